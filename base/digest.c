@@ -1,0 +1,60 @@
+/* See digest.h. */
+#include "base/digest.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+struct running_digest {
+    XXH3_state_t *state;
+};
+
+void digest_of(const void *data, size_t size, struct digest *out)
+{
+    unsigned length = 0;
+    if (!EVP_Digest(data, size, out->byte, &length, EVP_sha256(), NULL))
+        abort(); /* libcrypto without SHA-256 */
+}
+
+void digest_print(const struct digest *d, char out[65])
+{
+    static const char hex[] = "0123456789abcdef";
+    for (size_t i = 0; i < sizeof d->byte; i++) {
+        out[2 * i] = hex[d->byte[i] >> 4];
+        out[2 * i + 1] = hex[d->byte[i] & 15];
+    }
+    out[64] = '\0';
+}
+
+struct running_digest *running_digest_new(void)
+{
+    struct running_digest *r = malloc(sizeof *r);
+    if (r && !(r->state = XXH3_createState())) {
+        free(r);
+        return NULL;
+    }
+    if (r)
+        XXH3_128bits_reset(r->state);
+    return r;
+}
+
+void running_digest_add(struct running_digest *r, const void *data, size_t size)
+{
+    XXH3_128bits_update(r->state, data, size);
+}
+
+void running_digest_look(const struct running_digest *r, uint8_t out[16])
+{
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(r->state));
+    memcpy(out, canonical.digest, 16);
+}
+
+void running_digest_free(struct running_digest *r)
+{
+    if (!r)
+        return;
+    XXH3_freeState(r->state);
+    free(r);
+}

@@ -1,0 +1,87 @@
+/* See err.h. */
+#include "base/err.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static int fill(struct err *e, int code, int sys, const char *format, va_list args)
+{
+    int saved = errno;
+    if (e) {
+        e->code = code;
+        e->sys = sys;
+        vsnprintf(e->text, sizeof e->text, format, args);
+        if (sys) {
+            size_t used = strlen(e->text);
+            snprintf(e->text + used, sizeof e->text - used, ": %s", strerror(sys));
+        }
+    }
+    errno = saved;
+    return -1;
+}
+
+int err_set(struct err *e, int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fill(e, code, 0, format, args);
+    va_end(args);
+    return -1;
+}
+
+static int code_of_errno(int sys)
+{
+    switch (sys) {
+    case ENOENT:
+    case ENOTDIR:
+        return ERR_NOENT;
+    case EACCES:
+    case EPERM:
+        return ERR_DENIED;
+    case ENOMEM:
+        return ERR_NOMEM;
+    default:
+        return ERR_IO;
+    }
+}
+
+int err_sys(struct err *e, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fill(e, code_of_errno(errno), errno, format, args);
+    va_end(args);
+    return -1;
+}
+
+int err_wrap(struct err *e, const char *format, ...)
+{
+    if (!e)
+        return -1;
+    char context[ERR_TEXT_MAX], whole[2 * ERR_TEXT_MAX + 2];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(context, sizeof context, format, args);
+    va_end(args);
+    snprintf(whole, sizeof whole, "%s: %s", context, e->text);
+    memcpy(e->text, whole, sizeof e->text - 1);
+    e->text[sizeof e->text - 1] = '\0';
+    return -1;
+}
+
+int err_nomem(struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "out of memory");
+}
+
+const char *err_word(int code)
+{
+    static const char *const words[] = {
+#define X(name, word) word,
+        ERR_CODES(X)
+#undef X
+    };
+    return code >= 0 && code < ERR_COUNT ? words[code] : "bug";
+}

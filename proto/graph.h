@@ -1,0 +1,210 @@
+/* A job as a graph: what the client's parser makes of a text, or a program builds node by node through
+ * the library, and what the scheduler checks and plans and a worker carries out.  Flat: nodes and edges
+ * in two arrays, in text order; a map's or reduce's body are nodes whose `parent` is that node.
+ *
+ * Everything lives in the graph's own arena; strings are NUL-terminated and may hold any other byte.
+ * graph_check must say yes before anybody acts on a graph that came from outside. */
+#pragma once
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdint.h>
+
+/* Ceilings: a graph over one of them is refused with its name. */
+#define GRAPH_NODES_MAX      4096
+#define GRAPH_EDGES_MAX      8192
+#define GRAPH_FILES_MAX      100000
+#define GRAPH_WORDS_MAX      200000 /* argv, env and outputs of one node */
+#define GRAPH_FDS_MAX        64     /* of one node */
+#define GRAPH_BYTES_MAX      (32u << 20) /* encoded */
+#define GRAPH_NONE           UINT32_MAX
+
+enum graph_kind {
+    GRAPH_COMMAND, /* argv, run directly */
+    GRAPH_SHELL,   /* opaque: argv[0] is the text for the shell in `shell` */
+    GRAPH_SOURCE,  /* no process: segments end to end */
+    GRAPH_SINK,    /* no process: where bytes leave the job */
+    GRAPH_MAP,     /* body: nodes whose parent is this one */
+    GRAPH_REDUCE,
+    GRAPH_KINDS
+};
+
+enum graph_segment_kind {
+    GRAPH_SEGMENT_STDIN, /* the job's stdin, from where it stands */
+    GRAPH_SEGMENT_FILE,  /* file: index into graph.file */
+    GRAPH_SEGMENT_TEXT,  /* literal bytes: heredoc, <<< */
+    GRAPH_SEGMENTS
+};
+
+struct graph_segment {
+    uint32_t kind;
+    uint32_t file;     /* FILE */
+    struct slice text; /* TEXT */
+};
+
+enum graph_sink_kind {
+    GRAPH_SINK_STDOUT,
+    GRAPH_SINK_STDERR, /* explicit: >&2, or 2>&1's opposite */
+    GRAPH_SINK_FILE,   /* path: whole, in place when the job commits */
+    GRAPH_SINK_APPEND, /* path: added in one piece at commit */
+    GRAPH_SINK_NULL,   /* /dev/null: swallowed */
+    GRAPH_SINKS
+};
+
+/* One end of an edge at a node.  The direction is the edge's: a node is its `from` or its `to`.
+ * A COMMAND or SHELL without an entry for fd 0 reads an empty stream; without one for fd 1 or 2 writes
+ * to the job's stdout (never left out by the parser) and to the stage's stderr.  Two fds may name one
+ * edge (2>&1).  From a SOURCE and at a SINK fd is 1 and 0. */
+struct graph_fd {
+    int32_t fd;
+    uint32_t edge;
+};
+
+struct graph_edge {
+    uint32_t from, to; /* nodes */
+    /* A file is wanted, not a stream: `cmd < f`: the consumer gets the SOURCE's one regular file
+     * itself, seekable, read-only. */
+    bool seekable;
+};
+
+/* A file or directory of the client's that nodes may open.  `name` is what the program sees, relative
+ * to /job or absolute; `path` is the client's absolute path.  Facts are the client's at submission. */
+struct graph_file {
+    const char *name;
+    const char *path;
+    uint64_t size_bytes;
+    uint64_t inode;
+    int64_t mtime_ns;
+    uint32_t mode; /* st_mode: type and permission bits */
+};
+
+/* A file that a node may create in /job under `name`; if it does, its bytes go to `sink` (a SINK of
+ * kind FILE without an edge). */
+struct graph_output {
+    const char *name;
+    uint32_t sink;
+};
+
+/* `with NAME=VALUE`; 0 means the default of the language page, unless said otherwise. */
+struct graph_settings {
+    uint64_t memory_bytes; /* default 1 GiB */
+    uint64_t cpu_ns;       /* none */
+    uint64_t wall_ns;      /* timeout=; none */
+    uint64_t scratch_bytes;
+    uint64_t output_bytes;
+    uint64_t block_bytes;
+    uint64_t seed;
+    int64_t epoch_s; /* 946684800 = 2000-01-01 when epoch_set is false */
+    bool epoch_set;
+    uint32_t procs; /* default 256 */
+    uint32_t fan;
+    uint32_t retries; /* default 3 when retries_set is false */
+    bool retries_set;
+    uint32_t fail;     /* enum graph_fail */
+    const char *image; /* "" = host */
+};
+
+enum graph_fail { GRAPH_FAIL_DEFAULT, GRAPH_FAIL_SH, GRAPH_FAIL_STOP, GRAPH_FAIL_GO, GRAPH_FAILS };
+
+enum graph_record_kind {
+    GRAPH_RECORD_LINES, /* count lines, default 1 */
+    GRAPH_RECORD_BYTES, /* count bytes */
+    GRAPH_RECORD_PARAGRAPH,
+    GRAPH_RECORD_START, /* begins with a line that starts with text */
+    GRAPH_RECORD_END,   /* ends with text */
+    GRAPH_RECORDS
+};
+
+struct graph_node {
+    uint32_t kind;   /* enum graph_kind */
+    uint32_t parent; /* the MAP or REDUCE whose body this is, or GRAPH_NONE */
+    bool merge;      /* with a parent: of its merge body */
+    bool negate;     /* `!`: 0 becomes 1, the rest 0 */
+    bool ends;       /* its status counts: the last stage of a statement */
+    bool drain;      /* `<( )`, `>( )` inner stage: its status is ignored */
+    const char *label; /* as typed, for messages and plans: canonical text of the stage */
+    uint32_t line, column; /* of the stage's first byte, from 1; 0: built by a program */
+
+    const char *const *argv; /* COMMAND: words.  SHELL: one, the text */
+    uint32_t argc;
+    const char *const *env; /* NAME=VALUE, of this node only */
+    uint32_t envc;
+    const char *shell; /* SHELL: "sh" or "bash" */
+    const char *why;   /* why it is opaque or whole, as `zpipe plan` says it; "" */
+    bool holes;        /* words hold {} and the like, to be filled in per task.  A hole stands in the
+                        * words as the byte GRAPH_HOLE followed by one of . / d b # {, where d is {//},
+                        * b is {/.} and { is {}; a literal GRAPH_HOLE byte is refused by the parser */
+
+    const struct graph_fd *fd;
+    uint32_t fd_count;
+    const uint32_t *file; /* into graph.file: what it may open */
+    uint32_t file_count;
+    const struct graph_output *output;
+    uint32_t output_count;
+    const char *const *out_glob; /* with out=GLOB */
+    uint32_t out_glob_count;
+
+    const struct graph_segment *segment; /* SOURCE */
+    uint32_t segment_count;
+
+    uint32_t sink;    /* SINK: enum graph_sink_kind */
+    const char *path; /* SINK FILE, APPEND: as typed */
+
+    bool per_file;   /* MAP */
+    uint32_t record; /* MAP: enum graph_record_kind */
+    uint64_t record_count;
+    struct slice record_text;
+    const char *key; /* REDUCE: as typed, "1,3n" or "line" */
+    int32_t key_separator; /* REDUCE: -t's byte, or -1 */
+    uint32_t into;   /* REDUCE: partitions */
+
+    struct graph_settings set;
+};
+
+#define GRAPH_HOLE '\x01'
+
+/* `check NAME sha256 HEX`: the bytes that reach the sink of this node must have this digest. */
+struct graph_expect {
+    uint32_t node; /* a SINK */
+    const char *sha256;
+};
+
+struct graph {
+    struct arena arena; /* owns everything below */
+    struct graph_node *node;
+    uint32_t node_count;
+    struct graph_edge *edge;
+    uint32_t edge_count;
+    struct graph_file *file;
+    uint32_t file_count;
+    struct graph_expect *expect;
+    uint32_t expect_count;
+    const char *const *env; /* NAME=VALUE of --env: every node's */
+    uint32_t envc;
+    bool pipefail; /* --pipefail: the status is the last that is not 0 */
+    bool line_reads; /* --line-reads: streams pass what there is, at once; uncertified */
+    bool timed;    /* `time` */
+    bool timed_posix; /* `time -p` */
+};
+
+struct graph *graph_new(struct err *e); /* gives; empty */
+void graph_free(struct graph *g);
+
+/* Growing a graph: used by dsl/lower and by the library's builder.  The new item is zeroed (parent
+ * GRAPH_NONE, key_separator -1, strings "") and its index returned, or GRAPH_NONE with e filled. */
+uint32_t graph_add_node(struct graph *g, uint32_t kind, struct err *e);
+uint32_t graph_add_edge(struct graph *g, uint32_t from, uint32_t to, struct err *e);
+uint32_t graph_add_file(struct graph *g, const struct graph_file *f, struct err *e); /* copies; same name+path is found again */
+/* Add {fd, edge} to a node's table; replaces an entry for the same fd. */
+int graph_set_fd(struct graph *g, uint32_t node, int fd, uint32_t edge, struct err *e);
+/* The node's entry for fd, or NULL. */
+const struct graph_fd *graph_fd_of(const struct graph_node *n, int fd);
+
+/* Everything that must hold: indices in range, edges joined at both ends by exactly the fds that name
+ * them, no cycle, kinds with their fields, ceilings, no NUL trouble, names inside /job without `..`. */
+int graph_check(const struct graph *g, struct err *e);
+
+/* The wire form: one msgpack value.  Decoding checks sizes before it allocates, then graph_check. */
+int graph_encode(const struct graph *g, struct buf *out, struct err *e);
+struct graph *graph_decode(const void *data, size_t size, struct err *e); /* gives */

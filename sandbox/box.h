@@ -1,0 +1,150 @@
+/* Running programs in sandboxes: the side that a worker sees.  A `struct box` is one zpipe-box server
+ * process and the socket to it; it runs *regions*: sets of programs that stream into each other,
+ * started together.  Channels between programs of a region are joined inside; their bytes pass through
+ * nobody.  All calls return at once; what happens is told by callbacks from box_dispatch. */
+#pragma once
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BOX_TASKS_MAX    4096  /* of a region */
+#define BOX_CHANNELS_MAX 8192  /* of a region */
+#define BOX_SPEC_BYTES_MAX (64u << 20) /* one region's encoded spec */
+#define BOX_REGIONS_MAX  1024  /* at once in one box */
+#define BOX_STDERR_TAIL  4096
+
+enum box_isolation { BOX_ISOLATION_FULL, BOX_ISOLATION_NONE /* explicit, uncertified, loud */ };
+
+struct box_options {
+    const char *program; /* zpipe-box: NULL: found beside this program, else in the installed place */
+    enum box_isolation isolation;
+};
+
+/* A file or directory that the program may open.  `name` relative to /job or absolute; `path` on this
+ * host, or NULL and `fd`.  Read-only, unless `copy`: then the program gets a private writable copy
+ * (an input that is also an output). */
+struct box_file {
+    const char *name;
+    const char *path;
+    int fd; /* -1 when path is given; borrowed */
+    bool copy;
+};
+
+/* One descriptor of the program.  Either one end of a channel of the region, or a descriptor of the
+ * caller's that the program gets as it is (a regular file opened for one direction only: `< f`,
+ * `> f`). */
+struct box_port {
+    int fd;           /* in the program: 0, 1, 2, 63, ... */
+    bool write;       /* the program writes */
+    int32_t channel;  /* index, or -1 */
+    int file;         /* with channel -1: borrowed until box_run returns.  -1: /dev/null */
+};
+
+struct box_limits { /* 0: none */
+    uint64_t memory_bytes, cpu_ns, wall_ns, scratch_bytes, output_bytes;
+    uint32_t procs, files;
+};
+
+struct box_task {
+    const char *const *argv; /* NULL-terminated; argv[0] is searched in PATH of env */
+    const char *const *env;  /* NULL-terminated: the whole environment */
+    const struct box_file *file;
+    uint32_t file_count;
+    const struct box_port *port;
+    uint32_t port_count;
+    const char *const *output; /* names in /job whose files are handed back */
+    uint32_t output_count;
+    const char *const *out_glob; /* patterns likewise */
+    uint32_t out_glob_count;
+    struct box_limits limit;
+    uint64_t seed;
+    uint64_t stream; /* with seed: which random stream after the first use of a channel */
+    int64_t epoch_s; /* logical clock's start */
+};
+
+enum box_channel_end {
+    BOX_INSIDE,  /* both ends are tasks of the region */
+    BOX_FEED,    /* the writer is a pump inside zpipe-box, which copies `source` fds into it, end to end */
+    BOX_DRAIN,   /* the reader is a pump inside zpipe-box, which copies it to `sink` */
+    BOX_REMOTE_WRITER, /* the writer is the caller: box_run gives it its end in *caller_fd */
+    BOX_REMOTE_READER, /* the reader is the caller */
+};
+
+/* A stream with exactly one reading and one writing side.  A writing task sees a pipe: when the reading
+ * side is gone it gets SIGPIPE, also while blocked; the reading side reads full until the end. */
+struct box_channel {
+    enum box_channel_end end;
+    bool lines;           /* pass what there is at once (no full reads) */
+    const int *source;    /* FEED: descriptors, read from where they stand; borrowed until box_run returns */
+    uint32_t source_count;
+    int sink;             /* DRAIN: borrowed until box_run returns; never set non-blocking */
+    int caller_fd;        /* out, REMOTE_*: a unix stream socket, given to the caller */
+};
+
+struct box_region {
+    const struct box_task *task;
+    uint32_t task_count;
+    struct box_channel *channel;
+    uint32_t channel_count;
+};
+
+enum box_end {
+    BOX_EXITED,     /* status */
+    BOX_SIGNALLED,  /* signal */
+    BOX_LIMIT,      /* a limit of ours ended it: `limit` names it */
+    BOX_NOT_FOUND,  /* no such program in the sandbox: 127 */
+    BOX_NOT_RUN,    /* found, not executable: 126; `sys` is exec's errno */
+    BOX_FAILED,     /* the sandbox could not be made: infrastructure, `text` says why */
+    BOX_KILLED,     /* by box_stop */
+};
+
+struct box_made { /* a file the program left in /job */
+    const char *name;
+    int fd;       /* wanted as an output: open for reading, at 0, given; else -1 (left behind: to warn) */
+    uint32_t mode;
+};
+
+struct box_result {
+    enum box_end end;
+    int status, signal, sys;
+    const char *limit;   /* "memory", "cpu", ...; "" */
+    const char *text;    /* BOX_FAILED, NOT_FOUND, NOT_RUN: one sentence */
+    uint64_t cpu_user_ns, cpu_sys_ns, wall_ns, memory_peak_bytes;
+    bool certified;
+    const char *uncertified_why; /* "" when certified */
+    const struct box_made *made; /* borrowed for the call, but for the fds */
+    uint32_t made_count;
+};
+
+struct box_events {
+    void (*task_ended)(void *owner, uint64_t region, uint32_t task, const struct box_result *r);
+    /* A FEED or DRAIN pump ended after `bytes`; sys is the errno that ended it, or 0.  `reading` tells
+     * on which side the error was. */
+    void (*pump_ended)(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, int sys, bool reading);
+    /* Everything of the region is gone: processes, channels, mounts.  Last call for it. */
+    void (*region_ended)(void *owner, uint64_t region);
+    /* zpipe-box itself is gone; no more calls. */
+    void (*lost)(void *owner, const struct err *why);
+};
+
+struct box;
+
+/* Start zpipe-box.  Must be called before the process starts threads.  Returns at once: what the host
+ * refuses (user namespaces, ...) arrives as `lost` with the sentence and its remedy. */
+struct box *box_open(const struct box_options *options, const struct box_events *events, void *owner,
+                     struct err *e);
+void box_close(struct box *b); /* kills what runs; waits for zpipe-box to be gone */
+
+/* Descriptor to wait on for reading, then call box_dispatch (reads what is there, calls back). */
+int box_fd(const struct box *b);
+void box_dispatch(struct box *b);
+
+/* Start a region under an id of the caller's. */
+int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e);
+/* Kill every task of the region; results still arrive, as BOX_KILLED. */
+int box_stop(struct box *b, uint64_t region, struct err *e);
+/* The remote reader of a BOX_REMOTE_READER channel left: the writers get SIGPIPE.  The caller closes
+ * its end after this call, not before. */
+int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e);
