@@ -1,0 +1,288 @@
+/* Every message, a plain struct each.  msg.c holds one field table per message, from which encoding,
+ * decoding, printing and zpipe-proto(7) come, with the column that says who may send it and when.
+ *
+ * On the wire a message is a msgpack array [type, field...] in one ZeroMQ frame, and at most one more
+ * frame with bulk bytes (`bulk`).  Fields are only ever added at the end: decoders ignore what they do not
+ * know and refuse what is missing.  Strings and byte fields of a decoded message are borrowed from its
+ * frame; arrays live in the decoder's arena.
+ *
+ * Control messages go between clients or workers and the scheduler; data messages between whoever
+ * makes bytes and whoever wants them (clients and workers).  In embedded mode all three are in one
+ * process and talk over inproc. */
+#pragma once
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MSG_VERSION         1
+#define MSG_BYTES_MAX       (8u << 20)  /* first frame */
+#define MSG_BULK_MAX        (33u << 20) /* second frame: an encoded graph is the largest */
+#define MSG_LIST_MAX        200000      /* items of a list */
+#define MSG_TEXT_MAX        65536       /* a sentence or a plan */
+#define MSG_KEY_BYTES       32          /* a CURVE public key */
+#define MSG_TOKEN_BYTES     16
+#define MSG_HEARTBEAT_MS    1000
+#define MSG_LEASE_MS        5000
+#define MSG_DATA_BYTES      (256u << 10) /* bulk bytes of one DATA */
+#define MSG_CREDIT_BYTES    (4u << 20)   /* what a receiver grants ahead, per edge */
+
+enum msg_role { MSG_CLIENT = 1, MSG_WORKER = 2, MSG_SCHEDULER = 4 };
+
+enum msg_type {
+    MSG_NONE,
+    /* control */
+    MSG_HELLO,     /* client, worker -> scheduler: first on a link */
+    MSG_WELCOME,   /* scheduler -> */
+    MSG_REFUSE,    /* scheduler -> : the link ends, and why */
+    MSG_PING,      /* anybody, every MSG_HEARTBEAT_MS */
+    MSG_BYE,       /* anybody: leaving on purpose */
+    MSG_SUBMIT,    /* client -> scheduler; bulk: the graph */
+    MSG_ACCEPT,    /* scheduler -> client */
+    MSG_PLAN,      /* scheduler -> client: answer to a SUBMIT that only asks for the plan */
+    MSG_ROUTE,     /* scheduler -> client: where its edges are served */
+    MSG_CANCEL,    /* client -> scheduler */
+    MSG_RUN,       /* scheduler -> worker; bulk: the graph */
+    MSG_STOP,      /* scheduler -> worker: end an attempt */
+    MSG_STARTED,   /* worker -> scheduler: the attempt's sandboxes run */
+    MSG_TASK,      /* worker -> scheduler -> client: a stage ended */
+    MSG_PROGRESS,  /* worker -> scheduler -> client */
+    MSG_FAIL,      /* worker -> scheduler: infrastructure failed, not the program */
+    MSG_STOPPED,   /* worker -> scheduler: nothing of the attempt is left here */
+    MSG_RESULT,    /* scheduler -> client: the job is over */
+    /* data */
+    MSG_ATTACH,    /* connecting side -> listening side: which stream this is about */
+    MSG_CREDIT,    /* receiver -> sender */
+    MSG_DATA,      /* sender -> receiver; bulk: bytes */
+    MSG_LEAVE,     /* receiver -> sender: wants no more; the writer gets SIGPIPE */
+    MSG_TYPES
+};
+
+struct msg_hello {
+    uint32_t version;
+    uint32_t role;           /* enum msg_role */
+    const char *name;        /* host or user, for people */
+    struct slice instance;   /* 16 random bytes of the process: equal for two roles in one process */
+    const char *image;       /* image id; "" not computed */
+    uint32_t slots;          /* worker */
+    uint64_t memory_bytes;   /* worker */
+    const char *data_url;    /* worker: where others connect for bytes; "" in embedded mode */
+    struct slice data_key;   /* worker: CURVE public key of data_url; empty on inproc */
+};
+struct msg_welcome {
+    uint32_t version;
+    uint64_t peer; /* how logs name this link */
+    uint32_t heartbeat_ms, lease_ms;
+};
+struct msg_refuse {
+    uint32_t code; /* enum err_code */
+    const char *text;
+};
+struct msg_ping {
+    uint64_t count;
+};
+struct msg_bye {
+    const char *text;
+};
+
+/* A descriptor of the client's process for a SOURCE's stdin segment, a SINK, or (node GRAPH_NONE) the
+ * stages' stderr; of use only to a worker in the same process. */
+struct msg_port {
+    uint32_t node;
+    int32_t fd;
+};
+enum msg_submit_flag {
+    MSG_SUBMIT_PLAN_ONLY = 1,
+    MSG_SUBMIT_SPREAD = 2, /* every stage on another worker than its neighbours, for tests */
+};
+struct msg_submit {
+    uint64_t request; /* the client's number for it */
+    uint32_t flags;
+    const char *text; /* the pipeline as typed, for status and logs */
+    const struct msg_port *port;
+    uint32_t port_count;
+};
+struct msg_accept {
+    uint64_t request, job;
+};
+struct msg_plan_row {
+    uint32_t node;
+    const char *stage; /* the node's label */
+    const char *class; /* "source", "stream", "map", "reduce", "output", ... */
+    const char *why;   /* why it is whole, "" */
+    const char *detail;
+};
+struct msg_plan {
+    uint64_t request;
+    const struct msg_plan_row *row;
+    uint32_t row_count;
+};
+
+enum msg_what {
+    MSG_EDGE,   /* index: edge of the graph */
+    MSG_FILE,   /* index: graph.file: the client serves it whole */
+    MSG_STDERR, /* index: node: its stderr, to the client */
+    MSG_OUTPUT, /* index: SINK node of a file made in /job, to the client */
+    MSG_WHATS
+};
+enum msg_via {
+    MSG_VIA_FD,      /* `fd` of this very process */
+    MSG_VIA_PATH,    /* FILE: graph.file[index].path is readable here */
+    MSG_VIA_CONNECT, /* connect to url (key) and ATTACH */
+    MSG_VIA_LISTEN,  /* the other side will ATTACH here */
+    MSG_VIAS
+};
+struct msg_route {
+    uint32_t what, index;
+    uint32_t node; /* FILE: the node that wants it; else GRAPH_NONE */
+    uint32_t via;
+    int32_t fd;
+    const char *url;
+    struct slice key;
+};
+struct msg_route_list {
+    uint64_t job;
+    uint32_t attempt;
+    struct slice token; /* goes into ATTACH */
+    const struct msg_route *route;
+    uint32_t route_count;
+};
+struct msg_cancel {
+    uint64_t job; /* 0: by request */
+    uint64_t request;
+    const char *text;
+};
+struct msg_run {
+    uint64_t job;
+    uint32_t attempt;
+    struct slice token;
+    const uint32_t *node; /* what to run here: indices, SOURCE and SINK nodes too */
+    uint32_t node_count;
+    const struct msg_route *route; /* every edge with one end here only, every file, stderr, output */
+    uint32_t route_count;
+    const struct slice *admit; /* CURVE keys that may connect for this job */
+    uint32_t admit_count;
+};
+struct msg_stop {
+    uint64_t job;
+    uint32_t attempt;
+    const char *text;
+};
+struct msg_started {
+    uint64_t job;
+    uint32_t attempt;
+};
+enum msg_end { /* how a stage ended; as enum box_end */
+    MSG_END_EXITED,
+    MSG_END_SIGNALLED,
+    MSG_END_LIMIT,
+    MSG_END_NOT_FOUND,
+    MSG_END_NOT_RUN,
+    MSG_END_FAILED,
+    MSG_END_KILLED,
+    MSG_ENDS
+};
+struct msg_task {
+    uint64_t job;
+    uint32_t attempt;
+    uint32_t node;
+    uint32_t end;     /* enum msg_end */
+    uint32_t status;  /* as sh's $? would be: 0-255 */
+    uint32_t signal;
+    uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes;
+    bool early_stop;  /* it was ended by SIGPIPE because its reader had left */
+    bool certified;
+    const char *text; /* one sentence for a person; "" */
+    const char *stderr_tail;
+};
+struct msg_progress {
+    uint64_t job;
+    uint32_t node;
+    uint64_t bytes_in, bytes_out;
+    bool running;
+};
+struct msg_fail {
+    uint64_t job;
+    uint32_t attempt;
+    uint32_t code; /* enum err_code */
+    const char *text;
+};
+struct msg_stopped {
+    uint64_t job;
+    uint32_t attempt;
+};
+struct msg_result {
+    uint64_t request, job;
+    uint32_t status;   /* the job's exit status */
+    bool commit;       /* outputs are to be put in place */
+    uint32_t code;     /* enum err_code: 0 unless zpipe itself failed (status 125) or a limit (124) */
+    const char *text;  /* for a person; "" */
+};
+
+struct msg_attach {
+    uint64_t job;
+    uint32_t attempt;
+    struct slice token;
+    uint32_t what, index, node;
+};
+struct msg_credit {
+    uint64_t job;
+    uint32_t attempt, what, index, node;
+    uint64_t upto_bytes; /* may send bytes [0, upto_bytes) */
+};
+enum msg_data_flag { MSG_DATA_END = 1, MSG_DATA_FAILED = 2 };
+struct msg_data {
+    uint64_t job;
+    uint32_t attempt, what, index, node;
+    uint64_t offset;
+    uint32_t flags;      /* END: offset + bulk is the whole; FAILED: the producer broke, not the end */
+    struct slice digest; /* with END: XXH3-128 of the whole stream */
+};
+struct msg_leave {
+    uint64_t job;
+    uint32_t attempt, what, index, node;
+    uint64_t read_bytes;
+};
+
+struct msg {
+    uint32_t type; /* enum msg_type */
+    union {
+        struct msg_hello hello;
+        struct msg_welcome welcome;
+        struct msg_refuse refuse;
+        struct msg_ping ping;
+        struct msg_bye bye;
+        struct msg_submit submit;
+        struct msg_accept accept;
+        struct msg_plan plan;
+        struct msg_route_list route;
+        struct msg_cancel cancel;
+        struct msg_run run;
+        struct msg_stop stop;
+        struct msg_started started;
+        struct msg_task task;
+        struct msg_progress progress;
+        struct msg_fail fail;
+        struct msg_stopped stopped;
+        struct msg_result result;
+        struct msg_attach attach;
+        struct msg_credit credit;
+        struct msg_data data;
+        struct msg_leave leave;
+    };
+};
+
+/* Encode the first frame.  Fails with ERR_LIMIT when a field is over its ceiling. */
+int msg_encode(const struct msg *m, struct buf *out, struct err *e);
+/* Decode and check one; sizes and counts are checked against the bytes there before anything is
+ * allocated in `a`.  ERR_PROTO otherwise. */
+int msg_decode(const void *data, size_t size, struct arena *a, struct msg *out, struct err *e);
+/* One line: NAME key=value..., for logs. */
+void msg_print(const struct msg *m, struct buf *out);
+const char *msg_name(uint32_t type);
+/* May somebody of `role` send this to somebody of role `to`, and may it before HELLO was answered? */
+bool msg_allowed(uint32_t type, enum msg_role from, enum msg_role to, bool welcomed);
+/* May it carry a second frame? */
+bool msg_has_bulk(uint32_t type);

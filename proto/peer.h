@@ -1,0 +1,61 @@
+/* ZeroMQ sockets on the loop, as messages.  Nobody else sees zmq.h: not its contexts, its edge-triggered
+ * descriptor, nor its identities.
+ *
+ * A `struct net` is the process's context with its keys and its allow-list.  A `struct peer` is one
+ * socket: a *server* (ROUTER) that many connect to, each a link with a number; or a *client* (DEALER)
+ * with the one link 0.  Messages that do not decode, or that the table does not allow from that role,
+ * are counted and logged and close nothing but the link: on_message never sees them. */
+#pragma once
+#include "base/err.h"
+#include "base/loop.h"
+#include "proto/msg.h"
+
+struct net;
+struct peer;
+
+#define NET_KEYS_MAX 10000 /* in an allow-list */
+
+/* CURVE keys.  A directory as `zpipe keygen --dir` makes it:
+ *   NAME.key (secret and public, mode 0600), NAME.pub for NAME in scheduler, worker, client, and
+ *   `allow`: lines "worker PUBLIC NAME" and "client PUBLIC NAME". */
+int keys_generate(const char *directory, struct err *e);
+
+struct net_options {
+    const char *keys;   /* directory, or NULL: no CURVE: only inproc:// urls are accepted */
+    enum msg_role role; /* which pair of the directory is ours */
+};
+struct net *net_new(struct loop *l, const struct net_options *o, struct err *e); /* gives */
+void net_free(struct net *n); /* after its peers; does not wait for unsent messages beyond 100 ms */
+/* Admit or forget a public key for a role, beside the allow-list (job peers at a worker). */
+int net_admit(struct net *n, enum msg_role role, struct slice key, struct err *e);
+void net_forget(struct net *n, enum msg_role role, struct slice key);
+struct slice net_public_key(const struct net *n); /* empty without keys */
+
+struct peer_events {
+    /* m and bulk are borrowed for the call.  role: whom the key (or, on inproc, the HELLO) says this is. */
+    void (*on_message)(void *owner, struct peer *p, uint64_t link, enum msg_role role,
+                       const struct msg *m, struct slice bulk);
+    /* The link is dead: closed by the other side, broke the protocol, or unreachable. */
+    void (*on_lost)(void *owner, struct peer *p, uint64_t link, const struct err *why);
+};
+
+/* Server: url may end in port *: peer_url tells the real one.  `as` is our role on this socket. */
+struct peer *peer_listen(struct net *n, const char *url, enum msg_role as, const struct peer_events *ev,
+                         void *owner, struct err *e);
+/* Client: server_key NULL: that of the scheduler in the keys directory.  `to` is the other side's role. */
+struct peer *peer_connect(struct net *n, const char *url, struct slice server_key, enum msg_role as,
+                          enum msg_role to, const struct peer_events *ev, void *owner, struct err *e);
+const char *peer_url(const struct peer *p);
+void peer_close(struct peer *p);
+
+/* Send; never blocks.  ERR_AGAIN when the other side's queue is full (named ceiling PEER_QUEUE_MAX),
+ * ERR_GONE when the link is dead.  bulk is copied unless it is small; `size` 0: none. */
+int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, struct err *e);
+/* Drop one link of a server: what it sends from now on is refused. */
+void peer_drop(struct peer *p, uint64_t link);
+
+/* Counters, for tests and logs. */
+struct peer_stats {
+    uint64_t received, sent, refused;
+};
+struct peer_stats peer_stats(const struct peer *p);
