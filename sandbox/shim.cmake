@@ -1,0 +1,27 @@
+# The task filter, its answers and the loader shim: library `sandbox_filter`.  Included by
+# sandbox/CMakeLists.txt; once is enough.
+include_guard(GLOBAL)
+
+# The shim is compiled by hand: no flag of the build (sanitizers, coverage, hardening) may reach it.
+set(ZPIPE_SHIM ${CMAKE_BINARY_DIR}/bin/zpipe-shim)
+add_custom_command(OUTPUT ${ZPIPE_SHIM}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/bin
+    COMMAND ${CMAKE_C_COMPILER} -std=gnu17 -O2 -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}
+        -ffreestanding -fno-stack-protector -fPIE -fvisibility=hidden -mgeneral-regs-only
+        -fcf-protection=none -fno-asynchronous-unwind-tables -fno-builtin -U_FORTIFY_SOURCE
+        -nostdlib -static-pie -Wl,-z,noexecstack,-z,norelro,-z,max-page-size=4096
+        -Wl,--build-id=none,--no-dynamic-linker,-s
+        -o ${ZPIPE_SHIM} ${CMAKE_CURRENT_LIST_DIR}/shim.c
+    DEPENDS ${CMAKE_CURRENT_LIST_DIR}/shim.c ${CMAKE_CURRENT_LIST_DIR}/shim.h
+    COMMENT "Building the loader shim" VERBATIM)
+add_custom_target(zpipe_shim DEPENDS ${ZPIPE_SHIM})
+
+zpipe_layer(sandbox_filter
+    SOURCES ${CMAKE_CURRENT_LIST_DIR}/syscalls.c ${CMAKE_CURRENT_LIST_DIR}/filter.c
+        ${CMAKE_CURRENT_LIST_DIR}/notify.c ${CMAKE_CURRENT_LIST_DIR}/notify_random.c
+        ${CMAKE_CURRENT_LIST_DIR}/shim_blob.c
+    USES base_core)
+set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/shim_blob.c PROPERTIES
+    OBJECT_DEPENDS ${ZPIPE_SHIM}
+    COMPILE_DEFINITIONS "SHIM_FILE=\"${ZPIPE_SHIM}\"")
+add_dependencies(sandbox_filter zpipe_shim)
