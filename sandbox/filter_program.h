@@ -1,0 +1,10 @@
+/* The compiled programs, for tests that run them apart from the kernel. */
+#pragma once
+#include <stdbool.h>
+
+#define FILTER_INSNS_MAX 4096 /* BPF_MAXINSNS */
+
+struct sock_filter;
+
+/* After filter_prepare. */
+const struct sock_filter *filter_program(bool opens, unsigned *count);

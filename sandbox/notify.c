@@ -1,0 +1,219 @@
+/* The server's side of the task filter: takes notifications and answers them.
+ *
+ * What must stay true.  The task is hostile: its memory is read once, lengths are bounded here, and
+ * nothing waits for it.  After memory was touched, the notification's id must still be valid, or the
+ * number may by then be another process's: reads check it after, writes before.  A call may be notified
+ * twice (kernels without WAIT_KILLABLE_RECV restart it on a signal); then the clock steps twice. */
+#include "sandbox/notify.h"
+#include "base/fds.h"
+#include "sandbox/notify_task.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS /* 6.6 */
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1ul
+#endif
+
+struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t epoch_s, struct err *e)
+{
+    struct notify *n = calloc(1, sizeof *n);
+
+    if (!n) {
+        close(listener);
+        err_nomem(e);
+        return NULL;
+    }
+    n->listener = listener;
+    n->random_epoll = -1;
+    n->seed = seed;
+    n->stream = stream;
+    n->epoch_s = epoch_s;
+    n->uncertified_why = "";
+    for (int i = 0; i < NOTIFY_RANDOM_MAX; i++)
+        n->file[i].fd = -1;
+    random_init(&n->random, seed, stream, 0);
+    if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &n->sizes) < 0) {
+        err_sys(e, "this kernel has no notifications of system calls");
+    } else if (n->sizes.seccomp_notif > sizeof n->request ||
+               n->sizes.seccomp_notif_resp > sizeof n->response) {
+        err_set(e, ERR_UNSUPPORTED, "this kernel's notifications are longer than %zu bytes",
+                sizeof n->request);
+    } else {
+        /* Server and task hand over on one CPU.  Older kernels: slower, else the same. */
+        ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+        return n;
+    }
+    notify_free(n);
+    return NULL;
+}
+
+void notify_free(struct notify *n)
+{
+    if (!n)
+        return;
+    random_close(n);
+    fd_close(&n->listener);
+    free(n);
+}
+
+int notify_fd(const struct notify *n)
+{
+    return n->listener;
+}
+
+int notify_random_fd(const struct notify *n)
+{
+    return n->random_epoll;
+}
+
+bool task_valid(const struct notify *n, const struct seccomp_notif *q)
+{
+    uint64_t id = q->id;
+
+    return ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+}
+
+int task_read(struct notify *n, const struct seccomp_notif *q, uint64_t address, void *data, size_t size)
+{
+    struct iovec here = {data, size};
+    struct iovec there = {(void *)(uintptr_t)address, size};
+    ssize_t got = process_vm_readv((pid_t)q->pid, &here, 1, &there, 1, 0);
+
+    if (got < 0 && errno == EPERM)
+        notify_mark(n, "a program's memory cannot be read");
+    return got == (ssize_t)size && task_valid(n, q) ? 0 : -1;
+}
+
+int task_write(struct notify *n, const struct seccomp_notif *q, uint64_t address, const void *data,
+               size_t size)
+{
+    struct iovec here = {(void *)(uintptr_t)data, size};
+    struct iovec there = {(void *)(uintptr_t)address, size};
+    ssize_t put;
+
+    if (!size)
+        return 0;
+    if (!task_valid(n, q))
+        return -1;
+    put = process_vm_writev((pid_t)q->pid, &here, 1, &there, 1, 0);
+    if (put < 0 && errno == EPERM)
+        notify_mark(n, "a program's memory cannot be written");
+    return put == (ssize_t)size ? 0 : -1;
+}
+
+void notify_mark(struct notify *n, const char *why)
+{
+    if (!*n->uncertified_why)
+        n->uncertified_why = why;
+}
+
+void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec, struct answer *a)
+{
+    struct seccomp_notif_addfd give = {
+        .id = q->id,
+        .flags = SECCOMP_ADDFD_FLAG_SEND, /* 5.14: answer in the same step */
+        .srcfd = (uint32_t)fd,
+        .newfd_flags = cloexec ? O_CLOEXEC : 0,
+    };
+    int got;
+
+    a->go_on = false;
+    if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give) >= 0) {
+        a->sent = true;
+        return;
+    }
+    if (errno == EINVAL) {
+        give.flags = 0;
+        got = ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give);
+        if (got >= 0) {
+            a->value = got;
+            return;
+        }
+    }
+    a->error = errno == EMFILE ? EMFILE : EACCES;
+}
+
+static int answer_one(struct notify *n, struct err *e)
+{
+    struct seccomp_notif *q = &n->request.n;
+    struct seccomp_notif_resp *r = &n->response.r;
+    struct answer a = {0};
+    notify_handler *handler;
+
+    memset(&n->request, 0, n->sizes.seccomp_notif); /* the kernel insists */
+    if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_RECV, q) < 0) {
+        if (errno == EINTR || errno == ENOENT)
+            return 0; /* ENOENT: it was killed while it waited */
+        return err_sys(e, "cannot take a notification");
+    }
+    handler = notify_handler_of(q->data.nr);
+    if (q->data.nr >= 0 && q->data.nr < NOTIFY_NR_MAX)
+        n->calls[q->data.nr]++;
+    n->answered++;
+    if (handler)
+        handler(n, q, &a);
+    else
+        a.error = ENOSYS;
+    if (a.sent)
+        return 0;
+    memset(&n->response, 0, n->sizes.seccomp_notif_resp);
+    r->id = q->id;
+    if (a.go_on) {
+        r->flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+    } else {
+        r->error = -a.error;
+        r->val = a.error ? 0 : a.value;
+    }
+    if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_SEND, r) < 0 && errno != ENOENT && errno != EINPROGRESS)
+        return err_sys(e, "cannot answer a notification");
+    return 0;
+}
+
+int notify_serve(struct notify *n, struct err *e)
+{
+    struct pollfd p = {.fd = n->listener, .events = POLLIN};
+
+    random_refill(n);
+    for (int i = 0; i < NOTIFY_SERVE_MAX; i++) {
+        int ready = poll(&p, 1, 0);
+
+        if (ready < 0 && errno != EINTR)
+            return err_sys(e, "cannot look at the listener");
+        if (ready <= 0)
+            return 0;
+        if (p.revents & POLLIN) {
+            if (answer_one(n, e) < 0)
+                return -1;
+        } else if (p.revents & POLLHUP) {
+            return err_set(e, ERR_GONE, "the task has ended");
+        } else {
+            return err_set(e, ERR_IO, "the listener failed");
+        }
+    }
+    return 0;
+}
+
+void notify_report(const struct notify *n, struct notify_report *r)
+{
+    *r = (struct notify_report){
+        .calls = n->answered,
+        .slept_ns = n->slept_ns,
+        .clock_ns = n->now_ns,
+        .random_bytes = n->random_given,
+        .uncertified_why = n->uncertified_why,
+    };
+}
+
+uint64_t notify_calls(const struct notify *n, int nr)
+{
+    return nr >= 0 && nr < NOTIFY_NR_MAX ? n->calls[nr] : 0;
+}

@@ -1,0 +1,482 @@
+/* What each notified call is told.  Time is logical: it starts at the task's epoch, steps a little with
+ * each look, and jumps by what is slept, so that no sleep takes time and no busy loop sees a frozen clock.
+ * The machine is always the same one: one CPU, 16 GiB, a fixed kernel release.
+ *
+ * Calls that wait with a limit of time are let through (only the kernel can wait); the logical clock
+ * moves by the limit first, and the task is marked, since what they return may depend on real time. */
+#include "sandbox/notify_task.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/time.h>
+#include <sys/times.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <linux/futex.h>
+
+#define SECOND_NS     1000000000ll
+#define BOOT_S        1000ll        /* the machine's age at the epoch: CLOCK_MONOTONIC's start */
+#define CLOCK_NS_MAX  (1ull << 61)  /* 73 years: so that no sum of ours overflows */
+#define TICK_NS       10000000ull   /* times() counts hundredths of a second */
+#define MEMORY_BYTES  (16ull << 30)
+#define POLLFDS_READ  16
+
+static void clock_pass(struct notify *n, __int128 ns)
+{
+    uint64_t room = CLOCK_NS_MAX - n->now_ns;
+
+    if (ns <= 0)
+        return;
+    if (ns > room)
+        ns = room;
+    n->now_ns += (uint64_t)ns;
+    n->slept_ns += (uint64_t)ns;
+}
+
+static uint64_t clock_look(struct notify *n)
+{
+    if (n->now_ns < CLOCK_NS_MAX)
+        n->now_ns += NOTIFY_CLOCK_STEP_NS;
+    return n->now_ns;
+}
+
+/* Where a clock stood when the task started, in seconds; false: there is no such clock. */
+static bool clock_start(const struct notify *n, int32_t id, int64_t *start_s)
+{
+    switch (id) {
+    case CLOCK_REALTIME:
+    case CLOCK_REALTIME_COARSE:
+    case CLOCK_REALTIME_ALARM:
+    case CLOCK_TAI:
+        *start_s = n->epoch_s;
+        return true;
+    case CLOCK_MONOTONIC:
+    case CLOCK_MONOTONIC_RAW:
+    case CLOCK_MONOTONIC_COARSE:
+    case CLOCK_BOOTTIME:
+    case CLOCK_BOOTTIME_ALARM:
+        *start_s = BOOT_S;
+        return true;
+    default: /* CPU clocks, also those of a process by number */
+        *start_s = 0;
+        return id < 0 || id == CLOCK_PROCESS_CPUTIME_ID || id == CLOCK_THREAD_CPUTIME_ID;
+    }
+}
+
+static bool is_cpu_clock(int32_t id)
+{
+    return id < 0 || id == CLOCK_PROCESS_CPUTIME_ID || id == CLOCK_THREAD_CPUTIME_ID;
+}
+
+static __int128 span_ns(const struct timespec *t)
+{
+    return (__int128)t->tv_sec * SECOND_NS + t->tv_nsec;
+}
+
+static bool span_good(const struct timespec *t)
+{
+    return t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < SECOND_NS;
+}
+
+/* Copy out and set the result to 0, or EFAULT. */
+static void reply(struct notify *n, const struct seccomp_notif *q, uint64_t address, const void *data,
+                  size_t size, struct answer *a)
+{
+    if (task_write(n, q, address, data, size) < 0)
+        a->error = EFAULT;
+}
+
+static void answer_clock_gettime(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    int32_t id = (int32_t)q->data.args[0];
+    struct timespec t;
+    int64_t start;
+    uint64_t now;
+
+    if (!clock_start(n, id, &start)) {
+        a->error = EINVAL;
+        return;
+    }
+    now = clock_look(n);
+    if (is_cpu_clock(id))
+        now -= n->slept_ns;
+    t.tv_sec = start + (int64_t)(now / SECOND_NS);
+    t.tv_nsec = (long)(now % SECOND_NS);
+    reply(n, q, q->data.args[1], &t, sizeof t, a);
+}
+
+static void answer_gettimeofday(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    uint64_t now = clock_look(n);
+    struct timeval t = {n->epoch_s + (int64_t)(now / SECOND_NS), (long)(now % SECOND_NS / 1000)};
+    struct timezone zone = {0};
+
+    if (q->data.args[0])
+        reply(n, q, q->data.args[0], &t, sizeof t, a);
+    if (q->data.args[1] && !a->error)
+        reply(n, q, q->data.args[1], &zone, sizeof zone, a);
+}
+
+static void answer_time(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    int64_t t = n->epoch_s + (int64_t)(clock_look(n) / SECOND_NS);
+
+    if (q->data.args[0])
+        reply(n, q, q->data.args[0], &t, sizeof t, a);
+    a->value = t;
+}
+
+static void answer_times(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct tms t = {0};
+
+    if (q->data.args[0])
+        reply(n, q, q->data.args[0], &t, sizeof t, a);
+    a->value = (int64_t)((uint64_t)BOOT_S * 100 + clock_look(n) / TICK_NS);
+}
+
+static void answer_nanosleep(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct timespec t;
+
+    if (task_read(n, q, q->data.args[0], &t, sizeof t) < 0)
+        a->error = EFAULT;
+    else if (!span_good(&t))
+        a->error = EINVAL;
+    else
+        clock_pass(n, span_ns(&t));
+}
+
+static void answer_clock_nanosleep(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    int32_t id = (int32_t)q->data.args[0];
+    struct timespec t;
+    int64_t start;
+
+    if (!clock_start(n, id, &start) || id == CLOCK_THREAD_CPUTIME_ID)
+        a->error = EINVAL;
+    else if (task_read(n, q, q->data.args[2], &t, sizeof t) < 0)
+        a->error = EFAULT;
+    else if (!span_good(&t))
+        a->error = EINVAL;
+    else if ((uint32_t)q->data.args[1] & TIMER_ABSTIME)
+        clock_pass(n, span_ns(&t) - (__int128)start * SECOND_NS - n->now_ns);
+    else
+        clock_pass(n, span_ns(&t));
+}
+
+static const char waits_with_limit[] = "waits for a descriptor with a limit of time";
+static const char looks_if_ready[] = "looks whether a descriptor is ready";
+
+/* A look at, or a limited wait for, descriptors: limit 0 is a look. */
+static void limited_wait(struct notify *n, __int128 limit_ns, struct answer *a)
+{
+    clock_pass(n, limit_ns);
+    notify_mark(n, limit_ns > 0 ? waits_with_limit : looks_if_ready);
+    a->go_on = true;
+}
+
+/* The start of many runtimes: poll(fds 0 to 2, no events, 0) to see that they are open. */
+static bool asks_for_nothing(struct notify *n, const struct seccomp_notif *q, uint64_t count)
+{
+    struct pollfd p[POLLFDS_READ];
+
+    if (count > POLLFDS_READ || task_read(n, q, q->data.args[0], p, count * sizeof *p) < 0)
+        return false;
+    for (uint64_t i = 0; i < count; i++)
+        if (p[i].events)
+            return false;
+    return true;
+}
+
+static void poll_for(struct notify *n, const struct seccomp_notif *q, __int128 limit_ns, struct answer *a)
+{
+    uint32_t count = (uint32_t)q->data.args[1];
+
+    if (!count)
+        clock_pass(n, limit_ns); /* a sleep */
+    else if (limit_ns == 0 && asks_for_nothing(n, q, count))
+        a->go_on = true;
+    else
+        limited_wait(n, limit_ns, a);
+}
+
+static void answer_poll(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    poll_for(n, q, (__int128)(int32_t)q->data.args[2] * 1000000, a);
+}
+
+static void answer_ppoll(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct timespec t;
+
+    if (task_read(n, q, q->data.args[2], &t, sizeof t) < 0)
+        a->error = EFAULT;
+    else if (!span_good(&t))
+        a->error = EINVAL;
+    else
+        poll_for(n, q, span_ns(&t), a);
+}
+
+static bool no_sets(const struct seccomp_notif *q)
+{
+    return (int32_t)q->data.args[0] == 0 ||
+           (!q->data.args[1] && !q->data.args[2] && !q->data.args[3]);
+}
+
+static void select_for(struct notify *n, const struct seccomp_notif *q, __int128 limit_ns,
+                       struct answer *a)
+{
+    static const uint64_t rest[2]; /* a timeval or timespec of nothing left */
+
+    if (!no_sets(q)) {
+        limited_wait(n, limit_ns, a);
+        return;
+    }
+    clock_pass(n, limit_ns);
+    task_write(n, q, q->data.args[4], rest, sizeof rest); /* may be constant: no error in Linux either */
+}
+
+static void answer_select(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct timeval t;
+
+    if (task_read(n, q, q->data.args[4], &t, sizeof t) < 0)
+        a->error = EFAULT;
+    else if (t.tv_sec < 0 || t.tv_usec < 0)
+        a->error = EINVAL;
+    else
+        select_for(n, q, (__int128)t.tv_sec * SECOND_NS + (__int128)t.tv_usec * 1000, a);
+}
+
+static void answer_pselect6(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct timespec t;
+
+    if (task_read(n, q, q->data.args[4], &t, sizeof t) < 0)
+        a->error = EFAULT;
+    else if (!span_good(&t))
+        a->error = EINVAL;
+    else
+        select_for(n, q, span_ns(&t), a);
+}
+
+static void answer_epoll_wait(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    limited_wait(n, (__int128)(int32_t)q->data.args[3] * 1000000, a);
+}
+
+/* The kernel's clocks run ahead of ours, so an absolute deadline is over at once; ours goes there. */
+static void answer_futex(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    uint32_t op = (uint32_t)q->data.args[1];
+    int64_t start = op & FUTEX_CLOCK_REALTIME ? n->epoch_s : BOOT_S;
+    struct timespec t;
+
+    a->go_on = true;
+    notify_mark(n, "threads wait with a limit of time");
+    if (task_read(n, q, q->data.args[3], &t, sizeof t) < 0 || !span_good(&t))
+        return;
+    if ((op & FUTEX_CMD_MASK) == FUTEX_WAIT)
+        clock_pass(n, span_ns(&t));
+    else
+        clock_pass(n, span_ns(&t) - (__int128)start * SECOND_NS - n->now_ns);
+}
+
+static void answer_rt_sigtimedwait(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct timespec t;
+
+    a->go_on = true;
+    notify_mark(n, "waits for a signal with a limit of time");
+    if (task_read(n, q, q->data.args[2], &t, sizeof t) == 0 && span_good(&t))
+        clock_pass(n, span_ns(&t));
+}
+
+static void answer_itimer(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    static const struct {
+        struct timeval interval, value;
+    } none;
+    uint64_t address = q->data.nr == SYS_setitimer ? q->data.args[2] : q->data.args[1];
+
+    if ((uint32_t)q->data.args[0] > 2)
+        a->error = EINVAL;
+    else
+        reply(n, q, address, &none, sizeof none, a);
+}
+
+static void answer_getrusage(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    static const struct rusage none;
+    int32_t who = (int32_t)q->data.args[0];
+
+    if (who != RUSAGE_SELF && who != RUSAGE_CHILDREN && who != RUSAGE_THREAD)
+        a->error = EINVAL;
+    else
+        reply(n, q, q->data.args[1], &none, sizeof none, a);
+}
+
+/* These five fields of 65 bytes and the domain are the kernel's struct new_utsname. */
+static void answer_uname(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    static const struct utsname name = {
+        .sysname = "Linux",
+        .nodename = "zpipe",
+        .release = "6.1.0-zpipe",
+        .version = "#1 SMP zpipe",
+        .machine = "x86_64",
+        .domainname = "(none)",
+    };
+
+    reply(n, q, q->data.args[0], &name, sizeof name, a);
+}
+
+static void answer_sysinfo(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct sysinfo s;
+
+    memset(&s, 0, sizeof s);
+    s.uptime = BOOT_S + (long)(clock_look(n) / SECOND_NS);
+    s.totalram = MEMORY_BYTES;
+    s.freeram = MEMORY_BYTES / 2;
+    s.procs = 2;
+    s.mem_unit = 1;
+    reply(n, q, q->data.args[0], &s, sizeof s, a);
+}
+
+static void answer_getcpu(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    static const uint32_t zero;
+
+    for (int i = 0; i < 2; i++)
+        if (q->data.args[i] && !a->error)
+            reply(n, q, q->data.args[i], &zero, sizeof zero, a);
+}
+
+static void answer_sched_getaffinity(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    static const uint64_t first = 1;
+    uint32_t size = (uint32_t)q->data.args[1];
+
+    if (size < sizeof first || size % sizeof first) {
+        a->error = EINVAL;
+        return;
+    }
+    reply(n, q, q->data.args[2], &first, sizeof first, a);
+    a->value = sizeof first;
+}
+
+static void answer_sched_getparam(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    static const int32_t priority;
+
+    reply(n, q, q->data.args[1], &priority, sizeof priority, a);
+}
+
+static void answer_getpriority(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    (void)n;
+    if ((uint32_t)q->data.args[0] > PRIO_USER)
+        a->error = EINVAL;
+    a->value = 20; /* the kernel's way to say nice 0 */
+}
+
+/* Asking and setting in one: the set is without effect, as the filter answers a set alone. */
+static void answer_prlimit(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct rlimit limit;
+
+    if ((uint32_t)q->data.args[1] >= RLIM_NLIMITS)
+        a->error = EINVAL;
+    else if (!task_valid(n, q) || prlimit((pid_t)q->pid, (int)q->data.args[1], NULL, &limit) < 0)
+        a->error = EPERM;
+    else
+        reply(n, q, q->data.args[3], &limit, sizeof limit, a);
+}
+
+static void answer_statfs(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct statfs s;
+
+    memset(&s, 0, sizeof s);
+    s.f_type = 0x01021994; /* tmpfs */
+    s.f_bsize = s.f_frsize = 4096;
+    s.f_blocks = MEMORY_BYTES / 4096;
+    s.f_bfree = s.f_bavail = s.f_blocks / 2;
+    s.f_files = s.f_ffree = 1 << 20;
+    s.f_namelen = 255;
+    reply(n, q, q->data.args[1], &s, sizeof s, a);
+}
+
+static void answer_thread(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    (void)q;
+    notify_mark(n, "threads");
+    a->go_on = true;
+}
+
+static void answer_wait(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    (void)q;
+    notify_mark(n, "asks for a child's use of the machine");
+    a->go_on = true;
+}
+
+static void answer_arrived(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    (void)q;
+    notify_mark(n, "asks what has arrived");
+    a->go_on = true;
+}
+
+notify_handler *notify_handler_of(int nr)
+{
+    static notify_handler *const handlers[NOTIFY_NR_MAX] = {
+        [SYS_clock_gettime] = answer_clock_gettime,
+        [SYS_gettimeofday] = answer_gettimeofday,
+        [SYS_time] = answer_time,
+        [SYS_times] = answer_times,
+        [SYS_nanosleep] = answer_nanosleep,
+        [SYS_clock_nanosleep] = answer_clock_nanosleep,
+        [SYS_poll] = answer_poll,
+        [SYS_ppoll] = answer_ppoll,
+        [SYS_select] = answer_select,
+        [SYS_pselect6] = answer_pselect6,
+        [SYS_epoll_wait] = answer_epoll_wait,
+        [SYS_epoll_pwait] = answer_epoll_wait,
+        [SYS_futex] = answer_futex,
+        [SYS_rt_sigtimedwait] = answer_rt_sigtimedwait,
+        [SYS_getitimer] = answer_itimer,
+        [SYS_setitimer] = answer_itimer,
+        [SYS_getrandom] = answer_getrandom,
+        [SYS_getrusage] = answer_getrusage,
+        [SYS_uname] = answer_uname,
+        [SYS_sysinfo] = answer_sysinfo,
+        [SYS_getcpu] = answer_getcpu,
+        [SYS_sched_getaffinity] = answer_sched_getaffinity,
+        [SYS_sched_getparam] = answer_sched_getparam,
+        [SYS_getpriority] = answer_getpriority,
+        [SYS_prlimit64] = answer_prlimit,
+        [SYS_statfs] = answer_statfs,
+        [SYS_fstatfs] = answer_statfs,
+        [SYS_clone] = answer_thread,
+        [SYS_wait4] = answer_wait,
+        [SYS_waitid] = answer_wait,
+        [SYS_ioctl] = answer_arrived,
+        [SYS_recvfrom] = answer_arrived,
+        [SYS_recvmsg] = answer_arrived,
+        [SYS_open] = answer_open,
+        [SYS_openat] = answer_openat,
+        [SYS_creat] = answer_creat,
+    };
+
+    return nr >= 0 && nr < NOTIFY_NR_MAX ? handlers[nr] : NULL;
+}

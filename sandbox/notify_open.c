@@ -1,0 +1,211 @@
+/* Opening /dev/stdin and its kin by name.  There is no /proc in a sandbox, and a channel is a socket,
+ * which cannot be opened through /proc anyway (ENXIO): the task gets a duplicate of its own descriptor.
+ * A regular file is opened anew, as the kernel would, with its own offset; never with more rights than
+ * the descriptor had.  Every other name goes on to the kernel: the path may change under our eyes, and
+ * need not be trusted, because the sandbox's mounts are the wall, not this. */
+#include "sandbox/notify_task.h"
+#include "base/fds.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NAME_MAX_READ 40 /* the longest name of ours, and more */
+#define FD_NUMBER_MAX 1048575
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL /* 6.9 */
+#endif
+
+enum special { SPECIAL_NONE, SPECIAL_FD, SPECIAL_RANDOM };
+
+/* A decimal number and nothing else; -1. */
+static int fd_number(const char *text)
+{
+    int number = 0;
+
+    if (!*text || (text[0] == '0' && text[1]))
+        return -1;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9')
+            return -1;
+        number = 10 * number + (*text - '0');
+        if (number > FD_NUMBER_MAX)
+            return -1;
+    }
+    return number;
+}
+
+static enum special classify(const char *path, int *fd)
+{
+    static const char *const names[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
+    static const char *const folders[] = {"/dev/fd/", "/proc/self/fd/", "/proc/thread-self/fd/"};
+
+    if (path[0] != '/')
+        return SPECIAL_NONE;
+    if (!strcmp(path, "/dev/urandom") || !strcmp(path, "/dev/random"))
+        return SPECIAL_RANDOM;
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(path, names[i])) {
+            *fd = i;
+            return SPECIAL_FD;
+        }
+    for (int i = 0; i < 3; i++) {
+        size_t size = strlen(folders[i]);
+
+        if (!strncmp(path, folders[i], size)) {
+            *fd = fd_number(path + size);
+            return *fd < 0 ? SPECIAL_NONE : SPECIAL_FD;
+        }
+    }
+    return SPECIAL_NONE;
+}
+
+/* The head of the path, up to its end or NAME_MAX_READ bytes; a page boundary may cut the copy short. */
+static int read_name(struct notify *n, const struct seccomp_notif *q, uint64_t address, char *name)
+{
+    size_t size = NAME_MAX_READ - 1;
+    size_t to_page = 4096 - (address & 4095);
+
+    memset(name, 0, NAME_MAX_READ);
+    if (to_page >= size)
+        return task_read(n, q, address, name, size);
+    if (task_read(n, q, address, name, to_page) < 0)
+        return -1;
+    if (strnlen(name, to_page) < to_page)
+        return 0;
+    return task_read(n, q, address + to_page, name + to_page, size - to_page);
+}
+
+/* The process of a thread's number, for kernels whose pidfds are for processes only. */
+static pid_t process_of(pid_t thread)
+{
+    char path[40], line[128];
+    pid_t process = thread;
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
+    f = fopen(path, "re");
+    if (!f)
+        return thread;
+    while (fgets(line, sizeof line, f))
+        if (!strncmp(line, "Tgid:", 5))
+            process = (pid_t)strtol(line + 5, NULL, 10);
+    fclose(f);
+    return process;
+}
+
+/* The task's descriptor `number` as one of ours; -1 with errno. */
+static int task_fd(struct notify *n, const struct seccomp_notif *q, int number)
+{
+    int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)q->pid, PIDFD_THREAD);
+    int fd;
+
+    if (pidfd < 0)
+        pidfd = (int)syscall(SYS_pidfd_open, process_of((pid_t)q->pid), 0);
+    if (pidfd < 0)
+        return -1;
+    if (!task_valid(n, q)) {
+        close(pidfd);
+        errno = ESRCH;
+        return -1;
+    }
+    fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+    if (fd < 0 && errno == EBADF)
+        errno = ENOENT;
+    close(pidfd);
+    return fd;
+}
+
+/* Replace *fd by a new opening of the same regular file. */
+static int reopen(int *fd, int have, int flags)
+{
+    char path[40];
+    int wish = (flags & (O_ACCMODE | O_APPEND | O_TRUNC)) | O_CLOEXEC | O_NOCTTY;
+    int fresh;
+
+    if (have & O_APPEND) /* what may only grow must not be cut */
+        wish = (wish & ~O_TRUNC) | O_APPEND;
+    if ((wish & O_ACCMODE) == O_RDONLY)
+        wish &= ~O_TRUNC;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", *fd);
+    fresh = open(path, wish);
+    if (fresh < 0)
+        return -1;
+    close(*fd);
+    *fd = fresh;
+    return 0;
+}
+
+static void open_fd(struct notify *n, const struct seccomp_notif *q, int number, int flags,
+                    struct answer *a)
+{
+    struct stat st;
+    int fd = task_fd(n, q, number);
+    int have;
+
+    if (fd < 0) {
+        a->error = errno == ENOENT ? ENOENT : EACCES;
+        return;
+    }
+    have = fcntl(fd, F_GETFL);
+    if (have < 0 || (have & O_PATH) || fstat(fd, &st) < 0 ||
+        ((have & O_ACCMODE) != O_RDWR && (have & O_ACCMODE) != (flags & O_ACCMODE)))
+        a->error = EACCES;
+    else if (S_ISREG(st.st_mode) && reopen(&fd, have, flags) < 0)
+        a->error = EACCES;
+    else
+        task_give_fd(n, q, fd, flags & O_CLOEXEC, a);
+    close(fd);
+}
+
+static void answer_path(struct notify *n, const struct seccomp_notif *q, uint64_t path, int flags,
+                        struct answer *a)
+{
+    char name[NAME_MAX_READ];
+    int number = -1, fd;
+
+    a->go_on = true;
+    if (read_name(n, q, path, name) < 0)
+        return; /* the kernel will say EFAULT, or the rest of its page is not ours */
+    switch (classify(name, &number)) {
+    case SPECIAL_FD:
+        a->go_on = false;
+        open_fd(n, q, number, flags, a);
+        break;
+    case SPECIAL_RANDOM:
+        if ((flags & O_ACCMODE) != O_RDONLY)
+            break;
+        a->go_on = false;
+        fd = random_open(n);
+        if (fd < 0) {
+            a->error = EMFILE;
+            break;
+        }
+        task_give_fd(n, q, fd, flags & O_CLOEXEC, a);
+        close(fd);
+        break;
+    default:
+        break;
+    }
+}
+
+void answer_open(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    answer_path(n, q, q->data.args[0], (int)q->data.args[1], a);
+}
+
+void answer_openat(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    answer_path(n, q, q->data.args[1], (int)q->data.args[2], a);
+}
+
+void answer_creat(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    answer_path(n, q, q->data.args[0], O_WRONLY | O_CREAT | O_TRUNC, a);
+}

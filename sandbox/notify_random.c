@@ -1,0 +1,201 @@
+/* Random bytes as a function of (seed, stream): ChaCha20 (RFC 8439's block, a 64-bit counter), a fresh
+ * stream for each opened /dev/urandom, so that how far one is filled ahead does not show in another.
+ *
+ * /dev/urandom itself is one end of a socket pair whose SO_RCVLOWAT makes reads of any size full, and
+ * whose other end we keep filled, as it drains, from the server's loop.  Two things show that it is no
+ * device: it is not S_ISCHR, and lseek fails. */
+#include "sandbox/notify_task.h"
+#include "base/fds.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define GETRANDOM_ONCE 65536 /* a longer wish is answered in part, as the kernel may */
+#define GETRANDOM_FLAGS 7u
+#define REFILL_BYTES   4096
+#define RANDOM_AHEAD   32768 /* bytes asked of the socket's buffer; the kernel doubles it */
+#define REFILLS_MAX    64    /* pieces for one file in one go */
+
+static uint32_t rotate(uint32_t x, int n)
+{
+    return x << n | x >> (32 - n);
+}
+
+static void quarter(uint32_t *x, int a, int b, int c, int d)
+{
+    x[a] += x[b], x[d] = rotate(x[d] ^ x[a], 16);
+    x[c] += x[d], x[b] = rotate(x[b] ^ x[c], 12);
+    x[a] += x[b], x[d] = rotate(x[d] ^ x[a], 8);
+    x[c] += x[d], x[b] = rotate(x[b] ^ x[c], 7);
+}
+
+static void next_block(struct random *r)
+{
+    uint32_t x[16];
+
+    memcpy(x, r->input, sizeof x);
+    for (int i = 0; i < 10; i++) {
+        for (int k = 0; k < 4; k++)
+            quarter(x, k, 4 + k, 8 + k, 12 + k);
+        for (int k = 0; k < 4; k++)
+            quarter(x, k, 4 + (k + 1) % 4, 8 + (k + 2) % 4, 12 + (k + 3) % 4);
+    }
+    for (int i = 0; i < 16; i++) {
+        uint32_t word = x[i] + r->input[i];
+
+        for (int k = 0; k < 4; k++)
+            r->block[4 * i + k] = (uint8_t)(word >> 8 * k);
+    }
+    if (++r->input[12] == 0)
+        r->input[13]++;
+    r->used = 0;
+}
+
+void random_init(struct random *r, uint64_t seed, uint64_t stream, uint64_t sub)
+{
+    static const uint32_t constant[4] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574};
+    static const uint32_t label[4] = {0x7069707a, 0x61722065, 0x6d6f646e, 0x00003120};
+
+    memset(r, 0, sizeof *r);
+    memcpy(r->input, constant, sizeof constant);
+    r->input[4] = (uint32_t)seed, r->input[5] = (uint32_t)(seed >> 32);
+    r->input[6] = (uint32_t)stream, r->input[7] = (uint32_t)(stream >> 32);
+    memcpy(r->input + 8, label, sizeof label);
+    r->input[14] = (uint32_t)sub, r->input[15] = (uint32_t)(sub >> 32);
+    r->used = sizeof r->block;
+}
+
+void random_bytes(struct random *r, void *data, size_t size)
+{
+    uint8_t *out = data;
+
+    while (size) {
+        size_t piece = sizeof r->block - r->used;
+
+        if (!piece) {
+            next_block(r);
+            continue;
+        }
+        if (piece > size)
+            piece = size;
+        memcpy(out, r->block + r->used, piece);
+        r->used += (unsigned)piece;
+        out += piece;
+        size -= piece;
+    }
+}
+
+void answer_getrandom(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    uint8_t piece[1024];
+    uint64_t size = q->data.args[1] < GETRANDOM_ONCE ? q->data.args[1] : GETRANDOM_ONCE;
+    uint64_t done = 0;
+
+    if ((uint32_t)q->data.args[2] & ~GETRANDOM_FLAGS) {
+        a->error = EINVAL;
+        return;
+    }
+    while (done < size) {
+        size_t now = size - done < sizeof piece ? (size_t)(size - done) : sizeof piece;
+
+        random_bytes(&n->random, piece, now);
+        if (task_write(n, q, q->data.args[0] + done, piece, now) < 0) {
+            a->error = EFAULT;
+            return;
+        }
+        done += now;
+    }
+    n->random_given += done;
+    a->value = (int64_t)done;
+}
+
+/* As many pieces as there is room for.  A piece that fits in part, or not, is taken back. */
+static void refill(struct notify *n, struct random_file *f)
+{
+    uint8_t piece[REFILL_BYTES];
+
+    for (int i = 0; i < REFILLS_MAX; i++) {
+        struct random before = f->random;
+        ssize_t sent;
+
+        random_bytes(&f->random, piece, sizeof piece);
+        sent = send(f->fd, piece, sizeof piece, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent == (ssize_t)sizeof piece)
+            continue;
+        f->random = before;
+        if (sent > 0)
+            random_bytes(&f->random, piece, (size_t)sent);
+        else if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS)
+            fd_close(&f->fd); /* nobody reads it any more; epoll forgets it */
+        return;
+    }
+    (void)n;
+}
+
+static int watch(struct notify *n, struct random_file *f)
+{
+    struct epoll_event event = {.events = EPOLLOUT, .data.u32 = (uint32_t)(f - n->file)};
+
+    if (n->random_epoll < 0)
+        n->random_epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (n->random_epoll < 0)
+        return -1;
+    return epoll_ctl(n->random_epoll, EPOLL_CTL_ADD, f->fd, &event);
+}
+
+int random_open(struct notify *n)
+{
+    struct random_file *f = n->file;
+    int all = INT_MAX, ahead = RANDOM_AHEAD;
+    int ends[2];
+
+    while (f < n->file + NOTIFY_RANDOM_MAX && f->fd >= 0)
+        f++;
+    if (f == n->file + NOTIFY_RANDOM_MAX) {
+        errno = EMFILE;
+        return -1;
+    }
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        return -1;
+    f->fd = ends[0];
+    if (setsockopt(ends[1], SOL_SOCKET, SO_RCVLOWAT, &all, sizeof all) < 0 ||
+        setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &ahead, sizeof ahead) < 0 || watch(n, f) < 0) {
+        int sys = errno;
+
+        fd_close(&f->fd);
+        close(ends[1]);
+        errno = sys;
+        return -1;
+    }
+    random_init(&f->random, n->seed, n->stream, ++n->random_opened);
+    refill(n, f);
+    return ends[1];
+}
+
+void random_refill(struct notify *n)
+{
+    struct epoll_event event[NOTIFY_RANDOM_MAX];
+    int count = n->random_epoll < 0 ? 0 : epoll_wait(n->random_epoll, event, NOTIFY_RANDOM_MAX, 0);
+
+    for (int i = 0; i < count; i++) {
+        struct random_file *f = &n->file[event[i].data.u32];
+
+        if (f->fd < 0)
+            continue;
+        if (event[i].events & (EPOLLHUP | EPOLLERR))
+            fd_close(&f->fd);
+        else
+            refill(n, f);
+    }
+}
+
+void random_close(struct notify *n)
+{
+    for (int i = 0; i < NOTIFY_RANDOM_MAX; i++)
+        fd_close(&n->file[i].fd);
+    fd_close(&n->random_epoll);
+}

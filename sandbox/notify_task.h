@@ -1,0 +1,81 @@
+/* What the answers share: the task's logical state and the way into its memory.  Private to notify*.c
+ * and their tests. */
+#pragma once
+#include "sandbox/notify.h"
+
+#include <linux/seccomp.h>
+
+#define NOTIFY_NR_MAX   512 /* call numbers counted; the table's highest is below */
+#define NOTIFY_CONTROL_MAX 256 /* bytes of the kernel's notification structs, whichever kernel */
+
+/* ChaCha20 as a stream of bytes. */
+struct random {
+    uint32_t input[16];
+    uint8_t block[64];
+    unsigned used; /* of block; 64: make the next */
+};
+
+/* `sub` numbers independent streams of one task. */
+void random_init(struct random *r, uint64_t seed, uint64_t stream, uint64_t sub);
+void random_bytes(struct random *r, void *data, size_t size);
+
+/* One open /dev/urandom: our end of a socket pair, kept full. */
+struct random_file {
+    int fd; /* -1: free */
+    struct random random;
+};
+
+struct notify {
+    int listener;
+    int random_epoll; /* -1 until the first random file */
+    uint64_t seed, stream;
+    int64_t epoch_s;
+    uint64_t now_ns;   /* logical, since epoch_s */
+    uint64_t slept_ns; /* of now_ns */
+    uint64_t answered, random_given;
+    struct random random; /* getrandom's */
+    uint64_t random_opened; /* numbers the random files' streams */
+    struct random_file file[NOTIFY_RANDOM_MAX];
+    const char *uncertified_why;
+    uint32_t calls[NOTIFY_NR_MAX];
+    struct seccomp_notif_sizes sizes;
+    union {
+        struct seccomp_notif n;
+        uint8_t room[NOTIFY_CONTROL_MAX];
+    } request;
+    union {
+        struct seccomp_notif_resp r;
+        uint8_t room[NOTIFY_CONTROL_MAX];
+    } response;
+};
+
+struct answer {
+    int64_t value;
+    int error; /* an errno, 0: value is the result */
+    bool go_on; /* the kernel shall run the call itself */
+    bool sent;  /* the handler has answered already */
+};
+
+typedef void notify_handler(struct notify *n, const struct seccomp_notif *q, struct answer *a);
+
+/* The answer to a call, or NULL. */
+notify_handler *notify_handler_of(int nr);
+
+/* Whole copies; -1 when the task's memory is not all there, or the task has ended meanwhile. */
+int task_read(struct notify *n, const struct seccomp_notif *q, uint64_t address, void *data,
+              size_t size);
+int task_write(struct notify *n, const struct seccomp_notif *q, uint64_t address, const void *data,
+               size_t size);
+bool task_valid(const struct notify *n, const struct seccomp_notif *q);
+
+void notify_mark(struct notify *n, const char *why); /* the first one stays; static text */
+
+notify_handler answer_open, answer_openat, answer_creat, answer_getrandom; /* notify_open.c, _random.c */
+
+/* Give the task a new descriptor for `fd` (borrowed) as the result of its call. */
+void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec,
+                  struct answer *a);
+/* A new /dev/urandom: the task's end, given; -1 with errno. */
+int random_open(struct notify *n);
+void random_refill(struct notify *n); /* what has room */
+void random_close(struct notify *n);

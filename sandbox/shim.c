@@ -1,0 +1,215 @@
+/* The loader shim (see shim.h).  The kernel starts it as the program's interpreter, in every exec of a
+ * sandbox, so this is the one place that sees each new stack before the C library does:
+ *   - the vDSO is hidden (its clocks would be real ones: without it the C library makes system calls,
+ *     which the filter hands over);
+ *   - the 16 random bytes, from which come stack guards and hash seeds, are fixed;
+ *   - rseq's sizes are hidden, as the call is refused.
+ * Then it maps the real loader and jumps to it with the registers and the stack as the kernel left them.
+ * Run directly, as `/lib64/ld-linux-x86-64.so.2 PROGRAM` (ldd does), it passes itself off as the loader
+ * in the same way.
+ *
+ * What must stay true: no C library, no relocation (nobody would apply it), no vector registers, no
+ * writable data.  It trusts the image, which is read-only: a loader that is broken ends with 127. */
+#define SHIM_ITSELF
+#include "sandbox/shim.h"
+
+#include <elf.h>
+#include <linux/fcntl.h>
+#include <linux/mman.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+
+#define PAGE      4096ul
+#define PHDRS_MAX 24
+
+#ifndef AT_RSEQ_FEATURE_SIZE
+#define AT_RSEQ_FEATURE_SIZE 27
+#define AT_RSEQ_ALIGN        28
+#endif
+
+/* Digits of pi: plain to see that nothing is hidden in them.  The C library clears the lowest byte of the
+ * stack guard itself. */
+static const uint8_t fixed_random[16] = {0x24, 0x3f, 0x6a, 0x88, 0x85, 0xa3, 0x08, 0xd3,
+                                         0x13, 0x19, 0x8a, 0x2e, 0x03, 0x70, 0x73, 0x44};
+
+extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden")));
+
+static long call(long nr, long a, long b, long c, long d, long f, long g)
+{
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = f;
+    register long r9 __asm__("r9") = g;
+    long result;
+
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+static _Noreturn void die(const char *text, unsigned long size)
+{
+    call(SYS_write, 2, (long)text, (long)size, 0, 0, 0);
+    for (;;)
+        call(SYS_exit_group, 127, 0, 0, 0, 0, 0);
+}
+
+#define DIE(text) die("zpipe: " text "\n", sizeof("zpipe: " text "\n") - 1)
+
+/* The shim under one of the loader's names must not start itself again. */
+static int is_shim(const Elf64_Ehdr *h)
+{
+    const unsigned char *a = (const unsigned char *)h;
+    const unsigned char *b = (const unsigned char *)&__ehdr_start;
+
+    for (unsigned long i = 0; i < sizeof *h; i++)
+        if (a[i] != b[i])
+            return 0;
+    return 1;
+}
+
+static int is_loader(const Elf64_Ehdr *h)
+{
+    return h->e_ident[EI_MAG0] == ELFMAG0 && h->e_ident[EI_MAG1] == ELFMAG1 &&
+           h->e_ident[EI_MAG2] == ELFMAG2 && h->e_ident[EI_MAG3] == ELFMAG3 &&
+           h->e_ident[EI_CLASS] == ELFCLASS64 && h->e_type == ET_DYN && h->e_machine == EM_X86_64 &&
+           h->e_phentsize == sizeof(Elf64_Phdr) && h->e_phnum > 0 && h->e_phnum <= PHDRS_MAX &&
+           !is_shim(h);
+}
+
+static int open_loader(Elf64_Ehdr *h)
+{
+    /* An array of characters, not of pointers: those would need relocation. */
+    static const char paths[][48] = SHIM_REAL_LOADERS;
+
+    for (unsigned long i = 0; i < sizeof paths / sizeof *paths; i++) {
+        long fd = call(SYS_openat, AT_FDCWD, (long)paths[i], O_RDONLY | O_CLOEXEC, 0, 0, 0);
+
+        if (fd < 0)
+            continue;
+        if (call(SYS_pread64, fd, (long)h, sizeof *h, 0, 0, 0) == (long)sizeof *h && is_loader(h))
+            return (int)fd;
+        call(SYS_close, fd, 0, 0, 0, 0, 0);
+    }
+    DIE("the real program loader is not in the sandbox");
+}
+
+static long protection(uint32_t flags)
+{
+    return (flags & PF_R ? PROT_READ : 0) | (flags & PF_W ? PROT_WRITE : 0) |
+           (flags & PF_X ? PROT_EXEC : 0);
+}
+
+/* One segment: the file's pages, then zeros up to p_memsz. */
+static void map_segment(int fd, const Elf64_Phdr *p, unsigned long base)
+{
+    unsigned long start = (base + p->p_vaddr) & ~(PAGE - 1);
+    unsigned long file_end = base + p->p_vaddr + p->p_filesz;
+    unsigned long end = (base + p->p_vaddr + p->p_memsz + PAGE - 1) & ~(PAGE - 1);
+    unsigned long mapped = (file_end + PAGE - 1) & ~(PAGE - 1);
+    long offset = (long)(p->p_offset & ~(PAGE - 1));
+
+    if (call(SYS_mmap, (long)start, (long)(file_end - start), protection(p->p_flags),
+             MAP_PRIVATE | MAP_FIXED, fd, offset) < 0)
+        DIE("cannot map the program loader");
+    if (p->p_memsz == p->p_filesz)
+        return;
+    for (volatile char *zero = (char *)file_end; zero < (char *)mapped; zero++)
+        *zero = 0;
+    if (end > mapped && call(SYS_mmap, (long)mapped, (long)(end - mapped), protection(p->p_flags),
+                             MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0) < 0)
+        DIE("no memory for the program loader");
+}
+
+/* Returns where it lies; every segment in one reserved range. */
+static unsigned long map_loader(int fd, const Elf64_Ehdr *h)
+{
+    Elf64_Phdr phdr[PHDRS_MAX];
+    long size = (long)(h->e_phnum * sizeof *phdr);
+    unsigned long span = 0;
+    long base;
+
+    if (call(SYS_pread64, fd, (long)phdr, size, (long)h->e_phoff, 0, 0) != size)
+        DIE("cannot read the program loader");
+    for (unsigned i = 0; i < h->e_phnum; i++)
+        if (phdr[i].p_type == PT_LOAD && phdr[i].p_vaddr + phdr[i].p_memsz > span)
+            span = phdr[i].p_vaddr + phdr[i].p_memsz;
+    base = call(SYS_mmap, 0, (long)((span + PAGE - 1) & ~(PAGE - 1)), PROT_NONE,
+                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base < 0)
+        DIE("no memory for the program loader");
+    for (unsigned i = 0; i < h->e_phnum; i++)
+        if (phdr[i].p_type == PT_LOAD)
+            map_segment(fd, &phdr[i], (unsigned long)base);
+    return (unsigned long)base;
+}
+
+static void patch(Elf64_auxv_t *v, const Elf64_Ehdr *h, unsigned long base)
+{
+    int direct = 1; /* no interpreter: we are the program */
+
+    for (Elf64_auxv_t *a = v; a->a_type != AT_NULL; a++)
+        if (a->a_type == AT_BASE && a->a_un.a_val != 0)
+            direct = 0;
+    for (Elf64_auxv_t *a = v; a->a_type != AT_NULL; a++) {
+        switch (a->a_type) {
+        case AT_SYSINFO_EHDR:
+        case AT_RSEQ_FEATURE_SIZE:
+        case AT_RSEQ_ALIGN:
+            a->a_type = AT_IGNORE;
+            break;
+        case AT_RANDOM:
+            for (unsigned i = 0; i < sizeof fixed_random; i++)
+                ((volatile uint8_t *)a->a_un.a_val)[i] = fixed_random[i];
+            break;
+        case AT_BASE:
+            a->a_un.a_val = direct ? 0 : base;
+            break;
+        case AT_PHDR:
+            a->a_un.a_val = direct ? base + h->e_phoff : a->a_un.a_val;
+            break;
+        case AT_PHNUM:
+            a->a_un.a_val = direct ? h->e_phnum : a->a_un.a_val;
+            break;
+        case AT_ENTRY:
+            a->a_un.a_val = direct ? base + h->e_entry : a->a_un.a_val;
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+/* `stack` as the kernel made it: argc, argv, NULL, environment, NULL, auxiliary vector. */
+__attribute__((used, visibility("hidden"))) unsigned long shim_start(unsigned long *stack)
+{
+    unsigned long *word = stack + 1 + stack[0] + 1;
+    Elf64_Ehdr h;
+    unsigned long base;
+    int fd = open_loader(&h);
+
+    while (*word)
+        word++;
+    base = map_loader(fd, &h);
+    call(SYS_close, fd, 0, 0, 0, 0, 0);
+    patch((Elf64_auxv_t *)(word + 1), &h, base);
+    return base + h.e_entry;
+}
+
+__asm__(".text\n"
+        ".globl _start\n"
+        ".hidden _start\n"
+        ".type _start, @function\n"
+        "_start:\n"
+        "    mov %rsp, %rbx\n" /* kept by the call below; rbx is 0 at a program's start */
+        "    mov %rsp, %rdi\n"
+        "    and $-16, %rsp\n"
+        "    call shim_start\n"
+        "    mov %rbx, %rsp\n"
+        "    xor %ebx, %ebx\n"
+        "    xor %edx, %edx\n" /* no function to call at exit */
+        "    xor %ecx, %ecx\n"
+        "    xor %esi, %esi\n"
+        "    xor %edi, %edi\n"
+        "    jmp *%rax\n");

@@ -1,0 +1,54 @@
+/* The treatment of every system call, as data.  syscalls.def names each call once; filter.c makes BPF of
+ * it, notify.c has an answer for each NOTIFIED one, and tests walk it. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct seccomp_data;
+
+/* What happens to a call.  The low 16 bits of REFUSED are the errno; 0 is success without effect. */
+#define ACTION_END      0u /* no action: ends a list of rules */
+#define ALLOWED         0x10000u
+#define NOTIFIED        0x20000u
+#define OPENING         0x30000u /* NOTIFIED in the variant with notified opens, else ALLOWED */
+#define REFUSED(number) (0x40000u | (number))
+#define FAKED           REFUSED(0)
+#define ACTION_KIND(action)  ((action)&0xf0000u)
+#define ACTION_ERRNO(action) ((action)&0xffffu)
+
+enum cond_op {
+    COND_NONE,   /* always true: the second half of a rule with one condition */
+    COND_MASKED, /* (low word & mask) == value: for int arguments, whose high word the kernel ignores */
+    COND_ANY,    /* (low word & mask) != 0 */
+    COND_NIL,    /* the whole 64 bits are 0: for pointers */
+    COND_SET,    /* the whole 64 bits are not 0 */
+};
+
+struct cond {
+    uint8_t op;  /* enum cond_op */
+    uint8_t arg; /* 0 to 5 */
+    uint32_t mask, value;
+};
+
+struct rule {
+    struct cond when[2]; /* both */
+    uint32_t then;
+};
+
+struct syscall_row {
+    int nr;
+    const char *name;
+    uint32_t otherwise;      /* when no rule matches */
+    const struct rule *rule; /* the first that matches decides; ends with ACTION_END */
+};
+
+/* Sorted by nr, each nr once. */
+extern const struct syscall_row *syscalls_table(size_t *count);
+
+/* The row of a call, or NULL: then it is REFUSED(ENOSYS). */
+const struct syscall_row *syscalls_find(int nr);
+
+/* The decision for one x86-64 call by reading the table: what the BPF must agree with.  OPENING is
+ * resolved by `opens`. */
+uint32_t syscalls_decide(const struct seccomp_data *call, bool opens);
