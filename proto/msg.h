@@ -196,6 +196,8 @@ struct msg_task {
     bool certified;
     const char *text; /* one sentence for a person; "" */
     const char *stderr_tail;
+    const uint32_t *made; /* SINK nodes of the files it left in /job */
+    uint32_t made_count;
 };
 struct msg_progress {
     uint64_t job;

@@ -1,0 +1,42 @@
+/* The command's inside.  It includes zpipe.h and nothing else of ours. */
+#pragma once
+#include "zpipe.h"
+
+#define CLI_WORDS_MAX 100000
+
+/* What the options say; words are what was left over. */
+struct cli {
+    struct zpipe_options open;
+    struct zpipe_submission submission;
+    const char **parameter, **env, **with, **each; /* owned lists, behind submission's */
+    const char **word; /* owned list: the pipeline, or a subcommand's operands */
+    size_t word_count;
+    bool quiet, progress, json;
+    int verbose;
+    /* zpipe scheduler, worker, keygen */
+    const char *listen, *state, *directory, *name, *data_listen, *advertise, *scheduler;
+};
+
+/* Options may stand before and after the words, until `--`.  -1 after printing what is wrong. */
+int cli_parse(struct cli *c, int argc, char **argv);
+void cli_clear(struct cli *c);
+
+/* "zpipe: TEXT" on stderr; gives the status back. */
+int cli_fail(int status, const struct zpipe_error *e);
+int cli_say(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Each is a subcommand: its exit status. */
+int cmd_pipeline(struct cli *c);
+int cmd_run(struct cli *c);
+int cmd_plan(struct cli *c);
+int cmd_box(int argc, char **argv);
+int cmd_keygen(struct cli *c);
+int cmd_scheduler(struct cli *c);
+int cmd_worker(struct cli *c);
+
+/* The progress line: see progress.c. */
+struct progress;
+struct progress *progress_new(bool wanted, bool quiet);
+void progress_event(struct progress *p, const struct zpipe_event *event);
+void progress_tick(struct progress *p);
+void progress_free(struct progress *p); /* wipes the line */

@@ -1,0 +1,184 @@
+/* zpipe 'PIPELINE', zpipe run FILE, zpipe plan: open, submit, wait.
+ *
+ * Before: main.c.  Next: client/job.c. */
+#include "cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define JOB_FILE_BYTES_MAX (16u << 20)
+
+/* The running job, for the signal handler's sake: it only notes the signal, the loop does the rest. */
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int signo)
+{
+    interrupted = signo;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction a = {.sa_handler = on_signal}; /* no SA_RESTART: it wakes the loop */
+    const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction old;
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(signals[i], &a, NULL);
+    }
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* Ended by a signal, as its parent will want to know it: by that signal. */
+static int die_of(int signo)
+{
+    signal(signo, SIG_DFL);
+    raise(signo);
+    return 128 + signo;
+}
+
+static int pump(struct zpipe *z, struct zpipe_job *j, struct progress *p, struct zpipe_error *e)
+{
+    bool asked = false;
+    (void)z;
+    while (!zpipe_over(j)) {
+        if (interrupted && !asked) {
+            asked = true;
+            zpipe_cancel(j);
+        }
+        zpipe_turn(z, true);
+        progress_tick(p);
+    }
+    return zpipe_wait(j, e);
+}
+
+static void on_event(void *owner, const struct zpipe_event *event)
+{
+    progress_event(owner, event);
+}
+
+static int usable(int fd)
+{
+    return fcntl(fd, F_GETFD) < 0 ? -1 : fd;
+}
+
+/* Descriptors 0 to 2 that the caller closed must not be taken by our own files. */
+static void hold_standard_descriptors(struct zpipe_io *io)
+{
+    int *const want[] = {&io->stdin_fd, &io->stdout_fd, &io->stderr_fd};
+    for (int fd = 0; fd < 3; fd++)
+        *want[fd] = usable(fd);
+    for (int fd = 0; fd < 3; fd++)
+        if (*want[fd] < 0 && open("/dev/null", O_RDWR) < 0)
+            return;
+}
+
+static int run_text(struct cli *c)
+{
+    struct zpipe_error e = {0};
+    struct zpipe_submission *s = &c->submission;
+    hold_standard_descriptors(&s->io);
+    catch_signals();
+    struct zpipe *z = zpipe_open(&c->open, &e);
+    if (!z)
+        return cli_fail(ZPIPE_STATUS_FAILED, &e);
+    struct progress *p = progress_new(c->progress, c->quiet);
+    s->io.on_event = on_event;
+    s->io.owner = p;
+    struct zpipe_job *j = zpipe_submit(z, s, &e);
+    int status = ZPIPE_STATUS_FAILED;
+    if (j)
+        status = pump(z, j, p, &e);
+    progress_free(p);
+    if (e.code && !(interrupted && e.code == ZPIPE_CANCELLED))
+        cli_fail(status, &e);
+    zpipe_job_free(j);
+    zpipe_close(z);
+    return interrupted ? die_of(interrupted) : status;
+}
+
+int cmd_pipeline(struct cli *c)
+{
+    if (c->word_count > 1)
+        return cli_say(ZPIPE_STATUS_FAILED,
+                       "`%s` is neither NAME=VALUE nor `:::`; put the whole pipeline in one pair of quotes",
+                       c->word[1]);
+    c->submission.text = c->word[0];
+    return run_text(c);
+}
+
+static char *read_file(const char *name)
+{
+    int fd = strcmp(name, "-") ? open(name, O_RDONLY | O_CLOEXEC) : dup(0);
+    char *text = malloc(JOB_FILE_BYTES_MAX + 1);
+    size_t size = 0;
+    ssize_t n = fd < 0 || !text ? -1 : 1;
+    while (n > 0 && size < JOB_FILE_BYTES_MAX) {
+        n = read(fd, text + size, JOB_FILE_BYTES_MAX - size);
+        size += n > 0 ? (size_t)n : 0;
+    }
+    if (n < 0)
+        cli_say(0, "cannot read the job file '%s': %s", name, strerror(errno));
+    else if (n > 0)
+        cli_say(0, "the job file '%s' is larger than %u bytes", name, JOB_FILE_BYTES_MAX);
+    else if (memchr(text, '\0', size))
+        cli_say(0, "the job file '%s' holds a NUL byte", name);
+    else
+        text[size] = '\0';
+    bool good = n == 0 && !memchr(text, '\0', size);
+    if (fd >= 0)
+        close(fd);
+    if (good)
+        return text;
+    free(text);
+    return NULL;
+}
+
+int cmd_run(struct cli *c)
+{
+    if (c->word_count != 1)
+        return cli_say(ZPIPE_STATUS_FAILED, "zpipe run wants one job file");
+    char *text = read_file(c->word[0]);
+    if (!text)
+        return ZPIPE_STATUS_FAILED;
+    c->submission.text = text;
+    c->submission.job_file = c->word[0];
+    int status = run_text(c);
+    free(text);
+    return status;
+}
+
+int cmd_plan(struct cli *c)
+{
+    struct zpipe_error e = {0};
+    char *text = NULL;
+    if (c->word_count != 1)
+        return cli_say(ZPIPE_STATUS_FAILED, "zpipe plan wants one pipeline, in one pair of quotes");
+    c->submission.text = c->word[0];
+    struct stat s;
+    size_t size = strlen(c->word[0]);
+    if (size > 3 && !strcmp(c->word[0] + size - 3, ".zp") && stat(c->word[0], &s) == 0) {
+        c->submission.text = text = read_file(c->word[0]);
+        c->submission.job_file = c->word[0];
+        if (!text)
+            return ZPIPE_STATUS_FAILED;
+    }
+    struct zpipe *z = zpipe_open(&c->open, &e);
+    char *plan = z ? zpipe_plan(z, &c->submission, c->json, &e) : NULL;
+    int status = 0;
+    if (plan)
+        fputs(plan, stdout);
+    else
+        status = cli_fail(ZPIPE_STATUS_FAILED, &e);
+    if (fflush(stdout) != 0)
+        status = cli_say(ZPIPE_STATUS_FAILED, "cannot write the plan");
+    free(plan);
+    free(text);
+    zpipe_close(z);
+    return status;
+}

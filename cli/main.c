@@ -1,0 +1,74 @@
+/* zpipe: runs Unix pipelines in parallel, every piece in a deterministic sandbox.
+ *
+ * A pipeline's way: this file -> cmd_run.c -> client/job.c -> dsl/ -> scheduler/ -> worker/ -> sandbox/. */
+#include "cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "usage: zpipe [OPTION]... 'PIPELINE' [NAME=VALUE]... [::: FILE...]\n"
+    "       zpipe run [OPTION]... FILE [NAME=VALUE]...\n"
+    "       zpipe plan [--json] 'PIPELINE'\n"
+    "       zpipe box [OPTION]... -- COMMAND [ARGUMENT]...\n"
+    "       zpipe keygen --dir DIRECTORY\n"
+    "       zpipe scheduler --keys DIRECTORY --listen URL [--state DIRECTORY]\n"
+    "       zpipe worker --keys DIRECTORY --scheduler URL [--slots N]\n"
+    "\n"
+    "Run a Unix pipeline, every command in its own deterministic sandbox; output and status are sh's.\n"
+    "With ZPIPE_CLUSTER (and ZPIPE_KEYS) set it runs on a cluster, otherwise in this process.\n"
+    "\n"
+    "  --with PATH          a file or directory that programs may open; --with NAME=VALUE: a setting\n"
+    "  --env NAME[=VALUE]   a variable for the text and for every program\n"
+    "  --pipefail           the status of the last stage that failed\n"
+    "  --line-reads         pass bytes on as they come (tail -f | zpipe 'grep x')\n"
+    "  --cluster URL        --keys DIRECTORY: a cluster, instead of ZPIPE_CLUSTER and ZPIPE_KEYS\n"
+    "  --slots N            how many jobs' stages at once (default: one per CPU)\n"
+    "  --quiet, --progress  never, or always, a progress line\n"
+    "  --placement spread   every stage on another worker than its neighbours\n"
+    "  --isolation none     no sandbox at all: for first contact, results are not certified\n"
+    "  -v                   say more; twice: every message\n"
+    "  --version, --help\n"
+    "\n"
+    "Exit status: the pipeline's, as in sh; 124 a limit was reached; 125 zpipe failed; 126, 127 as in sh.\n";
+
+static const struct {
+    const char *name;
+    int (*run)(struct cli *c);
+} commands[] = {
+    {"run", cmd_run},           {"plan", cmd_plan},     {"keygen", cmd_keygen},
+    {"scheduler", cmd_scheduler}, {"worker", cmd_worker},
+};
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && !strcmp(argv[1], "box"))
+        return cmd_box(argc - 1, argv + 1);
+    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+        fputs(help, stdout);
+        return 0;
+    }
+    if (argc > 1 && !strcmp(argv[1], "--version")) {
+        printf("zpipe %s\n", zpipe_version());
+        return 0;
+    }
+    int (*run)(struct cli *) = cmd_pipeline;
+    int skip = 1;
+    for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++) {
+        if (!strcmp(argv[1], commands[i].name)) {
+            run = commands[i].run;
+            skip = 2;
+        }
+    }
+    struct cli c;
+    int status = cli_parse(&c, argc - skip, argv + skip);
+    if (status < 0)
+        status = ZPIPE_STATUS_FAILED;
+    else if (run == cmd_pipeline && !c.word_count) {
+        fputs(help, stderr);
+        status = ZPIPE_STATUS_FAILED;
+    } else
+        status = run(&c);
+    cli_clear(&c);
+    return status;
+}

@@ -1,0 +1,189 @@
+/* Options: one table.  `--name VALUE` and `--name=VALUE` are the same; they may stand anywhere before
+ * `--`; `:::` ends them too. */
+#include "cli.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int cli_say(int status, const char *format, ...)
+{
+    va_list args;
+    fputs("zpipe: ", stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return status;
+}
+
+/* A syntax error already has its own form, FILE:LINE:COL: error: ... */
+int cli_fail(int status, const struct zpipe_error *e)
+{
+    fprintf(stderr, strstr(e->text, ": error: ") ? "%s\n" : "zpipe: %s\n", e->text);
+    return status;
+}
+
+enum kind { FLAG, TEXT, NUMBER, LIST_WITH, LIST_ENV, PLACEMENT, ISOLATION, VERBOSE };
+
+struct option {
+    const char *name;
+    enum kind kind;
+    void *to;
+};
+
+static int number(const char *name, const char *value, uint32_t *out)
+{
+    char *end;
+    unsigned long n = strtoul(value, &end, 10);
+    if (*end || !*value || *value == '-' || n == 0 || n > 100000)
+        return cli_say(-1, "%s wants a number from 1 to 100000, not '%s'", name, value);
+    *out = (uint32_t)n;
+    return 0;
+}
+
+static int add_env(struct cli *c, const char *value)
+{
+    const char *whole = value;
+    if (!strchr(value, '=')) {
+        const char *have = getenv(value);
+        char *made = NULL;
+        if (!have)
+            return cli_say(-1, "--env %s: there is no such variable here; give --env %s=VALUE", value, value);
+        if (asprintf(&made, "%s=%s", value, have) < 0)
+            return cli_say(-1, "out of memory");
+        whole = made; /* lives as long as the process */
+    }
+    c->env[c->submission.env_count++] = whole;
+    return 0;
+}
+
+static int apply(struct cli *c, const struct option *o, const char *value)
+{
+    switch (o->kind) {
+    case FLAG:
+        *(bool *)o->to = true;
+        return 0;
+    case VERBOSE:
+        zpipe_set_log_level(1 + ++c->verbose);
+        return 0;
+    case TEXT:
+        *(const char **)o->to = value;
+        return 0;
+    case NUMBER:
+        return number(o->name, value, o->to);
+    case LIST_WITH:
+        c->with[c->submission.with_count++] = value;
+        return 0;
+    case LIST_ENV:
+        return add_env(c, value);
+    case PLACEMENT:
+        c->submission.spread = !strcmp(value, "spread");
+        return c->submission.spread || !strcmp(value, "pack")
+                   ? 0
+                   : cli_say(-1, "--placement is pack or spread, not '%s'", value);
+    case ISOLATION:
+        c->open.no_isolation = !strcmp(value, "none");
+        return c->open.no_isolation || !strcmp(value, "full")
+                   ? 0
+                   : cli_say(-1, "--isolation is full or none, not '%s'", value);
+    }
+    return -1;
+}
+
+/* -1 wrong, else how many words the option took. */
+static int take_option(struct cli *c, int left, char **argv)
+{
+    const struct option options[] = {
+        {"--with", LIST_WITH, NULL},
+        {"--env", LIST_ENV, NULL},
+        {"--pipefail", FLAG, &c->submission.pipefail},
+        {"--line-reads", FLAG, &c->submission.line_reads},
+        {"--cluster", TEXT, &c->open.cluster},
+        {"--keys", TEXT, &c->open.keys},
+        {"--slots", NUMBER, &c->open.slots},
+        {"--quiet", FLAG, &c->quiet},
+        {"-q", FLAG, &c->quiet},
+        {"--progress", FLAG, &c->progress},
+        {"--placement", PLACEMENT, NULL},
+        {"--isolation", ISOLATION, NULL},
+        {"-v", VERBOSE, NULL},
+        {"--verbose", VERBOSE, NULL},
+        {"--json", FLAG, &c->json},
+        {"--box", TEXT, &c->open.box},
+        {"--dir", TEXT, &c->directory},
+        {"--listen", TEXT, &c->listen},
+        {"--state", TEXT, &c->state},
+        {"--scheduler", TEXT, &c->scheduler},
+        {"--name", TEXT, &c->name},
+        {"--data-listen", TEXT, &c->data_listen},
+        {"--advertise", TEXT, &c->advertise},
+    };
+    size_t size = strcspn(argv[0], "=");
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        const struct option *o = &options[i];
+        if (strlen(o->name) != size || strncmp(o->name, argv[0], size) != 0)
+            continue;
+        bool alone = o->kind == FLAG || o->kind == VERBOSE;
+        if (alone && argv[0][size])
+            return cli_say(-1, "%s takes no value", o->name);
+        if (alone)
+            return apply(c, o, NULL) < 0 ? -1 : 1;
+        if (argv[0][size])
+            return apply(c, o, argv[0] + size + 1) < 0 ? -1 : 1;
+        if (left < 2)
+            return cli_say(-1, "%s wants a value", o->name);
+        return apply(c, o, argv[1]) < 0 ? -1 : 2;
+    }
+    return cli_say(-1, "there is no option %s; `zpipe --help` lists them", argv[0]);
+}
+
+static bool is_parameter(const char *word)
+{
+    size_t size = strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
+    return size && word[size] == '=' && !(word[0] >= '0' && word[0] <= '9');
+}
+
+int cli_parse(struct cli *c, int argc, char **argv)
+{
+    *c = (struct cli){.submission = zpipe_submission(NULL)};
+    c->open.cluster = getenv("ZPIPE_CLUSTER");
+    c->open.keys = getenv("ZPIPE_KEYS");
+    const char ***const lists[] = {&c->parameter, &c->env, &c->with, &c->each, &c->word};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        if (!(*lists[i] = calloc((size_t)argc + 1, sizeof **lists[i])))
+            return cli_say(-1, "out of memory");
+    bool options = true;
+    for (int i = 0; i < argc; i++) {
+        if (options && !strcmp(argv[i], "--")) {
+            options = false;
+        } else if (options && !strcmp(argv[i], ":::")) {
+            while (++i < argc)
+                c->each[c->submission.each_count++] = argv[i];
+        } else if (options && argv[i][0] == '-' && argv[i][1]) {
+            int took = take_option(c, argc - i, argv + i);
+            if (took < 0)
+                return -1;
+            i += took - 1;
+        } else if (c->word_count && is_parameter(argv[i])) {
+            c->parameter[c->submission.parameter_count++] = argv[i];
+        } else {
+            c->word[c->word_count++] = argv[i];
+        }
+    }
+    c->submission.parameter = c->parameter;
+    c->submission.env = c->env;
+    c->submission.with = c->with;
+    c->submission.each = c->each;
+    return 0;
+}
+
+void cli_clear(struct cli *c)
+{
+    free(c->parameter);
+    free(c->env);
+    free(c->with);
+    free(c->each);
+    free(c->word);
+}

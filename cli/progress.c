@@ -1,0 +1,138 @@
+/* One line on a terminal's stderr when a job takes longer than a second: bytes in and out of each stage, how
+ * long it runs.  Nothing when stderr is no terminal, unless asked for. */
+#include "cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define STAGES_MAX   16 /* shown; of more, the first ones */
+#define FIRST_NS     1000000000ull
+#define EVERY_NS     200000000ull
+#define LINE_MAX_BYTES 512
+
+struct stage {
+    char name[24];
+    uint64_t in, out;
+    bool ended;
+};
+
+struct progress {
+    bool on, shown;
+    uint64_t start_ns, drawn_ns;
+    struct stage stage[STAGES_MAX];
+    uint32_t node[STAGES_MAX];
+    int count;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+struct progress *progress_new(bool wanted, bool quiet)
+{
+    struct progress *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL; /* a job without a progress line */
+    p->on = !quiet && (wanted || isatty(2));
+    p->start_ns = now_ns();
+    return p;
+}
+
+static struct stage *stage_of(struct progress *p, const struct zpipe_event *e)
+{
+    for (int i = 0; i < p->count; i++)
+        if (p->node[i] == e->node)
+            return &p->stage[i];
+    if (p->count == STAGES_MAX)
+        return NULL;
+    struct stage *s = &p->stage[p->count];
+    p->node[p->count++] = e->node;
+    snprintf(s->name, sizeof s->name, "%.*s", (int)strcspn(e->stage, " "), e->stage);
+    return s;
+}
+
+static void amount(char out[16], uint64_t bytes)
+{
+    static const char units[] = "BKMGTP";
+    double v = (double)bytes;
+    int u = 0;
+    while (v >= 1000 && units[u + 1]) {
+        v /= 1024;
+        u++;
+    }
+    snprintf(out, 16, u ? "%.1f%c" : "%.0f%c", v, units[u]);
+}
+
+static int width(void)
+{
+    struct winsize w;
+    return ioctl(2, TIOCGWINSZ, &w) == 0 && w.ws_col > 20 ? w.ws_col : 80;
+}
+
+static void draw(struct progress *p, uint64_t now)
+{
+    char line[LINE_MAX_BYTES];
+    int used = snprintf(line, sizeof line, "zpipe %.1fs", (double)(now - p->start_ns) / 1e9);
+    for (int i = 0; i < p->count && used < (int)sizeof line - 64; i++) {
+        char in[16], out[16];
+        amount(in, p->stage[i].in);
+        amount(out, p->stage[i].out);
+        used += snprintf(line + used, sizeof line - (size_t)used, " | %s %s>%s%s", p->stage[i].name, in, out,
+                         p->stage[i].ended ? " done" : "");
+    }
+    int columns = width() - 1;
+    fprintf(stderr, "\r\033[K%.*s", columns, line);
+    fflush(stderr);
+    p->shown = true;
+    p->drawn_ns = now;
+}
+
+static void wipe(struct progress *p)
+{
+    if (!p->shown)
+        return;
+    fputs("\r\033[K", stderr);
+    fflush(stderr);
+    p->shown = false;
+}
+
+void progress_tick(struct progress *p)
+{
+    if (!p || !p->on)
+        return;
+    uint64_t now = now_ns();
+    if (now - p->start_ns >= FIRST_NS && now - p->drawn_ns >= EVERY_NS)
+        draw(p, now);
+}
+
+void progress_event(struct progress *p, const struct zpipe_event *event)
+{
+    if (!p || !p->on)
+        return;
+    if (event->kind == ZPIPE_PROGRESS) {
+        struct stage *s = stage_of(p, event);
+        if (s) {
+            s->in = event->bytes_in;
+            s->out = event->bytes_out;
+        }
+    } else if (event->kind == ZPIPE_TASK) {
+        struct stage *s = stage_of(p, event);
+        if (s)
+            s->ended = true;
+        wipe(p);
+    }
+}
+
+void progress_free(struct progress *p)
+{
+    if (p)
+        wipe(p);
+    free(p);
+}

@@ -1,0 +1,278 @@
+/* See client.h.  The connection: an embedded scheduler and worker in this process, or a cluster's
+ * scheduler over TCP; from here on both are a peer that messages go to and come from. */
+#include "client/client.h"
+
+#include "base/instance.h"
+#include "base/log.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define HEARTBEAT_NS ((uint64_t)MSG_HEARTBEAT_MS * 1000000u)
+
+int client_error(struct zpipe_error *to, const struct err *from)
+{
+    if (to) {
+        to->code = from->code;
+        to->sys = from->sys;
+        memcpy(to->text, from->text, sizeof to->text);
+    }
+    return -1;
+}
+
+_Static_assert(sizeof ((struct zpipe_error *)0)->text == ERR_TEXT_MAX, "the public error holds any of ours");
+_Static_assert((int)ZPIPE_BUG == (int)ERR_BUG, "the public codes are the library's");
+
+const char *zpipe_version(void)
+{
+    return ZPIPE_VERSION;
+}
+
+void zpipe_set_log_level(int level)
+{
+    log_set_level(level < LOG_ERROR ? LOG_ERROR : level > LOG_DEBUG ? LOG_DEBUG : (enum log_level)level);
+}
+
+static struct zpipe_job *job_of(struct zpipe *z, uint64_t number, uint64_t request)
+{
+    struct zpipe_job *j = z->jobs;
+    while (j && !(number && j->number == number) && !(request && j->request == request))
+        j = j->next;
+    return j;
+}
+
+static void lose(struct zpipe *z, const struct err *why)
+{
+    if (z->lost)
+        return;
+    z->lost = true;
+    z->why = *why;
+    for (struct zpipe_job *j = z->jobs; j; j = j->next)
+        job_fail(j, why);
+}
+
+static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role role,
+                       const struct msg *m, struct slice bulk)
+{
+    (void)p, (void)link, (void)role, (void)bulk;
+    struct zpipe *z = owner;
+    struct zpipe_job *j = NULL;
+    struct err e;
+    switch (m->type) {
+    case MSG_ACCEPT:
+        j = job_of(z, 0, m->accept.request);
+        break;
+    case MSG_PLAN:
+        j = job_of(z, 0, m->plan.request);
+        break;
+    case MSG_ROUTE:
+        j = job_of(z, m->route.job, 0);
+        break;
+    case MSG_TASK:
+        j = job_of(z, m->task.job, 0);
+        break;
+    case MSG_PROGRESS:
+        j = job_of(z, m->progress.job, 0);
+        break;
+    case MSG_RESULT:
+        j = job_of(z, m->result.job, m->result.request);
+        break;
+    case MSG_REFUSE:
+        err_set(&e, (int)m->refuse.code, "the scheduler refused us: %s", m->refuse.text);
+        lose(z, &e);
+        return;
+    case MSG_BYE:
+        err_set(&e, ERR_GONE, "the scheduler ended: %s", m->bye.text);
+        lose(z, &e);
+        return;
+    default:
+        return;
+    }
+    if (j)
+        job_message(j, m);
+}
+
+static void on_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
+{
+    (void)p, (void)link;
+    lose(owner, why);
+}
+
+int client_send(struct zpipe *z, const struct msg *m, struct slice bulk, struct err *e)
+{
+    if (z->lost) {
+        if (e)
+            *e = z->why;
+        return -1;
+    }
+    return peer_send(z->scheduler, 0, m, bulk, e);
+}
+
+static void beat(struct loop_timer *w)
+{
+    struct zpipe *z = w->owner;
+    struct msg m = {.type = MSG_PING, .ping = {++z->pings}};
+    client_send(z, &m, (struct slice){0}, NULL);
+}
+
+/* ---- data links, in a cluster */
+
+static void on_data(void *owner, struct peer *p, uint64_t link, enum msg_role role, const struct msg *m,
+                    struct slice bulk)
+{
+    (void)p, (void)link, (void)role;
+    struct stream_name name;
+    if (!carry_message_name(m, &name))
+        return;
+    struct zpipe_job *j = job_of(owner, name.job, 0);
+    if (j)
+        serve_message(j, &name, m, bulk);
+}
+
+static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
+{
+    (void)link;
+    struct zpipe *z = owner;
+    struct err e = *why;
+    err_wrap(&e, "a worker's data port at %s cannot be reached from here", peer_url(p));
+    for (struct zpipe_job *j = z->jobs; j; j = j->next)
+        if (j->stream_count)
+            job_fail(j, &e);
+}
+
+struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, struct err *e)
+{
+    static const struct peer_events events = {on_data, on_data_lost};
+    for (uint32_t i = 0; i < z->link_count; i++)
+        if (!strcmp(z->link[i].url, url))
+            return z->link[i].peer;
+    if (z->link_count == CLIENT_LINKS_MAX) {
+        err_set(e, ERR_LIMIT, "more than %d workers", CLIENT_LINKS_MAX);
+        return NULL;
+    }
+    struct client_link *grown = realloc(z->link, (z->link_count + 1) * sizeof *grown);
+    char *copy = strdup(url);
+    if (grown)
+        z->link = grown;
+    struct peer *p = grown && copy ? peer_connect(z->net, url, key, MSG_CLIENT, MSG_WORKER, &events, z, e)
+                                   : NULL;
+    if (!p) {
+        free(copy);
+        return NULL;
+    }
+    z->link[z->link_count++] = (struct client_link){copy, p};
+    return p;
+}
+
+/* ---- freeing what ended inside its own callback */
+
+static bool reap_pending(struct loop_hook *w)
+{
+    struct zpipe *z = w->owner;
+    for (struct zpipe_job *j = z->jobs; j; j = j->next)
+        if (serve_reapable(j))
+            return true;
+    return false;
+}
+
+static void reap(struct loop_hook *w)
+{
+    struct zpipe *z = w->owner;
+    for (struct zpipe_job *j = z->jobs; j; j = j->next)
+        serve_reap(j);
+}
+
+/* ---- life */
+
+static void embedded_lost(void *owner, const struct err *why)
+{
+    lose(owner, why);
+}
+
+static int connect_to(struct zpipe *z, const struct zpipe_options *o, struct err *e)
+{
+    static const struct peer_events events = {on_message, on_lost};
+    bool cluster = o->cluster && o->cluster[0];
+    if (!cluster) { /* zpipe-box first: it must be started before there are threads */
+        struct embedded_options m = {o->box, o->slots, o->no_isolation, embedded_lost, z};
+        z->embedded = embedded_new(z->loop, &m, e);
+        if (!z->embedded)
+            return -1;
+    } else if (!o->keys || !o->keys[0]) {
+        return err_set(e, ERR_INPUT,
+                       "the cluster at %s needs keys: set ZPIPE_KEYS or give --keys DIRECTORY", o->cluster);
+    }
+    struct net_options n = {.keys = cluster ? o->keys : NULL, .role = MSG_CLIENT};
+    z->net = net_new(z->loop, &n, e);
+    if (!z->net || (z->embedded && embedded_start(z->embedded, z->net, e) < 0))
+        return -1;
+    z->scheduler = peer_connect(z->net, cluster ? o->cluster : EMBEDDED_URL, (struct slice){0}, MSG_CLIENT,
+                                MSG_SCHEDULER, &events, z, e);
+    if (!z->scheduler)
+        return -1;
+    struct msg m = {.type = MSG_HELLO,
+                    .hello = {.version = MSG_VERSION,
+                              .role = MSG_CLIENT,
+                              .name = "zpipe",
+                              .instance = process_instance(),
+                              .image = "",
+                              .data_url = "",
+                              .data_key = {"", 0}}};
+    return client_send(z, &m, (struct slice){0}, e);
+}
+
+struct zpipe *zpipe_open(const struct zpipe_options *options, struct zpipe_error *error)
+{
+    static const struct zpipe_options defaults;
+    struct err e = {0};
+    struct zpipe *z = calloc(1, sizeof *z);
+    if (!z) {
+        err_nomem(&e);
+        client_error(error, &e);
+        return NULL;
+    }
+    z->loop = loop_new(&e);
+    if (!z->loop || connect_to(z, options ? options : &defaults, &e) < 0) {
+        zpipe_close(z);
+        client_error(error, &e);
+        return NULL;
+    }
+    z->heartbeat.run = beat;
+    z->heartbeat.owner = z;
+    loop_timer_start(z->loop, &z->heartbeat, HEARTBEAT_NS, HEARTBEAT_NS);
+    z->reaper = (struct loop_hook){.pending = reap_pending, .run = reap, .owner = z};
+    loop_hook_start(z->loop, &z->reaper, -1);
+    return z;
+}
+
+void zpipe_turn(struct zpipe *z, bool wait)
+{
+    loop_turn(z->loop, wait);
+}
+
+void zpipe_close(struct zpipe *z)
+{
+    if (!z)
+        return;
+    while (z->jobs)
+        zpipe_job_free(z->jobs);
+    if (z->scheduler && !z->lost) {
+        struct msg m = {.type = MSG_BYE, .bye = {"the client ends"}};
+        client_send(z, &m, (struct slice){0}, NULL);
+    }
+    if (z->loop) {
+        loop_timer_stop(z->loop, &z->heartbeat);
+        loop_hook_stop(&z->reaper);
+    }
+    for (uint32_t i = 0; i < z->link_count; i++) {
+        peer_close(z->link[i].peer);
+        free(z->link[i].url);
+    }
+    free(z->link);
+    peer_close(z->scheduler);
+    embedded_free(z->embedded);
+    net_free(z->net);
+    loop_free(z->loop);
+    free(z);
+}

@@ -1,0 +1,145 @@
+/* The library's inside: a connection, its jobs, and a job's ends in this process.
+ *
+ *   client.c   zpipe_open: the loop, the net, the link to the scheduler; messages to jobs
+ *   job.c      a job's life: submit, events, result, commit
+ *   ports.c    which descriptor each source and sink of the graph is
+ *   outputs.c  files that appear whole or not at all
+ *   serve.c    in a cluster: the streams to and from workers
+ *   hints.c    what to do about a program or file that the sandbox did not have
+ *   plan.c     zpipe_plan, zpipe_canonical
+ *   builder.c  zpipe_graph_* */
+#pragma once
+#include "base/err.h"
+#include "base/lines.h"
+#include "base/loop.h"
+#include "dsl/dsl.h"
+#include "proto/carry.h"
+#include "proto/embedded.h"
+#include "proto/graph.h"
+#include "zpipe.h"
+
+#define CLIENT_JOBS_MAX  1000
+#define CLIENT_LINKS_MAX 4096 /* to workers' data ports */
+
+struct client_link {
+    char *url;
+    struct peer *peer;
+};
+
+struct zpipe {
+    struct loop *loop;
+    struct net *net;
+    struct embedded *embedded; /* NULL with a cluster */
+    struct peer *scheduler;
+    struct loop_timer heartbeat;
+    struct loop_hook reaper;
+    uint64_t pings, requests;
+    struct zpipe_job *jobs;
+    struct client_link *link;
+    uint32_t link_count;
+    bool lost;
+    struct err why; /* when lost */
+};
+
+/* ---- ports.c, outputs.c */
+
+/* A file that the job makes: written to `fd`, which nobody else sees, put in place at commit. */
+struct output {
+    uint32_t node;
+    char *path;      /* the target, absolute, symlinks resolved; NULL: `fd` is the target itself */
+    int fd;          /* -1 until opened */
+    bool append;
+    bool made_in_job;/* a file that a stage may leave in /job: only if it did */
+    bool made;
+    uint32_t mode;   /* of the target, if it was there; 0 */
+    char name[40];   /* a temporary name in the target's directory; "" while it has none */
+};
+
+/* A descriptor pair towards a callback: the job writes to `write`, the loop reads `read`. */
+struct sink_pipe {
+    int read, write;
+    struct loop_fd watch;
+    void (*give)(void *owner, const void *data, size_t size);
+    struct zpipe_job *job;
+    bool open;
+};
+
+struct port {
+    uint32_t node; /* GRAPH_NONE: the stages' stderr */
+    int fd;        /* borrowed from io, an output or a pipe; -1: none */
+};
+
+struct client_stream {
+    struct carry *carry;
+    struct lines *lines; /* STDERR: what carry writes to, whole lines to the port; owned */
+    bool in;         /* towards us: the job is not over before it ended */
+    bool ended, reap;
+};
+
+struct zpipe_job {
+    struct zpipe *z;
+    struct zpipe_job *next;
+    struct graph *graph; /* owned */
+    char *directory;     /* owned, absolute */
+    struct zpipe_io io;
+    uint64_t request, number;
+    struct port *port;
+    uint32_t port_count;
+    struct output *output;
+    uint32_t output_count;
+    struct sink_pipe out, err;
+    int feed_read, feed_write; /* -1 */
+    struct client_stream *stream;
+    uint32_t stream_count, stream_room;
+    bool cancelled;
+    bool result_here; /* RESULT arrived: status, commit and why are set */
+    bool over;
+    int status;
+    bool commit;
+    bool plan_only, plan_json;
+    char *plan; /* owned: the answer to plan_only */
+    struct err why; /* code ERR_NONE when zpipe itself has nothing to say */
+};
+
+int ports_open(struct zpipe_job *j, struct err *e);
+int ports_of_outputs(struct zpipe_job *j, struct err *e);
+int port_of(const struct zpipe_job *j, uint32_t node);
+/* The job has no more use for its ends: our copies are closed, so that readers see the end. */
+void ports_release(struct zpipe_job *j);
+bool ports_drained(const struct zpipe_job *j);
+void ports_close(struct zpipe_job *j);
+
+int output_open(struct zpipe_job *j, struct output *o, const char *path, struct err *e);
+/* All outputs in place, or none. */
+int outputs_commit(struct zpipe_job *j, struct err *e);
+void outputs_close(struct zpipe_job *j);
+
+/* ---- serve.c */
+int serve_routes(struct zpipe_job *j, const struct msg_route_list *m, struct err *e);
+void serve_message(struct zpipe_job *j, const struct stream_name *name, const struct msg *m, struct slice bulk);
+bool serve_done(const struct zpipe_job *j);
+void serve_reap(struct zpipe_job *j);
+bool serve_reapable(const struct zpipe_job *j);
+void serve_close(struct zpipe_job *j);
+struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, struct err *e);
+
+/* ---- hints.c */
+void hints_task(struct zpipe_job *j, const struct msg_task *t);
+
+/* ---- plan.c */
+char *plan_text(const struct zpipe_job *j, const struct msg_plan *p, bool json);
+
+/* ---- job.c */
+/* Takes the graph and the directory, also when it fails. */
+struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *directory,
+                            const struct zpipe_submission *s, uint32_t flags, struct err *e);
+void job_message(struct zpipe_job *j, const struct msg *m);
+void job_settle(struct zpipe_job *j);
+void job_fail(struct zpipe_job *j, const struct err *why);
+/* A line on the job's stderr. */
+void job_say(struct zpipe_job *j, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int client_send(struct zpipe *z, const struct msg *m, struct slice bulk, struct err *e);
+/* What the parser needs, from a submission.  directory must outlive the result. */
+struct dsl_input client_dsl_input(const struct zpipe_submission *s, const char *directory);
+char *client_directory(const char *given, struct err *e); /* absolute; gives */
+int client_error(struct zpipe_error *to, const struct err *from); /* returns -1 */

@@ -1,0 +1,357 @@
+/* See client.h.  A job's life in the client:
+ *
+ *   submitted   the graph and the ports went to the scheduler
+ *   accepted    it has a number; in a cluster its streams run (serve.c)
+ *   result      every stage ended, or zpipe failed: status, and whether outputs are to appear
+ *   over        what is for us has arrived, outputs are in place or gone
+ *
+ * Before: cli/.  Next: dsl/lower.c for the graph, then scheduler/daemon.c. */
+#include "client/client.h"
+
+#include "base/fds.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+char *client_directory(const char *given, struct err *e)
+{
+    char *d = realpath(given ? given : ".", NULL);
+    if (!d)
+        err_sys(e, "cannot use the directory '%s'", given ? given : ".");
+    return d;
+}
+
+struct dsl_input client_dsl_input(const struct zpipe_submission *s, const char *directory)
+{
+    return (struct dsl_input){
+        .text = s->text,
+        .size = s->text ? strlen(s->text) : 0,
+        .file = s->job_file ? s->job_file : "pipeline",
+        .jobfile = s->job_file != NULL,
+        .directory = directory,
+        .home = getenv("HOME"),
+        .parameter = s->parameter,
+        .parameter_count = s->parameter_count,
+        .env = s->env,
+        .env_count = s->env_count,
+        .with = s->with,
+        .with_count = s->with_count,
+        .each = s->each,
+        .each_count = s->each_count,
+        .pipefail = s->pipefail,
+        .line_reads = s->line_reads,
+    };
+}
+
+struct zpipe_submission zpipe_submission(const char *text)
+{
+    return (struct zpipe_submission){.text = text, .io = {.stdin_fd = 0, .stdout_fd = 1, .stderr_fd = 2}};
+}
+
+void job_say(struct zpipe_job *j, const char *format, ...)
+{
+    struct buf line = BUF_INIT(MSG_TEXT_MAX);
+    char *text;
+    va_list args;
+    va_start(args, format);
+    if (vasprintf(&text, format, args) >= 0) {
+        buf_text(&line, text);
+        free(text);
+    }
+    va_end(args);
+    if (line.size && j->io.stderr_fd >= 0)
+        fd_write_all(j->io.stderr_fd, line.data, line.size);
+    else if (line.size && j->io.on_stderr)
+        j->io.on_stderr(j->io.owner, line.data, line.size);
+    buf_clear(&line);
+}
+
+static void tell(struct zpipe_job *j, struct zpipe_event *event)
+{
+    event->job = j->number;
+    if (j->io.on_event)
+        j->io.on_event(j->io.owner, event);
+}
+
+/* ---- the end */
+
+/* An input that changed while it was read gives nobody the bytes of any one moment. */
+static int inputs_unchanged(struct zpipe_job *j, struct err *e)
+{
+    for (uint32_t i = 0; i < j->graph->file_count; i++) {
+        const struct graph_file *f = &j->graph->file[i];
+        struct stat s;
+        if (!S_ISREG(f->mode) || !f->inode)
+            continue;
+        if (stat(f->path, &s) < 0)
+            return err_sys(e, "the input '%s' vanished while the job ran", f->path);
+        int64_t mtime = (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
+        if (s.st_ino != f->inode || (uint64_t)s.st_size != f->size_bytes || mtime != f->mtime_ns)
+            return err_set(e, ERR_INPUT, "the input '%s' changed while the job ran", f->path);
+    }
+    return 0;
+}
+
+static void finish(struct zpipe_job *j)
+{
+    struct err e;
+    if (j->commit && (inputs_unchanged(j, &e) < 0 || outputs_commit(j, &e) < 0)) {
+        j->status = ZPIPE_STATUS_FAILED;
+        j->why = e;
+    }
+    j->over = true;
+    outputs_close(j);
+    ports_close(j);
+    serve_close(j);
+    tell(j, &(struct zpipe_event){.kind = ZPIPE_OVER, .status = j->status, .text = j->why.text});
+}
+
+/* The job is over when its result is here, and everything that is for us. */
+void job_settle(struct zpipe_job *j)
+{
+    if (!j->result_here || j->over)
+        return;
+    if (j->commit && !(serve_done(j) && ports_drained(j)))
+        return;
+    finish(j);
+}
+
+void job_fail(struct zpipe_job *j, const struct err *why)
+{
+    if (j->result_here)
+        return;
+    if (j->number && !j->z->lost) {
+        struct msg m = {.type = MSG_CANCEL, .cancel = {j->number, j->request, why->text}};
+        client_send(j->z, &m, (struct slice){0}, NULL);
+    }
+    j->result_here = true;
+    j->commit = false;
+    j->status = ZPIPE_STATUS_FAILED;
+    j->why = *why;
+    ports_release(j);
+    job_settle(j);
+}
+
+static void on_result(struct zpipe_job *j, const struct msg_result *r)
+{
+    if (j->result_here)
+        return;
+    j->result_here = true;
+    j->status = (int)(r->status & 255);
+    j->commit = r->commit;
+    if (r->code)
+        err_set(&j->why, (int)r->code, "%s", r->text);
+    ports_release(j);
+    job_settle(j);
+}
+
+/* ---- what the scheduler says */
+
+static void on_task(struct zpipe_job *j, const struct msg_task *t)
+{
+    if (t->node >= j->graph->node_count)
+        return;
+    const struct graph_node *n = &j->graph->node[t->node];
+    for (uint32_t i = 0; i < t->made_count; i++)
+        for (uint32_t k = 0; k < j->output_count; k++)
+            j->output[k].made |= j->output[k].node == t->made[i];
+    if (t->text[0] && t->end != MSG_END_LIMIT)
+        job_say(j, "zpipe: %s\n", t->text);
+    hints_task(j, t);
+    tell(j, &(struct zpipe_event){.kind = ZPIPE_TASK,
+                                  .stage = n->label,
+                                  .node = t->node,
+                                  .status = (int)t->status,
+                                  .signal = (int)t->signal,
+                                  .not_found = t->end == MSG_END_NOT_FOUND,
+                                  .certified = t->certified,
+                                  .text = t->text,
+                                  .cpu_user_us = t->cpu_user_us,
+                                  .cpu_sys_us = t->cpu_sys_us,
+                                  .wall_us = t->wall_us,
+                                  .memory_peak_bytes = t->memory_peak_bytes});
+}
+
+static void on_progress(struct zpipe_job *j, const struct msg_progress *p)
+{
+    if (p->node >= j->graph->node_count)
+        return;
+    tell(j, &(struct zpipe_event){.kind = ZPIPE_PROGRESS,
+                                  .stage = j->graph->node[p->node].label,
+                                  .node = p->node,
+                                  .bytes_in = p->bytes_in,
+                                  .bytes_out = p->bytes_out});
+}
+
+void job_message(struct zpipe_job *j, const struct msg *m)
+{
+    struct err e;
+    switch (m->type) {
+    case MSG_ACCEPT:
+        j->number = m->accept.job;
+        tell(j, &(struct zpipe_event){.kind = ZPIPE_ACCEPTED});
+        if (j->cancelled)
+            zpipe_cancel(j);
+        break;
+    case MSG_ROUTE:
+        if (!j->result_here && serve_routes(j, &m->route, &e) < 0)
+            job_fail(j, &e);
+        break;
+    case MSG_PLAN:
+        j->plan = plan_text(j, &m->plan, j->plan_json);
+        on_result(j, &(struct msg_result){0});
+        break;
+    case MSG_TASK:
+        on_task(j, &m->task);
+        break;
+    case MSG_PROGRESS:
+        on_progress(j, &m->progress);
+        break;
+    case MSG_RESULT:
+        on_result(j, &m->result);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- life */
+
+static int submit(struct zpipe_job *j, const char *text, uint32_t flags, struct err *e)
+{
+    struct buf graph = BUF_INIT(GRAPH_BYTES_MAX);
+    struct msg_port *port = calloc((size_t)j->port_count + 1, sizeof *port);
+    int r = -1;
+    if (!port) {
+        err_nomem(e);
+        goto out;
+    }
+    for (uint32_t i = 0; i < j->port_count; i++)
+        port[i] = (struct msg_port){j->port[i].node, j->port[i].fd};
+    if (graph_encode(j->graph, &graph, e) < 0)
+        goto out;
+    char start[4096]; /* for status and logs: the beginning is enough */
+    snprintf(start, sizeof start, "%s", text ? text : "(graph)");
+    struct msg m = {.type = MSG_SUBMIT, .submit = {j->request, flags, start, port, j->port_count}};
+    r = client_send(j->z, &m, (struct slice){graph.data, graph.size}, e);
+out:
+    free(port);
+    buf_clear(&graph);
+    return r;
+}
+
+static uint32_t count_jobs(const struct zpipe *z)
+{
+    uint32_t count = 0;
+    for (const struct zpipe_job *j = z->jobs; j; j = j->next)
+        count++;
+    return count;
+}
+
+struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *directory,
+                            const struct zpipe_submission *s, uint32_t flags, struct err *e)
+{
+    struct zpipe_job *j = calloc(1, sizeof *j);
+    if (!j) {
+        graph_free(g);
+        free(directory);
+        err_nomem(e);
+        return NULL;
+    }
+    *j = (struct zpipe_job){.z = z,
+                            .graph = g,
+                            .directory = directory,
+                            .io = s->io,
+                            .request = ++z->requests,
+                            .feed_read = -1,
+                            .feed_write = -1,
+                            .out = {.read = -1, .write = -1},
+                            .err = {.read = -1, .write = -1}};
+    j->next = z->jobs;
+    z->jobs = j;
+    if (s->spread)
+        flags |= MSG_SUBMIT_SPREAD;
+    int r = 0;
+    if (count_jobs(z) > CLIENT_JOBS_MAX)
+        r = err_set(e, ERR_LIMIT, "more than %d jobs at once", CLIENT_JOBS_MAX);
+    if (r == 0 && !(flags & MSG_SUBMIT_PLAN_ONLY))
+        r = ports_open(j, e);
+    if (r < 0 || submit(j, s->text, flags, e) < 0) {
+        j->over = true;
+        outputs_close(j);
+        ports_close(j);
+        zpipe_job_free(j);
+        return NULL;
+    }
+    return j;
+}
+
+struct zpipe_job *zpipe_submit(struct zpipe *z, const struct zpipe_submission *s, struct zpipe_error *error)
+{
+    struct err e = {0};
+    struct zpipe_job *j = NULL;
+    char *directory = client_directory(s->directory, &e);
+    if (directory) {
+        struct dsl_input in = client_dsl_input(s, directory);
+        struct graph *g = dsl_graph(&in, &e);
+        if (g)
+            j = job_start(z, g, directory, s, 0, &e);
+        else
+            free(directory);
+    }
+    if (!j)
+        client_error(error, &e);
+    return j;
+}
+
+bool zpipe_over(const struct zpipe_job *j)
+{
+    return j->over;
+}
+
+int zpipe_wait(struct zpipe_job *j, struct zpipe_error *error)
+{
+    while (!j->over)
+        loop_turn(j->z->loop, true);
+    if (error)
+        *error = (struct zpipe_error){0};
+    if (j->why.code)
+        client_error(error, &j->why);
+    return j->status;
+}
+
+void zpipe_cancel(struct zpipe_job *j)
+{
+    j->cancelled = true;
+    if (j->result_here || !j->number)
+        return;
+    struct msg m = {.type = MSG_CANCEL, .cancel = {j->number, j->request, "cancelled"}};
+    client_send(j->z, &m, (struct slice){0}, NULL);
+}
+
+void zpipe_job_free(struct zpipe_job *j)
+{
+    if (!j)
+        return;
+    if (!j->over) {
+        zpipe_cancel(j);
+        while (!j->over)
+            loop_turn(j->z->loop, true);
+    }
+    for (struct zpipe_job **at = &j->z->jobs; *at; at = &(*at)->next) {
+        if (*at == j) {
+            *at = j->next;
+            break;
+        }
+    }
+    graph_free(j->graph);
+    free(j->directory);
+    free(j->port);
+    free(j->output);
+    free(j->plan);
+    free(j);
+}

@@ -1,0 +1,188 @@
+/* See client.h.  Files that appear whole or not at all: written where nobody sees them (O_TMPFILE in the
+ * target's directory, so `kill -9` leaves nothing), then all synced, all named, all renamed.  The window in
+ * which a crash leaves some in place and some not is the renames alone. */
+#include "client/client.h"
+
+#include "base/fds.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RESOLVE_MAX 4096
+
+static char *absolute(const char *directory, const char *path)
+{
+    struct buf b = BUF_INIT(RESOLVE_MAX);
+    if (path[0] != '/') {
+        buf_text(&b, directory);
+        buf_byte(&b, '/');
+    }
+    buf_text(&b, path);
+    char *joined = buf_take(&b);
+    char *real = joined ? realpath(joined, NULL) : NULL;
+    if (real) { /* it is there: a symlink is written through, as in sh */
+        free(joined);
+        return real;
+    }
+    return joined;
+}
+
+static const char *slash_of(const char *path)
+{
+    return strrchr(path, '/'); /* absolute: there is one */
+}
+
+static int open_hidden(struct output *o)
+{
+    char directory[RESOLVE_MAX];
+    size_t size = (size_t)(slash_of(o->path) - o->path);
+    snprintf(directory, sizeof directory, "%.*s", size ? (int)size : 1, o->path);
+    int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+        return fd;
+    /* A file system without O_TMPFILE: a hidden name, which only `kill -9` can leave behind. */
+    uint64_t number;
+    if (getrandom(&number, sizeof number, 0) < 0)
+        return -1;
+    snprintf(o->name, sizeof o->name, ".zpipe-%016llx", (unsigned long long)number);
+    char path[RESOLVE_MAX + sizeof o->name + 2];
+    snprintf(path, sizeof path, "%s/%s", directory, o->name);
+    return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+}
+
+/* The descriptor that programs get is for writing only: opened a second time. */
+static int writer_of(int fd)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, O_WRONLY | O_CLOEXEC);
+}
+
+int output_open(struct zpipe_job *j, struct output *o, const char *path, struct err *e)
+{
+    struct stat s;
+    o->path = absolute(j->directory, path);
+    if (!o->path)
+        return err_nomem(e);
+    if (stat(o->path, &s) == 0) {
+        if (S_ISDIR(s.st_mode))
+            return err_set(e, ERR_INPUT, "cannot write '%s': it is a directory", path);
+        if (access(o->path, W_OK) < 0)
+            return err_sys(e, "cannot write '%s'", path);
+        if (!S_ISREG(s.st_mode)) { /* a device, a fifo: written as it is, as in sh */
+            o->fd = open(o->path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+            if (o->fd < 0)
+                return err_sys(e, "cannot open '%s' for writing", path);
+            free(o->path);
+            o->path = NULL;
+            return 0;
+        }
+        o->mode = s.st_mode & 07777;
+    }
+    int hidden = open_hidden(o);
+    if (hidden < 0)
+        return err_sys(e, "cannot write '%s'", path);
+    o->fd = writer_of(hidden);
+    close(hidden);
+    return o->fd < 0 ? err_sys(e, "cannot write '%s'", path) : 0;
+}
+
+static void temporary_path(const struct output *o, char out[static RESOLVE_MAX + 64])
+{
+    snprintf(out, RESOLVE_MAX + 64, "%.*s/%s", (int)(slash_of(o->path) - o->path), o->path, o->name);
+}
+
+static int append(const struct output *o, struct err *e)
+{
+    char self[64];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", o->fd);
+    int from = open(self, O_RDONLY | O_CLOEXEC);
+    int to = open(o->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    off_t end = to >= 0 ? lseek(to, 0, SEEK_END) : -1;
+    ssize_t n = from < 0 || end < 0 ? -1 : 1;
+    while (n > 0)
+        n = sendfile(to, from, NULL, 1 << 20);
+    if (n == 0 && fsync(to) < 0)
+        n = -1;
+    if (n < 0)
+        err_sys(e, "cannot append to '%s'", o->path);
+    if (n < 0 && end >= 0 && ftruncate(to, end) < 0)
+        err_wrap(e, "and cannot undo it");
+    fd_close(&from);
+    fd_close(&to);
+    return n < 0 ? -1 : 0;
+}
+
+/* Synced, with its mode, under a temporary name beside its target. */
+static int prepare(struct output *o, struct err *e)
+{
+    mode_t mask = umask(0);
+    umask(mask);
+    struct stat s;
+    mode_t wanted = o->mode ? o->mode : 0666 & ~mask;
+    if (!o->mode && o->made_in_job && fstat(o->fd, &s) == 0)
+        wanted = (s.st_mode | 0600) & 0777 & ~mask;
+    if (fchmod(o->fd, wanted) < 0 || fsync(o->fd) < 0)
+        return err_sys(e, "cannot complete '%s'", o->path);
+    if (o->name[0])
+        return 0;
+    uint64_t number;
+    char self[64], path[RESOLVE_MAX + 64];
+    if (getrandom(&number, sizeof number, 0) < 0)
+        return err_sys(e, "cannot draw a name");
+    snprintf(o->name, sizeof o->name, ".zpipe-%016llx", (unsigned long long)number);
+    temporary_path(o, path);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", o->fd);
+    if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0) {
+        o->name[0] = '\0';
+        return err_sys(e, "cannot put '%s' in place", o->path);
+    }
+    return 0;
+}
+
+int outputs_commit(struct zpipe_job *j, struct err *e)
+{
+    char path[RESOLVE_MAX + 64];
+    for (uint32_t i = 0; i < j->output_count; i++) {
+        struct output *o = &j->output[i];
+        if (o->path && o->made && !o->append && prepare(o, e) < 0)
+            return -1;
+    }
+    for (uint32_t i = 0; i < j->output_count; i++) {
+        struct output *o = &j->output[i];
+        if (o->path && o->made && o->append && append(o, e) < 0)
+            return -1;
+    }
+    for (uint32_t i = 0; i < j->output_count; i++) {
+        struct output *o = &j->output[i];
+        if (!o->path || !o->made || o->append)
+            continue;
+        temporary_path(o, path);
+        if (rename(path, o->path) < 0)
+            return err_sys(e, "cannot put '%s' in place", o->path);
+        o->name[0] = '\0';
+    }
+    return 0;
+}
+
+void outputs_close(struct zpipe_job *j)
+{
+    char path[RESOLVE_MAX + 64];
+    for (uint32_t i = 0; i < j->output_count; i++) {
+        struct output *o = &j->output[i];
+        if (o->path && o->name[0]) {
+            temporary_path(o, path);
+            unlink(path);
+        }
+        fd_close(&o->fd);
+        free(o->path);
+        o->path = NULL;
+    }
+    j->output_count = 0;
+}

@@ -1,0 +1,104 @@
+/* See client.h.  What would run: the scheduler's rows, as text or JSON. */
+#include "client/client.h"
+
+#include <stdlib.h>
+
+static void json_string(struct buf *b, const char *text)
+{
+    buf_byte(b, '"');
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        if (*p == '"' || *p == '\\')
+            buf_printf(b, "\\%c", *p);
+        else if (*p == '\n')
+            buf_text(b, "\\n");
+        else if (*p == '\t')
+            buf_text(b, "\\t");
+        else if (*p < 0x20)
+            buf_printf(b, "\\u%04x", *p);
+        else
+            buf_byte(b, (char)*p);
+    }
+    buf_byte(b, '"');
+}
+
+static void row_json(struct buf *b, const struct msg_plan_row *r, uint32_t number)
+{
+    const struct {
+        const char *name, *value;
+    } fields[] = {{"stage", r->stage}, {"class", r->class}, {"why", r->why}, {"detail", r->detail}};
+    buf_printf(b, "%s\n  {\"number\": %u, \"node\": %u", number > 1 ? "," : "", number, r->node);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        buf_printf(b, ", \"%s\": ", fields[i].name);
+        json_string(b, fields[i].value);
+    }
+    buf_text(b, "}");
+}
+
+static void row_text(struct buf *b, const struct msg_plan_row *r, uint32_t number)
+{
+    buf_printf(b, "%2u  %-8s  %s", number, r->class, r->stage);
+    if (r->detail[0])
+        buf_printf(b, "  (%s)", r->detail);
+    if (r->why[0])
+        buf_printf(b, "  whole: %s", r->why);
+    buf_byte(b, '\n');
+}
+
+char *plan_text(const struct zpipe_job *j, const struct msg_plan *p, bool json)
+{
+    (void)j;
+    struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
+    if (json)
+        buf_text(&b, "{\"stages\": [");
+    for (uint32_t i = 0; i < p->row_count; i++)
+        (json ? row_json : row_text)(&b, &p->row[i], i + 1);
+    if (json)
+        buf_text(&b, "\n]}\n");
+    return buf_take(&b);
+}
+
+char *zpipe_plan(struct zpipe *z, const struct zpipe_submission *s, bool json, struct zpipe_error *error)
+{
+    struct err e = {0};
+    char *plan = NULL;
+    char *directory = client_directory(s->directory, &e);
+    if (!directory)
+        goto fail;
+    struct dsl_input in = client_dsl_input(s, directory);
+    struct graph *g = dsl_graph(&in, &e);
+    if (!g) {
+        free(directory);
+        goto fail;
+    }
+    struct zpipe_job *j = job_start(z, g, directory, s, MSG_SUBMIT_PLAN_ONLY, &e);
+    if (!j)
+        goto fail;
+    j->plan_json = json;
+    struct zpipe_error why;
+    if (zpipe_wait(j, &why) == 0 && j->plan) {
+        plan = j->plan;
+        j->plan = NULL;
+    } else if (error) {
+        *error = why;
+    }
+    zpipe_job_free(j);
+    return plan;
+fail:
+    client_error(error, &e);
+    return NULL;
+}
+
+char *zpipe_canonical(const struct zpipe_submission *s, struct zpipe_error *error)
+{
+    struct err e = {0};
+    char *text = NULL;
+    char *directory = client_directory(s->directory, &e);
+    if (directory) {
+        struct dsl_input in = client_dsl_input(s, directory);
+        text = dsl_canonical(&in, &e);
+        free(directory);
+    }
+    if (!text)
+        client_error(error, &e);
+    return text;
+}

@@ -1,0 +1,167 @@
+/* See client.h.  Every source of stdin and every sink of a job's graph is one descriptor of this process.
+ * A worker in the same process takes the descriptor itself; for one elsewhere serve.c carries the bytes.
+ * So nothing above this file knows where a job runs. */
+#include "client/client.h"
+
+#include "base/fds.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define GIVE_BYTES 65536
+
+static void give(struct loop_fd *w, int events)
+{
+    (void)events;
+    struct sink_pipe *s = w->owner;
+    struct zpipe_job *j = s->job;
+    char bytes[GIVE_BYTES];
+    ssize_t n = read(s->read, bytes, sizeof bytes);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n > 0) {
+        s->give(j->io.owner, bytes, (size_t)n);
+        return;
+    }
+    loop_fd_stop(j->z->loop, w);
+    fd_close(&s->read);
+    s->open = false;
+    job_settle(j);
+}
+
+static int open_sink(struct zpipe_job *j, struct sink_pipe *s, int fd,
+                     void (*function)(void *, const void *, size_t), int *out, struct err *e)
+{
+    *s = (struct sink_pipe){.read = -1, .write = -1, .give = function, .job = j};
+    *out = fd;
+    if (fd >= 0 || !function)
+        return 0;
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return err_sys(e, "cannot make a pipe");
+    s->read = ends[0];
+    s->write = *out = ends[1];
+    fcntl(s->read, F_SETFL, O_NONBLOCK);
+    s->watch.run = give;
+    s->watch.owner = s;
+    s->open = true;
+    loop_fd_start(j->z->loop, &s->watch, s->read, LOOP_READ);
+    return 0;
+}
+
+static int open_feed(struct zpipe_job *j, int *out, struct err *e)
+{
+    int ends[2];
+    *out = j->io.stdin_fd;
+    if (*out >= 0 || !j->io.feed)
+        return 0;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) /* a socket: send() raises no SIGPIPE */
+        return err_sys(e, "cannot make a socket pair");
+    j->feed_read = *out = ends[0];
+    j->feed_write = ends[1];
+    return 0;
+}
+
+static bool reads_stdin(const struct graph_node *n)
+{
+    for (uint32_t i = 0; i < n->segment_count; i++)
+        if (n->segment[i].kind == GRAPH_SEGMENT_STDIN)
+            return true;
+    return false;
+}
+
+int ports_open(struct zpipe_job *j, struct err *e)
+{
+    struct graph *g = j->graph;
+    int in, out, err;
+    j->port = calloc((size_t)g->node_count + 1, sizeof *j->port);
+    j->output = calloc((size_t)g->node_count + 1, sizeof *j->output);
+    if (!j->port || !j->output)
+        return err_nomem(e);
+    if (open_feed(j, &in, e) < 0 || open_sink(j, &j->out, j->io.stdout_fd, j->io.on_stdout, &out, e) < 0 ||
+        open_sink(j, &j->err, j->io.stderr_fd, j->io.on_stderr, &err, e) < 0)
+        return -1;
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        const struct graph_node *n = &g->node[i];
+        struct port *p = &j->port[j->port_count];
+        *p = (struct port){i, -1};
+        if (n->kind == GRAPH_SOURCE) {
+            p->fd = reads_stdin(n) ? in : -1;
+        } else if (n->kind == GRAPH_SINK && (n->sink == GRAPH_SINK_FILE || n->sink == GRAPH_SINK_APPEND)) {
+            struct output *o = &j->output[j->output_count++];
+            *o = (struct output){.node = i, .fd = -1, .append = n->sink == GRAPH_SINK_APPEND, .made = true};
+            for (uint32_t k = 0; k < g->node_count; k++)
+                for (uint32_t m = 0; m < g->node[k].output_count; m++)
+                    if (g->node[k].output[m].sink == i)
+                        o->made_in_job = true;
+            o->made = !o->made_in_job;
+            if (output_open(j, o, n->path, e) < 0)
+                return -1;
+            p->fd = o->fd;
+        } else if (n->kind == GRAPH_SINK) {
+            p->fd = n->sink == GRAPH_SINK_STDOUT ? out : n->sink == GRAPH_SINK_STDERR ? err : -1;
+        } else {
+            continue;
+        }
+        j->port_count++;
+    }
+    j->port[j->port_count++] = (struct port){GRAPH_NONE, err};
+    return 0;
+}
+
+int port_of(const struct zpipe_job *j, uint32_t node)
+{
+    for (uint32_t i = 0; i < j->port_count; i++)
+        if (j->port[i].node == node)
+            return j->port[i].fd;
+    return -1;
+}
+
+void ports_release(struct zpipe_job *j)
+{
+    fd_close(&j->out.write);
+    fd_close(&j->err.write);
+    fd_close(&j->feed_read);
+}
+
+bool ports_drained(const struct zpipe_job *j)
+{
+    return !j->out.open && !j->err.open;
+}
+
+void ports_close(struct zpipe_job *j)
+{
+    ports_release(j);
+    struct sink_pipe *const sinks[] = {&j->out, &j->err};
+    for (int i = 0; i < 2; i++) {
+        if (sinks[i]->open)
+            loop_fd_stop(j->z->loop, &sinks[i]->watch);
+        sinks[i]->open = false;
+        fd_close(&sinks[i]->read);
+    }
+    fd_close(&j->feed_write);
+}
+
+ptrdiff_t zpipe_feed(struct zpipe_job *j, const void *data, size_t size, struct zpipe_error *error)
+{
+    struct err e;
+    if (j->feed_write < 0) {
+        err_set(&e, ERR_INPUT, "this job is not fed: set io.feed and stdin_fd -1");
+        return client_error(error, &e);
+    }
+    ssize_t n = send(j->feed_write, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n >= 0)
+        return n;
+    if (errno == EAGAIN || errno == EINTR)
+        return 0;
+    err_sys(&e, "the job wants no more input");
+    return client_error(error, &e);
+}
+
+void zpipe_feed_end(struct zpipe_job *j)
+{
+    fd_close(&j->feed_write);
+}

@@ -1,0 +1,260 @@
+/* See client.h.  In a cluster the client serves what it holds and takes what is for it: for each route
+ * that the scheduler names, a carry between a port (or an input file) and a stream of a worker. */
+#include "client/client.h"
+
+#include "base/fds.h"
+#include "base/spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void carry_ended(void *owner, struct carry *c, enum carry_end end, const struct err *why)
+{
+    struct zpipe_job *j = owner;
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        struct client_stream *s = &j->stream[i];
+        if (s->carry != c)
+            continue;
+        s->ended = s->reap = true;
+        if (end == CARRY_FAILED && !j->result_here)
+            job_fail(j, why);
+    }
+    job_settle(j);
+}
+
+static const struct carry_events events = {carry_ended};
+
+static int open_file(const struct graph_file *f, struct err *e)
+{
+    struct stat s;
+    int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0 || fstat(fd, &s) < 0) {
+        err_sys(e, "cannot open the input '%s'", f->path);
+        fd_close(&fd);
+    } else if (f->inode && (s.st_ino != f->inode || (uint64_t)s.st_size != f->size_bytes)) {
+        err_set(e, ERR_INPUT, "the input '%s' changed since the job was submitted", f->path);
+        fd_close(&fd);
+    }
+    return fd;
+}
+
+/* The descriptors behind a source, in order. */
+static int open_source(struct zpipe_job *j, uint32_t node, int *fds, size_t *count, struct err *e)
+{
+    const struct graph_node *n = &j->graph->node[node];
+    *count = 0;
+    for (uint32_t i = 0; i < n->segment_count; i++) {
+        const struct graph_segment *one = &n->segment[i];
+        int fd;
+        if (one->kind == GRAPH_SEGMENT_FILE) {
+            fd = open_file(&j->graph->file[one->file], e);
+        } else if (one->kind == GRAPH_SEGMENT_TEXT) {
+            fd = spool_of(one->text, e);
+        } else {
+            int from = port_of(j, node);
+            if (from < 0)
+                continue;
+            fd = fcntl(from, F_DUPFD_CLOEXEC, 3);
+            if (fd < 0)
+                err_sys(e, "cannot read stdin");
+        }
+        if (fd < 0) {
+            while (*count)
+                close(fds[--*count]);
+            return -1;
+        }
+        fds[(*count)++] = fd;
+    }
+    if (!*count && (fds[(*count)++] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+        return err_sys(e, "cannot open /dev/null");
+    return 0;
+}
+
+/* A descriptor of our own for a port that bytes go to: a pipe or a terminal is opened anew, so that it can
+ * be non-blocking here without being so for whoever else has it. */
+static int writer_of(int port, struct err *e)
+{
+    struct stat s;
+    int fd = -1;
+    if (port < 0)
+        return -1;
+    if (fstat(port, &s) == 0 && (S_ISFIFO(s.st_mode) || S_ISCHR(s.st_mode))) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", port);
+        fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    }
+    if (fd < 0)
+        fd = fcntl(port, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0)
+        err_sys(e, "cannot write to descriptor %d", port);
+    return fd;
+}
+
+static void lines_ended(struct lines *l)
+{
+    (void)l;
+    job_settle(l->owner);
+}
+
+/* A stage's stderr: whole lines to the port. */
+static int stderr_stream(struct zpipe_job *j, struct client_stream *s, struct err *e)
+{
+    int ends[2];
+    s->lines = calloc(1, sizeof *s->lines);
+    if (!s->lines)
+        return err_nomem(e);
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+        return err_sys(e, "cannot make a socket pair");
+    lines_start(s->lines, j->z->loop, ends[0], port_of(j, GRAPH_NONE), lines_ended, j);
+    return ends[1];
+}
+
+static struct client_stream *add_stream(struct zpipe_job *j, struct err *e)
+{
+    if (j->stream_count == j->stream_room) {
+        uint32_t room = j->stream_room ? 2 * j->stream_room : 16;
+        struct client_stream *grown = realloc(j->stream, room * sizeof *grown);
+        if (!grown) {
+            err_nomem(e);
+            return NULL;
+        }
+        j->stream = grown;
+        j->stream_room = room;
+    }
+    j->stream[j->stream_count] = (struct client_stream){0};
+    return &j->stream[j->stream_count++];
+}
+
+static int make_carry(struct zpipe_job *j, struct client_stream *s, const struct msg_route *r,
+                      const struct stream_name *name, struct err *e)
+{
+    struct graph *g = j->graph;
+    struct loop *l = j->z->loop;
+    const struct graph_edge *edge = r->what == MSG_EDGE ? &g->edge[r->index] : NULL;
+    if (r->what == MSG_FILE || (edge && g->node[edge->from].kind == GRAPH_SOURCE)) {
+        uint32_t room = edge ? g->node[edge->from].segment_count + 1 : 1;
+        int *fds = calloc(room, sizeof *fds);
+        size_t count = 1;
+        int opened = !fds ? err_nomem(e)
+                     : edge ? open_source(j, edge->from, fds, &count, e)
+                            : (fds[0] = open_file(&g->file[r->index], e));
+        if (opened >= 0)
+            s->carry = carry_out(l, fds, count, name, &events, j, e);
+        free(fds);
+        return s->carry ? 0 : -1;
+    }
+    int fd;
+    s->in = true;
+    struct err none = {0};
+    if (r->what == MSG_STDERR)
+        fd = stderr_stream(j, s, &none);
+    else
+        fd = writer_of(port_of(j, edge ? edge->to : r->index), &none);
+    if (none.code) {
+        *e = none;
+        return -1;
+    }
+    s->carry = carry_in(l, fd, name, &events, j, e);
+    return s->carry ? 0 : -1;
+}
+
+static int serve(struct zpipe_job *j, const struct msg_route_list *m, const struct msg_route *r, struct err *e)
+{
+    struct stream_name name = {m->job, m->attempt, r->what, r->index, r->node};
+    struct peer *p = client_link_to(j->z, r->url, r->key, e);
+    struct client_stream *s = p ? add_stream(j, e) : NULL;
+    if (!s)
+        return -1;
+    if (make_carry(j, s, r, &name, e) < 0) {
+        s->ended = true;
+        return -1;
+    }
+    struct msg attach = {.type = MSG_ATTACH,
+                         .attach = {m->job, m->attempt, m->token, r->what, r->index, r->node}};
+    if (peer_send(p, 0, &attach, (struct slice){0}, e) < 0)
+        return -1;
+    return carry_bind(s->carry, p, 0, e);
+}
+
+int serve_routes(struct zpipe_job *j, const struct msg_route_list *m, struct err *e)
+{
+    for (uint32_t i = 0; i < m->route_count; i++) {
+        const struct msg_route *r = &m->route[i];
+        uint32_t limit = r->what == MSG_EDGE   ? j->graph->edge_count
+                         : r->what == MSG_FILE ? j->graph->file_count
+                                               : j->graph->node_count;
+        if (r->via != MSG_VIA_CONNECT || r->index >= limit)
+            return err_set(e, ERR_PROTO, "the scheduler named a stream that cannot be");
+        if (serve(j, m, r, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+void serve_message(struct zpipe_job *j, const struct stream_name *name, const struct msg *m, struct slice bulk)
+{
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        struct client_stream *s = &j->stream[i];
+        if (s->carry && !s->ended && stream_name_equal(carry_name(s->carry), name)) {
+            carry_message(s->carry, m, bulk);
+            return;
+        }
+    }
+}
+
+/* What is for us has all come.  A file that a stage did not make never comes. */
+bool serve_done(const struct zpipe_job *j)
+{
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        const struct client_stream *s = &j->stream[i];
+        if (s->lines && s->lines->from >= 0)
+            return false;
+        if (!s->in || s->ended)
+            continue;
+        const struct stream_name *name = carry_name(s->carry);
+        bool expected = name->what != MSG_OUTPUT;
+        for (uint32_t k = 0; k < j->output_count; k++)
+            expected |= name->what == MSG_OUTPUT && j->output[k].node == name->index && j->output[k].made;
+        if (expected)
+            return false;
+    }
+    return true;
+}
+
+bool serve_reapable(const struct zpipe_job *j)
+{
+    for (uint32_t i = 0; i < j->stream_count; i++)
+        if (j->stream[i].reap)
+            return true;
+    return false;
+}
+
+void serve_reap(struct zpipe_job *j)
+{
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        struct client_stream *s = &j->stream[i];
+        if (!s->reap)
+            continue;
+        s->reap = false;
+        carry_free(s->carry);
+        s->carry = NULL;
+    }
+}
+
+void serve_close(struct zpipe_job *j)
+{
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        carry_free(j->stream[i].carry);
+        if (j->stream[i].lines)
+            lines_clear(j->stream[i].lines);
+        free(j->stream[i].lines);
+    }
+    free(j->stream);
+    j->stream = NULL;
+    j->stream_count = j->stream_room = 0;
+}

@@ -1,0 +1,149 @@
+/* `zpipe scheduler` and `zpipe worker`: the parts of a cluster as processes of their own, and the keys
+ * they need.  Declared in include/zpipe.h. */
+#include "base/log.h"
+#include "proto/peer.h"
+#include "sandbox/box.h"
+#include "scheduler/daemon.h"
+#include "worker/agent.h"
+#include "zpipe.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static int public_error(struct zpipe_error *to, const struct err *from)
+{
+    if (to) {
+        to->code = from->code;
+        to->sys = from->sys;
+        memcpy(to->text, from->text, sizeof to->text);
+    }
+    return -1;
+}
+
+/* ---- a loop that ends by signal or by failure */
+
+struct service {
+    struct loop *loop;
+    struct loop_signal term, interrupt;
+    bool failed;
+    struct err why;
+};
+
+static void on_signal(struct loop_signal *w)
+{
+    struct service *s = w->owner;
+    loop_stop(s->loop);
+}
+
+static void on_lost(void *owner, const struct err *why)
+{
+    struct service *s = owner;
+    s->failed = true;
+    s->why = *why;
+    loop_stop(s->loop);
+}
+
+static int service_open(struct service *s, struct err *e)
+{
+    s->loop = loop_new(e);
+    if (!s->loop)
+        return -1;
+    s->term = (struct loop_signal){.run = on_signal, .owner = s};
+    s->interrupt = s->term;
+    loop_signal_start(s->loop, &s->term, SIGTERM);
+    loop_signal_start(s->loop, &s->interrupt, SIGINT);
+    signal(SIGPIPE, SIG_IGN);
+    return 0;
+}
+
+static int service_run(struct service *s, struct err *e)
+{
+    if (!s->failed)
+        loop_run(s->loop);
+    if (s->failed)
+        *e = s->why;
+    return s->failed ? -1 : 0;
+}
+
+static void service_close(struct service *s)
+{
+    if (!s->loop)
+        return;
+    loop_signal_stop(s->loop, &s->term);
+    loop_signal_stop(s->loop, &s->interrupt);
+    loop_free(s->loop);
+}
+
+int zpipe_keygen(const char *directory, struct zpipe_error *error)
+{
+    struct err e;
+    return keys_generate(directory, &e) < 0 ? public_error(error, &e) : 0;
+}
+
+int zpipe_run_scheduler(const struct zpipe_scheduler_options *o, void (*ready)(const char *url),
+                        struct zpipe_error *error)
+{
+    struct service s = {0};
+    struct err e = {0};
+    struct daemon *d = NULL;
+    struct net *n = NULL;
+    int r = service_open(&s, &e);
+    struct net_options no = {.keys = o->keys, .role = MSG_SCHEDULER};
+    struct daemon_options options = {.url = o->listen, .state = o->state};
+    if (r == 0 && (!(n = net_new(s.loop, &no, &e)) || !(d = daemon_new(s.loop, n, &options, &e))))
+        r = -1;
+    if (r == 0) {
+        if (ready)
+            ready(daemon_url(d));
+        r = service_run(&s, &e);
+    }
+    daemon_free(d);
+    net_free(n);
+    service_close(&s);
+    return r < 0 ? public_error(error, &e) : 0;
+}
+
+int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const char *url),
+                     struct zpipe_error *error)
+{
+    struct service s = {0};
+    struct err e = {0};
+    struct agent *a = NULL;
+    struct net *n = NULL;
+    int r = service_open(&s, &e);
+    struct agent_options ao = {.name = o->name,
+                               .slots = o->slots,
+                               .data_listen = o->data_listen ? o->data_listen : "tcp://127.0.0.1:*",
+                               .advertise = o->advertise,
+                               .box = o->box,
+                               .no_isolation = o->no_isolation};
+    struct net_options no = {.keys = o->keys, .role = MSG_WORKER};
+    if (r == 0 && (!(a = agent_new(s.loop, &ao, &e)) || !(n = net_new(s.loop, &no, &e)) ||
+                   agent_start(a, n, o->scheduler, on_lost, &s, &e) < 0))
+        r = -1;
+    if (r == 0) {
+        if (ready)
+            ready(o->scheduler);
+        r = service_run(&s, &e);
+    }
+    agent_free(a);
+    net_free(n);
+    service_close(&s);
+    return r < 0 ? public_error(error, &e) : 0;
+}
+
+const char *zpipe_box_path(void)
+{
+    static char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 16);
+    char *slash = n > 0 ? memrchr(path, '/', (size_t)n) : NULL;
+    if (slash) {
+        strcpy(slash + 1, "zpipe-box");
+        if (access(path, X_OK) == 0)
+            return path;
+    }
+    snprintf(path, sizeof path, "%s/zpipe-box", ZPIPE_LIBEXEC);
+    return access(path, X_OK) == 0 ? path : NULL;
+}

@@ -1,0 +1,214 @@
+/* libzpipe: run pipelines of ordinary programs, each in a deterministic sandbox, in this process's
+ * company or on a cluster.  The command `zpipe` uses nothing else.
+ *
+ *     struct zpipe_error e;
+ *     struct zpipe *z = zpipe_open(NULL, &e);                     // embedded; or a cluster's URL
+ *     struct zpipe_submission s = zpipe_submission("sort | uniq -c");
+ *     struct zpipe_job *j = zpipe_submit(z, &s, &e);
+ *     int status = zpipe_wait(j, &e);                             // as sh's $?; 124, 125: see below
+ *     zpipe_job_free(j);
+ *     zpipe_close(z);
+ *
+ * Ownership.  Functions borrow their arguments for the call only, unless they say "takes".  What they
+ * return belongs to the caller ("gives", with the function that frees it), unless they say "borrowed".
+ * Descriptors are borrowed until the job is over, are never set non-blocking and never closed.
+ *
+ * Threads.  A `struct zpipe` and everything made from it belong to one thread.  zpipe_open starts a
+ * helper program and, through libzmq, threads; SIGCHLD and other signals' dispositions are left alone.
+ *
+ * Errors.  Functions return NULL or -1 with *e filled (e may be NULL): a code that says what the caller
+ * may do, and one sentence for a person (several lines for a syntax error, with the caret).
+ *
+ * Units are in the names: _bytes, _ns (nanoseconds), _us (microseconds). */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ZPIPE_API __attribute__((visibility("default")))
+
+enum zpipe_code {
+    ZPIPE_OK = 0,
+    ZPIPE_INPUT,       /* the text, a file or an option is wrong */
+    ZPIPE_MISSING,     /* a named thing is not there */
+    ZPIPE_DENIED,      /* refused by the host, by a key, by state */
+    ZPIPE_LIMIT,       /* a named ceiling was reached */
+    ZPIPE_AGAIN,       /* not now; later may work */
+    ZPIPE_GONE,        /* the other side left */
+    ZPIPE_IO,          /* the system refused */
+    ZPIPE_MEMORY,      /* no memory */
+    ZPIPE_PROTOCOL,    /* the other side broke the protocol */
+    ZPIPE_CANCELLED,   /* somebody asked for the end */
+    ZPIPE_UNSUPPORTED, /* understood, and not available */
+    ZPIPE_BUG
+};
+
+struct zpipe_error {
+    int code; /* enum zpipe_code */
+    int sys;  /* errno, or 0 */
+    char text[1024];
+};
+
+#define ZPIPE_STATUS_LIMIT  124 /* a limit of zpipe's ended the job: the message says which */
+#define ZPIPE_STATUS_FAILED 125 /* zpipe itself failed, a syntax error too */
+
+/* ---- connecting */
+
+struct zpipe;
+
+struct zpipe_options {
+    const char *cluster; /* tcp://HOST:PORT of a scheduler; NULL or "": embedded */
+    const char *keys;    /* directory with the keys; needed with a cluster */
+    const char *box;     /* path of zpipe-box; NULL: beside the program, else where it is installed */
+    uint32_t slots;      /* embedded: 0: one per CPU */
+    bool no_isolation;   /* embedded: no sandbox at all: explicit, uncertified, loud */
+};
+
+/* options NULL: embedded with the defaults.  Gives; zpipe_close. */
+ZPIPE_API struct zpipe *zpipe_open(const struct zpipe_options *options, struct zpipe_error *e);
+/* Cancels what runs, waits until nothing of it is left, frees. */
+ZPIPE_API void zpipe_close(struct zpipe *z);
+ZPIPE_API const char *zpipe_version(void); /* borrowed, static */
+
+/* ---- submitting a text */
+
+enum zpipe_event_kind {
+    ZPIPE_ACCEPTED,  /* the scheduler took the job: job is its number */
+    ZPIPE_TASK,      /* a stage ended */
+    ZPIPE_PROGRESS,  /* bytes so far */
+    ZPIPE_OVER,      /* last: status and error are final */
+};
+
+struct zpipe_event {
+    enum zpipe_event_kind kind;
+    uint64_t job;
+    const char *stage;   /* TASK, PROGRESS: the stage's text; borrowed */
+    uint32_t node;       /* TASK, PROGRESS: its number, from 0, in text order */
+    int status;          /* TASK, OVER: as sh's $? */
+    int signal;          /* TASK: 0, or what killed it */
+    bool not_found;      /* TASK: no such program in the sandbox */
+    bool certified;      /* TASK */
+    const char *text;    /* TASK: a sentence, or ""; borrowed */
+    uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes; /* TASK */
+    uint64_t bytes_in, bytes_out;                                 /* PROGRESS */
+};
+
+/* Where a job's bytes come from and go to.  For each of the three: a descriptor, or with -1 what the
+ * callbacks say; without a callback stdin is empty and the others are dropped. */
+struct zpipe_io {
+    int stdin_fd, stdout_fd, stderr_fd;
+    bool feed;                       /* with stdin_fd -1: zpipe_feed will be called */
+    void (*on_stdout)(void *owner, const void *data, size_t size_bytes);
+    void (*on_stderr)(void *owner, const void *data, size_t size_bytes);
+    void (*on_event)(void *owner, const struct zpipe_event *event);
+    void *owner;
+};
+
+struct zpipe_submission {
+    const char *text;      /* a pipeline, or a job file's contents */
+    const char *job_file;  /* its name, if text is one; NULL: a one-liner */
+    const char *directory; /* where relative names start; NULL: the working directory */
+    const char *const *parameter; size_t parameter_count; /* NAME=VALUE */
+    const char *const *env; size_t env_count;             /* NAME=VALUE: also every program's */
+    const char *const *with; size_t with_count;           /* a path, or a setting NAME=VALUE */
+    const char *const *each; size_t each_count;           /* files after ::: */
+    bool pipefail, line_reads;
+    bool spread; /* every stage on another worker than its neighbours (for tests) */
+    struct zpipe_io io;
+};
+
+/* A submission of text with the process's own descriptors 0, 1, 2 and nothing else set. */
+ZPIPE_API struct zpipe_submission zpipe_submission(const char *text);
+
+struct zpipe_job;
+
+/* Gives; zpipe_job_free.  Returns when the text was understood and sent; what happens then is told by
+ * events while zpipe_wait or zpipe_turn runs. */
+ZPIPE_API struct zpipe_job *zpipe_submit(struct zpipe *z, const struct zpipe_submission *s,
+                                         struct zpipe_error *e);
+
+/* Run until the job is over.  The job's status, 0 to 255, as sh's $?; with 124 and 125 *e says why.
+ * Outputs are in place when it returns, all or none. */
+ZPIPE_API int zpipe_wait(struct zpipe_job *job, struct zpipe_error *e);
+ZPIPE_API bool zpipe_over(const struct zpipe_job *job);
+/* Ask for the end; the job is over soon, with status 125 and ZPIPE_CANCELLED. */
+ZPIPE_API void zpipe_cancel(struct zpipe_job *job);
+ZPIPE_API void zpipe_job_free(struct zpipe_job *job); /* cancels it first, if need be */
+
+/* Give bytes to a job with io.feed.  Takes what fits now: the count, 0 when the job does not read (then
+ * call zpipe_turn), or -1: it wants no more.  zpipe_feed_end: that was all. */
+ZPIPE_API ptrdiff_t zpipe_feed(struct zpipe_job *job, const void *data, size_t size_bytes,
+                               struct zpipe_error *e);
+ZPIPE_API void zpipe_feed_end(struct zpipe_job *job);
+
+/* One turn of work: handle what is there; with wait, sleep until there is something. */
+ZPIPE_API void zpipe_turn(struct zpipe *z, bool wait);
+
+/* ---- plans, and texts */
+
+/* What would run, as text or JSON (one object).  Gives; free(). */
+ZPIPE_API char *zpipe_plan(struct zpipe *z, const struct zpipe_submission *s, bool json,
+                           struct zpipe_error *e);
+/* The text in canonical form.  Needs no connection.  Gives; free(). */
+ZPIPE_API char *zpipe_canonical(const struct zpipe_submission *s, struct zpipe_error *e);
+
+/* ---- graphs, node by node */
+
+struct zpipe_graph;
+typedef uint32_t zpipe_node;
+#define ZPIPE_NONE UINT32_MAX
+
+/* directory: where relative names of files start; NULL: the working directory.  Gives. */
+ZPIPE_API struct zpipe_graph *zpipe_graph_new(const char *directory, struct zpipe_error *e);
+ZPIPE_API void zpipe_graph_free(struct zpipe_graph *g);
+
+/* Nodes: each gives its number, or ZPIPE_NONE with *e filled.  argv is NULL-terminated. */
+ZPIPE_API zpipe_node zpipe_graph_command(struct zpipe_graph *g, const char *const *argv, struct zpipe_error *e);
+ZPIPE_API zpipe_node zpipe_graph_stdin(struct zpipe_graph *g, struct zpipe_error *e);
+ZPIPE_API zpipe_node zpipe_graph_file(struct zpipe_graph *g, const char *path, struct zpipe_error *e);
+ZPIPE_API zpipe_node zpipe_graph_bytes(struct zpipe_graph *g, const void *data, size_t size_bytes, struct zpipe_error *e);
+ZPIPE_API zpipe_node zpipe_graph_stdout(struct zpipe_graph *g, struct zpipe_error *e);
+ZPIPE_API zpipe_node zpipe_graph_output(struct zpipe_graph *g, const char *path, struct zpipe_error *e);
+
+/* The bytes that `from` writes to from_fd are what `to` reads from to_fd.  Sources and sinks have one
+ * end: 1 and 0. */
+ZPIPE_API int zpipe_graph_join(struct zpipe_graph *g, zpipe_node from, int from_fd, zpipe_node to, int to_fd,
+                               struct zpipe_error *e);
+/* The command may open this file or directory, under the same name. */
+ZPIPE_API int zpipe_graph_input(struct zpipe_graph *g, zpipe_node command, const char *path, struct zpipe_error *e);
+
+/* As zpipe_submit; of the submission only io, pipefail, line_reads, spread and env count (s->text may be
+ * NULL).  The graph is borrowed for the call. */
+ZPIPE_API struct zpipe_job *zpipe_submit_graph(struct zpipe *z, struct zpipe_graph *g,
+                                               const struct zpipe_submission *s, struct zpipe_error *e);
+
+/* ---- running a cluster's parts */
+
+struct zpipe_scheduler_options {
+    const char *keys, *listen, *state;
+};
+struct zpipe_worker_options {
+    const char *keys, *scheduler, *name, *data_listen, *advertise, *box;
+    uint32_t slots;
+    bool no_isolation;
+};
+/* Make a directory with the keys of a scheduler, its workers and its clients. */
+ZPIPE_API int zpipe_keygen(const char *directory, struct zpipe_error *e);
+/* Run until SIGTERM or SIGINT (0) or failure (-1).  `ready`, if not NULL, is called once with the URL
+ * that is listened on. */
+ZPIPE_API int zpipe_run_scheduler(const struct zpipe_scheduler_options *o,
+                                  void (*ready)(const char *url), struct zpipe_error *e);
+ZPIPE_API int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const char *url),
+                               struct zpipe_error *e);
+/* The path of zpipe-box that would be used.  Borrowed, static; NULL when there is none. */
+ZPIPE_API const char *zpipe_box_path(void);
+/* 0 errors, 1 warnings (default), 2 events, 3 every message; on stderr. */
+ZPIPE_API void zpipe_set_log_level(int level);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,301 @@
+/* See carry.h.  A carry watches its descriptor only while the stream can go on: out, while there is
+ * credit; in, while bytes wait to be written.  So neither a slow reader nor a slow link costs anything,
+ * and at most MSG_CREDIT_BYTES are ever held. */
+#include "proto/carry.h"
+
+#include "base/fds.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct carry {
+    struct loop *loop;
+    struct stream_name name;
+    const struct carry_events *ev;
+    void *owner;
+    struct loop_fd watch;
+    bool ended;
+    bool bound;
+    /* out */
+    int *fd; /* owned, read in order; in: fd[0] */
+    size_t fd_count, fd_at;
+    struct stream_sender *sender;
+    /* in */
+    struct stream_receiver *receiver;
+    struct buf wait; /* bytes not yet written, from wait_at on */
+    size_t wait_at;
+    bool all_here;
+};
+
+bool stream_name_equal(const struct stream_name *a, const struct stream_name *b)
+{
+    return a->job == b->job && a->attempt == b->attempt && a->what == b->what &&
+           a->index == b->index && a->node == b->node;
+}
+
+bool carry_message_name(const struct msg *m, struct stream_name *out)
+{
+#define NAME_OF(field)                                                                             \
+    *out = (struct stream_name){m->field.job, m->field.attempt, m->field.what, m->field.index,     \
+                                m->field.node};                                                    \
+    return true
+    switch (m->type) {
+    case MSG_ATTACH:
+        NAME_OF(attach);
+    case MSG_CREDIT:
+        NAME_OF(credit);
+    case MSG_DATA:
+        NAME_OF(data);
+    case MSG_LEAVE:
+        NAME_OF(leave);
+    default:
+        return false;
+    }
+#undef NAME_OF
+}
+
+static void finish(struct carry *c, enum carry_end end, const struct err *why)
+{
+    if (c->ended)
+        return;
+    c->ended = true;
+    loop_fd_stop(c->loop, &c->watch);
+    c->ev->ended(c->owner, c, end, why);
+}
+
+/* ---- out */
+
+static void out_fail(struct carry *c, struct err *e)
+{
+    stream_send_end(c->sender, true, NULL);
+    finish(c, CARRY_FAILED, e);
+}
+
+static void out_readable(struct loop_fd *w, int events)
+{
+    (void)events;
+    struct carry *c = w->owner;
+    struct err e;
+    static char bytes[MSG_DATA_BYTES]; /* one loop, one thread: never used across a return */
+    uint64_t window = stream_sender_window(c->sender);
+    if (!window) {
+        loop_fd_stop(c->loop, &c->watch);
+        return;
+    }
+    size_t want = window < sizeof bytes ? (size_t)window : sizeof bytes;
+    ssize_t n = read(c->fd[c->fd_at], bytes, want);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n < 0) {
+        err_sys(&e, "cannot read");
+        out_fail(c, &e);
+    } else if (n > 0) {
+        if (stream_send(c->sender, bytes, (size_t)n, &e) < 0)
+            finish(c, CARRY_FAILED, &e);
+    } else if (c->fd_at + 1 < c->fd_count) {
+        loop_fd_stop(c->loop, &c->watch);
+        fd_close(&c->fd[c->fd_at++]);
+        loop_fd_start(c->loop, &c->watch, c->fd[c->fd_at], LOOP_READ);
+    } else if (stream_send_end(c->sender, false, &e) < 0) {
+        finish(c, CARRY_FAILED, &e);
+    } else {
+        finish(c, CARRY_DONE, NULL);
+    }
+}
+
+static void out_writable(void *owner)
+{
+    struct carry *c = owner;
+    if (!c->ended)
+        loop_fd_start(c->loop, &c->watch, c->fd[c->fd_at], LOOP_READ);
+}
+
+static void out_left(void *owner)
+{
+    finish(owner, CARRY_LEFT, NULL);
+}
+
+/* ---- in */
+
+static void in_progress(struct carry *c)
+{
+    if (c->all_here && c->wait.size == 0)
+        finish(c, CARRY_DONE, NULL);
+    else if (c->wait.size && !c->ended)
+        loop_fd_start(c->loop, &c->watch, c->fd[0], LOOP_WRITE);
+    else
+        loop_fd_stop(c->loop, &c->watch);
+}
+
+static void in_writable(struct loop_fd *w, int events)
+{
+    (void)events;
+    struct carry *c = w->owner;
+    struct err e;
+    ssize_t n = write(c->fd[0], c->wait.data + c->wait_at, c->wait.size - c->wait_at);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
+        stream_leave(c->receiver, NULL);
+        finish(c, CARRY_LEFT, NULL);
+        return;
+    }
+    if (n < 0) {
+        err_sys(&e, "cannot write");
+        stream_leave(c->receiver, NULL);
+        finish(c, CARRY_FAILED, &e);
+        return;
+    }
+    c->wait_at += (size_t)n;
+    if (c->wait_at > c->wait.size / 2) { /* so that every byte is moved at most once, on average */
+        buf_drop(&c->wait, c->wait_at);
+        c->wait_at = 0;
+    }
+    if (!c->all_here && stream_consumed(c->receiver, (size_t)n, &e) < 0)
+        finish(c, CARRY_FAILED, &e);
+    else
+        in_progress(c);
+}
+
+static void in_data(void *owner, struct slice bytes)
+{
+    struct carry *c = owner;
+    struct err e;
+    if (c->fd[0] < 0) {
+        if (stream_consumed(c->receiver, bytes.size, &e) < 0)
+            finish(c, CARRY_FAILED, &e);
+        return;
+    }
+    buf_add(&c->wait, bytes.data, bytes.size);
+    if (c->wait.failed) {
+        err_set(&e, ERR_NOMEM, "no memory for the bytes of a stream");
+        finish(c, CARRY_FAILED, &e);
+        return;
+    }
+    in_progress(c);
+}
+
+static void in_end(void *owner, bool failed)
+{
+    struct carry *c = owner;
+    struct err e;
+    if (failed) {
+        err_set(&e, ERR_GONE, "the other side could not deliver the whole");
+        finish(c, CARRY_FAILED, &e);
+        return;
+    }
+    c->all_here = true;
+    in_progress(c);
+}
+
+/* ---- both */
+
+static struct carry *carry_new(struct loop *l, const int *fds, size_t count,
+                               const struct stream_name *name, const struct carry_events *ev,
+                               void *owner, struct err *e)
+{
+    struct carry *c = calloc(1, sizeof *c);
+    int *copy = malloc(count * sizeof *copy + 1);
+    if (!c || !copy) {
+        free(c);
+        free(copy);
+        for (size_t i = 0; i < count; i++)
+            if (fds[i] >= 0)
+                close(fds[i]);
+        err_nomem(e);
+        return NULL;
+    }
+    memcpy(copy, fds, count * sizeof *copy);
+    *c = (struct carry){.loop = l,
+                        .name = *name,
+                        .ev = ev,
+                        .owner = owner,
+                        .fd = copy,
+                        .fd_count = count,
+                        .wait = BUF_INIT(2 * MSG_CREDIT_BYTES)};
+    c->watch.owner = c;
+    return c;
+}
+
+struct carry *carry_out(struct loop *l, const int *fds, size_t count, const struct stream_name *name,
+                        const struct carry_events *ev, void *owner, struct err *e)
+{
+    struct carry *c = carry_new(l, fds, count, name, ev, owner, e);
+    if (c)
+        c->watch.run = out_readable;
+    return c;
+}
+
+struct carry *carry_in(struct loop *l, int fd, const struct stream_name *name,
+                       const struct carry_events *ev, void *owner, struct err *e)
+{
+    struct carry *c = carry_new(l, &fd, 1, name, ev, owner, e);
+    if (c)
+        c->watch.run = in_writable;
+    return c;
+}
+
+int carry_bind(struct carry *c, struct peer *p, uint64_t link, struct err *e)
+{
+    static const struct stream_sender_events sender_events = {out_writable, out_left};
+    static const struct stream_receiver_events receiver_events = {in_data, in_end};
+    if (c->bound)
+        return err_set(e, ERR_PROTO, "a stream was attached twice");
+    if (c->watch.run == out_readable) {
+        c->sender = stream_sender_new(p, link, &c->name, &sender_events, c, e);
+        if (!c->sender)
+            return -1;
+        c->bound = true;
+        if (stream_sender_window(c->sender))
+            out_writable(c);
+        return 0;
+    }
+    c->receiver = stream_receiver_new(p, link, &c->name, &receiver_events, c, e);
+    if (!c->receiver)
+        return -1;
+    c->bound = true;
+    return stream_receiver_start(c->receiver, e);
+}
+
+bool carry_bound(const struct carry *c)
+{
+    return c->bound;
+}
+
+void carry_message(struct carry *c, const struct msg *m, struct slice bulk)
+{
+    struct err e;
+    if (c->ended || !c->bound)
+        return;
+    int r = c->sender ? stream_sender_message(c->sender, m, &e)
+                      : stream_receiver_message(c->receiver, m, bulk, &e);
+    if (r < 0)
+        finish(c, CARRY_FAILED, &e);
+}
+
+const struct stream_name *carry_name(const struct carry *c)
+{
+    return &c->name;
+}
+
+uint64_t carry_bytes(const struct carry *c)
+{
+    return c->sender     ? stream_sender_bytes(c->sender)
+           : c->receiver ? stream_receiver_bytes(c->receiver)
+                         : 0;
+}
+
+void carry_free(struct carry *c)
+{
+    if (!c)
+        return;
+    loop_fd_stop(c->loop, &c->watch);
+    stream_sender_free(c->sender);
+    stream_receiver_free(c->receiver);
+    for (size_t i = c->fd_at; i < c->fd_count; i++)
+        fd_close(&c->fd[i]);
+    free(c->fd);
+    buf_clear(&c->wait);
+    free(c);
+}

@@ -1,0 +1,43 @@
+/* Bytes between a descriptor and a stream: out, from descriptors read end to end into a stream; in, from
+ * a stream to a descriptor.  Workers and clients move everything that crosses a process with these.
+ *
+ * Descriptors are taken, and closed with the carry.  Those that can wait (sockets, pipes) should be
+ * non-blocking descriptions of the caller's own; regular files are read and written as they are. */
+#pragma once
+#include "base/err.h"
+#include "base/loop.h"
+#include "proto/peer.h"
+#include "proto/stream.h"
+
+struct carry;
+
+enum carry_end {
+    CARRY_DONE,   /* everything was moved, and the end too */
+    CARRY_LEFT,   /* the side that takes the bytes wants no more */
+    CARRY_FAILED, /* the side that makes the bytes broke, or the protocol was: err */
+};
+
+struct carry_events {
+    /* Once.  The carry does nothing more; the owner frees it later, not within this call. */
+    void (*ended)(void *owner, struct carry *c, enum carry_end end, const struct err *why);
+};
+
+/* Gives.  On failure the descriptors are closed too. */
+struct carry *carry_out(struct loop *l, const int *fds, size_t count, const struct stream_name *name,
+                        const struct carry_events *ev, void *owner, struct err *e);
+/* fd -1: swallow. */
+struct carry *carry_in(struct loop *l, int fd, const struct stream_name *name,
+                       const struct carry_events *ev, void *owner, struct err *e);
+
+/* The other side is there: begin. */
+int carry_bind(struct carry *c, struct peer *p, uint64_t link, struct err *e);
+bool carry_bound(const struct carry *c);
+/* A CREDIT, DATA or LEAVE that bears the name. */
+void carry_message(struct carry *c, const struct msg *m, struct slice bulk);
+const struct stream_name *carry_name(const struct carry *c);
+uint64_t carry_bytes(const struct carry *c);
+void carry_free(struct carry *c);
+
+/* The name that a data message bears; false if it is none of them. */
+bool carry_message_name(const struct msg *m, struct stream_name *out);
+bool stream_name_equal(const struct stream_name *a, const struct stream_name *b);

@@ -1,0 +1,480 @@
+/* See agent.h.  Turns messages into calls on attempts and back; decides nothing about them.
+ *
+ * A stream's ATTACH may arrive before the RUN it belongs to (it comes over another link), or before the
+ * descriptor it will be joined with exists: it waits in `early`, with the credit that followed it, until
+ * agent_claim finds it. */
+#include "worker/agent.h"
+
+#include "base/instance.h"
+#include "base/log.h"
+#include "worker/attempt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define EARLY_MAX   4096
+#define HEARTBEAT_NS ((uint64_t)MSG_HEARTBEAT_MS * 1000000u)
+
+struct early {
+    struct stream_name name;
+    uint8_t token[MSG_TOKEN_BYTES];
+    uint64_t link, upto_bytes;
+    bool left;
+};
+
+struct data_link { /* to another worker's data port */
+    char *url;
+    struct peer *peer;
+    bool lost;
+};
+
+struct agent {
+    struct loop *loop;
+    struct net *net;
+    char name[128], data_listen[256], advertise[256];
+    uint32_t slots;
+    struct box *box;
+    struct loop_fd box_watch;
+    struct peer *scheduler;
+    struct peer *data; /* our data port, NULL in embedded mode */
+    struct loop_timer heartbeat;
+    struct loop_hook reaper;
+    uint64_t pings, regions;
+    struct attempt *attempts;
+    uint32_t attempt_count;
+    struct early early[EARLY_MAX];
+    uint32_t early_count;
+    struct data_link links[AGENT_LINKS_MAX];
+    uint32_t link_count;
+    void (*lost)(void *owner, const struct err *why);
+    void *owner;
+    bool gone;
+};
+
+struct loop *agent_loop(struct agent *a)
+{
+    return a->loop;
+}
+
+struct box *agent_box(struct agent *a)
+{
+    return a->box;
+}
+
+uint64_t agent_region_id(struct agent *a)
+{
+    return ++a->regions;
+}
+
+static void lose(struct agent *a, const struct err *why)
+{
+    if (a->gone)
+        return;
+    a->gone = true;
+    if (a->lost)
+        a->lost(a->owner, why);
+    else
+        log_error("worker_lost", "why=\"%s\"", why->text);
+}
+
+void agent_send(struct agent *a, const struct msg *m)
+{
+    struct err e;
+    if (!a->gone && peer_send(a->scheduler, 0, m, (struct slice){0}, &e) < 0)
+        lose(a, &e);
+}
+
+static struct attempt *find_attempt(struct agent *a, uint64_t job, uint32_t number)
+{
+    struct attempt *t = a->attempts;
+    while (t && (t->job != job || t->number != number))
+        t = t->next;
+    return t;
+}
+
+/* ---- the scheduler's link */
+
+static void on_run(struct agent *a, const struct msg_run *run, struct slice graph)
+{
+    struct err e;
+    if (find_attempt(a, run->job, run->attempt))
+        return; /* a repeated RUN changes nothing */
+    struct attempt *t = NULL;
+    if (a->attempt_count == AGENT_ATTEMPTS_MAX)
+        err_set(&e, ERR_LIMIT, "worker '%s' already runs %u attempts", a->name, a->attempt_count);
+    else
+        t = attempt_new(a, run, graph, &e);
+    if (!t) {
+        struct msg m = {.type = MSG_FAIL,
+                        .fail = {run->job, run->attempt, (uint32_t)e.code, e.text}};
+        agent_send(a, &m);
+        m = (struct msg){.type = MSG_STOPPED, .stopped = {run->job, run->attempt}};
+        agent_send(a, &m);
+        return;
+    }
+    for (uint32_t i = 0; i < run->admit_count; i++) {
+        net_admit(a->net, MSG_CLIENT, run->admit[i], NULL);
+        net_admit(a->net, MSG_WORKER, run->admit[i], NULL);
+    }
+    t->next = a->attempts;
+    a->attempts = t;
+    a->attempt_count++;
+    attempt_begin(t);
+}
+
+static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_role role,
+                         const struct msg *m, struct slice bulk)
+{
+    (void)p, (void)link, (void)role;
+    struct agent *a = owner;
+    struct attempt *t;
+    struct err e;
+    switch (m->type) {
+    case MSG_RUN:
+        on_run(a, &m->run, bulk);
+        break;
+    case MSG_STOP:
+        t = find_attempt(a, m->stop.job, m->stop.attempt);
+        if (t) {
+            attempt_stop(t);
+        } else { /* it ended meanwhile, or never came: either way nothing of it is here */
+            struct msg gone = {.type = MSG_STOPPED, .stopped = {m->stop.job, m->stop.attempt}};
+            agent_send(a, &gone);
+        }
+        break;
+    case MSG_REFUSE:
+        err_set(&e, (int)m->refuse.code, "the scheduler refused this worker: %s", m->refuse.text);
+        lose(a, &e);
+        break;
+    case MSG_BYE:
+        err_set(&e, ERR_GONE, "the scheduler ended: %s", m->bye.text);
+        lose(a, &e);
+        break;
+    default:
+        break; /* WELCOME, PING: their arrival is what counts */
+    }
+}
+
+static void on_scheduler_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
+{
+    (void)p, (void)link;
+    lose(owner, why);
+}
+
+static void beat(struct loop_timer *w)
+{
+    struct agent *a = w->owner;
+    struct msg m = {.type = MSG_PING, .ping = {++a->pings}};
+    agent_send(a, &m);
+}
+
+/* ---- data links */
+
+static struct early *find_early(struct agent *a, const struct stream_name *name, uint64_t link)
+{
+    for (uint32_t i = 0; i < a->early_count; i++)
+        if (a->early[i].link == link && stream_name_equal(&a->early[i].name, name))
+            return &a->early[i];
+    return NULL;
+}
+
+static void keep_early(struct agent *a, uint64_t link, const struct msg_attach *m)
+{
+    if (a->early_count == EARLY_MAX) {
+        /* Those whose RUN never came: the oldest goes. */
+        memmove(a->early, a->early + 1, (EARLY_MAX - 1) * sizeof *a->early);
+        a->early_count--;
+    }
+    struct early *e = &a->early[a->early_count++];
+    *e = (struct early){.name = {m->job, m->attempt, m->what, m->index, m->node}, .link = link};
+    if (m->token.size == sizeof e->token)
+        memcpy(e->token, m->token.data, sizeof e->token);
+}
+
+/* The data port's own links only know streams that were attached over them. */
+static void on_data(void *owner, struct peer *p, uint64_t link, enum msg_role role, const struct msg *m,
+                    struct slice bulk)
+{
+    (void)role;
+    struct agent *a = owner;
+    struct stream_name name;
+    if (!carry_message_name(m, &name))
+        return;
+    struct attempt *t = find_attempt(a, name.job, name.attempt);
+    if (m->type == MSG_ATTACH) {
+        if (p != a->data)
+            return;
+        struct attempt_route *r = t ? attempt_route_of(t, name.what, name.index, name.node) : NULL;
+        if (t && (m->attach.token.size != sizeof t->token ||
+                  memcmp(m->attach.token.data, t->token, sizeof t->token) != 0)) {
+            log_warn("stream_refused", "job=%llu link=%llu", (unsigned long long)name.job,
+                     (unsigned long long)link);
+            peer_drop(p, link);
+        } else if (r && r->carry && !carry_bound(r->carry)) {
+            attempt_attach(t, p, link, &m->attach);
+        } else if (!r || !r->carry) {
+            keep_early(a, link, &m->attach);
+        }
+        return;
+    }
+    struct early *early = p == a->data ? find_early(a, &name, link) : NULL;
+    if (early) {
+        if (m->type == MSG_CREDIT && m->credit.upto_bytes > early->upto_bytes)
+            early->upto_bytes = m->credit.upto_bytes;
+        early->left |= m->type == MSG_LEAVE;
+    } else if (t) {
+        attempt_message(t, &name, m, bulk);
+    }
+}
+
+void agent_claim(struct agent *a, struct carry *c)
+{
+    const struct stream_name *name = carry_name(c);
+    struct attempt *t = find_attempt(a, name->job, name->attempt);
+    for (uint32_t i = 0; i < a->early_count; i++) {
+        struct early e = a->early[i];
+        if (!stream_name_equal(&e.name, name))
+            continue;
+        a->early[i--] = a->early[--a->early_count];
+        if (t && memcmp(e.token, t->token, sizeof e.token) != 0)
+            continue;
+        if (carry_bound(c) || carry_bind(c, a->data, e.link, NULL) < 0)
+            continue;
+        struct msg m = {.type = MSG_CREDIT,
+                        .credit = {name->job, name->attempt, name->what, name->index, name->node,
+                                   e.upto_bytes}};
+        if (e.upto_bytes)
+            carry_message(c, &m, (struct slice){0});
+        m = (struct msg){.type = MSG_LEAVE,
+                         .leave = {name->job, name->attempt, name->what, name->index, name->node, 0}};
+        if (e.left)
+            carry_message(c, &m, (struct slice){0});
+    }
+}
+
+static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
+{
+    (void)link;
+    struct agent *a = owner;
+    if (p == a->data)
+        return; /* whoever left is the scheduler's to notice */
+    for (uint32_t i = 0; i < a->link_count; i++)
+        if (a->links[i].peer == p)
+            a->links[i].lost = true;
+    for (struct attempt *t = a->attempts; t; t = t->next)
+        for (uint32_t i = 0; i < t->route_count; i++)
+            if (t->route[i].r.via == MSG_VIA_CONNECT && !strcmp(t->route[i].r.url, peer_url(p))) {
+                attempt_link_lost(t, why);
+                break;
+            }
+}
+
+static const struct peer_events data_events = {on_data, on_data_lost};
+
+struct peer *agent_data_peer(struct agent *a, const char *url, struct slice key, struct err *e)
+{
+    uint32_t at = a->link_count;
+    for (uint32_t i = 0; i < a->link_count; i++) {
+        if (!a->links[i].lost && !strcmp(a->links[i].url, url))
+            return a->links[i].peer;
+        if (a->links[i].lost)
+            at = i;
+    }
+    if (at == AGENT_LINKS_MAX) {
+        err_set(e, ERR_LIMIT, "more than %d links to other workers", AGENT_LINKS_MAX);
+        return NULL;
+    }
+    if (at < a->link_count) {
+        peer_close(a->links[at].peer);
+        free(a->links[at].url);
+        a->links[at] = a->links[--a->link_count];
+    }
+    char *copy = strdup(url);
+    struct peer *p = copy ? peer_connect(a->net, url, key, MSG_WORKER, MSG_WORKER, &data_events, a, e)
+                          : NULL;
+    if (!p) {
+        free(copy);
+        return NULL;
+    }
+    a->links[a->link_count++] = (struct data_link){.url = copy, .peer = p};
+    return p;
+}
+
+/* ---- the box */
+
+static struct attempt *attempt_of_region(struct agent *a, uint64_t region)
+{
+    struct attempt *t = a->attempts;
+    while (t && t->region != region)
+        t = t->next;
+    return t;
+}
+
+static void on_task_ended(void *owner, uint64_t region, uint32_t task, const struct box_result *r)
+{
+    struct attempt *t = attempt_of_region(owner, region);
+    if (t)
+        attempt_task_ended(t, task, r);
+    else
+        for (uint32_t i = 0; i < r->made_count; i++)
+            if (r->made[i].fd >= 0)
+                close(r->made[i].fd);
+}
+
+static void on_pump_ended(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, int sys,
+                          bool reading)
+{
+    (void)bytes;
+    struct attempt *t = attempt_of_region(owner, region);
+    if (t)
+        attempt_pump_ended(t, channel, sys, reading);
+}
+
+static void on_region_ended(void *owner, uint64_t region)
+{
+    struct attempt *t = attempt_of_region(owner, region);
+    if (t)
+        attempt_region_ended(t);
+}
+
+static void on_box_lost(void *owner, const struct err *why)
+{
+    struct agent *a = owner;
+    loop_fd_stop(a->loop, &a->box_watch);
+    for (struct attempt *t = a->attempts; t; t = t->next) {
+        t->region_ended = true;
+        attempt_link_lost(t, why);
+    }
+    lose(a, why);
+}
+
+static void box_ready(struct loop_fd *w, int events)
+{
+    (void)events;
+    struct agent *a = w->owner;
+    box_dispatch(a->box);
+}
+
+/* ---- life */
+
+static bool reap_pending(struct loop_hook *w)
+{
+    struct agent *a = w->owner;
+    for (struct attempt *t = a->attempts; t; t = t->next)
+        if (t->reapable)
+            return true;
+    return false;
+}
+
+static void reap(struct loop_hook *w)
+{
+    struct agent *a = w->owner;
+    for (struct attempt **link = &a->attempts; *link;) {
+        struct attempt *t = *link;
+        if (attempt_reap(t)) {
+            *link = t->next;
+            a->attempt_count--;
+            attempt_free(t);
+        } else {
+            link = &t->next;
+        }
+    }
+}
+
+struct agent *agent_new(struct loop *l, const struct agent_options *o, struct err *e)
+{
+    static const struct box_events events = {on_task_ended, on_pump_ended, on_region_ended, on_box_lost};
+    struct agent *a = calloc(1, sizeof *a);
+    if (!a) {
+        err_nomem(e);
+        return NULL;
+    }
+    a->loop = l;
+    if (o->name)
+        snprintf(a->name, sizeof a->name, "%s", o->name);
+    else if (gethostname(a->name, sizeof a->name - 1) < 0)
+        snprintf(a->name, sizeof a->name, "worker");
+    snprintf(a->data_listen, sizeof a->data_listen, "%s", o->data_listen ? o->data_listen : "");
+    snprintf(a->advertise, sizeof a->advertise, "%s", o->advertise ? o->advertise : "");
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    a->slots = o->slots ? o->slots : cpus > 0 ? (uint32_t)cpus : 1;
+    struct box_options box = {.program = o->box,
+                              .isolation = o->no_isolation ? BOX_ISOLATION_NONE : BOX_ISOLATION_FULL};
+    a->box = box_open(&box, &events, a, e);
+    if (!a->box) {
+        free(a);
+        return NULL;
+    }
+    a->box_watch.run = box_ready;
+    a->box_watch.owner = a;
+    loop_fd_start(l, &a->box_watch, box_fd(a->box), LOOP_READ);
+    a->reaper = (struct loop_hook){.pending = reap_pending, .run = reap, .owner = a};
+    loop_hook_start(l, &a->reaper, -1);
+    return a;
+}
+
+int agent_start(struct agent *a, struct net *n, const char *scheduler_url,
+                void (*lost)(void *owner, const struct err *why), void *owner, struct err *e)
+{
+    static const struct peer_events events = {on_scheduler, on_scheduler_lost};
+    a->net = n;
+    a->lost = lost;
+    a->owner = owner;
+    if (a->data_listen[0]) {
+        a->data = peer_listen(n, a->data_listen, MSG_WORKER, &data_events, a, e);
+        if (!a->data)
+            return err_wrap(e, "the data port");
+        if (!a->advertise[0])
+            snprintf(a->advertise, sizeof a->advertise, "%s", peer_url(a->data));
+    }
+    a->scheduler = peer_connect(n, scheduler_url, (struct slice){0}, MSG_WORKER, MSG_SCHEDULER, &events,
+                                a, e);
+    if (!a->scheduler)
+        return -1;
+    uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES), page = (uint64_t)sysconf(_SC_PAGESIZE);
+    struct msg m = {.type = MSG_HELLO,
+                    .hello = {.version = MSG_VERSION,
+                              .role = MSG_WORKER,
+                              .name = a->name,
+                              .instance = process_instance(),
+                              .image = "",
+                              .slots = a->slots,
+                              .memory_bytes = pages * page,
+                              .data_url = a->data ? a->advertise : "",
+                              .data_key = a->data ? net_public_key(n) : (struct slice){"", 0}}};
+    if (peer_send(a->scheduler, 0, &m, (struct slice){0}, e) < 0)
+        return -1;
+    a->heartbeat.run = beat;
+    a->heartbeat.owner = a;
+    loop_timer_start(a->loop, &a->heartbeat, HEARTBEAT_NS, HEARTBEAT_NS);
+    return 0;
+}
+
+void agent_free(struct agent *a)
+{
+    if (!a)
+        return;
+    a->lost = NULL;
+    if (a->scheduler && !a->gone) {
+        struct msg m = {.type = MSG_BYE, .bye = {"the worker ends"}};
+        agent_send(a, &m);
+    }
+    a->gone = true;
+    loop_fd_stop(a->loop, &a->box_watch);
+    loop_hook_stop(&a->reaper);
+    loop_timer_stop(a->loop, &a->heartbeat);
+    box_close(a->box);
+    while (a->attempts) {
+        struct attempt *t = a->attempts;
+        a->attempts = t->next;
+        attempt_free(t);
+    }
+    for (uint32_t i = 0; i < a->link_count; i++) {
+        peer_close(a->links[i].peer);
+        free(a->links[i].url);
+    }
+    peer_close(a->data);
+    peer_close(a->scheduler);
+    free(a);
+}

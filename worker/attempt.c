@@ -1,0 +1,542 @@
+/* See attempt.h.  Every way an attempt can go ends in settle(): it looks what is still under way and
+ * sends STOPPED when nothing is.  Nothing is freed inside a callback of the thing that is freed: carries
+ * that ended wait for attempt_reap, which the agent calls once per turn of the loop. */
+#include "worker/attempt.h"
+
+#include "base/fds.h"
+#include "base/log.h"
+#include "base/spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define COPY_BYTES_PER_TURN (4u << 20)
+#define ARENA_MAX           (256u << 20)
+
+static void fail(struct attempt *t, const struct err *why);
+static void report(struct attempt *t, uint32_t task);
+
+static void settle(struct attempt *t)
+{
+    bool started = t->region != 0;
+    if (t->state == ATTEMPT_ENDED || t->state == ATTEMPT_FETCHING)
+        return;
+    if (started && !t->region_ended)
+        return;
+    if (t->moving && t->state != ATTEMPT_STOPPING)
+        return;
+    t->state = ATTEMPT_ENDED;
+    t->reapable = true;
+    struct msg m = {.type = MSG_STOPPED, .stopped = {t->job, t->number}};
+    agent_send(t->agent, &m);
+}
+
+struct attempt_route *attempt_route_of(struct attempt *t, uint32_t what, uint32_t index, uint32_t node)
+{
+    for (uint32_t i = 0; i < t->route_count; i++) {
+        struct msg_route *r = &t->route[i].r;
+        if (r->what == what && r->index == index && (node == GRAPH_NONE || r->node == node))
+            return &t->route[i];
+    }
+    return NULL;
+}
+
+/* ---- carries */
+
+static struct attempt_route *route_of_carry(struct attempt *t, struct carry *c)
+{
+    for (uint32_t i = 0; i < t->route_count; i++)
+        if (t->route[i].carry == c)
+            return &t->route[i];
+    return NULL;
+}
+
+static void carry_ended(void *owner, struct carry *c, enum carry_end end, const struct err *why)
+{
+    struct attempt *t = owner;
+    struct attempt_route *route = route_of_carry(t, c);
+    struct err e;
+    route->carry_ended = t->reapable = true;
+    t->moving--;
+    if (end == CARRY_FAILED && t->state != ATTEMPT_STOPPING) {
+        e = *why;
+        err_wrap(&e, "a stream of job %llu", (unsigned long long)t->job);
+        fail(t, &e);
+        return;
+    }
+    /* The reader on another host left: the writers here see a broken pipe, as in sh. */
+    if (end == CARRY_LEFT && route->channel != GRAPH_NONE && t->region && !t->region_ended)
+        box_break(agent_box(t->agent), t->region, route->channel, NULL);
+    if (t->state == ATTEMPT_FETCHING && --t->fetching == 0) {
+        attempt_start(t);
+        return;
+    }
+    settle(t);
+}
+
+static const struct carry_events carry_events = {carry_ended};
+
+/* The stream for a route begins: by attaching to the other side, or when the other side attaches. */
+static int begin(struct attempt *t, struct attempt_route *route, struct carry *c, struct err *e)
+{
+    if (!c)
+        return -1;
+    route->carry = c;
+    route->carry_ended = false;
+    t->moving++;
+    if (route->r.via == MSG_VIA_LISTEN) {
+        agent_claim(t->agent, c);
+        return 0;
+    }
+    struct peer *p = agent_data_peer(t->agent, route->r.url, route->r.key, e);
+    if (!p)
+        return -1;
+    struct msg m = {.type = MSG_ATTACH,
+                    .attach = {.job = t->job,
+                               .attempt = t->number,
+                               .token = {t->token, sizeof t->token},
+                               .what = route->r.what,
+                               .index = route->r.index,
+                               .node = route->r.node}};
+    if (peer_send(p, 0, &m, (struct slice){0}, e) < 0)
+        return -1;
+    return carry_bind(c, p, 0, e);
+}
+
+static struct stream_name name_of(const struct attempt *t, const struct msg_route *r)
+{
+    return (struct stream_name){t->job, t->number, r->what, r->index, r->node};
+}
+
+static int carry_from(struct attempt *t, struct attempt_route *route, int fd, struct err *e)
+{
+    struct stream_name name = name_of(t, &route->r);
+    return begin(t, route, carry_out(agent_loop(t->agent), &fd, 1, &name, &carry_events, t, e), e);
+}
+
+static int carry_to(struct attempt *t, struct attempt_route *route, int fd, struct err *e)
+{
+    struct stream_name name = name_of(t, &route->r);
+    return begin(t, route, carry_in(agent_loop(t->agent), fd, &name, &carry_events, t, e), e);
+}
+
+void attempt_attach(struct attempt *t, struct peer *p, uint64_t link, const struct msg_attach *m)
+{
+    struct err e;
+    struct attempt_route *route = attempt_route_of(t, m->what, m->index, m->node);
+    if (!route || !route->carry || route->carry_ended || route->r.via != MSG_VIA_LISTEN)
+        return;
+    if (carry_bind(route->carry, p, link, &e) < 0)
+        fail(t, &e);
+}
+
+void attempt_message(struct attempt *t, const struct stream_name *name, const struct msg *m,
+                     struct slice bulk)
+{
+    struct attempt_route *route = attempt_route_of(t, name->what, name->index, name->node);
+    if (route && route->carry && !route->carry_ended)
+        carry_message(route->carry, m, bulk);
+}
+
+void attempt_link_lost(struct attempt *t, const struct err *why)
+{
+    if (t->state == ATTEMPT_FETCHING || t->state == ATTEMPT_RUNNING)
+        fail(t, why);
+}
+
+/* ---- output files on their way to a descriptor of this process (embedded mode) */
+
+struct attempt_copy {
+    struct attempt_copy *next;
+    struct attempt *t;
+    int from, to; /* from is owned */
+    struct loop_fd watch;
+};
+
+static void copy_more(struct loop_fd *w, int events)
+{
+    (void)events;
+    struct attempt_copy *c = w->owner;
+    struct attempt *t = c->t;
+    struct err e;
+    ssize_t n = sendfile(c->to, c->from, NULL, COPY_BYTES_PER_TURN);
+    if (n > 0)
+        return;
+    loop_fd_stop(agent_loop(t->agent), w);
+    fd_close(&c->from);
+    t->moving--;
+    if (n < 0) {
+        err_sys(&e, "cannot write an output file");
+        fail(t, &e);
+        return;
+    }
+    settle(t);
+}
+
+static int copy_start(struct attempt *t, int from, int to, struct err *e)
+{
+    struct attempt_copy *c = arena_alloc(&t->arena, sizeof *c);
+    if (!c) {
+        close(from);
+        return err_nomem(e);
+    }
+    *c = (struct attempt_copy){.next = t->copies, .t = t, .from = from, .to = to};
+    c->watch.run = copy_more;
+    c->watch.owner = c;
+    t->copies = c;
+    t->moving++;
+    loop_fd_start(agent_loop(t->agent), &c->watch, from, LOOP_READ);
+    return 0;
+}
+
+/* A file that a stage left in /job goes to its sink.  Takes the descriptor. */
+static int take_output(struct attempt *t, uint32_t sink, const struct box_made *made, struct err *e)
+{
+    struct attempt_route *route = attempt_route_of(t, MSG_OUTPUT, sink, GRAPH_NONE);
+    int from = made->fd;
+    if (!route) {
+        close(from);
+        return err_set(e, ERR_PROTO, "the output '%s' has no route", made->name);
+    }
+    if (route->carry) {
+        close(from);
+        return err_set(e, ERR_INPUT, "two stages made the output '%s'", made->name);
+    }
+    if (route->r.via == MSG_VIA_FD) {
+        if (route->r.fd < 0) {
+            close(from);
+            return 0;
+        }
+        fchmod(route->r.fd, made->mode & 0777);
+        return copy_start(t, from, route->r.fd, e);
+    }
+    return carry_from(t, route, from, e);
+}
+
+/* ---- the start */
+
+static void lines_ended(struct lines *l)
+{
+    struct attempt *t = l->owner;
+    t->moving--;
+    report(t, (uint32_t)(l - t->lines));
+    settle(t);
+}
+
+static int own_fd(int fd)
+{
+    return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+/* The channels whose other end we hold: edges over streams, and each stage's stderr. */
+static int begin_streams(struct attempt *t, struct err *e)
+{
+    for (uint32_t i = 0; i < t->route_count; i++) {
+        struct attempt_route *route = &t->route[i];
+        if (route->channel == GRAPH_NONE || route->r.what != MSG_EDGE)
+            continue;
+        const struct box_channel *c = &t->plan.channel[route->channel];
+        own_fd(c->caller_fd);
+        int r = c->end == BOX_REMOTE_READER ? carry_from(t, route, c->caller_fd, e)
+                                            : carry_to(t, route, c->caller_fd, e);
+        if (r < 0)
+            return -1;
+    }
+    for (uint32_t i = 0; i < t->plan.task_count; i++) {
+        const struct box_task *task = &t->plan.task[i];
+        uint32_t node = t->node_of_task[i];
+        const struct box_port *last = &task->port[task->port_count - 1];
+        if (graph_fd_of(&t->graph->node[node], 2))
+            continue;
+        struct attempt_route *route = attempt_route_of(t, MSG_STDERR, node, GRAPH_NONE);
+        int fd = t->plan.channel[last->channel].caller_fd;
+        own_fd(fd);
+        if (route && route->r.via != MSG_VIA_FD) {
+            if (carry_from(t, route, fd, e) < 0)
+                return -1;
+            continue;
+        }
+        t->moving++;
+        lines_start(&t->lines[i], agent_loop(t->agent), fd, route ? route->r.fd : -1, lines_ended, t);
+    }
+    return 0;
+}
+
+void attempt_start(struct attempt *t)
+{
+    struct err e;
+    struct region_opened opened = {0};
+    t->state = ATTEMPT_RUNNING;
+    t->region = agent_region_id(t->agent);
+    int r = region_build(t, &opened, &e);
+    if (r == 0 && t->plan.task_count)
+        r = box_run(agent_box(t->agent), t->region, &t->plan, &e);
+    region_close(&opened);
+    if (r < 0 || !t->plan.task_count)
+        t->region = 0; /* nothing to wait for */
+    if (r == 0 && t->region)
+        r = begin_streams(t, &e);
+    struct msg m = {.type = MSG_STARTED, .started = {t->job, t->number}};
+    agent_send(t->agent, &m);
+    if (r < 0)
+        fail(t, &e);
+    else
+        settle(t);
+}
+
+/* Inputs that must be here, whole, before the first program starts. */
+static int begin_fetch(struct attempt *t, struct err *e)
+{
+    for (uint32_t i = 0; i < t->route_count; i++) {
+        struct attempt_route *route = &t->route[i];
+        bool stream = route->r.via == MSG_VIA_CONNECT || route->r.via == MSG_VIA_LISTEN;
+        const struct graph_edge *edge =
+            route->r.what == MSG_EDGE ? &t->graph->edge[route->r.index] : NULL;
+        bool fetch = route->r.what == MSG_FILE ||
+                     (edge && edge->seekable && t->here[edge->to] && !t->here[edge->from]);
+        if (!stream || !fetch)
+            continue;
+        const struct graph_file *f = NULL;
+        if (route->r.what == MSG_FILE)
+            f = &t->graph->file[route->r.index];
+        route->spool = spool_open(e);
+        if (route->spool < 0)
+            return -1;
+        if (f && S_ISDIR(f->mode))
+            return err_set(e, ERR_UNSUPPORTED, "'%s' is a directory: name the files in it", f->name);
+        fchmod(route->spool, f ? (f->mode & 0777) | 0400 : 0600);
+        t->fetching++;
+        int to = fcntl(route->spool, F_DUPFD_CLOEXEC, 3);
+        if (to < 0)
+            return err_sys(e, "cannot duplicate a descriptor");
+        if (carry_to(t, route, to, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- the end */
+
+static void fail(struct attempt *t, const struct err *why)
+{
+    if (t->state == ATTEMPT_STOPPING || t->state == ATTEMPT_ENDED)
+        return;
+    struct msg m = {.type = MSG_FAIL,
+                    .fail = {t->job, t->number, (uint32_t)why->code, why->text}};
+    agent_send(t->agent, &m);
+    attempt_stop(t);
+}
+
+void attempt_stop(struct attempt *t)
+{
+    if (t->state == ATTEMPT_ENDED)
+        return;
+    t->state = ATTEMPT_STOPPING;
+    if (t->region && !t->region_ended && box_stop(agent_box(t->agent), t->region, NULL) < 0)
+        t->region_ended = true;
+    settle(t);
+}
+
+/* How sh would put it in $?, and in a sentence where the program could not say it itself. */
+static uint32_t shell_status(const struct box_result *r)
+{
+    switch (r->end) {
+    case BOX_EXITED:
+        return (uint32_t)r->status & 255;
+    case BOX_SIGNALLED:
+        return 128 + (uint32_t)r->signal;
+    case BOX_LIMIT:
+        return 124;
+    case BOX_NOT_FOUND:
+        return 127;
+    case BOX_NOT_RUN:
+        return 126;
+    default:
+        return 125;
+    }
+}
+
+/* The files it left in /job go to their sinks, whose numbers are noted; the others are named in `text`. */
+static void take_outputs(struct attempt *t, const struct graph_node *n, const struct box_result *r,
+                         struct attempt_report *report, struct buf *text)
+{
+    struct err e;
+    uint32_t *made = arena_array(&t->arena, n->output_count, sizeof *made);
+    report->m.task.made = made;
+    for (uint32_t i = 0; i < r->made_count; i++) {
+        const struct box_made *f = &r->made[i];
+        uint32_t k = 0;
+        while (k < n->output_count && strcmp(n->output[k].name, f->name))
+            k++;
+        if (f->fd < 0) {
+            buf_printf(text, "%s`%s` left the file %s, which no word names: it is dropped; keep it with `with "
+                             "out=%s`",
+                       text->size ? "\n" : "", n->label, f->name, f->name);
+        } else if (k == n->output_count || t->state == ATTEMPT_STOPPING || !made) {
+            close(f->fd);
+        } else if (take_output(t, n->output[k].sink, f, &e) < 0) {
+            fail(t, &e);
+        } else {
+            made[report->m.task.made_count++] = n->output[k].sink;
+        }
+    }
+}
+
+/* Told when the stage's last words are out too, so that the tail is whole. */
+static void report(struct attempt *t, uint32_t task)
+{
+    struct attempt_report *r = &t->report[task];
+    if (!r->ended || r->sent || t->lines[task].from >= 0 || t->state == ATTEMPT_STOPPING)
+        return;
+    r->sent = true;
+    const struct buf *tail = &t->lines[task].tail;
+    r->m.task.stderr_tail = tail->data ? tail->data : "";
+    agent_send(t->agent, &r->m);
+}
+
+void attempt_task_ended(struct attempt *t, uint32_t task, const struct box_result *r)
+{
+    if (task >= t->plan.task_count)
+        return;
+    const struct graph_node *n = &t->graph->node[t->node_of_task[task]];
+    struct attempt_report *own = &t->report[task];
+    struct buf text = BUF_INIT(MSG_TEXT_MAX);
+    if (r->end == BOX_LIMIT)
+        buf_printf(&text, "`%s` reached its limit of %s", n->label, r->limit);
+    else
+        buf_text(&text, r->text ? r->text : "");
+    own->m = (struct msg){.type = MSG_TASK,
+                          .task = {.job = t->job,
+                                   .attempt = t->number,
+                                   .node = t->node_of_task[task],
+                                   .end = (uint32_t)r->end,
+                                   .status = shell_status(r),
+                                   .signal = (uint32_t)r->signal,
+                                   .cpu_user_us = r->cpu_user_ns / 1000,
+                                   .cpu_sys_us = r->cpu_sys_ns / 1000,
+                                   .wall_us = r->wall_ns / 1000,
+                                   .memory_peak_bytes = r->memory_peak_bytes,
+                                   .early_stop = r->end == BOX_SIGNALLED && r->signal == SIGPIPE,
+                                   .certified = r->certified}};
+    take_outputs(t, n, r, own, &text);
+    const char *copy = text.data ? arena_string(&t->arena, text.data) : "";
+    own->m.task.text = copy ? copy : "";
+    own->ended = true;
+    buf_clear(&text);
+    report(t, task);
+}
+
+void attempt_pump_ended(struct attempt *t, uint32_t channel, int sys, bool reading)
+{
+    struct err e;
+    (void)channel;
+    /* A sink that broke is the writer's SIGPIPE, told by its status. */
+    if (sys == 0 || sys == EPIPE || t->state != ATTEMPT_RUNNING)
+        return;
+    errno = sys;
+    err_sys(&e, reading ? "cannot read an input" : "cannot write the output");
+    fail(t, &e);
+}
+
+void attempt_region_ended(struct attempt *t)
+{
+    t->region_ended = true;
+    settle(t);
+}
+
+bool attempt_reap(struct attempt *t)
+{
+    t->reapable = false;
+    for (uint32_t i = 0; i < t->route_count; i++) {
+        if (t->route[i].carry && t->route[i].carry_ended) {
+            carry_free(t->route[i].carry);
+            t->route[i].carry = NULL;
+            t->route[i].carry_ended = false;
+        }
+    }
+    return t->state == ATTEMPT_ENDED;
+}
+
+/* ---- life */
+
+static int copy_routes(struct attempt *t, const struct msg_run *run, struct err *e)
+{
+    t->route = arena_array(&t->arena, run->route_count, sizeof *t->route);
+    if (!t->route)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < run->route_count; i++) {
+        struct attempt_route *to = &t->route[i];
+        *to = (struct attempt_route){.r = run->route[i], .spool = -1, .channel = GRAPH_NONE};
+        struct msg_route *r = &to->r;
+        uint32_t limit = r->what == MSG_EDGE   ? t->graph->edge_count
+                         : r->what == MSG_FILE ? t->graph->file_count
+                                               : t->graph->node_count;
+        if (r->index >= limit)
+            return err_set(e, ERR_PROTO, "a route names thing %u of %u", r->index, limit);
+        r->url = arena_string(&t->arena, r->url);
+        r->key.data = arena_bytes(&t->arena, r->key.data, r->key.size);
+        if (!r->url || !r->key.data)
+            return err_nomem(e);
+        t->route_count++;
+    }
+    return 0;
+}
+
+struct attempt *attempt_new(struct agent *a, const struct msg_run *run, struct slice graph, struct err *e)
+{
+    struct attempt *t = calloc(1, sizeof *t);
+    if (!t) {
+        err_nomem(e);
+        return NULL;
+    }
+    *t = (struct attempt){.agent = a, .job = run->job, .number = run->attempt, .arena = ARENA_INIT(ARENA_MAX)};
+    memcpy(t->token, run->token.data, run->token.size < sizeof t->token ? run->token.size : sizeof t->token);
+    t->graph = graph_decode(graph.data, graph.size, e);
+    if (!t->graph || !(t->here = arena_array(&t->arena, t->graph->node_count, sizeof *t->here)))
+        goto refuse;
+    for (uint32_t i = 0; i < run->node_count; i++) {
+        if (run->node[i] >= t->graph->node_count) {
+            err_set(e, ERR_PROTO, "RUN names node %u of %u", run->node[i], t->graph->node_count);
+            goto refuse;
+        }
+        t->here[run->node[i]] = true;
+    }
+    if (copy_routes(t, run, e) < 0)
+        goto refuse;
+    return t;
+refuse:
+    attempt_free(t);
+    return NULL;
+}
+
+void attempt_begin(struct attempt *t)
+{
+    struct err e;
+    if (begin_fetch(t, &e) < 0)
+        fail(t, &e);
+    else if (!t->fetching)
+        attempt_start(t);
+}
+
+void attempt_free(struct attempt *t)
+{
+    for (struct attempt_copy *c = t->copies; c; c = c->next) {
+        if (c->from >= 0)
+            loop_fd_stop(agent_loop(t->agent), &c->watch);
+        fd_close(&c->from);
+    }
+    for (uint32_t i = 0; i < t->route_count; i++) {
+        carry_free(t->route[i].carry);
+        fd_close(&t->route[i].spool);
+    }
+    for (uint32_t i = 0; t->lines && i < t->plan.task_count; i++)
+        lines_clear(&t->lines[i]);
+    graph_free(t->graph);
+    arena_clear(&t->arena);
+    free(t);
+}

@@ -1,0 +1,402 @@
+/* From an attempt's part of the graph to what zpipe-box shall start: one task per command, one channel
+ * per edge.  Which kind of channel an edge becomes is decided here and nowhere else:
+ *
+ *   both ends are programs here        a channel inside the box
+ *   from a SOURCE here (embedded)      the file itself if it may be sought in, else a pump feeds it
+ *   to a SINK here (embedded)          the descriptor itself if it is only good for writing (a file, a
+ *                                      pipe), else a pump drains it
+ *   one end on another worker/client   we hold the other end and carry it over a stream
+ *   a stage's stderr                   we hold the reading end
+ *
+ * Before: attempt.c.  Next: sandbox/box.c. */
+#include "worker/attempt.h"
+
+#include "base/fds.h"
+#include "base/spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define EPOCH_DEFAULT_S 946684800 /* 2000-01-01T00:00:00Z */
+
+struct builder {
+    struct attempt *t;
+    struct region_opened *opened;
+    struct box_channel *channel;
+    uint32_t channel_room;
+    struct err *e;
+};
+
+static int keep_open(struct builder *b, int fd)
+{
+    struct region_opened *o = b->opened;
+    if (o->count == o->room) {
+        uint32_t room = o->room ? 2 * o->room : 16;
+        int *grown = realloc(o->fd, room * sizeof *grown);
+        if (!grown) {
+            close(fd);
+            return err_nomem(b->e);
+        }
+        o->fd = grown;
+        o->room = room;
+    }
+    o->fd[o->count++] = fd;
+    return 0;
+}
+
+void region_close(struct region_opened *o)
+{
+    for (uint32_t i = 0; i < o->count; i++)
+        close(o->fd[i]);
+    free(o->fd);
+    *o = (struct region_opened){0};
+}
+
+static struct box_channel *add_channel(struct builder *b, enum box_channel_end end, uint32_t *index)
+{
+    struct box_region *r = &b->t->plan;
+    if (r->channel_count == b->channel_room) {
+        err_set(b->e, ERR_LIMIT, "more than %u channels", b->channel_room);
+        return NULL;
+    }
+    *index = r->channel_count++;
+    struct box_channel *c = &b->channel[*index];
+    *c = (struct box_channel){.end = end,
+                              .lines = b->t->graph->line_reads,
+                              .sink = -1,
+                              .caller_fd = -1};
+    return c;
+}
+
+/* A client's file, checked to be the one that was submitted. */
+static int open_input(struct builder *b, const struct graph_file *f)
+{
+    int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    struct stat s;
+    if (fd < 0 || fstat(fd, &s) < 0) {
+        err_sys(b->e, "cannot open the input '%s'", f->path);
+        fd_close(&fd);
+        return -1;
+    }
+    if (f->inode && (s.st_ino != f->inode || (uint64_t)s.st_size != f->size_bytes)) {
+        close(fd);
+        return err_set(b->e, ERR_INPUT, "the input '%s' changed since the job was submitted", f->path);
+    }
+    return keep_open(b, fd) < 0 ? -1 : fd;
+}
+
+static bool is_dev_null(const struct stat *s)
+{
+    return S_ISCHR(s->st_mode) && s->st_rdev == makedev(1, 3);
+}
+
+/* May a program have this descriptor of ours as it is?  Only if it can do nothing with it but what it is
+ * for: a terminal or a socket is open both ways. */
+static bool may_pass(int fd, int access, const struct stat *s)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & O_ACCMODE) == access &&
+           (S_ISREG(s->st_mode) || (access == O_WRONLY && S_ISFIFO(s->st_mode)));
+}
+
+/* The reading end of an edge whose SOURCE is here. */
+static int feed(struct builder *b, uint32_t edge, struct box_port *port)
+{
+    struct graph *g = b->t->graph;
+    const struct graph_node *source = &g->node[g->edge[edge].from];
+    struct attempt_route *route = attempt_route_of(b->t, MSG_EDGE, edge, GRAPH_NONE);
+    int stdin_fd = route ? route->r.fd : -1;
+    struct stat s;
+    if (source->segment_count == 1) {
+        const struct graph_segment *one = &source->segment[0];
+        if (one->kind == GRAPH_SEGMENT_FILE && g->edge[edge].seekable)
+            return (port->file = open_input(b, &g->file[one->file])) < 0 ? -1 : 0;
+        if (one->kind == GRAPH_SEGMENT_STDIN) {
+            if (stdin_fd < 0 || fstat(stdin_fd, &s) < 0 || is_dev_null(&s))
+                return 0; /* /dev/null */
+            if (may_pass(stdin_fd, O_RDONLY, &s)) {
+                port->file = stdin_fd;
+                return 0;
+            }
+        }
+    }
+    int *fds = arena_array(&b->t->arena, source->segment_count, sizeof *fds);
+    if (!fds)
+        return err_nomem(b->e);
+    uint32_t count = 0, index;
+    bool terminal = false;
+    for (uint32_t i = 0; i < source->segment_count; i++) {
+        const struct graph_segment *one = &source->segment[i];
+        int fd = -1;
+        if (one->kind == GRAPH_SEGMENT_FILE) {
+            fd = open_input(b, &g->file[one->file]);
+        } else if (one->kind == GRAPH_SEGMENT_TEXT) {
+            fd = spool_of(one->text, b->e);
+            if (fd >= 0 && keep_open(b, fd) < 0)
+                return -1;
+        } else {
+            if (stdin_fd < 0)
+                continue;
+            fd = stdin_fd;
+            terminal = isatty(fd);
+        }
+        if (fd < 0)
+            return -1;
+        fds[count++] = fd;
+    }
+    if (!count)
+        return 0;
+    struct box_channel *c = add_channel(b, BOX_FEED, &index);
+    if (!c)
+        return -1;
+    c->source = fds;
+    c->source_count = count;
+    c->lines |= terminal;
+    port->channel = (int32_t)index;
+    return 0;
+}
+
+/* The writing end of an edge whose SINK is here. */
+static int drain(struct builder *b, uint32_t edge, struct box_port *port)
+{
+    struct graph *g = b->t->graph;
+    const struct graph_node *sink = &g->node[g->edge[edge].to];
+    struct attempt_route *route = attempt_route_of(b->t, MSG_EDGE, edge, GRAPH_NONE);
+    int fd = route ? route->r.fd : -1;
+    struct stat s;
+    if (sink->sink == GRAPH_SINK_NULL || fd < 0 || fstat(fd, &s) < 0 || is_dev_null(&s))
+        return 0; /* /dev/null */
+    if (may_pass(fd, O_WRONLY, &s)) {
+        port->file = fd;
+        return 0;
+    }
+    uint32_t index = b->t->channel_of_edge[edge];
+    if (index == GRAPH_NONE) {
+        struct box_channel *c = add_channel(b, BOX_DRAIN, &index);
+        if (!c)
+            return -1;
+        c->sink = fd;
+        b->t->channel_of_edge[edge] = index;
+    }
+    port->channel = (int32_t)index;
+    return 0;
+}
+
+static int remote(struct builder *b, uint32_t edge, struct box_port *port)
+{
+    struct attempt *t = b->t;
+    uint32_t index = t->channel_of_edge[edge];
+    struct attempt_route *route = attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE);
+    if (!route)
+        return err_set(b->e, ERR_PROTO, "edge %u of the job has no route", edge);
+    if (route->spool >= 0) { /* a seekable input, fetched whole */
+        int fd = spool_reader(route->spool, b->e);
+        if (fd < 0 || keep_open(b, fd) < 0)
+            return -1;
+        port->file = fd;
+        return 0;
+    }
+    if (index == GRAPH_NONE) {
+        if (!add_channel(b, port->write ? BOX_REMOTE_READER : BOX_REMOTE_WRITER, &index))
+            return -1;
+        t->channel_of_edge[edge] = index;
+        route->channel = index;
+    }
+    port->channel = (int32_t)index;
+    return 0;
+}
+
+static int inside(struct builder *b, uint32_t edge, struct box_port *port)
+{
+    uint32_t *index = &b->t->channel_of_edge[edge];
+    if (*index == GRAPH_NONE && !add_channel(b, BOX_INSIDE, index))
+        return -1;
+    port->channel = (int32_t)*index;
+    return 0;
+}
+
+static int add_port(struct builder *b, uint32_t node, const struct graph_fd *f, struct box_port *port)
+{
+    struct graph *g = b->t->graph;
+    const struct graph_edge *edge = &g->edge[f->edge];
+    *port = (struct box_port){.fd = f->fd, .write = edge->from == node, .channel = -1, .file = -1};
+    uint32_t other = port->write ? edge->to : edge->from;
+    if (!b->t->here[other])
+        return remote(b, f->edge, port);
+    switch (g->node[other].kind) {
+    case GRAPH_SOURCE:
+        return feed(b, f->edge, port);
+    case GRAPH_SINK:
+        return drain(b, f->edge, port);
+    default:
+        return inside(b, f->edge, port);
+    }
+}
+
+static int add_ports(struct builder *b, uint32_t node, struct box_task *task)
+{
+    const struct graph_node *n = &b->t->graph->node[node];
+    struct box_port *port = arena_array(&b->t->arena, n->fd_count + 3, sizeof *port);
+    if (!port)
+        return err_nomem(b->e);
+    task->port = port;
+    for (uint32_t i = 0; i < n->fd_count; i++)
+        if (add_port(b, node, &n->fd[i], &port[task->port_count++]) < 0)
+            return -1;
+    for (int fd = 0; fd < 2; fd++)
+        if (!graph_fd_of(n, fd))
+            port[task->port_count++] =
+                (struct box_port){.fd = fd, .write = fd == 1, .channel = -1, .file = -1};
+    if (!graph_fd_of(n, 2)) {
+        uint32_t index;
+        struct box_channel *c = add_channel(b, BOX_REMOTE_READER, &index);
+        if (!c)
+            return -1;
+        c->lines = true;
+        port[task->port_count++] =
+            (struct box_port){.fd = 2, .write = true, .channel = (int32_t)index, .file = -1};
+    }
+    return 0;
+}
+
+static int add_files(struct builder *b, uint32_t node, struct box_task *task)
+{
+    struct graph *g = b->t->graph;
+    const struct graph_node *n = &g->node[node];
+    struct box_file *file = arena_array(&b->t->arena, n->file_count, sizeof *file);
+    if (!file)
+        return err_nomem(b->e);
+    for (uint32_t i = 0; i < n->file_count; i++) {
+        const struct graph_file *f = &g->file[n->file[i]];
+        struct attempt_route *route = attempt_route_of(b->t, MSG_FILE, n->file[i], node);
+        file[i] = (struct box_file){.name = f->name, .path = f->path, .fd = -1};
+        if (!route)
+            return err_set(b->e, ERR_PROTO, "the input '%s' has no route", f->name);
+        if (route->r.via != MSG_VIA_PATH) {
+            file[i].path = NULL;
+            file[i].fd = spool_reader(route->spool, b->e);
+            if (file[i].fd < 0 || keep_open(b, file[i].fd) < 0)
+                return -1;
+        }
+        for (uint32_t k = 0; k < n->output_count; k++)
+            file[i].copy |= strcmp(n->output[k].name, f->name) == 0;
+    }
+    task->file = file;
+    task->file_count = n->file_count;
+    return 0;
+}
+
+static bool same_variable(const char *a, const char *b)
+{
+    size_t size = strcspn(a, "=");
+    return strncmp(a, b, size) == 0 && b[size] == '=';
+}
+
+/* The reference's environment, then --env, then the stage's own: the last one of a name counts. */
+static int add_env(struct builder *b, const struct graph_node *n, struct box_task *task)
+{
+    static const char *const base[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LC_ALL=C",
+                                       "TZ=UTC", "PWD=/job"};
+    const struct graph *g = b->t->graph;
+    const struct {
+        const char *const *list;
+        uint32_t count;
+    } parts[] = {{base, sizeof base / sizeof *base}, {g->env, g->envc}, {n->env, n->envc}};
+    const char **env =
+        arena_array(&b->t->arena, (size_t)parts[0].count + g->envc + n->envc + 1, sizeof *env);
+    if (!env)
+        return err_nomem(b->e);
+    uint32_t count = 0;
+    for (size_t p = 0; p < 3; p++) {
+        for (uint32_t i = 0; i < parts[p].count; i++) {
+            uint32_t at = 0;
+            while (at < count && !same_variable(parts[p].list[i], env[at]))
+                at++;
+            env[at] = parts[p].list[i];
+            count += at == count;
+        }
+    }
+    task->env = env;
+    return 0;
+}
+
+static int add_argv(struct builder *b, const struct graph_node *n, struct box_task *task)
+{
+    const char **argv = arena_array(&b->t->arena, (size_t)n->argc + 3, sizeof *argv);
+    if (!argv)
+        return err_nomem(b->e);
+    uint32_t count = 0;
+    if (n->kind == GRAPH_SHELL) {
+        argv[count++] = n->shell;
+        argv[count++] = "-c";
+    }
+    for (uint32_t i = 0; i < n->argc; i++)
+        argv[count++] = n->argv[i];
+    task->argv = argv;
+    return 0;
+}
+
+static int add_task(struct builder *b, uint32_t node)
+{
+    struct attempt *t = b->t;
+    const struct graph_node *n = &t->graph->node[node];
+    struct box_task *task = (struct box_task *)&t->plan.task[t->plan.task_count];
+    const struct graph_settings *s = &n->set;
+    const char **output = arena_array(&t->arena, n->output_count, sizeof *output);
+    if (!output)
+        return err_nomem(b->e);
+    for (uint32_t i = 0; i < n->output_count; i++)
+        output[i] = n->output[i].name;
+    *task = (struct box_task){
+        .output = output,
+        .output_count = n->output_count,
+        .out_glob = n->out_glob,
+        .out_glob_count = n->out_glob_count,
+        .limit = {.memory_bytes = s->memory_bytes,
+                  .cpu_ns = s->cpu_ns,
+                  .wall_ns = s->wall_ns,
+                  .scratch_bytes = s->scratch_bytes,
+                  .output_bytes = s->output_bytes,
+                  .procs = s->procs},
+        .seed = s->seed,
+        .stream = node,
+        .epoch_s = s->epoch_set ? s->epoch_s : EPOCH_DEFAULT_S,
+    };
+    t->node_of_task[t->plan.task_count++] = node;
+    if (add_argv(b, n, task) < 0 || add_env(b, n, task) < 0 || add_files(b, node, task) < 0)
+        return -1;
+    return add_ports(b, node, task);
+}
+
+int region_build(struct attempt *t, struct region_opened *opened, struct err *e)
+{
+    struct graph *g = t->graph;
+    struct builder b = {.t = t, .opened = opened, .e = e};
+    b.channel_room = g->edge_count + g->node_count;
+    b.channel = arena_array(&t->arena, b.channel_room, sizeof *b.channel);
+    t->plan.channel = b.channel;
+    t->plan.task = arena_array(&t->arena, g->node_count, sizeof *t->plan.task);
+    t->node_of_task = arena_array(&t->arena, g->node_count, sizeof *t->node_of_task);
+    t->lines = arena_array(&t->arena, g->node_count, sizeof *t->lines);
+    t->channel_of_edge = arena_array(&t->arena, g->edge_count, sizeof *t->channel_of_edge);
+    t->report = arena_array(&t->arena, g->node_count, sizeof *t->report);
+    for (uint32_t i = 0; t->lines && i < g->node_count; i++)
+        t->lines[i].from = -1;
+    if (!t->report || !b.channel || !t->plan.task || !t->node_of_task || !t->lines || !t->channel_of_edge)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < g->edge_count; i++)
+        t->channel_of_edge[i] = GRAPH_NONE;
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        const struct graph_node *n = &g->node[i];
+        if (!t->here[i] || (n->kind != GRAPH_COMMAND && n->kind != GRAPH_SHELL))
+            continue;
+        if (add_task(&b, i) < 0)
+            return err_wrap(e, "stage `%s`", n->label);
+    }
+    return 0;
+}
