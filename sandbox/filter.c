@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SPANS_MAX 512 /* of the 450 numbers there are, twice the rows at worst */
+#define SPANS_MAX 1024 /* twice the rows and one, at worst */
 #define NR_OFFSET (offsetof(struct seccomp_data, nr))
 #define ARG_LOW(n)  (offsetof(struct seccomp_data, args) + 8 * (n))
 #define ARG_HIGH(n) (ARG_LOW(n) + 4)

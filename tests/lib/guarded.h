@@ -1,0 +1,35 @@
+/* Run a program, or a function, under the task filter with the answers served here: a sandbox without a
+ * root of its own, for tests of the filter, the answers and the shim.  It has its own user, mount and pid
+ * namespace; the program is pid 2; /lib64 holds the shim. */
+#pragma once
+#include "sandbox/notify.h"
+
+#include <stdbool.h>
+
+#define GUARDED_OUTPUT_MAX 65536
+#define GUARDED_SECONDS    60 /* then it is killed, and the result says so */
+
+struct guarded {
+    const char *const *argv; /* NULL: call `body` instead of an exec */
+    int (*body)(void);       /* gives the exit status */
+    const char *input;       /* its stdin, by a unix socket; NULL: /dev/null */
+    bool opens, no_shim;
+    uint64_t seed, stream;
+    int64_t epoch_s;
+};
+
+struct guarded_result {
+    int status;   /* 0 to 255, 128 + n for signal n, -1 for a failed harness or a time-out */
+    char output[GUARDED_OUTPUT_MAX]; /* stdout and stderr */
+    struct notify_report report;
+    uint64_t opened; /* notified openat calls */
+};
+
+/* Fails the calling test when the sandbox cannot be made. */
+void guarded_run(const struct guarded *g, struct guarded_result *r);
+
+/* False when this host lets us make no user namespace: skip. */
+bool guarded_possible(void);
+
+/* Run this test program again as user and group 65534, when we are root.  Its exit status, or 0. */
+int guarded_as_nobody(void);
