@@ -1,0 +1,707 @@
+/* See lex.h.  Words become parts here: what was quoted, what is a parameter, what only sh can read.
+ * Inside $( ), backquotes and ${ } only quotes and nesting are followed, so nothing is guessed.  Each
+ * byte is looked at a bounded number of times per reading: there is no search for a closer that is not
+ * either found or the end of the parse. */
+#include "dsl/lex.h"
+#include "dsl/dsl.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEREDOCS_MAX (1u << 17)
+
+static bool name_start(char c)
+{
+    return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static bool digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static bool name_byte(char c)
+{
+    return name_start(c) || digit(c);
+}
+
+/* What ends a bare word.  NUL stands behind the text's end and nowhere in it. */
+static bool ends_word(char c)
+{
+    return c == '\0' || strchr(" \t\n|&;<>()", c) != NULL;
+}
+
+int lex_init(struct lexer *l, const struct text *text, struct arena *a, struct err *e)
+{
+    *l = (struct lexer){.text = text, .arena = a, .e = e, .run = BUF_INIT(DSL_JOB_MAX)};
+    for (size_t i = 0; i < text->size; i++) {
+        unsigned char c = (unsigned char)text->data[i];
+        if (c == '\r')
+            return text_fail(text, i, e, "save the file with line ends as Unix has them",
+                             "there is a carriage return here");
+        if (c == '\0' || c == 1)
+            return text_fail(text, i, e, NULL, "there is a byte %d here, which no text holds", c);
+    }
+    return 0;
+}
+
+void lex_clear(struct lexer *l)
+{
+    free(l->here);
+    l->here = NULL;
+    buf_clear(&l->run);
+}
+
+void lex_reset(struct lexer *l, struct lex_mark mark)
+{
+    l->at = mark;
+    l->edge = mark.position;
+}
+
+static int no_memory(struct lexer *l)
+{
+    return text_fail(l->text, l->at.position, l->e, NULL, "there is no memory to read further");
+}
+
+/* ---- parts -------------------------------------------------------------------------------------- */
+
+struct parts {
+    struct part *first, **last;
+};
+
+static int add_part(struct lexer *l, struct parts *p, enum part_kind kind, const char *data,
+                    size_t size, size_t at)
+{
+    struct part *part = arena_alloc(l->arena, sizeof *part);
+    char *copy = arena_bytes(l->arena, data, size);
+    if (!part || !copy)
+        return no_memory(l);
+    *part = (struct part){.kind = kind, .text = {copy, size}, .at = at};
+    *p->last = part;
+    p->last = &part->next;
+    return 0;
+}
+
+static size_t hole_size(const char *s, size_t size)
+{
+    static const char *const holes[] = {"{}", "{.}", "{/}", "{//}", "{/.}", "{#}"};
+    for (size_t i = 0; i < sizeof holes / sizeof *holes; i++) {
+        size_t n = strlen(holes[i]);
+        if (size >= n && memcmp(s, holes[i], n) == 0)
+            return n;
+    }
+    return 0;
+}
+
+/* The collected run becomes parts; holes in it are parts of their own. */
+static int flush(struct lexer *l, struct parts *p, enum part_kind kind, size_t at)
+{
+    if (l->run.failed)
+        return no_memory(l);
+    const char *s = l->run.data;
+    size_t size = l->run.size, from = 0;
+    for (size_t i = 0; i < size; i++) {
+        size_t n = s[i] == '{' ? hole_size(s + i, size - i) : 0;
+        if (!n)
+            continue;
+        if (i > from && add_part(l, p, kind, s + from, i - from, at + from) < 0)
+            return -1;
+        if (add_part(l, p, PART_HOLE, s + i, n, at + i) < 0)
+            return -1;
+        from = i + n;
+        i = from - 1;
+    }
+    if (size > from && add_part(l, p, kind, s + from, size - from, at + from) < 0)
+        return -1;
+    l->run.size = 0;
+    return 0;
+}
+
+/* ---- what only sh reads ------------------------------------------------------------------------- */
+
+/* From behind an opener to behind its closer, or 0 with the error. */
+static size_t skip_to(struct lexer *l, size_t at, char close, size_t open, int depth)
+{
+    const char *s = l->text->data;
+    if (depth > DSL_DEPTH_MAX) {
+        text_fail(l->text, open, l->e, NULL, "this is more than %d deep", DSL_DEPTH_MAX);
+        return 0;
+    }
+    while (at < l->text->size) {
+        char c = s[at];
+        char inner = 0;
+        size_t from = at + 1;
+        if (c == close)
+            return at + 1;
+        if (c == '\\') {
+            at += 2;
+            continue;
+        }
+        if (c == '\'' && close != '"') {
+            const char *end = memchr(s + from, '\'', l->text->size - from);
+            if (!end)
+                break;
+            at = (size_t)(end - s) + 1;
+            continue;
+        }
+        if (c == '"' || c == '`')
+            inner = c;
+        else if (c == '$' && (s[from] == '(' || s[from] == '{'))
+            inner = s[from++] == '(' ? ')' : '}';
+        else if (c == '(' && close == ')')
+            inner = ')';
+        if (inner && !(at = skip_to(l, from, inner, at, depth + 1)))
+            return 0;
+        if (!inner)
+            at++;
+    }
+    text_fail(l->text, open, l->e, NULL, "this `%.*s` has no `%c`", s[open] == '$' ? 2 : 1, s + open,
+              close);
+    return 0;
+}
+
+static int add_odd(struct lexer *l, struct parts *p, struct word *w, size_t from, size_t to,
+                   const char *sign)
+{
+    if (!w->odd) {
+        w->odd = sign;
+        w->odd_at = from;
+    }
+    l->at.position = to;
+    return add_part(l, p, PART_ODD, l->text->data + from, to - from, from);
+}
+
+/* ---- $ ------------------------------------------------------------------------------------------ */
+
+static size_t utf8(uint32_t c, char out[4])
+{
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    if (c < 0x800) {
+        out[0] = (char)(0xC0 | c >> 6);
+        out[1] = (char)(0x80 | (c & 0x3F));
+        return 2;
+    }
+    out[0] = (char)(0xE0 | c >> 12);
+    out[1] = (char)(0x80 | (c >> 6 & 0x3F));
+    out[2] = (char)(0x80 | (c & 0x3F));
+    return 3;
+}
+
+static int hex(char c)
+{
+    return digit(c) ? c - '0' : isxdigit((unsigned char)c) ? (c | 32) - 'a' + 10 : -1;
+}
+
+/* One escape of $'…' behind its backslash at s[at]; returns where it ends. */
+static size_t c_escape(const char *s, size_t at, struct buf *out, bool *zero)
+{
+    static const char from[] = "ntr\\'\"abefv", to[] = "\n\t\r\\'\"\a\b\033\f\v";
+    char c = s[at];
+    const char *simple = c ? strchr(from, c) : NULL;
+    uint32_t value = 0;
+    size_t i = at;
+    if (simple) {
+        buf_byte(out, to[simple - from]);
+        return at + 1;
+    }
+    if (c >= '0' && c <= '7') {
+        for (; i < at + 3 && s[i] >= '0' && s[i] <= '7'; i++)
+            value = value * 8 + (uint32_t)(s[i] - '0');
+    } else if ((c == 'x' || c == 'u') && hex(s[at + 1]) >= 0) {
+        size_t most = c == 'x' ? 2 : 4;
+        for (i = at + 1; i <= at + most && hex(s[i]) >= 0; i++)
+            value = value * 16 + (uint32_t)hex(s[i]);
+    } else {
+        buf_byte(out, '\\');
+        return at;
+    }
+    value = c == 'u' ? value : value & 0xFF;
+    *zero = *zero || value == 0;
+    char bytes[4];
+    if (c == 'u')
+        buf_add(out, bytes, utf8(value, bytes));
+    else
+        buf_byte(out, (char)value);
+    return i;
+}
+
+/* dollar = "$'" { byte | escape } "'" */
+static int lex_c_string(struct lexer *l, struct parts *p, size_t open)
+{
+    const char *s = l->text->data;
+    size_t at = open + 2;
+    bool zero = false;
+    while (at < l->text->size && s[at] != '\'') {
+        if (s[at] == '\\' && at + 1 < l->text->size)
+            at = c_escape(s, at + 1, &l->run, &zero);
+        else
+            buf_byte(&l->run, s[at++]);
+    }
+    if (at >= l->text->size)
+        return text_fail(l->text, open, l->e, NULL, "this `$'` has no `'`");
+    if (zero)
+        return text_fail(l->text, open, l->e, NULL, "a word cannot hold a zero byte");
+    if (l->run.failed || add_part(l, p, PART_QUOTED, l->run.data ? l->run.data : "", l->run.size, open))
+        return l->run.failed ? no_memory(l) : -1;
+    l->run.size = 0;
+    l->at.position = at + 1;
+    return 0;
+}
+
+static size_t skip_joins(const struct lexer *l, size_t at)
+{
+    while (l->text->data[at] == '\\' && l->text->data[at + 1] == '\n')
+        at += 2;
+    return at;
+}
+
+/* At a `$`.  1: it was read, the run flushed before; 0: it is a dollar sign; -1. */
+static int lex_dollar(struct lexer *l, struct parts *p, struct word *w, enum part_kind kind,
+                      size_t run_at)
+{
+    const char *s = l->text->data;
+    size_t at = l->at.position, next = skip_joins(l, at + 1), end = next;
+    char c = s[next];
+    bool braced = c == '{';
+    size_t from = next + braced;
+    if (braced || name_start(c)) {
+        for (end = from; name_byte(s[end]); end++)
+            ;
+        if (end > from && name_start(s[from]) && (!braced || s[end] == '}')) {
+            if (flush(l, p, kind, run_at) < 0)
+                return -1;
+            l->at.position = end + braced;
+            return add_part(l, p, PART_NAME, s + from, end - from, at) < 0 ? -1 : 1;
+        }
+    }
+    if (c == '\'' && kind == PART_BARE)
+        return flush(l, p, kind, run_at) < 0 || lex_c_string(l, p, at) < 0 ? -1 : 1;
+    if (c == '(' || braced) {
+        if (flush(l, p, kind, run_at) < 0 || !(end = skip_to(l, next + 1, braced ? '}' : ')', at, 1)))
+            return -1;
+        return add_odd(l, p, w, at, end, braced ? "${" : s[next + 1] == '(' ? "$((" : "$(") < 0 ? -1 : 1;
+    }
+    static const char special[] = "0123456789@*#?$!-";
+    static const char *const signs[] = {"$0", "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8",
+                                        "$9", "$@", "$*", "$#", "$?", "$$", "$!", "$-"};
+    const char *found = c ? strchr(special, c) : NULL;
+    if (found)
+        return flush(l, p, kind, run_at) < 0 || add_odd(l, p, w, at, next + 1, signs[found - special]) < 0
+                   ? -1
+                   : 1;
+    return 0;
+}
+
+static int lex_backquote(struct lexer *l, struct parts *p, struct word *w)
+{
+    size_t at = l->at.position, end = skip_to(l, at + 1, '`', at, 1);
+    return end ? add_odd(l, p, w, at, end, "`") : -1;
+}
+
+/* Bytes as in "…", up to `close` or, for a heredoc's text (close 0), the end.  `"` is then plain. */
+static int lex_double(struct lexer *l, struct parts *p, struct word *w, char close, size_t open)
+{
+    const char *s = l->text->data;
+    struct part **before = p->last;
+    size_t run_at = l->at.position;
+    while (l->at.position < l->text->size && (!close || s[l->at.position] != close)) {
+        size_t at = l->at.position;
+        char c = s[at], next = s[at + 1];
+        if (c == '\\' && next == '\n') {
+            l->at.position += 2;
+        } else if (c == '\\' && next && strchr("$`\\\"", next) && (close || next != '"')) {
+            buf_byte(&l->run, next);
+            l->at.position += 2;
+        } else if (c == '$' || c == '`') {
+            int got = 1;
+            if (c == '`')
+                got = flush(l, p, PART_QUOTED, run_at) < 0 || lex_backquote(l, p, w) < 0 ? -1 : 1;
+            else
+                got = lex_dollar(l, p, w, PART_QUOTED, run_at);
+            if (got < 0)
+                return -1;
+            if (!got) {
+                buf_byte(&l->run, c);
+                l->at.position++;
+            } else {
+                run_at = l->at.position;
+            }
+        } else {
+            buf_byte(&l->run, c);
+            l->at.position++;
+        }
+    }
+    if (close && l->at.position >= l->text->size)
+        return text_fail(l->text, open, l->e, NULL, "this `%c` has no second one", close);
+    if (flush(l, p, PART_QUOTED, run_at) < 0)
+        return -1;
+    if (p->last == before && add_part(l, p, PART_QUOTED, "", 0, open) < 0)
+        return -1;
+    l->at.position += close != 0;
+    return 0;
+}
+
+/* ---- words -------------------------------------------------------------------------------------- */
+
+/* A `$` that is one and stays bare must not join what follows when it is printed. */
+static bool dollar_stays(char next)
+{
+    return ends_word(next) || strchr("/,:.%+=]}", next) != NULL;
+}
+
+static int lex_quote(struct lexer *l, struct parts *p)
+{
+    const char *s = l->text->data;
+    size_t at = l->at.position;
+    const char *end = memchr(s + at + 1, '\'', l->text->size - at - 1);
+    if (!end)
+        return text_fail(l->text, at, l->e, NULL, "this `'` has no second one");
+    l->at.position = (size_t)(end - s) + 1;
+    return add_part(l, p, PART_QUOTED, s + at + 1, (size_t)(end - s) - at - 1, at);
+}
+
+/* One step in a bare word at a byte that is not plain.  0, or -1. */
+static int lex_special(struct lexer *l, struct parts *p, struct word *w, size_t *run_at)
+{
+    const char *s = l->text->data;
+    size_t at = l->at.position;
+    int got = 0;
+    switch (s[at]) {
+    case '$':
+        got = lex_dollar(l, p, w, PART_BARE, *run_at);
+        if (got == 0 && dollar_stays(s[skip_joins(l, at + 1)])) {
+            buf_byte(&l->run, '$');
+            l->at.position++;
+            return 0;
+        }
+        if (got == 0) {
+            l->at.position++;
+            got = flush(l, p, PART_BARE, *run_at) < 0 ? -1 : add_part(l, p, PART_QUOTED, "$", 1, at);
+        }
+        break;
+    case '\\':
+        got = flush(l, p, PART_BARE, *run_at);
+        l->at.position += at + 1 < l->text->size ? 2 : 1;
+        if (got == 0)
+            got = add_part(l, p, PART_QUOTED, s[at + 1] ? s + at + 1 : "\\", 1, at);
+        break;
+    default:
+        got = flush(l, p, PART_BARE, *run_at);
+        if (got == 0 && s[at] == '"') {
+            l->at.position++;
+            got = lex_double(l, p, w, '"', at);
+        } else if (got == 0) {
+            got = s[at] == '`' ? lex_backquote(l, p, w) : lex_quote(l, p);
+        }
+    }
+    *run_at = l->at.position;
+    return got < 0 ? -1 : 0;
+}
+
+static void find_assignment(struct word *w)
+{
+    const struct part *p = w->part;
+    if (!p || p->kind != PART_BARE)
+        return;
+    const char *s = p->text.data;
+    size_t n = 0;
+    while (n < p->text.size && name_byte(s[n]))
+        n++;
+    if (n > 0 && n < p->text.size && s[n] == '=' && name_start(s[0]))
+        w->assign = n;
+}
+
+/* ~name is sh's; ~ and ~/... are ours. */
+static void find_tilde(struct word *w)
+{
+    const struct part *p = w->part;
+    if (!p || p->kind != PART_BARE)
+        return;
+    const char *s = p->text.data;
+    if (s[0] == '~' && p->text.size > 1 && s[1] != '/' && !w->odd) {
+        w->odd = "~";
+        w->odd_at = w->start;
+    }
+}
+
+static int lex_word(struct lexer *l, struct token *t)
+{
+    const char *s = l->text->data;
+    struct word *w = arena_alloc(l->arena, sizeof *w);
+    if (!w)
+        return no_memory(l);
+    if (++l->words > DSL_WORDS_MAX)
+        return text_fail(l->text, l->at.position, l->e, NULL, "there are more than %d words",
+                         DSL_WORDS_MAX);
+    struct parts parts = {.last = &parts.first};
+    size_t run_at = l->at.position;
+    w->start = run_at;
+    l->run.size = 0;
+    for (;;) {
+        l->at.position = skip_joins(l, l->at.position);
+        char c = s[l->at.position];
+        if (ends_word(c))
+            break;
+        if (strchr("$\\'\"`", c)) {
+            if (lex_special(l, &parts, w, &run_at) < 0)
+                return -1;
+        } else {
+            buf_byte(&l->run, c);
+            l->at.position++;
+        }
+    }
+    if (flush(l, &parts, PART_BARE, run_at) < 0)
+        return -1;
+    w->part = parts.first;
+    w->end = l->at.position;
+    find_assignment(w);
+    find_tilde(w);
+    t->kind = TOKEN_WORD;
+    t->word = w;
+    return 0;
+}
+
+bool word_is(const struct word *w, const char *text)
+{
+    const struct part *p = w ? w->part : NULL;
+    return p && !p->next && p->kind == PART_BARE && slice_equal(p->text, slice_of(text));
+}
+
+char *word_literal(const struct word *w, struct arena *a)
+{
+    size_t size = 0;
+    for (const struct part *p = w->part; p; p = p->next) {
+        if (p->kind != PART_BARE && p->kind != PART_QUOTED)
+            return NULL;
+        size += p->text.size;
+    }
+    char *text = arena_alloc(a, size + 1), *at = text;
+    for (const struct part *p = w->part; p && text; p = p->next) {
+        memcpy(at, p->text.data, p->text.size);
+        at += p->text.size;
+    }
+    return text;
+}
+
+/* ---- heredocs ----------------------------------------------------------------------------------- */
+
+struct heredoc *lex_heredoc(struct lexer *l, size_t op, const struct word *end, bool dash)
+{
+    if (l->at.heredocs == l->here_room) {
+        size_t room = l->here_room ? 2 * l->here_room : 8;
+        struct heredoc **here = NULL;
+        if (room <= HEREDOCS_MAX)
+            here = realloc(l->here, room * sizeof *here);
+        if (!here) {
+            no_memory(l);
+            return NULL;
+        }
+        l->here = here;
+        l->here_room = room;
+    }
+    struct heredoc *h = arena_alloc(l->arena, sizeof *h);
+    if (!h) {
+        no_memory(l);
+        return NULL;
+    }
+    struct buf *run = &l->run;
+    run->size = 0;
+    for (const struct part *p = end->part; p; p = p->next) {
+        h->quoted = h->quoted || p->kind == PART_QUOTED;
+        if (p->kind == PART_NAME)
+            buf_byte(run, '$');
+        buf_add(run, p->text.data, p->text.size);
+    }
+    h->op = op;
+    h->dash = dash;
+    h->end.size = run->size;
+    h->end.data = arena_bytes(l->arena, run->data ? run->data : "", run->size);
+    run->size = 0;
+    if (!h->end.data || run->failed) {
+        no_memory(l);
+        return NULL;
+    }
+    l->here[l->at.heredocs++] = h;
+    return h;
+}
+
+static int fail_heredoc(struct lexer *l, const struct heredoc *h)
+{
+    return text_fail(l->text, h->op, l->e, NULL,
+                     "the text after this << has no line `%.*s` to end it", (int)h->end.size,
+                     (const char *)h->end.data);
+}
+
+/* The body without the last line; tabs dropped for <<-. */
+static int heredoc_text(struct lexer *l, struct heredoc *h, size_t last)
+{
+    const char *s = l->text->data;
+    struct buf body = BUF_INIT(DSL_JOB_MAX);
+    for (size_t at = h->from; at < last;) {
+        while (h->dash && at < last && s[at] == '\t')
+            at++;
+        const char *end = memchr(s + at, '\n', last - at);
+        size_t next = end ? (size_t)(end - s) + 1 : last;
+        buf_add(&body, s + at, next - at);
+        at = next;
+    }
+    buf_add(&body, "", 0);
+    h->body = arena_alloc(l->arena, sizeof *h->body);
+    char *copy = body.failed ? NULL : arena_bytes(l->arena, body.data, body.size);
+    size_t size = body.size;
+    buf_clear(&body);
+    if (!copy || !h->body)
+        return no_memory(l);
+    struct parts parts = {.last = &parts.first};
+    *h->body = (struct word){.start = h->op, .end = h->op};
+    int result = 0;
+    if (h->quoted) {
+        result = add_part(l, &parts, PART_QUOTED, copy, size, h->op);
+    } else {
+        /* Its places mean nothing in the text, so the words are read by a lexer of their own. */
+        struct text text = *l->text;
+        text.data = copy;
+        text.size = size;
+        struct err inner = {0};
+        struct lexer part = {.text = &text, .arena = l->arena, .e = &inner, .run = BUF_INIT(DSL_JOB_MAX)};
+        struct text flat;
+        if (text_init(&flat, l->arena, copy, size, l->text->file, &inner) == 0)
+            part.text = &flat;
+        result = lex_double(&part, &parts, h->body, 0, 0);
+        lex_clear(&part);
+        if (result < 0)
+            text_fail(l->text, h->op, l->e, NULL, "the text after this << cannot be read: a `$(`, `${` "
+                                                  "or backquote in it is not closed");
+    }
+    for (struct part *p = parts.first; p; p = p->next)
+        p->at = h->op;
+    h->body->odd_at = h->op;
+    h->body->part = parts.first;
+    return result;
+}
+
+/* heredoc = { line } END: from the start of the line after the operator. */
+static int read_heredoc(struct lexer *l, struct heredoc *h)
+{
+    const char *s = l->text->data;
+    size_t at = l->at.position;
+    bool joined = false; /* the line before ended in a backslash */
+    h->from = at;
+    while (at < l->text->size) {
+        size_t line = at;
+        while (h->dash && s[line] == '\t')
+            line++;
+        const char *newline = memchr(s + line, '\n', l->text->size - line);
+        size_t end = newline ? (size_t)(newline - s) : l->text->size;
+        size_t next = newline ? end + 1 : end;
+        if (!joined && slice_equal((struct slice){s + line, end - line}, h->end)) {
+            h->to = next;
+            l->at.position = next;
+            return heredoc_text(l, h, at);
+        }
+        size_t slashes = 0;
+        while (!h->quoted && slashes < end - line && s[end - slashes - 1] == '\\')
+            slashes++;
+        joined = slashes % 2 == 1;
+        at = next;
+    }
+    return fail_heredoc(l, h);
+}
+
+static int read_heredocs(struct lexer *l)
+{
+    while (l->at.waiting < l->at.heredocs) {
+        if (read_heredoc(l, l->here[l->at.waiting]) < 0)
+            return -1;
+        l->at.waiting++;
+    }
+    return 0;
+}
+
+/* ---- tokens ------------------------------------------------------------------------------------- */
+
+static const char *const operators[] = {
+    /* longest first */
+    "&>>", "<<<", "<<-", "&>", "<(", ">(", "&&", "||", "|&", ";;", "<<", ">>", ">|",
+    ">&",  "<&",  "<>",  "|",  "&",  ";",  "<",  ">",  "(",  ")",
+};
+
+/* How far `op` reaches from `at`, joins skipped; 0 if it is not there. */
+static size_t match(const struct lexer *l, size_t at, const char *op)
+{
+    for (; *op; op++) {
+        at = skip_joins(l, at);
+        if (l->text->data[at] != *op)
+            return 0;
+        at++;
+    }
+    return at;
+}
+
+static void skip_blanks(struct lexer *l)
+{
+    const char *s = l->text->data;
+    size_t at = l->at.position;
+    for (;;) {
+        at = skip_joins(l, at);
+        if (s[at] == ' ' || s[at] == '\t')
+            at++;
+        else
+            break;
+    }
+    if (s[at] == '#')
+        while (at < l->text->size && s[at] != '\n')
+            at++;
+    l->at.position = at;
+}
+
+static bool lex_number(struct lexer *l, struct token *t)
+{
+    const char *s = l->text->data;
+    size_t at = l->at.position;
+    while (digit(s[at]))
+        at++;
+    if (at == l->at.position || (s[at] != '<' && s[at] != '>') || s[at + 1] == '(')
+        return false;
+    t->kind = TOKEN_NUMBER;
+    l->at.position = at;
+    return true;
+}
+
+int lex_next(struct lexer *l, struct token *t)
+{
+    size_t edge = l->edge;
+    *t = (struct token){.mark = l->at};
+    skip_blanks(l);
+    const char *s = l->text->data;
+    size_t at = l->at.position;
+    t->start = at;
+    t->tight = edge == at && at > 0;
+    if (at >= l->text->size) {
+        t->kind = TOKEN_END;
+        t->end = at;
+        return l->at.waiting < l->at.heredocs ? fail_heredoc(l, l->here[l->at.waiting]) : 0;
+    }
+    if (s[at] == '\n') {
+        t->kind = TOKEN_NEWLINE;
+        l->at.position = t->end = at + 1;
+        return read_heredocs(l);
+    }
+    for (size_t i = 0; strchr("|&;<>()", s[at]) && i < sizeof operators / sizeof *operators; i++) {
+        size_t end = match(l, at, operators[i]);
+        if (!end)
+            continue;
+        t->kind = TOKEN_OPERATOR;
+        t->op = operators[i];
+        l->at.position = l->edge = t->end = end;
+        return 0;
+    }
+    if (!lex_number(l, t) && lex_word(l, t) < 0)
+        return -1;
+    l->edge = t->end = l->at.position;
+    return 0;
+}

@@ -1,0 +1,6 @@
+/* A resolved tree as a line of text: what the tests compare and `zpipe check` prints. */
+#pragma once
+#include "dsl/resolve.h"
+
+/* Gives a string, NULL when there is no memory. */
+char *notation_tree(const struct resolver *r);

@@ -1,0 +1,1181 @@
+/* See parse.h.  One token is looked ahead; the position is set back in three places (marked R, as in
+ * the grammar): a line of assignments or settings that turns out to be a command, and a pipeline that
+ * turns out to be a list for sh.  What only the file system or the parameters can tell is left to
+ * resolve.c. */
+#include "dsl/parse.h"
+#include "dsl/dsl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int parse_pipeline(struct parser *p, struct context c, struct pipeline **out);
+static int parse_stage(struct parser *p, struct context c, struct stage **out);
+
+/* ---- tokens ------------------------------------------------------------------------------------- */
+
+int parse_advance(struct parser *p)
+{
+    if (p->t.kind != TOKEN_NEWLINE)
+        p->last = p->t.end;
+    return lex_next(&p->lex, &p->t);
+}
+
+bool parse_op(const struct parser *p, const char *op)
+{
+    return p->t.kind == TOKEN_OPERATOR && strcmp(p->t.op, op) == 0;
+}
+
+bool parse_word(const struct parser *p, const char *word)
+{
+    return p->t.kind == TOKEN_WORD && word_is(p->t.word, word);
+}
+
+static int set_back(struct parser *p, struct lex_mark mark)
+{
+    lex_reset(&p->lex, mark);
+    return lex_next(&p->lex, &p->t);
+}
+
+static int skip_lines(struct parser *p)
+{
+    while (p->t.kind == TOKEN_NEWLINE)
+        if (parse_advance(p) < 0)
+            return -1;
+    return 0;
+}
+
+static void *make(struct parser *p, size_t size)
+{
+    void *at = arena_alloc(p->arena, size);
+    if (!at)
+        text_fail(p->text, p->t.start, p->e, NULL, "there is no memory to read further");
+    return at;
+}
+
+#define FAIL(p, at, hint, ...) text_fail((p)->text, at, (p)->e, hint, __VA_ARGS__)
+
+/* The next token as a message shows it. */
+static const char *shown(const struct parser *p, int *size)
+{
+    *size = (int)(p->t.end - p->t.start > 60 ? 60 : p->t.end - p->t.start);
+    return p->text->data + p->t.start;
+}
+
+static char *literal(struct parser *p, const struct word *w)
+{
+    char *text = word_literal(w, p->arena);
+    return text ? text : arena_string(p->arena, "");
+}
+
+/* ---- settings ----------------------------------------------------------------------------------- */
+
+/* setting = a word NAME=VALUE; the names are checked by resolve.c */
+static int parse_settings(struct parser *p, struct setting **out)
+{
+    while (p->t.kind == TOKEN_WORD && p->t.word->assign) {
+        struct setting *s = make(p, sizeof *s);
+        if (!s)
+            return -1;
+        s->word = p->t.word;
+        *out = s;
+        out = &s->next;
+        if (parse_advance(p) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- redirections ------------------------------------------------------------------------------- */
+
+int parse_heredoc_end(struct parser *p, size_t op, bool dash, struct heredoc **out)
+{
+    *out = lex_heredoc(&p->lex, op, p->t.word, dash);
+    return *out ? parse_advance(p) : -1;
+}
+
+static bool at_redir(const struct parser *p)
+{
+    return p->t.kind == TOKEN_NUMBER || (p->t.kind == TOKEN_OPERATOR && !parse_op(p, "<(") &&
+                                         !parse_op(p, ">(") && strpbrk(p->t.op, "<>") != NULL);
+}
+
+static const char *const dup_words[] = {"0", "1", "2"};
+
+/* What kind a redirection is, its operator and number read and its word next. */
+static enum redir_kind redir_kind(const struct parser *p, const char *op, int fd, int *dup)
+{
+    static const struct {
+        const char *op;
+        enum redir_kind kind;
+    } kinds[] = {
+        {"<", REDIR_IN},    {">", REDIR_OUT},   {">|", REDIR_OUT},     {">>", REDIR_APPEND},
+        {"<<", REDIR_HERE}, {"<<-", REDIR_HERE}, {"<<<", REDIR_STRING},
+    };
+    if (strcmp(op, ">&") == 0)
+        for (int i = 1; i <= 2; i++)
+            if ((fd == 1 || fd == 2) && word_is(p->t.word, dup_words[i])) {
+                *dup = i;
+                return REDIR_DUP;
+            }
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(op, kinds[i].op) == 0)
+            return (op[0] == '<' ? fd == 0 : fd == 1 || fd == 2) ? kinds[i].kind : REDIR_ODD;
+    return REDIR_ODD;
+}
+
+static int redir_number(struct parser *p, const char **odd)
+{
+    const char *s = p->text->data;
+    size_t n = p->t.end - p->t.start;
+    int fd = n == 1 ? s[p->t.start] - '0' : 10;
+    if (fd > 2) /* named in `zpipe plan` with its operator */
+        *odd = arena_bytes(p->arena, s + p->t.start, n < 20 ? n + 1 : 20);
+    return fd;
+}
+
+/* redir = [ IO ] ( "<" | ">" | ">>" | ">|" | "<<" | "<<-" | "<<<" | ">&" | "<&" | "<>" ) WORD
+ * *odd is set when only sh can do it. */
+static int parse_redir(struct parser *p, struct redir **out, const char **odd)
+{
+    struct redir *r = make(p, sizeof *r);
+    const char *sign = NULL;
+    if (!r)
+        return -1;
+    *out = r;
+    r->at = p->t.start;
+    int fd = -1;
+    if (p->t.kind == TOKEN_NUMBER) {
+        fd = redir_number(p, &sign);
+        if (parse_advance(p) < 0)
+            return -1;
+    }
+    const char *op = p->t.op;
+    size_t op_at = p->t.start;
+    if (op[0] == '&')
+        return FAIL(p, op_at, "write `> FILE 2>&1`", "sh and bash read `%s` differently", op);
+    r->fd = fd >= 0 ? fd : op[0] == '<' ? 0 : 1;
+    r->clobber = strcmp(op, ">|") == 0;
+    if (parse_advance(p) < 0)
+        return -1;
+    if (parse_op(p, "(") && (strcmp(op, "<") == 0 || strcmp(op, ">") == 0)) {
+        char hint[80];
+        snprintf(hint, sizeof hint, "write %s( … ) without it for the output of a pipeline", op);
+        return FAIL(p, p->t.start, op[0] == '<' ? hint : "write >( … ) without it for a pipeline's input",
+                    "there is a blank between `%s` and `(`", op);
+    }
+    if (p->t.kind != TOKEN_WORD)
+        return FAIL(p, op_at, NULL, "there is no name after this `%s`", op);
+    r->word = p->t.word;
+    r->end = p->t.end;
+    r->kind = redir_kind(p, op, r->fd, &r->dup);
+    if (strcmp(op, "<<") == 0 || strcmp(op, "<<-") == 0) {
+        if (parse_heredoc_end(p, op_at, op[2] == '-', &r->here) < 0)
+            return -1;
+    } else if (parse_advance(p) < 0) {
+        return -1;
+    }
+    if (r->kind == REDIR_ODD && !*odd)
+        *odd = sign ? sign : op;
+    return 0;
+}
+
+/* { redir } behind a block, a body or a compound.  An odd one is refused with `what`. */
+static int parse_redirs(struct parser *p, struct redir **last, const char **odd, size_t *odd_at,
+                        size_t *end)
+{
+    while (at_redir(p)) {
+        const char *before = *odd;
+        size_t at = p->t.start;
+        if (parse_redir(p, last, odd) < 0)
+            return -1;
+        if (!before && *odd)
+            *odd_at = at;
+        *end = (*last)->end;
+        last = &(*last)->next;
+    }
+    return 0;
+}
+
+/* Behind a body or block there is no sh that could do an odd one. */
+static int parse_outer_redirs(struct parser *p, struct stage *s)
+{
+    const char *odd = NULL;
+    size_t odd_at = 0;
+    struct redir **last = &s->redir;
+    while (*last)
+        last = &(*last)->next;
+    if (parse_redirs(p, last, &odd, &odd_at, &s->end) < 0)
+        return -1;
+    return odd ? FAIL(p, odd_at, NULL, "`%s` needs sh, and here is none: only 0, 1 and 2 can be redirected",
+                      odd)
+               : 0;
+}
+
+/* ---- simple commands ---------------------------------------------------------------------------- */
+
+/* subst = ( "<(" | ">(" ) nls pipeline nls ")" */
+static int parse_subst(struct parser *p, struct context c, struct item **out)
+{
+    struct item *item = make(p, sizeof *item);
+    struct context inner = {.close = ')', .body = c.body, .depth = c.depth + 1};
+    if (!item)
+        return -1;
+    *item = (struct item){.kind = ITEM_SUBST, .out = parse_op(p, ">("), .at = p->t.start};
+    if (inner.depth > DSL_DEPTH_MAX)
+        return FAIL(p, p->t.start, NULL, "this is more than %d deep", DSL_DEPTH_MAX);
+    const char *op = p->t.op;
+    if (parse_advance(p) < 0 || parse_pipeline(p, inner, &item->pipeline) < 0)
+        return -1;
+    if (!parse_op(p, ")"))
+        return FAIL(p, item->at, NULL, "this `%s` has no `)`", op);
+    *out = item;
+    return parse_advance(p);
+}
+
+static int check_program(struct parser *p, const struct word *w)
+{
+    static const char *const refused[] = {"sudo", "doas", "su"};
+    char *text = word_literal(w, p->arena);
+    for (size_t i = 0; text && i < sizeof refused / sizeof *refused; i++)
+        if (strcmp(text, refused[i]) == 0)
+            return FAIL(p, w->start,
+                        "nothing in a sandbox has more rights than another; leave the word out",
+                        "zpipe does not run `%s`", text);
+    return 0;
+}
+
+/* A word of a simple command; the first that is no assignment is the command. */
+static int take_word(struct parser *p, struct context c, struct stage *s, struct item ***last,
+                     bool *named)
+{
+    struct word *w = p->t.word;
+    if (!*named && !s->command && word_is(w, "command")) {
+        struct token t = p->t;
+        if (parse_advance(p) < 0)
+            return -1;
+        if (p->t.kind == TOKEN_WORD && !(c.close == '}' && parse_word(p, "}"))) {
+            const char *next = p->t.word->part ? p->t.word->part->text.data : "";
+            s->command = true;
+            if (next[0] == '-' && !s->odd) {
+                s->odd = "command -";
+                s->odd_at = t.start;
+            }
+            return 0;
+        }
+        p->last = t.end;
+    } else {
+        if (c.loose && *named && word_is(w, "merge"))
+            return FAIL(p, p->t.start, "put { } round the command: map { … } merge …",
+                        "`merge` here would be an argument of the mapped command");
+        if (parse_advance(p) < 0)
+            return -1;
+    }
+    struct item *item = make(p, sizeof *item);
+    if (!item)
+        return -1;
+    bool assign = !*named && !s->command && w->assign;
+    *item = (struct item){.kind = assign ? ITEM_ASSIGN : ITEM_WORD, .word = w, .at = w->start};
+    **last = item;
+    *last = &item->next;
+    s->end = w->end;
+    if (w->odd && !s->odd) {
+        s->odd = w->odd;
+        s->odd_at = w->odd_at;
+    }
+    if (assign || *named)
+        return 0;
+    *named = true;
+    return check_program(p, w);
+}
+
+static int take_redir(struct parser *p, struct stage *s, struct redir ***last)
+{
+    const char *odd = NULL;
+    size_t at = p->t.start;
+    if (parse_redir(p, *last, &odd) < 0)
+        return -1;
+    struct redir *r = **last;
+    const struct word *body = r->here ? r->here->body : NULL;
+    const struct word *w = body ? body : r->here ? NULL : r->word;
+    *last = &r->next;
+    s->end = r->end;
+    if (!odd && w && w->odd) {
+        odd = w->odd;
+        at = w->odd_at;
+    }
+    if (odd && !s->odd) {
+        s->odd = odd;
+        s->odd_at = at;
+    }
+    return 0;
+}
+
+static bool touches_word(const struct parser *p)
+{
+    /* `--file=<(x)`: one word for bash */
+    size_t at = p->t.start;
+    return p->t.tight && at > 0 && !strchr("<>|&;()", p->text->data[at - 1]);
+}
+
+static int take_subst(struct parser *p, struct context c, struct stage *s, struct item ***last)
+{
+    size_t at = p->t.start;
+    const char *op = p->t.op;
+    bool glued = touches_word(p);
+    if (parse_subst(p, c, *last) < 0)
+        return -1;
+    *last = &(**last)->next;
+    s->end = p->last;
+    glued = glued || (p->t.tight && p->t.kind == TOKEN_WORD);
+    if (glued && !s->odd) {
+        s->odd = op;
+        s->odd_at = at;
+    }
+    return 0;
+}
+
+/* A heredoc's body is read at the line end, after its redirection: look for odd words in it now. */
+static void find_odd_bodies(struct stage *s)
+{
+    for (struct redir *r = s->redir; r; r = r->next)
+        if (r->here && r->here->body && r->here->body->odd && !s->odd) {
+            s->odd = r->here->body->odd;
+            s->odd_at = r->at;
+        }
+}
+
+/* simple = { ASSIGN | redir } [ "command" ] { WORD | subst | redir } */
+static int parse_simple(struct parser *p, struct context c, struct stage *s)
+{
+    struct item **item = &s->item;
+    struct redir **redir = &s->redir;
+    bool named = false;
+    s->kind = STAGE_SIMPLE;
+    for (;;) {
+        int result;
+        if (p->t.kind == TOKEN_WORD && !(c.close == '}' && parse_word(p, "}")))
+            result = take_word(p, c, s, &item, &named);
+        else if (at_redir(p))
+            result = take_redir(p, s, &redir);
+        else if (parse_op(p, "<(") || parse_op(p, ">("))
+            result = take_subst(p, c, s, &item);
+        else
+            return 0;
+        if (result < 0)
+            return -1;
+    }
+}
+
+/* compound { redir } */
+static int parse_compound(struct parser *p, struct context c, struct stage *s)
+{
+    const char *at = p->text->data + p->t.start;
+    size_t size = p->t.end - p->t.start;
+    s->kind = STAGE_OPAQUE;
+    s->odd = arena_bytes(p->arena, at, size);
+    s->odd_at = s->start;
+    if (!s->odd)
+        return FAIL(p, s->start, NULL, "there is no memory to read further");
+    if (shape_compound(p, c.depth + 1, &s->end) < 0)
+        return -1;
+    struct redir **redir = &s->redir;
+    const char *odd = NULL;
+    size_t odd_at, end = s->end;
+    if (parse_redirs(p, redir, &odd, &odd_at, &end) < 0)
+        return -1;
+    for (struct redir *r = s->redir; r; r = r->next)
+        if (r->word->odd)
+            odd = r->word->odd;
+    if (odd) { /* then sh does them all */
+        s->end = end;
+        s->redir = NULL;
+    }
+    return 0;
+}
+
+/* ---- with, map, reduce -------------------------------------------------------------------------- */
+
+/* block = "{" nls pipeline nls "}" */
+static int parse_block(struct parser *p, struct context c, const char *body, struct pipeline **out)
+{
+    struct context inner = {.close = '}', .body = body ? body : c.body, .depth = c.depth + 1};
+    size_t at = p->t.start;
+    if (inner.depth > DSL_DEPTH_MAX)
+        return FAIL(p, at, NULL, "this is more than %d deep", DSL_DEPTH_MAX);
+    if (parse_advance(p) < 0 || skip_lines(p) < 0)
+        return -1;
+    if (parse_word(p, "}"))
+        return FAIL(p, at, NULL, "there is no command in this block");
+    if (p->t.kind == TOKEN_END)
+        return FAIL(p, at, NULL, "this `{` has no `}`");
+    if (parse_pipeline(p, inner, out) < 0)
+        return -1;
+    if (!parse_word(p, "}"))
+        return FAIL(p, at, NULL, "this `{` has no `}`");
+    return parse_advance(p);
+}
+
+/* Redirections at the end of an unbraced body are the joined stage's: take them from the body's. */
+static void lift_redirs(struct stage *from, struct stage *to)
+{
+    while (from->kind == STAGE_WITH && !from->braced)
+        from = from->body->stage;
+    if (from->kind == STAGE_SIMPLE) {
+        size_t end = from->start;
+        for (const struct item *i = from->item; i; i = i->next)
+            end = i->word ? i->word->end : i->pipeline->end + 1;
+        struct redir **r = &from->redir;
+        while (*r && (*r)->at < end)
+            r = &(*r)->next;
+        for (const struct redir *o = *r; o; o = o->next)
+            if (o->kind == REDIR_ODD || (!o->here && o->word->odd))
+                return;
+        to->redir = *r;
+        *r = NULL;
+        from->end = end;
+        for (const struct redir *o = from->redir; o; o = o->next)
+            if (o->end > from->end)
+                from->end = o->end;
+    } else {
+        to->redir = from->redir;
+        from->redir = NULL;
+    }
+}
+
+/* body = block | stage */
+static int parse_body(struct parser *p, struct context c, const char *body, bool loose,
+                      struct stage *s, struct pipeline **out)
+{
+    if (parse_word(p, "{"))
+        return parse_block(p, c, body, out) < 0 ? -1 : (s->end = p->last, 0);
+    struct context inner = c;
+    inner.body = body ? body : c.body;
+    inner.loose = loose;
+    inner.depth++;
+    struct pipeline *one = make(p, sizeof *one);
+    if (!one)
+        return -1;
+    if (inner.depth > DSL_DEPTH_MAX)
+        return FAIL(p, p->t.start, NULL, "this is more than %d deep", DSL_DEPTH_MAX);
+    one->start = p->t.start;
+    if (p->t.kind == TOKEN_END || p->t.kind == TOKEN_NEWLINE)
+        return FAIL(p, s->start, NULL, "there is no command after this `%s`",
+                    body ? body : "with");
+    if (parse_stage(p, inner, &one->stage) < 0)
+        return -1;
+    s->end = one->stage->end;
+    one->end = s->end;
+    *out = one;
+    return 0;
+}
+
+/* with = "with" setting { setting } ( block { redir } | stage ) */
+static int parse_with(struct parser *p, struct context c, struct stage *s)
+{
+    s->kind = STAGE_WITH;
+    if (parse_advance(p) < 0)
+        return -1;
+    if (p->t.kind != TOKEN_WORD || !p->t.word->assign)
+        return FAIL(p, p->t.start, "for a program of that name write `command with`",
+                    "`with` needs a setting here, as in with memory=2GiB");
+    if (parse_settings(p, &s->setting) < 0)
+        return -1;
+    s->braced = parse_word(p, "{");
+    if (parse_body(p, c, NULL, c.loose, s, &s->body) < 0)
+        return -1;
+    return s->braced ? parse_outer_redirs(p, s) : 0;
+}
+
+static bool parse_count(const struct word *w, uint64_t *out)
+{
+    const struct part *part = w->part;
+    if (!part || part->next || part->kind != PART_BARE || part->text.size > 18)
+        return false;
+    const char *s = part->text.data;
+    *out = 0;
+    for (size_t i = 0; i < part->text.size; i++) {
+        if (s[i] < '0' || s[i] > '9')
+            return false;
+        *out = *out * 10 + (uint64_t)(s[i] - '0');
+    }
+    return *out > 0;
+}
+
+static int fail_record(struct parser *p)
+{
+    int size;
+    const char *text = shown(p, &size);
+    return FAIL(p, p->t.start, "as in by 4 lines, by 512 bytes, by paragraph, by start '>', by '\\0'",
+                "`%.*s` is not a kind of record", size, text);
+}
+
+/* record = NUMBER ( "lines" | "bytes" ) | "paragraph" | "start" WORD | QUOTED */
+static int parse_record(struct parser *p, struct stage *s)
+{
+    if (p->t.kind != TOKEN_WORD)
+        return fail_record(p);
+    const struct part *part = p->t.word->part;
+    s->by = true;
+    if (parse_count(p->t.word, &s->count)) {
+        if (parse_advance(p) < 0)
+            return -1;
+        bool lines = parse_word(p, "lines");
+        if (!lines && !parse_word(p, "bytes"))
+            return fail_record(p);
+        s->record = lines ? RECORD_LINES : RECORD_BYTES;
+        return parse_advance(p);
+    }
+    if (parse_word(p, "paragraph")) {
+        s->record = RECORD_PARAGRAPH;
+        return parse_advance(p);
+    }
+    if (parse_word(p, "start")) {
+        s->record = RECORD_START;
+        if (parse_advance(p) < 0)
+            return -1;
+    } else if (part && part->kind == PART_QUOTED) {
+        s->record = RECORD_END;
+    } else {
+        return fail_record(p);
+    }
+    if (p->t.kind != TOKEN_WORD || p->t.word->odd || !word_literal(p->t.word, p->arena) ||
+        !*word_literal(p->t.word, p->arena))
+        return fail_record(p);
+    s->record_word = p->t.word;
+    return parse_advance(p);
+}
+
+/* map = "map" [ "per" "file" | "by" record ] ( block [ "merge" body ] | stage ) { redir } */
+static int parse_map(struct parser *p, struct context c, struct stage *s)
+{
+    s->kind = STAGE_MAP;
+    if (parse_advance(p) < 0)
+        return -1;
+    if (parse_word(p, "per")) {
+        struct lex_mark mark = p->t.mark;
+        if (parse_advance(p) < 0)
+            return -1;
+        s->per_file = parse_word(p, "file");
+        if ((s->per_file ? parse_advance(p) : set_back(p, mark)) < 0)
+            return -1;
+    } else if (parse_word(p, "by") && (parse_advance(p) < 0 || parse_record(p, s) < 0)) {
+        return -1;
+    }
+    bool braced = parse_word(p, "{");
+    if (parse_body(p, c, "map", true, s, &s->body) < 0)
+        return -1;
+    if (!braced)
+        lift_redirs(s->body->stage, s);
+    if (braced && parse_word(p, "merge")) {
+        p->word = "merge";
+        if (parse_advance(p) < 0)
+            return -1;
+        braced = parse_word(p, "{");
+        if (parse_body(p, c, "merge", false, s, &s->merge) < 0)
+            return -1;
+        if (!braced)
+            lift_redirs(s->merge->stage, s);
+    }
+    return parse_outer_redirs(p, s);
+}
+
+/* KEY = "line" | field { "," field } ; field = NUMBER [ "-" NUMBER ] { "f" | "n" } */
+static bool key_ok(const char *k)
+{
+    if (strcmp(k, "line") == 0)
+        return true;
+    do {
+        char *end;
+        if (*k < '1' || *k > '9')
+            return false;
+        unsigned long from = strtoul(k, &end, 10), to = from;
+        if (*end == '-' && end[1] >= '1' && end[1] <= '9')
+            to = strtoul(end + 1, &end, 10);
+        if (to < from || to > UINT32_MAX)
+            return false;
+        for (k = end; *k == 'f' || *k == 'n'; k++)
+            ;
+    } while (*k == ',' && *++k);
+    return *k == '\0' && k[-1] != ',';
+}
+
+/* [ "-t" CHAR | "-t"CHAR ]: both are given as the word that holds CHAR */
+static int parse_separator(struct parser *p, struct stage *s)
+{
+    const struct part *part = p->t.kind == TOKEN_WORD ? p->t.word->part : NULL;
+    if (!part || part->kind != PART_BARE || part->text.size < 2 || memcmp(part->text.data, "-t", 2) != 0)
+        return 0;
+    struct word *w = p->t.word;
+    if (part->text.size == 2 && !part->next) {
+        if (parse_advance(p) < 0)
+            return -1;
+        w = p->t.kind == TOKEN_WORD ? p->t.word : NULL;
+    } else {
+        struct word *rest = make(p, sizeof *rest);
+        struct part *first = make(p, sizeof *first);
+        if (!rest || !first)
+            return -1;
+        *rest = *w;
+        rest->start += 2;
+        rest->part = part->next;
+        if (part->text.size > 2) {
+            *first = *part;
+            first->text = (struct slice){(const char *)part->text.data + 2, part->text.size - 2};
+            rest->part = first;
+        }
+        w = rest;
+    }
+    char *byte = w ? word_literal(w, p->arena) : NULL;
+    if (!byte || strlen(byte) != 1)
+        return FAIL(p, w ? w->start : p->t.start, "as in -t, or -t $'\\t'", "-t takes one byte");
+    s->separator = w;
+    return parse_advance(p);
+}
+
+/* reduce = "reduce" "by" KEY [ "-t" CHAR | "-t"CHAR ] [ "into" NUMBER ] body { redir } */
+static int parse_reduce(struct parser *p, struct context c, struct stage *s)
+{
+    int size;
+    s->kind = STAGE_REDUCE;
+    s->into = 16;
+    if (parse_advance(p) < 0)
+        return -1;
+    if (!parse_word(p, "by"))
+        return FAIL(p, p->t.start, "as in reduce by 1 { … }", "`reduce` needs `by` and a key here");
+    if (parse_advance(p) < 0)
+        return -1;
+    char *key = p->t.kind == TOKEN_WORD ? literal(p, p->t.word) : NULL;
+    if (!key || !key_ok(key)) {
+        const char *text = shown(p, &size);
+        return FAIL(p, p->t.start,
+                    "fields as in cut -f: 1 or 1,3 or 2-4, or `line` for the whole line",
+                    "`%.*s` is not a key", size, text);
+    }
+    s->key = p->t.word;
+    if (parse_advance(p) < 0 || parse_separator(p, s) < 0)
+        return -1;
+    if (parse_word(p, "into")) {
+        if (parse_advance(p) < 0)
+            return -1;
+        if (p->t.kind != TOKEN_WORD || !parse_count(p->t.word, &s->into) || s->into > 65536) {
+            const char *text = shown(p, &size);
+            return FAIL(p, p->t.start, "from 1 to 65536", "`%.*s` is not a number of partitions", size,
+                        text);
+        }
+        if (parse_advance(p) < 0)
+            return -1;
+    }
+    bool braced = parse_word(p, "{");
+    if (parse_body(p, c, "reduce", false, s, &s->body) < 0)
+        return -1;
+    if (!braced)
+        lift_redirs(s->body->stage, s);
+    return parse_outer_redirs(p, s);
+}
+
+/* ---- stages ------------------------------------------------------------------------------------- */
+
+static struct definition *find_definition(const struct parser *p)
+{
+    struct definition *found = NULL;
+    for (struct definition *d = p->tree->definition; d; d = d->next)
+        if (d->pipeline && parse_word(p, d->name))
+            found = d;
+    return found;
+}
+
+/* A name, used like a program without arguments. */
+static int parse_name(struct parser *p, struct context c, struct stage *s, struct definition *d)
+{
+    s->kind = STAGE_NAME;
+    s->definition = d;
+    s->end = p->t.end;
+    if (parse_advance(p) < 0 || parse_outer_redirs(p, s) < 0)
+        return -1;
+    if (p->t.kind == TOKEN_WORD && !(c.close == '}' && parse_word(p, "}")))
+        return FAIL(p, p->t.start, NULL, "`%s` takes no arguments", d->name);
+    return 0;
+}
+
+static int fail_no_stage(struct parser *p, struct context c)
+{
+    int size;
+    const char *text = shown(p, &size), *s = p->text->data;
+    size_t before = p->last ? p->last - 1 : 0;
+    if (p->text->job && c.close == '\n' && parse_op(p, "|"))
+        return FAIL(p, p->t.start,
+                    "end the line before with `|`: the pipeline then goes on to this one",
+                    "a pipeline cannot begin with `|`");
+    if (parse_op(p, "|") && p->last && s[before] == '|')
+        return FAIL(p, p->t.start, "did you mean `||`?",
+                    "there is no command between these two bars");
+    if (parse_op(p, "&>") || parse_op(p, "&>>"))
+        return FAIL(p, p->t.start, "write `> FILE 2>&1`", "sh and bash read `%s` differently", p->t.op);
+    if (p->t.kind == TOKEN_END || p->t.kind == TOKEN_NEWLINE || parse_word(p, "}"))
+        return FAIL(p, before, NULL, p->last ? "there is no command after this" : "there is nothing to run");
+    return FAIL(p, p->t.start, NULL, "there is no command before this `%.*s`", size, text);
+}
+
+typedef int stage_parser(struct parser *p, struct context c, struct stage *s);
+
+static const struct {
+    const char *word;
+    stage_parser *parse;
+} own_words[] = {{"with", parse_with}, {"map", parse_map}, {"reduce", parse_reduce}};
+
+static int own_word(struct parser *p, struct context c, struct stage *s, bool *was)
+{
+    for (size_t i = 0; i < sizeof own_words / sizeof *own_words; i++) {
+        if (!parse_word(p, own_words[i].word))
+            continue;
+        *was = true;
+        p->word = own_words[i].word;
+        if (i > 0 && c.body) {
+            char hint[80];
+            snprintf(hint, sizeof hint, "end the body before it: %s { … } | %s …",
+                     strcmp(c.body, "merge") == 0 ? "map" : c.body, p->word);
+            return FAIL(p, p->t.start, hint, "`%s` cannot stand inside the body of `%s`", p->word,
+                        c.body);
+        }
+        return own_words[i].parse(p, c, s);
+    }
+    return 0;
+}
+
+/* stage = with | map | reduce | compound { redir } | simple */
+static int parse_stage(struct parser *p, struct context c, struct stage **out)
+{
+    struct stage *s = make(p, sizeof *s);
+    bool was = false;
+    if (!s)
+        return -1;
+    s->start = s->end = p->t.start;
+    s->separator_byte = -1;
+    *out = s;
+    if (own_word(p, c, s, &was) < 0)
+        return -1;
+    if (was)
+        return 0;
+    if (shape_starts_compound(p))
+        return parse_compound(p, c, s);
+    struct definition *d = find_definition(p);
+    if (d)
+        return parse_name(p, c, s, d);
+    if (parse_word(p, "merge"))
+        return FAIL(p, p->t.start, "for a program of that name write `command merge`",
+                    "`merge` belongs behind a block: map { … } merge …");
+    if (parse_word(p, "!"))
+        return FAIL(p, p->t.start, NULL, "`!` stands at the start of a pipeline only");
+    if (parse_simple(p, c, s) < 0)
+        return -1;
+    return s->item || s->redir || s->command ? 0 : fail_no_stage(p, c);
+}
+
+/* ---- pipelines ---------------------------------------------------------------------------------- */
+
+/* [ "time" [ "-p" ] ] [ "!" ] */
+static int parse_prefix(struct parser *p, struct pipeline *l)
+{
+    if (parse_word(p, "time")) {
+        l->timed = true;
+        if (parse_advance(p) < 0)
+            return -1;
+        l->timed_posix = parse_word(p, "-p");
+        if (l->timed_posix && parse_advance(p) < 0)
+            return -1;
+    }
+    l->negate = parse_word(p, "!");
+    return l->negate ? parse_advance(p) : 0;
+}
+
+/* Does the pipeline end here?  Else only sh can read on. */
+static bool pipeline_ends(const struct parser *p, struct context c)
+{
+    switch (c.close) {
+    case '}':
+        return parse_word(p, "}") || p->t.kind == TOKEN_END;
+    case ')':
+        return parse_op(p, ")") || p->t.kind == TOKEN_END;
+    case '\n':
+        return p->t.kind == TOKEN_NEWLINE || p->t.kind == TOKEN_END;
+    default:
+        return p->t.kind == TOKEN_END;
+    }
+}
+
+static int fail_mixed(struct parser *p, const struct token *t)
+{
+    int size = (int)(t->end - t->start);
+    const char *text = p->text->data + t->start;
+    bool line = t->kind == TOKEN_NEWLINE;
+    return FAIL(p, t->start, "run two jobs, or write one statement per line in a job file",
+                "%s%.*s%s needs sh and `%s` needs zpipe: they cannot be in one pipeline",
+                line ? "a second line" : "`", line ? 0 : size, text, line ? "" : "`", p->word);
+}
+
+/* R: go back to the pipeline's first byte and read it as list, for sh. */
+static int reread_as_list(struct parser *p, struct context c, struct lex_mark mark,
+                          const struct token *at, struct pipeline *l)
+{
+    if (p->word)
+        return fail_mixed(p, at);
+    struct stage *s = make(p, sizeof *s);
+    if (!s)
+        return -1;
+    const char *sign = at->kind == TOKEN_NEWLINE ? "\\n"
+                                                 : arena_bytes(p->arena, p->text->data + at->start,
+                                                               at->end - at->start);
+    *s = (struct stage){.kind = STAGE_OPAQUE, .odd = sign, .odd_at = at->start, .separator_byte = -1};
+    if (!sign)
+        return FAIL(p, at->start, NULL, "there is no memory to read further");
+    if (set_back(p, mark) < 0)
+        return -1;
+    s->start = p->t.start;
+    if (shape_list(p, c, &s->end) < 0)
+        return -1;
+    *l = (struct pipeline){.stage = s, .start = s->start, .end = s->end};
+    return 0;
+}
+
+static int parse_stages(struct parser *p, struct context c, struct pipeline *l)
+{
+    for (struct stage **last = &l->stage;; last = &(*last)->next) {
+        if (parse_stage(p, c, last) < 0)
+            return -1;
+        l->end = (*last)->end;
+        (*last)->join = parse_op(p, "|&");
+        if (!(*last)->join && !parse_op(p, "|"))
+            return 0;
+        size_t bar = p->t.start;
+        if (parse_advance(p) < 0 || skip_lines(p) < 0)
+            return -1;
+        if (p->t.kind == TOKEN_END || (c.close == '}' && parse_word(p, "}")))
+            return FAIL(p, bar, NULL, "there is no command after this bar");
+    }
+}
+
+/* pipeline = [ "time" [ "-p" ] ] [ "!" ] stage { ( "|" | "|&" ) nls stage } | list */
+static int parse_pipeline(struct parser *p, struct context c, struct pipeline **out)
+{
+    struct pipeline *l = make(p, sizeof *l);
+    const char *word = p->word;
+    if (!l)
+        return -1;
+    *out = l;
+    if (c.close != '\n' && skip_lines(p) < 0)
+        return -1;
+    struct lex_mark mark = p->t.mark;
+    l->start = p->t.start;
+    p->word = NULL;
+    c.loose = false;
+    if (parse_prefix(p, l) < 0 || parse_stages(p, c, l) < 0)
+        return -1;
+    struct token stop = p->t; /* what might need sh */
+    if (c.close != '\n' && skip_lines(p) < 0)
+        return -1;
+    if (pipeline_ends(p, c)) {
+        p->word = p->word ? p->word : word;
+        return 0;
+    }
+    if (parse_op(p, ")") && c.close != ')')
+        return FAIL(p, p->t.start, NULL, "this `)` has no `(`");
+    if (parse_op(p, "&>") || parse_op(p, "&>>"))
+        return FAIL(p, p->t.start, "write `> FILE 2>&1`", "sh and bash read `%s` differently", p->t.op);
+    if (stop.kind == TOKEN_WORD || stop.kind == TOKEN_NUMBER || (stop.kind == TOKEN_OPERATOR &&
+                                                                 strpbrk(stop.op, "<>") != NULL))
+        return FAIL(p, stop.start, NULL, "the command before this has ended: `|` is missing");
+    if (reread_as_list(p, c, mark, &stop, l) < 0)
+        return -1;
+    p->word = word;
+    if (parse_op(p, ")") && c.close != ')')
+        return FAIL(p, p->t.start, NULL, "this `)` has no `(`");
+    return 0;
+}
+
+/* ---- job files ---------------------------------------------------------------------------------- */
+
+static bool at_line_end(const struct parser *p)
+{
+    return p->t.kind == TOKEN_NEWLINE || p->t.kind == TOKEN_END;
+}
+
+/* R: ASSIGN { ASSIGN }, the whole line, or else nothing is read. */
+static int try_assignments(struct parser *p, struct statement *s)
+{
+    struct lex_mark mark = p->t.mark;
+    struct item *first = NULL, **last = &first;
+    while (p->t.kind == TOKEN_WORD && p->t.word->assign) {
+        struct item *item = make(p, sizeof *item);
+        if (!item)
+            return -1;
+        *item = (struct item){.kind = ITEM_ASSIGN, .word = p->t.word, .at = p->t.start};
+        *last = item;
+        last = &item->next;
+        if (parse_advance(p) < 0)
+            return -1;
+    }
+    if (!first || !at_line_end(p))
+        return set_back(p, mark);
+    for (struct item *i = first; i; i = i->next)
+        if (i->word->odd)
+            return FAIL(p, i->word->odd_at, NULL, "a parameter's value cannot hold `%s`", i->word->odd);
+    s->kind = STATEMENT_ASSIGN;
+    s->assign = first;
+    return 0;
+}
+
+/* R: "with" setting { setting }, the whole line, or else nothing is read. */
+static int try_settings(struct parser *p, struct statement *s)
+{
+    struct lex_mark mark = p->t.mark;
+    if (parse_advance(p) < 0 || parse_settings(p, &s->setting) < 0)
+        return -1;
+    if (s->setting && at_line_end(p)) {
+        s->kind = STATEMENT_WITH;
+        return 0;
+    }
+    s->setting = NULL;
+    return set_back(p, mark);
+}
+
+/* "check" NAME "sha256" HEX64 */
+static int parse_check(struct parser *p, struct statement *s)
+{
+    s->kind = STATEMENT_CHECK;
+    if (parse_advance(p) < 0)
+        return -1;
+    if (p->t.kind != TOKEN_WORD || !word_literal(p->t.word, p->arena))
+        return FAIL(p, p->t.start, "as in check top.txt sha256 4c8c83…", "`check` needs a name here");
+    s->name = p->t.word;
+    if (parse_advance(p) < 0)
+        return -1;
+    if (!parse_word(p, "sha256"))
+        return FAIL(p, p->t.start, "as in check top.txt sha256 4c8c83…", "`check` needs `sha256` here");
+    if (parse_advance(p) < 0)
+        return -1;
+    char *hex = p->t.kind == TOKEN_WORD ? literal(p, p->t.word) : NULL;
+    if (!hex || strlen(hex) != 64 || strspn(hex, "0123456789abcdefABCDEF") != 64)
+        return FAIL(p, p->t.start, NULL, "a sha256 has 64 hexadecimal digits");
+    for (char *h = hex; *h; h++)
+        *h = *h >= 'A' && *h <= 'F' ? (char)(*h + 32) : *h;
+    s->sha256 = hex;
+    return parse_advance(p);
+}
+
+static bool reserved(const char *name)
+{
+    static const char *const words[] = {"map", "merge", "reduce", "with",  "if",   "while", "until",
+                                        "for", "case",  "check",  "time",  "command"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(words[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* NAME is a bare word; *out is it, or NULL. */
+static const char *name_of(struct parser *p)
+{
+    const struct part *part = p->t.kind == TOKEN_WORD ? p->t.word->part : NULL;
+    if (!part || part->next || part->kind != PART_BARE)
+        return NULL;
+    const char *s = part->text.data;
+    for (size_t i = 0; i < part->text.size; i++)
+        if (!((s[i] | 32) >= 'a' && (s[i] | 32) <= 'z') && s[i] != '_' &&
+            !(i > 0 && ((s[i] >= '0' && s[i] <= '9') || s[i] == '-')))
+            return NULL;
+    return s;
+}
+
+/* NAME "=" pipeline, when the two words stand there. */
+static int try_definition(struct parser *p, struct statement *s)
+{
+    struct lex_mark mark = p->t.mark;
+    size_t at = p->t.start;
+    const char *name = name_of(p);
+    if (!name)
+        return 0;
+    if (parse_advance(p) < 0)
+        return -1;
+    if (!parse_word(p, "="))
+        return set_back(p, mark);
+    if (reserved(name))
+        return FAIL(p, at, NULL, "`%s` is a word of the language and cannot be a name", name);
+    for (const struct definition *o = p->tree->definition; o; o = o->next)
+        if (strcmp(o->name, name) == 0) {
+            char hint[40];
+            snprintf(hint, sizeof hint, "first at line %zu", o->line);
+            return FAIL(p, at, hint, "%s is defined twice in this job", name);
+        }
+    struct definition *d = make(p, sizeof *d);
+    if (!d)
+        return -1;
+    uint32_t line, column;
+    text_place(p->text, at, &line, &column);
+    *d = (struct definition){.name = name, .at = at, .line = line};
+    *p->last_definition = d;
+    p->last_definition = &d->next;
+    s->kind = STATEMENT_DEFINE;
+    s->definition = d;
+    struct context c = {.close = '\n'};
+    if (parse_advance(p) < 0)
+        return -1;
+    if (at_line_end(p))
+        return FAIL(p, p->last - 1, NULL, "there is no command after this");
+    if (parse_pipeline(p, c, &s->pipeline) < 0)
+        return -1;
+    d->pipeline = s->pipeline;
+    return 0;
+}
+
+/* statement = ASSIGN { ASSIGN } | "with" setting { setting } | "check" NAME "sha256" HEX64
+ *           | NAME "=" pipeline | pipeline */
+static int parse_statement(struct parser *p, struct statement *s)
+{
+    s->start = p->t.start;
+    s->kind = STATEMENT_PIPELINE;
+    p->word = NULL;
+    int result = 0;
+    if (p->t.kind == TOKEN_WORD && p->t.word->assign)
+        result = try_assignments(p, s);
+    else if (parse_word(p, "with"))
+        result = try_settings(p, s);
+    else if (parse_word(p, "check"))
+        result = parse_check(p, s);
+    else
+        result = try_definition(p, s);
+    if (result < 0)
+        return -1;
+    if (s->kind == STATEMENT_PIPELINE &&
+        parse_pipeline(p, (struct context){.close = '\n'}, &s->pipeline) < 0)
+        return -1;
+    s->end = p->last;
+    if (at_line_end(p))
+        return 0;
+    return FAIL(p, p->t.start, NULL, "a statement ends with its line");
+}
+
+/* jobfile = nls { statement NL nls } */
+static int parse_job(struct parser *p)
+{
+    struct statement **last = &p->tree->statement;
+    if (skip_lines(p) < 0)
+        return -1;
+    while (p->t.kind != TOKEN_END) {
+        struct statement *s = make(p, sizeof *s);
+        if (!s)
+            return -1;
+        *last = s;
+        last = &s->next;
+        if (parse_statement(p, s) < 0 || skip_lines(p) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- one-liners --------------------------------------------------------------------------------- */
+
+/* `P ::: F...` is `cat F... | map per file { P }`; the words are taken as they are. */
+static int wrap_each(struct parser *p, const char *const *each, size_t count, struct pipeline *l)
+{
+    struct stage *cat = make(p, sizeof *cat), *map = make(p, sizeof *map);
+    struct pipeline *body = make(p, sizeof *body);
+    if (!cat || !map || !body)
+        return -1;
+    *cat = (struct stage){.kind = STAGE_SIMPLE, .separator_byte = -1};
+    struct item **last = &cat->item;
+    for (size_t i = 0; i <= count; i++) {
+        struct item *item = make(p, sizeof *item);
+        struct word *w = make(p, sizeof *w);
+        struct part *part = make(p, sizeof *part);
+        if (!item || !w || !part)
+            return -1;
+        const char *text = i ? each[i - 1] : "cat";
+        char *copy = arena_string(p->arena, text);
+        if (!copy)
+            return FAIL(p, 0, NULL, "there is no memory to read further");
+        *part = (struct part){.kind = i ? PART_QUOTED : PART_BARE, .text = slice_of(copy)};
+        *w = (struct word){.part = part};
+        *item = (struct item){.kind = ITEM_WORD, .word = w};
+        *last = item;
+        last = &item->next;
+    }
+    if (l->stage->kind == STAGE_MAP && l->stage->per_file && !l->negate && !l->timed) {
+        cat->next = l->stage;
+        l->stage = cat;
+        return 0;
+    }
+    *body = *l;
+    *map = (struct stage){.kind = STAGE_MAP, .per_file = true, .body = body, .separator_byte = -1};
+    map->start = l->start;
+    map->end = l->end;
+    l->timed = l->timed_posix = l->negate = false;
+    cat->next = map;
+    l->stage = cat;
+    return 0;
+}
+
+static bool starts_per_file(struct parser *p)
+{
+    const struct text *t = p->text;
+    static const char words[] = "map per file";
+    return strncmp(t->data + p->t.start, words, sizeof words - 1) == 0;
+}
+
+/* oneliner = nls pipeline nls EOF */
+static int parse_oneliner(struct parser *p, const char *const *each, size_t each_count)
+{
+    struct statement *s = make(p, sizeof *s);
+    if (!s)
+        return -1;
+    p->tree->statement = s;
+    s->kind = STATEMENT_PIPELINE;
+    if (skip_lines(p) < 0)
+        return -1;
+    s->start = p->t.start;
+    if (p->t.kind == TOKEN_END)
+        return FAIL(p, 0, NULL, "there is nothing to run");
+    struct context c = {.body = each_count && !starts_per_file(p) ? "map" : NULL};
+    if (parse_pipeline(p, c, &s->pipeline) < 0)
+        return -1;
+    s->end = p->last;
+    return each_count ? wrap_each(p, each, each_count, s->pipeline) : 0;
+}
+
+static void find_bodies(struct pipeline *l)
+{
+    for (struct stage *s = l ? l->stage : NULL; s; s = s->next) {
+        find_odd_bodies(s);
+        for (struct item *i = s->item; i; i = i->next)
+            find_bodies(i->pipeline);
+        find_bodies(s->body);
+        find_bodies(s->merge);
+    }
+}
+
+int parse_text(struct parser *p, const struct text *text, struct arena *a, const char *const *each,
+               size_t each_count, struct tree *tree, struct err *e)
+{
+    *tree = (struct tree){0};
+    *p = (struct parser){.text = text, .arena = a, .e = e, .tree = tree};
+    p->last_definition = &tree->definition;
+    if (lex_init(&p->lex, text, a, e) < 0 || lex_next(&p->lex, &p->t) < 0)
+        return -1;
+    if ((text->job ? parse_job(p) : parse_oneliner(p, each, each_count)) < 0)
+        return -1;
+    for (struct statement *s = tree->statement; s; s = s->next)
+        find_bodies(s->pipeline);
+    tree->here_count = p->lex.at.heredocs;
+    struct heredoc **here = arena_array(a, tree->here_count + 1, sizeof *here);
+    if (!here)
+        return FAIL(p, 0, NULL, "there is no memory to read further");
+    if (tree->here_count)
+        memcpy(here, p->lex.here, tree->here_count * sizeof *here);
+    tree->here = here;
+    return 0;
+}
+
+void parse_clear(struct parser *p)
+{
+    lex_clear(&p->lex);
+}

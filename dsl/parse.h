@@ -1,0 +1,42 @@
+/* Tokens to a tree (ast.h).  The grammar is zpipe-language(5)'s; each production stands above its
+ * function. */
+#pragma once
+#include "dsl/lex.h"
+
+/* What a pipeline stands in. */
+struct context {
+    char close;       /* what ends it: '}', ')', '\n' (a statement), 0 (the text) */
+    const char *body; /* "map", "reduce", "merge": the body it is in, or NULL */
+    bool loose;       /* a map's body without braces */
+    int depth;
+};
+
+struct parser {
+    const struct text *text;
+    struct arena *arena;
+    struct err *e;
+    struct lexer lex;
+    struct token t;   /* the next token */
+    size_t last;      /* where the last token ended that was taken and is no line end */
+    const char *word; /* the last of zpipe's own words in the pipeline being read */
+    struct tree *tree;
+    struct definition **last_definition;
+};
+
+/* The AST borrows from text and lives in the arena; the parser may be cleared afterwards.
+ * each: the one-liner is run per file of these words. */
+int parse_text(struct parser *p, const struct text *text, struct arena *a, const char *const *each,
+               size_t each_count, struct tree *tree, struct err *e);
+void parse_clear(struct parser *p);
+
+/* For shape.c. */
+int parse_advance(struct parser *p);
+bool parse_op(const struct parser *p, const char *op);
+bool parse_word(const struct parser *p, const char *word); /* the next token is this bare word */
+/* The end word of a heredoc whose operator was at `op` is the next token: take it. */
+int parse_heredoc_end(struct parser *p, size_t op, bool dash, struct heredoc **out);
+
+/* list, compound: read for their shape only (shape.c).  Both begin at the current token. */
+int shape_list(struct parser *p, struct context c, size_t *end);
+int shape_compound(struct parser *p, int depth, size_t *end);
+bool shape_starts_compound(const struct parser *p);

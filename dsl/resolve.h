@@ -1,0 +1,65 @@
+/* What the parameters and the file system say about a tree: words become values, names become inputs
+ * and outputs, the job's stdin finds its reader.  Fills the parts of ast.h marked `resolved`. */
+#pragma once
+#include "dsl/ast.h"
+#include "dsl/dsl.h"
+#include "dsl/text.h"
+
+/* Ceilings: looked up one by one, so kept small. */
+#define WRITTEN_MAX    4096
+#define PARAMETERS_MAX 1000
+#define NAMES_MAX      1000 /* named pipelines */
+
+struct command;
+
+struct parameter {
+    const char *name;
+    size_t size; /* of the name */
+    const char *value;
+    bool given; /* on the command line: must be used somewhere */
+    bool used;
+    bool set; /* has its value: a default has it from its line on */
+};
+
+struct resolver {
+    const struct dsl_input *in;
+    const struct text *text;
+    struct arena *arena;
+    struct err *e;
+    struct tree *tree;
+    struct parameter *parameter;
+    size_t parameter_count;
+    struct written *written, **last_written;
+    unsigned written_count;
+    unsigned statement;         /* the one being resolved */
+    struct definition *defining; /* or NULL */
+    struct stage *names_stdin, *reads_stdin; /* the first that does; borrowed */
+    struct use *with_file, **last_with;      /* --with PATH, with files= */
+};
+
+int resolve_tree(struct resolver *r, const struct dsl_input *in, const struct text *text,
+                 struct tree *tree, struct arena *a, struct err *e);
+
+/* For words.c, uses.c and resolve.c. */
+int words_parameters(struct resolver *r); /* from the input and the tree's assignments */
+int words_assign(struct resolver *r, const struct item *assign);
+struct parameter *words_parameter(const struct resolver *r, const char *name, size_t size);
+/* A word's values are linked in at **last.  glob: patterns are looked up.  body: ast.h holes_at. */
+int words_expand(struct resolver *r, const struct word *w, const char *body, bool glob,
+                 struct value ***last);
+/* One value, no patterns. */
+int words_one(struct resolver *r, const struct word *w, const char *body, struct value **out);
+bool words_pattern(const struct word *w); /* holds a live pattern */
+/* The text that sh gets for s, and the parameters it names. */
+int words_text(struct resolver *r, struct stage *s);
+int words_command_text(struct resolver *r, struct stage *s); /* a builtin: of its values */
+
+int uses_find(struct resolver *r, struct stage *s, const struct command *known);
+int uses_scan(struct resolver *r, struct stage *s);
+int uses_with(struct resolver *r, const char *word, size_t at);
+/* An output under a name: refused when something else writes it. */
+int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at, bool append,
+               struct pipeline *whole);
+const struct written *uses_written(struct resolver *r, const char *word);
+const char *uses_path(struct resolver *r, const char *word); /* the client's absolute path; NULL: no memory */
+int resolve_no_memory(struct resolver *r);

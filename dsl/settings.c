@@ -1,0 +1,242 @@
+/* See settings.h. */
+#include "dsl/settings.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const struct setting_kind_of settings[] = {
+    {"memory", SETTING_SIZE},   {"cpu", SETTING_TIME},      {"timeout", SETTING_TIME},
+    {"scratch", SETTING_SIZE},  {"output", SETTING_SIZE},   {"procs", SETTING_COUNT},
+    {"block", SETTING_SIZE},    {"fan", SETTING_COUNT},     {"fail", SETTING_FAIL},
+    {"retries", SETTING_COUNT}, {"seed", SETTING_NUMBER},   {"epoch", SETTING_EPOCH},
+    {"image", SETTING_WORD},    {"shell", SETTING_SHELL},   {"files", SETTING_WORD},
+    {"out", SETTING_WORD},
+};
+#define SETTINGS (sizeof settings / sizeof *settings)
+
+const struct setting_kind_of *setting_find(const char *name, size_t size)
+{
+    for (size_t i = 0; i < SETTINGS; i++)
+        if (strlen(settings[i].name) == size && memcmp(settings[i].name, name, size) == 0)
+            return &settings[i];
+    return NULL;
+}
+
+/* Levenshtein's distance of two short words. */
+static unsigned distance(const char *a, size_t n, const char *b)
+{
+    unsigned row[32];
+    size_t m = strlen(b);
+    if (n >= 32 || m >= 32)
+        return 99;
+    for (size_t j = 0; j <= m; j++)
+        row[j] = (unsigned)j;
+    for (size_t i = 1; i <= n; i++) {
+        unsigned diagonal = row[0];
+        row[0] = (unsigned)i;
+        for (size_t j = 1; j <= m; j++) {
+            unsigned change = diagonal + (a[i - 1] != b[j - 1]);
+            unsigned other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            diagonal = row[j];
+            row[j] = change < other ? change : other;
+        }
+    }
+    return row[m];
+}
+
+const char *setting_nearest(const char *name, size_t size)
+{
+    const char *best = NULL;
+    unsigned least = 3;
+    for (size_t i = 0; i < SETTINGS; i++) {
+        unsigned d = distance(name, size, settings[i].name);
+        if (d < least && d < size) {
+            least = d;
+            best = settings[i].name;
+        }
+    }
+    return best;
+}
+
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+static const struct unit sizes[] = {
+    {"", 1},
+    {"B", 1},
+    {"K", 1ull << 10},
+    {"KiB", 1ull << 10},
+    {"M", 1ull << 20},
+    {"MiB", 1ull << 20},
+    {"G", 1ull << 30},
+    {"GiB", 1ull << 30},
+    {"T", 1ull << 40},
+    {"TiB", 1ull << 40},
+    {"KB", 1000ull},
+    {"MB", 1000000ull},
+    {"GB", 1000000000ull},
+    {"TB", 1000000000000ull},
+    {NULL, 0},
+};
+
+static const struct unit times[] = {
+    {"", 1000000000ull},       {"ms", 1000000ull},          {"s", 1000000000ull},
+    {"m", 60 * 1000000000ull}, {"h", 3600 * 1000000000ull}, {"d", 86400 * 1000000000ull},
+    {NULL, 0},
+};
+
+static const struct unit numbers[] = {{"", 1}, {NULL, 0}};
+
+/* NUMBER [ "." digits ] unit; nothing may be lost by overflow. */
+static bool read_units(const char *text, const struct unit *units, uint64_t *out)
+{
+    uint64_t whole = 0, part = 0, scale = 1;
+    const char *c = text;
+    if (*c < '0' || *c > '9')
+        return false;
+    for (; *c >= '0' && *c <= '9'; c++)
+        if (__builtin_mul_overflow(whole, 10, &whole) ||
+            __builtin_add_overflow(whole, (uint64_t)(*c - '0'), &whole))
+            return false;
+    if (*c == '.' && units != numbers) {
+        if (c[1] < '0' || c[1] > '9')
+            return false;
+        for (c++; *c >= '0' && *c <= '9'; c++)
+            if (scale < 1000000) {
+                part = part * 10 + (uint64_t)(*c - '0');
+                scale *= 10;
+            }
+    }
+    for (; units->name; units++) {
+        if (strcmp(units->name, c) != 0)
+            continue;
+        if (__builtin_mul_overflow(whole, units->factor, out))
+            return false;
+        uint64_t rest = units->factor / scale * part + units->factor % scale * part / scale;
+        return !__builtin_add_overflow(*out, rest, out) && *out <= INT64_MAX;
+    }
+    return false;
+}
+
+static const char *const fails[] = {"", "sh", "stop", "go"};
+
+static bool read_fail(const char *value, uint64_t *out)
+{
+    for (*out = GRAPH_FAIL_SH; *out < GRAPH_FAILS; ++*out)
+        if (strcmp(fails[*out], value) == 0)
+            return true;
+    return false;
+}
+
+/* Days from the civil date, after Hinnant; years 1970 to 9999. */
+static bool read_date(const char *v, uint64_t *out)
+{
+    unsigned n[6] = {0, 1, 1, 0, 0, 0};
+    static const char form[] = "dddd-dd-ddTdd:dd:ddZ";
+    size_t size = strlen(v);
+    if (size != 10 && size != 20)
+        return false;
+    for (size_t i = 0, field = 0; i < size; i++) {
+        if (form[i] == 'd') {
+            if (v[i] < '0' || v[i] > '9')
+                return false;
+            n[field] = (i == 0 || form[i - 1] != 'd' ? 0 : n[field]) * 10 + (unsigned)(v[i] - '0');
+        } else if (v[i] != form[i]) {
+            return false;
+        } else {
+            field++;
+        }
+    }
+    if (n[0] < 1970 || n[1] < 1 || n[1] > 12 || n[2] < 1 || n[2] > 31 || n[3] > 23 || n[4] > 59 ||
+        n[5] > 59)
+        return false;
+    unsigned y = n[0] - (n[1] <= 2), era = y / 400, year = y % 400;
+    unsigned day = (153 * (n[1] > 2 ? n[1] - 3 : n[1] + 9) + 2) / 5 + n[2] - 1;
+    uint64_t days = (uint64_t)era * 146097 + year * 365 + year / 4 - year / 100 + day - 719468;
+    *out = days * 86400 + n[3] * 3600 + n[4] * 60 + n[5];
+    return true;
+}
+
+bool setting_read(const struct setting_kind_of *s, const char *value, uint64_t *number)
+{
+    *number = 0;
+    switch (s->kind) {
+    case SETTING_SIZE:
+        return read_units(value, sizes, number) && *number > 0;
+    case SETTING_TIME:
+        return read_units(value, times, number) && *number > 0;
+    case SETTING_NUMBER:
+        return read_units(value, numbers, number);
+    case SETTING_COUNT:
+        return read_units(value, numbers, number) && *number <= 1000000 &&
+               (*number > (s->name[0] == 'f') || s->name[0] == 'r');
+    case SETTING_EPOCH:
+        return read_units(value, numbers, number) || read_date(value, number);
+    case SETTING_FAIL:
+        return read_fail(value, number);
+    case SETTING_SHELL:
+        return strcmp(value, "sh") == 0 || strcmp(value, "bash") == 0;
+    case SETTING_WORD:
+        return *value != '\0';
+    }
+    return false;
+}
+
+const char *setting_kind_name(enum setting_kind kind)
+{
+    static const char *const names[] = {"a size",       "a time", "a number", "a number",
+                                        "a point in time", "a rule", "a shell",  "a value"};
+    return names[kind];
+}
+
+const char *setting_kind_hint(enum setting_kind kind)
+{
+    static const char *const hints[] = {
+        "a number and B, KiB, MiB, GiB or TiB, as in memory=2GiB",
+        "a number and ms, s, m, h or d, as in timeout=30s",
+        "as in seed=7",
+        "as in procs=64; fan is 2 or more",
+        "seconds since 1970, or a date as 2000-01-01 or 2000-01-01T00:00:00Z",
+        "fail=sh, fail=stop or fail=go",
+        "shell=sh or shell=bash",
+        NULL,
+    };
+    return hints[kind];
+}
+
+void setting_apply(struct graph_settings *set, const struct setting_kind_of *s, const char *value)
+{
+    const struct {
+        const char *name;
+        uint64_t *wide;
+        uint32_t *narrow;
+    } places[] = {
+        {"memory", &set->memory_bytes, NULL},  {"cpu", &set->cpu_ns, NULL},
+        {"timeout", &set->wall_ns, NULL},      {"scratch", &set->scratch_bytes, NULL},
+        {"output", &set->output_bytes, NULL},  {"block", &set->block_bytes, NULL},
+        {"seed", &set->seed, NULL},            {"procs", NULL, &set->procs},
+        {"fan", NULL, &set->fan},              {"retries", NULL, &set->retries},
+        {"fail", NULL, &set->fail},
+    };
+    uint64_t number;
+    if (!setting_read(s, value, &number))
+        return;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        if (strcmp(places[i].name, s->name) != 0)
+            continue;
+        if (places[i].wide)
+            *places[i].wide = number;
+        else
+            *places[i].narrow = (uint32_t)number;
+    }
+    if (strcmp(s->name, "retries") == 0)
+        set->retries_set = true;
+    if (strcmp(s->name, "image") == 0)
+        set->image = value;
+    if (s->kind == SETTING_EPOCH) {
+        set->epoch_s = (int64_t)number;
+        set->epoch_set = true;
+    }
+}

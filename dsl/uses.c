@@ -1,0 +1,463 @@
+/* Which words are inputs and which are outputs (zpipe-language(5), 4.3).  A word, or its part behind
+ * `=`, that names a regular file is an input; a directory only when written with a `/`, or as operand
+ * of a command that is known to take one.  The sandbox shows an input under the same name. */
+#include "dsl/files.h"
+#include "dsl/glob.h"
+#include "dsl/lex.h"
+#include "dsl/resolve.h"
+#include "proto/graph.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *uses_path(struct resolver *r, const char *word)
+{
+    size_t n = strlen(r->in->directory);
+    char *path = arena_alloc(r->arena, n + strlen(word) + 3);
+    char *normal = arena_alloc(r->arena, n + strlen(word) + 3);
+    if (!path || !normal) {
+        resolve_no_memory(r);
+        return NULL;
+    }
+    if (word[0] != '/') {
+        memcpy(path, r->in->directory, n);
+        path[n++] = '/';
+    } else {
+        n = 0;
+    }
+    strcpy(path + n, word);
+    /* A `..` behind a symbolic link is for the system to follow. */
+    return path_normal(path, normal) ? normal : path;
+}
+
+const struct written *uses_written(struct resolver *r, const char *word)
+{
+    const char *path = r->written ? uses_path(r, word) : NULL;
+    for (const struct written *w = path ? r->written : NULL; w; w = w->next)
+        if (w->statement < r->statement && strcmp(w->path, path) == 0)
+            return w;
+    return NULL;
+}
+
+/* May this directory go along?  Never all of / or of one of its parts. */
+static bool directory_ok(const char *word, const char *path, bool known)
+{
+    bool dots = word[strspn(word, "./")] == '\0';
+    if (!strchr(path + 1, '/'))
+        return false;
+    return known || (strchr(word, '/') && !dots);
+}
+
+static struct use *make_use(struct resolver *r, const char *word, struct value *v, size_t at)
+{
+    struct use *u = arena_alloc(r->arena, sizeof *u);
+    char *copy = arena_string(r->arena, word);
+    char *name = arena_alloc(r->arena, strlen(word) + 2);
+    if (!u || !copy || !name) {
+        resolve_no_memory(r);
+        return NULL;
+    }
+    path_normal(word, name);
+    *u = (struct use){.word = copy, .name = name, .path = uses_path(r, word), .value = v, .at = at};
+    return u->path ? u : NULL;
+}
+
+/* A name that goes up is shown by its absolute path; the word is changed with it. */
+static int make_absolute(struct resolver *r, struct use *u)
+{
+    char real[PATH_MAX];
+    if (!realpath(u->path, real))
+        return 0;
+    u->name = u->path = arena_string(r->arena, real);
+    if (!u->name)
+        return resolve_no_memory(r);
+    if (!u->value)
+        return 0;
+    const char *text = u->value->text;
+    size_t keep = strlen(text) - strlen(u->word);
+    char *changed = arena_alloc(r->arena, keep + strlen(real) + 1);
+    if (!changed)
+        return resolve_no_memory(r);
+    memcpy(changed, text, keep);
+    strcpy(changed + keep, real);
+    u->value->text = changed;
+    return 0;
+}
+
+/* 1: it is an input and was added; 0: it is none. */
+static int add_input(struct resolver *r, struct stage *s, const char *word, struct value *v, size_t at,
+                     bool directories)
+{
+    struct stat st;
+    char normal[PATH_MAX];
+    size_t n = strlen(word);
+    if (!n || n + 2 >= PATH_MAX)
+        return 0;
+    bool clean = path_normal(word, normal);
+    if (path_of_image(normal) || (!clean && !v))
+        return 0;
+    const struct written *from = uses_written(r, word);
+    const char *path = uses_path(r, word);
+    if (!path)
+        return -1;
+    if (!from) {
+        if (stat(path, &st) < 0)
+            return 0;
+        if (!S_ISREG(st.st_mode) && !(S_ISDIR(st.st_mode) && directory_ok(word, path, directories)))
+            return 0;
+    }
+    struct use *u = make_use(r, word, v, at);
+    if (!u || (!clean && !from && make_absolute(r, u) < 0))
+        return -1;
+    u->from = from;
+    struct use **last = &s->input;
+    while (*last)
+        last = &(*last)->next;
+    if (s->last_input)
+        last = s->last_input;
+    *last = u;
+    s->last_input = &u->next;
+    return 1;
+}
+
+/* ---- outputs ------------------------------------------------------------------------------------ */
+
+static int fail_every_task(struct resolver *r, const struct stage *s, const char *word, size_t at)
+{
+    bool reduce = strcmp(s->holes_at, "reduce") == 0;
+    return text_fail(r->text, at, r->e,
+                     reduce ? "put the > after the closing brace, or use a name with {#}"
+                            : "put the > after the closing brace, or use `map per file` and a name "
+                              "with {}",
+                     "every task of this %s would write %.100s",
+                     strcmp(s->holes_at, "each") == 0 ? "map" : s->holes_at, word);
+}
+
+static bool taken(const struct written *w, const char *path, bool append)
+{
+    return strcmp(w->path, path) == 0 && !(w->append && append);
+}
+
+int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at, bool append,
+               struct pipeline *whole)
+{
+    bool hole = strchr(word, GRAPH_HOLE) != NULL;
+    if (s->holes_at && !hole)
+        return fail_every_task(r, s, word, at);
+    const char *path = uses_path(r, word);
+    if (!path)
+        return -1;
+    for (const struct written *w = r->written; w && !hole; w = w->next)
+        if (taken(w, path, append)) {
+            char hint[40];
+            uint32_t line, column;
+            text_place(r->text, w->at, &line, &column);
+            snprintf(hint, sizeof hint, "first at line %u", line);
+            return text_fail(r->text, at, r->e, hint, "%.200s is written twice in this job", word);
+        }
+    struct written *w = arena_alloc(r->arena, sizeof *w);
+    if (!w)
+        return resolve_no_memory(r);
+    if (++r->written_count > WRITTEN_MAX)
+        return text_fail(r->text, at, r->e, NULL, "the job writes more than %d files", WRITTEN_MAX);
+    *w = (struct written){.path = path, .word = word, .at = at, .statement = r->statement,
+                          .append = append, .pipeline = whole};
+    *r->last_written = w;
+    r->last_written = &w->next;
+    return 0;
+}
+
+static int add_output(struct resolver *r, struct stage *s, const char *word, struct value *v, size_t at)
+{
+    if (!*word || strncmp(word, "/dev/", 5) == 0 || strcmp(word, "-") == 0)
+        return 0;
+    if (uses_write(r, s, word, at, false, NULL) < 0)
+        return -1;
+    struct use *u = make_use(r, word, v, at);
+    if (!u)
+        return -1;
+    struct use **last = &s->output;
+    while (*last)
+        last = &(*last)->next;
+    *last = u;
+    return 0;
+}
+
+/* ---- the words of a command --------------------------------------------------------------------- */
+
+static bool has(const char *letters, char c)
+{
+    return c && strchr(letters, c);
+}
+
+/* What the walk over a command's words has seen. */
+struct words {
+    struct resolver *r;
+    struct stage *s;
+    const struct command *known;
+    unsigned operands, skip;
+    bool plain; /* behind `--` */
+};
+
+static size_t place_of(const struct stage *s, const struct value *v)
+{
+    return v->word ? v->word->start : s->start;
+}
+
+/* A word that may be an input; operand: it stands where the command takes a file. */
+static int try_input(struct words *w, struct value *v, const char *text, bool operand)
+{
+    const struct command *k = w->known;
+    bool directories = k && k->directories && operand;
+    if (v->hole)
+        return 0;
+    int got = add_input(w->r, w->s, text, v, place_of(w->s, v), directories);
+    const char *equals = got == 0 ? strchr(text, '=') : NULL;
+    if (equals)
+        got = add_input(w->r, w->s, equals + 1, v, place_of(w->s, v), false);
+    if (got > 0 && operand && k && k->skip != NO_FILES)
+        w->s->file_operand = true;
+    return got < 0 ? -1 : 0;
+}
+
+static int operand(struct words *w, struct value *v)
+{
+    bool file = w->known && w->operands >= w->skip;
+    w->operands++;
+    if (strcmp(v->text, "-") == 0 || strcmp(v->text, "/dev/stdin") == 0) {
+        w->s->names_stdin = true;
+        return 0;
+    }
+    if (w->known && w->known->writes_all)
+        return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
+    if (v->subst) {
+        w->s->file_operand = w->s->file_operand || file;
+        return 0;
+    }
+    return try_input(w, v, v->text, file);
+}
+
+/* The argument of -c, in the same word or the next. */
+static int argument(struct words *w, char c, struct value *v, const char *text)
+{
+    const struct command *k = w->known;
+    if (has(k->writes, c))
+        return add_output(w->r, w->s, text, v, place_of(w->s, v));
+    if ((c == 'e' || c == 'f') && k->skip == 1 && has(k->files, 'f'))
+        w->skip = 0; /* grep -e, sed -f: no pattern among the operands */
+    if (strcmp(text, "-") == 0)
+        w->s->names_stdin = true;
+    return try_input(w, v, text, false);
+}
+
+/* -abc, --long=x; *next is moved behind an argument that was taken. */
+static int option(struct words *w, struct value *v, struct value **next)
+{
+    const struct command *k = w->known;
+    if (v->text[1] == '-') {
+        if (!v->text[2])
+            w->plain = true;
+        if (k && has(k->writes, 'o') && strncmp(v->text, "--output=", 9) == 0)
+            return add_output(w->r, w->s, v->text + 9, v, place_of(w->s, v));
+        return try_input(w, v, v->text, false);
+    }
+    if (!k && strcmp(v->text, "-o") == 0 && *next) {
+        struct value *out = *next;
+        *next = out->next;
+        return out->subst ? 0 : add_output(w->r, w->s, out->text, out, place_of(w->s, out));
+    }
+    for (const char *c = v->text + 1; k && *c; c++) {
+        if (!has(k->takes, *c))
+            continue;
+        if (c[1])
+            return has(k->files, *c) || has(k->writes, *c) ? argument(w, *c, v, c + 1)
+                                                           : argument(w, *c, v, "");
+        struct value *arg = *next;
+        if (!arg)
+            return 0;
+        *next = arg->next;
+        if (arg->subst)
+            return 0;
+        return argument(w, *c, arg, arg->text);
+    }
+    return try_input(w, v, v->text, false);
+}
+
+int uses_find(struct resolver *r, struct stage *s, const struct command *known)
+{
+    struct words w = {.r = r, .s = s, .known = known, .skip = known ? known->skip : 0};
+    if (!s->value)
+        return 0;
+    if (strchr(s->value->text, '/') && !s->value->hole) {
+        struct use **before = s->last_input ? s->last_input : &s->input;
+        int got = add_input(r, s, s->value->text, s->value, s->start, false);
+        if (got < 0)
+            return -1;
+        if (got && *before)
+            (*before)->program = true;
+    }
+    for (struct value *v = s->value->next, *next; v; v = next) {
+        next = v->next;
+        bool dash = v->text[0] == '-' && v->text[1] && !w.plain && !v->subst;
+        if ((dash ? option(&w, v, &next) : operand(&w, v)) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- the words of a text for sh ----------------------------------------------------------------- */
+
+struct scan {
+    struct resolver *r;
+    struct stage *s;
+    int depth;
+};
+
+static int scan_text(struct scan *c, const char *text, size_t size);
+
+/* All parts known: its values are tried.  Else what is inside its $( ) is. */
+static int scan_word(struct scan *c, const struct word *w, bool output)
+{
+    struct resolver *r = c->r;
+    bool known = true;
+    for (const struct part *p = w->part; p; p = p->next) {
+        const char *s = p->text.data;
+        if (p->kind == PART_NAME && !words_parameter(r, s, p->text.size))
+            known = false;
+        if (p->kind != PART_ODD)
+            continue;
+        known = false;
+        size_t skip = s[0] == '`' ? 1 : s[1] == '(' ? 2 : 0;
+        if (skip && p->text.size > skip + 1 && c->depth < DSL_DEPTH_MAX) {
+            struct scan inner = {r, c->s, c->depth + 1};
+            if (scan_text(&inner, s + skip, p->text.size - skip - 1) < 0)
+                return -1;
+        }
+    }
+    if (!known || w->odd)
+        return 0;
+    struct value *first = NULL, **last = &first;
+    struct err quiet, *e = r->e;
+    r->e = &quiet; /* a `~` without HOME is sh's affair here */
+    int result = words_expand(r, w, c->s->holes_at, !output, &last);
+    r->e = e;
+    for (struct value *v = result == 0 ? first : NULL; v; v = v->next) {
+        const char *equals = strchr(v->text, '=');
+        if (output) {
+            if (add_output(r, c->s, v->text, NULL, c->s->start) < 0)
+                return -1;
+            continue;
+        }
+        if (v->hole)
+            continue;
+        int got = add_input(r, c->s, v->text, NULL, c->s->start, false);
+        if (got == 0 && equals)
+            got = add_input(r, c->s, equals + 1, NULL, c->s->start, false);
+        if (got < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static bool writes(const char *op)
+{
+    return strcmp(op, ">") == 0 || strcmp(op, ">>") == 0 || strcmp(op, ">|") == 0;
+}
+
+static int scan_text(struct scan *c, const char *text, size_t size)
+{
+    struct text part;
+    struct lexer l;
+    struct token t;
+    struct err quiet;
+    int result = 0;
+    const char *op = "";
+    char *copy = arena_bytes(c->r->arena, text, size);
+    if (!copy || text_init(&part, c->r->arena, copy, size, "", &quiet) < 0)
+        return resolve_no_memory(c->r);
+    if (lex_init(&l, &part, c->r->arena, &quiet) < 0)
+        return 0;
+    while (result == 0 && lex_next(&l, &t) == 0 && t.kind != TOKEN_END) {
+        if (t.kind == TOKEN_WORD && strncmp(op, "<<", 2) == 0 && op[2] != '<')
+            result = lex_heredoc(&l, t.start, t.word, op[2] == '-') ? 0 : -1;
+        else if (t.kind == TOKEN_WORD)
+            result = scan_word(c, t.word, writes(op));
+        op = t.kind == TOKEN_OPERATOR ? t.op : "";
+    }
+    lex_clear(&l);
+    return result;
+}
+
+static int by_word(const void *a, const void *b)
+{
+    return strcmp((*(struct use *const *)a)->word, (*(struct use *const *)b)->word);
+}
+
+/* Sorted, each once. */
+static int sort_uses(struct resolver *r, struct use **list)
+{
+    size_t count = 0;
+    for (const struct use *u = *list; u; u = u->next)
+        count++;
+    struct use **all = arena_array(r->arena, count + 1, sizeof *all);
+    if (!all)
+        return resolve_no_memory(r);
+    count = 0;
+    for (struct use *u = *list; u; u = u->next)
+        all[count++] = u;
+    if (count)
+        qsort(all, count, sizeof *all, by_word);
+    struct use **last = list;
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || strcmp(all[i]->word, all[i - 1]->word) != 0) {
+            *last = all[i];
+            last = &all[i]->next;
+        }
+    *last = NULL;
+    return 0;
+}
+
+int uses_scan(struct resolver *r, struct stage *s)
+{
+    struct scan c = {r, s, 0};
+    struct buf source = BUF_INIT(DSL_JOB_MAX);
+    buf_add(&source, r->text->data + s->start, s->end - s->start);
+    int result = source.failed ? resolve_no_memory(r) : scan_text(&c, source.data, source.size);
+    buf_clear(&source);
+    s->last_input = NULL;
+    return result < 0 ? -1 : sort_uses(r, &s->input);
+}
+
+/* ---- with files=, --with PATH ------------------------------------------------------------------- */
+
+static int add_with(struct resolver *r, const char *name, size_t at)
+{
+    struct stat st;
+    struct use *u = make_use(r, name, NULL, at);
+    if (!u)
+        return -1;
+    if (stat(u->path, &st) < 0)
+        return text_fail(r->text, at, r->e, NULL, "no file `%.200s` for `--with`", name);
+    char normal[PATH_MAX];
+    if (strlen(name) + 2 < PATH_MAX && !path_normal(name, normal) && make_absolute(r, u) < 0)
+        return -1;
+    *r->last_with = u;
+    r->last_with = &u->next;
+    return 0;
+}
+
+int uses_with(struct resolver *r, const char *word, size_t at)
+{
+    struct glob_names names;
+    struct err inner = {0};
+    if (glob_expand(r->arena, r->in->directory, word, false, &names, &inner) < 0)
+        return text_fail(r->text, at, r->e, NULL, "%s", inner.text);
+    if (!names.count)
+        return add_with(r, word, at);
+    for (size_t i = 0; i < names.count; i++)
+        if (add_with(r, names.name[i], at) < 0)
+            return -1;
+    return 0;
+}

@@ -1,0 +1,481 @@
+/* Words to values: parameters, holes, `~`, patterns; and the text that sh gets. */
+#include "dsl/files.h"
+#include "dsl/glob.h"
+#include "dsl/resolve.h"
+#include "proto/graph.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VALUE_MAX (8u << 20) /* bytes of one word */
+
+int resolve_no_memory(struct resolver *r)
+{
+    return text_fail(r->text, 0, r->e, NULL, "there is no memory for this job");
+}
+
+/* ---- parameters --------------------------------------------------------------------------------- */
+
+struct parameter *words_parameter(const struct resolver *r, const char *name, size_t size)
+{
+    for (size_t i = 0; i < r->parameter_count; i++)
+        if (r->parameter[i].size == size && memcmp(r->parameter[i].name, name, size) == 0)
+            return &r->parameter[i];
+    return NULL;
+}
+
+static int add_given(struct resolver *r, const char *word, bool given)
+{
+    const char *equals = strchr(word, '=');
+    size_t size = equals ? (size_t)(equals - word) : 0;
+    bool ok = size > 0 && (word[0] < '0' || word[0] > '9');
+    for (size_t i = 0; i < size; i++)
+        ok = ok && (word[i] == '_' || (word[i] >= '0' && word[i] <= '9') ||
+                    ((word[i] | 32) >= 'a' && (word[i] | 32) <= 'z'));
+    if (!ok)
+        return text_fail(r->text, 0, r->e, "put the whole pipeline in one pair of quotes",
+                         "`%.100s` is neither NAME=VALUE nor `:::`", word);
+    struct parameter *p = words_parameter(r, word, size);
+    if (!p)
+        p = &r->parameter[r->parameter_count++];
+    *p = (struct parameter){.name = word, .size = size, .value = equals + 1, .given = given, .set = true};
+    return 0;
+}
+
+int words_parameters(struct resolver *r)
+{
+    size_t room = r->in->parameter_count + r->in->env_count;
+    for (const struct statement *s = r->tree->statement; s; s = s->next)
+        for (const struct item *i = s->assign; i; i = i->next)
+            room++;
+    r->parameter = arena_array(r->arena, room + 1, sizeof *r->parameter);
+    if (!r->parameter)
+        return resolve_no_memory(r);
+    for (size_t i = 0; i < r->in->env_count; i++)
+        if (add_given(r, r->in->env[i], false) < 0)
+            return -1;
+    for (size_t i = 0; i < r->in->parameter_count; i++)
+        if (add_given(r, r->in->parameter[i], true) < 0)
+            return -1;
+    return 0;
+}
+
+int words_assign(struct resolver *r, const struct item *assign)
+{
+    for (; assign; assign = assign->next) {
+        const struct word *w = assign->word;
+        struct value *v;
+        if (words_one(r, w, NULL, &v) < 0)
+            return -1;
+        struct parameter *p = words_parameter(r, v->text, w->assign);
+        if (p) {
+            p->used = true;
+            if (p->given)
+                continue;
+        } else {
+            p = &r->parameter[r->parameter_count++];
+        }
+        *p = (struct parameter){
+            .name = v->text, .size = w->assign, .value = v->text + w->assign + 1, .set = true};
+    }
+    return 0;
+}
+
+static int need_parameter(struct resolver *r, const struct part *part, struct parameter **out)
+{
+    const char *name = part->text.data;
+    *out = words_parameter(r, name, part->text.size);
+    if (*out) {
+        (*out)->used = true;
+        return 0;
+    }
+    char hint[200];
+    for (const struct definition *d = r->tree->definition; d; d = d->next)
+        if (strcmp(d->name, name) == 0) {
+            snprintf(hint, sizeof hint,
+                     "write <(%.50s) for a file with its output, or `%.50s` at the start of a stage",
+                     name, name);
+            return text_fail(r->text, part->at, r->e, hint, "%.100s is a pipeline, not a parameter",
+                             name);
+        }
+    snprintf(hint, sizeof hint, "add %.50s=VALUE after the pipeline, or --env %.50s", name, name);
+    return text_fail(r->text, part->at, r->e, hint, "$%.100s has no value", name);
+}
+
+/* ---- values ------------------------------------------------------------------------------------- */
+
+static char hole_code(struct slice hole)
+{
+    static const struct {
+        const char *hole;
+        char code;
+    } codes[] = {{"{}", '{'}, {"{.}", '.'}, {"{/}", '/'}, {"{//}", 'd'}, {"{/.}", 'b'}, {"{#}", '#'}};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (slice_equal(hole, slice_of(codes[i].hole)))
+            return codes[i].code;
+    return 0;
+}
+
+static bool hole_live(const char *body, char code)
+{
+    if (!body)
+        return false;
+    return strcmp(body, "each") == 0 || (strcmp(body, "reduce") == 0 && code == '#') ||
+           (strcmp(body, "merge") == 0 && code == '{');
+}
+
+bool words_pattern(const struct word *w)
+{
+    bool open = false;
+    for (const struct part *p = w->part; p; p = p->next) {
+        if (p->kind != PART_BARE)
+            continue;
+        const char *s = p->text.data;
+        if (memchr(s, '*', p->text.size) || memchr(s, '?', p->text.size))
+            return true;
+        const char *bracket = memchr(s, '[', p->text.size);
+        open = open || bracket;
+        const char *from = bracket ? bracket : s;
+        if (open && memchr(from, ']', p->text.size - (size_t)(from - s)))
+            return true;
+    }
+    return false;
+}
+
+struct expansion {
+    struct buf text, pattern; /* what it is; the same with `\` before what is not live */
+    bool hole;
+};
+
+static void add_plain(struct expansion *x, const char *s, size_t size)
+{
+    buf_add(&x->text, s, size);
+    for (size_t i = 0; i < size; i++) {
+        if (strchr("*?[]\\!^-", s[i]) && s[i])
+            buf_byte(&x->pattern, '\\');
+        buf_byte(&x->pattern, s[i]);
+    }
+}
+
+/* `~` and `~/` at the start of a bare run, or behind the = of an assignment. */
+static int add_bare(struct resolver *r, struct expansion *x, const struct word *w,
+                    const struct part *part)
+{
+    const char *s = part->text.data;
+    size_t size = part->text.size, skip = 0;
+    if (part == w->part && w->assign && size > w->assign + 1 && s[w->assign + 1] == '~')
+        skip = w->assign + 1;
+    bool tilde = part == w->part && s[skip] == '~' &&
+                 (s[skip + 1] == '/' || (size == skip + 1 && !part->next));
+    if (tilde) {
+        if (!r->in->home)
+            return text_fail(r->text, part->at + skip, r->e, "set HOME, or write the directory",
+                             "`~` stands for the home directory, and HOME is not set");
+        buf_add(&x->text, s, skip);
+        buf_add(&x->pattern, s, skip);
+        add_plain(x, r->in->home, strlen(r->in->home));
+        skip++;
+    } else {
+        skip = 0;
+    }
+    buf_add(&x->text, s + skip, size - skip);
+    buf_add(&x->pattern, s + skip, size - skip);
+    return 0;
+}
+
+static int expand_parts(struct resolver *r, const struct word *w, const char *body,
+                        struct expansion *x)
+{
+    for (const struct part *part = w->part; part; part = part->next) {
+        struct parameter *p;
+        char code;
+        switch (part->kind) {
+        case PART_BARE:
+            if (add_bare(r, x, w, part) < 0)
+                return -1;
+            break;
+        case PART_NAME:
+            if (need_parameter(r, part, &p) < 0)
+                return -1;
+            if (body && strchr(p->value, GRAPH_HOLE))
+                return text_fail(r->text, part->at, r->e, NULL, "the value of $%s holds a byte 1",
+                                 (const char *)part->text.data);
+            add_plain(x, p->value, strlen(p->value));
+            break;
+        case PART_HOLE:
+            code = hole_code(part->text);
+            if (hole_live(body, code)) {
+                char hole[2] = {GRAPH_HOLE, code};
+                x->hole = true;
+                buf_add(&x->text, hole, 2);
+                break;
+            } /* fallthrough: plain text */
+            add_plain(x, part->text.data, part->text.size);
+            break;
+        case PART_QUOTED:
+            if (body && memchr(part->text.data, GRAPH_HOLE, part->text.size))
+                return text_fail(r->text, part->at, r->e, NULL, "a word in a body cannot hold a byte 1");
+            add_plain(x, part->text.data, part->text.size);
+            break;
+        case PART_ODD:
+            return text_fail(r->text, part->at, r->e, NULL, "`%.20s` needs sh, and here is none",
+                             (const char *)part->text.data);
+        }
+    }
+    return x->text.failed || x->pattern.failed ? resolve_no_memory(r) : 0;
+}
+
+static struct value *make_value(struct resolver *r, const struct word *w, const char *text)
+{
+    struct value *v = arena_alloc(r->arena, sizeof *v);
+    char *copy = arena_string(r->arena, text ? text : "");
+    if (!v || !copy) {
+        resolve_no_memory(r);
+        return NULL;
+    }
+    *v = (struct value){.text = copy, .word = w};
+    return v;
+}
+
+static bool same_names(const struct glob_names *a, const struct glob_names *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (strcmp(a->name[i], b->name[i]) != 0)
+            return false;
+    return true;
+}
+
+static int expand_pattern(struct resolver *r, const struct word *w, const char *pattern,
+                          struct glob_names *names)
+{
+    struct err inner = {0};
+    if (glob_expand(r->arena, r->in->directory, pattern, false, names, &inner) < 0)
+        return text_fail(r->text, w->start, r->e, NULL, "%s", inner.text);
+    if (!strstr(pattern, "[^"))
+        return 0;
+    struct glob_names other;
+    if (glob_expand(r->arena, r->in->directory, pattern, true, &other, &inner) < 0)
+        return text_fail(r->text, w->start, r->e, NULL, "%s", inner.text);
+    if (same_names(names, &other))
+        return 0;
+    return text_fail(r->text, w->start, r->e, "write [!…] for all but these bytes",
+                     "sh and bash read `[^…]` differently, and files fit");
+}
+
+int words_expand(struct resolver *r, const struct word *w, const char *body, bool glob,
+                 struct value ***last)
+{
+    struct expansion x = {.text = BUF_INIT(VALUE_MAX), .pattern = BUF_INIT(VALUE_MAX)};
+    struct glob_names names = {0};
+    int result = expand_parts(r, w, body, &x);
+    if (result == 0 && glob && !x.hole && words_pattern(w))
+        result = expand_pattern(r, w, x.pattern.data, &names);
+    for (size_t i = 0; result == 0 && i < (names.count ? names.count : 1); i++) {
+        struct value *v = make_value(r, w, names.count ? names.name[i] : x.text.data);
+        if (!v) {
+            result = -1;
+            break;
+        }
+        v->hole = x.hole;
+        **last = v;
+        *last = &v->next;
+    }
+    buf_clear(&x.text);
+    buf_clear(&x.pattern);
+    return result;
+}
+
+int words_one(struct resolver *r, const struct word *w, const char *body, struct value **out)
+{
+    *out = NULL;
+    struct value **last = out;
+    return words_expand(r, w, body, false, &last);
+}
+
+/* ---- text for sh -------------------------------------------------------------------------------- */
+
+static size_t first_from(const struct tree *t, size_t at)
+{
+    size_t low = 0, high = t->here_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (t->here[middle]->from < at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The source of s, without the heredocs of others and with its own that lie behind it. */
+static void copy_source(const struct resolver *r, const struct stage *s, struct buf *out)
+{
+    size_t at = s->start;
+    size_t first = first_from(r->tree, s->start);
+    for (size_t i = first; i < r->tree->here_count && r->tree->here[i]->from < s->end; i++) {
+        const struct heredoc *h = r->tree->here[i];
+        if (h->op >= s->start)
+            continue;
+        buf_add(out, r->text->data + at, h->from - at);
+        at = h->to < s->end ? h->to : s->end;
+    }
+    buf_add(out, r->text->data + at, s->end - at);
+    bool line = false;
+    for (size_t i = first; i < r->tree->here_count && r->tree->here[i]->op < s->end; i++) {
+        const struct heredoc *h = r->tree->here[i];
+        if (h->op < s->start || h->from < s->end)
+            continue;
+        if (!line)
+            buf_byte(out, '\n');
+        line = true;
+        buf_add(out, r->text->data + h->from, h->to - h->from);
+        if (h->to > 0 && r->text->data[h->to - 1] != '\n')
+            buf_byte(out, '\n');
+    }
+}
+
+static size_t hole_at(const char *s, const char *body, char *code)
+{
+    for (size_t n = 2; n <= 4; n++) {
+        if (strnlen(s, n) < n)
+            return 0;
+        *code = hole_code((struct slice){s, n});
+        if (*code)
+            return hole_live(body, *code) ? n : 0;
+    }
+    return 0;
+}
+
+/* Live holes become GRAPH_HOLE and a byte, outside quotes: "a {}" becomes "a "HOLE"". */
+static void make_holes(const char *s, const char *body, struct buf *out, bool *any)
+{
+    char quote = 0, code;
+    while (*s) {
+        size_t n = *s == '{' && quote != '\'' ? hole_at(s, body, &code) : 0;
+        if (n) {
+            char hole[2] = {GRAPH_HOLE, code};
+            *any = true;
+            if (quote)
+                buf_byte(out, quote);
+            buf_add(out, hole, 2);
+            if (quote)
+                buf_byte(out, quote);
+            s += n;
+            continue;
+        }
+        if (*s == '\\' && quote != '\'' && s[1])
+            buf_byte(out, *s++);
+        else if ((*s == '\'' || *s == '"') && (!quote || quote == *s))
+            quote = quote ? 0 : *s;
+        buf_byte(out, *s++);
+    }
+}
+
+/* The parameters that a text for sh names are in its environment. */
+static int text_parameters(struct resolver *r, struct stage *s, const char *text)
+{
+    struct value **last = &s->env;
+    for (size_t i = 0; i < r->parameter_count; i++) {
+        struct parameter *p = &r->parameter[i];
+        bool named = false;
+        for (const char *c = text; !named && (c = strchr(c, '$')); c++) {
+            const char *n = c[1] == '{' ? c + 2 : c + 1;
+            n += c[1] == '{' && *n == '#';
+            named = strncmp(n, p->name, p->size) == 0 && n[p->size] != '_' &&
+                    !(n[p->size] >= '0' && n[p->size] <= '9') &&
+                    !((n[p->size] | 32) >= 'a' && (n[p->size] | 32) <= 'z');
+        }
+        if (!named)
+            continue;
+        p->used = true;
+        struct buf pair = BUF_INIT(VALUE_MAX);
+        buf_add(&pair, p->name, p->size);
+        buf_byte(&pair, '=');
+        buf_text(&pair, p->value);
+        *last = pair.failed ? NULL : make_value(r, NULL, pair.data);
+        buf_clear(&pair);
+        if (!*last)
+            return resolve_no_memory(r);
+        last = &(*last)->next;
+    }
+    return 0;
+}
+
+static const char *shell_for(const char *text)
+{
+    static const char *const bash[] = {"<(", ">(", "<<<", "|&", "$'"};
+    for (size_t i = 0; i < sizeof bash / sizeof *bash; i++)
+        if (strstr(text, bash[i]))
+            return "bash";
+    return "sh";
+}
+
+int words_text(struct resolver *r, struct stage *s)
+{
+    struct buf source = BUF_INIT(DSL_JOB_MAX), text = BUF_INIT(2 * DSL_JOB_MAX);
+    bool any = false;
+    copy_source(r, s, &source);
+    buf_add(&source, "", 0);
+    int result = source.failed ? resolve_no_memory(r) : text_parameters(r, s, source.data);
+    if (result == 0) {
+        s->shell = shell_for(source.data);
+        if (s->holes_at)
+            make_holes(source.data, s->holes_at, &text, &any);
+        else
+            buf_add(&text, source.data, source.size);
+        s->text = text.failed ? NULL : arena_bytes(r->arena, text.data, text.size);
+        s->text_holes = any;
+        result = s->text ? 0 : resolve_no_memory(r);
+    }
+    buf_clear(&source);
+    buf_clear(&text);
+    return result;
+}
+
+/* A word for sh; a hole stands outside the quotes. */
+static void quote(const char *s, struct buf *out)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,:+@%-";
+    if (*s && s[strspn(s, plain)] == '\0') {
+        buf_text(out, s);
+        return;
+    }
+    buf_byte(out, '\'');
+    for (; *s; s++) {
+        if (*s == '\'')
+            buf_text(out, "'\\''");
+        else if (*s == GRAPH_HOLE) {
+            buf_byte(out, '\'');
+            buf_add(out, s++, 2);
+            buf_byte(out, '\'');
+        } else
+            buf_byte(out, *s);
+    }
+    buf_byte(out, '\'');
+}
+
+int words_command_text(struct resolver *r, struct stage *s)
+{
+    struct buf out = BUF_INIT(2 * DSL_JOB_MAX);
+    if (s->command)
+        buf_text(&out, "command ");
+    for (const struct value *v = s->value; v; v = v->next) {
+        if (v != s->value)
+            buf_byte(&out, ' ');
+        /* `[` and `:` and `.` are commands as they stand */
+        if (v == s->value && strlen(v->text) == 1)
+            buf_text(&out, v->text);
+        else
+            quote(v->text, &out);
+        s->text_holes = s->text_holes || v->hole;
+    }
+    if (!s->value)
+        buf_byte(&out, ':'); /* redirections or assignments alone */
+    s->text = out.failed ? NULL : arena_bytes(r->arena, out.data, out.size);
+    s->shell = "sh";
+    buf_clear(&out);
+    return s->text ? 0 : resolve_no_memory(r);
+}
