@@ -13,7 +13,11 @@
 struct net;
 struct peer;
 
-#define NET_KEYS_MAX 10000 /* in an allow-list */
+#define NET_KEYS_MAX    10000  /* in an allow-list */
+#define PEER_QUEUE_MAX  100000 /* messages waiting on one link, each way */
+#define PEER_LINKS_MAX  20000  /* of one server */
+#define PEER_CONNECT_MS 10000  /* a client socket that has not come through by then is lost */
+#define PEER_TURN_MAX   64     /* messages handled per turn of the loop */
 
 /* CURVE keys.  A directory as `zpipe keygen --dir` makes it:
  *   NAME.key (secret and public, mode 0600), NAME.pub for NAME in scheduler, worker, client, and
@@ -51,6 +55,8 @@ void peer_close(struct peer *p);
 /* Send; never blocks.  ERR_AGAIN when the other side's queue is full (named ceiling PEER_QUEUE_MAX),
  * ERR_GONE when the link is dead.  bulk is copied unless it is small; `size` 0: none. */
 int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, struct err *e);
+/* The CURVE public key of a server's link; empty on inproc. */
+struct slice peer_link_key(const struct peer *p, uint64_t link);
 /* Drop one link of a server: what it sends from now on is refused. */
 void peer_drop(struct peer *p, uint64_t link);
 

@@ -1,0 +1,127 @@
+/* See graph.h: making and growing a graph.  Arrays grow by doubling inside the arena: a graph is built
+ * once, and what is left behind is at most as much again. */
+#include "proto/graph.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ARENA_MAX (512u << 20)
+
+struct graph *graph_new(struct err *e)
+{
+    struct graph *g = calloc(1, sizeof *g);
+    if (!g)
+        err_nomem(e);
+    else
+        g->arena = ARENA_INIT(ARENA_MAX);
+    return g;
+}
+
+void graph_free(struct graph *g)
+{
+    if (!g)
+        return;
+    arena_clear(&g->arena);
+    free(g);
+}
+
+/* Room for one more of `each` bytes in an array of count: doubling at powers of two. */
+static void *grow(struct graph *g, void *array, uint32_t count, size_t each)
+{
+    if (count & (count - 1) || (count == 0 && array))
+        return array;
+    void *bigger = arena_array(&g->arena, count ? 2 * (size_t)count : 1, each);
+    if (bigger && count)
+        memcpy(bigger, array, count * each);
+    return bigger;
+}
+
+uint32_t graph_add_node(struct graph *g, uint32_t kind, struct err *e)
+{
+    if (g->node_count == GRAPH_NODES_MAX) {
+        err_set(e, ERR_LIMIT, "more than %d stages (GRAPH_NODES_MAX)", GRAPH_NODES_MAX);
+        return GRAPH_NONE;
+    }
+    struct graph_node *node = grow(g, g->node, g->node_count, sizeof *node);
+    if (!node) {
+        err_nomem(e);
+        return GRAPH_NONE;
+    }
+    g->node = node;
+    g->node[g->node_count] = (struct graph_node){.kind = kind,
+                                                 .parent = GRAPH_NONE,
+                                                 .label = "",
+                                                 .shell = "",
+                                                 .why = "",
+                                                 .path = "",
+                                                 .key = "",
+                                                 .key_separator = -1,
+                                                 .record_text = {"", 0},
+                                                 .set = {.image = ""}};
+    return g->node_count++;
+}
+
+uint32_t graph_add_edge(struct graph *g, uint32_t from, uint32_t to, struct err *e)
+{
+    if (g->edge_count == GRAPH_EDGES_MAX) {
+        err_set(e, ERR_LIMIT, "more than %d edges (GRAPH_EDGES_MAX)", GRAPH_EDGES_MAX);
+        return GRAPH_NONE;
+    }
+    struct graph_edge *edge = grow(g, g->edge, g->edge_count, sizeof *edge);
+    if (!edge) {
+        err_nomem(e);
+        return GRAPH_NONE;
+    }
+    g->edge = edge;
+    g->edge[g->edge_count] = (struct graph_edge){.from = from, .to = to};
+    return g->edge_count++;
+}
+
+uint32_t graph_add_file(struct graph *g, const struct graph_file *f, struct err *e)
+{
+    for (uint32_t i = g->file_count; i-- > 0 && g->file_count - i < 1000;)
+        if (!strcmp(g->file[i].name, f->name) && !strcmp(g->file[i].path, f->path))
+            return i;
+    if (g->file_count == GRAPH_FILES_MAX) {
+        err_set(e, ERR_LIMIT, "more than %d input files (GRAPH_FILES_MAX)", GRAPH_FILES_MAX);
+        return GRAPH_NONE;
+    }
+    struct graph_file *file = grow(g, g->file, g->file_count, sizeof *file);
+    struct graph_file copy = *f;
+    copy.name = arena_string(&g->arena, f->name);
+    copy.path = arena_string(&g->arena, f->path);
+    if (!file || !copy.name || !copy.path) {
+        err_nomem(e);
+        return GRAPH_NONE;
+    }
+    g->file = file;
+    g->file[g->file_count] = copy;
+    return g->file_count++;
+}
+
+int graph_set_fd(struct graph *g, uint32_t node, int fd, uint32_t edge, struct err *e)
+{
+    struct graph_node *n = &g->node[node];
+    struct graph_fd *list = arena_array(&g->arena, (size_t)n->fd_count + 1, sizeof *list);
+    uint32_t at = 0;
+    if (!list)
+        return err_nomem(e);
+    for (; at < n->fd_count; at++)
+        list[at] = n->fd[at];
+    for (at = 0; at < n->fd_count && list[at].fd != fd; at++)
+        ;
+    if (at == n->fd_count && n->fd_count == GRAPH_FDS_MAX)
+        return err_set(e, ERR_LIMIT, "more than %d descriptors in one stage (GRAPH_FDS_MAX)", GRAPH_FDS_MAX);
+    list[at] = (struct graph_fd){fd, edge};
+    n->fd_count += at == n->fd_count;
+    n->fd = list;
+    return 0;
+}
+
+const struct graph_fd *graph_fd_of(const struct graph_node *n, int fd)
+{
+    for (uint32_t i = 0; i < n->fd_count; i++)
+        if (n->fd[i].fd == fd)
+            return &n->fd[i];
+    return NULL;
+}

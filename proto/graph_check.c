@@ -1,0 +1,205 @@
+/* See graph.h: what must hold before anybody acts on a graph.  Every rule is one function over one node or
+ * edge; all of it is linear in the graph's size. */
+#include "proto/graph.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_process(const struct graph_node *n)
+{
+    return n->kind != GRAPH_SOURCE && n->kind != GRAPH_SINK;
+}
+
+/* A name under which a program sees a file: absolute or below /job, without a way out. */
+static bool good_name(const char *name)
+{
+    if (!name[0] || !strcmp(name, "/"))
+        return false;
+    const char *at = name + (name[0] == '/');
+    while (*at) {
+        size_t size = strcspn(at, "/");
+        if (size == 2 && at[0] == '.' && at[1] == '.')
+            return false;
+        at += size;
+        while (*at == '/')
+            at++;
+    }
+    return true;
+}
+
+static int check_strings(const char *const *list, uint32_t count, bool variable, const char *what,
+                         const struct graph_node *n, struct err *e)
+{
+    if (count > GRAPH_WORDS_MAX)
+        return err_set(e, ERR_LIMIT, "stage `%.60s` has more than %d %s (GRAPH_WORDS_MAX)", n->label,
+                       GRAPH_WORDS_MAX, what);
+    for (uint32_t i = 0; i < count; i++)
+        if (!list[i] || (variable && (list[i][0] == '=' || !strchr(list[i], '='))))
+            return err_set(e, ERR_INPUT, "stage `%.60s` has a bad entry among its %s", n->label, what);
+    return 0;
+}
+
+static int check_process(const struct graph *g, const struct graph_node *n, struct err *e)
+{
+    if ((n->kind == GRAPH_COMMAND && n->argc < 1) || (n->kind == GRAPH_SHELL && n->argc != 1))
+        return err_set(e, ERR_INPUT, "stage `%.60s` has no command", n->label);
+    if (n->kind == GRAPH_SHELL && strcmp(n->shell, "sh") && strcmp(n->shell, "bash"))
+        return err_set(e, ERR_INPUT, "stage `%.60s` names the shell '%.20s'", n->label, n->shell);
+    if (n->kind == GRAPH_COMMAND && !n->argv[0][0])
+        return err_set(e, ERR_INPUT, "a stage has an empty command name");
+    for (uint32_t i = 0; i < n->file_count; i++)
+        if (n->file[i] >= g->file_count)
+            return err_set(e, ERR_INPUT, "stage `%.60s` names file %u of %u", n->label, n->file[i],
+                           g->file_count);
+    for (uint32_t i = 0; i < n->output_count; i++) {
+        const struct graph_output *o = &n->output[i];
+        if (!good_name(o->name) || o->sink >= g->node_count || g->node[o->sink].kind != GRAPH_SINK ||
+            g->node[o->sink].fd_count)
+            return err_set(e, ERR_INPUT, "stage `%.60s` has a bad output '%.60s'", n->label, o->name);
+    }
+    if (n->kind == GRAPH_REDUCE && (!n->key[0] || n->into == 0 || n->into > 65536))
+        return err_set(e, ERR_INPUT, "a reduce has no key or a number of partitions that cannot be");
+    if (n->kind == GRAPH_MAP && n->record >= GRAPH_RECORDS)
+        return err_set(e, ERR_INPUT, "a map has an unknown kind of record");
+    if (check_strings(n->argv, n->argc, false, "words", n, e) < 0 ||
+        check_strings(n->env, n->envc, true, "variables", n, e) < 0)
+        return -1;
+    return check_strings(n->out_glob, n->out_glob_count, false, "output patterns", n, e);
+}
+
+static int check_source(const struct graph *g, const struct graph_node *n, struct err *e)
+{
+    for (uint32_t i = 0; i < n->segment_count; i++)
+        if (n->segment[i].kind >= GRAPH_SEGMENTS ||
+            (n->segment[i].kind == GRAPH_SEGMENT_FILE && n->segment[i].file >= g->file_count))
+            return err_set(e, ERR_INPUT, "a source names something that is not there");
+    if (n->fd_count != 1 || n->fd[0].fd != 1)
+        return err_set(e, ERR_INPUT, "a source has not exactly one end");
+    return 0;
+}
+
+static int check_sink(const struct graph_node *n, struct err *e)
+{
+    bool file = n->sink == GRAPH_SINK_FILE || n->sink == GRAPH_SINK_APPEND;
+    if (n->sink >= GRAPH_SINKS || (file && !n->path[0]))
+        return err_set(e, ERR_INPUT, "a sink goes nowhere");
+    if (n->fd_count > 1 || (n->fd_count == 1 && n->fd[0].fd != 0))
+        return err_set(e, ERR_INPUT, "a sink has more than one end");
+    return 0;
+}
+
+static int check_node(const struct graph *g, uint32_t i, struct err *e)
+{
+    const struct graph_node *n = &g->node[i];
+    if (n->kind >= GRAPH_KINDS || n->set.fail >= GRAPH_FAILS)
+        return err_set(e, ERR_INPUT, "stage %u is of no known kind", i);
+    if (n->parent != GRAPH_NONE &&
+        (n->parent >= g->node_count || n->parent == i ||
+         (g->node[n->parent].kind != GRAPH_MAP && g->node[n->parent].kind != GRAPH_REDUCE) ||
+         g->node[n->parent].parent != GRAPH_NONE))
+        return err_set(e, ERR_INPUT, "stage `%.60s` stands in a body that cannot be", n->label);
+    if (n->fd_count > GRAPH_FDS_MAX)
+        return err_set(e, ERR_LIMIT, "more than %d descriptors in one stage (GRAPH_FDS_MAX)", GRAPH_FDS_MAX);
+    for (uint32_t k = 0; k < n->fd_count; k++) {
+        if (n->fd[k].edge >= g->edge_count || n->fd[k].fd < 0 || n->fd[k].fd > 255)
+            return err_set(e, ERR_INPUT, "stage `%.60s` has an end of no edge", n->label);
+        for (uint32_t m = 0; m < k; m++)
+            if (n->fd[m].fd == n->fd[k].fd)
+                return err_set(e, ERR_INPUT, "stage `%.60s` has descriptor %d twice", n->label, n->fd[k].fd);
+    }
+    return n->kind == GRAPH_SOURCE ? check_source(g, n, e)
+           : n->kind == GRAPH_SINK ? check_sink(n, e)
+                                   : check_process(g, n, e);
+}
+
+static int check_edge(const struct graph *g, uint32_t i, struct err *e)
+{
+    const struct graph_edge *edge = &g->edge[i];
+    if (edge->from >= g->node_count || edge->to >= g->node_count || edge->from == edge->to)
+        return err_set(e, ERR_INPUT, "edge %u joins nothing", i);
+    const struct graph_node *from = &g->node[edge->from], *to = &g->node[edge->to];
+    if (from->kind == GRAPH_SINK || to->kind == GRAPH_SOURCE)
+        return err_set(e, ERR_INPUT, "edge %u runs backwards", i);
+    uint32_t writes = 0, reads = 0;
+    for (uint32_t k = 0; k < from->fd_count; k++)
+        writes += from->fd[k].edge == i;
+    for (uint32_t k = 0; k < to->fd_count; k++)
+        reads += to->fd[k].edge == i;
+    if (writes < 1 || reads != 1)
+        return err_set(e, ERR_INPUT, "edge %u from `%.60s` to `%.60s` is not joined at both ends", i, from->label,
+                       to->label);
+    if (edge->seekable && !(from->kind == GRAPH_SOURCE && from->segment_count == 1 &&
+                            from->segment[0].kind == GRAPH_SEGMENT_FILE && is_process(to)))
+        return err_set(e, ERR_INPUT, "edge %u wants to seek in what is no file", i);
+    return 0;
+}
+
+/* Every fd's edge has this node at one of its ends. */
+static int check_ends(const struct graph *g, struct err *e)
+{
+    for (uint32_t i = 0; i < g->node_count; i++)
+        for (uint32_t k = 0; k < g->node[i].fd_count; k++) {
+            const struct graph_edge *edge = &g->edge[g->node[i].fd[k].edge];
+            if (edge->from != i && edge->to != i)
+                return err_set(e, ERR_INPUT, "stage `%.60s` has an end of somebody else's edge",
+                               g->node[i].label);
+        }
+    return 0;
+}
+
+/* Kahn: take away nodes without inputs until none is left; what remains is a cycle. */
+static int check_cycles(const struct graph *g, struct err *e)
+{
+    uint32_t *inputs = calloc((size_t)g->node_count + 1, sizeof *inputs);
+    uint32_t *ready = calloc((size_t)g->node_count + 1, sizeof *ready);
+    uint32_t count = 0, taken = 0;
+    int r = 0;
+    if (!inputs || !ready) {
+        r = err_nomem(e);
+        goto out;
+    }
+    for (uint32_t i = 0; i < g->edge_count; i++)
+        inputs[g->edge[i].to]++;
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (!inputs[i])
+            ready[count++] = i;
+    while (taken < count) {
+        uint32_t node = ready[taken++];
+        const struct graph_node *n = &g->node[node];
+        for (uint32_t k = 0; k < n->fd_count; k++) {
+            const struct graph_edge *edge = &g->edge[n->fd[k].edge];
+            bool again = false; /* two descriptors may write to one edge */
+            for (uint32_t m = 0; m < k; m++)
+                again |= n->fd[m].edge == n->fd[k].edge;
+            if (edge->from == node && !again && --inputs[edge->to] == 0)
+                ready[count++] = edge->to;
+        }
+    }
+    if (taken != g->node_count)
+        r = err_set(e, ERR_INPUT, "the graph has a cycle");
+out:
+    free(inputs);
+    free(ready);
+    return r;
+}
+
+int graph_check(const struct graph *g, struct err *e)
+{
+    if (g->node_count > GRAPH_NODES_MAX || g->edge_count > GRAPH_EDGES_MAX || g->file_count > GRAPH_FILES_MAX)
+        return err_set(e, ERR_LIMIT, "the graph is larger than GRAPH_NODES_MAX, GRAPH_EDGES_MAX or GRAPH_FILES_MAX");
+    for (uint32_t i = 0; i < g->file_count; i++)
+        if (!good_name(g->file[i].name) || g->file[i].path[0] != '/')
+            return err_set(e, ERR_INPUT, "the input '%.200s' has a name that cannot be", g->file[i].name);
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (check_node(g, i, e) < 0)
+            return -1;
+    for (uint32_t i = 0; i < g->edge_count; i++)
+        if (check_edge(g, i, e) < 0)
+            return -1;
+    for (uint32_t i = 0; i < g->expect_count; i++)
+        if (g->expect[i].node >= g->node_count || strlen(g->expect[i].sha256) != 64)
+            return err_set(e, ERR_INPUT, "a check names no output or no digest");
+    if (check_ends(g, e) < 0)
+        return -1;
+    return check_cycles(g, e);
+}

@@ -1,0 +1,192 @@
+/* See keys.h and peer.h.  Keys are Z85 text, one per line.  A directory is made whole under a temporary name
+ * and renamed: nobody ever sees half of one. */
+#include "proto/keys.h"
+
+#include "base/fds.h"
+#include "proto/peer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#define Z85_SIZE  41 /* 40 characters and NUL */
+#define FILE_MAX_BYTES (1u << 20)
+
+static const struct {
+    enum msg_role role;
+    const char *name;
+} roles[] = {{MSG_SCHEDULER, "scheduler"}, {MSG_WORKER, "worker"}, {MSG_CLIENT, "client"}};
+
+#define ROLES (sizeof roles / sizeof *roles)
+
+static const char *role_name(enum msg_role role)
+{
+    for (size_t i = 0; i < ROLES; i++)
+        if (roles[i].role == role)
+            return roles[i].name;
+    return "?";
+}
+
+static int write_file(int directory, const char *name, mode_t mode, const char *text, struct err *e)
+{
+    int fd = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    int r = fd < 0 || fd_write_all(fd, text, strlen(text)) < 0 || fsync(fd) < 0 ? -1 : 0;
+    if (r < 0)
+        err_sys(e, "cannot write the key file '%s'", name);
+    fd_close(&fd);
+    return r;
+}
+
+static int fill(int directory, struct err *e)
+{
+    char allow[1024] = "# role, public key, name: one line per key that may connect\n";
+    for (size_t i = 0; i < ROLES; i++) {
+        char public_key[Z85_SIZE], secret_key[Z85_SIZE], name[64], text[256];
+        if (zmq_curve_keypair(public_key, secret_key) < 0)
+            return err_set(e, ERR_UNSUPPORTED, "this libzmq was built without CURVE");
+        snprintf(name, sizeof name, "%s.key", roles[i].name);
+        snprintf(text, sizeof text, "public %s\nsecret %s\n", public_key, secret_key);
+        if (write_file(directory, name, 0600, text, e) < 0)
+            return -1;
+        snprintf(name, sizeof name, "%s.pub", roles[i].name);
+        snprintf(text, sizeof text, "public %s\n", public_key);
+        if (write_file(directory, name, 0644, text, e) < 0)
+            return -1;
+        size_t used = strlen(allow);
+        if (roles[i].role != MSG_SCHEDULER)
+            snprintf(allow + used, sizeof allow - used, "%s %s %s\n", roles[i].name, public_key, roles[i].name);
+    }
+    return write_file(directory, "allow", 0644, allow, e);
+}
+
+static void remove_all(const char *path)
+{
+    static const char *const names[] = {"scheduler.key", "scheduler.pub", "worker.key", "worker.pub",
+                                        "client.key",    "client.pub",    "allow"};
+    int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (size_t i = 0; directory >= 0 && i < sizeof names / sizeof *names; i++)
+        unlinkat(directory, names[i], 0);
+    fd_close(&directory);
+    rmdir(path);
+}
+
+int keys_generate(const char *path, struct err *e)
+{
+    char temporary[4096];
+    struct stat s;
+    size_t size = strlen(path);
+    while (size > 1 && path[size - 1] == '/')
+        size--;
+    if (lstat(path, &s) == 0)
+        return err_set(e, ERR_INPUT, "'%s' is already there: name a new directory, or remove it first", path);
+    if (snprintf(temporary, sizeof temporary, "%.*s.XXXXXX", (int)size, path) >= (int)sizeof temporary ||
+        !mkdtemp(temporary))
+        return err_sys(e, "cannot make the directory '%s'", path);
+    int directory = open(temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = directory < 0 ? err_sys(e, "cannot open '%s'", temporary) : fill(directory, e);
+    fd_close(&directory);
+    if (r == 0 && rename(temporary, path) < 0)
+        r = err_sys(e, "cannot put '%s' in place", path);
+    if (r < 0)
+        remove_all(temporary);
+    return r;
+}
+
+/* Gives the file's text. */
+static char *read_file(const char *directory, const char *name, struct err *e)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char *text = malloc(FILE_MAX_BYTES + 1);
+    ssize_t n = fd < 0 || !text ? -1 : fd_read_all(fd, text, FILE_MAX_BYTES);
+    if (n < 0) {
+        err_sys(e, "cannot read the key file '%s'", path);
+        free(text);
+        text = NULL;
+    } else {
+        text[n] = '\0';
+    }
+    fd_close(&fd);
+    return text;
+}
+
+static int decode_key(const char *text, uint8_t key[MSG_KEY_BYTES])
+{
+    char z85[Z85_SIZE];
+    if (strspn(text, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#") < 40)
+        return -1;
+    memcpy(z85, text, 40);
+    z85[40] = '\0';
+    return zmq_z85_decode(key, z85) ? 0 : -1;
+}
+
+static int find_key(const char *text, const char *word, uint8_t key[MSG_KEY_BYTES])
+{
+    size_t size = strlen(word);
+    for (const char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        if (!strncmp(line, word, size) && line[size] == ' ')
+            return decode_key(line + size + 1, key);
+    return -1;
+}
+
+static int load(const char *directory, const char *name, const char *end, uint8_t *public_key,
+                uint8_t *secret_key, struct err *e)
+{
+    char file[64];
+    snprintf(file, sizeof file, "%s.%s", name, end);
+    char *text = read_file(directory, file, e);
+    if (!text)
+        return -1;
+    int r = find_key(text, "public", public_key);
+    if (r == 0 && secret_key)
+        r = find_key(text, "secret", secret_key);
+    explicit_bzero(text, strlen(text));
+    free(text);
+    return r < 0 ? err_set(e, ERR_INPUT, "the key file '%s/%s' holds no key", directory, file) : 0;
+}
+
+int keys_load(const char *directory, enum msg_role role, struct key_pair *own, uint8_t scheduler[MSG_KEY_BYTES],
+              struct err *e)
+{
+    if (load(directory, role_name(role), "key", own->public_key, own->secret_key, e) < 0)
+        return -1;
+    if (role == MSG_SCHEDULER) {
+        memcpy(scheduler, own->public_key, MSG_KEY_BYTES);
+        return 0;
+    }
+    return load(directory, "scheduler", "pub", scheduler, NULL, e);
+}
+
+struct allowed_key *keys_load_allowed(const char *directory, size_t *count, struct err *e)
+{
+    char *text = read_file(directory, "allow", e);
+    struct allowed_key *list = text ? calloc(NET_KEYS_MAX, sizeof *list) : NULL;
+    *count = 0;
+    if (text && !list)
+        err_nomem(e);
+    char *rest = text;
+    int number = 0;
+    for (char *line; list && (line = strsep(&rest, "\n"));) {
+        number++;
+        if (!line[0] || line[0] == '#')
+            continue;
+        struct allowed_key *k = &list[*count];
+        k->role = !strncmp(line, "worker ", 7) ? MSG_WORKER : !strncmp(line, "client ", 7) ? MSG_CLIENT : 0;
+        if (!k->role || decode_key(line + 7, k->key) < 0 || *count + 1 == NET_KEYS_MAX) {
+            err_set(e, ERR_INPUT, "%s/allow:%d: want `worker KEY NAME` or `client KEY NAME`, at most %d lines", directory,
+                    number, NET_KEYS_MAX);
+            free(list);
+            list = NULL;
+        } else {
+            ++*count;
+        }
+    }
+    free(text);
+    return list;
+}
