@@ -63,12 +63,17 @@ static void put_action(struct emit *m, uint32_t action)
     put(m, BPF_RET | BPF_K, value, 0, 0);
 }
 
+static bool whole_word(const struct cond *c)
+{
+    return c->op == COND_ANY || (c->op == COND_MASKED && c->mask == UINT32_MAX);
+}
+
 static unsigned cond_size(const struct cond *c)
 {
     static const unsigned size[] = {[COND_NONE] = 0, [COND_MASKED] = 3, [COND_ANY] = 2, [COND_NIL] = 4,
                                     [COND_SET] = 4};
 
-    return size[c->op];
+    return size[c->op] - (c->op == COND_MASKED && whole_word(c));
 }
 
 /* Fall through when it holds; else jump over `rest` instructions after this condition. */
@@ -77,7 +82,8 @@ static void put_cond(struct emit *m, const struct cond *c, unsigned rest)
     switch (c->op) {
     case COND_MASKED:
         put(m, BPF_LD | BPF_W | BPF_ABS, ARG_LOW(c->arg), 0, 0);
-        put(m, BPF_ALU | BPF_AND | BPF_K, c->mask, 0, 0);
+        if (!whole_word(c))
+            put(m, BPF_ALU | BPF_AND | BPF_K, c->mask, 0, 0);
         put(m, BPF_JMP | BPF_JEQ | BPF_K, c->value, 0, rest);
         break;
     case COND_ANY:
@@ -101,14 +107,50 @@ static void put_cond(struct emit *m, const struct cond *c, unsigned rest)
     }
 }
 
+/* How many rules from here test the same word of one argument, without masking it, for one action. */
+static unsigned run_length(const struct rule *r)
+{
+    unsigned count = 0;
+
+    while (r[count].then == r->then && r[count].when[1].op == COND_NONE &&
+           whole_word(&r[count].when[0]) && r[count].when[0].arg == r->when[0].arg)
+        count++;
+    return count;
+}
+
+/* A run shares one return, and the load when the run before left the word in the accumulator. */
+static void put_run(struct emit *m, const struct rule *r, unsigned count, bool loaded)
+{
+    if (!loaded)
+        put(m, BPF_LD | BPF_W | BPF_ABS, ARG_LOW(r->when[0].arg), 0, 0);
+    for (unsigned i = 0; i < count; i++) {
+        const struct cond *c = &r[i].when[0];
+        bool any = c->op == COND_ANY;
+
+        put(m, BPF_JMP | BPF_K | (any ? BPF_JSET : BPF_JEQ), any ? c->mask : c->value, count - 1 - i,
+            i == count - 1);
+    }
+    put_action(m, r->then);
+}
+
 static void put_row(struct emit *m, const struct syscall_row *row)
 {
-    for (const struct rule *r = row->rule; r->then != ACTION_END; r++) {
-        unsigned second = cond_size(&r->when[1]);
+    int loaded = -1; /* the argument whose low word is in the accumulator */
 
-        put_cond(m, &r->when[0], second + 1);
+    for (const struct rule *r = row->rule; r->then != ACTION_END;) {
+        unsigned run = run_length(r);
+
+        if (run) {
+            put_run(m, r, run, loaded == r->when[0].arg);
+            loaded = r->when[0].arg;
+            r += run;
+            continue;
+        }
+        put_cond(m, &r->when[0], cond_size(&r->when[1]) + 1);
         put_cond(m, &r->when[1], 1);
         put_action(m, r->then);
+        loaded = -1;
+        r++;
     }
     put_action(m, row->otherwise);
 }
