@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static int fill(struct err *e, int code, int sys, const char *format, va_list args)
+__attribute__((format(printf, 4, 0))) static int fill(struct err *e, int code, int sys,
+                                                      const char *format, va_list args)
 {
     int saved = errno;
     if (e) {
