@@ -136,7 +136,8 @@ static int decode_struct(const struct field_table *t, const msgpack_object *o, c
 static int decode_text(const struct field_table *t, const struct field *f, const msgpack_object *o, uint64_t max,
                        const char **to, struct decoder *d)
 {
-    if (o->type != MSGPACK_OBJECT_STR || o->via.str.size > max || memchr(o->via.str.ptr, '\0', o->via.str.size))
+    if (o->type != MSGPACK_OBJECT_STR || o->via.str.size > max ||
+        (o->via.str.size && memchr(o->via.str.ptr, '\0', o->via.str.size)))
         return bad(t, f, d);
     *to = arena_bytes(d->arena, o->via.str.ptr, o->via.str.size);
     return *to ? 0 : err_nomem(d->e);
