@@ -114,7 +114,7 @@ void answer_getrandom(struct notify *n, const struct seccomp_notif *q, struct an
 }
 
 /* As many pieces as there is room for.  A piece that fits in part, or not, is taken back. */
-static void refill(struct notify *n, struct random_file *f)
+static void refill(struct random_file *f)
 {
     uint8_t piece[REFILL_BYTES];
 
@@ -133,7 +133,6 @@ static void refill(struct notify *n, struct random_file *f)
             fd_close(&f->fd); /* nobody reads it any more; epoll forgets it */
         return;
     }
-    (void)n;
 }
 
 static int watch(struct notify *n, struct random_file *f)
@@ -147,15 +146,25 @@ static int watch(struct notify *n, struct random_file *f)
     return epoll_ctl(n->random_epoll, EPOLL_CTL_ADD, f->fd, &event);
 }
 
+static struct random_file *free_file(struct notify *n)
+{
+    for (int i = 0; i < NOTIFY_RANDOM_MAX; i++)
+        if (n->file[i].fd < 0)
+            return &n->file[i];
+    return NULL;
+}
+
 int random_open(struct notify *n)
 {
-    struct random_file *f = n->file;
+    struct random_file *f = free_file(n);
     int all = INT_MAX, ahead = RANDOM_AHEAD;
     int ends[2];
 
-    while (f < n->file + NOTIFY_RANDOM_MAX && f->fd >= 0)
-        f++;
-    if (f == n->file + NOTIFY_RANDOM_MAX) {
+    if (!f) { /* the task may have closed some since we last looked: whether it did must not be chance */
+        random_refill(n);
+        f = free_file(n);
+    }
+    if (!f) {
         errno = EMFILE;
         return -1;
     }
@@ -172,7 +181,7 @@ int random_open(struct notify *n)
         return -1;
     }
     random_init(&f->random, n->seed, n->stream, ++n->random_opened);
-    refill(n, f);
+    refill(f);
     return ends[1];
 }
 
@@ -189,7 +198,7 @@ void random_refill(struct notify *n)
         if (event[i].events & (EPOLLHUP | EPOLLERR))
             fd_close(&f->fd);
         else
-            refill(n, f);
+            refill(f);
     }
 }
 
