@@ -3,14 +3,16 @@
 include_guard(GLOBAL)
 
 # The shim is compiled by hand: no flag of the build (sanitizers, coverage, hardening) may reach it.
+# Linked as a shared object, without symbols: a program linked inside a sandbox finds it under the loader's
+# name, and ld refuses a position-independent executable there, but passes over a library of no use.
 set(ZPIPE_SHIM ${CMAKE_BINARY_DIR}/bin/zpipe-shim)
 add_custom_command(OUTPUT ${ZPIPE_SHIM}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/bin
     COMMAND ${CMAKE_C_COMPILER} -std=gnu17 -O2 -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}
         -ffreestanding -fno-stack-protector -fPIE -fvisibility=hidden -mgeneral-regs-only
         -fcf-protection=none -fno-asynchronous-unwind-tables -fno-builtin -U_FORTIFY_SOURCE
-        -nostdlib -static-pie -Wl,-z,noexecstack,-z,norelro,-z,max-page-size=4096
-        -Wl,--build-id=none,--no-dynamic-linker,-s
+        -nostdlib -shared -Wl,-e,_start,-z,noexecstack,-z,norelro,-z,max-page-size=4096
+        -Wl,--build-id=none,-s
         -o ${ZPIPE_SHIM} ${CMAKE_CURRENT_LIST_DIR}/shim.c
     DEPENDS ${CMAKE_CURRENT_LIST_DIR}/shim.c ${CMAKE_CURRENT_LIST_DIR}/shim.h
     COMMENT "Building the loader shim" VERBATIM)

@@ -101,6 +101,11 @@ static const struct row rows[] = {
      .opens = true, .random = true},
     {.name = "limits", .argv = {"/bin/bash", "-c", "ulimit -n 64 && ulimit -c 0 && echo fine"},
      .expected = "fine\n"},
+    {.name = "link a program",
+     .argv = {"/bin/bash", "-c",
+              "d=$(mktemp -d) && cd $d && printf '#include <stdio.h>\\nint main(void) { puts(__DATE__); }' "
+              ">a.c && gcc a.c -o a && ./a; rm -r $d"},
+     .opens = true, .expected = "Sep 13 2020\n"},
     {.name = "timeout and nice", .argv = {"/bin/sh", "-c", "timeout 5 nice echo hi"}, .expected = "hi\n"},
     {.name = "time", .argv = {"/bin/bash", "-c", "TIMEFORMAT='%U %S'; time (date +%Y)"},
      .opens = true, .expected = "2020\n0.000 0.000\n"},
