@@ -1,13 +1,14 @@
-/* From the table to BPF.  The numbers of x86-64 are cut into spans of equal treatment and searched by a
- * binary tree (eight comparisons at most); a call with rules has them inline in its leaf.  We write the
- * instructions ourselves, because the shape matters: the kernel runs the program once for every call
- * number at each installation, and a linear list costs three times the tree (measured: 0.56 against 0.17
- * ms), and because rules on several words of arguments, first match first, are a list here and a puzzle
- * in a general library.  Order and precedence are what tests/unit/filter_test.c compares with
- * syscalls_decide, for random calls.
+/* From the table to BPF.  The numbers of x86-64 are cut into spans of equal treatment and searched
+ * by a binary tree (eight comparisons at most); a call with rules has them inline in its leaf.  We
+ * write the instructions ourselves, because the shape matters: the kernel runs the program once for
+ * every call number at each installation, and a linear list costs three times the tree (measured:
+ * 0.56 against 0.17 ms), and because rules on several words of arguments, first match first, are a
+ * list here and a puzzle in a general library.  Order and precedence are what
+ * tests/unit/filter_test.c compares with syscalls_decide, for random calls.
  *
- * What must stay true: another architecture never reaches the tree; every path ends in a return; the
- * programs are complete before the first fork, since filter_install runs where there is no heap. */
+ * What must stay true: another architecture never reaches the tree; every path ends in a return;
+ * the programs are complete before the first fork, since filter_install runs where there is no
+ * heap. */
 #include "sandbox/filter.h"
 #include "sandbox/filter_program.h"
 #include "sandbox/syscalls.h"
@@ -22,14 +23,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SPANS_MAX 1024 /* twice the rows and one, at worst */
-#define NR_OFFSET (offsetof(struct seccomp_data, nr))
+#define SPANS_MAX   1024 /* twice the rows and one, at worst */
+#define NR_OFFSET   (offsetof(struct seccomp_data, nr))
 #define ARG_LOW(n)  (offsetof(struct seccomp_data, args) + 8 * (n))
 #define ARG_HIGH(n) (ARG_LOW(n) + 4)
 
 struct span { /* numbers from `first` up to the next span's */
     uint32_t first;
-    uint32_t action;                /* ACTION_END: by the row's rules */
+    uint32_t action; /* ACTION_END: by the row's rules */
     const struct syscall_row *row;
 };
 
@@ -70,8 +71,8 @@ static bool whole_word(const struct cond *c)
 
 static unsigned cond_size(const struct cond *c)
 {
-    static const unsigned size[] = {[COND_NONE] = 0, [COND_MASKED] = 3, [COND_ANY] = 2, [COND_NIL] = 4,
-                                    [COND_SET] = 4};
+    static const unsigned size[] = {
+        [COND_NONE] = 0, [COND_MASKED] = 3, [COND_ANY] = 2, [COND_NIL] = 4, [COND_SET] = 4};
 
     return size[c->op] - (c->op == COND_MASKED && whole_word(c));
 }
@@ -107,7 +108,8 @@ static void put_cond(struct emit *m, const struct cond *c, unsigned rest)
     }
 }
 
-/* How many rules from here test the same word of one argument, without masking it, for one action. */
+/* How many rules from here test the same word of one argument, without masking it, for one action.
+ */
 static unsigned run_length(const struct rule *r)
 {
     unsigned count = 0;
@@ -127,8 +129,8 @@ static void put_run(struct emit *m, const struct rule *r, unsigned count, bool l
         const struct cond *c = &r[i].when[0];
         bool any = c->op == COND_ANY;
 
-        put(m, BPF_JMP | BPF_K | (any ? BPF_JSET : BPF_JEQ), any ? c->mask : c->value, count - 1 - i,
-            i == count - 1);
+        put(m, BPF_JMP | BPF_K | (any ? BPF_JSET : BPF_JEQ), any ? c->mask : c->value,
+            count - 1 - i, i == count - 1);
     }
     put_action(m, r->then);
 }
@@ -163,8 +165,8 @@ static void put_leaf(struct emit *m, const struct span *s)
         put_action(m, s->action);
 }
 
-/* The tree over spans [low, high).  The right half is far away when the left is large: BPF's conditional
- * jumps reach 255 instructions, BPF_JA reaches all. */
+/* The tree over spans [low, high).  The right half is far away when the left is large: BPF's
+ * conditional jumps reach 255 instructions, BPF_JA reaches all. */
 static void put_tree(struct emit *m, const struct span *s, unsigned low, unsigned high)
 {
     struct emit probe = {.opens = m->opens};
@@ -256,8 +258,9 @@ const struct sock_filter *filter_program(bool opens, unsigned *count)
 
 int filter_install(bool opens, int *listener, struct err *e)
 {
-    /* Best first.  WAIT_KILLABLE_RECV (5.19): a signal does not break a call that is being answered.
-     * SPEC_ALLOW: older kernels otherwise switch speculation off for the whole task, at 30 %. */
+    /* Best first.  WAIT_KILLABLE_RECV (5.19): a signal does not break a call that is being
+     * answered. SPEC_ALLOW: older kernels otherwise switch speculation off for the whole task, at
+     * 30 %. */
     static const unsigned flags[] = {
         SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
             SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
@@ -280,9 +283,10 @@ int filter_install(bool opens, int *listener, struct err *e)
 }
 
 /* Programs that open /dev/stdin, /dev/fd/N or /dev/urandom without being told to by a word. */
-static const char *const openers[] = {"sh",   "bash", "dash", "ksh",    "zsh",    "awk",  "gawk", "mawk",
-                                      "busybox", "perl", "python", "ruby", "node", "openssl", "lua",
-                                      "tclsh", "env", "xargs", "nice", "make", "sqlite3"};
+static const char *const openers[] = {"sh",   "bash",    "dash",    "ksh",   "zsh",    "awk",
+                                      "gawk", "mawk",    "busybox", "perl",  "python", "ruby",
+                                      "node", "openssl", "lua",     "tclsh", "env",    "xargs",
+                                      "nice", "make",    "sqlite3"};
 
 static bool is_opener(const char *word)
 {
@@ -293,7 +297,8 @@ static bool is_opener(const char *word)
         size_t size = strlen(openers[i]);
 
         /* python3.11 and lua5.4 are python and lua */
-        if (!strncmp(name, openers[i], size) && name[size + strspn(name + size, "0123456789.")] == '\0')
+        if (!strncmp(name, openers[i], size) &&
+            name[size + strspn(name + size, "0123456789.")] == '\0')
             return true;
     }
     return false;

@@ -1,14 +1,15 @@
-/* The task filter: one seccomp program made from the table in syscalls.def, installed by each task just
- * before it execs its program.  It is an allow-list: what is not named there is ENOSYS, another ABI
- * (int 0x80) kills, x32 numbers are ENOSYS.
+/* The task filter: one seccomp program made from the table in syscalls.def, installed by each task
+ * just before it execs its program.  It is an allow-list: what is not named there is ENOSYS,
+ * another ABI (int 0x80) kills, x32 numbers are ENOSYS.
  *
- * Use: the server calls filter_prepare once, before it forks the zygote, so that every descendant has
- * the compiled programs in its memory.  A task, after its last privileged call (mounts, setresuid,
- * capset, ...) and with no_new_privs set, calls filter_install, sends the listener to the server by
- * SCM_RIGHTS, closes it, and execs.  pid 1 (the init) stays without the filter: it needs wait4's real
- * accounting.  After filter_install only what the table allows works: sendmsg, close, close_range, dup2,
- * dup3, fcntl(F_SETFD), sigaction, sigprocmask, capset, setresuid, execve, execveat, write, exit_group
- * do; clock_gettime and everything else that is notified waits until the server answers. */
+ * Use: the server calls filter_prepare once, before it forks the zygote, so that every descendant
+ * has the compiled programs in its memory.  A task, after its last privileged call (mounts,
+ * setresuid, capset, ...) and with no_new_privs set, calls filter_install, sends the listener to
+ * the server by SCM_RIGHTS, closes it, and execs.  pid 1 (the init) stays without the filter: it
+ * needs wait4's real accounting.  After filter_install only what the table allows works: sendmsg,
+ * close, close_range, dup2, dup3, fcntl(F_SETFD), sigaction, sigprocmask, capset, setresuid,
+ * execve, execveat, write, exit_group do; clock_gettime and everything else that is notified waits
+ * until the server answers. */
 #pragma once
 #include "base/err.h"
 
@@ -17,13 +18,13 @@
 /* Compile both programs (with and without notified opens).  Idempotent. */
 int filter_prepare(struct err *e);
 
-/* Install in the calling thread.  `opens`: open, openat and creat are notified too, so that /dev/stdin
- * and its kin can be answered.  *listener: given, close-on-exec.  Async-signal-safe (one or two system
- * calls, no heap), so it may be called in a child that shares its parent's memory. */
+/* Install in the calling thread.  `opens`: open, openat and creat are notified too, so that
+ * /dev/stdin and its kin can be answered.  *listener: given, close-on-exec.  Async-signal-safe (one
+ * or two system calls, no heap), so it may be called in a child that shares its parent's memory. */
 int filter_install(bool opens, int *listener, struct err *e);
 
-/* Does this program want `opens`?  True when a word names /dev/ or /proc/, or when argv[0] is of the
- * kind (shell, awk, python, perl, ...) that opens such names by itself.  `env` may be NULL. */
+/* Does this program want `opens`?  True when a word names /dev/ or /proc/, or when argv[0] is of
+ * the kind (shell, awk, python, perl, ...) that opens such names by itself.  `env` may be NULL. */
 bool filter_wants_opens(const char *const *argv, const char *const *env);
 
 /* A number that changes with the treatment of any system call: part of the determinism domain. */

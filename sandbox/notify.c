@@ -1,9 +1,10 @@
 /* The server's side of the task filter: takes notifications and answers them.
  *
  * What must stay true.  The task is hostile: its memory is read once, lengths are bounded here, and
- * nothing waits for it.  After memory was touched, the notification's id must still be valid, or the
- * number may by then be another process's: reads check it after, writes before.  A call may be notified
- * twice (kernels without WAIT_KILLABLE_RECV restart it on a signal); then the clock steps twice. */
+ * nothing waits for it.  After memory was touched, the notification's id must still be valid, or
+ * the number may by then be another process's: reads check it after, writes before.  A call may be
+ * notified twice (kernels without WAIT_KILLABLE_RECV restart it on a signal); then the clock steps
+ * twice. */
 #include "sandbox/notify.h"
 #include "base/fds.h"
 #include "sandbox/notify_task.h"
@@ -19,11 +20,12 @@
 #include <unistd.h>
 
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS /* 6.6 */
-#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS      SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1ul
 #endif
 
-struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t epoch_s, struct err *e)
+struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t epoch_s,
+                          struct err *e)
 {
     struct notify *n = calloc(1, sizeof *n);
 
@@ -82,7 +84,8 @@ bool task_valid(const struct notify *n, const struct seccomp_notif *q)
     return ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
 }
 
-int task_read(struct notify *n, const struct seccomp_notif *q, uint64_t address, void *data, size_t size)
+int task_read(struct notify *n, const struct seccomp_notif *q, uint64_t address, void *data,
+              size_t size)
 {
     struct iovec here = {data, size};
     struct iovec there = {(void *)(uintptr_t)address, size};
@@ -116,7 +119,8 @@ void notify_mark(struct notify *n, const char *why)
         n->uncertified_why = why;
 }
 
-void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec, struct answer *a)
+void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec,
+                  struct answer *a)
 {
     struct seccomp_notif_addfd give = {
         .id = q->id,
@@ -173,7 +177,8 @@ static int answer_one(struct notify *n, struct err *e)
         r->error = -a.error;
         r->val = a.error ? 0 : a.value;
     }
-    if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_SEND, r) < 0 && errno != ENOENT && errno != EINPROGRESS)
+    if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_SEND, r) < 0 && errno != ENOENT &&
+        errno != EINPROGRESS)
         return err_sys(e, "cannot answer a notification");
     return 0;
 }

@@ -8,15 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NOTIFY_SERVE_MAX   256 /* answers in one notify_serve */
-#define NOTIFY_RANDOM_MAX  64  /* /dev/urandom's open at once in one task; more: EMFILE */
+#define NOTIFY_SERVE_MAX     256   /* answers in one notify_serve */
+#define NOTIFY_RANDOM_MAX    64    /* /dev/urandom's open at once in one task; more: EMFILE */
 #define NOTIFY_CLOCK_STEP_NS 10000 /* logical time that passes with each look at a clock */
 
 struct notify;
 
-/* `listener` from filter_install: taken, also on failure.  The random stream is a function of seed and
- * stream; the clock starts at epoch_s.  The caller must be allowed to read the task's memory (same user
- * and an ancestor of it, or the owner of its user namespace). */
+/* `listener` from filter_install: taken, also on failure.  The random stream is a function of seed
+ * and stream; the clock starts at epoch_s.  The caller must be allowed to read the task's memory
+ * (same user and an ancestor of it, or the owner of its user namespace). */
 struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t epoch_s,
                           struct err *e);
 void notify_free(struct notify *n); /* NULL is allowed */
@@ -24,12 +24,13 @@ void notify_free(struct notify *n); /* NULL is allowed */
 /* Wait on it for reading, then call notify_serve.  The same all its life. */
 int notify_fd(const struct notify *n);
 
-/* -1, or, after a task opened /dev/urandom, a second descriptor to wait on for reading (an epoll): look
- * after each notify_serve and, once it is there, wait on it too; it stays the same from then on. */
+/* -1, or, after a task opened /dev/urandom, a second descriptor to wait on for reading (an epoll):
+ * look after each notify_serve and, once it is there, wait on it too; it stays the same from then
+ * on. */
 int notify_random_fd(const struct notify *n);
 
-/* Answer what is pending, at most NOTIFY_SERVE_MAX.  0: go on waiting; -1 with ERR_GONE: nobody is left
- * under the filter; -1 with another code: the listener failed. */
+/* Answer what is pending, at most NOTIFY_SERVE_MAX.  0: go on waiting; -1 with ERR_GONE: nobody is
+ * left under the filter; -1 with another code: the listener failed. */
 int notify_serve(struct notify *n, struct err *e);
 
 struct notify_report {

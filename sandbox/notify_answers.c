@@ -1,9 +1,10 @@
-/* What each notified call is told.  Time is logical: it starts at the task's epoch, steps a little with
- * each look, and jumps by what is slept, so that no sleep takes time and no busy loop sees a frozen clock.
- * The machine is always the same one: one CPU, 16 GiB, a fixed kernel release.
+/* What each notified call is told.  Time is logical: it starts at the task's epoch, steps a little
+ * with each look, and jumps by what is slept, so that no sleep takes time and no busy loop sees a
+ * frozen clock. The machine is always the same one: one CPU, 16 GiB, a fixed kernel release.
  *
- * Calls that wait with a limit of time are let through (only the kernel can wait); the logical clock
- * moves by the limit first, and the task is marked, since what they return may depend on real time. */
+ * Calls that wait with a limit of time are let through (only the kernel can wait); the logical
+ * clock moves by the limit first, and the task is marked, since what they return may depend on real
+ * time. */
 #include "sandbox/notify_task.h"
 
 #include <errno.h>
@@ -21,12 +22,12 @@
 #include <time.h>
 #include <linux/futex.h>
 
-#define SECOND_NS     1000000000ll
-#define BOOT_S        1000ll        /* the machine's age at the epoch: CLOCK_MONOTONIC's start */
-#define CLOCK_NS_MAX  (1ull << 61)  /* 73 years: so that no sum of ours overflows */
-#define TICK_NS       10000000ull   /* times() counts hundredths of a second */
-#define MEMORY_BYTES  (16ull << 30)
-#define POLLFDS_READ  16
+#define SECOND_NS    1000000000ll
+#define BOOT_S       1000ll       /* the machine's age at the epoch: CLOCK_MONOTONIC's start */
+#define CLOCK_NS_MAX (1ull << 61) /* 73 years: so that no sum of ours overflows */
+#define TICK_NS      10000000ull  /* times() counts hundredths of a second */
+#define MEMORY_BYTES (16ull << 30)
+#define POLLFDS_READ 16
 
 static void clock_pass(struct notify *n, __int128 ns)
 {
@@ -86,8 +87,8 @@ static bool span_good(const struct timespec *t)
 }
 
 /* Copy out and set the result to 0, or EFAULT. */
-static void reply(struct notify *n, const struct seccomp_notif *q, uint64_t address, const void *data,
-                  size_t size, struct answer *a)
+static void reply(struct notify *n, const struct seccomp_notif *q, uint64_t address,
+                  const void *data, size_t size, struct answer *a)
 {
     if (task_write(n, q, address, data, size) < 0)
         a->error = EFAULT;
@@ -154,7 +155,8 @@ static void answer_nanosleep(struct notify *n, const struct seccomp_notif *q, st
         clock_pass(n, span_ns(&t));
 }
 
-static void answer_clock_nanosleep(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+static void answer_clock_nanosleep(struct notify *n, const struct seccomp_notif *q,
+                                   struct answer *a)
 {
     int32_t id = (int32_t)q->data.args[0];
     struct timespec t;
@@ -196,7 +198,8 @@ static bool asks_for_nothing(struct notify *n, const struct seccomp_notif *q, ui
     return true;
 }
 
-static void poll_for(struct notify *n, const struct seccomp_notif *q, __int128 limit_ns, struct answer *a)
+static void poll_for(struct notify *n, const struct seccomp_notif *q, __int128 limit_ns,
+                     struct answer *a)
 {
     uint32_t count = (uint32_t)q->data.args[1];
 
@@ -241,7 +244,8 @@ static void select_for(struct notify *n, const struct seccomp_notif *q, __int128
         return;
     }
     clock_pass(n, limit_ns);
-    task_write(n, q, q->data.args[4], rest, sizeof rest); /* may be constant: no error in Linux either */
+    task_write(n, q, q->data.args[4], rest,
+               sizeof rest); /* may be constant: no error in Linux either */
 }
 
 static void answer_select(struct notify *n, const struct seccomp_notif *q, struct answer *a)
@@ -273,7 +277,8 @@ static void answer_epoll_wait(struct notify *n, const struct seccomp_notif *q, s
     limited_wait(n, (__int128)(int32_t)q->data.args[3] * 1000000, a);
 }
 
-/* The kernel's clocks run ahead of ours, so an absolute deadline is over at once; ours goes there. */
+/* The kernel's clocks run ahead of ours, so an absolute deadline is over at once; ours goes there.
+ */
 static void answer_futex(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     uint32_t op = (uint32_t)q->data.args[1];
@@ -290,7 +295,8 @@ static void answer_futex(struct notify *n, const struct seccomp_notif *q, struct
         clock_pass(n, span_ns(&t) - (__int128)start * SECOND_NS - n->now_ns);
 }
 
-static void answer_rt_sigtimedwait(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+static void answer_rt_sigtimedwait(struct notify *n, const struct seccomp_notif *q,
+                                   struct answer *a)
 {
     struct timespec t;
 
@@ -361,7 +367,8 @@ static void answer_getcpu(struct notify *n, const struct seccomp_notif *q, struc
             reply(n, q, q->data.args[i], &zero, sizeof zero, a);
 }
 
-static void answer_sched_getaffinity(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+static void answer_sched_getaffinity(struct notify *n, const struct seccomp_notif *q,
+                                     struct answer *a)
 {
     static const uint64_t first = 1;
     uint32_t size = (uint32_t)q->data.args[1];

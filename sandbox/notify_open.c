@@ -1,8 +1,8 @@
-/* Opening /dev/stdin and its kin by name.  There is no /proc in a sandbox, and a channel is a socket,
- * which cannot be opened through /proc anyway (ENXIO): the task gets a duplicate of its own descriptor.
- * A regular file is opened anew, as the kernel would, with its own offset; never with more rights than
- * the descriptor had.  Every other name goes on to the kernel: the path may change under our eyes, and
- * need not be trusted, because the sandbox's mounts are the wall, not this. */
+/* Opening /dev/stdin and its kin by name.  There is no /proc in a sandbox, and a channel is a
+ * socket, which cannot be opened through /proc anyway (ENXIO): the task gets a duplicate of its own
+ * descriptor. A regular file is opened anew, as the kernel would, with its own offset; never with
+ * more rights than the descriptor had.  Every other name goes on to the kernel: the path may change
+ * under our eyes, and need not be trusted, because the sandbox's mounts are the wall, not this. */
 #include "sandbox/notify_task.h"
 #include "base/fds.h"
 
@@ -66,7 +66,8 @@ static enum special classify(const char *path, int *fd)
     return SPECIAL_NONE;
 }
 
-/* The head of the path, up to its end or NAME_MAX_READ bytes; a page boundary may cut the copy short. */
+/* The head of the path, up to its end or NAME_MAX_READ bytes; a page boundary may cut the copy
+ * short. */
 static int read_name(struct notify *n, const struct seccomp_notif *q, uint64_t address, char *name)
 {
     size_t size = NAME_MAX_READ - 1;

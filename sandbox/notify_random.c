@@ -1,9 +1,10 @@
-/* Random bytes as a function of (seed, stream): ChaCha20 (RFC 8439's block, a 64-bit counter), a fresh
- * stream for each opened /dev/urandom, so that how far one is filled ahead does not show in another.
+/* Random bytes as a function of (seed, stream): ChaCha20 (RFC 8439's block, a 64-bit counter), a
+ * fresh stream for each opened /dev/urandom, so that how far one is filled ahead does not show in
+ * another.
  *
- * /dev/urandom itself is one end of a socket pair whose SO_RCVLOWAT makes reads of any size full, and
- * whose other end we keep filled, as it drains, from the server's loop.  Two things show that it is no
- * device: it is not S_ISCHR, and lseek fails. */
+ * /dev/urandom itself is one end of a socket pair whose SO_RCVLOWAT makes reads of any size full,
+ * and whose other end we keep filled, as it drains, from the server's loop.  Two things show that
+ * it is no device: it is not S_ISCHR, and lseek fails. */
 #include "sandbox/notify_task.h"
 #include "base/fds.h"
 
@@ -14,11 +15,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define GETRANDOM_ONCE 65536 /* a longer wish is answered in part, as the kernel may */
+#define GETRANDOM_ONCE  65536 /* a longer wish is answered in part, as the kernel may */
 #define GETRANDOM_FLAGS 7u
-#define REFILL_BYTES   4096
-#define RANDOM_AHEAD   32768 /* bytes asked of the socket's buffer; the kernel doubles it */
-#define REFILLS_MAX    64    /* pieces for one file in one go */
+#define REFILL_BYTES    4096
+#define RANDOM_AHEAD    32768 /* bytes asked of the socket's buffer; the kernel doubles it */
+#define REFILLS_MAX     64    /* pieces for one file in one go */
 
 static uint32_t rotate(uint32_t x, int n)
 {
@@ -160,7 +161,8 @@ int random_open(struct notify *n)
     int all = INT_MAX, ahead = RANDOM_AHEAD;
     int ends[2];
 
-    if (!f) { /* the task may have closed some since we last looked: whether it did must not be chance */
+    if (!f) { /* the task may have closed some since we last looked: whether it did must not be
+                 chance */
         random_refill(n);
         f = free_file(n);
     }

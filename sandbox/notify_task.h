@@ -1,11 +1,11 @@
-/* What the answers share: the task's logical state and the way into its memory.  Private to notify*.c
- * and their tests. */
+/* What the answers share: the task's logical state and the way into its memory.  Private to
+ * notify*.c and their tests. */
 #pragma once
 #include "sandbox/notify.h"
 
 #include <linux/seccomp.h>
 
-#define NOTIFY_NR_MAX   512 /* call numbers counted; the table's highest is below */
+#define NOTIFY_NR_MAX      512 /* call numbers counted; the table's highest is below */
 #define NOTIFY_CONTROL_MAX 256 /* bytes of the kernel's notification structs, whichever kernel */
 
 /* ChaCha20 as a stream of bytes. */
@@ -33,7 +33,7 @@ struct notify {
     uint64_t now_ns;   /* logical, since epoch_s */
     uint64_t slept_ns; /* of now_ns */
     uint64_t answered, random_given;
-    struct random random; /* getrandom's */
+    struct random random;   /* getrandom's */
     uint64_t random_opened; /* numbers the random files' streams */
     struct random_file file[NOTIFY_RANDOM_MAX];
     const char *uncertified_why;
@@ -51,7 +51,7 @@ struct notify {
 
 struct answer {
     int64_t value;
-    int error; /* an errno, 0: value is the result */
+    int error;  /* an errno, 0: value is the result */
     bool go_on; /* the kernel shall run the call itself */
     bool sent;  /* the handler has answered already */
 };
@@ -70,7 +70,8 @@ bool task_valid(const struct notify *n, const struct seccomp_notif *q);
 
 void notify_mark(struct notify *n, const char *why); /* the first one stays; static text */
 
-notify_handler answer_open, answer_openat, answer_creat, answer_getrandom; /* notify_open.c, _random.c */
+notify_handler answer_open, answer_openat, answer_creat,
+    answer_getrandom; /* notify_open.c, _random.c */
 
 /* Give the task a new descriptor for `fd` (borrowed) as the result of its call. */
 void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec,

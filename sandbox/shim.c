@@ -1,15 +1,16 @@
-/* The loader shim (see shim.h).  The kernel starts it as the program's interpreter, in every exec of a
- * sandbox, so this is the one place that sees each new stack before the C library does:
- *   - the vDSO is hidden (its clocks would be real ones: without it the C library makes system calls,
- *     which the filter hands over);
+/* The loader shim (see shim.h).  The kernel starts it as the program's interpreter, in every exec
+ * of a sandbox, so this is the one place that sees each new stack before the C library does:
+ *   - the vDSO is hidden (its clocks would be real ones: without it the C library makes system
+ * calls, which the filter hands over);
  *   - the 16 random bytes, from which come stack guards and hash seeds, are fixed;
  *   - rseq's sizes are hidden, as the call is refused.
- * Then it maps the real loader and jumps to it with the registers and the stack as the kernel left them.
- * Run directly, as `/lib64/ld-linux-x86-64.so.2 PROGRAM` (ldd does), it passes itself off as the loader
- * in the same way.
+ * Then it maps the real loader and jumps to it with the registers and the stack as the kernel left
+ * them. Run directly, as `/lib64/ld-linux-x86-64.so.2 PROGRAM` (ldd does), it passes itself off as
+ * the loader in the same way.
  *
  * What must stay true: no C library, no relocation (nobody would apply it), no vector registers, no
- * writable data.  It trusts the image, which is read-only: a loader that is broken ends with 127. */
+ * writable data.  It trusts the image, which is read-only: a loader that is broken ends with 127.
+ */
 #define SHIM_ITSELF
 #include "sandbox/shim.h"
 
@@ -27,8 +28,8 @@
 #define AT_RSEQ_ALIGN        28
 #endif
 
-/* Digits of pi: plain to see that nothing is hidden in them.  The C library clears the lowest byte of the
- * stack guard itself. */
+/* Digits of pi: plain to see that nothing is hidden in them.  The C library clears the lowest byte
+ * of the stack guard itself. */
 static const uint8_t fixed_random[16] = {0x24, 0x3f, 0x6a, 0x88, 0x85, 0xa3, 0x08, 0xd3,
                                          0x13, 0x19, 0x8a, 0x2e, 0x03, 0x70, 0x73, 0x44};
 

@@ -1,7 +1,8 @@
-/* The loader shim: a small static program that stands in a sandbox in the place of the dynamic loader
- * (/lib64/ld-linux-x86-64.so.2, mode 0755), corrects the auxiliary vector and hands over to the real
- * loader, which it looks for at these names, in this order.  The sandbox must keep at least one of them
- * visible, and it must not be the shim itself.
+/* The loader shim: a small static program that stands in a sandbox in the place of the dynamic
+ * loader
+ * (/lib64/ld-linux-x86-64.so.2, mode 0755), corrects the auxiliary vector and hands over to the
+ * real loader, which it looks for at these names, in this order.  The sandbox must keep at least
+ * one of them visible, and it must not be the shim itself.
  *
  * Not covered: static programs (they have no loader), and loaders of other C libraries. */
 #pragma once
@@ -9,8 +10,10 @@
 
 #define SHIM_PLACE "/lib64/ld-linux-x86-64.so.2"
 #define SHIM_REAL_LOADERS                                                                          \
-    {"/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "/usr/lib64/ld-linux-x86-64.so.2",           \
-     "/usr/lib/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"}
+    {                                                                                              \
+        "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "/usr/lib64/ld-linux-x86-64.so.2",       \
+            "/usr/lib/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"          \
+    }
 
 #ifndef SHIM_ITSELF
 extern const unsigned char shim_image[]; /* the ELF file to write */

@@ -1,7 +1,8 @@
-/* The table of syscalls.def as sorted rows.  The file is written by subject, for people; the filter's
- * tree needs it by number, so it is sorted once, at first use, in a process that is still single.
- * What must stay true: a call is named once (the sort asserts it), and syscalls_decide reads rules
- * exactly as filter.c compiles them: the first match decides, int arguments by their low word. */
+/* The table of syscalls.def as sorted rows.  The file is written by subject, for people; the
+ * filter's tree needs it by number, so it is sorted once, at first use, in a process that is still
+ * single. What must stay true: a call is named once (the sort asserts it), and syscalls_decide
+ * reads rules exactly as filter.c compiles them: the first match decides, int arguments by their
+ * low word. */
 #include "sandbox/syscalls.h"
 
 #include <asm/prctl.h>
@@ -24,13 +25,34 @@
     (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |  \
      CLONE_NEWNET)
 
-#define MASKED(n, bits, is) {COND_MASKED, n, (uint32_t)(bits), (uint32_t)(is)}
-#define IS(n, is)           {COND_MASKED, n, 0xffffffffu, (uint32_t)(is)}
-#define ANY(n, bits)        {COND_ANY, n, (uint32_t)(bits), 0}
-#define NIL(n)              {COND_NIL, n, 0, 0}
-#define SET(n)              {COND_SET, n, 0, 0}
-#define IF(condition, action)    {{condition, {0}}, action}
-#define IF2(first, second, action) {{first, second}, action}
+#define MASKED(n, bits, is)                                                                        \
+    {                                                                                              \
+        COND_MASKED, n, (uint32_t)(bits), (uint32_t)(is)                                           \
+    }
+#define IS(n, is)                                                                                  \
+    {                                                                                              \
+        COND_MASKED, n, 0xffffffffu, (uint32_t)(is)                                                \
+    }
+#define ANY(n, bits)                                                                               \
+    {                                                                                              \
+        COND_ANY, n, (uint32_t)(bits), 0                                                           \
+    }
+#define NIL(n)                                                                                     \
+    {                                                                                              \
+        COND_NIL, n, 0, 0                                                                          \
+    }
+#define SET(n)                                                                                     \
+    {                                                                                              \
+        COND_SET, n, 0, 0                                                                          \
+    }
+#define IF(condition, action)                                                                      \
+    {                                                                                              \
+        {condition, {0}}, action                                                                   \
+    }
+#define IF2(first, second, action)                                                                 \
+    {                                                                                              \
+        {first, second}, action                                                                    \
+    }
 #define SYS(name, action, ...)                                                                     \
     {__NR_##name, #name, action,                                                                   \
      (const struct rule[]){__VA_ARGS__ __VA_OPT__(, ){{{0}, {0}}, ACTION_END}}},

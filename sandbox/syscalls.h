@@ -1,5 +1,5 @@
-/* The treatment of every system call, as data.  syscalls.def names each call once; filter.c makes BPF of
- * it, notify.c has an answer for each NOTIFIED one, and tests walk it. */
+/* The treatment of every system call, as data.  syscalls.def names each call once; filter.c makes
+ * BPF of it, notify.c has an answer for each NOTIFIED one, and tests walk it. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -7,19 +7,21 @@
 
 struct seccomp_data;
 
-/* What happens to a call.  The low 16 bits of REFUSED are the errno; 0 is success without effect. */
-#define ACTION_END      0u /* no action: ends a list of rules */
-#define ALLOWED         0x10000u
-#define NOTIFIED        0x20000u
-#define OPENING         0x30000u /* NOTIFIED in the variant with notified opens, else ALLOWED */
-#define REFUSED(number) (0x40000u | (number))
-#define FAKED           REFUSED(0)
+/* What happens to a call.  The low 16 bits of REFUSED are the errno; 0 is success without effect.
+ */
+#define ACTION_END           0u /* no action: ends a list of rules */
+#define ALLOWED              0x10000u
+#define NOTIFIED             0x20000u
+#define OPENING              0x30000u /* NOTIFIED in the variant with notified opens, else ALLOWED */
+#define REFUSED(number)      (0x40000u | (number))
+#define FAKED                REFUSED(0)
 #define ACTION_KIND(action)  ((action)&0xf0000u)
 #define ACTION_ERRNO(action) ((action)&0xffffu)
 
 enum cond_op {
     COND_NONE,   /* always true: the second half of a rule with one condition */
-    COND_MASKED, /* (low word & mask) == value: for int arguments, whose high word the kernel ignores */
+    COND_MASKED, /* (low word & mask) == value: for int arguments, whose high word the kernel
+                    ignores */
     COND_ANY,    /* (low word & mask) != 0 */
     COND_NIL,    /* the whole 64 bits are 0: for pointers */
     COND_SET,    /* the whole 64 bits are not 0 */

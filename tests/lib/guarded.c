@@ -1,5 +1,5 @@
-/* See guarded.h.  Three processes: a keeper that makes the namespaces, pid 1 in them, and the task, which
- * installs the filter as its last act and sends the listener here. */
+/* See guarded.h.  Three processes: a keeper that makes the namespaces, pid 1 in them, and the task,
+ * which installs the filter as its last act and sends the listener here. */
 #include "lib/guarded.h"
 #include "base/fds.h"
 #include "sandbox/filter.h"
@@ -75,7 +75,8 @@ static int new_namespaces(void)
 
 static _Noreturn void be_task(const struct guarded *g, int link)
 {
-    static const char *const env[] = {"PATH=/usr/bin:/bin", "HOME=/", "LC_ALL=C.UTF-8", "TZ=UTC", NULL};
+    static const char *const env[] = {"PATH=/usr/bin:/bin", "HOME=/", "LC_ALL=C.UTF-8", "TZ=UTC",
+                                      NULL};
     struct err e;
     int listener;
     int status;

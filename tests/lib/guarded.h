@@ -1,6 +1,6 @@
-/* Run a program, or a function, under the task filter with the answers served here: a sandbox without a
- * root of its own, for tests of the filter, the answers and the shim.  It has its own user, mount and pid
- * namespace; the program is pid 2; /lib64 holds the shim. */
+/* Run a program, or a function, under the task filter with the answers served here: a sandbox
+ * without a root of its own, for tests of the filter, the answers and the shim.  It has its own
+ * user, mount and pid namespace; the program is pid 2; /lib64 holds the shim. */
 #pragma once
 #include "sandbox/notify.h"
 
@@ -19,7 +19,7 @@ struct guarded {
 };
 
 struct guarded_result {
-    int status;   /* 0 to 255, 128 + n for signal n, -1 for a failed harness or a time-out */
+    int status; /* 0 to 255, 128 + n for signal n, -1 for a failed harness or a time-out */
     char output[GUARDED_OUTPUT_MAX]; /* stdout and stderr */
     struct notify_report report;
     uint64_t opened; /* notified openat calls */

@@ -1,9 +1,9 @@
 /* The kernel agrees with the table, row by row: each call is made for real under the filter.
  *
- * So that allowed calls do no harm, a second filter answers "trace" when the sixth argument is a secret
- * number: with no tracer the kernel then returns ENOSYS instead of running the call, but refusals and
- * notifications come before it.  Every notification is answered with one odd number.  (ALLOWED and
- * ENOSYS look alike here; filter_table_test tells them apart.) */
+ * So that allowed calls do no harm, a second filter answers "trace" when the sixth argument is a
+ * secret number: with no tracer the kernel then returns ENOSYS instead of running the call, but
+ * refusals and notifications come before it.  Every notification is answered with one odd number.
+ * (ALLOWED and ENOSYS look alike here; filter_table_test tells them apart.) */
 #include "lib/test.h"
 #include "base/fds.h"
 #include "lib/guarded.h"
@@ -84,8 +84,8 @@ static int64_t raw_call(const struct one_call *c)
 
     __asm__ volatile("syscall"
                      : "=a"(result)
-                     : "a"((int64_t)c->nr), "D"(c->args[0]), "S"(c->args[1]), "d"(c->args[2]), "r"(r10),
-                       "r"(r8), "r"(r9)
+                     : "a"((int64_t)c->nr), "D"(c->args[0]), "S"(c->args[1]), "d"(c->args[2]),
+                       "r"(r10), "r"(r8), "r"(r9)
                      : "rcx", "r11", "memory");
     return result;
 }
@@ -169,10 +169,12 @@ static void check_calls(bool opens)
 
         memcpy(d.args, c->args, sizeof d.args);
         action = syscalls_decide(&d, opens);
-        want = action == NOTIFIED ? ODD : action == ALLOWED ? -ENOSYS : -(int64_t)ACTION_ERRNO(action);
+        want = action == NOTIFIED  ? ODD
+               : action == ALLOWED ? -ENOSYS
+                                   : -(int64_t)ACTION_ERRNO(action);
         if (c->result != want)
-            fail_msg("%s (%lx %lx %lx %lx %lx): %ld, not %ld", syscalls_find(c->nr)->name, c->args[0],
-                     c->args[1], c->args[2], c->args[3], c->args[4], c->result, want);
+            fail_msg("%s (%lx %lx %lx %lx %lx): %ld, not %ld", syscalls_find(c->nr)->name,
+                     c->args[0], c->args[1], c->args[2], c->args[3], c->args[4], c->result, want);
     }
 }
 
@@ -320,7 +322,8 @@ int main(void)
         print_message("no user namespaces here: skipped\n");
         return 0;
     }
-    calls = mmap(NULL, CALLS_MAX * sizeof *calls, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    calls = mmap(NULL, CALLS_MAX * sizeof *calls, PROT_READ | PROT_WRITE,
+                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (calls == MAP_FAILED || filter_prepare(NULL) < 0)
         return 1;
     if (cmocka_run_group_tests(tests, NULL, NULL) != 0)

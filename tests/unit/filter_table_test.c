@@ -1,5 +1,6 @@
-/* The compiled filter decides as the table says: a small BPF machine here runs it on every row, on every
- * rule of it, and on random calls.  And the table is complete: what is notified has an answer. */
+/* The compiled filter decides as the table says: a small BPF machine here runs it on every row, on
+ * every rule of it, and on random calls.  And the table is complete: what is notified has an
+ * answer. */
 #include "lib/test.h"
 #include "sandbox/filter.h"
 #include "sandbox/filter_program.h"
@@ -14,8 +15,10 @@
 
 #define RANDOM_CALLS 300000
 
-/* The result of the program, or SECCOMP_RET_TRAP, which it never returns, for anything irregular. */
-static uint32_t run_bpf(const struct sock_filter *code, unsigned count, const struct seccomp_data *d)
+/* The result of the program, or SECCOMP_RET_TRAP, which it never returns, for anything irregular.
+ */
+static uint32_t run_bpf(const struct sock_filter *code, unsigned count,
+                        const struct seccomp_data *d)
 {
     uint32_t a = 0;
 
@@ -72,8 +75,8 @@ static void compare(const struct seccomp_data *d)
 
         if (got != wanted(d, opens))
             fail_msg("call %d (%llx %llx %llx %llx %llx %llx), opens %d: 0x%x, not 0x%x", d->nr,
-                     d->args[0], d->args[1], d->args[2], d->args[3], d->args[4], d->args[5], opens, got,
-                     wanted(d, opens));
+                     d->args[0], d->args[1], d->args[2], d->args[3], d->args[4], d->args[5], opens,
+                     got, wanted(d, opens));
     }
 }
 
@@ -93,7 +96,8 @@ static uint64_t random_arg(const struct syscall_row *row, int arg)
     for (const struct rule *r = row ? row->rule : NULL; r && r->then != ACTION_END; r++)
         for (int i = 0; i < 2; i++)
             if (r->when[i].op != COND_NONE && r->when[i].arg == arg && next_random() % 4 == 0)
-                value = r->when[i].op == COND_ANY ? r->when[i].mask & next_random() : r->when[i].value;
+                value =
+                    r->when[i].op == COND_ANY ? r->when[i].mask & next_random() : r->when[i].value;
     if (next_random() % 4 == 0)
         value ^= 1ull << next_random() % 64;
     if (next_random() % 8 == 0)
@@ -150,7 +154,20 @@ static void other_architectures(void **context)
             }
 }
 
-/* The kernel refuses programs longer than this; and each instruction costs at every installation. */
+static void each_call_once(void **context)
+{
+    size_t rows;
+    const struct syscall_row *row = syscalls_table(&rows);
+
+    (void)context;
+    assert_true(rows > 250);
+    for (size_t i = 1; i < rows; i++)
+        if (row[i - 1].nr >= row[i].nr)
+            fail_msg("%s is named twice", row[i].name);
+}
+
+/* The kernel refuses programs longer than this; and each instruction costs at every installation.
+ */
 static void size(void **context)
 {
     (void)context;
@@ -179,7 +196,8 @@ static void every_notified_has_an_answer(void **context)
         const struct syscall_row *row = syscalls_find(nr);
 
         if ((row && notifies(row)) != (notify_handler_of(nr) != NULL))
-            fail_msg("call %d (%s): notified, or answered, but not both", nr, row ? row->name : "?");
+            fail_msg("call %d (%s): notified, or answered, but not both", nr,
+                     row ? row->name : "?");
     }
 }
 
@@ -251,6 +269,7 @@ static void wants_opens(void **context)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_call_once),
         cmocka_unit_test(size),
         cmocka_unit_test(every_number),
         cmocka_unit_test(other_architectures),

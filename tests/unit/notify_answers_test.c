@@ -1,5 +1,5 @@
-/* The answers, seen from inside by raw system calls: right values, right errors for hostile arguments,
- * and a server that neither crashes nor hangs when tasks die, race or flood. */
+/* The answers, seen from inside by raw system calls: right values, right errors for hostile
+ * arguments, and a server that neither crashes nor hangs when tasks die, race or flood. */
 #include "lib/test.h"
 #include "base/fds.h"
 #include "lib/guarded.h"
@@ -81,7 +81,8 @@ static int clocks(void)
 
 static int sleeps(void)
 {
-    struct timespec t = {100, 5}, bad = {0, 1000000000}, negative = {-1, 0}, forever = {INT64_MAX, 999999999};
+    struct timespec t = {100, 5}, bad = {0, 1000000000}, negative = {-1, 0},
+                    forever = {INT64_MAX, 999999999};
     struct timeval tv = {7, 0};
     int64_t before = clock_ns(0), cpu = clock_ns(2);
 
@@ -158,7 +159,8 @@ static int random_calls(void)
     static char big[1 << 20];
     char a[16], b[16];
 
-    EXPECT(syscall(SYS_getrandom, a, sizeof a, 0) == 16 && syscall(SYS_getrandom, b, sizeof b, 1) == 16);
+    EXPECT(syscall(SYS_getrandom, a, sizeof a, 0) == 16 &&
+           syscall(SYS_getrandom, b, sizeof b, 1) == 16);
     EXPECT(memcmp(a, b, sizeof a) != 0);
     EXPECT(syscall(SYS_getrandom, a, 0, 0) == 0);
     EXPECT(syscall(SYS_getrandom, big, sizeof big, 0) == 65536);
@@ -178,7 +180,8 @@ static int random_files(void)
         EXPECT((fd[i] = open("/dev/urandom", O_RDONLY | O_CLOEXEC)) >= 0);
     FAILS(open("/dev/random", O_RDONLY), EMFILE);
     EXPECT(fcntl(fd[0], F_GETFD) == FD_CLOEXEC);
-    EXPECT(read(fd[0], piece, sizeof piece) == sizeof piece); /* full, though we fill 64 KiB ahead */
+    EXPECT(read(fd[0], piece, sizeof piece) ==
+           sizeof piece); /* full, though we fill 64 KiB ahead */
     EXPECT(read(fd[1], again, sizeof again) == sizeof again);
     EXPECT(memcmp(piece, again, sizeof piece) != 0);
     for (int i = 0; i < NOTIFY_RANDOM_MAX; i++)
@@ -352,7 +355,8 @@ static const struct row rows[] = {
 static void inside(void **context)
 {
     const struct row *row = *context;
-    struct guarded g = {.body = row->body, .input = "abcdef", .opens = true, .epoch_s = EPOCH, .no_shim = true};
+    struct guarded g = {
+        .body = row->body, .input = "abcdef", .opens = true, .epoch_s = EPOCH, .no_shim = true};
     static struct guarded_result r;
 
     guarded_run(&g, &r);
@@ -366,7 +370,8 @@ static void generator(void **context)
 {
     static const uint8_t zero_key[16] = {0x76, 0xb8, 0xe0, 0xad, 0xa0, 0xf1, 0x3d, 0x90,
                                          0x40, 0x5d, 0x6a, 0xe5, 0x53, 0x86, 0xbd, 0x28};
-    static const uint64_t seeds[][3] = {{1, 2, 3}, {2, 1, 3}, {1, 3, 2}, {1, 2, 4}, {1ull << 32 | 1, 2, 3}};
+    static const uint64_t seeds[][3] = {
+        {1, 2, 3}, {2, 1, 3}, {1, 3, 2}, {1, 2, 4}, {1ull << 32 | 1, 2, 3}};
     uint8_t got[5][200], pieces[200];
     struct random r;
 
@@ -382,7 +387,8 @@ static void generator(void **context)
             assert_memory_not_equal(got[i], got[k], 8);
     }
     random_init(&r, 1ull << 32 | 1, 2, 3);
-    for (size_t done = 0, piece = 1; done < 200; done += piece, piece = done + 2 * piece > 200 ? 200 - done : 2 * piece)
+    for (size_t done = 0, piece = 1;
+         done<200; done += piece, piece = done + 2 * piece> 200 ? 200 - done : 2 * piece)
         random_bytes(&r, pieces + done, piece);
     assert_memory_equal(pieces, got[4], 200);
 }
@@ -402,8 +408,8 @@ static void no_listener(void **context)
     notify_free(NULL);
 }
 
-/* Threads made under the filter by a program that started outside: its library has an rseq already and
- * insists on more.  Start without. */
+/* Threads made under the filter by a program that started outside: its library has an rseq already
+ * and insists on more.  Start without. */
 static void without_rseq(void)
 {
     char self[] = "/proc/self/exe";
@@ -427,7 +433,8 @@ int main(void)
         return 0;
     }
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        tests[2 + i] = (struct CMUnitTest){rows[i].name, inside, NULL, NULL, (void *)(uintptr_t)&rows[i]};
+        tests[2 + i] =
+            (struct CMUnitTest){rows[i].name, inside, NULL, NULL, (void *)(uintptr_t)&rows[i]};
     if (cmocka_run_group_tests(tests, NULL, NULL) != 0)
         return 1;
     return guarded_as_nobody();

@@ -1,5 +1,6 @@
-/* Real programs under the filter, the answers and the shim: twice the same, whatever the time and the
- * kernel's random bytes are; another seed, other random bytes.  As root and as an ordinary user. */
+/* Real programs under the filter, the answers and the shim: twice the same, whatever the time and
+ * the kernel's random bytes are; another seed, other random bytes.  As root and as an ordinary
+ * user. */
 #include "lib/test.h"
 #include "lib/guarded.h"
 
@@ -24,97 +25,153 @@ static const struct row rows[] = {
     {.name = "date", .argv = {"/bin/date", "+%F %T"}, .expected = "2020-09-13 12:26:40\n"},
     {.name = "mktemp", .argv = {"/bin/mktemp", "-u"}, .random = true},
     {.name = "shuf", .argv = {"/usr/bin/shuf", "-i", "1-50"}, .random = true},
-    {.name = "uname", .argv = {"/bin/uname", "-a"},
+    {.name = "uname",
+     .argv = {"/bin/uname", "-a"},
      .expected = "Linux zpipe 6.1.0-zpipe #1 SMP zpipe x86_64 GNU/Linux\n"},
     {.name = "nproc", .argv = {"/usr/bin/nproc"}, .expected = "1\n"},
     {.name = "sleep", .argv = {"/bin/sleep", "1000"}, .expected = ""},
-    {.name = "date after sleep", .argv = {"/bin/sh", "-c", "date +%T; date +%T; sleep 100; date +%T"},
+    {.name = "date after sleep",
+     .argv = {"/bin/sh", "-c", "date +%T; date +%T; sleep 100; date +%T"},
      .expected = "12:26:40\n12:26:40\n12:28:20\n"},
     {.name = "cat from a socket", .argv = {"/bin/cat"}, .input = "a\nb\n", .expected = "a\nb\n"},
-    {.name = "cat /dev/stdin", .argv = {"/bin/cat", "/dev/stdin"}, .input = "in\n", .opens = true,
+    {.name = "cat /dev/stdin",
+     .argv = {"/bin/cat", "/dev/stdin"},
+     .input = "in\n",
+     .opens = true,
      .expected = "in\n"},
-    {.name = "cat /proc/self/fd/0", .argv = {"/bin/cat", "/proc/self/fd/0"}, .input = "in\n",
-     .opens = true, .expected = "in\n"},
-    {.name = "tee /dev/stdout", .argv = {"/bin/sh", "-c", "echo x | tee /dev/stderr"}, .opens = true,
+    {.name = "cat /proc/self/fd/0",
+     .argv = {"/bin/cat", "/proc/self/fd/0"},
+     .input = "in\n",
+     .opens = true,
+     .expected = "in\n"},
+    {.name = "tee /dev/stdout",
+     .argv = {"/bin/sh", "-c", "echo x | tee /dev/stderr"},
+     .opens = true,
      .expected = "x\nx\n"},
     {.name = "a regular file is opened anew",
-     .argv = {"/bin/bash", "-c", "exec 3</etc/passwd; head -c 5 <&3; head -c 5 /dev/fd/3; echo x >/dev/fd/3"},
-     .opens = true, .status = 1,
+     .argv = {"/bin/bash", "-c",
+              "exec 3</etc/passwd; head -c 5 <&3; head -c 5 /dev/fd/3; echo x >/dev/fd/3"},
+     .opens = true,
+     .status = 1,
      .expected = "root:root:/bin/bash: line 1: /dev/fd/3: Permission denied\n"},
-    {.name = "no such descriptor", .argv = {"/bin/sh", "-c", "cat /dev/fd/77 2>/dev/null; echo $?"},
-     .opens = true, .expected = "1\n"},
-    {.name = "bash's pid and RANDOM", .argv = {"/bin/bash", "-c", "echo $$ $RANDOM $RANDOM $EPOCHSECONDS"},
+    {.name = "no such descriptor",
+     .argv = {"/bin/sh", "-c", "cat /dev/fd/77 2>/dev/null; echo $?"},
+     .opens = true,
+     .expected = "1\n"},
+    {.name = "bash's pid and RANDOM",
+     .argv = {"/bin/bash", "-c", "echo $$ $RANDOM $RANDOM $EPOCHSECONDS"},
      .opens = true},
-    {.name = "process substitution", .argv = {"/bin/bash", "-c", "cat <(echo one) <(echo two)"},
-     .opens = true, .expected = "one\ntwo\n"},
-    {.name = "nested exec", .argv = {"/bin/sh", "-c", "env sh -c 'bash -c \"date +%Y\"'"},
+    {.name = "process substitution",
+     .argv = {"/bin/bash", "-c", "cat <(echo one) <(echo two)"},
+     .opens = true,
+     .expected = "one\ntwo\n"},
+    {.name = "nested exec",
+     .argv = {"/bin/sh", "-c", "env sh -c 'bash -c \"date +%Y\"'"},
      .expected = "2020\n"},
-    {.name = "pipes inside", .argv = {"/bin/sh", "-c", "seq 1000 | sort -rn | head -2; yes | head -1"},
+    {.name = "pipes inside",
+     .argv = {"/bin/sh", "-c", "seq 1000 | sort -rn | head -2; yes | head -1"},
      .expected = "1000\n999\ny\n"},
-    {.name = "no vDSO", .argv = {"/bin/sh", "-c", "LD_SHOW_AUXV=1 /bin/true | grep -c -e SYSINFO -e RSEQ"},
-     .status = 1, .expected = "0\n"},
+    {.name = "no vDSO",
+     .argv = {"/bin/sh", "-c", "LD_SHOW_AUXV=1 /bin/true | grep -c -e SYSINFO -e RSEQ"},
+     .status = 1,
+     .expected = "0\n"},
     {.name = "auxiliary vector", .argv = {"/bin/sh", "-c", "LD_SHOW_AUXV=1 /bin/true"}},
-    {.name = "the loader as a program", .argv = {"/lib64/ld-linux-x86-64.so.2", "/bin/date", "+%Y"},
+    {.name = "AT_RANDOM",
+     .argv = {"/usr/bin/python3", "-c",
+              "import ctypes as c;g=c.CDLL(None).getauxval;g.restype=c.c_ulong;"
+              "print(c.string_at(g(25),16).hex(), g(33))"},
+     .opens = true,
+     .expected = "243f6a8885a308d313198a2e03707344 0\n"},
+    {.name = "the loader as a program",
+     .argv = {"/lib64/ld-linux-x86-64.so.2", "/bin/date", "+%Y"},
      .expected = "2020\n"},
     {.name = "the loader lists", .argv = {"/lib64/ld-linux-x86-64.so.2", "--list", "/bin/true"}},
     {.name = "exit status", .argv = {"/bin/sh", "-c", "exit 7"}, .status = 7},
     {.name = "abort", .argv = {"/bin/sh", "-c", "kill -ABRT $$"}, .status = 134},
     {.name = "gawk", .argv = {"/usr/bin/gawk", "BEGIN { srand(); print rand(), systime() }"}},
     {.name = "mawk", .argv = {"/usr/bin/mawk", "BEGIN { srand(); print rand() }"}},
-    {.name = "perl", .argv = {"/usr/bin/perl", "-e",
-                              "print rand(), ' ', time(), ' ', $$, ' ', \\1, ' ', join(',', keys %ENV), \"\\n\"; "
-                              "select(undef, undef, undef, 50); print time(), \"\\n\""},
-     .opens = true, .random = true},
-    {.name = "python", .argv = {"/usr/bin/python3", "-c",
-                                "import os,time;print(os.urandom(4),time.time(),time.monotonic(),os.getpid(),"
-                                "hash('a'),id(os),time.process_time(),os.sched_getaffinity(0),os.uname())"},
-     .opens = true, .random = true},
+    {.name = "perl",
+     .argv = {"/usr/bin/perl", "-e",
+              "print rand(), ' ', time(), ' ', $$, ' ', \\1, ' ', join(',', keys %ENV), \"\\n\"; "
+              "select(undef, undef, undef, 50); print time(), \"\\n\""},
+     .opens = true,
+     .random = true},
+    {.name = "python",
+     .argv = {"/usr/bin/python3", "-c",
+              "import os,time;print(os.urandom(4),time.time(),time.monotonic(),os.getpid(),"
+              "hash('a'),id(os),time.process_time(),os.sched_getaffinity(0),os.uname())"},
+     .opens = true,
+     .random = true},
     {.name = "python random, tempfile, uuid",
      .argv = {"/usr/bin/python3", "-c",
-              "import random,tempfile,uuid,secrets;print(random.random(),uuid.uuid4(),secrets.token_hex(),"
+              "import "
+              "random,tempfile,uuid,secrets;print(random.random(),uuid.uuid4(),secrets.token_hex(),"
               "next(tempfile._get_candidate_names()))"},
-     .opens = true, .random = true},
-    {.name = "python sleeps", .argv = {"/usr/bin/python3", "-c",
-                                       "import time;a=time.time();time.sleep(3600);b=time.time();"
-                                       "print(round(b-a))"},
-     .opens = true, .expected = "3600\n"},
-    {.name = "python asyncio sleeps", .argv = {"/usr/bin/python3", "-c",
-                                               "import asyncio;asyncio.run(asyncio.sleep(0.2));print(1)"},
-     .opens = true, .expected = "1\n"},
-    {.name = "python subprocess", .argv = {"/usr/bin/python3", "-c",
-                                           "import subprocess as s;print(s.run(['date','+%Y'],"
-                                           "capture_output=True,text=True).stdout)"},
-     .opens = true, .expected = "2020\n\n"},
-    {.name = "no network", .argv = {"/usr/bin/python3", "-c",
-                                    "import socket\n"
-                                    "try: socket.socket()\n"
-                                    "except OSError as e: print(e)"},
-     .opens = true, .expected = "[Errno 97] Address family not supported by protocol\n"},
-    {.name = "urandom", .argv = {"/bin/sh", "-c", "head -c 1000000 /dev/urandom | md5sum"}, .opens = true,
+     .opens = true,
      .random = true},
-    {.name = "urandom in one read", .argv = {"/bin/dd", "if=/dev/urandom", "bs=300000", "count=1",
-                                             "of=/dev/null", "status=none"},
+    {.name = "python sleeps",
+     .argv = {"/usr/bin/python3", "-c",
+              "import time;a=time.time();time.sleep(3600);b=time.time();"
+              "print(round(b-a))"},
+     .opens = true,
+     .expected = "3600\n"},
+    {.name = "python asyncio sleeps",
+     .argv = {"/usr/bin/python3", "-c", "import asyncio;asyncio.run(asyncio.sleep(0.2));print(1)"},
+     .opens = true,
+     .expected = "1\n"},
+    {.name = "python subprocess",
+     .argv = {"/usr/bin/python3", "-c",
+              "import subprocess as s;print(s.run(['date','+%Y'],"
+              "capture_output=True,text=True).stdout)"},
+     .opens = true,
+     .expected = "2020\n\n"},
+    {.name = "no network",
+     .argv = {"/usr/bin/python3", "-c",
+              "import socket\n"
+              "try: socket.socket()\n"
+              "except OSError as e: print(e)"},
+     .opens = true,
+     .expected = "[Errno 97] Address family not supported by protocol\n"},
+    {.name = "urandom",
+     .argv = {"/bin/sh", "-c", "head -c 1000000 /dev/urandom | md5sum"},
+     .opens = true,
+     .random = true},
+    {.name = "urandom in one read",
+     .argv = {"/bin/dd", "if=/dev/urandom", "bs=300000", "count=1", "of=/dev/null", "status=none"},
      .opens = true},
-    {.name = "urandom twice", .argv = {"/bin/bash", "-c",
-                                       "read -N 9 a </dev/urandom; a=$(head -c 8 /dev/urandom|od -x);"
-                                       "b=$(head -c 8 /dev/urandom|od -x); echo $a; [ \"$a\" = \"$b\" ] || echo differ"},
-     .opens = true, .random = true},
-    {.name = "limits", .argv = {"/bin/bash", "-c", "ulimit -n 64 && ulimit -c 0 && echo fine"},
+    {.name = "urandom twice",
+     .argv = {"/bin/bash", "-c",
+              "read -N 9 a </dev/urandom; a=$(head -c 8 /dev/urandom|od -x);"
+              "b=$(head -c 8 /dev/urandom|od -x); echo $a; [ \"$a\" = \"$b\" ] || echo differ"},
+     .opens = true,
+     .random = true},
+    {.name = "limits",
+     .argv = {"/bin/bash", "-c", "ulimit -n 64 && ulimit -c 0 && echo fine"},
      .expected = "fine\n"},
     {.name = "link a program",
      .argv = {"/bin/bash", "-c",
-              "d=$(mktemp -d) && cd $d && printf '#include <stdio.h>\\nint main(void) { puts(__DATE__); }' "
-              ">a.c && gcc a.c -o a && ./a; rm -r $d"},
-     .opens = true, .expected = "Sep 13 2020\n"},
-    {.name = "timeout and nice", .argv = {"/bin/sh", "-c", "timeout 5 nice echo hi"}, .expected = "hi\n"},
-    {.name = "time", .argv = {"/bin/bash", "-c", "TIMEFORMAT='%U %S'; time (date +%Y)"},
-     .opens = true, .expected = "2020\n0.000 0.000\n"},
+              "d=$(mktemp -d) && cd $d && printf '#include <stdio.h>\\nint main(void) { "
+              "puts(__DATE__); }' "
+              ">a.c && cc a.c -o a && ./a; rm -r $d"},
+     .opens = true,
+     .expected = "Sep 13 2020\n"},
+    {.name = "timeout and nice",
+     .argv = {"/bin/sh", "-c", "timeout 5 nice echo hi"},
+     .expected = "hi\n"},
+    {.name = "time",
+     .argv = {"/bin/bash", "-c", "TIMEFORMAT='%U %S'; time (date +%Y)"},
+     .opens = true,
+     .expected = "2020\n0.000 0.000\n"},
 };
 
 static void run(const struct row *row, uint64_t seed, struct guarded_result *r)
 {
-    struct guarded g = {.argv = row->argv, .input = row->input, .opens = row->opens, .seed = seed,
-                        .stream = 3, .epoch_s = EPOCH};
+    struct guarded g = {.argv = row->argv,
+                        .input = row->input,
+                        .opens = row->opens,
+                        .seed = seed,
+                        .stream = 3,
+                        .epoch_s = EPOCH};
 
     guarded_run(&g, r);
 }
@@ -156,7 +213,8 @@ int main(void)
         return 0;
     }
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        tests[i] = (struct CMUnitTest){rows[i].name, program, NULL, NULL, (void *)(uintptr_t)&rows[i]};
+        tests[i] =
+            (struct CMUnitTest){rows[i].name, program, NULL, NULL, (void *)(uintptr_t)&rows[i]};
     if (cmocka_run_group_tests(tests, NULL, NULL) != 0)
         return 1;
     return guarded_as_nobody();
