@@ -113,6 +113,7 @@ struct pipeline;
 struct written {
     struct written *next;
     const char *path; /* the client's, normal */
+    uint64_t hash;    /* of path: most words are none of these */
     const char *word; /* as typed */
     size_t at;
     unsigned statement; /* counted from 0 */
@@ -219,6 +220,9 @@ struct tree {
     struct heredoc *const *here;   /* in text order: what opaque text must leave out or bring along */
     size_t here_count;
 };
+
+/* The first heredoc whose body begins at `at` or behind it: an index, here_count if none. */
+size_t tree_heredoc(const struct tree *t, size_t at);
 
 bool word_is(const struct word *w, const char *text);       /* bare, and just that */
 /* The bytes of a word without parameters, holes and odd parts; NULL if it has some, or no memory. */

@@ -384,10 +384,13 @@ static int lex_special(struct lexer *l, struct parts *p, struct word *w, size_t 
         }
         break;
     case '\\':
+        if (at + 1 >= l->text->size)
+            return text_fail(l->text, at, l->e, "write \\\\ for the byte itself",
+                             "there is nothing after this `\\`");
         got = flush(l, p, PART_BARE, *run_at);
-        l->at.position += at + 1 < l->text->size ? 2 : 1;
+        l->at.position += 2;
         if (got == 0)
-            got = add_part(l, p, PART_QUOTED, s[at + 1] ? s + at + 1 : "\\", 1, at);
+            got = add_part(l, p, PART_QUOTED, s + at + 1, 1, at);
         break;
     default:
         got = flush(l, p, PART_BARE, *run_at);
@@ -439,9 +442,10 @@ static int lex_word(struct lexer *l, struct token *t)
                          DSL_WORDS_MAX);
     struct parts parts = {.last = &parts.first};
     size_t run_at = l->at.position;
-    w->start = run_at;
+    w->start = w->end = run_at;
     l->run.size = 0;
     for (;;) {
+        w->end = l->at.position; /* a join behind it is no part of it */
         l->at.position = skip_joins(l, l->at.position);
         char c = s[l->at.position];
         if (ends_word(c))
@@ -457,7 +461,6 @@ static int lex_word(struct lexer *l, struct token *t)
     if (flush(l, &parts, PART_BARE, run_at) < 0)
         return -1;
     w->part = parts.first;
-    w->end = l->at.position;
     find_assignment(w);
     find_tilde(w);
     t->kind = TOKEN_WORD;
@@ -622,6 +625,19 @@ static int read_heredocs(struct lexer *l)
     return 0;
 }
 
+size_t tree_heredoc(const struct tree *t, size_t at)
+{
+    size_t low = 0, high = t->here_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (t->here[middle]->from < at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* ---- tokens ------------------------------------------------------------------------------------- */
 
 static const char *const operators[] = {
@@ -700,8 +716,10 @@ int lex_next(struct lexer *l, struct token *t)
         l->at.position = l->edge = t->end = end;
         return 0;
     }
-    if (!lex_number(l, t) && lex_word(l, t) < 0)
+    bool number = lex_number(l, t);
+    if (!number && lex_word(l, t) < 0)
         return -1;
-    l->edge = t->end = l->at.position;
+    l->edge = l->at.position;
+    t->end = number ? l->edge : t->word->end;
     return 0;
 }

@@ -159,7 +159,7 @@ static void put_opaque(struct sketch *k, const struct stage *s)
 static void put_command(struct sketch *k, const struct stage *s)
 {
     if (s->builtin) {
-        buf_printf(&k->out, "sh(%s", s->value->text);
+        buf_printf(&k->out, "sh(%s", s->value ? s->value->text : ":");
         put_words(k, s);
         buf_byte(&k->out, ')');
         return;

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int parse_pipeline(struct parser *p, struct context c, struct pipeline **out);
 static int parse_stage(struct parser *p, struct context c, struct stage **out);
 
 /* ---- tokens ------------------------------------------------------------------------------------- */
@@ -31,13 +30,13 @@ bool parse_word(const struct parser *p, const char *word)
     return p->t.kind == TOKEN_WORD && word_is(p->t.word, word);
 }
 
-static int set_back(struct parser *p, struct lex_mark mark)
+int parse_set_back(struct parser *p, struct lex_mark mark)
 {
     lex_reset(&p->lex, mark);
     return lex_next(&p->lex, &p->t);
 }
 
-static int skip_lines(struct parser *p)
+int parse_skip_lines(struct parser *p)
 {
     while (p->t.kind == TOKEN_NEWLINE)
         if (parse_advance(p) < 0)
@@ -45,7 +44,7 @@ static int skip_lines(struct parser *p)
     return 0;
 }
 
-static void *make(struct parser *p, size_t size)
+void *parse_make(struct parser *p, size_t size)
 {
     void *at = arena_alloc(p->arena, size);
     if (!at)
@@ -62,7 +61,7 @@ static const char *shown(const struct parser *p, int *size)
     return p->text->data + p->t.start;
 }
 
-static char *literal(struct parser *p, const struct word *w)
+char *parse_literal(struct parser *p, const struct word *w)
 {
     char *text = word_literal(w, p->arena);
     return text ? text : arena_string(p->arena, "");
@@ -71,10 +70,10 @@ static char *literal(struct parser *p, const struct word *w)
 /* ---- settings ----------------------------------------------------------------------------------- */
 
 /* setting = a word NAME=VALUE; the names are checked by resolve.c */
-static int parse_settings(struct parser *p, struct setting **out)
+int parse_settings(struct parser *p, struct setting **out)
 {
     while (p->t.kind == TOKEN_WORD && p->t.word->assign) {
-        struct setting *s = make(p, sizeof *s);
+        struct setting *s = parse_make(p, sizeof *s);
         if (!s)
             return -1;
         s->word = p->t.word;
@@ -138,7 +137,7 @@ static int redir_number(struct parser *p, const char **odd)
  * *odd is set when only sh can do it. */
 static int parse_redir(struct parser *p, struct redir **out, const char **odd)
 {
-    struct redir *r = make(p, sizeof *r);
+    struct redir *r = parse_make(p, sizeof *r);
     const char *sign = NULL;
     if (!r)
         return -1;
@@ -217,7 +216,7 @@ static int parse_outer_redirs(struct parser *p, struct stage *s)
 /* subst = ( "<(" | ">(" ) nls pipeline nls ")" */
 static int parse_subst(struct parser *p, struct context c, struct item **out)
 {
-    struct item *item = make(p, sizeof *item);
+    struct item *item = parse_make(p, sizeof *item);
     struct context inner = {.close = ')', .body = c.body, .depth = c.depth + 1};
     if (!item)
         return -1;
@@ -271,7 +270,7 @@ static int take_word(struct parser *p, struct context c, struct stage *s, struct
         if (parse_advance(p) < 0)
             return -1;
     }
-    struct item *item = make(p, sizeof *item);
+    struct item *item = parse_make(p, sizeof *item);
     if (!item)
         return -1;
     bool assign = !*named && !s->command && w->assign;
@@ -322,7 +321,7 @@ static int take_subst(struct parser *p, struct context c, struct stage *s, struc
 {
     size_t at = p->t.start;
     const char *op = p->t.op;
-    bool glued = touches_word(p);
+    bool glued = at > s->start && touches_word(p);
     if (parse_subst(p, c, *last) < 0)
         return -1;
     *last = &(**last)->next;
@@ -333,16 +332,6 @@ static int take_subst(struct parser *p, struct context c, struct stage *s, struc
         s->odd_at = at;
     }
     return 0;
-}
-
-/* A heredoc's body is read at the line end, after its redirection: look for odd words in it now. */
-static void find_odd_bodies(struct stage *s)
-{
-    for (struct redir *r = s->redir; r; r = r->next)
-        if (r->here && r->here->body && r->here->body->odd && !s->odd) {
-            s->odd = r->here->body->odd;
-            s->odd_at = r->at;
-        }
 }
 
 /* simple = { ASSIGN | redir } [ "command" ] { WORD | subst | redir } */
@@ -403,7 +392,7 @@ static int parse_block(struct parser *p, struct context c, const char *body, str
     size_t at = p->t.start;
     if (inner.depth > DSL_DEPTH_MAX)
         return FAIL(p, at, NULL, "this is more than %d deep", DSL_DEPTH_MAX);
-    if (parse_advance(p) < 0 || skip_lines(p) < 0)
+    if (parse_advance(p) < 0 || parse_skip_lines(p) < 0)
         return -1;
     if (parse_word(p, "}"))
         return FAIL(p, at, NULL, "there is no command in this block");
@@ -417,10 +406,12 @@ static int parse_block(struct parser *p, struct context c, const char *body, str
 }
 
 /* Redirections at the end of an unbraced body are the joined stage's: take them from the body's. */
-static void lift_redirs(struct stage *from, struct stage *to)
+static int lift_redirs(struct parser *p, const char *body, struct stage *from, struct stage *to)
 {
     while (from->kind == STAGE_WITH && !from->braced)
         from = from->body->stage;
+    if (from->kind == STAGE_SIMPLE && !from->item)
+        return FAIL(p, from->start, NULL, "there is no command after this `%s`", body);
     if (from->kind == STAGE_SIMPLE) {
         size_t end = from->start;
         for (const struct item *i = from->item; i; i = i->next)
@@ -430,7 +421,7 @@ static void lift_redirs(struct stage *from, struct stage *to)
             r = &(*r)->next;
         for (const struct redir *o = *r; o; o = o->next)
             if (o->kind == REDIR_ODD || (!o->here && o->word->odd))
-                return;
+                return 0;
         to->redir = *r;
         *r = NULL;
         from->end = end;
@@ -441,6 +432,18 @@ static void lift_redirs(struct stage *from, struct stage *to)
         to->redir = from->redir;
         from->redir = NULL;
     }
+    return 0;
+}
+
+/* The canonical text puts the body into a block, where such a word would end it. */
+static int check_braces(struct parser *p, const struct stage *s)
+{
+    while (s->kind == STAGE_WITH && !s->braced)
+        s = s->body->stage;
+    for (const struct item *i = s->item; i && s->odd; i = i->next)
+        if (i->word && word_is(i->word, "}"))
+            return FAIL(p, i->at, "write '}' for the word", "this `}` ends no block");
+    return 0;
 }
 
 /* body = block | stage */
@@ -453,7 +456,7 @@ static int parse_body(struct parser *p, struct context c, const char *body, bool
     inner.body = body ? body : c.body;
     inner.loose = loose;
     inner.depth++;
-    struct pipeline *one = make(p, sizeof *one);
+    struct pipeline *one = parse_make(p, sizeof *one);
     if (!one)
         return -1;
     if (inner.depth > DSL_DEPTH_MAX)
@@ -467,7 +470,7 @@ static int parse_body(struct parser *p, struct context c, const char *body, bool
     s->end = one->stage->end;
     one->end = s->end;
     *out = one;
-    return 0;
+    return body ? check_braces(p, one->stage) : 0;
 }
 
 /* with = "with" setting { setting } ( block { redir } | stage ) */
@@ -557,7 +560,7 @@ static int parse_map(struct parser *p, struct context c, struct stage *s)
         if (parse_advance(p) < 0)
             return -1;
         s->per_file = parse_word(p, "file");
-        if ((s->per_file ? parse_advance(p) : set_back(p, mark)) < 0)
+        if ((s->per_file ? parse_advance(p) : parse_set_back(p, mark)) < 0)
             return -1;
     } else if (parse_word(p, "by") && (parse_advance(p) < 0 || parse_record(p, s) < 0)) {
         return -1;
@@ -565,8 +568,8 @@ static int parse_map(struct parser *p, struct context c, struct stage *s)
     bool braced = parse_word(p, "{");
     if (parse_body(p, c, "map", true, s, &s->body) < 0)
         return -1;
-    if (!braced)
-        lift_redirs(s->body->stage, s);
+    if (!braced && lift_redirs(p, "map", s->body->stage, s) < 0)
+        return -1;
     if (braced && parse_word(p, "merge")) {
         p->word = "merge";
         if (parse_advance(p) < 0)
@@ -574,8 +577,8 @@ static int parse_map(struct parser *p, struct context c, struct stage *s)
         braced = parse_word(p, "{");
         if (parse_body(p, c, "merge", false, s, &s->merge) < 0)
             return -1;
-        if (!braced)
-            lift_redirs(s->merge->stage, s);
+        if (!braced && lift_redirs(p, "merge", s->merge->stage, s) < 0)
+            return -1;
     }
     return parse_outer_redirs(p, s);
 }
@@ -612,8 +615,8 @@ static int parse_separator(struct parser *p, struct stage *s)
             return -1;
         w = p->t.kind == TOKEN_WORD ? p->t.word : NULL;
     } else {
-        struct word *rest = make(p, sizeof *rest);
-        struct part *first = make(p, sizeof *first);
+        struct word *rest = parse_make(p, sizeof *rest);
+        struct part *first = parse_make(p, sizeof *first);
         if (!rest || !first)
             return -1;
         *rest = *w;
@@ -645,7 +648,7 @@ static int parse_reduce(struct parser *p, struct context c, struct stage *s)
         return FAIL(p, p->t.start, "as in reduce by 1 { … }", "`reduce` needs `by` and a key here");
     if (parse_advance(p) < 0)
         return -1;
-    char *key = p->t.kind == TOKEN_WORD ? literal(p, p->t.word) : NULL;
+    char *key = p->t.kind == TOKEN_WORD ? parse_literal(p, p->t.word) : NULL;
     if (!key || !key_ok(key)) {
         const char *text = shown(p, &size);
         return FAIL(p, p->t.start,
@@ -669,8 +672,8 @@ static int parse_reduce(struct parser *p, struct context c, struct stage *s)
     bool braced = parse_word(p, "{");
     if (parse_body(p, c, "reduce", false, s, &s->body) < 0)
         return -1;
-    if (!braced)
-        lift_redirs(s->body->stage, s);
+    if (!braced && lift_redirs(p, "reduce", s->body->stage, s) < 0)
+        return -1;
     return parse_outer_redirs(p, s);
 }
 
@@ -746,7 +749,7 @@ static int own_word(struct parser *p, struct context c, struct stage *s, bool *w
 /* stage = with | map | reduce | compound { redir } | simple */
 static int parse_stage(struct parser *p, struct context c, struct stage **out)
 {
-    struct stage *s = make(p, sizeof *s);
+    struct stage *s = parse_make(p, sizeof *s);
     bool was = false;
     if (!s)
         return -1;
@@ -820,7 +823,7 @@ static int reread_as_list(struct parser *p, struct context c, struct lex_mark ma
 {
     if (p->word)
         return fail_mixed(p, at);
-    struct stage *s = make(p, sizeof *s);
+    struct stage *s = parse_make(p, sizeof *s);
     if (!s)
         return -1;
     const char *sign = at->kind == TOKEN_NEWLINE ? "\\n"
@@ -829,7 +832,7 @@ static int reread_as_list(struct parser *p, struct context c, struct lex_mark ma
     *s = (struct stage){.kind = STAGE_OPAQUE, .odd = sign, .odd_at = at->start, .separator_byte = -1};
     if (!sign)
         return FAIL(p, at->start, NULL, "there is no memory to read further");
-    if (set_back(p, mark) < 0)
+    if (parse_set_back(p, mark) < 0)
         return -1;
     s->start = p->t.start;
     if (shape_list(p, c, &s->end) < 0)
@@ -848,7 +851,7 @@ static int parse_stages(struct parser *p, struct context c, struct pipeline *l)
         if (!(*last)->join && !parse_op(p, "|"))
             return 0;
         size_t bar = p->t.start;
-        if (parse_advance(p) < 0 || skip_lines(p) < 0)
+        if (parse_advance(p) < 0 || parse_skip_lines(p) < 0)
             return -1;
         if (p->t.kind == TOKEN_END || (c.close == '}' && parse_word(p, "}")))
             return FAIL(p, bar, NULL, "there is no command after this bar");
@@ -856,14 +859,14 @@ static int parse_stages(struct parser *p, struct context c, struct pipeline *l)
 }
 
 /* pipeline = [ "time" [ "-p" ] ] [ "!" ] stage { ( "|" | "|&" ) nls stage } | list */
-static int parse_pipeline(struct parser *p, struct context c, struct pipeline **out)
+int parse_pipeline(struct parser *p, struct context c, struct pipeline **out)
 {
-    struct pipeline *l = make(p, sizeof *l);
+    struct pipeline *l = parse_make(p, sizeof *l);
     const char *word = p->word;
     if (!l)
         return -1;
     *out = l;
-    if (c.close != '\n' && skip_lines(p) < 0)
+    if (c.close != '\n' && parse_skip_lines(p) < 0)
         return -1;
     struct lex_mark mark = p->t.mark;
     l->start = p->t.start;
@@ -872,7 +875,7 @@ static int parse_pipeline(struct parser *p, struct context c, struct pipeline **
     if (parse_prefix(p, l) < 0 || parse_stages(p, c, l) < 0)
         return -1;
     struct token stop = p->t; /* what might need sh */
-    if (c.close != '\n' && skip_lines(p) < 0)
+    if (c.close != '\n' && parse_skip_lines(p) < 0)
         return -1;
     if (pipeline_ends(p, c)) {
         p->word = p->word ? p->word : word;
@@ -891,291 +894,4 @@ static int parse_pipeline(struct parser *p, struct context c, struct pipeline **
     if (parse_op(p, ")") && c.close != ')')
         return FAIL(p, p->t.start, NULL, "this `)` has no `(`");
     return 0;
-}
-
-/* ---- job files ---------------------------------------------------------------------------------- */
-
-static bool at_line_end(const struct parser *p)
-{
-    return p->t.kind == TOKEN_NEWLINE || p->t.kind == TOKEN_END;
-}
-
-/* R: ASSIGN { ASSIGN }, the whole line, or else nothing is read. */
-static int try_assignments(struct parser *p, struct statement *s)
-{
-    struct lex_mark mark = p->t.mark;
-    struct item *first = NULL, **last = &first;
-    while (p->t.kind == TOKEN_WORD && p->t.word->assign) {
-        struct item *item = make(p, sizeof *item);
-        if (!item)
-            return -1;
-        *item = (struct item){.kind = ITEM_ASSIGN, .word = p->t.word, .at = p->t.start};
-        *last = item;
-        last = &item->next;
-        if (parse_advance(p) < 0)
-            return -1;
-    }
-    if (!first || !at_line_end(p))
-        return set_back(p, mark);
-    for (struct item *i = first; i; i = i->next)
-        if (i->word->odd)
-            return FAIL(p, i->word->odd_at, NULL, "a parameter's value cannot hold `%s`", i->word->odd);
-    s->kind = STATEMENT_ASSIGN;
-    s->assign = first;
-    return 0;
-}
-
-/* R: "with" setting { setting }, the whole line, or else nothing is read. */
-static int try_settings(struct parser *p, struct statement *s)
-{
-    struct lex_mark mark = p->t.mark;
-    if (parse_advance(p) < 0 || parse_settings(p, &s->setting) < 0)
-        return -1;
-    if (s->setting && at_line_end(p)) {
-        s->kind = STATEMENT_WITH;
-        return 0;
-    }
-    s->setting = NULL;
-    return set_back(p, mark);
-}
-
-/* "check" NAME "sha256" HEX64 */
-static int parse_check(struct parser *p, struct statement *s)
-{
-    s->kind = STATEMENT_CHECK;
-    if (parse_advance(p) < 0)
-        return -1;
-    if (p->t.kind != TOKEN_WORD || !word_literal(p->t.word, p->arena))
-        return FAIL(p, p->t.start, "as in check top.txt sha256 4c8c83…", "`check` needs a name here");
-    s->name = p->t.word;
-    if (parse_advance(p) < 0)
-        return -1;
-    if (!parse_word(p, "sha256"))
-        return FAIL(p, p->t.start, "as in check top.txt sha256 4c8c83…", "`check` needs `sha256` here");
-    if (parse_advance(p) < 0)
-        return -1;
-    char *hex = p->t.kind == TOKEN_WORD ? literal(p, p->t.word) : NULL;
-    if (!hex || strlen(hex) != 64 || strspn(hex, "0123456789abcdefABCDEF") != 64)
-        return FAIL(p, p->t.start, NULL, "a sha256 has 64 hexadecimal digits");
-    for (char *h = hex; *h; h++)
-        *h = *h >= 'A' && *h <= 'F' ? (char)(*h + 32) : *h;
-    s->sha256 = hex;
-    return parse_advance(p);
-}
-
-static bool reserved(const char *name)
-{
-    static const char *const words[] = {"map", "merge", "reduce", "with",  "if",   "while", "until",
-                                        "for", "case",  "check",  "time",  "command"};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strcmp(words[i], name) == 0)
-            return true;
-    return false;
-}
-
-/* NAME is a bare word; *out is it, or NULL. */
-static const char *name_of(struct parser *p)
-{
-    const struct part *part = p->t.kind == TOKEN_WORD ? p->t.word->part : NULL;
-    if (!part || part->next || part->kind != PART_BARE)
-        return NULL;
-    const char *s = part->text.data;
-    for (size_t i = 0; i < part->text.size; i++)
-        if (!((s[i] | 32) >= 'a' && (s[i] | 32) <= 'z') && s[i] != '_' &&
-            !(i > 0 && ((s[i] >= '0' && s[i] <= '9') || s[i] == '-')))
-            return NULL;
-    return s;
-}
-
-/* NAME "=" pipeline, when the two words stand there. */
-static int try_definition(struct parser *p, struct statement *s)
-{
-    struct lex_mark mark = p->t.mark;
-    size_t at = p->t.start;
-    const char *name = name_of(p);
-    if (!name)
-        return 0;
-    if (parse_advance(p) < 0)
-        return -1;
-    if (!parse_word(p, "="))
-        return set_back(p, mark);
-    if (reserved(name))
-        return FAIL(p, at, NULL, "`%s` is a word of the language and cannot be a name", name);
-    for (const struct definition *o = p->tree->definition; o; o = o->next)
-        if (strcmp(o->name, name) == 0) {
-            char hint[40];
-            snprintf(hint, sizeof hint, "first at line %zu", o->line);
-            return FAIL(p, at, hint, "%s is defined twice in this job", name);
-        }
-    struct definition *d = make(p, sizeof *d);
-    if (!d)
-        return -1;
-    uint32_t line, column;
-    text_place(p->text, at, &line, &column);
-    *d = (struct definition){.name = name, .at = at, .line = line};
-    *p->last_definition = d;
-    p->last_definition = &d->next;
-    s->kind = STATEMENT_DEFINE;
-    s->definition = d;
-    struct context c = {.close = '\n'};
-    if (parse_advance(p) < 0)
-        return -1;
-    if (at_line_end(p))
-        return FAIL(p, p->last - 1, NULL, "there is no command after this");
-    if (parse_pipeline(p, c, &s->pipeline) < 0)
-        return -1;
-    d->pipeline = s->pipeline;
-    return 0;
-}
-
-/* statement = ASSIGN { ASSIGN } | "with" setting { setting } | "check" NAME "sha256" HEX64
- *           | NAME "=" pipeline | pipeline */
-static int parse_statement(struct parser *p, struct statement *s)
-{
-    s->start = p->t.start;
-    s->kind = STATEMENT_PIPELINE;
-    p->word = NULL;
-    int result = 0;
-    if (p->t.kind == TOKEN_WORD && p->t.word->assign)
-        result = try_assignments(p, s);
-    else if (parse_word(p, "with"))
-        result = try_settings(p, s);
-    else if (parse_word(p, "check"))
-        result = parse_check(p, s);
-    else
-        result = try_definition(p, s);
-    if (result < 0)
-        return -1;
-    if (s->kind == STATEMENT_PIPELINE &&
-        parse_pipeline(p, (struct context){.close = '\n'}, &s->pipeline) < 0)
-        return -1;
-    s->end = p->last;
-    if (at_line_end(p))
-        return 0;
-    return FAIL(p, p->t.start, NULL, "a statement ends with its line");
-}
-
-/* jobfile = nls { statement NL nls } */
-static int parse_job(struct parser *p)
-{
-    struct statement **last = &p->tree->statement;
-    if (skip_lines(p) < 0)
-        return -1;
-    while (p->t.kind != TOKEN_END) {
-        struct statement *s = make(p, sizeof *s);
-        if (!s)
-            return -1;
-        *last = s;
-        last = &s->next;
-        if (parse_statement(p, s) < 0 || skip_lines(p) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-/* ---- one-liners --------------------------------------------------------------------------------- */
-
-/* `P ::: F...` is `cat F... | map per file { P }`; the words are taken as they are. */
-static int wrap_each(struct parser *p, const char *const *each, size_t count, struct pipeline *l)
-{
-    struct stage *cat = make(p, sizeof *cat), *map = make(p, sizeof *map);
-    struct pipeline *body = make(p, sizeof *body);
-    if (!cat || !map || !body)
-        return -1;
-    *cat = (struct stage){.kind = STAGE_SIMPLE, .separator_byte = -1};
-    struct item **last = &cat->item;
-    for (size_t i = 0; i <= count; i++) {
-        struct item *item = make(p, sizeof *item);
-        struct word *w = make(p, sizeof *w);
-        struct part *part = make(p, sizeof *part);
-        if (!item || !w || !part)
-            return -1;
-        const char *text = i ? each[i - 1] : "cat";
-        char *copy = arena_string(p->arena, text);
-        if (!copy)
-            return FAIL(p, 0, NULL, "there is no memory to read further");
-        *part = (struct part){.kind = i ? PART_QUOTED : PART_BARE, .text = slice_of(copy)};
-        *w = (struct word){.part = part};
-        *item = (struct item){.kind = ITEM_WORD, .word = w};
-        *last = item;
-        last = &item->next;
-    }
-    if (l->stage->kind == STAGE_MAP && l->stage->per_file && !l->negate && !l->timed) {
-        cat->next = l->stage;
-        l->stage = cat;
-        return 0;
-    }
-    *body = *l;
-    *map = (struct stage){.kind = STAGE_MAP, .per_file = true, .body = body, .separator_byte = -1};
-    map->start = l->start;
-    map->end = l->end;
-    l->timed = l->timed_posix = l->negate = false;
-    cat->next = map;
-    l->stage = cat;
-    return 0;
-}
-
-static bool starts_per_file(struct parser *p)
-{
-    const struct text *t = p->text;
-    static const char words[] = "map per file";
-    return strncmp(t->data + p->t.start, words, sizeof words - 1) == 0;
-}
-
-/* oneliner = nls pipeline nls EOF */
-static int parse_oneliner(struct parser *p, const char *const *each, size_t each_count)
-{
-    struct statement *s = make(p, sizeof *s);
-    if (!s)
-        return -1;
-    p->tree->statement = s;
-    s->kind = STATEMENT_PIPELINE;
-    if (skip_lines(p) < 0)
-        return -1;
-    s->start = p->t.start;
-    if (p->t.kind == TOKEN_END)
-        return FAIL(p, 0, NULL, "there is nothing to run");
-    struct context c = {.body = each_count && !starts_per_file(p) ? "map" : NULL};
-    if (parse_pipeline(p, c, &s->pipeline) < 0)
-        return -1;
-    s->end = p->last;
-    return each_count ? wrap_each(p, each, each_count, s->pipeline) : 0;
-}
-
-static void find_bodies(struct pipeline *l)
-{
-    for (struct stage *s = l ? l->stage : NULL; s; s = s->next) {
-        find_odd_bodies(s);
-        for (struct item *i = s->item; i; i = i->next)
-            find_bodies(i->pipeline);
-        find_bodies(s->body);
-        find_bodies(s->merge);
-    }
-}
-
-int parse_text(struct parser *p, const struct text *text, struct arena *a, const char *const *each,
-               size_t each_count, struct tree *tree, struct err *e)
-{
-    *tree = (struct tree){0};
-    *p = (struct parser){.text = text, .arena = a, .e = e, .tree = tree};
-    p->last_definition = &tree->definition;
-    if (lex_init(&p->lex, text, a, e) < 0 || lex_next(&p->lex, &p->t) < 0)
-        return -1;
-    if ((text->job ? parse_job(p) : parse_oneliner(p, each, each_count)) < 0)
-        return -1;
-    for (struct statement *s = tree->statement; s; s = s->next)
-        find_bodies(s->pipeline);
-    tree->here_count = p->lex.at.heredocs;
-    struct heredoc **here = arena_array(a, tree->here_count + 1, sizeof *here);
-    if (!here)
-        return FAIL(p, 0, NULL, "there is no memory to read further");
-    if (tree->here_count)
-        memcpy(here, p->lex.here, tree->here_count * sizeof *here);
-    tree->here = here;
-    return 0;
-}
-
-void parse_clear(struct parser *p)
-{
-    lex_clear(&p->lex);
 }

@@ -3,6 +3,8 @@
 #pragma once
 #include "dsl/lex.h"
 
+#define PARSE_NAMES_MAX 1000 /* named pipelines of one job: each word is compared with them */
+
 /* What a pipeline stands in. */
 struct context {
     char close;       /* what ends it: '}', ')', '\n' (a statement), 0 (the text) */
@@ -29,12 +31,19 @@ int parse_text(struct parser *p, const struct text *text, struct arena *a, const
                size_t each_count, struct tree *tree, struct err *e);
 void parse_clear(struct parser *p);
 
-/* For shape.c. */
+/* For shape.c and statement.c. */
 int parse_advance(struct parser *p);
 bool parse_op(const struct parser *p, const char *op);
 bool parse_word(const struct parser *p, const char *word); /* the next token is this bare word */
 /* The end word of a heredoc whose operator was at `op` is the next token: take it. */
 int parse_heredoc_end(struct parser *p, size_t op, bool dash, struct heredoc **out);
+
+int parse_skip_lines(struct parser *p);
+int parse_set_back(struct parser *p, struct lex_mark mark); /* R: to the start of a token */
+void *parse_make(struct parser *p, size_t size);            /* the arena's, zeroed; NULL with the message */
+char *parse_literal(struct parser *p, const struct word *w); /* "" for a word that has none */
+int parse_settings(struct parser *p, struct setting **out);
+int parse_pipeline(struct parser *p, struct context c, struct pipeline **out);
 
 /* list, compound: read for their shape only (shape.c).  Both begin at the current token. */
 int shape_list(struct parser *p, struct context c, size_t *end);

@@ -15,6 +15,8 @@ struct printer {
     struct buf out;
     const struct heredoc *waiting[HERE_MAX];
     size_t waiting_count;
+    bool quote_dash; /* the next word must not be read as -p of `time` */
+    bool block;      /* a bare `}` would close it */
 };
 
 static void print_pipeline(struct printer *p, const struct pipeline *l);
@@ -101,12 +103,12 @@ static bool name_goes_on(char c)
 static void print_parts(const struct word *w, bool full, struct buf *out)
 {
     bool bare = false; /* the part before is */
+    size_t start = out->size;
     for (const struct part *p = w->part; p; p = p->next) {
         size_t before = out->size;
         if (p->kind == PART_QUOTED) {
             bool between = bare && p->next && p->next->kind == PART_BARE;
-            bool alone = p == w->part && !p->next;
-            if (p->text.size || between || alone)
+            if (p->text.size || between || full)
                 print_quoted(p->text, full, out);
         } else if (p->kind == PART_NAME) {
             struct buf rest = BUF_INIT(64);
@@ -126,7 +128,7 @@ static void print_parts(const struct word *w, bool full, struct buf *out)
         if (out->size > before)
             bare = p->kind == PART_BARE;
     }
-    if (!w->part)
+    if (out->size == start)
         buf_text(out, "''");
 }
 
@@ -237,10 +239,8 @@ static void wait_heredoc(struct printer *p, const struct heredoc *h)
 static void print_source(struct printer *p, size_t start, size_t end)
 {
     const char *s = p->text->data;
-    size_t at = start, next = 0;
     const struct tree *t = p->tree;
-    while (next < t->here_count && t->here[next]->to <= start)
-        next++;
+    size_t at = start, first = tree_heredoc(t, start), next = first;
     for (size_t i = start; i < end;) {
         const struct heredoc *h = next < t->here_count ? t->here[next] : NULL;
         if (h && i == h->from && h->op < start) {
@@ -258,8 +258,8 @@ static void print_source(struct printer *p, size_t start, size_t end)
         }
     }
     buf_add(&p->out, s + at, end - at);
-    for (size_t i = 0; i < t->here_count; i++)
-        if (t->here[i]->op >= start && t->here[i]->op < end && t->here[i]->from >= end)
+    for (size_t i = first; i < t->here_count && t->here[i]->op < end; i++)
+        if (t->here[i]->op >= start && t->here[i]->from >= end)
             wait_heredoc(p, t->here[i]);
 }
 
@@ -314,6 +314,25 @@ static bool is_bare(const struct word *w)
     return w->part && !w->part->next && w->part->kind == PART_BARE;
 }
 
+/* Would the command, printed as `text`, be read as one of the language's own words?  Not if it was
+ * written there just like that: a redirection or quotes kept it from it. */
+static bool misread(const struct printer *p, const struct stage *s, const struct item *i,
+                    struct slice text)
+{
+    bool first = i == s->item, moved = false, names = false;
+    const char *c = text.data;
+    if (p->text->job && i->next && i->next->word && word_is(i->next->word, "=") && text.size &&
+        (name_goes_on(*c) && !(*c >= '0' && *c <= '9')))
+        names = true;
+    for (const struct redir *r = s->redir; r; r = r->next)
+        moved = moved || r->at < (names ? i->next->at : i->at);
+    if (is_bare(i->word) && !moved)
+        return false;
+    if (!first)
+        return slice_equal(text, slice_of("command"));
+    return names || reserved(p, text.data, text.size);
+}
+
 static void print_items(struct printer *p, const struct stage *s)
 {
     bool named = false;
@@ -325,18 +344,27 @@ static void print_items(struct printer *p, const struct stage *s)
             if (s->command && !named)
                 buf_text(&p->out, "command ");
             named = true;
+            bool block = p->block;
+            p->block = false;
             buf_text(&p->out, i->out ? ">(" : "<(");
             print_pipeline(p, i->pipeline);
             buf_byte(&p->out, ')');
+            p->block = block;
             continue;
         }
         if (i->kind == ITEM_WORD && !named && s->command)
             buf_text(&p->out, "command ");
         size_t start = p->out.size;
-        print_word(i->word, &p->out);
-        size_t size = p->out.size - start;
-        if (i->kind == ITEM_WORD && !named && !s->command && !is_bare(i->word) && !p->out.failed &&
-            reserved(p, p->out.data + start, size)) {
+        bool dash = p->quote_dash && *(const char *)i->word->part->text.data == '-';
+        if (p->block && word_is(i->word, "}"))
+            buf_text(&p->out, "'}'");
+        else if (dash)
+            print_parts(i->word, true, &p->out);
+        else
+            print_word(i->word, &p->out);
+        p->quote_dash = false;
+        if (i->kind == ITEM_WORD && !named && !s->command && !p->out.failed &&
+            misread(p, s, i, (struct slice){p->out.data + start, p->out.size - start})) {
             p->out.size = start;
             buf_text(&p->out, "command ");
             print_word(i->word, &p->out);
@@ -358,8 +386,11 @@ static void print_settings(struct printer *p, const struct setting *s)
 
 static void print_block(struct printer *p, const struct pipeline *l)
 {
+    bool block = p->block;
+    p->block = true;
     buf_text(&p->out, "{ ");
     print_pipeline(p, l);
+    p->block = block;
     buf_text(&p->out, p->out.size && p->out.data[p->out.size - 1] == '\n' ? "}" : " }");
 }
 
@@ -443,8 +474,11 @@ static void print_pipeline(struct printer *p, const struct pipeline *l)
         buf_text(&p->out, l->timed_posix ? "time -p " : "time ");
     if (l->negate)
         buf_text(&p->out, "! ");
+    if (l->timed && !l->timed_posix && !l->negate)
+        p->quote_dash = true; /* `time '-p' x` */
     for (const struct stage *s = l->stage; s; s = s->next) {
         print_one(p, s);
+        p->quote_dash = false;
         if (s->next)
             buf_text(&p->out, s->join ? " |& " : " | ");
     }

@@ -494,13 +494,10 @@ static int check_outputs(struct resolver *r)
 
 static int check_counts(struct resolver *r)
 {
-    size_t names = 0, parameters = r->in->parameter_count + r->in->env_count;
+    size_t parameters = r->in->parameter_count + r->in->env_count;
     for (const struct statement *s = r->tree->statement; s; s = s->next) {
         for (const struct item *i = s->assign; i; i = i->next)
             parameters++;
-        names += s->kind == STATEMENT_DEFINE;
-        if (names > NAMES_MAX)
-            return FAIL(r, s->start, NULL, "the job defines more than %d pipelines", NAMES_MAX);
         if (parameters > PARAMETERS_MAX)
             return FAIL(r, s->start, NULL, "the job has more than %d parameters", PARAMETERS_MAX);
     }

@@ -8,7 +8,7 @@
 /* Ceilings: looked up one by one, so kept small. */
 #define WRITTEN_MAX    4096
 #define PARAMETERS_MAX 1000
-#define NAMES_MAX      1000 /* named pipelines */
+#define CHECKS_MAX     1000
 
 struct command;
 

@@ -32,11 +32,21 @@ const char *uses_path(struct resolver *r, const char *word)
     return path_normal(path, normal) ? normal : path;
 }
 
+/* FNV-1a */
+static uint64_t hash(const char *text)
+{
+    uint64_t h = 0xcbf29ce484222325;
+    for (; *text; text++)
+        h = (h ^ (unsigned char)*text) * 0x100000001b3;
+    return h;
+}
+
 const struct written *uses_written(struct resolver *r, const char *word)
 {
     const char *path = r->written ? uses_path(r, word) : NULL;
+    uint64_t h = path ? hash(path) : 0;
     for (const struct written *w = path ? r->written : NULL; w; w = w->next)
-        if (w->statement < r->statement && strcmp(w->path, path) == 0)
+        if (w->hash == h && w->statement < r->statement && strcmp(w->path, path) == 0)
             return w;
     return NULL;
 }
@@ -162,7 +172,7 @@ int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at,
         return resolve_no_memory(r);
     if (++r->written_count > WRITTEN_MAX)
         return text_fail(r->text, at, r->e, NULL, "the job writes more than %d files", WRITTEN_MAX);
-    *w = (struct written){.path = path, .word = word, .at = at, .statement = r->statement,
+    *w = (struct written){.path = path, .hash = hash(path), .word = word, .at = at, .statement = r->statement,
                           .append = append, .pipeline = whole};
     *r->last_written = w;
     r->last_written = &w->next;

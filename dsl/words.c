@@ -297,24 +297,11 @@ int words_one(struct resolver *r, const struct word *w, const char *body, struct
 
 /* ---- text for sh -------------------------------------------------------------------------------- */
 
-static size_t first_from(const struct tree *t, size_t at)
-{
-    size_t low = 0, high = t->here_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (t->here[middle]->from < at)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* The source of s, without the heredocs of others and with its own that lie behind it. */
 static void copy_source(const struct resolver *r, const struct stage *s, struct buf *out)
 {
     size_t at = s->start;
-    size_t first = first_from(r->tree, s->start);
+    size_t first = tree_heredoc(r->tree, s->start);
     for (size_t i = first; i < r->tree->here_count && r->tree->here[i]->from < s->end; i++) {
         const struct heredoc *h = r->tree->here[i];
         if (h->op >= s->start)
@@ -374,21 +361,31 @@ static void make_holes(const char *s, const char *body, struct buf *out, bool *a
     }
 }
 
+/* Every $NAME and ${NAME in the text that is a parameter, marked in `named`. */
+static void find_parameters(const struct resolver *r, const char *text, bool *named)
+{
+    for (const char *c = text; (c = strchr(c, '$')); c++) {
+        const char *n = c[1] == '{' ? c + 2 : c + 1;
+        n += c[1] == '{' && *n == '#';
+        size_t size = 0;
+        while (n[size] == '_' || (n[size] >= '0' && n[size] <= '9') ||
+               ((n[size] | 32) >= 'a' && (n[size] | 32) <= 'z'))
+            size++;
+        const struct parameter *p = size ? words_parameter(r, n, size) : NULL;
+        if (p)
+            named[p - r->parameter] = true;
+    }
+}
+
 /* The parameters that a text for sh names are in its environment. */
 static int text_parameters(struct resolver *r, struct stage *s, const char *text)
 {
     struct value **last = &s->env;
+    bool named[PARAMETERS_MAX + 1] = {false};
+    find_parameters(r, text, named);
     for (size_t i = 0; i < r->parameter_count; i++) {
         struct parameter *p = &r->parameter[i];
-        bool named = false;
-        for (const char *c = text; !named && (c = strchr(c, '$')); c++) {
-            const char *n = c[1] == '{' ? c + 2 : c + 1;
-            n += c[1] == '{' && *n == '#';
-            named = strncmp(n, p->name, p->size) == 0 && n[p->size] != '_' &&
-                    !(n[p->size] >= '0' && n[p->size] <= '9') &&
-                    !((n[p->size] | 32) >= 'a' && (n[p->size] | 32) <= 'z');
-        }
-        if (!named)
+        if (!named[i])
             continue;
         p->used = true;
         struct buf pair = BUF_INIT(VALUE_MAX);

@@ -1,0 +1,179 @@
+/* What a node of a program holds: its words, its files, its outputs, its settings. */
+#include "dsl/lower_inside.h"
+#include "dsl/print.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- nodes of programs -------------------------------------------------------------------------- */
+
+static int keep_strings(struct lower *w, const struct value *v, const char *const **out, uint32_t *count)
+{
+    size_t n = 0;
+    for (const struct value *i = v; i; i = i->next)
+        n++;
+    const char **list = arena_array(&w->g->arena, n + 1, sizeof *list);
+    if (!list)
+        return resolve_no_memory(w->r);
+    n = 0;
+    for (; v; v = v->next)
+        if (!(list[n++] = lower_keep(w, v->text)))
+            return resolve_no_memory(w->r);
+    *out = list;
+    *count = (uint32_t)n;
+    return 0;
+}
+
+static bool refers(const struct value *v, const struct use *u)
+{
+    for (; v; v = v->next)
+        if (v == u->value)
+            return true;
+    return false;
+}
+
+int lower_files(struct lower *w, const struct stage *s, uint32_t node)
+{
+    uint32_t count = 0;
+    for (const struct use *u = s->input; u; u = u->next) {
+        if (u->from)
+            return FAIL(w, u->at, "name the pipeline that makes it, and write <(NAME)",
+                        "%.200s is written by this job, which cannot open it by name", u->word);
+        count++;
+    }
+    for (const struct use *u = w->r->with_file; u; u = u->next)
+        count++;
+    uint32_t *list = arena_array(&w->g->arena, count + 1, sizeof *list);
+    if (!list)
+        return resolve_no_memory(w->r);
+    count = 0;
+    const struct use *lists[] = {s->input, w->r->with_file};
+    for (size_t l = 0; l < 2; l++)
+        for (const struct use *u = lists[l]; u; u = u->next) {
+            uint32_t file;
+            bool known = false;
+            if (lower_add_file(w, u->name, u->path, u->at, &file) < 0)
+                return -1;
+            for (uint32_t i = count > 64 ? count - 64 : 0; i < count; i++)
+                known = known || list[i] == file;
+            if (!known)
+                list[count++] = file;
+        }
+    w->g->node[node].file = list;
+    w->g->node[node].file_count = count;
+    return 0;
+}
+
+/* An output whose name is no name inside the working directory gets one of ours, in the word too. */
+static int rename_output(struct lower *w, struct use *u)
+{
+    char name[40];
+    snprintf(name, sizeof name, ".zpipe-out-%u", ++w->renamed);
+    size_t keep_size = u->value ? strlen(u->value->text) - strlen(u->word) : 0;
+    char *text = arena_alloc(w->r->arena, keep_size + sizeof name);
+    u->name = arena_string(w->r->arena, name);
+    if (!text || !u->name)
+        return resolve_no_memory(w->r);
+    if (u->value) {
+        memcpy(text, u->value->text, keep_size);
+        strcpy(text + keep_size, name);
+        u->value->text = text;
+    }
+    return 0;
+}
+
+static bool inside(const char *name)
+{
+    return name[0] != '/' && strcmp(name, "..") != 0 && strncmp(name, "../", 3) != 0 &&
+           !strstr(name, "/../") &&
+           !(strlen(name) > 3 && strcmp(name + strlen(name) - 3, "/..") == 0);
+}
+
+int lower_outputs(struct lower *w, struct stage *s, uint32_t node, const struct place *at)
+{
+    uint32_t count = 0;
+    for (struct use *u = s->output; u; u = u->next)
+        count++;
+    struct graph_output *list = arena_array(&w->g->arena, count + 1, sizeof *list);
+    if (!list)
+        return resolve_no_memory(w->r);
+    count = 0;
+    for (struct use *u = s->output; u; u = u->next) {
+        uint32_t sink;
+        if (!inside(u->name)) {
+            if (!u->value || !refers(s->value, u))
+                continue; /* a text for sh: the sandbox says that it cannot be written */
+            if (rename_output(w, u) < 0)
+                return -1;
+        }
+        if (lower_add_sink(w, GRAPH_SINK_FILE, u->word, u->at, at, &sink) < 0 ||
+            lower_note_sink(w, u->word, sink) < 0)
+            return -1;
+        list[count++] = (struct graph_output){lower_keep(w, u->name), sink};
+        if (!list[count - 1].name)
+            return resolve_no_memory(w->r);
+    }
+    w->g->node[node].output = list;
+    w->g->node[node].output_count = count;
+    return 0;
+}
+
+static int node_why(struct lower *w, const struct stage *s, uint32_t node)
+{
+    char text[120];
+    uint32_t line, column;
+    text_place(w->r->text, s->odd_at, &line, &column);
+    if (s->builtin && s->value && !*s->value->text)
+        snprintf(text, sizeof text, "the name of the command is empty");
+    else if (s->builtin)
+        snprintf(text, sizeof text, "`%.40s` is a builtin of sh", s->value ? s->value->text : ":");
+    else
+        snprintf(text, sizeof text, "`%.40s` at %u:%u", s->odd, line, column);
+    w->g->node[node].why = lower_keep(w, text);
+    return w->g->node[node].why ? 0 : resolve_no_memory(w->r);
+}
+
+int lower_label(struct lower *w, const struct stage *s, uint32_t node)
+{
+    char *text = print_stage(w->r->text, w->r->tree, s);
+    w->g->node[node].label = lower_keep(w, text);
+    free(text);
+    return w->g->node[node].label ? 0 : resolve_no_memory(w->r);
+}
+
+int lower_settings(struct lower *w, uint32_t node, const struct place *at)
+{
+    struct graph_node *n = &w->g->node[node];
+    n->set = at->set;
+    const char **list = arena_array(&w->g->arena, at->out_count + 1, sizeof *list);
+    if (!list)
+        return resolve_no_memory(w->r);
+    for (uint32_t i = 0; i < at->out_count; i++)
+        if (!(list[i] = lower_keep(w, at->out[i])))
+            return resolve_no_memory(w->r);
+    n->out_glob = list;
+    n->out_glob_count = at->out_count;
+    return 0;
+}
+
+/* The words, or the text for sh. */
+int lower_words(struct lower *w, const struct stage *s, uint32_t node, const struct place *at)
+{
+    struct graph_node *n = &w->g->node[node];
+    const struct value text = {.text = s->text};
+    bool holes = s->text && s->text_holes;
+    for (const struct value *v = s->text ? NULL : s->value; v; v = v->next)
+        holes = holes || v->hole;
+    if (keep_strings(w, s->text ? &text : s->value, &n->argv, &n->argc) < 0 ||
+        keep_strings(w, s->env, &n->env, &n->envc) < 0)
+        return -1;
+    for (const struct value *v = s->env; v; v = v->next)
+        holes = holes || v->hole;
+    n->holes = holes;
+    if (!s->text)
+        return 0;
+    n->shell = at->shell ? lower_keep(w, at->shell) : s->shell;
+    return n->shell ? node_why(w, s, node) : resolve_no_memory(w->r);
+}
+
