@@ -16,12 +16,19 @@ void job_free(struct job *j)
     free(j);
 }
 
+/* Nothing is said to a client that has gone. */
+static void tell_client(struct core *c, uint64_t client, const struct msg *m)
+{
+    if (core_peer(c, client))
+        core_send(c, client, m, (struct slice){"", 0});
+}
+
 static void send_result(struct core *c, uint64_t client, uint64_t request, uint64_t job, uint32_t status,
                         bool commit, const struct err *why)
 {
     struct msg m = {.type = MSG_RESULT,
                     .result = {request, job, status, commit, (uint32_t)why->code, why->code ? why->text : ""}};
-    core_send(c, client, &m, (struct slice){"", 0});
+    tell_client(c, client, &m);
 }
 
 static bool is_process(const struct graph_node *n)
@@ -233,7 +240,7 @@ static void on_task(struct core *c, struct job *j, uint64_t link, const struct m
     n->end = t->end;
     n->status = t->status;
     n->early_stop = t->early_stop;
-    core_send(c, j->client, m, (struct slice){"", 0});
+    tell_client(c, j->client, m);
     if (t->end == MSG_END_LIMIT || t->end == MSG_END_FAILED) {
         struct err e;
         err_set(&e, t->end == MSG_END_LIMIT ? ERR_LIMIT : ERR_IO, "%s", t->text);
@@ -258,7 +265,7 @@ void job_worker_message(struct core *c, struct peer_state *worker, const struct 
         on_task(c, j, worker->link, m);
         break;
     case MSG_PROGRESS:
-        core_send(c, j->client, m, (struct slice){"", 0});
+        tell_client(c, j->client, m);
         break;
     case MSG_FAIL:
         err_set(&e, (int)m->fail.code, "%s", m->fail.text);

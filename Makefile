@@ -1,0 +1,44 @@
+# A thin front to CMake: what a user types, and what CI types.
+.POSIX:
+PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-db \
+	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev
+JOBS = 2
+
+.PHONY: all deps demo test bench fuzz install clean
+
+all:
+	cmake --preset release >/dev/null
+	cmake --build --preset release -j $(JOBS)
+
+# Installs from the distribution what is missing, and nothing when nothing is.
+deps:
+	@share/deps.sh $(PACKAGES)
+
+demo: deps all
+	@echo "\$$ zpipe 'cat examples/book.txt | tr -cs A-Za-z \"\\n\" | tr A-Z a-z | sort | uniq -c | sort -rn | head -5'"
+	@build/release/bin/zpipe 'cat examples/book.txt | tr -cs A-Za-z "\n" | tr A-Z a-z | sort | uniq -c | sort -rn | head -5'
+
+test: deps
+	cmake --preset clang >/dev/null
+	cmake --build --preset clang -j $(JOBS)
+	cmake --preset release >/dev/null
+	cmake --build --preset release -j $(JOBS)
+	cmake --preset asan >/dev/null
+	cmake --build --preset asan -j $(JOBS)
+	ctest --preset asan -j $(JOBS)
+
+bench: deps all
+	python3 bench/run.py build/release/bin/zpipe
+
+fuzz: deps
+	cmake --preset fuzz >/dev/null
+	cmake --build --preset fuzz -j $(JOBS)
+	tests/fuzz/run.sh build/fuzz $(FUZZ_SECONDS)
+
+FUZZ_SECONDS = 60
+
+install: all
+	cmake --install build/release $(if $(DESTDIR),,$(if $(PREFIX),--prefix $(PREFIX)))
+
+clean:
+	rm -rf build
