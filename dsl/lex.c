@@ -156,7 +156,10 @@ static size_t skip_to(struct lexer *l, size_t at, char close, size_t open, int d
         if (!inner)
             at++;
     }
-    text_fail(l->text, open, l->e, NULL, "this `%.*s` has no `%c`", s[open] == '$' ? 2 : 1, s + open,
+    if (s[open] == close)
+        text_fail(l->text, open, l->e, NULL, "this `%c` has no second one", close);
+    else
+        text_fail(l->text, open, l->e, NULL, "this `%.*s` has no `%c`", s[open] == '$' ? 2 : 1, s + open,
               close);
     return 0;
 }

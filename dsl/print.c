@@ -111,16 +111,14 @@ static void print_parts(const struct word *w, bool full, struct buf *out)
             if (p->text.size || between || full)
                 print_quoted(p->text, full, out);
         } else if (p->kind == PART_NAME) {
-            struct buf rest = BUF_INIT(64);
+            struct buf rest = BUF_INIT(8u * DSL_JOB_MAX);
             const struct part *n = p->next;
             while (n && n->kind == PART_QUOTED && !n->text.size)
                 n = n->next;
-            if (n && n->kind == PART_QUOTED && n->text.size < 32)
+            if (n && n->kind == PART_QUOTED)
                 print_quoted(n->text, full, &rest);
             const char *first = n && n->kind == PART_BARE ? n->text.data : rest.size ? rest.data : "";
-            bool big = n && n->kind == PART_QUOTED && n->text.size >= 32 && !full && safe(n->text);
-            bool brace = name_goes_on(big ? *(const char *)n->text.data : *first);
-            buf_printf(out, brace ? "${%s}" : "$%s", (const char *)p->text.data);
+            buf_printf(out, name_goes_on(*first) ? "${%s}" : "$%s", (const char *)p->text.data);
             buf_clear(&rest);
         } else {
             buf_add(out, p->text.data, p->text.size);
