@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""bench/run.py ZPIPE: what the sandboxes cost, as ratios against sh in the same run.
+
+Prints a table and writes build/bench/pipelines.json.  Runs alternate, figures are medians."""
+import json, os, resource, statistics, subprocess, sys, tempfile, time
+
+zpipe = os.path.abspath(sys.argv[1])
+BIG = int(os.environ.get("BENCH_BYTES", 100_000_000))
+RUNS = int(os.environ.get("BENCH_RUNS", 7))
+sh = ["env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LC_ALL=C", "TZ=UTC", "sh", "-c"]
+
+
+def wall(argv, cwd, pinned):
+    argv = (["taskset", "-c", "0"] if pinned else []) + argv
+    t = time.perf_counter()
+    r = subprocess.run(argv, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    return time.perf_counter() - t, r.stdout, r.returncode
+
+
+def pair(name, text, cwd, runs, pinned):
+    mine, theirs = [], []
+    wall([zpipe, text], cwd, pinned)
+    for _ in range(runs):
+        a, b = wall([zpipe, text], cwd, pinned), wall(sh + [text], cwd, pinned)
+        if a[1:] != b[1:]:
+            sys.exit("%s: not the same bytes or status" % name)
+        mine.append(a[0])
+        theirs.append(b[0])
+    z, s = statistics.median(mine), statistics.median(theirs)
+    print("%-34s zpipe %8.2f ms   sh %8.2f ms   speed %5.2fx of sh" % (name, z * 1e3, s * 1e3, s / z))
+    return {"name": name, "zpipe_ms": z * 1e3, "sh_ms": s * 1e3, "ratio": s / z, "runs": runs}
+
+
+def peak_rss(text, cwd, feed_bytes):
+    """Peak memory of the zpipe process itself, while feed_bytes stream through it."""
+    feeder = subprocess.Popen(["sh", "-c", "yes 'a line of text to stream' | head -c %d" % feed_bytes], stdout=subprocess.PIPE)
+    p = subprocess.Popen([zpipe, text], cwd=cwd, stdin=feeder.stdout, stdout=subprocess.DEVNULL)
+    feeder.stdout.close()
+    _, status, usage = os.wait4(p.pid, 0)
+    feeder.wait()
+    return usage.ru_maxrss / 1024
+
+
+def main():
+    out = {"bytes": BIG, "rows": []}
+    with tempfile.TemporaryDirectory() as d:
+        with open(os.path.join(d, "BIG"), "w") as f:
+            n = i = 0
+            while n < BIG:
+                chunk = "".join("%d some text with x in it %d\n" % (k * 7919 % 1000003, k) if k % 3 else "%d nothing here\n" % k
+                                for k in range(i, i + 10000))
+                i += 10000
+                n += len(chunk)
+                f.write(chunk)
+        out["rows"].append(pair("true", "true", d, 100, False))
+        for text in ("cat BIG | grep x | sort", "cat BIG | cat | cat | wc -c"):
+            out["rows"].append(pair(text, text, d, RUNS, True))
+        for size in (1_000_000, 2_000_000_000):
+            rss = peak_rss("cat | cat | wc -c", d, size)
+            print("peak memory of zpipe, %10d bytes streamed: %6.1f MiB" % (size, rss))
+            out["rows"].append({"name": "memory", "bytes": size, "peak_mib": rss})
+    os.makedirs("build/bench", exist_ok=True)
+    with open("build/bench/pipelines.json", "w") as f:
+        json.dump(out, f, indent=1)
+
+
+main()

@@ -1,0 +1,12 @@
+# Every row of table.test, four ways.
+find_package(Python3 COMPONENTS Interpreter REQUIRED)
+function(zpipe_table name)
+    add_test(NAME table_${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/e2e/run.py --bin
+             ${CMAKE_BINARY_DIR}/bin ${ARGN})
+    set_tests_properties(table_${name} PROPERTIES LABELS e2e TIMEOUT 600
+                         SKIP_REGULAR_EXPRESSION "^0 passed, 0 failed, 1 skipped")
+endfunction()
+zpipe_table(embedded)
+zpipe_table(cluster --cluster)
+zpipe_table(embedded_user --user nobody)
+zpipe_table(cluster_user --cluster --user nobody)
