@@ -1,5 +1,5 @@
-/* The tree: what the parser makes of a text, in an arena.  Lists are linked in text order.  resolve.c
- * fills the parts so marked; print.c needs only the parser's. */
+/* The tree: what the parser makes of a text, in an arena.  Lists are linked in text order.
+ * resolve.c fills the parts so marked; print.c needs only the parser's. */
 #pragma once
 #include "base/buf.h"
 
@@ -51,14 +51,14 @@ struct redir {
     struct redir *next;
     enum redir_kind kind;
     int fd;
-    bool clobber;         /* >| */
-    size_t at;            /* of the operator, or of the number before it */
-    size_t end;           /* one past its word */
-    struct word *word;    /* the target */
-    struct heredoc *here; /* HERE */
-    int dup;              /* DUP */
-    const char *target;   /* resolved: IN, OUT, APPEND: the name, holes as in struct value */
-    struct slice bytes;   /* resolved: HERE, STRING */
+    bool clobber;               /* >| */
+    size_t at;                  /* of the operator, or of the number before it */
+    size_t end;                 /* one past its word */
+    struct word *word;          /* the target */
+    struct heredoc *here;       /* HERE */
+    int dup;                    /* DUP */
+    const char *target;         /* resolved: IN, OUT, APPEND: the name, holes as in struct value */
+    struct slice bytes;         /* resolved: HERE, STRING */
     const struct written *from; /* IN: an output of a statement above */
 };
 
@@ -70,6 +70,7 @@ struct item {
     struct word *word;
     struct pipeline *pipeline; /* SUBST */
     bool out;                  /* SUBST: >( ) */
+    size_t end;                /* SUBST: behind its `)` */
     int fd;                    /* SUBST, resolved: /dev/fd/N */
     size_t at;
 };
@@ -85,8 +86,8 @@ enum stage_kind {
 
 struct setting {
     struct setting *next;
-    struct word *word; /* NAME=VALUE */
-    const char *value; /* resolved */
+    struct word *word;                  /* NAME=VALUE */
+    const char *value;                  /* resolved */
     const struct setting_kind_of *kind; /* resolved */
 };
 
@@ -124,12 +125,12 @@ struct written {
 /* A file that a stage names. */
 struct use {
     struct use *next;
-    const char *word; /* as typed */
-    const char *name; /* inside the sandbox */
-    const char *path; /* the client's */
+    const char *word;    /* as typed */
+    const char *name;    /* inside the sandbox */
+    const char *path;    /* the client's */
     struct value *value; /* where it stands, or NULL */
     size_t at;
-    bool program; /* it is the command itself */
+    bool program;               /* it is the command itself */
     const struct written *from; /* it is this output of a statement above */
 };
 
@@ -163,14 +164,14 @@ struct stage {
     uint64_t into;
 
     /* resolved */
-    struct value *value;      /* SIMPLE: the words */
-    struct value *env;        /* SIMPLE: the assignments; else the parameters its text names */
-    const char *shell;        /* "sh" or "bash" when it has a text */
+    struct value *value;        /* SIMPLE: the words */
+    struct value *env;          /* SIMPLE: the assignments; else the parameters its text names */
+    const char *shell;          /* "sh" or "bash" when it has a text */
     struct use *input, *output; /* files it names and files it writes */
     struct use **last_input;    /* while they are collected */
     bool file_operand;          /* it reads a file instead of stdin */
-    bool source;              /* `cat F...`: no process */
-    bool builtin;             /* run by sh, alone */
+    bool source;                /* `cat F...`: no process */
+    bool builtin;               /* run by sh, alone */
     enum stdin_kind from;
     bool names_stdin;         /* `-` or /dev/stdin */
     const char *text;         /* for sh */
@@ -217,14 +218,15 @@ struct statement {
 struct tree {
     struct statement *statement;
     struct definition *definition; /* in text order */
-    struct heredoc *const *here;   /* in text order: what opaque text must leave out or bring along */
+    struct heredoc *const *here; /* in text order: what opaque text must leave out or bring along */
     size_t here_count;
 };
 
 /* The first heredoc whose body begins at `at` or behind it: an index, here_count if none. */
 size_t tree_heredoc(const struct tree *t, size_t at);
 
-bool word_is(const struct word *w, const char *text);       /* bare, and just that */
-/* The bytes of a word without parameters, holes and odd parts; NULL if it has some, or no memory. */
+bool word_is(const struct word *w, const char *text); /* bare, and just that */
+/* The bytes of a word without parameters, holes and odd parts; NULL if it has some, or no memory.
+ */
 struct arena;
 char *word_literal(const struct word *w, struct arena *a);

@@ -1,5 +1,5 @@
-/* See dsl.h.  text.c and lex.c, parse.c and shape.c make a tree; resolve.c, words.c and uses.c ask the
- * parameters and the file system; lower.c makes the graph, print.c and notation.c make text. */
+/* See dsl.h.  text.c and lex.c, parse.c and shape.c make a tree; resolve.c, words.c and uses.c ask
+ * the parameters and the file system; lower.c makes the graph, print.c and notation.c make text. */
 #include "dsl/dsl.h"
 #include "dsl/lower.h"
 #include "dsl/notation.h"
@@ -24,10 +24,12 @@ static int begin(struct reading *d, const struct dsl_input *in, struct err *e)
     *d = (struct reading){.arena = ARENA_INIT(ARENA_MAX)};
     size_t most = in->jobfile ? DSL_JOB_MAX : DSL_TEXT_MAX;
     if (in->size > most)
-        return err_set(e, ERR_INPUT, "%.100s:1:1: error: the text has more than %zu bytes%s", in->file, most,
+        return err_set(e, ERR_INPUT, "%.100s:1:1: error: the text has more than %zu bytes%s",
+                       in->file, most,
                        in->jobfile ? "" : "\n    hint: keep the job in a file and use `zpipe run`");
     if (in->jobfile && in->each_count)
-        return err_set(e, ERR_INPUT, "%.100s:1:1: error: `:::` goes with a pipeline, not with a job file",
+        return err_set(e, ERR_INPUT,
+                       "%.100s:1:1: error: `:::` goes with a pipeline, not with a job file",
                        in->file);
     if (text_init(&d->text, &d->arena, in->text, in->size, in->file, e) < 0)
         return -1;

@@ -19,8 +19,9 @@ struct dsl_input {
     size_t size;
     const char *file; /* name for messages: "pipeline" for a one-liner, else the job file's name */
     bool jobfile;
-    const char *directory; /* absolute path of the caller's working directory; relative names start here */
-    const char *home;      /* for ~ ; NULL: error */
+    const char
+        *directory; /* absolute path of the caller's working directory; relative names start here */
+    const char *home;             /* for ~ ; NULL: error */
     const char *const *parameter; /* NAME=VALUE..., given after the pipeline */
     size_t parameter_count;
     const char *const *env; /* --env NAME=VALUE: parameter and environment of every program */
@@ -38,13 +39,16 @@ struct dsl_input {
  * "FILE:LINE:COL: error: SENTENCE\n    source line\n    ^\n    hint: ..." (no newline at the end).
  *
  * How the language maps to a graph, beyond what graph.h says:
- * - A body (MAP, REDUCE) is fed by a SOURCE with one STDIN segment and ends in a SINK STDOUT, both with
- *   `parent` set: there they mean the task's own stdin and stdout.  A merge body likewise (`merge`).
+ * - A body (MAP, REDUCE) is fed by a SOURCE with one STDIN segment and ends in a SINK STDOUT, both
+ * with `parent` set: there they mean the task's own stdin and stdout.  A merge body likewise
+ * (`merge`).
  * - A broadcast `<( )` in a body has parent GRAPH_NONE: it runs once, outside.
  * - A use of a named pipeline is a copy of its nodes.
- * - A file that is named through `..` is given by its absolute path, in the words too.  A written file
- *   whose name is absolute or goes through `..` is written as `.zpipe-out-N` and put where it was meant.
- * - SHELL text with holes: a hole stands outside any quotes, so that a quoted word may replace it. */
+ * - A file that is named through `..` is given by its absolute path, in the words too.  A written
+ * file whose name is absolute or goes through `..` is written as `.zpipe-out-N` and put where it
+ * was meant.
+ * - SHELL text with holes: a hole stands outside any quotes, so that a quoted word may replace it.
+ */
 struct graph *dsl_graph(const struct dsl_input *in, struct err *e);
 
 /* Canonical text.  Gives a string. */

@@ -1,5 +1,5 @@
-/* See files.h.  A command that is not here is unknown: its words are inputs when they name files, and it
- * may read stdin. */
+/* See files.h.  A command that is not here is unknown: its words are inputs when they name files,
+ * and it may read stdin. */
 #include "dsl/files.h"
 
 #include <stdlib.h>
@@ -104,11 +104,11 @@ bool command_builtin(const char *name)
 {
     /* `true` and `false` are left out: their twins are the same. */
     static const char *const builtins[] = {
-        ".",      ":",      "[",        "alias",  "bg",    "break",  "cd",    "chdir", "command",
-        "continue", "echo", "eval",     "exec",   "exit",  "export", "fg",    "getopts", "hash",
-        "jobs",   "kill",   "local",    "printf", "pwd",   "read",   "readonly", "return", "set",
-        "shift",  "test",   "times",    "trap",   "type",  "ulimit", "umask", "unalias", "unset",
-        "wait",
+        ".",        ":",        "[",       "alias", "bg",    "break",  "cd",     "chdir",
+        "command",  "continue", "echo",    "eval",  "exec",  "exit",   "export", "fg",
+        "getopts",  "hash",     "jobs",    "kill",  "local", "printf", "pwd",    "read",
+        "readonly", "return",   "set",     "shift", "test",  "times",  "trap",   "type",
+        "ulimit",   "umask",    "unalias", "unset", "wait",
     };
     for (size_t i = 0; i < sizeof builtins / sizeof *builtins; i++)
         if (strcmp(builtins[i], name) == 0)
@@ -118,8 +118,8 @@ bool command_builtin(const char *name)
 
 bool path_of_image(const char *path)
 {
-    static const char *const own[] = {"/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32",
-                                      "/proc", "/sbin", "/sys", "/usr"};
+    static const char *const own[] = {"/bin",    "/dev",  "/etc",  "/lib", "/lib32", "/lib64",
+                                      "/libx32", "/proc", "/sbin", "/sys", "/usr"};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
         size_t n = strlen(own[i]);
         if (strncmp(path, own[i], n) == 0 && (path[n] == '/' || path[n] == '\0'))

@@ -25,5 +25,6 @@ bool command_builtin(const char *name);
 /* Is this absolute path the image's own, or no file of anybody's (/dev, /proc)? */
 bool path_of_image(const char *path);
 
-/* The name without `.`, doubled and trailing slashes into out (at least strlen + 2).  false: a `..` is left in. */
+/* The name without `.`, doubled and trailing slashes into out (at least strlen + 2).  false: a `..`
+ * is left in. */
 bool path_normal(const char *path, char *out);

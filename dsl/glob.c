@@ -1,5 +1,6 @@
 /* See glob.h.  Not glob(3): its order depends on the locale, and `[^` must be tried both ways.
- * Matching goes back only to the last `*`, so a hostile pattern costs the product of the two lengths. */
+ * Matching goes back only to the last `*`, so a hostile pattern costs the product of the two
+ * lengths. */
 #include "dsl/glob.h"
 #include "base/buf.h"
 
@@ -32,9 +33,10 @@ static bool in_class(const char *name, size_t size, unsigned char c)
     static const struct {
         const char *name, *sets;
     } classes[] = {
-        {"alpha", "azAZ"}, {"digit", "09"},       {"alnum", "azAZ09"},       {"lower", "az"},
-        {"upper", "AZ"},   {"xdigit", "09afAF"},  {"space", "\t\r  "},       {"blank", "\t\t  "},
-        {"punct", "!/:@[`{~"}, {"print", " ~"},   {"graph", "!~"},           {"cntrl", "\001\037\177\177"},
+        {"alpha", "azAZ"},   {"digit", "09"},     {"alnum", "azAZ09"},
+        {"lower", "az"},     {"upper", "AZ"},     {"xdigit", "09afAF"},
+        {"space", "\t\r  "}, {"blank", "\t\t  "}, {"punct", "!/:@[`{~"},
+        {"print", " ~"},     {"graph", "!~"},     {"cntrl", "\001\037\177\177"},
     };
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
         if (strlen(classes[i].name) != size || memcmp(classes[i].name, name, size) != 0)
@@ -49,7 +51,7 @@ static bool in_class(const char *name, size_t size, unsigned char c)
 static bool in_bracket(const char *p, const char *end, unsigned char c, bool caret)
 {
     bool not = *p == '!' || (caret && *p == '^'), found = false;
-    p += not;
+    p += not ;
     for (bool first = true; p < end; first = false) {
         if (*p == '[' && p[1] == ':' && !first) {
             const char *stop = strstr(p + 2, ":]");
@@ -77,7 +79,7 @@ static bool in_bracket(const char *p, const char *end, unsigned char c, bool car
         }
         found = found || (c >= low && c <= high);
     }
-    return found != not;
+    return found != not ;
 }
 
 /* One pattern item at *p against c; *p moves behind it. */
@@ -198,7 +200,8 @@ static int walk_part(struct walk *w, size_t used, const char *name, const char *
     return walk(w, used + n, rest, depth + 1);
 }
 
-static int walk_directory(struct walk *w, size_t used, const char *part, const char *rest, int depth)
+static int walk_directory(struct walk *w, size_t used, const char *part, const char *rest,
+                          int depth)
 {
     char real[PATH_MAX];
     int result = 0;

@@ -1,4 +1,5 @@
-/* Patterns against the file system, as sh does it: `*`, `?`, `[...]`, no leading dot, `/` explicit. */
+/* Patterns against the file system, as sh does it: `*`, `?`, `[...]`, no leading dot, `/` explicit.
+ */
 #pragma once
 #include "base/arena.h"
 #include "base/err.h"

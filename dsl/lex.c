@@ -1,7 +1,7 @@
 /* See lex.h.  Words become parts here: what was quoted, what is a parameter, what only sh can read.
- * Inside $( ), backquotes and ${ } only quotes and nesting are followed, so nothing is guessed.  Each
- * byte is looked at a bounded number of times per reading: there is no search for a closer that is not
- * either found or the end of the parse. */
+ * Inside $( ), backquotes and ${ } only quotes and nesting are followed, so nothing is guessed.
+ * Each byte is looked at a bounded number of times per reading: there is no search for a closer
+ * that is not either found or the end of the parse. */
 #include "dsl/lex.h"
 #include "dsl/dsl.h"
 
@@ -64,7 +64,7 @@ static int no_memory(struct lexer *l)
     return text_fail(l->text, l->at.position, l->e, NULL, "there is no memory to read further");
 }
 
-/* ---- parts -------------------------------------------------------------------------------------- */
+/* ---- parts ------------------------------------------------------------------------------- */
 
 struct parts {
     struct part *first, **last;
@@ -118,7 +118,7 @@ static int flush(struct lexer *l, struct parts *p, enum part_kind kind, size_t a
     return 0;
 }
 
-/* ---- what only sh reads ------------------------------------------------------------------------- */
+/* ---- what only sh reads ------------------------------------------------------------------ */
 
 /* From behind an opener to behind its closer, or 0 with the error. */
 static size_t skip_to(struct lexer *l, size_t at, char close, size_t open, int depth)
@@ -159,8 +159,8 @@ static size_t skip_to(struct lexer *l, size_t at, char close, size_t open, int d
     if (s[open] == close)
         text_fail(l->text, open, l->e, NULL, "this `%c` has no second one", close);
     else
-        text_fail(l->text, open, l->e, NULL, "this `%.*s` has no `%c`", s[open] == '$' ? 2 : 1, s + open,
-              close);
+        text_fail(l->text, open, l->e, NULL, "this `%.*s` has no `%c`", s[open] == '$' ? 2 : 1,
+                  s + open, close);
     return 0;
 }
 
@@ -175,7 +175,7 @@ static int add_odd(struct lexer *l, struct parts *p, struct word *w, size_t from
     return add_part(l, p, PART_ODD, l->text->data + from, to - from, from);
 }
 
-/* ---- $ ------------------------------------------------------------------------------------------ */
+/* ---- $ ----------------------------------------------------------------------------------- */
 
 static size_t utf8(uint32_t c, char out[4])
 {
@@ -248,7 +248,8 @@ static int lex_c_string(struct lexer *l, struct parts *p, size_t open)
         return text_fail(l->text, open, l->e, NULL, "this `$'` has no `'`");
     if (zero)
         return text_fail(l->text, open, l->e, NULL, "a word cannot hold a zero byte");
-    if (l->run.failed || add_part(l, p, PART_QUOTED, l->run.data ? l->run.data : "", l->run.size, open))
+    if (l->run.failed ||
+        add_part(l, p, PART_QUOTED, l->run.data ? l->run.data : "", l->run.size, open))
         return l->run.failed ? no_memory(l) : -1;
     l->run.size = 0;
     l->at.position = at + 1;
@@ -284,16 +285,23 @@ static int lex_dollar(struct lexer *l, struct parts *p, struct word *w, enum par
     if (c == '\'' && kind == PART_BARE)
         return flush(l, p, kind, run_at) < 0 || lex_c_string(l, p, at) < 0 ? -1 : 1;
     if (c == '(' || braced) {
-        if (flush(l, p, kind, run_at) < 0 || !(end = skip_to(l, next + 1, braced ? '}' : ')', at, 1)))
+        if (flush(l, p, kind, run_at) < 0 ||
+            !(end = skip_to(l, next + 1, braced ? '}' : ')', at, 1)))
             return -1;
-        return add_odd(l, p, w, at, end, braced ? "${" : s[next + 1] == '(' ? "$((" : "$(") < 0 ? -1 : 1;
+        return add_odd(l, p, w, at, end,
+                       braced               ? "${"
+                       : s[next + 1] == '(' ? "$(("
+                                            : "$(") < 0
+                   ? -1
+                   : 1;
     }
     static const char special[] = "0123456789@*#?$!-";
     static const char *const signs[] = {"$0", "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8",
                                         "$9", "$@", "$*", "$#", "$?", "$$", "$!", "$-"};
     const char *found = c ? strchr(special, c) : NULL;
     if (found)
-        return flush(l, p, kind, run_at) < 0 || add_odd(l, p, w, at, next + 1, signs[found - special]) < 0
+        return flush(l, p, kind, run_at) < 0 ||
+                       add_odd(l, p, w, at, next + 1, signs[found - special]) < 0
                    ? -1
                    : 1;
     return 0;
@@ -305,7 +313,8 @@ static int lex_backquote(struct lexer *l, struct parts *p, struct word *w)
     return end ? add_odd(l, p, w, at, end, "`") : -1;
 }
 
-/* Bytes as in "…", up to `close` or, for a heredoc's text (close 0), the end.  `"` is then plain. */
+/* Bytes as in "…", up to `close` or, for a heredoc's text (close 0), the end.  `"` is then plain.
+ */
 static int lex_double(struct lexer *l, struct parts *p, struct word *w, char close, size_t open)
 {
     const char *s = l->text->data;
@@ -348,7 +357,7 @@ static int lex_double(struct lexer *l, struct parts *p, struct word *w, char clo
     return 0;
 }
 
-/* ---- words -------------------------------------------------------------------------------------- */
+/* ---- words ------------------------------------------------------------------------------- */
 
 /* A `$` that is one and stays bare must not join what follows when it is printed. */
 static bool dollar_stays(char next)
@@ -383,7 +392,8 @@ static int lex_special(struct lexer *l, struct parts *p, struct word *w, size_t 
         }
         if (got == 0) {
             l->at.position++;
-            got = flush(l, p, PART_BARE, *run_at) < 0 ? -1 : add_part(l, p, PART_QUOTED, "$", 1, at);
+            got =
+                flush(l, p, PART_BARE, *run_at) < 0 ? -1 : add_part(l, p, PART_QUOTED, "$", 1, at);
         }
         break;
     case '\\':
@@ -493,7 +503,7 @@ char *word_literal(const struct word *w, struct arena *a)
     return text;
 }
 
-/* ---- heredocs ----------------------------------------------------------------------------------- */
+/* ---- heredocs ---------------------------------------------------------------------------- */
 
 struct heredoc *lex_heredoc(struct lexer *l, size_t op, const struct word *end, bool dash)
 {
@@ -573,15 +583,17 @@ static int heredoc_text(struct lexer *l, struct heredoc *h, size_t last)
         text.data = copy;
         text.size = size;
         struct err inner = {0};
-        struct lexer part = {.text = &text, .arena = l->arena, .e = &inner, .run = BUF_INIT(DSL_JOB_MAX)};
+        struct lexer part = {
+            .text = &text, .arena = l->arena, .e = &inner, .run = BUF_INIT(DSL_JOB_MAX)};
         struct text flat;
         if (text_init(&flat, l->arena, copy, size, l->text->file, &inner) == 0)
             part.text = &flat;
         result = lex_double(&part, &parts, h->body, 0, 0);
         lex_clear(&part);
         if (result < 0)
-            text_fail(l->text, h->op, l->e, NULL, "the text after this << cannot be read: a `$(`, `${` "
-                                                  "or backquote in it is not closed");
+            text_fail(l->text, h->op, l->e, NULL,
+                      "the text after this << cannot be read: a `$(`, `${` "
+                      "or backquote in it is not closed");
     }
     for (struct part *p = parts.first; p; p = p->next)
         p->at = h->op;
@@ -641,12 +653,12 @@ size_t tree_heredoc(const struct tree *t, size_t at)
     return low;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------ */
 
 static const char *const operators[] = {
     /* longest first */
-    "&>>", "<<<", "<<-", "&>", "<(", ">(", "&&", "||", "|&", ";;", "<<", ">>", ">|",
-    ">&",  "<&",  "<>",  "|",  "&",  ";",  "<",  ">",  "(",  ")",
+    "&>>", "<<<", "<<-", "&>", "<(", ">(", "&&", "||", "|&", ";;", "<<", ">>",
+    ">|",  ">&",  "<&",  "<>", "|",  "&",  ";",  "<",  ">",  "(",  ")",
 };
 
 /* How far `op` reaches from `at`, joins skipped; 0 if it is not there. */

@@ -1,5 +1,5 @@
-/* Bytes to tokens.  The lexer's state is a position and the heredocs that wait for a line end, nothing
- * else; the parser may set it back to the start of any token. */
+/* Bytes to tokens.  The lexer's state is a position and the heredocs that wait for a line end,
+ * nothing else; the parser may set it back to the start of any token. */
 #pragma once
 #include "dsl/ast.h"
 #include "dsl/text.h"
@@ -34,9 +34,9 @@ struct lexer {
     struct lex_mark at;
     struct heredoc **here; /* owned array; what it holds is the arena's */
     size_t here_room;
-    size_t words; /* counted against DSL_WORDS_MAX */
+    size_t words;   /* counted against DSL_WORDS_MAX */
     struct buf run; /* the bare run being collected */
-    size_t edge;  /* where the last token ended */
+    size_t edge;    /* where the last token ended */
 };
 
 int lex_init(struct lexer *l, const struct text *text, struct arena *a, struct err *e);

@@ -1,14 +1,14 @@
-/* See lower.h and dsl.h.  A stage is lowered between the stream that reaches it and the stream that leaves
- * it; an edge is made when both of its ends are known.  One fd has one edge and one edge joins two
- * nodes, so a stage that is used twice (a named pipeline) is lowered twice: with everything the same
- * every time, so are its bytes. */
+/* See lower.h and dsl.h.  A stage is lowered between the stream that reaches it and the stream that
+ * leaves it; an edge is made when both of its ends are known.  One fd has one edge and one edge
+ * joins two nodes, so a stage that is used twice (a named pipeline) is lowered twice: with
+ * everything the same every time, so are its bytes. */
 #include "dsl/lower.h"
 #include "dsl/lower_inside.h"
 #include "dsl/settings.h"
 
 #include <string.h>
 
-/* ---- <( ) and >( ) ------------------------------------------------------------------------------ */
+/* ---- <( ) and >( ) ----------------------------------------------------------------------- */
 
 static bool stage_holes(const struct stage *s);
 
@@ -59,7 +59,8 @@ static int lower_in(struct lower *w, struct item *i, uint32_t node, struct place
 }
 
 /* >(p): what the node writes to fd N. */
-static int lower_out(struct lower *w, struct item *i, struct stage *s, uint32_t node, struct place at)
+static int lower_out(struct lower *w, struct item *i, struct stage *s, uint32_t node,
+                     struct place at)
 {
     struct stream out;
     at.drain = true;
@@ -88,7 +89,7 @@ static int lower_substs(struct lower *w, struct stage *s, uint32_t node, const s
     return 0;
 }
 
-/* ---- stages ------------------------------------------------------------------------------------- */
+/* ---- stages ------------------------------------------------------------------------------ */
 
 /* A stage that is one process. */
 static int lower_process(struct lower *w, struct stage *s, struct stream in, const struct place *at,
@@ -111,7 +112,8 @@ static int lower_process(struct lower *w, struct stage *s, struct stream in, con
 }
 
 /* `cat F...` first: segments, no process. */
-static int lower_source(struct lower *w, struct stage *s, const struct place *at, struct stream *out)
+static int lower_source(struct lower *w, struct stage *s, const struct place *at,
+                        struct stream *out)
 {
     struct table t;
     uint32_t node, count = 0, words = 0;
@@ -137,8 +139,10 @@ static int lower_source(struct lower *w, struct stage *s, const struct place *at
             if (lower_written(w, from, v->text, place, at, &own) < 0)
                 return -1;
         } else if (from) {
-            return FAIL(w, place, "name the pipeline that makes it", "%.200s is written by this job and "
-                        "cannot be joined to other files here", v->text);
+            return FAIL(w, place, "name the pipeline that makes it",
+                        "%.200s is written by this job and "
+                        "cannot be joined to other files here",
+                        v->text);
         } else if (lower_source_file(w, v->text, place, &list[count++]) < 0) {
             return -1;
         }
@@ -147,7 +151,8 @@ static int lower_source(struct lower *w, struct stage *s, const struct place *at
         list[count++] = (struct graph_segment){.kind = GRAPH_SEGMENT_STDIN};
     bool stdin_used = s->from == STDIN_JOB && (took || !words);
     if (stdin_used && w->stdin_made)
-        return FAIL(w, s->start, "keep it in a file first", "only one stage can read the stdin of the job");
+        return FAIL(w, s->start, "keep it in a file first",
+                    "only one stage can read the stdin of the job");
     w->stdin_made = w->stdin_made || stdin_used;
     if (!words && t.in.node != GRAPH_NONE)
         own = t.in;
@@ -156,7 +161,8 @@ static int lower_source(struct lower *w, struct stage *s, const struct place *at
     if (own.node == GRAPH_NONE) {
         struct place outside = *at;
         outside.drain = false;
-        if (lower_add_source(w, list, count, s->start, &outside, &node) < 0 || lower_label(w, s, node) < 0)
+        if (lower_add_source(w, list, count, s->start, &outside, &node) < 0 ||
+            lower_label(w, s, node) < 0)
             return -1;
         own = lower_one(node, 1);
     }
@@ -310,8 +316,10 @@ static int lower_body(struct lower *w, struct pipeline *body, struct place at, s
 static int node_record(struct lower *w, const struct stage *s, uint32_t node)
 {
     static const uint32_t kinds[] = {
-        [RECORD_LINES] = GRAPH_RECORD_LINES, [RECORD_BYTES] = GRAPH_RECORD_BYTES,
-        [RECORD_PARAGRAPH] = GRAPH_RECORD_PARAGRAPH, [RECORD_START] = GRAPH_RECORD_START,
+        [RECORD_LINES] = GRAPH_RECORD_LINES,
+        [RECORD_BYTES] = GRAPH_RECORD_BYTES,
+        [RECORD_PARAGRAPH] = GRAPH_RECORD_PARAGRAPH,
+        [RECORD_START] = GRAPH_RECORD_START,
         [RECORD_END] = GRAPH_RECORD_END,
     };
     struct graph_node *n = &w->g->node[node];
@@ -347,7 +355,8 @@ static int lower_map(struct lower *w, struct stage *s, struct stream in, struct 
             return -1;
         t.in = lower_one(empty, 1);
     }
-    if (lower_add_node(w, s->kind == STAGE_MAP ? GRAPH_MAP : GRAPH_REDUCE, s->start, &at, &node) < 0)
+    if (lower_add_node(w, s->kind == STAGE_MAP ? GRAPH_MAP : GRAPH_REDUCE, s->start, &at, &node) <
+        0)
         return -1;
     t.in.seekable = false;
     if (lower_join(w, t.in, node, 0, s->start) < 0 || lower_settings(w, node, &at) < 0 ||
@@ -386,7 +395,7 @@ static uint32_t status_node(const struct lower *w, uint32_t from, const struct p
 }
 
 int lower_pipeline(struct lower *w, struct pipeline *l, struct stream in, struct place at,
-                          struct stream *out)
+                   struct stream *out)
 {
     uint32_t from = w->g->node_count;
     for (struct stage *s = l->stage; s; s = s->next) {
@@ -403,14 +412,15 @@ int lower_pipeline(struct lower *w, struct pipeline *l, struct stream in, struct
     return 0;
 }
 
-/* ---- statements --------------------------------------------------------------------------------- */
+/* ---- statements -------------------------------------------------------------------------- */
 
 static int finish(struct lower *w, struct stream out, size_t at, const struct place *place)
 {
     uint32_t sink;
     out.seekable = false;
-    if (out.node != GRAPH_NONE && (lower_add_sink(w, GRAPH_SINK_STDOUT, NULL, at, place, &sink) < 0 ||
-                                   lower_join(w, out, sink, 0, at) < 0))
+    if (out.node != GRAPH_NONE &&
+        (lower_add_sink(w, GRAPH_SINK_STDOUT, NULL, at, place, &sink) < 0 ||
+         lower_join(w, out, sink, 0, at) < 0))
         return -1;
     for (size_t i = 0; i < w->late_count; i++)
         if (lower_add_sink(w, GRAPH_SINK_STDOUT, NULL, at, place, &sink) < 0 ||

@@ -1,4 +1,5 @@
-/* A resolved tree to a graph.  What the graph cannot say is refused in one sentence with its place. */
+/* A resolved tree to a graph.  What the graph cannot say is refused in one sentence with its place.
+ */
 #pragma once
 #include "dsl/resolve.h"
 

@@ -17,8 +17,8 @@ struct place {
     uint32_t parent;
     bool merge, drain;
     struct graph_settings set;
-    const char *shell;      /* of `with shell=`, or NULL */
-    const char *out[64];    /* of `with out=` */
+    const char *shell;   /* of `with shell=`, or NULL */
+    const char *out[64]; /* of `with out=` */
     uint32_t out_count;
     const struct written *skip; /* this output is read here instead of being written */
     int depth;
@@ -29,14 +29,14 @@ struct lower {
     struct graph *g;
     struct err *e;
     bool stdin_made;
-    uint32_t last; /* whose status is that of the pipeline lowered last */
-    unsigned renamed;  /* outputs under a name of ours */
+    uint32_t last;                     /* whose status is that of the pipeline lowered last */
+    unsigned renamed;                  /* outputs under a name of ours */
     struct stream late[GRAPH_FDS_MAX]; /* what >( ) prints, behind the statement's own */
     size_t late_count;
     struct made {
         const char *path;
         uint32_t sink;
-    } *made; /* the sinks of written files; in the resolver's arena */
+    } * made; /* the sinks of written files; in the resolver's arena */
     size_t made_count;
 };
 
@@ -48,13 +48,14 @@ int lower_pipeline(struct lower *w, struct pipeline *l, struct stream in, struct
 /* Growing the graph: -1 with a message that has a place. */
 int lower_refused(struct lower *w, size_t at); /* a ceiling of the graph, in w->e */
 const char *lower_keep(struct lower *w, const char *text);
-int lower_add_node(struct lower *w, uint32_t kind, size_t at, const struct place *place, uint32_t *out);
+int lower_add_node(struct lower *w, uint32_t kind, size_t at, const struct place *place,
+                   uint32_t *out);
 int lower_join(struct lower *w, struct stream s, uint32_t to, int fd, size_t at);
 struct stream lower_one(uint32_t node, int fd);
 int lower_add_sink(struct lower *w, enum graph_sink_kind kind, const char *path, size_t at,
                    const struct place *place, uint32_t *out);
-int lower_add_source(struct lower *w, const struct graph_segment *segment, uint32_t count, size_t at,
-                     const struct place *place, uint32_t *out);
+int lower_add_source(struct lower *w, const struct graph_segment *segment, uint32_t count,
+                     size_t at, const struct place *place, uint32_t *out);
 int lower_add_file(struct lower *w, const char *name, const char *path, size_t at, uint32_t *out);
 int lower_source_file(struct lower *w, const char *word, size_t at, struct graph_segment *out);
 int lower_note_sink(struct lower *w, const char *word, uint32_t sink);
@@ -78,8 +79,8 @@ struct table {
 int lower_table(struct lower *w, struct stage *s, struct stream in, const struct place *at,
                 struct table *t);
 int lower_unused(struct lower *w, const struct table *t, size_t where, const struct place *at);
-int lower_apply(struct lower *w, struct table *t, uint32_t node, size_t where, const struct place *at,
-                struct stream *out);
+int lower_apply(struct lower *w, struct table *t, uint32_t node, size_t where,
+                const struct place *at, struct stream *out);
 
 /* What a node of a program holds. */
 int lower_files(struct lower *w, const struct stage *s, uint32_t node);

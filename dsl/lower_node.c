@@ -6,9 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- nodes of programs -------------------------------------------------------------------------- */
+/* ---- nodes of programs ------------------------------------------------------------------- */
 
-static int keep_strings(struct lower *w, const struct value *v, const char *const **out, uint32_t *count)
+static int keep_strings(struct lower *w, const struct value *v, const char *const **out,
+                        uint32_t *count)
 {
     size_t n = 0;
     for (const struct value *i = v; i; i = i->next)
@@ -65,7 +66,8 @@ int lower_files(struct lower *w, const struct stage *s, uint32_t node)
     return 0;
 }
 
-/* An output whose name is no name inside the working directory gets one of ours, in the word too. */
+/* An output whose name is no name inside the working directory gets one of ours, in the word too.
+ */
 static int rename_output(struct lower *w, struct use *u)
 {
     char name[40];
@@ -176,4 +178,3 @@ int lower_words(struct lower *w, const struct stage *s, uint32_t node, const str
     n->shell = at->shell ? lower_keep(w, at->shell) : s->shell;
     return n->shell ? node_why(w, s, node) : resolve_no_memory(w->r);
 }
-

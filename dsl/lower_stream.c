@@ -1,5 +1,6 @@
-/* The graph's edges: sources, sinks, and what redirections make of a stage's fds 0, 1 and 2.  They are
- * applied from left to right as sh does; a file that was opened and then left comes to be, empty. */
+/* The graph's edges: sources, sinks, and what redirections make of a stage's fds 0, 1 and 2.  They
+ * are applied from left to right as sh does; a file that was opened and then left comes to be,
+ * empty. */
 #include "dsl/lower_inside.h"
 #include "dsl/files.h"
 
@@ -8,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* ---- growing the graph -------------------------------------------------------------------------- */
+/* ---- growing the graph ------------------------------------------------------------------- */
 
 /* A ceiling of the graph, told with a place. */
 int lower_refused(struct lower *w, size_t at)
@@ -23,7 +24,8 @@ const char *lower_keep(struct lower *w, const char *text)
     return text ? arena_string(&w->g->arena, text) : NULL;
 }
 
-int lower_add_node(struct lower *w, uint32_t kind, size_t at, const struct place *place, uint32_t *out)
+int lower_add_node(struct lower *w, uint32_t kind, size_t at, const struct place *place,
+                   uint32_t *out)
 {
     *out = graph_add_node(w->g, kind, w->e);
     if (*out == GRAPH_NONE)
@@ -57,7 +59,7 @@ struct stream lower_one(uint32_t node, int fd)
 }
 
 int lower_add_sink(struct lower *w, enum graph_sink_kind kind, const char *path, size_t at,
-                    const struct place *place, uint32_t *out)
+                   const struct place *place, uint32_t *out)
 {
     struct place outside = *place;
     outside.drain = false;
@@ -71,8 +73,8 @@ int lower_add_sink(struct lower *w, enum graph_sink_kind kind, const char *path,
     return n->path || !path ? 0 : resolve_no_memory(w->r);
 }
 
-int lower_add_source(struct lower *w, const struct graph_segment *segment, uint32_t count, size_t at,
-                      const struct place *place, uint32_t *out)
+int lower_add_source(struct lower *w, const struct graph_segment *segment, uint32_t count,
+                     size_t at, const struct place *place, uint32_t *out)
 {
     if (lower_add_node(w, GRAPH_SOURCE, at, place, out) < 0)
         return -1;
@@ -105,7 +107,8 @@ int lower_add_file(struct lower *w, const char *name, const char *path, size_t a
     return *out == GRAPH_NONE ? lower_refused(w, at) : 0;
 }
 
-/* The file that a source reads.  Nobody opens it by name, so a name that goes up is made absolute. */
+/* The file that a source reads.  Nobody opens it by name, so a name that goes up is made absolute.
+ */
 int lower_source_file(struct lower *w, const char *word, size_t at, struct graph_segment *out)
 {
     char *name = arena_alloc(w->r->arena, strlen(word) + 2);
@@ -130,7 +133,7 @@ int lower_note_sink(struct lower *w, const char *word, uint32_t sink)
     return 0;
 }
 
-/* ---- where streams come from -------------------------------------------------------------------- */
+/* ---- where streams come from ------------------------------------------------------------- */
 
 int lower_stdin(struct lower *w, const struct place *at, size_t where, struct stream *out)
 {
@@ -139,7 +142,8 @@ int lower_stdin(struct lower *w, const struct place *at, size_t where, struct st
     uint32_t node;
     outside.drain = false;
     if (w->stdin_made && at->parent == GRAPH_NONE)
-        return FAIL(w, where, "keep it in a file first", "only one stage can read the stdin of the job");
+        return FAIL(w, where, "keep it in a file first",
+                    "only one stage can read the stdin of the job");
     w->stdin_made = w->stdin_made || at->parent == GRAPH_NONE;
     if (lower_add_source(w, &s, 1, where, &outside, &node) < 0)
         return -1;
@@ -149,7 +153,7 @@ int lower_stdin(struct lower *w, const struct place *at, size_t where, struct st
 
 /* An output of a statement above, computed once more. */
 int lower_written(struct lower *w, const struct written *from, const char *name, size_t at,
-                          const struct place *place, struct stream *out)
+                  const struct place *place, struct stream *out)
 {
     if (!from->pipeline || from->append || place->parent != GRAPH_NONE || place->depth > 8)
         return FAIL(w, at, "name the pipeline that makes it, and write <(NAME)",
@@ -195,7 +199,8 @@ int lower_stop(struct lower *w, struct stream s, size_t at, const struct place *
         s.seekable = false;
         return lower_join(w, s, sink, 0, at);
     }
-    if (lower_add_node(w, GRAPH_COMMAND, at, &unread, &node) < 0 || lower_join(w, s, node, 0, at) < 0)
+    if (lower_add_node(w, GRAPH_COMMAND, at, &unread, &node) < 0 ||
+        lower_join(w, s, node, 0, at) < 0)
         return -1;
     const char **argv = arena_array(&w->g->arena, 2, sizeof *argv);
     if (!argv)
@@ -210,7 +215,7 @@ int lower_stop(struct lower *w, struct stream s, size_t at, const struct place *
     return lower_join(w, lower_one(node, 1), sink, 0, at);
 }
 
-/* ---- redirections ------------------------------------------------------------------------------- */
+/* ---- redirections ------------------------------------------------------------------------ */
 
 static int open_out(struct lower *w, struct table *t, const struct redir *d, const struct place *at)
 {
@@ -229,7 +234,7 @@ static int open_out(struct lower *w, struct table *t, const struct redir *d, con
     }
     uint32_t sink;
     bool null = strcmp(d->target, "/dev/null") == 0;
-    enum graph_sink_kind kind = null                       ? GRAPH_SINK_NULL
+    enum graph_sink_kind kind = null                      ? GRAPH_SINK_NULL
                                 : d->kind == REDIR_APPEND ? GRAPH_SINK_APPEND
                                                           : GRAPH_SINK_FILE;
     if (lower_add_sink(w, kind, null ? NULL : d->target, d->at, at, &sink) < 0)
@@ -265,7 +270,7 @@ static int open_in(struct lower *w, struct table *t, const struct redir *d, cons
 }
 
 int lower_table(struct lower *w, struct stage *s, struct stream in, const struct place *at,
-                      struct table *t)
+                struct table *t)
 {
     *t = (struct table){.in = in, .to = {0, TO_OUT, TO_ERR}};
     for (const struct redir *d = s->redir; d; d = d->next) {
@@ -300,7 +305,7 @@ int lower_unused(struct lower *w, const struct table *t, size_t where, const str
 
 /* Give a node its fds 1 and 2; what is left for the next stage is *out. */
 int lower_apply(struct lower *w, struct table *t, uint32_t node, size_t where,
-                       const struct place *at, struct stream *out)
+                const struct place *at, struct stream *out)
 {
     uint32_t sink;
     *out = NO_STREAM;
@@ -321,9 +326,9 @@ int lower_apply(struct lower *w, struct table *t, uint32_t node, size_t where,
         for (int fd = 1; fd <= 2; fd++)
             if (t->to[fd] == TO_OUT)
                 *out = lower_one(node, fd);
-            else if (t->to[fd] != TO_ERR && lower_join(w, lower_one(node, fd), (uint32_t)t->to[fd], 0, where) < 0)
+            else if (t->to[fd] != TO_ERR &&
+                     lower_join(w, lower_one(node, fd), (uint32_t)t->to[fd], 0, where) < 0)
                 return -1;
     }
     return lower_unused(w, t, where, at);
 }
-

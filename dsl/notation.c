@@ -1,5 +1,6 @@
-/* See notation.h and zpipe-language(5).  Printed from the tree, before names are copied to their uses.
- * I stdin, O stdout, E stderr, F(...) files, T(n) n bytes of text, W(f) file, A(f) append, 0 nothing. */
+/* See notation.h and zpipe-language(5).  Printed from the tree, before names are copied to their
+ * uses. I stdin, O stdout, E stderr, F(...) files, T(n) n bytes of text, W(f) file, A(f) append, 0
+ * nothing. */
 #include "dsl/notation.h"
 #include "dsl/print.h"
 #include "proto/graph.h"
@@ -31,7 +32,8 @@ static void put_name(struct sketch *k, const char *name)
     static const struct {
         char code;
         const char *hole;
-    } holes[] = {{'{', "{}"}, {'.', "{.}"}, {'/', "{/}"}, {'d', "{//}"}, {'b', "{/.}"}, {'#', "{#}"}};
+    } holes[] = {{'{', "{}"},   {'.', "{.}"},  {'/', "{/}"},
+                 {'d', "{//}"}, {'b', "{/.}"}, {'#', "{#}"}};
     for (; *name; name++) {
         if (*name != GRAPH_HOLE) {
             buf_byte(&k->out, *name);
@@ -107,7 +109,7 @@ static void put_input(struct sketch *k, const struct redir *d)
     }
 }
 
-/* ---- stages ------------------------------------------------------------------------------------- */
+/* ---- stages ------------------------------------------------------------------------------ */
 
 static const char *base_name(const char *path)
 {

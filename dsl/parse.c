@@ -1,7 +1,7 @@
-/* See parse.h.  One token is looked ahead; the position is set back in three places (marked R, as in
- * the grammar): a line of assignments or settings that turns out to be a command, and a pipeline that
- * turns out to be a list for sh.  What only the file system or the parameters can tell is left to
- * resolve.c. */
+/* See parse.h.  One token is looked ahead; the position is set back in three places (marked R, as
+ * in the grammar): a line of assignments or settings that turns out to be a command, and a pipeline
+ * that turns out to be a list for sh.  What only the file system or the parameters can tell is left
+ * to resolve.c. */
 #include "dsl/parse.h"
 #include "dsl/dsl.h"
 
@@ -11,7 +11,7 @@
 
 static int parse_stage(struct parser *p, struct context c, struct stage **out);
 
-/* ---- tokens ------------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------ */
 
 int parse_advance(struct parser *p)
 {
@@ -67,7 +67,7 @@ char *parse_literal(struct parser *p, const struct word *w)
     return text ? text : arena_string(p->arena, "");
 }
 
-/* ---- settings ----------------------------------------------------------------------------------- */
+/* ---- settings ---------------------------------------------------------------------------- */
 
 /* setting = a word NAME=VALUE; the names are checked by resolve.c */
 int parse_settings(struct parser *p, struct setting **out)
@@ -85,133 +85,7 @@ int parse_settings(struct parser *p, struct setting **out)
     return 0;
 }
 
-/* ---- redirections ------------------------------------------------------------------------------- */
-
-int parse_heredoc_end(struct parser *p, size_t op, bool dash, struct heredoc **out)
-{
-    *out = lex_heredoc(&p->lex, op, p->t.word, dash);
-    return *out ? parse_advance(p) : -1;
-}
-
-static bool at_redir(const struct parser *p)
-{
-    return p->t.kind == TOKEN_NUMBER || (p->t.kind == TOKEN_OPERATOR && !parse_op(p, "<(") &&
-                                         !parse_op(p, ">(") && strpbrk(p->t.op, "<>") != NULL);
-}
-
-static const char *const dup_words[] = {"0", "1", "2"};
-
-/* What kind a redirection is, its operator and number read and its word next. */
-static enum redir_kind redir_kind(const struct parser *p, const char *op, int fd, int *dup)
-{
-    static const struct {
-        const char *op;
-        enum redir_kind kind;
-    } kinds[] = {
-        {"<", REDIR_IN},    {">", REDIR_OUT},   {">|", REDIR_OUT},     {">>", REDIR_APPEND},
-        {"<<", REDIR_HERE}, {"<<-", REDIR_HERE}, {"<<<", REDIR_STRING},
-    };
-    if (strcmp(op, ">&") == 0)
-        for (int i = 1; i <= 2; i++)
-            if ((fd == 1 || fd == 2) && word_is(p->t.word, dup_words[i])) {
-                *dup = i;
-                return REDIR_DUP;
-            }
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strcmp(op, kinds[i].op) == 0)
-            return (op[0] == '<' ? fd == 0 : fd == 1 || fd == 2) ? kinds[i].kind : REDIR_ODD;
-    return REDIR_ODD;
-}
-
-static int redir_number(struct parser *p, const char **odd)
-{
-    const char *s = p->text->data;
-    size_t n = p->t.end - p->t.start;
-    int fd = n == 1 ? s[p->t.start] - '0' : 10;
-    if (fd > 2) /* named in `zpipe plan` with its operator */
-        *odd = arena_bytes(p->arena, s + p->t.start, n < 20 ? n + 1 : 20);
-    return fd;
-}
-
-/* redir = [ IO ] ( "<" | ">" | ">>" | ">|" | "<<" | "<<-" | "<<<" | ">&" | "<&" | "<>" ) WORD
- * *odd is set when only sh can do it. */
-static int parse_redir(struct parser *p, struct redir **out, const char **odd)
-{
-    struct redir *r = parse_make(p, sizeof *r);
-    const char *sign = NULL;
-    if (!r)
-        return -1;
-    *out = r;
-    r->at = p->t.start;
-    int fd = -1;
-    if (p->t.kind == TOKEN_NUMBER) {
-        fd = redir_number(p, &sign);
-        if (parse_advance(p) < 0)
-            return -1;
-    }
-    const char *op = p->t.op;
-    size_t op_at = p->t.start;
-    if (op[0] == '&')
-        return FAIL(p, op_at, "write `> FILE 2>&1`", "sh and bash read `%s` differently", op);
-    r->fd = fd >= 0 ? fd : op[0] == '<' ? 0 : 1;
-    r->clobber = strcmp(op, ">|") == 0;
-    if (parse_advance(p) < 0)
-        return -1;
-    if (parse_op(p, "(") && (strcmp(op, "<") == 0 || strcmp(op, ">") == 0)) {
-        char hint[80];
-        snprintf(hint, sizeof hint, "write %s( … ) without it for the output of a pipeline", op);
-        return FAIL(p, p->t.start, op[0] == '<' ? hint : "write >( … ) without it for a pipeline's input",
-                    "there is a blank between `%s` and `(`", op);
-    }
-    if (p->t.kind != TOKEN_WORD)
-        return FAIL(p, op_at, NULL, "there is no name after this `%s`", op);
-    r->word = p->t.word;
-    r->end = p->t.end;
-    r->kind = redir_kind(p, op, r->fd, &r->dup);
-    if (strcmp(op, "<<") == 0 || strcmp(op, "<<-") == 0) {
-        if (parse_heredoc_end(p, op_at, op[2] == '-', &r->here) < 0)
-            return -1;
-    } else if (parse_advance(p) < 0) {
-        return -1;
-    }
-    if (r->kind == REDIR_ODD && !*odd)
-        *odd = sign ? sign : op;
-    return 0;
-}
-
-/* { redir } behind a block, a body or a compound.  An odd one is refused with `what`. */
-static int parse_redirs(struct parser *p, struct redir **last, const char **odd, size_t *odd_at,
-                        size_t *end)
-{
-    while (at_redir(p)) {
-        const char *before = *odd;
-        size_t at = p->t.start;
-        if (parse_redir(p, last, odd) < 0)
-            return -1;
-        if (!before && *odd)
-            *odd_at = at;
-        *end = (*last)->end;
-        last = &(*last)->next;
-    }
-    return 0;
-}
-
-/* Behind a body or block there is no sh that could do an odd one. */
-static int parse_outer_redirs(struct parser *p, struct stage *s)
-{
-    const char *odd = NULL;
-    size_t odd_at = 0;
-    struct redir **last = &s->redir;
-    while (*last)
-        last = &(*last)->next;
-    if (parse_redirs(p, last, &odd, &odd_at, &s->end) < 0)
-        return -1;
-    return odd ? FAIL(p, odd_at, NULL, "`%s` needs sh, and here is none: only 0, 1 and 2 can be redirected",
-                      odd)
-               : 0;
-}
-
-/* ---- simple commands ---------------------------------------------------------------------------- */
+/* ---- simple commands --------------------------------------------------------------------- */
 
 /* subst = ( "<(" | ">(" ) nls pipeline nls ")" */
 static int parse_subst(struct parser *p, struct context c, struct item **out)
@@ -249,26 +123,20 @@ static int take_word(struct parser *p, struct context c, struct stage *s, struct
                      bool *named)
 {
     struct word *w = p->t.word;
+    if (c.loose && *named && word_is(w, "merge"))
+        return FAIL(p, p->t.start, "put { } round the command: map { … } merge …",
+                    "`merge` here would be an argument of the mapped command");
+    if (parse_advance(p) < 0)
+        return -1;
+    s->end = w->end;
     if (!*named && !s->command && word_is(w, "command")) {
-        struct token t = p->t;
-        if (parse_advance(p) < 0)
-            return -1;
-        if (p->t.kind == TOKEN_WORD && !(c.close == '}' && parse_word(p, "}"))) {
-            const char *next = p->t.word->part ? p->t.word->part->text.data : "";
-            s->command = true;
-            if (next[0] == '-' && !s->odd) {
-                s->odd = "command -";
-                s->odd_at = t.start;
-            }
-            return 0;
-        }
-        p->last = t.end;
-    } else {
-        if (c.loose && *named && word_is(w, "merge"))
-            return FAIL(p, p->t.start, "put { } round the command: map { … } merge …",
-                        "`merge` here would be an argument of the mapped command");
-        if (parse_advance(p) < 0)
-            return -1;
+        s->command = true;
+        return 0;
+    }
+    const char *first = w->part ? w->part->text.data : "";
+    if (!*named && s->command && first[0] == '-' && !s->odd) {
+        s->odd = "command -";
+        s->odd_at = s->start;
     }
     struct item *item = parse_make(p, sizeof *item);
     if (!item)
@@ -277,7 +145,6 @@ static int take_word(struct parser *p, struct context c, struct stage *s, struct
     *item = (struct item){.kind = assign ? ITEM_ASSIGN : ITEM_WORD, .word = w, .at = w->start};
     **last = item;
     *last = &item->next;
-    s->end = w->end;
     if (w->odd && !s->odd) {
         s->odd = w->odd;
         s->odd_at = w->odd_at;
@@ -324,8 +191,8 @@ static int take_subst(struct parser *p, struct context c, struct stage *s, struc
     bool glued = at > s->start && touches_word(p);
     if (parse_subst(p, c, *last) < 0)
         return -1;
+    (**last)->end = s->end = p->last;
     *last = &(**last)->next;
-    s->end = p->last;
     glued = glued || (p->t.tight && p->t.kind == TOKEN_WORD);
     if (glued && !s->odd) {
         s->odd = op;
@@ -345,10 +212,10 @@ static int parse_simple(struct parser *p, struct context c, struct stage *s)
         int result;
         if (p->t.kind == TOKEN_WORD && !(c.close == '}' && parse_word(p, "}")))
             result = take_word(p, c, s, &item, &named);
-        else if (at_redir(p))
+        else if (parse_at_redir(p))
             result = take_redir(p, s, &redir);
         else if (parse_op(p, "<(") || parse_op(p, ">("))
-            result = take_subst(p, c, s, &item);
+            result = take_subst(p, c, s, &item), named = true;
         else
             return 0;
         if (result < 0)
@@ -383,7 +250,7 @@ static int parse_compound(struct parser *p, struct context c, struct stage *s)
     return 0;
 }
 
-/* ---- with, map, reduce -------------------------------------------------------------------------- */
+/* ---- with, map, reduce ------------------------------------------------------------------- */
 
 /* block = "{" nls pipeline nls "}" */
 static int parse_block(struct parser *p, struct context c, const char *body, struct pipeline **out)
@@ -415,7 +282,7 @@ static int lift_redirs(struct parser *p, const char *body, struct stage *from, s
     if (from->kind == STAGE_SIMPLE) {
         size_t end = from->start;
         for (const struct item *i = from->item; i; i = i->next)
-            end = i->word ? i->word->end : i->pipeline->end + 1;
+            end = i->word ? i->word->end : i->end;
         struct redir **r = &from->redir;
         while (*r && (*r)->at < end)
             r = &(*r)->next;
@@ -463,8 +330,7 @@ static int parse_body(struct parser *p, struct context c, const char *body, bool
         return FAIL(p, p->t.start, NULL, "this is more than %d deep", DSL_DEPTH_MAX);
     one->start = p->t.start;
     if (p->t.kind == TOKEN_END || p->t.kind == TOKEN_NEWLINE)
-        return FAIL(p, s->start, NULL, "there is no command after this `%s`",
-                    body ? body : "with");
+        return FAIL(p, s->start, NULL, "there is no command after this `%s`", body ? body : "with");
     if (parse_stage(p, inner, &one->stage) < 0)
         return -1;
     s->end = one->stage->end;
@@ -509,7 +375,8 @@ static int fail_record(struct parser *p)
 {
     int size;
     const char *text = shown(p, &size);
-    return FAIL(p, p->t.start, "as in by 4 lines, by 512 bytes, by paragraph, by start '>', by '\\0'",
+    return FAIL(p, p->t.start,
+                "as in by 4 lines, by 512 bytes, by paragraph, by start '>', by '\\0'",
                 "`%.*s` is not a kind of record", size, text);
 }
 
@@ -607,7 +474,8 @@ static bool key_ok(const char *k)
 static int parse_separator(struct parser *p, struct stage *s)
 {
     const struct part *part = p->t.kind == TOKEN_WORD ? p->t.word->part : NULL;
-    if (!part || part->kind != PART_BARE || part->text.size < 2 || memcmp(part->text.data, "-t", 2) != 0)
+    if (!part || part->kind != PART_BARE || part->text.size < 2 ||
+        memcmp(part->text.data, "-t", 2) != 0)
         return 0;
     struct word *w = p->t.word;
     if (part->text.size == 2 && !part->next) {
@@ -663,8 +531,8 @@ static int parse_reduce(struct parser *p, struct context c, struct stage *s)
             return -1;
         if (p->t.kind != TOKEN_WORD || !parse_count(p->t.word, &s->into) || s->into > 65536) {
             const char *text = shown(p, &size);
-            return FAIL(p, p->t.start, "from 1 to 65536", "`%.*s` is not a number of partitions", size,
-                        text);
+            return FAIL(p, p->t.start, "from 1 to 65536", "`%.*s` is not a number of partitions",
+                        size, text);
         }
         if (parse_advance(p) < 0)
             return -1;
@@ -677,7 +545,7 @@ static int parse_reduce(struct parser *p, struct context c, struct stage *s)
     return parse_outer_redirs(p, s);
 }
 
-/* ---- stages ------------------------------------------------------------------------------------- */
+/* ---- stages ------------------------------------------------------------------------------ */
 
 static struct definition *find_definition(const struct parser *p)
 {
@@ -714,9 +582,11 @@ static int fail_no_stage(struct parser *p, struct context c)
         return FAIL(p, p->t.start, "did you mean `||`?",
                     "there is no command between these two bars");
     if (parse_op(p, "&>") || parse_op(p, "&>>"))
-        return FAIL(p, p->t.start, "write `> FILE 2>&1`", "sh and bash read `%s` differently", p->t.op);
+        return FAIL(p, p->t.start, "write `> FILE 2>&1`", "sh and bash read `%s` differently",
+                    p->t.op);
     if (p->t.kind == TOKEN_END || p->t.kind == TOKEN_NEWLINE || parse_word(p, "}"))
-        return FAIL(p, before, NULL, p->last ? "there is no command after this" : "there is nothing to run");
+        return FAIL(p, before, NULL,
+                    p->last ? "there is no command after this" : "there is nothing to run");
     return FAIL(p, p->t.start, NULL, "there is no command before this `%.*s`", size, text);
 }
 
@@ -775,7 +645,7 @@ static int parse_stage(struct parser *p, struct context c, struct stage **out)
     return s->item || s->redir || s->command ? 0 : fail_no_stage(p, c);
 }
 
-/* ---- pipelines ---------------------------------------------------------------------------------- */
+/* ---- pipelines --------------------------------------------------------------------------- */
 
 /* [ "time" [ "-p" ] ] [ "!" ] */
 static int parse_prefix(struct parser *p, struct pipeline *l)
@@ -826,10 +696,11 @@ static int reread_as_list(struct parser *p, struct context c, struct lex_mark ma
     struct stage *s = parse_make(p, sizeof *s);
     if (!s)
         return -1;
-    const char *sign = at->kind == TOKEN_NEWLINE ? "\\n"
-                                                 : arena_bytes(p->arena, p->text->data + at->start,
-                                                               at->end - at->start);
-    *s = (struct stage){.kind = STAGE_OPAQUE, .odd = sign, .odd_at = at->start, .separator_byte = -1};
+    const char *sign = at->kind == TOKEN_NEWLINE
+                           ? "\\n"
+                           : arena_bytes(p->arena, p->text->data + at->start, at->end - at->start);
+    *s = (struct stage){
+        .kind = STAGE_OPAQUE, .odd = sign, .odd_at = at->start, .separator_byte = -1};
     if (!sign)
         return FAIL(p, at->start, NULL, "there is no memory to read further");
     if (parse_set_back(p, mark) < 0)
@@ -884,9 +755,10 @@ int parse_pipeline(struct parser *p, struct context c, struct pipeline **out)
     if (parse_op(p, ")") && c.close != ')')
         return FAIL(p, p->t.start, NULL, "this `)` has no `(`");
     if (parse_op(p, "&>") || parse_op(p, "&>>"))
-        return FAIL(p, p->t.start, "write `> FILE 2>&1`", "sh and bash read `%s` differently", p->t.op);
-    if (stop.kind == TOKEN_WORD || stop.kind == TOKEN_NUMBER || (stop.kind == TOKEN_OPERATOR &&
-                                                                 strpbrk(stop.op, "<>") != NULL))
+        return FAIL(p, p->t.start, "write `> FILE 2>&1`", "sh and bash read `%s` differently",
+                    p->t.op);
+    if (stop.kind == TOKEN_WORD || stop.kind == TOKEN_NUMBER ||
+        (stop.kind == TOKEN_OPERATOR && strpbrk(stop.op, "<>") != NULL))
         return FAIL(p, stop.start, NULL, "the command before this has ended: `|` is missing");
     if (reread_as_list(p, c, mark, &stop, l) < 0)
         return -1;

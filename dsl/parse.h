@@ -40,10 +40,18 @@ int parse_heredoc_end(struct parser *p, size_t op, bool dash, struct heredoc **o
 
 int parse_skip_lines(struct parser *p);
 int parse_set_back(struct parser *p, struct lex_mark mark); /* R: to the start of a token */
-void *parse_make(struct parser *p, size_t size);            /* the arena's, zeroed; NULL with the message */
+void *parse_make(struct parser *p, size_t size); /* the arena's, zeroed; NULL with the message */
 char *parse_literal(struct parser *p, const struct word *w); /* "" for a word that has none */
 int parse_settings(struct parser *p, struct setting **out);
 int parse_pipeline(struct parser *p, struct context c, struct pipeline **out);
+
+/* redir.c.  *odd is set to the sign that only sh can do, if there is one; *end moves behind the
+ * last. */
+bool parse_at_redir(const struct parser *p);
+int parse_redir(struct parser *p, struct redir **out, const char **odd);
+int parse_redirs(struct parser *p, struct redir **last, const char **odd, size_t *odd_at,
+                 size_t *end);
+int parse_outer_redirs(struct parser *p, struct stage *s);
 
 /* list, compound: read for their shape only (shape.c).  Both begin at the current token. */
 int shape_list(struct parser *p, struct context c, size_t *end);

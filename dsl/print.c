@@ -1,6 +1,7 @@
-/* See print.h.  A word is printed with as few quotes as keep its parts apart, and with each quoted part
- * quoted when the short form would read back as something else; which is the case is found by reading
- * it back, not by rules.  Bodies of heredocs wait for the next line end, as in the source. */
+/* See print.h.  A word is printed with as few quotes as keep its parts apart, and with each quoted
+ * part quoted when the short form would read back as something else; which is the case is found by
+ * reading it back, not by rules.  Bodies of heredocs wait for the next line end, as in the source.
+ */
 #include "dsl/print.h"
 #include "dsl/dsl.h"
 #include "dsl/lex.h"
@@ -21,7 +22,7 @@ struct printer {
 
 static void print_pipeline(struct printer *p, const struct pipeline *l);
 
-/* ---- words -------------------------------------------------------------------------------------- */
+/* ---- words ------------------------------------------------------------------------------- */
 
 static bool safe(struct slice s)
 {
@@ -117,7 +118,9 @@ static void print_parts(const struct word *w, bool full, struct buf *out)
                 n = n->next;
             if (n && n->kind == PART_QUOTED)
                 print_quoted(n->text, full, &rest);
-            const char *first = n && n->kind == PART_BARE ? n->text.data : rest.size ? rest.data : "";
+            const char *first = n && n->kind == PART_BARE ? n->text.data
+                                : rest.size               ? rest.data
+                                                          : "";
             buf_printf(out, name_goes_on(*first) ? "${%s}" : "$%s", (const char *)p->text.data);
             buf_clear(&rest);
         } else {
@@ -164,7 +167,8 @@ static bool same_word(const struct word *a, const struct word *b)
         if (!more)
             return true;
         /* A quoted byte that means nothing bare may be bare. */
-        bool plain = kind[0] == PART_QUOTED && kind[1] == PART_BARE && !strchr("*?[]~!{}$", byte[0]);
+        bool plain =
+            kind[0] == PART_QUOTED && kind[1] == PART_BARE && !strchr("*?[]~!{}$", byte[0]);
         if (byte[0] != byte[1] || (kind[0] != kind[1] && !plain))
             return false;
     }
@@ -187,10 +191,9 @@ static bool reads_back(const char *data, size_t size, const struct word *w)
     struct token t;
     struct err quiet;
     bool same = false;
-    if (text_init(&text, &a, data, size, "", &quiet) == 0 &&
-        lex_init(&l, &text, &a, &quiet) == 0) {
-        same = lex_next(&l, &t) == 0 && t.kind == TOKEN_WORD && t.end == size &&
-               same_word(w, t.word);
+    if (text_init(&text, &a, data, size, "", &quiet) == 0 && lex_init(&l, &text, &a, &quiet) == 0) {
+        same =
+            lex_next(&l, &t) == 0 && t.kind == TOKEN_WORD && t.end == size && same_word(w, t.word);
         lex_clear(&l);
     }
     arena_clear(&a);
@@ -210,7 +213,7 @@ void print_word(const struct word *w, struct buf *out)
     print_parts(w, true, out);
 }
 
-/* ---- heredocs ----------------------------------------------------------------------------------- */
+/* ---- heredocs ---------------------------------------------------------------------------- */
 
 static void flush_heredocs(struct printer *p)
 {
@@ -231,7 +234,8 @@ static void wait_heredoc(struct printer *p, const struct heredoc *h)
         p->waiting[p->waiting_count++] = h;
 }
 
-/* ---- text for sh, as it stands ------------------------------------------------------------------- */
+/* ---- text for sh, as it stands
+ * ------------------------------------------------------------------- */
 
 /* Others' bodies wait for the first line end in it; its own that lie behind wait for the next. */
 static void print_source(struct printer *p, size_t start, size_t end)
@@ -261,7 +265,7 @@ static void print_source(struct printer *p, size_t start, size_t end)
             wait_heredoc(p, t->here[i]);
 }
 
-/* ---- stages ------------------------------------------------------------------------------------- */
+/* ---- stages ------------------------------------------------------------------------------ */
 
 static void print_redir(struct printer *p, const struct redir *r)
 {
@@ -295,9 +299,9 @@ static void print_redirs(struct printer *p, const struct stage *s)
 
 static bool reserved(const struct printer *p, const char *text, size_t size)
 {
-    static const char *const words[] = {"map", "merge", "reduce", "with", "if",    "while", "until",
-                                        "for", "case",  "time",   "{",    "check", "!",     "command",
-                                        "}"};
+    static const char *const words[] = {"map",   "merge", "reduce", "with",    "if",
+                                        "while", "until", "for",    "case",    "time",
+                                        "{",     "check", "!",      "command", "}"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (slice_equal((struct slice){text, size}, slice_of(words[i])))
             return true;
@@ -392,6 +396,12 @@ static void print_block(struct printer *p, const struct pipeline *l)
     buf_text(&p->out, p->out.size && p->out.data[p->out.size - 1] == '\n' ? "}" : " }");
 }
 
+/* Behind `with X=1` it would be one more setting; a redirection stood between. */
+static bool starts_with_assignment(const struct stage *s)
+{
+    return s->kind == STAGE_SIMPLE && !s->odd && s->item && s->item->kind == ITEM_ASSIGN;
+}
+
 static void print_record(struct printer *p, const struct stage *s)
 {
     if (s->per_file)
@@ -438,7 +448,7 @@ static void print_one(struct printer *p, const struct stage *s)
     case STAGE_WITH:
         print_settings(p, s->setting);
         buf_byte(&p->out, ' ');
-        if (s->braced)
+        if (s->braced || starts_with_assignment(s->body->stage))
             print_block(p, s->body);
         else
             print_one(p, s->body->stage);
@@ -482,7 +492,7 @@ static void print_pipeline(struct printer *p, const struct pipeline *l)
     }
 }
 
-/* ---- statements --------------------------------------------------------------------------------- */
+/* ---- statements -------------------------------------------------------------------------- */
 
 static void print_statement(struct printer *p, const struct statement *s)
 {

@@ -1,5 +1,5 @@
-/* See resolve.h.  One walk in text order: the job's stdin belongs to the first stage that names it, else
- * to the first that could read it, so the order of the walk is part of the language. */
+/* See resolve.h.  One walk in text order: the job's stdin belongs to the first stage that names it,
+ * else to the first that could read it, so the order of the walk is part of the language. */
 #include "dsl/resolve.h"
 #include "dsl/files.h"
 #include "dsl/settings.h"
@@ -12,8 +12,8 @@
 
 /* What a pipeline stands in. */
 struct place {
-    const char *body; /* as stage.holes_at; "map" has no live holes */
-    bool first;       /* nothing flows in: its first stage may have the job's stdin */
+    const char *body;       /* as stage.holes_at; "map" has no live holes */
+    bool first;             /* nothing flows in: its first stage may have the job's stdin */
     struct pipeline *whole; /* at top level: the statement's pipeline */
 };
 
@@ -21,7 +21,7 @@ static int resolve_pipeline(struct resolver *r, struct pipeline *l, struct place
 
 #define FAIL(r, at, hint, ...) text_fail((r)->text, at, (r)->e, hint, __VA_ARGS__)
 
-/* ---- stdin -------------------------------------------------------------------------------------- */
+/* ---- stdin ------------------------------------------------------------------------------- */
 
 /* s would read stdin and nothing is before it. */
 static void wants_stdin(struct resolver *r, struct stage *s, bool names)
@@ -35,12 +35,12 @@ static void wants_stdin(struct resolver *r, struct stage *s, bool names)
         r->reads_stdin = s;
 }
 
-/* ---- redirections ------------------------------------------------------------------------------- */
+/* ---- redirections ------------------------------------------------------------------------ */
 
 static bool standard(const char *name)
 {
-    static const char *const names[] = {"/dev/null",   "/dev/stdin",  "/dev/stdout", "/dev/stderr",
-                                        "/dev/fd/0",   "/dev/fd/1",   "/dev/fd/2"};
+    static const char *const names[] = {"/dev/null", "/dev/stdin", "/dev/stdout", "/dev/stderr",
+                                        "/dev/fd/0", "/dev/fd/1",  "/dev/fd/2"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0)
             return true;
@@ -62,8 +62,8 @@ static int check_in(struct resolver *r, struct redir *d)
     if (S_ISDIR(st.st_mode))
         return FAIL(r, d->word->start, NULL, "%.200s: this is a directory", d->target);
     if (!S_ISREG(st.st_mode))
-        return FAIL(r, d->word->start, "give it as the stdin of zpipe", "%.200s: this is not a regular file",
-                    d->target);
+        return FAIL(r, d->word->start, "give it as the stdin of zpipe",
+                    "%.200s: this is not a regular file", d->target);
     if (access(path, R_OK) < 0)
         return FAIL(r, d->word->start, NULL, "%.200s: %s", d->target, strerror(errno));
     return 0;
@@ -104,7 +104,8 @@ static int resolve_redir(struct resolver *r, struct stage *s, struct redir *d, s
         char hint[200];
         snprintf(hint, sizeof hint, "write `%.60s > %.80s` on a line of its own", r->defining->name,
                  d->target);
-        return FAIL(r, d->at, hint, "the output of %.100s goes to a file, so nothing is left to name",
+        return FAIL(r, d->at, hint,
+                    "the output of %.100s goes to a file, so nothing is left to name",
                     r->defining->name);
     }
     /* the last redirection of fd 1 at the end of a pipeline has the whole of its output */
@@ -113,7 +114,8 @@ static int resolve_redir(struct resolver *r, struct stage *s, struct redir *d, s
         last = last && o->fd == 0;
     struct stage marked = *s;
     marked.holes_at = at.body;
-    return uses_write(r, &marked, d->target, w->start, d->kind == REDIR_APPEND, last ? at.whole : NULL);
+    return uses_write(r, &marked, d->target, w->start, d->kind == REDIR_APPEND,
+                      last ? at.whole : NULL);
 }
 
 static int resolve_redirs(struct resolver *r, struct stage *s, struct place at)
@@ -136,7 +138,7 @@ static int stdin_after(const struct stage *s)
     return got;
 }
 
-/* ---- settings ----------------------------------------------------------------------------------- */
+/* ---- settings ---------------------------------------------------------------------------- */
 
 static int fail_setting(struct resolver *r, const struct word *w, const char *name)
 {
@@ -144,7 +146,8 @@ static int fail_setting(struct resolver *r, const struct word *w, const char *na
     const char *near = setting_nearest(name, w->assign);
     char hint[200];
     if (upper)
-        snprintf(hint, sizeof hint, "for a variable of the program write `with … { %.60s … }`", name);
+        snprintf(hint, sizeof hint, "for a variable of the program write `with … { %.60s … }`",
+                 name);
     else
         snprintf(hint, sizeof hint, "did you mean `%s`?", near ? near : "");
     return FAIL(r, w->start, upper || near ? hint : NULL, "`%.*s` is not a setting", (int)w->assign,
@@ -164,15 +167,16 @@ static int resolve_settings(struct resolver *r, struct setting *s)
             return fail_setting(r, s->word, v->text);
         uint64_t number;
         if (!setting_read(s->kind, s->value, &number))
-            return FAIL(r, s->word->start + n + 1, setting_kind_hint(s->kind->kind), "`%.100s` is not %s",
-                        s->value, setting_kind_name(s->kind->kind));
-        if (strcmp(s->kind->name, "files") == 0 && uses_with(r, s->value, s->word->start + n + 1) < 0)
+            return FAIL(r, s->word->start + n + 1, setting_kind_hint(s->kind->kind),
+                        "`%.100s` is not %s", s->value, setting_kind_name(s->kind->kind));
+        if (strcmp(s->kind->name, "files") == 0 &&
+            uses_with(r, s->value, s->word->start + n + 1) < 0)
             return -1;
     }
     return 0;
 }
 
-/* ---- simple commands ---------------------------------------------------------------------------- */
+/* ---- simple commands --------------------------------------------------------------------- */
 
 /* A name that stands below: the user meant it. */
 static int check_later(struct resolver *r, const struct word *w)
@@ -241,8 +245,8 @@ static bool cat_plain(const struct stage *s)
     if (s->join || s->env)
         return false;
     for (const struct redir *d = s->redir; d; d = d->next)
-        if (d->fd == 2 || d->kind == REDIR_DUP || (d->fd == 1 && standard(d->target) &&
-                                                   strcmp(d->target, "/dev/null") != 0))
+        if (d->fd == 2 || d->kind == REDIR_DUP ||
+            (d->fd == 1 && standard(d->target) && strcmp(d->target, "/dev/null") != 0))
             return false;
     int outs = 0;
     for (const struct redir *d = s->redir; d; d = d->next)
@@ -329,7 +333,7 @@ static int resolve_simple(struct resolver *r, struct stage *s, struct place at)
     return resolve_substs(r, s, at);
 }
 
-/* ---- stages ------------------------------------------------------------------------------------- */
+/* ---- stages ------------------------------------------------------------------------------ */
 
 static int resolve_opaque(struct resolver *r, struct stage *s, struct place at)
 {
@@ -346,9 +350,10 @@ static int resolve_name(struct resolver *r, struct stage *s, struct place at)
     const struct definition *d = s->definition;
     if (d->source && (!at.first || redirected)) {
         char hint[200];
-        snprintf(hint, sizeof hint, "put `%.60s` first, or give its file as <(%.60s)", d->name, d->name);
-        return FAIL(r, s->start, hint, "%.100s has a source of its own, so nothing would read this pipe",
-                    d->name);
+        snprintf(hint, sizeof hint, "put `%.60s` first, or give its file as <(%.60s)", d->name,
+                 d->name);
+        return FAIL(r, s->start, hint,
+                    "%.100s has a source of its own, so nothing would read this pipe", d->name);
     }
     s->from = redirected == 1 || d->source ? STDIN_OWN : STDIN_PIPE;
     if (s->from == STDIN_PIPE && at.first)
@@ -428,7 +433,7 @@ static int resolve_pipeline(struct resolver *r, struct pipeline *l, struct place
     return 0;
 }
 
-/* ---- statements --------------------------------------------------------------------------------- */
+/* ---- statements -------------------------------------------------------------------------- */
 
 /* What a definition begins with when it has no source reads what its use gives it. */
 static bool has_source(const struct stage *s)
@@ -442,8 +447,8 @@ static int resolve_check(struct resolver *r, const struct statement *s)
     for (const struct definition *d = r->tree->definition; name && d; d = d->next)
         if (d->at < s->start && strcmp(d->name, name) == 0) {
             if (!d->source)
-                return FAIL(r, s->name->start, NULL, "%.100s has no source, so it has no bytes to check",
-                            name);
+                return FAIL(r, s->name->start, NULL,
+                            "%.100s has no source, so it has no bytes to check", name);
             return 0;
         }
     if (name && uses_written(r, name))
@@ -464,12 +469,14 @@ static int resolve_statement(struct resolver *r, struct statement *s)
         return resolve_check(r, s);
     case STATEMENT_DEFINE:
         r->defining = s->definition;
-        result = resolve_pipeline(r, s->pipeline, (struct place){.first = true, .whole = s->pipeline});
+        result =
+            resolve_pipeline(r, s->pipeline, (struct place){.first = true, .whole = s->pipeline});
         r->defining = NULL;
         s->definition->source = has_source(s->pipeline->stage);
         return result;
     case STATEMENT_PIPELINE:
-        return resolve_pipeline(r, s->pipeline, (struct place){.first = true, .whole = s->pipeline});
+        return resolve_pipeline(r, s->pipeline,
+                                (struct place){.first = true, .whole = s->pipeline});
     }
     return 0;
 }
@@ -487,7 +494,8 @@ static int check_outputs(struct resolver *r)
     }
     char hint[200] = "add a pipeline";
     if (name)
-        snprintf(hint, sizeof hint, "add a line `%.60s`, or `%.60s > FILE`", name->name, name->name);
+        snprintf(hint, sizeof hint, "add a line `%.60s`, or `%.60s > FILE`", name->name,
+                 name->name);
     return FAIL(r, last && last->end ? last->end - 1 : 0, hint,
                 name ? "this job defines pipelines but prints none" : "there is nothing to run");
 }
@@ -508,7 +516,8 @@ static int resolve_with_words(struct resolver *r)
 {
     for (size_t i = 0; i < r->in->with_count; i++) {
         const char *word = r->in->with[i], *equals = strchr(word, '=');
-        const struct setting_kind_of *k = equals ? setting_find(word, (size_t)(equals - word)) : NULL;
+        const struct setting_kind_of *k =
+            equals ? setting_find(word, (size_t)(equals - word)) : NULL;
         uint64_t number;
         if (k && !setting_read(k, equals + 1, &number))
             return FAIL(r, 0, setting_kind_hint(k->kind), "`%.100s` is not %s", equals + 1,

@@ -1,5 +1,6 @@
-/* What the parameters and the file system say about a tree: words become values, names become inputs
- * and outputs, the job's stdin finds its reader.  Fills the parts of ast.h marked `resolved`. */
+/* What the parameters and the file system say about a tree: words become values, names become
+ * inputs and outputs, the job's stdin finds its reader.  Fills the parts of ast.h marked
+ * `resolved`. */
 #pragma once
 #include "dsl/ast.h"
 #include "dsl/dsl.h"
@@ -31,8 +32,8 @@ struct resolver {
     size_t parameter_count;
     struct written *written, **last_written;
     unsigned written_count;
-    unsigned statement;         /* the one being resolved */
-    struct definition *defining; /* or NULL */
+    unsigned statement;                      /* the one being resolved */
+    struct definition *defining;             /* or NULL */
     struct stage *names_stdin, *reads_stdin; /* the first that does; borrowed */
     struct use *with_file, **last_with;      /* --with PATH, with files= */
 };
@@ -61,5 +62,6 @@ int uses_with(struct resolver *r, const char *word, size_t at);
 int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at, bool append,
                struct pipeline *whole);
 const struct written *uses_written(struct resolver *r, const char *word);
-const char *uses_path(struct resolver *r, const char *word); /* the client's absolute path; NULL: no memory */
+const char *uses_path(struct resolver *r,
+                      const char *word); /* the client's absolute path; NULL: no memory */
 int resolve_no_memory(struct resolver *r);

@@ -5,11 +5,11 @@
 #include <string.h>
 
 static const struct setting_kind_of settings[] = {
-    {"memory", SETTING_SIZE},   {"cpu", SETTING_TIME},      {"timeout", SETTING_TIME},
-    {"scratch", SETTING_SIZE},  {"output", SETTING_SIZE},   {"procs", SETTING_COUNT},
-    {"block", SETTING_SIZE},    {"fan", SETTING_COUNT},     {"fail", SETTING_FAIL},
-    {"retries", SETTING_COUNT}, {"seed", SETTING_NUMBER},   {"epoch", SETTING_EPOCH},
-    {"image", SETTING_WORD},    {"shell", SETTING_SHELL},   {"files", SETTING_WORD},
+    {"memory", SETTING_SIZE},   {"cpu", SETTING_TIME},    {"timeout", SETTING_TIME},
+    {"scratch", SETTING_SIZE},  {"output", SETTING_SIZE}, {"procs", SETTING_COUNT},
+    {"block", SETTING_SIZE},    {"fan", SETTING_COUNT},   {"fail", SETTING_FAIL},
+    {"retries", SETTING_COUNT}, {"seed", SETTING_NUMBER}, {"epoch", SETTING_EPOCH},
+    {"image", SETTING_WORD},    {"shell", SETTING_SHELL}, {"files", SETTING_WORD},
     {"out", SETTING_WORD},
 };
 #define SETTINGS (sizeof settings / sizeof *settings)
@@ -82,8 +82,12 @@ static const struct unit sizes[] = {
 };
 
 static const struct unit times[] = {
-    {"", 1000000000ull},       {"ms", 1000000ull},          {"s", 1000000000ull},
-    {"m", 60 * 1000000000ull}, {"h", 3600 * 1000000000ull}, {"d", 86400 * 1000000000ull},
+    {"", 1000000000ull},
+    {"ms", 1000000ull},
+    {"s", 1000000000ull},
+    {"m", 60 * 1000000000ull},
+    {"h", 3600 * 1000000000ull},
+    {"d", 86400 * 1000000000ull},
     {NULL, 0},
 };
 
@@ -186,7 +190,7 @@ bool setting_read(const struct setting_kind_of *s, const char *value, uint64_t *
 
 const char *setting_kind_name(enum setting_kind kind)
 {
-    static const char *const names[] = {"a size",       "a time", "a number", "a number",
+    static const char *const names[] = {"a size",          "a time", "a number", "a number",
                                         "a point in time", "a rule", "a shell",  "a value"};
     return names[kind];
 }
@@ -213,11 +217,16 @@ void setting_apply(struct graph_settings *set, const struct setting_kind_of *s, 
         uint64_t *wide;
         uint32_t *narrow;
     } places[] = {
-        {"memory", &set->memory_bytes, NULL},  {"cpu", &set->cpu_ns, NULL},
-        {"timeout", &set->wall_ns, NULL},      {"scratch", &set->scratch_bytes, NULL},
-        {"output", &set->output_bytes, NULL},  {"block", &set->block_bytes, NULL},
-        {"seed", &set->seed, NULL},            {"procs", NULL, &set->procs},
-        {"fan", NULL, &set->fan},              {"retries", NULL, &set->retries},
+        {"memory", &set->memory_bytes, NULL},
+        {"cpu", &set->cpu_ns, NULL},
+        {"timeout", &set->wall_ns, NULL},
+        {"scratch", &set->scratch_bytes, NULL},
+        {"output", &set->output_bytes, NULL},
+        {"block", &set->block_bytes, NULL},
+        {"seed", &set->seed, NULL},
+        {"procs", NULL, &set->procs},
+        {"fan", NULL, &set->fan},
+        {"retries", NULL, &set->retries},
         {"fail", NULL, &set->fail},
     };
     uint64_t number;

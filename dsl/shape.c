@@ -1,5 +1,5 @@
-/* The shape of sh: how far a list or a compound reaches.  Nothing in it is understood; its text goes to
- * sh as it stands.  A reserved word counts only where a command can start. */
+/* The shape of sh: how far a list or a compound reaches.  Nothing in it is understood; its text
+ * goes to sh as it stands.  A reserved word counts only where a command can start. */
 #include "dsl/parse.h"
 #include "dsl/dsl.h"
 
@@ -7,7 +7,8 @@ struct closer {
     const char *open, *close;
 };
 
-/* `while` reads its `do` as a word where a command can start, so `done` is all that must be found. */
+/* `while` reads its `do` as a word where a command can start, so `done` is all that must be found.
+ */
 static const struct closer closers[] = {
     {"{", "}"},        {"if", "fi"},    {"while", "done"},
     {"until", "done"}, {"for", "done"}, {"case", "esac"},
@@ -28,13 +29,14 @@ bool shape_starts_compound(const struct parser *p)
 
 /* Where the list that is being read ends. */
 struct until {
-    const char *word;    /* this word, where a command can start; NULL: none */
-    bool anywhere;       /* the word counts among arguments too */
-    bool paren, line;    /* `)`; a line end */
-    bool semicolons;     /* `;;` too, for case */
+    const char *word; /* this word, where a command can start; NULL: none */
+    bool anywhere;    /* the word counts among arguments too */
+    bool paren, line; /* `)`; a line end */
+    bool semicolons;  /* `;;` too, for case */
 };
 
-static int list(struct parser *p, struct until u, bool command, int depth, size_t *end, bool *found);
+static int list(struct parser *p, struct until u, bool command, int depth, size_t *end,
+                bool *found);
 
 static bool among(const struct parser *p, const char *const *words)
 {

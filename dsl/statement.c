@@ -1,5 +1,5 @@
-/* What a text is made of above its pipelines: the statements of a job file, or one pipeline, with `:::`
- * words behind it or without. */
+/* What a text is made of above its pipelines: the statements of a job file, or one pipeline, with
+ * `:::` words behind it or without. */
 #include "dsl/parse.h"
 #include "dsl/dsl.h"
 
@@ -8,7 +8,7 @@
 
 #define FAIL(p, at, hint, ...) text_fail((p)->text, at, (p)->e, hint, __VA_ARGS__)
 
-/* ---- job files ---------------------------------------------------------------------------------- */
+/* ---- job files --------------------------------------------------------------------------- */
 
 static bool at_line_end(const struct parser *p)
 {
@@ -34,7 +34,8 @@ static int try_assignments(struct parser *p, struct statement *s)
         return parse_set_back(p, mark);
     for (struct item *i = first; i; i = i->next)
         if (i->word->odd)
-            return FAIL(p, i->word->odd_at, NULL, "a parameter's value cannot hold `%s`", i->word->odd);
+            return FAIL(p, i->word->odd_at, NULL, "a parameter's value cannot hold `%s`",
+                        i->word->odd);
     s->kind = STATEMENT_ASSIGN;
     s->assign = first;
     return 0;
@@ -61,12 +62,14 @@ static int parse_check(struct parser *p, struct statement *s)
     if (parse_advance(p) < 0)
         return -1;
     if (p->t.kind != TOKEN_WORD || !word_literal(p->t.word, p->arena))
-        return FAIL(p, p->t.start, "as in check top.txt sha256 4c8c83…", "`check` needs a name here");
+        return FAIL(p, p->t.start, "as in check top.txt sha256 4c8c83…",
+                    "`check` needs a name here");
     s->name = p->t.word;
     if (parse_advance(p) < 0)
         return -1;
     if (!parse_word(p, "sha256"))
-        return FAIL(p, p->t.start, "as in check top.txt sha256 4c8c83…", "`check` needs `sha256` here");
+        return FAIL(p, p->t.start, "as in check top.txt sha256 4c8c83…",
+                    "`check` needs `sha256` here");
     if (parse_advance(p) < 0)
         return -1;
     char *hex = p->t.kind == TOKEN_WORD ? parse_literal(p, p->t.word) : NULL;
@@ -80,8 +83,8 @@ static int parse_check(struct parser *p, struct statement *s)
 
 static bool reserved(const char *name)
 {
-    static const char *const words[] = {"map", "merge", "reduce", "with",  "if",   "while", "until",
-                                        "for", "case",  "check",  "time",  "command"};
+    static const char *const words[] = {"map",   "merge", "reduce", "with",  "if",   "while",
+                                        "until", "for",   "case",   "check", "time", "command"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strcmp(words[i], name) == 0)
             return true;
@@ -191,7 +194,7 @@ static int parse_job(struct parser *p)
     return 0;
 }
 
-/* ---- one-liners --------------------------------------------------------------------------------- */
+/* ---- one-liners -------------------------------------------------------------------------- */
 
 /* `P ::: F...` is `cat F... | map per file { P }`; the words are taken as they are. */
 static int wrap_each(struct parser *p, const char *const *each, size_t count, struct pipeline *l)

@@ -1,5 +1,6 @@
-/* Places and messages.  A message holds one line of the text, cut to a window round the caret when it
- * is long, so that it always fits into struct err; bytes that could upset a terminal are shown as `?`. */
+/* Places and messages.  A message holds one line of the text, cut to a window round the caret when
+ * it is long, so that it always fits into struct err; bytes that could upset a terminal are shown
+ * as `?`. */
 #include "dsl/text.h"
 #include "base/buf.h"
 

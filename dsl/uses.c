@@ -1,6 +1,8 @@
-/* Which words are inputs and which are outputs (zpipe-language(5), 4.3).  A word, or its part behind
- * `=`, that names a regular file is an input; a directory only when written with a `/`, or as operand
- * of a command that is known to take one.  The sandbox shows an input under the same name. */
+/* Which words are inputs and which are outputs (zpipe-language(5), 4.3).  A word, or its part
+ * behind
+ * `=`, that names a regular file is an input; a directory only when written with a `/`, or as
+ * operand of a command that is known to take one.  The sandbox shows an input under the same name.
+ */
 #include "dsl/files.h"
 #include "dsl/glob.h"
 #include "dsl/lex.h"
@@ -97,8 +99,8 @@ static int make_absolute(struct resolver *r, struct use *u)
 }
 
 /* 1: it is an input and was added; 0: it is none. */
-static int add_input(struct resolver *r, struct stage *s, const char *word, struct value *v, size_t at,
-                     bool directories)
+static int add_input(struct resolver *r, struct stage *s, const char *word, struct value *v,
+                     size_t at, bool directories)
 {
     struct stat st;
     char normal[PATH_MAX];
@@ -132,7 +134,7 @@ static int add_input(struct resolver *r, struct stage *s, const char *word, stru
     return 1;
 }
 
-/* ---- outputs ------------------------------------------------------------------------------------ */
+/* ---- outputs ----------------------------------------------------------------------------- */
 
 static int fail_every_task(struct resolver *r, const struct stage *s, const char *word, size_t at)
 {
@@ -172,14 +174,20 @@ int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at,
         return resolve_no_memory(r);
     if (++r->written_count > WRITTEN_MAX)
         return text_fail(r->text, at, r->e, NULL, "the job writes more than %d files", WRITTEN_MAX);
-    *w = (struct written){.path = path, .hash = hash(path), .word = word, .at = at, .statement = r->statement,
-                          .append = append, .pipeline = whole};
+    *w = (struct written){.path = path,
+                          .hash = hash(path),
+                          .word = word,
+                          .at = at,
+                          .statement = r->statement,
+                          .append = append,
+                          .pipeline = whole};
     *r->last_written = w;
     r->last_written = &w->next;
     return 0;
 }
 
-static int add_output(struct resolver *r, struct stage *s, const char *word, struct value *v, size_t at)
+static int add_output(struct resolver *r, struct stage *s, const char *word, struct value *v,
+                      size_t at)
 {
     if (!*word || strncmp(word, "/dev/", 5) == 0 || strcmp(word, "-") == 0)
         return 0;
@@ -195,7 +203,7 @@ static int add_output(struct resolver *r, struct stage *s, const char *word, str
     return 0;
 }
 
-/* ---- the words of a command --------------------------------------------------------------------- */
+/* ---- the words of a command -------------------------------------------------------------- */
 
 static bool has(const char *letters, char c)
 {
@@ -317,7 +325,7 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
     return 0;
 }
 
-/* ---- the words of a text for sh ----------------------------------------------------------------- */
+/* ---- the words of a text for sh ---------------------------------------------------------- */
 
 struct scan {
     struct resolver *r;
@@ -440,7 +448,7 @@ int uses_scan(struct resolver *r, struct stage *s)
     return result < 0 ? -1 : sort_uses(r, &s->input);
 }
 
-/* ---- with files=, --with PATH ------------------------------------------------------------------- */
+/* ---- with files=, --with PATH ------------------------------------------------------------ */
 
 static int add_with(struct resolver *r, const char *name, size_t at)
 {

@@ -15,7 +15,7 @@ int resolve_no_memory(struct resolver *r)
     return text_fail(r->text, 0, r->e, NULL, "there is no memory for this job");
 }
 
-/* ---- parameters --------------------------------------------------------------------------------- */
+/* ---- parameters -------------------------------------------------------------------------- */
 
 struct parameter *words_parameter(const struct resolver *r, const char *name, size_t size)
 {
@@ -39,7 +39,8 @@ static int add_given(struct resolver *r, const char *word, bool given)
     struct parameter *p = words_parameter(r, word, size);
     if (!p)
         p = &r->parameter[r->parameter_count++];
-    *p = (struct parameter){.name = word, .size = size, .value = equals + 1, .given = given, .set = true};
+    *p = (struct parameter){
+        .name = word, .size = size, .value = equals + 1, .given = given, .set = true};
     return 0;
 }
 
@@ -93,9 +94,10 @@ static int need_parameter(struct resolver *r, const struct part *part, struct pa
     char hint[200];
     for (const struct definition *d = r->tree->definition; d; d = d->next)
         if (strcmp(d->name, name) == 0) {
-            snprintf(hint, sizeof hint,
-                     "write <(%.50s) for a file with its output, or `%.50s` at the start of a stage",
-                     name, name);
+            snprintf(
+                hint, sizeof hint,
+                "write <(%.50s) for a file with its output, or `%.50s` at the start of a stage",
+                name, name);
             return text_fail(r->text, part->at, r->e, hint, "%.100s is a pipeline, not a parameter",
                              name);
         }
@@ -103,14 +105,15 @@ static int need_parameter(struct resolver *r, const struct part *part, struct pa
     return text_fail(r->text, part->at, r->e, hint, "$%.100s has no value", name);
 }
 
-/* ---- values ------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------ */
 
 static char hole_code(struct slice hole)
 {
     static const struct {
         const char *hole;
         char code;
-    } codes[] = {{"{}", '{'}, {"{.}", '.'}, {"{/}", '/'}, {"{//}", 'd'}, {"{/.}", 'b'}, {"{#}", '#'}};
+    } codes[] = {{"{}", '{'},   {"{.}", '.'},  {"{/}", '/'},
+                 {"{//}", 'd'}, {"{/.}", 'b'}, {"{#}", '#'}};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (slice_equal(hole, slice_of(codes[i].hole)))
             return codes[i].code;
@@ -215,7 +218,8 @@ static int expand_parts(struct resolver *r, const struct word *w, const char *bo
             break;
         case PART_QUOTED:
             if (body && memchr(part->text.data, GRAPH_HOLE, part->text.size))
-                return text_fail(r->text, part->at, r->e, NULL, "a word in a body cannot hold a byte 1");
+                return text_fail(r->text, part->at, r->e, NULL,
+                                 "a word in a body cannot hold a byte 1");
             add_plain(x, part->text.data, part->text.size);
             break;
         case PART_ODD:
@@ -295,7 +299,7 @@ int words_one(struct resolver *r, const struct word *w, const char *body, struct
     return words_expand(r, w, body, false, &last);
 }
 
-/* ---- text for sh -------------------------------------------------------------------------------- */
+/* ---- text for sh ------------------------------------------------------------------------- */
 
 /* The source of s, without the heredocs of others and with its own that lie behind it. */
 static void copy_source(const struct resolver *r, const struct stage *s, struct buf *out)
@@ -435,7 +439,8 @@ int words_text(struct resolver *r, struct stage *s)
 /* A word for sh; a hole stands outside the quotes. */
 static void quote(const char *s, struct buf *out)
 {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,:+@%-";
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,:+@%-";
     if (*s && s[strspn(s, plain)] == '\0') {
         buf_text(out, s);
         return;

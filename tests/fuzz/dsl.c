@@ -1,5 +1,6 @@
-/* Any bytes as a pipeline, or behind a byte `J` as a job file.  Nothing may crash; what is accepted has a
- * canonical text that gives itself, means the same, and lowers to a graph that graph_check passes. */
+/* Any bytes as a pipeline, or behind a byte `J` as a job file.  Nothing may crash; what is accepted
+ * has a canonical text that gives itself, means the same, and lowers to a graph that graph_check
+ * passes. */
 #include "dsl/dsl.h"
 #include "proto/graph.h"
 

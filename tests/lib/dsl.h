@@ -1,5 +1,6 @@
-/* Reading of the .test files in tests/dsl: three lines each, between empty lines; `#` lines are comments.  The first
- * is the input: "J " before it for a job file, U+2424 for a newline, " @@ X=v" and " ::: words" behind it. */
+/* Reading of the .test files in tests/dsl: three lines each, between empty lines; `#` lines are
+ * comments.  The first is the input: "J " before it for a job file, U+2424 for a newline, " @@ X=v"
+ * and " ::: words" behind it. */
 #pragma once
 #include "dsl/dsl.h"
 
@@ -14,7 +15,7 @@
 #define CASE_WORDS_MAX 16
 
 struct dsl_case {
-    char *text[3]; /* owned: input, and what it gives */
+    char *text[3];  /* owned: input, and what it gives */
     char *pipeline; /* owned: input without what stands around it */
     const char *parameter[CASE_WORDS_MAX], *each[CASE_WORDS_MAX];
     struct dsl_input in;
@@ -68,7 +69,8 @@ static void case_read(struct dsl_case *c)
     c->in.size = strlen(c->pipeline);
 }
 
-/* All cases of a file, the count in *count.  Ends the program when the file is not as it should be. */
+/* All cases of a file, the count in *count.  Ends the program when the file is not as it should be.
+ */
 static inline struct dsl_case *cases_load(const char *path, size_t *count)
 {
     struct dsl_case *all = calloc(1000, sizeof *all);
@@ -112,8 +114,9 @@ static inline void cases_free(struct dsl_case *all, size_t count)
     free(all);
 }
 
-static const char *const case_files[] = {"B.log",  "a.log",    "b.log",    "c.gz",     "d.gz",    "a.tsv",
-                                         "b.tsv",  "dict.txt", "reads.fq", "score.py", "src/x.c", "src/y.c"};
+static const char *const case_files[] = {"B.log",    "a.log",    "b.log",   "c.gz",
+                                         "d.gz",     "a.tsv",    "b.tsv",   "dict.txt",
+                                         "reads.fq", "score.py", "src/x.c", "src/y.c"};
 
 static inline void case_directory_make(void)
 {

@@ -1,5 +1,5 @@
-/* Texts to graphs, printed one node a line: which fd has which edge, what is an input, what an output,
- * whose status counts. */
+/* Texts to graphs, printed one node a line: which fd has which edge, what is an input, what an
+ * output, whose status counts. */
 #include "lib/test.h"
 #include "lib/dsl.h"
 #include "base/buf.h"
@@ -51,7 +51,8 @@ static char *print_graph(const struct graph *g)
             buf_printf(&b, " (%s)", n->why);
         if (n->set.memory_bytes)
             buf_printf(&b, " memory %llu", (unsigned long long)n->set.memory_bytes);
-        buf_printf(&b, "%s%s%s\n", n->negate ? " !" : "", n->ends ? " ends" : "", n->drain ? " drain" : "");
+        buf_printf(&b, "%s%s%s\n", n->negate ? " !" : "", n->ends ? " ends" : "",
+                   n->drain ? " drain" : "");
     }
     for (uint32_t i = 0; i < g->expect_count; i++)
         buf_printf(&b, "expect %u %.4s\n", g->expect[i].node, g->expect[i].sha256);
@@ -62,76 +63,89 @@ static const struct row rows[] = {
     {"wc -l < a.log",
      "0 source file a.log 1>1\n"
      "1 run [wc] [-l] 0<0! 1>2 ends\n"
-     "2 sink stdout 0<1\n", false},
+     "2 sink stdout 0<1\n",
+     false},
     {"cat a.log", "0 source file a.log 1>1\n1 sink stdout 0<0\n", false},
     {"cat a.log | ./score.py b.log",
      "0 source file a.log 1>1\n"
      "1 run [./score.py] [b.log] 0<0 1>2 needs score.py needs b.log ends\n"
-     "2 sink stdout 0<1\n", false},
+     "2 sink stdout 0<1\n",
+     false},
     {"ls nope 2>&1 >/dev/null | wc -l",
      "0 sink null 0<1\n"
      "1 run [ls] [nope] 1>0 2>2\n"
      "2 run [wc] [-l] 0<1 1>3 ends\n"
-     "3 sink stdout 0<2\n", false},
-    {"sort a.log > o 2>&1",
-     "0 sink file o 0<1\n1 run [sort] [a.log] 1>0 2>0 needs a.log ends\n", false},
-    {"sort a.log > x > o",
-     "0 sink file x 0<3\n1 sink file o 0<2\n2 run [sort] [a.log] 1>1 needs a.log ends\n3 source 1>0\n",
+     "3 sink stdout 0<2\n",
      false},
-    {"grep x a.log >&2",
-     "0 run [grep] [x] [a.log] 1>1 2>1 needs a.log ends\n1 sink stderr 0<0\n", false},
+    {"sort a.log > o 2>&1", "0 sink file o 0<1\n1 run [sort] [a.log] 1>0 2>0 needs a.log ends\n",
+     false},
+    {"sort a.log > x > o",
+     "0 sink file x 0<3\n1 sink file o 0<2\n2 run [sort] [a.log] 1>1 needs a.log ends\n3 source "
+     "1>0\n",
+     false},
+    {"grep x a.log >&2", "0 run [grep] [x] [a.log] 1>1 2>1 needs a.log ends\n1 sink stderr 0<0\n",
+     false},
     {"sort a.log > /dev/stderr",
      "0 run [sort] [a.log] 1>1 2>1 needs a.log ends\n1 sink stderr 0<0\n", false},
     {"echo 'a\\tb' \"it's\" > o",
-     "0 sink file o 0<1\n1 sh [echo 'a\\tb' 'it'\\''s'] 1>0 (`echo` is a builtin of sh) ends\n", false},
+     "0 sink file o 0<1\n1 sh [echo 'a\\tb' 'it'\\''s'] 1>0 (`echo` is a builtin of sh) ends\n",
+     false},
     {"seq 3 | sort < a.log",
      "0 run [seq] [3] 1>2\n"
      "1 source file a.log 1>4\n"
      "2 run [true] 0<0 1>3 drain\n"
      "3 sink null 0<2\n"
      "4 run [sort] 0<1! 1>5 ends\n"
-     "5 sink stdout 0<4\n", false},
+     "5 sink stdout 0<4\n",
+     false},
     {"cat a.log | tee copy | sort -o s",
      "0 source file a.log 1>1\n"
      "1 run [tee] [copy] 0<0 1>3 makes copy:2\n"
      "2 sink file copy\n"
      "3 run [sort] [-o] [s] 0<1 1>5 makes s:4 ends\n"
      "4 sink file s\n"
-     "5 sink stdout 0<3\n", false},
+     "5 sink stdout 0<3\n",
+     false},
     {"sort --output=/var/x a.log",
      "0 run [sort] [--output=.zpipe-out-1] [a.log] 1>2 needs a.log makes .zpipe-out-1:1 ends\n"
      "1 sink file /var/x\n"
-     "2 sink stdout 0<0\n", false},
+     "2 sink stdout 0<0\n",
+     false},
     {"comm a.log <(sort b.log | uniq)",
      "0 run [comm] [a.log] [/dev/fd/63] 63<2 1>3 needs a.log ends\n"
      "1 run [sort] [b.log] 1>2 needs b.log drain\n"
      "2 run [uniq] 0<1 1>0 drain\n"
-     "3 sink stdout 0<0\n", false},
+     "3 sink stdout 0<0\n",
+     false},
     {"tee >(wc -l > n) < a.log",
      "0 source file a.log 1>1\n"
      "1 run [tee] [/dev/fd/63] 0<0! 63>3 1>4 ends\n"
      "2 sink file n 0<3\n"
      "3 run [wc] [-l] 0<1 1>2 drain\n"
-     "4 sink stdout 0<1\n", false},
+     "4 sink stdout 0<1\n",
+     false},
     {"! grep -q x a.log",
      "0 run [grep] [-q] [x] [a.log] 1>1 needs a.log ! ends\n1 sink stdout 0<0\n", false},
     {"X=1 sort a.log && ls",
      "0 source stdin 1>1\n"
      "1 sh [X=1 sort a.log && ls] 0<0 1>2 needs a.log (`&&` at 1:16) ends\n"
-     "2 sink stdout 0<1\n", false},
-    {"LC_ALL=C sort a.log", "0 run [sort] [a.log] env LC_ALL=C 1>1 needs a.log ends\n1 sink stdout 0<0\n",
+     "2 sink stdout 0<1\n",
      false},
+    {"LC_ALL=C sort a.log",
+     "0 run [sort] [a.log] env LC_ALL=C 1>1 needs a.log ends\n1 sink stdout 0<0\n", false},
     {"with memory=2KiB out='p*' { split a.log p | cat }",
      "0 run [split] [a.log] [p] 1>1 needs a.log out p* memory 2048\n"
      "1 run [cat] 0<0 1>2 out p* memory 2048 ends\n"
-     "2 sink stdout 0<1\n", false},
+     "2 sink stdout 0<1\n",
+     false},
     {"cat *.gz | map per file { gunzip > {.} }",
      "0 source file c.gz file d.gz 1>1\n"
      "1 map 0<0 1>5 ends\n"
      "2 source in 1 stdin 1>4\n"
      "3 sink in 1 file \001. 0<4\n"
      "4 run in 1 [gunzip] 0<2 1>3\n"
-     "5 sink stdout 0<1\n", false},
+     "5 sink stdout 0<1\n",
+     false},
     {"cat a.log | map { sort } merge { sort -m {} }",
      "0 source file a.log 1>1\n"
      "1 map 0<0 1>8 ends\n"
@@ -141,14 +155,16 @@ static const struct row rows[] = {
      "5 source in 1 merge stdin 1>6\n"
      "6 run in 1 merge [sort] [-m] [\001{] 0<5 1>7\n"
      "7 sink in 1 merge stdout 0<6\n"
-     "8 sink stdout 0<1\n", false},
+     "8 sink stdout 0<1\n",
+     false},
     {"cat *.log | map per file { grep x && echo \"a {/}\" '{}' }",
      "0 source file B.log file a.log file b.log 1>1\n"
      "1 map 0<0 1>5 ends\n"
      "2 source in 1 stdin 1>3\n"
      "3 sh in 1 [grep x && echo \"a \"\001/\"\" '{}'] 0<2 1>4 (`&&` at 1:35)\n"
      "4 sink in 1 stdout 0<3\n"
-     "5 sink stdout 0<1\n", false},
+     "5 sink stdout 0<1\n",
+     false},
     {"up = tr a-z A-Z\ncat a.log | up\ncat b.log | up | sort > s",
      "0 source file a.log 1>1\n"
      "1 run [tr] [a-z] [A-Z] 0<0 1>2 ends\n"
@@ -156,25 +172,30 @@ static const struct row rows[] = {
      "3 source file b.log 1>4\n"
      "4 run [tr] [a-z] [A-Z] 0<3 1>6\n"
      "5 sink file s 0<6\n"
-     "6 run [sort] 0<4 1>5 ends\n", true},
+     "6 run [sort] 0<4 1>5 ends\n",
+     true},
     {"sort a.log > s\nwc -l < s",
      "0 sink file s 0<1\n"
      "1 run [sort] [a.log] 1>0 needs a.log ends\n"
      "2 run [sort] [a.log] 1>3 needs a.log drain\n"
      "3 run [wc] [-l] 0<2 1>4 ends\n"
-     "4 sink stdout 0<3\n", true},
-    {"w = sort a.log\ncheck w sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\nw > o\n"
+     "4 sink stdout 0<3\n",
+     true},
+    {"w = sort a.log\ncheck w sha256 "
+     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\nw > o\n"
      "check o sha256 f3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
      "0 run [sort] [a.log] 1>1 needs a.log\n"
      "1 sink null 0<0\n"
      "2 sink file o 0<3\n"
      "3 run [sort] [a.log] 1>2 needs a.log ends\n"
-     "expect 1 e3b0\nexpect 2 f3b0\n", true},
+     "expect 1 e3b0\nexpect 2 f3b0\n",
+     true},
     {"cat <<A - a.log | cat -A\nx\nA\n",
      "0 source text x\n 1>1\n"
      "1 run [cat] [-] [a.log] 0<0 1>2 needs a.log\n"
      "2 run [cat] [-A] 0<1 1>3 ends\n"
-     "3 sink stdout 0<2\n", false},
+     "3 sink stdout 0<2\n",
+     false},
 };
 
 static void row_graph(void **state)
@@ -213,15 +234,46 @@ static void goes_up(void **state)
     graph_free(g);
 }
 
-/* Each `(`, `|`, quote, ... many times: an answer, soon.  The time limit of the test is the assertion. */
+/* Each `(`, `|`, quote, ... many times: an answer, soon.  The time limit of the test is the
+ * assertion. */
 static void hostile(void **state)
 {
     (void)state;
-    static const char *const units[] = {"(",  "|",   "`",    "``",   "{ ",  "<( ", "$(",   "\"", "'",
-                                        "\\", "a|",  "$x",   "a;",   "${",  "map ", "<<a ", "a<<b;",
-                                        "if ", "[", "a&&", "\n", "a\n", "with memory=1K ", "''", "> a ",
-                                        "case x in ", "2>&1 ", "! ", "time ", "command ", "=", "a = b\n",
-                                        "a=b\n", "{}", "cat <<E\nE\n"};
+    static const char *const units[] = {"(",
+                                        "|",
+                                        "`",
+                                        "``",
+                                        "{ ",
+                                        "<( ",
+                                        "$(",
+                                        "\"",
+                                        "'",
+                                        "\\",
+                                        "a|",
+                                        "$x",
+                                        "a;",
+                                        "${",
+                                        "map ",
+                                        "<<a ",
+                                        "a<<b;",
+                                        "if ",
+                                        "[",
+                                        "a&&",
+                                        "\n",
+                                        "a\n",
+                                        "with memory=1K ",
+                                        "''",
+                                        "> a ",
+                                        "case x in ",
+                                        "2>&1 ",
+                                        "! ",
+                                        "time ",
+                                        "command ",
+                                        "=",
+                                        "a = b\n",
+                                        "a=b\n",
+                                        "{}",
+                                        "cat <<E\nE\n"};
     size_t size = 200000;
     char *text = malloc(size + 1);
     assert_non_null(text);
@@ -231,8 +283,11 @@ static void hostile(void **state)
             for (size_t i = 0; i < size; i++)
                 text[i] = units[u][i % n];
             text[size] = '\0';
-            struct dsl_input in = {
-                .text = text, .size = size, .file = "t", .jobfile = job, .directory = case_directory};
+            struct dsl_input in = {.text = text,
+                                   .size = size,
+                                   .file = "t",
+                                   .jobfile = job,
+                                   .directory = case_directory};
             struct err e = {0};
             char *canonical = dsl_canonical(&in, &e);
             assert_true(canonical || e.text[0]);
@@ -248,7 +303,8 @@ static void hostile(void **state)
 static void refuse(const char *text, size_t size, bool job, const char *why)
 {
     struct err e = {0};
-    struct dsl_input in = {.text = text, .size = size, .file = "t", .jobfile = job, .directory = "/"};
+    struct dsl_input in = {
+        .text = text, .size = size, .file = "t", .jobfile = job, .directory = "/"};
     assert_null(dsl_graph(&in, &e));
     assert_int_equal(e.code, ERR_INPUT);
     if (!strstr(e.text, why))

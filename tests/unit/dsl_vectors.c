@@ -1,5 +1,5 @@
-/* The pages' own examples: every vector gives its canonical text and its graph, and its canonical text
- * gives itself and the same graph; every message stands at its place, word for word. */
+/* The pages' own examples: every vector gives its canonical text and its graph, and its canonical
+ * text gives itself and the same graph; every message stands at its place, word for word. */
 #include "lib/test.h"
 #include "lib/dsl.h"
 #include "proto/graph.h"
@@ -74,8 +74,9 @@ static void message(void **state)
             blanks[blank++] = ' ';
     blanks[blank] = '\0';
     bool hint = strcmp(c->text[2], "-") != 0;
-    snprintf(want, sizeof want, "%s:%u:%u: error: %s\n    %.*s\n    %s^%s%s", c->in.file, line, column, sentence,
-             (int)strcspn(from, "\n"), from, blanks, hint ? "\n    hint: " : "", hint ? c->text[2] : "");
+    snprintf(want, sizeof want, "%s:%u:%u: error: %s\n    %.*s\n    %s^%s%s", c->in.file, line,
+             column, sentence, (int)strcspn(from, "\n"), from, blanks, hint ? "\n    hint: " : "",
+             hint ? c->text[2] : "");
     assert_string_equal(e.text, want);
 }
 
