@@ -510,8 +510,11 @@ struct heredoc *lex_heredoc(struct lexer *l, size_t op, const struct word *end, 
     if (l->at.heredocs == l->here_room) {
         size_t room = l->here_room ? 2 * l->here_room : 8;
         struct heredoc **here = NULL;
-        if (room <= HEREDOCS_MAX)
-            here = realloc(l->here, room * sizeof *here);
+        if (room > HEREDOCS_MAX) {
+            text_fail(l->text, op, l->e, NULL, "there are more than %u heredocs", HEREDOCS_MAX);
+            return NULL;
+        }
+        here = realloc(l->here, room * sizeof *here);
         if (!here) {
             no_memory(l);
             return NULL;

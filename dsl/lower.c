@@ -340,6 +340,18 @@ static int node_record(struct lower *w, const struct stage *s, uint32_t node)
     return n->key || s->kind != STAGE_REDUCE ? 0 : resolve_no_memory(w->r);
 }
 
+/* One task per file: what comes must be files, or the tasks of a map before. */
+static bool comes_in_files(const struct lower *w, const struct stream *in)
+{
+    const struct graph_node *n = in->node == GRAPH_NONE ? NULL : &w->g->node[in->node];
+    if (!n || n->kind == GRAPH_MAP || n->kind == GRAPH_REDUCE)
+        return true;
+    bool files = n->kind == GRAPH_SOURCE;
+    for (uint32_t i = 0; i < n->segment_count; i++)
+        files = files && n->segment[i].kind == GRAPH_SEGMENT_FILE;
+    return files;
+}
+
 static int lower_map(struct lower *w, struct stage *s, struct stream in, struct place at,
                      struct stream *out)
 {
@@ -349,6 +361,9 @@ static int lower_map(struct lower *w, struct stage *s, struct stream in, struct 
         return -1;
     if (lower_table(w, s, in, &at, &t) < 0)
         return -1;
+    if (s->per_file && !comes_in_files(w, &t.in))
+        return FAIL(w, s->start, "as in cat FILE… | map per file …, where every FILE is there",
+                    "`map per file` needs files before it");
     if (t.in.node == GRAPH_NONE) { /* one empty block */
         uint32_t empty;
         if (lower_add_source(w, NULL, 0, s->start, &at, &empty) < 0)

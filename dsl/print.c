@@ -6,15 +6,14 @@
 #include "dsl/dsl.h"
 #include "dsl/lex.h"
 
+#include <stdlib.h>
 #include <string.h>
-
-#define HERE_MAX 256 /* heredocs that wait for one line end */
 
 struct printer {
     const struct text *text;
     const struct tree *tree;
     struct buf out;
-    const struct heredoc *waiting[HERE_MAX];
+    const struct heredoc **waiting; /* owned: as many as the tree has */
     size_t waiting_count;
     bool quote_dash; /* the next word must not be read as -p of `time` */
     bool block;      /* a bare `}` would close it */
@@ -228,9 +227,7 @@ static void flush_heredocs(struct printer *p)
 
 static void wait_heredoc(struct printer *p, const struct heredoc *h)
 {
-    if (p->waiting_count == HERE_MAX)
-        p->out.failed = true;
-    else
+    if (p->waiting && p->waiting_count < p->tree->here_count)
         p->waiting[p->waiting_count++] = h;
 }
 
@@ -522,9 +519,23 @@ static void print_statement(struct printer *p, const struct statement *s)
     }
 }
 
-char *print_tree(const struct text *text, const struct tree *tree)
+static struct printer begin(const struct text *text, const struct tree *tree)
 {
     struct printer p = {.text = text, .tree = tree, .out = BUF_INIT(8u * DSL_JOB_MAX)};
+    p.waiting = calloc(tree->here_count + 1, sizeof *p.waiting);
+    p.out.failed = !p.waiting;
+    return p;
+}
+
+static char *finish(struct printer *p)
+{
+    free(p->waiting);
+    return buf_take(&p->out);
+}
+
+char *print_tree(const struct text *text, const struct tree *tree)
+{
+    struct printer p = begin(text, tree);
     for (const struct statement *s = tree->statement; s; s = s->next) {
         print_statement(&p, s);
         flush_heredocs(&p);
@@ -533,12 +544,12 @@ char *print_tree(const struct text *text, const struct tree *tree)
     }
     if (p.out.size && !p.out.failed && p.out.data[p.out.size - 1] == '\n')
         p.out.data[--p.out.size] = '\0';
-    return buf_take(&p.out);
+    return finish(&p);
 }
 
 char *print_stage(const struct text *text, const struct tree *tree, const struct stage *s)
 {
-    struct printer p = {.text = text, .tree = tree, .out = BUF_INIT(8u * DSL_JOB_MAX)};
+    struct printer p = begin(text, tree);
     print_one(&p, s);
-    return buf_take(&p.out);
+    return finish(&p);
 }
