@@ -221,6 +221,37 @@ void job_message(struct zpipe_job *j, const struct msg *m)
 
 /* ---- life */
 
+/* Bytes that go from a source straight to a sink (`cat a.txt`) still pass a program, whose end, status and
+ * SIGPIPE are those that sh would see: cat. */
+static int insert_cat(struct graph *g, uint32_t edge, struct err *e)
+{
+    static const char *const argv[] = {"cat"};
+    uint32_t sink = g->edge[edge].to;
+    uint32_t cat = graph_add_node(g, GRAPH_COMMAND, e);
+    uint32_t out = cat == GRAPH_NONE ? GRAPH_NONE : graph_add_edge(g, cat, sink, e);
+    if (out == GRAPH_NONE)
+        return -1;
+    struct graph_node *n = &g->node[cat];
+    n->argv = argv;
+    n->argc = 1;
+    n->ends = true;
+    n->label = "cat";
+    g->edge[edge].to = cat;
+    if (graph_set_fd(g, cat, 0, edge, e) < 0 || graph_set_fd(g, cat, 1, out, e) < 0)
+        return -1;
+    return graph_set_fd(g, sink, 0, out, e);
+}
+
+static int insert_cats(struct graph *g, struct err *e)
+{
+    uint32_t count = g->edge_count;
+    for (uint32_t i = 0; i < count; i++)
+        if (g->node[g->edge[i].from].kind == GRAPH_SOURCE && g->node[g->edge[i].to].kind == GRAPH_SINK &&
+            g->node[g->edge[i].from].parent == GRAPH_NONE && insert_cat(g, i, e) < 0)
+            return -1;
+    return 0;
+}
+
 static int submit(struct zpipe_job *j, const char *text, uint32_t flags, struct err *e)
 {
     struct buf graph = BUF_INIT(GRAPH_BYTES_MAX);
@@ -278,6 +309,8 @@ struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *directory,
     int r = 0;
     if (count_jobs(z) > CLIENT_JOBS_MAX)
         r = err_set(e, ERR_LIMIT, "more than %d jobs at once", CLIENT_JOBS_MAX);
+    if (r == 0)
+        r = insert_cats(g, e);
     if (r == 0 && !(flags & MSG_SUBMIT_PLAN_ONLY))
         r = ports_open(j, e);
     if (r < 0 || submit(j, s->text, flags, e) < 0) {

@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+"""Bad input, ends in bad moments, and the terminal: what the user gets.   bad.py --bin DIR [CASE...]"""
+import argparse, fcntl, glob, os, pty, re, select, signal, subprocess, sys, tempfile, time
+
+ap = argparse.ArgumentParser()
+ap.add_argument("--bin", required=True)
+ap.add_argument("case", nargs="*")
+args = ap.parse_args()
+zpipe = os.path.join(os.path.abspath(args.bin), "zpipe")
+cases = []
+
+
+def case(f):
+    cases.append(f)
+    return f
+
+
+class Skip(Exception):
+    pass
+
+
+def run(*argv, stdin=b"", timeout=60, **kw):
+    if "stdin_fd" in kw:
+        kw["stdin"] = kw.pop("stdin_fd")
+    else:
+        kw["input"] = stdin
+    r = subprocess.run([zpipe, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **kw)
+    return (r.returncode if r.returncode >= 0 else 128 - r.returncode), r.stdout, r.stderr.decode(errors="replace")
+
+
+def until(what, condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("not within %d s: %s" % (seconds, what))
+        select.select([], [], [], 0.01)
+
+
+def processes_with(mark):
+    """Pids whose command line or environment holds the mark."""
+    found = []
+    for d in glob.glob("/proc/[0-9]*"):
+        try:
+            if mark.encode() in open(d + "/cmdline", "rb").read():
+                found.append(int(d[6:]))
+        except OSError:
+            pass
+    return [p for p in found if p != os.getpid()]
+
+
+def mounts():
+    return open("/proc/self/mountinfo").read()
+
+
+@case
+def unknown_command():
+    status, out, err = run("nosuchcommand --x")
+    assert status == 127 and "nosuchcommand" in err, (status, err)
+
+
+@case
+def unknown_command_that_is_outside():
+    os.mkdir("bin")
+    open("bin/mine", "w").write("#!/bin/sh\necho mine\n")
+    os.chmod("bin/mine", 0o755)
+    status, out, err = run("mine", env={**os.environ, "PATH": os.getcwd() + "/bin:" + os.environ["PATH"]})
+    assert status == 127 and "--with " + os.getcwd() + "/bin/mine" in err, err
+
+
+@case
+def missing_file():
+    status, out, err = run("sort nosuch.txt")
+    assert status == 2 and "nosuch.txt" in err, (status, err)
+
+
+@case
+def missing_file_that_is_outside():
+    open("hidden.txt", "w").write("x\n")
+    status, out, err = run("python3 -c 'open(\"hid\" + \"den.txt\")' ; cat 'hidden'.txt.no || sort < /dev/null | cat - hidden.tx?")
+    status, out, err = run("sh -c 'n=hidden; cat $n.txt'")
+    assert status != 0 and "--with 'hidden.txt'" in err, err
+
+
+@case
+def syntax_error():
+    status, out, err = run("cat a.log | | sort")
+    assert status == 125 and "pipeline:1:13: error:" in err and "\n" + " " * 16 + "^" in err, err
+
+
+@case
+def two_arguments():
+    status, out, err = run("cat", "x y")
+    assert status == 125 and "one pair of quotes" in err, err
+
+
+@case
+def killed():
+    assert run("sh -c 'kill -9 $$'")[0] == 137
+    assert run("sh -c 'kill -SEGV $$'")[0] == 139
+
+
+@case
+def parallel_words_are_refused_in_one_sentence():
+    open("a.log", "w").write("x\n")
+    status, out, err = run("cat a.log | map { sort }")
+    assert status == 125 and err.count("\n") == 1 and "plan" in err, err
+    status, out, err = run("plan", "cat a.log | map { sort }")
+    assert status == 0 and b"map" in out, (out, err)
+
+
+@case
+def line_of_100_mb():
+    status, out, err = run("cat | cat | wc -c", stdin=b"x" * 100_000_000)
+    assert (status, out) == (0, b"100000000\n"), (status, out, err)
+
+
+@case
+def closed_stdin():
+    status, out, err = run("sort | wc -l", preexec_fn=lambda: os.close(0), stdin_fd=None)
+    assert (status, out) == (0, b"0\n"), (status, out, err)
+
+
+@case
+def closed_stdout():
+    p = subprocess.run([zpipe, "echo x | cat"], preexec_fn=lambda: os.close(1), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert p.returncode in (0, 1), p
+
+
+@case
+def reader_of_stdout_leaves():
+    p = subprocess.Popen([zpipe, "yes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    p.stdout.read(10)
+    p.stdout.close()
+    assert p.wait(timeout=30) == 141, p.returncode
+    assert p.stderr.read() == b""
+
+
+@case
+def full_device():
+    status, out, err = run("seq 100000 > /dev/full")
+    assert status == 1 and "No space left" in err, (status, err)
+
+
+@case
+def full_disk_leaves_no_output():
+    os.mkdir("small")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", "small"], stderr=subprocess.DEVNULL).returncode:
+        raise Skip("no right to mount a small tmpfs")
+    try:
+        status, out, err = run("seq 1000000 > small/out")
+        assert status != 0 and "No space left" in err, (status, err)
+        assert os.listdir("small") in ([], ["out"]) and not os.path.exists("small/out") or status == 1, os.listdir("small")
+        assert [n for n in os.listdir("small") if n.startswith(".zpipe")] == []
+    finally:
+        subprocess.run(["umount", "small"], check=True)
+
+
+@case
+def output_of_a_cancelled_job_does_not_appear():
+    open("old.txt", "w").write("old\n")
+    p = subprocess.Popen([zpipe, "yes cancelled-mark-1 | cat > old.txt"], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    until("the programs run", lambda: len(processes_with("cancelled-mark-1")) > 1)
+    before = len(os.listdir("."))
+    p.send_signal(signal.SIGINT)
+    assert p.wait(timeout=20) == -signal.SIGINT, p.returncode
+    assert open("old.txt").read() == "old\n" and len(os.listdir(".")) == before
+    until("nothing is left", lambda: not processes_with("cancelled-mark-1"))
+
+
+@case
+def interrupt_leaves_nothing():
+    before, tmp = mounts(), set(os.listdir("/tmp"))
+    p = subprocess.Popen([zpipe, "yes interrupt-mark | cat | cat > /dev/null"], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    until("the programs run", lambda: len(processes_with("interrupt-mark")) > 1)
+    p.send_signal(signal.SIGINT)
+    p.wait(timeout=20)
+    until("no process is left", lambda: not processes_with("interrupt-mark"))
+    assert mounts() == before
+    assert not {n for n in set(os.listdir("/tmp")) - tmp if "zpipe" in n and "e2e" not in n and "test" not in n}
+
+
+@case
+def kill_9_leaves_nothing():
+    for round in range(5):
+        mark = "kill-mark-%d" % round
+        p = subprocess.Popen([zpipe, "yes %s | cat | cat > o.txt" % mark], stdin=subprocess.DEVNULL)
+        until("the programs run", lambda: len(processes_with(mark)) > 1)
+        p.kill()
+        p.wait()
+        until("no sandbox is left", lambda: not processes_with(mark))
+        assert os.listdir(".") == [], os.listdir(".")
+
+
+@case
+def kill_9_of_the_box_is_told():
+    p = subprocess.Popen([zpipe, "yes box-mark | cat > /dev/null"], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    until("the programs run", lambda: len(processes_with("box-mark")) > 1)
+    children = open("/proc/%d/task/%d/children" % (p.pid, p.pid)).read().split()
+    assert children
+    os.kill(int(children[0]), signal.SIGKILL)
+    err = p.communicate(timeout=20)[1].decode()
+    assert p.returncode == 125 and "zpipe-box" in err, (p.returncode, err)
+    until("no sandbox is left", lambda: not processes_with("box-mark"))
+
+
+@case
+def tail_f_delivers_lines():
+    open("log", "w").write("x one\n")
+    tail = subprocess.Popen(["tail", "-n", "+1", "-f", "log"], stdout=subprocess.PIPE)
+    p = subprocess.Popen([zpipe, "--line-reads", "grep --line-buffered x"], stdin=tail.stdout, stdout=subprocess.PIPE)
+    tail.stdout.close()
+    assert p.stdout.readline() == b"x one\n"
+    with open("log", "a") as f:
+        f.write("no\nx two\n")
+    assert p.stdout.readline() == b"x two\n"
+    tail.kill()
+    tail.wait()
+    assert p.wait(timeout=20) == 0
+
+
+def on_terminal(argv, seconds):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(zpipe, [zpipe, *argv])
+    seen, end = b"", time.monotonic() + seconds
+    while time.monotonic() < end:
+        if select.select([fd], [], [], 0.1)[0]:
+            try:
+                data = os.read(fd, 65536)
+            except OSError:
+                break
+            if not data:
+                break
+            seen += data
+    os.kill(pid, signal.SIGKILL) if os.waitpid(pid, os.WNOHANG)[0] == 0 else None
+    os.close(fd)
+    return seen
+
+
+@case
+def progress_on_a_terminal_after_a_second():
+    seen = on_terminal(["cat /dev/zero | cat > /dev/null"], 3)
+    assert re.search(rb"zpipe [0-9.]+s", seen), seen
+
+
+@case
+def no_progress_elsewhere():
+    p = subprocess.Popen([zpipe, "cat | cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    select.select([], [], [], 1.5)
+    out, err = p.communicate(b"x")
+    assert (out, err) == (b"x", b""), (out, err)
+    assert rb"zpipe " not in on_terminal(["--quiet", "cat /dev/zero | head -c 1000000000 > /dev/null"], 2)
+
+
+@case
+def very_long_texts():
+    status, out, err = run("true " + "x" * 100_000)
+    assert status == 0, (status, err[:200])
+    status, out, err = run("|".join(["cat"] * 60), stdin=b"hello")
+    assert (status, out) == (0, b"hello"), (status, err[:300])
+    r = subprocess.run([zpipe, "run", "-"], input=b"echo x" + b" | cat" * 5000 + b"\n", capture_output=True)
+    assert r.returncode in (0, 125) and (r.returncode == 0 or b"more than" in r.stderr), r.stderr[:300]
+    r = subprocess.run([zpipe, "run", "-"], input=b"#" * 17_000_000, capture_output=True)
+    assert r.returncode == 125 and b"larger than" in r.stderr, r.stderr[:300]
+
+
+@case
+def few_descriptors_and_no_home():
+    status, out, err = run("cat | cat", stdin=b"x", preexec_fn=lambda: __import__("resource").setrlimit(7, (64, 64)),
+                           env={"PATH": "/usr/bin:/bin"})
+    assert (status, out) == (0, b"x"), (status, err)
+
+
+@case
+def an_input_is_all_there_is():
+    open("secret.txt", "w").write("secret\n")
+    status, out, err = run("sh -c 'cat \"$0\"' \"$(printf /etc/shadow)\"")
+    assert b"root" not in out
+    status, out, err = run("sh -c 'cat secret*'")
+    assert status != 0 and b"secret\n" not in out, (status, out, err)
+
+
+@case
+def no_network():
+    status, out, err = run("python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 1))'")
+    assert status == 1 and "refused" not in err.lower(), err
+
+
+@case
+def the_same_twice():
+    text = "date; mktemp -u; python3 -c 'import os,time;print(os.urandom(4),time.time(),os.getpid(),hash(\"a\"))'; uname -a; nproc"
+    first, second = run(text), run(text)
+    assert first[0] == 0 and first == second, (first, second)
+    for one in ("date", "mktemp -u", "python3 -c 'import os,time;print(os.urandom(4),time.time(),os.getpid(),hash(\"a\"))'"):
+        assert run(one) == run(one) and run(one)[0] == 0, run(one)
+
+
+@case
+def early_stop_many_times():
+    busy = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(2)]
+    try:
+        for i in range(int(os.environ.get("EARLY_STOPS", "20"))):
+            for text, want in (("yes | head -1", b"y\n"), ("seq 10000000 | head -1", b"1\n")):
+                got = run("--pipefail", text)
+                assert got == (0, want, ""), (i, text, got)
+            status, out, err = run("sh -c 'yes; echo x >&2' | head -1")
+            assert (status, out, err) == (0, b"y\n", "x\n"), (i, status, out, err)
+    finally:
+        for b in busy:
+            b.kill()
+            b.wait()
+
+
+passed = failed = skipped = 0
+for f in cases:
+    if args.case and f.__name__ not in args.case:
+        continue
+    with tempfile.TemporaryDirectory(prefix="zpipe-e2e-") as d:
+        os.chdir(d)
+        try:
+            f()
+            passed += 1
+            print("ok    ", f.__name__)
+        except Skip as s:
+            skipped += 1
+            print("skip  ", f.__name__, "-", s)
+        except Exception as e:
+            failed += 1
+            print("FAIL  ", f.__name__, "-", type(e).__name__, str(e)[:600])
+        sys.stdout.flush()
+        os.chdir("/")
+print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
+sys.exit(1 if failed else 0)
