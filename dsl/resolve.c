@@ -209,7 +209,8 @@ static int resolve_items(struct resolver *r, struct stage *s, struct place at)
             word = &v->next;
             continue;
         }
-        if (i->kind == ITEM_WORD && !hit && !s->command && check_later(r, i->word) < 0)
+        if (i->kind == ITEM_WORD && !hit && !s->command && i->at == s->start &&
+            check_later(r, i->word) < 0)
             return -1;
         hit = hit || i->kind == ITEM_WORD;
         struct value ***last = i->kind == ITEM_ASSIGN ? &env : &word;
