@@ -179,8 +179,11 @@ static int resolve_settings(struct resolver *r, struct setting *s)
 /* ---- simple commands --------------------------------------------------------------------- */
 
 /* A name that stands below: the user meant it. */
-static int check_later(struct resolver *r, const struct word *w)
+static int check_later(struct resolver *r, const struct item *i)
 {
+    const struct word *w = i->word;
+    if (i->next && i->next->word && word_is(i->next->word, "="))
+        return 0; /* `w < f = x`: nobody means a pipeline by it */
     for (const struct definition *d = r->tree->definition; d; d = d->next)
         if (d->at > w->start && word_is(w, d->name))
             return FAIL(r, w->start, "move its definition above its use",
@@ -210,7 +213,7 @@ static int resolve_items(struct resolver *r, struct stage *s, struct place at)
             continue;
         }
         if (i->kind == ITEM_WORD && !hit && !s->command && i->at == s->start &&
-            check_later(r, i->word) < 0)
+            check_later(r, i) < 0)
             return -1;
         hit = hit || i->kind == ITEM_WORD;
         struct value ***last = i->kind == ITEM_ASSIGN ? &env : &word;
