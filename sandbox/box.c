@@ -1,0 +1,391 @@
+/* The caller's side of zpipe-box: starts it, sends regions, turns its packets into callbacks.
+ *
+ * Sends wait for room; the server never waits for us before it reads, so that ends.  A lost server is
+ * told once, from box_dispatch. */
+#include "sandbox/box.h"
+#include "base/buf.h"
+#include "base/fds.h"
+#include "base/pack.h"
+#include "sandbox/box_link.h"
+#include "sandbox/spec.h"
+#include "sandbox/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef ZPIPE_LIBEXEC
+#define ZPIPE_LIBEXEC "/usr/local/libexec/zpipe"
+#endif
+#define SERVER_FD 3
+#define MADE_MAX  8192 /* files of one task */
+
+extern char **environ;
+
+struct box {
+    int fd;
+    pid_t pid;
+    bool lost;
+    struct box_events events;
+    void *owner;
+    struct box_made *made; /* gathered for the result that follows; names owned */
+    uint32_t made_count, made_room;
+    struct wire_packet packet;
+};
+
+static int find_program(const struct box_options *o, char *path, size_t size, struct err *e)
+{
+    if (o && o->program) {
+        snprintf(path, size, "%s", o->program);
+        return 0;
+    }
+    ssize_t n = readlink("/proc/self/exe", path, size - sizeof "/zpipe-box");
+    if (n > 0) {
+        path[n] = '\0';
+        char *slash = strrchr(path, '/');
+        snprintf(slash, size - (size_t)(slash - path), "/zpipe-box");
+        if (access(path, X_OK) == 0)
+            return 0;
+    }
+    snprintf(path, size, "%s/zpipe-box", ZPIPE_LIBEXEC);
+    if (access(path, X_OK) == 0)
+        return 0;
+    return err_sys(e, "cannot find the program 'zpipe-box', neither beside this program nor at '%s'", path);
+}
+
+struct box *box_adopt(int fd, pid_t pid, const struct box_events *events, void *owner, struct err *e)
+{
+    struct box *b = calloc(1, sizeof *b);
+    if (!b) {
+        close(fd);
+        err_nomem(e);
+        return NULL;
+    }
+    b->fd = fd;
+    b->pid = pid;
+    b->events = *events;
+    b->owner = owner;
+    return b;
+}
+
+static int spawn_server(const char *path, bool none, int fd, pid_t *pid)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t empty, defaults;
+    char number[] = "3";
+    char *argv[] = {"zpipe-box", "--server", number, none ? "--isolation=none" : NULL, NULL};
+    sigemptyset(&empty);
+    sigfillset(&defaults);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setsigmask(&attributes, &empty);
+    posix_spawnattr_setsigdefault(&attributes, &defaults);
+    posix_spawn_file_actions_adddup2(&actions, fd, SERVER_FD);
+    int r = posix_spawn(pid, path, &actions, &attributes, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    errno = r;
+    return r ? -1 : 0;
+}
+
+struct box *box_open(const struct box_options *options, const struct box_events *events, void *owner,
+                     struct err *e)
+{
+    char path[4096];
+    int pair[2];
+    pid_t pid;
+    if (find_program(options, path, sizeof path, e) < 0)
+        return NULL;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        err_sys(e, "cannot make a socket for zpipe-box");
+        return NULL;
+    }
+    /* dup2 onto itself would leave the close-on-exec flag set. */
+    int theirs = fcntl(pair[1], F_DUPFD_CLOEXEC, SERVER_FD + 1);
+    close(pair[1]);
+    bool none = options && options->isolation == BOX_ISOLATION_NONE;
+    if (theirs < 0 || spawn_server(path, none, theirs, &pid) < 0) {
+        err_sys(e, "cannot start '%s'", path);
+        close(pair[0]);
+        fd_close(&theirs);
+        return NULL;
+    }
+    close(theirs);
+    return box_adopt(pair[0], pid, events, owner, e);
+}
+
+static void drop_made(struct box *b)
+{
+    for (uint32_t i = 0; i < b->made_count; i++) {
+        free((char *)(uintptr_t)b->made[i].name);
+        fd_close(&b->made[i].fd);
+    }
+    b->made_count = 0;
+}
+
+void box_close(struct box *b)
+{
+    if (!b)
+        return;
+    close(b->fd); /* the server sees it and kills everything */
+    if (b->pid > 0)
+        while (waitpid(b->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    drop_made(b);
+    free(b->made);
+    free(b);
+}
+
+int box_fd(const struct box *b)
+{
+    return b->fd;
+}
+
+static int gone(struct err *e)
+{
+    return err_sys(e, "zpipe-box is gone");
+}
+
+static int send_one(struct box *b, struct wire head, const int *fds, size_t fd_count, struct err *e)
+{
+    if (b->lost)
+        return err_set(e, ERR_GONE, "zpipe-box is gone");
+    return wire_send(b->fd, head, NULL, 0, fds, fd_count) < 0 ? gone(e) : 0;
+}
+
+/* The bytes as a sealed memfd: the server maps it and need not fear that it changes. */
+static int spec_memfd(const struct buf *bytes, struct err *e)
+{
+    int fd = memfd_create("zpipe-region", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0 || fd_write_all(fd, bytes->data, bytes->size) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0) {
+        err_sys(e, "cannot hold a region's description in memory");
+        fd_close(&fd);
+    }
+    return fd;
+}
+
+static int send_region(struct box *b, uint64_t region, const struct buf *bytes, const int *fds,
+                       uint32_t fd_count, struct err *e)
+{
+    int first[WIRE_FDS_MAX];
+    first[0] = spec_memfd(bytes, e);
+    if (first[0] < 0)
+        return -1;
+    uint32_t sent = fd_count < WIRE_FDS_MAX - 1 ? fd_count : WIRE_FDS_MAX - 1;
+    if (sent)
+        memcpy(first + 1, fds, sent * sizeof *fds);
+    struct wire head = {.kind = WIRE_RUN, .region = region, .size = bytes->size, .a = fd_count};
+    int r = send_one(b, head, first, sent + 1, e);
+    close(first[0]);
+    while (r == 0 && sent < fd_count) {
+        uint32_t part = fd_count - sent < WIRE_FDS_MAX ? fd_count - sent : WIRE_FDS_MAX;
+        head.kind = WIRE_FDS;
+        r = send_one(b, head, fds + sent, part, e);
+        sent += part;
+    }
+    return r;
+}
+
+/* remote[i]: what goes to the server; channel.caller_fd: what stays here. */
+static int make_remote(struct box_channel *c, int remote[2], struct err *e)
+{
+    int pair[2];
+    remote[0] = remote[1] = c->caller_fd = -1;
+    if (c->end != BOX_REMOTE_READER && c->end != BOX_REMOTE_WRITER)
+        return 0;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, "cannot make a channel");
+    c->caller_fd = pair[0];
+    remote[0] = pair[1];
+    remote[1] = c->end == BOX_REMOTE_READER ? pair[0] : -1;
+    return 0;
+}
+
+/* Relative paths are of this process's directory, now. */
+static int make_whole(const struct box_region *r, struct box_task *task, struct arena *a, struct err *e)
+{
+    char here[4096] = "";
+    for (uint32_t i = 0; i < r->task_count; i++) {
+        task[i] = r->task[i];
+        bool relative = false;
+        for (uint32_t k = 0; k < task[i].file_count; k++)
+            relative |= task[i].file[k].path && task[i].file[k].path[0] != '/';
+        if (!relative)
+            continue;
+        if (!*here && !getcwd(here, sizeof here))
+            return err_sys(e, "cannot tell the current directory");
+        struct box_file *f = arena_array(a, task[i].file_count, sizeof *f);
+        if (!f)
+            return err_nomem(e);
+        memcpy(f, task[i].file, task[i].file_count * sizeof *f);
+        task[i].file = f;
+        for (uint32_t k = 0; k < task[i].file_count; k++) {
+            if (!f[k].path || f[k].path[0] == '/')
+                continue;
+            size_t size = strlen(here) + strlen(f[k].path) + 2;
+            char *whole = arena_alloc(a, size);
+            if (!whole)
+                return err_nomem(e);
+            snprintf(whole, size, "%s/%s", here, f[k].path);
+            f[k].path = whole;
+        }
+    }
+    return 0;
+}
+
+int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e)
+{
+    struct arena arena = ARENA_INIT(SPEC_ARENA_MAX);
+    struct buf bytes = BUF_INIT(BOX_SPEC_BYTES_MAX);
+    struct box_region whole = *r;
+    struct box_task *task = arena_array(&arena, r->task_count + 1u, sizeof *task);
+    int(*remote)[2] = arena_array(&arena, r->channel_count + 1u, sizeof *remote);
+    int *fds = NULL;
+    uint32_t fd_count = 0, made = 0;
+    int result = -1;
+    if (!task || !remote) {
+        err_nomem(e);
+    } else if (!r->task_count || r->task_count > BOX_TASKS_MAX || r->channel_count > BOX_CHANNELS_MAX) {
+        err_set(e, ERR_LIMIT, "a region has 1 to %d programs and at most %d channels", BOX_TASKS_MAX,
+                BOX_CHANNELS_MAX);
+    } else {
+        result = 0;
+        for (; result == 0 && made < r->channel_count; made++)
+            result = make_remote(&r->channel[made], remote[made], e);
+        if (result == 0)
+            result = make_whole(r, task, &arena, e);
+        whole.task = task;
+        if (result == 0)
+            result = spec_encode(&whole, (const int(*)[2])remote, &bytes, &fds, &fd_count, e);
+        if (result == 0)
+            result = send_region(b, region, &bytes, fds, fd_count, e);
+        for (uint32_t i = 0; i < made; i++) {
+            fd_close(&remote[i][0]);
+            if (result < 0)
+                fd_close(&r->channel[i].caller_fd);
+        }
+    }
+    free(fds);
+    buf_clear(&bytes);
+    arena_clear(&arena);
+    return result;
+}
+
+int box_stop(struct box *b, uint64_t region, struct err *e)
+{
+    return send_one(b, (struct wire){.kind = WIRE_STOP, .region = region}, NULL, 0, e);
+}
+
+int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e)
+{
+    return send_one(b, (struct wire){.kind = WIRE_BREAK, .region = region, .a = channel}, NULL, 0, e);
+}
+
+static int take_made(struct box *b, struct wire_packet *p)
+{
+    struct unpack u = unpack_of(p->data, p->size);
+    size_t next = 0;
+    for (uint32_t i = 0; i < p->head.a; i++) {
+        const char *name = unpack_string(&u);
+        uint32_t mode = unpack_u32(&u), wanted = unpack_u32(&u);
+        if (u.bad || b->made_count == MADE_MAX)
+            return -1;
+        if (b->made_count == b->made_room) {
+            uint32_t room = b->made_room ? b->made_room * 2 : 16;
+            struct box_made *grown = realloc(b->made, room * sizeof *grown);
+            if (!grown)
+                return -1;
+            b->made = grown;
+            b->made_room = room;
+        }
+        char *copy = strdup(name);
+        if (!copy)
+            return -1;
+        b->made[b->made_count++] =
+            (struct box_made){copy, wanted ? wire_take_fd(p, next++) : -1, mode};
+    }
+    return 0;
+}
+
+static int take_result(struct box *b, struct wire_packet *p)
+{
+    struct unpack u = unpack_of(p->data, p->size);
+    struct box_result r = {.end = (enum box_end)unpack_u32(&u)};
+    r.status = (int)unpack_u32(&u);
+    r.signal = (int)unpack_u32(&u);
+    r.sys = (int)unpack_u32(&u);
+    r.limit = unpack_string(&u);
+    r.text = unpack_string(&u);
+    r.cpu_user_ns = unpack_u64(&u);
+    r.cpu_sys_ns = unpack_u64(&u);
+    r.wall_ns = unpack_u64(&u);
+    r.memory_peak_bytes = unpack_u64(&u);
+    r.uncertified_why = unpack_string(&u);
+    r.certified = !*r.uncertified_why;
+    if (!unpack_end(&u) || r.end > BOX_KILLED)
+        return -1;
+    r.made = b->made;
+    r.made_count = b->made_count;
+    b->events.task_ended(b->owner, p->head.region, p->head.task, &r);
+    for (uint32_t i = 0; i < b->made_count; i++)
+        b->made[i].fd = -1; /* given */
+    drop_made(b);
+    return 0;
+}
+
+static void lose(struct box *b, const struct err *why)
+{
+    b->lost = true;
+    b->events.lost(b->owner, why);
+}
+
+static int take(struct box *b, struct wire_packet *p)
+{
+    const struct wire *h = &p->head;
+    struct err e;
+    switch (h->kind) {
+    case WIRE_MADE:
+        return take_made(b, p);
+    case WIRE_RESULT:
+        return take_result(b, p);
+    case WIRE_PUMP:
+        b->events.pump_ended(b->owner, h->region, h->a, h->size, (int)h->b, h->task != 0);
+        return 0;
+    case WIRE_REGION:
+        b->events.region_ended(b->owner, h->region);
+        return 0;
+    case WIRE_LOST:
+        err_set(&e, (int)h->a, "%s", p->data);
+        e.sys = (int)h->b;
+        lose(b, &e);
+        return 0;
+    default:
+        return -1;
+    }
+}
+
+void box_dispatch(struct box *b)
+{
+    while (!b->lost) {
+        struct err e;
+        int r = wire_receive(b->fd, &b->packet, MSG_DONTWAIT);
+        if (r < 0 && errno == EAGAIN)
+            return;
+        if (r <= 0 || take(b, &b->packet) < 0) {
+            err_set(&e, r <= 0 ? ERR_GONE : ERR_PROTO,
+                    r <= 0 ? "zpipe-box has ended unexpectedly" : "zpipe-box sent what makes no sense");
+            lose(b, &e);
+        }
+        wire_close_fds(&b->packet);
+    }
+}

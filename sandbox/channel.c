@@ -1,0 +1,133 @@
+/* Streams between the sides of a region.
+ *
+ * A channel is a unix stream socket pair, and its reading end reads full (SO_RCVLOWAT).  To the writer it
+ * must look like a pipe: when its reader leaves, SIGPIPE, even for a write that is blocked.  A socket
+ * alone does not do that (a blocked write gets ECONNRESET or a bare EPIPE), so the server keeps the
+ * reading end open, and cuts it only while every thread of the writing sandbox stands still: their
+ * interrupted writes start again and meet a socket that was shut before. */
+#include "base/fds.h"
+#include "sandbox/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SEND_BYTES (1 << 20) /* asked for; the host's wmem_max decides */
+
+static int make_pair(struct channel *c, bool full_reads, struct err *e)
+{
+    int pair[2], low = INT_MAX, bytes = SEND_BYTES;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, "cannot make a channel");
+    c->read_end = pair[0];
+    c->write_end = pair[1];
+    setsockopt(c->write_end, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    shutdown(c->write_end, SHUT_RD);
+    if (full_reads && setsockopt(c->read_end, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low) < 0)
+        return err_sys(e, "cannot make a channel read full");
+    return 0;
+}
+
+/* The caller's sockets, as spec_channel says. */
+static int take_remote(struct channel *c, enum box_channel_end end, bool full_reads, struct err *e)
+{
+    struct region *r = c->region;
+    int *fd = &r->fd[r->spec.channel[c->index].fd_first];
+    int low = INT_MAX, bytes = SEND_BYTES, kind = 0;
+    socklen_t size = sizeof kind;
+    if (getsockopt(fd[0], SOL_SOCKET, SO_DOMAIN, &kind, &size) < 0 || kind != AF_UNIX)
+        return err_set(e, ERR_PROTO, "a channel's end is no unix socket");
+    if (end == BOX_REMOTE_READER) {
+        c->write_end = fd[0];
+        c->read_end = fd[1];
+        fd[1] = -1;
+        setsockopt(c->write_end, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+        shutdown(c->write_end, SHUT_RD);
+    } else {
+        c->read_end = fd[0];
+        if (full_reads)
+            setsockopt(c->read_end, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low);
+    }
+    fd[0] = -1;
+    return 0;
+}
+
+int channel_open(struct channel *c, struct err *e)
+{
+    struct region *r = c->region;
+    const struct box_channel *plan = &r->spec.region.channel[c->index];
+    const struct spec_channel *side = &r->spec.channel[c->index];
+    bool full = !plan->lines && side->reader >= 0;
+    bool remote = plan->end == BOX_REMOTE_READER || plan->end == BOX_REMOTE_WRITER;
+    if ((remote ? take_remote(c, plan->end, full, e) : make_pair(c, full, e)) < 0)
+        return -1;
+    c->held = fcntl(c->read_end, F_DUPFD_CLOEXEC, 0);
+    if (c->held < 0)
+        return err_sys(e, "cannot keep a channel's end");
+    if (plan->end == BOX_FEED || plan->end == BOX_DRAIN)
+        return pump_start(c, &r->fd[side->fd_first], plan->source_count, plan->end == BOX_FEED, e);
+    return 0;
+}
+
+void channel_handed_out(struct channel *c)
+{
+    fd_close(&c->write_end);
+    fd_close(&c->read_end);
+}
+
+bool channel_writer_hung_up(const struct channel *c)
+{
+    struct pollfd p = {.fd = c->held, .events = POLLRDHUP};
+    return c->held < 0 || (poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP)));
+}
+
+/* After the shutdown nothing more comes in; what is there is taken out, so that the close does not reset
+ * the writer's end. */
+void channel_cut(struct channel *c)
+{
+    static char waste[65536];
+    if (c->held < 0)
+        return;
+    watch_stop(c->region->server, &c->hangup_watch);
+    shutdown(c->held, SHUT_RD);
+    while (recv(c->held, waste, sizeof waste, MSG_DONTWAIT) > 0)
+        ;
+    fd_close(&c->held);
+}
+
+void channel_reader_left(struct channel *c)
+{
+    struct region *r = c->region;
+    if (c->reader_gone)
+        return;
+    c->reader_gone = true;
+    int32_t writer = r->spec.channel[c->index].writer;
+    if (writer >= 0 && r->task[writer].state == TASK_SETUP && !channel_writer_hung_up(c)) {
+        freeze_begin(r->server, &r->task[writer], c);
+        task_heard(&r->task[writer]);
+        return;
+    }
+    channel_cut(c);
+    if (r->spec.region.channel[c->index].end == BOX_FEED)
+        pump_kill(c);
+}
+
+void channel_writer_left(struct channel *c)
+{
+    c->writer_gone = true;
+    if (c->region->spec.channel[c->index].reader >= 0 || c->pump)
+        return;
+    watch_stop(c->region->server, &c->hangup_watch);
+    fd_close(&c->held); /* the caller reads on from its own end */
+}
+
+void channel_clear(struct channel *c)
+{
+    freeze_forget(c->region->server, c);
+    channel_handed_out(c);
+    watch_stop(c->region->server, &c->hangup_watch);
+    fd_close(&c->held);
+}

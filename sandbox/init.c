@@ -1,0 +1,480 @@
+/* pid 1 of a task: gathers its descriptors and inputs, sets up the mounts, starts the program as pid 2,
+ * reaps, and at the end hands over what the program left.
+ *
+ * It is ours, but it shares a pid namespace with the program: signals from there do not reach pid 1, and
+ * it keeps the capabilities that the program has not, so it cannot be traced.  While it gathers it must
+ * read all that comes; the server and the mounter rely on it. */
+#include "sandbox/zygote.h"
+#include "base/fds.h"
+#include "base/pack.h"
+#include "sandbox/filter.h"
+#include "sandbox/leftover.h"
+#include "sandbox/mounts.h"
+#include "sandbox/spec.h"
+#include "sandbox/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HIGH_FD (SPEC_PORT_FD_MAX + 1) /* ours live here, above the program's numbers */
+#define NS      1000000000ull
+
+struct init {
+    int link;
+    struct arena arena;
+    struct box_task task;
+    int *port;      /* per port: its descriptor, -1 for /dev/null */
+    uint32_t *slot; /* which ports wait for descriptors, in the order in which these come */
+    uint32_t slot_count, missing;
+    struct task_files files;
+    struct wire_packet packet;
+    bool killed, finish, main_ended, all_ended;
+    enum wire_why why;
+    pid_t main;
+    int status; /* of main, as wait tells it */
+    struct timespec began;
+};
+
+struct outcome {
+    enum box_end end;
+    int status, signal, sys;
+    const char *limit;
+    char text[ERR_TEXT_MAX];
+};
+
+static uint64_t since(const struct timespec *from)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)(now.tv_sec - from->tv_sec) * NS + (uint64_t)now.tv_nsec - (uint64_t)from->tv_nsec;
+}
+
+static uint64_t of_timeval(struct timeval t)
+{
+    return (uint64_t)t.tv_sec * NS + (uint64_t)t.tv_usec * 1000;
+}
+
+/* The last thing an init does. */
+static _Noreturn void tell(struct init *in, const struct outcome *o)
+{
+    struct rusage use = {0};
+    struct buf b = BUF_INIT(WIRE_DATA_MAX);
+    getrusage(RUSAGE_CHILDREN, &use);
+    pack_u32(&b, o->end);
+    pack_u32(&b, (uint32_t)o->status);
+    pack_u32(&b, (uint32_t)o->signal);
+    pack_u32(&b, (uint32_t)o->sys);
+    pack_string(&b, o->limit);
+    pack_string(&b, o->text);
+    pack_u64(&b, of_timeval(use.ru_utime));
+    pack_u64(&b, of_timeval(use.ru_stime));
+    pack_u64(&b, in->began.tv_sec || in->began.tv_nsec ? since(&in->began) : 0);
+    pack_u64(&b, (uint64_t)use.ru_maxrss * 1024);
+    wire_send(in->link, (struct wire){.kind = WIRE_RESULT}, b.data, b.size, NULL, 0);
+    _exit(0);
+}
+
+static _Noreturn void give_up(struct init *in, const struct err *e)
+{
+    struct outcome o = {.end = BOX_FAILED, .sys = e->sys};
+    snprintf(o.text, sizeof o.text, "%s", e->text);
+    tell(in, &o);
+}
+
+static _Noreturn void tell_killed(struct init *in)
+{
+    struct outcome o = {.end = in->why == WIRE_WHY_TIMEOUT ? BOX_LIMIT : BOX_KILLED,
+                        .limit = in->why == WIRE_WHY_TIMEOUT ? "timeout" : NULL};
+    tell(in, &o);
+}
+
+static int raise_fd(int fd)
+{
+    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+    fd_close(&fd);
+    return high;
+}
+
+static void take_file(struct init *in, uint32_t i, bool tree)
+{
+    if (i >= in->task.file_count || in->files.fd[i] >= 0)
+        return;
+    in->files.fd[i] = raise_fd(wire_take_fd(&in->packet, 0));
+    in->files.tree[i] = tree;
+    in->files.late[i] = tree && in->packet.head.b;
+    in->missing--;
+}
+
+static void take_packet(struct init *in)
+{
+    const struct wire *h = &in->packet.head;
+    switch (h->kind) {
+    case WIRE_PORTS:
+        for (uint32_t i = 0; i < in->packet.fd_count && h->a + i < in->slot_count; i++) {
+            in->port[in->slot[h->a + i]] = raise_fd(wire_take_fd(&in->packet, i));
+            in->missing--;
+        }
+        break;
+    case WIRE_COPY:
+    case WIRE_TREE:
+        take_file(in, h->a, h->kind == WIRE_TREE);
+        break;
+    case WIRE_KILL:
+        in->killed = true;
+        in->why = (enum wire_why)h->a;
+        break;
+    case WIRE_FINISH:
+        in->finish = true;
+        break;
+    default:
+        break;
+    }
+    wire_close_fds(&in->packet);
+}
+
+/* The server gone is the end: the kernel takes down our whole namespace. */
+static void take_next(struct init *in)
+{
+    if (wire_receive(in->link, &in->packet, 0) <= 0)
+        _exit(1);
+    take_packet(in);
+}
+
+static void gather(struct init *in)
+{
+    struct box_task *t = &in->task;
+    struct err e;
+    uint32_t n = t->port_count + 1, m = t->file_count + 1;
+    in->port = arena_array(&in->arena, n, sizeof *in->port);
+    in->slot = arena_array(&in->arena, n, sizeof *in->slot);
+    in->files.fd = arena_array(&in->arena, m, sizeof *in->files.fd);
+    in->files.tree = arena_array(&in->arena, m, sizeof *in->files.tree);
+    in->files.late = arena_array(&in->arena, m, sizeof *in->files.late);
+    if (!in->port || !in->slot || !in->files.fd || !in->files.tree || !in->files.late) {
+        err_nomem(&e);
+        give_up(in, &e);
+    }
+    for (uint32_t i = 0; i < t->port_count; i++) {
+        in->port[i] = -1;
+        if (t->port[i].channel >= 0 || t->port[i].file >= 0)
+            in->slot[in->slot_count++] = i;
+    }
+    for (uint32_t i = 0; i < t->file_count; i++)
+        in->files.fd[i] = -1;
+    in->missing = in->slot_count + t->file_count;
+    while (in->missing && !in->killed)
+        take_next(in);
+    if (in->killed)
+        tell_killed(in);
+    bool lacks = false;
+    for (uint32_t i = 0; i < in->slot_count; i++)
+        lacks |= in->port[in->slot[i]] < 0;
+    for (uint32_t i = 0; i < t->file_count; i++)
+        lacks |= in->files.fd[i] < 0;
+    if (lacks) {
+        err_set(&e, ERR_LIMIT, "a descriptor was lost on its way to the task; too many are open");
+        give_up(in, &e);
+    }
+}
+
+/* In the child: exactly the ports, at their numbers. */
+static int place_ports(struct init *in, struct err *e)
+{
+    int null = -1;
+    for (int fd = 0; fd < 3; fd++)
+        close(fd);
+    for (uint32_t i = 0; i < in->task.port_count; i++) {
+        const struct box_port *p = &in->task.port[i];
+        int from = in->port[i];
+        if (from < 0) {
+            if (null < 0)
+                null = raise_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
+            from = null;
+        }
+        if (dup2(from, p->fd) < 0)
+            return err_sys(e, "cannot give the program its descriptor %d", p->fd);
+    }
+    return 0;
+}
+
+/* What a child that could not exec leaves in the pipe to its init. */
+struct exec_failure {
+    int sys;   /* errno */
+    bool ours; /* of the preparation: text says what */
+    char text[ERR_TEXT_MAX];
+};
+
+static const char *path_of(const char *const *env)
+{
+    for (; env && *env; env++)
+        if (!strncmp(*env, "PATH=", 5))
+            return *env + 5;
+    return "/usr/local/bin:/usr/bin:/bin";
+}
+
+static void exec_one(const struct box_task *t, const char *path)
+{
+    execve(path, (char *const *)(uintptr_t)t->argv, (char *const *)(uintptr_t)t->env);
+    if (errno != ENOEXEC)
+        return;
+    /* A script without #!: as a shell does, give it to sh. */
+    size_t n = 0;
+    while (t->argv[n])
+        n++;
+    const char **argv = calloc(n + 2, sizeof *argv);
+    if (!argv)
+        return;
+    argv[0] = "sh";
+    argv[1] = path;
+    memcpy(argv + 2, t->argv + 1, n * sizeof *argv);
+    execve("/bin/sh", (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)t->env);
+    free(argv);
+}
+
+static int exec_search(const struct box_task *t)
+{
+    const char *name = t->argv[0], *at = path_of(t->env);
+    int sys = ENOENT;
+    char path[4096];
+    if (strchr(name, '/') || !*name) {
+        exec_one(t, name);
+        return errno;
+    }
+    for (;;) {
+        size_t n = strcspn(at, ":");
+        if (n + strlen(name) + 3 < sizeof path) {
+            snprintf(path, sizeof path, "%.*s/%s", n ? (int)n : 1, n ? at : ".", name);
+            exec_one(t, path);
+            if (errno != ENOENT && errno != ENOTDIR)
+                sys = errno;
+            if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+                return sys;
+        }
+        if (!at[n])
+            return sys;
+        at += n + 1;
+    }
+}
+
+static _Noreturn void be_program(struct init *in, int report)
+{
+    struct exec_failure f = {0};
+    struct err e;
+    int listener;
+    bool opens = filter_wants_opens(in->task.argv, in->task.env);
+    f.ours = place_ports(in, &e) < 0 || program_setup(&in->task, &e) < 0 ||
+             filter_install(opens, &listener, &e) < 0;
+    if (!f.ours) {
+        if (wire_send(in->link, (struct wire){.kind = WIRE_LISTENER}, NULL, 0, &listener, 1) < 0) {
+            f.ours = true;
+            err_sys(&e, "cannot hand over the filter's listener");
+        }
+        close(listener);
+    }
+    if (f.ours) {
+        f.sys = e.sys;
+        memcpy(f.text, e.text, sizeof f.text);
+    } else {
+        f.sys = exec_search(&in->task);
+    }
+    fd_write_all(report, &f, sizeof f);
+    _exit(126);
+}
+
+/* The first line of a script whose interpreter is not there. */
+static bool interpreter_of(const char *path, char *line, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t n = fd < 0 ? -1 : read(fd, line, size - 1);
+    fd_close(&fd);
+    if (n < 3 || line[0] != '#' || line[1] != '!')
+        return false;
+    line[n] = '\0';
+    memmove(line, line + 2, (size_t)n - 1);
+    size_t skip = strspn(line, " \t");
+    memmove(line, line + skip, strlen(line + skip) + 1);
+    line[strcspn(line, " \t\r\n")] = '\0';
+    return true;
+}
+
+static void explain(const struct box_task *t, const struct exec_failure *f, struct outcome *o)
+{
+    const char *name = t->argv[0];
+    char line[256];
+    o->sys = f->sys;
+    if (f->ours) {
+        o->end = BOX_FAILED;
+        memcpy(o->text, f->text, sizeof o->text);
+        return;
+    }
+    bool missing = f->sys == ENOENT || f->sys == ENOTDIR;
+    o->end = missing ? BOX_NOT_FOUND : BOX_NOT_RUN;
+    if (!missing)
+        snprintf(o->text, sizeof o->text, "'%s' cannot be run: %s", name, strerror(f->sys));
+    else if (strchr(name, '/') && access(name, F_OK) == 0 && interpreter_of(name, line, sizeof line))
+        snprintf(o->text, sizeof o->text, "'%s' needs the interpreter '%s', which is not in the sandbox",
+                 name, line);
+    else if (strchr(name, '/') && access(name, F_OK) == 0)
+        snprintf(o->text, sizeof o->text, "'%s' needs a program loader that is not in the sandbox", name);
+    else
+        snprintf(o->text, sizeof o->text, "there is no program '%s' in the sandbox", name);
+}
+
+static void start_program(struct init *in)
+{
+    int report[2];
+    struct err e;
+    struct exec_failure f;
+    if (pipe2(report, O_CLOEXEC) < 0) {
+        err_sys(&e, "cannot make a pipe");
+        give_up(in, &e);
+    }
+    report[0] = raise_fd(report[0]);
+    report[1] = raise_fd(report[1]);
+    clock_gettime(CLOCK_MONOTONIC, &in->began);
+    in->main = fork();
+    if (in->main == 0)
+        be_program(in, report[1]);
+    if (in->main < 0) {
+        err_sys(&e, "cannot fork the program");
+        give_up(in, &e);
+    }
+    close(report[1]);
+    for (uint32_t i = 0; i < in->task.port_count; i++)
+        fd_close(&in->port[i]);
+    for (uint32_t i = 0; i < in->task.file_count; i++)
+        fd_close(&in->files.fd[i]);
+    ssize_t n = fd_read_all(report[0], &f, sizeof f); /* its end: the exec */
+    close(report[0]);
+    if (n == (ssize_t)sizeof f) {
+        struct outcome o = {0};
+        waitpid(in->main, NULL, 0);
+        explain(&in->task, &f, &o);
+        tell(in, &o);
+    }
+}
+
+static void reap(struct init *in, int options)
+{
+    for (;;) {
+        int status;
+        pid_t pid = waitpid(-1, &status, __WALL | options);
+        if (pid < 0 && errno == EINTR)
+            continue;
+        if (pid < 0)
+            in->all_ended = true;
+        if (pid <= 0)
+            return;
+        if (pid == in->main) {
+            in->main_ended = true;
+            in->status = status;
+        }
+    }
+}
+
+/* Until the program has ended and nobody is left who could say more, or we are told to end it. */
+static void serve(struct init *in, int signals)
+{
+    bool told = false;
+    while (!in->all_ended && !in->killed && !in->finish) {
+        struct pollfd p[2] = {{signals, POLLIN, 0}, {in->link, POLLIN, 0}};
+        struct signalfd_siginfo info;
+        if (poll(p, 2, -1) < 0)
+            continue;
+        if (p[0].revents && read(signals, &info, sizeof info) > 0)
+            reap(in, WNOHANG);
+        if (p[1].revents)
+            take_next(in);
+        if (in->main_ended && !in->all_ended && !told) {
+            told = true;
+            wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
+        }
+    }
+    while (!in->all_ended) {
+        kill(-1, SIGKILL);
+        reap(in, 0);
+    }
+}
+
+static void judge(const struct init *in, struct outcome *o)
+{
+    int s = in->status;
+    if (WIFEXITED(s)) {
+        o->end = BOX_EXITED;
+        o->status = WEXITSTATUS(s);
+        return;
+    }
+    o->end = BOX_SIGNALLED;
+    o->signal = WTERMSIG(s);
+    struct rusage use = {0};
+    getrusage(RUSAGE_CHILDREN, &use);
+    uint64_t cpu = of_timeval(use.ru_utime) + of_timeval(use.ru_stime);
+    const struct box_limits *l = &in->task.limit;
+    if (l->cpu_ns && (o->signal == SIGXCPU || (o->signal == SIGKILL && cpu >= l->cpu_ns)))
+        o->limit = "cpu";
+    else if (l->output_bytes && o->signal == SIGXFSZ)
+        o->limit = "output";
+    if (o->limit)
+        o->end = BOX_LIMIT;
+}
+
+static void read_task(struct init *in, int spec, uint64_t offset, uint64_t size)
+{
+    struct stat s;
+    struct err e;
+    const char *bytes = MAP_FAILED;
+    if (fstat(spec, &s) == 0 && offset <= (uint64_t)s.st_size && size <= (uint64_t)s.st_size - offset)
+        bytes = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, spec, 0);
+    if (bytes == MAP_FAILED) {
+        err_sys(&e, "cannot read the task's description");
+        give_up(in, &e);
+    }
+    if (spec_decode_task((struct slice){bytes + offset, size}, &in->arena, &in->task, &e) < 0)
+        give_up(in, &e);
+}
+
+_Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size)
+{
+    static struct init in;
+    struct err e;
+    sigset_t child;
+    prctl(PR_SET_NAME, "zpipe-init");
+    in.arena = ARENA_INIT(SPEC_ARENA_MAX);
+    in.link = fcntl(link, F_DUPFD_CLOEXEC, HIGH_FD);
+    signal(SIGCHLD, SIG_DFL);
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, NULL);
+    if (in.link < 0 || wire_send(in.link, (struct wire){.kind = WIRE_HELLO}, NULL, 0, NULL, 0) < 0)
+        _exit(1);
+    read_task(&in, spec, offset, size);
+    close_range(3, HIGH_FD - 1, 0); /* the zygote's */
+    gather(&in);
+    if (task_mounts(&in.task, &in.files, &e) < 0)
+        give_up(&in, &e);
+    int signals = raise_fd(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (signals < 0) {
+        err_sys(&e, "cannot wait for the program");
+        give_up(&in, &e);
+    }
+    start_program(&in);
+    serve(&in, signals);
+    if (in.killed)
+        tell_killed(&in);
+    struct outcome o = {0};
+    judge(&in, &o);
+    leftover_send(&in.task, in.link);
+    tell(&in, &o);
+}

@@ -1,0 +1,90 @@
+/* What a program gets besides its files: limits, personality, no rights.  In the child, before exec. */
+#include "sandbox/box.h"
+#include "sandbox/zygote.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define STACK_BYTES   (8ull << 20) /* the layout of memory depends on it: fixed */
+#define FILES_DEFAULT 1024
+#define NS            1000000000ull
+
+static int set_limit(int what, uint64_t soft, uint64_t hard)
+{
+    struct rlimit now;
+    if (getrlimit((__rlimit_resource_t)what, &now) < 0)
+        return -1;
+    if (now.rlim_max != RLIM_INFINITY && hard > now.rlim_max)
+        hard = now.rlim_max; /* the host allows no more */
+    now.rlim_max = hard;
+    now.rlim_cur = soft < hard ? soft : hard;
+    return setrlimit((__rlimit_resource_t)what, &now);
+}
+
+static int set_limits(const struct box_limits *l)
+{
+    uint64_t none = RLIM_INFINITY;
+    uint64_t cpu = l->cpu_ns ? (l->cpu_ns + NS - 1) / NS : none;
+    const struct {
+        int what;
+        uint64_t soft, hard;
+    } row[] = {
+        {RLIMIT_STACK, STACK_BYTES, STACK_BYTES},
+        {RLIMIT_CORE, 0, 0},
+        {RLIMIT_NOFILE, l->files ? l->files : FILES_DEFAULT, l->files ? l->files : FILES_DEFAULT},
+        {RLIMIT_DATA, l->memory_bytes ? l->memory_bytes : none, l->memory_bytes ? l->memory_bytes : none},
+        {RLIMIT_FSIZE, l->output_bytes ? l->output_bytes : none, l->output_bytes ? l->output_bytes : none},
+        {RLIMIT_CPU, cpu, cpu == none ? none : cpu + 1},
+        {RLIMIT_NPROC, l->procs ? l->procs : none, l->procs ? l->procs : none},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        if (set_limit(row[i].what, row[i].soft, row[i].hard) < 0)
+            return -1;
+    return 0;
+}
+
+static void reset_signals(void)
+{
+    struct sigaction d;
+    sigset_t none;
+    memset(&d, 0, sizeof d);
+    d.sa_handler = SIG_DFL;
+    for (int s = 1; s < NSIG; s++)
+        sigaction(s, &d, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int drop_rights(void)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2];
+    memset(none, 0, sizeof none);
+    if (syscall(SYS_capset, &head, none) < 0)
+        return -1;
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+int program_setup(const struct box_task *t, struct err *e)
+{
+    umask(022);
+    setsid();
+    reset_signals();
+    if (personality(ADDR_NO_RANDOMIZE) < 0)
+        return err_sys(e, "cannot fix the program's memory layout");
+    if (set_limits(&t->limit) < 0)
+        return err_sys(e, "cannot set the program's limits");
+    if (chdir("/job") < 0)
+        return err_sys(e, "cannot enter '/job'");
+    if (drop_rights() < 0)
+        return err_sys(e, "cannot drop the program's rights");
+    return 0;
+}

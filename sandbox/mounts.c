@@ -1,0 +1,401 @@
+/* The file trees of a sandbox.
+ *
+ * The image is a small tmpfs with read-only binds of the host's programs, made once by the zygote.  Each
+ * task has a copy of that mount namespace and one tmpfs, with a half for /tmp and a half for /job, so
+ * that one size bounds both.  Inputs come as detached mounts, made read-only before anybody can reach
+ * them.  A name outside /job and /tmp (`/data/x`) needs places in the root: such a task gets a root of
+ * its own, because the image's is shared. */
+#include "sandbox/mounts.h"
+#include "base/fds.h"
+#include "sandbox/shim.h"
+#include "sandbox/spec.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <linux/mount.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* From <sys/mount.h>, which does not go together with <linux/mount.h> everywhere. */
+int mount(const char *, const char *, const char *, unsigned long, const void *);
+int umount2(const char *, int);
+#ifndef MNT_DETACH
+#define MNT_DETACH 2
+#endif
+#ifndef AT_RECURSIVE
+#define AT_RECURSIVE 0x8000
+#endif
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+
+#define SCRATCH_DEFAULT (1ull << 30)
+#define SCRATCH_INODES  "1048576"
+#define COPY_CHUNK      (1u << 30)
+#define LOCKED          (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+
+static int set_attr(int at, const char *path, unsigned flags, uint64_t attr)
+{
+    struct mount_attr a = {.attr_set = attr};
+    return (int)syscall(SYS_mount_setattr, at, path, flags, &a, sizeof a);
+}
+
+/* The old way: the flags that are there must stay there. */
+static int remount(const char *path, unsigned long flags)
+{
+    struct statvfs s;
+    if (statvfs(path, &s) < 0)
+        return -1;
+    const unsigned long pairs[][2] = {{ST_NOSUID, MS_NOSUID},   {ST_NODEV, MS_NODEV},
+                                      {ST_NOEXEC, MS_NOEXEC},   {ST_RDONLY, MS_RDONLY},
+                                      {ST_NOATIME, MS_NOATIME}, {ST_NODIRATIME, MS_NODIRATIME},
+                                      {ST_RELATIME, MS_RELATIME}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if (s.f_flag & pairs[i][0])
+            flags |= pairs[i][1];
+    return mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | flags, NULL);
+}
+
+static int open_tree_at(const char *path, unsigned flags)
+{
+    return (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags);
+}
+
+static int place_tree(int tree, const char *path)
+{
+    return (int)syscall(SYS_move_mount, tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+static int tree_with(const char *path, uint64_t attr, bool *late)
+{
+    int tree = open_tree_at(path, AT_RECURSIVE);
+    *late = false;
+    if (tree < 0 || set_attr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attr) == 0)
+        return tree;
+    int why = errno;
+    close(tree);
+    if (why != ENOSYS) {
+        errno = why;
+        return -1;
+    }
+    *late = true;
+    return open_tree_at(path, 0);
+}
+
+int tree_open(const char *path, bool *late)
+{
+    return tree_with(path, LOCKED, late);
+}
+
+static int bind_as(const char *from, const char *to, bool device)
+{
+    bool late;
+    int tree = tree_with(from, device ? MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID : LOCKED, &late);
+    if (tree < 0)
+        return -1;
+    int r = place_tree(tree, to);
+    close(tree);
+    if (r == 0 && late)
+        r = remount(to, MS_RDONLY | MS_NOSUID | (device ? 0 : MS_NODEV));
+    return r;
+}
+
+static int touch(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0)
+        return -1;
+    close(fd);
+    return 0;
+}
+
+static int write_file(const char *path, const void *data, size_t size, mode_t mode)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_EXCL, mode);
+    if (fd < 0)
+        return -1;
+    int r = fd_write_all(fd, data, size);
+    close(fd);
+    return r;
+}
+
+/* The host's `/name` as it is: a link stays a link, a directory is bound; what is missing is left out. */
+static int take_top(const char *name, struct err *e)
+{
+    char from[64], link[256];
+    struct stat s;
+    snprintf(from, sizeof from, "/%s", name);
+    if (lstat(from, &s) < 0)
+        return 0;
+    if (S_ISLNK(s.st_mode)) {
+        ssize_t n = readlink(from, link, sizeof link - 1);
+        link[n < 0 ? 0 : n] = '\0';
+        if (n > 0 && symlink(link, name) == 0)
+            return 0;
+    } else if (mkdir(name, 0755) == 0 && bind_as(from, name, false) == 0) {
+        return 0;
+    }
+    return err_sys(e, "cannot show '%s' in the sandbox", from);
+}
+
+static int make_etc(struct err *e)
+{
+    static const struct {
+        const char *name, *text;
+    } own[] = {
+        {"etc/passwd", "root:x:0:0:root:/:/bin/sh\nzpipe:x:1000:1000:zpipe:/job:/bin/sh\n"
+                       "nobody:x:65534:65534:nobody:/:/bin/false\n"},
+        {"etc/group", "root:x:0:\nzpipe:x:1000:\nnogroup:x:65534:\n"},
+        {"etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\nservices: files\n"},
+        {"etc/hosts", "127.0.0.1 localhost zpipe\n"},
+        {"etc/hostname", "zpipe\n"},
+    };
+    /* What programs are configured with, and nothing that tells users or secrets of the host. */
+    static const char pattern[] =
+        "/etc/{alternatives,ld.so.cache,ld.so.conf,ld.so.conf.d,perl,python3*,mime.types,magic,"
+        "magic.mime,services,protocols,locale.alias,ssl/certs,ssl/openssl.cnf,fonts,gawk*,R,java*}";
+    if (mkdir("etc", 0755) < 0 || mkdir("etc/ssl", 0755) < 0)
+        return err_sys(e, "cannot make '/etc' in the sandbox");
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (write_file(own[i].name, own[i].text, strlen(own[i].text), 0644) < 0)
+            return err_sys(e, "cannot write '/%s' in the sandbox", own[i].name);
+    glob_t found = {0};
+    glob(pattern, GLOB_BRACE | GLOB_NOSORT, NULL, &found);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        const char *from = found.gl_pathv[i], *to = from + 1;
+        struct stat s;
+        if (stat(from, &s) < 0 || !(S_ISDIR(s.st_mode) || S_ISREG(s.st_mode)))
+            continue;
+        /* One that cannot be shown is only a program's configuration: it sees none. */
+        if ((S_ISDIR(s.st_mode) ? mkdir(to, 0755) : touch(to)) == 0)
+            bind_as(from, to, false);
+    }
+    globfree(&found);
+    return 0;
+}
+
+static int make_dev(struct err *e)
+{
+    static const char *const name[] = {"null", "zero", "full"};
+    if (mkdir("dev", 0755) < 0)
+        return err_sys(e, "cannot make '/dev' in the sandbox");
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
+        char from[32];
+        snprintf(from, sizeof from, "/dev/%s", name[i]);
+        if (touch(from + 1) < 0 || bind_as(from, from + 1, true) < 0)
+            return err_sys(e, "cannot show '%s' in the sandbox", from);
+    }
+    return 0;
+}
+
+/* A directory of our own, so that the loader's place holds the shim. */
+static int make_loader(struct err *e)
+{
+    if (mkdir("lib64", 0755) < 0 || write_file(SHIM_PLACE + 1, shim_image, shim_image_size, 0755) < 0)
+        return err_sys(e, "cannot place the loader in the sandbox");
+    return 0;
+}
+
+/* The current directory becomes the root; the old one goes. */
+static int enter_root(struct err *e)
+{
+    if (syscall(SYS_pivot_root, ".", ".") < 0)
+        return err_sys(e, "cannot change the sandbox's root (pivot_root)%s",
+                       errno == EINVAL ? "; the host's root is an initial ramdisk" : "");
+    if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+        return err_sys(e, "cannot leave the host's root");
+    return 0;
+}
+
+static int lock_root(struct err *e)
+{
+    if (set_attr(AT_FDCWD, "/", 0, LOCKED) == 0 ||
+        (errno == ENOSYS && remount("/", MS_RDONLY | MS_NOSUID | MS_NODEV) == 0))
+        return 0;
+    return err_sys(e, "cannot make the sandbox's root read-only");
+}
+
+int image_build(struct err *e)
+{
+    static const char *const top[] = {"usr", "bin", "sbin", "lib", "lib32", "libx32"};
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        return err_sys(e, "cannot make the mounts private");
+    if (mount("zpipe", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=8m") < 0)
+        return err_sys(e, "cannot mount a tmpfs for the sandbox's root");
+    if (chdir("/tmp") < 0)
+        return err_sys(e, "cannot enter the sandbox's root");
+    for (size_t i = 0; i < sizeof top / sizeof *top; i++)
+        if (take_top(top[i], e) < 0)
+            return -1;
+    if (make_loader(e) < 0 || make_etc(e) < 0 || make_dev(e) < 0)
+        return -1;
+    if (mkdir("tmp", 0755) < 0 || mkdir("job", 0755) < 0 || mkdir("proc", 0555) < 0)
+        return err_sys(e, "cannot make directories in the sandbox");
+    return enter_root(e) < 0 || lock_root(e) < 0 ? -1 : 0;
+}
+
+/* Everything of `from` seen in `to`, an empty directory that can be written. */
+static int refill(const char *from, const char *to)
+{
+    DIR *d = opendir(from);
+    if (!d)
+        return -1;
+    int r = 0;
+    for (struct dirent *entry; r == 0 && (entry = readdir(d));) {
+        char a[640], b[640], link[256];
+        struct stat s;
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+            continue;
+        snprintf(a, sizeof a, "%s/%s", from, entry->d_name);
+        snprintf(b, sizeof b, "%s/%s", to, entry->d_name);
+        if (lstat(a, &s) < 0) {
+            r = -1;
+        } else if (S_ISLNK(s.st_mode)) {
+            ssize_t n = readlink(a, link, sizeof link - 1);
+            link[n < 0 ? 0 : n] = '\0';
+            r = n < 0 ? -1 : symlink(link, b);
+        } else {
+            r = S_ISDIR(s.st_mode) ? mkdir(b, s.st_mode & 0777) : touch(b);
+            if (r == 0)
+                r = mount(a, b, NULL, MS_BIND | MS_REC, NULL);
+        }
+    }
+    closedir(d);
+    return r;
+}
+
+/* `name` as an absolute path in the sandbox. */
+static void whole_name(const char *name, char *path, size_t size)
+{
+    snprintf(path, size, "%s%s", *name == '/' ? "" : "/job/", name);
+}
+
+static bool below(const char *path, const char *directory)
+{
+    size_t n = strlen(directory);
+    return !strncmp(path, directory, n) && (path[n] == '/' || !path[n]);
+}
+
+/* Where files of the image are, no input is put: the program sees the image's. */
+static bool in_image(const char *path)
+{
+    static const char *const top[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/libx32", "/lib64",
+                                      "/dev", "/proc"};
+    for (size_t i = 0; i < sizeof top / sizeof *top; i++)
+        if (below(path, top[i]))
+            return true;
+    return false;
+}
+
+/* A root of this task's own, while /tmp and /job are still the image's empty places. */
+static int own_root(bool own_etc, struct err *e)
+{
+    if (mount("zpipe", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=8m") < 0 ||
+        refill("/", "/tmp") < 0 || chdir("/tmp") < 0)
+        return err_sys(e, "cannot make a root for the task");
+    if (enter_root(e) < 0)
+        return -1;
+    if (own_etc && (mount("zpipe", "/job", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=8m") < 0 ||
+                    refill("/etc", "/job") < 0 || mount("/job", "/etc", NULL, MS_MOVE, NULL) < 0))
+        return err_sys(e, "cannot make '/etc' for the task");
+    return 0;
+}
+
+/* The task's writable places; room for the copies comes on top of what the task may write. */
+static int scratch(uint64_t bytes, struct err *e)
+{
+    char options[96];
+    snprintf(options, sizeof options, "mode=0755,nr_inodes=" SCRATCH_INODES ",size=%llu",
+             (unsigned long long)bytes);
+    if (mount("zpipe", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ||
+        mkdir("/tmp/job", 0755) < 0 || mkdir("/tmp/tmp", 0755) < 0 || chmod("/tmp/tmp", 01777) < 0 ||
+        mount("/tmp/job", "/job", NULL, MS_BIND, NULL) < 0 ||
+        mount("/tmp/tmp", "/tmp", NULL, MS_BIND, NULL) < 0)
+        return err_sys(e, "cannot make the task's '/tmp' and '/job'");
+    return 0;
+}
+
+static int make_parents(char *path)
+{
+    for (char *at = strchr(path + 1, '/'); at; at = strchr(at + 1, '/')) {
+        *at = '\0';
+        int r = mkdir(path, 0755);
+        *at = '/';
+        if (r < 0 && errno != EEXIST)
+            return -1;
+    }
+    return 0;
+}
+
+static int copy_file(int from, const char *path)
+{
+    struct stat s;
+    if (fstat(from, &s) < 0)
+        return -1;
+    if (!S_ISREG(s.st_mode)) {
+        errno = S_ISDIR(s.st_mode) ? EISDIR : EINVAL;
+        return -1;
+    }
+    int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (s.st_mode & 0777) | 0600);
+    if (to < 0)
+        return -1;
+    off_t at = 0;
+    ssize_t n;
+    do
+        n = sendfile(to, from, &at, COPY_CHUNK);
+    while (n > 0 || (n < 0 && errno == EINTR));
+    int saved = errno;
+    close(to);
+    errno = saved;
+    return n < 0 ? -1 : 0;
+}
+
+static int place_file(const struct task_files *f, uint32_t i, char *path)
+{
+    struct stat s, there;
+    if (make_parents(path) < 0 && errno != EROFS)
+        return -1;
+    if (!f->tree[i])
+        return copy_file(f->fd[i], path);
+    if (fstat(f->fd[i], &s) < 0)
+        return -1;
+    if (lstat(path, &there) < 0 && (S_ISDIR(s.st_mode) ? mkdir(path, 0755) : touch(path)) < 0)
+        return -1;
+    if (place_tree(f->fd[i], path) < 0)
+        return -1;
+    return f->late[i] ? remount(path, MS_RDONLY | MS_NOSUID | MS_NODEV) : 0;
+}
+
+int task_mounts(const struct box_task *t, const struct task_files *f, struct err *e)
+{
+    char path[4200];
+    bool root = false, etc = false;
+    uint64_t bytes = t->limit.scratch_bytes ? t->limit.scratch_bytes : SCRATCH_DEFAULT;
+    for (uint32_t i = 0; i < t->file_count; i++) {
+        struct stat s;
+        whole_name(t->file[i].name, path, sizeof path);
+        root |= !below(path, "/job") && !below(path, "/tmp") && !in_image(path);
+        etc |= below(path, "/etc");
+        if (!f->tree[i] && fstat(f->fd[i], &s) == 0 && s.st_size > 0)
+            bytes += (uint64_t)s.st_size + 4096;
+    }
+    if ((root && own_root(etc, e) < 0) || scratch(bytes, e) < 0)
+        return -1;
+    for (uint32_t i = 0; i < t->file_count; i++) {
+        whole_name(t->file[i].name, path, sizeof path);
+        if (!in_image(path) && place_file(f, i, path) < 0)
+            return err_sys(e, "cannot place the input '%s' in the sandbox", t->file[i].name);
+    }
+    if (root && lock_root(e) < 0)
+        return -1;
+    return chdir("/job") < 0 ? err_sys(e, "cannot enter '/job'") : 0;
+}

@@ -1,0 +1,23 @@
+/* The file trees of a sandbox: the zygote's image, the mounter's detached inputs, a task's own places. */
+#pragma once
+#include "base/err.h"
+#include "sandbox/box.h"
+
+#include <stdbool.h>
+
+/* In the zygote, alone in its mount namespace: build the image, make it the root, read-only. */
+int image_build(struct err *e);
+
+/* A detached copy of what is mounted at `path`, read-only, nosuid, nodev, with all below it; -1 with
+ * errno.  *late: this kernel cannot (before 5.12): the place must be made read-only after it is mounted,
+ * and mounts below it are left out. */
+int tree_open(const char *path, bool *late);
+
+struct task_files {
+    int *fd;    /* per file of the task: a detached tree, or a file to copy from */
+    bool *tree; /* which of the two */
+    bool *late; /* as tree_open says */
+};
+
+/* In a task's init, alone in its mount namespace: /tmp, /job and the files.  Borrows the fds. */
+int task_mounts(const struct box_task *t, const struct task_files *f, struct err *e);

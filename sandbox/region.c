@@ -1,0 +1,570 @@
+/* Regions and their tasks in the server: from the request to the last trace of it. */
+#include "base/fds.h"
+#include "base/pack.h"
+#include "sandbox/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define NS 1000000000ull
+#define MADE_FDS_MAX 8192
+
+static void task_event(struct watch *w, uint32_t events);
+static void hangup_event(struct watch *w, uint32_t events);
+static void notify_event(struct watch *w, uint32_t events);
+static void timer_event(struct watch *w, uint32_t events);
+
+struct region *region_find(struct server *s, uint64_t id)
+{
+    struct region *r = s->region;
+    while (r && r->id != id)
+        r = r->next;
+    return r;
+}
+
+void region_free(struct region *r)
+{
+    struct server *s = r->server;
+    struct region **at = &s->region;
+    while (*at && *at != r)
+        at = &(*at)->next;
+    if (*at) {
+        *at = r->next;
+        s->region_count--;
+    }
+    if (s->coming == r)
+        s->coming = NULL;
+    for (uint32_t i = 0; r->channel && i < r->spec.region.channel_count; i++)
+        channel_clear(&r->channel[i]);
+    for (uint32_t i = 0; i < r->fd_count; i++)
+        fd_close(&r->fd[i]);
+    free(r->fd);
+    free(r->task);
+    free(r->channel);
+    spec_clear(&r->spec);
+    if (r->map)
+        munmap(r->map, r->map_size);
+    fd_close(&r->spec_fd);
+    free(r);
+}
+
+void region_settle(struct region *r)
+{
+    if (r->started && (r->tasks_left || r->pumps_left))
+        return;
+    if (!r->started)
+        return;
+    server_tell(r->server, (struct wire){.kind = WIRE_REGION, .region = r->id}, NULL, 0, NULL, 0);
+    region_free(r);
+}
+
+/* --- the end of a task --- */
+
+static void task_release(struct task *t)
+{
+    struct server *s = t->region->server;
+    watch_stop(s, &t->watch);
+    watch_stop(s, &t->notify_watch);
+    watch_stop(s, &t->random_watch);
+    int timer = t->timer_watch.fd;
+    watch_stop(s, &t->timer_watch);
+    fd_close(&timer);
+    notify_free(t->notify);
+    t->notify = NULL;
+    link_clear(&t->link);
+}
+
+/* No process of the task is left: its sides of the channels are. */
+static void task_ended(struct task *t)
+{
+    struct region *r = t->region;
+    freeze_task_gone(r->server, t);
+    for (uint32_t i = 0; i < r->spec.region.channel_count; i++) {
+        struct channel *c = &r->channel[i];
+        if (r->spec.channel[i].writer == (int32_t)t->index)
+            channel_writer_left(c);
+        if (r->spec.channel[i].reader == (int32_t)t->index)
+            channel_reader_left(c);
+    }
+}
+
+static void tell_result(struct task *t, const void *packed, size_t size)
+{
+    struct buf b = BUF_INIT(WIRE_DATA_MAX);
+    struct notify_report report = {.uncertified_why = ""};
+    const char *why = t->uncertified_why;
+    if (t->notify)
+        notify_report(t->notify, &report);
+    if (!why)
+        why = report.uncertified_why;
+    buf_add(&b, packed, size);
+    pack_string(&b, why);
+    server_tell(t->region->server,
+                (struct wire){.kind = WIRE_RESULT, .region = t->region->id, .task = t->index}, b.data,
+                b.size, NULL, 0);
+    buf_clear(&b);
+    t->state = TASK_RESULT;
+}
+
+/* The sandbox could not do it: tell so, end what there is of the task, let go its channels. */
+static void task_failed(struct task *t, const char *text, int sys)
+{
+    struct buf b = BUF_INIT(WIRE_DATA_MAX);
+    if (t->state != TASK_SETUP)
+        return;
+    pack_u32(&b, BOX_FAILED);
+    pack_u32(&b, 0);
+    pack_u32(&b, 0);
+    pack_u32(&b, (uint32_t)sys);
+    pack_string(&b, "");
+    pack_string(&b, text);
+    for (int i = 0; i < 4; i++)
+        pack_u64(&b, 0);
+    t->uncertified_why = "the sandbox failed";
+    tell_result(t, b.data, b.size);
+    buf_clear(&b);
+    if (t->link.fd >= 0)
+        link_send(&t->link, (struct wire){.kind = WIRE_KILL, .a = WIRE_WHY_STOP}, NULL, 0, NULL, 0);
+    task_ended(t);
+}
+
+/* Its init is gone. */
+static void task_gone(struct task *t)
+{
+    struct region *r = t->region;
+    if (t->state == TASK_GONE)
+        return;
+    task_failed(t, "the task's first process was killed", 0);
+    t->state = TASK_GONE;
+    task_release(t);
+    r->tasks_left--;
+    region_settle(r);
+}
+
+void task_heard(struct task *t)
+{
+    struct region *r = t->region;
+    if (!t->main_ended || t->finish_sent || t->state != TASK_SETUP)
+        return;
+    for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
+        if (r->spec.channel[i].writer == (int32_t)t->index && !r->channel[i].reader_gone &&
+            !channel_writer_hung_up(&r->channel[i]))
+            return;
+    t->finish_sent = true;
+    link_send(&t->link, (struct wire){.kind = WIRE_FINISH}, NULL, 0, NULL, 0);
+}
+
+static void hangup_event(struct watch *w, uint32_t events)
+{
+    struct channel *c = w->owner;
+    struct region *r = c->region;
+    (void)events;
+    watch_stop(r->server, w);
+    task_heard(&r->task[r->spec.channel[c->index].writer]);
+}
+
+/* The program has ended; others of its tree may still write.  They are waited for as a shell's pipeline
+ * waits: until nobody holds a writing end. */
+static void task_main_ended(struct task *t)
+{
+    struct region *r = t->region;
+    t->main_ended = true;
+    task_heard(t);
+    for (uint32_t i = 0; !t->finish_sent && i < r->spec.region.channel_count; i++) {
+        struct channel *c = &r->channel[i];
+        if (r->spec.channel[i].writer == (int32_t)t->index && c->held >= 0 &&
+            !channel_writer_hung_up(c) && c->hangup_watch.fd < 0)
+            watch_start(r->server, &c->hangup_watch, c->held, EPOLLRDHUP | EPOLLET);
+    }
+    task_heard(t);
+}
+
+/* --- a task's life --- */
+
+static void take_listener(struct task *t, struct wire_packet *p)
+{
+    struct server *s = t->region->server;
+    const struct box_task *plan = &t->region->spec.region.task[t->index];
+    int fd = wire_take_fd(p, 0);
+    struct err e;
+    if (fd < 0 || t->notify) {
+        fd_close(&fd);
+        return;
+    }
+    t->notify = notify_new(fd, plan->seed, plan->stream, plan->epoch_s, &e);
+    if (!t->notify || watch_start(s, &t->notify_watch, notify_fd(t->notify), EPOLLIN) < 0)
+        t->uncertified_why = "the program's system calls are not answered"; /* they fail */
+}
+
+static void take_packet(struct task *t, struct wire_packet *p)
+{
+    struct server *s = t->region->server;
+    struct wire h = p->head;
+    h.region = t->region->id;
+    h.task = t->index;
+    switch (h.kind) {
+    case WIRE_HELLO:
+        t->init = p->from;
+        break;
+    case WIRE_LISTENER:
+        take_listener(t, p);
+        break;
+    case WIRE_MAIN:
+        task_main_ended(t);
+        break;
+    case WIRE_MADE:
+        t->made += h.a;
+        if (t->made <= MADE_FDS_MAX)
+            server_tell(s, h, p->data, p->size, p->fd, p->fd_count);
+        break;
+    case WIRE_RESULT:
+        if (t->state == TASK_SETUP) {
+            tell_result(t, p->data, p->size);
+            task_ended(t);
+        }
+        break;
+    case WIRE_FAILED:
+        task_failed(t, p->data, (int)h.b);
+        break;
+    default:
+        break;
+    }
+}
+
+static void task_event(struct watch *w, uint32_t events)
+{
+    struct task *t = w->owner;
+    struct server *s = t->region->server;
+    if ((events & EPOLLOUT) && link_flush(&t->link) == 0)
+        link_watch(s, &t->link, w);
+    if (!(events & (EPOLLIN | EPOLLHUP)))
+        return;
+    int n = wire_receive(t->link.fd, &s->packet, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n > 0)
+        take_packet(t, &s->packet);
+    wire_close_fds(&s->packet);
+    if (n <= 0)
+        task_gone(t);
+}
+
+static void notify_event(struct watch *w, uint32_t events)
+{
+    struct task *t = w->owner;
+    struct server *s = t->region->server;
+    struct err e;
+    (void)events;
+    if (notify_serve(t->notify, &e) < 0) {
+        watch_stop(s, &t->notify_watch);
+        watch_stop(s, &t->random_watch);
+        return;
+    }
+    int random = notify_random_fd(t->notify);
+    if (random >= 0 && t->random_watch.fd < 0)
+        watch_start(s, &t->random_watch, random, EPOLLIN);
+}
+
+static void kill_task(struct task *t, enum wire_why why)
+{
+    if (t->state != TASK_SETUP)
+        return;
+    link_send(&t->link, (struct wire){.kind = WIRE_KILL, .a = why}, NULL, 0, NULL, 0);
+    link_watch(t->region->server, &t->link, &t->watch);
+}
+
+static void timer_event(struct watch *w, uint32_t events)
+{
+    struct task *t = w->owner;
+    uint64_t count;
+    (void)events;
+    if (read(w->fd, &count, sizeof count) > 0)
+        kill_task(t, WIRE_WHY_TIMEOUT);
+}
+
+static int start_timer(struct task *t, uint64_t ns)
+{
+    struct itimerspec when = {.it_value = {(time_t)(ns / NS), (long)(ns % NS)}};
+    if (!ns)
+        return 0;
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (fd < 0 || timerfd_settime(fd, 0, &when, NULL) < 0 ||
+        watch_start(t->region->server, &t->timer_watch, fd, EPOLLIN) < 0) {
+        fd_close(&fd);
+        return -1;
+    }
+    return 0;
+}
+
+static void send_ports(struct task *t, const struct box_task *plan)
+{
+    struct region *r = t->region;
+    int fd[WIRE_FDS_MAX];
+    uint32_t count = 0, first = 0;
+    for (uint32_t i = 0; i < plan->port_count; i++) {
+        const struct box_port *p = &plan->port[i];
+        if (p->channel >= 0)
+            fd[count++] = p->write ? r->channel[p->channel].write_end : r->channel[p->channel].read_end;
+        else if (p->file >= 0)
+            fd[count++] = r->fd[p->file];
+        if (count == WIRE_FDS_MAX || (count && i + 1 == plan->port_count)) {
+            link_send(&t->link, (struct wire){.kind = WIRE_PORTS, .a = first}, NULL, 0, fd, count);
+            first += count;
+            count = 0;
+        }
+    }
+}
+
+/* The path that names the very file that fd is, if there is one. */
+static bool path_of_fd(int fd, char *path, size_t size, struct stat *s)
+{
+    char link[32];
+    struct stat there;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, size - 1);
+    if (n <= 0 || path[0] != '/' || fstat(fd, s) < 0)
+        return false;
+    path[n] = '\0';
+    return stat(path, &there) == 0 && there.st_dev == s->st_dev && there.st_ino == s->st_ino;
+}
+
+static void send_copy(struct task *t, uint32_t i, int fd)
+{
+    link_send(&t->link, (struct wire){.kind = WIRE_COPY, .a = i}, NULL, 0, &fd, 1);
+}
+
+static bool send_file(struct task *t, uint32_t i, const struct box_file *f)
+{
+    struct region *r = t->region;
+    struct server *s = r->server;
+    struct wire h = {.kind = WIRE_OPEN, .region = r->id, .task = t->index, .a = i};
+    char path[ERR_TEXT_MAX * 4];
+    struct stat st;
+    int own = -1;
+    if (f->copy) {
+        int fd = f->path ? (own = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) : r->fd[f->fd];
+        if (fd < 0) {
+            snprintf(path, sizeof path, "cannot open the input '%s': %s", f->name, strerror(errno));
+            task_failed(t, path, errno);
+            return false;
+        }
+        send_copy(t, i, fd);
+        fd_close(&own);
+        return true;
+    }
+    if (geteuid() == 0)
+        h.b |= WIRE_OPEN_READABLE;
+    if (f->path) {
+        snprintf(path, sizeof path, "%s", f->path);
+    } else if (path_of_fd(r->fd[f->fd], path, sizeof path, &st)) {
+        h.b |= WIRE_OPEN_SAME;
+        h.offset = st.st_ino;
+        h.size = st.st_dev;
+    } else {
+        send_copy(t, i, r->fd[f->fd]);
+        return true;
+    }
+    if (link_send(&s->mounts, h, path, strlen(path), &t->link.fd, 1) < 0)
+        task_failed(t, "the mounting process is gone", errno);
+    link_watch(s, &s->mounts, &s->mounts_watch);
+    return t->state == TASK_SETUP;
+}
+
+void task_file_failed(struct server *s, const struct wire *h)
+{
+    struct region *r = region_find(s, h->region);
+    char text[ERR_TEXT_MAX];
+    if (!r || !r->started || h->task >= r->spec.region.task_count)
+        return;
+    struct task *t = &r->task[h->task];
+    const struct box_task *plan = &r->spec.region.task[h->task];
+    if (t->state != TASK_SETUP || h->offset >= plan->file_count)
+        return;
+    const struct box_file *f = &plan->file[h->offset];
+    /* With the sandbox's rights it cannot be had; with ours, perhaps, as a copy. */
+    int own = -1, fd = -1;
+    if (!f->path)
+        fd = r->fd[f->fd];
+    else if (geteuid() == 0)
+        fd = own = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd >= 0) {
+        send_copy(t, (uint32_t)h->offset, fd);
+        link_watch(s, &t->link, &t->watch);
+        fd_close(&own);
+        return;
+    }
+    snprintf(text, sizeof text, "cannot open the input '%s': %s", f->name, strerror((int)h->b));
+    task_failed(t, text, (int)h->b);
+}
+
+static int task_start(struct task *t, struct err *e)
+{
+    struct region *r = t->region;
+    struct server *s = r->server;
+    const struct box_task *plan = &r->spec.region.task[t->index];
+    int pair[2], on = 1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, "cannot make a task's socket");
+    t->link.fd = pair[0];
+    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    struct wire h = {.kind = WIRE_TASK,
+                     .offset = (uint64_t)((const char *)r->spec.task[t->index].data - (char *)r->map),
+                     .size = r->spec.task[t->index].size};
+    int fds[2] = {pair[1], r->spec_fd};
+    int sent = link_send(&s->tasks, h, NULL, 0, fds, 2);
+    close(pair[1]);
+    if (sent < 0 || watch_start(s, &t->watch, t->link.fd, EPOLLIN) < 0 ||
+        start_timer(t, plan->limit.wall_ns) < 0)
+        return err_sys(e, "cannot hand the task to the sandbox");
+    link_watch(s, &s->tasks, &s->tasks_watch);
+    send_ports(t, plan);
+    for (uint32_t i = 0; i < plan->file_count; i++)
+        if (!send_file(t, i, &plan->file[i]))
+            break;
+    if (t->link.kept)
+        link_watch(s, &t->link, &t->watch);
+    return 0;
+}
+
+/* --- the beginning of a region --- */
+
+static void init_parts(struct region *r)
+{
+    for (uint32_t i = 0; i < r->spec.region.task_count; i++) {
+        struct task *t = &r->task[i];
+        *t = (struct task){.region = r, .index = i, .link = LINK_INIT};
+        t->watch = (struct watch){-1, task_event, t};
+        t->notify_watch = (struct watch){-1, notify_event, t};
+        t->random_watch = (struct watch){-1, notify_event, t};
+        t->timer_watch = (struct watch){-1, timer_event, t};
+    }
+    for (uint32_t i = 0; i < r->spec.region.channel_count; i++) {
+        struct channel *c = &r->channel[i];
+        *c = (struct channel){.region = r, .index = i, .write_end = -1, .read_end = -1, .held = -1};
+        c->hangup_watch = (struct watch){-1, hangup_event, c};
+    }
+}
+
+static int open_parts(struct region *r, struct err *e)
+{
+    for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
+        if (channel_open(&r->channel[i], e) < 0)
+            return -1;
+    for (uint32_t i = 0; i < r->spec.region.task_count; i++)
+        if (task_start(&r->task[i], e) < 0)
+            return -1;
+    return 0;
+}
+
+/* It could not be begun as a whole: what of it has begun ends. */
+static void abandon(struct region *r, const struct err *e)
+{
+    for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
+        pump_kill(&r->channel[i]);
+    for (uint32_t i = 0; i < r->spec.region.task_count; i++) {
+        struct task *t = &r->task[i];
+        task_failed(t, e->text, e->sys);
+        if (t->watch.fd < 0) { /* no init was asked for */
+            t->state = TASK_GONE;
+            task_release(t);
+            r->tasks_left--;
+        }
+    }
+}
+
+/* All its descriptors are here. */
+static void region_start(struct region *r)
+{
+    struct err e;
+    r->server->coming = NULL;
+    r->started = true;
+    r->tasks_left = r->spec.region.task_count;
+    if (open_parts(r, &e) < 0)
+        abandon(r, &e);
+    for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
+        channel_handed_out(&r->channel[i]);
+    region_settle(r);
+}
+
+static int take_fds(struct region *r, struct wire_packet *p, size_t from)
+{
+    for (size_t i = from; i < p->fd_count; i++) {
+        if (r->fd_count == r->fd_total)
+            return -1;
+        r->fd[r->fd_count++] = wire_take_fd(p, i);
+    }
+    return 0;
+}
+
+static int map_spec(struct region *r, uint64_t size, struct err *e)
+{
+    struct stat s;
+    int seals = fcntl(r->spec_fd, F_GET_SEALS);
+    int wanted = F_SEAL_SHRINK | F_SEAL_WRITE;
+    if (r->spec_fd < 0 || seals < 0 || (seals & wanted) != wanted || fstat(r->spec_fd, &s) < 0 || !size ||
+        (uint64_t)s.st_size != size || size > BOX_SPEC_BYTES_MAX)
+        return err_set(e, ERR_PROTO, "a region's description is not as announced");
+    void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, r->spec_fd, 0);
+    if (map == MAP_FAILED)
+        return err_sys(e, "cannot read a region's description");
+    r->map = map;
+    r->map_size = size;
+    return spec_decode((struct slice){map, size}, &r->spec, e);
+}
+
+int region_new(struct server *s, struct wire_packet *p)
+{
+    struct err e;
+    struct region *r = NULL;
+    if (s->coming || region_find(s, p->head.region) || s->region_count == BOX_REGIONS_MAX ||
+        p->head.a > SPEC_FDS_MAX || !(r = calloc(1, sizeof *r)))
+        return -1;
+    r->server = s;
+    r->id = p->head.region;
+    r->spec_fd = wire_take_fd(p, 0);
+    r->fd_total = p->head.a;
+    r->spec.arena = ARENA_INIT(SPEC_ARENA_MAX);
+    r->next = s->region;
+    s->region = r;
+    s->region_count++;
+    r->fd = calloc(r->fd_total + 1, sizeof *r->fd);
+    if (!r->fd || map_spec(r, p->head.size, &e) < 0 || r->spec.fd_count != r->fd_total ||
+        take_fds(r, p, 1) < 0)
+        return -1; /* the caller is one of ours: what it sends is right, or it is not to be trusted */
+    r->task = calloc(r->spec.region.task_count, sizeof *r->task);
+    r->channel = calloc(r->spec.region.channel_count + 1, sizeof *r->channel);
+    if (!r->task || !r->channel)
+        return -1;
+    init_parts(r);
+    s->coming = r;
+    if (r->fd_count == r->fd_total)
+        region_start(r);
+    return 0;
+}
+
+int region_more(struct server *s, struct wire_packet *p)
+{
+    struct region *r = s->coming;
+    if (!r || r->id != p->head.region || take_fds(r, p, 0) < 0)
+        return -1;
+    if (r->fd_count == r->fd_total)
+        region_start(r);
+    return 0;
+}
+
+void region_stop(struct region *r)
+{
+    if (!r->started)
+        return;
+    for (uint32_t i = 0; i < r->spec.region.task_count; i++)
+        kill_task(&r->task[i], WIRE_WHY_STOP);
+    for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
+        pump_kill(&r->channel[i]);
+}

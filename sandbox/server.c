@@ -1,0 +1,246 @@
+/* The supervisor's loop: the caller's requests, the zygote's word, children that change state. */
+#include "sandbox/server.h"
+#include "base/fds.h"
+#include "sandbox/filter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int watch_start(struct server *s, struct watch *w, int fd, uint32_t events)
+{
+    struct epoll_event ev = {.events = events, .data.ptr = w};
+    if (epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &ev) < 0)
+        return -1;
+    w->fd = fd;
+    return 0;
+}
+
+void watch_change(struct server *s, struct watch *w, uint32_t events)
+{
+    struct epoll_event ev = {.events = events, .data.ptr = w};
+    epoll_ctl(s->epoll, EPOLL_CTL_MOD, w->fd, &ev);
+}
+
+void watch_stop(struct server *s, struct watch *w)
+{
+    if (w->fd >= 0)
+        epoll_ctl(s->epoll, EPOLL_CTL_DEL, w->fd, NULL);
+    w->fd = -1;
+}
+
+void link_watch(struct server *s, struct link *l, struct watch *w)
+{
+    if (w->fd >= 0)
+        watch_change(s, w, EPOLLIN | (l->kept ? EPOLLOUT : 0u));
+}
+
+void server_tell(struct server *s, struct wire head, const void *data, size_t size, const int *fds,
+                 size_t fd_count)
+{
+    if (link_send(&s->control, head, data, size, fds, fd_count) < 0)
+        s->ended = true; /* the caller is gone, or does not read: nobody is left to work for */
+    else if (s->control.kept)
+        link_watch(s, &s->control, &s->control_watch);
+}
+
+/* The server can do nothing more. */
+static void lose(struct server *s, const struct err *e)
+{
+    server_tell(s, (struct wire){.kind = WIRE_LOST, .a = (uint32_t)e->code, .b = (uint32_t)e->sys},
+                e->text, strlen(e->text), NULL, 0);
+    s->ended = true;
+}
+
+static int take_control(struct server *s, struct wire_packet *p)
+{
+    struct region *r = region_find(s, p->head.region);
+    switch (p->head.kind) {
+    case WIRE_RUN:
+        return region_new(s, p);
+    case WIRE_FDS:
+        return region_more(s, p);
+    case WIRE_STOP:
+        if (r)
+            region_stop(r);
+        return 0;
+    case WIRE_BREAK:
+        if (r && r->started && p->head.a < r->spec.region.channel_count)
+            channel_reader_left(&r->channel[p->head.a]);
+        if (r)
+            region_settle(r);
+        return 0;
+    default:
+        return -1;
+    }
+}
+
+static void control_ready(struct watch *w, uint32_t events)
+{
+    struct server *s = w->owner;
+    if ((events & EPOLLOUT) && link_flush(&s->control) < 0)
+        s->ended = true;
+    if (events & EPOLLOUT)
+        link_watch(s, &s->control, w);
+    if (!(events & (EPOLLIN | EPOLLHUP)))
+        return;
+    int n = wire_receive(s->control.fd, &s->packet, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n <= 0 || take_control(s, &s->packet) < 0)
+        s->ended = true;
+    wire_close_fds(&s->packet);
+}
+
+static void zygote_ready(struct watch *w, uint32_t events)
+{
+    struct server *s = w->owner;
+    struct err e;
+    if ((events & EPOLLOUT) && link_flush(&s->tasks) == 0)
+        link_watch(s, &s->tasks, w);
+    if (!(events & (EPOLLIN | EPOLLHUP)))
+        return;
+    int n = wire_receive(s->tasks.fd, &s->packet, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n > 0 && s->packet.head.kind == WIRE_READY)
+        return;
+    err_set(&e, ERR_GONE, "the sandbox's first process has died");
+    if (n > 0 && s->packet.head.kind == WIRE_FAILED) {
+        err_set(&e, (int)s->packet.head.a, "%s", s->packet.data);
+        e.sys = (int)s->packet.head.b;
+        host_explain(&e);
+    }
+    lose(s, &e);
+}
+
+static void mounts_ready(struct watch *w, uint32_t events)
+{
+    struct server *s = w->owner;
+    struct err e;
+    if ((events & EPOLLOUT) && link_flush(&s->mounts) == 0)
+        link_watch(s, &s->mounts, w);
+    if (!(events & (EPOLLIN | EPOLLHUP)))
+        return;
+    int n = wire_receive(s->mounts.fd, &s->packet, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n > 0) {
+        if (s->packet.head.kind == WIRE_FAILED)
+            task_file_failed(s, &s->packet.head);
+        wire_close_fds(&s->packet);
+        return;
+    }
+    /* Its end comes with the zygote's, whose message, if any, says why. */
+    watch_stop(s, w);
+    if (s->tasks_watch.fd < 0) {
+        err_set(&e, ERR_GONE, "the sandbox's mounting process has died");
+        lose(s, &e);
+    }
+}
+
+static void children_ready(struct watch *w, uint32_t events)
+{
+    struct server *s = w->owner;
+    struct signalfd_siginfo info;
+    (void)events;
+    while (read(w->fd, &info, sizeof info) > 0)
+        ;
+    for (;;) {
+        int status;
+        pid_t pid = waitpid(-1, &status, WNOHANG | __WALL);
+        if (pid <= 0)
+            return;
+        if (pid == s->zygote.pid || pump_ended(s, pid, status))
+            continue;
+        freeze_stopped(s, pid, status);
+    }
+}
+
+static int prepare(struct server *s, struct err *e)
+{
+    sigset_t mask;
+    struct rlimit files;
+    static const int ignored[] = {SIGINT, SIGQUIT, SIGHUP, SIGPIPE};
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        signal(ignored[i], SIG_IGN);
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGCHLD);
+    sigprocmask(SIG_SETMASK, &mask, NULL);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    int signals = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+    s->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (signals < 0 || s->epoll < 0 || watch_start(s, &s->signal_watch, signals, EPOLLIN) < 0 ||
+        watch_start(s, &s->control_watch, s->control.fd, EPOLLIN) < 0)
+        return err_sys(e, "cannot wait for events");
+    if (filter_prepare(e) < 0)
+        return -1;
+    if (zygote_start(&s->zygote, e) < 0) {
+        host_explain(e);
+        return -1;
+    }
+    s->tasks.fd = s->zygote.tasks;
+    s->mounts.fd = s->zygote.mounts;
+    if (watch_start(s, &s->tasks_watch, s->tasks.fd, EPOLLIN) < 0 ||
+        watch_start(s, &s->mounts_watch, s->mounts.fd, EPOLLIN) < 0)
+        return err_sys(e, "cannot wait for the sandbox");
+    return 0;
+}
+
+static int serve_once(struct server *s)
+{
+    struct epoll_event ev;
+    int n = epoll_wait(s->epoll, &ev, 1, -1);
+    if (n < 0 && errno != EINTR)
+        return -1;
+    if (n == 1) {
+        struct watch *w = ev.data.ptr;
+        w->run(w, ev.events);
+    }
+    return 0;
+}
+
+/* Everything below us dies: the zygote with its pid namespace, the pumps one by one. */
+static void take_down(struct server *s)
+{
+    while (s->region) {
+        struct region *r = s->region;
+        s->region = r->next;
+        for (uint32_t i = 0; r->channel && i < r->spec.region.channel_count; i++)
+            pump_kill(&r->channel[i]);
+    }
+    if (s->zygote.pid > 0)
+        kill(s->zygote.pid, SIGKILL);
+    while (waitpid(-1, NULL, __WALL) >= 0 || errno == EINTR)
+        ;
+}
+
+int server_main(int control, bool isolation_none)
+{
+    static struct server s;
+    struct err e;
+    s.none = isolation_none;
+    s.control = s.tasks = s.mounts = LINK_INIT;
+    s.control.fd = control;
+    s.control_watch = (struct watch){-1, control_ready, &s};
+    s.tasks_watch = (struct watch){-1, zygote_ready, &s};
+    s.mounts_watch = (struct watch){-1, mounts_ready, &s};
+    s.signal_watch = (struct watch){-1, children_ready, &s};
+    if (prepare(&s, &e) < 0)
+        lose(&s, &e);
+    while (!s.ended && serve_once(&s) == 0)
+        ;
+    take_down(&s);
+    return 0;
+}

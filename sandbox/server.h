@@ -1,0 +1,124 @@
+/* The server's inner structures, shared by server.c, region.c, channel.c, freeze.c and pump.c.  One
+ * thread, one epoll; nothing here waits for a task, a pump or the caller. */
+#pragma once
+#include "base/err.h"
+#include "sandbox/notify.h"
+#include "sandbox/spec.h"
+#include "sandbox/wire.h"
+#include "sandbox/zygote.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/types.h>
+
+/* A descriptor in the epoll.  One event is taken per turn, so a watch may be dropped at any time. */
+struct watch {
+    int fd; /* borrowed; -1: not watched */
+    void (*run)(struct watch *w, uint32_t events);
+    void *owner;
+};
+
+struct server {
+    int epoll;
+    bool ended, none; /* none: --isolation=none */
+    struct link control;
+    struct watch control_watch;
+    struct zygote zygote;
+    struct link tasks, mounts; /* to the zygote and to the mounter */
+    struct watch tasks_watch, mounts_watch, signal_watch;
+    struct region *region; /* all, newest first */
+    uint32_t region_count;
+    struct region *coming; /* its descriptors are not all here */
+    struct freeze *freeze; /* under way */
+    struct pump *pump;     /* all that run */
+    struct wire_packet packet;
+};
+
+enum task_state {
+    TASK_SETUP,   /* sent to the zygote; no result */
+    TASK_RESULT,  /* told to the caller; its init still exits */
+    TASK_GONE,
+};
+
+struct task {
+    struct region *region;
+    uint32_t index;
+    enum task_state state;
+    struct link link;
+    struct watch watch;
+    pid_t init;     /* host's number; 0: not known */
+    bool main_ended, finish_sent;
+    struct notify *notify;
+    struct watch notify_watch, random_watch, timer_watch;
+    uint32_t made;
+    const char *uncertified_why;
+};
+
+struct channel {
+    struct region *region;
+    uint32_t index;
+    int write_end, read_end; /* until they are handed out, owned */
+    int held;                /* a second descriptor of the reading end, so that its last holder is we */
+    bool reader_gone, writer_gone;
+    struct pump *pump;
+    struct watch hangup_watch; /* while its writer's program has ended and others may still write */
+};
+
+struct region {
+    struct server *server;
+    uint64_t id;
+    struct spec spec;
+    int spec_fd;
+    void *map;
+    size_t map_size;
+    int *fd;             /* the descriptors that came with it, owned */
+    uint32_t fd_count, fd_total;
+    struct task *task;
+    struct channel *channel;
+    uint32_t tasks_left, pumps_left;
+    bool started;
+    struct region *next;
+};
+
+/* --- server.c --- */
+int server_main(int control, bool isolation_none);
+int watch_start(struct server *s, struct watch *w, int fd, uint32_t events);
+void watch_change(struct server *s, struct watch *w, uint32_t events);
+void watch_stop(struct server *s, struct watch *w);
+/* Send, watching for room when there is none. */
+void server_tell(struct server *s, struct wire head, const void *data, size_t size, const int *fds,
+                 size_t fd_count);
+void link_watch(struct server *s, struct link *l, struct watch *w);
+
+/* --- region.c --- */
+int region_new(struct server *s, struct wire_packet *p);
+int region_more(struct server *s, struct wire_packet *p);
+void region_stop(struct region *r);
+struct region *region_find(struct server *s, uint64_t id);
+void region_settle(struct region *r); /* frees it when nothing is left */
+void region_free(struct region *r);
+/* The mounter could not open a file. */
+void task_file_failed(struct server *s, const struct wire *h);
+/* Tell a task to look whether it has been waiting for nobody. */
+void task_heard(struct task *t);
+
+/* --- channel.c --- */
+int channel_open(struct channel *c, struct err *e); /* sockets, pumps */
+void channel_handed_out(struct channel *c);
+void channel_reader_left(struct channel *c);
+void channel_writer_left(struct channel *c);
+bool channel_writer_hung_up(const struct channel *c);
+void channel_cut(struct channel *c); /* shut and close; the writer's sandbox stands still, or has none */
+void channel_clear(struct channel *c);
+
+/* --- freeze.c: stop every thread of a task, cut a channel, let them go on --- */
+void freeze_begin(struct server *s, struct task *writer, struct channel *c);
+void freeze_stopped(struct server *s, pid_t tid, int status); /* a wait status of a traced thread */
+void freeze_task_gone(struct server *s, struct task *t);
+void freeze_forget(struct server *s, struct channel *c);
+
+/* --- pump.c --- */
+int pump_start(struct channel *c, const int *fds, uint32_t count, bool feed, struct err *e);
+bool pump_ended(struct server *s, pid_t pid, int status); /* false: not a pump */
+void pump_kill(struct channel *c);

@@ -1,0 +1,357 @@
+/* A region as bytes.  Layout: version, channels, then each task as one length-prefixed blob, so that the
+ * process that sets a task up decodes that task alone.  Descriptors are numbered in the order in which
+ * they are met here: channels first, then the tasks' files and ports. */
+#include "sandbox/spec.h"
+#include "base/pack.h"
+
+#include <stdlib.h>
+
+#define NONE UINT32_MAX
+
+struct fd_list {
+    int *fd;
+    uint32_t count, room;
+    bool failed;
+};
+
+static uint32_t list_add(struct fd_list *l, int fd)
+{
+    if (fd < 0)
+        return NONE;
+    if (l->count == l->room) {
+        uint32_t room = l->room ? l->room * 2 : 64;
+        int *grown = room <= SPEC_FDS_MAX ? realloc(l->fd, room * sizeof *grown) : NULL;
+        if (!grown) {
+            l->failed = true;
+            return NONE;
+        }
+        l->fd = grown;
+        l->room = room;
+    }
+    l->fd[l->count] = fd;
+    return l->count++;
+}
+
+static void pack_list(struct buf *b, const char *const *text, uint32_t count)
+{
+    pack_u32(b, count);
+    for (uint32_t i = 0; i < count; i++)
+        pack_string(b, text[i]);
+}
+
+static uint32_t length_of(const char *const *text)
+{
+    uint32_t n = 0;
+    while (text && text[n])
+        n++;
+    return n;
+}
+
+static void pack_task(struct buf *b, const struct box_task *t, struct fd_list *l)
+{
+    pack_list(b, t->argv, length_of(t->argv));
+    pack_list(b, t->env, length_of(t->env));
+    pack_u32(b, t->file_count);
+    for (uint32_t i = 0; i < t->file_count; i++) {
+        const struct box_file *f = &t->file[i];
+        pack_string(b, f->name);
+        pack_string(b, f->path);
+        pack_u32(b, list_add(l, f->path ? -1 : f->fd));
+        pack_u32(b, f->copy);
+    }
+    pack_u32(b, t->port_count);
+    for (uint32_t i = 0; i < t->port_count; i++) {
+        const struct box_port *p = &t->port[i];
+        pack_u32(b, (uint32_t)p->fd);
+        pack_u32(b, p->write);
+        pack_u32(b, (uint32_t)p->channel);
+        pack_u32(b, list_add(l, p->channel >= 0 ? -1 : p->file));
+    }
+    pack_list(b, t->output, t->output_count);
+    pack_list(b, t->out_glob, t->out_glob_count);
+    const uint64_t number[] = {t->limit.memory_bytes, t->limit.cpu_ns, t->limit.wall_ns,
+                               t->limit.scratch_bytes, t->limit.output_bytes, t->limit.procs,
+                               t->limit.files, t->seed, t->stream, (uint64_t)t->epoch_s};
+    for (size_t i = 0; i < sizeof number / sizeof *number; i++)
+        pack_u64(b, number[i]);
+}
+
+int spec_encode(const struct box_region *r, const int (*remote)[2], struct buf *out, int **fds,
+                uint32_t *fd_count, struct err *e)
+{
+    struct fd_list l = {0};
+    pack_u32(out, SPEC_VERSION);
+    pack_u32(out, r->channel_count);
+    for (uint32_t i = 0; i < r->channel_count; i++) {
+        const struct box_channel *c = &r->channel[i];
+        uint32_t count = 0;
+        pack_u32(out, c->end);
+        pack_u32(out, c->lines);
+        if (c->end == BOX_FEED) {
+            for (; count < c->source_count; count++)
+                l.failed |= list_add(&l, c->source[count]) == NONE;
+        } else if (c->end == BOX_DRAIN) {
+            l.failed |= list_add(&l, c->sink) == NONE;
+            count = 1;
+        } else if (c->end != BOX_INSIDE) {
+            count = c->end == BOX_REMOTE_READER ? 2 : 1;
+            for (uint32_t k = 0; k < count; k++)
+                l.failed |= list_add(&l, remote[i][k]) == NONE;
+        }
+        pack_u32(out, count);
+    }
+    pack_u32(out, r->task_count);
+    for (uint32_t i = 0; i < r->task_count; i++) {
+        struct buf one = BUF_INIT(BOX_SPEC_BYTES_MAX);
+        pack_task(&one, &r->task[i], &l);
+        pack_bytes(out, one.data, one.size);
+        out->failed |= one.failed;
+        buf_clear(&one);
+    }
+    if (out->failed || l.failed) {
+        free(l.fd);
+        return err_set(e, ERR_LIMIT, "the region is too large for one sandbox request");
+    }
+    *fds = l.fd;
+    *fd_count = l.count;
+    return 0;
+}
+
+/* What decoding of one task goes along with. */
+struct walk {
+    struct unpack u;
+    struct arena *arena;
+    uint32_t *fd_next; /* descriptors numbered so far; NULL: not checked (a task alone) */
+    const char *wrong; /* the first thing that is not as it must be */
+};
+
+static void refuse(struct walk *w, const char *why)
+{
+    if (!w->wrong)
+        w->wrong = why;
+    w->u.bad = true;
+}
+
+static void *take_array(struct walk *w, size_t count, size_t size)
+{
+    void *p = arena_array(w->arena, count ? count : 1, size);
+    if (!p)
+        refuse(w, "out of memory");
+    return p;
+}
+
+/* A NULL-terminated list. */
+static const char *const *take_list(struct walk *w, uint32_t *count)
+{
+    uint32_t n = unpack_count(&w->u, 5, BOX_SPEC_BYTES_MAX / 5);
+    const char **list = take_array(w, (size_t)n + 1, sizeof *list);
+    if (!list)
+        return NULL;
+    for (uint32_t i = 0; i < n; i++)
+        list[i] = unpack_string(&w->u);
+    *count = n;
+    return list;
+}
+
+/* An index into the list of descriptors: the next one, or none. */
+static int take_fd(struct walk *w)
+{
+    uint32_t index = unpack_u32(&w->u);
+    if (index == NONE)
+        return -1;
+    if (index >= SPEC_FDS_MAX || (w->fd_next && index != *w->fd_next)) {
+        refuse(w, "a descriptor is out of order");
+        return -1;
+    }
+    if (w->fd_next)
+        ++*w->fd_next;
+    return (int)index;
+}
+
+bool spec_name_good(const char *name)
+{
+    const char *at = *name == '/' ? name + 1 : name;
+    for (;;) {
+        size_t n = strcspn(at, "/");
+        if (n == 0 || n > 255 || (n == 1 && at[0] == '.') || (n == 2 && at[0] == '.' && at[1] == '.'))
+            return false;
+        if (!at[n])
+            return at + n - name < 4096;
+        at += n + 1;
+    }
+}
+
+static void take_files(struct walk *w, struct box_task *t)
+{
+    t->file_count = unpack_count(&w->u, 18, SPEC_FILES_MAX);
+    struct box_file *f = take_array(w, t->file_count, sizeof *f);
+    for (uint32_t i = 0; f && i < t->file_count; i++) {
+        f[i].name = unpack_string(&w->u);
+        f[i].path = unpack_string(&w->u);
+        f[i].fd = take_fd(w);
+        f[i].copy = unpack_u32(&w->u) != 0;
+        if (!spec_name_good(f[i].name))
+            refuse(w, "a file has no proper name");
+        if (!*f[i].path)
+            f[i].path = NULL;
+        if (!f[i].path == (f[i].fd < 0) || (f[i].path && *f[i].path != '/'))
+            refuse(w, "a file needs a whole path or a descriptor");
+    }
+    t->file = f;
+}
+
+static void take_ports(struct walk *w, struct box_task *t)
+{
+    t->port_count = unpack_count(&w->u, 16, SPEC_PORTS_MAX);
+    struct box_port *p = take_array(w, t->port_count, sizeof *p);
+    uint8_t seen[(SPEC_PORT_FD_MAX + 8) / 8] = {0};
+    for (uint32_t i = 0; p && i < t->port_count; i++) {
+        uint32_t fd = unpack_u32(&w->u);
+        p[i].write = unpack_u32(&w->u) != 0;
+        p[i].channel = (int32_t)unpack_u32(&w->u);
+        p[i].file = take_fd(w);
+        if (fd > SPEC_PORT_FD_MAX || (seen[fd / 8] & 1u << fd % 8))
+            return refuse(w, "a port's number is too high or taken twice");
+        seen[fd / 8] |= (uint8_t)(1u << fd % 8);
+        p[i].fd = (int)fd;
+        if (p[i].channel < -1 || (p[i].channel >= 0 && p[i].file >= 0))
+            refuse(w, "a port is both a channel and a file");
+    }
+    t->port = p;
+}
+
+static void take_task(struct walk *w, struct box_task *t)
+{
+    uint32_t count = 0;
+    t->argv = take_list(w, &count);
+    if (!count)
+        return refuse(w, "a task has no program");
+    t->env = take_list(w, &count);
+    take_files(w, t);
+    take_ports(w, t);
+    t->output = take_list(w, &t->output_count);
+    t->out_glob = take_list(w, &t->out_glob_count);
+    for (uint32_t i = 0; !w->u.bad && i < t->output_count; i++)
+        if (!spec_name_good(t->output[i]))
+            refuse(w, "an output has no proper name");
+    uint64_t *number[] = {&t->limit.memory_bytes, &t->limit.cpu_ns, &t->limit.wall_ns,
+                          &t->limit.scratch_bytes, &t->limit.output_bytes};
+    for (size_t i = 0; i < sizeof number / sizeof *number; i++)
+        *number[i] = unpack_u64(&w->u);
+    uint64_t procs = unpack_u64(&w->u), files = unpack_u64(&w->u);
+    t->limit.procs = procs > UINT32_MAX ? UINT32_MAX : (uint32_t)procs;
+    t->limit.files = files > UINT32_MAX ? UINT32_MAX : (uint32_t)files;
+    t->seed = unpack_u64(&w->u);
+    t->stream = unpack_u64(&w->u);
+    t->epoch_s = (int64_t)unpack_u64(&w->u);
+    if (!unpack_end(&w->u))
+        refuse(w, "a task's bytes are wrong");
+}
+
+static int broken(struct err *e, const char *why)
+{
+    return err_set(e, ERR_PROTO, "a sandbox request is wrong: %s", why ? why : "its bytes are cut short");
+}
+
+int spec_decode_task(struct slice bytes, struct arena *a, struct box_task *t, struct err *e)
+{
+    struct walk w = {.u = unpack_of(bytes.data, bytes.size), .arena = a};
+    memset(t, 0, sizeof *t);
+    take_task(&w, t);
+    return w.u.bad ? broken(e, w.wrong) : 0;
+}
+
+static void take_channels(struct walk *w, struct spec *s)
+{
+    uint32_t n = unpack_count(&w->u, 12, BOX_CHANNELS_MAX);
+    struct box_channel *c = take_array(w, n, sizeof *c);
+    s->channel = take_array(w, n, sizeof *s->channel);
+    for (uint32_t i = 0; c && s->channel && i < n; i++) {
+        uint32_t end = unpack_u32(&w->u);
+        c[i].lines = unpack_u32(&w->u) != 0;
+        uint32_t count = unpack_u32(&w->u);
+        static const uint32_t wanted[] = {[BOX_DRAIN] = 1, [BOX_REMOTE_WRITER] = 1,
+                                          [BOX_REMOTE_READER] = 2};
+        if (end > BOX_REMOTE_READER || count > SPEC_FDS_MAX - *w->fd_next ||
+            (end != BOX_FEED && count != wanted[end]))
+            return refuse(w, "a channel's descriptors are wrong");
+        c[i].end = (enum box_channel_end)end;
+        c[i].source_count = count;
+        c[i].sink = c[i].caller_fd = -1;
+        s->channel[i] = (struct spec_channel){-1, -1, *w->fd_next};
+        *w->fd_next += count;
+    }
+    s->region.channel = c;
+    s->region.channel_count = n;
+}
+
+/* Every channel has the sides that its kind demands, each side one task. */
+static const char *check_sides(struct spec *s)
+{
+    const struct box_region *r = &s->region;
+    for (uint32_t i = 0; i < r->task_count; i++) {
+        for (uint32_t k = 0; k < r->task[i].port_count; k++) {
+            const struct box_port *p = &r->task[i].port[k];
+            if (p->channel < 0)
+                continue;
+            if ((uint32_t)p->channel >= r->channel_count)
+                return "a port names no channel";
+            struct spec_channel *c = &s->channel[p->channel];
+            int32_t *side = p->write ? &c->writer : &c->reader;
+            if (*side >= 0 && *side != (int32_t)i)
+                return "two programs are at one end of a channel";
+            *side = (int32_t)i;
+        }
+    }
+    for (uint32_t i = 0; i < r->channel_count; i++) {
+        enum box_channel_end end = r->channel[i].end;
+        bool writer = end == BOX_INSIDE || end == BOX_DRAIN || end == BOX_REMOTE_READER;
+        bool reader = end == BOX_INSIDE || end == BOX_FEED || end == BOX_REMOTE_WRITER;
+        if ((s->channel[i].writer >= 0) != writer || (s->channel[i].reader >= 0) != reader)
+            return "a channel lacks a side, or has one too many";
+    }
+    return NULL;
+}
+
+int spec_decode(struct slice bytes, struct spec *s, struct err *e)
+{
+    *s = (struct spec){.arena = ARENA_INIT(SPEC_ARENA_MAX)};
+    struct walk w = {.u = unpack_of(bytes.data, bytes.size), .arena = &s->arena, .fd_next = &s->fd_count};
+    if (unpack_u32(&w.u) != SPEC_VERSION)
+        refuse(&w, "it is of another version");
+    if (!w.u.bad)
+        take_channels(&w, s);
+    uint32_t n = w.u.bad ? 0 : unpack_count(&w.u, 5, BOX_TASKS_MAX);
+    struct box_task *t = take_array(&w, n, sizeof *t);
+    s->task = take_array(&w, n, sizeof *s->task);
+    s->region.task = t;
+    for (uint32_t i = 0; t && s->task && !w.u.bad && i < n; i++) {
+        struct walk one = {.arena = &s->arena, .fd_next = &s->fd_count};
+        s->task[i] = unpack_bytes(&w.u);
+        one.u = unpack_of(s->task[i].data, s->task[i].size);
+        take_task(&one, &t[i]);
+        if (one.u.bad)
+            refuse(&w, one.wrong);
+        s->region.task_count = i + 1;
+    }
+    if (!unpack_end(&w.u))
+        refuse(&w, NULL);
+    if (!w.u.bad && (!n || s->fd_count > SPEC_FDS_MAX))
+        refuse(&w, "it has no task, or too many descriptors");
+    if (!w.u.bad) {
+        const char *why = check_sides(s);
+        if (why)
+            refuse(&w, why);
+    }
+    if (!w.u.bad)
+        return 0;
+    broken(e, w.wrong);
+    spec_clear(s);
+    return -1;
+}
+
+void spec_clear(struct spec *s)
+{
+    arena_clear(&s->arena);
+    *s = (struct spec){.arena = ARENA_INIT(SPEC_ARENA_MAX)};
+}

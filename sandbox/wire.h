@@ -1,0 +1,89 @@
+/* Messages between the processes of one sandbox server: caller, server, zygote, mounter, inits.  All are
+ * of one build on one host, so the head is a plain struct; what follows it is packed (base/pack.h).
+ * Each message is one packet of a SOCK_SEQPACKET socket, with at most FDS_PASS_MAX descriptors. */
+#pragma once
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define WIRE_VERSION  1u
+#define WIRE_DATA_MAX 65536 /* bytes after the head */
+#define WIRE_FDS_MAX  240   /* we send at most; leaves room for credentials */
+
+enum wire_kind {
+    /* caller -> server */
+    WIRE_RUN = 1, /* size: of the spec; a: all descriptors; fds: the spec (a memfd), then the first ones */
+    WIRE_FDS,     /* the next ones */
+    WIRE_STOP,    /* region */
+    WIRE_BREAK,   /* region; a: channel */
+    /* server -> caller; region and task as they were given */
+    WIRE_MADE,    /* also init -> server. a: files; packed (name, mode, wanted)*; fds of the wanted */
+    WIRE_RESULT,  /* also init -> server. packed result */
+    WIRE_PUMP,    /* a: channel; b: errno; task: 1 on the reading side; size: bytes */
+    WIRE_REGION,  /* it is gone */
+    WIRE_LOST,    /* a: err code, b: errno; text */
+    /* server -> zygote, mounter */
+    WIRE_TASK,    /* offset, size: the task's bytes in the spec; fds: task socket, spec */
+    WIRE_OPEN,    /* a: file index; b: WIRE_OPEN_*; offset, size: inode, device; path; fds: task socket */
+    /* zygote, mounter -> server */
+    WIRE_READY,
+    WIRE_FAILED,  /* a: err code, b: errno; text.  From the mounter: also region, task; offset: file */
+    /* server, mounter -> init */
+    WIRE_PORTS,   /* a: index of the first; fds */
+    WIRE_COPY,    /* a: file index; fds: to be copied from */
+    WIRE_TREE,    /* a: file index; b: 1 when still to be made read-only; fds: a detached mount */
+    WIRE_KILL,    /* end it; packed nothing; a: enum wire_why */
+    WIRE_FINISH,  /* nobody can hear it any more: end what the program left behind */
+    /* init -> server */
+    WIRE_HELLO,   /* with credentials: the init's process id */
+    WIRE_LISTENER, /* fds: the filter's listener */
+    WIRE_MAIN,    /* the program has ended, others of its tree may run on */
+};
+
+enum { WIRE_OPEN_READABLE = 1, /* fail when it cannot be read with the sandbox's rights */
+       WIRE_OPEN_SAME = 2 };   /* fail unless inode and device are those */
+
+enum wire_why { WIRE_WHY_STOP, WIRE_WHY_TIMEOUT };
+
+struct wire {
+    uint32_t version, kind;
+    uint64_t region;
+    uint64_t offset, size;
+    uint32_t task, a, b, pad;
+};
+
+struct wire_packet {
+    struct wire head;
+    char data[WIRE_DATA_MAX + 1]; /* NUL after the end */
+    size_t size;                  /* of data */
+    int fd[WIRE_FDS_MAX];         /* owned by whoever received it; taken ones are set to -1 */
+    size_t fd_count;
+    pid_t from; /* 0 when the socket passes no credentials */
+};
+
+/* One packet, waiting for room.  Returns 0, or -1 with errno. */
+int wire_send(int socket, struct wire head, const void *data, size_t size, const int *fds, size_t fd_count);
+/* One packet.  1; 0 at the end of the stream; -1 with errno (EAGAIN with MSG_DONTWAIT in flags;
+ * EPROTO for a packet that is none). */
+int wire_receive(int socket, struct wire_packet *p, int flags);
+void wire_close_fds(struct wire_packet *p);
+int wire_take_fd(struct wire_packet *p, size_t i); /* -1 when there is none */
+
+/* The sending side of a socket whose owner may not wait: what finds no room is kept (descriptors too)
+ * and sent by link_flush. */
+#define LINK_QUEUE_MAX 65536 /* packets kept */
+
+struct link {
+    int fd; /* owned */
+    struct link_kept *first, *last;
+    uint32_t kept;
+};
+
+#define LINK_INIT ((struct link){.fd = -1})
+
+int link_send(struct link *l, struct wire head, const void *data, size_t size, const int *fds,
+              size_t fd_count);
+int link_flush(struct link *l); /* 0 when nothing fails; l->kept tells what is left */
+void link_clear(struct link *l);

@@ -1,0 +1,218 @@
+/* The zygote and the mounter.
+ *
+ * Order matters (each step was refused in another): all namespaces by one clone; the parent writes the
+ * maps; the child takes its user; the mounter is forked while the host's mounts are still there; the
+ * zygote leaves for a mount namespace of its own and builds the image in it.  The zygote is pid 1 of its
+ * pid namespace: when it dies everything below it dies, and it dies with the server. */
+#include "sandbox/zygote.h"
+#include "base/fds.h"
+#include "sandbox/mounts.h"
+#include "sandbox/wire.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NAMESPACES                                                                                 \
+    (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID)
+#define INSIDE_ID 1000
+
+static int write_proc(pid_t pid, const char *name, const char *text, struct err *e)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    int r = fd < 0 ? -1 : fd_write_all(fd, text, strlen(text));
+    if (r < 0)
+        err_sys(e, "cannot write the sandbox's '%s'", name);
+    fd_close(&fd);
+    return r;
+}
+
+static int write_maps(pid_t pid, struct err *e)
+{
+    char uid[48], gid[48];
+    snprintf(uid, sizeof uid, "%d %u 1", INSIDE_ID, geteuid());
+    snprintf(gid, sizeof gid, "%d %u 1", INSIDE_ID, getegid());
+    return write_proc(pid, "setgroups", "deny", e) < 0 || write_proc(pid, "uid_map", uid, e) < 0 ||
+                   write_proc(pid, "gid_map", gid, e) < 0
+               ? -1
+               : 0;
+}
+
+static _Noreturn void fail(int socket, const struct err *e)
+{
+    struct wire head = {.kind = WIRE_FAILED, .a = (uint32_t)e->code, .b = (uint32_t)e->sys};
+    wire_send(socket, head, e->text, strlen(e->text), NULL, 0);
+    _exit(1);
+}
+
+static _Noreturn void fail_sys(int socket, const char *what)
+{
+    struct err e;
+    err_sys(&e, "%s", what);
+    fail(socket, &e);
+}
+
+/* One input of a task: a detached mount goes to its init, or the reason to the server. */
+static void open_one(int server, struct wire_packet *p)
+{
+    struct wire h = p->head;
+    int task = wire_take_fd(p, 0);
+    struct stat s;
+    bool late = false;
+    int tree = tree_open(p->data, &late);
+    int why = tree < 0 ? errno : 0;
+    if (!why && (h.b & WIRE_OPEN_SAME) &&
+        (fstat(tree, &s) < 0 || s.st_ino != h.offset || s.st_dev != h.size))
+        why = ESTALE;
+    if (!why && (h.b & WIRE_OPEN_READABLE) && faccessat(AT_FDCWD, p->data, R_OK, AT_EACCESS) < 0)
+        why = errno;
+    if (why) {
+        wire_send(server,
+                  (struct wire){.kind = WIRE_FAILED, .region = h.region, .task = h.task, .offset = h.a,
+                                .b = (uint32_t)why},
+                  NULL, 0, NULL, 0);
+    } else {
+        wire_send(task, (struct wire){.kind = WIRE_TREE, .a = h.a, .b = late}, NULL, 0, &tree, 1);
+    }
+    fd_close(&tree);
+    fd_close(&task);
+}
+
+static _Noreturn void mounter(int server)
+{
+    static struct wire_packet p;
+    prctl(PR_SET_NAME, "zpipe-mounter");
+    while (wire_receive(server, &p, 0) > 0) {
+        if (p.head.kind == WIRE_OPEN)
+            open_one(server, &p);
+        wire_close_fds(&p);
+    }
+    _exit(0);
+}
+
+static void clone_init(struct wire_packet *p)
+{
+    int link = wire_take_fd(p, 0), spec = wire_take_fd(p, 1);
+    if (link >= 0 && spec >= 0) {
+        long pid = syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, 0, 0, 0, 0);
+        if (pid == 0)
+            init_main(link, spec, p->head.offset, p->head.size);
+        if (pid < 0) {
+            struct err e;
+            err_sys(&e, "cannot clone a process for the task");
+            wire_send(link, (struct wire){.kind = WIRE_FAILED, .a = (uint32_t)e.code}, e.text,
+                      strlen(e.text), NULL, 0);
+        }
+    }
+    fd_close(&link);
+    fd_close(&spec);
+}
+
+static void drop_bounding(void)
+{
+    for (int c = 0; c <= CAP_LAST_CAP; c++)
+        prctl(PR_CAPBSET_DROP, c, 0, 0, 0);
+}
+
+/* Keep what is needed at numbers 3.., nothing else of the server's. */
+static void keep_fds(int *a, int *b)
+{
+    int x = fcntl(*a, F_DUPFD_CLOEXEC, 200), y = fcntl(*b, F_DUPFD_CLOEXEC, 200);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; fd < 3 && null >= 0; fd++)
+        dup3(null, fd, O_CLOEXEC);
+    *a = dup3(x, 3, O_CLOEXEC);
+    *b = dup3(y, 4, O_CLOEXEC);
+    close_range(5, ~0u, 0);
+}
+
+static _Noreturn void zygote(int tasks, int mounts)
+{
+    static struct wire_packet p;
+    struct err e;
+    sigset_t none;
+    char go;
+    keep_fds(&tasks, &mounts);
+    if (read(tasks, &go, 1) != 1) /* the maps are written */
+        _exit(1);
+    for (int s = 1; s < NSIG; s++)
+        signal(s, SIG_DFL);
+    signal(SIGCHLD, SIG_IGN); /* nobody waits for inits */
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (setresgid(INSIDE_ID, INSIDE_ID, INSIDE_ID) < 0 || setresuid(INSIDE_ID, INSIDE_ID, INSIDE_ID) < 0)
+        fail_sys(tasks, "cannot take the sandbox's user");
+    struct pollfd parent = {.fd = tasks};
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || poll(&parent, 1, 0) < 0 || (parent.revents & POLLHUP))
+        _exit(1); /* the server died before the signal was asked for */
+    if (sethostname("zpipe", 5) < 0)
+        fail_sys(tasks, "cannot name the sandbox's host");
+    umask(022);
+    prctl(PR_SET_NAME, "zpipe-zygote");
+    pid_t pid = fork();
+    if (pid < 0)
+        fail_sys(tasks, "cannot fork the mounter");
+    if (pid == 0) {
+        close(tasks);
+        mounter(mounts);
+    }
+    close(mounts);
+    if (unshare(CLONE_NEWNS) < 0)
+        fail_sys(tasks, "cannot make a mount namespace");
+    if (image_build(&e) < 0)
+        fail(tasks, &e);
+    drop_bounding();
+    wire_send(tasks, (struct wire){.kind = WIRE_READY}, NULL, 0, NULL, 0);
+    while (wire_receive(tasks, &p, 0) > 0) {
+        if (p.head.kind == WIRE_TASK)
+            clone_init(&p);
+        wire_close_fds(&p);
+    }
+    _exit(0);
+}
+
+int zygote_start(struct zygote *z, struct err *e)
+{
+    int tasks[2], mounts[2];
+    *z = (struct zygote){.tasks = -1, .mounts = -1};
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, tasks) < 0)
+        return err_sys(e, "cannot make a socket");
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, mounts) < 0) {
+        close(tasks[0]);
+        close(tasks[1]);
+        return err_sys(e, "cannot make a socket");
+    }
+    long pid = syscall(SYS_clone, NAMESPACES | SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0)
+        zygote(tasks[1], mounts[1]);
+    int saved = errno;
+    close(tasks[1]);
+    close(mounts[1]);
+    z->pid = (pid_t)pid;
+    z->tasks = tasks[0];
+    z->mounts = mounts[0];
+    errno = saved;
+    if (pid < 0)
+        err_sys(e, "cannot make namespaces");
+    else if (write_maps((pid_t)pid, e) == 0 && send(z->tasks, "g", 1, MSG_NOSIGNAL) == 1)
+        return 0;
+    fd_close(&z->tasks);
+    fd_close(&z->mounts);
+    return -1;
+}
