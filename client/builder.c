@@ -239,7 +239,7 @@ struct zpipe_job *zpipe_submit_graph(struct zpipe *z, struct zpipe_graph *b, con
     if (directory) {
         g->pipefail = s->pipefail;
         g->line_reads = s->line_reads;
-        j = job_start(z, g, directory, s, 0, &e);
+        j = client_job_start(z, g, directory, s, 0, &e);
     } else if (g) {
         graph_free(g);
         err_nomem(&e);

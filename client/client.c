@@ -49,7 +49,7 @@ static void lose(struct zpipe *z, const struct err *why)
     z->lost = true;
     z->why = *why;
     for (struct zpipe_job *j = z->jobs; j; j = j->next)
-        job_fail(j, why);
+        client_job_fail(j, why);
 }
 
 static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role role,
@@ -90,7 +90,7 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
         return;
     }
     if (j)
-        job_message(j, m);
+        client_job_message(j, m);
 }
 
 static void on_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
@@ -138,7 +138,7 @@ static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struc
     err_wrap(&e, "a worker's data port at %s cannot be reached from here", peer_url(p));
     for (struct zpipe_job *j = z->jobs; j; j = j->next)
         if (j->stream_count)
-            job_fail(j, &e);
+            client_job_fail(j, &e);
 }
 
 struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, struct err *e)

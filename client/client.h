@@ -131,13 +131,13 @@ char *plan_text(const struct zpipe_job *j, const struct msg_plan *p, bool json);
 
 /* ---- job.c */
 /* Takes the graph and the directory, also when it fails. */
-struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *directory,
+struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *directory,
                             const struct zpipe_submission *s, uint32_t flags, struct err *e);
-void job_message(struct zpipe_job *j, const struct msg *m);
-void job_settle(struct zpipe_job *j);
-void job_fail(struct zpipe_job *j, const struct err *why);
+void client_job_message(struct zpipe_job *j, const struct msg *m);
+void client_job_settle(struct zpipe_job *j);
+void client_job_fail(struct zpipe_job *j, const struct err *why);
 /* A line on the job's stderr. */
-void job_say(struct zpipe_job *j, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void client_job_say(struct zpipe_job *j, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int client_send(struct zpipe *z, const struct msg *m, struct slice bulk, struct err *e);
 /* What the parser needs, from a submission.  directory must outlive the result. */
 struct dsl_input client_dsl_input(const struct zpipe_submission *s, const char *directory);

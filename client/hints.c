@@ -20,7 +20,7 @@ static void program(struct zpipe_job *j, const char *name)
         char whole[4096];
         if (snprintf(whole, sizeof whole, "%s/%s", part, name) >= (int)sizeof whole || access(whole, X_OK))
             continue;
-        job_say(j,
+        client_job_say(j,
                 "zpipe: hint: `%s` is %s here, which is outside the image: add --with %s and call it by that "
                 "path\n",
                 name, whole, whole);
@@ -55,7 +55,7 @@ static void missing(struct zpipe_job *j, const struct graph_node *n, const char 
             char whole[4096];
             snprintf(whole, sizeof whole, "%s/%s", name[0] == '/' ? "" : j->directory, name);
             if (strcmp(name, n->argv[0]) && access(whole, F_OK) == 0) {
-                job_say(j, "zpipe: hint: `%s` is here but no input of the stage: add --with '%s'\n", name,
+                client_job_say(j, "zpipe: hint: `%s` is here but no input of the stage: add --with '%s'\n", name,
                         name);
                 return;
             }

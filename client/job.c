@@ -52,7 +52,7 @@ struct zpipe_submission zpipe_submission(const char *text)
     return (struct zpipe_submission){.text = text, .io = {.stdin_fd = 0, .stdout_fd = 1, .stderr_fd = 2}};
 }
 
-void job_say(struct zpipe_job *j, const char *format, ...)
+void client_job_say(struct zpipe_job *j, const char *format, ...)
 {
     struct buf line = BUF_INIT(MSG_TEXT_MAX);
     char *text;
@@ -111,7 +111,7 @@ static void finish(struct zpipe_job *j)
 }
 
 /* The job is over when its result is here, and everything that is for us. */
-void job_settle(struct zpipe_job *j)
+void client_job_settle(struct zpipe_job *j)
 {
     if (!j->result_here || j->over)
         return;
@@ -120,7 +120,7 @@ void job_settle(struct zpipe_job *j)
     finish(j);
 }
 
-void job_fail(struct zpipe_job *j, const struct err *why)
+void client_job_fail(struct zpipe_job *j, const struct err *why)
 {
     if (j->result_here)
         return;
@@ -133,7 +133,7 @@ void job_fail(struct zpipe_job *j, const struct err *why)
     j->status = ZPIPE_STATUS_FAILED;
     j->why = *why;
     ports_release(j);
-    job_settle(j);
+    client_job_settle(j);
 }
 
 static void on_result(struct zpipe_job *j, const struct msg_result *r)
@@ -146,7 +146,7 @@ static void on_result(struct zpipe_job *j, const struct msg_result *r)
     if (r->code)
         err_set(&j->why, (int)r->code, "%s", r->text);
     ports_release(j);
-    job_settle(j);
+    client_job_settle(j);
 }
 
 /* ---- what the scheduler says */
@@ -160,7 +160,7 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
         for (uint32_t k = 0; k < j->output_count; k++)
             j->output[k].made |= j->output[k].node == t->made[i];
     if (t->text[0] && t->end != MSG_END_LIMIT)
-        job_say(j, "zpipe: %s\n", t->text);
+        client_job_say(j, "zpipe: %s\n", t->text);
     hints_task(j, t);
     tell(j, &(struct zpipe_event){.kind = ZPIPE_TASK,
                                   .stage = n->label,
@@ -187,7 +187,7 @@ static void on_progress(struct zpipe_job *j, const struct msg_progress *p)
                                   .bytes_out = p->bytes_out});
 }
 
-void job_message(struct zpipe_job *j, const struct msg *m)
+void client_job_message(struct zpipe_job *j, const struct msg *m)
 {
     struct err e;
     switch (m->type) {
@@ -199,7 +199,7 @@ void job_message(struct zpipe_job *j, const struct msg *m)
         break;
     case MSG_ROUTE:
         if (!j->result_here && serve_routes(j, &m->route, &e) < 0)
-            job_fail(j, &e);
+            client_job_fail(j, &e);
         break;
     case MSG_PLAN:
         j->plan = plan_text(j, &m->plan, j->plan_json);
@@ -283,7 +283,7 @@ static uint32_t count_jobs(const struct zpipe *z)
     return count;
 }
 
-struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *directory,
+struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *directory,
                             const struct zpipe_submission *s, uint32_t flags, struct err *e)
 {
     struct zpipe_job *j = calloc(1, sizeof *j);
@@ -332,7 +332,7 @@ struct zpipe_job *zpipe_submit(struct zpipe *z, const struct zpipe_submission *s
         struct dsl_input in = client_dsl_input(s, directory);
         struct graph *g = dsl_graph(&in, &e);
         if (g)
-            j = job_start(z, g, directory, s, 0, &e);
+            j = client_job_start(z, g, directory, s, 0, &e);
         else
             free(directory);
     }

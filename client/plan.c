@@ -70,7 +70,7 @@ char *zpipe_plan(struct zpipe *z, const struct zpipe_submission *s, bool json, s
         free(directory);
         goto fail;
     }
-    struct zpipe_job *j = job_start(z, g, directory, s, MSG_SUBMIT_PLAN_ONLY, &e);
+    struct zpipe_job *j = client_job_start(z, g, directory, s, MSG_SUBMIT_PLAN_ONLY, &e);
     if (!j)
         goto fail;
     j->plan_json = json;

@@ -29,7 +29,7 @@ static void give(struct loop_fd *w, int events)
     loop_fd_stop(j->z->loop, w);
     fd_close(&s->read);
     s->open = false;
-    job_settle(j);
+    client_job_settle(j);
 }
 
 static int open_sink(struct zpipe_job *j, struct sink_pipe *s, int fd,

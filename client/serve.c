@@ -22,9 +22,9 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end end, const 
             continue;
         s->ended = s->reap = true;
         if (end == CARRY_FAILED && !j->result_here)
-            job_fail(j, why);
+            client_job_fail(j, why);
     }
-    job_settle(j);
+    client_job_settle(j);
 }
 
 static const struct carry_events events = {carry_ended};
@@ -98,7 +98,7 @@ static int writer_of(int port, struct err *e)
 static void lines_ended(struct lines *l)
 {
     (void)l;
-    job_settle(l->owner);
+    client_job_settle(l->owner);
 }
 
 /* A stage's stderr: whole lines to the port. */

@@ -1,0 +1,50 @@
+/* Pipelines in sandboxes, for tests: a box, and regions run to their end. */
+#pragma once
+#include "sandbox/box.h"
+
+#define BOXED_STAGES_MAX 8
+#define BOXED_OUTPUT_MAX 65536
+
+struct boxed_stage {
+    enum box_end end;
+    int status; /* as a shell's: 128 + n for signal n */
+    char text[512], limit[32], why[256];
+    uint64_t memory_peak, cpu_ns;
+    uint32_t made_count;
+    struct {
+        char name[256];
+        char bytes[64]; /* of a wanted one; "-" when it was left behind */
+    } made[128];
+};
+
+struct boxed {
+    struct box *box;
+    struct box_event_log {
+        bool region_ended, lost;
+        char lost_why[1024];
+        uint64_t pump_bytes[4];
+        int pump_sys[4];
+        uint32_t pumps;
+    } log;
+    uint64_t region; /* the last one's id */
+    struct boxed_stage stage[BOXED_STAGES_MAX];
+    uint32_t results;
+    char output[BOXED_OUTPUT_MAX], errors[BOXED_OUTPUT_MAX];
+    size_t output_size;
+};
+
+/* What to run.  `line`: words separated by blanks, stages by "|", text in '' is one word. */
+struct boxed_plan {
+    const char *line;
+    int in;        /* fed to the first stage; -1: /dev/null */
+    int out;       /* the last stage's stdout is drained to it; -1: gathered in `output` */
+    bool lines;
+    struct box_task task; /* files, outputs, limits, seed of the first stage */
+    uint64_t stop_after_ns; /* then box_stop */
+    size_t break_after;     /* box_break when so many bytes of output came; 0: never */
+};
+
+void boxed_open(struct boxed *b, enum box_isolation isolation);
+void boxed_close(struct boxed *b);
+/* Runs it and waits until the region is gone, at most a minute; -1 with why on stderr. */
+int boxed_run(struct boxed *b, const struct boxed_plan *plan);
