@@ -114,27 +114,37 @@ static int pump_one(int from, int to, bool feed, char *buffer, struct progress *
     return r;
 }
 
-/* Its own descriptors, moved above all others, and nothing else of the server's. */
-static int keep_only(int *end, int *fds, uint32_t count)
+static int by_number(const void *a, const void *b)
 {
-    int top = *end;
-    for (uint32_t i = 0; i < count; i++)
-        top = fds[i] > top ? fds[i] : top;
-    *end = fcntl(*end, F_DUPFD_CLOEXEC, top + 1);
-    for (uint32_t i = 0; i < count; i++) {
-        fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, top + 1);
-        if (fds[i] < 0)
-            return -1;
-    }
-    close_range(0, (unsigned)top, 0);
-    return *end < 0 ? -1 : 0;
+    return *(const int *)a - *(const int *)b;
 }
 
-static _Noreturn void be_pump(struct progress *p, int end, const int *given, uint32_t count, bool feed,
+/* Close all of the server's descriptors but these: a forgotten writing end would be an end of file that
+ * never comes. */
+static int keep_only(int end, const int *fds, uint32_t count)
+{
+    int *sorted = calloc((size_t)count + 1, sizeof *sorted);
+    if (!sorted)
+        return -1;
+    memcpy(sorted, fds, count * sizeof *fds);
+    sorted[count] = end;
+    qsort(sorted, (size_t)count + 1, sizeof *sorted, by_number);
+    unsigned from = 0;
+    for (uint32_t i = 0; i <= count; i++) {
+        unsigned fd = (unsigned)sorted[i];
+        if (fd > from)
+            close_range(from, fd - 1, 0);
+        from = fd + 1;
+    }
+    close_range(from, ~0u, 0);
+    free(sorted);
+    return 0;
+}
+
+static _Noreturn void be_pump(struct progress *p, int end, const int *fds, uint32_t count, bool feed,
                               pid_t server)
 {
     char *buffer = malloc(PUMP_BYTES);
-    int *fds = calloc(count ? count : 1, sizeof *fds);
     sigset_t none;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != server)
@@ -142,9 +152,8 @@ static _Noreturn void be_pump(struct progress *p, int end, const int *given, uin
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_NAME, feed ? "zpipe-feed" : "zpipe-drain");
-    if (buffer && fds) {
-        memcpy(fds, given, count * sizeof *fds);
-        int r = keep_only(&end, fds, count);
+    if (buffer && keep_only(end, fds, count) == 0) {
+        int r = 0;
         for (uint32_t i = 0; r == 0 && i < count; i++)
             r = pump_one(feed ? fds[i] : end, feed ? end : fds[i], feed, buffer, p);
         /* A channel whose reader left is no error. */
