@@ -25,14 +25,19 @@ void graph_free(struct graph *g)
     free(g);
 }
 
-/* Room for one more of `each` bytes in an array of count: doubling at powers of two. */
-static void *grow(struct graph *g, void *array, uint32_t count, size_t each)
+/* Room for one more of `each` bytes: the array, or a copy with twice the room.  A decoded graph has arrays
+ * without any room to spare. */
+static void *grow(struct graph *g, void *array, uint32_t count, uint32_t *room, size_t each)
 {
-    if (count & (count - 1) || (count == 0 && array))
+    if (count < *room)
         return array;
-    void *bigger = arena_array(&g->arena, count ? 2 * (size_t)count : 1, each);
-    if (bigger && count)
+    uint32_t more = count < 8 ? 16 : 2 * count;
+    void *bigger = arena_array(&g->arena, more, each);
+    if (!bigger)
+        return NULL;
+    if (count)
         memcpy(bigger, array, count * each);
+    *room = more;
     return bigger;
 }
 
@@ -42,7 +47,7 @@ uint32_t graph_add_node(struct graph *g, uint32_t kind, struct err *e)
         err_set(e, ERR_LIMIT, "more than %d stages (GRAPH_NODES_MAX)", GRAPH_NODES_MAX);
         return GRAPH_NONE;
     }
-    struct graph_node *node = grow(g, g->node, g->node_count, sizeof *node);
+    struct graph_node *node = grow(g, g->node, g->node_count, &g->node_room, sizeof *node);
     if (!node) {
         err_nomem(e);
         return GRAPH_NONE;
@@ -67,7 +72,7 @@ uint32_t graph_add_edge(struct graph *g, uint32_t from, uint32_t to, struct err 
         err_set(e, ERR_LIMIT, "more than %d edges (GRAPH_EDGES_MAX)", GRAPH_EDGES_MAX);
         return GRAPH_NONE;
     }
-    struct graph_edge *edge = grow(g, g->edge, g->edge_count, sizeof *edge);
+    struct graph_edge *edge = grow(g, g->edge, g->edge_count, &g->edge_room, sizeof *edge);
     if (!edge) {
         err_nomem(e);
         return GRAPH_NONE;
@@ -77,16 +82,57 @@ uint32_t graph_add_edge(struct graph *g, uint32_t from, uint32_t to, struct err 
     return g->edge_count++;
 }
 
+/* ---- files, found again by name and path: a table of indices + 1, at most half full */
+
+static uint32_t *slot_of(struct graph *g, const char *name, const char *path)
+{
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    const char *const texts[] = {name, path};
+    for (size_t i = 0; i < 2; i++)
+        for (const char *at = texts[i];; at++) {
+            hash = (hash ^ (unsigned char)*at) * 0x100000001b3u;
+            if (!*at)
+                break;
+        }
+    for (uint32_t at = (uint32_t)(hash >> 20);; at++) {
+        uint32_t *slot = &g->file_slot[at & (g->file_slots - 1)];
+        const struct graph_file *f = *slot ? &g->file[*slot - 1] : NULL;
+        if (!f || (!strcmp(f->name, name) && !strcmp(f->path, path)))
+            return slot;
+    }
+}
+
+static int grow_slots(struct graph *g)
+{
+    uint32_t slots = g->file_slots ? g->file_slots : 64;
+    while (slots < 2 * (g->file_count + 1))
+        slots *= 2;
+    if (slots == g->file_slots)
+        return 0;
+    uint32_t *slot = arena_array(&g->arena, slots, sizeof *slot);
+    if (!slot)
+        return -1;
+    g->file_slot = slot;
+    g->file_slots = slots;
+    for (uint32_t i = 0; i < g->file_count; i++)
+        *slot_of(g, g->file[i].name, g->file[i].path) = i + 1;
+    return 0;
+}
+
 uint32_t graph_add_file(struct graph *g, const struct graph_file *f, struct err *e)
 {
-    for (uint32_t i = g->file_count; i-- > 0 && g->file_count - i < 1000;)
-        if (!strcmp(g->file[i].name, f->name) && !strcmp(g->file[i].path, f->path))
-            return i;
+    if (grow_slots(g) < 0) {
+        err_nomem(e);
+        return GRAPH_NONE;
+    }
+    uint32_t *slot = slot_of(g, f->name, f->path);
+    if (*slot)
+        return *slot - 1;
     if (g->file_count == GRAPH_FILES_MAX) {
         err_set(e, ERR_LIMIT, "more than %d input files (GRAPH_FILES_MAX)", GRAPH_FILES_MAX);
         return GRAPH_NONE;
     }
-    struct graph_file *file = grow(g, g->file, g->file_count, sizeof *file);
+    struct graph_file *file = grow(g, g->file, g->file_count, &g->file_room, sizeof *file);
     struct graph_file copy = *f;
     copy.name = arena_string(&g->arena, f->name);
     copy.path = arena_string(&g->arena, f->path);
@@ -95,12 +141,15 @@ uint32_t graph_add_file(struct graph *g, const struct graph_file *f, struct err 
         return GRAPH_NONE;
     }
     g->file = file;
-    g->file[g->file_count] = copy;
-    return g->file_count++;
+    g->file[g->file_count++] = copy;
+    *slot = g->file_count;
+    return g->file_count - 1;
 }
 
 int graph_set_fd(struct graph *g, uint32_t node, int fd, uint32_t edge, struct err *e)
 {
+    if (node >= g->node_count)
+        return err_set(e, ERR_BUG, "there is no stage %u", node);
     struct graph_node *n = &g->node[node];
     struct graph_fd *list = arena_array(&g->arena, (size_t)n->fd_count + 1, sizeof *list);
     uint32_t at = 0;

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Ceilings: a graph over one of them is refused with its name. */
@@ -186,6 +187,10 @@ struct graph {
     bool line_reads; /* --line-reads: streams pass what there is, at once; uncertified */
     bool timed;    /* `time` */
     bool timed_posix; /* `time -p` */
+
+    /* Room in the arrays above, and an index of the files: graph.c's own. */
+    uint32_t node_room, edge_room, file_room, file_slots;
+    uint32_t *file_slot;
 };
 
 struct graph *graph_new(struct err *e); /* gives; empty */
@@ -200,6 +205,9 @@ uint32_t graph_add_file(struct graph *g, const struct graph_file *f, struct err 
 int graph_set_fd(struct graph *g, uint32_t node, int fd, uint32_t edge, struct err *e);
 /* The node's entry for fd, or NULL. */
 const struct graph_fd *graph_fd_of(const struct graph_node *n, int fd);
+
+/* Is it a REDUCE's key: "line", or fields as in cut -f, each with f or n behind it? */
+bool graph_key_ok(const char *key);
 
 /* Everything that must hold: indices in range, edges joined at both ends by exactly the fds that name
  * them, no cycle, kinds with their fields, ceilings, no NUL trouble, names inside /job without `..`. */

@@ -13,7 +13,7 @@ static bool is_process(const struct graph_node *n)
 /* A name under which a program sees a file: absolute or below /job, without a way out. */
 static bool good_name(const char *name)
 {
-    if (!name[0] || !strcmp(name, "/"))
+    if (!name[0] || !strcmp(name, "/") || !strncmp(name, "//", 2))
         return false;
     const char *at = name + (name[0] == '/');
     while (*at) {
@@ -27,15 +27,46 @@ static bool good_name(const char *name)
     return true;
 }
 
+bool graph_key_ok(const char *key)
+{
+    if (!strcmp(key, "line"))
+        return true;
+    for (const char *at = key;; at++) {
+        char *end;
+        if (*at < '1' || *at > '9')
+            return false;
+        unsigned long from = strtoul(at, &end, 10), to = from;
+        if (end[0] == '-' && end[1] >= '1' && end[1] <= '9')
+            to = strtoul(end + 1, &end, 10);
+        if (to < from || to > UINT32_MAX)
+            return false;
+        at = end + strspn(end, "fn");
+        if (!*at)
+            return true;
+        if (*at != ',')
+            return false;
+    }
+}
+
+/* What stands behind the byte of a hole says which: see graph.h. */
+static bool good_holes(const char *text)
+{
+    for (const char *at = strchr(text, GRAPH_HOLE); at; at = strchr(at + 1, GRAPH_HOLE))
+        if (!at[1] || !strchr("./db#{", at[1]))
+            return false;
+    return true;
+}
+
 static int check_strings(const char *const *list, uint32_t count, bool variable, const char *what,
                          const struct graph_node *n, struct err *e)
 {
     if (count > GRAPH_WORDS_MAX)
-        return err_set(e, ERR_LIMIT, "stage `%.60s` has more than %d %s (GRAPH_WORDS_MAX)", n->label,
-                       GRAPH_WORDS_MAX, what);
+        return err_set(e, ERR_LIMIT, "%s `%.60s` has more than %d %s (GRAPH_WORDS_MAX)", n ? "stage" : "the job",
+                       n ? n->label : "", GRAPH_WORDS_MAX, what);
     for (uint32_t i = 0; i < count; i++)
-        if (!list[i] || (variable && (list[i][0] == '=' || !strchr(list[i], '='))))
-            return err_set(e, ERR_INPUT, "stage `%.60s` has a bad entry among its %s", n->label, what);
+        if ((n && n->holes && !good_holes(list[i])) || (variable && (list[i][0] == '=' || !strchr(list[i], '='))))
+            return err_set(e, ERR_INPUT, "%s `%.60s` has the bad entry '%.60s' among its %s", n ? "stage" : "the job",
+                           n ? n->label : "", list[i], what);
     return 0;
 }
 
@@ -53,14 +84,21 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
                            g->file_count);
     for (uint32_t i = 0; i < n->output_count; i++) {
         const struct graph_output *o = &n->output[i];
-        if (!good_name(o->name) || o->sink >= g->node_count || g->node[o->sink].kind != GRAPH_SINK ||
-            g->node[o->sink].fd_count)
+        const struct graph_node *sink = o->sink < g->node_count ? &g->node[o->sink] : NULL;
+        if (!good_name(o->name) || o->name[0] == '/' || !sink || sink->kind != GRAPH_SINK ||
+            sink->sink != GRAPH_SINK_FILE || sink->fd_count)
             return err_set(e, ERR_INPUT, "stage `%.60s` has a bad output '%.60s'", n->label, o->name);
     }
-    if (n->kind == GRAPH_REDUCE && (!n->key[0] || n->into == 0 || n->into > 65536))
-        return err_set(e, ERR_INPUT, "a reduce has no key or a number of partitions that cannot be");
-    if (n->kind == GRAPH_MAP && n->record >= GRAPH_RECORDS)
-        return err_set(e, ERR_INPUT, "a map has an unknown kind of record");
+    if ((uint64_t)n->argc + n->envc + n->output_count + n->out_glob_count > GRAPH_WORDS_MAX)
+        return err_set(e, ERR_LIMIT, "stage `%.60s` has more than %d words, variables and outputs (GRAPH_WORDS_MAX)",
+                       n->label, GRAPH_WORDS_MAX);
+    if (n->kind == GRAPH_REDUCE && (!graph_key_ok(n->key) || n->into == 0 || n->into > 65536 ||
+                                    n->key_separator < -1 || n->key_separator > 255))
+        return err_set(e, ERR_INPUT, "a reduce has a key, a separator or a number of partitions that cannot be");
+    if (n->kind == GRAPH_MAP &&
+        (n->record >= GRAPH_RECORDS || n->record_count == 0 ||
+         ((n->record == GRAPH_RECORD_START || n->record == GRAPH_RECORD_END) && !n->record_text.size)))
+        return err_set(e, ERR_INPUT, "a map has records that cannot be");
     if (check_strings(n->argv, n->argc, false, "words", n, e) < 0 ||
         check_strings(n->env, n->envc, true, "variables", n, e) < 0)
         return -1;
@@ -98,6 +136,8 @@ static int check_node(const struct graph *g, uint32_t i, struct err *e)
          (g->node[n->parent].kind != GRAPH_MAP && g->node[n->parent].kind != GRAPH_REDUCE) ||
          g->node[n->parent].parent != GRAPH_NONE))
         return err_set(e, ERR_INPUT, "stage `%.60s` stands in a body that cannot be", n->label);
+    if (n->merge && (n->parent == GRAPH_NONE || g->node[n->parent].kind != GRAPH_MAP))
+        return err_set(e, ERR_INPUT, "stage `%.60s` merges for no map", n->label);
     if (n->fd_count > GRAPH_FDS_MAX)
         return err_set(e, ERR_LIMIT, "more than %d descriptors in one stage (GRAPH_FDS_MAX)", GRAPH_FDS_MAX);
     for (uint32_t k = 0; k < n->fd_count; k++) {
@@ -120,6 +160,8 @@ static int check_edge(const struct graph *g, uint32_t i, struct err *e)
     const struct graph_node *from = &g->node[edge->from], *to = &g->node[edge->to];
     if (from->kind == GRAPH_SINK || to->kind == GRAPH_SOURCE)
         return err_set(e, ERR_INPUT, "edge %u runs backwards", i);
+    if (from->parent != GRAPH_NONE && (from->parent != to->parent || from->merge != to->merge))
+        return err_set(e, ERR_INPUT, "edge %u leaves the body of a map or reduce", i);
     uint32_t writes = 0, reads = 0;
     for (uint32_t k = 0; k < from->fd_count; k++)
         writes += from->fd[k].edge == i;
@@ -183,6 +225,76 @@ out:
     return r;
 }
 
+/* Indices of files, sorted by what programs see: equal names stand together. */
+static int by_name(const void *a, const void *b, void *graph)
+{
+    const struct graph *g = graph;
+    return strcmp(g->file[*(const uint32_t *)a].name, g->file[*(const uint32_t *)b].name);
+}
+
+static bool same_file(const struct graph_file *a, const struct graph_file *b)
+{
+    return !strcmp(a->path, b->path) ||
+           (a->inode == b->inode && a->size_bytes == b->size_bytes && a->mtime_ns == b->mtime_ns);
+}
+
+/* One name is one file in a stage.  name[i] numbers the names; seen[name] is the file that this node's list
+ * had under it, by[name] which node that was. */
+static int check_file_names(const struct graph *g, struct err *e)
+{
+    uint32_t count = g->file_count;
+    uint32_t *room = calloc(4 * (size_t)count + 1, sizeof *room);
+    uint32_t *order = room, *name = room + count, *seen = name + count, *by = seen + count;
+    int r = 0;
+    if (!room)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < count; i++)
+        order[i] = i;
+    qsort_r(order, count, sizeof *order, by_name, (void *)(uintptr_t)g);
+    for (uint32_t i = 1; i < count; i++)
+        name[order[i]] = by_name(&order[i - 1], &order[i], (void *)(uintptr_t)g) ? i : name[order[i - 1]];
+    for (uint32_t i = 0; i < g->node_count && r == 0; i++)
+        for (uint32_t k = 0; k < g->node[i].file_count && r == 0; k++) {
+            uint32_t file = g->node[i].file[k], n = name[file];
+            if (by[n] == i + 1 && !same_file(&g->file[seen[n]], &g->file[file]))
+                r = err_set(e, ERR_INPUT, "stage `%.60s` has two files named '%.200s'", g->node[i].label,
+                            g->file[file].name);
+            seen[n] = file;
+            by[n] = i + 1;
+        }
+    free(room);
+    return r;
+}
+
+/* What a stage leaves under a name goes to a sink of its own, and every map and reduce has something to do. */
+static int check_owners(const struct graph *g, struct err *e)
+{
+    bool *taken = calloc((size_t)g->node_count + 1, sizeof *taken);
+    int r = 0;
+    if (!taken)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (g->node[i].parent != GRAPH_NONE && !g->node[i].merge)
+            taken[g->node[i].parent] = true;
+    for (uint32_t i = 0; i < g->node_count && r == 0; i++) {
+        const struct graph_node *n = &g->node[i];
+        if ((n->kind == GRAPH_MAP || n->kind == GRAPH_REDUCE) && !taken[i])
+            r = err_set(e, ERR_INPUT, "stage `%.60s` has an empty body", n->label);
+        for (uint32_t k = 0; is_process(n) && k < n->output_count && r == 0; k++) {
+            if (taken[n->output[k].sink])
+                r = err_set(e, ERR_INPUT, "two outputs go to one sink, '%.60s' among them", n->output[k].name);
+            taken[n->output[k].sink] = true;
+        }
+    }
+    free(taken);
+    return r;
+}
+
+static bool good_digest(const char *hex)
+{
+    return strlen(hex) == 64 && strspn(hex, "0123456789abcdef") == 64;
+}
+
 int graph_check(const struct graph *g, struct err *e)
 {
     if (g->node_count > GRAPH_NODES_MAX || g->edge_count > GRAPH_EDGES_MAX || g->file_count > GRAPH_FILES_MAX)
@@ -190,6 +302,8 @@ int graph_check(const struct graph *g, struct err *e)
     for (uint32_t i = 0; i < g->file_count; i++)
         if (!good_name(g->file[i].name) || g->file[i].path[0] != '/')
             return err_set(e, ERR_INPUT, "the input '%.200s' has a name that cannot be", g->file[i].name);
+    if (check_strings(g->env, g->envc, true, "variables", NULL, e) < 0)
+        return -1;
     for (uint32_t i = 0; i < g->node_count; i++)
         if (check_node(g, i, e) < 0)
             return -1;
@@ -197,9 +311,10 @@ int graph_check(const struct graph *g, struct err *e)
         if (check_edge(g, i, e) < 0)
             return -1;
     for (uint32_t i = 0; i < g->expect_count; i++)
-        if (g->expect[i].node >= g->node_count || strlen(g->expect[i].sha256) != 64)
+        if (g->expect[i].node >= g->node_count || g->node[g->expect[i].node].kind != GRAPH_SINK ||
+            !good_digest(g->expect[i].sha256))
             return err_set(e, ERR_INPUT, "a check names no output or no digest");
-    if (check_ends(g, e) < 0)
+    if (check_ends(g, e) < 0 || check_owners(g, e) < 0 || check_file_names(g, e) < 0)
         return -1;
     return check_cycles(g, e);
 }
