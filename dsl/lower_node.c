@@ -3,6 +3,7 @@
 #include "dsl/print.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,6 +93,33 @@ static bool inside(const char *name)
            !(strlen(name) > 3 && strcmp(name + strlen(name) - 3, "/..") == 0);
 }
 
+/* A file that is written and already there (`tee -a f`, `sort -o f f`) is an input too: the program gets a
+ * writable copy. */
+static int keep_contents(struct lower *w, uint32_t node, const char *name, const struct use *u)
+{
+    struct stat st;
+    const char *path = uses_path(w->r, u->word);
+    uint32_t file;
+    if (!path)
+        return -1;
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+        return 0;
+    if (lower_add_file(w, name, path, u->at, &file) < 0)
+        return -1;
+    struct graph_node *n = &w->g->node[node];
+    for (uint32_t i = 0; i < n->file_count; i++)
+        if (n->file[i] == file)
+            return 0;
+    uint32_t *list = arena_array(&w->g->arena, (size_t)n->file_count + 1, sizeof *list);
+    if (!list)
+        return resolve_no_memory(w->r);
+    if (n->file_count)
+        memcpy(list, n->file, n->file_count * sizeof *list);
+    list[n->file_count++] = file;
+    n->file = list;
+    return 0;
+}
+
 int lower_outputs(struct lower *w, struct stage *s, uint32_t node, const struct place *at)
 {
     uint32_t count = 0;
@@ -115,6 +143,8 @@ int lower_outputs(struct lower *w, struct stage *s, uint32_t node, const struct 
         list[count++] = (struct graph_output){lower_keep(w, u->name), sink};
         if (!list[count - 1].name)
             return resolve_no_memory(w->r);
+        if (keep_contents(w, node, list[count - 1].name, u) < 0)
+            return -1;
     }
     w->g->node[node].output = list;
     w->g->node[node].output_count = count;

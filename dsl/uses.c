@@ -228,7 +228,8 @@ static size_t place_of(const struct stage *s, const struct value *v)
 static int try_input(struct words *w, struct value *v, const char *text, bool operand)
 {
     const struct command *k = w->known;
-    bool directories = k && k->directories && operand;
+    /* `cat dir` must say that it is a directory, not that it is not there. */
+    bool directories = k && operand && (k->directories || k->skip != NO_FILES);
     if (v->hole)
         return 0;
     int got = add_input(w->r, w->s, text, v, place_of(w->s, v), directories);

@@ -147,7 +147,7 @@ static void local_routes(const struct job *j, struct routes *r)
                                       .index = n->output[k].sink,
                                       .node = i,
                                       .fd = port_fd(j, n->output[k].sink)});
-        if (is_process(n))
+        if (is_process(n) && !graph_fd_of(n, 2))
             add(r, (struct msg_route){
                        .what = MSG_STDERR, .index = i, .node = i, .fd = port_fd(j, GRAPH_NONE)});
     }
@@ -190,7 +190,8 @@ static void remote_routes(struct core *c, const struct job *j, uint64_t side, st
             stream(c, r, side, at, 0, (struct msg_route){.what = MSG_FILE, .index = n->file[k], .node = i});
         for (uint32_t k = 0; k < n->output_count; k++)
             stream(c, r, side, at, 0, (struct msg_route){.what = MSG_OUTPUT, .index = n->output[k].sink, .node = i});
-        stream(c, r, side, at, 0, (struct msg_route){.what = MSG_STDERR, .index = i, .node = i});
+        if (!graph_fd_of(n, 2)) /* else it is an edge */
+            stream(c, r, side, at, 0, (struct msg_route){.what = MSG_STDERR, .index = i, .node = i});
     }
 }
 
