@@ -100,8 +100,8 @@ static bool is_dev_null(const struct stat *s)
 static bool may_pass(int fd, int access, const struct stat *s)
 {
     int flags = fcntl(fd, F_GETFL);
-    return flags >= 0 && (flags & O_ACCMODE) == access &&
-           (S_ISREG(s->st_mode) || (access == O_WRONLY && S_ISFIFO(s->st_mode)));
+    bool writes = access == O_WRONLY && (S_ISFIFO(s->st_mode) || (S_ISCHR(s->st_mode) && !isatty(fd)));
+    return flags >= 0 && (flags & O_ACCMODE) == access && (S_ISREG(s->st_mode) || writes);
 }
 
 /* The reading end of an edge whose SOURCE is here. */
