@@ -46,7 +46,7 @@ static int enter(struct walk *w, uint64_t count, struct err *e)
 /* One value's head, and a string's body. */
 static int step(struct walk *w, struct err *e)
 {
-    uint64_t v;
+    uint64_t v = 0;
     if (take(w, 1, &v, e) < 0)
         return -1;
     uint8_t head = (uint8_t)v;

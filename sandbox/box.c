@@ -29,13 +29,20 @@
 
 extern char **environ;
 
+/* A file that a task made; other tasks' results may come before its own. */
+struct waiting_made {
+    uint64_t region;
+    uint32_t task;
+    struct box_made file; /* name and fd owned */
+};
+
 struct box {
     int fd;
     pid_t pid;
     bool lost;
     struct box_events events;
     void *owner;
-    struct box_made *made; /* gathered for the result that follows; names owned */
+    struct waiting_made *made; /* gathered until their task's result comes */
     uint32_t made_count, made_room;
     struct wire_packet packet;
 };
@@ -126,8 +133,8 @@ struct box *box_open(const struct box_options *options, const struct box_events 
 static void drop_made(struct box *b)
 {
     for (uint32_t i = 0; i < b->made_count; i++) {
-        free((char *)(uintptr_t)b->made[i].name);
-        fd_close(&b->made[i].fd);
+        free((char *)(uintptr_t)b->made[i].file.name);
+        fd_close(&b->made[i].file.fd);
     }
     b->made_count = 0;
 }
@@ -302,7 +309,7 @@ static int take_made(struct box *b, struct wire_packet *p)
             return -1;
         if (b->made_count == b->made_room) {
             uint32_t room = b->made_room ? b->made_room * 2 : 16;
-            struct box_made *grown = realloc(b->made, room * sizeof *grown);
+            struct waiting_made *grown = realloc(b->made, room * sizeof *grown);
             if (!grown)
                 return -1;
             b->made = grown;
@@ -311,10 +318,27 @@ static int take_made(struct box *b, struct wire_packet *p)
         char *copy = strdup(name);
         if (!copy)
             return -1;
-        b->made[b->made_count++] =
-            (struct box_made){copy, wanted ? wire_take_fd(p, next++) : -1, mode};
+        b->made[b->made_count++] = (struct waiting_made){
+            p->head.region, p->head.task, {copy, wanted ? wire_take_fd(p, next++) : -1, mode}};
     }
     return 0;
+}
+
+/* The files of one task, moved out of the waiting ones.  Gives an array; NULL without memory. */
+static struct box_made *made_by(struct box *b, const struct wire *head, uint32_t *count)
+{
+    struct box_made *list = calloc((size_t)b->made_count + 1, sizeof *list);
+    uint32_t kept = 0;
+    *count = 0;
+    for (uint32_t i = 0; list && i < b->made_count; i++) {
+        if (b->made[i].region == head->region && b->made[i].task == head->task)
+            list[(*count)++] = b->made[i].file;
+        else
+            b->made[kept++] = b->made[i];
+    }
+    if (list)
+        b->made_count = kept;
+    return list;
 }
 
 static int take_result(struct box *b, struct wire_packet *p)
@@ -334,12 +358,14 @@ static int take_result(struct box *b, struct wire_packet *p)
     r.certified = !*r.uncertified_why;
     if (!unpack_end(&u) || r.end > BOX_KILLED)
         return -1;
-    r.made = b->made;
-    r.made_count = b->made_count;
+    struct box_made *made = made_by(b, &p->head, &r.made_count);
+    if (!made)
+        return -1;
+    r.made = made;
     b->events.task_ended(b->owner, p->head.region, p->head.task, &r);
-    for (uint32_t i = 0; i < b->made_count; i++)
-        b->made[i].fd = -1; /* given */
-    drop_made(b);
+    for (uint32_t i = 0; i < r.made_count; i++)
+        free((char *)(uintptr_t)made[i].name); /* the descriptors were given */
+    free(made);
     return 0;
 }
 
