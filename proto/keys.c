@@ -3,6 +3,7 @@
 #include "proto/keys.h"
 
 #include "base/fds.h"
+#include "base/log.h"
 #include "proto/peer.h"
 
 #include <errno.h>
@@ -51,7 +52,10 @@ static int fill(int directory, struct err *e)
             return err_set(e, ERR_UNSUPPORTED, "this libzmq was built without CURVE");
         snprintf(name, sizeof name, "%s.key", roles[i].name);
         snprintf(text, sizeof text, "public %s\nsecret %s\n", public_key, secret_key);
-        if (write_file(directory, name, 0600, text, e) < 0)
+        int r = write_file(directory, name, 0600, text, e);
+        explicit_bzero(text, sizeof text);
+        explicit_bzero(secret_key, sizeof secret_key);
+        if (r < 0)
             return -1;
         snprintf(name, sizeof name, "%s.pub", roles[i].name);
         snprintf(text, sizeof text, "public %s\n", public_key);
@@ -61,7 +65,9 @@ static int fill(int directory, struct err *e)
         if (roles[i].role != MSG_SCHEDULER)
             snprintf(allow + used, sizeof allow - used, "%s %s %s\n", roles[i].name, public_key, roles[i].name);
     }
-    return write_file(directory, "allow", 0644, allow, e);
+    if (write_file(directory, "allow", 0644, allow, e) < 0)
+        return -1;
+    return fsync(directory) < 0 ? err_sys(e, "cannot write the keys") : 0;
 }
 
 static void remove_all(const char *path)
@@ -105,6 +111,10 @@ static char *read_file(const char *directory, const char *name, struct err *e)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     char *text = malloc(FILE_MAX_BYTES + 1);
     ssize_t n = fd < 0 || !text ? -1 : fd_read_all(fd, text, FILE_MAX_BYTES);
+    struct stat s;
+    size_t size = strlen(name);
+    if (n >= 0 && size > 4 && !strcmp(name + size - 4, ".key") && fstat(fd, &s) == 0 && (s.st_mode & 077))
+        log_warn("key_exposed", "file=%s remedy=\"chmod 600 %s\"", path, path);
     if (n < 0) {
         err_sys(e, "cannot read the key file '%s'", path);
         free(text);
@@ -163,30 +173,44 @@ int keys_load(const char *directory, enum msg_role role, struct key_pair *own, u
     return load(directory, "scheduler", "pub", scheduler, NULL, e);
 }
 
-struct allowed_key *keys_load_allowed(const char *directory, size_t *count, struct err *e)
+static const struct allowed_key *listed(const struct allowed_key *list, size_t count, const uint8_t *key)
 {
-    char *text = read_file(directory, "allow", e);
-    struct allowed_key *list = text ? calloc(NET_KEYS_MAX, sizeof *list) : NULL;
+    for (size_t i = 0; i < count; i++)
+        if (!memcmp(list[i].key, key, MSG_KEY_BYTES))
+            return &list[i];
+    return NULL;
+}
+
+/* "ROLE KEY NAME" */
+static int parse_allowed(const char *line, struct allowed_key *k)
+{
+    k->role = !strncmp(line, "worker ", 7) ? MSG_WORKER : !strncmp(line, "client ", 7) ? MSG_CLIENT : 0;
+    if (!k->role || decode_key(line + 7, k->key) < 0)
+        return -1;
+    return line[47] == ' ' || line[47] == '\0' ? 0 : -1;
+}
+
+int keys_load_allowed(const char *directory, struct allowed_key *list, size_t *count, struct err *e)
+{
+    char *text = read_file(directory, "allow", e), *rest = text;
+    int number = 0, r = text ? 0 : -1;
     *count = 0;
-    if (text && !list)
-        err_nomem(e);
-    char *rest = text;
-    int number = 0;
-    for (char *line; list && (line = strsep(&rest, "\n"));) {
+    for (char *line; r == 0 && (line = strsep(&rest, "\n"));) {
+        struct allowed_key k = {0};
         number++;
         if (!line[0] || line[0] == '#')
             continue;
-        struct allowed_key *k = &list[*count];
-        k->role = !strncmp(line, "worker ", 7) ? MSG_WORKER : !strncmp(line, "client ", 7) ? MSG_CLIENT : 0;
-        if (!k->role || decode_key(line + 7, k->key) < 0 || *count + 1 == NET_KEYS_MAX) {
-            err_set(e, ERR_INPUT, "%s/allow:%d: want `worker KEY NAME` or `client KEY NAME`, at most %d lines", directory,
-                    number, NET_KEYS_MAX);
-            free(list);
-            list = NULL;
-        } else {
-            ++*count;
-        }
+        const struct allowed_key *have = NULL;
+        if (parse_allowed(line, &k) < 0)
+            r = err_set(e, ERR_INPUT, "%s/allow:%d: want `worker KEY NAME` or `client KEY NAME`", directory, number);
+        else if ((have = listed(list, *count, k.key)) && have->role != k.role)
+            r = err_set(e, ERR_INPUT, "%s/allow:%d: this key is already a %s's: each role has keys of its own",
+                        directory, number, role_name(have->role));
+        else if (!have && *count == NET_KEYS_MAX)
+            r = err_set(e, ERR_LIMIT, "%s/allow:%d: more than %d keys (NET_KEYS_MAX)", directory, number, NET_KEYS_MAX);
+        else if (!have)
+            list[(*count)++] = k;
     }
     free(text);
-    return list;
+    return r;
 }

@@ -2,12 +2,17 @@
  * on a wake-up loses messages as soon as another callback sends on the same socket.  A loop_hook asks
  * ZMQ_EVENTS before every sleep and after every wake instead.
  *
- * Who is on a link: over TCP the CURVE key, which the ZAP handler below looks up in the allow-list; over
- * inproc, which only this process can reach, what HELLO says. */
+ * Who is on a link: over TCP the CURVE key, which net.c looks up in the allow-list; where there are no
+ * keys, what HELLO says.
+ *
+ * A ROUTER does not tell that somebody left.  Its monitor does, by the descriptor of the connection, which
+ * every message bears too.  What must stay true: events are read before a link is made, so a descriptor
+ * that was used again is never taken for its former owner; and a link is mourned only when nothing is left
+ * to read, so nothing that arrived is lost. */
 #include "proto/peer.h"
 
 #include "base/log.h"
-#include "proto/keys.h"
+#include "proto/net.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -16,30 +21,22 @@
 #include <zmq.h>
 
 #define LINGER_MS    100
-#define ZAP_URL      "inproc://zeromq.zap.01"
+#define BACKLOG      1024
 #define TABLE_SIZE   65536 /* slots for links: a power of two, more than twice PEER_LINKS_MAX */
+#define FDS_MAX      (1u << 20) /* descriptors that are told apart */
 #define ARENA_MAX    (256u << 20)
+#define FRAME_OVERHEAD 1024 /* of CURVE, which the library counts in a frame's size */
 #define ROUTING_SIZE 5 /* a routing id that libzmq made: 0 and four bytes */
-
-struct net {
-    void *context;
-    struct loop *loop;
-    bool secure;
-    struct key_pair own;
-    uint8_t scheduler_key[MSG_KEY_BYTES];
-    struct allowed_key *allowed; /* owned; of NET_KEYS_MAX */
-    size_t allowed_count;
-    void *zap; /* the handler's socket, when secure */
-    struct loop_hook zap_hook;
-    uint64_t monitors;
-};
+#define LOST_TEXT    "the connection was closed by the other side"
 
 struct link {
     uint64_t id; /* 0: empty slot; else 1 + routing number */
     enum msg_role role;
-    bool welcomed, dead;
-    uint8_t key[MSG_KEY_BYTES];
+    int fd; /* of the connection; -1 on inproc */
+    bool welcomed;
+    bool dead; /* on_lost was called, or the owner dropped it: what comes is not heard */
     bool has_key;
+    uint8_t key[MSG_KEY_BYTES];
 };
 
 struct peer {
@@ -51,173 +48,60 @@ struct peer {
     const struct peer_events *ev;
     void *owner;
     struct loop_hook hook, monitor_hook;
+    void *monitor; /* not on inproc */
+    /* client */
     struct loop_timer connect;
-    void *monitor;
-    bool through, lost;
+    bool reached, through, lost; /* TCP was there; the handshake too; on_lost was called */
+    uint32_t tries;              /* handshakes that were cut off */
+    /* both */
     bool running, closed; /* closed from inside its own callback: freed when that returns */
     struct link *links;   /* server: TABLE_SIZE slots; client: 1 */
     uint32_t link_count;
+    bool full; /* said so once */
+    uint64_t *by_fd; /* server: the id of the link on a descriptor; of fd_room */
+    uint32_t fd_room;
+    uint64_t *gone; /* server: links whose connection ended, not yet mourned; of gone_room */
+    uint32_t gone_count, gone_room;
+    size_t bulk_max;
     struct peer_stats stats;
 };
 
-/* ---- net and its ZAP handler */
-
-static const struct allowed_key *find_allowed(const struct net *n, const uint8_t *key)
+static bool is_inproc(const char *url)
 {
-    for (size_t i = 0; i < n->allowed_count; i++)
-        if (!memcmp(n->allowed[i].key, key, MSG_KEY_BYTES))
-            return &n->allowed[i];
-    return NULL;
-}
-
-static bool readable(void *socket)
-{
-    int events = 0;
-    size_t size = sizeof events;
-    /* A failure is for the receive that follows to report. */
-    return zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) < 0 || (events & ZMQ_POLLIN);
-}
-
-static bool zap_pending(struct loop_hook *w)
-{
-    struct net *n = w->owner;
-    return readable(n->zap);
-}
-
-/* Frames of a request: version, id, domain, address, routing id, mechanism, key.  Of the reply: version, id,
- * status, text, user id, metadata.  The user id is the key in hexadecimal, behind the role's number. */
-static void zap_run(struct loop_hook *w)
-{
-    struct net *n = w->owner;
-    char frame[8][256];
-    int size[8], count = 0, more = 1;
-    size_t more_size = sizeof more;
-    while (more) {
-        int got = zmq_recv(n->zap, frame[count < 7 ? count : 7], sizeof frame[0], ZMQ_DONTWAIT);
-        if (got < 0)
-            return;
-        size[count < 7 ? count : 7] = got;
-        count++;
-        zmq_getsockopt(n->zap, ZMQ_RCVMORE, &more, &more_size);
-    }
-    const struct allowed_key *k = NULL;
-    char user[2 * MSG_KEY_BYTES + 3] = "";
-    if (count == 7 && size[1] <= 255 && size[5] == 5 && !memcmp(frame[5], "CURVE", 5) && size[6] == MSG_KEY_BYTES)
-        k = find_allowed(n, (const uint8_t *)frame[6]);
-    if (k) {
-        int used = snprintf(user, sizeof user, "%u:", k->role);
-        for (int i = 0; i < MSG_KEY_BYTES; i++)
-            used += snprintf(user + used, sizeof user - (size_t)used, "%02x", (uint8_t)frame[6][i]);
-    } else {
-        log_warn("key_refused", "address=%.*s", count > 3 ? size[3] : 0, frame[3]);
-    }
-    zmq_send(n->zap, "1.0", 3, ZMQ_SNDMORE);
-    zmq_send(n->zap, frame[1], count > 1 ? (size_t)size[1] : 0, ZMQ_SNDMORE);
-    zmq_send(n->zap, k ? "200" : "400", 3, ZMQ_SNDMORE);
-    zmq_send(n->zap, k ? "OK" : "this key is not allowed", k ? 2 : 23, ZMQ_SNDMORE);
-    zmq_send(n->zap, user, strlen(user), ZMQ_SNDMORE);
-    zmq_send(n->zap, "", 0, 0);
-}
-
-static int socket_fd(void *socket)
-{
-    int fd = -1;
-    size_t size = sizeof fd;
-    zmq_getsockopt(socket, ZMQ_FD, &fd, &size);
-    return fd;
-}
-
-static int secure(struct net *n, const struct net_options *o, struct err *e)
-{
-    if (keys_load(o->keys, o->role, &n->own, n->scheduler_key, e) < 0)
-        return -1;
-    n->secure = true;
-    if (o->role == MSG_SCHEDULER)
-        n->allowed = keys_load_allowed(o->keys, &n->allowed_count, e);
-    else if (!(n->allowed = calloc(NET_KEYS_MAX, sizeof *n->allowed)))
-        err_nomem(e);
-    if (!n->allowed)
-        return -1;
-    n->zap = zmq_socket(n->context, ZMQ_REP);
-    if (!n->zap || zmq_bind(n->zap, ZAP_URL) < 0)
-        return err_set(e, ERR_IO, "cannot listen for key checks: %s", zmq_strerror(errno));
-    n->zap_hook = (struct loop_hook){.pending = zap_pending, .run = zap_run, .owner = n};
-    loop_hook_start(n->loop, &n->zap_hook, socket_fd(n->zap));
-    return 0;
-}
-
-struct net *net_new(struct loop *l, const struct net_options *o, struct err *e)
-{
-    struct net *n = calloc(1, sizeof *n);
-    if (!n || !(n->context = zmq_ctx_new())) {
-        free(n);
-        err_nomem(e);
-        return NULL;
-    }
-    n->loop = l;
-    if (!o->keys)
-        zmq_ctx_set(n->context, ZMQ_IO_THREADS, 0); /* inproc alone needs none */
-    zmq_ctx_set(n->context, ZMQ_MAX_SOCKETS, 8192);
-    if (o->keys && secure(n, o, e) < 0) {
-        net_free(n);
-        return NULL;
-    }
-    return n;
-}
-
-void net_free(struct net *n)
-{
-    if (!n)
-        return;
-    loop_hook_stop(&n->zap_hook);
-    if (n->zap)
-        zmq_close(n->zap);
-    while (zmq_ctx_term(n->context) < 0 && errno == EINTR)
-        ;
-    free(n->allowed);
-    explicit_bzero(&n->own, sizeof n->own);
-    free(n);
-}
-
-int net_admit(struct net *n, enum msg_role role, struct slice key, struct err *e)
-{
-    if (!n->secure)
-        return 0;
-    if (key.size != MSG_KEY_BYTES)
-        return err_set(e, ERR_PROTO, "a key of %zu bytes", key.size);
-    const struct allowed_key *have = find_allowed(n, key.data);
-    if (have)
-        return 0;
-    if (n->allowed_count == NET_KEYS_MAX)
-        return err_set(e, ERR_LIMIT, "more than %d keys (NET_KEYS_MAX)", NET_KEYS_MAX);
-    struct allowed_key *k = &n->allowed[n->allowed_count++];
-    k->role = role;
-    memcpy(k->key, key.data, MSG_KEY_BYTES);
-    return 0;
-}
-
-void net_forget(struct net *n, enum msg_role role, struct slice key)
-{
-    for (size_t i = 0; i < n->allowed_count; i++)
-        if (n->allowed[i].role == role && key.size == MSG_KEY_BYTES && !memcmp(n->allowed[i].key, key.data, key.size))
-            n->allowed[i--] = n->allowed[--n->allowed_count];
-}
-
-struct slice net_public_key(const struct net *n)
-{
-    return n->secure ? (struct slice){n->own.public_key, MSG_KEY_BYTES} : (struct slice){"", 0};
+    return !strncmp(url, "inproc://", 9);
 }
 
 /* ---- links */
 
-static struct link *slot_of(struct peer *p, uint64_t link)
+static size_t home_of(uint64_t id)
+{
+    return (size_t)((id - 1) * 0x9e3779b97f4a7c15ull >> 40) & (TABLE_SIZE - 1);
+}
+
+/* The link's slot, or the empty one where it would go. */
+static struct link *slot_of(const struct peer *p, uint64_t link)
 {
     if (!p->server)
         return &p->links[0];
-    size_t at = (size_t)(link * 0x9e3779b97f4a7c15ull >> 40) & (TABLE_SIZE - 1);
+    size_t at = home_of(link + 1);
     while (p->links[at].id && p->links[at].id != link + 1)
         at = (at + 1) & (TABLE_SIZE - 1);
     return &p->links[at];
+}
+
+/* Empty a slot, and move back what had to go past it. */
+static void remove_link(struct peer *p, struct link *l)
+{
+    size_t hole = (size_t)(l - p->links);
+    for (size_t at = (hole + 1) & (TABLE_SIZE - 1); p->links[at].id; at = (at + 1) & (TABLE_SIZE - 1)) {
+        size_t home = home_of(p->links[at].id);
+        if (((at - home) & (TABLE_SIZE - 1)) >= ((at - hole) & (TABLE_SIZE - 1))) {
+            p->links[hole] = p->links[at];
+            hole = at;
+        }
+    }
+    p->links[hole] = (struct link){0};
+    p->link_count--;
 }
 
 static int hex(char c)
@@ -225,12 +109,44 @@ static int hex(char c)
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 0;
 }
 
-static struct link *new_link(struct peer *p, struct link *l, uint64_t link, zmq_msg_t *first)
+static void note_fd(struct peer *p, int fd, uint64_t id)
 {
-    if (p->link_count == PEER_LINKS_MAX)
+    if (fd < 0 || (uint32_t)fd >= FDS_MAX)
+        return;
+    if ((uint32_t)fd >= p->fd_room) {
+        uint32_t room = p->fd_room ? p->fd_room : 64;
+        while (room <= (uint32_t)fd)
+            room *= 2;
+        uint64_t *bigger = realloc(p->by_fd, room * sizeof *bigger);
+        if (!bigger)
+            return; /* its end will not be seen: it costs a slot */
+        memset(bigger + p->fd_room, 0, (room - p->fd_room) * sizeof *bigger);
+        p->by_fd = bigger;
+        p->fd_room = room;
+    }
+    p->by_fd[fd] = id;
+}
+
+static void read_monitor(struct peer *p);
+static void send_refuse(struct peer *p, uint64_t link, const char *text);
+
+static struct link *new_link(struct peer *p, uint64_t link, zmq_msg_t *first)
+{
+    if (p->monitor)
+        read_monitor(p); /* who had this descriptor before is gone */
+    if (p->link_count == PEER_LINKS_MAX) {
+        if (!p->full)
+            log_warn("links_full", "url=%s links=%d", p->url, PEER_LINKS_MAX);
+        p->full = true;
+        p->stats.refused++;
+        send_refuse(p, link, "it has as many connections as it can (PEER_LINKS_MAX)");
         return NULL;
+    }
+    p->full = false;
     p->link_count++;
-    *l = (struct link){.id = link + 1};
+    struct link *l = slot_of(p, link);
+    *l = (struct link){.id = link + 1, .fd = zmq_msg_get(first, ZMQ_SRCFD)};
+    note_fd(p, l->fd, l->id);
     const char *user = p->net->secure ? zmq_msg_gets(first, "User-Id") : NULL;
     if (user && strlen(user) == 2 * MSG_KEY_BYTES + 2) {
         l->role = (enum msg_role)(user[0] - '0');
@@ -243,8 +159,8 @@ static struct link *new_link(struct peer *p, struct link *l, uint64_t link, zmq_
 
 struct slice peer_link_key(const struct peer *p, uint64_t link)
 {
-    const struct link *l = slot_of((struct peer *)p, link);
-    return l->has_key ? (struct slice){l->key, MSG_KEY_BYTES} : (struct slice){"", 0};
+    const struct link *l = slot_of(p, link);
+    return l->id && l->has_key ? (struct slice){l->key, MSG_KEY_BYTES} : (struct slice){"", 0};
 }
 
 void peer_drop(struct peer *p, uint64_t link)
@@ -256,101 +172,149 @@ void peer_drop(struct peer *p, uint64_t link)
 
 /* ---- receiving */
 
+static void print_message(const char *way, const struct peer *p, uint64_t link, const struct msg *m)
+{
+    if (log_get_level() < LOG_DEBUG)
+        return;
+    struct buf text = BUF_INIT(2000);
+    msg_print(m, &text);
+    log_debug(way, "%s link=%llu %s", p->url, (unsigned long long)link, text.data ? text.data : "");
+    buf_clear(&text);
+}
+
 static void refuse(struct peer *p, uint64_t link, const struct err *why)
 {
     p->stats.refused++;
     log_warn("message_refused", "url=%s link=%llu why=\"%s\"", p->url, (unsigned long long)link, why->text);
     peer_drop(p, link);
+    if (!p->server)
+        p->lost = true;
     p->ev->on_lost(p->owner, p, link, why);
 }
 
-/* A role on inproc is what the HELLO says; WELCOME makes a client's link full. */
-static void learn(struct link *l, const struct msg *m)
+/* Who has no key is what the HELLO says, or a client where streams are served; WELCOME makes a client's link
+ * full, as sending it does a server's. */
+static void learn(const struct peer *p, struct link *l, const struct msg *m)
 {
-    if (!l->role && m->type == MSG_HELLO && (m->hello.role == MSG_CLIENT || m->hello.role == MSG_WORKER))
+    bool nobody = !l->role && !p->net->secure;
+    if (nobody && m->type == MSG_HELLO && (m->hello.role == MSG_CLIENT || m->hello.role == MSG_WORKER))
         l->role = m->hello.role;
-    if (m->type == MSG_HELLO || m->type == MSG_WELCOME)
+    if (nobody && m->type == MSG_ATTACH && p->as == MSG_WORKER)
+        l->role = MSG_CLIENT;
+    if (m->type == MSG_WELCOME && !p->server)
         l->welcomed = true;
 }
 
-static void deliver(struct peer *p, uint64_t link, struct link *l, zmq_msg_t *first, zmq_msg_t *second, bool bulk,
-                    bool surplus)
+static int check(const struct peer *p, const struct link *l, const struct msg *m, const struct slice *bulk,
+                 struct err *e)
+{
+    if (m->type == MSG_HELLO && m->hello.role != l->role)
+        return err_set(e, ERR_PROTO, "HELLO names a role that its key has not");
+    if (!msg_allowed(m->type, l->role, p->as, l->welcomed))
+        return err_set(e, ERR_PROTO, "%s is not for this sender or this moment", msg_name(m->type));
+    if (bulk && (!msg_has_bulk(m->type) || bulk->size > p->bulk_max))
+        return err_set(e, ERR_PROTO, "%s has bulk bytes that it may not have", msg_name(m->type));
+    return 0;
+}
+
+/* Frames without the routing id. */
+static void deliver(struct peer *p, uint64_t link, struct link *l, zmq_msg_t *frame, int count, bool surplus)
 {
     struct arena arena = ARENA_INIT(ARENA_MAX);
+    struct slice bulk = {"", 0};
     struct msg m;
     struct err e;
-    if (surplus)
-        err_set(&e, ERR_PROTO, "a message of more than two frames");
-    else if (msg_decode(zmq_msg_data(first), zmq_msg_size(first), &arena, &m, &e) == 0) {
-        learn(l, &m);
-        bool known_hello = m.type != MSG_HELLO || m.hello.role == l->role;
-        bool allowed = known_hello && msg_allowed(m.type, l->role, p->as, l->welcomed) && (!bulk || msg_has_bulk(m.type));
-        if (allowed) {
-            p->stats.received++;
-            if (log_get_level() >= LOG_DEBUG) {
-                struct buf text = BUF_INIT(2000);
-                msg_print(&m, &text);
-                log_debug("in", "%s link=%llu %s", p->url, (unsigned long long)link, text.data ? text.data : "");
-                buf_clear(&text);
-            }
-            p->ev->on_message(p->owner, p, link, l->role, &m,
-                              bulk ? (struct slice){zmq_msg_data(second), zmq_msg_size(second)}
-                                   : (struct slice){"", 0});
-            arena_clear(&arena);
-            return;
-        }
-        err_set(&e, ERR_PROTO, "%s is not for this sender or this moment", msg_name(m.type));
+    int r = surplus ? err_set(&e, ERR_PROTO, "a message of more than two frames")
+                    : msg_decode(zmq_msg_data(&frame[0]), zmq_msg_size(&frame[0]), &arena, &m, &e);
+    if (r == 0) {
+        if (count == 2)
+            bulk = (struct slice){zmq_msg_data(&frame[1]), zmq_msg_size(&frame[1])};
+        learn(p, l, &m);
+        r = check(p, l, &m, count == 2 ? &bulk : NULL, &e);
+    }
+    if (r == 0) {
+        p->stats.received++;
+        print_message("in", p, link, &m);
+        p->ev->on_message(p->owner, p, link, l->role, &m, bulk);
     }
     arena_clear(&arena);
-    refuse(p, link, &e);
+    if (r < 0)
+        refuse(p, link, &e);
+}
+
+/* The link that a server's message came by, NULL if it is not to be heard. */
+static struct link *sender_of(struct peer *p, zmq_msg_t *routing, zmq_msg_t *first, uint64_t *link)
+{
+    const uint8_t *id = zmq_msg_data(routing);
+    if (zmq_msg_size(routing) != ROUTING_SIZE || id[0] != 0) {
+        p->stats.refused++; /* somebody chose an id: nobody of ours does */
+        return NULL;
+    }
+    *link = (uint64_t)id[1] << 24 | (uint64_t)id[2] << 16 | (uint64_t)id[3] << 8 | id[4];
+    struct link *l = slot_of(p, *link);
+    if (!l->id)
+        return new_link(p, *link, first);
+    if (l->fd != zmq_msg_get(first, ZMQ_SRCFD)) {
+        p->stats.refused++; /* another connection under this id */
+        return NULL;
+    }
+    return l;
 }
 
 /* One message, of two frames at most (and the routing id).  false: none is there. */
 static bool receive(struct peer *p)
 {
-    zmq_msg_t frame[3];
-    int count = 0;
+    zmq_msg_t frame[3], extra;
+    int count = 0, first = p->server ? 1 : 0;
     bool more = true, surplus = false;
     while (more) {
-        zmq_msg_t one;
-        zmq_msg_init(&one);
-        if (zmq_msg_recv(&one, p->socket, ZMQ_DONTWAIT) < 0) {
-            zmq_msg_close(&one);
+        zmq_msg_t *f = count < first + 2 ? &frame[count] : &extra;
+        zmq_msg_init(f);
+        if (zmq_msg_recv(f, p->socket, ZMQ_DONTWAIT) < 0) {
+            zmq_msg_close(f);
             break;
         }
-        more = zmq_msg_more(&one);
-        if (count < 3) {
-            frame[count++] = one;
-        } else {
-            surplus = true;
-            zmq_msg_close(&one);
-        }
+        more = zmq_msg_more(f);
+        if (f != &extra)
+            count++;
+        else
+            zmq_msg_close(f);
+        surplus |= f == &extra;
     }
-    int first = p->server ? 1 : 0;
-    surplus |= count - first > 2;
     if (count > first) {
         uint64_t link = 0;
-        struct link *l = NULL;
-        const uint8_t *id = zmq_msg_data(&frame[0]);
-        if (!p->server) {
-            l = &p->links[0];
-        } else if (zmq_msg_size(&frame[0]) == ROUTING_SIZE && id[0] == 0) {
-            link = (uint64_t)id[1] << 24 | (uint64_t)id[2] << 16 | (uint64_t)id[3] << 8 | id[4];
-            l = slot_of(p, link);
-            l = l->id ? l : new_link(p, l, link, &frame[first]);
-        }
+        struct link *l = p->server ? sender_of(p, &frame[0], &frame[1], &link) : &p->links[0];
         if (l && !l->dead)
-            deliver(p, link, l, &frame[first], &frame[count - 1], count - first == 2, surplus);
+            deliver(p, link, l, &frame[first], count - first, surplus);
     }
     for (int i = 0; i < count; i++)
         zmq_msg_close(&frame[i]);
     return count > 0;
 }
 
+/* Nothing is left to read: those who left have been heard. */
+static void mourn(struct peer *p)
+{
+    while (p->gone_count && !p->closed) {
+        uint64_t link = p->gone[--p->gone_count] - 1;
+        struct link *l = slot_of(p, link);
+        if (!l->id)
+            continue;
+        bool known = l->dead;
+        l->dead = true;
+        if (!known) {
+            struct err e;
+            err_set(&e, ERR_GONE, "%s: " LOST_TEXT, p->url);
+            p->ev->on_lost(p->owner, p, link, &e);
+        }
+        remove_link(p, slot_of(p, link));
+    }
+}
+
 static bool peer_pending(struct loop_hook *w)
 {
     struct peer *p = w->owner;
-    return readable(p->socket);
+    return p->gone_count || net_readable(p->socket);
 }
 
 static void peer_free(struct peer *p)
@@ -358,6 +322,8 @@ static void peer_free(struct peer *p)
     if (p->socket)
         zmq_close(p->socket);
     free(p->links);
+    free(p->by_fd);
+    free(p->gone);
     free(p);
 }
 
@@ -371,18 +337,19 @@ static void leave(struct peer *p, bool was_running)
 static void peer_run(struct loop_hook *w)
 {
     struct peer *p = w->owner;
-    bool was = p->running;
+    bool was = p->running, more = true;
     p->running = true;
-    for (int i = 0; i < PEER_TURN_MAX && !p->closed && receive(p); i++)
-        ;
+    for (int i = 0; i < PEER_TURN_MAX && more && !p->closed; i++)
+        more = receive(p);
+    if (!more)
+        mourn(p);
     leave(p, was);
 }
 
-/* ---- a client socket's connection, watched */
+/* ---- connections, watched */
 
 static void lose(struct peer *p, int code, const char *why)
 {
-    struct err e;
     if (p->lost || p->closed)
         return;
     bool was = p->running;
@@ -390,8 +357,10 @@ static void lose(struct peer *p, int code, const char *why)
     while (!p->closed && receive(p)) /* what arrived before the end is heard first */
         ;
     if (!p->closed && !p->lost) {
+        struct err e;
         p->lost = true;
         loop_timer_stop(p->net->loop, &p->connect);
+        zmq_disconnect(p->socket, p->url); /* and is not tried again */
         err_set(&e, code, "%s: %s", p->url, why);
         p->ev->on_lost(p->owner, p, 0, &e);
     }
@@ -400,66 +369,184 @@ static void lose(struct peer *p, int code, const char *why)
 
 static void connect_late(struct loop_timer *w)
 {
-    lose(w->owner, ERR_GONE,
-         "nobody answers there, or with another key: is it running, is the address right, are the keys its own?");
+    struct peer *p = w->owner;
+    char why[200];
+    if (p->reached)
+        snprintf(why, sizeof why, "what answers there does not end the key exchange (waited %d s)",
+                 PEER_CONNECT_MS / 1000);
+    else
+        snprintf(why, sizeof why, "nobody answers there (tried for %d s): is it running, is the address right?",
+                 PEER_CONNECT_MS / 1000);
+    lose(p, ERR_GONE, why);
+}
+
+static void client_event(struct peer *p, unsigned event)
+{
+    switch (event) {
+    case ZMQ_EVENT_CONNECTED:
+        p->reached = true;
+        break;
+    case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+        p->through = true;
+        loop_timer_stop(p->net->loop, &p->connect);
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        lose(p, ERR_DENIED, "our key is not allowed there");
+        break;
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        lose(p, ERR_DENIED, "the other side does not speak CURVE with these keys");
+        break;
+    case ZMQ_EVENT_DISCONNECTED:
+        if (p->through)
+            lose(p, ERR_GONE, LOST_TEXT);
+        else if (++p->tries == PEER_TRIES_MAX)
+            lose(p, ERR_DENIED,
+                 "it cuts off the key exchange: its key is another one than we have for it, or it is no zpipe");
+        break;
+    default:
+        break;
+    }
+}
+
+static void server_event(struct peer *p, unsigned event, uint32_t fd)
+{
+    if (event != ZMQ_EVENT_DISCONNECTED || fd >= p->fd_room || !p->by_fd[fd])
+        return;
+    if (p->gone_count == p->gone_room) {
+        uint32_t room = p->gone_room ? 2 * p->gone_room : 16;
+        uint64_t *bigger = realloc(p->gone, room * sizeof *bigger);
+        if (!bigger)
+            return; /* as in note_fd */
+        p->gone = bigger;
+        p->gone_room = room;
+    }
+    p->gone[p->gone_count++] = p->by_fd[fd];
+    p->by_fd[fd] = 0;
+}
+
+/* An event is a frame with its number and value, and a frame with an address.  false: none is there. */
+static bool next_event(struct peer *p, unsigned *event, uint32_t *value)
+{
+    uint8_t head[6];
+    char address[256];
+    uint16_t number;
+    if (zmq_recv(p->monitor, head, sizeof head, ZMQ_DONTWAIT) != (int)sizeof head)
+        return false;
+    zmq_recv(p->monitor, address, sizeof address, ZMQ_DONTWAIT);
+    memcpy(&number, head, sizeof number);
+    memcpy(value, head + sizeof number, sizeof *value);
+    *event = number;
+    return true;
+}
+
+static void read_monitor(struct peer *p)
+{
+    unsigned event;
+    uint32_t value;
+    while (!p->closed && next_event(p, &event, &value))
+        if (p->server)
+            server_event(p, event, value);
+        else
+            client_event(p, event);
 }
 
 static bool monitor_pending(struct loop_hook *w)
 {
     struct peer *p = w->owner;
-    return readable(p->monitor);
+    return net_readable(p->monitor);
 }
 
 static void monitor_run(struct loop_hook *w)
 {
     struct peer *p = w->owner;
-    uint8_t event[6];
-    char address[256];
-    if (zmq_recv(p->monitor, event, sizeof event, ZMQ_DONTWAIT) != (int)sizeof event)
-        return;
-    zmq_recv(p->monitor, address, sizeof address, ZMQ_DONTWAIT);
-    uint16_t number;
-    memcpy(&number, event, sizeof number);
-    if (number == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
-        p->through = true;
-        loop_timer_stop(p->net->loop, &p->connect);
-    } else if (number == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) {
-        lose(p, ERR_DENIED, "our key is not allowed there");
-    } else if (number == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) {
-        lose(p, ERR_DENIED, "the other side does not speak CURVE with these keys");
-    } else if (number == ZMQ_EVENT_DISCONNECTED && p->through) {
-        lose(p, ERR_GONE, "the connection was closed by the other side");
-    }
+    bool was = p->running;
+    p->running = true;
+    read_monitor(p);
+    leave(p, was);
 }
-
-static int watch_connection(struct peer *p, struct err *e)
-{
-    char url[64];
-    snprintf(url, sizeof url, "inproc://zpipe-monitor-%llu", (unsigned long long)++p->net->monitors);
-    p->monitor = zmq_socket(p->net->context, ZMQ_PAIR);
-    int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                 ZMQ_EVENT_DISCONNECTED;
-    if (!p->monitor || zmq_socket_monitor(p->socket, url, events) < 0 || zmq_connect(p->monitor, url) < 0)
-        return err_set(e, ERR_IO, "cannot watch a connection: %s", zmq_strerror(errno));
-    p->monitor_hook = (struct loop_hook){.pending = monitor_pending, .run = monitor_run, .owner = p};
-    loop_hook_start(p->net->loop, &p->monitor_hook, socket_fd(p->monitor));
-    p->connect = (struct loop_timer){.run = connect_late, .owner = p};
-    loop_timer_start(p->net->loop, &p->connect, (uint64_t)PEER_CONNECT_MS * 1000000u, 0);
-    return 0;
-}
-
-/* ---- making, sending, closing */
 
 static void set_number(void *socket, int option, int value)
 {
     zmq_setsockopt(socket, option, &value, sizeof value);
 }
 
-static struct peer *peer_new(struct net *n, int type, const char *url, const struct peer_events *ev, void *owner,
-                             struct err *e)
+static int watch(struct peer *p, struct err *e)
 {
-    struct peer *p = calloc(1, sizeof *p);
+    char url[64];
+    int events = ZMQ_EVENT_DISCONNECTED;
+    if (!p->server)
+        events |= ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                  ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
+    snprintf(url, sizeof url, "inproc://zpipe-monitor-%llu", (unsigned long long)++p->net->monitors);
+    p->monitor = zmq_socket(p->net->context, ZMQ_PAIR);
+    if (p->monitor) /* at the mark the library's own thread would wait, for us */
+        set_number(p->monitor, ZMQ_RCVHWM, 0);
+    if (!p->monitor || zmq_socket_monitor(p->socket, url, events) < 0 || zmq_connect(p->monitor, url) < 0)
+        return err_set(e, ERR_IO, "cannot watch connections: %s", zmq_strerror(errno));
+    p->monitor_hook = (struct loop_hook){.pending = monitor_pending, .run = monitor_run, .owner = p};
+    loop_hook_start(p->net->loop, &p->monitor_hook, net_fd(p->monitor));
+    return 0;
+}
+
+/* ---- making and closing */
+
+static int check_url(const struct net *n, const char *url, struct err *e)
+{
+    if (strlen(url) >= sizeof ((struct peer *)0)->url)
+        return err_set(e, ERR_INPUT, "the address '%.60s...' is too long", url);
+    if (is_inproc(url))
+        return 0;
+    if (strncmp(url, "tcp://", 6))
+        return err_set(e, ERR_INPUT, "'%s' is no address: want tcp://HOST:PORT", url);
+    bool local = !strncmp(url, "tcp://127.0.0.1:", 16) || !strncmp(url, "tcp://[::1]:", 12);
+    if (n->loopback && !local)
+        return err_set(e, ERR_INPUT, "'%s' is not tcp://127.0.0.1:PORT or tcp://[::1]:PORT: beyond this host there must be keys",
+                       url);
+    if (!n->secure && !n->loopback)
+        return err_set(e, ERR_INPUT, "'%s' needs keys: make them with `zpipe keygen --dir DIRECTORY` and give --keys",
+                       url);
+    return 0;
+}
+
+/* Defaults of the library that do not fit: it would wait for ever to send before it ends (LINGER), drop what
+ * has no receiver (ROUTER_MANDATORY) or no room (a mark of 1000), never notice a dead host (HEARTBEAT) and
+ * take frames of any size.  IMMEDIATE stays 0: HELLO is sent before the connection is there, which
+ * PEER_CONNECT_MS bounds. */
+static void set_options(struct peer *p, bool inproc)
+{
+    const struct net *n = p->net;
+    set_number(p->socket, ZMQ_LINGER, LINGER_MS);
+    set_number(p->socket, ZMQ_SNDHWM, PEER_QUEUE_MAX);
+    set_number(p->socket, ZMQ_RCVHWM, PEER_QUEUE_MAX);
+    if (p->server)
+        set_number(p->socket, ZMQ_ROUTER_MANDATORY, 1);
+    if (inproc)
+        return;
+    int64_t largest = (int64_t)p->bulk_max + FRAME_OVERHEAD;
+    zmq_setsockopt(p->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
+    set_number(p->socket, ZMQ_HEARTBEAT_IVL, MSG_HEARTBEAT_MS);
+    set_number(p->socket, ZMQ_HEARTBEAT_TIMEOUT, MSG_LEASE_MS);
+    set_number(p->socket, ZMQ_HANDSHAKE_IVL, PEER_CONNECT_MS);
+    set_number(p->socket, ZMQ_CONNECT_TIMEOUT, PEER_CONNECT_MS);
+    set_number(p->socket, ZMQ_BACKLOG, BACKLOG);
+    set_number(p->socket, ZMQ_IPV6, 1);
+    if (!n->secure)
+        return;
+    zmq_setsockopt(p->socket, ZMQ_CURVE_PUBLICKEY, n->own.public_key, MSG_KEY_BYTES);
+    zmq_setsockopt(p->socket, ZMQ_CURVE_SECRETKEY, n->own.secret_key, MSG_KEY_BYTES);
+    if (p->server) {
+        set_number(p->socket, ZMQ_CURVE_SERVER, 1);
+        zmq_setsockopt(p->socket, ZMQ_ZAP_DOMAIN, "zpipe", 5);
+    }
+}
+
+static struct peer *peer_new(struct net *n, int type, const char *url, enum msg_role as, enum msg_role to,
+                             const struct peer_events *ev, void *owner, struct err *e)
+{
     bool server = type == ZMQ_ROUTER;
+    if (check_url(n, url, e) < 0)
+        return NULL;
+    struct peer *p = calloc(1, sizeof *p);
     if (p)
         p->links = calloc(server ? TABLE_SIZE : 1, sizeof *p->links);
     if (!p || !p->links) {
@@ -469,60 +556,44 @@ static struct peer *peer_new(struct net *n, int type, const char *url, const str
     }
     p->net = n;
     p->server = server;
+    p->as = as;
+    p->to = to;
     p->ev = ev;
     p->owner = owner;
+    /* Between a worker's data port and who connects there only streams move. */
+    p->bulk_max = (server ? as : to) == MSG_WORKER ? MSG_DATA_BYTES : MSG_BULK_MAX;
     snprintf(p->url, sizeof p->url, "%s", url);
-    bool inproc = !strncmp(url, "inproc://", 9);
-    if (!inproc && !n->secure) {
-        err_set(e, ERR_INPUT, "'%s' needs keys: make them with `zpipe keygen --dir DIRECTORY` and give --keys", url);
-        goto refuse;
-    }
     p->socket = zmq_socket(n->context, type);
     if (!p->socket) {
         err_set(e, ERR_IO, "cannot make a socket: %s", zmq_strerror(errno));
-        goto refuse;
+        peer_free(p);
+        return NULL;
     }
-    set_number(p->socket, ZMQ_LINGER, LINGER_MS);
-    set_number(p->socket, ZMQ_SNDHWM, PEER_QUEUE_MAX);
-    set_number(p->socket, ZMQ_RCVHWM, PEER_QUEUE_MAX);
-    int64_t largest = MSG_BULK_MAX;
-    zmq_setsockopt(p->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
-    if (server)
-        set_number(p->socket, ZMQ_ROUTER_MANDATORY, 1);
-    if (!inproc) {
-        set_number(p->socket, ZMQ_HEARTBEAT_IVL, MSG_HEARTBEAT_MS);
-        set_number(p->socket, ZMQ_HEARTBEAT_TIMEOUT, MSG_LEASE_MS);
-        set_number(p->socket, ZMQ_IPV6, 1);
-        zmq_setsockopt(p->socket, ZMQ_CURVE_PUBLICKEY, n->own.public_key, MSG_KEY_BYTES);
-        zmq_setsockopt(p->socket, ZMQ_CURVE_SECRETKEY, n->own.secret_key, MSG_KEY_BYTES);
-    }
+    set_options(p, is_inproc(url));
     return p;
-refuse:
-    peer_free(p);
-    return NULL;
 }
 
 static struct peer *start(struct peer *p)
 {
     p->hook = (struct loop_hook){.pending = peer_pending, .run = peer_run, .owner = p};
-    loop_hook_start(p->net->loop, &p->hook, socket_fd(p->socket));
+    loop_hook_start(p->net->loop, &p->hook, net_fd(p->socket));
     return p;
 }
 
 struct peer *peer_listen(struct net *n, const char *url, enum msg_role as, const struct peer_events *ev, void *owner,
                          struct err *e)
 {
-    struct peer *p = peer_new(n, ZMQ_ROUTER, url, ev, owner, e);
+    struct peer *p = peer_new(n, ZMQ_ROUTER, url, as, 0, ev, owner, e);
     if (!p)
         return NULL;
-    p->as = as;
-    if (strncmp(url, "inproc://", 9)) {
-        set_number(p->socket, ZMQ_CURVE_SERVER, 1);
-        zmq_setsockopt(p->socket, ZMQ_ZAP_DOMAIN, "zpipe", 5);
+    if (!is_inproc(url) && ((n->secure && net_guard(n, e) < 0) || watch(p, e) < 0)) {
+        peer_close(p);
+        return NULL;
     }
     if (zmq_bind(p->socket, url) < 0) {
-        err_set(e, errno == EADDRINUSE ? ERR_AGAIN : ERR_IO, "cannot listen at '%s': %s", url, zmq_strerror(errno));
-        peer_free(p);
+        err_set(e, errno == EADDRINUSE ? ERR_AGAIN : errno == EINVAL ? ERR_INPUT : ERR_IO, "cannot listen at '%s': %s",
+                url, zmq_strerror(errno));
+        peer_close(p);
         return NULL;
     }
     size_t size = sizeof p->url;
@@ -533,19 +604,24 @@ struct peer *peer_listen(struct net *n, const char *url, enum msg_role as, const
 struct peer *peer_connect(struct net *n, const char *url, struct slice server_key, enum msg_role as, enum msg_role to,
                           const struct peer_events *ev, void *owner, struct err *e)
 {
-    struct peer *p = peer_new(n, ZMQ_DEALER, url, ev, owner, e);
+    struct peer *p = peer_new(n, ZMQ_DEALER, url, as, to, ev, owner, e);
     if (!p)
         return NULL;
-    bool inproc = !strncmp(url, "inproc://", 9);
-    p->as = as;
-    p->to = to;
-    p->links[0] = (struct link){.id = 1, .role = to};
-    if (!inproc) {
+    p->links[0] = (struct link){.id = 1, .role = to, .fd = -1};
+    if (!is_inproc(url) && n->secure) {
         const void *key = server_key.size == MSG_KEY_BYTES ? server_key.data : n->scheduler_key;
         zmq_setsockopt(p->socket, ZMQ_CURVE_SERVERKEY, key, MSG_KEY_BYTES);
     }
-    if ((!inproc && watch_connection(p, e) < 0) || zmq_connect(p->socket, url) < 0) {
-        err_set(e, ERR_INPUT, "cannot connect to '%s': %s", url, zmq_strerror(errno));
+    if (!is_inproc(url)) {
+        if (watch(p, e) < 0) {
+            peer_close(p);
+            return NULL;
+        }
+        p->connect = (struct loop_timer){.run = connect_late, .owner = p};
+        loop_timer_start(n->loop, &p->connect, (uint64_t)PEER_CONNECT_MS * 1000000u, 0);
+    }
+    if (zmq_connect(p->socket, url) < 0) {
+        err_set(e, ERR_INPUT, "cannot connect to '%s': %s (want tcp://HOST:PORT)", url, zmq_strerror(errno));
         peer_close(p);
         return NULL;
     }
@@ -559,7 +635,9 @@ const char *peer_url(const struct peer *p)
 
 struct peer_stats peer_stats(const struct peer *p)
 {
-    return p->stats;
+    struct peer_stats s = p->stats;
+    s.links = p->link_count;
+    return s;
 }
 
 void peer_close(struct peer *p)
@@ -579,52 +657,75 @@ void peer_close(struct peer *p)
         peer_free(p);
 }
 
-static int send_frame(struct peer *p, const void *data, size_t size, int flags)
+/* ---- sending */
+
+struct parcel {
+    zmq_msg_t frame[3];
+    int count;
+};
+
+static int parcel_add(struct parcel *c, const void *data, size_t size)
 {
-    zmq_msg_t m;
-    if (zmq_msg_init_size(&m, size) < 0)
+    if (zmq_msg_init_size(&c->frame[c->count], size) < 0)
         return -1;
     if (size)
-        memcpy(zmq_msg_data(&m), data, size);
-    if (zmq_msg_send(&m, p->socket, ZMQ_DONTWAIT | flags) >= 0)
-        return 0;
-    int saved = errno;
-    zmq_msg_close(&m);
-    errno = saved;
-    return -1;
+        memcpy(zmq_msg_data(&c->frame[c->count]), data, size);
+    c->count++;
+    return 0;
+}
+
+/* All frames are there before the first goes, so a message is sent whole or not at all: once the library takes
+ * the first it takes the rest. */
+static int parcel_send(struct parcel *c, void *socket)
+{
+    int at = 0;
+    while (at < c->count &&
+           zmq_msg_send(&c->frame[at], socket, ZMQ_DONTWAIT | (at + 1 < c->count ? ZMQ_SNDMORE : 0)) >= 0)
+        at++;
+    return at == c->count ? 0 : -1;
+}
+
+static int parcel_fill(struct parcel *c, const struct peer *p, uint64_t link, const struct msg *m, struct slice bulk,
+                       struct err *e)
+{
+    struct buf first = BUF_INIT(MSG_BYTES_MAX);
+    uint8_t id[ROUTING_SIZE] = {0, (uint8_t)(link >> 24), (uint8_t)(link >> 16), (uint8_t)(link >> 8), (uint8_t)link};
+    int r = msg_encode(m, &first, e);
+    if (r == 0 && ((p->server && parcel_add(c, id, sizeof id) < 0) || parcel_add(c, first.data, first.size) < 0 ||
+                   (bulk.size && parcel_add(c, bulk.data, bulk.size) < 0)))
+        r = err_nomem(e);
+    buf_clear(&first);
+    return r;
+}
+
+static void send_refuse(struct peer *p, uint64_t link, const char *text)
+{
+    struct msg m = {.type = MSG_REFUSE, .refuse = {ERR_LIMIT, text}};
+    struct parcel c = {.count = 0};
+    if (p->as == MSG_SCHEDULER && parcel_fill(&c, p, link, &m, (struct slice){"", 0}, NULL) == 0)
+        parcel_send(&c, p->socket);
+    for (int i = 0; i < c.count; i++)
+        zmq_msg_close(&c.frame[i]);
 }
 
 int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, struct err *e)
 {
-    struct buf first = BUF_INIT(MSG_BYTES_MAX);
     struct link *l = slot_of(p, link);
+    struct parcel c = {.count = 0};
     if (p->closed || p->lost || !l->id || l->dead)
         return err_set(e, ERR_GONE, "%s: the link is gone", p->url);
-    if (bulk.size > MSG_BULK_MAX)
-        return err_set(e, ERR_LIMIT, "a message of %zu bytes is larger than MSG_BULK_MAX", bulk.size);
-    if (msg_encode(m, &first, e) < 0) {
-        buf_clear(&first);
+    if (bulk.size > p->bulk_max)
+        return err_set(e, ERR_LIMIT, "%zu bulk bytes are more than a message may have (%zu)", bulk.size, p->bulk_max);
+    int r = parcel_fill(&c, p, link, m, bulk, e);
+    print_message("out", p, link, m);
+    if (r == 0 && parcel_send(&c, p->socket) < 0)
+        r = err_set(e, errno == EAGAIN ? ERR_AGAIN : ERR_GONE, "%s: cannot send: %s", p->url, zmq_strerror(errno));
+    for (int i = 0; i < c.count; i++)
+        zmq_msg_close(&c.frame[i]); /* those that were sent are empty now */
+    if (r < 0)
         return -1;
-    }
-    if (log_get_level() >= LOG_DEBUG) {
-        struct buf text = BUF_INIT(2000);
-        msg_print(m, &text);
-        log_debug("out", "%s link=%llu %s", p->url, (unsigned long long)link, text.data ? text.data : "");
-        buf_clear(&text);
-    }
-    uint8_t id[ROUTING_SIZE] = {0, (uint8_t)(link >> 24), (uint8_t)(link >> 16), (uint8_t)(link >> 8), (uint8_t)link};
-    /* Once the first frame is taken the others are too: a message is sent whole or not at all. */
-    int r = p->server ? send_frame(p, id, sizeof id, ZMQ_SNDMORE) : 0;
-    if (r == 0)
-        r = send_frame(p, first.data, first.size, bulk.size ? ZMQ_SNDMORE : 0);
-    if (r == 0 && bulk.size)
-        r = send_frame(p, bulk.data, bulk.size, 0);
-    buf_clear(&first);
-    if (r == 0) {
-        p->stats.sent++;
-        if (m->type == MSG_WELCOME)
-            l->welcomed = true;
-        return 0;
-    }
-    return err_set(e, errno == EAGAIN ? ERR_AGAIN : ERR_GONE, "%s: cannot send: %s", p->url, zmq_strerror(errno));
+    p->stats.sent++;
+    if (m->type == MSG_WELCOME)
+        l->welcomed = true;
+    return 0;
 }

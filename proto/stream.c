@@ -1,4 +1,7 @@
-/* See stream.h. */
+/* See stream.h.  Credit is an absolute offset, so a credit or a piece of data that comes twice changes
+ * nothing.  A receiver grants at most MSG_CREDIT_BYTES beyond what it consumed and can have consumed no
+ * more than was sent: a larger credit is refused, or a hostile receiver would make the sender queue without
+ * end. */
 #include "proto/stream.h"
 
 #include "base/digest.h"
@@ -25,6 +28,7 @@ struct stream_receiver {
     void *owner;
     struct running_digest *digest;
     uint64_t got, consumed, granted;
+    uint32_t ahead;
     bool ended, left;
 };
 
@@ -95,6 +99,9 @@ int stream_sender_message(struct stream_sender *s, const struct msg *m, struct e
     }
     if (m->type != MSG_CREDIT)
         return err_set(e, ERR_PROTO, "the sending side of a stream got %s", msg_name(m->type));
+    if (m->credit.upto_bytes > s->sent + MSG_CREDIT_BYTES)
+        return err_set(e, ERR_PROTO, "a stream got credit up to byte %" PRIu64 " when %" PRIu64 " were sent",
+                       m->credit.upto_bytes, s->sent);
     if (m->credit.upto_bytes > s->upto && !s->ended) { /* an older credit that comes late changes nothing */
         bool dry = s->upto == s->sent;
         s->upto = m->credit.upto_bytes;
@@ -128,13 +135,19 @@ struct stream_receiver *stream_receiver_new(struct peer *p, uint64_t link, const
         err_nomem(e);
         return NULL;
     }
-    *r = (struct stream_receiver){.peer = p, .link = link, .name = *name, .ev = ev, .owner = owner, .digest = d};
+    *r = (struct stream_receiver){.peer = p, .link = link, .name = *name, .ev = ev, .owner = owner, .digest = d,
+                                   .ahead = MSG_CREDIT_BYTES};
     return r;
+}
+
+void stream_receiver_ahead(struct stream_receiver *r, uint32_t bytes)
+{
+    r->ahead = bytes < 1 ? 1 : bytes < MSG_CREDIT_BYTES ? bytes : MSG_CREDIT_BYTES;
 }
 
 static int grant(struct stream_receiver *r, struct err *e)
 {
-    r->granted = r->consumed + MSG_CREDIT_BYTES;
+    r->granted = r->consumed + r->ahead;
     struct msg m = {.type = MSG_CREDIT,
                     .credit = {r->name.job, r->name.attempt, r->name.what, r->name.index, r->name.node, r->granted}};
     return peer_send(r->peer, r->link, &m, (struct slice){"", 0}, e);
@@ -170,7 +183,7 @@ int stream_receiver_message(struct stream_receiver *r, const struct msg *m, stru
         return 0;
     if (bulk.size && take(r, m->data.offset, bulk, e) < 0)
         return -1;
-    if (!(m->data.flags & (MSG_DATA_END | MSG_DATA_FAILED)))
+    if (r->left || !(m->data.flags & (MSG_DATA_END | MSG_DATA_FAILED)))
         return 0;
     bool failed = m->data.flags & MSG_DATA_FAILED;
     uint8_t digest[16];
@@ -188,7 +201,7 @@ int stream_consumed(struct stream_receiver *r, size_t size, struct err *e)
 {
     r->consumed += size;
     /* Half a window at a time: a credit message per frame would be as many messages as frames. */
-    if (!r->ended && !r->left && r->consumed + MSG_CREDIT_BYTES - r->granted >= MSG_CREDIT_BYTES / 2)
+    if (!r->ended && !r->left && r->consumed + r->ahead - r->granted >= (r->ahead + 1) / 2)
         return grant(r, e);
     return 0;
 }

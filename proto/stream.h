@@ -25,12 +25,12 @@ struct stream_sender_events {
 };
 struct stream_sender *stream_sender_new(struct peer *p, uint64_t link, const struct stream_name *name,
                                         const struct stream_sender_events *ev, void *owner, struct err *e);
-/* How many bytes may be sent now. */
+/* How many bytes may be sent now; 0 once it ended or was left. */
 uint64_t stream_sender_window(const struct stream_sender *s);
 /* size <= window and <= MSG_DATA_BYTES. */
 int stream_send(struct stream_sender *s, const void *data, size_t size, struct err *e);
 int stream_send_end(struct stream_sender *s, bool failed, struct err *e);
-int stream_sender_message(struct stream_sender *s, const struct msg *m, struct err *e); /* CREDIT, LEAVE */
+int stream_sender_message(struct stream_sender *s, const struct msg *m, struct err *e); /* CREDIT, LEAVE; ERR_PROTO: a credit that nobody can have granted */
 uint64_t stream_sender_bytes(const struct stream_sender *s);
 void stream_sender_free(struct stream_sender *s);
 
@@ -42,6 +42,8 @@ struct stream_receiver_events {
 struct stream_receiver *stream_receiver_new(struct peer *p, uint64_t link, const struct stream_name *name,
                                             const struct stream_receiver_events *ev, void *owner,
                                             struct err *e);
+/* Grant fewer than MSG_CREDIT_BYTES ahead (1 at least): before the start. */
+void stream_receiver_ahead(struct stream_receiver *r, uint32_t bytes);
 int stream_receiver_start(struct stream_receiver *r, struct err *e); /* grants the first credit */
 int stream_receiver_message(struct stream_receiver *r, const struct msg *m, struct slice bulk,
                             struct err *e); /* DATA; -1 ERR_PROTO: gap, over credit, wrong digest */
