@@ -6,6 +6,7 @@
  *   outputs.c  files that appear whole or not at all
  *   serve.c    in a cluster: the streams to and from workers
  *   hints.c    what to do about a program or file that the sandbox did not have
+ *   trees.c    in a cluster: directories as the files in them
  *   plan.c     zpipe_plan, zpipe_canonical
  *   builder.c  zpipe_graph_* */
 #pragma once
@@ -122,6 +123,9 @@ void serve_reap(struct zpipe_job *j);
 bool serve_reapable(const struct zpipe_job *j);
 void serve_close(struct zpipe_job *j);
 struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, struct err *e);
+
+/* ---- trees.c */
+int trees_expand(struct graph *g, struct err *e);
 
 /* ---- hints.c */
 void hints_task(struct zpipe_job *j, const struct msg_task *t);

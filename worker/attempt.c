@@ -299,16 +299,12 @@ static int begin_fetch(struct attempt *t, struct err *e)
             route->r.what == MSG_EDGE ? &t->graph->edge[route->r.index] : NULL;
         bool fetch = route->r.what == MSG_FILE ||
                      (edge && edge->seekable && t->here[edge->to] && !t->here[edge->from]);
-        if (!stream || !fetch)
-            continue;
-        const struct graph_file *f = NULL;
-        if (route->r.what == MSG_FILE)
-            f = &t->graph->file[route->r.index];
+        const struct graph_file *f = route->r.what == MSG_FILE ? &t->graph->file[route->r.index] : NULL;
+        if (!stream || !fetch || (f && S_ISDIR(f->mode)))
+            continue; /* a directory comes as the files in it */
         route->spool = spool_open(e);
         if (route->spool < 0)
             return -1;
-        if (f && S_ISDIR(f->mode))
-            return err_set(e, ERR_UNSUPPORTED, "'%s' is a directory: name the files in it", f->name);
         fchmod(route->spool, f ? (f->mode & 0777) | 0400 : 0600);
         t->fetching++;
         int to = fcntl(route->spool, F_DUPFD_CLOEXEC, 3);

@@ -274,20 +274,23 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task)
     for (uint32_t i = 0; i < n->file_count; i++) {
         const struct graph_file *f = &g->file[n->file[i]];
         struct attempt_route *route = attempt_route_of(b->t, MSG_FILE, n->file[i], node);
-        file[i] = (struct box_file){.name = f->name, .path = f->path, .fd = -1};
+        struct box_file *one = &file[task->file_count];
         if (!route)
             return err_set(b->e, ERR_PROTO, "the input '%s' has no route", f->name);
-        if (route->r.via != MSG_VIA_PATH) {
-            file[i].path = NULL;
-            file[i].fd = spool_reader(route->spool, b->e);
-            if (file[i].fd < 0 || keep_open(b, file[i].fd) < 0)
+        bool here = route->r.via == MSG_VIA_PATH;
+        if (!here && S_ISDIR(f->mode))
+            continue; /* made by the files in it */
+        *one = (struct box_file){.name = f->name, .path = here ? f->path : NULL, .fd = -1};
+        if (!here) {
+            one->fd = spool_reader(route->spool, b->e);
+            if (one->fd < 0 || keep_open(b, one->fd) < 0)
                 return -1;
         }
         for (uint32_t k = 0; k < n->output_count; k++)
-            file[i].copy |= strcmp(n->output[k].name, f->name) == 0;
+            one->copy |= strcmp(n->output[k].name, f->name) == 0;
+        task->file_count++;
     }
     task->file = file;
-    task->file_count = n->file_count;
     return 0;
 }
 

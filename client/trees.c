@@ -1,0 +1,114 @@
+/* See client.h.  In a cluster a directory travels as the files in it: each becomes an input of the stages that
+ * named the directory.  (In this process the directory itself is given.) */
+#include "client/client.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TREE_FILES_MAX 10000 /* of one job; more need a shared path */
+#define TREE_DEPTH_MAX 64
+
+struct tree {
+    struct graph *g;
+    struct err *e;
+    uint32_t count;
+    uint32_t *file; /* in the arena: what was found below the directory that is walked */
+    uint32_t room;
+};
+
+static int add_file(struct tree *t, const char *name, const char *path, const struct stat *s)
+{
+    struct graph_file f = {.name = name,
+                           .path = path,
+                           .size_bytes = (uint64_t)s->st_size,
+                           .inode = s->st_ino,
+                           .mtime_ns = (int64_t)s->st_mtim.tv_sec * 1000000000 + s->st_mtim.tv_nsec,
+                           .mode = s->st_mode};
+    if (t->count == TREE_FILES_MAX)
+        return err_set(t->e, ERR_LIMIT, "the directories of this job hold more than %d files, too many to send",
+                       TREE_FILES_MAX);
+    uint32_t file = graph_add_file(t->g, &f, t->e);
+    if (file == GRAPH_NONE)
+        return -1;
+    t->file[t->count++] = file;
+    return 0;
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int not_dots(const struct dirent *d)
+{
+    return strcmp(d->d_name, ".") && strcmp(d->d_name, "..");
+}
+
+static int walk(struct tree *t, const char *name, const char *path, int depth)
+{
+    struct dirent **list;
+    int n = scandir(path, &list, not_dots, by_name), r = 0;
+    if (n < 0)
+        return err_sys(t->e, "cannot read the directory '%s'", path);
+    if (depth > TREE_DEPTH_MAX)
+        r = err_set(t->e, ERR_LIMIT, "'%s' is nested more than %d deep", path, TREE_DEPTH_MAX);
+    for (int i = 0; i < n; i++) {
+        char inner_name[4096], inner[4096];
+        struct stat s;
+        int a = snprintf(inner_name, sizeof inner_name, "%s/%s", name, list[i]->d_name);
+        int b = snprintf(inner, sizeof inner, "%s/%s", path, list[i]->d_name);
+        free(list[i]);
+        if (r < 0 || a >= (int)sizeof inner_name || b >= (int)sizeof inner || lstat(inner, &s) < 0)
+            continue;
+        if (S_ISDIR(s.st_mode))
+            r = walk(t, inner_name, inner, depth + 1);
+        else if (S_ISREG(s.st_mode))
+            r = add_file(t, inner_name, inner, &s);
+    }
+    free(list);
+    return r;
+}
+
+static int expand(struct tree *t, struct graph_node *n)
+{
+    struct graph *g = t->g;
+    uint32_t before = t->count, named = n->file_count;
+    for (uint32_t i = 0; i < named; i++) {
+        struct graph_file f = g->file[n->file[i]];
+        char name[4096];
+        size_t size = strlen(f.name);
+        while (size > 1 && f.name[size - 1] == '/')
+            size--;
+        snprintf(name, sizeof name, "%.*s", (int)size, f.name);
+        if (S_ISDIR(f.mode) && walk(t, name, f.path, 0) < 0)
+            return -1;
+    }
+    uint32_t more = t->count - before;
+    uint32_t *list = more ? arena_array(&g->arena, (size_t)named + more, sizeof *list) : NULL;
+    if (!more)
+        return 0;
+    if (!list)
+        return err_nomem(t->e);
+    memcpy(list, n->file, named * sizeof *list);
+    memcpy(list + named, t->file + before, more * sizeof *list);
+    n->file = list;
+    n->file_count = named + more;
+    return 0;
+}
+
+int trees_expand(struct graph *g, struct err *e)
+{
+    struct tree t = {.g = g, .e = e};
+    t.file = arena_array(&g->arena, TREE_FILES_MAX, sizeof *t.file);
+    if (!t.file)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (g->node[i].file_count && expand(&t, &g->node[i]) < 0)
+            return -1;
+    return 0;
+}
