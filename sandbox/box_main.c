@@ -307,6 +307,16 @@ static int take_option(struct alone *a, int option, const char *value)
     }
 }
 
+/* What the caller closed must not become the number of a descriptor of ours. */
+static void fill_standard_fds(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd < 3);
+    fd_close(&fd);
+}
+
 int main(int argc, char **argv)
 {
     static struct alone a;
@@ -320,6 +330,7 @@ int main(int argc, char **argv)
     static const char *const fixed[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/job", "LC_ALL=C.UTF-8",
                                         "TZ=UTC", "USER=zpipe", "TMPDIR=/tmp"};
     uint64_t server = UINT64_MAX;
+    fill_standard_fds();
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
         add_env(&a, fixed[i]);
     a.task.epoch_s = EPOCH_S;

@@ -27,7 +27,7 @@ struct progress {
 };
 
 struct pump {
-    struct channel *channel; /* NULL: its region is gone */
+    struct channel *channel; /* its region waits for us */
     pid_t pid;
     bool feed, killed;
     struct progress *progress;
@@ -202,6 +202,22 @@ void pump_kill(struct channel *c)
         return;
     c->pump->killed = true;
     kill(c->pump->pid, SIGKILL);
+}
+
+void pump_kill_all(struct server *s)
+{
+    for (struct pump *p = s->pump; p; p = p->next)
+        kill(p->pid, SIGKILL);
+}
+
+void pump_forget_all(struct server *s)
+{
+    while (s->pump) {
+        struct pump *p = s->pump;
+        s->pump = p->next;
+        munmap(p->progress, sizeof *p->progress);
+        free(p);
+    }
 }
 
 bool pump_ended(struct server *s, pid_t pid, int status)

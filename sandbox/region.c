@@ -29,32 +29,6 @@ struct region *region_find(struct server *s, uint64_t id)
     return r;
 }
 
-void region_free(struct region *r)
-{
-    struct server *s = r->server;
-    struct region **at = &s->region;
-    while (*at && *at != r)
-        at = &(*at)->next;
-    if (*at) {
-        *at = r->next;
-        s->region_count--;
-    }
-    if (s->coming == r)
-        s->coming = NULL;
-    for (uint32_t i = 0; r->channel && i < r->spec.region.channel_count; i++)
-        channel_clear(&r->channel[i]);
-    for (uint32_t i = 0; i < r->fd_count; i++)
-        fd_close(&r->fd[i]);
-    free(r->fd);
-    free(r->task);
-    free(r->channel);
-    spec_clear(&r->spec);
-    if (r->map)
-        munmap(r->map, r->map_size);
-    fd_close(&r->spec_fd);
-    free(r);
-}
-
 void region_settle(struct region *r)
 {
     if (r->started && (r->tasks_left || r->pumps_left))
@@ -79,6 +53,36 @@ static void task_release(struct task *t)
     notify_free(t->notify);
     t->notify = NULL;
     link_clear(&t->link);
+}
+
+void region_free(struct region *r)
+{
+    struct server *s = r->server;
+    struct region **at = &s->region;
+    while (*at && *at != r)
+        at = &(*at)->next;
+    if (*at) {
+        *at = r->next;
+        s->region_count--;
+    }
+    if (s->coming == r)
+        s->coming = NULL;
+    for (uint32_t i = 0; r->task && i < r->spec.region.task_count; i++) {
+        freeze_task_gone(s, &r->task[i]);
+        task_release(&r->task[i]);
+    }
+    for (uint32_t i = 0; r->channel && i < r->spec.region.channel_count; i++)
+        channel_clear(&r->channel[i]);
+    for (uint32_t i = 0; i < r->fd_count; i++)
+        fd_close(&r->fd[i]);
+    free(r->fd);
+    free(r->task);
+    free(r->channel);
+    spec_clear(&r->spec);
+    if (r->map)
+        munmap(r->map, r->map_size);
+    fd_close(&r->spec_fd);
+    free(r);
 }
 
 /* No process of the task is left: its sides of the channels are. */
@@ -540,8 +544,13 @@ int region_new(struct server *s, struct wire_packet *p)
         return -1; /* the caller is one of ours: what it sends is right, or it is not to be trusted */
     r->task = calloc(r->spec.region.task_count, sizeof *r->task);
     r->channel = calloc(r->spec.region.channel_count + 1, sizeof *r->channel);
-    if (!r->task || !r->channel)
+    if (!r->task || !r->channel) {
+        free(r->task);
+        free(r->channel);
+        r->task = NULL;
+        r->channel = NULL;
         return -1;
+    }
     init_parts(r);
     s->coming = r;
     if (r->fd_count == r->fd_total)

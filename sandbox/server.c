@@ -214,16 +214,17 @@ static int serve_once(struct server *s)
 /* Everything below us dies: the zygote with its pid namespace, the pumps one by one. */
 static void take_down(struct server *s)
 {
-    while (s->region) {
-        struct region *r = s->region;
-        s->region = r->next;
-        for (uint32_t i = 0; r->channel && i < r->spec.region.channel_count; i++)
-            pump_kill(&r->channel[i]);
-    }
+    pump_kill_all(s);
     if (s->zygote.pid > 0)
         kill(s->zygote.pid, SIGKILL);
     while (waitpid(-1, NULL, __WALL) >= 0 || errno == EINTR)
         ;
+    while (s->region)
+        region_free(s->region);
+    pump_forget_all(s);
+    link_clear(&s->control);
+    link_clear(&s->tasks);
+    link_clear(&s->mounts);
 }
 
 int server_main(int control, bool isolation_none)

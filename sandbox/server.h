@@ -122,3 +122,5 @@ void freeze_forget(struct server *s, struct channel *c);
 int pump_start(struct channel *c, const int *fds, uint32_t count, bool feed, struct err *e);
 bool pump_ended(struct server *s, pid_t pid, int status); /* false: not a pump */
 void pump_kill(struct channel *c);
+void pump_kill_all(struct server *s);
+void pump_forget_all(struct server *s); /* they have been waited for */

@@ -1,0 +1,382 @@
+/* Regions in a real server: streams, ends, limits, files.  Needs a host that allows user namespaces. */
+#include "base/fds.h"
+#include "lib/boxed.h"
+#include "lib/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct boxed b;
+
+static int open_box(void **state)
+{
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    return 0;
+}
+
+static int close_box(void **state)
+{
+    (void)state;
+    boxed_close(&b);
+    return 0;
+}
+
+static void run(const char *line)
+{
+    struct boxed_plan p = {.line = line, .in = -1, .out = -1};
+    assert_int_equal(boxed_run(&b, &p), 0);
+}
+
+/* line, its output, its stderr, each stage's status */
+static const struct row {
+    const char *line, *output, *errors;
+    int status[3];
+} rows[] = {
+    {"true", "", "", {0}},
+    {"sh -c 'exit 7'", "", "", {7}},
+    {"sh -c 'kill -TERM $$'", "", "", {143}},
+    {"echo a", "a\n", "", {0}},
+    {"seq 1 1000 | sort -rn | head -n 1", "1000\n", "", {0, 0, 0}},
+    {"cat | wc -c", "0\n", "", {0, 0}},
+    {"sh -c 'echo x; echo y >&2' | cat", "x\n", "y\n", {0, 0}},
+    {"sh -c 'echo $$ $PPID; id -un; uname -n; pwd; umask'", "2 1\nzpipe\nzpipe\n/job\n0022\n", "", {0}},
+    {"sh -c '(read x; echo late) </dev/null & echo early' | sort", "early\nlate\n", "", {0, 0}},
+    {"sh -c 'ls /proc /dev'", "/dev:\nfull\nnull\nzero\n\n/proc:\n", "", {0}},
+    {"sh -c 'echo x >/usr/x || echo no'", "no\n", "sh: 1: cannot create /usr/x: Read-only file system\n", {0}},
+    {"sh -c 'ls /home /root || echo no' 2", "no\n", NULL, {0}},
+    {"sh -c 'echo hi >/tmp/a && cat /tmp/a'", "hi\n", "", {0}},
+    {"sh -c 'ls -d /tmp/*'", "", NULL, {2}}, /* another task's /tmp is not seen */
+    {"grep -c Cap /proc/self/status", "", NULL, {2}},
+    {"python3 -c 'import os,sys; print(sorted(os.listdir(\"/job\")), os.get_terminal_size is not None)'",
+     "[] True\n", "", {0}},
+    {"python3 -c 'import socket; socket.socket()'", "", NULL, {1}},
+};
+
+static void test_rows(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct row *r = &rows[i];
+        run(r->line);
+        if (strcmp(b.output, r->output))
+            fail_msg("%s: output '%s'", r->line, b.output);
+        if (r->errors && strcmp(b.errors, r->errors))
+            fail_msg("%s: stderr '%s'", r->line, b.errors);
+        for (uint32_t k = 0; k < b.results; k++)
+            if (b.stage[k].status != r->status[k])
+                fail_msg("%s: stage %u: status %d (%s)", r->line, k, b.stage[k].status, b.stage[k].text);
+    }
+}
+
+/* The reader leaves; the writer, blocked or not, dies of SIGPIPE in silence, as with a pipe.  While every
+ * CPU is busy. */
+static void test_reader_leaves(void **state)
+{
+    static const struct {
+        const char *line, *output, *errors;
+        int status;
+    } leave[] = {
+        {"yes | head -n 1", "y\n", "", 141},
+        {"seq 1 10000000 | head -n 1", "1\n", "", 141},
+        {"sh -c 'yes; echo x >&2' | head -n 1", "y\n", "x\n", 0},
+        {"sh -c 'yes | cat' | head -n 1", "y\n", "", 141},
+        {"python3 -c 'import signal; signal.signal(13, 0)\nwhile 1: print(1)' | head -n 1", "1\n", "", 141},
+        {"dd if=/dev/zero bs=4M | head -c 1", NULL, "", 141},
+        {"yes | true", "", "", 141},
+    };
+    const char *many = getenv("ZPIPE_TEST_MANY");
+    int times = many ? atoi(many) : 15;
+    pid_t busy[2];
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        busy[i] = fork();
+        if (busy[i] == 0)
+            for (alarm(300);;)
+                ;
+    }
+    for (size_t i = 0; i < sizeof leave / sizeof *leave; i++)
+        for (int k = 0; k < times; k++) {
+            run(leave[i].line);
+            if ((leave[i].output && strcmp(b.output, leave[i].output)) || strcmp(b.errors, leave[i].errors) ||
+                b.stage[0].status != leave[i].status)
+                fail_msg("%s, run %d: %d '%s' '%s'", leave[i].line, k, b.stage[0].status, b.output, b.errors);
+        }
+    for (int i = 0; i < 2; i++) {
+        kill(busy[i], SIGKILL);
+        waitpid(busy[i], NULL, 0);
+    }
+}
+
+static void test_break(void **state)
+{
+    struct boxed_plan p = {.line = "yes", .in = -1, .out = -1, .break_after = 10};
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(boxed_run(&b, &p), 0);
+        assert_int_equal(b.stage[0].status, 141);
+    }
+}
+
+/* Every byte of a file, through a feed, three programs and a drain. */
+static void test_feed_and_drain(void **state)
+{
+    static const char *const kind[] = {"file", "pipe"};
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        int in[2], out = memfd_create("out", MFD_CLOEXEC);
+        pid_t pid = -1;
+        struct stat s;
+        char line[64];
+        if (k == 0) {
+            in[0] = memfd_create("in", MFD_CLOEXEC);
+            assert_int_equal(ftruncate(in[0], 50000001), 0);
+            assert_int_equal(pwrite(in[0], "end", 3, 50000001), 3);
+            assert_int_equal(lseek(in[0], 1, SEEK_SET), 1);
+        } else {
+            assert_int_equal(pipe(in), 0);
+            pid = fork();
+            if (pid == 0) {
+                close(in[0]);
+                snprintf(line, sizeof line, "head -c 50000003 /dev/zero >&%d", in[1]);
+                execl("/bin/sh", "sh", "-c", line, NULL);
+                _exit(1);
+            }
+            close(in[1]);
+        }
+        struct boxed_plan p = {.line = "cat | cat | cat", .in = in[0], .out = out};
+        assert_int_equal(boxed_run(&b, &p), 0);
+        assert_int_equal(fstat(out, &s), 0);
+        if (s.st_size != 50000003 || b.log.pumps != 2 || b.log.pump_bytes[0] != 50000003 ||
+            b.log.pump_bytes[1] != 50000003)
+            fail_msg("%s: %lld bytes", kind[k], (long long)s.st_size);
+        close(in[0]);
+        close(out);
+        if (pid > 0)
+            waitpid(pid, NULL, 0);
+    }
+}
+
+/* A feed from a terminal or an idle pipe does not keep a region whose reader has left. */
+static void test_idle_feed(void **state)
+{
+    int in[2];
+    (void)state;
+    assert_int_equal(pipe(in), 0);
+    struct boxed_plan p = {.line = "true", .in = in[0], .out = -1};
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].status, 0);
+    assert_int_equal(b.log.pump_sys[0], 0);
+    close(in[0]);
+    close(in[1]);
+}
+
+static void test_full_disk(void **state)
+{
+    struct boxed_plan p = {.line = "yes", .in = -1, .out = open("/dev/full", O_WRONLY | O_CLOEXEC)};
+    (void)state;
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].status, 141);
+    assert_int_equal(b.log.pump_sys[0], ENOSPC);
+    close(p.out);
+}
+
+static void test_full_reads(void **state)
+{
+    int in[2];
+    (void)state;
+    assert_int_equal(pipe(in), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (int i = 0; i < 50; i++) {
+            if (write(in[1], "0123456789", 10) != 10)
+                _exit(1);
+            usleep(1000);
+        }
+        _exit(0);
+    }
+    close(in[1]);
+    struct boxed_plan p = {.line = "python3 -c 'import os; print(len(os.read(0, 400)), len(os.read(0, 400)))'",
+                           .in = in[0], .out = -1};
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_string_equal(b.output, "400 100\n");
+    waitpid(pid, NULL, 0);
+    close(in[0]);
+}
+
+static void test_not_run(void **state)
+{
+    char path[] = "/tmp/box-test-XXXXXX";
+    int fd = mkstemp(path);
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(fd_write_all(fd, "#!/no/such\n", 11), 0);
+    fchmod(fd, 0755);
+    close(fd);
+    struct box_file file[] = {{"script", path, -1, false}};
+    struct boxed_plan p = {.line = "./script", .in = -1, .out = -1, .task = {.file = file, .file_count = 1}};
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].end, BOX_NOT_FOUND);
+    assert_non_null(strstr(b.stage[0].text, "/no/such"));
+    chmod(path, 0644);
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].end, BOX_NOT_RUN);
+    file[0].path = "/no/such/file";
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].end, BOX_FAILED);
+    assert_non_null(strstr(b.stage[0].text, "script"));
+    unlink(path);
+    run("no-such-program");
+    assert_int_equal(b.stage[0].end, BOX_NOT_FOUND);
+    run("/job");
+    assert_int_equal(b.stage[0].end, BOX_NOT_RUN);
+}
+
+/* Inputs by path, by descriptor and as a copy; outputs by name and by pattern; the rest is named. */
+static void test_files(void **state)
+{
+    char path[] = "/tmp/box-test-XXXXXX";
+    int fd = mkstemp(path), memory = memfd_create("m", MFD_CLOEXEC);
+    static const char *const output[] = {"o", "d/deep", "missing", "copied"}, *const glob[] = {"*.g"};
+    (void)state;
+    fchmod(fd, 0644);
+    assert_int_equal(fd_write_all(fd, "path\n", 5), 0);
+    assert_int_equal(fd_write_all(memory, "memory\n", 7), 0);
+    struct box_file file[] = {{"p", path, -1, false},       {"a/b/p", path, -1, false},
+                              {"/data/x/p", path, -1, false}, {"/etc/new", path, -1, false},
+                              {"/tmp/t", path, -1, false},  {"m", NULL, memory, false},
+                              {"f", NULL, fd, false},       {"copied", path, -1, true},
+                              {"/somewhere", "/usr/share", -1, false}};
+    struct boxed_plan p = {
+        .line = "sh -c 'cat p a/b/p /data/x/p /etc/new /tmp/t m f copied; grep -c zpipe /etc/passwd; ls -d "
+                "/somewhere/perl; echo x >>copied; (echo y >p) 2>&-; echo 1 >o; mkdir d; echo 2 >d/deep; "
+                "echo 3 >a.g; echo 4 >left; ln -s /etc/passwd missing; (echo >/data/y) 2>&- || echo ro'",
+        .in = -1, .out = -1,
+        .task = {.file = file, .file_count = 9, .output = output, .output_count = 4, .out_glob = glob,
+                 .out_glob_count = 1}};
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_string_equal(b.errors, "");
+    assert_string_equal(b.output, "path\npath\npath\npath\npath\nmemory\npath\npath\n1\n/somewhere/perl\nro\n");
+    const char *expected[] = {"o", "1\n", "d/deep", "2\n", "copied", "path\nx\n", "a.g", "3\n", "left", "-"};
+    assert_int_equal(b.stage[0].made_count, 5);
+    for (int i = 0; i < 5; i++) {
+        bool found = false;
+        for (int k = 0; k < 5; k++)
+            found |= !strcmp(b.stage[0].made[k].name, expected[2 * i]) &&
+                     !strcmp(b.stage[0].made[k].bytes, expected[2 * i + 1]);
+        if (!found)
+            fail_msg("not as expected: %s", expected[2 * i]);
+    }
+    char now[16] = "";
+    assert_int_equal(pread(fd, now, sizeof now, 0), 5); /* the host's file is as it was */
+    close(fd);
+    close(memory);
+    unlink(path);
+}
+
+static void test_limits(void **state)
+{
+    struct boxed_plan p = {.line = "sh -c 'while :; do :; done'", .in = -1, .out = -1};
+    (void)state;
+    p.task.limit.wall_ns = 100000000;
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].end, BOX_LIMIT);
+    assert_string_equal(b.stage[0].limit, "timeout");
+    p.task.limit = (struct box_limits){.cpu_ns = 1000000000};
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].end, BOX_LIMIT);
+    assert_string_equal(b.stage[0].limit, "cpu");
+    assert_true(b.stage[0].cpu_ns >= 900000000);
+    p.task.limit = (struct box_limits){.output_bytes = 1000};
+    p.line = "sh -c 'exec yes >f'";
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].end, BOX_LIMIT);
+    assert_string_equal(b.stage[0].limit, "output");
+    p.task.limit = (struct box_limits){.memory_bytes = 64 << 20};
+    p.line = "python3 -c 'bytearray(200000000)'";
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].status, 1);
+    assert_non_null(strstr(b.errors, "MemoryError"));
+    p.task.limit = (struct box_limits){.scratch_bytes = 1 << 20};
+    p.line = "sh -c 'head -c 3000000 /dev/zero >f || wc -c <f'";
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_string_equal(b.output, "1048576\n");
+    p.task.limit = (struct box_limits){0};
+    p.line = "python3 -c 'x = bytearray(b\"1\" * 50000000)'";
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_true(b.stage[0].memory_peak > 50000000);
+}
+
+static void test_stop(void **state)
+{
+    struct boxed_plan p = {.line = "sh -c 'trap \"\" TERM INT; while :; do :; done' | cat", .in = -1,
+                           .out = -1, .stop_after_ns = 50000000};
+    (void)state;
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.results, 2);
+    assert_int_equal(b.stage[0].end, BOX_KILLED);
+    /* a tree that multiplies */
+    p.line = "python3 -c 'import os\nwhile 1:\n try: os.fork()\n except OSError: pass'";
+    p.task.limit.procs = 200;
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].end, BOX_KILLED);
+    run("echo still");
+    assert_string_equal(b.output, "still\n");
+}
+
+/* kill -9 of the server: nothing is left, the caller is told.  The busy program is found by its words. */
+static void test_lost(void **state)
+{
+    struct boxed_plan p = {.line = "sh -c 'while :; do :; done' zpipe-test-busy-loop", .in = -1, .out = -1};
+    (void)state;
+    boxed_close(&b);
+    pid_t pid = fork();
+    if (pid == 0) { /* a caller that dies itself */
+        boxed_open(&b, BOX_ISOLATION_FULL);
+        boxed_run(&b, &p);
+        _exit(0);
+    }
+    static const char find[] = "grep -lsz 'zpipe-test-busy-[l]oop' /proc/[0-9]*/cmdline >/dev/null";
+    int tries = 0;
+    while (system(find) != 0 && tries++ < 500)
+        usleep(10000);
+    assert_true(tries < 500);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    for (tries = 0; system(find) == 0 && tries < 300; tries++)
+        usleep(10000);
+    assert_true(tries < 300);
+    boxed_open(&b, BOX_ISOLATION_FULL);
+}
+
+/* One server, many regions: descriptors do not pile up. */
+static void test_many(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        run("echo a | cat | cat");
+        assert_string_equal(b.output, "a\n");
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows),          cmocka_unit_test(test_reader_leaves),
+        cmocka_unit_test(test_break),         cmocka_unit_test(test_feed_and_drain),
+        cmocka_unit_test(test_idle_feed),     cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_full_reads),    cmocka_unit_test(test_not_run),
+        cmocka_unit_test(test_files),         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_stop),          cmocka_unit_test(test_many),
+        cmocka_unit_test(test_lost),
+    };
+    return cmocka_run_group_tests(tests, open_box, close_box) != 0;
+}

@@ -1,0 +1,234 @@
+/* A region survives the way into bytes and back, and bytes that are no region are refused: cut short at
+ * every place, with every byte changed, and with each rule about sides, numbers and names broken. */
+#include "base/fds.h"
+#include "lib/test.h"
+#include "sandbox/spec.h"
+
+#include <stdlib.h>
+
+static const char *const words[] = {"prog", "a b", "", NULL};
+static const char *const env[] = {"A=1", "PATH=/bin", NULL};
+static const struct box_file files[] = {{"in.txt", "/data/in.txt", -1, false}, {"/etc/x", NULL, 77, true}};
+static const struct box_port ports0[] = {{0, false, 0, -1}, {1, true, 1, -1}, {2, true, -1, 42}};
+static const struct box_port ports1[] = {{0, false, 1, -1}, {1, true, 2, -1}, {63, true, 3, -1}};
+static const char *const outs[] = {"o/1", "o2"};
+static const int sources[] = {10, 11, 12};
+
+struct sample {
+    struct box_task task[2];
+    struct box_channel channel[4];
+    struct box_region region;
+};
+
+static void fill(struct sample *s)
+{
+    memset(s, 0, sizeof *s);
+    s->task[0] = (struct box_task){.argv = words, .env = env, .file = files, .file_count = 2,
+                                   .port = ports0, .port_count = 3, .output = outs, .output_count = 2,
+                                   .limit = {1, 2, 3, 4, 5, 6, 7}, .seed = 8, .stream = 9, .epoch_s = -10};
+    s->task[1] = (struct box_task){.argv = words + 1, .env = env, .port = ports1, .port_count = 3,
+                                   .out_glob = outs, .out_glob_count = 1};
+    s->channel[0] = (struct box_channel){.end = BOX_FEED, .source = sources, .source_count = 3, .sink = -1};
+    s->channel[1] = (struct box_channel){.end = BOX_INSIDE, .lines = true};
+    s->channel[2] = (struct box_channel){.end = BOX_DRAIN, .sink = 13};
+    s->channel[3] = (struct box_channel){.end = BOX_REMOTE_READER};
+    s->region = (struct box_region){s->task, 2, s->channel, 4};
+}
+
+static int encode(const struct sample *s, struct buf *b, int **fds, uint32_t *count)
+{
+    static const int remote[4][2] = {{0, 0}, {0, 0}, {0, 0}, {20, 21}};
+    struct err e;
+    *b = BUF_INIT(BOX_SPEC_BYTES_MAX);
+    return spec_encode(&s->region, remote, b, fds, count, &e);
+}
+
+static void test_round_trip(void **state)
+{
+    static const int expected[] = {10, 11, 12, 13, 20, 21, 77, 42};
+    struct sample s;
+    struct buf b;
+    struct spec spec;
+    struct err e;
+    int *fds;
+    uint32_t count;
+    (void)state;
+    fill(&s);
+    assert_int_equal(encode(&s, &b, &fds, &count), 0);
+    assert_int_equal(count, 8);
+    assert_memory_equal(fds, expected, sizeof expected);
+    assert_int_equal(spec_decode((struct slice){b.data, b.size}, &spec, &e), 0);
+    assert_int_equal(spec.fd_count, 8);
+    const struct box_task *t = &spec.region.task[0];
+    assert_string_equal(t->argv[1], "a b");
+    assert_string_equal(t->argv[2], "");
+    assert_null(t->argv[3]);
+    assert_string_equal(t->env[1], "PATH=/bin");
+    assert_string_equal(t->file[0].path, "/data/in.txt");
+    assert_int_equal(t->file[1].fd, 6);
+    assert_true(t->file[1].copy);
+    assert_int_equal(t->port[2].file, 7);
+    assert_int_equal(t->limit.files, 7);
+    assert_int_equal(t->limit.output_bytes, 5);
+    assert_int_equal(t->epoch_s, -10);
+    assert_string_equal(spec.region.task[1].out_glob[0], "o/1");
+    assert_int_equal(spec.channel[1].writer, 0);
+    assert_int_equal(spec.channel[1].reader, 1);
+    assert_int_equal(spec.channel[3].fd_first, 4);
+    assert_true(spec.region.channel[1].lines);
+    struct arena a = ARENA_INIT(1 << 20);
+    struct box_task alone;
+    assert_int_equal(spec_decode_task(spec.task[1], &a, &alone, &e), 0);
+    assert_int_equal(alone.port[2].fd, 63);
+    arena_clear(&a);
+    spec_clear(&spec);
+    buf_clear(&b);
+    free(fds);
+}
+
+/* Nothing but refusal or a region may come of damaged bytes; the sanitizers see the rest. */
+static void test_damage(void **state)
+{
+    struct sample s;
+    struct buf b;
+    struct spec spec;
+    struct err e;
+    int *fds;
+    uint32_t count;
+    (void)state;
+    fill(&s);
+    assert_int_equal(encode(&s, &b, &fds, &count), 0);
+    for (size_t n = 0; n < b.size; n++) {
+        char *cut = malloc(n ? n : 1); /* exactly as long, so that a read past the end is seen */
+        memcpy(cut, b.data, n);
+        assert_int_equal(spec_decode((struct slice){cut, n}, &spec, &e), -1);
+        free(cut);
+    }
+    for (size_t n = 0; n < b.size; n++) {
+        static const unsigned char change[] = {0x01, 0x80, 0xff};
+        for (size_t k = 0; k < sizeof change; k++) {
+            b.data[n] = (char)(b.data[n] ^ change[k]);
+            if (spec_decode((struct slice){b.data, b.size}, &spec, &e) == 0)
+                spec_clear(&spec);
+            b.data[n] = (char)(b.data[n] ^ change[k]);
+        }
+    }
+    buf_clear(&b);
+    free(fds);
+}
+
+struct wrong {
+    const char *name;
+    void (*change)(struct sample *s);
+};
+
+static struct box_port bad_ports[3];
+static struct box_file bad_file;
+
+static void use_ports(struct sample *s, struct box_port a)
+{
+    memcpy(bad_ports, ports0, sizeof bad_ports);
+    bad_ports[2] = a;
+    s->task[0].port = bad_ports;
+}
+
+static void use_name(struct sample *s, const char *name)
+{
+    bad_file = (struct box_file){name, "/x", -1, false};
+    s->task[0].file = &bad_file;
+    s->task[0].file_count = 1;
+}
+
+static void no_words(struct sample *s)
+{
+    s->task[0].argv = words + 3;
+}
+static void no_tasks(struct sample *s)
+{
+    s->region.task_count = 0;
+}
+static void high_port(struct sample *s)
+{
+    use_ports(s, (struct box_port){1024, true, -1, -1});
+}
+static void port_twice(struct sample *s)
+{
+    use_ports(s, (struct box_port){1, true, -1, -1});
+}
+static void no_channel(struct sample *s)
+{
+    use_ports(s, (struct box_port){2, true, 4, -1});
+}
+static void two_writers(struct sample *s)
+{
+    use_ports(s, (struct box_port){2, true, 2, -1});
+}
+static void reads_drain(struct sample *s)
+{
+    use_ports(s, (struct box_port){2, false, 2, -1});
+}
+static void side_missing(struct sample *s)
+{
+    s->task[1].port_count = 2;
+}
+static void name_up(struct sample *s)
+{
+    use_name(s, "a/../b");
+}
+static void name_empty(struct sample *s)
+{
+    use_name(s, "");
+}
+static void name_slash(struct sample *s)
+{
+    use_name(s, "a//b");
+}
+static void name_dot(struct sample *s)
+{
+    use_name(s, "/.");
+}
+static void output_up(struct sample *s)
+{
+    static const char *const up[] = {"../x"};
+    s->task[0].output = up;
+    s->task[0].output_count = 1;
+}
+
+static const struct wrong wrongs[] = {
+    {"no words", no_words},         {"no tasks", no_tasks},       {"high port", high_port},
+    {"port twice", port_twice},     {"no channel", no_channel},   {"two writers", two_writers},
+    {"reads drain", reads_drain},   {"side missing", side_missing}, {"name up", name_up},
+    {"name empty", name_empty},     {"name slash", name_slash},   {"name dot", name_dot},
+    {"output up", output_up},
+};
+
+static void test_wrong(void **state)
+{
+    struct sample s;
+    struct buf b;
+    struct spec spec;
+    struct err e;
+    int *fds;
+    uint32_t count;
+    (void)state;
+    for (size_t i = 0; i < sizeof wrongs / sizeof *wrongs; i++) {
+        fill(&s);
+        wrongs[i].change(&s);
+        assert_int_equal(encode(&s, &b, &fds, &count), 0);
+        if (spec_decode((struct slice){b.data, b.size}, &spec, &e) == 0)
+            fail_msg("accepted: %s", wrongs[i].name);
+        assert_int_equal(e.code, ERR_PROTO);
+        buf_clear(&b);
+        free(fds);
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_wrong),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
