@@ -32,13 +32,21 @@ def pair(name, text, cwd, runs, pinned):
 
 
 def peak_rss(text, cwd, feed_bytes):
-    """Peak memory of the zpipe process itself, while feed_bytes stream through it."""
+    """Peak memory of the zpipe process itself (VmHWM), while feed_bytes stream through it."""
     feeder = subprocess.Popen(["sh", "-c", "yes 'a line of text to stream' | head -c %d" % feed_bytes], stdout=subprocess.PIPE)
     p = subprocess.Popen([zpipe, text], cwd=cwd, stdin=feeder.stdout, stdout=subprocess.DEVNULL)
     feeder.stdout.close()
-    _, status, usage = os.wait4(p.pid, 0)
+    peak = 0
+    while p.poll() is None:
+        try:
+            for line in open("/proc/%d/status" % p.pid):
+                if line.startswith("VmHWM"):
+                    peak = int(line.split()[1]) / 1024
+        except OSError:
+            pass
+        time.sleep(0.002)
     feeder.wait()
-    return usage.ru_maxrss / 1024
+    return peak
 
 
 def main():
