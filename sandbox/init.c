@@ -40,7 +40,7 @@ struct init {
     uint32_t slot_count, missing;
     struct task_files files;
     struct wire_packet packet;
-    bool killed, finish, main_ended, all_ended;
+    bool killed, finish, main_ended, all_ended, tree;
     enum wire_why why;
     pid_t main;
     int status; /* of main, as wait tells it */
@@ -82,7 +82,7 @@ static _Noreturn void tell(struct init *in, const struct outcome *o)
     pack_u64(&b, of_timeval(use.ru_stime));
     pack_u64(&b, in->began.tv_sec || in->began.tv_nsec ? since(&in->began) : 0);
     pack_u64(&b, (uint64_t)use.ru_maxrss * 1024);
-    wire_send(in->link, (struct wire){.kind = WIRE_RESULT}, b.data, b.size, NULL, 0);
+    wire_send(in->link, (struct wire){.kind = WIRE_RESULT, .a = in->tree}, b.data, b.size, NULL, 0);
     _exit(0);
 }
 
@@ -366,17 +366,27 @@ static void start_program(struct init *in)
     }
 }
 
-static void reap(struct init *in, int options)
+/* Process numbers are given in order: was ours the only one after the program's? */
+static bool was_tree(const struct init *in)
 {
-    for (;;) {
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+    return pid != in->main + 1;
+}
+
+/* How many ended. */
+static int reap(struct init *in, int options)
+{
+    for (int ended = 0;; ended++) {
         int status;
         pid_t pid = waitpid(-1, &status, __WALL | options);
-        if (pid < 0 && errno == EINTR)
-            continue;
-        if (pid < 0)
+        if (pid < 0 && errno != EINTR)
             in->all_ended = true;
         if (pid <= 0)
-            return;
+            return ended;
         if (pid == in->main) {
             in->main_ended = true;
             in->status = status;
@@ -387,18 +397,17 @@ static void reap(struct init *in, int options)
 /* Until the program has ended and nobody is left who could say more, or we are told to end it. */
 static void serve(struct init *in, int signals)
 {
-    bool told = false;
     while (!in->all_ended && !in->killed && !in->finish) {
         struct pollfd p[2] = {{signals, POLLIN, 0}, {in->link, POLLIN, 0}};
         struct signalfd_siginfo info;
+        int ended = 0;
         if (poll(p, 2, -1) < 0)
             continue;
         if (p[0].revents && read(signals, &info, sizeof info) > 0)
-            reap(in, WNOHANG);
+            ended = reap(in, WNOHANG);
         if (p[1].revents)
             take_next(in);
-        if (in->main_ended && !in->all_ended && !told) {
-            told = true;
+        if (in->main_ended && !in->all_ended && ended) {
             wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
         }
     }
@@ -475,6 +484,7 @@ _Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size)
         tell_killed(&in);
     struct outcome o = {0};
     judge(&in, &o);
+    in.tree = was_tree(&in);
     leftover_send(&in.task, in.link);
     tell(&in, &o);
 }

@@ -200,7 +200,7 @@ static int make_dev(struct err *e)
 /* A directory of our own, so that the loader's place holds the shim. */
 static int make_loader(struct err *e)
 {
-    if (mkdir("lib64", 0755) < 0 || write_file(SHIM_PLACE + 1, shim_image, shim_image_size, 0755) < 0)
+    if (mkdir("lib64", 0755) < 0 || write_file(&SHIM_PLACE[1], shim_image, shim_image_size, 0755) < 0)
         return err_sys(e, "cannot place the loader in the sandbox");
     return 0;
 }

@@ -99,6 +99,16 @@ static void task_ended(struct task *t)
     }
 }
 
+/* Reading what has just arrived shows the timing of its arrival. */
+static bool reads_lines(const struct task *t)
+{
+    const struct region *r = t->region;
+    for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
+        if (r->spec.channel[i].reader == (int32_t)t->index && r->spec.region.channel[i].lines)
+            return true;
+    return false;
+}
+
 static void tell_result(struct task *t, const void *packed, size_t size)
 {
     struct buf b = BUF_INIT(WIRE_DATA_MAX);
@@ -107,7 +117,9 @@ static void tell_result(struct task *t, const void *packed, size_t size)
     if (t->notify)
         notify_report(t->notify, &report);
     if (!why)
-        why = report.uncertified_why;
+        why = *report.uncertified_why ? report.uncertified_why
+              : reads_lines(t)        ? "its input is passed on as it arrives"
+                                      : "";
     buf_add(&b, packed, size);
     pack_string(&b, why);
     server_tell(t->region->server,
@@ -161,6 +173,8 @@ void task_heard(struct task *t)
         if (r->spec.channel[i].writer == (int32_t)t->index && !r->channel[i].reader_gone &&
             !channel_writer_hung_up(&r->channel[i]))
             return;
+    if (task_holds_outputs(t))
+        return;
     t->finish_sent = true;
     link_send(&t->link, (struct wire){.kind = WIRE_FINISH}, NULL, 0, NULL, 0);
 }
@@ -230,6 +244,8 @@ static void take_packet(struct task *t, struct wire_packet *p)
         break;
     case WIRE_RESULT:
         if (t->state == TASK_SETUP) {
+            if (h.a && !t->uncertified_why)
+                t->uncertified_why = "the program started others, which run side by side";
             tell_result(t, p->data, p->size);
             task_ended(t);
         }

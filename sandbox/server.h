@@ -103,6 +103,9 @@ void task_file_failed(struct server *s, const struct wire *h);
 /* Tell a task to look whether it has been waiting for nobody. */
 void task_heard(struct task *t);
 
+/* --- holders.c --- */
+bool task_holds_outputs(const struct task *t); /* the caller's own descriptors, passed as they are */
+
 /* --- channel.c --- */
 int channel_open(struct channel *c, struct err *e); /* sockets, pumps */
 void channel_handed_out(struct channel *c);

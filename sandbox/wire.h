@@ -20,7 +20,7 @@ enum wire_kind {
     WIRE_BREAK,   /* region; a: channel */
     /* server -> caller; region and task as they were given */
     WIRE_MADE,    /* also init -> server. a: files; packed (name, mode, wanted)*; fds of the wanted */
-    WIRE_RESULT,  /* also init -> server. packed result */
+    WIRE_RESULT,  /* also init -> server. packed result; from an init, a: it was a tree of processes */
     WIRE_PUMP,    /* a: channel; b: errno; task: 1 on the reading side; size: bytes */
     WIRE_REGION,  /* it is gone */
     WIRE_LOST,    /* a: err code, b: errno; text */
@@ -39,7 +39,7 @@ enum wire_kind {
     /* init -> server */
     WIRE_HELLO,   /* with credentials: the init's process id */
     WIRE_LISTENER, /* fds: the filter's listener */
-    WIRE_MAIN,    /* the program has ended, others of its tree may run on */
+    WIRE_MAIN,    /* the program has ended, others of its tree run on; again when one of these ends */
 };
 
 enum { WIRE_OPEN_READABLE = 1, /* fail when it cannot be read with the sandbox's rights */

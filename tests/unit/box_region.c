@@ -294,7 +294,7 @@ static void test_limits(void **state)
     assert_int_equal(boxed_run(&b, &p), 0);
     assert_int_equal(b.stage[0].end, BOX_LIMIT);
     assert_string_equal(b.stage[0].limit, "cpu");
-    assert_true(b.stage[0].cpu_ns >= 900000000);
+    assert_true(b.stage[0].cpu_ns >= 500000000);
     p.task.limit = (struct box_limits){.output_bytes = 1000};
     p.line = "sh -c 'exec yes >f'";
     assert_int_equal(boxed_run(&b, &p), 0);
