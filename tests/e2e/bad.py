@@ -266,7 +266,7 @@ def very_long_texts():
 
 @case
 def few_descriptors_and_no_home():
-    status, out, err = run("cat | cat", stdin=b"x", preexec_fn=lambda: __import__("resource").setrlimit(7, (256, 256)),
+    status, out, err = run("cat | cat", stdin=b"x", preexec_fn=lambda: __import__("resource").setrlimit(7, (512, 512)),
                            env={"PATH": "/usr/bin:/bin"})
     assert (status, out) == (0, b"x"), (status, err)
 
