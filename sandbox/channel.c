@@ -68,15 +68,17 @@ int channel_open(struct channel *c, struct err *e)
     c->held = fcntl(c->read_end, F_DUPFD_CLOEXEC, 0);
     if (c->held < 0)
         return err_sys(e, "cannot keep a channel's end");
-    if (plan->end == BOX_FEED || plan->end == BOX_DRAIN)
-        return pump_start(c, &r->fd[side->fd_first], plan->source_count, plan->end == BOX_FEED, e);
-    return 0;
+    if (plan->end != BOX_FEED && plan->end != BOX_DRAIN)
+        return 0;
+    bool feed = plan->end == BOX_FEED;
+    int result = pump_start(c, &r->fd[side->fd_first], plan->source_count, feed, e);
+    channel_handed_out(c, feed);
+    return result;
 }
 
-void channel_handed_out(struct channel *c)
+void channel_handed_out(struct channel *c, bool write)
 {
-    fd_close(&c->write_end);
-    fd_close(&c->read_end);
+    fd_close(write ? &c->write_end : &c->read_end);
 }
 
 bool channel_writer_hung_up(const struct channel *c)
@@ -128,7 +130,8 @@ void channel_writer_left(struct channel *c)
 void channel_clear(struct channel *c)
 {
     freeze_forget(c->region->server, c);
-    channel_handed_out(c);
+    fd_close(&c->write_end);
+    fd_close(&c->read_end);
     watch_stop(c->region->server, &c->hangup_watch);
     fd_close(&c->held);
 }

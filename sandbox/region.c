@@ -109,6 +109,14 @@ static bool reads_lines(const struct task *t)
     return false;
 }
 
+/* Its program runs, or never will: another task may be set up (start_more, when this event is done). */
+static void task_begun(struct task *t)
+{
+    if (t->starting)
+        t->region->server->starting--;
+    t->starting = false;
+}
+
 static void tell_result(struct task *t, const void *packed, size_t size)
 {
     struct buf b = BUF_INIT(WIRE_DATA_MAX);
@@ -127,15 +135,16 @@ static void tell_result(struct task *t, const void *packed, size_t size)
                 b.size, NULL, 0);
     buf_clear(&b);
     t->state = TASK_RESULT;
+    task_begun(t);
 }
 
 /* The sandbox could not do it: tell so, end what there is of the task, let go its channels. */
-static void task_failed(struct task *t, const char *text, int sys)
+static void task_failed_as(struct task *t, enum box_end end, const char *text, int sys)
 {
     struct buf b = BUF_INIT(WIRE_DATA_MAX);
     if (t->state != TASK_SETUP)
         return;
-    pack_u32(&b, BOX_FAILED);
+    pack_u32(&b, end);
     pack_u32(&b, 0);
     pack_u32(&b, 0);
     pack_u32(&b, (uint32_t)sys);
@@ -151,6 +160,11 @@ static void task_failed(struct task *t, const char *text, int sys)
     task_ended(t);
 }
 
+static void task_failed(struct task *t, const char *text, int sys)
+{
+    task_failed_as(t, BOX_FAILED, text, sys);
+}
+
 /* Its init is gone. */
 static void task_gone(struct task *t)
 {
@@ -159,6 +173,7 @@ static void task_gone(struct task *t)
         return;
     task_failed(t, "the task's first process was killed", 0);
     t->state = TASK_GONE;
+    task_begun(t);
     task_release(t);
     r->tasks_left--;
     region_settle(r);
@@ -212,6 +227,7 @@ static void take_listener(struct task *t, struct wire_packet *p)
     const struct box_task *plan = &t->region->spec.region.task[t->index];
     int fd = wire_take_fd(p, 0);
     struct err e;
+    task_begun(t);
     if (fd < 0 || t->notify) {
         fd_close(&fd);
         return;
@@ -294,7 +310,7 @@ static void notify_event(struct watch *w, uint32_t events)
 
 static void kill_task(struct task *t, enum wire_why why)
 {
-    if (t->state != TASK_SETUP)
+    if (t->state != TASK_SETUP || !t->asked)
         return;
     link_send(&t->link, (struct wire){.kind = WIRE_KILL, .a = why}, NULL, 0, NULL, 0);
     link_watch(t->region->server, &t->link, &t->watch);
@@ -434,6 +450,9 @@ static int task_start(struct task *t, struct err *e)
         return err_sys(e, "cannot make a task's socket");
     t->link.fd = pair[0];
     setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    t->asked = true;
+    t->starting = true;
+    s->starting++;
     struct wire h = {.kind = WIRE_TASK,
                      .offset = (uint64_t)((const char *)r->spec.task[t->index].data - (char *)r->map),
                      .size = r->spec.task[t->index].size};
@@ -450,6 +469,9 @@ static int task_start(struct task *t, struct err *e)
             break;
     if (t->link.kept)
         link_watch(s, &t->link, &t->watch);
+    for (uint32_t i = 0; i < plan->port_count; i++)
+        if (plan->port[i].channel >= 0)
+            channel_handed_out(&r->channel[plan->port[i].channel], plan->port[i].write);
     return 0;
 }
 
@@ -477,10 +499,18 @@ static int open_parts(struct region *r, struct err *e)
     for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
         if (channel_open(&r->channel[i], e) < 0)
             return -1;
-    for (uint32_t i = 0; i < r->spec.region.task_count; i++)
-        if (task_start(&r->task[i], e) < 0)
-            return -1;
     return 0;
+}
+
+/* It has a result, and no init whose end could be waited for. */
+static void task_unasked(struct task *t)
+{
+    if (t->state == TASK_GONE)
+        return;
+    t->state = TASK_GONE;
+    task_begun(t);
+    task_release(t);
+    t->region->tasks_left--;
 }
 
 /* It could not be begun as a whole: what of it has begun ends. */
@@ -491,11 +521,24 @@ static void abandon(struct region *r, const struct err *e)
     for (uint32_t i = 0; i < r->spec.region.task_count; i++) {
         struct task *t = &r->task[i];
         task_failed(t, e->text, e->sys);
-        if (t->watch.fd < 0) { /* no init was asked for */
-            t->state = TASK_GONE;
-            task_release(t);
-            r->tasks_left--;
-        }
+        if (!t->asked || t->watch.fd < 0)
+            task_unasked(t);
+    }
+    r->next_task = r->spec.region.task_count;
+}
+
+/* Ask for the tasks that there is room for.  A region may be gone after it. */
+void region_start_more(struct server *s)
+{
+    struct err e;
+    for (struct region *r = s->region, *next; r && s->starting < STARTING_MAX; r = next) {
+        next = r->next;
+        bool more = r->started && r->next_task < r->spec.region.task_count;
+        while (r->started && r->next_task < r->spec.region.task_count && s->starting < STARTING_MAX)
+            if (task_start(&r->task[r->next_task++], &e) < 0)
+                abandon(r, &e);
+        if (more)
+            region_settle(r);
     }
 }
 
@@ -508,8 +551,6 @@ static void region_start(struct region *r)
     r->tasks_left = r->spec.region.task_count;
     if (open_parts(r, &e) < 0)
         abandon(r, &e);
-    for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
-        channel_handed_out(&r->channel[i]);
     region_settle(r);
 }
 
@@ -588,8 +629,14 @@ void region_stop(struct region *r)
 {
     if (!r->started)
         return;
-    for (uint32_t i = 0; i < r->spec.region.task_count; i++)
-        kill_task(&r->task[i], WIRE_WHY_STOP);
     for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
         pump_kill(&r->channel[i]);
+    for (uint32_t i = r->next_task; i < r->spec.region.task_count; i++) {
+        task_failed_as(&r->task[i], BOX_KILLED, "", 0);
+        task_unasked(&r->task[i]);
+    }
+    r->next_task = r->spec.region.task_count;
+    for (uint32_t i = 0; i < r->spec.region.task_count; i++)
+        kill_task(&r->task[i], WIRE_WHY_STOP);
+    region_settle(r);
 }

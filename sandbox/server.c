@@ -175,10 +175,15 @@ static int prepare(struct server *s, struct err *e)
     sigemptyset(&mask);
     sigaddset(&mask, SIGCHLD);
     sigprocmask(SIG_SETMASK, &mask, NULL);
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        return err_sys(e, "cannot read the limit of open files");
+    if (files.rlim_max < HOST_FILES_MIN)
+        return err_set(e, ERR_LIMIT,
+                       "a sandbox needs %d open files and this process may have %llu; raise the hard "
+                       "limit (ulimit -Hn)",
+                       HOST_FILES_MIN, (unsigned long long)files.rlim_max);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
     int signals = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (signals < 0 || s->epoll < 0 || watch_start(s, &s->signal_watch, signals, EPOLLIN) < 0 ||
@@ -207,6 +212,7 @@ static int serve_once(struct server *s)
     if (n == 1) {
         struct watch *w = ev.data.ptr;
         w->run(w, ev.events);
+        region_start_more(s);
     }
     return 0;
 }

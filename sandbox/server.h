@@ -29,14 +29,20 @@ struct server {
     struct watch tasks_watch, mounts_watch, signal_watch;
     struct region *region; /* all, newest first */
     uint32_t region_count;
+    uint32_t starting; /* tasks asked for that have not begun their program */
     struct region *coming; /* its descriptors are not all here */
     struct freeze *freeze; /* under way */
     struct pump *pump;     /* all that run */
     struct wire_packet packet;
 };
 
+/* Tasks being set up at once.  Descriptors on their way between processes are counted per user against
+ * the sender's limit of open files, and a program's limit is small when it sends its listener. */
+#define STARTING_MAX 32
+#define HOST_FILES_MIN 2048 /* open files that a process must be allowed */
+
 enum task_state {
-    TASK_SETUP,   /* sent to the zygote; no result */
+    TASK_SETUP,   /* no result yet */
     TASK_RESULT,  /* told to the caller; its init still exits */
     TASK_GONE,
 };
@@ -48,6 +54,8 @@ struct task {
     struct link link;
     struct watch watch;
     pid_t init;     /* host's number; 0: not known */
+    bool asked;    /* an init was asked for */
+    bool starting; /* counted in server.starting */
     bool main_ended, finish_sent;
     struct notify *notify;
     struct watch notify_watch, random_watch, timer_watch;
@@ -77,6 +85,7 @@ struct region {
     struct task *task;
     struct channel *channel;
     uint32_t tasks_left, pumps_left;
+    uint32_t next_task; /* the first that is not asked for */
     bool started;
     struct region *next;
 };
@@ -94,7 +103,8 @@ void link_watch(struct server *s, struct link *l, struct watch *w);
 /* --- region.c --- */
 int region_new(struct server *s, struct wire_packet *p);
 int region_more(struct server *s, struct wire_packet *p);
-void region_stop(struct region *r);
+void region_stop(struct region *r); /* it may be gone after it */
+void region_start_more(struct server *s);
 struct region *region_find(struct server *s, uint64_t id);
 void region_settle(struct region *r); /* frees it when nothing is left */
 void region_free(struct region *r);
@@ -108,7 +118,7 @@ bool task_holds_outputs(const struct task *t); /* the caller's own descriptors, 
 
 /* --- channel.c --- */
 int channel_open(struct channel *c, struct err *e); /* sockets, pumps */
-void channel_handed_out(struct channel *c);
+void channel_handed_out(struct channel *c, bool write); /* that end is its holder's now */
 void channel_reader_left(struct channel *c);
 void channel_writer_left(struct channel *c);
 bool channel_writer_hung_up(const struct channel *c);
