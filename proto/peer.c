@@ -529,7 +529,8 @@ static void set_options(struct peer *p, bool inproc)
     set_number(p->socket, ZMQ_HANDSHAKE_IVL, PEER_CONNECT_MS);
     set_number(p->socket, ZMQ_CONNECT_TIMEOUT, PEER_CONNECT_MS);
     set_number(p->socket, ZMQ_BACKLOG, BACKLOG);
-    set_number(p->socket, ZMQ_IPV6, 1);
+    size_t digits = strspn(p->url + 6, "0123456789."); /* an IPv4 address would be shown as ::ffff:1.2.3.4 */
+    set_number(p->socket, ZMQ_IPV6, p->url[6 + digits] != ':');
     if (!n->secure)
         return;
     zmq_setsockopt(p->socket, ZMQ_CURVE_PUBLICKEY, n->own.public_key, MSG_KEY_BYTES);

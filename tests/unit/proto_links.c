@@ -1,0 +1,515 @@
+/* Links that come and go, and those who should not be there: who left is noticed once and forgotten, a wrong
+ * key gets a clear sentence, and what is no message of ours costs its sender the link and nobody else. */
+#include "tests/lib/net.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zmq.h>
+
+/* ---- coming and going */
+
+static void those_who_left(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct end server = {.welcome = true};
+    bench_open(&b);
+    struct net *n = net_make(&b, NULL, MSG_SCHEDULER, true);
+    listen_at(n, "tcp://127.0.0.1:*", MSG_SCHEDULER, &server);
+    struct end stays = {0};
+    connect_to(n, peer_url(server.peer), NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &stays);
+    say(&stays, 0, say_hello(MSG_CLIENT));
+    UNTIL(&b, 10, stays.got == 1);
+    uint64_t link = server.link;
+    for (int i = 0; i < 40; i++) {
+        struct end c = {0};
+        uint64_t got = server.got, lost = server.lost;
+        connect_to(n, peer_url(server.peer), NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &c);
+        say(&c, 0, say_hello(MSG_CLIENT));
+        UNTIL(&b, 10, c.got == 1);
+        assert_int_equal(peer_stats(server.peer).links, 2);
+        say(&c, 0, (struct msg){.type = MSG_BYE, .bye = {"bye"}}); /* is heard before the end is noticed */
+        peer_close(c.peer);
+        UNTIL(&b, 10, server.lost == lost + 1);
+        assert_int_equal(server.got, got + 2);
+        assert_int_equal(server.last, MSG_BYE);
+        assert_int_equal(peer_stats(server.peer).links, 1);
+        struct err e;
+        struct msg m = say_ping(1);
+        assert_int_equal(peer_send(server.peer, server.link, &m, NO_BULK, &e), -1);
+        assert_int_equal(e.code, ERR_GONE);
+    }
+    say(&server, link, say_ping(2));
+    UNTIL(&b, 10, stays.got == 2);
+    peer_close(server.peer);
+    UNTIL(&b, 10, stays.lost == 1);
+    assert_non_null(strstr(stays.why.text, "closed by the other side"));
+    peer_close(stays.peer);
+    net_free(n);
+    bench_close(&b);
+}
+
+#define CROWD 60
+
+/* Many at once, of whom every third leaves: the rest are all still there. */
+static void a_crowd(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct end server = {.welcome = true};
+    static struct end c[CROWD];
+    uint64_t link[CROWD];
+    memset(c, 0, sizeof c);
+    bench_open(&b);
+    struct net *n = net_make(&b, NULL, MSG_SCHEDULER, true);
+    listen_at(n, "tcp://127.0.0.1:*", MSG_SCHEDULER, &server);
+    for (int i = 0; i < CROWD; i++) {
+        connect_to(n, peer_url(server.peer), NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &c[i]);
+        say(&c[i], 0, say_hello(MSG_CLIENT));
+        UNTIL(&b, 10, c[i].got == 1);
+        link[i] = server.link;
+    }
+    for (int i = 0; i < CROWD; i += 3)
+        peer_close(c[i].peer);
+    UNTIL(&b, 10, server.lost == CROWD / 3);
+    assert_int_equal(peer_stats(server.peer).links, CROWD - CROWD / 3);
+    for (int i = 0; i < CROWD; i++) {
+        if (i % 3 == 0)
+            continue;
+        say(&server, link[i], say_ping(1));
+        UNTIL(&b, 10, c[i].got == 2);
+        peer_close(c[i].peer);
+    }
+    UNTIL(&b, 10, server.lost == CROWD);
+    assert_int_equal(peer_stats(server.peer).links, 0);
+    peer_close(server.peer);
+    net_free(n);
+    bench_close(&b);
+}
+
+static void closed_in_a_callback(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b);
+    for (int which = 0; which < 3; which++) {
+        struct end server = {.welcome = which != 0, .close_self = which == 0}, client = {.close_self = which == 1};
+        struct net *n = net_make(&b, NULL, MSG_SCHEDULER, true);
+        listen_at(n, "tcp://127.0.0.1:*", MSG_SCHEDULER, &server);
+        connect_to(n, peer_url(server.peer), NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &client);
+        say(&client, 0, say_hello(MSG_CLIENT));
+        if (which == 0) { /* the server, in on_message */
+            UNTIL(&b, 10, !server.peer);
+            UNTIL(&b, 10, client.lost == 1);
+        } else { /* the client: in on_message; in on_lost */
+            UNTIL(&b, 10, client.got == 1);
+            client.close_self = true;
+            if (which == 2) {
+                peer_close(server.peer);
+                server.peer = NULL;
+            }
+            UNTIL(&b, 10, !client.peer);
+        }
+        peer_close(client.peer);
+        peer_close(server.peer);
+        net_free(n);
+    }
+    bench_close(&b);
+}
+
+/* Nothing waits without a bound, and what was taken arrives. */
+static void full_queue(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct err e = {0};
+    struct end server = {.welcome = true}, client = {0};
+    bench_open(&b);
+    struct net *n = net_make(&b, NULL, MSG_SCHEDULER, false);
+    listen_at(n, "inproc://x", MSG_SCHEDULER, &server);
+    connect_to(n, "inproc://x", NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &client);
+    say(&client, 0, say_hello(MSG_CLIENT));
+    UNTIL(&b, 10, client.got == 1);
+    uint64_t sent = 0;
+    struct msg m = say_ping(1);
+    while (sent < 4 * PEER_QUEUE_MAX && peer_send(client.peer, 0, &m, NO_BULK, &e) == 0)
+        sent++;
+    assert_int_equal(e.code, ERR_AGAIN);
+    assert_true(sent >= PEER_QUEUE_MAX && sent <= 2 * PEER_QUEUE_MAX);
+    UNTIL(&b, 60, server.got == 1 + sent);
+    say(&client, 0, m);
+    UNTIL(&b, 10, server.got == 2 + sent);
+    peer_close(client.peer);
+    peer_close(server.peer);
+    net_free(n);
+    bench_close(&b);
+}
+
+/* ---- the wrong address, the wrong key */
+
+/* Nobody there; somebody there who says nothing: both within PEER_CONNECT_MS. */
+static void no_answer(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct end closed = {0}, silent = {0};
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof a;
+    char url[2][40];
+    int fd[2];
+    for (int i = 0; i < 2; i++) {
+        a.sin_port = 0;
+        fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(fd[i], (struct sockaddr *)&a, sizeof a), 0);
+        assert_int_equal(getsockname(fd[i], (struct sockaddr *)&a, &size), 0);
+        snprintf(url[i], sizeof url[i], "tcp://127.0.0.1:%u", ntohs(a.sin_port));
+    }
+    assert_int_equal(listen(fd[1], 5), 0);
+    bench_open(&b);
+    struct net *n = net_make(&b, NULL, MSG_CLIENT, true);
+    connect_to(n, url[0], NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &closed);
+    connect_to(n, url[1], NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &silent);
+    UNTIL(&b, PEER_CONNECT_MS / 1000 + 5, closed.lost && silent.lost);
+    assert_non_null(strstr(closed.why.text, url[0]));
+    assert_non_null(strstr(closed.why.text, "nobody answers there"));
+    assert_non_null(strstr(silent.why.text, "does not end the key exchange"));
+    struct err e;
+    struct msg m = say_ping(1);
+    assert_int_equal(peer_send(closed.peer, 0, &m, NO_BULK, &e), -1);
+    assert_int_equal(e.code, ERR_GONE);
+    peer_close(closed.peer);
+    peer_close(silent.peer);
+    net_free(n);
+    close(fd[0]);
+    close(fd[1]);
+    bench_close(&b);
+}
+
+struct cluster {
+    struct bench b;
+    char place[64], ours[128], other[128];
+    struct net *sn;
+    struct end server;
+};
+
+static void cluster_open(struct cluster *c)
+{
+    *c = (struct cluster){.server = {.welcome = true}};
+    place_make(c->place);
+    keys_make(c->place, "ours", c->ours);
+    keys_make(c->place, "other", c->other);
+    bench_open(&c->b);
+    c->sn = net_make(&c->b, c->ours, MSG_SCHEDULER, false);
+    listen_at(c->sn, "tcp://127.0.0.1:*", MSG_SCHEDULER, &c->server);
+}
+
+static void cluster_close(struct cluster *c)
+{
+    peer_close(c->server.peer);
+    net_free(c->sn);
+    bench_close(&c->b);
+    place_remove(c->place);
+}
+
+static void wrong_keys(void **state)
+{
+    (void)state;
+    struct cluster c;
+    struct end wrong_server = {0}, wrong_client = {0}, good = {0};
+    cluster_open(&c);
+    const char *url = peer_url(c.server.peer);
+    struct net *ours = net_make(&c.b, c.ours, MSG_CLIENT, false), *other = net_make(&c.b, c.other, MSG_CLIENT, false);
+    connect_to(other, url, NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &wrong_server);
+    connect_to(other, url, net_public_key(c.sn), MSG_CLIENT, MSG_SCHEDULER, &wrong_client);
+    UNTIL(&c.b, 5, wrong_server.lost && wrong_client.lost);
+    assert_int_equal(wrong_server.why.code, ERR_DENIED);
+    assert_non_null(strstr(wrong_server.why.text, "its key is another one"));
+    assert_int_equal(wrong_client.why.code, ERR_DENIED);
+    assert_non_null(strstr(wrong_client.why.text, "our key is not allowed there"));
+    /* A worker's key is no client's. */
+    struct net *worker = net_make(&c.b, c.ours, MSG_WORKER, false);
+    struct end liar = {0};
+    connect_to(worker, url, NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &liar);
+    say(&liar, 0, say_hello(MSG_CLIENT));
+    UNTIL(&c.b, 5, c.server.lost == 1);
+    assert_int_equal(c.server.got, 0);
+    connect_to(ours, url, NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &good);
+    say(&good, 0, say_hello(MSG_CLIENT));
+    UNTIL(&c.b, 5, good.got == 1);
+    assert_true(slice_equal(peer_link_key(c.server.peer, c.server.link), net_public_key(ours)));
+    bench_idle(&c.b, 300);
+    assert_int_equal(wrong_server.lost, 1); /* once */
+    assert_int_equal(wrong_client.lost, 1);
+    peer_close(good.peer);
+    peer_close(liar.peer);
+    peer_close(wrong_server.peer);
+    peer_close(wrong_client.peer);
+    net_free(worker);
+    net_free(other);
+    net_free(ours);
+    cluster_close(&c);
+}
+
+/* A socket without CURVE gets nothing through, nor one with CURVE and a key that nobody admitted. */
+static void plain_socket(void **state)
+{
+    (void)state;
+    struct cluster c;
+    struct buf hello = BUF_INIT(1000);
+    struct err e;
+    struct msg m = say_hello(MSG_CLIENT);
+    int zero = 0;
+    cluster_open(&c);
+    assert_int_equal(msg_encode(&m, &hello, &e), 0);
+    void *context = zmq_ctx_new(), *socket = zmq_socket(context, ZMQ_DEALER);
+    zmq_setsockopt(socket, ZMQ_LINGER, &zero, sizeof zero);
+    assert_int_equal(zmq_connect(socket, peer_url(c.server.peer)), 0);
+    assert_int_equal(zmq_send(socket, hello.data, hello.size, 0), hello.size);
+    bench_idle(&c.b, 500);
+    assert_int_equal(c.server.got, 0);
+    assert_int_equal(peer_stats(c.server.peer).links, 0);
+    zmq_close(socket);
+    zmq_ctx_term(context);
+    buf_clear(&hello);
+    cluster_close(&c);
+}
+
+/* A worker admits a job's peers by key, and counts. */
+static void admitted(void **state)
+{
+    (void)state;
+    struct cluster c;
+    struct err e;
+    struct end port = {0};
+    cluster_open(&c);
+    struct net *worker = net_make(&c.b, c.ours, MSG_WORKER, false), *client = net_make(&c.b, c.ours, MSG_CLIENT, false);
+    struct slice key = net_public_key(client);
+    listen_at(worker, "tcp://127.0.0.1:*", MSG_WORKER, &port);
+    assert_int_equal(net_admit(worker, MSG_CLIENT, (struct slice){"short", 5}, &e), -1);
+    for (int step = 0; step < 4; step++) {
+        struct end t = {0};
+        if (step == 1) {
+            assert_int_equal(net_admit(worker, MSG_CLIENT, key, &e), 0);
+            assert_int_equal(net_admit(worker, MSG_CLIENT, key, &e), 0);
+        }
+        if (step >= 2)
+            net_forget(worker, MSG_CLIENT, key);
+        connect_to(client, peer_url(port.peer), net_public_key(worker), MSG_CLIENT, MSG_WORKER, &t);
+        say(&t, 0, (struct msg){.type = MSG_ATTACH, .attach = {1, 1, {"0123456789abcdef", 16}, MSG_EDGE, 2, 3}});
+        bool may = step == 1 || step == 2;
+        uint64_t got = port.got;
+        UNTIL(&c.b, 5, may ? port.got == got + 1 : t.lost == 1);
+        assert_int_equal(t.lost, !may);
+        peer_close(t.peer);
+    }
+    assert_int_equal(port.got, 2);
+    peer_close(port.peer);
+    net_free(client);
+    net_free(worker);
+    cluster_close(&c);
+}
+
+static void write_allow(const char *keys, const char *text)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/allow", keys);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void key_files(void **state)
+{
+    (void)state;
+#define KEY "0123456789012345678901234567890123456789"
+    static const struct {
+        const char *allow, *says;
+    } row[] = {
+        {"# nobody\n\n", NULL},
+        {"worker " KEY " a host\nworker " KEY " again\n", NULL},
+        {"client " KEY, NULL},
+        {"worker " KEY " x\nclient " KEY " x\n", "allow:2: this key is already a worker's"},
+        {"wrecker " KEY " x\n", "allow:1: want"},
+        {"#\nworker 0123 x\n", "allow:2: want"},
+        {"worker " KEY "0 x\n", "allow:1: want"},
+    };
+    struct bench b;
+    char place[64], keys[128], file[200];
+    struct stat s;
+    place_make(place);
+    keys_make(place, "keys/", keys);
+    bench_open(&b);
+    snprintf(file, sizeof file, "%s/worker.key", keys);
+    assert_int_equal(stat(file, &s), 0);
+    assert_int_equal(s.st_mode & 0777, 0600);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct err e = {0};
+        write_allow(keys, row[i].allow);
+        struct net_options o = {.keys = keys, .role = MSG_SCHEDULER};
+        struct net *n = net_new(b.loop, &o, &e);
+        if (row[i].says ? n || !strstr(e.text, row[i].says) : !n)
+            fail_msg("row %zu: %s", i, e.text);
+        net_free(n);
+    }
+    struct err e;
+    struct net_options o = {.keys = place, .role = MSG_CLIENT};
+    assert_null(net_new(b.loop, &o, &e));
+    assert_non_null(strstr(e.text, "client.key"));
+    bench_close(&b);
+    place_remove(place);
+}
+
+/* ---- addresses */
+
+static void addresses(void **state)
+{
+    (void)state;
+    static const struct {
+        bool loopback;
+        const char *url, *says;
+    } row[] = {
+        {false, "tcp://127.0.0.1:1", "needs keys"},
+        {false, "ipc:///tmp/x", "is no address"},
+        {false, "localhost:7117", "is no address"},
+        {true, "tcp://0.0.0.0:*", "there must be keys"},
+        {true, "tcp://127.0.0.1.example:1", "there must be keys"},
+        {true, "tcp://*:7117", "there must be keys"},
+        {true, "tcp://127.0.0.1:notaport", "Invalid"},
+    };
+    struct bench b;
+    struct end t = {0};
+    bench_open(&b);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct net *n = net_make(&b, NULL, MSG_CLIENT, row[i].loopback);
+        for (int listens = 0; listens < 2; listens++) {
+            struct err e = {0};
+            struct peer *p =
+                listens ? peer_listen(n, row[i].url, MSG_SCHEDULER, &end_events, &t, &e)
+                        : peer_connect(n, row[i].url, NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &end_events, &t, &e);
+            if (p || !strstr(e.text, row[i].says))
+                fail_msg("row %zu: %s", i, e.text);
+        }
+        net_free(n);
+    }
+    struct net *n = net_make(&b, NULL, MSG_SCHEDULER, true);
+    struct end first = {0};
+    struct err e;
+    listen_at(n, "tcp://[::1]:*", MSG_SCHEDULER, &first);
+    assert_null(peer_listen(n, peer_url(first.peer), MSG_SCHEDULER, &end_events, &t, &e));
+    assert_int_equal(e.code, ERR_AGAIN);
+    peer_close(first.peer);
+    net_free(n);
+    bench_close(&b);
+}
+
+/* ---- frames that are no message of ours */
+
+static void *raw_socket(void *context, const char *url, const void *id, size_t id_size)
+{
+    int zero = 0;
+    void *s = zmq_socket(context, ZMQ_DEALER);
+    zmq_setsockopt(s, ZMQ_LINGER, &zero, sizeof zero);
+    if (id_size)
+        zmq_setsockopt(s, ZMQ_ROUTING_ID, id, id_size);
+    assert_int_equal(zmq_connect(s, url), 0);
+    return s;
+}
+
+static void hostile_frames(void **state)
+{
+    (void)state;
+    static const char *const frame[][5] = {
+        {""},           {"x"},           {"\xdd\x7f\xff\xff\xff"}, {"\x92\x04\x91"},
+        {"a", "b"},     {"a", "b", "c"}, {"a", "b", "c", "d"},     {"\x92\x04\x91\x01", "bulk that PING may not have"},
+        {"\x92\x04\x91\x01", "", "third"}, {"\x92\x63\x90"}, {"\x92\x06\x94\x01\x01\xa0\x90"}, /* SUBMIT, unwelcome */
+    };
+    struct bench b;
+    struct end server = {.welcome = true}, good = {0};
+    bench_open(&b);
+    struct net *n = net_make(&b, NULL, MSG_SCHEDULER, true);
+    listen_at(n, "tcp://127.0.0.1:*", MSG_SCHEDULER, &server);
+    connect_to(n, peer_url(server.peer), NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &good);
+    say(&good, 0, say_hello(MSG_CLIENT));
+    UNTIL(&b, 10, good.got == 1);
+    void *context = zmq_ctx_new();
+    for (size_t i = 0; i < sizeof frame / sizeof *frame; i++) {
+        void *s = raw_socket(context, peer_url(server.peer), NULL, 0);
+        for (int k = 0; k < 5 && frame[i][k]; k++)
+            zmq_send(s, frame[i][k], strlen(frame[i][k]), k < 4 && frame[i][k + 1] ? ZMQ_SNDMORE : 0);
+        zmq_send(s, "after", 5, 0); /* not heard any more */
+        UNTIL(&b, 10, server.lost == 2 * i + 1 || server.lost == i + 1);
+        bench_idle(&b, 20);
+        assert_int_equal(peer_stats(server.peer).refused, i + 1);
+        zmq_close(s);
+        UNTIL(&b, 10, peer_stats(server.peer).links == 1);
+        assert_int_equal(server.lost, i + 1); /* once: the refusal, not the end too */
+    }
+    /* A routing id of its own choosing. */
+    uint64_t refused = peer_stats(server.peer).refused;
+    void *s = raw_socket(context, peer_url(server.peer), "abcde", 5);
+    zmq_send(s, "x", 1, 0);
+    UNTIL(&b, 10, peer_stats(server.peer).refused == refused + 1);
+    zmq_close(s);
+    zmq_ctx_term(context);
+    assert_int_equal(server.got, 1);
+    say(&good, 0, say_ping(1));
+    UNTIL(&b, 10, server.got == 2);
+    peer_close(good.peer);
+    peer_close(server.peer);
+    net_free(n);
+    bench_close(&b);
+}
+
+/* What a server may send back is as narrow. */
+static void hostile_server(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct end client = {0};
+    char url[64], id[16], bytes[1000];
+    size_t size = sizeof url;
+    int zero = 0;
+    bench_open(&b);
+    void *context = zmq_ctx_new(), *s = zmq_socket(context, ZMQ_ROUTER);
+    zmq_setsockopt(s, ZMQ_LINGER, &zero, sizeof zero);
+    assert_int_equal(zmq_bind(s, "tcp://127.0.0.1:*"), 0);
+    zmq_getsockopt(s, ZMQ_LAST_ENDPOINT, url, &size);
+    struct net *n = net_make(&b, NULL, MSG_CLIENT, true);
+    connect_to(n, url, NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &client);
+    say(&client, 0, say_hello(MSG_CLIENT));
+    int id_size = zmq_recv(s, id, sizeof id, 0);
+    assert_true(id_size > 0 && zmq_recv(s, bytes, sizeof bytes, 0) > 0);
+    struct msg run = {.type = MSG_RUN, .run = {.token = {"", 0}}};
+    struct buf out = BUF_INIT(1000);
+    struct err e;
+    assert_int_equal(msg_encode(&run, &out, &e), 0);
+    for (int i = 0; i < 2; i++) {
+        zmq_send(s, id, (size_t)id_size, ZMQ_SNDMORE);
+        zmq_send(s, out.data, out.size, 0);
+    }
+    UNTIL(&b, 10, client.lost == 1);
+    assert_int_equal(client.why.code, ERR_PROTO);
+    zmq_close(s);
+    zmq_ctx_term(context);
+    bench_idle(&b, 50);
+    assert_int_equal(client.lost, 1);
+    assert_int_equal(client.got, 0);
+    buf_clear(&out);
+    peer_close(client.peer);
+    net_free(n);
+    bench_close(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(those_who_left), cmocka_unit_test(a_crowd),        cmocka_unit_test(closed_in_a_callback),
+        cmocka_unit_test(full_queue),     cmocka_unit_test(no_answer),      cmocka_unit_test(wrong_keys),
+        cmocka_unit_test(plain_socket),   cmocka_unit_test(admitted),       cmocka_unit_test(key_files),
+        cmocka_unit_test(addresses),      cmocka_unit_test(hostile_frames), cmocka_unit_test(hostile_server),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
