@@ -221,6 +221,10 @@ static struct carry *carry_new(struct loop *l, const int *fds, size_t count,
 struct carry *carry_out(struct loop *l, const int *fds, size_t count, const struct stream_name *name,
                         const struct carry_events *ev, void *owner, struct err *e)
 {
+    if (!count) {
+        err_set(e, ERR_BUG, "nothing to carry");
+        return NULL;
+    }
     struct carry *c = carry_new(l, fds, count, name, ev, owner, e);
     if (c)
         c->watch.run = out_readable;

@@ -22,7 +22,7 @@ struct carry_events {
     void (*ended)(void *owner, struct carry *c, enum carry_end end, const struct err *why);
 };
 
-/* Gives.  On failure the descriptors are closed too. */
+/* Gives; count is 1 at least.  On failure the descriptors are closed too. */
 struct carry *carry_out(struct loop *l, const int *fds, size_t count, const struct stream_name *name,
                         const struct carry_events *ev, void *owner, struct err *e);
 /* fd -1: swallow. */
