@@ -10,6 +10,7 @@
 #include "sandbox/filter.h"
 #include "sandbox/leftover.h"
 #include "sandbox/mounts.h"
+#include "sandbox/plain.h"
 #include "sandbox/spec.h"
 #include "sandbox/wire.h"
 
@@ -40,6 +41,7 @@ struct init {
     uint32_t slot_count, missing;
     struct task_files files;
     struct wire_packet packet;
+    bool none; /* no wall: not pid 1 of anything, no filter */
     bool killed, finish, main_ended, all_ended, tree;
     enum wire_why why;
     pid_t main;
@@ -82,6 +84,7 @@ static _Noreturn void tell(struct init *in, const struct outcome *o)
     pack_u64(&b, of_timeval(use.ru_stime));
     pack_u64(&b, in->began.tv_sec || in->began.tv_nsec ? since(&in->began) : 0);
     pack_u64(&b, (uint64_t)use.ru_maxrss * 1024);
+    plain_remove();
     wire_send(in->link, (struct wire){.kind = WIRE_RESULT, .a = in->tree}, b.data, b.size, NULL, 0);
     _exit(0);
 }
@@ -274,9 +277,11 @@ static _Noreturn void be_program(struct init *in, int report)
     struct err e;
     int listener;
     bool opens = filter_wants_opens(in->task.argv, in->task.env);
-    f.ours = place_ports(in, &e) < 0 || program_setup(&in->task, &e) < 0 ||
-             filter_install(opens, &listener, &e) < 0;
-    if (!f.ours) {
+    if (in->none)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+    f.ours = place_ports(in, &e) < 0 || program_setup(&in->task, in->none, &e) < 0 ||
+             (!in->none && filter_install(opens, &listener, &e) < 0);
+    if (!f.ours && !in->none) {
         if (wire_send(in->link, (struct wire){.kind = WIRE_LISTENER}, NULL, 0, &listener, 1) < 0) {
             f.ours = true;
             err_sys(&e, "cannot hand over the filter's listener");
@@ -377,21 +382,26 @@ static bool was_tree(const struct init *in)
     return pid != in->main + 1;
 }
 
-/* How many ended. */
-static int reap(struct init *in, int options)
+static bool reap_one(struct init *in, int options)
 {
-    for (int ended = 0;; ended++) {
-        int status;
-        pid_t pid = waitpid(-1, &status, __WALL | options);
-        if (pid < 0 && errno != EINTR)
-            in->all_ended = true;
-        if (pid <= 0)
-            return ended;
-        if (pid == in->main) {
-            in->main_ended = true;
-            in->status = status;
-        }
+    int status;
+    pid_t pid = waitpid(-1, &status, __WALL | options);
+    if (pid < 0 && errno != EINTR)
+        in->all_ended = true;
+    if (pid == in->main) {
+        in->main_ended = true;
+        in->status = status;
     }
+    return pid > 0;
+}
+
+/* How many ended. */
+static int reap_ended(struct init *in)
+{
+    int ended = 0;
+    while (reap_one(in, WNOHANG))
+        ended++;
+    return ended;
 }
 
 /* Until the program has ended and nobody is left who could say more, or we are told to end it. */
@@ -404,7 +414,7 @@ static void serve(struct init *in, int signals)
         if (poll(p, 2, -1) < 0)
             continue;
         if (p[0].revents && read(signals, &info, sizeof info) > 0)
-            ended = reap(in, WNOHANG);
+            ended = reap_ended(in);
         if (p[1].revents)
             take_next(in);
         if (in->main_ended && !in->all_ended && ended) {
@@ -412,8 +422,12 @@ static void serve(struct init *in, int signals)
         }
     }
     while (!in->all_ended) {
-        kill(-1, SIGKILL);
-        reap(in, 0);
+        /* Without a namespace, grandchildren become ours only as their parents end: one at a time. */
+        if (in->none || getpid() != 1)
+            plain_kill_children();
+        else
+            kill(-1, SIGKILL);
+        reap_one(in, 0);
     }
 }
 
@@ -454,12 +468,15 @@ static void read_task(struct init *in, int spec, uint64_t offset, uint64_t size)
         give_up(in, &e);
 }
 
-_Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size)
+_Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size, bool none)
 {
     static struct init in;
     struct err e;
     sigset_t child;
     prctl(PR_SET_NAME, "zpipe-init");
+    in.none = none;
+    if (none)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     in.arena = ARENA_INIT(SPEC_ARENA_MAX);
     in.link = fcntl(link, F_DUPFD_CLOEXEC, HIGH_FD);
     signal(SIGCHLD, SIG_DFL);
@@ -471,7 +488,7 @@ _Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size)
     read_task(&in, spec, offset, size);
     close_range(3, HIGH_FD - 1, 0); /* the zygote's */
     gather(&in);
-    if (task_mounts(&in.task, &in.files, &e) < 0)
+    if ((none ? plain_place : task_mounts)(&in.task, &in.files, &e) < 0)
         give_up(&in, &e);
     int signals = raise_fd(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
     if (signals < 0) {
@@ -484,7 +501,7 @@ _Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size)
         tell_killed(&in);
     struct outcome o = {0};
     judge(&in, &o);
-    in.tree = was_tree(&in);
+    in.tree = !none && was_tree(&in);
     leftover_send(&in.task, in.link);
     tell(&in, &o);
 }

@@ -158,7 +158,7 @@ void leftover_send(const struct box_task *t, int link)
 {
     struct sender s = {.task = t, .link = link, .bytes = BUF_INIT(WIRE_DATA_MAX)};
     struct stat st;
-    s.job = open("/job", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    s.job = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s.job < 0 || fstat(s.job, &st) < 0)
         return;
     s.device = st.st_dev;

@@ -1,4 +1,4 @@
-/* What a program left in /job. */
+/* What a program left in /job, our current directory. */
 #pragma once
 struct box_task;
 

@@ -73,7 +73,7 @@ static int drop_rights(void)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-int program_setup(const struct box_task *t, struct err *e)
+int program_setup(const struct box_task *t, bool keep_rights, struct err *e)
 {
     umask(022);
     setsid();
@@ -82,9 +82,7 @@ int program_setup(const struct box_task *t, struct err *e)
         return err_sys(e, "cannot fix the program's memory layout");
     if (set_limits(&t->limit) < 0)
         return err_sys(e, "cannot set the program's limits");
-    if (chdir("/job") < 0)
-        return err_sys(e, "cannot enter '/job'");
-    if (drop_rights() < 0)
+    if (!keep_rights && drop_rights() < 0)
         return err_sys(e, "cannot drop the program's rights");
     return 0;
 }

@@ -105,13 +105,14 @@ static _Noreturn void mounter(int server)
     _exit(0);
 }
 
-static void clone_init(struct wire_packet *p)
+static void clone_init(struct wire_packet *p, bool none)
 {
     int link = wire_take_fd(p, 0), spec = wire_take_fd(p, 1);
     if (link >= 0 && spec >= 0) {
-        long pid = syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, 0, 0, 0, 0);
+        unsigned long spaces = none ? 0 : CLONE_NEWPID | CLONE_NEWNS;
+        long pid = syscall(SYS_clone, spaces | SIGCHLD, 0, 0, 0, 0);
         if (pid == 0)
-            init_main(link, spec, p->head.offset, p->head.size);
+            init_main(link, spec, p->head.offset, p->head.size, none);
         if (pid < 0) {
             struct err e;
             err_sys(&e, "cannot clone a process for the task");
@@ -141,26 +142,59 @@ static void keep_fds(int *a, int *b)
     close_range(5, ~0u, 0);
 }
 
-static _Noreturn void zygote(int tasks, int mounts)
+static void reset_signals(void)
 {
-    static struct wire_packet p;
-    struct err e;
-    sigset_t none;
-    char go;
-    keep_fds(&tasks, &mounts);
-    if (read(tasks, &go, 1) != 1) /* the maps are written */
-        _exit(1);
+    sigset_t empty;
     for (int s = 1; s < NSIG; s++)
         signal(s, SIG_DFL);
     signal(SIGCHLD, SIG_IGN); /* nobody waits for inits */
     signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    if (setresgid(INSIDE_ID, INSIDE_ID, INSIDE_ID) < 0 || setresuid(INSIDE_ID, INSIDE_ID, INSIDE_ID) < 0)
-        fail_sys(tasks, "cannot take the sandbox's user");
+    sigemptyset(&empty);
+    sigprocmask(SIG_SETMASK, &empty, NULL);
+}
+
+static void die_with_server(int tasks)
+{
     struct pollfd parent = {.fd = tasks};
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || poll(&parent, 1, 0) < 0 || (parent.revents & POLLHUP))
         _exit(1); /* the server died before the signal was asked for */
+}
+
+static _Noreturn void serve(int tasks, bool none)
+{
+    static struct wire_packet p;
+    wire_send(tasks, (struct wire){.kind = WIRE_READY}, NULL, 0, NULL, 0);
+    while (wire_receive(tasks, &p, 0) > 0) {
+        if (p.head.kind == WIRE_TASK)
+            clone_init(&p, none);
+        wire_close_fds(&p);
+    }
+    _exit(0);
+}
+
+static _Noreturn void plain_zygote(int tasks, int unused)
+{
+    keep_fds(&tasks, &unused);
+    close(unused);
+    reset_signals();
+    signal(SIGINT, SIG_IGN); /* a terminal's are the caller's to answer */
+    signal(SIGQUIT, SIG_IGN);
+    die_with_server(tasks);
+    umask(022);
+    serve(tasks, true);
+}
+
+static _Noreturn void zygote(int tasks, int mounts)
+{
+    struct err e;
+    char go;
+    keep_fds(&tasks, &mounts);
+    if (read(tasks, &go, 1) != 1) /* the maps are written */
+        _exit(1);
+    reset_signals();
+    if (setresgid(INSIDE_ID, INSIDE_ID, INSIDE_ID) < 0 || setresuid(INSIDE_ID, INSIDE_ID, INSIDE_ID) < 0)
+        fail_sys(tasks, "cannot take the sandbox's user");
+    die_with_server(tasks);
     if (sethostname("zpipe", 5) < 0)
         fail_sys(tasks, "cannot name the sandbox's host");
     umask(022);
@@ -178,16 +212,10 @@ static _Noreturn void zygote(int tasks, int mounts)
     if (image_build(&e) < 0)
         fail(tasks, &e);
     drop_bounding();
-    wire_send(tasks, (struct wire){.kind = WIRE_READY}, NULL, 0, NULL, 0);
-    while (wire_receive(tasks, &p, 0) > 0) {
-        if (p.head.kind == WIRE_TASK)
-            clone_init(&p);
-        wire_close_fds(&p);
-    }
-    _exit(0);
+    serve(tasks, false);
 }
 
-int zygote_start(struct zygote *z, struct err *e)
+int zygote_start(struct zygote *z, bool none, struct err *e)
 {
     int tasks[2], mounts[2];
     *z = (struct zygote){.tasks = -1, .mounts = -1};
@@ -198,9 +226,9 @@ int zygote_start(struct zygote *z, struct err *e)
         close(tasks[1]);
         return err_sys(e, "cannot make a socket");
     }
-    long pid = syscall(SYS_clone, NAMESPACES | SIGCHLD, 0, 0, 0, 0);
+    long pid = syscall(SYS_clone, (none ? 0 : NAMESPACES) | SIGCHLD, 0, 0, 0, 0);
     if (pid == 0)
-        zygote(tasks[1], mounts[1]);
+        (none ? plain_zygote : zygote)(tasks[1], mounts[1]);
     int saved = errno;
     close(tasks[1]);
     close(mounts[1]);
@@ -208,8 +236,12 @@ int zygote_start(struct zygote *z, struct err *e)
     z->tasks = tasks[0];
     z->mounts = mounts[0];
     errno = saved;
+    if (none)
+        fd_close(&z->mounts);
     if (pid < 0)
         err_sys(e, "cannot make namespaces");
+    else if (none)
+        return 0;
     else if (write_maps((pid_t)pid, e) == 0 && send(z->tasks, "g", 1, MSG_NOSIGNAL) == 1)
         return 0;
     fd_close(&z->tasks);

@@ -13,16 +13,16 @@ struct zygote {
     int tasks, mounts; /* sockets to the zygote and to the mounter, owned */
 };
 
-/* Returns when the processes are under way; WIRE_READY or WIRE_FAILED comes on `tasks`. */
-int zygote_start(struct zygote *z, struct err *e);
+/* none: no wall at all; there is no mounter then (mounts: -1).  Returns when the processes are under way; WIRE_READY or WIRE_FAILED comes on `tasks`. */
+int zygote_start(struct zygote *z, bool none, struct err *e);
 
 /* pid 1 of a task.  `link`: its socket to the server; the task is bytes [offset, offset + size) of
  * `spec`.  Does not return. */
-_Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size);
+_Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size, bool none);
 
 /* In a child just before its exec. */
 struct box_task;
-int program_setup(const struct box_task *t, struct err *e);
+int program_setup(const struct box_task *t, bool keep_rights, struct err *e);
 
 /* Why the host refused, and what allows it: rewrites the text of e. */
 void host_explain(struct err *e);

@@ -367,6 +367,31 @@ static void test_many(void **state)
     }
 }
 
+/* Without a wall: the same streams and ends; nothing is certified, nothing is left. */
+static void test_none(void **state)
+{
+    (void)state;
+    struct box_file file[] = {{"d/in", "/etc/hostname", -1, false}};
+    static const char *const output[] = {"o"};
+    struct boxed_plan p = {.line = "sh -c 'cat d/in >o; pwd; (while :; do :; done) >&- 2>&- & exit 3' | cat",
+                           .in = -1, .out = -1,
+                           .task = {.file = file, .file_count = 1, .output = output, .output_count = 1}};
+    boxed_close(&b);
+    boxed_open(&b, BOX_ISOLATION_NONE);
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].status, 3);
+    assert_string_equal(b.stage[0].why, "no isolation");
+    assert_int_equal(b.stage[0].made_count, 1);
+    b.output[strcspn(b.output, "\n")] = '\0';
+    assert_int_equal(access(b.output, F_OK), -1);
+    run("yes | head -n 1");
+    assert_int_equal(b.stage[0].status, 141);
+    run("no-such-program");
+    assert_int_equal(b.stage[0].end, BOX_NOT_FOUND);
+    boxed_close(&b);
+    boxed_open(&b, BOX_ISOLATION_FULL);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -376,7 +401,7 @@ int main(void)
         cmocka_unit_test(test_full_reads),    cmocka_unit_test(test_not_run),
         cmocka_unit_test(test_files),         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_stop),          cmocka_unit_test(test_many),
-        cmocka_unit_test(test_lost),
+        cmocka_unit_test(test_lost),          cmocka_unit_test(test_none),
     };
     return cmocka_run_group_tests(tests, open_box, close_box) != 0;
 }
