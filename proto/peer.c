@@ -391,7 +391,10 @@ static void client_event(struct peer *p, unsigned event)
         loop_timer_stop(p->net->loop, &p->connect);
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-        lose(p, ERR_DENIED, "our key is not allowed there");
+        /* A worker admits a key when its RUN arrives, which may be later than we are: the library tries
+         * again by itself, until the timer ends it. */
+        if (p->to != MSG_WORKER)
+            lose(p, ERR_DENIED, "our key is not allowed there");
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
         lose(p, ERR_DENIED, "the other side does not speak CURVE with these keys");

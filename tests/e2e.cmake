@@ -14,3 +14,5 @@ add_test(NAME bad_input COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/
 set_tests_properties(bad_input PROPERTIES LABELS e2e TIMEOUT 600)
 add_test(NAME cluster COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/e2e/cluster.py --bin ${CMAKE_BINARY_DIR}/bin)
 set_tests_properties(cluster PROPERTIES LABELS e2e TIMEOUT 600)
+add_test(NAME readme COMMAND ${CMAKE_SOURCE_DIR}/tests/e2e/readme.sh ${CMAKE_BINARY_DIR}/bin ${CMAKE_SOURCE_DIR})
+set_tests_properties(readme PROPERTIES LABELS e2e TIMEOUT 120)
