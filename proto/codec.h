@@ -64,3 +64,8 @@ int codec_encode(const struct field_table *t, uint32_t number, const void *from,
 int codec_decode(const void *data, size_t size, struct arena *a, uint32_t *number,
                  const struct field_table *(*table)(uint32_t number), void *to, struct err *e);
 void codec_print(const struct field_table *t, const void *from, struct buf *out);
+
+/* The tables themselves, for zpipe-proto(7) and the tests: of a message (NULL: there is none of that number)
+ * and of a graph. */
+const struct field_table *msg_table(uint32_t type);
+const struct field_table *graph_table(void);

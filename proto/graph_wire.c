@@ -102,16 +102,21 @@ static const struct field graph_fields[] = {
     FIELD(graph, timed, FIELD_BOOL, 0),
     FIELD(graph, timed_posix, FIELD_BOOL, 0),
 };
-static const struct field_table graph_table = FIELD_TABLE(graph, graph_fields);
+static const struct field_table whole_table = FIELD_TABLE(graph, graph_fields);
+
+const struct field_table *graph_table(void)
+{
+    return &whole_table;
+}
 
 static const struct field_table *table_of(uint32_t version)
 {
-    return version == GRAPH_VERSION ? &graph_table : NULL;
+    return version == GRAPH_VERSION ? &whole_table : NULL;
 }
 
 int graph_encode(const struct graph *g, struct buf *out, struct err *e)
 {
-    return codec_encode(&graph_table, GRAPH_VERSION, g, out, e);
+    return codec_encode(&whole_table, GRAPH_VERSION, g, out, e);
 }
 
 struct graph *graph_decode(const void *data, size_t size, struct err *e)

@@ -107,7 +107,7 @@ static const struct row {
     [MSG_LEAVE] = {"LEAVE", ANY, ANY, true, false, TABLE(leave)},
 };
 
-static const struct field_table *table_of(uint32_t type)
+const struct field_table *msg_table(uint32_t type)
 {
     return type < MSG_TYPES && rows[type].name ? &rows[type].table : NULL;
 }
@@ -115,7 +115,7 @@ static const struct field_table *table_of(uint32_t type)
 /* The union's members all begin where the union does. */
 int msg_encode(const struct msg *m, struct buf *out, struct err *e)
 {
-    const struct field_table *t = table_of(m->type);
+    const struct field_table *t = msg_table(m->type);
     if (!t)
         return err_set(e, ERR_BUG, "no message has the number %u", m->type);
     return codec_encode(t, m->type, &m->hello, out, e);
@@ -126,12 +126,12 @@ int msg_decode(const void *data, size_t size, struct arena *a, struct msg *out, 
     *out = (struct msg){0};
     if (size > MSG_BYTES_MAX)
         return err_set(e, ERR_PROTO, "a frame was refused: it is larger than MSG_BYTES_MAX");
-    return codec_decode(data, size, a, &out->type, table_of, &out->hello, e);
+    return codec_decode(data, size, a, &out->type, msg_table, &out->hello, e);
 }
 
 void msg_print(const struct msg *m, struct buf *out)
 {
-    const struct field_table *t = table_of(m->type);
+    const struct field_table *t = msg_table(m->type);
     buf_printf(out, "%s ", msg_name(m->type));
     if (t)
         codec_print(t, &m->hello, out);
@@ -139,12 +139,12 @@ void msg_print(const struct msg *m, struct buf *out)
 
 const char *msg_name(uint32_t type)
 {
-    return table_of(type) ? rows[type].name : "?";
+    return msg_table(type) ? rows[type].name : "?";
 }
 
 bool msg_allowed(uint32_t type, enum msg_role from, enum msg_role to, bool welcomed)
 {
-    if (!table_of(type))
+    if (!msg_table(type))
         return false;
     const struct row *r = &rows[type];
     if (r->from == (MSG_WORKER | MSG_SCHEDULER) && from == MSG_SCHEDULER && to != MSG_CLIENT)
@@ -156,5 +156,5 @@ bool msg_allowed(uint32_t type, enum msg_role from, enum msg_role to, bool welco
 
 bool msg_has_bulk(uint32_t type)
 {
-    return table_of(type) && rows[type].bulk;
+    return msg_table(type) && rows[type].bulk;
 }
