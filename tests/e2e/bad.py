@@ -266,9 +266,11 @@ def very_long_texts():
 
 @case
 def few_descriptors_and_no_home():
-    status, out, err = run("cat | cat", stdin=b"x", preexec_fn=lambda: __import__("resource").setrlimit(7, (512, 512)),
-                           env={"PATH": "/usr/bin:/bin"})
+    limit = lambda soft, hard: lambda: __import__("resource").setrlimit(7, (soft, hard))
+    status, out, err = run("cat | cat", stdin=b"x", preexec_fn=limit(64, 4096), env={"PATH": "/usr/bin:/bin"})
     assert (status, out) == (0, b"x"), (status, err)
+    status, out, err = run("cat | cat", stdin=b"x", preexec_fn=limit(64, 64), env={"PATH": "/usr/bin:/bin"})
+    assert status == 125 and "ulimit" in err, (status, err)
 
 
 @case
