@@ -15,6 +15,8 @@
 
 #define NS 1000000000ull
 #define MADE_FDS_MAX 8192
+#define LOOK_FIRST_NS 10000000ull   /* nothing tells when a process closes a file: look again after */
+#define LOOK_LAST_NS  1000000000ull /* so long at first, and at most so long */
 
 static void task_event(struct watch *w, uint32_t events);
 static void hangup_event(struct watch *w, uint32_t events);
@@ -47,9 +49,12 @@ static void task_release(struct task *t)
     watch_stop(s, &t->watch);
     watch_stop(s, &t->notify_watch);
     watch_stop(s, &t->random_watch);
-    int timer = t->timer_watch.fd;
-    watch_stop(s, &t->timer_watch);
-    fd_close(&timer);
+    struct watch *timer[] = {&t->timer_watch, &t->look_watch};
+    for (int i = 0; i < 2; i++) {
+        int fd = timer[i]->fd;
+        watch_stop(s, timer[i]);
+        fd_close(&fd);
+    }
     notify_free(t->notify);
     t->notify = NULL;
     link_clear(&t->link);
@@ -181,6 +186,30 @@ static void task_gone(struct task *t)
     region_settle(r);
 }
 
+static void look_event(struct watch *w, uint32_t events)
+{
+    struct task *t = w->owner;
+    uint64_t count;
+    (void)events;
+    if (read(w->fd, &count, sizeof count) > 0)
+        task_heard(t);
+}
+
+static void look_later(struct task *t)
+{
+    if (t->look_watch.fd < 0) {
+        int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        if (fd < 0 || watch_start(t->region->server, &t->look_watch, fd, EPOLLIN) < 0) {
+            fd_close(&fd);
+            return;
+        }
+        t->look_ns = LOOK_FIRST_NS;
+    }
+    struct itimerspec when = {.it_value = {(time_t)(t->look_ns / NS), (long)(t->look_ns % NS)}};
+    timerfd_settime(t->look_watch.fd, 0, &when, NULL);
+    t->look_ns = t->look_ns * 2 < LOOK_LAST_NS ? t->look_ns * 2 : LOOK_LAST_NS;
+}
+
 void task_heard(struct task *t)
 {
     struct region *r = t->region;
@@ -190,8 +219,10 @@ void task_heard(struct task *t)
         if (r->spec.channel[i].writer == (int32_t)t->index && !r->channel[i].reader_gone &&
             !channel_writer_hung_up(&r->channel[i]))
             return;
-    if (task_holds_outputs(t))
+    if (task_holds_outputs(t)) {
+        look_later(t);
         return;
+    }
     t->finish_sent = true;
     link_send(&t->link, (struct wire){.kind = WIRE_FINISH}, NULL, 0, NULL, 0);
 }
@@ -499,6 +530,7 @@ static void init_parts(struct region *r)
         t->notify_watch = (struct watch){-1, notify_event, t};
         t->random_watch = (struct watch){-1, notify_event, t};
         t->timer_watch = (struct watch){-1, timer_event, t};
+        t->look_watch = (struct watch){-1, look_event, t};
     }
     for (uint32_t i = 0; i < r->spec.region.channel_count; i++) {
         struct channel *c = &r->channel[i];

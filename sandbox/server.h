@@ -59,6 +59,8 @@ struct task {
     bool main_ended, finish_sent;
     struct notify *notify;
     struct watch notify_watch, random_watch, timer_watch;
+    struct watch look_watch; /* a timer: who still holds the caller's descriptors? */
+    uint64_t look_ns;
     uint32_t made;
     const char *uncertified_why;
 };

@@ -50,6 +50,7 @@ static const struct row {
     {"sh -c 'echo x; echo y >&2' | cat", "x\n", "y\n", {0, 0}},
     {"sh -c 'echo $$ $PPID; id -un; uname -n; pwd; umask'", "2 1\nzpipe\nzpipe\n/job\n0022\n", "", {0}},
     {"sh -c '(read x; echo late) </dev/null & echo early' | sort", "early\nlate\n", "", {0, 0}},
+    {"sh -c '(while :; do :; done) >&- 2>&- & echo early' | cat", "early\n", "", {0, 0}},
     {"sh -c 'ls /proc /dev'", "/dev:\nfull\nnull\nzero\n\n/proc:\n", "", {0}},
     {"sh -c 'echo x >/usr/x || echo no'", "no\n", "sh: 1: cannot create /usr/x: Read-only file system\n", {0}},
     {"sh -c 'ls /home /root || echo no' 2", "no\n", NULL, {0}},
