@@ -1,31 +1,41 @@
 #!/usr/bin/env python3
-"""Runs table.test: every row by the reference shell and by zpipe, in equal fresh directories, and compares
-stdout, status, stderr and the files left behind.
+"""Runs table.test and differences.test: every row by the reference shell and by zpipe, in equal fresh directories, and
+compares stdout, status, stderr and the files left behind, with their modes.  table.test says the formats.
 
-    run.py --bin DIR [--cluster] [--user NAME] [ROW...]
+    run.py --bin DIR [--cluster] [--user NAME|UID] [--table FILE] [ROW...]
 
 --cluster: over one scheduler and two workers on loopback, neighbours on different workers.
---user: as that user (only root can)."""
-import argparse, json, os, pwd, re, shutil, signal, subprocess, sys, tempfile, time
+--user: as that user (only root can); a number needs no entry in the password file."""
+import argparse, json, os, pwd, re, shutil, signal, stat, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TIMEOUT = 60
+SKIPPED = 77
+
+
+class Row:
+    def __init__(self, name, flags, lines):
+        self.name, self.flags = name, flags
+        cut = next((i for i, l in enumerate(lines) if l.startswith("-- ")), len(lines))
+        self.text = "".join(lines[:cut]).strip("\n")
+        self.want = [l[3:].rstrip("\n").partition(" ")[::2] for l in lines[cut:] if l.startswith("-- ")]
+
+    def flag(self, name):
+        return next((f[len(name) + 1:] for f in self.flags if f.startswith(name + "=")), None)
 
 
 def rows(path):
-    name, flags, lines = None, [], []
-    for line in open(path):
+    head, lines = None, []
+    for line in list(open(path)) + ["== "]:
         if line.startswith("== "):
-            if name:
-                yield name, flags, "".join(lines).strip("\n")
-            name, *flags = line[3:].split()
-            lines = []
-        elif name:
+            if head:
+                yield Row(head[0], head[1:], lines)
+            head, lines = line[3:].split(), []
+        else:
             lines.append(line)
-    yield name, flags, "".join(lines).strip("\n")
 
 
-def make_files(d):
+def make_files(d, owner):
     def put(name, data, mode=0o644):
         path = os.path.join(d, name)
         with open(path, "wb") as f:
@@ -44,89 +54,216 @@ def make_files(d):
     put("long.txt", b"x" * 10_000_000 + b"\n" + b"a" * 100)
     put("pairs.txt", "a b\nb c\na d\n")
     put("two words.txt", "two words\n")
+    put("-dash.txt", "dash\n")
     put("s.sed", "s/the/THE/\n2d\n")
     put("p.awk", "{ n[$2]++ } END { for (k in n) print k, n[k] | \"sort\" }\n")
+    put("count.pl", "#!/usr/bin/perl\nmy %n; while (<>) { $n{$_}++ for split } print \"$_ $n{$_}\\n\" for sort keys %n;\n", 0o755)
     put("parse.py", "#!/usr/bin/python3\nimport sys\nfor line in sys.stdin:\n    print(sys.argv[1:], line.strip().upper())\n", 0o755)
     put("up.sh", "#!/bin/sh\ntr a-z A-Z\n", 0o755)
+    put("norun.sh", "#!/nosuch/interpreter\n", 0o755)
+    put("patterns", "fox\ndog\n")
     os.mkdir(os.path.join(d, "logs"))
     for i in range(3):
         put("logs/%d.txt" % i, "one\ntwo words %d\nthree\n" % i)
     for root, dirs, files in os.walk(d):
-        for n in dirs + files:
-            os.utime(os.path.join(root, n), (946684800, 946684800))
+        for n in [root] + [os.path.join(root, x) for x in dirs + files]:
+            os.utime(n, (946684800, 946684800))
+            if owner:
+                os.chown(n, *owner)
 
 
 def snapshot(d):
     found = {}
     for root, dirs, files in os.walk(d):
-        for n in files:
+        for n in dirs + files:
             p = os.path.join(root, n)
-            found[os.path.relpath(p, d)] = open(p, "rb").read()
+            s = os.lstat(p)
+            found[os.path.relpath(p, d)] = (oct(s.st_mode), open(p, "rb").read() if stat.S_ISREG(s.st_mode) else b"")
     return found
 
 
-def run(argv, d, flags, env, demote):
-    stdin = subprocess.DEVNULL
+def run(argv, d, row, env, demote):
+    """stdout, status as sh would have it, stderr's lines."""
     feeder = None
-    for f in flags:
-        if f.startswith("stdin=|"):
-            feeder = subprocess.Popen(["cat", os.path.join(d, f[7:])], stdout=subprocess.PIPE)
-            stdin = feeder.stdout
-        elif f.startswith("stdin="):
-            stdin = open(os.path.join(d, f[6:]), "rb")
+    name = row.flag("stdin") or "/dev/null"
+    if name.startswith("|"):
+        feeder = subprocess.Popen(["cat", os.path.join(d, name[1:])], stdout=subprocess.PIPE)
+        stdin = feeder.stdout
+    else:
+        stdin = open(os.path.join(d, name), "rb")
     p = subprocess.Popen(argv, cwd=d, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
                          preexec_fn=demote, start_new_session=True)
-    if feeder:
-        feeder.stdout.close()
+    stdin.close()
     try:
         out, err = p.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         os.killpg(p.pid, signal.SIGKILL)
         out, err = p.communicate()
-        err += b"(timed out)"
-        p.returncode = 999
-    if feeder:
-        feeder.wait()
+        return out, "none in %d s" % TIMEOUT, err.split(b"\n")
+    finally:
+        if feeder:
+            feeder.wait()
     status = p.returncode if p.returncode >= 0 else 128 - p.returncode
-    return out, status, sorted(l for l in err.split(b"\n") if l)
+    return out, status, [l for l in err.split(b"\n") if l]
 
 
 def reference(text):
-    shell = "bash" if re.search(r"<\(|>\(|<<<|\|&|\$'", text) else "sh"
+    shell = "bash" if re.search(r"<\(|>\(|<<<|\|&|(?<!\$)\$'", text) else "sh"
     return ["env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LC_ALL=C", "TZ=UTC", shell, "-c", text]
 
 
-def same_stderr(ref, got, shell_speaks):
-    if shell_speaks:
-        return bool(ref) == bool(got)
-    strip = lambda ls: sorted(re.sub(rb"^(sh|bash): (line )?\d+: ", b"sh: ", l) for l in ls)
-    return strip(ref) == strip(got)
+def per_stage(lines):
+    """Lines of different programs mix in any order, those of one stay in theirs: a list per program."""
+    stages = {}
+    for line in lines:
+        line = re.sub(rb"^(sh|bash): (line )?\d+: ", b"sh: ", line)
+        stages.setdefault(line.partition(b":")[0], []).append(line)
+    return stages
+
+
+def compare(row, ref, got):
+    """What is wrong, as words."""
+    words, remark = row.flag("stderr"), row.flag("sh-says")
+    if words:
+        same = all(words.encode() in b"\n".join(err) for err in (ref[2], got[2]))
+    else:
+        theirs = [l for l in ref[2] if not remark or l != remark.replace("-", " ").encode()]
+        same = per_stage(theirs) == per_stage(got[2]) and not (remark and theirs == ref[2])
+    return [w for w, bad in (("stdout", ref[0] != got[0]), ("status", ref[1] != got[1]), ("stderr", not same),
+                             ("files", ref[3] != got[3])) if bad]
+
+
+def expect(row, ref, got):
+    """A row of differences: as it says, and not as the reference."""
+    wrong, stdout = [], b""
+    for what, value in row.want:
+        if what == "status" and got[1] != int(value):
+            wrong.append("status")
+        elif what == "stdout":
+            stdout += value.encode() + b"\n"
+        elif what == "stderr" and value.encode() not in b"\n".join(got[2]):
+            wrong.append("stderr without '%s'" % value)
+        elif what == "file" and got[3].get(value.partition(" ")[0], ("", b""))[1].decode() != value.partition(" ")[2].replace("\\n", "\n"):
+            wrong.append("file " + value)
+        elif what == "no-file" and value in got[3]:
+            wrong.append("file %s is there" % value)
+    if not any(what == "any-stdout" for what, _ in row.want) and got[0] != stdout:
+        wrong.append("stdout")
+    if not wrong and "host" not in row.flags and not compare(row, ref, got):
+        wrong.append("no difference: the reference does the same")
+    return wrong
 
 
 class Cluster:
     def __init__(self, zpipe, demote, d):
-        self.keys = os.path.join(d, "keys")
-        self.started = []
-        subprocess.run([zpipe, "keygen", "--dir", self.keys], check=True, preexec_fn=demote)
-        url = self.start([zpipe, "scheduler", "--keys", self.keys, "--listen", "tcp://127.0.0.1:*", "--state",
-                          os.path.join(d, "state")], demote)
-        for i in range(2):
-            self.start([zpipe, "worker", "--keys", self.keys, "--scheduler", url, "--slots", "16", "--name", "w%d" % i],
-                       demote)
-        self.env = {"ZPIPE_CLUSTER": url, "ZPIPE_KEYS": self.keys}
+        self.zpipe, self.demote, self.d, self.started = zpipe, demote, d, []
+        keys = os.path.join(d, "keys")
+        subprocess.run([zpipe, "keygen", "--dir", keys], check=True, preexec_fn=demote, stdout=subprocess.DEVNULL)
+        url = self.start("scheduler", "--keys", keys, "--listen", "tcp://127.0.0.1:*", "--state", os.path.join(d, "state"))
+        for i in "12":
+            self.start("worker", "--keys", keys, "--scheduler", url, "--slots", "16", "--name", "w" + i, "-v", "-v")
+        self.env = {"ZPIPE_CLUSTER": url, "ZPIPE_KEYS": keys}
 
-    def start(self, argv, demote):
-        p = subprocess.Popen(argv, stdout=subprocess.PIPE, preexec_fn=demote, start_new_session=True)
+    def start(self, *argv):
+        log = open(os.path.join(self.d, "log%d" % len(self.started)), "wb")
+        p = subprocess.Popen([self.zpipe, *argv], stdout=subprocess.PIPE, stderr=log, preexec_fn=self.demote,
+                             start_new_session=True)
         self.started.append(p)
         line = p.stdout.readline().decode().split()
         if len(line) != 2 or line[0] != "ready":
             raise SystemExit("cannot start " + " ".join(argv))
         return line[1]
 
+    def attempts(self):
+        """How many attempts each worker was given."""
+        logs = [open(os.path.join(self.d, "log%d" % i), "rb").read() for i in (1, 2)]
+        return [len(re.findall(rb"(?m)^debug in \S+ link=\d+ RUN ", log)) for log in logs]
+
     def stop(self):
+        """False if a daemon did not end by itself, with status 0."""
+        good = True
         for p in reversed(self.started):
             p.terminate()
-            p.wait(timeout=20)
+            try:
+                good = p.wait(timeout=20) == 0 and good
+            except subprocess.TimeoutExpired:
+                good = False
+                p.kill()
+                p.wait()
+        return good
+
+
+class Table:
+    def __init__(self, a, work, owner):
+        self.a, self.work, self.owner = a, work, owner
+        self.zpipe = os.path.join(os.path.abspath(a.bin), "zpipe")
+        if owner:
+            # The build tree may lie where that user cannot go.
+            os.chown(work, *owner)
+            shutil.copytree(a.bin, os.path.join(work, "bin"))
+            self.zpipe = os.path.join(work, "bin", "zpipe")
+        self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"}
+        self.env.update({k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")})
+        self.cluster = Cluster(self.zpipe, self.demote, work) if a.cluster else None
+        if self.cluster:
+            self.env.update(self.cluster.env)
+        self.passed = self.failed = self.skipped = self.opaque = 0
+
+    def demote(self):
+        if self.owner:
+            os.setgroups([])
+            os.setgid(self.owner[1])
+            os.setuid(self.owner[0])
+
+    def stages(self, row, d):
+        plan = subprocess.run([self.zpipe, "plan", "--json", row.text], cwd=d, env=self.env, stdin=subprocess.DEVNULL,
+                              capture_output=True, preexec_fn=self.demote)
+        return [s["class"] for s in json.loads(plan.stdout)["stages"]] if plan.returncode == 0 else []
+
+    def once(self, row, argv, planned):
+        d = os.path.join(self.work, "dir")
+        os.mkdir(d)
+        make_files(d, self.owner)
+        opaque = planned and "opaque" in self.stages(row, d)
+        result = run(argv, d, row, self.env, self.demote) + (snapshot(d),)
+        shutil.rmtree(d)
+        return result, opaque
+
+    def row(self, row):
+        reason = self.a.cluster and row.flag("local")
+        if reason:
+            self.skipped += 1
+            return print("skip   %-28s %s" % (row.name, reason))
+        ref, _ = self.once(row, reference(row.text), False)
+        spread = ["--placement", "spread"] if self.cluster else []
+        got, opaque = self.once(row, [self.zpipe, *spread, row.text], True)
+        wrong = (expect if row.want else compare)(row, ref, got)
+        self.opaque += opaque
+        mode = "opaque" if opaque else "staged"
+        if not wrong:
+            self.passed += 1
+            return print("ok     %-28s %s" % (row.name, mode), flush=True)
+        self.failed += 1
+        print("FAIL   %-28s %s: %s" % (row.name, mode, ", ".join(wrong)))
+        for who, r in (("reference", ref), ("zpipe", got)):
+            print("       %-10s status %s stdout %r stderr %r" % (who, r[1], r[0][:200], r[2][:6]))
+        if ref[3] != got[3]:
+            print("       files: %.600r" % sorted(set(ref[3].items()) ^ set(got[3].items())), flush=True)
+
+    def end(self):
+        if self.cluster:
+            given = self.cluster.attempts()
+            print("the two workers were given %d and %d attempts" % tuple(given))
+            if not self.cluster.stop() or (min(given) == 0 and not self.a.row):
+                print("FAIL   the cluster: an idle worker, or a daemon that did not end well")
+                self.failed += 1
+
+
+def owner_of(user):
+    if user.isdigit():
+        return int(user), int(user)
+    found = pwd.getpwnam(user)
+    return found.pw_uid, found.pw_gid
 
 
 def main():
@@ -134,80 +271,27 @@ def main():
     ap.add_argument("--bin", required=True)
     ap.add_argument("--cluster", action="store_true")
     ap.add_argument("--user")
+    ap.add_argument("--table", action="append")
     ap.add_argument("row", nargs="*")
     a = ap.parse_args()
-    zpipe = os.path.join(os.path.abspath(a.bin), "zpipe")
-    demote, owner = None, None
-    if a.user:
-        if os.geteuid() != 0:
-            print("skipped: only root can become another user\n0 passed, 0 failed, 1 skipped")
-            return 0
-        owner = pwd.getpwnam(a.user)
-
-        def demote():
-            os.setgroups([])
-            os.setgid(owner.pw_gid)
-            os.setuid(owner.pw_uid)
-    work = tempfile.mkdtemp(prefix="zpipe-e2e-")
-    os.chmod(work, 0o755)
-    if owner:
-        os.chown(work, owner.pw_uid, owner.pw_gid)
-        # The build tree may lie where that user cannot go.
-        shutil.copytree(a.bin, os.path.join(work, "bin"))
-        zpipe = os.path.join(work, "bin", "zpipe")
-    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"}
-    for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"):
-        if name in os.environ:
-            env[name] = os.environ[name]
-    cluster = Cluster(zpipe, demote, work) if a.cluster else None
-    if cluster:
-        env.update(cluster.env)
-    passed = failed = skipped = opaque_rows = 0
-    for name, flags, text in rows(os.path.join(HERE, "table.test")):
-        if a.row and name not in a.row:
-            continue
-        if cluster and any(f.startswith("local") for f in flags):
-            print("skip   %-24s not in a cluster yet" % name)
-            skipped += 1
-            continue
-        results = []
-        argv = [zpipe] + (["--placement", "spread"] if cluster else []) + [text]
-        for kind, command in (("ref", reference(text)), ("got", argv)):
-            d = os.path.join(work, kind)
-            os.mkdir(d)
-            make_files(d)
-            if owner:
-                for root, dirs, files in os.walk(d):
-                    for n in [root] + [os.path.join(root, x) for x in dirs + files]:
-                        os.chown(n, owner.pw_uid, owner.pw_gid)
-            results.append(run(command, d, flags, env, demote) + (snapshot(d),))
-            if kind == "got":
-                plan = subprocess.run([zpipe, "plan", "--json", text], cwd=d, env=env, stdin=subprocess.DEVNULL,
-                                      capture_output=True, preexec_fn=demote)
-                opaque = plan.returncode == 0 and any(s["class"] == "opaque" for s in json.loads(plan.stdout)["stages"])
-            shutil.rmtree(d)
-        ref, got = results
-        wrong = [w for w, bad in (("stdout", ref[0] != got[0]), ("status", ref[1] != got[1]),
-                                  ("stderr", not same_stderr(ref[2], got[2], "stderr=any" in flags)),
-                                  ("files", ref[3] != got[3])) if bad]
-        opaque_rows += opaque
-        if wrong:
-            failed += 1
-            print("FAIL   %-24s %s: %s" % (name, "opaque" if opaque else "staged", ", ".join(wrong)))
-            print("       reference: status %d stdout %r stderr %r" % (ref[1], ref[0][:200], ref[2][:4]))
-            print("       zpipe:     status %d stdout %r stderr %r" % (got[1], got[0][:200], got[2][:4]))
-            if ref[3] != got[3]:
-                print("       files: %s" % sorted(set(ref[3].items()) ^ set(got[3].items()))[:2].__repr__()[:300])
-        else:
-            passed += 1
-            print("ok     %-24s %s" % (name, "opaque" if opaque else "staged"))
-        sys.stdout.flush()
-    if cluster:
-        cluster.stop()
-    shutil.rmtree(work)
-    print("%d of these rows ran opaque" % opaque_rows)
-    print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
-    return 1 if failed else 0
+    if a.user and os.geteuid() != 0:
+        print("only root can become another user\n0 passed, 0 failed, 1 skipped")
+        return SKIPPED
+    print("mode: %s, as %s" % ("two workers" if a.cluster else "embedded", a.user or "uid %d" % os.geteuid()))
+    os.umask(0o022)
+    with tempfile.TemporaryDirectory(prefix="zpipe-e2e-") as work:
+        os.chmod(work, 0o755)
+        table = Table(a, work, owner_of(a.user) if a.user else None)
+        try:
+            for path in a.table or [os.path.join(HERE, n) for n in ("table.test", "differences.test")]:
+                for row in rows(path):
+                    if not a.row or row.name in a.row:
+                        table.row(row)
+        finally:
+            table.end()
+    print("%d of these rows ran opaque" % table.opaque)
+    print("%d passed, %d failed, %d skipped" % (table.passed, table.failed, table.skipped))
+    return 1 if table.failed or not table.passed else 0
 
 
 sys.exit(main())
