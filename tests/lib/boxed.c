@@ -5,11 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -142,7 +144,9 @@ static void plan_region(struct running *r, const struct boxed_plan *p, const cha
 {
     static const char *const env[] = {"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "HOME=/job", NULL};
     int32_t before = -1;
-    if (p->in >= 0)
+    if (p->remote_in)
+        before = add_channel(r, (struct box_channel){.end = BOX_REMOTE_WRITER, .sink = -1});
+    else if (p->in >= 0)
         before = add_channel(r, (struct box_channel){.end = BOX_FEED, .source = &p->in, .source_count = 1,
                                                      .sink = -1, .lines = p->lines});
     for (uint32_t i = 0; i < n; i++) {
@@ -162,6 +166,19 @@ static void plan_region(struct running *r, const struct boxed_plan *p, const cha
     r->region.task = r->task;
     r->region.task_count = n;
     r->region.channel = r->channel;
+}
+
+static pid_t write_endlessly(int fd)
+{
+    static char data[100000];
+    pid_t pid = fork();
+    if (pid == 0) {
+        while (send(fd, data, sizeof data, MSG_NOSIGNAL) > 0)
+            ;
+        _exit(errno);
+    }
+    close(fd);
+    return pid;
 }
 
 /* One read of the output; false at its end. */
@@ -226,9 +243,13 @@ int boxed_run(struct boxed *b, const struct boxed_plan *p)
     if (box_run(b->box, b->region, &r.region, &e) < 0) {
         fprintf(stderr, "boxed: %s\n", e.text);
     } else {
+        pid_t writer = p->remote_in ? write_endlessly(r.channel[0].caller_fd) : -1;
         if (p->out < 0)
             r.got = r.channel[r.region.channel_count - 1].caller_fd;
         result = wait_for(b, &r, p);
+        int status = 0;
+        if (writer > 0 && (kill(writer, result < 0 ? SIGKILL : 0), waitpid(writer, &status, 0)) == writer)
+            b->writer_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     }
     fd_close(&r.got);
     close(r.errors);

@@ -29,6 +29,7 @@ struct boxed {
     uint64_t region; /* the last one's id */
     struct boxed_stage stage[BOXED_STAGES_MAX];
     uint32_t results;
+    int writer_status; /* of remote_in: errno of its write */
     char output[BOXED_OUTPUT_MAX], errors[BOXED_OUTPUT_MAX];
     size_t output_size;
 };
@@ -39,6 +40,7 @@ struct boxed_plan {
     int in;        /* fed to the first stage; -1: /dev/null */
     int out;       /* the last stage's stdout is drained to it; -1: gathered in `output` */
     bool lines;
+    bool remote_in; /* a child writes endlessly into the first stage; writer_status: what stopped it */
     struct box_task task; /* files, outputs, limits, seed of the first stage */
     uint64_t stop_after_ns; /* then box_stop */
     size_t break_after;     /* box_break when so many bytes of output came; 0: never */

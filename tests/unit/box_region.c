@@ -127,6 +127,17 @@ static void test_break(void **state)
     }
 }
 
+static void test_remote_writer(void **state)
+{
+    struct boxed_plan p = {.line = "head -c 300000 | wc -c", .in = -1, .out = -1, .remote_in = true};
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(boxed_run(&b, &p), 0);
+        assert_string_equal(b.output, "300000\n");
+        assert_int_equal(b.writer_status, EPIPE);
+    }
+}
+
 /* Every byte of a file, through a feed, three programs and a drain. */
 static void test_feed_and_drain(void **state)
 {
@@ -397,7 +408,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),          cmocka_unit_test(test_reader_leaves),
-        cmocka_unit_test(test_break),         cmocka_unit_test(test_feed_and_drain),
+        cmocka_unit_test(test_remote_writer), cmocka_unit_test(test_break),         cmocka_unit_test(test_feed_and_drain),
         cmocka_unit_test(test_idle_feed),     cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_full_reads),    cmocka_unit_test(test_not_run),
         cmocka_unit_test(test_files),         cmocka_unit_test(test_limits),
