@@ -39,7 +39,7 @@ struct waiting_made {
 struct box {
     int fd;
     pid_t pid;
-    bool lost;
+    bool lost, reset;
     struct box_events events;
     void *owner;
     struct waiting_made *made; /* gathered until their task's result comes */
@@ -407,6 +407,11 @@ void box_dispatch(struct box *b)
         int r = wire_receive(b->fd, &b->packet, MSG_DONTWAIT);
         if (r < 0 && errno == EAGAIN)
             return;
+        /* It closed with a request of ours unread: the kernel says so once, before the last words it sent. */
+        if (r < 0 && errno == ECONNRESET && !b->reset) {
+            b->reset = true;
+            continue;
+        }
         if (r <= 0 || take(b, &b->packet) < 0) {
             err_set(&e, r <= 0 ? ERR_GONE : ERR_PROTO,
                     r <= 0 ? "zpipe-box has ended unexpectedly" : "zpipe-box sent what makes no sense");
