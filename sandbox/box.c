@@ -42,6 +42,7 @@ struct box {
     bool lost, reset;
     struct box_events events;
     void *owner;
+    uint32_t regions; /* that have not ended */
     struct waiting_made *made; /* gathered until their task's result comes */
     uint32_t made_count, made_room;
     struct wire_packet packet;
@@ -218,6 +219,16 @@ static int make_remote(struct box_channel *c, int remote[2], struct err *e)
     return 0;
 }
 
+/* The server ends when it gets what is wrong; so what comes of a user's job is checked here. */
+static int check(const struct buf *bytes, struct err *e)
+{
+    struct spec s;
+    if (spec_decode((struct slice){bytes->data, bytes->size}, &s, e) < 0)
+        return -1;
+    spec_clear(&s);
+    return 0;
+}
+
 /* Relative paths are of this process's directory, now. */
 static int make_whole(const struct box_region *r, struct box_task *task, struct arena *a, struct err *e)
 {
@@ -265,6 +276,8 @@ int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e)
     } else if (!r->task_count || r->task_count > BOX_TASKS_MAX || r->channel_count > BOX_CHANNELS_MAX) {
         err_set(e, ERR_LIMIT, "a region has 1 to %d programs and at most %d channels", BOX_TASKS_MAX,
                 BOX_CHANNELS_MAX);
+    } else if (b->regions >= BOX_REGIONS_MAX) {
+        err_set(e, ERR_AGAIN, "%d regions run already", BOX_REGIONS_MAX);
     } else {
         result = 0;
         for (; result == 0 && made < r->channel_count; made++)
@@ -275,6 +288,8 @@ int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e)
         if (result == 0)
             result = spec_encode(&whole, (const int(*)[2])remote, &bytes, &fds, &fd_count, e);
         if (result == 0)
+            result = check(&bytes, e);
+        if (result == 0)
             result = send_region(b, region, &bytes, fds, fd_count, e);
         for (uint32_t i = 0; i < made; i++) {
             fd_close(&remote[i][0]);
@@ -282,6 +297,7 @@ int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e)
                 fd_close(&r->channel[i].caller_fd);
         }
     }
+    b->regions += result == 0;
     free(fds);
     buf_clear(&bytes);
     arena_clear(&arena);
@@ -388,6 +404,7 @@ static int take(struct box *b, struct wire_packet *p)
         b->events.pump_ended(b->owner, h->region, h->a, h->size, (int)h->b, h->task != 0);
         return 0;
     case WIRE_REGION:
+        b->regions--;
         b->events.region_ended(b->owner, h->region);
         return 0;
     case WIRE_LOST:

@@ -127,6 +127,23 @@ static void test_break(void **state)
     }
 }
 
+/* What no server would take is refused here, and the server lives on. */
+static void test_refused(void **state)
+{
+    static const char *const argv[] = {"true", NULL}, *const up[] = {"../x"};
+    struct box_task task = {.argv = argv, .env = argv + 1, .output = up, .output_count = 1};
+    struct box_region r = {.task = &task, .task_count = 1};
+    struct err e;
+    (void)state;
+    assert_int_equal(box_run(b.box, 99999, &r, &e), -1);
+    assert_int_equal(e.code, ERR_PROTO);
+    r.task_count = 0;
+    assert_int_equal(box_run(b.box, 99999, &r, &e), -1);
+    assert_int_equal(e.code, ERR_LIMIT);
+    run("echo still");
+    assert_string_equal(b.output, "still\n");
+}
+
 static void test_remote_writer(void **state)
 {
     struct boxed_plan p = {.line = "head -c 300000 | wc -c", .in = -1, .out = -1, .remote_in = true};
@@ -408,7 +425,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),          cmocka_unit_test(test_reader_leaves),
-        cmocka_unit_test(test_remote_writer), cmocka_unit_test(test_break),         cmocka_unit_test(test_feed_and_drain),
+        cmocka_unit_test(test_remote_writer), cmocka_unit_test(test_refused), cmocka_unit_test(test_break),         cmocka_unit_test(test_feed_and_drain),
         cmocka_unit_test(test_idle_feed),     cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_full_reads),    cmocka_unit_test(test_not_run),
         cmocka_unit_test(test_files),         cmocka_unit_test(test_limits),
