@@ -211,6 +211,9 @@ class Table:
 
     def demote(self):
         if self.owner:
+            for fd in (0, 1, 2):  # or /dev/stderr could not be opened by its name
+                if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                    os.fchown(fd, *self.owner)
             os.setgroups([])
             os.setgid(self.owner[1])
             os.setuid(self.owner[0])
