@@ -7,5 +7,3 @@ target_link_libraries(sim PRIVATE proto base)
 add_test(NAME sim_seeds COMMAND sim)
 add_test(NAME sim_plants COMMAND sim plants)
 set_tests_properties(sim_seeds sim_plants PROPERTIES LABELS sim TIMEOUT 300)
-
-add_test(NAME layers COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check_layers.sh ${CMAKE_SOURCE_DIR})
