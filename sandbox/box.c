@@ -309,6 +309,11 @@ int box_stop(struct box *b, uint64_t region, struct err *e)
     return send_one(b, (struct wire){.kind = WIRE_STOP, .region = region}, NULL, 0, e);
 }
 
+int box_look(struct box *b, uint64_t region, struct err *e)
+{
+    return send_one(b, (struct wire){.kind = WIRE_LOOK, .region = region}, NULL, 0, e);
+}
+
 int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e)
 {
     return send_one(b, (struct wire){.kind = WIRE_BREAK, .region = region, .a = channel}, NULL, 0, e);
@@ -402,6 +407,10 @@ static int take(struct box *b, struct wire_packet *p)
         return take_result(b, p);
     case WIRE_PUMP:
         b->events.pump_ended(b->owner, h->region, h->a, h->size, (int)h->b, h->task != 0);
+        return 0;
+    case WIRE_BYTES:
+        if (b->events.bytes)
+            b->events.bytes(b->owner, h->region, h->task, h->offset, h->size);
         return 0;
     case WIRE_REGION:
         b->regions--;

@@ -125,6 +125,8 @@ struct box_events {
     void (*pump_ended)(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, int sys, bool reading);
     /* Everything of the region is gone: processes, channels, mounts.  Last call for it. */
     void (*region_ended)(void *owner, uint64_t region);
+    /* The answer to box_look: what a task's processes have read and written so far.  May be NULL. */
+    void (*bytes)(void *owner, uint64_t region, uint32_t task, uint64_t in, uint64_t out);
     /* zpipe-box itself is gone; no more calls. */
     void (*lost)(void *owner, const struct err *why);
 };
@@ -143,6 +145,8 @@ void box_dispatch(struct box *b);
 
 /* Start a region under an id of the caller's. */
 int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e);
+/* Ask how far the region's tasks are. */
+int box_look(struct box *b, uint64_t region, struct err *e);
 /* Kill every task of the region; results still arrive, as BOX_KILLED. */
 int box_stop(struct box *b, uint64_t region, struct err *e);
 /* The remote reader of a BOX_REMOTE_READER channel left: the writers get SIGPIPE.  The caller closes

@@ -203,7 +203,8 @@ static struct box *open_box(const struct alone *a, const struct box_events *even
 
 static int run_alone(struct alone *a)
 {
-    static const struct box_events events = {on_result, on_pump, on_region, on_lost};
+    static const struct box_events events = {
+        .task_ended = on_result, .pump_ended = on_pump, .region_ended = on_region, .lost = on_lost};
     struct err e;
     signal(SIGPIPE, SIG_IGN);
     struct box *b = open_box(a, &events, &e);

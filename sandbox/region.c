@@ -33,12 +33,12 @@ struct region *region_find(struct server *s, uint64_t id)
 
 void region_settle(struct region *r)
 {
-    if (r->started && (r->tasks_left || r->pumps_left))
+    if (!r->started || r->tasks_left || r->pumps_left)
         return;
-    if (!r->started)
-        return;
-    server_tell(r->server, (struct wire){.kind = WIRE_REGION, .region = r->id}, NULL, 0, NULL, 0);
+    struct server *s = r->server;
+    uint64_t id = r->id;
     region_free(r);
+    server_tell(s, (struct wire){.kind = WIRE_REGION, .region = id}, NULL, 0, NULL, 0);
 }
 
 /* --- the end of a task --- */

@@ -79,6 +79,10 @@ static int take_control(struct server *s, struct wire_packet *p)
         if (r)
             region_settle(r);
         return 0;
+    case WIRE_LOOK:
+        if (r)
+            look_region(s, r);
+        return 0;
     default:
         return -1;
     }

@@ -107,6 +107,7 @@ int region_new(struct server *s, struct wire_packet *p);
 int region_more(struct server *s, struct wire_packet *p);
 void region_stop(struct region *r); /* it may be gone after it */
 void region_start_more(struct server *s);
+void look_region(struct server *s, struct region *r);
 struct region *region_find(struct server *s, uint64_t id);
 void region_settle(struct region *r); /* frees it when nothing is left */
 void region_free(struct region *r);

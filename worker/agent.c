@@ -167,6 +167,9 @@ static void beat(struct loop_timer *w)
     struct agent *a = w->owner;
     struct msg m = {.type = MSG_PING, .ping = {++a->pings}};
     agent_send(a, &m);
+    for (struct attempt *t = a->attempts; t; t = t->next) /* how far they are: the answers go out as PROGRESS */
+        if (t->state == ATTEMPT_RUNNING && t->region)
+            box_look(a->box, t->region, NULL);
 }
 
 /* ---- data links */
@@ -331,6 +334,13 @@ static void on_pump_ended(void *owner, uint64_t region, uint32_t channel, uint64
         attempt_pump_ended(t, channel, sys, reading);
 }
 
+static void on_bytes(void *owner, uint64_t region, uint32_t task, uint64_t in, uint64_t out)
+{
+    struct attempt *t = attempt_of_region(owner, region);
+    if (t)
+        attempt_bytes(t, task, in, out);
+}
+
 static void on_region_ended(void *owner, uint64_t region)
 {
     struct attempt *t = attempt_of_region(owner, region);
@@ -384,7 +394,11 @@ static void reap(struct loop_hook *w)
 
 struct agent *agent_new(struct loop *l, const struct agent_options *o, struct err *e)
 {
-    static const struct box_events events = {on_task_ended, on_pump_ended, on_region_ended, on_box_lost};
+    static const struct box_events events = {.task_ended = on_task_ended,
+                                             .pump_ended = on_pump_ended,
+                                             .region_ended = on_region_ended,
+                                             .bytes = on_bytes,
+                                             .lost = on_box_lost};
     struct agent *a = calloc(1, sizeof *a);
     if (!a) {
         err_nomem(e);

@@ -439,6 +439,14 @@ void attempt_pump_ended(struct attempt *t, uint32_t channel, int sys, bool readi
     fail(t, &e);
 }
 
+void attempt_bytes(struct attempt *t, uint32_t task, uint64_t in, uint64_t out)
+{
+    if (task >= t->plan.task_count || t->state != ATTEMPT_RUNNING)
+        return;
+    struct msg m = {.type = MSG_PROGRESS, .progress = {t->job, t->node_of_task[task], in, out, true}};
+    agent_send(t->agent, &m);
+}
+
 void attempt_region_ended(struct attempt *t)
 {
     t->region_ended = true;

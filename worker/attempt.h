@@ -71,6 +71,7 @@ void attempt_link_lost(struct attempt *t, const struct err *why);
 /* From the box. */
 void attempt_task_ended(struct attempt *t, uint32_t task, const struct box_result *r);
 void attempt_pump_ended(struct attempt *t, uint32_t channel, int sys, bool reading);
+void attempt_bytes(struct attempt *t, uint32_t task, uint64_t in, uint64_t out);
 void attempt_region_ended(struct attempt *t);
 /* Free carries that ended; true when the attempt itself has ended and may be freed. */
 bool attempt_reap(struct attempt *t);

@@ -239,8 +239,8 @@ def on_terminal(argv, seconds):
 
 @case
 def progress_on_a_terminal_after_a_second():
-    seen = on_terminal(["cat /dev/zero | cat > /dev/null"], 3)
-    assert re.search(rb"zpipe [0-9.]+s", seen), seen
+    seen = on_terminal(["cat /dev/zero | cat > /dev/null"], 4)
+    assert re.search(rb"zpipe [0-9.]+s \| cat [0-9.]+[MGT]>[0-9.]+[MGT]", seen), seen
 
 
 @case

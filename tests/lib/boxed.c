@@ -78,7 +78,8 @@ static void on_lost(void *owner, const struct err *why)
 
 void boxed_open(struct boxed *b, enum box_isolation isolation)
 {
-    static const struct box_events events = {on_task, on_pump, on_region, on_lost};
+    static const struct box_events events = {
+        .task_ended = on_task, .pump_ended = on_pump, .region_ended = on_region, .lost = on_lost};
     struct box_options options = {.program = getenv("ZPIPE_BOX"), .isolation = isolation};
     struct err e;
     uint64_t region = b->region;
