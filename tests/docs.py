@@ -9,7 +9,7 @@ import argparse, os, re, shutil, signal, socket, subprocess, sys, tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FILES = {
-    "words.txt": "fox\nthe\nax\nbox\nx\n", "a.txt": "One fox\ntwo\n", "b.txt": "two\nthe fox\n",
+    "words.txt": "fox\nthe\nax\nx\n", "a.txt": "One fox\ntwo\n", "b.txt": "two\nthe fox\n",
     "t.tsv": "k2\tb\t2\nk1\ta\t1\n", "logs/1.txt": "one\ntwo words here\n", "logs/2.txt": "more two words\n",
     "access.log": '1.2.3.4 - - [1/Jan] "GET /a HTTP/1.1" 200\n1.2.3.5 - - [1/Jan] "GET /b HTTP/1.1" 200 bot\n',
     "parse.py": "#!/usr/bin/python3\nimport sys\nfor line in sys.stdin:\n    print(sys.argv[1], line.strip())\n",

@@ -16,6 +16,7 @@ SKIPPED = 77
 class Row:
     def __init__(self, name, flags, lines):
         self.name, self.flags = name, flags
+        self.args = [f[4:] for f in flags if f.startswith("arg=")]
         cut = next((i for i, l in enumerate(lines) if l.startswith("-- ")), len(lines))
         self.text = "".join(lines[:cut]).strip("\n")
         self.want = [l[3:].rstrip("\n").partition(" ")[::2] for l in lines[cut:] if l.startswith("-- ")]
@@ -107,9 +108,9 @@ def run(argv, d, row, env, demote):
     return out, status, [l for l in err.split(b"\n") if l]
 
 
-def reference(text):
+def reference(text, *args):
     shell = "bash" if re.search(r"<\(|>\(|<<<|\|&|(?<!\$)\$'", text) else "sh"
-    return ["env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LC_ALL=C", "TZ=UTC", shell, "-c", text]
+    return ["env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LC_ALL=C", "TZ=UTC", *args, shell, "-c", text]
 
 
 def per_stage(lines):
@@ -219,7 +220,7 @@ class Table:
             os.setuid(self.owner[0])
 
     def stages(self, row, d):
-        plan = subprocess.run([self.zpipe, "plan", "--json", row.text], cwd=d, env=self.env, stdin=subprocess.DEVNULL,
+        plan = subprocess.run([self.zpipe, "plan", "--json", row.text, *row.args], cwd=d, env=self.env, stdin=subprocess.DEVNULL,
                               capture_output=True, preexec_fn=self.demote)
         return [s["class"] for s in json.loads(plan.stdout)["stages"]] if plan.returncode == 0 else []
 
@@ -237,9 +238,9 @@ class Table:
         if reason:
             self.skipped += 1
             return print("skip   %-28s %s" % (row.name, reason))
-        ref, _ = self.once(row, reference(row.text), False)
+        ref, _ = self.once(row, reference(row.text, *row.args), False)
         spread = ["--placement", "spread"] if self.cluster else []
-        got, opaque = self.once(row, [self.zpipe, *spread, row.text], True)
+        got, opaque = self.once(row, [self.zpipe, *spread, row.text, *row.args], True)
         wrong = (expect if row.want else compare)(row, ref, got)
         self.opaque += opaque
         mode = "opaque" if opaque else "staged"
