@@ -13,3 +13,6 @@ set_tests_properties(box_region PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:z
 zpipe_fuzz(box_spec SOURCES ${here}/fuzz/box_spec.c USES sandbox)
 add_test(NAME box_alone COMMAND ${here}/e2e/box.sh $<TARGET_FILE:zpipe-box>)
 set_tests_properties(box_alone PROPERTIES TIMEOUT 120 LABELS e2e)
+zpipe_test(box_wide SOURCES ${here}/unit/box_wide.c USES test_boxed TIMEOUT 120)
+add_dependencies(test_box_wide zpipe-box)
+set_tests_properties(box_wide PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)
