@@ -125,7 +125,7 @@ void serve_close(struct zpipe_job *j);
 struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, struct err *e);
 
 /* ---- trees.c */
-int trees_expand(struct graph *g, struct err *e);
+int trees_expand(struct graph *g, bool deep, struct err *e);
 
 /* ---- hints.c */
 void hints_task(struct zpipe_job *j, const struct msg_task *t);

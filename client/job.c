@@ -311,8 +311,8 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
         r = err_set(e, ERR_LIMIT, "more than %d jobs at once", CLIENT_JOBS_MAX);
     if (r == 0)
         r = insert_cats(g, e);
-    if (r == 0 && !z->embedded)
-        r = trees_expand(g, e);
+    if (r == 0)
+        r = trees_expand(g, !z->embedded, e);
     if (r == 0 && !(flags & MSG_SUBMIT_PLAN_ONLY))
         r = ports_open(j, e);
     if (r < 0 || submit(j, s->text, flags, e) < 0) {

@@ -1,5 +1,6 @@
 /* See client.h.  In a cluster a directory travels as the files in it: each becomes an input of the stages that
- * named the directory.  (In this process the directory itself is given.) */
+ * named the directory.  In this process the directory itself is given, but for the working directory, which is
+ * the sandbox's own: there its entries are given. */
 #include "client/client.h"
 
 #include <dirent.h>
@@ -16,6 +17,7 @@
 struct tree {
     struct graph *g;
     struct err *e;
+    bool deep; /* down to the files */
     uint32_t count;
     uint32_t *file; /* in the arena: what was found below the directory that is walked */
     uint32_t room;
@@ -49,6 +51,11 @@ static int not_dots(const struct dirent *d)
     return strcmp(d->d_name, ".") && strcmp(d->d_name, "..");
 }
 
+static bool is_here(const char *name)
+{
+    return !strcmp(name, ".") || !strcmp(name, "./");
+}
+
 static int walk(struct tree *t, const char *name, const char *path, int depth)
 {
     struct dirent **list;
@@ -60,14 +67,15 @@ static int walk(struct tree *t, const char *name, const char *path, int depth)
     for (int i = 0; i < n; i++) {
         char inner_name[4096], inner[4096];
         struct stat s;
-        int a = snprintf(inner_name, sizeof inner_name, "%s/%s", name, list[i]->d_name);
+        bool here = is_here(name);
+        int a = snprintf(inner_name, sizeof inner_name, "%s%s%s", here ? "" : name, here ? "" : "/", list[i]->d_name);
         int b = snprintf(inner, sizeof inner, "%s/%s", path, list[i]->d_name);
         free(list[i]);
         if (r < 0 || a >= (int)sizeof inner_name || b >= (int)sizeof inner || lstat(inner, &s) < 0)
             continue;
-        if (S_ISDIR(s.st_mode))
+        if (S_ISDIR(s.st_mode) && t->deep)
             r = walk(t, inner_name, inner, depth + 1);
-        else if (S_ISREG(s.st_mode))
+        else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode))
             r = add_file(t, inner_name, inner, &s);
     }
     free(list);
@@ -77,33 +85,38 @@ static int walk(struct tree *t, const char *name, const char *path, int depth)
 static int expand(struct tree *t, struct graph_node *n)
 {
     struct graph *g = t->g;
-    uint32_t before = t->count, named = n->file_count;
+    uint32_t before = t->count, named = n->file_count, kept = 0;
+    uint32_t *keep = arena_array(&g->arena, named, sizeof *keep);
+    if (!keep)
+        return err_nomem(t->e);
     for (uint32_t i = 0; i < named; i++) {
         struct graph_file f = g->file[n->file[i]];
+        if (!is_here(f.name))
+            keep[kept++] = n->file[i];
         char name[4096];
         size_t size = strlen(f.name);
         while (size > 1 && f.name[size - 1] == '/')
             size--;
         snprintf(name, sizeof name, "%.*s", (int)size, f.name);
-        if (S_ISDIR(f.mode) && walk(t, name, f.path, 0) < 0)
+        if (S_ISDIR(f.mode) && (t->deep || is_here(f.name)) && walk(t, name, f.path, 0) < 0)
             return -1;
     }
     uint32_t more = t->count - before;
-    uint32_t *list = more ? arena_array(&g->arena, (size_t)named + more, sizeof *list) : NULL;
-    if (!more)
-        return 0;
+    uint32_t *list = arena_array(&g->arena, (size_t)kept + more, sizeof *list);
     if (!list)
         return err_nomem(t->e);
-    memcpy(list, n->file, named * sizeof *list);
-    memcpy(list + named, t->file + before, more * sizeof *list);
+    if (kept)
+        memcpy(list, keep, kept * sizeof *list);
+    if (more)
+        memcpy(list + kept, t->file + before, more * sizeof *list);
     n->file = list;
-    n->file_count = named + more;
+    n->file_count = kept + more;
     return 0;
 }
 
-int trees_expand(struct graph *g, struct err *e)
+int trees_expand(struct graph *g, bool deep, struct err *e)
 {
-    struct tree t = {.g = g, .e = e};
+    struct tree t = {.g = g, .e = e, .deep = deep};
     t.file = arena_array(&g->arena, TREE_FILES_MAX, sizeof *t.file);
     if (!t.file)
         return err_nomem(e);

@@ -216,6 +216,7 @@ struct words {
     struct stage *s;
     const struct command *known;
     unsigned operands, skip;
+    bool in_place; /* sed -i */
     bool plain; /* behind `--` */
 };
 
@@ -249,6 +250,13 @@ static int operand(struct words *w, struct value *v)
         w->s->names_stdin = true;
         return 0;
     }
+    const char *name = w->s->value->text;
+    if (strcmp(name, "touch") == 0 && !v->subst)
+        return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
+    if (strcmp(name, "dd") == 0 && strncmp(v->text, "of=", 3) == 0 && !v->hole)
+        return add_output(w->r, w->s, v->text + 3, v, place_of(w->s, v));
+    if ((strcmp(name, "uniq") == 0 && w->operands == 2) || (w->in_place && file && !v->subst))
+        return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
     if (w->known && w->known->writes_all)
         return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
     if (v->subst) {
@@ -275,6 +283,9 @@ static int argument(struct words *w, char c, struct value *v, const char *text)
 static int option(struct words *w, struct value *v, struct value **next)
 {
     const struct command *k = w->known;
+    if (k && strcmp(k->name, "sed") == 0 &&
+        (strncmp(v->text, "-i", 2) == 0 || strncmp(v->text, "--in-place", 10) == 0))
+        w->in_place = true;
     if (v->text[1] == '-') {
         if (!v->text[2])
             w->plain = true;

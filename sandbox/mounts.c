@@ -194,6 +194,12 @@ static int make_dev(struct err *e)
         if (touch(from + 1) < 0 || bind_as(from, from + 1, true) < 0)
             return err_sys(e, "cannot show '%s' in the sandbox", from);
     }
+    /* For those who ask before they open (`sort /dev/stdin`): something is there, as it is when fd 0 is a
+     * socket.  Opening it is answered by notify.c. */
+    static const char *const end[] = {"dev/stdin", "dev/stdout", "dev/stderr"};
+    for (size_t i = 0; i < sizeof end / sizeof *end; i++)
+        if (mknod(end[i], S_IFSOCK | 0666, 0) < 0)
+            return err_sys(e, "cannot make '/%s' in the sandbox", end[i]);
     return 0;
 }
 

@@ -93,6 +93,9 @@ const char *plan_refusal(const struct graph *g)
         if (n->kind == GRAPH_REDUCE)
             return "`reduce` is understood and planned, but this version does not run it yet; "
                    "`zpipe plan` shows what it would do";
+        if (n->out_glob_count)
+            return "`with out=PATTERN` is understood, but this version does not collect such files yet; name "
+                   "them with `>`, `tee` or `-o`";
         for (uint32_t k = 0; k < n->fd_count; k++)
             if (n->fd[k].fd > 2)
                 return "`<( )` and `>( )` are understood and planned, but this version does not run them yet; "

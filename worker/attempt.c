@@ -370,9 +370,9 @@ static void take_outputs(struct attempt *t, const struct graph_node *n, const st
         while (k < n->output_count && strcmp(n->output[k].name, f->name))
             k++;
         if (f->fd < 0) {
-            buf_printf(text, "%s`%s` left the file %s, which no word names: it is dropped; keep it with `with "
-                             "out=%s`",
-                       text->size ? "\n" : "", n->label, f->name, f->name);
+            buf_printf(text, "%s`%s` left the file %s: it is dropped; files that are named with `>`, `tee` or "
+                             "`-o` are kept",
+                       text->size ? "\n" : "", n->label, f->name);
         } else if (k == n->output_count || t->state == ATTEMPT_STOPPING || !made) {
             close(f->fd);
         } else if (take_output(t, n->output[k].sink, f, &e) < 0) {
