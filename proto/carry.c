@@ -1,6 +1,6 @@
 /* See carry.h.  A carry watches its descriptor only while the stream can go on: out, while there is
- * credit; in, while bytes wait to be written.  So neither a slow reader nor a slow link costs anything,
- * and at most MSG_CREDIT_BYTES are ever held. */
+ * credit; in, while bytes wait to be written.  So neither a slow reader nor a slow link costs
+ * anything, and at most MSG_CREDIT_BYTES are ever held. */
 #include "proto/carry.h"
 
 #include "base/fds.h"
@@ -218,8 +218,9 @@ static struct carry *carry_new(struct loop *l, const int *fds, size_t count,
     return c;
 }
 
-struct carry *carry_out(struct loop *l, const int *fds, size_t count, const struct stream_name *name,
-                        const struct carry_events *ev, void *owner, struct err *e)
+struct carry *carry_out(struct loop *l, const int *fds, size_t count,
+                        const struct stream_name *name, const struct carry_events *ev, void *owner,
+                        struct err *e)
 {
     if (!count) {
         err_set(e, ERR_BUG, "nothing to carry");

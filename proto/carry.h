@@ -1,5 +1,6 @@
-/* Bytes between a descriptor and a stream: out, from descriptors read end to end into a stream; in, from
- * a stream to a descriptor.  Workers and clients move everything that crosses a process with these.
+/* Bytes between a descriptor and a stream: out, from descriptors read end to end into a stream; in,
+ * from a stream to a descriptor.  Workers and clients move everything that crosses a process with
+ * these.
  *
  * Descriptors are taken, and closed with the carry.  Those that can wait (sockets, pipes) should be
  * non-blocking descriptions of the caller's own; regular files are read and written as they are. */
@@ -23,8 +24,9 @@ struct carry_events {
 };
 
 /* Gives; count is 1 at least.  On failure the descriptors are closed too. */
-struct carry *carry_out(struct loop *l, const int *fds, size_t count, const struct stream_name *name,
-                        const struct carry_events *ev, void *owner, struct err *e);
+struct carry *carry_out(struct loop *l, const int *fds, size_t count,
+                        const struct stream_name *name, const struct carry_events *ev, void *owner,
+                        struct err *e);
 /* fd -1: swallow. */
 struct carry *carry_in(struct loop *l, int fd, const struct stream_name *name,
                        const struct carry_events *ev, void *owner, struct err *e);

@@ -16,7 +16,8 @@ static int write_buf(void *to, const char *data, size_t size)
     return b->failed ? -1 : 0;
 }
 
-static int encode_struct(const struct field_table *t, const char *from, msgpack_packer *p, struct err *e);
+static int encode_struct(const struct field_table *t, const char *from, msgpack_packer *p,
+                         struct err *e);
 
 static int over(const struct field_table *t, const struct field *f, struct err *e)
 {
@@ -37,8 +38,8 @@ static void pack_slice(msgpack_packer *p, const struct slice *s)
 
 #define TEXT_MAX (64u << 20) /* of one item in a list: the frame's own ceiling is lower */
 
-static int encode_list(const struct field_table *t, const struct field *f, const char *at, const char *base,
-                       msgpack_packer *p, struct err *e)
+static int encode_list(const struct field_table *t, const struct field *f, const char *at,
+                       const char *base, msgpack_packer *p, struct err *e)
 {
     uint32_t count = *(const uint32_t *)(base + f->count_offset);
     if (count > f->max)
@@ -58,8 +59,8 @@ static int encode_list(const struct field_table *t, const struct field *f, const
     return 0;
 }
 
-static int encode_field(const struct field_table *t, const struct field *f, const char *base, msgpack_packer *p,
-                        struct err *e)
+static int encode_field(const struct field_table *t, const struct field *f, const char *base,
+                        msgpack_packer *p, struct err *e)
 {
     const char *at = base + f->offset;
     const char *text;
@@ -95,7 +96,8 @@ static int encode_field(const struct field_table *t, const struct field *f, cons
     }
 }
 
-static int encode_struct(const struct field_table *t, const char *from, msgpack_packer *p, struct err *e)
+static int encode_struct(const struct field_table *t, const char *from, msgpack_packer *p,
+                         struct err *e)
 {
     msgpack_pack_array(p, t->count);
     for (size_t i = 0; i < t->count; i++)
@@ -104,7 +106,8 @@ static int encode_struct(const struct field_table *t, const char *from, msgpack_
     return 0;
 }
 
-int codec_encode(const struct field_table *t, uint32_t number, const void *from, struct buf *out, struct err *e)
+int codec_encode(const struct field_table *t, uint32_t number, const void *from, struct buf *out,
+                 struct err *e)
 {
     msgpack_packer p;
     msgpack_packer_init(&p, out, write_buf);
@@ -115,7 +118,8 @@ int codec_encode(const struct field_table *t, uint32_t number, const void *from,
             err_set(e, ERR_LIMIT, "%s is larger than %zu bytes", t->name, out->max);
         return -1;
     }
-    return out->failed ? err_set(e, ERR_LIMIT, "%s is larger than %zu bytes", t->name, out->max) : 0;
+    return out->failed ? err_set(e, ERR_LIMIT, "%s is larger than %zu bytes", t->name, out->max)
+                       : 0;
 }
 
 /* ---- decoding */
@@ -127,14 +131,16 @@ struct decoder {
 
 static int bad(const struct field_table *t, const struct field *f, struct decoder *d)
 {
-    return err_set(d->e, ERR_PROTO, "a frame was refused: %s.%s is missing, of the wrong kind or too large", t->name,
+    return err_set(d->e, ERR_PROTO,
+                   "a frame was refused: %s.%s is missing, of the wrong kind or too large", t->name,
                    f->name);
 }
 
-static int decode_struct(const struct field_table *t, const msgpack_object *o, char *to, struct decoder *d);
+static int decode_struct(const struct field_table *t, const msgpack_object *o, char *to,
+                         struct decoder *d);
 
-static int decode_text(const struct field_table *t, const struct field *f, const msgpack_object *o, uint64_t max,
-                       const char **to, struct decoder *d)
+static int decode_text(const struct field_table *t, const struct field *f, const msgpack_object *o,
+                       uint64_t max, const char **to, struct decoder *d)
 {
     if (o->type != MSGPACK_OBJECT_STR || o->via.str.size > max ||
         (o->via.str.size && memchr(o->via.str.ptr, '\0', o->via.str.size)))
@@ -143,8 +149,8 @@ static int decode_text(const struct field_table *t, const struct field *f, const
     return *to ? 0 : err_nomem(d->e);
 }
 
-static int decode_bytes(const struct field_table *t, const struct field *f, const msgpack_object *o, uint64_t max,
-                        struct slice *to, struct decoder *d)
+static int decode_bytes(const struct field_table *t, const struct field *f, const msgpack_object *o,
+                        uint64_t max, struct slice *to, struct decoder *d)
 {
     if (o->type != MSGPACK_OBJECT_BIN || o->via.bin.size > max)
         return bad(t, f, d);
@@ -161,15 +167,16 @@ static size_t item_size(const struct field *f)
                                          : f->sub->size;
 }
 
-static int decode_list(const struct field_table *t, const struct field *f, const msgpack_object *o, char *base,
-                       struct decoder *d)
+static int decode_list(const struct field_table *t, const struct field *f, const msgpack_object *o,
+                       char *base, struct decoder *d)
 {
     if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size > f->max)
         return bad(t, f, d);
     uint32_t count = o->via.array.size;
     char *items = arena_array(d->arena, count, item_size(f));
     if (!items)
-        return err_set(d->e, ERR_LIMIT, "%s.%s does not fit the memory for one message", t->name, f->name);
+        return err_set(d->e, ERR_LIMIT, "%s.%s does not fit the memory for one message", t->name,
+                       f->name);
     for (uint32_t i = 0; i < count; i++) {
         const msgpack_object *one = &o->via.array.ptr[i];
         int r = 0;
@@ -192,10 +199,11 @@ static int decode_list(const struct field_table *t, const struct field *f, const
     return 0;
 }
 
-static int decode_integer(const struct field_table *t, const struct field *f, const msgpack_object *o, char *to,
-                          struct decoder *d)
+static int decode_integer(const struct field_table *t, const struct field *f,
+                          const msgpack_object *o, char *to, struct decoder *d)
 {
-    bool positive = o->type == MSGPACK_OBJECT_POSITIVE_INTEGER, negative = o->type == MSGPACK_OBJECT_NEGATIVE_INTEGER;
+    bool positive = o->type == MSGPACK_OBJECT_POSITIVE_INTEGER,
+         negative = o->type == MSGPACK_OBJECT_NEGATIVE_INTEGER;
     uint64_t u = o->via.u64;
     int64_t i = o->via.i64;
     if (f->kind == FIELD_U32 && positive && u <= f->max && u <= UINT32_MAX)
@@ -211,8 +219,8 @@ static int decode_integer(const struct field_table *t, const struct field *f, co
     return 0;
 }
 
-static int decode_field(const struct field_table *t, const struct field *f, const msgpack_object *o, char *base,
-                        struct decoder *d)
+static int decode_field(const struct field_table *t, const struct field *f, const msgpack_object *o,
+                        char *base, struct decoder *d)
 {
     char *to = base + f->offset;
     switch (f->kind) {
@@ -237,7 +245,8 @@ static int decode_field(const struct field_table *t, const struct field *f, cons
     }
 }
 
-static int decode_struct(const struct field_table *t, const msgpack_object *o, char *to, struct decoder *d)
+static int decode_struct(const struct field_table *t, const msgpack_object *o, char *to,
+                         struct decoder *d)
 {
     if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size < t->count)
         return err_set(d->e, ERR_PROTO, "a frame was refused: %s has too few fields", t->name);
@@ -262,7 +271,8 @@ int codec_decode(const void *data, size_t size, struct arena *a, uint32_t *numbe
     if (msgpack_unpack_next(&u, data, size, &offset) != MSGPACK_UNPACK_SUCCESS || offset != size)
         err_set(e, ERR_PROTO, "a frame was refused: msgpack cannot read it");
     else if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size < 2 ||
-             o->via.array.ptr[0].type != MSGPACK_OBJECT_POSITIVE_INTEGER || o->via.array.ptr[0].via.u64 > UINT32_MAX)
+             o->via.array.ptr[0].type != MSGPACK_OBJECT_POSITIVE_INTEGER ||
+             o->via.array.ptr[0].via.u64 > UINT32_MAX)
         err_set(e, ERR_PROTO, "a frame was refused: it does not begin with a number");
     else if (!(t = table(*number = (uint32_t)o->via.array.ptr[0].via.u64)))
         err_set(e, ERR_PROTO, "a frame was refused: nothing has the number %u", *number);

@@ -1,5 +1,6 @@
-/* Plain structs as msgpack arrays, by one table of fields each: the same table encodes, decodes and prints.
- * Fields are only ever added at the end; a decoder ignores further ones and refuses missing ones. */
+/* Plain structs as msgpack arrays, by one table of fields each: the same table encodes, decodes and
+ * prints. Fields are only ever added at the end; a decoder ignores further ones and refuses missing
+ * ones. */
 #pragma once
 #include "base/arena.h"
 #include "base/buf.h"
@@ -13,13 +14,13 @@ enum field_kind {
     FIELD_I32,
     FIELD_I64,
     FIELD_BOOL,
-    FIELD_TEXT,      /* const char *, NUL-terminated: no NUL inside */
-    FIELD_BYTES,     /* struct slice */
-    FIELD_STRUCT,    /* inline, by `sub` */
-    FIELD_U32_LIST,  /* const uint32_t *, with its uint32_t count */
-    FIELD_TEXT_LIST, /* const char *const * */
-    FIELD_BYTES_LIST,/* const struct slice * */
-    FIELD_LIST,      /* of structs, by `sub` */
+    FIELD_TEXT,       /* const char *, NUL-terminated: no NUL inside */
+    FIELD_BYTES,      /* struct slice */
+    FIELD_STRUCT,     /* inline, by `sub` */
+    FIELD_U32_LIST,   /* const uint32_t *, with its uint32_t count */
+    FIELD_TEXT_LIST,  /* const char *const * */
+    FIELD_BYTES_LIST, /* const struct slice * */
+    FIELD_LIST,       /* of structs, by `sub` */
 };
 
 struct field_table;
@@ -43,7 +44,8 @@ struct field_table {
     }
 #define FIELD_OF(type, member, sub_)                                                               \
     {                                                                                              \
-        .name = #member, .kind = FIELD_STRUCT, .offset = offsetof(struct type, member), .sub = sub_ \
+        .name = #member, .kind = FIELD_STRUCT, .offset = offsetof(struct type, member),            \
+        .sub = sub_                                                                                \
     }
 #define FIELD_MANY(type, member, count_, kind_, max_, sub_)                                        \
     {                                                                                              \
@@ -59,13 +61,13 @@ struct field_table {
 /* [number, field...]: number comes first, for messages their type, for a graph its version. */
 int codec_encode(const struct field_table *t, uint32_t number, const void *from, struct buf *out,
                  struct err *e);
-/* The frame is walked first (wire.h), so nothing is allocated for what cannot be.  The table is asked for by
- * number; NULL refuses.  Texts, bytes and lists are copied into the arena. */
+/* The frame is walked first (wire.h), so nothing is allocated for what cannot be.  The table is
+ * asked for by number; NULL refuses.  Texts, bytes and lists are copied into the arena. */
 int codec_decode(const void *data, size_t size, struct arena *a, uint32_t *number,
                  const struct field_table *(*table)(uint32_t number), void *to, struct err *e);
 void codec_print(const struct field_table *t, const void *from, struct buf *out);
 
-/* The tables themselves, for zpipe-proto(7) and the tests: of a message (NULL: there is none of that number)
- * and of a graph. */
+/* The tables themselves, for zpipe-proto(7) and the tests: of a message (NULL: there is none of
+ * that number) and of a graph. */
 const struct field_table *msg_table(uint32_t type);
 const struct field_table *graph_table(void);

@@ -10,10 +10,12 @@
 struct embedded;
 
 struct embedded_options {
-    const char *box;   /* path of zpipe-box, or NULL: found beside the program or where it is installed */
+    const char
+        *box; /* path of zpipe-box, or NULL: found beside the program or where it is installed */
     uint32_t slots;    /* 0: one per CPU */
     bool no_isolation; /* explicit, uncertified, loud */
-    /* Called once, from the loop, when nothing can be run any more: the host refuses the sandbox, say. */
+    /* Called once, from the loop, when nothing can be run any more: the host refuses the sandbox,
+     * say. */
     void (*lost)(void *owner, const struct err *why);
     void *owner;
 };

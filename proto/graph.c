@@ -1,5 +1,5 @@
-/* See graph.h: making and growing a graph.  Arrays grow by doubling inside the arena: a graph is built
- * once, and what is left behind is at most as much again. */
+/* See graph.h: making and growing a graph.  Arrays grow by doubling inside the arena: a graph is
+ * built once, and what is left behind is at most as much again. */
 #include "proto/graph.h"
 
 #include <stdlib.h>
@@ -25,8 +25,8 @@ void graph_free(struct graph *g)
     free(g);
 }
 
-/* Room for one more of `each` bytes: the array, or a copy with twice the room.  A decoded graph has arrays
- * without any room to spare. */
+/* Room for one more of `each` bytes: the array, or a copy with twice the room.  A decoded graph has
+ * arrays without any room to spare. */
 static void *grow(struct graph *g, void *array, uint32_t count, uint32_t *room, size_t each)
 {
     if (count < *room)
@@ -160,7 +160,8 @@ int graph_set_fd(struct graph *g, uint32_t node, int fd, uint32_t edge, struct e
     for (at = 0; at < n->fd_count && list[at].fd != fd; at++)
         ;
     if (at == n->fd_count && n->fd_count == GRAPH_FDS_MAX)
-        return err_set(e, ERR_LIMIT, "more than %d descriptors in one stage (GRAPH_FDS_MAX)", GRAPH_FDS_MAX);
+        return err_set(e, ERR_LIMIT, "more than %d descriptors in one stage (GRAPH_FDS_MAX)",
+                       GRAPH_FDS_MAX);
     list[at] = (struct graph_fd){fd, edge};
     n->fd_count += at == n->fd_count;
     n->fd = list;

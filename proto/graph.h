@@ -1,9 +1,10 @@
-/* A job as a graph: what the client's parser makes of a text, or a program builds node by node through
- * the library, and what the scheduler checks and plans and a worker carries out.  Flat: nodes and edges
- * in two arrays, in text order; a map's or reduce's body are nodes whose `parent` is that node.
+/* A job as a graph: what the client's parser makes of a text, or a program builds node by node
+ * through the library, and what the scheduler checks and plans and a worker carries out.  Flat:
+ * nodes and edges in two arrays, in text order; a map's or reduce's body are nodes whose `parent`
+ * is that node.
  *
- * Everything lives in the graph's own arena; strings are NUL-terminated and may hold any other byte.
- * graph_check must say yes before anybody acts on a graph that came from outside. */
+ * Everything lives in the graph's own arena; strings are NUL-terminated and may hold any other
+ * byte. graph_check must say yes before anybody acts on a graph that came from outside. */
 #pragma once
 #include "base/arena.h"
 #include "base/buf.h"
@@ -13,13 +14,13 @@
 #include <stdint.h>
 
 /* Ceilings: a graph over one of them is refused with its name. */
-#define GRAPH_NODES_MAX      4096
-#define GRAPH_EDGES_MAX      8192
-#define GRAPH_FILES_MAX      100000
-#define GRAPH_WORDS_MAX      200000 /* argv, env and outputs of one node */
-#define GRAPH_FDS_MAX        64     /* of one node */
-#define GRAPH_BYTES_MAX      (32u << 20) /* encoded */
-#define GRAPH_NONE           UINT32_MAX
+#define GRAPH_NODES_MAX 4096
+#define GRAPH_EDGES_MAX 8192
+#define GRAPH_FILES_MAX 100000
+#define GRAPH_WORDS_MAX 200000      /* argv, env and outputs of one node */
+#define GRAPH_FDS_MAX   64          /* of one node */
+#define GRAPH_BYTES_MAX (32u << 20) /* encoded */
+#define GRAPH_NONE      UINT32_MAX
 
 enum graph_kind {
     GRAPH_COMMAND, /* argv, run directly */
@@ -54,9 +55,9 @@ enum graph_sink_kind {
 };
 
 /* One end of an edge at a node.  The direction is the edge's: a node is its `from` or its `to`.
- * A COMMAND or SHELL without an entry for fd 0 reads an empty stream; without one for fd 1 or 2 writes
- * to the job's stdout (never left out by the parser) and to the stage's stderr.  Two fds may name one
- * edge (2>&1).  From a SOURCE and at a SINK fd is 1 and 0. */
+ * A COMMAND or SHELL without an entry for fd 0 reads an empty stream; without one for fd 1 or 2
+ * writes to the job's stdout (never left out by the parser) and to the stage's stderr.  Two fds may
+ * name one edge (2>&1).  From a SOURCE and at a SINK fd is 1 and 0. */
 struct graph_fd {
     int32_t fd;
     uint32_t edge;
@@ -69,8 +70,9 @@ struct graph_edge {
     bool seekable;
 };
 
-/* A file or directory of the client's that nodes may open.  `name` is what the program sees, relative
- * to /job or absolute; `path` is the client's absolute path.  Facts are the client's at submission. */
+/* A file or directory of the client's that nodes may open.  `name` is what the program sees,
+ * relative to /job or absolute; `path` is the client's absolute path.  Facts are the client's at
+ * submission. */
 struct graph_file {
     const char *name;
     const char *path;
@@ -118,13 +120,13 @@ enum graph_record_kind {
 };
 
 struct graph_node {
-    uint32_t kind;   /* enum graph_kind */
-    uint32_t parent; /* the MAP or REDUCE whose body this is, or GRAPH_NONE */
-    bool merge;      /* with a parent: of its merge body */
-    bool negate;     /* `!`: 0 becomes 1, the rest 0 */
-    bool ends;       /* its status counts: the last stage of a statement */
-    bool drain;      /* `<( )`, `>( )` inner stage: its status is ignored */
-    const char *label; /* as typed, for messages and plans: canonical text of the stage */
+    uint32_t kind;         /* enum graph_kind */
+    uint32_t parent;       /* the MAP or REDUCE whose body this is, or GRAPH_NONE */
+    bool merge;            /* with a parent: of its merge body */
+    bool negate;           /* `!`: 0 becomes 1, the rest 0 */
+    bool ends;             /* its status counts: the last stage of a statement */
+    bool drain;            /* `<( )`, `>( )` inner stage: its status is ignored */
+    const char *label;     /* as typed, for messages and plans: canonical text of the stage */
     uint32_t line, column; /* of the stage's first byte, from 1; 0: built by a program */
 
     const char *const *argv; /* COMMAND: words.  SHELL: one, the text */
@@ -133,9 +135,9 @@ struct graph_node {
     uint32_t envc;
     const char *shell; /* SHELL: "sh" or "bash" */
     const char *why;   /* why it is opaque or whole, as `zpipe plan` says it; "" */
-    bool holes;        /* words hold {} and the like, to be filled in per task.  A hole stands in the
-                        * words as the byte GRAPH_HOLE followed by one of . / d b # {, where d is {//},
-                        * b is {/.} and { is {}; a literal GRAPH_HOLE byte is refused by the parser */
+    bool holes; /* words hold {} and the like, to be filled in per task.  A hole stands in the
+                 * words as the byte GRAPH_HOLE followed by one of . / d b # {, where d is {//},
+                 * b is {/.} and { is {}; a literal GRAPH_HOLE byte is refused by the parser */
 
     const struct graph_fd *fd;
     uint32_t fd_count;
@@ -156,9 +158,9 @@ struct graph_node {
     uint32_t record; /* MAP: enum graph_record_kind */
     uint64_t record_count;
     struct slice record_text;
-    const char *key; /* REDUCE: as typed, "1,3n" or "line" */
+    const char *key;       /* REDUCE: as typed, "1,3n" or "line" */
     int32_t key_separator; /* REDUCE: -t's byte, or -1 */
-    uint32_t into;   /* REDUCE: partitions */
+    uint32_t into;         /* REDUCE: partitions */
 
     struct graph_settings set;
 };
@@ -183,9 +185,9 @@ struct graph {
     uint32_t expect_count;
     const char *const *env; /* NAME=VALUE of --env: every node's */
     uint32_t envc;
-    bool pipefail; /* --pipefail: the status is the last that is not 0 */
-    bool line_reads; /* --line-reads: streams pass what there is, at once; uncertified */
-    bool timed;    /* `time` */
+    bool pipefail;    /* --pipefail: the status is the last that is not 0 */
+    bool line_reads;  /* --line-reads: streams pass what there is, at once; uncertified */
+    bool timed;       /* `time` */
     bool timed_posix; /* `time -p` */
 
     /* Room in the arrays above, and an index of the files: graph.c's own. */
@@ -200,7 +202,8 @@ void graph_free(struct graph *g);
  * GRAPH_NONE, key_separator -1, strings "") and its index returned, or GRAPH_NONE with e filled. */
 uint32_t graph_add_node(struct graph *g, uint32_t kind, struct err *e);
 uint32_t graph_add_edge(struct graph *g, uint32_t from, uint32_t to, struct err *e);
-uint32_t graph_add_file(struct graph *g, const struct graph_file *f, struct err *e); /* copies; same name+path is found again */
+uint32_t graph_add_file(struct graph *g, const struct graph_file *f,
+                        struct err *e); /* copies; same name+path is found again */
 /* Add {fd, edge} to a node's table; replaces an entry for the same fd. */
 int graph_set_fd(struct graph *g, uint32_t node, int fd, uint32_t edge, struct err *e);
 /* The node's entry for fd, or NULL. */
@@ -209,10 +212,12 @@ const struct graph_fd *graph_fd_of(const struct graph_node *n, int fd);
 /* Is it a REDUCE's key: "line", or fields as in cut -f, each with f or n behind it? */
 bool graph_key_ok(const char *key);
 
-/* Everything that must hold: indices in range, edges joined at both ends by exactly the fds that name
- * them, no cycle, kinds with their fields, ceilings, no NUL trouble, names inside /job without `..`. */
+/* Everything that must hold: indices in range, edges joined at both ends by exactly the fds that
+ * name them, no cycle, kinds with their fields, ceilings, no NUL trouble, names inside /job without
+ * `..`. */
 int graph_check(const struct graph *g, struct err *e);
 
-/* The wire form: one msgpack value.  Decoding checks sizes before it allocates, then graph_check. */
+/* The wire form: one msgpack value.  Decoding checks sizes before it allocates, then graph_check.
+ */
 int graph_encode(const struct graph *g, struct buf *out, struct err *e);
 struct graph *graph_decode(const void *data, size_t size, struct err *e); /* gives */

@@ -1,5 +1,5 @@
-/* See graph.h: what must hold before anybody acts on a graph.  Every rule is one function over one node or
- * edge; all of it is linear in the graph's size. */
+/* See graph.h: what must hold before anybody acts on a graph.  Every rule is one function over one
+ * node or edge; all of it is linear in the graph's size. */
 #include "proto/graph.h"
 
 #include <stdlib.h>
@@ -61,12 +61,13 @@ static int check_strings(const char *const *list, uint32_t count, bool variable,
                          const struct graph_node *n, struct err *e)
 {
     if (count > GRAPH_WORDS_MAX)
-        return err_set(e, ERR_LIMIT, "%s `%.60s` has more than %d %s (GRAPH_WORDS_MAX)", n ? "stage" : "the job",
-                       n ? n->label : "", GRAPH_WORDS_MAX, what);
+        return err_set(e, ERR_LIMIT, "%s `%.60s` has more than %d %s (GRAPH_WORDS_MAX)",
+                       n ? "stage" : "the job", n ? n->label : "", GRAPH_WORDS_MAX, what);
     for (uint32_t i = 0; i < count; i++)
-        if ((n && n->holes && !good_holes(list[i])) || (variable && (list[i][0] == '=' || !strchr(list[i], '='))))
-            return err_set(e, ERR_INPUT, "%s `%.60s` has the bad entry '%.60s' among its %s", n ? "stage" : "the job",
-                           n ? n->label : "", list[i], what);
+        if ((n && n->holes && !good_holes(list[i])) ||
+            (variable && (list[i][0] == '=' || !strchr(list[i], '='))))
+            return err_set(e, ERR_INPUT, "%s `%.60s` has the bad entry '%.60s' among its %s",
+                           n ? "stage" : "the job", n ? n->label : "", list[i], what);
     return 0;
 }
 
@@ -87,17 +88,22 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
         const struct graph_node *sink = o->sink < g->node_count ? &g->node[o->sink] : NULL;
         if (!good_name(o->name) || o->name[0] == '/' || !sink || sink->kind != GRAPH_SINK ||
             sink->sink != GRAPH_SINK_FILE || sink->fd_count)
-            return err_set(e, ERR_INPUT, "stage `%.60s` has a bad output '%.60s'", n->label, o->name);
+            return err_set(e, ERR_INPUT, "stage `%.60s` has a bad output '%.60s'", n->label,
+                           o->name);
     }
     if ((uint64_t)n->argc + n->envc + n->output_count + n->out_glob_count > GRAPH_WORDS_MAX)
-        return err_set(e, ERR_LIMIT, "stage `%.60s` has more than %d words, variables and outputs (GRAPH_WORDS_MAX)",
-                       n->label, GRAPH_WORDS_MAX);
+        return err_set(
+            e, ERR_LIMIT,
+            "stage `%.60s` has more than %d words, variables and outputs (GRAPH_WORDS_MAX)",
+            n->label, GRAPH_WORDS_MAX);
     if (n->kind == GRAPH_REDUCE && (!graph_key_ok(n->key) || n->into == 0 || n->into > 65536 ||
                                     n->key_separator < -1 || n->key_separator > 255))
-        return err_set(e, ERR_INPUT, "a reduce has a key, a separator or a number of partitions that cannot be");
+        return err_set(e, ERR_INPUT,
+                       "a reduce has a key, a separator or a number of partitions that cannot be");
     if (n->kind == GRAPH_MAP &&
         (n->record >= GRAPH_RECORDS || n->record_count == 0 ||
-         ((n->record == GRAPH_RECORD_START || n->record == GRAPH_RECORD_END) && !n->record_text.size)))
+         ((n->record == GRAPH_RECORD_START || n->record == GRAPH_RECORD_END) &&
+          !n->record_text.size)))
         return err_set(e, ERR_INPUT, "a map has records that cannot be");
     if (check_strings(n->argv, n->argc, false, "words", n, e) < 0 ||
         check_strings(n->env, n->envc, true, "variables", n, e) < 0)
@@ -139,13 +145,15 @@ static int check_node(const struct graph *g, uint32_t i, struct err *e)
     if (n->merge && (n->parent == GRAPH_NONE || g->node[n->parent].kind != GRAPH_MAP))
         return err_set(e, ERR_INPUT, "stage `%.60s` merges for no map", n->label);
     if (n->fd_count > GRAPH_FDS_MAX)
-        return err_set(e, ERR_LIMIT, "more than %d descriptors in one stage (GRAPH_FDS_MAX)", GRAPH_FDS_MAX);
+        return err_set(e, ERR_LIMIT, "more than %d descriptors in one stage (GRAPH_FDS_MAX)",
+                       GRAPH_FDS_MAX);
     for (uint32_t k = 0; k < n->fd_count; k++) {
         if (n->fd[k].edge >= g->edge_count || n->fd[k].fd < 0 || n->fd[k].fd > 255)
             return err_set(e, ERR_INPUT, "stage `%.60s` has an end of no edge", n->label);
         for (uint32_t m = 0; m < k; m++)
             if (n->fd[m].fd == n->fd[k].fd)
-                return err_set(e, ERR_INPUT, "stage `%.60s` has descriptor %d twice", n->label, n->fd[k].fd);
+                return err_set(e, ERR_INPUT, "stage `%.60s` has descriptor %d twice", n->label,
+                               n->fd[k].fd);
     }
     return n->kind == GRAPH_SOURCE ? check_source(g, n, e)
            : n->kind == GRAPH_SINK ? check_sink(n, e)
@@ -168,8 +176,8 @@ static int check_edge(const struct graph *g, uint32_t i, struct err *e)
     for (uint32_t k = 0; k < to->fd_count; k++)
         reads += to->fd[k].edge == i;
     if (writes < 1 || reads != 1)
-        return err_set(e, ERR_INPUT, "edge %u from `%.60s` to `%.60s` is not joined at both ends", i, from->label,
-                       to->label);
+        return err_set(e, ERR_INPUT, "edge %u from `%.60s` to `%.60s` is not joined at both ends",
+                       i, from->label, to->label);
     if (edge->seekable && !(from->kind == GRAPH_SOURCE && from->segment_count == 1 &&
                             from->segment[0].kind == GRAPH_SEGMENT_FILE && is_process(to)))
         return err_set(e, ERR_INPUT, "edge %u wants to seek in what is no file", i);
@@ -238,8 +246,8 @@ static bool same_file(const struct graph_file *a, const struct graph_file *b)
            (a->inode == b->inode && a->size_bytes == b->size_bytes && a->mtime_ns == b->mtime_ns);
 }
 
-/* One name is one file in a stage.  name[i] numbers the names; seen[name] is the file that this node's list
- * had under it, by[name] which node that was. */
+/* One name is one file in a stage.  name[i] numbers the names; seen[name] is the file that this
+ * node's list had under it, by[name] which node that was. */
 static int check_file_names(const struct graph *g, struct err *e)
 {
     uint32_t count = g->file_count;
@@ -252,13 +260,14 @@ static int check_file_names(const struct graph *g, struct err *e)
         order[i] = i;
     qsort_r(order, count, sizeof *order, by_name, (void *)(uintptr_t)g);
     for (uint32_t i = 1; i < count; i++)
-        name[order[i]] = by_name(&order[i - 1], &order[i], (void *)(uintptr_t)g) ? i : name[order[i - 1]];
+        name[order[i]] =
+            by_name(&order[i - 1], &order[i], (void *)(uintptr_t)g) ? i : name[order[i - 1]];
     for (uint32_t i = 0; i < g->node_count && r == 0; i++)
         for (uint32_t k = 0; k < g->node[i].file_count && r == 0; k++) {
             uint32_t file = g->node[i].file[k], n = name[file];
             if (by[n] == i + 1 && !same_file(&g->file[seen[n]], &g->file[file]))
-                r = err_set(e, ERR_INPUT, "stage `%.60s` has two files named '%.200s'", g->node[i].label,
-                            g->file[file].name);
+                r = err_set(e, ERR_INPUT, "stage `%.60s` has two files named '%.200s'",
+                            g->node[i].label, g->file[file].name);
             seen[n] = file;
             by[n] = i + 1;
         }
@@ -266,7 +275,8 @@ static int check_file_names(const struct graph *g, struct err *e)
     return r;
 }
 
-/* What a stage leaves under a name goes to a sink of its own, and every map and reduce has something to do. */
+/* What a stage leaves under a name goes to a sink of its own, and every map and reduce has
+ * something to do. */
 static int check_owners(const struct graph *g, struct err *e)
 {
     bool *taken = calloc((size_t)g->node_count + 1, sizeof *taken);
@@ -282,7 +292,8 @@ static int check_owners(const struct graph *g, struct err *e)
             r = err_set(e, ERR_INPUT, "stage `%.60s` has an empty body", n->label);
         for (uint32_t k = 0; is_process(n) && k < n->output_count && r == 0; k++) {
             if (taken[n->output[k].sink])
-                r = err_set(e, ERR_INPUT, "two outputs go to one sink, '%.60s' among them", n->output[k].name);
+                r = err_set(e, ERR_INPUT, "two outputs go to one sink, '%.60s' among them",
+                            n->output[k].name);
             taken[n->output[k].sink] = true;
         }
     }
@@ -297,11 +308,15 @@ static bool good_digest(const char *hex)
 
 int graph_check(const struct graph *g, struct err *e)
 {
-    if (g->node_count > GRAPH_NODES_MAX || g->edge_count > GRAPH_EDGES_MAX || g->file_count > GRAPH_FILES_MAX)
-        return err_set(e, ERR_LIMIT, "the graph is larger than GRAPH_NODES_MAX, GRAPH_EDGES_MAX or GRAPH_FILES_MAX");
+    if (g->node_count > GRAPH_NODES_MAX || g->edge_count > GRAPH_EDGES_MAX ||
+        g->file_count > GRAPH_FILES_MAX)
+        return err_set(
+            e, ERR_LIMIT,
+            "the graph is larger than GRAPH_NODES_MAX, GRAPH_EDGES_MAX or GRAPH_FILES_MAX");
     for (uint32_t i = 0; i < g->file_count; i++)
         if (!good_name(g->file[i].name) || g->file[i].path[0] != '/')
-            return err_set(e, ERR_INPUT, "the input '%.200s' has a name that cannot be", g->file[i].name);
+            return err_set(e, ERR_INPUT, "the input '%.200s' has a name that cannot be",
+                           g->file[i].name);
     if (check_strings(g->env, g->envc, true, "variables", NULL, e) < 0)
         return -1;
     for (uint32_t i = 0; i < g->node_count; i++)

@@ -1,5 +1,5 @@
-/* See graph.h: the wire form, [GRAPH_VERSION, graph] by the tables below.  To change it add fields at the end
- * of a table (and its struct); to change what a field means, a new GRAPH_VERSION. */
+/* See graph.h: the wire form, [GRAPH_VERSION, graph] by the tables below.  To change it add fields
+ * at the end of a table (and its struct); to change what a field means, a new GRAPH_VERSION. */
 #include "proto/codec.h"
 #include "proto/graph.h"
 
@@ -8,9 +8,12 @@
 #define SCRIPT        GRAPH_BYTES_MAX
 
 static const struct field file_fields[] = {
-    FIELD(graph_file, name, FIELD_TEXT, 4096),           FIELD(graph_file, path, FIELD_TEXT, 4096),
-    FIELD(graph_file, size_bytes, FIELD_U64, UINT64_MAX), FIELD(graph_file, inode, FIELD_U64, UINT64_MAX),
-    FIELD(graph_file, mtime_ns, FIELD_I64, 0),           FIELD(graph_file, mode, FIELD_U32, UINT32_MAX),
+    FIELD(graph_file, name, FIELD_TEXT, 4096),
+    FIELD(graph_file, path, FIELD_TEXT, 4096),
+    FIELD(graph_file, size_bytes, FIELD_U64, UINT64_MAX),
+    FIELD(graph_file, inode, FIELD_U64, UINT64_MAX),
+    FIELD(graph_file, mtime_ns, FIELD_I64, 0),
+    FIELD(graph_file, mode, FIELD_U32, UINT32_MAX),
 };
 static const struct field_table file_table = FIELD_TABLE(graph_file, file_fields);
 
@@ -40,17 +43,28 @@ static const struct field edge_fields[] = {
 };
 static const struct field_table edge_table = FIELD_TABLE(graph_edge, edge_fields);
 
-#define SETTING(name, kind) FIELD(graph_settings, name, kind, kind == FIELD_U32 ? UINT32_MAX : UINT64_MAX)
+#define SETTING(name, kind)                                                                        \
+    FIELD(graph_settings, name, kind, kind == FIELD_U32 ? UINT32_MAX : UINT64_MAX)
 static const struct field settings_fields[] = {
-    SETTING(memory_bytes, FIELD_U64),  SETTING(cpu_ns, FIELD_U64),       SETTING(wall_ns, FIELD_U64),
-    SETTING(scratch_bytes, FIELD_U64), SETTING(output_bytes, FIELD_U64), SETTING(block_bytes, FIELD_U64),
-    SETTING(seed, FIELD_U64),          SETTING(epoch_s, FIELD_I64),      SETTING(epoch_set, FIELD_BOOL),
-    SETTING(procs, FIELD_U32),         SETTING(fan, FIELD_U32),          SETTING(retries, FIELD_U32),
-    SETTING(retries_set, FIELD_BOOL),  SETTING(fail, FIELD_U32),         FIELD(graph_settings, image, FIELD_TEXT, 256),
+    SETTING(memory_bytes, FIELD_U64),
+    SETTING(cpu_ns, FIELD_U64),
+    SETTING(wall_ns, FIELD_U64),
+    SETTING(scratch_bytes, FIELD_U64),
+    SETTING(output_bytes, FIELD_U64),
+    SETTING(block_bytes, FIELD_U64),
+    SETTING(seed, FIELD_U64),
+    SETTING(epoch_s, FIELD_I64),
+    SETTING(epoch_set, FIELD_BOOL),
+    SETTING(procs, FIELD_U32),
+    SETTING(fan, FIELD_U32),
+    SETTING(retries, FIELD_U32),
+    SETTING(retries_set, FIELD_BOOL),
+    SETTING(fail, FIELD_U32),
+    FIELD(graph_settings, image, FIELD_TEXT, 256),
 };
 static const struct field_table settings_table = FIELD_TABLE(graph_settings, settings_fields);
 
-#define NODE(member, kind, max) FIELD(graph_node, member, kind, max)
+#define NODE(member, kind, max)              FIELD(graph_node, member, kind, max)
 #define NODES(member, count, kind, max, sub) FIELD_MANY(graph_node, member, count, kind, max, sub)
 static const struct field node_fields[] = {
     NODE(kind, FIELD_U32, GRAPH_KINDS - 1),
@@ -124,10 +138,12 @@ struct graph *graph_decode(const void *data, size_t size, struct err *e)
     struct graph *g = NULL;
     uint32_t version;
     if (size > GRAPH_BYTES_MAX)
-        err_set(e, ERR_LIMIT, "the graph is larger than %u bytes (GRAPH_BYTES_MAX)", GRAPH_BYTES_MAX);
+        err_set(e, ERR_LIMIT, "the graph is larger than %u bytes (GRAPH_BYTES_MAX)",
+                GRAPH_BYTES_MAX);
     else
         g = graph_new(e);
-    if (g && (codec_decode(data, size, &g->arena, &version, table_of, g, e) < 0 || graph_check(g, e) < 0)) {
+    if (g && (codec_decode(data, size, &g->arena, &version, table_of, g, e) < 0 ||
+              graph_check(g, e) < 0)) {
         graph_free(g);
         g = NULL;
     }

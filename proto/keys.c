@@ -1,5 +1,5 @@
-/* See keys.h and peer.h.  Keys are Z85 text, one per line.  A directory is made whole under a temporary name
- * and renamed: nobody ever sees half of one. */
+/* See keys.h and peer.h.  Keys are Z85 text, one per line.  A directory is made whole under a
+ * temporary name and renamed: nobody ever sees half of one. */
 #include "proto/keys.h"
 
 #include "base/fds.h"
@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define Z85_SIZE  41 /* 40 characters and NUL */
+#define Z85_SIZE       41 /* 40 characters and NUL */
 #define FILE_MAX_BYTES (1u << 20)
 
 static const struct {
@@ -63,7 +63,8 @@ static int fill(int directory, struct err *e)
             return -1;
         size_t used = strlen(allow);
         if (roles[i].role != MSG_SCHEDULER)
-            snprintf(allow + used, sizeof allow - used, "%s %s %s\n", roles[i].name, public_key, roles[i].name);
+            snprintf(allow + used, sizeof allow - used, "%s %s %s\n", roles[i].name, public_key,
+                     roles[i].name);
     }
     if (write_file(directory, "allow", 0644, allow, e) < 0)
         return -1;
@@ -72,8 +73,9 @@ static int fill(int directory, struct err *e)
 
 static void remove_all(const char *path)
 {
-    static const char *const names[] = {"scheduler.key", "scheduler.pub", "worker.key", "worker.pub",
-                                        "client.key",    "client.pub",    "allow"};
+    static const char *const names[] = {"scheduler.key", "scheduler.pub", "worker.key",
+                                        "worker.pub",    "client.key",    "client.pub",
+                                        "allow"};
     int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (size_t i = 0; directory >= 0 && i < sizeof names / sizeof *names; i++)
         unlinkat(directory, names[i], 0);
@@ -89,8 +91,10 @@ int keys_generate(const char *path, struct err *e)
     while (size > 1 && path[size - 1] == '/')
         size--;
     if (lstat(path, &s) == 0)
-        return err_set(e, ERR_INPUT, "'%s' is already there: name a new directory, or remove it first", path);
-    if (snprintf(temporary, sizeof temporary, "%.*s.XXXXXX", (int)size, path) >= (int)sizeof temporary ||
+        return err_set(e, ERR_INPUT,
+                       "'%s' is already there: name a new directory, or remove it first", path);
+    if (snprintf(temporary, sizeof temporary, "%.*s.XXXXXX", (int)size, path) >=
+            (int)sizeof temporary ||
         !mkdtemp(temporary))
         return err_sys(e, "cannot make the directory '%s'", path);
     int directory = open(temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -113,7 +117,8 @@ static char *read_file(const char *directory, const char *name, struct err *e)
     ssize_t n = fd < 0 || !text ? -1 : fd_read_all(fd, text, FILE_MAX_BYTES);
     struct stat s;
     size_t size = strlen(name);
-    if (n >= 0 && size > 4 && !strcmp(name + size - 4, ".key") && fstat(fd, &s) == 0 && (s.st_mode & 077))
+    if (n >= 0 && size > 4 && !strcmp(name + size - 4, ".key") && fstat(fd, &s) == 0 &&
+        (s.st_mode & 077))
         log_warn("key_exposed", "file=%s remedy=\"chmod 600 %s\"", path, path);
     if (n < 0) {
         err_sys(e, "cannot read the key file '%s'", path);
@@ -129,7 +134,8 @@ static char *read_file(const char *directory, const char *name, struct err *e)
 static int decode_key(const char *text, uint8_t key[MSG_KEY_BYTES])
 {
     char z85[Z85_SIZE];
-    if (strspn(text, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#") < 40)
+    if (strspn(text, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/"
+                     "*?&<>()[]{}@%$#") < 40)
         return -1;
     memcpy(z85, text, 40);
     z85[40] = '\0';
@@ -139,7 +145,8 @@ static int decode_key(const char *text, uint8_t key[MSG_KEY_BYTES])
 static int find_key(const char *text, const char *word, uint8_t key[MSG_KEY_BYTES])
 {
     size_t size = strlen(word);
-    for (const char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+    for (const char *line = text; line && *line;
+         line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
         if (!strncmp(line, word, size) && line[size] == ' ')
             return decode_key(line + size + 1, key);
     return -1;
@@ -161,8 +168,8 @@ static int load(const char *directory, const char *name, const char *end, uint8_
     return r < 0 ? err_set(e, ERR_INPUT, "the key file '%s/%s' holds no key", directory, file) : 0;
 }
 
-int keys_load(const char *directory, enum msg_role role, struct key_pair *own, uint8_t scheduler[MSG_KEY_BYTES],
-              struct err *e)
+int keys_load(const char *directory, enum msg_role role, struct key_pair *own,
+              uint8_t scheduler[MSG_KEY_BYTES], struct err *e)
 {
     if (load(directory, role_name(role), "key", own->public_key, own->secret_key, e) < 0)
         return -1;
@@ -173,7 +180,8 @@ int keys_load(const char *directory, enum msg_role role, struct key_pair *own, u
     return load(directory, "scheduler", "pub", scheduler, NULL, e);
 }
 
-static const struct allowed_key *listed(const struct allowed_key *list, size_t count, const uint8_t *key)
+static const struct allowed_key *listed(const struct allowed_key *list, size_t count,
+                                        const uint8_t *key)
 {
     for (size_t i = 0; i < count; i++)
         if (!memcmp(list[i].key, key, MSG_KEY_BYTES))
@@ -184,7 +192,9 @@ static const struct allowed_key *listed(const struct allowed_key *list, size_t c
 /* "ROLE KEY NAME" */
 static int parse_allowed(const char *line, struct allowed_key *k)
 {
-    k->role = !strncmp(line, "worker ", 7) ? MSG_WORKER : !strncmp(line, "client ", 7) ? MSG_CLIENT : 0;
+    k->role = !strncmp(line, "worker ", 7)   ? MSG_WORKER
+              : !strncmp(line, "client ", 7) ? MSG_CLIENT
+                                             : 0;
     if (!k->role || decode_key(line + 7, k->key) < 0)
         return -1;
     return line[47] == ' ' || line[47] == '\0' ? 0 : -1;
@@ -202,12 +212,15 @@ int keys_load_allowed(const char *directory, struct allowed_key *list, size_t *c
             continue;
         const struct allowed_key *have = NULL;
         if (parse_allowed(line, &k) < 0)
-            r = err_set(e, ERR_INPUT, "%s/allow:%d: want `worker KEY NAME` or `client KEY NAME`", directory, number);
+            r = err_set(e, ERR_INPUT, "%s/allow:%d: want `worker KEY NAME` or `client KEY NAME`",
+                        directory, number);
         else if ((have = listed(list, *count, k.key)) && have->role != k.role)
-            r = err_set(e, ERR_INPUT, "%s/allow:%d: this key is already a %s's: each role has keys of its own",
+            r = err_set(e, ERR_INPUT,
+                        "%s/allow:%d: this key is already a %s's: each role has keys of its own",
                         directory, number, role_name(have->role));
         else if (!have && *count == NET_KEYS_MAX)
-            r = err_set(e, ERR_LIMIT, "%s/allow:%d: more than %d keys (NET_KEYS_MAX)", directory, number, NET_KEYS_MAX);
+            r = err_set(e, ERR_LIMIT, "%s/allow:%d: more than %d keys (NET_KEYS_MAX)", directory,
+                        number, NET_KEYS_MAX);
         else if (!have)
             list[(*count)++] = k;
     }

@@ -14,7 +14,8 @@ struct allowed_key {
 };
 
 /* The pair of a role, and (for others than the scheduler) the scheduler's public key. */
-int keys_load(const char *directory, enum msg_role role, struct key_pair *own, uint8_t scheduler[MSG_KEY_BYTES],
-              struct err *e);
+int keys_load(const char *directory, enum msg_role role, struct key_pair *own,
+              uint8_t scheduler[MSG_KEY_BYTES], struct err *e);
 /* Fills list, which has room for NET_KEYS_MAX, and *count.  A key has one role. */
-int keys_load_allowed(const char *directory, struct allowed_key *list, size_t *count, struct err *e);
+int keys_load_allowed(const char *directory, struct allowed_key *list, size_t *count,
+                      struct err *e);

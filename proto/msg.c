@@ -3,73 +3,105 @@
 
 #include "proto/codec.h"
 
-#define U32(type, member)   FIELD(type, member, FIELD_U32, UINT32_MAX)
-#define U64(type, member)   FIELD(type, member, FIELD_U64, UINT64_MAX)
-#define I32(type, member)   FIELD(type, member, FIELD_I32, 0)
-#define YES(type, member)   FIELD(type, member, FIELD_BOOL, 0)
-#define TEXT(type, member)  FIELD(type, member, FIELD_TEXT, MSG_TEXT_MAX)
+#define U32(type, member)        FIELD(type, member, FIELD_U32, UINT32_MAX)
+#define U64(type, member)        FIELD(type, member, FIELD_U64, UINT64_MAX)
+#define I32(type, member)        FIELD(type, member, FIELD_I32, 0)
+#define YES(type, member)        FIELD(type, member, FIELD_BOOL, 0)
+#define TEXT(type, member)       FIELD(type, member, FIELD_TEXT, MSG_TEXT_MAX)
 #define BYTES(type, member, max) FIELD(type, member, FIELD_BYTES, max)
-#define LIST(type, member, sub) FIELD_MANY(type, member, member##_count, FIELD_LIST, MSG_LIST_MAX, sub)
+#define LIST(type, member, sub)                                                                    \
+    FIELD_MANY(type, member, member##_count, FIELD_LIST, MSG_LIST_MAX, sub)
 
-static const struct field hello_fields[] = {
-    U32(msg_hello, version), U32(msg_hello, role), FIELD(msg_hello, name, FIELD_TEXT, 256),
-    BYTES(msg_hello, instance, 16), FIELD(msg_hello, image, FIELD_TEXT, 128), U32(msg_hello, slots),
-    U64(msg_hello, memory_bytes), FIELD(msg_hello, data_url, FIELD_TEXT, 256),
-    BYTES(msg_hello, data_key, MSG_KEY_BYTES)};
+static const struct field hello_fields[] = {U32(msg_hello, version),
+                                            U32(msg_hello, role),
+                                            FIELD(msg_hello, name, FIELD_TEXT, 256),
+                                            BYTES(msg_hello, instance, 16),
+                                            FIELD(msg_hello, image, FIELD_TEXT, 128),
+                                            U32(msg_hello, slots),
+                                            U64(msg_hello, memory_bytes),
+                                            FIELD(msg_hello, data_url, FIELD_TEXT, 256),
+                                            BYTES(msg_hello, data_key, MSG_KEY_BYTES)};
 static const struct field welcome_fields[] = {U32(msg_welcome, version), U64(msg_welcome, peer),
-                                              U32(msg_welcome, heartbeat_ms), U32(msg_welcome, lease_ms)};
+                                              U32(msg_welcome, heartbeat_ms),
+                                              U32(msg_welcome, lease_ms)};
 static const struct field refuse_fields[] = {U32(msg_refuse, code), TEXT(msg_refuse, text)};
 static const struct field ping_fields[] = {U64(msg_ping, count)};
 static const struct field bye_fields[] = {TEXT(msg_bye, text)};
 static const struct field port_fields[] = {U32(msg_port, node), I32(msg_port, fd)};
 static const struct field_table port_table = FIELD_TABLE(msg_port, port_fields);
 static const struct field submit_fields[] = {U64(msg_submit, request), U32(msg_submit, flags),
-                                             TEXT(msg_submit, text), LIST(msg_submit, port, &port_table)};
+                                             TEXT(msg_submit, text),
+                                             LIST(msg_submit, port, &port_table)};
 static const struct field accept_fields[] = {U64(msg_accept, request), U64(msg_accept, job)};
 static const struct field row_fields[] = {
-    U32(msg_plan_row, node), FIELD(msg_plan_row, stage, FIELD_TEXT, MSG_BYTES_MAX), TEXT(msg_plan_row, class),
-    TEXT(msg_plan_row, why), TEXT(msg_plan_row, detail)};
+    U32(msg_plan_row, node), FIELD(msg_plan_row, stage, FIELD_TEXT, MSG_BYTES_MAX),
+    TEXT(msg_plan_row, class), TEXT(msg_plan_row, why), TEXT(msg_plan_row, detail)};
 static const struct field_table row_table = FIELD_TABLE(msg_plan_row, row_fields);
 static const struct field plan_fields[] = {U64(msg_plan, request), LIST(msg_plan, row, &row_table)};
-static const struct field route_fields[] = {
-    FIELD(msg_route, what, FIELD_U32, MSG_WHATS - 1), U32(msg_route, index), U32(msg_route, node),
-    FIELD(msg_route, via, FIELD_U32, MSG_VIAS - 1), I32(msg_route, fd), FIELD(msg_route, url, FIELD_TEXT, 256),
-    BYTES(msg_route, key, MSG_KEY_BYTES)};
+static const struct field route_fields[] = {FIELD(msg_route, what, FIELD_U32, MSG_WHATS - 1),
+                                            U32(msg_route, index),
+                                            U32(msg_route, node),
+                                            FIELD(msg_route, via, FIELD_U32, MSG_VIAS - 1),
+                                            I32(msg_route, fd),
+                                            FIELD(msg_route, url, FIELD_TEXT, 256),
+                                            BYTES(msg_route, key, MSG_KEY_BYTES)};
 static const struct field_table route_table = FIELD_TABLE(msg_route, route_fields);
 static const struct field route_list_fields[] = {
-    U64(msg_route_list, job), U32(msg_route_list, attempt), BYTES(msg_route_list, token, MSG_TOKEN_BYTES),
-    LIST(msg_route_list, route, &route_table)};
-static const struct field cancel_fields[] = {U64(msg_cancel, job), U64(msg_cancel, request), TEXT(msg_cancel, text)};
+    U64(msg_route_list, job), U32(msg_route_list, attempt),
+    BYTES(msg_route_list, token, MSG_TOKEN_BYTES), LIST(msg_route_list, route, &route_table)};
+static const struct field cancel_fields[] = {U64(msg_cancel, job), U64(msg_cancel, request),
+                                             TEXT(msg_cancel, text)};
 static const struct field run_fields[] = {
-    U64(msg_run, job), U32(msg_run, attempt), BYTES(msg_run, token, MSG_TOKEN_BYTES),
+    U64(msg_run, job),
+    U32(msg_run, attempt),
+    BYTES(msg_run, token, MSG_TOKEN_BYTES),
     FIELD_MANY(msg_run, node, node_count, FIELD_U32_LIST, MSG_LIST_MAX, NULL),
     LIST(msg_run, route, &route_table),
     FIELD_MANY(msg_run, admit, admit_count, FIELD_BYTES_LIST, MSG_LIST_MAX, NULL)};
-static const struct field stop_fields[] = {U64(msg_stop, job), U32(msg_stop, attempt), TEXT(msg_stop, text)};
+static const struct field stop_fields[] = {U64(msg_stop, job), U32(msg_stop, attempt),
+                                           TEXT(msg_stop, text)};
 static const struct field started_fields[] = {U64(msg_started, job), U32(msg_started, attempt)};
 static const struct field task_fields[] = {
-    U64(msg_task, job), U32(msg_task, attempt), U32(msg_task, node), FIELD(msg_task, end, FIELD_U32, MSG_ENDS - 1),
-    FIELD(msg_task, status, FIELD_U32, 255), U32(msg_task, signal), U64(msg_task, cpu_user_us),
-    U64(msg_task, cpu_sys_us), U64(msg_task, wall_us), U64(msg_task, memory_peak_bytes),
-    YES(msg_task, early_stop), YES(msg_task, certified), TEXT(msg_task, text), TEXT(msg_task, stderr_tail),
+    U64(msg_task, job),
+    U32(msg_task, attempt),
+    U32(msg_task, node),
+    FIELD(msg_task, end, FIELD_U32, MSG_ENDS - 1),
+    FIELD(msg_task, status, FIELD_U32, 255),
+    U32(msg_task, signal),
+    U64(msg_task, cpu_user_us),
+    U64(msg_task, cpu_sys_us),
+    U64(msg_task, wall_us),
+    U64(msg_task, memory_peak_bytes),
+    YES(msg_task, early_stop),
+    YES(msg_task, certified),
+    TEXT(msg_task, text),
+    TEXT(msg_task, stderr_tail),
     FIELD_MANY(msg_task, made, made_count, FIELD_U32_LIST, MSG_LIST_MAX, NULL)};
-static const struct field progress_fields[] = {U64(msg_progress, job), U32(msg_progress, node),
-                                               U64(msg_progress, bytes_in), U64(msg_progress, bytes_out),
-                                               YES(msg_progress, running)};
+static const struct field progress_fields[] = {
+    U64(msg_progress, job), U32(msg_progress, node), U64(msg_progress, bytes_in),
+    U64(msg_progress, bytes_out), YES(msg_progress, running)};
 static const struct field fail_fields[] = {U64(msg_fail, job), U32(msg_fail, attempt),
-                                           FIELD(msg_fail, code, FIELD_U32, ERR_COUNT - 1), TEXT(msg_fail, text)};
+                                           FIELD(msg_fail, code, FIELD_U32, ERR_COUNT - 1),
+                                           TEXT(msg_fail, text)};
 static const struct field stopped_fields[] = {U64(msg_stopped, job), U32(msg_stopped, attempt)};
-static const struct field result_fields[] = {
-    U64(msg_result, request), U64(msg_result, job), FIELD(msg_result, status, FIELD_U32, 255),
-    YES(msg_result, commit), FIELD(msg_result, code, FIELD_U32, ERR_COUNT - 1), TEXT(msg_result, text)};
+static const struct field result_fields[] = {U64(msg_result, request),
+                                             U64(msg_result, job),
+                                             FIELD(msg_result, status, FIELD_U32, 255),
+                                             YES(msg_result, commit),
+                                             FIELD(msg_result, code, FIELD_U32, ERR_COUNT - 1),
+                                             TEXT(msg_result, text)};
 #define STREAM(type)                                                                               \
-    U64(type, job), U32(type, attempt), FIELD(type, what, FIELD_U32, MSG_WHATS - 1), U32(type, index), U32(type, node)
-static const struct field attach_fields[] = {
-    U64(msg_attach, job), U32(msg_attach, attempt), BYTES(msg_attach, token, MSG_TOKEN_BYTES),
-    FIELD(msg_attach, what, FIELD_U32, MSG_WHATS - 1), U32(msg_attach, index), U32(msg_attach, node)};
+    U64(type, job), U32(type, attempt), FIELD(type, what, FIELD_U32, MSG_WHATS - 1),               \
+        U32(type, index), U32(type, node)
+static const struct field attach_fields[] = {U64(msg_attach, job),
+                                             U32(msg_attach, attempt),
+                                             BYTES(msg_attach, token, MSG_TOKEN_BYTES),
+                                             FIELD(msg_attach, what, FIELD_U32, MSG_WHATS - 1),
+                                             U32(msg_attach, index),
+                                             U32(msg_attach, node)};
 static const struct field credit_fields[] = {STREAM(msg_credit), U64(msg_credit, upto_bytes)};
-static const struct field data_fields[] = {STREAM(msg_data), U64(msg_data, offset), U32(msg_data, flags),
-                                           BYTES(msg_data, digest, 16)};
+static const struct field data_fields[] = {STREAM(msg_data), U64(msg_data, offset),
+                                           U32(msg_data, flags), BYTES(msg_data, digest, 16)};
 static const struct field leave_fields[] = {STREAM(msg_leave), U64(msg_leave, read_bytes)};
 
 #define TABLE(name) FIELD_TABLE(msg_##name, name##_fields)
@@ -95,9 +127,10 @@ static const struct row {
     [MSG_RUN] = {"RUN", MSG_SCHEDULER, MSG_WORKER, false, true, TABLE(run)},
     [MSG_STOP] = {"STOP", MSG_SCHEDULER, MSG_WORKER, false, false, TABLE(stop)},
     [MSG_STARTED] = {"STARTED", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(started)},
-    [MSG_TASK] = {"TASK", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | MSG_CLIENT, false, false, TABLE(task)},
-    [MSG_PROGRESS] = {"PROGRESS", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | MSG_CLIENT, false, false,
-                      TABLE(progress)},
+    [MSG_TASK] = {"TASK", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | MSG_CLIENT, false, false,
+                  TABLE(task)},
+    [MSG_PROGRESS] = {"PROGRESS", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | MSG_CLIENT, false,
+                      false, TABLE(progress)},
     [MSG_FAIL] = {"FAIL", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(fail)},
     [MSG_STOPPED] = {"STOPPED", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(stopped)},
     [MSG_RESULT] = {"RESULT", MSG_SCHEDULER, MSG_CLIENT, false, false, TABLE(result)},

@@ -1,10 +1,11 @@
-/* Every message, a plain struct each.  msg.c holds one field table per message, from which encoding,
- * decoding, printing and zpipe-proto(7) come, with the column that says who may send it and when.
+/* Every message, a plain struct each.  msg.c holds one field table per message, from which
+ * encoding, decoding, printing and zpipe-proto(7) come, with the column that says who may send it
+ * and when.
  *
- * On the wire a message is a msgpack array [type, field...] in one ZeroMQ frame, and at most one more
- * frame with bulk bytes (`bulk`).  Fields are only ever added at the end: decoders ignore what they do not
- * know and refuse what is missing.  Strings and byte fields of a decoded message are borrowed from its
- * frame; arrays live in the decoder's arena.
+ * On the wire a message is a msgpack array [type, field...] in one ZeroMQ frame, and at most one
+ * more frame with bulk bytes (`bulk`).  Fields are only ever added at the end: decoders ignore what
+ * they do not know and refuse what is missing.  Strings and byte fields of a decoded message are
+ * borrowed from its frame; arrays live in the decoder's arena.
  *
  * Control messages go between clients or workers and the scheduler; data messages between whoever
  * makes bytes and whoever wants them (clients and workers).  In embedded mode all three are in one
@@ -17,59 +18,59 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MSG_VERSION         1
-#define MSG_BYTES_MAX       (8u << 20)  /* first frame */
-#define MSG_BULK_MAX        (33u << 20) /* second frame: an encoded graph is the largest */
-#define MSG_LIST_MAX        200000      /* items of a list */
-#define MSG_TEXT_MAX        65536       /* a sentence or a plan */
-#define MSG_KEY_BYTES       32          /* a CURVE public key */
-#define MSG_TOKEN_BYTES     16
-#define MSG_HEARTBEAT_MS    1000
-#define MSG_LEASE_MS        5000
-#define MSG_DATA_BYTES      (256u << 10) /* bulk bytes of one DATA */
-#define MSG_CREDIT_BYTES    (4u << 20)   /* what a receiver grants ahead, per edge */
+#define MSG_VERSION      1
+#define MSG_BYTES_MAX    (8u << 20)  /* first frame */
+#define MSG_BULK_MAX     (33u << 20) /* second frame: an encoded graph is the largest */
+#define MSG_LIST_MAX     200000      /* items of a list */
+#define MSG_TEXT_MAX     65536       /* a sentence or a plan */
+#define MSG_KEY_BYTES    32          /* a CURVE public key */
+#define MSG_TOKEN_BYTES  16
+#define MSG_HEARTBEAT_MS 1000
+#define MSG_LEASE_MS     5000
+#define MSG_DATA_BYTES   (256u << 10) /* bulk bytes of one DATA */
+#define MSG_CREDIT_BYTES (4u << 20)   /* what a receiver grants ahead, per edge */
 
 enum msg_role { MSG_CLIENT = 1, MSG_WORKER = 2, MSG_SCHEDULER = 4 };
 
 enum msg_type {
     MSG_NONE,
     /* control */
-    MSG_HELLO,     /* client, worker -> scheduler: first on a link */
-    MSG_WELCOME,   /* scheduler -> */
-    MSG_REFUSE,    /* scheduler -> : the link ends, and why */
-    MSG_PING,      /* anybody, every MSG_HEARTBEAT_MS */
-    MSG_BYE,       /* anybody: leaving on purpose */
-    MSG_SUBMIT,    /* client -> scheduler; bulk: the graph */
-    MSG_ACCEPT,    /* scheduler -> client */
-    MSG_PLAN,      /* scheduler -> client: answer to a SUBMIT that only asks for the plan */
-    MSG_ROUTE,     /* scheduler -> client: where its edges are served */
-    MSG_CANCEL,    /* client -> scheduler */
-    MSG_RUN,       /* scheduler -> worker; bulk: the graph */
-    MSG_STOP,      /* scheduler -> worker: end an attempt */
-    MSG_STARTED,   /* worker -> scheduler: the attempt's sandboxes run */
-    MSG_TASK,      /* worker -> scheduler -> client: a stage ended */
-    MSG_PROGRESS,  /* worker -> scheduler -> client */
-    MSG_FAIL,      /* worker -> scheduler: infrastructure failed, not the program */
-    MSG_STOPPED,   /* worker -> scheduler: nothing of the attempt is left here */
-    MSG_RESULT,    /* scheduler -> client: the job is over */
+    MSG_HELLO,    /* client, worker -> scheduler: first on a link */
+    MSG_WELCOME,  /* scheduler -> */
+    MSG_REFUSE,   /* scheduler -> : the link ends, and why */
+    MSG_PING,     /* anybody, every MSG_HEARTBEAT_MS */
+    MSG_BYE,      /* anybody: leaving on purpose */
+    MSG_SUBMIT,   /* client -> scheduler; bulk: the graph */
+    MSG_ACCEPT,   /* scheduler -> client */
+    MSG_PLAN,     /* scheduler -> client: answer to a SUBMIT that only asks for the plan */
+    MSG_ROUTE,    /* scheduler -> client: where its edges are served */
+    MSG_CANCEL,   /* client -> scheduler */
+    MSG_RUN,      /* scheduler -> worker; bulk: the graph */
+    MSG_STOP,     /* scheduler -> worker: end an attempt */
+    MSG_STARTED,  /* worker -> scheduler: the attempt's sandboxes run */
+    MSG_TASK,     /* worker -> scheduler -> client: a stage ended */
+    MSG_PROGRESS, /* worker -> scheduler -> client */
+    MSG_FAIL,     /* worker -> scheduler: infrastructure failed, not the program */
+    MSG_STOPPED,  /* worker -> scheduler: nothing of the attempt is left here */
+    MSG_RESULT,   /* scheduler -> client: the job is over */
     /* data */
-    MSG_ATTACH,    /* connecting side -> listening side: which stream this is about */
-    MSG_CREDIT,    /* receiver -> sender */
-    MSG_DATA,      /* sender -> receiver; bulk: bytes */
-    MSG_LEAVE,     /* receiver -> sender: wants no more; the writer gets SIGPIPE */
+    MSG_ATTACH, /* connecting side -> listening side: which stream this is about */
+    MSG_CREDIT, /* receiver -> sender */
+    MSG_DATA,   /* sender -> receiver; bulk: bytes */
+    MSG_LEAVE,  /* receiver -> sender: wants no more; the writer gets SIGPIPE */
     MSG_TYPES
 };
 
 struct msg_hello {
     uint32_t version;
-    uint32_t role;           /* enum msg_role */
-    const char *name;        /* host or user, for people */
-    struct slice instance;   /* 16 random bytes of the process: equal for two roles in one process */
-    const char *image;       /* image id; "" not computed */
-    uint32_t slots;          /* worker */
-    uint64_t memory_bytes;   /* worker */
-    const char *data_url;    /* worker: where others connect for bytes; "" in embedded mode */
-    struct slice data_key;   /* worker: CURVE public key of data_url; empty on inproc */
+    uint32_t role;         /* enum msg_role */
+    const char *name;      /* host or user, for people */
+    struct slice instance; /* 16 random bytes of the process: equal for two roles in one process */
+    const char *image;     /* image id; "" not computed */
+    uint32_t slots;        /* worker */
+    uint64_t memory_bytes; /* worker */
+    const char *data_url;  /* worker: where others connect for bytes; "" in embedded mode */
+    struct slice data_key; /* worker: CURVE public key of data_url; empty on inproc */
 };
 struct msg_welcome {
     uint32_t version;
@@ -87,8 +88,8 @@ struct msg_bye {
     const char *text;
 };
 
-/* A descriptor of the client's process for a SOURCE's stdin segment, a SINK, or (node GRAPH_NONE) the
- * stages' stderr; of use only to a worker in the same process. */
+/* A descriptor of the client's process for a SOURCE's stdin segment, a SINK, or (node GRAPH_NONE)
+ * the stages' stderr; of use only to a worker in the same process. */
 struct msg_port {
     uint32_t node;
     int32_t fd;
@@ -160,7 +161,8 @@ struct msg_run {
     struct slice token;
     const uint32_t *node; /* what to run here: indices, SOURCE and SINK nodes too */
     uint32_t node_count;
-    const struct msg_route *route; /* every edge with one end here only, every file, stderr, output */
+    const struct msg_route
+        *route; /* every edge with one end here only, every file, stderr, output */
     uint32_t route_count;
     const struct slice *admit; /* CURVE keys that may connect for this job */
     uint32_t admit_count;
@@ -175,24 +177,24 @@ struct msg_started {
     uint32_t attempt;
 };
 enum msg_end { /* how a stage ended; as enum box_end */
-    MSG_END_EXITED,
-    MSG_END_SIGNALLED,
-    MSG_END_LIMIT,
-    MSG_END_NOT_FOUND,
-    MSG_END_NOT_RUN,
-    MSG_END_FAILED,
-    MSG_END_KILLED,
-    MSG_ENDS
+               MSG_END_EXITED,
+               MSG_END_SIGNALLED,
+               MSG_END_LIMIT,
+               MSG_END_NOT_FOUND,
+               MSG_END_NOT_RUN,
+               MSG_END_FAILED,
+               MSG_END_KILLED,
+               MSG_ENDS
 };
 struct msg_task {
     uint64_t job;
     uint32_t attempt;
     uint32_t node;
-    uint32_t end;     /* enum msg_end */
-    uint32_t status;  /* as sh's $? would be: 0-255 */
+    uint32_t end;    /* enum msg_end */
+    uint32_t status; /* as sh's $? would be: 0-255 */
     uint32_t signal;
     uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes;
-    bool early_stop;  /* it was ended by SIGPIPE because its reader had left */
+    bool early_stop; /* it was ended by SIGPIPE because its reader had left */
     bool certified;
     const char *text; /* one sentence for a person; "" */
     const char *stderr_tail;
@@ -217,10 +219,10 @@ struct msg_stopped {
 };
 struct msg_result {
     uint64_t request, job;
-    uint32_t status;   /* the job's exit status */
-    bool commit;       /* outputs are to be put in place */
-    uint32_t code;     /* enum err_code: 0 unless zpipe itself failed (status 125) or a limit (124) */
-    const char *text;  /* for a person; "" */
+    uint32_t status; /* the job's exit status */
+    bool commit;     /* outputs are to be put in place */
+    uint32_t code;   /* enum err_code: 0 unless zpipe itself failed (status 125) or a limit (124) */
+    const char *text; /* for a person; "" */
 };
 
 struct msg_attach {
@@ -239,7 +241,7 @@ struct msg_data {
     uint64_t job;
     uint32_t attempt, what, index, node;
     uint64_t offset;
-    uint32_t flags;      /* END: offset + bulk is the whole; FAILED: the producer broke, not the end */
+    uint32_t flags; /* END: offset + bulk is the whole; FAILED: the producer broke, not the end */
     struct slice digest; /* with END: XXH3-128 of the whole stream */
 };
 struct msg_leave {
@@ -284,7 +286,8 @@ int msg_decode(const void *data, size_t size, struct arena *a, struct msg *out, 
 /* One line: NAME key=value..., for logs. */
 void msg_print(const struct msg *m, struct buf *out);
 const char *msg_name(uint32_t type);
-/* May somebody of `role` send this to somebody of role `to`, and may it before HELLO was answered? */
+/* May somebody of `role` send this to somebody of role `to`, and may it before HELLO was answered?
+ */
 bool msg_allowed(uint32_t type, enum msg_role from, enum msg_role to, bool welcomed);
 /* May it carry a second frame? */
 bool msg_has_bulk(uint32_t type);

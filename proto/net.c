@@ -1,6 +1,10 @@
-/* See peer.h: the process's ZeroMQ context, its keys, and who is let in.  A CURVE server asks a handler at
- * ZAP_URL about every key; ours runs on the same loop and looks into the allow-list.  Its answer, the user
- * id, comes with every message of that connection and tells role and key. */
+/* See peer.h: the process's ZeroMQ context, its keys, and who is let in.  A CURVE server asks a
+ * handler at ZAP_URL about every key; ours runs on the same loop and looks into the allow-list. Its
+ * answer, the user id, comes with every message of that connection and tells role and key.
+ *
+ * A worker hears of a key when its RUN comes, which may be after the key's owner.  So its handler
+ * holds a question about an unknown key for NET_HOLD_MS before it says no: a connection that waits
+ * loses nothing, where one that was refused would have to be made again. */
 #include "proto/net.h"
 
 #include "base/log.h"
@@ -11,9 +15,12 @@
 #include <string.h>
 #include <zmq.h>
 
-#define ZAP_URL     "inproc://zeromq.zap.01"
-#define SOCKETS_MAX 8192
-#define KEPT        UINT32_MAX /* uses of a key that the file allows */
+#define ZAP_URL       "inproc://zeromq.zap.01"
+#define SOCKETS_MAX   8192
+#define HELD_MAX      1024 /* questions held at once: the oldest is answered when one more comes */
+#define ROUTING_MAX   16
+#define ZAP_FRAME_MAX 255
+#define KEPT          UINT32_MAX /* uses of a key that the file allows */
 
 bool net_readable(void *socket)
 {
@@ -41,6 +48,8 @@ static struct allowed_key *find_allowed(const struct net *n, unsigned roles, con
     return NULL;
 }
 
+static void answer_held(struct net *n, const struct allowed_key *k);
+
 int net_admit(struct net *n, enum msg_role role, struct slice key, struct err *e)
 {
     if (!n->secure)
@@ -56,12 +65,14 @@ int net_admit(struct net *n, enum msg_role role, struct slice key, struct err *e
         memcpy(k->key, key.data, MSG_KEY_BYTES);
     }
     k->uses += k->uses < KEPT - 1;
+    answer_held(n, k);
     return 0;
 }
 
 void net_forget(struct net *n, enum msg_role role, struct slice key)
 {
-    struct allowed_key *k = n->secure && key.size == MSG_KEY_BYTES ? find_allowed(n, role, key.data) : NULL;
+    struct allowed_key *k =
+        n->secure && key.size == MSG_KEY_BYTES ? find_allowed(n, role, key.data) : NULL;
     if (k && k->uses != KEPT && --k->uses == 0)
         *k = n->allowed[--n->allowed_count];
 }
@@ -73,18 +84,35 @@ struct slice net_public_key(const struct net *n)
 
 /* ---- the handler */
 
-enum { ZAP_VERSION, ZAP_ID, ZAP_DOMAIN, ZAP_ADDRESS, ZAP_ROUTING, ZAP_MECHANISM, ZAP_KEY, ZAP_FRAMES };
-#define ZAP_FRAME_MAX 255
+/* A question's frames; what they are answered with needs only where from, which, and the key. */
+enum zap_frame {
+    ZAP_FROM, /* routing id: ours, of this socket */
+    ZAP_EMPTY,
+    ZAP_VERSION,
+    ZAP_ID,
+    ZAP_DOMAIN,
+    ZAP_ADDRESS,
+    ZAP_ROUTING,
+    ZAP_MECHANISM,
+    ZAP_KEY,
+    ZAP_FRAMES
+};
 
-struct request {
-    uint8_t frame[ZAP_FRAMES + 1][ZAP_FRAME_MAX + 1]; /* the last swallows what should not be there */
+struct held {
+    uint64_t until_ns;
+    size_t from_size, id_size;
+    uint8_t from[ROUTING_MAX], id[ZAP_FRAME_MAX], key[MSG_KEY_BYTES];
+};
+
+struct question {
+    uint8_t frame[ZAP_FRAMES + 1][ZAP_FRAME_MAX + 1]; /* the last: what should not be there */
     int size[ZAP_FRAMES + 1];
     int count;
     bool odd; /* something was too long */
 };
 
 /* false: none is there. */
-static bool zap_receive(void *socket, struct request *q)
+static bool receive(void *socket, struct question *q)
 {
     int more = 1;
     size_t more_size = sizeof more;
@@ -101,30 +129,92 @@ static bool zap_receive(void *socket, struct request *q)
     return true;
 }
 
-/* The user id: the role's number, a colon, the key in hexadecimal. */
-static void zap_answer(struct net *n, const struct request *q)
+/* k NULL: no.  The user id: the role's number, a colon, the key in hexadecimal. */
+static void answer(struct net *n, const struct held *h, const struct allowed_key *k)
 {
-    const struct allowed_key *k = NULL;
     char user[2 * MSG_KEY_BYTES + 3] = "", z85[41] = "";
-    const uint8_t *key = q->frame[ZAP_KEY];
-    bool whole = !q->odd && q->count == ZAP_FRAMES && q->size[ZAP_KEY] == MSG_KEY_BYTES &&
-                 !strcmp((const char *)q->frame[ZAP_MECHANISM], "CURVE");
-    if (whole)
-        k = find_allowed(n, ~0u, key);
-    if (k) {
-        int used = snprintf(user, sizeof user, "%u:", k->role);
-        for (int i = 0; i < MSG_KEY_BYTES; i++)
-            used += snprintf(user + used, sizeof user - (size_t)used, "%02x", key[i]);
-    } else {
-        log_warn("key_refused", "address=%s key=%s", q->count > ZAP_ADDRESS ? (const char *)q->frame[ZAP_ADDRESS] : "",
-                 whole && zmq_z85_encode(z85, key, MSG_KEY_BYTES) ? z85 : "");
+    int used = k ? snprintf(user, sizeof user, "%u:", k->role) : 0;
+    for (int i = 0; k && i < MSG_KEY_BYTES; i++)
+        used += snprintf(user + used, sizeof user - (size_t)used, "%02x", k->key[i]);
+    if (!k)
+        log_warn("key_refused", "key=%s", zmq_z85_encode(z85, h->key, MSG_KEY_BYTES) ? z85 : "");
+    const struct {
+        const void *data;
+        size_t size;
+    } frame[] = {{h->from, h->from_size},
+                 {"", 0},
+                 {"1.0", 3},
+                 {h->id, h->id_size},
+                 {k ? "200" : "400", 3},
+                 {k ? "OK" : "not allowed", k ? 2 : 11},
+                 {user, strlen(user)},
+                 {"", 0}};
+    int count = sizeof frame / sizeof *frame;
+    for (int i = 0; i < count; i++) /* who is gone meanwhile gets nothing, which is no error */
+        zmq_send(n->zap, frame[i].data, frame[i].size, i + 1 < count ? ZMQ_SNDMORE : 0);
+}
+
+static void drop_held(struct net *n, size_t at)
+{
+    n->held_count--;
+    memmove(n->held + at, n->held + at + 1, (n->held_count - at) * sizeof *n->held);
+}
+
+static void answer_held(struct net *n, const struct allowed_key *k)
+{
+    for (size_t i = 0; i < n->held_count; i++)
+        if (!memcmp(n->held[i].key, k->key, MSG_KEY_BYTES)) {
+            answer(n, &n->held[i], k);
+            drop_held(n, i--);
+        }
+}
+
+static void held_late(struct loop_timer *w)
+{
+    struct net *n = w->owner;
+    uint64_t now = loop_clock_ns();
+    while (n->held_count && n->held[0].until_ns <= now) {
+        answer(n, &n->held[0], NULL);
+        drop_held(n, 0);
     }
-    zmq_send(n->zap, "1.0", 3, ZMQ_SNDMORE);
-    zmq_send(n->zap, q->frame[ZAP_ID], q->count > ZAP_ID ? (size_t)q->size[ZAP_ID] : 0, ZMQ_SNDMORE);
-    zmq_send(n->zap, k ? "200" : "400", 3, ZMQ_SNDMORE);
-    zmq_send(n->zap, k ? "OK" : "not allowed", k ? 2 : 11, ZMQ_SNDMORE);
-    zmq_send(n->zap, user, strlen(user), ZMQ_SNDMORE);
-    zmq_send(n->zap, "", 0, 0);
+    if (n->held_count)
+        loop_timer_start(n->loop, w, n->held[0].until_ns - now, 0);
+}
+
+static void hold(struct net *n, const struct held *h)
+{
+    if (!n->held && !(n->held = calloc(HELD_MAX, sizeof *n->held))) {
+        answer(n, h, NULL);
+        return;
+    }
+    if (n->held_count == HELD_MAX) {
+        answer(n, &n->held[0], NULL);
+        drop_held(n, 0);
+    }
+    n->held[n->held_count++] = *h;
+    if (n->held_count == 1)
+        loop_timer_start(n->loop, &n->held_timer, (uint64_t)NET_HOLD_MS * 1000000u, 0);
+}
+
+static void decide(struct net *n, const struct question *q)
+{
+    struct held h = {.until_ns = loop_clock_ns() + (uint64_t)NET_HOLD_MS * 1000000u};
+    if (q->odd || q->count != ZAP_FRAMES || q->size[ZAP_FROM] > ROUTING_MAX ||
+        q->size[ZAP_KEY] != MSG_KEY_BYTES ||
+        strcmp((const char *)q->frame[ZAP_MECHANISM], "CURVE") != 0)
+        return; /* the library asks no such thing; unanswered, the connection ends by itself */
+    h.from_size = (size_t)q->size[ZAP_FROM];
+    h.id_size = (size_t)q->size[ZAP_ID];
+    memcpy(h.from, q->frame[ZAP_FROM], h.from_size);
+    memcpy(h.id, q->frame[ZAP_ID], h.id_size);
+    memcpy(h.key, q->frame[ZAP_KEY], MSG_KEY_BYTES);
+    const struct allowed_key *k = find_allowed(n, ~0u, h.key);
+    log_line(LOG_INFO, "key_asked", "address=%s known=%s", (const char *)q->frame[ZAP_ADDRESS],
+             k ? "yes" : "no");
+    if (!k && n->role == MSG_WORKER)
+        hold(n, &h);
+    else
+        answer(n, &h, k);
 }
 
 static bool zap_pending(struct loop_hook *w)
@@ -136,19 +226,20 @@ static bool zap_pending(struct loop_hook *w)
 static void zap_run(struct loop_hook *w)
 {
     struct net *n = w->owner;
-    struct request q = {0};
-    if (zap_receive(n->zap, &q))
-        zap_answer(n, &q);
+    struct question q = {0};
+    if (receive(n->zap, &q))
+        decide(n, &q);
 }
 
 int net_guard(struct net *n, struct err *e)
 {
     if (n->zap)
         return 0;
-    n->zap = zmq_socket(n->context, ZMQ_REP);
+    n->zap = zmq_socket(n->context, ZMQ_ROUTER);
     if (!n->zap || zmq_bind(n->zap, ZAP_URL) < 0)
         return err_set(e, ERR_IO, "cannot listen for key checks: %s", zmq_strerror(errno));
     n->zap_hook = (struct loop_hook){.pending = zap_pending, .run = zap_run, .owner = n};
+    n->held_timer = (struct loop_timer){.run = held_late, .owner = n};
     loop_hook_start(n->loop, &n->zap_hook, net_fd(n->zap));
     return 0;
 }
@@ -163,7 +254,8 @@ static int load_keys(struct net *n, const struct net_options *o, struct err *e)
     n->allowed = calloc(NET_KEYS_MAX, sizeof *n->allowed);
     if (!n->allowed)
         return err_nomem(e);
-    if (o->role == MSG_SCHEDULER && keys_load_allowed(o->keys, n->allowed, &n->allowed_count, e) < 0)
+    if (o->role == MSG_SCHEDULER &&
+        keys_load_allowed(o->keys, n->allowed, &n->allowed_count, e) < 0)
         return -1;
     for (size_t i = 0; i < n->allowed_count; i++)
         n->allowed[i].uses = KEPT;
@@ -179,6 +271,7 @@ struct net *net_new(struct loop *l, const struct net_options *o, struct err *e)
         return NULL;
     }
     n->loop = l;
+    n->role = o->role;
     n->loopback = !o->keys && o->insecure_loopback;
     if (!o->keys && !n->loopback)
         zmq_ctx_set(n->context, ZMQ_IO_THREADS, 0); /* inproc alone needs none */
@@ -195,6 +288,8 @@ void net_free(struct net *n)
     if (!n)
         return;
     loop_hook_stop(&n->zap_hook);
+    loop_timer_stop(n->loop, &n->held_timer);
+    free(n->held);
     if (n->zap)
         zmq_close(n->zap);
     while (zmq_ctx_term(n->context) < 0 && errno == EINTR)

@@ -7,6 +7,7 @@
 struct net {
     void *context;
     struct loop *loop;
+    enum msg_role role;
     bool secure;   /* there are keys: TCP is CURVE */
     bool loopback; /* there are none, and TCP within this host is allowed without */
     struct key_pair own;
@@ -15,11 +16,15 @@ struct net {
     size_t allowed_count;
     void *zap; /* the handler's socket, once somebody listens */
     struct loop_hook zap_hook;
+    struct held
+        *held; /* of a worker: questions about keys that may yet be admitted; oldest first */
+    size_t held_count;
+    struct loop_timer held_timer;
     uint64_t monitors; /* how many were made: their names */
 };
 
-/* Begin to answer the library's question whose keys may connect.  Before the first CURVE server listens: it
- * would let everybody in. */
+/* Begin to answer the library's question whose keys may connect.  Before the first CURVE server
+ * listens: it would let everybody in. */
 int net_guard(struct net *n, struct err *e);
 
 /* A socket's ZMQ_EVENTS and ZMQ_FD. */

@@ -1,14 +1,14 @@
-/* See peer.h.  ZMQ_FD is edge-triggered and shared with the library's internals, so reading "until empty"
- * on a wake-up loses messages as soon as another callback sends on the same socket.  A loop_hook asks
- * ZMQ_EVENTS before every sleep and after every wake instead.
+/* See peer.h.  ZMQ_FD is edge-triggered and shared with the library's internals, so reading "until
+ * empty" on a wake-up loses messages as soon as another callback sends on the same socket.  A
+ * loop_hook asks ZMQ_EVENTS before every sleep and after every wake instead.
  *
- * Who is on a link: over TCP the CURVE key, which net.c looks up in the allow-list; where there are no
- * keys, what HELLO says.
+ * Who is on a link: over TCP the CURVE key, which net.c looks up in the allow-list; where there are
+ * no keys, what HELLO says.
  *
- * A ROUTER does not tell that somebody left.  Its monitor does, by the descriptor of the connection, which
- * every message bears too.  What must stay true: events are read before a link is made, so a descriptor
- * that was used again is never taken for its former owner; and a link is mourned only when nothing is left
- * to read, so nothing that arrived is lost. */
+ * A ROUTER does not tell that somebody left.  Its monitor does, by the descriptor of the
+ * connection, which every message bears too.  What must stay true: events are read before a link is
+ * made, so a descriptor that was used again is never taken for its former owner; and a link is
+ * mourned only when nothing is left to read, so nothing that arrived is lost. */
 #include "proto/peer.h"
 
 #include "base/log.h"
@@ -20,14 +20,14 @@
 #include <string.h>
 #include <zmq.h>
 
-#define LINGER_MS    100
-#define BACKLOG      1024
-#define TABLE_SIZE   65536 /* slots for links: a power of two, more than twice PEER_LINKS_MAX */
-#define FDS_MAX      (1u << 20) /* descriptors that are told apart */
-#define ARENA_MAX    (256u << 20)
+#define LINGER_MS      100
+#define BACKLOG        1024
+#define TABLE_SIZE     65536 /* slots for links: a power of two, more than twice PEER_LINKS_MAX */
+#define FDS_MAX        (1u << 20) /* descriptors that are told apart */
+#define ARENA_MAX      (256u << 20)
 #define FRAME_OVERHEAD 1024 /* of CURVE, which the library counts in a frame's size */
-#define ROUTING_SIZE 5 /* a routing id that libzmq made: 0 and four bytes */
-#define LOST_TEXT    "the connection was closed by the other side"
+#define ROUTING_SIZE   5    /* a routing id that libzmq made: 0 and four bytes */
+#define LOST_TEXT      "the connection was closed by the other side"
 
 struct link {
     uint64_t id; /* 0: empty slot; else 1 + routing number */
@@ -57,7 +57,7 @@ struct peer {
     bool running, closed; /* closed from inside its own callback: freed when that returns */
     struct link *links;   /* server: TABLE_SIZE slots; client: 1 */
     uint32_t link_count;
-    bool full; /* said so once */
+    bool full;       /* said so once */
     uint64_t *by_fd; /* server: the id of the link on a descriptor; of fd_room */
     uint32_t fd_room;
     uint64_t *gone; /* server: links whose connection ended, not yet mourned; of gone_room */
@@ -93,7 +93,8 @@ static struct link *slot_of(const struct peer *p, uint64_t link)
 static void remove_link(struct peer *p, struct link *l)
 {
     size_t hole = (size_t)(l - p->links);
-    for (size_t at = (hole + 1) & (TABLE_SIZE - 1); p->links[at].id; at = (at + 1) & (TABLE_SIZE - 1)) {
+    for (size_t at = (hole + 1) & (TABLE_SIZE - 1); p->links[at].id;
+         at = (at + 1) & (TABLE_SIZE - 1)) {
         size_t home = home_of(p->links[at].id);
         if (((at - home) & (TABLE_SIZE - 1)) >= ((at - hole) & (TABLE_SIZE - 1))) {
             p->links[hole] = p->links[at];
@@ -185,19 +186,21 @@ static void print_message(const char *way, const struct peer *p, uint64_t link, 
 static void refuse(struct peer *p, uint64_t link, const struct err *why)
 {
     p->stats.refused++;
-    log_warn("message_refused", "url=%s link=%llu why=\"%s\"", p->url, (unsigned long long)link, why->text);
+    log_warn("message_refused", "url=%s link=%llu why=\"%s\"", p->url, (unsigned long long)link,
+             why->text);
     peer_drop(p, link);
     if (!p->server)
         p->lost = true;
     p->ev->on_lost(p->owner, p, link, why);
 }
 
-/* Who has no key is what the HELLO says, or a client where streams are served; WELCOME makes a client's link
- * full, as sending it does a server's. */
+/* Who has no key is what the HELLO says, or a client where streams are served; WELCOME makes a
+ * client's link full, as sending it does a server's. */
 static void learn(const struct peer *p, struct link *l, const struct msg *m)
 {
     bool nobody = !l->role && !p->net->secure;
-    if (nobody && m->type == MSG_HELLO && (m->hello.role == MSG_CLIENT || m->hello.role == MSG_WORKER))
+    if (nobody && m->type == MSG_HELLO &&
+        (m->hello.role == MSG_CLIENT || m->hello.role == MSG_WORKER))
         l->role = m->hello.role;
     if (nobody && m->type == MSG_ATTACH && p->as == MSG_WORKER)
         l->role = MSG_CLIENT;
@@ -205,8 +208,8 @@ static void learn(const struct peer *p, struct link *l, const struct msg *m)
         l->welcomed = true;
 }
 
-static int check(const struct peer *p, const struct link *l, const struct msg *m, const struct slice *bulk,
-                 struct err *e)
+static int check(const struct peer *p, const struct link *l, const struct msg *m,
+                 const struct slice *bulk, struct err *e)
 {
     if (m->type == MSG_HELLO && m->hello.role != l->role)
         return err_set(e, ERR_PROTO, "HELLO names a role that its key has not");
@@ -218,7 +221,8 @@ static int check(const struct peer *p, const struct link *l, const struct msg *m
 }
 
 /* Frames without the routing id. */
-static void deliver(struct peer *p, uint64_t link, struct link *l, zmq_msg_t *frame, int count, bool surplus)
+static void deliver(struct peer *p, uint64_t link, struct link *l, zmq_msg_t *frame, int count,
+                    bool surplus)
 {
     struct arena arena = ARENA_INIT(ARENA_MAX);
     struct slice bulk = {"", 0};
@@ -375,7 +379,8 @@ static void connect_late(struct loop_timer *w)
         snprintf(why, sizeof why, "what answers there does not end the key exchange (waited %d s)",
                  PEER_CONNECT_MS / 1000);
     else
-        snprintf(why, sizeof why, "nobody answers there (tried for %d s): is it running, is the address right?",
+        snprintf(why, sizeof why,
+                 "nobody answers there (tried for %d s): is it running, is the address right?",
                  PEER_CONNECT_MS / 1000);
     lose(p, ERR_GONE, why);
 }
@@ -391,10 +396,7 @@ static void client_event(struct peer *p, unsigned event)
         loop_timer_stop(p->net->loop, &p->connect);
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-        /* A worker admits a key when its RUN arrives, which may be later than we are: the library tries
-         * again by itself, until the timer ends it. */
-        if (p->to != MSG_WORKER)
-            lose(p, ERR_DENIED, "our key is not allowed there");
+        lose(p, ERR_DENIED, "our key is not allowed there");
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
         lose(p, ERR_DENIED, "the other side does not speak CURVE with these keys");
@@ -404,7 +406,8 @@ static void client_event(struct peer *p, unsigned event)
             lose(p, ERR_GONE, LOST_TEXT);
         else if (++p->tries == PEER_TRIES_MAX)
             lose(p, ERR_DENIED,
-                 "it cuts off the key exchange: its key is another one than we have for it, or it is no zpipe");
+                 "it cuts off the key exchange: its key is another one than we have for it, or it "
+                 "is no zpipe");
         break;
     default:
         break;
@@ -427,7 +430,8 @@ static void server_event(struct peer *p, unsigned event, uint32_t fd)
     p->by_fd[fd] = 0;
 }
 
-/* An event is a frame with its number and value, and a frame with an address.  false: none is there. */
+/* An event is a frame with its number and value, and a frame with an address.  false: none is
+ * there. */
 static bool next_event(struct peer *p, unsigned *event, uint32_t *value)
 {
     uint8_t head[6];
@@ -478,15 +482,18 @@ static int watch(struct peer *p, struct err *e)
     char url[64];
     int events = ZMQ_EVENT_DISCONNECTED;
     if (!p->server)
-        events |= ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
-                  ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
-    snprintf(url, sizeof url, "inproc://zpipe-monitor-%llu", (unsigned long long)++p->net->monitors);
+        events |= ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+                  ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
+    snprintf(url, sizeof url, "inproc://zpipe-monitor-%llu",
+             (unsigned long long)++p->net->monitors);
     p->monitor = zmq_socket(p->net->context, ZMQ_PAIR);
     if (p->monitor) /* at the mark the library's own thread would wait, for us */
         set_number(p->monitor, ZMQ_RCVHWM, 0);
-    if (!p->monitor || zmq_socket_monitor(p->socket, url, events) < 0 || zmq_connect(p->monitor, url) < 0)
+    if (!p->monitor || zmq_socket_monitor(p->socket, url, events) < 0 ||
+        zmq_connect(p->monitor, url) < 0)
         return err_set(e, ERR_IO, "cannot watch connections: %s", zmq_strerror(errno));
-    p->monitor_hook = (struct loop_hook){.pending = monitor_pending, .run = monitor_run, .owner = p};
+    p->monitor_hook =
+        (struct loop_hook){.pending = monitor_pending, .run = monitor_run, .owner = p};
     loop_hook_start(p->net->loop, &p->monitor_hook, net_fd(p->monitor));
     return 0;
 }
@@ -495,7 +502,7 @@ static int watch(struct peer *p, struct err *e)
 
 static int check_url(const struct net *n, const char *url, struct err *e)
 {
-    if (strlen(url) >= sizeof ((struct peer *)0)->url)
+    if (strlen(url) >= sizeof((struct peer *)0)->url)
         return err_set(e, ERR_INPUT, "the address '%.60s...' is too long", url);
     if (is_inproc(url))
         return 0;
@@ -503,18 +510,21 @@ static int check_url(const struct net *n, const char *url, struct err *e)
         return err_set(e, ERR_INPUT, "'%s' is no address: want tcp://HOST:PORT", url);
     bool local = !strncmp(url, "tcp://127.0.0.1:", 16) || !strncmp(url, "tcp://[::1]:", 12);
     if (n->loopback && !local)
-        return err_set(e, ERR_INPUT, "'%s' is not tcp://127.0.0.1:PORT or tcp://[::1]:PORT: beyond this host there must be keys",
+        return err_set(e, ERR_INPUT,
+                       "'%s' is not tcp://127.0.0.1:PORT or tcp://[::1]:PORT: beyond this host "
+                       "there must be keys",
                        url);
     if (!n->secure && !n->loopback)
-        return err_set(e, ERR_INPUT, "'%s' needs keys: make them with `zpipe keygen --dir DIRECTORY` and give --keys",
-                       url);
+        return err_set(
+            e, ERR_INPUT,
+            "'%s' needs keys: make them with `zpipe keygen --dir DIRECTORY` and give --keys", url);
     return 0;
 }
 
-/* Defaults of the library that do not fit: it would wait for ever to send before it ends (LINGER), drop what
- * has no receiver (ROUTER_MANDATORY) or no room (a mark of 1000), never notice a dead host (HEARTBEAT) and
- * take frames of any size.  IMMEDIATE stays 0: HELLO is sent before the connection is there, which
- * PEER_CONNECT_MS bounds. */
+/* Defaults of the library that do not fit: it would wait for ever to send before it ends (LINGER),
+ * drop what has no receiver (ROUTER_MANDATORY) or no room (a mark of 1000), never notice a dead
+ * host (HEARTBEAT) and take frames of any size.  IMMEDIATE stays 0: HELLO is sent before the
+ * connection is there, which PEER_CONNECT_MS bounds. */
 static void set_options(struct peer *p, bool inproc)
 {
     const struct net *n = p->net;
@@ -532,7 +542,8 @@ static void set_options(struct peer *p, bool inproc)
     set_number(p->socket, ZMQ_HANDSHAKE_IVL, PEER_CONNECT_MS);
     set_number(p->socket, ZMQ_CONNECT_TIMEOUT, PEER_CONNECT_MS);
     set_number(p->socket, ZMQ_BACKLOG, BACKLOG);
-    size_t digits = strspn(p->url + 6, "0123456789."); /* an IPv4 address would be shown as ::ffff:1.2.3.4 */
+    size_t digits =
+        strspn(p->url + 6, "0123456789."); /* an IPv4 address would be shown as ::ffff:1.2.3.4 */
     set_number(p->socket, ZMQ_IPV6, p->url[6 + digits] != ':');
     if (!n->secure)
         return;
@@ -544,8 +555,9 @@ static void set_options(struct peer *p, bool inproc)
     }
 }
 
-static struct peer *peer_new(struct net *n, int type, const char *url, enum msg_role as, enum msg_role to,
-                             const struct peer_events *ev, void *owner, struct err *e)
+static struct peer *peer_new(struct net *n, int type, const char *url, enum msg_role as,
+                             enum msg_role to, const struct peer_events *ev, void *owner,
+                             struct err *e)
 {
     bool server = type == ZMQ_ROUTER;
     if (check_url(n, url, e) < 0)
@@ -584,8 +596,8 @@ static struct peer *start(struct peer *p)
     return p;
 }
 
-struct peer *peer_listen(struct net *n, const char *url, enum msg_role as, const struct peer_events *ev, void *owner,
-                         struct err *e)
+struct peer *peer_listen(struct net *n, const char *url, enum msg_role as,
+                         const struct peer_events *ev, void *owner, struct err *e)
 {
     struct peer *p = peer_new(n, ZMQ_ROUTER, url, as, 0, ev, owner, e);
     if (!p)
@@ -595,8 +607,11 @@ struct peer *peer_listen(struct net *n, const char *url, enum msg_role as, const
         return NULL;
     }
     if (zmq_bind(p->socket, url) < 0) {
-        err_set(e, errno == EADDRINUSE ? ERR_AGAIN : errno == EINVAL ? ERR_INPUT : ERR_IO, "cannot listen at '%s': %s",
-                url, zmq_strerror(errno));
+        err_set(e,
+                errno == EADDRINUSE ? ERR_AGAIN
+                : errno == EINVAL   ? ERR_INPUT
+                                    : ERR_IO,
+                "cannot listen at '%s': %s", url, zmq_strerror(errno));
         peer_close(p);
         return NULL;
     }
@@ -605,8 +620,9 @@ struct peer *peer_listen(struct net *n, const char *url, enum msg_role as, const
     return start(p);
 }
 
-struct peer *peer_connect(struct net *n, const char *url, struct slice server_key, enum msg_role as, enum msg_role to,
-                          const struct peer_events *ev, void *owner, struct err *e)
+struct peer *peer_connect(struct net *n, const char *url, struct slice server_key, enum msg_role as,
+                          enum msg_role to, const struct peer_events *ev, void *owner,
+                          struct err *e)
 {
     struct peer *p = peer_new(n, ZMQ_DEALER, url, as, to, ev, owner, e);
     if (!p)
@@ -625,7 +641,8 @@ struct peer *peer_connect(struct net *n, const char *url, struct slice server_ke
         loop_timer_start(n->loop, &p->connect, (uint64_t)PEER_CONNECT_MS * 1000000u, 0);
     }
     if (zmq_connect(p->socket, url) < 0) {
-        err_set(e, ERR_INPUT, "cannot connect to '%s': %s (want tcp://HOST:PORT)", url, zmq_strerror(errno));
+        err_set(e, ERR_INPUT, "cannot connect to '%s': %s (want tcp://HOST:PORT)", url,
+                zmq_strerror(errno));
         peer_close(p);
         return NULL;
     }
@@ -678,24 +695,26 @@ static int parcel_add(struct parcel *c, const void *data, size_t size)
     return 0;
 }
 
-/* All frames are there before the first goes, so a message is sent whole or not at all: once the library takes
- * the first it takes the rest. */
+/* All frames are there before the first goes, so a message is sent whole or not at all: once the
+ * library takes the first it takes the rest. */
 static int parcel_send(struct parcel *c, void *socket)
 {
     int at = 0;
-    while (at < c->count &&
-           zmq_msg_send(&c->frame[at], socket, ZMQ_DONTWAIT | (at + 1 < c->count ? ZMQ_SNDMORE : 0)) >= 0)
+    while (at < c->count && zmq_msg_send(&c->frame[at], socket,
+                                         ZMQ_DONTWAIT | (at + 1 < c->count ? ZMQ_SNDMORE : 0)) >= 0)
         at++;
     return at == c->count ? 0 : -1;
 }
 
-static int parcel_fill(struct parcel *c, const struct peer *p, uint64_t link, const struct msg *m, struct slice bulk,
-                       struct err *e)
+static int parcel_fill(struct parcel *c, const struct peer *p, uint64_t link, const struct msg *m,
+                       struct slice bulk, struct err *e)
 {
     struct buf first = BUF_INIT(MSG_BYTES_MAX);
-    uint8_t id[ROUTING_SIZE] = {0, (uint8_t)(link >> 24), (uint8_t)(link >> 16), (uint8_t)(link >> 8), (uint8_t)link};
+    uint8_t id[ROUTING_SIZE] = {0, (uint8_t)(link >> 24), (uint8_t)(link >> 16),
+                                (uint8_t)(link >> 8), (uint8_t)link};
     int r = msg_encode(m, &first, e);
-    if (r == 0 && ((p->server && parcel_add(c, id, sizeof id) < 0) || parcel_add(c, first.data, first.size) < 0 ||
+    if (r == 0 && ((p->server && parcel_add(c, id, sizeof id) < 0) ||
+                   parcel_add(c, first.data, first.size) < 0 ||
                    (bulk.size && parcel_add(c, bulk.data, bulk.size) < 0)))
         r = err_nomem(e);
     buf_clear(&first);
@@ -719,11 +738,13 @@ int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice b
     if (p->closed || p->lost || !l->id || l->dead)
         return err_set(e, ERR_GONE, "%s: the link is gone", p->url);
     if (bulk.size > p->bulk_max)
-        return err_set(e, ERR_LIMIT, "%zu bulk bytes are more than a message may have (%zu)", bulk.size, p->bulk_max);
+        return err_set(e, ERR_LIMIT, "%zu bulk bytes are more than a message may have (%zu)",
+                       bulk.size, p->bulk_max);
     int r = parcel_fill(&c, p, link, m, bulk, e);
     print_message("out", p, link, m);
     if (r == 0 && parcel_send(&c, p->socket) < 0)
-        r = err_set(e, errno == EAGAIN ? ERR_AGAIN : ERR_GONE, "%s: cannot send: %s", p->url, zmq_strerror(errno));
+        r = err_set(e, errno == EAGAIN ? ERR_AGAIN : ERR_GONE, "%s: cannot send: %s", p->url,
+                    zmq_strerror(errno));
     for (int i = 0; i < c.count; i++)
         zmq_msg_close(&c.frame[i]); /* those that were sent are empty now */
     if (r < 0)

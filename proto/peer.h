@@ -1,10 +1,10 @@
-/* ZeroMQ sockets on the loop, as messages.  Nobody else sees zmq.h: not its contexts, its edge-triggered
- * descriptor, nor its identities.
+/* ZeroMQ sockets on the loop, as messages.  Nobody else sees zmq.h: not its contexts, its
+ * edge-triggered descriptor, nor its identities.
  *
  * A `struct net` is the process's context with its keys and its allow-list.  A `struct peer` is one
- * socket: a *server* (ROUTER) that many connect to, each a link with a number; or a *client* (DEALER)
- * with the one link 0.  Messages that do not decode, or that the table does not allow from that role,
- * are counted and logged and close nothing but the link: on_message never sees them. */
+ * socket: a *server* (ROUTER) that many connect to, each a link with a number; or a *client*
+ * (DEALER) with the one link 0.  Messages that do not decode, or that the table does not allow from
+ * that role, are counted and logged and close nothing but the link: on_message never sees them. */
 #pragma once
 #include "base/err.h"
 #include "base/loop.h"
@@ -17,6 +17,7 @@ struct peer;
 #define PEER_QUEUE_MAX  100000 /* messages waiting on one link, each way */
 #define PEER_LINKS_MAX  20000  /* of one server */
 #define PEER_CONNECT_MS 10000  /* a client socket that has not come through by then is lost */
+#define NET_HOLD_MS     5000   /* how long a worker waits for a key to be admitted */
 #define PEER_TRIES_MAX  5      /* ... or whose handshake was cut off so often */
 #define PEER_TURN_MAX   64     /* messages handled per turn of the loop */
 
@@ -28,39 +29,44 @@ int keys_generate(const char *directory, struct err *e);
 struct net_options {
     const char *keys;   /* directory, or NULL: no CURVE: only inproc:// urls are accepted */
     enum msg_role role; /* which pair of the directory is ours */
-    /* Without keys: accept tcp://127.0.0.1 and tcp://[::1] too, in the clear.  Everybody on this host can
-     * connect and be what their HELLO says: for tests and single-user machines, and only when asked. */
+    /* Without keys: accept tcp://127.0.0.1 and tcp://[::1] too, in the clear.  Everybody on this
+     * host can connect and be what their HELLO says: for tests and single-user machines, and only
+     * when asked. */
     bool insecure_loopback;
 };
 struct net *net_new(struct loop *l, const struct net_options *o, struct err *e); /* gives */
 void net_free(struct net *n); /* after its peers; does not wait for unsent messages beyond 100 ms */
-/* Admit or forget a public key for a role, beside the allow-list (job peers at a worker).  Admissions are
- * counted: a key is out when it was forgotten as often.  Connections that exist stay. */
+/* Admit or forget a public key for a role, beside the allow-list (job peers at a worker).
+ * Admissions are counted: a key is out when it was forgotten as often.  Connections that exist
+ * stay. */
 int net_admit(struct net *n, enum msg_role role, struct slice key, struct err *e);
 void net_forget(struct net *n, enum msg_role role, struct slice key);
 struct slice net_public_key(const struct net *n); /* empty without keys */
 
 struct peer_events {
-    /* m and bulk are borrowed for the call.  role: whom the key (or, without keys, the HELLO) says this is;
-     * on a worker's data port without keys everybody is a client. */
+    /* m and bulk are borrowed for the call.  role: whom the key (or, without keys, the HELLO) says
+     * this is; on a worker's data port without keys everybody is a client. */
     void (*on_message)(void *owner, struct peer *p, uint64_t link, enum msg_role role,
                        const struct msg *m, struct slice bulk);
-    /* The link is dead: closed by the other side, broke the protocol, or unreachable.  Once per link, after
-     * every message that came before.  On inproc only for the protocol: both ends are ours. */
+    /* The link is dead: closed by the other side, broke the protocol, or unreachable.  Once per
+     * link, after every message that came before.  On inproc only for the protocol: both ends are
+     * ours. */
     void (*on_lost)(void *owner, struct peer *p, uint64_t link, const struct err *why);
 };
 
 /* Server: url may end in port *: peer_url tells the real one.  `as` is our role on this socket. */
-struct peer *peer_listen(struct net *n, const char *url, enum msg_role as, const struct peer_events *ev,
-                         void *owner, struct err *e);
-/* Client: server_key empty: that of the scheduler in the keys directory.  `to` is the other side's role. */
+struct peer *peer_listen(struct net *n, const char *url, enum msg_role as,
+                         const struct peer_events *ev, void *owner, struct err *e);
+/* Client: server_key empty: that of the scheduler in the keys directory.  `to` is the other side's
+ * role. */
 struct peer *peer_connect(struct net *n, const char *url, struct slice server_key, enum msg_role as,
-                          enum msg_role to, const struct peer_events *ev, void *owner, struct err *e);
+                          enum msg_role to, const struct peer_events *ev, void *owner,
+                          struct err *e);
 const char *peer_url(const struct peer *p);
 void peer_close(struct peer *p);
 
-/* Send; never blocks.  ERR_AGAIN when the other side's queue is full (named ceiling PEER_QUEUE_MAX),
- * ERR_GONE when the link is dead.  bulk is copied; `size` 0: none. */
+/* Send; never blocks.  ERR_AGAIN when the other side's queue is full (named ceiling
+ * PEER_QUEUE_MAX), ERR_GONE when the link is dead.  bulk is copied; `size` 0: none. */
 int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, struct err *e);
 /* The CURVE public key of a server's link; empty without keys. */
 struct slice peer_link_key(const struct peer *p, uint64_t link);

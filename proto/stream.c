@@ -1,7 +1,7 @@
-/* See stream.h.  Credit is an absolute offset, so a credit or a piece of data that comes twice changes
- * nothing.  A receiver grants at most MSG_CREDIT_BYTES beyond what it consumed and can have consumed no
- * more than was sent: a larger credit is refused, or a hostile receiver would make the sender queue without
- * end. */
+/* See stream.h.  Credit is an absolute offset, so a credit or a piece of data that comes twice
+ * changes nothing.  A receiver grants at most MSG_CREDIT_BYTES beyond what it consumed and can have
+ * consumed no more than was sent: a larger credit is refused, or a hostile receiver would make the
+ * sender queue without end. */
 #include "proto/stream.h"
 
 #include "base/digest.h"
@@ -32,8 +32,10 @@ struct stream_receiver {
     bool ended, left;
 };
 
-struct stream_sender *stream_sender_new(struct peer *p, uint64_t link, const struct stream_name *name,
-                                        const struct stream_sender_events *ev, void *owner, struct err *e)
+struct stream_sender *stream_sender_new(struct peer *p, uint64_t link,
+                                        const struct stream_name *name,
+                                        const struct stream_sender_events *ev, void *owner,
+                                        struct err *e)
 {
     struct stream_sender *s = calloc(1, sizeof *s);
     struct running_digest *d = running_digest_new();
@@ -43,7 +45,8 @@ struct stream_sender *stream_sender_new(struct peer *p, uint64_t link, const str
         err_nomem(e);
         return NULL;
     }
-    *s = (struct stream_sender){.peer = p, .link = link, .name = *name, .ev = ev, .owner = owner, .digest = d};
+    *s = (struct stream_sender){
+        .peer = p, .link = link, .name = *name, .ev = ev, .owner = owner, .digest = d};
     return s;
 }
 
@@ -100,9 +103,11 @@ int stream_sender_message(struct stream_sender *s, const struct msg *m, struct e
     if (m->type != MSG_CREDIT)
         return err_set(e, ERR_PROTO, "the sending side of a stream got %s", msg_name(m->type));
     if (m->credit.upto_bytes > s->sent + MSG_CREDIT_BYTES)
-        return err_set(e, ERR_PROTO, "a stream got credit up to byte %" PRIu64 " when %" PRIu64 " were sent",
+        return err_set(e, ERR_PROTO,
+                       "a stream got credit up to byte %" PRIu64 " when %" PRIu64 " were sent",
                        m->credit.upto_bytes, s->sent);
-    if (m->credit.upto_bytes > s->upto && !s->ended) { /* an older credit that comes late changes nothing */
+    if (m->credit.upto_bytes > s->upto &&
+        !s->ended) { /* an older credit that comes late changes nothing */
         bool dry = s->upto == s->sent;
         s->upto = m->credit.upto_bytes;
         if (dry)
@@ -124,8 +129,10 @@ void stream_sender_free(struct stream_sender *s)
     free(s);
 }
 
-struct stream_receiver *stream_receiver_new(struct peer *p, uint64_t link, const struct stream_name *name,
-                                            const struct stream_receiver_events *ev, void *owner, struct err *e)
+struct stream_receiver *stream_receiver_new(struct peer *p, uint64_t link,
+                                            const struct stream_name *name,
+                                            const struct stream_receiver_events *ev, void *owner,
+                                            struct err *e)
 {
     struct stream_receiver *r = calloc(1, sizeof *r);
     struct running_digest *d = running_digest_new();
@@ -135,8 +142,13 @@ struct stream_receiver *stream_receiver_new(struct peer *p, uint64_t link, const
         err_nomem(e);
         return NULL;
     }
-    *r = (struct stream_receiver){.peer = p, .link = link, .name = *name, .ev = ev, .owner = owner, .digest = d,
-                                   .ahead = MSG_CREDIT_BYTES};
+    *r = (struct stream_receiver){.peer = p,
+                                  .link = link,
+                                  .name = *name,
+                                  .ev = ev,
+                                  .owner = owner,
+                                  .digest = d,
+                                  .ahead = MSG_CREDIT_BYTES};
     return r;
 }
 
@@ -149,7 +161,8 @@ static int grant(struct stream_receiver *r, struct err *e)
 {
     r->granted = r->consumed + r->ahead;
     struct msg m = {.type = MSG_CREDIT,
-                    .credit = {r->name.job, r->name.attempt, r->name.what, r->name.index, r->name.node, r->granted}};
+                    .credit = {r->name.job, r->name.attempt, r->name.what, r->name.index,
+                               r->name.node, r->granted}};
     return peer_send(r->peer, r->link, &m, (struct slice){"", 0}, e);
 }
 
@@ -161,7 +174,8 @@ int stream_receiver_start(struct stream_receiver *r, struct err *e)
 static int take(struct stream_receiver *r, uint64_t offset, struct slice bytes, struct err *e)
 {
     if (offset > r->got)
-        return err_set(e, ERR_PROTO, "a stream has a gap: byte %" PRIu64 " came after %" PRIu64, offset, r->got);
+        return err_set(e, ERR_PROTO, "a stream has a gap: byte %" PRIu64 " came after %" PRIu64,
+                       offset, r->got);
     if (bytes.size > MSG_DATA_BYTES || bytes.size > r->granted || offset > r->granted - bytes.size)
         return err_set(e, ERR_PROTO, "a stream sent more than its credit");
     uint64_t have = r->got - offset; /* a replayed attempt: drop what is already here */
@@ -175,7 +189,8 @@ static int take(struct stream_receiver *r, uint64_t offset, struct slice bytes, 
     return 0;
 }
 
-int stream_receiver_message(struct stream_receiver *r, const struct msg *m, struct slice bulk, struct err *e)
+int stream_receiver_message(struct stream_receiver *r, const struct msg *m, struct slice bulk,
+                            struct err *e)
 {
     if (m->type != MSG_DATA)
         return err_set(e, ERR_PROTO, "the receiving side of a stream got %s", msg_name(m->type));
@@ -190,7 +205,9 @@ int stream_receiver_message(struct stream_receiver *r, const struct msg *m, stru
     running_digest_look(r->digest, digest);
     if (!failed && (m->data.offset + bulk.size != r->got || m->data.digest.size != sizeof digest ||
                     memcmp(m->data.digest.data, digest, sizeof digest) != 0))
-        return err_set(e, ERR_PROTO, "a stream's bytes are not those that were sent: %" PRIu64 " of %" PRIu64 " arrived",
+        return err_set(e, ERR_PROTO,
+                       "a stream's bytes are not those that were sent: %" PRIu64 " of %" PRIu64
+                       " arrived",
                        r->got, m->data.offset + bulk.size);
     r->ended = true;
     r->ev->end(r->owner, failed);
@@ -211,8 +228,9 @@ int stream_leave(struct stream_receiver *r, struct err *e)
     if (r->left || r->ended)
         return 0;
     r->left = true;
-    struct msg m = {.type = MSG_LEAVE,
-                    .leave = {r->name.job, r->name.attempt, r->name.what, r->name.index, r->name.node, r->got}};
+    struct msg m = {
+        .type = MSG_LEAVE,
+        .leave = {r->name.job, r->name.attempt, r->name.what, r->name.index, r->name.node, r->got}};
     return peer_send(r->peer, r->link, &m, (struct slice){"", 0}, e);
 }
 

@@ -1,11 +1,11 @@
-/* One edge's bytes between two processes, with credit in bytes.  A stream is bound to a peer's link and
- * to the stream's name (job, attempt, what, index, node); the owner passes it the CREDIT, DATA and LEAVE
- * messages that bear this name.
+/* One edge's bytes between two processes, with credit in bytes.  A stream is bound to a peer's link
+ * and to the stream's name (job, attempt, what, index, node); the owner passes it the CREDIT, DATA
+ * and LEAVE messages that bear this name.
  *
- * Sender: sends frames of at most MSG_DATA_BYTES while credit lasts; an end is a flag with the total
- * and the digest of the whole, never a closed connection.  Receiver: grants MSG_CREDIT_BYTES beyond what
- * its owner consumed, refuses bytes beyond the credit, gaps and wrong digests; bytes it already has (a
- * replayed attempt) are dropped. */
+ * Sender: sends frames of at most MSG_DATA_BYTES while credit lasts; an end is a flag with the
+ * total and the digest of the whole, never a closed connection.  Receiver: grants MSG_CREDIT_BYTES
+ * beyond what its owner consumed, refuses bytes beyond the credit, gaps and wrong digests; bytes it
+ * already has (a replayed attempt) are dropped. */
 #pragma once
 #include "base/err.h"
 #include "proto/msg.h"
@@ -23,23 +23,29 @@ struct stream_sender_events {
     void (*writable)(void *owner); /* there is credit again */
     void (*left)(void *owner);     /* the receiver wants no more */
 };
-struct stream_sender *stream_sender_new(struct peer *p, uint64_t link, const struct stream_name *name,
-                                        const struct stream_sender_events *ev, void *owner, struct err *e);
+struct stream_sender *stream_sender_new(struct peer *p, uint64_t link,
+                                        const struct stream_name *name,
+                                        const struct stream_sender_events *ev, void *owner,
+                                        struct err *e);
 /* How many bytes may be sent now; 0 once it ended or was left. */
 uint64_t stream_sender_window(const struct stream_sender *s);
 /* size <= window and <= MSG_DATA_BYTES. */
 int stream_send(struct stream_sender *s, const void *data, size_t size, struct err *e);
 int stream_send_end(struct stream_sender *s, bool failed, struct err *e);
-int stream_sender_message(struct stream_sender *s, const struct msg *m, struct err *e); /* CREDIT, LEAVE; ERR_PROTO: a credit that nobody can have granted */
+int stream_sender_message(
+    struct stream_sender *s, const struct msg *m,
+    struct err *e); /* CREDIT, LEAVE; ERR_PROTO: a credit that nobody can have granted */
 uint64_t stream_sender_bytes(const struct stream_sender *s);
 void stream_sender_free(struct stream_sender *s);
 
 struct stream_receiver_events {
     /* The owner must take all of it (or keep a copy), and call stream_consumed as it is used up. */
     void (*data)(void *owner, struct slice bytes);
-    void (*end)(void *owner, bool failed); /* the whole is there and its digest right; or the producer failed */
+    void (*end)(void *owner,
+                bool failed); /* the whole is there and its digest right; or the producer failed */
 };
-struct stream_receiver *stream_receiver_new(struct peer *p, uint64_t link, const struct stream_name *name,
+struct stream_receiver *stream_receiver_new(struct peer *p, uint64_t link,
+                                            const struct stream_name *name,
                                             const struct stream_receiver_events *ev, void *owner,
                                             struct err *e);
 /* Grant fewer than MSG_CREDIT_BYTES ahead (1 at least): before the start. */

@@ -1,5 +1,5 @@
-/* Any bytes as a graph: refused, or a graph that passes graph_check, survives a round trip to the same bytes,
- * and can grow. */
+/* Any bytes as a graph: refused, or a graph that passes graph_check, survives a round trip to the
+ * same bytes, and can grow. */
 #include "proto/graph.h"
 
 #include <stdlib.h>
@@ -18,7 +18,8 @@ static void check_again(struct graph *g)
         memcmp(first.data, second.data, first.size) != 0)
         abort();
     uint32_t node = graph_add_node(again, GRAPH_SINK, &e);
-    if (node != GRAPH_NONE && graph_add_file(again, &f, &e) != GRAPH_NONE && graph_check(again, &e) < 0)
+    if (node != GRAPH_NONE && graph_add_file(again, &f, &e) != GRAPH_NONE &&
+        graph_check(again, &e) < 0)
         abort();
     graph_free(again);
     buf_clear(&first);

@@ -1,4 +1,5 @@
-/* Any bytes as a message: refused, or decoded; what decodes encodes to something that decodes the same. */
+/* Any bytes as a message: refused, or decoded; what decodes encodes to something that decodes the
+ * same. */
 #include "proto/msg.h"
 
 #include <stdlib.h>
@@ -8,7 +9,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct arena a = ARENA_INIT(64u << 20), b = ARENA_INIT(64u << 20);
-    struct buf first = BUF_INIT(MSG_BYTES_MAX), second = BUF_INIT(MSG_BYTES_MAX), text = BUF_INIT(MSG_BYTES_MAX);
+    struct buf first = BUF_INIT(MSG_BYTES_MAX), second = BUF_INIT(MSG_BYTES_MAX),
+               text = BUF_INIT(MSG_BYTES_MAX);
     struct msg m, n;
     struct err e;
     if (msg_decode(data, size, &a, &m, &e) == 0 && msg_encode(&m, &first, &e) == 0) {

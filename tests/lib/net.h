@@ -14,7 +14,7 @@ struct end {
     struct peer *peer;
     uint64_t got, link, lost, lost_link;
     enum msg_role role;
-    uint32_t last;   /* type of the last message */
+    uint32_t last; /* type of the last message */
     struct err why;
     bool welcome;    /* answer HELLO */
     bool close_self; /* in the next callback */
@@ -22,8 +22,8 @@ struct end {
     void *more;
 };
 
-static inline void end_message(void *owner, struct peer *p, uint64_t link, enum msg_role role, const struct msg *m,
-                               struct slice bulk)
+static inline void end_message(void *owner, struct peer *p, uint64_t link, enum msg_role role,
+                               const struct msg *m, struct slice bulk)
 {
     struct end *t = owner;
     struct err e;
@@ -100,7 +100,8 @@ static inline void bench_idle(struct bench *b, unsigned ms)
         loop_turn(b->loop, true);
 }
 
-static inline struct net *net_make(struct bench *b, const char *keys, enum msg_role role, bool loopback)
+static inline struct net *net_make(struct bench *b, const char *keys, enum msg_role role,
+                                   bool loopback)
 {
     struct err e = {0};
     struct net_options o = {.keys = keys, .role = role, .insecure_loopback = loopback};
@@ -110,7 +111,8 @@ static inline struct net *net_make(struct bench *b, const char *keys, enum msg_r
     return n;
 }
 
-static inline struct peer *listen_at(struct net *n, const char *url, enum msg_role as, struct end *t)
+static inline struct peer *listen_at(struct net *n, const char *url, enum msg_role as,
+                                     struct end *t)
 {
     struct err e = {0};
     t->peer = peer_listen(n, url, as, &end_events, t, &e);
@@ -119,8 +121,8 @@ static inline struct peer *listen_at(struct net *n, const char *url, enum msg_ro
     return t->peer;
 }
 
-static inline struct peer *connect_to(struct net *n, const char *url, struct slice key, enum msg_role as,
-                                      enum msg_role to, struct end *t)
+static inline struct peer *connect_to(struct net *n, const char *url, struct slice key,
+                                      enum msg_role as, enum msg_role to, struct end *t)
 {
     struct err e = {0};
     t->peer = peer_connect(n, url, key, as, to, &end_events, t, &e);

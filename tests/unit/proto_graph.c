@@ -1,5 +1,5 @@
-/* What graph_check refuses, a row each with the words it says; what it must not refuse; that graphs at their
- * ceilings are quick; and that a graph can grow, a decoded one too. */
+/* What graph_check refuses, a row each with the words it says; what it must not refuse; that graphs
+ * at their ceilings are quick; and that a graph can grow, a decoded one too. */
 #include "tests/lib/test.h"
 
 #include "proto/graph.h"
@@ -30,8 +30,9 @@ static void join(struct graph *g, uint32_t from, int from_fd, uint32_t to, int t
 /* stdin | map { sort -u } | stdout, and a stage that has a file left in /job. */
 static struct graph *sample(void)
 {
-    static const uint32_t kinds[] = {GRAPH_SOURCE, GRAPH_MAP,  GRAPH_SINK,    GRAPH_SOURCE, GRAPH_COMMAND,
-                                     GRAPH_SINK,   GRAPH_COMMAND, GRAPH_SINK, GRAPH_SINK};
+    static const uint32_t kinds[] = {GRAPH_SOURCE,  GRAPH_MAP,     GRAPH_SINK,
+                                     GRAPH_SOURCE,  GRAPH_COMMAND, GRAPH_SINK,
+                                     GRAPH_COMMAND, GRAPH_SINK,    GRAPH_SINK};
     struct err e;
     struct graph *g = graph_new(&e);
     assert_non_null(g);
@@ -65,7 +66,8 @@ static struct graph *sample(void)
     assert_int_equal(graph_add_file(g, &b, &e), 1);
     g->env = environment;
     g->envc = 2;
-    static struct graph_expect expect = {OUT, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"};
+    static struct graph_expect expect = {
+        OUT, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"};
     g->expect = &expect;
     g->expect_count = 1;
     return g;
@@ -85,7 +87,8 @@ SPOIL(parent_far, n[BODY].parent = 99)
 SPOIL(parent_itself, n[MAP].parent = MAP)
 SPOIL(parent_command, n[TEE].parent = BODY)
 SPOIL(parent_nested, n[MAP].parent = BODY)
-SPOIL(map_in_map, n[TEE].kind = GRAPH_MAP; n[TEE].record_count = 1; n[TEE].parent = MAP; n[TEE_OUT].parent = TEE)
+SPOIL(map_in_map, n[TEE].kind = GRAPH_MAP; n[TEE].record_count = 1; n[TEE].parent = MAP;
+      n[TEE_OUT].parent = TEE)
 SPOIL(merge_of_none, n[TEE].merge = true)
 SPOIL(empty_body, n[BODY_IN].merge = n[BODY].merge = n[BODY_OUT].merge = true)
 SPOIL(argv_none, n[BODY].argc = 0)
@@ -98,8 +101,10 @@ SPOIL(env_name, static const char *const v[] = {"=b"}; n[TEE].env = v; n[TEE].en
 SPOIL(env_plain, static const char *const v[] = {"ab"}; n[TEE].env = v; n[TEE].envc = 1)
 SPOIL(env_of_all, static const char *const v[] = {"ab"}; g->env = v; g->envc = 1)
 SPOIL(hole, static const char *const w[] = {"a", "\x01x"}; n[BODY].argv = w; n[BODY].holes = true)
-SPOIL(hole_end, static const char *const w[] = {"a", "b\x01"}; n[BODY].argv = w; n[BODY].holes = true)
-SPOIL(hole_good, static const char *const w[] = {"\x01{", "b\x01#\x01/"}; n[BODY].argv = w; n[BODY].holes = true)
+SPOIL(hole_end, static const char *const w[] = {"a", "b\x01"}; n[BODY].argv = w;
+      n[BODY].holes = true)
+SPOIL(hole_good, static const char *const w[] = {"\x01{", "b\x01#\x01/"}; n[BODY].argv = w;
+      n[BODY].holes = true)
 SPOIL(file_far, static const uint32_t f[] = {2}; n[TEE].file = f; n[TEE].file_count = 1)
 SPOIL(file_up, g->file[0].name = "a/../../b")
 SPOIL(file_up_end, g->file[0].name = "a/..")
@@ -115,8 +120,8 @@ SPOIL(output_absolute, static const struct graph_output o = {"/x", TEE_FILE}; n[
 SPOIL(output_far, static const struct graph_output o = {"x", 99}; n[TEE].output = &o)
 SPOIL(output_joined, static const struct graph_output o = {"x", OUT}; n[TEE].output = &o)
 SPOIL(output_stdout, n[TEE_FILE].sink = GRAPH_SINK_STDOUT)
-SPOIL(output_shared, static const struct graph_output o[] = {{"x", TEE_FILE}, {"y", TEE_FILE}}; n[TEE].output = o;
-      n[TEE].output_count = 2)
+SPOIL(output_shared, static const struct graph_output o[] = {{"x", TEE_FILE}, {"y", TEE_FILE}};
+      n[TEE].output = o; n[TEE].output_count = 2)
 SPOIL(record, n[MAP].record = GRAPH_RECORDS)
 SPOIL(record_none, n[MAP].record_count = 0)
 SPOIL(record_start, n[MAP].record = GRAPH_RECORD_START)
@@ -125,8 +130,10 @@ SPOIL(reduce_key, reduce(g); n[MAP].key = "0")
 SPOIL(reduce_into, reduce(g); n[MAP].into = 65537)
 SPOIL(reduce_none, reduce(g); n[MAP].into = 0)
 SPOIL(reduce_byte, reduce(g); n[MAP].key_separator = 256)
-SPOIL(segment_kind, static const struct graph_segment s = {.kind = GRAPH_SEGMENTS}; n[IN].segment = &s)
-SPOIL(segment_file, static const struct graph_segment s = {.kind = GRAPH_SEGMENT_FILE, .file = 2}; n[IN].segment = &s)
+SPOIL(segment_kind, static const struct graph_segment s = {.kind = GRAPH_SEGMENTS};
+      n[IN].segment = &s)
+SPOIL(segment_file, static const struct graph_segment s = {.kind = GRAPH_SEGMENT_FILE, .file = 2};
+      n[IN].segment = &s)
 SPOIL(source_two, join(g, IN, 2, TEE, 0))
 SPOIL(source_fd, static const struct graph_fd f = {0, 0}; n[IN].fd = &f)
 SPOIL(sink_kind, n[OUT].sink = GRAPH_SINKS)
@@ -147,50 +154,109 @@ SPOIL(fd_low, graph_set_fd(g, TEE, -1, 4, NULL))
 SPOIL(fd_high, graph_set_fd(g, TEE, 256, 4, NULL))
 SPOIL(fd_twice, static struct graph_fd f[] = {{1, 4}, {1, 4}}; n[TEE].fd = f; n[TEE].fd_count = 2)
 SPOIL(seek_stdin, g->edge[2].seekable = true)
-SPOIL(seek_text, static const struct graph_segment s = {.kind = GRAPH_SEGMENT_TEXT}; n[BODY_IN].segment = &s;
-      g->edge[2].seekable = true)
-SPOIL(seek_file, static const struct graph_segment s = {.kind = GRAPH_SEGMENT_FILE}; n[BODY_IN].segment = &s;
-      g->edge[2].seekable = true)
-SPOIL(seek_two, static const struct graph_segment s[] = {{.kind = GRAPH_SEGMENT_FILE}, {.kind = GRAPH_SEGMENT_FILE}};
+SPOIL(seek_text, static const struct graph_segment s = {.kind = GRAPH_SEGMENT_TEXT};
+      n[BODY_IN].segment = &s; g->edge[2].seekable = true)
+SPOIL(seek_file, static const struct graph_segment s = {.kind = GRAPH_SEGMENT_FILE};
+      n[BODY_IN].segment = &s; g->edge[2].seekable = true)
+SPOIL(seek_two, static const struct graph_segment s[] = {{.kind = GRAPH_SEGMENT_FILE},
+                                                         {.kind = GRAPH_SEGMENT_FILE}};
       n[BODY_IN].segment = s; n[BODY_IN].segment_count = 2; g->edge[2].seekable = true)
 SPOIL(cycle, join(g, TEE, 5, TEE_FILE + 1, 0); join(g, TEE_FILE + 1, 1, TEE, 6))
 SPOIL(expect_far, g->expect[0].node = 99)
 SPOIL(expect_command, g->expect[0].node = TEE)
 SPOIL(expect_short, g->expect[0].sha256 = "00")
-SPOIL(expect_letters, g->expect[0].sha256 = "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef")
+SPOIL(expect_letters,
+      g->expect[0].sha256 = "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef")
 
 static const struct row {
     const char *name;
     void (*spoil)(struct graph *g);
     const char *says; /* NULL: good */
 } rows[] = {
-#define GOOD(name)     {#name, name, NULL}
-#define BAD(name, why) {#name, name, why}
-    GOOD(nothing), GOOD(hole_good), GOOD(file_dots), GOOD(file_same), GOOD(reduce), GOOD(edge_twice_written),
-    GOOD(edge_into_body), GOOD(seek_file),
-    BAD(no_kind, "no known kind"), BAD(no_fail, "no known kind"),
-    BAD(parent_far, "body that cannot be"), BAD(parent_itself, "body that cannot be"),
-    BAD(parent_command, "body that cannot be"), BAD(parent_nested, "body that cannot be"),
-    BAD(map_in_map, "body that cannot be"), BAD(merge_of_none, "merges for no map"), BAD(empty_body, "empty body"),
-    BAD(argv_none, "no command"), BAD(argv_empty, "empty command"), BAD(argv_many, "GRAPH_WORDS_MAX"),
-    BAD(words_together, "GRAPH_WORDS_MAX"), BAD(shell_words, "no command"), BAD(shell_name, "'zsh'"),
-    BAD(env_name, "'=b'"), BAD(env_plain, "'ab'"), BAD(env_of_all, "'ab'"), BAD(hole, "among its words"),
-    BAD(hole_end, "among its words"), BAD(file_far, "file 2 of 2"), BAD(file_up, "cannot be"),
-    BAD(file_up_end, "cannot be"), BAD(file_root, "cannot be"), BAD(file_slashes, "cannot be"),
-    BAD(file_none, "cannot be"), BAD(file_relative, "cannot be"), BAD(file_clash, "two files named 'a.txt'"),
-    BAD(output_up, "bad output"), BAD(output_absolute, "bad output"), BAD(output_far, "bad output"),
-    BAD(output_joined, "bad output"), BAD(output_stdout, "bad output"), BAD(output_shared, "one sink"),
-    BAD(record, "records"), BAD(record_none, "records"), BAD(record_start, "records"), BAD(reduce_key, "a reduce has"),
-    BAD(reduce_into, "a reduce has"), BAD(reduce_none, "a reduce has"), BAD(reduce_byte, "a reduce has"),
-    BAD(segment_kind, "source names"), BAD(segment_file, "source names"), BAD(source_two, "exactly one end"),
-    BAD(source_fd, "exactly one end"), BAD(sink_kind, "goes nowhere"), BAD(sink_path, "goes nowhere"),
-    BAD(sink_two, "more than one end"), BAD(edge_far, "joins nothing"), BAD(edge_self, "joins nothing"),
-    BAD(edge_backwards, "runs backwards"), BAD(edge_loose, "not joined"), BAD(edge_twice_read, "not joined"),
-    BAD(edge_of_others, "somebody else's"), BAD(edge_none, "end of no edge"), BAD(edge_out_of_body, "leaves the body"),
-    BAD(edge_to_merge, "leaves the body"), BAD(fd_low, "end of no edge"), BAD(fd_high, "end of no edge"),
-    BAD(fd_twice, "descriptor 1 twice"), BAD(seek_stdin, "no file"), BAD(seek_text, "no file"), BAD(seek_two, "no file"),
-    BAD(cycle, "cycle"), BAD(expect_far, "a check names"), BAD(expect_command, "a check names"),
-    BAD(expect_short, "a check names"), BAD(expect_letters, "a check names"),
+#define GOOD(name)                                                                                 \
+    {                                                                                              \
+#name, name, NULL                                                                          \
+    }
+#define BAD(name, why)                                                                             \
+    {                                                                                              \
+#name, name, why                                                                           \
+    }
+    GOOD(nothing),
+    GOOD(hole_good),
+    GOOD(file_dots),
+    GOOD(file_same),
+    GOOD(reduce),
+    GOOD(edge_twice_written),
+    GOOD(edge_into_body),
+    GOOD(seek_file),
+    BAD(no_kind, "no known kind"),
+    BAD(no_fail, "no known kind"),
+    BAD(parent_far, "body that cannot be"),
+    BAD(parent_itself, "body that cannot be"),
+    BAD(parent_command, "body that cannot be"),
+    BAD(parent_nested, "body that cannot be"),
+    BAD(map_in_map, "body that cannot be"),
+    BAD(merge_of_none, "merges for no map"),
+    BAD(empty_body, "empty body"),
+    BAD(argv_none, "no command"),
+    BAD(argv_empty, "empty command"),
+    BAD(argv_many, "GRAPH_WORDS_MAX"),
+    BAD(words_together, "GRAPH_WORDS_MAX"),
+    BAD(shell_words, "no command"),
+    BAD(shell_name, "'zsh'"),
+    BAD(env_name, "'=b'"),
+    BAD(env_plain, "'ab'"),
+    BAD(env_of_all, "'ab'"),
+    BAD(hole, "among its words"),
+    BAD(hole_end, "among its words"),
+    BAD(file_far, "file 2 of 2"),
+    BAD(file_up, "cannot be"),
+    BAD(file_up_end, "cannot be"),
+    BAD(file_root, "cannot be"),
+    BAD(file_slashes, "cannot be"),
+    BAD(file_none, "cannot be"),
+    BAD(file_relative, "cannot be"),
+    BAD(file_clash, "two files named 'a.txt'"),
+    BAD(output_up, "bad output"),
+    BAD(output_absolute, "bad output"),
+    BAD(output_far, "bad output"),
+    BAD(output_joined, "bad output"),
+    BAD(output_stdout, "bad output"),
+    BAD(output_shared, "one sink"),
+    BAD(record, "records"),
+    BAD(record_none, "records"),
+    BAD(record_start, "records"),
+    BAD(reduce_key, "a reduce has"),
+    BAD(reduce_into, "a reduce has"),
+    BAD(reduce_none, "a reduce has"),
+    BAD(reduce_byte, "a reduce has"),
+    BAD(segment_kind, "source names"),
+    BAD(segment_file, "source names"),
+    BAD(source_two, "exactly one end"),
+    BAD(source_fd, "exactly one end"),
+    BAD(sink_kind, "goes nowhere"),
+    BAD(sink_path, "goes nowhere"),
+    BAD(sink_two, "more than one end"),
+    BAD(edge_far, "joins nothing"),
+    BAD(edge_self, "joins nothing"),
+    BAD(edge_backwards, "runs backwards"),
+    BAD(edge_loose, "not joined"),
+    BAD(edge_twice_read, "not joined"),
+    BAD(edge_of_others, "somebody else's"),
+    BAD(edge_none, "end of no edge"),
+    BAD(edge_out_of_body, "leaves the body"),
+    BAD(edge_to_merge, "leaves the body"),
+    BAD(fd_low, "end of no edge"),
+    BAD(fd_high, "end of no edge"),
+    BAD(fd_twice, "descriptor 1 twice"),
+    BAD(seek_stdin, "no file"),
+    BAD(seek_text, "no file"),
+    BAD(seek_two, "no file"),
+    BAD(cycle, "cycle"),
+    BAD(expect_far, "a check names"),
+    BAD(expect_command, "a check names"),
+    BAD(expect_short, "a check names"),
+    BAD(expect_letters, "a check names"),
 };
 #define ROWS (sizeof rows / sizeof *rows)
 
@@ -219,8 +285,24 @@ static void keys(void **state)
 {
     (void)state;
     static const char *const good[] = {"line", "1", "1,3", "2-4", "1n", "1f,2-3nf,9", "4294967295"};
-    static const char *const bad[] = {"", "0", "01", "1,", ",1", "1,,2", "3-2", "1-", "-1", "1 ", " 1", "lines", "n",
-                                      "1x", "1-2-3", "4294967296", "99999999999999999999999", "1n-2"};
+    static const char *const bad[] = {"",
+                                      "0",
+                                      "01",
+                                      "1,",
+                                      ",1",
+                                      "1,,2",
+                                      "3-2",
+                                      "1-",
+                                      "-1",
+                                      "1 ",
+                                      " 1",
+                                      "lines",
+                                      "n",
+                                      "1x",
+                                      "1-2-3",
+                                      "4294967296",
+                                      "99999999999999999999999",
+                                      "1n-2"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         if (!graph_key_ok(good[i]))
             fail_msg("%s", good[i]);
@@ -250,7 +332,8 @@ static void growing(void **state)
         assert_int_equal(graph_add_file(copy, &other, &e), 2);
         assert_int_equal(graph_add_file(copy, &other, &e), 2);
         for (uint32_t i = 0; i < 20; i++) {
-            uint32_t node = graph_add_node(copy, GRAPH_COMMAND, &e), sink = graph_add_node(copy, GRAPH_SINK, &e);
+            uint32_t node = graph_add_node(copy, GRAPH_COMMAND, &e),
+                     sink = graph_add_node(copy, GRAPH_SINK, &e);
             copy->node[node].argv = sort_words;
             copy->node[node].argc = 1;
             join(copy, node, 1, sink, 0);
@@ -274,7 +357,9 @@ static void at_the_ceilings(void **state)
     struct timespec from, to;
     clock_gettime(CLOCK_MONOTONIC, &from);
     for (uint32_t i = 0; i < GRAPH_NODES_MAX; i++) {
-        uint32_t kind = i == 0 ? GRAPH_SOURCE : i == GRAPH_NODES_MAX - 1 ? GRAPH_SINK : GRAPH_COMMAND;
+        uint32_t kind = i == 0                     ? GRAPH_SOURCE
+                        : i == GRAPH_NODES_MAX - 1 ? GRAPH_SINK
+                                                   : GRAPH_COMMAND;
         assert_int_equal(graph_add_node(g, kind, &e), i);
         g->node[i].argv = sort_words;
         g->node[i].argc = kind == GRAPH_COMMAND;
@@ -290,7 +375,8 @@ static void at_the_ceilings(void **state)
         struct graph_file f = {.name = name, .path = name, .inode = i};
         assert_int_equal(graph_add_file(g, &f, &e), i);
     }
-    struct graph_file first = {.name = "/some/place/0", .path = "/some/place/0"}, new = {.name = "/x", .path = "/x"};
+    struct graph_file first = {.name = "/some/place/0", .path = "/some/place/0"},
+                      new = {.name = "/x", .path = "/x"};
     assert_int_equal(graph_add_file(g, &first, &e), 0);
     assert_int_equal(graph_add_file(g, &new, &e), GRAPH_NONE);
     if (graph_check(g, &e) < 0)
@@ -320,7 +406,8 @@ int main(void)
     struct CMUnitTest tests[ROWS + 3] = {cmocka_unit_test(keys), cmocka_unit_test(growing),
                                          cmocka_unit_test(at_the_ceilings)};
     for (size_t i = 0; i < ROWS; i++)
-        tests[3 + i] = (struct CMUnitTest){
-            .name = rows[i].name, .test_func = one_row, .initial_state = (void *)(uintptr_t)&rows[i]};
+        tests[3 + i] = (struct CMUnitTest){.name = rows[i].name,
+                                           .test_func = one_row,
+                                           .initial_state = (void *)(uintptr_t)&rows[i]};
     return _cmocka_run_group_tests("proto_graph", tests, ROWS + 3, NULL, NULL) != 0;
 }

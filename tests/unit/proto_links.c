@@ -1,5 +1,6 @@
-/* Links that come and go, and those who should not be there: who left is noticed once and forgotten, a wrong
- * key gets a clear sentence, and what is no message of ours costs its sender the link and nobody else. */
+/* Links that come and go, and those who should not be there: who left is noticed once and
+ * forgotten, a wrong key gets a clear sentence, and what is no message of ours costs its sender the
+ * link and nobody else. */
 #include "tests/lib/net.h"
 
 #include <netinet/in.h>
@@ -30,7 +31,8 @@ static void those_who_left(void **state)
         say(&c, 0, say_hello(MSG_CLIENT));
         UNTIL(&b, 10, c.got == 1);
         assert_int_equal(peer_stats(server.peer).links, 2);
-        say(&c, 0, (struct msg){.type = MSG_BYE, .bye = {"bye"}}); /* is heard before the end is noticed */
+        say(&c, 0,
+            (struct msg){.type = MSG_BYE, .bye = {"bye"}}); /* is heard before the end is noticed */
         peer_close(c.peer);
         UNTIL(&b, 10, server.lost == lost + 1);
         assert_int_equal(server.got, got + 2);
@@ -95,7 +97,8 @@ static void closed_in_a_callback(void **state)
     struct bench b;
     bench_open(&b);
     for (int which = 0; which < 3; which++) {
-        struct end server = {.welcome = which != 0, .close_self = which == 0}, client = {.close_self = which == 1};
+        struct end server = {.welcome = which != 0, .close_self = which == 0},
+                   client = {.close_self = which == 1};
         struct net *n = net_make(&b, NULL, MSG_SCHEDULER, true);
         listen_at(n, "tcp://127.0.0.1:*", MSG_SCHEDULER, &server);
         connect_to(n, peer_url(server.peer), NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &client);
@@ -220,7 +223,8 @@ static void wrong_keys(void **state)
     struct end wrong_server = {0}, wrong_client = {0}, good = {0};
     cluster_open(&c);
     const char *url = peer_url(c.server.peer);
-    struct net *ours = net_make(&c.b, c.ours, MSG_CLIENT, false), *other = net_make(&c.b, c.other, MSG_CLIENT, false);
+    struct net *ours = net_make(&c.b, c.ours, MSG_CLIENT, false),
+               *other = net_make(&c.b, c.other, MSG_CLIENT, false);
     connect_to(other, url, NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &wrong_server);
     connect_to(other, url, net_public_key(c.sn), MSG_CLIENT, MSG_SCHEDULER, &wrong_client);
     UNTIL(&c.b, 5, wrong_server.lost && wrong_client.lost);
@@ -252,7 +256,8 @@ static void wrong_keys(void **state)
     cluster_close(&c);
 }
 
-/* A socket without CURVE gets nothing through, nor one with CURVE and a key that nobody admitted. */
+/* A socket without CURVE gets nothing through, nor one with CURVE and a key that nobody admitted.
+ */
 static void plain_socket(void **state)
 {
     (void)state;
@@ -284,24 +289,36 @@ static void admitted(void **state)
     struct err e;
     struct end port = {0};
     cluster_open(&c);
-    struct net *worker = net_make(&c.b, c.ours, MSG_WORKER, false), *client = net_make(&c.b, c.ours, MSG_CLIENT, false);
+    struct net *worker = net_make(&c.b, c.ours, MSG_WORKER, false),
+               *client = net_make(&c.b, c.ours, MSG_CLIENT, false);
     struct slice key = net_public_key(client);
     listen_at(worker, "tcp://127.0.0.1:*", MSG_WORKER, &port);
     assert_int_equal(net_admit(worker, MSG_CLIENT, (struct slice){"short", 5}, &e), -1);
     for (int step = 0; step < 4; step++) {
         struct end t = {0};
+        bool may = step == 1 || step == 2;
+        uint64_t got = port.got;
+        if (step >= 2)
+            net_forget(worker, MSG_CLIENT, key);
+        connect_to(client, peer_url(port.peer), net_public_key(worker), MSG_CLIENT, MSG_WORKER, &t);
+        say(&t, 0,
+            (struct msg){.type = MSG_ATTACH,
+                         .attach = {1, 1, {"0123456789abcdef", 16}, MSG_EDGE, 2, 3}});
+        if (step != 2) { /* who is not admitted waits; what it said is heard once it is */
+            bench_idle(&c.b, 400);
+            assert_int_equal(port.got, got);
+            assert_int_equal(t.lost, 0);
+        }
         if (step == 1) {
             assert_int_equal(net_admit(worker, MSG_CLIENT, key, &e), 0);
             assert_int_equal(net_admit(worker, MSG_CLIENT, key, &e), 0);
         }
-        if (step >= 2)
-            net_forget(worker, MSG_CLIENT, key);
-        connect_to(client, peer_url(port.peer), net_public_key(worker), MSG_CLIENT, MSG_WORKER, &t);
-        say(&t, 0, (struct msg){.type = MSG_ATTACH, .attach = {1, 1, {"0123456789abcdef", 16}, MSG_EDGE, 2, 3}});
-        bool may = step == 1 || step == 2;
-        uint64_t got = port.got;
-        UNTIL(&c.b, 5, may ? port.got == got + 1 : t.lost == 1);
-        assert_int_equal(t.lost, !may);
+        if (may)
+            UNTIL(&c.b, 5, port.got == got + 1);
+        if (step == 3)
+            UNTIL(&c.b, NET_HOLD_MS / 1000 + 3, t.lost == 1);
+        assert_int_equal(t.lost, step == 3);
+        assert_true(step != 3 || strstr(t.why.text, "our key is not allowed there"));
         peer_close(t.peer);
     }
     assert_int_equal(port.got, 2);
@@ -386,9 +403,10 @@ static void addresses(void **state)
         struct net *n = net_make(&b, NULL, MSG_CLIENT, row[i].loopback);
         for (int listens = 0; listens < 2; listens++) {
             struct err e = {0};
-            struct peer *p =
-                listens ? peer_listen(n, row[i].url, MSG_SCHEDULER, &end_events, &t, &e)
-                        : peer_connect(n, row[i].url, NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &end_events, &t, &e);
+            struct peer *p = listens
+                                 ? peer_listen(n, row[i].url, MSG_SCHEDULER, &end_events, &t, &e)
+                                 : peer_connect(n, row[i].url, NO_BULK, MSG_CLIENT, MSG_SCHEDULER,
+                                                &end_events, &t, &e);
             if (p || !strstr(e.text, row[i].says))
                 fail_msg("row %zu: %s", i, e.text);
         }
@@ -422,9 +440,17 @@ static void hostile_frames(void **state)
 {
     (void)state;
     static const char *const frame[][5] = {
-        {""},           {"x"},           {"\xdd\x7f\xff\xff\xff"}, {"\x92\x04\x91"},
-        {"a", "b"},     {"a", "b", "c"}, {"a", "b", "c", "d"},     {"\x92\x04\x91\x01", "bulk that PING may not have"},
-        {"\x92\x04\x91\x01", "", "third"}, {"\x92\x63\x90"}, {"\x92\x06\x94\x01\x01\xa0\x90"}, /* SUBMIT, unwelcome */
+        {""},
+        {"x"},
+        {"\xdd\x7f\xff\xff\xff"},
+        {"\x92\x04\x91"},
+        {"a", "b"},
+        {"a", "b", "c"},
+        {"a", "b", "c", "d"},
+        {"\x92\x04\x91\x01", "bulk that PING may not have"},
+        {"\x92\x04\x91\x01", "", "third"},
+        {"\x92\x63\x90"},
+        {"\x92\x06\x94\x01\x01\xa0\x90"}, /* SUBMIT, unwelcome */
     };
     struct bench b;
     struct end server = {.welcome = true}, good = {0};
@@ -438,7 +464,8 @@ static void hostile_frames(void **state)
     for (size_t i = 0; i < sizeof frame / sizeof *frame; i++) {
         void *s = raw_socket(context, peer_url(server.peer), NULL, 0);
         for (int k = 0; k < 5 && frame[i][k]; k++)
-            zmq_send(s, frame[i][k], strlen(frame[i][k]), k < 4 && frame[i][k + 1] ? ZMQ_SNDMORE : 0);
+            zmq_send(s, frame[i][k], strlen(frame[i][k]),
+                     k < 4 && frame[i][k + 1] ? ZMQ_SNDMORE : 0);
         zmq_send(s, "after", 5, 0); /* not heard any more */
         UNTIL(&b, 10, server.lost == 2 * i + 1 || server.lost == i + 1);
         bench_idle(&b, 20);
@@ -506,10 +533,18 @@ static void hostile_server(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(those_who_left), cmocka_unit_test(a_crowd),        cmocka_unit_test(closed_in_a_callback),
-        cmocka_unit_test(full_queue),     cmocka_unit_test(no_answer),      cmocka_unit_test(wrong_keys),
-        cmocka_unit_test(plain_socket),   cmocka_unit_test(admitted),       cmocka_unit_test(key_files),
-        cmocka_unit_test(addresses),      cmocka_unit_test(hostile_frames), cmocka_unit_test(hostile_server),
+        cmocka_unit_test(those_who_left),
+        cmocka_unit_test(a_crowd),
+        cmocka_unit_test(closed_in_a_callback),
+        cmocka_unit_test(full_queue),
+        cmocka_unit_test(no_answer),
+        cmocka_unit_test(wrong_keys),
+        cmocka_unit_test(plain_socket),
+        cmocka_unit_test(admitted),
+        cmocka_unit_test(key_files),
+        cmocka_unit_test(addresses),
+        cmocka_unit_test(hostile_frames),
+        cmocka_unit_test(hostile_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -1,5 +1,5 @@
-/* docs/man/zpipe-proto.7.scd holds the tables of the messages as the code has them: compares, or with the
- * argument `write` puts them there. */
+/* docs/man/zpipe-proto.7.scd holds the tables of the messages as the code has them: compares, or
+ * with the argument `write` puts them there. */
 #include "tests/lib/test.h"
 
 #include "base/buf.h"
@@ -40,11 +40,16 @@ static void add_part(struct parts *p, const struct field_table *t)
 
 static void describe_field(const struct field *f, struct buf *out)
 {
-    static const char *const words[] = {
-        [FIELD_U32] = "unsigned",     [FIELD_U64] = "unsigned",  [FIELD_I32] = "signed, 32 bits",
-        [FIELD_I64] = "signed, 64 bits", [FIELD_BOOL] = "boolean", [FIELD_TEXT] = "text",
-        [FIELD_BYTES] = "bytes",      [FIELD_U32_LIST] = "array of unsigned",
-        [FIELD_TEXT_LIST] = "array of texts", [FIELD_BYTES_LIST] = "array of bytes"};
+    static const char *const words[] = {[FIELD_U32] = "unsigned",
+                                        [FIELD_U64] = "unsigned",
+                                        [FIELD_I32] = "signed, 32 bits",
+                                        [FIELD_I64] = "signed, 64 bits",
+                                        [FIELD_BOOL] = "boolean",
+                                        [FIELD_TEXT] = "text",
+                                        [FIELD_BYTES] = "bytes",
+                                        [FIELD_U32_LIST] = "array of unsigned",
+                                        [FIELD_TEXT_LIST] = "array of texts",
+                                        [FIELD_BYTES_LIST] = "array of bytes"};
     buf_printf(out, "|[ %s\n", f->name);
     if (f->kind == FIELD_STRUCT)
         buf_printf(out, ":[ _%s_\n", part_name(f->sub));
@@ -206,6 +211,7 @@ int main(int argc, char **argv)
         free(right);
         return r;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(page_is_right), cmocka_unit_test(numbers_are_right)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(page_is_right),
+                                       cmocka_unit_test(numbers_are_right)};
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

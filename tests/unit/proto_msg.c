@@ -1,5 +1,5 @@
-/* Messages and graphs on the wire: what is encoded decodes to the same, and what cannot be is refused before
- * anything is allocated for it. */
+/* Messages and graphs on the wire: what is encoded decodes to the same, and what cannot be is
+ * refused before anything is allocated for it. */
 #include "tests/lib/test.h"
 
 #include "proto/graph.h"
@@ -9,8 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const struct msg_route route = {.what = MSG_FILE, .index = 3, .node = GRAPH_NONE, .via = MSG_VIA_LISTEN,
-                                       .fd = -1, .url = "tcp://[::1]:1", .key = {"01234567890123456789012345678901", 32}};
+static const struct msg_route route = {.what = MSG_FILE,
+                                       .index = 3,
+                                       .node = GRAPH_NONE,
+                                       .via = MSG_VIA_LISTEN,
+                                       .fd = -1,
+                                       .url = "tcp://[::1]:1",
+                                       .key = {"01234567890123456789012345678901", 32}};
 static const struct msg_port port = {UINT32_MAX, -1};
 static const struct msg_plan_row plan_row = {1, "sort \"x\"", "stream", "why", ""};
 static const uint32_t numbers[] = {0, UINT32_MAX};
@@ -18,7 +23,15 @@ static const struct slice admit[] = {{"k", 1}, {"", 0}};
 
 static const struct msg rows[] = {
     {.type = MSG_HELLO,
-     .hello = {1, MSG_WORKER, "näme", {"0123456789abcdef", 16}, "", UINT32_MAX, UINT64_MAX, "tcp://x:1", {"", 0}}},
+     .hello = {1,
+               MSG_WORKER,
+               "näme",
+               {"0123456789abcdef", 16},
+               "",
+               UINT32_MAX,
+               UINT64_MAX,
+               "tcp://x:1",
+               {"", 0}}},
     {.type = MSG_WELCOME, .welcome = {1, UINT64_MAX, 1000, 5000}},
     {.type = MSG_REFUSE, .refuse = {ERR_DENIED, "no"}},
     {.type = MSG_PING, .ping = {UINT64_MAX}},
@@ -32,14 +45,16 @@ static const struct msg rows[] = {
     {.type = MSG_STOP, .stop = {8, 1, "x"}},
     {.type = MSG_STARTED, .started = {8, 1}},
     {.type = MSG_TASK,
-     .task = {8, 1, 2, MSG_END_SIGNALLED, 141, 13, 1, 2, 3, UINT64_MAX, true, false, "text", "tail\n", numbers, 1}},
+     .task = {8, 1, 2, MSG_END_SIGNALLED, 141, 13, 1, 2, 3, UINT64_MAX, true, false, "text",
+              "tail\n", numbers, 1}},
     {.type = MSG_PROGRESS, .progress = {8, 1, 2, 3, true}},
     {.type = MSG_FAIL, .fail = {8, 1, ERR_IO, "disk"}},
     {.type = MSG_STOPPED, .stopped = {8, 1}},
     {.type = MSG_RESULT, .result = {7, 8, 255, true, 0, ""}},
     {.type = MSG_ATTACH, .attach = {8, 1, {"0123456789abcdef", 16}, MSG_STDERR, 1, 2}},
     {.type = MSG_CREDIT, .credit = {8, 1, MSG_EDGE, 1, GRAPH_NONE, UINT64_MAX}},
-    {.type = MSG_DATA, .data = {8, 1, MSG_EDGE, 1, 2, UINT64_MAX, MSG_DATA_END, {"0123456789abcdef", 16}}},
+    {.type = MSG_DATA,
+     .data = {8, 1, MSG_EDGE, 1, 2, UINT64_MAX, MSG_DATA_END, {"0123456789abcdef", 16}}},
     {.type = MSG_LEAVE, .leave = {8, 1, MSG_OUTPUT, 1, 2, 3}},
 };
 
@@ -47,7 +62,8 @@ static void round_trip(void **state)
 {
     const struct msg *m = *state;
     struct arena a = ARENA_INIT(1 << 20);
-    struct buf one = BUF_INIT(MSG_BYTES_MAX), two = BUF_INIT(MSG_BYTES_MAX), text = BUF_INIT(10000), again = BUF_INIT(10000);
+    struct buf one = BUF_INIT(MSG_BYTES_MAX), two = BUF_INIT(MSG_BYTES_MAX), text = BUF_INIT(10000),
+               again = BUF_INIT(10000);
     struct msg got;
     struct err e;
     assert_int_equal(msg_encode(m, &one, &e), 0);
@@ -85,14 +101,14 @@ static void bombs(void **state)
         const char *bytes;
         size_t size;
     } bomb[] = {
-        {"\xdd\x00\xff\xff\xff", 5},     /* an array of 16.7 million */
-        {"\xdf\x00\xff\xff\xff", 5},     /* a map */
-        {"\xdb\xff\xff\xff\xff", 5},     /* a string of 4 GiB */
-        {"\xc6\xff\xff\xff\xff", 5},     /* bytes */
+        {"\xdd\x00\xff\xff\xff", 5},                          /* an array of 16.7 million */
+        {"\xdf\x00\xff\xff\xff", 5},                          /* a map */
+        {"\xdb\xff\xff\xff\xff", 5},                          /* a string of 4 GiB */
+        {"\xc6\xff\xff\xff\xff", 5},                          /* bytes */
         {"\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x01", 11}, /* too deep */
-        {"\xc7\x01\x01\x01", 4},         /* an extension */
-        {"\xcb\0\0\0\0\0\0\0\0", 9},     /* a float */
-        {"\x01\x01", 2},                 /* two values */
+        {"\xc7\x01\x01\x01", 4},                              /* an extension */
+        {"\xcb\0\0\0\0\0\0\0\0", 9},                          /* a float */
+        {"\x01\x01", 2},                                      /* two values */
         {"", 0},
     };
     for (size_t i = 0; i < sizeof bomb / sizeof *bomb; i++)
@@ -160,14 +176,38 @@ static void graph_trip(void **state)
     buf_clear(&two);
 }
 
-static void spoil_edge(struct graph *g) { g->edge[0].to = 99; }
-static void spoil_end(struct graph *g) { g->node[1].fd_count = 1; }
-static void spoil_kind(struct graph *g) { g->node[1].kind = GRAPH_KINDS; }
-static void spoil_argv(struct graph *g) { g->node[1].argc = 0; }
-static void spoil_parent(struct graph *g) { g->node[1].parent = 0; }
-static void spoil_file(struct graph *g) { g->file[0].name = "../a.txt"; }
-static void spoil_path(struct graph *g) { g->file[0].path = "a.txt"; }
-static void spoil_seek(struct graph *g) { g->edge[0].seekable = true; }
+static void spoil_edge(struct graph *g)
+{
+    g->edge[0].to = 99;
+}
+static void spoil_end(struct graph *g)
+{
+    g->node[1].fd_count = 1;
+}
+static void spoil_kind(struct graph *g)
+{
+    g->node[1].kind = GRAPH_KINDS;
+}
+static void spoil_argv(struct graph *g)
+{
+    g->node[1].argc = 0;
+}
+static void spoil_parent(struct graph *g)
+{
+    g->node[1].parent = 0;
+}
+static void spoil_file(struct graph *g)
+{
+    g->file[0].name = "../a.txt";
+}
+static void spoil_path(struct graph *g)
+{
+    g->file[0].path = "a.txt";
+}
+static void spoil_seek(struct graph *g)
+{
+    g->edge[0].seekable = true;
+}
 static void spoil_backwards(struct graph *g)
 {
     g->edge[0].from = 1;
@@ -191,8 +231,9 @@ static void spoil_cycle(struct graph *g)
 static void refused_graphs(void **state)
 {
     (void)state;
-    static void (*const spoil[])(struct graph *) = {spoil_edge, spoil_end,  spoil_kind, spoil_argv,      spoil_parent,
-                                                    spoil_file, spoil_path, spoil_seek, spoil_backwards, spoil_cycle};
+    static void (*const spoil[])(struct graph *) = {
+        spoil_edge, spoil_end,  spoil_kind, spoil_argv,      spoil_parent,
+        spoil_file, spoil_path, spoil_seek, spoil_backwards, spoil_cycle};
     for (size_t i = 0; i < sizeof spoil / sizeof *spoil; i++) {
         struct err e = {0};
         struct graph *g = small();
@@ -208,7 +249,8 @@ static void refused_graphs(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[ROWS + 5] = {cmocka_unit_test(bombs), cmocka_unit_test(who_may), cmocka_unit_test(graph_trip),
+    struct CMUnitTest tests[ROWS + 5] = {cmocka_unit_test(bombs), cmocka_unit_test(who_may),
+                                         cmocka_unit_test(graph_trip),
                                          cmocka_unit_test(refused_graphs)};
     for (size_t i = 0; i < ROWS; i++)
         tests[4 + i] = (struct CMUnitTest){.name = msg_name(rows[i].type),

@@ -1,5 +1,5 @@
-/* Peers and streams: no message is lost whatever else happens on the loop; over TCP only keys that are allowed
- * come through; a stream arrives whole, in credit, or is refused. */
+/* Peers and streams: no message is lost whatever else happens on the loop; over TCP only keys that
+ * are allowed come through; a stream arrives whole, in credit, or is refused. */
 #include "tests/lib/test.h"
 
 #include "proto/peer.h"
@@ -25,8 +25,8 @@ struct side {
     struct err refused;
 };
 
-static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role role, const struct msg *m,
-                       struct slice bulk)
+static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role role,
+                       const struct msg *m, struct slice bulk)
 {
     struct side *s = owner;
     struct err e;
@@ -40,13 +40,15 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
     if (s->echo && m->type == MSG_PING)
         assert_int_equal(peer_send(p, link, m, (struct slice){"", 0}, &e), 0);
     if (m->type == MSG_ATTACH && !s->sender) {
-        s->sender = stream_sender_new(p, link, &(struct stream_name){1, 1, MSG_EDGE, 2, 3}, s->sending, s, &e);
+        s->sender = stream_sender_new(p, link, &(struct stream_name){1, 1, MSG_EDGE, 2, 3},
+                                      s->sending, s, &e);
         assert_non_null(s->sender);
         return;
     }
     if (s->sender)
         assert_int_equal(stream_sender_message(s->sender, m, &e), 0);
-    if (s->receiver && m->type == MSG_DATA && stream_receiver_message(s->receiver, m, bulk, &s->refused) < 0)
+    if (s->receiver && m->type == MSG_DATA &&
+        stream_receiver_message(s->receiver, m, bulk, &s->refused) < 0)
         s->ended = true;
 }
 
@@ -62,8 +64,9 @@ static const struct peer_events events = {on_message, on_lost};
 
 static struct msg hello(void)
 {
-    return (struct msg){.type = MSG_HELLO,
-                        .hello = {1, MSG_CLIENT, "t", {"0123456789abcdef", 16}, "", 0, 0, "", {"", 0}}};
+    return (struct msg){
+        .type = MSG_HELLO,
+        .hello = {1, MSG_CLIENT, "t", {"0123456789abcdef", 16}, "", 0, 0, "", {"", 0}}};
 }
 
 #define TURN_UNTIL(loop, condition)                                                                \
@@ -109,7 +112,8 @@ static void embedded(void **state)
     struct loop_timer timer = {.run = stay_awake};
     loop_timer_start(loop, &timer, 10000000, 10000000);
     server.peer = peer_listen(n, "inproc://x", MSG_SCHEDULER, &events, &server, &e);
-    client.peer = peer_connect(n, "inproc://x", (struct slice){0}, MSG_CLIENT, MSG_SCHEDULER, &events, &client, &e);
+    client.peer = peer_connect(n, "inproc://x", (struct slice){0}, MSG_CLIENT, MSG_SCHEDULER,
+                               &events, &client, &e);
     assert_non_null(server.peer);
     assert_non_null(client.peer);
     assert_null(peer_listen(n, "tcp://127.0.0.1:*", MSG_SCHEDULER, &events, &server, &e));
@@ -147,21 +151,25 @@ static void curve(void **state)
     struct loop *loop = loop_new(&e);
     struct loop_timer timer = {.run = stay_awake};
     loop_timer_start(loop, &timer, 10000000, 10000000);
-    struct net_options so = {.keys = ours, .role = MSG_SCHEDULER}, co = {.keys = ours, .role = MSG_CLIENT},
+    struct net_options so = {.keys = ours, .role = MSG_SCHEDULER},
+                       co = {.keys = ours, .role = MSG_CLIENT},
                        xo = {.keys = other, .role = MSG_CLIENT};
-    struct net *sn = net_new(loop, &so, &e), *cn = net_new(loop, &co, &e), *xn = net_new(loop, &xo, &e);
+    struct net *sn = net_new(loop, &so, &e), *cn = net_new(loop, &co, &e),
+               *xn = net_new(loop, &xo, &e);
     assert_non_null(sn);
     assert_non_null(cn);
     struct side server = {0}, client = {0}, stranger = {0};
     server.peer = peer_listen(sn, "tcp://127.0.0.1:*", MSG_SCHEDULER, &events, &server, &e);
     assert_non_null(server.peer);
     const char *url = peer_url(server.peer);
-    client.peer = peer_connect(cn, url, (struct slice){0}, MSG_CLIENT, MSG_SCHEDULER, &events, &client, &e);
+    client.peer =
+        peer_connect(cn, url, (struct slice){0}, MSG_CLIENT, MSG_SCHEDULER, &events, &client, &e);
     talk(loop, &server, &client);
     assert_int_equal(peer_link_key(server.peer, server.link).size, MSG_KEY_BYTES);
     /* A key that is not on the list, with the right server key. */
     uint64_t before = server.got;
-    stranger.peer = peer_connect(xn, url, net_public_key(sn), MSG_CLIENT, MSG_SCHEDULER, &events, &stranger, &e);
+    stranger.peer = peer_connect(xn, url, net_public_key(sn), MSG_CLIENT, MSG_SCHEDULER, &events,
+                                 &stranger, &e);
     struct msg m = hello();
     assert_int_equal(peer_send(stranger.peer, 0, &m, (struct slice){"", 0}, &e), 0);
     TURN_UNTIL(loop, stranger.lost);
@@ -189,7 +197,8 @@ static void fill_window(void *owner)
     struct side *s = owner;
     struct err e;
     while (!s->ended && stream_sender_window(s->sender)) {
-        uint64_t left = STREAM_BYTES - stream_sender_bytes(s->sender), window = stream_sender_window(s->sender);
+        uint64_t left = STREAM_BYTES - stream_sender_bytes(s->sender),
+                 window = stream_sender_window(s->sender);
         size_t size = left < window ? (size_t)left : (size_t)window;
         size = size < sizeof bytes ? size : sizeof bytes;
         if (!left) {
@@ -241,7 +250,8 @@ static void pair_open(struct pair *p)
     p->n = net_new(p->loop, &o, &e);
     loop_timer_start(p->loop, &p->timer, 10000000, 10000000);
     p->a.peer = peer_listen(p->n, "inproc://s", MSG_SCHEDULER, &events, &p->a, &e);
-    p->b.peer = peer_connect(p->n, "inproc://s", (struct slice){0}, MSG_CLIENT, MSG_SCHEDULER, &events, &p->b, &e);
+    p->b.peer = peer_connect(p->n, "inproc://s", (struct slice){0}, MSG_CLIENT, MSG_SCHEDULER,
+                             &events, &p->b, &e);
     struct msg m = hello();
     assert_int_equal(peer_send(p->b.peer, 0, &m, (struct slice){"", 0}, &e), 0);
     TURN_UNTIL(p->loop, p->b.got == 1);
@@ -267,20 +277,25 @@ static void credit_rules(void **state)
     p.b.receiver = stream_receiver_new(p.b.peer, 0, &name, &receiver_events, &p.b, &e);
     struct msg m = {.type = MSG_DATA, .data = {1, 1, MSG_EDGE, 2, 3, 0, 0, {"", 0}}};
     char bytes[8] = "abcdefg";
-    assert_int_equal(stream_receiver_message(p.b.receiver, &m, (struct slice){bytes, 4}, &e), -1); /* no credit yet */
+    assert_int_equal(stream_receiver_message(p.b.receiver, &m, (struct slice){bytes, 4}, &e),
+                     -1); /* no credit yet */
     assert_int_equal(stream_receiver_start(p.b.receiver, &e), 0);
     assert_int_equal(stream_receiver_message(p.b.receiver, &m, (struct slice){bytes, 4}, &e), 0);
-    assert_int_equal(stream_receiver_message(p.b.receiver, &m, (struct slice){bytes, 4}, &e), 0); /* replayed */
+    assert_int_equal(stream_receiver_message(p.b.receiver, &m, (struct slice){bytes, 4}, &e),
+                     0); /* replayed */
     assert_int_equal(p.b.bytes, 4);
     m.data.offset = 2;
-    assert_int_equal(stream_receiver_message(p.b.receiver, &m, (struct slice){bytes + 2, 4}, &e), 0);
+    assert_int_equal(stream_receiver_message(p.b.receiver, &m, (struct slice){bytes + 2, 4}, &e),
+                     0);
     assert_int_equal(p.b.bytes, 6);
     m.data.offset = 7;
-    assert_int_equal(stream_receiver_message(p.b.receiver, &m, (struct slice){bytes, 1}, &e), -1); /* a gap */
+    assert_int_equal(stream_receiver_message(p.b.receiver, &m, (struct slice){bytes, 1}, &e),
+                     -1); /* a gap */
     m.data.offset = 6;
     m.data.flags = MSG_DATA_END;
     m.data.digest = (struct slice){"0123456789abcdef", 16};
-    assert_int_equal(stream_receiver_message(p.b.receiver, &m, (struct slice){"", 0}, &e), -1); /* wrong digest */
+    assert_int_equal(stream_receiver_message(p.b.receiver, &m, (struct slice){"", 0}, &e),
+                     -1); /* wrong digest */
     assert_false(p.b.ended);
     m.data.offset = UINT64_MAX;
     m.data.flags = 0;
@@ -288,7 +303,8 @@ static void credit_rules(void **state)
     pair_close(&p);
 }
 
-/* 20 MiB from a worker's data port to a client, over TCP with CURVE; then one that the client leaves. */
+/* 20 MiB from a worker's data port to a client, over TCP with CURVE; then one that the client
+ * leaves. */
 static void over_tcp(void **state)
 {
     (void)state;
@@ -300,7 +316,8 @@ static void over_tcp(void **state)
     struct loop *loop = loop_new(&e);
     struct loop_timer timer = {.run = stay_awake};
     loop_timer_start(loop, &timer, 10000000, 10000000);
-    struct net_options wo = {.keys = keys, .role = MSG_WORKER}, co = {.keys = keys, .role = MSG_CLIENT};
+    struct net_options wo = {.keys = keys, .role = MSG_WORKER},
+                       co = {.keys = keys, .role = MSG_CLIENT};
     struct net *wn = net_new(loop, &wo, &e), *cn = net_new(loop, &co, &e);
     struct side worker = {.sending = &sender_events};
     worker.peer = peer_listen(wn, "tcp://127.0.0.1:*", MSG_WORKER, &events, &worker, &e);
@@ -308,9 +325,10 @@ static void over_tcp(void **state)
     for (int leave = 0; leave < 2; leave++) {
         struct side client = {0};
         worker.ended = worker.left = false;
-        client.peer = peer_connect(cn, peer_url(worker.peer), net_public_key(wn), MSG_CLIENT, MSG_WORKER, &events,
-                                   &client, &e);
-        struct msg m = {.type = MSG_ATTACH, .attach = {1, 1, {"0123456789abcdef", 16}, MSG_EDGE, 2, 3}};
+        client.peer = peer_connect(cn, peer_url(worker.peer), net_public_key(wn), MSG_CLIENT,
+                                   MSG_WORKER, &events, &client, &e);
+        struct msg m = {.type = MSG_ATTACH,
+                        .attach = {1, 1, {"0123456789abcdef", 16}, MSG_EDGE, 2, 3}};
         assert_int_equal(peer_send(client.peer, 0, &m, (struct slice){"", 0}, &e), 0);
         client.receiver = stream_receiver_new(client.peer, 0, &name, &receiver_events, &client, &e);
         assert_int_equal(stream_receiver_start(client.receiver, &e), 0);

@@ -1,5 +1,6 @@
-/* Streams and what carries them: every byte once and in order whatever the credit, nothing beyond it, an end
- * that is an end, and a receiver that may leave.  Rows say what a receiver gets and how that ends. */
+/* Streams and what carries them: every byte once and in order whatever the credit, nothing beyond
+ * it, an end that is an end, and a receiver that may leave.  Rows say what a receiver gets and how
+ * that ends. */
 #include "tests/lib/net.h"
 
 #include "base/digest.h"
@@ -95,12 +96,15 @@ static void to_receiver(struct end *s, const struct msg *m, struct slice bulk)
 static void talk_open(struct talk *t)
 {
     struct err e;
-    *t = (struct talk){.server = {.then = to_sender, .more = t}, .client = {.then = to_receiver, .more = t}};
+    *t = (struct talk){.server = {.then = to_sender, .more = t},
+                       .client = {.then = to_receiver, .more = t}};
     bench_open(&t->b);
     t->n = net_make(&t->b, NULL, MSG_WORKER, false);
     listen_at(t->n, "inproc://data", MSG_WORKER, &t->server);
     connect_to(t->n, "inproc://data", NO_BULK, MSG_CLIENT, MSG_WORKER, &t->client);
-    say(&t->client, 0, (struct msg){.type = MSG_ATTACH, .attach = {7, 1, {"0123456789abcdef", 16}, MSG_EDGE, 2, 3}});
+    say(&t->client, 0,
+        (struct msg){.type = MSG_ATTACH,
+                     .attach = {7, 1, {"0123456789abcdef", 16}, MSG_EDGE, 2, 3}});
     UNTIL(&t->b, 10, t->server.got == 1);
     for (size_t i = 0; i < sizeof t->bytes; i++)
         t->bytes[i] = (uint8_t)(i * 7 + i / 256);
@@ -127,7 +131,8 @@ static void small_credit(void **state)
     static const struct {
         uint32_t ahead;
         size_t size, frame;
-    } row[] = {{1, 300, 1}, {1, 300, 100}, {3, 1000, 2}, {7, 4096, 4096}, {4096, 4096, 1}, {UINT32_MAX, 4096, 999}, {0, 5, 5}};
+    } row[] = {{1, 300, 1},     {1, 300, 100},           {3, 1000, 2}, {7, 4096, 4096},
+               {4096, 4096, 1}, {UINT32_MAX, 4096, 999}, {0, 5, 5}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         static struct talk t;
         struct err e;
@@ -177,7 +182,8 @@ static void left_at_the_end(void **state)
     talk_open(&t);
     t.leave_at_once = true;
     assert_int_equal(stream_receiver_start(t.receiver, &e), 0);
-    struct msg m = {.type = MSG_DATA, .data = {7, 1, MSG_EDGE, 2, 3, 0, MSG_DATA_END, {"0123456789abcdef", 16}}};
+    struct msg m = {.type = MSG_DATA,
+                    .data = {7, 1, MSG_EDGE, 2, 3, 0, MSG_DATA_END, {"0123456789abcdef", 16}}};
     assert_int_equal(stream_receiver_message(t.receiver, &m, (struct slice){"x", 1}, &e), 0);
     assert_false(t.ended);
     talk_close(&t);
@@ -194,8 +200,12 @@ static void greedy_credit(void **state)
         uint64_t upto;
         int result;
         uint64_t window;
-    } row[] = {{10, 0, 10}, {5, 0, 10}, {10, 0, 10}, {MSG_CREDIT_BYTES, 0, MSG_CREDIT_BYTES},
-               {MSG_CREDIT_BYTES + 1, -1, MSG_CREDIT_BYTES}, {UINT64_MAX, -1, MSG_CREDIT_BYTES}};
+    } row[] = {{10, 0, 10},
+               {5, 0, 10},
+               {10, 0, 10},
+               {MSG_CREDIT_BYTES, 0, MSG_CREDIT_BYTES},
+               {MSG_CREDIT_BYTES + 1, -1, MSG_CREDIT_BYTES},
+               {UINT64_MAX, -1, MSG_CREDIT_BYTES}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         struct msg m = {.type = MSG_CREDIT, .credit = {7, 1, MSG_EDGE, 2, 3, row[i].upto}};
         assert_int_equal(stream_sender_message(t.sender, &m, &e), row[i].result);
@@ -227,13 +237,25 @@ static void pieces(void **state)
         const char *got;
         bool ended, failed;
     } row[] = {
-        {"whole", {{0, 4, 0, -1, 0}, {4, 4, 0, -1, 0}, {8, 0, MSG_DATA_END, 8, 0}}, "abcdefgh", true, false},
+        {"whole",
+         {{0, 4, 0, -1, 0}, {4, 4, 0, -1, 0}, {8, 0, MSG_DATA_END, 8, 0}},
+         "abcdefgh",
+         true,
+         false},
         {"end with bytes", {{0, 4, 0, -1, 0}, {4, 2, MSG_DATA_END, 6, 0}}, "abcdef", true, false},
         {"empty", {{0, 0, MSG_DATA_END, 0, 0}}, "", true, false},
-        {"twice", {{0, 4, 0, -1, 0}, {0, 4, 0, -1, 0}, {2, 4, 0, -1, 0}, {6, 0, MSG_DATA_END, 6, 0}}, "abcdef", true, false},
+        {"twice",
+         {{0, 4, 0, -1, 0}, {0, 4, 0, -1, 0}, {2, 4, 0, -1, 0}, {6, 0, MSG_DATA_END, 6, 0}},
+         "abcdef",
+         true,
+         false},
         {"gap", {{0, 4, 0, -1, 0}, {5, 1, 0, -1, -1}}, "abcd", false, false},
         {"out of order", {{4, 4, 0, -1, -1}}, "", false, false},
-        {"over credit", {{0, 10, 0, -1, 0}, {10, 1, 0, -1, 0}}, "abcdefghijk", false, false}, /* consumed: granted again */
+        {"over credit",
+         {{0, 10, 0, -1, 0}, {10, 1, 0, -1, 0}},
+         "abcdefghijk",
+         false,
+         false}, /* consumed: granted again */
         {"far over credit", {{0, 12, 0, -1, -1}}, "", false, false},
         {"far away", {{UINT64_MAX, 4, 0, -1, -1}}, "", false, false},
         {"short end", {{0, 4, 0, -1, 0}, {2, 0, MSG_DATA_END, 2, -1}}, "abcd", false, false},
@@ -259,15 +281,23 @@ static void pieces(void **state)
             if (!p->size && !p->flags)
                 break;
             struct msg m = {.type = MSG_DATA,
-                            .data = {7, 1, MSG_EDGE, 2, 3, p->offset, p->flags,
+                            .data = {7,
+                                     1,
+                                     MSG_EDGE,
+                                     2,
+                                     3,
+                                     p->offset,
+                                     p->flags,
                                      {digest, p->digest_of < 0 ? 0 : sizeof digest}}};
             const char *from = p->offset < sizeof text ? text + p->offset : text;
-            if (stream_receiver_message(t.receiver, &m, (struct slice){from, (size_t)p->size}, &e) != p->result)
+            if (stream_receiver_message(t.receiver, &m, (struct slice){from, (size_t)p->size},
+                                        &e) != p->result)
                 fail_msg("%s: piece %zu", row[i].what, k);
         }
-        if (t.arrived != strlen(row[i].got) || memcmp(t.got, row[i].got, t.arrived) || t.ended != row[i].ended ||
-            t.failed != row[i].failed)
-            fail_msg("%s: %zu bytes, ended %d, failed %d", row[i].what, t.arrived, t.ended, t.failed);
+        if (t.arrived != strlen(row[i].got) || memcmp(t.got, row[i].got, t.arrived) ||
+            t.ended != row[i].ended || t.failed != row[i].failed)
+            fail_msg("%s: %zu bytes, ended %d, failed %d", row[i].what, t.arrived, t.ended,
+                     t.failed);
         talk_close(&t);
     }
 }
@@ -317,7 +347,9 @@ static void haul_open(struct haul *h, const int *fds, size_t count, int to)
     h->n = net_make(&h->b, NULL, MSG_WORKER, false);
     listen_at(h->n, "inproc://data", MSG_WORKER, &h->server);
     connect_to(h->n, "inproc://data", NO_BULK, MSG_CLIENT, MSG_WORKER, &h->client);
-    say(&h->client, 0, (struct msg){.type = MSG_ATTACH, .attach = {7, 1, {"0123456789abcdef", 16}, MSG_EDGE, 2, 3}});
+    say(&h->client, 0,
+        (struct msg){.type = MSG_ATTACH,
+                     .attach = {7, 1, {"0123456789abcdef", 16}, MSG_EDGE, 2, 3}});
     UNTIL(&h->b, 10, h->server.got == 1);
     h->out = carry_out(h->b.loop, fds, count, &name, &haul_events, h, &e);
     h->in = carry_in(h->b.loop, to, &name, &haul_events, h, &e);
@@ -363,7 +395,8 @@ static void files_to_a_pipe(void **state)
     assert_true(bytes && got);
     for (size_t i = 0; i < HAUL_BYTES; i++)
         bytes[i] = (char)(i * 31 + i / 4096);
-    int fds[] = {file_of(bytes, 2u << 20), file_of("", 0), file_of(bytes + (2u << 20), HAUL_BYTES - (2u << 20))};
+    int fds[] = {file_of(bytes, 2u << 20), file_of("", 0),
+                 file_of(bytes + (2u << 20), HAUL_BYTES - (2u << 20))};
     assert_int_equal(pipe2(to, O_CLOEXEC | O_NONBLOCK), 0);
     haul_open(&h, fds, 3, to[1]);
     while (arrived < HAUL_BYTES) {
@@ -384,7 +417,8 @@ static void files_to_a_pipe(void **state)
     free(got);
 }
 
-/* The reader behind the receiving side leaves: so does the receiving side, and the sender hears of it. */
+/* The reader behind the receiving side leaves: so does the receiving side, and the sender hears of
+ * it. */
 static void reader_leaves(void **state)
 {
     (void)state;
@@ -404,7 +438,8 @@ static void reader_leaves(void **state)
     close(from[1]);
 }
 
-/* A descriptor that cannot be read (a directory) is a failure, never a short stream that ends well. */
+/* A descriptor that cannot be read (a directory) is a failure, never a short stream that ends well.
+ */
 static void unreadable(void **state)
 {
     (void)state;
@@ -439,9 +474,11 @@ int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_credit),    cmocka_unit_test(leaving),       cmocka_unit_test(left_at_the_end),
-        cmocka_unit_test(greedy_credit),   cmocka_unit_test(pieces),        cmocka_unit_test(files_to_a_pipe),
-        cmocka_unit_test(reader_leaves),   cmocka_unit_test(unreadable),    cmocka_unit_test(unwritable),
+        cmocka_unit_test(small_credit),    cmocka_unit_test(leaving),
+        cmocka_unit_test(left_at_the_end), cmocka_unit_test(greedy_credit),
+        cmocka_unit_test(pieces),          cmocka_unit_test(files_to_a_pipe),
+        cmocka_unit_test(reader_leaves),   cmocka_unit_test(unreadable),
+        cmocka_unit_test(unwritable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

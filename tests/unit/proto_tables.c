@@ -1,6 +1,6 @@
-/* Every field of every message and of a graph, by the tables that encode them: at its extremes it comes back
- * as it was; one over its ceiling it is refused on both sides by name; a field that is missing is refused, one
- * that is too much is ignored. */
+/* Every field of every message and of a graph, by the tables that encode them: at its extremes it
+ * comes back as it was; one over its ceiling it is refused on both sides by name; a field that is
+ * missing is refused, one that is too much is ignored. */
 #include "tests/lib/test.h"
 
 #include "proto/codec.h"
@@ -113,11 +113,13 @@ static int decode(const struct buf *bytes, void *to, struct arena *a, struct err
 static void extremes(const struct field_table *t)
 {
     struct arena a = ARENA_INIT(200u << 20);
-    struct buf one = BUF_INIT(32u << 20), two = BUF_INIT(32u << 20), text = BUF_INIT(1 << 20), again = BUF_INIT(1 << 20);
+    struct buf one = BUF_INIT(32u << 20), two = BUF_INIT(32u << 20), text = BUF_INIT(1 << 20),
+               again = BUF_INIT(1 << 20);
     struct err e = {0};
     void *from = arena_alloc(&a, t->size), *to = arena_alloc(&a, t->size);
     fill(t, from, NULL, &a);
-    if (codec_encode(t, 1, from, &one, &e) < 0 || decode(&one, to, &a, &e) < 0 || codec_encode(t, 1, to, &two, &e) < 0)
+    if (codec_encode(t, 1, from, &one, &e) < 0 || decode(&one, to, &a, &e) < 0 ||
+        codec_encode(t, 1, to, &two, &e) < 0)
         fail_msg("%s: %s", t->name, e.text);
     assert_int_equal(one.size, two.size);
     assert_memory_equal(one.data, two.data, one.size);
@@ -196,7 +198,8 @@ static size_t over_ceilings(const struct field_table *whole, const struct field_
         fill(whole, from, f, &a);
         assert_int_equal(codec_encode(whole, 1, from, &bytes, &e), 0);
         f->max--;
-        if (codec_encode(whole, 1, from, &none, &e) == 0 || e.code != ERR_LIMIT || !strstr(e.text, name))
+        if (codec_encode(whole, 1, from, &none, &e) == 0 || e.code != ERR_LIMIT ||
+            !strstr(e.text, name))
             fail_msg("%s was encoded over its ceiling: %s", name, e.text);
         if (decode(&bytes, to, &a, &e) == 0 || e.code != ERR_PROTO || !strstr(e.text, name))
             fail_msg("%s was decoded over its ceiling: %s", name, e.text);
@@ -226,7 +229,8 @@ static void ceilings_are_there(void **state)
     struct arena a = ARENA_INIT(1 << 20);
     real = msg_table(MSG_RUN);
     const struct field_table *copy = copy_table(real, &a);
-    assert_int_equal(over_ceilings(copy, copy), 8); /* token, node, route; what, via, url, key of it; admit */
+    assert_int_equal(over_ceilings(copy, copy),
+                     8); /* token, node, route; what, via, url, key of it; admit */
     arena_clear(&a);
 }
 
