@@ -255,7 +255,8 @@ static int operand(struct words *w, struct value *v)
         return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
     if (strcmp(name, "dd") == 0 && strncmp(v->text, "of=", 3) == 0 && !v->hole)
         return add_output(w->r, w->s, v->text + 3, v, place_of(w->s, v));
-    if ((strcmp(name, "uniq") == 0 && w->operands == 2) || (w->in_place && file && !v->subst))
+    bool pair = strcmp(name, "uniq") == 0 || strcmp(name, "cp") == 0;
+    if ((pair && w->operands == 2) || (w->in_place && file && !v->subst))
         return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
     if (w->known && w->known->writes_all)
         return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
