@@ -6,8 +6,9 @@ JOBS = 2
 
 .PHONY: all deps demo test bench fuzz install clean
 
+# PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
-	cmake --preset release >/dev/null
+	cmake --preset release $(if $(PREFIX),-DCMAKE_INSTALL_PREFIX=$(PREFIX)) >/dev/null
 	cmake --build --preset release -j $(JOBS)
 
 # Installs from the distribution what is missing, and nothing when nothing is.
@@ -18,6 +19,7 @@ demo: deps all
 	@echo "\$$ zpipe 'cat examples/book.txt | tr -cs A-Za-z \"\\n\" | tr A-Z a-z | sort | uniq -c | sort -rn | head -5'"
 	@build/release/bin/zpipe 'cat examples/book.txt | tr -cs A-Za-z "\n" | tr A-Z a-z | sort | uniq -c | sort -rn | head -5'
 
+# Warnings are errors, with gcc and clang, optimised and not; the tests run with sanitizers.
 test: deps
 	cmake --preset clang >/dev/null
 	cmake --build --preset clang -j $(JOBS)
@@ -38,7 +40,7 @@ fuzz: deps
 FUZZ_SECONDS = 60
 
 install: all
-	cmake --install build/release $(if $(DESTDIR),,$(if $(PREFIX),--prefix $(PREFIX)))
+	cmake --install build/release
 
 clean:
 	rm -rf build

@@ -8,15 +8,18 @@ ap.add_argument("--user", type=int)
 ap.add_argument("case", nargs="*")
 args = ap.parse_args()
 zpipe = os.path.join(os.path.abspath(args.bin), "zpipe")
-programs = None
 if args.user:
     if os.geteuid() != 0:
         print("only root can become another user\n0 passed, 0 failed, 1 skipped")
         sys.exit(77)
-    programs = tempfile.TemporaryDirectory(prefix="zpipe-e2e-bin-")
-    shutil.copytree(args.bin, os.path.join(programs.name, "bin"))  # the build tree may lie where that user cannot go
-    zpipe = os.path.join(programs.name, "bin", "zpipe")
-    os.chown(programs.name, args.user, args.user)
+    programs = tempfile.mkdtemp(prefix="zpipe-e2e-bin-")
+    shutil.copytree(args.bin, os.path.join(programs, "bin"))  # the build tree may lie where that user cannot go
+    zpipe = os.path.join(programs, "bin", "zpipe")
+    if os.fork():
+        status = os.waitstatus_to_exitcode(os.wait()[1])
+        shutil.rmtree(programs)
+        sys.exit(status)
+    os.chmod(programs, 0o755)
     os.setgroups([])
     os.setresgid(args.user, args.user, args.user)
     os.setresuid(args.user, args.user, args.user)
