@@ -88,6 +88,7 @@ struct zpipe_job {
     uint32_t port_count;
     struct output *output;
     uint32_t output_count;
+    bool *failed; /* owned, per node: it ended with a status that is not 0 */
     struct sink_pipe out, err;
     int feed_read, feed_write; /* -1 */
     struct client_stream *stream;

@@ -100,7 +100,7 @@ static void finish(struct zpipe_job *j)
 {
     struct err e;
     if (j->commit && (inputs_unchanged(j, &e) < 0 || outputs_commit(j, &e) < 0)) {
-        j->status = ZPIPE_STATUS_FAILED;
+        j->status = j->status ? j->status : ZPIPE_STATUS_FAILED; /* a program may have said it already */
         j->why = e;
     }
     j->over = true;
@@ -159,6 +159,7 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
     for (uint32_t i = 0; i < t->made_count; i++)
         for (uint32_t k = 0; k < j->output_count; k++)
             j->output[k].made |= j->output[k].node == t->made[i];
+    j->failed[t->node] = t->status != 0;
     if (t->text[0] && t->end != MSG_END_LIMIT)
         client_job_say(j, "zpipe: %s\n", t->text);
     hints_task(j, t);
@@ -387,6 +388,7 @@ void zpipe_job_free(struct zpipe_job *j)
     free(j->directory);
     free(j->port);
     free(j->output);
+    free(j->failed);
     free(j->plan);
     free(j);
 }

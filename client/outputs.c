@@ -119,6 +119,23 @@ static int append(const struct output *o, struct err *e)
     return n < 0 ? -1 : 0;
 }
 
+/* Did whoever wrote it fail because there was no room?  Then there is none now either. */
+static int check_complete(const struct zpipe_job *j, const struct output *o, struct err *e)
+{
+    const struct graph *g = j->graph;
+    bool failed = false;
+    struct stat s;
+    for (uint32_t i = 0; i < g->edge_count; i++)
+        failed |= g->edge[i].to == o->node && j->failed[g->edge[i].from];
+    if (!failed || fstat(o->fd, &s) < 0)
+        return 0;
+    if (fallocate(o->fd, FALLOC_FL_KEEP_SIZE, s.st_size, 65536) < 0 && (errno == ENOSPC || errno == EDQUOT))
+        return err_sys(e, "'%s' could not be completed, and no output was put in place", o->path);
+    if (ftruncate(o->fd, s.st_size) < 0)
+        return err_sys(e, "cannot complete '%s'", o->path);
+    return 0;
+}
+
 /* Synced, with its mode, under a temporary name beside its target. */
 static int prepare(struct output *o, struct err *e)
 {
@@ -151,7 +168,7 @@ int outputs_commit(struct zpipe_job *j, struct err *e)
     char path[RESOLVE_MAX + 64];
     for (uint32_t i = 0; i < j->output_count; i++) {
         struct output *o = &j->output[i];
-        if (o->path && o->made && !o->append && prepare(o, e) < 0)
+        if (o->path && o->made && (check_complete(j, o, e) < 0 || (!o->append && prepare(o, e) < 0)))
             return -1;
     }
     for (uint32_t i = 0; i < j->output_count; i++) {

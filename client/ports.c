@@ -79,7 +79,8 @@ int ports_open(struct zpipe_job *j, struct err *e)
     int in, out, err;
     j->port = calloc((size_t)g->node_count + 1, sizeof *j->port);
     j->output = calloc((size_t)g->node_count + 1, sizeof *j->output);
-    if (!j->port || !j->output)
+    j->failed = calloc((size_t)g->node_count + 1, sizeof *j->failed);
+    if (!j->port || !j->output || !j->failed)
         return err_nomem(e);
     if (open_feed(j, &in, e) < 0 || open_sink(j, &j->out, j->io.stdout_fd, j->io.on_stdout, &out, e) < 0 ||
         open_sink(j, &j->err, j->io.stderr_fd, j->io.on_stderr, &err, e) < 0)
