@@ -137,13 +137,14 @@ static int check_complete(const struct zpipe_job *j, const struct output *o, str
 }
 
 /* Synced, with its mode, under a temporary name beside its target. */
-static int prepare(struct output *o, struct err *e)
+static int prepare(const struct zpipe_job *j, struct output *o, struct err *e)
 {
     mode_t mask = umask(0);
     umask(mask);
     struct stat s;
     mode_t wanted = o->mode ? o->mode : 0666 & ~mask;
-    if (!o->mode && o->made_in_job && fstat(o->fd, &s) == 0)
+    /* A worker in this process gave it the mode that the program chose. */
+    if (!o->mode && o->made_in_job && j->z->embedded && fstat(o->fd, &s) == 0)
         wanted = (s.st_mode | 0600) & 0777 & ~mask;
     if (fchmod(o->fd, wanted) < 0 || fsync(o->fd) < 0)
         return err_sys(e, "cannot complete '%s'", o->path);
@@ -168,7 +169,7 @@ int outputs_commit(struct zpipe_job *j, struct err *e)
     char path[RESOLVE_MAX + 64];
     for (uint32_t i = 0; i < j->output_count; i++) {
         struct output *o = &j->output[i];
-        if (o->path && o->made && (check_complete(j, o, e) < 0 || (!o->append && prepare(o, e) < 0)))
+        if (o->path && o->made && (check_complete(j, o, e) < 0 || (!o->append && prepare(j, o, e) < 0)))
             return -1;
     }
     for (uint32_t i = 0; i < j->output_count; i++) {
