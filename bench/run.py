@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """bench/run.py ZPIPE: what the sandboxes cost, as ratios against sh in the same run.
 
-Prints a table and writes build/bench/pipelines.json.  Runs alternate, figures are medians."""
-import json, os, resource, statistics, subprocess, sys, tempfile, time
+Prints a table and writes build/bench/pipelines.json.  Runs alternate, figures are medians; the smallest stands beside
+them, since a busy machine moves the median.  A goal that is missed is said, and is no failure: this is no test."""
+import json, os, statistics, subprocess, sys, tempfile, time
 
 zpipe = os.path.abspath(sys.argv[1])
 BIG = int(os.environ.get("BENCH_BYTES", 100_000_000))
@@ -17,6 +18,10 @@ def wall(argv, cwd, pinned):
     return time.perf_counter() - t, r.stdout, r.returncode
 
 
+def verdict(met, goal):
+    return "goal %s: %s" % (goal, "met" if met else "MISSED")
+
+
 def pair(name, text, cwd, runs, pinned):
     mine, theirs = [], []
     wall([zpipe, text], cwd, pinned)
@@ -27,8 +32,11 @@ def pair(name, text, cwd, runs, pinned):
         mine.append(a[0])
         theirs.append(b[0])
     z, s = statistics.median(mine), statistics.median(theirs)
-    print("%-34s zpipe %8.2f ms   sh %8.2f ms   speed %5.2fx of sh" % (name, z * 1e3, s * 1e3, s / z))
-    return {"name": name, "zpipe_ms": z * 1e3, "sh_ms": s * 1e3, "ratio": s / z, "runs": runs}
+    said = verdict(s / z >= 0.9, ">= 0.90x") if pinned else verdict(z <= 0.012, "<= 12 ms")
+    print("%-30s zpipe %8.2f ms (min %8.2f)   sh %8.2f ms (min %8.2f)   %5.2fx of sh   %s" %
+          (name, z * 1e3, min(mine) * 1e3, s * 1e3, min(theirs) * 1e3, s / z, said), flush=True)
+    return {"name": name, "zpipe_ms": z * 1e3, "zpipe_min_ms": min(mine) * 1e3, "sh_ms": s * 1e3,
+            "sh_min_ms": min(theirs) * 1e3, "ratio": s / z, "runs": runs, "pinned": pinned}
 
 
 def peak_rss(text, cwd, feed_bytes):
@@ -50,7 +58,9 @@ def peak_rss(text, cwd, feed_bytes):
 
 
 def main():
-    out = {"bytes": BIG, "rows": []}
+    out = {"bytes": BIG, "kernel": os.uname().release, "cpus": os.cpu_count(), "load": os.getloadavg()[0], "uid": os.geteuid(),
+           "rows": []}
+    print("%d CPUs, kernel %s, load %.1f, uid %d" % (out["cpus"], out["kernel"], out["load"], out["uid"]))
     with tempfile.TemporaryDirectory() as d:
         with open(os.path.join(d, "BIG"), "w") as f:
             n = i = 0
@@ -65,7 +75,7 @@ def main():
             out["rows"].append(pair(text, text, d, RUNS, True))
         for size in (1_000_000, 2_000_000_000):
             rss = peak_rss("cat | cat | wc -c", d, size)
-            print("peak memory of zpipe, %10d bytes streamed: %6.1f MiB" % (size, rss))
+            print("peak memory of zpipe, %10d bytes streamed: %6.1f MiB   %s" % (size, rss, verdict(rss <= 32, "<= 32 MiB")))
             out["rows"].append({"name": "memory", "bytes": size, "peak_mib": rss})
     os.makedirs("build/bench", exist_ok=True)
     with open("build/bench/pipelines.json", "w") as f:
