@@ -53,6 +53,64 @@ static void those_who_left(void **state)
     bench_close(&b);
 }
 
+/* Far more than one turn handles, and then the end: all of it is heard first.  The server's loop
+ * stands still until the client is gone, so that everything waits at once. */
+static void last_words(void **state)
+{
+    (void)state;
+    struct bench b, theirs;
+    struct end server = {.welcome = true}, client = {0};
+    const uint64_t words = 20 * PEER_TURN_MAX;
+    bench_open(&b);
+    bench_open(&theirs);
+    struct net *n = net_make(&b, NULL, MSG_SCHEDULER, true);
+    struct net *other = net_make(&theirs, NULL, MSG_CLIENT, true);
+    listen_at(n, "tcp://127.0.0.1:*", MSG_SCHEDULER, &server);
+    connect_to(other, peer_url(server.peer), NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &client);
+    say(&client, 0, say_hello(MSG_CLIENT));
+    for (int i = 0; i < 2000 && client.got == 0; i++) {
+        loop_turn(b.loop, true);
+        loop_turn(theirs.loop, true);
+    }
+    assert_int_equal(client.got, 1);
+    for (uint64_t i = 0; i < words; i++)
+        say(&client, 0, say_ping(i));
+    peer_close(client.peer);
+    net_free(other);
+    UNTIL(&b, 10, server.lost == 1);
+    assert_int_equal(server.got, 1 + words);
+    bench_idle(&b, 50); /* end_message looks that none comes after the end */
+    assert_int_equal(server.got, 1 + words);
+    peer_close(server.peer);
+    net_free(n);
+    bench_close(&theirs);
+    bench_close(&b);
+}
+
+/* HELLO alone opens nothing: its answer does. */
+static void unwelcome(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct msg submit = {.type = MSG_SUBMIT, .submit = {.request = 1, .text = "cat"}};
+    bench_open(&b);
+    for (int welcome = 0; welcome < 2; welcome++) {
+        struct end server = {.welcome = welcome}, client = {0};
+        struct net *n = net_make(&b, NULL, MSG_SCHEDULER, false);
+        listen_at(n, "inproc://x", MSG_SCHEDULER, &server);
+        connect_to(n, "inproc://x", NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &client);
+        say(&client, 0, say_hello(MSG_CLIENT));
+        say(&client, 0, submit);
+        UNTIL(&b, 10, server.lost == 1 || server.got == 2);
+        assert_int_equal(server.got, 1 + welcome);
+        assert_int_equal(server.lost, !welcome);
+        peer_close(client.peer);
+        peer_close(server.peer);
+        net_free(n);
+    }
+    bench_close(&b);
+}
+
 #define CROWD 60
 
 /* Many at once, of whom every third leaves: the rest are all still there. */
@@ -534,6 +592,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(those_who_left),
+        cmocka_unit_test(last_words),
+        cmocka_unit_test(unwelcome),
         cmocka_unit_test(a_crowd),
         cmocka_unit_test(closed_in_a_callback),
         cmocka_unit_test(full_queue),

@@ -113,6 +113,9 @@ static void bombs(void **state)
     };
     for (size_t i = 0; i < sizeof bomb / sizeof *bomb; i++)
         assert_int_equal(wire_check(bomb[i].bytes, bomb[i].size, &e), -1);
+    assert_int_equal(wire_check("\x91\x91\x91\x91\x91\x91\x91\x91\x01", WIRE_DEPTH_MAX + 1, &e), 0);
+    assert_int_equal(wire_check("\x91\x91\x91\x91\x91\x91\x91\x91\x91\x01", WIRE_DEPTH_MAX + 2, &e),
+                     -1);
     assert_int_equal(wire_check("\x93\x01\xc3\xa1x", 5, &e), 0);
 }
 
