@@ -15,9 +15,10 @@ all:
 deps:
 	@share/deps.sh $(PACKAGES)
 
+DEMO = cat examples/book.txt | tr -cs A-Za-z "\n" | tr A-Z a-z | sort | uniq -c | sort -rn | head -5
 demo: deps all
-	@echo "\$$ zpipe 'cat examples/book.txt | tr -cs A-Za-z \"\\n\" | tr A-Z a-z | sort | uniq -c | sort -rn | head -5'"
-	@build/release/bin/zpipe 'cat examples/book.txt | tr -cs A-Za-z "\n" | tr A-Z a-z | sort | uniq -c | sort -rn | head -5'
+	@printf '%s\n' "$$ zpipe '"'$(DEMO)'"'"
+	@build/release/bin/zpipe '$(DEMO)'
 
 # Warnings are errors, with gcc and clang, optimised and not; the tests run with sanitizers.
 test: deps

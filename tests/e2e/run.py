@@ -6,7 +6,7 @@ compares stdout, status, stderr and the files left behind, with their modes.  ta
 
 --cluster: over one scheduler and two workers on loopback, neighbours on different workers.
 --user: as that user (only root can); a number needs no entry in the password file."""
-import argparse, json, os, pwd, re, shutil, signal, stat, subprocess, sys, tempfile
+import argparse, ctypes, json, os, pwd, re, shutil, signal, stat, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TIMEOUT = 60
@@ -166,8 +166,11 @@ class Cluster:
         self.env = {"ZPIPE_CLUSTER": url, "ZPIPE_KEYS": keys}
 
     def start(self, *argv):
+        def before():
+            self.demote()
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: this program may be killed
         log = open(os.path.join(self.d, "log%d" % len(self.started)), "wb")
-        p = subprocess.Popen([self.zpipe, *argv], stdout=subprocess.PIPE, stderr=log, preexec_fn=self.demote,
+        p = subprocess.Popen([self.zpipe, *argv], stdout=subprocess.PIPE, stderr=log, preexec_fn=before,
                              start_new_session=True)
         self.started.append(p)
         line = p.stdout.readline().decode().split()
@@ -281,6 +284,7 @@ def main():
     if a.user and os.geteuid() != 0:
         print("only root can become another user\n0 passed, 0 failed, 1 skipped")
         return SKIPPED
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print("mode: %s, as %s" % ("two workers" if a.cluster else "embedded", a.user or "uid %d" % os.geteuid()))
     os.umask(0o022)
     with tempfile.TemporaryDirectory(prefix="zpipe-e2e-") as work:
