@@ -1,0 +1,32 @@
+#!/bin/sh
+# check_documents.sh ZPIPE: what the documents say of the tree is so.  Paths they name exist, ARCHITECTURE.md names every source
+# file, DIFFERENCES.md names every row of differences.test and no other, zpipe(1) has every option of --help.
+zpipe=$1
+cd "$(dirname "$0")/.." || exit 2
+bad() { echo "$*"; }
+said=$(
+    for page in README.md CONTRIBUTING.md NEWS.md docs/*.md examples/README.md; do
+        grep -oE '`[a-z]+/[a-zA-Z0-9_./-]+`' "$page" | tr -d '`' | while read -r path; do
+            [ -e "$path" ] || bad "$page names $path, which is not there"
+        done
+    done
+    for file in base/*.c proto/*.c dsl/*.c store/*.c sandbox/*.c scheduler/*.c worker/*.c client/*.c embed/*.c cli/*.c; do
+        [ -e "$file" ] || continue
+        name=${file##*/}
+        grep "^| ${file%/*} |" docs/ARCHITECTURE.md | grep -q "\`${name%.c}\`" || bad "docs/ARCHITECTURE.md says nothing of $file"
+    done
+    rows=$(sed -n 's/^== \([^ ]*\).*/\1/p' tests/e2e/differences.test | sort)
+    named=$(sed -n 's/^|.*|.*| *\([a-z][-a-z, ]*[a-z]\) *|$/\1/p' docs/DIFFERENCES.md | grep -v '^shown by$' | tr -d ' ' | tr , '\n' | sort)
+    for name in $rows $named; do
+        case $(echo "$rows" | grep -cx -e "$name")$(echo "$named" | grep -cx -e "$name") in
+        11) ;;
+        *) bad "$name is not once in differences.test and once in docs/DIFFERENCES.md" ;;
+        esac
+    done
+    "$zpipe" --help | grep -oE -e '--[a-z][a-z-]*' | sort -u | while read -r option; do
+        case $option in --dir | --listen | --state | --scheduler | --json) page='docs/man/*.scd' ;; *) page=docs/man/zpipe.1.scd ;; esac
+        # shellcheck disable=SC2086 # a pattern
+        cat $page | grep -q -e "$option" || bad "no manual page has $option"
+    done
+)
+[ -z "$said" ] || { echo "$said" | sort -u; exit 1; }
