@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.." || exit 2
 bad() { echo "$*"; }
 said=$(
     for page in README.md CONTRIBUTING.md NEWS.md docs/*.md examples/README.md; do
-        grep -oE '`[a-z]+/[a-zA-Z0-9_./-]+`' "$page" | tr -d '`' | while read -r path; do
+        grep -oE '`[a-z]+/[a-zA-Z0-9_./-]+`' "$page" | tr -d '`' | grep -v '^build/' | while read -r path; do
             [ -e "$path" ] || bad "$page names $path, which is not there"
         done
     done
