@@ -39,7 +39,7 @@ struct waiting_made {
 struct box {
     int fd;
     pid_t pid;
-    bool lost, reset;
+    bool lost;
     struct box_events events;
     void *owner;
     uint32_t regions; /* that have not ended */
@@ -158,8 +158,11 @@ int box_fd(const struct box *b)
     return b->fd;
 }
 
+/* That it has ended is for box_dispatch to tell, with its last words. */
 static int gone(struct err *e)
 {
+    if (errno == EPIPE || errno == ECONNRESET)
+        return 0;
     return err_sys(e, "zpipe-box is gone");
 }
 
@@ -433,11 +436,6 @@ void box_dispatch(struct box *b)
         int r = wire_receive(b->fd, &b->packet, MSG_DONTWAIT);
         if (r < 0 && errno == EAGAIN)
             return;
-        /* It closed with a request of ours unread: the kernel says so once, before the last words it sent. */
-        if (r < 0 && errno == ECONNRESET && !b->reset) {
-            b->reset = true;
-            continue;
-        }
         if (r <= 0 || take(b, &b->packet) < 0) {
             err_set(&e, r <= 0 ? ERR_GONE : ERR_PROTO,
                     r <= 0 ? "zpipe-box has ended unexpectedly" : "zpipe-box sent what makes no sense");

@@ -80,12 +80,14 @@ int wire_receive(int socket, struct wire_packet *p, int flags)
                              .msg_control = &control,
                              .msg_controllen = sizeof control};
     ssize_t n;
+    int reset = 0;
     p->fd_count = 0;
     p->size = 0;
     p->from = 0;
     do
         n = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
+    /* The other side closed with something of ours unread: the kernel says so once, before its last words. */
+    while (n < 0 && (errno == EINTR || (errno == ECONNRESET && !reset && (reset = 1))));
     if (n < 0)
         return errno == ECONNRESET ? 0 : -1;
     take_control(&message, p);
