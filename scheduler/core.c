@@ -1,13 +1,18 @@
-/* See core.h.  Peers, time, and the queue of actions; a job's life is in job.c.  A message is looked up by
- * its type and its sender's role; everything else was refused by the message table before it came here,
- * and what comes in a wrong moment changes nothing. */
+/* See core.h.  Peers: who they are, how long they may be silent, and what they may say.
+ *
+ * What arrives here has passed the message table (proto/msg.c).  What comes in a wrong moment,
+ * twice, or about something that is not the sender's changes nothing and is counted.  Every event
+ * ends the same way: jobs that can start do, jobs that are over are freed.
+ *
+ * A peer is known from its HELLO until its link ends, it says BYE, or it was silent for too long;
+ * after that its link is dropped, so no message of it can be taken for somebody else's.
+ *
+ * Before: daemon.c.  Next: submit.c for what clients want, job.c for what workers say. */
 #include "scheduler/state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define ACTION_BYTES_MAX (64u << 20)
 
 struct core *core_new(const struct core_options *o, struct err *e)
 {
@@ -17,40 +22,39 @@ struct core *core_new(const struct core_options *o, struct err *e)
         return NULL;
     }
     c->random = o->seed;
-    c->jobs_end = &c->jobs;
-    c->last = &c->first;
+    snprintf(c->url, sizeof c->url, "%s", o->url ? o->url : "");
+    struct list *const lists[] = {&c->workers, &c->clients, &c->jobs,    &c->over,
+                                  &c->turns,   &c->queued,  &c->stopping};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        list_init(lists[i]);
     return c;
 }
 
-static void action_free(struct queued_action *q)
+static void peers_free(struct list *peers)
 {
-    if (!q)
-        return;
-    arena_clear(&q->arena);
-    free(q->bulk);
-    free(q);
+    while (!list_empty(peers)) {
+        struct peer_state *p = LIST_OF(peers->next, peer_state, at);
+        list_remove(&p->at);
+        if (p->home && --p->home->peers == 0)
+            free(p->home);
+        table_clear(&p->requests);
+        free(p);
+    }
 }
 
 void core_free(struct core *c)
 {
     if (!c)
         return;
-    while (c->peers) {
-        struct peer_state *p = c->peers;
-        c->peers = p->next;
-        free(p);
-    }
-    while (c->jobs) {
-        struct job *j = c->jobs;
-        c->jobs = j->next;
-        job_free(j);
-    }
-    while (c->first) {
-        struct queued_action *q = c->first;
-        c->first = q->next;
-        action_free(q);
-    }
-    action_free(c->taken);
+    while (!list_empty(&c->jobs))
+        job_free(LIST_OF(c->jobs.next, job, at));
+    peers_free(&c->workers);
+    peers_free(&c->clients);
+    table_clear(&c->peers);
+    table_clear(&c->homes);
+    table_clear(&c->jobs_by_number);
+    actions_free(c);
+    free(c->fleet.heap);
     free(c);
 }
 
@@ -63,58 +67,64 @@ uint64_t core_random(struct core *c)
     return z ^ z >> 31;
 }
 
-struct peer_state *core_peer(struct core *c, uint64_t link)
+void core_refuse_message(struct core *c)
 {
-    struct peer_state *p = c->peers;
-    while (p && p->link != link)
-        p = p->next;
-    return p;
+    c->stats.refused++;
 }
 
-/* ---- actions */
+/* ---- homes */
 
-static struct queued_action *queue(struct core *c)
+static uint64_t home_key(const uint8_t *instance)
 {
-    struct queued_action *q = calloc(1, sizeof *q);
-    if (!q)
-        abort(); /* an action that cannot be remembered would be a lie to a peer: end, and restart clean */
-    q->arena = ARENA_INIT(ACTION_BYTES_MAX);
-    *c->last = q;
-    c->last = &q->next;
-    return q;
+    uint64_t key;
+    memcpy(&key, instance, sizeof key);
+    return key;
 }
 
-void core_send(struct core *c, uint64_t link, const struct msg *m, struct slice bulk)
+/* Instances are 16 random bytes: one whose first half is that of another is somebody's mistake, and
+ * gets no home. */
+static int home_join(struct core *c, struct peer_state *p, struct slice instance, struct err *e)
 {
-    /* The message goes through its own wire form: that copies whatever it borrows. */
-    struct queued_action *q = queue(c);
-    struct buf bytes = BUF_INIT(MSG_BYTES_MAX);
-    struct err e;
-    q->action.kind = CORE_SEND;
-    q->action.link = link;
-    if (msg_encode(m, &bytes, &e) < 0 || msg_decode(bytes.data, bytes.size, &q->arena, &q->action.msg, &e) < 0)
-        q->action.kind = CORE_DROP; /* too large for any frame: the link cannot be served */
-    buf_clear(&bytes);
-    if (bulk.size) {
-        q->bulk = malloc(bulk.size);
-        if (!q->bulk)
-            abort();
-        memcpy(q->bulk, bulk.data, bulk.size);
+    static const uint8_t none[16];
+    if (instance.size != sizeof none || !memcmp(instance.data, none, sizeof none))
+        return 0;
+    struct home *h = table_get(&c->homes, home_key(instance.data));
+    if (h && memcmp(h->instance, instance.data, sizeof h->instance) != 0)
+        return 0;
+    if (!h) {
+        h = calloc(1, sizeof *h);
+        if (!h)
+            return err_nomem(e);
+        memcpy(h->instance, instance.data, sizeof h->instance);
+        if (!table_put(&c->homes, home_key(h->instance), h)) {
+            free(h);
+            return err_nomem(e);
+        }
     }
-    q->action.bulk = (struct slice){q->bulk ? q->bulk : "", bulk.size};
+    h->peers++;
+    p->home = h;
+    if (p->role == MSG_WORKER && p->slots && !h->worker) {
+        h->worker = p;
+        c->homes_at_work++;
+    }
+    return 0;
 }
 
-bool core_next_action(struct core *c, struct core_action *out)
+static void home_leave(struct core *c, struct peer_state *p)
 {
-    action_free(c->taken);
-    struct queued_action *q = c->taken = c->first;
-    if (!q)
-        return false;
-    c->first = q->next;
-    if (!c->first)
-        c->last = &c->first;
-    *out = q->action;
-    return true;
+    struct home *h = p->home;
+    p->home = NULL;
+    if (!h)
+        return;
+    if (h->worker == p) {
+        h->worker = NULL;
+        c->homes_at_work--;
+        c->slots_freed = true; /* its clients may use the others' workers now */
+    }
+    if (--h->peers == 0) {
+        table_remove(&c->homes, home_key(h->instance));
+        free(h);
+    }
 }
 
 /* ---- peers */
@@ -122,141 +132,247 @@ bool core_next_action(struct core *c, struct core_action *out)
 static void refuse(struct core *c, uint64_t link, int code, const char *text)
 {
     struct msg m = {.type = MSG_REFUSE, .refuse = {(uint32_t)code, text}};
-    core_send(c, link, &m, (struct slice){"", 0});
-    struct queued_action *q = queue(c);
-    q->action.kind = CORE_DROP;
-    q->action.link = link;
+    core_send(c, link, &m);
+    core_drop(c, link);
 }
 
-static void forget(struct core *c, struct peer_state *p, const char *why)
+static void forget(struct core *c, uint64_t now, struct peer_state *p, const char *why)
 {
-    for (struct peer_state **at = &c->peers; *at; at = &(*at)->next) {
-        if (*at == p) {
-            *at = p->next;
-            break;
-        }
+    table_remove(&c->peers, p->link);
+    list_remove(&p->at);
+    home_leave(c, p);
+    if (p->role == MSG_WORKER) {
+        c->stats.workers--;
+        fleet_leave(c, now, p);
+        jobs_lose_worker(c, now, p, why);
+    } else {
+        jobs_lose_client(c, now, p);
     }
-    c->peer_count--;
-    job_peer_lost(c, p, why);
+    table_clear(&p->requests);
     free(p);
 }
 
-static void on_hello(struct core *c, uint64_t now, uint64_t link, enum msg_role role, struct slice key,
-                     const struct msg_hello *h)
+void core_evict(struct core *c, uint64_t now, struct peer_state *p, const char *why)
 {
-    if (core_peer(c, link))
-        return; /* said before */
-    if (h->version != MSG_VERSION) {
-        refuse(c, link, ERR_UNSUPPORTED, "this scheduler speaks another version: update the older of the two");
-        return;
-    }
-    if (c->peer_count == CORE_PEERS_MAX) {
-        refuse(c, link, ERR_LIMIT, "the scheduler has as many peers as it can (CORE_PEERS_MAX)");
-        return;
-    }
+    refuse(c, p->link, ERR_GONE, why);
+    forget(c, now, p, why);
+}
+
+/* Names are shown on terminals. */
+static void copy_name(char *to, size_t room, const char *from)
+{
+    snprintf(to, room, "%s", from);
+    for (; *to; to++)
+        if ((unsigned char)*to < ' ' || *to == 0x7f)
+            *to = '?';
+}
+
+static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role role,
+                                   struct slice key, const struct msg_hello *h)
+{
     struct peer_state *p = calloc(1, sizeof *p);
-    if (!p) {
-        refuse(c, link, ERR_NOMEM, "the scheduler is out of memory");
-        return;
-    }
-    *p = (struct peer_state){.next = c->peers, .link = link, .role = role, .heard_ns = now};
-    snprintf(p->name, sizeof p->name, "%s", h->name);
+    if (!p)
+        return NULL;
+    *p = (struct peer_state){.link = link, .role = role, .heard_ns = now};
+    struct list *const lists[] = {&p->at, &p->parts, &p->jobs, &p->waiting, &p->turn};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        list_init(lists[i]);
+    copy_name(p->name, sizeof p->name, h->name);
     snprintf(p->data_url, sizeof p->data_url, "%s", h->data_url);
-    if (h->instance.size == sizeof p->instance)
-        memcpy(p->instance, h->instance.data, sizeof p->instance);
     if ((p->has_data_key = h->data_key.size == MSG_KEY_BYTES))
         memcpy(p->data_key, h->data_key.data, MSG_KEY_BYTES);
     if ((p->has_key = key.size == MSG_KEY_BYTES))
         memcpy(p->key, key.data, MSG_KEY_BYTES);
-    p->slots = role == MSG_WORKER ? h->slots : 0;
-    c->peers = p;
-    c->peer_count++;
-    struct msg m = {.type = MSG_WELCOME, .welcome = {MSG_VERSION, link, MSG_HEARTBEAT_MS, MSG_LEASE_MS}};
-    core_send(c, link, &m, (struct slice){"", 0});
+    if (role == MSG_WORKER)
+        p->slots = h->slots < CORE_SLOTS_MAX ? h->slots : CORE_SLOTS_MAX;
+    return p;
+}
+
+/* -1 with nothing left of it. */
+static int admit(struct core *c, uint64_t now, struct peer_state *p, struct slice instance,
+                 struct err *e)
+{
+    if (!table_put(&c->peers, p->link, p)) {
+        err_nomem(e);
+        free(p);
+        return -1;
+    }
+    list_add(p->role == MSG_WORKER ? &c->workers : &c->clients, &p->at);
+    c->stats.workers += p->role == MSG_WORKER;
+    if (home_join(c, p, instance, e) < 0 || (p->role == MSG_WORKER && fleet_join(c, p, e) < 0)) {
+        p->slots = 0; /* it is not in the fleet */
+        forget(c, now, p, e->text);
+        return -1;
+    }
+    return 0;
+}
+
+static void on_hello(struct core *c, uint64_t now, uint64_t link, enum msg_role role,
+                     struct slice key, const struct msg_hello *h)
+{
+    struct err e;
+    struct peer_state *p = NULL;
+    if (h->version != MSG_VERSION)
+        err_set(&e, ERR_UNSUPPORTED,
+                "this scheduler speaks version %d of the protocol, you speak %u: update the older",
+                MSG_VERSION, h->version);
+    else if (h->role != (uint32_t)role || (role != MSG_WORKER && role != MSG_CLIENT))
+        err_set(&e, ERR_DENIED, "this key is for another role than HELLO says");
+    else if (c->peers.count == CORE_PEERS_MAX)
+        err_set(&e, ERR_LIMIT, "the scheduler has as many peers as it can (CORE_PEERS_MAX)");
+    else if (!(p = peer_new(now, link, role, key, h)))
+        err_nomem(&e);
+    if (!p || admit(c, now, p, h->instance, &e) < 0) {
+        refuse(c, link, e.code, e.text);
+        return;
+    }
+    struct msg m = {.type = MSG_WELCOME,
+                    .welcome = {MSG_VERSION, link, MSG_HEARTBEAT_MS, MSG_LEASE_MS}};
+    core_send(c, link, &m);
+}
+
+/* ---- events */
+
+static void forgive(struct list *peers, uint64_t now)
+{
+    for (struct list *l = peers->next; l != peers; l = l->next)
+        LIST_OF(l, peer_state, at)->heard_ns = now;
+}
+
+/* While anybody is there an event is due every LOOK_NS, if only a tick.  One that comes much later
+ * says that we ourselves stood still (a suspended machine, a debugger): what peers said meanwhile
+ * has not been read yet, so their silence says nothing. */
+static void begin_event(struct core *c, uint64_t now)
+{
+    c->stats.events++;
+    if (now > c->event_ns + LOOK_NS + LATE_NS) {
+        forgive(&c->workers, now);
+        forgive(&c->clients, now);
+    }
+    c->event_ns = now;
+}
+
+static void heard(struct core *c, uint64_t now, struct peer_state *p)
+{
+    p->heard_ns = now;
+    list_to_end(p->role == MSG_WORKER ? &c->workers : &c->clients, &p->at);
+}
+
+static void end_event(struct core *c, uint64_t now)
+{
+    wait_start(c, now);
+    jobs_sweep(c);
+}
+
+static void dispatch(struct core *c, uint64_t now, struct peer_state *p, const struct msg *m,
+                     struct slice bulk)
+{
+    switch (m->type) {
+    case MSG_PING:
+        core_send(c, p->link, m);
+        return;
+    case MSG_BYE:
+        forget(c, now, p, "it left");
+        return;
+    case MSG_SUBMIT:
+        if (p->role == MSG_CLIENT)
+            job_submit(c, now, p, &m->submit, bulk);
+        else
+            core_refuse_message(c);
+        return;
+    case MSG_CANCEL:
+        if (p->role == MSG_CLIENT)
+            job_cancel(c, now, p, &m->cancel);
+        else
+            core_refuse_message(c);
+        return;
+    default: /* HELLO a second time is one of them */
+        if (p->role == MSG_WORKER)
+            job_worker_message(c, now, p, m);
+        else
+            core_refuse_message(c);
+    }
 }
 
 void core_message(struct core *c, uint64_t now, uint64_t link, enum msg_role role, struct slice key,
                   const struct msg *m, struct slice bulk)
 {
-    struct peer_state *p = core_peer(c, link);
-    c->stats.events++;
-    if (p)
-        p->heard_ns = now;
-    if (m->type == MSG_HELLO)
+    struct peer_state *p = table_get(&c->peers, link);
+    begin_event(c, now);
+    if (p) {
+        heard(c, now, p);
+        dispatch(c, now, p, m, bulk);
+    } else if (m->type == MSG_HELLO) {
         on_hello(c, now, link, role, key, &m->hello);
-    else if (!p)
+    } else {
+        core_refuse_message(c);
         refuse(c, link, ERR_PROTO, "say HELLO first: your lease ended, or you never had one");
-    else if (m->type == MSG_PING)
-        core_send(c, link, m, (struct slice){"", 0});
-    else if (m->type == MSG_BYE)
-        forget(c, p, m->bye.text);
-    else if (m->type == MSG_SUBMIT && p->role == MSG_CLIENT)
-        job_submit(c, now, p, &m->submit, bulk);
-    else if (m->type == MSG_CANCEL && p->role == MSG_CLIENT)
-        job_cancel(c, p, &m->cancel);
-    else if (p->role == MSG_WORKER)
-        job_worker_message(c, p, m);
-    jobs_start(c, now);
-    jobs_sweep(c);
+    }
+    end_event(c, now);
 }
 
 void core_lost(struct core *c, uint64_t now, uint64_t link)
 {
-    struct peer_state *p = core_peer(c, link);
-    c->stats.events++;
+    struct peer_state *p = table_get(&c->peers, link);
+    begin_event(c, now);
     if (p)
-        forget(c, p, "its connection ended");
-    jobs_start(c, now);
-    jobs_sweep(c);
+        forget(c, now, p, "its connection ended");
+    end_event(c, now);
 }
 
-/* Two roles in one process share its fate: there is no lease to lose. */
-static bool has_lease(const struct core *c, const struct peer_state *p)
+/* ---- time */
+
+static bool has_lease(const struct peer_state *p)
 {
-    static const uint8_t none[16];
-    if (!memcmp(p->instance, none, sizeof none))
-        return true;
-    for (const struct peer_state *o = c->peers; o; o = o->next)
-        if (o != p && !memcmp(o->instance, p->instance, sizeof o->instance))
-            return false;
-    return true;
+    return !p->home || p->home->peers < 2;
 }
 
-static uint64_t silent_at(const struct core *c, const struct peer_state *p)
+static void forget_silent(struct core *c, uint64_t now, struct list *peers, uint64_t patience)
 {
-    return !has_lease(c, p) ? UINT64_MAX : p->heard_ns + (p->role == MSG_WORKER ? LEASE_NS : CLIENT_SILENT_NS);
+    while (!list_empty(peers)) {
+        struct peer_state *p = LIST_OF(peers->next, peer_state, at);
+        if (now < p->heard_ns + patience)
+            return;
+        if (has_lease(p))
+            core_evict(c, now, p, "it was silent for longer than its lease");
+        else
+            heard(c, now, p);
+    }
 }
 
 void core_tick(struct core *c, uint64_t now)
 {
-    c->stats.events++;
-    for (struct peer_state *p = c->peers, *next; p; p = next) {
-        next = p->next;
-        if (silent_at(c, p) <= now)
-            forget(c, p, "it was silent for longer than its lease");
-    }
-    jobs_start(c, now);
-    jobs_sweep(c);
+    begin_event(c, now);
+    forget_silent(c, now, &c->workers, LEASE_NS);
+    forget_silent(c, now, &c->clients, CLIENT_SILENT_NS);
+    wait_expire(c, now);
+    jobs_overdue(c, now);
+    end_event(c, now);
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
 }
 
 uint64_t core_next_tick(const struct core *c)
 {
-    uint64_t next = UINT64_MAX;
-    for (const struct peer_state *p = c->peers; p; p = p->next)
-        if (silent_at(c, p) < next)
-            next = silent_at(c, p);
-    for (const struct job *j = c->jobs; j; j = j->next)
-        if (j->state == JOB_QUEUED && j->queued_ns + NO_WORKER_NS < next)
-            next = j->queued_ns + NO_WORKER_NS;
+    uint64_t next = wait_deadline(c);
+    if (c->peers.count)
+        next = earlier(next, c->event_ns + LOOK_NS);
+    if (!list_empty(&c->workers))
+        next = earlier(next, LIST_OF(c->workers.next, peer_state, at)->heard_ns + LEASE_NS);
+    if (!list_empty(&c->clients))
+        next = earlier(next, LIST_OF(c->clients.next, peer_state, at)->heard_ns + CLIENT_SILENT_NS);
+    if (!list_empty(&c->stopping))
+        next = earlier(next, LIST_OF(c->stopping.next, job, timed)->since_ns + STOP_NS);
     return next;
 }
 
 struct core_stats core_stats(const struct core *c)
 {
     struct core_stats s = c->stats;
-    for (const struct peer_state *p = c->peers; p; p = p->next)
-        *(p->role == MSG_WORKER ? &s.workers : &s.clients) += 1;
-    for (const struct job *j = c->jobs; j; j = j->next)
-        s.running++;
+    s.running = c->job_count;
+    s.clients = c->peers.count - s.workers;
     return s;
 }

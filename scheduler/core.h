@@ -1,47 +1,54 @@
-/* The scheduler's decisions, pure: (state, event, now) -> actions.  It sees no clock, socket, random
- * number or file: daemon.c brings events in and carries actions out, and the simulator in tests/sim does
- * the same with a made-up world.  So a failure is a seed.
+/* The scheduler's decisions, pure: (state, event, now) -> actions.  It sees no clock, socket,
+ * random number or file: daemon.c brings events in and carries actions out, and the simulator in
+ * tests/sim does the same with a made-up world.  So a failure is a seed.
  *
- * Events are messages from links (numbers that daemon.c hands out), links that ended, and the passing
- * of time.  Actions are messages to links, and links to drop.  Times are nanoseconds of any monotonic
- * clock. */
+ * Events are messages from links (numbers that daemon.c hands out), links that ended, and the
+ * passing of time.  Actions are messages to links, and links to drop.  Times are nanoseconds of any
+ * monotonic clock. */
 #pragma once
 #include "base/err.h"
 #include "proto/graph.h"
 #include "proto/msg.h"
 
-#define CORE_PEERS_MAX   10000
-#define CORE_JOBS_MAX    10000 /* accepted and not yet over */
+#define CORE_PEERS_MAX                  10000
+#define CORE_JOBS_MAX                   10000 /* accepted and not yet over */
 #define CORE_JOBS_QUEUED_PER_CLIENT_MAX 1000
+#define CORE_SLOTS_MAX                  4096              /* of a worker: more count as this */
+#define CORE_GRAPH_BYTES_MAX            ((size_t)1 << 30) /* encoded: of all jobs not over */
+#define CORE_GRAPH_BYTES_PER_CLIENT_MAX ((size_t)256 << 20)
 
 struct core;
 
 struct core_action {
     enum { CORE_SEND, CORE_DROP } kind;
-    uint64_t link;
-    struct msg msg;    /* SEND; borrowed until the next call into the core */
+    uint64_t link;  /* DROP: it has ended as far as the core is concerned; core_lost may follow */
+    struct msg msg; /* SEND; borrowed until the next call into the core */
     struct slice bulk; /* likewise */
 };
 
 struct core_options {
-    uint64_t seed; /* for job tokens: daemon.c gives true randomness, the simulator its seed */
+    uint64_t seed;   /* for job tokens: daemon.c gives true randomness, the simulator its seed */
+    const char *url; /* where it listens, for sentences; NULL: not said */
 };
 
 struct core *core_new(const struct core_options *o, struct err *e);
 void core_free(struct core *c);
 
 /* role: what the link's key says.  `key`: the link's CURVE public key, or empty on inproc. */
-void core_message(struct core *c, uint64_t now_ns, uint64_t link, enum msg_role role, struct slice key,
-                  const struct msg *m, struct slice bulk);
+void core_message(struct core *c, uint64_t now_ns, uint64_t link, enum msg_role role,
+                  struct slice key, const struct msg *m, struct slice bulk);
 void core_lost(struct core *c, uint64_t now_ns, uint64_t link);
 void core_tick(struct core *c, uint64_t now_ns);
 /* When core_tick wants to be called next; UINT64_MAX: no need. */
 uint64_t core_next_tick(const struct core *c);
 
-/* Take the next action; false: none left. */
+/* Take the next action; false: none left.  Take them all after each event. */
 bool core_next_action(struct core *c, struct core_action *out);
 
 struct core_stats {
-    uint64_t events, jobs_accepted, jobs_done, workers, clients, running;
+    uint64_t events, jobs_accepted, jobs_done, workers, clients;
+    uint64_t running; /* jobs accepted and not over, those that wait too */
+    uint64_t waiting; /* of those, the ones without a worker yet */
+    uint64_t refused; /* messages that came in a wrong moment, twice, or about what is not theirs */
 };
 struct core_stats core_stats(const struct core *c);

@@ -1,4 +1,4 @@
-/* See daemon.h. */
+/* See daemon.h.  Before: proto/peer.c.  Next: core.c. */
 #include "scheduler/daemon.h"
 
 #include "base/fds.h"
@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -16,41 +15,104 @@
 
 struct daemon {
     struct loop *loop;
-    struct peer *peer;
-    struct core *core;
+    struct peer *peer; /* owned */
+    struct core *core; /* owned */
     struct loop_timer timer;
-    int lock; /* of the state directory */
+    uint64_t due_ns;  /* when the timer ends; UINT64_MAX: it does not run */
+    uint64_t refused; /* messages the core has refused so far */
+    int lock;         /* of the state directory, or -1 */
 };
+
+/* ---- logs */
+
+static void log_message(const char *way, uint64_t link, const struct msg *m)
+{
+    struct buf text = BUF_INIT(4096);
+    if (log_get_level() < LOG_DEBUG)
+        return;
+    msg_print(m, &text);
+    log_debug(way, "link=%llu %s", (unsigned long long)link,
+              text.data ? text.data : msg_name(m->type));
+    buf_clear(&text);
+}
+
+static void log_action(uint64_t link, const struct msg *m)
+{
+    unsigned long long to = link;
+    switch (m->type) {
+    case MSG_WELCOME:
+        log_info("peer_joined", "link=%llu", to);
+        break;
+    case MSG_REFUSE:
+        log_info("peer_refused", "link=%llu why=\"%s\"", to, m->refuse.text);
+        break;
+    case MSG_ACCEPT:
+        log_info("job_accepted", "job=%llu client=%llu", (unsigned long long)m->accept.job, to);
+        break;
+    case MSG_RUN:
+        log_info("job_sent", "job=%llu worker=%llu nodes=%u", (unsigned long long)m->run.job, to,
+                 m->run.node_count);
+        break;
+    case MSG_RESULT:
+        log_info("job_over", "job=%llu client=%llu status=%u why=\"%s\"",
+                 (unsigned long long)m->result.job, to, m->result.status, m->result.text);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- actions */
+
+static void lose(struct daemon *d, uint64_t link, const char *why)
+{
+    log_info("link_lost", "link=%llu why=\"%s\"", (unsigned long long)link, why);
+    core_lost(d->core, loop_clock_ns(), link);
+}
+
+/* The timer is only moved when the core wants to be woken earlier; waking too early is harmless. */
+static void set_timer(struct daemon *d)
+{
+    uint64_t next = core_next_tick(d->core), now = loop_clock_ns();
+    if (next >= d->due_ns)
+        return;
+    d->due_ns = next;
+    loop_timer_start(d->loop, &d->timer, next > now ? next - now : 0, 0);
+}
 
 /* Actions may make links fail, which are events: so until nothing is left to do. */
 static void carry_out(struct daemon *d)
 {
     struct core_action a;
+    struct err e;
     while (core_next_action(d->core, &a)) {
-        struct err e;
-        uint64_t link = a.link;
         if (a.kind == CORE_DROP) {
-            peer_drop(d->peer, link);
-            core_lost(d->core, loop_clock_ns(), link);
-        } else if (peer_send(d->peer, link, &a.msg, a.bulk, &e) < 0) {
-            log_info("link_lost", "link=%llu why=\"%s\"", (unsigned long long)link, e.text);
-            core_lost(d->core, loop_clock_ns(), link);
+            peer_drop(d->peer, a.link);
+            continue;
         }
+        log_action(a.link, &a.msg);
+        if (peer_send(d->peer, a.link, &a.msg, a.bulk, &e) == 0)
+            continue;
+        uint64_t link = a.link; /* a is the core's until the next call into it */
+        peer_drop(d->peer, link);
+        lose(d, link, e.text);
     }
-    uint64_t next = core_next_tick(d->core), now = loop_clock_ns();
-    if (next == UINT64_MAX)
-        loop_timer_stop(d->loop, &d->timer);
-    else
-        loop_timer_start(d->loop, &d->timer, next > now ? next - now : 0, 0);
+    set_timer(d);
 }
 
-static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role role, const struct msg *m,
-                       struct slice bulk)
+/* ---- events */
+
+static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role role,
+                       const struct msg *m, struct slice bulk)
 {
     struct daemon *d = owner;
-    if (m->type == MSG_HELLO || m->type == MSG_SUBMIT || m->type == MSG_BYE)
-        log_info("event", "link=%llu role=%u message=%s", (unsigned long long)link, role, msg_name(m->type));
     core_message(d->core, loop_clock_ns(), link, role, peer_link_key(p, link), m, bulk);
+    if (core_stats(d->core).refused != d->refused) {
+        d->refused = core_stats(d->core).refused;
+        log_info("message_ignored", "link=%llu message=%s ignored=%llu", (unsigned long long)link,
+                 msg_name(m->type), (unsigned long long)d->refused);
+        log_message("ignored", link, m);
+    }
     carry_out(d);
 }
 
@@ -58,17 +120,19 @@ static void on_lost(void *owner, struct peer *p, uint64_t link, const struct err
 {
     (void)p;
     struct daemon *d = owner;
-    log_info("link_lost", "link=%llu why=\"%s\"", (unsigned long long)link, why->text);
-    core_lost(d->core, loop_clock_ns(), link);
+    lose(d, link, why->text);
     carry_out(d);
 }
 
 static void on_timer(struct loop_timer *w)
 {
     struct daemon *d = w->owner;
+    d->due_ns = UINT64_MAX;
     core_tick(d->core, loop_clock_ns());
     carry_out(d);
 }
+
+/* ---- life */
 
 static int hold(struct daemon *d, const char *path, struct err *e)
 {
@@ -77,15 +141,32 @@ static int hold(struct daemon *d, const char *path, struct err *e)
     d->lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (d->lock < 0)
         return err_sys(e, "cannot open the state directory '%s'", path);
-    if (flock(d->lock, LOCK_EX | LOCK_NB) < 0)
+    if (flock(d->lock, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    if (errno == EWOULDBLOCK)
         return err_set(e, ERR_AGAIN, "another scheduler uses the state directory '%s'", path);
-    return 0;
+    return err_sys(e, "cannot lock the state directory '%s'", path);
 }
 
-struct daemon *daemon_new(struct loop *l, struct net *n, const struct daemon_options *o, struct err *e)
+static int start(struct daemon *d, struct net *n, const struct daemon_options *o, struct err *e)
 {
     static const struct peer_events events = {on_message, on_lost};
     struct core_options core = {0};
+    if (getrandom(&core.seed, sizeof core.seed, 0) != (ssize_t)sizeof core.seed)
+        return err_sys(e, "cannot draw a seed");
+    if (o->state && hold(d, o->state, e) < 0)
+        return -1;
+    d->peer = peer_listen(n, o->url, MSG_SCHEDULER, &events, d, e);
+    if (!d->peer)
+        return -1;
+    core.url = peer_url(d->peer); /* with the real port */
+    d->core = core_new(&core, e);
+    return d->core ? 0 : -1;
+}
+
+struct daemon *daemon_new(struct loop *l, struct net *n, const struct daemon_options *o,
+                          struct err *e)
+{
     struct daemon *d = calloc(1, sizeof *d);
     if (!d) {
         err_nomem(e);
@@ -93,12 +174,9 @@ struct daemon *daemon_new(struct loop *l, struct net *n, const struct daemon_opt
     }
     d->loop = l;
     d->lock = -1;
+    d->due_ns = UINT64_MAX;
     d->timer = (struct loop_timer){.run = on_timer, .owner = d};
-    if (getrandom(&core.seed, sizeof core.seed, 0) != (ssize_t)sizeof core.seed)
-        err_sys(e, "cannot draw a seed");
-    else if ((!o->state || hold(d, o->state, e) == 0) && (d->core = core_new(&core, e)))
-        d->peer = peer_listen(n, o->url, MSG_SCHEDULER, &events, d, e);
-    if (!d->peer) {
+    if (start(d, n, o, e) < 0) {
         daemon_free(d);
         return NULL;
     }

@@ -1,5 +1,5 @@
-/* The scheduler's world: sockets, the clock, randomness.  It brings events to the core and carries its actions
- * out; it decides nothing. */
+/* The scheduler's world: sockets, the clock, randomness.  It brings events to the core and carries
+ * its actions out; it decides nothing. */
 #pragma once
 #include "base/err.h"
 #include "base/loop.h"
@@ -12,6 +12,7 @@ struct daemon_options {
     const char *state; /* directory, made if missing, held by one scheduler at a time; or NULL */
 };
 
-struct daemon *daemon_new(struct loop *l, struct net *n, const struct daemon_options *o, struct err *e);
+struct daemon *daemon_new(struct loop *l, struct net *n, const struct daemon_options *o,
+                          struct err *e);
 const char *daemon_url(const struct daemon *d); /* with the real port */
 void daemon_free(struct daemon *d);

@@ -1,253 +1,166 @@
-/* Which worker gets what, and how the bytes travel then.
+/* Which worker gets what.
  *
- *   a worker in the client's own process   everything, sources and sinks too; descriptors and paths as they are
- *   otherwise                              the programs, packed on the least busy worker or (for tests) spread;
- *                                          sources and sinks stay with the client, which connects to the
- *                                          workers; of two workers the reading one connects to the writing one
+ *   a worker in the client's own process   everything, sources and sinks too
+ *   otherwise                              the programs, on the worker with most free slots or (for
+ * tests) spread; sources and sinks stay with the client
  *
- * A job holds min(its stages on a worker, the worker's slots) slots until it is over. */
+ * A job holds min(its stages on a worker, the worker's free slots) slots until it is over: stages
+ * that stream into each other must run at the same time, so more stages than slots still are one
+ * part.
+ *
+ * Next: route.c for how the bytes travel then, and worker/agent.c for RUN. */
 #include "scheduler/state.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-static bool is_process(const struct graph_node *n)
+struct peer_state *place_local(const struct peer_state *client)
 {
-    return n->kind == GRAPH_COMMAND || n->kind == GRAPH_SHELL;
+    return client->home ? client->home->worker : NULL;
 }
 
-static bool same_process(const struct peer_state *a, const struct peer_state *b)
+bool place_possible(const struct core *c, const struct peer_state *client)
 {
-    static const uint8_t none[16];
-    return memcmp(a->instance, none, sizeof none) && !memcmp(a->instance, b->instance, sizeof none);
+    const struct peer_state *local = place_local(client);
+    return local ? fleet_free_slots(local) > 0 : fleet_most_free(c) != NULL;
 }
 
-static uint32_t free_slots(const struct peer_state *w)
-{
-    return w->slots > w->used ? w->slots - w->used : 0;
-}
-
-/* ---- which worker */
-
-static struct peer_state *local_worker(struct core *c, const struct peer_state *client)
-{
-    for (struct peer_state *p = c->peers; p; p = p->next)
-        if (p->role == MSG_WORKER && same_process(p, client))
-            return p;
-    return NULL;
-}
-
-static struct peer_state *least_busy(struct core *c)
-{
-    struct peer_state *best = NULL;
-    for (struct peer_state *p = c->peers; p; p = p->next)
-        if (p->role == MSG_WORKER && free_slots(p) && p->data_url[0] && (!best || free_slots(p) > free_slots(best)))
-            best = p;
-    return best;
-}
-
-/* The nth worker with a free slot, counting round and round: neighbours differ when there are two. */
-static struct peer_state *nth_free(struct core *c, uint32_t n)
+static uint32_t count_stages(const struct graph *g)
 {
     uint32_t count = 0;
-    for (struct peer_state *p = c->peers; p; p = p->next)
-        count += p->role == MSG_WORKER && free_slots(p) && p->data_url[0];
-    if (!count)
-        return NULL;
-    n %= count;
-    for (struct peer_state *p = c->peers; p; p = p->next)
-        if (p->role == MSG_WORKER && free_slots(p) && p->data_url[0] && n-- == 0)
-            return p;
-    return NULL;
+    for (uint32_t i = 0; i < g->node_count; i++)
+        count += node_is_process(&g->node[i]);
+    return count;
 }
 
-static void add_part(struct job *j, uint64_t link)
+/* Stage i goes to worker i mod count: neighbours differ where there are two. */
+static int choose(struct core *c, struct job *j, struct peer_state *local, struct err *e)
 {
-    for (uint32_t i = 0; i < j->part_count; i++) {
-        if (j->part[i].link == link) {
-            j->part[i].slots++;
-            return;
-        }
+    struct peer_state *one = local ? local : fleet_most_free(c), **many = &one;
+    uint32_t stages = count_stages(j->graph), stage = 0;
+    size_t count = 1;
+    if (j->spread && !local && !(many = fleet_list(c, stages ? stages : 1, &count)))
+        return err_nomem(e);
+    j->part = calloc(count, sizeof *j->part);
+    if (!j->part) {
+        if (many != &one)
+            free(many);
+        return err_nomem(e);
     }
-    j->part[j->part_count++] = (struct part){.link = link, .slots = 1};
-}
-
-static bool choose(struct core *c, struct job *j, const struct peer_state *client)
-{
-    struct peer_state *local = local_worker(c, client), *one = local ? local : least_busy(c);
-    uint32_t stage = 0;
-    if (!one || !free_slots(one))
-        return false;
+    for (size_t i = 0; i < count; i++) {
+        j->part[i] = (struct part){.job = j, .worker = many[i]};
+        list_init(&j->part[i].at);
+    }
+    j->part_count = (uint32_t)count;
     for (uint32_t i = 0; i < j->graph->node_count; i++) {
-        if (!is_process(&j->graph->node[i])) {
-            j->node[i].link = local ? local->link : 0;
+        bool process = node_is_process(&j->graph->node[i]);
+        if (!process && !local)
             continue;
-        }
-        struct peer_state *w = j->spread && !local ? nth_free(c, stage) : one;
-        j->node[i].link = w->link;
-        add_part(j, w->link);
-        stage++;
+        struct job_node *n = &j->node[i];
+        n->part = process ? stage++ % j->part_count : 0;
+        j->part[n->part].slots += process;
     }
-    if (!j->part_count) /* sources and sinks alone: the worker still copies */
-        add_part(j, one->link);
-    for (uint32_t i = 0; i < j->part_count; i++) {
-        struct peer_state *w = core_peer(c, j->part[i].link);
-        uint32_t room = free_slots(w);
-        j->part[i].slots = j->part[i].slots < room ? j->part[i].slots : room;
-        w->used += j->part[i].slots;
-    }
-    return true;
+    if (many != &one)
+        free(many);
+    return 0;
 }
 
-/* ---- how the bytes travel */
-
-struct routes {
-    struct msg_route *list; /* owned */
-    uint32_t count, room;
-};
-
-/* Room for one more, or the process ends: see core_send. */
-static void add(struct routes *r, struct msg_route route)
+static int new_run(struct core *c, struct job *j, uint32_t part, bool local, struct action **out,
+                   struct err *e)
 {
-    if (r->count == r->room) {
-        r->room = r->room ? 2 * r->room : 64;
-        r->list = realloc(r->list, r->room * sizeof *r->list);
-        if (!r->list)
-            abort();
+    struct action *a = action_new(c, j->part[part].worker->link, e);
+    if (!a)
+        return -1;
+    struct slice *admit = arena_array(&a->arena, j->part_count + 1, sizeof *admit);
+    uint32_t *node = arena_array(&a->arena, j->graph->node_count + 1, sizeof *node);
+    struct msg_run run = {
+        .job = j->number,
+        .attempt = JOB_ATTEMPT,
+        .token = {arena_bytes(&a->arena, j->token, sizeof j->token), sizeof j->token},
+        .node = node,
+        .admit = admit};
+    if (!admit || !node || !run.token.data) {
+        action_forget(c, a);
+        return err_nomem(e);
     }
-    route.url = route.url ? route.url : "";
-    route.key = route.key.data ? route.key : (struct slice){"", 0};
-    r->list[r->count++] = route;
-}
-
-static int32_t port_fd(const struct job *j, uint32_t node)
-{
-    for (uint32_t i = 0; i < j->port_count; i++)
-        if (j->port[i].node == node)
-            return j->port[i].fd;
-    return -1;
-}
-
-static void local_routes(const struct job *j, struct routes *r)
-{
-    const struct graph *g = j->graph;
-    for (uint32_t i = 0; i < g->edge_count; i++) {
-        uint32_t from = g->edge[i].from, to = g->edge[i].to;
-        uint32_t end = g->node[from].kind == GRAPH_SOURCE ? from : g->node[to].kind == GRAPH_SINK ? to : GRAPH_NONE;
-        if (end != GRAPH_NONE)
-            add(r, (struct msg_route){.what = MSG_EDGE, .index = i, .node = GRAPH_NONE, .fd = port_fd(j, end)});
+    if (routes_make(j, part, local, &a->arena, &run.route, &run.route_count, e) < 0) {
+        action_forget(c, a);
+        return -1;
     }
-    for (uint32_t i = 0; i < g->node_count; i++) {
-        const struct graph_node *n = &g->node[i];
-        for (uint32_t k = 0; k < n->file_count; k++)
-            add(r, (struct msg_route){
-                       .what = MSG_FILE, .index = n->file[k], .node = i, .via = MSG_VIA_PATH, .fd = -1});
-        for (uint32_t k = 0; k < n->output_count; k++)
-            add(r, (struct msg_route){.what = MSG_OUTPUT,
-                                      .index = n->output[k].sink,
-                                      .node = i,
-                                      .fd = port_fd(j, n->output[k].sink)});
-        if (is_process(n) && !graph_fd_of(n, 2))
-            add(r, (struct msg_route){
-                       .what = MSG_STDERR, .index = i, .node = i, .fd = port_fd(j, GRAPH_NONE)});
-    }
-}
-
-/* One stream between `listener`, a worker, and whoever connects to it (0: the client): a route for the side
- * that asks, if it is one of the two. */
-static void stream(struct core *c, struct routes *r, uint64_t side, uint64_t listener, uint64_t connector,
-                   struct msg_route route)
-{
-    const struct peer_state *w = core_peer(c, listener);
-    route.fd = -1;
-    if (side == listener) {
-        route.via = MSG_VIA_LISTEN;
-        add(r, route);
-    } else if (side == connector && w) {
-        route.via = MSG_VIA_CONNECT;
-        route.url = w->data_url;
-        route.key = (struct slice){w->data_key, w->has_data_key ? MSG_KEY_BYTES : 0};
-        add(r, route);
-    }
-}
-
-/* The routes of one side: a worker's link, or 0 for the client. */
-static void remote_routes(struct core *c, const struct job *j, uint64_t side, struct routes *r)
-{
-    const struct graph *g = j->graph;
-    for (uint32_t i = 0; i < g->edge_count; i++) {
-        uint64_t from = j->node[g->edge[i].from].link, to = j->node[g->edge[i].to].link;
-        struct msg_route route = {.what = MSG_EDGE, .index = i, .node = GRAPH_NONE};
-        if (from != to)
-            stream(c, r, side, from ? from : to, from ? to : 0, route);
-    }
-    for (uint32_t i = 0; i < g->node_count; i++) {
-        const struct graph_node *n = &g->node[i];
-        uint64_t at = j->node[i].link;
-        if (!is_process(n))
-            continue;
-        for (uint32_t k = 0; k < n->file_count; k++)
-            stream(c, r, side, at, 0, (struct msg_route){.what = MSG_FILE, .index = n->file[k], .node = i});
-        for (uint32_t k = 0; k < n->output_count; k++)
-            stream(c, r, side, at, 0, (struct msg_route){.what = MSG_OUTPUT, .index = n->output[k].sink, .node = i});
-        if (!graph_fd_of(n, 2)) /* else it is an edge */
-            stream(c, r, side, at, 0, (struct msg_route){.what = MSG_STDERR, .index = i, .node = i});
-    }
-}
-
-/* ---- RUN and ROUTE */
-
-static void send_run(struct core *c, const struct job *j, uint64_t link, bool local, const struct peer_state *client)
-{
-    struct routes r = {0};
-    struct slice *admit = calloc((size_t)j->part_count + 1, sizeof *admit);
-    uint32_t *node = calloc((size_t)j->graph->node_count + 1, sizeof *node), count = 0, admits = 0;
-    if (!admit || !node)
-        abort();
     for (uint32_t i = 0; i < j->graph->node_count; i++)
-        if (j->node[i].link == link)
-            node[count++] = i;
-    if (local)
-        local_routes(j, &r);
-    else
-        remote_routes(c, j, link, &r);
-    if (client->has_key)
-        admit[admits++] = (struct slice){client->key, MSG_KEY_BYTES};
-    for (uint32_t i = 0; i < j->part_count; i++) {
-        const struct peer_state *w = core_peer(c, j->part[i].link);
-        if (w && w->has_key && w->link != link)
-            admit[admits++] = (struct slice){w->key, MSG_KEY_BYTES};
+        if (j->node[i].part == part)
+            node[run.node_count++] = i;
+    for (uint32_t i = 0; i <= j->part_count; i++) { /* the last: the client */
+        const struct peer_state *p = i < j->part_count ? j->part[i].worker : j->client;
+        const char *key =
+            i != part && p->has_key ? arena_bytes(&a->arena, p->key, MSG_KEY_BYTES) : NULL;
+        if (key)
+            admit[run.admit_count++] = (struct slice){key, MSG_KEY_BYTES};
     }
-    struct msg m = {.type = MSG_RUN,
-                    .run = {.job = j->number,
-                            .attempt = 1,
-                            .token = {j->token, sizeof j->token},
-                            .node = node,
-                            .node_count = count,
-                            .route = r.list,
-                            .route_count = r.count,
-                            .admit = admit,
-                            .admit_count = admits}};
-    core_send(c, link, &m, (struct slice){j->bytes, j->size});
-    free(r.list);
-    free(admit);
-    free(node);
+    a->out.msg = (struct msg){.type = MSG_RUN, .run = run};
+    a->bulk = bytes_share(j->bytes);
+    *out = a;
+    return 0;
 }
 
-bool job_place(struct core *c, struct job *j)
+static int new_route(struct core *c, struct job *j, struct action **out, struct err *e)
 {
-    struct peer_state *client = core_peer(c, j->client);
-    if (!client || !choose(c, j, client))
-        return false;
-    bool local = local_worker(c, client) != NULL;
-    for (uint32_t i = 0; i < j->part_count; i++)
-        send_run(c, j, j->part[i].link, local, client);
-    if (local)
-        return true;
-    struct routes r = {0};
-    remote_routes(c, j, 0, &r);
-    struct msg m = {.type = MSG_ROUTE, .route = {j->number, 1, {j->token, sizeof j->token}, r.list, r.count}};
-    core_send(c, j->client, &m, (struct slice){"", 0});
-    free(r.list);
-    return true;
+    struct action *a = action_new(c, j->client->link, e);
+    if (!a)
+        return -1;
+    struct msg_route_list list = {
+        .job = j->number,
+        .attempt = JOB_ATTEMPT,
+        .token = {arena_bytes(&a->arena, j->token, sizeof j->token), sizeof j->token}};
+    if (!list.token.data) {
+        action_forget(c, a);
+        return err_nomem(e);
+    }
+    if (routes_make(j, AT_CLIENT, false, &a->arena, &list.route, &list.route_count, e) < 0) {
+        action_forget(c, a);
+        return -1;
+    }
+    a->out.msg = (struct msg){.type = MSG_ROUTE, .route = list};
+    *out = a;
+    return 0;
+}
+
+/* All of them or none: a job that only one of its workers heard of would have to be taken back. */
+static int send_all(struct core *c, struct job *j, bool local, struct err *e)
+{
+    uint32_t count = j->part_count + !local, made = 0, sent = 0;
+    struct action **a = calloc(count, sizeof *a);
+    int r = a ? 0 : err_nomem(e);
+    for (; r == 0 && made < count; made += r == 0)
+        r = made < j->part_count ? new_run(c, j, made, local, &a[made], e)
+                                 : new_route(c, j, &a[made], e);
+    for (uint32_t i = 0; r == 0 && i < made; i++)
+        r = action_check(&a[i]->out.msg, e);
+    for (; r == 0 && sent < made; sent++)
+        action_queue(c, a[sent]);
+    for (uint32_t i = sent; i < made; i++)
+        action_forget(c, a[i]);
+    free(a);
+    return r;
+}
+
+int job_place(struct core *c, struct job *j, struct err *e)
+{
+    struct peer_state *local = place_local(j->client);
+    if (choose(c, j, local, e) < 0)
+        return -1;
+    if (send_all(c, j, local != NULL, e) < 0) {
+        free(j->part);
+        j->part = NULL;
+        j->part_count = 0;
+        return -1;
+    }
+    for (uint32_t i = 0; i < j->part_count; i++) {
+        struct part *p = &j->part[i];
+        uint32_t room = fleet_free_slots(p->worker);
+        p->slots = p->slots == 0 ? 1 : p->slots < room ? p->slots : room;
+        fleet_take(c, p->worker, p->slots);
+        list_add(&p->worker->parts, &p->at);
+    }
+    j->parts_left = j->part_count;
+    return 0;
 }

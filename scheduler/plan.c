@@ -1,4 +1,5 @@
-/* What would run, and why a stage is not parallel: one row per node of the graph that does something. */
+/* What would run, and why a stage is not parallel: one row per node of the graph that does
+ * something. */
 #include "scheduler/state.h"
 
 #include <stdlib.h>
@@ -7,9 +8,9 @@
 
 static const char *class_of(const struct graph_node *n)
 {
-    static const char *const names[GRAPH_KINDS] = {[GRAPH_COMMAND] = "stream", [GRAPH_SHELL] = "opaque",
-                                                   [GRAPH_SOURCE] = "source",  [GRAPH_SINK] = "output",
-                                                   [GRAPH_MAP] = "map",        [GRAPH_REDUCE] = "reduce"};
+    static const char *const names[GRAPH_KINDS] = {
+        [GRAPH_COMMAND] = "stream", [GRAPH_SHELL] = "opaque", [GRAPH_SOURCE] = "source",
+        [GRAPH_SINK] = "output",    [GRAPH_MAP] = "map",      [GRAPH_REDUCE] = "reduce"};
     return names[n->kind];
 }
 
@@ -49,7 +50,8 @@ static void source_detail(const struct graph *g, const struct graph_node *n, str
 
 static void detail(const struct graph *g, const struct graph_node *n, struct buf *b)
 {
-    static const char *const sinks[GRAPH_SINKS] = {"stdout", "stderr", "", "appended to ", "/dev/null"};
+    static const char *const sinks[GRAPH_SINKS] = {"stdout", "stderr", "", "appended to ",
+                                                   "/dev/null"};
     if (n->kind == GRAPH_SOURCE)
         source_detail(g, n, b);
     else if (n->kind == GRAPH_SINK)
@@ -62,25 +64,39 @@ static void detail(const struct graph *g, const struct graph_node *n, struct buf
         buf_printf(b, "%u input file%s", n->file_count, n->file_count == 1 ? "" : "s");
 }
 
-void plan_send(struct core *c, uint64_t link, uint64_t request, const struct graph *g)
+static int row_make(const struct graph *g, uint32_t i, struct arena *a, struct msg_plan_row *row,
+                    struct err *e)
 {
-    struct msg_plan_row *row = calloc((size_t)g->node_count + 1, sizeof *row);
-    struct buf *text = calloc((size_t)g->node_count + 1, sizeof *text);
-    if (!row || !text)
-        abort();
-    for (uint32_t i = 0; i < g->node_count; i++) {
-        const struct graph_node *n = &g->node[i];
-        text[i] = BUF_INIT(MSG_TEXT_MAX);
-        detail(g, n, &text[i]);
-        const char *stage = n->kind == GRAPH_SINK ? "" : n->label;
-        row[i] = (struct msg_plan_row){i, stage, class_of(n), n->why, text[i].data ? text[i].data : ""};
+    const struct graph_node *n = &g->node[i];
+    struct buf text = BUF_INIT(MSG_TEXT_MAX);
+    detail(g, n, &text);
+    const char *copy = arena_bytes(a, text.data, text.size);
+    /* The graph is freed before the message is sent. */
+    const char *stage = arena_string(a, n->kind == GRAPH_SINK ? "" : n->label);
+    const char *why = arena_string(a, n->why);
+    buf_clear(&text);
+    if (!copy || !stage || !why)
+        return err_nomem(e);
+    *row = (struct msg_plan_row){i, stage, class_of(n), why, copy};
+    return 0;
+}
+
+int plan_send(struct core *c, uint64_t link, uint64_t request, const struct graph *g, struct err *e)
+{
+    struct action *a = action_new(c, link, e);
+    if (!a)
+        return -1;
+    struct msg_plan_row *row = arena_array(&a->arena, (size_t)g->node_count + 1, sizeof *row);
+    int r = row ? 0 : err_nomem(e);
+    for (uint32_t i = 0; r == 0 && i < g->node_count; i++)
+        r = row_make(g, i, &a->arena, &row[i], e);
+    a->out.msg = (struct msg){.type = MSG_PLAN, .plan = {request, row, g->node_count}};
+    if (r < 0 || action_check(&a->out.msg, e) < 0) {
+        action_forget(c, a);
+        return -1;
     }
-    struct msg m = {.type = MSG_PLAN, .plan = {request, row, g->node_count}};
-    core_send(c, link, &m, (struct slice){"", 0});
-    for (uint32_t i = 0; i < g->node_count; i++)
-        buf_clear(&text[i]);
-    free(text);
-    free(row);
+    action_queue(c, a);
+    return 0;
 }
 
 const char *plan_refusal(const struct graph *g)
@@ -88,17 +104,22 @@ const char *plan_refusal(const struct graph *g)
     for (uint32_t i = 0; i < g->node_count; i++) {
         const struct graph_node *n = &g->node[i];
         if (n->kind == GRAPH_MAP || n->parent != GRAPH_NONE)
-            return "`map` and `merge` are understood and planned, but this version does not run them yet; "
+            return "`map` and `merge` are understood and planned, but this version does not run "
+                   "them yet; "
                    "`zpipe plan` shows what they would do";
         if (n->kind == GRAPH_REDUCE)
             return "`reduce` is understood and planned, but this version does not run it yet; "
                    "`zpipe plan` shows what it would do";
         if (n->out_glob_count)
-            return "`with out=PATTERN` is understood, but this version does not collect such files yet; name "
+            return "`with out=PATTERN` is understood, but this version does not collect such files "
+                   "yet; name "
                    "them with `>`, `tee` or `-o`";
+        if (n->holes)
+            return "`{}` stands for a file of a `map`: it means nothing outside of one";
         for (uint32_t k = 0; k < n->fd_count; k++)
             if (n->fd[k].fd > 2)
-                return "`<( )` and `>( )` are understood and planned, but this version does not run them yet; "
+                return "`<( )` and `>( )` are understood and planned, but this version does not "
+                       "run them yet; "
                        "`zpipe plan` shows what they would do";
     }
     if (g->expect_count)

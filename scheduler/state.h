@@ -1,106 +1,243 @@
-/* The core's state, shared by core.c (peers, events), job.c (a job's life), place.c (where it runs). */
+/* The core's state and the verbs of its files, for them alone (and for the tests, which look
+ * inside).
+ *
+ *   core.c      events in: peers, their leases, who may say what
+ *   action.c    actions out
+ *   submit.c    a SUBMIT becomes a job, or a sentence why not
+ *   job.c       a job's life: states x events
+ *   verdict.c   what its stages' ends add up to
+ *   wait.c      jobs that wait for a slot, fairly
+ *   fleet.c     workers by free slots
+ *   place.c     which worker gets what
+ *   route.c     how the bytes travel then
+ *   plan.c      what would run
+ */
 #pragma once
 #include "scheduler/core.h"
+#include "scheduler/list.h"
+#include "scheduler/table.h"
 
-#define LEASE_NS         ((uint64_t)MSG_LEASE_MS * 1000000u)
-#define CLIENT_SILENT_NS ((uint64_t)60 * 1000000000u) /* a client is gone after this */
-#define NO_WORKER_NS     ((uint64_t)10 * 1000000000u) /* a job waits this long for any worker */
+#define SECOND_NS        ((uint64_t)1000000000)
+#define LEASE_NS         ((uint64_t)MSG_LEASE_MS * 1000000)
+#define CLIENT_SILENT_NS (60 * SECOND_NS) /* a client is gone after this */
+#define NO_WORKER_NS     (10 * SECOND_NS) /* a job waits this long for any worker at all */
+#define STOP_NS          (60 * SECOND_NS) /* a worker may take so long to end what it was told to */
+#define LOOK_NS          SECOND_NS        /* a tick is wanted so often while anybody is there */
+#define LATE_NS          SECOND_NS        /* and one this late says that we ourselves stood still */
 
-struct peer_state {
-    struct peer_state *next;
-    uint64_t link;
-    enum msg_role role;
-    char name[128], data_url[257];
-    uint8_t instance[16], data_key[MSG_KEY_BYTES], key[MSG_KEY_BYTES];
-    bool has_data_key, has_key;
-    uint32_t slots, used; /* worker */
-    uint32_t jobs;        /* client: accepted and not over */
-    uint64_t heard_ns;
+#define JOB_ATTEMPT 1 /* the only one: a job that fails is not tried again yet */
+
+/* Two roles in one process: the instance of their HELLOs is the same.  They share its fate, so
+ * neither has a lease to lose, and its client's jobs run on its worker. */
+struct home {
+    uint8_t instance[16];
+    struct peer_state *worker; /* NULL: none yet */
+    uint32_t peers;
 };
 
-/* A job:
- *   JOB_QUEUED    no worker has a free slot for it
- *   JOB_RUNNING   RUN was sent; some worker has not said STOPPED
- *   JOB_STOPPING  it failed or was cancelled: STOP was sent to all that have it
- *   JOB_OVER      RESULT was sent; freed at the end of the event */
-enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_STOPPING, JOB_OVER };
+struct peer_state {
+    uint64_t link;
+    enum msg_role role;
+    struct list at; /* in core.workers or core.clients, longest silent first */
+    uint64_t heard_ns;
+    struct home *home; /* NULL: it gave no instance */
+    uint8_t key[MSG_KEY_BYTES];
+    bool has_key;
+
+    /* A worker. */
+    char name[128], data_url[257];
+    uint8_t data_key[MSG_KEY_BYTES];
+    bool has_data_key;
+    uint32_t slots, used;
+    size_t rank;       /* its place in fleet.heap */
+    struct list parts; /* of jobs */
+
+    /* A client. */
+    struct list jobs;      /* all that are not over */
+    struct list waiting;   /* those of them in JOB_QUEUED, in order */
+    struct list turn;      /* in core.turns, while some wait */
+    struct table requests; /* request -> job */
+    uint32_t queued;
+    size_t graph_bytes;
+};
+
+/* A job's life; job.c has the table. */
+enum job_state {
+    JOB_QUEUED,   /* it waits for a free slot */
+    JOB_SENT,     /* its workers were told to RUN it */
+    JOB_RUNNING,  /* one of them STARTED */
+    JOB_STOPPING, /* it failed or was cancelled: STOP was sent to those that still have it */
+    JOB_OVER,     /* RESULT was sent; freed at the end of the event */
+    JOB_STATES
+};
+
+enum job_event {
+    JOB_PLACED,    /* RUN was sent */
+    JOB_STARTED,   /* a worker began */
+    JOB_TASK,      /* a stage ended */
+    JOB_MOVED,     /* bytes moved: PROGRESS */
+    JOB_FAILED,    /* job.why says it: a worker's FAIL, a limit, a lost worker, no worker */
+    JOB_CANCELLED, /* by its client */
+    JOB_ORPHANED,  /* its client is gone */
+    JOB_STOPPED,   /* nothing of it is left anywhere */
+    JOB_OVERDUE,   /* it was told to stop STOP_NS ago */
+    JOB_EVENTS
+};
 
 /* A worker's part of a job. */
 struct part {
-    uint64_t link;
+    struct job *job;
+    struct peer_state *worker; /* NULL: STOPPED, or the worker was lost */
+    struct list at;            /* in worker->parts */
     uint32_t slots;
-    bool gone; /* STOPPED, or the worker was lost */
 };
 
+#define AT_CLIENT UINT32_MAX
 struct job_node {
-    uint64_t link; /* the worker it runs on; 0: at the client */
+    uint32_t part; /* where it runs, or AT_CLIENT */
     uint32_t end, status;
     bool ended, early_stop;
 };
 
-struct job {
-    struct job *next;
-    uint64_t number, request, client;
-    enum job_state state;
-    struct graph *graph; /* owned */
-    char *bytes;         /* owned: the graph as it came, for RUN */
+/* An encoded graph, shared by a job and the RUNs on their way. */
+struct shared_bytes {
+    uint32_t users;
     size_t size;
-    struct msg_port *port; /* owned */
-    uint32_t port_count;
-    struct job_node *node; /* owned, per node of the graph */
-    struct part *part;     /* owned */
-    uint32_t part_count;
-    uint8_t token[MSG_TOKEN_BYTES];
-    bool spread, cancelled;
-    uint64_t queued_ns;
-    uint32_t status; /* when it failed */
-    struct err why;  /* code ERR_NONE: nothing of ours failed */
+    char data[];
 };
 
-struct queued_action {
-    struct queued_action *next;
-    struct core_action action;
-    struct arena arena; /* holds what the message borrows */
-    char *bulk;
+struct job {
+    uint64_t number, request;
+    enum job_state state;
+    struct peer_state *client; /* NULL: gone */
+    struct list at;            /* in core.jobs, or core.over */
+    struct list of_client;     /* in client->jobs */
+    struct list wait;          /* in client->waiting */
+    struct list timed;         /* in core.queued or core.stopping, earliest first */
+    uint64_t since_ns;         /* when it came into that list */
+    struct graph *graph;       /* owned */
+    struct shared_bytes *bytes;
+    struct msg_port *port; /* owned */
+    uint32_t port_count;
+    struct job_node *node; /* owned, one per node of the graph */
+    struct part *part;     /* owned, part_count of them once it is placed */
+    uint32_t part_count, parts_left;
+    uint8_t token[MSG_TOKEN_BYTES];
+    bool spread;
+    bool failed; /* with what RESULT says then: */
+    uint32_t status;
+    struct err why;
+};
+
+struct action {
+    struct action *next;
+    struct core_action out;
+    struct arena arena;        /* what the message borrows */
+    struct shared_bytes *bulk; /* NULL: none */
 };
 
 struct core {
-    struct peer_state *peers;
-    struct job *jobs, **jobs_end; /* in order of arrival */
-    struct queued_action *first, **last, *taken;
-    uint64_t random, next_job;
+    char url[257];
+    uint64_t random, job_numbers;
+    uint64_t event_ns; /* when the last event was */
+    struct table peers, homes, jobs_by_number;
+    struct list workers, clients; /* peers with a role, longest silent first */
+    struct list jobs;             /* all that are not over */
+    struct list over;             /* freed at the end of the event */
+    struct list turns;            /* clients with jobs that wait: whose turn is next */
+    struct list queued, stopping; /* jobs, earliest first */
+    uint32_t job_count;
+    size_t graph_bytes;
+    struct {
+        struct peer_state **heap; /* workers that others can reach: most free slots first */
+        size_t count, room;
+        uint64_t empty_ns; /* since when there has been none */
+    } fleet;
+    uint32_t homes_at_work; /* homes with a worker */
+    bool slots_freed;       /* or something else that may let a job start */
+    struct action *first, *last, *taken, *spare;
+    uint32_t spares;
     struct core_stats stats;
-    uint32_t peer_count, job_count;
 };
 
 /* core.c */
-struct peer_state *core_peer(struct core *c, uint64_t link);
-/* Queue a message: everything it borrows is copied. */
-void core_send(struct core *c, uint64_t link, const struct msg *m, struct slice bulk);
 uint64_t core_random(struct core *c);
-/* Bugs planted on purpose, for the test that shows that the simulator finds them. */
-#ifdef CORE_PLANTS
-extern int core_plant;
-#define PLANTED(n) (core_plant == (n))
-#else
-#define PLANTED(n) false
-#endif
+/* Something came that this peer should not say, or not now: counted, and nothing has changed. */
+void core_refuse_message(struct core *c);
+/* REFUSE, drop the link, forget the peer. */
+void core_evict(struct core *c, uint64_t now, struct peer_state *p, const char *why);
 
-/* job.c */
-void job_submit(struct core *c, uint64_t now_ns, struct peer_state *client, const struct msg_submit *m,
+/* action.c: what the message borrows is copied.  The short ones. */
+void core_send(struct core *c, uint64_t link, const struct msg *m);
+void core_drop(struct core *c, uint64_t link);
+/* The long ones: fill in out.msg, with what it borrows from the action's arena, check it, and queue
+ * the action; or forget it.  NULL and e: no memory. */
+struct action *action_new(struct core *c, uint64_t link, struct err *e);
+int action_check(const struct msg *m, struct err *e); /* ERR_LIMIT: no frame holds it */
+void action_queue(struct core *c, struct action *a);
+void action_forget(struct core *c, struct action *a);
+struct shared_bytes *bytes_new(struct slice s);
+struct shared_bytes *bytes_share(struct shared_bytes *b);
+void bytes_drop(struct shared_bytes *b);
+void actions_free(struct core *c);
+
+/* submit.c */
+void job_submit(struct core *c, uint64_t now, struct peer_state *client, const struct msg_submit *m,
                 struct slice graph);
-void job_cancel(struct core *c, struct peer_state *client, const struct msg_cancel *m);
-void job_worker_message(struct core *c, struct peer_state *worker, const struct msg *m);
-void job_peer_lost(struct core *c, struct peer_state *p, const char *why);
-void job_fail(struct core *c, struct job *j, uint32_t status, const struct err *why);
+
+/* job.c.  job_step is the table: false if the event cannot happen in this state, and then nothing
+ * did. */
+bool job_step(struct core *c, uint64_t now, struct job *j, enum job_event event,
+              const struct msg *m);
+/* Remember why, if it is the first reason, and JOB_FAILED. */
+void job_fail(struct core *c, uint64_t now, struct job *j, uint32_t status, const struct err *why);
+void job_cancel(struct core *c, uint64_t now, struct peer_state *client,
+                const struct msg_cancel *m);
+void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
+                        const struct msg *m);
+void jobs_lose_client(struct core *c, uint64_t now, struct peer_state *client);
+void jobs_lose_worker(struct core *c, uint64_t now, struct peer_state *worker, const char *why);
+void jobs_overdue(struct core *c, uint64_t now);
 void jobs_sweep(struct core *c); /* free those that are over */
-void jobs_start(struct core *c, uint64_t now_ns); /* those that wait and now can */
 void job_free(struct job *j);
 
-/* place.c: choose workers and send RUN and ROUTE.  false: not now. */
-bool job_place(struct core *c, struct job *j);
+/* verdict.c */
+bool node_is_process(const struct graph_node *n);
+/* Of a job that nothing made fail: its status, or job_failed with why. */
+uint32_t verdict(struct job *j);
 
-/* plan.c: the answer to a SUBMIT that only asks. */
-void plan_send(struct core *c, uint64_t link, uint64_t request, const struct graph *g);
+/* wait.c */
+void wait_add(struct core *c, uint64_t now, struct job *j);
+void wait_remove(struct core *c, struct job *j);
+void wait_start(struct core *c, uint64_t now); /* those that wait and now can */
+void wait_expire(struct core *c, uint64_t now);
+uint64_t wait_deadline(const struct core *c);
+
+/* fleet.c */
+int fleet_join(struct core *c, struct peer_state *worker, struct err *e);
+void fleet_leave(struct core *c, uint64_t now, struct peer_state *worker);
+void fleet_take(struct core *c, struct peer_state *worker, uint32_t slots);
+void fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
+struct peer_state *fleet_most_free(const struct core *c); /* NULL: no slot is free */
+uint32_t fleet_free_slots(const struct peer_state *worker);
+/* Those with a free slot, in a fixed order, max at most; gives. */
+struct peer_state **fleet_list(const struct core *c, size_t max, size_t *count);
+
+/* place.c */
+struct peer_state *place_local(const struct peer_state *client); /* its own process's worker */
+bool place_possible(const struct core *c, const struct peer_state *client);
+/* Choose workers and send RUN and ROUTE.  -1: this job can never be run; nothing was sent. */
+int job_place(struct core *c, struct job *j, struct err *e);
+
+/* route.c */
+#define ROUTES_MAX MSG_LIST_MAX
+uint64_t routes_count_max(const struct graph *g);
+/* The routes of one part (or AT_CLIENT), in the arena. */
+int routes_make(const struct job *j, uint32_t side, bool local, struct arena *a,
+                const struct msg_route **list, uint32_t *count, struct err *e);
+
+/* plan.c */
+int plan_send(struct core *c, uint64_t link, uint64_t request, const struct graph *g,
+              struct err *e);
 /* What this version cannot run yet: NULL if it can, else a sentence. */
 const char *plan_refusal(const struct graph *g);

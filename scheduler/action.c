@@ -1,0 +1,189 @@
+/* What the core wants done, in order, until daemon.c has done it.
+ *
+ * An action owns what its message borrows, so that the thing the message is about may be gone when
+ * it is carried out.  Graphs are shared, not copied: a job spread over a hundred workers is one
+ * graph.  The queue's length is bounded by what one event can cause, since daemon.c empties it
+ * after each. */
+#include "scheduler/state.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ACTION_BYTES_MAX ((size_t)64 << 20)
+#define SPARES_MAX       256  /* actions kept for the next event */
+#define SURE_ITEMS       8192 /* fewer routes and nodes than this fit into any frame */
+
+struct shared_bytes *bytes_new(struct slice s)
+{
+    struct shared_bytes *b = malloc(sizeof *b + s.size);
+    if (!b)
+        return NULL;
+    b->users = 1;
+    b->size = s.size;
+    if (s.size)
+        memcpy(b->data, s.data, s.size);
+    return b;
+}
+
+struct shared_bytes *bytes_share(struct shared_bytes *b)
+{
+    b->users++;
+    return b;
+}
+
+void bytes_drop(struct shared_bytes *b)
+{
+    if (b && --b->users == 0)
+        free(b);
+}
+
+struct action *action_new(struct core *c, uint64_t link, struct err *e)
+{
+    struct action *a = c->spare;
+    if (a) {
+        c->spare = a->next;
+        c->spares--;
+    } else if (!(a = malloc(sizeof *a))) {
+        err_nomem(e);
+        return NULL;
+    }
+    a->next = NULL;
+    a->out.kind = CORE_SEND;
+    a->out.link = link;
+    a->out.bulk = (struct slice){"", 0};
+    a->arena = ARENA_INIT(ACTION_BYTES_MAX);
+    a->bulk = NULL;
+    return a;
+}
+
+void action_forget(struct core *c, struct action *a)
+{
+    arena_clear(&a->arena);
+    bytes_drop(a->bulk);
+    if (c->spares == SPARES_MAX) {
+        free(a);
+        return;
+    }
+    a->next = c->spare;
+    c->spare = a;
+    c->spares++;
+}
+
+static void queue(struct core *c, struct action *a)
+{
+    if (c->first)
+        c->last->next = a;
+    else
+        c->first = a;
+    c->last = a;
+}
+
+/* Most messages are far from any ceiling.  The rest are encoded to see: who is told is the one who
+ * can do something about it, not the peer whose frame it would have been. */
+int action_check(const struct msg *m, struct err *e)
+{
+    struct buf frame = BUF_INIT(MSG_BYTES_MAX);
+    if (m->type == MSG_ROUTE && m->route.route_count < SURE_ITEMS)
+        return 0;
+    if (m->type == MSG_RUN && m->run.route_count + m->run.admit_count < SURE_ITEMS)
+        return 0;
+    int r = msg_encode(m, &frame, e);
+    buf_clear(&frame);
+    return r;
+}
+
+void action_queue(struct core *c, struct action *a)
+{
+    if (a->bulk)
+        a->out.bulk = (struct slice){a->bulk->data, a->bulk->size};
+    queue(c, a);
+}
+
+/* An action that cannot be remembered would be a lie to a peer: end, and start clean. */
+static struct action *must(struct action *a)
+{
+    if (!a)
+        abort();
+    return a;
+}
+
+static void keep_text(struct action *a, const char **text)
+{
+    const char *copy = (*text)[0] ? arena_string(&a->arena, *text) : "";
+    if (!copy)
+        abort();
+    *text = copy;
+}
+
+static void keep_numbers(struct action *a, const uint32_t **list, uint32_t count)
+{
+    uint32_t *copy = count ? arena_array(&a->arena, count, sizeof *copy) : NULL;
+    if (count && !copy)
+        abort();
+    if (count)
+        memcpy(copy, *list, count * sizeof *copy);
+    *list = copy;
+}
+
+void core_send(struct core *c, uint64_t link, const struct msg *m)
+{
+    struct action *a = must(action_new(c, link, NULL));
+    struct msg *copy = &a->out.msg;
+    *copy = *m;
+    switch (m->type) {
+    case MSG_REFUSE:
+        keep_text(a, &copy->refuse.text);
+        break;
+    case MSG_STOP:
+        keep_text(a, &copy->stop.text);
+        break;
+    case MSG_RESULT:
+        keep_text(a, &copy->result.text);
+        break;
+    case MSG_TASK:
+        keep_text(a, &copy->task.text);
+        keep_text(a, &copy->task.stderr_tail);
+        keep_numbers(a, &copy->task.made, copy->task.made_count);
+        break;
+    default:
+        assert(m->type == MSG_WELCOME || m->type == MSG_PING || m->type == MSG_ACCEPT ||
+               m->type == MSG_PROGRESS); /* these borrow nothing */
+    }
+    queue(c, a);
+}
+
+void core_drop(struct core *c, uint64_t link)
+{
+    struct action *a = must(action_new(c, link, NULL));
+    a->out.kind = CORE_DROP;
+    queue(c, a);
+}
+
+bool core_next_action(struct core *c, struct core_action *out)
+{
+    if (c->taken)
+        action_forget(c, c->taken);
+    struct action *a = c->taken = c->first;
+    if (!a)
+        return false;
+    c->first = a->next;
+    *out = a->out;
+    return true;
+}
+
+void actions_free(struct core *c)
+{
+    if (c->taken)
+        action_forget(c, c->taken);
+    while (c->first) {
+        struct action *a = c->first;
+        c->first = a->next;
+        action_forget(c, a);
+    }
+    while (c->spare) {
+        struct action *a = c->spare;
+        c->spare = a->next;
+        free(a);
+    }
+}

@@ -1,0 +1,122 @@
+/* The workers that anybody can reach, as a heap: most free slots first, then the oldest link, so
+ * that the same events give the same choice.  Workers inside a client's process have no data port
+ * and are not in it; their slots are counted all the same. */
+#include "scheduler/state.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint32_t fleet_free_slots(const struct peer_state *worker)
+{
+    return worker->slots - worker->used;
+}
+
+static bool before(const struct peer_state *a, const struct peer_state *b)
+{
+    uint32_t free_a = fleet_free_slots(a), free_b = fleet_free_slots(b);
+    return free_a != free_b ? free_a > free_b : a->link < b->link;
+}
+
+static void put(struct core *c, struct peer_state *w, size_t rank)
+{
+    c->fleet.heap[rank] = w;
+    w->rank = rank;
+}
+
+/* Its free slots have changed: to where it belongs. */
+static void settle(struct core *c, struct peer_state *w)
+{
+    size_t at = w->rank;
+    while (at > 0 && before(w, c->fleet.heap[(at - 1) / 2])) {
+        put(c, c->fleet.heap[(at - 1) / 2], at);
+        at = (at - 1) / 2;
+    }
+    for (size_t child; (child = 2 * at + 1) < c->fleet.count; at = child) {
+        if (child + 1 < c->fleet.count && before(c->fleet.heap[child + 1], c->fleet.heap[child]))
+            child++;
+        if (!before(c->fleet.heap[child], w))
+            break;
+        put(c, c->fleet.heap[child], at);
+    }
+    put(c, w, at);
+}
+
+static bool reachable(const struct peer_state *w)
+{
+    return w->data_url[0] && w->slots;
+}
+
+int fleet_join(struct core *c, struct peer_state *w, struct err *e)
+{
+    c->slots_freed = true;
+    if (!reachable(w))
+        return 0;
+    if (c->fleet.count == c->fleet.room) {
+        size_t room = c->fleet.room ? 2 * c->fleet.room : 64;
+        struct peer_state **heap = realloc(c->fleet.heap, room * sizeof *heap);
+        if (!heap)
+            return err_nomem(e);
+        c->fleet.heap = heap;
+        c->fleet.room = room;
+    }
+    w->rank = c->fleet.count++;
+    settle(c, w);
+    return 0;
+}
+
+void fleet_leave(struct core *c, uint64_t now, struct peer_state *w)
+{
+    if (!reachable(w))
+        return;
+    struct peer_state *last = c->fleet.heap[--c->fleet.count];
+    if (last != w) {
+        put(c, last, w->rank);
+        settle(c, last);
+    }
+    if (!c->fleet.count)
+        c->fleet.empty_ns = now;
+}
+
+void fleet_take(struct core *c, struct peer_state *w, uint32_t slots)
+{
+    assert(slots <= fleet_free_slots(w));
+    w->used += slots;
+    if (reachable(w))
+        settle(c, w);
+}
+
+void fleet_release(struct core *c, struct peer_state *w, uint32_t slots)
+{
+    assert(slots <= w->used);
+    w->used -= slots;
+    c->slots_freed = true;
+    if (reachable(w))
+        settle(c, w);
+}
+
+struct peer_state *fleet_most_free(const struct core *c)
+{
+    return c->fleet.count && fleet_free_slots(c->fleet.heap[0]) ? c->fleet.heap[0] : NULL;
+}
+
+static int by_link(const void *a, const void *b)
+{
+    uint64_t x = (*(struct peer_state *const *)a)->link, y = (*(struct peer_state *const *)b)->link;
+    return x < y ? -1 : x > y;
+}
+
+struct peer_state **fleet_list(const struct core *c, size_t max, size_t *count)
+{
+    struct peer_state **list = calloc(c->fleet.count + 1, sizeof *list);
+    *count = 0;
+    if (!list)
+        return NULL;
+    for (size_t i = 0; i < c->fleet.count; i++)
+        if (fleet_free_slots(c->fleet.heap[i]))
+            list[(*count)++] = c->fleet.heap[i];
+    qsort(list, *count, sizeof *list, by_link);
+    if (*count > max)
+        *count = max;
+    return list;
+}

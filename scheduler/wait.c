@@ -1,0 +1,106 @@
+/* Jobs that wait for a slot.  Each client has its own queue, and clients take turns: one that
+ * submits a thousand jobs delays the next client's by one job, not by a thousand. */
+#include "scheduler/state.h"
+
+void wait_add(struct core *c, uint64_t now, struct job *j)
+{
+    struct peer_state *client = j->client;
+    list_add(&client->waiting, &j->wait);
+    if (client->queued++ == 0)
+        list_add(&c->turns, &client->turn);
+    j->since_ns = now;
+    list_add(&c->queued, &j->timed);
+    c->stats.waiting++;
+    c->slots_freed = true;
+}
+
+void wait_remove(struct core *c, struct job *j)
+{
+    list_remove(&j->wait);
+    list_remove(&j->timed);
+    if (--j->client->queued == 0)
+        list_remove(&j->client->turn);
+    c->stats.waiting--;
+}
+
+static void start_first(struct core *c, uint64_t now, struct peer_state *client)
+{
+    struct job *j = LIST_OF(client->waiting.next, job, wait);
+    struct err e;
+    list_to_end(&c->turns, &client->turn);
+    if (job_place(c, j, &e) < 0)
+        job_fail(c, now, j, 125, &e);
+    else
+        job_step(c, now, j, JOB_PLACED, NULL);
+}
+
+/* Looks further than the first client only where some have a worker of their own: otherwise what
+ * the first cannot have nobody can. */
+void wait_start(struct core *c, uint64_t now)
+{
+    struct list *next;
+    if (!c->slots_freed)
+        return;
+    c->slots_freed = false;
+    for (struct list *l = c->turns.next; l != &c->turns; l = next) {
+        struct peer_state *client = LIST_OF(l, peer_state, turn);
+        next = l->next;
+        if (place_possible(c, client)) {
+            if (next == &c->turns)
+                next = l; /* it is the last already: again, if it has more */
+            start_first(c, now, client);
+            if (next == l && !client->queued)
+                break;
+        } else if (!c->homes_at_work) {
+            break;
+        }
+    }
+}
+
+/* A job whose client has a worker of its own waits for that one, as long as it takes. */
+static bool has_worker(const struct core *c, const struct job *j)
+{
+    return c->fleet.count || place_local(j->client);
+}
+
+static const struct job *first_without_worker(const struct core *c)
+{
+    for (const struct list *l = c->queued.next; l != &c->queued; l = l->next) {
+        const struct job *j = LIST_OF(l, job, timed);
+        if (!has_worker(c, j))
+            return j;
+        if (c->fleet.count)
+            break;
+    }
+    return NULL;
+}
+
+static uint64_t deadline(const struct core *c, const struct job *j)
+{
+    return (j->since_ns > c->fleet.empty_ns ? j->since_ns : c->fleet.empty_ns) + NO_WORKER_NS;
+}
+
+uint64_t wait_deadline(const struct core *c)
+{
+    const struct job *j = first_without_worker(c);
+    return j ? deadline(c, j) : UINT64_MAX;
+}
+
+void wait_expire(struct core *c, uint64_t now)
+{
+    struct list *next;
+    for (struct list *l = c->queued.next; l != &c->queued && !c->fleet.count; l = next) {
+        struct job *j = LIST_OF(l, job, timed);
+        struct err e;
+        next = l->next;
+        if (now < deadline(c, j))
+            break;
+        if (has_worker(c, j))
+            continue;
+        err_set(&e, ERR_AGAIN,
+                "no worker is connected to the scheduler%s%s: start one with "
+                "`zpipe worker`",
+                c->url[0] ? " at " : "", c->url);
+        job_fail(c, now, j, 125, &e);
+    }
+}

@@ -1,0 +1,8 @@
+/* What must hold inside the core after every event. */
+#pragma once
+#include "scheduler/state.h"
+
+/* NULL, or what does not hold. */
+const char *core_check(const struct core *c);
+/* Nobody is there any more: is anything left?  Likewise. */
+const char *core_check_empty(const struct core *c);

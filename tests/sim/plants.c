@@ -1,0 +1,61 @@
+/* See plants.h. */
+#include "tests/sim/plants.h"
+
+#include "scheduler/state.h"
+
+int plant;
+const char *const plant_names[PLANTS + 1] = {
+    "none",
+    "slots are sometimes not given back",
+    "STOP is never sent",
+    "RESULT is sent twice",
+    "jobs wait for a worker for ever",
+    "anybody may cancel any job",
+    "every status is 0",
+};
+
+void __real_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
+void __wrap_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
+void __wrap_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots)
+{
+    if (plant != 1 || core_random(c) % 8)
+        __real_fleet_release(c, worker, slots);
+}
+
+void __real_core_send(struct core *c, uint64_t link, const struct msg *m);
+void __wrap_core_send(struct core *c, uint64_t link, const struct msg *m);
+void __wrap_core_send(struct core *c, uint64_t link, const struct msg *m)
+{
+    if (plant == 2 && m->type == MSG_STOP)
+        return;
+    __real_core_send(c, link, m);
+    if (plant == 3 && m->type == MSG_RESULT)
+        __real_core_send(c, link, m);
+}
+
+void __real_wait_expire(struct core *c, uint64_t now);
+void __wrap_wait_expire(struct core *c, uint64_t now);
+void __wrap_wait_expire(struct core *c, uint64_t now)
+{
+    if (plant != 4)
+        __real_wait_expire(c, now);
+}
+
+void __real_job_cancel(struct core *c, uint64_t now, struct peer_state *p,
+                       const struct msg_cancel *m);
+void __wrap_job_cancel(struct core *c, uint64_t now, struct peer_state *p,
+                       const struct msg_cancel *m);
+void __wrap_job_cancel(struct core *c, uint64_t now, struct peer_state *p,
+                       const struct msg_cancel *m)
+{
+    const struct job *j = m->job ? table_get(&c->jobs_by_number, m->job) : NULL;
+    __real_job_cancel(c, now, plant == 5 && j && j->client ? j->client : p, m);
+}
+
+uint32_t __real_verdict(struct job *j);
+uint32_t __wrap_verdict(struct job *j);
+uint32_t __wrap_verdict(struct job *j)
+{
+    uint32_t status = __real_verdict(j);
+    return plant == 6 ? 0 : status;
+}
