@@ -62,7 +62,8 @@ uint32_t graph_add_node(struct graph *g, uint32_t kind, struct err *e)
                                                  .key = "",
                                                  .key_separator = -1,
                                                  .record_text = {"", 0},
-                                                 .set = {.image = ""}};
+                                                 .set = {.image = ""},
+                                                 .split = {.combine_text = ""}};
     return g->node_count++;
 }
 

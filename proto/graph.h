@@ -119,6 +119,69 @@ enum graph_record_kind {
     GRAPH_RECORDS
 };
 
+/* ---- running a COMMAND in blocks -----------------------------------------------------------
+ *
+ * What the table of commands (zpipe.commands(5)) knows: where the input of a stage may be cut, what
+ * runs on each block, and how the blocks' outputs become the stage's.  Filled by dsl at lowering;
+ * all zero: the stage runs once, on everything, and the node's `why` says which word made it so.
+ * Running it so is always right: an executor does that for whatever here it does not carry out.
+ *
+ * Of every stage that is cut: no block is empty, unless the whole input is (then argv runs once, on
+ * nothing); a block that ends with a status outside `ok_status`, or says anything on stderr, spoils
+ * the whole: the stage runs again, uncut.  Its status is the smallest of its blocks'. */
+
+/* Where a boundary between two blocks may be. */
+enum graph_cut {
+    GRAPH_CUT_NONE,
+    GRAPH_CUT_BYTES, /* anywhere */
+    GRAPH_CUT_LINES, /* behind a newline */
+    GRAPH_CUT_NULS,  /* behind a zero byte */
+    GRAPH_CUT_FILES, /* nothing is cut: a block is one of `file`, given as a word of block_argv */
+    GRAPH_CUTS
+};
+
+/* Which of its two commands a block runs. */
+enum graph_run {
+    GRAPH_RUN_EACH,  /* all: block_argv, or argv when there is none */
+    GRAPH_RUN_FIRST, /* the first argv, the others block_argv; the first holds at least
+                        `first_units` bytes or lines, as `cut` says, or the whole input */
+    GRAPH_RUN_LAST,  /* the last argv, the others block_argv */
+    GRAPH_RUNS
+};
+
+/* How the stage's output is made of the blocks', taken in input order. */
+enum graph_combine {
+    GRAPH_COMBINE_CONCAT,  /* end to end */
+    GRAPH_COMBINE_REVERSE, /* end to end, the last one first */
+    GRAPH_COMBINE_RERUN,   /* combine_argv, once, with all of them end to end as its stdin */
+    GRAPH_COMBINE_MERGE,   /* combine_argv, with them as file operands behind its words; of some
+                              neighbours first and of what comes out then is the same */
+    GRAPH_COMBINE_NATIVE,  /* proto/combine.h, by combine_text */
+    GRAPH_COMBINES
+};
+
+struct graph_split {
+    uint32_t cut;      /* enum graph_cut */
+    uint64_t cut_step; /* boundaries only at multiples of so many bytes, lines or zero bytes from
+                          the start (of the file, with `file`); at least 1 where there is a cut */
+    uint32_t run;      /* enum graph_run */
+    uint64_t first_units;
+    /* The stage's input is not fd 0 but these, one after the other; no block spans two of them. In
+     * block_argv the hole {} (GRAPH_HOLE, `{`) is the name of the file that the block is of. */
+    const uint32_t *file; /* into graph.file */
+    uint32_t file_count;
+    const char *const *block_argv; /* what a block runs, by `run` */
+    uint32_t block_argc;
+    uint32_t combine;                /* enum graph_combine */
+    const char *const *combine_argv; /* RERUN, MERGE; its status is 0 or the whole is spoilt */
+    uint32_t combine_argc;
+    const char *combine_text; /* NATIVE */
+    uint32_t ok_status;       /* bit N: a block may end with status N (0 to 31) */
+    bool ends_lines;  /* the output of a block that ends behind a newline does so too: it can be a
+                         block of the next stage's input as it stands */
+    bool stops_early; /* it may end before its input does: work ahead of it may be in vain */
+};
+
 struct graph_node {
     uint32_t kind;         /* enum graph_kind */
     uint32_t parent;       /* the MAP or REDUCE whose body this is, or GRAPH_NONE */
@@ -163,6 +226,7 @@ struct graph_node {
     uint32_t into;         /* REDUCE: partitions */
 
     struct graph_settings set;
+    struct graph_split split; /* COMMAND */
 };
 
 #define GRAPH_HOLE '\x01'

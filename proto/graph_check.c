@@ -71,6 +71,40 @@ static int check_strings(const char *const *list, uint32_t count, bool variable,
     return 0;
 }
 
+/* What is written down of a stage in blocks: a stage that is cut has nothing but its stdout. */
+static int check_split(const struct graph *g, const struct graph_node *n, struct err *e)
+{
+    const struct graph_split *s = &n->split;
+    bool command = s->combine == GRAPH_COMBINE_RERUN || s->combine == GRAPH_COMBINE_MERGE;
+    bool others = s->run != GRAPH_RUN_EACH || s->file_count;
+    uint32_t holes = 0;
+    if (s->cut == GRAPH_CUT_NONE)
+        return s->file_count || s->block_argc || s->combine_argc
+                   ? err_set(e, ERR_INPUT, "stage `%.60s` is whole and has blocks", n->label)
+                   : 0;
+    if (n->kind != GRAPH_COMMAND || n->output_count || n->out_glob_count || graph_fd_of(n, 2))
+        return err_set(e, ERR_INPUT, "stage `%.60s` cannot be cut", n->label);
+    if (s->cut >= GRAPH_CUTS || s->run >= GRAPH_RUNS || s->combine >= GRAPH_COMBINES ||
+        s->cut_step == 0 || s->ok_status == 0 || (others && !s->block_argc) ||
+        (s->cut == GRAPH_CUT_FILES && (!s->file_count || s->run != GRAPH_RUN_EACH)) ||
+        command != (s->combine_argc > 0) ||
+        (s->combine == GRAPH_COMBINE_NATIVE) != (s->combine_text[0] != '\0'))
+        return err_set(e, ERR_INPUT, "stage `%.60s` is cut in a way that cannot be", n->label);
+    for (uint32_t i = 0; i < s->file_count; i++)
+        if (s->file[i] >= g->file_count)
+            return err_set(e, ERR_INPUT, "stage `%.60s` is cut from file %u of %u", n->label,
+                           s->file[i], g->file_count);
+    for (uint32_t i = 0; i < s->block_argc; i++) {
+        if (!good_holes(s->block_argv[i]))
+            return err_set(e, ERR_INPUT, "stage `%.60s` has a bad word for its blocks", n->label);
+        holes += strchr(s->block_argv[i], GRAPH_HOLE) != NULL;
+    }
+    if ((holes && !s->file_count) || (s->cut == GRAPH_CUT_FILES && !holes) ||
+        (s->block_argc && !s->block_argv[0][0]) || (s->combine_argc && !s->combine_argv[0][0]))
+        return err_set(e, ERR_INPUT, "stage `%.60s` has blocks of no name", n->label);
+    return 0;
+}
+
 static int check_process(const struct graph *g, const struct graph_node *n, struct err *e)
 {
     if ((n->kind == GRAPH_COMMAND && n->argc < 1) || (n->kind == GRAPH_SHELL && n->argc != 1))
@@ -91,7 +125,9 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
             return err_set(e, ERR_INPUT, "stage `%.60s` has a bad output '%.60s'", n->label,
                            o->name);
     }
-    if ((uint64_t)n->argc + n->envc + n->output_count + n->out_glob_count > GRAPH_WORDS_MAX)
+    if ((uint64_t)n->argc + n->envc + n->output_count + n->out_glob_count + n->split.block_argc +
+            n->split.combine_argc >
+        GRAPH_WORDS_MAX)
         return err_set(
             e, ERR_LIMIT,
             "stage `%.60s` has more than %d words, variables and outputs (GRAPH_WORDS_MAX)",
@@ -106,7 +142,7 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
           !n->record_text.size)))
         return err_set(e, ERR_INPUT, "a map has records that cannot be");
     if (check_strings(n->argv, n->argc, false, "words", n, e) < 0 ||
-        check_strings(n->env, n->envc, true, "variables", n, e) < 0)
+        check_strings(n->env, n->envc, true, "variables", n, e) < 0 || check_split(g, n, e) < 0)
         return -1;
     return check_strings(n->out_glob, n->out_glob_count, false, "output patterns", n, e);
 }

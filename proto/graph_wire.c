@@ -64,6 +64,24 @@ static const struct field settings_fields[] = {
 };
 static const struct field_table settings_table = FIELD_TABLE(graph_settings, settings_fields);
 
+#define SPLIT(member, kind, max)         FIELD(graph_split, member, kind, max)
+#define SPLITS(member, count, kind, max) FIELD_MANY(graph_split, member, count, kind, max, NULL)
+static const struct field split_fields[] = {
+    SPLIT(cut, FIELD_U32, GRAPH_CUTS - 1),
+    SPLIT(cut_step, FIELD_U64, UINT64_MAX),
+    SPLIT(run, FIELD_U32, GRAPH_RUNS - 1),
+    SPLIT(first_units, FIELD_U64, UINT64_MAX),
+    SPLITS(file, file_count, FIELD_U32_LIST, GRAPH_FILES_MAX),
+    SPLITS(block_argv, block_argc, FIELD_TEXT_LIST, GRAPH_WORDS_MAX),
+    SPLIT(combine, FIELD_U32, GRAPH_COMBINES - 1),
+    SPLITS(combine_argv, combine_argc, FIELD_TEXT_LIST, GRAPH_WORDS_MAX),
+    SPLIT(combine_text, FIELD_TEXT, TEXT),
+    SPLIT(ok_status, FIELD_U32, UINT32_MAX),
+    SPLIT(ends_lines, FIELD_BOOL, 0),
+    SPLIT(stops_early, FIELD_BOOL, 0),
+};
+static const struct field_table split_table = FIELD_TABLE(graph_split, split_fields);
+
 #define NODE(member, kind, max)              FIELD(graph_node, member, kind, max)
 #define NODES(member, count, kind, max, sub) FIELD_MANY(graph_node, member, count, kind, max, sub)
 static const struct field node_fields[] = {
@@ -96,6 +114,7 @@ static const struct field node_fields[] = {
     NODE(key_separator, FIELD_I32, 0),
     NODE(into, FIELD_U32, 65536),
     FIELD_OF(graph_node, set, &settings_table),
+    FIELD_OF(graph_node, split, &split_table),
 };
 static const struct field_table node_table = FIELD_TABLE(graph_node, node_fields);
 

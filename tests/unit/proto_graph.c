@@ -16,6 +16,8 @@ static const char *const tee_words[] = {"tee", "\x01."};
 static const struct graph_segment stdin_segment = {.kind = GRAPH_SEGMENT_STDIN, .text = {"", 0}};
 static const struct graph_output tee_output = {"copy.txt", TEE_FILE};
 static const uint32_t both_files[] = {0, 1};
+static const uint32_t files_far[] = {1, 2};
+static const char *const named_words[] = {"sort", "\x01{"};
 static const char *const environment[] = {"A=b", "C="};
 
 static void join(struct graph *g, uint32_t from, int from_fd, uint32_t to, int to_fd)
@@ -45,6 +47,13 @@ static struct graph *sample(void)
     n[MAP].record_count = 1;
     n[BODY].argv = sort_words;
     n[BODY].argc = 2;
+    n[BODY].split = (struct graph_split){.cut = GRAPH_CUT_LINES,
+                                         .cut_step = 1,
+                                         .combine = GRAPH_COMBINE_MERGE,
+                                         .combine_argv = sort_words,
+                                         .combine_argc = 2,
+                                         .combine_text = "",
+                                         .ok_status = 1};
     n[TEE].argv = tee_words;
     n[TEE].argc = 2;
     n[TEE].output = &tee_output;
@@ -130,6 +139,29 @@ SPOIL(reduce_key, reduce(g); n[MAP].key = "0")
 SPOIL(reduce_into, reduce(g); n[MAP].into = 65537)
 SPOIL(reduce_none, reduce(g); n[MAP].into = 0)
 SPOIL(reduce_byte, reduce(g); n[MAP].key_separator = 256)
+SPOIL(split_none, n[BODY].split.cut = GRAPH_CUT_NONE)
+SPOIL(split_cut, n[BODY].split.cut = GRAPH_CUTS)
+SPOIL(split_run, n[BODY].split.run = GRAPH_RUNS)
+SPOIL(split_combine, n[BODY].split.combine = GRAPH_COMBINES)
+SPOIL(split_step, n[BODY].split.cut_step = 0)
+SPOIL(split_status, n[BODY].split.ok_status = 0)
+SPOIL(split_first, n[BODY].split.run = GRAPH_RUN_FIRST)
+SPOIL(split_no_merge, n[BODY].split.combine_argc = 0)
+SPOIL(split_no_text, n[BODY].split.combine = GRAPH_COMBINE_NATIVE; n[BODY].split.combine_argc = 0)
+SPOIL(split_words, n[BODY].split.combine_argc = GRAPH_WORDS_MAX)
+SPOIL(split_name, static const char *const w[] = {""}; n[BODY].split.combine_argv = w;
+      n[BODY].split.combine_argc = 1)
+SPOIL(split_no_files, n[BODY].split.cut = GRAPH_CUT_FILES)
+SPOIL(split_hole, n[BODY].split.block_argv = named_words; n[BODY].split.block_argc = 2)
+SPOIL(split_files, split_hole(g); n[BODY].split.cut = GRAPH_CUT_FILES;
+      n[BODY].split.file = both_files; n[BODY].split.file_count = 2)
+SPOIL(split_files_far, split_files(g); n[BODY].split.file = files_far)
+SPOIL(split_files_unnamed, split_files(g); n[BODY].split.block_argv = sort_words)
+SPOIL(split_bad_hole, static const char *const w[] = {"sort", "\x01x"}; split_files(g);
+      n[BODY].split.block_argv = w)
+SPOIL(split_outputs, n[TEE].split = n[BODY].split)
+SPOIL(split_stderr, graph_set_fd(g, BODY, 2, 3, NULL))
+SPOIL(split_map, n[MAP].split = n[BODY].split)
 SPOIL(segment_kind, static const struct graph_segment s = {.kind = GRAPH_SEGMENTS};
       n[IN].segment = &s)
 SPOIL(segment_file, static const struct graph_segment s = {.kind = GRAPH_SEGMENT_FILE, .file = 2};
@@ -189,6 +221,7 @@ static const struct row {
     GOOD(edge_twice_written),
     GOOD(edge_into_body),
     GOOD(seek_file),
+    GOOD(split_files),
     BAD(no_kind, "no known kind"),
     BAD(no_fail, "no known kind"),
     BAD(parent_far, "body that cannot be"),
@@ -230,6 +263,25 @@ static const struct row {
     BAD(reduce_into, "a reduce has"),
     BAD(reduce_none, "a reduce has"),
     BAD(reduce_byte, "a reduce has"),
+    BAD(split_none, "whole and has blocks"),
+    BAD(split_cut, "cut in a way"),
+    BAD(split_run, "cut in a way"),
+    BAD(split_combine, "cut in a way"),
+    BAD(split_step, "cut in a way"),
+    BAD(split_status, "cut in a way"),
+    BAD(split_first, "cut in a way"),
+    BAD(split_no_merge, "cut in a way"),
+    BAD(split_no_text, "cut in a way"),
+    BAD(split_words, "GRAPH_WORDS_MAX"),
+    BAD(split_name, "blocks of no name"),
+    BAD(split_no_files, "cut in a way"),
+    BAD(split_hole, "blocks of no name"),
+    BAD(split_files_far, "file 2 of 2"),
+    BAD(split_files_unnamed, "blocks of no name"),
+    BAD(split_bad_hole, "bad word"),
+    BAD(split_outputs, "cannot be cut"),
+    BAD(split_stderr, "cannot be cut"),
+    BAD(split_map, "cannot be cut"),
     BAD(segment_kind, "source names"),
     BAD(segment_file, "source names"),
     BAD(source_two, "exactly one end"),
