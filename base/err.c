@@ -6,6 +6,19 @@
 #include <stdio.h>
 #include <string.h>
 
+/* strerror, with the setting behind a limit that a user may raise. */
+static const char *reason(int sys)
+{
+    switch (sys) {
+    case EFBIG:
+        return "File too large (the limit is `ulimit -f`)";
+    case EMFILE:
+        return "Too many open files (the limit is `ulimit -n`)";
+    default:
+        return strerror(sys);
+    }
+}
+
 __attribute__((format(printf, 4, 0))) static int fill(struct err *e, int code, int sys,
                                                       const char *format, va_list args)
 {
@@ -13,11 +26,11 @@ __attribute__((format(printf, 4, 0))) static int fill(struct err *e, int code, i
     if (e) {
         e->code = code;
         e->sys = sys;
-        vsnprintf(e->text, sizeof e->text, format, args);
-        if (sys) {
-            size_t used = strlen(e->text);
-            snprintf(e->text + used, sizeof e->text - used, ": %s", strerror(sys));
-        }
+        const char *why = sys ? reason(sys) : NULL;
+        vsnprintf(e->text, sizeof e->text - (why ? strlen(why) + 2 : 0), format, args); /* a long name leaves it room */
+        size_t used = strlen(e->text);
+        if (why)
+            snprintf(e->text + used, sizeof e->text - used, ": %s", why);
     }
     errno = saved;
     return -1;

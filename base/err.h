@@ -37,7 +37,7 @@ struct err {
 };
 
 /* Fill e and return -1, so that `return err_set(e, ...)` is a whole error path.  errno is kept.
- * err_sys appends ": " and strerror(errno) and records errno. */
+ * err_sys appends ": " and what errno means, and records errno. */
 int err_set(struct err *e, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int err_sys(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -32,6 +32,7 @@ static void catch_signals(void)
             sigaction(signals[i], &a, NULL);
     }
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is told in words; the programs in sandboxes end by it */
 }
 
 /* Ended by a signal, as its parent will want to know it: by that signal. */

@@ -15,27 +15,36 @@
 #include <unistd.h>
 
 #define RESOLVE_MAX 4096
-
-static char *absolute(const char *directory, const char *path)
-{
-    struct buf b = BUF_INIT(RESOLVE_MAX);
-    if (path[0] != '/') {
-        buf_text(&b, directory);
-        buf_byte(&b, '/');
-    }
-    buf_text(&b, path);
-    char *joined = buf_take(&b);
-    char *real = joined ? realpath(joined, NULL) : NULL;
-    if (real) { /* it is there: a symlink is written through, as in sh */
-        free(joined);
-        return real;
-    }
-    return joined;
-}
+#define LINKS_MAX   40 /* one after the other, as in the kernel */
 
 static const char *slash_of(const char *path)
 {
     return strrchr(path, '/'); /* absolute: there is one */
+}
+
+/* Where a file of this name is or would be, absolute.  A symlink is written through, as in sh, also one
+ * whose target is not there yet.  Gives; NULL with errno. */
+static char *target_of(const char *directory, const char *path)
+{
+    char name[RESOLVE_MAX], link[RESOLVE_MAX];
+    const char *before = path[0] == '/' ? "" : directory;
+    int left = LINKS_MAX;
+    size_t size = (size_t)snprintf(name, sizeof name, "%s%s%s", before, *before ? "/" : "", path);
+    while (size < sizeof name && left--) {
+        char *real = realpath(name, NULL);
+        if (real || errno != ENOENT)
+            return real;
+        ssize_t n = readlink(name, link, sizeof link - 1);
+        if (n < 0)
+            return errno == EINVAL || errno == ENOENT ? strdup(name) : NULL;
+        link[n] = '\0';
+        size_t keep = link[0] == '/' ? 0 : (size_t)(slash_of(name) + 1 - name);
+        size = keep + (size_t)n;
+        if (size < sizeof name)
+            memcpy(name + keep, link, (size_t)n + 1);
+    }
+    errno = size < sizeof name ? ELOOP : ENAMETOOLONG;
+    return NULL;
 }
 
 static int open_hidden(struct output *o)
@@ -67,9 +76,9 @@ static int writer_of(int fd)
 int output_open(struct zpipe_job *j, struct output *o, const char *path, struct err *e)
 {
     struct stat s;
-    o->path = absolute(j->directory, path);
+    o->path = target_of(j->directory, path);
     if (!o->path)
-        return err_nomem(e);
+        return err_sys(e, "cannot write '%s'", path);
     if (stat(o->path, &s) == 0) {
         if (S_ISDIR(s.st_mode))
             return err_set(e, ERR_INPUT, "cannot write '%s': it is a directory", path);

@@ -55,6 +55,7 @@ static int service_open(struct service *s, struct err *e)
     loop_signal_start(s->loop, &s->term, SIGTERM);
     loop_signal_start(s->loop, &s->interrupt, SIGINT);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     return 0;
 }
 

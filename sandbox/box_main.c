@@ -207,6 +207,7 @@ static int run_alone(struct alone *a)
         .task_ended = on_result, .pump_ended = on_pump, .region_ended = on_region, .lost = on_lost};
     struct err e;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     struct box *b = open_box(a, &events, &e);
     a->source = -1;
     for (int fd = 2; fd >= 0; fd--)

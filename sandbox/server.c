@@ -174,7 +174,7 @@ static int prepare(struct server *s, struct err *e)
 {
     sigset_t mask;
     struct rlimit files;
-    static const int ignored[] = {SIGINT, SIGQUIT, SIGHUP, SIGPIPE};
+    static const int ignored[] = {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGXFSZ};
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
         signal(ignored[i], SIG_IGN);
     sigemptyset(&mask);

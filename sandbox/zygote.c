@@ -149,6 +149,7 @@ static void reset_signals(void)
         signal(s, SIG_DFL);
     signal(SIGCHLD, SIG_IGN); /* nobody waits for inits */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     sigemptyset(&empty);
     sigprocmask(SIG_SETMASK, &empty, NULL);
 }

@@ -186,6 +186,49 @@ def full_disk_leaves_no_output():
 
 
 @case
+def an_output_that_is_a_link_is_written_through():
+    """Also one whose target is not there yet."""
+    os.mkdir("sub")
+    for link, target in (("old", "sub/old.txt"), ("new", "sub/new.txt"), ("chain", "new"), ("far", os.path.abspath("sub/far.txt"))):
+        os.symlink(target, link)
+    open("sub/old.txt", "w").write("old\n")
+    for text in ("echo x > old", "echo x > chain", "echo x | tee far > /dev/null"):
+        assert run(text) == (0, b"", ""), (text, run(text))
+    assert run("echo x >> chain")[0] == 0
+    assert all(os.path.islink(n) for n in ("old", "new", "chain", "far"))
+    assert [open("sub/%s.txt" % n).read() for n in ("old", "new", "far")] == ["x\n", "x\nx\n", "x\n"]
+    open("one", "w").write("old\n")
+    os.link("one", "other")
+    assert run("echo x > one")[0] == 0 and open("one").read() == "x\n" and open("other").read() == "old\n"
+    os.symlink("loop", "loop")
+    os.symlink("nodir/x", "nowhere")
+    for name, word in (("loop", "symbolic links"), ("nowhere", "No such file")):
+        status, out, err = run("sh -c 'echo ran >&2' > " + name)
+        assert status == 125 and word in err and "ran" not in err and os.path.islink(name), (name, status, err)
+
+
+@case
+def an_output_whose_name_cannot_be_is_refused_before_anything_runs():
+    for name in ("x" * 300, "x/" * 3000 + "x"):
+        status, out, err = run("sh -c 'echo ran >&2' > " + name)
+        assert status == 125 and "too long" in err and "ran" not in err, (status, err)
+
+
+@case
+def a_limit_of_file_sizes_is_told():
+    """ulimit -f: a program is ended by it as in sh; zpipe itself says what it could not write."""
+    open("old", "w").write("old\n")
+    limit = lambda bytes: lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes, bytes))
+    status, out, err = run("seq 100000 > f", preexec_fn=limit(200_000))
+    assert status == 128 + signal.SIGXFSZ and os.path.getsize("f") == 200_000, (status, err)
+    os.remove("f")
+    for text, bytes in (("seq 35000 >> old", 200_000), ("sort <<END\n" + "x\n" * 2000 + "END", 1000), ("seq 70", 200)):
+        status, out, err = run(text, preexec_fn=limit(bytes), cwd=".")
+        assert status in (0, 125) and (status == 0 or "File too large" in err and "ulimit -f" in err), (text, status, err)
+    assert sorted(os.listdir(".")) == ["old"] and len(open("old").read()) in (4, 198898), os.listdir(".")
+
+
+@case
 def output_of_a_cancelled_job_does_not_appear():
     open("old.txt", "w").write("old\n")
     p = subprocess.Popen([zpipe, "yes cancelled-mark-1 | cat > old.txt"], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)

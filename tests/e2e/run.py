@@ -92,8 +92,14 @@ def run(argv, d, row, env, demote):
         stdin = feeder.stdout
     else:
         stdin = open(os.path.join(d, name), "rb")
+    closed = row.flag("close")
+
+    def before():
+        demote()
+        if closed:
+            os.close(int(closed))
     p = subprocess.Popen(argv, cwd=d, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
-                         preexec_fn=demote, start_new_session=True)
+                         preexec_fn=before, start_new_session=True)
     stdin.close()
     try:
         out, err = p.communicate(timeout=TIMEOUT)
