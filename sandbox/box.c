@@ -276,8 +276,8 @@ int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e)
     int result = -1;
     if (!task || !remote) {
         err_nomem(e);
-    } else if (!r->task_count || r->task_count > BOX_TASKS_MAX || r->channel_count > BOX_CHANNELS_MAX) {
-        err_set(e, ERR_LIMIT, "a region has 1 to %d programs and at most %d channels", BOX_TASKS_MAX,
+    } else if (r->task_count > BOX_TASKS_MAX || r->channel_count > BOX_CHANNELS_MAX) {
+        err_set(e, ERR_LIMIT, "a region has at most %d programs and %d channels", BOX_TASKS_MAX,
                 BOX_CHANNELS_MAX);
     } else if (b->regions >= BOX_REGIONS_MAX) {
         err_set(e, ERR_AGAIN, "%d regions run already", BOX_REGIONS_MAX);
@@ -320,6 +320,31 @@ int box_look(struct box *b, uint64_t region, struct err *e)
 int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e)
 {
     return send_one(b, (struct wire){.kind = WIRE_BREAK, .region = region, .a = channel}, NULL, 0, e);
+}
+
+int box_feed(struct box *b, uint64_t region, uint32_t channel, const struct box_source *source,
+             uint32_t count, struct err *e)
+{
+    struct buf data = BUF_INIT(WIRE_DATA_MAX);
+    int fd[BOX_SOURCES_MAX];
+    if (count > BOX_SOURCES_MAX)
+        return err_set(e, ERR_LIMIT, "more than %d sources at once", BOX_SOURCES_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        fd[i] = source[i].fd;
+        pack_u64(&data, source[i].offset);
+        pack_u64(&data, source[i].size);
+    }
+    struct wire head = {.kind = WIRE_FEED, .region = region, .a = channel};
+    int r = data.failed ? err_nomem(e) : b->lost ? err_set(e, ERR_GONE, "zpipe-box is gone") : 0;
+    if (r == 0 && wire_send(b->fd, head, data.data, data.size, fd, count) < 0)
+        r = gone(e);
+    buf_clear(&data);
+    return r;
+}
+
+int box_feed_end(struct box *b, uint64_t region, uint32_t channel, struct err *e)
+{
+    return send_one(b, (struct wire){.kind = WIRE_FEED_END, .region = region, .a = channel}, NULL, 0, e);
 }
 
 static int take_made(struct box *b, struct wire_packet *p)
@@ -410,6 +435,10 @@ static int take(struct box *b, struct wire_packet *p)
         return take_result(b, p);
     case WIRE_PUMP:
         b->events.pump_ended(b->owner, h->region, h->a, h->size, (int)h->b, h->task != 0);
+        return 0;
+    case WIRE_MOVED:
+        if (b->events.moved)
+            b->events.moved(b->owner, h->region, h->a, h->size, h->offset);
         return 0;
     case WIRE_BYTES:
         if (b->events.bytes)

@@ -14,6 +14,8 @@
 #define BOX_SPEC_BYTES_MAX (64u << 20) /* one region's encoded spec */
 #define BOX_REGIONS_MAX  1024  /* at once in one box */
 #define BOX_STDERR_TAIL  4096
+#define BOX_SOURCES_MAX  64   /* of one box_feed */
+#define BOX_SOURCES_AHEAD 1024
 
 enum box_isolation { BOX_ISOLATION_FULL, BOX_ISOLATION_NONE /* explicit, uncertified, loud */ };
 
@@ -66,10 +68,19 @@ struct box_task {
 
 enum box_channel_end {
     BOX_INSIDE,  /* both ends are tasks of the region */
-    BOX_FEED,    /* the writer is a pump inside zpipe-box, which copies `source` fds into it, end to end */
+    BOX_FEED,    /* the writer is a pump inside zpipe-box, which copies the sources into it, end to end */
     BOX_DRAIN,   /* the reader is a pump inside zpipe-box, which copies it to `sink` */
+    BOX_COPY,    /* no program at all: a pump copies the sources to `sink` */
     BOX_REMOTE_WRITER, /* the writer is the caller: box_run gives it its end in *caller_fd */
     BOX_REMOTE_READER, /* the reader is the caller */
+};
+
+/* Bytes that a pump copies. */
+#define BOX_ALL UINT64_MAX
+struct box_source {
+    int fd;          /* borrowed until the call returns */
+    uint64_t offset; /* BOX_ALL: from where it stands, to its end; else of a file that can be sought in */
+    uint64_t size;   /* with an offset: so many bytes, and it is an error if they are not there */
 };
 
 /* A stream with exactly one reading and one writing side.  A writing task sees a pipe: when the reading
@@ -77,14 +88,16 @@ enum box_channel_end {
 struct box_channel {
     enum box_channel_end end;
     bool lines;           /* pass what there is at once (no full reads) */
-    const int *source;    /* FEED: descriptors, read from where they stand; borrowed until box_run returns */
+    bool more;            /* FEED, COPY: box_feed will bring more sources, and box_feed_end the end */
+    bool tell;            /* DRAIN, COPY: `moved` is called as bytes come along */
+    const struct box_source *source; /* FEED, COPY */
     uint32_t source_count;
-    int sink;             /* DRAIN: borrowed until box_run returns; never set non-blocking */
+    int sink;             /* DRAIN, COPY: borrowed until box_run returns; never set non-blocking */
     int caller_fd;        /* out, REMOTE_*: a unix stream socket, given to the caller */
 };
 
 struct box_region {
-    const struct box_task *task;
+    const struct box_task *task; /* none: only with COPY channels */
     uint32_t task_count;
     struct box_channel *channel;
     uint32_t channel_count;
@@ -120,9 +133,11 @@ struct box_result {
 
 struct box_events {
     void (*task_ended)(void *owner, uint64_t region, uint32_t task, const struct box_result *r);
-    /* A FEED or DRAIN pump ended after `bytes`; sys is the errno that ended it, or 0.  `reading` tells
-     * on which side the error was. */
+    /* A pump (FEED, DRAIN, COPY) ended after `bytes`; sys is the errno that ended it, or 0.  `reading`
+     * tells on which side the error was; ESTALE there: a source was shorter than announced. */
     void (*pump_ended)(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, int sys, bool reading);
+    /* So far a pump with `more` or `tell` has moved `bytes`, and is done with `sources`.  May be NULL. */
+    void (*moved)(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, uint64_t sources);
     /* Everything of the region is gone: processes, channels, mounts.  Last call for it. */
     void (*region_ended)(void *owner, uint64_t region);
     /* The answer to box_look: what a task's processes have read and written so far.  May be NULL. */
@@ -149,6 +164,11 @@ int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e)
 int box_look(struct box *b, uint64_t region, struct err *e);
 /* Kill every task of the region; results still arrive, as BOX_KILLED. */
 int box_stop(struct box *b, uint64_t region, struct err *e);
-/* The remote reader of a BOX_REMOTE_READER channel left: the writers get SIGPIPE.  The caller closes
- * its end after this call, not before. */
+/* Whoever takes the bytes of a REMOTE_READER or DRAIN channel wants no more: the writers get SIGPIPE.
+ * Of a REMOTE_READER the caller closes its end after this call, not before. */
 int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e);
+/* More sources for a channel with `more`, at most BOX_SOURCES_MAX a call and BOX_SOURCES_AHEAD that are
+ * not done yet; and: that was all. */
+int box_feed(struct box *b, uint64_t region, uint32_t channel, const struct box_source *source,
+             uint32_t count, struct err *e);
+int box_feed_end(struct box *b, uint64_t region, uint32_t channel, struct err *e);

@@ -32,7 +32,7 @@ struct alone {
     const char *env[ENV_MAX + 1], *out[OUT_MAX];
     struct box_port port[3];
     struct box_channel channel[3];
-    int source;
+    struct box_source source;
     struct box_task task;
     struct box_region region;
     const char *report;
@@ -170,7 +170,7 @@ static void plan_port(struct alone *a, int fd)
         return;
     }
     p->channel = (int32_t)a->region.channel_count;
-    a->source = fd;
+    a->source = (struct box_source){.fd = fd, .offset = BOX_ALL};
     a->channel[a->region.channel_count++] =
         (struct box_channel){.end = write ? BOX_DRAIN : BOX_FEED,
                              .lines = !write && isatty(fd),
@@ -209,7 +209,6 @@ static int run_alone(struct alone *a)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     struct box *b = open_box(a, &events, &e);
-    a->source = -1;
     for (int fd = 2; fd >= 0; fd--)
         plan_port(a, fd);
     a->task.port = a->port;

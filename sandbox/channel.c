@@ -61,6 +61,8 @@ int channel_open(struct channel *c, struct err *e)
     struct region *r = c->region;
     const struct box_channel *plan = &r->spec.region.channel[c->index];
     const struct spec_channel *side = &r->spec.channel[c->index];
+    if (plan->end == BOX_COPY)
+        return pump_start(c, e);
     bool full = !plan->lines && side->reader >= 0;
     bool remote = plan->end == BOX_REMOTE_READER || plan->end == BOX_REMOTE_WRITER;
     if ((remote ? take_remote(c, plan->end, full, e) : make_pair(c, full, e)) < 0)
@@ -71,7 +73,7 @@ int channel_open(struct channel *c, struct err *e)
     if (plan->end != BOX_FEED && plan->end != BOX_DRAIN)
         return 0;
     bool feed = plan->end == BOX_FEED;
-    int result = pump_start(c, &r->fd[side->fd_first], plan->source_count, feed, e);
+    int result = pump_start(c, e);
     channel_handed_out(c, feed);
     return result;
 }
@@ -118,6 +120,14 @@ void channel_reader_left(struct channel *c)
         pump_kill(c);
 }
 
+void channel_break(struct channel *c)
+{
+    if (c->pump)
+        pump_kill(c); /* the reading side: its end is what the writers notice */
+    else
+        channel_reader_left(c);
+}
+
 void channel_writer_left(struct channel *c)
 {
     c->writer_gone = true;
@@ -133,5 +143,6 @@ void channel_clear(struct channel *c)
     fd_close(&c->write_end);
     fd_close(&c->read_end);
     watch_stop(c->region->server, &c->hangup_watch);
+    watch_stop(c->region->server, &c->fed_watch);
     fd_close(&c->held);
 }

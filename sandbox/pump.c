@@ -1,7 +1,12 @@
-/* Pumps: forked children of the server that copy between a channel and the caller's descriptors with
- * plain blocking calls, so that nobody's terminal, pipe or file is ever set non-blocking.  What they did
- * is in a page shared with the server, so that it is known even when one is killed. */
+/* Pumps: forked children of the server that copy between channels and the caller's descriptors with plain
+ * blocking calls, so that nobody's terminal, pipe or file is ever set non-blocking.  What they did is in a
+ * page shared with the server, so that it is known even when one is killed.
+ *
+ * A pump copies sources, one after another, to one place.  It has them all from the start, or (`more`) is
+ * sent some as it runs.  One that is watched has a socket: what comes over it are sources; what goes back
+ * only says that the page has news, so nothing is lost when there is no room for it. */
 #include "base/fds.h"
+#include "base/pack.h"
 #include "sandbox/server.h"
 
 #include <errno.h>
@@ -21,7 +26,7 @@
 #define PUMP_BYTES (256u << 10) /* moved by one call */
 
 struct progress {
-    _Atomic uint64_t bytes;
+    _Atomic uint64_t bytes, sources;
     int sys;
     bool reading;
 };
@@ -29,12 +34,22 @@ struct progress {
 struct pump {
     struct channel *channel; /* its region waits for us */
     pid_t pid;
-    bool feed, killed;
+    bool killed;
+    struct link link; /* to the process; of those that are watched */
     struct progress *progress;
     struct pump *next;
 };
 
+/* ---- the process */
+
 enum move { MOVE_SENDFILE, MOVE_SPLICE, MOVE_COPY };
+
+struct work {
+    struct progress *progress;
+    int to, socket; /* -1: not watched */
+    bool more;
+    char *buffer;
+};
 
 /* A descriptor of the caller's may be non-blocking already: then wait as a blocking call would. */
 static bool try_again(int fd, short events)
@@ -45,15 +60,23 @@ static bool try_again(int fd, short events)
     return errno == EAGAIN && poll(&p, 1, -1) >= 0;
 }
 
-static int write_whole(int to, const char *data, size_t size, struct progress *p)
+static void moved(const struct work *w, uint64_t bytes)
+{
+    struct wire news = {.version = WIRE_VERSION, .kind = WIRE_MOVED};
+    w->progress->bytes += bytes;
+    if (w->socket >= 0)
+        send(w->socket, &news, sizeof news, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static int write_whole(const struct work *w, const char *data, size_t size)
 {
     while (size) {
-        ssize_t n = write(to, data, size);
-        if (n < 0 && try_again(to, POLLOUT))
+        ssize_t n = write(w->to, data, size);
+        if (n < 0 && try_again(w->to, POLLOUT))
             continue;
         if (n < 0)
             return -1;
-        p->bytes += (uint64_t)n;
+        moved(w, (uint64_t)n);
         data += n;
         size -= (size_t)n;
     }
@@ -66,52 +89,104 @@ static bool readable_now(int fd)
     return poll(&p, 1, 0) > 0;
 }
 
-/* One step: more (1), end (0), or an error (-1, p->reading tells where). */
-static int step(enum move *how, int from, int to, char *buffer, struct progress *p)
+static ssize_t move_in_kernel(const struct work *w, enum move how, const struct box_source *s, size_t size)
 {
+    off_t at = (off_t)s->offset;
+    if (how == MOVE_SENDFILE)
+        return sendfile(w->to, s->fd, s->offset == BOX_ALL ? NULL : &at, size);
+    return splice(s->fd, s->offset == BOX_ALL ? NULL : &at, w->to, NULL, size, SPLICE_F_MOVE);
+}
+
+/* One step: how many bytes came (0: the end), or -1; progress->reading tells where it failed. */
+static ssize_t step(const struct work *w, enum move *how, const struct box_source *s)
+{
+    size_t size = s->size < PUMP_BYTES ? (size_t)s->size : PUMP_BYTES;
     ssize_t n;
-    p->reading = false;
-    if (*how != MOVE_COPY) {
-        n = *how == MOVE_SENDFILE ? sendfile(to, from, NULL, PUMP_BYTES)
-                                  : splice(from, NULL, to, NULL, PUMP_BYTES, SPLICE_F_MOVE);
+    w->progress->reading = false;
+    while (*how != MOVE_COPY) {
+        n = move_in_kernel(w, *how, s, size);
         if (n > 0)
-            p->bytes += (uint64_t)n;
+            moved(w, (uint64_t)n);
         if (n >= 0)
-            return n > 0;
-        if (errno == EINTR || (errno == EAGAIN && (readable_now(from) ? try_again(to, POLLOUT)
-                                                                      : try_again(from, POLLIN))))
-            return 1;
+            return n;
+        if (errno == EINTR || (errno == EAGAIN && (readable_now(s->fd) ? try_again(w->to, POLLOUT)
+                                                                       : try_again(s->fd, POLLIN))))
+            continue;
         if (errno == EPIPE)
             return -1;
         *how = MOVE_COPY; /* not for this pair, or a real error: reading and writing tell which */
     }
     do
-        n = read(from, buffer, PUMP_BYTES);
-    while (n < 0 && try_again(from, POLLIN));
-    if (n <= 0) {
-        p->reading = n < 0;
-        return (int)n;
-    }
-    return write_whole(to, buffer, (size_t)n, p) < 0 ? -1 : 1;
+        n = s->offset == BOX_ALL ? read(s->fd, w->buffer, size)
+                                 : pread(s->fd, w->buffer, size, (off_t)s->offset);
+    while (n < 0 && try_again(s->fd, POLLIN));
+    if (n < 0)
+        w->progress->reading = true;
+    return n > 0 && write_whole(w, w->buffer, (size_t)n) < 0 ? -1 : n;
 }
 
-static enum move way_of(int from, int to, bool feed)
+static enum move way_of(int from, int to)
 {
-    struct stat s;
-    if (fstat(feed ? from : to, &s) < 0)
+    struct stat f, t;
+    if (fstat(from, &f) < 0 || fstat(to, &t) < 0)
         return MOVE_COPY;
-    if (feed && S_ISREG(s.st_mode))
+    if (S_ISREG(f.st_mode))
         return MOVE_SENDFILE;
-    return S_ISFIFO(s.st_mode) ? MOVE_SPLICE : MOVE_COPY;
+    return S_ISFIFO(f.st_mode) || S_ISFIFO(t.st_mode) ? MOVE_SPLICE : MOVE_COPY;
 }
 
-static int pump_one(int from, int to, bool feed, char *buffer, struct progress *p)
+static int copy_source(const struct work *w, struct box_source s)
 {
-    enum move how = way_of(from, to, feed);
-    int r;
-    while ((r = step(&how, from, to, buffer, p)) > 0)
-        ;
-    return r;
+    enum move how = way_of(s.fd, w->to);
+    bool all = s.offset == BOX_ALL;
+    if (all)
+        s.size = BOX_ALL;
+    while (s.size) {
+        ssize_t n = step(w, &how, &s);
+        if (n == 0 && !all) {
+            w->progress->reading = true;
+            errno = ESTALE;
+            return -1;
+        }
+        if (n <= 0)
+            return (int)n;
+        if (!all) {
+            s.offset += (uint64_t)n;
+            s.size -= (uint64_t)n;
+        }
+    }
+    return 0;
+}
+
+static int copy_sources(const struct work *w, const struct box_source *s, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (copy_source(w, s[i]) < 0)
+            return -1;
+        w->progress->sources++;
+        moved(w, 0);
+    }
+    return 0;
+}
+
+/* Until the end is announced.  A server that is gone takes us along. */
+static int copy_more(const struct work *w)
+{
+    static struct wire_packet p;
+    while (wire_receive(w->socket, &p, 0) > 0) {
+        struct unpack u = unpack_of(p.data, p.size);
+        if (p.head.kind == WIRE_FEED_END)
+            return 0;
+        for (size_t i = 0; i < p.fd_count; i++) {
+            struct box_source s = {.fd = p.fd[i]};
+            s.offset = unpack_u64(&u);
+            s.size = unpack_u64(&u);
+            if (copy_sources(w, &s, 1) < 0)
+                return -1;
+        }
+        wire_close_fds(&p);
+    }
+    _exit(1);
 }
 
 static int by_number(const void *a, const void *b)
@@ -121,30 +196,34 @@ static int by_number(const void *a, const void *b)
 
 /* Close all of the server's descriptors but these: a forgotten writing end would be an end of file that
  * never comes. */
-static int keep_only(int end, const int *fds, uint32_t count)
+static int keep_only(const struct work *w, const struct box_source *s, uint32_t count)
 {
-    int *sorted = calloc((size_t)count + 1, sizeof *sorted);
+    int *sorted = calloc((size_t)count + 2, sizeof *sorted);
+    uint32_t kept = count;
     if (!sorted)
         return -1;
-    memcpy(sorted, fds, count * sizeof *fds);
-    sorted[count] = end;
-    qsort(sorted, (size_t)count + 1, sizeof *sorted, by_number);
+    for (uint32_t i = 0; i < count; i++)
+        sorted[i] = s[i].fd;
+    sorted[kept++] = w->to;
+    if (w->socket >= 0)
+        sorted[kept++] = w->socket;
+    qsort(sorted, kept, sizeof *sorted, by_number);
     unsigned from = 0;
-    for (uint32_t i = 0; i <= count; i++) {
+    for (uint32_t i = 0; i < kept; i++) {
         unsigned fd = (unsigned)sorted[i];
         if (fd > from)
             close_range(from, fd - 1, 0);
-        from = fd + 1;
+        if (fd >= from)
+            from = fd + 1;
     }
     close_range(from, ~0u, 0);
     free(sorted);
     return 0;
 }
 
-static _Noreturn void be_pump(struct progress *p, int end, const int *fds, uint32_t count, bool feed,
+static _Noreturn void be_pump(struct work *w, const struct box_source *s, uint32_t count, bool feed,
                               pid_t server)
 {
-    char *buffer = malloc(PUMP_BYTES);
     sigset_t none;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != server)
@@ -152,47 +231,122 @@ static _Noreturn void be_pump(struct progress *p, int end, const int *fds, uint3
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_NAME, feed ? "zpipe-feed" : "zpipe-drain");
-    if (buffer && keep_only(end, fds, count) == 0) {
-        int r = 0;
-        for (uint32_t i = 0; r == 0 && i < count; i++)
-            r = pump_one(feed ? fds[i] : end, feed ? end : fds[i], feed, buffer, p);
+    w->buffer = malloc(PUMP_BYTES);
+    if (w->buffer && keep_only(w, s, count) == 0) {
+        int r = copy_sources(w, s, count);
+        if (r == 0 && w->more)
+            r = copy_more(w);
         /* A channel whose reader left is no error. */
-        p->sys = r < 0 && !(feed && !p->reading && (errno == EPIPE || errno == ECONNRESET)) ? errno : 0;
+        bool left = feed && !w->progress->reading && (errno == EPIPE || errno == ECONNRESET);
+        w->progress->sys = r < 0 && !left ? errno : 0;
     } else {
-        p->sys = ENOMEM;
+        w->progress->sys = ENOMEM;
     }
     _exit(0);
 }
 
-int pump_start(struct channel *c, const int *fds, uint32_t count, bool feed, struct err *e)
+/* ---- the server's side */
+
+static void news_event(struct watch *w, uint32_t events)
 {
+    struct channel *c = w->owner;
     struct server *s = c->region->server;
+    struct pump *p = c->pump;
+    struct wire news[16];
+    ssize_t n = 0;
+    if ((events & EPOLLOUT) && link_flush(&p->link) == 0)
+        link_watch(s, &p->link, w);
+    for (size_t i = 0; i < sizeof news / sizeof *news; i++)
+        if ((n = recv(w->fd, &news[0], sizeof news[0], MSG_DONTWAIT)) <= 0)
+            break;
+    if (n == 0)
+        watch_stop(s, w); /* its end is told by SIGCHLD */
+    server_tell(s,
+                (struct wire){.kind = WIRE_MOVED, .region = c->region->id, .a = c->index,
+                              .size = p->progress->bytes, .offset = p->progress->sources},
+                NULL, 0, NULL, 0);
+}
+
+static void pump_free(struct pump *p)
+{
+    if (p->progress != MAP_FAILED)
+        munmap(p->progress, sizeof *p->progress);
+    link_clear(&p->link);
+    free(p);
+}
+
+/* What it begins with, with our descriptors for the region's numbers.  Gives; NULL: no memory. */
+static struct box_source *sources_of(const struct channel *c, uint32_t *count)
+{
+    const struct region *r = c->region;
+    const struct box_channel *plan = &r->spec.region.channel[c->index];
+    struct box_source *s = calloc((size_t)plan->source_count + 1, sizeof *s);
+    *count = plan->source_count;
+    for (uint32_t i = 0; s && i < plan->source_count; i++)
+        s[i] = (struct box_source){r->fd[plan->source[i].fd], plan->source[i].offset, plan->source[i].size};
+    if (s && plan->end == BOX_DRAIN)
+        s[(*count)++] = (struct box_source){.fd = c->read_end, .offset = BOX_ALL};
+    return s;
+}
+
+static int watch_pump(struct pump *p, struct work *w, struct err *e)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, "cannot make a pump's socket");
+    p->link.fd = pair[0];
+    w->socket = pair[1];
+    p->channel->fed_watch = (struct watch){-1, news_event, p->channel};
+    if (watch_start(p->channel->region->server, &p->channel->fed_watch, pair[0], EPOLLIN) < 0)
+        return err_sys(e, "cannot watch a pump");
+    return 0;
+}
+
+int pump_start(struct channel *c, struct err *e)
+{
+    struct region *r = c->region;
+    struct server *s = r->server;
+    const struct box_channel *plan = &r->spec.region.channel[c->index];
+    bool feed = plan->end == BOX_FEED, told = plan->more || plan->tell;
     struct pump *p = calloc(1, sizeof *p);
-    struct progress *shared =
-        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    pid_t self = getpid();
-    if (!p || shared == MAP_FAILED) {
-        free(p);
-        if (shared != MAP_FAILED)
-            munmap(shared, sizeof *shared);
+    if (!p)
         return err_nomem(e);
-    }
-    p->pid = fork();
-    if (p->pid == 0)
-        be_pump(shared, feed ? c->write_end : c->read_end, fds, count, feed, self);
-    if (p->pid < 0) {
-        err_sys(e, "cannot fork a pump");
-        munmap(shared, sizeof *shared);
-        free(p);
+    *p = (struct pump){.channel = c, .link = LINK_INIT};
+    p->progress = mmap(NULL, sizeof *p->progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct work w = {p->progress, feed ? c->write_end : r->fd[plan->sink], -1, plan->more, NULL};
+    uint32_t count;
+    struct box_source *source = sources_of(c, &count);
+    pid_t self = getpid();
+    int ok = !source || p->progress == MAP_FAILED ? err_nomem(e) : told ? watch_pump(p, &w, e) : 0;
+    if (ok == 0 && (p->pid = fork()) == 0)
+        be_pump(&w, source, count, feed, self);
+    if (ok == 0 && p->pid < 0)
+        ok = err_sys(e, "cannot fork a pump");
+    fd_close(&w.socket);
+    free(source);
+    if (ok < 0) {
+        watch_stop(s, &c->fed_watch);
+        pump_free(p);
         return -1;
     }
-    p->channel = c;
-    p->feed = feed;
-    p->progress = shared;
     p->next = s->pump;
     s->pump = p;
     c->pump = p;
-    c->region->pumps_left++;
+    r->pumps_left++;
+    return 0;
+}
+
+int pump_feed(struct channel *c, const struct wire_packet *p)
+{
+    const struct box_channel *plan = &c->region->spec.region.channel[c->index];
+    if (!plan->more)
+        return -1;
+    if (!c->pump || c->pump->killed)
+        return 0; /* it has ended, which the caller is being told */
+    struct wire head = {.kind = p->head.kind};
+    /* A pump that is gone is a matter of SIGCHLD. */
+    link_send(&c->pump->link, head, p->data, p->size, p->fd, p->fd_count);
+    link_watch(c->region->server, &c->pump->link, &c->fed_watch);
     return 0;
 }
 
@@ -215,8 +369,7 @@ void pump_forget_all(struct server *s)
     while (s->pump) {
         struct pump *p = s->pump;
         s->pump = p->next;
-        munmap(p->progress, sizeof *p->progress);
-        free(p);
+        pump_free(p);
     }
 }
 
@@ -231,19 +384,19 @@ bool pump_ended(struct server *s, pid_t pid, int status)
     *at = p->next;
     struct channel *c = p->channel;
     struct region *r = c->region;
+    enum box_channel_end end = r->spec.region.channel[c->index].end;
     int sys = p->killed ? 0 : status ? EIO : p->progress->sys;
     server_tell(s,
                 (struct wire){.kind = WIRE_PUMP, .region = r->id, .a = c->index, .b = (uint32_t)sys,
                               .task = p->progress->reading && sys, .size = p->progress->bytes},
                 NULL, 0, NULL, 0);
-    munmap(p->progress, sizeof *p->progress);
-    bool feed = p->feed;
-    free(p);
+    watch_stop(s, &c->fed_watch);
+    pump_free(p);
     c->pump = NULL;
     r->pumps_left--;
-    if (feed)
+    if (end == BOX_FEED)
         channel_writer_left(c);
-    else
+    else if (end == BOX_DRAIN)
         channel_reader_left(c);
     region_settle(r);
     return true;

@@ -536,6 +536,7 @@ static void init_parts(struct region *r)
         struct channel *c = &r->channel[i];
         *c = (struct channel){.region = r, .index = i, .write_end = -1, .read_end = -1, .held = -1};
         c->hangup_watch = (struct watch){-1, hangup_event, c};
+        c->fed_watch.fd = -1;
     }
 }
 
@@ -561,8 +562,14 @@ static void task_unasked(struct task *t)
 /* It could not be begun as a whole: what of it has begun ends. */
 static void abandon(struct region *r, const struct err *e)
 {
-    for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
+    for (uint32_t i = 0; i < r->spec.region.channel_count; i++) {
         pump_kill(&r->channel[i]);
+        if (r->spec.region.channel[i].end == BOX_COPY && !r->channel[i].pump)
+            server_tell(r->server,
+                        (struct wire){.kind = WIRE_PUMP, .region = r->id, .a = i,
+                                      .b = (uint32_t)(e->sys ? e->sys : EIO)},
+                        NULL, 0, NULL, 0);
+    }
     for (uint32_t i = 0; i < r->spec.region.task_count; i++) {
         struct task *t = &r->task[i];
         task_failed(t, e->text, e->sys);
@@ -644,7 +651,7 @@ int region_new(struct server *s, struct wire_packet *p)
     if (!r->fd || map_spec(r, p->head.size, &e) < 0 || r->spec.fd_count != r->fd_total ||
         take_fds(r, p, 1) < 0)
         return -1; /* the caller is one of ours: what it sends is right, or it is not to be trusted */
-    r->task = calloc(r->spec.region.task_count, sizeof *r->task);
+    r->task = calloc(r->spec.region.task_count + 1, sizeof *r->task);
     r->channel = calloc(r->spec.region.channel_count + 1, sizeof *r->channel);
     if (!r->task || !r->channel) {
         free(r->task);
@@ -668,6 +675,11 @@ int region_more(struct server *s, struct wire_packet *p)
     if (r->fd_count == r->fd_total)
         region_start(r);
     return 0;
+}
+
+int region_feed(struct region *r, const struct wire_packet *p)
+{
+    return p->head.a < r->spec.region.channel_count ? pump_feed(&r->channel[p->head.a], p) : -1;
 }
 
 void region_stop(struct region *r)

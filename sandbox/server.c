@@ -75,10 +75,13 @@ static int take_control(struct server *s, struct wire_packet *p)
         return 0;
     case WIRE_BREAK:
         if (r && r->started && p->head.a < r->spec.region.channel_count)
-            channel_reader_left(&r->channel[p->head.a]);
+            channel_break(&r->channel[p->head.a]);
         if (r)
             region_settle(r);
         return 0;
+    case WIRE_FEED:
+    case WIRE_FEED_END:
+        return r && r->started ? region_feed(r, p) : 0;
     case WIRE_LOOK:
         if (r)
             look_region(s, r);

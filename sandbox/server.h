@@ -72,6 +72,7 @@ struct channel {
     int held;                /* a second descriptor of the reading end, so that its last holder is we */
     bool reader_gone, writer_gone;
     struct pump *pump;
+    struct watch fed_watch;    /* the pump's socket, of a channel with `more` or `tell` */
     struct watch hangup_watch; /* while its writer's program has ended and others may still write */
 };
 
@@ -105,6 +106,7 @@ void link_watch(struct server *s, struct link *l, struct watch *w);
 /* --- region.c --- */
 int region_new(struct server *s, struct wire_packet *p);
 int region_more(struct server *s, struct wire_packet *p);
+int region_feed(struct region *r, const struct wire_packet *p);
 void region_stop(struct region *r); /* it may be gone after it */
 void region_start_more(struct server *s);
 void look_region(struct server *s, struct region *r);
@@ -123,6 +125,7 @@ bool task_holds_outputs(const struct task *t); /* the caller's own descriptors, 
 int channel_open(struct channel *c, struct err *e); /* sockets, pumps */
 void channel_handed_out(struct channel *c, bool write); /* that end is its holder's now */
 void channel_reader_left(struct channel *c);
+void channel_break(struct channel *c); /* the caller wants no more of it */
 void channel_writer_left(struct channel *c);
 bool channel_writer_hung_up(const struct channel *c);
 void channel_cut(struct channel *c); /* shut and close; the writer's sandbox stands still, or has none */
@@ -135,7 +138,9 @@ void freeze_task_gone(struct server *s, struct task *t);
 void freeze_forget(struct server *s, struct channel *c);
 
 /* --- pump.c --- */
-int pump_start(struct channel *c, const int *fds, uint32_t count, bool feed, struct err *e);
+/* From the sources, or (DRAIN) from the channel; to the channel, or (DRAIN, COPY) the sink. */
+int pump_start(struct channel *c, struct err *e);
+int pump_feed(struct channel *c, const struct wire_packet *p); /* FEED, FEED_END; -1: not as it must be */
 bool pump_ended(struct server *s, pid_t pid, int status); /* false: not a pump */
 void pump_kill(struct channel *c);
 void pump_kill_all(struct server *s);

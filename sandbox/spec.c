@@ -32,6 +32,20 @@ static uint32_t list_add(struct fd_list *l, int fd)
     return l->count++;
 }
 
+/* What a kind of channel has. */
+static const struct {
+    bool reader, writer; /* a task at that side */
+    bool sink, sources;
+    uint32_t remote; /* ends that come from the caller */
+} has[] = {
+    [BOX_INSIDE] = {.reader = true, .writer = true},
+    [BOX_FEED] = {.reader = true, .sources = true},
+    [BOX_DRAIN] = {.writer = true, .sink = true},
+    [BOX_COPY] = {.sink = true, .sources = true},
+    [BOX_REMOTE_WRITER] = {.reader = true, .remote = 1},
+    [BOX_REMOTE_READER] = {.writer = true, .remote = 2},
+};
+
 static void pack_list(struct buf *b, const char *const *text, uint32_t count)
 {
     pack_u32(b, count);
@@ -87,18 +101,20 @@ int spec_encode(const struct box_region *r, const int (*remote)[2], struct buf *
         uint32_t count = 0;
         pack_u32(out, c->end);
         pack_u32(out, c->lines);
-        if (c->end == BOX_FEED) {
-            for (; count < c->source_count; count++)
-                l.failed |= list_add(&l, c->source[count]) == NONE;
-        } else if (c->end == BOX_DRAIN) {
+        pack_u32(out, c->more);
+        pack_u32(out, c->tell);
+        for (uint32_t k = 0; k < has[c->end].remote; k++, count++)
+            l.failed |= list_add(&l, remote[i][k]) == NONE;
+        if (has[c->end].sink)
             l.failed |= list_add(&l, c->sink) == NONE;
-            count = 1;
-        } else if (c->end != BOX_INSIDE) {
-            count = c->end == BOX_REMOTE_READER ? 2 : 1;
-            for (uint32_t k = 0; k < count; k++)
-                l.failed |= list_add(&l, remote[i][k]) == NONE;
-        }
+        if (has[c->end].sources)
+            count = c->source_count;
         pack_u32(out, count);
+        for (uint32_t k = 0; has[c->end].sources && k < count; k++) {
+            l.failed |= list_add(&l, c->source[k].fd) == NONE;
+            pack_u64(out, c->source[k].offset);
+            pack_u64(out, c->source[k].size);
+        }
     }
     pack_u32(out, r->task_count);
     for (uint32_t i = 0; i < r->task_count; i++) {
@@ -261,25 +277,46 @@ int spec_decode_task(struct slice bytes, struct arena *a, struct box_task *t, st
     return w.u.bad ? broken(e, w.wrong) : 0;
 }
 
+/* Numbers for a channel's descriptors, and its sources. */
+static void take_channel_fds(struct walk *w, struct box_channel *c)
+{
+    uint32_t each = has[c->end].sources ? 16 : 0;
+    uint32_t count = each ? unpack_count(&w->u, each, SPEC_FDS_MAX) : unpack_u32(&w->u);
+    uint32_t sink = has[c->end].sink, room = SPEC_FDS_MAX - *w->fd_next;
+    c->sink = c->caller_fd = -1;
+    if (count + (uint64_t)sink > room || (!each && count != has[c->end].remote) ||
+        (c->more && !each) || (c->tell && !sink))
+        return refuse(w, "a channel's descriptors are wrong");
+    if (sink)
+        c->sink = (int)(*w->fd_next)++;
+    struct box_source *s = each ? take_array(w, count, sizeof *s) : NULL;
+    for (uint32_t k = 0; s && k < count; k++) {
+        s[k] = (struct box_source){.fd = (int)*w->fd_next + (int)k};
+        s[k].offset = unpack_u64(&w->u);
+        s[k].size = unpack_u64(&w->u);
+        if (s[k].offset != BOX_ALL && (s[k].offset > INT64_MAX || s[k].size > INT64_MAX - s[k].offset))
+            return refuse(w, "a source's bytes are none");
+    }
+    c->source = s;
+    c->source_count = each ? count : 0;
+    *w->fd_next += count;
+}
+
 static void take_channels(struct walk *w, struct spec *s)
 {
-    uint32_t n = unpack_count(&w->u, 12, BOX_CHANNELS_MAX);
+    uint32_t n = unpack_count(&w->u, 20, BOX_CHANNELS_MAX);
     struct box_channel *c = take_array(w, n, sizeof *c);
     s->channel = take_array(w, n, sizeof *s->channel);
     for (uint32_t i = 0; c && s->channel && i < n; i++) {
         uint32_t end = unpack_u32(&w->u);
         c[i].lines = unpack_u32(&w->u) != 0;
-        uint32_t count = unpack_u32(&w->u);
-        static const uint32_t wanted[] = {[BOX_DRAIN] = 1, [BOX_REMOTE_WRITER] = 1,
-                                          [BOX_REMOTE_READER] = 2};
-        if (end > BOX_REMOTE_READER || count > SPEC_FDS_MAX - *w->fd_next ||
-            (end != BOX_FEED && count != wanted[end]))
-            return refuse(w, "a channel's descriptors are wrong");
+        c[i].more = unpack_u32(&w->u) != 0;
+        c[i].tell = unpack_u32(&w->u) != 0;
+        if (end > BOX_REMOTE_READER)
+            return refuse(w, "a channel is of no kind");
         c[i].end = (enum box_channel_end)end;
-        c[i].source_count = count;
-        c[i].sink = c[i].caller_fd = -1;
         s->channel[i] = (struct spec_channel){-1, -1, *w->fd_next};
-        *w->fd_next += count;
+        take_channel_fds(w, &c[i]);
     }
     s->region.channel = c;
     s->region.channel_count = n;
@@ -305,11 +342,12 @@ static const char *check_sides(struct spec *s)
     }
     for (uint32_t i = 0; i < r->channel_count; i++) {
         enum box_channel_end end = r->channel[i].end;
-        bool writer = end == BOX_INSIDE || end == BOX_DRAIN || end == BOX_REMOTE_READER;
-        bool reader = end == BOX_INSIDE || end == BOX_FEED || end == BOX_REMOTE_WRITER;
-        if ((s->channel[i].writer >= 0) != writer || (s->channel[i].reader >= 0) != reader)
+        if ((s->channel[i].writer >= 0) != has[end].writer || (s->channel[i].reader >= 0) != has[end].reader)
             return "a channel lacks a side, or has one too many";
     }
+    for (uint32_t i = 0; !r->task_count && i < r->channel_count; i++)
+        if (r->channel[i].end != BOX_COPY)
+            return "a region without programs only copies";
     return NULL;
 }
 
@@ -336,8 +374,8 @@ int spec_decode(struct slice bytes, struct spec *s, struct err *e)
     }
     if (!unpack_end(&w.u))
         refuse(&w, NULL);
-    if (!w.u.bad && (!n || s->fd_count > SPEC_FDS_MAX))
-        refuse(&w, "it has no task, or too many descriptors");
+    if (!w.u.bad && ((!n && !s->region.channel_count) || s->fd_count > SPEC_FDS_MAX))
+        refuse(&w, "it has nothing to do, or too many descriptors");
     if (!w.u.bad) {
         const char *why = check_sides(s);
         if (why)

@@ -18,7 +18,7 @@
 /* Which tasks are at a channel's ends; -1: none (a pump or the caller). */
 struct spec_channel {
     int32_t reader, writer;
-    uint32_t fd_first; /* its descriptors in the list: FEED sources; DRAIN sink; REMOTE_WRITER the
+    uint32_t fd_first; /* its descriptors in the list: the sink, then the sources; REMOTE_WRITER the
                         * reading end; REMOTE_READER the writing end, then the reading end */
 };
 

@@ -19,10 +19,13 @@ enum wire_kind {
     WIRE_STOP,    /* region */
     WIRE_BREAK,   /* region; a: channel */
     WIRE_LOOK,    /* region: tell WIRE_BYTES of each of its tasks */
+    WIRE_FEED,    /* also server -> pump. a: channel; packed (offset, size)*; fds: as many */
+    WIRE_FEED_END, /* also server -> pump. a: channel */
     /* server -> caller; region and task as they were given */
     WIRE_MADE,    /* also init -> server. a: files; packed (name, mode, wanted)*; fds of the wanted */
     WIRE_RESULT,  /* also init -> server. packed result; from an init, a: it was a tree of processes */
     WIRE_PUMP,    /* a: channel; b: errno; task: 1 on the reading side; size: bytes */
+    WIRE_MOVED,   /* also pump -> server, which looks in the page. a: channel; size: bytes; offset: sources done */
     WIRE_BYTES,   /* offset, size: bytes that the task has read and written so far */
     WIRE_REGION,  /* it is gone */
     WIRE_LOST,    /* a: err code, b: errno; text */

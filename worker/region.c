@@ -125,7 +125,7 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
             }
         }
     }
-    int *fds = arena_array(&b->t->arena, source->segment_count, sizeof *fds);
+    struct box_source *fds = arena_array(&b->t->arena, source->segment_count, sizeof *fds);
     if (!fds)
         return err_nomem(b->e);
     uint32_t count = 0, index;
@@ -147,7 +147,7 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
         }
         if (fd < 0)
             return -1;
-        fds[count++] = fd;
+        fds[count++] = (struct box_source){.fd = fd, .offset = BOX_ALL};
     }
     if (!count)
         return 0;

@@ -11,14 +11,13 @@ static void again(const struct spec *s)
     struct box_region copy = *r;
     struct box_channel *channel = calloc(r->channel_count + 1u, sizeof *channel);
     int(*remote)[2] = calloc(r->channel_count + 1u, sizeof *remote);
-    int *source = calloc(s->fd_count + 1u, sizeof *source), *fds = NULL;
+    int *fds = NULL;
     struct buf b = BUF_INIT(BOX_SPEC_BYTES_MAX);
     struct spec other;
     struct err e;
     uint32_t count;
     for (uint32_t i = 0; i < r->channel_count; i++) {
         channel[i] = r->channel[i];
-        channel[i].source = source;
         channel[i].sink = 0;
     }
     copy.channel = channel;
@@ -28,7 +27,6 @@ static void again(const struct spec *s)
     spec_clear(&other);
     buf_clear(&b);
     free(fds);
-    free(source);
     free(remote);
     free(channel);
 }

@@ -132,6 +132,7 @@ struct running {
     struct box_task task[BOXED_STAGES_MAX];
     struct box_port port[BOXED_STAGES_MAX][3];
     struct box_region region;
+    struct box_source in;
     int errors, got; /* where stderr goes; the output's end */
 };
 
@@ -145,10 +146,11 @@ static void plan_region(struct running *r, const struct boxed_plan *p, const cha
 {
     static const char *const env[] = {"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "HOME=/job", NULL};
     int32_t before = -1;
+    r->in = (struct box_source){.fd = p->in, .offset = BOX_ALL};
     if (p->remote_in)
         before = add_channel(r, (struct box_channel){.end = BOX_REMOTE_WRITER, .sink = -1});
     else if (p->in >= 0)
-        before = add_channel(r, (struct box_channel){.end = BOX_FEED, .source = &p->in, .source_count = 1,
+        before = add_channel(r, (struct box_channel){.end = BOX_FEED, .source = &r->in, .source_count = 1,
                                                      .sink = -1, .lines = p->lines});
     for (uint32_t i = 0; i < n; i++) {
         enum box_channel_end end = i + 1 < n ? BOX_INSIDE : p->out >= 0 ? BOX_DRAIN : BOX_REMOTE_READER;

@@ -140,6 +140,9 @@ static void test_refused(void **state)
     assert_int_equal(e.code, ERR_PROTO);
     r.task_count = 0;
     assert_int_equal(box_run(b.box, 99999, &r, &e), -1);
+    assert_int_equal(e.code, ERR_PROTO);
+    r.task_count = BOX_TASKS_MAX + 1;
+    assert_int_equal(box_run(b.box, 99999, &r, &e), -1);
     assert_int_equal(e.code, ERR_LIMIT);
     run("echo still");
     assert_string_equal(b.output, "still\n");

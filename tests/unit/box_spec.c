@@ -12,7 +12,7 @@ static const struct box_file files[] = {{"in.txt", "/data/in.txt", -1, false}, {
 static const struct box_port ports0[] = {{0, false, 0, -1}, {1, true, 1, -1}, {2, true, -1, 42}};
 static const struct box_port ports1[] = {{0, false, 1, -1}, {1, true, 2, -1}, {63, true, 3, -1}};
 static const char *const outs[] = {"o/1", "o2"};
-static const int sources[] = {10, 11, 12};
+static const struct box_source sources[] = {{10, BOX_ALL, 0}, {11, 0, 5}, {12, 7, 9}};
 
 struct sample {
     struct box_task task[2];
@@ -28,9 +28,10 @@ static void fill(struct sample *s)
                                    .limit = {1, 2, 3, 4, 5, 6, 7}, .seed = 8, .stream = 9, .epoch_s = -10};
     s->task[1] = (struct box_task){.argv = words + 1, .env = env, .port = ports1, .port_count = 3,
                                    .out_glob = outs, .out_glob_count = 1};
-    s->channel[0] = (struct box_channel){.end = BOX_FEED, .source = sources, .source_count = 3, .sink = -1};
+    s->channel[0] = (struct box_channel){.end = BOX_FEED, .source = sources, .source_count = 3, .sink = -1,
+                                         .more = true};
     s->channel[1] = (struct box_channel){.end = BOX_INSIDE, .lines = true};
-    s->channel[2] = (struct box_channel){.end = BOX_DRAIN, .sink = 13};
+    s->channel[2] = (struct box_channel){.end = BOX_DRAIN, .sink = 13, .tell = true};
     s->channel[3] = (struct box_channel){.end = BOX_REMOTE_READER};
     s->region = (struct box_region){s->task, 2, s->channel, 4};
 }
@@ -76,6 +77,11 @@ static void test_round_trip(void **state)
     assert_int_equal(spec.channel[1].reader, 1);
     assert_int_equal(spec.channel[3].fd_first, 4);
     assert_true(spec.region.channel[1].lines);
+    assert_true(spec.region.channel[0].more);
+    assert_true(spec.region.channel[2].tell);
+    assert_int_equal(spec.region.channel[0].source[2].offset, 7);
+    assert_int_equal(spec.region.channel[0].source[2].size, 9);
+    assert_int_equal(spec.region.channel[2].sink, 3);
     struct arena a = ARENA_INIT(1 << 20);
     struct box_task alone;
     assert_int_equal(spec_decode_task(spec.task[1], &a, &alone, &e), 0);
@@ -147,6 +153,20 @@ static void no_tasks(struct sample *s)
 {
     s->region.task_count = 0;
 }
+static void inside_more(struct sample *s)
+{
+    s->channel[1].more = true;
+}
+static void feed_tells(struct sample *s)
+{
+    s->channel[0].tell = true;
+}
+static void source_beyond(struct sample *s)
+{
+    static const struct box_source beyond[] = {{10, 2, INT64_MAX}};
+    s->channel[0].source = beyond;
+    s->channel[0].source_count = 1;
+}
 static void high_port(struct sample *s)
 {
     use_ports(s, (struct box_port){1024, true, -1, -1});
@@ -195,6 +215,7 @@ static void output_up(struct sample *s)
 }
 
 static const struct wrong wrongs[] = {
+    {"inside more", inside_more},   {"feed tells", feed_tells},   {"source beyond", source_beyond},
     {"no words", no_words},         {"no tasks", no_tasks},       {"high port", high_port},
     {"port twice", port_twice},     {"no channel", no_channel},   {"two writers", two_writers},
     {"reads drain", reads_drain},   {"side missing", side_missing}, {"name up", name_up},
