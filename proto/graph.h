@@ -128,7 +128,7 @@ enum graph_record_kind {
  *
  * Of every stage that is cut: no block is empty, unless the whole input is (then argv runs once, on
  * nothing); a block that ends with a status outside `ok_status`, or says anything on stderr, spoils
- * the whole: the stage runs again, uncut.  Its status is the smallest of its blocks'. */
+ * the whole: the stage runs again, uncut.   Its status is the smallest of its blocks'. */
 
 /* Where a boundary between two blocks may be. */
 enum graph_cut {
@@ -179,6 +179,8 @@ struct graph_split {
     uint32_t ok_status;       /* bit N: a block may end with status N (0 to 31) */
     bool ends_lines;  /* the output of a block that ends behind a newline does so too: it can be a
                          block of the next stage's input as it stands */
+    bool no_zeros;    /* a zero byte anywhere in a block spoils the whole: what comes after depends
+                         on it (grep and binary files) */
     bool stops_early; /* it may end before its input does: work ahead of it may be in vain */
 };
 

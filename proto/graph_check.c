@@ -1,5 +1,6 @@
 /* See graph.h: what must hold before anybody acts on a graph.  Every rule is one function over one
  * node or edge; all of it is linear in the graph's size. */
+#include "proto/combine.h"
 #include "proto/graph.h"
 
 #include <stdlib.h>
@@ -71,6 +72,13 @@ static int check_strings(const char *const *list, uint32_t count, bool variable,
     return 0;
 }
 
+static int check_combine(const struct graph_split *s, struct err *e)
+{
+    struct combine *c = s->combine == GRAPH_COMBINE_NATIVE ? combine_new(s->combine_text, e) : NULL;
+    combine_free(c);
+    return s->combine != GRAPH_COMBINE_NATIVE || c ? 0 : -1;
+}
+
 /* What is written down of a stage in blocks: a stage that is cut has nothing but its stdout. */
 static int check_split(const struct graph *g, const struct graph_node *n, struct err *e)
 {
@@ -102,7 +110,7 @@ static int check_split(const struct graph *g, const struct graph_node *n, struct
     if ((holes && !s->file_count) || (s->cut == GRAPH_CUT_FILES && !holes) ||
         (s->block_argc && !s->block_argv[0][0]) || (s->combine_argc && !s->combine_argv[0][0]))
         return err_set(e, ERR_INPUT, "stage `%.60s` has blocks of no name", n->label);
-    return 0;
+    return check_combine(s, e);
 }
 
 static int check_process(const struct graph *g, const struct graph_node *n, struct err *e)

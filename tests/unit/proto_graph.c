@@ -148,6 +148,8 @@ SPOIL(split_status, n[BODY].split.ok_status = 0)
 SPOIL(split_first, n[BODY].split.run = GRAPH_RUN_FIRST)
 SPOIL(split_no_merge, n[BODY].split.combine_argc = 0)
 SPOIL(split_no_text, n[BODY].split.combine = GRAPH_COMBINE_NATIVE; n[BODY].split.combine_argc = 0)
+SPOIL(split_text, split_no_text(g); n[BODY].split.combine_text = "squeeze 10 1")
+SPOIL(split_bad_text, split_no_text(g); n[BODY].split.combine_text = "squeeze 10")
 SPOIL(split_words, n[BODY].split.combine_argc = GRAPH_WORDS_MAX)
 SPOIL(split_name, static const char *const w[] = {""}; n[BODY].split.combine_argv = w;
       n[BODY].split.combine_argc = 1)
@@ -222,6 +224,7 @@ static const struct row {
     GOOD(edge_into_body),
     GOOD(seek_file),
     GOOD(split_files),
+    GOOD(split_text),
     BAD(no_kind, "no known kind"),
     BAD(no_fail, "no known kind"),
     BAD(parent_far, "body that cannot be"),
@@ -272,6 +275,7 @@ static const struct row {
     BAD(split_first, "cut in a way"),
     BAD(split_no_merge, "cut in a way"),
     BAD(split_no_text, "cut in a way"),
+    BAD(split_bad_text, "cannot be combined by `squeeze 10`"),
     BAD(split_words, "GRAPH_WORDS_MAX"),
     BAD(split_name, "blocks of no name"),
     BAD(split_no_files, "cut in a way"),

@@ -1,0 +1,657 @@
+/* See combine.h.  Each way is a row of functions: begin and end of a part, bytes of a part, the end
+ * of all.  What a way remembers is the seam: the end of what was written, or the line that the next
+ * part may add to. */
+#include "proto/combine.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COLUMNS_MAX     16
+#define FIELD_BYTES_MAX 64 /* of a number with the blanks around it */
+#define DIGITS_MAX      18
+
+struct counts {
+    bool count, repeated, unique, every, fold;
+    char group; /* 0, or n(one), s(eparate), p(repend), a(ppend), b(oth) */
+    char end;
+    uint64_t fields, chars, width;
+    struct buf line; /* being read */
+    struct buf key;  /* held, without its number: the next part may begin with it */
+    uint64_t times;
+    bool held, first; /* the line being read is the first of its part */
+    bool wrote;
+};
+
+struct combine {
+    const struct way *way;
+    uint64_t parts;
+    uint64_t lines, bytes; /* of input before this part */
+    uint64_t next_lines, next_bytes;
+
+    struct buf text; /* of a part; columns, first, all */
+    bool had, lacked;
+    char ops[COLUMNS_MAX + 1];
+    uint64_t value[COLUMNS_MAX];
+    char tail[COMBINE_TEXT_MAX];
+
+    unsigned width;
+    char how;
+    unsigned char byte;
+    int join; /* a byte, or -1 */
+    uint64_t max, run;
+    bool seam, newline;
+
+    uint64_t first, step, next, base;
+    bool empty_ok, in_text;
+    char field[FIELD_BYTES_MAX];
+    size_t field_size;
+
+    struct counts counts;
+};
+
+struct way {
+    const char *name;
+    int (*parse)(struct combine *c, char *words);
+    int (*begin)(struct combine *c);
+    int (*add)(struct combine *c, const char *data, size_t size, struct buf *out);
+    int (*finish)(struct combine *c, struct buf *out); /* the end of a part */
+    int (*end)(struct combine *c, struct buf *out);
+};
+
+static int number_of(const char *text, uint64_t *out)
+{
+    size_t n = strspn(text, "0123456789");
+    if (n == 0 || n > DIGITS_MAX || text[n])
+        return -1;
+    *out = strtoull(text, NULL, 10);
+    return 0;
+}
+
+/* The next word of a text that is cut up on the way; NULL: there is none. */
+static char *word_of(char **words)
+{
+    return *words && **words ? strsep(words, " ") : NULL;
+}
+
+static int number_word(char **words, uint64_t *out)
+{
+    const char *w = word_of(words);
+    return w ? number_of(w, out) : -1;
+}
+
+/* ---- columns, first, all: parts of a few bytes ------------------------------------------- */
+
+static int text_add(struct combine *c, const char *data, size_t size, struct buf *out)
+{
+    (void)out;
+    buf_add(&c->text, data, size);
+    return c->text.failed ? -1 : 0;
+}
+
+static int columns_parse(struct combine *c, char *words)
+{
+    uint64_t width;
+    if (number_word(&words, &width) < 0 || width > 32)
+        return -1;
+    const char *ops = word_of(&words);
+    if (!ops || !*ops || strlen(ops) > COLUMNS_MAX || ops[strspn(ops, "+>")])
+        return -1;
+    strcpy(c->ops, ops);
+    if (words)
+        strcpy(c->tail, words);
+    c->width = (unsigned)width;
+    return 0;
+}
+
+static int columns_finish(struct combine *c, struct buf *out)
+{
+    (void)out;
+    const char *at = c->text.data ? c->text.data : "";
+    for (size_t i = 0; c->ops[i]; i++) {
+        at += strspn(at, " ");
+        size_t n = strspn(at, "0123456789");
+        if (n == 0 || n > DIGITS_MAX)
+            return -1;
+        uint64_t v = strtoull(at, NULL, 10);
+        if (c->ops[i] == '+')
+            c->value[i] += v;
+        else if (v > c->value[i])
+            c->value[i] = v;
+        at += n;
+    }
+    if (strcmp(at, "\n") != 0 || c->text.data + c->text.size != at + 1)
+        return -1;
+    buf_clear(&c->text);
+    return 0;
+}
+
+static int columns_end(struct combine *c, struct buf *out)
+{
+    for (size_t i = 0; c->ops[i]; i++)
+        buf_printf(out, "%s%*" PRIu64, i ? " " : "", (int)c->width, c->value[i]);
+    buf_printf(out, "%s\n", c->tail);
+    return 0;
+}
+
+static int none_parse(struct combine *c, char *words)
+{
+    (void)c;
+    return words ? -1 : 0;
+}
+
+static int first_finish(struct combine *c, struct buf *out)
+{
+    if (c->text.size && !c->had)
+        buf_add(out, c->text.data, c->text.size);
+    c->had = c->had || c->text.size;
+    buf_clear(&c->text);
+    return 0;
+}
+
+static int all_finish(struct combine *c, struct buf *out)
+{
+    (void)out;
+    c->lacked = c->lacked || !c->text.size;
+    if (c->text.size >= sizeof c->tail)
+        return -1;
+    if (c->text.size)
+        memcpy(c->tail, c->text.data, c->text.size + 1);
+    buf_clear(&c->text);
+    return 0;
+}
+
+static int all_end(struct combine *c, struct buf *out)
+{
+    if (c->parts && !c->lacked)
+        buf_text(out, c->tail);
+    return 0;
+}
+
+/* ---- squeeze, join: bytes at a seam ------------------------------------------------------ */
+
+static int squeeze_parse(struct combine *c, char *words)
+{
+    uint64_t byte;
+    if (number_word(&words, &byte) < 0 || byte > 255 || number_word(&words, &c->max) < 0 ||
+        c->max == 0 || words)
+        return -1;
+    c->byte = (unsigned char)byte;
+    c->run = c->max - 1;
+    return 0;
+}
+
+static int seam_begin(struct combine *c)
+{
+    c->seam = true;
+    return 0;
+}
+
+static int squeeze_add(struct combine *c, const char *data, size_t size, struct buf *out)
+{
+    while (c->seam && size && (unsigned char)*data == c->byte) {
+        if (c->run < c->max) {
+            buf_add(out, data, 1);
+            c->run++;
+        }
+        data++;
+        size--;
+    }
+    if (!size)
+        return 0;
+    c->seam = false;
+    buf_add(out, data, size);
+    uint64_t run = 0;
+    while (run < size && run < c->max && (unsigned char)data[size - 1 - run] == c->byte)
+        run++;
+    c->run = run < size ? run : c->run + run;
+    return 0;
+}
+
+static int join_parse(struct combine *c, char *words)
+{
+    uint64_t byte;
+    c->join = -1;
+    if (!words)
+        return 0;
+    if (number_word(&words, &byte) < 0 || byte > 255 || words)
+        return -1;
+    c->join = (int)byte;
+    return 0;
+}
+
+static int join_begin(struct combine *c)
+{
+    if (c->parts && !c->newline)
+        return -1;
+    c->seam = c->parts > 0;
+    return 0;
+}
+
+/* The newline at the end is held until there is something behind it. */
+static int join_add(struct combine *c, const char *data, size_t size, struct buf *out)
+{
+    if (!size)
+        return 0;
+    if (c->seam && c->join >= 0)
+        buf_byte(out, (char)c->join);
+    else if (!c->seam && c->newline)
+        buf_byte(out, '\n');
+    c->seam = false;
+    c->newline = data[size - 1] == '\n';
+    buf_add(out, data, size - c->newline);
+    return 0;
+}
+
+static int join_finish(struct combine *c, struct buf *out)
+{
+    (void)out;
+    return c->seam ? -1 : 0;
+}
+
+static int join_end(struct combine *c, struct buf *out)
+{
+    if (c->newline)
+        buf_byte(out, '\n');
+    return 0;
+}
+
+/* ---- number, lines, bytes: the beginning of each line ------------------------------------ */
+
+static int number_parse(struct combine *c, char *words)
+{
+    uint64_t width;
+    if (number_word(&words, &width) < 0 || width == 0 || width > 32)
+        return -1;
+    const char *how = word_of(&words);
+    if (!how || strlen(how) != 1 || !strchr("lrz", *how))
+        return -1;
+    c->how = *how;
+    c->width = (unsigned)width;
+    if (number_word(&words, &c->first) < 0 || number_word(&words, &c->step) < 0)
+        return -1;
+    c->empty_ok = words && strcmp(words, "empty") == 0;
+    c->next = c->first;
+    return words && !c->empty_ok ? -1 : 0;
+}
+
+static int number_begin(struct combine *c)
+{
+    c->base = c->next - c->first;
+    return 0;
+}
+
+static int lines_begin(struct combine *c)
+{
+    c->base = c->lines;
+    return 0;
+}
+
+static int bytes_begin(struct combine *c)
+{
+    c->base = c->bytes;
+    return 0;
+}
+
+/* The number in the field, whose last byte is the first behind it. */
+static int number_write(struct combine *c, size_t from, size_t digits, struct buf *out)
+{
+    char *end = c->field + from + digits;
+    size_t used = from + digits;
+    if (digits > DIGITS_MAX)
+        return -1;
+    uint64_t n = strtoull(c->field + from, &end, 10) + c->base;
+    if (c->how == 'l')
+        while (used < c->width && used < c->field_size && c->field[used] == ' ')
+            used++;
+    buf_printf(out,
+               c->how == 'l'   ? "%-*" PRIu64
+               : c->how == 'z' ? "%0*" PRIu64
+                               : "%*" PRIu64,
+               (int)c->width, n);
+    buf_add(out, c->field + used, c->field_size - used);
+    c->next = n + c->step;
+    return 0;
+}
+
+/* Is enough of the line there to tell its number?  1: yes, and it is written. */
+static int number_try(struct combine *c, struct buf *out)
+{
+    const char *f = c->field;
+    size_t n = c->field_size, from = 0, digits;
+    while (from < n && f[from] == ' ')
+        from++;
+    if (from == n)
+        return n == FIELD_BYTES_MAX ? -1 : 0;
+    for (digits = 0; from + digits < n && f[from + digits] >= '0' && f[from + digits] <= '9';)
+        digits++;
+    if (f[from] == '\n') {
+        if (c->width == 0 || (from == 0 && !c->empty_ok))
+            return -1;
+        buf_add(out, f, n);
+        return 1;
+    }
+    if (digits == 0 || from >= (c->width ? c->width : 1))
+        return -1;
+    size_t need = c->how == 'l' && digits < c->width ? c->width : digits + from;
+    if (from + digits == n || need >= n)
+        return n == FIELD_BYTES_MAX ? -1 : 0;
+    return number_write(c, from, digits, out) < 0 ? -1 : 1;
+}
+
+static int number_add(struct combine *c, const char *data, size_t size, struct buf *out)
+{
+    while (size) {
+        size_t take = 1;
+        if (c->in_text) {
+            const char *end = memchr(data, '\n', size);
+            take = end ? (size_t)(end - data) + 1 : size;
+            buf_add(out, data, take);
+            c->in_text = !end;
+        } else {
+            c->field[c->field_size++] = *data;
+            int r = number_try(c, out);
+            if (r < 0)
+                return -1;
+            if (r) {
+                c->in_text = *data != '\n';
+                c->field_size = 0;
+            }
+        }
+        data += take;
+        size -= take;
+    }
+    return 0;
+}
+
+/* A last line may lack its newline, but not its number. */
+static int number_finish(struct combine *c, struct buf *out)
+{
+    (void)out;
+    bool whole = c->field_size == 0;
+    c->in_text = false;
+    return whole ? 0 : -1;
+}
+
+/* ---- counts: uniq ------------------------------------------------------------------------ */
+
+static int counts_value(const char *word, uint64_t *out)
+{
+    return word[2] ? number_of(word + 2, out) : -1;
+}
+
+static int counts_long(struct counts *u, const char *word)
+{
+    static const char *const hows[] = {"none", "separate", "prepend", "append", "both"};
+    const char *equals = strchr(word, '=');
+    bool group = strncmp(word, "--group", 7) == 0 && (word[7] == '=' || !word[7]);
+    bool every = strncmp(word, "--all-repeated", 14) == 0 && (word[14] == '=' || !word[14]);
+    if (!group && !every)
+        return -1;
+    u->every = every;
+    u->group = group ? 's' : 'n';
+    for (size_t i = 0; equals && i < sizeof hows / sizeof *hows; i++)
+        if (strcmp(equals + 1, hows[i]) == 0) {
+            u->group = hows[i][0];
+            return 0;
+        }
+    return equals ? -1 : 0;
+}
+
+static int counts_parse(struct combine *c, char *words)
+{
+    struct counts *u = &c->counts;
+    char *word;
+    u->width = UINT64_MAX;
+    u->line = u->key = BUF_INIT(COMBINE_LINE_MAX);
+    while ((word = word_of(&words))) {
+        int r = 0;
+        if (strncmp(word, "--", 2) == 0) {
+            r = counts_long(u, word);
+        } else if (word[0] != '-' || !word[1]) {
+            r = -1;
+        } else if (strchr("fsw", word[1])) {
+            r = counts_value(word, word[1] == 'f'   ? &u->fields
+                                   : word[1] == 's' ? &u->chars
+                                                    : &u->width);
+        } else {
+            u->count |= word[1] == 'c';
+            u->repeated |= word[1] == 'd';
+            u->unique |= word[1] == 'u';
+            u->every |= word[1] == 'D';
+            u->fold |= word[1] == 'i';
+            u->end |= word[1] == 'z';
+            r = strchr("cduDiz", word[1]) && !word[2] ? 0 : -1;
+        }
+        if (r < 0)
+            return -1;
+    }
+    bool members = u->every || u->group; /* they must be equal to be told by one */
+    u->end = u->end ? '\0' : '\n';
+    return members && (u->count || u->unique || u->fields || u->chars || u->fold ||
+                       u->width != UINT64_MAX)
+               ? -1
+               : 0;
+}
+
+/* What uniq compares of a line without its end. */
+static struct slice counts_key(const struct counts *u, const char *text, size_t size)
+{
+    size_t at = 0;
+    for (uint64_t i = 0; i < u->fields && at < size; i++) {
+        while (at < size && (text[at] == ' ' || text[at] == '\t'))
+            at++;
+        while (at < size && text[at] != ' ' && text[at] != '\t')
+            at++;
+    }
+    at = u->chars < size - at ? at + u->chars : size;
+    size -= at;
+    return (struct slice){text + at, size < u->width ? size : u->width};
+}
+
+static unsigned char upper(unsigned char c)
+{
+    return c >= 'a' && c <= 'z' ? (unsigned char)(c - 32) : c;
+}
+
+static bool counts_equal(const struct counts *u, struct slice a, struct slice b)
+{
+    if (!u->fold || a.size != b.size)
+        return slice_equal(a, b);
+    const unsigned char *p = a.data, *q = b.data;
+    for (size_t i = 0; i < a.size; i++)
+        if (upper(p[i]) != upper(q[i]))
+            return false;
+    return true;
+}
+
+/* A group is written `times` times; that is not more than its blocks held. */
+static void counts_members(struct counts *u, struct buf *out)
+{
+    bool before = u->group == 'p' || u->group == 'b' || (u->group == 's' && u->wrote);
+    if (before && !(u->group == 'b' && u->wrote))
+        buf_byte(out, u->end);
+    for (uint64_t i = 0; i < u->times && !out->failed; i++) {
+        buf_add(out, u->key.data, u->key.size);
+        buf_byte(out, u->end);
+    }
+    if (u->group == 'a' || u->group == 'b')
+        buf_byte(out, u->end);
+    u->wrote = true;
+}
+
+static int counts_flush(struct counts *u, struct buf *out)
+{
+    if (!u->held)
+        return 0;
+    bool shown = !(u->repeated && u->times == 1) && !(u->unique && u->times > 1) &&
+                 !(u->every && u->times == 1);
+    if (shown && (u->every || u->group)) {
+        counts_members(u, out);
+    } else if (shown) {
+        if (u->count)
+            buf_printf(out, "%7" PRIu64 " ", u->times);
+        buf_add(out, u->key.data, u->key.size);
+        buf_byte(out, u->end);
+    }
+    u->held = false;
+    return out->failed ? -1 : 0;
+}
+
+/* A line of `uniq -c`: a number to the right of 7 bytes, a blank, the line. */
+static int counts_line(struct counts *u, struct buf *out)
+{
+    const char *text = u->line.data;
+    size_t size = u->line.size, at = 0, digits = 0;
+    while (at < size && text[at] == ' ')
+        at++;
+    while (at + digits < size && text[at + digits] >= '0' && text[at + digits] <= '9')
+        digits++;
+    if (digits == 0 || digits > DIGITS_MAX || at + digits < 7 || at + digits >= size ||
+        text[at + digits] != ' ')
+        return -1;
+    uint64_t times = strtoull(text + at, NULL, 10);
+    text += at + digits + 1;
+    size -= at + digits + 1;
+    if (u->first && u->held &&
+        counts_equal(u, counts_key(u, u->key.data ? u->key.data : "", u->key.size),
+                     counts_key(u, text, size))) {
+        u->times += times;
+    } else {
+        if (counts_flush(u, out) < 0)
+            return -1;
+        u->key.size = 0;
+        buf_add(&u->key, text, size);
+        u->times = times;
+        u->held = true;
+    }
+    u->first = false;
+    u->line.size = 0;
+    return u->key.failed ? -1 : 0;
+}
+
+static int counts_begin(struct combine *c)
+{
+    c->counts.first = true;
+    return 0;
+}
+
+static int counts_add(struct combine *c, const char *data, size_t size, struct buf *out)
+{
+    struct counts *u = &c->counts;
+    while (size) {
+        const char *end = memchr(data, u->end, size);
+        size_t take = end ? (size_t)(end - data) : size;
+        buf_add(&u->line, data, take);
+        if (u->line.failed || (end && counts_line(u, out) < 0))
+            return -1;
+        data += take + (end != NULL);
+        size -= take + (end != NULL);
+    }
+    return 0;
+}
+
+static int counts_finish(struct combine *c, struct buf *out)
+{
+    (void)out;
+    return c->counts.line.size ? -1 : 0;
+}
+
+static int counts_end(struct combine *c, struct buf *out)
+{
+    return counts_flush(&c->counts, out);
+}
+
+/* ---- all of them ------------------------------------------------------------------------- */
+
+static const struct way ways[] = {
+    {"columns", columns_parse, NULL, text_add, columns_finish, columns_end},
+    {"first", none_parse, NULL, text_add, first_finish, NULL},
+    {"all", none_parse, NULL, text_add, all_finish, all_end},
+    {"squeeze", squeeze_parse, seam_begin, squeeze_add, NULL, NULL},
+    {"join", join_parse, join_begin, join_add, join_finish, join_end},
+    {"number", number_parse, number_begin, number_add, number_finish, NULL},
+    {"lines", none_parse, lines_begin, number_add, number_finish, NULL},
+    {"bytes", none_parse, bytes_begin, number_add, number_finish, NULL},
+    {"counts", counts_parse, counts_begin, counts_add, counts_finish, counts_end},
+};
+
+struct combine *combine_new(const char *text, struct err *e)
+{
+    char words[COMBINE_TEXT_MAX], *rest = words;
+    struct combine *c = calloc(1, sizeof *c);
+    if (!c) {
+        err_nomem(e);
+        return NULL;
+    }
+    c->text = BUF_INIT(COMBINE_PART_MAX);
+    if (strlen(text) < sizeof words) {
+        strcpy(words, text);
+        const char *name = word_of(&rest);
+        for (size_t i = 0; name && i < sizeof ways / sizeof *ways; i++)
+            if (strcmp(ways[i].name, name) == 0)
+                c->way = &ways[i];
+    }
+    if (!c->way || c->way->parse(c, rest) < 0) {
+        err_set(e, ERR_INPUT, "blocks cannot be combined by `%.100s`", text);
+        combine_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void combine_free(struct combine *c)
+{
+    if (!c)
+        return;
+    buf_clear(&c->text);
+    buf_clear(&c->counts.line);
+    buf_clear(&c->counts.key);
+    free(c);
+}
+
+bool combine_counts_lines(const struct combine *c)
+{
+    return strcmp(c->way->name, "lines") == 0;
+}
+
+static int done(const struct combine *c, const struct buf *out, int r, struct err *e)
+{
+    if (r < 0 || out->failed)
+        return err_set(e, ERR_INPUT, "the output of block %" PRIu64 " cannot be combined by `%s`",
+                       c->parts, c->way->name);
+    return 0;
+}
+
+static int finish(struct combine *c, struct buf *out)
+{
+    return c->parts && c->way->finish ? c->way->finish(c, out) : 0;
+}
+
+int combine_part(struct combine *c, uint64_t input_lines, uint64_t input_bytes, struct buf *out,
+                 struct err *e)
+{
+    int r = finish(c, out);
+    c->lines = c->next_lines;
+    c->bytes = c->next_bytes;
+    c->next_lines += input_lines;
+    c->next_bytes += input_bytes;
+    if (r == 0 && c->way->begin)
+        r = c->way->begin(c);
+    c->parts++;
+    return done(c, out, r, e);
+}
+
+int combine_add(struct combine *c, const void *data, size_t size, struct buf *out, struct err *e)
+{
+    return done(c, out, c->way->add(c, data, size, out), e);
+}
+
+int combine_end(struct combine *c, struct buf *out, struct err *e)
+{
+    int r = finish(c, out);
+    if (r == 0 && c->way->end)
+        r = c->way->end(c, out);
+    return done(c, out, r, e);
+}

@@ -1,0 +1,50 @@
+/* Joining the outputs of blocks where that takes more than putting them end to end or running a
+ * command over them: the NATIVE way of graph.h.  Pure: bytes in, bytes out, the same however the
+ * bytes are cut into pieces.
+ *
+ * A text says which, words with one blank between them:
+ *   columns WIDTH OPS [TEXT]  each part is one line of numbers, a column for each letter of OPS:
+ * `+` adds, `>` takes the largest.  Written at the end, each at least WIDTH wide, a blank between
+ * them, TEXT behind the last (wc, grep -c) first                     the first part that is not
+ * empty (grep -l) all                       the first part, if none is empty (grep -L) squeeze BYTE
+ * MAX          no more than MAX of BYTE in a row across a seam (tr -s, cat -s); with MAX over 1 the
+ * beginning counts as a seam behind one of them join [BYTE]               the newline at the end of
+ * a part becomes BYTE, that of the last stays (paste -s) number WIDTH HOW FIRST STEP [empty]
+ *                             numbers at the beginning of lines run on from part to part: WIDTH
+ *                             wide, HOW is l, r or z (zeros), as nl makes them.  Lines of blanks
+ *                             alone have none; an empty line is an error but for `empty` (cat -b)
+ *   lines, bytes              to the number at the beginning of each line is added how many lines
+ *                             or bytes of input came before the part's (grep -n, grep -b)
+ *   counts OPTIONS            each part is what `uniq -c` wrote with the same -f -i -s -w -z; at a
+ *                             seam equal keys are one; written as uniq does with -c -d -u -D or
+ *                             --group=HOW, --all-repeated=HOW
+ */
+#pragma once
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Ceilings: what is larger cannot be combined here. */
+#define COMBINE_TEXT_MAX 4096        /* of a text */
+#define COMBINE_LINE_MAX (64u << 20) /* of a line that must be held: the last one of `counts` */
+#define COMBINE_PART_MAX 65536       /* of a part of `columns`, `first` and `all` */
+
+struct combine;
+
+/* -1: no such text.  Gives. */
+struct combine *combine_new(const char *text, struct err *e);
+void combine_free(struct combine *c);
+
+/* Must the inputs' lines be counted for it? */
+bool combine_counts_lines(const struct combine *c);
+
+/* The next part, in input order, is the output of a block of that many lines and bytes of input.
+ * What to write is added to `out`, the caller's to take away.  -1: the parts are not what they
+ * should be, or too large to hold: the blocks are spoilt and the stage must run whole. */
+int combine_part(struct combine *c, uint64_t input_lines, uint64_t input_bytes, struct buf *out,
+                 struct err *e);
+int combine_add(struct combine *c, const void *data, size_t size, struct buf *out, struct err *e);
+/* After the last part. */
+int combine_end(struct combine *c, struct buf *out, struct err *e);
