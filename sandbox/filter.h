@@ -6,14 +6,18 @@
  * has the compiled programs in its memory.  A task, after its last privileged call (mounts,
  * setresuid, capset, ...) and with no_new_privs set, calls filter_install, sends the listener to
  * the server by SCM_RIGHTS, closes it, and execs.  pid 1 (the init) stays without the filter: it
- * needs wait4's real accounting.  After filter_install only what the table allows works: sendmsg,
- * close, close_range, dup2, dup3, fcntl(F_SETFD), sigaction, sigprocmask, capset, setresuid,
- * execve, execveat, write, exit_group do; clock_gettime and everything else that is notified waits
- * until the server answers. */
+ * needs wait4's real accounting.  After filter_install only what the table allows works: sendmsg on
+ * a descriptor from FILTER_LINK_FD on, close, close_range, dup2, dup3, fcntl(F_SETFD), sigaction,
+ * sigprocmask, capset, setresuid, execve, execveat, write, exit_group do; clock_gettime and
+ * everything else that is notified waits until the server answers. */
 #pragma once
 #include "base/err.h"
 
 #include <stdbool.h>
+
+/* From a descriptor of this number, to below twice it, sendmsg may send: a program's are all smaller
+ * (RLIMIT_NOFILE). */
+#define FILTER_LINK_FD 1024
 
 /* Compile both programs (with and without notified opens).  Idempotent. */
 int filter_prepare(struct err *e);
@@ -28,4 +32,4 @@ int filter_install(bool opens, int *listener, struct err *e);
 bool filter_wants_opens(const char *const *argv, const char *const *env);
 
 /* A number that changes with the treatment of any system call: part of the determinism domain. */
-#define FILTER_POLICY_VERSION 1
+#define FILTER_POLICY_VERSION 2

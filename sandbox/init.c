@@ -29,8 +29,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HIGH_FD (SPEC_PORT_FD_MAX + 1) /* ours live here, above the program's numbers */
+#define HIGH_FD FILTER_LINK_FD /* ours live here, above the program's numbers */
 #define NS      1000000000ull
+
+_Static_assert(SPEC_PORT_FD_MAX < HIGH_FD, "a program's descriptor would be ours");
 
 struct init {
     int link;

@@ -1,5 +1,6 @@
 /* What a program gets besides its files: limits, personality, no rights.  In the child, before exec. */
 #include "sandbox/box.h"
+#include "sandbox/filter.h"
 #include "sandbox/zygote.h"
 
 #include <errno.h>
@@ -14,7 +15,7 @@
 #include <unistd.h>
 
 #define STACK_BYTES   (8ull << 20) /* the layout of memory depends on it: fixed */
-#define FILES_DEFAULT 1024
+#define FILES_MAX     FILTER_LINK_FD /* more would be numbers of ours */
 #define NS            1000000000ull
 
 static int set_limit(int what, uint64_t soft, uint64_t hard)
@@ -33,13 +34,14 @@ static int set_limits(const struct box_limits *l)
 {
     uint64_t none = RLIM_INFINITY;
     uint64_t cpu = l->cpu_ns ? (l->cpu_ns + NS - 1) / NS : none;
+    uint64_t files = l->files && l->files < FILES_MAX ? l->files : FILES_MAX;
     const struct {
         int what;
         uint64_t soft, hard;
     } row[] = {
         {RLIMIT_STACK, STACK_BYTES, STACK_BYTES},
         {RLIMIT_CORE, 0, 0},
-        {RLIMIT_NOFILE, l->files ? l->files : FILES_DEFAULT, l->files ? l->files : FILES_DEFAULT},
+        {RLIMIT_NOFILE, files, files},
         {RLIMIT_DATA, l->memory_bytes ? l->memory_bytes : none, l->memory_bytes ? l->memory_bytes : none},
         {RLIMIT_FSIZE, l->output_bytes ? l->output_bytes : none, l->output_bytes ? l->output_bytes : none},
         {RLIMIT_CPU, cpu, cpu == none ? none : cpu + 1},

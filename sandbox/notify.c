@@ -64,6 +64,7 @@ void notify_free(struct notify *n)
         return;
     random_close(n);
     fd_close(&n->listener);
+    free(n->given);
     free(n);
 }
 

@@ -21,6 +21,10 @@ struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t 
                           struct err *e);
 void notify_free(struct notify *n); /* NULL is allowed */
 
+/* The caller's files among the task's descriptors: it may not change their mode or times.  Borrowed for
+ * the call. */
+int notify_give(struct notify *n, const int *fds, uint32_t count, struct err *e);
+
 /* Wait on it for reading, then call notify_serve.  The same all its life. */
 int notify_fd(const struct notify *n);
 

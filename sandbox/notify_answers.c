@@ -480,6 +480,8 @@ notify_handler *notify_handler_of(int nr)
         [SYS_ioctl] = answer_arrived,
         [SYS_recvfrom] = answer_arrived,
         [SYS_recvmsg] = answer_arrived,
+        [SYS_fchmod] = answer_fchmod,
+        [SYS_utimensat] = answer_futimens,
         [SYS_open] = answer_open,
         [SYS_openat] = answer_openat,
         [SYS_creat] = answer_creat,

@@ -101,8 +101,7 @@ static pid_t process_of(pid_t thread)
     return process;
 }
 
-/* The task's descriptor `number` as one of ours; -1 with errno. */
-static int task_fd(struct notify *n, const struct seccomp_notif *q, int number)
+int task_fd(struct notify *n, const struct seccomp_notif *q, int number)
 {
     int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)q->pid, PIDFD_THREAD);
     int fd;

@@ -4,6 +4,7 @@
 #include "sandbox/notify.h"
 
 #include <linux/seccomp.h>
+#include <sys/types.h>
 
 #define NOTIFY_NR_MAX      512 /* call numbers counted; the table's highest is below */
 #define NOTIFY_CONTROL_MAX 256 /* bytes of the kernel's notification structs, whichever kernel */
@@ -25,6 +26,11 @@ struct random_file {
     struct random random;
 };
 
+struct given_file {
+    dev_t device;
+    ino_t inode;
+};
+
 struct notify {
     int listener;
     int random_epoll; /* -1 until the first random file */
@@ -36,6 +42,8 @@ struct notify {
     struct random random;   /* getrandom's */
     uint64_t random_opened; /* numbers the random files' streams */
     struct random_file file[NOTIFY_RANDOM_MAX];
+    struct given_file *given; /* owned */
+    uint32_t given_count;
     const char *uncertified_why;
     uint32_t calls[NOTIFY_NR_MAX];
     struct seccomp_notif_sizes sizes;
@@ -70,9 +78,12 @@ bool task_valid(const struct notify *n, const struct seccomp_notif *q);
 
 void notify_mark(struct notify *n, const char *why); /* the first one stays; static text */
 
+notify_handler answer_fchmod, answer_futimens; /* notify_given.c */
 notify_handler answer_open, answer_openat, answer_creat,
     answer_getrandom; /* notify_open.c, _random.c */
 
+/* The task's descriptor `number` as one of ours; -1 with errno, ENOENT when there is none. */
+int task_fd(struct notify *n, const struct seccomp_notif *q, int number);
 /* Give the task a new descriptor for `fd` (borrowed) as the result of its call. */
 void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec,
                   struct answer *a);

@@ -254,6 +254,17 @@ static void task_main_ended(struct task *t)
 
 /* --- a task's life --- */
 
+/* Those of its descriptors that are the caller's own. */
+static int give_files(struct task *t, const struct box_task *plan, struct err *e)
+{
+    int fd[SPEC_PORTS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < plan->port_count; i++)
+        if (plan->port[i].channel < 0 && plan->port[i].file >= 0)
+            fd[count++] = t->region->fd[plan->port[i].file];
+    return notify_give(t->notify, fd, count, e);
+}
+
 static void take_listener(struct task *t, struct wire_packet *p)
 {
     struct server *s = t->region->server;
@@ -266,7 +277,7 @@ static void take_listener(struct task *t, struct wire_packet *p)
         return;
     }
     t->notify = notify_new(fd, plan->seed, plan->stream, plan->epoch_s, &e);
-    if (!t->notify || watch_start(s, &t->notify_watch, notify_fd(t->notify), EPOLLIN) < 0)
+    if (!t->notify || give_files(t, plan, &e) < 0 || watch_start(s, &t->notify_watch, notify_fd(t->notify), EPOLLIN) < 0)
         t->uncertified_why = "the program's system calls are not answered"; /* they fail */
 }
 

@@ -21,7 +21,7 @@ add_custom_target(zpipe_shim DEPENDS ${ZPIPE_SHIM})
 zpipe_layer(sandbox_filter
     SOURCES ${CMAKE_CURRENT_LIST_DIR}/syscalls.c ${CMAKE_CURRENT_LIST_DIR}/filter.c
         ${CMAKE_CURRENT_LIST_DIR}/notify.c ${CMAKE_CURRENT_LIST_DIR}/notify_random.c
-        ${CMAKE_CURRENT_LIST_DIR}/notify_answers.c ${CMAKE_CURRENT_LIST_DIR}/notify_open.c
+        ${CMAKE_CURRENT_LIST_DIR}/notify_answers.c ${CMAKE_CURRENT_LIST_DIR}/notify_open.c ${CMAKE_CURRENT_LIST_DIR}/notify_given.c
         ${CMAKE_CURRENT_LIST_DIR}/shim_blob.c
     USES base_core)
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/shim_blob.c PROPERTIES

@@ -4,6 +4,7 @@
  * reads rules exactly as filter.c compiles them: the first match decides, int arguments by their
  * low word. */
 #include "sandbox/syscalls.h"
+#include "sandbox/filter.h"
 
 #include <asm/prctl.h>
 #include <assert.h>

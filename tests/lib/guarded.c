@@ -18,6 +18,7 @@
 #include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -73,6 +74,19 @@ static int new_namespaces(void)
     return 0;
 }
 
+int guarded_link(int link)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        return -1;
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+        return -1;
+    int high = fcntl(link, F_DUPFD_CLOEXEC, FILTER_LINK_FD);
+    close(link);
+    return high;
+}
+
 static _Noreturn void be_task(const struct guarded *g, int link)
 {
     static const char *const env[] = {"PATH=/usr/bin:/bin", "HOME=/", "LC_ALL=C.UTF-8", "TZ=UTC",
@@ -81,6 +95,8 @@ static _Noreturn void be_task(const struct guarded *g, int link)
     int listener;
     int status;
 
+    link = guarded_link(link);
+    check(link, "the link");
     check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
     check(personality(ADDR_NO_RANDOMIZE), "personality");
     if (filter_install(g->opens, &listener, &e) < 0) {

@@ -112,7 +112,8 @@ static _Noreturn void be_caller(int link, bool opens)
     struct err e;
     int listener;
 
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+    link = guarded_link(link);
+    if (link < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
         install_secret() < 0 || filter_install(opens, &listener, &e) < 0 ||
         fds_send(link, "L", 1, &listener, 1, 0) != 1 || close(listener) < 0)
         _exit(1);
@@ -228,6 +229,9 @@ static int the_wall(void)
         {"socket netlink", SYS_socket, AF_NETLINK, SOCK_RAW, 0, EAFNOSUPPORT},
         {"socket alg", SYS_socket, AF_ALG, SOCK_SEQPACKET, 0, EAFNOSUPPORT},
         {"socket unix", SYS_socket, AF_UNIX, SOCK_STREAM, 0, EACCES},
+        {"sendmsg", SYS_sendmsg, 1, 0, 0, EACCES},
+        {"sendmsg, high word", SYS_sendmsg, (long)(1ull << 42 | 1), 0, 0, EACCES},
+        {"sendmmsg", SYS_sendmmsg, 1, 0, 0, ENOSYS},
         {"socketpair dgram", SYS_socketpair, AF_UNIX, SOCK_DGRAM, 0, EAFNOSUPPORT},
         {"tiocsti", SYS_ioctl, 0, 0x5412, 0, ENOTTY},
         {"tioclinux", SYS_ioctl, 0, 0x541c, 0, ENOTTY},
