@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""The wall, asked from inside: tests/lib/wall_probe.c in a sandbox, with --isolation=none, and started directly.  In the
+sandbox every question is refused; without a wall those get through that the probe's table says.  The host is compared
+before and after.  Other attacks, on what is handed over at the end, follow.
+
+    wall.py --bin DIR --probe FILE [--user UID]"""
+import argparse, os, shutil, signal, stat, subprocess, sys, tempfile
+
+TIMEOUT = 120
+SKIPPED = 77
+FORGOTTEN = 17
+failed = []
+
+
+def check(name, good, *more):
+    print("%-6s %s" % ("ok" if good else "FAIL", name), *([] if good else more), flush=True)
+    if not good:
+        failed.append(name)
+
+
+class Place:
+    """A directory of one user's, the programs in it."""
+
+    def __init__(self, a, work):
+        self.owner, self.work = a.user, work
+        self.box, self.probe = (shutil.copy(p, work) for p in (os.path.join(a.bin, "zpipe-box"), a.probe))
+        self.marker = os.path.join(work, "marker")
+        self.dir = os.path.join(work, "dir")
+        os.mkdir(self.dir)
+        for name, text in ((self.marker, "of the host\n"), (os.path.join(self.dir, "input.txt"), "input\n")):
+            with open(name, "w") as f:
+                f.write(text)
+        shutil.copy(self.probe, os.path.join(self.dir, "probe"))
+        for root, dirs, files in os.walk(work):
+            for n in [root] + [os.path.join(root, f) for f in files]:
+                os.chmod(n, 0o755 if os.path.isdir(n) or os.access(n, os.X_OK) else 0o644)
+                if a.user:
+                    os.chown(n, a.user, a.user)
+
+    def demote(self):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.dup2(os.open("/", os.O_RDONLY | os.O_DIRECTORY), FORGOTTEN, inheritable=True)
+        if self.owner:
+            os.setgroups([])
+            os.setgid(self.owner)
+            os.setuid(self.owner)
+
+    def run(self, *argv, stdin="input.txt", timeout=TIMEOUT):
+        env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "ZPIPE_TEST_SECRET": "1"}
+        env.update({k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")})
+        with open(os.path.join(self.dir, stdin)) as f:
+            p = subprocess.run(argv, cwd=self.dir, stdin=f, capture_output=True, env=env, preexec_fn=self.demote,
+                               timeout=timeout, close_fds=False)
+        return p.returncode, p.stdout.decode(errors="replace"), p.stderr.decode(errors="replace")
+
+    def sandboxed(self, *argv, options=(), **more):
+        return self.run(self.box, *options, "--", *argv, **more)
+
+    def host(self):
+        """What must be the same after all: the mounts, the files."""
+        files = {}
+        for root, dirs, names in os.walk(self.work):
+            for n in names:
+                s = os.lstat(os.path.join(root, n))
+                files[os.path.join(root, n)] = (s.st_mode, s.st_uid, s.st_nlink, s.st_size, s.st_mtime_ns)
+        return open("/proc/self/mountinfo").read(), files
+
+
+def questions(place):
+    outside = subprocess.Popen(["sleep", "1000"], preexec_fn=place.demote)
+    try:
+        ask(place, str(outside.pid))
+    finally:
+        outside.kill()
+        outside.wait()
+
+
+def ask(place, outside):
+    files = ["--with", "probe", "--with", "input.txt"]
+    for mode, start in (("full", [place.box, *files, "--"]), ("none", [place.box, "--isolation", "none", *files, "--"]),
+                        ("bare", [])):
+        before = place.host()
+        status, out, err = place.run(*start, "./probe", mode, place.marker, outside)
+        lines = out.splitlines()
+        print("      ", lines[-1] if lines else err)
+        check("questions, " + mode, status == 0, "status %d" % status, *[l for l in lines if l.startswith("WRONG")], err[-300:])
+        check("the host after them, " + mode, place.host() == before)
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--bin", required=True)
+    ap.add_argument("--probe", required=True)
+    ap.add_argument("--user", type=int)
+    a = ap.parse_args()
+    if a.user and os.geteuid() != 0:
+        print("only root can become another user")
+        return SKIPPED
+    os.umask(0o022)
+    with tempfile.TemporaryDirectory(prefix="zpipe-wall-") as work:
+        place = Place(a, work)
+        questions(place)
+    print("%d failed" % len(failed))
+    return 1 if failed else 0
+
+
+sys.exit(main())

@@ -1,0 +1,16 @@
+# The sandbox as a wall, from inside.  The probe runs in sandboxes, where a sanitizer could not start: it is built without.
+set(here ${CMAKE_CURRENT_LIST_DIR})
+add_executable(wall_probe ${here}/lib/wall_probe.c)
+target_compile_options(wall_probe PRIVATE -Wall -Wextra -fno-sanitize=all)
+target_link_options(wall_probe PRIVATE -fno-sanitize=all)
+target_link_libraries(wall_probe PRIVATE pthread)
+foreach(user "" 20017)
+    set(name wall)
+    set(who)
+    if(user)
+        set(name wall_user)
+        set(who --user ${user})
+    endif()
+    zpipe_e2e(${name} wall.py --probe $<TARGET_FILE:wall_probe> ${who})
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE) # it compares the machine's mounts
+endforeach()
