@@ -32,6 +32,7 @@ test: deps
 
 bench: deps all
 	python3 bench/run.py build/release/bin/zpipe
+	build/release/bench/start
 
 fuzz: deps
 	cmake --preset fuzz >/dev/null

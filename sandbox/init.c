@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,14 @@
 
 #define HIGH_FD FILTER_LINK_FD /* ours live here, above the program's numbers */
 #define NS      1000000000ull
+#define CHILD_STACK_BYTES (128u << 10)
+
+/* Why a child did not begin its program. */
+struct exec_failure {
+    int sys;   /* errno; 0: it did */
+    bool ours; /* of the preparation: text says what */
+    char text[ERR_TEXT_MAX];
+};
 
 _Static_assert(SPEC_PORT_FD_MAX < HIGH_FD, "a program's descriptor would be ours");
 
@@ -49,6 +58,7 @@ struct init {
     pid_t main;
     int status; /* of main, as wait tells it */
     struct timespec began;
+    struct exec_failure failure;
 };
 
 struct outcome {
@@ -214,13 +224,6 @@ static int place_ports(struct init *in, struct err *e)
     return 0;
 }
 
-/* What a child that could not exec leaves in the pipe to its init. */
-struct exec_failure {
-    int sys;   /* errno */
-    bool ours; /* of the preparation: text says what */
-    char text[ERR_TEXT_MAX];
-};
-
 static const char *path_of(const char *const *env)
 {
     for (; env && *env; env++)
@@ -273,30 +276,32 @@ static int exec_search(const struct box_task *t)
     }
 }
 
-static _Noreturn void be_program(struct init *in, int report)
+/* The child.  It shares our memory, and we wait until it has begun its program or ended: no page table is
+ * copied, and what goes wrong it says in a struct of ours. */
+static int be_program(void *owner)
 {
-    struct exec_failure f = {0};
+    struct init *in = owner;
+    struct exec_failure *f = &in->failure;
     struct err e;
     int listener;
     bool opens = filter_wants_opens(in->task.argv, in->task.env);
     if (in->none)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-    f.ours = place_ports(in, &e) < 0 || program_setup(&in->task, in->none, &e) < 0 ||
+    f->ours = place_ports(in, &e) < 0 || program_setup(&in->task, in->none, &e) < 0 ||
              (!in->none && filter_install(opens, &listener, &e) < 0);
-    if (!f.ours && !in->none) {
+    if (!f->ours && !in->none) {
         if (wire_send(in->link, (struct wire){.kind = WIRE_LISTENER}, NULL, 0, &listener, 1) < 0) {
-            f.ours = true;
+            f->ours = true;
             err_sys(&e, "cannot hand over the filter's listener");
         }
         close(listener);
     }
-    if (f.ours) {
-        f.sys = e.sys;
-        memcpy(f.text, e.text, sizeof f.text);
+    if (f->ours) {
+        f->sys = e.sys;
+        memcpy(f->text, e.text, sizeof f->text);
     } else {
-        f.sys = exec_search(&in->task);
+        f->sys = exec_search(&in->task);
     }
-    fd_write_all(report, &f, sizeof f);
     _exit(126);
 }
 
@@ -339,46 +344,44 @@ static void explain(const struct box_task *t, const struct exec_failure *f, stru
         snprintf(o->text, sizeof o->text, "there is no program '%s' in the sandbox", name);
 }
 
+/* As vfork, on a stack of its own. */
+static pid_t clone_waiting(int (*run)(void *owner), void *owner)
+{
+    static char stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
+    return clone(run, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, owner);
+}
+
 static void start_program(struct init *in)
 {
-    int report[2];
     struct err e;
-    struct exec_failure f;
-    if (pipe2(report, O_CLOEXEC) < 0) {
-        err_sys(&e, "cannot make a pipe");
-        give_up(in, &e);
-    }
-    report[0] = raise_fd(report[0]);
-    report[1] = raise_fd(report[1]);
     clock_gettime(CLOCK_MONOTONIC, &in->began);
-    in->main = fork();
-    if (in->main == 0)
-        be_program(in, report[1]);
+    in->main = clone_waiting(be_program, in);
     if (in->main < 0) {
         err_sys(&e, "cannot fork the program");
         give_up(in, &e);
     }
-    close(report[1]);
     for (uint32_t i = 0; i < in->task.port_count; i++)
         fd_close(&in->port[i]);
     for (uint32_t i = 0; i < in->task.file_count; i++)
         fd_close(&in->files.fd[i]);
-    ssize_t n = fd_read_all(report[0], &f, sizeof f); /* its end: the exec */
-    close(report[0]);
-    if (n == (ssize_t)sizeof f) {
+    if (in->failure.sys || in->failure.ours) {
         struct outcome o = {0};
         waitpid(in->main, NULL, 0);
-        explain(&in->task, &f, &o);
+        explain(&in->task, &in->failure, &o);
         tell(in, &o);
     }
+}
+
+static int end_at_once(void *owner)
+{
+    (void)owner;
+    _exit(0);
 }
 
 /* Process numbers are given in order: was ours the only one after the program's? */
 static bool was_tree(const struct init *in)
 {
-    pid_t pid = fork();
-    if (pid == 0)
-        _exit(0);
+    pid_t pid = clone_waiting(end_at_once, NULL);
     if (pid > 0)
         waitpid(pid, NULL, 0);
     return pid != in->main + 1;
