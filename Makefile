@@ -4,7 +4,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev
 JOBS = 2
 
-.PHONY: all deps demo test bench fuzz install clean
+.PHONY: all deps demo test bench fuzz compare install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -40,6 +40,13 @@ fuzz: deps
 	tests/fuzz/run.sh build/fuzz $(FUZZ_SECONDS)
 
 FUZZ_SECONDS = 60
+
+# Random pipelines against sh: the same seed, the same pipelines.
+compare: deps all
+	tests/e2e/run.py --bin build/release/bin --random $(COUNT) --seed $(SEED)
+
+COUNT = 1000
+SEED = 1
 
 install: all
 	cmake --install build/release

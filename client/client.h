@@ -97,6 +97,7 @@ struct zpipe_job {
     bool result_here; /* RESULT arrived: status, commit and why are set */
     bool over;
     int status;
+    uint64_t began_ns, cpu_user_us, cpu_sys_us; /* for `time` */
     bool commit;
     bool plan_only, plan_json;
     char *plan; /* owned: the answer to plan_only */

@@ -96,9 +96,26 @@ static int inputs_unchanged(struct zpipe_job *j, struct err *e)
     return 0;
 }
 
+/* The job's real, user and system time, as bash writes them, or with -p as POSIX has it. */
+static void say_time(struct zpipe_job *j)
+{
+    const char *const word[] = {"real", "user", "sys"};
+    const uint64_t us[] = {(loop_clock_ns() - j->began_ns) / 1000, j->cpu_user_us, j->cpu_sys_us};
+    for (int i = 0; i < 3; i++) {
+        double s = (double)us[i] / 1e6;
+        unsigned minutes = (unsigned)(s / 60);
+        if (j->graph->timed_posix)
+            client_job_say(j, "%s %.2f\n", word[i], s);
+        else
+            client_job_say(j, "%s%s\t%um%.3fs\n", i ? "" : "\n", word[i], minutes, s - minutes * 60.0);
+    }
+}
+
 static void finish(struct zpipe_job *j)
 {
     struct err e;
+    if (j->graph->timed)
+        say_time(j);
     if (j->commit && (inputs_unchanged(j, &e) < 0 || outputs_commit(j, &e) < 0)) {
         j->status = j->status ? j->status : ZPIPE_STATUS_FAILED; /* a program may have said it already */
         j->why = e;
@@ -160,6 +177,8 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
         for (uint32_t k = 0; k < j->output_count; k++)
             j->output[k].made |= j->output[k].node == t->made[i];
     j->failed[t->node] = t->status != 0;
+    j->cpu_user_us += t->cpu_user_us;
+    j->cpu_sys_us += t->cpu_sys_us;
     if (t->text[0] && t->end != MSG_END_LIMIT)
         client_job_say(j, "zpipe: %s\n", t->text);
     hints_task(j, t);
@@ -299,6 +318,7 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
                             .directory = directory,
                             .io = s->io,
                             .request = ++z->requests,
+                            .began_ns = loop_clock_ns(),
                             .feed_read = -1,
                             .feed_write = -1,
                             .out = {.read = -1, .write = -1},

@@ -56,7 +56,7 @@ struct box_task {
     uint32_t file_count;
     const struct box_port *port;
     uint32_t port_count;
-    const char *const *output; /* names in /job whose files are handed back */
+    const char *const *output; /* names in /job whose files are handed back; their directories are there */
     uint32_t output_count;
     const char *const *out_glob; /* patterns likewise */
     uint32_t out_glob_count;

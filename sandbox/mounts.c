@@ -401,6 +401,11 @@ int task_mounts(const struct box_task *t, const struct task_files *f, struct err
         if (!in_image(path) && place_file(f, i, path) < 0)
             return err_sys(e, "cannot place the input '%s' in the sandbox", t->file[i].name);
     }
+    for (uint32_t i = 0; i < t->output_count; i++) { /* where it cannot be made, the program will say so */
+        whole_name(t->output[i], path, sizeof path);
+        if (below(path, "/job"))
+            make_parents(path);
+    }
     if (root && lock_root(e) < 0)
         return -1;
     return chdir("/job") < 0 ? err_sys(e, "cannot enter '/job'") : 0;

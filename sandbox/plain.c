@@ -71,6 +71,12 @@ int plain_place(const struct box_task *t, const struct task_files *f, struct err
             plain_remove();
             return -1;
         }
+    for (uint32_t i = 0; i < t->output_count; i++) {
+        char path[4200];
+        snprintf(path, sizeof path, "%s", t->output[i]);
+        if (path[0] != '/')
+            make_parents(path);
+    }
     return 0;
 }
 

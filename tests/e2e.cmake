@@ -11,6 +11,8 @@ zpipe_e2e(table_embedded run.py)
 zpipe_e2e(table_cluster run.py --cluster)
 zpipe_e2e(table_embedded_user run.py --user ${somebody})
 zpipe_e2e(table_cluster_user run.py --cluster --user ${somebody})
+# Pipelines that nobody wrote; `make compare` runs many more.
+zpipe_e2e(random_embedded run.py --random 40)
 zpipe_e2e(cluster_moments cluster.py)
 zpipe_e2e(bad_input bad.py)
 zpipe_e2e(bad_input_user bad.py --user ${somebody})

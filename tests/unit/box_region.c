@@ -290,7 +290,7 @@ static void test_files(void **state)
                               {"/somewhere", "/usr/share", -1, false}};
     struct boxed_plan p = {
         .line = "sh -c 'cat p a/b/p /data/x/p /etc/new /tmp/t m f copied; grep -c zpipe /etc/passwd; ls -d "
-                "/somewhere/perl; echo x >>copied; (echo y >p) 2>&-; echo 1 >o; mkdir d; echo 2 >d/deep; "
+                "/somewhere/perl; echo x >>copied; (echo y >p) 2>&-; echo 1 >o; echo 2 >d/deep; "
                 "echo 3 >a.g; echo 4 >left; ln -s /etc/passwd missing; (echo >/data/y) 2>&- || echo ro'",
         .in = -1, .out = -1,
         .task = {.file = file, .file_count = 9, .output = output, .output_count = 4, .out_glob = glob,
