@@ -1,5 +1,6 @@
 /* What a program gets besides its files: limits, personality, no rights.  In the child, before exec. */
 #include "sandbox/box.h"
+#include "sandbox/fence.h"
 #include "sandbox/filter.h"
 #include "sandbox/zygote.h"
 
@@ -75,6 +76,15 @@ static int drop_rights(void)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+/* A task's own places, and what is there to be read. */
+static int enter_fence(struct err *e)
+{
+    static const struct fence_rule rules[] = {
+        {"/", false, false}, {"/tmp", true, true}, {"/job", true, true}, {"/dev", true, false}};
+    int version = fence_version(e);
+    return version < 0 ? -1 : fence_enter(version, rules, sizeof rules / sizeof *rules, e);
+}
+
 int program_setup(const struct box_task *t, bool keep_rights, struct err *e)
 {
     umask(022);
@@ -86,5 +96,5 @@ int program_setup(const struct box_task *t, bool keep_rights, struct err *e)
         return err_sys(e, "cannot set the program's limits");
     if (!keep_rights && drop_rights() < 0)
         return err_sys(e, "cannot drop the program's rights");
-    return 0;
+    return keep_rights ? 0 : enter_fence(e);
 }

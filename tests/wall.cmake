@@ -14,3 +14,4 @@ foreach(user "" 20017)
     zpipe_e2e(${name} wall.py --probe $<TARGET_FILE:wall_probe> ${who})
     set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE) # it compares the machine's mounts
 endforeach()
+zpipe_test(fence SOURCES ${here}/unit/fence_test.c ${CMAKE_SOURCE_DIR}/sandbox/fence.c USES base_core)
