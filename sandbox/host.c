@@ -1,17 +1,24 @@
-/* What a host's refusal means and which command allows it. */
+/* What a host's refusal means and which command allows it.  The step that was refused is in the text
+ * already; here the reason is looked for, the plain settings first. */
 #include "base/fds.h"
 #include "sandbox/zygote.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
+#define KERNEL_MAJOR 5 /* close_range */
+#define KERNEL_MINOR 9
+
 /* A number in /proc/sys; -1 when there is no such setting. */
-static long setting(const char *path)
+static long setting(const char *name)
 {
-    char text[32];
+    char path[128], text[32];
+    snprintf(path, sizeof path, "/proc/sys/%s", name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
     fd_close(&fd);
@@ -21,38 +28,71 @@ static long setting(const char *path)
     return atol(text);
 }
 
-static const char *remedy(int sys)
+static bool in_container(void)
 {
-    if (setting("/proc/sys/user/max_user_namespaces") == 0)
-        return "this host allows no user namespaces; allow them with 'sysctl -w "
-               "user.max_user_namespaces=15000'";
-    if (setting("/proc/sys/kernel/unprivileged_userns_clone") == 0)
-        return "this host allows no user namespaces to ordinary users; allow them with 'sysctl -w "
-               "kernel.unprivileged_userns_clone=1'";
-    if (setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1)
-        return "AppArmor restricts user namespaces; allow them with 'sysctl -w "
-               "kernel.apparmor_restrict_unprivileged_userns=0'";
-    if (access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0)
-        return "this container's profile forbids namespaces or mounts; start it with '--security-opt "
-               "seccomp=unconfined --security-opt apparmor=unconfined --security-opt "
-               "systempaths=unconfined'";
+    return access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0;
+}
+
+static bool kernel_too_old(char *why, size_t size)
+{
+    struct utsname u;
+    int major = 0, minor = 0;
+    if (uname(&u) < 0 || sscanf(u.release, "%d.%d", &major, &minor) != 2 || major > KERNEL_MAJOR ||
+        (major == KERNEL_MAJOR && minor >= KERNEL_MINOR))
+        return false;
+    snprintf(why, size, "this kernel is %s and zpipe needs Linux %d.%d or later", u.release, KERNEL_MAJOR,
+             KERNEL_MINOR);
+    return true;
+}
+
+/* A limit of namespaces, of any kind, that is zero. */
+static bool namespaces_forbidden(char *why, size_t size)
+{
+    static const char *const kind[] = {"user", "mnt", "pid", "net", "ipc", "uts"};
+    char name[64];
+    for (size_t i = 0; i < sizeof kind / sizeof *kind; i++) {
+        snprintf(name, sizeof name, "user/max_%s_namespaces", kind[i]);
+        if (setting(name) != 0)
+            continue;
+        snprintf(why, size, "this host allows no %s namespaces; allow them with 'sysctl -w user.max_%s_namespaces=15000'",
+                 kind[i], kind[i]);
+        return true;
+    }
+    return false;
+}
+
+static const char *plain_reason(int sys)
+{
     if (sys == ENOSPC)
         return "the limit of namespaces is reached; raise it with 'sysctl -w "
                "user.max_user_namespaces=15000'";
-    return NULL;
+    if (sys == EUSERS)
+        return "user namespaces are nested too deeply here; start zpipe outside of them";
+    if (setting("kernel/unprivileged_userns_clone") == 0 && geteuid() != 0)
+        return "this host allows no user namespaces to ordinary users; allow them with 'sysctl -w "
+               "kernel.unprivileged_userns_clone=1'";
+    if (setting("kernel/apparmor_restrict_unprivileged_userns") == 1 && geteuid() != 0)
+        return "AppArmor restricts user namespaces; allow them with 'sysctl -w "
+               "kernel.apparmor_restrict_unprivileged_userns=0'";
+    if (in_container())
+        return "this container's profile forbids namespaces or mounts; start it with '--security-opt "
+               "seccomp=unconfined --security-opt apparmor=unconfined --security-opt "
+               "systempaths=unconfined'";
+    return "this host forbids it (a seccomp profile, a chroot or a security module), and the wall cannot be less "
+           "than whole; '--isolation=none' runs without one";
 }
 
 void host_explain(struct err *e)
 {
-    const char *why;
-    if (e->sys != EPERM && e->sys != EACCES && e->sys != ENOSPC && e->sys != EINVAL && e->sys != EUSERS)
+    static const int refusals[] = {EPERM, EACCES, ENOSPC, EINVAL, EUSERS, ENOSYS, EOPNOTSUPP, ENODEV};
+    char why[256];
+    bool refused = false;
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
+        refused |= e->sys == refusals[i];
+    if (!refused)
         return;
-    why = remedy(e->sys);
-    if (!why)
-        return;
-    size_t used = strlen(e->text), more = strlen(why);
-    if (used + more + 3 > sizeof e->text)
-        return;
-    memcpy(e->text + used, ": ", 2);
-    memcpy(e->text + used + 2, why, more + 1);
+    if (!kernel_too_old(why, sizeof why) && !namespaces_forbidden(why, sizeof why))
+        snprintf(why, sizeof why, "%s", plain_reason(e->sys));
+    size_t used = strlen(e->text);
+    snprintf(e->text + used, sizeof e->text - used, ": %s", why);
 }

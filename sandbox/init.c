@@ -491,7 +491,10 @@ _Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size, boo
     if (in.link < 0 || wire_send(in.link, (struct wire){.kind = WIRE_HELLO}, NULL, 0, NULL, 0) < 0)
         _exit(1);
     read_task(&in, spec, offset, size);
-    close_range(3, HIGH_FD - 1, 0); /* the zygote's */
+    if (close_range(3, HIGH_FD - 1, 0) < 0) { /* the zygote's */
+        err_sys(&e, "cannot close what the program must not have");
+        give_up(&in, &e);
+    }
     gather(&in);
     if ((none ? plain_place : task_mounts)(&in.task, &in.files, &e) < 0)
         give_up(&in, &e);

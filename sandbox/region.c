@@ -594,7 +594,7 @@ static void abandon(struct region *r, const struct err *e)
 void region_start_more(struct server *s)
 {
     struct err e;
-    for (struct region *r = s->region, *next; r && s->starting < STARTING_MAX; r = next) {
+    for (struct region *r = s->region, *next; s->ready && r && s->starting < STARTING_MAX; r = next) {
         next = r->next;
         bool more = r->started && r->next_task < r->spec.region.task_count;
         while (r->started && r->next_task < r->spec.region.task_count && s->starting < STARTING_MAX)

@@ -54,8 +54,9 @@ void server_tell(struct server *s, struct wire head, const void *data, size_t si
 }
 
 /* The server can do nothing more. */
-static void lose(struct server *s, const struct err *e)
+static void lose(struct server *s, struct err *e)
 {
+    host_explain(e);
     server_tell(s, (struct wire){.kind = WIRE_LOST, .a = (uint32_t)e->code, .b = (uint32_t)e->sys},
                 e->text, strlen(e->text), NULL, 0);
     s->ended = true;
@@ -119,13 +120,14 @@ static void zygote_ready(struct watch *w, uint32_t events)
     int n = wire_receive(s->tasks.fd, &s->packet, MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return;
-    if (n > 0 && s->packet.head.kind == WIRE_READY)
+    if (n > 0 && s->packet.head.kind == WIRE_READY) {
+        s->ready = true;
         return;
+    }
     err_set(&e, ERR_GONE, "the sandbox's first process has died");
     if (n > 0 && s->packet.head.kind == WIRE_FAILED) {
         err_set(&e, (int)s->packet.head.a, "%s", s->packet.data);
         e.sys = (int)s->packet.head.b;
-        host_explain(&e);
     }
     lose(s, &e);
 }
@@ -202,10 +204,8 @@ static int prepare(struct server *s, struct err *e)
     if (s->none)
         fprintf(stderr, "zpipe-box: WARNING: --isolation=none: programs run without a sandbox; nothing is "
                         "kept from them and no result is certified\n");
-    if (zygote_start(&s->zygote, s->none, e) < 0) {
-        host_explain(e);
+    if (zygote_start(&s->zygote, s->none, e) < 0)
         return -1;
-    }
     s->tasks.fd = s->zygote.tasks;
     s->mounts.fd = s->zygote.mounts;
     if (watch_start(s, &s->tasks_watch, s->tasks.fd, EPOLLIN) < 0 ||

@@ -22,6 +22,7 @@ struct watch {
 struct server {
     int epoll;
     bool ended, none; /* none: --isolation=none */
+    bool ready;       /* the zygote has all it needs: before, no task is asked for */
     struct link control;
     struct watch control_watch;
     struct zygote zygote;

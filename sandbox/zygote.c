@@ -6,6 +6,8 @@
  * pid namespace: when it dies everything below it dies, and it dies with the server. */
 #include "sandbox/zygote.h"
 #include "base/fds.h"
+#include "sandbox/box.h"
+#include "sandbox/filter.h"
 #include "sandbox/mounts.h"
 #include "sandbox/wire.h"
 
@@ -24,6 +26,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define NAMESPACES                                                                                 \
@@ -139,7 +142,8 @@ static void keep_fds(int *a, int *b)
         dup3(null, fd, O_CLOEXEC);
     *a = dup3(x, 3, O_CLOEXEC);
     *b = dup3(y, 4, O_CLOEXEC);
-    close_range(5, ~0u, 0);
+    if (close_range(5, ~0u, 0) < 0)
+        fail_sys(*a, "cannot close what the sandbox must not have");
 }
 
 static void reset_signals(void)
@@ -159,6 +163,30 @@ static void die_with_server(int tasks)
     struct pollfd parent = {.fd = tasks};
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || poll(&parent, 1, 0) < 0 || (parent.revents & POLLHUP))
         _exit(1); /* the server died before the signal was asked for */
+}
+
+/* What each task will need, once and at the start, so that a host that refuses it is found out before
+ * anything runs: all but the program itself. */
+static _Noreturn void be_trial(int tasks)
+{
+    struct box_task task = {0};
+    struct task_files none = {0};
+    struct err e;
+    int listener;
+    if (task_mounts(&task, &none, &e) < 0 || program_setup(&task, false, &e) < 0 ||
+        filter_install(false, &listener, &e) < 0)
+        fail(tasks, &e);
+    _exit(0);
+}
+
+static void trial(int tasks)
+{
+    long pid = syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, 0, 0, 0, 0);
+    if (pid < 0)
+        fail_sys(tasks, "cannot clone a process for a task");
+    if (pid == 0)
+        be_trial(tasks);
+    waitpid((pid_t)pid, NULL, 0); /* it is reaped by itself; this waits for its end */
 }
 
 static _Noreturn void serve(int tasks, bool none)
@@ -213,7 +241,25 @@ static _Noreturn void zygote(int tasks, int mounts)
     if (image_build(&e) < 0)
         fail(tasks, &e);
     drop_bounding();
+    trial(tasks);
     serve(tasks, false);
+}
+
+/* Its maps, and the word to go on.  If it has died meanwhile, what it said before is the reason. */
+static int let_go(const struct zygote *z, struct err *e)
+{
+    static struct wire_packet last;
+    if (write_maps(z->pid, e) == 0 && send(z->tasks, "g", 1, MSG_NOSIGNAL) == 1)
+        return 0;
+    int sys = errno;
+    if (wire_receive(z->tasks, &last, MSG_DONTWAIT) > 0 && last.head.kind == WIRE_FAILED) {
+        err_set(e, (int)last.head.a, "%s", last.data);
+        e->sys = (int)last.head.b;
+    } else if (sys == EPIPE) {
+        err_set(e, ERR_GONE, "the sandbox's first process has died");
+    }
+    wire_close_fds(&last);
+    return -1;
 }
 
 int zygote_start(struct zygote *z, bool none, struct err *e)
@@ -243,7 +289,7 @@ int zygote_start(struct zygote *z, bool none, struct err *e)
         err_sys(e, "cannot make namespaces");
     else if (none)
         return 0;
-    else if (write_maps((pid_t)pid, e) == 0 && send(z->tasks, "g", 1, MSG_NOSIGNAL) == 1)
+    else if (let_go(z, e) == 0)
         return 0;
     fd_close(&z->tasks);
     fd_close(&z->mounts);

@@ -3,8 +3,8 @@
 sandbox every question is refused; without a wall those get through that the probe's table says.  The host is compared
 before and after.  Other attacks, on what is handed over at the end, follow.
 
-    wall.py --bin DIR --probe FILE [--user UID]"""
-import argparse, os, shutil, signal, stat, subprocess, sys, tempfile
+    wall.py --bin DIR --probe FILE --refuse FILE [--user UID]"""
+import argparse, errno, os, shutil, signal, stat, subprocess, sys, tempfile
 
 TIMEOUT = 120
 SKIPPED = 77
@@ -24,6 +24,7 @@ class Place:
     def __init__(self, a, work):
         self.owner, self.work = a.user, work
         self.box, self.probe = (shutil.copy(p, work) for p in (os.path.join(a.bin, "zpipe-box"), a.probe))
+        self.refuse = shutil.copy(a.refuse, work)
         self.marker = os.path.join(work, "marker")
         self.dir = os.path.join(work, "dir")
         os.mkdir(self.dir)
@@ -75,22 +76,72 @@ def questions(place):
         outside.wait()
 
 
-def ask(place, outside):
+def ask(place, outside, ways=None, remark=""):
     files = ["--with", "probe", "--with", "input.txt"]
-    for mode, start in (("full", [place.box, *files, "--"]), ("none", [place.box, "--isolation", "none", *files, "--"]),
-                        ("bare", [])):
+    for mode, start in ways or (("full", [place.box, *files, "--"]), ("bare", []),
+                                ("none", [place.box, "--isolation", "none", *files, "--"])):
         before = place.host()
         status, out, err = place.run(*start, "./probe", mode, place.marker, outside)
         lines = out.splitlines()
         print("      ", lines[-1] if lines else err)
-        check("questions, " + mode, status == 0, "status %d" % status, *[l for l in lines if l.startswith("WRONG")], err[-300:])
-        check("the host after them, " + mode, place.host() == before)
+        check("questions, %s %s" % (mode, remark), status == 0, "status %d" % status, *[l for l in lines if l.startswith("WRONG")], err[-300:])
+        check("the host after them, %s %s" % (mode, remark), place.host() == before)
+
+
+# What a host may refuse, with which errno, and the step that must be named.  The box ends with 125 and a reason, and nothing
+# was run.
+REFUSED = [("clone", "EPERM", "namespaces"), ("clone", "ENOSPC", "user.max_user_namespaces"), ("clone", "EUSERS", "nested"),
+           ("unshare", "EPERM", "mount namespace"), ("mount", "EPERM", "mounts private"), ("mount", "EACCES", "mounts private"),
+           ("umount2", "EPERM", "host's root"), ("pivot_root", "EPERM", "pivot_root"), ("open_tree", "EPERM", "/usr"),
+           ("open_tree", "ENOSYS", "/usr"), ("move_mount", "EPERM", "/usr"), ("mount_setattr", "EPERM", "/usr"),
+           ("sethostname", "EPERM", "host"), ("setresuid", "EPERM", "user"), ("personality", "EPERM", "memory layout"),
+           ("capset", "EPERM", "rights"), ("seccomp", "EPERM", "filter"),
+           ("seccomp", "ENOSYS", "filter"), ("close_range", "ENOSYS", "must not have"),
+           ("landlock_create_ruleset", "EPERM", "Landlock"), ("landlock_restrict_self", "EPERM", "Landlock")]
+# Kernels that lack these have a wall all the same.
+LACKING = ["mount_setattr", "landlock_create_ruleset"]
+
+
+def refusals(place):
+    for call, name, words in REFUSED:
+        status, out, err = place.run(place.refuse, call, str(getattr(errno, name)), "--", place.box, "--", "echo", "it runs")
+        check("refused %s (%s)" % (call, name), status == 125 and out == "" and words in err and "; " in err,
+              "status %d" % status, out, err)
+
+
+def settings(place):
+    """Settings of the host, in a user namespace of their own: there they may be set."""
+    zero = "echo 0 >/proc/sys/user/max_%s_namespaces || exit 77; exec %s -- echo it runs"
+    # As AppArmor and an older Debian do it: the setting is there, and a step is refused to an ordinary user.
+    fake = "mount -t tmpfs x /proc/sys/kernel && echo %d >/proc/sys/kernel/%s || exit 77; exec %s mount %d -- %s -- echo it runs"
+    for kind in ("user", "pid"):
+        status, out, err = place.run("unshare", "-r", "sh", "-c", zero % (kind, place.box))
+        if status == 77:
+            print("skip   max_%s_namespaces: cannot be set here" % kind)
+            continue
+        check("max_%s_namespaces=0" % kind, status == 125 and out == "" and "user.max_%s_namespaces=" % kind in err, err)
+    for value, name in ((1, "apparmor_restrict_unprivileged_userns"), (0, "unprivileged_userns_clone")):
+        if not place.owner and os.geteuid() == 0:
+            continue  # both are for ordinary users
+        status, out, err = place.run("unshare", "-c", "-m", "--keep-caps", "sh", "-c",
+                                     fake % (value, name, place.refuse, errno.EPERM, place.box))
+        if status == 77:
+            print("skip   %s: cannot be feigned here" % name)
+            continue
+        check("%s=%d" % (name, value), status == 125 and out == "" and "sysctl -w kernel.%s=%d" % (name, 1 - value) in err, err)
+
+
+def lacking(place):
+    for call in LACKING:
+        ask(place, str(os.getpid()), [("full", [place.refuse, call, str(errno.ENOSYS), "--", place.box, "--with", "probe", "--with",
+                                                "input.txt", "--"])], "without " + call)
 
 
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--bin", required=True)
     ap.add_argument("--probe", required=True)
+    ap.add_argument("--refuse", required=True)
     ap.add_argument("--user", type=int)
     a = ap.parse_args()
     if a.user and os.geteuid() != 0:
@@ -100,6 +151,9 @@ def main():
     with tempfile.TemporaryDirectory(prefix="zpipe-wall-") as work:
         place = Place(a, work)
         questions(place)
+        refusals(place)
+        settings(place)
+        lacking(place)
     print("%d failed" % len(failed))
     return 1 if failed else 0
 
