@@ -140,12 +140,12 @@ enum graph_cut {
     GRAPH_CUTS
 };
 
-/* Which of its two commands a block runs. */
+/* What a block runs: block_argv, or argv when there is none; and where not all run the same: */
 enum graph_run {
-    GRAPH_RUN_EACH,  /* all: block_argv, or argv when there is none */
-    GRAPH_RUN_FIRST, /* the first argv, the others block_argv; the first holds at least
-                        `first_units` bytes or lines, as `cut` says, or the whole input */
-    GRAPH_RUN_LAST,  /* the last argv, the others block_argv */
+    GRAPH_RUN_EACH,  /* all do */
+    GRAPH_RUN_FIRST, /* the first does, the others rest_argv; the first holds at least `first_units`
+                        bytes, lines or zero bytes, as `cut` says, or the whole input */
+    GRAPH_RUN_LAST,  /* the last does, the others rest_argv */
     GRAPH_RUNS
 };
 
@@ -170,8 +170,10 @@ struct graph_split {
      * block_argv the hole {} (GRAPH_HOLE, `{`) is the name of the file that the block is of. */
     const uint32_t *file; /* into graph.file */
     uint32_t file_count;
-    const char *const *block_argv; /* what a block runs, by `run` */
+    const char *const *block_argv; /* what a block runs, by `run`; none: argv */
     uint32_t block_argc;
+    const char *const *rest_argv; /* FIRST, LAST */
+    uint32_t rest_argc;
     uint32_t combine;                /* enum graph_combine */
     const char *const *combine_argv; /* RERUN, MERGE; its status is 0 or the whole is spoilt */
     uint32_t combine_argc;

@@ -80,20 +80,32 @@ static int check_combine(const struct graph_split *s, struct err *e)
 }
 
 /* What is written down of a stage in blocks: a stage that is cut has nothing but its stdout. */
+/* The words of a block: holes are names of `file`.  -1: they cannot be. */
+static int check_block(const struct graph_split *s, const char *const *argv, uint32_t argc,
+                       bool named)
+{
+    uint32_t holes = 0;
+    for (uint32_t i = 0; i < argc; i++) {
+        if (!good_holes(argv[i]))
+            return -1;
+        holes += strchr(argv[i], GRAPH_HOLE) != NULL;
+    }
+    return (holes && !s->file_count) || (named && !holes) || (argc && !argv[0][0]) ? -1 : 0;
+}
+
 static int check_split(const struct graph *g, const struct graph_node *n, struct err *e)
 {
     const struct graph_split *s = &n->split;
     bool command = s->combine == GRAPH_COMBINE_RERUN || s->combine == GRAPH_COMBINE_MERGE;
-    bool others = s->run != GRAPH_RUN_EACH || s->file_count;
-    uint32_t holes = 0;
     if (s->cut == GRAPH_CUT_NONE)
-        return s->file_count || s->block_argc || s->combine_argc
+        return s->file_count || s->block_argc || s->rest_argc || s->combine_argc
                    ? err_set(e, ERR_INPUT, "stage `%.60s` is whole and has blocks", n->label)
                    : 0;
     if (n->kind != GRAPH_COMMAND || n->output_count || n->out_glob_count || graph_fd_of(n, 2))
         return err_set(e, ERR_INPUT, "stage `%.60s` cannot be cut", n->label);
     if (s->cut >= GRAPH_CUTS || s->run >= GRAPH_RUNS || s->combine >= GRAPH_COMBINES ||
-        s->cut_step == 0 || s->ok_status == 0 || (others && !s->block_argc) ||
+        s->cut_step == 0 || s->ok_status == 0 || (s->file_count && !s->block_argc) ||
+        (s->run != GRAPH_RUN_EACH) != (s->rest_argc > 0) ||
         (s->cut == GRAPH_CUT_FILES && (!s->file_count || s->run != GRAPH_RUN_EACH)) ||
         command != (s->combine_argc > 0) ||
         (s->combine == GRAPH_COMBINE_NATIVE) != (s->combine_text[0] != '\0'))
@@ -102,14 +114,10 @@ static int check_split(const struct graph *g, const struct graph_node *n, struct
         if (s->file[i] >= g->file_count)
             return err_set(e, ERR_INPUT, "stage `%.60s` is cut from file %u of %u", n->label,
                            s->file[i], g->file_count);
-    for (uint32_t i = 0; i < s->block_argc; i++) {
-        if (!good_holes(s->block_argv[i]))
-            return err_set(e, ERR_INPUT, "stage `%.60s` has a bad word for its blocks", n->label);
-        holes += strchr(s->block_argv[i], GRAPH_HOLE) != NULL;
-    }
-    if ((holes && !s->file_count) || (s->cut == GRAPH_CUT_FILES && !holes) ||
-        (s->block_argc && !s->block_argv[0][0]) || (s->combine_argc && !s->combine_argv[0][0]))
-        return err_set(e, ERR_INPUT, "stage `%.60s` has blocks of no name", n->label);
+    if (check_block(s, s->block_argv, s->block_argc, s->cut == GRAPH_CUT_FILES) < 0 ||
+        check_block(s, s->rest_argv, s->rest_argc, false) < 0 ||
+        (s->combine_argc && !s->combine_argv[0][0]))
+        return err_set(e, ERR_INPUT, "stage `%.60s` has bad words for its blocks", n->label);
     return check_combine(s, e);
 }
 
@@ -134,7 +142,7 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
                            o->name);
     }
     if ((uint64_t)n->argc + n->envc + n->output_count + n->out_glob_count + n->split.block_argc +
-            n->split.combine_argc >
+            n->split.rest_argc + n->split.combine_argc >
         GRAPH_WORDS_MAX)
         return err_set(
             e, ERR_LIMIT,

@@ -73,6 +73,7 @@ static const struct field split_fields[] = {
     SPLIT(first_units, FIELD_U64, UINT64_MAX),
     SPLITS(file, file_count, FIELD_U32_LIST, GRAPH_FILES_MAX),
     SPLITS(block_argv, block_argc, FIELD_TEXT_LIST, GRAPH_WORDS_MAX),
+    SPLITS(rest_argv, rest_argc, FIELD_TEXT_LIST, GRAPH_WORDS_MAX),
     SPLIT(combine, FIELD_U32, GRAPH_COMBINES - 1),
     SPLITS(combine_argv, combine_argc, FIELD_TEXT_LIST, GRAPH_WORDS_MAX),
     SPLIT(combine_text, FIELD_TEXT, TEXT),

@@ -146,6 +146,9 @@ SPOIL(split_combine, n[BODY].split.combine = GRAPH_COMBINES)
 SPOIL(split_step, n[BODY].split.cut_step = 0)
 SPOIL(split_status, n[BODY].split.ok_status = 0)
 SPOIL(split_first, n[BODY].split.run = GRAPH_RUN_FIRST)
+SPOIL(split_rest, split_first(g); n[BODY].split.rest_argv = sort_words; n[BODY].split.rest_argc = 2)
+SPOIL(split_rest_each, split_rest(g); n[BODY].split.run = GRAPH_RUN_EACH)
+SPOIL(split_rest_hole, split_rest(g); n[BODY].split.rest_argv = named_words)
 SPOIL(split_no_merge, n[BODY].split.combine_argc = 0)
 SPOIL(split_no_text, n[BODY].split.combine = GRAPH_COMBINE_NATIVE; n[BODY].split.combine_argc = 0)
 SPOIL(split_text, split_no_text(g); n[BODY].split.combine_text = "squeeze 10 1")
@@ -224,6 +227,7 @@ static const struct row {
     GOOD(edge_into_body),
     GOOD(seek_file),
     GOOD(split_files),
+    GOOD(split_rest),
     GOOD(split_text),
     BAD(no_kind, "no known kind"),
     BAD(no_fail, "no known kind"),
@@ -273,16 +277,18 @@ static const struct row {
     BAD(split_step, "cut in a way"),
     BAD(split_status, "cut in a way"),
     BAD(split_first, "cut in a way"),
+    BAD(split_rest_each, "cut in a way"),
+    BAD(split_rest_hole, "bad words"),
     BAD(split_no_merge, "cut in a way"),
     BAD(split_no_text, "cut in a way"),
     BAD(split_bad_text, "cannot be combined by `squeeze 10`"),
     BAD(split_words, "GRAPH_WORDS_MAX"),
-    BAD(split_name, "blocks of no name"),
+    BAD(split_name, "bad words"),
     BAD(split_no_files, "cut in a way"),
-    BAD(split_hole, "blocks of no name"),
+    BAD(split_hole, "bad words"),
     BAD(split_files_far, "file 2 of 2"),
-    BAD(split_files_unnamed, "blocks of no name"),
-    BAD(split_bad_hole, "bad word"),
+    BAD(split_files_unnamed, "bad words"),
+    BAD(split_bad_hole, "bad words"),
     BAD(split_outputs, "cannot be cut"),
     BAD(split_stderr, "cannot be cut"),
     BAD(split_map, "cannot be cut"),
