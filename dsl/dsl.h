@@ -14,6 +14,8 @@ struct graph;
 #define DSL_DEPTH_MAX 100         /* brackets, blocks and groups inside each other */
 #define DSL_WORDS_MAX 400000      /* words read, those that were read again counted again */
 
+struct commands_text;
+
 struct dsl_input {
     const char *text; /* pipeline text or job file contents, NUL-terminated, size bytes */
     size_t size;
@@ -31,6 +33,8 @@ struct dsl_input {
     const char *const *each; /* words after ::: */
     size_t each_count;
     bool pipefail, line_reads;
+    const struct commands_text *commands; /* tables of commands before zpipe's own */
+    size_t commands_count;
 };
 
 /* Parse, resolve (globs, parameters, input files: the file system is only read) and lower.  Gives a

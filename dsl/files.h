@@ -1,23 +1,7 @@
-/* What is known of commands by name, as far as the front needs it: which words are files, what is
- * written, who reads stdin.  How they may be split is the scheduler's table, not this one. */
+/* Names that are not as they look: builtins of sh, paths of the image, paths with dots. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/stat.h>
-
-struct command {
-    const char *name;
-    const char *takes;  /* the short options that take an argument */
-    const char *files;  /* those of them whose argument is a file */
-    unsigned skip;      /* operands before the first file (grep's pattern); NO_FILES: all */
-    bool silent;        /* never reads stdin */
-    bool directories;   /* operands may be directories, `.` too */
-    const char *writes; /* the short options that name an output */
-    bool writes_all;    /* every operand is an output */
-};
-#define NO_FILES 1000000u
-
-const struct command *command_find(const char *name); /* NULL: not known */
 
 /* A builtin of sh whose twin on disk is not the same. */
 bool command_builtin(const char *name);

@@ -1,6 +1,7 @@
 /* See resolve.h.  One walk in text order: the job's stdin belongs to the first stage that names it,
  * else to the first that could read it, so the order of the walk is part of the language. */
 #include "dsl/resolve.h"
+#include "dsl/commands.h"
 #include "dsl/files.h"
 #include "dsl/settings.h"
 #include "proto/graph.h"
@@ -8,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* What a pipeline stands in. */
@@ -314,7 +316,10 @@ static int resolve_simple(struct resolver *r, struct stage *s, struct place at)
     if (s->value && try_source(r, s, at))
         return 0;
     const char *name = s->value ? s->value->text : ":";
-    const struct command *known = command_find(name);
+    struct err e = {0};
+    const struct command *known = commands_find(r->commands, name, &e);
+    if (e.code)
+        return text_fail(r->text, s->start, r->e, NULL, "%s", e.text);
     s->builtin = (command_builtin(name) || !*name) && !(s->value && s->value->hole);
     if (uses_find(r, s, known) < 0)
         return -1;
@@ -539,6 +544,9 @@ int resolve_tree(struct resolver *r, const struct dsl_input *in, const struct te
     *r = (struct resolver){.in = in, .text = text, .arena = a, .e = e, .tree = tree};
     r->last_written = &r->written;
     r->last_with = &r->with_file;
+    r->commands = commands_new(a, in->commands, in->commands_count, e);
+    if (!r->commands)
+        return -1;
     if (check_counts(r) < 0 || words_parameters(r) < 0 || resolve_with_words(r) < 0)
         return -1;
     for (struct statement *s = tree->statement; s; s = s->next) {

@@ -12,6 +12,7 @@
 #define CHECKS_MAX     1000
 
 struct command;
+struct commands;
 
 struct parameter {
     const char *name;
@@ -36,6 +37,7 @@ struct resolver {
     struct definition *defining;             /* or NULL */
     struct stage *names_stdin, *reads_stdin; /* the first that does; borrowed */
     struct use *with_file, **last_with;      /* --with PATH, with files= */
+    struct commands *commands;
 };
 
 int resolve_tree(struct resolver *r, const struct dsl_input *in, const struct text *text,

@@ -3,6 +3,7 @@
  * `=`, that names a regular file is an input; a directory only when written with a `/`, or as
  * operand of a command that is known to take one.  The sandbox shows an input under the same name.
  */
+#include "dsl/commands.h"
 #include "dsl/files.h"
 #include "dsl/glob.h"
 #include "dsl/lex.h"
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 const char *uses_path(struct resolver *r, const char *word)
 {
@@ -205,19 +207,13 @@ static int add_output(struct resolver *r, struct stage *s, const char *word, str
 
 /* ---- the words of a command -------------------------------------------------------------- */
 
-static bool has(const char *letters, char c)
-{
-    return c && strchr(letters, c);
-}
-
 /* What the walk over a command's words has seen. */
 struct words {
     struct resolver *r;
     struct stage *s;
-    const struct command *known;
+    const struct command *known; /* or NULL */
     unsigned operands, skip;
     bool in_place; /* sed -i */
-    bool plain; /* behind `--` */
 };
 
 static size_t place_of(const struct stage *s, const struct value *v)
@@ -230,35 +226,30 @@ static int try_input(struct words *w, struct value *v, const char *text, bool op
 {
     const struct command *k = w->known;
     /* `cat dir` must say that it is a directory, not that it is not there. */
-    bool directories = k && operand && (k->directories || k->skip != NO_FILES);
+    bool directories = k && operand && (k->directories || k->files);
     if (v->hole)
         return 0;
     int got = add_input(w->r, w->s, text, v, place_of(w->s, v), directories);
     const char *equals = got == 0 ? strchr(text, '=') : NULL;
     if (equals)
         got = add_input(w->r, w->s, equals + 1, v, place_of(w->s, v), false);
-    if (got > 0 && operand && k && k->skip != NO_FILES)
+    if (got > 0 && operand && k && k->files)
         w->s->file_operand = true;
     return got < 0 ? -1 : 0;
 }
 
 static int operand(struct words *w, struct value *v)
 {
-    bool file = w->known && w->operands >= w->skip;
+    bool file = w->known && w->known->files && w->operands >= w->skip;
     w->operands++;
     if (strcmp(v->text, "-") == 0 || strcmp(v->text, "/dev/stdin") == 0) {
         w->s->names_stdin = true;
         return 0;
     }
-    const char *name = w->s->value->text;
-    if (strcmp(name, "touch") == 0 && !v->subst)
-        return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
-    if (strcmp(name, "dd") == 0 && strncmp(v->text, "of=", 3) == 0 && !v->hole)
+    if (strcmp(w->s->value->text, "dd") == 0 && strncmp(v->text, "of=", 3) == 0 && !v->hole)
         return add_output(w->r, w->s, v->text + 3, v, place_of(w->s, v));
-    bool pair = strcmp(name, "uniq") == 0 || strcmp(name, "cp") == 0;
-    if ((pair && w->operands == 2) || (w->in_place && file && !v->subst))
-        return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
-    if (w->known && w->known->writes_all)
+    if (w->known && ((w->known->then_output && w->operands == 2) || w->known->outputs ||
+                     (w->in_place && file && !v->subst)))
         return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
     if (v->subst) {
         w->s->file_operand = w->s->file_operand || file;
@@ -267,53 +258,62 @@ static int operand(struct words *w, struct value *v)
     return try_input(w, v, v->text, file);
 }
 
-/* The argument of -c, in the same word or the next. */
-static int argument(struct words *w, char c, struct value *v, const char *text)
+/* An option of the table.  Its argument counts as a file when it is one, and also when it merely
+ * looks like one in a word of its own. */
+static int option(struct words *w, const struct command_item *i, struct value *v)
 {
-    const struct command *k = w->known;
-    if (has(k->writes, c))
-        return add_output(w->r, w->s, text, v, place_of(w->s, v));
-    if ((c == 'e' || c == 'f') && k->skip == 1 && has(k->files, 'f'))
-        w->skip = 0; /* grep -e, sed -f: no pattern among the operands */
-    if (strcmp(text, "-") == 0)
+    w->in_place = w->in_place || i->option->in_place;
+    for (uint32_t k = 0; k < w->known->unless_count; k++)
+        if (strcmp(i->option->name[0], w->known->unless[k]) == 0)
+            w->skip = 0; /* grep -e, sed -f: no pattern among the operands */
+    if (!i->value || v->subst)
+        return 0;
+    if (i->option->output)
+        return add_output(w->r, w->s, i->value, v, place_of(w->s, v));
+    if (i->option->file && strcmp(i->value, "-") == 0)
         w->s->names_stdin = true;
-    return try_input(w, v, text, false);
+    if (i->option->file || i->value_word != i->word)
+        return try_input(w, v, i->value, false);
+    return v->text[1] == '-' ? try_input(w, v, v->text, false) : 0;
 }
 
-/* -abc, --long=x; *next is moved behind an argument that was taken. */
-static int option(struct words *w, struct value *v, struct value **next)
+static int known_words(struct words *w, const char *const *text, struct value *const *value,
+                       size_t count)
 {
-    const struct command *k = w->known;
-    if (k && strcmp(k->name, "sed") == 0 &&
-        (strncmp(v->text, "-i", 2) == 0 || strncmp(v->text, "--in-place", 10) == 0))
-        w->in_place = true;
-    if (v->text[1] == '-') {
-        if (!v->text[2])
-            w->plain = true;
-        if (k && has(k->writes, 'o') && strncmp(v->text, "--output=", 9) == 0)
-            return add_output(w->r, w->s, v->text + 9, v, place_of(w->s, v));
-        return try_input(w, v, v->text, false);
+    struct command_walk walk = command_walk(w->known, text, count);
+    struct command_item i;
+    while ((i = command_next(&walk)).kind != ITEM_END) {
+        struct value *v = value[i.value_word];
+        bool first = i.value == v->text || i.value == v->text + 1; /* of the letters of -abc */
+        int r = i.kind == ITEM_OPERAND  ? operand(w, v)
+                : i.kind == ITEM_OPTION ? option(w, &i, v)
+                : first                 ? try_input(w, v, v->text, false)
+                                        : 0;
+        if (r < 0)
+            return -1;
     }
-    if (!k && strcmp(v->text, "-o") == 0 && *next) {
-        struct value *out = *next;
-        *next = out->next;
-        return out->subst ? 0 : add_output(w->r, w->s, out->text, out, place_of(w->s, out));
+    return 0;
+}
+
+/* A command that is not in the table: `-o` names an output, the rest are what they look like. */
+static int unknown_words(struct words *w, struct value *const *value, size_t count)
+{
+    bool plain = false;
+    for (size_t i = 0; i < count; i++) {
+        struct value *v = value[i];
+        bool dash = v->text[0] == '-' && v->text[1] && !plain && !v->subst;
+        plain = plain || (dash && strcmp(v->text, "--") == 0);
+        int r = 0;
+        if (dash && strcmp(v->text, "-o") == 0 && i + 1 < count) {
+            v = value[++i];
+            r = v->subst ? 0 : add_output(w->r, w->s, v->text, v, place_of(w->s, v));
+        } else {
+            r = dash ? try_input(w, v, v->text, false) : operand(w, v);
+        }
+        if (r < 0)
+            return -1;
     }
-    for (const char *c = v->text + 1; k && *c; c++) {
-        if (!has(k->takes, *c))
-            continue;
-        if (c[1])
-            return has(k->files, *c) || has(k->writes, *c) ? argument(w, *c, v, c + 1)
-                                                           : argument(w, *c, v, "");
-        struct value *arg = *next;
-        if (!arg)
-            return 0;
-        *next = arg->next;
-        if (arg->subst)
-            return 0;
-        return argument(w, *c, arg, arg->text);
-    }
-    return try_input(w, v, v->text, false);
+    return 0;
 }
 
 int uses_find(struct resolver *r, struct stage *s, const struct command *known)
@@ -329,13 +329,19 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
         if (got && *before)
             (*before)->program = true;
     }
-    for (struct value *v = s->value->next, *next; v; v = next) {
-        next = v->next;
-        bool dash = v->text[0] == '-' && v->text[1] && !w.plain && !v->subst;
-        if ((dash ? option(&w, v, &next) : operand(&w, v)) < 0)
-            return -1;
+    size_t count = 0;
+    for (const struct value *v = s->value->next; v; v = v->next)
+        count++;
+    struct value **value = arena_array(r->arena, count + 1, sizeof *value);
+    const char **text = arena_array(r->arena, count + 1, sizeof *text);
+    if (!value || !text)
+        return resolve_no_memory(r);
+    count = 0;
+    for (struct value *v = s->value->next; v; v = v->next) {
+        text[count] = v->text;
+        value[count++] = v;
     }
-    return 0;
+    return known ? known_words(&w, text, value, count) : unknown_words(&w, value, count);
 }
 
 /* ---- the words of a text for sh ---------------------------------------------------------- */

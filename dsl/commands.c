@@ -1,0 +1,499 @@
+/* See commands.h.  An entry is found by the line `command NAME...` that begins it, and read up to
+ * the next such line. */
+#include "dsl/commands.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The file itself, between two symbols. */
+__asm__(".pushsection .rodata\n"
+        ".global commands_conf\n.hidden commands_conf\ncommands_conf:\n"
+        ".incbin \"" COMMANDS_CONF "\"\n"
+        ".global commands_conf_end\n.hidden commands_conf_end\ncommands_conf_end:\n.byte 0\n"
+        ".popsection\n");
+extern const char commands_conf[], commands_conf_end[];
+
+struct found {
+    struct found *next;
+    const char *name;
+    struct command command;
+};
+
+struct commands {
+    struct arena *arena;
+    struct commands_text text[COMMANDS_TEXTS_MAX];
+    size_t count;
+    struct found *found;
+};
+
+struct reader {
+    struct arena *arena;
+    struct err *e;
+    const struct commands_text *text;
+    const char *at; /* the next line */
+    uint32_t line;
+    const char *word[COMMAND_WORDS_MAX + 1];
+    uint32_t words;
+    struct command *command;
+    struct command_option option[COMMAND_OPTIONS_MAX];
+    struct command_form form[COMMAND_FORMS_MAX];
+    uint32_t options, forms;
+};
+
+struct commands_text commands_own(void)
+{
+    return (struct commands_text){"commands.conf", commands_conf,
+                                  (size_t)(commands_conf_end - commands_conf)};
+}
+
+static int refuse(struct reader *r, const char *what, const char *word)
+{
+    return err_set(r->e, ERR_INPUT, "%.200s:%u:1: error: %s%s%.60s%s", r->text->file, r->line, what,
+                   *word ? " `" : "", word, *word ? "`" : "");
+}
+
+/* ---- lines ------------------------------------------------------------------------------- */
+
+/* `\n`, `\t`, `\s` (a blank) and `\` before anything else, which stays for patterns. */
+static void unescape(char *word)
+{
+    char *to = word;
+    for (const char *from = word; *from; from++)
+        if (from[0] == '\\' && from[1] && strchr("nts", from[1]))
+            *to++ = *++from == 'n' ? '\n' : *from == 't' ? '\t' : ' ';
+        else
+            *to++ = *from;
+    *to = '\0';
+}
+
+/* The words of the next line that has some; 0: there is none. */
+static int read_line(struct reader *r)
+{
+    const char *stop = r->text->text + r->text->size;
+    for (r->words = 0; r->words == 0 && r->at < stop;) {
+        const char *end = memchr(r->at, '\n', (size_t)(stop - r->at));
+        size_t size = (size_t)((end ? end : stop) - r->at);
+        const char *from = r->at;
+        r->at += size + (end != NULL);
+        r->line++;
+        if (size > COMMAND_LINE_MAX || memchr(from, '\0', size))
+            return refuse(r, "this line cannot be read", "");
+        char *line = arena_bytes(r->arena, from, size), *save;
+        if (!line)
+            return err_nomem(r->e);
+        for (char *w = strtok_r(line, " \t\r", &save); w; w = strtok_r(NULL, " \t\r", &save)) {
+            if (r->words == 0 && *w == '#')
+                break;
+            if (r->words == COMMAND_WORDS_MAX)
+                return refuse(r, "too many words in a line (COMMAND_WORDS_MAX)", "");
+            unescape(w);
+            r->word[r->words++] = w;
+        }
+    }
+    return r->words > 0;
+}
+
+/* ---- what an entry says ------------------------------------------------------------------ */
+
+static const struct command_option *option_named(const struct command_option *list, uint32_t count,
+                                                 const char *name, size_t size)
+{
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t k = 0; k < list[i].names; k++)
+            if (strncmp(list[i].name[k], name, size) == 0 && !list[i].name[k][size])
+                return &list[i];
+    return NULL;
+}
+
+static int read_option(struct reader *r, const char *word, const struct command_option *kind)
+{
+    char *copy = arena_string(r->arena, word), *save;
+    struct command_option *o = &r->option[r->options];
+    if (!copy)
+        return err_nomem(r->e);
+    if (r->options == COMMAND_OPTIONS_MAX)
+        return refuse(r, "too many options (COMMAND_OPTIONS_MAX)", "");
+    *o = *kind;
+    for (char *w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+        if (w[0] != '-' || !w[1] || o->names == COMMAND_SPELLINGS_MAX)
+            return refuse(r, "this is no option:", w);
+        if (option_named(r->option, r->options, w, strlen(w)))
+            return refuse(r, "this option is there twice:", w);
+        o->name[o->names++] = w;
+    }
+    r->options++;
+    return 0;
+}
+
+static int read_operands(struct reader *r)
+{
+    struct command *k = r->command;
+    uint32_t i = 1;
+    if (i < r->words && r->word[i][0] >= '0' && r->word[i][0] <= '9')
+        k->skip = (uint32_t)(r->word[i++][0] - '0');
+    const char *what = i < r->words ? r->word[i++] : "";
+    k->files = strcmp(what, "files") == 0 || strcmp(what, "file") == 0;
+    k->outputs = strcmp(what, "outputs") == 0;
+    if (!k->files && !k->outputs && strcmp(what, "none") != 0)
+        return refuse(r, "operands are none, files, outputs, or a file and an output, not", what);
+    if (i < r->words && strcmp(r->word[i], "output") == 0 && strcmp(what, "file") == 0) {
+        k->then_output = true;
+        i++;
+    }
+    if (i < r->words && strcmp(r->word[i++], "unless") != 0)
+        return refuse(r, "not understood:", r->word[i - 1]);
+    for (; i < r->words; i++) {
+        if (k->unless_count == COMMAND_SPELLINGS_MAX)
+            return refuse(r, "too many options behind `unless`", "");
+        k->unless[k->unless_count++] = r->word[i];
+    }
+    return 0;
+}
+
+/* form CONDITION... [given OPERAND...] : CLAUSES */
+static int read_form(struct reader *r)
+{
+    struct command_form *f = &r->form[r->forms];
+    if (r->forms == COMMAND_FORMS_MAX)
+        return refuse(r, "too many forms (COMMAND_FORMS_MAX)", "");
+    const char **list = arena_array(r->arena, r->words + 1, sizeof *list);
+    if (!list)
+        return err_nomem(r->e);
+    memcpy(list, r->word, r->words * sizeof *list);
+    *f = (struct command_form){.condition = list + 1};
+    uint32_t i = 1;
+    for (; i < r->words && strcmp(list[i], ":") != 0 && strcmp(list[i], "given") != 0; i++)
+        f->conditions++;
+    f->given = i < r->words && strcmp(list[i], "given") == 0;
+    i += f->given;
+    f->operand = list + i;
+    for (; i < r->words && strcmp(list[i], ":") != 0; i++)
+        f->operands++;
+    if (i + 1 >= r->words)
+        return refuse(r, "a form needs a `:` and what it means behind that", "");
+    f->word = list + i + 1;
+    f->words = r->words - i - 1;
+    if (strcmp(f->word[0], "whole") == 0) {
+        size_t size = 1;
+        for (uint32_t k = 1; k < f->words; k++)
+            size += strlen(f->word[k]) + 1;
+        char *text = arena_alloc(r->arena, size), *to = text;
+        if (!text)
+            return err_nomem(r->e);
+        for (uint32_t k = 1; k < f->words; k++)
+            to = stpcpy(stpcpy(to, k > 1 ? " " : ""), f->word[k]);
+        if (!*text)
+            return refuse(r, "`whole` needs a reason", "");
+        f->reason = text;
+    }
+    r->forms++;
+    return 0;
+}
+
+static int read_status(struct reader *r)
+{
+    r->command->ok_status = 0;
+    for (uint32_t i = 1; i < r->words; i++) {
+        char *end;
+        unsigned long n = strtoul(r->word[i], &end, 10);
+        if (*end || n > 31)
+            return refuse(r, "a status is a number from 0 to 31, not", r->word[i]);
+        r->command->ok_status |= 1u << n;
+    }
+    return 0;
+}
+
+static int read_statement(struct reader *r)
+{
+    static const struct {
+        const char *name;
+        struct command_option option;
+    } lists[] = {
+        {"flags", {.argument = ARGUMENT_NONE}},
+        {"values", {.argument = ARGUMENT_NEXT}},
+        {"maybe", {.argument = ARGUMENT_ATTACHED}},
+        {"files", {.argument = ARGUMENT_NEXT, .file = true}},
+        {"outputs", {.argument = ARGUMENT_NEXT, .output = true}},
+        {"drop", {.argument = ARGUMENT_NEXT, .drop = true}},
+        {"in-place", {.argument = ARGUMENT_ATTACHED, .in_place = true}},
+    };
+    const char *w = r->word[0];
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        if (strcmp(w, lists[i].name) != 0)
+            continue;
+        for (uint32_t k = 1; k < r->words; k++)
+            if (read_option(r, r->word[k], &lists[i].option) < 0)
+                return -1;
+        return 0;
+    }
+    if (strcmp(w, "operands") == 0)
+        return read_operands(r);
+    if (strcmp(w, "form") == 0)
+        return read_form(r);
+    if (strcmp(w, "status") == 0 && r->words > 1)
+        return read_status(r);
+    if (strcmp(w, "directories") == 0 && r->words == 1)
+        r->command->directories = true;
+    else if (strcmp(w, "ordered") == 0 && r->words == 1)
+        r->command->ordered = true;
+    else if (strcmp(w, "reads") == 0 && r->words == 2 && strcmp(r->word[1], "nothing") == 0)
+        r->command->silent = true;
+    else
+        return refuse(r, "not understood:", w);
+    return 0;
+}
+
+/* Every option that a form or `unless` names must be one. */
+static int check_names(struct reader *r)
+{
+    for (uint32_t i = 0; i < r->command->unless_count; i++)
+        if (!option_named(r->option, r->options, r->command->unless[i],
+                          strlen(r->command->unless[i])))
+            return refuse(r, "in the entry above this line there is no option",
+                          r->command->unless[i]);
+    for (uint32_t i = 0; i < r->forms; i++)
+        for (uint32_t k = 0; k < r->form[i].conditions; k++) {
+            const char *c = r->form[i].condition[k];
+            const struct command_option *o =
+                option_named(r->option, r->options, c, strcspn(c, "="));
+            if (!(o && strncmp(o->name[0], c, strcspn(c, "=")) == 0) &&
+                strncmp(c, "files>", 6) != 0 && strncmp(c, "files=", 6) != 0)
+                return refuse(r, "in the entry above this line there is no option", c);
+        }
+    return 0;
+}
+
+/* The entry behind its `command` line, up to the next. */
+static int read_entry(struct reader *r, struct command *out)
+{
+    int more;
+    const char *before;
+    uint32_t line;
+    r->command = out;
+    r->options = r->forms = 0;
+    *out = (struct command){.ok_status = 1};
+    while (before = r->at, line = r->line,
+           (more = read_line(r)) > 0 && strcmp(r->word[0], "command") != 0)
+        if (read_statement(r) < 0)
+            return -1;
+    if (more < 0 || check_names(r) < 0)
+        return -1;
+    if (more) {
+        r->at = before;
+        r->line = line;
+    }
+    struct command_option *options = arena_array(r->arena, r->options + 1, sizeof *options);
+    struct command_form *forms = arena_array(r->arena, r->forms + 1, sizeof *forms);
+    if (!options || !forms)
+        return err_nomem(r->e);
+    memcpy(options, r->option, r->options * sizeof *options);
+    memcpy(forms, r->form, r->forms * sizeof *forms);
+    out->option = options;
+    out->option_count = r->options;
+    out->form = forms;
+    out->form_count = r->forms;
+    return 0;
+}
+
+/* ---- the table --------------------------------------------------------------------------- */
+
+static struct reader *reader_new(struct arena *a, const struct commands_text *text, struct err *e)
+{
+    struct reader *r = arena_alloc(a, sizeof *r);
+    if (!r)
+        err_nomem(e);
+    else
+        *r = (struct reader){.arena = a, .e = e, .text = text, .at = text->text};
+    return r;
+}
+
+/* All of a text: its entries must be whole, whoever they are of. */
+static int read_through(struct commands *c, const struct commands_text *text, struct err *e)
+{
+    struct reader *r = reader_new(c->arena, text, e);
+    struct command k;
+    int more = 0;
+    if (!r)
+        return -1;
+    if (text->size > COMMANDS_FILE_MAX)
+        return err_set(e, ERR_LIMIT, "%.200s is larger than %u bytes (COMMANDS_FILE_MAX)",
+                       text->file, COMMANDS_FILE_MAX);
+    while ((more = read_line(r)) > 0) {
+        if (strcmp(r->word[0], "command") != 0 || r->words < 2)
+            return refuse(r, "an entry begins with `command NAME`, not with", r->word[0]);
+        if (read_entry(r, &k) < 0)
+            return -1;
+    }
+    return more;
+}
+
+struct commands *commands_new(struct arena *a, const struct commands_text *texts, size_t count,
+                              struct err *e)
+{
+    struct commands *c = arena_alloc(a, sizeof *c);
+    if (!c || count >= COMMANDS_TEXTS_MAX) {
+        if (c)
+            err_set(e, ERR_LIMIT, "more than %d tables of commands", COMMANDS_TEXTS_MAX - 1);
+        else
+            err_nomem(e);
+        return NULL;
+    }
+    c->arena = a;
+    for (size_t i = 0; i < count; i++)
+        c->text[c->count++] = texts[i];
+    c->text[c->count++] = commands_own();
+    for (size_t i = 0; i < count; i++)
+        if (read_through(c, &c->text[i], e) < 0)
+            return NULL;
+    return c;
+}
+
+/* Does this line, from behind `command`, name it? */
+static bool names(const char *at, const char *end, const char *name)
+{
+    size_t size = strlen(name);
+    while (at < end) {
+        while (at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
+            at++;
+        const char *from = at;
+        while (at < end && *at != ' ' && *at != '\t' && *at != '\r')
+            at++;
+        if ((size_t)(at - from) == size && size && memcmp(from, name, size) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The line behind the one that begins the entry; NULL: there is none. */
+static const char *find_entry(const struct commands_text *t, const char *name, uint32_t *line)
+{
+    const char *at = t->text, *stop = t->text + t->size;
+    for (*line = 1; at < stop; ++*line) {
+        const char *end = memchr(at, '\n', (size_t)(stop - at));
+        if (!end)
+            end = stop;
+        if ((size_t)(end - at) > 8 && memcmp(at, "command ", 8) == 0 && names(at + 8, end, name))
+            return end < stop ? end + 1 : stop;
+        at = end < stop ? end + 1 : stop;
+    }
+    return NULL;
+}
+
+const struct command *commands_find(struct commands *c, const char *name, struct err *e)
+{
+    for (struct found *f = c->found; f; f = f->next)
+        if (strcmp(f->name, name) == 0)
+            return f->command.name ? &f->command : NULL;
+    struct found *f = arena_alloc(c->arena, sizeof *f);
+    char *copy = arena_string(c->arena, name);
+    if (!f || !copy) {
+        err_nomem(e);
+        return NULL;
+    }
+    f->name = copy;
+    for (size_t i = 0; i < c->count && !f->command.name; i++) {
+        uint32_t line;
+        const char *at = find_entry(&c->text[i], name, &line);
+        struct reader *r = at ? reader_new(c->arena, &c->text[i], e) : NULL;
+        if (!at)
+            continue;
+        if (!r)
+            return NULL;
+        r->at = at;
+        r->line = line;
+        if (read_entry(r, &f->command) < 0)
+            return NULL;
+        f->command.name = copy;
+    }
+    f->next = c->found;
+    c->found = f;
+    return f->command.name ? &f->command : NULL;
+}
+
+/* ---- words ------------------------------------------------------------------------------- */
+
+struct command_walk command_walk(const struct command *k, const char *const *word, size_t count)
+{
+    return (struct command_walk){.command = k, .word = word, .count = count};
+}
+
+static const struct command_option *walk_option(const struct command_walk *w, const char *name,
+                                                size_t size)
+{
+    return option_named(w->command->option, w->command->option_count, name, size);
+}
+
+/* The argument behind a word, if there is one. */
+static void take_argument(struct command_walk *w, struct command_item *i, const char *attached)
+{
+    if (attached || i->option->argument == ARGUMENT_ATTACHED) {
+        i->value = attached;
+    } else if (i->option->argument == ARGUMENT_NEXT) {
+        i->missing = w->at == w->count;
+        if (!i->missing) {
+            i->value_word = w->at;
+            i->value = w->word[w->at++];
+        }
+    }
+}
+
+/* One letter of -abc. */
+static struct command_item next_letter(struct command_walk *w, size_t word)
+{
+    const char spelling[] = {'-', *w->cluster, '\0'};
+    struct command_item i = {.kind = ITEM_OPTION, .word = word, .value_word = word};
+    i.option = walk_option(w, spelling, 2);
+    const char *rest = w->cluster + 1;
+    if (!i.option) {
+        i.kind = ITEM_UNKNOWN;
+        i.value = w->cluster;
+        w->cluster = *rest ? rest : NULL;
+    } else if (i.option->argument == ARGUMENT_NONE) {
+        w->cluster = *rest ? rest : NULL;
+    } else {
+        w->cluster = NULL;
+        take_argument(w, &i, *rest ? rest : NULL);
+    }
+    return i;
+}
+
+struct command_item command_next(struct command_walk *w)
+{
+    if (w->cluster)
+        return next_letter(w, w->at - 1);
+    while (w->at < w->count && !w->plain && strcmp(w->word[w->at], "--") == 0) {
+        w->plain = true;
+        w->at++;
+    }
+    if (w->at == w->count)
+        return (struct command_item){.kind = ITEM_END};
+    size_t word = w->at;
+    const char *text = w->word[w->at++];
+    struct command_item i = {.kind = ITEM_OPTION, .value = text, .word = word, .value_word = word};
+    if (w->plain || text[0] != '-' || !text[1]) {
+        i.kind = ITEM_OPERAND;
+        w->plain = w->plain || w->command->ordered;
+        return i;
+    }
+    size_t size = text[1] == '-' ? strcspn(text, "=") : strlen(text);
+    size_t digits = strspn(text + 1, "0123456789");
+    bool number = digits && !text[1 + digits];
+    i.option = walk_option(w, text, size);
+    if (!i.option && number) {
+        i.option = walk_option(w, "-NUM", 4);
+        i.value = text + 1;
+        if (i.option)
+            return i;
+    }
+    if (i.option && (size > 2 || i.option->argument == ARGUMENT_NONE)) {
+        i.value = NULL;
+        if (text[size] && i.option->argument == ARGUMENT_NONE)
+            return (struct command_item){ITEM_UNKNOWN, NULL, text, word, word, false};
+        take_argument(w, &i, text[size] ? text + size + 1 : NULL);
+        return i;
+    }
+    if (text[1] == '-')
+        return (struct command_item){ITEM_UNKNOWN, NULL, text, word, word, false};
+    w->cluster = text + 1;
+    return next_letter(w, word);
+}

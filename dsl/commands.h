@@ -1,0 +1,95 @@
+/* What is known of commands by name: which words are files, and how input may be cut.  The table is
+ * text, zpipe.commands(5); share/zpipe/commands.conf is part of the program, a user's own texts are
+ * looked up before it.  Only the entries of commands that occur are read, each once. */
+#pragma once
+#include "base/arena.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Ceilings. */
+#define COMMANDS_FILE_MAX     (1u << 20) /* bytes of a text */
+#define COMMANDS_TEXTS_MAX    8
+#define COMMAND_LINE_MAX      4096
+#define COMMAND_OPTIONS_MAX   200
+#define COMMAND_SPELLINGS_MAX 6
+#define COMMAND_FORMS_MAX     200
+#define COMMAND_WORDS_MAX     64 /* of a line */
+
+enum command_argument { ARGUMENT_NONE, ARGUMENT_NEXT, ARGUMENT_ATTACHED };
+
+struct command_option {
+    const char *name[COMMAND_SPELLINGS_MAX]; /* the first is how it is called in forms */
+    uint32_t names;
+    uint32_t argument; /* enum command_argument */
+    bool file, output; /* what the argument is */
+    bool in_place;     /* the operands are outputs */
+    bool drop;         /* not for blocks */
+};
+
+struct command_form {
+    const char *const *condition;
+    uint32_t conditions;
+    bool given; /* `given`: the operands must be these */
+    const char *const *operand;
+    uint32_t operands;
+    const char *const *word; /* the clauses, with `|` between them */
+    uint32_t words;
+    const char *reason; /* of `whole`, or NULL */
+};
+
+struct command {
+    const char *name;
+    const struct command_option *option;
+    uint32_t option_count;
+    uint32_t skip;                             /* operands before the first file */
+    const char *unless[COMMAND_SPELLINGS_MAX]; /* none to skip with one of these */
+    uint32_t unless_count;
+    bool files;       /* the operands behind are files */
+    bool outputs;     /* ... or outputs */
+    bool then_output; /* one file, then an output */
+    bool silent;      /* never reads stdin */
+    bool directories; /* operands may be directories, `.` too */
+    bool ordered;     /* options end at the first operand */
+    uint32_t ok_status;
+    const struct command_form *form;
+    uint32_t form_count;
+};
+
+struct commands;
+
+/* texts: NAME for messages and bytes each, first looked up first; borrowed as long as the table
+ * lives.  They are read through here: NULL with `FILE:LINE:1: error: ...`. */
+struct commands_text {
+    const char *file;
+    const char *text;
+    size_t size;
+};
+struct commands *commands_new(struct arena *a, const struct commands_text *texts, size_t count,
+                              struct err *e);
+/* NULL: not known, or no memory (e filled then). */
+const struct command *commands_find(struct commands *c, const char *name, struct err *e);
+/* The text that is part of the program. */
+struct commands_text commands_own(void);
+
+/* A walk over the words behind a command's name, as getopt_long would do it. */
+enum command_item_kind { ITEM_OPERAND, ITEM_OPTION, ITEM_UNKNOWN, ITEM_END };
+struct command_item {
+    enum command_item_kind kind;
+    const struct command_option *option;
+    const char *value; /* of an option, or the operand; UNKNOWN: what is not known */
+    size_t word;       /* it begins in */
+    size_t value_word; /* value is in; word + 1 or word */
+    bool missing;      /* an argument should follow and does not */
+};
+struct command_walk {
+    const struct command *command;
+    const char *const *word;
+    size_t count, at;
+    const char *cluster; /* rest of -abc */
+    bool plain;
+};
+struct command_walk command_walk(const struct command *k, const char *const *word, size_t count);
+struct command_item command_next(struct command_walk *w); /* ITEM_END: no more */
