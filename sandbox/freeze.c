@@ -25,9 +25,6 @@
 
 #define THREADS_MAX 65536 /* of one sandbox */
 #define CUTS_MAX    64    /* channels in one go; more wait for the next */
-#ifndef PTRACE_EVENT_STOP
-#define PTRACE_EVENT_STOP 128
-#endif
 
 struct thread {
     pid_t tid;
@@ -81,9 +78,11 @@ static bool add_thread(struct freeze *f, pid_t tid)
         f->room = room;
     }
     struct thread t = {.tid = tid};
-    if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0 || ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0) {
+    bool refused = ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0 && errno == EPERM;
+    /* Refused: by the host, or it is traced already, for its exec (notify_exec.c). */
+    if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0) {
         t.gone = true; /* it ends; or the host forbids tracing: then only the signal can be had */
-        if (errno == EPERM && strchr("SR", state_of(tid)))
+        if (refused && strchr("SR", state_of(tid)))
             kill(tid, SIGPIPE);
     }
     f->thread[f->count++] = t;
@@ -193,7 +192,7 @@ void freeze_begin(struct server *s, struct task *writer, struct channel *c)
 
 void freeze_stopped(struct server *s, pid_t tid, int status)
 {
-    int signal = WIFSTOPPED(status) && status >> 16 != PTRACE_EVENT_STOP ? WSTOPSIG(status) : 0;
+    int signal = WIFSTOPPED(status) && !(status >> 16) ? WSTOPSIG(status) : 0; /* else an event's */
     for (struct freeze *f = s->freeze; f; f = f->next) {
         struct thread *t = find_thread(f, tid);
         if (!t)

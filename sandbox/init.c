@@ -264,7 +264,8 @@ static int exec_search(const struct box_task *t)
         size_t n = strcspn(at, ":");
         if (n + strlen(name) + 3 < sizeof path) {
             snprintf(path, sizeof path, "%.*s/%s", n ? (int)n : 1, n ? at : ".", name);
-            exec_one(t, path);
+            if (access(path, F_OK) == 0) /* an exec costs more */
+                exec_one(t, path);
             if (errno != ENOENT && errno != ENOTDIR)
                 sys = errno;
             if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)

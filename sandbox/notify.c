@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -23,6 +24,9 @@
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS      SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1ul
 #endif
+
+#define PAGE_BYTES 4096
+#define TEXT_PIECE 128 /* most paths are shorter */
 
 struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t epoch_s,
                           struct err *e)
@@ -42,6 +46,8 @@ struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t 
     n->uncertified_why = "";
     for (int i = 0; i < NOTIFY_RANDOM_MAX; i++)
         n->file[i].fd = -1;
+    for (int i = 0; i < NOTIFY_TIMERS_MAX; i++)
+        n->timer[i].pidfd = -1;
     random_init(&n->random, seed, stream, 0);
     if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &n->sizes) < 0) {
         err_sys(e, "this kernel has no notifications of system calls");
@@ -63,6 +69,7 @@ void notify_free(struct notify *n)
     if (!n)
         return;
     random_close(n);
+    timers_close(n);
     fd_close(&n->listener);
     free(n->given);
     free(n);
@@ -97,6 +104,26 @@ int task_read(struct notify *n, const struct seccomp_notif *q, uint64_t address,
     return got == (ssize_t)size && task_valid(n, q) ? 0 : -1;
 }
 
+int task_text(struct notify *n, const struct seccomp_notif *q, uint64_t address, char *text, size_t size)
+{
+    size_t done = 0;
+
+    while (done < size) {
+        size_t piece = PAGE_BYTES - (address + done) % PAGE_BYTES; /* the next page may not be there */
+
+        if (piece > TEXT_PIECE)
+            piece = TEXT_PIECE;
+        if (piece > size - done)
+            piece = size - done;
+        if (task_read(n, q, address + done, text + done, piece) < 0)
+            return -1;
+        if (memchr(text + done, '\0', piece))
+            return 0;
+        done += piece;
+    }
+    return -1;
+}
+
 int task_write(struct notify *n, const struct seccomp_notif *q, uint64_t address, const void *data,
                size_t size)
 {
@@ -112,6 +139,23 @@ int task_write(struct notify *n, const struct seccomp_notif *q, uint64_t address
     if (put < 0 && errno == EPERM)
         notify_mark(n, "a program's memory cannot be written");
     return put == (ssize_t)size ? 0 : -1;
+}
+
+pid_t task_process(const struct seccomp_notif *q)
+{
+    char path[40], line[128];
+    pid_t thread = (pid_t)q->pid, process = thread;
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
+    f = fopen(path, "re");
+    if (!f)
+        return thread;
+    while (fgets(line, sizeof line, f))
+        if (!strncmp(line, "Tgid:", 5))
+            process = (pid_t)strtol(line + 5, NULL, 10);
+    fclose(f);
+    return process;
 }
 
 void notify_mark(struct notify *n, const char *why)

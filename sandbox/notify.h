@@ -7,9 +7,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define NOTIFY_SERVE_MAX     256   /* answers in one notify_serve */
 #define NOTIFY_RANDOM_MAX    64    /* /dev/urandom's open at once in one task; more: EMFILE */
+#define NOTIFY_TIMERS_MAX    64    /* processes of one task with a timer */
 #define NOTIFY_CLOCK_STEP_NS 10000 /* logical time that passes with each look at a clock */
 
 struct notify;
@@ -45,6 +47,11 @@ struct notify_report {
     const char *uncertified_why; /* "", or the first thing the program did that may vary */
 };
 void notify_report(const struct notify *n, struct notify_report *r);
+
+/* The exec of a program that has not the loader shim (a static one) is traced: every wait status of a
+ * stopped process must come here.  True when it was such a program's start; what the kernel tells it is
+ * then corrected, and it goes on when the caller detaches. */
+bool notify_stopped(pid_t pid, int status);
 
 /* How often the call of that number was notified; 0 for numbers that never are. */
 uint64_t notify_calls(const struct notify *n, int nr);

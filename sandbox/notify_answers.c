@@ -39,12 +39,20 @@ static void clock_pass(struct notify *n, __int128 ns)
         ns = room;
     n->now_ns += (uint64_t)ns;
     n->slept_ns += (uint64_t)ns;
+    timers_ring(n);
+    n->asking = 0;
+}
+
+void clock_pass_to(struct notify *n, uint64_t ns)
+{
+    clock_pass(n, (__int128)ns - n->now_ns);
 }
 
 static uint64_t clock_look(struct notify *n)
 {
     if (n->now_ns < CLOCK_NS_MAX)
         n->now_ns += NOTIFY_CLOCK_STEP_NS;
+    timers_ring(n);
     return n->now_ns;
 }
 
@@ -143,6 +151,21 @@ static void answer_times(struct notify *n, const struct seccomp_notif *q, struct
     a->value = (int64_t)((uint64_t)BOOT_S * 100 + clock_look(n) / TICK_NS);
 }
 
+/* `rest`: where to tell what is left of a sleep that a timer cut short, or 0. */
+static void sleep_for(struct notify *n, const struct seccomp_notif *q, __int128 ns, uint64_t rest,
+                      struct answer *a)
+{
+    uint64_t until = ns <= 0 ? n->now_ns : ns > CLOCK_NS_MAX ? CLOCK_NS_MAX : n->now_ns + (uint64_t)ns;
+    uint64_t end = until;
+
+    if (timers_cut(n, q, &until)) {
+        struct timespec left = {(time_t)((end - until) / SECOND_NS), (long)((end - until) % SECOND_NS)};
+
+        a->error = rest && task_write(n, q, rest, &left, sizeof left) < 0 ? EFAULT : EINTR;
+    }
+    clock_pass_to(n, until);
+}
+
 static void answer_nanosleep(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct timespec t;
@@ -152,7 +175,7 @@ static void answer_nanosleep(struct notify *n, const struct seccomp_notif *q, st
     else if (!span_good(&t))
         a->error = EINVAL;
     else
-        clock_pass(n, span_ns(&t));
+        sleep_for(n, q, span_ns(&t), q->data.args[1], a);
 }
 
 static void answer_clock_nanosleep(struct notify *n, const struct seccomp_notif *q,
@@ -169,9 +192,9 @@ static void answer_clock_nanosleep(struct notify *n, const struct seccomp_notif 
     else if (!span_good(&t))
         a->error = EINVAL;
     else if ((uint32_t)q->data.args[1] & TIMER_ABSTIME)
-        clock_pass(n, span_ns(&t) - (__int128)start * SECOND_NS - n->now_ns);
+        sleep_for(n, q, span_ns(&t) - (__int128)start * SECOND_NS - n->now_ns, 0, a);
     else
-        clock_pass(n, span_ns(&t));
+        sleep_for(n, q, span_ns(&t), q->data.args[3], a);
 }
 
 static const char waits_with_limit[] = "waits for a descriptor with a limit of time";
@@ -304,19 +327,6 @@ static void answer_rt_sigtimedwait(struct notify *n, const struct seccomp_notif 
     notify_mark(n, "waits for a signal with a limit of time");
     if (task_read(n, q, q->data.args[2], &t, sizeof t) == 0 && span_good(&t))
         clock_pass(n, span_ns(&t));
-}
-
-static void answer_itimer(struct notify *n, const struct seccomp_notif *q, struct answer *a)
-{
-    static const struct {
-        struct timeval interval, value;
-    } none;
-    uint64_t address = q->data.nr == SYS_setitimer ? q->data.args[2] : q->data.args[1];
-
-    if ((uint32_t)q->data.args[0] > 2)
-        a->error = EINVAL;
-    else
-        reply(n, q, address, &none, sizeof none, a);
 }
 
 static void answer_getrusage(struct notify *n, const struct seccomp_notif *q, struct answer *a)
@@ -461,6 +471,9 @@ notify_handler *notify_handler_of(int nr)
         [SYS_epoll_pwait] = answer_epoll_wait,
         [SYS_futex] = answer_futex,
         [SYS_rt_sigtimedwait] = answer_rt_sigtimedwait,
+        [SYS_alarm] = answer_alarm,
+        [SYS_pause] = answer_pause,
+        [SYS_rt_sigsuspend] = answer_pause,
         [SYS_getitimer] = answer_itimer,
         [SYS_setitimer] = answer_itimer,
         [SYS_getrandom] = answer_getrandom,
@@ -482,6 +495,8 @@ notify_handler *notify_handler_of(int nr)
         [SYS_recvmsg] = answer_arrived,
         [SYS_fchmod] = answer_fchmod,
         [SYS_utimensat] = answer_futimens,
+        [SYS_execve] = answer_exec,
+        [SYS_execveat] = answer_exec,
         [SYS_open] = answer_open,
         [SYS_openat] = answer_openat,
         [SYS_creat] = answer_creat,

@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define NAME_MAX_READ 40 /* the longest name of ours, and more */
+#define NAME_MAX_READ 40 /* the longest name of ours fits */
 #define FD_NUMBER_MAX 1048575
 #ifndef PIDFD_THREAD
 #define PIDFD_THREAD O_EXCL /* 6.9 */
@@ -66,48 +66,13 @@ static enum special classify(const char *path, int *fd)
     return SPECIAL_NONE;
 }
 
-/* The head of the path, up to its end or NAME_MAX_READ bytes; a page boundary may cut the copy
- * short. */
-static int read_name(struct notify *n, const struct seccomp_notif *q, uint64_t address, char *name)
-{
-    size_t size = NAME_MAX_READ - 1;
-    size_t to_page = 4096 - (address & 4095);
-
-    memset(name, 0, NAME_MAX_READ);
-    if (to_page >= size)
-        return task_read(n, q, address, name, size);
-    if (task_read(n, q, address, name, to_page) < 0)
-        return -1;
-    if (strnlen(name, to_page) < to_page)
-        return 0;
-    return task_read(n, q, address + to_page, name + to_page, size - to_page);
-}
-
-/* The process of a thread's number, for kernels whose pidfds are for processes only. */
-static pid_t process_of(pid_t thread)
-{
-    char path[40], line[128];
-    pid_t process = thread;
-    FILE *f;
-
-    snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
-    f = fopen(path, "re");
-    if (!f)
-        return thread;
-    while (fgets(line, sizeof line, f))
-        if (!strncmp(line, "Tgid:", 5))
-            process = (pid_t)strtol(line + 5, NULL, 10);
-    fclose(f);
-    return process;
-}
-
 int task_fd(struct notify *n, const struct seccomp_notif *q, int number)
 {
     int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)q->pid, PIDFD_THREAD);
     int fd;
 
     if (pidfd < 0)
-        pidfd = (int)syscall(SYS_pidfd_open, process_of((pid_t)q->pid), 0);
+        pidfd = (int)syscall(SYS_pidfd_open, task_process(q), 0);
     if (pidfd < 0)
         return -1;
     if (!task_valid(n, q)) {
@@ -171,8 +136,8 @@ static void answer_path(struct notify *n, const struct seccomp_notif *q, uint64_
     int number = -1, fd;
 
     a->go_on = true;
-    if (read_name(n, q, path, name) < 0)
-        return; /* the kernel will say EFAULT, or the rest of its page is not ours */
+    if (task_text(n, q, path, name, sizeof name) < 0)
+        return; /* the kernel will say EFAULT, or it is too long for one of ours */
     switch (classify(name, &number)) {
     case SPECIAL_FD:
         a->go_on = false;

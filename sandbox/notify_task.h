@@ -31,6 +31,13 @@ struct given_file {
     ino_t inode;
 };
 
+/* A process's ITIMER_REAL. */
+struct timer {
+    int pidfd; /* -1: free */
+    pid_t process;
+    uint64_t due_ns, interval_ns; /* logical */
+};
+
 struct notify {
     int listener;
     int random_epoll; /* -1 until the first random file */
@@ -44,6 +51,9 @@ struct notify {
     struct random_file file[NOTIFY_RANDOM_MAX];
     struct given_file *given; /* owned */
     uint32_t given_count;
+    struct timer timer[NOTIFY_TIMERS_MAX];
+    int timers;    /* that are set */
+    pid_t asking;  /* the process whose sleep lets time pass; 0: whoever */
     const char *uncertified_why;
     uint32_t calls[NOTIFY_NR_MAX];
     struct seccomp_notif_sizes sizes;
@@ -74,13 +84,25 @@ int task_read(struct notify *n, const struct seccomp_notif *q, uint64_t address,
               size_t size);
 int task_write(struct notify *n, const struct seccomp_notif *q, uint64_t address, const void *data,
                size_t size);
+/* The text at that address, at most size - 1 bytes; -1 when it is longer or not there. */
+int task_text(struct notify *n, const struct seccomp_notif *q, uint64_t address, char *text, size_t size);
 bool task_valid(const struct notify *n, const struct seccomp_notif *q);
+pid_t task_process(const struct seccomp_notif *q); /* that the asking thread belongs to */
 
 void notify_mark(struct notify *n, const char *why); /* the first one stays; static text */
 
 notify_handler answer_fchmod, answer_futimens; /* notify_given.c */
-notify_handler answer_open, answer_openat, answer_creat,
-    answer_getrandom; /* notify_open.c, _random.c */
+notify_handler answer_open, answer_openat, answer_creat, answer_exec, answer_alarm, answer_itimer,
+    answer_pause, answer_getrandom; /* notify_open.c, _exec.c, _timers.c, _random.c */
+
+/* The logical clock goes on to that time; the timers that it passes ring. */
+void clock_pass_to(struct notify *n, uint64_t ns);
+/* Send the signals of timers that are due. */
+void timers_ring(struct notify *n);
+/* A process will sleep until *until_ns: when a timer of its own comes before, *until_ns is brought
+ * forward and the sleep is cut short. */
+bool timers_cut(struct notify *n, const struct seccomp_notif *q, uint64_t *until_ns);
+void timers_close(struct notify *n);
 
 /* The task's descriptor `number` as one of ours; -1 with errno, ENOENT when there is none. */
 int task_fd(struct notify *n, const struct seccomp_notif *q, int number);

@@ -171,7 +171,8 @@ static void children_ready(struct watch *w, uint32_t events)
             return;
         if (pid == s->zygote.pid || pump_ended(s, pid, status))
             continue;
-        freeze_stopped(s, pid, status);
+        notify_stopped(pid, status);
+        freeze_stopped(s, pid, status); /* lets go who is not wanted */
     }
 }
 

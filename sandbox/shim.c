@@ -1,9 +1,6 @@
 /* The loader shim (see shim.h).  The kernel starts it as the program's interpreter, in every exec
  * of a sandbox, so this is the one place that sees each new stack before the C library does:
- *   - the vDSO is hidden (its clocks would be real ones: without it the C library makes system
- * calls, which the filter hands over);
- *   - the 16 random bytes, from which come stack guards and hash seeds, are fixed;
- *   - rseq's sizes are hidden, as the call is refused.
+ * it corrects what the auxiliary vector tells (auxv.h).
  * Then it maps the real loader and jumps to it with the registers and the stack as the kernel left
  * them. Run directly, as `/lib64/ld-linux-x86-64.so.2 PROGRAM` (ldd does), it passes itself off as
  * the loader in the same way.
@@ -12,6 +9,7 @@
  * writable data.  It trusts the image, which is read-only: a loader that is broken ends with 127.
  */
 #define SHIM_ITSELF
+#include "sandbox/auxv.h"
 #include "sandbox/shim.h"
 
 #include <elf.h>
@@ -23,15 +21,7 @@
 #define PAGE      4096ul
 #define PHDRS_MAX 24
 
-#ifndef AT_RSEQ_FEATURE_SIZE
-#define AT_RSEQ_FEATURE_SIZE 27
-#define AT_RSEQ_ALIGN        28
-#endif
-
-/* Digits of pi: plain to see that nothing is hidden in them.  The C library clears the lowest byte
- * of the stack guard itself. */
-static const uint8_t fixed_random[16] = {0x24, 0x3f, 0x6a, 0x88, 0x85, 0xa3, 0x08, 0xd3,
-                                         0x13, 0x19, 0x8a, 0x2e, 0x03, 0x70, 0x73, 0x44};
+static const uint8_t fixed_random[AUXV_RANDOM_BYTES] = AUXV_RANDOM;
 
 extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden")));
 
@@ -154,12 +144,8 @@ static void patch(Elf64_auxv_t *v, const Elf64_Ehdr *h, unsigned long base)
         if (a->a_type == AT_BASE && a->a_un.a_val != 0)
             direct = 0;
     for (Elf64_auxv_t *a = v; a->a_type != AT_NULL; a++) {
+        auxv_correct(a);
         switch (a->a_type) {
-        case AT_SYSINFO_EHDR:
-        case AT_RSEQ_FEATURE_SIZE:
-        case AT_RSEQ_ALIGN:
-            a->a_type = AT_IGNORE;
-            break;
         case AT_RANDOM:
             for (unsigned i = 0; i < sizeof fixed_random; i++)
                 ((volatile uint8_t *)a->a_un.a_val)[i] = fixed_random[i];

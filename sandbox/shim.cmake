@@ -14,7 +14,7 @@ add_custom_command(OUTPUT ${ZPIPE_SHIM}
         -nostdlib -shared -Wl,-e,_start,-z,noexecstack,-z,norelro,-z,max-page-size=4096
         -Wl,--build-id=none,-s
         -o ${ZPIPE_SHIM} ${CMAKE_CURRENT_LIST_DIR}/shim.c
-    DEPENDS ${CMAKE_CURRENT_LIST_DIR}/shim.c ${CMAKE_CURRENT_LIST_DIR}/shim.h
+    DEPENDS ${CMAKE_CURRENT_LIST_DIR}/shim.c ${CMAKE_CURRENT_LIST_DIR}/shim.h ${CMAKE_CURRENT_LIST_DIR}/auxv.h
     COMMENT "Building the loader shim" VERBATIM)
 add_custom_target(zpipe_shim DEPENDS ${ZPIPE_SHIM})
 
@@ -22,6 +22,7 @@ zpipe_layer(sandbox_filter
     SOURCES ${CMAKE_CURRENT_LIST_DIR}/syscalls.c ${CMAKE_CURRENT_LIST_DIR}/filter.c
         ${CMAKE_CURRENT_LIST_DIR}/notify.c ${CMAKE_CURRENT_LIST_DIR}/notify_random.c
         ${CMAKE_CURRENT_LIST_DIR}/notify_answers.c ${CMAKE_CURRENT_LIST_DIR}/notify_open.c ${CMAKE_CURRENT_LIST_DIR}/notify_given.c
+        ${CMAKE_CURRENT_LIST_DIR}/notify_exec.c ${CMAKE_CURRENT_LIST_DIR}/notify_timers.c
         ${CMAKE_CURRENT_LIST_DIR}/shim_blob.c
     USES base_core)
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/shim_blob.c PROPERTIES

@@ -4,7 +4,7 @@
  * real loader, which it looks for at these names, in this order.  The sandbox must keep at least
  * one of them visible, and it must not be the shim itself.
  *
- * Not covered: static programs (they have no loader), and loaders of other C libraries. */
+ * Programs that it does not load (static ones, other loaders) are notify_exec.c's. */
 #pragma once
 #include <stddef.h>
 

@@ -19,6 +19,8 @@
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/ptrace.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -164,16 +166,36 @@ static int64_t now_s(void)
     return t.tv_sec;
 }
 
+/* Programs that have not the shim stop at their start. */
+static void let_go(int signals)
+{
+    struct signalfd_siginfo info;
+    siginfo_t stopped = {0};
+
+    while (read(signals, &info, sizeof info) > 0)
+        ;
+    while (waitid(P_ALL, 0, &stopped, WSTOPPED | WNOHANG | __WALL) == 0 && stopped.si_pid) {
+        pid_t pid = stopped.si_pid;
+        int event = stopped.si_status >> 8, signal = stopped.si_status & 0x7f;
+
+        notify_stopped(pid, stopped.si_status << 8 | 0x7f);
+        ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)(event ? 0 : signal));
+        stopped.si_pid = 0;
+    }
+}
+
 /* Until nobody is left under the filter.  -1: time is over. */
-static int serve(struct notify *n)
+static int serve(struct notify *n, int signals)
 {
     int64_t end = now_s() + GUARDED_SECONDS;
     struct err e;
 
     while (now_s() < end) {
-        struct pollfd p[2] = {{notify_fd(n), POLLIN, 0}, {notify_random_fd(n), POLLIN, 0}};
+        struct pollfd p[3] = {
+            {notify_fd(n), POLLIN, 0}, {notify_random_fd(n), POLLIN, 0}, {signals, POLLIN, 0}};
 
-        poll(p, 2, 1000);
+        poll(p, 3, 1000);
+        let_go(signals);
         if (notify_serve(n, &e) < 0) {
             assert_int_equal(e.code, ERR_GONE);
             return 0;
@@ -201,9 +223,11 @@ void guarded_run(const struct guarded *g, struct guarded_result *r)
     int link[2], listener = -1, in = input_of(g);
     int out[2];
     size_t count = 0;
+    sigset_t child, before;
     char byte;
     pid_t pid;
     ssize_t got;
+    int signals;
 
     memset(r, 0, sizeof *r);
     assert_int_equal(pipe2(out, O_CLOEXEC), 0); /* its 64 KiB hold all that is written */
@@ -219,10 +243,14 @@ void guarded_run(const struct guarded *g, struct guarded_result *r)
     close(in);
     got = fds_recv(link[0], &byte, 1, &listener, 1, &count, 0);
     close(link[0]);
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, &before);
+    signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     if (got == 1 && count == 1) {
         n = notify_new(listener, g->seed, g->stream, g->epoch_s, &e);
         assert_non_null(n);
-        if (serve(n) < 0) {
+        if (serve(n, signals) < 0) {
             kill(pid, SIGKILL);
             wait_for(pid);
             r->status = -1;
@@ -236,6 +264,8 @@ void guarded_run(const struct guarded *g, struct guarded_result *r)
         wait_for(pid);
         r->status = -1;
     }
+    close(signals);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     got = fd_read_all(out[0], r->output, sizeof r->output - 1);
     r->output[got < 0 ? 0 : got] = '\0';
     close(out[0]);

@@ -1,0 +1,255 @@
+/* The start of programs that have not the loader shim: static ones, and those of other loaders.  Each
+ * exec is notified, and the head of its file is looked at.  With the shim as its loader it goes on, and
+ * costs nothing more.  Anything else is traced up to the moment when the new program stands on its first
+ * instruction; then its auxiliary vector is corrected, as the shim would do, and it is let go.
+ *
+ * What must stay true: what we cannot look at is traced.  A name may come to mean another file between
+ * our look and the kernel's; only a program with threads can do that to itself, and then nothing is
+ * certified.  A start that cannot be corrected ends the process: a wrong certificate would be worse. */
+#include "sandbox/auxv.h"
+#include "sandbox/notify_task.h"
+#include "sandbox/shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PATH_READ       4096
+#define HEAD_BYTES      4096 /* of a program's file; its headers are there, or it is traced */
+#define SCRIPTS_MAX     5    /* an interpreter that is a script, and so on: the kernel's limit */
+#define KNOWN_MAX       256  /* names */
+#define KNOWN_PATH      96
+#define STACK_WORDS     512  /* read at once */
+#define STACK_WORDS_MAX (1u << 20)
+
+enum start { START_BY_SHIM, START_NOT_AT_ALL, START_OTHER };
+
+static int open_proc(const struct seccomp_notif *q, const char *name, int flags)
+{
+    char path[48];
+
+    snprintf(path, sizeof path, "/proc/%u/%s", q->pid, name);
+    return open(path, flags | O_CLOEXEC);
+}
+
+/* `path` as the task would open it, for reading; -1 with errno. */
+static int open_there(const struct seccomp_notif *q, int root, const char *path)
+{
+    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    char link[48], whole[2 * PATH_READ];
+    ssize_t n = 0;
+
+    if (*path != '/') { /* from its directory, whose name within its root the kernel tells */
+        snprintf(link, sizeof link, "/proc/%u/cwd", q->pid);
+        n = readlink(link, whole, PATH_READ);
+        if (n < 0)
+            return -1;
+        whole[n++] = '/';
+    }
+    snprintf(whole + n, sizeof whole - (size_t)n, "%s", path);
+    return (int)syscall(SYS_openat2, root, whole, &how, sizeof how);
+}
+
+/* Is SHIM_PLACE the loader that these first bytes of a file name? */
+static enum start start_of_elf(const uint8_t *head, size_t size)
+{
+    Elf64_Ehdr h;
+    size_t at;
+
+    if (size < sizeof h)
+        return START_OTHER;
+    memcpy(&h, head, sizeof h);
+    if (h.e_phentsize != sizeof(Elf64_Phdr) || h.e_phoff > size)
+        return START_OTHER;
+    at = h.e_phoff;
+    for (unsigned i = 0; i < h.e_phnum; i++, at += sizeof(Elf64_Phdr)) {
+        Elf64_Phdr p;
+
+        if (at + sizeof p > size)
+            return START_OTHER;
+        memcpy(&p, head + at, sizeof p);
+        if (p.p_type == PT_INTERP)
+            return p.p_filesz == sizeof SHIM_PLACE && p.p_offset <= size - sizeof SHIM_PLACE &&
+                           !memcmp(head + p.p_offset, SHIM_PLACE, sizeof SHIM_PLACE)
+                       ? START_BY_SHIM
+                       : START_OTHER;
+    }
+    return START_OTHER;
+}
+
+/* The interpreter in a script's first line, cut out of `head`; NULL: none. */
+static char *interpreter(char *head, size_t size)
+{
+    char *name = head + 2, *end;
+
+    if (size < 3 || head[0] != '#' || head[1] != '!')
+        return NULL;
+    head[size - 1] = '\0';
+    name += strspn(name, " \t");
+    end = name + strcspn(name, " \t\n");
+    *end = '\0';
+    return *name ? name : NULL;
+}
+
+static enum start start_of(const struct seccomp_notif *q, int root, const char *path)
+{
+    char head[HEAD_BYTES], name[HEAD_BYTES];
+    struct stat s;
+
+    for (int i = 0; i <= SCRIPTS_MAX; i++) {
+        int fd = open_there(q, root, path);
+        ssize_t n;
+        char *next;
+
+        if (fd < 0)
+            return errno == ENOENT || errno == ENOTDIR ? START_NOT_AT_ALL : START_OTHER;
+        n = fstat(fd, &s) == 0 && S_ISREG(s.st_mode) ? pread(fd, head, sizeof head, 0) : -1;
+        close(fd);
+        if (n < 4)
+            return START_OTHER;
+        if (!memcmp(head, ELFMAG, SELFMAG))
+            return start_of_elf((const uint8_t *)head, (size_t)n);
+        next = interpreter(head, (size_t)n);
+        if (!next)
+            return START_NOT_AT_ALL; /* ENOEXEC */
+        snprintf(name, sizeof name, "%s", next);
+        path = name;
+    }
+    return START_NOT_AT_ALL;
+}
+
+/* Programs of the image, which does not change, are looked at once. */
+static char *known_place(const char *path)
+{
+    static char known[KNOWN_MAX][KNOWN_PATH];
+    uint32_t hash = 2166136261u; /* FNV-1a */
+
+    if ((strncmp(path, "/usr/", 5) && strncmp(path, "/bin/", 5)) || strlen(path) >= KNOWN_PATH ||
+        strstr(path, "/../"))
+        return NULL;
+    for (const char *c = path; *c; c++)
+        hash = (hash ^ (uint8_t)*c) * 16777619u;
+    return known[hash % KNOWN_MAX];
+}
+
+static enum start look(struct notify *n, const struct seccomp_notif *q)
+{
+    char path[PATH_READ];
+    enum start start = START_OTHER;
+    char *known;
+    int root;
+
+    if (q->data.nr != SYS_execve)
+        return START_OTHER; /* from a descriptor: rare */
+    if (task_text(n, q, q->data.args[0], path, sizeof path) < 0)
+        return START_OTHER;
+    if (!*path)
+        return START_NOT_AT_ALL;
+    known = known_place(path);
+    if (known && !strcmp(known, path))
+        return START_BY_SHIM;
+    root = open_proc(q, "root", O_PATH | O_DIRECTORY);
+    if (root >= 0 && task_valid(n, q))
+        start = start_of(q, root, path);
+    if (root >= 0)
+        close(root);
+    if (known && start == START_BY_SHIM)
+        strcpy(known, path);
+    return start;
+}
+
+void answer_exec(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    a->go_on = true;
+    if (look(n, q) != START_OTHER || !task_valid(n, q))
+        return;
+    /* A thread whose last exec failed is traced already. */
+    if (ptrace(PTRACE_SEIZE, q->pid, NULL, PTRACE_O_TRACEEXEC) < 0 &&
+        ptrace(PTRACE_SETOPTIONS, q->pid, NULL, PTRACE_O_TRACEEXEC) < 0 && errno == EPERM)
+        notify_mark(n, "the host forbids tracing the start of a static program");
+}
+
+/* Words of its stack from `address`, as many as are there; 0 at its end. */
+static size_t read_words(pid_t pid, uint64_t address, uint64_t *word, size_t count)
+{
+    struct iovec here = {word, count * sizeof *word};
+    struct iovec there[2];
+    size_t to_page = 4096 - address % 4096;
+    ssize_t got;
+
+    there[0] = (struct iovec){(void *)(uintptr_t)address, to_page < here.iov_len ? to_page : here.iov_len};
+    there[1] = (struct iovec){(void *)(uintptr_t)(address + to_page), here.iov_len - there[0].iov_len};
+    got = process_vm_readv(pid, &here, 1, there, there[1].iov_len ? 2 : 1, 0);
+    return got < 0 ? 0 : (size_t)got / sizeof *word;
+}
+
+static int write_there(pid_t pid, uint64_t address, const void *data, size_t size)
+{
+    struct iovec here = {(void *)(uintptr_t)data, size};
+    struct iovec there = {(void *)(uintptr_t)address, size};
+
+    return process_vm_writev(pid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : -1;
+}
+
+static int correct_entry(pid_t pid, uint64_t at, const Elf64_auxv_t *was)
+{
+    static const uint8_t random[AUXV_RANDOM_BYTES] = AUXV_RANDOM;
+    Elf64_auxv_t is = *was;
+
+    auxv_correct(&is);
+    if (memcmp(&is, was, sizeof is) != 0 && write_there(pid, at, &is, sizeof is) < 0)
+        return -1;
+    return was->a_type == AT_RANDOM ? write_there(pid, was->a_un.a_val, random, sizeof random) : 0;
+}
+
+/* argc, the arguments, 0, the environment, 0, then pairs up to AT_NULL. */
+static int correct_stack(pid_t pid, uint64_t stack)
+{
+    uint64_t word[STACK_WORDS], at = stack + 8, end = stack + 8ull * STACK_WORDS_MAX;
+    int zeros = 0; /* seen; behind the second one lie the pairs */
+    uint64_t argc;
+
+    if (read_words(pid, stack, &argc, 1) != 1 || argc >= STACK_WORDS_MAX)
+        return -1;
+    at += argc * 8;
+    while (at < end) {
+        size_t count = read_words(pid, at, word, STACK_WORDS), i = 0;
+
+        for (; i < count && zeros < 2; i++)
+            zeros += word[i] == 0;
+        for (; i + 1 < count; i += 2) {
+            const Elf64_auxv_t a = {.a_type = word[i], .a_un.a_val = word[i + 1]};
+
+            if (a.a_type == AT_NULL)
+                return 0;
+            if (correct_entry(pid, at + 8 * i, &a) < 0)
+                return -1;
+        }
+        if (!i)
+            return -1;
+        at += 8 * i;
+    }
+    return -1;
+}
+
+bool notify_stopped(pid_t pid, int status)
+{
+    struct user_regs_struct regs;
+
+    if (!WIFSTOPPED(status) || status >> 16 != PTRACE_EVENT_EXEC)
+        return false;
+    if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0 || correct_stack(pid, regs.rsp) < 0)
+        kill(pid, SIGKILL);
+    return true;
+}

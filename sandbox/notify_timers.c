@@ -1,0 +1,197 @@
+/* Timers that ring in logical time: alarm and setitimer(ITIMER_REAL).  A timer is due when the clock
+ * passes it, by looks at a clock or by a sleep, and SIGALRM is sent before the call that made it pass is
+ * answered; so it arrives at the same point in every run.  A sleep is cut short by a timer of its own
+ * process; a pause of a process without children lets the time pass up to its timer.
+ *
+ * A program that waits in another way, or counts without looking at a clock, does not let time pass: its
+ * timer does not ring.  Timers of CPU time never do. */
+#include "base/fds.h"
+#include "sandbox/notify_task.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#define SECOND_NS 1000000000ull
+#define MICRO_NS  1000ull
+#define TIME_MAX  (1ull << 60) /* a later time is never reached */
+
+static struct timer *find(struct notify *n, pid_t process)
+{
+    for (int i = 0; i < NOTIFY_TIMERS_MAX; i++)
+        if (n->timer[i].pidfd >= 0 && n->timer[i].process == process)
+            return &n->timer[i];
+    return NULL;
+}
+
+/* Is SIGALRM let through to the process?  What cannot be read counts as yes. */
+static bool takes_alarm(pid_t process)
+{
+    static const char *const rows[] = {"SigBlk:", "SigIgn:"};
+    char path[40], line[128];
+    bool takes = true;
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)process);
+    f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        for (int i = 0; i < 2; i++)
+            if (!strncmp(line, rows[i], 7) && strtoull(line + 7, NULL, 16) >> (SIGALRM - 1) & 1)
+                takes = false;
+    if (f)
+        fclose(f);
+    return takes;
+}
+
+static bool has_children(const struct seccomp_notif *q, pid_t process)
+{
+    char path[64], byte;
+    int fd;
+    ssize_t got;
+
+    snprintf(path, sizeof path, "/proc/%d/task/%u/children", (int)process, q->pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    got = fd < 0 ? 1 : read(fd, &byte, 1);
+    fd_close(&fd);
+    return got != 0;
+}
+
+void timers_ring(struct notify *n)
+{
+    for (int i = 0; i < NOTIFY_TIMERS_MAX && n->timers; i++) {
+        struct timer *t = &n->timer[i];
+
+        if (t->pidfd < 0 || t->due_ns > n->now_ns)
+            continue;
+        if (n->asking && n->asking != t->process)
+            notify_mark(n, "a timer of one process rings while another goes on");
+        if (syscall(SYS_pidfd_send_signal, t->pidfd, SIGALRM, NULL, 0) < 0 || !t->interval_ns) {
+            fd_close(&t->pidfd);
+            n->timers--;
+        } else {
+            t->due_ns += ((n->now_ns - t->due_ns) / t->interval_ns + 1) * t->interval_ns;
+        }
+    }
+}
+
+bool timers_cut(struct notify *n, const struct seccomp_notif *q, uint64_t *until_ns)
+{
+    const struct timer *t = NULL;
+
+    if (!n->timers)
+        return false;
+    n->asking = task_process(q);
+    t = find(n, n->asking);
+    if (!t || t->due_ns >= *until_ns || !takes_alarm(t->process))
+        return false;
+    *until_ns = t->due_ns;
+    return true;
+}
+
+void timers_close(struct notify *n)
+{
+    for (int i = 0; i < NOTIFY_TIMERS_MAX; i++)
+        fd_close(&n->timer[i].pidfd);
+}
+
+static struct itimerval left(const struct notify *n, const struct timer *t)
+{
+    uint64_t ns = !t ? 0 : t->due_ns > n->now_ns + MICRO_NS ? t->due_ns - n->now_ns : MICRO_NS;
+    uint64_t again = t ? t->interval_ns : 0;
+
+    return (struct itimerval){
+        .it_value = {(time_t)(ns / SECOND_NS), (suseconds_t)(ns % SECOND_NS / MICRO_NS)},
+        .it_interval = {(time_t)(again / SECOND_NS), (suseconds_t)(again % SECOND_NS / MICRO_NS)}};
+}
+
+/* 0 for value_ns: there is none from now on. */
+static int set(struct notify *n, pid_t process, uint64_t value_ns, uint64_t interval_ns)
+{
+    struct timer *t = find(n, process);
+
+    if (!value_ns) {
+        if (t) {
+            fd_close(&t->pidfd);
+            n->timers--;
+        }
+        return 0;
+    }
+    for (int i = 0; i < NOTIFY_TIMERS_MAX && !t; i++)
+        if (n->timer[i].pidfd < 0) {
+            n->timer[i].pidfd = (int)syscall(SYS_pidfd_open, process, 0);
+            if (n->timer[i].pidfd < 0)
+                return -1;
+            t = &n->timer[i];
+            n->timers++;
+        }
+    if (!t)
+        return -1;
+    t->process = process;
+    t->due_ns = n->now_ns + value_ns;
+    t->interval_ns = interval_ns;
+    return 0;
+}
+
+void answer_alarm(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    pid_t process = task_process(q);
+    struct itimerval was = left(n, find(n, process));
+
+    if (!task_valid(n, q))
+        return;
+    if (set(n, process, (uint32_t)q->data.args[0] * SECOND_NS, 0) < 0)
+        notify_mark(n, "more timers than are counted");
+    a->value = was.it_value.tv_sec + (was.it_value.tv_usec >= 500000 || (!was.it_value.tv_sec && was.it_value.tv_usec));
+}
+
+static bool time_good(const struct timeval *t)
+{
+    return t->tv_sec >= 0 && t->tv_usec >= 0 && t->tv_usec < 1000000;
+}
+
+static uint64_t time_ns(const struct timeval *t)
+{
+    return (uint64_t)t->tv_sec > TIME_MAX / SECOND_NS ? TIME_MAX
+                                                      : (uint64_t)t->tv_sec * SECOND_NS + (uint64_t)t->tv_usec * MICRO_NS;
+}
+
+void answer_itimer(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    bool setting = q->data.nr == SYS_setitimer, real = (uint32_t)q->data.args[0] == ITIMER_REAL;
+    uint64_t old = setting ? q->data.args[2] : q->data.args[1];
+    struct itimerval wish = {0}, was;
+    pid_t process = task_process(q);
+
+    if ((uint32_t)q->data.args[0] > ITIMER_PROF) {
+        a->error = EINVAL;
+        return;
+    }
+    if (setting && q->data.args[1] && task_read(n, q, q->data.args[1], &wish, sizeof wish) < 0)
+        a->error = EFAULT;
+    else if (!time_good(&wish.it_value) || !time_good(&wish.it_interval))
+        a->error = EINVAL;
+    was = left(n, real ? find(n, process) : NULL);
+    if (!a->error && old && task_write(n, q, old, &was, sizeof was) < 0)
+        a->error = EFAULT;
+    if (a->error || !setting || !real || !task_valid(n, q))
+        return;
+    if (set(n, process, time_ns(&wish.it_value), time_ns(&wish.it_interval)) < 0)
+        notify_mark(n, "more timers than are counted");
+}
+
+/* Nothing happens until a signal comes: the time may as well pass up to the timer, unless a child is at
+ * work, whose own time would be taken from it. */
+void answer_pause(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    uint64_t until = UINT64_MAX;
+
+    a->go_on = true;
+    if (n->timers && !has_children(q, task_process(q)) && timers_cut(n, q, &until))
+        clock_pass_to(n, until);
+}
