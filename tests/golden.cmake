@@ -1,0 +1,16 @@
+# One program per source of nondeterminism, dynamic and static; no sanitizer reaches them, as they look at what
+# lies where.  Bare they vary, inside they must not.
+set(golden ${CMAKE_CURRENT_LIST_DIR}/golden)
+set(golden_tables ${golden}/time.c ${golden}/random.c ${golden}/memory.c ${golden}/process.c ${golden}/files.c
+    ${golden}/streams.c ${golden}/parallel.c)
+foreach(kind golden golden-static)
+    add_executable(${kind} ${golden_tables} ${golden}/main.c)
+    target_compile_definitions(${kind} PRIVATE _GNU_SOURCE)
+    target_include_directories(${kind} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+    target_compile_options(${kind} PRIVATE -Wall -Wextra -fno-sanitize=all)
+endforeach()
+target_link_options(golden-static PRIVATE -static)
+add_executable(golden_run ${golden_tables} ${golden}/run.c)
+target_link_libraries(golden_run PRIVATE test_boxed)
+add_test(NAME golden COMMAND golden_run $<TARGET_FILE:zpipe-box> $<TARGET_FILE:golden> $<TARGET_FILE:golden-static>)
+set_tests_properties(golden PROPERTIES TIMEOUT 300 LABELS e2e)

@@ -1,0 +1,194 @@
+/* What the kernel tells about files, and in which order. */
+#include "golden/golden.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <time.h>
+#include <unistd.h>
+
+static void say_stat(const char *what, const struct stat *s)
+{
+    say("%s dev %lx ino %lu mode %o nlink %lu %u:%u rdev %lx size %ld blksize %ld blocks %ld ", what,
+        (long)s->st_dev, (long)s->st_ino, s->st_mode, (long)s->st_nlink, s->st_uid, s->st_gid, (long)s->st_rdev,
+        (long)s->st_size, (long)s->st_blksize, (long)s->st_blocks);
+    say("%ld.%09ld %ld.%09ld %ld.%09ld\n", (long)s->st_atim.tv_sec, s->st_atim.tv_nsec, (long)s->st_mtim.tv_sec,
+        s->st_mtim.tv_nsec, (long)s->st_ctim.tv_sec, s->st_ctim.tv_nsec);
+}
+
+static void put(const char *name, const char *text)
+{
+    int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (write(fd, text, strlen(text)) < 0)
+        say("%d\n", errno);
+    close(fd);
+}
+
+static void show_stat(void)
+{
+    struct stat s;
+    put("one", "text");
+    stat("one", &s);
+    say_stat("stat", &s);
+    int fd = open("one", O_RDONLY);
+    fstat(fd, &s);
+    say_stat("fstat", &s);
+    if (symlink("one", "link") == 0 && lstat("link", &s) == 0)
+        say_stat("lstat", &s);
+    stat("link", &s);
+    say_stat("through", &s);
+    fstatat(AT_FDCWD, ".", &s, 0);
+    say_stat("here", &s);
+    close(fd);
+}
+
+static void show_statx(void)
+{
+    struct statx x = {0};
+    put("two", "text");
+    int r = statx(AT_FDCWD, "two", 0, STATX_BASIC_STATS | STATX_BTIME, &x);
+    say("%d %x:%x %llu %lld.%09u %lld.%09u\n", r, x.stx_dev_major, x.stx_dev_minor, (unsigned long long)x.stx_ino,
+        (long long)x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec, (long long)x.stx_btime.tv_sec, x.stx_btime.tv_nsec);
+}
+
+static void show_directories(void)
+{
+    static const char *const path[] = {"/tmp", "/", ".", "/etc/passwd"};
+    for (int i = 0; i < 4; i++) {
+        struct stat s = {0};
+        int r = stat(path[i], &s);
+        say("%d %o ", r, s.st_mode);
+        if (i == 0 || i == 2)
+            say_stat(path[i], &s);
+    }
+    say("\n");
+}
+
+static void show_touch(void)
+{
+    struct stat s;
+    put("three", "");
+    utimensat(AT_FDCWD, "three", NULL, 0);
+    stat("three", &s);
+    say("%ld.%09ld ", (long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
+    struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
+    utimensat(AT_FDCWD, "three", t, 0);
+    stat("three", &s);
+    say("%ld.%09ld ", (long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
+    struct timespec fixed[2] = {{1000000000, 5}, {1000000001, 7}};
+    int fd = open("three", O_WRONLY);
+    futimens(fd, fixed);
+    stat("three", &s);
+    say("%ld.%09ld\n", (long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
+}
+
+static void show_standard(void)
+{
+    for (int fd = 0; fd < 3; fd++) {
+        struct stat s = {0};
+        fstat(fd, &s);
+        say_stat("fd", &s);
+    }
+}
+
+static void show_unnamed(void)
+{
+    int fd[8] = {-1, -1, -1, -1, memfd_create("m", 0), eventfd(0, 0), epoll_create1(0), -1};
+    struct stat s;
+    if (pipe(fd) < 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, fd + 2) < 0)
+        say("%d\n", errno);
+    for (int i = 0; i < 7; i++)
+        if (fstat(fd[i], &s) == 0)
+            say_stat("unnamed", &s);
+}
+
+static void show_order(void)
+{
+    char name[16];
+    struct dirent *e;
+    mkdir("many", 0755);
+    for (int i = 0; i < 40; i++) {
+        snprintf(name, sizeof name, "many/%x", i * 2654435761u);
+        put(name, "");
+    }
+    DIR *d = opendir("many");
+    while (d && (e = readdir(d)))
+        say("%s %lu %ld\n", e->d_name, (long)e->d_ino, (long)e->d_off);
+}
+
+static void show_system(void)
+{
+    struct statfs s = {0};
+    int r = statfs(".", &s);
+    say("%d %lx %lx %lu %lu %lu %lu\n", r, (long)s.f_type, (long)s.f_flags, s.f_blocks, s.f_bfree, s.f_files,
+        s.f_ffree);
+    say("%x %x\n", s.f_fsid.__val[0], s.f_fsid.__val[1]);
+}
+
+static void show_link(void)
+{
+    char text[4096] = "";
+    int fd[2];
+    if (pipe(fd) < 0)
+        return;
+    for (int i = 0; i < 5; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "/proc/self/fd/%d", i);
+        ssize_t n = readlink(name, text, sizeof text - 1);
+        text[n < 0 ? 0 : n] = '\0';
+        say("%zd %s\n", n, text);
+    }
+}
+
+static void show_proc(void)
+{
+    static const char *const name[] = {"self/stat", "self/maps", "meminfo", "loadavg", "uptime", "cpuinfo"};
+    for (int i = 0; i < 6; i++) {
+        char path[64], text[8192];
+        snprintf(path, sizeof path, "/proc/%s", name[i]);
+        int fd = open(path, O_RDONLY);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
+        unsigned long sum = 0;
+        for (ssize_t k = 0; k < n; k++)
+            sum = sum * 31 + (unsigned char)text[k];
+        say("%s %zd %lx\n", path, n, sum);
+    }
+}
+
+static void show_times_of_writes(void)
+{
+    struct stat a, b;
+    put("early", "1");
+    stat("early", &a);
+    put("late", "2");
+    put("early", "3");
+    stat("late", &b);
+    say("%ld.%09ld %ld.%09ld\n", (long)a.st_mtim.tv_sec, a.st_mtim.tv_nsec, (long)b.st_mtim.tv_sec, b.st_mtim.tv_nsec);
+    stat("early", &a);
+    say("%ld.%09ld\n", (long)a.st_mtim.tv_sec, a.st_mtim.tv_nsec);
+}
+
+#define KERNELS "times and numbers of files are the kernel's"
+
+const struct golden golden_files[] = {
+    {"stat", show_stat, NULL, KERNELS},
+    {"statx", show_statx, NULL, KERNELS},
+    {"directories", show_directories, NULL, KERNELS},
+    {"touch", show_touch, NULL, KERNELS},
+    {"writes", show_times_of_writes, NULL, KERNELS},
+    {"standard", show_standard, NULL, KERNELS},
+    {"unnamed", show_unnamed, NULL, KERNELS},
+    {"order", show_order, NULL, NULL},
+    {"file-system", show_system, NULL, NULL},
+    {"fd-link", show_link, NULL, NULL},
+    {"proc", show_proc, NULL, NULL},
+    {NULL, NULL, NULL, NULL}};

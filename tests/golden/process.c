@@ -1,0 +1,160 @@
+/* Who and where a program is, and what it got from whoever started it. */
+#include "golden/golden.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void show_ids(void)
+{
+    say("%d %d %d %d %d\n", getpid(), getppid(), (int)syscall(SYS_gettid), getpgrp(), getsid(0));
+}
+
+static void show_children(void)
+{
+    for (int i = 0; i < 5; i++) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(0);
+        say("%d ", pid);
+        waitpid(pid, NULL, 0);
+    }
+    say("\n");
+}
+
+static void show_user(void)
+{
+    gid_t group[64];
+    int count = getgroups(64, group);
+    uid_t a, b, c;
+    getresuid(&a, &b, &c);
+    say("%u %u %u %u %d:", a, b, c, getgid(), count);
+    for (int i = 0; i < count; i++)
+        say(" %u", group[i]);
+    say("\n");
+}
+
+static void show_host(void)
+{
+    struct utsname u;
+    char name[256] = "";
+    uname(&u);
+    gethostname(name, sizeof name - 1);
+    say("%s %s %s %s %s %s\n", name, u.sysname, u.nodename, u.release, u.version, u.machine);
+}
+
+static void show_cpus(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    sched_getaffinity(0, sizeof set, &set);
+    say("%d %d:", CPU_COUNT(&set), (int)sysconf(_SC_NPROCESSORS_ONLN));
+    for (int i = 0; i < 64; i++)
+        say("%d", !!CPU_ISSET(i, &set));
+    say("\n");
+}
+
+static void show_this_cpu(void)
+{
+    unsigned cpu = 99, node = 99;
+    syscall(SYS_getcpu, &cpu, &node, NULL);
+    say("%d %u %u\n", sched_getcpu(), cpu, node);
+}
+
+static void show_environment(void)
+{
+    for (char **e = environ; *e; e++)
+        say("%s\n", *e);
+}
+
+static void show_descriptors(void)
+{
+    for (int fd = 0; fd < 4096; fd++)
+        if (fcntl(fd, F_GETFD) >= 0)
+            say("%d ", fd);
+    say("next %d\n", open("/", O_RDONLY));
+}
+
+static void show_signals(void)
+{
+    sigset_t mask, pending;
+    sigprocmask(SIG_BLOCK, NULL, &mask);
+    sigpending(&pending);
+    for (int s = 1; s < 65; s++) {
+        struct sigaction now = {0};
+        sigaction(s, NULL, &now);
+        say("%d%d%d ", sigismember(&mask, s), sigismember(&pending, s), now.sa_handler == SIG_IGN);
+    }
+    say("\n");
+}
+
+static void show_limits(void)
+{
+    for (int what = 0; what < 16; what++) {
+        struct rlimit l = {0};
+        getrlimit((__rlimit_resource_t)what, &l);
+        say("%d %lld %lld\n", what, (long long)l.rlim_cur, (long long)l.rlim_max);
+    }
+}
+
+static void show_priority(void)
+{
+    errno = 0;
+    int nice = getpriority(PRIO_PROCESS, 0);
+    say("%d %d %d %ld\n", nice, errno, sched_getscheduler(0), syscall(SYS_ioprio_get, 1, 0));
+}
+
+static void show_place(void)
+{
+    char path[4096] = "";
+    mode_t mask = umask(0);
+    if (!getcwd(path, sizeof path))
+        path[0] = '\0';
+    say("%s %o\n", path, mask);
+}
+
+static void show_machine(void)
+{
+    struct sysinfo s = {0};
+    sysinfo(&s);
+    say("%ld %lu %lu %lu %u %lu\n", s.uptime, s.totalram, s.freeram, s.bufferram, s.procs, s.loads[0]);
+    say("%ld\n", sysconf(_SC_AVPHYS_PAGES));
+}
+
+static void show_oddities(void)
+{
+    struct winsize w = {0};
+    say("%x %d %d ", personality(0xffffffff), prctl(PR_GET_TIMERSLACK) > 0, prctl(PR_GET_DUMPABLE));
+    say("%d %d %d ", ioctl(0, TIOCGWINSZ, &w), isatty(1), prctl(PR_GET_PDEATHSIG, &(int){0}));
+    say("%d\n", open("/dev/tty", O_RDWR) < 0);
+}
+
+const struct golden golden_process[] = {
+    {"ids", show_ids, NULL, NULL},
+    {"children", show_children, NULL, NULL},
+    {"user", show_user, "only root can be two users", NULL},
+    {"host", show_host, NULL, NULL},
+    {"cpus", show_cpus, "the host may have one", NULL},
+    {"this-cpu", show_this_cpu, "the host may have one", NULL},
+    {"environment", show_environment, NULL, NULL},
+    {"descriptors", show_descriptors, NULL, NULL},
+    {"signals", show_signals, NULL, NULL},
+    {"limits", show_limits, NULL, NULL},
+    {"priority", show_priority, NULL, NULL},
+    {"place", show_place, NULL, NULL},
+    {"machine", show_machine, NULL, NULL},
+    {"oddities", show_oddities, "a test has no terminal", NULL},
+    {NULL, NULL, NULL, NULL}};

@@ -1,0 +1,373 @@
+/* Runs every golden program bare, where it must vary, and inside, where 20 runs must be the same bytes
+ * and status: dynamic and static, in four worlds at a time (an unfriendly environment, another user, an
+ * old server), on busy CPUs, with input that dribbles in.
+ *
+ * usage: run ZPIPE-BOX GOLDEN GOLDEN-STATIC */
+#include "base/fds.h"
+#include "golden/golden.h"
+#include "lib/boxed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WORLDS       4
+#define ROUNDS       5
+#define RUNS         (WORLDS * ROUNDS)
+#define PROGRAMS_MAX 128
+#define BARE_TRIES   20
+#define TEXT_MAX     1000
+#define FED_BYTES    20000
+#define SOMEBODY     20017
+#define AGE          40 /* tasks that an old server has seen */
+
+static const struct golden *const tables[] = {golden_time,  golden_random,  golden_memory,  golden_process,
+                                              golden_files, golden_streams, golden_parallel};
+
+struct outcome {
+    bool done;
+    uint64_t hash;
+    char text[TEXT_MAX], why[256];
+};
+
+static struct shared {
+    struct outcome inside[PROGRAMS_MAX][2][RUNS];
+    struct outcome other_seed[PROGRAMS_MAX];
+} *shared;
+
+static const struct golden *program[PROGRAMS_MAX];
+static bool fed[PROGRAMS_MAX], drawn[PROGRAMS_MAX]; /* with input; of the seed */
+static int programs, failed;
+static char golden_path[2][256], work[64];
+
+void say(const char *format, ...)
+{
+    (void)format; /* the tables' functions run in another process */
+}
+
+void say_bytes(const void *data, size_t size)
+{
+    (void)data;
+    (void)size;
+}
+
+__attribute__((format(printf, 1, 2))) static void fail(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    printf("FAILED: ");
+    vprintf(format, args);
+    printf("\n");
+    va_end(args);
+    failed++;
+}
+
+static void collect(void)
+{
+    static const char *const seeded[] = {"getrandom", "getentropy", "arc4random"};
+
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
+        for (const struct golden *g = tables[t]; g->name && programs < PROGRAMS_MAX; g++) {
+            fed[programs] = tables[t] == golden_streams || !strcmp(g->name, "standard");
+            for (size_t i = 0; i < sizeof seeded / sizeof *seeded; i++)
+                drawn[programs] |= !strcmp(g->name, seeded[i]);
+            program[programs++] = g;
+        }
+}
+
+/* A file of ours that everybody may run. */
+static void copy_to_work(const char *from, const char *name, char *path)
+{
+    struct stat s;
+    snprintf(path, 256, "%s/%s", work, name);
+    int in = open(from, O_RDONLY | O_CLOEXEC), out = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+    char *bytes = MAP_FAILED;
+    if (in >= 0 && out >= 0 && fstat(in, &s) == 0)
+        bytes = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, in, 0);
+    if (bytes == MAP_FAILED || fd_write_all(out, bytes, (size_t)s.st_size) < 0) {
+        perror(from);
+        exit(1);
+    }
+    munmap(bytes, (size_t)s.st_size);
+    close(in);
+    close(out);
+}
+
+/* A child that writes FED_BYTES in random pieces at random times; what to read from. */
+static int dribble(pid_t *writer, bool socket)
+{
+    int fd[2];
+    if ((socket ? socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) : pipe2(fd, O_CLOEXEC)) < 0)
+        exit(1);
+    *writer = fork();
+    if (*writer)
+        return close(fd[1]), fd[0];
+    unsigned random = (unsigned)getpid() * 2654435761u ^ (unsigned)time(NULL);
+    signal(SIGPIPE, SIG_DFL);
+    for (int sent = 0; sent < FED_BYTES;) {
+        char piece[512];
+        random = random * 1103515245 + 12345;
+        int size = (random >> 16) % 4 ? (int)(random >> 16) % 512 + 1 : 1;
+        size = size < FED_BYTES - sent ? size : FED_BYTES - sent;
+        for (int i = 0; i < size; i++, sent++)
+            piece[i] = sent % 50 == 49 ? '\n' : (char)('a' + sent % 26);
+        if (write(fd[1], piece, (size_t)size) != size)
+            break;
+        usleep((random >> 20) % 200);
+    }
+    _exit(0);
+}
+
+static void use_cpu(int number)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(number % (int)sysconf(_SC_NPROCESSORS_ONLN), &set);
+    sched_setaffinity(0, sizeof set, &set);
+}
+
+/* What a program should not notice.  For good: in a child. */
+static void enter(int world)
+{
+    static char garbage[5000];
+    struct rlimit l;
+    sigset_t mask;
+
+    if (world % 2)
+        use_cpu(world / 2);
+    if (world == 0)
+        return;
+    memset(garbage, 'x', sizeof garbage - 1);
+    setenv("GARBAGE", garbage + 100 * world, 1);
+    setenv("LD_BIND_NOW", "1", 1);
+    for (int i = 0; i < 10 * world; i++)
+        if (dup(1) < 0)
+            exit(1);
+    for (int s = 0; s < 3; s++)
+        signal((int[]){SIGHUP, SIGTERM, SIGUSR2}[s], SIG_IGN);
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGUSR1 + world);
+    sigprocmask(SIG_BLOCK, &mask, NULL);
+    umask(077);
+    errno = 0;
+    if (nice(world) < 0 && errno)
+        exit(1);
+    for (int i = 0; i < 2; i++) {
+        int what = (int[]){RLIMIT_STACK, RLIMIT_CORE}[i];
+        getrlimit((__rlimit_resource_t)what, &l);
+        l.rlim_cur = 4096u * 1024u * (rlim_t)(1 + world) < l.rlim_max ? 4096u * 1024u * (rlim_t)(1 + world) : l.rlim_max;
+        setrlimit((__rlimit_resource_t)what, &l);
+    }
+    if (world == 2 && geteuid() == 0 && setgroups(0, NULL) == 0 && setresgid(SOMEBODY, SOMEBODY, SOMEBODY) == 0)
+        if (setresuid(SOMEBODY, SOMEBODY, SOMEBODY) < 0)
+            exit(1);
+}
+
+static uint64_t hash_of(const char *bytes, size_t size, uint64_t hash)
+{
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * 1099511628211u;
+    return hash;
+}
+
+static void keep(struct outcome *o, const char *bytes, size_t size, int status, const char *why)
+{
+    o->hash = hash_of(bytes, size, 14695981039346656037u ^ (unsigned)status);
+    snprintf(o->text, sizeof o->text, "status %d: %.*s", status, (int)(size < 900 ? size : 900), bytes);
+    snprintf(o->why, sizeof o->why, "%s", why);
+    o->done = true;
+}
+
+/* --- bare --- */
+
+static _Noreturn void be_bare(int world, int number, int in, int out)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/bare-%d-%d", work, world, getpid());
+    mkdir(path, 0777);
+    chmod(path, 0777);
+    if (chdir(path) < 0)
+        _exit(1);
+    dup2(in, 0);
+    dup2(out, 1);
+    if (world && (unshare(CLONE_NEWUTS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWUTS) == 0))
+        sethostname("elsewhere", (size_t)(3 + world));
+    enter(world);
+    execl(golden_path[0], "golden", program[number]->name, NULL);
+    _exit(127);
+}
+
+static void run_bare(int world, int number, struct outcome *o)
+{
+    static char bytes[BOXED_OUTPUT_MAX];
+    int out[2], in, status = 0;
+    pid_t writer = 0;
+    if (pipe2(out, O_CLOEXEC) < 0)
+        exit(1);
+    const char *name = program[number]->name;
+    in = fed[number] ? dribble(&writer, !strcmp(name, "recv") || !strcmp(name, "peek")) : open("/dev/null", O_RDONLY | O_CLOEXEC);
+    pid_t pid = fork();
+    if (pid == 0)
+        be_bare(world, number, in, out[1]);
+    close(in);
+    close(out[1]);
+    ssize_t size = fd_read_all(out[0], bytes, sizeof bytes);
+    close(out[0]);
+    waitpid(pid, &status, 0);
+    if (writer)
+        waitpid(writer, NULL, 0);
+    keep(o, bytes, size < 0 ? 0 : (size_t)size, status, "");
+}
+
+/* The number of programs that did not vary, though each said why. */
+static int try_bare(void)
+{
+    static struct outcome first, next;
+    int still = 0;
+
+    for (int i = 0; i < programs; i++) {
+        bool varies = false;
+        run_bare(0, i, &first);
+        for (int k = 1; k <= BARE_TRIES && !varies; k++) {
+            run_bare(k % WORLDS, i, &next);
+            varies = next.hash != first.hash;
+        }
+        if (!varies && program[i]->bare)
+            printf("skipped: %s does not vary bare: %s\n", program[i]->name, program[i]->bare);
+        else if (!varies)
+            fail("%s does not vary bare: %s", program[i]->name, first.text);
+        still += !varies;
+    }
+    return still;
+}
+
+/* --- inside --- */
+
+static void run_inside(struct boxed *b, int number, int kind, uint64_t seed, struct outcome *o)
+{
+    struct box_file file = {.name = "golden", .path = golden_path[kind], .fd = -1};
+    char line[64];
+    pid_t writer = 0;
+    struct boxed_plan p = {.line = line, .in = -1, .out = -1, .task = {.file = &file, .file_count = 1, .seed = seed}};
+
+    snprintf(line, sizeof line, "./golden %s", program[number]->name);
+    p.task.epoch_s = 1577836800;
+    if (fed[number])
+        p.in = dribble(&writer, false);
+    if (boxed_run(b, &p) == 0)
+        keep(o, b->output, b->output_size, b->stage[0].status, b->stage[0].why);
+    if (p.in >= 0)
+        close(p.in);
+    if (writer > 0) {
+        kill(writer, SIGKILL);
+        waitpid(writer, NULL, 0);
+    }
+}
+
+static _Noreturn void live_in(int world)
+{
+    static struct boxed b;
+    struct boxed_plan nothing = {.line = "true", .in = -1, .out = -1};
+
+    enter(world);
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (int i = 0; world == 3 && i < AGE; i++)
+        boxed_run(&b, &nothing);
+    for (int round = 0; round < ROUNDS; round++)
+        for (int i = 0; i < programs; i++)
+            for (int kind = 0; kind < 2; kind++)
+                run_inside(&b, i, kind, 0, &shared->inside[i][kind][world * ROUNDS + round]);
+    for (int i = 0; world == 0 && i < programs; i++)
+        if (drawn[i])
+            run_inside(&b, i, 0, 7, &shared->other_seed[i]);
+    boxed_close(&b);
+    _exit(0);
+}
+
+static void judge(int number, int kind)
+{
+    const struct outcome *o = shared->inside[number][kind];
+    const char *name = program[number]->name, *how = kind ? "static" : "dynamic";
+    int other = 0;
+    bool told = true;
+
+    for (int i = 0; i < RUNS; i++) {
+        if (!o[i].done) {
+            fail("%s, %s, run %d: no result", name, how, i);
+            return;
+        }
+        told &= *o[i].why != '\0';
+        if (!other && o[i].hash != o[0].hash)
+            other = i;
+    }
+    if (!other)
+        return;
+    if (program[number]->limit)
+        printf("limit: %s, %s: %s\n", name, how, program[number]->limit);
+    else if (told)
+        printf("uncertified: %s, %s: %s\n", name, how, o[0].why);
+    else
+        fail("%s, %s varies inside:\n%s\nand in run %d\n%s", name, how, o[0].text, other, o[other].text);
+}
+
+int main(int argc, char **argv)
+{
+    pid_t world[WORLDS], busy;
+    char box[256], command[128];
+
+    if (argc != 4)
+        return 2;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    strcpy(work, "/tmp/zpipe-golden-XXXXXX");
+    if (!mkdtemp(work) || chmod(work, 0777) < 0)
+        return 1;
+    copy_to_work(argv[1], "zpipe-box", box);
+    copy_to_work(argv[2], "golden", golden_path[0]);
+    copy_to_work(argv[3], "golden-static", golden_path[1]);
+    setenv("ZPIPE_BOX", box, 1);
+    collect();
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED)
+        return 1;
+    int still = try_bare();
+    if (still * 10 > programs)
+        fail("%d of %d programs do not vary bare", still, programs);
+    busy = fork();
+    if (busy == 0)
+        for (alarm(300);;)
+            ;
+    for (int i = 0; i < WORLDS; i++) {
+        world[i] = fork();
+        if (world[i] == 0)
+            live_in(i);
+    }
+    for (int i = 0; i < WORLDS; i++)
+        waitpid(world[i], NULL, 0);
+    kill(busy, SIGKILL);
+    waitpid(busy, NULL, 0);
+    for (int i = 0; i < programs; i++) {
+        judge(i, 0);
+        judge(i, 1);
+        if (drawn[i] && shared->other_seed[i].hash == shared->inside[i][0][0].hash)
+            fail("%s: another seed, the same bytes", program[i]->name);
+    }
+    snprintf(command, sizeof command, "rm -rf %s", work);
+    if (system(command))
+        failed++;
+    printf("%d programs, %d failures\n", programs, failed);
+    return failed != 0;
+}

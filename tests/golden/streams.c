@@ -1,0 +1,160 @@
+/* How input arrives: the driver feeds 20,000 bytes in pieces of random sizes at random times. */
+#include "golden/golden.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static char room[4096];
+
+/* Reads of so many bytes until the end; what each gave. */
+static void say_reads(int fd)
+{
+    ssize_t n;
+    while ((n = read(fd, room, 3000)) != 0) {
+        say("%zd ", n < 0 ? -(ssize_t)errno : n);
+        if (n < 0 && errno != EAGAIN && errno != EINTR)
+            break;
+    }
+    say("\n");
+}
+
+static void show_read(void)
+{
+    say_reads(0);
+}
+
+static void show_readv(void)
+{
+    struct iovec v[2] = {{room, 1000}, {room + 1000, 1500}};
+    ssize_t n;
+    while ((n = readv(0, v, 2)) > 0)
+        say("%zd ", n);
+    say("\n");
+}
+
+static void show_recv(void)
+{
+    ssize_t n;
+    while ((n = recv(0, room, 3000, 0)) > 0)
+        say("%zd ", n);
+    say("%d\n", n < 0 ? errno : 0);
+}
+
+static void show_poll(void)
+{
+    struct pollfd p = {.fd = 0, .events = POLLIN};
+    ssize_t n = 1;
+    while (n > 0 && poll(&p, 1, -1) > 0) {
+        n = read(0, room, 3000);
+        say("%zd ", n);
+    }
+    say("\n");
+}
+
+static void show_select(void)
+{
+    ssize_t n = 1;
+    while (n > 0) {
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(0, &set);
+        select(1, &set, NULL, NULL, NULL);
+        n = read(0, room, 3000);
+        say("%zd ", n);
+    }
+    say("\n");
+}
+
+static void show_epoll(void)
+{
+    struct epoll_event e = {.events = EPOLLIN};
+    int epoll = epoll_create1(0);
+    ssize_t n = 1;
+    epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &e);
+    while (n > 0 && epoll_wait(epoll, &e, 1, -1) > 0) {
+        n = read(0, room, 3000);
+        say("%zd ", n);
+    }
+    say("\n");
+}
+
+static void show_nonblock(void)
+{
+    fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK);
+    say_reads(0);
+}
+
+static void show_fionbio(void)
+{
+    int on = 1;
+    ioctl(0, FIONBIO, &on);
+    say_reads(0);
+}
+
+static void show_by_name(void)
+{
+    int fd = open("/dev/stdin", O_RDONLY);
+    if (fd < 0)
+        say("%d\n", errno);
+    say_reads(fd);
+}
+
+static void show_peek(void)
+{
+    for (int i = 0; i < 50; i++)
+        say("%zd ", recv(0, room, sizeof room, MSG_PEEK | MSG_DONTWAIT));
+    say("\n");
+}
+
+static void show_pending(void)
+{
+    int count = 0;
+    for (int i = 0; i < 50; i++) {
+        ioctl(0, FIONREAD, &count);
+        say("%d ", count);
+    }
+    say("\n");
+}
+
+static void show_ready(void)
+{
+    struct pollfd p = {.fd = 0, .events = POLLIN};
+    long looks = 0;
+    while (poll(&p, 1, 0) == 0)
+        looks++;
+    say("%ld\n", looks);
+}
+
+static void handle(int signal)
+{
+    (void)signal;
+}
+
+/* Signals that the program sends itself do not cut reads. */
+static void show_signals(void)
+{
+    signal(SIGUSR1, handle);
+    for (int i = 0; i < 6; i++) {
+        kill(getpid(), SIGUSR1);
+        say("%zd ", read(0, room, 3000));
+    }
+    say_reads(0);
+}
+
+const struct golden golden_streams[] = {
+    {"read", show_read, NULL, NULL},           {"readv", show_readv, NULL, NULL},
+    {"recv", show_recv, NULL, NULL},           {"poll", show_poll, NULL, NULL},
+    {"select", show_select, NULL, NULL},       {"epoll", show_epoll, NULL, NULL},
+    {"nonblock", show_nonblock, NULL, NULL},   {"fionbio", show_fionbio, NULL, NULL},
+    {"by-name", show_by_name, NULL, NULL},     {"peek", show_peek, NULL, NULL},
+    {"pending", show_pending, NULL, NULL},     {"ready", show_ready, NULL, NULL},
+    {"signals-read", show_signals, NULL, NULL}, {NULL, NULL, NULL, NULL}};
