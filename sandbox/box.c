@@ -7,6 +7,7 @@
 #include "base/fds.h"
 #include "base/pack.h"
 #include "sandbox/box_link.h"
+#include "sandbox/result.h"
 #include "sandbox/spec.h"
 #include "sandbox/wire.h"
 
@@ -392,20 +393,8 @@ static struct box_made *made_by(struct box *b, const struct wire *head, uint32_t
 
 static int take_result(struct box *b, struct wire_packet *p)
 {
-    struct unpack u = unpack_of(p->data, p->size);
-    struct box_result r = {.end = (enum box_end)unpack_u32(&u)};
-    r.status = (int)unpack_u32(&u);
-    r.signal = (int)unpack_u32(&u);
-    r.sys = (int)unpack_u32(&u);
-    r.limit = unpack_string(&u);
-    r.text = unpack_string(&u);
-    r.cpu_user_ns = unpack_u64(&u);
-    r.cpu_sys_ns = unpack_u64(&u);
-    r.wall_ns = unpack_u64(&u);
-    r.memory_peak_bytes = unpack_u64(&u);
-    r.uncertified_why = unpack_string(&u);
-    r.certified = !*r.uncertified_why;
-    if (!unpack_end(&u) || r.end > BOX_KILLED)
+    struct box_result r;
+    if (result_unpack(p->data, p->size, &r) < 0)
         return -1;
     struct box_made *made = made_by(b, &p->head, &r.made_count);
     if (!made)
@@ -443,6 +432,10 @@ static int take(struct box *b, struct wire_packet *p)
     case WIRE_BYTES:
         if (b->events.bytes)
             b->events.bytes(b->owner, h->region, h->task, h->offset, h->size);
+        return 0;
+    case WIRE_TRACE:
+        if (b->events.traced)
+            b->events.traced(b->owner, h->region, h->task, p->data, p->size);
         return 0;
     case WIRE_REGION:
         b->regions--;

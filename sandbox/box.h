@@ -44,7 +44,9 @@ struct box_port {
     int file;         /* with channel -1: borrowed until box_run returns.  -1: /dev/null */
 };
 
-struct box_limits { /* 0: none */
+/* 0: none.  memory, files: of each process; output: of each file, and of each channel to a DRAIN; the
+ * others of all the task's processes together. */
+struct box_limits {
     uint64_t memory_bytes, cpu_ns, wall_ns, scratch_bytes, output_bytes;
     uint32_t procs, files;
 };
@@ -64,6 +66,7 @@ struct box_task {
     uint64_t seed;
     uint64_t stream; /* with seed: which random stream after the first use of a channel */
     int64_t epoch_s; /* logical clock's start */
+    bool trace;      /* tell its phases and its notified and refused calls (slower, the same bytes) */
 };
 
 enum box_channel_end {
@@ -125,6 +128,8 @@ struct box_result {
     const char *limit;   /* "memory", "cpu", ...; "" */
     const char *text;    /* BOX_FAILED, NOT_FOUND, NOT_RUN: one sentence */
     uint64_t cpu_user_ns, cpu_sys_ns, wall_ns, memory_peak_bytes;
+    uint64_t clock_ns; /* logical time that passed */
+    uint64_t calls;    /* that were answered by zpipe-box */
     bool certified;
     const char *uncertified_why; /* "" when certified */
     const struct box_made *made; /* borrowed for the call, but for the fds */
@@ -138,6 +143,9 @@ struct box_events {
     void (*pump_ended)(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, int sys, bool reading);
     /* So far a pump with `more` or `tell` has moved `bytes`, and is done with `sources`.  May be NULL. */
     void (*moved)(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, uint64_t sources);
+    /* Some whole lines of a task's trace, each "SECONDS WHAT": real time since the task was asked for, then what
+     * is the same every time.  May be NULL. */
+    void (*traced)(void *owner, uint64_t region, uint32_t task, const char *text, size_t size);
     /* Everything of the region is gone: processes, channels, mounts.  Last call for it. */
     void (*region_ended)(void *owner, uint64_t region);
     /* The answer to box_look: what a task's processes have read and written so far.  May be NULL. */

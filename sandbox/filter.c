@@ -37,11 +37,15 @@ struct span { /* numbers from `first` up to the next span's */
 struct emit {
     struct sock_filter *code; /* NULL: only count */
     unsigned count;
-    bool opens;
+    unsigned variant;
 };
 
-static struct sock_filter programs[2][FILTER_INSNS_MAX];
-static unsigned program_size[2]; /* 0: not yet compiled */
+/* The usual two, made beforehand, and room for one of the others, made by the task that wants it. */
+static struct filter_made {
+    struct sock_filter code[FILTER_INSNS_MAX];
+    unsigned size; /* 0: not yet compiled */
+    unsigned variant;
+} plain = {.variant = FILTER_PLAIN}, opening = {.variant = FILTER_OPENS}, other;
 
 static void put(struct emit *m, uint16_t code, uint32_t k, unsigned jt, unsigned jf)
 {
@@ -55,8 +59,7 @@ static void put_action(struct emit *m, uint32_t action)
 {
     uint32_t value = SECCOMP_RET_ALLOW;
 
-    if (action == OPENING)
-        action = m->opens ? NOTIFIED : ALLOWED;
+    action = syscalls_resolve(action, m->variant);
     if (action == NOTIFIED)
         value = SECCOMP_RET_USER_NOTIF;
     else if (ACTION_KIND(action) == REFUSED(0))
@@ -169,7 +172,7 @@ static void put_leaf(struct emit *m, const struct span *s)
  * conditional jumps reach 255 instructions, BPF_JA reaches all. */
 static void put_tree(struct emit *m, const struct span *s, unsigned low, unsigned high)
 {
-    struct emit probe = {.opens = m->opens};
+    struct emit probe = {.variant = m->variant};
     unsigned middle = low + (high - low) / 2;
 
     if (high - low == 1) {
@@ -200,7 +203,7 @@ static void span_add(struct span *s, unsigned *count, uint32_t first, uint32_t a
         s[(*count)++] = (struct span){first, action, row};
 }
 
-static unsigned spans_make(struct span *s, bool opens)
+static unsigned spans_make(struct span *s, unsigned variant)
 {
     size_t rows;
     const struct syscall_row *row = syscalls_table(&rows);
@@ -214,8 +217,8 @@ static unsigned spans_make(struct span *s, bool opens)
 
         if (row[i].rule->then != ACTION_END)
             action = ACTION_END;
-        else if (action == OPENING)
-            action = opens ? NOTIFIED : ALLOWED;
+        else
+            action = syscalls_resolve(action, variant);
         if (nr > next)
             span_add(s, &count, next, REFUSED(ENOSYS), NULL);
         span_add(s, &count, nr, action, &row[i]);
@@ -225,11 +228,11 @@ static unsigned spans_make(struct span *s, bool opens)
     return count;
 }
 
-static int compile(bool opens, struct err *e)
+static int compile(struct filter_made *f, unsigned variant, struct err *e)
 {
     static struct span spans[SPANS_MAX];
-    struct emit m = {.code = programs[opens], .opens = opens};
-    unsigned count = spans_make(spans, opens);
+    struct emit m = {.code = f->code, .variant = variant};
+    unsigned count = spans_make(spans, variant);
 
     put(&m, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch), 0, 0);
     put(&m, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
@@ -239,24 +242,32 @@ static int compile(bool opens, struct err *e)
     if (m.count > FILTER_INSNS_MAX)
         return err_set(e, ERR_BUG, "the task filter has %u instructions, more than %d", m.count,
                        FILTER_INSNS_MAX);
-    program_size[opens] = m.count;
+    f->variant = variant;
+    f->size = m.count;
     return 0;
 }
 
-int filter_prepare(struct err *e)
+static struct filter_made *made_for(unsigned variant)
 {
-    if (program_size[0] && program_size[1])
-        return 0;
-    return compile(false, e) < 0 || compile(true, e) < 0 ? -1 : 0;
+    return variant == FILTER_PLAIN ? &plain : variant == FILTER_OPENS ? &opening : &other;
 }
 
-const struct sock_filter *filter_program(bool opens, unsigned *count)
+int filter_prepare(unsigned variant, struct err *e)
 {
-    *count = program_size[opens];
-    return programs[opens];
+    struct filter_made *f = made_for(variant);
+
+    return f->size && f->variant == variant ? 0 : compile(f, variant, e);
 }
 
-int filter_install(bool opens, int *listener, struct err *e)
+const struct sock_filter *filter_program(unsigned variant, unsigned *count)
+{
+    const struct filter_made *f = made_for(variant);
+
+    *count = f->variant == variant ? f->size : 0;
+    return f->code;
+}
+
+int filter_install(unsigned variant, int *listener, struct err *e)
 {
     /* Best first.  WAIT_KILLABLE_RECV (5.19): a signal does not break a call that is being
      * answered. SPEC_ALLOW: older kernels otherwise switch speculation off for the whole task, at
@@ -266,7 +277,8 @@ int filter_install(bool opens, int *listener, struct err *e)
             SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
         SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW,
     };
-    struct sock_fprog program = {(unsigned short)program_size[opens], programs[opens]};
+    struct filter_made *made = made_for(variant);
+    struct sock_fprog program = {made->variant == variant ? (unsigned short)made->size : 0, made->code};
     long fd = -1;
 
     if (!program.len)

@@ -2,8 +2,8 @@
  * just before it execs its program.  It is an allow-list: what is not named there is ENOSYS,
  * another ABI (int 0x80) kills, x32 numbers are ENOSYS.
  *
- * Use: the server calls filter_prepare once, before it forks the zygote, so that every descendant
- * has the compiled programs in its memory.  A task, after its last privileged call (mounts,
+ * Use: the server calls filter_prepare for the usual variants, before it forks the zygote, so that
+ * every descendant has the compiled programs in its memory.  A task, after its last privileged call (mounts,
  * setresuid, capset, ...) and with no_new_privs set, calls filter_install, sends the listener to
  * the server by SCM_RIGHTS, closes it, and execs.  pid 1 (the init) stays without the filter: it
  * needs wait4's real accounting.  After filter_install only what the table allows works: sendmsg on
@@ -19,13 +19,14 @@
  * (RLIMIT_NOFILE). */
 #define FILTER_LINK_FD 1024
 
-/* Compile both programs (with and without notified opens).  Idempotent. */
-int filter_prepare(struct err *e);
+/* Compile a variant (enum filter_variant).  FILTER_PLAIN and FILTER_OPENS stay; of the others the last
+ * one does, which the task that wants it compiles.  Idempotent. */
+int filter_prepare(unsigned variant, struct err *e);
 
-/* Install in the calling thread.  `opens`: open, openat and creat are notified too, so that
- * /dev/stdin and its kin can be answered.  *listener: given, close-on-exec.  Async-signal-safe (one
- * or two system calls, no heap), so it may be called in a child that shares its parent's memory. */
-int filter_install(bool opens, int *listener, struct err *e);
+/* Install a prepared variant in the calling thread.  *listener: given, close-on-exec.
+ * Async-signal-safe (one or two system calls, no heap), so it may be called in a child that shares
+ * its parent's memory. */
+int filter_install(unsigned variant, int *listener, struct err *e);
 
 /* Does this program want `opens`?  True when a word names /dev/ or /proc/, or when argv[0] is of
  * the kind (shell, awk, python, perl, ...) that opens such names by itself.  `env` may be NULL. */

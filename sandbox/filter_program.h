@@ -6,5 +6,5 @@
 
 struct sock_filter;
 
-/* After filter_prepare. */
-const struct sock_filter *filter_program(bool opens, unsigned *count);
+/* After filter_prepare of that variant. */
+const struct sock_filter *filter_program(unsigned variant, unsigned *count);

@@ -6,12 +6,13 @@
  * read all that comes; the server and the mounter rely on it. */
 #include "sandbox/zygote.h"
 #include "base/fds.h"
-#include "base/pack.h"
 #include "sandbox/filter.h"
 #include "sandbox/leftover.h"
 #include "sandbox/mounts.h"
 #include "sandbox/plain.h"
+#include "sandbox/result.h"
 #include "sandbox/spec.h"
+#include "sandbox/syscalls.h"
 #include "sandbox/wire.h"
 
 #include <errno.h>
@@ -26,6 +27,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -86,16 +88,16 @@ static _Noreturn void tell(struct init *in, const struct outcome *o)
     struct rusage use = {0};
     struct buf b = BUF_INIT(WIRE_DATA_MAX);
     getrusage(RUSAGE_CHILDREN, &use);
-    pack_u32(&b, o->end);
-    pack_u32(&b, (uint32_t)o->status);
-    pack_u32(&b, (uint32_t)o->signal);
-    pack_u32(&b, (uint32_t)o->sys);
-    pack_string(&b, o->limit);
-    pack_string(&b, o->text);
-    pack_u64(&b, of_timeval(use.ru_utime));
-    pack_u64(&b, of_timeval(use.ru_stime));
-    pack_u64(&b, in->began.tv_sec || in->began.tv_nsec ? since(&in->began) : 0);
-    pack_u64(&b, (uint64_t)use.ru_maxrss * 1024);
+    result_pack(&b, &(struct box_result){.end = o->end,
+                                         .status = o->status,
+                                         .signal = o->signal,
+                                         .sys = o->sys,
+                                         .limit = o->limit,
+                                         .text = o->text,
+                                         .cpu_user_ns = of_timeval(use.ru_utime),
+                                         .cpu_sys_ns = of_timeval(use.ru_stime),
+                                         .wall_ns = in->began.tv_sec ? since(&in->began) : 0,
+                                         .memory_peak_bytes = (uint64_t)use.ru_maxrss * 1024});
     plain_remove();
     wire_send(in->link, (struct wire){.kind = WIRE_RESULT, .a = in->tree}, b.data, b.size, NULL, 0);
     _exit(0);
@@ -110,8 +112,10 @@ static _Noreturn void give_up(struct init *in, const struct err *e)
 
 static _Noreturn void tell_killed(struct init *in)
 {
-    struct outcome o = {.end = in->why == WIRE_WHY_TIMEOUT ? BOX_LIMIT : BOX_KILLED,
-                        .limit = in->why == WIRE_WHY_TIMEOUT ? "timeout" : NULL};
+    static const char *const limit[WIRE_WHYS] = {
+        [WIRE_WHY_TIMEOUT] = "timeout", [WIRE_WHY_CPU] = "cpu", [WIRE_WHY_OUTPUT] = "output"};
+    const char *by = in->why < WIRE_WHYS ? limit[in->why] : NULL;
+    struct outcome o = {.end = by ? BOX_LIMIT : BOX_KILLED, .limit = by};
     tell(in, &o);
 }
 
@@ -277,6 +281,13 @@ static int exec_search(const struct box_task *t)
     }
 }
 
+static unsigned variant_of(const struct box_task *t)
+{
+    const struct box_limits *l = &t->limit;
+    return (filter_wants_opens(t->argv, t->env) ? FILTER_OPENS : 0) | (l->memory_bytes ? FILTER_MEMORY : 0) |
+           (l->procs ? FILTER_PROCS : 0) | (l->files ? FILTER_FILES : 0) | (t->trace ? FILTER_TRACE : 0);
+}
+
 /* The child.  It shares our memory, and we wait until it has begun its program or ended: no page table is
  * copied, and what goes wrong it says in a struct of ours. */
 static int be_program(void *owner)
@@ -285,11 +296,11 @@ static int be_program(void *owner)
     struct exec_failure *f = &in->failure;
     struct err e;
     int listener;
-    bool opens = filter_wants_opens(in->task.argv, in->task.env);
+    unsigned variant = variant_of(&in->task);
     if (in->none)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
     f->ours = place_ports(in, &e) < 0 || program_setup(&in->task, in->none, &e) < 0 ||
-             (!in->none && filter_install(opens, &listener, &e) < 0);
+             (!in->none && (filter_prepare(variant, &e) < 0 || filter_install(variant, &listener, &e) < 0));
     if (!f->ours && !in->none) {
         if (wire_send(in->link, (struct wire){.kind = WIRE_LISTENER}, NULL, 0, &listener, 1) < 0) {
             f->ours = true;
@@ -437,24 +448,32 @@ static void serve(struct init *in, int signals)
     }
 }
 
+/* The signal that ended the program, or a child of a shell that then ended with its number. */
+static int ended_by(int status)
+{
+    return WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status) > 128 ? WEXITSTATUS(status) - 128 : 0;
+}
+
+/* A program that failed while there was no room left has met that limit. */
+static bool scratch_full(const struct init *in)
+{
+    struct statvfs s;
+    return !in->none && statvfs("/tmp", &s) == 0 && s.f_blocks && !s.f_bfree;
+}
+
 static void judge(const struct init *in, struct outcome *o)
 {
-    int s = in->status;
-    if (WIFEXITED(s)) {
-        o->end = BOX_EXITED;
-        o->status = WEXITSTATUS(s);
-        return;
-    }
-    o->end = BOX_SIGNALLED;
-    o->signal = WTERMSIG(s);
-    struct rusage use = {0};
-    getrusage(RUSAGE_CHILDREN, &use);
-    uint64_t cpu = of_timeval(use.ru_utime) + of_timeval(use.ru_stime);
+    int s = in->status, by = ended_by(s);
     const struct box_limits *l = &in->task.limit;
-    if (l->cpu_ns && (o->signal == SIGXCPU || (o->signal == SIGKILL && cpu >= l->cpu_ns)))
+    o->end = WIFEXITED(s) ? BOX_EXITED : BOX_SIGNALLED;
+    o->status = WIFEXITED(s) ? WEXITSTATUS(s) : 0;
+    o->signal = WIFSIGNALED(s) ? WTERMSIG(s) : 0;
+    if (l->cpu_ns && by == SIGXCPU)
         o->limit = "cpu";
-    else if (l->output_bytes && o->signal == SIGXFSZ)
+    else if (l->output_bytes && by == SIGXFSZ)
         o->limit = "output";
+    else if (s && scratch_full(in))
+        o->limit = "scratch";
     if (o->limit)
         o->end = BOX_LIMIT;
 }

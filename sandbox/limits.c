@@ -31,6 +31,7 @@ static int set_limit(int what, uint64_t soft, uint64_t hard)
     return setrlimit((__rlimit_resource_t)what, &now);
 }
 
+/* Processes are counted where they are started (notify_measure.c): RLIMIT_NPROC counts a user's, of all tasks. */
 static int set_limits(const struct box_limits *l)
 {
     uint64_t none = RLIM_INFINITY;
@@ -46,7 +47,6 @@ static int set_limits(const struct box_limits *l)
         {RLIMIT_DATA, l->memory_bytes ? l->memory_bytes : none, l->memory_bytes ? l->memory_bytes : none},
         {RLIMIT_FSIZE, l->output_bytes ? l->output_bytes : none, l->output_bytes ? l->output_bytes : none},
         {RLIMIT_CPU, cpu, cpu == none ? none : cpu + 1},
-        {RLIMIT_NPROC, l->procs ? l->procs : none, l->procs ? l->procs : none},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++)
         if (set_limit(row[i].what, row[i].soft, row[i].hard) < 0)

@@ -8,6 +8,7 @@
 #include "sandbox/notify.h"
 #include "base/fds.h"
 #include "sandbox/notify_task.h"
+#include "sandbox/syscalls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +44,7 @@ struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t 
     n->seed = seed;
     n->stream = stream;
     n->epoch_s = epoch_s;
-    n->uncertified_why = "";
+    n->uncertified_why = n->limit_hit = "";
     for (int i = 0; i < NOTIFY_RANDOM_MAX; i++)
         n->file[i].fd = -1;
     for (int i = 0; i < NOTIFY_TIMERS_MAX; i++)
@@ -176,7 +177,9 @@ void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool 
     int got;
 
     a->go_on = false;
-    if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give) >= 0) {
+    got = ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give);
+    if (got >= 0) {
+        a->value = got;
         a->sent = true;
         return;
     }
@@ -191,12 +194,43 @@ void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool 
     a->error = errno == EMFILE ? EMFILE : EACCES;
 }
 
+void notify_trace(struct notify *n, notify_tracer *trace, void *owner)
+{
+    n->trace = trace;
+    n->trace_owner = owner;
+}
+
+static void tell_tracer(struct notify *n, const struct seccomp_notif *q, const struct answer *a)
+{
+    const struct syscall_row *row = q->data.nr < 0 ? NULL : syscalls_find(q->data.nr);
+
+    n->trace(n->trace_owner, &(struct notify_call){.name = row ? row->name : NULL,
+                                                   .nr = q->data.nr,
+                                                   .ran = a->go_on,
+                                                   .error = a->error,
+                                                   .value = a->value,
+                                                   .clock_ns = n->now_ns});
+}
+
+/* The filter of a traced task notifies what others' refuses. */
+static void answer_for(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    uint32_t action = n->trace ? syscalls_decide(&q->data, FILTER_OPENS) : NOTIFIED;
+    notify_handler *handler = notify_handler_of(q->data.nr);
+
+    if (ACTION_KIND(action) == REFUSED(0))
+        a->error = (int)ACTION_ERRNO(action);
+    else if (handler)
+        handler(n, q, a);
+    else
+        a->error = ENOSYS;
+}
+
 static int answer_one(struct notify *n, struct err *e)
 {
     struct seccomp_notif *q = &n->request.n;
     struct seccomp_notif_resp *r = &n->response.r;
     struct answer a = {0};
-    notify_handler *handler;
 
     memset(&n->request, 0, n->sizes.seccomp_notif); /* the kernel insists */
     if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_RECV, q) < 0) {
@@ -204,14 +238,12 @@ static int answer_one(struct notify *n, struct err *e)
             return 0; /* ENOENT: it was killed while it waited */
         return err_sys(e, "cannot take a notification");
     }
-    handler = notify_handler_of(q->data.nr);
     if (q->data.nr >= 0 && q->data.nr < NOTIFY_NR_MAX)
         n->calls[q->data.nr]++;
     n->answered++;
-    if (handler)
-        handler(n, q, &a);
-    else
-        a.error = ENOSYS;
+    answer_for(n, q, &a);
+    if (n->trace)
+        tell_tracer(n, q, &a);
     if (a.sent)
         return 0;
     memset(&n->response, 0, n->sizes.seccomp_notif_resp);
@@ -259,6 +291,7 @@ void notify_report(const struct notify *n, struct notify_report *r)
         .slept_ns = n->slept_ns,
         .clock_ns = n->now_ns,
         .random_bytes = n->random_given,
+        .limit_hit = n->limit_hit,
         .uncertified_why = n->uncertified_why,
     };
 }

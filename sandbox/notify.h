@@ -39,11 +39,28 @@ int notify_random_fd(const struct notify *n);
  * left under the filter; -1 with another code: the listener failed. */
 int notify_serve(struct notify *n, struct err *e);
 
+/* What the task is held to.  `init`: the process that its own are below. */
+struct box_limits;
+void notify_limit(struct notify *n, const struct box_limits *l, pid_t init);
+
+/* Each call that was notified, once answered.  With FILTER_TRACE also each that was refused. */
+struct notify_call {
+    const char *name; /* NULL: `nr` has none in the table */
+    int nr;
+    bool ran;      /* the kernel ran it; else: */
+    int error;     /* an errno, or 0 */
+    int64_t value; /* the result when there was no error */
+    uint64_t clock_ns; /* the logical time after it */
+};
+typedef void notify_tracer(void *owner, const struct notify_call *c);
+void notify_trace(struct notify *n, notify_tracer *trace, void *owner);
+
 struct notify_report {
     uint64_t calls;              /* answered */
     uint64_t slept_ns;           /* logical time slept */
     uint64_t clock_ns;           /* logical time passed since epoch_s, sleep included */
     uint64_t random_bytes;       /* given by getrandom */
+    const char *limit_hit;       /* "", or the limit that a call ran into first */
     const char *uncertified_why; /* "", or the first thing the program did that may vary */
 };
 void notify_report(const struct notify *n, struct notify_report *r);

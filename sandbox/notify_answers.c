@@ -433,13 +433,6 @@ static void answer_statfs(struct notify *n, const struct seccomp_notif *q, struc
     reply(n, q, q->data.args[1], &s, sizeof s, a);
 }
 
-static void answer_thread(struct notify *n, const struct seccomp_notif *q, struct answer *a)
-{
-    (void)q;
-    notify_mark(n, "threads");
-    a->go_on = true;
-}
-
 static void answer_wait(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     (void)q;
@@ -487,7 +480,24 @@ notify_handler *notify_handler_of(int nr)
         [SYS_prlimit64] = answer_prlimit,
         [SYS_statfs] = answer_statfs,
         [SYS_fstatfs] = answer_statfs,
-        [SYS_clone] = answer_thread,
+        [SYS_clone] = answer_forking,
+        [SYS_fork] = answer_forking,
+        [SYS_vfork] = answer_forking,
+        [SYS_mmap] = answer_growing,
+        [SYS_mremap] = answer_growing,
+        [SYS_brk] = answer_growing,
+        [SYS_dup] = answer_holding,
+        [SYS_pipe] = answer_holding,
+        [SYS_pipe2] = answer_holding,
+        [SYS_fcntl] = answer_holding,
+        [SYS_socketpair] = answer_holding,
+        [SYS_memfd_create] = answer_holding,
+        [SYS_epoll_create] = answer_holding,
+        [SYS_epoll_create1] = answer_holding,
+        [SYS_eventfd] = answer_holding,
+        [SYS_eventfd2] = answer_holding,
+        [SYS_signalfd] = answer_holding,
+        [SYS_signalfd4] = answer_holding,
         [SYS_wait4] = answer_wait,
         [SYS_waitid] = answer_wait,
         [SYS_ioctl] = answer_arrived,

@@ -136,6 +136,7 @@ static void answer_path(struct notify *n, const struct seccomp_notif *q, uint64_
     int number = -1, fd;
 
     a->go_on = true;
+    notify_hold(n, q, 1);
     if (task_text(n, q, path, name, sizeof name) < 0)
         return; /* the kernel will say EFAULT, or it is too long for one of ours */
     switch (classify(name, &number)) {

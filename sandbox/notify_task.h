@@ -38,6 +38,12 @@ struct timer {
     uint64_t due_ns, interval_ns; /* logical */
 };
 
+/* What is known of the memory of the last process that took some; see notify_measure.c. */
+struct measured {
+    uint32_t pid, heap_pid;
+    uint64_t room, heap;
+};
+
 struct notify {
     int listener;
     int random_epoll; /* -1 until the first random file */
@@ -55,6 +61,14 @@ struct notify {
     int timers;    /* that are set */
     pid_t asking;  /* the process whose sleep lets time pass; 0: whoever */
     const char *uncertified_why;
+    const char *limit_hit;   /* "", or the first one */
+    pid_t init;              /* with a limit of processes */
+    uint64_t memory_bytes;   /* limits; 0: none */
+    uint32_t procs, files;
+    uint32_t procs_room;     /* so many may be started before they must be counted */
+    struct measured measured;
+    notify_tracer *trace; /* NULL: nobody listens */
+    void *trace_owner;
     uint32_t calls[NOTIFY_NR_MAX];
     struct seccomp_notif_sizes sizes;
     union {
@@ -106,6 +120,10 @@ void timers_close(struct notify *n);
 
 /* The task's descriptor `number` as one of ours; -1 with errno, ENOENT when there is none. */
 int task_fd(struct notify *n, const struct seccomp_notif *q, int number);
+notify_handler answer_growing, answer_forking, answer_holding; /* notify_measure.c */
+/* It is about to take `more` descriptors. */
+void notify_hold(struct notify *n, const struct seccomp_notif *q, uint32_t more);
+
 /* Give the task a new descriptor for `fd` (borrowed) as the result of its call. */
 void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec,
                   struct answer *a);

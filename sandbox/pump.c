@@ -135,11 +135,25 @@ static enum move way_of(int from, int to)
     return S_ISFIFO(f.st_mode) || S_ISFIFO(t.st_mode) ? MOVE_SPLICE : MOVE_COPY;
 }
 
+/* All that may pass has; is there more? */
+static int past_limit(const struct work *w, int fd)
+{
+    char one;
+    ssize_t n;
+    do
+        n = read(fd, &one, 1);
+    while (n < 0 && try_again(fd, POLLIN));
+    w->progress->reading = n != 0;
+    if (n > 0)
+        errno = EDQUOT;
+    return n == 0 ? 0 : -1;
+}
+
 static int copy_source(const struct work *w, struct box_source s)
 {
     enum move how = way_of(s.fd, w->to);
     bool all = s.offset == BOX_ALL;
-    if (all)
+    if (all && !s.size)
         s.size = BOX_ALL;
     while (s.size) {
         ssize_t n = step(w, &how, &s);
@@ -150,12 +164,12 @@ static int copy_source(const struct work *w, struct box_source s)
         }
         if (n <= 0)
             return (int)n;
-        if (!all) {
+        if (!all)
             s.offset += (uint64_t)n;
+        if (s.size != BOX_ALL)
             s.size -= (uint64_t)n;
-        }
     }
-    return 0;
+    return all ? past_limit(w, s.fd) : 0;
 }
 
 static int copy_sources(const struct work *w, const struct box_source *s, uint32_t count)
@@ -275,6 +289,14 @@ static void pump_free(struct pump *p)
     free(p);
 }
 
+/* Bytes that its writer may send; 0: any number. */
+static uint64_t writer_limit(const struct channel *c)
+{
+    const struct spec *s = &c->region->spec;
+    int32_t writer = s->channel[c->index].writer;
+    return writer < 0 ? 0 : s->region.task[writer].limit.output_bytes;
+}
+
 /* What it begins with, with our descriptors for the region's numbers.  Gives; NULL: no memory. */
 static struct box_source *sources_of(const struct channel *c, uint32_t *count)
 {
@@ -285,7 +307,7 @@ static struct box_source *sources_of(const struct channel *c, uint32_t *count)
     for (uint32_t i = 0; s && i < plan->source_count; i++)
         s[i] = (struct box_source){r->fd[plan->source[i].fd], plan->source[i].offset, plan->source[i].size};
     if (s && plan->end == BOX_DRAIN)
-        s[(*count)++] = (struct box_source){.fd = c->read_end, .offset = BOX_ALL};
+        s[(*count)++] = (struct box_source){c->read_end, BOX_ALL, writer_limit(c)};
     return s;
 }
 
@@ -390,6 +412,7 @@ bool pump_ended(struct server *s, pid_t pid, int status)
                 (struct wire){.kind = WIRE_PUMP, .region = r->id, .a = c->index, .b = (uint32_t)sys,
                               .task = p->progress->reading && sys, .size = p->progress->bytes},
                 NULL, 0, NULL, 0);
+    bool past = sys == EDQUOT && p->progress->reading;
     watch_stop(s, &c->fed_watch);
     pump_free(p);
     c->pump = NULL;
@@ -397,6 +420,8 @@ bool pump_ended(struct server *s, pid_t pid, int status)
     if (end == BOX_FEED)
         channel_writer_left(c);
     else if (end == BOX_DRAIN)
+        task_drained(&r->task[r->spec.channel[c->index].writer], past);
+    if (end == BOX_DRAIN)
         channel_reader_left(c);
     region_settle(r);
     return true;

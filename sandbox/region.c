@@ -1,6 +1,6 @@
 /* Regions and their tasks in the server: from the request to the last trace of it. */
 #include "base/fds.h"
-#include "base/pack.h"
+#include "sandbox/result.h"
 #include "sandbox/server.h"
 
 #include <errno.h>
@@ -49,12 +49,14 @@ static void task_release(struct task *t)
     watch_stop(s, &t->watch);
     watch_stop(s, &t->notify_watch);
     watch_stop(s, &t->random_watch);
-    struct watch *timer[] = {&t->timer_watch, &t->look_watch};
-    for (int i = 0; i < 2; i++) {
+    struct watch *timer[] = {&t->timer_watch, &t->look_watch, &t->meter_watch};
+    for (int i = 0; i < 3; i++) {
         int fd = timer[i]->fd;
         watch_stop(s, timer[i]);
         fd_close(&fd);
     }
+    buf_clear(&t->trace);
+    buf_clear(&t->result);
     notify_free(t->notify);
     t->notify = NULL;
     link_clear(&t->link);
@@ -122,10 +124,10 @@ static void task_begun(struct task *t)
     t->starting = false;
 }
 
-static void tell_result(struct task *t, const void *packed, size_t size)
+static void tell_result(struct task *t, struct box_result *r)
 {
     struct buf b = BUF_INIT(WIRE_DATA_MAX);
-    struct notify_report report = {.uncertified_why = ""};
+    struct notify_report report = {.uncertified_why = "", .limit_hit = ""};
     const char *why = t->uncertified_why;
     if (t->notify)
         notify_report(t->notify, &report);
@@ -135,8 +137,18 @@ static void tell_result(struct task *t, const void *packed, size_t size)
         why = *report.uncertified_why ? report.uncertified_why
               : reads_lines(t)        ? "its input is passed on as it arrives"
                                       : "";
-    buf_add(&b, packed, size);
-    pack_string(&b, why);
+    /* A program that was refused something for its limit and did well all the same has not met it. */
+    bool failed = r->end == BOX_SIGNALLED || (r->end == BOX_EXITED && r->status);
+    if (failed && *report.limit_hit) {
+        r->end = BOX_LIMIT;
+        r->limit = report.limit_hit;
+    }
+    r->uncertified_why = why;
+    r->clock_ns = report.clock_ns;
+    r->calls = report.calls;
+    trace_phase(t, "ended");
+    trace_flush(t);
+    result_pack(&b, r);
     server_tell(t->region->server,
                 (struct wire){.kind = WIRE_RESULT, .region = t->region->id, .task = t->index}, b.data,
                 b.size, NULL, 0);
@@ -148,20 +160,10 @@ static void tell_result(struct task *t, const void *packed, size_t size)
 /* The sandbox could not do it: tell so, end what there is of the task, let go its channels. */
 static void task_failed_as(struct task *t, enum box_end end, const char *text, int sys)
 {
-    struct buf b = BUF_INIT(WIRE_DATA_MAX);
     if (t->state != TASK_SETUP)
         return;
-    pack_u32(&b, end);
-    pack_u32(&b, 0);
-    pack_u32(&b, 0);
-    pack_u32(&b, (uint32_t)sys);
-    pack_string(&b, "");
-    pack_string(&b, text);
-    for (int i = 0; i < 4; i++)
-        pack_u64(&b, 0);
     t->uncertified_why = "the sandbox failed";
-    tell_result(t, b.data, b.size);
-    buf_clear(&b);
+    tell_result(t, &(struct box_result){.end = end, .sys = sys, .text = text});
     if (t->link.fd >= 0)
         link_send(&t->link, (struct wire){.kind = WIRE_KILL, .a = WIRE_WHY_STOP}, NULL, 0, NULL, 0);
     task_ended(t);
@@ -178,6 +180,10 @@ static void task_gone(struct task *t)
     struct region *r = t->region;
     if (t->state == TASK_GONE)
         return;
+    if (t->result.size && t->state == TASK_SETUP) {
+        t->gone = true;
+        return;
+    }
     task_failed(t, "the task's first process was killed", 0);
     t->state = TASK_GONE;
     task_begun(t);
@@ -279,6 +285,46 @@ static void take_listener(struct task *t, struct wire_packet *p)
     t->notify = notify_new(fd, plan->seed, plan->stream, plan->epoch_s, &e);
     if (!t->notify || give_files(t, plan, &e) < 0 || watch_start(s, &t->notify_watch, notify_fd(t->notify), EPOLLIN) < 0)
         t->uncertified_why = "the program's system calls are not answered"; /* they fail */
+    if (t->notify)
+        notify_limit(t->notify, &plan->limit, t->init);
+    if (t->notify && plan->trace)
+        notify_trace(t->notify, trace_call, t);
+    trace_phase(t, "filter in place, program begins");
+}
+
+static bool is_drained(const struct task *t)
+{
+    const struct region *r = t->region;
+    for (uint32_t i = 0; r->spec.region.task[t->index].limit.output_bytes && i < r->spec.region.channel_count; i++)
+        if (r->spec.channel[i].writer == (int32_t)t->index && r->channel[i].pump)
+            return false;
+    return true;
+}
+
+static void task_conclude(struct task *t)
+{
+    struct box_result r;
+    if (t->state != TASK_SETUP || !t->result.size || !is_drained(t))
+        return;
+    if (result_unpack(t->result.data, t->result.size, &r) < 0) {
+        task_failed(t, "the task's first process made no sense", 0);
+    } else {
+        if (t->past_output) {
+            r.end = BOX_LIMIT;
+            r.limit = "output";
+        }
+        tell_result(t, &r);
+    }
+    if (t->gone)
+        task_gone(t);
+}
+
+void task_drained(struct task *t, bool past)
+{
+    t->past_output |= past;
+    if (past)
+        task_kill(t, WIRE_WHY_OUTPUT);
+    task_conclude(t);
 }
 
 static void take_packet(struct task *t, struct wire_packet *p)
@@ -290,11 +336,13 @@ static void take_packet(struct task *t, struct wire_packet *p)
     switch (h.kind) {
     case WIRE_HELLO:
         t->init = p->from;
+        trace_phase(t, "first process there");
         break;
     case WIRE_LISTENER:
         take_listener(t, p);
         break;
     case WIRE_MAIN:
+        trace_phase(t, "program ended, others of its go on");
         task_main_ended(t);
         break;
     case WIRE_MADE:
@@ -306,8 +354,9 @@ static void take_packet(struct task *t, struct wire_packet *p)
         if (t->state == TASK_SETUP) {
             if (h.a && !t->uncertified_why)
                 t->uncertified_why = "the program started others, which run side by side";
-            tell_result(t, p->data, p->size);
+            buf_add(&t->result, p->data, p->size);
             task_ended(t);
+            task_conclude(t);
         }
         break;
     case WIRE_FAILED:
@@ -352,7 +401,7 @@ static void notify_event(struct watch *w, uint32_t events)
         watch_start(s, &t->random_watch, random, EPOLLIN);
 }
 
-static void kill_task(struct task *t, enum wire_why why)
+void task_kill(struct task *t, enum wire_why why)
 {
     if (t->state != TASK_SETUP || !t->asked)
         return;
@@ -366,7 +415,7 @@ static void timer_event(struct watch *w, uint32_t events)
     uint64_t count;
     (void)events;
     if (read(w->fd, &count, sizeof count) > 0)
-        kill_task(t, WIRE_WHY_TIMEOUT);
+        task_kill(t, WIRE_WHY_TIMEOUT);
 }
 
 static int start_timer(struct task *t, uint64_t ns)
@@ -506,6 +555,7 @@ static int task_start(struct task *t, struct err *e)
     t->link.fd = pair[0];
     setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
     t->asked = true;
+    trace_begin(t);
     t->starting = true;
     s->starting++;
     struct wire h = {.kind = WIRE_TASK,
@@ -515,7 +565,7 @@ static int task_start(struct task *t, struct err *e)
     int sent = link_send(&s->tasks, h, NULL, 0, fds, 2);
     close(pair[1]);
     if (sent < 0 || watch_start(s, &t->watch, t->link.fd, EPOLLIN) < 0 ||
-        start_timer(t, plan->limit.wall_ns) < 0)
+        start_timer(t, plan->limit.wall_ns) < 0 || meter_start(t) < 0)
         return err_sys(e, "cannot hand the task to the sandbox");
     link_watch(s, &s->tasks, &s->tasks_watch);
     send_ports(t, plan);
@@ -536,12 +586,13 @@ static void init_parts(struct region *r)
 {
     for (uint32_t i = 0; i < r->spec.region.task_count; i++) {
         struct task *t = &r->task[i];
-        *t = (struct task){.region = r, .index = i, .link = LINK_INIT};
+        *t = (struct task){.region = r, .index = i, .link = LINK_INIT, .result = BUF_INIT(WIRE_DATA_MAX)};
         t->watch = (struct watch){-1, task_event, t};
         t->notify_watch = (struct watch){-1, notify_event, t};
         t->random_watch = (struct watch){-1, notify_event, t};
         t->timer_watch = (struct watch){-1, timer_event, t};
         t->look_watch = (struct watch){-1, look_event, t};
+        t->meter_watch = (struct watch){-1, meter_event, t};
     }
     for (uint32_t i = 0; i < r->spec.region.channel_count; i++) {
         struct channel *c = &r->channel[i];
@@ -705,6 +756,6 @@ void region_stop(struct region *r)
     }
     r->next_task = r->spec.region.task_count;
     for (uint32_t i = 0; i < r->spec.region.task_count; i++)
-        kill_task(&r->task[i], WIRE_WHY_STOP);
+        task_kill(&r->task[i], WIRE_WHY_STOP);
     region_settle(r);
 }

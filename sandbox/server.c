@@ -2,6 +2,7 @@
 #include "sandbox/server.h"
 #include "base/fds.h"
 #include "sandbox/filter.h"
+#include "sandbox/syscalls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -200,7 +201,7 @@ static int prepare(struct server *s, struct err *e)
     if (signals < 0 || s->epoll < 0 || watch_start(s, &s->signal_watch, signals, EPOLLIN) < 0 ||
         watch_start(s, &s->control_watch, s->control.fd, EPOLLIN) < 0)
         return err_sys(e, "cannot wait for events");
-    if (filter_prepare(e) < 0)
+    if (filter_prepare(FILTER_PLAIN, e) < 0 || filter_prepare(FILTER_OPENS, e) < 0)
         return -1;
     if (s->none)
         fprintf(stderr, "zpipe-box: WARNING: --isolation=none: programs run without a sandbox; nothing is "

@@ -1,7 +1,7 @@
 /* The server's inner structures, shared by server.c, region.c, channel.c, freeze.c and pump.c.  One
  * thread, one epoll; nothing here waits for a task, a pump or the caller. */
 #pragma once
-#include "base/err.h"
+#include "base/buf.h"
 #include "sandbox/notify.h"
 #include "sandbox/spec.h"
 #include "sandbox/wire.h"
@@ -60,9 +60,15 @@ struct task {
     bool main_ended, finish_sent;
     struct notify *notify;
     struct watch notify_watch, random_watch, timer_watch;
+    struct watch meter_watch; /* a timer: has it used its CPU time? */
     struct watch look_watch; /* a timer: who still holds the caller's descriptors? */
     uint64_t look_ns;
     uint32_t made;
+    struct buf trace; /* lines not yet sent */
+    uint32_t trace_lines;
+    struct buf result; /* its init's, held back while a pump may still find that it wrote too much */
+    bool past_output, gone;
+    uint64_t asked_ns;
     const char *uncertified_why;
 };
 
@@ -110,7 +116,6 @@ int region_more(struct server *s, struct wire_packet *p);
 int region_feed(struct region *r, const struct wire_packet *p);
 void region_stop(struct region *r); /* it may be gone after it */
 void region_start_more(struct server *s);
-void look_region(struct server *s, struct region *r);
 struct region *region_find(struct server *s, uint64_t id);
 void region_settle(struct region *r); /* frees it when nothing is left */
 void region_free(struct region *r);
@@ -118,6 +123,23 @@ void region_free(struct region *r);
 void task_file_failed(struct server *s, const struct wire *h);
 /* Tell a task to look whether it has been waiting for nobody. */
 void task_heard(struct task *t);
+
+/* End it; its result will say why. */
+void task_kill(struct task *t, enum wire_why why);
+
+/* --- meter.c --- */
+int meter_start(struct task *t);
+void meter_event(struct watch *w, uint32_t events);
+void look_region(struct server *s, struct region *r);
+
+/* --- trace.c --- */
+void trace_begin(struct task *t);
+void trace_phase(struct task *t, const char *what);
+void trace_call(void *owner, const struct notify_call *c); /* owner: the task */
+void trace_flush(struct task *t);
+
+/* A pump has taken all that the task wrote to one channel; past: more than it may. */
+void task_drained(struct task *t, bool past);
 
 /* --- holders.c --- */
 bool task_holds_outputs(const struct task *t); /* the caller's own descriptors, passed as they are */

@@ -109,14 +109,39 @@ static bool cond_holds(const struct cond *c, const uint64_t args[6])
     }
 }
 
-uint32_t syscalls_decide(const struct seccomp_data *call, bool opens)
+uint32_t syscalls_resolve(uint32_t action, unsigned variant)
+{
+    unsigned asked = 0;
+
+    switch (ACTION_KIND(action)) {
+    case OPENING:
+        asked = FILTER_OPENS | FILTER_FILES;
+        break;
+    case GROWING:
+        asked = FILTER_MEMORY;
+        break;
+    case FORKING:
+        asked = FILTER_PROCS;
+        break;
+    case HOLDING:
+        asked = FILTER_FILES;
+        break;
+    case REFUSED(0):
+        return variant & FILTER_TRACE ? NOTIFIED : action;
+    default:
+        return action;
+    }
+    return variant & asked ? NOTIFIED : ALLOWED;
+}
+
+uint32_t syscalls_decide(const struct seccomp_data *call, unsigned variant)
 {
     const struct syscall_row *row = call->nr < 0 ? NULL : syscalls_find(call->nr);
     uint64_t args[6];
     uint32_t action;
 
     if (!row)
-        return REFUSED(ENOSYS);
+        return syscalls_resolve(REFUSED(ENOSYS), variant);
     for (int i = 0; i < 6; i++)
         args[i] = call->args[i];
     action = row->otherwise;
@@ -125,7 +150,5 @@ uint32_t syscalls_decide(const struct seccomp_data *call, bool opens)
             action = r->then;
             break;
         }
-    if (action == OPENING)
-        return opens ? NOTIFIED : ALLOWED;
-    return action;
+    return syscalls_resolve(action, variant);
 }

@@ -12,7 +12,11 @@ struct seccomp_data;
 #define ACTION_END           0u /* no action: ends a list of rules */
 #define ALLOWED              0x10000u
 #define NOTIFIED             0x20000u
-#define OPENING              0x30000u /* NOTIFIED in the variant with notified opens, else ALLOWED */
+/* Notified where a task's variant of the filter asks for it, else ALLOWED. */
+#define OPENING              0x30000u /* opens a file */
+#define GROWING              0x50000u /* takes memory */
+#define FORKING              0x60000u /* starts a process */
+#define HOLDING              0x70000u /* takes a descriptor */
 #define REFUSED(number)      (0x40000u | (number))
 #define FAKED                REFUSED(0)
 #define ACTION_KIND(action)  ((action)&0xf0000u)
@@ -51,6 +55,18 @@ extern const struct syscall_row *syscalls_table(size_t *count);
 /* The row of a call, or NULL: then it is REFUSED(ENOSYS). */
 const struct syscall_row *syscalls_find(int nr);
 
-/* The decision for one x86-64 call by reading the table: what the BPF must agree with.  OPENING is
- * resolved by `opens`. */
-uint32_t syscalls_decide(const struct seccomp_data *call, bool opens);
+/* What a task's filter is asked for, added up. */
+enum filter_variant {
+    FILTER_PLAIN = 0,
+    FILTER_OPENS = 1,  /* OPENING calls are notified: /dev/stdin and its kin are answered */
+    FILTER_MEMORY = 2, /* GROWING ones: the task has a limit of memory */
+    FILTER_PROCS = 4,  /* FORKING ones likewise */
+    FILTER_FILES = 8,  /* OPENING and HOLDING ones likewise */
+    FILTER_TRACE = 16, /* what is refused is notified too, and refused there */
+};
+
+/* An action as a variant takes it: ALLOWED, NOTIFIED or REFUSED. */
+uint32_t syscalls_resolve(uint32_t action, unsigned variant);
+
+/* The decision for one x86-64 call by reading the table: what the BPF must agree with. */
+uint32_t syscalls_decide(const struct seccomp_data *call, unsigned variant);

@@ -27,6 +27,7 @@ enum wire_kind {
     WIRE_PUMP,    /* a: channel; b: errno; task: 1 on the reading side; size: bytes */
     WIRE_MOVED,   /* also pump -> server, which looks in the page. a: channel; size: bytes; offset: sources done */
     WIRE_BYTES,   /* offset, size: bytes that the task has read and written so far */
+    WIRE_TRACE,   /* text: whole lines of a task's trace */
     WIRE_REGION,  /* it is gone */
     WIRE_LOST,    /* a: err code, b: errno; text */
     /* server -> zygote, mounter */
@@ -50,7 +51,7 @@ enum wire_kind {
 enum { WIRE_OPEN_READABLE = 1, /* fail when it cannot be read with the sandbox's rights */
        WIRE_OPEN_SAME = 2 };   /* fail unless inode and device are those */
 
-enum wire_why { WIRE_WHY_STOP, WIRE_WHY_TIMEOUT };
+enum wire_why { WIRE_WHY_STOP, WIRE_WHY_TIMEOUT, WIRE_WHY_CPU, WIRE_WHY_OUTPUT, WIRE_WHYS };
 
 struct wire {
     uint32_t version, kind;

@@ -231,7 +231,7 @@ void guarded_run(const struct guarded *g, struct guarded_result *r)
 
     memset(r, 0, sizeof *r);
     assert_int_equal(pipe2(out, O_CLOEXEC), 0); /* its 64 KiB hold all that is written */
-    assert_int_equal(filter_prepare(&e), 0);
+    assert_int_equal(filter_prepare(g->opens, &e), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link), 0);
     fflush(NULL);
     pid = fork();

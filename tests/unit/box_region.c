@@ -315,37 +315,79 @@ static void test_files(void **state)
     unlink(path);
 }
 
+/* Each limit is met by a program and told as itself; where the program goes on, it goes on. */
 static void test_limits(void **state)
 {
-    struct boxed_plan p = {.line = "sh -c 'while :; do :; done'", .in = -1, .out = -1};
+    static const struct {
+        const char *line;
+        struct box_limits limit;
+        const char *met; /* "": none */
+        const char *says; /* in its output or its errors */
+    } cases[] = {
+        {"sh -c 'while :; do :; done'", {.wall_ns = 100000000}, "timeout", ""},
+        {"sh -c 'while :; do :; done'", {.cpu_ns = 1000000000}, "cpu", ""},
+        {"sh -c '(while :; do :; done) & (while :; do :; done) & wait'", {.cpu_ns = 300000000}, "cpu", ""},
+        {"sh -c 'exec yes >f'", {.output_bytes = 1000}, "output", ""},
+        {"sh -c 'yes >f'", {.output_bytes = 1000}, "output", ""},
+        {"python3 -c 'bytearray(200000000)'", {.memory_bytes = 64 << 20}, "memory", "MemoryError"},
+        {"python3 -c 'x=[]\nwhile 1: x.append(bytearray(10000))'", {.memory_bytes = 64 << 20}, "memory", ""},
+        {"sh -c 'python3 -c \"bytearray(200000000)\"'", {.memory_bytes = 64 << 20}, "memory", "MemoryError"},
+        {"python3 -c 'bytearray(30000000)'", {.memory_bytes = 64 << 20}, "", ""},
+        {"python3 -c 'import sys; sys.exit(3)'", {.memory_bytes = 64 << 20}, "", ""},
+        {"python3 -c 'try: bytearray(200000000)\nexcept MemoryError: print(5)'",
+         {.memory_bytes = 64 << 20}, "", "5\n"},
+        {"sh -c 'sleep 1 & sleep 1 & sleep 1 & wait'", {.procs = 3}, "procs", "ork"},
+        {"sh -c 'sleep 1 & sleep 1 & wait; sleep 1; sleep 1; echo 2'", {.procs = 3}, "", "2\n"},
+        {"python3 -c 'x=[open(\"/dev/null\") for i in range(100)]'", {.files = 50}, "files", "Too many"},
+        {"python3 -c 'import os\nx=[os.pipe() for i in range(100)]'", {.files = 50}, "files", "Too many"},
+        {"python3 -c 'x=[open(\"/dev/null\") for i in range(40)]'", {.files = 50}, "", ""},
+        {"sh -c 'head -c 3000000 /dev/zero >f || { wc -c <f; exit 1; }'", {.scratch_bytes = 1 << 20},
+         "scratch", "1048576\n"},
+        {"sh -c 'head -c 3000000 /dev/zero >f || wc -c <f'", {.scratch_bytes = 1 << 20}, "", "1048576\n"},
+    };
     (void)state;
-    p.task.limit.wall_ns = 100000000;
-    assert_int_equal(boxed_run(&b, &p), 0);
-    assert_int_equal(b.stage[0].end, BOX_LIMIT);
-    assert_string_equal(b.stage[0].limit, "timeout");
-    p.task.limit = (struct box_limits){.cpu_ns = 1000000000};
-    assert_int_equal(boxed_run(&b, &p), 0);
-    assert_int_equal(b.stage[0].end, BOX_LIMIT);
-    assert_string_equal(b.stage[0].limit, "cpu");
-    assert_true(b.stage[0].cpu_ns >= 500000000);
-    p.task.limit = (struct box_limits){.output_bytes = 1000};
-    p.line = "sh -c 'exec yes >f'";
-    assert_int_equal(boxed_run(&b, &p), 0);
-    assert_int_equal(b.stage[0].end, BOX_LIMIT);
-    assert_string_equal(b.stage[0].limit, "output");
-    p.task.limit = (struct box_limits){.memory_bytes = 64 << 20};
-    p.line = "python3 -c 'bytearray(200000000)'";
-    assert_int_equal(boxed_run(&b, &p), 0);
-    assert_int_equal(b.stage[0].status, 1);
-    assert_non_null(strstr(b.errors, "MemoryError"));
-    p.task.limit = (struct box_limits){.scratch_bytes = 1 << 20};
-    p.line = "sh -c 'head -c 3000000 /dev/zero >f || wc -c <f'";
-    assert_int_equal(boxed_run(&b, &p), 0);
-    assert_string_equal(b.output, "1048576\n");
-    p.task.limit = (struct box_limits){0};
-    p.line = "python3 -c 'x = bytearray(b\"1\" * 50000000)'";
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct boxed_plan p = {.line = cases[i].line, .in = -1, .out = -1, .task.limit = cases[i].limit};
+        assert_int_equal(boxed_run(&b, &p), 0);
+        if (strcmp(b.stage[0].limit, cases[i].met) || (b.stage[0].end == BOX_LIMIT) != (*cases[i].met != 0))
+            fail_msg("%s: end %d, status %d, limit '%s' and not '%s', it said: %s%s", cases[i].line,
+                     b.stage[0].end, b.stage[0].status, b.stage[0].limit, cases[i].met, b.output, b.errors);
+        if (!strstr(b.output, cases[i].says) && !strstr(b.errors, cases[i].says))
+            fail_msg("%s: nothing of '%s' in: %s%s", cases[i].line, cases[i].says, b.output, b.errors);
+    }
+    struct boxed_plan p = {.line = "python3 -c 'x = bytearray(b\"1\" * 50000000)'", .in = -1, .out = -1};
     assert_int_equal(boxed_run(&b, &p), 0);
     assert_true(b.stage[0].memory_peak > 50000000);
+}
+
+/* What is drained is counted: so many bytes arrive, and the writer has met its limit whether or not it
+ * noticed. */
+static void test_output_of_a_channel(void **state)
+{
+    static const struct {
+        const char *line;
+        uint64_t limit, arrives;
+        bool met;
+    } cases[] = {
+        {"seq 1000000", 100, 100, true},
+        {"echo 123456789", 5, 5, true},
+        {"echo 123456789", 10, 10, false},
+        {"echo 123456789", 11, 10, false},
+        {"seq 100 | cat", 5, 292, false}, /* the first one's, and it writes to a program */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int out = memfd_create("out", MFD_CLOEXEC);
+        struct boxed_plan p = {.line = cases[i].line, .in = -1, .out = out,
+                               .task.limit.output_bytes = cases[i].limit};
+        struct stat s;
+        assert_int_equal(boxed_run(&b, &p), 0);
+        assert_int_equal(fstat(out, &s), 0);
+        assert_int_equal(s.st_size, cases[i].arrives);
+        assert_int_equal(b.stage[0].end, cases[i].met ? BOX_LIMIT : BOX_EXITED);
+        assert_string_equal(b.stage[0].limit, cases[i].met ? "output" : "");
+        close(out);
+    }
 }
 
 static void test_stop(void **state)
@@ -457,6 +499,7 @@ int main(void)
         cmocka_unit_test(test_idle_feed),     cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_full_reads),    cmocka_unit_test(test_not_run),
         cmocka_unit_test(test_files),         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_output_of_a_channel),
         cmocka_unit_test(test_stop),          cmocka_unit_test(test_many),
         cmocka_unit_test(test_lost),          cmocka_unit_test(test_none),
     };

@@ -328,7 +328,8 @@ int main(void)
     }
     calls = mmap(NULL, CALLS_MAX * sizeof *calls, PROT_READ | PROT_WRITE,
                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (calls == MAP_FAILED || filter_prepare(NULL) < 0)
+    if (calls == MAP_FAILED || filter_prepare(FILTER_PLAIN, NULL) < 0 ||
+        filter_prepare(FILTER_OPENS, NULL) < 0)
         return 1;
     if (cmocka_run_group_tests(tests, NULL, NULL) != 0)
         return 1;

@@ -11,6 +11,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdio.h>
 #include <string.h>
 
 #define RANDOM_CALLS 300000
@@ -55,9 +56,9 @@ static uint32_t run_bpf(const struct sock_filter *code, unsigned count,
     return SECCOMP_RET_TRAP;
 }
 
-static uint32_t wanted(const struct seccomp_data *d, bool opens)
+static uint32_t wanted(const struct seccomp_data *d, unsigned variant)
 {
-    uint32_t action = syscalls_decide(d, opens);
+    uint32_t action = syscalls_decide(d, variant);
 
     if (action == ALLOWED)
         return SECCOMP_RET_ALLOW;
@@ -66,17 +67,44 @@ static uint32_t wanted(const struct seccomp_data *d, bool opens)
     return SECCOMP_RET_ERRNO | ACTION_ERRNO(action);
 }
 
+/* Copies of the variants under test. */
+static struct made {
+    unsigned variant, count;
+    struct sock_filter code[FILTER_INSNS_MAX];
+} made[] = {
+    {.variant = FILTER_PLAIN},
+    {.variant = FILTER_OPENS},
+    {.variant = FILTER_MEMORY},
+    {.variant = FILTER_PROCS | FILTER_FILES},
+    {.variant = FILTER_TRACE | FILTER_OPENS},
+    {.variant = FILTER_TRACE | FILTER_OPENS | FILTER_MEMORY | FILTER_PROCS | FILTER_FILES},
+};
+#define MADE (sizeof made / sizeof *made)
+
+static int prepare(void)
+{
+    for (size_t i = 0; i < MADE; i++) {
+        struct err e;
+
+        if (filter_prepare(made[i].variant, &e) < 0) {
+            fprintf(stderr, "variant %u: %s\n", made[i].variant, e.text);
+            return -1;
+        }
+        memcpy(made[i].code, filter_program(made[i].variant, &made[i].count), sizeof made[i].code);
+    }
+    return 0;
+}
+
 static void compare(const struct seccomp_data *d)
 {
-    for (int opens = 0; opens < 2; opens++) {
-        unsigned count;
-        const struct sock_filter *code = filter_program(opens, &count);
-        uint32_t got = run_bpf(code, count, d);
+    for (size_t i = 0; i < MADE; i++) {
+        const struct made *m = &made[i];
+        uint32_t got = run_bpf(m->code, m->count, d);
 
-        if (got != wanted(d, opens))
-            fail_msg("call %d (%llx %llx %llx %llx %llx %llx), opens %d: 0x%x, not 0x%x", d->nr,
-                     d->args[0], d->args[1], d->args[2], d->args[3], d->args[4], d->args[5], opens,
-                     got, wanted(d, opens));
+        if (got != wanted(d, m->variant))
+            fail_msg("call %d (%llx %llx %llx %llx %llx %llx), variant %u: 0x%x, not 0x%x", d->nr,
+                     d->args[0], d->args[1], d->args[2], d->args[3], d->args[4], d->args[5],
+                     m->variant, got, wanted(d, m->variant));
     }
 }
 
@@ -133,7 +161,7 @@ static void every_number(void **context)
         memset(d.args, 0xff, sizeof d.args);
         compare(&d);
         d.nr = nr | 0x40000000; /* x32 */
-        assert_int_equal(syscalls_decide(&d, true), REFUSED(ENOSYS));
+        assert_int_equal(syscalls_decide(&d, FILTER_OPENS), REFUSED(ENOSYS));
         compare(&d);
     }
 }
@@ -145,12 +173,11 @@ static void other_architectures(void **context)
     (void)context;
     for (size_t i = 0; i < sizeof arch / sizeof *arch; i++)
         for (int nr = 0; nr < 600; nr++)
-            for (int opens = 0; opens < 2; opens++) {
+            for (size_t k = 0; k < MADE; k++) {
                 struct seccomp_data d = {.nr = nr, .arch = arch[i]};
-                unsigned count;
-                const struct sock_filter *code = filter_program(opens, &count);
 
-                assert_int_equal(run_bpf(code, count, &d), SECCOMP_RET_KILL_PROCESS);
+                assert_int_equal(run_bpf(made[k].code, made[k].count, &d),
+                                 SECCOMP_RET_KILL_PROCESS);
             }
 }
 
@@ -171,21 +198,20 @@ static void each_call_once(void **context)
 static void size(void **context)
 {
     (void)context;
-    for (int opens = 0; opens < 2; opens++) {
-        unsigned count;
-
-        filter_program(opens, &count);
-        print_message("%u instructions\n", count);
-        assert_true(count > 100 && count < 1500);
+    for (size_t i = 0; i < MADE; i++) {
+        print_message("variant %u: %u instructions\n", made[i].variant, made[i].count);
+        assert_true(made[i].count > 100 && made[i].count < 1500);
     }
 }
 
+#define EVERYTHING (FILTER_OPENS | FILTER_MEMORY | FILTER_PROCS | FILTER_FILES)
+
 static bool notifies(const struct syscall_row *row)
 {
-    bool yes = row->otherwise == NOTIFIED || row->otherwise == OPENING;
+    bool yes = syscalls_resolve(row->otherwise, EVERYTHING) == NOTIFIED;
 
     for (const struct rule *r = row->rule; r->then != ACTION_END; r++)
-        yes = yes || r->then == NOTIFIED || r->then == OPENING;
+        yes = yes || syscalls_resolve(r->then, EVERYTHING) == NOTIFIED;
     return yes;
 }
 
@@ -232,9 +258,10 @@ static void every_rule_is_reached(void **context)
         for (const struct rule *r = row[i].rule; r->then != ACTION_END; r++) {
             struct seccomp_data none = meeting(row[i].nr, r, 0);
             struct seccomp_data some = meeting(row[i].nr, r, 1ull << 40);
-            uint32_t want = r->then == OPENING ? NOTIFIED : r->then;
+            uint32_t want = syscalls_resolve(r->then, EVERYTHING);
 
-            if (syscalls_decide(&none, true) != want && syscalls_decide(&some, true) != want)
+            if (syscalls_decide(&none, EVERYTHING) != want &&
+                syscalls_decide(&some, EVERYTHING) != want)
                 fail_msg("%s: rule %td is hidden by another", row[i].name, r - row[i].rule);
             compare(&none);
             compare(&some);
@@ -279,7 +306,7 @@ int main(void)
         cmocka_unit_test(wants_opens),
     };
 
-    if (filter_prepare(NULL) < 0)
+    if (prepare() < 0)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -1,0 +1,138 @@
+/* Limits that only show at the calls that run into them.  The kernel refuses memory (RLIMIT_DATA) and
+ * descriptors (RLIMIT_NOFILE) by itself, the same every time, and tells nobody; here is noted that it
+ * will, so that a program which then fails is reported as what it is.  Processes are refused here: the
+ * kernel counts them per user, not per task, and root's not at all. */
+#include "sandbox/notify_task.h"
+#include "sandbox/box.h"
+#include "sandbox/usage.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define HEAP_STEP (132u << 10) /* what malloc takes first, when the heap's end is not known yet */
+
+void notify_limit(struct notify *n, const struct box_limits *l, pid_t init)
+{
+    n->init = init;
+    n->memory_bytes = l->memory_bytes;
+    n->procs = l->procs;
+    n->files = l->files;
+}
+
+static void hit(struct notify *n, const char *limit)
+{
+    if (!*n->limit_hit)
+        n->limit_hit = limit;
+}
+
+/* Private writable memory of a process, as RLIMIT_DATA counts it; -1: it is gone. */
+static int64_t data_of(pid_t pid)
+{
+    char path[40], line[128];
+    int64_t kib = -1;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && kib < 0 && fgets(line, sizeof line, f))
+        if (!strncmp(line, "VmData:", 7))
+            kib = strtoll(line + 7, NULL, 10);
+    if (f)
+        fclose(f);
+    return kib < 0 ? -1 : kib * 1024;
+}
+
+/* `room` is what the last one who asked had left when it was measured, less what it took since.  It may
+ * have given back some, never taken more: only who comes near is measured again. */
+static void grow(struct notify *n, const struct seccomp_notif *q, uint64_t bytes)
+{
+    struct measured *m = &n->measured;
+    bytes = (bytes + 4095) & ~4095ull;
+    if (m->pid != q->pid || bytes > m->room) {
+        int64_t data = data_of((pid_t)q->pid);
+        m->pid = q->pid;
+        m->room = data < 0 || (uint64_t)data > n->memory_bytes ? 0 : n->memory_bytes - (uint64_t)data;
+    }
+    if (bytes > m->room)
+        hit(n, "memory");
+    else
+        m->room -= bytes;
+}
+
+static void answer_brk(struct notify *n, const struct seccomp_notif *q)
+{
+    struct measured *m = &n->measured;
+    uint64_t end = q->data.args[0];
+    bool known = m->heap && m->heap_pid == q->pid;
+    if (end && (!known || end > m->heap))
+        grow(n, q, known ? end - m->heap : HEAP_STEP);
+    m->heap = end; /* 0: it asks, as each new program does first */
+    m->heap_pid = q->pid;
+}
+
+void answer_growing(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    const uint64_t *args = (const uint64_t *)q->data.args;
+    a->go_on = true;
+    if (!n->memory_bytes)
+        return;
+    if (q->data.nr == SYS_brk)
+        answer_brk(n, q);
+    else if (q->data.nr == SYS_mremap && args[2] > args[1])
+        grow(n, q, args[2] - args[1]);
+    else if (q->data.nr == SYS_mmap && (args[2] & PROT_WRITE) && (args[3] & MAP_TYPE) == MAP_PRIVATE)
+        grow(n, q, args[1]);
+}
+
+void answer_forking(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    a->go_on = true;
+    if (q->data.nr == SYS_clone && (q->data.args[0] & CLONE_THREAD))
+        notify_mark(n, "threads");
+    if (!n->procs)
+        return;
+    if (!n->procs_room) { /* some may have ended since it was counted, and no other begun */
+        uint32_t there = usage_count(n->init);
+        n->procs_room = there < n->procs ? n->procs - there : 0;
+    }
+    if (n->procs_room) {
+        n->procs_room--;
+        return;
+    }
+    hit(n, "procs");
+    a->go_on = false;
+    a->error = EAGAIN;
+}
+
+/* Numbers are given lowest first: while the highest is free there is room. */
+void notify_hold(struct notify *n, const struct seccomp_notif *q, uint32_t more)
+{
+    char path[64], link[8];
+    uint32_t held = 0;
+    if (!n->files)
+        return;
+    snprintf(path, sizeof path, "/proc/%u/fd/%u", q->pid, n->files - 1);
+    if (more == 1 && readlink(path, link, sizeof link) < 0)
+        return;
+    snprintf(path, sizeof path, "/proc/%u/fd", q->pid);
+    DIR *d = opendir(path);
+    for (struct dirent *entry; d && (entry = readdir(d));)
+        held += *entry->d_name != '.';
+    if (d)
+        closedir(d);
+    if (held + more > n->files)
+        hit(n, "files");
+}
+
+void answer_holding(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    bool two = q->data.nr == SYS_pipe || q->data.nr == SYS_pipe2 || q->data.nr == SYS_socketpair;
+    a->go_on = true;
+    notify_hold(n, q, two ? 2 : 1);
+}
