@@ -26,6 +26,10 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1ul
 #endif
 
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL /* 6.9 */
+#endif
+
 #define PAGE_BYTES 4096
 #define TEXT_PIECE 128 /* most paths are shorter */
 
@@ -157,6 +161,27 @@ pid_t task_process(const struct seccomp_notif *q)
             process = (pid_t)strtol(line + 5, NULL, 10);
     fclose(f);
     return process;
+}
+
+int task_fd(struct notify *n, const struct seccomp_notif *q, int number)
+{
+    int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)q->pid, PIDFD_THREAD);
+    int fd;
+
+    if (pidfd < 0)
+        pidfd = (int)syscall(SYS_pidfd_open, task_process(q), 0);
+    if (pidfd < 0)
+        return -1;
+    if (!task_valid(n, q)) {
+        close(pidfd);
+        errno = ESRCH;
+        return -1;
+    }
+    fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+    if (fd < 0 && errno == EBADF)
+        errno = ENOENT;
+    close(pidfd);
+    return fd;
 }
 
 void notify_mark(struct notify *n, const char *why)

@@ -178,6 +178,8 @@ void answer_exec(struct notify *n, const struct seccomp_notif *q, struct answer 
     if (ptrace(PTRACE_SEIZE, q->pid, NULL, PTRACE_O_TRACEEXEC) < 0 &&
         ptrace(PTRACE_SETOPTIONS, q->pid, NULL, PTRACE_O_TRACEEXEC) < 0 && errno == EPERM)
         notify_mark(n, "the host forbids tracing the start of a static program");
+    if (!task_valid(n, q)) /* that number may have been another's: it stops, and is let go */
+        ptrace(PTRACE_INTERRUPT, q->pid, NULL, NULL);
 }
 
 /* Words of its stack from `address`, as many as are there; 0 at its end. */

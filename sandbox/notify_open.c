@@ -18,9 +18,6 @@
 
 #define NAME_MAX_READ 40 /* the longest name of ours fits */
 #define FD_NUMBER_MAX 1048575
-#ifndef PIDFD_THREAD
-#define PIDFD_THREAD O_EXCL /* 6.9 */
-#endif
 
 enum special { SPECIAL_NONE, SPECIAL_FD, SPECIAL_RANDOM };
 
@@ -64,27 +61,6 @@ static enum special classify(const char *path, int *fd)
         }
     }
     return SPECIAL_NONE;
-}
-
-int task_fd(struct notify *n, const struct seccomp_notif *q, int number)
-{
-    int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)q->pid, PIDFD_THREAD);
-    int fd;
-
-    if (pidfd < 0)
-        pidfd = (int)syscall(SYS_pidfd_open, task_process(q), 0);
-    if (pidfd < 0)
-        return -1;
-    if (!task_valid(n, q)) {
-        close(pidfd);
-        errno = ESRCH;
-        return -1;
-    }
-    fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
-    if (fd < 0 && errno == EBADF)
-        errno = ENOENT;
-    close(pidfd);
-    return fd;
 }
 
 /* Replace *fd by a new opening of the same regular file. */

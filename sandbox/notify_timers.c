@@ -138,6 +138,16 @@ static int set(struct notify *n, pid_t process, uint64_t value_ns, uint64_t inte
     return 0;
 }
 
+/* If the asker is gone by now, the number may have been another's when it was opened. */
+static void set_for(struct notify *n, const struct seccomp_notif *q, pid_t process, uint64_t value_ns,
+                    uint64_t interval_ns)
+{
+    if (set(n, process, value_ns, interval_ns) < 0)
+        notify_mark(n, "more timers than are counted");
+    if (!task_valid(n, q))
+        set(n, process, 0, 0);
+}
+
 void answer_alarm(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     pid_t process = task_process(q);
@@ -145,8 +155,7 @@ void answer_alarm(struct notify *n, const struct seccomp_notif *q, struct answer
 
     if (!task_valid(n, q))
         return;
-    if (set(n, process, (uint32_t)q->data.args[0] * SECOND_NS, 0) < 0)
-        notify_mark(n, "more timers than are counted");
+    set_for(n, q, process, (uint32_t)q->data.args[0] * SECOND_NS, 0);
     a->value = was.it_value.tv_sec + (was.it_value.tv_usec >= 500000 || (!was.it_value.tv_sec && was.it_value.tv_usec));
 }
 
@@ -181,8 +190,7 @@ void answer_itimer(struct notify *n, const struct seccomp_notif *q, struct answe
         a->error = EFAULT;
     if (a->error || !setting || !real || !task_valid(n, q))
         return;
-    if (set(n, process, time_ns(&wish.it_value), time_ns(&wish.it_interval)) < 0)
-        notify_mark(n, "more timers than are counted");
+    set_for(n, q, process, time_ns(&wish.it_value), time_ns(&wish.it_interval));
 }
 
 /* Nothing happens until a signal comes: the time may as well pass up to the timer, unless a child is at

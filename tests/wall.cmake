@@ -17,3 +17,4 @@ foreach(user "" 20017)
     set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE) # it compares the machine's mounts
 endforeach()
 zpipe_test(fence SOURCES ${here}/unit/fence_test.c ${CMAKE_SOURCE_DIR}/sandbox/fence.c USES base_core)
+zpipe_fuzz(notify SOURCES ${here}/fuzz/notify.c USES sandbox_filter)

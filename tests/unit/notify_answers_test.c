@@ -287,6 +287,38 @@ static int races(void)
     return failures;
 }
 
+static struct timespec span;
+
+static void *flip_span(void *unused)
+{
+    while (!stop) {
+        __atomic_store_n(&span.tv_nsec, -1, __ATOMIC_RELAXED);
+        __atomic_store_n(&span.tv_nsec, 7, __ATOMIC_RELAXED);
+    }
+    return unused;
+}
+
+/* What was looked at is what is used: a span is good and slept, or bad and refused; no clock goes back. */
+static int racing_spans(void)
+{
+    pthread_t thread;
+    int64_t before = clock_ns(CLOCK_MONOTONIC);
+
+    pthread_create(&thread, NULL, flip_span, NULL);
+    for (int i = 0; i < 2000; i++) {
+        long slept = syscall(i % 2 ? SYS_nanosleep : SYS_ppoll, i % 2 ? (void *)&span : NULL, 0, &span, 0, 8);
+        int why = errno;
+        int64_t now = clock_ns(CLOCK_MONOTONIC);
+
+        EXPECT(slept == 0 || why == EINVAL);
+        EXPECT(now > before && now < before + 1000000);
+        before = now;
+    }
+    stop = true;
+    pthread_join(thread, NULL);
+    return failures;
+}
+
 static int thread_opens_stdin_body;
 
 static void *open_stdin(void *unused)
@@ -347,6 +379,7 @@ static const struct row rows[] = {
     {"opens", opens, ""},
     {"signals and kills", storms, ""},
     {"a racing path", races, "threads"},
+    {"racing spans", racing_spans, "threads"},
     {"a thread opens", thread_opens, "threads"},
     {"waits", waits_for_descriptors, "waits for a descriptor with a limit of time"},
     {"quiet", quiet, ""},
