@@ -4,7 +4,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev
 JOBS = 2
 
-.PHONY: all deps demo test bench fuzz compare install clean
+.PHONY: all deps demo test bench fuzz fuzz-wall compare install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -38,6 +38,11 @@ fuzz: deps
 	cmake --preset fuzz >/dev/null
 	cmake --build --preset fuzz -j $(JOBS)
 	tests/fuzz/run.sh build/fuzz $(FUZZ_SECONDS)
+
+# System calls at random inside sandboxes; the seed is printed, WALL_SEED repeats it.
+fuzz-wall: deps all
+	python3 tests/e2e/wall.py --bin build/release/bin --probe build/release/tests/wall_probe --refuse build/release/tests/refuse \
+		--fuzz build/release/tests/wall_fuzz --seconds $(FUZZ_SECONDS) $(if $(WALL_SEED),--seed $(WALL_SEED))
 
 FUZZ_SECONDS = 60
 

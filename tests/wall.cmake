@@ -1,6 +1,6 @@
 # The sandbox as a wall, from inside.  The probe runs in sandboxes, where a sanitizer could not start: it is built without.
 set(here ${CMAKE_CURRENT_LIST_DIR})
-foreach(program wall_probe refuse)
+foreach(program wall_probe wall_fuzz refuse)
     add_executable(${program} ${here}/lib/${program}.c)
     target_compile_options(${program} PRIVATE -Wall -Wextra -fno-sanitize=all)
     target_link_options(${program} PRIVATE -fno-sanitize=all)
@@ -13,7 +13,8 @@ foreach(user "" 20017)
         set(name wall_user)
         set(who --user ${user})
     endif()
-    zpipe_e2e(${name} wall.py --probe $<TARGET_FILE:wall_probe> --refuse $<TARGET_FILE:refuse> ${who})
+    zpipe_e2e(${name} wall.py --probe $<TARGET_FILE:wall_probe> --refuse $<TARGET_FILE:refuse>
+              --fuzz $<TARGET_FILE:wall_fuzz> ${who})
     set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE) # it compares the machine's mounts
 endforeach()
 zpipe_test(fence SOURCES ${here}/unit/fence_test.c ${CMAKE_SOURCE_DIR}/sandbox/fence.c USES base_core)

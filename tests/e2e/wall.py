@@ -3,8 +3,8 @@
 sandbox every question is refused; without a wall those get through that the probe's table says.  The host is compared
 before and after.  Other attacks, on what is handed over at the end, follow.
 
-    wall.py --bin DIR --probe FILE --refuse FILE [--user UID]"""
-import argparse, errno, os, shutil, signal, stat, subprocess, sys, tempfile
+    wall.py --bin DIR --probe FILE --refuse FILE --fuzz FILE [--user UID] [--seconds N] [--seed N]"""
+import argparse, errno, os, shutil, signal, stat, subprocess, sys, tempfile, time
 
 TIMEOUT = 120
 SKIPPED = 77
@@ -24,7 +24,7 @@ class Place:
     def __init__(self, a, work):
         self.owner, self.work = a.user, work
         self.box, self.probe = (shutil.copy(p, work) for p in (os.path.join(a.bin, "zpipe-box"), a.probe))
-        self.refuse = shutil.copy(a.refuse, work)
+        self.refuse, self.fuzz = shutil.copy(a.refuse, work), shutil.copy(a.fuzz, work)
         self.marker = os.path.join(work, "marker")
         self.dir = os.path.join(work, "dir")
         os.mkdir(self.dir)
@@ -32,6 +32,7 @@ class Place:
             with open(name, "w") as f:
                 f.write(text)
         shutil.copy(self.probe, os.path.join(self.dir, "probe"))
+        shutil.copy(self.fuzz, os.path.join(self.dir, "fuzz"))
         for root, dirs, files in os.walk(work):
             for n in [root] + [os.path.join(root, f) for f in files]:
                 os.chmod(n, 0o755 if os.path.isdir(n) or os.access(n, os.X_OK) else 0o644)
@@ -58,13 +59,13 @@ class Place:
         return self.run(self.box, *options, "--", *argv, **more)
 
     def host(self):
-        """What must be the same after all: the mounts, the files."""
+        """What must be the same after all: the mounts, the names, the files."""
         files = {}
         for root, dirs, names in os.walk(self.work):
             for n in names:
                 s = os.lstat(os.path.join(root, n))
                 files[os.path.join(root, n)] = (s.st_mode, s.st_uid, s.st_nlink, s.st_size, s.st_mtime_ns)
-        return open("/proc/self/mountinfo").read(), files
+        return open("/proc/self/mountinfo").read(), os.uname(), os.getpriority(os.PRIO_PROCESS, 0), files
 
 
 def questions(place):
@@ -137,11 +138,34 @@ def lacking(place):
                                                 "input.txt", "--"])], "without " + call)
 
 
+def fuzz(place, seconds, seed):
+    """System calls at random, for so long, and at least once; then a sandbox works as before."""
+    status, out, err = place.run(place.fuzz, "1", "1")
+    check("at random, and no wall: nothing is called", status == 3, out)
+    end, before, children = time.monotonic() + seconds, place.host(), 0
+    while True:
+        status, out, err = place.sandboxed("./fuzz", str(seed), "200",
+                                           options=["--memory", str(256 << 20), "--with", "fuzz", "--with", "input.txt"])
+        if status != 0 or not out.startswith("200 children"):
+            check("at random, seed %d" % seed, False, "status %d" % status, out, err[-1000:])
+            break
+        children += 200
+        if time.monotonic() > end:
+            break
+        seed += 1
+    print("       %d children, the last seed was %d: %s" % (children, seed, out.strip()))
+    check("the host after that", place.host() == before)
+    check("a sandbox after that", place.sandboxed("cat")[:2] == (0, "input\n"))
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--bin", required=True)
     ap.add_argument("--probe", required=True)
     ap.add_argument("--refuse", required=True)
+    ap.add_argument("--fuzz", required=True)
+    ap.add_argument("--seconds", type=int, help="only system calls at random, for so long, from a seed of the day")
+    ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--user", type=int)
     a = ap.parse_args()
     if a.user and os.geteuid() != 0:
@@ -150,7 +174,11 @@ def main():
     os.umask(0o022)
     with tempfile.TemporaryDirectory(prefix="zpipe-wall-") as work:
         place = Place(a, work)
+        if a.seconds:
+            fuzz(place, a.seconds, a.seed if a.seed > 1 else int(time.time()))
+            return 1 if failed else 0
         questions(place)
+        fuzz(place, 0, a.seed)
         refusals(place)
         settings(place)
         lacking(place)

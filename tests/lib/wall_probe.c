@@ -44,6 +44,7 @@
 #define NOWHERE   "/zpipe-nowhere/at/all"
 #define THREADS   200
 #define CHILDREN  500
+#define RACES     3000
 
 static const char *marker;
 static pid_t host_process;
@@ -185,6 +186,39 @@ static int times_by_fd(void)
         return 0;
     struct timespec t[2] = {s.st_atim, {0, UTIME_OMIT}};
     return syscall(SYS_utimensat, 0, NULL, t, 0) == 0 || syscall(SYS_utimensat, 0, "", t, AT_EMPTY_PATH) == 0;
+}
+
+/* The same, while a thread exchanges the descriptor under the question. */
+static int raced_fd = -1, raced_own = -1;
+static bool race_over;
+static int races;
+
+static void *exchange(void *unused)
+{
+    while (!__atomic_load_n(&race_over, __ATOMIC_RELAXED)) {
+        dup2(0, raced_fd);
+        dup2(raced_own, raced_fd);
+        __atomic_fetch_add(&races, 1, __ATOMIC_RELAXED);
+    }
+    return unused;
+}
+
+static int mode_by_raced_fd(void)
+{
+    struct stat before, after;
+    pthread_t thread;
+    raced_own = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    raced_fd = dup(raced_own);
+    if (raced_fd < 0 || fstat(0, &before) < 0 || pthread_create(&thread, NULL, exchange, NULL) != 0)
+        return 0;
+    for (int tries = 0; tries < RACES || __atomic_load_n(&races, __ATOMIC_RELAXED) < RACES; tries++)
+        fchmod(raced_fd, before.st_mode & 0777);
+    __atomic_store_n(&race_over, true, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    close(raced_fd);
+    close(raced_own);
+    return fstat(0, &after) < 0 || before.st_ctim.tv_sec != after.st_ctim.tv_sec ||
+           before.st_ctim.tv_nsec != after.st_ctim.tv_nsec;
 }
 
 static int make_device(void)
@@ -756,6 +790,7 @@ static const struct probe {
     {"open-handle", open_handle, 'r', 'r', 0},
     {"write-image", write_image, 'r', 'r', 0},
     {"write-input", write_input, 'a', 'a', 0},
+    {"mode-by-raced-fd", mode_by_raced_fd, '?', '?', 0}, /* first: it is seen by the time of change */
     {"mode-by-fd", mode_by_fd, 'a', 'a', 0},
     {"times-by-fd", times_by_fd, 'a', 'a', 0},
     {"make-device", make_device, 'r', 'r', 0},
