@@ -4,6 +4,7 @@
  *   job.c      a job's life: submit, events, result, commit
  *   ports.c    which descriptor each source and sink of the graph is
  *   outputs.c  files that appear whole or not at all
+ *   made.c     those that a stage left in /job
  *   serve.c    in a cluster: the streams to and from workers
  *   hints.c    what to do about a program or file that the sandbox did not have
  *   trees.c    in a cluster: directories as the files in them
@@ -12,6 +13,7 @@
 #pragma once
 #include "base/err.h"
 #include "base/lines.h"
+#include "base/arena.h"
 #include "base/loop.h"
 #include "dsl/dsl.h"
 #include "proto/carry.h"
@@ -46,14 +48,30 @@ struct zpipe {
 
 /* A file that the job makes: written to `fd`, which nobody else sees, put in place at commit. */
 struct output {
-    uint32_t node;
+    uint32_t node;   /* the sink; GRAPH_NONE: found, when its stage had ended */
     char *path;      /* the target, absolute, symlinks resolved; NULL: `fd` is the target itself */
     int fd;          /* -1 until opened */
     bool append;
     bool made_in_job;/* a file that a stage may leave in /job: only if it did */
     bool made;
     uint32_t mode;   /* of the target, if it was there; 0 */
+    uint32_t chosen; /* by the program that left it in /job; 0 */
+    uint32_t directories; /* of its path that were made for it, to be removed if it does not come to be */
     char name[40];   /* a temporary name in the target's directory; "" while it has none */
+};
+
+/* The files of one stage, as they come (proto/made.h): the job writes to `write`, the loop reads `read`. */
+struct made_reader {
+    uint32_t node;
+    int read, write;
+    struct loop_fd watch;
+    struct zpipe_job *job;
+    struct buf index;
+    struct arena arena;
+    const struct made_file *file; /* NULL: the index is not here yet */
+    uint32_t count, at;
+    int fd;             /* borrowed: where the bytes of file[at] go */
+    uint64_t left_bytes; /* of it */
 };
 
 /* A descriptor pair towards a callback: the job writes to `write`, the loop reads `read`. */
@@ -87,7 +105,9 @@ struct zpipe_job {
     struct port *port;
     uint32_t port_count;
     struct output *output;
-    uint32_t output_count;
+    uint32_t output_count, output_room;
+    struct made_reader *made;
+    uint32_t made_count;
     bool *failed; /* owned, per node: it ended with a status that is not 0 */
     struct sink_pipe out, err;
     int feed_read, feed_write; /* -1 */
@@ -112,10 +132,17 @@ void ports_release(struct zpipe_job *j);
 bool ports_drained(const struct zpipe_job *j);
 void ports_close(struct zpipe_job *j);
 
-int output_open(struct zpipe_job *j, struct output *o, const char *path, struct err *e);
+/* One more output for `path`, opened.  Borrowed, until the next one. */
+struct output *output_add(struct zpipe_job *j, uint32_t node, const char *path, struct err *e);
 /* All outputs in place, or none. */
 int outputs_commit(struct zpipe_job *j, struct err *e);
 void outputs_close(struct zpipe_job *j);
+
+/* ---- made.c */
+int made_open(struct zpipe_job *j, struct err *e);
+bool made_drained(const struct zpipe_job *j);
+void made_release(struct zpipe_job *j); /* as ports_release */
+void made_close(struct zpipe_job *j);
 
 /* ---- serve.c */
 int serve_routes(struct zpipe_job *j, const struct msg_route_list *m, struct err *e);
@@ -141,6 +168,7 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
                             const struct zpipe_submission *s, uint32_t flags, struct err *e);
 void client_job_message(struct zpipe_job *j, const struct msg *m);
 void client_job_settle(struct zpipe_job *j);
+/* Also when its result is here already and only the commit is to come. */
 void client_job_fail(struct zpipe_job *j, const struct err *why);
 /* A line on the job's stderr. */
 void client_job_say(struct zpipe_job *j, const char *format, ...) __attribute__((format(printf, 2, 3)));

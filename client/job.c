@@ -139,9 +139,9 @@ void client_job_settle(struct zpipe_job *j)
 
 void client_job_fail(struct zpipe_job *j, const struct err *why)
 {
-    if (j->result_here)
+    if (j->over || (j->result_here && !j->commit))
         return;
-    if (j->number && !j->z->lost) {
+    if (j->number && !j->result_here && !j->z->lost) {
         struct msg m = {.type = MSG_CANCEL, .cancel = {j->number, j->request, why->text}};
         client_send(j->z, &m, (struct slice){0}, NULL);
     }
@@ -173,9 +173,6 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
     if (t->node >= j->graph->node_count)
         return;
     const struct graph_node *n = &j->graph->node[t->node];
-    for (uint32_t i = 0; i < t->made_count; i++)
-        for (uint32_t k = 0; k < j->output_count; k++)
-            j->output[k].made |= j->output[k].node == t->made[i];
     j->failed[t->node] = t->status != 0;
     j->cpu_user_us += t->cpu_user_us;
     j->cpu_sys_us += t->cpu_sys_us;
@@ -407,7 +404,6 @@ void zpipe_job_free(struct zpipe_job *j)
     graph_free(j->graph);
     free(j->directory);
     free(j->port);
-    free(j->output);
     free(j->failed);
     free(j->plan);
     free(j);

@@ -22,6 +22,20 @@ static const char *slash_of(const char *path)
     return strrchr(path, '/'); /* absolute: there is one */
 }
 
+/* A name that is not there in a directory that may be: with the directory's one name, so that two ways to
+ * say it are seen to be the same.  Gives. */
+static char *below_real(char *name)
+{
+    char *slash = strrchr(name, '/'), *whole = NULL;
+    *slash = '\0';
+    char *parent = realpath(*name ? name : "/", NULL);
+    *slash = '/';
+    if (parent && asprintf(&whole, "%s%s", strcmp(parent, "/") ? parent : "", slash) < 0)
+        whole = NULL;
+    free(parent);
+    return whole ? whole : strdup(name);
+}
+
 /* Where a file of this name is or would be, absolute.  A symlink is written through, as in sh, also one
  * whose target is not there yet.  Gives; NULL with errno. */
 static char *target_of(const char *directory, const char *path)
@@ -36,7 +50,7 @@ static char *target_of(const char *directory, const char *path)
             return real;
         ssize_t n = readlink(name, link, sizeof link - 1);
         if (n < 0)
-            return errno == EINVAL || errno == ENOENT ? strdup(name) : NULL;
+            return errno == EINVAL || errno == ENOENT ? below_real(name) : NULL;
         link[n] = '\0';
         size_t keep = link[0] == '/' ? 0 : (size_t)(slash_of(name) + 1 - name);
         size = keep + (size_t)n;
@@ -47,11 +61,14 @@ static char *target_of(const char *directory, const char *path)
     return NULL;
 }
 
+/* In the target's directory, or for a file that was found the nearest one above it that is there. */
 static int open_hidden(struct output *o)
 {
     char directory[RESOLVE_MAX];
     size_t size = (size_t)(slash_of(o->path) - o->path);
     snprintf(directory, sizeof directory, "%.*s", size ? (int)size : 1, o->path);
+    while (o->node == GRAPH_NONE && access(directory, F_OK) < 0 && errno == ENOENT && directory[1])
+        *strrchr(directory + 1, '/') = '\0';
     int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
         return fd;
@@ -73,7 +90,7 @@ static int writer_of(int fd)
     return open(path, O_WRONLY | O_CLOEXEC);
 }
 
-int output_open(struct zpipe_job *j, struct output *o, const char *path, struct err *e)
+static int output_open(struct zpipe_job *j, struct output *o, const char *path, struct err *e)
 {
     struct stat s;
     o->path = target_of(j->directory, path);
@@ -100,6 +117,23 @@ int output_open(struct zpipe_job *j, struct output *o, const char *path, struct 
     o->fd = writer_of(hidden);
     close(hidden);
     return o->fd < 0 ? err_sys(e, "cannot write '%s'", path) : 0;
+}
+
+struct output *output_add(struct zpipe_job *j, uint32_t node, const char *path, struct err *e)
+{
+    if (j->output_count == j->output_room) {
+        uint32_t room = j->output_room ? 2 * j->output_room : 16;
+        struct output *grown = realloc(j->output, room * sizeof *grown);
+        if (!grown) {
+            err_nomem(e);
+            return NULL;
+        }
+        j->output = grown;
+        j->output_room = room;
+    }
+    struct output *o = &j->output[j->output_count++];
+    *o = (struct output){.node = node, .fd = -1};
+    return output_open(j, o, path, e) < 0 ? NULL : o;
 }
 
 static void temporary_path(const struct output *o, char out[static RESOLVE_MAX + 64])
@@ -145,17 +179,50 @@ static int check_complete(const struct zpipe_job *j, const struct output *o, str
     return 0;
 }
 
-/* Synced, with its mode, under a temporary name beside its target. */
-static int prepare(const struct zpipe_job *j, struct output *o, struct err *e)
+/* A target that was there keeps its mode, unless the program that left the file in /job chose another. */
+static mode_t mode_of(const struct output *o)
 {
     mode_t mask = umask(0);
     umask(mask);
-    struct stat s;
-    mode_t wanted = o->mode ? o->mode : 0666 & ~mask;
-    /* A worker in this process gave it the mode that the program chose. */
-    if (!o->mode && o->made_in_job && j->z->embedded && fstat(o->fd, &s) == 0)
-        wanted = (s.st_mode | 0600) & 0777 & ~mask;
-    if (fchmod(o->fd, wanted) < 0 || fsync(o->fd) < 0)
+    if (!o->mode)
+        return (o->chosen ? o->chosen : 0666) & ~mask;
+    bool another = o->chosen && o->chosen != ((o->mode & 0777) | 0600);
+    return another ? o->chosen : o->mode;
+}
+
+/* The directories that its stage made for it. */
+static int make_directories(struct output *o, struct err *e)
+{
+    for (char *at = strchr(o->path + 1, '/'); at && o->node == GRAPH_NONE; at = strchr(at + 1, '/')) {
+        *at = '\0';
+        int r = mkdir(o->path, 0777);
+        o->directories += r == 0;
+        if (r < 0 && errno != EEXIST)
+            err_sys(e, "cannot make the directory '%s'", o->path);
+        bool failed = r < 0 && errno != EEXIST;
+        *at = '/';
+        if (failed)
+            return -1;
+    }
+    return 0;
+}
+
+/* Those of them that stand empty go, the deepest first. */
+static void remove_directories(struct output *o)
+{
+    for (char *at; o->directories; o->directories--) {
+        at = strrchr(o->path, '/');
+        *at = '\0';
+        rmdir(o->path);
+    }
+}
+
+/* Synced, with its mode, under a temporary name beside its target. */
+static int prepare(struct output *o, struct err *e)
+{
+    if (make_directories(o, e) < 0)
+        return -1;
+    if (fchmod(o->fd, mode_of(o)) < 0 || fsync(o->fd) < 0)
         return err_sys(e, "cannot complete '%s'", o->path);
     if (o->name[0])
         return 0;
@@ -178,7 +245,7 @@ int outputs_commit(struct zpipe_job *j, struct err *e)
     char path[RESOLVE_MAX + 64];
     for (uint32_t i = 0; i < j->output_count; i++) {
         struct output *o = &j->output[i];
-        if (o->path && o->made && (check_complete(j, o, e) < 0 || (!o->append && prepare(j, o, e) < 0)))
+        if (o->path && o->made && (check_complete(j, o, e) < 0 || (!o->append && prepare(o, e) < 0)))
             return -1;
     }
     for (uint32_t i = 0; i < j->output_count; i++) {
@@ -194,6 +261,7 @@ int outputs_commit(struct zpipe_job *j, struct err *e)
         if (rename(path, o->path) < 0)
             return err_sys(e, "cannot put '%s' in place", o->path);
         o->name[0] = '\0';
+        o->directories = 0;
     }
     return 0;
 }
@@ -208,8 +276,12 @@ void outputs_close(struct zpipe_job *j)
             unlink(path);
         }
         fd_close(&o->fd);
-        free(o->path);
-        o->path = NULL;
     }
-    j->output_count = 0;
+    for (uint32_t i = j->output_count; i-- > 0;) {
+        remove_directories(&j->output[i]);
+        free(j->output[i].path);
+    }
+    free(j->output);
+    j->output = NULL;
+    j->output_count = j->output_room = 0;
 }

@@ -73,14 +73,22 @@ static bool reads_stdin(const struct graph_node *n)
     return false;
 }
 
+static bool made_in_job(const struct graph *g, uint32_t sink)
+{
+    for (uint32_t i = 0; i < g->node_count; i++)
+        for (uint32_t k = 0; k < g->node[i].output_count; k++)
+            if (g->node[i].output[k].sink == sink)
+                return true;
+    return false;
+}
+
 int ports_open(struct zpipe_job *j, struct err *e)
 {
     struct graph *g = j->graph;
     int in, out, err;
     j->port = calloc((size_t)g->node_count + 1, sizeof *j->port);
-    j->output = calloc((size_t)g->node_count + 1, sizeof *j->output);
     j->failed = calloc((size_t)g->node_count + 1, sizeof *j->failed);
-    if (!j->port || !j->output || !j->failed)
+    if (!j->port || !j->failed)
         return err_nomem(e);
     if (open_feed(j, &in, e) < 0 || open_sink(j, &j->out, j->io.stdout_fd, j->io.on_stdout, &out, e) < 0 ||
         open_sink(j, &j->err, j->io.stderr_fd, j->io.on_stderr, &err, e) < 0)
@@ -92,15 +100,12 @@ int ports_open(struct zpipe_job *j, struct err *e)
         if (n->kind == GRAPH_SOURCE) {
             p->fd = reads_stdin(n) ? in : -1;
         } else if (n->kind == GRAPH_SINK && (n->sink == GRAPH_SINK_FILE || n->sink == GRAPH_SINK_APPEND)) {
-            struct output *o = &j->output[j->output_count++];
-            *o = (struct output){.node = i, .fd = -1, .append = n->sink == GRAPH_SINK_APPEND, .made = true};
-            for (uint32_t k = 0; k < g->node_count; k++)
-                for (uint32_t m = 0; m < g->node[k].output_count; m++)
-                    if (g->node[k].output[m].sink == i)
-                        o->made_in_job = true;
-            o->made = !o->made_in_job;
-            if (output_open(j, o, n->path, e) < 0)
+            struct output *o = output_add(j, i, n->path, e);
+            if (!o)
                 return -1;
+            o->append = n->sink == GRAPH_SINK_APPEND;
+            o->made_in_job = made_in_job(g, i);
+            o->made = !o->made_in_job;
             p->fd = o->fd;
         } else if (n->kind == GRAPH_SINK) {
             p->fd = n->sink == GRAPH_SINK_STDOUT ? out : n->sink == GRAPH_SINK_STDERR ? err : -1;
@@ -110,7 +115,7 @@ int ports_open(struct zpipe_job *j, struct err *e)
         j->port_count++;
     }
     j->port[j->port_count++] = (struct port){GRAPH_NONE, err};
-    return 0;
+    return made_open(j, e);
 }
 
 int port_of(const struct zpipe_job *j, uint32_t node)
@@ -126,16 +131,18 @@ void ports_release(struct zpipe_job *j)
     fd_close(&j->out.write);
     fd_close(&j->err.write);
     fd_close(&j->feed_read);
+    made_release(j);
 }
 
 bool ports_drained(const struct zpipe_job *j)
 {
-    return !j->out.open && !j->err.open;
+    return !j->out.open && !j->err.open && made_drained(j);
 }
 
 void ports_close(struct zpipe_job *j)
 {
     ports_release(j);
+    made_close(j);
     struct sink_pipe *const sinks[] = {&j->out, &j->err};
     for (int i = 0; i < 2; i++) {
         if (sinks[i]->open)

@@ -1,7 +1,10 @@
 /* See client.h.  In a cluster a directory travels as the files in it: each becomes an input of the stages that
- * named the directory.  In this process the directory itself is given, but for the working directory, which is
- * the sandbox's own: there its entries are given. */
+ * named the directory.  In this process the directory itself is given, read-only, but for the working directory,
+ * which is the sandbox's own: there its entries are given; and but for one that the stage may write into: then
+ * its files are given, if there is nothing else in it and not too many. */
 #include "client/client.h"
+
+#include "base/kept.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,6 +16,7 @@
 
 #define TREE_FILES_MAX 10000 /* of one job; more need a shared path */
 #define TREE_DEPTH_MAX 64
+#define TREE_WRITABLE_MAX 1000 /* files of a directory that a stage may write into */
 
 struct tree {
     struct graph *g;
@@ -82,6 +86,32 @@ static int walk(struct tree *t, const char *name, const char *path, int depth)
     return r;
 }
 
+/* Does it hold files and directories that are not empty, and no more than *room? */
+static bool is_plain(const char *path, uint32_t *room, int depth)
+{
+    struct dirent **list;
+    int n = depth > TREE_DEPTH_MAX ? -1 : scandir(path, &list, not_dots, NULL);
+    bool plain = n > 0 || (n == 0 && depth == 0);
+    for (int i = 0; i < n; i++) {
+        char inner[4096];
+        struct stat s;
+        plain = plain && snprintf(inner, sizeof inner, "%s/%s", path, list[i]->d_name) < (int)sizeof inner &&
+                lstat(inner, &s) == 0 && (*room)-- > 0 &&
+                (S_ISREG(s.st_mode) || (S_ISDIR(s.st_mode) && is_plain(inner, room, depth + 1)));
+        free(list[i]);
+    }
+    if (n >= 0)
+        free(list);
+    return plain;
+}
+
+static bool is_writable(const struct graph_node *n, const char *name, const char *path)
+{
+    const struct kept kept = {n->keep, n->keep_count, n->out_glob, n->out_glob_count};
+    uint32_t room = TREE_WRITABLE_MAX;
+    return name[0] != '/' && kept_fits(&kept, name) && is_plain(path, &room, 0);
+}
+
 static int expand(struct tree *t, struct graph_node *n)
 {
     struct graph *g = t->g;
@@ -91,14 +121,18 @@ static int expand(struct tree *t, struct graph_node *n)
         return err_nomem(t->e);
     for (uint32_t i = 0; i < named; i++) {
         struct graph_file f = g->file[n->file[i]];
-        if (!is_here(f.name))
-            keep[kept++] = n->file[i];
         char name[4096];
         size_t size = strlen(f.name);
         while (size > 1 && f.name[size - 1] == '/')
             size--;
         snprintf(name, sizeof name, "%.*s", (int)size, f.name);
-        if (S_ISDIR(f.mode) && (t->deep || is_here(f.name)) && walk(t, name, f.path, 0) < 0)
+        bool cluster = t->deep, written = S_ISDIR(f.mode) && !cluster && is_writable(n, name, f.path);
+        if (!is_here(f.name) && !written)
+            keep[kept++] = n->file[i];
+        t->deep |= written;
+        int r = S_ISDIR(f.mode) && (t->deep || is_here(f.name)) ? walk(t, name, f.path, 0) : 0;
+        t->deep = cluster;
+        if (r < 0)
             return -1;
     }
     uint32_t more = t->count - before;

@@ -168,6 +168,7 @@ struct stage {
     struct value *env;          /* SIMPLE: the assignments; else the parameters its text names */
     const char *shell;          /* "sh" or "bash" when it has a text */
     struct use *input, *output; /* files it names and files it writes */
+    struct use *maybe;          /* words: files that it may make under that name */
     struct use **last_input;    /* while they are collected */
     bool file_operand;          /* it reads a file instead of stdin */
     bool source;                /* `cat F...`: no process */

@@ -238,6 +238,10 @@ static int read_statement(struct reader *r)
         r->command->ordered = true;
     else if (strcmp(w, "reads") == 0 && r->words == 2 && strcmp(r->word[1], "nothing") == 0)
         r->command->silent = true;
+    else if (strcmp(w, "makes") == 0 && r->words == 2 && strcmp(r->word[1], "options") == 0)
+        r->command->makes = COMMAND_MAKES_OPTIONS;
+    else if (strcmp(w, "makes") == 0 && r->words == 2 && strcmp(r->word[1], "words") == 0)
+        r->command->makes = COMMAND_MAKES_WORDS;
     else
         return refuse(r, "not understood:", w);
     return 0;

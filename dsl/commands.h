@@ -40,6 +40,13 @@ struct command_form {
     const char *reason; /* of `whole`, or NULL */
 };
 
+/* Which words may name a file that the command makes, besides its outputs. */
+enum command_makes {
+    COMMAND_MAKES_NONE,    /* it only reads */
+    COMMAND_MAKES_OPTIONS, /* arguments of options (awk -v out=x) */
+    COMMAND_MAKES_WORDS,   /* any; so a command that is not in the table */
+};
+
 struct command {
     const char *name;
     const struct command_option *option;
@@ -52,6 +59,7 @@ struct command {
     bool then_output; /* one file, then an output */
     bool silent;      /* never reads stdin */
     bool directories; /* operands may be directories, `.` too */
+    enum command_makes makes;
     bool ordered;     /* options end at the first operand */
     uint32_t ok_status;
     const struct command_form *form;

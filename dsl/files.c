@@ -3,6 +3,27 @@
 
 #include <string.h>
 
+static bool is_one_of(const char *name, const char *const *list)
+{
+    for (; *list; list++)
+        if (strcmp(*list, name) == 0)
+            return true;
+    return false;
+}
+
+bool command_takes_directories(const char *name)
+{
+    static const char *const all[] = {"install", "ln", "mv", "rsync", NULL};
+    return is_one_of(name, all);
+}
+
+bool command_interprets(const char *name)
+{
+    static const char *const all[] = {"Rscript", "bash", "dash",    "guile", "java", "julia", "lua", "node",
+                                      "perl",    "php",  "python3", "ruby",  "sh",   "tclsh", NULL};
+    return is_one_of(name, all);
+}
+
 bool command_builtin(const char *name)
 {
     /* `true` and `false` are left out: their twins are the same. */

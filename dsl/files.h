@@ -3,6 +3,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* One that is not in the table and takes directories as operands (cp -r d e). */
+bool command_takes_directories(const char *name);
+/* Does its first operand name a program that it runs (python3 x.py)? */
+bool command_interprets(const char *name);
+
 /* A builtin of sh whose twin on disk is not the same. */
 bool command_builtin(const char *name);
 

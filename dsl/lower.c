@@ -104,6 +104,7 @@ static int lower_process(struct lower *w, struct stage *s, struct stream in, con
         return -1;
     if (lower_join(w, t.in, node, 0, s->start) < 0 || lower_settings(w, node, at) < 0 ||
         lower_files(w, s, node) < 0 || lower_outputs(w, s, node, at) < 0 ||
+        (at->parent == GRAPH_NONE && lower_keep_words(w, s, node) < 0) ||
         lower_words(w, s, node, at) < 0 || lower_label(w, s, node) < 0)
         return -1;
     if (lower_substs(w, s, node, at) < 0)

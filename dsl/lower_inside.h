@@ -85,6 +85,7 @@ int lower_apply(struct lower *w, struct table *t, uint32_t node, size_t where,
 /* What a node of a program holds. */
 int lower_files(struct lower *w, const struct stage *s, uint32_t node);
 int lower_outputs(struct lower *w, struct stage *s, uint32_t node, const struct place *at);
+int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node);
 int lower_label(struct lower *w, const struct stage *s, uint32_t node);
 int lower_settings(struct lower *w, uint32_t node, const struct place *at);
 int lower_words(struct lower *w, const struct stage *s, uint32_t node, const struct place *at);

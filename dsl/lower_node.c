@@ -2,6 +2,7 @@
 #include "dsl/lower_inside.h"
 #include "dsl/print.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <stdlib.h>
@@ -148,6 +149,71 @@ int lower_outputs(struct lower *w, struct stage *s, uint32_t node, const struct 
     }
     w->g->node[node].output = list;
     w->g->node[node].output_count = count;
+    return 0;
+}
+
+/* Is the directory there that this name lies in?  The sandbox has it then. */
+static bool has_directory(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char directory[PATH_MAX];
+    struct stat st;
+    if (!slash || (size_t)(slash - path) >= sizeof directory)
+        return false;
+    snprintf(directory, sizeof directory, "%.*s/", (int)(slash - path), path);
+    return stat(directory, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* A pattern that stands for this name alone. */
+static const char *literal_pattern(struct lower *w, const char *name)
+{
+    char *out = arena_alloc(&w->g->arena, 2 * strlen(name) + 1), *to = out;
+    for (; out && *name; *to++ = *name++)
+        if (strchr("*?[\\", *name))
+            *to++ = '\\';
+    if (out)
+        *to = '\0';
+    return out;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Words that name what the stage may make.  Where the directory is not there the stage itself must make it,
+ * and the name is a pattern. */
+int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node)
+{
+    struct graph_node *n = &w->g->node[node];
+    uint32_t count = 0, keeps = 0, globs = n->out_glob_count;
+    for (const struct use *u = s->maybe; u; u = u->next)
+        count++;
+    if (!count)
+        return 0;
+    const char **keep = arena_array(&w->g->arena, count, sizeof *keep);
+    const char **glob = arena_array(&w->g->arena, (size_t)globs + count, sizeof *glob);
+    if (!keep || !glob)
+        return resolve_no_memory(w->r);
+    if (globs)
+        memcpy(glob, n->out_glob, globs * sizeof *glob);
+    for (const struct use *u = s->maybe; u; u = u->next) {
+        bool there = has_directory(u->path);
+        const char *name = there ? lower_keep(w, u->name) : literal_pattern(w, u->name);
+        if (!name)
+            return resolve_no_memory(w->r);
+        if (there)
+            keep[keeps++] = name;
+        else
+            glob[globs++] = name;
+    }
+    qsort(keep, keeps, sizeof *keep, by_text);
+    for (uint32_t i = 0; i < keeps; i++)
+        if (!n->keep_count || strcmp(keep[n->keep_count - 1], keep[i]) != 0)
+            keep[n->keep_count++] = keep[i];
+    n->keep = keep;
+    n->out_glob = glob;
+    n->out_glob_count = globs;
     return 0;
 }
 

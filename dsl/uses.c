@@ -205,6 +205,37 @@ static int add_output(struct resolver *r, struct stage *s, const char *word, str
     return 0;
 }
 
+/* The stage may make a file of this name: it is an output if it does.  Names inside /job only, and none in
+ * a body, where every task would make the same. */
+static int add_maybe(struct resolver *r, struct stage *s, const char *word, size_t at)
+{
+    char normal[PATH_MAX];
+    size_t n = strlen(word);
+    if (!n || n + 2 >= PATH_MAX || word[0] == '/' || s->holes_at || strchr(word, GRAPH_HOLE) ||
+        !path_normal(word, normal) || strcmp(normal, ".") == 0)
+        return 0;
+    for (const char *part = normal; *part; part += strcspn(part, "/"), part += *part == '/')
+        if (strcspn(part, "/") > NAME_MAX)
+            return 0;
+    struct use *u = make_use(r, word, NULL, at);
+    if (!u)
+        return -1;
+    u->next = s->maybe;
+    s->maybe = u;
+    return 0;
+}
+
+/* A word that names a file in one of the ways that are usual: FILE, NAME=FILE, -oFILE. */
+static int add_maybe_word(struct resolver *r, struct stage *s, const char *word, size_t at)
+{
+    const char *equals = strchr(word, '=');
+    if (equals && add_maybe(r, s, equals + 1, at) < 0)
+        return -1;
+    if (word[0] != '-')
+        return add_maybe(r, s, word, at);
+    return word[1] && word[1] != '-' && word[2] ? add_maybe(r, s, word + 2, at) : 0;
+}
+
 /* ---- the words of a command -------------------------------------------------------------- */
 
 /* What the walk over a command's words has seen. */
@@ -226,7 +257,8 @@ static int try_input(struct words *w, struct value *v, const char *text, bool op
 {
     const struct command *k = w->known;
     /* `cat dir` must say that it is a directory, not that it is not there. */
-    bool directories = k && operand && (k->directories || k->files);
+    bool directories = k ? operand && (k->directories || k->files)
+                         : command_takes_directories(w->s->value->text);
     if (v->hole)
         return 0;
     int got = add_input(w->r, w->s, text, v, place_of(w->s, v), directories);
@@ -238,6 +270,17 @@ static int try_input(struct words *w, struct value *v, const char *text, bool op
     return got < 0 ? -1 : 0;
 }
 
+/* A file that is made inside /job needs no more than a word; one outside is written under a name of ours. */
+static bool is_outside(const char *word)
+{
+    return word[0] == '/' || strncmp(word, "../", 3) == 0 || strstr(word, "/../");
+}
+
+static int may_make(struct words *w, const struct value *v, const char *text)
+{
+    return v->hole || v->subst ? 0 : add_maybe_word(w->r, w->s, text, place_of(w->s, v));
+}
+
 static int operand(struct words *w, struct value *v)
 {
     bool file = w->known && w->known->files && w->operands >= w->skip;
@@ -246,15 +289,23 @@ static int operand(struct words *w, struct value *v)
         w->s->names_stdin = true;
         return 0;
     }
-    if (strcmp(w->s->value->text, "dd") == 0 && strncmp(v->text, "of=", 3) == 0 && !v->hole)
+    enum command_makes makes = w->known ? w->known->makes : COMMAND_MAKES_WORDS;
+    bool output = w->known && ((w->known->then_output && w->operands == 2) || w->known->outputs ||
+                               (w->in_place && file && !v->subst));
+    if (output && makes == COMMAND_MAKES_WORDS && !is_outside(v->text))
+        output = false; /* a word is enough */
+    if (strcmp(w->s->value->text, "dd") == 0 && strncmp(v->text, "of=", 3) == 0 && !v->hole && is_outside(v->text + 3))
         return add_output(w->r, w->s, v->text + 3, v, place_of(w->s, v));
-    if (w->known && ((w->known->then_output && w->operands == 2) || w->known->outputs ||
-                     (w->in_place && file && !v->subst)))
+    if (output)
         return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
     if (v->subst) {
         w->s->file_operand = w->s->file_operand || file;
         return 0;
     }
+    bool script = w->operands == 1 && command_interprets(w->s->value->text) &&
+                  !(w->known && w->skip == 0);
+    if (makes == COMMAND_MAKES_WORDS && !script && may_make(w, v, v->text) < 0)
+        return -1;
     return try_input(w, v, v->text, file);
 }
 
@@ -272,6 +323,8 @@ static int option(struct words *w, const struct command_item *i, struct value *v
         return add_output(w->r, w->s, i->value, v, place_of(w->s, v));
     if (i->option->file && strcmp(i->value, "-") == 0)
         w->s->names_stdin = true;
+    if (w->known->makes != COMMAND_MAKES_NONE && may_make(w, v, i->value) < 0)
+        return -1;
     if (i->option->file || i->value_word != i->word)
         return try_input(w, v, i->value, false);
     return v->text[1] == '-' ? try_input(w, v, v->text, false) : 0;
@@ -308,7 +361,7 @@ static int unknown_words(struct words *w, struct value *const *value, size_t cou
             v = value[++i];
             r = v->subst ? 0 : add_output(w->r, w->s, v->text, v, place_of(w->s, v));
         } else {
-            r = dash ? try_input(w, v, v->text, false) : operand(w, v);
+            r = !dash ? operand(w, v) : may_make(w, v, v->text) < 0 ? -1 : try_input(w, v, v->text, false);
         }
         if (r < 0)
             return -1;
@@ -389,6 +442,8 @@ static int scan_word(struct scan *c, const struct word *w, bool output)
         }
         if (v->hole)
             continue;
+        if (add_maybe_word(r, c->s, v->text, c->s->start) < 0)
+            return -1;
         int got = add_input(r, c->s, v->text, NULL, c->s->start, false);
         if (got == 0 && equals)
             got = add_input(r, c->s, equals + 1, NULL, c->s->start, false);

@@ -176,3 +176,8 @@ const struct graph_fd *graph_fd_of(const struct graph_node *n, int fd)
             return &n->fd[i];
     return NULL;
 }
+
+bool graph_makes(const struct graph_node *n)
+{
+    return n->output_count || n->out_glob_count || n->keep_count;
+}

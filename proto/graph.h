@@ -89,6 +89,10 @@ struct graph_output {
     uint32_t sink;
 };
 
+/* Inputs that a stage might change are given as writable copies, up to so many bytes together; more only if
+ * they are named as outputs. */
+#define GRAPH_COPY_BYTES_MAX (16u << 20)
+
 /* `with NAME=VALUE`; 0 means the default of the language page, unless said otherwise. */
 struct graph_settings {
     uint64_t memory_bytes; /* default 1 GiB */
@@ -214,6 +218,10 @@ struct graph_node {
     uint32_t output_count;
     const char *const *out_glob; /* with out=GLOB */
     uint32_t out_glob_count;
+    /* Words of the stage, sorted: a file that it creates in /job under one of them, or below one, is an
+     * output of the job under that name.  Their directories are there. */
+    const char *const *keep;
+    uint32_t keep_count;
 
     const struct graph_segment *segment; /* SOURCE */
     uint32_t segment_count;
@@ -276,6 +284,9 @@ uint32_t graph_add_file(struct graph *g, const struct graph_file *f,
 int graph_set_fd(struct graph *g, uint32_t node, int fd, uint32_t edge, struct err *e);
 /* The node's entry for fd, or NULL. */
 const struct graph_fd *graph_fd_of(const struct graph_node *n, int fd);
+
+/* May it make files that the job keeps?  Then they are a stream, as proto/made.h says. */
+bool graph_makes(const struct graph_node *n);
 
 /* Is it a REDUCE's key: "line", or fields as in cut -f, each with f or n behind it? */
 bool graph_key_ok(const char *key);

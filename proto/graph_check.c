@@ -141,8 +141,13 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
             return err_set(e, ERR_INPUT, "stage `%.60s` has a bad output '%.60s'", n->label,
                            o->name);
     }
-    if ((uint64_t)n->argc + n->envc + n->output_count + n->out_glob_count + n->split.block_argc +
-            n->split.rest_argc + n->split.combine_argc >
+    for (uint32_t i = 0; i < n->keep_count; i++)
+        if (!good_name(n->keep[i]) || n->keep[i][0] == '/' ||
+            (i && strcmp(n->keep[i - 1], n->keep[i]) >= 0))
+            return err_set(e, ERR_INPUT, "stage `%.60s` has a bad output '%.60s'", n->label,
+                           n->keep[i]);
+    if ((uint64_t)n->argc + n->envc + n->output_count + n->out_glob_count + n->keep_count +
+            n->split.block_argc + n->split.rest_argc + n->split.combine_argc >
         GRAPH_WORDS_MAX)
         return err_set(
             e, ERR_LIMIT,

@@ -117,6 +117,7 @@ static const struct field node_fields[] = {
     NODE(into, FIELD_U32, 65536),
     FIELD_OF(graph_node, set, &settings_table),
     FIELD_OF(graph_node, split, &split_table),
+    NODES(keep, keep_count, FIELD_TEXT_LIST, GRAPH_WORDS_MAX, NULL),
 };
 static const struct field_table node_table = FIELD_TABLE(graph_node, node_fields);
 

@@ -75,8 +75,7 @@ static const struct field task_fields[] = {
     YES(msg_task, early_stop),
     YES(msg_task, certified),
     TEXT(msg_task, text),
-    TEXT(msg_task, stderr_tail),
-    FIELD_MANY(msg_task, made, made_count, FIELD_U32_LIST, MSG_LIST_MAX, NULL)};
+    TEXT(msg_task, stderr_tail)};
 static const struct field progress_fields[] = {
     U64(msg_progress, job), U32(msg_progress, node), U64(msg_progress, bytes_in),
     U64(msg_progress, bytes_out), YES(msg_progress, running)};

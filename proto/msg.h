@@ -88,8 +88,8 @@ struct msg_bye {
     const char *text;
 };
 
-/* A descriptor of the client's process for a SOURCE's stdin segment, a SINK, or (node GRAPH_NONE)
- * the stages' stderr; of use only to a worker in the same process. */
+/* A descriptor of the client's process for a SOURCE's stdin segment, a SINK, a stage that makes files,
+ * or (node GRAPH_NONE) the stages' stderr; of use only to a worker in the same process. */
 struct msg_port {
     uint32_t node;
     int32_t fd;
@@ -125,7 +125,7 @@ enum msg_what {
     MSG_EDGE,   /* index: edge of the graph */
     MSG_FILE,   /* index: graph.file: the client serves it whole */
     MSG_STDERR, /* index: node: its stderr, to the client */
-    MSG_OUTPUT, /* index: SINK node of a file made in /job, to the client */
+    MSG_OUTPUT, /* index: node: the files that it made in /job, as in made.h, to the client */
     MSG_WHATS
 };
 enum msg_via {
@@ -198,8 +198,6 @@ struct msg_task {
     bool certified;
     const char *text; /* one sentence for a person; "" */
     const char *stderr_tail;
-    const uint32_t *made; /* SINK nodes of the files it left in /job */
-    uint32_t made_count;
 };
 struct msg_progress {
     uint64_t job;

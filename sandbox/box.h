@@ -26,7 +26,7 @@ struct box_options {
 
 /* A file or directory that the program may open.  `name` relative to /job or absolute; `path` on this
  * host, or NULL and `fd`.  Read-only, unless `copy`: then the program gets a private writable copy
- * (an input that is also an output). */
+ * (an input that may also be an output: it is one if the program changed it). */
 struct box_file {
     const char *name;
     const char *path;
@@ -58,9 +58,11 @@ struct box_task {
     uint32_t file_count;
     const struct box_port *port;
     uint32_t port_count;
-    const char *const *output; /* names in /job whose files are handed back; their directories are there */
+    /* Names in /job whose files are handed back, or the files below them where they are directories; the
+     * directories that a name lies in are there when the program starts. */
+    const char *const *output;
     uint32_t output_count;
-    const char *const *out_glob; /* patterns likewise */
+    const char *const *out_glob; /* patterns likewise, as in kept.h */
     uint32_t out_glob_count;
     struct box_limits limit;
     uint64_t seed;

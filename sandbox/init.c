@@ -375,7 +375,8 @@ static void start_program(struct init *in)
     for (uint32_t i = 0; i < in->task.port_count; i++)
         fd_close(&in->port[i]);
     for (uint32_t i = 0; i < in->task.file_count; i++)
-        fd_close(&in->files.fd[i]);
+        if (in->files.tree[i] || !leftover_compares(&in->task, i))
+            fd_close(&in->files.fd[i]);
     if (in->failure.sys || in->failure.ours) {
         struct outcome o = {0};
         waitpid(in->main, NULL, 0);
@@ -530,6 +531,10 @@ _Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size, boo
     struct outcome o = {0};
     judge(&in, &o);
     in.tree = !none && was_tree(&in);
-    leftover_send(&in.task, in.link);
+    const char *ceiling = leftover_send(&in.task, &in.files, in.link);
+    if (ceiling && !o.limit) {
+        o.end = BOX_LIMIT;
+        o.limit = ceiling;
+    }
     tell(&in, &o);
 }

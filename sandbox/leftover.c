@@ -3,6 +3,7 @@
  * link followed out of /job, nothing opened that could block. */
 #include "sandbox/leftover.h"
 #include "base/fds.h"
+#include "base/kept.h"
 #include "base/pack.h"
 #include "sandbox/box.h"
 #include "sandbox/wire.h"
@@ -10,9 +11,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -22,6 +24,9 @@
 
 struct sender {
     const struct box_task *task;
+    const struct task_files *files;
+    struct kept kept;
+    const char *ceiling; /* that was met: some wanted files were not handed over */
     int link, job;
     dev_t device; /* of /job itself: what lies elsewhere is an input */
     struct buf bytes;
@@ -54,35 +59,46 @@ static void add(struct sender *s, const char *name, mode_t mode, int fd)
         flush(s);
 }
 
-static bool is_input(const struct sender *s, const char *name)
-{
-    for (uint32_t i = 0; i < s->task->file_count; i++) {
-        const char *input = s->task->file[i].name;
-        if (!strcmp(input, name) || (!strncmp(input, "/job/", 5) && !strcmp(input + 5, name)))
-            return true;
-    }
-    return false;
-}
-
 static const char *in_job(const char *name)
 {
     return strncmp(name, "/job/", 5) ? name : name + 5;
 }
 
-static bool is_output(const struct sender *s, const char *name)
+/* Which input has this name; file_count: none. */
+static uint32_t input_of(const struct box_task *t, const char *name)
 {
-    for (uint32_t i = 0; i < s->task->output_count; i++)
-        if (!strcmp(in_job(s->task->output[i]), name))
-            return true;
-    return false;
+    uint32_t i = 0;
+    while (i < t->file_count && strcmp(in_job(t->file[i].name), name))
+        i++;
+    return i;
 }
 
-static bool matches(const struct sender *s, const char *name)
+bool leftover_compares(const struct box_task *t, uint32_t file)
 {
-    for (uint32_t i = 0; i < s->task->out_glob_count; i++)
-        if (fnmatch(in_job(s->task->out_glob[i]), name, FNM_PATHNAME | FNM_PERIOD) == 0)
-            return true;
-    return false;
+    return t->file[file].copy;
+}
+
+static bool same_bytes(int a, int b)
+{
+    char left[65536], right[sizeof left];
+    off_t at = 0;
+    for (ssize_t n; (n = pread(a, left, sizeof left, at)) > 0; at += n)
+        if (pread(b, right, (size_t)n, at) != n || memcmp(left, right, (size_t)n))
+            return false;
+    return true;
+}
+
+/* The program found it there and has not changed it. */
+static bool unchanged(const struct sender *s, const char *name, int fd, const struct stat *now)
+{
+    struct stat was;
+    uint32_t i = input_of(s->task, name);
+    if (i == s->task->file_count)
+        return false;
+    if (!leftover_compares(s->task, i) || s->files->fd[i] < 0 || fstat(s->files->fd[i], &was) < 0)
+        return true; /* an input that it may not change */
+    return was.st_size == now->st_size && ((was.st_mode & 0777) | 0600) == (now->st_mode & 0777) &&
+           same_bytes(s->files->fd[i], fd);
 }
 
 /* A regular file of the program's own below /job, or -1. */
@@ -103,22 +119,35 @@ static int open_made(const struct sender *s, const char *name, struct stat *st)
 static void send_wanted(struct sender *s, const char *name)
 {
     struct stat st;
-    if (s->wanted == LEFTOVER_WANTED)
-        return;
     int fd = open_made(s, name, &st);
     if (fd < 0)
         return;
+    if (st.st_dev != s->device || unchanged(s, name, fd, &st)) {
+        close(fd);
+        return;
+    }
+    if (s->wanted == LEFTOVER_WANTED) {
+        close(fd);
+        s->ceiling = "4096 output files";
+        return;
+    }
     s->wanted++;
     add(s, name, st.st_mode, fd);
 }
 
+static int by_name(const void *name, const void *output)
+{
+    return strcmp(name, *(const char *const *)output);
+}
+
 static void look_at(struct sender *s, const char *name, mode_t mode)
 {
-    if (is_output(s, name))
+    const struct kept *k = &s->kept;
+    if (k->name_count && bsearch(name, k->name, k->name_count, sizeof *k->name, by_name))
         return; /* sent by its name */
-    if (matches(s, name)) {
+    if (kept_fits(k, name)) {
         send_wanted(s, name);
-    } else if (s->named < LEFTOVER_NAMES && !is_input(s, name)) {
+    } else if (s->named < LEFTOVER_NAMES && input_of(s->task, name) == s->task->file_count) {
         s->named++;
         add(s, name, mode, -1);
     }
@@ -154,19 +183,40 @@ static void walk(struct sender *s, int directory, const char *prefix, int depth)
     closedir(d);
 }
 
-void leftover_send(const struct box_task *t, int link)
+/* The names sorted, and the same without those that come twice. */
+static int sort_names(struct sender *s)
 {
-    struct sender s = {.task = t, .link = link, .bytes = BUF_INIT(WIRE_DATA_MAX)};
+    const struct box_task *t = s->task;
+    const char **name = calloc((size_t)t->output_count + 1, sizeof *name);
+    uint32_t count = 0;
+    if (!name)
+        return -1;
+    for (uint32_t i = 0; i < t->output_count; i++)
+        name[i] = in_job(t->output[i]);
+    kept_sort(name, t->output_count);
+    for (uint32_t i = 0; i < t->output_count; i++)
+        if (!count || strcmp(name[count - 1], name[i]))
+            name[count++] = name[i];
+    s->kept = (struct kept){name, count, t->out_glob, t->out_glob_count};
+    return 0;
+}
+
+const char *leftover_send(const struct box_task *t, const struct task_files *f, int link)
+{
+    struct sender s = {.task = t, .files = f, .link = link, .bytes = BUF_INIT(WIRE_DATA_MAX)};
     struct stat st;
     s.job = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (s.job < 0 || fstat(s.job, &st) < 0)
-        return;
+    if (s.job < 0 || fstat(s.job, &st) < 0 || sort_names(&s) < 0)
+        return "memory for its output files";
     s.device = st.st_dev;
-    for (uint32_t i = 0; i < t->output_count; i++)
-        send_wanted(&s, in_job(t->output[i]));
+    for (uint32_t i = 0; i < s.kept.name_count; i++)
+        send_wanted(&s, s.kept.name[i]);
     int again = openat(s.job, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (again >= 0)
         walk(&s, again, "", 0);
+    if (s.visits == LEFTOVER_VISITS && (s.kept.name_count || s.kept.pattern_count) && !s.ceiling)
+        s.ceiling = "65536 files in its directory";
     flush(&s);
     close(s.job);
+    return s.ceiling;
 }

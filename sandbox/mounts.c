@@ -365,13 +365,14 @@ static int copy_file(int from, const char *path)
     return n < 0 ? -1 : 0;
 }
 
-static int place_file(const struct task_files *f, uint32_t i, char *path)
+/* `locked`: read-only, however it comes. */
+static int place_file(const struct task_files *f, uint32_t i, char *path, bool locked)
 {
     struct stat s, there;
     if (make_parents(path) < 0 && errno != EROFS)
         return -1;
     if (!f->tree[i])
-        return copy_file(f->fd[i], path);
+        return copy_file(f->fd[i], path) < 0 || (locked && bind_as(path, path, false) < 0) ? -1 : 0;
     if (fstat(f->fd[i], &s) < 0)
         return -1;
     if (lstat(path, &there) < 0 && (S_ISDIR(s.st_mode) ? mkdir(path, 0755) : touch(path)) < 0)
@@ -398,7 +399,7 @@ int task_mounts(const struct box_task *t, const struct task_files *f, struct err
         return -1;
     for (uint32_t i = 0; i < t->file_count; i++) {
         whole_name(t->file[i].name, path, sizeof path);
-        if (!in_image(path) && place_file(f, i, path) < 0)
+        if (!in_image(path) && place_file(f, i, path, !t->file[i].copy) < 0)
             return err_sys(e, "cannot place the input '%s' in the sandbox", t->file[i].name);
     }
     for (uint32_t i = 0; i < t->output_count; i++) { /* where it cannot be made, the program will say so */

@@ -34,7 +34,10 @@ static int copy(int from, const char *path)
 {
     off_t at = 0;
     ssize_t n;
-    int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    struct stat s;
+    if (fstat(from, &s) < 0)
+        return -1;
+    int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (s.st_mode & 0777) | 0600);
     if (to < 0)
         return -1;
     while ((n = sendfile(to, from, &at, 1 << 30)) > 0)
@@ -75,7 +78,7 @@ int plain_place(const struct box_task *t, const struct task_files *f, struct err
         char path[4200];
         snprintf(path, sizeof path, "%s", t->output[i]);
         if (path[0] != '/')
-            make_parents(path);
+            make_parents(path); /* where it cannot be, the program says it */
     }
     return 0;
 }

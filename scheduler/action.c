@@ -116,16 +116,6 @@ static void keep_text(struct action *a, const char **text)
     *text = copy;
 }
 
-static void keep_numbers(struct action *a, const uint32_t **list, uint32_t count)
-{
-    uint32_t *copy = count ? arena_array(&a->arena, count, sizeof *copy) : NULL;
-    if (count && !copy)
-        abort();
-    if (count)
-        memcpy(copy, *list, count * sizeof *copy);
-    *list = copy;
-}
-
 void core_send(struct core *c, uint64_t link, const struct msg *m)
 {
     struct action *a = must(action_new(c, link, NULL));
@@ -144,7 +134,6 @@ void core_send(struct core *c, uint64_t link, const struct msg *m)
     case MSG_TASK:
         keep_text(a, &copy->task.text);
         keep_text(a, &copy->task.stderr_tail);
-        keep_numbers(a, &copy->task.made, copy->task.made_count);
         break;
     default:
         assert(m->type == MSG_WELCOME || m->type == MSG_PING || m->type == MSG_ACCEPT ||

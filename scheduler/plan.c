@@ -110,10 +110,6 @@ const char *plan_refusal(const struct graph *g)
         if (n->kind == GRAPH_REDUCE)
             return "`reduce` is understood and planned, but this version does not run it yet; "
                    "`zpipe plan` shows what it would do";
-        if (n->out_glob_count)
-            return "`with out=PATTERN` is understood, but this version does not collect such files "
-                   "yet; name "
-                   "them with `>`, `tee` or `-o`";
         if (n->holes)
             return "`{}` stands for a file of a `map`: it means nothing outside of one";
         for (uint32_t k = 0; k < n->fd_count; k++)

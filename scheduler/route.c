@@ -22,9 +22,9 @@ struct routes {
 
 uint64_t routes_count_max(const struct graph *g)
 {
-    uint64_t count = g->edge_count + (uint64_t)g->node_count;
+    uint64_t count = g->edge_count + 2 * (uint64_t)g->node_count;
     for (uint32_t i = 0; i < g->node_count; i++)
-        count += (uint64_t)g->node[i].file_count + g->node[i].output_count;
+        count += g->node[i].file_count;
     return count;
 }
 
@@ -72,12 +72,12 @@ static void local_node(struct routes *r, uint32_t i)
         add(r,
             (struct msg_route){
                 .what = MSG_FILE, .index = n->file[k], .node = i, .via = MSG_VIA_PATH, .fd = -1});
-    for (uint32_t k = 0; k < n->output_count; k++)
+    if (graph_makes(n))
         add(r, (struct msg_route){.what = MSG_OUTPUT,
-                                  .index = n->output[k].sink,
+                                  .index = i,
                                   .node = i,
                                   .via = MSG_VIA_FD,
-                                  .fd = port_fd(r->job, n->output[k].sink)});
+                                  .fd = port_fd(r->job, i)});
     if (node_is_process(n) && !graph_fd_of(n, 2)) /* else it is an edge */
         add(r, (struct msg_route){.what = MSG_STDERR,
                                   .index = i,
@@ -130,9 +130,9 @@ static void remote_node(struct routes *r, uint32_t side, uint32_t i)
     for (uint32_t k = 0; k < n->file_count; k++)
         stream(r, side, at, AT_CLIENT,
                (struct msg_route){.what = MSG_FILE, .index = n->file[k], .node = i});
-    for (uint32_t k = 0; k < n->output_count; k++)
+    if (graph_makes(n))
         stream(r, side, at, AT_CLIENT,
-               (struct msg_route){.what = MSG_OUTPUT, .index = n->output[k].sink, .node = i});
+               (struct msg_route){.what = MSG_OUTPUT, .index = i, .node = i});
     if (!graph_fd_of(n, 2))
         stream(r, side, at, AT_CLIENT,
                (struct msg_route){.what = MSG_STDERR, .index = i, .node = i});

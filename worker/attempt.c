@@ -6,16 +6,17 @@
 #include "base/fds.h"
 #include "base/log.h"
 #include "base/spool.h"
+#include "proto/made.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define COPY_BYTES_PER_TURN (4u << 20)
+#define COPY_BYTES_PER_TURN (256u << 10)
 #define ARENA_MAX           (256u << 20)
 
 static void fail(struct attempt *t, const struct err *why);
@@ -113,10 +114,16 @@ static struct stream_name name_of(const struct attempt *t, const struct msg_rout
     return (struct stream_name){t->job, t->number, r->what, r->index, r->node};
 }
 
-static int carry_from(struct attempt *t, struct attempt_route *route, int fd, struct err *e)
+static int carry_files(struct attempt *t, struct attempt_route *route, const int *fd, uint32_t count,
+                       struct err *e)
 {
     struct stream_name name = name_of(t, &route->r);
-    return begin(t, route, carry_out(agent_loop(t->agent), &fd, 1, &name, &carry_events, t, e), e);
+    return begin(t, route, carry_out(agent_loop(t->agent), fd, count, &name, &carry_events, t, e), e);
+}
+
+static int carry_from(struct attempt *t, struct attempt_route *route, int fd, struct err *e)
+{
+    return carry_files(t, route, &fd, 1, e);
 }
 
 static int carry_to(struct attempt *t, struct attempt_route *route, int fd, struct err *e)
@@ -149,14 +156,32 @@ void attempt_link_lost(struct attempt *t, const struct err *why)
         fail(t, why);
 }
 
-/* ---- output files on their way to a descriptor of this process (embedded mode) */
+/* ---- the files that a stage left, on their way to the client */
 
+/* To a descriptor of this process (embedded mode). */
 struct attempt_copy {
     struct attempt_copy *next;
     struct attempt *t;
-    int from, to; /* from is owned */
+    int *from; /* owned, one after the other; closed ones are -1 */
+    uint32_t count, at;
+    off_t offset; /* in from[at] */
+    int to;       /* owned: a duplicate, a socket */
     struct loop_fd watch;
 };
+
+static void close_all(int *fd, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        fd_close(&fd[i]);
+}
+
+static void copy_end(struct attempt_copy *c)
+{
+    loop_fd_stop(agent_loop(c->t->agent), &c->watch);
+    close_all(c->from, c->count);
+    fd_close(&c->to);
+    c->t->moving--;
+}
 
 static void copy_more(struct loop_fd *w, int events)
 {
@@ -164,58 +189,96 @@ static void copy_more(struct loop_fd *w, int events)
     struct attempt_copy *c = w->owner;
     struct attempt *t = c->t;
     struct err e;
-    ssize_t n = sendfile(c->to, c->from, NULL, COPY_BYTES_PER_TURN);
+    static char bytes[COPY_BYTES_PER_TURN]; /* one loop, one thread */
+    ssize_t n = pread(c->from[c->at], bytes, sizeof bytes, c->offset);
     if (n > 0)
+        n = send(c->to, bytes, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0)
+        c->offset += n;
+    if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
         return;
-    loop_fd_stop(agent_loop(t->agent), w);
-    fd_close(&c->from);
-    t->moving--;
-    if (n < 0) {
-        err_sys(&e, "cannot write an output file");
+    c->offset = 0;
+    if (n == 0 && ++c->at < c->count)
+        return;
+    int why = n < 0 ? errno : 0;
+    copy_end(c);
+    if (why && why != EPIPE) { /* the client that reads no more has its reason */
+        errno = why;
+        err_sys(&e, "cannot hand over the files of a stage");
         fail(t, &e);
         return;
     }
     settle(t);
 }
 
-static int copy_start(struct attempt *t, int from, int to, struct err *e)
+static int copy_start(struct attempt *t, int *from, uint32_t count, int to, struct err *e)
 {
     struct attempt_copy *c = arena_alloc(&t->arena, sizeof *c);
-    if (!c) {
-        close(from);
+    if (!c)
         return err_nomem(e);
-    }
-    *c = (struct attempt_copy){.next = t->copies, .t = t, .from = from, .to = to};
+    *c = (struct attempt_copy){.next = t->copies, .t = t, .from = from, .count = count};
+    c->to = fcntl(to, F_DUPFD_CLOEXEC, 3);
+    if (c->to < 0)
+        return err_sys(e, "cannot duplicate a descriptor");
     c->watch.run = copy_more;
     c->watch.owner = c;
     t->copies = c;
     t->moving++;
-    loop_fd_start(agent_loop(t->agent), &c->watch, from, LOOP_READ);
+    loop_fd_start(agent_loop(t->agent), &c->watch, c->to, LOOP_WRITE);
     return 0;
 }
 
-/* A file that a stage left in /job goes to its sink.  Takes the descriptor. */
-static int take_output(struct attempt *t, uint32_t sink, const struct box_made *made, struct err *e)
+/* The index of proto/made.h, as a file. */
+static int index_of(struct attempt *t, const struct box_result *r, uint32_t count, struct err *e)
 {
-    struct attempt_route *route = attempt_route_of(t, MSG_OUTPUT, sink, GRAPH_NONE);
-    int from = made->fd;
-    if (!route) {
-        close(from);
-        return err_set(e, ERR_PROTO, "the output '%s' has no route", made->name);
+    struct buf index = BUF_INIT(MADE_PREFIX + MADE_INDEX_MAX);
+    struct made_file *file = arena_array(&t->arena, count, sizeof *file);
+    struct stat s;
+    int fd = -1;
+    count = 0;
+    for (uint32_t i = 0; file && i < r->made_count; i++) {
+        const struct box_made *f = &r->made[i];
+        if (f->fd < 0 || fstat(f->fd, &s) < 0)
+            continue;
+        file[count++] = (struct made_file){f->name, f->mode & 0777, (uint64_t)s.st_size};
     }
-    if (route->carry) {
-        close(from);
-        return err_set(e, ERR_INPUT, "two stages made the output '%s'", made->name);
+    if (!file)
+        err_nomem(e);
+    else if (made_pack(file, count, &index, e) == 0)
+        fd = spool_of((struct slice){index.data, index.size}, e);
+    buf_clear(&index);
+    return fd;
+}
+
+/* What the stage left goes to the client as one stream.  Takes the `count` descriptors. */
+static int send_made(struct attempt *t, uint32_t node, const struct box_result *r, uint32_t count,
+                     struct err *e)
+{
+    struct attempt_route *route = attempt_route_of(t, MSG_OUTPUT, node, GRAPH_NONE);
+    bool here = route && route->r.via == MSG_VIA_FD;
+    uint32_t files = 0;
+    if (here && !count)
+        return 0;
+    int *fd = arena_array(&t->arena, (size_t)count + 1, sizeof *fd);
+    for (uint32_t i = 0; i < r->made_count; i++) {
+        if (fd && r->made[i].fd >= 0)
+            fd[++files] = r->made[i].fd;
+        else if (r->made[i].fd >= 0)
+            close(r->made[i].fd);
     }
-    if (route->r.via == MSG_VIA_FD) {
-        if (route->r.fd < 0) {
-            close(from);
-            return 0;
-        }
-        fchmod(route->r.fd, made->mode & 0777);
-        return copy_start(t, from, route->r.fd, e);
-    }
-    return carry_from(t, route, from, e);
+    if (!fd)
+        return err_nomem(e);
+    fd[0] = count ? index_of(t, r, count, e) : open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd[0] < 0 && !count)
+        err_sys(e, "cannot open '/dev/null'");
+    if (!route || route->carry)
+        err_set(e, ERR_PROTO, "the files of a stage have no route");
+    else if (fd[0] >= 0 && !here)
+        return carry_files(t, route, fd, files + 1, e);
+    else if (fd[0] >= 0 && copy_start(t, fd, files + 1, route->r.fd, e) == 0)
+        return 0;
+    close_all(fd, files + 1);
+    return -1;
 }
 
 /* ---- the start */
@@ -357,30 +420,48 @@ static uint32_t shell_status(const struct box_result *r)
     }
 }
 
-/* The files it left in /job go to their sinks, whose numbers are noted; the others are named in `text`. */
-static void take_outputs(struct attempt *t, const struct graph_node *n, const struct box_result *r,
-                         struct attempt_report *report, struct buf *text)
+#define DROPPED_NAMES 8 /* told by name */
+
+static int by_made_name(const void *a, const void *b)
 {
+    return strcmp((*(const struct box_made *const *)a)->name, (*(const struct box_made *const *)b)->name);
+}
+
+/* One line that names what is lost. */
+static void tell_dropped(struct attempt *t, const struct graph_node *n, const struct box_result *r,
+                         uint32_t count, struct buf *text)
+{
+    const struct box_made **left = arena_array(&t->arena, count, sizeof *left);
+    uint32_t found = 0;
+    for (uint32_t i = 0; left && i < r->made_count; i++)
+        if (r->made[i].fd < 0)
+            left[found++] = &r->made[i];
+    if (!found)
+        return;
+    qsort(left, found, sizeof *left, by_made_name);
+    buf_printf(text, "%s`%.200s` left ", text->size ? "\n" : "", n->label);
+    for (uint32_t i = 0; i < found && i < DROPPED_NAMES; i++)
+        buf_printf(text, "%s`%s`", i ? ", " : "", left[i]->name);
+    buf_printf(text, "%s, dropped because no word of the stage names %s; `with out='%s' { ... }` around it keeps %s",
+               found > DROPPED_NAMES ? " and more" : "", found > 1 ? "them" : "it",
+               found > 1 ? "PATTERN" : left[0]->name, found > 1 ? "them" : "it");
+}
+
+/* The files it left in /job that the job keeps are sent; the others are told in `text`. */
+static void take_made(struct attempt *t, uint32_t node, const struct box_result *r, struct buf *text)
+{
+    const struct graph_node *n = &t->graph->node[node];
     struct err e;
-    uint32_t *made = arena_array(&t->arena, n->output_count, sizeof *made);
-    report->m.task.made = made;
-    for (uint32_t i = 0; i < r->made_count; i++) {
-        const struct box_made *f = &r->made[i];
-        uint32_t k = 0;
-        while (k < n->output_count && strcmp(n->output[k].name, f->name))
-            k++;
-        if (f->fd < 0) {
-            buf_printf(text, "%s`%s` left the file %s: it is dropped; files that are named with `>`, `tee` or "
-                             "`-o` are kept",
-                       text->size ? "\n" : "", n->label, f->name);
-        } else if (k == n->output_count || t->state == ATTEMPT_STOPPING || !made) {
-            close(f->fd);
-        } else if (take_output(t, n->output[k].sink, f, &e) < 0) {
-            fail(t, &e);
-        } else {
-            made[report->m.task.made_count++] = n->output[k].sink;
-        }
-    }
+    uint32_t wanted = 0;
+    for (uint32_t i = 0; i < r->made_count; i++)
+        wanted += r->made[i].fd >= 0;
+    tell_dropped(t, n, r, r->made_count - wanted, text);
+    bool sends = graph_makes(n) && t->state != ATTEMPT_STOPPING;
+    for (uint32_t i = 0; i < r->made_count && !sends; i++)
+        if (r->made[i].fd >= 0)
+            close(r->made[i].fd);
+    if (sends && send_made(t, node, r, wanted, &e) < 0)
+        fail(t, &e);
 }
 
 /* Told when the stage's last words are out too, so that the tail is whole. */
@@ -419,7 +500,7 @@ void attempt_task_ended(struct attempt *t, uint32_t task, const struct box_resul
                                    .memory_peak_bytes = r->memory_peak_bytes,
                                    .early_stop = r->end == BOX_SIGNALLED && r->signal == SIGPIPE,
                                    .certified = r->certified}};
-    take_outputs(t, n, r, own, &text);
+    take_made(t, t->node_of_task[task], r, &text);
     const char *copy = text.data ? arena_string(&t->arena, text.data) : "";
     own->m.task.text = copy ? copy : "";
     own->ended = true;
@@ -529,11 +610,9 @@ void attempt_begin(struct attempt *t)
 
 void attempt_free(struct attempt *t)
 {
-    for (struct attempt_copy *c = t->copies; c; c = c->next) {
-        if (c->from >= 0)
-            loop_fd_stop(agent_loop(t->agent), &c->watch);
-        fd_close(&c->from);
-    }
+    for (struct attempt_copy *c = t->copies; c; c = c->next)
+        if (c->to >= 0)
+            copy_end(c);
     for (uint32_t i = 0; i < t->route_count; i++) {
         carry_free(t->route[i].carry);
         fd_close(&t->route[i].spool);

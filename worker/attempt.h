@@ -11,6 +11,7 @@
 #include "proto/graph.h"
 #include "sandbox/box.h"
 #include "worker/agent.h"
+#include "base/kept.h"
 #include "base/lines.h"
 
 enum attempt_state { ATTEMPT_FETCHING, ATTEMPT_RUNNING, ATTEMPT_STOPPING, ATTEMPT_ENDED };
@@ -30,7 +31,7 @@ struct attempt_report {
     bool ended, sent;
 };
 
-struct attempt_copy; /* an output file on its way to a descriptor of this process */
+struct attempt_copy; /* a stage's files on their way to a descriptor of this process */
 
 struct attempt {
     struct agent *agent;
@@ -85,6 +86,8 @@ struct region_opened {
 };
 int region_build(struct attempt *t, struct region_opened *opened, struct err *e);
 void region_close(struct region_opened *opened);
+/* Which files of a node's /job are outputs; the names are in the arena. */
+int region_kept(struct attempt *t, uint32_t node, struct kept *out, struct err *e);
 /* The route of this attempt for a thing, or NULL.  node GRAPH_NONE: any. */
 struct attempt_route *attempt_route_of(struct attempt *t, uint32_t what, uint32_t index, uint32_t node);
 

@@ -264,11 +264,44 @@ static int add_ports(struct builder *b, uint32_t node, struct box_task *task)
     return 0;
 }
 
-static int add_files(struct builder *b, uint32_t node, struct box_task *task)
+int region_kept(struct attempt *t, uint32_t node, struct kept *out, struct err *e)
+{
+    const struct graph_node *n = &t->graph->node[node];
+    const char **name = arena_array(&t->arena, (size_t)n->output_count + n->keep_count, sizeof *name);
+    if (!name)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < n->output_count; i++)
+        name[i] = n->output[i].name;
+    for (uint32_t i = 0; i < n->keep_count; i++)
+        name[n->output_count + i] = n->keep[i];
+    kept_sort(name, n->output_count + n->keep_count);
+    *out = (struct kept){name, n->output_count + n->keep_count, n->out_glob, n->out_glob_count};
+    return 0;
+}
+
+/* Does the program get a writable copy of this input?  Where it might change it, while there is room, and
+ * always where it is named as an output. */
+static bool wants_copy(const struct graph_node *n, const struct kept *k, const struct graph_file *f,
+                       uint64_t *room)
+{
+    const char *name = strncmp(f->name, "/job/", 5) ? f->name : f->name + 5;
+    if (!S_ISREG(f->mode) || name[0] == '/' || !kept_fits(k, name))
+        return false;
+    bool named = f->size_bytes <= *room;
+    *room -= named ? f->size_bytes : 0;
+    for (uint32_t i = 0; i < n->output_count; i++)
+        named |= !strcmp(n->output[i].name, name);
+    for (uint32_t i = 0; i < n->out_glob_count; i++)
+        named |= !strcmp(n->out_glob[i], name);
+    return named;
+}
+
+static int add_files(struct builder *b, uint32_t node, struct box_task *task, const struct kept *k)
 {
     struct graph *g = b->t->graph;
     const struct graph_node *n = &g->node[node];
     struct box_file *file = arena_array(&b->t->arena, n->file_count, sizeof *file);
+    uint64_t room = GRAPH_COPY_BYTES_MAX;
     if (!file)
         return err_nomem(b->e);
     for (uint32_t i = 0; i < n->file_count; i++) {
@@ -286,8 +319,7 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task)
             if (one->fd < 0 || keep_open(b, one->fd) < 0)
                 return -1;
         }
-        for (uint32_t k = 0; k < n->output_count; k++)
-            one->copy |= strcmp(n->output[k].name, f->name) == 0;
+        one->copy = wants_copy(n, k, f, &room);
         task->file_count++;
     }
     task->file = file;
@@ -350,16 +382,14 @@ static int add_task(struct builder *b, uint32_t node)
     const struct graph_node *n = &t->graph->node[node];
     struct box_task *task = (struct box_task *)&t->plan.task[t->plan.task_count];
     const struct graph_settings *s = &n->set;
-    const char **output = arena_array(&t->arena, n->output_count, sizeof *output);
-    if (!output)
-        return err_nomem(b->e);
-    for (uint32_t i = 0; i < n->output_count; i++)
-        output[i] = n->output[i].name;
+    struct kept kept;
+    if (region_kept(t, node, &kept, b->e) < 0)
+        return -1;
     *task = (struct box_task){
-        .output = output,
-        .output_count = n->output_count,
-        .out_glob = n->out_glob,
-        .out_glob_count = n->out_glob_count,
+        .output = kept.name,
+        .output_count = kept.name_count,
+        .out_glob = kept.pattern,
+        .out_glob_count = kept.pattern_count,
         .limit = {.memory_bytes = s->memory_bytes,
                   .cpu_ns = s->cpu_ns,
                   .wall_ns = s->wall_ns,
@@ -371,7 +401,7 @@ static int add_task(struct builder *b, uint32_t node)
         .epoch_s = s->epoch_set ? s->epoch_s : EPOCH_DEFAULT_S,
     };
     t->node_of_task[t->plan.task_count++] = node;
-    if (add_argv(b, n, task) < 0 || add_env(b, n, task) < 0 || add_files(b, node, task) < 0)
+    if (add_argv(b, n, task) < 0 || add_env(b, n, task) < 0 || add_files(b, node, task, &kept) < 0)
         return -1;
     return add_ports(b, node, task);
 }

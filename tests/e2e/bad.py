@@ -240,6 +240,28 @@ def output_of_a_cancelled_job_does_not_appear():
     until("nothing is left", lambda: not processes_with("cancelled-mark-1"))
 
 
+@case
+def files_of_a_cancelled_job_do_not_appear():
+    p = subprocess.Popen([zpipe, "sh -c 'echo x > \"$0\"; exec yes made-mark > /dev/null' made.txt"], stdin=subprocess.DEVNULL)
+    until("the program runs", lambda: processes_with("yes\0made-mark"))
+    p.send_signal(signal.SIGINT)
+    assert p.wait(timeout=20) == -signal.SIGINT and os.listdir(".") == [], (p.returncode, os.listdir("."))
+
+
+@case
+def files_of_a_job_that_met_a_limit_do_not_appear():
+    status, out, err = run("with timeout=300ms sh -c 'echo x > \"$0\"; exec yes > /dev/null' made.txt > o.txt")
+    assert status == 124 and os.listdir(".") == [], (status, err, os.listdir("."))
+
+
+@case
+def too_many_files_of_a_stage():
+    status, out, err = run("with out='f*' python3 -c 'for i in range(4097): open(\"f%d\" % i, \"w\")'")
+    assert status == 124 and "4096 output files" in err and os.listdir(".") == [], (status, err, len(os.listdir(".")))
+    status, out, err = run("with out='f*' python3 -c 'for i in range(4096): open(\"f%d\" % i, \"w\").write(str(i))'")
+    assert status == 0 and len(os.listdir(".")) == 4096 and open("f4095").read() == "4095", (status, err)
+
+
 def leaves_nothing(signo, number):
     """Two jobs that stream, with a heredoc and outputs, ended by the signal."""
     mark = "mark-%d-%d" % (signo, number)

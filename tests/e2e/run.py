@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs table.test and differences.test: every row by the reference shell and by zpipe, in equal fresh directories, and
+"""Runs table.test, differences.test and words.test: every row by the reference shell and by zpipe, in equal fresh directories, and
 compares stdout, status, stderr and the files left behind, with their modes.  table.test says the formats.
 
     run.py --bin DIR [--cluster] [--user NAME|UID] [--table FILE | --random COUNT [--seed N]] [ROW...]
@@ -54,6 +54,8 @@ def make_files(d, owner):
     put("empty.txt", "")
     put("nonl.txt", "z\nb\na")
     put("long.txt", b"x" * 10_000_000 + b"\n" + b"a" * 100)
+    with open(os.path.join(d, "large.bin"), "wb") as f:
+        f.truncate(17 << 20)
     put("pairs.txt", "a b\nb c\na d\n")
     put("two words.txt", "two words\n")
     put("-dash.txt", "dash\n")
@@ -303,7 +305,7 @@ def main():
         os.chmod(work, 0o755)
         table = Table(a, work, owner_of(a.user) if a.user else None)
         try:
-            paths = a.table or [os.path.join(HERE, n) for n in ("table.test", "differences.test")]
+            paths = a.table or [os.path.join(HERE, n) for n in ("table.test", "differences.test", "words.test")]
             made = generate.rows(Row, a.seed, a.random) if a.random else (row for path in paths for row in rows(path))
             for row in made:
                 if not a.row or row.name in a.row:

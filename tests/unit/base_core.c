@@ -2,6 +2,7 @@
  * cannot be, descriptors pass and are not leaked. */
 #include "tests/lib/test.h"
 
+#include "base/kept.h"
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
@@ -261,12 +262,31 @@ static void whole_lines(void **state)
     loop_free(loop);
 }
 
+static void kept_files(void **state)
+{
+    const char *names[] = {"out.txt", "d/e", "b", "a"};
+    static const char *const patterns[] = {"part_*", "x/*.c", "\\*", "dir"};
+    static const struct {
+        const char *name;
+        bool kept;
+    } rows[] = {{"a", true},        {"b/c/d", true},     {"bc", false},    {"d", false},     {"d/e", true},
+                {"d/e/f", true},    {"d/ef", false},     {"out.tx", false}, {"out.txt", true}, {"out.txt2", false},
+                {"part_1", true},   {"part_1/x", true},  {"my/part_1", false}, {"x/y.c", true}, {"x/y/z.c", false},
+                {"*", true},        {"**", false},       {"dir/deep/x", true}, {".a", false}, {"x/.c.c", false}};
+    (void)state;
+    kept_sort(names, 4);
+    const struct kept k = {names, 4, patterns, 4};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (kept_fits(&k, rows[i].name) != rows[i].kept)
+            fail_msg("%s", rows[i].name);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors),  cmocka_unit_test(buffers), cmocka_unit_test(arenas),
         cmocka_unit_test(packing), cmocka_unit_test(passing), cmocka_unit_test(spools),
-        cmocka_unit_test(looping), cmocka_unit_test(whole_lines),
+        cmocka_unit_test(looping), cmocka_unit_test(whole_lines), cmocka_unit_test(kept_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

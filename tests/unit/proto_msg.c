@@ -46,7 +46,7 @@ static const struct msg rows[] = {
     {.type = MSG_STARTED, .started = {8, 1}},
     {.type = MSG_TASK,
      .task = {8, 1, 2, MSG_END_SIGNALLED, 141, 13, 1, 2, 3, UINT64_MAX, true, false, "text",
-              "tail\n", numbers, 1}},
+              "tail\n"}},
     {.type = MSG_PROGRESS, .progress = {8, 1, 2, 3, true}},
     {.type = MSG_FAIL, .fail = {8, 1, ERR_IO, "disk"}},
     {.type = MSG_STOPPED, .stopped = {8, 1}},

@@ -1,0 +1,206 @@
+/* See client.h.  The files that a stage left in /job come as one stream, from a worker in this process or
+ * elsewhere: each is written to a hidden file and is one of the job's outputs from then on.  What a worker
+ * says is not believed: a file that the stage's words and `with out=` do not keep is refused. */
+#include "client/client.h"
+
+#include "base/fds.h"
+#include "base/kept.h"
+#include "proto/made.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define READ_BYTES 262144
+
+/* Is it an output that the graph names?  Its sink, or GRAPH_NONE. */
+static uint32_t named_sink(const struct graph_node *n, const char *name)
+{
+    for (uint32_t i = 0; i < n->output_count; i++)
+        if (!strcmp(n->output[i].name, name))
+            return n->output[i].sink;
+    return GRAPH_NONE;
+}
+
+static struct output *output_of(struct zpipe_job *j, uint32_t sink)
+{
+    for (uint32_t i = 0; i < j->output_count; i++)
+        if (j->output[i].node == sink)
+            return &j->output[i];
+    return NULL;
+}
+
+/* Does another stage make a file at the same place? */
+static bool is_taken(const struct zpipe_job *j, const struct output *o)
+{
+    for (uint32_t i = 0; i < j->output_count; i++) {
+        const struct output *other = &j->output[i];
+        if (other != o && other->path && o->path && !strcmp(other->path, o->path) &&
+            (other->made || !other->made_in_job))
+            return true;
+    }
+    return false;
+}
+
+static int begin_file(struct made_reader *m, struct err *e)
+{
+    struct zpipe_job *j = m->job;
+    const struct graph_node *n = &j->graph->node[m->node];
+    const struct made_file *f = &m->file[m->at];
+    uint32_t sink = named_sink(n, f->name);
+    const struct kept kept = {n->keep, n->keep_count, n->out_glob, n->out_glob_count};
+    if (sink == GRAPH_NONE && !kept_fits(&kept, f->name))
+        return err_set(e, ERR_PROTO, "a worker sent the file '%.200s', which `%.100s` does not keep", f->name,
+                       n->label);
+    struct output *o = sink == GRAPH_NONE ? output_add(j, GRAPH_NONE, f->name, e) : output_of(j, sink);
+    if (!o)
+        return sink == GRAPH_NONE ? -1 : err_set(e, ERR_BUG, "an output has no place");
+    o->made_in_job = true;
+    if (o->made || is_taken(j, o))
+        return err_set(e, ERR_INPUT, "two stages made the file '%.200s', and no output was put in place",
+                       f->name);
+    o->made = true;
+    o->chosen = f->mode;
+    m->fd = o->fd;
+    m->left_bytes = f->size_bytes;
+    return 0;
+}
+
+static int take_index(struct made_reader *m, struct err *e)
+{
+    struct slice rest = {m->index.data + MADE_PREFIX, m->index.size - MADE_PREFIX};
+    if (made_unpack(rest, &m->arena, &m->file, &m->count, e) < 0)
+        return -1;
+    buf_clear(&m->index);
+    return m->count ? begin_file(m, e) : 0;
+}
+
+/* Files that are whole give way to the next one, an empty one at once. */
+static int go_on(struct made_reader *m, struct err *e)
+{
+    while (m->at < m->count && !m->left_bytes)
+        if (++m->at < m->count && begin_file(m, e) < 0)
+            return -1;
+    return 0;
+}
+
+static int take(struct made_reader *m, const char *data, size_t size, struct err *e)
+{
+    while (size) {
+        size_t part;
+        uint32_t rest;
+        if (!m->file) {
+            size_t want = MADE_PREFIX;
+            if (m->index.size >= MADE_PREFIX && made_size(m->index.data, &rest, e) < 0)
+                return -1;
+            if (m->index.size >= MADE_PREFIX)
+                want += rest;
+            part = want - m->index.size < size ? want - m->index.size : size;
+            buf_add(&m->index, data, part);
+            if (m->index.failed)
+                return err_nomem(e);
+            if (m->index.size == want && want > MADE_PREFIX && take_index(m, e) < 0)
+                return -1;
+        } else {
+            part = m->left_bytes < size ? (size_t)m->left_bytes : size;
+            if (!part)
+                return err_set(e, ERR_PROTO, "a worker sent more files than it had announced");
+            if (fd_write_all(m->fd, data, part) < 0)
+                return err_sys(e, "cannot write '%.200s'", m->file[m->at].name);
+            m->left_bytes -= part;
+        }
+        data += part;
+        size -= part;
+        if (m->file && go_on(m, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void reader_end(struct made_reader *m)
+{
+    if (m->read >= 0)
+        loop_fd_stop(m->job->z->loop, &m->watch);
+    fd_close(&m->read);
+    buf_clear(&m->index);
+}
+
+static void readable(struct loop_fd *w, int events)
+{
+    (void)events;
+    struct made_reader *m = w->owner;
+    struct zpipe_job *j = m->job;
+    struct err e;
+    static char bytes[READ_BYTES]; /* one loop, one thread */
+    ssize_t n = read(m->read, bytes, sizeof bytes);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    bool partial = m->index.size || m->at < m->count;
+    int r = n < 0             ? err_sys(&e, "cannot read the files of a stage")
+            : n > 0           ? take(m, bytes, (size_t)n, &e)
+            : partial         ? err_set(&e, ERR_PROTO, "the files of a stage did not all come")
+                              : 0;
+    if (n > 0 && r == 0)
+        return;
+    reader_end(m);
+    if (r < 0)
+        client_job_fail(j, &e);
+    client_job_settle(j);
+}
+
+int made_open(struct zpipe_job *j, struct err *e)
+{
+    const struct graph *g = j->graph;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < g->node_count; i++)
+        count += graph_makes(&g->node[i]);
+    j->made = calloc((size_t)count + 1, sizeof *j->made);
+    if (!j->made)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        int pair[2];
+        if (!graph_makes(&g->node[i]) || g->node[i].parent != GRAPH_NONE)
+            continue;
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+            return err_sys(e, "cannot make a socket pair");
+        struct made_reader *m = &j->made[j->made_count++];
+        *m = (struct made_reader){.node = i,
+                                  .read = pair[0],
+                                  .write = pair[1],
+                                  .job = j,
+                                  .index = BUF_INIT(MADE_PREFIX + MADE_INDEX_MAX),
+                                  .arena = ARENA_INIT(4 * MADE_INDEX_MAX)};
+        m->watch.run = readable;
+        m->watch.owner = m;
+        loop_fd_start(j->z->loop, &m->watch, m->read, LOOP_READ);
+        j->port[j->port_count++] = (struct port){i, m->write};
+    }
+    return 0;
+}
+
+bool made_drained(const struct zpipe_job *j)
+{
+    for (uint32_t i = 0; i < j->made_count; i++)
+        if (j->made[i].read >= 0)
+            return false;
+    return true;
+}
+
+void made_release(struct zpipe_job *j)
+{
+    for (uint32_t i = 0; i < j->made_count; i++)
+        fd_close(&j->made[i].write);
+}
+
+void made_close(struct zpipe_job *j)
+{
+    made_release(j);
+    for (uint32_t i = 0; i < j->made_count; i++) {
+        reader_end(&j->made[i]);
+        arena_clear(&j->made[i].arena);
+    }
+    free(j->made);
+    j->made = NULL;
+    j->made_count = 0;
+}
