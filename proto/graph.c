@@ -63,7 +63,7 @@ uint32_t graph_add_node(struct graph *g, uint32_t kind, struct err *e)
                                                  .key_separator = -1,
                                                  .record_text = {"", 0},
                                                  .set = {.image = ""},
-                                                 .split = {.combine_text = ""}};
+                                                 .split = {.combine_text = "", .spoils = {"", 0}}};
     return g->node_count++;
 }
 
@@ -180,4 +180,30 @@ const struct graph_fd *graph_fd_of(const struct graph_node *n, int fd)
 bool graph_makes(const struct graph_node *n)
 {
     return n->output_count || n->out_glob_count || n->keep_count;
+}
+
+const char *graph_class(const struct graph_node *n)
+{
+    static const struct {
+        const char *way, *class;
+    } native[] = {{"columns", "reduce"},   {"first", "reduce"},  {"all", "reduce"},
+                  {"squeeze", "boundary"}, {"join", "boundary"}, {"counts", "boundary"},
+                  {"number", "offset"},    {"lines", "offset"},  {"bytes", "offset"}};
+    const struct graph_split *s = &n->split;
+    size_t size = strcspn(s->combine_text, " ");
+    if (s->cut == GRAPH_CUT_NONE)
+        return "whole";
+    if (s->cut == GRAPH_CUT_FILES)
+        return "files";
+    if (s->run != GRAPH_RUN_EACH)
+        return s->run == GRAPH_RUN_FIRST ? "first" : "last";
+    for (size_t i = 0; s->combine == GRAPH_COMBINE_NATIVE && i < sizeof native / sizeof *native;
+         i++)
+        if (strlen(native[i].way) == size && memcmp(native[i].way, s->combine_text, size) == 0)
+            return native[i].class;
+    return s->combine == GRAPH_COMBINE_REVERSE ? "reverse"
+           : s->combine == GRAPH_COMBINE_RERUN ? "rerun"
+           : s->combine == GRAPH_COMBINE_MERGE ? "merge"
+           : s->cut_step > 1                   ? "aligned"
+                                               : "stateless";
 }

@@ -183,11 +183,11 @@ struct graph_split {
     uint32_t combine_argc;
     const char *combine_text; /* NATIVE */
     uint32_t ok_status;       /* bit N: a block may end with status N (0 to 31) */
-    bool ends_lines;  /* the output of a block that ends behind a newline does so too: it can be a
-                         block of the next stage's input as it stands */
-    bool no_zeros;    /* a zero byte anywhere in a block spoils the whole: what comes after depends
-                         on it (grep and binary files) */
-    bool stops_early; /* it may end before its input does: work ahead of it may be in vain */
+    bool ends_lines; /* the output of a block that ends behind a newline does so too: it can be a
+                        block of the next stage's input as it stands */
+    struct slice spoils; /* one of these bytes anywhere in a block spoils the whole: what comes
+                            after depends on it (for grep a zero byte makes the input binary) */
+    bool stops_early;    /* it may end before its input does: work ahead of it may be in vain */
 };
 
 struct graph_node {
@@ -287,6 +287,10 @@ const struct graph_fd *graph_fd_of(const struct graph_node *n, int fd);
 
 /* May it make files that the job keeps?  Then they are a stream, as proto/made.h says. */
 bool graph_makes(const struct graph_node *n);
+
+/* How a COMMAND is cut and made one again, in a word for plans: stateless, files, reduce, merge,
+ * boundary, rerun, first, last, offset, aligned, reverse or whole. */
+const char *graph_class(const struct graph_node *n);
 
 /* Is it a REDUCE's key: "line", or fields as in cut -f, each with f or n behind it? */
 bool graph_key_ok(const char *key);

@@ -101,7 +101,7 @@ static int check_split(const struct graph *g, const struct graph_node *n, struct
         return s->file_count || s->block_argc || s->rest_argc || s->combine_argc
                    ? err_set(e, ERR_INPUT, "stage `%.60s` is whole and has blocks", n->label)
                    : 0;
-    if (n->kind != GRAPH_COMMAND || n->output_count || n->out_glob_count || graph_fd_of(n, 2))
+    if (n->kind != GRAPH_COMMAND || graph_makes(n) || graph_fd_of(n, 2))
         return err_set(e, ERR_INPUT, "stage `%.60s` cannot be cut", n->label);
     if (s->cut >= GRAPH_CUTS || s->run >= GRAPH_RUNS || s->combine >= GRAPH_COMBINES ||
         s->cut_step == 0 || s->ok_status == 0 || (s->file_count && !s->block_argc) ||

@@ -79,7 +79,7 @@ static const struct field split_fields[] = {
     SPLIT(combine_text, FIELD_TEXT, TEXT),
     SPLIT(ok_status, FIELD_U32, UINT32_MAX),
     SPLIT(ends_lines, FIELD_BOOL, 0),
-    SPLIT(no_zeros, FIELD_BOOL, 0),
+    SPLIT(spoils, FIELD_BYTES, 256),
     SPLIT(stops_early, FIELD_BOOL, 0),
 };
 static const struct field_table split_table = FIELD_TABLE(graph_split, split_fields);

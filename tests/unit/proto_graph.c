@@ -53,6 +53,7 @@ static struct graph *sample(void)
                                          .combine_argv = sort_words,
                                          .combine_argc = 2,
                                          .combine_text = "",
+                                         .spoils = {"", 0},
                                          .ok_status = 1};
     n[TEE].argv = tee_words;
     n[TEE].argc = 2;
