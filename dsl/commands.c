@@ -134,8 +134,11 @@ static int read_operands(struct reader *r)
     const char *what = i < r->words ? r->word[i++] : "";
     k->files = strcmp(what, "files") == 0 || strcmp(what, "file") == 0;
     k->outputs = strcmp(what, "outputs") == 0;
-    if (!k->files && !k->outputs && strcmp(what, "none") != 0)
-        return refuse(r, "operands are none, files, outputs, or a file and an output, not", what);
+    if (strcmp(what, "any") == 0)
+        k->skip = UINT32_MAX;
+    else if (!k->files && !k->outputs && strcmp(what, "none") != 0)
+        return refuse(r, "operands are none, any, files, outputs, or a file and an output, not",
+                      what);
     if (i < r->words && strcmp(r->word[i], "output") == 0 && strcmp(what, "file") == 0) {
         k->then_output = true;
         i++;

@@ -5,6 +5,7 @@
 #include "dsl/lower.h"
 #include "dsl/lower_inside.h"
 #include "dsl/settings.h"
+#include "dsl/split.h"
 
 #include <string.h>
 
@@ -545,6 +546,8 @@ static int lower_statements(struct lower *w)
             return -1;
         w->r->statement++;
     }
+    if (split_graph(w->g, w->r->commands, w->e) < 0)
+        return lower_refused(w, 0);
     return graph_check(w->g, w->e) < 0 ? lower_refused(w, 0) : 0;
 }
 

@@ -213,6 +213,7 @@ int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node)
             keep[n->keep_count++] = keep[i];
     n->keep = keep;
     n->out_glob = glob;
+    n->word_globs = globs - n->out_glob_count;
     n->out_glob_count = globs;
     return 0;
 }

@@ -47,7 +47,7 @@ static char *print_graph(const struct graph *g)
             buf_printf(&b, " makes %s:%u", n->output[k].name, n->output[k].sink);
         for (uint32_t k = 0; k < n->out_glob_count; k++)
             buf_printf(&b, " out %s", n->out_glob[k]);
-        if (*n->why)
+        if (*n->why && n->kind == GRAPH_SHELL)
             buf_printf(&b, " (%s)", n->why);
         if (n->set.memory_bytes)
             buf_printf(&b, " memory %llu", (unsigned long long)n->set.memory_bytes);

@@ -1,0 +1,653 @@
+/* See split.h.  A stage's words are read by the options of its table entry; the first form whose
+ * conditions hold says how it may be cut.  An option or operand that the entry does not know, a
+ * variable that may change what the command does, a second stream in or out: the stage runs whole,
+ * and `why` names what made it so. */
+#include "dsl/split.h"
+#include "dsl/files.h"
+#include "dsl/split_inside.h"
+#include "proto/combine.h"
+
+#include <fnmatch.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+int split_whole(struct split_case *c, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(c->why, sizeof c->why, format, args);
+    va_end(args);
+    return SPLIT_WHOLE;
+}
+
+static int no_memory(struct split_case *c)
+{
+    err_nomem(c->e);
+    return SPLIT_FAILED;
+}
+
+const char *split_value(const struct split_case *c, const char *option)
+{
+    const char *value = NULL;
+    for (uint32_t i = 0; i < c->option_count; i++)
+        if (strcmp(c->option[i].option->name[0], option) == 0)
+            value = c->option[i].value ? c->option[i].value : "";
+    return value;
+}
+
+bool split_has(const struct split_case *c, const char *option)
+{
+    return split_value(c, option) != NULL;
+}
+
+/* ---- words for blocks -------------------------------------------------------------------- */
+
+/* Words being collected in the graph's arena. */
+struct list {
+    struct split_case *c;
+    const char **word;
+    uint32_t count, room;
+    bool failed;
+    bool unnamed; /* {file} cannot be said */
+};
+
+static void list_add(struct list *l, const char *word)
+{
+    if (l->count == l->room) {
+        uint32_t room = l->room ? 2 * l->room : 8;
+        const char **more = arena_array(&l->c->g->arena, room, sizeof *more);
+        if (!more) {
+            l->failed = true;
+            return;
+        }
+        if (l->count)
+            memcpy(more, l->word, l->count * sizeof *more);
+        l->word = more;
+        l->room = room;
+    }
+    l->word[l->count++] = word;
+}
+
+static void list_keep(struct list *l, const char *text)
+{
+    const char *kept = arena_string(&l->c->g->arena, text);
+    l->failed = l->failed || !kept;
+    if (kept)
+        list_add(l, kept);
+}
+
+static void list_printed(struct list *l, struct buf *b)
+{
+    buf_add(b, "", 0);
+    l->failed = l->failed || b->failed;
+    if (!b->failed)
+        list_keep(l, b->data);
+    buf_clear(b);
+}
+
+/* -x, -xVALUE, --long=VALUE; a value of no bytes needs a word of its own. */
+static void list_option(struct list *l, const struct split_option *o)
+{
+    struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
+    const char *name = o->option->name[0], *value = o->value;
+    bool long_name = name[1] == '-' || strlen(name) > 2, apart = value && !long_name && !*value;
+    buf_text(&b, name);
+    if (value && name[1] == '-')
+        buf_byte(&b, '=');
+    else if (value && long_name)
+        apart = true;
+    if (value && !apart)
+        buf_text(&b, value);
+    list_printed(l, &b);
+    if (apart)
+        list_keep(l, value);
+}
+
+/* Is it among the `!-x!-y` of a word? */
+static bool left_out(const char *word, const char *name)
+{
+    size_t size = strlen(name);
+    for (const char *at = strchr(word, '!'); at; at = strchr(at + 1, '!'))
+        if (strncmp(at + 1, name, size) == 0 && strchr("!}", at[1 + size]))
+            return true;
+    return false;
+}
+
+static void list_options(struct list *l, const char *word)
+{
+    for (uint32_t i = 0; i < l->c->option_count; i++) {
+        const struct command_option *o = l->c->option[i].option;
+        if (!o->drop && !left_out(word, o->name[0]))
+            list_option(l, &l->c->option[i]);
+    }
+}
+
+static void list_operands(struct list *l, const char *instead)
+{
+    const struct split_case *c = l->c;
+    bool dash = false;
+    for (uint32_t i = 0; i < c->skip && i < c->operand_count; i++)
+        dash = dash || c->operand[i][0] == '-' || (instead && instead[0] == '-');
+    if (dash)
+        list_add(l, "--");
+    for (uint32_t i = 0; i < c->skip && i < c->operand_count; i++)
+        list_keep(l, instead && i == 0 ? instead : c->operand[i]);
+}
+
+/* A word with {-x}, {-x:default} and {file} inside.  One that names what is not there is left out.
+ */
+static void list_filled(struct list *l, const char *word)
+{
+    struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
+    const char *end;
+    for (; *word; word = end + 1) {
+        size_t plain = strcspn(word, "{");
+        buf_add(&b, word, plain);
+        word += plain;
+        end = *word ? strchr(word, '}') : NULL;
+        if (!end) {
+            buf_text(&b, word);
+            break;
+        }
+        if (strncmp(word, "{file}", 6) == 0) {
+            if (!l->c->file_count) {
+                buf_clear(&b);
+                return;
+            }
+            if (l->c->file_count == 1)
+                buf_text(&b, l->c->operand[l->c->skip]);
+            else
+                buf_printf(&b, "%c{", GRAPH_HOLE);
+            l->unnamed = l->unnamed || (l->c->file_count > 1 && l->c->renamed);
+            continue;
+        }
+        char name[40];
+        size_t size = strcspn(word + 1, ":}");
+        snprintf(name, sizeof name, "%.*s", (int)size, word + 1);
+        const char *value = split_value(l->c, name);
+        bool flag = value && !*value;
+        if (!value && word[1 + size] != ':') {
+            buf_clear(&b);
+            return;
+        }
+        if (!value)
+            buf_add(&b, word + 2 + size, (size_t)(end - word) - 2 - size);
+        else
+            buf_text(&b, flag ? name : value);
+    }
+    list_printed(l, &b);
+}
+
+static void list_word(struct list *l, const char *word)
+{
+    if (strcmp(word, "{name}") == 0)
+        list_keep(l, l->c->n->argv[0]);
+    else if (strncmp(word, "{options", 8) == 0)
+        list_options(l, word);
+    else if (strcmp(word, "{operands}") == 0)
+        list_operands(l, NULL);
+    else
+        list_filled(l, word);
+}
+
+static const char *const *list_end(struct list *l, uint32_t *count)
+{
+    if (l->failed) {
+        err_nomem(l->c->e);
+        return NULL;
+    }
+    *count = l->count;
+    return l->word;
+}
+
+const char *const *split_self(struct split_case *c, const char *instead, uint32_t *count)
+{
+    struct list l = {.c = c};
+    list_keep(&l, c->n->argv[0]);
+    bool done = false;
+    for (uint32_t i = 0; i < c->option_count; i++) {
+        struct split_option o = c->option[i];
+        bool script = instead && strcmp(o.option->name[0], "-e") == 0;
+        if (o.option->drop || (script && done))
+            continue;
+        if (script)
+            o.value = instead;
+        done = done || script;
+        list_option(&l, &o);
+    }
+    list_operands(&l, instead);
+    return list_end(&l, count);
+}
+
+const char *const *split_words(struct split_case *c, uint32_t *count, ...)
+{
+    struct list l = {.c = c};
+    va_list args;
+    va_start(args, count);
+    for (const char *w; (w = va_arg(args, const char *));)
+        list_keep(&l, w);
+    va_end(args);
+    return list_end(&l, count);
+}
+
+/* ---- the clauses of a form --------------------------------------------------------------- */
+
+static int native_text(struct split_case *c, struct buf *b)
+{
+    struct err e;
+    buf_add(b, "", 0);
+    struct combine *known = b->failed ? NULL : combine_new(b->data, &e);
+    c->s->combine = GRAPH_COMBINE_NATIVE;
+    c->s->combine_text = b->failed ? NULL : arena_string(&c->g->arena, b->data);
+    int r = b->failed || !c->s->combine_text ? no_memory(c)
+            : known                          ? SPLIT_OK
+                                             : split_whole(c, "its options are out of the usual");
+    combine_free(known);
+    buf_clear(b);
+    return r;
+}
+
+int split_native(struct split_case *c, const char *format, ...)
+{
+    char text[COMBINE_TEXT_MAX];
+    struct buf b = BUF_INIT(sizeof text);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    buf_text(&b, text);
+    return native_text(c, &b);
+}
+
+static int clause_native(struct split_case *c, const char *const *word, uint32_t count)
+{
+    struct buf b = BUF_INIT(COMBINE_TEXT_MAX);
+    struct list l = {.c = c};
+    for (uint32_t i = 0; i < count; i++)
+        list_word(&l, word[i]);
+    if (l.failed)
+        return no_memory(c);
+    for (uint32_t i = 0; i < l.count; i++)
+        buf_printf(&b, "%s%s", i ? " " : "", l.word[i]);
+    return native_text(c, &b);
+}
+
+static int clause_words(struct split_case *c, const char *const *word, uint32_t count,
+                        const char *const **argv, uint32_t *argc)
+{
+    struct list l = {.c = c};
+    for (uint32_t i = 0; i < count; i++)
+        list_word(&l, word[i]);
+    *argv = list_end(&l, argc);
+    if (l.unnamed)
+        return split_whole(c, "it prints names of files, which are longer than need be");
+    return *argv ? SPLIT_OK : SPLIT_FAILED;
+}
+
+/* A number of the table or of an option, with or without a `+`. */
+static int clause_number(struct split_case *c, const char *word, uint64_t *out)
+{
+    struct list l = {.c = c};
+    list_word(&l, word);
+    const char *text = l.count ? l.word[0] : "";
+    text += *text == '+';
+    size_t n = strspn(text, "0123456789");
+    if (l.failed)
+        return no_memory(c);
+    if (n == 0 || n > 18 || text[n])
+        return split_whole(c, "`%.60s` is no plain number", text);
+    *out = strtoull(text, NULL, 10);
+    return SPLIT_OK;
+}
+
+static int clause_ask(struct split_case *c, const char *name)
+{
+    static const struct {
+        const char *name;
+        int (*ask)(struct split_case *c);
+    } known[] = {{"sed", split_sed},     {"awk", split_awk},     {"perl", split_perl},
+                 {"jq", split_jq},       {"tr", split_tr},       {"wc", split_wc},
+                 {"paste", split_paste}, {"iconv", split_iconv}, {"xargs", split_xargs},
+                 {"plain", split_plain}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(known[i].name, name) == 0)
+            return known[i].ask(c);
+    return split_whole(c, "its entry asks for `%.20s`, which is not known", name);
+}
+
+int split_without(struct split_case *c, const char *bytes, size_t size)
+{
+    c->s->spoils.data = arena_bytes(&c->g->arena, bytes, size);
+    c->s->spoils.size = size;
+    return c->s->spoils.data ? SPLIT_OK : no_memory(c);
+}
+
+/* Bytes as numbers. */
+static int clause_without(struct split_case *c, const char *const *word, uint32_t count)
+{
+    char bytes[COMMAND_WORDS_MAX];
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t byte;
+        int r = clause_number(c, word[i], &byte);
+        if (r != SPLIT_OK)
+            return r;
+        bytes[i] = (char)byte;
+    }
+    return split_without(c, bytes, count);
+}
+
+static int clause_cut(struct split_case *c, uint32_t cut, const char *const *word, uint32_t count)
+{
+    c->s->cut = cut;
+    c->s->cut_step = 1;
+    if (count > 2)
+        return split_whole(c, "its entry has a bad `%.20s`", word[0]);
+    return count == 2 ? clause_number(c, word[1], &c->s->cut_step) : SPLIT_OK;
+}
+
+static int clause(struct split_case *c, const char *const *word, uint32_t count)
+{
+    struct graph_split *s = c->s;
+    const char *w = word[0];
+    if (strcmp(w, "bytes") == 0)
+        return clause_cut(c, GRAPH_CUT_BYTES, word, count);
+    if (strcmp(w, "lines") == 0)
+        return clause_cut(c, GRAPH_CUT_LINES, word, count);
+    if (strcmp(w, "nuls") == 0 || (strcmp(w, "records") == 0 && split_has(c, "-z")))
+        return s->ends_lines = false, clause_cut(c, GRAPH_CUT_NULS, word, count);
+    if (strcmp(w, "records") == 0)
+        return clause_cut(c, GRAPH_CUT_LINES, word, count);
+    if (strcmp(w, "files") == 0)
+        return clause_cut(c, GRAPH_CUT_FILES, word, 1);
+    if (strcmp(w, "block") == 0)
+        return clause_words(c, word + 1, count - 1, &s->block_argv, &s->block_argc);
+    if (strcmp(w, "rest") == 0)
+        return clause_words(c, word + 1, count - 1, &s->rest_argv, &s->rest_argc);
+    if (strcmp(w, "first") == 0 && count == 2)
+        return s->run = GRAPH_RUN_FIRST, clause_number(c, word[1], &s->first_units);
+    if (strcmp(w, "rerun") == 0 || strcmp(w, "merge") == 0) {
+        s->combine = *w == 'r' ? GRAPH_COMBINE_RERUN : GRAPH_COMBINE_MERGE;
+        return clause_words(c, word + 1, count - 1, &s->combine_argv, &s->combine_argc);
+    }
+    if (strcmp(w, "native") == 0)
+        return clause_native(c, word + 1, count - 1);
+    if (strcmp(w, "without") == 0)
+        return clause_without(c, word + 1, count - 1);
+    if (strcmp(w, "ask") == 0 && count == 2)
+        return clause_ask(c, word[1]);
+    if (strcmp(w, "last") == 0)
+        s->run = GRAPH_RUN_LAST;
+    else if (strcmp(w, "reverse") == 0)
+        s->combine = GRAPH_COMBINE_REVERSE;
+    else if (strcmp(w, "joined") == 0)
+        s->ends_lines = false;
+    else if (strcmp(w, "stops") == 0)
+        s->stops_early = true;
+    else if (strcmp(w, "apart") == 0)
+        c->apart = true;
+    else
+        return split_whole(c, "its entry says `%.20s`, which is not understood", w);
+    return SPLIT_OK;
+}
+
+static int clauses(struct split_case *c, const struct command_form *f)
+{
+    for (uint32_t i = 0, end; i < f->words; i = end + 1) {
+        for (end = i; end < f->words && strcmp(f->word[end], "|") != 0;)
+            end++;
+        int r = end > i ? clause(c, f->word + i, end - i) : SPLIT_OK;
+        if (r != SPLIT_OK)
+            return r;
+    }
+    if (c->file_count > 1 && !c->apart && c->s->cut != GRAPH_CUT_FILES)
+        return split_whole(c, "it reads %u files as one", c->file_count);
+    return SPLIT_OK;
+}
+
+/* ---- which form -------------------------------------------------------------------------- */
+
+static bool condition_holds(const struct split_case *c, const char *condition)
+{
+    size_t name = strcspn(condition, "=");
+    if (strncmp(condition, "files>", 6) == 0)
+        return c->file_count > strtoul(condition + 6, NULL, 10);
+    if (strncmp(condition, "files=", 6) == 0)
+        return c->file_count == strtoul(condition + 6, NULL, 10);
+    for (uint32_t i = 0; i < c->option_count; i++) {
+        const char *is = c->option[i].option->name[0];
+        if (strlen(is) == name && strncmp(is, condition, name) == 0 &&
+            (!condition[name] ||
+             (c->option[i].value && fnmatch(condition + name + 1, c->option[i].value, 0) == 0)))
+            return true;
+    }
+    return false;
+}
+
+static bool form_holds(const struct split_case *c, const struct command_form *f)
+{
+    for (uint32_t i = 0; i < f->conditions; i++)
+        if (!condition_holds(c, f->condition[i]))
+            return false;
+    if (!f->given)
+        return true;
+    if (f->operands != c->operand_count)
+        return false;
+    for (uint32_t i = 0; i < f->operands; i++)
+        if (strcmp(f->operand[i], "*") != 0 && strcmp(f->operand[i], c->operand[i]) != 0)
+            return false;
+    return true;
+}
+
+/* The node's input of that name, looked for behind the one found last. */
+static uint32_t file_named(const struct split_case *c, const char *word, uint32_t *last)
+{
+    char *name = malloc(strlen(word) + 2);
+    uint32_t found = GRAPH_NONE;
+    if (name)
+        path_normal(word, name);
+    for (uint32_t i = 0; name && i < c->n->file_count && found == GRAPH_NONE; i++) {
+        uint32_t at = (*last + i) % c->n->file_count, file = c->n->file[at];
+        if (strcmp(c->g->file[file].name, name) == 0) {
+            found = file;
+            *last = at;
+        }
+    }
+    free(name);
+    return found;
+}
+
+/* The operands behind the first: regular files, or one `-`, or nothing; or else why not. */
+static int find_files(struct split_case *c)
+{
+    uint32_t count = c->operand_count > c->skip ? c->operand_count - c->skip : 0, last = 0;
+    uint32_t *list = arena_array(&c->g->arena, count + 1, sizeof *list);
+    if (!list)
+        return no_memory(c);
+    c->stdin_alone = count == 0 || (count == 1 && strcmp(c->operand[c->skip], "-") == 0);
+    for (uint32_t i = 0; i < count && !c->stdin_alone && c->k->files; i++) {
+        const char *word = c->operand[c->skip + i];
+        uint32_t file = file_named(c, word, &last);
+        bool regular = file != GRAPH_NONE && S_ISREG(c->g->file[file].mode);
+        if (!regular) {
+            split_whole(c, "`%.60s` is %s", word,
+                        file == GRAPH_NONE ? "no file that is cut" : "a directory");
+            c->file_count = 0;
+            return SPLIT_OK;
+        }
+        c->renamed = c->renamed || strcmp(word, c->g->file[file].name) != 0;
+        list[c->file_count++] = file;
+    }
+    c->file = list;
+    return SPLIT_OK;
+}
+
+/* Splits the words into options and operands. */
+static int read_words(struct split_case *c)
+{
+    const struct graph_node *n = c->n;
+    struct command_walk walk = command_walk(c->k, n->argv + 1, n->argc - 1);
+    struct command_item i;
+    size_t letters = 0;
+    for (uint32_t k = 1; k < n->argc; k++)
+        letters += n->argv[k][0] == '-' && n->argv[k][1] != '-' ? strlen(n->argv[k]) : 1;
+    if (letters > GRAPH_WORDS_MAX)
+        return split_whole(c, "it has more than %d words and options", GRAPH_WORDS_MAX);
+    c->option = arena_array(&c->g->arena, letters + 1, sizeof *c->option);
+    c->operand = arena_array(&c->g->arena, (size_t)n->argc + 1, sizeof *c->operand);
+    if (!c->option || !c->operand)
+        return no_memory(c);
+    while ((i = command_next(&walk)).kind != ITEM_END) {
+        if (i.kind == ITEM_UNKNOWN)
+            return split_whole(c, "`%s%.40s` of %.40s is not in the command table",
+                               i.value[0] == '-' ? "" : "-", i.value, n->argv[0]);
+        if (i.missing)
+            return split_whole(c, "`%.40s` lacks its argument", i.option->name[0]);
+        if (i.kind == ITEM_OPTION)
+            c->option[c->option_count++] = (struct split_option){i.option, i.value};
+        else
+            c->operand[c->operand_count++] = i.value;
+    }
+    c->skip = c->k->skip;
+    for (uint32_t k = 0; k < c->k->unless_count; k++)
+        if (split_has(c, c->k->unless[k]))
+            c->skip = 0;
+    return find_files(c);
+}
+
+/* ---- what keeps a stage whole whatever it is --------------------------------------------- */
+
+/* A variable that may change what a command does. */
+static bool variable_matters(const char *variable)
+{
+    static const char *const prefix[] = {"LC_",  "LANG",     "POSIX",  "_POSIX", "GREP_", "AWK",
+                                         "GAWK", "MAWK",     "LD_",    "PERL",   "JQ_",   "PATH=",
+                                         "TZ=",  "COLUMNS=", "GZIP",   "XZ_",    "ZSTD_", "BZIP",
+                                         "NLS",  "GCONV",    "TABSIZE"};
+    const char *value = strchr(variable, '=');
+    if ((strncmp(variable, "LC_", 3) == 0 || strncmp(variable, "LANG", 4) == 0) && value &&
+        (strcmp(value, "=C") == 0 || strcmp(value, "=POSIX") == 0))
+        return false;
+    for (size_t i = 0; i < sizeof prefix / sizeof *prefix; i++)
+        if (strncmp(variable, prefix[i], strlen(prefix[i])) == 0)
+            return true;
+    return false;
+}
+
+static const char *variable_of(const char *const *env, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (variable_matters(env[i]))
+            return env[i];
+    return NULL;
+}
+
+static int look_outside(struct split_case *c)
+{
+    const struct graph_node *n = c->n;
+    const char *variable = variable_of(n->env, n->envc);
+    if (!variable)
+        variable = variable_of(c->g->env, c->g->envc);
+    if (variable)
+        return split_whole(c, "the variable %.*s may change what it does",
+                           (int)strcspn(variable, "="), variable);
+    if (n->output_count || n->out_glob_count > n->word_globs)
+        return split_whole(c, "it writes files");
+    if (graph_fd_of(n, 2))
+        return split_whole(c, "stderr is data");
+    if (n->holes)
+        return split_whole(c, "its words hold {}");
+    for (uint32_t i = 0; i < n->fd_count; i++)
+        if (n->fd[i].fd > 2)
+            return split_whole(c, "`<( )` and `>( )` are whole");
+    if (c->g->line_reads)
+        return split_whole(c, "--line-reads");
+    return SPLIT_OK;
+}
+
+/* ---- a stage ----------------------------------------------------------------------------- */
+
+static int with_form(struct split_case *c)
+{
+    const struct command_form *f = NULL;
+    for (uint32_t i = 0; i < c->k->form_count && !f; i++)
+        if (form_holds(c, &c->k->form[i]))
+            f = &c->k->form[i];
+    if (!f)
+        return split_whole(c, "this use of %.40s is not in the command table", c->n->argv[0]);
+    if (f->reason)
+        return split_whole(c, "%s", f->reason);
+    if (!f->given && !c->file_count && !c->stdin_alone)
+        return c->why[0] ? SPLIT_WHOLE
+                         : split_whole(c, "`%.60s` is an operand too many", c->operand[c->skip]);
+    int r = clauses(c, f);
+    if (r != SPLIT_OK)
+        return r;
+    struct graph_split *s = c->s;
+    if (c->file_count && !s->block_argc && !(s->block_argv = split_self(c, NULL, &s->block_argc)))
+        return SPLIT_FAILED;
+    s->file = c->file;
+    s->file_count = c->file_count;
+    return s->cut == GRAPH_CUT_NONE ? split_whole(c, "its entry does not say where to cut")
+                                    : SPLIT_OK;
+}
+
+static const char *base_name(const char *word)
+{
+    static const char *const places[] = {"/bin/", "/usr/bin/"};
+    for (size_t i = 0; i < 2; i++)
+        if (strncmp(word, places[i], strlen(places[i])) == 0)
+            return word + strlen(places[i]);
+    return word;
+}
+
+static int look(struct split_case *c)
+{
+    struct err e = {0};
+    const char *name = base_name(c->n->argv[0]);
+    c->k = commands_find(c->commands, name, &e);
+    if (e.code) {
+        *c->e = e;
+        return SPLIT_FAILED;
+    }
+    if (!c->k)
+        return split_whole(c, "not in the command table");
+    int r = look_outside(c);
+    if (r == SPLIT_OK)
+        r = read_words(c);
+    if (r == SPLIT_OK)
+        r = with_form(c);
+    return r;
+}
+
+static int split_node(struct graph *g, uint32_t i, struct commands *commands, struct err *e)
+{
+    struct graph_split s = {.ends_lines = true, .combine_text = "", .spoils = {"", 0}};
+    struct split_case c = {.g = g, .n = &g->node[i], .commands = commands, .s = &s, .e = e};
+    int r = look(&c);
+    if (r == SPLIT_FAILED)
+        return -1;
+    if (r == SPLIT_WHOLE) {
+        g->node[i].why = arena_string(&g->arena, c.why);
+        return g->node[i].why ? 0 : err_nomem(e);
+    }
+    s.ok_status = c.k->ok_status;
+    g->node[i].split = s;
+    /* What is cut is known to make no file, whatever its words look like. */
+    g->node[i].keep_count = 0;
+    g->node[i].out_glob_count -= g->node[i].word_globs;
+    g->node[i].word_globs = 0;
+    return 0;
+}
+
+/* Bodies are cut as their author says. */
+int split_graph(struct graph *g, struct commands *c, struct err *e)
+{
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (g->node[i].kind == GRAPH_COMMAND && g->node[i].parent == GRAPH_NONE &&
+            g->node[i].argc && split_node(g, i, c, e) < 0)
+            return -1;
+    return 0;
+}
