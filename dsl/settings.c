@@ -1,5 +1,6 @@
 /* See settings.h. */
 #include "dsl/settings.h"
+#include "base/units.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,72 +59,6 @@ const char *setting_nearest(const char *name, size_t size)
     return best;
 }
 
-struct unit {
-    const char *name;
-    uint64_t factor;
-};
-
-static const struct unit sizes[] = {
-    {"", 1},
-    {"B", 1},
-    {"K", 1ull << 10},
-    {"KiB", 1ull << 10},
-    {"M", 1ull << 20},
-    {"MiB", 1ull << 20},
-    {"G", 1ull << 30},
-    {"GiB", 1ull << 30},
-    {"T", 1ull << 40},
-    {"TiB", 1ull << 40},
-    {"KB", 1000ull},
-    {"MB", 1000000ull},
-    {"GB", 1000000000ull},
-    {"TB", 1000000000000ull},
-    {NULL, 0},
-};
-
-static const struct unit times[] = {
-    {"", 1000000000ull},
-    {"ms", 1000000ull},
-    {"s", 1000000000ull},
-    {"m", 60 * 1000000000ull},
-    {"h", 3600 * 1000000000ull},
-    {"d", 86400 * 1000000000ull},
-    {NULL, 0},
-};
-
-static const struct unit numbers[] = {{"", 1}, {NULL, 0}};
-
-/* NUMBER [ "." digits ] unit; nothing may be lost by overflow. */
-static bool read_units(const char *text, const struct unit *units, uint64_t *out)
-{
-    uint64_t whole = 0, part = 0, scale = 1;
-    const char *c = text;
-    if (*c < '0' || *c > '9')
-        return false;
-    for (; *c >= '0' && *c <= '9'; c++)
-        if (__builtin_mul_overflow(whole, 10, &whole) ||
-            __builtin_add_overflow(whole, (uint64_t)(*c - '0'), &whole))
-            return false;
-    if (*c == '.' && units != numbers) {
-        if (c[1] < '0' || c[1] > '9')
-            return false;
-        for (c++; *c >= '0' && *c <= '9'; c++)
-            if (scale < 1000000) {
-                part = part * 10 + (uint64_t)(*c - '0');
-                scale *= 10;
-            }
-    }
-    for (; units->name; units++) {
-        if (strcmp(units->name, c) != 0)
-            continue;
-        if (__builtin_mul_overflow(whole, units->factor, out))
-            return false;
-        uint64_t rest = units->factor / scale * part + units->factor % scale * part / scale;
-        return !__builtin_add_overflow(*out, rest, out) && *out <= INT64_MAX;
-    }
-    return false;
-}
-
 static const char *const fails[] = {"", "sh", "stop", "go"};
 
 static bool read_fail(const char *value, uint64_t *out)
@@ -168,16 +103,16 @@ bool setting_read(const struct setting_kind_of *s, const char *value, uint64_t *
     *number = 0;
     switch (s->kind) {
     case SETTING_SIZE:
-        return read_units(value, sizes, number) && *number > 0;
+        return units_size(value, number) && *number > 0;
     case SETTING_TIME:
-        return read_units(value, times, number) && *number > 0;
+        return units_time(value, number) && *number > 0;
     case SETTING_NUMBER:
-        return read_units(value, numbers, number);
+        return units_count(value, number);
     case SETTING_COUNT:
-        return read_units(value, numbers, number) && *number <= 1000000 &&
+        return units_count(value, number) && *number <= 1000000 &&
                (*number > (s->name[0] == 'f') || s->name[0] == 'r');
     case SETTING_EPOCH:
-        return read_units(value, numbers, number) || read_date(value, number);
+        return units_count(value, number) || read_date(value, number);
     case SETTING_FAIL:
         return read_fail(value, number);
     case SETTING_SHELL:

@@ -90,7 +90,7 @@ static int spawn_server(const char *path, bool none, int fd, pid_t *pid)
     posix_spawnattr_t attributes;
     sigset_t empty, defaults;
     char number[] = "3";
-    char *argv[] = {"zpipe-box", "--server", number, none ? "--isolation=none" : NULL, NULL};
+    char *argv[] = {"zpipe-box", "--serve", number, none ? "--isolation=none" : NULL, NULL};
     sigemptyset(&empty);
     sigfillset(&defaults);
     posix_spawn_file_actions_init(&actions);
@@ -423,6 +423,8 @@ static int take(struct box *b, struct wire_packet *p)
     case WIRE_RESULT:
         return take_result(b, p);
     case WIRE_PUMP:
+        if (p->size == 32 && b->events.digested)
+            b->events.digested(b->owner, h->region, h->a, (const uint8_t *)p->data);
         b->events.pump_ended(b->owner, h->region, h->a, h->size, (int)h->b, h->task != 0);
         return 0;
     case WIRE_MOVED:

@@ -95,6 +95,7 @@ struct box_channel {
     bool lines;           /* pass what there is at once (no full reads) */
     bool more;            /* FEED, COPY: box_feed will bring more sources, and box_feed_end the end */
     bool tell;            /* DRAIN, COPY: `moved` is called as bytes come along */
+    bool digest;          /* FEED, DRAIN, COPY: `digested` tells the SHA-256 of the bytes (slower) */
     const struct box_source *source; /* FEED, COPY */
     uint32_t source_count;
     int sink;             /* DRAIN, COPY: borrowed until box_run returns; never set non-blocking */
@@ -143,6 +144,8 @@ struct box_events {
     /* A pump (FEED, DRAIN, COPY) ended after `bytes`; sys is the errno that ended it, or 0.  `reading`
      * tells on which side the error was; ESTALE there: a source was shorter than announced. */
     void (*pump_ended)(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, int sys, bool reading);
+    /* Before the end of a pump with `digest`, unless it was killed: of all that it moved.  May be NULL. */
+    void (*digested)(void *owner, uint64_t region, uint32_t channel, const uint8_t sha256[32]);
     /* So far a pump with `more` or `tell` has moved `bytes`, and is done with `sources`.  May be NULL. */
     void (*moved)(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, uint64_t sources);
     /* Some whole lines of a task's trace, each "SECONDS WHAT": real time since the task was asked for, then what

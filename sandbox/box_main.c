@@ -1,252 +1,34 @@
-/* zpipe-box: a server for a worker (--server FD), or one program in a sandbox by itself. */
+/* zpipe-box: a server for a worker (--serve FD), or one program in a sandbox by itself. */
 #include "base/fds.h"
-#include "base/log.h"
-#include "sandbox/box.h"
-#include "sandbox/box_link.h"
+#include "base/units.h"
+#include "sandbox/alone.h"
 #include "sandbox/server.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <inttypes.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define WITH_MAX 1024
-#define ENV_MAX  1024
-#define OUT_MAX  256
-#define EPOCH_S  1577836800 /* 2020-01-01 */
-
-enum { STATUS_LIMIT = 124, STATUS_FAILED = 125, STATUS_NOT_RUN = 126, STATUS_NOT_FOUND = 127 };
-
-struct alone {
-    struct box_file with[WITH_MAX];
-    const char *env[ENV_MAX + 1], *out[OUT_MAX];
-    struct box_port port[3];
-    struct box_channel channel[3];
-    struct box_source source;
-    struct box_task task;
-    struct box_region region;
-    const char *report;
-    bool none, over;
-    int status;
-};
+#define EPOCH_S 1577836800 /* 2020-01-01 */
 
 static const char usage[] =
-    "usage: zpipe-box [--with PATH]... [--out NAME]... [--env NAME=VALUE]... [--seed N]\n"
-    "                 [--timeout SECONDS] [--memory BYTES] [--report FILE] -- PROGRAM [WORD]...\n";
+    "usage: zpipe-box [OPTION]... [--] PROGRAM [WORD]...\n"
+    "       zpipe-box --serve FD\n"
+    "  --with PATH, --out NAME, --env NAME=VALUE, --seed N     what it is given, what is kept of it\n"
+    "  --memory, --output, --scratch SIZE; --cpu, --timeout TIME; --procs, --files N     limits\n"
+    "  --report FILE, --digest, --trace FILE, --verify     what it did, and whether it does it again\n"
+    "  --isolation=none     no sandbox at all\n";
 
-static void on_result(void *owner, uint64_t region, uint32_t task, const struct box_result *r);
-static void on_pump(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, int sys, bool reading);
-static void on_region(void *owner, uint64_t region);
-static void on_lost(void *owner, const struct err *why);
+static struct alone asked;
 
-static void write_report(const struct alone *a, const struct box_result *r)
+static bool add_with(const char *path)
 {
-    static const char *const word[] = {"exited",    "signalled", "limit", "not-found",
-                                       "not-run", "failed",    "killed"};
-    FILE *f = fopen(a->report, "we");
-    if (!f) {
-        fprintf(stderr, "zpipe-box: cannot write '%s': %s\n", a->report, strerror(errno));
-        return;
-    }
-    fprintf(f,
-            "end=%s\nstatus=%d\nsignal=%d\nlimit=%s\ncpu_user_ns=%" PRIu64 "\ncpu_sys_ns=%" PRIu64
-            "\nwall_ns=%" PRIu64 "\nmemory_peak_bytes=%" PRIu64 "\ncertified=%s\nuncertified_why=%s\n",
-            word[r->end], r->status, r->signal, r->limit, r->cpu_user_ns, r->cpu_sys_ns, r->wall_ns,
-            r->memory_peak_bytes, r->certified ? "yes" : "no", r->uncertified_why);
-    fclose(f);
-}
-
-/* Outputs land beside us under their own names, not over what is there by a link. */
-static int save(const struct box_made *m)
-{
-    const char *base = strrchr(m->name, '/');
-    char buffer[65536];
-    ssize_t n;
-    base = base ? base + 1 : m->name;
-    int to = open(base, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (to < 0)
-        return -1;
-    while ((n = read(m->fd, buffer, sizeof buffer)) > 0)
-        if (fd_write_all(to, buffer, (size_t)n) < 0)
-            n = -1;
-    return close(to) < 0 || n < 0 ? -1 : 0;
-}
-
-static int status_of(const struct box_result *r)
-{
-    switch (r->end) {
-    case BOX_EXITED:
-        return r->status;
-    case BOX_SIGNALLED:
-        return 128 + r->signal;
-    case BOX_LIMIT:
-        return STATUS_LIMIT;
-    case BOX_NOT_FOUND:
-        return STATUS_NOT_FOUND;
-    case BOX_NOT_RUN:
-        return STATUS_NOT_RUN;
-    default:
-        return STATUS_FAILED;
-    }
-}
-
-static void on_result(void *owner, uint64_t region, uint32_t task, const struct box_result *r)
-{
-    struct alone *a = owner;
-    (void)region;
-    (void)task;
-    a->status = status_of(r);
-    if (r->end == BOX_LIMIT)
-        fprintf(stderr, "zpipe-box: ended by the limit on '%s'\n", r->limit);
-    else if (*r->text)
-        fprintf(stderr, "zpipe-box: %s\n", r->text);
-    for (uint32_t i = 0; i < r->made_count; i++) {
-        const struct box_made *m = &r->made[i];
-        if (m->fd < 0) {
-            fprintf(stderr, "zpipe-box: the file '%s' is left behind (see --out)\n", m->name);
-        } else if (save(m) < 0) {
-            fprintf(stderr, "zpipe-box: cannot save '%s': %s\n", m->name, strerror(errno));
-            a->status = a->status ? a->status : STATUS_FAILED;
-        }
-        if (m->fd >= 0)
-            close(m->fd);
-    }
-    if (a->report)
-        write_report(a, r);
-}
-
-static void on_pump(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, int sys, bool reading)
-{
-    struct alone *a = owner;
-    (void)region;
-    (void)channel;
-    (void)bytes;
-    if (!sys || sys == EPIPE)
-        return;
-    fprintf(stderr, "zpipe-box: %s: %s\n", reading ? "reading" : "writing", strerror(sys));
-    if (!a->status)
-        a->status = STATUS_FAILED;
-}
-
-static void on_region(void *owner, uint64_t region)
-{
-    struct alone *a = owner;
-    (void)region;
-    a->over = true;
-}
-
-static void on_lost(void *owner, const struct err *why)
-{
-    struct alone *a = owner;
-    fprintf(stderr, "zpipe-box: %s\n", why->text);
-    a->status = STATUS_FAILED;
-    a->over = true;
-}
-
-/* stdin, stdout, stderr as they are where a program can do nothing with them but what they are for;
- * by a pump otherwise (terminals, sockets, files open both ways). */
-static void plan_port(struct alone *a, int fd)
-{
-    struct box_port *p = &a->port[fd];
-    struct stat s;
-    int flags = fcntl(fd, F_GETFL);
-    bool write = fd != 0;
-    *p = (struct box_port){.fd = fd, .write = write, .channel = -1, .file = -1};
-    if (flags < 0 || fstat(fd, &s) < 0 || (S_ISCHR(s.st_mode) && s.st_rdev == makedev(1, 3)))
-        return;
-    if ((flags & O_ACCMODE) == (write ? O_WRONLY : O_RDONLY) &&
-        (S_ISREG(s.st_mode) || (write && S_ISFIFO(s.st_mode)))) {
-        p->file = fd;
-        return;
-    }
-    p->channel = (int32_t)a->region.channel_count;
-    a->source = (struct box_source){.fd = fd, .offset = BOX_ALL};
-    a->channel[a->region.channel_count++] =
-        (struct box_channel){.end = write ? BOX_DRAIN : BOX_FEED,
-                             .lines = !write && isatty(fd),
-                             .source = write ? NULL : &a->source,
-                             .source_count = write ? 0 : 1,
-                             .sink = write ? fd : -1,
-                             .caller_fd = -1};
-}
-
-static struct box *open_box(const struct alone *a, const struct box_events *events, struct err *e)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-        err_sys(e, "cannot make a socket");
-        return NULL;
-    }
-    pid_t pid = fork();
-    if (pid == 0) {
-        close(pair[0]);
-        _exit(server_main(pair[1], a->none));
-    }
-    close(pair[1]);
-    if (pid < 0) {
-        err_sys(e, "cannot fork");
-        close(pair[0]);
-        return NULL;
-    }
-    return box_adopt(pair[0], pid, events, (void *)(uintptr_t)a, e);
-}
-
-static int run_alone(struct alone *a)
-{
-    static const struct box_events events = {
-        .task_ended = on_result, .pump_ended = on_pump, .region_ended = on_region, .lost = on_lost};
-    struct err e;
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN);
-    struct box *b = open_box(a, &events, &e);
-    for (int fd = 2; fd >= 0; fd--)
-        plan_port(a, fd);
-    a->task.port = a->port;
-    a->task.port_count = 3;
-    a->task.file = a->with;
-    a->task.output = a->out;
-    a->task.env = a->env;
-    a->region.task = &a->task;
-    a->region.task_count = 1;
-    a->region.channel = a->channel;
-    if (!b || box_run(b, 1, &a->region, &e) < 0) {
-        fprintf(stderr, "zpipe-box: %s\n", e.text);
-        box_close(b);
-        return STATUS_FAILED;
-    }
-    while (!a->over) {
-        struct pollfd p = {.fd = box_fd(b), .events = POLLIN};
-        if (poll(&p, 1, -1) > 0)
-            box_dispatch(b);
-    }
-    box_close(b);
-    return a->status;
-}
-
-static int number(const char *text, uint64_t *value)
-{
-    char *end;
-    errno = 0;
-    *value = strtoull(text, &end, 10);
-    return errno || end == text || *end || *text == '-' ? -1 : 0;
-}
-
-static int add_with(struct alone *a, const char *path)
-{
-    static char name[WITH_MAX][256];
-    uint32_t i = a->task.file_count;
-    if (i == WITH_MAX)
-        return -1;
+    static char name[ALONE_WITH_MAX][256];
+    uint32_t i = asked.task.file_count;
+    if (i == ALONE_WITH_MAX)
+        return false;
     const char *n = path;
     while (!strncmp(n, "./", 2))
         n += 2;
@@ -254,58 +36,164 @@ static int add_with(struct alone *a, const char *path)
     size_t size = strlen(name[i]);
     while (size > 1 && name[i][size - 1] == '/')
         name[i][--size] = '\0';
-    a->with[i] = (struct box_file){.name = strlen(n) < 256 ? name[i] : n, .path = path, .fd = -1};
-    a->task.file_count++;
-    return 0;
+    asked.with[i] = (struct box_file){.name = strlen(n) < 256 ? name[i] : n, .path = path, .fd = -1};
+    asked.task.file_count++;
+    return true;
 }
 
-static int add_env(struct alone *a, const char *text)
+static bool add_env(const char *text)
 {
     uint32_t i = 0;
     size_t n = strcspn(text, "=");
     if (text[n] != '=')
-        return -1;
-    while (a->env[i] && strncmp(a->env[i], text, n + 1) != 0)
+        return false;
+    while (asked.env[i] && strncmp(asked.env[i], text, n + 1) != 0)
         i++;
-    if (i == ENV_MAX)
-        return -1;
-    a->env[i] = text;
-    return 0;
+    if (i == ALONE_ENV_MAX)
+        return false;
+    asked.env[i] = text;
+    return true;
 }
 
-static int take_option(struct alone *a, int option, const char *value)
+static bool add_out(const char *name)
 {
-    uint64_t n = 0;
+    if (asked.task.output_count == ALONE_OUT_MAX)
+        return false;
+    asked.out[asked.task.output_count++] = name;
+    return true;
+}
+
+/* A limit of 0 would be none. */
+static bool size_of(const char *text, uint64_t *bytes)
+{
+    return units_named(text) && units_size(text, bytes) && *bytes;
+}
+
+static bool time_of(const char *text, uint64_t *ns)
+{
+    return units_named(text) && units_time(text, ns) && *ns;
+}
+
+static bool count_of(const char *text, uint32_t *count)
+{
+    uint64_t n;
+    if (!units_count(text, &n) || !n || n > INT32_MAX)
+        return false;
+    *count = (uint32_t)n;
+    return true;
+}
+
+enum option_kind { WITH, OUT, ENV, SEED, MEMORY, CPU, TIMEOUT, PROCS, FILES, OUTPUT, SCRATCH, REPORT, DIGEST, TRACE,
+                   VERIFY, ISOLATION, SERVE, VERSION, HELP };
+
+static const struct option options[] = {
+    {"with", required_argument, NULL, WITH},       {"out", required_argument, NULL, OUT},
+    {"env", required_argument, NULL, ENV},         {"seed", required_argument, NULL, SEED},
+    {"memory", required_argument, NULL, MEMORY},   {"cpu", required_argument, NULL, CPU},
+    {"timeout", required_argument, NULL, TIMEOUT}, {"procs", required_argument, NULL, PROCS},
+    {"files", required_argument, NULL, FILES},     {"output", required_argument, NULL, OUTPUT},
+    {"scratch", required_argument, NULL, SCRATCH}, {"report", required_argument, NULL, REPORT},
+    {"digest", no_argument, NULL, DIGEST},         {"trace", required_argument, NULL, TRACE},
+    {"verify", no_argument, NULL, VERIFY},         {"isolation", required_argument, NULL, ISOLATION},
+    {"serve", required_argument, NULL, SERVE},     {"version", no_argument, NULL, VERSION},
+    {"help", no_argument, NULL, HELP},             {NULL, 0, NULL, 0}};
+
+/* What to write instead, for options that can be wrong. */
+static const char *const wanted[] = {
+    [WITH] = "is one file too many",
+    [OUT] = "is one output too many",
+    [ENV] = "is no NAME=VALUE",
+    [SEED] = "is no number",
+    [MEMORY] = "is no size; write one with its unit, as in 64MiB",
+    [CPU] = "is no time; write one with its unit, as in 10s or 300ms",
+    [TIMEOUT] = "is no time; write one with its unit, as in 10s or 300ms",
+    [PROCS] = "is no number of processes",
+    [FILES] = "is no number of open files",
+    [OUTPUT] = "is no size; write one with its unit, as in 64MiB",
+    [SCRATCH] = "is no size; write one with its unit, as in 64MiB",
+    [ISOLATION] = "is neither full nor none",
+    [SERVE] = "is no descriptor",
+    [HELP] = NULL,
+};
+
+static bool take_option(int option, const char *value, int *serve)
+{
+    struct box_limits *l = &asked.task.limit;
+    uint32_t fd = 0;
     switch (option) {
-    case 'w':
-        return add_with(a, value);
-    case 'o':
-        if (a->task.output_count == OUT_MAX)
-            return -1;
-        a->out[a->task.output_count++] = value;
-        return 0;
-    case 'e':
-        return add_env(a, value);
-    case 's':
-        return number(value, &a->task.seed);
-    case 't':
-        if (number(value, &n) < 0 || n > 1000000000)
-            return -1;
-        a->task.limit.wall_ns = n * 1000000000ull;
-        return 0;
-    case 'm':
-        return number(value, &a->task.limit.memory_bytes);
-    case 'r':
-        a->report = value;
-        return 0;
-    case 'i':
-        if (strcmp(value, "none") && strcmp(value, "full"))
-            return -1;
-        a->none = value[0] == 'n';
-        return 0;
+    case WITH:
+        return add_with(value);
+    case OUT:
+        return add_out(value);
+    case ENV:
+        return add_env(value);
+    case SEED:
+        return units_count(value, &asked.task.seed);
+    case MEMORY:
+        return size_of(value, &l->memory_bytes);
+    case CPU:
+        return time_of(value, &l->cpu_ns);
+    case TIMEOUT:
+        return time_of(value, &l->wall_ns);
+    case PROCS:
+        return count_of(value, &l->procs);
+    case FILES:
+        return count_of(value, &l->files);
+    case OUTPUT:
+        return size_of(value, &l->output_bytes);
+    case SCRATCH:
+        return size_of(value, &l->scratch_bytes);
+    case REPORT:
+        asked.report = value;
+        return true;
+    case DIGEST:
+        return asked.digest = true;
+    case TRACE:
+        asked.trace = value;
+        return true;
+    case VERIFY:
+        return asked.verify = true;
+    case ISOLATION:
+        asked.none = !strcmp(value, "none");
+        return asked.none || !strcmp(value, "full");
+    case SERVE:
+        if (!count_of(value, &fd) || fd > 1023)
+            return false;
+        *serve = (int)fd;
+        return true;
     default:
-        return -1;
+        return false;
     }
+}
+
+static int run_alone(void)
+{
+    static struct run r;
+    struct err e;
+    r.alone = &asked;
+    if (asked.trace && !(r.trace = fopen(asked.trace, "we"))) {
+        fprintf(stderr, "zpipe-box: cannot write the trace '%s': %s\n", asked.trace, strerror(errno));
+        return STATUS_FAILED;
+    }
+    struct box *b = run_box(&r, &e);
+    if (!b) {
+        fprintf(stderr, "zpipe-box: %s\n", e.text);
+        return STATUS_FAILED;
+    }
+    int done = run_once(&r, b, (const int[]){0, 1, 2});
+    box_close(b);
+    run_measure(&r);
+    run_save(&r);
+    if (r.trace && fclose(r.trace) != 0) {
+        fprintf(stderr, "zpipe-box: cannot write the trace '%s': %s\n", asked.trace, strerror(errno));
+        r.status = STATUS_FAILED;
+    }
+    if (done == 0 && asked.report && report_write(&r, &e) < 0) {
+        fprintf(stderr, "zpipe-box: %s\n", e.text);
+        r.status = STATUS_FAILED;
+    }
+    run_clear(&r);
+    return r.status;
 }
 
 /* What the caller closed must not become the number of a descriptor of ours. */
@@ -318,38 +206,44 @@ static void fill_standard_fds(void)
     fd_close(&fd);
 }
 
-int main(int argc, char **argv)
+/* -1: go on; else the status to end with. */
+static int take_options(int argc, char **argv, int *serve)
 {
-    static struct alone a;
-    static const struct option options[] = {
-        {"server", required_argument, NULL, 'S'},  {"with", required_argument, NULL, 'w'},
-        {"out", required_argument, NULL, 'o'},     {"env", required_argument, NULL, 'e'},
-        {"seed", required_argument, NULL, 's'},    {"timeout", required_argument, NULL, 't'},
-        {"memory", required_argument, NULL, 'm'},  {"report", required_argument, NULL, 'r'},
-        {"isolation", required_argument, NULL, 'i'}, {"version", no_argument, NULL, 'V'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
-    static const char *const fixed[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/job", "LC_ALL=C.UTF-8",
-                                        "TZ=UTC", "USER=zpipe", "TMPDIR=/tmp"};
-    uint64_t server = UINT64_MAX;
-    fill_standard_fds();
-    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
-        add_env(&a, fixed[i]);
-    a.task.epoch_s = EPOCH_S;
-    for (int o; (o = getopt_long(argc, argv, "+", options, NULL)) >= 0;) {
-        if (o == 'V' || o == 'h')
-            return fputs(o == 'V' ? "zpipe-box " ZPIPE_VERSION "\n" : usage, stdout) < 0;
-        if (o == 'S' ? number(optarg, &server) < 0 || server > 1023 : take_option(&a, o, optarg) < 0) {
+    for (int o, at; at = 0, (o = getopt_long(argc, argv, "+", options, &at)) >= 0;) {
+        if (o == VERSION || o == HELP)
+            return fputs(o == VERSION ? "zpipe-box " ZPIPE_VERSION "\n" : usage, stdout) < 0;
+        if (o == '?' || !take_option(o, optarg, serve)) {
             if (o != '?')
-                fprintf(stderr, "zpipe-box: '%s' is no such value\n", optarg);
+                fprintf(stderr, "zpipe-box: '%s' %s\n", optarg, wanted[o]);
             return fputs(usage, stderr), STATUS_FAILED;
         }
     }
-    if (server != UINT64_MAX) {
-        fcntl((int)server, F_SETFD, FD_CLOEXEC);
-        return server_main((int)server, a.none);
-    }
-    if (optind == argc)
+    if (*serve < 0 && optind == argc)
         return fputs(usage, stderr), STATUS_FAILED;
-    a.task.argv = (const char *const *)(argv + optind);
-    return run_alone(&a);
+    return -1;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const fixed[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/job", "LC_ALL=C.UTF-8",
+                                        "TZ=UTC", "USER=zpipe", "TMPDIR=/tmp"};
+    int serve = -1;
+    fill_standard_fds();
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
+        add_env(fixed[i]);
+    int status = take_options(argc, argv, &serve);
+    if (status >= 0)
+        return status;
+    if (serve >= 0) {
+        fcntl(serve, F_SETFD, FD_CLOEXEC);
+        return server_main(serve, asked.none);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    asked.task.epoch_s = EPOCH_S;
+    asked.task.argv = (const char *const *)(argv + optind);
+    asked.task.file = asked.with;
+    asked.task.output = asked.out;
+    asked.task.env = asked.env;
+    return asked.verify ? verify(&asked) : run_alone();
 }

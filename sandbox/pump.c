@@ -8,6 +8,7 @@
 #include "base/fds.h"
 #include "base/pack.h"
 #include "sandbox/server.h"
+#include "sandbox/sha256.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +29,8 @@
 struct progress {
     _Atomic uint64_t bytes, sources;
     int sys;
-    bool reading;
+    bool reading, digested;
+    uint8_t digest[32];
 };
 
 struct pump {
@@ -49,6 +51,7 @@ struct work {
     int to, socket; /* -1: not watched */
     bool more;
     char *buffer;
+    struct sha256 *hash; /* NULL: not wanted */
 };
 
 /* A descriptor of the caller's may be non-blocking already: then wait as a blocking call would. */
@@ -122,13 +125,15 @@ static ssize_t step(const struct work *w, enum move *how, const struct box_sourc
     while (n < 0 && try_again(s->fd, POLLIN));
     if (n < 0)
         w->progress->reading = true;
+    if (n > 0 && w->hash)
+        sha256_add(w->hash, w->buffer, (size_t)n);
     return n > 0 && write_whole(w, w->buffer, (size_t)n) < 0 ? -1 : n;
 }
 
-static enum move way_of(int from, int to)
+static enum move way_of(const struct work *w, int from)
 {
     struct stat f, t;
-    if (fstat(from, &f) < 0 || fstat(to, &t) < 0)
+    if (w->hash || fstat(from, &f) < 0 || fstat(w->to, &t) < 0)
         return MOVE_COPY;
     if (S_ISREG(f.st_mode))
         return MOVE_SENDFILE;
@@ -151,7 +156,7 @@ static int past_limit(const struct work *w, int fd)
 
 static int copy_source(const struct work *w, struct box_source s)
 {
-    enum move how = way_of(s.fd, w->to);
+    enum move how = way_of(w, s.fd);
     bool all = s.offset == BOX_ALL;
     if (all && !s.size)
         s.size = BOX_ALL;
@@ -247,9 +252,16 @@ static _Noreturn void be_pump(struct work *w, const struct box_source *s, uint32
     prctl(PR_SET_NAME, feed ? "zpipe-feed" : "zpipe-drain");
     w->buffer = malloc(PUMP_BYTES);
     if (w->buffer && keep_only(w, s, count) == 0) {
+        if (w->hash)
+            sha256_begin(w->hash);
         int r = copy_sources(w, s, count);
         if (r == 0 && w->more)
             r = copy_more(w);
+        int saved = errno;
+        if (w->hash)
+            sha256_end(w->hash, w->progress->digest);
+        w->progress->digested = w->hash != NULL;
+        errno = saved;
         /* A channel whose reader left is no error. */
         bool left = feed && !w->progress->reading && (errno == EPIPE || errno == ECONNRESET);
         w->progress->sys = r < 0 && !left ? errno : 0;
@@ -335,7 +347,12 @@ int pump_start(struct channel *c, struct err *e)
         return err_nomem(e);
     *p = (struct pump){.channel = c, .link = LINK_INIT};
     p->progress = mmap(NULL, sizeof *p->progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    struct work w = {p->progress, feed ? c->write_end : r->fd[plan->sink], -1, plan->more, NULL};
+    struct sha256 hash;
+    struct work w = {.progress = p->progress,
+                     .to = feed ? c->write_end : r->fd[plan->sink],
+                     .socket = -1,
+                     .more = plan->more,
+                     .hash = plan->digest ? &hash : NULL};
     uint32_t count;
     struct box_source *source = sources_of(c, &count);
     pid_t self = getpid();
@@ -411,7 +428,7 @@ bool pump_ended(struct server *s, pid_t pid, int status)
     server_tell(s,
                 (struct wire){.kind = WIRE_PUMP, .region = r->id, .a = c->index, .b = (uint32_t)sys,
                               .task = p->progress->reading && sys, .size = p->progress->bytes},
-                NULL, 0, NULL, 0);
+                p->progress->digest, p->progress->digested ? sizeof p->progress->digest : 0, NULL, 0);
     bool past = sys == EDQUOT && p->progress->reading;
     watch_stop(s, &c->fed_watch);
     pump_free(p);

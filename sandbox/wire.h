@@ -24,7 +24,7 @@ enum wire_kind {
     /* server -> caller; region and task as they were given */
     WIRE_MADE,    /* also init -> server. a: files; packed (name, mode, wanted)*; fds of the wanted */
     WIRE_RESULT,  /* also init -> server. packed result; from an init, a: it was a tree of processes */
-    WIRE_PUMP,    /* a: channel; b: errno; task: 1 on the reading side; size: bytes */
+    WIRE_PUMP,    /* a: channel; b: errno; task: 1 on the reading side; size: bytes; its SHA-256, if wanted */
     WIRE_MOVED,   /* also pump -> server, which looks in the page. a: channel; size: bytes; offset: sources done */
     WIRE_BYTES,   /* offset, size: bytes that the task has read and written so far */
     WIRE_TRACE,   /* text: whole lines of a task's trace */

@@ -28,7 +28,7 @@ check signal 143 '' "$box" -- sh -c 'kill -TERM $$'
 check missing 127 '' "$box" -- no-such-program
 check not-run 126 '' "$box" -- /job
 check usage 125 '' "$box" --no-such-option
-check timeout 124 '' "$box" --timeout 1 -- sh -c 'while :; do :; done'
+check timeout 124 '' "$box" --timeout 1s -- sh -c 'while :; do :; done'
 check stdin-file 0 "$(printf 'a\nb')" "$box" -- sort <in.txt
 check stdin-pipe 0 6 sh -c "echo hello | $box -- wc -c"
 check stdin-closed 0 0 sh -c "$box -- wc -c <&-"
@@ -40,7 +40,7 @@ check env 0 1 "$box" --env X=1 -- sh -c 'echo $X'
 check seed 0 "$("$box" --seed 5 -- python3 -c 'import random; print(random.random())')" \
     "$box" --seed 5 -- python3 -c 'import random; print(random.random())'
 check date 0 'Wed Jan  1 00:00:00 UTC 2020' "$box" -- date
-check sleep 0 '' "$box" --timeout 20 -- sleep 100000
+check sleep 0 '' "$box" --timeout 20s -- sleep 100000
 check late 0 "$(printf 'early\nlate')" sh -c "$box -- sh -c '(cat; echo late) </dev/null & echo early' | sort"
 check out 0 '' "$box" --out o.txt -- sh -c 'echo made >o.txt; echo more >left.txt'
 check out-made 0 made cat o.txt
@@ -49,7 +49,7 @@ grep -q "left.txt" err 2>/dev/null || "$box" -- sh -c 'echo >left.txt' 2>&1 | gr
     failed=1
 }
 check report 0 '' "$box" --report r.txt -- true
-check report-end 0 end=exited grep ^end r.txt
+check report-end 0 '  "end": "exited",' grep '"end"' r.txt
 
 # The wall.
 check no-host-file 0 no "$box" -- sh -c "cat $work/host.txt 2>/dev/null || echo no"

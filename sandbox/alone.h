@@ -1,0 +1,75 @@
+/* `zpipe-box -- PROGRAM`: one program in a sandbox of its own, what it was told, and what became of it.
+ * Shared by box_main.c (options), alone.c (the run), report.c and verify.c. */
+#pragma once
+#include "base/buf.h"
+#include "sandbox/box.h"
+#include "sandbox/sha256.h"
+
+#include <stdio.h>
+#include <sys/types.h>
+
+#define ALONE_WITH_MAX  1024
+#define ALONE_ENV_MAX   1024
+#define ALONE_OUT_MAX   256
+#define ALONE_PORTS_MAX 3
+#define ALONE_TRACE_MAX (256u << 20) /* bytes kept for a comparison */
+
+enum { STATUS_LIMIT = 124, STATUS_FAILED = 125, STATUS_NOT_RUN = 126, STATUS_NOT_FOUND = 127 };
+
+struct alone { /* what was asked for */
+    struct box_file with[ALONE_WITH_MAX];
+    const char *env[ALONE_ENV_MAX + 1], *out[ALONE_OUT_MAX];
+    struct box_task task; /* without ports */
+    const char *report, *trace;
+    bool digest, verify, none;
+};
+
+/* One of its standard streams, in one run. */
+struct alone_stream {
+    int fd;           /* the caller's; borrowed */
+    int32_t channel;  /* its number, or -1: passed as it is */
+    bool none;        /* /dev/null, or closed */
+    int64_t from;     /* where a file stood, -1: it is none */
+    uint64_t bytes;   /* that passed */
+    bool digested;
+    uint8_t sha256[32];
+};
+
+struct alone_made { /* one file that it left */
+    char *name; /* owned */
+    int fd;     /* owned, at 0; -1: not asked for */
+};
+
+struct run {
+    const struct alone *alone;
+    struct alone_stream stream[ALONE_PORTS_MAX];
+    struct box_port port[ALONE_PORTS_MAX];
+    struct box_channel channel[ALONE_PORTS_MAX];
+    struct box_source source;
+    struct box_region region;
+    bool captured; /* streams go to and come from files of ours: nothing is passed as it is */
+    FILE *trace;   /* NULL: not asked for; borrowed */
+    bool over;
+    int status;    /* for our own exit */
+    struct box_result result; /* texts: below; without what it made */
+    char limit[32], why[256], text[ERR_TEXT_MAX];
+    struct alone_made made[ALONE_OUT_MAX + 1024];
+    uint32_t made_count;
+};
+
+/* Run it once in `b`; in, out, err: the streams.  r->alone, trace and captured are set beforehand; the
+ * rest becomes what happened.  Says on stderr what concerns the person, unless captured. */
+int run_once(struct run *r, struct box *b, const int fd[3]);
+void run_clear(struct run *r);
+/* A server of our own, forked.  `r`: whom its events are for. */
+struct box *run_box(struct run *r, struct err *e);
+/* What it made goes to the current directory. */
+void run_save(struct run *r);
+/* How far a stream got, and its digest if that was asked for: after the run. */
+void run_measure(struct run *r);
+
+/* The run as JSON in the file that was asked for. */
+int report_write(const struct run *r, struct err *e);
+
+/* Two runs under different conditions.  The first one's outputs are passed on if the second's are the same. */
+int verify(const struct alone *a);

@@ -1,0 +1,225 @@
+/* The report of one run, as JSON: how it ended, what it used, what passed, what held it, and in which
+ * domain the same will happen again. */
+#include "sandbox/alone.h"
+#include "sandbox/filter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+static void put_string(FILE *f, const char *text)
+{
+    fputc('"', f);
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            fprintf(f, "\\%c", *c);
+        else if (*c < ' ' || *c >= 0x7f)
+            fprintf(f, "\\u%04x", *c); /* bytes, whatever they mean */
+        else
+            fputc(*c, f);
+    }
+    fputc('"', f);
+}
+
+static void put_seconds(FILE *f, const char *name, uint64_t ns)
+{
+    fprintf(f, "  \"%s\": %" PRIu64 ".%09" PRIu64 ",\n", name, ns / 1000000000, ns % 1000000000);
+}
+
+static void put_text(FILE *f, const char *text)
+{
+    if (text && *text)
+        put_string(f, text);
+    else
+        fputs("null", f);
+}
+
+/* The value of the first line of /proc/cpuinfo with that name. */
+static void cpu_field(const char *name, char *value, size_t size)
+{
+    char line[8192];
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    *value = '\0';
+    while (f && !*value && fgets(line, sizeof line, f)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, name, strlen(name)) || !colon || line[strlen(name)] != '\t')
+            continue;
+        snprintf(value, size, "%s", colon + 1 + (colon[1] == ' '));
+        value[strcspn(value, "\n")] = '\0';
+    }
+    if (f)
+        fclose(f);
+}
+
+/* Two machines are of one class when programs can tell no difference by CPUID: the family and model, and a
+ * digest of the features. */
+static void put_cpu(FILE *f)
+{
+    char vendor[64], family[16], model[16], flags[8192], digest[65];
+    uint8_t bytes[32];
+    struct sha256 hash;
+    cpu_field("vendor_id", vendor, sizeof vendor);
+    cpu_field("cpu family", family, sizeof family);
+    cpu_field("model", model, sizeof model);
+    cpu_field("flags", flags, sizeof flags);
+    sha256_begin(&hash);
+    sha256_add(&hash, flags, strlen(flags));
+    sha256_end(&hash, bytes);
+    sha256_text(bytes, digest);
+    fprintf(f, "\"%s-%s-%s-%.16s\"", vendor, family, model, digest);
+}
+
+static void put_domain(FILE *f, const struct alone *a)
+{
+    struct utsname u;
+    uname(&u);
+    fputs("  \"domain\": {\"kernel\": ", f);
+    put_text(f, u.release);
+    fputs(", \"cpu\": ", f);
+    put_cpu(f);
+    fprintf(f, ", \"image\": null, \"policy\": %d, \"seed\": %" PRIu64 "},\n", FILTER_POLICY_VERSION, a->task.seed);
+}
+
+static void put_end(FILE *f, const struct box_result *r)
+{
+    static const char *const word[] = {"exited",  "signalled", "limit", "not-found",
+                                       "not-run", "failed",    "killed"};
+    fprintf(f, "  \"end\": \"%s\",\n", word[r->end]);
+    if (r->end == BOX_EXITED)
+        fprintf(f, "  \"status\": %d,\n", r->status);
+    if (r->end == BOX_SIGNALLED) {
+        const char *name = sigabbrev_np(r->signal);
+        fprintf(f, "  \"signal\": {\"number\": %d, \"name\": ", r->signal);
+        put_text(f, name);
+        fputs("},\n", f);
+    }
+    if (r->end == BOX_LIMIT) {
+        fputs("  \"limit\": ", f);
+        put_text(f, r->limit);
+        fputs(",\n", f);
+    }
+    if (*r->text) {
+        fputs("  \"message\": ", f);
+        put_text(f, r->text);
+        fputs(",\n", f);
+    }
+    fprintf(f, "  \"certified\": %s,\n  \"uncertified_why\": ", r->certified ? "true" : "false");
+    put_text(f, r->uncertified_why);
+    fputs(",\n", f);
+}
+
+static void put_digest(FILE *f, const uint8_t sha256[32])
+{
+    char text[65];
+    sha256_text(sha256, text);
+    fprintf(f, ", \"sha256\": \"%s\"", text);
+}
+
+static void put_streams(FILE *f, const struct run *r)
+{
+    static const char *const name[] = {"stdin", "stdout", "stderr"};
+    fputs("  \"channels\": {", f);
+    for (int i = 0; i < ALONE_PORTS_MAX; i++) {
+        const struct alone_stream *s = &r->stream[i];
+        fprintf(f, "%s\n    \"%s\": {\"bytes\": %" PRIu64, i ? "," : "", name[i], s->bytes);
+        if (s->digested)
+            put_digest(f, s->sha256);
+        fputc('}', f);
+    }
+    fputs("\n  },\n", f);
+}
+
+static void put_outputs(FILE *f, const struct run *r)
+{
+    bool first = true;
+    fputs("  \"outputs\": [", f);
+    for (uint32_t i = 0; i < r->made_count; i++) {
+        const struct alone_made *m = &r->made[i];
+        struct stat s;
+        if (m->fd < 0 || fstat(m->fd, &s) < 0)
+            continue;
+        fprintf(f, "%s\n    {\"name\": ", first ? "" : ",");
+        put_text(f, m->name);
+        fprintf(f, ", \"bytes\": %" PRIu64, (uint64_t)s.st_size);
+        if (r->alone->digest) {
+            char buffer[65536];
+            uint8_t sha256[32];
+            struct sha256 hash;
+            off_t at = 0;
+            sha256_begin(&hash);
+            for (ssize_t n; (n = pread(m->fd, buffer, sizeof buffer, at)) > 0; at += n)
+                sha256_add(&hash, buffer, (size_t)n);
+            sha256_end(&hash, sha256);
+            put_digest(f, sha256);
+        }
+        fputc('}', f);
+        first = false;
+    }
+    fprintf(f, "%s],\n", first ? "" : "\n  ");
+}
+
+/* What held each limit that was set. */
+static void put_limits(FILE *f, const struct alone *a)
+{
+    const struct box_limits *l = &a->task.limit;
+    const struct {
+        const char *name, *by;
+        uint64_t value;
+        bool time;
+    } row[] = {
+        {"memory", "RLIMIT_DATA of each process", l->memory_bytes, false},
+        {"cpu", "the sum over its processes, looked at as it grows; RLIMIT_CPU of each", l->cpu_ns, true},
+        {"timeout", "a timer", l->wall_ns, true},
+        {"procs", "a count at each start of one", l->procs, false},
+        {"files", "RLIMIT_NOFILE of each process", l->files, false},
+        {"output", "a count of each stream; RLIMIT_FSIZE of each file", l->output_bytes, false},
+        {"scratch", "the size of its tmpfs", l->scratch_bytes, false},
+    };
+    bool first = true;
+    fputs("  \"limits\": {", f);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        if (!row[i].value)
+            continue;
+        fprintf(f, "%s\n    \"%s\": {", first ? "" : ",", row[i].name);
+        if (row[i].time)
+            fprintf(f, "\"seconds\": %" PRIu64 ".%09" PRIu64, row[i].value / 1000000000, row[i].value % 1000000000);
+        else
+            fprintf(f, "\"value\": %" PRIu64, row[i].value);
+        fprintf(f, ", \"by\": \"%s\"}", a->none && !row[i].time ? "rlimits only" : row[i].by);
+        first = false;
+    }
+    fprintf(f, "%s},\n  \"cgroup\": null\n", first ? "" : "\n  ");
+}
+
+int report_write(const struct run *r, struct err *e)
+{
+    const struct box_result *x = &r->result;
+    FILE *f = fopen(r->alone->report, "we");
+    if (!f)
+        return err_sys(e, "cannot write the report '%s'", r->alone->report);
+    fputs("{\n  \"program\": [", f);
+    for (size_t i = 0; r->alone->task.argv[i]; i++) {
+        fputs(i ? ", " : "", f);
+        put_string(f, r->alone->task.argv[i]);
+    }
+    fputs("],\n", f);
+    put_end(f, x);
+    put_domain(f, r->alone);
+    put_seconds(f, "logical_seconds", x->clock_ns);
+    put_seconds(f, "wall_seconds", x->wall_ns);
+    put_seconds(f, "cpu_user_seconds", x->cpu_user_ns);
+    put_seconds(f, "cpu_sys_seconds", x->cpu_sys_ns);
+    fprintf(f, "  \"memory_peak_bytes\": %" PRIu64 ",\n  \"calls_answered\": %" PRIu64 ",\n",
+            x->memory_peak_bytes, x->calls);
+    put_streams(f, r);
+    put_outputs(f, r);
+    put_limits(f, r->alone);
+    fputs("}\n", f);
+    if (ferror(f) | (fclose(f) != 0))
+        return err_sys(e, "cannot write the report '%s'", r->alone->report);
+    return 0;
+}

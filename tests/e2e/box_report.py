@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""What zpipe-box says of a run: its report, its trace, its limits; and whether --verify can tell.  box_report.py ZPIPE-BOX"""
+import hashlib, json, os, subprocess, sys, tempfile
+
+box = os.path.abspath(sys.argv[1])
+cases = []
+
+
+def case(f):
+    cases.append(f)
+    return f
+
+
+def run(*argv, stdin=b"", **kw):
+    r = subprocess.run([box, *argv], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, **kw)
+    return r.returncode, r.stdout, r.stderr.decode()
+
+
+def report(*argv, **kw):
+    """The run's results, and its report."""
+    return *run("--report", "report.json", *argv, **kw), json.load(open("report.json"))
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+@case
+def certified_and_its_domain():
+    status, out, err, r = report("--seed", "7", "--", "sort", stdin=b"b\na\n")
+    assert (status, out, err) == (0, b"a\nb\n", ""), (status, out, err)
+    assert r["end"] == "exited" and r["status"] == 0 and r["certified"] is True and r["uncertified_why"] is None, r
+    assert r["program"] == ["sort"] and r["domain"]["kernel"] == os.uname().release and r["domain"]["seed"] == 7, r
+    assert r["domain"]["policy"] >= 1 and r["domain"]["cpu"] and r["wall_seconds"] > 0 and r["memory_peak_bytes"] > 0, r
+
+
+@case
+def not_certified_and_why():
+    r = report("--", "sh", "-c", "true | true")[3]
+    assert r["certified"] is (r["uncertified_why"] is None), r
+    r = report("--isolation=none", "--", "true")[3]
+    assert r["certified"] is False and r["uncertified_why"] == "no isolation", r
+
+
+@case
+def a_signal_has_its_name():
+    status, _, _, r = report("--", "sh", "-c", "kill -TERM $$")
+    assert status == 143 and r["end"] == "signalled" and r["signal"] == {"number": 15, "name": "TERM"}, (status, r)
+
+
+@case
+def what_is_not_there():
+    status, _, err, r = report("--", "no-such-program")
+    assert status == 127 and r["end"] == "not-found" and "no-such-program" in r["message"] and r["message"] in err, (r, err)
+
+
+@case
+def words_of_any_bytes():
+    words = [b"printf", b"%s", b"a\"b\\c\n\x01\xff", b""]
+    r = report("--", *words)[3]
+    assert [w.encode("latin-1") for w in r["program"]] == words, r
+
+
+@case
+def logical_time():
+    r = report("--", "sleep", "3600")[3]
+    assert 3600 <= r["logical_seconds"] < 3601 and r["wall_seconds"] < 60, r
+
+
+@case
+def bytes_and_digests_of_pipes():
+    data = os.urandom(300_001)
+    status, out, err, r = report("--digest", "--", "sh", "-c", "cat; echo x >&2", stdin=data)
+    assert (status, out, err) == (0, data, "x\n")
+    expected = {"stdin": data, "stdout": data, "stderr": b"x\n"}
+    assert r["channels"] == {k: {"bytes": len(v), "sha256": sha(v)} for k, v in expected.items()}, r
+
+
+@case
+def bytes_and_digests_of_files():
+    open("in", "wb").write(b"one\ntwo\n")
+    open("out", "wb").write(b"before\n")
+    with open("in", "rb") as i, open("out", "ab") as o:
+        subprocess.run([box, "--report", "report.json", "--digest", "--out", "kept", "--", "tee", "kept"], stdin=i, stdout=o,
+                       check=True)
+    r = json.load(open("report.json"))
+    text = {"bytes": 8, "sha256": sha(b"one\ntwo\n")}
+    assert open("out", "rb").read() == b"before\none\ntwo\n" and open("kept", "rb").read() == b"one\ntwo\n"
+    assert r["channels"]["stdin"] == text and r["channels"]["stdout"] == text, r
+    assert r["outputs"] == [{"name": "kept", **text}], r
+
+
+@case
+def bytes_without_digests():
+    r = report("--", "wc", "-c", stdin=b"123")[3]
+    assert r["channels"] == {"stdin": {"bytes": 3}, "stdout": {"bytes": 2}, "stderr": {"bytes": 0}}, r
+
+
+@case
+def the_trace_has_phases_and_calls():
+    status, _, err = run("--trace", "trace", "--", "sh", "-c", "date; sleep 5; mount -t tmpfs x /tmp")
+    lines = [line.split(" ", 1) for line in open("trace").read().splitlines()]
+    what = [line[1] for line in lines]
+    assert what[0] == "phase first process there" and what[-1] == "phase ended", what
+    assert all(float(a[0]) <= float(b[0]) for a, b in zip(lines, lines[1:]))
+    for call in ("clock_nanosleep = 0, clock 5.", "mount = ENOSYS", "rseq = ENOSYS", "getrandom = 8"):
+        assert any(w.startswith(call) for w in what), (call, what)
+
+
+@case
+def a_trace_changes_nothing():
+    program = ["--", "python3", "-c", "import time, random, socket\nprint(time.time(), random.random())\n"
+               "try: socket.socket()\nexcept OSError as e: print(e)\nopen('/dev/stdin')"]
+    assert run(*program) == run("--trace", "trace", *program)
+
+
+LIMITS = [
+    ("memory", "64MiB", "python3 -c 'bytearray(10**9)'"),
+    ("cpu", "300ms", "while :; do :; done"),
+    ("timeout", "300ms", "while :; do :; done"),
+    ("procs", "4", "sleep 1 & sleep 1 & sleep 1 & sleep 1 & wait"),
+    ("files", "40", "python3 -c 'x = [open(\"/dev/null\") for i in range(100)]'"),
+    ("output", "1KiB", "seq 100000"),
+    ("scratch", "1MiB", "head -c 10000000 /dev/zero >f"),
+]
+
+
+@case
+def each_limit_is_met_and_told():
+    for name, value, text in LIMITS:
+        mark = "limit-%s-%d" % (name, os.getpid())
+        status, _, err, r = report("--" + name, value, "--", "sh", "-c", text, mark)
+        assert status == 124 and r["end"] == "limit" and r["limit"] == name, (name, status, err, r)
+        assert "met its limit on %s" % name in err and "--%s allows more" % name in err, (name, err)
+        assert list(r["limits"]) == [name] and r["limits"][name]["by"] and r["cgroup"] is None, (name, r)
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                assert mark.encode() not in open("/proc/%s/cmdline" % pid, "rb").read(), (name, "left running")
+            except OSError:
+                pass
+
+
+@case
+def a_limit_that_is_not_met_changes_nothing():
+    for name, value, _ in LIMITS:
+        more = {"cpu": "100s", "timeout": "100s"}.get(name, "1000" + value.lstrip("0123456789"))
+        status, out, err, r = report("--" + name, more, "--", "sort", stdin=b"b\na\n")
+        assert (status, out, err) == (0, b"a\nb\n", "") and r["certified"], (name, status, out, err, r)
+
+
+@case
+def limits_want_units():
+    for option in ("--memory", "--output", "--scratch", "--cpu", "--timeout"):
+        for value in ("10", "0MiB", "-1s", "x", ""):
+            status, _, err = run(option, value, "--", "true")
+            assert status == 125 and "with its unit" in err, (option, value, status, err)
+
+
+@case
+def the_same_twice():
+    program = "import time, random, os\nprint(time.time(), random.random(), os.getpid(), id([]), os.environ)\nopen('o', 'w').write('x')"
+    status, out, err = run("--verify", "--out", "o", "--", "python3", "-c", program, stdin=b"abc")
+    assert status == 0 and out and "the same twice" in err and open("o").read() == "x", (status, out, err)
+    status, out, err = run("--verify", "--", "sh", "-c", "wc -c; exit 3", stdin=b"x" * 200_000)
+    assert (status, out) == (3, b"200000\n"), (status, out, err)
+
+
+@case
+def not_the_same_without_a_sandbox():
+    status, out, err = run("--isolation=none", "--verify", "--", "sh", "-c", "echo abc; date +%s%N")
+    assert status == 125 and out == b"" and "not deterministic" in err, (status, out, err)
+    assert "of stdout is 0x" in err or "stdout ends" in err, err
+
+
+@case
+def not_the_same_by_the_time_stamp_counter():
+    """RDTSC is no system call: the sandbox does not see it, and a comparison does."""
+    program = ("import ctypes, mmap, sys\nm = mmap.mmap(-1, 4096, prot=7)\n"
+               "m.write(bytes([0x0f, 0x31, 0x48, 0xc1, 0xe2, 0x20, 0x48, 0x09, 0xd0, 0xc3]))\n"
+               "f = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\n"
+               "print('same'); open('o', 'w').write(str(f()))")
+    status, out, err = run("--verify", "--out", "o2", "--out", "o", "--", "python3", "-c", program)
+    assert status == 125 and " o " in err and "although it was certified" in err, (status, out, err)
+
+
+@case
+def the_first_call_that_differs():
+    program = ("import ctypes, mmap, time\nm = mmap.mmap(-1, 4096, prot=7)\n"
+               "m.write(bytes([0x0f, 0x31, 0x48, 0xc1, 0xe2, 0x20, 0x48, 0x09, 0xd0, 0xc3]))\n"
+               "f = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(m)))\n"
+               "time.sleep(1000 + f() % 1000003)")
+    status, out, err = run("--verify", "--", "python3", "-c", program)
+    assert status == 125 and "first call that differs" in err and "clock_nanosleep = 0" in err, (status, err)
+
+
+def main():
+    failed = 0
+    for f in cases:
+        with tempfile.TemporaryDirectory() as d:
+            os.chmod(d, 0o755)
+            os.chdir(d)
+            try:
+                f()
+                print("ok    ", f.__name__, flush=True)
+            except AssertionError as e:
+                failed += 1
+                print("FAIL  ", f.__name__, e, flush=True)
+            os.chdir("/")
+    print("%d passed, %d failed" % (len(cases) - failed, failed))
+    sys.exit(failed > 0)
+
+
+main()
