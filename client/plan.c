@@ -25,7 +25,8 @@ static void row_json(struct buf *b, const struct msg_plan_row *r, uint32_t numbe
 {
     const struct {
         const char *name, *value;
-    } fields[] = {{"stage", r->stage}, {"class", r->class}, {"why", r->why}, {"detail", r->detail}};
+    } fields[] = {{"stage", r->stage},   {"class", r->class}, {"why", r->why},
+                  {"detail", r->detail}, {"cut", r->cut},     {"combine", r->combine}};
     buf_printf(b, "%s\n  {\"number\": %u, \"node\": %u", number > 1 ? "," : "", number, r->node);
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         buf_printf(b, ", \"%s\": ", fields[i].name);
@@ -36,9 +37,11 @@ static void row_json(struct buf *b, const struct msg_plan_row *r, uint32_t numbe
 
 static void row_text(struct buf *b, const struct msg_plan_row *r, uint32_t number)
 {
-    buf_printf(b, "%2u  %-8s  %s", number, r->class, r->stage);
+    buf_printf(b, "%2u  %-9s  %s", number, r->class, r->stage);
     if (r->detail[0])
         buf_printf(b, "  (%s)", r->detail);
+    if (r->combine[0] && strcmp(r->combine, "concat") != 0)
+        buf_printf(b, "  combine: %s", r->combine);
     if (r->why[0])
         buf_printf(b, "  whole: %s", r->why);
     buf_byte(b, '\n');

@@ -592,12 +592,13 @@ static int first_lines(struct split_case *c, const struct awk *a)
 static bool look(struct awk *a, const struct split_case *c)
 {
     bool records = false;
+    for (uint32_t i = 0; i < a->rules; i++)
+        if (is_rule(a, &a->rule[i], "END"))
+            return fails(a, "its END knows all lines");
     mark_changes(a);
     for (uint32_t i = 0; i < a->rules; i++) {
         const struct rule *r = &a->rule[i];
         bool begin = is_rule(a, r, "BEGIN");
-        if (is_rule(a, r, "END"))
-            return fails(a, "its END knows all lines");
         if (begin ? !begins(a, r) : !one_rule(a, r, c->file_count > 1))
             return false;
         records = records || !begin;

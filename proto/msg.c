@@ -35,7 +35,8 @@ static const struct field submit_fields[] = {U64(msg_submit, request), U32(msg_s
 static const struct field accept_fields[] = {U64(msg_accept, request), U64(msg_accept, job)};
 static const struct field row_fields[] = {
     U32(msg_plan_row, node), FIELD(msg_plan_row, stage, FIELD_TEXT, MSG_BYTES_MAX),
-    TEXT(msg_plan_row, class), TEXT(msg_plan_row, why), TEXT(msg_plan_row, detail)};
+    TEXT(msg_plan_row, class), TEXT(msg_plan_row, why), TEXT(msg_plan_row, detail),
+    TEXT(msg_plan_row, cut), TEXT(msg_plan_row, combine)};
 static const struct field_table row_table = FIELD_TABLE(msg_plan_row, row_fields);
 static const struct field plan_fields[] = {U64(msg_plan, request), LIST(msg_plan, row, &row_table)};
 static const struct field route_fields[] = {FIELD(msg_route, what, FIELD_U32, MSG_WHATS - 1),

@@ -111,9 +111,11 @@ struct msg_accept {
 struct msg_plan_row {
     uint32_t node;
     const char *stage; /* the node's label */
-    const char *class; /* "source", "stream", "map", "reduce", "output", ... */
+    const char *class; /* "source", "stream", "map", "output", ..., or graph_class */
     const char *why;   /* why it is whole, "" */
     const char *detail;
+    const char *cut;     /* where its input may be cut: "none", "bytes", "lines 4", ... */
+    const char *combine; /* how outputs of blocks are made one: "concat", a command; "" */
 };
 struct msg_plan {
     uint64_t request;

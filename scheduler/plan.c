@@ -2,6 +2,7 @@
  * something. */
 #include "scheduler/state.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,7 +12,33 @@ static const char *class_of(const struct graph_node *n)
     static const char *const names[GRAPH_KINDS] = {
         [GRAPH_COMMAND] = "stream", [GRAPH_SHELL] = "opaque", [GRAPH_SOURCE] = "source",
         [GRAPH_SINK] = "output",    [GRAPH_MAP] = "map",      [GRAPH_REDUCE] = "reduce"};
-    return names[n->kind];
+    return n->split.cut == GRAPH_CUT_NONE ? names[n->kind] : graph_class(n);
+}
+
+/* Where the stage may be cut, and how blocks' outputs become one. */
+static void split_texts(const struct graph_node *n, struct buf *cut, struct buf *combine)
+{
+    static const char *const cuts[GRAPH_CUTS] = {"none", "bytes", "lines", "nuls", "files"};
+    const struct graph_split *s = &n->split;
+    buf_text(cut, cuts[s->cut]);
+    if (s->cut_step > 1)
+        buf_printf(cut, " %" PRIu64, s->cut_step);
+    if (s->cut == GRAPH_CUT_NONE)
+        return;
+    for (uint32_t i = 0; i < s->combine_argc && !combine->failed; i++)
+        buf_printf(combine, "%s%s", i ? " " : "", s->combine_argv[i]);
+    if (s->combine == GRAPH_COMBINE_NATIVE)
+        buf_text(combine, s->combine_text);
+    else if (!s->combine_argc)
+        buf_text(combine, s->combine == GRAPH_COMBINE_REVERSE ? "reverse" : "concat");
+}
+
+/* What was collected, in the arena, cut off where a message's texts end. */
+static const char *keep_text(struct arena *a, struct buf *b)
+{
+    const char *text = arena_bytes(a, b->data, b->size);
+    buf_clear(b);
+    return text;
 }
 
 static void size_text(struct buf *b, uint64_t bytes)
@@ -68,16 +95,18 @@ static int row_make(const struct graph *g, uint32_t i, struct arena *a, struct m
                     struct err *e)
 {
     const struct graph_node *n = &g->node[i];
-    struct buf text = BUF_INIT(MSG_TEXT_MAX);
+    struct buf text = BUF_INIT(MSG_TEXT_MAX), where = BUF_INIT(MSG_TEXT_MAX),
+               how = BUF_INIT(MSG_TEXT_MAX);
     detail(g, n, &text);
-    const char *copy = arena_bytes(a, text.data, text.size);
+    split_texts(n, &where, &how);
+    const char *copy = keep_text(a, &text), *cut = keep_text(a, &where),
+               *combine = keep_text(a, &how);
     /* The graph is freed before the message is sent. */
     const char *stage = arena_string(a, n->kind == GRAPH_SINK ? "" : n->label);
     const char *why = arena_string(a, n->why);
-    buf_clear(&text);
-    if (!copy || !stage || !why)
+    if (!copy || !cut || !combine || !stage || !why)
         return err_nomem(e);
-    *row = (struct msg_plan_row){i, stage, class_of(n), why, copy};
+    *row = (struct msg_plan_row){i, stage, class_of(n), why, copy, cut, combine};
     return 0;
 }
 

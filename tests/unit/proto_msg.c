@@ -17,7 +17,7 @@ static const struct msg_route route = {.what = MSG_FILE,
                                        .url = "tcp://[::1]:1",
                                        .key = {"01234567890123456789012345678901", 32}};
 static const struct msg_port port = {UINT32_MAX, -1};
-static const struct msg_plan_row plan_row = {1, "sort \"x\"", "stream", "why", ""};
+static const struct msg_plan_row plan_row = {1, "sort \"x\"", "merge", "", "", "lines", "sort -m"};
 static const uint32_t numbers[] = {0, UINT32_MAX};
 static const struct slice admit[] = {{"k", 1}, {"", 0}};
 
