@@ -90,6 +90,15 @@ int err_nomem(struct err *e)
     return err_set(e, ERR_NOMEM, "out of memory");
 }
 
+const char *err_name(const char *name, char shown[ERR_NAME_MAX])
+{
+    size_t n = 0;
+    for (; name[n] && n < ERR_NAME_MAX - 1; n++)
+        shown[n] = (unsigned char)name[n] < ' ' || name[n] == 0x7f ? '?' : name[n];
+    shown[n] = '\0';
+    return shown;
+}
+
 const char *err_word(int code)
 {
     static const char *const words[] = {

@@ -46,5 +46,10 @@ int err_wrap(struct err *e, const char *format, ...) __attribute__((format(print
 
 int err_nomem(struct err *e);
 
+/* A name that others chose, as it may be shown on a terminal: control characters are '?', and it ends
+ * after ERR_NAME_MAX - 1 bytes.  Returns `shown`. */
+#define ERR_NAME_MAX 256
+const char *err_name(const char *name, char shown[ERR_NAME_MAX]);
+
 /* The word of a code, "bug" for a number that is none. */
 const char *err_word(int code);

@@ -273,12 +273,13 @@ static int save(const struct alone_made *m)
 
 void run_save(struct run *r)
 {
+    char name[ERR_NAME_MAX];
     for (uint32_t i = 0; i < r->made_count; i++) {
         const struct alone_made *m = &r->made[i];
         if (m->fd < 0) {
-            fprintf(stderr, "zpipe-box: the file '%s' is left behind (see --out)\n", m->name);
+            fprintf(stderr, "zpipe-box: the file '%s' is left behind (see --out)\n", err_name(m->name, name));
         } else if (lseek(m->fd, 0, SEEK_SET) < 0 || save(m) < 0) {
-            fprintf(stderr, "zpipe-box: cannot save '%s': %s\n", m->name, strerror(errno));
+            fprintf(stderr, "zpipe-box: cannot save '%s': %s\n", err_name(m->name, name), strerror(errno));
             r->status = r->status ? r->status : STATUS_FAILED;
         }
     }

@@ -23,7 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define THREADS_MAX 65536 /* of one sandbox */
+#define THREADS_MAX 8192 /* of one sandbox; they are compared each with each */
 #define CUTS_MAX    64    /* channels in one go; more wait for the next */
 
 struct thread {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define DEPTH_MAX 256
+#define LOOKS_MAX 65536 /* descriptors in one look; who has more may hold any */
 
 static bool is_output(const struct task *t, const struct stat *s)
 {
@@ -24,7 +25,7 @@ static bool is_output(const struct task *t, const struct stat *s)
     return false;
 }
 
-static bool process_holds(const struct task *t, pid_t pid)
+static bool process_holds(const struct task *t, pid_t pid, int *looks)
 {
     char path[64];
     bool found = false;
@@ -34,13 +35,16 @@ static bool process_holds(const struct task *t, pid_t pid)
         return false;
     for (struct dirent *entry; !found && (entry = readdir(d));) {
         struct stat s;
-        found = entry->d_name[0] != '.' && fstatat(dirfd(d), entry->d_name, &s, 0) == 0 && is_output(t, &s);
+        if (++*looks > LOOKS_MAX)
+            found = true;
+        else
+            found = entry->d_name[0] != '.' && fstatat(dirfd(d), entry->d_name, &s, 0) == 0 && is_output(t, &s);
     }
     closedir(d);
     return found;
 }
 
-static bool below_holds(const struct task *t, pid_t pid, int depth)
+static bool below_holds(const struct task *t, pid_t pid, int depth, int *looks)
 {
     char path[80];
     bool found = false;
@@ -50,7 +54,7 @@ static bool below_holds(const struct task *t, pid_t pid, int depth)
     if (!in)
         return false;
     while (!found && fscanf(in, "%d", &child) == 1)
-        found = process_holds(t, (pid_t)child) || below_holds(t, (pid_t)child, depth + 1);
+        found = process_holds(t, (pid_t)child, looks) || below_holds(t, (pid_t)child, depth + 1, looks);
     fclose(in);
     return found;
 }
@@ -59,7 +63,8 @@ bool task_holds_outputs(const struct task *t)
 {
     const struct box_task *plan = &t->region->spec.region.task[t->index];
     bool any = false;
+    int looks = 0;
     for (uint32_t i = 0; i < plan->port_count; i++)
         any |= plan->port[i].write && plan->port[i].channel < 0 && plan->port[i].file >= 0;
-    return any && t->init && below_holds(t, t->init, 0);
+    return any && t->init && below_holds(t, t->init, 0, &looks);
 }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define STACK_BYTES   (8ull << 20) /* the layout of memory depends on it: fixed */
+#define PROCESSES_MAX 16384 /* of all tasks of a box; root's are not counted by the kernel */
 #define FILES_MAX     FILTER_LINK_FD /* more would be numbers of ours */
 #define NS            1000000000ull
 
@@ -31,7 +32,8 @@ static int set_limit(int what, uint64_t soft, uint64_t hard)
     return setrlimit((__rlimit_resource_t)what, &now);
 }
 
-/* Processes are counted where they are started (notify_measure.c): RLIMIT_NPROC counts a user's, of all tasks. */
+/* A task's processes are counted where they are started (notify_measure.c); RLIMIT_NPROC counts those of all
+ * tasks, and keeps a task without a limit from taking all numbers of the host. */
 static int set_limits(const struct box_limits *l)
 {
     uint64_t none = RLIM_INFINITY;
@@ -44,6 +46,7 @@ static int set_limits(const struct box_limits *l)
         {RLIMIT_STACK, STACK_BYTES, STACK_BYTES},
         {RLIMIT_CORE, 0, 0},
         {RLIMIT_NOFILE, files, files},
+        {RLIMIT_NPROC, PROCESSES_MAX, PROCESSES_MAX},
         {RLIMIT_DATA, l->memory_bytes ? l->memory_bytes : none, l->memory_bytes ? l->memory_bytes : none},
         {RLIMIT_FSIZE, l->output_bytes ? l->output_bytes : none, l->output_bytes ? l->output_bytes : none},
         {RLIMIT_CPU, cpu, cpu == none ? none : cpu + 1},

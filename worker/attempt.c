@@ -427,11 +427,18 @@ static int by_made_name(const void *a, const void *b)
     return strcmp((*(const struct box_made *const *)a)->name, (*(const struct box_made *const *)b)->name);
 }
 
+/* May it be shown in words to be typed?  The program chose it. */
+static bool is_plain(const char *name)
+{
+    return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-") == strlen(name);
+}
+
 /* One line that names what is lost. */
 static void tell_dropped(struct attempt *t, const struct graph_node *n, const struct box_result *r,
                          uint32_t count, struct buf *text)
 {
     const struct box_made **left = arena_array(&t->arena, count, sizeof *left);
+    char name[ERR_NAME_MAX];
     uint32_t found = 0;
     for (uint32_t i = 0; left && i < r->made_count; i++)
         if (r->made[i].fd < 0)
@@ -441,10 +448,10 @@ static void tell_dropped(struct attempt *t, const struct graph_node *n, const st
     qsort(left, found, sizeof *left, by_made_name);
     buf_printf(text, "%s`%.200s` left ", text->size ? "\n" : "", n->label);
     for (uint32_t i = 0; i < found && i < DROPPED_NAMES; i++)
-        buf_printf(text, "%s`%s`", i ? ", " : "", left[i]->name);
+        buf_printf(text, "%s`%s`", i ? ", " : "", err_name(left[i]->name, name));
     buf_printf(text, "%s, dropped because no word of the stage names %s; `with out='%s' { ... }` around it keeps %s",
                found > DROPPED_NAMES ? " and more" : "", found > 1 ? "them" : "it",
-               found > 1 ? "PATTERN" : left[0]->name, found > 1 ? "them" : "it");
+               found > 1 || !is_plain(left[0]->name) ? "PATTERN" : left[0]->name, found > 1 ? "them" : "it");
 }
 
 /* The files it left in /job that the job keeps are sent; the others are told in `text`. */

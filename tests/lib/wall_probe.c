@@ -455,6 +455,20 @@ static int dumps_core(void)
     return getrlimit(RLIMIT_CORE, &now) == 0 && now.rlim_max > 0;
 }
 
+static int many_processes(void)
+{
+    struct rlimit now;
+    return getrlimit(RLIMIT_NPROC, &now) == 0 && now.rlim_max > 16384;
+}
+
+static int high_fds(void) /* these numbers are the sandbox's own */
+{
+    int fd = fcntl(0, F_DUPFD, 1024);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 || dup2(0, 1500) >= 0;
+}
+
 static int secret_word(void)
 {
     return getenv("ZPIPE_TEST_SECRET") != NULL;
@@ -830,6 +844,8 @@ static const struct probe {
     {"raise-limit", raise_limit, 'a', 'a', 1},
     {"other-limits", other_limits, 'a', 'a', 0},
     {"dumps-core", dumps_core, '?', '-', 0},
+    {"many-processes", many_processes, '?', '?', 0},
+    {"high-fds", high_fds, '?', '-', 0},
     {"secret-word", secret_word, 'a', '-', 0},
     {"named-socket", named_socket, 'a', 'a', 0},
     {"network-socket", network_socket, 'a', 'a', 0},

@@ -39,6 +39,10 @@ static void errors(void **state)
     err_wrap(&e, "%s", big);
     assert_int_equal(strlen(e.text), ERR_TEXT_MAX - 1);
     assert_string_equal(err_word(-5), "bug");
+    char shown[ERR_NAME_MAX];
+    assert_string_equal(err_name("a\x1b[2Jb\n\x7f c\xc3\xa9", shown), "a?[2Jb?? c\xc3\xa9");
+    memset(big, 'x', sizeof big - 1);
+    assert_int_equal(strlen(err_name(big, shown)), ERR_NAME_MAX - 1);
 }
 
 static void buffers(void **state)
