@@ -25,6 +25,7 @@ class Place:
         self.owner, self.work = a.user, work
         self.box, self.probe = (shutil.copy(p, work) for p in (os.path.join(a.bin, "zpipe-box"), a.probe))
         self.refuse, self.fuzz = shutil.copy(a.refuse, work), shutil.copy(a.fuzz, work)
+        self.zpipe = shutil.copy(os.path.join(a.bin, "zpipe"), work)
         self.marker = os.path.join(work, "marker")
         self.dir = os.path.join(work, "dir")
         os.mkdir(self.dir)
@@ -138,6 +139,110 @@ def lacking(place):
                                                 "input.txt", "--"])], "without " + call)
 
 
+# What a program may leave behind under the names of outputs.
+LEAVE = r"""
+import os
+def put(name, text):
+    with open(name, "w") as f:
+        f.write(text)
+put("plain", "plain\n")
+put("closed", "closed\n")
+os.chmod("closed", 0)
+os.link("plain", "hard")
+os.symlink("plain", "near")
+os.symlink("/etc/passwd", "far")
+os.symlink("../" * 9 + os.environ["MARKER"], "up")
+os.symlink("loop", "loop")
+os.mkfifo("fifo")
+os.mkdir("directory")
+put("over", "over\n")
+for i in range(3000):
+    put("directory/%d" % i, "")
+put("red\x1b[31m", "")
+for name in ("device", "setuid"):
+    try:
+        if name == "device":
+            os.mknod(name, 0o60600, os.makedev(7, 250))
+        else:
+            put(name, "")
+            os.chmod(name, 0o4755)
+    except OSError:
+        pass
+"""
+
+
+def outputs(place):
+    """Outputs are regular files of the program's own, or they are not there."""
+    names = "plain closed hard near far up loop fifo directory device setuid over none".split()
+    with open(os.path.join(place.dir, "leave.py"), "w") as f:
+        f.write(LEAVE)
+    os.symlink(place.marker, os.path.join(place.dir, "over"))  # of the caller's: not to be followed
+    marker = place.host()[-1][place.marker]
+    status, out, err = place.sandboxed("python3", "leave.py", options=["--env", "MARKER=" + place.marker, "--with", "leave.py"] +
+                                       [w for n in names for w in ("--out", n)])
+    there = {n for n in names if os.path.isfile(os.path.join(place.dir, n)) and not os.path.islink(os.path.join(place.dir, n))}
+    check("outputs are files", there == {"plain", "closed", "hard", "near", "setuid"}, str(there), err)
+    modes = {n: os.lstat(os.path.join(place.dir, n)).st_mode for n in there}
+    check("with no more than modes", all(stat.S_ISREG(m) and not m & 0o7000 for m in modes.values()), str(modes))
+    check("no link of the host's was followed", status == 125 and "over" in err and place.host()[-1][place.marker] == marker, err)
+    lines = [l for l in err.splitlines() if "left behind" in l]
+    check("names left behind are few and plain", 0 < len(lines) <= 64 and "\x1b" not in err, str(len(lines)))
+    for n in there | {"over", "leave.py"}:
+        os.unlink(os.path.join(place.dir, n))
+
+
+# Programs that take what they can, each within a limit: (name, settings, program, status, words of stdout or stderr).
+GREEDY = [
+    ("processes", "procs=20", "import os, signal\nn = 0\ntry:\n    while n < 200:\n        if os.fork() == 0: signal.pause()\n        n += 1\n"
+     "except OSError as e: print('stopped at', n, flush=True)\nos.kill(0, 9)", 124, ("stopped at 19", "procs")),
+    ("memory", "memory=128MiB", "keep = []\nwhile len(keep) < 64: keep.append(bytearray(8 << 20))", 124, ("MemoryError", "memory")),
+    ("scratch", "scratch=4MiB", "f = open('/tmp/x', 'wb', 0)\nfor i in range(64): f.write(bytes(1 << 20))", 124, ("No space left", "scratch")),
+    ("output", "output=1MiB", "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_DFL)\nf = open('/tmp/x', 'wb', 0)\nfor i in range(64): f.write(bytes(1 << 20))", 124, ("output",)),
+    ("time", "timeout=1s", "while True: pass", 124, ("timeout",)),
+    ("zombies", "timeout=60s", "import os\nfor i in range(500):\n    if os.fork() == 0: os._exit(0)\nprint('all', i + 1)", 0, ("all 500",)),
+    ("descriptors", "timeout=60s", "import os\nn = 3\ntry:\n    while n < 5000: n = os.open('/dev/null', 0)\nexcept OSError: print('last', n)", 0,
+     ("last 1023",)),
+]
+# Programs that do to their channel what a pipe has not: (name, stage, next stage, its output).
+HOSTILE = [
+    ("shuts its output", "import socket, os\ns = socket.socket(fileno=os.dup(1))\ns.shutdown(2)\ntry: os.write(1, b'x')\nexcept OSError: pass",
+     "wc -c", "0"),
+    ("sends urgent bytes", "import socket, os\ns = socket.socket(fileno=os.dup(1))\ntry: s.send(b'!', socket.MSG_OOB)\n"
+     "except OSError: os.write(1, b'refused')", "cat", "refused"),
+    ("sends a descriptor", "import socket, os\ns = socket.socket(fileno=os.dup(1))\ntry: socket.send_fds(s, [b'!'], [2])\n"
+     "except OSError: os.write(1, b'refused')", "cat", "refused"),
+    ("closes and lives", "import os, signal\nos.close(1)\nos.close(2)\nif os.fork() == 0: signal.pause()", "wc -c", "0"),
+]
+
+
+def processes(word):
+    count = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            count += word.encode() in open("/proc/%s/cmdline" % pid, "rb").read()
+        except OSError:
+            pass
+    return count
+
+
+def greedy(place):
+    """Limits hold, nothing is left, and the next one works."""
+    program = "zpipe-wall-greedy-%d.py" % os.getpid()
+    path = os.path.join(place.dir, program)
+    for name, setting, text, wanted, words in GREEDY:
+        with open(path, "w") as f:
+            f.write(text + "\n")
+        status, out, err = place.run(place.zpipe, "with %s { python3 %s }" % (setting, program), timeout=60)
+        check("greedy: " + name, status == wanted and all(w in out + err for w in words), "status %d" % status, out, err)
+    for name, text, reader, wanted in HOSTILE:
+        with open(path, "w") as f:
+            f.write(text + "\n")
+        status, out, err = place.run(place.zpipe, "python3 %s | %s" % (program, reader), timeout=60)
+        check("hostile: " + name, status == 0 and out.strip() == wanted, "status %d" % status, out, err)
+    check("nothing is left of them", processes(program) == 0)
+    os.unlink(path)
+
+
 def fuzz(place, seconds, seed):
     """System calls at random, for so long, and at least once; then a sandbox works as before."""
     status, out, err = place.run(place.fuzz, "1", "1")
@@ -145,7 +250,7 @@ def fuzz(place, seconds, seed):
     end, before, children = time.monotonic() + seconds, place.host(), 0
     while True:
         status, out, err = place.sandboxed("./fuzz", str(seed), "200",
-                                           options=["--memory", str(256 << 20), "--with", "fuzz", "--with", "input.txt"])
+                                           options=["--memory", "256MiB", "--with", "fuzz", "--with", "input.txt"])
         if status != 0 or not out.startswith("200 children"):
             check("at random, seed %d" % seed, False, "status %d" % status, out, err[-1000:])
             break
@@ -179,6 +284,8 @@ def main():
             return 1 if failed else 0
         questions(place)
         fuzz(place, 0, a.seed)
+        outputs(place)
+        greedy(place)
         refusals(place)
         settings(place)
         lacking(place)
