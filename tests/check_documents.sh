@@ -23,6 +23,9 @@ said=$(
         *) bad "$name is not once in differences.test and once in docs/DIFFERENCES.md" ;;
         esac
     done
+    sed -n 's/^    {"\([a-z0-9-]*\)", [a-z0-9_]*, .[a?r-].*/\1/p' tests/lib/wall_probe.c | while read -r name; do
+        grep -qE "[ ,|(]$name[ ,;)]" docs/SECURITY.md || bad "docs/SECURITY.md says nothing of the question $name"
+    done
     "$zpipe" --help | grep -oE -e '--[a-z][a-z-]*' | sort -u | while read -r option; do
         case $option in --dir | --listen | --state | --scheduler | --json) page='docs/man/*.scd' ;; *) page=docs/man/zpipe.1.scd ;; esac
         # shellcheck disable=SC2086 # a pattern

@@ -293,6 +293,79 @@ static void int80_kills(void **context)
     assert_int_equal(r.status, 128 + SIGSYS);
 }
 
+/* The dangerous ones by their numbers of i386, with arguments that are wrong for each, so that nothing would
+ * be done: every one is the end of the caller. */
+static int every_i386(void)
+{
+    static const int numbers[] = {
+        21 /* mount */,   22 /* umount */,     25 /* stime */,        26 /* ptrace */,    51 /* acct */,
+        52 /* umount2 */, 61 /* chroot */,     79 /* settimeofday */, 87 /* swapon */,    88 /* reboot */,
+        101 /* ioperm */, 102 /* socketcall */, 103 /* syslog */,     117 /* ipc */,      121 /* setdomainname */,
+        123 /* modify_ldt */, 128 /* init_module */, 136 /* personality */, 217 /* pivot_root */,
+        283 /* kexec_load */, 286 /* add_key */, 288 /* keyctl */,    310 /* unshare */,  336 /* perf_event_open */,
+        341 /* name_to_handle_at */, 342 /* open_by_handle_at */,     346 /* setns */,    347 /* process_vm_readv */,
+        348 /* process_vm_writev */, 349 /* kcmp */, 350 /* finit_module */, 354 /* seccomp */, 357 /* bpf */,
+        374 /* userfaultfd */, 384 /* arch_prctl */, 425 /* io_uring_setup */, 428 /* open_tree */,
+        429 /* move_mount */, 430 /* fsopen */, 434 /* pidfd_open */, 437 /* openat2 */, 438 /* pidfd_getfd */,
+        442 /* mount_setattr */, 444 /* landlock_create_ruleset */};
+    int wrong = 0;
+
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        int status = 0;
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            long result;
+            __asm__ volatile("int $0x80"
+                             : "=a"(result)
+                             : "a"((long)numbers[i]), "b"(-1l), "c"(-1l), "d"(-1l), "S"(-1l), "D"(-1l)
+                             : "memory", "r8", "r9", "r10", "r11");
+            _exit(0);
+        }
+        if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS) {
+            printf("i386 call %d: status %d\n", numbers[i], status);
+            wrong++;
+        }
+    }
+    return wrong != 0;
+}
+
+/* Those without arguments, which would do something, are not asked. */
+static int every_x32(void)
+{
+    static const int left_out[] = {SYS_fork,  SYS_vfork, SYS_exit, SYS_exit_group, SYS_pause,
+                                   SYS_rt_sigreturn, SYS_vhangup, SYS_sync, SYS_rt_sigsuspend};
+    int wrong = 0;
+
+    for (int nr = 0; nr < 700; nr++) {
+        bool out = false;
+        for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)
+            out |= nr == left_out[i];
+        if (out)
+            continue;
+        long result = syscall(0x40000000 + nr, -1, -1, -1, -1, -1, -1);
+        if (result != -1 || errno != ENOSYS) {
+            printf("x32 call %d: %ld (%s)\n", nr, result, strerror(errno));
+            wrong++;
+        }
+    }
+    return wrong != 0;
+}
+
+static void other_abis(void **context)
+{
+    struct guarded i386 = {.body = every_i386}, x32 = {.body = every_x32};
+    static struct guarded_result r;
+
+    (void)context;
+    guarded_run(&i386, &r);
+    if (r.status != 0)
+        fail_msg("%s", r.output);
+    guarded_run(&x32, &r);
+    if (r.status != 0)
+        fail_msg("%s", r.output);
+}
+
 /* The legacy page at a fixed address is a system call like others: its clock is ours. */
 static int vsyscall_time(void)
 {
@@ -319,6 +392,7 @@ int main(void)
         cmocka_unit_test(every_row),
         cmocka_unit_test(the_wall_stands),
         cmocka_unit_test(int80_kills),
+        cmocka_unit_test(other_abis),
         cmocka_unit_test(vsyscall_page),
     };
 
