@@ -70,6 +70,10 @@ int channel_open(struct channel *c, struct err *e)
     c->held = fcntl(c->read_end, F_DUPFD_CLOEXEC, 0);
     if (c->held < 0)
         return err_sys(e, "cannot keep a channel's end");
+    int mark = NOTIFY_MARK_CHANNEL; /* whoever asks is told that it is a pipe */
+    setsockopt(c->read_end, SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark);
+    if (c->write_end >= 0)
+        setsockopt(c->write_end, SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark);
     if (plan->end != BOX_FEED && plan->end != BOX_DRAIN)
         return 0;
     bool feed = plan->end == BOX_FEED;

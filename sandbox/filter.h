@@ -28,9 +28,9 @@ int filter_prepare(unsigned variant, struct err *e);
  * its parent's memory. */
 int filter_install(unsigned variant, int *listener, struct err *e);
 
-/* Does this program want `opens`?  True when a word names /dev/ or /proc/, or when argv[0] is of
- * the kind (shell, awk, python, perl, ...) that opens such names by itself.  `env` may be NULL. */
-bool filter_wants_opens(const char *const *argv, const char *const *env);
+/* Is this program watched?  All are but those of a list, which tell nothing of files and open no name
+ * that is ours to answer, unless a word or a variable names /dev/ or /proc/.  `env` may be NULL. */
+bool filter_watches(const char *const *argv, const char *const *env);
 
 /* A number that changes with the treatment of any system call: part of the determinism domain. */
-#define FILTER_POLICY_VERSION 3
+#define FILTER_POLICY_VERSION 4

@@ -284,7 +284,7 @@ static int exec_search(const struct box_task *t)
 static unsigned variant_of(const struct box_task *t)
 {
     const struct box_limits *l = &t->limit;
-    return (filter_wants_opens(t->argv, t->env) ? FILTER_OPENS : 0) | (l->memory_bytes ? FILTER_MEMORY : 0) |
+    return (filter_watches(t->argv, t->env) ? FILTER_OPENS : 0) | (l->memory_bytes ? FILTER_MEMORY : 0) |
            (l->procs ? FILTER_PROCS : 0) | (l->files ? FILTER_FILES : 0) | (t->trace ? FILTER_TRACE : 0);
 }
 

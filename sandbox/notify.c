@@ -37,6 +37,7 @@ struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t 
                           struct err *e)
 {
     struct notify *n = calloc(1, sizeof *n);
+    struct timespec now;
 
     if (!n) {
         close(listener);
@@ -49,6 +50,8 @@ struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t 
     n->stream = stream;
     n->epoch_s = epoch_s;
     n->uncertified_why = n->limit_hit = "";
+    clock_gettime(CLOCK_REALTIME, &now);
+    n->began_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
     for (int i = 0; i < NOTIFY_RANDOM_MAX; i++)
         n->file[i].fd = -1;
     for (int i = 0; i < NOTIFY_TIMERS_MAX; i++)
@@ -75,6 +78,7 @@ void notify_free(struct notify *n)
         return;
     random_close(n);
     timers_close(n);
+    free(n->seen.file);
     fd_close(&n->listener);
     free(n->given);
     free(n);

@@ -14,6 +14,10 @@
 #define NOTIFY_TIMERS_MAX    64    /* processes of one task with a timer */
 #define NOTIFY_CLOCK_STEP_NS 10000 /* logical time that passes with each look at a clock */
 
+/* SO_PRIORITY of a socket that a task takes for something else; it cannot set it itself. */
+#define NOTIFY_MARK_CHANNEL 3 /* a pipe */
+#define NOTIFY_MARK_RANDOM  4 /* /dev/urandom */
+
 struct notify;
 
 /* `listener` from filter_install: taken, also on failure.  The random stream is a function of seed

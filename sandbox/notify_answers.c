@@ -48,7 +48,7 @@ void clock_pass_to(struct notify *n, uint64_t ns)
     clock_pass(n, (__int128)ns - n->now_ns);
 }
 
-static uint64_t clock_look(struct notify *n)
+uint64_t clock_look(struct notify *n)
 {
     if (n->now_ns < CLOCK_NS_MAX)
         n->now_ns += NOTIFY_CLOCK_STEP_NS;
@@ -504,7 +504,15 @@ notify_handler *notify_handler_of(int nr)
         [SYS_recvfrom] = answer_arrived,
         [SYS_recvmsg] = answer_arrived,
         [SYS_fchmod] = answer_fchmod,
-        [SYS_utimensat] = answer_futimens,
+        [SYS_utimensat] = answer_utime,
+        [SYS_utime] = answer_utime,
+        [SYS_utimes] = answer_utime,
+        [SYS_futimesat] = answer_utime,
+        [SYS_stat] = answer_stat,
+        [SYS_fstat] = answer_stat,
+        [SYS_lstat] = answer_stat,
+        [SYS_newfstatat] = answer_stat,
+        [SYS_statx] = answer_stat,
         [SYS_execve] = answer_exec,
         [SYS_execveat] = answer_exec,
         [SYS_open] = answer_open,

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,7 +23,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PATH_READ       4096
 #define HEAD_BYTES      4096 /* of a program's file; its headers are there, or it is traced */
 #define SCRIPTS_MAX     5    /* an interpreter that is a script, and so on: the kernel's limit */
 #define KNOWN_MAX       256  /* names */
@@ -33,33 +31,6 @@
 #define STACK_WORDS_MAX (1u << 20)
 
 enum start { START_BY_SHIM, START_NOT_AT_ALL, START_OTHER };
-
-static int open_proc(const struct seccomp_notif *q, const char *name, int flags)
-{
-    char path[48];
-
-    snprintf(path, sizeof path, "/proc/%u/%s", q->pid, name);
-    return open(path, flags | O_CLOEXEC);
-}
-
-/* `path` as the task would open it, for reading; -1 with errno. */
-static int open_there(const struct seccomp_notif *q, int root, const char *path)
-{
-    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-    char link[48], whole[2 * PATH_READ];
-    ssize_t n = 0;
-
-    if (*path != '/') { /* from its directory, whose name within its root the kernel tells */
-        snprintf(link, sizeof link, "/proc/%u/cwd", q->pid);
-        n = readlink(link, whole, PATH_READ);
-        if (n < 0)
-            return -1;
-        whole[n++] = '/';
-    }
-    snprintf(whole + n, sizeof whole - (size_t)n, "%s", path);
-    return (int)syscall(SYS_openat2, root, whole, &how, sizeof how);
-}
 
 /* Is SHIM_PLACE the loader that these first bytes of a file name? */
 static enum start start_of_elf(const uint8_t *head, size_t size)
@@ -102,25 +73,25 @@ static char *interpreter(char *head, size_t size)
     return *name ? name : NULL;
 }
 
-static enum start start_of(const struct seccomp_notif *q, int root, const char *path)
+static enum start start_of(struct notify *n, const struct seccomp_notif *q, const char *path)
 {
     char head[HEAD_BYTES], name[HEAD_BYTES];
     struct stat s;
 
     for (int i = 0; i <= SCRIPTS_MAX; i++) {
-        int fd = open_there(q, root, path);
-        ssize_t n;
+        int fd = task_open(n, q, AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+        ssize_t size;
         char *next;
 
         if (fd < 0)
             return errno == ENOENT || errno == ENOTDIR ? START_NOT_AT_ALL : START_OTHER;
-        n = fstat(fd, &s) == 0 && S_ISREG(s.st_mode) ? pread(fd, head, sizeof head, 0) : -1;
+        size = fstat(fd, &s) == 0 && S_ISREG(s.st_mode) ? pread(fd, head, sizeof head, 0) : -1;
         close(fd);
-        if (n < 4)
+        if (size < 4)
             return START_OTHER;
         if (!memcmp(head, ELFMAG, SELFMAG))
-            return start_of_elf((const uint8_t *)head, (size_t)n);
-        next = interpreter(head, (size_t)n);
+            return start_of_elf((const uint8_t *)head, (size_t)size);
+        next = interpreter(head, (size_t)size);
         if (!next)
             return START_NOT_AT_ALL; /* ENOEXEC */
         snprintf(name, sizeof name, "%s", next);
@@ -135,8 +106,7 @@ static char *known_place(const char *path)
     static char known[KNOWN_MAX][KNOWN_PATH];
     uint32_t hash = 2166136261u; /* FNV-1a */
 
-    if ((strncmp(path, "/usr/", 5) && strncmp(path, "/bin/", 5)) || strlen(path) >= KNOWN_PATH ||
-        strstr(path, "/../"))
+    if (!path_of_image(path) || strlen(path) >= KNOWN_PATH)
         return NULL;
     for (const char *c = path; *c; c++)
         hash = (hash ^ (uint8_t)*c) * 16777619u;
@@ -145,10 +115,8 @@ static char *known_place(const char *path)
 
 static enum start look(struct notify *n, const struct seccomp_notif *q)
 {
-    char path[PATH_READ];
-    enum start start = START_OTHER;
-    char *known;
-    int root;
+    char path[TASK_PATH_MAX], *known;
+    enum start start;
 
     if (q->data.nr != SYS_execve)
         return START_OTHER; /* from a descriptor: rare */
@@ -159,11 +127,7 @@ static enum start look(struct notify *n, const struct seccomp_notif *q)
     known = known_place(path);
     if (known && !strcmp(known, path))
         return START_BY_SHIM;
-    root = open_proc(q, "root", O_PATH | O_DIRECTORY);
-    if (root >= 0 && task_valid(n, q))
-        start = start_of(q, root, path);
-    if (root >= 0)
-        close(root);
+    start = start_of(n, q, path);
     if (known && start == START_BY_SHIM)
         strcpy(known, path);
     return start;

@@ -5,6 +5,8 @@
 #include "sandbox/notify_task.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -59,19 +61,67 @@ void answer_fchmod(struct notify *n, const struct seccomp_notif *q, struct answe
     close(fd);
 }
 
-/* utimensat without a path. */
-void answer_futimens(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+/* The times that a call asks for.  Where it says "now", that is the logical clock's.  False: it says no
+ * such thing, and the kernel may do it. */
+static bool times_asked(struct notify *n, const struct seccomp_notif *q, uint64_t address, struct timespec t[2],
+                        struct answer *a)
 {
-    struct timespec t[2];
-    uint64_t times = q->data.args[2];
-    if (times && task_read(n, q, times, t, sizeof t) < 0) {
+    struct timespec now;
+    bool asked = !address;
+
+    t[0].tv_nsec = t[1].tv_nsec = UTIME_NOW;
+    if (address && q->data.nr != SYS_utimensat)
+        return false; /* the older calls have no word for it */
+    if (address && task_read(n, q, address, t, 2 * sizeof *t) < 0) {
         a->error = EFAULT;
+        return true;
+    }
+    now = clock_now(n);
+    for (int i = 0; i < 2; i++)
+        if (t[i].tv_nsec == UTIME_NOW) {
+            t[i] = now;
+            asked = true;
+        }
+    return asked;
+}
+
+static void set_times(int fd, bool link, const struct timespec t[2], struct answer *a)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    if (link ? syscall(SYS_utimensat, fd, "", t, AT_EMPTY_PATH) < 0 : utimensat(AT_FDCWD, name, t, 0) < 0)
+        a->error = errno;
+}
+
+void answer_utime(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    const __u64 *arg = q->data.args;
+    bool at = q->data.nr == SYS_utimensat || q->data.nr == SYS_futimesat;
+    uint64_t path = arg[at ? 1 : 0], times = arg[at ? 2 : 1];
+    bool link = q->data.nr == SYS_utimensat && (arg[3] & AT_SYMLINK_NOFOLLOW);
+    char name[TASK_PATH_MAX];
+    struct timespec t[2];
+    struct stat s;
+
+    bool asked = times_asked(n, q, times, t, a);
+    if (a->error)
+        return;
+    if (!path && at) {
+        int own = own_fd(n, q, a);
+        if (own >= 0 && syscall(SYS_utimensat, own, NULL, t, (int)arg[3]) < 0)
+            a->error = errno;
+        if (own >= 0)
+            close(own);
         return;
     }
-    int fd = own_fd(n, q, a);
+    a->go_on = true;
+    if (!asked || task_text(n, q, path, name, sizeof name) < 0)
+        return;
+    int fd = task_open(n, q, at ? (int)arg[0] : AT_FDCWD, name, O_PATH | (link ? O_NOFOLLOW : 0));
     if (fd < 0)
         return;
-    if (syscall(SYS_utimensat, fd, NULL, times ? t : NULL, (int)q->data.args[3]) < 0)
-        a->error = errno;
+    a->go_on = false;
+    set_times(fd, fstat(fd, &s) == 0 && S_ISLNK(s.st_mode), t, a);
     close(fd);
 }

@@ -63,6 +63,11 @@ static enum special classify(const char *path, int *fd)
     return SPECIAL_NONE;
 }
 
+bool path_of_fd_name(const char *path, int *fd)
+{
+    return classify(path, fd) == SPECIAL_FD;
+}
+
 /* Replace *fd by a new opening of the same regular file. */
 static int reopen(int *fd, int have, int flags)
 {

@@ -3,8 +3,8 @@
  * another.
  *
  * /dev/urandom itself is one end of a socket pair whose SO_RCVLOWAT makes reads of any size full,
- * and whose other end we keep filled, as it drains, from the server's loop.  Two things show that
- * it is no device: it is not S_ISCHR, and lseek fails. */
+ * and whose other end we keep filled, as it drains, from the server's loop.  Only lseek, which fails,
+ * shows that it is no device. */
 #include "sandbox/notify_task.h"
 #include "base/fds.h"
 
@@ -158,7 +158,7 @@ static struct random_file *free_file(struct notify *n)
 int random_open(struct notify *n)
 {
     struct random_file *f = free_file(n);
-    int all = INT_MAX, ahead = RANDOM_AHEAD;
+    int all = INT_MAX, ahead = RANDOM_AHEAD, mark = NOTIFY_MARK_RANDOM;
     int ends[2];
 
     if (!f) { /* the task may have closed some since we last looked: whether it did must not be
@@ -174,6 +174,7 @@ int random_open(struct notify *n)
         return -1;
     f->fd = ends[0];
     if (setsockopt(ends[1], SOL_SOCKET, SO_RCVLOWAT, &all, sizeof all) < 0 ||
+        setsockopt(ends[1], SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark) < 0 ||
         setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &ahead, sizeof ahead) < 0 || watch(n, f) < 0) {
         int sys = errno;
 

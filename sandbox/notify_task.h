@@ -5,8 +5,11 @@
 
 #include <linux/seccomp.h>
 #include <sys/types.h>
+#include <time.h>
+#include <sys/types.h>
 
 #define NOTIFY_NR_MAX      512 /* call numbers counted; the table's highest is below */
+#define TASK_PATH_MAX      4096
 #define NOTIFY_CONTROL_MAX 256 /* bytes of the kernel's notification structs, whichever kernel */
 
 /* ChaCha20 as a stream of bytes. */
@@ -44,6 +47,16 @@ struct measured {
     uint64_t room, heap;
 };
 
+/* Files that are not the task's, and the number that each has for it. */
+struct seen {
+    struct seen_file {
+        dev_t device;
+        ino_t inode;
+        uint32_t number; /* from 1; 0: free */
+    } *file; /* owned, open addressing */
+    uint32_t room, count;
+};
+
 struct notify {
     int listener;
     int random_epoll; /* -1 until the first random file */
@@ -57,6 +70,10 @@ struct notify {
     struct random_file file[NOTIFY_RANDOM_MAX];
     struct given_file *given; /* owned */
     uint32_t given_count;
+    struct seen seen;
+    int64_t began_ns; /* real time when the task began */
+    dev_t scratch_dev; /* the device of its own files */
+    bool scratch_known;
     struct timer timer[NOTIFY_TIMERS_MAX];
     int timers;    /* that are set */
     pid_t asking;  /* the process whose sleep lets time pass; 0: whoever */
@@ -101,14 +118,27 @@ int task_write(struct notify *n, const struct seccomp_notif *q, uint64_t address
 /* The text at that address, at most size - 1 bytes; -1 when it is longer or not there. */
 int task_text(struct notify *n, const struct seccomp_notif *q, uint64_t address, char *text, size_t size);
 bool task_valid(const struct notify *n, const struct seccomp_notif *q);
+/* The kernel's name, within the task's root, of a descriptor's file, or of the directory it is in
+ * (AT_FDCWD); its size, or -1. */
+ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *name, size_t size);
+/* Open what the task means by `path` from `directory` (a descriptor of its, or AT_FDCWD); -1 with errno. */
+int task_open(struct notify *n, const struct seccomp_notif *q, int directory, const char *path, uint64_t flags);
+/* Below a directory of the image, which does not change. */
+bool path_of_image(const char *path);
+/* Is it /dev/stdin or another name of a descriptor? */
+bool path_of_fd_name(const char *path, int *fd);
 pid_t task_process(const struct seccomp_notif *q); /* that the asking thread belongs to */
 
 void notify_mark(struct notify *n, const char *why); /* the first one stays; static text */
 
-notify_handler answer_fchmod, answer_futimens; /* notify_given.c */
+notify_handler answer_fchmod, answer_utime; /* notify_given.c */
+notify_handler answer_stat;                 /* notify_stat.c */
 notify_handler answer_open, answer_openat, answer_creat, answer_exec, answer_alarm, answer_itimer,
     answer_pause, answer_getrandom; /* notify_open.c, _exec.c, _timers.c, _random.c */
 
+/* A look at the logical clock, which moves it: nanoseconds since the epoch; as a time of day. */
+uint64_t clock_look(struct notify *n);
+struct timespec clock_now(struct notify *n);
 /* The logical clock goes on to that time; the timers that it passes ring. */
 void clock_pass_to(struct notify *n, uint64_t ns);
 /* Send the signals of timers that are due. */

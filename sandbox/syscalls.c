@@ -117,6 +117,9 @@ uint32_t syscalls_resolve(uint32_t action, unsigned variant)
     case OPENING:
         asked = FILTER_OPENS | FILTER_FILES;
         break;
+    case LOOKING:
+        asked = FILTER_OPENS;
+        break;
     case GROWING:
         asked = FILTER_MEMORY;
         break;

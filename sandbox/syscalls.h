@@ -17,6 +17,7 @@ struct seccomp_data;
 #define GROWING              0x50000u /* takes memory */
 #define FORKING              0x60000u /* starts a process */
 #define HOLDING              0x70000u /* takes a descriptor */
+#define LOOKING              0x80000u /* asks about a file */
 #define REFUSED(number)      (0x40000u | (number))
 #define FAKED                REFUSED(0)
 #define ACTION_KIND(action)  ((action)&0xf0000u)
@@ -58,7 +59,7 @@ const struct syscall_row *syscalls_find(int nr);
 /* What a task's filter is asked for, added up. */
 enum filter_variant {
     FILTER_PLAIN = 0,
-    FILTER_OPENS = 1,  /* OPENING calls are notified: /dev/stdin and its kin are answered */
+    FILTER_OPENS = 1,  /* OPENING and LOOKING calls are notified: /dev/stdin and its kin are answered */
     FILTER_MEMORY = 2, /* GROWING ones: the task has a limit of memory */
     FILTER_PROCS = 4,  /* FORKING ones likewise */
     FILTER_FILES = 8,  /* OPENING and HOLDING ones likewise */

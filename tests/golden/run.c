@@ -78,7 +78,7 @@ __attribute__((format(printf, 1, 2))) static void fail(const char *format, ...)
 
 static void collect(void)
 {
-    static const char *const seeded[] = {"getrandom", "getentropy", "arc4random"};
+    static const char *const seeded[] = {"getrandom", "getentropy", "arc4random", "urandom", "random"};
 
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const struct golden *g = tables[t]; g->name && programs < PROGRAMS_MAX; g++) {

@@ -156,5 +156,5 @@ const struct golden golden_streams[] = {
     {"select", show_select, NULL, NULL},       {"epoll", show_epoll, NULL, NULL},
     {"nonblock", show_nonblock, NULL, NULL},   {"fionbio", show_fionbio, NULL, NULL},
     {"by-name", show_by_name, NULL, NULL},     {"peek", show_peek, NULL, NULL},
-    {"pending", show_pending, NULL, NULL},     {"ready", show_ready, NULL, NULL},
+    {"pending", show_pending, NULL, NULL},     {"ready", show_ready, "the input may be there already", NULL},
     {"signals-read", show_signals, NULL, NULL}, {NULL, NULL, NULL, NULL}};

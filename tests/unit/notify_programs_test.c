@@ -17,6 +17,7 @@ struct row {
     const char *argv[6];
     const char *input;
     bool opens, random; /* random: another seed gives other output */
+    bool side_by_side;  /* how often its processes ask is not the same each time */
     int status;
     const char *expected; /* NULL: only that two runs agree */
 };
@@ -154,9 +155,11 @@ static const struct row rows[] = {
               "puts(__DATE__); }' "
               ">a.c && cc a.c -o a && ./a; rm -r $d"},
      .opens = true,
+     .side_by_side = true,
      .expected = "Sep 13 2020\n"},
     {.name = "timeout and nice",
      .argv = {"/bin/sh", "-c", "timeout 5 nice echo hi"},
+     .side_by_side = true,
      .expected = "hi\n"},
     {.name = "time",
      .argv = {"/bin/bash", "-c", "TIMEFORMAT='%U %S'; time (date +%Y)"},
@@ -196,7 +199,7 @@ static void program(void **context)
         assert_string_equal(first.output, row->expected);
     assert_string_equal(first.output, second.output);
     assert_int_equal(first.status, second.status);
-    assert_int_equal(first.report.calls, second.report.calls);
+    assert_true(row->side_by_side || first.report.calls == second.report.calls);
     assert_true(row->opens || first.opened == 0);
     if (row->random) {
         run(row, 8, &other);

@@ -1,0 +1,275 @@
+/* What a task is told of files.  The kernel's own answer varies: numbers of devices and of unnamed files
+ * are given as they come, times are the host's.  So:
+ *   - files of the image are as the kernel says: they are the same wherever the image is;
+ *   - files that the task made have their own numbers, which a fresh tmpfs gives in order, and logical
+ *     times: one that the kernel set is replaced, in the file itself, by the logical time of the first
+ *     look at it.  What is looked at later was changed later, as `find -newer` and make want it;
+ *   - everything else (inputs, sockets, pipes) has the epoch as its time, a number by the order of first
+ *     looks, one link and the task's user as owner;
+ *   - a channel is a pipe, /dev/urandom a device.
+ * Only programs that are known to show none of this are spared the detour (filter_watches). */
+#include "sandbox/notify_task.h"
+#include "base/fds.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECOND_NS     1000000000ll
+#define BLOCK_BYTES   4096
+#define INSIDE_ID     1000
+#define SCRATCH_DEV   2 /* the devices that a task sees: its own files, and others */
+#define OTHER_DEV     1
+#define SEEN_MAX      (1u << 20) /* files whose number is kept */
+#define SEEN_FIRST    64
+#define START_NS      (10 * SECOND_NS)
+
+/* --- numbers of files that are not the task's --- */
+
+static uint32_t slot_of(const struct seen *s, dev_t device, ino_t inode)
+{
+    uint64_t hash = (device * 0x9e3779b97f4a7c15u) ^ (inode * 0xc2b2ae3d27d4eb4fu);
+    uint32_t at = (uint32_t)(hash >> 32) & (s->room - 1);
+
+    while (s->file[at].number && (s->file[at].device != device || s->file[at].inode != inode))
+        at = (at + 1) & (s->room - 1);
+    return at;
+}
+
+static int seen_grow(struct seen *s)
+{
+    struct seen grown = {.room = s->room ? s->room * 2 : SEEN_FIRST, .count = s->count};
+
+    if (grown.room > SEEN_MAX)
+        return -1;
+    grown.file = calloc(grown.room, sizeof *grown.file);
+    if (!grown.file)
+        return -1;
+    for (uint32_t i = 0; i < s->room; i++)
+        if (s->file[i].number)
+            grown.file[slot_of(&grown, s->file[i].device, s->file[i].inode)] = s->file[i];
+    free(s->file);
+    *s = grown;
+    return 0;
+}
+
+static ino_t number_of(struct notify *n, dev_t device, ino_t inode)
+{
+    struct seen *s = &n->seen;
+
+    if (s->count * 2 >= s->room && seen_grow(s) < 0) {
+        notify_mark(n, "looks at more files than are counted");
+        return inode;
+    }
+    struct seen_file *f = &s->file[slot_of(s, device, inode)];
+    if (!f->number)
+        *f = (struct seen_file){device, inode, ++s->count};
+    return f->number;
+}
+
+/* --- the answer --- */
+
+static struct timespec logical(const struct notify *n, uint64_t ns)
+{
+    return (struct timespec){n->epoch_s + (int64_t)(ns / SECOND_NS), (long)(ns % SECOND_NS)};
+}
+
+struct timespec clock_now(struct notify *n)
+{
+    return logical(n, clock_look(n));
+}
+
+/* Has the kernel set this time since the task began? */
+static bool is_real(const struct notify *n, const struct timespec *t)
+{
+    return (__int128)t->tv_sec * SECOND_NS + t->tv_nsec >= n->began_ns;
+}
+
+/* Which device is the task's, and since when; kernels that do not tell it (before 6.0): for as long as a
+ * start may take. */
+static void learn_scratch(struct notify *n, const struct seccomp_notif *q)
+{
+    struct statx x = {0};
+    int fd = task_open(n, q, AT_FDCWD, "/tmp", O_PATH | O_DIRECTORY);
+
+    n->scratch_known = true;
+    n->began_ns -= START_NS;
+    if (fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &x) == 0)
+        n->scratch_dev = makedev(x.stx_dev_major, x.stx_dev_minor);
+    if (x.stx_mask & STATX_BTIME)
+        n->began_ns = (x.stx_btime.tv_sec - 1) * SECOND_NS; /* /job is a little older */
+    fd_close(&fd);
+}
+
+static bool in_scratch(struct notify *n, const struct seccomp_notif *q, const struct stat *s)
+{
+    if (!n->scratch_known)
+        learn_scratch(n, q);
+    return n->scratch_dev && s->st_dev == n->scratch_dev;
+}
+
+static void own_file(struct notify *n, int fd, struct stat *s)
+{
+    if (is_real(n, &s->st_mtim)) {
+        struct timespec now = clock_now(n), both[2] = {now, now};
+        char link[32];
+
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        if (S_ISLNK(s->st_mode) ? syscall(SYS_utimensat, fd, "", both, AT_EMPTY_PATH) < 0
+                                : utimensat(AT_FDCWD, link, both, 0) < 0)
+            notify_mark(n, "a file's time cannot be set");
+        s->st_mtim = now;
+    }
+    s->st_dev = SCRATCH_DEV;
+    s->st_uid = s->st_gid = INSIDE_ID;
+    if (is_real(n, &s->st_atim))
+        s->st_atim = s->st_mtim;
+    s->st_ctim = s->st_mtim;
+}
+
+static void unnamed_kind(int fd, struct stat *s)
+{
+    int mark = 0;
+    socklen_t size = sizeof mark;
+
+    if (!S_ISSOCK(s->st_mode) || getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &mark, &size) < 0)
+        return;
+    if (mark == NOTIFY_MARK_CHANNEL)
+        s->st_mode = S_IFIFO | 0600;
+    if (mark == NOTIFY_MARK_RANDOM) {
+        s->st_mode = S_IFCHR | 0666;
+        s->st_rdev = makedev(1, 9);
+    }
+}
+
+static void other_file(struct notify *n, int fd, struct stat *s)
+{
+    struct timespec epoch = logical(n, 0);
+
+    unnamed_kind(fd, s);
+    s->st_ino = number_of(n, s->st_dev, s->st_ino);
+    s->st_dev = OTHER_DEV;
+    s->st_nlink = 1; /* of a directory: says nothing of what is in it */
+    s->st_uid = s->st_gid = INSIDE_ID;
+    s->st_blksize = BLOCK_BYTES;
+    if (S_ISDIR(s->st_mode))
+        s->st_size = BLOCK_BYTES;
+    s->st_blocks = S_ISREG(s->st_mode) || S_ISDIR(s->st_mode)
+                       ? (s->st_size + BLOCK_BYTES - 1) / BLOCK_BYTES * (BLOCK_BYTES / 512)
+                       : 0;
+    s->st_atim = s->st_mtim = s->st_ctim = epoch;
+}
+
+static struct statx_timestamp timestamp(const struct timespec *t)
+{
+    return (struct statx_timestamp){.tv_sec = t->tv_sec, .tv_nsec = (uint32_t)t->tv_nsec};
+}
+
+static void reply_statx(struct notify *n, const struct seccomp_notif *q, const struct stat *s, struct answer *a)
+{
+    struct statx x;
+
+    memset(&x, 0, sizeof x);
+    x.stx_mask = STATX_BASIC_STATS | ((uint32_t)q->data.args[3] & STATX_BTIME);
+    x.stx_blksize = (uint32_t)s->st_blksize;
+    x.stx_nlink = (uint32_t)s->st_nlink;
+    x.stx_uid = s->st_uid;
+    x.stx_gid = s->st_gid;
+    x.stx_mode = (uint16_t)s->st_mode;
+    x.stx_ino = s->st_ino;
+    x.stx_size = (uint64_t)s->st_size;
+    x.stx_blocks = (uint64_t)s->st_blocks;
+    x.stx_atime = timestamp(&s->st_atim);
+    x.stx_mtime = x.stx_ctime = timestamp(&s->st_mtim);
+    if (x.stx_mask & STATX_BTIME)
+        x.stx_btime = x.stx_mtime;
+    x.stx_rdev_major = major(s->st_rdev);
+    x.stx_rdev_minor = minor(s->st_rdev);
+    x.stx_dev_minor = (uint32_t)s->st_dev;
+    if (task_write(n, q, q->data.args[4], &x, sizeof x) < 0)
+        a->error = EFAULT;
+}
+
+/* What is asked: a path from a directory, or a descriptor alone. */
+struct question {
+    int directory;
+    uint64_t path, to; /* addresses; path 0: the descriptor itself */
+    bool follow;
+};
+
+static struct question question_of(const struct seccomp_notif *q)
+{
+    const __u64 *arg = q->data.args;
+    uint32_t flags;
+
+    switch (q->data.nr) {
+    case SYS_stat:
+    case SYS_lstat:
+        return (struct question){AT_FDCWD, arg[0], arg[1], q->data.nr == SYS_stat};
+    case SYS_fstat:
+        return (struct question){(int)arg[0], 0, arg[1], true};
+    default: /* newfstatat, statx */
+        flags = (uint32_t)arg[q->data.nr == SYS_statx ? 2 : 3];
+        return (struct question){(int)arg[0], arg[1], arg[q->data.nr == SYS_statx ? 4 : 2],
+                                 !(flags & AT_SYMLINK_NOFOLLOW)};
+    }
+}
+
+/* The file as one of our descriptors; -1: the kernel shall answer. */
+static int open_asked(struct notify *n, const struct seccomp_notif *q, const struct question *ask)
+{
+    char path[TASK_PATH_MAX], name[64];
+    int number = ask->directory, fd;
+    ssize_t size;
+
+    *path = '\0';
+    if (ask->path && task_text(n, q, ask->path, path, sizeof path) < 0)
+        return -1;
+    if (path_of_image(path))
+        return -1;
+    if (*path && !(ask->follow && path_of_fd_name(path, &number))) {
+        fd = task_open(n, q, ask->directory, path, O_PATH | (ask->follow ? 0 : O_NOFOLLOW));
+        if (fd < 0)
+            return -1;
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        size = readlink(path, name, sizeof name - 1);
+        name[size < 0 ? 0 : size] = '\0';
+        if (path_of_image(name))
+            fd_close(&fd);
+        return fd;
+    }
+    if (number == AT_FDCWD)
+        return task_open(n, q, AT_FDCWD, ".", O_PATH);
+    if (task_fd_name(q, number, name, sizeof name) <= 0 || path_of_image(name))
+        return -1;
+    return task_fd(n, q, number);
+}
+
+void answer_stat(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct question ask = question_of(q);
+    struct stat s;
+    int fd = open_asked(n, q, &ask);
+
+    a->go_on = true;
+    if (fd >= 0 && fstat(fd, &s) == 0) {
+        a->go_on = false;
+        if (in_scratch(n, q, &s))
+            own_file(n, fd, &s);
+        else
+            other_file(n, fd, &s);
+        if (q->data.nr == SYS_statx)
+            reply_statx(n, q, &s, a);
+        else if (task_write(n, q, ask.to, &s, sizeof s) < 0)
+            a->error = EFAULT;
+    }
+    fd_close(&fd);
+}
