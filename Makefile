@@ -30,9 +30,16 @@ test: deps
 	cmake --build --preset asan -j $(JOBS)
 	ctest --preset asan -j $(JOBS)
 
+# The long form of a test that `make test` runs in short: ten thousand tasks, and nothing is left behind.
+soak: deps
+	cmake --preset dev >/dev/null
+	cmake --build --preset dev -j $(JOBS)
+	SOAK_TASKS=10000 ctest --preset dev -R box_soak -V
+
 bench: deps all
 	python3 bench/run.py build/release/bin/zpipe
 	build/release/bench/start
+	python3 bench/steady.py build/release/bin/zpipe-box
 
 fuzz: deps
 	cmake --preset fuzz >/dev/null

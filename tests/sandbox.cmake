@@ -23,3 +23,6 @@ set_tests_properties(box_wide PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpi
 zpipe_test(box_copy SOURCES ${here}/unit/box_copy.c USES test_boxed TIMEOUT 120)
 add_dependencies(test_box_copy zpipe-box)
 set_tests_properties(box_copy PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)
+zpipe_test(box_soak SOURCES ${here}/unit/box_soak.c USES test_boxed TIMEOUT 7200)
+add_dependencies(test_box_soak zpipe-box)
+set_tests_properties(box_soak PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)

@@ -1,0 +1,224 @@
+/* Many tasks of all kinds through one server: no descriptor, mount, process or memory is left behind.  And the server killed
+ * at any moment of a task's life: nothing goes on.  SOAK_TASKS=10000 is the long form (make soak). */
+#include "lib/boxed.h"
+#include "lib/test.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TASKS_SHORT   300
+#define MOMENTS_SHORT 20
+#define MOMENT_NS     1500000
+#define PROCESSES     64
+#define GROWTH_KIB    1024 /* of one process over all tasks: allocators keep a little */
+#define DEADLINE_S    30
+
+static struct boxed b;
+
+static long text_count(const char *path, const char *line)
+{
+    char text[512];
+    long count = 0;
+    FILE *f = fopen(path, "re");
+    while (f && fgets(text, sizeof text, f)) {
+        if (!line)
+            count++;
+        else if (!strncmp(text, line, strlen(line)))
+            count = strtol(text + strlen(line), NULL, 10);
+    }
+    if (f)
+        fclose(f);
+    return count;
+}
+
+static long fd_count(pid_t pid)
+{
+    char path[64];
+    long count = 0;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));)
+        count += *e->d_name != '.';
+    if (d)
+        closedir(d);
+    return count;
+}
+
+/* pid and all below it; the number of them. */
+static int family(pid_t pid, pid_t *all, int count)
+{
+    char path[64];
+    int child;
+    if (count == PROCESSES)
+        return count;
+    all[count++] = pid;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && fscanf(f, "%d", &child) == 1)
+        count = family((pid_t)child, all, count);
+    if (f)
+        fclose(f);
+    return count;
+}
+
+static pid_t server(void)
+{
+    pid_t all[PROCESSES];
+    return family(getpid(), all, 0) > 1 ? all[1] : 0;
+}
+
+struct state {
+    int processes;
+    long fds, mounts, kib;
+};
+
+/* Of the server and what belongs to it.  The last init may still be on its way out: wait for it. */
+static struct state look(int expected)
+{
+    struct state s = {0};
+    pid_t all[PROCESSES];
+    for (int i = 0; i < DEADLINE_S * 100; i++) {
+        s.processes = family(server(), all, 0);
+        if (s.processes <= expected)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    for (int i = 0; i < s.processes; i++) {
+        char path[64];
+        s.fds += fd_count(all[i]);
+        snprintf(path, sizeof path, "/proc/%d/mountinfo", (int)all[i]);
+        s.mounts += text_count(path, NULL);
+        snprintf(path, sizeof path, "/proc/%d/status", (int)all[i]);
+        s.kib += text_count(path, "VmRSS:");
+    }
+    return s;
+}
+
+static void run_one(unsigned i)
+{
+    static const struct box_file file = {.name = "in", .path = "/etc/passwd", .fd = -1};
+    static const struct {
+        const char *line;
+        struct box_limits limit;
+        bool with, stop;
+    } kind[] = {
+        {"true", {0}, false, false},
+        {"cat in | cat | wc -c", {0}, true, false},
+        {"sh -c 'sleep 1 & exec echo x'", {0}, false, false},
+        {"sh -c 'seq 1000 >/tmp/a; mkdir b; seq 1000 >b/c; kill -9 $$'", {0}, false, false},
+        {"no-such-program", {0}, false, false},
+        {"yes | head -1", {0}, false, false},
+        {"sh -c 'while :; do :; done'", {.wall_ns = 1000000}, false, false},
+        {"sh -c 'true & true & true & wait'", {.procs = 2, .memory_bytes = 1 << 30, .files = 30}, false, false},
+        {"sh -c 'while :; do :; done' | cat", {0}, false, true},
+    };
+    size_t k = i % (sizeof kind / sizeof *kind);
+    struct boxed_plan p = {.line = kind[k].line, .in = -1, .out = -1, .task.limit = kind[k].limit,
+                           .stop_after_ns = kind[k].stop ? 1000000 : 0};
+    if (kind[k].with)
+        p.task.file = &file, p.task.file_count = 1;
+    p.task.trace = i % 5 == 0;
+    assert_int_equal(boxed_run(&b, &p), 0);
+}
+
+static unsigned number_of(const char *name, unsigned otherwise)
+{
+    const char *text = getenv(name);
+    return text ? (unsigned)atoi(text) : otherwise;
+}
+
+static void nothing_is_left(void **state)
+{
+    unsigned tasks = number_of("SOAK_TASKS", TASKS_SHORT);
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (unsigned i = 0; i < 100; i++) /* until everything has been used once, and more */
+        run_one(i);
+    struct state before = look(3);
+    assert_int_equal(before.processes, 3); /* server, zygote, mounter */
+    for (unsigned i = 0; i < tasks; i++)
+        run_one(i);
+    struct state after = look(3);
+    print_message("after %u tasks: %d processes, %ld descriptors, %ld mounts, %ld KiB; before: %d, %ld, %ld, %ld\n", tasks,
+                  after.processes, after.fds, after.mounts, after.kib, before.processes, before.fds, before.mounts, before.kib);
+    assert_int_equal(after.processes, before.processes);
+    assert_int_equal(after.fds, before.fds);
+    assert_int_equal(after.mounts, before.mounts);
+#if !defined __SANITIZE_ADDRESS__ /* which keeps what is freed, to find its use */
+    assert_true(after.kib <= before.kib + 3 * GROWTH_KIB);
+#endif
+    boxed_close(&b);
+}
+
+/* Processes whose words or environment hold the mark. */
+static int marked(const char *mark)
+{
+    static const char *const names[] = {"cmdline", "environ"};
+    int found = 0;
+    DIR *d = opendir("/proc");
+    for (struct dirent *e; d && (e = readdir(d));) {
+        bool has = false;
+        if (*e->d_name < '0' || *e->d_name > '9' || atoi(e->d_name) == getpid())
+            continue;
+        for (int i = 0; i < 2 && !has; i++) {
+            char path[64], text[65536];
+            snprintf(path, sizeof path, "/proc/%.20s/%s", e->d_name, names[i]);
+            int fd = open(path, O_RDONLY | O_CLOEXEC);
+            ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
+            if (fd >= 0)
+                close(fd);
+            has = n > 0 && memmem(text, (size_t)n, mark, strlen(mark));
+        }
+        found += has;
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
+static void killed_at_any_moment(void **state)
+{
+    unsigned moments = number_of("SOAK_TASKS", TASKS_SHORT) / (TASKS_SHORT / MOMENTS_SHORT);
+    char mark[64];
+    (void)state;
+    snprintf(mark, sizeof mark, "zpipe-soak-%d", (int)getpid());
+    setenv("ZPIPE_SOAK", mark, 1); /* the server and what it forks have it in their environment */
+    for (unsigned i = 0; i < moments; i++) {
+        char line[256];
+        snprintf(line, sizeof line, "sh -c 'sh -c \"while :; do :; done\" %s & while :; do :; done' %s", mark, mark);
+        boxed_open(&b, BOX_ISOLATION_FULL);
+        pid_t pid = server();
+        assert_true(pid > 0);
+        pid_t killer = fork();
+        if (killer == 0) { /* a moment between the start and long after it */
+            unsetenv("ZPIPE_SOAK");
+            nanosleep(&(struct timespec){.tv_nsec = (long)(i % MOMENTS_SHORT) * MOMENT_NS}, NULL);
+            kill(pid, SIGKILL);
+            _exit(0);
+        }
+        struct boxed_plan p = {.line = line, .in = -1, .out = -1};
+        assert_int_equal(boxed_run(&b, &p), -1); /* the caller is told */
+        assert_true(b.log.lost);
+        assert_int_equal(waitpid(killer, NULL, 0), killer);
+        boxed_close(&b);
+        int left = 1;
+        for (int k = 0; k < DEADLINE_S * 100 && (left = marked(mark)); k++)
+            nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        assert_int_equal(left, 0);
+    }
+    unsetenv("ZPIPE_SOAK");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_left), cmocka_unit_test(killed_at_any_moment)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
