@@ -4,7 +4,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev
 JOBS = 2
 
-.PHONY: all deps demo test bench fuzz fuzz-wall compare install clean
+.PHONY: all deps demo test bench fuzz fuzz-wall compare classes install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -56,6 +56,10 @@ FUZZ_SECONDS = 60
 # Random pipelines against sh: the same seed, the same pipelines.
 compare: deps all
 	tests/e2e/run.py --bin build/release/bin --random $(COUNT) --seed $(SEED)
+
+# Every form of the table of commands in many blocks, on many inputs.
+classes: deps all
+	python3 tests/e2e/classes.py build/release/tests/split_tool --seed $(SEED) --rounds 5
 
 COUNT = 1000
 SEED = 1

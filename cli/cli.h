@@ -8,7 +8,8 @@
 struct cli {
     struct zpipe_options open;
     struct zpipe_submission submission;
-    const char **parameter, **env, **with, **each; /* owned lists, behind submission's */
+    const char **parameter, **env, **with, **each, **commands; /* owned lists, behind submission's */
+    char *own_commands; /* ~/.config/zpipe/commands.conf */
     const char **word; /* owned list: the pipeline, or a subcommand's operands */
     size_t word_count;
     bool quiet, progress, json;

@@ -20,6 +20,7 @@ static const char help[] =
     "\n"
     "  --with PATH          a file or directory that programs may open; --with NAME=VALUE: a setting\n"
     "  --env NAME[=VALUE]   a variable for the text and for every program\n"
+    "  --commands FILE      a table of commands, as in zpipe.commands(5); ~/.config/zpipe/commands.conf is one too\n"
     "  --pipefail           the status of the last stage that failed\n"
     "  --line-reads         pass bytes on as they come (tail -f | zpipe 'grep x')\n"
     "  --cluster URL        --keys DIRECTORY: a cluster, instead of ZPIPE_CLUSTER and ZPIPE_KEYS\n"

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int cli_say(int status, const char *format, ...)
 {
@@ -25,7 +26,7 @@ int cli_fail(int status, const struct zpipe_error *e)
     return status;
 }
 
-enum kind { FLAG, TEXT, NUMBER, LIST_WITH, LIST_ENV, PLACEMENT, ISOLATION, VERBOSE };
+enum kind { FLAG, TEXT, NUMBER, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, VERBOSE };
 
 struct option {
     const char *name;
@@ -78,6 +79,9 @@ static int apply(struct cli *c, const struct option *o, const char *value)
         return 0;
     case LIST_ENV:
         return add_env(c, value);
+    case LIST_COMMANDS:
+        c->commands[c->submission.commands_count++] = value;
+        return 0;
     case PLACEMENT:
         c->submission.spread = !strcmp(value, "spread");
         return c->submission.spread || !strcmp(value, "pack")
@@ -98,6 +102,7 @@ static int take_option(struct cli *c, int left, char **argv)
     const struct option options[] = {
         {"--with", LIST_WITH, NULL},
         {"--env", LIST_ENV, NULL},
+        {"--commands", LIST_COMMANDS, NULL},
         {"--pipefail", FLAG, &c->submission.pipefail},
         {"--line-reads", FLAG, &c->submission.line_reads},
         {"--cluster", TEXT, &c->open.cluster},
@@ -145,14 +150,27 @@ static bool is_parameter(const char *word)
     return size && word[size] == '=' && !(word[0] >= '0' && word[0] <= '9');
 }
 
+/* The user's table, if there is one, behind those of the options. */
+static void add_own_commands(struct cli *c)
+{
+    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    bool given = config && config[0] == '/';
+    if (!given && !home)
+        return;
+    if (asprintf(&c->own_commands, "%s%s/zpipe/commands.conf", given ? config : home, given ? "" : "/.config") < 0)
+        c->own_commands = NULL;
+    if (c->own_commands && access(c->own_commands, F_OK) == 0)
+        c->commands[c->submission.commands_count++] = c->own_commands;
+}
+
 int cli_parse(struct cli *c, int argc, char **argv)
 {
     *c = (struct cli){.submission = zpipe_submission(NULL)};
     c->open.cluster = getenv("ZPIPE_CLUSTER");
     c->open.keys = getenv("ZPIPE_KEYS");
-    const char ***const lists[] = {&c->parameter, &c->env, &c->with, &c->each, &c->word};
+    const char ***const lists[] = {&c->parameter, &c->env, &c->with, &c->each, &c->commands, &c->word};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
-        if (!(*lists[i] = calloc((size_t)argc + 1, sizeof **lists[i])))
+        if (!(*lists[i] = calloc((size_t)argc + 2, sizeof **lists[i])))
             return cli_say(-1, "out of memory");
     bool options = true;
     for (int i = 0; i < argc; i++) {
@@ -172,6 +190,8 @@ int cli_parse(struct cli *c, int argc, char **argv)
             c->word[c->word_count++] = argv[i];
         }
     }
+    add_own_commands(c);
+    c->submission.commands = c->commands;
     c->submission.parameter = c->parameter;
     c->submission.env = c->env;
     c->submission.with = c->with;
@@ -185,5 +205,7 @@ void cli_clear(struct cli *c)
     free(c->env);
     free(c->with);
     free(c->each);
+    free(c->commands);
+    free(c->own_commands);
     free(c->word);
 }

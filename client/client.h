@@ -173,7 +173,19 @@ void client_job_fail(struct zpipe_job *j, const struct err *why);
 /* A line on the job's stderr. */
 void client_job_say(struct zpipe_job *j, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int client_send(struct zpipe *z, const struct msg *m, struct slice bulk, struct err *e);
-/* What the parser needs, from a submission.  directory must outlive the result. */
 struct dsl_input client_dsl_input(const struct zpipe_submission *s, const char *directory);
 char *client_directory(const char *given, struct err *e); /* absolute; gives */
+
+/* ---- tables.c */
+/* What the parser needs, from a submission: `in` lives as long as the rest.  Close it also when it
+ * could not be opened; who takes the directory sets it to NULL. */
+struct client_text {
+    char *directory;
+    struct commands_text table[COMMANDS_TEXTS_MAX];
+    size_t tables;
+    struct dsl_input in;
+};
+int client_text_open(struct client_text *t, const struct zpipe_submission *s, struct err *e);
+void client_text_close(struct client_text *t);
+
 int client_error(struct zpipe_error *to, const struct err *from); /* returns -1 */

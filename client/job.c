@@ -347,15 +347,13 @@ struct zpipe_job *zpipe_submit(struct zpipe *z, const struct zpipe_submission *s
 {
     struct err e = {0};
     struct zpipe_job *j = NULL;
-    char *directory = client_directory(s->directory, &e);
-    if (directory) {
-        struct dsl_input in = client_dsl_input(s, directory);
-        struct graph *g = dsl_graph(&in, &e);
-        if (g)
-            j = client_job_start(z, g, directory, s, 0, &e);
-        else
-            free(directory);
+    struct client_text t;
+    struct graph *g = client_text_open(&t, s, &e) < 0 ? NULL : dsl_graph(&t.in, &e);
+    if (g) {
+        j = client_job_start(z, g, t.directory, s, 0, &e);
+        t.directory = NULL;
     }
+    client_text_close(&t);
     if (!j)
         client_error(error, &e);
     return j;

@@ -64,18 +64,18 @@ char *zpipe_plan(struct zpipe *z, const struct zpipe_submission *s, bool json, s
 {
     struct err e = {0};
     char *plan = NULL;
-    char *directory = client_directory(s->directory, &e);
-    if (!directory)
-        goto fail;
-    struct dsl_input in = client_dsl_input(s, directory);
-    struct graph *g = dsl_graph(&in, &e);
-    if (!g) {
-        free(directory);
-        goto fail;
+    struct client_text t;
+    struct zpipe_job *j = NULL;
+    struct graph *g = client_text_open(&t, s, &e) < 0 ? NULL : dsl_graph(&t.in, &e);
+    if (g) {
+        j = client_job_start(z, g, t.directory, s, MSG_SUBMIT_PLAN_ONLY, &e);
+        t.directory = NULL;
     }
-    struct zpipe_job *j = client_job_start(z, g, directory, s, MSG_SUBMIT_PLAN_ONLY, &e);
-    if (!j)
-        goto fail;
+    client_text_close(&t);
+    if (!j) {
+        client_error(error, &e);
+        return NULL;
+    }
     j->plan_json = json;
     struct zpipe_error why;
     if (zpipe_wait(j, &why) == 0 && j->plan) {
@@ -86,21 +86,14 @@ char *zpipe_plan(struct zpipe *z, const struct zpipe_submission *s, bool json, s
     }
     zpipe_job_free(j);
     return plan;
-fail:
-    client_error(error, &e);
-    return NULL;
 }
 
 char *zpipe_canonical(const struct zpipe_submission *s, struct zpipe_error *error)
 {
     struct err e = {0};
-    char *text = NULL;
-    char *directory = client_directory(s->directory, &e);
-    if (directory) {
-        struct dsl_input in = client_dsl_input(s, directory);
-        text = dsl_canonical(&in, &e);
-        free(directory);
-    }
+    struct client_text t;
+    char *text = client_text_open(&t, s, &e) < 0 ? NULL : dsl_canonical(&t.in, &e);
+    client_text_close(&t);
     if (!text)
         client_error(error, &e);
     return text;

@@ -4,14 +4,13 @@
 #pragma once
 #include "base/arena.h"
 #include "base/err.h"
+#include "dsl/dsl.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* Ceilings. */
-#define COMMANDS_FILE_MAX     (1u << 20) /* bytes of a text */
-#define COMMANDS_TEXTS_MAX    8
 #define COMMAND_LINE_MAX      4096
 #define COMMAND_OPTIONS_MAX   200
 #define COMMAND_SPELLINGS_MAX 6
@@ -70,11 +69,6 @@ struct commands;
 
 /* texts: NAME for messages and bytes each, first looked up first; borrowed as long as the table
  * lives.  They are read through here: NULL with `FILE:LINE:1: error: ...`. */
-struct commands_text {
-    const char *file;
-    const char *text;
-    size_t size;
-};
 struct commands *commands_new(struct arena *a, const struct commands_text *texts, size_t count,
                               struct err *e);
 /* NULL: not known, or no memory (e filled then). */

@@ -14,7 +14,14 @@ struct graph;
 #define DSL_DEPTH_MAX 100         /* brackets, blocks and groups inside each other */
 #define DSL_WORDS_MAX 400000      /* words read, those that were read again counted again */
 
-struct commands_text;
+/* A table of commands, zpipe.commands(5), and its name for messages. */
+#define COMMANDS_FILE_MAX  (1u << 20) /* bytes of a table */
+#define COMMANDS_TEXTS_MAX 8          /* tables, zpipe's own among them */
+struct commands_text {
+    const char *file;
+    const char *text;
+    size_t size;
+};
 
 struct dsl_input {
     const char *text; /* pipeline text or job file contents, NUL-terminated, size bytes */

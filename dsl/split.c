@@ -199,8 +199,9 @@ static const char *const *list_end(struct list *l, uint32_t *count)
         err_nomem(l->c->e);
         return NULL;
     }
+    static const char *const none[1] = {NULL};
     *count = l->count;
-    return l->word;
+    return l->count ? l->word : none;
 }
 
 const char *const *split_self(struct split_case *c, const char *instead, uint32_t *count)
@@ -626,20 +627,25 @@ static int split_node(struct graph *g, uint32_t i, struct commands *commands, st
 {
     struct graph_split s = {.ends_lines = true, .combine_text = "", .spoils = {"", 0}};
     struct split_case c = {.g = g, .n = &g->node[i], .commands = commands, .s = &s, .e = e};
+    struct graph_node *n = &g->node[i], as_cut = *n;
+    struct err bad;
     int r = look(&c);
     if (r == SPLIT_FAILED)
         return -1;
-    if (r == SPLIT_WHOLE) {
-        g->node[i].why = arena_string(&g->arena, c.why);
-        return g->node[i].why ? 0 : err_nomem(e);
-    }
-    s.ok_status = c.k->ok_status;
-    g->node[i].split = s;
     /* What is cut is known to make no file, whatever its words look like. */
-    g->node[i].keep_count = 0;
-    g->node[i].out_glob_count -= g->node[i].word_globs;
-    g->node[i].word_globs = 0;
-    return 0;
+    s.ok_status = c.k ? c.k->ok_status : 0;
+    as_cut.split = s;
+    as_cut.keep_count = 0;
+    as_cut.out_glob_count -= n->word_globs;
+    as_cut.word_globs = 0;
+    if (r == SPLIT_OK && graph_check_split(g, &as_cut, &bad) < 0)
+        r = split_whole(&c, "its entry in the command table makes no sense");
+    if (r == SPLIT_OK) {
+        *n = as_cut;
+        return 0;
+    }
+    n->why = arena_string(&g->arena, c.why);
+    return n->why ? 0 : err_nomem(e);
 }
 
 /* Bodies are cut as their author says. */

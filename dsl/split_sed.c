@@ -68,10 +68,12 @@ static bool part(struct sed *s, char end, bool pattern)
         return fails(s, "a part without an end");
     const char *open = NULL;
     for (const char *p = from; pattern && p < s->text + s->at; p++)
-        open = *p == '\\'                  ? (p++, open)
-               : *p == '[' && !open        ? p
-               : *p == ']' && p > open + 1 ? NULL
-                                           : open;
+        if (*p == '\\')
+            p++;
+        else if (*p == '[' && !open)
+            open = p;
+        else if (*p == ']' && open && p > open + 1)
+            open = NULL;
     s->at++;
     return open ? fails(s, "a delimiter inside brackets") : true;
 }

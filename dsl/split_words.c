@@ -279,6 +279,13 @@ static bool plain_code(const char *name)
 int split_iconv(struct split_case *c)
 {
     const char *codes[] = {split_value(c, "-f"), split_value(c, "-t")};
+    size_t size = strcspn(codes[1], "/");
+    if (strcasecmp(codes[1] + size, "//translit") == 0) {
+        char *plain = arena_bytes(&c->g->arena, codes[1], size);
+        if (!plain)
+            return err_nomem(c->e), SPLIT_FAILED;
+        codes[1] = plain;
+    }
     for (size_t i = 0; i < 2; i++)
         if (!plain_code(codes[i]))
             return split_whole(c, "`%.40s` may have a state or a byte order mark", codes[i]);

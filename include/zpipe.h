@@ -116,6 +116,8 @@ struct zpipe_submission {
     const char *const *env; size_t env_count;             /* NAME=VALUE: also every program's */
     const char *const *with; size_t with_count;           /* a path, or a setting NAME=VALUE */
     const char *const *each; size_t each_count;           /* files after ::: */
+    const char *const *commands; size_t commands_count;   /* tables of commands, zpipe.commands(5): files,
+                                                             looked up before zpipe's own */
     bool pipefail, line_reads;
     bool spread; /* every stage on another worker than its neighbours (for tests) */
     struct zpipe_io io;

@@ -301,6 +301,9 @@ bool graph_key_ok(const char *key);
  * `..`. */
 int graph_check(const struct graph *g, struct err *e);
 
+/* ... of one node's split alone. */
+int graph_check_split(const struct graph *g, const struct graph_node *n, struct err *e);
+
 /* The wire form: one msgpack value.  Decoding checks sizes before it allocates, then graph_check.
  */
 int graph_encode(const struct graph *g, struct buf *out, struct err *e);

@@ -93,7 +93,7 @@ static int check_block(const struct graph_split *s, const char *const *argv, uin
     return (holes && !s->file_count) || (named && !holes) || (argc && !argv[0][0]) ? -1 : 0;
 }
 
-static int check_split(const struct graph *g, const struct graph_node *n, struct err *e)
+int graph_check_split(const struct graph *g, const struct graph_node *n, struct err *e)
 {
     const struct graph_split *s = &n->split;
     bool command = s->combine == GRAPH_COMBINE_RERUN || s->combine == GRAPH_COMBINE_MERGE;
@@ -163,7 +163,8 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
           !n->record_text.size)))
         return err_set(e, ERR_INPUT, "a map has records that cannot be");
     if (check_strings(n->argv, n->argc, false, "words", n, e) < 0 ||
-        check_strings(n->env, n->envc, true, "variables", n, e) < 0 || check_split(g, n, e) < 0)
+        check_strings(n->env, n->envc, true, "variables", n, e) < 0 ||
+        graph_check_split(g, n, e) < 0)
         return -1;
     return check_strings(n->out_glob, n->out_glob_count, false, "output patterns", n, e);
 }

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Tries what the planner says of commands: classes.py TOOL [--seed N] [--rounds N] [FORM...].
+"""Tries what the planner says of commands: classes.py TOOL [--seed N] [--rounds N] [--planted] [FORM...].
 
 Each form of classes.test is looked up through TOOL (tests/lib/split_tool.c).  One that may be cut is
 run whole and in blocks, on inputs made to break it and cut at random; the outputs are made one as the
 graph says, and must be the whole run's, byte for byte, with its status.  A block whose status is not
 allowed, that writes to stderr or holds a byte that spoils is no mismatch: the whole would run again.
 But a form that is never tried in two blocks or more is.
+
+--planted: with a table of wrong entries every form must be found out.
 """
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,9 +22,33 @@ ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LC_ALL": "C", "T
 MOST_LINES = 120
 
 
+PLANTED = """command uniq
+  form : lines
+command sort
+  form : lines | rerun cat
+command head
+  form : lines
+command wc
+  form : lines | native first
+command nl
+  form : lines
+command tac
+  form : lines
+command tr
+  operands any
+  flags -s
+  form : lines
+command paste
+  operands any
+  form : lines
+"""
+PLANTED_FORMS = ["stateless uniq", "rerun sort", "stateless head", "reduce wc", "stateless nl", "stateless tac",
+                 "stateless tr -s '\\n'", "stateless paste - -"]
+
+
 class Tool:
-    def __init__(self, path):
-        self.p = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, path, *table):
+        self.p = subprocess.Popen([path, *table], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def answer(self):
         self.p.stdin.flush()
@@ -199,6 +226,9 @@ def try_form(tool, form, r, every, failures, counts):
         if not d["why"]:
             failures.append("%s: is whole without a reason" % command)
         return
+    if not shutil.which(d["argv"][0], path=ENV["PATH"].encode()):
+        counts["missing"] = counts.get("missing", 0) + 1
+        return
     pool = inputs(r)
     names = [feed] if feed in pool else list(pool)
     if not every:
@@ -236,7 +266,7 @@ def try_form(tool, form, r, every, failures, counts):
 def main():
     args = sys.argv[1:]
     tool_path = os.path.abspath(args.pop(0))
-    seed, rounds = 1, 1
+    seed, rounds, planted = 1, 1, False
     only = []
     while args:
         word = args.pop(0)
@@ -244,6 +274,8 @@ def main():
             seed = int(args.pop(0))
         elif word == "--rounds":
             rounds = int(args.pop(0))
+        elif word == "--planted":
+            planted = True
         else:
             only.append(word)
     failures, counts = [], {"trials": 0}
@@ -256,16 +288,25 @@ def main():
         for name in (b"a.txt", b"b.txt", b"c.txt"):
             open(name, "wb").close()
         tool = Tool(tool_path)
+        if planted:
+            with open("planted.conf", "w") as f:
+                f.write(PLANTED)
+            tool, all_forms = Tool(tool_path, "planted.conf"), PLANTED_FORMS
         for n in range(rounds):
             for form in all_forms:
                 if only and not any(o in form for o in only):
                     continue
                 r = random.Random("%d %d %s" % (seed, n, form))
                 try:
-                    try_form(tool, form, r, rounds > 1 or bool(only), failures, counts)
+                    try_form(tool, form, r, rounds > 1 or planted or bool(only), failures, counts)
                 except AssertionError as e:
                     failures.append("%s: %s" % (form, e))
         os.chdir("/")
+    if planted:
+        wrong = {f.split(" on ")[0] for f in failures if " on " in f}
+        missed = [f for f in PLANTED_FORMS if f.split(" ", 1)[1] not in wrong]
+        print("%d planted, not found out: %s" % (len(PLANTED_FORMS), missed))
+        return bool(missed)
     for f in failures:
         print(f)
     print("%d forms, %s, %d failures" % (len(all_forms), ", ".join("%s %d" % c for c in sorted(counts.items())), len(failures)))

@@ -2,7 +2,8 @@
  * Requests and answers on stdin and stdout, one after the other:
  *   C SIZE\n TEXT             how the first command of a pipeline is cut: JSON
  *   J SIZE PARTS\n TEXT       joins PARTS parts, each LINES BYTES SIZE\n DATA
- * An answer is SIZE\n and so many bytes; SIZE -1: it could not be. */
+ * Its argument is a table of commands.  An answer is SIZE\n and so many bytes; SIZE -1: it could
+ * not be. */
 #include "dsl/dsl.h"
 #include "proto/combine.h"
 #include "proto/graph.h"
@@ -62,11 +63,27 @@ static void json_split(struct buf *b, const struct graph *g, const struct graph_
     buf_text(b, "]}");
 }
 
+static struct commands_text table;
+
+static void read_table(const char *path)
+{
+    static char text[COMMANDS_FILE_MAX];
+    FILE *f = fopen(path, "r");
+    table = (struct commands_text){path, text, f ? fread(text, 1, sizeof text, f) : 0};
+    if (!f || fclose(f) != 0)
+        exit(2);
+}
+
 static int classify(const char *text, size_t size, struct buf *out)
 {
     char directory[4096];
     struct err e;
-    struct dsl_input in = {.text = text, .size = size, .file = "pipeline", .directory = directory};
+    struct dsl_input in = {.text = text,
+                           .size = size,
+                           .file = "pipeline",
+                           .directory = directory,
+                           .commands = &table,
+                           .commands_count = table.file != NULL};
     struct graph *g = getcwd(directory, sizeof directory) ? dsl_graph(&in, &e) : NULL;
     if (!g)
         return buf_text(out, e.text), -1;
@@ -107,9 +124,11 @@ static int join(const char *text, unsigned long parts, struct buf *out)
     return r;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     char kind;
+    if (argc > 1)
+        read_table(argv[1]);
     unsigned long size, parts = 0;
     while (scanf(" %c %lu", &kind, &size) == 2) {
         if (kind == 'J' && scanf("%lu", &parts) != 1)
