@@ -155,7 +155,7 @@ static unsigned set_image(const struct set *from, const struct set *to, bool tru
 
 int split_tr(struct split_case *c)
 {
-    struct set sets[2];
+    struct set sets[2] = {{.size = 0}};
     bool deletes = split_has(c, "-d"), squeezes = split_has(c, "-s"), two = c->operand_count == 2;
     for (uint32_t i = 0; i < c->operand_count; i++)
         set_read(&sets[i], c->operand[i]);
