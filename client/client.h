@@ -4,6 +4,7 @@
  *   job.c      a job's life: submit, events, result, commit
  *   ports.c    which descriptor each source and sink of the graph is
  *   outputs.c  files that appear whole or not at all
+ *   phases.c   statements that wait for each other
  *   made.c     those that a stage left in /job
  *   serve.c    in a cluster: the streams to and from workers
  *   hints.c    what to do about a program or file that the sandbox did not have
@@ -57,7 +58,9 @@ struct output {
     uint32_t mode;   /* of the target, if it was there; 0 */
     uint32_t chosen; /* by the program that left it in /job; 0 */
     uint32_t directories; /* of its path that were made for it, to be removed if it does not come to be */
-    char name[40];   /* a temporary name in the target's directory; "" while it has none */
+    uint32_t phase;  /* in which it is made */
+    bool replaced;   /* a later phase made the same file again */
+    char *hidden;    /* its path while it has a name that is not yet its own; owned, NULL: none */
 };
 
 /* The files of one stage, as they come (proto/made.h): the job writes to `write`, the loop reads `read`. */
@@ -98,17 +101,26 @@ struct client_stream {
 struct zpipe_job {
     struct zpipe *z;
     struct zpipe_job *next;
-    struct graph *graph; /* owned */
+    struct graph *whole; /* owned */
+    struct graph *graph; /* of the phase that runs: the whole one where there is only one, else owned */
+    uint32_t phase, phases;
+    uint32_t flags;
+    char text[4096]; /* what the scheduler is told, for status and logs */
     char *directory;     /* owned, absolute */
     struct zpipe_io io;
     uint64_t request, number;
+    int in_fd, out_fd, err_fd; /* borrowed, or the ends of our pipes */
     struct port *port;
     uint32_t port_count;
     struct output *output;
     uint32_t output_count, output_room;
     struct made_reader *made;
     uint32_t made_count;
-    bool *failed; /* owned, per node: it ended with a status that is not 0 */
+    struct graph_end *end; /* owned, per node */
+    struct check {
+        uint32_t node;
+        int fd; /* owned: what a named pipeline printed; -1: an output's bytes are its own */
+    } * check; /* owned, one per graph->expect */
     struct sink_pipe out, err;
     int feed_read, feed_write; /* -1 */
     struct client_stream *stream;
@@ -125,6 +137,7 @@ struct zpipe_job {
 };
 
 int ports_open(struct zpipe_job *j, struct err *e);
+int ports_begin(struct zpipe_job *j, struct err *e); /* for the phase that begins */
 int ports_of_outputs(struct zpipe_job *j, struct err *e);
 int port_of(const struct zpipe_job *j, uint32_t node);
 /* The job has no more use for its ends: our copies are closed, so that readers see the end. */
@@ -134,9 +147,19 @@ void ports_close(struct zpipe_job *j);
 
 /* One more output for `path`, opened.  Borrowed, until the next one. */
 struct output *output_add(struct zpipe_job *j, uint32_t node, const char *path, struct err *e);
+/* The output that is, so far, for this path; or NULL. */
+struct output *output_at(struct zpipe_job *j, const char *path);
+/* Give it a hidden name. */
+int output_publish(struct output *o, struct err *e);
+/* `check NAME sha256 HEX`: all of them. */
+int outputs_check(struct zpipe_job *j, struct err *e);
 /* All outputs in place, or none. */
 int outputs_commit(struct zpipe_job *j, struct err *e);
 void outputs_close(struct zpipe_job *j);
+
+/* ---- phases.c */
+uint32_t phases_count(const struct graph *g);
+int phases_begin(struct zpipe_job *j, uint32_t phase, struct err *e);
 
 /* ---- made.c */
 int made_open(struct zpipe_job *j, struct err *e);

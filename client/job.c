@@ -82,10 +82,10 @@ static void tell(struct zpipe_job *j, struct zpipe_event *event)
 /* An input that changed while it was read gives nobody the bytes of any one moment. */
 static int inputs_unchanged(struct zpipe_job *j, struct err *e)
 {
-    for (uint32_t i = 0; i < j->graph->file_count; i++) {
-        const struct graph_file *f = &j->graph->file[i];
+    for (uint32_t i = 0; i < j->whole->file_count; i++) {
+        const struct graph_file *f = &j->whole->file[i];
         struct stat s;
-        if (!S_ISREG(f->mode) || !f->inode)
+        if (f->awaited || !S_ISREG(f->mode) || !f->inode)
             continue;
         if (stat(f->path, &s) < 0)
             return err_sys(e, "the input '%s' vanished while the job ran", f->path);
@@ -104,7 +104,7 @@ static void say_time(struct zpipe_job *j)
     for (int i = 0; i < 3; i++) {
         double s = (double)us[i] / 1e6;
         unsigned minutes = (unsigned)(s / 60);
-        if (j->graph->timed_posix)
+        if (j->whole->timed_posix)
             client_job_say(j, "%s %.2f\n", word[i], s);
         else
             client_job_say(j, "%s%s\t%um%.3fs\n", i ? "" : "\n", word[i], minutes, s - minutes * 60.0);
@@ -114,8 +114,13 @@ static void say_time(struct zpipe_job *j)
 static void finish(struct zpipe_job *j)
 {
     struct err e;
-    if (j->graph->timed)
+    if (j->whole->timed)
         say_time(j);
+    if (j->commit && outputs_check(j, &e) < 0) {
+        j->commit = false;
+        j->status = e.code == ERR_INPUT ? 1 : ZPIPE_STATUS_FAILED;
+        j->why = e;
+    }
     if (j->commit && (inputs_unchanged(j, &e) < 0 || outputs_commit(j, &e) < 0)) {
         j->status = j->status ? j->status : ZPIPE_STATUS_FAILED; /* a program may have said it already */
         j->why = e;
@@ -127,6 +132,25 @@ static void finish(struct zpipe_job *j)
     tell(j, &(struct zpipe_event){.kind = ZPIPE_OVER, .status = j->status, .text = j->why.text});
 }
 
+static int submit(struct zpipe_job *j, struct err *e);
+
+static void next_phase(struct zpipe_job *j)
+{
+    struct err e;
+    serve_close(j);
+    made_close(j);
+    j->result_here = j->commit = false;
+    j->number = 0;
+    j->request = ++j->z->requests;
+    if (phases_begin(j, j->phase + 1, &e) < 0 || ports_begin(j, &e) < 0 || submit(j, &e) < 0)
+        client_job_fail(j, &e);
+}
+
+static struct graph_end end_of(const void *owner, uint32_t node)
+{
+    return ((const struct zpipe_job *)owner)->end[node];
+}
+
 /* The job is over when its result is here, and everything that is for us. */
 void client_job_settle(struct zpipe_job *j)
 {
@@ -134,7 +158,10 @@ void client_job_settle(struct zpipe_job *j)
         return;
     if (j->commit && !(serve_done(j) && ports_drained(j)))
         return;
-    finish(j);
+    if (j->commit && j->phase + 1 < j->phases)
+        next_phase(j);
+    else
+        finish(j);
 }
 
 void client_job_fail(struct zpipe_job *j, const struct err *why)
@@ -162,7 +189,12 @@ static void on_result(struct zpipe_job *j, const struct msg_result *r)
     j->commit = r->commit;
     if (r->code)
         err_set(&j->why, (int)r->code, "%s", r->text);
-    ports_release(j);
+    if (j->commit && j->phases > 1)
+        j->status = (int)graph_status(j->whole, end_of, j);
+    if (j->commit && j->phase + 1 < j->phases)
+        made_release(j);
+    else
+        ports_release(j);
     client_job_settle(j);
 }
 
@@ -173,7 +205,7 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
     if (t->node >= j->graph->node_count)
         return;
     const struct graph_node *n = &j->graph->node[t->node];
-    j->failed[t->node] = t->status != 0;
+    j->end[t->node] = (struct graph_end){t->status, t->early_stop};
     j->cpu_user_us += t->cpu_user_us;
     j->cpu_sys_us += t->cpu_sys_us;
     if (t->text[0] && t->end != MSG_END_LIMIT)
@@ -252,6 +284,7 @@ static int insert_cat(struct graph *g, uint32_t edge, struct err *e)
     n->argv = argv;
     n->argc = 1;
     n->ends = true;
+    n->phase = g->node[sink].phase;
     n->label = "cat";
     g->edge[edge].to = cat;
     if (graph_set_fd(g, cat, 0, edge, e) < 0 || graph_set_fd(g, cat, 1, out, e) < 0)
@@ -269,7 +302,7 @@ static int insert_cats(struct graph *g, struct err *e)
     return 0;
 }
 
-static int submit(struct zpipe_job *j, const char *text, uint32_t flags, struct err *e)
+static int submit(struct zpipe_job *j, struct err *e)
 {
     struct buf graph = BUF_INIT(GRAPH_BYTES_MAX);
     struct msg_port *port = calloc((size_t)j->port_count + 1, sizeof *port);
@@ -282,9 +315,7 @@ static int submit(struct zpipe_job *j, const char *text, uint32_t flags, struct 
         port[i] = (struct msg_port){j->port[i].node, j->port[i].fd};
     if (graph_encode(j->graph, &graph, e) < 0)
         goto out;
-    char start[4096]; /* for status and logs: the beginning is enough */
-    snprintf(start, sizeof start, "%s", text ? text : "(graph)");
-    struct msg m = {.type = MSG_SUBMIT, .submit = {j->request, flags, start, port, j->port_count}};
+    struct msg m = {.type = MSG_SUBMIT, .submit = {j->request, j->flags, j->text, port, j->port_count}};
     r = client_send(j->z, &m, (struct slice){graph.data, graph.size}, e);
 out:
     free(port);
@@ -311,7 +342,9 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
         return NULL;
     }
     *j = (struct zpipe_job){.z = z,
+                            .whole = g,
                             .graph = g,
+                            .phases = 1,
                             .directory = directory,
                             .io = s->io,
                             .request = ++z->requests,
@@ -322,8 +355,8 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
                             .err = {.read = -1, .write = -1}};
     j->next = z->jobs;
     z->jobs = j;
-    if (s->spread)
-        flags |= MSG_SUBMIT_SPREAD;
+    j->flags = flags | (s->spread ? MSG_SUBMIT_SPREAD : 0);
+    snprintf(j->text, sizeof j->text, "%s", s->text ? s->text : "(graph)");
     int r = 0;
     if (count_jobs(z) > CLIENT_JOBS_MAX)
         r = err_set(e, ERR_LIMIT, "more than %d jobs at once", CLIENT_JOBS_MAX);
@@ -331,9 +364,15 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
         r = insert_cats(g, e);
     if (r == 0)
         r = trees_expand(g, !z->embedded, e);
-    if (r == 0 && !(flags & MSG_SUBMIT_PLAN_ONLY))
+    if (r == 0 && !(flags & MSG_SUBMIT_PLAN_ONLY)) {
+        j->phases = phases_count(g);
         r = ports_open(j, e);
-    if (r < 0 || submit(j, s->text, flags, e) < 0) {
+        if (r == 0 && j->phases > 1)
+            r = phases_begin(j, 0, e);
+        if (r == 0)
+            r = ports_begin(j, e);
+    }
+    if (r < 0 || submit(j, e) < 0) {
         j->over = true;
         outputs_close(j);
         ports_close(j);
@@ -399,10 +438,13 @@ void zpipe_job_free(struct zpipe_job *j)
             break;
         }
     }
-    graph_free(j->graph);
+    if (j->graph != j->whole)
+        graph_free(j->graph);
+    graph_free(j->whole);
     free(j->directory);
     free(j->port);
-    free(j->failed);
+    free(j->end);
+    free(j->check);
     free(j->plan);
     free(j);
 }

@@ -31,14 +31,17 @@ static struct output *output_of(struct zpipe_job *j, uint32_t sink)
     return NULL;
 }
 
-/* Does another stage make a file at the same place? */
-static bool is_taken(const struct zpipe_job *j, const struct output *o)
+/* Does another stage make a file at the same place?  Of two that run one after the other the later's counts. */
+static bool is_taken(struct zpipe_job *j, struct output *o)
 {
     for (uint32_t i = 0; i < j->output_count; i++) {
-        const struct output *other = &j->output[i];
-        if (other != o && other->path && o->path && !strcmp(other->path, o->path) &&
-            (other->made || !other->made_in_job))
+        struct output *other = &j->output[i];
+        if (other == o || !other->path || !o->path || strcmp(other->path, o->path) || other->replaced ||
+            (!other->made && other->made_in_job))
+            continue;
+        if (other->phase == o->phase)
             return true;
+        (other->phase < o->phase ? other : o)->replaced = true;
     }
     return false;
 }

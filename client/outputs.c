@@ -3,12 +3,14 @@
  * which a crash leaves some in place and some not is the renames alone. */
 #include "client/client.h"
 
+#include "base/digest.h"
 #include "base/fds.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -61,25 +63,39 @@ static char *target_of(const char *directory, const char *path)
     return NULL;
 }
 
-/* In the target's directory, or for a file that was found the nearest one above it that is there. */
+/* The target's directory, or for a file that was found the nearest one above it that is there. */
+static void directory_of(const struct output *o, char out[static RESOLVE_MAX])
+{
+    size_t size = (size_t)(slash_of(o->path) - o->path);
+    snprintf(out, RESOLVE_MAX, "%.*s", size ? (int)size : 1, o->path);
+    while (o->node == GRAPH_NONE && access(out, F_OK) < 0 && errno == ENOENT && out[1]) {
+        char *slash = strrchr(out, '/');
+        slash[slash == out] = '\0';
+    }
+}
+
+/* Gives; NULL with errno. */
+static char *hidden_name(const char *directory)
+{
+    uint64_t number;
+    char *path;
+    if (getrandom(&number, sizeof number, 0) < 0 ||
+        asprintf(&path, "%s/.zpipe-%016llx", directory, (unsigned long long)number) < 0)
+        return NULL;
+    return path;
+}
+
 static int open_hidden(struct output *o)
 {
     char directory[RESOLVE_MAX];
-    size_t size = (size_t)(slash_of(o->path) - o->path);
-    snprintf(directory, sizeof directory, "%.*s", size ? (int)size : 1, o->path);
-    while (o->node == GRAPH_NONE && access(directory, F_OK) < 0 && errno == ENOENT && directory[1])
-        *strrchr(directory + 1, '/') = '\0';
+    directory_of(o, directory);
     int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
         return fd;
     /* A file system without O_TMPFILE: a hidden name, which only `kill -9` can leave behind. */
-    uint64_t number;
-    if (getrandom(&number, sizeof number, 0) < 0)
+    if (!(o->hidden = hidden_name(directory)))
         return -1;
-    snprintf(o->name, sizeof o->name, ".zpipe-%016llx", (unsigned long long)number);
-    char path[RESOLVE_MAX + sizeof o->name + 2];
-    snprintf(path, sizeof path, "%s/%s", directory, o->name);
-    return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return open(o->hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 }
 
 /* The descriptor that programs get is for writing only: opened a second time. */
@@ -132,13 +148,8 @@ struct output *output_add(struct zpipe_job *j, uint32_t node, const char *path, 
         j->output_room = room;
     }
     struct output *o = &j->output[j->output_count++];
-    *o = (struct output){.node = node, .fd = -1};
+    *o = (struct output){.node = node, .fd = -1, .phase = node == GRAPH_NONE ? j->phase : j->whole->node[node].phase};
     return output_open(j, o, path, e) < 0 ? NULL : o;
-}
-
-static void temporary_path(const struct output *o, char out[static RESOLVE_MAX + 64])
-{
-    snprintf(out, RESOLVE_MAX + 64, "%.*s/%s", (int)(slash_of(o->path) - o->path), o->path, o->name);
 }
 
 static int append(const struct output *o, struct err *e)
@@ -165,11 +176,11 @@ static int append(const struct output *o, struct err *e)
 /* Did whoever wrote it fail because there was no room?  Then there is none now either. */
 static int check_complete(const struct zpipe_job *j, const struct output *o, struct err *e)
 {
-    const struct graph *g = j->graph;
+    const struct graph *g = j->whole;
     bool failed = false;
     struct stat s;
     for (uint32_t i = 0; i < g->edge_count; i++)
-        failed |= g->edge[i].to == o->node && j->failed[g->edge[i].from];
+        failed |= g->edge[i].to == o->node && j->end[g->edge[i].from].status;
     if (!failed || fstat(o->fd, &s) < 0)
         return 0;
     if (fallocate(o->fd, FALLOC_FL_KEEP_SIZE, s.st_size, 65536) < 0 && (errno == ENOSPC || errno == EDQUOT))
@@ -217,35 +228,52 @@ static void remove_directories(struct output *o)
     }
 }
 
-/* Synced, with its mode, under a temporary name beside its target. */
+int output_publish(struct output *o, struct err *e)
+{
+    char self[64], directory[RESOLVE_MAX];
+    if (fchmod(o->fd, mode_of(o)) < 0)
+        return err_sys(e, "cannot complete '%s'", o->path);
+    if (o->hidden)
+        return 0;
+    directory_of(o, directory);
+    o->hidden = hidden_name(directory);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", o->fd);
+    if (o->hidden && linkat(AT_FDCWD, self, AT_FDCWD, o->hidden, AT_SYMLINK_FOLLOW) == 0)
+        return 0;
+    err_sys(e, "cannot put '%s' in place", o->path);
+    free(o->hidden);
+    o->hidden = NULL;
+    return -1;
+}
+
+struct output *output_at(struct zpipe_job *j, const char *path)
+{
+    char *target = target_of(j->directory, path);
+    struct output *found = NULL;
+    for (uint32_t i = 0; target && i < j->output_count; i++) {
+        struct output *o = &j->output[i];
+        if (o->path && o->made && !o->replaced && !o->append && o->phase < j->phase && !strcmp(o->path, target))
+            found = o;
+    }
+    free(target);
+    return found;
+}
+
+/* Synced, with its mode, under a hidden name. */
 static int prepare(struct output *o, struct err *e)
 {
     if (make_directories(o, e) < 0)
         return -1;
-    if (fchmod(o->fd, mode_of(o)) < 0 || fsync(o->fd) < 0)
+    if (fsync(o->fd) < 0)
         return err_sys(e, "cannot complete '%s'", o->path);
-    if (o->name[0])
-        return 0;
-    uint64_t number;
-    char self[64], path[RESOLVE_MAX + 64];
-    if (getrandom(&number, sizeof number, 0) < 0)
-        return err_sys(e, "cannot draw a name");
-    snprintf(o->name, sizeof o->name, ".zpipe-%016llx", (unsigned long long)number);
-    temporary_path(o, path);
-    snprintf(self, sizeof self, "/proc/self/fd/%d", o->fd);
-    if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0) {
-        o->name[0] = '\0';
-        return err_sys(e, "cannot put '%s' in place", o->path);
-    }
-    return 0;
+    return output_publish(o, e);
 }
 
 int outputs_commit(struct zpipe_job *j, struct err *e)
 {
-    char path[RESOLVE_MAX + 64];
     for (uint32_t i = 0; i < j->output_count; i++) {
         struct output *o = &j->output[i];
-        if (o->path && o->made && (check_complete(j, o, e) < 0 || (!o->append && prepare(o, e) < 0)))
+        if (o->path && o->made && !o->replaced && (check_complete(j, o, e) < 0 || (!o->append && prepare(o, e) < 0)))
             return -1;
     }
     for (uint32_t i = 0; i < j->output_count; i++) {
@@ -255,26 +283,66 @@ int outputs_commit(struct zpipe_job *j, struct err *e)
     }
     for (uint32_t i = 0; i < j->output_count; i++) {
         struct output *o = &j->output[i];
-        if (!o->path || !o->made || o->append)
+        if (!o->path || !o->made || o->append || o->replaced)
             continue;
-        temporary_path(o, path);
-        if (rename(path, o->path) < 0)
+        if (rename(o->hidden, o->path) < 0)
             return err_sys(e, "cannot put '%s' in place", o->path);
-        o->name[0] = '\0';
+        free(o->hidden);
+        o->hidden = NULL;
         o->directories = 0;
+    }
+    return 0;
+}
+
+/* The bytes of what fd stands for, by a descriptor of its own. */
+static int digest_file(int fd, char out[65], struct err *e)
+{
+    char self[64];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    int from = open(self, O_RDONLY | O_CLOEXEC);
+    struct stat s;
+    void *bytes = NULL;
+    if (from < 0 || fstat(from, &s) < 0 ||
+        (s.st_size && (bytes = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, from, 0)) == MAP_FAILED)) {
+        err_sys(e, "cannot read an output");
+        fd_close(&from);
+        return -1;
+    }
+    struct digest d;
+    digest_of(bytes ? bytes : "", (size_t)s.st_size, &d);
+    digest_print(&d, out);
+    if (bytes)
+        munmap(bytes, (size_t)s.st_size);
+    close(from);
+    return 0;
+}
+
+int outputs_check(struct zpipe_job *j, struct err *e)
+{
+    const struct graph *g = j->whole;
+    for (uint32_t i = 0; i < g->expect_count; i++) {
+        int fd = j->check[i].fd;
+        char hex[65];
+        for (uint32_t k = 0; fd < 0 && k < j->output_count; k++)
+            if (j->output[k].node == g->expect[i].node)
+                fd = j->output[k].fd;
+        if (digest_file(fd, hex, e) < 0)
+            return -1;
+        if (strcmp(hex, g->expect[i].sha256))
+            return err_set(e, ERR_INPUT, "line %u: %.200s has the digest %s, and check wants %s%s", g->expect[i].line,
+                           g->expect[i].name, hex, g->expect[i].sha256,
+                           j->output_count ? "; no output was put in place" : "");
     }
     return 0;
 }
 
 void outputs_close(struct zpipe_job *j)
 {
-    char path[RESOLVE_MAX + 64];
     for (uint32_t i = 0; i < j->output_count; i++) {
         struct output *o = &j->output[i];
-        if (o->path && o->name[0]) {
-            temporary_path(o, path);
-            unlink(path);
-        }
+        if (o->hidden)
+            unlink(o->hidden);
+        free(o->hidden);
         fd_close(&o->fd);
     }
     for (uint32_t i = j->output_count; i-- > 0;) {

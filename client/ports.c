@@ -4,6 +4,7 @@
 #include "client/client.h"
 
 #include "base/fds.h"
+#include "base/spool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,39 +83,84 @@ static bool made_in_job(const struct graph *g, uint32_t sink)
     return false;
 }
 
-int ports_open(struct zpipe_job *j, struct err *e)
+/* A named pipeline that is only checked prints into a file that nobody sees. */
+static int open_checks(struct zpipe_job *j, struct err *e)
 {
-    struct graph *g = j->graph;
-    int in, out, err;
-    j->port = calloc((size_t)g->node_count + 1, sizeof *j->port);
-    j->failed = calloc((size_t)g->node_count + 1, sizeof *j->failed);
-    if (!j->port || !j->failed)
+    const struct graph *g = j->whole;
+    j->check = calloc((size_t)g->expect_count + 1, sizeof *j->check);
+    if (!j->check)
         return err_nomem(e);
-    if (open_feed(j, &in, e) < 0 || open_sink(j, &j->out, j->io.stdout_fd, j->io.on_stdout, &out, e) < 0 ||
-        open_sink(j, &j->err, j->io.stderr_fd, j->io.on_stderr, &err, e) < 0)
-        return -1;
+    for (uint32_t i = 0; i < g->expect_count; i++)
+        j->check[i] = (struct check){g->expect[i].node, -1};
+    for (uint32_t i = 0; i < g->expect_count; i++)
+        if (g->node[g->expect[i].node].sink == GRAPH_SINK_NULL && (j->check[i].fd = spool_open(e)) < 0)
+            return -1;
+    return 0;
+}
+
+static int open_outputs(struct zpipe_job *j, struct err *e)
+{
+    const struct graph *g = j->whole;
     for (uint32_t i = 0; i < g->node_count; i++) {
         const struct graph_node *n = &g->node[i];
-        struct port *p = &j->port[j->port_count];
-        *p = (struct port){i, -1};
-        if (n->kind == GRAPH_SOURCE) {
-            p->fd = reads_stdin(n) ? in : -1;
-        } else if (n->kind == GRAPH_SINK && (n->sink == GRAPH_SINK_FILE || n->sink == GRAPH_SINK_APPEND)) {
-            struct output *o = output_add(j, i, n->path, e);
-            if (!o)
-                return -1;
-            o->append = n->sink == GRAPH_SINK_APPEND;
-            o->made_in_job = made_in_job(g, i);
-            o->made = !o->made_in_job;
-            p->fd = o->fd;
-        } else if (n->kind == GRAPH_SINK) {
-            p->fd = n->sink == GRAPH_SINK_STDOUT ? out : n->sink == GRAPH_SINK_STDERR ? err : -1;
-        } else {
+        if (n->kind != GRAPH_SINK || (n->sink != GRAPH_SINK_FILE && n->sink != GRAPH_SINK_APPEND))
             continue;
-        }
-        j->port_count++;
+        struct output *o = output_add(j, i, n->path, e);
+        if (!o)
+            return -1;
+        o->append = n->sink == GRAPH_SINK_APPEND;
+        o->made_in_job = made_in_job(g, i);
+        o->made = !o->made_in_job;
     }
-    j->port[j->port_count++] = (struct port){GRAPH_NONE, err};
+    return 0;
+}
+
+int ports_open(struct zpipe_job *j, struct err *e)
+{
+    uint32_t nodes = j->whole->node_count;
+    j->port = calloc(2 * (size_t)nodes + 1, sizeof *j->port);
+    j->end = calloc((size_t)nodes + 1, sizeof *j->end);
+    if (!j->port || !j->end)
+        return err_nomem(e);
+    if (open_feed(j, &j->in_fd, e) < 0 ||
+        open_sink(j, &j->out, j->io.stdout_fd, j->io.on_stdout, &j->out_fd, e) < 0 ||
+        open_sink(j, &j->err, j->io.stderr_fd, j->io.on_stderr, &j->err_fd, e) < 0)
+        return -1;
+    return open_checks(j, e) < 0 || open_outputs(j, e) < 0 ? -1 : 0;
+}
+
+static int sink_fd(const struct zpipe_job *j, uint32_t node)
+{
+    switch (j->graph->node[node].sink) {
+    case GRAPH_SINK_STDOUT:
+        return j->out_fd;
+    case GRAPH_SINK_STDERR:
+        return j->err_fd;
+    case GRAPH_SINK_NULL:
+        for (uint32_t i = 0; i < j->whole->expect_count; i++)
+            if (j->check[i].node == node)
+                return j->check[i].fd;
+        return -1;
+    default:
+        for (uint32_t i = 0; i < j->output_count; i++)
+            if (j->output[i].node == node)
+                return j->output[i].fd;
+        return -1;
+    }
+}
+
+int ports_begin(struct zpipe_job *j, struct err *e)
+{
+    const struct graph *g = j->graph;
+    j->port_count = 0;
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        const struct graph_node *n = &g->node[i];
+        if (n->kind == GRAPH_SOURCE)
+            j->port[j->port_count++] = (struct port){i, reads_stdin(n) ? j->in_fd : -1};
+        else if (n->kind == GRAPH_SINK)
+            j->port[j->port_count++] = (struct port){i, sink_fd(j, i)};
+    }
+    j->port[j->port_count++] = (struct port){GRAPH_NONE, j->err_fd};
     return made_open(j, e);
 }
 
@@ -136,7 +182,8 @@ void ports_release(struct zpipe_job *j)
 
 bool ports_drained(const struct zpipe_job *j)
 {
-    return !j->out.open && !j->err.open && made_drained(j);
+    bool last = j->phase + 1 == j->phases;
+    return made_drained(j) && !(last && (j->out.open || j->err.open));
 }
 
 void ports_close(struct zpipe_job *j)
@@ -151,6 +198,8 @@ void ports_close(struct zpipe_job *j)
         fd_close(&sinks[i]->read);
     }
     fd_close(&j->feed_write);
+    for (uint32_t i = 0; j->check && i < j->whole->expect_count; i++)
+        fd_close(&j->check[i].fd);
 }
 
 ptrdiff_t zpipe_feed(struct zpipe_job *j, const void *data, size_t size, struct zpipe_error *error)

@@ -119,7 +119,6 @@ struct written {
     size_t at;
     unsigned statement; /* counted from 0 */
     bool append;
-    struct pipeline *pipeline; /* its whole stdout goes there; or NULL */
 };
 
 /* A file that a stage names. */

@@ -136,18 +136,9 @@ static int lower_source(struct lower *w, struct stage *s, const struct place *at
             took = true;
             continue;
         }
-        const struct written *from = uses_written(w->r, v->text);
-        if (from && words == 1) {
-            if (lower_written(w, from, v->text, place, at, &own) < 0)
-                return -1;
-        } else if (from) {
-            return FAIL(w, place, "name the pipeline that makes it",
-                        "%.200s is written by this job and "
-                        "cannot be joined to other files here",
-                        v->text);
-        } else if (lower_source_file(w, v->text, place, &list[count++]) < 0) {
+        const struct written *from = uses_awaited(w->r, v->text, true);
+        if (lower_source_file(w, v->text, from, place, &list[count++]) < 0)
             return -1;
-        }
     }
     if (!words && s->from == STDIN_JOB)
         list[count++] = (struct graph_segment){.kind = GRAPH_SEGMENT_STDIN};
@@ -458,7 +449,11 @@ static int expect(struct lower *w, const struct statement *s, uint32_t sink)
         return FAIL(w, s->start, NULL, "there are more than %d checks", CHECKS_MAX);
     if (g->expect_count)
         memcpy(list, g->expect, g->expect_count * sizeof *list);
-    list[g->expect_count++] = (struct graph_expect){sink, sha};
+    uint32_t line, column;
+    text_place(w->r->text, s->start, &line, &column);
+    list[g->expect_count++] = (struct graph_expect){sink, sha, lower_keep(w, word_literal(s->name, w->r->arena)), line};
+    if (!list[g->expect_count - 1].name)
+        return resolve_no_memory(w->r);
     g->expect = list;
     return 0;
 }
@@ -477,9 +472,9 @@ static int lower_check(struct lower *w, const struct statement *s, const struct 
             return lower_join(w, out, sink, 0, s->start) < 0 ? -1 : expect(w, s, sink);
         }
     const char *path = name ? uses_path(w->r, name) : NULL;
-    for (size_t i = 0; path && i < w->made_count; i++)
-        if (strcmp(w->made[i].path, path) == 0)
-            return expect(w, s, w->made[i].sink);
+    for (const struct made *m = path ? w->made : NULL; m; m = m->next)
+        if (m->sink != GRAPH_NONE && strcmp(m->path, path) == 0)
+            return expect(w, s, m->sink);
     return FAIL(w, s->name->start, NULL, "%.100s is neither a name nor an output above this line",
                 name ? name : "this");
 }
@@ -532,18 +527,36 @@ static int apply_input(struct lower *w, struct place *at)
     return 0;
 }
 
+/* Does a statement whose nodes begin at `first` write to the job's stdout? */
+static bool prints(const struct graph *g, uint32_t first)
+{
+    for (uint32_t i = first; i < g->node_count; i++)
+        if (g->node[i].kind == GRAPH_SINK && g->node[i].sink == GRAPH_SINK_STDOUT && g->node[i].parent == GRAPH_NONE)
+            return true;
+    return false;
+}
+
 static int lower_statements(struct lower *w)
 {
     struct place at = {.parent = GRAPH_NONE, .set = {.image = ""}};
-    w->made = arena_array(w->r->arena, WRITTEN_MAX, sizeof *w->made);
-    if (!w->made)
-        return resolve_no_memory(w->r);
     if (apply_input(w, &at) < 0)
         return -1;
+    uint32_t printed = 0; /* the first phase that is behind all that print so far */
     w->r->statement = 0;
     for (struct statement *s = w->r->tree->statement; s; s = s->next) {
+        const struct made *before = w->made;
+        uint32_t first = w->g->node_count;
+        w->phase = 0;
         if (lower_statement(w, s, &at) < 0)
             return -1;
+        if (prints(w->g, first)) { /* in file order: one after the other */
+            w->phase = w->phase < printed ? printed : w->phase;
+            printed = w->phase + 1;
+        }
+        for (uint32_t i = first; i < w->g->node_count; i++)
+            w->g->node[i].phase = w->phase;
+        for (struct made *m = w->made; m != before; m = m->next)
+            m->phase = w->phase;
         w->r->statement++;
     }
     if (split_graph(w->g, w->r->commands, w->e) < 0)

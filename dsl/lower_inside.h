@@ -10,6 +10,9 @@ struct stream {
     int fds;
     bool seekable; /* it is one regular file, wanted as such */
 };
+/* Ceiling: of statements that read what one above them makes. */
+#define PHASES_MAX 1000
+
 #define NO_STREAM ((struct stream){.node = GRAPH_NONE})
 
 /* What a stage stands in. */
@@ -20,7 +23,6 @@ struct place {
     const char *shell;   /* of `with shell=`, or NULL */
     const char *out[64]; /* of `with out=` */
     uint32_t out_count;
-    const struct written *skip; /* this output is read here instead of being written */
     int depth;
 };
 
@@ -33,11 +35,13 @@ struct lower {
     unsigned renamed;                  /* outputs under a name of ours */
     struct stream late[GRAPH_FDS_MAX]; /* what >( ) prints, behind the statement's own */
     size_t late_count;
+    uint32_t phase;                    /* of the statement that is lowered */
     struct made {
+        struct made *next;
         const char *path;
-        uint32_t sink;
-    } * made; /* the sinks of written files; in the resolver's arena */
-    size_t made_count;
+        uint32_t sink; /* GRAPH_NONE: a stage may make it */
+        uint32_t phase;
+    } * made; /* what statements write or may make, the last first; in the resolver's arena */
 };
 
 #define FAIL(w, at, hint, ...) text_fail((w)->r->text, at, (w)->e, hint, __VA_ARGS__)
@@ -57,13 +61,15 @@ int lower_add_sink(struct lower *w, enum graph_sink_kind kind, const char *path,
 int lower_add_source(struct lower *w, const struct graph_segment *segment, uint32_t count,
                      size_t at, const struct place *place, uint32_t *out);
 int lower_add_file(struct lower *w, const char *name, const char *path, size_t at, uint32_t *out);
-int lower_source_file(struct lower *w, const char *word, size_t at, struct graph_segment *out);
+/* `from`, or NULL: it is an output of a statement above. */
+int lower_source_file(struct lower *w, const char *word, const struct written *from, size_t at,
+                      struct graph_segment *out);
+int lower_awaited(struct lower *w, const struct written *from, const char *name, size_t at, uint32_t *out);
+int lower_note_made(struct lower *w, const char *path, uint32_t sink);
 int lower_note_sink(struct lower *w, const char *word, uint32_t sink);
 
 /* Where streams come from and where they end. */
 int lower_stdin(struct lower *w, const struct place *at, size_t where, struct stream *out);
-int lower_written(struct lower *w, const struct written *from, const char *name, size_t at,
-                  const struct place *place, struct stream *out);
 int lower_stop(struct lower *w, struct stream s, size_t at, const struct place *place);
 
 /* Where an output fd points: the next stage, the stage's stderr, or a sink. */

@@ -39,12 +39,8 @@ static bool refers(const struct value *v, const struct use *u)
 int lower_files(struct lower *w, const struct stage *s, uint32_t node)
 {
     uint32_t count = 0;
-    for (const struct use *u = s->input; u; u = u->next) {
-        if (u->from)
-            return FAIL(w, u->at, "name the pipeline that makes it, and write <(NAME)",
-                        "%.200s is written by this job, which cannot open it by name", u->word);
+    for (const struct use *u = s->input; u; u = u->next)
         count++;
-    }
     for (const struct use *u = w->r->with_file; u; u = u->next)
         count++;
     uint32_t *list = arena_array(&w->g->arena, count + 1, sizeof *list);
@@ -56,7 +52,8 @@ int lower_files(struct lower *w, const struct stage *s, uint32_t node)
         for (const struct use *u = lists[l]; u; u = u->next) {
             uint32_t file;
             bool known = false;
-            if (lower_add_file(w, u->name, u->path, u->at, &file) < 0)
+            if ((u->from ? lower_awaited(w, u->from, u->name, u->at, &file)
+                         : lower_add_file(w, u->name, u->path, u->at, &file)) < 0)
                 return -1;
             for (uint32_t i = count > 64 ? count - 64 : 0; i < count; i++)
                 known = known || list[i] == file;
@@ -202,6 +199,8 @@ int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node)
         const char *name = there ? lower_keep(w, u->name) : literal_pattern(w, u->name);
         if (!name)
             return resolve_no_memory(w->r);
+        if (w->r->in->jobfile && lower_note_made(w, u->path, GRAPH_NONE) < 0)
+            return -1;
         if (there)
             keep[keeps++] = name;
         else

@@ -109,28 +109,58 @@ int lower_add_file(struct lower *w, const char *name, const char *path, size_t a
 
 /* The file that a source reads.  Nobody opens it by name, so a name that goes up is made absolute.
  */
-int lower_source_file(struct lower *w, const char *word, size_t at, struct graph_segment *out)
+int lower_source_file(struct lower *w, const char *word, const struct written *from, size_t at,
+                      struct graph_segment *out)
 {
     char *name = arena_alloc(w->r->arena, strlen(word) + 2);
     const char *path = uses_path(w->r, word);
     if (!name || !path)
         return resolve_no_memory(w->r);
     bool clean = path_normal(word, name);
-    char *real = clean ? NULL : realpath(path, NULL);
     *out = (struct graph_segment){.kind = GRAPH_SEGMENT_FILE};
+    if (from)
+        return lower_awaited(w, from, clean ? name : path, at, &out->file);
+    char *real = clean ? NULL : realpath(path, NULL);
     int result = lower_add_file(w, clean ? name : real ? real : path, path, at, &out->file);
     free(real);
     return result;
 }
 
+/* What a statement above leaves at this name: this statement runs when that one has ended. */
+int lower_awaited(struct lower *w, const struct written *from, const char *name, size_t at, uint32_t *out)
+{
+    if (from->append)
+        return FAIL(w, at, "name the pipeline that makes it, and write <(NAME)",
+                    "%.200s is appended to by this job, and whole only when it ends", from->word);
+    for (const struct made *m = w->made; m; m = m->next)
+        if (m->phase >= w->phase && strcmp(m->path, from->path) == 0)
+            w->phase = m->phase + 1;
+    if (w->phase > PHASES_MAX)
+        return FAIL(w, at, NULL, "more than %d statements wait for each other", PHASES_MAX);
+    char *path = arena_alloc(w->r->arena, strlen(from->path) + 2);
+    if (!path)
+        return resolve_no_memory(w->r);
+    path[0] = '/'; /* not the file that is there now */
+    strcpy(path + 1, from->path);
+    struct graph_file f = {.name = name, .path = path, .mode = S_IFREG | 0644, .awaited = true};
+    *out = graph_add_file(w->g, &f, w->e);
+    return *out == GRAPH_NONE ? lower_refused(w, at) : 0;
+}
+
+int lower_note_made(struct lower *w, const char *path, uint32_t sink)
+{
+    struct made *m = arena_alloc(w->r->arena, sizeof *m);
+    if (!m)
+        return resolve_no_memory(w->r);
+    *m = (struct made){.next = w->made, .path = path, .sink = sink};
+    w->made = m;
+    return 0;
+}
+
 int lower_note_sink(struct lower *w, const char *word, uint32_t sink)
 {
     const char *path = uses_path(w->r, word);
-    if (!path)
-        return -1;
-    if (w->made_count < WRITTEN_MAX)
-        w->made[w->made_count++] = (struct made){path, sink};
-    return 0;
+    return path ? lower_note_made(w, path, sink) : -1;
 }
 
 /* ---- where streams come from ------------------------------------------------------------- */
@@ -151,20 +181,6 @@ int lower_stdin(struct lower *w, const struct place *at, size_t where, struct st
     return 0;
 }
 
-/* An output of a statement above, computed once more. */
-int lower_written(struct lower *w, const struct written *from, const char *name, size_t at,
-                  const struct place *place, struct stream *out)
-{
-    if (!from->pipeline || from->append || place->parent != GRAPH_NONE || place->depth > 8)
-        return FAIL(w, at, "name the pipeline that makes it, and write <(NAME)",
-                    "%.200s is written by this job, which cannot open it by name", name);
-    struct place inner = *place;
-    inner.skip = from;
-    inner.drain = true;
-    inner.depth++;
-    return lower_pipeline(w, from->pipeline, NO_STREAM, inner, out);
-}
-
 static int redir_stream(struct lower *w, const struct redir *d, const struct place *at,
                         struct stream *out)
 {
@@ -173,9 +189,7 @@ static int redir_stream(struct lower *w, const struct redir *d, const struct pla
     uint32_t node;
     outside.drain = false;
     if (d->kind == REDIR_IN) {
-        if (d->from)
-            return lower_written(w, d->from, d->target, d->word->start, at, out);
-        if (lower_source_file(w, d->target, d->word->start, &s) < 0)
+        if (lower_source_file(w, d->target, d->from, d->word->start, &s) < 0)
             return -1;
     }
     if (lower_add_source(w, &s, 1, d->at, &outside, &node) < 0)
@@ -228,10 +242,6 @@ static int open_out(struct lower *w, struct table *t, const struct redir *d, con
             t->to[d->fd] = t->to[same[i].fd];
             return 0;
         }
-    if (at->skip && at->skip->at == d->word->start && d->fd == 1) {
-        t->to[1] = TO_OUT;
-        return 0;
-    }
     uint32_t sink;
     bool null = strcmp(d->target, "/dev/null") == 0;
     enum graph_sink_kind kind = null                      ? GRAPH_SINK_NULL

@@ -55,7 +55,7 @@ static int check_in(struct resolver *r, struct redir *d)
     const char *path = uses_path(r, d->target);
     if (!path)
         return -1;
-    d->from = uses_written(r, d->target);
+    d->from = uses_awaited(r, d->target, true);
     if (d->from || strchr(d->target, GRAPH_HOLE))
         return 0;
     if (stat(path, &st) < 0)
@@ -110,14 +110,9 @@ static int resolve_redir(struct resolver *r, struct stage *s, struct redir *d, s
                     "the output of %.100s goes to a file, so nothing is left to name",
                     r->defining->name);
     }
-    /* the last redirection of fd 1 at the end of a pipeline has the whole of its output */
-    bool last = d->fd == 1 && !s->next && s->kind == STAGE_SIMPLE && d->kind == REDIR_OUT;
-    for (const struct redir *o = d->next; o; o = o->next)
-        last = last && o->fd == 0;
     struct stage marked = *s;
     marked.holes_at = at.body;
-    return uses_write(r, &marked, d->target, w->start, d->kind == REDIR_APPEND,
-                      last ? at.whole : NULL);
+    return uses_write(r, &marked, d->target, w->start, d->kind == REDIR_APPEND);
 }
 
 static int resolve_redirs(struct resolver *r, struct stage *s, struct place at)
@@ -237,7 +232,7 @@ static bool cat_files(struct resolver *r, const struct stage *s)
         const char *path = uses_path(r, v->text);
         if (!path || strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/sys/", 5) == 0)
             return false;
-        if (uses_written(r, v->text))
+        if (uses_awaited(r, v->text, true))
             continue;
         if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || access(path, R_OK) < 0)
             return false;

@@ -8,6 +8,7 @@
 
 /* Ceilings: looked up one by one, so kept small. */
 #define WRITTEN_MAX    4096
+#define MAYBE_MAX      16384
 #define PARAMETERS_MAX 1000
 #define CHECKS_MAX     1000
 
@@ -32,7 +33,8 @@ struct resolver {
     struct parameter *parameter;
     size_t parameter_count;
     struct written *written, **last_written;
-    unsigned written_count;
+    struct written *maybe; /* what words of a job file's statements may name, the last first */
+    unsigned written_count, maybe_count;
     unsigned statement;                      /* the one being resolved */
     struct definition *defining;             /* or NULL */
     struct stage *names_stdin, *reads_stdin; /* the first that does; borrowed */
@@ -61,9 +63,11 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known);
 int uses_scan(struct resolver *r, struct stage *s);
 int uses_with(struct resolver *r, const char *word, size_t at);
 /* An output under a name: refused when something else writes it. */
-int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at, bool append,
-               struct pipeline *whole);
+int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at, bool append);
 const struct written *uses_written(struct resolver *r, const char *word);
+/* An output of a statement above under this name, or what may be one; sure: the word stands where a file is
+ * read. */
+const struct written *uses_awaited(struct resolver *r, const char *word, bool sure);
 const char *uses_path(struct resolver *r,
                       const char *word); /* the client's absolute path; NULL: no memory */
 int resolve_no_memory(struct resolver *r);

@@ -55,6 +55,20 @@ const struct written *uses_written(struct resolver *r, const char *word)
     return NULL;
 }
 
+const struct written *uses_awaited(struct resolver *r, const char *word, bool sure)
+{
+    const struct written *w = uses_written(r, word);
+    if (w || !r->maybe)
+        return w;
+    const char *path = uses_path(r, word);
+    uint64_t h = path ? hash(path) : 0;
+    struct stat st;
+    for (w = path ? r->maybe : NULL; w; w = w->next)
+        if (w->hash == h && w->statement < r->statement && strcmp(w->path, path) == 0)
+            break;
+    return w && (sure || strpbrk(word, "./") || stat(path, &st) == 0) ? w : NULL;
+}
+
 /* May this directory go along?  Never all of / or of one of its parts. */
 static bool directory_ok(const char *word, const char *path, bool known)
 {
@@ -102,7 +116,7 @@ static int make_absolute(struct resolver *r, struct use *u)
 
 /* 1: it is an input and was added; 0: it is none. */
 static int add_input(struct resolver *r, struct stage *s, const char *word, struct value *v,
-                     size_t at, bool directories)
+                     size_t at, bool directories, bool sure)
 {
     struct stat st;
     char normal[PATH_MAX];
@@ -112,7 +126,7 @@ static int add_input(struct resolver *r, struct stage *s, const char *word, stru
     bool clean = path_normal(word, normal);
     if (path_of_image(normal) || (!clean && !v))
         return 0;
-    const struct written *from = uses_written(r, word);
+    const struct written *from = uses_awaited(r, word, sure);
     const char *path = uses_path(r, word);
     if (!path)
         return -1;
@@ -154,8 +168,7 @@ static bool taken(const struct written *w, const char *path, bool append)
     return strcmp(w->path, path) == 0 && !(w->append && append);
 }
 
-int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at, bool append,
-               struct pipeline *whole)
+int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at, bool append)
 {
     bool hole = strchr(word, GRAPH_HOLE) != NULL;
     if (s->holes_at && !hole)
@@ -181,8 +194,7 @@ int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at,
                           .word = word,
                           .at = at,
                           .statement = r->statement,
-                          .append = append,
-                          .pipeline = whole};
+                          .append = append};
     *r->last_written = w;
     r->last_written = &w->next;
     return 0;
@@ -193,7 +205,7 @@ static int add_output(struct resolver *r, struct stage *s, const char *word, str
 {
     if (!*word || strncmp(word, "/dev/", 5) == 0 || strcmp(word, "-") == 0)
         return 0;
-    if (uses_write(r, s, word, at, false, NULL) < 0)
+    if (uses_write(r, s, word, at, false) < 0)
         return -1;
     struct use *u = make_use(r, word, v, at);
     if (!u)
@@ -222,6 +234,17 @@ static int add_maybe(struct resolver *r, struct stage *s, const char *word, size
         return -1;
     u->next = s->maybe;
     s->maybe = u;
+    if (!r->in->jobfile)
+        return 0;
+    struct written *w = arena_alloc(r->arena, sizeof *w);
+    if (!w)
+        return resolve_no_memory(r);
+    if (++r->maybe_count > MAYBE_MAX)
+        return text_fail(r->text, at, r->e, NULL, "more than %d words of the job may name files that it makes",
+                         MAYBE_MAX);
+    *w = (struct written){.next = r->maybe, .path = u->path, .hash = hash(u->path), .word = u->word, .at = at,
+                          .statement = r->statement};
+    r->maybe = w;
     return 0;
 }
 
@@ -261,10 +284,10 @@ static int try_input(struct words *w, struct value *v, const char *text, bool op
                          : command_takes_directories(w->s->value->text);
     if (v->hole)
         return 0;
-    int got = add_input(w->r, w->s, text, v, place_of(w->s, v), directories);
+    int got = add_input(w->r, w->s, text, v, place_of(w->s, v), directories, k && operand && k->files);
     const char *equals = got == 0 ? strchr(text, '=') : NULL;
     if (equals)
-        got = add_input(w->r, w->s, equals + 1, v, place_of(w->s, v), false);
+        got = add_input(w->r, w->s, equals + 1, v, place_of(w->s, v), false, false);
     if (got > 0 && operand && k && k->files)
         w->s->file_operand = true;
     return got < 0 ? -1 : 0;
@@ -376,7 +399,7 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
         return 0;
     if (strchr(s->value->text, '/') && !s->value->hole) {
         struct use **before = s->last_input ? s->last_input : &s->input;
-        int got = add_input(r, s, s->value->text, s->value, s->start, false);
+        int got = add_input(r, s, s->value->text, s->value, s->start, false, true);
         if (got < 0)
             return -1;
         if (got && *before)
@@ -444,9 +467,9 @@ static int scan_word(struct scan *c, const struct word *w, bool output)
             continue;
         if (add_maybe_word(r, c->s, v->text, c->s->start) < 0)
             return -1;
-        int got = add_input(r, c->s, v->text, NULL, c->s->start, false);
+        int got = add_input(r, c->s, v->text, NULL, c->s->start, false, false);
         if (got == 0 && equals)
-            got = add_input(r, c->s, equals + 1, NULL, c->s->start, false);
+            got = add_input(r, c->s, equals + 1, NULL, c->s->start, false, false);
         if (got < 0)
             return -1;
     }

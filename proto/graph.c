@@ -207,3 +207,29 @@ const char *graph_class(const struct graph_node *n)
            : s->cut_step > 1                   ? "aligned"
                                                : "stateless";
 }
+
+static bool is_program(const struct graph_node *n)
+{
+    return n->kind == GRAPH_COMMAND || n->kind == GRAPH_SHELL;
+}
+
+uint32_t graph_status(const struct graph *g, struct graph_end (*end)(const void *owner, uint32_t node),
+                      const void *owner)
+{
+    uint32_t first = 0; /* of the statement that ends at i */
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        if (!g->node[i].ends || !is_program(&g->node[i]))
+            continue;
+        uint32_t status = end(owner, i).status;
+        for (uint32_t k = i; g->pipefail && status == 0 && k-- > first;) {
+            struct graph_end e = end(owner, k);
+            if (is_program(&g->node[k]) && !g->node[k].drain && !e.early_stop)
+                status = e.status;
+        }
+        status = g->node[i].negate ? status == 0 : status;
+        if (status)
+            return status;
+        first = i + 1;
+    }
+    return 0;
+}

@@ -80,6 +80,9 @@ struct graph_file {
     uint64_t inode;
     int64_t mtime_ns;
     uint32_t mode; /* st_mode: type and permission bits */
+    /* The client's own, not sent: what an earlier phase leaves at `path`, else what is there.  The path
+     * begins with two slashes, so that it is not the file that is there now. */
+    bool awaited;
 };
 
 /* A file that a node may create in /job under `name`; if it does, its bytes go to `sink` (a SINK of
@@ -196,6 +199,7 @@ struct graph_node {
     bool merge;            /* with a parent: of its merge body */
     bool negate;           /* `!`: 0 becomes 1, the rest 0 */
     bool ends;             /* its status counts: the last stage of a statement */
+    uint32_t phase;        /* the client's own, not sent: it runs when all before have ended */
     bool drain;            /* `<( )`, `>( )` inner stage: its status is ignored */
     const char *label;     /* as typed, for messages and plans: canonical text of the stage */
     uint32_t line, column; /* of the stage's first byte, from 1; 0: built by a program */
@@ -248,6 +252,8 @@ struct graph_node {
 struct graph_expect {
     uint32_t node; /* a SINK */
     const char *sha256;
+    const char *name; /* for messages; the client's own, not sent, like the line */
+    uint32_t line;
 };
 
 struct graph {
@@ -285,6 +291,17 @@ uint32_t graph_add_file(struct graph *g, const struct graph_file *f,
 int graph_set_fd(struct graph *g, uint32_t node, int fd, uint32_t edge, struct err *e);
 /* The node's entry for fd, or NULL. */
 const struct graph_fd *graph_fd_of(const struct graph_node *n, int fd);
+
+/* How a node ended, and what the job's status is then.  As in sh: a statement's status is its last stage's;
+ * with pipefail that of the last stage that failed, where one that was ended because its reader had left
+ * counts as 0; `!` turns it around.  The job's is that of its first statement, in order, whose status is
+ * not 0. */
+struct graph_end {
+    uint32_t status;
+    bool early_stop;
+};
+uint32_t graph_status(const struct graph *g, struct graph_end (*end)(const void *owner, uint32_t node),
+                      const void *owner);
 
 /* May it make files that the job keeps?  Then they are a stream, as proto/made.h says. */
 bool graph_makes(const struct graph_node *n);

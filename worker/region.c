@@ -164,12 +164,10 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
 /* The writing end of an edge whose SINK is here. */
 static int drain(struct builder *b, uint32_t edge, struct box_port *port)
 {
-    struct graph *g = b->t->graph;
-    const struct graph_node *sink = &g->node[g->edge[edge].to];
     struct attempt_route *route = attempt_route_of(b->t, MSG_EDGE, edge, GRAPH_NONE);
     int fd = route ? route->r.fd : -1;
     struct stat s;
-    if (sink->sink == GRAPH_SINK_NULL || fd < 0 || fstat(fd, &s) < 0 || is_dev_null(&s))
+    if (fd < 0 || fstat(fd, &s) < 0 || is_dev_null(&s))
         return 0; /* /dev/null */
     if (may_pass(fd, O_WRONLY, &s)) {
         port->file = fd;

@@ -252,7 +252,12 @@ class Table:
             return print("skip   %-28s %s" % (row.name, reason))
         ref, _ = self.once(row, reference(row.text, *row.args), False)
         spread = ["--placement", "spread"] if self.cluster else []
-        got, opaque = self.once(row, [self.zpipe, *spread, row.text, *row.args], True)
+        argv = [self.zpipe, *spread, row.text, *row.args]
+        if "job" in row.flags:
+            argv = [self.zpipe, "run", *spread, os.path.join(self.work, "job.zp"), *row.args]
+            with open(argv[-1 - len(row.args)], "w") as f:
+                f.write(row.text + "\n")
+        got, opaque = self.once(row, argv, "job" not in row.flags)
         wrong = (expect if row.want else compare)(row, ref, got)
         if wrong and self.a.random and any(compare(row, ref, self.once(row, reference(row.text), False)[0]) for _ in range(9)):
             self.skipped += 1

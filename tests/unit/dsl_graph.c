@@ -51,8 +51,11 @@ static char *print_graph(const struct graph *g)
             buf_printf(&b, " (%s)", n->why);
         if (n->set.memory_bytes)
             buf_printf(&b, " memory %llu", (unsigned long long)n->set.memory_bytes);
-        buf_printf(&b, "%s%s%s\n", n->negate ? " !" : "", n->ends ? " ends" : "",
+        buf_printf(&b, "%s%s%s", n->negate ? " !" : "", n->ends ? " ends" : "",
                    n->drain ? " drain" : "");
+        if (n->phase)
+            buf_printf(&b, " phase %u", n->phase);
+        buf_byte(&b, '\n');
     }
     for (uint32_t i = 0; i < g->expect_count; i++)
         buf_printf(&b, "expect %u %.4s\n", g->expect[i].node, g->expect[i].sha256);
@@ -177,9 +180,9 @@ static const struct row rows[] = {
     {"sort a.log > s\nwc -l < s",
      "0 sink file s 0<1\n"
      "1 run [sort] [a.log] 1>0 needs a.log ends\n"
-     "2 run [sort] [a.log] 1>3 needs a.log drain\n"
-     "3 run [wc] [-l] 0<2 1>4 ends\n"
-     "4 sink stdout 0<3\n",
+     "2 source file s 1>3 phase 1\n"
+     "3 run [wc] [-l] 0<2! 1>4 ends phase 1\n"
+     "4 sink stdout 0<3 phase 1\n",
      true},
     {"w = sort a.log\ncheck w sha256 "
      "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\nw > o\n"

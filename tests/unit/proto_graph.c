@@ -77,7 +77,8 @@ static struct graph *sample(void)
     g->env = environment;
     g->envc = 2;
     static struct graph_expect expect = {
-        OUT, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"};
+        .node = OUT,
+        .sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"};
     g->expect = &expect;
     g->expect_count = 1;
     return g;
@@ -338,7 +339,7 @@ static void one_row(void **state)
     const char *sha = g->expect[0].sha256;
     row->spoil(g);
     int r = graph_check(g, &e);
-    g->expect[0] = (struct graph_expect){was, sha};
+    g->expect[0] = (struct graph_expect){.node = was, .sha256 = sha};
     graph_free(g);
     if (row->says ? r == 0 || !strstr(e.text, row->says) : r < 0)
         fail_msg("%s", r < 0 ? e.text : "was accepted");
