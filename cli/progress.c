@@ -1,5 +1,5 @@
-/* One line on a terminal's stderr when a job takes longer than a second: bytes in and out of each stage, how
- * long it runs.  Nothing when stderr is no terminal, unless asked for. */
+/* One line on a terminal's stderr when a job takes longer than a second: how long it runs, how far it is and
+ * how long it may still take where that is known, bytes in and out of each stage.  Nothing when stderr is no terminal, unless asked for. */
 #include "cli.h"
 
 #include <stdio.h>
@@ -16,13 +16,14 @@
 
 struct stage {
     char name[24];
-    uint64_t in, out;
+    uint64_t in, out, total;
     bool ended;
 };
 
 struct progress {
     bool on, shown;
     uint64_t start_ns, drawn_ns;
+    uint64_t begun_ns; /* the stages that are shown */
     struct stage stage[STAGES_MAX];
     uint32_t node[STAGES_MAX];
     int count;
@@ -41,7 +42,7 @@ struct progress *progress_new(bool wanted, bool quiet)
     if (!p)
         return NULL; /* a job without a progress line */
     p->on = !quiet && (wanted || isatty(2));
-    p->start_ns = now_ns();
+    p->start_ns = p->begun_ns = now_ns();
     return p;
 }
 
@@ -70,6 +71,33 @@ static void amount(char out[16], uint64_t bytes)
     snprintf(out, 16, u ? "%.1f%c" : "%.0f%c", v, units[u]);
 }
 
+/* "hh:mm:ss", without hours where there are none. */
+static void duration(char out[32], uint64_t seconds)
+{
+    unsigned h = (unsigned)(seconds / 3600), m = (unsigned)(seconds / 60 % 60), s = (unsigned)(seconds % 60);
+    if (h)
+        snprintf(out, 32, "%u:%02u:%02u", h, m, s);
+    else
+        snprintf(out, 32, "%u:%02u", m, s);
+}
+
+/* Of the stage with the largest input that is known: it sets the pace.  "" where there is none. */
+static void estimate(const struct progress *p, uint64_t now, char out[64])
+{
+    const struct stage *s = NULL;
+    char left[32];
+    for (int i = 0; i < p->count; i++)
+        if (!p->stage[i].ended && p->stage[i].total && p->stage[i].in && (!s || p->stage[i].total > s->total))
+            s = &p->stage[i];
+    out[0] = '\0';
+    if (!s)
+        return;
+    double part = s->in < s->total ? (double)s->in / (double)s->total : 1;
+    double seconds = (double)(now - p->begun_ns) / 1e9 * (1 - part) / part;
+    duration(left, seconds < 1e9 ? (uint64_t)(seconds + 0.5) : 1000000000u);
+    snprintf(out, 64, " %.0f%% eta %s", part * 100, left);
+}
+
 static int width(void)
 {
     struct winsize w;
@@ -78,8 +106,9 @@ static int width(void)
 
 static void draw(struct progress *p, uint64_t now)
 {
-    char line[LINE_MAX_BYTES];
-    int used = snprintf(line, sizeof line, "zpipe %.1fs", (double)(now - p->start_ns) / 1e9);
+    char line[LINE_MAX_BYTES], ahead[64];
+    estimate(p, now, ahead);
+    int used = snprintf(line, sizeof line, "zpipe %.1fs%s", (double)(now - p->start_ns) / 1e9, ahead);
     for (int i = 0; i < p->count && used < (int)sizeof line - 64; i++) {
         char in[16], out[16];
         amount(in, p->stage[i].in);
@@ -121,7 +150,11 @@ void progress_event(struct progress *p, const struct zpipe_event *event)
         if (s) {
             s->in = event->bytes_in;
             s->out = event->bytes_out;
+            s->total = event->bytes_total;
         }
+    } else if (event->kind == ZPIPE_ACCEPTED) {
+        p->begun_ns = now_ns(); /* the statements that waited for others too */
+        p->count = 0;
     } else if (event->kind == ZPIPE_TASK) {
         struct stage *s = stage_of(p, event);
         if (s)

@@ -225,6 +225,23 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
                                   .memory_peak_bytes = t->memory_peak_bytes});
 }
 
+/* How much a stage will read: what its source holds, or without one the files that it names.  0: not known. */
+static uint64_t total_of(const struct graph *g, const struct graph_node *n)
+{
+    const struct graph_fd *in = graph_fd_of(n, 0);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; !in && i < n->file_count; i++)
+        bytes += S_ISREG(g->file[n->file[i]].mode) ? g->file[n->file[i]].size_bytes : 0;
+    const struct graph_node *from = in ? &g->node[g->edge[in->edge].from] : NULL;
+    for (uint32_t i = 0; from && from->kind == GRAPH_SOURCE && i < from->segment_count; i++) {
+        const struct graph_segment *s = &from->segment[i];
+        if (s->kind == GRAPH_SEGMENT_STDIN)
+            return 0;
+        bytes += s->kind == GRAPH_SEGMENT_FILE ? g->file[s->file].size_bytes : s->text.size;
+    }
+    return bytes;
+}
+
 static void on_progress(struct zpipe_job *j, const struct msg_progress *p)
 {
     if (p->node >= j->graph->node_count)
@@ -233,7 +250,8 @@ static void on_progress(struct zpipe_job *j, const struct msg_progress *p)
                                   .stage = j->graph->node[p->node].label,
                                   .node = p->node,
                                   .bytes_in = p->bytes_in,
-                                  .bytes_out = p->bytes_out});
+                                  .bytes_out = p->bytes_out,
+                                  .bytes_total = total_of(j->graph, &j->graph->node[p->node])});
 }
 
 void client_job_message(struct zpipe_job *j, const struct msg *m)

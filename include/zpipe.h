@@ -95,6 +95,7 @@ struct zpipe_event {
     const char *text;    /* TASK: a sentence, or ""; borrowed */
     uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes; /* TASK */
     uint64_t bytes_in, bytes_out;                                 /* PROGRESS */
+    uint64_t bytes_total; /* PROGRESS: of all it will read, where that is known; else 0 */
 };
 
 /* Where a job's bytes come from and go to.  For each of the three: a descriptor, or with -1 what the

@@ -367,6 +367,14 @@ def progress_on_a_terminal_after_a_second():
 
 
 @case
+def progress_says_how_far_where_the_input_is_known():
+    with open("in.bin", "wb") as f:
+        f.truncate(100_000_000)
+    seen = on_terminal(["cat in.bin | python3 -c 'import sys; sys.stdin.buffer.read(50_000_000)\nwhile True: pass'"], 4)
+    assert re.search(rb"zpipe [0-9.]+s 5[0-9]% eta [0-9:]+ \| python3 ", seen), seen
+
+
+@case
 def no_progress_elsewhere():
     p = subprocess.Popen([zpipe, "cat | cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     select.select([], [], [], 1.5)
