@@ -125,6 +125,24 @@ bool glob_match(const char *pattern, const char *name, bool caret)
     return *p == '\0';
 }
 
+bool glob_fits(const char *pattern, const char *path)
+{
+    char part[PATH_MAX], name[NAME_MAX + 1];
+    for (;;) {
+        size_t n = strcspn(pattern, "/"), m = strcspn(path, "/");
+        if (n >= sizeof part || m >= sizeof name || !pattern[n] != !path[m])
+            return false;
+        snprintf(part, sizeof part, "%.*s", (int)n, pattern);
+        snprintf(name, sizeof name, "%.*s", (int)m, path);
+        if (!glob_match(part, name, false))
+            return false;
+        if (!pattern[n])
+            return true;
+        pattern += n + 1;
+        path += m + 1;
+    }
+}
+
 static int add(struct arena *a, struct glob_names *out, const char *name, struct err *e)
 {
     if (out->count == GLOB_NAMES_MAX)

@@ -18,6 +18,9 @@ struct glob_names {
  * caret: `[^...]` excludes as `[!...]` does (bash); else `^` is plain (dash). */
 bool glob_match(const char *pattern, const char *name, bool caret);
 
+/* A path against a pattern, part by part: both relative, or both absolute. */
+bool glob_fits(const char *pattern, const char *path);
+
 /* All names that fit, relative to directory unless the pattern is absolute.  None is no error. */
 int glob_expand(struct arena *a, const char *directory, const char *pattern, bool caret,
                 struct glob_names *out, struct err *e);

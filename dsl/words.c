@@ -252,10 +252,33 @@ static bool same_names(const struct glob_names *a, const struct glob_names *b)
     return true;
 }
 
+/* Whether it takes in a file that the job itself writes must not depend on an earlier run. */
+static int check_written(struct resolver *r, const struct word *w, const char *pattern)
+{
+    size_t size = strlen(r->in->directory);
+    char *normal = arena_alloc(r->arena, strlen(pattern) + 2);
+    if (!normal)
+        return resolve_no_memory(r);
+    path_normal(pattern, normal);
+    for (const struct written *o = r->written; o; o = o->next) {
+        bool here = strncmp(o->path, r->in->directory, size) == 0 && o->path[size] == '/';
+        const char *path = *normal == '/' || !here ? o->path : o->path + size + 1;
+        uint32_t line, column;
+        if (o->statement >= r->statement || !glob_fits(normal, path))
+            continue;
+        text_place(r->text, o->at, &line, &column);
+        return text_fail(r->text, w->start, r->e, "name the files, or write this one into another directory",
+                         "the glob `%.200s` also fits `%.200s`, which line %u writes", pattern, o->word, line);
+    }
+    return 0;
+}
+
 static int expand_pattern(struct resolver *r, const struct word *w, const char *pattern,
                           struct glob_names *names)
 {
     struct err inner = {0};
+    if (check_written(r, w, pattern) < 0)
+        return -1;
     if (glob_expand(r->arena, r->in->directory, pattern, false, names, &inner) < 0)
         return text_fail(r->text, w->start, r->e, NULL, "%s", inner.text);
     if (!strstr(pattern, "[^"))
