@@ -132,9 +132,11 @@ static void note_task(struct core *c, uint64_t now, struct job *j, const struct 
     n->status = t->status;
     n->early_stop = t->early_stop;
     tell(c, now, j, m);
-    if (t->end != MSG_END_LIMIT && t->end != MSG_END_FAILED)
-        return;
     bool limit = t->end == MSG_END_LIMIT;
+    if (!limit && t->end != MSG_END_FAILED)
+        return;
+    if (limit && j->graph->node[t->node].set.fail == GRAPH_FAIL_GO)
+        return; /* a result like any other */
     struct err e;
     err_set(&e, limit ? ERR_LIMIT : ERR_IO, "%s", t->text);
     if (!t->text[0])

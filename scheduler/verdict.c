@@ -29,12 +29,16 @@ uint32_t verdict(struct job *j)
         if (!n->ended) {
             fail(j, 125);
             err_set(&j->why, ERR_BUG, "no worker told how `%.200s` ended", g->label);
-        } else if (n->end == MSG_END_LIMIT) {
+        } else if (n->end == MSG_END_LIMIT && g->set.fail != GRAPH_FAIL_GO) {
             fail(j, 124);
             err_set(&j->why, ERR_LIMIT, "`%.200s` reached a limit", g->label);
         } else if (n->end == MSG_END_FAILED || n->end == MSG_END_KILLED) {
             fail(j, 125);
             err_set(&j->why, ERR_IO, "the sandbox of `%.200s` failed", g->label);
+        } else if (g->set.fail == GRAPH_FAIL_STOP && n->status && !n->early_stop) {
+            fail(j, n->status);
+            err_set(&j->why, ERR_INPUT, "`%.200s` ended with status %u, and with fail=stop so does the job",
+                    g->label, n->status);
         }
     }
     return j->failed ? j->status : graph_status(j->graph, end_of, j);
