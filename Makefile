@@ -1,7 +1,8 @@
 # A thin front to CMake: what a user types, and what CI types.
 .POSIX:
 PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-db \
-	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev
+	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev \
+	busybox-static gawk jq lua5.4 mawk sqlite3 zstd
 JOBS = 2
 
 .PHONY: all deps demo test bench fuzz fuzz-wall compare classes install clean

@@ -40,6 +40,7 @@ int umount2(const char *, int);
 
 #define SCRATCH_DEFAULT (1ull << 30)
 #define SCRATCH_INODES  "1048576"
+#define NAMED_FDS       64 /* of /dev/fd: bash uses the last ones */
 #define COPY_CHUNK      (1u << 30)
 #define LOCKED          (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
 
@@ -200,6 +201,14 @@ static int make_dev(struct err *e)
     for (size_t i = 0; i < sizeof end / sizeof *end; i++)
         if (mknod(end[i], S_IFSOCK | 0666, 0) < 0)
             return err_sys(e, "cannot make '/%s' in the sandbox", end[i]);
+    if (mkdir("dev/fd", 0755) < 0)
+        return err_sys(e, "cannot make '/dev/fd' in the sandbox");
+    for (int fd = 0; fd < NAMED_FDS; fd++) {
+        char path[32];
+        snprintf(path, sizeof path, "dev/fd/%d", fd);
+        if (mknod(path, S_IFSOCK | 0666, 0) < 0)
+            return err_sys(e, "cannot make '/%s' in the sandbox", path);
+    }
     return 0;
 }
 

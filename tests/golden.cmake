@@ -10,7 +10,17 @@ foreach(kind golden golden-static)
     target_compile_options(${kind} PRIVATE -Wall -Wextra -fno-sanitize=all)
 endforeach()
 target_link_options(golden-static PRIVATE -static)
+# Static, and without a C library: nothing but the kernel's own words.
+add_executable(no-libc ${golden}/no_libc.c)
+target_compile_options(no-libc PRIVATE -O1 -ffreestanding -fno-stack-protector -fno-pie -fno-sanitize=all
+    -fno-asynchronous-unwind-tables)
+target_link_options(no-libc PRIVATE -static -nostdlib -fno-sanitize=all)
 add_executable(golden_run ${golden_tables} ${golden}/run.c)
 target_link_libraries(golden_run PRIVATE test_boxed)
 add_test(NAME golden COMMAND golden_run $<TARGET_FILE:zpipe-box> $<TARGET_FILE:golden> $<TARGET_FILE:golden-static>)
-set_tests_properties(golden PROPERTIES TIMEOUT 300 LABELS e2e)
+set_tests_properties(golden PROPERTIES TIMEOUT 900 LABELS e2e)
+
+find_package(Python3 COMPONENTS Interpreter REQUIRED)
+add_test(NAME programs COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/e2e/programs.py
+         --bin ${CMAKE_BINARY_DIR}/bin --static $<TARGET_FILE:no-libc>)
+set_tests_properties(programs PROPERTIES LABELS e2e TIMEOUT 600)
