@@ -433,13 +433,13 @@ bool pump_ended(struct server *s, pid_t pid, int status)
     watch_stop(s, &c->fed_watch);
     pump_free(p);
     c->pump = NULL;
-    r->pumps_left--;
     if (end == BOX_FEED)
         channel_writer_left(c);
     else if (end == BOX_DRAIN)
         task_drained(&r->task[r->spec.channel[c->index].writer], past);
     if (end == BOX_DRAIN)
         channel_reader_left(c);
+    r->pumps_left--; /* until here the region stays */
     region_settle(r);
     return true;
 }
