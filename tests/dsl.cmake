@@ -8,6 +8,8 @@ find_package(Python3 COMPONENTS Interpreter REQUIRED)
 add_test(NAME classes COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/classes.py $<TARGET_FILE:split_tool>)
 add_test(NAME classes_planted COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/classes.py $<TARGET_FILE:split_tool>
          --planted)
-set_tests_properties(classes classes_planted PROPERTIES LABELS e2e TIMEOUT 600)
+add_test(NAME classes_pipelines COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/classes.py
+         $<TARGET_FILE:split_tool> --pipelines)
+set_tests_properties(classes classes_planted classes_pipelines PROPERTIES LABELS e2e TIMEOUT 600)
 zpipe_test(dsl_commands SOURCES unit/dsl_commands.c USES dsl)
 zpipe_fuzz(split SOURCES fuzz/split.c USES dsl)

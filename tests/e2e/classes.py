@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tries what the planner says of commands: classes.py TOOL [--seed N] [--rounds N] [--planted] [FORM...].
+"""Tries what the planner says of commands: classes.py TOOL [--seed N] [--rounds N] [--planted|--pipelines] [FORM...].
 
 Each form of classes.test is looked up through TOOL (tests/lib/split_tool.c).  One that may be cut is
 run whole and in blocks, on inputs made to break it and cut at random; the outputs are made one as the
@@ -7,6 +7,7 @@ graph says, and must be the whole run's, byte for byte, with its status.  A bloc
 allowed, that writes to stderr or holds a byte that spoils is no mismatch: the whole would run again.
 But a form that is never tried in two blocks or more is.
 
+--pipelines: how many stages of pipelines.test can be cut; 95 of 100 must be.
 --planted: with a table of wrong entries every form must be found out.
 """
 import json
@@ -46,6 +47,10 @@ PLANTED_FORMS = ["stateless uniq", "rerun sort", "stateless head", "reduce wc", 
                  "stateless tr -s '\\n'", "stateless paste - -"]
 
 
+def raw(text):
+    return text.encode("latin-1")
+
+
 class Tool:
     def __init__(self, path, *table):
         self.p = subprocess.Popen([path, *table], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -61,14 +66,14 @@ class Tool:
         got = self.answer()
         if got is None:
             return None
-        d = json.loads(got)
-        raw = lambda s: s.encode("latin-1")
-        for key in ("argv", "block", "rest", "again", "files"):
-            d[key] = [raw(w) for w in d[key]]
-        d["spoils"] = raw(d["spoils"])
-        d["text"] = raw(d["text"])
-        d["why"] = raw(d["why"]).decode()
-        return d
+        stages = json.loads(got)
+        for d in stages:
+            for key in ("argv", "block", "rest", "again", "files"):
+                d[key] = [raw(w) for w in d[key]]
+            for key in ("spoils", "text"):
+                d[key] = raw(d[key])
+            d["why"] = raw(d["why"]).decode()
+        return stages
 
     def join(self, text, parts):
         self.p.stdin.write(b"J %d %d\n" % (len(text), len(parts)) + text)
@@ -218,7 +223,7 @@ def forms():
 def try_form(tool, form, r, every, failures, counts):
     head, command = form.split(" ", 1)
     want, _, feed = head.partition("@")
-    d = tool.classify(command)
+    d = (tool.classify(command) or [None])[0]
     if d is None or d["class"] != want:
         failures.append("%s: is %s, should be %s: %s" % (command, d and d["class"], want, d and d["why"]))
         return
@@ -246,7 +251,7 @@ def try_form(tool, form, r, every, failures, counts):
                     o.write(content)
             named.update(several)
         # wc's columns are as wide as the file's size says, which is known when the plan is made.
-        d = tool.classify(command)
+        d = tool.classify(command)[0]
         whole = run(d["argv"], data)
         for _ in range(2):
             got = in_blocks(r, tool, d, named)
@@ -263,10 +268,24 @@ def try_form(tool, form, r, every, failures, counts):
         failures.append("%s: was never tried in blocks" % command)
 
 
+def coverage(tool):
+    cut, whole = 0, []
+    for line in open(os.path.join(HERE, "pipelines.test")).read().split("\n"):
+        if line and not line.startswith("#"):
+            for d in tool.classify(line):
+                cut += d["class"] != "whole"
+                whole += ["%s: %s" % (b" ".join(d["argv"]).decode(), d["why"])] if d["class"] == "whole" else []
+    for w in whole:
+        print(w)
+    share = 100 * cut / (cut + len(whole))
+    print("%d of %d stages can be cut: %.1f %%" % (cut, cut + len(whole), share))
+    return share < 95
+
+
 def main():
     args = sys.argv[1:]
     tool_path = os.path.abspath(args.pop(0))
-    seed, rounds, planted = 1, 1, False
+    seed, rounds, planted, pipelines = 1, 1, False, False
     only = []
     while args:
         word = args.pop(0)
@@ -276,6 +295,8 @@ def main():
             rounds = int(args.pop(0))
         elif word == "--planted":
             planted = True
+        elif word == "--pipelines":
+            pipelines = True
         else:
             only.append(word)
     failures, counts = [], {"trials": 0}
@@ -288,6 +309,10 @@ def main():
         for name in (b"a.txt", b"b.txt", b"c.txt"):
             open(name, "wb").close()
         tool = Tool(tool_path)
+        if pipelines:
+            result = coverage(tool)
+            os.chdir("/")
+            return result
         if planted:
             with open("planted.conf", "w") as f:
                 f.write(PLANTED)

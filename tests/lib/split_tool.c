@@ -1,6 +1,6 @@
 /* For tests/e2e/classes.py: asks the planner how a command is cut, and joins outputs of blocks.
  * Requests and answers on stdin and stdout, one after the other:
- *   C SIZE\n TEXT             how the first command of a pipeline is cut: JSON
+ *   C SIZE\n TEXT             how the commands of a pipeline are cut: a JSON array
  *   J SIZE PARTS\n TEXT       joins PARTS parts, each LINES BYTES SIZE\n DATA
  * Its argument is a table of commands.  An answer is SIZE\n and so many bytes; SIZE -1: it could
  * not be. */
@@ -87,11 +87,16 @@ static int classify(const char *text, size_t size, struct buf *out)
     struct graph *g = getcwd(directory, sizeof directory) ? dsl_graph(&in, &e) : NULL;
     if (!g)
         return buf_text(out, e.text), -1;
-    for (uint32_t i = 0; i < g->node_count && !out->size; i++)
-        if (g->node[i].kind == GRAPH_COMMAND || g->node[i].kind == GRAPH_SHELL)
+    bool any = false;
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (g->node[i].kind == GRAPH_COMMAND || g->node[i].kind == GRAPH_SHELL) {
+            buf_text(out, any ? ", " : "[");
             json_split(out, g, &g->node[i]);
+            any = true;
+        }
+    buf_byte(out, ']');
     graph_free(g);
-    return out->size ? 0 : -1;
+    return any ? 0 : -1;
 }
 
 static char *take(size_t size)
