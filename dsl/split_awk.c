@@ -515,14 +515,14 @@ static bool all_numbered(struct awk *a, const struct split_case *c)
 
 /* ---- programs that are known as a whole -------------------------------------------------- */
 
-/* Do the tokens read like this, words with a blank between them; N: a name, F: a field? */
-static bool reads_like(const struct awk *a, const char *form)
+/* Do the tokens from i to end read like this, words with a blank between them; N: a name, F: a
+ * field? */
+static bool range_like(const struct awk *a, uint32_t i, uint32_t end, const char *form)
 {
-    uint32_t i = 0;
     const struct awk_token *bound = NULL;
     while (*form) {
         size_t size = strcspn(form, " ");
-        if (i >= a->count)
+        if (i >= end)
             return false;
         const struct awk_token *t = &a->token[i++];
         if (size == 1 && *form == 'N') {
@@ -537,11 +537,86 @@ static bool reads_like(const struct awk *a, const char *form)
         }
         form += size + (form[size] == ' ');
     }
-    return i == a->count;
+    return i == end;
 }
 
-/* -1: none of these. */
-static int whole_program(struct split_case *c, const struct awk *a)
+static bool reads_like(const struct awk *a, const char *form)
+{
+    return range_like(a, 0, a->count, form);
+}
+
+static bool only_separator(const struct split_case *c)
+{
+    for (uint32_t i = 0; i < c->option_count; i++)
+        if (strcmp(c->option[i].option->name[0], "-F") != 0)
+            return false;
+    return true;
+}
+
+/* { N += $9 } END { print N }, { N++ } ..., perhaps with a pattern: what is what
+ * a line adds. */
+static bool adds_up(struct awk *a, const struct split_case *c, struct awk_token *what)
+{
+    static const char *const sums[] = {"N += $ 9", "N += $ NF", "N ++"};
+    static const char *const ends[] = {"N", "N + 0"};
+    if (a->rules != 2 || !is_rule(a, &a->rule[1], "END") || !only_separator(c))
+        return false;
+    const struct rule *r = &a->rule[0], *end = &a->rule[1];
+    const struct awk_token *sum = &a->token[r->action];
+    bool good = false, shown = false;
+    for (size_t i = 0; i < 3; i++)
+        if (range_like(a, r->action, r->action_end, sums[i])) {
+            good = true;
+            *what = i == 2 ? (struct awk_token){NUMBER, "1", 1, false} : sum[2];
+            if (i < 2)
+                what->size = (size_t)(sum[3].text + sum[3].size - sum[2].text);
+        }
+    for (size_t i = 0; i < 2; i++)
+        shown = shown || (end->action < end->action_end && is(&a->token[end->action], "print") &&
+                          range_like(a, end->action + 1, end->action_end, ends[i]));
+    if (!good || !shown || !same(sum, &a->token[end->action + 1]) ||
+        isupper((unsigned char)*sum->text))
+        return false;
+    struct rule pattern = *r;
+    pattern.action = pattern.action_end = r->pattern_end;
+    for (uint32_t i = r->pattern; i < r->pattern_end; i++)
+        if (same(&a->token[i], sum) || is(&a->token[i], "NR") || is(&a->token[i], "FNR"))
+            return false;
+    return one_rule(a, &pattern, true);
+}
+
+/* Sums of whole numbers, as long as they are exact: else a block, or what adds up the blocks, ends
+ * with 9.  Four times 10^15 twice is still less than 2^53. */
+static int sums(struct split_case *c, const struct awk *a, const struct awk_token *what)
+{
+    static const char check[] = "if (zp_s >= 4e15 || zp_s <= -4e15) exit 9";
+    const struct awk_token *t = a->token;
+    const struct rule *r = &a->rule[0], *end = &a->rule[1];
+    int pattern =
+        (int)(r->pattern_end == r->pattern
+                  ? 0
+                  : t[r->pattern_end - 1].text + t[r->pattern_end - 1].size - t[r->pattern].text);
+    bool zero = end->action_end - end->action > 2;
+    char again[200];
+    struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
+    buf_printf(&b,
+               "%.*s {zp_x = %.*s + 0; if (zp_x != int(zp_x)) exit 9; zp_s += zp_x; zp_n = 1; %s} "
+               "END {if (zp_n) printf \"%%.0f\\n\", zp_s}",
+               pattern, t[r->pattern].text, (int)what->size, what->text, check);
+    snprintf(again, sizeof again, "{zp_s += $1; %s} END {print zp_s%s}", check, zero ? " + 0" : "");
+    if (b.failed)
+        return err_nomem(c->e), SPLIT_FAILED;
+    c->s->block_argv = split_self(c, b.data, &c->s->block_argc);
+    c->s->combine = GRAPH_COMBINE_RERUN;
+    c->s->combine_argv =
+        split_words(c, &c->s->combine_argc, c->n->argv[0], again, (const char *)NULL);
+    c->apart = true;
+    buf_clear(&b);
+    return c->s->block_argv && c->s->combine_argv ? SPLIT_OK : SPLIT_FAILED;
+}
+
+/* -2: none of these. */
+static int whole_program(struct split_case *c, struct awk *a)
 {
     static const char *const firsts[] = {"! N [ $ 9 ] ++", "! N [ $ 9 ] ++ { print }",
                                          "! N [ $ 9 ] ++ { print $ 0 }"};
@@ -556,6 +631,10 @@ static int whole_program(struct split_case *c, const struct awk *a)
         c->apart = true;
         return split_native(c, "columns 0 +");
     }
+    struct awk_token what;
+    if (adds_up(a, c, &what))
+        return sums(c, a, &what);
+    a->bad[0] = '\0';
     return -2;
 }
 
