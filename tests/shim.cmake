@@ -10,3 +10,4 @@ zpipe_test(filter_table SOURCES ${CMAKE_CURRENT_LIST_DIR}/unit/filter_table_test
 zpipe_test(filter_kernel SOURCES ${CMAKE_CURRENT_LIST_DIR}/unit/filter_kernel_test.c USES test_guarded)
 zpipe_test(notify_answers SOURCES ${CMAKE_CURRENT_LIST_DIR}/unit/notify_answers_test.c USES test_guarded TIMEOUT 300)
 zpipe_test(notify_programs SOURCES ${CMAKE_CURRENT_LIST_DIR}/unit/notify_programs_test.c USES test_guarded TIMEOUT 300)
+zpipe_test(box_manual SOURCES ${CMAKE_CURRENT_LIST_DIR}/unit/box_manual.c USES sandbox_filter)

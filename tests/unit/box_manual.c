@@ -1,0 +1,190 @@
+/* docs/man/zpipe-box.7.scd holds the treatment of every system call as the code has it: compares, or with
+ * the argument `write` puts it there. */
+#include "lib/test.h"
+#include "base/buf.h"
+#include "sandbox/syscalls.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PAGE  "docs/man/zpipe-box.7.scd"
+#define BEGIN "; begin: from the table, by `test_box_manual write`\n"
+#define END   "; end: from the table\n"
+
+static const struct {
+    uint32_t action;
+    const char *title, *word;
+} ways[] = {
+    {ALLOWED, "Done by the kernel", "done"},
+    {NOTIFIED, "Answered by zpipe-box", "answered"},
+    {OPENING, "Answered for programs that are watched", "answered for programs that are watched"},
+    {LOOKING, NULL, "answered for programs that are watched"},
+    {GROWING, "Counted where there is a limit", "counted where there is a limit"},
+    {FORKING, NULL, "counted where there is a limit"},
+    {HOLDING, NULL, "counted where there is a limit"},
+    {FAKED, "Succeed without effect", "succeeds without effect"},
+};
+#define WAYS (sizeof ways / sizeof *ways)
+
+static const char *word_of(uint32_t action)
+{
+    for (size_t i = 0; i < WAYS; i++)
+        if (ways[i].action == action)
+            return ways[i].word;
+    return NULL;
+}
+
+static void add_action(struct buf *out, uint32_t action)
+{
+    const char *word = word_of(action);
+    if (word)
+        buf_text(out, word);
+    else if (ACTION_KIND(action) == REFUSED(0))
+        buf_text(out, strerrorname_np((int)ACTION_ERRNO(action)));
+    else
+        fail_msg("there is no word for treatment 0x%x", action);
+}
+
+static bool same_title(size_t way, uint32_t action)
+{
+    const char *word = word_of(action);
+    return word && !strcmp(word, ways[way].word);
+}
+
+static void add_names(struct buf *out, const char *title, bool (*fits)(size_t, uint32_t), size_t arg)
+{
+    size_t rows;
+    const struct syscall_row *row = syscalls_table(&rows);
+    const char *between = "";
+    buf_printf(out, "## %s\n\n", title);
+    for (size_t i = 0; i < rows; i++)
+        if (row[i].rule->then == ACTION_END && fits(arg, row[i].otherwise)) {
+            buf_printf(out, "%s%s", between, row[i].name);
+            between = ",\n";
+        }
+    buf_text(out, "\n\n");
+}
+
+static bool refused_with(size_t number, uint32_t action)
+{
+    return ACTION_KIND(action) == REFUSED(0) && ACTION_ERRNO(action) == number && number;
+}
+
+static void add_cond(struct buf *out, const struct cond *c)
+{
+    switch (c->op) {
+    case COND_MASKED:
+        if (c->mask == UINT32_MAX)
+            buf_printf(out, "argument %u is 0x%x", c->arg, c->value);
+        else
+            buf_printf(out, "argument %u, of its bits 0x%x, is 0x%x", c->arg, c->mask, c->value);
+        break;
+    case COND_ANY:
+        buf_printf(out, "argument %u has a bit of 0x%x", c->arg, c->mask);
+        break;
+    case COND_NIL:
+        buf_printf(out, "argument %u is none", c->arg);
+        break;
+    case COND_SET:
+        buf_printf(out, "argument %u is given", c->arg);
+        break;
+    default:
+        break;
+    }
+}
+
+static void add_rules(struct buf *out, const struct syscall_row *row)
+{
+    buf_printf(out, "*%s*\n", row->name);
+    for (const struct rule *r = row->rule; r->then != ACTION_END; r++) {
+        buf_text(out, "\t");
+        add_action(out, r->then);
+        buf_text(out, " if ");
+        add_cond(out, &r->when[0]);
+        if (r->when[1].op != COND_NONE) {
+            buf_text(out, " and ");
+            add_cond(out, &r->when[1]);
+        }
+        buf_text(out, ";\n");
+    }
+    buf_text(out, "\telse ");
+    add_action(out, row->otherwise);
+    buf_text(out, ".\n\n");
+}
+
+static void describe(struct buf *out)
+{
+    size_t rows;
+    const struct syscall_row *row = syscalls_table(&rows);
+    for (size_t i = 0; i < WAYS; i++)
+        if (ways[i].title)
+            add_names(out, ways[i].title, same_title, i);
+    for (size_t number = 1; number < 134; number++) {
+        bool used = false;
+        for (size_t i = 0; i < rows; i++)
+            used |= row[i].rule->then == ACTION_END && refused_with(number, row[i].otherwise);
+        char title[64];
+        snprintf(title, sizeof title, "Refused: %s", strerrorname_np((int)number));
+        if (used)
+            add_names(out, title, refused_with, number);
+    }
+    buf_text(out, "## By their arguments; the first that fits decides\n\n");
+    for (size_t i = 0; i < rows; i++)
+        if (row[i].rule->then != ACTION_END)
+            add_rules(out, &row[i]);
+}
+
+static char *read_page(void)
+{
+    FILE *f = fopen(PAGE, "r");
+    struct buf text = BUF_INIT(1 << 20);
+    char bytes[4096];
+    size_t n;
+    if (!f)
+        fail_msg("%s is not there", PAGE);
+    while ((n = fread(bytes, 1, sizeof bytes, f)) > 0)
+        buf_add(&text, bytes, n);
+    fclose(f);
+    return buf_take(&text);
+}
+
+/* The page as it should be. */
+static char *right_page(const char *page)
+{
+    struct buf out = BUF_INIT(1 << 20);
+    const char *begin = strstr(page, BEGIN), *end = strstr(page, END);
+    if (!begin || !end || end < begin)
+        fail_msg("%s has no place for the table", PAGE);
+    begin += strlen(BEGIN);
+    buf_add(&out, page, (size_t)(begin - page));
+    buf_text(&out, "\n");
+    describe(&out);
+    buf_text(&out, end);
+    return buf_take(&out);
+}
+
+static void page_is_right(void **state)
+{
+    (void)state;
+    char *page = read_page(), *right = right_page(page);
+    bool same = !strcmp(page, right);
+    free(page);
+    free(right);
+    if (!same)
+        fail_msg("%s is not what the table says: run test_box_manual write", PAGE);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && !strcmp(argv[1], "write")) {
+        char *page = read_page(), *right = right_page(page);
+        FILE *f = fopen(PAGE, "w");
+        int r = !f || fputs(right, f) < 0 || fclose(f) != 0;
+        free(page);
+        free(right);
+        return r;
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test(page_is_right)};
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
