@@ -5,7 +5,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	busybox-static gawk jq lua5.4 mawk sqlite3 zstd
 JOBS = 2
 
-.PHONY: all deps demo test bench fuzz fuzz-wall compare classes install clean
+.PHONY: all deps demo test bench fuzz fuzz-wall compare classes fault install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -64,6 +64,12 @@ classes: deps all
 
 COUNT = 1000
 SEED = 1
+
+# Each allocation fails once, with sanitizers.
+fault: deps
+	cmake --preset asan >/dev/null
+	cmake --build --preset asan -j $(JOBS)
+	tests/e2e/memory.py --bin build/asan/bin --faulty build/asan/fault
 
 install: all
 	cmake --install build/release

@@ -26,8 +26,10 @@ void *arena_alloc(struct arena *a, size_t size)
     if (!b || b->room - b->used < size) {
         size_t room = size > BLOCK_SIZE ? size : BLOCK_SIZE;
         b = malloc(sizeof *b + room);
-        if (!b)
+        if (!b) {
+            a->no_memory = true;
             return NULL;
+        }
         b->room = room;
         b->used = 0;
         b->next = a->block;

@@ -1,11 +1,13 @@
 /* Memory freed all at once: a parse, a graph, a run. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 
 struct arena {
     struct arena_block *block; /* owned; newest first */
     size_t used;               /* bytes handed out, all blocks */
     size_t max;                /* ceiling on used */
+    bool no_memory;            /* a NULL was the system's, not the ceiling's */
 };
 
 #define ARENA_INIT(ceiling) ((struct arena){.max = (ceiling)})

@@ -18,13 +18,20 @@ void *buf_reserve(struct buf *b, size_t size)
             room *= 2;
         char *data = realloc(b->data, room);
         if (!data) {
-            b->failed = true;
+            b->failed = b->no_memory = true;
             return NULL;
         }
         b->data = data;
         b->room = room;
     }
     return b->data + b->size;
+}
+
+int buf_check(const struct buf *b, const char *what, struct err *e)
+{
+    if (!b->failed)
+        return 0;
+    return b->no_memory ? err_nomem(e) : err_set(e, ERR_LIMIT, "%s is larger than %zu bytes", what, b->max);
 }
 
 void buf_grew(struct buf *b, size_t size)

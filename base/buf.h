@@ -1,5 +1,7 @@
 /* Borrowed bytes (struct slice) and growing bytes with a stated ceiling (struct buf). */
 #pragma once
+#include "base/err.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,6 +30,7 @@ struct buf {
     size_t room; /* bytes allocated */
     size_t max;  /* ceiling on size */
     bool failed; /* some append did not happen */
+    bool no_memory; /* ... since there was none */
 };
 
 #define BUF_INIT(ceiling) ((struct buf){.max = (ceiling)})
@@ -36,6 +39,9 @@ void buf_add(struct buf *b, const void *data, size_t size);
 void buf_text(struct buf *b, const char *text);
 void buf_byte(struct buf *b, char byte);
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* 0, or -1 when some append did not happen: what the bytes are ("the graph") is too large, or no memory. */
+int buf_check(const struct buf *b, const char *what, struct err *e);
 
 /* Make room for `size` more bytes and return where they go; they count when buf_grew says so.
  * NULL (and failed) when there is no room. */

@@ -155,6 +155,8 @@ struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, 
     char *copy = strdup(url);
     if (grown)
         z->link = grown;
+    if (!grown || !copy)
+        err_nomem(e);
     struct peer *p = grown && copy ? peer_connect(z->net, url, key, MSG_CLIENT, MSG_WORKER, &events, z, e)
                                    : NULL;
     if (!p) {
@@ -180,7 +182,8 @@ static void reap(struct loop_hook *w)
 {
     struct zpipe *z = w->owner;
     for (struct zpipe_job *j = z->jobs; j; j = j->next)
-        serve_reap(j);
+        if (serve_reapable(j))
+            serve_reap(j);
 }
 
 /* ---- life */

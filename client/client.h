@@ -125,6 +125,7 @@ struct zpipe_job {
     int feed_read, feed_write; /* -1 */
     struct client_stream *stream;
     uint32_t stream_count, stream_room;
+    struct err stream_why; /* the first stream that failed */
     bool cancelled;
     bool result_here; /* RESULT arrived: status, commit and why are set */
     bool over;

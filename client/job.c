@@ -270,6 +270,10 @@ void client_job_message(struct zpipe_job *j, const struct msg *m)
         break;
     case MSG_PLAN:
         j->plan = plan_text(j, &m->plan, j->plan_json);
+        if (!j->plan) {
+            err_nomem(&e);
+            client_job_fail(j, &e);
+        }
         on_result(j, &(struct msg_result){0});
         break;
     case MSG_TASK:

@@ -13,18 +13,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* The carry is in the midst of something: what follows is serve_reap's, from the loop. */
 static void carry_ended(void *owner, struct carry *c, enum carry_end end, const struct err *why)
 {
     struct zpipe_job *j = owner;
-    for (uint32_t i = 0; i < j->stream_count; i++) {
-        struct client_stream *s = &j->stream[i];
-        if (s->carry != c)
-            continue;
-        s->ended = s->reap = true;
-        if (end == CARRY_FAILED && !j->result_here)
-            client_job_fail(j, why);
-    }
-    client_job_settle(j);
+    for (uint32_t i = 0; i < j->stream_count; i++)
+        if (j->stream[i].carry == c)
+            j->stream[i].ended = j->stream[i].reap = true;
+    if (end == CARRY_FAILED && !j->stream_why.code)
+        j->stream_why = *why;
 }
 
 static const struct carry_events events = {carry_ended};
@@ -238,6 +235,9 @@ void serve_reap(struct zpipe_job *j)
         carry_free(s->carry);
         s->carry = NULL;
     }
+    if (j->stream_why.code)
+        client_job_fail(j, &j->stream_why);
+    client_job_settle(j);
 }
 
 void serve_close(struct zpipe_job *j)

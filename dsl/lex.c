@@ -592,7 +592,10 @@ static int heredoc_text(struct lexer *l, struct heredoc *h, size_t last)
         if (text_init(&flat, l->arena, copy, size, l->text->file, &inner) == 0)
             part.text = &flat;
         result = lex_double(&part, &parts, h->body, 0, 0);
+        bool no_memory_left = part.run.no_memory || l->arena->no_memory;
         lex_clear(&part);
+        if (result < 0 && no_memory_left)
+            return no_memory(l);
         if (result < 0)
             text_fail(l->text, h->op, l->e, NULL,
                       "the text after this << cannot be read: a `$(`, `${` "

@@ -37,7 +37,7 @@ struct embedded *embedded_new(struct loop *l, const struct embedded_options *o, 
 
 int embedded_start(struct embedded *m, struct net *n, struct err *e)
 {
-    struct daemon_options o = {.url = EMBEDDED_URL};
+    struct daemon_options o = {.url = EMBEDDED_URL, .lost = m->lost, .owner = m->owner};
     m->daemon = daemon_new(m->loop, n, &o, e);
     if (!m->daemon)
         return -1;

@@ -137,8 +137,9 @@ static void in_writable(struct loop_fd *w, int events)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
-        stream_leave(c->receiver, NULL);
-        finish(c, CARRY_LEFT, NULL);
+        /* Unsaid, the writer would write for ever; over a link that is gone nobody waits. */
+        bool unsaid = stream_leave(c->receiver, &e) < 0 && e.code == ERR_NOMEM;
+        finish(c, unsaid ? CARRY_FAILED : CARRY_LEFT, unsaid ? &e : NULL);
         return;
     }
     if (n < 0) {

@@ -113,13 +113,8 @@ int codec_encode(const struct field_table *t, uint32_t number, const void *from,
     msgpack_packer_init(&p, out, write_buf);
     msgpack_pack_array(&p, 2);
     msgpack_pack_uint32(&p, number);
-    if (encode_struct(t, from, &p, e) < 0) {
-        if (out->failed)
-            err_set(e, ERR_LIMIT, "%s is larger than %zu bytes", t->name, out->max);
-        return -1;
-    }
-    return out->failed ? err_set(e, ERR_LIMIT, "%s is larger than %zu bytes", t->name, out->max)
-                       : 0;
+    int r = encode_struct(t, from, &p, e);
+    return buf_check(out, t->name, e) < 0 ? -1 : r;
 }
 
 /* ---- decoding */

@@ -241,6 +241,9 @@ static void deliver(struct peer *p, uint64_t link, struct link *l, zmq_msg_t *fr
         print_message("in", p, link, &m);
         p->ev->on_message(p->owner, p, link, l->role, &m, bulk);
     }
+    /* Memory that there is none of is our trouble, what is too large for its arena the sender's. */
+    if (r < 0 && e.code == ERR_NOMEM && !arena.no_memory)
+        err_set(&e, ERR_PROTO, "a message that needs more than %u bytes", ARENA_MAX);
     arena_clear(&arena);
     if (r < 0)
         refuse(p, link, &e);

@@ -348,7 +348,8 @@ int box_feed_end(struct box *b, uint64_t region, uint32_t channel, struct err *e
     return send_one(b, (struct wire){.kind = WIRE_FEED_END, .region = region, .a = channel}, NULL, 0, e);
 }
 
-static int take_made(struct box *b, struct wire_packet *p)
+/* As every packet's taking: 0, -1 with e->code ERR_NOMEM, or -1 and it makes no sense. */
+static int take_made(struct box *b, struct wire_packet *p, struct err *e)
 {
     struct unpack u = unpack_of(p->data, p->size);
     size_t next = 0;
@@ -361,13 +362,13 @@ static int take_made(struct box *b, struct wire_packet *p)
             uint32_t room = b->made_room ? b->made_room * 2 : 16;
             struct waiting_made *grown = realloc(b->made, room * sizeof *grown);
             if (!grown)
-                return -1;
+                return err_nomem(e);
             b->made = grown;
             b->made_room = room;
         }
         char *copy = strdup(name);
         if (!copy)
-            return -1;
+            return err_nomem(e);
         b->made[b->made_count++] = (struct waiting_made){
             p->head.region, p->head.task, {copy, wanted ? wire_take_fd(p, next++) : -1, mode}};
     }
@@ -391,14 +392,14 @@ static struct box_made *made_by(struct box *b, const struct wire *head, uint32_t
     return list;
 }
 
-static int take_result(struct box *b, struct wire_packet *p)
+static int take_result(struct box *b, struct wire_packet *p, struct err *e)
 {
     struct box_result r;
     if (result_unpack(p->data, p->size, &r) < 0)
         return -1;
     struct box_made *made = made_by(b, &p->head, &r.made_count);
     if (!made)
-        return -1;
+        return err_nomem(e);
     r.made = made;
     b->events.task_ended(b->owner, p->head.region, p->head.task, &r);
     for (uint32_t i = 0; i < r.made_count; i++)
@@ -413,15 +414,14 @@ static void lose(struct box *b, const struct err *why)
     b->events.lost(b->owner, why);
 }
 
-static int take(struct box *b, struct wire_packet *p)
+static int take(struct box *b, struct wire_packet *p, struct err *e)
 {
     const struct wire *h = &p->head;
-    struct err e;
     switch (h->kind) {
     case WIRE_MADE:
-        return take_made(b, p);
+        return take_made(b, p, e);
     case WIRE_RESULT:
-        return take_result(b, p);
+        return take_result(b, p, e);
     case WIRE_PUMP:
         if (p->size == 32 && b->events.digested)
             b->events.digested(b->owner, h->region, h->a, (const uint8_t *)p->data);
@@ -444,9 +444,9 @@ static int take(struct box *b, struct wire_packet *p)
         b->events.region_ended(b->owner, h->region);
         return 0;
     case WIRE_LOST:
-        err_set(&e, (int)h->a, "%s", p->data);
-        e.sys = (int)h->b;
-        lose(b, &e);
+        err_set(e, (int)h->a, "%s", p->data);
+        e->sys = (int)h->b;
+        lose(b, e);
         return 0;
     default:
         return -1;
@@ -460,11 +460,11 @@ void box_dispatch(struct box *b)
         int r = wire_receive(b->fd, &b->packet, MSG_DONTWAIT);
         if (r < 0 && errno == EAGAIN)
             return;
-        if (r <= 0 || take(b, &b->packet) < 0) {
-            err_set(&e, r <= 0 ? ERR_GONE : ERR_PROTO,
-                    r <= 0 ? "zpipe-box has ended unexpectedly" : "zpipe-box sent what makes no sense");
+        err_set(&e, ERR_PROTO, "zpipe-box sent what makes no sense");
+        if (r <= 0)
+            err_set(&e, ERR_GONE, "zpipe-box has ended unexpectedly");
+        if (r <= 0 || take(b, &b->packet, &e) < 0)
             lose(b, &e);
-        }
         wire_close_fds(&b->packet);
     }
 }

@@ -99,7 +99,9 @@ static _Noreturn void tell(struct init *in, const struct outcome *o)
                                          .wall_ns = in->began.tv_sec ? since(&in->began) : 0,
                                          .memory_peak_bytes = (uint64_t)use.ru_maxrss * 1024});
     plain_remove();
-    wire_send(in->link, (struct wire){.kind = WIRE_RESULT, .a = in->tree}, b.data, b.size, NULL, 0);
+    struct wire head = {.kind = b.failed ? WIRE_FAILED : WIRE_RESULT, .a = in->tree, .b = b.failed ? ENOMEM : 0};
+    static const char no_memory[] = "out of memory";
+    wire_send(in->link, head, b.failed ? no_memory : b.data, b.failed ? sizeof no_memory - 1 : b.size, NULL, 0);
     _exit(0);
 }
 

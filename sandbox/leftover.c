@@ -37,7 +37,9 @@ struct sender {
 
 static void flush(struct sender *s)
 {
-    if (s->count && !s->bytes.failed)
+    if (s->bytes.failed)
+        s->ceiling = "memory for its output files";
+    else if (s->count)
         wire_send(s->link, (struct wire){.kind = WIRE_MADE, .a = s->count}, s->bytes.data, s->bytes.size,
                   s->fd, s->fd_count);
     for (uint32_t i = 0; i < s->fd_count; i++)

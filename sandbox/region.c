@@ -149,9 +149,13 @@ static void tell_result(struct task *t, struct box_result *r)
     trace_phase(t, "ended");
     trace_flush(t);
     result_pack(&b, r);
-    server_tell(t->region->server,
-                (struct wire){.kind = WIRE_RESULT, .region = t->region->id, .task = t->index}, b.data,
-                b.size, NULL, 0);
+    struct err e;
+    if (buf_check(&b, "a task's result", &e) < 0)
+        server_lose(t->region->server, &e);
+    else
+        server_tell(t->region->server,
+                    (struct wire){.kind = WIRE_RESULT, .region = t->region->id, .task = t->index}, b.data,
+                    b.size, NULL, 0);
     buf_clear(&b);
     t->state = TASK_RESULT;
     task_begun(t);
@@ -278,16 +282,23 @@ static void take_listener(struct task *t, struct wire_packet *p)
     int fd = wire_take_fd(p, 0);
     struct err e;
     task_begun(t);
-    if (fd < 0 || t->notify) {
+    if (t->notify) {
         fd_close(&fd);
         return;
     }
-    t->notify = notify_new(fd, plan->seed, plan->stream, plan->epoch_s, &e);
-    if (!t->notify || give_files(t, plan, &e) < 0 || watch_start(s, &t->notify_watch, notify_fd(t->notify), EPOLLIN) < 0)
-        t->uncertified_why = "the program's system calls are not answered"; /* they fail */
-    if (t->notify)
-        notify_limit(t->notify, &plan->limit, t->init);
-    if (t->notify && plan->trace)
+    int r = fd < 0 ? err_set(&e, ERR_LIMIT, "too many descriptors are open to answer a program's system calls") : 0;
+    if (r == 0)
+        t->notify = notify_new(fd, plan->seed, plan->stream, plan->epoch_s, &e);
+    if (r < 0 || !t->notify || give_files(t, plan, &e) < 0 ||
+        (watch_start(s, &t->notify_watch, notify_fd(t->notify), EPOLLIN) < 0 &&
+         err_sys(&e, "cannot wait for a program's system calls") < 0)) {
+        notify_free(t->notify); /* so that none of its calls waits for an answer */
+        t->notify = NULL;
+        task_failed(t, e.text, e.sys);
+        return;
+    }
+    notify_limit(t->notify, &plan->limit, t->init);
+    if (plan->trace)
         notify_trace(t->notify, trace_call, t);
     trace_phase(t, "filter in place, program begins");
 }
@@ -354,7 +365,12 @@ static void take_packet(struct task *t, struct wire_packet *p)
         if (t->state == TASK_SETUP) {
             if (h.a && !t->uncertified_why)
                 t->uncertified_why = "the program started others, which run side by side";
+            struct err e;
             buf_add(&t->result, p->data, p->size);
+            if (buf_check(&t->result, "a task's result", &e) < 0) {
+                server_lose(s, &e);
+                break;
+            }
             task_ended(t);
             task_conclude(t);
         }
@@ -678,6 +694,12 @@ static int take_fds(struct region *r, struct wire_packet *p, size_t from)
     return 0;
 }
 
+/* The caller is one of ours: what it sends is right, or it is not to be trusted. */
+static int not_as_announced(struct err *e)
+{
+    return err_set(e, ERR_PROTO, "a region's description is not as announced");
+}
+
 static int map_spec(struct region *r, uint64_t size, struct err *e)
 {
     struct stat s;
@@ -685,7 +707,7 @@ static int map_spec(struct region *r, uint64_t size, struct err *e)
     int wanted = F_SEAL_SHRINK | F_SEAL_WRITE;
     if (r->spec_fd < 0 || seals < 0 || (seals & wanted) != wanted || fstat(r->spec_fd, &s) < 0 || !size ||
         (uint64_t)s.st_size != size || size > BOX_SPEC_BYTES_MAX)
-        return err_set(e, ERR_PROTO, "a region's description is not as announced");
+        return not_as_announced(e);
     void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, r->spec_fd, 0);
     if (map == MAP_FAILED)
         return err_sys(e, "cannot read a region's description");
@@ -694,13 +716,13 @@ static int map_spec(struct region *r, uint64_t size, struct err *e)
     return spec_decode((struct slice){map, size}, &r->spec, e);
 }
 
-int region_new(struct server *s, struct wire_packet *p)
+int region_new(struct server *s, struct wire_packet *p, struct err *e)
 {
-    struct err e;
-    struct region *r = NULL;
-    if (s->coming || region_find(s, p->head.region) || s->region_count == BOX_REGIONS_MAX ||
-        p->head.a > SPEC_FDS_MAX || !(r = calloc(1, sizeof *r)))
-        return -1;
+    if (s->coming || region_find(s, p->head.region) || s->region_count == BOX_REGIONS_MAX || p->head.a > SPEC_FDS_MAX)
+        return not_as_announced(e);
+    struct region *r = calloc(1, sizeof *r);
+    if (!r)
+        return err_nomem(e);
     r->server = s;
     r->id = p->head.region;
     r->spec_fd = wire_take_fd(p, 0);
@@ -710,9 +732,12 @@ int region_new(struct server *s, struct wire_packet *p)
     s->region = r;
     s->region_count++;
     r->fd = calloc(r->fd_total + 1, sizeof *r->fd);
-    if (!r->fd || map_spec(r, p->head.size, &e) < 0 || r->spec.fd_count != r->fd_total ||
-        take_fds(r, p, 1) < 0)
-        return -1; /* the caller is one of ours: what it sends is right, or it is not to be trusted */
+    if (!r->fd)
+        return err_nomem(e);
+    if (map_spec(r, p->head.size, e) < 0)
+        return -1;
+    if (r->spec.fd_count != r->fd_total || take_fds(r, p, 1) < 0)
+        return not_as_announced(e);
     r->task = calloc(r->spec.region.task_count + 1, sizeof *r->task);
     r->channel = calloc(r->spec.region.channel_count + 1, sizeof *r->channel);
     if (!r->task || !r->channel) {
@@ -720,7 +745,7 @@ int region_new(struct server *s, struct wire_packet *p)
         free(r->channel);
         r->task = NULL;
         r->channel = NULL;
-        return -1;
+        return err_nomem(e);
     }
     init_parts(r);
     s->coming = r;
@@ -729,11 +754,11 @@ int region_new(struct server *s, struct wire_packet *p)
     return 0;
 }
 
-int region_more(struct server *s, struct wire_packet *p)
+int region_more(struct server *s, struct wire_packet *p, struct err *e)
 {
     struct region *r = s->coming;
     if (!r || r->id != p->head.region || take_fds(r, p, 0) < 0)
-        return -1;
+        return not_as_announced(e);
     if (r->fd_count == r->fd_total)
         region_start(r);
     return 0;

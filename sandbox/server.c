@@ -54,8 +54,7 @@ void server_tell(struct server *s, struct wire head, const void *data, size_t si
         link_watch(s, &s->control, &s->control_watch);
 }
 
-/* The server can do nothing more. */
-static void lose(struct server *s, struct err *e)
+void server_lose(struct server *s, struct err *e)
 {
     host_explain(e);
     server_tell(s, (struct wire){.kind = WIRE_LOST, .a = (uint32_t)e->code, .b = (uint32_t)e->sys},
@@ -63,14 +62,14 @@ static void lose(struct server *s, struct err *e)
     s->ended = true;
 }
 
-static int take_control(struct server *s, struct wire_packet *p)
+static int take_control(struct server *s, struct wire_packet *p, struct err *e)
 {
     struct region *r = region_find(s, p->head.region);
     switch (p->head.kind) {
     case WIRE_RUN:
-        return region_new(s, p);
+        return region_new(s, p, e);
     case WIRE_FDS:
-        return region_more(s, p);
+        return region_more(s, p, e);
     case WIRE_STOP:
         if (r)
             region_stop(r);
@@ -105,8 +104,12 @@ static void control_ready(struct watch *w, uint32_t events)
     int n = wire_receive(s->control.fd, &s->packet, MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return;
-    if (n <= 0 || take_control(s, &s->packet) < 0)
+    struct err e;
+    err_set(&e, ERR_PROTO, "zpipe-box was asked for what makes no sense");
+    if (n <= 0)
         s->ended = true;
+    else if (take_control(s, &s->packet, &e) < 0)
+        server_lose(s, &e);
     wire_close_fds(&s->packet);
 }
 
@@ -130,7 +133,7 @@ static void zygote_ready(struct watch *w, uint32_t events)
         err_set(&e, (int)s->packet.head.a, "%s", s->packet.data);
         e.sys = (int)s->packet.head.b;
     }
-    lose(s, &e);
+    server_lose(s, &e);
 }
 
 static void mounts_ready(struct watch *w, uint32_t events)
@@ -154,7 +157,7 @@ static void mounts_ready(struct watch *w, uint32_t events)
     watch_stop(s, w);
     if (s->tasks_watch.fd < 0) {
         err_set(&e, ERR_GONE, "the sandbox's mounting process has died");
-        lose(s, &e);
+        server_lose(s, &e);
     }
 }
 
@@ -258,7 +261,7 @@ int server_main(int control, bool isolation_none)
     s.mounts_watch = (struct watch){-1, mounts_ready, &s};
     s.signal_watch = (struct watch){-1, children_ready, &s};
     if (prepare(&s, &e) < 0)
-        lose(&s, &e);
+        server_lose(&s, &e);
     while (!s.ended && serve_once(&s) == 0)
         ;
     take_down(&s);

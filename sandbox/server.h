@@ -105,14 +105,16 @@ int server_main(int control, bool isolation_none);
 int watch_start(struct server *s, struct watch *w, int fd, uint32_t events);
 void watch_change(struct server *s, struct watch *w, uint32_t events);
 void watch_stop(struct server *s, struct watch *w);
+/* It can do nothing more: said to the caller, and the end. */
+void server_lose(struct server *s, struct err *why);
 /* Send, watching for room when there is none. */
 void server_tell(struct server *s, struct wire head, const void *data, size_t size, const int *fds,
                  size_t fd_count);
 void link_watch(struct server *s, struct link *l, struct watch *w);
 
 /* --- region.c --- */
-int region_new(struct server *s, struct wire_packet *p);
-int region_more(struct server *s, struct wire_packet *p);
+int region_new(struct server *s, struct wire_packet *p, struct err *e);
+int region_more(struct server *s, struct wire_packet *p, struct err *e);
 int region_feed(struct region *r, const struct wire_packet *p);
 void region_stop(struct region *r); /* it may be gone after it */
 void region_start_more(struct server *s);

@@ -11,7 +11,7 @@
 struct fd_list {
     int *fd;
     uint32_t count, room;
-    bool failed;
+    bool failed, no_memory;
 };
 
 static uint32_t list_add(struct fd_list *l, int fd)
@@ -23,6 +23,7 @@ static uint32_t list_add(struct fd_list *l, int fd)
         int *grown = room <= SPEC_FDS_MAX ? realloc(l->fd, room * sizeof *grown) : NULL;
         if (!grown) {
             l->failed = true;
+            l->no_memory = room <= SPEC_FDS_MAX;
             return NONE;
         }
         l->fd = grown;
@@ -123,10 +124,13 @@ int spec_encode(const struct box_region *r, const int (*remote)[2], struct buf *
         pack_task(&one, &r->task[i], &l);
         pack_bytes(out, one.data, one.size);
         out->failed |= one.failed;
+        out->no_memory |= one.no_memory;
         buf_clear(&one);
     }
     if (out->failed || l.failed) {
         free(l.fd);
+        if (l.no_memory || out->no_memory)
+            return err_nomem(e);
         return err_set(e, ERR_LIMIT, "the region is too large for one sandbox request");
     }
     *fds = l.fd;

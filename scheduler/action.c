@@ -100,53 +100,59 @@ void action_queue(struct core *c, struct action *a)
     queue(c, a);
 }
 
-/* An action that cannot be remembered would be a lie to a peer: end, and start clean. */
-static struct action *must(struct action *a)
+static bool keep_text(struct action *a, const char **text)
 {
-    if (!a)
-        abort();
-    return a;
+    *text = (*text)[0] ? arena_string(&a->arena, *text) : "";
+    return *text;
 }
 
-static void keep_text(struct action *a, const char **text)
+static bool keep(struct action *a, struct msg *copy)
 {
-    const char *copy = (*text)[0] ? arena_string(&a->arena, *text) : "";
-    if (!copy)
-        abort();
-    *text = copy;
+    switch (copy->type) {
+    case MSG_REFUSE:
+        return keep_text(a, &copy->refuse.text);
+    case MSG_STOP:
+        return keep_text(a, &copy->stop.text);
+    case MSG_RESULT:
+        return keep_text(a, &copy->result.text);
+    case MSG_TASK:
+        return keep_text(a, &copy->task.text) && keep_text(a, &copy->task.stderr_tail);
+    default:
+        assert(copy->type == MSG_WELCOME || copy->type == MSG_PING || copy->type == MSG_ACCEPT ||
+               copy->type == MSG_PROGRESS); /* these borrow nothing */
+        return true;
+    }
 }
 
+/* An action that cannot be remembered would be a lie to a peer: then the core is broken. */
 void core_send(struct core *c, uint64_t link, const struct msg *m)
 {
-    struct action *a = must(action_new(c, link, NULL));
-    struct msg *copy = &a->out.msg;
-    *copy = *m;
-    switch (m->type) {
-    case MSG_REFUSE:
-        keep_text(a, &copy->refuse.text);
-        break;
-    case MSG_STOP:
-        keep_text(a, &copy->stop.text);
-        break;
-    case MSG_RESULT:
-        keep_text(a, &copy->result.text);
-        break;
-    case MSG_TASK:
-        keep_text(a, &copy->task.text);
-        keep_text(a, &copy->task.stderr_tail);
-        break;
-    default:
-        assert(m->type == MSG_WELCOME || m->type == MSG_PING || m->type == MSG_ACCEPT ||
-               m->type == MSG_PROGRESS); /* these borrow nothing */
+    struct action *a = action_new(c, link, NULL);
+    c->broken |= !a;
+    if (!a)
+        return;
+    a->out.msg = *m;
+    if (keep(a, &a->out.msg)) {
+        queue(c, a);
+    } else {
+        c->broken = true;
+        action_forget(c, a);
     }
-    queue(c, a);
 }
 
 void core_drop(struct core *c, uint64_t link)
 {
-    struct action *a = must(action_new(c, link, NULL));
+    struct action *a = action_new(c, link, NULL);
+    c->broken |= !a;
+    if (!a)
+        return;
     a->out.kind = CORE_DROP;
     queue(c, a);
+}
+
+bool core_broken(const struct core *c)
+{
+    return c->broken;
 }
 
 bool core_next_action(struct core *c, struct core_action *out)

@@ -45,6 +45,9 @@ uint64_t core_next_tick(const struct core *c);
 /* Take the next action; false: none left.  Take them all after each event. */
 bool core_next_action(struct core *c, struct core_action *out);
 
+/* There was no memory for an action, so somebody will never hear what is true: the scheduler has to end. */
+bool core_broken(const struct core *c);
+
 struct core_stats {
     uint64_t events, jobs_accepted, jobs_done, workers, clients;
     uint64_t running; /* jobs accepted and not over, those that wait too */

@@ -21,6 +21,9 @@ struct daemon {
     uint64_t due_ns;  /* when the timer ends; UINT64_MAX: it does not run */
     uint64_t refused; /* messages the core has refused so far */
     int lock;         /* of the state directory, or -1 */
+    bool gone;        /* lost was called */
+    void (*lost)(void *owner, const struct err *why);
+    void *owner;
 };
 
 /* ---- logs */
@@ -64,6 +67,15 @@ static void log_action(uint64_t link, const struct msg *m)
 
 /* ---- actions */
 
+/* Whom it could not answer would wait for ever: without memory a scheduler ends, and all know. */
+static void fail(struct daemon *d, const struct err *why)
+{
+    if (d->gone)
+        return;
+    d->gone = true;
+    d->lost(d->owner, why);
+}
+
 static void lose(struct daemon *d, uint64_t link, const char *why)
 {
     log_info("link_lost", "link=%llu why=\"%s\"", (unsigned long long)link, why);
@@ -93,9 +105,15 @@ static void carry_out(struct daemon *d)
         log_action(a.link, &a.msg);
         if (peer_send(d->peer, a.link, &a.msg, a.bulk, &e) == 0)
             continue;
+        if (e.code == ERR_NOMEM)
+            fail(d, &e);
         uint64_t link = a.link; /* a is the core's until the next call into it */
         peer_drop(d->peer, link);
         lose(d, link, e.text);
+    }
+    if (core_broken(d->core)) {
+        err_nomem(&e);
+        fail(d, &e);
     }
     set_timer(d);
 }
@@ -120,6 +138,8 @@ static void on_lost(void *owner, struct peer *p, uint64_t link, const struct err
 {
     (void)p;
     struct daemon *d = owner;
+    if (why->code == ERR_NOMEM)
+        fail(d, why);
     lose(d, link, why->text);
     carry_out(d);
 }
@@ -174,6 +194,8 @@ struct daemon *daemon_new(struct loop *l, struct net *n, const struct daemon_opt
     }
     d->loop = l;
     d->lock = -1;
+    d->lost = o->lost;
+    d->owner = o->owner;
     d->due_ns = UINT64_MAX;
     d->timer = (struct loop_timer){.run = on_timer, .owner = d};
     if (start(d, n, o, e) < 0) {

@@ -10,6 +10,9 @@ struct daemon;
 struct daemon_options {
     const char *url;   /* to listen on: inproc://... or tcp://... */
     const char *state; /* directory, made if missing, held by one scheduler at a time; or NULL */
+    /* It can do nothing more; called once, from the loop. */
+    void (*lost)(void *owner, const struct err *why);
+    void *owner;
 };
 
 struct daemon *daemon_new(struct loop *l, struct net *n, const struct daemon_options *o,

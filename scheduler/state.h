@@ -155,6 +155,7 @@ struct core {
     } fleet;
     uint32_t homes_at_work; /* homes with a worker */
     bool slots_freed;       /* or something else that may let a job start */
+    bool broken;            /* see core_broken */
     struct action *first, *last, *taken, *spare;
     uint32_t spares;
     struct core_stats stats;

@@ -242,8 +242,14 @@ void agent_claim(struct agent *a, struct carry *c)
         a->early[i--] = a->early[--a->early_count];
         if (t && memcmp(e.token, t->token, sizeof e.token) != 0)
             continue;
-        if (carry_bound(c) || carry_bind(c, a->data, e.link, NULL) < 0)
+        if (carry_bound(c))
             continue;
+        struct err why;
+        if (carry_bind(c, a->data, e.link, &why) < 0) {
+            if (t)
+                attempt_link_lost(t, &why);
+            continue;
+        }
         struct msg m = {.type = MSG_CREDIT,
                         .credit = {name->job, name->attempt, name->what, name->index, name->node,
                                    e.upto_bytes}};
@@ -260,6 +266,8 @@ static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struc
 {
     (void)link;
     struct agent *a = owner;
+    if (p == a->data && why->code == ERR_NOMEM)
+        lose(a, why);
     if (p == a->data)
         return; /* whoever left is the scheduler's to notice */
     for (uint32_t i = 0; i < a->link_count; i++)
@@ -294,6 +302,8 @@ struct peer *agent_data_peer(struct agent *a, const char *url, struct slice key,
         a->links[at] = a->links[--a->link_count];
     }
     char *copy = strdup(url);
+    if (!copy)
+        err_nomem(e);
     struct peer *p = copy ? peer_connect(a->net, url, key, MSG_WORKER, MSG_WORKER, &data_events, a, e)
                           : NULL;
     if (!p) {

@@ -589,8 +589,13 @@ struct attempt *attempt_new(struct agent *a, const struct msg_run *run, struct s
     *t = (struct attempt){.agent = a, .job = run->job, .number = run->attempt, .arena = ARENA_INIT(ARENA_MAX)};
     memcpy(t->token, run->token.data, run->token.size < sizeof t->token ? run->token.size : sizeof t->token);
     t->graph = graph_decode(graph.data, graph.size, e);
-    if (!t->graph || !(t->here = arena_array(&t->arena, t->graph->node_count, sizeof *t->here)))
+    if (!t->graph)
         goto refuse;
+    t->here = arena_array(&t->arena, t->graph->node_count, sizeof *t->here);
+    if (!t->here) {
+        err_nomem(e);
+        goto refuse;
+    }
     for (uint32_t i = 0; i < run->node_count; i++) {
         if (run->node[i] >= t->graph->node_count) {
             err_set(e, ERR_PROTO, "RUN names node %u of %u", run->node[i], t->graph->node_count);
