@@ -19,13 +19,16 @@ int made_pack(const struct made_file *file, uint32_t count, struct buf *out, str
         pack_u32(out, (uint32_t)rest.size);
         buf_add(out, rest.data, rest.size);
     }
+    bool no_memory = rest.no_memory || out->failed;
     buf_clear(&rest);
+    if (no_memory)
+        return err_nomem(e);
     if (!fits)
         return err_set(e, ERR_LIMIT,
                        "a stage made more than %d files, or their names take more than %u bytes "
                        "(MADE_FILES_MAX, MADE_INDEX_MAX)",
                        MADE_FILES_MAX, MADE_INDEX_MAX);
-    return out->failed ? err_nomem(e) : 0;
+    return 0;
 }
 
 int made_size(const void *prefix, uint32_t *size, struct err *e)
