@@ -249,6 +249,15 @@ def files_of_a_cancelled_job_do_not_appear():
 
 
 @case
+def files_of_a_job_that_is_cancelled_in_a_later_statement_do_not_appear():
+    open("job.zp", "w").write("seq 3 > 1.txt\nsh -c 'cat \"$0\"; exec yes later-mark > /dev/null' 1.txt > 2.txt\n")
+    p = subprocess.Popen([zpipe, "run", "job.zp"], stdin=subprocess.DEVNULL)
+    until("the second runs", lambda: processes_with("yes\0later-mark"))
+    p.send_signal(signal.SIGINT)
+    assert p.wait(timeout=20) == -signal.SIGINT and os.listdir(".") == ["job.zp"], (p.returncode, os.listdir("."))
+
+
+@case
 def files_of_a_job_that_met_a_limit_do_not_appear():
     status, out, err = run("with timeout=300ms sh -c 'echo x > \"$0\"; exec yes > /dev/null' made.txt > o.txt")
     assert status == 124 and os.listdir(".") == [], (status, err, os.listdir("."))
