@@ -30,6 +30,7 @@ int cli_say(int status, const char *format, ...) __attribute__((format(printf, 2
 int cmd_pipeline(struct cli *c);
 int cmd_run(struct cli *c);
 int cmd_plan(struct cli *c);
+int cmd_classify(struct cli *c);
 int cmd_box(int argc, char **argv);
 int cmd_keygen(struct cli *c);
 int cmd_scheduler(struct cli *c);

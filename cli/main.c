@@ -10,6 +10,7 @@ static const char help[] =
     "usage: zpipe [OPTION]... 'PIPELINE' [NAME=VALUE]... [::: FILE...]\n"
     "       zpipe run [OPTION]... FILE [NAME=VALUE]...\n"
     "       zpipe plan [--json] 'PIPELINE'\n"
+    "       zpipe classify COMMAND\n"
     "       zpipe box [OPTION]... -- COMMAND [ARGUMENT]...\n"
     "       zpipe keygen --dir DIRECTORY\n"
     "       zpipe scheduler --keys DIRECTORY --listen URL [--state DIRECTORY]\n"
@@ -37,7 +38,7 @@ static const struct {
     const char *name;
     int (*run)(struct cli *c);
 } commands[] = {
-    {"run", cmd_run},           {"plan", cmd_plan},     {"keygen", cmd_keygen},
+    {"run", cmd_run},           {"plan", cmd_plan},     {"classify", cmd_classify},     {"keygen", cmd_keygen},
     {"scheduler", cmd_scheduler}, {"worker", cmd_worker},
 };
 
