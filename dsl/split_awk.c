@@ -631,7 +631,7 @@ static int whole_program(struct split_case *c, struct awk *a)
         c->apart = true;
         return split_native(c, "columns 0 +");
     }
-    struct awk_token what;
+    struct awk_token what = {.kind = NUMBER, .text = ""};
     if (adds_up(a, c, &what))
         return sums(c, a, &what);
     a->bad[0] = '\0';
