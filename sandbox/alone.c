@@ -10,12 +10,13 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-static const char *const stream_name[] = {"standard input", "standard output", "standard error"};
+static const char *const stream_name[] = {"stdin", "stdout", "stderr"};
 
 /* --- what happens --- */
 
@@ -93,7 +94,7 @@ static void on_result(void *owner, uint64_t region, uint32_t task, const struct 
 
 static struct alone_stream *stream_of(struct run *run, uint32_t channel)
 {
-    for (int i = 0; i < ALONE_PORTS_MAX; i++)
+    for (uint32_t i = 0; i < run->stream_count; i++)
         if (run->stream[i].channel == (int32_t)channel)
             return &run->stream[i];
     return NULL;
@@ -108,7 +109,7 @@ static void on_pump(void *owner, uint64_t region, uint32_t channel, uint64_t byt
         s->bytes = bytes;
     if (!s || !sys || sys == EPIPE || (sys == EDQUOT && reading))
         return;
-    fprintf(stderr, "zpipe-box: %s %s: %s\n", reading ? "reading" : "writing", stream_name[s - run->stream],
+    fprintf(stderr, "zpipe-box: %s %s: %s\n", reading ? "reading" : "writing", s->name,
             strerror(sys));
     if (!run->status)
         run->status = STATUS_FAILED;
@@ -190,12 +191,27 @@ static bool passes(const struct run *r, int i, const struct stat *s, int flags)
     return S_ISREG(s->st_mode) || (i && S_ISFIFO(s->st_mode) && !counted);
 }
 
+static void add_channel(struct run *r, int i, bool write, bool lines)
+{
+    struct alone_stream *s = &r->stream[i];
+    s->channel = (int32_t)r->region.channel_count;
+    r->port[i].channel = s->channel;
+    r->source[i] = (struct box_source){.fd = s->fd, .offset = BOX_ALL};
+    r->channel[r->region.channel_count++] = (struct box_channel){.end = write ? BOX_DRAIN : BOX_FEED,
+                                                                 .lines = lines,
+                                                                 .digest = r->alone->digest,
+                                                                 .source = write ? NULL : &r->source[i],
+                                                                 .source_count = write ? 0 : 1,
+                                                                 .sink = write ? s->fd : -1,
+                                                                 .caller_fd = -1};
+}
+
 static void plan_stream(struct run *r, int i, int fd)
 {
     struct alone_stream *s = &r->stream[i];
     struct stat st;
     int flags = fcntl(fd, F_GETFL);
-    *s = (struct alone_stream){.fd = fd, .channel = -1, .from = -1};
+    *s = (struct alone_stream){.name = stream_name[i], .fd = fd, .channel = -1, .from = -1};
     r->port[i] = (struct box_port){.fd = i, .write = i != 0, .channel = -1, .file = -1};
     s->none = flags < 0 || fstat(fd, &st) < 0 || (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3));
     if (s->none)
@@ -206,16 +222,39 @@ static void plan_stream(struct run *r, int i, int fd)
             s->from = i && (flags & O_APPEND) ? st.st_size : lseek(fd, 0, SEEK_CUR);
         return;
     }
-    s->channel = (int32_t)r->region.channel_count;
-    r->port[i].channel = s->channel;
-    r->source = i ? r->source : (struct box_source){.fd = fd, .offset = BOX_ALL};
-    r->channel[r->region.channel_count++] = (struct box_channel){.end = i ? BOX_DRAIN : BOX_FEED,
-                                                                 .lines = !i && isatty(fd),
-                                                                 .digest = r->alone->digest,
-                                                                 .source = i ? NULL : &r->source,
-                                                                 .source_count = i ? 0 : 1,
-                                                                 .sink = i ? fd : -1,
-                                                                 .caller_fd = -1};
+    add_channel(r, i, i != 0, !i && isatty(fd));
+}
+
+/* A file is opened by the program itself, any number of times, wherever it likes to read; what is none is a
+ * stream. */
+static int plan_named(struct run *r, const struct alone_named *named)
+{
+    uint32_t i = r->stream_count;
+    struct alone_stream *s = &r->stream[i];
+    struct stat st;
+    *s = (struct alone_stream){.name = named->name, .channel = -1, .from = -1};
+    s->fd = named->write && r->captured ? memfd_create(named->name, MFD_CLOEXEC)
+            : named->write              ? open(named->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666)
+                                        : open(named->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (s->fd < 0 || fstat(s->fd, &st) < 0) {
+        fprintf(stderr, "zpipe-box: cannot open '%s' for the channel '%s': %s\n", named->path, named->name,
+                strerror(errno));
+        return -1;
+    }
+    r->stream_count++;
+    r->port[i] = (struct box_port){.fd = -1, .write = named->write, .channel = -1, .file = -1,
+                                   .name = named->name, .quota = named->quota};
+    if (S_ISREG(st.st_mode)) {
+        r->port[i].file = s->fd;
+        s->from = 0;
+        return 0;
+    }
+    if (named->quota) {
+        fprintf(stderr, "zpipe-box: '%s' is no file: a stream has no quota (see --output)\n", named->path);
+        return -1;
+    }
+    add_channel(r, (int)i, named->write, false);
+    return 0;
 }
 
 /* Bytes [from, to) of a file, read by a descriptor of our own: the stream may be for writing only. */
@@ -241,12 +280,13 @@ static bool digest_file(int stream, int64_t from, int64_t to, uint8_t sha256[32]
 
 void run_measure(struct run *r)
 {
-    for (int i = 0; i < ALONE_PORTS_MAX; i++) {
+    for (uint32_t i = 0; i < r->stream_count; i++) {
         struct alone_stream *s = &r->stream[i];
         struct stat st;
         if (s->from < 0 || fstat(s->fd, &st) < 0)
             continue;
-        int64_t to = i && (fcntl(s->fd, F_GETFL) & O_APPEND) ? st.st_size : lseek(s->fd, 0, SEEK_CUR);
+        bool whole = i >= 3 || (i && (fcntl(s->fd, F_GETFL) & O_APPEND));
+        int64_t to = whole ? st.st_size : lseek(s->fd, 0, SEEK_CUR);
         s->bytes = to > s->from ? (uint64_t)(to - s->from) : 0;
         if (r->alone->digest)
             s->digested = digest_file(s->fd, s->from, to, s->sha256);
@@ -292,6 +332,8 @@ void run_clear(struct run *r)
         fd_close(&r->made[i].fd);
     }
     r->made_count = 0;
+    for (uint32_t i = 3; i < r->stream_count; i++)
+        fd_close(&r->stream[i].fd);
 }
 
 int run_once(struct run *r, struct box *b, const int fd[3])
@@ -301,10 +343,16 @@ int run_once(struct run *r, struct box *b, const int fd[3])
     struct err e;
     r->over = false;
     r->region = (struct box_region){.task = &task, .task_count = 1, .channel = r->channel};
+    r->stream_count = 3;
     for (int i = 2; i >= 0; i--)
         plan_stream(r, i, fd[i]);
+    for (uint32_t i = 0; i < r->alone->named_count; i++)
+        if (plan_named(r, &r->alone->named[i]) < 0) {
+            r->status = STATUS_FAILED;
+            return -1;
+        }
     task.port = r->port;
-    task.port_count = ALONE_PORTS_MAX;
+    task.port_count = r->stream_count;
     task.trace = r->trace != NULL;
     if (box_run(b, ++id, &r->region, &e) < 0) {
         fprintf(stderr, "zpipe-box: %s\n", e.text);

@@ -11,22 +11,33 @@
 #define ALONE_WITH_MAX  1024
 #define ALONE_ENV_MAX   1024
 #define ALONE_OUT_MAX   256
-#define ALONE_PORTS_MAX 3
+#define ALONE_NAMED_MAX 64
+#define ALONE_PORTS_MAX (3 + ALONE_NAMED_MAX)
 #define ALONE_TRACE_MAX (256u << 20) /* bytes kept for a comparison */
 
 enum { STATUS_LIMIT = 124, STATUS_FAILED = 125, STATUS_NOT_RUN = 126, STATUS_NOT_FOUND = 127 };
+
+struct alone_named { /* a channel below /dev */
+    char name[160];   /* "in/NAME", "out/NAME" */
+    const char *path; /* the caller's file */
+    bool write;
+    uint64_t quota; /* 0: none */
+};
 
 struct alone { /* what was asked for */
     struct box_file with[ALONE_WITH_MAX];
     const char *env[ALONE_ENV_MAX + 1], *out[ALONE_OUT_MAX];
     struct box_task task; /* without ports */
+    struct alone_named named[ALONE_NAMED_MAX];
+    uint32_t named_count;
     const char *report, *trace;
     bool digest, verify, none;
 };
 
-/* One of its standard streams, in one run. */
+/* One of its standard streams or named channels, in one run. */
 struct alone_stream {
-    int fd;           /* the caller's; borrowed */
+    const char *name;
+    int fd;           /* the caller's, borrowed; a named one's is ours */
     int32_t channel;  /* its number, or -1: passed as it is */
     bool none;        /* /dev/null, or closed */
     int64_t from;     /* where a file stood, -1: it is none */
@@ -45,7 +56,8 @@ struct run {
     struct alone_stream stream[ALONE_PORTS_MAX];
     struct box_port port[ALONE_PORTS_MAX];
     struct box_channel channel[ALONE_PORTS_MAX];
-    struct box_source source;
+    struct box_source source[ALONE_PORTS_MAX];
+    uint32_t stream_count;
     struct box_region region;
     bool captured; /* streams go to and come from files of ours: nothing is passed as it is */
     FILE *trace;   /* NULL: not asked for; borrowed */

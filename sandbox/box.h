@@ -34,7 +34,7 @@ struct box_file {
     bool copy;
 };
 
-/* One descriptor of the program.  Either one end of a channel of the region, or a descriptor of the
+/* One descriptor of the program, or one that it may open by name.  Either one end of a channel of the region, or a descriptor of the
  * caller's that the program gets as it is (a regular file opened for one direction only: `< f`,
  * `> f`). */
 struct box_port {
@@ -42,6 +42,8 @@ struct box_port {
     bool write;       /* the program writes */
     int32_t channel;  /* index, or -1 */
     int file;         /* with channel -1: borrowed until box_run returns.  -1: /dev/null */
+    const char *name; /* NULL, or "in/NAME", "out/NAME": then it has no number, and is opened below /dev */
+    uint64_t quota;   /* of a named file that is written: bytes, then EDQUOT; 0: any number */
 };
 
 /* 0: none.  memory, files: of each process; output: of each file, and of each channel to a DRAIN; the

@@ -17,6 +17,7 @@ static const char usage[] =
     "usage: zpipe-box [OPTION]... [--] PROGRAM [WORD]...\n"
     "       zpipe-box --serve FD\n"
     "  --with PATH, --out NAME, --env NAME=VALUE, --seed N     what it is given, what is kept of it\n"
+    "  --in NAME=FILE, --out NAME=FILE, --quota NAME=SIZE     channels, opened as /dev/in/NAME and /dev/out/NAME\n"
     "  --memory, --output, --scratch SIZE; --cpu, --timeout TIME; --procs, --files N     limits\n"
     "  --report FILE, --digest, --trace FILE, --verify     what it did, and whether it does it again\n"
     "  --isolation=none     no sandbox at all\n";
@@ -55,8 +56,39 @@ static bool add_env(const char *text)
     return true;
 }
 
+/* NAME=FILE: a channel. */
+static bool add_named(const char *text, bool write)
+{
+    struct alone_named *named = &asked.named[asked.named_count];
+    size_t n = strcspn(text, "=");
+    if (!n || text[n] != '=' || !text[n + 1] || n > 128 || memchr(text, '/', n) || asked.named_count == ALONE_NAMED_MAX)
+        return false;
+    snprintf(named->name, sizeof named->name, "%s/%.*s", write ? "out" : "in", (int)n, text);
+    for (uint32_t i = 0; i < asked.named_count; i++)
+        if (!strcmp(asked.named[i].name, named->name))
+            return false;
+    named->path = text + n + 1;
+    named->write = write;
+    asked.named_count++;
+    return true;
+}
+
+/* Of a channel that was named before. */
+static bool add_quota(const char *text)
+{
+    size_t n = strcspn(text, "=");
+    for (uint32_t i = 0; text[n] && i < asked.named_count; i++) {
+        struct alone_named *named = &asked.named[i];
+        if (named->write && strlen(named->name) == n + 4 && !strncmp(named->name + 4, text, n))
+            return units_named(text + n + 1) && units_size(text + n + 1, &named->quota) && named->quota;
+    }
+    return false;
+}
+
 static bool add_out(const char *name)
 {
+    if (strchr(name, '='))
+        return add_named(name, true);
     if (asked.task.output_count == ALONE_OUT_MAX)
         return false;
     asked.out[asked.task.output_count++] = name;
@@ -83,11 +115,12 @@ static bool count_of(const char *text, uint32_t *count)
     return true;
 }
 
-enum option_kind { WITH, OUT, ENV, SEED, MEMORY, CPU, TIMEOUT, PROCS, FILES, OUTPUT, SCRATCH, REPORT, DIGEST, TRACE,
+enum option_kind { WITH, IN, OUT, QUOTA, ENV, SEED, MEMORY, CPU, TIMEOUT, PROCS, FILES, OUTPUT, SCRATCH, REPORT, DIGEST, TRACE,
                    VERIFY, ISOLATION, SERVE, VERSION, HELP };
 
 static const struct option options[] = {
     {"with", required_argument, NULL, WITH},       {"out", required_argument, NULL, OUT},
+    {"in", required_argument, NULL, IN},           {"quota", required_argument, NULL, QUOTA},
     {"env", required_argument, NULL, ENV},         {"seed", required_argument, NULL, SEED},
     {"memory", required_argument, NULL, MEMORY},   {"cpu", required_argument, NULL, CPU},
     {"timeout", required_argument, NULL, TIMEOUT}, {"procs", required_argument, NULL, PROCS},
@@ -101,7 +134,9 @@ static const struct option options[] = {
 /* What to write instead, for options that can be wrong. */
 static const char *const wanted[] = {
     [WITH] = "is one file too many",
-    [OUT] = "is one output too many",
+    [IN] = "is no NAME=FILE, or is named twice",
+    [OUT] = "is no NAME=FILE, or named twice, or one output too many",
+    [QUOTA] = "is no NAME=SIZE of an --out before it; write the size with its unit, as in 64MiB",
     [ENV] = "is no NAME=VALUE",
     [SEED] = "is no number",
     [MEMORY] = "is no size; write one with its unit, as in 64MiB",
@@ -123,8 +158,12 @@ static bool take_option(int option, const char *value, int *serve)
     switch (option) {
     case WITH:
         return add_with(value);
+    case IN:
+        return add_named(value, false);
     case OUT:
         return add_out(value);
+    case QUOTA:
+        return add_quota(value);
     case ENV:
         return add_env(value);
     case SEED:
@@ -238,6 +277,9 @@ int main(int argc, char **argv)
         fcntl(serve, F_SETFD, FD_CLOEXEC);
         return server_main(serve, asked.none);
     }
+    if (asked.none && asked.named_count)
+        return fputs("zpipe-box: without isolation no channel has a name: leave out --in and --out NAME=FILE\n", stderr),
+               STATUS_FAILED;
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     asked.task.epoch_s = EPOCH_S;

@@ -189,7 +189,7 @@ static void gather(struct init *in)
     }
     for (uint32_t i = 0; i < t->port_count; i++) {
         in->port[i] = -1;
-        if (t->port[i].channel >= 0 || t->port[i].file >= 0)
+        if (!t->port[i].name && (t->port[i].channel >= 0 || t->port[i].file >= 0))
             in->slot[in->slot_count++] = i;
     }
     for (uint32_t i = 0; i < t->file_count; i++)
@@ -219,6 +219,8 @@ static int place_ports(struct init *in, struct err *e)
     for (uint32_t i = 0; i < in->task.port_count; i++) {
         const struct box_port *p = &in->task.port[i];
         int from = in->port[i];
+        if (p->name)
+            continue; /* the server has it, and gives it to who opens it */
         if (from < 0) {
             if (null < 0)
                 null = raise_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -286,7 +288,13 @@ static int exec_search(const struct box_task *t)
 static unsigned variant_of(const struct box_task *t)
 {
     const struct box_limits *l = &t->limit;
-    return (filter_watches(t->argv, t->env) ? FILTER_OPENS : 0) | (l->memory_bytes ? FILTER_MEMORY : 0) |
+    bool named = false, quota = false;
+    for (uint32_t i = 0; i < t->port_count; i++) {
+        named |= t->port[i].name != NULL;
+        quota |= t->port[i].quota != 0;
+    }
+    return (named || filter_watches(t->argv, t->env) ? FILTER_OPENS : 0) | (quota ? FILTER_QUOTA : 0) |
+           (l->memory_bytes ? FILTER_MEMORY : 0) |
            (l->procs ? FILTER_PROCS : 0) | (l->files ? FILTER_FILES : 0) | (t->trace ? FILTER_TRACE : 0);
 }
 

@@ -312,7 +312,7 @@ static bool in_image(const char *path)
 }
 
 /* A root of this task's own, while /tmp and /job are still the image's empty places. */
-static int own_root(bool own_etc, struct err *e)
+static int own_root(bool own_etc, bool own_dev, struct err *e)
 {
     if (mount("zpipe", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=8m") < 0 ||
         refill("/", "/tmp") < 0 || chdir("/tmp") < 0)
@@ -322,7 +322,29 @@ static int own_root(bool own_etc, struct err *e)
     if (own_etc && (mount("zpipe", "/job", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=8m") < 0 ||
                     refill("/etc", "/job") < 0 || mount("/job", "/etc", NULL, MS_MOVE, NULL) < 0))
         return err_sys(e, "cannot make '/etc' for the task");
+    if (own_dev && (mount("zpipe", "/job", "tmpfs", MS_NOSUID, "mode=0755,size=8m") < 0 ||
+                    refill("/dev", "/job") < 0 || mount("/job", "/dev", NULL, MS_MOVE, NULL) < 0 ||
+                    mkdir("/dev/in", 0755) < 0 || mkdir("/dev/out", 0755) < 0))
+        return err_sys(e, "cannot make '/dev' for the task");
     return 0;
+}
+
+/* Something is there, for those who ask before they open: the server answers the opening itself. */
+static int place_names(const struct box_task *t, struct err *e)
+{
+    char path[300];
+    for (uint32_t i = 0; i < t->port_count; i++) {
+        const struct box_port *p = &t->port[i];
+        mode_t kind = p->channel >= 0 ? S_IFIFO : S_IFREG;
+        if (!p->name)
+            continue;
+        snprintf(path, sizeof path, "/dev/%s", p->name);
+        if (mknod(path, kind | (p->write ? 0644 : 0444), 0) < 0)
+            return err_sys(e, "cannot make '%s' in the sandbox", path);
+    }
+    return mount(NULL, "/dev", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID, NULL) < 0
+               ? err_sys(e, "cannot make '/dev' read-only")
+               : 0;
 }
 
 /* The task's writable places; room for the copies comes on top of what the task may write. */
@@ -394,7 +416,7 @@ static int place_file(const struct task_files *f, uint32_t i, char *path, bool l
 int task_mounts(const struct box_task *t, const struct task_files *f, struct err *e)
 {
     char path[4200];
-    bool root = false, etc = false;
+    bool root = false, etc = false, names = false;
     uint64_t bytes = t->limit.scratch_bytes ? t->limit.scratch_bytes : SCRATCH_DEFAULT;
     for (uint32_t i = 0; i < t->file_count; i++) {
         struct stat s;
@@ -404,7 +426,10 @@ int task_mounts(const struct box_task *t, const struct task_files *f, struct err
         if (!f->tree[i] && fstat(f->fd[i], &s) == 0 && s.st_size > 0)
             bytes += (uint64_t)s.st_size + 4096;
     }
-    if ((root && own_root(etc, e) < 0) || scratch(bytes, e) < 0)
+    for (uint32_t i = 0; i < t->port_count; i++)
+        names |= t->port[i].name != NULL;
+    root |= names;
+    if ((root && own_root(etc, names, e) < 0) || (names && place_names(t, e) < 0) || scratch(bytes, e) < 0)
         return -1;
     for (uint32_t i = 0; i < t->file_count; i++) {
         whole_name(t->file[i].name, path, sizeof path);

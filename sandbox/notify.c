@@ -81,6 +81,7 @@ void notify_free(struct notify *n)
     free(n->seen.file);
     fd_close(&n->listener);
     free(n->given);
+    free(n->named);
     free(n);
 }
 

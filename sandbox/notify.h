@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #define NOTIFY_SERVE_MAX     256   /* answers in one notify_serve */
+#define NOTIFY_NAMES_MAX     256   /* named channels of one task */
 #define NOTIFY_RANDOM_MAX    64    /* /dev/urandom's open at once in one task; more: EMFILE */
 #define NOTIFY_TIMERS_MAX    64    /* processes of one task with a timer */
 #define NOTIFY_CLOCK_STEP_NS 10000 /* logical time that passes with each look at a clock */
@@ -42,6 +43,9 @@ int notify_random_fd(const struct notify *n);
 /* Answer what is pending, at most NOTIFY_SERVE_MAX.  0: go on waiting; -1 with ERR_GONE: nobody is
  * left under the filter; -1 with another code: the listener failed. */
 int notify_serve(struct notify *n, struct err *e);
+
+/* `fd`, borrowed until the task's end, is what opening /dev/`name` (borrowed too) gives. */
+int notify_name(struct notify *n, const char *name, int fd, bool write, uint64_t quota, struct err *e);
 
 /* What the task is held to.  `init`: the process that its own are below. */
 struct box_limits;

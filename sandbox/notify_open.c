@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define NAME_MAX_READ 40 /* the longest name of ours fits */
+#define NAME_MAX_READ 300 /* the longest name of ours fits */
 #define FD_NUMBER_MAX 1048575
 
 enum special { SPECIAL_NONE, SPECIAL_FD, SPECIAL_RANDOM };
@@ -88,11 +88,11 @@ static int reopen(int *fd, int have, int flags)
     return 0;
 }
 
-static void open_fd(struct notify *n, const struct seccomp_notif *q, int number, int flags,
-                    struct answer *a)
+/* The task gets `fd`, taken, or the same file opened anew. */
+static void give_opened(struct notify *n, const struct seccomp_notif *q, int fd, int flags,
+                        struct answer *a)
 {
     struct stat st;
-    int fd = task_fd(n, q, number);
     int have;
 
     if (fd < 0) {
@@ -110,6 +110,16 @@ static void open_fd(struct notify *n, const struct seccomp_notif *q, int number,
     close(fd);
 }
 
+static void open_named(struct notify *n, const struct seccomp_notif *q, const struct named *named,
+                       int flags, struct answer *a)
+{
+    a->go_on = false;
+    if ((flags & O_ACCMODE) != (named->write ? O_WRONLY : O_RDONLY))
+        a->error = EACCES;
+    else
+        give_opened(n, q, fcntl(named->fd, F_DUPFD_CLOEXEC, 0), flags, a);
+}
+
 static void answer_path(struct notify *n, const struct seccomp_notif *q, uint64_t path, int flags,
                         struct answer *a)
 {
@@ -120,10 +130,15 @@ static void answer_path(struct notify *n, const struct seccomp_notif *q, uint64_
     notify_hold(n, q, 1);
     if (task_text(n, q, path, name, sizeof name) < 0)
         return; /* the kernel will say EFAULT, or it is too long for one of ours */
+    const struct named *named = named_find(n, name);
+    if (named) {
+        open_named(n, q, named, flags, a);
+        return;
+    }
     switch (classify(name, &number)) {
     case SPECIAL_FD:
         a->go_on = false;
-        open_fd(n, q, number, flags, a);
+        give_opened(n, q, task_fd(n, q, number), flags, a);
         break;
     case SPECIAL_RANDOM:
         if ((flags & O_ACCMODE) != O_RDONLY)

@@ -233,6 +233,9 @@ static int open_asked(struct notify *n, const struct seccomp_notif *q, const str
     *path = '\0';
     if (ask->path && task_text(n, q, ask->path, path, sizeof path) < 0)
         return -1;
+    const struct named *named = named_find(n, path);
+    if (named) /* what opening it gives */
+        return fcntl(named->fd, F_DUPFD_CLOEXEC, 0);
     if (path_of_image(path))
         return -1;
     if (*path && !(ask->follow && path_of_fd_name(path, &number))) {

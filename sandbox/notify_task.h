@@ -57,6 +57,16 @@ struct seen {
     uint32_t room, count;
 };
 
+/* What a task opens by a name below /dev. */
+struct named {
+    const char *name; /* "in/NAME", "out/NAME" */
+    int fd;
+    bool write;
+    uint64_t quota, used; /* bytes; a quota of 0 is none */
+    dev_t device;
+    ino_t inode;
+};
+
 struct notify {
     int listener;
     int random_epoll; /* -1 until the first random file */
@@ -84,6 +94,8 @@ struct notify {
     uint32_t procs, files;
     uint32_t procs_room;     /* so many may be started before they must be counted */
     struct measured measured;
+    struct named *named; /* owned */
+    uint32_t named_count;
     notify_tracer *trace; /* NULL: nobody listens */
     void *trace_owner;
     uint32_t calls[NOTIFY_NR_MAX];
@@ -150,6 +162,9 @@ void timers_close(struct notify *n);
 
 /* The task's descriptor `number` as one of ours; -1 with errno, ENOENT when there is none. */
 int task_fd(struct notify *n, const struct seccomp_notif *q, int number);
+notify_handler answer_writing; /* notify_named.c */
+const struct named *named_find(const struct notify *n, const char *path);
+
 notify_handler answer_growing, answer_forking, answer_holding; /* notify_measure.c */
 /* It is about to take `more` descriptors. */
 void notify_hold(struct notify *n, const struct seccomp_notif *q, uint32_t more);

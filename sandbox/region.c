@@ -96,7 +96,11 @@ void region_free(struct region *r)
 static void task_ended(struct task *t)
 {
     struct region *r = t->region;
+    const struct box_task *plan = &r->spec.region.task[t->index];
     freeze_task_gone(r->server, t);
+    for (uint32_t i = 0; i < plan->port_count; i++)
+        if (plan->port[i].name && plan->port[i].channel >= 0)
+            channel_handed_out(&r->channel[plan->port[i].channel], plan->port[i].write);
     for (uint32_t i = 0; i < r->spec.region.channel_count; i++) {
         struct channel *c = &r->channel[i];
         if (r->spec.channel[i].writer == (int32_t)t->index)
@@ -275,6 +279,21 @@ static int give_files(struct task *t, const struct box_task *plan, struct err *e
     return notify_give(t->notify, fd, count, e);
 }
 
+/* What it may open by name: we keep these until its end. */
+static int name_ports(struct task *t, const struct box_task *plan, struct err *e)
+{
+    const struct region *r = t->region;
+    for (uint32_t i = 0; i < plan->port_count; i++) {
+        const struct box_port *p = &plan->port[i];
+        int fd = p->channel < 0 ? (p->file < 0 ? -1 : r->fd[p->file])
+                 : p->write     ? r->channel[p->channel].write_end
+                                : r->channel[p->channel].read_end;
+        if (p->name && notify_name(t->notify, p->name, fd, p->write, p->quota, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static void take_listener(struct task *t, struct wire_packet *p)
 {
     struct server *s = t->region->server;
@@ -289,7 +308,7 @@ static void take_listener(struct task *t, struct wire_packet *p)
     int r = fd < 0 ? err_set(&e, ERR_LIMIT, "too many descriptors are open to answer a program's system calls") : 0;
     if (r == 0)
         t->notify = notify_new(fd, plan->seed, plan->stream, plan->epoch_s, &e);
-    if (r < 0 || !t->notify || give_files(t, plan, &e) < 0 ||
+    if (r < 0 || !t->notify || give_files(t, plan, &e) < 0 || name_ports(t, plan, &e) < 0 ||
         (watch_start(s, &t->notify_watch, notify_fd(t->notify), EPOLLIN) < 0 &&
          err_sys(&e, "cannot wait for a program's system calls") < 0)) {
         notify_free(t->notify); /* so that none of its calls waits for an answer */
@@ -455,7 +474,9 @@ static void send_ports(struct task *t, const struct box_task *plan)
     uint32_t count = 0, first = 0;
     for (uint32_t i = 0; i < plan->port_count; i++) {
         const struct box_port *p = &plan->port[i];
-        if (p->channel >= 0)
+        if (p->name)
+            ;
+        else if (p->channel >= 0)
             fd[count++] = p->write ? r->channel[p->channel].write_end : r->channel[p->channel].read_end;
         else if (p->file >= 0)
             fd[count++] = r->fd[p->file];
@@ -591,7 +612,7 @@ static int task_start(struct task *t, struct err *e)
     if (t->link.kept)
         link_watch(s, &t->link, &t->watch);
     for (uint32_t i = 0; i < plan->port_count; i++)
-        if (plan->port[i].channel >= 0)
+        if (plan->port[i].channel >= 0 && !plan->port[i].name)
             channel_handed_out(&r->channel[plan->port[i].channel], plan->port[i].write);
     return 0;
 }

@@ -121,11 +121,14 @@ static void put_digest(FILE *f, const uint8_t sha256[32])
 
 static void put_streams(FILE *f, const struct run *r)
 {
-    static const char *const name[] = {"stdin", "stdout", "stderr"};
     fputs("  \"channels\": {", f);
-    for (int i = 0; i < ALONE_PORTS_MAX; i++) {
+    for (uint32_t i = 0; i < r->stream_count; i++) {
         const struct alone_stream *s = &r->stream[i];
-        fprintf(f, "%s\n    \"%s\": {\"bytes\": %" PRIu64, i ? "," : "", name[i], s->bytes);
+        fputs(i ? ",\n    " : "\n    ", f);
+        put_string(f, s->name);
+        fprintf(f, ": {\"bytes\": %" PRIu64, s->bytes);
+        if (i >= 3 && r->alone->named[i - 3].quota)
+            fprintf(f, ", \"quota\": %" PRIu64, r->alone->named[i - 3].quota);
         if (s->digested)
             put_digest(f, s->sha256);
         fputc('}', f);

@@ -81,6 +81,8 @@ static void pack_task(struct buf *b, const struct box_task *t, struct fd_list *l
         pack_u32(b, p->write);
         pack_u32(b, (uint32_t)p->channel);
         pack_u32(b, list_add(l, p->channel >= 0 ? -1 : p->file));
+        pack_string(b, p->name);
+        pack_u64(b, p->quota);
     }
     pack_list(b, t->output, t->output_count);
     pack_list(b, t->out_glob, t->out_glob_count);
@@ -221,9 +223,16 @@ static void take_files(struct walk *w, struct box_task *t)
     t->file = f;
 }
 
+static bool port_name_good(const char *name, bool write)
+{
+    const char *folder = write ? "out/" : "in/";
+    size_t n = strlen(folder);
+    return !strncmp(name, folder, n) && spec_name_good(name + n) && !strchr(name + n, '/');
+}
+
 static void take_ports(struct walk *w, struct box_task *t)
 {
-    t->port_count = unpack_count(&w->u, 16, SPEC_PORTS_MAX);
+    t->port_count = unpack_count(&w->u, 29, SPEC_PORTS_MAX);
     struct box_port *p = take_array(w, t->port_count, sizeof *p);
     uint8_t seen[(SPEC_PORT_FD_MAX + 8) / 8] = {0};
     for (uint32_t i = 0; p && i < t->port_count; i++) {
@@ -231,12 +240,24 @@ static void take_ports(struct walk *w, struct box_task *t)
         p[i].write = unpack_u32(&w->u) != 0;
         p[i].channel = (int32_t)unpack_u32(&w->u);
         p[i].file = take_fd(w);
+        p[i].name = unpack_string(&w->u);
+        p[i].quota = unpack_u64(&w->u);
+        if (!*p[i].name)
+            p[i].name = NULL;
+        else if (!port_name_good(p[i].name, p[i].write))
+            return refuse(w, "a named port has no proper name");
+        if (p[i].quota && (!p[i].name || !p[i].write || p[i].file < 0))
+            return refuse(w, "a port has a quota and is no named file to be written");
+        if (p[i].name && p[i].channel < 0 && p[i].file < 0)
+            return refuse(w, "a named port has nothing behind it");
+        if (p[i].channel < -1 || (p[i].channel >= 0 && p[i].file >= 0))
+            return refuse(w, "a port is both a channel and a file");
+        if (p[i].name)
+            continue;
         if (fd > SPEC_PORT_FD_MAX || (seen[fd / 8] & 1u << fd % 8))
             return refuse(w, "a port's number is too high or taken twice");
         seen[fd / 8] |= (uint8_t)(1u << fd % 8);
         p[i].fd = (int)fd;
-        if (p[i].channel < -1 || (p[i].channel >= 0 && p[i].file >= 0))
-            refuse(w, "a port is both a channel and a file");
     }
     t->port = p;
 }

@@ -126,6 +126,9 @@ uint32_t syscalls_resolve(uint32_t action, unsigned variant)
     case FORKING:
         asked = FILTER_PROCS;
         break;
+    case WRITING:
+        asked = FILTER_QUOTA;
+        break;
     case HOLDING:
         asked = FILTER_FILES;
         break;

@@ -17,6 +17,7 @@ struct seccomp_data;
 #define GROWING              0x50000u /* takes memory */
 #define FORKING              0x60000u /* starts a process */
 #define HOLDING              0x70000u /* takes a descriptor */
+#define WRITING              0x90000u /* makes a file longer */
 #define LOOKING              0x80000u /* asks about a file */
 #define REFUSED(number)      (0x40000u | (number))
 #define FAKED                REFUSED(0)
@@ -63,6 +64,7 @@ enum filter_variant {
     FILTER_MEMORY = 2, /* GROWING ones: the task has a limit of memory */
     FILTER_PROCS = 4,  /* FORKING ones likewise */
     FILTER_FILES = 8,  /* OPENING and HOLDING ones likewise */
+    FILTER_QUOTA = 32, /* WRITING ones: a named output may take so many bytes */
     FILTER_TRACE = 16, /* what is refused is notified too, and refused there */
 };
 

@@ -286,6 +286,9 @@ static bool same(struct side s[2])
     for (int i = 1; i < 3; i++)
         whole &= same_bytes(name[i], s[0].fd[i], s[1].fd[i]);
     whole &= same_files(&s[0].run, &s[1].run);
+    for (uint32_t i = 3; i < s[0].run.stream_count; i++)
+        if (s[0].run.alone->named[i - 3].write)
+            whole &= same_bytes(s[0].run.stream[i].name, s[0].run.stream[i].fd, s[1].run.stream[i].fd);
     bool order = same_calls(s[0].trace, s[1].trace, &calls);
     if (!order && whole && !one->certified) { /* of processes side by side; that is no promise of ours */
         fprintf(stderr, "zpipe-box: its results are the same, the order of its calls is not: %s\n",
@@ -312,6 +315,18 @@ static int pass_on(int from, int to)
     return 0;
 }
 
+static int pass_named(const struct run *r)
+{
+    for (uint32_t i = 3; i < r->stream_count; i++) {
+        const struct alone_named *named = &r->alone->named[i - 3];
+        int to = named->write ? open(named->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666) : -1;
+        if (named->write && (to < 0 || pass_on(r->stream[i].fd, to) < 0))
+            return fprintf(stderr, "zpipe-box: cannot write '%s': %s\n", named->path, strerror(errno)), -1;
+        fd_close(&to);
+    }
+    return 0;
+}
+
 int verify(const struct alone *a)
 {
     static struct side side[2];
@@ -320,7 +335,7 @@ int verify(const struct alone *a)
     if (run_both(side, a) == 0 && same(side)) {
         run_save(&side[0].run);
         status = side[0].run.status;
-        if ((pass_on(side[0].fd[1], 1) < 0 && errno != EPIPE) || pass_on(side[0].fd[2], 2) < 0)
+        if ((pass_on(side[0].fd[1], 1) < 0 && errno != EPIPE) || pass_on(side[0].fd[2], 2) < 0 || pass_named(&side[0].run) < 0)
             status = STATUS_FAILED;
     }
     if (a->report && report_write(&side[0].run, &e) < 0) {

@@ -157,6 +157,74 @@ def limits_want_units():
 
 
 @case
+def named_channels_are_files_and_streams():
+    open("a", "w").write("b\na\n")
+    os.mkfifo("fifo")
+    feeder = subprocess.Popen(["sh", "-c", "seq 100000 > fifo"])
+    status, out, err, r = report("--digest", "--in", "file=a", "--in", "stream=fifo", "--out", "result=o", "--", "sh", "-c",
+                                 "sort /dev/in/file > /dev/out/result; wc -l < /dev/in/stream; tail -c 2 /dev/in/file; "
+                                 "echo more >> /dev/out/result; ls /dev/in /dev/out; test -f /dev/in/file && test -p /dev/in/stream")
+    feeder.wait()
+    assert status == 0 and out == b"100000\na\n/dev/in:\nfile\nstream\n\n/dev/out:\nresult\n", (status, out, err)
+    assert open("o").read() == "a\nb\nmore\n" and open("a").read() == "b\na\n"
+    assert r["channels"]["in/file"] == {"bytes": 4, "sha256": sha(b"b\na\n")}, r
+    assert r["channels"]["out/result"] == {"bytes": 9, "sha256": sha(b"a\nb\nmore\n")}, r
+    assert r["channels"]["in/stream"]["bytes"] == 588895, r
+
+
+@case
+def a_named_channel_has_one_direction():
+    open("a", "w").write("kept")
+    status, out, err = run("--in", "x=a", "--out", "y=b", "--", "python3", "-c",
+                           "import os\nfor name, how in (('in/x', os.O_WRONLY), ('in/x', os.O_RDWR), ('out/y', os.O_RDONLY), "
+                           "('out/y', os.O_RDWR), ('in/z', os.O_RDONLY), ('out/z', os.O_WRONLY | os.O_CREAT)):\n"
+                           " try: os.open('/dev/' + name, how); print('opened', name, how)\n except OSError: pass\n"
+                           "for f in (lambda: os.unlink('/dev/in/x'), lambda: os.chmod('/dev/out/y', 0o777), lambda: os.mkdir('/dev/q')):\n"
+                           " try: f(); print('done')\n except OSError: pass")
+    assert (status, out) == (0, b"") and open("a").read() == "kept", (status, out, err)
+
+
+@case
+def a_quota_is_held_to_the_byte():
+    program = """
+import errno, os
+f = os.open('/dev/out/y', os.O_WRONLY)
+g = os.open('/dev/out/y', os.O_WRONLY)
+def told(call):
+    try: return call()
+    except OSError as e: return errno.errorcode[e.errno]
+print(told(lambda: os.write(f, b'12345')), told(lambda: os.writev(g, [b'', b'abc', b'def'])), told(lambda: os.pwrite(f, b'xyz', 5)))
+print(told(lambda: os.write(f, b'')), told(lambda: os.ftruncate(f, 100)), told(lambda: os.posix_fallocate(f, 0, 100)))
+os.close(g)
+print(told(lambda: os.write(os.dup(f), b'z')), told(lambda: os.write(1, b'')))
+"""
+    status, out, err, r = report("--out", "y=o", "--quota", "y=10B", "--", "python3", "-c", program)
+    assert status == 0 and out.split() == b"5 3 2 0 EDQUOT EDQUOT EDQUOT 0".split(), (status, out, err)
+    assert open("o").read() == "abc45xy" and r["channels"]["out/y"] == {"bytes": 7, "quota": 10}, (open("o").read(), r)
+    status, out, err = run("--out", "y=o", "--quota", "y=100000B", "--", "dd", "if=/dev/zero", "of=/dev/out/y", "bs=64k", "count=2")
+    assert status == 1 and "quota exceeded" in err.lower() and os.path.getsize("o") == 100000, (status, err, os.path.getsize("o"))
+    status, out, err = run("--in", "x=o", "--out", "y=p", "--quota", "y=1MB", "--", "cp", "/dev/in/x", "/dev/out/y")
+    assert status == 0 and os.path.getsize("p") == 100000, (status, err)
+
+
+@case
+def named_channels_twice():
+    open("a", "w").write("b\na\n")
+    status, out, err = run("--verify", "--in", "x=a", "--out", "y=o", "--", "sort", "-o", "/dev/out/y", "/dev/in/x")
+    assert status == 0 and "the same twice" in err and open("o").read() == "a\nb\n", (status, err)
+    status, out, err = run("--isolation=none", "--out", "y=o", "--", "true")
+    assert status == 125 and "no channel has a name" in err, (status, err)
+
+
+@case
+def channels_that_cannot_be():
+    for words in (["--in", "x=missing"], ["--in", "x"], ["--in", "a/b=x"], ["--in", "=x"], ["--out", "x="], ["--quota", "x=1MiB"],
+                  ["--out", "x=o", "--out", "x=p"], ["--out", "x=o", "--quota", "x=1"], ["--out", "x=/dev/null", "--quota", "x=1MiB"]):
+        status, _, err = run(*words, "--", "true")
+        assert status == 125 and err.startswith("zpipe-box: "), (words, status, err)
+
+
+@case
 def the_same_twice():
     program = "import time, random, os\nprint(time.time(), random.random(), os.getpid(), id([]), os.environ)\nopen('o', 'w').write('x')"
     status, out, err = run("--verify", "--out", "o", "--", "python3", "-c", program, stdin=b"abc")

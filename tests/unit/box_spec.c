@@ -9,8 +9,10 @@
 static const char *const words[] = {"prog", "a b", "", NULL};
 static const char *const env[] = {"A=1", "PATH=/bin", NULL};
 static const struct box_file files[] = {{"in.txt", "/data/in.txt", -1, false}, {"/etc/x", NULL, 77, true}};
-static const struct box_port ports0[] = {{0, false, 0, -1}, {1, true, 1, -1}, {2, true, -1, 42}};
-static const struct box_port ports1[] = {{0, false, 1, -1}, {1, true, 2, -1}, {63, true, 3, -1}};
+static const struct box_port ports0[] = {
+    {0, false, 0, -1, NULL, 0}, {1, true, 1, -1, NULL, 0}, {2, true, -1, 42, NULL, 0}};
+static const struct box_port ports1[] = {
+    {0, false, 1, -1, NULL, 0}, {1, true, 2, -1, NULL, 0}, {63, true, 3, -1, NULL, 0}};
 static const char *const outs[] = {"o/1", "o2"};
 static const struct box_source sources[] = {{10, BOX_ALL, 0}, {11, 0, 5}, {12, 7, 9}};
 
@@ -169,23 +171,43 @@ static void source_beyond(struct sample *s)
 }
 static void high_port(struct sample *s)
 {
-    use_ports(s, (struct box_port){1024, true, -1, -1});
+    use_ports(s, (struct box_port){1024, true, -1, -1, NULL, 0});
 }
 static void port_twice(struct sample *s)
 {
-    use_ports(s, (struct box_port){1, true, -1, -1});
+    use_ports(s, (struct box_port){1, true, -1, -1, NULL, 0});
 }
 static void no_channel(struct sample *s)
 {
-    use_ports(s, (struct box_port){2, true, 4, -1});
+    use_ports(s, (struct box_port){2, true, 4, -1, NULL, 0});
+}
+static void name_elsewhere(struct sample *s)
+{
+    use_ports(s, (struct box_port){-1, true, -1, 42, "out/../null", 0});
+}
+static void name_in_wrong_folder(struct sample *s)
+{
+    use_ports(s, (struct box_port){-1, true, -1, 42, "in/x", 0});
+}
+static void name_of_nothing(struct sample *s)
+{
+    use_ports(s, (struct box_port){-1, true, -1, -1, "out/x", 0});
+}
+static void quota_of_a_stream(struct sample *s)
+{
+    use_ports(s, (struct box_port){-1, true, 2, -1, "out/x", 5});
+}
+static void quota_without_name(struct sample *s)
+{
+    use_ports(s, (struct box_port){2, true, -1, 42, NULL, 5});
 }
 static void two_writers(struct sample *s)
 {
-    use_ports(s, (struct box_port){2, true, 2, -1});
+    use_ports(s, (struct box_port){2, true, 2, -1, NULL, 0});
 }
 static void reads_drain(struct sample *s)
 {
-    use_ports(s, (struct box_port){2, false, 2, -1});
+    use_ports(s, (struct box_port){2, false, 2, -1, NULL, 0});
 }
 static void side_missing(struct sample *s)
 {
@@ -217,6 +239,11 @@ static void output_up(struct sample *s)
 static const struct wrong wrongs[] = {
     {"inside more", inside_more},   {"feed tells", feed_tells},   {"source beyond", source_beyond},
     {"no words", no_words},         {"no tasks", no_tasks},       {"high port", high_port},
+    {"name elsewhere", name_elsewhere},
+    {"name in the wrong folder", name_in_wrong_folder},
+    {"name of nothing", name_of_nothing},
+    {"quota of a stream", quota_of_a_stream},
+    {"quota without a name", quota_without_name},
     {"port twice", port_twice},     {"no channel", no_channel},   {"two writers", two_writers},
     {"reads drain", reads_drain},   {"side missing", side_missing}, {"name up", name_up},
     {"name empty", name_empty},     {"name slash", name_slash},   {"name dot", name_dot},

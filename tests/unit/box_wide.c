@@ -77,8 +77,8 @@ static void test_wide(void **state)
         bool last = i + 1 == TASKS;
         task[i] = (struct box_task){.argv = i ? cat : seq, .env = env, .port = port[i], .port_count = 3};
         port[i][0] = (struct box_port){.fd = 0, .channel = i - 1, .file = -1};
-        port[i][1] = (struct box_port){1, true, last ? -1 : i, last ? out : -1};
-        port[i][2] = (struct box_port){2, true, -1, -1};
+        port[i][1] = (struct box_port){.fd = 1, .write = true, .channel = last ? -1 : i, .file = last ? out : -1};
+        port[i][2] = (struct box_port){.fd = 2, .write = true, .channel = -1, .file = -1};
     }
     struct box *b = box_open(&options, &events, NULL, &e);
     assert_non_null(b);

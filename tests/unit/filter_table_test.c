@@ -76,6 +76,7 @@ static struct made {
     {.variant = FILTER_OPENS},
     {.variant = FILTER_MEMORY},
     {.variant = FILTER_PROCS | FILTER_FILES},
+    {.variant = FILTER_QUOTA | FILTER_OPENS},
     {.variant = FILTER_TRACE | FILTER_OPENS},
     {.variant = FILTER_TRACE | FILTER_OPENS | FILTER_MEMORY | FILTER_PROCS | FILTER_FILES},
 };
@@ -204,7 +205,7 @@ static void size(void **context)
     }
 }
 
-#define EVERYTHING (FILTER_OPENS | FILTER_MEMORY | FILTER_PROCS | FILTER_FILES)
+#define EVERYTHING (FILTER_QUOTA | FILTER_OPENS | FILTER_MEMORY | FILTER_PROCS | FILTER_FILES)
 
 static bool notifies(const struct syscall_row *row)
 {

@@ -1,0 +1,126 @@
+/* Named channels: /dev/in/NAME and /dev/out/NAME are opened here, and the quota of an output is held here.
+ * The kernel knows no such quota, so the server writes for the task: it takes the bytes out of the task's
+ * memory once, as many as there is room for, and says how many these were.  So no thread can exchange
+ * them between the look and the write, and what does not fit ends with EDQUOT after the last byte that
+ * does.  Only files have a quota: writing to one never waits for anybody. */
+#include "sandbox/notify_task.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define WRITE_BYTES 65536 /* taken by one call; more is a short write, as writes may be */
+#define PIECES_READ 16    /* of a writev: the first that is not empty is written */
+
+int notify_name(struct notify *n, const char *name, int fd, bool write, uint64_t quota, struct err *e)
+{
+    struct stat s;
+    if (!n->named)
+        n->named = calloc(NOTIFY_NAMES_MAX, sizeof *n->named);
+    if (!n->named)
+        return err_nomem(e);
+    if (n->named_count == NOTIFY_NAMES_MAX)
+        return err_set(e, ERR_LIMIT, "a program has at most %d named channels", NOTIFY_NAMES_MAX);
+    if (fd < 0 || fstat(fd, &s) < 0)
+        return err_sys(e, "the named channel '%s' is not there", name);
+    if (quota && !S_ISREG(s.st_mode))
+        return err_set(e, ERR_INPUT, "the named channel '%s' has a quota and is no file", name);
+    n->named[n->named_count++] = (struct named){name, fd, write, quota, 0, s.st_dev, s.st_ino};
+    return 0;
+}
+
+const struct named *named_find(const struct notify *n, const char *path)
+{
+    if (strncmp(path, "/dev/", 5))
+        return NULL;
+    for (uint32_t i = 0; i < n->named_count; i++)
+        if (!strcmp(n->named[i].name, path + 5))
+            return &n->named[i];
+    return NULL;
+}
+
+/* Which one with a quota a descriptor is of, by whatever way the task came to it. */
+static struct named *limited(struct notify *n, int fd)
+{
+    struct stat s;
+    if (fstat(fd, &s) < 0)
+        return NULL;
+    for (uint32_t i = 0; i < n->named_count; i++)
+        if (n->named[i].quota && n->named[i].device == s.st_dev && n->named[i].inode == s.st_ino)
+            return &n->named[i];
+    return NULL;
+}
+
+/* What the call would write; -1 with a->error. */
+static int bytes_of(struct notify *n, const struct seccomp_notif *q, uint64_t *at, uint64_t *size, struct answer *a)
+{
+    struct iovec piece[PIECES_READ];
+    uint64_t count = q->data.args[2] < PIECES_READ ? q->data.args[2] : PIECES_READ;
+    *at = q->data.args[1];
+    *size = q->data.args[2];
+    if (q->data.nr == SYS_write || q->data.nr == SYS_pwrite64)
+        return 0;
+    *size = 0;
+    if (task_read(n, q, q->data.args[1], piece, count * sizeof *piece) < 0) {
+        a->error = EFAULT;
+        return -1;
+    }
+    for (uint64_t i = 0; i < count && !*size; i++) {
+        *at = (uint64_t)(uintptr_t)piece[i].iov_base;
+        *size = piece[i].iov_len;
+    }
+    return 0;
+}
+
+static void write_for(struct notify *n, const struct seccomp_notif *q, int fd, struct named *named, struct answer *a)
+{
+    static char data[WRITE_BYTES];
+    bool placed = q->data.nr != SYS_write && q->data.nr != SYS_writev;
+    uint64_t at, size, left = named->quota - named->used;
+    if (bytes_of(n, q, &at, &size, a) < 0 || !size)
+        return;
+    if (!left) {
+        a->error = EDQUOT;
+        return;
+    }
+    size = size < left ? size : left;
+    size = size < WRITE_BYTES ? size : WRITE_BYTES;
+    if (task_read(n, q, at, data, size) < 0) {
+        a->error = EFAULT;
+        return;
+    }
+    ssize_t put = placed ? pwrite(fd, data, size, (off_t)q->data.args[3]) : write(fd, data, size);
+    if (put < 0) {
+        a->error = errno;
+        return;
+    }
+    named->used += (uint64_t)put;
+    a->value = put;
+}
+
+void answer_writing(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    bool to_second = q->data.nr == SYS_copy_file_range;
+    int fd = task_fd(n, q, (int)q->data.args[to_second ? 2 : 0]);
+    struct named *named = fd < 0 ? NULL : limited(n, fd);
+    struct stat s;
+    a->go_on = !named;
+    if (!named)
+        ; /* the kernel's affair */
+    else if (q->data.nr == SYS_sendfile || q->data.nr == SYS_copy_file_range)
+        a->error = EINVAL; /* callers fall back to read and write */
+    else if (q->data.nr == SYS_fallocate)
+        a->error = EOPNOTSUPP;
+    else if (q->data.nr == SYS_ftruncate)
+        a->error = fstat(fd, &s) == 0 && q->data.args[1] <= (uint64_t)s.st_size && ftruncate(fd, (off_t)q->data.args[1]) == 0
+                       ? 0
+                       : EDQUOT;
+    else
+        write_for(n, q, fd, named, a);
+    if (fd >= 0)
+        close(fd);
+}
