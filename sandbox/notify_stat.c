@@ -87,10 +87,14 @@ struct timespec clock_now(struct notify *n)
     return logical(n, clock_look(n));
 }
 
-/* Has the kernel set this time since the task began? */
+/* Has the kernel set this time since the task began?  A later one was asked for. */
 static bool is_real(const struct notify *n, const struct timespec *t)
 {
-    return (__int128)t->tv_sec * SECOND_NS + t->tv_nsec >= n->began_ns;
+    __int128 ns = (__int128)t->tv_sec * SECOND_NS + t->tv_nsec;
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return ns >= n->began_ns && ns <= (__int128)(now.tv_sec + 1) * SECOND_NS;
 }
 
 /* Which device is the task's, and since when; kernels that do not tell it (before 6.0): for as long as a
@@ -122,6 +126,8 @@ static void own_file(struct notify *n, int fd, struct stat *s)
         struct timespec now = clock_now(n), both[2] = {now, now};
         char link[32];
 
+        if (!is_real(n, &s->st_atim))
+            both[0].tv_nsec = UTIME_OMIT;
         snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
         if (S_ISLNK(s->st_mode) ? syscall(SYS_utimensat, fd, "", both, AT_EMPTY_PATH) < 0
                                 : utimensat(AT_FDCWD, link, both, 0) < 0)

@@ -64,6 +64,8 @@ mkdir           mkdir -p x/y/z && rmdir -p x/y/z && ls | wc -l
 test            [ -f words ] && [ ! -e none ] && [ -d . ] && [ words -ef ./words ] && echo yes
 test-pipe       [ -p /dev/stdin ] && echo pipe
 test-newer      touch a; sleep 0.05; touch b; [ b -nt a ] && echo newer
+touch-given     touch -d 2001-02-03 a; touch -d 2040-01-01 b; touch -a -d 2002-02-02 a; stat -c '%X %Y' a b; [ b -nt a ] && echo yes
+times-kept      touch -d 2003-03-03 a && cp -p a b && tar cf t.tar a && rm a && tar xf t.tar && stat -c %Y a b
 du-less         find . -name 'w*' -type f | sort
 ls              ls -1
 od-offset       od -j 100 -N 40 -c words
@@ -135,7 +137,7 @@ seek-stdin      (head -n 2 > /dev/null; cat) < words | head -n 3
 
 OWN = """
 date            date; date +%N
-random          od -An -N 16 -tx1 /dev/urandom; shuf -i 1-100 | head -n 5; mktemp -u
+random          od -An -N 16 -tx1 /dev/urandom; shuf -i 1-100 -n 5; mktemp -u
 bash-random     bash -c 'echo $RANDOM $$ $SECONDS $EPOCHREALTIME $SRANDOM'
 python-random   /usr/bin/python3 -c 'import os, random, uuid, time, tempfile; print(os.urandom(8), random.random(), uuid.uuid4(), uuid.uuid1(), time.time(), hash("x"), id(os), os.getpid(), {"a", "b", "c"}, object())'
 perl-random     perl -e 'print rand(), time, " $$ @{[%ENV]} ", \\1, "\\n"'
@@ -147,7 +149,7 @@ ls-l            echo x > a; mkdir b; ls -lai --full-time
 stat            stat words /tmp . /dev/stdin; stat -f .
 tar-times       tar cf - words table | sha256sum
 gzip-time       gzip -c words | sha256sum
-find            touch a b; find . -printf '%p %T@ %i %n %U %D\\n' | sort
+find            touch a b; find . -printf '%p %T@ %i %n %U %D\\n' > list; sort list
 nproc           nproc; uname -a; id; hostname; free 2>&1; uptime 2>&1; arch
 time            bash -c 'time sleep 3'
 ulimit          bash -c 'ulimit -a'
@@ -235,6 +237,8 @@ def run_row(place, name, command, own):
         return "%s\n      and again %s" % (said(got[0]), said(wrong))
     if own:
         return "" if got[0][1] == 0 else said(got[0])
+    if place.user and name in ("dev-stdin", "dev-fd"):
+        return ""  # bare, root's pipe cannot be opened by another
     want = place.bare(command)
     return "" if want[:2] == got[0][:2] else "%s\n      bare %s" % (said(got[0]), said(want))
 

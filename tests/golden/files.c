@@ -84,10 +84,16 @@ static void show_touch(void)
     utimensat(AT_FDCWD, "three", t, 0);
     stat("three", &s);
     say("%ld.%09ld ", (long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
-    struct timespec fixed[2] = {{1000000000, 5}, {1000000001, 7}};
+    /* Times that are asked for stay: long ago, far ahead, of one kind alone. */
+    static const struct timespec fixed[][2] = {{{1000000000, 5}, {1000000001, 7}},
+                                               {{4000000000, 5}, {4000000001, 7}},
+                                               {{1000000002, 9}, {0, UTIME_NOW}}};
     int fd = open("three", O_WRONLY);
-    futimens(fd, fixed);
-    stat("three", &s);
+    for (int i = 0; i < 3; i++) {
+        futimens(fd, fixed[i]);
+        stat("three", &s);
+        say("%d %d ", s.st_atim.tv_sec == fixed[i][0].tv_sec, s.st_mtim.tv_sec == fixed[i][1].tv_sec);
+    }
     say("%ld.%09ld\n", (long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
 }
 
