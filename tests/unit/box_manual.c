@@ -23,6 +23,7 @@ static const struct {
     {GROWING, "Counted where there is a limit", "counted where there is a limit"},
     {FORKING, NULL, "counted where there is a limit"},
     {HOLDING, NULL, "counted where there is a limit"},
+    {WRITING, NULL, "counted where there is a limit"},
     {FAKED, "Succeed without effect", "succeeds without effect"},
 };
 #define WAYS (sizeof ways / sizeof *ways)
