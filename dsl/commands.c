@@ -214,8 +214,9 @@ static int read_statement(struct reader *r)
     } lists[] = {
         {"flags", {.argument = ARGUMENT_NONE}},
         {"values", {.argument = ARGUMENT_NEXT}},
+        {"many", {.argument = ARGUMENT_NEXT, .many = true}},
         {"maybe", {.argument = ARGUMENT_ATTACHED}},
-        {"files", {.argument = ARGUMENT_NEXT, .file = true}},
+        {"files", {.argument = ARGUMENT_NEXT, .file = true, .many = true}},
         {"outputs", {.argument = ARGUMENT_NEXT, .output = true}},
         {"drop", {.argument = ARGUMENT_NEXT, .drop = true}},
         {"in-place", {.argument = ARGUMENT_ATTACHED, .in_place = true}},

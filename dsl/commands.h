@@ -26,6 +26,7 @@ struct command_option {
     bool file, output; /* what the argument is */
     bool in_place;     /* the operands are outputs */
     bool drop;         /* not for blocks */
+    bool many;         /* each counts; of others the last one would, so twice is not understood */
 };
 
 struct command_form {

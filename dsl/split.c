@@ -506,6 +506,8 @@ static int read_words(struct split_case *c)
                                i.value[0] == '-' ? "" : "-", i.value, n->argv[0]);
         if (i.missing)
             return split_whole(c, "`%.40s` lacks its argument", i.option->name[0]);
+        if (i.kind == ITEM_OPTION && !i.option->many && i.value && split_has(c, i.option->name[0]))
+            return split_whole(c, "`%.40s` is given twice", i.option->name[0]);
         if (i.kind == ITEM_OPTION)
             c->option[c->option_count++] = (struct split_option){i.option, i.value};
         else

@@ -390,6 +390,7 @@ static const char *perl_part(const char *at, char end, bool pattern)
     const char *from = at;
     for (; *at && *at != end; at++) {
         bool name = isalpha((unsigned char)at[1]) || strchr("_{.&:(+-!?", at[1]);
+        name = name || (pattern && isdigit((unsigned char)at[1])); /* of the match before */
         if (*at == '@' || (*at == '$' && at[1] && name) || (*at == '(' && at[1] == '?'))
             return NULL;
         if (*at == '\\' && at[1])

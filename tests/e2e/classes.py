@@ -82,8 +82,9 @@ class Tool:
         return self.answer()
 
 
-def run(argv, data):
-    r = subprocess.run(argv, input=data, capture_output=True, env=ENV, close_fds=False)
+def run(argv, data, file=None):
+    given = {"stdin": open(file, "rb")} if file else {"input": data}
+    r = subprocess.run(argv, capture_output=True, env=ENV, close_fds=False, **given)
     return r.returncode, r.stdout, r.stderr
 
 
@@ -116,6 +117,8 @@ def inputs(r):
         "base": b"".join(b"w%d %d\n" % (r.randrange(9), r.randrange(9)) for _ in range(n // 3)),
         "table": b"".join(b"%d,%d:%s\t%s\n" % (r.randrange(30), r.randrange(3), r.choice(WORDS), r.choice(WORDS)) for _ in range(n)),
         "quotes": b"".join(r.choice([b"a'b\n", b"c\\\n", b"d \"e f\" g\n", b"h\n"]) for _ in range(n)),
+        "ends": b"".join(r.choice([b"e \n", b" e\n", b"e\t\n", b" \n", b"x y  \n"]) for _ in range(n)),
+        "controls": b"".join(r.choice([b"e\n", b"\x1b7x\n", b"a\x0bb\n", b"\x0c\n", b"e\x08_\n", b"\x0ee\n", b"\r\n"]) for _ in range(n)),
         "sections": b"".join(r.choice([b"\\:\\:\\:\n", b"\\:\n", b"e x\n", b"\n"]) for _ in range(n)),
         "one": b"e\n",
     }
@@ -247,7 +250,8 @@ def try_form(tool, form, r, every, failures, counts):
             break  # the rest is for forms that most inputs say nothing to
         data = pool[name]
         named = {None: data}
-        if d["files"]:
+        stdin = command.rpartition(" ")[2] if command.endswith(" < a.txt") else None
+        if d["files"] or stdin:
             several = {b"a.txt": data, b"b.txt": pool[r.choice(sorted(pool))], b"c.txt": pool["prose"]}
             for f, content in several.items():
                 with open(f, "wb") as o:
@@ -255,7 +259,7 @@ def try_form(tool, form, r, every, failures, counts):
             named.update(several)
         # wc's columns are as wide as the file's size says, which is known when the plan is made.
         d = tool.classify(command)[0]
-        whole = run(d["argv"], data)
+        whole = run(d["argv"], data, stdin)
         for _ in range(2 if every else 1):
             got = in_blocks(r, tool, d, named)
             counts["trials"] += 1
