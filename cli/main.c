@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static const char help[] =
     "usage: zpipe [OPTION]... 'PIPELINE' [NAME=VALUE]... [::: FILE...]\n"
@@ -25,6 +26,8 @@ static const char help[] =
     "  --pipefail           the status of the last stage that failed\n"
     "  --line-reads         pass bytes on as they come (tail -f | zpipe 'grep x')\n"
     "  --cluster URL        --keys DIRECTORY: a cluster, instead of ZPIPE_CLUSTER and ZPIPE_KEYS\n"
+    "  -j N                 blocks at once (default: as many as slots); the bytes are the same\n"
+    "  --split HOW          auto, never, or always,SIZE: cut inputs into blocks\n"
     "  --slots N            how many jobs' stages at once (default: one per CPU)\n"
     "  --quiet, --progress  never, or always, a progress line\n"
     "  --placement spread   every stage on another worker than its neighbours\n"
@@ -41,6 +44,16 @@ static const struct {
     {"run", cmd_run},           {"plan", cmd_plan},     {"classify", cmd_classify},     {"keygen", cmd_keygen},
     {"scheduler", cmd_scheduler}, {"worker", cmd_worker},
 };
+
+/* Blocks, channels and inputs are descriptors: as many as this user may have. */
+static void raise_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
 
 int main(int argc, char **argv)
 {
@@ -62,6 +75,7 @@ int main(int argc, char **argv)
             skip = 2;
         }
     }
+    raise_files();
     struct cli c;
     int status = cli_parse(&c, argc - skip, argv + skip);
     if (status < 0)

@@ -26,7 +26,7 @@ int cli_fail(int status, const struct zpipe_error *e)
     return status;
 }
 
-enum kind { FLAG, TEXT, NUMBER, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, VERBOSE };
+enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, SPLIT, VERBOSE };
 
 struct option {
     const char *name;
@@ -34,14 +34,34 @@ struct option {
     void *to;
 };
 
-static int number(const char *name, const char *value, uint32_t *out)
+static int number(const char *name, const char *value, unsigned long max, uint32_t *out)
 {
     char *end;
     unsigned long n = strtoul(value, &end, 10);
-    if (*end || !*value || *value == '-' || n == 0 || n > 100000)
-        return cli_say(-1, "%s wants a number from 1 to 100000, not '%s'", name, value);
+    if (*end || !*value || *value == '-' || n == 0 || n > max)
+        return cli_say(-1, "%s wants a number from 1 to %lu, not '%s'", name, max, value);
     *out = (uint32_t)n;
     return 0;
+}
+
+/* auto, never, or always,SIZE with K or M behind the number. */
+static int split(const char *value, uint64_t *bytes)
+{
+    static const char units[] = "KM";
+    char *end;
+    if (!strcmp(value, "auto") || !strcmp(value, "never")) {
+        *bytes = value[0] == 'n' ? ZPIPE_SPLIT_NEVER : 0;
+        return 0;
+    }
+    if (!strncmp(value, "always,", 7) && value[7] >= '1' && value[7] <= '9') {
+        *bytes = strtoull(value + 7, &end, 10);
+        const char *unit = *end ? strchr(units, *end) : NULL;
+        if (unit)
+            *bytes <<= 10 * (unit - units + 1);
+        if (*bytes <= 1u << 30 && (!*end || (unit && !end[1])))
+            return 0;
+    }
+    return cli_say(-1, "--split is auto, never or always,SIZE, as in always,64K, not '%s'", value);
 }
 
 static int add_env(struct cli *c, const char *value)
@@ -73,7 +93,9 @@ static int apply(struct cli *c, const struct option *o, const char *value)
         *(const char **)o->to = value;
         return 0;
     case NUMBER:
-        return number(o->name, value, o->to);
+        return number(o->name, value, 100000, o->to);
+    case WIDTH:
+        return number(o->name, value, 1024, o->to);
     case LIST_WITH:
         c->with[c->submission.with_count++] = value;
         return 0;
@@ -87,6 +109,8 @@ static int apply(struct cli *c, const struct option *o, const char *value)
         return c->submission.spread || !strcmp(value, "pack")
                    ? 0
                    : cli_say(-1, "--placement is pack or spread, not '%s'", value);
+    case SPLIT:
+        return split(value, &c->submission.split_bytes);
     case ISOLATION:
         c->open.no_isolation = !strcmp(value, "none");
         return c->open.no_isolation || !strcmp(value, "full")
@@ -113,6 +137,9 @@ static int take_option(struct cli *c, int left, char **argv)
         {"--progress", FLAG, &c->progress},
         {"--placement", PLACEMENT, NULL},
         {"--isolation", ISOLATION, NULL},
+        {"-j", WIDTH, &c->submission.width},
+        {"--jobs", WIDTH, &c->submission.width},
+        {"--split", SPLIT, NULL},
         {"-v", VERBOSE, NULL},
         {"--verbose", VERBOSE, NULL},
         {"--json", FLAG, &c->json},

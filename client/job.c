@@ -379,6 +379,8 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
     z->jobs = j;
     j->flags = flags | (s->spread ? MSG_SUBMIT_SPREAD : 0);
     snprintf(j->text, sizeof j->text, "%s", s->text ? s->text : "(graph)");
+    g->width = s->width;
+    g->split_bytes = s->split_bytes;
     int r = 0;
     if (count_jobs(z) > CLIENT_JOBS_MAX)
         r = err_set(e, ERR_LIMIT, "more than %d jobs at once", CLIENT_JOBS_MAX);

@@ -126,6 +126,8 @@ static struct graph *graph_of(const struct graph *whole, uint32_t phase, struct 
     g->envc = whole->envc;
     g->pipefail = whole->pipefail;
     g->line_reads = whole->line_reads;
+    g->width = whole->width;
+    g->split_bytes = whole->split_bytes;
     if (take_edges(g, whole, phase, e) == 0)
         return g;
 fail:

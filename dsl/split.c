@@ -570,6 +570,34 @@ static int look_outside(struct split_case *c)
     return SPLIT_OK;
 }
 
+static const char *base_name(const char *word)
+{
+    static const char *const places[] = {"/bin/", "/usr/bin/"};
+    for (size_t i = 0; i < 2; i++)
+        if (strncmp(word, places[i], strlen(places[i])) == 0)
+            return word + strlen(places[i]);
+    return word;
+}
+
+/* May it write a zero byte when it reads none?  A command that only passes on what it reads does not; others
+ * only if some word of theirs can say one. */
+static bool may_make_zeros(const struct graph_node *n)
+{
+    static const char *const decode[] = {"base32", "base64", "basenc", "iconv", "jq", "perl", "xxd"};
+    static const char says[] = "0xodcuU"; /* behind a backslash */
+    for (size_t i = 0; i < sizeof decode / sizeof *decode; i++)
+        if (strcmp(base_name(n->argv[0]), decode[i]) == 0)
+            return true;
+    for (uint32_t i = 1; i < n->argc; i++) {
+        if (strstr(n->argv[i], "%c"))
+            return true;
+        for (const char *at = n->argv[i]; (at = strchr(at, '\\')); at += at[1] ? 2 : 1)
+            if (at[1] && strchr(says, at[1]))
+                return true;
+    }
+    return false;
+}
+
 /* ---- a stage ----------------------------------------------------------------------------- */
 
 static int with_form(struct split_case *c)
@@ -597,15 +625,6 @@ static int with_form(struct split_case *c)
                                     : SPLIT_OK;
 }
 
-static const char *base_name(const char *word)
-{
-    static const char *const places[] = {"/bin/", "/usr/bin/"};
-    for (size_t i = 0; i < 2; i++)
-        if (strncmp(word, places[i], strlen(places[i])) == 0)
-            return word + strlen(places[i]);
-    return word;
-}
-
 static int look(struct split_case *c)
 {
     struct err e = {0};
@@ -627,7 +646,7 @@ static int look(struct split_case *c)
 
 static int split_node(struct graph *g, uint32_t i, struct commands *commands, struct err *e)
 {
-    struct graph_split s = {.ends_lines = true, .combine_text = "", .spoils = {"", 0}};
+    struct graph_split s = {.ends_lines = true, .empty_ok = true, .combine_text = "", .spoils = {"", 0}};
     struct split_case c = {.g = g, .n = &g->node[i], .commands = commands, .s = &s, .e = e};
     struct graph_node *n = &g->node[i], as_cut = *n;
     struct err bad;
@@ -636,6 +655,7 @@ static int split_node(struct graph *g, uint32_t i, struct commands *commands, st
         return -1;
     /* What is cut is known to make no file, whatever its words look like. */
     s.ok_status = c.k ? c.k->ok_status : 0;
+    s.makes_zeros = may_make_zeros(n);
     as_cut.split = s;
     as_cut.keep_count = 0;
     as_cut.out_glob_count -= n->word_globs;

@@ -251,7 +251,7 @@ int split_paste(struct split_case *c)
             letter ? (*letter == '0' ? -1 : (unsigned char)to[letter - from]) : (unsigned char)*at;
         at += letter != NULL;
     }
-    c->s->ends_lines = false;
+    c->s->ends_lines = c->s->empty_ok = false;
     c->s->cut_step = count ? count : 1;
     if (!count || last < 0)
         return split_native(c, "join");
@@ -309,6 +309,7 @@ int split_xargs(struct split_case *c)
         if (!found)
             return split_whole(c, "`%s` of xargs is not in the table", name);
     }
+    c->s->empty_ok = false;
     const char *n = split_value(c, "-n"), *lines = split_value(c, "-L"), *d = split_value(c, "-d");
     bool each = split_has(c, "-I") || (n && strcmp(n, "1") == 0 && !lines);
     if (!each || (split_has(c, "-I") && (n || lines)))

@@ -109,6 +109,8 @@ struct zpipe_io {
     void *owner;
 };
 
+#define ZPIPE_SPLIT_NEVER UINT64_MAX
+
 struct zpipe_submission {
     const char *text;      /* a pipeline, or a job file's contents */
     const char *job_file;  /* its name, if text is one; NULL: a one-liner */
@@ -120,6 +122,9 @@ struct zpipe_submission {
     const char *const *commands; size_t commands_count;   /* tables of commands, zpipe.commands(5): files,
                                                              looked up before zpipe's own */
     bool pipefail, line_reads;
+    uint32_t width;       /* blocks at once, 1 to 1024; 0: the worker's slots.  The bytes are the same */
+    uint64_t split_bytes; /* 0: input is cut into blocks where that pays; ZPIPE_SPLIT_NEVER; else
+                             always, blocks of about so many bytes (for tests) */
     bool spread; /* every stage on another worker than its neighbours (for tests) */
     struct zpipe_io io;
 };
@@ -184,7 +189,7 @@ ZPIPE_API int zpipe_graph_join(struct zpipe_graph *g, zpipe_node from, int from_
 /* The command may open this file or directory, under the same name. */
 ZPIPE_API int zpipe_graph_input(struct zpipe_graph *g, zpipe_node command, const char *path, struct zpipe_error *e);
 
-/* As zpipe_submit; of the submission only io, pipefail, line_reads, spread and env count (s->text may be
+/* As zpipe_submit; of the submission only io, pipefail, line_reads, width, split_bytes, spread and env count (s->text may be
  * NULL).  The graph is borrowed for the call. */
 ZPIPE_API struct zpipe_job *zpipe_submit_graph(struct zpipe *z, struct zpipe_graph *g,
                                                const struct zpipe_submission *s, struct zpipe_error *e);

@@ -20,6 +20,9 @@
 #define GRAPH_WORDS_MAX 200000      /* argv, env and outputs of one node */
 #define GRAPH_FDS_MAX   64          /* of one node */
 #define GRAPH_BYTES_MAX (32u << 20) /* encoded */
+#define GRAPH_WIDTH_MAX 1024
+#define GRAPH_SPLIT_NEVER UINT64_MAX
+#define GRAPH_SPLIT_MIN  (256u << 10) /* an input known to be smaller is not worth cutting */
 #define GRAPH_NONE      UINT32_MAX
 
 enum graph_kind {
@@ -191,6 +194,10 @@ struct graph_split {
     struct slice spoils; /* one of these bytes anywhere in a block spoils the whole: what comes
                             after depends on it (for grep a zero byte makes the input binary) */
     bool stops_early;    /* it may end before its input does: work ahead of it may be in vain */
+    bool makes_zeros;    /* it may write zero bytes where it read none */
+    bool empty_ok;       /* on empty input it ends with one of ok_status and writes what adds nothing to
+                            the combined output: so it may follow, block by block, a stage that drops
+                            everything of a block */
 };
 
 struct graph_node {
@@ -270,6 +277,8 @@ struct graph {
     uint32_t envc;
     bool pipefail;    /* --pipefail: the status is the last that is not 0 */
     bool line_reads;  /* --line-reads: streams pass what there is, at once; uncertified */
+    uint64_t split_bytes; /* nominal size of every block, for tests; 0: the table; GRAPH_SPLIT_NEVER */
+    uint32_t width;   /* blocks at once; 0: the worker's slots */
     bool timed;       /* `time` */
     bool timed_posix; /* `time -p` */
 

@@ -81,6 +81,8 @@ static const struct field split_fields[] = {
     SPLIT(ends_lines, FIELD_BOOL, 0),
     SPLIT(spoils, FIELD_BYTES, 256),
     SPLIT(stops_early, FIELD_BOOL, 0),
+    SPLIT(makes_zeros, FIELD_BOOL, 0),
+    SPLIT(empty_ok, FIELD_BOOL, 0),
 };
 static const struct field_table split_table = FIELD_TABLE(graph_split, split_fields);
 
@@ -137,6 +139,8 @@ static const struct field graph_fields[] = {
     FIELD(graph, line_reads, FIELD_BOOL, 0),
     FIELD(graph, timed, FIELD_BOOL, 0),
     FIELD(graph, timed_posix, FIELD_BOOL, 0),
+    FIELD(graph, split_bytes, FIELD_U64, UINT64_MAX),
+    FIELD(graph, width, FIELD_U32, GRAPH_WIDTH_MAX),
 };
 static const struct field_table whole_table = FIELD_TABLE(graph, graph_fields);
 

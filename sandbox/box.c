@@ -348,6 +348,11 @@ int box_feed_end(struct box *b, uint64_t region, uint32_t channel, struct err *e
     return send_one(b, (struct wire){.kind = WIRE_FEED_END, .region = region, .a = channel}, NULL, 0, e);
 }
 
+int box_hold(struct box *b, uint64_t region, uint32_t channel, bool hold, struct err *e)
+{
+    return send_one(b, (struct wire){.kind = WIRE_HOLD, .region = region, .a = channel, .b = hold}, NULL, 0, e);
+}
+
 /* As every packet's taking: 0, -1 with e->code ERR_NOMEM, or -1 and it makes no sense. */
 static int take_made(struct box *b, struct wire_packet *p, struct err *e)
 {

@@ -187,3 +187,5 @@ int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e);
 int box_feed(struct box *b, uint64_t region, uint32_t channel, const struct box_source *source,
              uint32_t count, struct err *e);
 int box_feed_end(struct box *b, uint64_t region, uint32_t channel, struct err *e);
+/* Let a channel's pump wait, or go on. */
+int box_hold(struct box *b, uint64_t region, uint32_t channel, bool hold, struct err *e);

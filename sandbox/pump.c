@@ -389,6 +389,13 @@ int pump_feed(struct channel *c, const struct wire_packet *p)
     return 0;
 }
 
+/* A process that is stopped copies nothing, and can still be killed. */
+void pump_hold(struct channel *c, bool hold)
+{
+    if (c->pump)
+        kill(c->pump->pid, hold ? SIGSTOP : SIGCONT);
+}
+
 void pump_kill(struct channel *c)
 {
     if (!c->pump || c->pump->killed)

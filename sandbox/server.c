@@ -80,6 +80,10 @@ static int take_control(struct server *s, struct wire_packet *p, struct err *e)
         if (r)
             region_settle(r);
         return 0;
+    case WIRE_HOLD:
+        if (r && r->started && p->head.a < r->spec.region.channel_count)
+            pump_hold(&r->channel[p->head.a], p->head.b != 0);
+        return 0;
     case WIRE_FEED:
     case WIRE_FEED_END:
         return r && r->started ? region_feed(r, p) : 0;

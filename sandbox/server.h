@@ -167,6 +167,7 @@ void freeze_forget(struct server *s, struct channel *c);
 int pump_start(struct channel *c, struct err *e);
 int pump_feed(struct channel *c, const struct wire_packet *p); /* FEED, FEED_END; -1: not as it must be */
 bool pump_ended(struct server *s, pid_t pid, int status); /* false: not a pump */
+void pump_hold(struct channel *c, bool hold);
 void pump_kill(struct channel *c);
 void pump_kill_all(struct server *s);
 void pump_forget_all(struct server *s); /* they have been waited for */

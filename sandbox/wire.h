@@ -21,6 +21,7 @@ enum wire_kind {
     WIRE_LOOK,    /* region: tell WIRE_BYTES of each of its tasks */
     WIRE_FEED,    /* also server -> pump. a: channel; packed (offset, size)*; fds: as many */
     WIRE_FEED_END, /* also server -> pump. a: channel */
+    WIRE_HOLD,    /* a: channel; b: 1 stop its pump, 0 let it go on */
     /* server -> caller; region and task as they were given */
     WIRE_MADE,    /* also init -> server. a: files; packed (name, mode, wanted)*; fds of the wanted */
     WIRE_RESULT,  /* also init -> server. packed result; from an init, a: it was a tree of processes */

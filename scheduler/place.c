@@ -11,7 +11,11 @@
  * Next: route.c for how the bytes travel then, and worker/agent.c for RUN. */
 #include "scheduler/state.h"
 
+#include "proto/stages.h"
+
 #include <stdlib.h>
+
+#define STAGES_ARENA_MAX (16u << 20)
 
 struct peer_state *place_local(const struct peer_state *client)
 {
@@ -32,11 +36,38 @@ static uint32_t count_stages(const struct graph *g)
     return count;
 }
 
-/* Stage i goes to worker i mod count: neighbours differ where there are two. */
+/* Programs are dealt out in turn, so that neighbours differ where there are two workers; but those of one
+ * stage in blocks stay together. */
+static int deal(struct job *j, bool local, struct err *e)
+{
+    struct arena a = ARENA_INIT(STAGES_ARENA_MAX);
+    struct graph_stages stages;
+    uint32_t turn = 0, *part = NULL;
+    if (graph_stages(j->graph, &a, &stages, e) < 0 ||
+        !(part = arena_array(&a, (size_t)stages.count + 1, sizeof *part))) {
+        arena_clear(&a);
+        return part ? -1 : err_nomem(e);
+    }
+    for (uint32_t i = 0; i < j->graph->node_count; i++) {
+        bool process = node_is_process(&j->graph->node[i]);
+        uint32_t stage = stages.of_node[i];
+        if (!process && !local)
+            continue;
+        bool leads = process && (stage == GRAPH_NONE || stages.node[stages.stage[stage].first] == i);
+        uint32_t mine = !process ? 0 : leads ? turn++ % j->part_count : part[stage];
+        if (leads && stage != GRAPH_NONE)
+            part[stage] = mine;
+        j->node[i].part = mine;
+        j->part[mine].slots += leads;
+    }
+    arena_clear(&a);
+    return 0;
+}
+
 static int choose(struct core *c, struct job *j, struct peer_state *local, struct err *e)
 {
     struct peer_state *one = local ? local : fleet_most_free(c), **many = &one;
-    uint32_t stages = count_stages(j->graph), stage = 0;
+    uint32_t stages = count_stages(j->graph);
     size_t count = 1;
     if (j->spread && !local && !(many = fleet_list(c, stages ? stages : 1, &count)))
         return err_nomem(e);
@@ -51,17 +82,14 @@ static int choose(struct core *c, struct job *j, struct peer_state *local, struc
         list_init(&j->part[i].at);
     }
     j->part_count = (uint32_t)count;
-    for (uint32_t i = 0; i < j->graph->node_count; i++) {
-        bool process = node_is_process(&j->graph->node[i]);
-        if (!process && !local)
-            continue;
-        struct job_node *n = &j->node[i];
-        n->part = process ? stage++ % j->part_count : 0;
-        j->part[n->part].slots += process;
-    }
     if (many != &one)
         free(many);
-    return 0;
+    if (deal(j, local != NULL, e) == 0)
+        return 0;
+    free(j->part);
+    j->part = NULL;
+    j->part_count = 0;
+    return -1;
 }
 
 static int new_run(struct core *c, struct job *j, uint32_t part, bool local, struct action **out,

@@ -11,6 +11,11 @@ zpipe_e2e(table_embedded run.py)
 zpipe_e2e(table_cluster run.py --cluster)
 zpipe_e2e(table_embedded_user run.py --user ${somebody})
 zpipe_e2e(table_cluster_user run.py --cluster --user ${somebody})
+# Everything that may be cut, cut: small inputs in small blocks.
+zpipe_e2e(table_blocks run.py --split always,64K)
+zpipe_e2e(table_blocks_cluster run.py --split always,64K --cluster)
+# Inputs that are cut by themselves, at several widths.
+zpipe_e2e(blocks blocks.py)
 # Pipelines that nobody wrote; `make compare` runs many more.
 zpipe_e2e(random_embedded run.py --random 40)
 zpipe_e2e(cluster_moments cluster.py)

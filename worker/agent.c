@@ -40,7 +40,10 @@ struct agent {
     struct peer *data; /* our data port, NULL in embedded mode */
     struct loop_timer heartbeat;
     struct loop_hook reaper;
-    uint64_t pings, regions;
+    uint64_t pings, region_ids;
+    struct region_watch *regions; /* that run */
+    uint32_t runs;                /* of blocks, of all attempts */
+    bool runs_freed;
     struct attempt *attempts;
     uint32_t attempt_count;
     struct early early[EARLY_MAX];
@@ -62,9 +65,42 @@ struct box *agent_box(struct agent *a)
     return a->box;
 }
 
-uint64_t agent_region_id(struct agent *a)
+uint32_t agent_width(const struct agent *a, uint32_t width)
 {
-    return ++a->regions;
+    return width ? width : a->slots;
+}
+
+/* One job may be told to be wider than this worker; others do not get more by that. */
+bool agent_begin_run(struct agent *a, uint32_t running, uint32_t width)
+{
+    uint32_t own = agent_width(a, width);
+    if (running >= own || (a->runs >= a->slots && !width))
+        return false;
+    a->runs++;
+    return true;
+}
+
+void agent_end_run(struct agent *a)
+{
+    a->runs--;
+    a->runs_freed = true;
+}
+
+int agent_run_region(struct agent *a, struct region_watch *w, struct box_region *r, struct err *e)
+{
+    w->id = ++a->region_ids;
+    if (box_run(a->box, w->id, r, e) < 0) {
+        w->id = 0;
+        return -1;
+    }
+    w->next = a->regions;
+    a->regions = w;
+    return 0;
+}
+
+void agent_stop_region(struct agent *a, const struct region_watch *w)
+{
+    box_stop(a->box, w->id, NULL); /* if it is gone, `lost` ends all regions */
 }
 
 static void lose(struct agent *a, const struct err *why)
@@ -168,8 +204,8 @@ static void beat(struct loop_timer *w)
     struct msg m = {.type = MSG_PING, .ping = {++a->pings}};
     agent_send(a, &m);
     for (struct attempt *t = a->attempts; t; t = t->next) /* how far they are: the answers go out as PROGRESS */
-        if (t->state == ATTEMPT_RUNNING && t->region)
-            box_look(a->box, t->region, NULL);
+        if (t->state == ATTEMPT_RUNNING && group_runs(&t->main))
+            box_look(a->box, t->main.watch.id, NULL);
 }
 
 /* ---- data links */
@@ -316,19 +352,19 @@ struct peer *agent_data_peer(struct agent *a, const char *url, struct slice key,
 
 /* ---- the box */
 
-static struct attempt *attempt_of_region(struct agent *a, uint64_t region)
+static struct region_watch *find_region(struct agent *a, uint64_t id)
 {
-    struct attempt *t = a->attempts;
-    while (t && t->region != region)
-        t = t->next;
-    return t;
+    struct region_watch *w = a->regions;
+    while (w && w->id != id)
+        w = w->next;
+    return w;
 }
 
 static void on_task_ended(void *owner, uint64_t region, uint32_t task, const struct box_result *r)
 {
-    struct attempt *t = attempt_of_region(owner, region);
-    if (t)
-        attempt_task_ended(t, task, r);
+    struct region_watch *w = find_region(owner, region);
+    if (w && w->events->task_ended)
+        w->events->task_ended(w->owner, task, r);
     else
         for (uint32_t i = 0; i < r->made_count; i++)
             if (r->made[i].fd >= 0)
@@ -339,33 +375,47 @@ static void on_pump_ended(void *owner, uint64_t region, uint32_t channel, uint64
                           bool reading)
 {
     (void)bytes;
-    struct attempt *t = attempt_of_region(owner, region);
-    if (t)
-        attempt_pump_ended(t, channel, sys, reading);
+    struct region_watch *w = find_region(owner, region);
+    if (w && w->events->pump_ended)
+        w->events->pump_ended(w->owner, channel, sys, reading);
+}
+
+static void on_moved(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, uint64_t sources)
+{
+    struct region_watch *w = find_region(owner, region);
+    if (w && w->events->moved)
+        w->events->moved(w->owner, channel, bytes, sources);
 }
 
 static void on_bytes(void *owner, uint64_t region, uint32_t task, uint64_t in, uint64_t out)
 {
-    struct attempt *t = attempt_of_region(owner, region);
-    if (t)
-        attempt_bytes(t, task, in, out);
+    struct region_watch *w = find_region(owner, region);
+    if (w && w->events->bytes)
+        w->events->bytes(w->owner, task, in, out);
 }
 
 static void on_region_ended(void *owner, uint64_t region)
 {
-    struct attempt *t = attempt_of_region(owner, region);
-    if (t)
-        attempt_region_ended(t);
+    struct agent *a = owner;
+    for (struct region_watch **at = &a->regions; *at; at = &(*at)->next) {
+        struct region_watch *w = *at;
+        if (w->id != region)
+            continue;
+        *at = w->next;
+        w->id = 0;
+        w->events->ended(w->owner);
+        return;
+    }
 }
 
 static void on_box_lost(void *owner, const struct err *why)
 {
     struct agent *a = owner;
     loop_fd_stop(a->loop, &a->box_watch);
-    for (struct attempt *t = a->attempts; t; t = t->next) {
-        t->region_ended = true;
+    for (struct attempt *t = a->attempts; t; t = t->next)
         attempt_link_lost(t, why);
-    }
+    while (a->regions)
+        on_region_ended(a, a->regions->id);
     lose(a, why);
 }
 
@@ -384,12 +434,17 @@ static bool reap_pending(struct loop_hook *w)
     for (struct attempt *t = a->attempts; t; t = t->next)
         if (t->reapable)
             return true;
-    return false;
+    return a->runs_freed && a->attempts;
 }
 
 static void reap(struct loop_hook *w)
 {
     struct agent *a = w->owner;
+    if (a->runs_freed) {
+        a->runs_freed = false;
+        for (struct attempt *t = a->attempts; t; t = t->next)
+            attempt_step(t);
+    }
     for (struct attempt **link = &a->attempts; *link;) {
         struct attempt *t = *link;
         if (attempt_reap(t)) {
@@ -408,6 +463,7 @@ struct agent *agent_new(struct loop *l, const struct agent_options *o, struct er
                                              .pump_ended = on_pump_ended,
                                              .region_ended = on_region_ended,
                                              .bytes = on_bytes,
+                                             .moved = on_moved,
                                              .lost = on_box_lost};
     struct agent *a = calloc(1, sizeof *a);
     if (!a) {

@@ -3,6 +3,8 @@
  * that ended wait for attempt_reap, which the agent calls once per turn of the loop. */
 #include "worker/attempt.h"
 
+#include "worker/blocks.h"
+
 #include "base/fds.h"
 #include "base/log.h"
 #include "base/spool.h"
@@ -19,17 +21,14 @@
 #define COPY_BYTES_PER_TURN (256u << 10)
 #define ARENA_MAX           (256u << 20)
 
-static void fail(struct attempt *t, const struct err *why);
-static void report(struct attempt *t, uint32_t task);
-
-static void settle(struct attempt *t)
+void attempt_settle(struct attempt *t)
 {
-    bool started = t->region != 0;
-    if (t->state == ATTEMPT_ENDED || t->state == ATTEMPT_FETCHING)
+    if (t->state == ATTEMPT_ENDED || t->state == ATTEMPT_FETCHING || group_runs(&t->main))
         return;
-    if (started && !t->region_ended)
-        return;
-    if (t->moving && t->state != ATTEMPT_STOPPING)
+    for (uint32_t i = 0; i < t->blocks_count; i++)
+        if (!blocks_over(t->blocks[i]))
+            return;
+    if (t->state == ATTEMPT_RUNNING && (!t->started || t->moving))
         return;
     t->state = ATTEMPT_ENDED;
     t->reapable = true;
@@ -67,17 +66,17 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end end, const 
     if (end == CARRY_FAILED && t->state != ATTEMPT_STOPPING) {
         e = *why;
         err_wrap(&e, "a stream of job %llu", (unsigned long long)t->job);
-        fail(t, &e);
+        attempt_fail(t, &e);
         return;
     }
     /* The reader on another host left: the writers here see a broken pipe, as in sh. */
-    if (end == CARRY_LEFT && route->channel != GRAPH_NONE && t->region && !t->region_ended)
-        box_break(agent_box(t->agent), t->region, route->channel, NULL);
+    if (end == CARRY_LEFT && route->group && group_runs(route->group))
+        box_break(agent_box(t->agent), route->group->watch.id, route->channel, NULL);
     if (t->state == ATTEMPT_FETCHING && --t->fetching == 0) {
         attempt_start(t);
         return;
     }
-    settle(t);
+    attempt_settle(t);
 }
 
 static const struct carry_events carry_events = {carry_ended};
@@ -121,14 +120,12 @@ static int carry_files(struct attempt *t, struct attempt_route *route, const int
     return begin(t, route, carry_out(agent_loop(t->agent), fd, count, &name, &carry_events, t, e), e);
 }
 
-static int carry_from(struct attempt *t, struct attempt_route *route, int fd, struct err *e)
-{
-    return carry_files(t, route, &fd, 1, e);
-}
-
-static int carry_to(struct attempt *t, struct attempt_route *route, int fd, struct err *e)
+int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool out, struct err *e)
 {
     struct stream_name name = name_of(t, &route->r);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* a description of our own */
+    if (out)
+        return carry_files(t, route, &fd, 1, e);
     return begin(t, route, carry_in(agent_loop(t->agent), fd, &name, &carry_events, t, e), e);
 }
 
@@ -139,7 +136,7 @@ void attempt_attach(struct attempt *t, struct peer *p, uint64_t link, const stru
     if (!route || !route->carry || route->carry_ended || route->r.via != MSG_VIA_LISTEN)
         return;
     if (carry_bind(route->carry, p, link, &e) < 0)
-        fail(t, &e);
+        attempt_fail(t, &e);
 }
 
 void attempt_message(struct attempt *t, const struct stream_name *name, const struct msg *m,
@@ -153,7 +150,7 @@ void attempt_message(struct attempt *t, const struct stream_name *name, const st
 void attempt_link_lost(struct attempt *t, const struct err *why)
 {
     if (t->state == ATTEMPT_FETCHING || t->state == ATTEMPT_RUNNING)
-        fail(t, why);
+        attempt_fail(t, why);
 }
 
 /* ---- the files that a stage left, on their way to the client */
@@ -205,10 +202,10 @@ static void copy_more(struct loop_fd *w, int events)
     if (why && why != EPIPE) { /* the client that reads no more has its reason */
         errno = why;
         err_sys(&e, "cannot hand over the files of a stage");
-        fail(t, &e);
+        attempt_fail(t, &e);
         return;
     }
-    settle(t);
+    attempt_settle(t);
 }
 
 static int copy_start(struct attempt *t, int *from, uint32_t count, int to, struct err *e)
@@ -283,73 +280,95 @@ static int send_made(struct attempt *t, uint32_t node, const struct box_result *
 
 /* ---- the start */
 
-static void lines_ended(struct lines *l)
+static void main_moved(struct group *g, uint32_t channel, uint64_t bytes, uint64_t sources)
 {
-    struct attempt *t = l->owner;
-    t->moving--;
-    report(t, (uint32_t)(l - t->lines));
-    settle(t);
+    for (uint32_t i = 0; i < g->t->blocks_count; i++)
+        if (blocks_moved(g->t->blocks[i], channel, bytes, sources))
+            return;
 }
 
-static int own_fd(int fd)
+static bool main_pump_ended(struct group *g, uint32_t channel, int sys, bool reading)
 {
-    return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    for (uint32_t i = 0; i < g->t->blocks_count; i++)
+        if (blocks_pump_ended(g->t->blocks[i], channel, sys, reading))
+            return true;
+    return false;
 }
 
-/* The channels whose other end we hold: edges over streams, and each stage's stderr. */
-static int begin_streams(struct attempt *t, struct err *e)
+/* What runs in main of a stage in blocks is what puts its blocks' outputs together. */
+static struct region_words main_words(void *owner, uint32_t node)
 {
-    for (uint32_t i = 0; i < t->route_count; i++) {
-        struct attempt_route *route = &t->route[i];
-        if (route->channel == GRAPH_NONE || route->r.what != MSG_EDGE)
+    const struct attempt *t = owner;
+    for (uint32_t i = 0; i < t->blocks_count; i++)
+        if (blocks_last_node(t->blocks[i]) == node)
+            return blocks_rerun(t->blocks[i]);
+    return (struct region_words){t->graph->node[node].argv, t->graph->node[node].argc};
+}
+
+static int make_blocks(struct attempt *t, struct err *e)
+{
+    if (graph_stages(t->graph, &t->arena, &t->stages, e) < 0)
+        return -1;
+    t->blocks = arena_array(&t->arena, (size_t)t->stages.count + 1, sizeof *t->blocks);
+    if (!t->blocks)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < t->stages.count; i++) {
+        if (!blocks_wanted(t, &t->stages.stage[i]))
             continue;
-        const struct box_channel *c = &t->plan.channel[route->channel];
-        own_fd(c->caller_fd);
-        int r = c->end == BOX_REMOTE_READER ? carry_from(t, route, c->caller_fd, e)
-                                            : carry_to(t, route, c->caller_fd, e);
-        if (r < 0)
+        t->blocks[t->blocks_count] = blocks_new(t, &t->stages.stage[i], e);
+        if (!t->blocks[t->blocks_count])
             return -1;
-    }
-    for (uint32_t i = 0; i < t->plan.task_count; i++) {
-        const struct box_task *task = &t->plan.task[i];
-        uint32_t node = t->node_of_task[i];
-        const struct box_port *last = &task->port[task->port_count - 1];
-        if (graph_fd_of(&t->graph->node[node], 2))
-            continue;
-        struct attempt_route *route = attempt_route_of(t, MSG_STDERR, node, GRAPH_NONE);
-        int fd = t->plan.channel[last->channel].caller_fd;
-        own_fd(fd);
-        if (route && route->r.via != MSG_VIA_FD) {
-            if (carry_from(t, route, fd, e) < 0)
-                return -1;
-            continue;
-        }
-        t->moving++;
-        lines_start(&t->lines[i], agent_loop(t->agent), fd, route ? route->r.fd : -1, lines_ended, t);
+        t->blocks_count++;
     }
     return 0;
+}
+
+/* All that streams, in one region. */
+static int start_main(struct attempt *t, struct err *e)
+{
+    uint32_t *node = arena_array(&t->arena, (size_t)t->graph->node_count + 1, sizeof *node), count = 0, ends = 0;
+    t->main_end = arena_array(&t->arena, 2 * (size_t)t->blocks_count + 1, sizeof *t->main_end);
+    t->report = arena_array(&t->arena, (size_t)t->graph->node_count + 1, sizeof *t->report);
+    if (!node || !t->main_end || !t->report)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < t->blocks_count; i++) {
+        uint32_t more;
+        if (blocks_meet_main(t->blocks[i], &t->main_end[ends], &more, e) < 0)
+            return -1;
+        ends += more;
+    }
+    for (uint32_t i = 0; i < t->graph->node_count; i++)
+        if (blocks_main_runs(t, i))
+            node[count++] = i;
+    t->main.moved = main_moved;
+    t->main.pump_ended = main_pump_ended;
+    struct region_scope scope = {.node = node, .count = count, .end = t->main_end, .end_count = ends,
+                                 .stderr_fd = -1, .words = main_words, .owner = t};
+    return count ? group_run(&t->main, t, &scope, e) : 0;
 }
 
 void attempt_start(struct attempt *t)
 {
     struct err e;
-    struct region_opened opened = {0};
     t->state = ATTEMPT_RUNNING;
-    t->region = agent_region_id(t->agent);
-    int r = region_build(t, &opened, &e);
-    if (r == 0 && t->plan.task_count)
-        r = box_run(agent_box(t->agent), t->region, &t->plan, &e);
-    region_close(&opened);
-    if (r < 0 || !t->plan.task_count)
-        t->region = 0; /* nothing to wait for */
-    if (r == 0 && t->region)
-        r = begin_streams(t, &e);
+    int r = make_blocks(t, &e);
+    if (r == 0)
+        r = start_main(t, &e);
+    for (uint32_t i = 0; r == 0 && i < t->blocks_count; i++)
+        r = blocks_start(t->blocks[i], &e);
+    t->started = true;
     struct msg m = {.type = MSG_STARTED, .started = {t->job, t->number}};
     agent_send(t->agent, &m);
     if (r < 0)
-        fail(t, &e);
+        attempt_fail(t, &e);
     else
-        settle(t);
+        attempt_settle(t);
+}
+
+void attempt_step(struct attempt *t)
+{
+    for (uint32_t i = t->blocks_count; t->started && i-- > 0;)
+        blocks_step(t->blocks[i]);
 }
 
 /* Inputs that must be here, whole, before the first program starts. */
@@ -373,7 +392,7 @@ static int begin_fetch(struct attempt *t, struct err *e)
         int to = fcntl(route->spool, F_DUPFD_CLOEXEC, 3);
         if (to < 0)
             return err_sys(e, "cannot duplicate a descriptor");
-        if (carry_to(t, route, to, e) < 0)
+        if (attempt_carry(t, route, to, false, e) < 0)
             return -1;
     }
     return 0;
@@ -381,7 +400,7 @@ static int begin_fetch(struct attempt *t, struct err *e)
 
 /* ---- the end */
 
-static void fail(struct attempt *t, const struct err *why)
+void attempt_fail(struct attempt *t, const struct err *why)
 {
     if (t->state == ATTEMPT_STOPPING || t->state == ATTEMPT_ENDED)
         return;
@@ -396,9 +415,11 @@ void attempt_stop(struct attempt *t)
     if (t->state == ATTEMPT_ENDED)
         return;
     t->state = ATTEMPT_STOPPING;
-    if (t->region && !t->region_ended && box_stop(agent_box(t->agent), t->region, NULL) < 0)
-        t->region_ended = true;
-    settle(t);
+    if (group_runs(&t->main))
+        agent_stop_region(t->agent, &t->main.watch);
+    for (uint32_t i = 0; i < t->blocks_count; i++)
+        blocks_stop(t->blocks[i]);
+    attempt_settle(t);
 }
 
 /* How sh would put it in $?, and in a sentence where the program could not say it itself. */
@@ -468,27 +489,24 @@ static void take_made(struct attempt *t, uint32_t node, const struct box_result 
         if (r->made[i].fd >= 0)
             close(r->made[i].fd);
     if (sends && send_made(t, node, r, wanted, &e) < 0)
-        fail(t, &e);
+        attempt_fail(t, &e);
 }
 
 /* Told when the stage's last words are out too, so that the tail is whole. */
-static void report(struct attempt *t, uint32_t task)
+void attempt_said(struct attempt *t, uint32_t node, const struct buf *tail)
 {
-    struct attempt_report *r = &t->report[task];
-    if (!r->ended || r->sent || t->lines[task].from >= 0 || t->state == ATTEMPT_STOPPING)
+    struct attempt_report *r = &t->report[node];
+    if (!r->ended || r->sent || t->state == ATTEMPT_STOPPING)
         return;
     r->sent = true;
-    const struct buf *tail = &t->lines[task].tail;
-    r->m.task.stderr_tail = tail->data ? tail->data : "";
+    r->m.task.stderr_tail = tail && tail->data ? tail->data : "";
     agent_send(t->agent, &r->m);
 }
 
-void attempt_task_ended(struct attempt *t, uint32_t task, const struct box_result *r)
+void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_result *r, bool early_stop)
 {
-    if (task >= t->plan.task_count)
-        return;
-    const struct graph_node *n = &t->graph->node[t->node_of_task[task]];
-    struct attempt_report *own = &t->report[task];
+    const struct graph_node *n = &t->graph->node[node];
+    struct attempt_report *own = &t->report[node];
     struct buf text = BUF_INIT(MSG_TEXT_MAX);
     if (r->end == BOX_LIMIT)
         buf_printf(&text, "`%s` reached its limit of %s", n->label, r->limit);
@@ -497,7 +515,7 @@ void attempt_task_ended(struct attempt *t, uint32_t task, const struct box_resul
     own->m = (struct msg){.type = MSG_TASK,
                           .task = {.job = t->job,
                                    .attempt = t->number,
-                                   .node = t->node_of_task[task],
+                                   .node = node,
                                    .end = (uint32_t)r->end,
                                    .status = shell_status(r),
                                    .signal = (uint32_t)r->signal,
@@ -505,40 +523,24 @@ void attempt_task_ended(struct attempt *t, uint32_t task, const struct box_resul
                                    .cpu_sys_us = r->cpu_sys_ns / 1000,
                                    .wall_us = r->wall_ns / 1000,
                                    .memory_peak_bytes = r->memory_peak_bytes,
-                                   .early_stop = r->end == BOX_SIGNALLED && r->signal == SIGPIPE,
+                                   .early_stop = early_stop,
                                    .certified = r->certified}};
-    take_made(t, t->node_of_task[task], r, &text);
+    take_made(t, node, r, &text);
     const char *copy = text.data ? arena_string(&t->arena, text.data) : "";
     own->m.task.text = copy ? copy : "";
     own->ended = true;
     buf_clear(&text);
-    report(t, task);
 }
 
-void attempt_pump_ended(struct attempt *t, uint32_t channel, int sys, bool reading)
+void attempt_pump_failed(struct attempt *t, int sys, bool reading)
 {
     struct err e;
-    (void)channel;
     /* A sink that broke is the writer's SIGPIPE, told by its status. */
     if (sys == 0 || sys == EPIPE || t->state != ATTEMPT_RUNNING)
         return;
     errno = sys;
     err_sys(&e, reading ? "cannot read an input" : "cannot write the output");
-    fail(t, &e);
-}
-
-void attempt_bytes(struct attempt *t, uint32_t task, uint64_t in, uint64_t out)
-{
-    if (task >= t->plan.task_count || t->state != ATTEMPT_RUNNING)
-        return;
-    struct msg m = {.type = MSG_PROGRESS, .progress = {t->job, t->node_of_task[task], in, out, true}};
-    agent_send(t->agent, &m);
-}
-
-void attempt_region_ended(struct attempt *t)
-{
-    t->region_ended = true;
-    settle(t);
+    attempt_fail(t, &e);
 }
 
 bool attempt_reap(struct attempt *t)
@@ -615,7 +617,7 @@ void attempt_begin(struct attempt *t)
 {
     struct err e;
     if (begin_fetch(t, &e) < 0)
-        fail(t, &e);
+        attempt_fail(t, &e);
     else if (!t->fetching)
         attempt_start(t);
 }
@@ -629,8 +631,9 @@ void attempt_free(struct attempt *t)
         carry_free(t->route[i].carry);
         fd_close(&t->route[i].spool);
     }
-    for (uint32_t i = 0; t->lines && i < t->plan.task_count; i++)
-        lines_clear(&t->lines[i]);
+    for (uint32_t i = 0; i < t->blocks_count; i++)
+        blocks_free(t->blocks[i]);
+    group_clear(&t->main);
     graph_free(t->graph);
     arena_clear(&t->arena);
     free(t);

@@ -10,9 +10,12 @@
 #include "proto/carry.h"
 #include "proto/graph.h"
 #include "sandbox/box.h"
-#include "worker/agent.h"
 #include "base/kept.h"
 #include "base/lines.h"
+#include "proto/stages.h"
+#include "worker/agent.h"
+#include "worker/region.h"
+#include "worker/regions.h"
 
 enum attempt_state { ATTEMPT_FETCHING, ATTEMPT_RUNNING, ATTEMPT_STOPPING, ATTEMPT_ENDED };
 
@@ -22,7 +25,8 @@ struct attempt_route {
     struct carry *carry;  /* owned; NULL until there is something to move */
     bool carry_ended;     /* to be freed when nothing of it is on the stack */
     int spool;            /* fetched inputs: owned; -1 */
-    uint32_t channel;     /* of the region, for box_break; GRAPH_NONE */
+    struct group *group;  /* of its region: a channel, for box_break; NULL, GRAPH_NONE */
+    uint32_t channel;
 };
 
 /* What the scheduler will be told of a task that ended. */
@@ -31,6 +35,23 @@ struct attempt_report {
     bool ended, sent;
 };
 
+/* Programs that run once and stream, in one region: those of no stage in blocks; or all of such a stage,
+ * when its blocks were spoilt. */
+struct group {
+    struct attempt *t;
+    struct arena arena;
+    struct region region;
+    struct region_watch watch;
+    struct lines *lines; /* per task; from is -1 where stderr goes another way */
+    bool *said;          /* per task: its stderr has ended */
+    /* NULL, or what happens at channels with an end of the scope's; pump_ended is false if it was none. */
+    void (*moved)(struct group *g, uint32_t channel, uint64_t bytes, uint64_t sources);
+    bool (*pump_ended)(struct group *g, uint32_t channel, int sys, bool reading);
+    void (*ended)(struct group *g);
+    void *owner;
+};
+
+struct blocks; /* a stage that runs in blocks */
 struct attempt_copy; /* a stage's files on their way to a descriptor of this process */
 
 struct attempt {
@@ -47,16 +68,15 @@ struct attempt {
     uint32_t route_count;
     uint32_t fetching;   /* routes whose bytes must be here before the start */
     uint32_t moving;     /* carries, lines and copies that have not ended */
-    uint64_t region;     /* the box's name for it; 0: not started */
-    bool region_ended;
+    struct group main;
+    bool started;        /* main runs, or has nothing to run */
     bool reapable; /* something of it, or all, waits for attempt_reap */
-    struct box_region plan;  /* in the arena */
-    uint32_t *node_of_task;
-    struct lines *lines; /* per task, in the arena; from is -1 where stderr goes another way */
-    struct attempt_report *report; /* per task, in the arena */
+    struct attempt_report *report; /* per node, in the arena */
+    struct graph_stages stages;
+    struct blocks **blocks;        /* per stage that runs here; blocks_count of them */
+    uint32_t blocks_count;
+    struct region_end *main_end;   /* where main meets them, in the arena */
     struct attempt_copy *copies;
-    uint32_t edge_count;
-    uint32_t *channel_of_edge; /* GRAPH_NONE: none */
 };
 
 struct attempt *attempt_new(struct agent *a, const struct msg_run *run, struct slice graph, struct err *e);
@@ -69,34 +89,39 @@ void attempt_attach(struct attempt *t, struct peer *p, uint64_t link, const stru
 void attempt_message(struct attempt *t, const struct stream_name *name, const struct msg *m,
                      struct slice bulk);
 void attempt_link_lost(struct attempt *t, const struct err *why);
-/* From the box. */
-void attempt_task_ended(struct attempt *t, uint32_t task, const struct box_result *r);
-void attempt_pump_ended(struct attempt *t, uint32_t channel, int sys, bool reading);
-void attempt_bytes(struct attempt *t, uint32_t task, uint64_t in, uint64_t out);
-void attempt_region_ended(struct attempt *t);
+/* More blocks may be started. */
+void attempt_step(struct attempt *t);
 /* Free carries that ended; true when the attempt itself has ended and may be freed. */
 bool attempt_reap(struct attempt *t);
 void attempt_free(struct attempt *t);
 
-/* region.c: fill t->plan, node_of_task, channel_of_edge and the routes' channels.  Descriptors that it
- * opens are listed in `opened` for the caller to close after box_run. */
-struct region_opened {
-    int *fd;
-    uint32_t count, room;
-};
-int region_build(struct attempt *t, struct region_opened *opened, struct err *e);
-void region_close(struct region_opened *opened);
-/* Which files of a node's /job are outputs; the names are in the arena. */
-int region_kept(struct attempt *t, uint32_t node, struct kept *out, struct err *e);
 /* The route of this attempt for a thing, or NULL.  node GRAPH_NONE: any. */
 struct attempt_route *attempt_route_of(struct attempt *t, uint32_t what, uint32_t index, uint32_t node);
 
 /* What attempt.c needs of the agent. */
 struct loop *agent_loop(struct agent *a);
 struct box *agent_box(struct agent *a);
-uint64_t agent_region_id(struct agent *a);
+/* Leave to run one more block: given back by agent_end_run.  width: at once, 0: as many as slots. */
+bool agent_begin_run(struct agent *a, uint32_t running, uint32_t width);
+void agent_end_run(struct agent *a);
+uint32_t agent_width(const struct agent *a, uint32_t width);
 void agent_send(struct agent *a, const struct msg *m);
 /* The data link to url, connecting if need be. */
 struct peer *agent_data_peer(struct agent *a, const char *url, struct slice key, struct err *e);
 /* An ATTACH that came before its carry could be made: bind it now. */
 void agent_claim(struct agent *a, struct carry *c);
+
+/* group.c */
+int group_run(struct group *g, struct attempt *t, const struct region_scope *scope, struct err *e);
+bool group_runs(const struct group *g);
+void group_clear(struct group *g);
+
+/* For group.c and blocks.c. */
+void attempt_fail(struct attempt *t, const struct err *why);
+void attempt_settle(struct attempt *t);
+/* A node's program, or all blocks of it, ended; its stderr did. */
+void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_result *r, bool early_stop);
+void attempt_said(struct attempt *t, uint32_t node, const struct buf *tail);
+void attempt_pump_failed(struct attempt *t, int sys, bool reading);
+/* A route's stream takes what is read from fd, or gives what is written to it; fd is taken. */
+int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool out, struct err *e);

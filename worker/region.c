@@ -26,7 +26,9 @@
 
 struct builder {
     struct attempt *t;
-    struct region_opened *opened;
+    const struct region_scope *scope;
+    struct region *r;
+    struct box_task *task;
     struct box_channel *channel;
     uint32_t channel_room;
     struct err *e;
@@ -34,32 +36,33 @@ struct builder {
 
 static int keep_open(struct builder *b, int fd)
 {
-    struct region_opened *o = b->opened;
-    if (o->count == o->room) {
-        uint32_t room = o->room ? 2 * o->room : 16;
-        int *grown = realloc(o->fd, room * sizeof *grown);
+    struct region *r = b->r;
+    if (r->opened_count == r->opened_room) {
+        uint32_t room = r->opened_room ? 2 * r->opened_room : 16;
+        int *grown = realloc(r->opened, room * sizeof *grown);
         if (!grown) {
             close(fd);
             return err_nomem(b->e);
         }
-        o->fd = grown;
-        o->room = room;
+        r->opened = grown;
+        r->opened_room = room;
     }
-    o->fd[o->count++] = fd;
+    r->opened[r->opened_count++] = fd;
     return 0;
 }
 
-void region_close(struct region_opened *o)
+void region_close(struct region *r)
 {
-    for (uint32_t i = 0; i < o->count; i++)
-        close(o->fd[i]);
-    free(o->fd);
-    *o = (struct region_opened){0};
+    for (uint32_t i = 0; i < r->opened_count; i++)
+        close(r->opened[i]);
+    free(r->opened);
+    r->opened = NULL;
+    r->opened_count = r->opened_room = 0;
 }
 
 static struct box_channel *add_channel(struct builder *b, enum box_channel_end end, uint32_t *index)
 {
-    struct box_region *r = &b->t->plan;
+    struct box_region *r = &b->r->plan;
     if (r->channel_count == b->channel_room) {
         err_set(b->e, ERR_LIMIT, "more than %u channels", b->channel_room);
         return NULL;
@@ -73,21 +76,26 @@ static struct box_channel *add_channel(struct builder *b, enum box_channel_end e
     return c;
 }
 
-/* A client's file, checked to be the one that was submitted. */
-static int open_input(struct builder *b, const struct graph_file *f)
+int region_open_file(const struct graph_file *f, struct err *e)
 {
     int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     struct stat s;
     if (fd < 0 || fstat(fd, &s) < 0) {
-        err_sys(b->e, "cannot open the input '%s'", f->path);
+        err_sys(e, "cannot open the input '%s'", f->path);
         fd_close(&fd);
         return -1;
     }
     if (f->inode && (s.st_ino != f->inode || (uint64_t)s.st_size != f->size_bytes)) {
         close(fd);
-        return err_set(b->e, ERR_INPUT, "the input '%s' changed since the job was submitted", f->path);
+        return err_set(e, ERR_INPUT, "the input '%s' changed since the job was submitted", f->path);
     }
-    return keep_open(b, fd) < 0 ? -1 : fd;
+    return fd;
+}
+
+static int open_input(struct builder *b, const struct graph_file *f)
+{
+    int fd = region_open_file(f, b->e);
+    return fd < 0 || keep_open(b, fd) < 0 ? -1 : fd;
 }
 
 static bool is_dev_null(const struct stat *s)
@@ -125,7 +133,7 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
             }
         }
     }
-    struct box_source *fds = arena_array(&b->t->arena, source->segment_count, sizeof *fds);
+    struct box_source *fds = arena_array(b->r->arena, source->segment_count, sizeof *fds);
     if (!fds)
         return err_nomem(b->e);
     uint32_t count = 0, index;
@@ -173,13 +181,13 @@ static int drain(struct builder *b, uint32_t edge, struct box_port *port)
         port->file = fd;
         return 0;
     }
-    uint32_t index = b->t->channel_of_edge[edge];
+    uint32_t index = b->r->channel_of_edge[edge];
     if (index == GRAPH_NONE) {
         struct box_channel *c = add_channel(b, BOX_DRAIN, &index);
         if (!c)
             return -1;
         c->sink = fd;
-        b->t->channel_of_edge[edge] = index;
+        b->r->channel_of_edge[edge] = index;
     }
     port->channel = (int32_t)index;
     return 0;
@@ -188,7 +196,7 @@ static int drain(struct builder *b, uint32_t edge, struct box_port *port)
 static int remote(struct builder *b, uint32_t edge, struct box_port *port)
 {
     struct attempt *t = b->t;
-    uint32_t index = t->channel_of_edge[edge];
+    uint32_t index = b->r->channel_of_edge[edge];
     struct attempt_route *route = attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE);
     if (!route)
         return err_set(b->e, ERR_PROTO, "edge %u of the job has no route", edge);
@@ -202,7 +210,7 @@ static int remote(struct builder *b, uint32_t edge, struct box_port *port)
     if (index == GRAPH_NONE) {
         if (!add_channel(b, port->write ? BOX_REMOTE_READER : BOX_REMOTE_WRITER, &index))
             return -1;
-        t->channel_of_edge[edge] = index;
+        b->r->channel_of_edge[edge] = index;
         route->channel = index;
     }
     port->channel = (int32_t)index;
@@ -211,10 +219,47 @@ static int remote(struct builder *b, uint32_t edge, struct box_port *port)
 
 static int inside(struct builder *b, uint32_t edge, struct box_port *port)
 {
-    uint32_t *index = &b->t->channel_of_edge[edge];
+    uint32_t *index = &b->r->channel_of_edge[edge];
     if (*index == GRAPH_NONE && !add_channel(b, BOX_INSIDE, index))
         return -1;
     port->channel = (int32_t)*index;
+    return 0;
+}
+
+/* What the scope says of a program's descriptor; edge GRAPH_NONE: it has none. */
+static struct region_end *end_of(const struct region_scope *s, uint32_t node, int fd, uint32_t edge,
+                                 bool write)
+{
+    for (uint32_t i = 0; i < s->end_count; i++) {
+        struct region_end *end = &s->end[i];
+        bool feed = end->how == REGION_FEED || end->how == REGION_NOTHING;
+        if (write ? !feed && end->edge == edge : feed && end->node == node && fd == 0)
+            return end;
+    }
+    return NULL;
+}
+
+static int at_end(struct builder *b, struct region_end *end, struct box_port *port)
+{
+    if (end->how == REGION_NOTHING)
+        return 0;
+    if (end->how == REGION_FILE) {
+        port->file = end->fd;
+        return 0;
+    }
+    bool feed = end->how == REGION_FEED;
+    if (end->channel == GRAPH_NONE) {
+        struct box_channel *c = add_channel(b, feed ? BOX_FEED : BOX_DRAIN, &end->channel);
+        if (!c)
+            return -1;
+        c->source = end->source;
+        c->source_count = end->source_count;
+        c->more = feed && end->more;
+        c->lines |= feed && end->lines;
+        c->sink = feed ? -1 : end->fd;
+        c->tell = !feed;
+    }
+    port->channel = (int32_t)end->channel;
     return 0;
 }
 
@@ -224,6 +269,9 @@ static int add_port(struct builder *b, uint32_t node, const struct graph_fd *f, 
     const struct graph_edge *edge = &g->edge[f->edge];
     *port = (struct box_port){.fd = f->fd, .write = edge->from == node, .channel = -1, .file = -1};
     uint32_t other = port->write ? edge->to : edge->from;
+    struct region_end *end = end_of(b->scope, node, f->fd, f->edge, port->write);
+    if (end)
+        return at_end(b, end, port);
     if (!b->t->here[other])
         return remote(b, f->edge, port);
     switch (g->node[other].kind) {
@@ -239,18 +287,26 @@ static int add_port(struct builder *b, uint32_t node, const struct graph_fd *f, 
 static int add_ports(struct builder *b, uint32_t node, struct box_task *task)
 {
     const struct graph_node *n = &b->t->graph->node[node];
-    struct box_port *port = arena_array(&b->t->arena, n->fd_count + 3, sizeof *port);
+    struct box_port *port = arena_array(b->r->arena, n->fd_count + 3, sizeof *port);
     if (!port)
         return err_nomem(b->e);
     task->port = port;
     for (uint32_t i = 0; i < n->fd_count; i++)
         if (add_port(b, node, &n->fd[i], &port[task->port_count++]) < 0)
             return -1;
-    for (int fd = 0; fd < 2; fd++)
-        if (!graph_fd_of(n, fd))
-            port[task->port_count++] =
-                (struct box_port){.fd = fd, .write = fd == 1, .channel = -1, .file = -1};
-    if (!graph_fd_of(n, 2)) {
+    for (int fd = 0; fd < 2; fd++) {
+        if (graph_fd_of(n, fd))
+            continue;
+        struct box_port *p = &port[task->port_count++];
+        struct region_end *end = fd == 0 ? end_of(b->scope, node, 0, GRAPH_NONE, false) : NULL;
+        *p = (struct box_port){.fd = fd, .write = fd == 1, .channel = -1, .file = -1};
+        if (end && at_end(b, end, p) < 0)
+            return -1;
+    }
+    if (b->scope->stderr_fd >= 0 && !graph_fd_of(n, 2)) {
+        port[task->port_count++] =
+            (struct box_port){.fd = 2, .write = true, .channel = -1, .file = b->scope->stderr_fd};
+    } else if (!graph_fd_of(n, 2)) {
         uint32_t index;
         struct box_channel *c = add_channel(b, BOX_REMOTE_READER, &index);
         if (!c)
@@ -262,10 +318,10 @@ static int add_ports(struct builder *b, uint32_t node, struct box_task *task)
     return 0;
 }
 
-int region_kept(struct attempt *t, uint32_t node, struct kept *out, struct err *e)
+/* Which files of a node's /job are outputs. */
+static int node_kept(const struct graph_node *n, struct arena *a, struct kept *out, struct err *e)
 {
-    const struct graph_node *n = &t->graph->node[node];
-    const char **name = arena_array(&t->arena, (size_t)n->output_count + n->keep_count, sizeof *name);
+    const char **name = arena_array(a, (size_t)n->output_count + n->keep_count, sizeof *name);
     if (!name)
         return err_nomem(e);
     for (uint32_t i = 0; i < n->output_count; i++)
@@ -298,7 +354,7 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
 {
     struct graph *g = b->t->graph;
     const struct graph_node *n = &g->node[node];
-    struct box_file *file = arena_array(&b->t->arena, n->file_count, sizeof *file);
+    struct box_file *file = arena_array(b->r->arena, n->file_count + b->scope->part_count, sizeof *file);
     uint64_t room = GRAPH_COPY_BYTES_MAX;
     if (!file)
         return err_nomem(b->e);
@@ -320,6 +376,8 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
         one->copy = wants_copy(n, k, f, &room);
         task->file_count++;
     }
+    for (uint32_t i = 0; i < b->scope->part_count; i++)
+        file[task->file_count++] = b->scope->part[i];
     task->file = file;
     return 0;
 }
@@ -341,7 +399,7 @@ static int add_env(struct builder *b, const struct graph_node *n, struct box_tas
         uint32_t count;
     } parts[] = {{base, sizeof base / sizeof *base}, {g->env, g->envc}, {n->env, n->envc}};
     const char **env =
-        arena_array(&b->t->arena, (size_t)parts[0].count + g->envc + n->envc + 1, sizeof *env);
+        arena_array(b->r->arena, (size_t)parts[0].count + g->envc + n->envc + 1, sizeof *env);
     if (!env)
         return err_nomem(b->e);
     uint32_t count = 0;
@@ -358,9 +416,13 @@ static int add_env(struct builder *b, const struct graph_node *n, struct box_tas
     return 0;
 }
 
-static int add_argv(struct builder *b, const struct graph_node *n, struct box_task *task)
+static int add_argv(struct builder *b, uint32_t node, struct box_task *task)
 {
-    const char **argv = arena_array(&b->t->arena, (size_t)n->argc + 3, sizeof *argv);
+    const struct graph_node *n = &b->t->graph->node[node];
+    struct region_words w = {n->argv, n->argc};
+    if (b->scope->words)
+        w = b->scope->words(b->scope->owner, node);
+    const char **argv = arena_array(b->r->arena, (size_t)w.count + b->scope->part_count + 3, sizeof *argv);
     if (!argv)
         return err_nomem(b->e);
     uint32_t count = 0;
@@ -368,8 +430,10 @@ static int add_argv(struct builder *b, const struct graph_node *n, struct box_ta
         argv[count++] = n->shell;
         argv[count++] = "-c";
     }
-    for (uint32_t i = 0; i < n->argc; i++)
-        argv[count++] = n->argv[i];
+    for (uint32_t i = 0; i < w.count; i++)
+        argv[count++] = w.word[i];
+    for (uint32_t i = 0; i < b->scope->part_count; i++)
+        argv[count++] = b->scope->part[i].name;
     task->argv = argv;
     return 0;
 }
@@ -378,10 +442,10 @@ static int add_task(struct builder *b, uint32_t node)
 {
     struct attempt *t = b->t;
     const struct graph_node *n = &t->graph->node[node];
-    struct box_task *task = (struct box_task *)&t->plan.task[t->plan.task_count];
+    struct box_task *task = &b->task[b->r->plan.task_count];
     const struct graph_settings *s = &n->set;
-    struct kept kept;
-    if (region_kept(t, node, &kept, b->e) < 0)
+    struct kept kept = {0};
+    if (!b->scope->block && node_kept(n, b->r->arena, &kept, b->e) < 0)
         return -1;
     *task = (struct box_task){
         .output = kept.name,
@@ -395,39 +459,34 @@ static int add_task(struct builder *b, uint32_t node)
                   .output_bytes = s->output_bytes,
                   .procs = s->procs},
         .seed = s->seed,
-        .stream = node,
+        .stream = node + (b->scope->block << 32),
         .epoch_s = s->epoch_set ? s->epoch_s : EPOCH_DEFAULT_S,
     };
-    t->node_of_task[t->plan.task_count++] = node;
-    if (add_argv(b, n, task) < 0 || add_env(b, n, task) < 0 || add_files(b, node, task, &kept) < 0)
+    b->r->node_of_task[b->r->plan.task_count++] = node;
+    if (add_argv(b, node, task) < 0 || add_env(b, n, task) < 0 || add_files(b, node, task, &kept) < 0)
         return -1;
     return add_ports(b, node, task);
 }
 
-int region_build(struct attempt *t, struct region_opened *opened, struct err *e)
+int region_build(struct attempt *t, const struct region_scope *scope, struct region *r, struct err *e)
 {
     struct graph *g = t->graph;
-    struct builder b = {.t = t, .opened = opened, .e = e};
-    b.channel_room = g->edge_count + g->node_count;
-    b.channel = arena_array(&t->arena, b.channel_room, sizeof *b.channel);
-    t->plan.channel = b.channel;
-    t->plan.task = arena_array(&t->arena, g->node_count, sizeof *t->plan.task);
-    t->node_of_task = arena_array(&t->arena, g->node_count, sizeof *t->node_of_task);
-    t->lines = arena_array(&t->arena, g->node_count, sizeof *t->lines);
-    t->channel_of_edge = arena_array(&t->arena, g->edge_count, sizeof *t->channel_of_edge);
-    t->report = arena_array(&t->arena, g->node_count, sizeof *t->report);
-    for (uint32_t i = 0; t->lines && i < g->node_count; i++)
-        t->lines[i].from = -1;
-    if (!t->report || !b.channel || !t->plan.task || !t->node_of_task || !t->lines || !t->channel_of_edge)
+    struct builder b = {.t = t, .scope = scope, .r = r, .e = e};
+    uint32_t edges = 0;
+    for (uint32_t i = 0; i < scope->count; i++)
+        edges += g->node[scope->node[i]].fd_count + 2; /* stdin and stderr may need no edge */
+    b.channel_room = edges;
+    b.channel = arena_array(r->arena, (size_t)edges + 1, sizeof *b.channel);
+    b.task = arena_array(r->arena, (size_t)scope->count + 1, sizeof *b.task);
+    r->plan = (struct box_region){.task = b.task, .channel = b.channel};
+    r->node_of_task = arena_array(r->arena, (size_t)scope->count + 1, sizeof *r->node_of_task);
+    r->channel_of_edge = arena_array(r->arena, (size_t)g->edge_count + 1, sizeof *r->channel_of_edge);
+    if (!b.channel || !b.task || !r->node_of_task || !r->channel_of_edge)
         return err_nomem(e);
     for (uint32_t i = 0; i < g->edge_count; i++)
-        t->channel_of_edge[i] = GRAPH_NONE;
-    for (uint32_t i = 0; i < g->node_count; i++) {
-        const struct graph_node *n = &g->node[i];
-        if (!t->here[i] || (n->kind != GRAPH_COMMAND && n->kind != GRAPH_SHELL))
-            continue;
-        if (add_task(&b, i) < 0)
-            return err_wrap(e, "stage `%s`", n->label);
-    }
+        r->channel_of_edge[i] = GRAPH_NONE;
+    for (uint32_t i = 0; i < scope->count; i++)
+        if (add_task(&b, scope->node[i]) < 0)
+            return err_wrap(e, "stage `%s`", g->node[scope->node[i]].label);
     return 0;
 }

@@ -5,6 +5,7 @@ compares stdout, status, stderr and the files left behind, with their modes.  ta
     run.py --bin DIR [--cluster] [--user NAME|UID] [--table FILE | --random COUNT [--seed N]] [ROW...]
 
 --cluster: over one scheduler and two workers on loopback, neighbours on different workers.
+--split: as the option of zpipe, to run small inputs in blocks.
 --user: as that user (only root can); a number needs no entry in the password file.
 --random: rows that generate.py makes, instead of a table's."""
 import argparse, ctypes, generate, json, os, pwd, re, shutil, signal, stat, subprocess, sys, tempfile
@@ -252,9 +253,10 @@ class Table:
             return print("skip   %-28s %s" % (row.name, reason))
         ref, _ = self.once(row, reference(row.text, *row.args), False)
         spread = ["--placement", "spread"] if self.cluster else []
-        argv = [self.zpipe, *spread, row.text, *row.args]
+        split = ["--split", self.a.split] if self.a.split else []
+        argv = [self.zpipe, *spread, *split, row.text, *row.args]
         if "job" in row.flags:
-            argv = [self.zpipe, "run", *spread, os.path.join(self.work, "job.zp"), *row.args]
+            argv = [self.zpipe, "run", *spread, *split, os.path.join(self.work, "job.zp"), *row.args]
             with open(argv[-1 - len(row.args)], "w") as f:
                 f.write(row.text + "\n")
         got, opaque = self.once(row, argv, "job" not in row.flags)
@@ -295,6 +297,7 @@ def main():
     ap.add_argument("--bin", required=True)
     ap.add_argument("--cluster", action="store_true")
     ap.add_argument("--user")
+    ap.add_argument("--split")
     ap.add_argument("--table", action="append")
     ap.add_argument("--random", type=int)
     ap.add_argument("--seed", type=int, default=1)
@@ -322,4 +325,5 @@ def main():
     return 1 if table.failed or not table.passed else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

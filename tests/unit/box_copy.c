@@ -193,6 +193,11 @@ static void test_break_drain(void **state)
     run(&(struct box_region){&task, 1, &c, 1});
     while (seen.told_bytes < 1000000)
         turn();
+    assert_int_equal(box_hold(box, region, 0, true, &e), 0);
+    assert_int_equal(box_hold(box, region, 0, false, &e), 0);
+    for (uint64_t before = seen.told_bytes; seen.told_bytes == before;)
+        turn();
+    assert_int_equal(box_hold(box, region, 0, true, &e), 0); /* one that waits can be ended */
     assert_int_equal(box_break(box, region, 0, &e), 0);
     while (!seen.over)
         turn();

@@ -1,0 +1,158 @@
+/* See stages.h. */
+#include "proto/stages.h"
+
+/* The edge at a node's descriptor, GRAPH_NONE: none. */
+static uint32_t edge_at(const struct graph_node *n, int fd)
+{
+    const struct graph_fd *f = graph_fd_of(n, fd);
+    return f ? f->edge : GRAPH_NONE;
+}
+
+/* Nothing but a reader of stdin (or of its files) and a writer of stdout. */
+static bool can_be_cut(const struct graph *g, const struct graph_node *n)
+{
+    const struct graph_split *s = &n->split;
+    if (n->kind != GRAPH_COMMAND || s->cut == GRAPH_CUT_NONE || n->parent != GRAPH_NONE || n->drain)
+        return false;
+    for (uint32_t i = 0; i < n->fd_count; i++)
+        if (n->fd[i].fd > 1)
+            return false;
+    uint32_t in = edge_at(n, 0);
+    if (in == GRAPH_NONE)
+        return s->file_count > 0;
+    /* What counts may see that its input is a file, and say it otherwise. */
+    return !(g->edge[in].seekable && s->combine == GRAPH_COMBINE_NATIVE);
+}
+
+static uint64_t source_bytes(const struct graph *g, const struct graph_node *source)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < source->segment_count; i++) {
+        const struct graph_segment *s = &source->segment[i];
+        if (s->kind == GRAPH_SEGMENT_STDIN)
+            return UINT64_MAX;
+        bytes += s->kind == GRAPH_SEGMENT_FILE ? g->file[s->file].size_bytes : s->text.size;
+    }
+    return bytes;
+}
+
+static uint64_t files_bytes(const struct graph *g, const struct graph_node *n)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < n->split.file_count; i++)
+        bytes += g->file[n->split.file[i]].size_bytes;
+    return bytes;
+}
+
+/* Of a stream nobody knows; but what commands of the table make of little is little. */
+static uint64_t input_bytes(const struct graph *g, const struct graph_node *n)
+{
+    const struct graph_node *at = n;
+    while (!at->split.file_count) {
+        uint32_t in = edge_at(at, 0);
+        if (in == GRAPH_NONE)
+            return 0;
+        const struct graph_node *from = &g->node[g->edge[in].from];
+        if (from->kind == GRAPH_SOURCE) {
+            uint64_t bytes = source_bytes(g, from);
+            return at == n || bytes < GRAPH_SPLIT_MIN ? bytes : UINT64_MAX;
+        }
+        if (from->kind != GRAPH_COMMAND || from->split.cut == GRAPH_CUT_NONE)
+            return UINT64_MAX;
+        at = from;
+    }
+    uint64_t bytes = files_bytes(g, at);
+    return at == n || bytes < GRAPH_SPLIT_MIN ? bytes : UINT64_MAX;
+}
+
+/* Nobody looks at what passes inside a stage: what spoils `n` must not come to be there. */
+static bool stays_clean(const struct graph *g, const struct graph_stages *out, const struct graph_stage *s,
+                        const struct graph_node *n)
+{
+    const struct slice *spoils = &n->split.spoils;
+    bool clean = spoils->size == 0 || (spoils->size == 1 && !*(const char *)spoils->data);
+    for (uint32_t i = 0; clean && spoils->size && i < s->count; i++)
+        clean = !g->node[out->node[s->first + i]].split.makes_zeros;
+    return clean;
+}
+
+/* May `n` take, block by block, what a stage with this last node writes? */
+static bool can_follow(const struct graph *g, const struct graph_node *last, uint32_t cut,
+                       const struct graph_node *n)
+{
+    const struct graph_split *s = &n->split;
+    if (last->split.combine != GRAPH_COMBINE_CONCAT || !can_be_cut(g, n) || s->run != GRAPH_RUN_EACH ||
+        s->cut_step != 1 || s->file_count || !s->empty_ok)
+        return false;
+    return s->cut == GRAPH_CUT_BYTES ||
+           (s->cut == GRAPH_CUT_LINES && cut != GRAPH_CUT_NULS && last->split.ends_lines);
+}
+
+static void follow(const struct graph *g, struct graph_stages *out, struct graph_stage *s, uint32_t node)
+{
+    for (;;) {
+        const struct graph_node *n = &g->node[node];
+        out->of_node[node] = out->count;
+        out->node[s->first + s->count++] = node;
+        s->out_edge = edge_at(n, 1);
+        if (s->out_edge == GRAPH_NONE)
+            return;
+        uint32_t to = g->edge[s->out_edge].to;
+        if (out->of_node[to] != GRAPH_NONE || !can_follow(g, n, s->cut, &g->node[to]) ||
+            !stays_clean(g, out, s, &g->node[to]))
+            return;
+        s->no_zeros |= g->node[to].split.spoils.size > 0;
+        if (s->cut == GRAPH_CUT_BYTES)
+            s->cut = g->node[to].split.cut;
+        node = to;
+    }
+}
+
+/* Does something that may be cut come before it, so that it may belong to that one's stage? */
+static bool comes_first(const struct graph *g, const struct graph_node *n)
+{
+    uint32_t in = n->split.file_count ? GRAPH_NONE : edge_at(n, 0);
+    if (in == GRAPH_NONE)
+        return true;
+    const struct graph_node *from = &g->node[g->edge[in].from];
+    return !can_be_cut(g, from) || input_bytes(g, from) < GRAPH_SPLIT_MIN;
+}
+
+static void start(const struct graph *g, struct graph_stages *out, uint32_t *nodes, uint32_t node)
+{
+    const struct graph_node *n = &g->node[node];
+    if (out->of_node[node] != GRAPH_NONE || !can_be_cut(g, n) ||
+        (!g->split_bytes && input_bytes(g, n) < GRAPH_SPLIT_MIN))
+        return;
+    struct graph_stage *s = &out->stage[out->count];
+    *s = (struct graph_stage){.first = *nodes, .cut = n->split.cut};
+    s->in_edge = n->split.file_count ? GRAPH_NONE : edge_at(n, 0);
+    follow(g, out, s, node);
+    *nodes += s->count;
+    out->count++;
+}
+
+int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *out, struct err *e)
+{
+    uint32_t nodes = 0;
+    *out = (struct graph_stages){.stage = arena_array(a, (size_t)g->node_count + 1, sizeof *out->stage),
+                                 .node = arena_array(a, (size_t)g->node_count + 1, sizeof *out->node),
+                                 .of_node = arena_array(a, (size_t)g->node_count + 1, sizeof *out->of_node)};
+    if (!out->stage || !out->node || !out->of_node)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < g->node_count; i++)
+        out->of_node[i] = GRAPH_NONE;
+    if (g->line_reads || g->split_bytes == GRAPH_SPLIT_NEVER)
+        return 0;
+    /* Chains from their beginnings; then what no chain took. */
+    for (int first = 1; first >= 0; first--)
+        for (uint32_t i = 0; i < g->node_count; i++)
+            if (!first || (can_be_cut(g, &g->node[i]) && comes_first(g, &g->node[i])))
+                start(g, out, &nodes, i);
+    return 0;
+}
+
+uint64_t graph_stage_bytes(const struct graph *g, const struct graph_stages *s, uint32_t stage)
+{
+    return input_bytes(g, &g->node[s->node[s->stage[stage].first]]);
+}

@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Pipelines over inputs large enough to be cut by themselves: the same bytes and status as sh, at every width, from files
+and from a pipe; and that they were cut at all.
+
+    blocks.py --bin DIR"""
+import argparse, json, os, random, subprocess, sys, tempfile
+
+from run import reference
+
+WIDTHS = (1, 3, 7)
+TIMEOUT = 120
+
+# Text; how many of its stages must be cut (0: none can be).
+ROWS = [
+    ("cat big.txt | grep the | wc -l", 2),
+    ("cat big.txt | tr A-Z a-z | tr -cs a-z '\\n' | sort | uniq -c | sort -rn | head -20", 6),
+    ("cut -d' ' -f2 < big.txt | sort -u | wc -l", 3),
+    ("sort big.txt", 1),
+    ("sort -k2,2 -s big.txt | uniq | tail -7", 3),
+    ("sort -n -k3 big.txt | head -3", 2),
+    ("sort -rn big.txt nonl.txt", 1),
+    ("grep -c the big.txt", 1),
+    ("grep -n qu big.txt | tail -5", 2),
+    ("grep -q zzzz big.txt", 1),
+    ("grep -m 3 the big.txt", 1),
+    ("grep -hv the big.txt nonl.txt | head -c 1000", 2),
+    ("grep the big.txt nonl.txt | cut -d: -f1 | uniq -c", 2),
+    ("sed 's/the/THE/g' big.txt | awk '{ print $2, $1 }' | sort | head -50 | tac", 5),
+    ("sed -n '100,200p' big.txt", 1),
+    ("awk 'NR % 1000 == 0' big.txt", 1),
+    ("awk '{ s += $3 } END { print s }' big.txt", 1),
+    ("awk '!seen[$1]++' big.txt | wc", 2),
+    ("tac big.txt | nl | tail -2", 3),
+    ("head -c 700000 big.txt | wc -c", 2),
+    ("tail -n +20000 big.txt | md5sum", 1),
+    ("wc big.txt", 1),
+    ("tr -d '\\n' < big.txt | wc -c", 2),
+    ("paste - - < big.txt | wc -l", 2),
+    ("grep the nul.txt | wc -c", 2),
+    ("grep -v the nul.txt", 1),
+    ("rev latin.txt | rev", 2),
+    ("cat big.txt | ./number.py | grep 7 | sort -n | tail -1", 3),
+    ("cat big.txt | grep '\\(' | sort", 2),
+    ("sort big.txt | grep nowhere | sort", 3),
+    ("sort nosuch.txt big.txt | head -1", 1),
+    ("seq 300000 | grep 7 | sort -rn | head -2", 3),
+    ("yes | head -200000 | uniq -c", 2),
+    ("cat one.txt | wc -c", 1),
+    ("cat big.txt | md5sum", 0),
+]
+
+
+def make_files(d):
+    r = random.Random(7)
+    words = ["the", "quick", "brown", "fox", "The", "jumps", "over", "a", "lazy", "dog", "qu", "zebra", "x", "alpha"]
+
+    def put(name, data, mode=0o644):
+        with open(os.path.join(d, name), "wb") as f:
+            f.write(data)
+        os.chmod(os.path.join(d, name), mode)
+    lines = [" ".join(r.choice(words) for _ in range(r.randrange(5))) + " %d\n" % r.randrange(5000) for _ in range(90000)]
+    big = "".join(lines).encode()
+    put("big.txt", big)
+    put("nonl.txt", big[:400000].rstrip(b"\n"))
+    put("nul.txt", big[:900000] + b"the\0nul\n" + big[:500000])
+    put("latin.txt", big[:300000] + "caf\xe9\n".encode("latin-1") + big[:300000])
+    put("one.txt", b"x" * 1500000)
+    put("number.py", b"#!/usr/bin/python3\nimport sys\nfor i, line in enumerate(sys.stdin):\n    print(i, line.strip())\n", 0o755)
+
+
+def run(argv, d, stdin):
+    p = subprocess.run(argv, cwd=d, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT)
+    return p.stdout, p.returncode if p.returncode >= 0 else 128 - p.returncode, p.stderr.replace(b"sh: 1: ", b"")
+
+
+def check(zpipe, d, text, cut):
+    wrong = []
+    want = run(reference(text), d, subprocess.DEVNULL)
+    plan = json.loads(subprocess.run([zpipe, "plan", "--json", text], cwd=d, stdout=subprocess.PIPE, check=True).stdout)
+    found = sum(s.get("cut", "none") != "none" for s in plan["stages"])
+    if found < cut:
+        wrong.append("%d of its stages can be cut, not %d" % (found, cut))
+    for width in WIDTHS:
+        for split in ("auto", "always,64K"):
+            got = run([zpipe, "-j", str(width), "--split", split, text], d, subprocess.DEVNULL)
+            if got != want:
+                wrong.append("-j %d --split %s: %s" % (width, split, " ".join(
+                    n for n, a, b in zip(("stdout", "status", "stderr"), want, got) if a != b)))
+    return wrong
+
+
+def from_pipe(zpipe, d, text):
+    """The same text, its input through a pipe."""
+    with open(os.path.join(d, "big.txt"), "rb") as f:
+        want = run(reference(text), d, f)
+    feed = subprocess.Popen(["cat", "big.txt"], cwd=d, stdout=subprocess.PIPE)
+    got = run([zpipe, text], d, feed.stdout)
+    feed.stdout.close()
+    feed.wait()
+    return [] if got == want else ["from a pipe"]
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--bin", required=True)
+    a = ap.parse_args()
+    zpipe = os.path.join(os.path.abspath(a.bin), "zpipe")
+    passed = failed = 0
+    with tempfile.TemporaryDirectory(prefix="zpipe-blocks-") as d:
+        make_files(d)
+        rows = [(text, lambda t=text, c=cut: check(zpipe, d, t, c)) for text, cut in ROWS]
+        rows += [(t, lambda t=t: from_pipe(zpipe, d, t)) for t in ("sort | uniq -c", "grep fox | head -1", "tr a b | wc", "tail -1")]
+        for text, test in rows:
+            wrong = test()
+            passed += not wrong
+            failed += bool(wrong)
+            print("%s %s%s" % ("FAIL  " if wrong else "ok    ", text, "".join("\n       " + w for w in wrong)), flush=True)
+    print("%d passed, %d failed" % (passed, failed))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

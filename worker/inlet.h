@@ -1,0 +1,60 @@
+/* The bytes that a stage in blocks reads: stretches of files, end to end, the last of which may still grow
+ * (a stream being spooled).  Where blocks may begin is a matter of the bytes alone, never of when they
+ * came: block k begins at the first boundary at or behind the k-th nominal offset. */
+#pragma once
+#include "base/err.h"
+#include "proto/graph.h"
+#include "sandbox/box.h"
+
+#define INLET_STRETCHES_MAX 200000
+
+struct stretch {
+    int fd; /* owned; readable by offset */
+    uint64_t offset, size; /* in fd */
+    uint64_t at;           /* of its first byte, in the whole input */
+    uint32_t file;         /* of the graph, or GRAPH_NONE */
+};
+
+struct inlet {
+    struct stretch *stretch; /* owned */
+    uint32_t count, room;
+    uint32_t first;  /* those before it were dropped */
+    uint64_t bytes;  /* so far */
+    bool ended;      /* that is all */
+    bool apart;      /* no block spans two stretches */
+    struct {         /* a search for a boundary that found too few bytes: it goes on where it was */
+        uint64_t begin, want, at, seen;
+    } search;
+};
+
+/* Takes fd, also on failure. */
+int inlet_add(struct inlet *in, int fd, uint64_t offset, uint64_t size, uint32_t file, struct err *e);
+/* The last stretch has so many bytes now. */
+void inlet_grow(struct inlet *in, uint64_t size);
+
+/* How blocks may be cut. */
+struct inlet_rule {
+    uint32_t cut;         /* enum graph_cut */
+    uint64_t step;        /* in units of `cut` */
+    uint64_t split_bytes; /* nominal size of blocks; 0: the table */
+};
+
+/* The end of a run of blocks that begins at `from` (a boundary; units of step before it: `units`) and is
+ * at least `size` bytes and `min_units` units long, if the input is.  1: *to is it, and *units is moved on;
+ * 0: more bytes must come first; -1: e. */
+int inlet_cut(struct inlet *in, const struct inlet_rule *rule, uint64_t from, uint64_t size,
+              uint64_t min_units, uint64_t *units, uint64_t *to, struct err *e);
+/* [from, to) as sources for a pump, borrowed; their number, or -1 when there are more than max. */
+int inlet_sources(const struct inlet *in, uint64_t from, uint64_t to, struct box_source *out, uint32_t max);
+/* Newlines in [from, to). */
+int inlet_lines(const struct inlet *in, uint64_t from, uint64_t to, uint64_t *lines, struct err *e);
+/* Is one of these bytes in [from, to)?  1, 0, or -1. */
+int inlet_holds(const struct inlet *in, uint64_t from, uint64_t to, struct slice bytes, struct err *e);
+/* The file of the graph that holds this byte. */
+uint32_t inlet_file(const struct inlet *in, uint64_t at);
+/* Nobody will ask for bytes before `upto` again. */
+void inlet_drop(struct inlet *in, uint64_t upto);
+void inlet_clear(struct inlet *in);
+
+/* The first nominal offset at or behind `at`. */
+uint64_t inlet_nominal(uint64_t split_bytes, uint64_t at);

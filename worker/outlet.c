@@ -1,0 +1,223 @@
+/* See outlet.h. */
+#include "worker/outlet.h"
+
+#include "base/fds.h"
+#include "worker/attempt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static void finish(struct outlet *o)
+{
+    if (o->over)
+        return;
+    o->over = true;
+    o->events->ended(o->owner);
+}
+
+static void drop_waiting(struct outlet *o)
+{
+    while (o->first < o->count)
+        fd_close(&o->waiting[o->first++].fd);
+    o->first = o->count = 0;
+}
+
+static const struct region_watch *target(const struct outlet *o)
+{
+    return o->region ? o->region : &o->copy;
+}
+
+/* As many as may be with the pump. */
+static int send_more(struct outlet *o, struct err *e)
+{
+    struct box_source s[BOX_SOURCES_MAX];
+    int fd[BOX_SOURCES_MAX];
+    struct box *b = agent_box(o->agent);
+    uint64_t id = target(o)->id;
+    while (!o->left && o->first < o->count && o->sent - o->done < OUTLET_AHEAD) {
+        uint32_t n = 0;
+        while (n < BOX_SOURCES_MAX && o->first < o->count && o->sent + n - o->done < OUTLET_AHEAD) {
+            const struct stretch *w = &o->waiting[o->first++];
+            s[n] = (struct box_source){w->fd, w->offset, w->size};
+            fd[n++] = w->fd;
+        }
+        int r = box_feed(b, id, o->channel, s, n, e);
+        for (uint32_t i = 0; i < n; i++)
+            close(fd[i]);
+        if (r < 0)
+            return -1;
+        o->sent += n;
+    }
+    if (o->first == o->count)
+        o->first = o->count = 0;
+    if (!o->closed || o->count || o->end_sent || o->left)
+        return 0;
+    o->end_sent = true;
+    return box_feed_end(b, id, o->channel, e);
+}
+
+void outlet_moved(struct outlet *o, uint64_t bytes, uint64_t sources)
+{
+    struct err e;
+    if (o->over)
+        return;
+    o->moved = bytes;
+    o->done = sources;
+    if (send_more(o, &e) < 0) {
+        o->events->failed(o->owner, &e);
+        return;
+    }
+    o->events->moved(o->owner);
+}
+
+void outlet_leave(struct outlet *o)
+{
+    if (o->left || o->over)
+        return;
+    o->left = true;
+    drop_waiting(o);
+    o->events->left(o->owner);
+    if (o->inlet)
+        finish(o);
+}
+
+void outlet_pump_ended(struct outlet *o, int sys, bool reading)
+{
+    struct err e;
+    if (sys && sys != EPIPE) {
+        errno = sys;
+        err_sys(&e, reading ? "cannot read an input" : "cannot write the output");
+        o->events->failed(o->owner, &e);
+    }
+    if (sys || !o->end_sent)
+        outlet_leave(o);
+    if (o->region)
+        finish(o);
+}
+
+/* ---- a copy of our own */
+
+static void copy_moved(void *owner, uint32_t channel, uint64_t bytes, uint64_t sources)
+{
+    (void)channel;
+    outlet_moved(owner, bytes, sources);
+}
+
+static void copy_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
+{
+    (void)channel;
+    outlet_pump_ended(owner, sys, reading);
+}
+
+static void copy_ended(void *owner)
+{
+    finish(owner);
+}
+
+int outlet_to_fd(struct outlet *o, int fd, struct err *e)
+{
+    static const struct region_events events = {
+        .moved = copy_moved, .pump_ended = copy_pump_ended, .ended = copy_ended};
+    struct box_channel c = {.end = BOX_COPY, .more = true, .tell = true, .sink = fd};
+    o->copy.events = &events;
+    o->copy.owner = o;
+    return agent_run_region(o->agent, &o->copy, &(struct box_region){.channel = &c, .channel_count = 1}, e);
+}
+
+/* ---- what the stage sees */
+
+void outlet_init(struct outlet *o, struct agent *a, const struct outlet_events *ev, void *owner)
+{
+    *o = (struct outlet){.agent = a, .events = ev, .owner = owner};
+}
+
+void outlet_to_channel(struct outlet *o, const struct region_watch *region, uint32_t channel)
+{
+    o->region = region;
+    o->channel = channel;
+}
+
+void outlet_to_nothing(struct outlet *o)
+{
+    o->nowhere = true;
+}
+
+void outlet_to_inlet(struct outlet *o, struct inlet *in, void (*grown)(void *), void *reader)
+{
+    o->inlet = in;
+    o->grown = grown;
+    o->reader = reader;
+}
+
+static int wait_turn(struct outlet *o, struct stretch s, struct err *e)
+{
+    if (o->count == o->room) {
+        uint32_t room = o->room ? 2 * o->room : 64;
+        struct stretch *grown = room > INLET_STRETCHES_MAX ? NULL : realloc(o->waiting, room * sizeof *grown);
+        if (!grown) {
+            close(s.fd);
+            return err_nomem(e);
+        }
+        o->waiting = grown;
+        o->room = room;
+    }
+    o->waiting[o->count++] = s;
+    return 0;
+}
+
+int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct err *e)
+{
+    if (!size || o->nowhere || o->left || o->over) {
+        fd_close(&fd);
+        return 0;
+    }
+    o->bytes += size;
+    if (o->inlet) {
+        o->moved = o->bytes;
+        if (inlet_add(o->inlet, fd, offset, size, GRAPH_NONE, e) < 0)
+            return -1;
+        o->grown(o->reader);
+        return 0;
+    }
+    if (wait_turn(o, (struct stretch){.fd = fd, .offset = offset, .size = size}, e) < 0)
+        return -1;
+    return send_more(o, e);
+}
+
+int outlet_close(struct outlet *o, struct err *e)
+{
+    if (o->closed || o->over)
+        return 0;
+    o->closed = true;
+    if (o->inlet) {
+        o->inlet->ended = true;
+        o->grown(o->reader);
+        finish(o);
+        return 0;
+    }
+    if (o->nowhere)
+        return finish(o), 0;
+    return send_more(o, e);
+}
+
+uint64_t outlet_backlog(const struct outlet *o)
+{
+    return o->bytes - o->moved;
+}
+
+void outlet_stop(struct outlet *o)
+{
+    o->left = true;
+    drop_waiting(o);
+    if (o->copy.id)
+        agent_stop_region(o->agent, &o->copy);
+    else
+        finish(o);
+}
+
+void outlet_clear(struct outlet *o)
+{
+    drop_waiting(o);
+    free(o->waiting);
+    o->waiting = NULL;
+}

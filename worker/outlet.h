@@ -1,0 +1,58 @@
+/* Where the output of a stage in blocks goes, in order: to a program that reads it as a stream, to a sink
+ * of this process, to another process, or into the next stage in blocks.  What is put in are stretches of
+ * files; a pump of the box copies them, so none of their bytes pass through this process.
+ *
+ * At most OUTLET_AHEAD stretches are with the pump; the others wait here, and how much waits is what
+ * keeps a stage from running far ahead of whoever reads it. */
+#pragma once
+#include "base/err.h"
+#include "worker/inlet.h"
+#include "worker/regions.h"
+
+#define OUTLET_AHEAD 16 /* the kernel counts descriptors under way, per user */
+
+struct outlet;
+struct outlet_events {
+    void (*moved)(void *owner); /* there is more room */
+    void (*left)(void *owner);  /* whoever reads wants no more */
+    void (*ended)(void *owner); /* once: everything is where it should go, or it was left or stopped */
+    void (*failed)(void *owner, const struct err *why);
+};
+
+struct outlet {
+    struct agent *agent;
+    const struct outlet_events *events;
+    void *owner;
+    /* one of these three */
+    struct inlet *inlet;        /* the next stage's */
+    const struct region_watch *region; /* a FEED channel with `more` of it */
+    struct region_watch copy;   /* a region of our own, which copies to a sink */
+    uint32_t channel;
+    struct stretch *waiting;    /* owned; [first, count) */
+    uint32_t first, count, room;
+    uint64_t sent, done;        /* stretches */
+    uint64_t bytes, moved;      /* put in, and where they should go */
+    bool nowhere, closed, end_sent, left, over;
+    void (*grown)(void *owner); /* of the inlet's stage */
+    void *reader;
+};
+
+void outlet_init(struct outlet *o, struct agent *a, const struct outlet_events *ev, void *owner);
+/* Copy to a descriptor; borrowed for the call. */
+int outlet_to_fd(struct outlet *o, int fd, struct err *e);
+void outlet_to_nothing(struct outlet *o);
+void outlet_to_channel(struct outlet *o, const struct region_watch *region, uint32_t channel);
+/* grown is called when the inlet has more, or has ended. */
+void outlet_to_inlet(struct outlet *o, struct inlet *in, void (*grown)(void *), void *reader);
+
+/* Takes fd, also on failure.  A stretch that is left or over is dropped. */
+int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct err *e);
+int outlet_close(struct outlet *o, struct err *e); /* that was all */
+uint64_t outlet_backlog(const struct outlet *o);   /* bytes put in that have not moved on */
+void outlet_stop(struct outlet *o);                /* the job is being stopped */
+
+/* From the owner of the channel's region. */
+void outlet_moved(struct outlet *o, uint64_t bytes, uint64_t sources);
+void outlet_pump_ended(struct outlet *o, int sys, bool reading);
+void outlet_leave(struct outlet *o); /* the next stage wants no more */
+void outlet_clear(struct outlet *o);

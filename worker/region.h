@@ -1,0 +1,53 @@
+/* From nodes of an attempt's graph to what zpipe-box shall start: one task per command, one channel per
+ * edge.  What an edge becomes is decided here and nowhere else; see region.c. */
+#pragma once
+#include "proto/graph.h"
+#include "sandbox/box.h"
+
+struct attempt;
+
+/* Where a program's stdin comes from, or what it writes to an edge goes to, other than as the attempt's
+ * routes say. */
+struct region_end {
+    enum { REGION_FEED, REGION_NOTHING, REGION_DRAIN, REGION_FILE } how;
+    uint32_t node; /* FEED, NOTHING: whose stdin */
+    uint32_t edge; /* DRAIN, FILE: written to by a program of the region */
+    const struct box_source *source; /* FEED */
+    uint32_t source_count;
+    bool more; /* FEED: others are to come */
+    bool lines; /* FEED: its reads need not be full */
+    int fd;    /* DRAIN: where to, and news is wanted; FILE: the program's own descriptor */
+    uint32_t channel; /* out, FEED and DRAIN: of the region; GRAPH_NONE before */
+};
+
+struct region_words {
+    const char *const *word;
+    uint32_t count;
+};
+
+struct region_scope {
+    const uint32_t *node; /* what runs */
+    uint32_t count;
+    struct region_end *end;
+    uint32_t end_count;
+    int stderr_fd; /* where all of them write stderr; -1: each to its route */
+    uint64_t block;
+    const struct box_file *part; /* of a single node: more files, and words that name them at the end */
+    uint32_t part_count;
+    struct region_words (*words)(void *owner, uint32_t node); /* NULL: argv */
+    void *owner;
+};
+
+struct region {
+    struct arena *arena; /* borrowed: what the plan is made of */
+    struct box_region plan;
+    uint32_t *node_of_task;
+    uint32_t *channel_of_edge; /* GRAPH_NONE: none */
+    int *opened; /* descriptors to be closed when the box has the region */
+    uint32_t opened_count, opened_room;
+};
+
+int region_build(struct attempt *t, const struct region_scope *scope, struct region *r, struct err *e);
+void region_close(struct region *r); /* what was opened */
+/* A client's file, checked to be the one that was submitted.  Gives. */
+int region_open_file(const struct graph_file *f, struct err *e);

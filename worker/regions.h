@@ -1,0 +1,24 @@
+/* Regions of this worker's box, each with an owner who is told what happens to it. */
+#pragma once
+#include "sandbox/box.h"
+
+struct agent;
+
+struct region_events { /* as in sandbox/box.h; NULL where the owner does not care */
+    void (*task_ended)(void *owner, uint32_t task, const struct box_result *r);
+    void (*pump_ended)(void *owner, uint32_t channel, int sys, bool reading);
+    void (*moved)(void *owner, uint32_t channel, uint64_t bytes, uint64_t sources);
+    void (*bytes)(void *owner, uint32_t task, uint64_t in, uint64_t out);
+    void (*ended)(void *owner); /* last; a lost box tells it too */
+};
+
+struct region_watch {
+    uint64_t id; /* 0: does not run */
+    const struct region_events *events;
+    void *owner;
+    struct region_watch *next;
+};
+
+int agent_run_region(struct agent *a, struct region_watch *w, struct box_region *r, struct err *e);
+/* Kill what runs of it; `ended` still comes. */
+void agent_stop_region(struct agent *a, const struct region_watch *w);
