@@ -1,0 +1,110 @@
+/* Shared by blocks.c, blocks_runs.c, blocks_whole.c and blocks_ends.c; for nobody else. */
+#pragma once
+#include "base/digest.h"
+#include "base/fds.h"
+#include "base/spool.h"
+#include "proto/combine.h"
+#include "worker/blocks.h"
+#include "worker/inlet.h"
+#include "worker/outlet.h"
+
+#define RUN_BYTES_MIN   (1u << 20)
+#define RUN_BYTES_MAX   (16u << 20)
+#define MERGE_BYTES_MAX (128u << 20) /* of what is merged afterwards: fewer, larger ones */
+#define RUNS_PER_SLOT   4            /* at least, where the input is large enough: so that all end at once */
+#define HELD_MAX        256          /* runs started and not put into the outlet, where they can be */
+#define BACKLOG_MAX     (256u << 20) /* bytes in the outlet that nobody took yet */
+#define INPUT_AHEAD_MAX (256u << 20) /* bytes of a stream that were spooled and not worked on */
+#define SPOIL_AHEAD     (256u << 10) /* more than commands of the table read at once */
+#define SOURCES_MAX     16384        /* pieces of input of one run */
+#define RUN_ARENA_MAX   (64u << 20)
+#define MERGE_FAN       16
+#define PUT_BYTES_MIN   (1u << 20)   /* of a spool that is still being written */
+
+enum blocks_state { CUTTING, COMBINING, WHOLE, ENDED };
+
+struct run {
+    struct run *next;
+    struct blocks *b;
+    struct arena arena;
+    struct region_watch watch;
+    uint64_t number, from, to;
+    uint32_t tasks;
+    struct run *part; /* of a merge: what it merges, owned */
+    uint32_t part_count;
+    int out;          /* spool */
+    int status;       /* of the last command of the chain */
+    bool first, last, ended;
+};
+
+/* A spool that a pump fills, for an inlet or as the way of a stream into the outlet. */
+struct spooled {
+    int fd;
+    uint64_t bytes, taken;
+};
+
+struct blocks {
+    struct attempt *t;
+    const struct graph_stage *stage;
+    const uint32_t *node; /* stage->count */
+    const struct graph_split *head, *tail;
+    enum blocks_state state;
+    struct inlet in;
+    struct outlet out;
+    struct inlet_rule rule;
+    uint64_t from, units, number; /* where the next run begins */
+    uint64_t looked;              /* up to here nothing spoils */
+    bool cut_all;
+    struct run *run, *run_last; /* in order: running, or not put into the outlet */
+    uint32_t held, running;
+    struct combine *native; /* NULL: it is not needed */
+    int errors; /* what blocks say on stderr: nothing */
+    struct box_result *sum; /* per node of the chain */
+    bool *seen;
+
+    struct spooled input;        /* of a stream; fd -1: none */
+    struct region_end *from_main, *to_main;
+    struct region_watch copy;    /* fills it from elsewhere */
+    struct blocks *reader;       /* the stage that reads ours */
+    struct blocks *writer;       /* or whose output we read */
+
+    struct group whole;
+    uint64_t whole_fed, whole_used;
+    struct spooled whole_out;
+    struct running_digest *given; /* of what was put into the outlet, while blocks run */
+    struct running_digest *again; /* of the same bytes, the second time */
+    uint64_t given_bytes;
+    bool held_input, stopping, reported, out_ended;
+};
+
+/* blocks.c */
+void blocks_fail(struct blocks *b, const struct err *why);
+const struct graph_node *blocks_node(const struct blocks *b, uint32_t i);
+/* Must it be complete before anything of it can be given away? */
+bool blocks_waits_for_all(const struct blocks *b);
+/* A block ended as it must not: the whole, once. */
+void blocks_spoil(struct blocks *b);
+void blocks_end(struct blocks *b); /* everything was put into the outlet */
+int blocks_size_of(int fd, uint64_t *size, struct err *e);
+int blocks_dup(int fd, struct err *e); /* gives another descriptor of it */
+int blocks_digest(struct running_digest *d, int fd, uint64_t from, uint64_t size, struct err *e);
+
+/* blocks_runs.c */
+struct run *run_new(struct blocks *b, struct err *e); /* gives */
+int run_start(struct blocks *b, struct run *r, struct err *e); /* the chain, on [from, to) */
+void run_free(struct run *r);
+void runs_drop(struct blocks *b); /* those that run are killed, and freed when they have ended */
+void runs_pop(struct blocks *b);  /* the first, which was given away */
+void runs_reverse(struct blocks *b);
+int runs_merge(struct blocks *b, struct err *e); /* one level of a tree: neighbours become one */
+
+/* blocks_whole.c */
+int whole_start(struct blocks *b, struct err *e);
+void whole_feed(struct blocks *b); /* what has come of the input since */
+
+/* blocks_ends.c */
+int ends_open_input(struct blocks *b, struct err *e);
+int ends_open_output(struct blocks *b, struct err *e);
+int ends_fd(const struct attempt *t, uint32_t edge); /* the descriptor of an edge's route; -1 */
+void blocks_hold_input(struct blocks *b); /* a stream that comes faster than it is worked on waits */
+void blocks_stop_input(struct blocks *b); /* whoever writes our input need not go on */

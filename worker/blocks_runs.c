@@ -1,0 +1,294 @@
+/* Runs: some adjacent blocks on their way through the chain, or outputs of such being merged. See blocks.h. */
+#include "worker/blocks_inside.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void run_free(struct run *r)
+{
+    for (struct run *p = r->part, *next; p; p = next) {
+        next = p->next;
+        run_free(p);
+    }
+    fd_close(&r->out);
+    arena_clear(&r->arena);
+    free(r);
+}
+
+/* Those that run are killed, and freed when they have ended. */
+void runs_drop(struct blocks *b)
+{
+    struct run **at = &b->run;
+    b->run_last = NULL;
+    while (*at) {
+        struct run *r = *at;
+        if (r->ended) {
+            *at = r->next;
+            b->held--;
+            run_free(r);
+            continue;
+        }
+        agent_stop_region(b->t->agent, &r->watch);
+        b->run_last = r;
+        at = &r->next;
+    }
+}
+
+void runs_pop(struct blocks *b)
+{
+    struct run *r = b->run;
+    b->run = r->next;
+    if (!b->run)
+        b->run_last = NULL;
+    b->held--;
+    run_free(r);
+}
+
+void runs_reverse(struct blocks *b)
+{
+    struct run *list = NULL;
+    b->run_last = b->run;
+    while (b->run) {
+        struct run *r = b->run;
+        b->run = r->next;
+        r->next = list;
+        list = r;
+    }
+    b->run = list;
+}
+
+/* ---- runs */
+
+static struct region_words run_words(void *owner, uint32_t node)
+{
+    struct run *r = owner;
+    struct blocks *b = r->b;
+    const struct graph_node *n = &b->t->graph->node[node];
+    const struct graph_split *s = &n->split;
+    if (r->part)
+        return (struct region_words){s->combine_argv, s->combine_argc};
+    bool other = (s->run == GRAPH_RUN_FIRST && !r->first) || (s->run == GRAPH_RUN_LAST && !r->last);
+    struct region_words w = other           ? (struct region_words){s->rest_argv, s->rest_argc}
+                            : s->block_argc ? (struct region_words){s->block_argv, s->block_argc}
+                                            : (struct region_words){n->argv, n->argc};
+    if (!s->file_count)
+        return w;
+    /* {} is the file that the block is of. */
+    const char *name = b->t->graph->file[inlet_file(&b->in, r->from)].name;
+    const char **word = arena_array(&r->arena, w.count, sizeof *word);
+    for (uint32_t i = 0; word && i < w.count; i++) {
+        const char *hole = strchr(w.word[i], GRAPH_HOLE);
+        word[i] = w.word[i];
+        if (!hole)
+            continue;
+        size_t size = strlen(w.word[i]) + strlen(name) + 1;
+        char *text = arena_alloc(&r->arena, size);
+        if (!text)
+            return (struct region_words){0};
+        snprintf(text, size, "%.*s%s%s", (int)(hole - w.word[i]), w.word[i], name, hole + 2);
+        word[i] = text;
+    }
+    return word ? (struct region_words){word, w.count} : (struct region_words){0};
+}
+
+static void add_result(struct blocks *b, uint32_t i, const struct box_result *r)
+{
+    struct box_result *s = &b->sum[i];
+    if (!b->seen[i]) {
+        *s = (struct box_result){.end = r->end, .status = r->status, .signal = r->signal, .limit = "",
+                                 .text = "", .certified = true, .uncertified_why = ""};
+        b->seen[i] = true;
+    }
+    if (r->status < s->status)
+        s->status = r->status;
+    s->cpu_user_ns += r->cpu_user_ns;
+    s->cpu_sys_ns += r->cpu_sys_ns;
+    s->wall_ns += r->wall_ns;
+    if (r->memory_peak_bytes > s->memory_peak_bytes)
+        s->memory_peak_bytes = r->memory_peak_bytes;
+    s->certified &= r->certified;
+}
+
+static bool as_it_should(const struct blocks *b, const struct run *r, uint32_t i, const struct box_result *end)
+{
+    uint32_t ok = r->part ? 1 : blocks_node(b, i)->split.ok_status;
+    return end->end == BOX_EXITED && end->status >= 0 && end->status < 32 && (ok >> end->status & 1);
+}
+
+static void run_task_ended(void *owner, uint32_t task, const struct box_result *end)
+{
+    struct run *r = owner;
+    struct blocks *b = r->b;
+    uint32_t i = r->part ? b->stage->count - 1 : task;
+    struct stat said;
+    for (uint32_t k = 0; k < end->made_count; k++)
+        if (end->made[k].fd >= 0)
+            close(end->made[k].fd);
+    if (b->state == ENDED || b->state == WHOLE)
+        return;
+    add_result(b, i, end);
+    if (i + 1 == b->stage->count)
+        r->status = end->end == BOX_EXITED ? end->status : -1;
+    if (!as_it_should(b, r, i, end) || fstat(b->errors, &said) < 0 || said.st_size)
+        blocks_spoil(b);
+}
+
+static void run_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
+{
+    struct run *r = owner;
+    struct err e;
+    (void)channel;
+    if (sys == 0 || r->b->state == ENDED || r->b->state == WHOLE)
+        return;
+    errno = sys;
+    err_sys(&e, reading ? "cannot read an input" : "cannot write to a block's programs");
+    blocks_fail(r->b, &e);
+}
+
+static void run_ended(void *owner)
+{
+    struct run *r = owner;
+    struct blocks *b = r->b;
+    r->ended = true;
+    b->running--;
+    agent_end_run(b->t->agent);
+    if (b->state == ENDED || b->state == WHOLE)
+        runs_drop(b);
+    else
+        blocks_step(b);
+    attempt_settle(b->t);
+}
+
+static const struct region_events run_events = {
+    .task_ended = run_task_ended, .pump_ended = run_pump_ended, .ended = run_ended};
+
+struct run *run_new(struct blocks *b, struct err *e)
+{
+    struct run *r = calloc(1, sizeof *r);
+    if (!r) {
+        err_nomem(e);
+        return NULL;
+    }
+    *r = (struct run){.b = b, .arena = ARENA_INIT(RUN_ARENA_MAX), .out = spool_open(e)};
+    r->watch.events = &run_events;
+    r->watch.owner = r;
+    if (r->out < 0) {
+        run_free(r);
+        return NULL;
+    }
+    return r;
+}
+
+static int start(struct blocks *b, struct run *r, struct region_scope *scope, struct err *e)
+{
+    struct region region = {.arena = &r->arena};
+    scope->stderr_fd = b->errors;
+    scope->words = run_words;
+    scope->owner = r;
+    scope->block = r->number + 1;
+    int result = region_build(b->t, scope, &region, e);
+    if (result == 0)
+        result = agent_run_region(b->t->agent, &r->watch, &region.plan, e);
+    region_close(&region);
+    if (result == 0)
+        b->running++;
+    return result;
+}
+
+/* The chain, on [from, to). */
+int run_start(struct blocks *b, struct run *r, struct err *e)
+{
+    static struct box_source source[SOURCES_MAX];
+    struct region_end end[2];
+    uint32_t ends = 0;
+    int count = b->rule.cut == GRAPH_CUT_FILES ? 0 : inlet_sources(&b->in, r->from, r->to, source, SOURCES_MAX);
+    if (count < 0)
+        return err_set(e, ERR_LIMIT, "one block is in more than %d pieces", SOURCES_MAX);
+    if (count)
+        end[ends++] = (struct region_end){.how = REGION_FEED, .node = b->node[0], .source = source,
+                                          .source_count = (uint32_t)count, .channel = GRAPH_NONE};
+    if (b->stage->out_edge != GRAPH_NONE)
+        end[ends++] = (struct region_end){.how = REGION_FILE, .edge = b->stage->out_edge, .fd = r->out,
+                                          .channel = GRAPH_NONE};
+    struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = end, .end_count = ends};
+    return start(b, r, &scope, e);
+}
+
+/* ---- merging */
+
+static int start_merge(struct blocks *b, struct run *r, struct err *e)
+{
+    struct box_file *part = arena_array(&r->arena, r->part_count, sizeof *part);
+    uint32_t last = blocks_last_node(b), i = 0;
+    struct region_end end[] = {{.how = REGION_NOTHING, .node = last, .edge = GRAPH_NONE},
+                               {.how = REGION_FILE, .edge = b->stage->out_edge, .fd = r->out}};
+    int result = part ? 0 : err_nomem(e);
+    for (struct run *p = r->part; result == 0 && p; p = p->next, i++) {
+        char *name = arena_alloc(&r->arena, 32);
+        int fd = spool_reader(p->out, e);
+        if (!name || fd < 0) {
+            fd_close(&fd);
+            result = name ? -1 : err_nomem(e);
+            break;
+        }
+        snprintf(name, 32, ".zpipe-part-%u", i);
+        fd_close(&p->out);
+        p->out = fd;
+        part[i] = (struct box_file){.name = name, .fd = fd};
+    }
+    struct region_scope scope = {.node = &last, .count = 1, .end = end,
+                                 .end_count = 1 + (b->stage->out_edge != GRAPH_NONE), .part = part,
+                                 .part_count = r->part_count};
+    return result < 0 ? -1 : start(b, r, &scope, e);
+}
+
+/* One level of the tree: neighbours become one, MERGE_FAN at most. */
+int runs_merge(struct blocks *b, struct err *e)
+{
+    struct run *list = b->run, *first = NULL, *last = NULL;
+    uint32_t total = b->held, groups = (total + MERGE_FAN - 1) / MERGE_FAN, made = 0;
+    b->run = b->run_last = NULL;
+    b->held = 0;
+    for (uint32_t g = 0; g < groups; g++) {
+        uint32_t upto = (uint32_t)((uint64_t)total * (g + 1) / groups);
+        struct run *r = run_new(b, e);
+        if (!r)
+            break;
+        struct run **at = &r->part;
+        for (; made < upto; made++) {
+            struct run *p = list;
+            list = p->next;
+            p->next = NULL;
+            *at = p;
+            at = &p->next;
+            r->part_count++;
+        }
+        r->number = b->number++;
+        if (first)
+            last->next = r;
+        else
+            first = r;
+        last = r;
+        b->held++;
+    }
+    b->run = first;
+    b->run_last = last;
+    while (list) {
+        struct run *p = list;
+        list = p->next;
+        run_free(p);
+    }
+    if (b->held < groups)
+        return -1;
+    for (struct run *r = first; r; r = r->next)
+        if (agent_begin_run(b->t->agent, 0, UINT32_MAX), start_merge(b, r, e) < 0) {
+            r->ended = true;
+            agent_end_run(b->t->agent);
+            return -1;
+        }
+    return 0;
+}
