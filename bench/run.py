@@ -57,6 +57,27 @@ def peak_rss(text, cwd, feed_bytes):
     return peak
 
 
+# CPU-bound, on all CPUs, with inputs of their own: what blocks bring.
+PARALLEL = (r"grep -E '([a-z]).*\1.*\1 in' BIG", "sort BIG", "sort -k2,2 -k1n BIG", "tr -cs A-Za-z0-9 '\\n' < BIG | sort | uniq -c | sort -rn | head",
+            "awk '{ print $NF, length($0) }' BIG", "grep x BIG | cut -d' ' -f1 | sort -n | tail -3")
+
+
+def parallel(text, cwd):
+    """Beside sh, which has all CPUs too, and beside an ideal: sh's time on one CPU, divided by how many there are."""
+    mine, theirs, one = [], [], []
+    for _ in range(max(3, RUNS // 2)):
+        a, b, c = wall([zpipe, text], cwd, False), wall(sh + [text], cwd, False), wall(sh + [text], cwd, True)
+        if a[1:] != b[1:]:
+            sys.exit("%s: not the same bytes or status" % text)
+        mine.append(a[0])
+        theirs.append(b[0])
+        one.append(c[0])
+    z, s, ideal = statistics.median(mine), statistics.median(theirs), statistics.median(one) / os.cpu_count()
+    print("%-60s %8.3f s   sh %8.3f s   %5.2fx of sh   %5.2fx of ideal   %s" %
+          (text[:60], z, s, s / z, ideal / z, verdict(ideal / z >= 0.85, ">= 0.85x of ideal")))
+    return {"name": text, "zpipe_s": z, "sh_s": s, "ideal_s": ideal}
+
+
 def main():
     out = {"bytes": BIG, "kernel": os.uname().release, "cpus": os.cpu_count(), "load": os.getloadavg()[0], "uid": os.geteuid(),
            "rows": []}
@@ -73,6 +94,8 @@ def main():
         out["rows"].append(pair("true", "true", d, 100, False))
         for text in ("cat BIG | grep x | sort", "cat BIG | cat | cat | wc -c"):
             out["rows"].append(pair(text, text, d, RUNS, True))
+        for text in PARALLEL:
+            out["rows"].append(parallel(text, d))
         for size in (1_000_000, 2_000_000_000):
             rss = peak_rss("cat | cat | wc -c", d, size)
             print("peak memory of zpipe, %10d bytes streamed: %6.1f MiB   %s" % (size, rss, verdict(rss <= 32, "<= 32 MiB")))
