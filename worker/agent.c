@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "worker/attempt.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -457,6 +458,16 @@ static void reap(struct loop_hook *w)
     }
 }
 
+/* Those that this process may use. */
+static uint32_t count_cpus(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return (uint32_t)CPU_COUNT(&set);
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    return cpus > 0 ? (uint32_t)cpus : 1;
+}
+
 struct agent *agent_new(struct loop *l, const struct agent_options *o, struct err *e)
 {
     static const struct box_events events = {.task_ended = on_task_ended,
@@ -477,8 +488,7 @@ struct agent *agent_new(struct loop *l, const struct agent_options *o, struct er
         snprintf(a->name, sizeof a->name, "worker");
     snprintf(a->data_listen, sizeof a->data_listen, "%s", o->data_listen ? o->data_listen : "");
     snprintf(a->advertise, sizeof a->advertise, "%s", o->advertise ? o->advertise : "");
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    a->slots = o->slots ? o->slots : cpus > 0 ? (uint32_t)cpus : 1;
+    a->slots = o->slots ? o->slots : count_cpus();
     struct box_options box = {.program = o->box,
                               .isolation = o->no_isolation ? BOX_ISOLATION_NONE : BOX_ISOLATION_FULL};
     a->box = box_open(&box, &events, a, e);

@@ -441,6 +441,8 @@ static bool stdin_wanted(const struct attempt *t, uint32_t edge)
 bool blocks_wanted(const struct attempt *t, const struct graph_stage *s)
 {
     const struct graph *g = t->graph;
+    if (agent_width(t->agent, g->width) < 2 && !g->split_bytes)
+        return false; /* one at a time gains nothing */
     for (uint32_t i = 0; i < s->count; i++)
         if (!t->here[t->stages.node[s->first + i]])
             return false;
