@@ -666,7 +666,9 @@ static void abandon(struct region *r, const struct err *e)
         if (r->spec.region.channel[i].end == BOX_COPY && !r->channel[i].pump)
             server_tell(r->server,
                         (struct wire){.kind = WIRE_PUMP, .region = r->id, .a = i,
-                                      .b = (uint32_t)(e->sys ? e->sys : EIO)},
+                                      .b = (uint32_t)(e->sys                   ? e->sys
+                                                      : e->code == ERR_NOMEM ? ENOMEM
+                                                                             : EIO)},
                         NULL, 0, NULL, 0);
     }
     for (uint32_t i = 0; i < r->spec.region.task_count; i++) {

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -93,11 +94,17 @@ void blocks_end(struct blocks *b)
 {
     struct err e;
     if (b->state != WHOLE)
-        report(b, false);
+        report(b, b->unread);
     b->state = ENDED;
     if (outlet_close(&b->out, &e) < 0)
         blocks_fail(b, &e);
     attempt_settle(b->t);
+}
+
+/* Does the command itself write nothing before it has read everything? */
+static bool writes_last(const struct blocks *b)
+{
+    return blocks_waits_for_all(b) || strncmp(b->tail->combine_text, "columns", 7) == 0;
 }
 
 static void outlet_was_left(void *owner)
@@ -105,6 +112,10 @@ static void outlet_was_left(void *owner)
     struct blocks *b = owner;
     if (b->state == ENDED)
         return;
+    if (b->state != WHOLE && writes_last(b)) {
+        b->unread = true; /* it reads all of its input, and finds out when it writes */
+        return;
+    }
     if (b->state != WHOLE)
         report(b, true);
     if (group_runs(&b->whole)) {

@@ -74,6 +74,7 @@ struct blocks {
     struct running_digest *given; /* of what was put into the outlet, while blocks run */
     struct running_digest *again; /* of the same bytes, the second time */
     uint64_t given_bytes;
+    bool unread; /* nobody wants the output, and it goes on reading */
     bool held_input, stopping, reported, out_ended;
 };
 
