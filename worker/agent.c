@@ -204,9 +204,8 @@ static void beat(struct loop_timer *w)
     struct agent *a = w->owner;
     struct msg m = {.type = MSG_PING, .ping = {++a->pings}};
     agent_send(a, &m);
-    for (struct attempt *t = a->attempts; t; t = t->next) /* how far they are: the answers go out as PROGRESS */
-        if (t->state == ATTEMPT_RUNNING && group_runs(&t->main))
-            box_look(a->box, t->main.watch.id, NULL);
+    for (struct attempt *t = a->attempts; t; t = t->next)
+        attempt_look(t);
 }
 
 /* ---- data links */

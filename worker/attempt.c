@@ -365,6 +365,16 @@ void attempt_start(struct attempt *t)
         attempt_settle(t);
 }
 
+void attempt_look(struct attempt *t)
+{
+    if (t->state != ATTEMPT_RUNNING)
+        return;
+    if (group_runs(&t->main))
+        box_look(agent_box(t->agent), t->main.watch.id, NULL);
+    for (uint32_t i = 0; i < t->blocks_count; i++)
+        blocks_tell_progress(t->blocks[i]);
+}
+
 void attempt_step(struct attempt *t)
 {
     for (uint32_t i = t->blocks_count; t->started && i-- > 0;)

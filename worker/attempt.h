@@ -91,6 +91,7 @@ void attempt_message(struct attempt *t, const struct stream_name *name, const st
 void attempt_link_lost(struct attempt *t, const struct err *why);
 /* More blocks may be started. */
 void attempt_step(struct attempt *t);
+void attempt_look(struct attempt *t); /* how far it is: goes out as PROGRESS */
 /* Free carries that ended; true when the attempt itself has ended and may be freed. */
 bool attempt_reap(struct attempt *t);
 void attempt_free(struct attempt *t);

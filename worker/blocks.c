@@ -437,6 +437,18 @@ void blocks_spoil(struct blocks *b)
 
 /* ---- life */
 
+/* What its first command has been given, and its last has written, so far. */
+void blocks_tell_progress(const struct blocks *b)
+{
+    for (uint32_t i = 0; b->state != ENDED && !group_runs(&b->whole) && i < b->stage->count; i++) {
+        bool last = i + 1 == b->stage->count;
+        struct msg m = {.type = MSG_PROGRESS,
+                        .progress = {b->t->job, b->node[i], i ? 0 : b->from, last ? b->out.bytes : 0, true}};
+        if (!last || !blocks_rerun(b).count)
+            agent_send(b->t->agent, &m);
+    }
+}
+
 /* A terminal's lines are wanted one by one, and what is small needs no cutting. */
 static bool stdin_wanted(const struct attempt *t, uint32_t edge)
 {

@@ -25,6 +25,7 @@ bool blocks_main_runs(const struct attempt *t, uint32_t node);
 int blocks_meet_main(struct blocks *b, struct region_end *end, uint32_t *count, struct err *e);
 int blocks_start(struct blocks *b, struct err *e);
 void blocks_step(struct blocks *b);
+void blocks_tell_progress(const struct blocks *b);
 void blocks_stop(struct blocks *b);
 bool blocks_over(const struct blocks *b);
 /* News of a channel of the main region; false: not of this stage. */
