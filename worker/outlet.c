@@ -167,11 +167,14 @@ static int wait_turn(struct outlet *o, struct stretch s, struct err *e)
 
 int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct err *e)
 {
-    if (!size || o->nowhere || o->left || o->over) {
+    o->bytes += size;
+    bool dropped = o->nowhere || o->left || o->over;
+    if (dropped)
+        o->moved = o->bytes;
+    if (dropped || !size) {
         fd_close(&fd);
         return 0;
     }
-    o->bytes += size;
     if (o->inlet) {
         o->moved = o->bytes;
         if (inlet_add(o->inlet, fd, offset, size, GRAPH_NONE, e) < 0)
