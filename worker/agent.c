@@ -306,13 +306,15 @@ static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struc
         lose(a, why);
     if (p == a->data)
         return; /* whoever left is the scheduler's to notice */
+    struct err e = *why;
+    err_wrap(&e, "another worker's data port");
     for (uint32_t i = 0; i < a->link_count; i++)
         if (a->links[i].peer == p)
             a->links[i].lost = true;
     for (struct attempt *t = a->attempts; t; t = t->next)
         for (uint32_t i = 0; i < t->route_count; i++)
             if (t->route[i].r.via == MSG_VIA_CONNECT && !strcmp(t->route[i].r.url, peer_url(p))) {
-                attempt_link_lost(t, why);
+                attempt_link_lost(t, &e);
                 break;
             }
 }
