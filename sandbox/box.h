@@ -15,7 +15,6 @@
 #define BOX_REGIONS_MAX  1024  /* at once in one box */
 #define BOX_STDERR_TAIL  4096
 #define BOX_SOURCES_MAX  64   /* of one box_feed */
-#define BOX_SOURCES_AHEAD 1024
 
 enum box_isolation { BOX_ISOLATION_FULL, BOX_ISOLATION_NONE /* explicit, uncertified, loud */ };
 
@@ -182,8 +181,8 @@ int box_stop(struct box *b, uint64_t region, struct err *e);
 /* Whoever takes the bytes of a REMOTE_READER or DRAIN channel wants no more: the writers get SIGPIPE.
  * Of a REMOTE_READER the caller closes its end after this call, not before. */
 int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e);
-/* More sources for a channel with `more`, at most BOX_SOURCES_MAX a call and BOX_SOURCES_AHEAD that are
- * not done yet; and: that was all. */
+/* More sources for a channel with `more`, at most BOX_SOURCES_MAX a call (how many are not done yet is the
+ * caller's to bound, by `moved`); and: that was all. */
 int box_feed(struct box *b, uint64_t region, uint32_t channel, const struct box_source *source,
              uint32_t count, struct err *e);
 int box_feed_end(struct box *b, uint64_t region, uint32_t channel, struct err *e);

@@ -387,7 +387,6 @@ static int start_one(struct blocks *b, struct err *e)
     b->held++;
     b->from = to;
     b->units = units;
-    b->cut_all = run->last;
     return 1;
 }
 

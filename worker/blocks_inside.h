@@ -29,7 +29,6 @@ struct run {
     struct arena arena;
     struct region_watch watch;
     uint64_t number, from, to;
-    uint32_t tasks;
     struct run *part; /* of a merge: what it merges, owned */
     uint32_t part_count;
     int out;          /* spool */
@@ -54,7 +53,6 @@ struct blocks {
     struct inlet_rule rule;
     uint64_t from, units, number; /* where the next run begins */
     uint64_t looked;              /* up to here nothing spoils */
-    bool cut_all;
     struct run *run, *run_last; /* in order: running, or not put into the outlet */
     uint32_t held, running;
     struct combine *native; /* NULL: it is not needed */

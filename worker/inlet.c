@@ -53,7 +53,7 @@ uint64_t inlet_nominal(uint64_t split_bytes, uint64_t at)
 /* The last stretch that begins at or before `at`. */
 static uint32_t stretch_of(const struct inlet *in, uint64_t at)
 {
-    uint32_t low = in->first, high = in->count;
+    uint32_t low = 0, high = in->count;
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
         if (in->stretch[middle].at <= at)
@@ -87,15 +87,9 @@ int inlet_sources(const struct inlet *in, uint64_t from, uint64_t to, struct box
     return (int)count;
 }
 
-void inlet_drop(struct inlet *in, uint64_t upto)
-{
-    while (in->first + 1 < in->count && in->stretch[in->first].at + in->stretch[in->first].size <= upto)
-        fd_close(&in->stretch[in->first++].fd);
-}
-
 void inlet_clear(struct inlet *in)
 {
-    for (uint32_t i = in->first; i < in->count; i++)
+    for (uint32_t i = 0; i < in->count; i++)
         fd_close(&in->stretch[i].fd);
     free(in->stretch);
     *in = (struct inlet){0};

@@ -18,7 +18,6 @@ struct stretch {
 struct inlet {
     struct stretch *stretch; /* owned */
     uint32_t count, room;
-    uint32_t first;  /* those before it were dropped */
     uint64_t bytes;  /* so far */
     bool ended;      /* that is all */
     bool apart;      /* no block spans two stretches */
@@ -52,8 +51,6 @@ int inlet_lines(const struct inlet *in, uint64_t from, uint64_t to, uint64_t *li
 int inlet_holds(const struct inlet *in, uint64_t from, uint64_t to, struct slice bytes, struct err *e);
 /* The file of the graph that holds this byte. */
 uint32_t inlet_file(const struct inlet *in, uint64_t at);
-/* Nobody will ask for bytes before `upto` again. */
-void inlet_drop(struct inlet *in, uint64_t upto);
 void inlet_clear(struct inlet *in);
 
 /* The first nominal offset at or behind `at`. */
