@@ -4,6 +4,8 @@
  * to resolve.c. */
 #include "dsl/parse.h"
 #include "dsl/dsl.h"
+#include "proto/graph.h"
+#include "proto/key.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -450,26 +452,6 @@ static int parse_map(struct parser *p, struct context c, struct stage *s)
     return parse_outer_redirs(p, s);
 }
 
-/* KEY = "line" | field { "," field } ; field = NUMBER [ "-" NUMBER ] { "f" | "n" } */
-static bool key_ok(const char *k)
-{
-    if (strcmp(k, "line") == 0)
-        return true;
-    do {
-        char *end;
-        if (*k < '1' || *k > '9')
-            return false;
-        unsigned long from = strtoul(k, &end, 10), to = from;
-        if (*end == '-' && end[1] >= '1' && end[1] <= '9')
-            to = strtoul(end + 1, &end, 10);
-        if (to < from || to > UINT32_MAX)
-            return false;
-        for (k = end; *k == 'f' || *k == 'n'; k++)
-            ;
-    } while (*k == ',' && *++k);
-    return *k == '\0' && k[-1] != ',';
-}
-
 /* [ "-t" CHAR | "-t"CHAR ]: both are given as the word that holds CHAR */
 static int parse_separator(struct parser *p, struct stage *s)
 {
@@ -507,6 +489,7 @@ static int parse_separator(struct parser *p, struct stage *s)
 /* reduce = "reduce" "by" KEY [ "-t" CHAR | "-t"CHAR ] [ "into" NUMBER ] body { redir } */
 static int parse_reduce(struct parser *p, struct context c, struct stage *s)
 {
+    struct key parsed;
     int size;
     s->kind = STAGE_REDUCE;
     s->into = 16;
@@ -517,7 +500,7 @@ static int parse_reduce(struct parser *p, struct context c, struct stage *s)
     if (parse_advance(p) < 0)
         return -1;
     char *key = p->t.kind == TOKEN_WORD ? parse_literal(p, p->t.word) : NULL;
-    if (!key || !key_ok(key)) {
+    if (!key || key_parse(key, -1, &parsed, NULL) < 0) {
         const char *text = shown(p, &size);
         return FAIL(p, p->t.start,
                     "fields as in cut -f: 1 or 1,3 or 2-4, or `line` for the whole line",
@@ -529,7 +512,7 @@ static int parse_reduce(struct parser *p, struct context c, struct stage *s)
     if (parse_word(p, "into")) {
         if (parse_advance(p) < 0)
             return -1;
-        if (p->t.kind != TOKEN_WORD || !parse_count(p->t.word, &s->into) || s->into > 65536) {
+        if (p->t.kind != TOKEN_WORD || !parse_count(p->t.word, &s->into) || s->into > GRAPH_INTO_MAX) {
             const char *text = shown(p, &size);
             return FAIL(p, p->t.start, "from 1 to 65536", "`%.*s` is not a number of partitions",
                         size, text);

@@ -21,6 +21,7 @@
 #define GRAPH_FDS_MAX   64          /* of one node */
 #define GRAPH_BYTES_MAX (32u << 20) /* encoded */
 #define GRAPH_WIDTH_MAX 1024
+#define GRAPH_INTO_MAX  65536 /* partitions of a reduce */
 #define GRAPH_SPLIT_NEVER UINT64_MAX
 #define GRAPH_SPLIT_MIN  (256u << 10) /* an input known to be smaller is not worth cutting */
 #define GRAPH_NONE      UINT32_MAX
@@ -245,7 +246,7 @@ struct graph_node {
     uint32_t record; /* MAP: enum graph_record_kind */
     uint64_t record_count;
     struct slice record_text;
-    const char *key;       /* REDUCE: as typed, "1,3n" or "line" */
+    const char *key;       /* REDUCE: as typed, "1,3n" or "line": proto/key.h */
     int32_t key_separator; /* REDUCE: -t's byte, or -1 */
     uint32_t into;         /* REDUCE: partitions */
 
@@ -318,9 +319,6 @@ bool graph_makes(const struct graph_node *n);
 /* How a COMMAND is cut and made one again, in a word for plans: stateless, files, reduce, merge,
  * boundary, rerun, first, last, offset, aligned, reverse or whole. */
 const char *graph_class(const struct graph_node *n);
-
-/* Is it a REDUCE's key: "line", or fields as in cut -f, each with f or n behind it? */
-bool graph_key_ok(const char *key);
 
 /* Everything that must hold: indices in range, edges joined at both ends by exactly the fds that
  * name them, no cycle, kinds with their fields, ceilings, no NUL trouble, names inside /job without

@@ -2,6 +2,7 @@
  * node or edge; all of it is linear in the graph's size. */
 #include "proto/combine.h"
 #include "proto/graph.h"
+#include "proto/key.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,27 +27,6 @@ static bool good_name(const char *name)
             at++;
     }
     return true;
-}
-
-bool graph_key_ok(const char *key)
-{
-    if (!strcmp(key, "line"))
-        return true;
-    for (const char *at = key;; at++) {
-        char *end;
-        if (*at < '1' || *at > '9')
-            return false;
-        unsigned long from = strtoul(at, &end, 10), to = from;
-        if (end[0] == '-' && end[1] >= '1' && end[1] <= '9')
-            to = strtoul(end + 1, &end, 10);
-        if (to < from || to > UINT32_MAX)
-            return false;
-        at = end + strspn(end, "fn");
-        if (!*at)
-            return true;
-        if (*at != ',')
-            return false;
-    }
 }
 
 /* What stands behind the byte of a hole says which: see graph.h. */
@@ -153,7 +133,8 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
             e, ERR_LIMIT,
             "stage `%.60s` has more than %d words, variables and outputs (GRAPH_WORDS_MAX)",
             n->label, GRAPH_WORDS_MAX);
-    if (n->kind == GRAPH_REDUCE && (!graph_key_ok(n->key) || n->into == 0 || n->into > 65536 ||
+    struct key key;
+    if (n->kind == GRAPH_REDUCE && (key_parse(n->key, -1, &key, NULL) < 0 || n->into == 0 || n->into > GRAPH_INTO_MAX ||
                                     n->key_separator < -1 || n->key_separator > 255))
         return err_set(e, ERR_INPUT,
                        "a reduce has a key, a separator or a number of partitions that cannot be");

@@ -345,36 +345,6 @@ static void one_row(void **state)
         fail_msg("%s", r < 0 ? e.text : "was accepted");
 }
 
-static void keys(void **state)
-{
-    (void)state;
-    static const char *const good[] = {"line", "1", "1,3", "2-4", "1n", "1f,2-3nf,9", "4294967295"};
-    static const char *const bad[] = {"",
-                                      "0",
-                                      "01",
-                                      "1,",
-                                      ",1",
-                                      "1,,2",
-                                      "3-2",
-                                      "1-",
-                                      "-1",
-                                      "1 ",
-                                      " 1",
-                                      "lines",
-                                      "n",
-                                      "1x",
-                                      "1-2-3",
-                                      "4294967296",
-                                      "99999999999999999999999",
-                                      "1n-2"};
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        if (!graph_key_ok(good[i]))
-            fail_msg("%s", good[i]);
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        if (graph_key_ok(bad[i]))
-            fail_msg("%s", bad[i]);
-}
-
 /* What is decoded has no room to spare: adding must make some. */
 static void growing(void **state)
 {
@@ -467,11 +437,11 @@ static void at_the_ceilings(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[ROWS + 3] = {cmocka_unit_test(keys), cmocka_unit_test(growing),
+    struct CMUnitTest tests[ROWS + 2] = {cmocka_unit_test(growing),
                                          cmocka_unit_test(at_the_ceilings)};
     for (size_t i = 0; i < ROWS; i++)
-        tests[3 + i] = (struct CMUnitTest){.name = rows[i].name,
+        tests[2 + i] = (struct CMUnitTest){.name = rows[i].name,
                                            .test_func = one_row,
                                            .initial_state = (void *)(uintptr_t)&rows[i]};
-    return _cmocka_run_group_tests("proto_graph", tests, ROWS + 3, NULL, NULL) != 0;
+    return _cmocka_run_group_tests("proto_graph", tests, ROWS + 2, NULL, NULL) != 0;
 }
