@@ -373,6 +373,8 @@ static int start_one(struct blocks *b, struct err *e)
     run->first = run->number == 0;
     run->from = b->from;
     run->to = to;
+    if (b->head->file_count)
+        run->file = inlet_file(&b->in, b->from);
     run->last = b->in.ended && to == b->in.bytes;
     if (run_start(b, run, e) < 0) {
         agent_end_run(b->t->agent);

@@ -29,6 +29,9 @@ struct run {
     struct arena arena;
     struct region_watch watch;
     uint64_t number, from, to;
+    uint32_t file;    /* of the graph, whose bytes these are; GRAPH_NONE */
+    int in;           /* its input in a file of its own; -1: the stage's inlet has it */
+    struct box_result *result; /* per node of the chain, in the arena: counts when all have ended */
     struct run *part; /* of a merge: what it merges, owned */
     uint32_t part_count;
     int out;          /* spool */
@@ -91,6 +94,8 @@ int blocks_digest(struct running_digest *d, int fd, uint64_t from, uint64_t size
 /* blocks_runs.c */
 struct run *run_new(struct blocks *b, struct err *e); /* gives */
 int run_start(struct blocks *b, struct run *r, struct err *e); /* the chain, on [from, to) */
+/* Its last program has ended, as it must; the outlet may have it. */
+void run_complete(struct run *r);
 void run_free(struct run *r);
 void runs_drop(struct blocks *b); /* those that run are killed, and freed when they have ended */
 void runs_pop(struct blocks *b);  /* the first, which was given away */

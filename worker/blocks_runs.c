@@ -14,6 +14,7 @@ void run_free(struct run *r)
         next = p->next;
         run_free(p);
     }
+    fd_close(&r->in);
     fd_close(&r->out);
     arena_clear(&r->arena);
     free(r);
@@ -78,7 +79,7 @@ static struct region_words run_words(void *owner, uint32_t node)
     if (!s->file_count)
         return w;
     /* {} is the file that the block is of. */
-    const char *name = b->t->graph->file[inlet_file(&b->in, r->from)].name;
+    const char *name = b->t->graph->file[r->file].name;
     const char **word = arena_array(&r->arena, w.count, sizeof *word);
     for (uint32_t i = 0; word && i < w.count; i++) {
         const char *hole = strchr(w.word[i], GRAPH_HOLE);
@@ -130,7 +131,7 @@ static void run_task_ended(void *owner, uint32_t task, const struct box_result *
             close(end->made[k].fd);
     if (b->state == ENDED || b->state == WHOLE)
         return;
-    add_result(b, i, end);
+    r->result[i] = *end;
     if (i + 1 == b->stage->count)
         r->status = end->end == BOX_EXITED ? end->status : -1;
     if (!as_it_should(b, r, i, end) || fstat(b->errors, &said) < 0 || said.st_size)
@@ -149,17 +150,27 @@ static void run_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
     blocks_fail(r->b, &e);
 }
 
+void run_complete(struct run *r)
+{
+    struct blocks *b = r->b;
+    r->ended = true;
+    for (uint32_t i = r->part ? b->stage->count - 1 : 0; i < b->stage->count; i++)
+        add_result(b, i, &r->result[i]);
+    blocks_step(b);
+}
+
 static void run_ended(void *owner)
 {
     struct run *r = owner;
     struct blocks *b = r->b;
-    r->ended = true;
     b->running--;
     agent_end_run(b->t->agent);
-    if (b->state == ENDED || b->state == WHOLE)
+    if (b->state == ENDED || b->state == WHOLE) {
+        r->ended = true;
         runs_drop(b);
-    else
-        blocks_step(b);
+    } else {
+        run_complete(r);
+    }
     attempt_settle(b->t);
 }
 
@@ -173,14 +184,15 @@ struct run *run_new(struct blocks *b, struct err *e)
         err_nomem(e);
         return NULL;
     }
-    *r = (struct run){.b = b, .arena = ARENA_INIT(RUN_ARENA_MAX), .out = spool_open(e)};
+    *r = (struct run){.b = b, .arena = ARENA_INIT(RUN_ARENA_MAX), .file = GRAPH_NONE, .in = -1, .out = spool_open(e)};
     r->watch.events = &run_events;
     r->watch.owner = r;
-    if (r->out < 0) {
-        run_free(r);
-        return NULL;
-    }
-    return r;
+    if (r->out >= 0 && (r->result = arena_array(&r->arena, b->stage->count, sizeof *r->result)))
+        return r;
+    if (r->out >= 0)
+        err_nomem(e);
+    run_free(r);
+    return NULL;
 }
 
 static int start(struct blocks *b, struct run *r, struct region_scope *scope, struct err *e)
@@ -205,7 +217,11 @@ int run_start(struct blocks *b, struct run *r, struct err *e)
     static struct box_source source[SOURCES_MAX];
     struct region_end end[2];
     uint32_t ends = 0;
-    int count = b->rule.cut == GRAPH_CUT_FILES ? 0 : inlet_sources(&b->in, r->from, r->to, source, SOURCES_MAX);
+    int count = b->rule.cut == GRAPH_CUT_FILES ? 0 : 1;
+    if (r->in >= 0)
+        source[0] = (struct box_source){r->in, 0, r->to - r->from};
+    else if (count)
+        count = inlet_sources(&b->in, r->from, r->to, source, SOURCES_MAX);
     if (count < 0)
         return err_set(e, ERR_LIMIT, "one block is in more than %d pieces", SOURCES_MAX);
     if (count)
