@@ -141,11 +141,6 @@ const char *plan_refusal(const struct graph *g)
                    "`zpipe plan` shows what it would do";
         if (n->holes)
             return "`{}` stands for a file of a `map`: it means nothing outside of one";
-        for (uint32_t k = 0; k < n->fd_count; k++)
-            if (n->fd[k].fd > 2)
-                return "`<( )` and `>( )` are understood and planned, but this version does not "
-                       "run them yet; "
-                       "`zpipe plan` shows what they would do";
     }
     return NULL;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs table.test, differences.test and words.test: every row by the reference shell and by zpipe, in equal fresh directories, and
-compares stdout, status, stderr and the files left behind, with their modes.  table.test says the formats.
+"""Runs table.test, edges.test, differences.test and words.test: every row by the reference shell and by zpipe, in equal
+fresh directories, and compares stdout, status, stderr and the files left behind, with their modes.  table.test says the formats.
 
     run.py --bin DIR [--cluster] [--user NAME|UID] [--table FILE | --random COUNT [--seed N]] [ROW...]
 
@@ -313,7 +313,7 @@ def main():
         os.chmod(work, 0o755)
         table = Table(a, work, owner_of(a.user) if a.user else None)
         try:
-            paths = a.table or [os.path.join(HERE, n) for n in ("table.test", "differences.test", "words.test")]
+            paths = a.table or [os.path.join(HERE, n) for n in ("table.test", "edges.test", "differences.test", "words.test")]
             made = generate.rows(Row, a.seed, a.random) if a.random else (row for path in paths for row in rows(path))
             for row in made:
                 if not a.row or row.name in a.row:
