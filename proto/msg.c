@@ -104,6 +104,43 @@ static const struct field data_fields[] = {STREAM(msg_data), U64(msg_data, offse
                                            U32(msg_data, flags), BYTES(msg_data, digest, 16)};
 static const struct field leave_fields[] = {STREAM(msg_leave), U64(msg_leave, read_bytes)};
 
+#define LOAN_OF(type) U64(type, job), U32(type, attempt), U32(type, loan)
+static const struct field want_fields[] = {U64(msg_want, job), U32(msg_want, attempt),
+                                           U32(msg_want, slots)};
+static const struct field lend_fields[] = {LOAN_OF(msg_lend),
+                                           BYTES(msg_lend, token, MSG_TOKEN_BYTES),
+                                           U32(msg_lend, slots),
+                                           FIELD(msg_lend, url, FIELD_TEXT, 256),
+                                           BYTES(msg_lend, key, MSG_KEY_BYTES)};
+static const struct field lent_fields[] = {LOAN_OF(msg_lent),
+                                           BYTES(msg_lent, token, MSG_TOKEN_BYTES),
+                                           U32(msg_lent, slots),
+                                           FIELD(msg_lent, name, FIELD_TEXT, 256),
+                                           BYTES(msg_lent, key, MSG_KEY_BYTES)};
+static const struct field recall_fields[] = {LOAN_OF(msg_recall), YES(msg_recall, now),
+                                             TEXT(msg_recall, text)};
+static const struct field returned_fields[] = {LOAN_OF(msg_returned), YES(msg_returned, failed)};
+static const struct field work_fields[] = {LOAN_OF(msg_work),     U32(msg_work, run),
+                                           U32(msg_work, stage),  U32(msg_work, file),
+                                           U64(msg_work, number), YES(msg_work, first),
+                                           YES(msg_work, last),   U64(msg_work, bytes)};
+static const struct field ran_fields[] = {FIELD(msg_ran, end, FIELD_U32, MSG_ENDS - 1),
+                                          FIELD(msg_ran, status, FIELD_U32, 255),
+                                          FIELD(msg_ran, signal, FIELD_U32, 127),
+                                          U64(msg_ran, cpu_user_ns),
+                                          U64(msg_ran, cpu_sys_ns),
+                                          U64(msg_ran, wall_ns),
+                                          U64(msg_ran, memory_peak_bytes),
+                                          YES(msg_ran, certified)};
+static const struct field_table ran_table = FIELD_TABLE(msg_ran, ran_fields);
+static const struct field done_fields[] = {LOAN_OF(msg_done),
+                                           U32(msg_done, run),
+                                           FIELD(msg_done, how, FIELD_U32, MSG_HOWS - 1),
+                                           YES(msg_done, said),
+                                           U64(msg_done, bytes),
+                                           LIST(msg_done, ran, &ran_table),
+                                           TEXT(msg_done, text)};
+
 #define TABLE(name) FIELD_TABLE(msg_##name, name##_fields)
 #define ANY         (MSG_CLIENT | MSG_WORKER)
 
@@ -138,6 +175,13 @@ static const struct row {
     [MSG_CREDIT] = {"CREDIT", ANY, ANY, true, false, TABLE(credit)},
     [MSG_DATA] = {"DATA", ANY, ANY, true, true, TABLE(data)},
     [MSG_LEAVE] = {"LEAVE", ANY, ANY, true, false, TABLE(leave)},
+    [MSG_WANT] = {"WANT", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(want)},
+    [MSG_LEND] = {"LEND", MSG_SCHEDULER, MSG_WORKER, false, true, TABLE(lend)},
+    [MSG_LENT] = {"LENT", MSG_SCHEDULER, MSG_WORKER, false, false, TABLE(lent)},
+    [MSG_RECALL] = {"RECALL", MSG_SCHEDULER, MSG_WORKER, false, false, TABLE(recall)},
+    [MSG_RETURNED] = {"RETURNED", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(returned)},
+    [MSG_WORK] = {"WORK", MSG_WORKER, MSG_WORKER, true, false, TABLE(work)},
+    [MSG_DONE] = {"DONE", MSG_WORKER, MSG_WORKER, true, false, TABLE(done)},
 };
 
 const struct field_table *msg_table(uint32_t type)

@@ -58,6 +58,15 @@ enum msg_type {
     MSG_CREDIT, /* receiver -> sender */
     MSG_DATA,   /* sender -> receiver; bulk: bytes */
     MSG_LEAVE,  /* receiver -> sender: wants no more; the writer gets SIGPIPE */
+    /* control: slots lent to a job's part on another worker, its *owner* */
+    MSG_WANT,     /* worker (owner) -> scheduler: so many more slots could be used */
+    MSG_LEND,     /* scheduler -> worker (lender): run what the owner gives; bulk: the graph */
+    MSG_LENT,     /* scheduler -> worker (owner): who will ATTACH for work */
+    MSG_RECALL,   /* scheduler -> lender: give it back; -> owner: it is over */
+    MSG_RETURNED, /* worker (lender) -> scheduler: nothing of it is left here */
+    /* data */
+    MSG_WORK, /* owner -> lender: a run of blocks, whose bytes follow as MSG_RUN_INPUT */
+    MSG_DONE, /* lender -> owner: how it ended; its bytes follow as MSG_RUN_OUTPUT */
     MSG_TYPES
 };
 
@@ -128,6 +137,9 @@ enum msg_what {
     MSG_FILE,   /* index: graph.file: the client serves it whole */
     MSG_STDERR, /* index: node: its stderr, to the client */
     MSG_OUTPUT, /* index: node: the files that it made in /job, as in made.h, to the client */
+    MSG_LOAN,   /* index: loan: no bytes; its WORK and DONE go over this link; LEAVE: no more of it */
+    MSG_RUN_INPUT,  /* index: run, node: its loan: from the owner to the lender */
+    MSG_RUN_OUTPUT, /* likewise, back */
     MSG_WHATS
 };
 enum msg_via {
@@ -250,6 +262,73 @@ struct msg_leave {
     uint64_t read_bytes;
 };
 
+struct msg_want {
+    uint64_t job;
+    uint32_t attempt;
+    uint32_t slots; /* beside its own; 0: none any more */
+};
+struct msg_lend {
+    uint64_t job;
+    uint32_t attempt;
+    uint32_t loan;      /* the scheduler's number for it */
+    struct slice token; /* goes into ATTACH; no client knows it */
+    uint32_t slots;
+    const char *url; /* the owner's data port */
+    struct slice key;
+};
+struct msg_lent {
+    uint64_t job;
+    uint32_t attempt, loan;
+    struct slice token;
+    uint32_t slots;
+    const char *name; /* of the lender, for people */
+    struct slice key; /* the CURVE key that may connect */
+};
+struct msg_recall {
+    uint64_t job;
+    uint32_t attempt, loan;
+    bool now; /* false: what runs may end first */
+    const char *text;
+};
+struct msg_returned {
+    uint64_t job;
+    uint32_t attempt, loan;
+    bool failed; /* the owner could not be reached */
+};
+
+struct msg_work {
+    uint64_t job;
+    uint32_t attempt, loan;
+    uint32_t run;   /* the owner's number for it, within the loan */
+    uint32_t stage; /* of graph_stages */
+    uint32_t file;  /* of the graph, whose bytes they are; or GRAPH_NONE */
+    uint64_t number; /* of the run in its stage */
+    bool first, last;
+    uint64_t bytes; /* of its input */
+};
+enum msg_how {
+    MSG_HOW_RAN,    /* `ran` says how its programs ended */
+    MSG_HOW_BACK,   /* it was not run, and shall run elsewhere */
+    MSG_HOW_FAILED, /* infrastructure: `text` says what */
+    MSG_HOWS
+};
+struct msg_ran { /* a node of the stage's chain; the units of sandbox/box.h */
+    uint32_t end;
+    uint32_t status, signal;
+    uint64_t cpu_user_ns, cpu_sys_ns, wall_ns, memory_peak_bytes;
+    bool certified;
+};
+struct msg_done {
+    uint64_t job;
+    uint32_t attempt, loan, run;
+    uint32_t how; /* enum msg_how */
+    bool said;    /* something came on stderr */
+    uint64_t bytes; /* of its output */
+    const struct msg_ran *ran;
+    uint32_t ran_count;
+    const char *text;
+};
+
 struct msg {
     uint32_t type; /* enum msg_type */
     union {
@@ -275,6 +354,13 @@ struct msg {
         struct msg_credit credit;
         struct msg_data data;
         struct msg_leave leave;
+        struct msg_want want;
+        struct msg_lend lend;
+        struct msg_lent lent;
+        struct msg_recall recall;
+        struct msg_returned returned;
+        struct msg_work work;
+        struct msg_done done;
     };
 };
 

@@ -194,7 +194,7 @@ static void refuse(struct peer *p, uint64_t link, const struct err *why)
     p->ev->on_lost(p->owner, p, link, why);
 }
 
-/* Who has no key is what the HELLO says, or a client where streams are served; WELCOME makes a
+/* Who has no key is what the HELLO says, or anybody where streams are served; WELCOME makes a
  * client's link full, as sending it does a server's. */
 static void learn(const struct peer *p, struct link *l, const struct msg *m)
 {
@@ -203,7 +203,7 @@ static void learn(const struct peer *p, struct link *l, const struct msg *m)
         (m->hello.role == MSG_CLIENT || m->hello.role == MSG_WORKER))
         l->role = m->hello.role;
     if (nobody && m->type == MSG_ATTACH && p->as == MSG_WORKER)
-        l->role = MSG_CLIENT;
+        l->role = MSG_CLIENT | MSG_WORKER;
     if (m->type == MSG_WELCOME && !p->server)
         l->welcomed = true;
 }

@@ -45,7 +45,7 @@ struct slice net_public_key(const struct net *n); /* empty without keys */
 
 struct peer_events {
     /* m and bulk are borrowed for the call.  role: whom the key (or, without keys, the HELLO) says
-     * this is; on a worker's data port without keys everybody is a client. */
+     * this is; on a worker's data port without keys everybody is both. */
     void (*on_message)(void *owner, struct peer *p, uint64_t link, enum msg_role role,
                        const struct msg *m, struct slice bulk);
     /* The link is dead: closed by the other side, broke the protocol, or unreachable.  Once per

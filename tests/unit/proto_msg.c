@@ -21,6 +21,9 @@ static const struct msg_plan_row plan_row = {1, "sort \"x\"", "merge", "", "", "
 static const uint32_t numbers[] = {0, UINT32_MAX};
 static const struct slice admit[] = {{"k", 1}, {"", 0}};
 
+static const struct msg_ran ran[] = {{MSG_END_EXITED, 1, 0, 1, 2, 3, UINT64_MAX, true},
+                                     {MSG_END_SIGNALLED, 0, 9, 0, 0, 0, 0, false}};
+
 static const struct msg rows[] = {
     {.type = MSG_HELLO,
      .hello = {1,
@@ -56,6 +59,13 @@ static const struct msg rows[] = {
     {.type = MSG_DATA,
      .data = {8, 1, MSG_EDGE, 1, 2, UINT64_MAX, MSG_DATA_END, {"0123456789abcdef", 16}}},
     {.type = MSG_LEAVE, .leave = {8, 1, MSG_OUTPUT, 1, 2, 3}},
+    {.type = MSG_WANT, .want = {8, 1, UINT32_MAX}},
+    {.type = MSG_LEND, .lend = {8, 1, 5, {"0123456789abcdef", 16}, 4, "tcp://x:1", {"k", 1}}},
+    {.type = MSG_LENT, .lent = {8, 1, 5, {"0123456789abcdef", 16}, 4, "w2", {"", 0}}},
+    {.type = MSG_RECALL, .recall = {8, 1, 5, true, "another job waits"}},
+    {.type = MSG_RETURNED, .returned = {8, 1, 5, false}},
+    {.type = MSG_WORK, .work = {8, 1, 5, 6, 0, UINT32_MAX, 7, true, false, UINT64_MAX}},
+    {.type = MSG_DONE, .done = {8, 1, 5, 6, MSG_HOW_RAN, false, UINT64_MAX, ran, 2, ""}},
 };
 
 static void round_trip(void **state)
@@ -129,6 +139,8 @@ static void who_may(void **state)
     assert_false(msg_allowed(MSG_TASK, MSG_CLIENT, MSG_SCHEDULER, true));
     assert_false(msg_allowed(MSG_TASK, MSG_SCHEDULER, MSG_WORKER, true));
     assert_false(msg_allowed(MSG_RUN, MSG_CLIENT, MSG_WORKER, true));
+    assert_false(msg_allowed(MSG_WORK, MSG_CLIENT, MSG_WORKER, true));
+    assert_false(msg_allowed(MSG_DONE, MSG_CLIENT, MSG_WORKER, true));
     assert_false(msg_allowed(MSG_NONE, MSG_CLIENT, MSG_SCHEDULER, true));
     assert_false(msg_allowed(12345, MSG_CLIENT, MSG_SCHEDULER, true));
 }
