@@ -113,6 +113,8 @@ static bool keep(struct action *a, struct msg *copy)
         return keep_text(a, &copy->refuse.text);
     case MSG_STOP:
         return keep_text(a, &copy->stop.text);
+    case MSG_RECALL:
+        return keep_text(a, &copy->recall.text);
     case MSG_RESULT:
         return keep_text(a, &copy->result.text);
     case MSG_TASK:

@@ -24,7 +24,8 @@ struct core *core_new(const struct core_options *o, struct err *e)
     c->random = o->seed;
     snprintf(c->url, sizeof c->url, "%s", o->url ? o->url : "");
     struct list *const lists[] = {&c->workers, &c->clients, &c->jobs,    &c->over,
-                                  &c->turns,   &c->queued,  &c->stopping};
+                                  &c->turns,   &c->queued,  &c->stopping, &c->wanting,
+                                  &c->lent,    &c->returning};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     return c;
@@ -42,17 +43,29 @@ static void peers_free(struct list *peers)
     }
 }
 
+static void loans_free(struct peer_state *lender)
+{
+    while (!list_empty(&lender->loans)) {
+        struct loan *l = LIST_OF(lender->loans.next, loan, at);
+        list_remove(&l->at);
+        free(l);
+    }
+}
+
 void core_free(struct core *c)
 {
     if (!c)
         return;
     while (!list_empty(&c->jobs))
         job_free(LIST_OF(c->jobs.next, job, at));
+    for (struct list *l = c->workers.next; l != &c->workers; l = l->next)
+        loans_free(LIST_OF(l, peer_state, at));
     peers_free(&c->workers);
     peers_free(&c->clients);
     table_clear(&c->peers);
     table_clear(&c->homes);
     table_clear(&c->jobs_by_number);
+    table_clear(&c->loans);
     actions_free(c);
     free(c->fleet.heap);
     free(c);
@@ -119,7 +132,7 @@ static void home_leave(struct core *c, struct peer_state *p)
     if (h->worker == p) {
         h->worker = NULL;
         c->homes_at_work--;
-        c->slots_freed = true; /* its clients may use the others' workers now */
+        c->slots_freed = c->lend_again = true; /* its clients may use the others' workers now */
     }
     if (--h->peers == 0) {
         table_remove(&c->homes, home_key(h->instance));
@@ -174,10 +187,11 @@ static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role ro
     if (!p)
         return NULL;
     *p = (struct peer_state){.link = link, .role = role, .heard_ns = now};
-    struct list *const lists[] = {&p->at, &p->parts, &p->jobs, &p->waiting, &p->turn};
+    struct list *const lists[] = {&p->at, &p->parts, &p->loans, &p->jobs, &p->waiting, &p->turn};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     copy_name(p->name, sizeof p->name, h->name);
+    snprintf(p->image, sizeof p->image, "%s", h->image);
     snprintf(p->data_url, sizeof p->data_url, "%s", h->data_url);
     if ((p->has_data_key = h->data_key.size == MSG_KEY_BYTES))
         memcpy(p->data_key, h->data_key.data, MSG_KEY_BYTES);
@@ -261,6 +275,7 @@ static void heard(struct core *c, uint64_t now, struct peer_state *p)
 static void end_event(struct core *c, uint64_t now)
 {
     wait_start(c, now);
+    lend_step(c);
     jobs_sweep(c);
 }
 
@@ -347,6 +362,7 @@ void core_tick(struct core *c, uint64_t now)
     forget_silent(c, now, &c->clients, CLIENT_SILENT_NS);
     wait_expire(c, now);
     jobs_overdue(c, now);
+    lend_overdue(c, now);
     end_event(c, now);
 }
 
@@ -357,7 +373,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 uint64_t core_next_tick(const struct core *c)
 {
-    uint64_t next = wait_deadline(c);
+    uint64_t next = earlier(wait_deadline(c), lend_deadline(c));
     if (c->peers.count)
         next = earlier(next, c->event_ns + LOOK_NS);
     if (!list_empty(&c->workers))

@@ -49,7 +49,7 @@ static bool reachable(const struct peer_state *w)
 
 int fleet_join(struct core *c, struct peer_state *w, struct err *e)
 {
-    c->slots_freed = true;
+    c->slots_freed = c->lend_again = true;
     if (!reachable(w))
         return 0;
     if (c->fleet.count == c->fleet.room) {
@@ -90,7 +90,7 @@ void fleet_release(struct core *c, struct peer_state *w, uint32_t slots)
 {
     assert(slots <= w->used);
     w->used -= slots;
-    c->slots_freed = true;
+    c->slots_freed = c->lend_again = true;
     if (reachable(w))
         settle(c, w);
 }
@@ -98,6 +98,23 @@ void fleet_release(struct core *c, struct peer_state *w, uint32_t slots)
 struct peer_state *fleet_most_free(const struct core *c)
 {
     return c->fleet.count && fleet_free_slots(c->fleet.heap[0]) ? c->fleet.heap[0] : NULL;
+}
+
+/* Whoever has no free slot has none below it in the heap. */
+static struct peer_state *lender_at(const struct core *c, size_t at, const struct peer_state *owner)
+{
+    struct peer_state *w = at < c->fleet.count ? c->fleet.heap[at] : NULL;
+    if (!w || !fleet_free_slots(w))
+        return NULL;
+    if (w != owner && strcmp(w->image, owner->image) == 0)
+        return w;
+    w = lender_at(c, 2 * at + 1, owner);
+    return w ? w : lender_at(c, 2 * at + 2, owner);
+}
+
+struct peer_state *fleet_lender(const struct core *c, const struct peer_state *owner)
+{
+    return lender_at(c, 0, owner);
 }
 
 static int by_link(const void *a, const void *b)

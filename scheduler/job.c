@@ -152,6 +152,8 @@ static void stop_parts(struct core *c, uint64_t now, struct job *j, const struct
     for (uint32_t i = 0; i < j->part_count; i++)
         if (j->part[i].worker)
             core_send(c, j->part[i].worker->link, &stop);
+    for (uint32_t i = 0; i < j->part_count; i++)
+        lend_want(c, &j->part[i], 0);
     job_settle(c, now, j);
 }
 
@@ -224,6 +226,7 @@ void job_cancel(struct core *c, uint64_t now, struct peer_state *client, const s
 
 static void release(struct core *c, struct part *p)
 {
+    lend_part_over(c, p);
     list_remove(&p->at);
     fleet_release(c, p->worker, p->slots);
     p->worker = NULL;
@@ -267,6 +270,22 @@ static bool claim_of(const struct msg *m, struct claim *out)
     }
 }
 
+/* Of slots lent: what an owner could use, and what a lender gave back. */
+static void loan_message(struct core *c, struct peer_state *worker, const struct msg *m)
+{
+    bool good = false;
+    if (m->type == MSG_RETURNED) {
+        good = lend_returned(c, worker, &m->returned);
+    } else {
+        struct job *j = table_get(&c->jobs_by_number, m->want.job);
+        struct part *p = j && m->want.attempt == JOB_ATTEMPT ? part_of(j, worker) : NULL;
+        if ((good = p != NULL))
+            lend_want(c, p, m->want.slots);
+    }
+    if (!good)
+        core_refuse_message(c);
+}
+
 /* The node that the message names must be the part's, and a stage ends once. */
 static bool node_fits(const struct job *j, const struct part *p, const struct msg *m)
 {
@@ -290,6 +309,10 @@ void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
                         const struct msg *m)
 {
     struct claim claim;
+    if (m->type == MSG_WANT || m->type == MSG_RETURNED) {
+        loan_message(c, worker, m);
+        return;
+    }
     if (!claim_of(m, &claim)) {
         core_refuse_message(c);
         return;
@@ -334,8 +357,10 @@ void jobs_lose_worker(struct core *c, uint64_t now, struct peer_state *worker, c
 {
     struct err e;
     err_set(&e, ERR_GONE, "worker '%s' was lost while it ran the job: %s", worker->name, why);
+    lend_lose_worker(c, worker);
     while (!list_empty(&worker->parts)) {
         struct part *p = LIST_OF(worker->parts.next, part, at);
+        lend_part_over(c, p);
         list_remove(&p->at);
         p->worker = NULL;
         p->job->parts_left--;

@@ -80,6 +80,7 @@ static int choose(struct core *c, struct job *j, struct peer_state *local, struc
     for (size_t i = 0; i < count; i++) {
         j->part[i] = (struct part){.job = j, .worker = many[i]};
         list_init(&j->part[i].at);
+        lend_init(&j->part[i]);
     }
     j->part_count = (uint32_t)count;
     if (many != &one)

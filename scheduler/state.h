@@ -8,6 +8,7 @@
  *   verdict.c   what its stages' ends add up to
  *   wait.c      jobs that wait for a slot, fairly
  *   fleet.c     workers by free slots
+ *   lend.c      slots of one worker for a part on another
  *   place.c     which worker gets what
  *   route.c     how the bytes travel then
  *   plan.c      what would run
@@ -24,6 +25,9 @@
 #define STOP_NS          (60 * SECOND_NS) /* a worker may take so long to end what it was told to */
 #define LOOK_NS          SECOND_NS        /* a tick is wanted so often while anybody is there */
 #define LATE_NS          SECOND_NS        /* and one this late says that we ourselves stood still */
+
+#define PART_LOANS_MAX    256 /* lenders of one part, at once */
+#define LOAN_FAILURES_MAX 3   /* lenders that could not reach a part's worker: then no more */
 
 #define JOB_ATTEMPT 1 /* the only one: a job that fails is not tried again yet */
 
@@ -51,6 +55,8 @@ struct peer_state {
     uint32_t slots, used;
     size_t rank;       /* its place in fleet.heap */
     struct list parts; /* of jobs */
+    struct list loans; /* what it lends */
+    char image[129];
 
     /* A client. */
     struct list jobs;      /* all that are not over */
@@ -90,6 +96,23 @@ struct part {
     struct peer_state *worker; /* NULL: STOPPED, or the worker was lost */
     struct list at;            /* in worker->parts */
     uint32_t slots;
+    uint32_t wants, lent; /* slots of others: asked for, and given and not recalled */
+    struct list wanting;  /* in core.wanting while it wants more */
+    struct list loans;
+    uint32_t loan_count, loans_failed;
+};
+
+/* Slots of `lender` for a part on another worker, from LEND until RETURNED. */
+struct loan {
+    uint32_t number, attempt, slots;
+    uint64_t job;
+    struct part *owner; /* NULL: its part is over */
+    struct peer_state *lender;
+    struct list of_part, at; /* in owner->loans, in lender->loans */
+    struct list lent;        /* in core.lent, until it is recalled */
+    struct list timed;       /* in core.returning, when it was told to come back at once */
+    uint64_t since_ns;       /* since then */
+    bool recalled;
 };
 
 #define AT_CLIENT UINT32_MAX
@@ -146,6 +169,12 @@ struct core {
     struct list over;             /* freed at the end of the event */
     struct list turns;            /* clients with jobs that wait: whose turn is next */
     struct list queued, stopping; /* jobs, earliest first */
+    struct list wanting;          /* parts that could use slots of others */
+    struct list lent, returning;  /* loans, oldest first */
+    struct table loans;
+    uint32_t loan_numbers, wanting_count;
+    uint64_t coming; /* slots recalled that have not come back */
+    bool lend_again; /* something has changed for lend.c */
     uint32_t job_count;
     size_t graph_bytes;
     struct {
@@ -221,8 +250,21 @@ void fleet_take(struct core *c, struct peer_state *worker, uint32_t slots);
 void fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
 struct peer_state *fleet_most_free(const struct core *c); /* NULL: no slot is free */
 uint32_t fleet_free_slots(const struct peer_state *worker);
+/* Somebody else with a free slot, and the same image; NULL: nobody. */
+struct peer_state *fleet_lender(const struct core *c, const struct peer_state *owner);
 /* Those with a free slot, in a fixed order, max at most; gives. */
 struct peer_state **fleet_list(const struct core *c, size_t max, size_t *count);
+
+/* lend.c */
+void lend_init(struct part *p);
+void lend_want(struct core *c, struct part *p, uint32_t slots);
+void lend_part_over(struct core *c, struct part *p); /* its worker has nothing of it, or is lost */
+void lend_lose_worker(struct core *c, struct peer_state *lender);
+/* false: it was not theirs. */
+bool lend_returned(struct core *c, struct peer_state *lender, const struct msg_returned *m);
+void lend_overdue(struct core *c, uint64_t now);
+uint64_t lend_deadline(const struct core *c);
+void lend_step(struct core *c); /* recall, or hand out */
 
 /* place.c */
 struct peer_state *place_local(const struct peer_state *client); /* its own process's worker */

@@ -11,7 +11,7 @@ void wait_add(struct core *c, uint64_t now, struct job *j)
     j->since_ns = now;
     list_add(&c->queued, &j->timed);
     c->stats.waiting++;
-    c->slots_freed = true;
+    c->slots_freed = c->lend_again = true;
 }
 
 void wait_remove(struct core *c, struct job *j)
@@ -21,6 +21,7 @@ void wait_remove(struct core *c, struct job *j)
     if (--j->client->queued == 0)
         list_remove(&j->client->turn);
     c->stats.waiting--;
+    c->lend_again = true;
 }
 
 static void start_first(struct core *c, uint64_t now, struct peer_state *client)

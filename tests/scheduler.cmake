@@ -3,7 +3,7 @@
 set(sim ${CMAKE_CURRENT_SOURCE_DIR}/sim)
 add_executable(sim ${sim}/sim.c ${sim}/check.c ${sim}/plants.c)
 target_link_libraries(sim PRIVATE scheduler)
-foreach(f fleet_release core_send wait_expire job_cancel verdict)
+foreach(f fleet_release core_send wait_expire job_cancel verdict lend_lose_worker)
     target_link_options(sim PRIVATE -Wl,--wrap=${f})
 endforeach()
 add_test(NAME sim_seeds COMMAND sim)

@@ -15,11 +15,28 @@ static size_t length(const struct list *head)
     return count;
 }
 
+static const char *check_part(const struct part *p)
+{
+    uint32_t lent = 0, count = 0;
+    for (const struct list *l = p->loans.next; l != &p->loans; l = l->next, count++) {
+        const struct loan *loan = LIST_OF(l, loan, of_part);
+        MUST(loan->owner == p && p->worker, "slots are lent to nobody");
+        MUST(loan->lender != p->worker, "a worker lends to itself");
+        lent += loan->recalled ? 0 : loan->slots;
+    }
+    MUST(count == p->loan_count && lent == p->lent, "a part's loans are counted wrongly");
+    MUST(list_empty(&p->wanting) || p->wants > p->lent, "a part wants what it has");
+    return NULL;
+}
+
 static const char *check_job(const struct core *c, const struct job *j)
 {
     uint32_t left = 0;
     for (uint32_t i = 0; i < j->part_count; i++) {
         const struct part *p = &j->part[i];
+        const char *wrong = check_part(p);
+        if (wrong)
+            return wrong;
         left += p->worker != NULL;
         MUST(p->job == j, "a part belongs to another job");
         MUST(!p->worker || p->slots > 0, "a part holds no slot");
@@ -38,6 +55,28 @@ static const char *check_job(const struct core *c, const struct job *j)
     return NULL;
 }
 
+static const char *check_loans(const struct core *c)
+{
+    uint64_t coming = 0, waiting = 0;
+    size_t count = 0;
+    for (const struct list *l = c->workers.next; l != &c->workers; l = l->next) {
+        const struct peer_state *w = LIST_OF(l, peer_state, at);
+        for (const struct list *k = w->loans.next; k != &w->loans; k = k->next, count++) {
+            const struct loan *loan = LIST_OF(k, loan, at);
+            coming += loan->recalled ? loan->slots : 0;
+            MUST(loan->recalled == list_empty(&loan->lent), "a loan is recalled and is not");
+            MUST(loan->owner || loan->recalled, "a loan of nobody's goes on");
+        }
+    }
+    for (const struct list *l = c->turns.next; l != &c->turns; l = l->next)
+        if (!place_local(LIST_OF(l, peer_state, turn)))
+            waiting += LIST_OF(l, peer_state, turn)->queued;
+    MUST(count == c->loans.count && coming == c->coming, "loans are counted wrongly");
+    MUST(length(&c->wanting) == c->wanting_count, "those that want slots are counted wrongly");
+    MUST(coming >= waiting || list_empty(&c->lent), "a job waits while slots are lent");
+    return NULL;
+}
+
 static const char *check_worker(const struct core *c, const struct peer_state *w)
 {
     uint32_t used = 0;
@@ -45,6 +84,11 @@ static const char *check_worker(const struct core *c, const struct peer_state *w
         const struct part *p = LIST_OF(l, part, at);
         MUST(p->worker == w, "a worker has a part that is not its own");
         used += p->slots;
+    }
+    for (const struct list *l = w->loans.next; l != &w->loans; l = l->next) {
+        const struct loan *loan = LIST_OF(l, loan, at);
+        MUST(loan->lender == w && loan->slots, "a worker lends what is not its own");
+        used += loan->slots;
     }
     MUST(w->used == used, "slots are taken and nothing runs");
     MUST(w->used <= w->slots, "a worker was given more than its slots");
@@ -80,6 +124,8 @@ const char *core_check(const struct core *c)
         wrong = check_worker(c, LIST_OF(l, peer_state, at));
     for (const struct list *l = c->clients.next; l != &c->clients && !wrong; l = l->next)
         wrong = check_client(c, LIST_OF(l, peer_state, at));
+    if (!wrong)
+        wrong = check_loans(c);
     if (wrong)
         return wrong;
     for (size_t i = 1; i < c->fleet.count; i++)
@@ -104,6 +150,9 @@ const char *core_check_empty(const struct core *c)
     MUST(c->graph_bytes == 0 && c->stats.waiting == 0, "something is left in the core");
     MUST(list_empty(&c->turns) && list_empty(&c->queued) && list_empty(&c->stopping),
          "something still waits in the core");
+    MUST(c->loans.count == 0 && !c->coming && !c->wanting_count && list_empty(&c->lent) &&
+             list_empty(&c->returning),
+         "loans are left in the core");
     MUST(core_next_tick(c) == UINT64_MAX, "the core wants to be woken for nothing");
     return NULL;
 }

@@ -12,6 +12,8 @@ const char *const plant_names[PLANTS + 1] = {
     "jobs wait for a worker for ever",
     "anybody may cancel any job",
     "every status is 0",
+    "slots are never recalled",
+    "what a lost lender lent stays lent",
 };
 
 void __real_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
@@ -26,7 +28,7 @@ void __real_core_send(struct core *c, uint64_t link, const struct msg *m);
 void __wrap_core_send(struct core *c, uint64_t link, const struct msg *m);
 void __wrap_core_send(struct core *c, uint64_t link, const struct msg *m)
 {
-    if (plant == 2 && m->type == MSG_STOP)
+    if ((plant == 2 && m->type == MSG_STOP) || (plant == 7 && m->type == MSG_RECALL))
         return;
     __real_core_send(c, link, m);
     if (plant == 3 && m->type == MSG_RESULT)
@@ -58,4 +60,12 @@ uint32_t __wrap_verdict(struct job *j)
 {
     uint32_t status = __real_verdict(j);
     return plant == 6 ? 0 : status;
+}
+
+void __real_lend_lose_worker(struct core *c, struct peer_state *lender);
+void __wrap_lend_lose_worker(struct core *c, struct peer_state *lender);
+void __wrap_lend_lose_worker(struct core *c, struct peer_state *lender)
+{
+    if (plant != 8)
+        __real_lend_lose_worker(c, lender);
 }

@@ -3,5 +3,5 @@
 #pragma once
 
 extern int plant; /* 0: none */
-#define PLANTS 6
+#define PLANTS 8
 extern const char *const plant_names[PLANTS + 1];

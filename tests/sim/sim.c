@@ -10,9 +10,9 @@
  *
  * What must hold after each event: check.c inside the core, and out here: one RESULT for every
  * accepted job whose client lives, and none before every worker is done with it; the status that
- * the stages had; nothing is sent over a link that ended; nobody who speaks is taken for dead;
- * nobody cancels what is not theirs.  When nothing moves any more no worker runs anything, and when
- * all have left nothing is left. */
+ * the stages had; slots are lent only while no job waits; nothing is sent over a link that ended;
+ * nobody who speaks is taken for dead; nobody cancels what is not theirs.  When nothing moves any
+ * more no worker runs anything or lends, and when all have left nothing is left. */
 #include "tests/lib/chain.h"
 #include "tests/sim/check.h"
 #include "tests/sim/plants.h"
@@ -27,6 +27,7 @@
 #define LINKS_MAX  512 /* over a world's life */
 #define JOBS_MAX   64
 #define RUNS_MAX   32 /* at one worker: more than its slots can ever be */
+#define LOANS_MAX  16 /* likewise */
 #define NODES_MAX  8
 #define EVENTS_MAX 100000
 #define MS         1000000ull
@@ -53,6 +54,13 @@ struct run {
     uint32_t node[NODES_MAX], node_count, done;
 };
 
+struct lent { /* slots of a worker; it keeps them until they are recalled, or for some time */
+    bool used;
+    struct msg_returned what;
+    uint32_t slots;
+    uint64_t at_ns; /* when they go back; NEVER */
+};
+
 enum mood { ABSENT, PRESENT, LOST /* its side of the link ended; it comes back */, DEAD };
 
 struct actor {
@@ -65,7 +73,9 @@ struct actor {
     uint64_t cut_ns; /* messages made since are kept back until then */
     bool stalled;    /* it has been, on this link: it may have been taken for dead */
     struct run run[RUNS_MAX];
+    struct lent lent[LOANS_MAX];
     uint32_t submits, slots;
+    uint32_t loan; /* the last it was told of */
     uint64_t requests;
 };
 
@@ -87,6 +97,7 @@ struct world {
     uint64_t links;
     struct actor *owner[LINKS_MAX];
     bool ended[LINKS_MAX]; /* as far as the core can know */
+    uint32_t lent;         /* loans made */
     struct tracked job[JOBS_MAX];
     uint32_t jobs;
     struct buf graph[NODES_MAX][4]; /* by stages; pipefail and negate */
@@ -280,6 +291,9 @@ static void submit(struct world *w, struct actor *a)
 static void babble(struct world *w, struct actor *a)
 {
     uint64_t job = 1 + draw(w, 20);
+    const struct tracked *t = tracked(w, job);
+    if (a->worker && (!t || !t->ran))
+        job += 1000; /* or the answer, STOP, could meet the RUN on its way: the same lie */
     uint32_t node = (uint32_t)draw(w, 9), other = one_in(w, 2) ? JOB_ATTEMPT + 1 : JOB_ATTEMPT;
     struct msg worker[] = {
         {.type = MSG_STARTED, .started = {job, other}},
@@ -291,6 +305,8 @@ static void babble(struct world *w, struct actor *a)
         {.type = MSG_PROGRESS, .progress = {.job = job, .node = node}},
         {.type = MSG_FAIL, .fail = {job + 1000, other, ERR_NONE, "no"}},
         {.type = MSG_STOPPED, .stopped = {job, JOB_ATTEMPT + 1}},
+        {.type = MSG_WANT, .want = {job, other, UINT32_MAX}},
+        {.type = MSG_RETURNED, .returned = {job, JOB_ATTEMPT, node + 10000, false}},
         {.type = MSG_CANCEL, .cancel = {job, 0, "I am a worker"}},
     };
     struct msg client[] = {
@@ -300,7 +316,6 @@ static void babble(struct world *w, struct actor *a)
         {.type = MSG_STOPPED, .stopped = {job, JOB_ATTEMPT}},
     };
     size_t i = draw(w, a->worker ? sizeof worker / sizeof *worker : sizeof client / sizeof *client);
-    const struct tracked *t = tracked(w, job);
     if (!a->worker && i == 0 && (!t || t->client == a->link))
         return; /* it might be theirs by the time it arrives */
     say(w, a, a->worker ? &worker[i] : &client[i]);
@@ -330,6 +345,61 @@ static void run_begin(struct world *w, struct actor *a, const struct msg_run *m)
     }
     struct msg s = {.type = MSG_STARTED, .started = {m->job, m->attempt}};
     say(w, a, &s);
+    if (one_in(w, 2)) {
+        s = (struct msg){.type = MSG_WANT, .want = {m->job, m->attempt, UINT32_MAX}};
+        say(w, a, &s);
+    }
+}
+
+/* What its stages in blocks could use besides: more and less as they go. */
+static void want(struct world *w, struct actor *a, uint64_t job)
+{
+    uint32_t slots = one_in(w, 3) ? 0 : one_in(w, 3) ? UINT32_MAX : (uint32_t)draw(w, 8);
+    struct msg m = {.type = MSG_WANT, .want = {job, JOB_ATTEMPT, slots}};
+    if (one_in(w, 3))
+        say(w, a, &m);
+}
+
+static struct lent *lent_of(struct actor *a, uint32_t loan)
+{
+    for (int i = 0; i < LOANS_MAX; i++)
+        if (a->lent[i].used && a->lent[i].what.loan == loan)
+            return &a->lent[i];
+    return NULL;
+}
+
+static void lend_begin(struct world *w, struct actor *a, const struct msg_lend *m)
+{
+    struct lent *l = NULL;
+    uint32_t slots = m->slots;
+    for (int i = 0; i < LOANS_MAX; i++) {
+        slots += a->lent[i].used ? a->lent[i].slots : 0;
+        l = a->lent[i].used || l ? l : &a->lent[i];
+    }
+    if (m->loan <= a->loan)
+        return; /* a repeated LEND changes nothing */
+    a->loan = m->loan;
+    must(w, l && m->slots && slots <= a->slots, "a worker lent more slots than it has");
+    if (!l)
+        return;
+    *l = (struct lent){.used = true,
+                       .what = {m->job, m->attempt, m->loan, one_in(w, 10)},
+                       .slots = m->slots,
+                       .at_ns = one_in(w, 3) ? w->now + draw(w, 3000) * MS : NEVER};
+}
+
+static void give_back(struct world *w, struct actor *a, struct lent *l)
+{
+    struct msg m = {.type = MSG_RETURNED, .returned = l->what};
+    l->used = false;
+    say(w, a, &m);
+}
+
+static void recalled(struct world *w, struct actor *a, const struct msg_recall *m)
+{
+    struct lent *l = lent_of(a, m->loan);
+    if (l && !(m->now && a->stuck))
+        l->at_ns = earlier(l->at_ns, w->now + draw(w, m->now ? 100 : 3000) * MS);
 }
 
 static void say_stopped(struct world *w, struct actor *a, uint64_t job, uint32_t attempt)
@@ -342,6 +412,10 @@ static void worker_hears(struct world *w, struct actor *a, const struct msg *m)
 {
     if (m->type == MSG_RUN && !run_of(a, m->run.job)) {
         run_begin(w, a, &m->run);
+    } else if (m->type == MSG_LEND) {
+        lend_begin(w, a, &m->lend);
+    } else if (m->type == MSG_RECALL) {
+        recalled(w, a, &m->recall);
     } else if (m->type == MSG_STOP) {
         struct run *r = m->stop.attempt == JOB_ATTEMPT ? run_of(a, m->stop.job) : NULL;
         if (r) {
@@ -367,6 +441,7 @@ static void run_step(struct world *w, struct actor *a, struct run *r)
         return;
     }
     r->at_ns = w->now + (1 + draw(w, 300)) * MS;
+    want(w, a, r->job);
     if (r->done == r->node_count)
         return;
     uint32_t n = r->node[r->done++];
@@ -406,6 +481,13 @@ static void give_up(struct world *w, struct actor *a)
     }
 }
 
+static void forget_work(struct actor *a)
+{
+    a->loan = 0;
+    memset(a->run, 0, sizeof a->run);
+    memset(a->lent, 0, sizeof a->lent);
+}
+
 static void join(struct world *w, struct actor *a)
 {
     must(w, ++w->links < LINKS_MAX, "far too many links");
@@ -418,7 +500,7 @@ static void join(struct world *w, struct actor *a)
     a->cut_ns = 0;
     cut(&a->to);
     cut(&a->from);
-    memset(a->run, 0, sizeof a->run);
+    forget_work(a);
     if (!a->local) /* a new process */
         memcpy(a->instance, &a->link, sizeof a->link);
     a->slots = (uint32_t)draw(w, 5);
@@ -443,7 +525,7 @@ static void leave(struct world *w, struct actor *a, bool comes_back)
     hang_up(w, a);
     a->mood = comes_back ? LOST : DEAD;
     a->join_ns = comes_back ? w->now + (1000 + draw(w, 8000)) * MS : NEVER;
-    memset(a->run, 0, sizeof a->run);
+    forget_work(a);
 }
 
 /* It dies, and only its silence tells; or its connection breaks; or it is cut off for a while. */
@@ -459,7 +541,7 @@ static void misfortune(struct world *w, struct actor *a)
         cut(&a->from);
         cut(&a->to);
         a->mood = DEAD;
-        memset(a->run, 0, sizeof a->run);
+        forget_work(a);
         break;
     default:
         leave(w, a, one_in(w, 2));
@@ -477,6 +559,9 @@ static uint64_t actor_wakes(const struct actor *a)
     for (int i = 0; a->worker && i < RUNS_MAX; i++)
         if (a->run[i].used)
             at = earlier(at, a->run[i].at_ns);
+    for (int i = 0; a->worker && i < LOANS_MAX; i++)
+        if (a->lent[i].used)
+            at = earlier(at, a->lent[i].at_ns);
     return at;
 }
 
@@ -492,6 +577,12 @@ static void actor_acts(struct world *w, struct actor *a)
     for (int i = 0; i < RUNS_MAX; i++) {
         if (a->run[i].used && w->now >= a->run[i].at_ns) {
             run_step(w, a, &a->run[i]);
+            return;
+        }
+    }
+    for (int i = 0; i < LOANS_MAX; i++) {
+        if (a->lent[i].used && w->now >= a->lent[i].at_ns) {
+            give_back(w, a, &a->lent[i]);
             return;
         }
     }
@@ -537,6 +628,11 @@ static void take_actions(struct world *w)
              "somebody who speaks was taken for dead");
         if (x.msg.type == MSG_RESULT && x.msg.result.job)
             see_result(w, x.link, &x.msg.result);
+        if (x.msg.type == MSG_LEND) {
+            w->lent++;
+            must(w, w->actor[0].local || !core_stats(w->core).waiting,
+                 "slots are lent while a job waits");
+        }
         if (x.msg.type == MSG_ACCEPT)
             see_accept(w, x.link, &x.msg.accept);
         if (a->mood == PRESENT && a->link == x.link)
@@ -680,7 +776,7 @@ static bool at_rest(const struct world *w)
         if (a->mood == ABSENT || a->mood == LOST || (a->mood == PRESENT && a->submits))
             return false;
         for (int k = 0; k < RUNS_MAX; k++)
-            if (a->run[k].used)
+            if (a->run[k].used || (k < LOANS_MAX && a->lent[k].used && a->mood == PRESENT))
                 return false;
     }
     return core_stats(w->core).running == 0;
@@ -713,6 +809,8 @@ static void close_world(struct world *w)
     must(w, !wrong, wrong);
 }
 
+static uint64_t loans_made; /* in all worlds so far */
+
 static const char *run_seed(uint64_t seed, bool talk)
 {
     struct world *w = calloc(1, sizeof *w);
@@ -735,6 +833,7 @@ static const char *run_seed(uint64_t seed, bool talk)
     if (!w->wrong)
         close_world(w);
     const char *wrong = w->wrong;
+    loans_made += w->lent;
     for (uint32_t i = 0; i < w->actors; i++) {
         cut(&w->actor[i].to);
         cut(&w->actor[i].from);
@@ -781,8 +880,8 @@ int main(int argc, char **argv)
         printf("%s\n", wrong ? wrong : "all holds");
         return wrong != NULL;
     }
-    bool good = run_seeds();
+    bool good = run_seeds() && loans_made;
     if (good)
-        printf("%d seeds: all holds\n", SEEDS);
+        printf("%d seeds, %" PRIu64 " loans: all holds\n", SEEDS, loans_made);
     return !good;
 }
