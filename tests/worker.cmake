@@ -1,1 +1,2 @@
 zpipe_test(worker_inlet SOURCES unit/worker_inlet.c USES worker)
+zpipe_test(worker_shuffle SOURCES unit/worker_shuffle.c USES worker)

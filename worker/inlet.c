@@ -10,25 +10,39 @@
 
 #define SCAN_BYTES 65536
 
-int inlet_add(struct inlet *in, int fd, uint64_t offset, uint64_t size, uint32_t file, struct err *e)
+static int add(struct inlet *in, struct stretch s, struct err *e)
 {
     if (in->count == in->room) {
         uint32_t room = in->room ? 2 * in->room : 16;
         struct stretch *grown =
             room > INLET_STRETCHES_MAX ? NULL : realloc(in->stretch, room * sizeof *grown);
-        if (!grown) {
-            fd_close(&fd);
+        if (!grown)
             return room > INLET_STRETCHES_MAX
                        ? err_set(e, ERR_LIMIT, "the input of a stage is in more than %d pieces",
                                  INLET_STRETCHES_MAX)
                        : err_nomem(e);
-        }
         in->stretch = grown;
         in->room = room;
     }
-    in->stretch[in->count++] = (struct stretch){fd, offset, size, in->bytes, file};
-    in->bytes += size;
+    s.at = in->bytes;
+    in->stretch[in->count++] = s;
+    in->bytes += s.size;
     return 0;
+}
+
+int inlet_add(struct inlet *in, int fd, uint64_t offset, uint64_t size, uint32_t file, struct err *e)
+{
+    int r = add(in, (struct stretch){.fd = fd, .offset = offset, .size = size, .file = file}, e);
+    if (r < 0)
+        fd_close(&fd);
+    return r;
+}
+
+int inlet_add_more(struct inlet *in, uint64_t offset, uint64_t size, uint32_t file, bool goes_on, struct err *e)
+{
+    int fd = in->stretch[in->count - 1].fd;
+    return add(in, (struct stretch){.fd = fd, .offset = offset, .size = size, .file = file, .same_fd = true,
+                                    .goes_on = goes_on}, e);
 }
 
 void inlet_grow(struct inlet *in, uint64_t size)
@@ -90,9 +104,32 @@ int inlet_sources(const struct inlet *in, uint64_t from, uint64_t to, struct box
 void inlet_clear(struct inlet *in)
 {
     for (uint32_t i = 0; i < in->count; i++)
-        fd_close(&in->stretch[i].fd);
+        if (!in->stretch[i].same_fd)
+            fd_close(&in->stretch[i].fd);
     free(in->stretch);
     *in = (struct inlet){0};
+}
+
+ssize_t inlet_read(const struct inlet *in, uint64_t at, void *out, size_t size, struct err *e)
+{
+    size_t done = 0;
+    for (uint32_t i = stretch_of(in, at); done < size && at < in->bytes;) {
+        const struct stretch *t = &in->stretch[i];
+        uint64_t skip = at - t->at, left = t->size - skip;
+        if (!left) {
+            i++;
+            continue;
+        }
+        ssize_t n = pread(t->fd, (char *)out + done, size - done < left ? size - done : (size_t)left,
+                          (off_t)(t->offset + skip));
+        if (n <= 0) {
+            errno = n ? errno : ESTALE;
+            return err_sys(e, "cannot read an input again");
+        }
+        done += (size_t)n;
+        at += (uint64_t)n;
+    }
+    return (ssize_t)done;
 }
 
 /* A walk over the bytes, in pieces. */
@@ -106,19 +143,9 @@ struct scan {
 /* The next bytes; 0: there are none (yet), -1: e. */
 static int scan_more(struct scan *s, struct err *e)
 {
-    const struct inlet *in = s->in;
-    if (s->at >= in->bytes)
-        return 0;
-    uint32_t i = stretch_of(in, s->at);
-    while (in->stretch[i].at + in->stretch[i].size <= s->at)
-        i++;
-    const struct stretch *t = &in->stretch[i];
-    uint64_t skip = s->at - t->at, left = t->size - skip;
-    ssize_t n = pread(t->fd, s->byte, left < SCAN_BYTES ? (size_t)left : SCAN_BYTES, (off_t)(t->offset + skip));
-    if (n <= 0) {
-        errno = n ? errno : ESTALE;
-        return err_sys(e, "cannot read an input again");
-    }
+    ssize_t n = inlet_read(s->in, s->at, s->byte, SCAN_BYTES, e);
+    if (n <= 0)
+        return (int)n;
     s->at += (uint64_t)n;
     s->size = (size_t)n;
     return 1;
@@ -195,13 +222,13 @@ static int find_boundary(struct inlet *in, char mark, uint64_t at, uint64_t want
     return 1;
 }
 
-/* The end of the stretch that holds byte `from`, where runs must end with it. */
+/* The end of the piece that holds byte `from`, where runs must end with it. */
 static uint64_t ceiling(const struct inlet *in, uint64_t from)
 {
     if (!in->apart)
         return UINT64_MAX;
     uint32_t i = stretch_of(in, from);
-    while (in->stretch[i].at + in->stretch[i].size <= from)
+    while (in->stretch[i].at + in->stretch[i].size <= from || (i + 1 < in->count && in->stretch[i + 1].goes_on))
         i++;
     return in->stretch[i].at + in->stretch[i].size;
 }

@@ -6,13 +6,17 @@
 #include "proto/graph.h"
 #include "sandbox/box.h"
 
-#define INLET_STRETCHES_MAX 200000
+#include <sys/types.h>
+
+#define INLET_STRETCHES_MAX 1000000
 
 struct stretch {
-    int fd; /* owned; readable by offset */
+    int fd; /* owned, but where it is that of the one before; readable by offset */
     uint64_t offset, size; /* in fd */
     uint64_t at;           /* of its first byte, in the whole input */
     uint32_t file;         /* of the graph, or GRAPH_NONE */
+    bool same_fd;
+    bool goes_on; /* it and the one before are one piece */
 };
 
 struct inlet {
@@ -20,7 +24,7 @@ struct inlet {
     uint32_t count, room;
     uint64_t bytes;  /* so far */
     bool ended;      /* that is all */
-    bool apart;      /* no block spans two stretches */
+    bool apart;      /* no block spans two stretches, but where they are one piece */
     struct {         /* a search for a boundary that found too few bytes: it goes on where it was */
         uint64_t begin, want, at, seen;
     } search;
@@ -28,6 +32,8 @@ struct inlet {
 
 /* Takes fd, also on failure. */
 int inlet_add(struct inlet *in, int fd, uint64_t offset, uint64_t size, uint32_t file, struct err *e);
+/* ... of the same fd as the last stretch; of the same piece, with its file, if it goes on. */
+int inlet_add_more(struct inlet *in, uint64_t offset, uint64_t size, uint32_t file, bool goes_on, struct err *e);
 /* The last stretch has so many bytes now. */
 void inlet_grow(struct inlet *in, uint64_t size);
 
@@ -45,6 +51,8 @@ int inlet_cut(struct inlet *in, const struct inlet_rule *rule, uint64_t from, ui
               uint64_t min_units, uint64_t *units, uint64_t *to, struct err *e);
 /* [from, to) as sources for a pump, borrowed; their number, or -1 when there are more than max. */
 int inlet_sources(const struct inlet *in, uint64_t from, uint64_t to, struct box_source *out, uint32_t max);
+/* Up to `size` bytes from `at` on, fewer only where they end: their number; -1: e. */
+ssize_t inlet_read(const struct inlet *in, uint64_t at, void *out, size_t size, struct err *e);
 /* Newlines in [from, to). */
 int inlet_lines(const struct inlet *in, uint64_t from, uint64_t to, uint64_t *lines, struct err *e);
 /* Is one of these bytes in [from, to)?  1, 0, or -1. */
