@@ -305,8 +305,11 @@ static int insert_cat(struct graph *g, uint32_t edge, struct err *e)
     struct graph_node *n = &g->node[cat];
     n->argv = argv;
     n->argc = 1;
-    n->ends = true;
+    n->parent = g->node[sink].parent;
+    n->merge = g->node[sink].merge;
+    n->ends = n->parent == GRAPH_NONE;
     n->phase = g->node[sink].phase;
+    n->set = g->node[sink].set;
     n->label = "cat";
     g->edge[edge].to = cat;
     if (graph_set_fd(g, cat, 0, edge, e) < 0 || graph_set_fd(g, cat, 1, out, e) < 0)
@@ -319,7 +322,7 @@ static int insert_cats(struct graph *g, struct err *e)
     uint32_t count = g->edge_count;
     for (uint32_t i = 0; i < count; i++)
         if (g->node[g->edge[i].from].kind == GRAPH_SOURCE && g->node[g->edge[i].to].kind == GRAPH_SINK &&
-            g->node[g->edge[i].from].parent == GRAPH_NONE && insert_cat(g, i, e) < 0)
+            insert_cat(g, i, e) < 0)
             return -1;
     return 0;
 }

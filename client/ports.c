@@ -155,6 +155,8 @@ int ports_begin(struct zpipe_job *j, struct err *e)
     j->port_count = 0;
     for (uint32_t i = 0; i < g->node_count; i++) {
         const struct graph_node *n = &g->node[i];
+        if (n->parent != GRAPH_NONE)
+            continue; /* of a body: each task's own */
         if (n->kind == GRAPH_SOURCE)
             j->port[j->port_count++] = (struct port){i, reads_stdin(n) ? j->in_fd : -1};
         else if (n->kind == GRAPH_SINK)

@@ -208,9 +208,17 @@ const char *graph_class(const struct graph_node *n)
                                                : "stateless";
 }
 
-static bool is_program(const struct graph_node *n)
+bool graph_is_stage(const struct graph_node *n)
 {
-    return n->kind == GRAPH_COMMAND || n->kind == GRAPH_SHELL;
+    return n->parent == GRAPH_NONE && n->kind != GRAPH_SOURCE && n->kind != GRAPH_SINK;
+}
+
+enum graph_fail graph_fail_of(const struct graph_node *n)
+{
+    bool author = n->kind == GRAPH_MAP || n->kind == GRAPH_REDUCE || n->parent != GRAPH_NONE;
+    return n->set.fail != GRAPH_FAIL_DEFAULT ? (enum graph_fail)n->set.fail
+           : author                          ? GRAPH_FAIL_STOP
+                                             : GRAPH_FAIL_SH;
 }
 
 uint32_t graph_status(const struct graph *g, struct graph_end (*end)(const void *owner, uint32_t node),
@@ -218,12 +226,12 @@ uint32_t graph_status(const struct graph *g, struct graph_end (*end)(const void 
 {
     uint32_t first = 0; /* of the statement that ends at i */
     for (uint32_t i = 0; i < g->node_count; i++) {
-        if (!g->node[i].ends || !is_program(&g->node[i]))
+        if (!g->node[i].ends || !graph_is_stage(&g->node[i]))
             continue;
         uint32_t status = end(owner, i).status;
         for (uint32_t k = i; g->pipefail && status == 0 && k-- > first;) {
             struct graph_end e = end(owner, k);
-            if (is_program(&g->node[k]) && !g->node[k].drain && !e.early_stop)
+            if (graph_is_stage(&g->node[k]) && !g->node[k].drain && !e.early_stop)
                 status = e.status;
         }
         status = g->node[i].negate ? status == 0 : status;

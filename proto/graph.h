@@ -148,7 +148,11 @@ enum graph_cut {
     GRAPH_CUT_LINES, /* behind a newline */
     GRAPH_CUT_NULS,  /* behind a zero byte */
     GRAPH_CUT_FILES, /* nothing is cut: a block is one of `file`, given as a word of block_argv */
-    GRAPH_CUTS
+    GRAPH_CUTS,
+    /* Of maps only, see enum graph_record_kind: */
+    GRAPH_CUT_PARAGRAPHS = GRAPH_CUTS,
+    GRAPH_CUT_STARTS,
+    GRAPH_CUT_ENDS
 };
 
 /* What a block runs: block_argv, or argv when there is none; and where not all run the same: */
@@ -312,6 +316,11 @@ struct graph_end {
 };
 uint32_t graph_status(const struct graph *g, struct graph_end (*end)(const void *owner, uint32_t node),
                       const void *owner);
+
+/* One of the things whose end is told: a program, or a map or reduce with all of its body. */
+bool graph_is_stage(const struct graph_node *n);
+/* What a failure of it does: of a map, a reduce and their bodies it ends the job, unless they say otherwise. */
+enum graph_fail graph_fail_of(const struct graph_node *n);
 
 /* May it make files that the job keeps?  Then they are a stream, as proto/made.h says. */
 bool graph_makes(const struct graph_node *n);

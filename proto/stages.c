@@ -125,10 +125,48 @@ static void start(const struct graph *g, struct graph_stages *out, uint32_t *nod
         (!g->split_bytes && input_bytes(g, n) < GRAPH_SPLIT_MIN))
         return;
     struct graph_stage *s = &out->stage[out->count];
-    *s = (struct graph_stage){.first = *nodes, .cut = n->split.cut};
+    *s = (struct graph_stage){.first = *nodes, .author = GRAPH_NONE, .cut = n->split.cut};
     s->in_edge = n->split.file_count ? GRAPH_NONE : edge_at(n, 0);
     follow(g, out, s, node);
     *nodes += s->count;
+    out->count++;
+}
+
+/* Where the author lets the input be cut. */
+static uint32_t cut_of(const struct graph_node *n)
+{
+    static const uint32_t cuts[GRAPH_RECORDS] = {
+        [GRAPH_RECORD_LINES] = GRAPH_CUT_LINES,           [GRAPH_RECORD_BYTES] = GRAPH_CUT_BYTES,
+        [GRAPH_RECORD_PARAGRAPH] = GRAPH_CUT_PARAGRAPHS, [GRAPH_RECORD_START] = GRAPH_CUT_STARTS,
+        [GRAPH_RECORD_END] = GRAPH_CUT_ENDS};
+    return n->per_file || n->kind == GRAPH_REDUCE ? GRAPH_CUT_FILES : cuts[n->record];
+}
+
+/* The programs of a body. */
+static uint32_t take_body(const struct graph *g, struct graph_stages *out, uint32_t author, bool merge,
+                          uint32_t *nodes)
+{
+    uint32_t before = *nodes;
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        const struct graph_node *n = &g->node[i];
+        if (n->parent != author || n->merge != merge)
+            continue;
+        out->of_node[i] = out->count;
+        if (n->kind == GRAPH_COMMAND || n->kind == GRAPH_SHELL)
+            out->node[(*nodes)++] = i;
+    }
+    return *nodes - before;
+}
+
+static void take_author(const struct graph *g, struct graph_stages *out, uint32_t *nodes, uint32_t node)
+{
+    const struct graph_node *n = &g->node[node];
+    struct graph_stage *s = &out->stage[out->count];
+    *s = (struct graph_stage){.first = *nodes, .author = node, .cut = cut_of(n), .in_edge = edge_at(n, 0),
+                              .out_edge = edge_at(n, 1)};
+    out->of_node[node] = out->count;
+    s->count = take_body(g, out, node, false, nodes);
+    s->merge_count = take_body(g, out, node, true, nodes);
     out->count++;
 }
 
@@ -142,6 +180,9 @@ int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *ou
         return err_nomem(e);
     for (uint32_t i = 0; i < g->node_count; i++)
         out->of_node[i] = GRAPH_NONE;
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (g->node[i].kind == GRAPH_MAP || g->node[i].kind == GRAPH_REDUCE)
+            take_author(g, out, &nodes, i);
     if (g->line_reads || g->split_bytes == GRAPH_SPLIT_NEVER)
         return 0;
     /* Chains from their beginnings; then what no chain took. */
@@ -154,5 +195,6 @@ int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *ou
 
 uint64_t graph_stage_bytes(const struct graph *g, const struct graph_stages *s, uint32_t stage)
 {
-    return input_bytes(g, &g->node[s->node[s->stage[stage].first]]);
+    const struct graph_stage *one = &s->stage[stage];
+    return input_bytes(g, &g->node[one->author != GRAPH_NONE ? one->author : s->node[one->first]]);
 }

@@ -1,23 +1,28 @@
-/* Which commands of a graph run in blocks, and together: a *stage* is a chain of commands, each of which
- * reads what the one before wrote for the same block, so that a block passes the whole chain in sandboxes
- * joined directly.  The scheduler places and shows stages by this, a worker runs them by it; whatever is
- * in no stage runs once and streams. */
+/* Which commands of a graph run in blocks, and together, so that a block passes all of them in sandboxes
+ * joined directly.  There are two kinds of such *stages*.  The planner makes one of a chain of commands
+ * whose split says that they may be cut.  The author of a job makes one with `map` or `reduce`: its
+ * commands are those of the body, joined as the graph says, its ends are the MAP's or REDUCE's.  The
+ * scheduler places and shows stages by this, a worker runs them by it; whatever is in no stage runs once
+ * and streams. */
 #pragma once
 #include "proto/graph.h"
 
 struct graph_stage {
-    uint32_t first, count;     /* its nodes, in graph_stages.node; the last one's combine is the stage's */
+    uint32_t first, count;     /* its programs, in graph_stages.node; of the planner's the last one's combine
+                                  is the stage's */
+    uint32_t merge_count;      /* behind them there: those of the merge body */
+    uint32_t author;           /* the MAP or REDUCE, or GRAPH_NONE: the planner */
     uint32_t cut;              /* enum graph_cut: where its input may be cut */
     bool no_zeros;             /* a zero byte in its input spoils it, for what follows its first node */
     uint32_t in_edge;          /* its input; GRAPH_NONE: split.file of its first node */
-    uint32_t out_edge;         /* the last node's stdout; GRAPH_NONE: nobody reads it */
+    uint32_t out_edge;         /* its stdout; GRAPH_NONE: nobody reads it */
 };
 
 struct graph_stages {
     struct graph_stage *stage; /* in text order */
     uint32_t count;
     uint32_t *node;
-    uint32_t *of_node; /* per node: its stage, or GRAPH_NONE */
+    uint32_t *of_node; /* per node: its stage, or GRAPH_NONE; a MAP and all of its body are of one */
 };
 
 /* Everything in the arena. */

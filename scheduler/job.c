@@ -135,7 +135,7 @@ static void note_task(struct core *c, uint64_t now, struct job *j, const struct 
     bool limit = t->end == MSG_END_LIMIT;
     if (!limit && t->end != MSG_END_FAILED)
         return;
-    if (limit && j->graph->node[t->node].set.fail == GRAPH_FAIL_GO)
+    if (limit && graph_fail_of(&j->graph->node[t->node]) == GRAPH_FAIL_GO)
         return; /* a result like any other */
     struct err e;
     err_set(&e, limit ? ERR_LIMIT : ERR_IO, "%s", t->text);

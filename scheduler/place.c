@@ -32,8 +32,15 @@ static uint32_t count_stages(const struct graph *g)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < g->node_count; i++)
-        count += node_is_process(&g->node[i]);
+        count += graph_is_stage(&g->node[i]);
     return count;
+}
+
+/* The node by which others of its stage are placed. */
+static uint32_t leader_of(const struct graph_stages *s, uint32_t node)
+{
+    const struct graph_stage *stage = s->of_node[node] == GRAPH_NONE ? NULL : &s->stage[s->of_node[node]];
+    return !stage ? node : stage->author != GRAPH_NONE ? stage->author : s->node[stage->first];
 }
 
 /* Programs are dealt out in turn, so that neighbours differ where there are two workers; but those of one
@@ -42,24 +49,23 @@ static int deal(struct job *j, bool local, struct err *e)
 {
     struct arena a = ARENA_INIT(STAGES_ARENA_MAX);
     struct graph_stages stages;
-    uint32_t turn = 0, *part = NULL;
-    if (graph_stages(j->graph, &a, &stages, e) < 0 ||
-        !(part = arena_array(&a, (size_t)stages.count + 1, sizeof *part))) {
+    uint32_t turn = 0;
+    if (graph_stages(j->graph, &a, &stages, e) < 0) {
         arena_clear(&a);
-        return part ? -1 : err_nomem(e);
+        return -1;
     }
     for (uint32_t i = 0; i < j->graph->node_count; i++) {
-        bool process = node_is_process(&j->graph->node[i]);
-        uint32_t stage = stages.of_node[i];
-        if (!process && !local)
-            continue;
-        bool leads = process && (stage == GRAPH_NONE || stages.node[stages.stage[stage].first] == i);
-        uint32_t mine = !process ? 0 : leads ? turn++ % j->part_count : part[stage];
-        if (leads && stage != GRAPH_NONE)
-            part[stage] = mine;
-        j->node[i].part = mine;
-        j->part[mine].slots += leads;
+        if (!graph_is_stage(&j->graph->node[i])) {
+            if (local)
+                j->node[i].part = 0;
+        } else if (leader_of(&stages, i) == i) {
+            j->node[i].part = turn++ % j->part_count;
+            j->part[j->node[i].part].slots++;
+        }
     }
+    for (uint32_t i = 0; i < j->graph->node_count; i++)
+        if (stages.of_node[i] != GRAPH_NONE)
+            j->node[i].part = j->node[leader_of(&stages, i)].part;
     arena_clear(&a);
     return 0;
 }

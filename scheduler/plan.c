@@ -132,14 +132,13 @@ const char *plan_refusal(const struct graph *g)
 {
     for (uint32_t i = 0; i < g->node_count; i++) {
         const struct graph_node *n = &g->node[i];
-        if (n->kind == GRAPH_MAP || n->parent != GRAPH_NONE)
-            return "`map` and `merge` are understood and planned, but this version does not run "
-                   "them yet; "
-                   "`zpipe plan` shows what they would do";
+        if (n->merge)
+            return "`merge` is understood and planned, but this version does not run it yet; "
+                   "`zpipe plan` shows what it would do";
         if (n->kind == GRAPH_REDUCE)
             return "`reduce` is understood and planned, but this version does not run it yet; "
                    "`zpipe plan` shows what it would do";
-        if (n->holes)
+        if (n->holes && n->parent == GRAPH_NONE)
             return "`{}` stands for a file of a `map`: it means nothing outside of one";
     }
     return NULL;

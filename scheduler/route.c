@@ -24,7 +24,7 @@ uint64_t routes_count_max(const struct graph *g)
 {
     uint64_t count = g->edge_count + 2 * (uint64_t)g->node_count;
     for (uint32_t i = 0; i < g->node_count; i++)
-        count += g->node[i].file_count;
+        count += (uint64_t)g->node[i].file_count + g->node[i].segment_count;
     return count;
 }
 
@@ -53,10 +53,10 @@ static void local_edges(struct routes *r)
     const struct graph *g = r->job->graph;
     for (uint32_t i = 0; i < g->edge_count; i++) {
         uint32_t from = g->edge[i].from, to = g->edge[i].to;
-        uint32_t end = !node_is_process(&g->node[from]) ? from
-                       : !node_is_process(&g->node[to]) ? to
-                                                        : GRAPH_NONE;
-        if (end != GRAPH_NONE)
+        uint32_t end = g->node[from].kind == GRAPH_SOURCE ? from
+                       : g->node[to].kind == GRAPH_SINK   ? to
+                                                          : GRAPH_NONE;
+        if (end != GRAPH_NONE && g->node[end].parent == GRAPH_NONE)
             add(r, (struct msg_route){.what = MSG_EDGE,
                                       .index = i,
                                       .node = GRAPH_NONE,
@@ -72,13 +72,15 @@ static void local_node(struct routes *r, uint32_t i)
         add(r,
             (struct msg_route){
                 .what = MSG_FILE, .index = n->file[k], .node = i, .via = MSG_VIA_PATH, .fd = -1});
+    if (!graph_is_stage(n))
+        return;
     if (graph_makes(n))
         add(r, (struct msg_route){.what = MSG_OUTPUT,
                                   .index = i,
                                   .node = i,
                                   .via = MSG_VIA_FD,
                                   .fd = port_fd(r->job, i)});
-    if (node_is_process(n) && !graph_fd_of(n, 2)) /* else it is an edge */
+    if (!graph_fd_of(n, 2)) /* else it is an edge */
         add(r, (struct msg_route){.what = MSG_STDERR,
                                   .index = i,
                                   .node = i,
@@ -125,11 +127,16 @@ static void remote_node(struct routes *r, uint32_t side, uint32_t i)
 {
     const struct graph_node *n = &r->job->graph->node[i];
     uint32_t at = r->job->node[i].part;
-    if (!node_is_process(n))
-        return;
     for (uint32_t k = 0; k < n->file_count; k++)
         stream(r, side, at, AT_CLIENT,
                (struct msg_route){.what = MSG_FILE, .index = n->file[k], .node = i});
+    /* What a body reads, each of its tasks reads. */
+    for (uint32_t k = 0; n->parent != GRAPH_NONE && k < n->segment_count; k++)
+        if (n->segment[k].kind == GRAPH_SEGMENT_FILE)
+            stream(r, side, at, AT_CLIENT,
+                   (struct msg_route){.what = MSG_FILE, .index = n->segment[k].file, .node = i});
+    if (!graph_is_stage(n))
+        return;
     if (graph_makes(n))
         stream(r, side, at, AT_CLIENT,
                (struct msg_route){.what = MSG_OUTPUT, .index = i, .node = i});

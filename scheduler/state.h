@@ -232,7 +232,6 @@ void jobs_sweep(struct core *c); /* free those that are over */
 void job_free(struct job *j);
 
 /* verdict.c */
-bool node_is_process(const struct graph_node *n);
 /* Of a job that nothing made fail: its status, or job_failed with why. */
 uint32_t verdict(struct job *j);
 

@@ -33,8 +33,7 @@ static int check_job(const struct graph *g, const struct msg_submit *m, struct e
     if (refusal)
         return err_set(e, ERR_UNSUPPORTED, "%s", refusal);
     for (uint32_t i = 0; i < g->edge_count; i++)
-        if (!node_is_process(&g->node[g->edge[i].from]) &&
-            !node_is_process(&g->node[g->edge[i].to]))
+        if (g->node[g->edge[i].from].kind == GRAPH_SOURCE && g->node[g->edge[i].to].kind == GRAPH_SINK)
             return err_set(e, ERR_INPUT,
                            "a source goes straight to a sink: put `cat` between them");
     if (routes_count_max(g) > ROUTES_MAX)

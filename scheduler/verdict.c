@@ -2,11 +2,6 @@
  * no result of the programs': the job fails. */
 #include "scheduler/state.h"
 
-bool node_is_process(const struct graph_node *n)
-{
-    return n->kind == GRAPH_COMMAND || n->kind == GRAPH_SHELL;
-}
-
 static struct graph_end end_of(const void *owner, uint32_t node)
 {
     const struct job *j = owner;
@@ -24,21 +19,21 @@ uint32_t verdict(struct job *j)
     for (uint32_t i = 0; i < j->graph->node_count && !j->failed; i++) {
         const struct graph_node *g = &j->graph->node[i];
         const struct job_node *n = &j->node[i];
-        if (!node_is_process(g))
+        if (!graph_is_stage(g))
             continue;
         if (!n->ended) {
             fail(j, 125);
             err_set(&j->why, ERR_BUG, "no worker told how `%.200s` ended", g->label);
-        } else if (n->end == MSG_END_LIMIT && g->set.fail != GRAPH_FAIL_GO) {
+        } else if (n->end == MSG_END_LIMIT && graph_fail_of(g) != GRAPH_FAIL_GO) {
             fail(j, 124);
             err_set(&j->why, ERR_LIMIT, "`%.200s` reached a limit", g->label);
         } else if (n->end == MSG_END_FAILED || n->end == MSG_END_KILLED) {
             fail(j, 125);
             err_set(&j->why, ERR_IO, "the sandbox of `%.200s` failed", g->label);
-        } else if (g->set.fail == GRAPH_FAIL_STOP && n->status && !n->early_stop) {
+        } else if (graph_fail_of(g) == GRAPH_FAIL_STOP && n->status && !n->early_stop) {
             fail(j, n->status);
-            err_set(&j->why, ERR_INPUT, "`%.200s` ended with status %u, and with fail=stop so does the job",
-                    g->label, n->status);
+            err_set(&j->why, ERR_INPUT, "`%.200s` ended with status %u, and with fail=stop%s so does the job",
+                    g->label, n->status, g->set.fail == GRAPH_FAIL_STOP ? "" : ", the default of map and reduce,");
         }
     }
     return j->failed ? j->status : graph_status(j->graph, end_of, j);

@@ -343,7 +343,7 @@ static int start_main(struct attempt *t, struct err *e)
     t->main.moved = main_moved;
     t->main.pump_ended = main_pump_ended;
     struct region_scope scope = {.node = node, .count = count, .end = t->main_end, .end_count = ends,
-                                 .stderr_fd = -1, .words = main_words, .owner = t};
+                                 .words = main_words, .owner = t};
     return count ? group_run(&t->main, t, &scope, e) : 0;
 }
 
@@ -433,7 +433,7 @@ void attempt_stop(struct attempt *t)
 }
 
 /* How sh would put it in $?, and in a sentence where the program could not say it itself. */
-static uint32_t shell_status(const struct box_result *r)
+uint32_t attempt_status(const struct box_result *r)
 {
     switch (r->end) {
     case BOX_EXITED:
@@ -518,7 +518,7 @@ void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_resul
     const struct graph_node *n = &t->graph->node[node];
     struct attempt_report *own = &t->report[node];
     struct buf text = BUF_INIT(MSG_TEXT_MAX);
-    if (r->end == BOX_LIMIT)
+    if (r->end == BOX_LIMIT && !(r->text && r->text[0]))
         buf_printf(&text, "`%s` reached its limit of %s", n->label, r->limit);
     else
         buf_text(&text, r->text ? r->text : "");
@@ -527,7 +527,7 @@ void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_resul
                                    .attempt = t->number,
                                    .node = node,
                                    .end = (uint32_t)r->end,
-                                   .status = shell_status(r),
+                                   .status = attempt_status(r),
                                    .signal = (uint32_t)r->signal,
                                    .cpu_user_us = r->cpu_user_ns / 1000,
                                    .cpu_sys_us = r->cpu_sys_ns / 1000,

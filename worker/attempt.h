@@ -120,6 +120,7 @@ void group_clear(struct group *g);
 /* For group.c and blocks.c. */
 void attempt_fail(struct attempt *t, const struct err *why);
 void attempt_settle(struct attempt *t);
+uint32_t attempt_status(const struct box_result *r); /* as sh has it in $? */
 /* A node's program, or all blocks of it, ended; its stderr did. */
 void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_result *r, bool early_stop);
 void attempt_said(struct attempt *t, uint32_t node, const struct buf *tail);

@@ -1,5 +1,5 @@
 /* See blocks.h. */
-#include "worker/blocks_inside.h"
+#include "worker/tasks.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -22,7 +22,14 @@ const struct graph_node *blocks_node(const struct blocks *b, uint32_t i)
 
 uint32_t blocks_last_node(const struct blocks *b)
 {
+    if (b->stage->author != GRAPH_NONE)
+        return b->stage->author;
     return b->node[b->stage->count - 1];
+}
+
+bool blocks_per_file(const struct blocks *b)
+{
+    return b->stage->author != GRAPH_NONE && b->t->graph->node[b->stage->author].per_file;
 }
 
 struct region_words blocks_rerun(const struct blocks *b)
@@ -50,7 +57,7 @@ bool blocks_waits_for_all(const struct blocks *b)
 
 static bool nothing_runs(const struct blocks *b)
 {
-    return !b->running && !group_runs(&b->whole) && !b->copy.id;
+    return !b->running && !group_runs(&b->whole) && !b->copy.id && !(b->tasks && !b->tasks->said.over);
 }
 
 bool blocks_over(const struct blocks *b)
@@ -58,8 +65,7 @@ bool blocks_over(const struct blocks *b)
     return b->state == ENDED && nothing_runs(b) && b->out_ended;
 }
 
-/* Blocks that are not spoilt said nothing; a client elsewhere waits for the end of that. */
-static void end_stderr(struct blocks *b, uint32_t node)
+void blocks_end_stderr(struct blocks *b, uint32_t node)
 {
     struct attempt_route *route = attempt_route_of(b->t, MSG_STDERR, node, GRAPH_NONE);
     struct err e;
@@ -75,6 +81,11 @@ static void report(struct blocks *b, bool early)
     if (b->reported || b->stopping)
         return;
     b->reported = true;
+    b->way->report(b, early);
+}
+
+static void report_planned(struct blocks *b, bool early)
+{
     bool rerun = b->tail->combine == GRAPH_COMBINE_RERUN;
     for (uint32_t i = 0; i < b->stage->count; i++) {
         struct box_result *r = &b->sum[i];
@@ -86,7 +97,7 @@ static void report(struct blocks *b, bool early)
         }
         attempt_node_ended(b->t, b->node[i], r, early);
         attempt_said(b->t, b->node[i], NULL);
-        end_stderr(b, b->node[i]);
+        blocks_end_stderr(b, b->node[i]);
     }
 }
 
@@ -158,6 +169,8 @@ void blocks_stop(struct blocks *b)
     if (group_runs(&b->whole))
         agent_stop_region(b->t->agent, &b->whole.watch);
     outlet_stop(&b->out);
+    if (b->way->stop)
+        b->way->stop(b);
 }
 
 void blocks_free(struct blocks *b)
@@ -169,6 +182,8 @@ void blocks_free(struct blocks *b)
         b->run = r->next;
         run_free(r);
     }
+    if (b->way->free)
+        b->way->free(b);
     combine_free(b->native);
     inlet_clear(&b->in);
     outlet_clear(&b->out);
@@ -210,14 +225,15 @@ int blocks_size_of(int fd, uint64_t *size, struct err *e)
 /* ---- giving away */
 
 /* Takes fd.  While blocks can still be spoilt it is remembered what was given. */
-static int put(struct blocks *b, int fd, struct err *e)
+int blocks_put(struct blocks *b, int fd, struct err *e)
 {
     uint64_t size;
-    if (blocks_size_of(fd, &size, e) < 0 || (!blocks_waits_for_all(b) && blocks_digest(b->given, fd, 0, size, e) < 0)) {
+    bool remember = b->way->spoils && !blocks_waits_for_all(b);
+    if (blocks_size_of(fd, &size, e) < 0 || (remember && blocks_digest(b->given, fd, 0, size, e) < 0)) {
         close(fd);
         return -1;
     }
-    b->given_bytes += blocks_waits_for_all(b) ? 0 : size;
+    b->given_bytes += remember ? size : 0;
     return outlet_put(&b->out, fd, 0, size, e);
 }
 
@@ -243,17 +259,19 @@ static int join_part(struct blocks *b, const struct run *r, int to, struct err *
     return bad ? 1 : wrote ? 0 : err_sys(e, "cannot write to a temporary file");
 }
 
-static int give(struct blocks *b, struct run *r, struct err *e)
+static int give_planned(struct blocks *b, struct run *r, struct err *e)
 {
     int fd = r->out;
     if (!b->native) {
+        /* It would end here: `grep -q` that found something. */
+        bool enough = b->tail->stops_early && b->tail->combine == GRAPH_COMBINE_CONCAT && r->status == 0;
         r->out = -1;
-        return put(b, fd, e);
+        return blocks_put(b, fd, e) < 0 ? -1 : enough;
     }
     fd = spool_open(e);
     int joined = fd < 0 ? -1 : join_part(b, r, fd, e);
     if (joined == 0)
-        return put(b, fd, e);
+        return blocks_put(b, fd, e);
     fd_close(&fd);
     if (joined < 0)
         return -1;
@@ -271,7 +289,7 @@ static int give_end(struct blocks *b, struct err *e)
         blocks_spoil(b);
     } else {
         int fd = spool_of((struct slice){out.data ? out.data : "", out.size}, e);
-        r = fd < 0 ? -1 : put(b, fd, e);
+        r = fd < 0 ? -1 : blocks_put(b, fd, e);
     }
     buf_clear(&out);
     return r;
@@ -281,14 +299,13 @@ static int give_all(struct blocks *b, struct err *e)
 {
     while (b->run && b->run->ended) {
         enum blocks_state state = b->state;
-        bool enough = b->tail->stops_early && b->tail->combine == GRAPH_COMBINE_CONCAT && b->run->status == 0;
-        if (give(b, b->run, e) < 0)
+        int enough = b->way->give(b, b->run, e);
+        if (enough < 0)
             return -1;
         if (b->state != state) /* it was left, or is spoilt, and the list dropped */
             return 0;
         runs_pop(b);
         if (enough) {
-            /* It would have ended here: `grep -q` that found something. */
             runs_drop(b);
             blocks_end(b);
             blocks_stop_input(b);
@@ -325,7 +342,7 @@ static uint64_t run_bytes(const struct blocks *b)
 {
     uint64_t max = b->tail->combine == GRAPH_COMBINE_MERGE ? MERGE_BYTES_MAX : RUN_BYTES_MAX;
     uint64_t size = b->in.bytes / (RUNS_PER_SLOT * (uint64_t)agent_width(b->t->agent, b->t->graph->width));
-    if (b->rule.split_bytes)
+    if (!b->way->joins || b->rule.split_bytes)
         return 1;
     return size < RUN_BYTES_MIN ? RUN_BYTES_MIN : size > max ? max : size;
 }
@@ -349,6 +366,34 @@ static int is_spoilt(struct blocks *b, uint64_t to, struct err *e)
     return r == 0 && b->stage->no_zeros ? inlet_holds(&b->in, from, upto, zero, e) : r;
 }
 
+int blocks_begin(struct blocks *b, uint64_t to, struct err *e)
+{
+    struct run *run = run_new(b, e);
+    if (!run)
+        return agent_end_run(b->t->agent), -1;
+    run->number = b->number++;
+    run->first = run->number == 0;
+    run->from = b->from;
+    run->to = to;
+    if (b->head->file_count || (blocks_per_file(b) && to > b->from))
+        run->file = inlet_file(&b->in, b->from);
+    run->last = b->in.ended && to == b->in.bytes;
+    if (b->way->start(b, run, e) < 0) {
+        agent_end_run(b->t->agent);
+        run_free(run);
+        return -1;
+    }
+    b->running++;
+    if (b->run_last)
+        b->run_last->next = run;
+    else
+        b->run = run;
+    b->run_last = run;
+    b->held++;
+    b->from = to;
+    return 1;
+}
+
 /* 1: a run was started; 0: not now. */
 static int start_one(struct blocks *b, struct err *e)
 {
@@ -358,7 +403,7 @@ static int start_one(struct blocks *b, struct err *e)
     if (!b->in.ended && b->in.bytes - b->from < size + ahead)
         return 0;
     int r = inlet_cut(&b->in, &b->rule, b->from, size, least, &units, &to, e);
-    if (r <= 0 || (b->head->run == GRAPH_RUN_LAST && !b->in.ended && to == b->in.bytes))
+    if (r <= 0 || (b->head->run == GRAPH_RUN_LAST && !b->in.ended && to == b->in.bytes) || !ends_come(b, to))
         return r < 0 ? -1 : 0;
     if (!agent_begin_run(b->t->agent, b->running, b->t->graph->width))
         return 0;
@@ -366,30 +411,8 @@ static int start_one(struct blocks *b, struct err *e)
         agent_end_run(b->t->agent);
         return r < 0 ? -1 : (blocks_spoil(b), 0);
     }
-    struct run *run = run_new(b, e);
-    if (!run)
-        return agent_end_run(b->t->agent), -1;
-    run->number = b->number++;
-    run->first = run->number == 0;
-    run->from = b->from;
-    run->to = to;
-    if (b->head->file_count)
-        run->file = inlet_file(&b->in, b->from);
-    run->last = b->in.ended && to == b->in.bytes;
-    if (run_start(b, run, e) < 0) {
-        agent_end_run(b->t->agent);
-        run_free(run);
-        return -1;
-    }
-    if (b->run_last)
-        b->run_last->next = run;
-    else
-        b->run = run;
-    b->run_last = run;
-    b->held++;
-    b->from = to;
     b->units = units;
-    return 1;
+    return blocks_begin(b, to, e);
 }
 
 static int step_cutting(struct blocks *b, struct err *e)
@@ -402,10 +425,8 @@ static int step_cutting(struct blocks *b, struct err *e)
             return -1;
     if (b->state != CUTTING || !b->in.ended || b->from < b->in.bytes)
         return 0;
-    if (!b->in.bytes) {
-        blocks_spoil(b); /* nothing to cut: the chain runs once, on nothing */
-        return 0;
-    }
+    if (!b->in.bytes && !b->number)
+        return b->way->nothing(b, e);
     return all_ended(b) ? combine(b, e) : 0;
 }
 
@@ -438,9 +459,22 @@ void blocks_spoil(struct blocks *b)
 
 /* ---- life */
 
+static int nothing_planned(struct blocks *b, struct err *e)
+{
+    (void)e;
+    blocks_spoil(b); /* the chain runs once, on nothing */
+    return 0;
+}
+
 /* What its first command has been given, and its last has written, so far. */
 void blocks_tell_progress(const struct blocks *b)
 {
+    if (b->stage->author != GRAPH_NONE && b->state != ENDED) {
+        struct msg m = {.type = MSG_PROGRESS,
+                        .progress = {b->t->job, b->stage->author, b->from, b->out.bytes, true}};
+        agent_send(b->t->agent, &m);
+        return;
+    }
     for (uint32_t i = 0; b->state != ENDED && !group_runs(&b->whole) && i < b->stage->count; i++) {
         bool last = i + 1 == b->stage->count;
         struct msg m = {.type = MSG_PROGRESS,
@@ -465,6 +499,8 @@ static bool stdin_wanted(const struct attempt *t, uint32_t edge)
 bool blocks_wanted(const struct attempt *t, const struct graph_stage *s)
 {
     const struct graph *g = t->graph;
+    if (s->author != GRAPH_NONE)
+        return t->here[s->author];
     if (agent_width(t->agent, g->width) < 2 && !g->split_bytes)
         return false; /* one at a time gains nothing */
     for (uint32_t i = 0; i < s->count; i++)
@@ -480,6 +516,41 @@ bool blocks_wanted(const struct attempt *t, const struct graph_stage *s)
     return true;
 }
 
+/* What blocks say on stderr, which is nothing. */
+static int open_errors(struct blocks *b, struct err *e)
+{
+    char path[64];
+    int made = memfd_create("zpipe-errors", MFD_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", made);
+    b->errors = made < 0 ? -1 : open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    fd_close(&made);
+    return b->errors < 0 ? err_sys(e, "cannot make a memory file") : 0;
+}
+
+static int open_planned(struct blocks *b, struct err *e)
+{
+    b->head = &blocks_node(b, 0)->split;
+    b->tail = &blocks_node(b, b->stage->count - 1)->split;
+    b->rule.step = b->head->cut_step;
+    b->rule.split_bytes = b->t->graph->split_bytes;
+    b->sum = calloc(b->stage->count, sizeof *b->sum);
+    b->seen = calloc(b->stage->count, sizeof *b->seen);
+    if (!b->sum || !b->seen)
+        return err_nomem(e);
+    if (b->tail->combine == GRAPH_COMBINE_NATIVE && !(b->native = combine_new(b->tail->combine_text, e)))
+        return -1;
+    return open_errors(b, e);
+}
+
+const struct blocks_way blocks_planner = {.joins = true,
+                                          .spoils = true,
+                                          .open = open_planned,
+                                          .start = run_start,
+                                          .task_ended = run_task_ended,
+                                          .give = give_planned,
+                                          .nothing = nothing_planned,
+                                          .report = report_planned};
+
 struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct err *e)
 {
     struct blocks *b = calloc(1, sizeof *b);
@@ -489,27 +560,11 @@ struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct
     }
     *b = (struct blocks){.t = t, .stage = s, .node = &t->stages.node[s->first], .errors = -1};
     b->input.fd = b->whole_out.fd = -1;
-    b->head = &t->graph->node[b->node[0]].split;
-    b->tail = &t->graph->node[b->node[s->count - 1]].split;
-    b->rule = (struct inlet_rule){s->cut, b->head->cut_step, t->graph->split_bytes};
+    b->way = s->author == GRAPH_NONE ? &blocks_planner : &blocks_author;
+    b->rule.cut = s->cut;
     outlet_init(&b->out, t->agent, &outlet_events, b);
-    b->sum = calloc(s->count, sizeof *b->sum);
-    b->seen = calloc(s->count, sizeof *b->seen);
     b->given = running_digest_new();
-    int r = !b->sum || !b->seen || !b->given ? err_nomem(e) : 0;
-    if (r == 0 && b->tail->combine == GRAPH_COMBINE_NATIVE && !(b->native = combine_new(b->tail->combine_text, e)))
-        r = -1;
-    if (r < 0) {
-        blocks_free(b);
-        return NULL;
-    }
-    char path[64];
-    int made = memfd_create("zpipe-errors", MFD_CLOEXEC);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", made);
-    b->errors = made < 0 ? -1 : open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
-    fd_close(&made);
-    if (b->errors < 0) {
-        err_sys(e, "cannot make a memory file");
+    if (b->given ? b->way->open(b, e) < 0 : err_nomem(e)) {
         blocks_free(b);
         return NULL;
     }

@@ -9,25 +9,36 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static bool all_come(const struct blocks *b)
+{
+    return b->file_at ? b->input_ended : b->in.ended;
+}
+
 /* Whoever writes our input need not go on. */
 void blocks_stop_input(struct blocks *b)
 {
     if (b->copy.id)
         agent_stop_region(b->t->agent, &b->copy);
-    if (b->from_main && group_runs(&b->t->main) && !b->in.ended)
+    if (b->from_main && group_runs(&b->t->main) && !all_come(b))
         box_break(agent_box(b->t->agent), b->t->main.watch.id, b->from_main->channel, NULL);
     if (b->writer)
         outlet_leave(&b->writer->out);
-    b->in.ended = true;
+    b->in.ended = b->input_ended = true;
+}
+
+bool ends_come(const struct blocks *b, uint64_t to)
+{
+    return !b->file_at || b->input.bytes >= b->file_at[to];
 }
 
 /* A stream that comes faster than it is worked on waits. */
 void blocks_hold_input(struct blocks *b)
 {
-    uint64_t used = b->state == WHOLE ? b->whole_used : b->from, ahead = b->in.bytes - used;
+    uint64_t used = b->state == WHOLE ? b->whole_used : b->file_at ? b->file_at[b->from] : b->from;
+    uint64_t ahead = (b->file_at ? b->input.bytes : b->in.bytes) - used;
     bool hold = ahead > (b->held_input ? INPUT_AHEAD_MAX / 2 : INPUT_AHEAD_MAX);
     const struct region_watch *w = b->copy.id ? &b->copy : b->from_main ? &b->t->main.watch : NULL;
-    if (hold == b->held_input || b->in.ended || !w || !w->id)
+    if (hold == b->held_input || all_come(b) || !w || !w->id)
         return;
     b->held_input = hold;
     box_hold(agent_box(b->t->agent), w->id, b->from_main ? b->from_main->channel : 0, hold, NULL);
@@ -37,7 +48,9 @@ void blocks_hold_input(struct blocks *b)
 
 static void input_grown(struct blocks *b, uint64_t bytes)
 {
-    inlet_grow(&b->in, bytes);
+    b->input.bytes = bytes;
+    if (!b->file_at)
+        inlet_grow(&b->in, bytes);
     blocks_step(b);
 }
 
@@ -45,7 +58,7 @@ static void input_ended(struct blocks *b, int sys, bool reading)
 {
     struct err e;
     uint64_t size = 0;
-    if (b->in.ended)
+    if (all_come(b))
         return;
     if (sys && sys != EPIPE) {
         errno = sys;
@@ -57,9 +70,14 @@ static void input_ended(struct blocks *b, int sys, bool reading)
         blocks_fail(b, &e);
         return;
     }
-    inlet_grow(&b->in, size);
-    b->in.ended = true;
-    blocks_step(b);
+    if (b->file_at && size != b->file_at[b->in.count]) {
+        err_set(&e, ERR_INPUT, "an input of `%.200s` changed while it was read",
+                b->t->graph->node[blocks_last_node(b)].label);
+        blocks_fail(b, &e);
+        return;
+    }
+    b->in.ended = b->input_ended = true;
+    input_grown(b, size);
 }
 
 static void copy_moved(void *owner, uint32_t channel, uint64_t bytes, uint64_t sources)
@@ -83,6 +101,8 @@ static void copy_ended(void *owner)
 static int spool_input(struct blocks *b, struct err *e)
 {
     b->input.fd = spool_open(e);
+    if (b->file_at)
+        return b->input.fd < 0 ? -1 : 0;
     int fd = b->input.fd < 0 ? -1 : blocks_dup(b->input.fd, e);
     return fd < 0 ? -1 : inlet_add(&b->in, fd, 0, 0, GRAPH_NONE, e);
 }
@@ -165,6 +185,27 @@ static int open_source(struct blocks *b, const struct graph_node *n, struct err 
     return r;
 }
 
+/* A task per file: where each file's bytes will be in the spool that all of them come into, end to end. */
+static int expect_files(struct blocks *b, const struct graph_node *source, struct err *e)
+{
+    b->file_at = arena_array(&b->t->arena, (size_t)source->segment_count + 1, sizeof *b->file_at);
+    if (!b->file_at)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < source->segment_count; i++)
+        b->file_at[i + 1] = b->file_at[i] + b->t->graph->file[source->segment[i].file].size_bytes;
+    return 0;
+}
+
+/* ... and each, also one that is empty, counts 1: none is opened before its task begins. */
+static int add_files(struct blocks *b, const struct graph_node *source, struct err *e)
+{
+    b->in.apart = b->in.ended = true;
+    for (uint32_t i = 0; i < source->segment_count; i++)
+        if (inlet_add(&b->in, -1, 0, 1, source->segment[i].file, e) < 0)
+            return -1;
+    return 0;
+}
+
 /* The files that the stage's words name. */
 static int open_files(struct blocks *b, struct err *e)
 {
@@ -188,13 +229,11 @@ static int open_files(struct blocks *b, struct err *e)
     return 0;
 }
 
-/* A pair of sockets between a route's stream and a pump of ours. */
-static int remote_pair(struct blocks *b, uint32_t edge, bool out, int *ours, struct err *e)
+int ends_remote_pair(struct blocks *b, struct attempt_route *route, bool out, int *ours, struct err *e)
 {
-    struct attempt_route *route = attempt_route_of(b->t, MSG_EDGE, edge, GRAPH_NONE);
     int pair[2];
     if (!route)
-        return err_set(e, ERR_PROTO, "edge %u of the job has no route", edge);
+        return err_set(e, ERR_PROTO, "a stream of `%.200s` has no route", b->t->graph->node[blocks_last_node(b)].label);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return err_sys(e, "cannot make a socket pair");
     *ours = pair[1];
@@ -210,9 +249,13 @@ int ends_open_input(struct blocks *b, struct err *e)
     if (b->writer || b->from_main)
         return 0;
     uint32_t from = g->edge[edge].from;
-    if (b->t->here[from])
-        return open_source(b, &g->node[from], e);
     struct attempt_route *route = attempt_route_of(b->t, MSG_EDGE, edge, GRAPH_NONE);
+    if (blocks_per_file(b) && add_files(b, &g->node[from], e) < 0)
+        return -1;
+    if (b->t->here[from])
+        return blocks_per_file(b) ? 0 : open_source(b, &g->node[from], e);
+    if (blocks_per_file(b) && expect_files(b, &g->node[from], e) < 0)
+        return -1;
     if (route && route->spool >= 0) { /* a seekable input, fetched whole */
         uint64_t size = 0;
         int fd = spool_reader(route->spool, e);
@@ -220,7 +263,7 @@ int ends_open_input(struct blocks *b, struct err *e)
         return fd < 0 || blocks_size_of(fd, &size, e) < 0 ? -1 : inlet_add(&b->in, fd, 0, size, GRAPH_NONE, e);
     }
     int fd = -1;
-    int r = remote_pair(b, edge, false, &fd, e);
+    int r = ends_remote_pair(b, route, false, &fd, e);
     struct box_source s = {.fd = fd, .offset = BOX_ALL};
     if (r == 0)
         r = copy_input(b, &s, 1, e);
@@ -235,9 +278,28 @@ static void reader_grown(void *owner)
     blocks_step(owner);
 }
 
+int ends_open_outlet(struct blocks *b, struct outlet *o, uint32_t edge, struct err *e)
+{
+    if (edge == GRAPH_NONE)
+        return outlet_to_nothing(o), 0;
+    int fd = ends_fd(b->t, edge); /* or whatever this process calls the other end */
+    if (b->t->here[b->t->graph->edge[edge].to]) {
+        struct stat s;
+        bool null = fd < 0 || fstat(fd, &s) < 0;
+        if (null)
+            return outlet_to_nothing(o), 0;
+        return outlet_to_fd(o, fd, e);
+    }
+    fd = -1;
+    int r = ends_remote_pair(b, attempt_route_of(b->t, MSG_EDGE, edge, GRAPH_NONE), true, &fd, e);
+    if (r == 0)
+        r = outlet_to_fd(o, fd, e);
+    fd_close(&fd);
+    return r;
+}
+
 int ends_open_output(struct blocks *b, struct err *e)
 {
-    const struct graph *g = b->t->graph;
     uint32_t edge = b->stage->out_edge;
     if (b->to_main) {
         outlet_to_channel(&b->out, &b->t->main.watch, b->to_main->channel);
@@ -247,23 +309,7 @@ int ends_open_output(struct blocks *b, struct err *e)
         outlet_to_inlet(&b->out, &b->reader->in, reader_grown, b->reader);
         return 0;
     }
-    if (edge == GRAPH_NONE)
-        return outlet_to_nothing(&b->out), 0;
-    uint32_t to = g->edge[edge].to;
-    int fd = ends_fd(b->t, edge); /* or whatever this process calls the other end */
-    if (b->t->here[to]) {
-        struct stat s;
-        bool null = fd < 0 || fstat(fd, &s) < 0;
-        if (null)
-            return outlet_to_nothing(&b->out), 0;
-        return outlet_to_fd(&b->out, fd, e);
-    }
-    fd = -1;
-    int r = remote_pair(b, edge, true, &fd, e);
-    if (r == 0)
-        r = outlet_to_fd(&b->out, fd, e);
-    fd_close(&fd);
-    return r;
+    return ends_open_outlet(b, &b->out, edge, e);
 }
 
 /* ---- the main region */
@@ -275,8 +321,10 @@ bool blocks_main_runs(const struct attempt *t, uint32_t node)
         return false;
     for (uint32_t i = 0; i < t->blocks_count; i++) {
         const struct blocks *b = t->blocks[i];
-        for (uint32_t k = 0; k < b->stage->count; k++)
-            if (b->node[k] == node)
+        for (uint32_t k = 0; k < b->stage->count + b->stage->merge_count; k++)
+            if (b->node[k] == node && b->stage->author != GRAPH_NONE)
+                return false;
+            else if (b->node[k] == node)
                 return k + 1 == b->stage->count && blocks_rerun(b).count;
     }
     return true;
@@ -321,7 +369,10 @@ int blocks_meet_main(struct blocks *b, struct region_end *end, uint32_t *count, 
     if (to != GRAPH_NONE && blocks_main_runs(b->t, to)) {
         b->to_main = &end[*count];
         /* `head` shall end with the line that it wants, not when a read is full. */
-        end[(*count)++] = (struct region_end){.how = REGION_FEED, .node = to, .more = true,
+        end[(*count)++] = (struct region_end){.how = REGION_FEED,
+                                              .edge = blocks_rerun(b).count ? GRAPH_NONE : out,
+                                              .node = to,
+                                              .more = true,
                                               .lines = b->tail->stops_early, .channel = GRAPH_NONE};
     }
     return 0;

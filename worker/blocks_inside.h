@@ -1,7 +1,8 @@
-/* Shared by blocks.c, blocks_runs.c, blocks_whole.c and blocks_ends.c; for nobody else. */
+/* Shared by blocks.c, blocks_*.c, tasks.c and tasks_said.c; for nobody else. */
 #pragma once
 #include "base/digest.h"
 #include "base/fds.h"
+#include "base/lines.h"
 #include "base/spool.h"
 #include "proto/combine.h"
 #include "worker/blocks.h"
@@ -37,7 +38,27 @@ struct run {
     int out;          /* spool */
     int status;       /* of the last command of the chain */
     bool first, last, ended;
+    struct task *task; /* of an author's stage, in the arena */
 };
+
+/* What tells an author's stage, each block of which is a task of its own, from one of the planner's.  Of
+ * the functions those that have nothing to do may be NULL, from goes_on on if they are not told apart. */
+struct blocks_way {
+    bool joins;  /* a run may be several blocks */
+    bool spoils; /* a block that ends as it must not has the stage run again, whole */
+    int (*open)(struct blocks *b, struct err *e); /* before the first run */
+    int (*start)(struct blocks *b, struct run *r, struct err *e);
+    void (*task_ended)(struct run *r, uint32_t task, const struct box_result *end);
+    bool (*goes_on)(struct run *r); /* a region of it has ended: was another one started? */
+    /* Its output, in block order.  1: no more is wanted; it must not change the list of runs. */
+    int (*give)(struct blocks *b, struct run *r, struct err *e);
+    int (*nothing)(struct blocks *b, struct err *e); /* there is no input */
+    void (*report)(struct blocks *b, bool early);    /* how the stage ended */
+    void (*stop)(struct blocks *b);
+    void (*free)(struct blocks *b);
+    void (*free_run)(struct run *r);
+};
+extern const struct blocks_way blocks_planner, blocks_author;
 
 /* A spool that a pump fills, for an inlet or as the way of a stream into the outlet. */
 struct spooled {
@@ -48,10 +69,13 @@ struct spooled {
 struct blocks {
     struct attempt *t;
     const struct graph_stage *stage;
-    const uint32_t *node; /* stage->count */
+    const struct blocks_way *way;
+    const uint32_t *node; /* stage->count, and the merge body's */
     const struct graph_split *head, *tail;
     enum blocks_state state;
     struct inlet in;
+    uint64_t *file_at; /* a task per file, of a stream: where each begins in it; one more: where the last ends */
+    bool input_ended;  /* ... and that the stream has ended */
     struct outlet out;
     struct inlet_rule rule;
     uint64_t from, units, number; /* where the next run begins */
@@ -60,7 +84,7 @@ struct blocks {
     uint32_t held, running;
     struct combine *native; /* NULL: it is not needed */
     int errors; /* what blocks say on stderr: nothing */
-    struct box_result *sum; /* per node of the chain */
+    struct box_result *sum; /* the planner's: per node of the chain */
     bool *seen;
 
     struct spooled input;        /* of a stream; fd -1: none */
@@ -77,6 +101,7 @@ struct blocks {
     uint64_t given_bytes;
     bool unread; /* nobody wants the output, and it goes on reading */
     bool held_input, stopping, reported, out_ended;
+    struct tasks *tasks; /* an author's */
 };
 
 /* blocks.c */
@@ -84,8 +109,14 @@ void blocks_fail(struct blocks *b, const struct err *why);
 const struct graph_node *blocks_node(const struct blocks *b, uint32_t i);
 /* Must it be complete before anything of it can be given away? */
 bool blocks_waits_for_all(const struct blocks *b);
+bool blocks_per_file(const struct blocks *b); /* an author's, with a task per file */
 /* A block ended as it must not: the whole, once. */
 void blocks_spoil(struct blocks *b);
+/* The run of [b->from, to), for which there is leave. */
+int blocks_begin(struct blocks *b, uint64_t to, struct err *e);
+int blocks_put(struct blocks *b, int fd, struct err *e); /* into the outlet; takes fd */
+/* What is said on this node's stderr has ended with nothing: a client elsewhere waits for that. */
+void blocks_end_stderr(struct blocks *b, uint32_t node);
 void blocks_end(struct blocks *b); /* everything was put into the outlet */
 int blocks_size_of(int fd, uint64_t *size, struct err *e);
 int blocks_dup(int fd, struct err *e); /* gives another descriptor of it */
@@ -93,7 +124,9 @@ int blocks_digest(struct running_digest *d, int fd, uint64_t from, uint64_t size
 
 /* blocks_runs.c */
 struct run *run_new(struct blocks *b, struct err *e); /* gives */
-int run_start(struct blocks *b, struct run *r, struct err *e); /* the chain, on [from, to) */
+int run_start(struct blocks *b, struct run *r, struct err *e); /* the planner's chain, on [from, to) */
+void run_task_ended(struct run *r, uint32_t task, const struct box_result *end);
+extern const struct region_events run_events;
 /* Its last program has ended, as it must; the outlet may have it. */
 void run_complete(struct run *r);
 void run_free(struct run *r);
@@ -107,6 +140,10 @@ int whole_start(struct blocks *b, struct err *e);
 void whole_feed(struct blocks *b); /* what has come of the input since */
 
 /* blocks_ends.c */
+bool ends_come(const struct blocks *b, uint64_t to); /* are the bytes up to there here? */
+/* A pair of sockets between a route's stream and a pump of ours. */
+int ends_remote_pair(struct blocks *b, struct attempt_route *route, bool out, int *ours, struct err *e);
+int ends_open_outlet(struct blocks *b, struct outlet *o, uint32_t edge, struct err *e); /* to a sink */
 int ends_open_input(struct blocks *b, struct err *e);
 int ends_open_output(struct blocks *b, struct err *e);
 int ends_fd(const struct attempt *t, uint32_t edge); /* the descriptor of an edge's route; -1 */

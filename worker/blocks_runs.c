@@ -16,6 +16,8 @@ void run_free(struct run *r)
     }
     fd_close(&r->in);
     fd_close(&r->out);
+    if (r->b->way->free_run)
+        r->b->way->free_run(r);
     arena_clear(&r->arena);
     free(r);
 }
@@ -120,22 +122,26 @@ static bool as_it_should(const struct blocks *b, const struct run *r, uint32_t i
     return end->end == BOX_EXITED && end->status >= 0 && end->status < 32 && (ok >> end->status & 1);
 }
 
-static void run_task_ended(void *owner, uint32_t task, const struct box_result *end)
+void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
 {
-    struct run *r = owner;
     struct blocks *b = r->b;
     uint32_t i = r->part ? b->stage->count - 1 : task;
     struct stat said;
-    for (uint32_t k = 0; k < end->made_count; k++)
-        if (end->made[k].fd >= 0)
-            close(end->made[k].fd);
-    if (b->state == ENDED || b->state == WHOLE)
-        return;
     r->result[i] = *end;
     if (i + 1 == b->stage->count)
         r->status = end->end == BOX_EXITED ? end->status : -1;
     if (!as_it_should(b, r, i, end) || fstat(b->errors, &said) < 0 || said.st_size)
         blocks_spoil(b);
+}
+
+static void task_ended(void *owner, uint32_t task, const struct box_result *end)
+{
+    struct run *r = owner;
+    if (r->b->state != ENDED && r->b->state != WHOLE)
+        r->b->way->task_ended(r, task, end);
+    for (uint32_t k = 0; k < end->made_count; k++)
+        if (end->made[k].fd >= 0)
+            close(end->made[k].fd);
 }
 
 static void run_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
@@ -154,7 +160,7 @@ void run_complete(struct run *r)
 {
     struct blocks *b = r->b;
     r->ended = true;
-    for (uint32_t i = r->part ? b->stage->count - 1 : 0; i < b->stage->count; i++)
+    for (uint32_t i = r->part ? b->stage->count - 1 : 0; b->sum && i < b->stage->count; i++)
         add_result(b, i, &r->result[i]);
     blocks_step(b);
 }
@@ -163,6 +169,9 @@ static void run_ended(void *owner)
 {
     struct run *r = owner;
     struct blocks *b = r->b;
+    bool dropped = b->state == ENDED || b->state == WHOLE;
+    if (!dropped && b->way->goes_on && b->way->goes_on(r))
+        return;
     b->running--;
     agent_end_run(b->t->agent);
     if (b->state == ENDED || b->state == WHOLE) {
@@ -174,8 +183,8 @@ static void run_ended(void *owner)
     attempt_settle(b->t);
 }
 
-static const struct region_events run_events = {
-    .task_ended = run_task_ended, .pump_ended = run_pump_ended, .ended = run_ended};
+const struct region_events run_events = {
+    .task_ended = task_ended, .pump_ended = run_pump_ended, .ended = run_ended};
 
 struct run *run_new(struct blocks *b, struct err *e)
 {
@@ -198,7 +207,12 @@ struct run *run_new(struct blocks *b, struct err *e)
 static int start(struct blocks *b, struct run *r, struct region_scope *scope, struct err *e)
 {
     struct region region = {.arena = &r->arena};
-    scope->stderr_fd = b->errors;
+    int *errors = arena_array(&r->arena, scope->count, sizeof *errors);
+    if (!errors)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < scope->count; i++)
+        errors[i] = b->errors;
+    scope->stderr_fd = errors;
     scope->words = run_words;
     scope->owner = r;
     scope->block = r->number + 1;
@@ -206,8 +220,6 @@ static int start(struct blocks *b, struct run *r, struct region_scope *scope, st
     if (result == 0)
         result = agent_run_region(b->t->agent, &r->watch, &region.plan, e);
     region_close(&region);
-    if (result == 0)
-        b->running++;
     return result;
 }
 
@@ -225,7 +237,7 @@ int run_start(struct blocks *b, struct run *r, struct err *e)
     if (count < 0)
         return err_set(e, ERR_LIMIT, "one block is in more than %d pieces", SOURCES_MAX);
     if (count)
-        end[ends++] = (struct region_end){.how = REGION_FEED, .node = b->node[0], .source = source,
+        end[ends++] = (struct region_end){.how = REGION_FEED, .edge = GRAPH_NONE, .node = b->node[0], .source = source,
                                           .source_count = (uint32_t)count, .channel = GRAPH_NONE};
     if (b->stage->out_edge != GRAPH_NONE)
         end[ends++] = (struct region_end){.how = REGION_FILE, .edge = b->stage->out_edge, .fd = r->out,
@@ -258,7 +270,7 @@ static int start_merge(struct blocks *b, struct run *r, struct err *e)
     }
     struct region_scope scope = {.node = &last, .count = 1, .end = end,
                                  .end_count = 1 + (b->stage->out_edge != GRAPH_NONE), .part = part,
-                                 .part_count = r->part_count};
+                                 .part_count = r->part_count, .part_words = true};
     return result < 0 ? -1 : start(b, r, &scope, e);
 }
 
@@ -305,6 +317,8 @@ int runs_merge(struct blocks *b, struct err *e)
             r->ended = true;
             agent_end_run(b->t->agent);
             return -1;
+        } else {
+            b->running++;
         }
     return 0;
 }

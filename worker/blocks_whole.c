@@ -116,8 +116,8 @@ int whole_start(struct blocks *b, struct err *e)
     struct region_end end[2];
     uint32_t ends = 0;
     if (b->stage->in_edge != GRAPH_NONE)
-        end[ends++] = (struct region_end){.how = REGION_FEED, .node = b->node[0], .more = true,
-                                          .channel = GRAPH_NONE};
+        end[ends++] = (struct region_end){.how = REGION_FEED, .edge = GRAPH_NONE, .node = b->node[0],
+                                          .more = true, .channel = GRAPH_NONE};
     if (b->stage->out_edge != GRAPH_NONE) {
         b->whole_out.fd = spool_open(e);
         if (b->whole_out.fd < 0)
@@ -132,8 +132,7 @@ int whole_start(struct blocks *b, struct err *e)
     b->whole.pump_ended = whole_pump_ended;
     b->whole.ended = whole_ended;
     b->whole.owner = b;
-    struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = end, .end_count = ends,
-                                 .stderr_fd = -1};
+    struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = end, .end_count = ends};
     if (group_run(&b->whole, b->t, &scope, e) < 0)
         return -1;
     whole_feed(b);

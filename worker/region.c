@@ -226,16 +226,19 @@ static int inside(struct builder *b, uint32_t edge, struct box_port *port)
     return 0;
 }
 
-/* What the scope says of a program's descriptor; edge GRAPH_NONE: it has none. */
-static struct region_end *end_of(const struct region_scope *s, uint32_t node, int fd, uint32_t edge,
-                                 bool write)
+static bool is_at(const struct region_end *end, uint32_t node, int fd, uint32_t edge, bool write)
 {
-    for (uint32_t i = 0; i < s->end_count; i++) {
-        struct region_end *end = &s->end[i];
-        bool feed = end->how == REGION_FEED || end->how == REGION_NOTHING;
-        if (write ? !feed && end->edge == edge : feed && end->node == node && fd == 0)
-            return end;
-    }
+    if (end->how != REGION_FILE && write != (end->how == REGION_DRAIN))
+        return false;
+    return end->edge != GRAPH_NONE ? end->edge == edge : fd == 0 && end->node == node;
+}
+
+/* What the scope says of a program's descriptor; edge GRAPH_NONE: it has none. */
+static struct region_end *end_of(const struct region_scope *s, uint32_t node, int fd, uint32_t edge, bool write)
+{
+    for (uint32_t i = 0; i < s->end_count; i++)
+        if (is_at(&s->end[i], node, fd, edge, write))
+            return &s->end[i];
     return NULL;
 }
 
@@ -284,7 +287,7 @@ static int add_port(struct builder *b, uint32_t node, const struct graph_fd *f, 
     }
 }
 
-static int add_ports(struct builder *b, uint32_t node, struct box_task *task)
+static int add_ports(struct builder *b, uint32_t node, int stderr_fd, struct box_task *task)
 {
     const struct graph_node *n = &b->t->graph->node[node];
     struct box_port *port = arena_array(b->r->arena, n->fd_count + 3, sizeof *port);
@@ -303,9 +306,8 @@ static int add_ports(struct builder *b, uint32_t node, struct box_task *task)
         if (end && at_end(b, end, p) < 0)
             return -1;
     }
-    if (b->scope->stderr_fd >= 0 && !graph_fd_of(n, 2)) {
-        port[task->port_count++] =
-            (struct box_port){.fd = 2, .write = true, .channel = -1, .file = b->scope->stderr_fd};
+    if (stderr_fd >= 0 && !graph_fd_of(n, 2)) {
+        port[task->port_count++] = (struct box_port){.fd = 2, .write = true, .channel = -1, .file = stderr_fd};
     } else if (!graph_fd_of(n, 2)) {
         uint32_t index;
         struct box_channel *c = add_channel(b, BOX_REMOTE_READER, &index);
@@ -432,15 +434,16 @@ static int add_argv(struct builder *b, uint32_t node, struct box_task *task)
     }
     for (uint32_t i = 0; i < w.count; i++)
         argv[count++] = w.word[i];
-    for (uint32_t i = 0; i < b->scope->part_count; i++)
+    for (uint32_t i = 0; b->scope->part_words && i < b->scope->part_count; i++)
         argv[count++] = b->scope->part[i].name;
     task->argv = argv;
     return 0;
 }
 
-static int add_task(struct builder *b, uint32_t node)
+static int add_task(struct builder *b, uint32_t index)
 {
     struct attempt *t = b->t;
+    uint32_t node = b->scope->node[index];
     const struct graph_node *n = &t->graph->node[node];
     struct box_task *task = &b->task[b->r->plan.task_count];
     const struct graph_settings *s = &n->set;
@@ -465,7 +468,7 @@ static int add_task(struct builder *b, uint32_t node)
     b->r->node_of_task[b->r->plan.task_count++] = node;
     if (add_argv(b, node, task) < 0 || add_env(b, n, task) < 0 || add_files(b, node, task, &kept) < 0)
         return -1;
-    return add_ports(b, node, task);
+    return add_ports(b, node, b->scope->stderr_fd ? b->scope->stderr_fd[index] : -1, task);
 }
 
 int region_build(struct attempt *t, const struct region_scope *scope, struct region *r, struct err *e)
@@ -486,7 +489,7 @@ int region_build(struct attempt *t, const struct region_scope *scope, struct reg
     for (uint32_t i = 0; i < g->edge_count; i++)
         r->channel_of_edge[i] = GRAPH_NONE;
     for (uint32_t i = 0; i < scope->count; i++)
-        if (add_task(&b, scope->node[i]) < 0)
+        if (add_task(&b, i) < 0)
             return err_wrap(e, "stage `%s`", g->node[scope->node[i]].label);
     return 0;
 }

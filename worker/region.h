@@ -6,17 +6,17 @@
 
 struct attempt;
 
-/* Where a program's stdin comes from, or what it writes to an edge goes to, other than as the attempt's
- * routes say. */
+/* Where what a program reads comes from, or what it writes goes to, other than as the attempt's routes
+ * say. */
 struct region_end {
     enum { REGION_FEED, REGION_NOTHING, REGION_DRAIN, REGION_FILE } how;
-    uint32_t node; /* FEED, NOTHING: whose stdin */
-    uint32_t edge; /* DRAIN, FILE: written to by a program of the region */
+    uint32_t edge; /* of which a program of the region has one end; GRAPH_NONE: stdin of */
+    uint32_t node;
     const struct box_source *source; /* FEED */
     uint32_t source_count;
     bool more; /* FEED: others are to come */
     bool lines; /* FEED: its reads need not be full */
-    int fd;    /* DRAIN: where to, and news is wanted; FILE: the program's own descriptor */
+    int fd;    /* DRAIN: where to, and news is wanted; FILE: the program's own descriptor, either way */
     uint32_t channel; /* out, FEED and DRAIN: of the region; GRAPH_NONE before */
 };
 
@@ -30,10 +30,11 @@ struct region_scope {
     uint32_t count;
     struct region_end *end;
     uint32_t end_count;
-    int stderr_fd; /* where all of them write stderr; -1: each to its route */
+    const int *stderr_fd; /* per node: where it writes stderr; NULL: each to its route */
     uint64_t block;
-    const struct box_file *part; /* of a single node: more files, and words that name them at the end */
+    const struct box_file *part; /* more files */
     uint32_t part_count;
+    bool part_words;             /* of a single node: words at the end name them */
     struct region_words (*words)(void *owner, uint32_t node); /* NULL: argv */
     void *owner;
 };

@@ -1,0 +1,306 @@
+/* See tasks.h.  What a task's programs read and write besides each other, by the SOURCEs and SINKs of the
+ * body: stdin is the block, stdout is the run's spool, stderr a spool per program, so that what they say
+ * comes in the order of the programs, whenever they said it. */
+#include "worker/tasks.h"
+
+#include "base/spool.h"
+#include "proto/holes.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- the file of a task */
+
+static const struct graph_file *file_of(const struct run *r)
+{
+    return r->file == GRAPH_NONE ? NULL : &r->b->t->graph->file[r->file];
+}
+
+/* A descriptor of its own for it. */
+static int file_reader(const struct run *r, struct err *e)
+{
+    return r->in >= 0 ? spool_reader(r->in, e) : region_open_file(file_of(r), e);
+}
+
+/* What came end to end in a stream is a file again. */
+static int copy_file(struct run *r, struct err *e)
+{
+    const struct blocks *b = r->b;
+    const struct graph_file *f = file_of(r);
+    r->in = spool_open(e);
+    if (r->in < 0)
+        return -1;
+    fchmod(r->in, (f->mode & 0777) | 0400);
+    if (!f->size_bytes)
+        return 0;
+    struct box_source from = {b->input.fd, b->file_at[r->from], f->size_bytes};
+    struct box_channel c = {.end = BOX_COPY, .source = &from, .source_count = 1, .sink = r->in};
+    r->task->copying = true;
+    return agent_run_region(b->t->agent, &r->watch, &(struct box_region){.channel = &c, .channel_count = 1}, e);
+}
+
+/* ---- words */
+
+/* `count` texts with their holes filled, in the run's arena; NULL: no room. */
+static const char *const *fill_all(struct run *r, const char *const *text, uint32_t count, bool shell)
+{
+    const struct graph_file *f = file_of(r);
+    const char *name = f ? f->name : "";
+    const struct holes h = {&name, 1, r->number + 1};
+    const char **word = arena_array(&r->arena, (size_t)count + 1, sizeof *word);
+    for (uint32_t i = 0; word && i < count; i++) {
+        struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
+        if (shell)
+            holes_fill_shell(text[i], &h, &b);
+        else
+            holes_fill(text[i], &h, 0, &b);
+        word[i] = b.failed ? NULL : arena_string(&r->arena, b.data ? b.data : "");
+        buf_clear(&b);
+        if (!word[i])
+            return NULL;
+    }
+    return word;
+}
+
+static struct region_words task_words(void *owner, uint32_t node)
+{
+    struct run *r = owner;
+    const struct graph_node *n = &r->b->t->graph->node[node];
+    if (!n->holes)
+        return (struct region_words){n->argv, n->argc};
+    const char *const *word = fill_all(r, n->argv, n->argc, n->kind == GRAPH_SHELL);
+    return (struct region_words){word, word ? n->argc : 0};
+}
+
+/* ---- where its streams come from and go to */
+
+struct ends {
+    struct run *r;
+    struct region_end *list;
+    uint32_t count;
+    int *opened; /* to be closed when the region has them */
+    uint32_t opened_count;
+};
+
+static int keep(struct ends *s, int fd)
+{
+    if (fd >= 0)
+        s->opened[s->opened_count++] = fd;
+    return fd;
+}
+
+/* The block, wherever the source names stdin, and what else it names. */
+static int end_of_source(struct ends *s, const struct graph_node *source, struct region_end *end, struct err *e)
+{
+    static struct box_source from[SOURCES_MAX];
+    struct blocks *b = s->r->b;
+    if (blocks_per_file(b)) {
+        end->how = file_of(s->r) ? REGION_FILE : REGION_NOTHING;
+        end->fd = end->how == REGION_FILE ? keep(s, file_reader(s->r, e)) : -1;
+        return end->how == REGION_FILE && end->fd < 0 ? -1 : 0;
+    }
+    int count = 0;
+    for (uint32_t i = 0; i < source->segment_count; i++)
+        if (source->segment[i].kind == GRAPH_SEGMENT_STDIN)
+            count = inlet_sources(&b->in, s->r->from, s->r->to, from, SOURCES_MAX);
+    if (count < 0)
+        return err_set(e, ERR_LIMIT, "one block is in more than %d pieces", SOURCES_MAX);
+    struct box_source *list = arena_array(&s->r->arena, (size_t)count + 1, sizeof *list);
+    if (!list)
+        return err_nomem(e);
+    for (int i = 0; i < count; i++)
+        list[i] = from[i];
+    end->how = count ? REGION_FEED : REGION_NOTHING;
+    end->source = list;
+    end->source_count = (uint32_t)count;
+    return 0;
+}
+
+static bool reads_block(const struct graph_node *n)
+{
+    for (uint32_t i = 0; n->kind == GRAPH_SOURCE && i < n->segment_count; i++)
+        if (n->segment[i].kind == GRAPH_SEGMENT_STDIN)
+            return true;
+    return false;
+}
+
+/* One descriptor of program i: is it for us to say what it is? */
+static int end_of_fd(struct ends *s, uint32_t i, const struct graph_fd *f, struct err *e)
+{
+    const struct graph *g = s->r->b->t->graph;
+    const struct graph_edge *edge = &g->edge[f->edge];
+    bool writes = edge->from == s->r->b->node[i];
+    const struct graph_node *other = &g->node[writes ? edge->to : edge->from];
+    struct region_end *end = &s->list[s->count];
+    *end = (struct region_end){.how = REGION_FILE, .edge = f->edge, .fd = -1, .channel = GRAPH_NONE};
+    if (!writes && reads_block(other)) {
+        s->count++;
+        return end_of_source(s, other, end, e);
+    }
+    if (writes && other->kind == GRAPH_SINK && other->sink == GRAPH_SINK_STDOUT)
+        end->fd = s->r->out;
+    else if (writes && other->kind == GRAPH_SINK && other->sink == GRAPH_SINK_STDERR)
+        end->fd = s->r->task->errors[i];
+    s->count += end->fd >= 0;
+    return 0;
+}
+
+static int start_programs(struct run *r, struct err *e)
+{
+    struct blocks *b = r->b;
+    const struct graph *g = b->t->graph;
+    uint32_t room = 0;
+    for (uint32_t i = 0; i < b->stage->count; i++)
+        room += g->node[b->node[i]].fd_count;
+    struct ends s = {.r = r, .list = arena_array(&r->arena, (size_t)room + 1, sizeof *s.list),
+                     .opened = arena_array(&r->arena, (size_t)room + 2, sizeof *s.opened)};
+    struct region region = {.arena = &r->arena};
+    struct box_file named = {.fd = -1};
+    const struct graph_file *f = file_of(r);
+    int result = s.list && s.opened ? 0 : err_nomem(e);
+    for (uint32_t i = 0; result == 0 && i < b->stage->count; i++)
+        for (uint32_t k = 0; result == 0 && k < g->node[b->node[i]].fd_count; k++)
+            result = end_of_fd(&s, i, &g->node[b->node[i]].fd[k], e);
+    if (f && result == 0) {
+        named.name = f->name;
+        named.path = r->in < 0 ? f->path : NULL;
+        named.fd = r->in < 0 ? -1 : keep(&s, spool_reader(r->in, e));
+        result = !named.path && named.fd < 0 ? -1 : 0;
+    }
+    struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = s.list, .end_count = s.count,
+                                 .stderr_fd = r->task->errors, .block = r->number + 1, .part = &named,
+                                 .part_count = f != NULL, .words = task_words, .owner = r};
+    if (result == 0)
+        result = region_build(b->t, &scope, &region, e);
+    if (result == 0)
+        result = agent_run_region(b->t->agent, &r->watch, &region.plan, e);
+    region_close(&region);
+    for (uint32_t i = 0; i < s.opened_count; i++)
+        close(s.opened[i]);
+    return result;
+}
+
+/* ---- the way of an author's stage */
+
+static int start(struct blocks *b, struct run *r, struct err *e)
+{
+    uint32_t count = b->stage->count;
+    struct task *t = arena_alloc(&r->arena, sizeof *t);
+    int *numbers = t ? arena_array(&r->arena, 2 * (size_t)count + 1, sizeof *numbers) : NULL;
+    if (!numbers)
+        return err_nomem(e);
+    *t = (struct task){.errors = numbers, .status = numbers + count};
+    for (uint32_t i = 0; i < count; i++)
+        t->errors[i] = -1;
+    r->task = t;
+    for (uint32_t i = 0; i < count; i++)
+        if ((t->errors[i] = b->tasks->said_out ? blocks_dup(r->out, e) : spool_open(e)) < 0)
+            return -1;
+    if (b->file_at && file_of(r) && copy_file(r, e) < 0)
+        return -1;
+    return t->copying ? 0 : start_programs(r, e);
+}
+
+static void task_ended(struct run *r, uint32_t task, const struct box_result *end)
+{
+    tasks_note(r, task, end);
+}
+
+static bool goes_on(struct run *r)
+{
+    struct err e;
+    if (!r->task->copying)
+        return false;
+    r->task->copying = false;
+    if (start_programs(r, &e) == 0)
+        return true;
+    blocks_fail(r->b, &e);
+    return false;
+}
+
+static int give(struct blocks *b, struct run *r, struct err *e)
+{
+    struct tasks *t = b->tasks;
+    int out = r->out;
+    r->out = -1;
+    if (blocks_put(b, out, e) < 0)
+        return -1;
+    for (uint32_t i = 0; i < b->stage->count && b->state == CUTTING; i++) {
+        int said = r->task->errors[i];
+        r->task->errors[i] = -1;
+        if (t->said_out)
+            close(said);
+        else if (tasks_say(b, said, e) < 0)
+            return -1;
+    }
+    bool first = !t->any;
+    t->any = true;
+    /* The first that is not 0; of a command whose status says what it found, the smallest. */
+    bool finds = blocks_node(b, b->stage->count - 1)->split.ok_status & ~1u;
+    if (first || (finds ? r->status < t->status : !t->status))
+        t->status = r->status;
+    t->failure = r->task->failure;
+    return t->failure.is;
+}
+
+static int nothing(struct blocks *b, struct err *e)
+{
+    if (!agent_begin_run(b->t->agent, b->running, b->t->graph->width))
+        return 0;
+    return blocks_begin(b, 0, e);
+}
+
+static int open_tasks(struct blocks *b, struct err *e)
+{
+    static const struct graph_split none = {.cut_step = 1, .combine_text = "", .spoils = {"", 0}};
+    const struct graph *g = b->t->graph;
+    const struct graph_node *n = &g->node[b->stage->author];
+    const struct graph_fd *out = graph_fd_of(n, 1), *err = graph_fd_of(n, 2);
+    b->head = b->tail = &none;
+    b->rule.step = n->record_count;
+    b->rule.split_bytes = g->split_bytes == GRAPH_SPLIT_NEVER ? 0 : g->split_bytes;
+    b->tasks = calloc(1, sizeof *b->tasks);
+    if (!b->tasks)
+        return err_nomem(e);
+    b->tasks->said_out = out && err && out->edge == err->edge;
+    return 0;
+}
+
+static void stop(struct blocks *b)
+{
+    struct said *s = &b->tasks->said;
+    if (s->open)
+        outlet_stop(&s->out);
+    else
+        s->over = true;
+}
+
+static void free_run(struct run *r)
+{
+    if (!r->task)
+        return;
+    for (uint32_t i = 0; i < r->b->stage->count; i++)
+        fd_close(&r->task->errors[i]);
+}
+
+static void free_tasks(struct blocks *b)
+{
+    if (!b->tasks)
+        return;
+    outlet_clear(&b->tasks->said.out);
+    lines_clear(&b->tasks->said.lines);
+    free(b->tasks);
+}
+
+const struct blocks_way blocks_author = {.open = open_tasks,
+                                         .start = start,
+                                         .task_ended = task_ended,
+                                         .goes_on = goes_on,
+                                         .give = give,
+                                         .nothing = nothing,
+                                         .report = tasks_report,
+                                         .stop = stop,
+                                         .free = free_tasks,
+                                         .free_run = free_run};
