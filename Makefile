@@ -21,7 +21,7 @@ demo: deps all
 	@printf '%s\n' "$$ zpipe '"'$(DEMO)'"'"
 	@build/release/bin/zpipe '$(DEMO)'
 
-# Warnings are errors, with gcc and clang, optimised and not; the tests run with sanitizers.
+# Warnings are errors, with gcc and clang, optimised and not; the tests run with sanitizers, thousands of random pipelines optimised.
 test: deps
 	cmake --preset clang >/dev/null
 	cmake --build --preset clang -j $(JOBS)
@@ -30,6 +30,7 @@ test: deps
 	cmake --preset asan >/dev/null
 	cmake --build --preset asan -j $(JOBS)
 	ctest --preset asan -j $(JOBS)
+	ctest --preset release -j $(JOBS)
 
 # The long form of a test that `make test` runs in short: ten thousand tasks, and nothing is left behind.
 soak: deps

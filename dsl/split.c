@@ -617,6 +617,8 @@ static int with_form(struct split_case *c)
     if (r != SPLIT_OK)
         return r;
     struct graph_split *s = c->s;
+    if (c->file_count && graph_fd_of(c->n, 0))
+        return split_whole(c, "it reads files, and leaves its stdin unread");
     if (c->file_count && !s->block_argc && !(s->block_argv = split_self(c, NULL, &s->block_argc)))
         return SPLIT_FAILED;
     s->file = c->file;

@@ -603,7 +603,7 @@ static int sums(struct split_case *c, const struct awk *a, const struct awk_toke
                "%.*s {zp_x = %.*s + 0; if (zp_x != int(zp_x)) exit 9; zp_s += zp_x; zp_n = 1; %s} "
                "END {if (zp_n) printf \"%%.0f\\n\", zp_s}",
                pattern, t[r->pattern].text, (int)what->size, what->text, check);
-    snprintf(again, sizeof again, "{zp_s += $1; %s} END {print zp_s%s}", check, zero ? " + 0" : "");
+    snprintf(again, sizeof again, "NF {zp_s += $1; %s} END {print zp_s%s}", check, zero ? " + 0" : "");
     if (b.failed)
         return err_nomem(c->e), SPLIT_FAILED;
     c->s->block_argv = split_self(c, b.data, &c->s->block_argc);

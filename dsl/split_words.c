@@ -203,6 +203,14 @@ static uint32_t only_file(const struct split_case *c)
     return c->g->node[c->g->edge[in->edge].from].segment[0].file;
 }
 
+/* Which may be a regular file, and nobody here knows. */
+static bool reads_job_stdin(const struct split_case *c)
+{
+    const struct graph_fd *in = graph_fd_of(c->n, 0);
+    const struct graph_node *from = in ? &c->g->node[c->g->edge[in->edge].from] : NULL;
+    return from && from->segment_count == 1 && from->segment[0].kind == GRAPH_SEGMENT_STDIN;
+}
+
 /* Several columns are as wide as the size of a regular file has digits, else 7. */
 int split_wc(struct split_case *c)
 {
@@ -223,6 +231,8 @@ int split_wc(struct split_case *c)
     if (!c->file_count && c->operand_count)
         return split_whole(c, "it prints the name of its input");
     uint32_t file = only_file(c);
+    if (file == GRAPH_NONE && columns > 1 && reads_job_stdin(c))
+        return split_whole(c, "its columns are as wide as the size of its stdin says");
     unsigned width = columns == 1         ? 0
                      : file == GRAPH_NONE ? 7
                                           : digits_of(c->g->file[file].size_bytes);

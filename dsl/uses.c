@@ -358,6 +358,7 @@ static int known_words(struct words *w, const char *const *text, struct value *c
 {
     struct command_walk walk = command_walk(w->known, text, count);
     struct command_item i;
+    bool unsure = false;
     while ((i = command_next(&walk)).kind != ITEM_END) {
         struct value *v = value[i.value_word];
         bool first = i.value == v->text || i.value == v->text + 1; /* of the letters of -abc */
@@ -367,7 +368,10 @@ static int known_words(struct words *w, const char *const *text, struct value *c
                                         : 0;
         if (r < 0)
             return -1;
+        unsure = unsure || (i.kind == ITEM_UNKNOWN && !strchr(v->text, '='));
     }
+    /* What looks like a file may be the argument of an option that nobody here knows. */
+    w->s->file_operand = w->s->file_operand && !unsure;
     return 0;
 }
 

@@ -20,6 +20,8 @@ static bool can_be_cut(const struct graph *g, const struct graph_node *n)
     uint32_t in = edge_at(n, 0);
     if (in == GRAPH_NONE)
         return s->file_count > 0;
+    if (s->file_count)
+        return false; /* whoever writes there needs a reader, if only one that leaves */
     /* What counts may see that its input is a file, and say it otherwise. */
     return !(g->edge[in].seekable && s->combine == GRAPH_COMBINE_NATIVE);
 }
@@ -77,15 +79,17 @@ static bool stays_clean(const struct graph *g, const struct graph_stages *out, c
 }
 
 /* May `n` take, block by block, what a stage with this last node writes? */
-static bool can_follow(const struct graph *g, const struct graph_node *last, uint32_t cut,
-                       const struct graph_node *n)
+static bool can_follow(const struct graph *g, const struct graph_stages *out, const struct graph_stage *stage,
+                       const struct graph_node *last, const struct graph_node *n)
 {
     const struct graph_split *s = &n->split;
+    /* A cut anywhere becomes one at line ends; one at every so many bytes cannot. */
+    uint64_t step = g->node[out->node[stage->first]].split.cut_step;
+    bool lines = stage->cut == GRAPH_CUT_LINES || (stage->cut == GRAPH_CUT_BYTES && step == 1);
     if (last->split.combine != GRAPH_COMBINE_CONCAT || !can_be_cut(g, n) || s->run != GRAPH_RUN_EACH ||
         s->cut_step != 1 || s->file_count || !s->empty_ok)
         return false;
-    return s->cut == GRAPH_CUT_BYTES ||
-           (s->cut == GRAPH_CUT_LINES && cut != GRAPH_CUT_NULS && last->split.ends_lines);
+    return s->cut == GRAPH_CUT_BYTES || (s->cut == GRAPH_CUT_LINES && lines && last->split.ends_lines);
 }
 
 static void follow(const struct graph *g, struct graph_stages *out, struct graph_stage *s, uint32_t node)
@@ -98,11 +102,11 @@ static void follow(const struct graph *g, struct graph_stages *out, struct graph
         if (s->out_edge == GRAPH_NONE)
             return;
         uint32_t to = g->edge[s->out_edge].to;
-        if (out->of_node[to] != GRAPH_NONE || !can_follow(g, n, s->cut, &g->node[to]) ||
+        if (out->of_node[to] != GRAPH_NONE || !can_follow(g, out, s, n, &g->node[to]) ||
             !stays_clean(g, out, s, &g->node[to]))
             return;
         s->no_zeros |= g->node[to].split.spoils.size > 0;
-        if (s->cut == GRAPH_CUT_BYTES)
+        if (s->cut == GRAPH_CUT_BYTES && g->node[to].split.cut != GRAPH_CUT_BYTES)
             s->cut = g->node[to].split.cut;
         node = to;
     }

@@ -300,9 +300,9 @@ int filter_install(unsigned variant, int *listener, struct err *e)
 static const char *const plain_programs[] = {
     "b2sum", "base32", "base64", "basename", "basenc", "cat", "cksum", "cmp", "column", "comm", "csplit", "cut",
     "dd", "dirname", "echo", "egrep", "expand", "expr", "factor", "false", "fgrep", "fmt", "fold", "grep", "head",
-    "hexdump", "hostname", "id", "join", "jq", "md5sum", "nl", "nproc", "numfmt", "od", "paste", "pr", "printenv",
+    "hexdump", "hostname", "id", "join", "jq", "md5sum", "nl", "nproc", "numfmt", "od", "paste", "printenv",
     "printf", "ptx", "rev", "sed", "seq", "sha1sum", "sha224sum", "sha256sum", "sha384sum", "sha512sum", "shuf",
-    "sleep", "sort", "split", "sum", "tac", "tail", "tee", "tr", "true", "tsort", "uname", "unexpand", "uniq", "wc",
+    "sleep", "sort", "split", "sum", "tac", "tee", "tr", "true", "tsort", "uname", "unexpand", "uniq", "wc",
     "whoami", "xxd", "yes"};
 
 static int by_name(const void *name, const void *row)

@@ -101,6 +101,16 @@ static void report_planned(struct blocks *b, bool early)
     }
 }
 
+void blocks_amend(const struct attempt *t, uint32_t node, struct box_result *r)
+{
+    for (uint32_t i = 0; i < t->blocks_count; i++) {
+        const struct blocks *b = t->blocks[i];
+        uint32_t last = b->stage->count - 1;
+        if (b->node[last] == node && b->state != WHOLE && b->seen[last] && r->end == BOX_EXITED && r->status == 0)
+            r->status = b->sum[last].status;
+    }
+}
+
 void blocks_end(struct blocks *b)
 {
     struct err e;

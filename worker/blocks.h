@@ -18,6 +18,8 @@ struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct
 /* Its last node also runs once, in the attempt's main region, with the outputs of all blocks as stdin:
  * its words there; else count 0. */
 struct region_words blocks_rerun(const struct blocks *b);
+/* How that ended says nothing of what the blocks found: its status is theirs, as of every stage. */
+void blocks_amend(const struct attempt *t, uint32_t node, struct box_result *r);
 uint32_t blocks_last_node(const struct blocks *b);
 /* Does a node of this worker run in the main region? */
 bool blocks_main_runs(const struct attempt *t, uint32_t node);

@@ -1,6 +1,7 @@
 /* A group of programs that run once, joined by streams: its region of the box, and what its programs say
  * on stderr.  See attempt.h. */
 #include "worker/attempt.h"
+#include "worker/blocks.h"
 
 #include <fcntl.h>
 
@@ -21,7 +22,9 @@ static void on_task_ended(void *owner, uint32_t task, const struct box_result *r
     struct group *g = owner;
     struct attempt *t = g->t;
     uint32_t node = g->region.node_of_task[task];
-    attempt_node_ended(t, node, r, r->end == BOX_SIGNALLED && r->signal == SIGPIPE);
+    struct box_result told = *r;
+    blocks_amend(t, node, &told);
+    attempt_node_ended(t, node, &told, r->end == BOX_SIGNALLED && r->signal == SIGPIPE);
     if (g->said[task])
         attempt_said(t, node, &g->lines[task].tail);
 }
