@@ -616,6 +616,11 @@ bool combine_counts_lines(const struct combine *c)
     return strcmp(c->way->name, "lines") == 0;
 }
 
+bool combine_counts_input(const char *text)
+{
+    return strcmp(text, "lines") == 0 || strcmp(text, "bytes") == 0;
+}
+
 static int done(const struct combine *c, const struct buf *out, int r, struct err *e)
 {
     if (r < 0 || out->failed)

@@ -39,6 +39,8 @@ void combine_free(struct combine *c);
 
 /* Must the inputs' lines be counted for it? */
 bool combine_counts_lines(const struct combine *c);
+/* Does this text need to know the input of each part, its lines or its bytes? */
+bool combine_counts_input(const char *text);
 
 /* The next part, in input order, is the output of a block of that many lines and bytes of input.
  * What to write is added to `out`, the caller's to take away.  -1: the parts are not what they

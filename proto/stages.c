@@ -1,6 +1,8 @@
 /* See stages.h. */
 #include "proto/stages.h"
 
+#include "proto/combine.h"
+
 /* The edge at a node's descriptor, GRAPH_NONE: none. */
 static uint32_t edge_at(const struct graph_node *n, int fd)
 {
@@ -88,6 +90,9 @@ static bool can_follow(const struct graph *g, const struct graph_stages *out, co
     bool lines = stage->cut == GRAPH_CUT_LINES || (stage->cut == GRAPH_CUT_BYTES && step == 1);
     if (last->split.combine != GRAPH_COMBINE_CONCAT || !can_be_cut(g, n) || s->run != GRAPH_RUN_EACH ||
         s->cut_step != 1 || s->file_count || !s->empty_ok)
+        return false;
+    /* Nobody counts what passes inside a stage. */
+    if (s->combine == GRAPH_COMBINE_NATIVE && combine_counts_input(s->combine_text))
         return false;
     return s->cut == GRAPH_CUT_BYTES || (s->cut == GRAPH_CUT_LINES && lines && last->split.ends_lines);
 }

@@ -21,6 +21,8 @@ ROWS = [
     ("sort -rn big.txt nonl.txt", 1),
     ("grep -c the big.txt", 1),
     ("grep -n qu big.txt | tail -5", 2),
+    ("grep the big.txt | grep -n qu | tail -5", 3),
+    ("sed 1d big.txt | grep -b qu | tail -5", 3),
     ("grep -q zzzz big.txt", 1),
     ("grep -m 3 the big.txt", 1),
     ("grep -hv the big.txt nonl.txt | head -c 1000", 2),
