@@ -129,6 +129,24 @@ int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool o
     return begin(t, route, carry_in(agent_loop(t->agent), fd, &name, &carry_events, t, e), e);
 }
 
+int attempt_carry_pair(struct attempt *t, struct attempt_route *route, bool out, int *fd, struct err *e)
+{
+    int pair[2];
+    if (!route)
+        return err_set(e, ERR_PROTO, "a stream of the job has no route");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, "cannot make a socket pair");
+    *fd = pair[1];
+    return attempt_carry(t, route, pair[0], out, e);
+}
+
+int attempt_edge_fd(const struct attempt *t, uint32_t edge)
+{
+    const struct attempt_route *route =
+        attempt_route_of((struct attempt *)(uintptr_t)t, MSG_EDGE, edge, GRAPH_NONE);
+    return route ? route->r.fd : -1;
+}
+
 void attempt_attach(struct attempt *t, struct peer *p, uint64_t link, const struct msg_attach *m)
 {
     struct err e;
@@ -310,7 +328,8 @@ static int make_blocks(struct attempt *t, struct err *e)
     if (graph_stages(t->graph, &t->arena, &t->stages, e) < 0)
         return -1;
     t->blocks = arena_array(&t->arena, (size_t)t->stages.count + 1, sizeof *t->blocks);
-    if (!t->blocks)
+    t->joint = arena_array(&t->arena, (size_t)t->graph->edge_count + 1, sizeof *t->joint);
+    if (!t->blocks || !t->joint)
         return err_nomem(e);
     for (uint32_t i = 0; i < t->stages.count; i++) {
         if (!blocks_wanted(t, &t->stages.stage[i]))

@@ -52,6 +52,13 @@ struct group {
 };
 
 struct blocks; /* a stage that runs in blocks */
+
+/* Who has the two sides of an edge, where that is no program of the main region. */
+struct joint {
+    struct intake *reader;
+    struct outlet *writer;
+};
+
 struct attempt_copy; /* a stage's files on their way to a descriptor of this process */
 
 struct attempt {
@@ -75,6 +82,7 @@ struct attempt {
     struct graph_stages stages;
     struct blocks **blocks;        /* per stage that runs here; blocks_count of them */
     uint32_t blocks_count;
+    struct joint *joint;           /* per edge, in the arena */
     struct region_end *main_end;   /* where main meets them, in the arena */
     struct attempt_copy *copies;
 };
@@ -117,7 +125,7 @@ int group_run(struct group *g, struct attempt *t, const struct region_scope *sco
 bool group_runs(const struct group *g);
 void group_clear(struct group *g);
 
-/* For group.c and blocks.c. */
+/* For group.c, blocks.c, intake.c and outlet.c. */
 void attempt_fail(struct attempt *t, const struct err *why);
 void attempt_settle(struct attempt *t);
 uint32_t attempt_status(const struct box_result *r); /* as sh has it in $? */
@@ -127,3 +135,6 @@ void attempt_said(struct attempt *t, uint32_t node, const struct buf *tail);
 void attempt_pump_failed(struct attempt *t, int sys, bool reading);
 /* A route's stream takes what is read from fd, or gives what is written to it; fd is taken. */
 int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool out, struct err *e);
+/* The same by a pair of sockets, whose other end is for a pump of the box.  route NULL: refused. */
+int attempt_carry_pair(struct attempt *t, struct attempt_route *route, bool out, int *fd, struct err *e);
+int attempt_edge_fd(const struct attempt *t, uint32_t edge); /* the descriptor of an edge's route; -1 */

@@ -57,7 +57,7 @@ bool blocks_waits_for_all(const struct blocks *b)
 
 static bool nothing_runs(const struct blocks *b)
 {
-    return !b->running && !group_runs(&b->whole) && !b->copy.id && !(b->tasks && !b->tasks->said.over);
+    return !b->running && !group_runs(&b->whole) && intake_over(&b->intake) && !(b->tasks && !b->tasks->said.over);
 }
 
 bool blocks_over(const struct blocks *b)
@@ -146,7 +146,7 @@ static void outlet_was_left(void *owner)
     }
     b->state = ENDED;
     runs_drop(b);
-    blocks_stop_input(b);
+    intake_stop(&b->intake);
 }
 
 static void outlet_ended(void *owner)
@@ -174,8 +174,8 @@ void blocks_stop(struct blocks *b)
     b->stopping = true;
     b->state = ENDED;
     runs_drop(b);
-    if (b->copy.id)
-        agent_stop_region(b->t->agent, &b->copy);
+    if (!intake_over(&b->intake))
+        agent_stop_region(b->t->agent, &b->intake.copy);
     if (group_runs(&b->whole))
         agent_stop_region(b->t->agent, &b->whole.watch);
     outlet_stop(&b->out);
@@ -201,7 +201,7 @@ void blocks_free(struct blocks *b)
     running_digest_free(b->given);
     running_digest_free(b->again);
     fd_close(&b->whole_out.fd);
-    fd_close(&b->input.fd);
+    intake_clear(&b->intake);
     fd_close(&b->errors);
     free(b->sum);
     free(b->seen);
@@ -318,7 +318,7 @@ static int give_all(struct blocks *b, struct err *e)
         if (enough) {
             runs_drop(b);
             blocks_end(b);
-            blocks_stop_input(b);
+            intake_stop(&b->intake);
             return 0;
         }
     }
@@ -453,7 +453,7 @@ void blocks_step(struct blocks *b)
     if (r < 0)
         blocks_fail(b, &e);
     else if (b->state == CUTTING || b->state == WHOLE)
-        blocks_hold_input(b);
+        intake_hold(&b->intake, ends_used(b));
 }
 
 
@@ -498,7 +498,7 @@ void blocks_tell_progress(const struct blocks *b)
 static bool stdin_wanted(const struct attempt *t, uint32_t edge)
 {
     struct stat s;
-    int fd = ends_fd(t, edge);
+    int fd = attempt_edge_fd(t, edge);
     if (fd < 0 || fstat(fd, &s) < 0 || isatty(fd))
         return false;
     if (!S_ISREG(s.st_mode))
@@ -561,6 +561,11 @@ const struct blocks_way blocks_planner = {.joins = true,
                                           .nothing = nothing_planned,
                                           .report = report_planned};
 
+static void step(void *b)
+{
+    blocks_step(b);
+}
+
 struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct err *e)
 {
     struct blocks *b = calloc(1, sizeof *b);
@@ -569,21 +574,24 @@ struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct
         return NULL;
     }
     *b = (struct blocks){.t = t, .stage = s, .node = &t->stages.node[s->first], .errors = -1};
-    b->input.fd = b->whole_out.fd = -1;
+    b->whole_out.fd = -1;
     b->way = s->author == GRAPH_NONE ? &blocks_planner : &blocks_author;
     b->rule.cut = s->cut;
     outlet_init(&b->out, t->agent, &outlet_events, b);
+    intake_init(&b->intake, t, s->in_edge, &b->in, step, b);
     b->given = running_digest_new();
     if (b->given ? b->way->open(b, e) < 0 : err_nomem(e)) {
         blocks_free(b);
         return NULL;
     }
+    if (s->out_edge != GRAPH_NONE && !blocks_rerun(b).count)
+        t->joint[s->out_edge].writer = &b->out;
     return b;
 }
 
 int blocks_start(struct blocks *b, struct err *e)
 {
-    if (ends_open_output(b, e) < 0 || ends_open_input(b, e) < 0)
+    if (outlet_open(&b->out, b->t, b->stage->out_edge, e) < 0 || ends_open_input(b, e) < 0)
         return -1;
     blocks_step(b);
     return 0;

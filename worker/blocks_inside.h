@@ -7,6 +7,7 @@
 #include "proto/combine.h"
 #include "worker/blocks.h"
 #include "worker/inlet.h"
+#include "worker/intake.h"
 #include "worker/outlet.h"
 
 #define RUN_BYTES_MIN   (1u << 20)
@@ -15,7 +16,6 @@
 #define RUNS_PER_SLOT   4            /* at least, where the input is large enough: so that all end at once */
 #define HELD_MAX        256          /* runs started and not put into the outlet, where they can be */
 #define BACKLOG_MAX     (256u << 20) /* bytes in the outlet that nobody took yet */
-#define INPUT_AHEAD_MAX (256u << 20) /* bytes of a stream that were spooled and not worked on */
 #define SPOIL_AHEAD     (256u << 10) /* more than commands of the table read at once */
 #define SOURCES_MAX     16384        /* pieces of input of one run */
 #define RUN_ARENA_MAX   (64u << 20)
@@ -60,7 +60,7 @@ struct blocks_way {
 };
 extern const struct blocks_way blocks_planner, blocks_author;
 
-/* A spool that a pump fills, for an inlet or as the way of a stream into the outlet. */
+/* A spool that a pump fills, as the way of a stream into the outlet. */
 struct spooled {
     int fd;
     uint64_t bytes, taken;
@@ -74,8 +74,8 @@ struct blocks {
     const struct graph_split *head, *tail;
     enum blocks_state state;
     struct inlet in;
+    struct intake intake; /* fills it, or files do */
     uint64_t *file_at; /* a task per file, of a stream: where each begins in it; one more: where the last ends */
-    bool input_ended;  /* ... and that the stream has ended */
     struct outlet out;
     struct inlet_rule rule;
     uint64_t from, units, number; /* where the next run begins */
@@ -87,12 +87,6 @@ struct blocks {
     struct box_result *sum; /* the planner's: per node of the chain */
     bool *seen;
 
-    struct spooled input;        /* of a stream; fd -1: none */
-    struct region_end *from_main, *to_main;
-    struct region_watch copy;    /* fills it from elsewhere */
-    struct blocks *reader;       /* the stage that reads ours */
-    struct blocks *writer;       /* or whose output we read */
-
     struct group whole;
     uint64_t whole_fed, whole_used;
     struct spooled whole_out;
@@ -100,7 +94,7 @@ struct blocks {
     struct running_digest *again; /* of the same bytes, the second time */
     uint64_t given_bytes;
     bool unread; /* nobody wants the output, and it goes on reading */
-    bool held_input, stopping, reported, out_ended;
+    bool stopping, reported, out_ended;
     struct tasks *tasks; /* an author's */
 };
 
@@ -141,11 +135,5 @@ void whole_feed(struct blocks *b); /* what has come of the input since */
 
 /* blocks_ends.c */
 bool ends_come(const struct blocks *b, uint64_t to); /* are the bytes up to there here? */
-/* A pair of sockets between a route's stream and a pump of ours. */
-int ends_remote_pair(struct blocks *b, struct attempt_route *route, bool out, int *ours, struct err *e);
-int ends_open_outlet(struct blocks *b, struct outlet *o, uint32_t edge, struct err *e); /* to a sink */
+uint64_t ends_used(const struct blocks *b);          /* bytes of the stream that is read */
 int ends_open_input(struct blocks *b, struct err *e);
-int ends_open_output(struct blocks *b, struct err *e);
-int ends_fd(const struct attempt *t, uint32_t edge); /* the descriptor of an edge's route; -1 */
-void blocks_hold_input(struct blocks *b); /* a stream that comes faster than it is worked on waits */
-void blocks_stop_input(struct blocks *b); /* whoever writes our input need not go on */

@@ -47,7 +47,7 @@ static void whole_moved(struct group *g, uint32_t channel, uint64_t bytes, uint6
     (void)sources;
     if (b->state == WHOLE && g->region.plan.channel[channel].end == BOX_FEED) {
         b->whole_used = bytes;
-        blocks_hold_input(b);
+        intake_hold(&b->intake, bytes);
     }
     if (b->state != WHOLE || g->region.plan.channel[channel].end != BOX_DRAIN)
         return;
@@ -61,7 +61,7 @@ static bool whole_pump_ended(struct group *g, uint32_t channel, int sys, bool re
     struct blocks *b = g->owner;
     struct err e;
     if (g->region.plan.channel[channel].end == BOX_FEED && !sys) {
-        blocks_stop_input(b);
+        intake_stop(&b->intake);
         return true;
     }
     if (sys && sys != EPIPE && b->state == WHOLE) {

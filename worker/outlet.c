@@ -3,9 +3,11 @@
 
 #include "base/fds.h"
 #include "worker/attempt.h"
+#include "worker/intake.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 static void finish(struct outlet *o)
 {
@@ -56,7 +58,7 @@ static int send_more(struct outlet *o, struct err *e)
     return box_feed_end(b, id, o->channel, e);
 }
 
-void outlet_moved(struct outlet *o, uint64_t bytes, uint64_t sources)
+static void moved(struct outlet *o, uint64_t bytes, uint64_t sources)
 {
     struct err e;
     if (o->over)
@@ -81,7 +83,7 @@ void outlet_leave(struct outlet *o)
         finish(o);
 }
 
-void outlet_pump_ended(struct outlet *o, int sys, bool reading)
+static void pump_ended(struct outlet *o, int sys, bool reading)
 {
     struct err e;
     if (sys && sys != EPIPE) {
@@ -100,13 +102,13 @@ void outlet_pump_ended(struct outlet *o, int sys, bool reading)
 static void copy_moved(void *owner, uint32_t channel, uint64_t bytes, uint64_t sources)
 {
     (void)channel;
-    outlet_moved(owner, bytes, sources);
+    moved(owner, bytes, sources);
 }
 
 static void copy_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
 {
     (void)channel;
-    outlet_pump_ended(owner, sys, reading);
+    pump_ended(owner, sys, reading);
 }
 
 static void copy_ended(void *owner)
@@ -131,22 +133,57 @@ void outlet_init(struct outlet *o, struct agent *a, const struct outlet_events *
     *o = (struct outlet){.agent = a, .events = ev, .owner = owner};
 }
 
-void outlet_to_channel(struct outlet *o, const struct region_watch *region, uint32_t channel)
+bool outlet_main_moved(struct outlet *o, uint32_t channel, uint64_t bytes, uint64_t sources)
 {
-    o->region = region;
-    o->channel = channel;
+    bool ours = o->main && o->main->channel == channel;
+    if (ours)
+        moved(o, bytes, sources);
+    return ours;
 }
 
-void outlet_to_nothing(struct outlet *o)
+bool outlet_main_ended(struct outlet *o, uint32_t channel, int sys, bool reading)
 {
-    o->nowhere = true;
+    bool ours = o->main && o->main->channel == channel;
+    if (ours)
+        pump_ended(o, sys, reading);
+    return ours;
 }
 
-void outlet_to_inlet(struct outlet *o, struct inlet *in, void (*grown)(void *), void *reader)
+static int to_remote(struct outlet *o, struct attempt *t, uint32_t edge, struct err *e)
 {
-    o->inlet = in;
-    o->grown = grown;
-    o->reader = reader;
+    int fd = -1;
+    int r = attempt_carry_pair(t, attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE), true, &fd, e);
+    if (r == 0)
+        r = outlet_to_fd(o, fd, e);
+    fd_close(&fd);
+    return r;
+}
+
+/* To a sink of this process. */
+static int to_sink(struct outlet *o, int fd, struct err *e)
+{
+    struct stat s;
+    o->nowhere = fd < 0 || fstat(fd, &s) < 0;
+    return o->nowhere ? 0 : outlet_to_fd(o, fd, e);
+}
+
+int outlet_open(struct outlet *o, struct attempt *t, uint32_t edge, struct err *e)
+{
+    const struct intake *in = edge == GRAPH_NONE ? NULL : t->joint[edge].reader;
+    if (o->main) {
+        o->region = &t->main.watch;
+        o->channel = o->main->channel;
+        return 0;
+    }
+    if (in) {
+        o->inlet = in->inlet;
+        o->grown = in->grown;
+        o->reader = in->owner;
+        return 0;
+    }
+    if (edge != GRAPH_NONE && !t->here[t->graph->edge[edge].to])
+        return to_remote(o, t, edge, e);
+    return to_sink(o, edge == GRAPH_NONE ? -1 : attempt_edge_fd(t, edge), e);
 }
 
 static int wait_turn(struct outlet *o, struct stretch s, struct err *e)

@@ -11,6 +11,8 @@
 
 #define OUTLET_AHEAD 16 /* the kernel counts descriptors under way, per user */
 
+struct attempt;
+struct region_end;
 struct outlet;
 struct outlet_events {
     void (*moved)(void *owner); /* there is more room */
@@ -23,6 +25,7 @@ struct outlet {
     struct agent *agent;
     const struct outlet_events *events;
     void *owner;
+    struct region_end *main;    /* where a program of the main region reads it; the owner's to set */
     /* one of these three */
     struct inlet *inlet;        /* the next stage's */
     const struct region_watch *region; /* a FEED channel with `more` of it */
@@ -33,17 +36,15 @@ struct outlet {
     uint64_t sent, done;        /* stretches */
     uint64_t bytes, moved;      /* put in, and where they should go */
     bool nowhere, closed, end_sent, left, over;
-    void (*grown)(void *owner); /* of the inlet's stage */
+    void (*grown)(void *owner); /* the inlet has more, or has ended */
     void *reader;
 };
 
 void outlet_init(struct outlet *o, struct agent *a, const struct outlet_events *ev, void *owner);
 /* Copy to a descriptor; borrowed for the call. */
 int outlet_to_fd(struct outlet *o, int fd, struct err *e);
-void outlet_to_nothing(struct outlet *o);
-void outlet_to_channel(struct outlet *o, const struct region_watch *region, uint32_t channel);
-/* grown is called when the inlet has more, or has ended. */
-void outlet_to_inlet(struct outlet *o, struct inlet *in, void (*grown)(void *), void *reader);
+/* To `main`, or to whoever else reads this edge of the attempt; GRAPH_NONE: nobody does. */
+int outlet_open(struct outlet *o, struct attempt *t, uint32_t edge, struct err *e);
 
 /* Takes fd, also on failure.  A stretch that is left or over is dropped. */
 int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct err *e);
@@ -51,8 +52,8 @@ int outlet_close(struct outlet *o, struct err *e); /* that was all */
 uint64_t outlet_backlog(const struct outlet *o);   /* bytes put in that have not moved on */
 void outlet_stop(struct outlet *o);                /* the job is being stopped */
 
-/* From the owner of the channel's region. */
-void outlet_moved(struct outlet *o, uint64_t bytes, uint64_t sources);
-void outlet_pump_ended(struct outlet *o, int sys, bool reading);
+/* News of a channel of the main region; false: not of this outlet. */
+bool outlet_main_moved(struct outlet *o, uint32_t channel, uint64_t bytes, uint64_t sources);
+bool outlet_main_ended(struct outlet *o, uint32_t channel, int sys, bool reading);
 void outlet_leave(struct outlet *o); /* the next stage wants no more */
 void outlet_clear(struct outlet *o);

@@ -35,7 +35,7 @@ static int copy_file(struct run *r, struct err *e)
     fchmod(r->in, (f->mode & 0777) | 0400);
     if (!f->size_bytes)
         return 0;
-    struct box_source from = {b->input.fd, b->file_at[r->from], f->size_bytes};
+    struct box_source from = {b->intake.spool, b->file_at[r->from], f->size_bytes};
     struct box_channel c = {.end = BOX_COPY, .source = &from, .source_count = 1, .sink = r->in};
     r->task->copying = true;
     return agent_run_region(b->t->agent, &r->watch, &(struct box_region){.channel = &c, .channel_count = 1}, e);

@@ -54,14 +54,14 @@ static int open_said(struct blocks *b, struct err *e)
     outlet_init(&s->out, b->t->agent, &events, b);
     s->open = true;
     if (own)
-        return ends_open_outlet(b, &s->out, own->edge, e);
+        return outlet_open(&s->out, b->t, own->edge, e);
     if (!route || route->r.via == MSG_VIA_FD) {
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
             return err_sys(e, "cannot make a socket pair");
         fcntl(pair[0], F_SETFL, O_NONBLOCK);
         b->t->moving++;
         lines_start(&s->lines, agent_loop(b->t->agent), pair[0], route ? route->r.fd : -1, lines_ended, b);
-    } else if (ends_remote_pair(b, route, true, &pair[1], e) < 0) {
+    } else if (attempt_carry_pair(b->t, route, true, &pair[1], e) < 0) {
         fd_close(&pair[1]);
         return -1;
     }
