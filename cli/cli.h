@@ -13,6 +13,7 @@ struct cli {
     const char **word; /* owned list: the pipeline, or a subcommand's operands */
     size_t word_count;
     bool quiet, progress, json;
+    const char *joblog; /* --joblog; NULL: none */
     int verbose;
     /* zpipe scheduler, worker, keygen */
     const char *listen, *state, *directory, *name, *data_listen, *advertise, *scheduler;
@@ -42,3 +43,9 @@ struct progress *progress_new(bool wanted, bool quiet);
 void progress_event(struct progress *p, const struct zpipe_event *event);
 void progress_tick(struct progress *p);
 void progress_free(struct progress *p); /* wipes the line */
+
+/* The log of tasks: see joblog.c.  open: NULL after saying why; the others take NULL for none. */
+struct joblog;
+struct joblog *joblog_open(const char *name);
+void joblog_event(struct joblog *l, const struct zpipe_event *event);
+int joblog_close(struct joblog *l); /* -1 after saying why it is not whole */

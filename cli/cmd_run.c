@@ -58,9 +58,17 @@ static int pump(struct zpipe *z, struct zpipe_job *j, struct progress *p, struct
     return zpipe_wait(j, e);
 }
 
+/* Who wants to know what happens. */
+struct watchers {
+    struct progress *progress;
+    struct joblog *log;
+};
+
 static void on_event(void *owner, const struct zpipe_event *event)
 {
-    progress_event(owner, event);
+    struct watchers *w = owner;
+    progress_event(w->progress, event);
+    joblog_event(w->log, event);
 }
 
 static int usable(int fd)
@@ -88,14 +96,22 @@ static int run_text(struct cli *c)
     struct zpipe *z = zpipe_open(&c->open, &e);
     if (!z)
         return cli_fail(ZPIPE_STATUS_FAILED, &e);
-    struct progress *p = progress_new(c->progress, c->quiet);
+    struct watchers w = {NULL, NULL};
+    if (c->joblog && !(w.log = joblog_open(c->joblog))) {
+        zpipe_close(z);
+        return ZPIPE_STATUS_FAILED;
+    }
+    w.progress = progress_new(c->progress, c->quiet);
+    s->tell_blocks = w.log;
     s->io.on_event = on_event;
-    s->io.owner = p;
+    s->io.owner = &w;
     struct zpipe_job *j = zpipe_submit(z, s, &e);
     int status = ZPIPE_STATUS_FAILED;
     if (j)
-        status = pump(z, j, p, &e);
-    progress_free(p);
+        status = pump(z, j, w.progress, &e);
+    progress_free(w.progress);
+    if (joblog_close(w.log) < 0 && status == 0)
+        status = ZPIPE_STATUS_FAILED;
     if (e.code && !(interrupted && e.code == ZPIPE_CANCELLED))
         cli_fail(status, &e);
     zpipe_job_free(j);

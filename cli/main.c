@@ -29,6 +29,7 @@ static const char help[] =
     "  -j N                 blocks at once (default: as many as slots); the bytes are the same\n"
     "  --split HOW          auto, never, or always,SIZE: cut inputs into blocks\n"
     "  --slots N            how many jobs' stages at once (default: one per CPU)\n"
+    "  --joblog FILE        a line for each task, in the columns of GNU parallel's and more\n"
     "  --quiet, --progress  never, or always, a progress line\n"
     "  --placement spread   every stage on another worker than its neighbours\n"
     "  --isolation none     no sandbox at all: for first contact, results are not certified\n"

@@ -135,6 +135,7 @@ static int take_option(struct cli *c, int left, char **argv)
         {"--quiet", FLAG, &c->quiet},
         {"-q", FLAG, &c->quiet},
         {"--progress", FLAG, &c->progress},
+        {"--joblog", TEXT, &c->joblog},
         {"--placement", PLACEMENT, NULL},
         {"--isolation", ISOLATION, NULL},
         {"-j", WIDTH, &c->submission.width},

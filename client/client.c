@@ -75,6 +75,9 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
     case MSG_PROGRESS:
         j = job_of(z, m->progress.job, 0);
         break;
+    case MSG_BLOCK:
+        j = job_of(z, m->block.job, 0);
+        break;
     case MSG_RESULT:
         j = job_of(z, m->result.job, m->result.request);
         break;

@@ -254,6 +254,46 @@ static void on_progress(struct zpipe_job *j, const struct msg_progress *p)
                                   .bytes_total = total_of(j->graph, &j->graph->node[p->node])});
 }
 
+/* The texts of the programs from one to another, which reads what that writes; NULL: no memory.  Gives. */
+static char *chain_text(const struct graph *g, uint32_t node, uint32_t last)
+{
+    struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
+    for (uint32_t steps = 0; node < g->node_count && steps < g->node_count; steps++) {
+        const struct graph_node *n = &g->node[node];
+        const struct graph_fd *out = graph_fd_of(n, 1);
+        buf_printf(&b, "%s%s", steps ? " | " : "", n->label);
+        if (node == last || !out)
+            break;
+        node = g->edge[out->edge].to;
+    }
+    buf_byte(&b, '\0');
+    if (b.failed)
+        buf_clear(&b);
+    return b.data;
+}
+
+static void on_block(struct zpipe_job *j, const struct msg_block *b)
+{
+    char *text = chain_text(j->graph, b->node, b->last);
+    tell(j, &(struct zpipe_event){.kind = ZPIPE_BLOCK,
+                                  .stage = text ? text : "",
+                                  .node = b->node,
+                                  .last_node = b->last,
+                                  .block = b->number,
+                                  .worker = b->worker,
+                                  .status = (int)b->status,
+                                  .signal = (int)b->signal,
+                                  .certified = b->certified,
+                                  .text = "",
+                                  .bytes_in = b->bytes_in,
+                                  .bytes_out = b->bytes_out,
+                                  .cpu_user_us = b->cpu_user_us,
+                                  .cpu_sys_us = b->cpu_sys_us,
+                                  .wall_us = b->wall_us,
+                                  .memory_peak_bytes = b->memory_peak_bytes});
+    free(text);
+}
+
 void client_job_message(struct zpipe_job *j, const struct msg *m)
 {
     struct err e;
@@ -281,6 +321,9 @@ void client_job_message(struct zpipe_job *j, const struct msg *m)
         break;
     case MSG_PROGRESS:
         on_progress(j, &m->progress);
+        break;
+    case MSG_BLOCK:
+        on_block(j, &m->block);
         break;
     case MSG_RESULT:
         on_result(j, &m->result);
@@ -384,6 +427,7 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
     snprintf(j->text, sizeof j->text, "%s", s->text ? s->text : "(graph)");
     g->width = s->width;
     g->split_bytes = s->split_bytes;
+    g->tell_blocks = s->tell_blocks;
     int r = 0;
     if (count_jobs(z) > CLIENT_JOBS_MAX)
         r = err_set(e, ERR_LIMIT, "more than %d jobs at once", CLIENT_JOBS_MAX);

@@ -128,6 +128,7 @@ static struct graph *graph_of(const struct graph *whole, uint32_t phase, struct 
     g->line_reads = whole->line_reads;
     g->width = whole->width;
     g->split_bytes = whole->split_bytes;
+    g->tell_blocks = whole->tell_blocks;
     if (take_edges(g, whole, phase, e) == 0)
         return g;
 fail:

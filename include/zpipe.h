@@ -80,21 +80,25 @@ enum zpipe_event_kind {
     ZPIPE_ACCEPTED,  /* the scheduler took the job: job is its number */
     ZPIPE_TASK,      /* a stage ended */
     ZPIPE_PROGRESS,  /* bytes so far */
+    ZPIPE_BLOCK,     /* with tell_blocks: a task of a stage in blocks ended */
     ZPIPE_OVER,      /* last: status and error are final */
 };
 
 struct zpipe_event {
     enum zpipe_event_kind kind;
     uint64_t job;
-    const char *stage;   /* TASK, PROGRESS: the stage's text; borrowed */
-    uint32_t node;       /* TASK, PROGRESS: its number, from 0, in text order */
-    int status;          /* TASK, OVER: as sh's $? */
-    int signal;          /* TASK: 0, or what killed it */
+    const char *stage;   /* TASK, PROGRESS, BLOCK: the stage's text; borrowed */
+    uint32_t node;       /* TASK, PROGRESS, BLOCK: its number, from 0, in text order */
+    uint32_t last_node;  /* BLOCK: of its chain of commands */
+    uint64_t block;      /* BLOCK: which, from 0, in input order */
+    const char *worker;  /* BLOCK: its name; borrowed */
+    int status;          /* TASK, BLOCK, OVER: as sh's $? */
+    int signal;          /* TASK, BLOCK: 0, or what killed it */
     bool not_found;      /* TASK: no such program in the sandbox */
-    bool certified;      /* TASK */
+    bool certified;      /* TASK, BLOCK */
     const char *text;    /* TASK: a sentence, or ""; borrowed */
-    uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes; /* TASK */
-    uint64_t bytes_in, bytes_out;                                 /* PROGRESS */
+    uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes; /* TASK, BLOCK */
+    uint64_t bytes_in, bytes_out;                                 /* PROGRESS, BLOCK */
     uint64_t bytes_total; /* PROGRESS: of all it will read, where that is known; else 0 */
 };
 
@@ -125,6 +129,7 @@ struct zpipe_submission {
     uint32_t width;       /* blocks at once, 1 to 1024; 0: the worker's slots.  The bytes are the same */
     uint64_t split_bytes; /* 0: input is cut into blocks where that pays; ZPIPE_SPLIT_NEVER; else
                              always, blocks of about so many bytes (for tests) */
+    bool tell_blocks; /* BLOCK events */
     bool spread; /* every stage on another worker than its neighbours (for tests) */
     struct zpipe_io io;
 };
@@ -189,7 +194,7 @@ ZPIPE_API int zpipe_graph_join(struct zpipe_graph *g, zpipe_node from, int from_
 /* The command may open this file or directory, under the same name. */
 ZPIPE_API int zpipe_graph_input(struct zpipe_graph *g, zpipe_node command, const char *path, struct zpipe_error *e);
 
-/* As zpipe_submit; of the submission only io, pipefail, line_reads, width, split_bytes, spread and env count (s->text may be
+/* As zpipe_submit; of the submission only io, pipefail, line_reads, width, split_bytes, tell_blocks, spread and env count (s->text may be
  * NULL).  The graph is borrowed for the call. */
 ZPIPE_API struct zpipe_job *zpipe_submit_graph(struct zpipe *z, struct zpipe_graph *g,
                                                const struct zpipe_submission *s, struct zpipe_error *e);

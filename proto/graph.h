@@ -284,6 +284,7 @@ struct graph {
     bool line_reads;  /* --line-reads: streams pass what there is, at once; uncertified */
     uint64_t split_bytes; /* nominal size of every block, for tests; 0: the table; GRAPH_SPLIT_NEVER */
     uint32_t width;   /* blocks at once; 0: the worker's slots */
+    bool tell_blocks; /* each run of blocks is told of when it has ended: BLOCK */
     bool timed;       /* `time` */
     bool timed_posix; /* `time -p` */
 

@@ -80,6 +80,22 @@ static const struct field task_fields[] = {
 static const struct field progress_fields[] = {
     U64(msg_progress, job), U32(msg_progress, node), U64(msg_progress, bytes_in),
     U64(msg_progress, bytes_out), YES(msg_progress, running)};
+static const struct field block_fields[] = {
+    U64(msg_block, job),
+    U32(msg_block, attempt),
+    U32(msg_block, node),
+    U32(msg_block, last),
+    U64(msg_block, number),
+    FIELD(msg_block, status, FIELD_U32, 255),
+    U32(msg_block, signal),
+    U64(msg_block, bytes_in),
+    U64(msg_block, bytes_out),
+    U64(msg_block, cpu_user_us),
+    U64(msg_block, cpu_sys_us),
+    U64(msg_block, wall_us),
+    U64(msg_block, memory_peak_bytes),
+    YES(msg_block, certified),
+    TEXT(msg_block, worker)};
 static const struct field fail_fields[] = {U64(msg_fail, job), U32(msg_fail, attempt),
                                            FIELD(msg_fail, code, FIELD_U32, ERR_COUNT - 1),
                                            TEXT(msg_fail, text)};
@@ -182,6 +198,8 @@ static const struct row {
     [MSG_RETURNED] = {"RETURNED", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(returned)},
     [MSG_WORK] = {"WORK", MSG_WORKER, MSG_WORKER, true, false, TABLE(work)},
     [MSG_DONE] = {"DONE", MSG_WORKER, MSG_WORKER, true, false, TABLE(done)},
+    [MSG_BLOCK] = {"BLOCK", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | MSG_CLIENT, false, false,
+                   TABLE(block)},
 };
 
 const struct field_table *msg_table(uint32_t type)

@@ -67,6 +67,8 @@ enum msg_type {
     /* data */
     MSG_WORK, /* owner -> lender: a run of blocks, whose bytes follow as MSG_RUN_INPUT */
     MSG_DONE, /* lender -> owner: how it ended; its bytes follow as MSG_RUN_OUTPUT */
+    /* control */
+    MSG_BLOCK, /* worker -> scheduler -> client, if the job wants it: a task of a stage in blocks ended */
     MSG_TYPES
 };
 
@@ -219,6 +221,17 @@ struct msg_progress {
     uint64_t bytes_in, bytes_out;
     bool running;
 };
+struct msg_block {
+    uint64_t job;
+    uint32_t attempt;
+    uint32_t node, last; /* its programs are those from this one to that; or the MAP or REDUCE, twice */
+    uint64_t number;     /* of the stage's tasks, from 0, in input order */
+    uint32_t status, signal; /* the last program's */
+    uint64_t bytes_in, bytes_out;
+    uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes;
+    bool certified;
+    const char *worker; /* its name */
+};
 struct msg_fail {
     uint64_t job;
     uint32_t attempt;
@@ -361,6 +374,7 @@ struct msg {
         struct msg_returned returned;
         struct msg_work work;
         struct msg_done done;
+        struct msg_block block;
     };
 };
 

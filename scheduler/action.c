@@ -119,6 +119,8 @@ static bool keep(struct action *a, struct msg *copy)
         return keep_text(a, &copy->result.text);
     case MSG_TASK:
         return keep_text(a, &copy->task.text) && keep_text(a, &copy->task.stderr_tail);
+    case MSG_BLOCK:
+        return keep_text(a, &copy->block.worker);
     default:
         assert(copy->type == MSG_WELCOME || copy->type == MSG_PING || copy->type == MSG_ACCEPT ||
                copy->type == MSG_PROGRESS); /* these borrow nothing */

@@ -259,6 +259,9 @@ static bool claim_of(const struct msg *m, struct claim *out)
     case MSG_PROGRESS: /* it names no attempt */
         *out = (struct claim){m->progress.job, JOB_ATTEMPT, JOB_MOVED};
         return true;
+    case MSG_BLOCK:
+        *out = (struct claim){m->block.job, m->block.attempt, JOB_MOVED};
+        return true;
     case MSG_FAIL:
         *out = (struct claim){m->fail.job, m->fail.attempt, JOB_FAILED};
         return true;
@@ -289,7 +292,7 @@ static void loan_message(struct core *c, struct peer_state *worker, const struct
 /* The node that the message names must be the part's, and a stage ends once. */
 static bool node_fits(const struct job *j, const struct part *p, const struct msg *m)
 {
-    uint32_t node = m->type == MSG_TASK ? m->task.node : m->progress.node;
+    uint32_t node = m->type == MSG_TASK ? m->task.node : m->type == MSG_BLOCK ? m->block.node : m->progress.node;
     return node < j->graph->node_count && j->node[node].part == (uint32_t)(p - j->part) &&
            !(m->type == MSG_TASK && j->node[node].ended);
 }

@@ -56,6 +56,11 @@ struct agent {
     bool gone;
 };
 
+const char *agent_name(const struct agent *a)
+{
+    return a->name;
+}
+
 struct loop *agent_loop(struct agent *a)
 {
     return a->loop;

@@ -108,6 +108,7 @@ void attempt_free(struct attempt *t);
 struct attempt_route *attempt_route_of(struct attempt *t, uint32_t what, uint32_t index, uint32_t node);
 
 /* What attempt.c needs of the agent. */
+const char *agent_name(const struct agent *a);
 struct loop *agent_loop(struct agent *a);
 struct box *agent_box(struct agent *a);
 /* Leave to run one more block: given back by agent_end_run.  width: at once, 0: as many as slots. */

@@ -127,7 +127,6 @@ void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
     struct blocks *b = r->b;
     uint32_t i = r->part ? b->stage->count - 1 : task;
     struct stat said;
-    r->result[i] = *end;
     if (i + 1 == b->stage->count)
         r->status = end->end == BOX_EXITED ? end->status : -1;
     if (!as_it_should(b, r, i, end) || fstat(b->errors, &said) < 0 || said.st_size)
@@ -137,8 +136,10 @@ void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
 static void task_ended(void *owner, uint32_t task, const struct box_result *end)
 {
     struct run *r = owner;
-    if (r->b->state != ENDED && r->b->state != WHOLE)
+    if (r->b->state != ENDED && r->b->state != WHOLE) {
+        r->result[r->part ? r->b->stage->count - 1 : task] = *end;
         r->b->way->task_ended(r, task, end);
+    }
     for (uint32_t k = 0; k < end->made_count; k++)
         if (end->made[k].fd >= 0)
             close(end->made[k].fd);
@@ -156,10 +157,48 @@ static void run_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
     blocks_fail(r->b, &e);
 }
 
+/* For a job that wants to know of each task. */
+static void tell_of(const struct run *r)
+{
+    const struct blocks *b = r->b;
+    const struct box_result *last = &r->result[b->stage->count - 1];
+    bool author = b->stage->author != GRAPH_NONE;
+    struct stat out = {0};
+    struct msg m = {.type = MSG_BLOCK,
+                    .block = {.job = b->t->job,
+                              .attempt = b->t->number,
+                              .node = author ? b->stage->author : b->node[0],
+                              .last = author ? b->stage->author : b->node[b->stage->count - 1],
+                              .number = r->number,
+                              .status = attempt_status(last),
+                              .signal = (uint32_t)last->signal,
+                              .bytes_in = b->stage->cut == GRAPH_CUT_FILES && r->file != GRAPH_NONE
+                                              ? b->t->graph->file[r->file].size_bytes
+                                              : r->to - r->from,
+                              .certified = true,
+                              .worker = agent_name(b->t->agent)}};
+    if (!b->t->graph->tell_blocks || r->part)
+        return;
+    if (r->out >= 0 && fstat(r->out, &out) == 0)
+        m.block.bytes_out = (uint64_t)out.st_size;
+    for (uint32_t i = 0; i < b->stage->count; i++) {
+        const struct box_result *one = &r->result[i];
+        m.block.cpu_user_us += one->cpu_user_ns / 1000;
+        m.block.cpu_sys_us += one->cpu_sys_ns / 1000;
+        m.block.certified &= one->certified;
+        if (one->wall_ns / 1000 > m.block.wall_us)
+            m.block.wall_us = one->wall_ns / 1000;
+        if (one->memory_peak_bytes > m.block.memory_peak_bytes)
+            m.block.memory_peak_bytes = one->memory_peak_bytes;
+    }
+    agent_send(b->t->agent, &m);
+}
+
 void run_complete(struct run *r)
 {
     struct blocks *b = r->b;
     r->ended = true;
+    tell_of(r);
     for (uint32_t i = r->part ? b->stage->count - 1 : 0; b->sum && i < b->stage->count; i++)
         add_result(b, i, &r->result[i]);
     blocks_step(b);

@@ -102,6 +102,22 @@ def from_pipe(zpipe, d, text):
     return [] if got == want else ["from a pipe"]
 
 
+def job_log(zpipe, d):
+    """--joblog: each block once, all bytes, and the stage that is not cut."""
+    log = os.path.join(d, "log")
+    run([zpipe, "-j", "3", "--split", "always,64K", "--joblog", log, "cat big.txt | grep -v zebra | while read x; do echo $x; done | tail -1"], d, subprocess.DEVNULL)
+    head, *lines = [l.split("\t") for l in open(log).read().splitlines()]
+    lines = [dict(zip(head, l)) for l in lines]
+    blocks = [l for l in lines if l["Task"].startswith("2/")]
+    return [what for what, bad in (
+        ("columns", head[:9] != "Seq Host Starttime JobRuntime Send Receive Exitval Signal Command".split()),
+        ("Seq", [int(l["Seq"]) for l in lines] != list(range(1, len(lines) + 1))),
+        ("tasks", len(blocks) < 5 or sorted(int(l["Task"][2:]) for l in blocks) != list(range(1, len(blocks) + 1))),
+        ("bytes", sum(int(l["Send"]) for l in blocks) != os.path.getsize(os.path.join(d, "big.txt"))),
+        ("status", any(l["Exitval"] != "0" for l in blocks)),
+        ("the whole stage", sum(l["Command"].startswith("while") and l["Host"] == ":" for l in lines) != 1)) if bad]
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--bin", required=True)
@@ -112,6 +128,7 @@ def main():
         make_files(d)
         rows = [(text, lambda t=text, c=cut: check(zpipe, d, t, c)) for text, cut in ROWS]
         rows += [(t, lambda t=t: from_pipe(zpipe, d, t)) for t in ("sort | uniq -c", "grep fox | head -1", "tr a b | wc", "tail -1")]
+        rows.append(("--joblog", lambda: job_log(zpipe, d)))
         for text, test in rows:
             wrong = test()
             passed += not wrong

@@ -51,6 +51,7 @@ static const struct msg rows[] = {
      .task = {8, 1, 2, MSG_END_SIGNALLED, 141, 13, 1, 2, 3, UINT64_MAX, true, false, "text",
               "tail\n"}},
     {.type = MSG_PROGRESS, .progress = {8, 1, 2, 3, true}},
+    {.type = MSG_BLOCK, .block = {8, 1, 2, 3, UINT64_MAX, 141, 13, 5, 6, 1, 2, 3, 4, true, "w1"}},
     {.type = MSG_FAIL, .fail = {8, 1, ERR_IO, "disk"}},
     {.type = MSG_STOPPED, .stopped = {8, 1}},
     {.type = MSG_RESULT, .result = {7, 8, 255, true, 0, ""}},
