@@ -490,6 +490,7 @@ static int parse_separator(struct parser *p, struct stage *s)
 static int parse_reduce(struct parser *p, struct context c, struct stage *s)
 {
     struct key parsed;
+    struct err why;
     int size;
     s->kind = STAGE_REDUCE;
     s->into = 16;
@@ -500,10 +501,12 @@ static int parse_reduce(struct parser *p, struct context c, struct stage *s)
     if (parse_advance(p) < 0)
         return -1;
     char *key = p->t.kind == TOKEN_WORD ? parse_literal(p, p->t.word) : NULL;
-    if (!key || key_parse(key, -1, &parsed, NULL) < 0) {
+    if (!key || key_parse(key, -1, &parsed, &why) < 0) {
         const char *text = shown(p, &size);
         return FAIL(p, p->t.start,
-                    "fields as in cut -f: 1 or 1,3 or 2-4, or `line` for the whole line",
+                    key && why.code == ERR_LIMIT
+                        ? "these are too many fields and ranges"
+                        : "fields as in cut -f: 1 or 1,3 or 2-4, or `line` for the whole line",
                     "`%.*s` is not a key", size, text);
     }
     s->key = p->t.word;

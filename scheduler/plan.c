@@ -128,6 +128,11 @@ int plan_send(struct core *c, uint64_t link, uint64_t request, const struct grap
     return 0;
 }
 
+static bool writes_files(const struct graph_node *n)
+{
+    return graph_makes(n) || (n->kind == GRAPH_SINK && (n->sink == GRAPH_SINK_FILE || n->sink == GRAPH_SINK_APPEND));
+}
+
 const char *plan_refusal(const struct graph *g)
 {
     for (uint32_t i = 0; i < g->node_count; i++) {
@@ -135,9 +140,9 @@ const char *plan_refusal(const struct graph *g)
         if (n->merge)
             return "`merge` is understood and planned, but this version does not run it yet; "
                    "`zpipe plan` shows what it would do";
-        if (n->kind == GRAPH_REDUCE)
-            return "`reduce` is understood and planned, but this version does not run it yet; "
-                   "`zpipe plan` shows what it would do";
+        if (n->parent != GRAPH_NONE && g->node[n->parent].kind == GRAPH_REDUCE && writes_files(n))
+            return "files written in the body of a `reduce` are understood and planned, but this version does not "
+                   "run that yet; put the > after the closing brace";
         if (n->holes && n->parent == GRAPH_NONE)
             return "`{}` stands for a file of a `map`: it means nothing outside of one";
     }

@@ -16,6 +16,9 @@ zpipe_e2e(table_blocks run.py --split always,64K)
 zpipe_e2e(table_blocks_cluster run.py --split always,64K --cluster)
 # Inputs that are cut by themselves, at several widths.
 zpipe_e2e(blocks blocks.py)
+# Lines by key, beside a model of it.
+zpipe_e2e(reduce reduce.py)
+zpipe_e2e(reduce_cluster reduce.py --cluster)
 # Pipelines that nobody wrote; `make compare` runs many more.
 zpipe_e2e(random_embedded run.py --random 40)
 # Random pipelines from the table of commands, and 210 written ones, through one process; `make test` runs them optimised

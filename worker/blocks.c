@@ -1,4 +1,5 @@
 /* See blocks.h. */
+#include "worker/deal.h"
 #include "worker/tasks.h"
 
 #include <fcntl.h>
@@ -381,10 +382,10 @@ int blocks_begin(struct blocks *b, uint64_t to, struct err *e)
     struct run *run = run_new(b, e);
     if (!run)
         return agent_end_run(b->t->agent), -1;
-    run->number = b->number++;
-    run->first = run->number == 0;
     run->from = b->from;
     run->to = to;
+    run->number = b->deal ? deal_partition(run) - 1 : b->number;
+    run->first = b->number++ == 0;
     if (b->head->file_count || (blocks_per_file(b) && to > b->from))
         run->file = inlet_file(&b->in, b->from);
     run->last = b->in.ended && to == b->in.bytes;
@@ -443,8 +444,8 @@ static int step_cutting(struct blocks *b, struct err *e)
 void blocks_step(struct blocks *b)
 {
     struct err e;
-    int r = 0;
-    if (b->state == CUTTING)
+    int r = b->state == DEALING ? deal_step(b, &e) : 0;
+    if (r == 0 && b->state == CUTTING)
         r = step_cutting(b, &e);
     else if (b->state == COMBINING && all_ended(b))
         r = combine(b, &e);
@@ -452,7 +453,7 @@ void blocks_step(struct blocks *b)
         whole_feed(b);
     if (r < 0)
         blocks_fail(b, &e);
-    else if (b->state == CUTTING || b->state == WHOLE)
+    else if (b->state == DEALING || b->state == CUTTING || b->state == WHOLE)
         intake_hold(&b->intake, ends_used(b));
 }
 
@@ -481,7 +482,7 @@ void blocks_tell_progress(const struct blocks *b)
 {
     if (b->stage->author != GRAPH_NONE && b->state != ENDED) {
         struct msg m = {.type = MSG_PROGRESS,
-                        .progress = {b->t->job, b->stage->author, b->from, b->out.bytes, true}};
+                        .progress = {b->t->job, b->stage->author, b->deal ? b->dealt : b->from, b->out.bytes, true}};
         agent_send(b->t->agent, &m);
         return;
     }

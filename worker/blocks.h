@@ -1,6 +1,7 @@
 /* One stage of an attempt that runs in blocks: its input is cut, runs of adjacent blocks pass its chain of
  * commands in sandboxes of their own, several at once, and what they write is put together in order.
  *
+ *   DEALING    only of a reduce: the lines of its input are dealt out to partitions, which are then its blocks
  *   CUTTING    runs are started as there is input, room and leave
  *   COMBINING  all have ended; what they wrote is being made one
  *   WHOLE      a block was spoilt (a status that its command must not have, or words on stderr): the

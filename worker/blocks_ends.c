@@ -9,6 +9,8 @@ bool ends_come(const struct blocks *b, uint64_t to)
 
 uint64_t ends_used(const struct blocks *b)
 {
+    if (b->deal)
+        return b->dealt;
     return b->state == WHOLE ? b->whole_used : b->file_at ? b->file_at[b->from] : b->from;
 }
 

@@ -22,7 +22,7 @@
 #define MERGE_FAN       16
 #define PUT_BYTES_MIN   (1u << 20)   /* of a spool that is still being written */
 
-enum blocks_state { CUTTING, COMBINING, WHOLE, ENDED };
+enum blocks_state { CUTTING, DEALING, COMBINING, WHOLE, ENDED };
 
 struct run {
     struct run *next;
@@ -96,6 +96,8 @@ struct blocks {
     bool unread; /* nobody wants the output, and it goes on reading */
     bool stopping, reported, out_ended;
     struct tasks *tasks; /* an author's */
+    struct deal *deal;   /* a reduce's */
+    uint64_t dealt;      /* bytes of its input; of `in` none before all are */
 };
 
 /* blocks.c */

@@ -132,6 +132,18 @@ ssize_t inlet_read(const struct inlet *in, uint64_t at, void *out, size_t size, 
     return (ssize_t)done;
 }
 
+void inlet_drop(struct inlet *in, uint64_t upto)
+{
+    for (; in->dropped < in->count; in->dropped++) {
+        struct stretch *s = &in->stretch[in->dropped];
+        bool last = in->dropped + 1 == in->count;
+        if (s->at + s->size > upto || (last && !in->ended))
+            return;
+        if (!s->same_fd && (last || !s[1].same_fd))
+            fd_close(&s->fd);
+    }
+}
+
 /* A walk over the bytes, in pieces. */
 struct scan {
     const struct inlet *in;

@@ -28,6 +28,7 @@ struct inlet {
     struct {         /* a search for a boundary that found too few bytes: it goes on where it was */
         uint64_t begin, want, at, seen;
     } search;
+    uint32_t dropped; /* stretches */
 };
 
 /* Takes fd, also on failure. */
@@ -53,6 +54,8 @@ int inlet_cut(struct inlet *in, const struct inlet_rule *rule, uint64_t from, ui
 int inlet_sources(const struct inlet *in, uint64_t from, uint64_t to, struct box_source *out, uint32_t max);
 /* Up to `size` bytes from `at` on, fewer only where they end: their number; -1: e. */
 ssize_t inlet_read(const struct inlet *in, uint64_t at, void *out, size_t size, struct err *e);
+/* What comes before `upto` is not read again: files that nobody needs any more are closed. */
+void inlet_drop(struct inlet *in, uint64_t upto);
 /* Newlines in [from, to). */
 int inlet_lines(const struct inlet *in, uint64_t from, uint64_t to, uint64_t *lines, struct err *e);
 /* Is one of these bytes in [from, to)?  1, 0, or -1. */

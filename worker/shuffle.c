@@ -71,6 +71,11 @@ uint64_t shuffle_at(const struct shuffle *s)
     return s->at;
 }
 
+uint64_t shuffle_spent(const struct shuffle *s)
+{
+    return s->state == LINES ? s->at : s->line;
+}
+
 /* ---- partitions */
 
 /* Where its next bytes go: pieces are sparse until they are filled, so that a large one costs
@@ -221,6 +226,7 @@ int shuffle_turn(struct shuffle *s, struct inlet *in, struct err *e)
 
 int shuffle_give(struct shuffle *s, struct inlet *to, struct err *e)
 {
+    int given = 0;
     to->apart = true;
     for (uint32_t i = 0; i < s->count; i++) {
         struct part *p = &s->part[i];
@@ -228,6 +234,7 @@ int shuffle_give(struct shuffle *s, struct inlet *to, struct err *e)
             return -1;
         free(p->held);
         p->held = NULL;
+        given += p->count > 0;
         for (uint32_t k = 0; k < p->count; k++) {
             const struct piece *x = &p->piece[k];
             int fd = to->count ? -1 : fcntl(s->fd, F_DUPFD_CLOEXEC, 3);
@@ -239,5 +246,5 @@ int shuffle_give(struct shuffle *s, struct inlet *to, struct err *e)
         }
     }
     to->ended = true;
-    return 0;
+    return given;
 }

@@ -24,7 +24,9 @@ struct shuffle *shuffle_new(const struct key *k, uint32_t count, struct err *e);
 int shuffle_turn(struct shuffle *s, struct inlet *in, struct err *e);
 /* How far into the inlet it is. */
 uint64_t shuffle_at(const struct shuffle *s);
+/* ... and what comes before this is not read again. */
+uint64_t shuffle_spent(const struct shuffle *s);
 /* When all was dealt out: partitions that have lines, in order, each as one piece (inlet_add_more)
- * of `to` with its number, from 0, as the piece's file. */
+ * of `to` with its number, from 0, as the piece's file.  How many they are, or -1. */
 int shuffle_give(struct shuffle *s, struct inlet *to, struct err *e);
 void shuffle_free(struct shuffle *s);

@@ -3,6 +3,8 @@
  * comes in the order of the programs, whenever they said it. */
 #include "worker/tasks.h"
 
+#include "worker/deal.h"
+
 #include "base/spool.h"
 #include "proto/holes.h"
 
@@ -265,7 +267,7 @@ static int open_tasks(struct blocks *b, struct err *e)
     if (!b->tasks)
         return err_nomem(e);
     b->tasks->said_out = out && err && out->edge == err->edge;
-    return 0;
+    return n->kind == GRAPH_REDUCE ? deal_open(b, e) : 0;
 }
 
 static void stop(struct blocks *b)
@@ -287,6 +289,7 @@ static void free_run(struct run *r)
 
 static void free_tasks(struct blocks *b)
 {
+    deal_free(b);
     if (!b->tasks)
         return;
     outlet_clear(&b->tasks->said.out);

@@ -169,7 +169,7 @@ static const char *sentence(const struct blocks *b, const struct task_failure *f
     if (f->file != GRAPH_NONE)
         buf_printf(&s, " on the file '%s'", err_name(g->file[f->file].name, name));
     else
-        buf_printf(&s, " on block %llu", (unsigned long long)f->number + 1);
+        buf_printf(&s, " on %s %llu", b->deal ? "partition" : "block", (unsigned long long)f->number + 1);
     if (f->text && f->text[0])
         buf_printf(&s, ": %s", f->text);
     const char *text = s.data ? arena_string(&b->t->arena, s.data) : NULL;
