@@ -132,7 +132,7 @@ static bool all_still(struct freeze *f)
 {
     for (uint32_t i = 0; i < f->count; i++) {
         const struct thread *t = &f->thread[i];
-        if (!t->stopped && !t->gone && !strchr("DZXI", state_of(t->tid)))
+        if (!t->stopped && !t->gone && !strchr("DZXIt", state_of(t->tid)))
             return false;
     }
     return true;

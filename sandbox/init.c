@@ -295,7 +295,7 @@ static unsigned variant_of(const struct box_task *t)
     }
     return (named || filter_watches(t->argv, t->env) ? FILTER_OPENS : 0) | (quota ? FILTER_QUOTA : 0) |
            (l->memory_bytes ? FILTER_MEMORY : 0) |
-           (l->procs ? FILTER_PROCS : 0) | (l->files ? FILTER_FILES : 0) | (t->trace ? FILTER_TRACE : 0);
+           (l->files ? FILTER_FILES : 0) | (t->trace ? FILTER_TRACE : 0);
 }
 
 /* The child.  It shares our memory, and we wait until it has begun its program or ended: no page table is

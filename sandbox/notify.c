@@ -256,6 +256,55 @@ static void answer_for(struct notify *n, const struct seccomp_notif *q, struct a
         a->error = ENOSYS;
 }
 
+void notify_turns(struct notify *n, notify_turner *turn, void *owner)
+{
+    n->turn = turn;
+    n->turn_owner = owner;
+}
+
+void notify_uncertified(struct notify *n, const char *why)
+{
+    notify_mark(n, why);
+}
+
+void notify_send(struct notify *n, const struct notify_reply *reply)
+{
+    struct seccomp_notif_resp *r = &n->response.r;
+
+    memset(&n->response, 0, n->sizes.seccomp_notif_resp);
+    r->id = reply->id;
+    r->error = -reply->error;
+    r->val = reply->error ? 0 : reply->value;
+    ioctl(n->listener, SECCOMP_IOCTL_NOTIF_SEND, r);
+}
+
+/* True: the last word is kept for later. */
+static bool tell_turn(struct notify *n, const struct seccomp_notif *q, const struct answer *a)
+{
+    const struct notify_reply reply = {q->id, a->error, a->value};
+
+    switch (q->data.nr) {
+    case SYS_fork:
+    case SYS_vfork:
+    case SYS_clone:
+        return a->go_on && n->turn(n->turn_owner, NOTIFY_FORKS, q, &reply);
+    case SYS_wait4:
+    case SYS_waitid:
+        return n->turn(n->turn_owner, NOTIFY_WAITS, q, &reply);
+    case SYS_kill:
+    case SYS_tkill:
+    case SYS_tgkill:
+    case SYS_rt_sigqueueinfo:
+    case SYS_rt_tgsigqueueinfo:
+        return n->turn(n->turn_owner, NOTIFY_SIGNALS, q, &reply);
+    case SYS_nanosleep:
+    case SYS_clock_nanosleep:
+        return n->turn(n->turn_owner, NOTIFY_SLEEPS, q, &reply);
+    default:
+        return false;
+    }
+}
+
 static int answer_one(struct notify *n, struct err *e)
 {
     struct seccomp_notif *q = &n->request.n;
@@ -274,7 +323,7 @@ static int answer_one(struct notify *n, struct err *e)
     answer_for(n, q, &a);
     if (n->trace)
         tell_tracer(n, q, &a);
-    if (a.sent)
+    if (a.sent || (n->turn && tell_turn(n, q, &a)))
         return 0;
     memset(&n->response, 0, n->sizes.seccomp_notif_resp);
     r->id = q->id;

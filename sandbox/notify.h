@@ -63,6 +63,21 @@ struct notify_call {
 typedef void notify_tracer(void *owner, const struct notify_call *c);
 void notify_trace(struct notify *n, notify_tracer *trace, void *owner);
 
+/* What bears on whose turn it is among the task's processes: told when it has been answered but for the last
+ * word.  True: whoever listens keeps that, and gives it with notify_send. */
+enum notify_turn { NOTIFY_FORKS, NOTIFY_WAITS, NOTIFY_SIGNALS, NOTIFY_SLEEPS };
+struct notify_reply {
+    uint64_t id;
+    int error;
+    int64_t value;
+};
+struct seccomp_notif;
+typedef bool notify_turner(void *owner, enum notify_turn what, const struct seccomp_notif *q,
+                           const struct notify_reply *reply);
+void notify_turns(struct notify *n, notify_turner *turn, void *owner);
+void notify_send(struct notify *n, const struct notify_reply *r); /* to one that has died: nothing */
+void notify_uncertified(struct notify *n, const char *why); /* static text; the first one stays */
+
 struct notify_report {
     uint64_t calls;              /* answered */
     uint64_t slept_ns;           /* logical time slept */

@@ -7,9 +7,12 @@
  * time. */
 #include "sandbox/notify_task.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/select.h>
@@ -27,7 +30,7 @@
 #define CLOCK_NS_MAX (1ull << 61) /* 73 years: so that no sum of ours overflows */
 #define TICK_NS      10000000ull  /* times() counts hundredths of a second */
 #define MEMORY_BYTES (16ull << 30)
-#define POLLFDS_READ 16
+#define POLLFDS_READ 64
 
 static void clock_pass(struct notify *n, __int128 ns)
 {
@@ -209,27 +212,59 @@ static void limited_wait(struct notify *n, __int128 limit_ns, struct answer *a)
 }
 
 /* The start of many runtimes: poll(fds 0 to 2, no events, 0) to see that they are open. */
-static bool asks_for_nothing(struct notify *n, const struct seccomp_notif *q, uint64_t count)
+static bool asks_for_nothing(const struct pollfd *p, uint64_t count)
 {
-    struct pollfd p[POLLFDS_READ];
-
-    if (count > POLLFDS_READ || task_read(n, q, q->data.args[0], p, count * sizeof *p) < 0)
-        return false;
     for (uint64_t i = 0; i < count; i++)
         if (p[i].events)
             return false;
     return true;
 }
 
+/* Which numbers are open?  xargs asks so, for all there could be: for reading and writing at once, without
+ * waiting.  Whether they are ready is not what it wants to know. */
+static bool asks_if_open(const struct pollfd *p, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        if (p[i].events != (POLLIN | POLLOUT))
+            return false;
+    return true;
+}
+
+static void answer_if_open(struct notify *n, const struct seccomp_notif *q, struct pollfd *p, uint64_t count,
+                           struct answer *a)
+{
+    char path[40];
+    DIR *d;
+
+    snprintf(path, sizeof path, "/proc/%u/fd", q->pid);
+    d = opendir(path);
+    for (uint64_t i = 0; i < count; i++)
+        p[i].revents = p[i].fd < 0 ? 0 : POLLNVAL;
+    for (struct dirent *entry; d && (entry = readdir(d));)
+        for (uint64_t i = 0; i < count; i++)
+            if (*entry->d_name != '.' && p[i].fd == atoi(entry->d_name))
+                p[i].revents = p[i].events;
+    if (d)
+        closedir(d);
+    for (uint64_t i = 0; i < count; i++)
+        a->value += p[i].revents != 0;
+    reply(n, q, q->data.args[0], p, count * sizeof *p, a);
+}
+
 static void poll_for(struct notify *n, const struct seccomp_notif *q, __int128 limit_ns,
                      struct answer *a)
 {
     uint32_t count = (uint32_t)q->data.args[1];
+    struct pollfd p[POLLFDS_READ];
+    bool known = count && limit_ns == 0 && count <= POLLFDS_READ &&
+                 task_read(n, q, q->data.args[0], p, count * sizeof *p) == 0;
 
     if (!count)
         clock_pass(n, limit_ns); /* a sleep */
-    else if (limit_ns == 0 && asks_for_nothing(n, q, count))
+    else if (known && asks_for_nothing(p, count))
         a->go_on = true;
+    else if (known && asks_if_open(p, count))
+        answer_if_open(n, q, p, count, a);
     else
         limited_wait(n, limit_ns, a);
 }
@@ -435,8 +470,15 @@ static void answer_statfs(struct notify *n, const struct seccomp_notif *q, struc
 
 static void answer_wait(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    (void)q;
-    notify_mark(n, "asks for a child's use of the machine");
+    if (q->data.args[q->data.nr == SYS_waitid ? 4 : 3])
+        notify_mark(n, "asks for a child's use of the machine");
+    a->go_on = true;
+}
+
+/* They only bear on whose turn it is. */
+static void answer_signal(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    (void)n, (void)q;
     a->go_on = true;
 }
 
@@ -509,6 +551,11 @@ notify_handler *notify_handler_of(int nr)
         [SYS_signalfd4] = answer_holding,
         [SYS_wait4] = answer_wait,
         [SYS_waitid] = answer_wait,
+        [SYS_kill] = answer_signal,
+        [SYS_tkill] = answer_signal,
+        [SYS_tgkill] = answer_signal,
+        [SYS_rt_sigqueueinfo] = answer_signal,
+        [SYS_rt_tgsigqueueinfo] = answer_signal,
         [SYS_ioctl] = answer_arrived,
         [SYS_recvfrom] = answer_arrived,
         [SYS_recvmsg] = answer_arrived,

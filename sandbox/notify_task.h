@@ -98,6 +98,8 @@ struct notify {
     uint32_t named_count;
     notify_tracer *trace; /* NULL: nobody listens */
     void *trace_owner;
+    notify_turner *turn; /* likewise */
+    void *turn_owner;
     uint32_t calls[NOTIFY_NR_MAX];
     struct seccomp_notif_sizes sizes;
     union {

@@ -57,6 +57,7 @@ static void task_release(struct task *t)
     }
     buf_clear(&t->trace);
     buf_clear(&t->result);
+    turns_free(t);
     notify_free(t->notify);
     t->notify = NULL;
     link_clear(&t->link);
@@ -140,6 +141,7 @@ static void tell_result(struct task *t, struct box_result *r)
     if (!why)
         why = *report.uncertified_why ? report.uncertified_why
               : reads_lines(t)        ? "its input is passed on as it arrives"
+              : t->tree && !turns_kept(t) ? "its processes run side by side"
                                       : "";
     /* A program that was refused something for its limit and did well all the same has not met it. */
     bool failed = r->end == BOX_SIGNALLED || (r->end == BOX_EXITED && r->status);
@@ -317,6 +319,7 @@ static void take_listener(struct task *t, struct wire_packet *p)
         return;
     }
     notify_limit(t->notify, &plan->limit, t->init);
+    turns_begin(t);
     if (plan->trace)
         notify_trace(t->notify, trace_call, t);
     trace_phase(t, "filter in place, program begins");
@@ -382,8 +385,7 @@ static void take_packet(struct task *t, struct wire_packet *p)
         break;
     case WIRE_RESULT:
         if (t->state == TASK_SETUP) {
-            if (h.a && !t->uncertified_why)
-                t->uncertified_why = "the program started others, which run side by side";
+            t->tree = h.a;
             struct err e;
             buf_add(&t->result, p->data, p->size);
             if (buf_check(&t->result, "a task's result", &e) < 0) {

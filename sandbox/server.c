@@ -180,7 +180,8 @@ static void children_ready(struct watch *w, uint32_t events)
         if (pid == s->zygote.pid || pump_ended(s, pid, status))
             continue;
         notify_stopped(pid, status);
-        freeze_stopped(s, pid, status); /* lets go who is not wanted */
+        if (!turns_stopped(s, pid, status))
+            freeze_stopped(s, pid, status); /* lets go who is not wanted */
     }
 }
 

@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "sandbox/notify.h"
 #include "sandbox/spec.h"
+#include "sandbox/turns.h"
 #include "sandbox/wire.h"
 #include "sandbox/zygote.h"
 
@@ -33,6 +34,7 @@ struct server {
     uint32_t starting; /* tasks asked for that have not begun their program */
     struct region *coming; /* its descriptors are not all here */
     struct freeze *freeze; /* under way */
+    struct turns *turns;   /* of all tasks */
     struct pump *pump;     /* all that run */
     struct wire_packet packet;
 };
@@ -59,6 +61,7 @@ struct task {
     bool starting; /* counted in server.starting */
     bool main_ended, finish_sent;
     struct notify *notify;
+    struct turns *turns; /* of its processes */
     struct watch notify_watch, random_watch, timer_watch;
     struct watch meter_watch; /* a timer: has it used its CPU time? */
     struct watch look_watch; /* a timer: who still holds the caller's descriptors? */
@@ -68,6 +71,7 @@ struct task {
     uint32_t trace_lines;
     struct buf result; /* its init's, held back while a pump may still find that it wrote too much */
     bool past_output, gone;
+    bool tree; /* its program has started others */
     uint64_t asked_ns;
     const char *uncertified_why;
 };

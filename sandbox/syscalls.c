@@ -123,9 +123,6 @@ uint32_t syscalls_resolve(uint32_t action, unsigned variant)
     case GROWING:
         asked = FILTER_MEMORY;
         break;
-    case FORKING:
-        asked = FILTER_PROCS;
-        break;
     case WRITING:
         asked = FILTER_QUOTA;
         break;

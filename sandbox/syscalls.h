@@ -15,7 +15,6 @@ struct seccomp_data;
 /* Notified where a task's variant of the filter asks for it, else ALLOWED. */
 #define OPENING              0x30000u /* opens a file */
 #define GROWING              0x50000u /* takes memory */
-#define FORKING              0x60000u /* starts a process */
 #define HOLDING              0x70000u /* takes a descriptor */
 #define WRITING              0x90000u /* makes a file longer */
 #define LOOKING              0x80000u /* asks about a file */
@@ -62,7 +61,6 @@ enum filter_variant {
     FILTER_PLAIN = 0,
     FILTER_OPENS = 1,  /* OPENING and LOOKING calls are notified: /dev/stdin and its kin are answered */
     FILTER_MEMORY = 2, /* GROWING ones: the task has a limit of memory */
-    FILTER_PROCS = 4,  /* FORKING ones likewise */
     FILTER_FILES = 8,  /* OPENING and HOLDING ones likewise */
     FILTER_QUOTA = 32, /* WRITING ones: a named output may take so many bytes */
     FILTER_TRACE = 16, /* what is refused is notified too, and refused there */

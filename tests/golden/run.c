@@ -37,7 +37,8 @@
 #define AGE          40 /* tasks that an old server has seen */
 
 static const struct golden *const tables[] = {golden_time,  golden_random,  golden_memory,  golden_process,
-                                              golden_files, golden_streams, golden_parallel};
+                                              golden_files, golden_streams, golden_parallel,
+                                              golden_turns};
 
 struct outcome {
     bool done;
@@ -51,7 +52,8 @@ static struct shared {
 } *shared;
 
 static const struct golden *program[PROGRAMS_MAX];
-static bool fed[PROGRAMS_MAX], drawn[PROGRAMS_MAX]; /* with input; of the seed */
+/* With input; of the seed; all of whose results are certified. */
+static bool fed[PROGRAMS_MAX], drawn[PROGRAMS_MAX], certain[PROGRAMS_MAX];
 static int programs, failed;
 static char golden_path[2][256], work[64];
 
@@ -84,6 +86,7 @@ static void collect(void)
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const struct golden *g = tables[t]; g->name && programs < PROGRAMS_MAX; g++) {
             fed[programs] = tables[t] == golden_streams || !strcmp(g->name, "standard");
+            certain[programs] = tables[t] == golden_turns;
             for (size_t i = 0; i < sizeof seeded / sizeof *seeded; i++)
                 drawn[programs] |= !strcmp(g->name, seeded[i]);
             program[programs++] = g;
@@ -314,6 +317,8 @@ static void judge(int number, int kind)
             return;
         }
         told &= *o[i].why != '\0';
+        if (certain[number] && *o[i].why)
+            fail("%s, %s, run %d is not certified: %s", name, how, i, o[i].why);
         if (!other && o[i].hash != o[0].hash)
             other = i;
     }

@@ -21,7 +21,6 @@ static const struct {
     {OPENING, "Answered for programs that are watched", "answered for programs that are watched"},
     {LOOKING, NULL, "answered for programs that are watched"},
     {GROWING, "Counted where there is a limit", "counted where there is a limit"},
-    {FORKING, NULL, "counted where there is a limit"},
     {HOLDING, NULL, "counted where there is a limit"},
     {WRITING, NULL, "counted where there is a limit"},
     {FAKED, "Succeed without effect", "succeeds without effect"},

@@ -75,10 +75,10 @@ static struct made {
     {.variant = FILTER_PLAIN},
     {.variant = FILTER_OPENS},
     {.variant = FILTER_MEMORY},
-    {.variant = FILTER_PROCS | FILTER_FILES},
+    {.variant = FILTER_FILES},
     {.variant = FILTER_QUOTA | FILTER_OPENS},
     {.variant = FILTER_TRACE | FILTER_OPENS},
-    {.variant = FILTER_TRACE | FILTER_OPENS | FILTER_MEMORY | FILTER_PROCS | FILTER_FILES},
+    {.variant = FILTER_TRACE | FILTER_OPENS | FILTER_MEMORY | FILTER_FILES},
 };
 #define MADE (sizeof made / sizeof *made)
 
@@ -205,7 +205,7 @@ static void size(void **context)
     }
 }
 
-#define EVERYTHING (FILTER_QUOTA | FILTER_OPENS | FILTER_MEMORY | FILTER_PROCS | FILTER_FILES)
+#define EVERYTHING (FILTER_QUOTA | FILTER_OPENS | FILTER_MEMORY | FILTER_FILES)
 
 static bool notifies(const struct syscall_row *row)
 {

@@ -1,0 +1,18 @@
+/* The processes of a task take turns: of all of them one is at work, so that in whose order they do things
+ * is the same every time.  See turns.c. */
+#pragma once
+#include "sandbox/notify.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct server;
+struct task;
+
+/* Listen to what the task's processes do.  It has one process so far. */
+void turns_begin(struct task *t);
+/* A wait status of a traced process.  False: it is none of ours. */
+bool turns_stopped(struct server *s, pid_t pid, int status);
+/* More than one process has been there, and they always took turns. */
+bool turns_kept(const struct task *t);
+void turns_free(struct task *t); /* never begun is allowed */
