@@ -119,10 +119,10 @@ def killed():
 @case
 def parallel_words_are_refused_in_one_sentence():
     open("a.log", "w").write("x\n")
-    status, out, err = run("cat a.log | reduce by 1 { sort }")
+    status, out, err = run("cat a.log | map { sort } merge { sort -m {} }")
     assert status == 125 and err.count("\n") == 1 and "plan" in err, err
-    status, out, err = run("plan", "cat a.log | reduce by 1 { sort }")
-    assert status == 0 and b"reduce" in out, (out, err)
+    status, out, err = run("plan", "cat a.log | map { sort } merge { sort -m {} }")
+    assert status == 0 and b"merge" in out, (out, err)
 
 
 @case
