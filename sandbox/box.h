@@ -25,12 +25,14 @@ struct box_options {
 
 /* A file or directory that the program may open.  `name` relative to /job or absolute; `path` on this
  * host, or NULL and `fd`.  Read-only, unless `copy`: then the program gets a private writable copy
- * (an input that may also be an output: it is one if the program changed it). */
+ * (an input that may also be an output: it is one if the program changed it).  With `fd` it may be a part of
+ * that file: `size` bytes from `offset`. */
 struct box_file {
     const char *name;
     const char *path;
     int fd; /* -1 when path is given; borrowed */
     bool copy;
+    uint64_t offset, size; /* size 0: all of it */
 };
 
 /* One descriptor of the program, or one that it may open by name.  Either one end of a channel of the region, or a descriptor of the

@@ -373,7 +373,7 @@ static int make_parents(char *path)
     return 0;
 }
 
-static int copy_file(int from, const char *path)
+int file_copy(const struct box_file *f, int from, const char *path)
 {
     struct stat s;
     if (fstat(from, &s) < 0)
@@ -385,25 +385,32 @@ static int copy_file(int from, const char *path)
     int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (s.st_mode & 0777) | 0600);
     if (to < 0)
         return -1;
-    off_t at = 0;
+    off_t at = (off_t)f->offset;
+    uint64_t left = f->size ? f->size : UINT64_MAX;
     ssize_t n;
-    do
-        n = sendfile(to, from, &at, COPY_CHUNK);
-    while (n > 0 || (n < 0 && errno == EINTR));
+    do {
+        n = sendfile(to, from, &at, left < COPY_CHUNK ? (size_t)left : COPY_CHUNK);
+        left -= n > 0 ? (uint64_t)n : 0;
+    } while ((n > 0 && left) || (n < 0 && errno == EINTR));
+    if (n == 0 && f->size) {
+        errno = ESTALE; /* it became shorter */
+        n = -1;
+    }
     int saved = errno;
     close(to);
     errno = saved;
     return n < 0 ? -1 : 0;
 }
 
-/* `locked`: read-only, however it comes. */
-static int place_file(const struct task_files *f, uint32_t i, char *path, bool locked)
+/* Read-only, however it comes, unless the task is to have its own. */
+static int place_file(const struct box_file *file, const struct task_files *f, uint32_t i, char *path)
 {
     struct stat s, there;
+    bool locked = !file->copy;
     if (make_parents(path) < 0 && errno != EROFS)
         return -1;
     if (!f->tree[i])
-        return copy_file(f->fd[i], path) < 0 || (locked && bind_as(path, path, false) < 0) ? -1 : 0;
+        return file_copy(file, f->fd[i], path) < 0 || (locked && bind_as(path, path, false) < 0) ? -1 : 0;
     if (fstat(f->fd[i], &s) < 0)
         return -1;
     if (lstat(path, &there) < 0 && (S_ISDIR(s.st_mode) ? mkdir(path, 0755) : touch(path)) < 0)
@@ -424,7 +431,7 @@ int task_mounts(const struct box_task *t, const struct task_files *f, struct err
         root |= !below(path, "/job") && !below(path, "/tmp") && !in_image(path);
         etc |= below(path, "/etc");
         if (!f->tree[i] && fstat(f->fd[i], &s) == 0 && s.st_size > 0)
-            bytes += (uint64_t)s.st_size + 4096;
+            bytes += (t->file[i].size ? t->file[i].size : (uint64_t)s.st_size) + 4096;
     }
     for (uint32_t i = 0; i < t->port_count; i++)
         names |= t->port[i].name != NULL;
@@ -433,7 +440,7 @@ int task_mounts(const struct box_task *t, const struct task_files *f, struct err
         return -1;
     for (uint32_t i = 0; i < t->file_count; i++) {
         whole_name(t->file[i].name, path, sizeof path);
-        if (!in_image(path) && place_file(f, i, path, !t->file[i].copy) < 0)
+        if (!in_image(path) && place_file(&t->file[i], f, i, path) < 0)
             return err_sys(e, "cannot place the input '%s' in the sandbox", t->file[i].name);
     }
     for (uint32_t i = 0; i < t->output_count; i++) { /* where it cannot be made, the program will say so */

@@ -19,5 +19,8 @@ struct task_files {
     bool *late; /* as tree_open says */
 };
 
+/* A new file `path` with the bytes that `f` is of `from`; -1 with errno. */
+int file_copy(const struct box_file *f, int from, const char *path);
+
 /* In a task's init, alone in its mount namespace: /tmp, /job and the files.  Borrows the fds. */
 int task_mounts(const struct box_task *t, const struct task_files *f, struct err *e);

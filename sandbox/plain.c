@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,21 +29,6 @@ static int make_parents(char *path)
     return 0;
 }
 
-static int copy(int from, const char *path)
-{
-    off_t at = 0;
-    ssize_t n;
-    struct stat s;
-    if (fstat(from, &s) < 0)
-        return -1;
-    int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (s.st_mode & 0777) | 0600);
-    if (to < 0)
-        return -1;
-    while ((n = sendfile(to, from, &at, 1 << 30)) > 0)
-        ;
-    return close(to) < 0 || n < 0 ? -1 : 0;
-}
-
 static int place(const struct box_file *file, const struct task_files *f, uint32_t i)
 {
     char path[4200];
@@ -57,7 +41,7 @@ static int place(const struct box_file *file, const struct task_files *f, uint32
     snprintf(path, sizeof path, "%s", file->name);
     if (make_parents(path) < 0)
         return -1;
-    return f->tree[i] ? symlink(file->path, path) : copy(f->fd[i], path);
+    return f->tree[i] ? symlink(file->path, path) : file_copy(file, f->fd[i], path);
 }
 
 int plain_place(const struct box_task *t, const struct task_files *f, struct err *e)

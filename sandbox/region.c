@@ -516,7 +516,7 @@ static bool send_file(struct task *t, uint32_t i, const struct box_file *f)
     char path[ERR_TEXT_MAX * 4];
     struct stat st;
     int own = -1;
-    if (f->copy) {
+    if (f->copy || f->size) {
         int fd = f->path ? (own = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) : r->fd[f->fd];
         if (fd < 0) {
             snprintf(path, sizeof path, "cannot open the input '%s': %s", f->name, strerror(errno));

@@ -254,7 +254,7 @@ static void test_not_run(void **state)
     assert_int_equal(fd_write_all(fd, "#!/no/such\n", 11), 0);
     fchmod(fd, 0755);
     close(fd);
-    struct box_file file[] = {{"script", path, -1, false}};
+    struct box_file file[] = {{.name = "script", .path = path, .fd = -1}};
     struct boxed_plan p = {.line = "./script", .in = -1, .out = -1, .task = {.file = file, .file_count = 1}};
     assert_int_equal(boxed_run(&b, &p), 0);
     assert_int_equal(b.stage[0].end, BOX_NOT_FOUND);
@@ -283,21 +283,22 @@ static void test_files(void **state)
     fchmod(fd, 0644);
     assert_int_equal(fd_write_all(fd, "path\n", 5), 0);
     assert_int_equal(fd_write_all(memory, "memory\n", 7), 0);
-    struct box_file file[] = {{"p", path, -1, false},       {"a/b/p", path, -1, false},
-                              {"/data/x/p", path, -1, false}, {"/etc/new", path, -1, false},
-                              {"/tmp/t", path, -1, false},  {"m", NULL, memory, false},
-                              {"f", NULL, fd, false},       {"copied", path, -1, true},
-                              {"/somewhere", "/usr/share", -1, false}};
+    struct box_file file[] = {{"p", path, -1, false, 0, 0},         {"a/b/p", path, -1, false, 0, 0},
+                              {"/data/x/p", path, -1, false, 0, 0}, {"/etc/new", path, -1, false, 0, 0},
+                              {"/tmp/t", path, -1, false, 0, 0},    {"m", NULL, memory, false, 0, 0},
+                              {"f", NULL, fd, false, 0, 0},         {"copied", path, -1, true, 0, 0},
+                              {"/somewhere", "/usr/share", -1, false, 0, 0},
+                              {"part", NULL, memory, false, 3, 4},  {"first", NULL, fd, false, 0, 2}};
     struct boxed_plan p = {
-        .line = "sh -c 'cat p a/b/p /data/x/p /etc/new /tmp/t m f copied; grep -c zpipe /etc/passwd; ls -d "
+        .line = "sh -c 'cat p a/b/p /data/x/p /etc/new /tmp/t m f copied part; cat first; echo; grep -c zpipe /etc/passwd; ls -d "
                 "/somewhere/perl; echo x >>copied; (echo y >p) 2>&-; echo 1 >o; echo 2 >d/deep; "
                 "echo 3 >a.g; echo 4 >left; ln -s /etc/passwd missing; (echo >/data/y) 2>&- || echo ro'",
         .in = -1, .out = -1,
-        .task = {.file = file, .file_count = 9, .output = output, .output_count = 4, .out_glob = glob,
+        .task = {.file = file, .file_count = 11, .output = output, .output_count = 4, .out_glob = glob,
                  .out_glob_count = 1}};
     assert_int_equal(boxed_run(&b, &p), 0);
     assert_string_equal(b.errors, "");
-    assert_string_equal(b.output, "path\npath\npath\npath\npath\nmemory\npath\npath\n1\n/somewhere/perl\nro\n");
+    assert_string_equal(b.output, "path\npath\npath\npath\npath\nmemory\npath\npath\nory\npa\n1\n/somewhere/perl\nro\n");
     const char *expected[] = {"o", "1\n", "d/deep", "2\n", "copied", "path\nx\n", "a.g", "3\n", "left", "-"};
     assert_int_equal(b.stage[0].made_count, 5);
     for (int i = 0; i < 5; i++) {
@@ -470,7 +471,7 @@ static void test_many(void **state)
 static void test_none(void **state)
 {
     (void)state;
-    struct box_file file[] = {{"d/in", "/etc/hostname", -1, false}};
+    struct box_file file[] = {{.name = "d/in", .path = "/etc/hostname", .fd = -1}};
     static const char *const output[] = {"o"};
     struct boxed_plan p = {.line = "sh -c 'cat d/in >o; pwd; (while :; do :; done) >&- 2>&- & exit 3' | cat",
                            .in = -1, .out = -1,

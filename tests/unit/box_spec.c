@@ -8,7 +8,7 @@
 
 static const char *const words[] = {"prog", "a b", "", NULL};
 static const char *const env[] = {"A=1", "PATH=/bin", NULL};
-static const struct box_file files[] = {{"in.txt", "/data/in.txt", -1, false}, {"/etc/x", NULL, 77, true}};
+static const struct box_file files[] = {{"in.txt", "/data/in.txt", -1, false, 0, 0}, {"/etc/x", NULL, 77, true, 3, 5}};
 static const struct box_port ports0[] = {
     {0, false, 0, -1, NULL, 0}, {1, true, 1, -1, NULL, 0}, {2, true, -1, 42, NULL, 0}};
 static const struct box_port ports1[] = {
@@ -70,6 +70,8 @@ static void test_round_trip(void **state)
     assert_string_equal(t->file[0].path, "/data/in.txt");
     assert_int_equal(t->file[1].fd, 6);
     assert_true(t->file[1].copy);
+    assert_int_equal(t->file[1].offset, 3);
+    assert_int_equal(t->file[1].size, 5);
     assert_int_equal(t->port[2].file, 7);
     assert_int_equal(t->limit.files, 7);
     assert_int_equal(t->limit.output_bytes, 5);
@@ -142,11 +144,30 @@ static void use_ports(struct sample *s, struct box_port a)
 
 static void use_name(struct sample *s, const char *name)
 {
-    bad_file = (struct box_file){name, "/x", -1, false};
+    bad_file = (struct box_file){.name = name, .path = "/x", .fd = -1};
     s->task[0].file = &bad_file;
     s->task[0].file_count = 1;
 }
 
+static void use_part(struct sample *s, const char *path, uint64_t offset, uint64_t size)
+{
+    bad_file = (struct box_file){"x", path, path ? -1 : 77, false, offset, size};
+    s->task[0].file = &bad_file;
+    s->task[0].file_count = 1;
+}
+
+static void part_of_path(struct sample *s)
+{
+    use_part(s, "/x", 0, 1);
+}
+static void part_beyond(struct sample *s)
+{
+    use_part(s, NULL, 2, INT64_MAX);
+}
+static void part_of_nothing(struct sample *s)
+{
+    use_part(s, NULL, 2, 0);
+}
 static void no_words(struct sample *s)
 {
     s->task[0].argv = words + 3;
@@ -248,6 +269,7 @@ static const struct wrong wrongs[] = {
     {"reads drain", reads_drain},   {"side missing", side_missing}, {"name up", name_up},
     {"name empty", name_empty},     {"name slash", name_slash},   {"name dot", name_dot},
     {"output up", output_up},
+    {"part of a path", part_of_path}, {"part beyond", part_beyond}, {"part of nothing", part_of_nothing},
 };
 
 static void test_wrong(void **state)
