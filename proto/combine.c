@@ -611,6 +611,11 @@ void combine_free(struct combine *c)
     free(c);
 }
 
+bool combine_adds(const char *text)
+{
+    return strncmp(text, "columns ", 8) == 0;
+}
+
 bool combine_counts_lines(const struct combine *c)
 {
     return strcmp(c->way->name, "lines") == 0;

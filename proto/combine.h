@@ -37,6 +37,9 @@ struct combine;
 struct combine *combine_new(const char *text, struct err *e);
 void combine_free(struct combine *c);
 
+/* Is it of `columns`: written when all parts are known, and by wc wider of a file than of a stream? */
+bool combine_adds(const char *text);
+
 /* Must the inputs' lines be counted for it? */
 bool combine_counts_lines(const struct combine *c);
 /* Does this text need to know the input of each part, its lines or its bytes? */

@@ -24,8 +24,8 @@ static bool can_be_cut(const struct graph *g, const struct graph_node *n)
         return s->file_count > 0;
     if (s->file_count)
         return false; /* whoever writes there needs a reader, if only one that leaves */
-    /* What counts may see that its input is a file, and say it otherwise. */
-    return !(g->edge[in].seekable && s->combine == GRAPH_COMBINE_NATIVE);
+    /* What adds up may see that its input is a file, and say it otherwise. */
+    return !(g->edge[in].seekable && s->combine == GRAPH_COMBINE_NATIVE && combine_adds(s->combine_text));
 }
 
 static uint64_t source_bytes(const struct graph *g, const struct graph_node *source)

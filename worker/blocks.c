@@ -126,7 +126,7 @@ void blocks_end(struct blocks *b)
 /* Does the command itself write nothing before it has read everything? */
 static bool writes_last(const struct blocks *b)
 {
-    return blocks_waits_for_all(b) || strncmp(b->tail->combine_text, "columns", 7) == 0;
+    return blocks_waits_for_all(b) || combine_adds(b->tail->combine_text);
 }
 
 static void outlet_was_left(void *owner)

@@ -37,6 +37,7 @@ ROWS = [
     ("tail -n +20000 big.txt | md5sum", 1),
     ("wc big.txt", 1),
     ("tr -d '\\n' < big.txt | wc -c", 2),
+    ("tr -s 'a-z ' < big.txt | wc", 2),
     ("paste - - < big.txt | wc -l", 2),
     ("grep the nul.txt | wc -c", 2),
     ("grep -v the nul.txt", 1),
