@@ -373,6 +373,8 @@ static int clause(struct split_case *c, const char *const *word, uint32_t count)
         s->combine = *w == 'r' ? GRAPH_COMBINE_RERUN : GRAPH_COMBINE_MERGE;
         return clause_words(c, word + 1, count - 1, &s->combine_argv, &s->combine_argc);
     }
+    if (strcmp(w, "order") == 0)
+        return clause_words(c, word + 1, count - 1, &s->order_argv, &s->order_argc);
     if (strcmp(w, "native") == 0)
         return clause_native(c, word + 1, count - 1);
     if (strcmp(w, "without") == 0)

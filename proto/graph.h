@@ -203,6 +203,10 @@ struct graph_split {
     bool empty_ok;       /* on empty input it ends with one of ok_status and writes what adds nothing to
                             the combined output: so it may follow, block by block, a stage that drops
                             everything of a block */
+    const char *const *order_argv; /* MERGE: a merge of files likewise, by which ranges of keys are found:
+                                      all lines are kept, equal ones in the order of their files; files
+                                      in which these follow each other are merged as they stand */
+    uint32_t order_argc;           /* 0: there is none */
 };
 
 struct graph_node {

@@ -78,7 +78,7 @@ int graph_check_split(const struct graph *g, const struct graph_node *n, struct 
     const struct graph_split *s = &n->split;
     bool command = s->combine == GRAPH_COMBINE_RERUN || s->combine == GRAPH_COMBINE_MERGE;
     if (s->cut == GRAPH_CUT_NONE)
-        return s->file_count || s->block_argc || s->rest_argc || s->combine_argc
+        return s->file_count || s->block_argc || s->rest_argc || s->combine_argc || s->order_argc
                    ? err_set(e, ERR_INPUT, "stage `%.60s` is whole and has blocks", n->label)
                    : 0;
     if (n->kind != GRAPH_COMMAND || graph_makes(n) || graph_fd_of(n, 2))
@@ -87,7 +87,7 @@ int graph_check_split(const struct graph *g, const struct graph_node *n, struct 
         s->cut_step == 0 || s->ok_status == 0 || (s->file_count && !s->block_argc) ||
         (s->run != GRAPH_RUN_EACH) != (s->rest_argc > 0) ||
         (s->cut == GRAPH_CUT_FILES && (!s->file_count || s->run != GRAPH_RUN_EACH)) ||
-        command != (s->combine_argc > 0) ||
+        command != (s->combine_argc > 0) || (s->order_argc && s->combine != GRAPH_COMBINE_MERGE) ||
         (s->combine == GRAPH_COMBINE_NATIVE) != (s->combine_text[0] != '\0'))
         return err_set(e, ERR_INPUT, "stage `%.60s` is cut in a way that cannot be", n->label);
     for (uint32_t i = 0; i < s->file_count; i++)
@@ -96,7 +96,7 @@ int graph_check_split(const struct graph *g, const struct graph_node *n, struct 
                            s->file[i], g->file_count);
     if (check_block(s, s->block_argv, s->block_argc, s->cut == GRAPH_CUT_FILES) < 0 ||
         check_block(s, s->rest_argv, s->rest_argc, false) < 0 ||
-        (s->combine_argc && !s->combine_argv[0][0]))
+        (s->combine_argc && !s->combine_argv[0][0]) || (s->order_argc && !s->order_argv[0][0]))
         return err_set(e, ERR_INPUT, "stage `%.60s` has bad words for its blocks", n->label);
     return check_combine(s, e);
 }
@@ -127,7 +127,7 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
             return err_set(e, ERR_INPUT, "stage `%.60s` has a bad output '%.60s'", n->label,
                            n->keep[i]);
     if ((uint64_t)n->argc + n->envc + n->output_count + n->out_glob_count + n->keep_count +
-            n->split.block_argc + n->split.rest_argc + n->split.combine_argc >
+            n->split.block_argc + n->split.rest_argc + n->split.combine_argc + n->split.order_argc >
         GRAPH_WORDS_MAX)
         return err_set(
             e, ERR_LIMIT,

@@ -25,6 +25,8 @@ static void split_texts(const struct graph_node *n, struct buf *cut, struct buf 
         buf_printf(cut, " %" PRIu64, s->cut_step);
     if (s->cut == GRAPH_CUT_NONE)
         return;
+    if (s->order_argc)
+        buf_text(combine, "by key range: ");
     for (uint32_t i = 0; i < s->combine_argc && !combine->failed; i++)
         buf_printf(combine, "%s%s", i ? " " : "", s->combine_argv[i]);
     if (s->combine == GRAPH_COMBINE_NATIVE)

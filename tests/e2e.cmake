@@ -19,6 +19,8 @@ zpipe_e2e(blocks blocks.py)
 # Lines by key, beside a model of it.
 zpipe_e2e(reduce reduce.py)
 zpipe_e2e(reduce_cluster reduce.py --cluster)
+# sort with any options, merged by ranges of keys.
+zpipe_e2e(sorts sorts.py)
 # Pipelines that nobody wrote; `make compare` runs many more.
 zpipe_e2e(random_embedded run.py --random 40)
 # Random pipelines from the table of commands, and 210 written ones, through one process; `make test` runs them optimised

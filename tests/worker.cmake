@@ -1,2 +1,3 @@
 zpipe_test(worker_inlet SOURCES unit/worker_inlet.c USES worker)
 zpipe_test(worker_shuffle SOURCES unit/worker_shuffle.c USES worker)
+zpipe_test(worker_ranges SOURCES unit/worker_ranges.c USES worker)

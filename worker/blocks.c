@@ -195,6 +195,7 @@ void blocks_free(struct blocks *b)
     }
     if (b->way->free)
         b->way->free(b);
+    keys_drop(b);
     combine_free(b->native);
     inlet_clear(&b->in);
     outlet_clear(&b->out);
@@ -236,16 +237,25 @@ int blocks_size_of(int fd, uint64_t *size, struct err *e)
 /* ---- giving away */
 
 /* Takes fd.  While blocks can still be spoilt it is remembered what was given. */
-int blocks_put(struct blocks *b, int fd, struct err *e)
+static int put(struct blocks *b, int fd, uint64_t from, uint64_t size, struct err *e)
 {
-    uint64_t size;
-    bool remember = b->way->spoils && !blocks_waits_for_all(b);
-    if (blocks_size_of(fd, &size, e) < 0 || (remember && blocks_digest(b->given, fd, 0, size, e) < 0)) {
+    bool remember = b->way->spoils && (!blocks_waits_for_all(b) || b->keys);
+    if (remember && blocks_digest(b->given, fd, from, size, e) < 0) {
         close(fd);
         return -1;
     }
     b->given_bytes += remember ? size : 0;
-    return outlet_put(&b->out, fd, 0, size, e);
+    return outlet_put(&b->out, fd, from, size, e);
+}
+
+int blocks_put(struct blocks *b, int fd, struct err *e)
+{
+    uint64_t size = 0;
+    if (blocks_size_of(fd, &size, e) < 0) {
+        close(fd);
+        return -1;
+    }
+    return put(b, fd, 0, size, e);
 }
 
 /* What a run wrote, made part of the whole by combine.c.  1: it cannot be. */
@@ -273,6 +283,13 @@ static int join_part(struct blocks *b, const struct run *r, int to, struct err *
 static int give_planned(struct blocks *b, struct run *r, struct err *e)
 {
     int fd = r->out;
+    for (uint32_t i = 0; i < r->piece_count; i++) {
+        fd = blocks_dup(r->piece[i].fd, e);
+        if (fd < 0 || put(b, fd, r->piece[i].offset, r->piece[i].size, e) < 0)
+            return -1;
+    }
+    if (r->piece_count)
+        return 0;
     if (!b->native) {
         /* It would end here: `grep -q` that found something. */
         bool enough = b->tail->stops_early && b->tail->combine == GRAPH_COMBINE_CONCAT && r->status == 0;
@@ -306,7 +323,7 @@ static int give_end(struct blocks *b, struct err *e)
     return r;
 }
 
-static int give_all(struct blocks *b, struct err *e)
+int blocks_give_all(struct blocks *b, struct err *e)
 {
     while (b->run && b->run->ended) {
         enum blocks_state state = b->state;
@@ -336,11 +353,13 @@ static bool all_ended(const struct blocks *b)
 static int combine(struct blocks *b, struct err *e)
 {
     b->state = COMBINING;
-    if (b->tail->combine == GRAPH_COMBINE_MERGE && b->held > 1)
-        return runs_merge(b, e);
+    if (b->tail->combine == GRAPH_COMBINE_MERGE && b->held > 1) {
+        int r = keys_begin(b, e);
+        return r < 0 ? -1 : r > 0 ? keys_step(b, e) : runs_merge(b, e);
+    }
     if (b->tail->combine == GRAPH_COMBINE_REVERSE)
         runs_reverse(b);
-    if (give_all(b, e) < 0 || (b->state == COMBINING && give_end(b, e) < 0))
+    if (blocks_give_all(b, e) < 0 || (b->state == COMBINING && give_end(b, e) < 0))
         return -1;
     if (b->state == COMBINING)
         blocks_end(b);
@@ -351,16 +370,18 @@ static int combine(struct blocks *b, struct err *e)
 
 static uint64_t run_bytes(const struct blocks *b)
 {
-    uint64_t max = b->tail->combine == GRAPH_COMBINE_MERGE ? MERGE_BYTES_MAX : RUN_BYTES_MAX;
     uint64_t size = b->in.bytes / (RUNS_PER_SLOT * (uint64_t)agent_width(b->t->agent, b->t->graph->width));
+    uint64_t max = RUN_BYTES_MAX;
+    if (b->tail->combine == GRAPH_COMBINE_MERGE && b->in.bytes / MERGE_FAN > max)
+        max = b->in.bytes / MERGE_FAN < MERGE_BYTES_MAX ? b->in.bytes / MERGE_FAN : MERGE_BYTES_MAX;
     if (!b->way->joins || b->rule.split_bytes)
         return 1;
     return size < RUN_BYTES_MIN ? RUN_BYTES_MIN : size > max ? max : size;
 }
 
-static bool room_for_more(const struct blocks *b)
+bool blocks_room_for_more(const struct blocks *b)
 {
-    return blocks_waits_for_all(b) || (b->held < HELD_MAX && outlet_backlog(&b->out) < BACKLOG_MAX);
+    return (blocks_waits_for_all(b) && !b->keys) || (b->held < HELD_MAX && outlet_backlog(&b->out) < BACKLOG_MAX);
 }
 
 /* Does what the run reads, or what comes soon after it, spoil the stage?  A command that meets such a byte may
@@ -395,12 +416,7 @@ int blocks_begin(struct blocks *b, uint64_t to, struct err *e)
         return -1;
     }
     b->running++;
-    if (b->run_last)
-        b->run_last->next = run;
-    else
-        b->run = run;
-    b->run_last = run;
-    b->held++;
+    runs_add(b, run);
     b->from = to;
     return 1;
 }
@@ -429,9 +445,9 @@ static int start_one(struct blocks *b, struct err *e)
 static int step_cutting(struct blocks *b, struct err *e)
 {
     int r = 1;
-    if (!blocks_waits_for_all(b) && give_all(b, e) < 0)
+    if (!blocks_waits_for_all(b) && blocks_give_all(b, e) < 0)
         return -1;
-    while (b->state == CUTTING && r > 0 && b->from < b->in.bytes && room_for_more(b))
+    while (b->state == CUTTING && r > 0 && b->from < b->in.bytes && blocks_room_for_more(b))
         if ((r = start_one(b, e)) < 0)
             return -1;
     if (b->state != CUTTING || !b->in.ended || b->from < b->in.bytes)
@@ -447,6 +463,8 @@ void blocks_step(struct blocks *b)
     int r = b->state == DEALING ? deal_step(b, &e) : 0;
     if (r == 0 && b->state == CUTTING)
         r = step_cutting(b, &e);
+    else if (b->state == COMBINING && b->keys)
+        r = keys_step(b, &e);
     else if (b->state == COMBINING && all_ended(b))
         r = combine(b, &e);
     else if (b->state == WHOLE)

@@ -12,14 +12,14 @@
 
 #define RUN_BYTES_MIN   (1u << 20)
 #define RUN_BYTES_MAX   (16u << 20)
-#define MERGE_BYTES_MAX (128u << 20) /* of what is merged afterwards: fewer, larger ones */
+#define MERGE_BYTES_MAX (128u << 20) /* of what is merged afterwards: no more than MERGE_FAN, up to this size */
 #define RUNS_PER_SLOT   4            /* at least, where the input is large enough: so that all end at once */
 #define HELD_MAX        256          /* runs started and not put into the outlet, where they can be */
 #define BACKLOG_MAX     (256u << 20) /* bytes in the outlet that nobody took yet */
 #define SPOIL_AHEAD     (256u << 10) /* more than commands of the table read at once */
 #define SOURCES_MAX     16384        /* pieces of input of one run */
 #define RUN_ARENA_MAX   (64u << 20)
-#define MERGE_FAN       16
+#define MERGE_FAN       64           /* the table says so to `sort` */
 #define PUT_BYTES_MIN   (1u << 20)   /* of a spool that is still being written */
 
 enum blocks_state { CUTTING, DEALING, COMBINING, WHOLE, ENDED };
@@ -33,8 +33,11 @@ struct run {
     uint32_t file;    /* of the graph, whose bytes these are; GRAPH_NONE */
     int in;           /* its input in a file of its own; -1: the stage's inlet has it */
     struct box_result *result; /* per node of the chain, in the arena: counts when all have ended */
-    struct run *part; /* of a merge: what it merges, owned */
+    struct region_words merge; /* it is no run of blocks, but this with files behind its words; else count 0 */
+    struct run *part;          /* what it merges, owned */
     uint32_t part_count;
+    struct box_source *piece;  /* what it wrote are these stretches, in the arena; fds borrowed */
+    uint32_t piece_count;      /* 0: it is in `out` */
     int out;          /* spool */
     int status;       /* of the last command of the chain */
     bool first, last, ended;
@@ -83,6 +86,8 @@ struct blocks {
     struct run *run, *run_last; /* in order: running, or not put into the outlet */
     uint32_t held, running;
     struct combine *native; /* NULL: it is not needed */
+    struct keys *keys;      /* of a merge by ranges of keys; NULL: there is none */
+    bool keys_lost;         /* it was tried */
     int errors; /* what blocks say on stderr: nothing */
     struct box_result *sum; /* the planner's: per node of the chain */
     bool *seen;
@@ -118,6 +123,10 @@ int blocks_size_of(int fd, uint64_t *size, struct err *e);
 int blocks_dup(int fd, struct err *e); /* gives another descriptor of it */
 int blocks_digest(struct running_digest *d, int fd, uint64_t from, uint64_t size, struct err *e);
 
+/* Those at the front of the list that have ended, to the outlet. */
+int blocks_give_all(struct blocks *b, struct err *e);
+bool blocks_room_for_more(const struct blocks *b);
+
 /* blocks_runs.c */
 struct run *run_new(struct blocks *b, struct err *e); /* gives */
 int run_start(struct blocks *b, struct run *r, struct err *e); /* the planner's chain, on [from, to) */
@@ -129,7 +138,16 @@ void run_free(struct run *r);
 void runs_drop(struct blocks *b); /* those that run are killed, and freed when they have ended */
 void runs_pop(struct blocks *b);  /* the first, which was given away */
 void runs_reverse(struct blocks *b);
+void runs_add(struct blocks *b, struct run *r);
 int runs_merge(struct blocks *b, struct err *e); /* one level of a tree: neighbours become one */
+/* r->merge over these; borrowed.  Leave to run has been given. */
+int run_start_merge(struct blocks *b, struct run *r, const struct box_source *piece, uint32_t count,
+                    struct err *e);
+
+/* blocks_keys.c: the last merge, on all slots. */
+int keys_begin(struct blocks *b, struct err *e); /* of all runs; 0: it is not worth it */
+int keys_step(struct blocks *b, struct err *e);
+void keys_drop(struct blocks *b);
 
 /* blocks_whole.c */
 int whole_start(struct blocks *b, struct err *e);

@@ -25,6 +25,7 @@ void run_free(struct run *r)
 /* Those that run are killed, and freed when they have ended. */
 void runs_drop(struct blocks *b)
 {
+    keys_drop(b);
     struct run **at = &b->run;
     b->run_last = NULL;
     while (*at) {
@@ -51,6 +52,16 @@ void runs_pop(struct blocks *b)
     run_free(r);
 }
 
+void runs_add(struct blocks *b, struct run *r)
+{
+    if (b->run_last)
+        b->run_last->next = r;
+    else
+        b->run = r;
+    b->run_last = r;
+    b->held++;
+}
+
 void runs_reverse(struct blocks *b)
 {
     struct run *list = NULL;
@@ -72,8 +83,8 @@ static struct region_words run_words(void *owner, uint32_t node)
     struct blocks *b = r->b;
     const struct graph_node *n = &b->t->graph->node[node];
     const struct graph_split *s = &n->split;
-    if (r->part)
-        return (struct region_words){s->combine_argv, s->combine_argc};
+    if (r->merge.count)
+        return r->merge;
     bool other = (s->run == GRAPH_RUN_FIRST && !r->first) || (s->run == GRAPH_RUN_LAST && !r->last);
     struct region_words w = other           ? (struct region_words){s->rest_argv, s->rest_argc}
                             : s->block_argc ? (struct region_words){s->block_argv, s->block_argc}
@@ -118,14 +129,14 @@ static void add_result(struct blocks *b, uint32_t i, const struct box_result *r)
 
 static bool as_it_should(const struct blocks *b, const struct run *r, uint32_t i, const struct box_result *end)
 {
-    uint32_t ok = r->part ? 1 : blocks_node(b, i)->split.ok_status;
+    uint32_t ok = r->merge.count ? 1 : blocks_node(b, i)->split.ok_status;
     return end->end == BOX_EXITED && end->status >= 0 && end->status < 32 && (ok >> end->status & 1);
 }
 
 void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
 {
     struct blocks *b = r->b;
-    uint32_t i = r->part ? b->stage->count - 1 : task;
+    uint32_t i = r->merge.count ? b->stage->count - 1 : task;
     struct stat said;
     if (i + 1 == b->stage->count)
         r->status = end->end == BOX_EXITED ? end->status : -1;
@@ -137,7 +148,7 @@ static void task_ended(void *owner, uint32_t task, const struct box_result *end)
 {
     struct run *r = owner;
     if (r->b->state != ENDED && r->b->state != WHOLE) {
-        r->result[r->part ? r->b->stage->count - 1 : task] = *end;
+        r->result[r->merge.count ? r->b->stage->count - 1 : task] = *end;
         r->b->way->task_ended(r, task, end);
     }
     for (uint32_t k = 0; k < end->made_count; k++)
@@ -177,7 +188,7 @@ static void tell_of(const struct run *r)
                                               : r->to - r->from,
                               .certified = true,
                               .worker = agent_name(b->t->agent)}};
-    if (!b->t->graph->tell_blocks || r->part)
+    if (!b->t->graph->tell_blocks || r->merge.count)
         return;
     if (r->out >= 0 && fstat(r->out, &out) == 0)
         m.block.bytes_out = (uint64_t)out.st_size;
@@ -199,7 +210,7 @@ void run_complete(struct run *r)
     struct blocks *b = r->b;
     r->ended = true;
     tell_of(r);
-    for (uint32_t i = r->part ? b->stage->count - 1 : 0; b->sum && i < b->stage->count; i++)
+    for (uint32_t i = r->merge.count ? b->stage->count - 1 : 0; b->sum && i < b->stage->count; i++)
         add_result(b, i, &r->result[i]);
     blocks_step(b);
 }
@@ -287,30 +298,38 @@ int run_start(struct blocks *b, struct run *r, struct err *e)
 
 /* ---- merging */
 
-static int start_merge(struct blocks *b, struct run *r, struct err *e)
+int run_start_merge(struct blocks *b, struct run *r, const struct box_source *piece, uint32_t count,
+                    struct err *e)
 {
-    struct box_file *part = arena_array(&r->arena, r->part_count, sizeof *part);
-    uint32_t last = blocks_last_node(b), i = 0;
+    struct box_file *part = arena_array(&r->arena, count, sizeof *part);
+    char(*name)[24] = arena_array(&r->arena, count, sizeof *name);
+    uint32_t last = blocks_last_node(b);
     struct region_end end[] = {{.how = REGION_NOTHING, .node = last, .edge = GRAPH_NONE},
                                {.how = REGION_FILE, .edge = b->stage->out_edge, .fd = r->out}};
-    int result = part ? 0 : err_nomem(e);
-    for (struct run *p = r->part; result == 0 && p; p = p->next, i++) {
-        char *name = arena_alloc(&r->arena, 32);
-        int fd = spool_reader(p->out, e);
-        if (!name || fd < 0) {
-            fd_close(&fd);
-            result = name ? -1 : err_nomem(e);
-            break;
-        }
-        snprintf(name, 32, ".zpipe-part-%u", i);
-        fd_close(&p->out);
-        p->out = fd;
-        part[i] = (struct box_file){.name = name, .fd = fd};
+    if (!part || !name)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < count; i++) {
+        snprintf(name[i], sizeof name[i], ".zpipe-part-%u", i);
+        part[i] = (struct box_file){.name = name[i], .fd = piece[i].fd, .offset = piece[i].offset,
+                                    .size = piece[i].size};
     }
     struct region_scope scope = {.node = &last, .count = 1, .end = end,
                                  .end_count = 1 + (b->stage->out_edge != GRAPH_NONE), .part = part,
-                                 .part_count = r->part_count, .part_words = true};
-    return result < 0 ? -1 : start(b, r, &scope, e);
+                                 .part_count = count, .part_words = true};
+    return start(b, r, &scope, e);
+}
+
+/* Everything that its parts wrote. */
+static int merge_parts(struct blocks *b, struct run *r, struct err *e)
+{
+    struct box_source *piece = arena_array(&r->arena, r->part_count, sizeof *piece);
+    uint32_t i = 0;
+    if (!piece)
+        return err_nomem(e);
+    for (struct run *p = r->part; p; p = p->next)
+        piece[i++].fd = p->out;
+    r->merge = (struct region_words){b->tail->combine_argv, b->tail->combine_argc};
+    return run_start_merge(b, r, piece, i, e);
 }
 
 /* One level of the tree: neighbours become one, MERGE_FAN at most. */
@@ -352,7 +371,7 @@ int runs_merge(struct blocks *b, struct err *e)
     if (b->held < groups)
         return -1;
     for (struct run *r = first; r; r = r->next)
-        if (agent_begin_run(b->t->agent, 0, UINT32_MAX), start_merge(b, r, e) < 0) {
+        if (agent_begin_run(b->t->agent, 0, UINT32_MAX), merge_parts(b, r, e) < 0) {
             r->ended = true;
             agent_end_run(b->t->agent);
             return -1;

@@ -55,6 +55,7 @@ static void json_split(struct buf *b, const struct graph *g, const struct graph_
     json_words(b, "block", s->block_argv, s->block_argc);
     json_words(b, "rest", s->rest_argv, s->rest_argc);
     json_words(b, "again", s->combine_argv, s->combine_argc);
+    json_words(b, "order", s->order_argv, s->order_argc);
     buf_text(b, ", \"files\": [");
     for (uint32_t i = 0; i < s->file_count; i++) {
         buf_text(b, i ? ", " : "");
