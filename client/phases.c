@@ -60,7 +60,7 @@ static int take_files(struct zpipe_job *j, struct graph_node *n, struct err *e)
         if (found)
             list[count++] = n->file[i];
         else
-            n->split = (struct graph_split){.combine_text = "", .spoils = {"", 0}}; /* its program says that the file is not there */
+            n->split = (struct graph_split){.combine_text = "", .spoils = {"", 0}, .seam = {"", 0}}; /* its program says that the file is not there */
     }
     n->file = list;
     n->file_count = count;

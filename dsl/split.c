@@ -326,8 +326,16 @@ int split_without(struct split_case *c, const char *bytes, size_t size)
     return c->s->spoils.data ? SPLIT_OK : no_memory(c);
 }
 
+int split_seam(struct split_case *c, const char *bytes, size_t size)
+{
+    c->s->seam.data = arena_bytes(&c->g->arena, bytes, size);
+    c->s->seam.size = size;
+    return c->s->seam.data ? SPLIT_OK : no_memory(c);
+}
+
 /* Bytes as numbers. */
-static int clause_without(struct split_case *c, const char *const *word, uint32_t count)
+static int clause_bytes(struct split_case *c, const char *const *word, uint32_t count,
+                        int (*use)(struct split_case *c, const char *bytes, size_t size))
 {
     char bytes[COMMAND_WORDS_MAX];
     for (uint32_t i = 0; i < count; i++) {
@@ -337,7 +345,7 @@ static int clause_without(struct split_case *c, const char *const *word, uint32_
             return r;
         bytes[i] = (char)byte;
     }
-    return split_without(c, bytes, count);
+    return use(c, bytes, count);
 }
 
 static int clause_cut(struct split_case *c, uint32_t cut, const char *const *word, uint32_t count)
@@ -378,7 +386,9 @@ static int clause(struct split_case *c, const char *const *word, uint32_t count)
     if (strcmp(w, "native") == 0)
         return clause_native(c, word + 1, count - 1);
     if (strcmp(w, "without") == 0)
-        return clause_without(c, word + 1, count - 1);
+        return clause_bytes(c, word + 1, count - 1, split_without);
+    if (strcmp(w, "seam") == 0)
+        return clause_bytes(c, word + 1, count - 1, split_seam);
     if (strcmp(w, "ask") == 0 && count == 2)
         return clause_ask(c, word[1]);
     if (strcmp(w, "last") == 0)
@@ -650,7 +660,7 @@ static int look(struct split_case *c)
 
 static int split_node(struct graph *g, uint32_t i, struct commands *commands, struct err *e)
 {
-    struct graph_split s = {.ends_lines = true, .empty_ok = true, .combine_text = "", .spoils = {"", 0}};
+    struct graph_split s = {.ends_lines = true, .empty_ok = true, .combine_text = "", .spoils = {"", 0}, .seam = {"", 0}};
     struct split_case c = {.g = g, .n = &g->node[i], .commands = commands, .s = &s, .e = e};
     struct graph_node *n = &g->node[i], as_cut = *n;
     struct err bad;

@@ -45,6 +45,7 @@ int split_native(struct split_case *c, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* These bytes spoil a block. */
 int split_without(struct split_case *c, const char *bytes, size_t size);
+int split_seam(struct split_case *c, const char *bytes, size_t size);
 /* The words of the command as blocks run it: name, options, operands that are no files; `instead`,
  * when not NULL, stands for the script of sed or awk.  NULL: no memory (e is filled). */
 const char *const *split_self(struct split_case *c, const char *instead, uint32_t *count);

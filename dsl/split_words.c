@@ -179,7 +179,17 @@ int split_tr(struct split_case *c)
     }
     if (gone)
         return split_whole(c, "it deletes newlines and squeezes what is around them");
-    return set_has(squeezed, newline) ? split_native(c, "squeeze %u 1", newline) : SPLIT_OK;
+    if (!set_has(squeezed, newline))
+        return SPLIT_OK;
+    if (deletes)
+        return split_whole(c, "it squeezes newlines that what it deletes may stand between");
+    /* All that becomes what a newline becomes, and is squeezed with it. */
+    char seam[256];
+    size_t size = 0;
+    for (unsigned b = 0; b < 256; b++)
+        if ((two ? set_image(&sets[0], &sets[1], split_has(c, "-t"), b) : b) == newline)
+            seam[size++] = (char)b;
+    return split_seam(c, seam, size);
 }
 
 /* ---- wc ---------------------------------------------------------------------------------- */

@@ -38,9 +38,7 @@ struct combine {
 
     unsigned width;
     char how;
-    unsigned char byte;
     int join; /* a byte, or -1 */
-    uint64_t max, run;
     bool seam, newline;
 
     uint64_t first, step, next, base;
@@ -169,45 +167,7 @@ static int all_end(struct combine *c, struct buf *out)
     return 0;
 }
 
-/* ---- squeeze, join: bytes at a seam ------------------------------------------------------ */
-
-static int squeeze_parse(struct combine *c, char *words)
-{
-    uint64_t byte;
-    if (number_word(&words, &byte) < 0 || byte > 255 || number_word(&words, &c->max) < 0 ||
-        c->max == 0 || words)
-        return -1;
-    c->byte = (unsigned char)byte;
-    c->run = c->max - 1;
-    return 0;
-}
-
-static int seam_begin(struct combine *c)
-{
-    c->seam = true;
-    return 0;
-}
-
-static int squeeze_add(struct combine *c, const char *data, size_t size, struct buf *out)
-{
-    while (c->seam && size && (unsigned char)*data == c->byte) {
-        if (c->run < c->max) {
-            buf_add(out, data, 1);
-            c->run++;
-        }
-        data++;
-        size--;
-    }
-    if (!size)
-        return 0;
-    c->seam = false;
-    buf_add(out, data, size);
-    uint64_t run = 0;
-    while (run < size && run < c->max && (unsigned char)data[size - 1 - run] == c->byte)
-        run++;
-    c->run = run < size ? run : c->run + run;
-    return 0;
-}
+/* ---- join: bytes at a seam ----------------------------------------------------------------- */
 
 static int join_parse(struct combine *c, char *words)
 {
@@ -569,7 +529,6 @@ static const struct way ways[] = {
     {"columns", columns_parse, NULL, text_add, columns_finish, columns_end},
     {"first", none_parse, NULL, text_add, first_finish, NULL},
     {"all", none_parse, NULL, text_add, all_finish, all_end},
-    {"squeeze", squeeze_parse, seam_begin, squeeze_add, NULL, NULL},
     {"join", join_parse, join_begin, join_add, join_finish, join_end},
     {"number", number_parse, number_begin, number_add, number_finish, NULL},
     {"lines", none_parse, lines_begin, number_add, number_finish, NULL},

@@ -3,16 +3,16 @@
  * bytes are cut into pieces.
  *
  * A text says which, words with one blank between them:
- *   columns WIDTH OPS [TEXT]  each part is one line of numbers, a column for each letter of OPS:
- * `+` adds, `>` takes the largest.  Written at the end, each at least WIDTH wide, a blank between
- * them, TEXT behind the last (wc, grep -c) first                     the first part that is not
- * empty (grep -l) all                       the first part, if none is empty (grep -L) squeeze BYTE
- * MAX          no more than MAX of BYTE in a row across a seam (tr -s, cat -s); with MAX over 1 the
- * beginning counts as a seam behind one of them join [BYTE]               the newline at the end of
- * a part becomes BYTE, that of the last stays (paste -s) number WIDTH HOW FIRST STEP [empty]
- *                             numbers at the beginning of lines run on from part to part: WIDTH
- *                             wide, HOW is l, r or z (zeros), as nl makes them.  Lines of blanks
- *                             alone have none; an empty line is an error but for `empty` (cat -b)
+ *   columns WIDTH OPS [TEXT]  each part is one line of numbers, a column for each letter of OPS: `+` adds,
+ *                             `>` takes the largest.  Written at the end, each at least WIDTH wide, a blank
+ *                             between them, TEXT behind the last (wc, grep -c)
+ *   first                     the first part that is not empty (grep -l)
+ *   all                       the first part, if none is empty (grep -L)
+ *   join [BYTE]               the newline at the end of a part becomes BYTE, that of the last stays (paste -s)
+ *   number WIDTH HOW FIRST STEP [empty]
+ *                             numbers at the beginning of lines run on from part to part: WIDTH wide, HOW is
+ *                             l, r or z (zeros), as nl makes them.  Lines of blanks alone have none; an empty
+ *                             line is an error but for `empty` (cat -b)
  *   lines, bytes              to the number at the beginning of each line is added how many lines
  *                             or bytes of input came before the part's (grep -n, grep -b)
  *   counts OPTIONS            each part is what `uniq -c` wrote with the same -f -i -s -w -z; at a

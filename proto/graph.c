@@ -63,7 +63,7 @@ uint32_t graph_add_node(struct graph *g, uint32_t kind, struct err *e)
                                                  .key_separator = -1,
                                                  .record_text = {"", 0},
                                                  .set = {.image = ""},
-                                                 .split = {.combine_text = "", .spoils = {"", 0}}};
+                                                 .split = {.combine_text = "", .spoils = {"", 0}, .seam = {"", 0}}};
     return g->node_count++;
 }
 
@@ -187,7 +187,7 @@ const char *graph_class(const struct graph_node *n)
     static const struct {
         const char *way, *class;
     } native[] = {{"columns", "reduce"},   {"first", "reduce"},  {"all", "reduce"},
-                  {"squeeze", "boundary"}, {"join", "boundary"}, {"counts", "boundary"},
+                  {"join", "boundary"}, {"counts", "boundary"},
                   {"number", "offset"},    {"lines", "offset"},  {"bytes", "offset"}};
     const struct graph_split *s = &n->split;
     size_t size = strcspn(s->combine_text, " ");
@@ -201,6 +201,8 @@ const char *graph_class(const struct graph_node *n)
          i++)
         if (strlen(native[i].way) == size && memcmp(native[i].way, s->combine_text, size) == 0)
             return native[i].class;
+    if (s->seam.size)
+        return "boundary";
     return s->combine == GRAPH_COMBINE_REVERSE ? "reverse"
            : s->combine == GRAPH_COMBINE_RERUN ? "rerun"
            : s->combine == GRAPH_COMBINE_MERGE ? "merge"

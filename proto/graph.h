@@ -207,6 +207,8 @@ struct graph_split {
                                       all lines are kept, equal ones in the order of their files; files
                                       in which these follow each other are merged as they stand */
     uint32_t order_argc;           /* 0: there is none */
+    struct slice seam; /* LINES: a boundary is between one of these bytes and one that is none of them,
+                          where what is squeezed cannot reach over it; none: behind a newline */
 };
 
 struct graph_node {

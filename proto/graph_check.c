@@ -88,6 +88,7 @@ int graph_check_split(const struct graph *g, const struct graph_node *n, struct 
         (s->run != GRAPH_RUN_EACH) != (s->rest_argc > 0) ||
         (s->cut == GRAPH_CUT_FILES && (!s->file_count || s->run != GRAPH_RUN_EACH)) ||
         command != (s->combine_argc > 0) || (s->order_argc && s->combine != GRAPH_COMBINE_MERGE) ||
+        (s->seam.size && (s->cut != GRAPH_CUT_LINES || s->cut_step > 1 || s->run != GRAPH_RUN_EACH)) ||
         (s->combine == GRAPH_COMBINE_NATIVE) != (s->combine_text[0] != '\0'))
         return err_set(e, ERR_INPUT, "stage `%.60s` is cut in a way that cannot be", n->label);
     for (uint32_t i = 0; i < s->file_count; i++)

@@ -89,7 +89,7 @@ static bool can_follow(const struct graph *g, const struct graph_stages *out, co
     uint64_t step = g->node[out->node[stage->first]].split.cut_step;
     bool lines = stage->cut == GRAPH_CUT_LINES || (stage->cut == GRAPH_CUT_BYTES && step == 1);
     if (last->split.combine != GRAPH_COMBINE_CONCAT || !can_be_cut(g, n) || s->run != GRAPH_RUN_EACH ||
-        s->cut_step != 1 || s->file_count || !s->empty_ok)
+        s->cut_step != 1 || s->seam.size || s->file_count || !s->empty_ok)
         return false;
     /* Nobody counts what passes inside a stage. */
     if (s->combine == GRAPH_COMBINE_NATIVE && combine_counts_input(s->combine_text))

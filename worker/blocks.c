@@ -561,6 +561,7 @@ static int open_planned(struct blocks *b, struct err *e)
     b->head = &blocks_node(b, 0)->split;
     b->tail = &blocks_node(b, b->stage->count - 1)->split;
     b->rule.step = b->head->cut_step;
+    b->rule.seam = b->head->seam;
     b->rule.split_bytes = b->t->graph->split_bytes;
     b->sum = calloc(b->stage->count, sizeof *b->sum);
     b->seen = calloc(b->stage->count, sizeof *b->seen);

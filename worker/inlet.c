@@ -196,36 +196,65 @@ int inlet_holds(const struct inlet *in, uint64_t from, uint64_t to, struct slice
     return r < 0 ? -1 : 0;
 }
 
+/* A boundary is behind `one`, or between a byte that ends something and one that does not. */
+struct marks {
+    bool ends[256], alone;
+    char one;
+};
+
+static struct marks marks_of(const struct inlet_rule *rule)
+{
+    struct marks m = {.one = rule->cut == GRAPH_CUT_NULS ? '\0' : '\n', .alone = rule->seam.size == 0};
+    for (size_t i = 0; i < rule->seam.size; i++)
+        m.ends[((const unsigned char *)rule->seam.data)[i]] = true;
+    return m;
+}
+
+/* The first boundary from p on, in bytes up to end: what comes behind it.  `before`: the byte before p, -1: none. */
+static const char *next_boundary(const struct marks *m, int before, const char *p, const char *end)
+{
+    if (m->alone) {
+        p = memchr(p, m->one, (size_t)(end - p));
+        return p ? p + 1 : NULL;
+    }
+    for (; p < end; before = (unsigned char)*p++)
+        if (before >= 0 && m->ends[before] && !m->ends[(unsigned char)*p])
+            return p;
+    return NULL;
+}
+
 /* Count boundaries behind `at` until one is at or behind `want` and a multiple of step, min_units on. */
-static int find_boundary(struct inlet *in, char mark, uint64_t at, uint64_t want, uint64_t step,
+static int find_boundary(struct inlet *in, const struct marks *m, uint64_t at, uint64_t want, uint64_t step,
                          uint64_t min_units, uint64_t *units, uint64_t *to, struct err *e)
 {
     static struct scan s; /* large, and nobody is called back in here */
     uint64_t seen = *units, first = seen;
     bool again = in->search.at && in->search.begin == at && in->search.want == want;
-    int r;
+    int r, before = -1;
     s.in = in;
     s.at = again ? in->search.at : at;
     seen = again ? in->search.seen : seen;
     while ((r = scan_more(&s, e)) > 0) {
         const char *p = s.byte, *end = s.byte + s.size;
         uint64_t base = s.at - s.size;
-        while ((p = memchr(p, mark, (size_t)(end - p)))) {
-            uint64_t here = base + (uint64_t)(++p - s.byte);
+        while ((p = next_boundary(m, before, p, end))) {
+            uint64_t here = base + (uint64_t)(p - s.byte);
             seen++;
             if (here >= want && seen % step == 0 && seen - first >= min_units) {
                 *to = here;
                 *units = seen;
                 return 1;
             }
+            before = -1;
         }
+        before = (unsigned char)end[-1];
     }
     if (r < 0)
         return -1;
     if (!in->ended) {
         in->search.begin = at;
         in->search.want = want;
-        in->search.at = s.at;
+        in->search.at = before < 0 || m->alone ? s.at : s.at - 1;
         in->search.seen = seen;
         return 0;
     }
@@ -271,11 +300,11 @@ int inlet_cut(struct inlet *in, const struct inlet_rule *rule, uint64_t from, ui
         /* A line that begins at the nominal offset is told by the byte before it.  Where nothing is
          * counted the walk begins there. */
         bool counts = rule->step > 1 || min_units;
+        struct marks marks = marks_of(rule);
         uint64_t at = counts || want - 1 < from ? from : want - 1;
         *to = in->bytes;
         r = at >= in->bytes ? in->ended
-                            : find_boundary(in, rule->cut == GRAPH_CUT_NULS ? '\0' : '\n', at, want,
-                                            rule->step, min_units, units, to, e);
+                            : find_boundary(in, &marks, at, want, rule->step, min_units, units, to, e);
     }
     if (r > 0 && *to > top) {
         *to = top;

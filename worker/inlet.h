@@ -43,6 +43,7 @@ struct inlet_rule {
     uint32_t cut;         /* enum graph_cut */
     uint64_t step;        /* in units of `cut` */
     uint64_t split_bytes; /* nominal size of blocks; 0: the table */
+    struct slice seam;    /* as in graph_split; borrowed */
 };
 
 /* The end of a run of blocks that begins at `from` (a boundary; units of step before it: `units`) and is

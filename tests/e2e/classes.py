@@ -70,7 +70,7 @@ class Tool:
         for d in stages:
             for key in ("argv", "block", "rest", "again", "files"):
                 d[key] = [raw(w) for w in d[key]]
-            for key in ("spoils", "text"):
+            for key in ("spoils", "text", "seam"):
                 d[key] = raw(d[key])
             d["why"] = raw(d["why"]).decode()
         return stages
@@ -126,8 +126,10 @@ def inputs(r):
 
 # ---- cutting
 
-def places(data, cut):
+def places(data, cut, seam):
     """Where a boundary may be, the ends left out."""
+    if seam:
+        return [i for i in range(1, len(data)) if data[i - 1] in seam and data[i] not in seam]
     if cut == "bytes":
         return range(1, len(data))
     mark = b"\0" if cut == "nuls" else b"\n"
@@ -139,7 +141,7 @@ def places(data, cut):
 
 
 def blocks(r, data, d):
-    all_places = list(places(data, d["cut"]))
+    all_places = list(places(data, d["cut"], d["seam"]))
     step = d["step"]
     if step > 1:
         all_places = all_places[step - 1::step]

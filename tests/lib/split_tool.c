@@ -51,6 +51,8 @@ static void json_split(struct buf *b, const struct graph *g, const struct graph_
     json_text(b, "text", s->combine_text);
     buf_text(b, ", \"spoils\": ");
     json_bytes(b, s->spoils.data, s->spoils.size);
+    buf_text(b, ", \"seam\": ");
+    json_bytes(b, s->seam.data, s->seam.size);
     json_words(b, "argv", n->argv, n->argc);
     json_words(b, "block", s->block_argv, s->block_argc);
     json_words(b, "rest", s->rest_argv, s->rest_argc);

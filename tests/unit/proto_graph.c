@@ -54,6 +54,7 @@ static struct graph *sample(void)
                                          .combine_argc = 2,
                                          .combine_text = "",
                                          .spoils = {"", 0},
+                                         .seam = {"", 0},
                                          .ok_status = 1};
     n[TEE].argv = tee_words;
     n[TEE].argc = 2;
@@ -147,14 +148,15 @@ SPOIL(split_run, n[BODY].split.run = GRAPH_RUNS)
 SPOIL(split_combine, n[BODY].split.combine = GRAPH_COMBINES)
 SPOIL(split_step, n[BODY].split.cut_step = 0)
 SPOIL(split_status, n[BODY].split.ok_status = 0)
+SPOIL(split_seam, n[BODY].split.seam = ((struct slice){"\n", 1}); n[BODY].split.cut_step = 2)
 SPOIL(split_first, n[BODY].split.run = GRAPH_RUN_FIRST)
 SPOIL(split_rest, split_first(g); n[BODY].split.rest_argv = sort_words; n[BODY].split.rest_argc = 2)
 SPOIL(split_rest_each, split_rest(g); n[BODY].split.run = GRAPH_RUN_EACH)
 SPOIL(split_rest_hole, split_rest(g); n[BODY].split.rest_argv = named_words)
 SPOIL(split_no_merge, n[BODY].split.combine_argc = 0)
 SPOIL(split_no_text, n[BODY].split.combine = GRAPH_COMBINE_NATIVE; n[BODY].split.combine_argc = 0)
-SPOIL(split_text, split_no_text(g); n[BODY].split.combine_text = "squeeze 10 1")
-SPOIL(split_bad_text, split_no_text(g); n[BODY].split.combine_text = "squeeze 10")
+SPOIL(split_text, split_no_text(g); n[BODY].split.combine_text = "join 44")
+SPOIL(split_bad_text, split_no_text(g); n[BODY].split.combine_text = "join x")
 SPOIL(split_words, n[BODY].split.combine_argc = GRAPH_WORDS_MAX)
 SPOIL(split_name, static const char *const w[] = {""}; n[BODY].split.combine_argv = w;
       n[BODY].split.combine_argc = 1)
@@ -278,12 +280,13 @@ static const struct row {
     BAD(split_combine, "cut in a way"),
     BAD(split_step, "cut in a way"),
     BAD(split_status, "cut in a way"),
+    BAD(split_seam, "cut in a way"),
     BAD(split_first, "cut in a way"),
     BAD(split_rest_each, "cut in a way"),
     BAD(split_rest_hole, "bad words"),
     BAD(split_no_merge, "cut in a way"),
     BAD(split_no_text, "cut in a way"),
-    BAD(split_bad_text, "cannot be combined by `squeeze 10`"),
+    BAD(split_bad_text, "cannot be combined by `join x`"),
     BAD(split_words, "GRAPH_WORDS_MAX"),
     BAD(split_name, "bad words"),
     BAD(split_no_files, "cut in a way"),

@@ -56,20 +56,25 @@ static const struct {
     const char *text;
     uint32_t cut;
     uint64_t step, split, size, least;
-    const char *want;
+    const char *seam, *want;
 } rows[] = {
-    {"a\nb\nc\n", GRAPH_CUT_LINES, 1, 1, 1, 0, "2 4 6"},
-    {"a\nb\nc", GRAPH_CUT_LINES, 1, 1, 1, 0, "2 4 5"},
-    {"\n\n\n", GRAPH_CUT_LINES, 1, 1, 1, 0, "1 2 3"},
-    {"abc", GRAPH_CUT_LINES, 1, 1, 1, 0, "3"},
-    {"a\nb\nc\nd\n", GRAPH_CUT_LINES, 1, 4, 1, 0, "4 8"},
-    {"a\nbbbbbbb\nc\n", GRAPH_CUT_LINES, 1, 4, 1, 0, "10 12"},
-    {"a\nb\nc\nd\ne\n", GRAPH_CUT_LINES, 2, 1, 1, 0, "4 8 10"},
-    {"a\nb\nc\nd\ne\n", GRAPH_CUT_LINES, 1, 1, 1, 3, "6 8 10"},
-    {"a\nb\nc\nd\ne\n", GRAPH_CUT_LINES, 1, 2, 6, 0, "6 10"},
-    {"abcdefg", GRAPH_CUT_BYTES, 1, 2, 1, 0, "2 4 6 7"},
-    {"abcdefg", GRAPH_CUT_BYTES, 3, 1, 1, 0, "3 6 7"},
-    {"abcdefg", GRAPH_CUT_BYTES, 1, 1, 1, 5, "5 6 7"},
+    {"a\nb\nc\n", GRAPH_CUT_LINES, 1, 1, 1, 0, "", "2 4 6"},
+    {"a\nb\nc", GRAPH_CUT_LINES, 1, 1, 1, 0, "", "2 4 5"},
+    {"\n\n\n", GRAPH_CUT_LINES, 1, 1, 1, 0, "", "1 2 3"},
+    {"abc", GRAPH_CUT_LINES, 1, 1, 1, 0, "", "3"},
+    {"a\nb\nc\nd\n", GRAPH_CUT_LINES, 1, 4, 1, 0, "", "4 8"},
+    {"a\nbbbbbbb\nc\n", GRAPH_CUT_LINES, 1, 4, 1, 0, "", "10 12"},
+    {"a\nb\nc\nd\ne\n", GRAPH_CUT_LINES, 2, 1, 1, 0, "", "4 8 10"},
+    {"a\nb\nc\nd\ne\n", GRAPH_CUT_LINES, 1, 1, 1, 3, "", "6 8 10"},
+    {"a\nb\nc\nd\ne\n", GRAPH_CUT_LINES, 1, 2, 6, 0, "", "6 10"},
+    {"abcdefg", GRAPH_CUT_BYTES, 1, 2, 1, 0, "", "2 4 6 7"},
+    {"abcdefg", GRAPH_CUT_BYTES, 3, 1, 1, 0, "", "3 6 7"},
+    {"abcdefg", GRAPH_CUT_BYTES, 1, 1, 1, 5, "", "5 6 7"},
+    {"a\n\nb\n\n\nc\n", GRAPH_CUT_LINES, 1, 1, 1, 0, "\n", "3 7 9"},
+    {"\n\na\n", GRAPH_CUT_LINES, 1, 1, 1, 0, "\n", "2 4"},
+    {"a, b,,c", GRAPH_CUT_LINES, 1, 1, 1, 0, " ,", "3 6 7"},
+    {"aaaa", GRAPH_CUT_LINES, 1, 1, 1, 0, "a", "4"},
+    {"a b c d e", GRAPH_CUT_LINES, 1, 4, 1, 0, " ", "4 8 9"},
 };
 
 static void test_cuts(void **state)
@@ -78,8 +83,8 @@ static void test_cuts(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct inlet in = whole(rows[i].text);
-        cuts(&in, (struct inlet_rule){rows[i].cut, rows[i].step, rows[i].split}, rows[i].size, rows[i].least,
-             got, sizeof got);
+        cuts(&in, (struct inlet_rule){rows[i].cut, rows[i].step, rows[i].split, slice_of(rows[i].seam)}, rows[i].size,
+             rows[i].least, got, sizeof got);
         if (strcmp(got, rows[i].want))
             fail_msg("row %zu: %s, not %s", i, got, rows[i].want);
         inlet_clear(&in);
@@ -87,19 +92,18 @@ static void test_cuts(void **state)
 }
 
 /* A stream that comes in drops has its boundaries where the whole file has them. */
-static void test_growing(void **state)
+static void grow(const char *seam)
 {
     enum { SIZE = 300000 };
     static char text[SIZE];
     uint32_t r = 1;
-    (void)state;
     for (int i = 0; i < SIZE; i++)
         text[i] = (r = r * 1664525 + 1013904223) >> 24 < 3 ? '\n' : 'x';
     memset(text + 100000, 'y', 90000); /* one line longer than a block */
     int fd = file_of(text, SIZE);
     struct inlet all = {0}, some = {0};
     struct err e;
-    struct inlet_rule rule = {GRAPH_CUT_LINES, 1, 1000};
+    struct inlet_rule rule = {GRAPH_CUT_LINES, 1, 1000, slice_of(seam)};
     assert_int_equal(inlet_add(&all, dup(fd), 0, SIZE, GRAPH_NONE, &e), 0);
     assert_int_equal(inlet_add(&some, fd, 0, 0, GRAPH_NONE, &e), 0);
     all.ended = true;
@@ -119,6 +123,15 @@ static void test_growing(void **state)
     inlet_clear(&some);
 }
 
+static void test_growing(void **state)
+{
+    (void)state;
+    grow("");
+    grow("\n");
+    grow("x\n");
+    grow("y");
+}
+
 /* Several files: a run's pieces, and runs that must end with their file. */
 static void test_stretches(void **state)
 {
@@ -131,7 +144,7 @@ static void test_stretches(void **state)
     for (uint32_t i = 0; i < 4; i++)
         assert_int_equal(inlet_add(&in, file_of(text[i], strlen(text[i])), 0, strlen(text[i]), i, &e), 0);
     in.ended = true;
-    struct inlet_rule rule = {GRAPH_CUT_LINES, 1, 1};
+    struct inlet_rule rule = {GRAPH_CUT_LINES, 1, 1, slice_of("")};
     cuts(&in, rule, 1, 0, got, sizeof got);
     assert_string_equal(got, "2 5 7 8"); /* a line may span two files */
     in.apart = true;
