@@ -497,10 +497,26 @@ static int counts_begin(struct combine *c)
     return 0;
 }
 
+/* Lines that are neither the first of their part nor perhaps its last are as `uniq -c` wrote them: how many
+ * bytes of them the data begins with.  They are written. */
+static size_t counts_pass(struct counts *u, const char *data, size_t size, struct buf *out)
+{
+    bool plain = u->count && !u->repeated && !u->unique && !u->every && !u->group;
+    const char *last = plain && !u->first && !u->line.size ? memrchr(data, u->end, size) : NULL;
+    const char *before = last ? memrchr(data, u->end, (size_t)(last - data)) : NULL;
+    size_t pass = before ? (size_t)(before + 1 - data) : 0;
+    if (pass && counts_flush(u, out) == 0)
+        buf_add(out, data, pass);
+    return pass;
+}
+
 static int counts_add(struct combine *c, const char *data, size_t size, struct buf *out)
 {
     struct counts *u = &c->counts;
     while (size) {
+        size_t pass = counts_pass(u, data, size, out);
+        data += pass;
+        size -= pass;
         const char *end = memchr(data, u->end, size);
         size_t take = end ? (size_t)(end - data) : size;
         buf_add(&u->line, data, take);
