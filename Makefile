@@ -5,7 +5,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	busybox-static gawk jq lua5.4 mawk sqlite3 zstd
 JOBS = 2
 
-.PHONY: all deps demo test bench fuzz fuzz-wall compare classes fault install clean
+.PHONY: all deps demo test bench growth fuzz fuzz-wall compare classes fault install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -42,6 +42,10 @@ bench: deps all
 	python3 bench/run.py build/release/bin/zpipe
 	build/release/bench/start
 	python3 bench/steady.py build/release/bin/zpipe-box
+
+# What a megabyte costs at 10 MB, 100 MB and 1 GB; GROWTH_BYTES and GROWTH_RUNS say otherwise.
+growth: deps all
+	python3 bench/growth.py build/release/bin/zpipe
 
 fuzz: deps
 	cmake --preset fuzz >/dev/null
