@@ -1,7 +1,7 @@
 # A thin front to CMake: what a user types, and what CI types.
 .POSIX:
 PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-db \
-	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev \
+	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev libmicrohttpd-dev \
 	busybox-static gawk jq lua5.4 mawk sqlite3 zstd
 JOBS = 2
 
@@ -42,6 +42,7 @@ bench: deps all
 	python3 bench/run.py build/release/bin/zpipe
 	build/release/bench/start
 	python3 bench/steady.py build/release/bin/zpipe-box
+	python3 bench/serve.py build/release/bin/zpipe
 
 # What a megabyte costs at 10 MB, 100 MB and 1 GB; GROWTH_BYTES and GROWTH_RUNS say otherwise.
 growth: deps all

@@ -13,6 +13,10 @@ struct cli {
     const char **word; /* owned list: the pipeline, or a subcommand's operands */
     size_t word_count;
     bool quiet, progress, json;
+    /* zpipe serve */
+    const char *http;
+    bool allow_remote;
+    uint64_t body_max; /* bytes; 0: the default */
     const char *joblog; /* --joblog; NULL: none */
     int verbose;
     /* zpipe scheduler, worker, keygen */
@@ -33,6 +37,7 @@ int cmd_run(struct cli *c);
 int cmd_plan(struct cli *c);
 int cmd_classify(struct cli *c);
 int cmd_box(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
 int cmd_keygen(struct cli *c);
 int cmd_scheduler(struct cli *c);
 int cmd_worker(struct cli *c);

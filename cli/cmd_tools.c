@@ -1,7 +1,9 @@
-/* zpipe box: zpipe-box itself, found and become. */
+/* zpipe box, zpipe serve: programs of their own, found and become.  Serving needs libraries that would cost every
+ * other command its start. */
 #include "cli.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,6 +13,18 @@ int cmd_box(int argc, char **argv)
     const char *path = zpipe_box_path();
     if (!path)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe-box is neither beside this program nor installed");
+    execv(path, argv);
+    return cli_say(ZPIPE_STATUS_FAILED, "cannot run %s: %s", path, strerror(errno));
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    (void)argc;
+    char path[4096];
+    const char *box = zpipe_box_path(), *slash = box ? strrchr(box, '/') : NULL;
+    if (!slash)
+        return cli_say(ZPIPE_STATUS_FAILED, "zpipe-serve is neither beside this program nor installed");
+    snprintf(path, sizeof path, "%.*s/zpipe-serve", (int)(slash - box), box);
     execv(path, argv);
     return cli_say(ZPIPE_STATUS_FAILED, "cannot run %s: %s", path, strerror(errno));
 }

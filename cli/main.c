@@ -60,6 +60,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "box"))
         return cmd_box(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "serve"))
+        return cmd_serve(argc - 1, argv + 1);
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         fputs(help, stdout);
         return 0;

@@ -26,7 +26,7 @@ int cli_fail(int status, const struct zpipe_error *e)
     return status;
 }
 
-enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, SPLIT, VERBOSE };
+enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, SPLIT, SIZE, VERBOSE };
 
 struct option {
     const char *name;
@@ -44,23 +44,34 @@ static int number(const char *name, const char *value, unsigned long max, uint32
     return 0;
 }
 
-/* auto, never, or always,SIZE with K or M behind the number. */
-static int split(const char *value, uint64_t *bytes)
+/* A number, with K or M behind it; to 1 GiB. */
+static bool amount(const char *value, uint64_t *bytes)
 {
     static const char units[] = "KM";
     char *end;
+    if (*value < '1' || *value > '9')
+        return false;
+    *bytes = strtoull(value, &end, 10);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    if (unit)
+        *bytes <<= 10 * (unit - units + 1);
+    return *bytes <= 1u << 30 && (!*end || (unit && !end[1]));
+}
+
+static int size(const char *name, const char *value, uint64_t *bytes)
+{
+    return amount(value, bytes) ? 0 : cli_say(-1, "%s wants a size to 1024M, as in 64K, not '%s'", name, value);
+}
+
+/* auto, never, or always,SIZE. */
+static int split(const char *value, uint64_t *bytes)
+{
     if (!strcmp(value, "auto") || !strcmp(value, "never")) {
         *bytes = value[0] == 'n' ? ZPIPE_SPLIT_NEVER : 0;
         return 0;
     }
-    if (!strncmp(value, "always,", 7) && value[7] >= '1' && value[7] <= '9') {
-        *bytes = strtoull(value + 7, &end, 10);
-        const char *unit = *end ? strchr(units, *end) : NULL;
-        if (unit)
-            *bytes <<= 10 * (unit - units + 1);
-        if (*bytes <= 1u << 30 && (!*end || (unit && !end[1])))
-            return 0;
-    }
+    if (!strncmp(value, "always,", 7) && amount(value + 7, bytes))
+        return 0;
     return cli_say(-1, "--split is auto, never or always,SIZE, as in always,64K, not '%s'", value);
 }
 
@@ -109,6 +120,8 @@ static int apply(struct cli *c, const struct option *o, const char *value)
         return c->submission.spread || !strcmp(value, "pack")
                    ? 0
                    : cli_say(-1, "--placement is pack or spread, not '%s'", value);
+    case SIZE:
+        return size(o->name, value, o->to);
     case SPLIT:
         return split(value, &c->submission.split_bytes);
     case ISOLATION:
@@ -147,6 +160,9 @@ static int take_option(struct cli *c, int left, char **argv)
         {"--box", TEXT, &c->open.box},
         {"--dir", TEXT, &c->directory},
         {"--listen", TEXT, &c->listen},
+        {"--http", TEXT, &c->http},
+        {"--allow-remote", FLAG, &c->allow_remote},
+        {"--body-max", SIZE, &c->body_max},
         {"--state", TEXT, &c->state},
         {"--scheduler", TEXT, &c->scheduler},
         {"--name", TEXT, &c->name},

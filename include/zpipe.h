@@ -161,6 +161,16 @@ ZPIPE_API void zpipe_feed_end(struct zpipe_job *job);
 /* One turn of work: handle what is there; with wait, sleep until there is something. */
 ZPIPE_API void zpipe_turn(struct zpipe *z, bool wait);
 
+/* ---- other descriptors of the program's, on the same loop */
+
+enum { ZPIPE_READABLE = 1, ZPIPE_WRITABLE = 2 };
+struct zpipe_watch;
+/* `run` is called by zpipe_turn while fd is readable or writable, as `events` asks; it must not block, nor submit or
+ * free jobs: do that when zpipe_turn has returned.  fd stays the caller's, open until zpipe_unwatch.  Gives. */
+ZPIPE_API struct zpipe_watch *zpipe_watch(struct zpipe *z, int fd, int events, void (*run)(void *owner, int events),
+                                          void *owner, struct zpipe_error *e);
+ZPIPE_API void zpipe_unwatch(struct zpipe_watch *w); /* also from within `run`; NULL is allowed */
+
 /* ---- plans, and texts */
 
 /* What would run, as text or JSON (one object).  Gives; free(). */

@@ -11,7 +11,7 @@ prefix=$root$(sed -n 's/^CMAKE_INSTALL_PREFIX:PATH=//p' "$build/CMakeCache.txt")
 for file in bin/zpipe libexec/zpipe/zpipe-box include/zpipe.h share/zpipe/commands.conf; do
     [ -s "$prefix/$file" ] || { echo "not installed: $file"; exit 1; }
 done
-for page in zpipe.1 zpipe-box.1 zpipe-language.5 zpipe.commands.5 zpipe-scheduler.8 zpipe-worker.8; do
+for page in zpipe.1 zpipe-box.1 zpipe-serve.1 zpipe-language.5 zpipe.commands.5 zpipe-scheduler.8 zpipe-worker.8; do
     ! command -v scdoc > /dev/null || [ -s "$prefix/share/man/man${page##*.}/$page" ] || { echo "not installed: $page"; exit 1; }
 done
 PKG_CONFIG_PATH=$(dirname "$(find "$root" -name zpipe.pc)")

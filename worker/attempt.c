@@ -561,11 +561,15 @@ void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_resul
     buf_clear(&text);
 }
 
+bool pump_broke(int sys, bool reading)
+{
+    return sys && sys != EPIPE && !(sys == EDQUOT && reading);
+}
+
 void attempt_pump_failed(struct attempt *t, int sys, bool reading)
 {
     struct err e;
-    /* A sink that broke is the writer's SIGPIPE, told by its status. */
-    if (sys == 0 || sys == EPIPE || t->state != ATTEMPT_RUNNING)
+    if (!pump_broke(sys, reading) || t->state != ATTEMPT_RUNNING)
         return;
     errno = sys;
     err_sys(&e, reading ? "cannot read an input" : "cannot write the output");

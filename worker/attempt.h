@@ -133,6 +133,9 @@ uint32_t attempt_status(const struct box_result *r); /* as sh has it in $? */
 /* A node's program, or all blocks of it, ended; its stderr did. */
 void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_result *r, bool early_stop);
 void attempt_said(struct attempt *t, uint32_t node, const struct buf *tail);
+/* Did a pump end as none should?  A sink that broke is its writer's SIGPIPE, and bytes past a limit of output are the
+ * writer's too: its end tells of it. */
+bool pump_broke(int sys, bool reading);
 void attempt_pump_failed(struct attempt *t, int sys, bool reading);
 /* A route's stream takes what is read from fd, or gives what is written to it; fd is taken. */
 int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool out, struct err *e);

@@ -64,7 +64,7 @@ static bool whole_pump_ended(struct group *g, uint32_t channel, int sys, bool re
         intake_stop(&b->intake);
         return true;
     }
-    if (sys && sys != EPIPE && b->state == WHOLE) {
+    if (pump_broke(sys, reading) && b->state == WHOLE) {
         errno = sys;
         err_sys(&e, reading ? "cannot read an input" : "cannot write to a temporary file");
         blocks_fail(b, &e);

@@ -76,7 +76,7 @@ static void end(struct intake *k, int sys, bool reading)
     if (all_came(k))
         return;
     errno = sys;
-    int r = sys && sys != EPIPE
+    int r = pump_broke(sys, reading)
                 ? err_sys(&e, reading ? "cannot read an input" : "cannot write to a temporary file")
             : fstat(k->spool, &s) < 0 ? err_sys(&e, "cannot look at a temporary file")
             : k->aside && (uint64_t)s.st_size != k->aside_bytes

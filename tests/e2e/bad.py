@@ -258,6 +258,14 @@ def files_of_a_job_that_is_cancelled_in_a_later_statement_do_not_appear():
 
 
 @case
+def a_limit_of_output_holds_for_every_kind_of_stdout():
+    """A pipe, a file, a stage that streams and one that is cut."""
+    for text, most in (("yes", 1 << 20), ("yes | cat", 1 << 20), ("yes | sort", 0), ("yes > f", 0)):
+        status, out, err = run(text, "--with", "output=1MiB")
+        assert status == 124 and "limit of output" in err and len(out) <= most, (text, status, len(out), err)
+
+
+@case
 def files_of_a_job_that_met_a_limit_do_not_appear():
     status, out, err = run("with timeout=300ms sh -c 'echo x > \"$0\"; exec yes > /dev/null' made.txt > o.txt")
     assert status == 124 and os.listdir(".") == [], (status, err, os.listdir("."))

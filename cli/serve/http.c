@@ -1,0 +1,248 @@
+/* POST / by libmicrohttpd: the body in, the pipeline's output back.  See serve.h.
+ *
+ * A connection is suspended while its job runs; libmicrohttpd's epoll descriptor is watched by our loop. */
+#include "cli/serve/serve.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define CONNECTION_BYTES (32u << 10) /* of headers */
+
+/* One request's state in libmicrohttpd's hands. */
+struct exchange {
+    struct exchange *next, **link;
+    struct http *http;
+    struct MHD_Connection *connection;
+    struct request *request;
+    unsigned refused; /* the HTTP status that ends it, when the body has been read; 0 */
+    bool suspended;
+};
+
+struct http {
+    struct server *server;
+    struct MHD_Daemon *daemon;
+    struct zpipe_watch *events, *times;
+    int timer;
+    struct exchange *first;
+};
+
+/* ---- answers */
+
+static enum MHD_Result answer_text(struct MHD_Connection *c, unsigned status, const char *text)
+{
+    char line[1200];
+    int size = snprintf(line, sizeof line, "%s\n", text);
+    struct MHD_Response *r = MHD_create_response_from_buffer(
+        size < (int)sizeof line ? (size_t)size : sizeof line - 1, line, MHD_RESPMEM_MUST_COPY);
+    if (!r)
+        return MHD_NO;
+    MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, "text/plain; charset=utf-8");
+    if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+        MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, "POST");
+    if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
+        MHD_add_response_header(r, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    enum MHD_Result done = MHD_queue_response(c, status, r);
+    MHD_destroy_response(r);
+    return done;
+}
+
+static enum MHD_Result refuse(struct MHD_Connection *c, unsigned status, const struct http *h)
+{
+    char text[128];
+    switch (status) {
+    case MHD_HTTP_NOT_FOUND:
+        return answer_text(c, status, "There is one thing here: POST /");
+    case MHD_HTTP_METHOD_NOT_ALLOWED:
+        return answer_text(c, status, "Send the input as the body of a POST.");
+    case MHD_HTTP_CONTENT_TOO_LARGE:
+        snprintf(text, sizeof text, "The body is larger than %" PRIu64 " bytes.", server_body_max(h->server));
+        return answer_text(c, status, text);
+    case MHD_HTTP_INSUFFICIENT_STORAGE:
+        return answer_text(c, status, "The body cannot be kept: the server's disk is full.");
+    default:
+        return answer_text(c, status, "Too many requests at once; try again.");
+    }
+}
+
+static enum MHD_Result answer_output(struct exchange *x)
+{
+    struct request *q = x->request;
+    off_t size = lseek(q->out, 0, SEEK_END);
+    char status[8];
+    struct MHD_Response *r = size < 0 ? NULL : MHD_create_response_from_fd64((uint64_t)size, q->out);
+    if (!r)
+        return MHD_NO;
+    q->out = -1; /* the response closes it */
+    snprintf(status, sizeof status, "%d", q->status);
+    MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
+    MHD_add_response_header(r, "Zpipe-Status", status);
+    MHD_add_response_header(r, "Zpipe-Certified", q->certified ? "yes" : "no");
+    enum MHD_Result done = MHD_queue_response(x->connection, MHD_HTTP_OK, r);
+    MHD_destroy_response(r);
+    return done;
+}
+
+static enum MHD_Result answer(struct exchange *x)
+{
+    const struct request *q = x->request;
+    if (!q->error.code)
+        return answer_output(x);
+    unsigned status = q->status == ZPIPE_STATUS_LIMIT     ? MHD_HTTP_GATEWAY_TIMEOUT
+                      : q->error.code == ZPIPE_CANCELLED ? MHD_HTTP_SERVICE_UNAVAILABLE
+                                                         : MHD_HTTP_INTERNAL_SERVER_ERROR;
+    return answer_text(x->connection, status, q->error.text);
+}
+
+/* ---- requests */
+
+static void run_after(const struct http *h, unsigned long long ms)
+{
+    /* a time of 0 would stop it */
+    struct itimerspec at = {{0, 0}, {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000 + 1}};
+    timerfd_settime(h->timer, 0, &at, NULL);
+}
+
+static void job_over(struct request *q)
+{
+    struct exchange *x = q->owner;
+    x->suspended = false;
+    MHD_resume_connection(x->connection);
+    run_after(x->http, 0);
+}
+
+static unsigned looks_wrong(const struct http *h, struct MHD_Connection *c, const char *url, const char *method)
+{
+    const char *length = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    if (strcmp(url, "/"))
+        return MHD_HTTP_NOT_FOUND;
+    if (strcmp(method, MHD_HTTP_METHOD_POST))
+        return MHD_HTTP_METHOD_NOT_ALLOWED;
+    return length && strtoull(length, NULL, 10) > server_body_max(h->server) ? MHD_HTTP_CONTENT_TOO_LARGE : 0;
+}
+
+static enum MHD_Result begin(struct http *h, struct MHD_Connection *c, const char *url, const char *method, void **state)
+{
+    unsigned wrong = looks_wrong(h, c, url, method);
+    struct exchange *x = wrong ? NULL : calloc(1, sizeof *x);
+    if (x && !(x->request = request_new(h->server, job_over, x))) {
+        free(x);
+        x = NULL;
+    }
+    if (!x)
+        return refuse(c, wrong ? wrong : MHD_HTTP_SERVICE_UNAVAILABLE, h);
+    x->http = h;
+    x->connection = c;
+    x->next = h->first;
+    x->link = &h->first;
+    if (h->first)
+        h->first->link = &x->next;
+    h->first = x;
+    *state = x;
+    return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *owner, struct MHD_Connection *c, const char *url, const char *method,
+                                  const char *version, const char *data, size_t *size, void **state)
+{
+    struct http *h = owner;
+    struct exchange *x = *state;
+    (void)version;
+    if (!x)
+        return begin(h, c, url, method, state);
+    if (*size) {
+        if (!x->refused && request_add(x->request, data, *size) < 0)
+            x->refused = errno == EFBIG ? MHD_HTTP_CONTENT_TOO_LARGE : MHD_HTTP_INSUFFICIENT_STORAGE;
+        *size = 0;
+        return MHD_YES;
+    }
+    if (x->refused)
+        return refuse(c, x->refused, h);
+    if (x->request->over)
+        return answer(x);
+    request_run(x->request);
+    x->suspended = true;
+    MHD_suspend_connection(c);
+    return MHD_YES;
+}
+
+static void on_completed(void *owner, struct MHD_Connection *c, void **state, enum MHD_RequestTerminationCode code)
+{
+    struct exchange *x = *state;
+    (void)owner, (void)c, (void)code;
+    if (!x)
+        return;
+    *x->link = x->next;
+    if (x->next)
+        x->next->link = x->link;
+    request_free(x->request);
+    free(x);
+    *state = NULL;
+}
+
+/* ---- life */
+
+/* libmicrohttpd is run when its descriptor says so, and when it asks to be after some time: 0 for what it has read
+ * already and not looked at. */
+static void on_events(void *owner, int events)
+{
+    struct http *h = owner;
+    MHD_UNSIGNED_LONG_LONG ms = 0;
+    (void)events;
+    MHD_run(h->daemon);
+    run_after(h, MHD_get_timeout(h->daemon, &ms) == MHD_YES ? ms : 1000 * SERVE_IDLE_S);
+}
+
+static void on_time(void *owner, int events)
+{
+    struct http *h = owner;
+    uint64_t ticks;
+    if (read(h->timer, &ticks, sizeof ticks) > 0)
+        on_events(h, events);
+}
+
+struct http *http_open(struct server *s, int listener)
+{
+    struct zpipe_error e = {0};
+    struct http *h = calloc(1, sizeof *h);
+    if (!h) {
+        cli_say(0, "out of memory");
+        return NULL;
+    }
+    h->server = s;
+    h->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    h->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
+                                 MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SERVE_IDLE_S,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)SERVE_REQUESTS_MAX,
+                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_NOTIFY_COMPLETED,
+                                 on_completed, h, MHD_OPTION_END);
+    const union MHD_DaemonInfo *info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+    if (info && h->timer >= 0 &&
+        (h->events = zpipe_watch(server_zpipe(s), info->epoll_fd, ZPIPE_READABLE, on_events, h, &e)) &&
+        (h->times = zpipe_watch(server_zpipe(s), h->timer, ZPIPE_READABLE, on_time, h, &e)))
+        return h;
+    cli_say(0, "cannot start an HTTP server: %s", e.code ? e.text : strerror(errno));
+    http_close(h);
+    return NULL;
+}
+
+void http_close(struct http *h)
+{
+    if (!h)
+        return;
+    zpipe_unwatch(h->events);
+    zpipe_unwatch(h->times);
+    for (struct exchange *x = h->first; x; x = x->next)
+        if (x->suspended)
+            MHD_resume_connection(x->connection);
+    if (h->daemon)
+        MHD_stop_daemon(h->daemon); /* completes what there is */
+    if (h->timer >= 0)
+        close(h->timer);
+    free(h);
+}

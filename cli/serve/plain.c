@@ -1,0 +1,163 @@
+/* Plain bytes over a socket: the input until the client ends its side, then the pipeline's output.  A job that
+ * failed ends in a connection that is reset, so that nobody takes an empty answer for a good one. */
+#include "cli/serve/serve.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define READ_BYTES (64u << 10)
+
+struct line { /* one client */
+    struct line *next, **link;
+    struct plain *plain;
+    int fd;
+    struct zpipe_watch *watch;
+    struct request *request;
+    unsigned idle_s; /* since bytes moved; not counted while its job runs */
+    off_t sent;
+};
+
+struct plain {
+    struct server *server;
+    int listener, timer;
+    struct zpipe_watch *clients, *ticks;
+    struct line *first;
+};
+
+static void hang_up(struct line *l, bool well)
+{
+    struct linger reset = {1, 0};
+    if (!well)
+        setsockopt(l->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    zpipe_unwatch(l->watch);
+    request_free(l->request);
+    close(l->fd);
+    *l->link = l->next;
+    if (l->next)
+        l->next->link = l->link;
+    free(l);
+}
+
+static void on_writable(void *owner, int events)
+{
+    struct line *l = owner;
+    (void)events;
+    ssize_t n = sendfile(l->fd, l->request->out, &l->sent, READ_BYTES);
+    if (n > 0)
+        l->idle_s = 0;
+    else if (n == 0)
+        hang_up(l, true);
+    else if (errno != EAGAIN && errno != EINTR)
+        hang_up(l, false);
+}
+
+static void job_over(struct request *q)
+{
+    struct line *l = q->owner;
+    struct zpipe_error e;
+    if (q->error.code) {
+        cli_say(0, "%s", q->error.text);
+        hang_up(l, false);
+        return;
+    }
+    l->idle_s = 0;
+    l->watch = zpipe_watch(server_zpipe(l->plain->server), l->fd, ZPIPE_WRITABLE, on_writable, l, &e);
+    if (!l->watch)
+        hang_up(l, false);
+}
+
+static void on_readable(void *owner, int events)
+{
+    static char bytes[READ_BYTES];
+    struct line *l = owner;
+    (void)events;
+    ssize_t n = recv(l->fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n < 0 || (n > 0 && request_add(l->request, bytes, (size_t)n) < 0)) {
+        hang_up(l, false);
+        return;
+    }
+    l->idle_s = 0;
+    if (n > 0)
+        return;
+    zpipe_unwatch(l->watch);
+    l->watch = NULL;
+    request_run(l->request);
+}
+
+static void on_client(void *owner, int events)
+{
+    struct plain *p = owner;
+    struct zpipe_error e;
+    (void)events;
+    int fd = accept4(p->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    struct line *l = fd < 0 ? NULL : calloc(1, sizeof *l);
+    if (!l) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    *l = (struct line){.next = p->first, .link = &p->first, .plain = p, .fd = fd};
+    if (p->first)
+        p->first->link = &l->next;
+    p->first = l;
+    l->request = request_new(p->server, job_over, l);
+    if (l->request)
+        l->watch = zpipe_watch(server_zpipe(p->server), fd, ZPIPE_READABLE, on_readable, l, &e);
+    if (!l->watch)
+        hang_up(l, false);
+}
+
+static void on_tick(void *owner, int events)
+{
+    struct plain *p = owner;
+    uint64_t ticks;
+    (void)events;
+    if (read(p->timer, &ticks, sizeof ticks) < 0)
+        return;
+    for (struct line *l = p->first, *next; l; l = next) {
+        next = l->next;
+        if (l->watch && ++l->idle_s > SERVE_IDLE_S)
+            hang_up(l, false);
+    }
+}
+
+struct plain *plain_open(struct server *s, int listener)
+{
+    static const struct itimerspec second = {{1, 0}, {1, 0}};
+    struct zpipe_error e = {0};
+    struct plain *p = calloc(1, sizeof *p);
+    if (!p) {
+        cli_say(0, "out of memory");
+        return NULL;
+    }
+    *p = (struct plain){.server = s, .listener = listener, .timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
+    if (p->timer >= 0 && timerfd_settime(p->timer, 0, &second, NULL) == 0 &&
+        (p->clients = zpipe_watch(server_zpipe(s), listener, ZPIPE_READABLE, on_client, p, &e)) &&
+        (p->ticks = zpipe_watch(server_zpipe(s), p->timer, ZPIPE_READABLE, on_tick, p, &e)))
+        return p;
+    cli_say(0, "cannot listen: %s", e.code ? e.text : strerror(errno));
+    plain_close(p);
+    return NULL;
+}
+
+void plain_close(struct plain *p)
+{
+    if (!p)
+        return;
+    zpipe_unwatch(p->clients);
+    zpipe_unwatch(p->ticks);
+    while (p->first)
+        hang_up(p->first, false);
+    close(p->listener);
+    if (p->timer >= 0)
+        close(p->timer);
+    free(p);
+}

@@ -1,0 +1,245 @@
+/* See serve.h. */
+#include "cli/serve/serve.h"
+#include "cli/serve/listen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct server {
+    struct zpipe *z;
+    struct zpipe_submission job;  /* what all have in common */
+    struct request *first, **end; /* those that wait or run */
+    uint32_t requests;
+    uint64_t body_max;
+};
+
+static volatile sig_atomic_t asked_to_end;
+
+static void on_signal(int signo)
+{
+    asked_to_end = signo;
+}
+
+struct zpipe *server_zpipe(struct server *s)
+{
+    return s->z;
+}
+
+uint64_t server_body_max(const struct server *s)
+{
+    return s->body_max;
+}
+
+/* ---- requests */
+
+static int unlinked_file(void)
+{
+    const char *directory = getenv("TMPDIR");
+    char name[4096];
+    int fd = open(directory ? directory : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        return fd;
+    snprintf(name, sizeof name, "%s/zpipe-XXXXXX", directory ? directory : "/var/tmp");
+    fd = mkostemp(name, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(name);
+    return fd;
+}
+
+struct request *request_new(struct server *s, void (*done)(struct request *r), void *owner)
+{
+    struct request *r = s->requests < SERVE_REQUESTS_MAX ? calloc(1, sizeof *r) : NULL;
+    if (!r)
+        return NULL;
+    *r = (struct request){.server = s, .done = done, .owner = owner, .certified = true};
+    r->in = unlinked_file();
+    r->out = unlinked_file();
+    s->requests++;
+    if (r->in >= 0 && r->out >= 0)
+        return r;
+    request_free(r);
+    return NULL;
+}
+
+int request_add(struct request *r, const void *data, size_t size_bytes)
+{
+    if (size_bytes > r->server->body_max - r->in_bytes) {
+        errno = EFBIG;
+        return -1;
+    }
+    for (const char *at = data; size_bytes;) {
+        ssize_t n = write(r->in, at, size_bytes);
+        if (n < 0 && errno != EINTR)
+            return -1;
+        at += n > 0 ? n : 0;
+        size_bytes -= n > 0 ? (size_t)n : 0;
+        r->in_bytes += n > 0 ? (uint64_t)n : 0;
+    }
+    return 0;
+}
+
+void request_run(struct request *r)
+{
+    struct server *s = r->server;
+    r->link = s->end;
+    *s->end = r;
+    s->end = &r->next;
+    r->ready = true;
+}
+
+static void leave(struct request *r)
+{
+    if (!r->link)
+        return;
+    *r->link = r->next;
+    if (r->next)
+        r->next->link = r->link;
+    else
+        r->server->end = r->link;
+    r->link = NULL;
+    r->next = NULL;
+}
+
+void request_free(struct request *r)
+{
+    if (!r)
+        return;
+    leave(r);
+    zpipe_job_free(r->job);
+    if (r->in >= 0)
+        close(r->in);
+    if (r->out >= 0)
+        close(r->out);
+    r->server->requests--;
+    free(r);
+}
+
+static void on_event(void *owner, const struct zpipe_event *e)
+{
+    struct request *r = owner;
+    if (e->kind == ZPIPE_TASK)
+        r->certified &= e->certified;
+}
+
+static void submit(struct request *r)
+{
+    struct zpipe_submission job = r->server->job;
+    if (lseek(r->in, 0, SEEK_SET) < 0)
+        return;
+    job.io = (struct zpipe_io){.stdin_fd = r->in, .stdout_fd = r->out, .stderr_fd = 2, .on_event = on_event, .owner = r};
+    r->job = zpipe_submit(r->server->z, &job, &r->error);
+    r->status = r->job ? 0 : ZPIPE_STATUS_FAILED;
+}
+
+/* Between two turns of the loop: start those that are complete, and answer those that are over. */
+static void step(struct server *s)
+{
+    for (struct request *r = s->first, *next; r; r = next) {
+        next = r->next;
+        if (r->ready && !r->job && !r->error.code)
+            submit(r);
+        if (r->job && !zpipe_over(r->job))
+            continue;
+        if (r->job)
+            r->status = zpipe_wait(r->job, &r->error);
+        zpipe_job_free(r->job);
+        r->job = NULL;
+        r->over = true;
+        leave(r);
+        r->done(r);
+    }
+}
+
+/* ---- life */
+
+static bool has_setting(const struct cli *c, const char *name)
+{
+    for (size_t i = 0; i < c->submission.with_count; i++)
+        if (!strncmp(c->submission.with[i], name, strcspn(name, "=") + 1))
+            return true;
+    return false;
+}
+
+static int prepare(struct server *s, struct cli *c)
+{
+    static const char *const limits[] = {SERVE_TIMEOUT, SERVE_OUTPUT};
+    struct zpipe_error e = {0};
+    const char **with = calloc(c->submission.with_count + 3, sizeof *with);
+    if (!with)
+        return cli_say(-1, "out of memory");
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+        if (!has_setting(c, limits[i]))
+            with[count++] = limits[i];
+    for (size_t i = 0; i < c->submission.with_count; i++)
+        with[count++] = c->submission.with[i];
+    free(c->with);
+    c->with = with;
+    s->job = c->submission;
+    s->job.with = with;
+    s->job.with_count = count;
+    s->job.text = c->word[0];
+    s->body_max = c->body_max ? c->body_max : SERVE_BODY_MAX;
+    s->end = &s->first;
+    s->z = zpipe_open(&c->open, &e);
+    if (!s->z)
+        return cli_fail(-1, &e);
+    /* What is wrong with the text is told now, not to the first client. */
+    char *plan = zpipe_plan(s->z, &s->job, false, &e);
+    free(plan);
+    return plan ? 0 : cli_fail(-1, &e);
+}
+
+static int serve(struct cli *c)
+{
+    struct server s = {0};
+    struct http *http = NULL;
+    struct plain *plain = NULL;
+    int at[2] = {-1, -1};
+    int r = prepare(&s, c);
+    if (r == 0 && c->http)
+        r = (at[0] = listen_http(c->http, c->allow_remote)) < 0 || !(http = http_open(&s, at[0])) ? -1 : 0;
+    if (r == 0 && c->listen)
+        r = (at[1] = listen_plain(c->listen, c->allow_remote)) < 0 || !(plain = plain_open(&s, at[1])) ? -1 : 0;
+    if (r == 0) {
+        if (http)
+            listen_say("http", at[0]);
+        if (plain)
+            listen_say("plain", at[1]);
+        fflush(stdout);
+        while (!asked_to_end) {
+            zpipe_turn(s.z, true);
+            step(&s);
+        }
+    }
+    plain_close(plain);
+    http_close(http);
+    zpipe_close(s.z);
+    if (c->listen)
+        listen_forget(c->listen);
+    return r < 0 ? ZPIPE_STATUS_FAILED : 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct sigaction end = {.sa_handler = on_signal};
+    struct cli c;
+    sigaction(SIGTERM, &end, NULL);
+    sigaction(SIGINT, &end, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    int status = cli_parse(&c, argc - 1, argv + 1) < 0 ? ZPIPE_STATUS_FAILED : 0;
+    if (status == 0 && c.word_count != 1)
+        status = cli_say(ZPIPE_STATUS_FAILED, "zpipe serve wants one pipeline, in one pair of quotes");
+    if (status == 0 && !c.http && !c.listen)
+        status = cli_say(ZPIPE_STATUS_FAILED, "zpipe serve wants --http HOST:PORT, or --listen tcp://HOST:PORT or unix://PATH");
+    if (status == 0)
+        status = serve(&c);
+    cli_clear(&c);
+    return status;
+}

@@ -1,0 +1,51 @@
+/* zpipe-serve's inside: each request is a job, and so a sandbox, of its own.
+ *
+ * What comes on a connection goes to an unlinked file first, and the job runs when all of it is there; what
+ * the job writes goes to another, and is sent when the job is over.  So a client that stalls holds a
+ * descriptor and no sandbox, and nothing is sent of a job that failed.
+ *
+ *   serve.c    options, the loop, requests
+ *   http.c     POST, by libmicrohttpd
+ *   plain.c    bytes in until the client's end, bytes out */
+#pragma once
+#include "cli/cli.h"
+
+#define SERVE_REQUESTS_MAX  1024          /* connections with a request, at once */
+#define SERVE_BODY_MAX      (64u << 20)   /* bytes of a request; --body-max */
+#define SERVE_OUTPUT        "output=256MiB" /* of an answer, unless --with output= says otherwise */
+#define SERVE_TIMEOUT       "timeout=30s"   /* of a job, in the same way */
+#define SERVE_IDLE_S        30            /* a connection that says nothing, or takes nothing, so long is closed */
+
+struct server;
+
+struct request {
+    struct request *next, **link; /* the server's list of those that wait or run; not in it: link NULL */
+    struct server *server;
+    void (*done)(struct request *r); /* the job is over; status and error are there */
+    void *owner;
+    int in, out; /* unlinked files */
+    uint64_t in_bytes;
+    struct zpipe_job *job; /* NULL: not submitted yet, or over */
+    bool ready, over, certified;
+    int status;
+    struct zpipe_error error; /* code 0: the program ended by itself */
+};
+
+/* NULL: there are too many, or no room. */
+struct request *request_new(struct server *s, void (*done)(struct request *r), void *owner);
+/* More of its body.  -1: it is too large (errno EFBIG), or the disk has no room. */
+int request_add(struct request *r, const void *data, size_t size_bytes);
+void request_run(struct request *r);  /* that was all: `done` will be called, from the loop */
+void request_free(struct request *r); /* a job that runs is cancelled */
+
+struct zpipe *server_zpipe(struct server *s);
+uint64_t server_body_max(const struct server *s);
+
+/* The two ways in.  `address`: HOST:PORT, [HOST]:PORT; for plain also unix:PATH after its scheme.  open: NULL after
+ * saying why.  close: no more of them; what runs is cancelled. */
+struct http;
+struct http *http_open(struct server *s, int listener);
+void http_close(struct http *h);
+struct plain;
+struct plain *plain_open(struct server *s, int listener);
+void plain_close(struct plain *p);
