@@ -43,6 +43,7 @@ bench: deps all
 	build/release/bench/start
 	python3 bench/steady.py build/release/bin/zpipe-box
 	python3 bench/serve.py build/release/bin/zpipe
+	python3 bench/tasks.py build/release/bin/zpipe
 
 # What a megabyte costs at 10 MB, 100 MB and 1 GB; GROWTH_BYTES and GROWTH_RUNS say otherwise.
 growth: deps all
