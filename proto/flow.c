@@ -1,0 +1,118 @@
+/* See flow.h. */
+#include "proto/flow.h"
+
+/* The graph without directions: of each node the edges at it. */
+struct web {
+    const struct graph *g;
+    uint32_t *first; /* per node, and one more: in `edge` */
+    uint32_t *edge;
+    uint32_t *from, *to; /* of each edge */
+};
+
+/* A depth-first walk: when a node was met, how far back one comes from behind it without the edge by which it
+ * was met, and where the walk is at it. */
+struct walk {
+    uint32_t *met, *back, *by, *at, *path;
+    uint32_t count;
+};
+
+/* What goes from outside into a body goes, for the graph outside, into the MAP or REDUCE. */
+static uint32_t end_of(const struct graph *g, uint32_t node, uint32_t other)
+{
+    uint32_t parent = g->node[node].parent;
+    return parent != GRAPH_NONE && g->node[other].parent != parent ? parent : node;
+}
+
+static int make_web(const struct graph *g, struct arena *a, struct web *w, struct err *e)
+{
+    *w = (struct web){.g = g,
+                      .first = arena_array(a, (size_t)g->node_count + 1, sizeof *w->first),
+                      .edge = arena_array(a, 2 * (size_t)g->edge_count + 1, sizeof *w->edge),
+                      .from = arena_array(a, (size_t)g->edge_count + 1, sizeof *w->from),
+                      .to = arena_array(a, (size_t)g->edge_count + 1, sizeof *w->to)};
+    if (!w->first || !w->edge || !w->from || !w->to)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < g->edge_count; i++) {
+        w->from[i] = end_of(g, g->edge[i].from, g->edge[i].to);
+        w->to[i] = end_of(g, g->edge[i].to, g->edge[i].from);
+        w->first[w->from[i]]++;
+        w->first[w->to[i]]++;
+    }
+    for (uint32_t i = 0, sum = 0; i <= g->node_count; i++) { /* where each node's end */
+        sum += w->first[i];
+        w->first[i] = sum;
+    }
+    for (uint32_t i = 0; i < g->edge_count; i++) { /* and now, where they begin */
+        w->edge[--w->first[w->from[i]]] = i;
+        w->edge[--w->first[w->to[i]]] = i;
+    }
+    return 0;
+}
+
+/* One step of the walk at the end of its path. */
+static uint32_t step(const struct web *w, struct walk *k, bool *bridge, uint32_t length)
+{
+    uint32_t node = k->path[length - 1];
+    if (k->at[node] == w->first[node + 1]) { /* all of it was seen */
+        if (length > 1) {
+            uint32_t before = k->path[length - 2];
+            bridge[k->by[node]] = k->back[node] > k->met[before];
+            if (k->back[node] < k->back[before])
+                k->back[before] = k->back[node];
+        }
+        return length - 1;
+    }
+    uint32_t edge = w->edge[k->at[node]++];
+    uint32_t other = w->from[edge] == node ? w->to[edge] : w->from[edge];
+    if (edge == k->by[node])
+        return length;
+    if (k->met[other]) {
+        if (k->met[other] < k->back[node])
+            k->back[node] = k->met[other];
+        return length;
+    }
+    k->met[other] = k->back[other] = ++k->count;
+    k->by[other] = edge;
+    k->path[length] = other;
+    return length + 1;
+}
+
+/* Which edges lie in no circle. */
+static int find_bridges(const struct web *w, struct arena *a, bool *bridge, struct err *e)
+{
+    uint32_t nodes = w->g->node_count;
+    uint32_t *room = arena_array(a, 5 * (size_t)nodes + 1, sizeof *room);
+    if (!room)
+        return err_nomem(e);
+    struct walk k = {room, room + nodes, room + 2 * (size_t)nodes, room + 3 * (size_t)nodes,
+                     room + 4 * (size_t)nodes, 0};
+    for (uint32_t i = 0; i < nodes; i++)
+        k.at[i] = w->first[i];
+    for (uint32_t i = 0; i < nodes; i++) {
+        if (k.met[i])
+            continue;
+        k.met[i] = k.back[i] = ++k.count;
+        k.by[i] = GRAPH_NONE;
+        k.path[0] = i;
+        for (uint32_t length = 1; length > 0;)
+            length = step(w, &k, bridge, length);
+    }
+    return 0;
+}
+
+int graph_flow(const struct graph *g, struct arena *a, struct graph_flow *out, struct err *e)
+{
+    struct web w;
+    bool *bridge = arena_array(a, (size_t)g->edge_count + 1, sizeof *bridge);
+    uint32_t *leave = arena_array(a, (size_t)g->node_count + 1, sizeof *leave);
+    out->spool = arena_array(a, (size_t)g->edge_count + 1, sizeof *out->spool);
+    if (!bridge || !leave || !out->spool)
+        return err_nomem(e);
+    if (make_web(g, a, &w, e) < 0 || find_bridges(&w, a, bridge, e) < 0)
+        return -1;
+    for (uint32_t i = 0; i < g->edge_count; i++)
+        leave[w.from[i]] += !bridge[i];
+    for (uint32_t i = 0; i < g->edge_count; i++)
+        out->spool[i] = !bridge[i] && leave[w.from[i]] > 1;
+    return 0;
+}
