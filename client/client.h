@@ -121,6 +121,11 @@ struct zpipe_job {
         uint32_t node;
         int fd; /* owned: what a named pipeline printed; -1: an output's bytes are its own */
     } * check; /* owned, one per graph->expect */
+    struct passed {
+        uint32_t node;
+        int fd; /* owned: what goes from one phase to a later one */
+    } * passed; /* owned, passed_count of them */
+    uint32_t passed_count;
     struct sink_pipe out, err;
     int feed_read, feed_write; /* -1 */
     struct client_stream *stream;
@@ -141,6 +146,7 @@ int ports_open(struct zpipe_job *j, struct err *e);
 int ports_begin(struct zpipe_job *j, struct err *e); /* for the phase that begins */
 int ports_of_outputs(struct zpipe_job *j, struct err *e);
 int port_of(const struct zpipe_job *j, uint32_t node);
+int ports_passed(const struct zpipe_job *j, uint32_t node); /* what it keeps for a later phase; -1 */
 /* The job has no more use for its ends: our copies are closed, so that readers see the end. */
 void ports_release(struct zpipe_job *j);
 bool ports_drained(const struct zpipe_job *j);

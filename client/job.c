@@ -516,6 +516,7 @@ void zpipe_job_free(struct zpipe_job *j)
     free(j->port);
     free(j->end);
     free(j->check);
+    free(j->passed);
     free(j->plan);
     free(j);
 }

@@ -4,6 +4,7 @@
  * ended; what is read by its name before has a hidden name until then. */
 #include "client/client.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -20,10 +21,13 @@ static int find_awaited(struct zpipe_job *j, struct graph_file *f, struct err *e
 {
     struct stat s;
     const char *path = f->path + 1;
-    struct output *o = output_at(j, path);
+    char own[40];
+    struct output *o = f->passed ? NULL : output_at(j, path);
     if (o && output_publish(o, e) < 0)
         return -1;
-    char *copy = arena_string(&j->graph->arena, o ? o->hidden : path);
+    if (f->passed)
+        snprintf(own, sizeof own, "/proc/self/fd/%d", ports_passed(j, f->passed - 1));
+    char *copy = arena_string(&j->graph->arena, o ? o->hidden : f->passed ? own : path);
     if (!copy)
         return err_nomem(e);
     if (stat(copy, &s) < 0 || !S_ISREG(s.st_mode))

@@ -98,6 +98,32 @@ static int open_checks(struct zpipe_job *j, struct err *e)
     return 0;
 }
 
+/* What a named pipeline prints for a later phase. */
+static int open_passed(struct zpipe_job *j, struct err *e)
+{
+    const struct graph *g = j->whole;
+    j->passed = calloc((size_t)g->file_count + 1, sizeof *j->passed);
+    if (!j->passed)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < g->file_count; i++) {
+        if (!g->file[i].passed)
+            continue;
+        struct passed *p = &j->passed[j->passed_count++];
+        *p = (struct passed){g->file[i].passed - 1, spool_open(e)};
+        if (p->fd < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int ports_passed(const struct zpipe_job *j, uint32_t node)
+{
+    for (uint32_t i = 0; i < j->passed_count; i++)
+        if (j->passed[i].node == node)
+            return j->passed[i].fd;
+    return -1;
+}
+
 static int open_outputs(struct zpipe_job *j, struct err *e)
 {
     const struct graph *g = j->whole;
@@ -126,7 +152,7 @@ int ports_open(struct zpipe_job *j, struct err *e)
         open_sink(j, &j->out, j->io.stdout_fd, j->io.on_stdout, &j->out_fd, e) < 0 ||
         open_sink(j, &j->err, j->io.stderr_fd, j->io.on_stderr, &j->err_fd, e) < 0)
         return -1;
-    return open_checks(j, e) < 0 || open_outputs(j, e) < 0 ? -1 : 0;
+    return open_checks(j, e) < 0 || open_passed(j, e) < 0 || open_outputs(j, e) < 0 ? -1 : 0;
 }
 
 static int sink_fd(const struct zpipe_job *j, uint32_t node)
@@ -140,7 +166,7 @@ static int sink_fd(const struct zpipe_job *j, uint32_t node)
         for (uint32_t i = 0; i < j->whole->expect_count; i++)
             if (j->check[i].node == node)
                 return j->check[i].fd;
-        return -1;
+        return ports_passed(j, node);
     default:
         for (uint32_t i = 0; i < j->output_count; i++)
             if (j->output[i].node == node)
@@ -202,6 +228,8 @@ void ports_close(struct zpipe_job *j)
     fd_close(&j->feed_write);
     for (uint32_t i = 0; j->check && i < j->whole->expect_count; i++)
         fd_close(&j->check[i].fd);
+    for (uint32_t i = 0; i < j->passed_count; i++)
+        fd_close(&j->passed[i].fd);
 }
 
 ptrdiff_t zpipe_feed(struct zpipe_job *j, const void *data, size_t size, struct zpipe_error *error)

@@ -1,7 +1,6 @@
 /* See lower.h and dsl.h.  A stage is lowered between the stream that reaches it and the stream that
  * leaves it; an edge is made when both of its ends are known.  One fd has one edge and one edge
- * joins two nodes, so a stage that is used twice (a named pipeline) is lowered twice: with
- * everything the same every time, so are its bytes. */
+ * joins two nodes. */
 #include "dsl/lower.h"
 #include "dsl/lower_inside.h"
 #include "dsl/settings.h"
@@ -170,6 +169,11 @@ static int lower_simple(struct lower *w, struct stage *s, struct stream in, stru
     return s->source ? lower_source(w, s, &at, out) : lower_process(w, s, in, &at, out);
 }
 
+static bool has_status(const struct graph_node *n)
+{
+    return n->kind != GRAPH_SOURCE && n->kind != GRAPH_SINK && n->kind != GRAPH_BROADCAST;
+}
+
 /* The stages of a block: where their stderr goes when the block says so. */
 static int block_stderr(struct lower *w, struct stage *s, struct table *t, uint32_t from,
                         const struct place *at, struct stream *out)
@@ -177,8 +181,7 @@ static int block_stderr(struct lower *w, struct stage *s, struct table *t, uint3
     uint32_t count = 0, only = GRAPH_NONE;
     for (uint32_t i = from; i < w->g->node_count; i++) {
         const struct graph_node *n = &w->g->node[i];
-        if (n->parent != at->parent || n->drain != at->drain || graph_fd_of(n, 2) ||
-            n->kind == GRAPH_SOURCE || n->kind == GRAPH_SINK)
+        if (n->parent != at->parent || n->drain != at->drain || graph_fd_of(n, 2) || !has_status(n))
             continue;
         only = i;
         count++;
@@ -197,8 +200,7 @@ static int block_stderr(struct lower *w, struct stage *s, struct table *t, uint3
     for (uint32_t i = from; i < last; i++) {
         const struct graph_node *n = &w->g->node[i];
         uint32_t sink = (uint32_t)t->to[2];
-        if (n->parent != at->parent || n->drain != at->drain || graph_fd_of(n, 2) ||
-            n->kind == GRAPH_SOURCE || n->kind == GRAPH_SINK)
+        if (n->parent != at->parent || n->drain != at->drain || graph_fd_of(n, 2) || !has_status(n))
             continue;
         if (count > 1 && lower_add_sink(w, GRAPH_SINK_NULL, NULL, s->start, at, &sink) < 0)
             return -1;
@@ -208,16 +210,29 @@ static int block_stderr(struct lower *w, struct stage *s, struct table *t, uint3
     return 0;
 }
 
+/* What the block or the name stands for. */
+static int lower_inner(struct lower *w, struct stage *s, struct stream in, const struct table *t,
+                       const struct place *inner, struct stream *out)
+{
+    if (s->kind != STAGE_NAME)
+        return lower_pipeline(w, s->body, in, *inner, out);
+    if (lower_is_shared(w, s->definition, inner) && t->to[2] != TO_ERR)
+        return FAIL(w, s->start, "redirect it where the name is defined",
+                    "%.100s is computed once for all its uses, and its stderr cannot be redirected at one",
+                    s->definition->name);
+    return lower_named(w, s->definition, in, *inner, s->start, out);
+}
+
 /* A pipeline in the place of a stage: a with-block, a name. */
-static int lower_group(struct lower *w, struct stage *s, struct pipeline *body, struct stream in,
-                       const struct place *outer, const struct place *inner, struct stream *out)
+static int lower_group(struct lower *w, struct stage *s, struct stream in, const struct place *outer,
+                       const struct place *inner, struct stream *out)
 {
     struct table t;
     struct stream made;
     if (lower_table(w, s, in, outer, &t) < 0)
         return -1;
     uint32_t from = w->g->node_count;
-    if (lower_pipeline(w, body, t.in, *inner, &made) < 0)
+    if (lower_inner(w, s, t.in, &t, inner, &made) < 0)
         return -1;
     bool both = t.to[1] == t.to[2] && t.to[2] != TO_ERR && t.to[2] != TO_OUT;
     if (both)
@@ -278,18 +293,15 @@ static int lower_with(struct lower *w, struct stage *s, struct stream in, struct
         s->body->stage->join = s->join;
     struct stage plain = *s;
     plain.join = s->braced && s->join;
-    return lower_group(w, &plain, s->body, in, &at, &inner, out);
+    return lower_group(w, &plain, in, &at, &inner, out);
 }
 
 static int lower_name(struct lower *w, struct stage *s, struct stream in, struct place at,
                       struct stream *out)
 {
-    struct place inner = at;
-    if (++inner.depth > DSL_DEPTH_MAX)
-        return FAIL(w, s->start, NULL, "names stand for names more than %d deep", DSL_DEPTH_MAX);
     if (s->from == STDIN_JOB && lower_stdin(w, &at, s->start, &in) < 0)
         return -1;
-    return lower_group(w, s, s->definition->pipeline, in, &at, &inner, out);
+    return lower_group(w, s, in, &at, &at, out);
 }
 
 /* The body between a SOURCE of the task's stdin and a SINK of its stdout. */
@@ -395,18 +407,28 @@ static uint32_t status_node(const struct lower *w, uint32_t from, const struct p
     uint32_t found = GRAPH_NONE;
     for (uint32_t i = from; i < w->g->node_count; i++) {
         const struct graph_node *n = &w->g->node[i];
-        if (n->kind != GRAPH_SOURCE && n->kind != GRAPH_SINK && n->parent == at->parent &&
-            n->drain == at->drain)
+        if (has_status(n) && n->parent == at->parent && n->drain == at->drain)
             found = i;
     }
     return found;
+}
+
+/* Is its last stage a name with other uses? */
+static bool ends_shared(const struct lower *w, const struct pipeline *l, const struct place *at)
+{
+    const struct stage *s = l->stage;
+    while (s->next)
+        s = s->next;
+    return s->kind == STAGE_NAME && lower_is_shared(w, s->definition, at);
 }
 
 int lower_pipeline(struct lower *w, struct pipeline *l, struct stream in, struct place at,
                    struct stream *out)
 {
     uint32_t from = w->g->node_count;
+    bool inner = false; /* its last stage has a pipeline in its place, and so has a last stage */
     for (struct stage *s = l->stage; s; s = s->next) {
+        inner = s->kind == STAGE_NAME || s->kind == STAGE_WITH;
         from = w->g->node_count;
         if (by_kind[s->kind](w, s, in, at, out) < 0)
             return -1;
@@ -414,7 +436,11 @@ int lower_pipeline(struct lower *w, struct pipeline *l, struct stream in, struct
     }
     w->g->timed = w->g->timed || l->timed;
     w->g->timed_posix = w->g->timed_posix || l->timed_posix;
-    w->last = status_node(w, from, &at);
+    if (!inner)
+        w->last = status_node(w, from, &at);
+    if (l->negate && ends_shared(w, l, &at))
+        return FAIL(w, l->start, "put `| cat` behind the name",
+                    "the status of a name that has other uses too cannot be turned around");
     if (l->negate && w->last != GRAPH_NONE)
         w->g->node[w->last].negate = !w->g->node[w->last].negate;
     return 0;
@@ -460,17 +486,17 @@ static int expect(struct lower *w, const struct statement *s, uint32_t sink)
 
 static int lower_check(struct lower *w, const struct statement *s, const struct place *at)
 {
+    const struct definition *d = lower_checked(w, s);
+    if (d) {
+        struct stream out;
+        uint32_t sink;
+        if (lower_named(w, d, NO_STREAM, *at, s->start, &out) < 0 ||
+            lower_add_sink(w, GRAPH_SINK_NULL, NULL, s->start, at, &sink) < 0)
+            return -1;
+        out.seekable = false;
+        return lower_join(w, out, sink, 0, s->start) < 0 ? -1 : expect(w, s, sink);
+    }
     const char *name = word_literal(s->name, w->r->arena);
-    for (const struct definition *d = w->r->tree->definition; name && d; d = d->next)
-        if (d->at < s->start && strcmp(d->name, name) == 0) {
-            struct stream out;
-            uint32_t sink;
-            if (lower_pipeline(w, d->pipeline, NO_STREAM, *at, &out) < 0 ||
-                lower_add_sink(w, GRAPH_SINK_NULL, NULL, s->start, at, &sink) < 0)
-                return -1;
-            out.seekable = false;
-            return lower_join(w, out, sink, 0, s->start) < 0 ? -1 : expect(w, s, sink);
-        }
     const char *path = name ? uses_path(w->r, name) : NULL;
     for (const struct made *m = path ? w->made : NULL; m; m = m->next)
         if (m->sink != GRAPH_NONE && strcmp(m->path, path) == 0)
@@ -493,8 +519,10 @@ static int lower_statement(struct lower *w, struct statement *s, struct place *a
         if (w->last != GRAPH_NONE)
             w->g->node[w->last].ends = true;
         return finish(w, out, s->start, at);
-    case STATEMENT_ASSIGN:
     case STATEMENT_DEFINE:
+        lower_define(w, s->definition, at);
+        return 0;
+    case STATEMENT_ASSIGN:
         return 0;
     }
     return 0;
@@ -539,13 +567,13 @@ static bool prints(const struct graph *g, uint32_t first)
 static int lower_statements(struct lower *w)
 {
     struct place at = {.parent = GRAPH_NONE, .set = {.image = ""}};
-    if (apply_input(w, &at) < 0)
+    if (apply_input(w, &at) < 0 || lower_names(w) < 0)
         return -1;
     uint32_t printed = 0; /* the first phase that is behind all that print so far */
     w->r->statement = 0;
     for (struct statement *s = w->r->tree->statement; s; s = s->next) {
         const struct made *before = w->made;
-        uint32_t first = w->g->node_count;
+        uint32_t first = w->g->node_count, edge = w->g->edge_count;
         w->phase = 0;
         if (lower_statement(w, s, &at) < 0)
             return -1;
@@ -557,6 +585,8 @@ static int lower_statements(struct lower *w)
             w->g->node[i].phase = w->phase;
         for (struct made *m = w->made; m != before; m = m->next)
             m->phase = w->phase;
+        if (lower_hand_over(w, edge, s->start) < 0)
+            return -1;
         w->r->statement++;
     }
     if (split_graph(w->g, w->r->commands, w->e) < 0)

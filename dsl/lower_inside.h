@@ -26,6 +26,20 @@ struct place {
     int depth;
 };
 
+/* A named pipeline and its uses. */
+struct shared {
+    struct shared *next;
+    const struct definition *name;
+    struct place at;     /* of its definition */
+    uint32_t uses;       /* a filter's: 2 for more */
+    bool counts;         /* its status does, in one of them */
+    bool files;          /* it is only files */
+    uint32_t node;       /* the BROADCAST; GRAPH_NONE: none yet */
+    int readers;         /* of it, so far */
+    uint32_t last;       /* whose status is its own */
+    uint32_t statement;  /* that was the first to use it */
+};
+
 struct lower {
     struct resolver *r;
     struct graph *g;
@@ -35,6 +49,8 @@ struct lower {
     unsigned renamed;                  /* outputs under a name of ours */
     struct stream late[GRAPH_FDS_MAX]; /* what >( ) prints, behind the statement's own */
     size_t late_count;
+    struct shared *shared;             /* all names; in the resolver's arena */
+    unsigned passed;                   /* from one phase to another */
     uint32_t phase;                    /* of the statement that is lowered */
     struct made {
         struct made *next;
@@ -48,6 +64,18 @@ struct lower {
 
 int lower_pipeline(struct lower *w, struct pipeline *l, struct stream in, struct place at,
                    struct stream *out);
+
+/* Names (lower_name.c). */
+int lower_names(struct lower *w); /* before all statements */
+void lower_count_uses(struct lower *w, const struct pipeline *l, bool drain);
+void lower_define(struct lower *w, const struct definition *d, const struct place *at);
+const struct definition *lower_checked(const struct lower *w, const struct statement *s); /* NULL: an output */
+/* Is it computed once, for several readers? */
+bool lower_is_shared(const struct lower *w, const struct definition *d, const struct place *at);
+int lower_named(struct lower *w, const struct definition *d, struct stream in, struct place at, size_t where,
+                struct stream *out);
+/* Edges from `first` on that lead from one phase to a later one. */
+int lower_hand_over(struct lower *w, uint32_t first, size_t at);
 
 /* Growing the graph: -1 with a message that has a place. */
 int lower_refused(struct lower *w, size_t at); /* a ceiling of the graph, in w->e */

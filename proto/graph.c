@@ -212,7 +212,8 @@ const char *graph_class(const struct graph_node *n)
 
 bool graph_is_stage(const struct graph_node *n)
 {
-    return n->parent == GRAPH_NONE && n->kind != GRAPH_SOURCE && n->kind != GRAPH_SINK;
+    return n->parent == GRAPH_NONE && n->kind != GRAPH_SOURCE && n->kind != GRAPH_SINK &&
+           n->kind != GRAPH_BROADCAST;
 }
 
 enum graph_fail graph_fail_of(const struct graph_node *n)

@@ -33,6 +33,7 @@ enum graph_kind {
     GRAPH_SINK,    /* no process: where bytes leave the job */
     GRAPH_MAP,     /* body: nodes whose parent is this one */
     GRAPH_REDUCE,
+    GRAPH_BROADCAST, /* no process: what comes at fd 0 goes, whole, to each of its other fds */
     GRAPH_KINDS
 };
 
@@ -87,6 +88,8 @@ struct graph_file {
     /* The client's own, not sent: what an earlier phase leaves at `path`, else what is there.  The path
      * begins with two slashes, so that it is not the file that is there now. */
     bool awaited;
+    /* The client's own, not sent: an earlier phase's bytes at this SINK, and 1 more than its number; 0: a file. */
+    uint32_t passed;
 };
 
 /* A file that a node may create in /job under `name`; if it does, its bytes go to `sink` (a SINK of

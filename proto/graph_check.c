@@ -9,7 +9,7 @@
 
 static bool is_process(const struct graph_node *n)
 {
-    return n->kind != GRAPH_SOURCE && n->kind != GRAPH_SINK;
+    return n->kind != GRAPH_SOURCE && n->kind != GRAPH_SINK && n->kind != GRAPH_BROADCAST;
 }
 
 /* A name under which a program sees a file: absolute or below /job, without a way out. */
@@ -172,6 +172,15 @@ static int check_sink(const struct graph_node *n, struct err *e)
     return 0;
 }
 
+static int check_broadcast(const struct graph *g, uint32_t i, struct err *e)
+{
+    const struct graph_node *n = &g->node[i];
+    bool right = n->parent == GRAPH_NONE && n->fd_count > 1 && graph_fd_of(n, 0);
+    for (uint32_t k = 0; right && k < n->fd_count; k++)
+        right = (n->fd[k].fd == 0 ? g->edge[n->fd[k].edge].to : g->edge[n->fd[k].edge].from) == i;
+    return right ? 0 : err_set(e, ERR_INPUT, "a broadcast has not one end to read and some to write");
+}
+
 static int check_node(const struct graph *g, uint32_t i, struct err *e)
 {
     const struct graph_node *n = &g->node[i];
@@ -195,9 +204,10 @@ static int check_node(const struct graph *g, uint32_t i, struct err *e)
                 return err_set(e, ERR_INPUT, "stage `%.60s` has descriptor %d twice", n->label,
                                n->fd[k].fd);
     }
-    return n->kind == GRAPH_SOURCE ? check_source(g, n, e)
-           : n->kind == GRAPH_SINK ? check_sink(n, e)
-                                   : check_process(g, n, e);
+    return n->kind == GRAPH_SOURCE      ? check_source(g, n, e)
+           : n->kind == GRAPH_SINK      ? check_sink(n, e)
+           : n->kind == GRAPH_BROADCAST ? check_broadcast(g, i, e)
+                                        : check_process(g, n, e);
 }
 
 static int check_edge(const struct graph *g, uint32_t i, struct err *e)

@@ -14,7 +14,7 @@ static uint32_t edge_at(const struct graph_node *n, int fd)
 static bool can_be_cut(const struct graph *g, const struct graph_node *n)
 {
     const struct graph_split *s = &n->split;
-    if (n->kind != GRAPH_COMMAND || s->cut == GRAPH_CUT_NONE || n->parent != GRAPH_NONE || n->drain)
+    if (n->kind != GRAPH_COMMAND || s->cut == GRAPH_CUT_NONE || n->parent != GRAPH_NONE)
         return false;
     for (uint32_t i = 0; i < n->fd_count; i++)
         if (n->fd[i].fd > 1)

@@ -43,6 +43,19 @@ static uint32_t leader_of(const struct graph_stages *s, uint32_t node)
     return !stage ? node : stage->author != GRAPH_NONE ? stage->author : s->node[stage->first];
 }
 
+/* A broadcast is where its bytes are made. */
+static void place_broadcasts(struct job *j)
+{
+    const struct graph *g = j->graph;
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        uint32_t at = i;
+        while (g->node[at].kind == GRAPH_BROADCAST)
+            at = g->edge[graph_fd_of(&g->node[at], 0)->edge].from;
+        if (g->node[i].kind == GRAPH_BROADCAST)
+            j->node[i].part = j->node[at].part == AT_CLIENT ? 0 : j->node[at].part;
+    }
+}
+
 /* Programs are dealt out in turn, so that neighbours differ where there are two workers; but those of one
  * stage in blocks stay together. */
 static int deal(struct job *j, bool local, struct err *e)
@@ -66,6 +79,7 @@ static int deal(struct job *j, bool local, struct err *e)
     for (uint32_t i = 0; i < j->graph->node_count; i++)
         if (stages.of_node[i] != GRAPH_NONE)
             j->node[i].part = j->node[leader_of(&stages, i)].part;
+    place_broadcasts(j);
     arena_clear(&a);
     return 0;
 }

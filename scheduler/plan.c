@@ -11,7 +11,8 @@ static const char *class_of(const struct graph_node *n)
 {
     static const char *const names[GRAPH_KINDS] = {
         [GRAPH_COMMAND] = "stream", [GRAPH_SHELL] = "opaque", [GRAPH_SOURCE] = "source",
-        [GRAPH_SINK] = "output",    [GRAPH_MAP] = "map",      [GRAPH_REDUCE] = "reduce"};
+        [GRAPH_SINK] = "output",    [GRAPH_MAP] = "map",      [GRAPH_REDUCE] = "reduce",
+        [GRAPH_BROADCAST] = "broadcast"};
     return n->split.cut == GRAPH_CUT_NONE ? names[n->kind] : graph_class(n);
 }
 
@@ -85,6 +86,8 @@ static void detail(const struct graph *g, const struct graph_node *n, struct buf
         source_detail(g, n, b);
     else if (n->kind == GRAPH_SINK)
         buf_printf(b, "%s%s", sinks[n->sink], n->path);
+    else if (n->kind == GRAPH_BROADCAST)
+        buf_printf(b, "to %u readers", n->fd_count - 1);
     else if (n->kind == GRAPH_REDUCE)
         buf_printf(b, "by %s partitions=%u", n->key, n->into);
     else if (n->kind == GRAPH_MAP)

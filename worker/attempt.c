@@ -4,6 +4,7 @@
 #include "worker/attempt.h"
 
 #include "worker/blocks.h"
+#include "worker/share.h"
 
 #include "base/fds.h"
 #include "base/log.h"
@@ -27,6 +28,9 @@ void attempt_settle(struct attempt *t)
         return;
     for (uint32_t i = 0; i < t->blocks_count; i++)
         if (!blocks_over(t->blocks[i]))
+            return;
+    for (uint32_t i = 0; i < t->share_count; i++)
+        if (!share_over(t->shares[i]))
             return;
     if (t->state == ATTEMPT_RUNNING && (!t->started || t->moving))
         return;
@@ -303,12 +307,18 @@ static void main_moved(struct group *g, uint32_t channel, uint64_t bytes, uint64
     for (uint32_t i = 0; i < g->t->blocks_count; i++)
         if (blocks_moved(g->t->blocks[i], channel, bytes, sources))
             return;
+    for (uint32_t i = 0; i < g->t->share_count; i++)
+        if (share_moved(g->t->shares[i], channel, bytes, sources))
+            return;
 }
 
 static bool main_pump_ended(struct group *g, uint32_t channel, int sys, bool reading)
 {
     for (uint32_t i = 0; i < g->t->blocks_count; i++)
         if (blocks_pump_ended(g->t->blocks[i], channel, sys, reading))
+            return true;
+    for (uint32_t i = 0; i < g->t->share_count; i++)
+        if (share_pump_ended(g->t->shares[i], channel, sys, reading))
             return true;
     return false;
 }
@@ -346,13 +356,22 @@ static int make_blocks(struct attempt *t, struct err *e)
 static int start_main(struct attempt *t, struct err *e)
 {
     uint32_t *node = arena_array(&t->arena, (size_t)t->graph->node_count + 1, sizeof *node), count = 0, ends = 0;
-    t->main_end = arena_array(&t->arena, 2 * (size_t)t->blocks_count + 1, sizeof *t->main_end);
+    size_t most = 2 * (size_t)t->blocks_count;
+    for (uint32_t i = 0; i < t->share_count; i++)
+        most += share_ends(t->shares[i]);
+    t->main_end = arena_array(&t->arena, most + 1, sizeof *t->main_end);
     t->report = arena_array(&t->arena, (size_t)t->graph->node_count + 1, sizeof *t->report);
     if (!node || !t->main_end || !t->report)
         return err_nomem(e);
     for (uint32_t i = 0; i < t->blocks_count; i++) {
         uint32_t more;
         if (blocks_meet_main(t->blocks[i], &t->main_end[ends], &more, e) < 0)
+            return -1;
+        ends += more;
+    }
+    for (uint32_t i = 0; i < t->share_count; i++) {
+        uint32_t more;
+        if (share_meet_main(t->shares[i], &t->main_end[ends], &more, e) < 0)
             return -1;
         ends += more;
     }
@@ -372,9 +391,13 @@ void attempt_start(struct attempt *t)
     t->state = ATTEMPT_RUNNING;
     int r = make_blocks(t, &e);
     if (r == 0)
+        r = shares_make(t, &e);
+    if (r == 0)
         r = start_main(t, &e);
     for (uint32_t i = 0; r == 0 && i < t->blocks_count; i++)
         r = blocks_start(t->blocks[i], &e);
+    for (uint32_t i = 0; r == 0 && i < t->share_count; i++)
+        r = share_start(t->shares[i], &e);
     t->started = true;
     struct msg m = {.type = MSG_STARTED, .started = {t->job, t->number}};
     agent_send(t->agent, &m);
@@ -448,6 +471,8 @@ void attempt_stop(struct attempt *t)
         agent_stop_region(t->agent, &t->main.watch);
     for (uint32_t i = 0; i < t->blocks_count; i++)
         blocks_stop(t->blocks[i]);
+    for (uint32_t i = 0; i < t->share_count; i++)
+        share_stop(t->shares[i]);
     attempt_settle(t);
 }
 
@@ -666,6 +691,8 @@ void attempt_free(struct attempt *t)
     }
     for (uint32_t i = 0; i < t->blocks_count; i++)
         blocks_free(t->blocks[i]);
+    for (uint32_t i = 0; i < t->share_count; i++)
+        share_free(t->shares[i]);
     group_clear(&t->main);
     graph_free(t->graph);
     arena_clear(&t->arena);

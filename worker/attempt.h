@@ -52,6 +52,7 @@ struct group {
 };
 
 struct blocks; /* a stage that runs in blocks */
+struct share;  /* bytes with several readers */
 
 /* Who has the two sides of an edge, where that is no program of the main region. */
 struct joint {
@@ -82,6 +83,8 @@ struct attempt {
     struct graph_stages stages;
     struct blocks **blocks;        /* per stage that runs here; blocks_count of them */
     uint32_t blocks_count;
+    struct share **shares;         /* share_count of them */
+    uint32_t share_count;
     struct joint *joint;           /* per edge, in the arena */
     struct region_end *main_end;   /* where main meets them, in the arena */
     struct attempt_copy *copies;

@@ -4,6 +4,7 @@
 #include "base/fds.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -99,6 +100,31 @@ int inlet_sources(const struct inlet *in, uint64_t from, uint64_t to, struct box
         from += size;
     }
     return (int)count;
+}
+
+struct box_source inlet_piece(const struct inlet *in, uint64_t from, uint64_t max)
+{
+    uint32_t i = stretch_of(in, from);
+    while (from - in->stretch[i].at >= in->stretch[i].size)
+        i++;
+    const struct stretch *s = &in->stretch[i];
+    uint64_t skip = from - s->at, size = s->size - skip;
+    return (struct box_source){s->fd, s->offset + skip, size < max ? size : max};
+}
+
+int inlet_follow(struct inlet *to, const struct inlet *in, struct err *e)
+{
+    if (to->count)
+        inlet_grow(to, in->stretch[to->count - 1].size);
+    while (to->count < in->count) {
+        const struct stretch *s = &in->stretch[to->count];
+        int fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 3);
+        if (fd < 0)
+            return err_sys(e, "cannot duplicate a descriptor");
+        if (inlet_add(to, fd, s->offset, s->size, s->file, e) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 void inlet_clear(struct inlet *in)

@@ -57,6 +57,10 @@ int inlet_sources(const struct inlet *in, uint64_t from, uint64_t to, struct box
 ssize_t inlet_read(const struct inlet *in, uint64_t at, void *out, size_t size, struct err *e);
 /* What comes before `upto` is not read again: files that nobody needs any more are closed. */
 void inlet_drop(struct inlet *in, uint64_t upto);
+/* What of it is in one piece from there: `from` lies before the end, and at most `max` bytes are wanted. */
+struct box_source inlet_piece(const struct inlet *in, uint64_t from, uint64_t max);
+/* `to`, which nothing else fills, holds what `in` holds, with descriptors of its own. */
+int inlet_follow(struct inlet *to, const struct inlet *in, struct err *e);
 /* Newlines in [from, to). */
 int inlet_lines(const struct inlet *in, uint64_t from, uint64_t to, uint64_t *lines, struct err *e);
 /* Is one of these bytes in [from, to)?  1, 0, or -1. */

@@ -43,7 +43,7 @@ void intake_hold(struct intake *k, uint64_t used)
 {
     bool hold = k->bytes - used > (k->held ? INTAKE_AHEAD_MAX / 2 : INTAKE_AHEAD_MAX);
     const struct region_watch *w = k->copy.id ? &k->copy : k->main ? &k->t->main.watch : NULL;
-    if (!w || !w->id || hold == k->held || all_came(k))
+    if (k->endless || !w || !w->id || hold == k->held || all_came(k))
         return;
     k->held = hold;
     box_hold(agent_box(k->t->agent), w->id, k->main ? k->main->channel : 0, hold, NULL);

@@ -28,6 +28,7 @@ struct intake {
     struct region_watch copy; /* fills the spool from elsewhere */
     struct outlet *writer;   /* whose output it is */
     bool held;
+    bool endless; /* the writer never waits: proto/flow.h */
 };
 
 void intake_init(struct intake *k, struct attempt *t, uint32_t edge, struct inlet *in, void (*grown)(void *),

@@ -119,6 +119,7 @@ def run(argv, d, row, env, demote):
 
 
 def reference(text, *args):
+    text = re.sub(r"(?m)^(\w+) = (.*)$", r"\1() { \2; }", text)  # a named pipeline is a function, to a shell
     shell = "bash" if re.search(r"<\(|>\(|<<<|\|&|(?<!\$)\$'", text) else "sh"
     return ["env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LC_ALL=C", "TZ=UTC", *args, shell, "-c", text]
 

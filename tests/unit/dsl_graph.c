@@ -13,7 +13,7 @@ struct row {
 /* NAME or KIND, words, fd:peer.fd..., then what else is set. */
 static char *print_graph(const struct graph *g)
 {
-    static const char *const kinds[] = {"run", "sh", "source", "sink", "map", "reduce"};
+    static const char *const kinds[] = {"run", "sh", "source", "sink", "map", "reduce", "broadcast"};
     static const char *const sinks[] = {"stdout", "stderr", "file", "append", "null"};
     struct buf b = BUF_INIT(100000);
     for (uint32_t i = 0; i < g->node_count; i++) {
@@ -187,11 +187,11 @@ static const struct row rows[] = {
     {"w = sort a.log\ncheck w sha256 "
      "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\nw > o\n"
      "check o sha256 f3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-     "0 run [sort] [a.log] 1>1 needs a.log\n"
-     "1 sink null 0<0\n"
-     "2 sink file o 0<3\n"
-     "3 run [sort] [a.log] 1>2 needs a.log ends\n"
-     "expect 1 e3b0\nexpect 2 f3b0\n",
+     "0 run [sort] [a.log] 1>1 needs a.log ends\n"
+     "1 broadcast 0<0 1>2 2>3\n"
+     "2 sink null 0<1\n"
+     "3 sink file o 0<1\n"
+     "expect 2 e3b0\nexpect 3 f3b0\n",
      true},
     {"cat <<A - a.log | cat -A\nx\nA\n",
      "0 source text x\n 1>1\n"
