@@ -1,4 +1,5 @@
-/* See carry.h.  A carry watches its descriptor only while the stream can go on: out, while there is
+/* See carry.h.  What cannot be said because the link is gone is no failure: whoever owns the link hears of
+ * its end, and the stream begins anew or is given up.  A carry watches its descriptor only while the stream can go on: out, while there is
  * credit; in, while bytes wait to be written.  So neither a slow reader nor a slow link costs
  * anything, and at most MSG_CREDIT_BYTES are ever held. */
 #include "proto/carry.h"
@@ -64,6 +65,15 @@ static void finish(struct carry *c, enum carry_end end, const struct err *why)
     c->ev->ended(c->owner, c, end, why);
 }
 
+/* 0: go on; -1: the carry has failed; 1: the link is gone, and nothing can be done now. */
+static int said(struct carry *c, int r, const struct err *e)
+{
+    if (r == 0 || e->code == ERR_GONE)
+        return r == 0 ? 0 : 1;
+    finish(c, CARRY_FAILED, e);
+    return -1;
+}
+
 /* ---- out */
 
 static void out_fail(struct carry *c, struct err *e)
@@ -91,17 +101,21 @@ static void out_readable(struct loop_fd *w, int events)
         err_sys(&e, "cannot read");
         out_fail(c, &e);
     } else if (n > 0) {
-        if (stream_send(c->sender, bytes, (size_t)n, &e) < 0)
-            finish(c, CARRY_FAILED, &e);
+        if (said(c, stream_send(c->sender, bytes, (size_t)n, &e), &e))
+            loop_fd_stop(c->loop, &c->watch);
     } else if (c->fd_at + 1 < c->fd_count) {
         loop_fd_stop(c->loop, &c->watch);
         fd_close(&c->fd[c->fd_at++]);
         loop_fd_start(c->loop, &c->watch, c->fd[c->fd_at], LOOP_READ);
-    } else if (stream_send_end(c->sender, false, &e) < 0) {
-        finish(c, CARRY_FAILED, &e);
     } else {
-        finish(c, CARRY_DONE, NULL);
+        loop_fd_stop(c->loop, &c->watch);
+        said(c, stream_send_end(c->sender, false, &e), &e);
     }
+}
+
+static void out_arrived(void *owner)
+{
+    finish(owner, CARRY_DONE, NULL);
 }
 
 static void out_writable(void *owner)
@@ -137,9 +151,8 @@ static void in_writable(struct loop_fd *w, int events)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
-        /* Unsaid, the writer would write for ever; over a link that is gone nobody waits. */
-        bool unsaid = stream_leave(c->receiver, &e) < 0 && e.code == ERR_NOMEM;
-        finish(c, unsaid ? CARRY_FAILED : CARRY_LEFT, unsaid ? &e : NULL);
+        if (said(c, stream_leave(c->receiver, &e), &e) >= 0) /* unsaid, the writer would write for ever */
+            finish(c, CARRY_LEFT, NULL);
         return;
     }
     if (n < 0) {
@@ -153,9 +166,7 @@ static void in_writable(struct loop_fd *w, int events)
         buf_drop(&c->wait, c->wait_at);
         c->wait_at = 0;
     }
-    if (!c->all_here && stream_consumed(c->receiver, (size_t)n, &e) < 0)
-        finish(c, CARRY_FAILED, &e);
-    else
+    if (c->all_here || said(c, stream_consumed(c->receiver, (size_t)n, &e), &e) >= 0)
         in_progress(c);
 }
 
@@ -163,9 +174,10 @@ static void in_data(void *owner, struct slice bytes)
 {
     struct carry *c = owner;
     struct err e;
+    if (c->ended)
+        return;
     if (c->fd[0] < 0) {
-        if (stream_consumed(c->receiver, bytes.size, &e) < 0)
-            finish(c, CARRY_FAILED, &e);
+        said(c, stream_consumed(c->receiver, bytes.size, &e), &e);
         return;
     }
     buf_add(&c->wait, bytes.data, bytes.size);
@@ -177,15 +189,12 @@ static void in_data(void *owner, struct slice bytes)
     in_progress(c);
 }
 
+/* The side that could not go on says why, to those who can do something about it. */
 static void in_end(void *owner, bool failed)
 {
     struct carry *c = owner;
-    struct err e;
-    if (failed) {
-        err_set(&e, ERR_GONE, "the other side could not deliver the whole");
-        finish(c, CARRY_FAILED, &e);
+    if (failed)
         return;
-    }
     c->all_here = true;
     in_progress(c);
 }
@@ -244,11 +253,11 @@ struct carry *carry_in(struct loop *l, int fd, const struct stream_name *name,
 
 int carry_bind(struct carry *c, struct peer *p, uint64_t link, struct err *e)
 {
-    static const struct stream_sender_events sender_events = {out_writable, out_left};
+    static const struct stream_sender_events sender_events = {out_writable, out_left, out_arrived};
     static const struct stream_receiver_events receiver_events = {in_data, in_end};
     if (c->bound)
         return err_set(e, ERR_PROTO, "a stream was attached twice");
-    if (c->watch.run == out_readable) {
+    if (!carry_is_in(c)) {
         c->sender = stream_sender_new(p, link, &c->name, &sender_events, c, e);
         if (!c->sender)
             return -1;
@@ -264,6 +273,16 @@ int carry_bind(struct carry *c, struct peer *p, uint64_t link, struct err *e)
     return stream_receiver_start(c->receiver, e);
 }
 
+int carry_again(struct carry *c, struct peer *p, uint64_t link, uint32_t attempt, struct err *e)
+{
+    c->name.attempt = attempt;
+    if (!c->bound)
+        return carry_bind(c, p, link, e);
+    if (!c->receiver)
+        return err_set(e, ERR_BUG, "a stream that was sent was begun anew");
+    return stream_receiver_again(c->receiver, p, link, attempt, e);
+}
+
 bool carry_bound(const struct carry *c)
 {
     return c->bound;
@@ -272,12 +291,14 @@ bool carry_bound(const struct carry *c)
 void carry_message(struct carry *c, const struct msg *m, struct slice bulk)
 {
     struct err e;
-    if (c->ended || !c->bound)
+    if (!c->bound || (c->sender && c->ended))
         return;
     int r = c->sender ? stream_sender_message(c->sender, m, &e)
                       : stream_receiver_message(c->receiver, m, bulk, &e);
-    if (r < 0)
+    if (r < 0 && e.code != ERR_GONE) {
+        c->ended = false; /* what came once more was not what it had been */
         finish(c, CARRY_FAILED, &e);
+    }
 }
 
 const struct stream_name *carry_name(const struct carry *c)
@@ -292,16 +313,26 @@ uint64_t carry_bytes(const struct carry *c)
                          : 0;
 }
 
+bool carry_is_in(const struct carry *c)
+{
+    return c->watch.run == in_writable;
+}
+
+void carry_rest(struct carry *c)
+{
+    loop_fd_stop(c->loop, &c->watch);
+    for (; c->fd_at < c->fd_count; c->fd_at++)
+        fd_close(&c->fd[c->fd_at]);
+    buf_clear(&c->wait);
+}
+
 void carry_free(struct carry *c)
 {
     if (!c)
         return;
-    loop_fd_stop(c->loop, &c->watch);
+    carry_rest(c);
     stream_sender_free(c->sender);
     stream_receiver_free(c->receiver);
-    for (size_t i = c->fd_at; i < c->fd_count; i++)
-        fd_close(&c->fd[i]);
     free(c->fd);
-    buf_clear(&c->wait);
     free(c);
 }

@@ -13,13 +13,14 @@
 struct carry;
 
 enum carry_end {
-    CARRY_DONE,   /* everything was moved, and the end too */
+    CARRY_DONE,   /* everything was moved, and the end too; out: and has arrived */
     CARRY_LEFT,   /* the side that takes the bytes wants no more */
     CARRY_FAILED, /* the side that makes the bytes broke, or the protocol was: err */
 };
 
 struct carry_events {
-    /* Once.  The carry does nothing more; the owner frees it later, not within this call. */
+    /* Once; a second time only with CARRY_FAILED, when an `in` was begun anew and its bytes were other ones
+     * than before.  The owner frees the carry later, not within this call. */
     void (*ended)(void *owner, struct carry *c, enum carry_end end, const struct err *why);
 };
 
@@ -34,10 +35,16 @@ struct carry *carry_in(struct loop *l, int fd, const struct stream_name *name,
 /* The other side is there: begin. */
 int carry_bind(struct carry *c, struct peer *p, uint64_t link, struct err *e);
 bool carry_bound(const struct carry *c);
+/* In: the other side was lost, and this one in its place begins at the first byte, as `attempt`.  What is
+ * here already is compared and dropped, also when the carry has ended. */
+int carry_again(struct carry *c, struct peer *p, uint64_t link, uint32_t attempt, struct err *e);
 /* A CREDIT, DATA or LEAVE that bears the name. */
 void carry_message(struct carry *c, const struct msg *m, struct slice bulk);
 const struct stream_name *carry_name(const struct carry *c);
 uint64_t carry_bytes(const struct carry *c);
+bool carry_is_in(const struct carry *c);
+/* It has ended: its descriptors are closed.  An `in` still knows what came, for carry_again. */
+void carry_rest(struct carry *c);
 void carry_free(struct carry *c);
 
 /* The name that a data message bears; false if it is none of them. */

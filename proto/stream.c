@@ -17,7 +17,7 @@ struct stream_sender {
     void *owner;
     struct running_digest *digest;
     uint64_t sent, upto;
-    bool ended;
+    bool ended, told;
 };
 
 struct stream_receiver {
@@ -26,10 +26,14 @@ struct stream_receiver {
     struct stream_name name;
     const struct stream_receiver_events *ev;
     void *owner;
-    struct running_digest *digest;
+    struct running_digest *digest; /* of what the owner got */
     uint64_t got, consumed, granted;
     uint32_t ahead;
     bool ended, left;
+    /* Of the sender now: another than before where the stream began anew. */
+    struct running_digest *again; /* of what is dropped because it is here already; NULL: nothing is */
+    uint64_t seen;
+    bool over; /* nothing more is expected of it */
 };
 
 struct stream_sender *stream_sender_new(struct peer *p, uint64_t link,
@@ -94,10 +98,11 @@ int stream_send_end(struct stream_sender *s, bool failed, struct err *e)
 int stream_sender_message(struct stream_sender *s, const struct msg *m, struct err *e)
 {
     if (m->type == MSG_LEAVE) {
-        if (!s->ended) {
-            s->ended = true;
-            s->ev->left(s->owner);
-        }
+        void (*what)(void *owner) = s->ended ? s->ev->arrived : s->ev->left;
+        bool first = !s->told;
+        s->ended = s->told = true;
+        if (first && what)
+            what(s->owner);
         return 0;
     }
     if (m->type != MSG_CREDIT)
@@ -157,70 +162,171 @@ void stream_receiver_ahead(struct stream_receiver *r, uint32_t bytes)
     r->ahead = bytes < 1 ? 1 : bytes < MSG_CREDIT_BYTES ? bytes : MSG_CREDIT_BYTES;
 }
 
+/* How far the sender may go.  What is only dropped needs no room: of that, as much ahead of what has come;
+ * behind it, as much ahead of what was used up. */
+static uint64_t limit(const struct stream_receiver *r)
+{
+    uint64_t most = (r->ended ? r->got : r->consumed) + r->ahead;
+    if (!r->again)
+        return most;
+    most = most > r->got ? most : r->got;
+    return r->seen + r->ahead < most ? r->seen + r->ahead : most;
+}
+
 static int grant(struct stream_receiver *r, struct err *e)
 {
-    r->granted = r->consumed + r->ahead;
+    r->granted = limit(r);
     struct msg m = {.type = MSG_CREDIT,
                     .credit = {r->name.job, r->name.attempt, r->name.what, r->name.index,
                                r->name.node, r->granted}};
     return peer_send(r->peer, r->link, &m, (struct slice){"", 0}, e);
 }
 
+/* Half a window at a time: a credit message per frame would be as many messages as frames. */
+static int grant_more(struct stream_receiver *r, struct err *e)
+{
+    uint64_t upto = limit(r);
+    if (r->over || upto <= r->granted || upto - r->granted < (r->ahead + 1) / 2)
+        return 0;
+    return grant(r, e);
+}
+
+static int say_leave(struct stream_receiver *r, struct err *e)
+{
+    r->over = true;
+    struct msg m = {
+        .type = MSG_LEAVE,
+        .leave = {r->name.job, r->name.attempt, r->name.what, r->name.index, r->name.node, r->got}};
+    return peer_send(r->peer, r->link, &m, (struct slice){"", 0}, e);
+}
+
 int stream_receiver_start(struct stream_receiver *r, struct err *e)
 {
-    return grant(r, e);
+    return r->left && !r->again ? say_leave(r, e) : grant(r, e);
+}
+
+int stream_receiver_again(struct stream_receiver *r, struct peer *p, uint64_t link, uint32_t attempt,
+                          struct err *e)
+{
+    running_digest_free(r->again);
+    r->again = NULL;
+    if (r->got && !(r->again = running_digest_new()))
+        return err_nomem(e);
+    r->peer = p;
+    r->link = link;
+    r->name.attempt = attempt;
+    r->seen = r->granted = 0;
+    r->over = false;
+    return stream_receiver_start(r, e);
+}
+
+static int differs(const struct stream_receiver *r, struct err *e)
+{
+    return err_set(e, ERR_PROTO,
+                   "it is not deterministic: what it wrote the second time is not the %" PRIu64
+                   " bytes that it had written before",
+                   r->got);
+}
+
+static struct slice behind(struct slice bytes, size_t count)
+{
+    return (struct slice){(const char *)bytes.data + count, bytes.size - count};
+}
+
+static bool same_digest(const struct running_digest *a, const struct running_digest *b)
+{
+    uint8_t x[16], y[16];
+    running_digest_look(a, x);
+    running_digest_look(b, y);
+    return !memcmp(x, y, sizeof x);
+}
+
+/* What is here already is compared and dropped; what is behind it stays in `bytes`. */
+static int drop(struct stream_receiver *r, struct slice *bytes, struct err *e)
+{
+    uint64_t left = r->got - r->seen;
+    size_t size = bytes->size < left ? bytes->size : (size_t)left;
+    running_digest_add(r->again, bytes->data, size);
+    r->seen += size;
+    *bytes = behind(*bytes, size);
+    if (r->seen == r->got) {
+        bool same = same_digest(r->again, r->digest);
+        running_digest_free(r->again);
+        r->again = NULL;
+        if (!same)
+            return differs(r, e);
+        if (r->left)
+            return say_leave(r, e);
+    }
+    return grant_more(r, e);
 }
 
 static int take(struct stream_receiver *r, uint64_t offset, struct slice bytes, struct err *e)
 {
-    if (offset > r->got)
+    if (offset > r->seen)
         return err_set(e, ERR_PROTO, "a stream has a gap: byte %" PRIu64 " came after %" PRIu64,
-                       offset, r->got);
+                       offset, r->seen);
     if (bytes.size > MSG_DATA_BYTES || bytes.size > r->granted || offset > r->granted - bytes.size)
         return err_set(e, ERR_PROTO, "a stream sent more than its credit");
-    uint64_t have = r->got - offset; /* a replayed attempt: drop what is already here */
-    if (have >= bytes.size)
+    if (r->seen - offset >= bytes.size)
+        return 0; /* it came twice */
+    bytes = behind(bytes, (size_t)(r->seen - offset));
+    if (r->again && drop(r, &bytes, e) < 0)
+        return -1;
+    if (!bytes.size || r->over)
         return 0;
-    bytes.data = (const char *)bytes.data + have;
-    bytes.size -= (size_t)have;
+    if (r->ended)
+        return differs(r, e);
     running_digest_add(r->digest, bytes.data, bytes.size);
+    r->seen += bytes.size;
     r->got += bytes.size;
     r->ev->data(r->owner, bytes);
     return 0;
 }
 
-int stream_receiver_message(struct stream_receiver *r, const struct msg *m, struct slice bulk,
-                            struct err *e)
+static int take_end(struct stream_receiver *r, uint64_t size, struct slice digest, struct err *e)
 {
-    if (m->type != MSG_DATA)
-        return err_set(e, ERR_PROTO, "the receiving side of a stream got %s", msg_name(m->type));
-    if (r->ended || r->left)
-        return 0;
-    if (bulk.size && take(r, m->data.offset, bulk, e) < 0)
-        return -1;
-    if (r->left || !(m->data.flags & (MSG_DATA_END | MSG_DATA_FAILED)))
-        return 0;
-    bool failed = m->data.flags & MSG_DATA_FAILED;
-    uint8_t digest[16];
-    running_digest_look(r->digest, digest);
-    if (!failed && (m->data.offset + bulk.size != r->got || m->data.digest.size != sizeof digest ||
-                    memcmp(m->data.digest.data, digest, sizeof digest) != 0))
+    uint8_t own[16];
+    if (r->again && r->seen < r->got)
+        return differs(r, e);
+    running_digest_look(r->digest, own);
+    if (size != r->got || digest.size != sizeof own || memcmp(digest.data, own, sizeof own) != 0)
         return err_set(e, ERR_PROTO,
                        "a stream's bytes are not those that were sent: %" PRIu64 " of %" PRIu64
                        " arrived",
-                       r->got, m->data.offset + bulk.size);
-    r->ended = true;
-    r->ev->end(r->owner, failed);
+                       r->got, size);
+    return say_leave(r, e);
+}
+
+int stream_receiver_message(struct stream_receiver *r, const struct msg *m, struct slice bulk,
+                            struct err *e)
+{
+    struct err gone;
+    if (m->type != MSG_DATA)
+        return err_set(e, ERR_PROTO, "the receiving side of a stream got %s", msg_name(m->type));
+    if (r->over)
+        return 0;
+    if (bulk.size && take(r, m->data.offset, bulk, e) < 0)
+        return -1;
+    if (r->over || !(m->data.flags & (MSG_DATA_END | MSG_DATA_FAILED)))
+        return 0;
+    bool failed = m->data.flags & MSG_DATA_FAILED, before = r->ended;
+    if (!failed && take_end(r, m->data.offset + bulk.size, m->data.digest, &gone) < 0 &&
+        gone.code != ERR_GONE) { /* that all has come is true, even if nobody is there to hear it */
+        *e = gone;
+        return -1;
+    }
+    r->over = true;
+    r->ended |= !failed;
+    if (!before)
+        r->ev->end(r->owner, failed);
     return 0;
 }
 
 int stream_consumed(struct stream_receiver *r, size_t size, struct err *e)
 {
     r->consumed += size;
-    /* Half a window at a time: a credit message per frame would be as many messages as frames. */
-    if (!r->ended && !r->left && r->consumed + r->ahead - r->granted >= (r->ahead + 1) / 2)
-        return grant(r, e);
-    return 0;
+    return grant_more(r, e);
 }
 
 int stream_leave(struct stream_receiver *r, struct err *e)
@@ -228,10 +334,7 @@ int stream_leave(struct stream_receiver *r, struct err *e)
     if (r->left || r->ended)
         return 0;
     r->left = true;
-    struct msg m = {
-        .type = MSG_LEAVE,
-        .leave = {r->name.job, r->name.attempt, r->name.what, r->name.index, r->name.node, r->got}};
-    return peer_send(r->peer, r->link, &m, (struct slice){"", 0}, e);
+    return r->again ? 0 : say_leave(r, e); /* where it left before, so that the writer's end is as it was */
 }
 
 uint64_t stream_receiver_bytes(const struct stream_receiver *r)
@@ -244,5 +347,6 @@ void stream_receiver_free(struct stream_receiver *r)
     if (!r)
         return;
     running_digest_free(r->digest);
+    running_digest_free(r->again);
     free(r);
 }

@@ -3,9 +3,12 @@
  * and LEAVE messages that bear this name.
  *
  * Sender: sends frames of at most MSG_DATA_BYTES while credit lasts; an end is a flag with the
- * total and the digest of the whole, never a closed connection.  Receiver: grants MSG_CREDIT_BYTES
- * beyond what its owner consumed, refuses bytes beyond the credit, gaps and wrong digests; bytes it
- * already has (a replayed attempt) are dropped. */
+ * total and the digest of the whole, never a closed connection, and it has arrived when the receiver
+ * answers it.  Receiver: grants MSG_CREDIT_BYTES beyond what its owner consumed, refuses bytes beyond
+ * the credit, gaps and wrong digests.
+ *
+ * A sender that was lost is followed by one that begins at the first byte again: the receiver drops what
+ * it has already, and compares it by its digest; its owner does not notice. */
 #pragma once
 #include "base/err.h"
 #include "proto/msg.h"
@@ -22,6 +25,7 @@ struct stream_receiver;
 struct stream_sender_events {
     void (*writable)(void *owner); /* there is credit again */
     void (*left)(void *owner);     /* the receiver wants no more */
+    void (*arrived)(void *owner);  /* the receiver has all, and the end; NULL: nobody asks */
 };
 struct stream_sender *stream_sender_new(struct peer *p, uint64_t link,
                                         const struct stream_name *name,
@@ -51,6 +55,10 @@ struct stream_receiver *stream_receiver_new(struct peer *p, uint64_t link,
 /* Grant fewer than MSG_CREDIT_BYTES ahead (1 at least): before the start. */
 void stream_receiver_ahead(struct stream_receiver *r, uint32_t bytes);
 int stream_receiver_start(struct stream_receiver *r, struct err *e); /* grants the first credit */
+/* Another sender has begun, under this attempt's number: as start.  Also when the end had come, or we had
+ * left: then what comes is only compared. */
+int stream_receiver_again(struct stream_receiver *r, struct peer *p, uint64_t link, uint32_t attempt,
+                          struct err *e);
 int stream_receiver_message(struct stream_receiver *r, const struct msg *m, struct slice bulk,
                             struct err *e); /* DATA; -1 ERR_PROTO: gap, over credit, wrong digest */
 int stream_consumed(struct stream_receiver *r, size_t size, struct err *e);

@@ -231,7 +231,7 @@ static void whole(void *owner, bool failed)
     s->ended = true;
 }
 
-static const struct stream_sender_events sender_events = {fill_window, sender_left};
+static const struct stream_sender_events sender_events = {fill_window, sender_left, NULL};
 static const struct stream_receiver_events receiver_events = {take, whole};
 static const struct stream_name name = {1, 1, MSG_EDGE, 2, 3};
 
