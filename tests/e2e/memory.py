@@ -85,6 +85,11 @@ def a_job_in_the_box():
 
 
 @case
+def a_reduce():
+    return every("ZPIPE_FAULT", ["cat <<E | cat - w.txt | reduce by line into 1 { cat } | tee o1 | sort > o2\nx\nE"], WANT)
+
+
+@case
 def a_plan():
     text = "cat w.txt *.txt | map { grep -v \"$X\" } | reduce by 1 into 4 { uniq -c } | comm <(sort w.txt) - > o1"
     return every("ZPIPE_FAULT", ["plan", "--json", text, "X=1"])

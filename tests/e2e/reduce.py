@@ -3,7 +3,7 @@
 partition; and beside sh itself where the order of partitions cannot be seen.
 
     reduce.py --bin DIR [--cluster] [CASE...]"""
-import argparse, os, random, resource, subprocess, sys, tempfile
+import argparse, os, random, resource, select, stat, subprocess, sys, tempfile, time
 
 from run import Cluster, reference
 
@@ -83,6 +83,46 @@ def number(f):
     whole, rest = f[:n].lstrip(b"0"), f[n:]
     point = rest[1:1 + len(rest[1:]) - len(rest[1:].lstrip(b"0123456789"))].rstrip(b"0") if rest[:1] == b"." else b""
     return (b"-" if minus and (whole or point) else b"") + whole + (b"." + point if point else b"")
+
+
+def until(what, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("not within %d s: %s" % (seconds, what))
+        select.select([], [], [], 0.01)
+
+
+def read(path):
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except OSError:
+        return b""
+
+
+def processes():
+    return {int(n) for n in os.listdir("/proc") if n.isdigit()}
+
+
+def processes_with(mark):
+    return {p for p in processes() if mark.encode() in read("/proc/%d/cmdline" % p)}
+
+
+def children(pid):
+    return {p for p in processes() if b"\nPPid:\t%d\n" % pid in read("/proc/%d/status" % p)}
+
+
+def written(pid):
+    """Bytes of the files that it has open."""
+    total = 0
+    for n in os.listdir("/proc/%d/fd" % pid):
+        try:
+            s = os.stat("/proc/%d/fd/%s" % (pid, n))
+        except OSError:
+            continue
+        total += s.st_size if stat.S_ISREG(s.st_mode) else 0
+    return total
 
 
 class Key:
@@ -258,6 +298,28 @@ class Test:
         out, err, status = self.run("cat big | reduce by line into 2 { wc -l }", preexec_fn=before)
         return self.differs("status", (out, status), (b"", 125)) + ([] if b"File too large" in err else ["stderr: %r" % err])
 
+    def killed(self):
+        """kill -9, once while lines are dealt out and once while bodies run: no process and no file is left."""
+        wrong, spools = [], os.path.join(self.d, "spools")
+        os.mkdir(spools)
+        mark = "mark%d" % os.getpid()
+        for size, body in ((1 << 40, "cat"), (1 << 20, "sh -c 'cat > /dev/null; exec yes %s > /dev/null'" % mark)):
+            feed = subprocess.Popen(["sh", "-c", "yes | head -c %d" % size], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            p = subprocess.Popen([self.zpipe, "reduce by 1 into 2 { %s }" % body], stdin=feed.stdout, stdout=subprocess.DEVNULL, cwd=self.d,
+                                 env=dict(self.env, TMPDIR=spools))
+            feed.stdout.close()
+            try:
+                until("it deals out lines, or its body runs",
+                      lambda: written(p.pid) > 8 << 20 if body == "cat" else processes_with(mark) - {p.pid})
+                inside = children(p.pid)
+            finally:
+                p.kill()
+                p.wait()
+                feed.wait()
+            until("its processes end", lambda: not any(b"zpipe" in read("/proc/%d/cmdline" % i) for i in inside) and not processes_with(mark))
+            wrong += ["%s is left" % n for n in os.listdir(spools)]
+        return wrong
+
     def memory(self):
         """Of zpipe itself, while 200 MB of lines pass."""
         feed = subprocess.Popen(["sh", "-c", "seq -w 5000000 | sed 's/$/ some words that make up a line/'"], stdout=subprocess.PIPE)
@@ -288,6 +350,7 @@ class Test:
                 f.writelines("%d\n" % i for i in range(700000))
             yield "limit", self.limit
             yield "memory", self.memory
+            yield "killed", self.killed
 
 
 def main():
