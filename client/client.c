@@ -133,40 +133,59 @@ static void on_data(void *owner, struct peer *p, uint64_t link, enum msg_role ro
         serve_message(j, &name, m, bulk);
 }
 
+/* Not the end of a job: the scheduler knows whether the worker is still there, and what to do. */
 static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
 {
     (void)link;
     struct zpipe *z = owner;
     struct err e = *why;
-    err_wrap(&e, "a worker's data port at %s cannot be reached from here", peer_url(p));
+    err_wrap(&e, "its data port at %s cannot be reached from the client", peer_url(p));
+    for (uint32_t i = 0; i < z->link_count; i++)
+        z->link[i].lost |= z->link[i].peer == p;
     for (struct zpipe_job *j = z->jobs; j; j = j->next)
-        if (j->stream_count)
-            client_job_fail(j, &e);
+        serve_link_lost(j, p, e.text);
+}
+
+/* A link's place: its own, or one that is free. */
+static struct client_link *link_place(struct zpipe *z, struct err *e)
+{
+    for (uint32_t i = 0; i < z->link_count; i++) {
+        if (!z->link[i].lost)
+            continue;
+        peer_close(z->link[i].peer);
+        free(z->link[i].url);
+        return &z->link[i];
+    }
+    if (z->link_count == CLIENT_LINKS_MAX) {
+        err_set(e, ERR_LIMIT, "more than %d workers", CLIENT_LINKS_MAX);
+        return NULL;
+    }
+    struct client_link *grown = realloc(z->link, (z->link_count + 1) * sizeof *grown);
+    if (!grown) {
+        err_nomem(e);
+        return NULL;
+    }
+    z->link = grown;
+    return &z->link[z->link_count++];
 }
 
 struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, struct err *e)
 {
     static const struct peer_events events = {on_data, on_data_lost};
     for (uint32_t i = 0; i < z->link_count; i++)
-        if (!strcmp(z->link[i].url, url))
+        if (!z->link[i].lost && !strcmp(z->link[i].url, url))
             return z->link[i].peer;
-    if (z->link_count == CLIENT_LINKS_MAX) {
-        err_set(e, ERR_LIMIT, "more than %d workers", CLIENT_LINKS_MAX);
-        return NULL;
-    }
-    struct client_link *grown = realloc(z->link, (z->link_count + 1) * sizeof *grown);
     char *copy = strdup(url);
-    if (grown)
-        z->link = grown;
-    if (!grown || !copy)
+    if (!copy)
         err_nomem(e);
-    struct peer *p = grown && copy ? peer_connect(z->net, url, key, MSG_CLIENT, MSG_WORKER, &events, z, e)
-                                   : NULL;
-    if (!p) {
+    struct peer *p = copy ? peer_connect(z->net, url, key, MSG_CLIENT, MSG_WORKER, &events, z, e) : NULL;
+    struct client_link *l = p ? link_place(z, e) : NULL;
+    if (!l) {
+        peer_close(p);
         free(copy);
         return NULL;
     }
-    z->link[z->link_count++] = (struct client_link){copy, p};
+    *l = (struct client_link){.url = copy, .peer = p};
     return p;
 }
 

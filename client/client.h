@@ -28,6 +28,7 @@
 struct client_link {
     char *url;
     struct peer *peer;
+    bool lost;
 };
 
 struct zpipe {
@@ -92,10 +93,24 @@ struct port {
 };
 
 struct client_stream {
+    struct stream_name name;
     struct carry *carry;
+    const struct peer *peer; /* over which it goes; NULL: the link is gone */
+    size_t live;     /* which of its descriptors is stdin itself, of which a copy is kept */
     struct lines *lines; /* STDERR: what carry writes to, whole lines to the port; owned */
     bool in;         /* towards us: the job is not over before it ended */
     bool ended, reap;
+};
+
+/* What was read of stdin, so that it can be sent again: a file can be read again itself, of all else a copy is
+ * kept.  See serve.c. */
+struct stdin_copy {
+    bool begun, file;
+    uint32_t node; /* the source that reads it */
+    off_t from;    /* file: where it stood */
+    int copy;      /* owned; -1: there is none, and why */
+    bool ended;    /* all of it is in the copy */
+    struct err why;
 };
 
 struct zpipe_job {
@@ -117,6 +132,7 @@ struct zpipe_job {
     struct made_reader *made;
     uint32_t made_count;
     struct graph_end *end; /* owned, per node */
+    bool *said;            /* owned, per node: what there was to say of its end */
     struct check {
         uint32_t node;
         int fd; /* owned: what a named pipeline printed; -1: an output's bytes are its own */
@@ -130,6 +146,7 @@ struct zpipe_job {
     int feed_read, feed_write; /* -1 */
     struct client_stream *stream;
     uint32_t stream_count, stream_room;
+    struct stdin_copy kept;
     struct err stream_why; /* the first stream that failed */
     bool cancelled;
     bool result_here; /* RESULT arrived: status, commit and why are set */
@@ -181,6 +198,7 @@ bool serve_done(const struct zpipe_job *j);
 void serve_reap(struct zpipe_job *j);
 bool serve_reapable(const struct zpipe_job *j);
 void serve_close(struct zpipe_job *j);
+void serve_link_lost(struct zpipe_job *j, const struct peer *p, const char *why);
 struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, struct err *e);
 
 /* ---- trees.c */

@@ -139,6 +139,7 @@ static void next_phase(struct zpipe_job *j)
     struct err e;
     serve_close(j);
     made_close(j);
+    memset(j->said, 0, j->whole->node_count * sizeof *j->said);
     j->result_here = j->commit = false;
     j->number = 0;
     j->request = ++j->z->requests;
@@ -208,9 +209,11 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
     j->end[t->node] = (struct graph_end){t->status, t->early_stop};
     j->cpu_user_us += t->cpu_user_us;
     j->cpu_sys_us += t->cpu_sys_us;
-    if (t->text[0] && t->end != MSG_END_LIMIT)
+    if (t->text[0] && t->end != MSG_END_LIMIT && !j->said[t->node])
         client_job_say(j, "zpipe: %s\n", t->text);
-    hints_task(j, t);
+    if (!j->said[t->node])
+        hints_task(j, t);
+    j->said[t->node] = true; /* it may run again */
     tell(j, &(struct zpipe_event){.kind = ZPIPE_TASK,
                                   .stage = n->label,
                                   .node = t->node,
@@ -419,6 +422,7 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
                             .began_ns = loop_clock_ns(),
                             .feed_read = -1,
                             .feed_write = -1,
+                            .kept = {.copy = -1},
                             .out = {.read = -1, .write = -1},
                             .err = {.read = -1, .write = -1}};
     j->next = z->jobs;
@@ -515,6 +519,7 @@ void zpipe_job_free(struct zpipe_job *j)
     free(j->directory);
     free(j->port);
     free(j->end);
+    free(j->said);
     free(j->check);
     free(j->passed);
     free(j->plan);

@@ -1,5 +1,9 @@
 /* See client.h.  In a cluster the client serves what it holds and takes what is for it: for each route
- * that the scheduler names, a carry between a port (or an input file) and a stream of a worker. */
+ * that the scheduler names, a carry between a port (or an input file) and a stream of a worker.
+ *
+ * Routes that are named once more belong to parts that run again: what we send begins at its first byte,
+ * what we get goes on where it was.  So an input can be read twice: files are opened anew, and of a stdin that
+ * is none, all that was read is kept until the job is over, in a file that nobody sees. */
 #include "client/client.h"
 
 #include "base/fds.h"
@@ -17,14 +21,37 @@
 static void carry_ended(void *owner, struct carry *c, enum carry_end end, const struct err *why)
 {
     struct zpipe_job *j = owner;
-    for (uint32_t i = 0; i < j->stream_count; i++)
-        if (j->stream[i].carry == c)
-            j->stream[i].ended = j->stream[i].reap = true;
-    if (end == CARRY_FAILED && !j->stream_why.code)
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        struct client_stream *s = &j->stream[i];
+        if (s->carry != c)
+            continue;
+        s->ended = s->reap = true;
+        if (end != CARRY_FAILED || j->stream_why.code)
+            continue;
         j->stream_why = *why;
+        if (s->in)
+            err_wrap(&j->stream_why, "what `%.200s` writes",
+                     j->graph->node[s->name.what == MSG_EDGE ? j->graph->edge[s->name.index].from : s->name.index]
+                         .label);
+    }
 }
 
-static const struct carry_events events = {carry_ended};
+static void was_read(void *owner, struct carry *c, size_t which, const void *data, size_t size)
+{
+    struct zpipe_job *j = owner;
+    struct stdin_copy *k = &j->kept;
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        if (j->stream[i].carry != c || j->stream[i].live != which || k->copy < 0)
+            continue;
+        k->ended |= size == 0;
+        if (fd_write_all(k->copy, data, size) == 0)
+            continue;
+        err_sys(&k->why, "no copy of stdin could be kept");
+        fd_close(&k->copy);
+    }
+}
+
+static const struct carry_events events = {carry_ended, was_read};
 
 static int open_file(const struct graph_file *f, struct err *e)
 {
@@ -33,43 +60,80 @@ static int open_file(const struct graph_file *f, struct err *e)
     if (fd < 0 || fstat(fd, &s) < 0) {
         err_sys(e, "cannot open the input '%s'", f->path);
         fd_close(&fd);
-    } else if (f->inode && (s.st_ino != f->inode || (uint64_t)s.st_size != f->size_bytes)) {
+    } else if (f->inode && (s.st_ino != f->inode || (uint64_t)s.st_size != f->size_bytes ||
+                            (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec != f->mtime_ns)) {
         err_set(e, ERR_INPUT, "the input '%s' changed since the job was submitted", f->path);
         fd_close(&fd);
     }
     return fd;
 }
 
+/* Before the first byte of stdin is read. */
+static void keep_stdin(struct stdin_copy *k, uint32_t node, int from)
+{
+    struct stat s;
+    k->begun = true;
+    k->node = node;
+    k->from = fstat(from, &s) == 0 && S_ISREG(s.st_mode) ? lseek(from, 0, SEEK_CUR) : -1;
+    k->file = k->from >= 0;
+    if (!k->file)
+        k->copy = spool_open(&k->why);
+}
+
+static int add_fd(int *fds, size_t *count, int fd)
+{
+    if (fd < 0)
+        return -1;
+    fds[(*count)++] = fd;
+    return 0;
+}
+
+/* stdin, as far as it is kept, and from there on; *live: which of the descriptors that is. */
+static int add_stdin(struct zpipe_job *j, uint32_t node, int from, int *fds, size_t *count, size_t *live,
+                     struct err *e)
+{
+    struct stdin_copy *k = &j->kept;
+    bool first = !k->begun;
+    if (first)
+        keep_stdin(k, node, from);
+    else if (k->node != node)
+        return err_set(e, ERR_INPUT, "stdin was read by two stages and cannot be read again");
+    else if (!k->file && k->copy < 0)
+        return *e = k->why, -1;
+    if (!first && !k->file && add_fd(fds, count, spool_reader(k->copy, e)) < 0)
+        return -1;
+    if (!first && k->ended)
+        return 0;
+    int fd = fcntl(from, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0 || (!first && k->file && lseek(fd, k->from, SEEK_SET) < 0)) {
+        err_sys(e, "cannot read stdin");
+        fd_close(&fd);
+        return -1;
+    }
+    *live = *count;
+    return add_fd(fds, count, fd);
+}
+
 /* The descriptors behind a source, in order. */
-static int open_source(struct zpipe_job *j, uint32_t node, int *fds, size_t *count, struct err *e)
+static int open_source(struct zpipe_job *j, uint32_t node, int *fds, size_t *count, size_t *live, struct err *e)
 {
     const struct graph_node *n = &j->graph->node[node];
-    *count = 0;
-    for (uint32_t i = 0; i < n->segment_count; i++) {
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < n->segment_count; i++) {
         const struct graph_segment *one = &n->segment[i];
-        int fd;
-        if (one->kind == GRAPH_SEGMENT_FILE) {
-            fd = open_file(&j->graph->file[one->file], e);
-        } else if (one->kind == GRAPH_SEGMENT_TEXT) {
-            fd = spool_of(one->text, e);
-        } else {
-            int from = port_of(j, node);
-            if (from < 0)
-                continue;
-            fd = fcntl(from, F_DUPFD_CLOEXEC, 3);
-            if (fd < 0)
-                err_sys(e, "cannot read stdin");
-        }
-        if (fd < 0) {
-            while (*count)
-                close(fds[--*count]);
-            return -1;
-        }
-        fds[(*count)++] = fd;
+        int from = one->kind == GRAPH_SEGMENT_STDIN ? port_of(j, node) : -1;
+        if (one->kind == GRAPH_SEGMENT_FILE)
+            r = add_fd(fds, count, open_file(&j->graph->file[one->file], e));
+        else if (one->kind == GRAPH_SEGMENT_TEXT)
+            r = add_fd(fds, count, spool_of(one->text, e));
+        else if (from >= 0 && *live == SIZE_MAX)
+            r = add_stdin(j, node, from, fds, count, live, e);
     }
-    if (!*count && (fds[(*count)++] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
-        return err_sys(e, "cannot open /dev/null");
-    return 0;
+    if (r == 0 && !*count && add_fd(fds, count, open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+        r = err_sys(e, "cannot open /dev/null");
+    while (r < 0 && *count)
+        close(fds[--*count]);
+    return r;
 }
 
 /* A descriptor of our own for a port that bytes go to: a pipe or a terminal is opened anew, so that it can
@@ -127,24 +191,28 @@ static struct client_stream *add_stream(struct zpipe_job *j, struct err *e)
     return &j->stream[j->stream_count++];
 }
 
-static int make_carry(struct zpipe_job *j, struct client_stream *s, const struct msg_route *r,
-                      const struct stream_name *name, struct err *e)
+static int send_source(struct zpipe_job *j, struct client_stream *s, const struct graph_edge *edge,
+                       const struct graph_file *f, struct err *e)
+{
+    uint32_t room = edge ? 2 * j->graph->node[edge->from].segment_count + 1 : 1;
+    int *fds = calloc(room, sizeof *fds);
+    size_t count = 0;
+    s->live = SIZE_MAX;
+    int r = !fds   ? err_nomem(e)
+            : edge ? open_source(j, edge->from, fds, &count, &s->live, e)
+                   : add_fd(fds, &count, open_file(f, e));
+    if (r == 0)
+        s->carry = carry_out(j->z->loop, fds, count, &s->name, &events, j, e);
+    free(fds);
+    return s->carry ? 0 : -1;
+}
+
+static int make_carry(struct zpipe_job *j, struct client_stream *s, const struct msg_route *r, struct err *e)
 {
     struct graph *g = j->graph;
-    struct loop *l = j->z->loop;
     const struct graph_edge *edge = r->what == MSG_EDGE ? &g->edge[r->index] : NULL;
-    if (r->what == MSG_FILE || (edge && g->node[edge->from].kind == GRAPH_SOURCE)) {
-        uint32_t room = edge ? g->node[edge->from].segment_count + 1 : 1;
-        int *fds = calloc(room, sizeof *fds);
-        size_t count = 1;
-        int opened = !fds ? err_nomem(e)
-                     : edge ? open_source(j, edge->from, fds, &count, e)
-                            : (fds[0] = open_file(&g->file[r->index], e));
-        if (opened >= 0)
-            s->carry = carry_out(l, fds, count, name, &events, j, e);
-        free(fds);
-        return s->carry ? 0 : -1;
-    }
+    if (r->what == MSG_FILE || (edge && g->node[edge->from].kind == GRAPH_SOURCE))
+        return send_source(j, s, edge, edge ? NULL : &g->file[r->index], e);
     int fd;
     s->in = true;
     struct err none = {0};
@@ -156,26 +224,63 @@ static int make_carry(struct zpipe_job *j, struct client_stream *s, const struct
         *e = none;
         return -1;
     }
-    s->carry = carry_in(l, fd, name, &events, j, e);
+    s->carry = carry_in(j->z->loop, fd, &s->name, &events, j, e);
     return s->carry ? 0 : -1;
+}
+
+/* The stream of a route that was there before; or a new one. */
+static struct client_stream *stream_for(struct zpipe_job *j, const struct stream_name *name, struct err *e)
+{
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        struct stream_name was = j->stream[i].name;
+        was.attempt = name->attempt;
+        if (stream_name_equal(&was, name))
+            return &j->stream[i];
+    }
+    return add_stream(j, e);
 }
 
 static int serve(struct zpipe_job *j, const struct msg_route_list *m, const struct msg_route *r, struct err *e)
 {
     struct stream_name name = {m->job, m->attempt, r->what, r->index, r->node};
     struct peer *p = client_link_to(j->z, r->url, r->key, e);
-    struct client_stream *s = p ? add_stream(j, e) : NULL;
+    struct client_stream *s = p ? stream_for(j, &name, e) : NULL;
     if (!s)
         return -1;
-    if (make_carry(j, s, r, &name, e) < 0) {
-        s->ended = true;
-        return -1;
+    s->name = name;
+    s->peer = p;
+    if (!s->in) {
+        carry_free(s->carry);
+        s->carry = NULL;
+        s->ended = s->reap = false;
+        if (make_carry(j, s, r, e) < 0) {
+            s->ended = true;
+            return -1;
+        }
     }
     struct msg attach = {.type = MSG_ATTACH,
                          .attach = {m->job, m->attempt, m->token, r->what, r->index, r->node}};
     if (peer_send(p, 0, &attach, (struct slice){0}, e) < 0)
         return -1;
-    return carry_bind(s->carry, p, 0, e);
+    s->ended = false;
+    return s->in ? carry_again(s->carry, p, 0, m->attempt, e) : carry_bind(s->carry, p, 0, e);
+}
+
+void serve_link_lost(struct zpipe_job *j, const struct peer *p, const char *why)
+{
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        struct client_stream *s = &j->stream[i];
+        const struct stream_name *n = &s->name;
+        struct msg m = {.type = MSG_LOST, .lost = {n->job, n->attempt, n->what, n->index, n->node, why}};
+        if (s->peer != p)
+            continue;
+        s->peer = NULL;
+        if (!s->carry)
+            continue;
+        carry_cut(s->carry);
+        if (!j->result_here)
+            client_send(j->z, &m, (struct slice){0}, NULL);
+    }
 }
 
 int serve_routes(struct zpipe_job *j, const struct msg_route_list *m, struct err *e)
@@ -199,7 +304,7 @@ void serve_message(struct zpipe_job *j, const struct stream_name *name, const st
 {
     for (uint32_t i = 0; i < j->stream_count; i++) {
         struct client_stream *s = &j->stream[i];
-        if (s->carry && !s->ended && stream_name_equal(carry_name(s->carry), name)) {
+        if (s->carry && stream_name_equal(&s->name, name)) {
             carry_message(s->carry, m, bulk);
             return;
         }
@@ -232,6 +337,10 @@ void serve_reap(struct zpipe_job *j)
         if (!s->reap)
             continue;
         s->reap = false;
+        if (s->in) {
+            carry_rest(s->carry); /* what comes anew is still compared */
+            continue;
+        }
         carry_free(s->carry);
         s->carry = NULL;
     }
@@ -251,4 +360,6 @@ void serve_close(struct zpipe_job *j)
     free(j->stream);
     j->stream = NULL;
     j->stream_count = j->stream_room = 0;
+    fd_close(&j->kept.copy);
+    j->kept = (struct stdin_copy){.copy = -1};
 }

@@ -19,6 +19,7 @@ struct carry {
     bool ended;
     bool bound;
     /* out */
+    bool hold_end, at_end;
     int *fd; /* owned, read in order; in: fd[0] */
     size_t fd_count, fd_at;
     struct stream_sender *sender;
@@ -27,6 +28,7 @@ struct carry {
     struct buf wait; /* bytes not yet written, from wait_at on */
     size_t wait_at;
     bool all_here;
+    bool compare; /* it had ended: what comes anew is only compared */
 };
 
 bool stream_name_equal(const struct stream_name *a, const struct stream_name *b)
@@ -97,6 +99,8 @@ static void out_readable(struct loop_fd *w, int events)
     ssize_t n = read(c->fd[c->fd_at], bytes, want);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
+    if (n >= 0 && c->ev->was_read)
+        c->ev->was_read(c->owner, c, c->fd_at, bytes, (size_t)n);
     if (n < 0) {
         err_sys(&e, "cannot read");
         out_fail(c, &e);
@@ -109,8 +113,23 @@ static void out_readable(struct loop_fd *w, int events)
         loop_fd_start(c->loop, &c->watch, c->fd[c->fd_at], LOOP_READ);
     } else {
         loop_fd_stop(c->loop, &c->watch);
-        said(c, stream_send_end(c->sender, false, &e), &e);
+        c->at_end = true;
+        if (!c->hold_end)
+            said(c, stream_send_end(c->sender, false, &e), &e);
     }
+}
+
+void carry_hold_end(struct carry *c)
+{
+    c->hold_end = true;
+}
+
+int carry_allow_end(struct carry *c, struct err *e)
+{
+    bool held = c->hold_end && c->at_end && !c->ended;
+    c->hold_end = false;
+    int r = held ? stream_send_end(c->sender, false, e) : 0;
+    return r < 0 && e->code != ERR_GONE ? -1 : 0;
 }
 
 static void out_arrived(void *owner)
@@ -121,7 +140,7 @@ static void out_arrived(void *owner)
 static void out_writable(void *owner)
 {
     struct carry *c = owner;
-    if (!c->ended)
+    if (!c->ended && !c->at_end)
         loop_fd_start(c->loop, &c->watch, c->fd[c->fd_at], LOOP_READ);
 }
 
@@ -273,6 +292,12 @@ int carry_bind(struct carry *c, struct peer *p, uint64_t link, struct err *e)
     return stream_receiver_start(c->receiver, e);
 }
 
+static void compared(struct carry *c)
+{
+    if (c->compare && stream_receiver_over(c->receiver))
+        finish(c, CARRY_DONE, NULL);
+}
+
 int carry_again(struct carry *c, struct peer *p, uint64_t link, uint32_t attempt, struct err *e)
 {
     c->name.attempt = attempt;
@@ -280,7 +305,12 @@ int carry_again(struct carry *c, struct peer *p, uint64_t link, uint32_t attempt
         return carry_bind(c, p, link, e);
     if (!c->receiver)
         return err_set(e, ERR_BUG, "a stream that was sent was begun anew");
-    return stream_receiver_again(c->receiver, p, link, attempt, e);
+    c->compare |= c->ended;
+    c->ended = false;
+    if (stream_receiver_again(c->receiver, p, link, attempt, e) < 0)
+        return -1;
+    compared(c);
+    return 0;
 }
 
 bool carry_bound(const struct carry *c)
@@ -288,17 +318,25 @@ bool carry_bound(const struct carry *c)
     return c->bound;
 }
 
+void carry_cut(struct carry *c)
+{
+    if (c->sender)
+        stream_sender_cut(c->sender);
+    if (c->receiver)
+        stream_receiver_cut(c->receiver);
+}
+
 void carry_message(struct carry *c, const struct msg *m, struct slice bulk)
 {
     struct err e;
-    if (!c->bound || (c->sender && c->ended))
+    if (!c->bound || c->ended)
         return;
     int r = c->sender ? stream_sender_message(c->sender, m, &e)
                       : stream_receiver_message(c->receiver, m, bulk, &e);
-    if (r < 0 && e.code != ERR_GONE) {
-        c->ended = false; /* what came once more was not what it had been */
+    if (r < 0 && e.code != ERR_GONE)
         finish(c, CARRY_FAILED, &e);
-    }
+    else if (c->receiver)
+        compared(c);
 }
 
 const struct stream_name *carry_name(const struct carry *c)

@@ -19,9 +19,11 @@ enum carry_end {
 };
 
 struct carry_events {
-    /* Once; a second time only with CARRY_FAILED, when an `in` was begun anew and its bytes were other ones
-     * than before.  The owner frees the carry later, not within this call. */
+    /* Once, and once more each time that an `in` which had ended was begun anew: with CARRY_FAILED, if its bytes
+     * were other ones than before.  The owner frees the carry later, not within this call. */
     void (*ended)(void *owner, struct carry *c, enum carry_end end, const struct err *why);
+    /* Out, or NULL: what was read of the fds[which], before it is sent; nothing: its end. */
+    void (*was_read)(void *owner, struct carry *c, size_t which, const void *data, size_t size);
 };
 
 /* Gives; count is 1 at least.  On failure the descriptors are closed too. */
@@ -36,8 +38,14 @@ struct carry *carry_in(struct loop *l, int fd, const struct stream_name *name,
 int carry_bind(struct carry *c, struct peer *p, uint64_t link, struct err *e);
 bool carry_bound(const struct carry *c);
 /* In: the other side was lost, and this one in its place begins at the first byte, as `attempt`.  What is
- * here already is compared and dropped, also when the carry has ended. */
+ * here already is compared and dropped; a carry that has ended does that, and ends again. */
 int carry_again(struct carry *c, struct peer *p, uint64_t link, uint32_t attempt, struct err *e);
+/* Out: that nothing more can be read is no end before it is allowed: a writer that was killed closes its
+ * descriptor too. */
+void carry_hold_end(struct carry *c);
+int carry_allow_end(struct carry *c, struct err *e);
+/* The link is gone, and its peer may be closed. */
+void carry_cut(struct carry *c);
 /* A CREDIT, DATA or LEAVE that bears the name. */
 void carry_message(struct carry *c, const struct msg *m, struct slice bulk);
 const struct stream_name *carry_name(const struct carry *c);

@@ -49,7 +49,8 @@ static const struct field route_fields[] = {FIELD(msg_route, what, FIELD_U32, MS
 static const struct field_table route_table = FIELD_TABLE(msg_route, route_fields);
 static const struct field route_list_fields[] = {
     U64(msg_route_list, job), U32(msg_route_list, attempt),
-    BYTES(msg_route_list, token, MSG_TOKEN_BYTES), LIST(msg_route_list, route, &route_table)};
+    BYTES(msg_route_list, token, MSG_TOKEN_BYTES), LIST(msg_route_list, route, &route_table),
+    U32(msg_route_list, reader)};
 static const struct field cancel_fields[] = {U64(msg_cancel, job), U64(msg_cancel, request),
                                              TEXT(msg_cancel, text)};
 static const struct field run_fields[] = {
@@ -99,7 +100,8 @@ static const struct field block_fields[] = {
 static const struct field fail_fields[] = {U64(msg_fail, job), U32(msg_fail, attempt),
                                            FIELD(msg_fail, code, FIELD_U32, ERR_COUNT - 1),
                                            TEXT(msg_fail, text)};
-static const struct field stopped_fields[] = {U64(msg_stopped, job), U32(msg_stopped, attempt)};
+static const struct field stopped_fields[] = {U64(msg_stopped, job), U32(msg_stopped, attempt),
+                                              U32(msg_stopped, heard)};
 static const struct field result_fields[] = {U64(msg_result, request),
                                              U64(msg_result, job),
                                              FIELD(msg_result, status, FIELD_U32, 255),
@@ -119,6 +121,7 @@ static const struct field credit_fields[] = {STREAM(msg_credit), U64(msg_credit,
 static const struct field data_fields[] = {STREAM(msg_data), U64(msg_data, offset),
                                            U32(msg_data, flags), BYTES(msg_data, digest, 16)};
 static const struct field leave_fields[] = {STREAM(msg_leave), U64(msg_leave, read_bytes)};
+static const struct field lost_fields[] = {STREAM(msg_lost), TEXT(msg_lost, text)};
 
 #define LOAN_OF(type) U64(type, job), U32(type, attempt), U32(type, loan)
 static const struct field want_fields[] = {U64(msg_want, job), U32(msg_want, attempt),
@@ -175,7 +178,7 @@ static const struct row {
     [MSG_SUBMIT] = {"SUBMIT", MSG_CLIENT, MSG_SCHEDULER, false, true, TABLE(submit)},
     [MSG_ACCEPT] = {"ACCEPT", MSG_SCHEDULER, MSG_CLIENT, false, false, TABLE(accept)},
     [MSG_PLAN] = {"PLAN", MSG_SCHEDULER, MSG_CLIENT, false, false, TABLE(plan)},
-    [MSG_ROUTE] = {"ROUTE", MSG_SCHEDULER, MSG_CLIENT, false, false, TABLE(route_list)},
+    [MSG_ROUTE] = {"ROUTE", MSG_SCHEDULER, ANY, false, false, TABLE(route_list)},
     [MSG_CANCEL] = {"CANCEL", MSG_CLIENT, MSG_SCHEDULER, false, false, TABLE(cancel)},
     [MSG_RUN] = {"RUN", MSG_SCHEDULER, MSG_WORKER, false, true, TABLE(run)},
     [MSG_STOP] = {"STOP", MSG_SCHEDULER, MSG_WORKER, false, false, TABLE(stop)},
@@ -200,6 +203,7 @@ static const struct row {
     [MSG_DONE] = {"DONE", MSG_WORKER, MSG_WORKER, true, false, TABLE(done)},
     [MSG_BLOCK] = {"BLOCK", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | MSG_CLIENT, false, false,
                    TABLE(block)},
+    [MSG_LOST] = {"LOST", ANY, MSG_SCHEDULER, false, false, TABLE(lost)},
 };
 
 const struct field_table *msg_table(uint32_t type)

@@ -43,7 +43,7 @@ enum msg_type {
     MSG_SUBMIT,   /* client -> scheduler; bulk: the graph */
     MSG_ACCEPT,   /* scheduler -> client */
     MSG_PLAN,     /* scheduler -> client: answer to a SUBMIT that only asks for the plan */
-    MSG_ROUTE,    /* scheduler -> client: where its edges are served */
+    MSG_ROUTE,    /* scheduler -> client, worker: where its edges are served; anew, if parts run again */
     MSG_CANCEL,   /* client -> scheduler */
     MSG_RUN,      /* scheduler -> worker; bulk: the graph */
     MSG_STOP,     /* scheduler -> worker: end an attempt */
@@ -57,7 +57,7 @@ enum msg_type {
     MSG_ATTACH, /* connecting side -> listening side: which stream this is about */
     MSG_CREDIT, /* receiver -> sender */
     MSG_DATA,   /* sender -> receiver; bulk: bytes */
-    MSG_LEAVE,  /* receiver -> sender: wants no more; the writer gets SIGPIPE */
+    MSG_LEAVE,  /* receiver -> sender: has the end; or wants no more, and the writer gets SIGPIPE */
     /* control: slots lent to a job's part on another worker, its *owner* */
     MSG_WANT,     /* worker (owner) -> scheduler: so many more slots could be used */
     MSG_LEND,     /* scheduler -> worker (lender): run what the owner gives; bulk: the graph */
@@ -69,6 +69,7 @@ enum msg_type {
     MSG_DONE, /* lender -> owner: how it ended; its bytes follow as MSG_RUN_OUTPUT */
     /* control */
     MSG_BLOCK, /* worker -> scheduler -> client, if the job wants it: a task of a stage in blocks ended */
+    MSG_LOST, /* client, worker -> scheduler: a stream that it had attached broke off */
     MSG_TYPES
 };
 
@@ -165,6 +166,7 @@ struct msg_route_list {
     struct slice token; /* goes into ATTACH */
     const struct msg_route *route;
     uint32_t route_count;
+    uint32_t reader; /* to a worker: the attempt that reads, which is older; to a client 0 */
 };
 struct msg_cancel {
     uint64_t job; /* 0: by request */
@@ -241,6 +243,7 @@ struct msg_fail {
 struct msg_stopped {
     uint64_t job;
     uint32_t attempt;
+    uint32_t heard; /* the newest attempt that it knew of: its own, or that of the last ROUTE */
 };
 struct msg_result {
     uint64_t request, job;
@@ -342,6 +345,12 @@ struct msg_done {
     const char *text;
 };
 
+struct msg_lost {
+    uint64_t job;
+    uint32_t attempt, what, index, node; /* the stream's name */
+    const char *text;
+};
+
 struct msg {
     uint32_t type; /* enum msg_type */
     union {
@@ -375,6 +384,7 @@ struct msg {
         struct msg_work work;
         struct msg_done done;
         struct msg_block block;
+        struct msg_lost lost;
     };
 };
 

@@ -36,6 +36,11 @@ struct stream_receiver {
     bool over; /* nothing more is expected of it */
 };
 
+static int post(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, struct err *e)
+{
+    return p ? peer_send(p, link, m, bulk, e) : err_set(e, ERR_GONE, "the link is gone");
+}
+
 struct stream_sender *stream_sender_new(struct peer *p, uint64_t link,
                                         const struct stream_name *name,
                                         const struct stream_sender_events *ev, void *owner,
@@ -77,7 +82,7 @@ int stream_send(struct stream_sender *s, const void *data, size_t size, struct e
         return err_set(e, ERR_BUG, "a stream was sent %zu bytes with a window of %" PRIu64, size,
                        stream_sender_window(s));
     struct msg m = data_message(s);
-    if (peer_send(s->peer, s->link, &m, (struct slice){data, size}, e) < 0)
+    if (post(s->peer, s->link, &m, (struct slice){data, size}, e) < 0)
         return -1;
     running_digest_add(s->digest, data, size);
     s->sent += size;
@@ -92,7 +97,7 @@ int stream_send_end(struct stream_sender *s, bool failed, struct err *e)
     m.data.flags = failed ? MSG_DATA_FAILED : MSG_DATA_END;
     m.data.digest = (struct slice){digest, sizeof digest};
     s->ended = true;
-    return peer_send(s->peer, s->link, &m, (struct slice){"", 0}, e);
+    return post(s->peer, s->link, &m, (struct slice){"", 0}, e);
 }
 
 int stream_sender_message(struct stream_sender *s, const struct msg *m, struct err *e)
@@ -119,6 +124,11 @@ int stream_sender_message(struct stream_sender *s, const struct msg *m, struct e
             s->ev->writable(s->owner);
     }
     return 0;
+}
+
+void stream_sender_cut(struct stream_sender *s)
+{
+    s->peer = NULL;
 }
 
 uint64_t stream_sender_bytes(const struct stream_sender *s)
@@ -179,7 +189,7 @@ static int grant(struct stream_receiver *r, struct err *e)
     struct msg m = {.type = MSG_CREDIT,
                     .credit = {r->name.job, r->name.attempt, r->name.what, r->name.index,
                                r->name.node, r->granted}};
-    return peer_send(r->peer, r->link, &m, (struct slice){"", 0}, e);
+    return post(r->peer, r->link, &m, (struct slice){"", 0}, e);
 }
 
 /* Half a window at a time: a credit message per frame would be as many messages as frames. */
@@ -197,7 +207,7 @@ static int say_leave(struct stream_receiver *r, struct err *e)
     struct msg m = {
         .type = MSG_LEAVE,
         .leave = {r->name.job, r->name.attempt, r->name.what, r->name.index, r->name.node, r->got}};
-    return peer_send(r->peer, r->link, &m, (struct slice){"", 0}, e);
+    return post(r->peer, r->link, &m, (struct slice){"", 0}, e);
 }
 
 int stream_receiver_start(struct stream_receiver *r, struct err *e)
@@ -335,6 +345,16 @@ int stream_leave(struct stream_receiver *r, struct err *e)
         return 0;
     r->left = true;
     return r->again ? 0 : say_leave(r, e); /* where it left before, so that the writer's end is as it was */
+}
+
+void stream_receiver_cut(struct stream_receiver *r)
+{
+    r->peer = NULL;
+}
+
+bool stream_receiver_over(const struct stream_receiver *r)
+{
+    return r->over;
 }
 
 uint64_t stream_receiver_bytes(const struct stream_receiver *r)

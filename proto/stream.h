@@ -39,6 +39,7 @@ int stream_send_end(struct stream_sender *s, bool failed, struct err *e);
 int stream_sender_message(
     struct stream_sender *s, const struct msg *m,
     struct err *e); /* CREDIT, LEAVE; ERR_PROTO: a credit that nobody can have granted */
+void stream_sender_cut(struct stream_sender *s); /* the peer is going: nothing is sent any more */
 uint64_t stream_sender_bytes(const struct stream_sender *s);
 void stream_sender_free(struct stream_sender *s);
 
@@ -63,5 +64,8 @@ int stream_receiver_message(struct stream_receiver *r, const struct msg *m, stru
                             struct err *e); /* DATA; -1 ERR_PROTO: gap, over credit, wrong digest */
 int stream_consumed(struct stream_receiver *r, size_t size, struct err *e);
 int stream_leave(struct stream_receiver *r, struct err *e); /* wants no more */
+void stream_receiver_cut(struct stream_receiver *r); /* likewise, until it begins again */
+/* Nothing more is expected of the sender: it has heard that all is there, or that we leave. */
+bool stream_receiver_over(const struct stream_receiver *r);
 uint64_t stream_receiver_bytes(const struct stream_receiver *r);
 void stream_receiver_free(struct stream_receiver *r);

@@ -301,6 +301,9 @@ static void dispatch(struct core *c, uint64_t now, struct peer_state *p, const s
         else
             core_refuse_message(c);
         return;
+    case MSG_LOST:
+        job_lost_stream(c, now, p, &m->lost);
+        return;
     default: /* HELLO a second time is one of them */
         if (p->role == MSG_WORKER)
             job_worker_message(c, now, p, m);

@@ -53,8 +53,8 @@ static void log_action(uint64_t link, const struct msg *m)
         log_info("job_accepted", "job=%llu client=%llu", (unsigned long long)m->accept.job, to);
         break;
     case MSG_RUN:
-        log_info("job_sent", "job=%llu worker=%llu nodes=%u", (unsigned long long)m->run.job, to,
-                 m->run.node_count);
+        log_info("job_sent", "job=%llu attempt=%u worker=%llu nodes=%u", (unsigned long long)m->run.job,
+                 m->run.attempt, to, m->run.node_count);
         break;
     case MSG_RESULT:
         log_info("job_over", "job=%llu client=%llu status=%u why=\"%s\"",

@@ -95,9 +95,25 @@ void fleet_release(struct core *c, struct peer_state *w, uint32_t slots)
         settle(c, w);
 }
 
-struct peer_state *fleet_most_free(const struct core *c)
+struct peer_state *fleet_most_free(const struct core *c, const struct job *j)
 {
-    return c->fleet.count && fleet_free_slots(c->fleet.heap[0]) ? c->fleet.heap[0] : NULL;
+    struct peer_state *most = NULL;
+    for (size_t i = 0; i < c->fleet.count; i++) {
+        struct peer_state *w = c->fleet.heap[i];
+        if (fleet_free_slots(w) && (!most || before(w, most)) && !job_shuns(j, w))
+            most = w;
+        if (!j->shunned_count)
+            break; /* the first is the best */
+    }
+    return most;
+}
+
+bool fleet_serves(const struct core *c, const struct job *j)
+{
+    for (size_t i = 0; i < c->fleet.count; i++)
+        if (!job_shuns(j, c->fleet.heap[i]))
+            return true;
+    return false;
 }
 
 /* Whoever has no free slot has none below it in the heap. */
@@ -123,14 +139,14 @@ static int by_link(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-struct peer_state **fleet_list(const struct core *c, size_t max, size_t *count)
+struct peer_state **fleet_list(const struct core *c, const struct job *j, size_t max, size_t *count)
 {
     struct peer_state **list = calloc(c->fleet.count + 1, sizeof *list);
     *count = 0;
     if (!list)
         return NULL;
     for (size_t i = 0; i < c->fleet.count; i++)
-        if (fleet_free_slots(c->fleet.heap[i]))
+        if (fleet_free_slots(c->fleet.heap[i]) && !job_shuns(j, c->fleet.heap[i]))
             list[(*count)++] = c->fleet.heap[i];
     qsort(list, *count, sizeof *list, by_link);
     if (*count > max)

@@ -2,15 +2,15 @@
  * there: the message that claimed it is refused.  First the job is updated, then it acts; whether
  * it is over is looked at in one place, job_settle, and looking twice is harmless.
  *
- * What must stay true: a job in SENT, RUNNING or STOPPING has parts left, and every part left holds
- * its slots; a job becomes OVER once, and that is where its one RESULT is sent. */
+ * What must stay true: a job in SENT, RUNNING, AGAIN or STOPPING has parts left, and every part left holds
+ * its slots; one in QUEUED has none; a job becomes OVER once, and that is where its one RESULT is sent. */
 #include "scheduler/state.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
 typedef void act(struct core *c, uint64_t now, struct job *j, const struct msg *m);
-static act nothing, tell, note_task, stop_parts, say_verdict, say_failure, evict_parts;
+static act nothing, tell, note_task, stop_parts, say_verdict, say_failure, evict_parts, wait_again;
 
 static const struct job_cell {
     enum job_state next;
@@ -29,6 +29,7 @@ static const struct job_cell {
             [JOB_STARTED] = {JOB_RUNNING, nothing},
             [JOB_TASK] = {JOB_RUNNING, note_task},
             [JOB_MOVED] = {JOB_RUNNING, tell},
+            [JOB_LOST] = {JOB_AGAIN, nothing},
             [JOB_FAILED] = {JOB_STOPPING, stop_parts},
             [JOB_CANCELLED] = {JOB_STOPPING, stop_parts},
             [JOB_ORPHANED] = {JOB_STOPPING, stop_parts},
@@ -39,10 +40,24 @@ static const struct job_cell {
             [JOB_STARTED] = {JOB_RUNNING, nothing}, /* its other workers */
             [JOB_TASK] = {JOB_RUNNING, note_task},
             [JOB_MOVED] = {JOB_RUNNING, tell},
+            [JOB_LOST] = {JOB_AGAIN, nothing},
             [JOB_FAILED] = {JOB_STOPPING, stop_parts},
             [JOB_CANCELLED] = {JOB_STOPPING, stop_parts},
             [JOB_ORPHANED] = {JOB_STOPPING, stop_parts},
             [JOB_STOPPED] = {JOB_OVER, say_verdict},
+        },
+    [JOB_AGAIN] =
+        {
+            [JOB_STARTED] = {JOB_AGAIN, nothing}, /* of those that go on */
+            [JOB_TASK] = {JOB_AGAIN, note_task},
+            [JOB_MOVED] = {JOB_AGAIN, tell},
+            [JOB_LOST] = {JOB_AGAIN, nothing},
+            [JOB_PLACED] = {JOB_SENT, nothing},
+            [JOB_UNPLACED] = {JOB_QUEUED, wait_again},
+            [JOB_FAILED] = {JOB_STOPPING, stop_parts},
+            [JOB_CANCELLED] = {JOB_STOPPING, stop_parts},
+            [JOB_ORPHANED] = {JOB_STOPPING, stop_parts},
+            [JOB_OVERDUE] = {JOB_AGAIN, evict_parts},
         },
     [JOB_STOPPING] =
         {
@@ -51,6 +66,7 @@ static const struct job_cell {
             [JOB_TASK] = {JOB_STOPPING, note_task},
             [JOB_MOVED] = {JOB_STOPPING, tell},
             /* the first reason stands */
+            [JOB_LOST] = {JOB_STOPPING, nothing},
             [JOB_FAILED] = {JOB_STOPPING, nothing},
             [JOB_CANCELLED] = {JOB_STOPPING, nothing},
             [JOB_ORPHANED] = {JOB_STOPPING, nothing},
@@ -65,13 +81,13 @@ static void leave(struct core *c, struct job *j)
 {
     if (j->state == JOB_QUEUED)
         wait_remove(c, j);
-    else if (j->state == JOB_STOPPING)
+    else if (j->state == JOB_STOPPING || j->state == JOB_AGAIN)
         list_remove(&j->timed);
 }
 
 static void enter(struct core *c, uint64_t now, struct job *j)
 {
-    if (j->state == JOB_STOPPING) {
+    if (j->state == JOB_STOPPING || j->state == JOB_AGAIN) {
         j->since_ns = now;
         list_add(&c->stopping, &j->timed);
     } else if (j->state == JOB_OVER) {
@@ -103,10 +119,12 @@ bool job_step(struct core *c, uint64_t now, struct job *j, enum job_event event,
     return true;
 }
 
-static void job_settle(struct core *c, uint64_t now, struct job *j)
+void job_settle(struct core *c, uint64_t now, struct job *j)
 {
-    if (j->parts_left == 0)
-        job_step(c, now, j, JOB_STOPPED, NULL); /* refused where it is over already */
+    if (j->state == JOB_AGAIN && j->again_left == 0)
+        job_resume(c, now, j);
+    else if (j->parts_left == 0)
+        job_step(c, now, j, JOB_STOPPED, NULL); /* refused where it is over already, or waits */
 }
 
 /* ---- actions */
@@ -132,26 +150,23 @@ static void note_task(struct core *c, uint64_t now, struct job *j, const struct 
     n->status = t->status;
     n->early_stop = t->early_stop;
     tell(c, now, j, m);
-    bool limit = t->end == MSG_END_LIMIT;
-    if (!limit && t->end != MSG_END_FAILED)
+    if (t->end != MSG_END_LIMIT || graph_fail_of(&j->graph->node[t->node]) == GRAPH_FAIL_GO)
         return;
-    if (limit && graph_fail_of(&j->graph->node[t->node]) == GRAPH_FAIL_GO)
-        return; /* a result like any other */
     struct err e;
-    err_set(&e, limit ? ERR_LIMIT : ERR_IO, "%s", t->text);
+    err_set(&e, ERR_LIMIT, "%s", t->text);
     if (!t->text[0])
-        err_set(&e, e.code, limit ? "`%.200s` reached a limit" : "the sandbox of `%.200s` failed",
-                j->graph->node[t->node].label);
-    job_fail(c, now, j, limit ? 124 : 125, &e);
+        err_set(&e, ERR_LIMIT, "`%.200s` reached a limit", j->graph->node[t->node].label);
+    job_fail(c, now, j, 124, &e);
 }
 
 static void stop_parts(struct core *c, uint64_t now, struct job *j, const struct msg *m)
 {
     (void)m;
-    struct msg stop = {.type = MSG_STOP, .stop = {j->number, JOB_ATTEMPT, j->why.text}};
-    for (uint32_t i = 0; i < j->part_count; i++)
-        if (j->part[i].worker)
+    for (uint32_t i = 0; i < j->part_count; i++) {
+        struct msg stop = {.type = MSG_STOP, .stop = {j->number, j->part[i].attempt, j->why.text}};
+        if (j->part[i].worker && !j->part[i].again) /* those were told */
             core_send(c, j->part[i].worker->link, &stop);
+    }
     for (uint32_t i = 0; i < j->part_count; i++)
         lend_want(c, &j->part[i], 0);
     job_settle(c, now, j);
@@ -183,12 +198,19 @@ static void say_failure(struct core *c, uint64_t now, struct job *j, const struc
     say_result(c, j, j->status);
 }
 
+static void wait_again(struct core *c, uint64_t now, struct job *j, const struct msg *m)
+{
+    (void)m;
+    wait_add_first(c, now, j);
+}
+
 /* A worker that cannot end what it runs is not to be given more. */
 static void evict_parts(struct core *c, uint64_t now, struct job *j, const struct msg *m)
 {
     (void)m;
+    bool all = j->state == JOB_STOPPING;
     for (uint32_t i = 0; i < j->part_count; i++)
-        if (j->part[i].worker)
+        if (j->part[i].worker && (all || j->part[i].again))
             core_evict(c, now, j->part[i].worker, "it did not end a job that it was told to stop");
 }
 
@@ -224,21 +246,28 @@ void job_cancel(struct core *c, uint64_t now, struct peer_state *client, const s
     job_step(c, now, j, JOB_CANCELLED, NULL);
 }
 
-static void release(struct core *c, struct part *p)
+void part_end(struct core *c, struct part *p)
 {
     lend_part_over(c, p);
     list_remove(&p->at);
-    fleet_release(c, p->worker, p->slots);
     p->worker = NULL;
     p->job->parts_left--;
+    p->job->again_left -= p->again;
 }
 
-static struct part *part_of(const struct job *j, const struct peer_state *worker)
+static struct part *part_of(const struct job *j, const struct peer_state *worker, uint32_t attempt)
 {
     for (uint32_t i = 0; i < j->part_count; i++)
-        if (j->part[i].worker == worker)
+        if (j->part[i].worker == worker && j->part[i].attempt == attempt)
             return &j->part[i];
     return NULL;
+}
+
+/* Where the stage runs, if it is that worker. */
+static struct part *part_of_node(const struct job *j, const struct peer_state *worker, uint32_t node)
+{
+    uint32_t i = node < j->graph->node_count ? j->node[node].part : NOWHERE;
+    return i < j->part_count && j->part[i].worker == worker ? &j->part[i] : NULL;
 }
 
 struct claim { /* what a worker's message is about */
@@ -257,7 +286,7 @@ static bool claim_of(const struct msg *m, struct claim *out)
         *out = (struct claim){m->task.job, m->task.attempt, JOB_TASK};
         return true;
     case MSG_PROGRESS: /* it names no attempt */
-        *out = (struct claim){m->progress.job, JOB_ATTEMPT, JOB_MOVED};
+        *out = (struct claim){m->progress.job, 0, JOB_MOVED};
         return true;
     case MSG_BLOCK:
         *out = (struct claim){m->block.job, m->block.attempt, JOB_MOVED};
@@ -281,20 +310,18 @@ static void loan_message(struct core *c, struct peer_state *worker, const struct
         good = lend_returned(c, worker, &m->returned);
     } else {
         struct job *j = table_get(&c->jobs_by_number, m->want.job);
-        struct part *p = j && m->want.attempt == JOB_ATTEMPT ? part_of(j, worker) : NULL;
-        if ((good = p != NULL))
+        struct part *p = j ? part_of(j, worker, m->want.attempt) : NULL;
+        if ((good = p && !p->again))
             lend_want(c, p, m->want.slots);
     }
     if (!good)
         core_refuse_message(c);
 }
 
-/* The node that the message names must be the part's, and a stage ends once. */
-static bool node_fits(const struct job *j, const struct part *p, const struct msg *m)
+/* A stage ends once, where it is. */
+static bool task_fits(const struct job *j, const struct part *p, const struct msg_task *t)
 {
-    uint32_t node = m->type == MSG_TASK ? m->task.node : m->type == MSG_BLOCK ? m->block.node : m->progress.node;
-    return node < j->graph->node_count && j->node[node].part == (uint32_t)(p - j->part) &&
-           !(m->type == MSG_TASK && j->node[node].ended);
+    return part_of_node(j, p->worker, t->node) == p && !j->node[t->node].ended;
 }
 
 /* A worker at work on what nobody knows of is told to end it; one that has nothing left, or repeats
@@ -302,10 +329,36 @@ static bool node_fits(const struct job *j, const struct part *p, const struct ms
 static void not_theirs(struct core *c, const struct peer_state *worker, const struct claim *claim)
 {
     core_refuse_message(c);
-    if (claim->event == JOB_STOPPED)
+    if (claim->event == JOB_STOPPED || claim->event == JOB_MOVED)
         return;
     struct msg m = {.type = MSG_STOP, .stop = {claim->job, claim->attempt, "no such job is yours"}};
     core_send(c, worker->link, &m);
+}
+
+/* Is it the user's failure, the same on every worker? */
+static bool is_final(uint32_t code)
+{
+    return code == ERR_INPUT || code == ERR_UNSUPPORTED || code == ERR_BUG;
+}
+
+static void on_fail(struct core *c, uint64_t now, struct part *p, uint32_t code, const char *text)
+{
+    struct err e;
+    err_set(&e, code ? (int)code : ERR_IO, "%s", text);
+    if (is_final(code))
+        job_fail(c, now, p->job, 125, &e);
+    else
+        part_lose(c, now, p, false, &e);
+}
+
+/* A stage whose sandbox failed has not ended: it has not run. */
+static void on_sandbox_failed(struct core *c, uint64_t now, struct part *p, const struct msg_task *t)
+{
+    struct err e;
+    err_set(&e, ERR_IO, "%s", t->text);
+    if (!t->text[0])
+        err_set(&e, ERR_IO, "the sandbox of `%.200s` failed", p->job->graph->node[t->node].label);
+    part_lose(c, now, p, false, &e);
 }
 
 void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
@@ -321,22 +374,35 @@ void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
         return;
     }
     struct job *j = table_get(&c->jobs_by_number, claim.job);
-    struct part *p = j && claim.attempt == JOB_ATTEMPT ? part_of(j, worker) : NULL;
+    struct part *p = !j                          ? NULL
+                     : m->type == MSG_PROGRESS ? part_of_node(j, worker, m->progress.node)
+                                               : part_of(j, worker, claim.attempt);
     if (!p) {
         not_theirs(c, worker, &claim);
         return;
     }
+    bool done = true;
     if (claim.event == JOB_STOPPED) {
-        release(c, p);
-        job_settle(c, now, j);
+        bool missed = !p->again && part_missed(p, m->stopped.heard);
+        fleet_release(c, worker, p->slots);
+        part_end(c, p);
+        if (missed)
+            part_repeat(c, now, p);
+    } else if (p->again) {
+        done = false; /* it is to end, and has not heard of it yet */
     } else if (claim.event == JOB_FAILED) {
-        struct err e;
-        err_set(&e, m->fail.code ? (int)m->fail.code : ERR_IO, "%s", m->fail.text);
-        job_fail(c, now, j, 125, &e);
-    } else if ((claim.event != JOB_STARTED && !node_fits(j, p, m)) ||
-               !job_step(c, now, j, claim.event, m)) {
-        core_refuse_message(c);
+        on_fail(c, now, p, m->fail.code, m->fail.text);
+    } else if ((claim.event == JOB_TASK && !task_fits(j, p, &m->task)) ||
+               (m->type == MSG_BLOCK && part_of_node(j, worker, m->block.node) != p)) {
+        done = false;
+    } else if (claim.event == JOB_TASK && m->task.end == MSG_END_FAILED) {
+        on_sandbox_failed(c, now, p, &m->task);
+    } else {
+        done = job_step(c, now, j, claim.event, m);
     }
+    if (!done)
+        core_refuse_message(c);
+    job_settle(c, now, j);
 }
 
 void jobs_lose_client(struct core *c, uint64_t now, struct peer_state *client)
@@ -356,19 +422,24 @@ void jobs_lose_client(struct core *c, uint64_t now, struct peer_state *client)
     }
 }
 
+/* Of one job at a time: it may begin anew, and use its parts again, as soon as all of them are known. */
 void jobs_lose_worker(struct core *c, uint64_t now, struct peer_state *worker, const char *why)
 {
     struct err e;
     err_set(&e, ERR_GONE, "worker '%s' was lost while it ran the job: %s", worker->name, why);
     lend_lose_worker(c, worker);
     while (!list_empty(&worker->parts)) {
-        struct part *p = LIST_OF(worker->parts.next, part, at);
-        lend_part_over(c, p);
-        list_remove(&p->at);
-        p->worker = NULL;
-        p->job->parts_left--;
-        job_fail(c, now, p->job, 125, &e);
-        job_settle(c, now, p->job);
+        struct job *j = LIST_OF(worker->parts.next, part, at)->job;
+        for (uint32_t i = 0; i < j->part_count; i++) {
+            struct part *p = &j->part[i];
+            p->fell = p->worker == worker;
+            if (p->fell)
+                part_end(c, p);
+        }
+        for (uint32_t i = 0; i < j->part_count; i++)
+            if (j->part[i].fell)
+                part_lose(c, now, &j->part[i], true, &e);
+        job_settle(c, now, j);
     }
 }
 

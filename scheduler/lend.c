@@ -189,7 +189,7 @@ static bool lend(struct core *c, struct part *p, struct peer_state *lender, uint
         return false;
     *l = (struct loan){.number = ++c->loan_numbers,
                        .job = p->job->number,
-                       .attempt = JOB_ATTEMPT,
+                       .attempt = p->attempt,
                        .owner = p,
                        .lender = lender,
                        .slots = slots};

@@ -22,19 +22,17 @@ struct peer_state *place_local(const struct peer_state *client)
     return client->home ? client->home->worker : NULL;
 }
 
-bool place_possible(const struct core *c, const struct peer_state *client)
+bool place_possible(const struct core *c, const struct job *j)
 {
-    const struct peer_state *local = place_local(client);
-    return local ? fleet_free_slots(local) > 0 : fleet_most_free(c) != NULL;
+    const struct peer_state *local = place_local(j->client);
+    return local ? fleet_free_slots(local) > 0 : fleet_most_free(c, j) != NULL;
 }
 
-static uint32_t count_stages(const struct graph *g)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < g->node_count; i++)
-        count += graph_is_stage(&g->node[i]);
-    return count;
-}
+/* A worker that gets some of the stages. */
+struct place {
+    struct peer_state *worker;
+    uint32_t part;
+};
 
 /* The node by which others of its stage are placed. */
 static uint32_t leader_of(const struct graph_stages *s, uint32_t node)
@@ -43,74 +41,99 @@ static uint32_t leader_of(const struct graph_stages *s, uint32_t node)
     return !stage ? node : stage->author != GRAPH_NONE ? stage->author : s->node[stage->first];
 }
 
-/* A broadcast is where its bytes are made. */
-static void place_broadcasts(struct job *j)
+static bool leads(const struct job *j, const struct graph_stages *s, uint32_t node)
+{
+    return graph_is_stage(&j->graph->node[node]) && leader_of(s, node) == node;
+}
+
+static uint32_t count_leads(const struct job *j, const struct graph_stages *s, bool nowhere)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < j->graph->node_count; i++)
+        count += leads(j, s, i) && (!nowhere || j->node[i].part == NOWHERE);
+    return count;
+}
+
+/* A broadcast is where its bytes are made; of the client's, where it was first. */
+static void place_broadcasts(struct job *j, uint32_t first)
 {
     const struct graph *g = j->graph;
     for (uint32_t i = 0; i < g->node_count; i++) {
         uint32_t at = i;
         while (g->node[at].kind == GRAPH_BROADCAST)
             at = g->edge[graph_fd_of(&g->node[at], 0)->edge].from;
-        if (g->node[i].kind == GRAPH_BROADCAST)
-            j->node[i].part = j->node[at].part == AT_CLIENT ? 0 : j->node[at].part;
+        if (g->node[i].kind != GRAPH_BROADCAST)
+            continue;
+        if (j->node[at].part != AT_CLIENT)
+            j->node[i].part = j->node[at].part;
+        else if (j->node[i].part == AT_CLIENT || j->node[i].part == NOWHERE)
+            j->node[i].part = first;
     }
 }
 
-/* Programs are dealt out in turn, so that neighbours differ where there are two workers; but those of one
- * stage in blocks stay together. */
-static int deal(struct job *j, bool local, struct err *e)
+/* Stages that are nowhere are dealt out in turn, so that neighbours differ where there are two workers; but
+ * those of one stage in blocks stay together. */
+static void deal(struct job *j, const struct graph_stages *s, const struct place *place, size_t places, bool local)
 {
-    struct arena a = ARENA_INIT(STAGES_ARENA_MAX);
-    struct graph_stages stages;
     uint32_t turn = 0;
-    if (graph_stages(j->graph, &a, &stages, e) < 0) {
-        arena_clear(&a);
-        return -1;
-    }
     for (uint32_t i = 0; i < j->graph->node_count; i++) {
         if (!graph_is_stage(&j->graph->node[i])) {
             if (local)
-                j->node[i].part = 0;
-        } else if (leader_of(&stages, i) == i) {
-            j->node[i].part = turn++ % j->part_count;
+                j->node[i].part = place[0].part;
+        } else if (leads(j, s, i) && j->node[i].part == NOWHERE) {
+            j->node[i].part = place[turn++ % places].part;
             j->part[j->node[i].part].slots++;
         }
     }
     for (uint32_t i = 0; i < j->graph->node_count; i++)
-        if (stages.of_node[i] != GRAPH_NONE)
-            j->node[i].part = j->node[leader_of(&stages, i)].part;
-    place_broadcasts(j);
-    arena_clear(&a);
+        if (s->of_node[i] != GRAPH_NONE)
+            j->node[i].part = j->node[leader_of(s, i)].part;
+    place_broadcasts(j, place[0].part);
+}
+
+/* Room for one part per stage is enough: each has one at least. */
+static int new_parts(struct job *j, struct place *place, size_t places, uint32_t room, struct err *e)
+{
+    if (!j->part && !(j->part = calloc(room, sizeof *j->part)))
+        return err_nomem(e);
+    bool *used = calloc(room, sizeof *used);
+    if (!used)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < j->graph->node_count; i++)
+        if (j->node[i].part < room)
+            used[j->node[i].part] = true;
+    uint32_t at = 0;
+    for (size_t i = 0; i < places; i++) {
+        while (used[at])
+            at++;
+        place[i].part = at;
+        j->part[at] = (struct part){.job = j, .worker = place[i].worker, .attempt = j->attempt};
+        list_init(&j->part[at].at);
+        lend_init(&j->part[at++]);
+    }
+    j->part_count = at > j->part_count ? at : j->part_count;
+    free(used);
     return 0;
 }
 
-static int choose(struct core *c, struct job *j, struct peer_state *local, struct err *e)
+/* The workers for what is nowhere; gives. */
+static struct place *choose(const struct core *c, const struct job *j, struct peer_state *local, uint32_t max,
+                            size_t *count, struct err *e)
 {
-    struct peer_state *one = local ? local : fleet_most_free(c), **many = &one;
-    uint32_t stages = count_stages(j->graph);
-    size_t count = 1;
-    if (j->spread && !local && !(many = fleet_list(c, stages ? stages : 1, &count)))
-        return err_nomem(e);
-    j->part = calloc(count, sizeof *j->part);
-    if (!j->part) {
-        if (many != &one)
-            free(many);
-        return err_nomem(e);
+    struct peer_state *one = local ? local : fleet_most_free(c, j), **many = &one;
+    *count = 1;
+    if (j->spread && !local && !(many = fleet_list(c, j, max, count))) {
+        err_nomem(e);
+        return NULL;
     }
-    for (size_t i = 0; i < count; i++) {
-        j->part[i] = (struct part){.job = j, .worker = many[i]};
-        list_init(&j->part[i].at);
-        lend_init(&j->part[i]);
-    }
-    j->part_count = (uint32_t)count;
+    struct place *place = calloc(*count, sizeof *place);
+    for (size_t i = 0; place && i < *count; i++)
+        place[i].worker = many[i];
     if (many != &one)
         free(many);
-    if (deal(j, local != NULL, e) == 0)
-        return 0;
-    free(j->part);
-    j->part = NULL;
-    j->part_count = 0;
-    return -1;
+    if (!place)
+        err_nomem(e);
+    return place;
 }
 
 static int new_run(struct core *c, struct job *j, uint32_t part, bool local, struct action **out,
@@ -123,7 +146,7 @@ static int new_run(struct core *c, struct job *j, uint32_t part, bool local, str
     uint32_t *node = arena_array(&a->arena, j->graph->node_count + 1, sizeof *node);
     struct msg_run run = {
         .job = j->number,
-        .attempt = JOB_ATTEMPT,
+        .attempt = j->attempt,
         .token = {arena_bytes(&a->arena, j->token, sizeof j->token), sizeof j->token},
         .node = node,
         .admit = admit};
@@ -141,7 +164,7 @@ static int new_run(struct core *c, struct job *j, uint32_t part, bool local, str
     for (uint32_t i = 0; i <= j->part_count; i++) { /* the last: the client */
         const struct peer_state *p = i < j->part_count ? j->part[i].worker : j->client;
         const char *key =
-            i != part && p->has_key ? arena_bytes(&a->arena, p->key, MSG_KEY_BYTES) : NULL;
+            p && i != part && p->has_key ? arena_bytes(&a->arena, p->key, MSG_KEY_BYTES) : NULL;
         if (key)
             admit[run.admit_count++] = (struct slice){key, MSG_KEY_BYTES};
     }
@@ -151,26 +174,39 @@ static int new_run(struct core *c, struct job *j, uint32_t part, bool local, str
     return 0;
 }
 
-static int new_route(struct core *c, struct job *j, struct action **out, struct err *e)
+/* To the client, or to a worker whose part reads from one that is new. */
+static int new_route(struct core *c, struct job *j, uint32_t side, struct action **out, struct err *e)
 {
-    struct action *a = action_new(c, j->client->link, e);
+    bool client = side == AT_CLIENT;
+    struct action *a = action_new(c, client ? j->client->link : j->part[side].worker->link, e);
     if (!a)
         return -1;
     struct msg_route_list list = {
         .job = j->number,
-        .attempt = JOB_ATTEMPT,
-        .token = {arena_bytes(&a->arena, j->token, sizeof j->token), sizeof j->token}};
-    if (!list.token.data) {
+        .attempt = j->attempt,
+        .token = {arena_bytes(&a->arena, j->token, sizeof j->token), sizeof j->token},
+        .reader = client ? 0 : j->part[side].attempt};
+    int r = list.token.data ? 0 : err_nomem(e);
+    if (r == 0)
+        r = routes_make(j, side, false, &a->arena, &list.route, &list.route_count, e);
+    if (r < 0 || (!client && !list.route_count)) {
         action_forget(c, a);
-        return err_nomem(e);
-    }
-    if (routes_make(j, AT_CLIENT, false, &a->arena, &list.route, &list.route_count, e) < 0) {
-        action_forget(c, a);
-        return -1;
+        *out = NULL;
+        return r;
     }
     a->out.msg = (struct msg){.type = MSG_ROUTE, .route = list};
     *out = a;
     return 0;
+}
+
+/* What this part is to hear, if anything. */
+static int new_word(struct core *c, struct job *j, uint32_t part, bool local, struct action **out, struct err *e)
+{
+    *out = NULL;
+    if (!j->part[part].worker)
+        return 0;
+    return j->part[part].attempt == j->attempt ? new_run(c, j, part, local, out, e)
+                                               : new_route(c, j, part, out, e);
 }
 
 /* All of them or none: a job that only one of its workers heard of would have to be taken back. */
@@ -180,36 +216,69 @@ static int send_all(struct core *c, struct job *j, bool local, struct err *e)
     struct action **a = calloc(count, sizeof *a);
     int r = a ? 0 : err_nomem(e);
     for (; r == 0 && made < count; made += r == 0)
-        r = made < j->part_count ? new_run(c, j, made, local, &a[made], e)
-                                 : new_route(c, j, &a[made], e);
+        r = made < j->part_count ? new_word(c, j, made, local, &a[made], e)
+                                 : new_route(c, j, AT_CLIENT, &a[made], e);
     for (uint32_t i = 0; r == 0 && i < made; i++)
-        r = action_check(&a[i]->out.msg, e);
+        r = a[i] ? action_check(&a[i]->out.msg, e) : 0;
     for (; r == 0 && sent < made; sent++)
-        action_queue(c, a[sent]);
+        if (a[sent])
+            action_queue(c, a[sent]);
     for (uint32_t i = sent; i < made; i++)
-        action_forget(c, a[i]);
+        if (a[i])
+            action_forget(c, a[i]);
     free(a);
+    return r;
+}
+
+/* As if it had never been placed. */
+static void take_back(struct job *j, const struct place *place, size_t places)
+{
+    for (size_t i = 0; i < places; i++)
+        j->part[place[i].part].worker = NULL;
+}
+
+static void take_slots(struct core *c, struct job *j, const struct place *place, size_t places)
+{
+    for (size_t i = 0; i < places; i++) {
+        struct part *p = &j->part[place[i].part];
+        uint32_t room = fleet_free_slots(p->worker);
+        p->slots = p->slots == 0 ? 1 : p->slots < room ? p->slots : room;
+        fleet_take(c, p->worker, p->slots);
+        list_add(&p->worker->parts, &p->at);
+        j->parts_left++;
+    }
+}
+
+static int place(struct core *c, struct job *j, const struct graph_stages *s, struct err *e)
+{
+    struct peer_state *local = place_local(j->client);
+    uint32_t all = count_leads(j, s, false), nowhere = count_leads(j, s, true);
+    size_t places;
+    struct place *place = choose(c, j, local, nowhere ? nowhere : 1, &places, e);
+    int r = place ? 0 : -1;
+    j->local = local != NULL;
+    j->attempt++;
+    if (r == 0)
+        r = new_parts(j, place, places, all ? all : 1, e);
+    if (r == 0) {
+        deal(j, s, place, places, local != NULL);
+        r = send_all(c, j, local != NULL, e);
+        if (r == 0)
+            take_slots(c, j, place, places);
+        else
+            take_back(j, place, places);
+    }
+    free(place);
     return r;
 }
 
 int job_place(struct core *c, struct job *j, struct err *e)
 {
-    struct peer_state *local = place_local(j->client);
-    if (choose(c, j, local, e) < 0)
-        return -1;
-    if (send_all(c, j, local != NULL, e) < 0) {
-        free(j->part);
-        j->part = NULL;
-        j->part_count = 0;
-        return -1;
-    }
-    for (uint32_t i = 0; i < j->part_count; i++) {
-        struct part *p = &j->part[i];
-        uint32_t room = fleet_free_slots(p->worker);
-        p->slots = p->slots == 0 ? 1 : p->slots < room ? p->slots : room;
-        fleet_take(c, p->worker, p->slots);
-        list_add(&p->worker->parts, &p->at);
-    }
-    j->parts_left = j->part_count;
-    return 0;
+    struct arena a = ARENA_INIT(STAGES_ARENA_MAX);
+    struct graph_stages stages;
+    int r = graph_stages(j->graph, &a, &stages, e);
+    if (r == 0)
+        r = place(c, j, &stages, e);
+    arena_clear(&a);
+    return r;
 }

@@ -4,7 +4,7 @@
  * In the client's own process: by its descriptors and paths, as they are.  Otherwise workers listen
  * at their data ports: the client connects to them for its sources, files, stderr and outputs, and
  * of two workers the one that reads connects to the one that writes.  An edge inside one part needs
- * no route. */
+ * no route.  So a stream begins anew exactly when the part at which it is attached to does. */
 #include "scheduler/state.h"
 
 #include <string.h>
@@ -96,6 +96,8 @@ static void stream(struct routes *r, uint32_t side, uint32_t listener, uint32_t 
                    struct msg_route route)
 {
     route.fd = -1;
+    if (r->job->part[listener].attempt != r->job->attempt)
+        return; /* it goes on as it was */
     if (side == listener) {
         route.via = MSG_VIA_LISTEN;
         add(r, route);
@@ -168,6 +170,8 @@ static int near_make(struct routes *r, struct err *e)
     r->near = arena_array(r->arena, j->part_count, sizeof *r->near);
     for (uint32_t i = 0; r->near && i < j->part_count; i++) {
         const struct peer_state *w = j->part[i].worker;
+        if (!w)
+            continue; /* nobody will ask */
         const char *key = arena_bytes(r->arena, w->data_key, MSG_KEY_BYTES);
         r->near[i].url = arena_string(r->arena, w->data_url);
         r->near[i].key = (struct slice){key, w->has_data_key ? MSG_KEY_BYTES : 0};

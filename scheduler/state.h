@@ -5,6 +5,7 @@
  *   action.c    actions out
  *   submit.c    a SUBMIT becomes a job, or a sentence why not
  *   job.c       a job's life: states x events
+ *   again.c     what of it must run again when a worker was lost
  *   verdict.c   what its stages' ends add up to
  *   wait.c      jobs that wait for a slot, fairly
  *   fleet.c     workers by free slots
@@ -29,7 +30,8 @@
 #define PART_LOANS_MAX    256 /* lenders of one part, at once */
 #define LOAN_FAILURES_MAX 3   /* lenders that could not reach a part's worker: then no more */
 
-#define JOB_ATTEMPT 1 /* the only one: a job that fails is not tried again yet */
+#define KILLS_MAX   3 /* a stage that took so many workers with it is not tried again */
+#define SHUNNED_MAX 16 /* workers that failed a job: of more, the last so many are remembered */
 
 /* Two roles in one process: the instance of their HELLOs is the same.  They share its fate, so
  * neither has a lease to lose, and its client's jobs run on its worker. */
@@ -72,6 +74,7 @@ enum job_state {
     JOB_QUEUED,   /* it waits for a free slot */
     JOB_SENT,     /* its workers were told to RUN it */
     JOB_RUNNING,  /* one of them STARTED */
+    JOB_AGAIN,    /* parts that must run again were told to STOP; the others go on */
     JOB_STOPPING, /* it failed or was cancelled: STOP was sent to those that still have it */
     JOB_OVER,     /* RESULT was sent; freed at the end of the event */
     JOB_STATES
@@ -82,7 +85,9 @@ enum job_event {
     JOB_STARTED,   /* a worker began */
     JOB_TASK,      /* a stage ended */
     JOB_MOVED,     /* bytes moved: PROGRESS */
-    JOB_FAILED,    /* job.why says it: a worker's FAIL, a limit, a lost worker, no worker */
+    JOB_LOST,      /* a part by no fault of the job's: it and others were marked to run again */
+    JOB_UNPLACED,  /* nothing of it runs, and there is no slot to run it again */
+    JOB_FAILED,    /* job.why says it: a limit, a part that was tried too often, no worker */
     JOB_CANCELLED, /* by its client */
     JOB_ORPHANED,  /* its client is gone */
     JOB_STOPPED,   /* nothing of it is left anywhere */
@@ -100,6 +105,11 @@ struct part {
     struct list wanting;  /* in core.wanting while it wants more */
     struct list loans;
     uint32_t loan_count, loans_failed;
+    uint32_t attempt; /* the job's, when it was placed: newer ones have greater numbers */
+    bool again;       /* it has to STOP, and what it ran shall run anew */
+    bool told;        /* that it has to */
+    bool blamed;      /* because of itself, not of those that read what it wrote */
+    bool fell;        /* its worker was lost just now */
 };
 
 /* Slots of `lender` for a part on another worker, from LEND until RETURNED. */
@@ -116,9 +126,11 @@ struct loan {
 };
 
 #define AT_CLIENT UINT32_MAX
+#define NOWHERE   (UINT32_MAX - 1)
 struct job_node {
-    uint32_t part; /* where it runs, or AT_CLIENT */
+    uint32_t part; /* where it runs, AT_CLIENT, or NOWHERE: it has to be placed */
     uint32_t end, status;
+    uint32_t tries, kills; /* how often its part was lost; with its worker */
     bool ended, early_stop;
 };
 
@@ -143,13 +155,18 @@ struct job {
     struct msg_port *port; /* owned */
     uint32_t port_count;
     struct job_node *node; /* owned, one per node of the graph */
-    struct part *part;     /* owned, part_count of them once it is placed */
+    struct part *part;     /* owned: once it is placed, room for one per stage */
     uint32_t part_count, parts_left;
+    uint32_t again_left; /* parts that have to STOP before it goes on */
+    uint32_t attempt;    /* of the parts that were placed last */
+    uint64_t shunned[SHUNNED_MAX]; /* links of workers that it will not have again */
+    uint32_t shunned_count;
     uint8_t token[MSG_TOKEN_BYTES];
     bool spread;
+    bool local;  /* it ran in its client's process */
     bool failed; /* with what RESULT says then: */
     uint32_t status;
-    struct err why;
+    struct err why; /* or, not failed: why it runs again */
 };
 
 struct action {
@@ -176,6 +193,7 @@ struct core {
     uint64_t coming; /* slots recalled that have not come back */
     bool lend_again; /* something has changed for lend.c */
     uint32_t job_count;
+    uint32_t shunners; /* of those queued, the ones that will not have every worker */
     size_t graph_bytes;
     struct {
         struct peer_state **heap; /* workers that others can reach: most free slots first */
@@ -225,11 +243,28 @@ void job_cancel(struct core *c, uint64_t now, struct peer_state *client,
                 const struct msg_cancel *m);
 void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
                         const struct msg *m);
+/* Once an event did something to it: is it over, or can it go on? */
+void job_settle(struct core *c, uint64_t now, struct job *j);
+/* STOPPED, or its worker was lost: it is at no worker now. */
+void part_end(struct core *c, struct part *p);
 void jobs_lose_client(struct core *c, uint64_t now, struct peer_state *client);
 void jobs_lose_worker(struct core *c, uint64_t now, struct peer_state *worker, const char *why);
 void jobs_overdue(struct core *c, uint64_t now);
 void jobs_sweep(struct core *c); /* free those that are over */
 void job_free(struct job *j);
+
+/* again.c */
+/* The part did not do its work, and it is not the programs' fault: it runs again elsewhere, or the job fails.
+ * killed: its worker was lost; else it is still there, and is not asked again. */
+void part_lose(struct core *c, uint64_t now, struct part *p, bool killed, const struct err *why);
+/* Is it over without having heard of one that writes to it anew?  Then it runs again too, without blame. */
+bool part_missed(const struct part *p, uint32_t heard);
+void part_repeat(struct core *c, uint64_t now, struct part *p);
+/* All that had to stop has: place it anew. */
+void job_resume(struct core *c, uint64_t now, struct job *j);
+bool job_shuns(const struct job *j, const struct peer_state *worker);
+/* A stream with an end at this peer broke off. */
+void job_lost_stream(struct core *c, uint64_t now, struct peer_state *p, const struct msg_lost *m);
 
 /* verdict.c */
 /* Of a job that nothing made fail: its status, or job_failed with why. */
@@ -237,6 +272,7 @@ uint32_t verdict(struct job *j);
 
 /* wait.c */
 void wait_add(struct core *c, uint64_t now, struct job *j);
+void wait_add_first(struct core *c, uint64_t now, struct job *j); /* before its client's others */
 void wait_remove(struct core *c, struct job *j);
 void wait_start(struct core *c, uint64_t now); /* those that wait and now can */
 void wait_expire(struct core *c, uint64_t now);
@@ -247,12 +283,13 @@ int fleet_join(struct core *c, struct peer_state *worker, struct err *e);
 void fleet_leave(struct core *c, uint64_t now, struct peer_state *worker);
 void fleet_take(struct core *c, struct peer_state *worker, uint32_t slots);
 void fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
-struct peer_state *fleet_most_free(const struct core *c); /* NULL: no slot is free */
+struct peer_state *fleet_most_free(const struct core *c, const struct job *j); /* NULL: no slot is free */
+bool fleet_serves(const struct core *c, const struct job *j); /* is there a worker that it may have? */
 uint32_t fleet_free_slots(const struct peer_state *worker);
 /* Somebody else with a free slot, and the same image; NULL: nobody. */
 struct peer_state *fleet_lender(const struct core *c, const struct peer_state *owner);
 /* Those with a free slot, in a fixed order, max at most; gives. */
-struct peer_state **fleet_list(const struct core *c, size_t max, size_t *count);
+struct peer_state **fleet_list(const struct core *c, const struct job *j, size_t max, size_t *count);
 
 /* lend.c */
 void lend_init(struct part *p);
@@ -267,14 +304,15 @@ void lend_step(struct core *c); /* recall, or hand out */
 
 /* place.c */
 struct peer_state *place_local(const struct peer_state *client); /* its own process's worker */
-bool place_possible(const struct core *c, const struct peer_state *client);
-/* Choose workers and send RUN and ROUTE.  -1: this job can never be run; nothing was sent. */
+bool place_possible(const struct core *c, const struct job *j);
+/* Choose workers for the stages that are NOWHERE; send RUN, and ROUTE to those who meet them.  -1: this job
+ * can never be run; nothing was sent. */
 int job_place(struct core *c, struct job *j, struct err *e);
 
 /* route.c */
 #define ROUTES_MAX MSG_LIST_MAX
 uint64_t routes_count_max(const struct graph *g);
-/* The routes of one part (or AT_CLIENT), in the arena. */
+/* The routes of one part (or AT_CLIENT), in the arena: of those streams that the last attempt began. */
 int routes_make(const struct job *j, uint32_t side, bool local, struct arena *a,
                 const struct msg_route **list, uint32_t *count, struct err *e);
 

@@ -71,7 +71,7 @@ static struct job *job_new(struct core *c, const struct msg_submit *m, struct sl
         memcpy(j->port, m->port, m->port_count * sizeof *j->port);
     j->port_count = m->port_count;
     for (uint32_t i = 0; i < g->node_count; i++)
-        j->node[i].part = AT_CLIENT;
+        j->node[i].part = graph_is_stage(&g->node[i]) ? NOWHERE : AT_CLIENT;
     j->request = m->request;
     j->spread = m->flags & MSG_SUBMIT_SPREAD;
     for (size_t i = 0; i < sizeof j->token; i += sizeof(uint64_t)) {

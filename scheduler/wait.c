@@ -2,16 +2,27 @@
  * submits a thousand jobs delays the next client's by one job, not by a thousand. */
 #include "scheduler/state.h"
 
-void wait_add(struct core *c, uint64_t now, struct job *j)
+static void add(struct core *c, uint64_t now, struct job *j, struct list *before)
 {
     struct peer_state *client = j->client;
-    list_add(&client->waiting, &j->wait);
+    list_add(before, &j->wait);
     if (client->queued++ == 0)
         list_add(&c->turns, &client->turn);
     j->since_ns = now;
     list_add(&c->queued, &j->timed);
     c->stats.waiting++;
     c->slots_freed = c->lend_again = true;
+    c->shunners += j->shunned_count != 0;
+}
+
+void wait_add(struct core *c, uint64_t now, struct job *j)
+{
+    add(c, now, j, &j->client->waiting);
+}
+
+void wait_add_first(struct core *c, uint64_t now, struct job *j)
+{
+    add(c, now, j, j->client->waiting.next);
 }
 
 void wait_remove(struct core *c, struct job *j)
@@ -22,6 +33,10 @@ void wait_remove(struct core *c, struct job *j)
         list_remove(&j->client->turn);
     c->stats.waiting--;
     c->lend_again = true;
+    if (j->shunned_count) {
+        c->shunners--;
+        c->slots_freed = true; /* what it would not have, those behind it may */
+    }
 }
 
 static void start_first(struct core *c, uint64_t now, struct peer_state *client)
@@ -35,8 +50,8 @@ static void start_first(struct core *c, uint64_t now, struct peer_state *client)
         job_step(c, now, j, JOB_PLACED, NULL);
 }
 
-/* Looks further than the first client only where some have a worker of their own: otherwise what
- * the first cannot have nobody can. */
+/* Looks further than the first client only where some have a worker of their own, or will not have every
+ * worker: otherwise what the first cannot have nobody can. */
 void wait_start(struct core *c, uint64_t now)
 {
     struct list *next;
@@ -46,13 +61,13 @@ void wait_start(struct core *c, uint64_t now)
     for (struct list *l = c->turns.next; l != &c->turns; l = next) {
         struct peer_state *client = LIST_OF(l, peer_state, turn);
         next = l->next;
-        if (place_possible(c, client)) {
+        if (place_possible(c, LIST_OF(client->waiting.next, job, wait))) {
             if (next == &c->turns)
                 next = l; /* it is the last already: again, if it has more */
             start_first(c, now, client);
             if (next == l && !client->queued)
                 break;
-        } else if (!c->homes_at_work) {
+        } else if (!c->homes_at_work && !c->shunners) {
             break;
         }
     }
@@ -61,7 +76,7 @@ void wait_start(struct core *c, uint64_t now)
 /* A job whose client has a worker of its own waits for that one, as long as it takes. */
 static bool has_worker(const struct core *c, const struct job *j)
 {
-    return c->fleet.count || place_local(j->client);
+    return place_local(j->client) || fleet_serves(c, j);
 }
 
 static const struct job *first_without_worker(const struct core *c)
@@ -70,7 +85,7 @@ static const struct job *first_without_worker(const struct core *c)
         const struct job *j = LIST_OF(l, job, timed);
         if (!has_worker(c, j))
             return j;
-        if (c->fleet.count)
+        if (c->fleet.count && !c->shunners)
             break;
     }
     return NULL;
@@ -78,7 +93,8 @@ static const struct job *first_without_worker(const struct core *c)
 
 static uint64_t deadline(const struct core *c, const struct job *j)
 {
-    return (j->since_ns > c->fleet.empty_ns ? j->since_ns : c->fleet.empty_ns) + NO_WORKER_NS;
+    bool empty = !c->fleet.count && c->fleet.empty_ns > j->since_ns;
+    return (empty ? c->fleet.empty_ns : j->since_ns) + NO_WORKER_NS;
 }
 
 uint64_t wait_deadline(const struct core *c)
@@ -90,7 +106,7 @@ uint64_t wait_deadline(const struct core *c)
 void wait_expire(struct core *c, uint64_t now)
 {
     struct list *next;
-    for (struct list *l = c->queued.next; l != &c->queued && !c->fleet.count; l = next) {
+    for (struct list *l = c->queued.next; l != &c->queued && (!c->fleet.count || c->shunners); l = next) {
         struct job *j = LIST_OF(l, job, timed);
         struct err e;
         next = l->next;
@@ -98,10 +114,13 @@ void wait_expire(struct core *c, uint64_t now)
             break;
         if (has_worker(c, j))
             continue;
-        err_set(&e, ERR_AGAIN,
-                "no worker is connected to the scheduler%s%s: start one with "
-                "`zpipe worker`",
-                c->url[0] ? " at " : "", c->url);
+        if (j->why.code) /* it ran before */
+            err_set(&e, j->why.code, "%s, and no other worker is there", j->why.text);
+        else
+            err_set(&e, ERR_AGAIN,
+                    "no worker is connected to the scheduler%s%s: start one with "
+                    "`zpipe worker`",
+                    c->url[0] ? " at " : "", c->url);
         job_fail(c, now, j, 125, &e);
     }
 }

@@ -3,9 +3,10 @@
 set(sim ${CMAKE_CURRENT_SOURCE_DIR}/sim)
 add_executable(sim ${sim}/sim.c ${sim}/check.c ${sim}/plants.c)
 target_link_libraries(sim PRIVATE scheduler)
-foreach(f fleet_release core_send wait_expire job_cancel verdict lend_lose_worker)
+foreach(f fleet_release core_send wait_expire job_cancel verdict lend_lose_worker
+          action_queue job_resume job_worker_message part_lose)
     target_link_options(sim PRIVATE -Wl,--wrap=${f})
 endforeach()
 add_test(NAME sim_seeds COMMAND sim)
 add_test(NAME sim_plants COMMAND sim plants)
-set_tests_properties(sim_seeds sim_plants PROPERTIES LABELS sim TIMEOUT 300)
+set_tests_properties(sim_seeds sim_plants PROPERTIES LABELS sim TIMEOUT 900)

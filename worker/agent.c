@@ -151,7 +151,7 @@ static void on_run(struct agent *a, const struct msg_run *run, struct slice grap
         struct msg m = {.type = MSG_FAIL,
                         .fail = {run->job, run->attempt, (uint32_t)e.code, e.text}};
         agent_send(a, &m);
-        m = (struct msg){.type = MSG_STOPPED, .stopped = {run->job, run->attempt}};
+        m = (struct msg){.type = MSG_STOPPED, .stopped = {run->job, run->attempt, run->attempt}};
         agent_send(a, &m);
         return;
     }
@@ -176,12 +176,17 @@ static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_ro
     case MSG_RUN:
         on_run(a, &m->run, bulk);
         break;
+    case MSG_ROUTE:
+        t = find_attempt(a, m->route.job, m->route.reader);
+        if (t)
+            attempt_reroute(t, &m->route);
+        break;
     case MSG_STOP:
         t = find_attempt(a, m->stop.job, m->stop.attempt);
         if (t) {
             attempt_stop(t);
         } else { /* it ended meanwhile, or never came: either way nothing of it is here */
-            struct msg gone = {.type = MSG_STOPPED, .stopped = {m->stop.job, m->stop.attempt}};
+            struct msg gone = {.type = MSG_STOPPED, .stopped = {m->stop.job, m->stop.attempt, m->stop.attempt}};
             agent_send(a, &gone);
         }
         break;
@@ -245,8 +250,8 @@ static void on_data(void *owner, struct peer *p, uint64_t link, enum msg_role ro
     struct stream_name name;
     if (!carry_message_name(m, &name))
         return;
-    struct attempt *t = find_attempt(a, name.job, name.attempt);
     if (m->type == MSG_ATTACH) {
+        struct attempt *t = find_attempt(a, name.job, name.attempt);
         if (p != a->data)
             return;
         struct attempt_route *r = t ? attempt_route_of(t, name.what, name.index, name.node) : NULL;
@@ -267,9 +272,13 @@ static void on_data(void *owner, struct peer *p, uint64_t link, enum msg_role ro
         if (m->type == MSG_CREDIT && m->credit.upto_bytes > early->upto_bytes)
             early->upto_bytes = m->credit.upto_bytes;
         early->left |= m->type == MSG_LEAVE;
-    } else if (t) {
-        attempt_message(t, &name, m, bulk);
+        return;
     }
+    struct attempt_route *r = NULL;
+    for (struct attempt *t = a->attempts; t && !r; t = t->next)
+        r = attempt_stream(t, &name, p == a->data);
+    if (r)
+        attempt_message(r, m, bulk);
 }
 
 void agent_claim(struct agent *a, struct carry *c)
@@ -311,17 +320,11 @@ static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struc
         lose(a, why);
     if (p == a->data)
         return; /* whoever left is the scheduler's to notice */
-    struct err e = *why;
-    err_wrap(&e, "another worker's data port");
     for (uint32_t i = 0; i < a->link_count; i++)
         if (a->links[i].peer == p)
             a->links[i].lost = true;
     for (struct attempt *t = a->attempts; t; t = t->next)
-        for (uint32_t i = 0; i < t->route_count; i++)
-            if (t->route[i].r.via == MSG_VIA_CONNECT && !strcmp(t->route[i].r.url, peer_url(p))) {
-                attempt_link_lost(t, &e);
-                break;
-            }
+        attempt_streams_lost(t, peer_url(p), why->text);
 }
 
 static const struct peer_events data_events = {on_data, on_data_lost};

@@ -1,6 +1,9 @@
 /* See attempt.h.  Every way an attempt can go ends in settle(): it looks what is still under way and
  * sends STOPPED when nothing is.  Nothing is freed inside a callback of the thing that is freed: carries
- * that ended wait for attempt_reap, which the agent calls once per turn of the loop. */
+ * that ended wait for attempt_reap, which the agent calls once per turn of the loop.
+ *
+ * A link that is gone is not our failure: the scheduler hears of it, and knows which side is still there.
+ * What reads waits until its writer begins anew, elsewhere; what writes, until we are told to stop. */
 #include "worker/attempt.h"
 
 #include "worker/blocks.h"
@@ -36,7 +39,7 @@ void attempt_settle(struct attempt *t)
         return;
     t->state = ATTEMPT_ENDED;
     t->reapable = true;
-    struct msg m = {.type = MSG_STOPPED, .stopped = {t->job, t->number}};
+    struct msg m = {.type = MSG_STOPPED, .stopped = {t->job, t->number, t->heard}};
     agent_send(t->agent, &m);
 }
 
@@ -48,6 +51,13 @@ struct attempt_route *attempt_route_of(struct attempt *t, uint32_t what, uint32_
             return &t->route[i];
     }
     return NULL;
+}
+
+struct attempt_route *attempt_stream(struct attempt *t, const struct stream_name *name, bool to_us)
+{
+    struct attempt_route *route = attempt_route_of(t, name->what, name->index, name->node);
+    bool fits = route && t->job == name->job && route->attempt == name->attempt;
+    return fits && route->r.via == (to_us ? MSG_VIA_LISTEN : MSG_VIA_CONNECT) ? route : NULL;
 }
 
 /* ---- carries */
@@ -69,7 +79,10 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end end, const 
     t->moving--;
     if (end == CARRY_FAILED && t->state != ATTEMPT_STOPPING) {
         e = *why;
-        err_wrap(&e, "a stream of job %llu", (unsigned long long)t->job);
+        if (route->r.what == MSG_EDGE)
+            err_wrap(&e, "what `%.200s` writes", t->graph->node[t->graph->edge[route->r.index].from].label);
+        else
+            err_wrap(&e, "a stream of job %llu", (unsigned long long)t->job);
         attempt_fail(t, &e);
         return;
     }
@@ -83,7 +96,20 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end end, const 
     attempt_settle(t);
 }
 
-static const struct carry_events carry_events = {carry_ended};
+static const struct carry_events carry_events = {carry_ended, NULL};
+
+static int attach(struct attempt *t, struct attempt_route *route, struct peer **out, struct err *e)
+{
+    struct peer *p = *out = agent_data_peer(t->agent, route->r.url, route->r.key, e);
+    struct msg m = {.type = MSG_ATTACH,
+                    .attach = {.job = t->job,
+                               .attempt = route->attempt,
+                               .token = {t->token, sizeof t->token},
+                               .what = route->r.what,
+                               .index = route->r.index,
+                               .node = route->r.node}};
+    return p ? peer_send(p, 0, &m, (struct slice){0}, e) : -1;
+}
 
 /* The stream for a route begins: by attaching to the other side, or when the other side attaches. */
 static int begin(struct attempt *t, struct attempt_route *route, struct carry *c, struct err *e)
@@ -97,39 +123,53 @@ static int begin(struct attempt *t, struct attempt_route *route, struct carry *c
         agent_claim(t->agent, c);
         return 0;
     }
-    struct peer *p = agent_data_peer(t->agent, route->r.url, route->r.key, e);
-    if (!p)
-        return -1;
-    struct msg m = {.type = MSG_ATTACH,
-                    .attach = {.job = t->job,
-                               .attempt = t->number,
-                               .token = {t->token, sizeof t->token},
-                               .what = route->r.what,
-                               .index = route->r.index,
-                               .node = route->r.node}};
-    if (peer_send(p, 0, &m, (struct slice){0}, e) < 0)
+    struct peer *p;
+    if (attach(t, route, &p, e) < 0)
         return -1;
     return carry_bind(c, p, 0, e);
 }
 
-static struct stream_name name_of(const struct attempt *t, const struct msg_route *r)
+static struct stream_name name_of(const struct attempt *t, const struct attempt_route *route)
 {
-    return (struct stream_name){t->job, t->number, r->what, r->index, r->node};
+    const struct msg_route *r = &route->r;
+    return (struct stream_name){t->job, route->attempt, r->what, r->index, r->node};
 }
 
 static int carry_files(struct attempt *t, struct attempt_route *route, const int *fd, uint32_t count,
                        struct err *e)
 {
-    struct stream_name name = name_of(t, &route->r);
+    struct stream_name name = name_of(t, route);
     return begin(t, route, carry_out(agent_loop(t->agent), fd, count, &name, &carry_events, t, e), e);
+}
+
+/* Who writes to the route's stream. */
+static uint32_t writer_of(const struct attempt *t, const struct attempt_route *route)
+{
+    return route->r.what == MSG_EDGE ? t->graph->edge[route->r.index].from : route->r.index;
+}
+
+/* A stage has ended as it should: what it wrote is all. */
+static void allow_ends(struct attempt *t, uint32_t node)
+{
+    struct err e;
+    for (uint32_t i = 0; i < t->route_count; i++) {
+        struct attempt_route *route = &t->route[i];
+        if (route->carry && !carry_is_in(route->carry) && route->r.what != MSG_OUTPUT && writer_of(t, route) == node &&
+            carry_allow_end(route->carry, &e) < 0)
+            attempt_fail(t, &e);
+    }
 }
 
 int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool out, struct err *e)
 {
-    struct stream_name name = name_of(t, &route->r);
+    struct stream_name name = name_of(t, route);
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* a description of our own */
+    if (out && carry_files(t, route, &fd, 1, e) < 0)
+        return -1;
+    if (out && !t->report[writer_of(t, route)].ended)
+        carry_hold_end(route->carry);
     if (out)
-        return carry_files(t, route, &fd, 1, e);
+        return 0;
     return begin(t, route, carry_in(agent_loop(t->agent), fd, &name, &carry_events, t, e), e);
 }
 
@@ -161,12 +201,52 @@ void attempt_attach(struct attempt *t, struct peer *p, uint64_t link, const stru
         attempt_fail(t, &e);
 }
 
-void attempt_message(struct attempt *t, const struct stream_name *name, const struct msg *m,
-                     struct slice bulk)
+void attempt_message(struct attempt_route *route, const struct msg *m, struct slice bulk)
 {
-    struct attempt_route *route = attempt_route_of(t, name->what, name->index, name->node);
-    if (route && route->carry && !route->carry_ended)
+    if (route->carry)
         carry_message(route->carry, m, bulk);
+}
+
+void attempt_streams_lost(struct attempt *t, const char *url, const char *why)
+{
+    for (uint32_t i = 0; i < t->route_count; i++) {
+        const struct attempt_route *route = &t->route[i];
+        const struct msg_route *r = &route->r;
+        struct msg m = {.type = MSG_LOST, .lost = {t->job, route->attempt, r->what, r->index, r->node, why}};
+        if (r->via != MSG_VIA_CONNECT || !route->carry || strcmp(r->url, url))
+            continue;
+        carry_cut(route->carry);
+        agent_send(t->agent, &m);
+    }
+}
+
+static int reroute(struct attempt *t, const struct msg_route_list *m, const struct msg_route *r, struct err *e)
+{
+    struct attempt_route *route = attempt_route_of(t, r->what, r->index, r->node);
+    if (!route || r->via != MSG_VIA_CONNECT || route->r.via != MSG_VIA_CONNECT)
+        return err_set(e, ERR_PROTO, "the scheduler began a stream anew that there is not");
+    route->r.url = arena_string(&t->arena, r->url);
+    route->r.key = (struct slice){arena_bytes(&t->arena, r->key.data, r->key.size), r->key.size};
+    if (!route->r.url || !route->r.key.data)
+        return err_nomem(e);
+    route->attempt = m->attempt;
+    if (!route->carry)
+        return 0; /* it has not begun yet */
+    struct peer *p;
+    if (attach(t, route, &p, e) < 0)
+        return -1;
+    t->moving += route->carry_ended; /* until it is through with it: its writer waits for that */
+    route->carry_ended = false;
+    return carry_again(route->carry, p, 0, m->attempt, e);
+}
+
+void attempt_reroute(struct attempt *t, const struct msg_route_list *m)
+{
+    struct err e;
+    t->heard = m->attempt;
+    for (uint32_t i = 0; i < m->route_count && t->state != ATTEMPT_STOPPING && t->state != ATTEMPT_ENDED; i++)
+        if (reroute(t, m, &m->route[i], &e) < 0 && e.code != ERR_GONE)
+            attempt_fail(t, &e);
 }
 
 void attempt_link_lost(struct attempt *t, const struct err *why)
@@ -584,6 +664,8 @@ void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_resul
     own->m.task.text = copy ? copy : "";
     own->ended = true;
     buf_clear(&text);
+    if (r->end != BOX_FAILED && r->end != BOX_KILLED)
+        allow_ends(t, node);
 }
 
 bool pump_broke(int sys, bool reading)
@@ -605,11 +687,11 @@ bool attempt_reap(struct attempt *t)
 {
     t->reapable = false;
     for (uint32_t i = 0; i < t->route_count; i++) {
-        if (t->route[i].carry && t->route[i].carry_ended) {
-            carry_free(t->route[i].carry);
-            t->route[i].carry = NULL;
-            t->route[i].carry_ended = false;
-        }
+        struct attempt_route *route = &t->route[i];
+        if (!route->carry_ended || route->carry_closed)
+            continue;
+        carry_rest(route->carry);
+        route->carry_closed = true;
     }
     return t->state == ATTEMPT_ENDED;
 }
@@ -623,7 +705,8 @@ static int copy_routes(struct attempt *t, const struct msg_run *run, struct err 
         return err_nomem(e);
     for (uint32_t i = 0; i < run->route_count; i++) {
         struct attempt_route *to = &t->route[i];
-        *to = (struct attempt_route){.r = run->route[i], .spool = -1, .channel = GRAPH_NONE};
+        *to = (struct attempt_route){
+            .r = run->route[i], .attempt = run->attempt, .spool = -1, .channel = GRAPH_NONE};
         struct msg_route *r = &to->r;
         uint32_t limit = r->what == MSG_EDGE   ? t->graph->edge_count
                          : r->what == MSG_FILE ? t->graph->file_count
@@ -646,7 +729,7 @@ struct attempt *attempt_new(struct agent *a, const struct msg_run *run, struct s
         err_nomem(e);
         return NULL;
     }
-    *t = (struct attempt){.agent = a, .job = run->job, .number = run->attempt, .arena = ARENA_INIT(ARENA_MAX)};
+    *t = (struct attempt){.agent = a, .job = run->job, .number = run->attempt, .heard = run->attempt, .arena = ARENA_INIT(ARENA_MAX)};
     memcpy(t->token, run->token.data, run->token.size < sizeof t->token ? run->token.size : sizeof t->token);
     t->graph = graph_decode(graph.data, graph.size, e);
     if (!t->graph)

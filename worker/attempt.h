@@ -22,8 +22,10 @@ enum attempt_state { ATTEMPT_FETCHING, ATTEMPT_RUNNING, ATTEMPT_STOPPING, ATTEMP
 /* A route with what this worker needs to remember of it. */
 struct attempt_route {
     struct msg_route r;   /* strings in the attempt's arena */
+    uint32_t attempt;     /* its stream's: a newer one, when it began anew */
     struct carry *carry;  /* owned; NULL until there is something to move */
-    bool carry_ended;     /* to be freed when nothing of it is on the stack */
+    bool carry_ended;     /* to be closed when nothing of it is on the stack */
+    bool carry_closed;    /* one that read still compares what comes anew */
     int spool;            /* fetched inputs: owned; -1 */
     struct group *group;  /* of its region: a channel, for box_break; NULL, GRAPH_NONE */
     uint32_t channel;
@@ -66,7 +68,7 @@ struct attempt {
     struct agent *agent;
     struct attempt *next;
     uint64_t job;
-    uint32_t number;
+    uint32_t number, heard; /* the newest attempt at parts that it reads from */
     uint8_t token[MSG_TOKEN_BYTES];
     enum attempt_state state;
     struct graph *graph; /* owned */
@@ -97,13 +99,18 @@ void attempt_start(struct attempt *t);
 void attempt_stop(struct attempt *t);
 /* Data messages that bear a name of this job and attempt. */
 void attempt_attach(struct attempt *t, struct peer *p, uint64_t link, const struct msg_attach *m);
-void attempt_message(struct attempt *t, const struct stream_name *name, const struct msg *m,
-                     struct slice bulk);
+void attempt_message(struct attempt_route *route, const struct msg *m, struct slice bulk);
 void attempt_link_lost(struct attempt *t, const struct err *why);
+/* The link to this data port is gone: the scheduler is told of each stream that was attached over it. */
+void attempt_streams_lost(struct attempt *t, const char *url, const char *why);
+/* Writers on other workers run again: their streams begin anew, from there. */
+void attempt_reroute(struct attempt *t, const struct msg_route_list *m);
+/* The route whose stream bears this name, and was attached to us, or by us. */
+struct attempt_route *attempt_stream(struct attempt *t, const struct stream_name *name, bool to_us);
 /* More blocks may be started. */
 void attempt_step(struct attempt *t);
 void attempt_look(struct attempt *t); /* how far it is: goes out as PROGRESS */
-/* Free carries that ended; true when the attempt itself has ended and may be freed. */
+/* Close carries that ended; true when the attempt itself has ended and may be freed. */
 bool attempt_reap(struct attempt *t);
 void attempt_free(struct attempt *t);
 

@@ -39,7 +39,7 @@ class Cluster:
         self.all = []
         if not os.path.exists(keys):
             subprocess.run([zpipe, "keygen", "--dir", keys], check=True)
-        self.scheduler, self.url = self.start("scheduler", "--keys", keys, "--listen", "tcp://127.0.0.1:*", "--state", "state")
+        self.scheduler, self.url = self.start("scheduler", "-v", "--keys", keys, "--listen", "tcp://127.0.0.1:*", "--state", "state")
         self.workers = [self.start("worker", "--keys", keys, "--scheduler", self.url, "--slots", "8", "--name", "w%d" % i)[0]
                         for i in range(workers)]
         self.env = {**os.environ, "ZPIPE_CLUSTER": self.url, "ZPIPE_KEYS": keys}
@@ -76,17 +76,149 @@ def a_stream_of_64_mib_over_two_workers():
         assert (r.returncode, r.stdout) == (0, b"%7d 0123456789abcde\n" % (4 << 20)), (r.returncode, r.stdout[:100], r.stderr)
 
 
+def lines(count):
+    return b"".join(b"%08d of many lines\n" % (i * 7919 % count) for i in range(count))
+
+
+def reference(pipeline, data):
+    return subprocess.run(["sh", "-c", pipeline], input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}).stdout
+
+
+def begun_again():
+    return "attempt=2" in open("daemons.log").read()
+
+
+STREAMS = ["cat | sh -c 'tr a-z A-Z' | cat", "cat | tee copy | sh -c 'cat' | sort | uniq -c",
+           "sh -c 'cat; echo said >&2' | sed 's/of/OF/' | sh -c 'sort | uniq | wc'"]
+
+
 @case
-def a_lost_worker_fails_the_job_by_name():
+def a_worker_is_lost_in_the_midst_of_a_stream():
+    data = lines(200000)
+    for killed in range(4):
+        pipeline = STREAMS[killed % len(STREAMS)]
+        want = reference(pipeline, data)
+        with Cluster(workers=2 + killed % 2) as c:
+            p = subprocess.Popen([zpipe, "--placement", "spread", pipeline], env=c.env, stdin=subprocess.PIPE,
+                                 stdout=open("out", "wb"), stderr=open("err", "wb"))
+            p.stdin.write(data[:len(data) // 2])  # more than all pipes and windows on the way hold together
+            p.stdin.flush()
+            c.workers[killed % 2].kill()
+            p.stdin.write(data[len(data) // 2:])
+            p.stdin.close()
+            status, got, err = p.wait(timeout=120), open("out", "rb").read(), open("err").read()
+            assert (status, got == want, err) == (0, True, "said\n" * err.count("said")), (pipeline, status, err)
+            assert err.count("said") == pipeline.count("said"), err
+            assert begun_again(), "nothing was hit"
+            if "tee" in pipeline:
+                assert open("copy", "rb").read() == data
+                os.unlink("copy")
+        os.unlink("daemons.log")
+    assert sorted(os.listdir(".")) == ["err", "keys", "out", "state"], os.listdir(".")
+
+
+def read_some(p, size):
+    got = b""
+    while len(got) < size:
+        got += os.read(p.stdout.fileno(), size - len(got))
+    return got
+
+
+@case
+def inputs_are_read_again():
+    open("big", "wb").write(lines(1200000))  # 30 MB: far more than is on its way to a reader that waits
+    want = reference("tr a-z A-Z < big", b"")
+    for argv, stdin in [(["tr a-z A-Z < big"], None), (["cat big | tr a-z A-Z | cat"], None), (["cat | tr a-z A-Z | cat"], "big"),
+                        (["--placement", "spread", "cat big | sh -c 'tr a-z A-Z' | cat | cat"], None)]:
+        with Cluster() as c:
+            p = subprocess.Popen([zpipe, *argv], env=c.env, stdin=open(stdin or os.devnull), stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE)
+            got = read_some(p, 1 << 20)
+            c.workers[0].kill()  # of two that are as free, the first to come is taken
+            rest, err = p.communicate(timeout=120)
+            assert (p.returncode, got + rest == want, err) == (0, True, b""), (argv, p.returncode, err, len(got + rest))
+            assert begun_again(), "nothing was hit"
+        os.unlink("daemons.log")
+
+
+def begun_by(worker):
+    """Does it run programs now?  They are far below it: zpipe-box, its zygote, an init, the program."""
+    children, command = {}, {}
+    for d in glob.glob("/proc/[0-9]*"):
+        try:
+            parent = int(open(d + "/stat").read().rsplit(")", 1)[1].split()[1])
+            command[int(d[6:])] = open(d + "/cmdline", "rb").read()
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(d[6:]))
+    found, more = [], [worker.pid]
+    while more:
+        more = [c for p in more for c in children.get(p, [])]
+        found += more
+    return any(command[p].split(b"\0")[0] in (b"cat", b"yes") for p in found)
+
+
+@case
+def an_input_that_changed_is_not_read_again():
+    open("big", "wb").write(lines(1200000))
     with Cluster() as c:
-        p = c.popen("--placement", "spread", "yes lost-mark | cat > /dev/null")
-        until("the programs run", lambda: len(processes_with("lost-mark")) > 1)
+        p = subprocess.Popen([zpipe, "tr a-z A-Z < big"], env=c.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+        read_some(p, 1 << 20)
+        os.utime("big", ns=(1, 1))
         c.workers[0].kill()
+        err = p.communicate(timeout=120)[1]
+        assert p.returncode == 125 and b"'" + os.getcwd().encode() + b"/big' changed" in err, (p.returncode, err)
+
+
+@case
+def the_last_worker_is_lost():
+    with Cluster() as c:
+        p = c.popen("yes lost-mark | cat > /dev/null")
+        for i in range(2):
+            until("the programs run", lambda: any(begun_by(w) for w in c.workers if w.poll() is None))
+            w = [w for w in c.workers if w.poll() is None and begun_by(w)][0]
+            w.kill()
+            w.wait()
         err = p.communicate(timeout=60)[1].decode()
-        assert p.returncode == 125 and ("w0" in err or "port" in err), (p.returncode, err)
-        until("the other worker's sandboxes end too", lambda: not processes_with("lost-mark"))
+        assert p.returncode == 125 and "was lost" in err and "no other worker is there" in err, (p.returncode, err)
+        until("nothing runs", lambda: not processes_with("lost-mark"))
+
+
+@case
+def a_stage_that_takes_workers_with_it_is_not_given_more():
+    with Cluster(workers=4) as c:
+        p = c.popen("yes killer-mark | sh -c 'cat > /dev/null'")
+        for i in range(3):
+            until("it runs", lambda: any(begun_by(w) for w in c.workers if w.poll() is None))
+            w = [w for w in c.workers if w.poll() is None and begun_by(w)][0]
+            w.kill()
+            w.wait()
+        err = p.communicate(timeout=60)[1].decode()
+        assert p.returncode == 125 and "`yes killer-mark` took 3 workers with it" in err and "zpipe box -- yes killer-mark" in err, err
         r = c.run("echo still here | cat")
         assert (r.returncode, r.stdout) == (0, b"still here\n"), r
+        until("nothing runs", lambda: not processes_with("killer-mark"))
+
+
+@case
+def a_worker_that_comes_back_late():
+    """It stands still for longer than its lease: its part runs elsewhere, and it is told so."""
+    data = lines(200000)
+    with Cluster() as c:
+        p = subprocess.Popen([zpipe, "--placement", "spread", STREAMS[0]], env=c.env, stdin=subprocess.PIPE,
+                             stdout=open("out", "wb"), stderr=subprocess.PIPE)
+        p.stdin.write(data[:len(data) // 2])
+        p.stdin.flush()
+        c.workers[1].send_signal(signal.SIGSTOP)
+        p.stdin.write(data[len(data) // 2:])
+        p.stdin.close()
+        err = p.stderr.read()
+        assert (p.wait(timeout=120), err) == (0, b"") and begun_again(), (p.returncode, err)
+        assert open("out", "rb").read() == reference(STREAMS[0], data)
+        c.workers[1].send_signal(signal.SIGCONT)
+        assert c.workers[1].wait(timeout=60) == 125 and "lease" in open("daemons.log").read()
 
 
 @case

@@ -29,15 +29,32 @@ static const char *check_part(const struct part *p)
     return NULL;
 }
 
+/* What runs has a place; who reads is no newer than who writes to it. */
+static const char *check_places(const struct job *j)
+{
+    for (uint32_t i = 0; i < j->graph->node_count; i++)
+        MUST(!graph_is_stage(&j->graph->node[i]) || j->node[i].part < j->part_count, "a stage is nowhere");
+    for (uint32_t i = 0; i < j->graph->edge_count; i++) {
+        uint32_t from = j->node[j->graph->edge[i].from].part, to = j->node[j->graph->edge[i].to].part;
+        if (from == AT_CLIENT || to == AT_CLIENT)
+            continue;
+        const struct part *writer = &j->part[from], *reader = &j->part[to];
+        MUST(writer->attempt >= reader->attempt, "a stage reads again what was written once");
+    }
+    return NULL;
+}
+
 static const char *check_job(const struct core *c, const struct job *j)
 {
-    uint32_t left = 0;
+    uint32_t left = 0, again = 0;
     for (uint32_t i = 0; i < j->part_count; i++) {
         const struct part *p = &j->part[i];
         const char *wrong = check_part(p);
         if (wrong)
             return wrong;
         left += p->worker != NULL;
+        again += p->worker && p->again;
+        MUST(!p->again || j->state == JOB_AGAIN || j->state == JOB_STOPPING, "a part shall run again and does not");
         MUST(p->job == j, "a part belongs to another job");
         MUST(!p->worker || p->slots > 0, "a part holds no slot");
         MUST(!p->worker || table_get(&c->peers, p->worker->link) == p->worker,
@@ -45,7 +62,14 @@ static const char *check_job(const struct core *c, const struct job *j)
     }
     MUST(j->state != JOB_OVER, "a job that is over was kept");
     MUST(left == j->parts_left, "parts are counted wrongly");
+    MUST(again == j->again_left, "parts that shall run again are counted wrongly");
+    MUST(j->state != JOB_AGAIN || again, "a job waits for parts that have stopped");
     MUST((j->state == JOB_QUEUED) == (left == 0), "a job is nowhere and does not wait");
+    if (j->state == JOB_SENT || j->state == JOB_RUNNING) {
+        const char *wrong = check_places(j);
+        if (wrong)
+            return wrong;
+    }
     MUST(j->state != JOB_QUEUED || j->client, "a job waits for a client that is gone");
     MUST(j->state != JOB_STOPPING || j->failed, "a job is stopped for no reason");
     MUST(j->client || j->state == JOB_STOPPING, "a job without a client goes on");
@@ -106,7 +130,7 @@ static const char *check_client(const struct core *c, const struct peer_state *p
     MUST(bytes == p->graph_bytes, "a client's bytes are counted wrongly");
     MUST(p->queued == length(&p->waiting), "a client's waiting jobs are counted wrongly");
     MUST((p->queued == 0) == list_empty(&p->turn), "a client waits without a turn");
-    MUST(!p->queued || !place_possible(c, p), "a job waits although it could run");
+    MUST(!p->queued || !place_possible(c, LIST_OF(p->waiting.next, job, wait)), "a job waits although it could run");
     return NULL;
 }
 

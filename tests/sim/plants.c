@@ -14,6 +14,11 @@ const char *const plant_names[PLANTS + 1] = {
     "every status is 0",
     "slots are never recalled",
     "what a lost lender lent stays lent",
+    "who reads is not told of the new writer",
+    "who writes to a lost stage does not write again",
+    "what is there already is not dropped", /* in sim.c */
+    "what stopped stages say counts",
+    "a stage is tried without end",
 };
 
 void __real_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
@@ -68,4 +73,46 @@ void __wrap_lend_lose_worker(struct core *c, struct peer_state *lender)
 {
     if (plant != 8)
         __real_lend_lose_worker(c, lender);
+}
+
+void __real_action_queue(struct core *c, struct action *a);
+void __wrap_action_queue(struct core *c, struct action *a);
+void __wrap_action_queue(struct core *c, struct action *a)
+{
+    if (plant == 9 && a->out.msg.type == MSG_ROUTE && a->out.msg.route.reader)
+        action_forget(c, a);
+    else
+        __real_action_queue(c, a);
+}
+
+void __real_job_resume(struct core *c, uint64_t now, struct job *j);
+void __wrap_job_resume(struct core *c, uint64_t now, struct job *j);
+void __wrap_job_resume(struct core *c, uint64_t now, struct job *j)
+{
+    for (uint32_t i = 0; plant == 10 && i < j->part_count; i++)
+        j->part[i].again &= j->part[i].blamed;
+    __real_job_resume(c, now, j);
+}
+
+void __real_job_worker_message(struct core *c, uint64_t now, struct peer_state *worker, const struct msg *m);
+void __wrap_job_worker_message(struct core *c, uint64_t now, struct peer_state *worker, const struct msg *m);
+void __wrap_job_worker_message(struct core *c, uint64_t now, struct peer_state *worker, const struct msg *m)
+{
+    struct job *j = plant == 12 && m->type == MSG_TASK ? table_get(&c->jobs_by_number, m->task.job) : NULL;
+    uint32_t part = j && m->task.node < j->graph->node_count ? j->node[m->task.node].part : NOWHERE;
+    bool again = part < NOWHERE && j->part[part].again;
+    if (again)
+        j->part[part].again = false;
+    __real_job_worker_message(c, now, worker, m);
+    if (again)
+        j->part[part].again = true;
+}
+
+void __real_part_lose(struct core *c, uint64_t now, struct part *p, bool killed, const struct err *why);
+void __wrap_part_lose(struct core *c, uint64_t now, struct part *p, bool killed, const struct err *why);
+void __wrap_part_lose(struct core *c, uint64_t now, struct part *p, bool killed, const struct err *why)
+{
+    for (uint32_t i = 0; plant == 13 && i < p->job->graph->node_count; i++)
+        p->job->node[i].tries = p->job->node[i].kills = 0;
+    __real_part_lose(c, now, p, killed, why);
 }

@@ -3,5 +3,5 @@
 #pragma once
 
 extern int plant; /* 0: none */
-#define PLANTS 8
+#define PLANTS 13
 extern const char *const plant_names[PLANTS + 1];

@@ -4,9 +4,14 @@
  * somebody says what is not theirs to say, and the scheduler itself stands still.  Time is a
  * number, and everything follows from the seed, so a failure is a seed:
  *
- *     sim                  1,000 seeds
+ *     sim                  10,000 seeds
  *     sim SEED [PLANT]     that one, told step by step
  *     sim plants           bugs planted on purpose (plants.c) must be found, each
+ *
+ * A job is a chain of stages that pass on units, each made from the unit it read; a stage that runs again
+ * makes the same.  Who reads follows the routes that the core sent: over them come a writer's units
+ * from the first on, and what is there already is dropped.  So a job that commits has the right
+ * units, or the core forgot to run something again, or to tell somebody.
  *
  * What must hold after each event: check.c inside the core, and out here: one RESULT for every
  * accepted job whose client lives, and none before every worker is done with it; the status that
@@ -22,18 +27,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SEEDS      1000
+#define SEEDS      10000
 #define ACTORS     10
 #define LINKS_MAX  512 /* over a world's life */
 #define JOBS_MAX   64
 #define RUNS_MAX   32 /* at one worker: more than its slots can ever be */
 #define LOANS_MAX  16 /* likewise */
 #define NODES_MAX  8
+#define UNITS_MAX  24 /* of a job's input */
+#define AHEAD      4  /* a writer waits when its reader has so many less */
 #define EVENTS_MAX 100000
 #define MS         1000000ull
 #define NEVER      UINT64_MAX
 #define QUIET_NS   (15000 * MS)  /* no message is on its way for so long */
-#define REST_NS    (400000 * MS) /* by then all has come to rest */
+#define CALM_NS    (30000 * MS)  /* from then on nothing breaks, */
+#define REST_NS    (400000 * MS) /* and by then all has come to rest */
 
 struct note { /* a message on its way */
     struct note *next;
@@ -48,10 +56,25 @@ struct wire {
     uint64_t end_ns; /* NEVER: it has not ended */
 };
 
+/* What reads from a stage: its next stage, or the client. */
+struct reader {
+    uint32_t got, unit[UNITS_MAX];
+    bool ended;
+    /* of the writer now: */
+    uint64_t link; /* 0: in the same process; else the worker's */
+    uint32_t attempt, seen;
+    bool broken, through; /* through: with all of it */
+};
+
 struct run {
-    bool used, stopping, endless; /* endless: only STOP ends it, like `tail -f` */
+    bool used, stopping, failed; /* failed: it waits for STOP */
+    bool local;                  /* in the client's process: source and sink too */
     uint64_t job, at_ns;
-    uint32_t node[NODES_MAX], node_count, done;
+    uint32_t attempt, heard;
+    bool here[NODES_MAX], ended[NODES_MAX];
+    bool answered[NODES_MAX]; /* the reader elsewhere has all */
+    uint32_t taken[NODES_MAX]; /* units that the reader has, of this attempt */
+    struct reader in[NODES_MAX];
 };
 
 struct lent { /* slots of a worker; it keeps them until they are recalled, or for some time */
@@ -82,15 +105,21 @@ struct actor {
 struct tracked {                      /* a job as the world knows it */
     uint64_t client, request, number; /* client: its link */
     bool accepted, ran, cancelled, pipefail, negate;
-    uint32_t results, stages, ended;
+    bool endless; /* its input does not end, like `tail -f`, until the client has had enough */
+    bool cursed;  /* its first stage takes the worker with it, or fails there, each time */
+    uint32_t results, stages, units;
     uint32_t status[NODES_MAX];
-    bool early[NODES_MAX], assigned[NODES_MAX];
+    bool early[NODES_MAX];
+    uint32_t source;    /* the attempt to which the client gives its input */
+    struct reader sink; /* the client's */
+    uint64_t pull_ns;
 };
 
 struct world {
     uint64_t now, random;
     uint64_t sleep_ns, asleep_ns; /* the scheduler stands still from, until */
     bool talk, closing;
+    bool roomy; /* many slots, and nobody wants to borrow any: what goes on has room to */
     struct core *core;
     struct actor actor[ACTORS];
     uint32_t actors;
@@ -115,6 +144,12 @@ static uint64_t draw(struct world *w, uint64_t below)
 static bool one_in(struct world *w, uint64_t n)
 {
     return draw(w, n) == 0;
+}
+
+/* Bad luck; not for ever, or it would help those who are stuck. */
+static bool mishap(struct world *w, uint64_t n)
+{
+    return w->now < CALM_NS && one_in(w, n);
 }
 
 static void must(struct world *w, bool holds, const char *what)
@@ -215,12 +250,30 @@ static uint32_t expected_status(const struct tracked *t)
     return t->negate ? status == 0 : status;
 }
 
-static struct run *run_of(struct actor *a, uint64_t job)
+static struct run *run_of(struct actor *a, uint64_t job, uint32_t attempt)
 {
     for (int i = 0; i < RUNS_MAX; i++)
-        if (a->run[i].used && a->run[i].job == job)
+        if (a->run[i].used && a->run[i].job == job && (!attempt || a->run[i].attempt == attempt))
             return &a->run[i];
     return NULL;
+}
+
+/* What stage n makes of a unit; of the source's, n is 0. */
+static uint32_t unit_of(uint32_t n, uint32_t from)
+{
+    return (from ^ n) * 2654435761u + 12345;
+}
+
+static bool all_there(const struct tracked *t)
+{
+    bool same = t->sink.ended && t->sink.got == t->units;
+    for (uint32_t i = 0; i < t->units && same; i++) {
+        uint32_t unit = i;
+        for (uint32_t n = 1; n <= t->stages; n++)
+            unit = unit_of(n, unit);
+        same = t->sink.unit[i] == unit;
+    }
+    return same;
 }
 
 /* As the core sends it: by then every worker that it could still hear is done. */
@@ -235,12 +288,13 @@ static void see_result(struct world *w, uint64_t link, const struct msg_result *
     must(w, r->code != ERR_CANCELLED || t->cancelled, "a job was cancelled by somebody else");
     must(w, r->code != ERR_BUG, "the core blames itself");
     must(w, r->commit == (r->code == 0), "a job that failed commits, or one that did not does not");
-    must(w, !r->commit || t->ended == t->stages, "a job commits before every stage has ended");
+    must(w, !r->commit || all_there(t), "a job commits without its bytes, or with others");
+    must(w, r->commit || r->text[0], "a failure without its reason");
     must(w, !r->commit || r->status == expected_status(t), "a wrong status");
     must(w, r->commit || r->status == 125 || r->status == 124, "a failure without its status");
     for (uint32_t i = 0; i < w->actors; i++) {
         struct actor *a = &w->actor[i];
-        must(w, a->mood != PRESENT || w->ended[a->link] || !run_of(a, r->job),
+        must(w, a->mood != PRESENT || w->ended[a->link] || !run_of(a, r->job, 0),
              "a result while a worker still runs the job");
     }
 }
@@ -276,9 +330,18 @@ static void submit(struct world *w, struct actor *a)
     *t = (struct tracked){.client = a->link,
                           .request = a->requests,
                           .stages = stages,
+                          .units = (uint32_t)draw(w, UNITS_MAX + 1),
+                          .endless = one_in(w, 8),
+                          .cursed = one_in(w, 30),
+                          .pull_ns = NEVER,
                           .pipefail = kind & 1,
                           .negate = kind & 2};
-    put(w, a, &a->from, &m, (struct slice){g->data, g->size});
+    for (uint32_t n = 1; n <= stages; n++) {
+        t->status[n] = (uint32_t)draw(w, 3);
+        t->early[n] = one_in(w, 4);
+    }
+    /* Once: a second one that comes when the first has had its answer is another job. */
+    put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){g->data, g->size});
     if (one_in(w, 6)) {
         struct msg cancel = {.type = MSG_CANCEL, .cancel = {0, a->requests, "cancelled"}};
         t->cancelled = true;
@@ -294,31 +357,42 @@ static void babble(struct world *w, struct actor *a)
     const struct tracked *t = tracked(w, job);
     if (a->worker && (!t || !t->ran))
         job += 1000; /* or the answer, STOP, could meet the RUN on its way: the same lie */
-    uint32_t node = (uint32_t)draw(w, 9), other = one_in(w, 2) ? JOB_ATTEMPT + 1 : JOB_ATTEMPT;
+    uint32_t node = (uint32_t)draw(w, 9), other = one_in(w, 2) ? 1000 : 1;
     struct msg worker[] = {
         {.type = MSG_STARTED, .started = {job, other}},
         {.type = MSG_TASK,
          .task =
              {.job = job + 1000, .attempt = other, .node = node, .text = "", .stderr_tail = ""}},
         {.type = MSG_TASK,
-         .task = {.job = job, .attempt = JOB_ATTEMPT, .node = 100, .text = "", .stderr_tail = ""}},
+         .task = {.job = job, .attempt = 1, .node = 100, .text = "", .stderr_tail = ""}},
         {.type = MSG_PROGRESS, .progress = {.job = job, .node = node}},
         {.type = MSG_FAIL, .fail = {job + 1000, other, ERR_NONE, "no"}},
-        {.type = MSG_STOPPED, .stopped = {job, JOB_ATTEMPT + 1}},
+        {.type = MSG_STOPPED, .stopped = {job, 1000, 1000}},
+        {.type = MSG_LOST, .lost = {job, other, MSG_EDGE, node, GRAPH_NONE, "no"}},
         {.type = MSG_WANT, .want = {job, other, UINT32_MAX}},
-        {.type = MSG_RETURNED, .returned = {job, JOB_ATTEMPT, node + 10000, false}},
+        {.type = MSG_RETURNED, .returned = {job, 1, node + 10000, false}},
         {.type = MSG_CANCEL, .cancel = {job, 0, "I am a worker"}},
     };
     struct msg client[] = {
         {.type = MSG_CANCEL, .cancel = {job, 0, "not mine"}},
         {.type = MSG_CANCEL, .cancel = {0, job + 1000, "never submitted"}},
         {.type = MSG_SUBMIT, .submit = {.request = 5000, .text = ""}}, /* without a graph */
-        {.type = MSG_STOPPED, .stopped = {job, JOB_ATTEMPT}},
+        {.type = MSG_STOPPED, .stopped = {job, 1, 1}},
+        {.type = MSG_LOST, .lost = {job + 1000, 1, MSG_EDGE, node, GRAPH_NONE, "not mine"}},
     };
     size_t i = draw(w, a->worker ? sizeof worker / sizeof *worker : sizeof client / sizeof *client);
     if (!a->worker && i == 0 && (!t || t->client == a->link))
         return; /* it might be theirs by the time it arrives */
     say(w, a, a->worker ? &worker[i] : &client[i]);
+}
+
+/* Where a stage's input comes from, or the client's output: as the route says. */
+static void follow(struct reader *r, const struct msg_route *route, uint32_t attempt)
+{
+    r->link = strtoull(route->url + strlen("tcp://sim:"), NULL, 10);
+    r->attempt = attempt;
+    r->seen = 0;
+    r->broken = r->through = false;
 }
 
 static void run_begin(struct world *w, struct actor *a, const struct msg_run *m)
@@ -331,32 +405,46 @@ static void run_begin(struct world *w, struct actor *a, const struct msg_run *m)
     if (!r || !t)
         return;
     t->ran = true;
+    must(w, m->attempt <= 1 + 4 * t->stages, "a job is begun again without end");
     *r = (struct run){.used = true,
                       .job = m->job,
-                      .at_ns = w->now + (1 + draw(w, 200)) * MS,
-                      .endless = one_in(w, 8)};
-    for (uint32_t i = 0; i < m->node_count; i++) {
-        uint32_t n = m->node[i];
-        if (n == 0 || n > t->stages)
-            continue; /* the source, the sink */
-        must(w, !t->assigned[n], "a stage was given to two workers");
-        t->assigned[n] = true;
-        r->node[r->node_count++] = n;
+                      .attempt = m->attempt,
+                      .heard = m->attempt,
+                      .at_ns = w->now + (1 + draw(w, 200)) * MS};
+    for (uint32_t i = 0; i < m->node_count; i++)
+        if (m->node[i] && m->node[i] <= t->stages) /* not the source, the sink */
+            r->here[m->node[i]] = true;
+    for (uint32_t i = 0; i < m->route_count; i++) {
+        r->local |= m->route[i].via == MSG_VIA_FD;
+        if (m->route[i].what == MSG_EDGE && m->route[i].via == MSG_VIA_CONNECT)
+            follow(&r->in[m->route[i].index + 1], &m->route[i], m->attempt);
     }
     struct msg s = {.type = MSG_STARTED, .started = {m->job, m->attempt}};
     say(w, a, &s);
-    if (one_in(w, 2)) {
+    if (!w->roomy && one_in(w, 2)) {
         s = (struct msg){.type = MSG_WANT, .want = {m->job, m->attempt, UINT32_MAX}};
         say(w, a, &s);
     }
 }
 
+static void run_reroute(struct world *w, struct actor *a, const struct msg_route_list *m)
+{
+    struct run *r = run_of(a, m->job, m->reader);
+    if (r)
+        r->heard = m->attempt;
+    for (uint32_t i = 0; r && i < m->route_count; i++) {
+        must(w, r->here[m->route[i].index + 1], "a worker is told of a stream that is not its own");
+        if (r->in[m->route[i].index + 1].attempt < m->attempt)
+            follow(&r->in[m->route[i].index + 1], &m->route[i], m->attempt);
+    }
+}
+
 /* What its stages in blocks could use besides: more and less as they go. */
-static void want(struct world *w, struct actor *a, uint64_t job)
+static void want(struct world *w, struct actor *a, const struct run *r)
 {
     uint32_t slots = one_in(w, 3) ? 0 : one_in(w, 3) ? UINT32_MAX : (uint32_t)draw(w, 8);
-    struct msg m = {.type = MSG_WANT, .want = {job, JOB_ATTEMPT, slots}};
-    if (one_in(w, 3))
+    struct msg m = {.type = MSG_WANT, .want = {r->job, r->attempt, slots}};
+    if (!w->roomy && one_in(w, 3))
         say(w, a, &m);
 }
 
@@ -402,78 +490,234 @@ static void recalled(struct world *w, struct actor *a, const struct msg_recall *
         l->at_ns = earlier(l->at_ns, w->now + draw(w, m->now ? 100 : 3000) * MS);
 }
 
-static void say_stopped(struct world *w, struct actor *a, uint64_t job, uint32_t attempt)
+static void say_stopped(struct world *w, struct actor *a, uint64_t job, uint32_t attempt, uint32_t heard)
 {
-    struct msg s = {.type = MSG_STOPPED, .stopped = {job, attempt}};
+    struct msg s = {.type = MSG_STOPPED, .stopped = {job, attempt, heard}};
     say(w, a, &s);
+}
+
+static void client_hears(struct world *w, struct actor *a, const struct msg *m)
+{
+    struct tracked *t = m->type == MSG_ROUTE ? tracked(w, m->route.job) : NULL;
+    if (!t || t->client != a->link)
+        return;
+    for (uint32_t i = 0; i < m->route.route_count; i++) {
+        const struct msg_route *r = &m->route.route[i];
+        if (r->what == MSG_EDGE && r->index == 0)
+            t->source = m->route.attempt;
+        else if (r->what == MSG_EDGE && t->sink.attempt < m->route.attempt)
+            follow(&t->sink, r, m->route.attempt);
+    }
+    t->pull_ns = earlier(t->pull_ns, w->now);
 }
 
 static void worker_hears(struct world *w, struct actor *a, const struct msg *m)
 {
-    if (m->type == MSG_RUN && !run_of(a, m->run.job)) {
+    if (m->type == MSG_RUN && !run_of(a, m->run.job, m->run.attempt)) {
         run_begin(w, a, &m->run);
+    } else if (m->type == MSG_ROUTE) {
+        run_reroute(w, a, &m->route);
     } else if (m->type == MSG_LEND) {
         lend_begin(w, a, &m->lend);
     } else if (m->type == MSG_RECALL) {
         recalled(w, a, &m->recall);
     } else if (m->type == MSG_STOP) {
-        struct run *r = m->stop.attempt == JOB_ATTEMPT ? run_of(a, m->stop.job) : NULL;
+        struct run *r = run_of(a, m->stop.job, m->stop.attempt);
         if (r) {
             r->stopping = true;
             r->at_ns = earlier(r->at_ns, w->now + (1 + draw(w, 100)) * MS);
         } else {
-            say_stopped(w, a, m->stop.job, m->stop.attempt);
+            say_stopped(w, a, m->stop.job, m->stop.attempt, m->stop.attempt);
         }
     }
 }
 
-/* One step of a run: a stage ends, or all is over. */
+/* ---- units */
+
+static void take_unit(struct reader *r, uint32_t unit)
+{
+    if ((r->seen >= r->got || plant == 11) && r->got < UNITS_MAX)
+        r->unit[r->got++] = unit;
+    r->seen++;
+}
+
+/* The run that writes what this reader wants; NULL: it cannot be heard. */
+static struct run *writer_of(struct world *w, const struct reader *r, uint64_t job)
+{
+    struct actor *a = r->link && r->link < LINKS_MAX ? w->owner[r->link] : NULL;
+    if (!a || a->mood != PRESENT || a->link != r->link || r->broken)
+        return NULL;
+    return run_of(a, job, r->attempt);
+}
+
+/* It hears that the connection broke, and says so once.  `edge`: what it read. */
+static void lose_stream(struct world *w, struct actor *a, struct reader *r, uint64_t job, uint32_t edge)
+{
+    struct msg m = {.type = MSG_LOST, .lost = {job, r->attempt, MSG_EDGE, edge, GRAPH_NONE, "broken"}};
+    r->broken = true;
+    say(w, a, &m);
+}
+
+/* Some units more of what stage n has made, from a run to a reader. */
+static void pull(struct world *w, struct run *from, uint32_t n, struct reader *r)
+{
+    for (uint32_t i = 1 + (uint32_t)draw(w, 3); i-- && r->seen < from->in[n].got;)
+        take_unit(r, unit_of(n, from->in[n].unit[r->seen]));
+    from->taken[n] = r->seen;
+    if (!from->ended[n] || r->seen < from->in[n].got)
+        return;
+    must(w, !r->ended || r->seen == r->got, "a stage that ended got more");
+    r->ended = r->through = from->answered[n] = true;
+}
+
+/* From another process: over a stream, which may break. */
+static void pull_over(struct world *w, struct actor *a, struct reader *r, uint64_t job, uint32_t n)
+{
+    struct run *from = writer_of(w, r, job);
+    const struct actor *there = r->link && r->link < LINKS_MAX ? w->owner[r->link] : NULL;
+    if (r->broken || !r->attempt)
+        return;
+    if (!there || there->mood != PRESENT || there->link != r->link || mishap(w, 200))
+        lose_stream(w, a, r, job, n);
+    else if (from && !from->stopping && !from->failed)
+        pull(w, from, n, r);
+}
+
+static void lose_source(struct world *w, struct actor *a, struct tracked *t)
+{
+    struct msg m = {.type = MSG_LOST, .lost = {t->number, t->source, MSG_EDGE, 0, GRAPH_NONE, "broken"}};
+    t->source = 0;
+    say(w, a, &m);
+}
+
+static void client_pulls(struct world *w, struct actor *a, struct tracked *t)
+{
+    t->pull_ns = w->now + (1 + draw(w, 200)) * MS;
+    if (t->results || t->sink.ended)
+        t->pull_ns = w->now + 1000 * MS; /* for a writer that runs again */
+    if (t->results)
+        t->pull_ns = NEVER;
+    else if (t->source && mishap(w, 400))
+        lose_source(w, a, t);
+    else
+        pull_over(w, a, &t->sink, t->number, t->stages);
+}
+
+/* What stage n reads: the client's input, what a neighbour in the same run made, or a stream. */
+static void node_reads(struct world *w, struct actor *a, struct run *r, struct tracked *t, uint32_t n)
+{
+    struct reader *in = &r->in[n];
+    if (!r->ended[n] && in->seen >= in->got && in->got >= r->taken[n] + AHEAD)
+        return; /* its own reader is slow */
+    if (n > 1 && r->here[n - 1]) {
+        pull(w, r, n - 1, in);
+    } else if (n > 1) {
+        pull_over(w, a, in, r->job, n - 1);
+    } else if (r->local || t->source == r->attempt) {
+        for (uint32_t i = 1 + (uint32_t)draw(w, 3); i-- && in->got < t->units;)
+            take_unit(in, in->got);
+        in->ended = in->got == t->units && !t->endless;
+    }
+}
+
+/* ---- what a run does */
+
+static void say_task(struct world *w, struct actor *a, const struct run *r, uint32_t n, uint32_t end,
+                     uint32_t status, bool early)
+{
+    struct msg m = {.type = MSG_TASK,
+                    .task = {.job = r->job,
+                             .attempt = r->attempt,
+                             .node = n,
+                             .end = end,
+                             .status = status,
+                             .early_stop = early,
+                             .text = "",
+                             .stderr_tail = ""}};
+    say(w, a, &m);
+}
+
+/* Killed, and some of its programs are told of as if they had ended. */
+static void run_dies(struct world *w, struct actor *a, struct run *r)
+{
+    for (uint32_t n = 1; n < NODES_MAX; n++)
+        if (r->here[n] && !r->ended[n] && one_in(w, 2))
+            say_task(w, a, r, n, MSG_END_EXITED, 77, false);
+    r->used = false;
+    say_stopped(w, a, r->job, r->attempt, r->heard);
+}
+
+static void run_fails(struct world *w, struct actor *a, struct run *r)
+{
+    struct msg m = {.type = MSG_FAIL, .fail = {r->job, r->attempt, ERR_IO, "disk full"}};
+    r->stopping = true;
+    say(w, a, &m);
+}
+
+static bool run_done(const struct run *r, const struct tracked *t)
+{
+    for (uint32_t n = 1; n <= t->stages; n++)
+        if (r->here[n] && (!r->ended[n] || !r->answered[n] || (n > 1 && !r->in[n].through)))
+            return false;
+    return true;
+}
+
+static void leave(struct world *w, struct actor *a, bool comes_back);
+
+/* One step of a run: units move, stages end, or all is over. */
 static void run_step(struct world *w, struct actor *a, struct run *r)
 {
     struct tracked *t = tracked(w, r->job);
+    r->at_ns = w->now + (1 + draw(w, 300)) * MS;
     if (r->stopping && a->stuck) {
         r->at_ns = w->now + 1000 * MS;
-        return;
-    }
-    if (r->stopping || (r->done == r->node_count && !r->endless)) {
+    } else if (r->stopping) {
+        run_dies(w, a, r);
+    } else if (r->failed) {
+        want(w, a, r);
+    } else if (t->cursed && r->here[1] && !a->local) {
+        if (one_in(w, 2))
+            run_fails(w, a, r);
+        else
+            leave(w, a, true);
+    } else if (run_done(r, t)) {
         r->used = false;
-        say_stopped(w, a, r->job, JOB_ATTEMPT);
-        return;
+        say_stopped(w, a, r->job, r->attempt, r->heard);
+    } else if (mishap(w, 300)) {
+        run_fails(w, a, r);
+    } else {
+        want(w, a, r);
+        for (uint32_t n = t->stages; n >= 1; n--) {
+            if (!r->here[n])
+                continue;
+            node_reads(w, a, r, t, n); /* one that ended may be given once more what it has */
+            if (!r->in[n].ended || r->ended[n])
+                continue;
+            uint32_t end = mishap(w, 250)   ? MSG_END_LIMIT
+                           : mishap(w, 250) ? MSG_END_FAILED
+                                            : MSG_END_EXITED;
+            r->failed |= end == MSG_END_FAILED;
+            r->ended[n] = end != MSG_END_FAILED;
+            say_task(w, a, r, n, end, t->status[n], t->early[n]);
+        }
+        if (r->local && r->here[t->stages])
+            pull(w, r, t->stages, &t->sink);
+        struct msg moved = {.type = MSG_PROGRESS, .progress = {.job = r->job, .node = t->stages}};
+        if (one_in(w, 8))
+            say(w, a, &moved);
     }
-    r->at_ns = w->now + (1 + draw(w, 300)) * MS;
-    want(w, a, r->job);
-    if (r->done == r->node_count)
-        return;
-    uint32_t n = r->node[r->done++];
-    struct msg task = {.type = MSG_TASK,
-                       .task = {.job = r->job,
-                                .attempt = JOB_ATTEMPT,
-                                .node = n,
-                                .status = (uint32_t)draw(w, 3),
-                                .early_stop = one_in(w, 4),
-                                .text = "",
-                                .stderr_tail = ""}};
-    if (one_in(w, 60))
-        task.task.end = one_in(w, 2) ? MSG_END_LIMIT : MSG_END_FAILED;
-    t->ended++;
-    t->status[n] = task.task.status;
-    t->early[n] = task.task.early_stop;
-    say(w, a, &task);
-    struct msg fail = {.type = MSG_FAIL, .fail = {r->job, JOB_ATTEMPT, ERR_NONE, "disk full"}};
-    struct msg moved = {.type = MSG_PROGRESS, .progress = {.job = r->job, .node = n}};
-    if (one_in(w, 60))
-        say(w, a, &fail);
-    else if (one_in(w, 4))
-        say(w, a, &moved);
 }
 
-/* A client that has waited long enough gives up what runs, which also ends what is endless.  What
- * waits must come to an end by itself. */
+/* A client that has waited long enough ends what is endless, or gives it up.  All else must come to an end by
+ * itself. */
 static void give_up(struct world *w, struct actor *a)
 {
     for (uint32_t i = 0; i < w->jobs; i++) {
         struct tracked *t = &w->job[i];
-        if (t->client != a->link || !t->ran || t->results || t->cancelled || !one_in(w, 12))
+        if (t->client != a->link || !t->endless || !t->ran || t->results || t->cancelled || !one_in(w, 12))
+            continue;
+        t->endless = false; /* its input ends */
+        if (one_in(w, 2))
             continue;
         struct msg m = {.type = MSG_CANCEL, .cancel = {t->number, 0, "it took too long"}};
         t->cancelled = true;
@@ -503,7 +747,9 @@ static void join(struct world *w, struct actor *a)
     forget_work(a);
     if (!a->local) /* a new process */
         memcpy(a->instance, &a->link, sizeof a->link);
-    a->slots = (uint32_t)draw(w, 5);
+    a->slots = (uint32_t)draw(w, w->roomy ? 9 : 5);
+    char url[64];
+    snprintf(url, sizeof url, "tcp://sim:%" PRIu64, a->link);
     struct msg m = {.type = MSG_HELLO,
                     .hello = {.version = MSG_VERSION,
                               .role = a->worker ? MSG_WORKER : MSG_CLIENT,
@@ -511,7 +757,7 @@ static void join(struct world *w, struct actor *a)
                               .instance = {a->instance, 16},
                               .image = "",
                               .slots = a->slots,
-                              .data_url = a->worker && !a->local ? "tcp://sim:1" : "",
+                              .data_url = a->worker && !a->local ? url : "",
                               .data_key = {"", 0}}};
     a->ping_ns = w->now + 1000 * MS;
     say(w, a, &m);
@@ -532,6 +778,10 @@ static void leave(struct world *w, struct actor *a, bool comes_back)
 static void misfortune(struct world *w, struct actor *a)
 {
     a->die_ns = w->now + draw(w, 60000) * MS;
+    if (w->now > CALM_NS) {
+        a->die_ns = NEVER;
+        return;
+    }
     switch (draw(w, a->local ? 1 : 4)) {
     case 0:
         a->cut_ns = w->now + draw(w, 8000) * MS;
@@ -548,7 +798,7 @@ static void misfortune(struct world *w, struct actor *a)
     }
 }
 
-static uint64_t actor_wakes(const struct actor *a)
+static uint64_t actor_wakes(const struct world *w, const struct actor *a)
 {
     uint64_t at = NEVER;
     if (a->mood == ABSENT || a->mood == LOST)
@@ -562,6 +812,9 @@ static uint64_t actor_wakes(const struct actor *a)
     for (int i = 0; a->worker && i < LOANS_MAX; i++)
         if (a->lent[i].used)
             at = earlier(at, a->lent[i].at_ns);
+    for (uint32_t i = 0; !a->worker && i < w->jobs; i++)
+        if (w->job[i].client == a->link)
+            at = earlier(at, w->job[i].pull_ns);
     return at;
 }
 
@@ -583,6 +836,12 @@ static void actor_acts(struct world *w, struct actor *a)
     for (int i = 0; i < LOANS_MAX; i++) {
         if (a->lent[i].used && w->now >= a->lent[i].at_ns) {
             give_back(w, a, &a->lent[i]);
+            return;
+        }
+    }
+    for (uint32_t i = 0; !a->worker && i < w->jobs; i++) {
+        if (w->job[i].client == a->link && w->now >= w->job[i].pull_ns) {
+            client_pulls(w, a, &w->job[i]);
             return;
         }
     }
@@ -690,6 +949,8 @@ static void actor_hears(struct world *w, struct actor *a)
         leave(w, a, true);
     else if (a->worker)
         worker_hears(w, a, &m);
+    else
+        client_hears(w, a, &m);
     note_free(n);
     arena_clear(&arena);
 }
@@ -716,7 +977,7 @@ static bool turn(struct world *w)
     } while (0)
     for (uint32_t i = 0; i < w->actors; i++) {
         struct actor *a = &w->actor[i];
-        NEXT(actor_wakes(a), actor_acts);
+        NEXT(actor_wakes(w, a), actor_acts);
         if (a->to.first)
             NEXT(a->to.first->at_ns, actor_hears);
         if (a->from.first)
@@ -750,6 +1011,7 @@ static void build(struct world *w, uint64_t seed)
     struct err e;
     bool local = workers && one_in(w, 4), calm = one_in(w, 4);
     w->core = core_new(&o, &e);
+    w->roomy = one_in(w, 2);
     w->actors = clients + workers;
     for (uint32_t i = 0; i < w->actors; i++) {
         struct actor *a = &w->actor[i];

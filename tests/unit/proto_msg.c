@@ -42,7 +42,7 @@ static const struct msg rows[] = {
     {.type = MSG_SUBMIT, .submit = {7, MSG_SUBMIT_SPREAD, "cat | sort", &port, 1}},
     {.type = MSG_ACCEPT, .accept = {7, 8}},
     {.type = MSG_PLAN, .plan = {7, &plan_row, 1}},
-    {.type = MSG_ROUTE, .route = {8, 1, {"0123456789abcdef", 16}, &route, 1}},
+    {.type = MSG_ROUTE, .route = {8, 1, {"0123456789abcdef", 16}, &route, 1, 2}},
     {.type = MSG_CANCEL, .cancel = {8, 7, "why"}},
     {.type = MSG_RUN, .run = {8, 1, {"0123456789abcdef", 16}, numbers, 2, &route, 1, admit, 2}},
     {.type = MSG_STOP, .stop = {8, 1, "x"}},
@@ -53,7 +53,7 @@ static const struct msg rows[] = {
     {.type = MSG_PROGRESS, .progress = {8, 1, 2, 3, true}},
     {.type = MSG_BLOCK, .block = {8, 1, 2, 3, UINT64_MAX, 141, 13, 5, 6, 1, 2, 3, 4, true, "w1"}},
     {.type = MSG_FAIL, .fail = {8, 1, ERR_IO, "disk"}},
-    {.type = MSG_STOPPED, .stopped = {8, 1}},
+    {.type = MSG_STOPPED, .stopped = {8, 1, 2}},
     {.type = MSG_RESULT, .result = {7, 8, 255, true, 0, ""}},
     {.type = MSG_ATTACH, .attach = {8, 1, {"0123456789abcdef", 16}, MSG_STDERR, 1, 2}},
     {.type = MSG_CREDIT, .credit = {8, 1, MSG_EDGE, 1, GRAPH_NONE, UINT64_MAX}},
@@ -67,6 +67,7 @@ static const struct msg rows[] = {
     {.type = MSG_RETURNED, .returned = {8, 1, 5, false}},
     {.type = MSG_WORK, .work = {8, 1, 5, 6, 0, UINT32_MAX, 7, true, false, UINT64_MAX}},
     {.type = MSG_DONE, .done = {8, 1, 5, 6, MSG_HOW_RAN, false, UINT64_MAX, ran, 2, ""}},
+    {.type = MSG_LOST, .lost = {8, 1, MSG_EDGE, 1, GRAPH_NONE, "closed"}},
 };
 
 static void round_trip(void **state)

@@ -400,7 +400,7 @@ static void haul_ended(void *owner, struct carry *c, enum carry_end how, const s
         *(out ? &h->out_why : &h->in_why) = *why;
 }
 
-static const struct carry_events haul_events = {haul_ended};
+static const struct carry_events haul_events = {haul_ended, NULL};
 
 static void to_out(struct end *s, const struct msg *m, struct slice bulk)
 {
