@@ -320,7 +320,10 @@ static int answer_one(struct notify *n, struct err *e)
     if (q->data.nr >= 0 && q->data.nr < NOTIFY_NR_MAX)
         n->calls[q->data.nr]++;
     n->answered++;
+    n->asked = q;
+    n->met = false;
     answer_for(n, q, &a);
+    clock_part(n);
     if (n->trace)
         tell_tracer(n, q, &a);
     if (a.sent || (n->turn && tell_turn(n, q, &a)))

@@ -13,7 +13,6 @@
 #define NOTIFY_NAMES_MAX     256   /* named channels of one task */
 #define NOTIFY_RANDOM_MAX    64    /* /dev/urandom's open at once in one task; more: EMFILE */
 #define NOTIFY_TIMERS_MAX    64    /* processes of one task with a timer */
-#define NOTIFY_CLOCK_STEP_NS 10000 /* logical time that passes with each look at a clock */
 
 /* SO_PRIORITY of a socket that a task takes for something else; it cannot set it itself. */
 #define NOTIFY_MARK_CHANNEL 3 /* a pipe */

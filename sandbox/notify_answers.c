@@ -5,6 +5,7 @@
  * Calls that wait with a limit of time are let through (only the kernel can wait); the logical
  * clock moves by the limit first, and the task is marked, since what they return may depend on real
  * time. */
+#include "sandbox/clock_page.h"
 #include "sandbox/notify_task.h"
 
 #include <dirent.h>
@@ -26,38 +27,10 @@
 #include <linux/futex.h>
 
 #define SECOND_NS    1000000000ll
-#define BOOT_S       1000ll       /* the machine's age at the epoch: CLOCK_MONOTONIC's start */
-#define CLOCK_NS_MAX (1ull << 61) /* 73 years: so that no sum of ours overflows */
+#define BOOT_S       CLOCK_BOOT_S
 #define TICK_NS      10000000ull  /* times() counts hundredths of a second */
 #define MEMORY_BYTES (16ull << 30)
 #define POLLFDS_READ 64
-
-static void clock_pass(struct notify *n, __int128 ns)
-{
-    uint64_t room = CLOCK_NS_MAX - n->now_ns;
-
-    if (ns <= 0)
-        return;
-    if (ns > room)
-        ns = room;
-    n->now_ns += (uint64_t)ns;
-    n->slept_ns += (uint64_t)ns;
-    timers_ring(n);
-    n->asking = 0;
-}
-
-void clock_pass_to(struct notify *n, uint64_t ns)
-{
-    clock_pass(n, (__int128)ns - n->now_ns);
-}
-
-uint64_t clock_look(struct notify *n)
-{
-    if (n->now_ns < CLOCK_NS_MAX)
-        n->now_ns += NOTIFY_CLOCK_STEP_NS;
-    timers_ring(n);
-    return n->now_ns;
-}
 
 /* Where a clock stood when the task started, in seconds; false: there is no such clock. */
 static bool clock_start(const struct notify *n, int32_t id, int64_t *start_s)
@@ -158,6 +131,7 @@ static void answer_times(struct notify *n, const struct seccomp_notif *q, struct
 static void sleep_for(struct notify *n, const struct seccomp_notif *q, __int128 ns, uint64_t rest,
                       struct answer *a)
 {
+    clock_meet(n);
     uint64_t until = ns <= 0 ? n->now_ns : ns > CLOCK_NS_MAX ? CLOCK_NS_MAX : n->now_ns + (uint64_t)ns;
     uint64_t end = until;
 
@@ -188,6 +162,7 @@ static void answer_clock_nanosleep(struct notify *n, const struct seccomp_notif 
     struct timespec t;
     int64_t start;
 
+    clock_meet(n);
     if (!clock_start(n, id, &start) || id == CLOCK_THREAD_CPUTIME_ID)
         a->error = EINVAL;
     else if (task_read(n, q, q->data.args[2], &t, sizeof t) < 0)
@@ -344,6 +319,7 @@ static void answer_futex(struct notify *n, const struct seccomp_notif *q, struct
     struct timespec t;
 
     a->go_on = true;
+    clock_meet(n);
     notify_mark(n, "threads wait with a limit of time");
     if (task_read(n, q, q->data.args[3], &t, sizeof t) < 0 || !span_good(&t))
         return;

@@ -136,6 +136,7 @@ static enum start look(struct notify *n, const struct seccomp_notif *q)
 void answer_exec(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     a->go_on = true;
+    clock_meet(n); /* its page goes with its memory */
     if (look(n, q) != START_OTHER || !task_valid(n, q))
         return;
     /* A thread whose last exec failed is traced already. */

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #define NOTIFY_NR_MAX      512 /* call numbers counted; the table's highest is below */
+#define CLOCK_NS_MAX       (1ull << 61) /* 73 years: so that no sum of ours overflows */
 #define TASK_PATH_MAX      4096
 #define NOTIFY_CONTROL_MAX 256 /* bytes of the kernel's notification structs, whichever kernel */
 
@@ -74,6 +75,8 @@ struct notify {
     int64_t epoch_s;
     uint64_t now_ns;   /* logical, since epoch_s */
     uint64_t slept_ns; /* of now_ns */
+    const struct seccomp_notif *asked; /* what is being answered */
+    bool met, has_page;                /* the asker's clock page has been looked for; is there */
     uint64_t answered, random_given;
     struct random random;   /* getrandom's */
     uint64_t random_opened; /* numbers the random files' streams */
@@ -150,10 +153,14 @@ notify_handler answer_stat;                 /* notify_stat.c */
 notify_handler answer_open, answer_openat, answer_creat, answer_exec, answer_alarm, answer_itimer,
     answer_pause, answer_getrandom; /* notify_open.c, _exec.c, _timers.c, _random.c */
 
+/* The asker's own clock is known from here on, and told of ours at the end.  All below do that. */
+void clock_meet(struct notify *n);
+void clock_part(struct notify *n);
 /* A look at the logical clock, which moves it: nanoseconds since the epoch; as a time of day. */
 uint64_t clock_look(struct notify *n);
 struct timespec clock_now(struct notify *n);
 /* The logical clock goes on to that time; the timers that it passes ring. */
+void clock_pass(struct notify *n, __int128 ns);
 void clock_pass_to(struct notify *n, uint64_t ns);
 /* Send the signals of timers that are due. */
 void timers_ring(struct notify *n);

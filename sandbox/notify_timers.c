@@ -151,6 +151,7 @@ static void set_for(struct notify *n, const struct seccomp_notif *q, pid_t proce
 void answer_alarm(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     pid_t process = task_process(q);
+    clock_meet(n);
     struct itimerval was = left(n, find(n, process));
 
     if (!task_valid(n, q))
@@ -177,6 +178,7 @@ void answer_itimer(struct notify *n, const struct seccomp_notif *q, struct answe
     struct itimerval wish = {0}, was;
     pid_t process = task_process(q);
 
+    clock_meet(n);
     if ((uint32_t)q->data.args[0] > ITIMER_PROF) {
         a->error = EINVAL;
         return;
@@ -200,6 +202,7 @@ void answer_pause(struct notify *n, const struct seccomp_notif *q, struct answer
     uint64_t until = UINT64_MAX;
 
     a->go_on = true;
+    clock_meet(n);
     if (n->timers && !has_children(q, task_process(q)) && timers_cut(n, q, &until))
         clock_pass_to(n, until);
 }

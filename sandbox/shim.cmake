@@ -3,18 +3,20 @@
 include_guard(GLOBAL)
 
 # The shim is compiled by hand: no flag of the build (sanitizers, coverage, hardening) may reach it.
-# Linked as a shared object, without symbols: a program linked inside a sandbox finds it under the loader's
-# name, and ld refuses a position-independent executable there, but passes over a library of no use.
+# Linked as a shared object: a program linked inside a sandbox finds it under the loader's name, and ld refuses
+# a position-independent executable there, but passes over a library of no use (its symbols are the vDSO's).
 set(ZPIPE_SHIM ${CMAKE_BINARY_DIR}/bin/zpipe-shim)
 add_custom_command(OUTPUT ${ZPIPE_SHIM}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/bin
     COMMAND ${CMAKE_C_COMPILER} -std=gnu17 -O2 -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}
         -ffreestanding -fno-stack-protector -fPIE -fvisibility=hidden -mgeneral-regs-only
         -fcf-protection=none -fno-asynchronous-unwind-tables -fno-builtin -U_FORTIFY_SOURCE
-        -nostdlib -shared -Wl,-e,_start,-z,noexecstack,-z,norelro,-z,max-page-size=4096
-        -Wl,--build-id=none,-s
+        -nostdlib -shared -Wl,-z,noexecstack,-z,norelro,-z,max-page-size=4096,--build-id=none,-s
+        -Wl,-soname,linux-vdso.so.1,--hash-style=both,-T,${CMAKE_CURRENT_LIST_DIR}/shim.lds
+        -Wl,--version-script,${CMAKE_CURRENT_LIST_DIR}/shim.map
         -o ${ZPIPE_SHIM} ${CMAKE_CURRENT_LIST_DIR}/shim.c
     DEPENDS ${CMAKE_CURRENT_LIST_DIR}/shim.c ${CMAKE_CURRENT_LIST_DIR}/shim.h ${CMAKE_CURRENT_LIST_DIR}/auxv.h
+        ${CMAKE_CURRENT_LIST_DIR}/clock_page.h ${CMAKE_CURRENT_LIST_DIR}/shim.lds ${CMAKE_CURRENT_LIST_DIR}/shim.map
     COMMENT "Building the loader shim" VERBATIM)
 add_custom_target(zpipe_shim DEPENDS ${ZPIPE_SHIM})
 
@@ -22,7 +24,7 @@ zpipe_layer(sandbox_filter
     SOURCES ${CMAKE_CURRENT_LIST_DIR}/syscalls.c ${CMAKE_CURRENT_LIST_DIR}/filter.c
         ${CMAKE_CURRENT_LIST_DIR}/notify.c ${CMAKE_CURRENT_LIST_DIR}/notify_random.c
         ${CMAKE_CURRENT_LIST_DIR}/notify_answers.c ${CMAKE_CURRENT_LIST_DIR}/notify_open.c ${CMAKE_CURRENT_LIST_DIR}/notify_given.c
-        ${CMAKE_CURRENT_LIST_DIR}/notify_exec.c ${CMAKE_CURRENT_LIST_DIR}/notify_timers.c ${CMAKE_CURRENT_LIST_DIR}/notify_measure.c ${CMAKE_CURRENT_LIST_DIR}/notify_named.c
+        ${CMAKE_CURRENT_LIST_DIR}/notify_clock.c ${CMAKE_CURRENT_LIST_DIR}/notify_exec.c ${CMAKE_CURRENT_LIST_DIR}/notify_timers.c ${CMAKE_CURRENT_LIST_DIR}/notify_measure.c ${CMAKE_CURRENT_LIST_DIR}/notify_named.c
         ${CMAKE_CURRENT_LIST_DIR}/usage.c
         ${CMAKE_CURRENT_LIST_DIR}/notify_path.c ${CMAKE_CURRENT_LIST_DIR}/notify_stat.c
         ${CMAKE_CURRENT_LIST_DIR}/shim_blob.c
