@@ -2,7 +2,8 @@
 #pragma once
 #include "zpipe.h"
 
-#define CLI_WORDS_MAX 100000
+#define CLI_WORDS_MAX  100000
+#define CONF_LINES_MAX 4096 /* of all configuration files */
 
 /* What the options say; words are what was left over. */
 struct cli {
@@ -10,6 +11,10 @@ struct cli {
     struct zpipe_submission submission;
     const char **parameter, **env, **with, **each, **commands; /* owned lists, behind submission's */
     char *own_commands; /* ~/.config/zpipe/commands.conf */
+    char *conf[2];      /* owned: texts of configuration files, whose values are used */
+    size_t conf_count;
+    const char *config; /* --config */
+    bool check;         /* -n: say whether the configuration is right, and end */
     const char **word; /* owned list: the pipeline, or a subcommand's operands */
     size_t word_count;
     bool quiet, progress, json;
@@ -23,9 +28,14 @@ struct cli {
     const char *listen, *state, *directory, *name, *data_listen, *advertise, *scheduler;
 };
 
-/* Options may stand before and after the words, until `--`.  -1 after printing what is wrong. */
-int cli_parse(struct cli *c, int argc, char **argv);
+/* Options may stand before and after the words, until `--`.  parameters: a NAME=VALUE behind the first word is one, and no
+ * word.  -1 after printing what is wrong. */
+int cli_parse(struct cli *c, int argc, char **argv, bool parameters);
 void cli_clear(struct cli *c);
+/* One option by its long name without the dashes, as a configuration file has it; value is kept.  -1 after saying why. */
+int cli_set(struct cli *c, const char *name, const char *value);
+/* All lines of a configuration file. */
+int conf_read(struct cli *c, const char *path);
 
 /* "zpipe: TEXT" on stderr; gives the status back. */
 int cli_fail(int status, const struct zpipe_error *e);

@@ -29,6 +29,7 @@ static const char help[] =
     "  -j N                 blocks at once (default: as many as slots); the bytes are the same\n"
     "  --split HOW          auto, never, or always,SIZE: cut inputs into blocks\n"
     "  --slots N            how many jobs' stages at once (default: one per CPU)\n"
+    "  --config FILE        options from a file, as in zpipe.conf(5)\n"
     "  --joblog FILE        a line for each task, in the columns of GNU parallel's and more\n"
     "  --quiet, --progress  never, or always, a progress line\n"
     "  --placement spread   every stage on another worker than its neighbours\n"
@@ -80,7 +81,7 @@ int main(int argc, char **argv)
     }
     raise_files();
     struct cli c;
-    int status = cli_parse(&c, argc - skip, argv + skip);
+    int status = cli_parse(&c, argc - skip, argv + skip, run != cmd_scheduler && run != cmd_worker && run != cmd_keygen);
     if (status < 0)
         status = ZPIPE_STATUS_FAILED;
     else if (run == cmd_pipeline && !c.word_count) {

@@ -26,7 +26,7 @@ int cli_fail(int status, const struct zpipe_error *e)
     return status;
 }
 
-enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, SPLIT, SIZE, VERBOSE };
+enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, SPLIT, SIZE, VERBOSE, CONFIG, OPTIONS };
 
 struct option {
     const char *name;
@@ -120,6 +120,9 @@ static int apply(struct cli *c, const struct option *o, const char *value)
         return c->submission.spread || !strcmp(value, "pack")
                    ? 0
                    : cli_say(-1, "--placement is pack or spread, not '%s'", value);
+    case CONFIG: /* cli_parse has read it */
+    case OPTIONS:
+        return 0;
     case SIZE:
         return size(o->name, value, o->to);
     case SPLIT:
@@ -133,8 +136,8 @@ static int apply(struct cli *c, const struct option *o, const char *value)
     return -1;
 }
 
-/* -1 wrong, else how many words the option took. */
-static int take_option(struct cli *c, int left, char **argv)
+/* The option of this name, of `size` bytes, dashes and all; kind OPTIONS: there is none. */
+static struct option find_option(struct cli *c, const char *name, size_t size)
 {
     const struct option options[] = {
         {"--with", LIST_WITH, NULL},
@@ -168,24 +171,49 @@ static int take_option(struct cli *c, int left, char **argv)
         {"--name", TEXT, &c->name},
         {"--data-listen", TEXT, &c->data_listen},
         {"--advertise", TEXT, &c->advertise},
+        {"--config", CONFIG, NULL},
+        {"-n", FLAG, &c->check},
     };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (strlen(options[i].name) == size && strncmp(options[i].name, name, size) == 0)
+            return options[i];
+    return (struct option){.kind = OPTIONS};
+}
+
+/* -1 wrong, else how many words the option took. */
+static int take_option(struct cli *c, int left, char **argv)
+{
     size_t size = strcspn(argv[0], "=");
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
-        const struct option *o = &options[i];
-        if (strlen(o->name) != size || strncmp(o->name, argv[0], size) != 0)
-            continue;
-        bool alone = o->kind == FLAG || o->kind == VERBOSE;
-        if (alone && argv[0][size])
-            return cli_say(-1, "%s takes no value", o->name);
-        if (alone)
-            return apply(c, o, NULL) < 0 ? -1 : 1;
-        if (argv[0][size])
-            return apply(c, o, argv[0] + size + 1) < 0 ? -1 : 1;
-        if (left < 2)
-            return cli_say(-1, "%s wants a value", o->name);
-        return apply(c, o, argv[1]) < 0 ? -1 : 2;
-    }
-    return cli_say(-1, "there is no option %s; `zpipe --help` lists them", argv[0]);
+    const struct option o = find_option(c, argv[0], size);
+    bool alone = o.kind == FLAG || o.kind == VERBOSE;
+    if (o.kind == OPTIONS)
+        return cli_say(-1, "there is no option %s; `zpipe --help` lists them", argv[0]);
+    if (alone && argv[0][size])
+        return cli_say(-1, "%s takes no value", o.name);
+    if (alone)
+        return apply(c, &o, NULL) < 0 ? -1 : 1;
+    if (argv[0][size])
+        return apply(c, &o, argv[0] + size + 1) < 0 ? -1 : 1;
+    if (left < 2)
+        return cli_say(-1, "%s wants a value", o.name);
+    return apply(c, &o, argv[1]) < 0 ? -1 : 2;
+}
+
+int cli_set(struct cli *c, const char *name, const char *value)
+{
+    char dashed[64];
+    int size = snprintf(dashed, sizeof dashed, "--%s", name);
+    const struct option o = find_option(c, dashed, size < (int)sizeof dashed ? (size_t)size : 0);
+    bool yes = !strcmp(value, "yes"), no = !strcmp(value, "no");
+    if (o.kind == OPTIONS || o.kind == CONFIG)
+        return cli_say(-1, "there is no `%s`", name);
+    if (!*value)
+        return cli_say(-1, "`%s` has no value", name);
+    if (o.kind != FLAG && o.kind != VERBOSE)
+        return apply(c, &o, value);
+    if (!yes && !no)
+        return cli_say(-1, "`%s` is yes or no, not '%s'", name, value);
+    return yes ? apply(c, &o, NULL) : 0;
 }
 
 static bool is_parameter(const char *word)
@@ -194,28 +222,52 @@ static bool is_parameter(const char *word)
     return size && word[size] == '=' && !(word[0] >= '0' && word[0] <= '9');
 }
 
-/* The user's table, if there is one, behind those of the options. */
-static void add_own_commands(struct cli *c)
+/* Where the user keeps a file of ours; gives, NULL: nowhere. */
+static char *own_file(const char *name)
 {
     const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
     bool given = config && config[0] == '/';
-    if (!given && !home)
-        return;
-    if (asprintf(&c->own_commands, "%s%s/zpipe/commands.conf", given ? config : home, given ? "" : "/.config") < 0)
-        c->own_commands = NULL;
+    char *path = NULL;
+    if ((given || home) && asprintf(&path, "%s%s/zpipe/%s", given ? config : home, given ? "" : "/.config", name) < 0)
+        path = NULL;
+    return path;
+}
+
+/* The user's table, if there is one, behind those of the options. */
+static void add_own_commands(struct cli *c)
+{
+    c->own_commands = own_file("commands.conf");
     if (c->own_commands && access(c->own_commands, F_OK) == 0)
         c->commands[c->submission.commands_count++] = c->own_commands;
 }
 
-int cli_parse(struct cli *c, int argc, char **argv)
+/* The user's file, then one that is named, then the environment: what comes later wins, and options at last. */
+static int configure(struct cli *c, int argc, char **argv, bool client)
+{
+    char *own = client ? own_file("zpipe.conf") : NULL;
+    int r = own && access(own, F_OK) == 0 ? conf_read(c, own) : 0;
+    free(own);
+    for (int i = 0; r == 0 && i < argc && strcmp(argv[i], "--"); i++) {
+        if (!strncmp(argv[i], "--config=", 9))
+            r = conf_read(c, argv[i] + 9);
+        else if (!strcmp(argv[i], "--config") && i + 1 < argc)
+            r = conf_read(c, argv[++i]);
+    }
+    const char *cluster = getenv("ZPIPE_CLUSTER"), *keys = getenv("ZPIPE_KEYS");
+    c->open.cluster = cluster ? cluster : c->open.cluster;
+    c->open.keys = keys ? keys : c->open.keys;
+    return r;
+}
+
+int cli_parse(struct cli *c, int argc, char **argv, bool parameters)
 {
     *c = (struct cli){.submission = zpipe_submission(NULL)};
-    c->open.cluster = getenv("ZPIPE_CLUSTER");
-    c->open.keys = getenv("ZPIPE_KEYS");
     const char ***const lists[] = {&c->parameter, &c->env, &c->with, &c->each, &c->commands, &c->word};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
-        if (!(*lists[i] = calloc((size_t)argc + 2, sizeof **lists[i])))
+        if (!(*lists[i] = calloc((size_t)argc + 2 + CONF_LINES_MAX, sizeof **lists[i])))
             return cli_say(-1, "out of memory");
+    if (configure(c, argc, argv, parameters) < 0)
+        return -1;
     bool options = true;
     for (int i = 0; i < argc; i++) {
         if (options && !strcmp(argv[i], "--")) {
@@ -228,7 +280,7 @@ int cli_parse(struct cli *c, int argc, char **argv)
             if (took < 0)
                 return -1;
             i += took - 1;
-        } else if (c->word_count && is_parameter(argv[i])) {
+        } else if (parameters && c->word_count && is_parameter(argv[i])) {
             c->parameter[c->submission.parameter_count++] = argv[i];
         } else {
             c->word[c->word_count++] = argv[i];
@@ -252,4 +304,6 @@ void cli_clear(struct cli *c)
     free(c->commands);
     free(c->own_commands);
     free(c->word);
+    for (size_t i = 0; i < c->conf_count; i++)
+        free(c->conf[i]);
 }

@@ -1,6 +1,7 @@
 /* `zpipe scheduler` and `zpipe worker`: the parts of a cluster as processes of their own, and the keys
  * they need.  Declared in include/zpipe.h. */
 #include "base/log.h"
+#include "proto/keys.h"
 #include "proto/peer.h"
 #include "sandbox/box.h"
 #include "scheduler/daemon.h"
@@ -81,6 +82,24 @@ int zpipe_keygen(const char *directory, struct zpipe_error *error)
 {
     struct err e;
     return keys_generate(directory, &e) < 0 ? public_error(error, &e) : 0;
+}
+
+int zpipe_keypair(const char *directory, char public_key[41], struct zpipe_error *error)
+{
+    struct err e;
+    return keys_generate_own(directory, public_key, &e) < 0 ? public_error(error, &e) : 0;
+}
+
+int zpipe_allow(const char *directory, bool worker, const char *public_key, const char *name, struct zpipe_error *error)
+{
+    struct err e;
+    return keys_allow(directory, worker ? MSG_WORKER : MSG_CLIENT, public_key, name, &e) < 0 ? public_error(error, &e) : 0;
+}
+
+int zpipe_deny(const char *directory, const char *public_key, struct zpipe_error *error)
+{
+    struct err e;
+    return keys_deny(directory, public_key, &e) < 0 ? public_error(error, &e) : 0;
 }
 
 int zpipe_run_scheduler(const struct zpipe_scheduler_options *o, void (*ready)(const char *url),

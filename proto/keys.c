@@ -15,7 +15,8 @@
 #include <unistd.h>
 #include <zmq.h>
 
-#define Z85_SIZE       41 /* 40 characters and NUL */
+#define Z85_SIZE       KEYS_TEXT
+#define OWN            "own" /* the pair of a machine or user, in whichever role it connects */
 #define FILE_MAX_BYTES (1u << 20)
 
 static const struct {
@@ -43,23 +44,32 @@ static int write_file(int directory, const char *name, mode_t mode, const char *
     return r;
 }
 
+/* NAME.key and NAME.pub, of a new pair. */
+static int write_pair(int directory, const char *pair, char public_key[Z85_SIZE], struct err *e)
+{
+    char secret_key[Z85_SIZE], name[64], text[256];
+    do {
+        if (zmq_curve_keypair(public_key, secret_key) < 0)
+            return err_set(e, ERR_UNSUPPORTED, "this libzmq was built without CURVE");
+    } while (public_key[0] == '-'); /* it would look like an option */
+    snprintf(name, sizeof name, "%s.key", pair);
+    snprintf(text, sizeof text, "public %s\nsecret %s\n", public_key, secret_key);
+    int r = write_file(directory, name, 0600, text, e);
+    explicit_bzero(text, sizeof text);
+    explicit_bzero(secret_key, sizeof secret_key);
+    if (r < 0)
+        return -1;
+    snprintf(name, sizeof name, "%s.pub", pair);
+    snprintf(text, sizeof text, "public %s\n", public_key);
+    return write_file(directory, name, 0644, text, e);
+}
+
 static int fill(int directory, struct err *e)
 {
     char allow[1024] = "# role, public key, name: one line per key that may connect\n";
     for (size_t i = 0; i < ROLES; i++) {
-        char public_key[Z85_SIZE], secret_key[Z85_SIZE], name[64], text[256];
-        if (zmq_curve_keypair(public_key, secret_key) < 0)
-            return err_set(e, ERR_UNSUPPORTED, "this libzmq was built without CURVE");
-        snprintf(name, sizeof name, "%s.key", roles[i].name);
-        snprintf(text, sizeof text, "public %s\nsecret %s\n", public_key, secret_key);
-        int r = write_file(directory, name, 0600, text, e);
-        explicit_bzero(text, sizeof text);
-        explicit_bzero(secret_key, sizeof secret_key);
-        if (r < 0)
-            return -1;
-        snprintf(name, sizeof name, "%s.pub", roles[i].name);
-        snprintf(text, sizeof text, "public %s\n", public_key);
-        if (write_file(directory, name, 0644, text, e) < 0)
+        char public_key[Z85_SIZE];
+        if (write_pair(directory, roles[i].name, public_key, e) < 0)
             return -1;
         size_t used = strlen(allow);
         if (roles[i].role != MSG_SCHEDULER)
@@ -104,6 +114,18 @@ int keys_generate(const char *path, struct err *e)
         r = err_sys(e, "cannot put '%s' in place", path);
     if (r < 0)
         remove_all(temporary);
+    return r;
+}
+
+int keys_generate_own(const char *path, char public_key[KEYS_TEXT], struct err *e)
+{
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return err_sys(e, "cannot make the directory '%s'", path);
+    int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0)
+        return err_sys(e, "cannot open '%s'", path);
+    int r = write_pair(directory, OWN, public_key, e);
+    fd_close(&directory);
     return r;
 }
 
@@ -171,7 +193,10 @@ static int load(const char *directory, const char *name, const char *end, uint8_
 int keys_load(const char *directory, enum msg_role role, struct key_pair *own,
               uint8_t scheduler[MSG_KEY_BYTES], struct err *e)
 {
-    if (load(directory, role_name(role), "key", own->public_key, own->secret_key, e) < 0)
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s.key", directory, role_name(role));
+    const char *pair = role == MSG_SCHEDULER || access(path, F_OK) == 0 ? role_name(role) : OWN;
+    if (load(directory, pair, "key", own->public_key, own->secret_key, e) < 0)
         return -1;
     if (role == MSG_SCHEDULER) {
         memcpy(scheduler, own->public_key, MSG_KEY_BYTES);
@@ -223,6 +248,85 @@ int keys_load_allowed(const char *directory, struct allowed_key *list, size_t *c
                         number, NET_KEYS_MAX);
         else if (!have)
             list[(*count)++] = k;
+    }
+    free(text);
+    return r;
+}
+
+/* ---- changing it */
+
+/* The new list under a name of its own, then in place: a scheduler that looks sees the old or the new one. */
+static int replace_allowed(const char *directory, const char *text, struct err *e)
+{
+    int at = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (at < 0)
+        return err_sys(e, "cannot open '%s'", directory);
+    char name[64];
+    snprintf(name, sizeof name, ".allow.%ld", (long)getpid());
+    int r = write_file(at, name, 0644, text, e);
+    if (r == 0 && (renameat(at, name, at, "allow") < 0 || fsync(at) < 0))
+        r = err_sys(e, "cannot replace '%s/allow'", directory);
+    if (r < 0)
+        unlinkat(at, name, 0);
+    fd_close(&at);
+    return r;
+}
+
+static int check_key(const char *key, struct err *e)
+{
+    uint8_t bytes[MSG_KEY_BYTES];
+    if (strlen(key) != Z85_SIZE - 1 || decode_key(key, bytes) < 0)
+        return err_set(e, ERR_INPUT, "'%.60s' is not a key: it has 40 characters, as in the .pub file of its owner", key);
+    return 0;
+}
+
+/* The line of a key; NULL: there is none. */
+static const char *line_of(const char *text, const char *key)
+{
+    for (const char *at = text; (at = strstr(at, key)); at++) {
+        const char *begin = at;
+        while (begin > text && begin[-1] != '\n')
+            begin--;
+        if (*begin != '#' && at - begin == 7 && begin[6] == ' ')
+            return begin;
+    }
+    return NULL;
+}
+
+int keys_allow(const char *directory, enum msg_role role, const char *key, const char *name, struct err *e)
+{
+    if (role != MSG_WORKER && role != MSG_CLIENT)
+        return err_set(e, ERR_INPUT, "a key is allowed as that of a worker or of a client");
+    if (name[strcspn(name, "\n\r")] || strlen(name) > KEYS_NAME_MAX)
+        return err_set(e, ERR_INPUT, "a key's name is one line of at most %d bytes", KEYS_NAME_MAX);
+    char *text = check_key(key, e) < 0 ? NULL : read_file(directory, "allow", e);
+    if (!text)
+        return -1;
+    struct buf b = BUF_INIT(FILE_MAX_BYTES);
+    const char *have = line_of(text, key);
+    int r = have ? err_set(e, ERR_INPUT, "this key is already allowed as that of a %.6s; deny it first", have) : 0;
+    if (r == 0) {
+        size_t size = strlen(text);
+        buf_printf(&b, "%s%s%s %s %s\n", text, size && text[size - 1] != '\n' ? "\n" : "", role_name(role), key, name);
+        r = b.failed ? err_set(e, ERR_LIMIT, "the allow-list is larger than %u bytes", FILE_MAX_BYTES)
+                     : replace_allowed(directory, b.data, e);
+    }
+    buf_clear(&b);
+    free(text);
+    return r;
+}
+
+int keys_deny(const char *directory, const char *key, struct err *e)
+{
+    char *text = check_key(key, e) < 0 ? NULL : read_file(directory, "allow", e);
+    if (!text)
+        return -1;
+    char *line = (char *)line_of(text, key);
+    int r = line ? 0 : err_set(e, ERR_INPUT, "this key is not in '%s/allow'", directory);
+    if (r == 0) {
+        const char *end = strchr(line, '\n');
+        memmove(line, end ? end + 1 : "", end ? strlen(end) : 1);
+        r = replace_allowed(directory, text, e);
     }
     free(text);
     return r;

@@ -13,7 +13,17 @@ struct allowed_key {
     uint32_t uses; /* see net_admit */
 };
 
-/* The pair of a role, and (for others than the scheduler) the scheduler's public key. */
+#define KEYS_TEXT     41 /* a key as text: 40 characters and NUL */
+#define KEYS_NAME_MAX 128
+
+/* One more key for the list, or one less; schedulers that run see it.  The key is text. */
+int keys_allow(const char *directory, enum msg_role role, const char *key, const char *name, struct err *e);
+int keys_deny(const char *directory, const char *key, struct err *e);
+/* A pair for one machine or user, which connects as a worker or a client, whichever it was allowed as: own.key and own.pub
+ * in the directory, which is made if need be. */
+int keys_generate_own(const char *directory, char public_key[KEYS_TEXT], struct err *e);
+
+/* The pair of a role, or the directory's own, and (for others than the scheduler) the scheduler's public key. */
 int keys_load(const char *directory, enum msg_role role, struct key_pair *own,
               uint8_t scheduler[MSG_KEY_BYTES], struct err *e);
 /* Fills list, which has room for NET_KEYS_MAX, and *count.  A key has one role. */

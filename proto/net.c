@@ -77,6 +77,48 @@ void net_forget(struct net *n, enum msg_role role, struct slice key)
         *k = n->allowed[--n->allowed_count];
 }
 
+/* ---- the list, again */
+
+static void stat_list(struct net *n, struct stat *out)
+{
+    char path[sizeof n->keys + 8];
+    snprintf(path, sizeof path, "%s/allow", n->keys);
+    if (stat(path, out) < 0)
+        *out = n->list; /* while it is being replaced there always is one; else the old one stands */
+}
+
+void net_refresh(struct net *n)
+{
+    struct stat now;
+    struct err e;
+    size_t count;
+    if (!n->keys[0])
+        return;
+    stat_list(n, &now);
+    if (now.st_ino == n->list.st_ino && now.st_size == n->list.st_size && now.st_mtim.tv_sec == n->list.st_mtim.tv_sec &&
+        now.st_mtim.tv_nsec == n->list.st_mtim.tv_nsec)
+        return;
+    n->list = now;
+    struct allowed_key *list = calloc(NET_KEYS_MAX, sizeof *list);
+    if (!list || keys_load_allowed(n->keys, list, &count, &e) < 0) {
+        log_warn("keys_unread", "why=\"%s\" remedy=\"the old list stands until it is right\"", list ? e.text : "no memory");
+        free(list);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        list[i].uses = KEPT;
+    free(n->allowed);
+    n->allowed = list;
+    n->allowed_count = count;
+    n->changed = true;
+    log_info("keys_read", "count=%zu", count);
+}
+
+bool net_allows(const struct net *n, enum msg_role role, struct slice key)
+{
+    return !n->changed || key.size != MSG_KEY_BYTES || find_allowed(n, role, key.data);
+}
+
 struct slice net_public_key(const struct net *n)
 {
     return n->secure ? (struct slice){n->own.public_key, MSG_KEY_BYTES} : (struct slice){"", 0};
@@ -208,6 +250,7 @@ static void decide(struct net *n, const struct question *q)
     memcpy(h.from, q->frame[ZAP_FROM], h.from_size);
     memcpy(h.id, q->frame[ZAP_ID], h.id_size);
     memcpy(h.key, q->frame[ZAP_KEY], MSG_KEY_BYTES);
+    net_refresh(n);
     const struct allowed_key *k = find_allowed(n, ~0u, h.key);
     log_line(LOG_INFO, "key_asked", "address=%s known=%s", (const char *)q->frame[ZAP_ADDRESS],
              k ? "yes" : "no");
@@ -254,9 +297,13 @@ static int load_keys(struct net *n, const struct net_options *o, struct err *e)
     n->allowed = calloc(NET_KEYS_MAX, sizeof *n->allowed);
     if (!n->allowed)
         return err_nomem(e);
-    if (o->role == MSG_SCHEDULER &&
-        keys_load_allowed(o->keys, n->allowed, &n->allowed_count, e) < 0)
-        return -1;
+    if (o->role == MSG_SCHEDULER) {
+        if (snprintf(n->keys, sizeof n->keys, "%s", o->keys) >= (int)sizeof n->keys)
+            return err_set(e, ERR_INPUT, "the name of the keys' directory is too long");
+        stat_list(n, &n->list); /* before it is read: a change in between is seen later */
+        if (keys_load_allowed(o->keys, n->allowed, &n->allowed_count, e) < 0)
+            return -1;
+    }
     for (size_t i = 0; i < n->allowed_count; i++)
         n->allowed[i].uses = KEPT;
     return 0;

@@ -4,6 +4,8 @@
 #include "proto/keys.h"
 #include "proto/peer.h"
 
+#include <sys/stat.h>
+
 struct net {
     void *context;
     struct loop *loop;
@@ -14,6 +16,9 @@ struct net {
     uint8_t scheduler_key[MSG_KEY_BYTES];
     struct allowed_key *allowed; /* owned; of NET_KEYS_MAX; when secure */
     size_t allowed_count;
+    char keys[4096];      /* of a scheduler: where the list is */
+    struct stat list;     /* as it was when it was read */
+    bool changed;         /* it was read again: a key that came in may be one no more */
     void *zap; /* the handler's socket, once somebody listens */
     struct loop_hook zap_hook;
     struct held

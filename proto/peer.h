@@ -23,7 +23,8 @@ struct peer;
 
 /* CURVE keys.  A directory as `zpipe keygen --dir` makes it:
  *   NAME.key (secret and public, mode 0600), NAME.pub for NAME in scheduler, worker, client, and
- *   `allow`: lines "worker PUBLIC NAME" and "client PUBLIC NAME". */
+ *   `allow`: lines "worker PUBLIC NAME" and "client PUBLIC NAME".  A machine or user may have a pair of its own
+ *   instead, own.key, beside scheduler.pub (keys.h). */
 int keys_generate(const char *directory, struct err *e);
 
 struct net_options {
@@ -41,6 +42,10 @@ void net_free(struct net *n); /* after its peers; does not wait for unsent messa
  * stay. */
 int net_admit(struct net *n, enum msg_role role, struct slice key, struct err *e);
 void net_forget(struct net *n, enum msg_role role, struct slice key);
+/* A scheduler's: read the allow-list again, if it is another one now. */
+void net_refresh(struct net *n);
+/* Is a key that came in still allowed for its role? */
+bool net_allows(const struct net *n, enum msg_role role, struct slice key);
 struct slice net_public_key(const struct net *n); /* empty without keys */
 
 struct peer_events {

@@ -15,6 +15,7 @@
 
 struct daemon {
     struct loop *loop;
+    struct net *net;
     struct peer *peer; /* owned */
     struct core *core; /* owned */
     struct loop_timer timer;
@@ -118,13 +119,29 @@ static void carry_out(struct daemon *d)
     set_timer(d);
 }
 
+/* Whose key was taken off the list while it was here. */
+static void deny(struct daemon *d, uint64_t link)
+{
+    struct msg m = {.type = MSG_REFUSE, .refuse = {.code = ERR_DENIED, .text = "your key is not allowed any more"}};
+    struct err e;
+    peer_send(d->peer, link, &m, (struct slice){"", 0}, &e); /* it is gone in any case */
+    peer_drop(d->peer, link);
+    lose(d, link, "its key was denied");
+    carry_out(d);
+}
+
 /* ---- events */
 
 static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role role,
                        const struct msg *m, struct slice bulk)
 {
     struct daemon *d = owner;
-    core_message(d->core, loop_clock_ns(), link, role, peer_link_key(p, link), m, bulk);
+    struct slice key = peer_link_key(p, link);
+    if (!net_allows(d->net, role, key)) {
+        deny(d, link);
+        return;
+    }
+    core_message(d->core, loop_clock_ns(), link, role, key, m, bulk);
     if (core_stats(d->core).refused != d->refused) {
         d->refused = core_stats(d->core).refused;
         log_info("message_ignored", "link=%llu message=%s ignored=%llu", (unsigned long long)link,
@@ -148,6 +165,7 @@ static void on_timer(struct loop_timer *w)
 {
     struct daemon *d = w->owner;
     d->due_ns = UINT64_MAX;
+    net_refresh(d->net);
     core_tick(d->core, loop_clock_ns());
     carry_out(d);
 }
@@ -193,6 +211,7 @@ struct daemon *daemon_new(struct loop *l, struct net *n, const struct daemon_opt
         return NULL;
     }
     d->loop = l;
+    d->net = n;
     d->lock = -1;
     d->lost = o->lost;
     d->owner = o->owner;

@@ -233,7 +233,7 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &end, NULL);
     sigaction(SIGINT, &end, NULL);
     signal(SIGPIPE, SIG_IGN);
-    int status = cli_parse(&c, argc - 1, argv + 1) < 0 ? ZPIPE_STATUS_FAILED : 0;
+    int status = cli_parse(&c, argc - 1, argv + 1, true) < 0 ? ZPIPE_STATUS_FAILED : 0;
     if (status == 0 && c.word_count != 1)
         status = cli_say(ZPIPE_STATUS_FAILED, "zpipe serve wants one pipeline, in one pair of quotes");
     if (status == 0 && !c.http && !c.listen)

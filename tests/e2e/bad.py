@@ -266,6 +266,29 @@ def a_limit_of_output_holds_for_every_kind_of_stdout():
 
 
 @case
+def configurations_are_read_and_refused():
+    os.mkdir("zpipe")
+    env = {**os.environ, "XDG_CONFIG_HOME": os.getcwd()}
+    def write(name, text):
+        with open(name, "w") as f:
+            f.write(text)
+    write("zpipe/zpipe.conf", "# mine\n\n  pipefail =  yes\n")
+    assert run("false | true", env=env)[0] == 1
+    write("later.conf", "pipefail = no\nsplit = never\n")
+    assert run("--config", "later.conf", "false | true", env=env)[0] == 1  # yes stays: no is the default
+    for text, word in (("slotz = 3", "`slotz`"), ("slots = 0", "number"), ("slots", "NAME = VALUE"), ("quiet = perhaps", "yes or no"),
+                       ("config = x", "`config`"), ("keys =", "no value"), ("x" * 70000, "too large"), ("\n" * 3000, "lines")):
+        write("bad.conf", text)
+        for argv in (["--config", "bad.conf", "true"], ["worker", "--config=bad.conf", "-n"]):
+            status, out, err = run(*argv)
+            assert status == 125 and word in err and "bad.conf" in err, (text[:50], status, err)
+    write("worker.conf", "keys = keys\nscheduler = tcp://head:7117\nslots = 4\n")
+    assert run("worker", "--config", "worker.conf", "-n")[0] == 0
+    status, out, err = run("scheduler", "--config", "worker.conf", "-n")
+    assert status == 125 and "--listen" in err, (status, err)
+
+
+@case
 def files_of_a_job_that_met_a_limit_do_not_appear():
     status, out, err = run("with timeout=300ms sh -c 'echo x > \"$0\"; exec yes > /dev/null' made.txt > o.txt")
     assert status == 124 and os.listdir(".") == [], (status, err, os.listdir("."))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A cluster in bad moments: lost workers, wrong keys, cancelled clients.   cluster.py --bin DIR [CASE...]"""
-import argparse, glob, os, select, signal, subprocess, sys, tempfile, time
+import argparse, glob, os, shutil, select, signal, subprocess, sys, tempfile, time
 
 ap = argparse.ArgumentParser()
 ap.add_argument("--bin", required=True)
@@ -256,6 +256,38 @@ def wrong_keys_are_refused():
         assert r.returncode == 125 and b"not allowed" in r.stderr, r
         r = subprocess.run([zpipe, "--cluster", c.url, "true"], capture_output=True, timeout=60)
         assert r.returncode == 125 and b"keys" in r.stderr, r
+
+
+@case
+def keys_come_and_go():
+    """A pair of one's own is let in while the scheduler runs, and taken out while its job does."""
+    with Cluster(workers=1) as c:
+        said = subprocess.run([zpipe, "keygen", "--dir", "laptop", "anna"], check=True, capture_output=True, text=True).stdout
+        key = open("laptop/own.pub").read().split()[1]
+        assert "allow client '%s' anna" % key in said, said
+        shutil.copy("keys/scheduler.pub", "laptop")
+
+        def change(*words):
+            return subprocess.run([zpipe, "scheduler", *words, "--keys", "keys"], capture_output=True, text=True)
+
+        def job(text):
+            return [zpipe, "--cluster", c.url, "--keys", "laptop", text]
+        r = subprocess.run(job("echo hi"), capture_output=True, timeout=60)
+        assert r.returncode == 125 and b"not allowed" in r.stderr, r
+        assert change("allow", "client", key, "anna").returncode == 0
+        r = subprocess.run(job("echo hi"), capture_output=True, timeout=60)
+        assert (r.returncode, r.stdout) == (0, b"hi\n"), r
+        p = subprocess.Popen(job("yes denied-mark | cat > /dev/null"), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        until("the programs run", lambda: len(processes_with("yes\0denied-mark")) > 0)
+        assert change("deny", key).returncode == 0
+        assert p.wait(timeout=60) == 125 and b"not allowed any more" in p.stderr.read()
+        until("nothing runs", lambda: not processes_with("yes\0denied-mark"))
+        for words, sentence in ((("deny", key), "is not in"), (("allow", "client", "x"), "40 characters"), (("allow", "king", key), "worker|client"),
+                                (("allow", "worker", key, "a\nb"), "one line"), (("allow", "worker", open("keys/client.pub").read().split()[1]), "already")):
+            r = change(*words)
+            assert r.returncode == 125 and sentence in r.stderr, (words, r)
+        r = c.run("echo still")
+        assert r.stdout == b"still\n", r
 
 
 @case
