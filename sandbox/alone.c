@@ -167,7 +167,7 @@ struct box *run_box(struct run *r, struct err *e)
     pid_t pid = fork();
     if (pid == 0) {
         close(pair[0]);
-        _exit(server_main(pair[1], r->alone->none));
+        _exit(server_main(pair[1], r->alone->none, r->alone->cold));
     }
     close(pair[1]);
     if (pid < 0) {

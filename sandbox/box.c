@@ -84,13 +84,18 @@ struct box *box_adopt(int fd, pid_t pid, const struct box_events *events, void *
     return b;
 }
 
-static int spawn_server(const char *path, bool none, int fd, pid_t *pid)
+static int spawn_server(const char *path, const struct box_options *o, int fd, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t empty, defaults;
     char number[] = "3";
-    char *argv[] = {"zpipe-box", "--serve", number, none ? "--isolation=none" : NULL, NULL};
+    char *argv[6] = {"zpipe-box", "--serve", number};
+    int words = 3;
+    if (o && o->isolation == BOX_ISOLATION_NONE)
+        argv[words++] = "--isolation=none";
+    if (o && o->no_templates)
+        argv[words++] = "--templates=never";
     sigemptyset(&empty);
     sigfillset(&defaults);
     posix_spawn_file_actions_init(&actions);
@@ -121,8 +126,7 @@ struct box *box_open(const struct box_options *options, const struct box_events 
     /* dup2 onto itself would leave the close-on-exec flag set. */
     int theirs = fcntl(pair[1], F_DUPFD_CLOEXEC, SERVER_FD + 1);
     close(pair[1]);
-    bool none = options && options->isolation == BOX_ISOLATION_NONE;
-    if (theirs < 0 || spawn_server(path, none, theirs, &pid) < 0) {
+    if (theirs < 0 || spawn_server(path, options, theirs, &pid) < 0) {
         err_sys(e, "cannot start '%s'", path);
         close(pair[0]);
         fd_close(&theirs);

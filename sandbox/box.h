@@ -21,6 +21,7 @@ enum box_isolation { BOX_ISOLATION_FULL, BOX_ISOLATION_NONE /* explicit, uncerti
 struct box_options {
     const char *program; /* zpipe-box: NULL: found beside this program, else in the installed place */
     enum box_isolation isolation;
+    bool no_templates; /* every program is started anew; else those that come again may be cloned, with the same bytes */
 };
 
 /* A file or directory that the program may open.  `name` relative to /job or absolute; `path` on this
@@ -138,6 +139,7 @@ struct box_result {
     uint64_t calls;    /* that were answered by zpipe-box */
     bool certified;
     const char *uncertified_why; /* "" when certified */
+    const char *cold_why;        /* "" when it was cloned from a template, else why not */
     const struct box_made *made; /* borrowed for the call, but for the fds */
     uint32_t made_count;
 };

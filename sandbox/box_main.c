@@ -15,7 +15,7 @@
 
 static const char usage[] =
     "usage: zpipe-box [OPTION]... [--] PROGRAM [WORD]...\n"
-    "       zpipe-box --serve FD\n"
+    "       zpipe-box --serve FD [--templates=never]\n"
     "  --with PATH, --out NAME, --env NAME=VALUE, --seed N     what it is given, what is kept of it\n"
     "  --in NAME=FILE, --out NAME=FILE, --quota NAME=SIZE     channels, opened as /dev/in/NAME and /dev/out/NAME\n"
     "  --memory, --output, --scratch SIZE; --cpu, --timeout TIME; --procs, --files N     limits\n"
@@ -116,7 +116,7 @@ static bool count_of(const char *text, uint32_t *count)
 }
 
 enum option_kind { WITH, IN, OUT, QUOTA, ENV, SEED, MEMORY, CPU, TIMEOUT, PROCS, FILES, OUTPUT, SCRATCH, REPORT, DIGEST, TRACE,
-                   VERIFY, ISOLATION, SERVE, VERSION, HELP };
+                   VERIFY, ISOLATION, TEMPLATES, SERVE, VERSION, HELP };
 
 static const struct option options[] = {
     {"with", required_argument, NULL, WITH},       {"out", required_argument, NULL, OUT},
@@ -128,6 +128,7 @@ static const struct option options[] = {
     {"scratch", required_argument, NULL, SCRATCH}, {"report", required_argument, NULL, REPORT},
     {"digest", no_argument, NULL, DIGEST},         {"trace", required_argument, NULL, TRACE},
     {"verify", no_argument, NULL, VERIFY},         {"isolation", required_argument, NULL, ISOLATION},
+    {"templates", required_argument, NULL, TEMPLATES},
     {"serve", required_argument, NULL, SERVE},     {"version", no_argument, NULL, VERSION},
     {"help", no_argument, NULL, HELP},             {NULL, 0, NULL, 0}};
 
@@ -147,6 +148,7 @@ static const char *const wanted[] = {
     [OUTPUT] = "is no size; write one with its unit, as in 64MiB",
     [SCRATCH] = "is no size; write one with its unit, as in 64MiB",
     [ISOLATION] = "is neither full nor none",
+    [TEMPLATES] = "is neither auto nor never",
     [SERVE] = "is no descriptor",
     [HELP] = NULL,
 };
@@ -195,6 +197,9 @@ static bool take_option(int option, const char *value, int *serve)
     case ISOLATION:
         asked.none = !strcmp(value, "none");
         return asked.none || !strcmp(value, "full");
+    case TEMPLATES:
+        asked.cold = !strcmp(value, "never");
+        return asked.cold || !strcmp(value, "auto");
     case SERVE:
         if (!count_of(value, &fd) || fd > 1023)
             return false;
@@ -275,7 +280,7 @@ int main(int argc, char **argv)
         return status;
     if (serve >= 0) {
         fcntl(serve, F_SETFD, FD_CLOEXEC);
-        return server_main(serve, asked.none);
+        return server_main(serve, asked.none, asked.cold);
     }
     if (asked.none && asked.named_count)
         return fputs("zpipe-box: without isolation no channel has a name: leave out --in and --out NAME=FILE\n", stderr),

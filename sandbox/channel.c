@@ -12,23 +12,38 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define SEND_BYTES (1 << 19) /* asked for; the host's wmem_max decides.  More makes pipelines on one CPU
                               * slower (caches), less makes them wait for each other on two. */
 
+int channel_pair(int pair[2], bool full_reads)
+{
+    int low = INT_MAX, bytes = SEND_BYTES;
+    int mark = NOTIFY_MARK_CHANNEL; /* whoever asks is told that it is a pipe */
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return -1;
+    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    shutdown(pair[1], SHUT_RD);
+    if (full_reads && setsockopt(pair[0], SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low) < 0) {
+        close(pair[0]);
+        close(pair[1]);
+        return -1;
+    }
+    for (int i = 0; i < 2; i++)
+        setsockopt(pair[i], SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark);
+    return 0;
+}
+
 static int make_pair(struct channel *c, bool full_reads, struct err *e)
 {
-    int pair[2], low = INT_MAX, bytes = SEND_BYTES;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+    int pair[2];
+    if (channel_pair(pair, full_reads) < 0)
         return err_sys(e, "cannot make a channel");
     c->read_end = pair[0];
     c->write_end = pair[1];
-    setsockopt(c->write_end, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    shutdown(c->write_end, SHUT_RD);
-    if (full_reads && setsockopt(c->read_end, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low) < 0)
-        return err_sys(e, "cannot make a channel read full");
     return 0;
 }
 
@@ -71,6 +86,8 @@ int channel_open(struct channel *c, struct err *e)
     if (c->held < 0)
         return err_sys(e, "cannot keep a channel's end");
     int mark = NOTIFY_MARK_CHANNEL; /* whoever asks is told that it is a pipe */
+    int all = INT_MAX;
+    setsockopt(c->read_end, SOL_SOCKET, SO_PEEK_OFF, &all, sizeof all);
     setsockopt(c->read_end, SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark);
     if (c->write_end >= 0)
         setsockopt(c->write_end, SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark);
@@ -93,6 +110,21 @@ bool channel_writer_hung_up(const struct channel *c)
     return c->held < 0 || (poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP)));
 }
 
+/* Each byte that is taken out of a socket takes one off its peek offset, which nobody uses otherwise. */
+bool channel_read_from(const struct channel *c)
+{
+    int rest = INT_MAX;
+    socklen_t size = sizeof rest;
+    return c->passed ||
+           (c->held >= 0 && getsockopt(c->held, SOL_SOCKET, SO_PEEK_OFF, &rest, &size) == 0 && rest < INT_MAX);
+}
+
+bool channel_written_to(const struct channel *c)
+{
+    int there = 0;
+    return channel_read_from(c) || (c->held >= 0 && ioctl(c->held, FIONREAD, &there) == 0 && there > 0);
+}
+
 /* After the shutdown nothing more comes in; what is there is taken out, so that the close does not reset
  * the writer's end. */
 void channel_cut(struct channel *c)
@@ -100,6 +132,7 @@ void channel_cut(struct channel *c)
     static char waste[65536];
     if (c->held < 0)
         return;
+    c->passed = channel_written_to(c);
     watch_stop(c->region->server, &c->hangup_watch);
     shutdown(c->held, SHUT_RD);
     while (recv(c->held, waste, sizeof waste, MSG_DONTWAIT) > 0)

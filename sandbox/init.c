@@ -4,7 +4,7 @@
  * It is ours, but it shares a pid namespace with the program: signals from there do not reach pid 1, and
  * it keeps the capabilities that the program has not, so it cannot be traced.  While it gathers it must
  * read all that comes; the server and the mounter rely on it. */
-#include "sandbox/zygote.h"
+#include "sandbox/init.h"
 #include "base/fds.h"
 #include "sandbox/filter.h"
 #include "sandbox/leftover.h"
@@ -14,6 +14,7 @@
 #include "sandbox/spec.h"
 #include "sandbox/syscalls.h"
 #include "sandbox/wire.h"
+#include "sandbox/zygote.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,39 +37,7 @@
 #define NS      1000000000ull
 #define CHILD_STACK_BYTES (128u << 10)
 
-/* Why a child did not begin its program. */
-struct exec_failure {
-    int sys;   /* errno; 0: it did */
-    bool ours; /* of the preparation: text says what */
-    char text[ERR_TEXT_MAX];
-};
-
 _Static_assert(SPEC_PORT_FD_MAX < HIGH_FD, "a program's descriptor would be ours");
-
-struct init {
-    int link;
-    struct arena arena;
-    struct box_task task;
-    int *port;      /* per port: its descriptor, -1 for /dev/null */
-    uint32_t *slot; /* which ports wait for descriptors, in the order in which these come */
-    uint32_t slot_count, missing;
-    struct task_files files;
-    struct wire_packet packet;
-    bool none; /* no wall: not pid 1 of anything, no filter */
-    bool killed, finish, main_ended, all_ended, tree;
-    enum wire_why why;
-    pid_t main;
-    int status; /* of main, as wait tells it */
-    struct timespec began;
-    struct exec_failure failure;
-};
-
-struct outcome {
-    enum box_end end;
-    int status, signal, sys;
-    const char *limit;
-    char text[ERR_TEXT_MAX];
-};
 
 static uint64_t since(const struct timespec *from)
 {
@@ -82,26 +51,32 @@ static uint64_t of_timeval(struct timeval t)
     return (uint64_t)t.tv_sec * NS + (uint64_t)t.tv_usec * 1000;
 }
 
-/* The last thing an init does. */
-static _Noreturn void tell(struct init *in, const struct outcome *o)
+void init_tell(struct init *in, const struct outcome *o, const struct rusage *use)
 {
-    struct rusage use = {0};
     struct buf b = BUF_INIT(WIRE_DATA_MAX);
-    getrusage(RUSAGE_CHILDREN, &use);
     result_pack(&b, &(struct box_result){.end = o->end,
                                          .status = o->status,
                                          .signal = o->signal,
                                          .sys = o->sys,
                                          .limit = o->limit,
                                          .text = o->text,
-                                         .cpu_user_ns = of_timeval(use.ru_utime),
-                                         .cpu_sys_ns = of_timeval(use.ru_stime),
+                                         .cpu_user_ns = of_timeval(use->ru_utime),
+                                         .cpu_sys_ns = of_timeval(use->ru_stime),
                                          .wall_ns = in->began.tv_sec ? since(&in->began) : 0,
-                                         .memory_peak_bytes = (uint64_t)use.ru_maxrss * 1024});
-    plain_remove();
+                                         .memory_peak_bytes = (uint64_t)use->ru_maxrss * 1024});
     struct wire head = {.kind = b.failed ? WIRE_FAILED : WIRE_RESULT, .a = in->tree, .b = b.failed ? ENOMEM : 0};
     static const char no_memory[] = "out of memory";
     wire_send(in->link, head, b.failed ? no_memory : b.data, b.failed ? sizeof no_memory - 1 : b.size, NULL, 0);
+    buf_clear(&b);
+}
+
+/* The last thing an init does. */
+static _Noreturn void tell(struct init *in, const struct outcome *o)
+{
+    struct rusage use = {0};
+    getrusage(RUSAGE_CHILDREN, &use);
+    plain_remove();
+    init_tell(in, o, &use);
     _exit(0);
 }
 
@@ -112,16 +87,22 @@ static _Noreturn void give_up(struct init *in, const struct err *e)
     tell(in, &o);
 }
 
-static _Noreturn void tell_killed(struct init *in)
+void init_judge_killed(const struct init *in, struct outcome *o)
 {
     static const char *const limit[WIRE_WHYS] = {
         [WIRE_WHY_TIMEOUT] = "timeout", [WIRE_WHY_CPU] = "cpu", [WIRE_WHY_OUTPUT] = "output"};
     const char *by = in->why < WIRE_WHYS ? limit[in->why] : NULL;
-    struct outcome o = {.end = by ? BOX_LIMIT : BOX_KILLED, .limit = by};
+    *o = (struct outcome){.end = by ? BOX_LIMIT : BOX_KILLED, .limit = by};
+}
+
+static _Noreturn void tell_killed(struct init *in)
+{
+    struct outcome o;
+    init_judge_killed(in, &o);
     tell(in, &o);
 }
 
-static int raise_fd(int fd)
+int init_raise_fd(int fd)
 {
     int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
     fd_close(&fd);
@@ -132,7 +113,7 @@ static void take_file(struct init *in, uint32_t i, bool tree)
 {
     if (i >= in->task.file_count || in->files.fd[i] >= 0)
         return;
-    in->files.fd[i] = raise_fd(wire_take_fd(&in->packet, 0));
+    in->files.fd[i] = init_raise_fd(wire_take_fd(&in->packet, 0));
     in->files.tree[i] = tree;
     in->files.late[i] = tree && in->packet.head.b;
     in->missing--;
@@ -144,7 +125,7 @@ static void take_packet(struct init *in)
     switch (h->kind) {
     case WIRE_PORTS:
         for (uint32_t i = 0; i < in->packet.fd_count && h->a + i < in->slot_count; i++) {
-            in->port[in->slot[h->a + i]] = raise_fd(wire_take_fd(&in->packet, i));
+            in->port[in->slot[h->a + i]] = init_raise_fd(wire_take_fd(&in->packet, i));
             in->missing--;
         }
         break;
@@ -159,6 +140,14 @@ static void take_packet(struct init *in)
     case WIRE_FINISH:
         in->finish = true;
         break;
+    case WIRE_FORKER:
+        fd_close(&in->forker);
+        in->forker = init_raise_fd(wire_take_fd(&in->packet, 0));
+        break;
+    case WIRE_CLONE:
+        fd_close(&in->next);
+        in->next = init_raise_fd(wire_take_fd(&in->packet, 0));
+        break;
     default:
         break;
     }
@@ -166,11 +155,26 @@ static void take_packet(struct init *in)
 }
 
 /* The server gone is the end: the kernel takes down our whole namespace. */
-static void take_next(struct init *in)
+void init_take_next(struct init *in)
 {
     if (wire_receive(in->link, &in->packet, 0) <= 0)
         _exit(1);
     take_packet(in);
+}
+
+void init_await(struct init *in)
+{
+    while (in->missing && !in->killed)
+        init_take_next(in);
+}
+
+/* Was anything lost on its way? */
+bool init_lacks(const struct init *in)
+{
+    for (uint32_t i = 0; i < in->slot_count; i++)
+        if (in->port[in->slot[i]] < 0)
+            return true;
+    return false;
 }
 
 static void gather(struct init *in)
@@ -195,13 +199,10 @@ static void gather(struct init *in)
     for (uint32_t i = 0; i < t->file_count; i++)
         in->files.fd[i] = -1;
     in->missing = in->slot_count + t->file_count;
-    while (in->missing && !in->killed)
-        take_next(in);
+    init_await(in);
     if (in->killed)
         tell_killed(in);
-    bool lacks = false;
-    for (uint32_t i = 0; i < in->slot_count; i++)
-        lacks |= in->port[in->slot[i]] < 0;
+    bool lacks = init_lacks(in);
     for (uint32_t i = 0; i < t->file_count; i++)
         lacks |= in->files.fd[i] < 0;
     if (lacks) {
@@ -223,7 +224,7 @@ static int place_ports(struct init *in, struct err *e)
             continue; /* the server has it, and gives it to who opens it */
         if (from < 0) {
             if (null < 0)
-                null = raise_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
+                null = init_raise_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
             from = null;
         }
         if (dup2(from, p->fd) < 0)
@@ -444,7 +445,7 @@ static void serve(struct init *in, int signals)
         if (p[0].revents && read(signals, &info, sizeof info) > 0)
             ended = reap_ended(in);
         if (p[1].revents)
-            take_next(in);
+            init_take_next(in);
         if (in->main_ended && !in->all_ended && ended) {
             wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
         }
@@ -472,7 +473,7 @@ static bool scratch_full(const struct init *in)
     return !in->none && statvfs("/tmp", &s) == 0 && s.f_blocks && !s.f_bfree;
 }
 
-static void judge(const struct init *in, struct outcome *o)
+void init_judge(const struct init *in, struct outcome *o)
 {
     int s = in->status, by = ended_by(s);
     const struct box_limits *l = &in->task.limit;
@@ -504,13 +505,14 @@ static void read_task(struct init *in, int spec, uint64_t offset, uint64_t size)
         give_up(in, &e);
 }
 
-_Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size, bool none)
+_Noreturn void init_main(int link, int spec, const struct wire *h, bool none)
 {
     static struct init in;
     struct err e;
     sigset_t child;
     prctl(PR_SET_NAME, "zpipe-init");
     in.none = none;
+    in.forker = in.next = -1;
     if (none)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
     in.arena = ARENA_INIT(SPEC_ARENA_MAX);
@@ -521,7 +523,7 @@ _Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size, boo
     sigprocmask(SIG_BLOCK, &child, NULL);
     if (in.link < 0 || wire_send(in.link, (struct wire){.kind = WIRE_HELLO}, NULL, 0, NULL, 0) < 0)
         _exit(1);
-    read_task(&in, spec, offset, size);
+    read_task(&in, spec, h->offset, h->size);
     if (close_range(3, HIGH_FD - 1, 0) < 0) { /* the zygote's */
         err_sys(&e, "cannot close what the program must not have");
         give_up(&in, &e);
@@ -529,17 +531,19 @@ _Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size, boo
     gather(&in);
     if ((none ? plain_place : task_mounts)(&in.task, &in.files, &e) < 0)
         give_up(&in, &e);
-    int signals = raise_fd(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+    int signals = init_raise_fd(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
     if (signals < 0) {
         err_sys(&e, "cannot wait for the program");
         give_up(&in, &e);
     }
     start_program(&in);
+    if (h->a)
+        template_serve(&in, signals);
     serve(&in, signals);
     if (in.killed)
         tell_killed(&in);
     struct outcome o = {0};
-    judge(&in, &o);
+    init_judge(&in, &o);
     in.tree = !none && was_tree(&in);
     const char *ceiling = leftover_send(&in.task, &in.files, in.link);
     if (ceiling && !o.limit) {

@@ -56,7 +56,8 @@ struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t 
         n->file[i].fd = -1;
     for (int i = 0; i < NOTIFY_TIMERS_MAX; i++)
         n->timer[i].pidfd = -1;
-    random_init(&n->random, seed, stream, 0);
+    n->parted = stream == (uint32_t)stream;
+    random_init(&n->random, seed, (uint32_t)stream, 0);
     if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &n->sizes) < 0) {
         err_sys(e, "this kernel has no notifications of system calls");
     } else if (n->sizes.seccomp_notif > sizeof n->request ||
@@ -248,7 +249,9 @@ static void answer_for(struct notify *n, const struct seccomp_notif *q, struct a
     uint32_t action = n->trace ? syscalls_decide(&q->data, FILTER_OPENS) : NOTIFIED;
     notify_handler *handler = notify_handler_of(q->data.nr);
 
-    if (ACTION_KIND(action) == REFUSED(0))
+    if (notify_is_init(n, q))
+        a->go_on = true;
+    else if (ACTION_KIND(action) == REFUSED(0))
         a->error = (int)ACTION_ERRNO(action);
     else if (handler)
         handler(n, q, a);
@@ -326,7 +329,7 @@ static int answer_one(struct notify *n, struct err *e)
     clock_part(n);
     if (n->trace)
         tell_tracer(n, q, &a);
-    if (a.sent || (n->turn && tell_turn(n, q, &a)))
+    if (a.sent || (n->turn && !notify_ours(n, q) && tell_turn(n, q, &a)))
         return 0;
     memset(&n->response, 0, n->sizes.seccomp_notif_resp);
     r->id = q->id;

@@ -21,11 +21,15 @@
 struct notify;
 
 /* `listener` from filter_install: taken, also on failure.  The random stream is a function of seed
- * and stream; the clock starts at epoch_s.  The caller must be allowed to read the task's memory
+ * and stream: of the stream's lower half (the stage's) until the task has used a channel, then of all of it
+ * (the block's too); the clock starts at epoch_s.  The caller must be allowed to read the task's memory
  * (same user and an ancestor of it, or the owner of its user namespace). */
 struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t epoch_s,
                           struct err *e);
 void notify_free(struct notify *n); /* NULL is allowed */
+
+/* Has the task used a channel?  Asked when that matters; without it, it is taken to have. */
+void notify_uses(struct notify *n, bool (*uses)(void *owner), void *owner);
 
 /* The caller's files among the task's descriptors: it may not change their mode or times.  Borrowed for
  * the call. */
@@ -91,6 +95,20 @@ void notify_report(const struct notify *n, struct notify_report *r);
  * stopped process must come here.  True when it was such a program's start; what the kernel tells it is
  * then corrected, and it goes on when the caller detaches. */
 bool notify_stopped(pid_t pid, int status);
+
+/* --- for a template (template.h) --- */
+/* Its program is traced from its start on; the wait statuses of that process are the caller's. */
+void notify_trace_start(struct notify *n);
+pid_t notify_traced(const struct notify *n); /* 0: not begun */
+/* Can all there is be had twice?  Timers and random files cannot. */
+bool notify_copies(struct notify *n);
+/* From now on that process is a forker: it alone may make pid namespaces and give up rights, and once
+ * enter a user namespace; it then has the two descriptors, borrowed for so long, under these numbers. */
+void notify_forker(struct notify *n, pid_t pid, const int fd[2], const int number[2]);
+/* The same state again, for a clone with that stream; the lower half is the same. */
+struct notify *notify_copy(const struct notify *n, uint64_t stream, struct err *e);
+/* A file that was looked at as one, and is another for this copy. */
+void notify_exchange(struct notify *n, dev_t device, ino_t inode, dev_t by_device, ino_t by_inode);
 
 /* How often the call of that number was notified; 0 for numbers that never are. */
 uint64_t notify_calls(const struct notify *n, int nr);

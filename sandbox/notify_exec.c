@@ -137,7 +137,11 @@ void answer_exec(struct notify *n, const struct seccomp_notif *q, struct answer 
 {
     a->go_on = true;
     clock_meet(n); /* its page goes with its memory */
-    if (look(n, q) != START_OTHER || !task_valid(n, q))
+    if (n->trace_start && !n->traced && task_valid(n, q) &&
+        ptrace(PTRACE_SEIZE, q->pid, NULL,
+               PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) == 0)
+        n->traced = (pid_t)q->pid;
+    if (n->trace_start || look(n, q) != START_OTHER || !task_valid(n, q))
         return;
     /* A thread whose last exec failed is traced already. */
     if (ptrace(PTRACE_SEIZE, q->pid, NULL, PTRACE_O_TRACEEXEC) < 0 &&

@@ -93,6 +93,11 @@ void answer_growing(struct notify *n, const struct seccomp_notif *q, struct answ
 void answer_forking(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     a->go_on = true;
+    if (q->data.nr == SYS_clone && (q->data.args[0] & CLONE_NEWPID)) {
+        a->go_on = n->expect_init = notify_is_forker(n, q);
+        a->error = EPERM;
+        return;
+    }
     if (q->data.nr == SYS_clone && (q->data.args[0] & CLONE_THREAD))
         notify_mark(n, "threads");
     if (!n->procs)

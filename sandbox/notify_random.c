@@ -90,6 +90,20 @@ void random_bytes(struct random *r, void *data, size_t size)
     }
 }
 
+/* From the first use of a channel on, each block of a stage has bytes of its own. */
+static void random_part(struct notify *n)
+{
+    if (n->parted || (n->uses && !n->uses(n->uses_owner)))
+        return;
+    n->parted = true;
+    random_init(&n->random, n->seed, n->stream, 0);
+}
+
+static uint64_t stream_now(const struct notify *n)
+{
+    return n->parted ? n->stream : (uint32_t)n->stream;
+}
+
 void answer_getrandom(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     uint8_t piece[1024];
@@ -100,6 +114,7 @@ void answer_getrandom(struct notify *n, const struct seccomp_notif *q, struct an
         a->error = EINVAL;
         return;
     }
+    random_part(n);
     while (done < size) {
         size_t now = size - done < sizeof piece ? (size_t)(size - done) : sizeof piece;
 
@@ -183,7 +198,8 @@ int random_open(struct notify *n)
         errno = sys;
         return -1;
     }
-    random_init(&f->random, n->seed, n->stream, ++n->random_opened);
+    random_part(n);
+    random_init(&f->random, n->seed, stream_now(n), ++n->random_opened);
     refill(f);
     return ends[1];
 }
@@ -203,6 +219,15 @@ void random_refill(struct notify *n)
         else
             refill(f);
     }
+}
+
+bool random_idle(struct notify *n)
+{
+    random_refill(n);
+    for (int i = 0; i < NOTIFY_RANDOM_MAX; i++)
+        if (n->file[i].fd >= 0)
+            return false;
+    return true;
 }
 
 void random_close(struct notify *n)

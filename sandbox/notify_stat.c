@@ -75,6 +75,40 @@ static ino_t number_of(struct notify *n, dev_t device, ino_t inode)
     return f->number;
 }
 
+int seen_copy(struct seen *s)
+{
+    struct seen_file *file = s->room ? malloc(s->room * sizeof *file) : NULL;
+
+    if (s->room && !file)
+        return -1;
+    if (s->room)
+        memcpy(file, s->file, s->room * sizeof *file);
+    s->file = file;
+    return 0;
+}
+
+/* Its place changes with its name: the table is made anew, no larger. */
+void seen_exchange(struct seen *s, dev_t device, ino_t inode, dev_t by_device, ino_t by_inode)
+{
+    struct seen now = {.room = s->room, .count = s->count};
+    struct seen_file *f;
+
+    if (!s->room || !s->file[slot_of(s, device, inode)].number)
+        return;
+    now.file = calloc(now.room, sizeof *now.file);
+    if (!now.file)
+        return;
+    for (uint32_t i = 0; i < s->room; i++) {
+        f = &s->file[i];
+        if (f->device == device && f->inode == inode)
+            f->device = by_device, f->inode = by_inode;
+        if (f->number)
+            now.file[slot_of(&now, f->device, f->inode)] = *f;
+    }
+    free(s->file);
+    *s = now;
+}
+
 /* --- the answer --- */
 
 static struct timespec logical(const struct notify *n, uint64_t ns)

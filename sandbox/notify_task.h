@@ -79,6 +79,9 @@ struct notify {
     bool met, has_page;                /* the asker's clock page has been looked for; is there */
     uint64_t answered, random_given;
     struct random random;   /* getrandom's */
+    bool parted;            /* it is of `stream`; before, of its lower half */
+    bool (*uses)(void *owner); /* NULL: it does */
+    void *uses_owner;
     uint64_t random_opened; /* numbers the random files' streams */
     struct random_file file[NOTIFY_RANDOM_MAX];
     struct given_file *given; /* owned */
@@ -99,6 +102,13 @@ struct notify {
     struct measured measured;
     struct named *named; /* owned */
     uint32_t named_count;
+    bool trace_start;   /* a template: its program is to be traced */
+    pid_t traced;       /* since when it is: this process */
+    pid_t forker;       /* 0: none */
+    pid_t clone_init;   /* 0: not yet */
+    bool expect_init;
+    bool entering;      /* it may enter a user namespace now, and gets: */
+    int forker_fd[2], forker_number[2];
     notify_tracer *trace; /* NULL: nobody listens */
     void *trace_owner;
     notify_turner *turn; /* likewise */
@@ -148,6 +158,14 @@ pid_t task_process(const struct seccomp_notif *q); /* that the asking thread bel
 
 void notify_mark(struct notify *n, const char *why); /* the first one stays; static text */
 
+notify_handler answer_setns, answer_prctl;  /* notify_fork.c */
+bool notify_is_forker(const struct notify *n, const struct seccomp_notif *q);
+/* A clone's first process: it asks before any other does. */
+bool notify_is_init(struct notify *n, const struct seccomp_notif *q);
+bool notify_ours(struct notify *n, const struct seccomp_notif *q); /* either */
+/* A copy's own table of files. */
+int seen_copy(struct seen *s);
+void seen_exchange(struct seen *s, dev_t device, ino_t inode, dev_t by_device, ino_t by_inode);
 notify_handler answer_fchmod, answer_utime; /* notify_given.c */
 notify_handler answer_stat;                 /* notify_stat.c */
 notify_handler answer_open, answer_openat, answer_creat, answer_exec, answer_alarm, answer_itimer,
@@ -184,4 +202,5 @@ void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool 
 /* A new /dev/urandom: the task's end, given; -1 with errno. */
 int random_open(struct notify *n);
 void random_refill(struct notify *n); /* what has room */
+bool random_idle(struct notify *n);   /* none is open */
 void random_close(struct notify *n);

@@ -46,6 +46,7 @@ void region_settle(struct region *r)
 static void task_release(struct task *t)
 {
     struct server *s = t->region->server;
+    template_leave(t);
     watch_stop(s, &t->watch);
     watch_stop(s, &t->notify_watch);
     watch_stop(s, &t->random_watch);
@@ -84,6 +85,7 @@ void region_free(struct region *r)
     for (uint32_t i = 0; i < r->fd_count; i++)
         fd_close(&r->fd[i]);
     free(r->fd);
+    free(r->stood);
     free(r->task);
     free(r->channel);
     spec_clear(&r->spec);
@@ -150,6 +152,7 @@ static void tell_result(struct task *t, struct box_result *r)
         r->limit = report.limit_hit;
     }
     r->uncertified_why = why;
+    r->cold_why = t->warm ? "" : t->cold_why;
     r->clock_ns = report.clock_ns;
     r->calls = report.calls;
     trace_phase(t, "ended");
@@ -296,6 +299,26 @@ static int name_ports(struct task *t, const struct box_task *plan, struct err *e
     return 0;
 }
 
+/* Has it taken or given a byte?  Of the caller's own descriptors, a file tells by where it stands, and a
+ * pipe does not tell: it counts as used.  What goes to stderr does not count. */
+static bool task_uses(void *owner)
+{
+    const struct task *t = owner;
+    const struct region *r = t->region;
+    const struct box_task *plan = &r->spec.region.task[t->index];
+    bool used = false;
+    for (uint32_t i = 0; !used && i < plan->port_count; i++) {
+        const struct box_port *p = &plan->port[i];
+        if (p->write && p->fd == 2)
+            continue;
+        if (p->channel >= 0)
+            used = (p->write ? channel_written_to : channel_read_from)(&r->channel[p->channel]);
+        else if (p->file >= 0)
+            used = lseek(r->fd[p->file], 0, SEEK_CUR) != r->stood[p->file];
+    }
+    return used;
+}
+
 static void take_listener(struct task *t, struct wire_packet *p)
 {
     struct server *s = t->region->server;
@@ -319,6 +342,7 @@ static void take_listener(struct task *t, struct wire_packet *p)
         return;
     }
     notify_limit(t->notify, &plan->limit, t->init);
+    notify_uses(t->notify, task_uses, t);
     turns_begin(t);
     if (plan->trace)
         notify_trace(t->notify, trace_call, t);
@@ -369,6 +393,8 @@ static void take_packet(struct task *t, struct wire_packet *p)
     switch (h.kind) {
     case WIRE_HELLO:
         t->init = p->from;
+        if (t->warm)
+            task_begun(t);
         trace_phase(t, "first process there");
         break;
     case WIRE_LISTENER:
@@ -503,61 +529,75 @@ static bool path_of_fd(int fd, char *path, size_t size, struct stat *s)
     return stat(path, &there) == 0 && there.st_dev == s->st_dev && there.st_ino == s->st_ino;
 }
 
-static void send_copy(struct task *t, uint32_t i, int fd)
+static int cannot_open(const struct box_file *f, char *why, size_t size)
 {
-    link_send(&t->link, (struct wire){.kind = WIRE_COPY, .a = i}, NULL, 0, &fd, 1);
+    int sys = errno;
+    snprintf(why, size, "cannot open the input '%s': %s", f->name, strerror(sys));
+    return sys;
 }
 
-static bool send_file(struct task *t, uint32_t i, const struct box_file *f)
+static int send_copy(const struct file_sender *to, uint32_t i, int fd)
 {
-    struct region *r = t->region;
-    struct server *s = r->server;
-    struct wire h = {.kind = WIRE_OPEN, .region = r->id, .task = t->index, .a = i};
+    link_send(to->link, (struct wire){.kind = WIRE_COPY, .a = i}, NULL, 0, &fd, 1);
+    return 0;
+}
+
+int file_send(const struct file_sender *to, uint32_t i, const struct box_file *f, char *why, size_t size)
+{
+    struct server *s = to->server;
+    struct wire h = {.kind = WIRE_OPEN, .region = to->region, .task = to->task, .a = i};
     char path[ERR_TEXT_MAX * 4];
     struct stat st;
     int own = -1;
     if (f->copy || f->size) {
-        int fd = f->path ? (own = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) : r->fd[f->fd];
-        if (fd < 0) {
-            snprintf(path, sizeof path, "cannot open the input '%s': %s", f->name, strerror(errno));
-            task_failed(t, path, errno);
-            return false;
-        }
-        send_copy(t, i, fd);
+        int fd = f->path ? (own = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) : to->fd[f->fd];
+        int r = fd < 0 ? cannot_open(f, why, size) : send_copy(to, i, fd);
         fd_close(&own);
-        return true;
+        return r;
     }
     if (geteuid() == 0)
         h.b |= WIRE_OPEN_READABLE;
     if (f->path && s->none) { /* its init makes a link */
         own = open(f->path, O_PATH | O_CLOEXEC);
-        if (own < 0) {
-            snprintf(path, sizeof path, "cannot open the input '%s': %s", f->name, strerror(errno));
-            task_failed(t, path, errno);
-            return false;
-        }
-        link_send(&t->link, (struct wire){.kind = WIRE_TREE, .a = i}, NULL, 0, &own, 1);
+        if (own < 0)
+            return cannot_open(f, why, size);
+        link_send(to->link, (struct wire){.kind = WIRE_TREE, .a = i}, NULL, 0, &own, 1);
         fd_close(&own);
-        return true;
+        return 0;
     }
     if (f->path) {
         snprintf(path, sizeof path, "%s", f->path);
-    } else if (!s->none && path_of_fd(r->fd[f->fd], path, sizeof path, &st)) {
+    } else if (!s->none && path_of_fd(to->fd[f->fd], path, sizeof path, &st)) {
         h.b |= WIRE_OPEN_SAME;
         h.offset = st.st_ino;
         h.size = st.st_dev;
     } else {
-        send_copy(t, i, r->fd[f->fd]);
-        return true;
+        return send_copy(to, i, to->fd[f->fd]);
     }
-    if (link_send(&s->mounts, h, path, strlen(path), &t->link.fd, 1) < 0)
-        task_failed(t, "the mounting process is gone", errno);
+    int r = link_send(&s->mounts, h, path, strlen(path), &to->link->fd, 1) < 0 ? errno : 0;
     link_watch(s, &s->mounts, &s->mounts_watch);
+    if (r)
+        snprintf(why, size, "the mounting process is gone");
+    return r;
+}
+
+static bool send_file(struct task *t, uint32_t i, const struct box_file *f)
+{
+    struct region *r = t->region;
+    struct file_sender to = {r->server, &t->link, r->fd, r->id, t->index};
+    char why[ERR_TEXT_MAX];
+    int sys = file_send(&to, i, f, why, sizeof why);
+    if (sys)
+        task_failed(t, why, sys);
     return t->state == TASK_SETUP;
 }
 
 void task_file_failed(struct server *s, const struct wire *h)
 {
+    if (h->region == TEMPLATE_FILES) {
+        template_file_failed(s, h->task);
+        return;
+    }
     struct region *r = region_find(s, h->region);
     char text[ERR_TEXT_MAX];
     if (!r || !r->started || h->task >= r->spec.region.task_count)
@@ -574,7 +614,7 @@ void task_file_failed(struct server *s, const struct wire *h)
     else if (geteuid() == 0)
         fd = own = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd >= 0) {
-        send_copy(t, (uint32_t)h->offset, fd);
+        send_copy(&(struct file_sender){.link = &t->link}, (uint32_t)h->offset, fd);
         link_watch(s, &t->link, &t->watch);
         fd_close(&own);
         return;
@@ -583,32 +623,84 @@ void task_file_failed(struct server *s, const struct wire *h)
     task_failed(t, text, (int)h->b);
 }
 
+/* The task's socket; the other end is for its init. */
+static int task_link(struct task *t, int *other, struct err *e)
+{
+    int pair[2], on = 1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, "cannot make a task's socket");
+    t->link.fd = pair[0];
+    *other = pair[1];
+    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    t->asked = true;
+    trace_begin(t);
+    t->starting = true;
+    t->region->server->starting++;
+    return 0;
+}
+
+static int send_cold(struct task *t, int other)
+{
+    struct region *r = t->region;
+    struct server *s = r->server;
+    struct wire h = {.kind = WIRE_TASK,
+                     .offset = (uint64_t)((const char *)r->spec.task[t->index].data - (char *)r->map),
+                     .size = r->spec.task[t->index].size};
+    int fds[2] = {other, r->spec_fd};
+    int sent = link_send(&s->tasks, h, NULL, 0, fds, 2);
+    link_watch(s, &s->tasks, &s->tasks_watch);
+    return sent;
+}
+
+/* Its filter is the template's, its listener too. */
+static int send_warm(struct task *t, struct template *m, int other, struct err *e)
+{
+    const struct box_task *plan = &t->region->spec.region.task[t->index];
+    t->warm = template_clone(m, t, other);
+    if (!t->warm) {
+        t->cold_why = "its template has gone";
+        return send_cold(t, other);
+    }
+    notify_uses(t->notify, task_uses, t);
+    turns_begin(t);
+    if (give_files(t, plan, e) < 0)
+        return -1;
+    if (watch_start(t->region->server, &t->notify_watch, notify_fd(t->notify), EPOLLIN) < 0)
+        return err_sys(e, "cannot wait for a program's system calls");
+    return 0;
+}
+
+/* Where the caller's files stand before the task has used them; a pipe stands nowhere. */
+static void note_places(struct region *r, const struct box_task *plan)
+{
+    for (uint32_t i = 0; i < plan->port_count; i++) {
+        int file = plan->port[i].channel < 0 ? plan->port[i].file : -1;
+        off_t at = file < 0 ? 0 : lseek(r->fd[file], 0, SEEK_CUR);
+        if (file >= 0)
+            r->stood[file] = at < 0 ? 0 : at;
+    }
+}
+
 static int task_start(struct task *t, struct err *e)
 {
     struct region *r = t->region;
     struct server *s = r->server;
     const struct box_task *plan = &r->spec.region.task[t->index];
-    int pair[2], on = 1;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return err_sys(e, "cannot make a task's socket");
-    t->link.fd = pair[0];
-    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
-    t->asked = true;
-    trace_begin(t);
-    t->starting = true;
-    s->starting++;
-    struct wire h = {.kind = WIRE_TASK,
-                     .offset = (uint64_t)((const char *)r->spec.task[t->index].data - (char *)r->map),
-                     .size = r->spec.task[t->index].size};
-    int fds[2] = {pair[1], r->spec_fd};
-    int sent = link_send(&s->tasks, h, NULL, 0, fds, 2);
-    close(pair[1]);
-    if (sent < 0 || watch_start(s, &t->watch, t->link.fd, EPOLLIN) < 0 ||
+    int other, sent;
+    struct template *m = template_for(t, &t->cold_why);
+    if (task_link(t, &other, e) < 0)
+        return -1;
+    note_places(r, plan);
+    err_set(e, ERR_GONE, "cannot hand the task to the sandbox");
+    sent = m ? send_warm(t, m, other, e) : send_cold(t, other);
+    close(other);
+    if (sent < 0)
+        return -1;
+    if (watch_start(s, &t->watch, t->link.fd, EPOLLIN) < 0 ||
         start_timer(t, plan->limit.wall_ns) < 0 || meter_start(t) < 0)
         return err_sys(e, "cannot hand the task to the sandbox");
-    link_watch(s, &s->tasks, &s->tasks_watch);
     send_ports(t, plan);
-    for (uint32_t i = 0; i < plan->file_count; i++)
+    for (uint32_t i = 0; !t->warm && i < plan->file_count; i++)
         if (!send_file(t, i, &plan->file[i]))
             break;
     if (t->link.kept)
@@ -757,7 +849,8 @@ int region_new(struct server *s, struct wire_packet *p, struct err *e)
     s->region = r;
     s->region_count++;
     r->fd = calloc(r->fd_total + 1, sizeof *r->fd);
-    if (!r->fd)
+    r->stood = calloc(r->fd_total + 1, sizeof *r->stood);
+    if (!r->fd || !r->stood)
         return err_nomem(e);
     if (map_spec(r, p->head.size, e) < 0)
         return -1;

@@ -12,6 +12,7 @@ void result_pack(struct buf *b, const struct box_result *r)
     pack_string(b, r->limit);
     pack_string(b, r->text);
     pack_string(b, r->uncertified_why);
+    pack_string(b, r->cold_why);
     const uint64_t number[] = {r->cpu_user_ns,       r->cpu_sys_ns, r->wall_ns,
                                r->memory_peak_bytes, r->clock_ns,   r->calls};
     for (size_t i = 0; i < sizeof number / sizeof *number; i++)
@@ -28,6 +29,7 @@ int result_unpack(const void *data, size_t size, struct box_result *r)
     r->limit = unpack_string(&u);
     r->text = unpack_string(&u);
     r->uncertified_why = unpack_string(&u);
+    r->cold_why = unpack_string(&u);
     r->certified = !*r->uncertified_why;
     uint64_t *number[] = {&r->cpu_user_ns,       &r->cpu_sys_ns, &r->wall_ns,
                           &r->memory_peak_bytes, &r->clock_ns,   &r->calls};

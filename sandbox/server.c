@@ -154,6 +154,8 @@ static void mounts_ready(struct watch *w, uint32_t events)
     if (n > 0) {
         if (s->packet.head.kind == WIRE_FAILED)
             task_file_failed(s, &s->packet.head);
+        else if (s->packet.head.kind == WIRE_USERS)
+            template_take_users(s, &s->packet);
         wire_close_fds(&s->packet);
         return;
     }
@@ -177,7 +179,7 @@ static void children_ready(struct watch *w, uint32_t events)
         pid_t pid = waitpid(-1, &status, WNOHANG | __WALL);
         if (pid <= 0)
             return;
-        if (pid == s->zygote.pid || pump_ended(s, pid, status))
+        if (pid == s->zygote.pid || pump_ended(s, pid, status) || template_stopped(s, pid, status))
             continue;
         notify_stopped(pid, status);
         if (!turns_stopped(s, pid, status))
@@ -248,17 +250,20 @@ static void take_down(struct server *s)
         ;
     while (s->region)
         region_free(s->region);
+    template_clear(s);
     pump_forget_all(s);
     link_clear(&s->control);
     link_clear(&s->tasks);
     link_clear(&s->mounts);
 }
 
-int server_main(int control, bool isolation_none)
+int server_main(int control, bool isolation_none, bool no_templates)
 {
     static struct server s;
     struct err e;
     s.none = isolation_none;
+    s.no_templates = no_templates;
+    s.users = -1;
     s.control = s.tasks = s.mounts = LINK_INIT;
     s.control.fd = control;
     s.control_watch = (struct watch){-1, control_ready, &s};

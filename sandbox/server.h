@@ -36,6 +36,12 @@ struct server {
     struct freeze *freeze; /* under way */
     struct turns *turns;   /* of all tasks */
     struct pump *pump;     /* all that run */
+    bool no_templates;     /* --templates=never */
+    struct template *template;         /* all */
+    struct template_key *template_key; /* TEMPLATE_KEYS_MAX, or NULL: none seen; owned */
+    uint64_t template_turn;
+    int users; /* the user namespace that forkers enter; -1: none yet */
+    bool users_asked, users_refused;
     struct wire_packet packet;
 };
 
@@ -74,6 +80,9 @@ struct task {
     bool tree; /* its program has started others */
     uint64_t asked_ns;
     const char *uncertified_why;
+    bool warm;            /* it is a clone of a template */
+    struct template *template; /* while it is its turn */
+    const char *cold_why; /* it is not; static text */
 };
 
 struct channel {
@@ -82,6 +91,7 @@ struct channel {
     int write_end, read_end; /* until they are handed out, owned */
     int held;                /* a second descriptor of the reading end, so that its last holder is we */
     bool reader_gone, writer_gone;
+    bool passed; /* bytes were in it, when it was cut */
     struct pump *pump;
     struct watch fed_watch;    /* the pump's socket, of a channel with `more` or `tell` */
     struct watch hangup_watch; /* while its writer's program has ended and others may still write */
@@ -95,6 +105,7 @@ struct region {
     void *map;
     size_t map_size;
     int *fd;             /* the descriptors that came with it, owned */
+    int64_t *stood;      /* where files among them stood before their task used them */
     uint32_t fd_count, fd_total;
     struct task *task;
     struct channel *channel;
@@ -105,7 +116,7 @@ struct region {
 };
 
 /* --- server.c --- */
-int server_main(int control, bool isolation_none);
+int server_main(int control, bool isolation_none, bool no_templates);
 int watch_start(struct server *s, struct watch *w, int fd, uint32_t events);
 void watch_change(struct server *s, struct watch *w, uint32_t events);
 void watch_stop(struct server *s, struct watch *w);
@@ -127,11 +138,34 @@ void region_settle(struct region *r); /* frees it when nothing is left */
 void region_free(struct region *r);
 /* The mounter could not open a file. */
 void task_file_failed(struct server *s, const struct wire *h);
+/* The inputs of a task go to its init. */
+#define TEMPLATE_FILES UINT64_MAX /* instead of a region's number: `task` is a template's */
+struct file_sender {
+    struct server *server;
+    struct link *link;
+    const int *fd; /* the region's */
+    uint64_t region;
+    uint32_t task; /* for task_file_failed */
+};
+/* 0, or an errno and a sentence. */
+int file_send(const struct file_sender *to, uint32_t i, const struct box_file *f, char *why, size_t size);
 /* Tell a task to look whether it has been waiting for nobody. */
 void task_heard(struct task *t);
 
 /* End it; its result will say why. */
 void task_kill(struct task *t, enum wire_why why);
+
+/* --- template.c --- */
+struct template;
+/* A template that stands ready for the task and is its now; or NULL and why it starts cold. */
+struct template *template_for(struct task *t, const char **why);
+/* Ask it for the clone; `socket`, borrowed: the other end of the task's link.  False: it has gone meanwhile. */
+bool template_clone(struct template *m, struct task *t, int socket);
+void template_leave(struct task *t); /* the task's turn is over, if it had one; NULL is allowed */
+bool template_stopped(struct server *s, pid_t pid, int status);
+void template_file_failed(struct server *s, uint32_t id);
+void template_take_users(struct server *s, struct wire_packet *p);
+void template_clear(struct server *s);
 
 /* --- meter.c --- */
 int meter_start(struct task *t);
@@ -152,11 +186,14 @@ bool task_holds_outputs(const struct task *t); /* the caller's own descriptors, 
 
 /* --- channel.c --- */
 int channel_open(struct channel *c, struct err *e); /* sockets, pumps */
+int channel_pair(int pair[2], bool full_reads); /* the reading end, the writing end; both owned */
 void channel_handed_out(struct channel *c, bool write); /* that end is its holder's now */
 void channel_reader_left(struct channel *c);
 void channel_break(struct channel *c); /* the caller wants no more of it */
 void channel_writer_left(struct channel *c);
 bool channel_writer_hung_up(const struct channel *c);
+bool channel_read_from(const struct channel *c);  /* have bytes been taken out of it? */
+bool channel_written_to(const struct channel *c); /* or at least been put into it? */
 void channel_cut(struct channel *c); /* shut and close; the writer's sandbox stands still, or has none */
 void channel_clear(struct channel *c);
 

@@ -3,6 +3,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define SHA256_BYTES 32
+
 struct sha256 {
     uint32_t state[8];
     uint64_t size;

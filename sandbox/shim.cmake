@@ -20,16 +20,33 @@ add_custom_command(OUTPUT ${ZPIPE_SHIM}
     COMMENT "Building the loader shim" VERBATIM)
 add_custom_target(zpipe_shim DEPENDS ${ZPIPE_SHIM})
 
+# The forker likewise, as bytes for a fixed place.
+set(ZPIPE_FORKER ${CMAKE_BINARY_DIR}/bin/zpipe-forker)
+add_custom_command(OUTPUT ${ZPIPE_FORKER}
+    COMMAND ${CMAKE_C_COMPILER} -std=gnu17 -O2 -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}
+        -ffreestanding -fno-stack-protector -fno-pie -mgeneral-regs-only -mno-red-zone -mcmodel=small
+        -fcf-protection=none -fno-asynchronous-unwind-tables -fno-builtin -U_FORTIFY_SOURCE
+        -nostdlib -static -Wl,-T,${CMAKE_CURRENT_LIST_DIR}/forker.ld -Wl,--build-id=none
+        -o ${ZPIPE_FORKER} ${CMAKE_CURRENT_LIST_DIR}/forker.c
+    DEPENDS ${CMAKE_CURRENT_LIST_DIR}/forker.c ${CMAKE_CURRENT_LIST_DIR}/forker.h
+        ${CMAKE_CURRENT_LIST_DIR}/forker.ld ${CMAKE_CURRENT_LIST_DIR}/wire.h
+    COMMENT "Building the forker" VERBATIM)
+add_custom_target(zpipe_forker DEPENDS ${ZPIPE_FORKER})
+
 zpipe_layer(sandbox_filter
     SOURCES ${CMAKE_CURRENT_LIST_DIR}/syscalls.c ${CMAKE_CURRENT_LIST_DIR}/filter.c
         ${CMAKE_CURRENT_LIST_DIR}/notify.c ${CMAKE_CURRENT_LIST_DIR}/notify_random.c
         ${CMAKE_CURRENT_LIST_DIR}/notify_answers.c ${CMAKE_CURRENT_LIST_DIR}/notify_open.c ${CMAKE_CURRENT_LIST_DIR}/notify_given.c
-        ${CMAKE_CURRENT_LIST_DIR}/notify_clock.c ${CMAKE_CURRENT_LIST_DIR}/notify_exec.c ${CMAKE_CURRENT_LIST_DIR}/notify_timers.c ${CMAKE_CURRENT_LIST_DIR}/notify_measure.c ${CMAKE_CURRENT_LIST_DIR}/notify_named.c
+        ${CMAKE_CURRENT_LIST_DIR}/notify_clock.c ${CMAKE_CURRENT_LIST_DIR}/notify_fork.c
+        ${CMAKE_CURRENT_LIST_DIR}/notify_exec.c ${CMAKE_CURRENT_LIST_DIR}/notify_timers.c ${CMAKE_CURRENT_LIST_DIR}/notify_measure.c ${CMAKE_CURRENT_LIST_DIR}/notify_named.c
         ${CMAKE_CURRENT_LIST_DIR}/usage.c
         ${CMAKE_CURRENT_LIST_DIR}/notify_path.c ${CMAKE_CURRENT_LIST_DIR}/notify_stat.c
-        ${CMAKE_CURRENT_LIST_DIR}/shim_blob.c
+        ${CMAKE_CURRENT_LIST_DIR}/shim_blob.c ${CMAKE_CURRENT_LIST_DIR}/forker_blob.c
     USES base_core)
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/shim_blob.c PROPERTIES
     OBJECT_DEPENDS ${ZPIPE_SHIM}
     COMPILE_DEFINITIONS "SHIM_FILE=\"${ZPIPE_SHIM}\"")
-add_dependencies(sandbox_filter zpipe_shim)
+set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/forker_blob.c PROPERTIES
+    OBJECT_DEPENDS ${ZPIPE_FORKER}
+    COMPILE_DEFINITIONS "FORKER_FILE=\"${ZPIPE_FORKER}\"")
+add_dependencies(sandbox_filter zpipe_shim zpipe_forker)

@@ -32,10 +32,11 @@ enum wire_kind {
     WIRE_REGION,  /* it is gone */
     WIRE_LOST,    /* a: err code, b: errno; text */
     /* server -> zygote, mounter */
-    WIRE_TASK,    /* offset, size: the task's bytes in the spec; fds: task socket, spec */
+    WIRE_TASK,    /* offset, size: the task's bytes in the spec; a: 1 for a template; fds: task socket, spec */
+    WIRE_USERS,   /* make a user namespace below the sandbox's; the answer, in a WIRE_USERS too. fds: it */
     WIRE_OPEN,    /* a: file index; b: WIRE_OPEN_*; offset, size: inode, device; path; fds: task socket */
     /* zygote, mounter -> server */
-    WIRE_READY,
+    WIRE_READY,   /* also forker -> init, and a template's init -> server: it can be cloned now */
     WIRE_FAILED,  /* a: err code, b: errno; text.  From the mounter: also region, task; offset: file */
     /* server, mounter -> init */
     WIRE_PORTS,   /* a: index of the first; fds */
@@ -43,10 +44,18 @@ enum wire_kind {
     WIRE_TREE,    /* a: file index; b: 1 when still to be made read-only; fds: a detached mount */
     WIRE_KILL,    /* end it; packed nothing; a: enum wire_why */
     WIRE_FINISH,  /* nobody can hear it any more: end what the program left behind */
+    /* server -> a template's init */
+    WIRE_FORKER,  /* its program is stopped; fds: a socket to the forker in it */
+    WIRE_CLONE,   /* also init -> forker. fds: the clone's task socket; to the forker also its ports */
+    /* forker -> init */
+    WIRE_BORN,    /* with credentials: the clone's first process */
+    WIRE_REAPED,  /* another process of the clone's has ended */
     /* init -> server */
+    WIRE_CHANGED, /* from a template's: the clone has left its mark, and is the last */
     WIRE_HELLO,   /* with credentials: the init's process id */
     WIRE_LISTENER, /* fds: the filter's listener */
-    WIRE_MAIN,    /* the program has ended, others of its tree run on; again when one of these ends */
+    WIRE_MAIN,    /* the program has ended, others of its tree run on; again when one of these ends.  From a forker,
+                   * and only once: a: it was a tree of processes; b: how it ended, as wait tells it */
 };
 
 enum { WIRE_OPEN_READABLE = 1, /* fail when it cannot be read with the sandbox's rights */

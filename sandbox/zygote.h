@@ -16,9 +16,10 @@ struct zygote {
 /* none: no wall at all; there is no mounter then (mounts: -1).  Returns when the processes are under way; WIRE_READY or WIRE_FAILED comes on `tasks`. */
 int zygote_start(struct zygote *z, bool none, struct err *e);
 
-/* pid 1 of a task.  `link`: its socket to the server; the task is bytes [offset, offset + size) of
- * `spec`.  Does not return. */
-_Noreturn void init_main(int link, int spec, uint64_t offset, uint64_t size, bool none);
+/* pid 1 of a task.  `link`: its socket to the server; `h`, a WIRE_TASK, says which bytes of `spec` are the task.
+ * Does not return. */
+struct wire;
+_Noreturn void init_main(int link, int spec, const struct wire *h, bool none);
 
 /* In a child just before its exec. */
 struct box_task;

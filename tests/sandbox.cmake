@@ -1,7 +1,7 @@
 # The sandboxes: the request as bytes, regions, the program alone.
 find_package(Python3 COMPONENTS Interpreter REQUIRED)
 set(here ${CMAKE_CURRENT_LIST_DIR})
-add_library(test_boxed STATIC ${here}/lib/boxed.c)
+add_library(test_boxed STATIC ${here}/lib/boxed.c ${here}/lib/census.c)
 target_include_directories(test_boxed PUBLIC ${here})
 target_link_libraries(test_boxed PUBLIC sandbox cmocka)
 add_executable(box_pipe ${here}/lib/box_pipe.c)
@@ -23,6 +23,9 @@ set_tests_properties(box_wide PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpi
 zpipe_test(box_copy SOURCES ${here}/unit/box_copy.c USES test_boxed TIMEOUT 120)
 add_dependencies(test_box_copy zpipe-box)
 set_tests_properties(box_copy PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)
+zpipe_test(box_template SOURCES ${here}/unit/box_template.c USES test_boxed TIMEOUT 300)
+add_dependencies(test_box_template zpipe-box)
+set_tests_properties(box_template PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)
 zpipe_test(box_soak SOURCES ${here}/unit/box_soak.c USES test_boxed TIMEOUT 7200)
 add_dependencies(test_box_soak zpipe-box)
 set_tests_properties(box_soak PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)

@@ -34,6 +34,7 @@ static void on_task(void *owner, uint64_t region, uint32_t task, const struct bo
     snprintf(s->text, sizeof s->text, "%s", r->text);
     snprintf(s->limit, sizeof s->limit, "%s", r->limit);
     snprintf(s->why, sizeof s->why, "%s", r->uncertified_why);
+    snprintf(s->cold, sizeof s->cold, "%s", r->cold_why);
     s->memory_peak = r->memory_peak_bytes;
     s->cpu_ns = r->cpu_user_ns + r->cpu_sys_ns;
     for (uint32_t i = 0; i < r->made_count; i++) {
@@ -78,9 +79,15 @@ static void on_lost(void *owner, const struct err *why)
 
 void boxed_open(struct boxed *b, enum box_isolation isolation)
 {
+    boxed_open_as(b, &(struct box_options){.isolation = isolation});
+}
+
+void boxed_open_as(struct boxed *b, const struct box_options *asked)
+{
     static const struct box_events events = {
         .task_ended = on_task, .pump_ended = on_pump, .region_ended = on_region, .lost = on_lost};
-    struct box_options options = {.program = getenv("ZPIPE_BOX"), .isolation = isolation};
+    struct box_options options = *asked;
+    options.program = getenv("ZPIPE_BOX");
     struct err e;
     uint64_t region = b->region;
     memset(b, 0, sizeof *b);

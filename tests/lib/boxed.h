@@ -8,7 +8,7 @@
 struct boxed_stage {
     enum box_end end;
     int status; /* as a shell's: 128 + n for signal n */
-    char text[512], limit[32], why[256];
+    char text[512], limit[32], why[256], cold[256];
     uint64_t memory_peak, cpu_ns;
     uint32_t made_count;
     struct {
@@ -47,6 +47,7 @@ struct boxed_plan {
 };
 
 void boxed_open(struct boxed *b, enum box_isolation isolation);
+void boxed_open_as(struct boxed *b, const struct box_options *options); /* its program is ours to say */
 void boxed_close(struct boxed *b);
 /* Runs it and waits until the region is gone, at most a minute; -1 with why on stderr. */
 int boxed_run(struct boxed *b, const struct boxed_plan *plan);

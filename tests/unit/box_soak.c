@@ -1,6 +1,7 @@
 /* Many tasks of all kinds through one server: no descriptor, mount, process or memory is left behind.  And the server killed
  * at any moment of a task's life: nothing goes on.  SOAK_TASKS=10000 is the long form (make soak). */
 #include "lib/boxed.h"
+#include "lib/census.h"
 #include "lib/test.h"
 
 #include <dirent.h>
@@ -17,90 +18,10 @@
 #define TASKS_SHORT   300
 #define MOMENTS_SHORT 20
 #define MOMENT_NS     1500000
-#define PROCESSES     64
 #define GROWTH_KIB    1024 /* of one process over all tasks: allocators keep a little */
 #define DEADLINE_S    30
 
 static struct boxed b;
-
-static long text_count(const char *path, const char *line)
-{
-    char text[512];
-    long count = 0;
-    FILE *f = fopen(path, "re");
-    while (f && fgets(text, sizeof text, f)) {
-        if (!line)
-            count++;
-        else if (!strncmp(text, line, strlen(line)))
-            count = strtol(text + strlen(line), NULL, 10);
-    }
-    if (f)
-        fclose(f);
-    return count;
-}
-
-static long fd_count(pid_t pid)
-{
-    char path[64];
-    long count = 0;
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));)
-        count += *e->d_name != '.';
-    if (d)
-        closedir(d);
-    return count;
-}
-
-/* pid and all below it; the number of them. */
-static int family(pid_t pid, pid_t *all, int count)
-{
-    char path[64];
-    int child;
-    if (count == PROCESSES)
-        return count;
-    all[count++] = pid;
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
-    FILE *f = fopen(path, "re");
-    while (f && fscanf(f, "%d", &child) == 1)
-        count = family((pid_t)child, all, count);
-    if (f)
-        fclose(f);
-    return count;
-}
-
-static pid_t server(void)
-{
-    pid_t all[PROCESSES];
-    return family(getpid(), all, 0) > 1 ? all[1] : 0;
-}
-
-struct state {
-    int processes;
-    long fds, mounts, kib;
-};
-
-/* Of the server and what belongs to it.  The last init may still be on its way out: wait for it. */
-static struct state look(int expected)
-{
-    struct state s = {0};
-    pid_t all[PROCESSES];
-    for (int i = 0; i < DEADLINE_S * 100; i++) {
-        s.processes = family(server(), all, 0);
-        if (s.processes <= expected)
-            break;
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-    }
-    for (int i = 0; i < s.processes; i++) {
-        char path[64];
-        s.fds += fd_count(all[i]);
-        snprintf(path, sizeof path, "/proc/%d/mountinfo", (int)all[i]);
-        s.mounts += text_count(path, NULL);
-        snprintf(path, sizeof path, "/proc/%d/status", (int)all[i]);
-        s.kib += text_count(path, "VmRSS:");
-    }
-    return s;
-}
 
 static void run_one(unsigned i)
 {
@@ -139,14 +60,14 @@ static void nothing_is_left(void **state)
 {
     unsigned tasks = number_of("SOAK_TASKS", TASKS_SHORT);
     (void)state;
-    boxed_open(&b, BOX_ISOLATION_FULL);
+    boxed_open_as(&b, &(struct box_options){.no_templates = true}); /* they stay; box_template.c counts them */
     for (unsigned i = 0; i < 100; i++) /* until everything has been used once, and more */
         run_one(i);
-    struct state before = look(3);
+    struct census before = census(3);
     assert_int_equal(before.processes, 3); /* server, zygote, mounter */
     for (unsigned i = 0; i < tasks; i++)
         run_one(i);
-    struct state after = look(3);
+    struct census after = census(3);
     print_message("after %u tasks: %d processes, %ld descriptors, %ld mounts, %ld KiB; before: %d, %ld, %ld, %ld\n", tasks,
                   after.processes, after.fds, after.mounts, after.kib, before.processes, before.fds, before.mounts, before.kib);
     assert_int_equal(after.processes, before.processes);
@@ -195,7 +116,7 @@ static void killed_at_any_moment(void **state)
         char line[256];
         snprintf(line, sizeof line, "sh -c 'sh -c \"while :; do :; done\" %s & while :; do :; done' %s", mark, mark);
         boxed_open(&b, BOX_ISOLATION_FULL);
-        pid_t pid = server();
+        pid_t pid = census_server();
         assert_true(pid > 0);
         pid_t killer = fork();
         if (killer == 0) { /* a moment between the start and long after it */

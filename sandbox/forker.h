@@ -1,0 +1,49 @@
+/* The forker: what is put into a template's stopped program and clones it.  The server writes its bytes
+ * and this page into the program's memory; everything lies at fixed places that no program uses, so that
+ * a clone's memory is laid out as it would be without. */
+#pragma once
+
+#define FORKER_TEXT        0x10000 /* the least address that a program may map */
+#define FORKER_PAGE        0x14000
+#define FORKER_END         0x1c000
+#define FORKER_STACK       0x20000
+#define FORKER_STACK_BYTES 0x8000
+
+#define FORKER_PORTS_MAX 64
+#define FORKER_FILES_MAX 32
+#define FORKER_PATHS     16384
+
+#ifndef __ASSEMBLER__
+#include <stdint.h>
+
+/* How the program stood when it was stopped, just before its call: as the forker gives it to each clone. */
+struct forker_page {
+    uint64_t rax, rbx, rdx, rsi, rdi, rbp, r8, r9, r10, r12, r13, r14, r15; /* rcx, r11: the kernel's */
+    uint64_t rflags, rsp, rip;
+    uint64_t signals; /* blocked */
+    struct forker_altstack { /* as sigaltstack takes it */
+        uint64_t at;
+        int32_t flags, unused;
+        uint64_t size; /* 0: none */
+    } altstack;
+    uint64_t tid_address, robust_list, robust_size;
+    int32_t control, users; /* our own descriptors in it */
+    uint32_t port_count, file_count;
+    struct forker_port { /* what it has of its ports */
+        uint32_t index; /* in the message that asks for a clone */
+        int32_t number;
+        int32_t flags; /* O_CLOEXEC or 0 */
+    } port[FORKER_PORTS_MAX];
+    struct forker_file { /* files, to be opened anew */
+        int32_t number, flags;
+        int64_t offset;
+        uint32_t path; /* in `paths` */
+    } file[FORKER_FILES_MAX];
+    char paths[FORKER_PATHS];
+};
+
+_Static_assert(sizeof(struct forker_page) <= FORKER_END - FORKER_PAGE, "the page has grown");
+
+extern const uint8_t forker_image[];
+extern const uint64_t forker_image_size;
+#endif

@@ -1,0 +1,60 @@
+/* The inner structure of a task's init, shared by init.c and init_template.c. */
+#pragma once
+#include "base/arena.h"
+#include "sandbox/box.h"
+#include "sandbox/mounts.h"
+#include "sandbox/wire.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+#include <time.h>
+
+/* Why a child did not begin its program. */
+struct exec_failure {
+    int sys;   /* errno; 0: it did */
+    bool ours; /* of the preparation: text says what */
+    char text[ERR_TEXT_MAX];
+};
+
+struct init {
+    int link;
+    struct arena arena;
+    struct box_task task;
+    int *port;      /* per port: its descriptor, -1 for /dev/null */
+    uint32_t *slot; /* which ports wait for descriptors, in the order in which these come */
+    uint32_t slot_count, missing;
+    struct task_files files;
+    struct wire_packet packet;
+    bool none; /* no wall: not pid 1 of anything, no filter */
+    bool killed, finish, main_ended, all_ended, tree;
+    enum wire_why why;
+    pid_t main;
+    int status; /* of main, as wait tells it */
+    struct timespec began;
+    struct exec_failure failure;
+    /* Of a template: the socket to the forker in its program; the next clone's to the server.  -1: none */
+    int forker, next;
+};
+
+struct outcome {
+    enum box_end end;
+    int status, signal, sys;
+    const char *limit;
+    char text[ERR_TEXT_MAX];
+};
+
+/* Packets until every descriptor that is missing has come, or it is to end. */
+void init_await(struct init *in);
+bool init_lacks(const struct init *in);
+/* One packet of its link; the server gone is the end. */
+void init_take_next(struct init *in);
+int init_raise_fd(int fd); /* to a number that no program can have */
+/* How it ended: by itself, or by us. */
+void init_judge(const struct init *in, struct outcome *o);
+void init_judge_killed(const struct init *in, struct outcome *o);
+void init_tell(struct init *in, const struct outcome *o, const struct rusage *use);
+
+/* --- init_template.c --- */
+_Noreturn void template_serve(struct init *in, int signals);

@@ -1,0 +1,292 @@
+/* The init of a template: its program stands still before its first use of a channel, with our forker in
+ * it (forker.c), and is cloned for one task after the other.  One at a time: the task's writable places
+ * are the template's, so they must be as they were before the next one comes.  Who leaves them changed was
+ * the last of this template.
+ *
+ * A clone has a pid namespace of its own below ours; its first process is the forker's, and a child of
+ * ours. */
+#include "base/fds.h"
+#include "sandbox/init.h"
+#include "sandbox/leftover.h"
+#include "sandbox/spec.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PLACES_MAX 256 /* directories and files of the template's own places */
+#define PLACE_PATH 512
+
+/* What there is in /tmp and /job, and when it was last changed. */
+struct places {
+    struct place {
+        char path[PLACE_PATH];
+        struct timespec changed;
+    } place[PLACES_MAX];
+    uint32_t count;
+    bool failed;
+};
+
+/* What stays from clone to clone. */
+struct stand {
+    int home, signals; /* the template's own link; for ends of children */
+    struct places places;
+};
+
+struct clone {
+    pid_t init; /* the clone's first process; 0: not there yet */
+    bool gone, failed;
+    struct rusage use;
+};
+
+static void note(struct places *p, const char *path, dev_t device)
+{
+    struct stat s;
+    if (lstat(path, &s) < 0 || s.st_dev != device)
+        return; /* an input is not ours to watch, and cannot be changed */
+    if (p->count == PLACES_MAX || strlen(path) >= PLACE_PATH) {
+        p->failed = true;
+        return;
+    }
+    struct place *one = &p->place[p->count++];
+    snprintf(one->path, sizeof one->path, "%s", path);
+    one->changed = s.st_ctim;
+    DIR *d = S_ISDIR(s.st_mode) ? opendir(path) : NULL;
+    p->failed |= S_ISDIR(s.st_mode) && !d;
+    for (struct dirent *entry; d && !p->failed && (entry = readdir(d));) {
+        char below[PLACE_PATH + sizeof entry->d_name + 1];
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+            continue;
+        snprintf(below, sizeof below, "%s/%s", path, entry->d_name);
+        note(p, below, device);
+    }
+    if (d)
+        closedir(d);
+}
+
+static int note_places(struct places *p)
+{
+    struct stat s;
+    if (stat("/tmp", &s) < 0)
+        return -1;
+    note(p, "/tmp", s.st_dev);
+    note(p, "/job", s.st_dev);
+    return p->failed ? -1 : 0;
+}
+
+/* Whatever is made, removed, written or renamed changes the time of something that was there. */
+static bool places_unchanged(const struct places *p)
+{
+    for (uint32_t i = 0; i < p->count; i++) {
+        struct stat s;
+        if (lstat(p->place[i].path, &s) < 0 || s.st_ctim.tv_sec != p->place[i].changed.tv_sec ||
+            s.st_ctim.tv_nsec != p->place[i].changed.tv_nsec)
+            return false;
+    }
+    return true;
+}
+
+/* The template's program, or the server, is gone: so are we, and all below us. */
+static void reap(struct init *in, struct clone *c)
+{
+    struct rusage use;
+    int status;
+    for (pid_t pid; (pid = wait4(-1, &status, WNOHANG | __WALL, &use)) > 0;) {
+        if (pid == in->main)
+            _exit(0);
+        c->gone = true;
+        c->use = use;
+    }
+}
+
+/* One message of the forker's; false: there is none. */
+static bool take_forker(struct init *in, struct clone *c)
+{
+    int n = wire_receive(in->forker, &in->packet, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return false;
+    if (n <= 0)
+        _exit(1);
+    const struct wire *h = &in->packet.head;
+    switch (h->kind) {
+    case WIRE_BORN:
+        c->init = in->packet.from;
+        break;
+    case WIRE_MAIN:
+        in->main_ended = true;
+        in->tree = h->a != 0;
+        in->status = (int)h->b;
+        wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
+        break;
+    case WIRE_REAPED:
+        if (in->main_ended)
+            wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
+        break;
+    case WIRE_FAILED:
+        c->failed = true;
+        break;
+    default:
+        break;
+    }
+    wire_close_fds(&in->packet);
+    return true;
+}
+
+/* Until no process of the clone is left.  What it said before its end is there when that is seen. */
+static void serve_clone(struct init *in, struct clone *c, int signals)
+{
+    bool told = false;
+    while (!c->gone && !(c->failed && !c->init)) {
+        struct pollfd p[3] = {{in->forker, POLLIN, 0}, {signals, POLLIN, 0}, {in->link, POLLIN, 0}};
+        struct signalfd_siginfo info;
+        if (poll(p, 3, -1) < 0)
+            continue;
+        if (p[0].revents)
+            take_forker(in, c);
+        else if (p[1].revents && read(signals, &info, sizeof info) > 0)
+            reap(in, c);
+        else if (p[2].revents)
+            init_take_next(in);
+        if ((in->killed || in->finish) && c->init && !told) {
+            told = true;
+            kill(c->init, SIGKILL);
+        }
+    }
+    while (take_forker(in, c))
+        ;
+}
+
+/* What is at fault here is not the program's: the task says so, and the template ends. */
+static _Noreturn void fail(struct init *in, const char *why)
+{
+    struct outcome o = {.end = BOX_FAILED};
+    snprintf(o.text, sizeof o.text, "%s", why);
+    init_tell(in, &o, &(struct rusage){0});
+    _exit(1);
+}
+
+static void close_ports(struct init *in)
+{
+    for (uint32_t i = 0; i < in->task.port_count; i++)
+        fd_close(&in->port[i]);
+}
+
+/* The task's socket, for the clone's first process to say hello on, then its ports in their order. */
+static int ask_forker(struct init *in)
+{
+    int fd[WIRE_FDS_MAX] = {in->link};
+    uint32_t count = 1;
+    for (uint32_t i = 0; i < in->slot_count; i++)
+        fd[count++] = in->port[in->slot[i]];
+    return wire_send(in->forker, (struct wire){.kind = WIRE_CLONE}, NULL, 0, fd, count);
+}
+
+/* Before its result is told, the template says whether there will be a next one. */
+static void conclude(struct init *in, struct outcome *o, const struct rusage *use, const struct stand *stand)
+{
+    bool again = places_unchanged(&stand->places);
+    wire_send(stand->home, (struct wire){.kind = again ? WIRE_READY : WIRE_CHANGED}, NULL, 0, NULL, 0);
+    init_tell(in, o, use);
+    if (!again)
+        _exit(0);
+}
+
+static void run_clone(struct init *in, const struct stand *stand)
+{
+    struct clone c = {0};
+    struct outcome o = {0};
+    const char *ceiling = NULL;
+    clock_gettime(CLOCK_MONOTONIC, &in->began);
+    if (ask_forker(in) < 0)
+        fail(in, "a template cannot be asked for a clone");
+    close_ports(in);
+    serve_clone(in, &c, stand->signals);
+    if (c.failed && !in->killed)
+        fail(in, "a template could not be cloned");
+    if (in->killed) {
+        init_judge_killed(in, &o);
+    } else {
+        init_judge(in, &o);
+        ceiling = leftover_send(&in->task, &in->files, in->link);
+    }
+    if (ceiling && !o.limit) {
+        o.end = BOX_LIMIT;
+        o.limit = ceiling;
+    }
+    conclude(in, &o, &c.use, stand);
+}
+
+/* A clone is asked for: from here to its end our link is its. */
+static void clone_one(struct init *in, const struct stand *stand)
+{
+    struct outcome o;
+    in->link = in->next;
+    in->next = -1;
+    in->finish = in->main_ended = in->tree = false;
+    in->status = 0;
+    for (uint32_t i = 0; i < in->slot_count; i++)
+        in->port[in->slot[i]] = -1;
+    in->missing = in->slot_count;
+    init_await(in);
+    if (in->killed) {
+        init_judge_killed(in, &o);
+        conclude(in, &o, &(struct rusage){0}, stand);
+    } else if (init_lacks(in)) {
+        fail(in, "a descriptor was lost on its way to the task; too many are open");
+    } else {
+        run_clone(in, stand);
+    }
+    close_ports(in);
+    fd_close(&in->link);
+    in->link = stand->home;
+    in->killed = false;
+}
+
+/* The forker's first word; until then the server may let us go. */
+static void await_forker(struct init *in, int signals)
+{
+    int on = 1;
+    struct clone none = {0};
+    while (in->forker < 0) {
+        struct pollfd p[2] = {{signals, POLLIN, 0}, {in->link, POLLIN, 0}};
+        struct signalfd_siginfo info;
+        if (poll(p, 2, -1) < 0)
+            continue;
+        if (p[0].revents && read(signals, &info, sizeof info) > 0)
+            reap(in, &none);
+        if (p[1].revents)
+            init_take_next(in);
+        if (in->killed)
+            _exit(0);
+    }
+    setsockopt(in->forker, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    if (wire_receive(in->forker, &in->packet, 0) <= 0 || in->packet.head.kind != WIRE_READY)
+        _exit(1);
+}
+
+_Noreturn void template_serve(struct init *in, int signals)
+{
+    static struct stand stand;
+    stand.home = in->link;
+    stand.signals = signals;
+    await_forker(in, signals);
+    if (note_places(&stand.places) < 0 ||
+        wire_send(stand.home, (struct wire){.kind = WIRE_READY}, NULL, 0, NULL, 0) < 0)
+        _exit(1);
+    for (;;) {
+        while (in->next < 0 && !in->killed)
+            init_take_next(in);
+        if (in->killed)
+            _exit(0);
+        clone_one(in, &stand);
+    }
+}

@@ -1,0 +1,123 @@
+/* What is answered for a template and its clones.  All of them are under one filter, whose listener is
+ * the template's; but only one of them runs at a time, and so the listener is the one's whose turn it is.
+ * The state that answers come from is copied for each.
+ *
+ * Three calls are a forker's alone, and refused to every other process as if there were none: to enter the
+ * user namespace that it gets, once; to make pid namespaces, which that one owns; and to give up rights
+ * for all below it. */
+#include "sandbox/notify_task.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+void notify_trace_start(struct notify *n)
+{
+    n->trace_start = true;
+}
+
+pid_t notify_traced(const struct notify *n)
+{
+    return n->traced;
+}
+
+bool notify_copies(struct notify *n)
+{
+    return !n->timers && random_idle(n) && !n->named_count && !n->trace;
+}
+
+void notify_forker(struct notify *n, pid_t pid, const int fd[2], const int number[2])
+{
+    n->forker = pid;
+    n->entering = true;
+    for (int i = 0; i < 2; i++) {
+        n->forker_fd[i] = fd[i];
+        n->forker_number[i] = number[i];
+    }
+}
+
+bool notify_is_forker(const struct notify *n, const struct seccomp_notif *q)
+{
+    return n->forker && (pid_t)q->pid == n->forker;
+}
+
+bool notify_is_init(struct notify *n, const struct seccomp_notif *q)
+{
+    if (n->expect_init && !notify_is_forker(n, q)) {
+        n->expect_init = false;
+        n->clone_init = (pid_t)q->pid;
+    }
+    return n->clone_init && (pid_t)q->pid == n->clone_init;
+}
+
+bool notify_ours(struct notify *n, const struct seccomp_notif *q)
+{
+    return notify_is_forker(n, q) || notify_is_init(n, q);
+}
+
+void answer_setns(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    a->error = ENOSYS;
+    if (!n->entering || !notify_is_forker(n, q))
+        return;
+    n->entering = false;
+    for (int i = 0; i < 2; i++) {
+        struct seccomp_notif_addfd give = {.id = q->id, .flags = SECCOMP_ADDFD_FLAG_SETFD,
+                                           .srcfd = (uint32_t)n->forker_fd[i],
+                                           .newfd = (uint32_t)n->forker_number[i], .newfd_flags = O_CLOEXEC};
+
+        if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give) < 0)
+            return;
+    }
+    a->error = 0;
+    a->go_on = true;
+}
+
+void answer_prctl(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    a->go_on = notify_is_forker(n, q);
+    a->error = EINVAL;
+}
+
+struct notify *notify_copy(const struct notify *n, uint64_t stream, struct err *e)
+{
+    struct notify *c = malloc(sizeof *c);
+
+    if (!c) {
+        err_nomem(e);
+        return NULL;
+    }
+    *c = *n;
+    c->given = NULL;
+    c->given_count = 0;
+    c->random_epoll = -1;
+    c->asked = NULL;
+    c->met = false;
+    c->stream = stream;
+    c->entering = c->trace_start = false;
+    c->traced = 0;
+    c->parted = stream == (uint32_t)stream;
+    c->listener = fcntl(n->listener, F_DUPFD_CLOEXEC, 0);
+    if (c->listener < 0 || seen_copy(&c->seen) < 0) {
+        if (c->listener >= 0)
+            close(c->listener);
+        free(c);
+        err_set(e, ERR_NOMEM, "there is no room to copy a template's state");
+        return NULL;
+    }
+    return c;
+}
+
+void notify_uses(struct notify *n, bool (*uses)(void *owner), void *owner)
+{
+    n->uses = uses;
+    n->uses_owner = owner;
+}
+
+void notify_exchange(struct notify *n, dev_t device, ino_t inode, dev_t by_device, ino_t by_inode)
+{
+    seen_exchange(&n->seen, device, inode, by_device, by_inode);
+}

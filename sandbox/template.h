@@ -1,0 +1,74 @@
+/* Templates: programs that were run once up to their first use of a channel, and are cloned from there.
+ * What such a program has done until then depends on nothing but its words, environment, files, limits
+ * and seed; all of that is in its key, and a task with the same key may start as a clone.  Shared by
+ * template.c (which there are, and for whom), template_watch.c (up to the stop) and template_stop.c (the
+ * forker's way in). */
+#pragma once
+#include "sandbox/forker.h"
+#include "sandbox/server.h"
+#include "sandbox/sha256.h"
+
+#include <sys/stat.h>
+#include <sys/user.h>
+
+#define TEMPLATES_MAX      32          /* at once */
+#define TEMPLATES_MAKING   4           /* of them on their way to the stop */
+#define TEMPLATE_KEYS_MAX  256         /* that are remembered, those of long ago forgotten */
+#define TEMPLATE_KEY_BYTES (256 << 10) /* of words, environment and names; more: cold */
+#define TEMPLATE_KIB_MAX   (32 << 10)  /* memory of a program at its stop; more: cold */
+#define TEMPLATE_FDS       1024
+
+enum template_step { STEP_RUN, STEP_ENTER, STEP_TEXT, STEP_STACK, STEP_OVER };
+
+struct template_key {
+    uint8_t digest[SHA256_BYTES];
+    uint64_t used;    /* server.template_turn at its last sight */
+    uint32_t seen;    /* so often, at most 2 */
+    const char *cold; /* NULL, or why no template can be had; static text */
+};
+
+struct template {
+    struct server *server;
+    struct template *next;
+    uint64_t id, used;
+    struct template_key *key; /* borrowed; stays while it has templates */
+    bool ready;               /* it stands and waits */
+    struct task *task;        /* whose turn it is, or was: NULL when that is gone */
+    struct link link;
+    struct watch watch, notify_watch;
+    struct notify *notify; /* as it was at the stop */
+    uint64_t plan_seed;
+    uint32_t plan_stage;
+    int64_t plan_epoch_s;
+    pid_t init, pid;       /* the host's numbers; pid 0: not begun */
+    int control;           /* the init's end of the socket to the forker, until it is handed over */
+    int theirs;            /* the forker's end, likewise */
+    uint32_t port_count;   /* stand-ins, in the order in which descriptors are handed over */
+    dev_t device[FORKER_PORTS_MAX];
+    ino_t inode[FORKER_PORTS_MAX];
+    /* On the way to the stop. */
+    enum template_step step;
+    uint8_t port_bits[TEMPLATE_FDS / 8]; /* numbers that are ports, or duplicates of such */
+    uint64_t nr, arg[6];                 /* the call that it is in */
+    uint64_t tid_address, robust_list, robust_size;
+    struct forker_altstack altstack;
+    bool unknown; /* it has told the kernel what we could not read */
+    int users_number, control_number;
+    struct user_regs_struct regs; /* at the stop */
+    struct forker_page *page;
+};
+
+/* --- template.c --- */
+/* It comes to nothing, and no other task with this key need try: static text. */
+void template_give_up(struct template *m, const char *why);
+
+/* --- template_watch.c --- */
+/* A change of state of a traced process; false: it is none of ours. */
+bool template_stopped(struct server *s, pid_t pid, int status);
+bool template_is_port(const struct template *m, uint64_t fd);
+
+/* --- template_stop.c --- */
+/* It is about to use a channel for the first time. */
+void template_stop(struct template *m);
+/* A call that was put in has returned `value`. */
+void template_injected(struct template *m, int64_t value);

@@ -1,0 +1,277 @@
+/* A template at its stop: is what it has become a thing that a fork takes along whole?  Then three calls
+ * are put into it, one after the other, in place of its own: it enters the user namespace of forkers, and
+ * maps the forker's bytes and stack.  From there the forker runs, and we let go. */
+#include "base/fds.h"
+#include "sandbox/template.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define SYSCALL_BYTES 2 /* of the instruction */
+
+/* A number of /proc/PID/status; -1: there is no such line.  `base`: 10, or 16 for sets of signals. */
+static long long status_of(pid_t pid, const char *name, int base)
+{
+    char path[40], line[256];
+    long long value = -1;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && value < 0 && fgets(line, sizeof line, f))
+        if (!strncmp(line, name, strlen(name)))
+            value = strtoll(line + strlen(name), NULL, base);
+    if (f)
+        fclose(f);
+    return value;
+}
+
+/* Memory that is shared stays shared with every clone. */
+static bool shares_memory(pid_t pid)
+{
+    char path[40], line[PATH_MAX + 128];
+    bool shared = false;
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return true;
+    while (!shared && fgets(line, sizeof line, f)) {
+        const char *rights = strchr(line, ' ');
+        shared = rights && rights[2] == 'w' && rights[4] == 's';
+    }
+    fclose(f);
+    return shared;
+}
+
+static const char *look_at_process(const struct template *m)
+{
+    if (status_of(m->pid, "Threads:", 10) != 1)
+        return "its program has threads before it uses a channel";
+    if (status_of(m->pid, "SigPnd:", 16) || status_of(m->pid, "ShdPnd:", 16))
+        return "its program has a signal pending when it uses a channel";
+    if (status_of(m->pid, "VmRSS:", 10) > TEMPLATE_KIB_MAX)
+        return "its program is too large when it uses a channel";
+    if (shares_memory(m->pid))
+        return "its program shares memory before it uses a channel";
+    return notify_copies(m->notify) ? NULL : "its program has timers or random files before it uses a channel";
+}
+
+/* Flags and offset of one of its descriptors. */
+static int info_of(pid_t pid, int fd, int *flags, int64_t *offset)
+{
+    char path[64], line[128];
+    int found = 0;
+    snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", (int)pid, fd);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f)) {
+        found += sscanf(line, "pos: %" SCNd64, offset) == 1;
+        found += sscanf(line, "flags: %o", (unsigned *)flags) == 1;
+    }
+    if (f)
+        fclose(f);
+    return found == 2 ? 0 : -1;
+}
+
+static const char *add_port(struct forker_page *p, uint32_t index, int fd, int flags)
+{
+    if (p->port_count == FORKER_PORTS_MAX)
+        return "its program has too many descriptors when it uses a channel";
+    p->port[p->port_count++] = (struct forker_port){index + 1, fd, flags & O_CLOEXEC};
+    return NULL;
+}
+
+static const char *add_file(struct template *m, size_t *used, int fd, int flags, int64_t offset)
+{
+    struct forker_page *p = m->page;
+    char link[64];
+    snprintf(link, sizeof link, "/proc/%d/fd/%d", (int)m->pid, fd);
+    size_t room = sizeof p->paths - *used;
+    ssize_t n = p->file_count < FORKER_FILES_MAX ? readlink(link, p->paths + *used, room) : -1;
+    if (n <= 0 || (size_t)n >= room || p->paths[*used] != '/' || (flags & O_ACCMODE) != O_RDONLY)
+        return "its program has a file open that cannot be opened again";
+    p->paths[*used + (size_t)n] = '\0';
+    p->file[p->file_count++] = (struct forker_file){fd, flags & (O_CLOEXEC | O_NOFOLLOW), offset, (uint32_t)*used};
+    *used += (size_t)n + 1;
+    return NULL;
+}
+
+static const char *add_fd(struct template *m, size_t *used, int fd)
+{
+    char path[64];
+    struct stat s;
+    int flags;
+    int64_t offset;
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)m->pid, fd);
+    if (stat(path, &s) < 0 || info_of(m->pid, fd, &flags, &offset) < 0)
+        return "its descriptors cannot be looked at";
+    for (uint32_t i = 0; i < m->port_count; i++)
+        if (m->device[i] == s.st_dev && m->inode[i] == s.st_ino)
+            return add_port(m->page, i, fd, flags);
+    if (S_ISREG(s.st_mode))
+        return add_file(m, used, fd, flags, offset);
+    if (S_ISCHR(s.st_mode) && s.st_rdev == makedev(1, 3))
+        return NULL; /* /dev/null has no state */
+    return "its program has a descriptor that a clone would share";
+}
+
+/* Also finds two numbers that are free. */
+static const char *look_at_fds(struct template *m)
+{
+    char path[40];
+    bool taken[TEMPLATE_FDS] = {false};
+    const char *why = NULL;
+    size_t used = 0;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)m->pid);
+    DIR *d = opendir(path);
+    if (!d)
+        return "its descriptors cannot be looked at";
+    for (struct dirent *entry; !why && (entry = readdir(d));) {
+        int fd = atoi(entry->d_name);
+        if (*entry->d_name == '.')
+            continue;
+        if (fd < TEMPLATE_FDS)
+            taken[fd] = true;
+        why = add_fd(m, &used, fd);
+    }
+    closedir(d);
+    int number[2] = {-1, -1};
+    for (int fd = 0, found = 0; fd < TEMPLATE_FDS && found < 2; fd++)
+        if (!taken[fd])
+            number[found++] = fd;
+    m->users_number = number[0];
+    m->control_number = number[1];
+    return why ? why : number[1] < 0 ? "its program has too many descriptors when it uses a channel" : NULL;
+}
+
+static const char *note_state(struct template *m)
+{
+    struct forker_page *p = m->page;
+    const struct user_regs_struct *r = &m->regs;
+    uint64_t mask = 0;
+    if (ptrace(PTRACE_GETREGS, m->pid, NULL, &m->regs) < 0 ||
+        ptrace(PTRACE_GETSIGMASK, m->pid, (void *)sizeof mask, &mask) < 0)
+        return "the host does not show a program's registers";
+    *p = (struct forker_page){.rax = r->orig_rax, .rbx = r->rbx, .rdx = r->rdx, .rsi = r->rsi, .rdi = r->rdi,
+                              .rbp = r->rbp, .r8 = r->r8, .r9 = r->r9, .r10 = r->r10, .r12 = r->r12,
+                              .r13 = r->r13, .r14 = r->r14, .r15 = r->r15, .rflags = r->eflags, .rsp = r->rsp,
+                              .rip = r->rip - SYSCALL_BYTES, .signals = mask, .altstack = m->altstack, .tid_address = m->tid_address,
+                              .robust_list = m->robust_list, .robust_size = m->robust_size};
+    return NULL;
+}
+
+/* From the stop before a call: this one instead; from the stop behind one: one more. */
+static void put_in(struct template *m, uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    struct user_regs_struct r = m->regs;
+    r.rdi = a;
+    r.rsi = b;
+    r.rdx = c;
+    r.r10 = d;
+    r.r8 = (uint64_t)-1;
+    r.r9 = 0;
+    if (m->step == STEP_ENTER) {
+        r.orig_rax = nr;
+    } else {
+        r.rax = nr;
+        r.orig_rax = (uint64_t)-1; /* so that the kernel starts nothing again */
+        r.rip -= SYSCALL_BYTES;
+    }
+    if (ptrace(PTRACE_SETREGS, m->pid, NULL, &r) < 0 || ptrace(PTRACE_SYSCALL, m->pid, NULL, NULL) < 0)
+        template_give_up(m, "the host does not let a program be changed");
+}
+
+void template_stop(struct template *m)
+{
+    int pair[2];
+    const char *why;
+    m->page = calloc(1, sizeof *m->page);
+    if (!m->page || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        template_give_up(m, "there was no room for a template");
+        return;
+    }
+    m->control = pair[0];
+    m->theirs = pair[1];
+    if ((why = look_at_process(m)) || (why = note_state(m)) || (why = look_at_fds(m))) {
+        template_give_up(m, why);
+        return;
+    }
+    m->page->users = m->users_number;
+    m->page->control = m->control_number;
+    notify_forker(m->notify, m->pid, (const int[]){m->server->users, m->theirs},
+                  (const int[]){m->users_number, m->control_number});
+    m->step = STEP_ENTER;
+    put_in(m, SYS_setns, (uint64_t)m->users_number, CLONE_NEWUSER, 0, 0);
+}
+
+static int write_there(int memory, uint64_t at, const void *data, size_t size)
+{
+    return pwrite(memory, data, size, (off_t)at) == (ssize_t)size ? 0 : -1;
+}
+
+/* By the file of its memory, since it may not write there itself. */
+static int place_forker(const struct template *m)
+{
+    char path[40];
+    snprintf(path, sizeof path, "/proc/%d/mem", (int)m->pid);
+    int memory = open(path, O_WRONLY | O_CLOEXEC);
+    int r = memory < 0 ? -1 : write_there(memory, FORKER_TEXT, forker_image, forker_image_size);
+    if (r == 0)
+        r = write_there(memory, FORKER_PAGE, m->page, sizeof *m->page);
+    fd_close(&memory);
+    return r;
+}
+
+static void let_go(struct template *m)
+{
+    struct user_regs_struct r = m->regs;
+    r.rip = FORKER_TEXT;
+    r.rsp = FORKER_STACK + FORKER_STACK_BYTES;
+    r.orig_rax = (uint64_t)-1;
+    if (place_forker(m) < 0 || ptrace(PTRACE_SETREGS, m->pid, NULL, &r) < 0 ||
+        link_send(&m->link, (struct wire){.kind = WIRE_FORKER}, NULL, 0, &m->control, 1) < 0 ||
+        ptrace(PTRACE_DETACH, m->pid, NULL, NULL) < 0) {
+        template_give_up(m, "the host does not let a program be changed");
+        return;
+    }
+    link_watch(m->server, &m->link, &m->watch);
+    m->step = STEP_OVER;
+    fd_close(&m->control);
+    fd_close(&m->theirs);
+    free(m->page);
+    m->page = NULL;
+}
+
+void template_injected(struct template *m, int64_t value)
+{
+    static const uint64_t anonymous = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+    const uint64_t wanted = m->step == STEP_ENTER ? 0 : m->step == STEP_TEXT ? FORKER_TEXT : FORKER_STACK;
+    if (value != (int64_t)wanted) {
+        template_give_up(m, m->step == STEP_ENTER ? "the host refuses what a template needs (setns)"
+                                                  : "its program's memory has no room for a template");
+        return;
+    }
+    switch (m->step) {
+    case STEP_ENTER:
+        m->step = STEP_TEXT;
+        put_in(m, SYS_mmap, FORKER_TEXT, FORKER_END - FORKER_TEXT, PROT_READ | PROT_EXEC, anonymous);
+        break;
+    case STEP_TEXT:
+        m->step = STEP_STACK;
+        put_in(m, SYS_mmap, FORKER_STACK, FORKER_STACK_BYTES, PROT_READ | PROT_WRITE, anonymous);
+        break;
+    default:
+        let_go(m);
+        break;
+    }
+}

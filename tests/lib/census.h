@@ -1,0 +1,17 @@
+/* What there is of a zpipe-box server and of all below it, for tests that look whether something is left. */
+#pragma once
+#include <sys/types.h>
+
+#define CENSUS_PROCESSES 256
+
+struct census {
+    int processes;
+    long fds, mounts, kib;
+};
+
+pid_t census_server(void); /* our first child, or 0 */
+/* pid and all below it into `all`; the number of them. */
+int census_family(pid_t pid, pid_t all[CENSUS_PROCESSES], int count);
+/* Of the server and what belongs to it.  The last init may still be on its way out: waits until there are no
+ * more than so many processes, half a minute at most. */
+struct census census(int expected);

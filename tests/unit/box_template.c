@@ -1,0 +1,417 @@
+/* Clones of templates beside programs that start cold: the same bytes, the same ends, whatever the program has done
+ * before its first use of a channel; who cannot be cloned starts cold by itself; nothing is left behind, and a clone
+ * has no rights. */
+#include "lib/boxed.h"
+#include "lib/census.h"
+#include "lib/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RUNS_MAX   400 /* until a template must be there; a busy machine is slow to make one */
+#define CLONES     8   /* of each program */
+#define MANY       1000
+#define LINES      500
+#define DEADLINE_S 30
+
+static struct boxed b;
+static int input, empty;
+static bool refused; /* this host makes no second user namespace */
+
+static int file_of(int lines)
+{
+    int fd = memfd_create("in", MFD_CLOEXEC);
+    FILE *f = fdopen(dup(fd), "w");
+    for (int i = 0; i < lines; i++)
+        fprintf(f, "line %d x%d\n", i, i * 7 % 13);
+    fclose(f);
+    return fd;
+}
+
+struct seen {
+    enum box_end end;
+    int status;
+    size_t size;
+    char output[BOXED_OUTPUT_MAX], errors[4096];
+    char why[256];
+};
+
+static void run(const struct boxed_plan *p)
+{
+    lseek(p->in, 0, SEEK_SET);
+    assert_int_equal(boxed_run(&b, p), 0);
+    if (strstr(b.stage[0].cold, "the host refuses"))
+        refused = true;
+}
+
+static void keep(struct seen *s)
+{
+    s->end = b.stage[0].end;
+    s->status = b.stage[0].status;
+    s->size = b.output_size;
+    memcpy(s->output, b.output, b.output_size);
+    snprintf(s->errors, sizeof s->errors, "%.4000s", b.errors);
+    snprintf(s->why, sizeof s->why, "%s", b.stage[0].why);
+}
+
+static void assert_same(const struct seen *s, const char *line)
+{
+    bool same = s->end == b.stage[0].end && s->status == b.stage[0].status && s->size == b.output_size &&
+                !memcmp(s->output, b.output, s->size) && !strncmp(s->errors, b.errors, 4000) &&
+                !strcmp(s->why, b.stage[0].why);
+    if (!same)
+        fprintf(stderr, "'%s': cold: end %d, status %d, %zu bytes, '%s', '%s'\nwarm: end %d, status %d, %zu bytes, '%s', "
+                        "'%s'\n",
+                line, s->end, s->status, s->size, s->errors, s->why, b.stage[0].end, b.stage[0].status, b.output_size,
+                b.errors, b.stage[0].why);
+    assert_true(same);
+}
+
+/* Runs it until so many of its runs were clones; all runs are the same.  False: it is not cloned. */
+static bool clones_are_same(const struct boxed_plan *p, int clones)
+{
+    static struct seen first;
+    int warm = 0;
+    for (int i = 0; warm < clones && i < RUNS_MAX + clones && !refused; i++) {
+        run(p);
+        bool cold = *b.stage[0].cold;
+        if (i == 0)
+            keep(&first);
+        else
+            assert_same(&first, p->line);
+        if (cold && i > 2 && !strstr(b.stage[0].cold, "template"))
+            return false;
+        warm += !cold;
+    }
+    return warm == clones || refused;
+}
+
+/* --- the same bytes --- */
+
+static bool have(const char *program)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/usr/bin/%s", program);
+    return access(path, X_OK) == 0;
+}
+
+static void programs(void **state)
+{
+    static const struct {
+        const char *program, *line;
+    } row[] = {
+        {"grep", "grep 1"},
+        {"grep", "grep -c nothing"},
+        {"sort", "sort -k2"},
+        {"sort", "sort -R"},
+        {"sed", "sed -n 's/1/2/p'"},
+        {"awk", "awk '{ s += $3 } END { print s, rand() }'"},
+        {"cat", "cat"},
+        {"cat", "cat -n /dev/stdin"},
+        {"cat", "cat - nowhere"},
+        {"cut", "cut -c 2-"},
+        {"tr", "tr a-z A-Z"},
+        {"wc", "wc"},
+        {"uniq", "uniq -c"},
+        {"head", "head -n 2"},
+        {"tail", "tail -n 2"},
+        {"shuf", "shuf"},
+        {"true", "true"},
+        {"sh", "sh -c 'echo $$ $PPID; read x; echo $x; cat | (cat; echo $$; exit 3)'"},
+        {"bash", "bash -c 'trap \"echo term\" TERM; while read x; do echo $x $RANDOM; done; kill $$; echo $BASHPID'"},
+        {"bash", "bash -c 'umask 077; cd /tmp; read x; pwd; umask; kill -9 $$'"},
+        {"perl", "perl -e 'use POSIX; $h{$_}++ for 1..99; print join(q( ), keys %h), rand(), getpgrp, $$; while (<>) { print }'"},
+        {"perl", "perl -e '$SIG{ALRM} = sub { print qq(alarm\\n); exit 4 }; <>; alarm 2; sleep 9'"},
+        {"python3", "python3 -c 'import faulthandler, sys; faulthandler.enable(); sys.stdin.read(); sys.setrecursionlimit(10**9)\n"
+                    "def f(n): return f(n + 1) if n else 0\nprint(f(0))'"},
+        {"lua5.4", "lua5.4 -e 'for l in io.lines() do print(l) end'"},
+        {"python3", "python3 -c 'import sys, json, re, os, random\n"
+                    "a = [bytes(1000) for i in range(999)]\n"
+                    "print(os.getpid(), os.getppid(), os.getsid(0), random.random(), os.urandom(4), hash(\"a\"), id(a))\n"
+                    "d = sys.stdin.read()\n"
+                    "a += [bytes(100000) for i in range(200)]\n"
+                    "print(len(d), random.random(), os.urandom(4), id(a[-1]), os.listdir(\"/job\"), os.fstat(0), os.fstat(1))'"},
+        {"python3", "python3 -c 'import sys, decimal\nimport time; t = time.time(); sys.stdin.read(); print(t, time.time())\n"
+                    "open(\"/tmp/a\")'"},
+    };
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        if (have(row[i].program)) {
+            if (!clones_are_same(&(struct boxed_plan){.line = row[i].line, .in = input, .out = -1}, CLONES))
+                fail_msg("'%s' starts cold: %s", row[i].line, b.stage[0].cold);
+            if (!clones_are_same(&(struct boxed_plan){.line = row[i].line, .in = empty, .out = -1}, CLONES))
+                fail_msg("'%s' starts cold: %s", row[i].line, b.stage[0].cold);
+        }
+    boxed_close(&b);
+}
+
+/* A script that its program reads on: each clone has its own place in it. */
+static void offsets(void **state)
+{
+    char path[] = "/tmp/zpipe-template-XXXXXX";
+    int fd = mkstemp(path);
+    (void)state;
+    assert_true(fd >= 0);
+    dprintf(fd, "read x\necho first $x\n");
+    for (int i = 0; i < 2000; i++)
+        dprintf(fd, "# a comment that makes this script longer than one read\n");
+    dprintf(fd, "read x\necho second $x\n");
+    close(fd);
+    struct box_file file = {.name = "s", .path = path, .fd = -1};
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    static const char *const line[] = {"sh s", "bash s"};
+    for (int i = 0; i < 2; i++) {
+        struct boxed_plan p = {.line = line[i], .in = input, .out = -1, .task = {.file = &file, .file_count = 1}};
+        if (!have(i ? "bash" : "sh"))
+            continue;
+        assert_true(clones_are_same(&p, CLONES));
+        assert_non_null(strstr(b.output, "second line 1"));
+    }
+    unlink(path);
+    boxed_close(&b);
+}
+
+/* Each block has random bytes of its own, but for what was drawn before its first use of a channel. */
+static void streams(void **state)
+{
+    static const char line[] = "python3 -c 'import os, sys; print(os.urandom(4)); sys.stdin.read(); print(os.urandom(4))'";
+    char cold[3][64] = {""};
+    (void)state;
+    if (!have("python3"))
+        return;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (int i = 0, warm = 0; warm < CLONES && i < RUNS_MAX && !refused; i++) {
+        struct boxed_plan p = {.line = line, .in = input, .out = -1, .task.stream = 5 + ((uint64_t)(i % 3) << 32)};
+        run(&p);
+        warm += !*b.stage[0].cold;
+        if (i < 3)
+            snprintf(cold[i], sizeof cold[i], "%.60s", b.output);
+        assert_string_equal(b.output, cold[i % 3]);
+    }
+    size_t first = strcspn(cold[0], "\n");
+    assert_int_equal(strncmp(cold[0], cold[1], first + 1), 0);
+    assert_string_not_equal(cold[0], cold[1]);
+    assert_string_not_equal(cold[1], cold[2]);
+    boxed_close(&b);
+}
+
+/* --- who starts cold by itself --- */
+
+static void cold(void **state)
+{
+    static const struct {
+        const char *program, *line;
+    } row[] = {
+        {"sh", "sh -c 'echo x >f; cat f -'"},
+        {"sh", "sh -c 'true | cat; cat'"},
+        {"sh", "sh -c 'mkdir d; cd d; pwd; cat'"},
+        {"sh", "sh -c 'echo x; cat'"},
+        {"sh", "sh -c 'kill -9 $$'"},
+        {"python3", "python3 -c 'import threading, sys; t = threading.Thread(target=lambda: 0); t.start(); t.join(); print(sys.stdin.read())'"},
+        {"python3", "python3 -c 'import os, sys; r, w = os.pipe(); print(sys.stdin.read())'"},
+        {"python3", "python3 -c 'import mmap, sys; m = mmap.mmap(-1, 4096); m[0] = 65; print(sys.stdin.read(), m[0])'"},
+        {"python3", "python3 -c 'import signal, sys; signal.alarm(1000); print(sys.stdin.read(), signal.alarm(0))'"},
+        {"python3", "python3 -c 'import sys; a = bytearray(100000000); print(sys.stdin.read())'"},
+    };
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct boxed_plan p = {.line = row[i].line, .in = input, .out = -1};
+        bool writes = i == 3; /* its first use of a channel: it is cloned */
+        if (have(row[i].program) && clones_are_same(&p, CLONES) != writes && !refused)
+            fail_msg("'%s' is%s cloned", row[i].line, writes ? " not" : "");
+    }
+    boxed_close(&b);
+}
+
+/* A clone that writes files was the last of its template, and the next one sees none of them. */
+static void scratch(void **state)
+{
+    struct boxed_plan p = {.line = "sh -c 'read x; ls /tmp /job; echo $x >f; echo $x >/tmp/g'", .in = input, .out = -1};
+    int warm = 0;
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (int i = 0; i < RUNS_MAX && !warm && !refused; i++) {
+        run(&p);
+        warm += !*b.stage[0].cold;
+        assert_string_equal(b.output, "/job:\n\n/tmp:\n");
+        assert_int_equal(b.stage[0].made_count, 1);
+    }
+    for (int i = 0; i < 5; i++) {
+        run(&p);
+        assert_string_equal(b.output, "/job:\n\n/tmp:\n");
+        assert_true(*b.stage[0].cold);
+    }
+    boxed_close(&b);
+}
+
+/* --- nothing is left, and nothing is had --- */
+
+static void many(void **state)
+{
+    static const char *const line[] = {"grep 1", "sort", "cat", "sed s/1/2/", "cut -c 2-", "tr a b", "head -n 1"};
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (int i = 0; i < 7; i++)
+        assert_true(clones_are_same(&(struct boxed_plan){.line = line[i], .in = input, .out = -1}, 3));
+    struct census before = census(CENSUS_PROCESSES);
+    for (int i = 0; i < MANY; i++) {
+        run(&(struct boxed_plan){.line = line[i % 7], .in = input, .out = -1});
+        assert_int_equal(b.stage[0].end, BOX_EXITED);
+    }
+    /* A template more may have been made where one was not ready in time. */
+    struct census after = census(before.processes);
+    print_message("after %d tasks: %d processes, %ld descriptors, %ld KiB; before: %d, %ld, %ld\n", MANY, after.processes,
+                  after.fds, after.kib, before.processes, before.fds, before.kib);
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    assert_true(after.processes <= before.processes + 7 * 2 * (int)cpus);
+    assert_true(after.fds <= before.fds + 7 * 16 * cpus);
+    boxed_close(&b);
+}
+
+static void line_of(pid_t pid, const char *name, char *value, size_t size)
+{
+    char path[64], line[256];
+    *value = '\0';
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, name, strlen(name)))
+            snprintf(value, size, "%s", line + strlen(name) + strspn(line + strlen(name), "\t "));
+    if (f)
+        fclose(f);
+    value[strcspn(value, "\n")] = '\0';
+}
+
+/* The process of a clone: the second of a pid namespace that lies in its template's.  Signals are blocked until
+ * it is the program's. */
+static pid_t find_clone(pid_t server)
+{
+    pid_t all[CENSUS_PROCESSES];
+    int count = census_family(server, all, 0);
+    for (int i = 0; i < count; i++) {
+        char pids[128], name[64], blocked[64];
+        int own, zygote, template, clone;
+        line_of(all[i], "NSpid:", pids, sizeof pids);
+        line_of(all[i], "Name:", name, sizeof name);
+        line_of(all[i], "SigBlk:", blocked, sizeof blocked);
+        if (!strcmp(name, "cat") && !strcmp(blocked, "0000000000000000") && sscanf(pids, "%d %d %d %d", &own, &zygote, &template, &clone) == 4 && clone == 2)
+            return all[i];
+    }
+    return 0;
+}
+
+/* In a process of its own: looks at the clone that waits for its input, then gives it some. */
+static _Noreturn void look_at_clone(pid_t server, int to)
+{
+    static const struct {
+        const char *name, *value;
+    } want[] = {{"CapInh:", "0000000000000000"}, {"CapPrm:", "0000000000000000"}, {"CapEff:", "0000000000000000"},
+                {"CapBnd:", "0000000000000000"}, {"CapAmb:", "0000000000000000"}, {"NoNewPrivs:", "1"},
+                {"Seccomp:", "2"},               {"Seccomp_filters:", "1"},       {"TracerPid:", "0"}};
+    pid_t pid = 0;
+    int wrong = 0;
+    for (int i = 0; i < 100 && !(pid = find_clone(server)); i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    for (size_t i = 0; pid && i < sizeof want / sizeof *want; i++) {
+        char value[128];
+        line_of(pid, want[i].name, value, sizeof value);
+        if (*value && strcmp(value, want[i].value)) {
+            fprintf(stderr, "a clone has %s %s\n", want[i].name, value);
+            wrong = 1;
+        }
+    }
+    if (write(to, "x\n", 2) != 2)
+        wrong = 1;
+    _exit(wrong ? 1 : pid ? 0 : 2);
+}
+
+static void rights(void **state)
+{
+    int looked = 0;
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    assert_true(clones_are_same(&(struct boxed_plan){.line = "cat", .in = input, .out = -1}, 1));
+    for (int i = 0; i < 20 && !looked && !refused; i++) {
+        int pair[2], status;
+        assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
+        pid_t server = census_server(), pid = fork();
+        if (pid == 0)
+            look_at_clone(server, pair[1]);
+        close(pair[1]);
+        assert_int_equal(boxed_run(&b, &(struct boxed_plan){.line = "cat", .in = pair[0], .out = -1}), 0);
+        close(pair[0]);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_not_equal(WEXITSTATUS(status), 1);
+        looked += !*b.stage[0].cold && WEXITSTATUS(status) == 0;
+    }
+    assert_true(looked || refused);
+    boxed_close(&b);
+}
+
+/* Limits of ours, and our own stop, reach a clone as they reach any other. */
+static void ends(void **state)
+{
+    struct boxed_plan loop = {.line = "sh -c 'read x; while :; do :; done'", .in = input, .out = -1,
+                              .task.limit.wall_ns = 300000000};
+    struct boxed_plan big = {.line = "sh -c 'read x; yes'", .in = input, .out = -1, .break_after = 50000};
+    struct boxed_plan left = {.line = "sh -c 'read x; (while :; do :; done) >&- 2>&- & echo $x'", .in = input, .out = -1};
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (int i = 0, warm = 0; i < 30 && warm < 3 && !refused; i++) {
+        run(&loop);
+        assert_int_equal(b.stage[0].end, BOX_LIMIT);
+        assert_string_equal(b.stage[0].limit, "timeout");
+        warm += !*b.stage[0].cold;
+    }
+    for (int i = 0, warm = 0; i < RUNS_MAX && warm < 5 && !refused; i++) {
+        run(&big);
+        assert_int_equal(b.stage[0].status, 128 + SIGPIPE);
+        warm += !*b.stage[0].cold;
+    }
+    for (int i = 0, warm = 0; i < RUNS_MAX && warm < 5 && !refused; i++) {
+        run(&left);
+        assert_string_equal(b.output, "line 0 x0\n");
+        assert_int_equal(b.stage[0].status, 0);
+        warm += !*b.stage[0].cold;
+    }
+    loop.task.limit.wall_ns = 0;
+    loop.stop_after_ns = 20000000;
+    for (int i = 0; i < 10; i++) {
+        run(&loop);
+        assert_int_equal(b.stage[0].end, BOX_KILLED);
+    }
+    boxed_close(&b);
+}
+
+static void never(void **state)
+{
+    (void)state;
+    boxed_open_as(&b, &(struct box_options){.no_templates = true});
+    for (int i = 0; i < 10; i++) {
+        run(&(struct boxed_plan){.line = "cat", .in = input, .out = -1});
+        assert_string_equal(b.stage[0].cold, "templates are switched off");
+    }
+    boxed_close(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(programs), cmocka_unit_test(offsets), cmocka_unit_test(streams), cmocka_unit_test(cold),
+        cmocka_unit_test(scratch),  cmocka_unit_test(many),    cmocka_unit_test(rights),  cmocka_unit_test(ends),
+        cmocka_unit_test(never)};
+    input = file_of(LINES);
+    empty = file_of(0);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
