@@ -686,7 +686,7 @@ static int task_start(struct task *t, struct err *e)
     struct region *r = t->region;
     struct server *s = r->server;
     const struct box_task *plan = &r->spec.region.task[t->index];
-    int other, sent;
+    int other = -1, sent;
     struct template *m = template_for(t, &t->cold_why);
     if (task_link(t, &other, e) < 0)
         return -1;

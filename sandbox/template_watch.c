@@ -66,7 +66,7 @@ static enum verdict on_open(const struct template *m, uint64_t path, uint64_t fl
 {
     char name[NAME_ROOM];
     read_name(m, path, name);
-    if (begins(name, "/dev/std") || begins(name, "/dev/fd") || begins(name, "/proc/"))
+    if (begins(name, "/dev/std") || begins(name, "/dev/fd") || begins(name, "/proc/self/fd") || begins(name, "/proc/thread-self/fd"))
         return STOP;
     if (!strcmp(name, "/dev/null") || !strcmp(name, "/dev/tty"))
         return GO_ON;

@@ -128,6 +128,8 @@ static void programs(void **state)
         {"true", "true"},
         {"sh", "sh -c 'echo $$ $PPID; read x; echo $x; cat | (cat; echo $$; exit 3)'"},
         {"bash", "bash -c 'trap \"echo term\" TERM; while read x; do echo $x $RANDOM; done; kill $$; echo $BASHPID'"},
+        {"sh", "sh -c 'read x; date; sleep 3; python3 -c \"import time; time.sleep(5); print(time.time())\"; date'"},
+        {"python3", "python3 -c 'import sys, time; a = time.time(); sys.stdin.read(); b = time.time(); time.sleep(2); print(a, b, time.time())'"},
         {"bash", "bash -c 'umask 077; cd /tmp; read x; pwd; umask; kill -9 $$'"},
         {"perl", "perl -e 'use POSIX; $h{$_}++ for 1..99; print join(q( ), keys %h), rand(), getpgrp, $$; while (<>) { print }'"},
         {"perl", "perl -e '$SIG{ALRM} = sub { print qq(alarm\\n); exit 4 }; <>; alarm 2; sleep 9'"},
