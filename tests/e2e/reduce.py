@@ -113,6 +113,15 @@ def children(pid):
     return {p for p in processes() if b"\nPPid:\t%d\n" % pid in read("/proc/%d/status" % p)}
 
 
+def ancestors(pid):
+    found = set()
+    while pid > 1:
+        parent = read("/proc/%d/status" % pid).partition(b"\nPPid:\t")[2].split(b"\n")[0]
+        pid = int(parent or 0)
+        found.add(pid)
+    return found
+
+
 def written(pid):
     """Bytes of the files that it has open."""
     total = 0
@@ -320,6 +329,22 @@ class Test:
             wrong += ["%s is left" % n for n in os.listdir(spools)]
         return wrong
 
+    def lost_worker(self):
+        """kill -9 of the worker that runs the bodies: all of it runs again on the other."""
+        mark = "lost%d" % os.getpid()
+        text = "cat tabs | reduce by 1 into 4 { sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; cat' %s }" % mark
+        want = subprocess.run([self.zpipe, text], cwd=self.d, capture_output=True)
+        p = subprocess.Popen([self.zpipe, text], cwd=self.d, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until("its body runs", lambda: p.poll() is not None or processes_with(mark) - {p.pid})
+        above = set().union(*(ancestors(i) for i in processes_with(mark) - {p.pid}))
+        lost = [w for w in self.cluster.started[1:] if w.pid in above]
+        for w in lost:
+            w.kill()
+            w.wait()
+            self.cluster.started.remove(w)
+        out, err = p.communicate(timeout=TIMEOUT)
+        return self.differs("the job", (out, p.returncode), (want.stdout, 0))
+
     def memory(self):
         """Of zpipe itself, while 200 MB of lines pass."""
         feed = subprocess.Popen(["sh", "-c", "seq -w 5000000 | sed 's/$/ some words that make up a line/'"], stdout=subprocess.PIPE)
@@ -345,7 +370,9 @@ class Test:
             yield name, getattr(self, name)
         for rule in ("go", "sh"):
             yield "fail=" + rule, lambda r=rule: self.go(r)
-        if not self.cluster:
+        if self.cluster:
+            yield "lost_worker", self.lost_worker
+        else:
             with open(os.path.join(self.d, "big"), "w") as f:
                 f.writelines("%d\n" % i for i in range(700000))
             yield "limit", self.limit
