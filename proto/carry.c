@@ -22,11 +22,13 @@ struct carry {
     bool hold_end, at_end;
     int *fd; /* owned, read in order; in: fd[0] */
     size_t fd_count, fd_at;
+    struct carry_bytes held; /* read instead of fd[0]; read NULL: there are none */
     struct stream_sender *sender;
     /* in */
     struct stream_receiver *receiver;
     struct buf wait; /* bytes not yet written, from wait_at on */
     size_t wait_at;
+    uint64_t expected; /* UINT64_MAX: any number */
     bool all_here;
     bool compare; /* it had ended: what comes anew is only compared */
 };
@@ -84,6 +86,18 @@ static void out_fail(struct carry *c, struct err *e)
     finish(c, CARRY_FAILED, e);
 }
 
+/* As read(2), with the error in e. */
+static ssize_t out_read(struct carry *c, void *to, size_t size, struct err *e)
+{
+    if (!c->held.read) {
+        ssize_t n = read(c->fd[c->fd_at], to, size);
+        return n < 0 ? err_sys(e, "cannot read") : n;
+    }
+    uint64_t at = stream_sender_bytes(c->sender), left = c->held.size - at;
+    size = left < size ? (size_t)left : size;
+    return size && c->held.read(c->held.owner, at, to, size, e) < 0 ? -1 : (ssize_t)size;
+}
+
 static void out_readable(struct loop_fd *w, int events)
 {
     (void)events;
@@ -96,13 +110,12 @@ static void out_readable(struct loop_fd *w, int events)
         return;
     }
     size_t want = window < sizeof bytes ? (size_t)window : sizeof bytes;
-    ssize_t n = read(c->fd[c->fd_at], bytes, want);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t n = out_read(c, bytes, want, &e);
+    if (n < 0 && !c->held.read && (errno == EAGAIN || errno == EINTR))
         return;
     if (n >= 0 && c->ev->was_read)
         c->ev->was_read(c->owner, c, c->fd_at, bytes, (size_t)n);
     if (n < 0) {
-        err_sys(&e, "cannot read");
         out_fail(c, &e);
     } else if (n > 0) {
         if (said(c, stream_send(c->sender, bytes, (size_t)n, &e), &e))
@@ -195,6 +208,11 @@ static void in_data(void *owner, struct slice bytes)
     struct err e;
     if (c->ended)
         return;
+    if (stream_receiver_bytes(c->receiver) > c->expected) {
+        err_set(&e, ERR_PROTO, "a stream has more bytes than were announced");
+        finish(c, CARRY_FAILED, &e);
+        return;
+    }
     if (c->fd[0] < 0) {
         said(c, stream_consumed(c->receiver, bytes.size, &e), &e);
         return;
@@ -214,6 +232,12 @@ static void in_end(void *owner, bool failed)
     struct carry *c = owner;
     if (failed)
         return;
+    struct err e;
+    if (c->expected != UINT64_MAX && stream_receiver_bytes(c->receiver) < c->expected) {
+        err_set(&e, ERR_PROTO, "a stream has fewer bytes than were announced");
+        finish(c, CARRY_FAILED, &e);
+        return;
+    }
     c->all_here = true;
     in_progress(c);
 }
@@ -242,6 +266,7 @@ static struct carry *carry_new(struct loop *l, const int *fds, size_t count,
                         .owner = owner,
                         .fd = copy,
                         .fd_count = count,
+                        .expected = UINT64_MAX,
                         .wait = BUF_INIT(2 * MSG_CREDIT_BYTES)};
     c->watch.owner = c;
     return c;
@@ -259,6 +284,39 @@ struct carry *carry_out(struct loop *l, const int *fds, size_t count,
     if (c)
         c->watch.run = out_readable;
     return c;
+}
+
+int carry_append(struct carry *c, int fd, struct err *e)
+{
+    int *grown = realloc(c->fd, (c->fd_count + 1) * sizeof *grown);
+    if (!grown) {
+        close(fd);
+        return err_nomem(e);
+    }
+    c->fd = grown;
+    c->fd[c->fd_count++] = fd;
+    if (c->at_end) { /* and it was not told yet */
+        c->at_end = false;
+        fd_close(&c->fd[c->fd_at++]);
+        if (c->bound)
+            out_writable(c);
+    }
+    return 0;
+}
+
+struct carry *carry_out_bytes(struct loop *l, int fd, const struct carry_bytes *bytes,
+                              const struct stream_name *name, const struct carry_events *ev,
+                              void *owner, struct err *e)
+{
+    struct carry *c = carry_out(l, &fd, 1, name, ev, owner, e);
+    if (c)
+        c->held = *bytes;
+    return c;
+}
+
+void carry_expect(struct carry *c, uint64_t bytes)
+{
+    c->expected = bytes;
 }
 
 struct carry *carry_in(struct loop *l, int fd, const struct stream_name *name,

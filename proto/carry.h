@@ -30,9 +30,24 @@ struct carry_events {
 struct carry *carry_out(struct loop *l, const int *fds, size_t count,
                         const struct stream_name *name, const struct carry_events *ev, void *owner,
                         struct err *e);
+/* One more at the end of an outgoing carry that has not ended; taken. */
+int carry_append(struct carry *c, int fd, struct err *e);
+/* Bytes that somebody else holds: read puts `size` bytes from `at` on into `to`, or says why not.
+ * fd only tells when the loop is free for more: a regular file. */
+struct carry_bytes {
+    uint64_t size;
+    int (*read)(void *owner, uint64_t at, void *to, size_t size, struct err *e);
+    void *owner;
+};
+struct carry *carry_out_bytes(struct loop *l, int fd, const struct carry_bytes *bytes,
+                              const struct stream_name *name, const struct carry_events *ev,
+                              void *owner, struct err *e);
 /* fd -1: swallow. */
 struct carry *carry_in(struct loop *l, int fd, const struct stream_name *name,
                        const struct carry_events *ev, void *owner, struct err *e);
+
+/* So many bytes must come in, no more and no fewer: before carry_bind. */
+void carry_expect(struct carry *c, uint64_t bytes);
 
 /* The other side is there: begin. */
 int carry_bind(struct carry *c, struct peer *p, uint64_t link, struct err *e);

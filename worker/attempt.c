@@ -164,6 +164,9 @@ int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool o
 {
     struct stream_name name = name_of(t, route);
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* a description of our own */
+    /* A command that puts blocks together runs beside its whole stage, when blocks were spoilt. */
+    if (out && route->carry && !route->carry_ended)
+        return carry_append(route->carry, fd, e);
     if (out && carry_files(t, route, &fd, 1, e) < 0)
         return -1;
     if (out && !t->report[writer_of(t, route)].ended)
