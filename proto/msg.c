@@ -59,7 +59,8 @@ static const struct field run_fields[] = {
     BYTES(msg_run, token, MSG_TOKEN_BYTES),
     FIELD_MANY(msg_run, node, node_count, FIELD_U32_LIST, MSG_LIST_MAX, NULL),
     LIST(msg_run, route, &route_table),
-    FIELD_MANY(msg_run, admit, admit_count, FIELD_BYTES_LIST, MSG_LIST_MAX, NULL)};
+    FIELD_MANY(msg_run, admit, admit_count, FIELD_BYTES_LIST, MSG_LIST_MAX, NULL),
+    BYTES(msg_run, client, MSG_KEY_BYTES)};
 static const struct field stop_fields[] = {U64(msg_stop, job), U32(msg_stop, attempt),
                                            TEXT(msg_stop, text)};
 static const struct field started_fields[] = {U64(msg_started, job), U32(msg_started, attempt)};

@@ -182,8 +182,9 @@ struct msg_run {
     const struct msg_route
         *route; /* every edge with one end here only, every file, stderr, output */
     uint32_t route_count;
-    const struct slice *admit; /* CURVE keys that may connect for this job */
+    const struct slice *admit; /* CURVE keys of workers that may connect for this job */
     uint32_t admit_count;
+    struct slice client; /* and of its client; empty without keys */
 };
 struct msg_stop {
     uint64_t job;

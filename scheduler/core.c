@@ -43,23 +43,14 @@ static void peers_free(struct list *peers)
     }
 }
 
-static void loans_free(struct peer_state *lender)
-{
-    while (!list_empty(&lender->loans)) {
-        struct loan *l = LIST_OF(lender->loans.next, loan, at);
-        list_remove(&l->at);
-        free(l);
-    }
-}
-
 void core_free(struct core *c)
 {
     if (!c)
         return;
     while (!list_empty(&c->jobs))
         job_free(LIST_OF(c->jobs.next, job, at));
-    for (struct list *l = c->workers.next; l != &c->workers; l = l->next)
-        loans_free(LIST_OF(l, peer_state, at));
+    for (size_t i = 0; i < c->loans.room; i++)
+        free(c->loans.slot[i].item);
     peers_free(&c->workers);
     peers_free(&c->clients);
     table_clear(&c->peers);

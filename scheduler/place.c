@@ -136,6 +136,12 @@ static struct place *choose(const struct core *c, const struct job *j, struct pe
     return place;
 }
 
+static struct slice key_of(const struct peer_state *p, struct arena *a)
+{
+    const char *key = p->has_key ? arena_bytes(a, p->key, MSG_KEY_BYTES) : NULL;
+    return key ? (struct slice){key, MSG_KEY_BYTES} : (struct slice){"", 0};
+}
+
 static int new_run(struct core *c, struct job *j, uint32_t part, bool local, struct action **out,
                    struct err *e)
 {
@@ -149,7 +155,8 @@ static int new_run(struct core *c, struct job *j, uint32_t part, bool local, str
         .attempt = j->attempt,
         .token = {arena_bytes(&a->arena, j->token, sizeof j->token), sizeof j->token},
         .node = node,
-        .admit = admit};
+        .admit = admit,
+        .client = {"", 0}};
     if (!admit || !node || !run.token.data) {
         action_forget(c, a);
         return err_nomem(e);
@@ -161,13 +168,11 @@ static int new_run(struct core *c, struct job *j, uint32_t part, bool local, str
     for (uint32_t i = 0; i < j->graph->node_count; i++)
         if (j->node[i].part == part)
             node[run.node_count++] = i;
-    for (uint32_t i = 0; i <= j->part_count; i++) { /* the last: the client */
-        const struct peer_state *p = i < j->part_count ? j->part[i].worker : j->client;
-        const char *key =
-            p && i != part && p->has_key ? arena_bytes(&a->arena, p->key, MSG_KEY_BYTES) : NULL;
-        if (key)
-            admit[run.admit_count++] = (struct slice){key, MSG_KEY_BYTES};
-    }
+    if (j->client)
+        run.client = key_of(j->client, &a->arena);
+    for (uint32_t i = 0; i < j->part_count; i++)
+        if (i != part && j->part[i].worker && j->part[i].worker->has_key)
+            admit[run.admit_count++] = key_of(j->part[i].worker, &a->arena);
     a->out.msg = (struct msg){.type = MSG_RUN, .run = run};
     a->bulk = bytes_share(j->bytes);
     *out = a;

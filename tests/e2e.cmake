@@ -21,6 +21,8 @@ zpipe_e2e(reduce reduce.py)
 zpipe_e2e(reduce_cluster reduce.py --cluster)
 # sort with any options, merged by ranges of keys.
 zpipe_e2e(sorts sorts.py)
+# The same over workers with one slot each, which lend each other theirs.
+zpipe_e2e(lent lent.py)
 # Pipelines that nobody wrote; `make compare` runs many more.
 zpipe_e2e(random_embedded run.py --random 40)
 # Random pipelines from the table of commands, and 210 written ones, through one process; `make test` runs them optimised

@@ -8,6 +8,8 @@
 #include "base/instance.h"
 #include "base/log.h"
 #include "worker/attempt.h"
+#include "worker/borrow.h"
+#include "worker/lend.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -47,6 +49,8 @@ struct agent {
     bool runs_freed;
     struct attempt *attempts;
     uint32_t attempt_count;
+    struct lender lender; /* of our slots to others' attempts */
+    bool others_first;    /* when a slot is free next */
     struct early early[EARLY_MAX];
     uint32_t early_count;
     struct data_link links[AGENT_LINKS_MAX];
@@ -69,6 +73,21 @@ struct loop *agent_loop(struct agent *a)
 struct box *agent_box(struct agent *a)
 {
     return a->box;
+}
+
+struct peer *agent_data(const struct agent *a)
+{
+    return a->data;
+}
+
+struct net *agent_net(const struct agent *a)
+{
+    return a->net;
+}
+
+void agent_step_soon(struct agent *a)
+{
+    a->runs_freed = true;
 }
 
 uint32_t agent_width(const struct agent *a, uint32_t width)
@@ -127,6 +146,11 @@ void agent_send(struct agent *a, const struct msg *m)
         lose(a, &e);
 }
 
+int agent_send_data(struct agent *a, uint64_t link, const struct msg *m)
+{
+    return peer_send(a->data, link, m, (struct slice){0}, NULL);
+}
+
 static struct attempt *find_attempt(struct agent *a, uint64_t job, uint32_t number)
 {
     struct attempt *t = a->attempts;
@@ -155,14 +179,31 @@ static void on_run(struct agent *a, const struct msg_run *run, struct slice grap
         agent_send(a, &m);
         return;
     }
-    for (uint32_t i = 0; i < run->admit_count; i++) {
-        net_admit(a->net, MSG_CLIENT, run->admit[i], NULL);
+    net_admit(a->net, MSG_CLIENT, run->client, NULL);
+    for (uint32_t i = 0; i < run->admit_count; i++)
         net_admit(a->net, MSG_WORKER, run->admit[i], NULL);
-    }
     t->next = a->attempts;
     a->attempts = t;
     a->attempt_count++;
     attempt_begin(t);
+}
+
+/* We are the owner: somebody will ATTACH for it, or has already. */
+static void on_lent(struct agent *a, const struct msg_lent *m)
+{
+    struct attempt *t = find_attempt(a, m->job, m->attempt);
+    struct stream_name name = {m->job, m->attempt, MSG_LOAN, m->loan, GRAPH_NONE};
+    if (!t)
+        return;
+    borrow_begin(t, m);
+    for (uint32_t i = 0; i < a->early_count; i++) {
+        struct early e = a->early[i];
+        if (!stream_name_equal(&e.name, &name))
+            continue;
+        a->early[i--] = a->early[--a->early_count];
+        struct msg_attach attach = {name.job, name.attempt, {e.token, sizeof e.token}, name.what, name.index, name.node};
+        borrow_attach(t, e.link, &attach);
+    }
 }
 
 static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_role role,
@@ -189,6 +230,17 @@ static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_ro
             struct msg gone = {.type = MSG_STOPPED, .stopped = {m->stop.job, m->stop.attempt, m->stop.attempt}};
             agent_send(a, &gone);
         }
+        break;
+    case MSG_LEND:
+        lender_lend(&a->lender, &m->lend, bulk);
+        break;
+    case MSG_LENT:
+        on_lent(a, &m->lent);
+        break;
+    case MSG_RECALL: /* as its lender, or as its owner */
+        t = find_attempt(a, m->recall.job, m->recall.attempt);
+        if (!lender_recall(&a->lender, &m->recall) && t)
+            borrow_recalled(t, &m->recall);
         break;
     case MSG_REFUSE:
         err_set(&e, (int)m->refuse.code, "the scheduler refused this worker: %s", m->refuse.text);
@@ -241,15 +293,36 @@ static void keep_early(struct agent *a, uint64_t link, const struct msg_attach *
         memcpy(e->token, m->token.data, sizeof e->token);
 }
 
+/* From a lender of ours, or somebody who says so: no client ever has a loan's token, nor a worker's key. */
+static void on_borrowed(struct agent *a, struct attempt *t, uint64_t link, enum msg_role role,
+                        const struct msg *m, struct slice bulk)
+{
+    if (m->type != MSG_ATTACH) {
+        if (t)
+            borrow_message(t, link, m, bulk);
+    } else if (m->attach.what != MSG_LOAN || !(role & MSG_WORKER)) {
+        peer_drop(a->data, link);
+    } else if (!t || !borrow_attach(t, link, &m->attach)) {
+        keep_early(a, link, &m->attach);
+    }
+}
+
 /* The data port's own links only know streams that were attached over them. */
 static void on_data(void *owner, struct peer *p, uint64_t link, enum msg_role role, const struct msg *m,
                     struct slice bulk)
 {
-    (void)role;
     struct agent *a = owner;
     struct stream_name name;
-    if (!carry_message_name(m, &name))
+    if (p != a->data && lender_message(&a->lender, p, m, bulk))
         return;
+    if (m->type == MSG_DONE)
+        name = (struct stream_name){m->done.job, m->done.attempt, MSG_LOAN, m->done.loan, GRAPH_NONE};
+    else if (!carry_message_name(m, &name))
+        return;
+    if (name.what >= MSG_LOAN && p == a->data) {
+        on_borrowed(a, find_attempt(a, name.job, name.attempt), link, role, m, bulk);
+        return;
+    }
     if (m->type == MSG_ATTACH) {
         struct attempt *t = find_attempt(a, name.job, name.attempt);
         if (p != a->data)
@@ -314,12 +387,15 @@ void agent_claim(struct agent *a, struct carry *c)
 
 static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
 {
-    (void)link;
     struct agent *a = owner;
     if (p == a->data && why->code == ERR_NOMEM)
         lose(a, why);
-    if (p == a->data)
-        return; /* whoever left is the scheduler's to notice */
+    if (p == a->data) { /* what streams go over it is the scheduler's to notice */
+        for (struct attempt *t = a->attempts; t; t = t->next)
+            borrows_link_lost(t, link, why);
+        return;
+    }
+    lender_link_lost(&a->lender, p);
     for (uint32_t i = 0; i < a->link_count; i++)
         if (a->links[i].peer == p)
             a->links[i].lost = true;
@@ -444,7 +520,7 @@ static bool reap_pending(struct loop_hook *w)
     for (struct attempt *t = a->attempts; t; t = t->next)
         if (t->reapable)
             return true;
-    return a->runs_freed && a->attempts;
+    return lender_reapable(&a->lender) || (a->runs_freed && (a->attempts || a->lender.loans));
 }
 
 static void reap(struct loop_hook *w)
@@ -452,9 +528,14 @@ static void reap(struct loop_hook *w)
     struct agent *a = w->owner;
     if (a->runs_freed) {
         a->runs_freed = false;
+        a->others_first = !a->others_first;
+        if (a->others_first)
+            lender_step(&a->lender);
         for (struct attempt *t = a->attempts; t; t = t->next)
             attempt_step(t);
+        lender_step(&a->lender);
     }
+    lender_reap(&a->lender);
     for (struct attempt **link = &a->attempts; *link;) {
         struct attempt *t = *link;
         if (attempt_reap(t)) {
@@ -491,6 +572,7 @@ struct agent *agent_new(struct loop *l, const struct agent_options *o, struct er
         return NULL;
     }
     a->loop = l;
+    a->lender.agent = a;
     if (o->name)
         snprintf(a->name, sizeof a->name, "%s", o->name);
     else if (gethostname(a->name, sizeof a->name - 1) < 0)
@@ -564,6 +646,7 @@ void agent_free(struct agent *a)
     loop_hook_stop(&a->reaper);
     loop_timer_stop(a->loop, &a->heartbeat);
     box_close(a->box);
+    lender_clear(&a->lender);
     while (a->attempts) {
         struct attempt *t = a->attempts;
         a->attempts = t->next;

@@ -7,6 +7,7 @@
 #include "worker/attempt.h"
 
 #include "worker/blocks.h"
+#include "worker/borrow.h"
 #include "worker/share.h"
 
 #include "base/fds.h"
@@ -416,14 +417,19 @@ static struct region_words main_words(void *owner, uint32_t node)
     return (struct region_words){t->graph->node[node].argv, t->graph->node[node].argc};
 }
 
-static int make_blocks(struct attempt *t, struct err *e)
+int attempt_find_stages(struct attempt *t, struct err *e)
 {
     if (graph_stages(t->graph, &t->arena, &t->stages, e) < 0)
         return -1;
     t->blocks = arena_array(&t->arena, (size_t)t->stages.count + 1, sizeof *t->blocks);
     t->joint = arena_array(&t->arena, (size_t)t->graph->edge_count + 1, sizeof *t->joint);
-    if (!t->blocks || !t->joint)
-        return err_nomem(e);
+    return t->blocks && t->joint ? 0 : err_nomem(e);
+}
+
+static int make_blocks(struct attempt *t, struct err *e)
+{
+    if (attempt_find_stages(t, e) < 0)
+        return -1;
     for (uint32_t i = 0; i < t->stages.count; i++) {
         if (!blocks_wanted(t, &t->stages.stage[i]))
             continue;
@@ -689,6 +695,7 @@ void attempt_pump_failed(struct attempt *t, int sys, bool reading)
 bool attempt_reap(struct attempt *t)
 {
     t->reapable = false;
+    borrows_reap(t);
     for (uint32_t i = 0; i < t->route_count; i++) {
         struct attempt_route *route = &t->route[i];
         if (!route->carry_ended || route->carry_closed)
@@ -771,6 +778,7 @@ void attempt_free(struct attempt *t)
     for (struct attempt_copy *c = t->copies; c; c = c->next)
         if (c->to >= 0)
             copy_end(c);
+    borrows_free(t);
     for (uint32_t i = 0; i < t->route_count; i++) {
         carry_free(t->route[i].carry);
         fd_close(&t->route[i].spool);

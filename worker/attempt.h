@@ -90,6 +90,9 @@ struct attempt {
     struct joint *joint;           /* per edge, in the arena */
     struct region_end *main_end;   /* where main meets them, in the arena */
     struct attempt_copy *copies;
+    struct borrow *borrows; /* slots of other workers */
+    uint32_t borrow_count, wanted;
+    bool elsewhere; /* it is another worker's, who lends us runs of it: see lend.c */
 };
 
 struct attempt *attempt_new(struct agent *a, const struct msg_run *run, struct slice graph, struct err *e);
@@ -114,6 +117,8 @@ void attempt_look(struct attempt *t); /* how far it is: goes out as PROGRESS */
 bool attempt_reap(struct attempt *t);
 void attempt_free(struct attempt *t);
 
+/* Its stages in blocks, none of which runs here yet. */
+int attempt_find_stages(struct attempt *t, struct err *e);
 /* The route of this attempt for a thing, or NULL.  node GRAPH_NONE: any. */
 struct attempt_route *attempt_route_of(struct attempt *t, uint32_t what, uint32_t index, uint32_t node);
 
@@ -126,6 +131,11 @@ bool agent_begin_run(struct agent *a, uint32_t running, uint32_t width);
 void agent_end_run(struct agent *a);
 uint32_t agent_width(const struct agent *a, uint32_t width);
 void agent_send(struct agent *a, const struct msg *m);
+/* Our data port, NULL in embedded mode; and something for one of its links. */
+struct peer *agent_data(const struct agent *a);
+int agent_send_data(struct agent *a, uint64_t link, const struct msg *m);
+struct net *agent_net(const struct agent *a);
+void agent_step_soon(struct agent *a); /* attempt_step for all, when nothing of them is on the stack */
 /* The data link to url, connecting if need be. */
 struct peer *agent_data_peer(struct agent *a, const char *url, struct slice key, struct err *e);
 /* An ATTACH that came before its carry could be made: bind it now. */

@@ -118,6 +118,7 @@ void blocks_end(struct blocks *b)
     if (b->state != WHOLE)
         report(b, b->unread);
     b->state = ENDED;
+    borrows_drop(b);
     if (outlet_close(&b->out, &e) < 0)
         blocks_fail(b, &e);
     attempt_settle(b->t);
@@ -188,9 +189,9 @@ void blocks_free(struct blocks *b)
 {
     if (!b)
         return;
-    while (b->run) {
-        struct run *r = b->run;
-        b->run = r->next;
+    for (struct run **list = &b->run; *list || (list = &b->copies, *list);) {
+        struct run *r = *list;
+        *list = r->next;
         run_free(r);
     }
     if (b->way->free)
@@ -347,12 +348,13 @@ int blocks_give_all(struct blocks *b, struct err *e)
 
 static bool all_ended(const struct blocks *b)
 {
-    return b->running == 0;
+    return b->running == b->copying && !b->away;
 }
 
 static int combine(struct blocks *b, struct err *e)
 {
     b->state = COMBINING;
+    copies_drop(b);
     if (b->tail->combine == GRAPH_COMBINE_MERGE && b->held > 1) {
         int r = keys_begin(b, e);
         return r < 0 ? -1 : r > 0 ? keys_step(b, e) : runs_merge(b, e);
@@ -370,7 +372,8 @@ static int combine(struct blocks *b, struct err *e)
 
 static uint64_t run_bytes(const struct blocks *b)
 {
-    uint64_t size = b->in.bytes / (RUNS_PER_SLOT * (uint64_t)agent_width(b->t->agent, b->t->graph->width));
+    uint64_t slots = agent_width(b->t->agent, b->t->graph->width) + (uint64_t)borrowed_slots(b->t);
+    uint64_t size = b->in.bytes / (RUNS_PER_SLOT * slots);
     uint64_t max = RUN_BYTES_MAX;
     if (b->tail->combine == GRAPH_COMBINE_MERGE && b->in.bytes / MERGE_FAN > max)
         max = b->in.bytes / MERGE_FAN < MERGE_BYTES_MAX ? b->in.bytes / MERGE_FAN : MERGE_BYTES_MAX;
@@ -398,11 +401,14 @@ static int is_spoilt(struct blocks *b, uint64_t to, struct err *e)
     return r == 0 && b->stage->no_zeros ? inlet_holds(&b->in, from, upto, zero, e) : r;
 }
 
-int blocks_begin(struct blocks *b, uint64_t to, struct err *e)
+int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e)
 {
     struct run *run = run_new(b, e);
-    if (!run)
-        return agent_end_run(b->t->agent), -1;
+    if (!run) {
+        if (where == HERE)
+            agent_end_run(b->t->agent);
+        return -1;
+    }
     run->from = b->from;
     run->to = to;
     run->number = b->deal ? deal_partition(run) - 1 : b->number;
@@ -410,20 +416,15 @@ int blocks_begin(struct blocks *b, uint64_t to, struct err *e)
     if (b->head->file_count || (blocks_per_file(b) && to > b->from))
         run->file = inlet_file(&b->in, b->from);
     run->last = b->in.ended && to == b->in.bytes;
-    if (b->way->start(b, run, e) < 0) {
-        agent_end_run(b->t->agent);
-        run_free(run);
-        return -1;
-    }
-    b->running++;
     runs_add(b, run);
     b->from = to;
-    return 1;
+    return lent_start(b, run, where, e) < 0 ? -1 : 1;
 }
 
 /* 1: a run was started; 0: not now. */
 static int start_one(struct blocks *b, struct err *e)
 {
+    enum where where;
     uint64_t size = run_bytes(b), to, units = b->units;
     uint64_t least = b->number == 0 && b->head->run == GRAPH_RUN_FIRST ? b->head->first_units : 0;
     uint64_t ahead = b->head->spoils.size || b->stage->no_zeros ? SPOIL_AHEAD : 0;
@@ -432,14 +433,15 @@ static int start_one(struct blocks *b, struct err *e)
     int r = inlet_cut(&b->in, &b->rule, b->from, size, least, &units, &to, e);
     if (r <= 0 || (b->head->run == GRAPH_RUN_LAST && !b->in.ended && to == b->in.bytes) || !ends_come(b, to))
         return r < 0 ? -1 : 0;
-    if (!agent_begin_run(b->t->agent, b->running, b->t->graph->width))
+    if (!lent_slot(b, to - b->from, &where))
         return 0;
     if ((r = is_spoilt(b, to, e)) != 0) {
-        agent_end_run(b->t->agent);
+        if (where == HERE)
+            agent_end_run(b->t->agent);
         return r < 0 ? -1 : (blocks_spoil(b), 0);
     }
     b->units = units;
-    return blocks_begin(b, to, e);
+    return blocks_begin(b, to, where, e);
 }
 
 static int step_cutting(struct blocks *b, struct err *e)
@@ -447,13 +449,15 @@ static int step_cutting(struct blocks *b, struct err *e)
     int r = 1;
     if (!blocks_waits_for_all(b) && blocks_give_all(b, e) < 0)
         return -1;
-    while (b->state == CUTTING && r > 0 && b->from < b->in.bytes && blocks_room_for_more(b))
-        if ((r = start_one(b, e)) < 0)
+    while (b->state == CUTTING && r > 0 && (b->waiting || (b->from < b->in.bytes && blocks_room_for_more(b))))
+        if ((r = b->waiting ? lent_again(b, e) : start_one(b, e)) < 0)
             return -1;
     if (b->state != CUTTING || !b->in.ended || b->from < b->in.bytes)
         return 0;
     if (!b->in.bytes && !b->number)
         return b->way->nothing(b, e);
+    if (lent_hasten(b, e) < 0)
+        return -1;
     return all_ended(b) ? combine(b, e) : 0;
 }
 
@@ -473,6 +477,7 @@ void blocks_step(struct blocks *b)
         blocks_fail(b, &e);
     else if (b->state == DEALING || b->state == CUTTING || b->state == WHOLE)
         intake_hold(&b->intake, ends_used(b));
+    lent_tell_want(b->t);
 }
 
 
@@ -530,8 +535,8 @@ bool blocks_wanted(const struct attempt *t, const struct graph_stage *s)
     const struct graph *g = t->graph;
     if (s->author != GRAPH_NONE)
         return t->here[s->author];
-    if (agent_width(t->agent, g->width) < 2 && !g->split_bytes)
-        return false; /* one at a time gains nothing */
+    if (agent_width(t->agent, g->width) < 2 && !g->split_bytes && (g->width == 1 || !agent_data(t->agent)))
+        return false; /* one at a time gains nothing; in a cluster others may help */
     for (uint32_t i = 0; i < s->count; i++)
         if (!t->here[t->stages.node[s->first + i]])
             return false;

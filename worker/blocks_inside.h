@@ -1,4 +1,5 @@
-/* Shared by blocks.c, blocks_*.c, tasks.c and tasks_said.c; for nobody else. */
+/* Shared by blocks.c, blocks_*.c, tasks.c and tasks_said.c, and by the two sides of what is lent, borrow.c and
+ * lend.c; for nobody else. */
 #pragma once
 #include "base/digest.h"
 #include "base/fds.h"
@@ -6,6 +7,7 @@
 #include "base/spool.h"
 #include "proto/combine.h"
 #include "worker/blocks.h"
+#include "worker/borrow.h"
 #include "worker/inlet.h"
 #include "worker/intake.h"
 #include "worker/outlet.h"
@@ -20,6 +22,7 @@
 #define SOURCES_MAX     16384        /* pieces of input of one run */
 #define RUN_ARENA_MAX   (64u << 20)
 #define MERGE_FAN       64           /* the table says so to `sort` */
+#define RUN_TRIES_MAX   3            /* times that a run may be lost with a lender */
 #define PUT_BYTES_MIN   (1u << 20)   /* of a spool that is still being written */
 
 enum blocks_state { CUTTING, DEALING, COMBINING, WHOLE, ENDED };
@@ -41,8 +44,19 @@ struct run {
     int out;          /* spool */
     int status;       /* of the last command of the chain */
     bool first, last, ended;
+    const char *worker;    /* who ran it; NULL: this one */
+    struct run_lent *lent; /* another worker has it */
+    struct run *copy;      /* of a lent one: it was started here too */
+    struct run *of;        /* of such a copy: whose; NULL: that one has ended, and wrote what follows */
+    uint8_t digest[16];
+    uint64_t size;
+    uint32_t tries;
+    bool waiting; /* it came back, and is to be run again */
+    bool is_copy;
     struct task *task; /* of an author's stage, in the arena */
 };
+
+enum where { HERE, ELSEWHERE };
 
 /* What tells an author's stage, each block of which is a task of its own, from one of the planner's.  Of
  * the functions those that have nothing to do may be NULL, from goes_on on if they are not told apart. */
@@ -84,7 +98,10 @@ struct blocks {
     uint64_t from, units, number; /* where the next run begins */
     uint64_t looked;              /* up to here nothing spoils */
     struct run *run, *run_last; /* in order: running, or not put into the outlet */
-    uint32_t held, running;
+    uint32_t held, running; /* all of the list; those that run here, copies too */
+    uint32_t away, waiting; /* those that others have, or that wait for a slot again; only the latter */
+    struct run *copies;     /* of lent ones, that run here */
+    uint32_t copying;
     struct combine *native; /* NULL: it is not needed */
     struct keys *keys;      /* of a merge by ranges of keys; NULL: there is none */
     bool keys_lost;         /* it was tried */
@@ -113,8 +130,8 @@ bool blocks_waits_for_all(const struct blocks *b);
 bool blocks_per_file(const struct blocks *b); /* an author's, with a task per file */
 /* A block ended as it must not: the whole, once. */
 void blocks_spoil(struct blocks *b);
-/* The run of [b->from, to), for which there is leave. */
-int blocks_begin(struct blocks *b, uint64_t to, struct err *e);
+/* The run of [b->from, to), for which there is a slot. */
+int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e);
 int blocks_put(struct blocks *b, int fd, struct err *e); /* into the outlet; takes fd */
 /* What is said on this node's stderr has ended with nothing: a client elsewhere waits for that. */
 void blocks_end_stderr(struct blocks *b, uint32_t node);
@@ -130,6 +147,7 @@ bool blocks_room_for_more(const struct blocks *b);
 /* blocks_runs.c */
 struct run *run_new(struct blocks *b, struct err *e); /* gives */
 int run_start(struct blocks *b, struct run *r, struct err *e); /* the planner's chain, on [from, to) */
+/* A program of the chain ended, here or elsewhere.  If that spoils the stage, r may be gone. */
 void run_task_ended(struct run *r, uint32_t task, const struct box_result *end);
 extern const struct region_events run_events;
 /* Its last program has ended, as it must; the outlet may have it. */
@@ -148,6 +166,23 @@ int run_start_merge(struct blocks *b, struct run *r, const struct box_source *pi
 int keys_begin(struct blocks *b, struct err *e); /* of all runs; 0: it is not worth it */
 int keys_step(struct blocks *b, struct err *e);
 void keys_drop(struct blocks *b);
+
+/* blocks_lent.c */
+bool stage_may_be_lent(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s);
+/* A slot for a run of so many bytes; of one HERE leave was taken (agent_begin_run). */
+bool lent_slot(struct blocks *b, uint64_t size, enum where *where);
+/* -1: and the leave is given back. */
+int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e);
+int lent_again(struct blocks *b, struct err *e);
+int lent_hasten(struct blocks *b, struct err *e); /* with slots that have nothing else to do */
+void copies_drop(struct blocks *b);       /* they are killed, and not compared */
+void lent_copy_ended(struct run *copy);
+void lent_tell_want(struct attempt *t);
+/* From borrow.c: a lender did not do it (why NULL: and had not begun), or did and wrote fd (taken); or wrote what only
+ * is compared. */
+void lent_back(struct run *r, const char *lender, const struct err *why);
+void lent_ended(struct run *r, const char *lender, const struct msg_ran *ran, int fd);
+void lent_compare(struct blocks *b, uint64_t number, int fd, const uint8_t digest[16], uint64_t size);
 
 /* blocks_whole.c */
 int whole_start(struct blocks *b, struct err *e);

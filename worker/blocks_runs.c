@@ -28,9 +28,12 @@ void runs_drop(struct blocks *b)
     keys_drop(b);
     struct run **at = &b->run;
     b->run_last = NULL;
+    b->away = b->waiting = 0;
+    borrows_drop(b);
+    copies_drop(b);
     while (*at) {
         struct run *r = *at;
-        if (r->ended) {
+        if (r->ended || !r->watch.id) {
             *at = r->next;
             b->held--;
             run_free(r);
@@ -147,7 +150,7 @@ void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
 static void task_ended(void *owner, uint32_t task, const struct box_result *end)
 {
     struct run *r = owner;
-    if (r->b->state != ENDED && r->b->state != WHOLE) {
+    if (!r->ended && r->b->state != ENDED && r->b->state != WHOLE) {
         r->result[r->merge.count ? r->b->stage->count - 1 : task] = *end;
         r->b->way->task_ended(r, task, end);
     }
@@ -187,7 +190,7 @@ static void tell_of(const struct run *r)
                                               ? b->t->graph->file[r->file].size_bytes
                                               : r->to - r->from,
                               .certified = true,
-                              .worker = agent_name(b->t->agent)}};
+                              .worker = r->worker ? r->worker : agent_name(b->t->agent)}};
     if (!b->t->graph->tell_blocks || r->merge.count)
         return;
     if (r->out >= 0 && fstat(r->out, &out) == 0)
@@ -224,7 +227,9 @@ static void run_ended(void *owner)
         return;
     b->running--;
     agent_end_run(b->t->agent);
-    if (b->state == ENDED || b->state == WHOLE) {
+    if (r->is_copy) {
+        lent_copy_ended(r);
+    } else if (dropped) {
         r->ended = true;
         runs_drop(b);
     } else {

@@ -363,7 +363,8 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
     uint64_t room = GRAPH_COPY_BYTES_MAX;
     if (!file)
         return err_nomem(b->e);
-    for (uint32_t i = 0; i < n->file_count; i++) {
+    /* Of another worker's run the only files are those that it reads as stdin. */
+    for (uint32_t i = 0; i < n->file_count && !b->t->elsewhere; i++) {
         const struct graph_file *f = &g->file[n->file[i]];
         struct attempt_route *route = attempt_route_of(b->t, MSG_FILE, n->file[i], node);
         struct box_file *one = &file[task->file_count];

@@ -251,7 +251,7 @@ static int nothing(struct blocks *b, struct err *e)
 {
     if (!agent_begin_run(b->t->agent, b->running, b->t->graph->width))
         return 0;
-    return blocks_begin(b, 0, e);
+    return blocks_begin(b, 0, HERE, e);
 }
 
 static int open_tasks(struct blocks *b, struct err *e)

@@ -167,13 +167,13 @@ def expect(row, ref, got):
 
 
 class Cluster:
-    def __init__(self, zpipe, demote, d):
+    def __init__(self, zpipe, demote, d, workers=2, slots=16):
         self.zpipe, self.demote, self.d, self.started = zpipe, demote, d, []
         keys = os.path.join(d, "keys")
         subprocess.run([zpipe, "keygen", "--dir", keys], check=True, preexec_fn=demote, stdout=subprocess.DEVNULL)
         url = self.start("scheduler", "--keys", keys, "--listen", "tcp://127.0.0.1:*", "--state", os.path.join(d, "state"))
-        for i in "12":
-            self.start("worker", "--keys", keys, "--scheduler", url, "--slots", "16", "--name", "w" + i, "-v", "-v")
+        for i in range(workers):
+            self.start("worker", "--keys", keys, "--scheduler", url, "--slots", str(slots), "--name", "w%d" % (i + 1), "-v", "-v")
         self.env = {"ZPIPE_CLUSTER": url, "ZPIPE_KEYS": keys}
 
     def start(self, *argv):
@@ -189,10 +189,13 @@ class Cluster:
             raise SystemExit("cannot start " + " ".join(argv))
         return line[1]
 
-    def attempts(self):
-        """How many attempts each worker was given."""
-        logs = [open(os.path.join(self.d, "log%d" % i), "rb").read() for i in (1, 2)]
-        return [len(re.findall(rb"(?m)^debug in \S+ link=\d+ RUN ", log)) for log in logs]
+    def log(self, worker):
+        return open(os.path.join(self.d, "log%d" % worker), "rb").read()
+
+    def heard(self, message):
+        """How often each worker was sent it."""
+        return [len(re.findall(rb"(?m)^debug in \S+ link=\d+ %s " % message.encode(), self.log(i)))
+                for i in range(1, len(self.started))]
 
     def stop(self):
         """False if a daemon did not end by itself, with status 0."""
@@ -279,7 +282,7 @@ class Table:
 
     def end(self):
         if self.cluster:
-            given = self.cluster.attempts()
+            given = self.cluster.heard("RUN")
             print("the two workers were given %d and %d attempts" % tuple(given))
             if not self.cluster.stop() or (min(given) == 0 and not self.a.row):
                 print("FAIL   the cluster: an idle worker, or a daemon that did not end well")

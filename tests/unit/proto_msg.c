@@ -44,7 +44,7 @@ static const struct msg rows[] = {
     {.type = MSG_PLAN, .plan = {7, &plan_row, 1}},
     {.type = MSG_ROUTE, .route = {8, 1, {"0123456789abcdef", 16}, &route, 1, 2}},
     {.type = MSG_CANCEL, .cancel = {8, 7, "why"}},
-    {.type = MSG_RUN, .run = {8, 1, {"0123456789abcdef", 16}, numbers, 2, &route, 1, admit, 2}},
+    {.type = MSG_RUN, .run = {8, 1, {"0123456789abcdef", 16}, numbers, 2, &route, 1, admit, 2, {"", 0}}},
     {.type = MSG_STOP, .stop = {8, 1, "x"}},
     {.type = MSG_STARTED, .started = {8, 1}},
     {.type = MSG_TASK,

@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""Stages in blocks over workers with one slot each: their runs are lent out, and the bytes are those of sh.  A lender
+that dies or stands still costs time only, and what is lent comes back for a job that waits.
+
+    lent.py --bin DIR [CASE...]"""
+import argparse, os, select, signal, subprocess, sys, tempfile, time
+
+from blocks import ROWS, make_files, run
+from run import Cluster, reference
+
+TIMEOUT = 90
+TRIES = 5
+SLOW = "grep -E '(.*)(.*)(.*)zz\\1' big.txt | wc -l"  # a second or two in blocks of 64 KiB
+
+ap = argparse.ArgumentParser()
+ap.add_argument("--bin", required=True)
+ap.add_argument("case", nargs="*")
+args = ap.parse_args()
+zpipe = os.path.join(os.path.abspath(args.bin), "zpipe")
+cases = []
+
+
+def case(f):
+    cases.append(f)
+    return f
+
+
+def until(what, condition):
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("not within %d s: %s" % (TIMEOUT, what))
+        select.select([], [], [], 0.01)
+
+
+class Lent(Cluster):
+    """The first worker gets what is submitted first: it has the oldest link."""
+    def __init__(self, workers):
+        self.dir = tempfile.TemporaryDirectory(prefix="zpipe-lent-")
+        super().__init__(zpipe, lambda: None, self.dir.name, workers=workers, slots=1)
+        os.environ.update(self.env)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for p in self.started:
+            p.send_signal(signal.SIGCONT)
+        good = self.stop()
+        self.dir.cleanup()
+        assert good or _[0], "a daemon did not end well"
+
+    def kill(self, worker):
+        p = self.started.pop(worker)
+        p.kill()
+        p.wait()
+
+    def submit(self, text):
+        return subprocess.Popen([zpipe, "--split", "always,64K", text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE)
+
+
+def same_bytes(workers, split, rows):
+    with Lent(workers) as c:
+        wrong = []
+        for text in rows:
+            want = run(reference(text), ".", subprocess.DEVNULL)
+            got = run([zpipe, "--split", split, text], ".", subprocess.DEVNULL)
+            if got != want:
+                wrong.append("%s: %s" % (text, got[2] or "other bytes or status"))
+        assert not wrong, "\n".join(wrong)
+        given = c.heard("WORK")
+        assert all(given[1:]), "a worker was never lent: %s" % given
+        return "%s runs were done elsewhere" % given
+
+
+TEXTS = [text for text, cut in ROWS if cut and "nosuch" not in text]
+
+
+@case
+def two_workers_and_small_blocks():
+    return same_bytes(2, "always,64K", TEXTS[::2])
+
+
+@case
+def three_workers_and_blocks_as_they_come():
+    return same_bytes(3, "auto", TEXTS[1::2])
+
+
+def lose_a_lender(how):
+    """how(cluster, job): when the second worker has a run.  Until it had one that it did not end."""
+    want = run(reference(SLOW), ".", subprocess.DEVNULL)
+    for _ in range(TRIES):
+        with Lent(2) as c:
+            job = c.submit(SLOW)
+            until("a run is lent", lambda: c.heard("WORK")[1] or job.poll() is not None)
+            hit = how(c)
+            out, err = job.communicate(timeout=TIMEOUT)
+            assert (out, job.returncode, err) == want, (job.returncode, out[:200], err)
+            if hit():
+                return "hit"
+    raise AssertionError("the lender never had a run: the test tests nothing")
+
+
+@case
+def a_lender_that_is_killed():
+    def kill(c):
+        c.kill(2)
+        return lambda: b"lender_lost" in c.log(1) and b"runs=0" not in c.log(1)
+    return lose_a_lender(kill)
+
+
+@case
+def a_lender_that_stands_still():
+    def stop(c):
+        c.started[2].send_signal(signal.SIGSTOP)
+        return lambda: b"run_again" in c.log(1)
+    return lose_a_lender(stop)
+
+
+@case
+def what_is_lent_comes_back_for_a_job_that_waits():
+    with Lent(2) as c:
+        long = c.submit("yes | grep y | cat > /dev/null")
+        until("a run is lent", lambda: c.heard("WORK")[1])
+        other = c.submit("echo here | cat")
+        out, err = other.communicate(timeout=TIMEOUT)
+        assert (out, other.returncode) == (b"here\n", 0) and long.poll() is None, (out, err)
+        assert c.heard("RUN") == [1, 1], c.heard("RUN")
+        lends = c.heard("LEND")[1]
+        until("it is lent again", lambda: c.heard("LEND")[1] > lends or lends > 1)
+        long.send_signal(signal.SIGINT)
+        long.communicate(timeout=TIMEOUT)
+
+
+def main():
+    passed = failed = 0
+    with tempfile.TemporaryDirectory(prefix="zpipe-lent-") as d:
+        make_files(d)
+        os.chdir(d)
+        for f in cases:
+            if args.case and f.__name__ not in args.case:
+                continue
+            try:
+                print("ok    ", f.__name__, f() or "")
+                passed += 1
+            except Exception as e:
+                print("FAIL  ", f.__name__, "-", type(e).__name__, str(e)[:2000])
+                failed += 1
+            sys.stdout.flush()
+    print("%d passed, %d failed" % (passed, failed))
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

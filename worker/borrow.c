@@ -1,0 +1,428 @@
+/* See borrow.h.  Carries are freed in borrows_reap, never in a callback of theirs. */
+#include "worker/borrow.h"
+
+#include "base/log.h"
+#include "worker/blocks_inside.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct run_lent {
+    struct run_lent *next; /* of the borrow, oldest first */
+    struct borrow *at;
+    struct blocks *b;
+    struct run *run; /* NULL: it is only compared, or over */
+    uint32_t id;
+    uint64_t number, from, to;
+    struct carry *in, *out;   /* owned */
+    bool in_ended, done, over;
+    int fd; /* its output: owned */
+    struct msg_ran *ran; /* owned, one per node of the chain */
+    uint8_t digest[16]; /* what its output is compared with */
+    uint64_t size;
+    bool compare;
+};
+
+struct borrow {
+    struct borrow *next;
+    struct attempt *t;
+    uint32_t loan, slots;
+    uint8_t token[MSG_TOKEN_BYTES], key[MSG_KEY_BYTES];
+    size_t key_bytes;
+    char name[128];
+    uint64_t link;
+    struct run_lent *first;
+    uint32_t count, ids;
+    bool attached, leaving, over; /* leaving: it takes no more; over: to be freed */
+};
+
+static struct borrow *find(const struct attempt *t, uint32_t loan)
+{
+    struct borrow *w = t->borrows;
+    while (w && w->loan != loan)
+        w = w->next;
+    return w;
+}
+
+/* ---- runs */
+
+static void run_over(struct run_lent *l)
+{
+    if (l->over)
+        return;
+    l->over = true;
+    if (l->run)
+        l->run->lent = NULL;
+    l->run = NULL;
+    l->at->count--;
+    l->at->t->reapable = true;
+}
+
+/* Back to whoever may run it; why NULL: it was no lender's fault. */
+static void give_back(struct run_lent *l, const struct err *why)
+{
+    struct run *r = l->run;
+    run_over(l);
+    if (r)
+        lent_back(r, l->at->name, why);
+}
+
+static void leave(struct borrow *w, uint32_t what, uint32_t index, uint32_t node)
+{
+    struct msg m = {.type = MSG_LEAVE, .leave = {w->t->job, w->t->number, what, index, node, 0}};
+    if (w->attached && !w->over)
+        agent_send_data(w->t->agent, w->link, &m);
+}
+
+/* The lender is one no more. */
+static void lose(struct borrow *w, const struct err *why)
+{
+    if (w->over)
+        return;
+    leave(w, MSG_LOAN, w->loan, GRAPH_NONE);
+    w->over = true;
+    w->t->reapable = true;
+    if (why)
+        log_warn("lender_lost", "job=%llu lender=%s runs=%u why=\"%s\"", (unsigned long long)w->t->job, w->name,
+                 w->count, why->text);
+    for (struct run_lent *l = w->first; l; l = l->next)
+        if (!l->over)
+            give_back(l, why);
+}
+
+static int read_input(void *owner, uint64_t at, void *to, size_t size, struct err *e)
+{
+    struct run_lent *l = owner;
+    ssize_t n = inlet_read(&l->b->in, l->from + at, to, size, e);
+    return n < 0 ? -1 : (size_t)n == size ? 0 : err_set(e, ERR_INPUT, "an input has become shorter");
+}
+
+/* Its output is here, all of it, or what it is compared with. */
+static void has_come(struct run_lent *l)
+{
+    struct run *r = l->run;
+    struct blocks *b = l->b;
+    int fd = l->fd;
+    run_over(l);
+    if (r) {
+        l->fd = -1;
+        lent_ended(r, l->at->name, l->ran, fd);
+    } else if (l->compare) {
+        lent_compare(b, l->number, fd, l->digest, l->size);
+    }
+}
+
+static void carry_ended(void *owner, struct carry *c, enum carry_end end, const struct err *why)
+{
+    struct run_lent *l = owner;
+    l->in_ended |= c == l->in;
+    l->at->t->reapable = true;
+    if (l->over)
+        return;
+    if (end == CARRY_FAILED)
+        lose(l->at, why);
+    else if (c == l->out && end == CARRY_DONE)
+        has_come(l);
+}
+
+static const struct carry_events carry_events = {.ended = carry_ended};
+
+static struct stream_name name_of(const struct run_lent *l, uint32_t what)
+{
+    const struct borrow *w = l->at;
+    return (struct stream_name){w->t->job, w->t->number, what, l->id, w->loan};
+}
+
+static int send_work(struct run_lent *l, const struct run *r, struct err *e)
+{
+    struct borrow *w = l->at;
+    struct stream_name name = name_of(l, MSG_RUN_INPUT);
+    struct carry_bytes bytes = {l->to - l->from, read_input, l};
+    struct msg m = {.type = MSG_WORK,
+                    .work = {.job = w->t->job, .attempt = w->t->number, .loan = w->loan, .run = l->id,
+                             .stage = (uint32_t)(l->b->stage - w->t->stages.stage), .file = r->file,
+                             .number = r->number, .first = r->first, .last = r->last,
+                             .bytes = bytes.size}};
+    int fd = blocks_dup(l->b->in.stretch[0].fd, e);
+    if (fd < 0)
+        return -1;
+    l->in = carry_out_bytes(agent_loop(w->t->agent), fd, &bytes, &name, &carry_events, l, e);
+    if (!l->in || agent_send_data(w->t->agent, w->link, &m) < 0 ||
+        carry_bind(l->in, agent_data(w->t->agent), w->link, e) < 0)
+        return -1;
+    return 0;
+}
+
+static bool has_room(const struct borrow *w)
+{
+    return w->attached && !w->leaving && !w->over && w->count < LENT_AHEAD * w->slots;
+}
+
+bool borrow_has_room(const struct attempt *t)
+{
+    for (const struct borrow *w = t->borrows; w; w = w->next)
+        if (has_room(w))
+            return true;
+    return false;
+}
+
+uint32_t borrowed_slots(const struct attempt *t)
+{
+    uint32_t slots = 0;
+    for (const struct borrow *w = t->borrows; w; w = w->next)
+        slots += w->attached && !w->leaving && !w->over ? w->slots : 0;
+    return slots;
+}
+
+int borrow_run(struct attempt *t, struct run *r, struct err *e)
+{
+    struct borrow *best = NULL;
+    for (struct borrow *w = t->borrows; w; w = w->next)
+        if (has_room(w) && (!best || (uint64_t)w->count * best->slots < (uint64_t)best->count * w->slots))
+            best = w;
+    struct run_lent *l = best ? calloc(1, sizeof *l) : NULL;
+    struct msg_ran *ran = l ? calloc(r->b->stage->count, sizeof *ran) : NULL;
+    if (!ran) {
+        free(l);
+        return err_nomem(e);
+    }
+    *l = (struct run_lent){.at = best, .b = r->b, .run = r, .id = ++best->ids, .number = r->number,
+                           .from = r->from, .to = r->to, .fd = -1, .ran = ran};
+    struct run_lent **at = &best->first;
+    while (*at)
+        at = &(*at)->next;
+    *at = l;
+    best->count++;
+    r->lent = l;
+    struct err why;
+    if (send_work(l, r, &why) < 0)
+        lose(best, &why); /* the run comes back at once */
+    return 0;
+}
+
+void borrow_drop(struct run *r)
+{
+    struct run_lent *l = r->lent;
+    leave(l->at, MSG_RUN_OUTPUT, l->id, l->at->loan);
+    run_over(l);
+}
+
+void borrow_compare(struct run *r, const uint8_t digest[16], uint64_t size)
+{
+    struct run_lent *l = r->lent;
+    memcpy(l->digest, digest, sizeof l->digest);
+    l->size = size;
+    l->compare = true;
+    l->run = NULL;
+    r->lent = NULL;
+}
+
+void borrows_drop(struct blocks *b)
+{
+    for (struct borrow *w = b->t->borrows; w; w = w->next)
+        for (struct run_lent *l = w->first; l; l = l->next)
+            if (l->b == b && !l->over) {
+                leave(w, MSG_RUN_OUTPUT, l->id, w->loan);
+                run_over(l);
+            }
+}
+
+/* ---- what a lender says */
+
+static int check_done(const struct run_lent *l, const struct msg_done *m, struct err *e)
+{
+    const struct graph_stage *s = l->b->stage;
+    if (!l->in_ended)
+        return err_set(e, ERR_PROTO, "a lender ended a run before it had its input");
+    if (m->ran_count != s->count)
+        return err_set(e, ERR_PROTO, "a lender ran %u commands of %u", m->ran_count, s->count);
+    if (m->bytes > LENT_OUTPUT_MAX || (s->out_edge == GRAPH_NONE && m->bytes))
+        return err_set(e, ERR_PROTO, "a lender wants to send more than a run may write");
+    return 0;
+}
+
+static int fetch_output(struct run_lent *l, const struct msg_done *m, struct err *e)
+{
+    struct attempt *t = l->at->t;
+    struct stream_name name = name_of(l, MSG_RUN_OUTPUT);
+    memcpy(l->ran, m->ran, m->ran_count * sizeof *l->ran);
+    l->fd = spool_open(e);
+    int to = l->fd < 0 ? -1 : blocks_dup(l->fd, e);
+    l->out = to < 0 ? NULL : carry_in(agent_loop(t->agent), to, &name, &carry_events, l, e);
+    if (!l->out)
+        return -1;
+    carry_expect(l->out, m->bytes);
+    return carry_bind(l->out, agent_data(t->agent), l->at->link, e);
+}
+
+static void on_done(struct borrow *w, struct run_lent *l, const struct msg_done *m)
+{
+    struct err e;
+    if (l->done || l->over)
+        return;
+    l->done = true;
+    if (m->how == MSG_HOW_BACK) {
+        w->leaving = true;
+        give_back(l, NULL);
+    } else if (m->how == MSG_HOW_FAILED) {
+        err_set(&e, ERR_IO, "%.300s", m->text);
+        give_back(l, &e);
+    } else if (check_done(l, m, &e) < 0) {
+        lose(w, &e);
+    } else if (m->said && l->run) {
+        blocks_spoil(l->b);
+    } else if (fetch_output(l, m, &e) < 0) {
+        lose(w, &e);
+    }
+}
+
+static struct run_lent *run_of(struct borrow *w, uint32_t id)
+{
+    struct run_lent *l = w->first;
+    while (l && l->id != id)
+        l = l->next;
+    return l;
+}
+
+void borrow_message(struct attempt *t, uint64_t link, const struct msg *m, struct slice bulk)
+{
+    struct stream_name name = {0};
+    bool done = m->type == MSG_DONE;
+    if (!done && !carry_message_name(m, &name))
+        return;
+    uint32_t loan = done ? m->done.loan : name.what == MSG_LOAN ? name.index : name.node;
+    struct borrow *w = find(t, loan);
+    if (!w || !w->attached || w->over || w->link != link)
+        return;
+    if (m->type == MSG_LEAVE && name.what == MSG_LOAN) {
+        w->leaving = true;
+        t->reapable = true;
+        return;
+    }
+    struct run_lent *l = run_of(w, done ? m->done.run : name.index);
+    struct carry *c = !l ? NULL : name.what == MSG_RUN_INPUT ? l->in : name.what == MSG_RUN_OUTPUT ? l->out : NULL;
+    if (l && done)
+        on_done(w, l, &m->done);
+    else if (c && !l->over)
+        carry_message(c, m, bulk);
+}
+
+/* ---- loans */
+
+void borrow_begin(struct attempt *t, const struct msg_lent *m)
+{
+    struct borrow *w = t->borrow_count < BORROWS_MAX && m->slots && m->token.size == MSG_TOKEN_BYTES &&
+                               !find(t, m->loan) && t->state == ATTEMPT_RUNNING
+                           ? calloc(1, sizeof *w)
+                           : NULL;
+    if (!w)
+        return; /* the lender is not let in, and gives it back */
+    *w = (struct borrow){.next = t->borrows, .t = t, .loan = m->loan,
+                         .slots = m->slots < LENT_SLOTS_MAX ? m->slots : LENT_SLOTS_MAX};
+    memcpy(w->token, m->token.data, sizeof w->token);
+    snprintf(w->name, sizeof w->name, "%s", m->name);
+    if (m->key.size == sizeof w->key) {
+        memcpy(w->key, m->key.data, w->key_bytes = sizeof w->key);
+        net_admit(agent_net(t->agent), MSG_WORKER, m->key, NULL);
+    }
+    t->borrows = w;
+    t->borrow_count++;
+}
+
+bool borrow_attach(struct attempt *t, uint64_t link, const struct msg_attach *m)
+{
+    struct borrow *w = find(t, m->index);
+    struct slice key = peer_link_key(agent_data(t->agent), link);
+    if (w && w->key_bytes && (key.size != w->key_bytes || memcmp(key.data, w->key, key.size) != 0))
+        return false;
+    if (!w || w->attached || w->over || m->token.size != sizeof w->token ||
+        memcmp(m->token.data, w->token, sizeof w->token) != 0)
+        return false;
+    w->attached = true;
+    w->link = link;
+    attempt_step(t);
+    return true;
+}
+
+void borrow_recalled(struct attempt *t, const struct msg_recall *m)
+{
+    struct borrow *w = find(t, m->loan);
+    struct err e;
+    err_set(&e, ERR_GONE, "%.300s", m->text);
+    if (w)
+        lose(w, w->count ? &e : NULL);
+}
+
+void borrows_link_lost(struct attempt *t, uint64_t link, const struct err *why)
+{
+    for (struct borrow *w = t->borrows; w; w = w->next)
+        if (w->attached && w->link == link)
+            lose(w, why);
+}
+
+void borrows_dismiss(struct attempt *t)
+{
+    for (struct borrow *w = t->borrows; w; w = w->next)
+        if (w->attached && !w->count)
+            lose(w, NULL);
+}
+
+/* ---- the end */
+
+static void lent_free(struct run_lent *l)
+{
+    carry_free(l->in);
+    carry_free(l->out);
+    fd_close(&l->fd);
+    free(l->ran);
+    free(l);
+}
+
+static void borrow_free(struct borrow *w)
+{
+    while (w->first) {
+        struct run_lent *l = w->first;
+        w->first = l->next;
+        lent_free(l);
+    }
+    if (w->key_bytes)
+        net_forget(agent_net(w->t->agent), MSG_WORKER, (struct slice){w->key, w->key_bytes});
+    w->t->borrow_count--;
+    free(w);
+}
+
+void borrows_reap(struct attempt *t)
+{
+    for (struct borrow **at = &t->borrows; *at;) {
+        struct borrow *w = *at;
+        for (struct run_lent **link = &w->first; *link;) {
+            struct run_lent *l = *link;
+            if (l->over) {
+                *link = l->next;
+                lent_free(l);
+            } else {
+                link = &l->next;
+            }
+        }
+        w->over |= w->leaving && !w->first;
+        if (w->over && !w->first) {
+            *at = w->next;
+            borrow_free(w);
+        } else {
+            at = &w->next;
+        }
+    }
+}
+
+void borrows_free(struct attempt *t)
+{
+    while (t->borrows) {
+        struct borrow *w = t->borrows;
+        t->borrows = w->next;
+        leave(w, MSG_LOAN, w->loan, GRAPH_NONE);
+        borrow_free(w);
+    }
+}

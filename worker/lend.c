@@ -1,0 +1,489 @@
+/* See lend.h.  The owner's graph is an attempt without anything that runs by itself, so that a run is started
+ * here by the same code as there (blocks_runs.c). */
+#include "worker/lend.h"
+
+#include "base/log.h"
+#include "worker/blocks_inside.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum work_state {
+    COMING,  /* its input is on the way */
+    READY,   /* it waits for a slot */
+    RUNNING, /* in a sandbox */
+    SENDING, /* its output is on the way back */
+    OVER,    /* to be freed */
+};
+
+struct work { /* one run of the owner's */
+    struct work *next;
+    struct loan *loan;
+    enum work_state state;
+    struct run *run; /* owned */
+    uint32_t id;
+    struct carry *in, *out; /* owned */
+    bool unwanted;          /* its end is not told */
+};
+
+struct loan {
+    struct loan *next;
+    struct agent *agent;
+    struct attempt *t; /* owned */
+    uint32_t number, slots;
+    struct peer *owner;
+    struct work *work; /* oldest first */
+    uint32_t count, running;
+    bool worked, failed, leaving, ended, reapable; /* leaving: it takes no more; ended: and tells no more */
+};
+
+static struct stream_name name_of(const struct work *w, uint32_t what)
+{
+    const struct attempt *t = w->loan->t;
+    return (struct stream_name){t->job, t->number, what, w->id, w->loan->number};
+}
+
+static void work_over(struct work *w)
+{
+    if (w->state == OVER)
+        return;
+    w->state = OVER;
+    w->loan->count--;
+    w->loan->reapable = true;
+}
+
+/* Nobody wants it: what does not run is over, what runs is killed first. */
+static void drop(struct work *w)
+{
+    w->unwanted = true;
+    if (w->state == RUNNING)
+        agent_stop_region(w->loan->agent, &w->run->watch);
+    else
+        work_over(w);
+}
+
+/* All of it, at once. */
+static void end(struct loan *l)
+{
+    if (l->ended)
+        return;
+    l->ended = l->leaving = l->reapable = true;
+    for (struct work *w = l->work; w; w = w->next)
+        drop(w);
+}
+
+static void send_owner(struct loan *l, const struct msg *m)
+{
+    struct err e;
+    if (!l->ended && peer_send(l->owner, 0, m, (struct slice){0}, &e) < 0) {
+        log_warn("owner_lost", "loan=%u why=\"%s\"", l->number, e.text);
+        end(l);
+    }
+}
+
+static void fail(struct loan *l, const struct err *why)
+{
+    log_warn("loan_failed", "loan=%u why=\"%s\"", l->number, why->text);
+    struct msg m = {.type = MSG_LEAVE, .leave = {l->t->job, l->t->number, MSG_LOAN, l->number, GRAPH_NONE, 0}};
+    send_owner(l, &m);
+    end(l);
+}
+
+static void say_done(struct work *w, uint32_t how, const char *text)
+{
+    const struct attempt *t = w->loan->t;
+    struct msg m = {.type = MSG_DONE, .done = {t->job, t->number, w->loan->number, w->id, how, .text = text}};
+    send_owner(w->loan, &m);
+    work_over(w);
+}
+
+/* ---- a run's way */
+
+static void carry_ended(void *owner, struct carry *c, enum carry_end how, const struct err *why)
+{
+    struct work *w = owner;
+    struct loan *l = w->loan;
+    l->reapable = true;
+    if (w->state == OVER || l->ended)
+        return;
+    if (how == CARRY_FAILED) {
+        fail(l, why);
+    } else if (c == w->in && w->state == COMING) {
+        w->state = READY;
+        agent_step_soon(l->agent);
+    } else if (c == w->out) {
+        work_over(w);
+    }
+}
+
+static const struct carry_events carry_events = {.ended = carry_ended};
+
+static void on_task_ended(void *owner, uint32_t task, const struct box_result *end)
+{
+    struct work *w = owner;
+    for (uint32_t i = 0; i < end->made_count; i++)
+        if (end->made[i].fd >= 0)
+            close(end->made[i].fd);
+    w->run->result[task] = *end;
+}
+
+static void on_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
+{
+    struct work *w = owner;
+    (void)channel;
+    if (sys && reading) /* its input is a file of ours */
+        w->run->status = -1;
+}
+
+static int send_output(struct work *w, struct err *e)
+{
+    struct loan *l = w->loan;
+    const struct blocks *b = w->run->b;
+    struct stream_name name = name_of(w, MSG_RUN_OUTPUT);
+    uint32_t count = b->stage->count;
+    struct msg_ran *ran = arena_array(&w->run->arena, count, sizeof *ran);
+    struct stat said;
+    struct msg m = {.type = MSG_DONE, .done = {l->t->job, l->t->number, l->number, w->id, MSG_HOW_RAN, .text = ""}};
+    if (!ran)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct box_result *r = &w->run->result[i];
+        ran[i] = (struct msg_ran){(uint32_t)r->end,  (uint32_t)r->status & 255, (uint32_t)r->signal & 127,
+                                  r->cpu_user_ns,    r->cpu_sys_ns,             r->wall_ns,
+                                  r->memory_peak_bytes, r->certified};
+    }
+    m.done.ran = ran;
+    m.done.ran_count = count;
+    if (blocks_size_of(w->run->out, &m.done.bytes, e) < 0 || fstat(b->errors, &said) < 0)
+        return -1;
+    if (m.done.bytes > LENT_OUTPUT_MAX)
+        return err_set(e, ERR_LIMIT, "a run wrote more than a lender sends back");
+    m.done.said = said.st_size > 0;
+    int fd = spool_reader(w->run->out, e);
+    w->out = fd < 0 ? NULL : carry_out(agent_loop(l->agent), &fd, 1, &name, &carry_events, w, e);
+    if (!w->out || carry_bind(w->out, l->owner, 0, e) < 0)
+        return -1;
+    w->state = SENDING;
+    send_owner(l, &m);
+    return 0;
+}
+
+static void on_ended(void *owner)
+{
+    struct work *w = owner;
+    struct loan *l = w->loan;
+    struct err e;
+    l->running--;
+    agent_end_run(l->agent);
+    if (w->unwanted)
+        work_over(w);
+    else if (w->run->status < 0)
+        say_done(w, MSG_HOW_FAILED, "its input could not be read");
+    else if (send_output(w, &e) < 0)
+        say_done(w, MSG_HOW_FAILED, e.text);
+}
+
+static void step(struct loan *l)
+{
+    struct err e;
+    for (struct work *w = l->work; w && l->running < l->slots; w = w->next) {
+        if (w->state != READY)
+            continue;
+        if (!agent_begin_run(l->agent, 0, 0))
+            return;
+        if (run_start(w->run->b, w->run, &e) < 0) {
+            agent_end_run(l->agent);
+            say_done(w, MSG_HOW_FAILED, e.text);
+            continue;
+        }
+        w->state = RUNNING;
+        l->running++;
+    }
+}
+
+/* ---- what the owner says */
+
+static struct blocks *stage_of(struct loan *l, uint32_t stage, struct err *e)
+{
+    struct attempt *t = l->t;
+    if (stage >= t->stages.count || !stage_may_be_lent(t->graph, &t->stages, &t->stages.stage[stage])) {
+        err_set(e, ERR_PROTO, "a run of a stage that is none, or cannot be lent");
+        return NULL;
+    }
+    if (!t->blocks[stage])
+        t->blocks[stage] = blocks_new(t, &t->stages.stage[stage], e);
+    return t->blocks[stage];
+}
+
+static struct run *new_run(struct loan *l, const struct msg_work *m, struct work *w, struct err *e)
+{
+    static const struct region_events events = {
+        .task_ended = on_task_ended, .pump_ended = on_pump_ended, .ended = on_ended};
+    struct blocks *b = stage_of(l, m->stage, e);
+    struct run *r = b ? run_new(b, e) : NULL;
+    if (!r)
+        return NULL;
+    r->watch.events = &events;
+    r->watch.owner = w;
+    r->number = m->number;
+    r->to = m->bytes;
+    r->file = m->file;
+    r->first = m->first;
+    r->last = m->last;
+    if ((r->in = spool_open(e)) >= 0)
+        return r;
+    run_free(r);
+    return NULL;
+}
+
+static int check_work(const struct loan *l, const struct msg_work *m, struct err *e)
+{
+    const struct graph *g = l->t->graph;
+    if (l->count >= LENT_AHEAD * l->slots)
+        return err_set(e, ERR_PROTO, "more runs than %d for each of %u slots", LENT_AHEAD, l->slots);
+    if (m->bytes > LENT_INPUT_MAX)
+        return err_set(e, ERR_PROTO, "a run of %llu bytes", (unsigned long long)m->bytes);
+    if (m->file != GRAPH_NONE && m->file >= g->file_count)
+        return err_set(e, ERR_PROTO, "a run of a file that is none");
+    if (m->stage < l->t->stages.count && m->file == GRAPH_NONE &&
+        g->node[l->t->stages.node[l->t->stages.stage[m->stage].first]].split.file_count)
+        return err_set(e, ERR_PROTO, "a run of no file, of a stage that reads files");
+    for (const struct work *w = l->work; w; w = w->next)
+        if (w->id == m->run)
+            return err_set(e, ERR_PROTO, "run %u twice", m->run);
+    return 0;
+}
+
+/* Into the list in any case; -1: the loan is to end. */
+static int take(struct loan *l, const struct msg_work *m, struct err *e)
+{
+    struct work **last = &l->work, *w = calloc(1, sizeof *w);
+    if (!w)
+        return err_nomem(e);
+    *w = (struct work){.loan = l, .id = m->run};
+    while (*last)
+        last = &(*last)->next;
+    *last = w;
+    l->count++;
+    l->worked = true;
+    w->run = new_run(l, m, w, e);
+    int to = w->run ? blocks_dup(w->run->in, e) : -1;
+    struct stream_name name = name_of(w, MSG_RUN_INPUT);
+    w->in = to < 0 ? NULL : carry_in(agent_loop(l->agent), to, &name, &carry_events, w, e);
+    if (!w->in)
+        return -1;
+    carry_expect(w->in, m->bytes);
+    return carry_bind(w->in, l->owner, 0, e);
+}
+
+static void on_work(struct loan *l, const struct msg_work *m)
+{
+    struct err e;
+    if (l->leaving) {
+        struct msg back = {.type = MSG_DONE,
+                           .done = {m->job, m->attempt, m->loan, m->run, MSG_HOW_BACK, .text = ""}};
+        send_owner(l, &back);
+    } else if (check_work(l, m, &e) < 0 || take(l, m, &e) < 0) {
+        fail(l, &e);
+    }
+}
+
+/* Is it of this loan? */
+static bool hears(struct loan *l, const struct msg *m, struct slice bulk)
+{
+    struct stream_name name = {0};
+    if (m->type == MSG_WORK) {
+        if (m->work.loan != l->number || m->work.job != l->t->job)
+            return false;
+        if (!l->ended)
+            on_work(l, &m->work);
+        return true;
+    }
+    if (!carry_message_name(m, &name) || name.job != l->t->job || name.what < MSG_LOAN ||
+        (name.what == MSG_LOAN ? name.index : name.node) != l->number)
+        return false;
+    struct work *w = l->work;
+    while (w && w->id != name.index)
+        w = w->next;
+    if (name.what == MSG_LOAN && m->type == MSG_LEAVE)
+        end(l);
+    if (name.what == MSG_LOAN || !w || w->state == OVER || l->ended)
+        return true;
+    if (name.what == MSG_RUN_INPUT)
+        carry_message(w->in, m, bulk);
+    else if (w->out)
+        carry_message(w->out, m, bulk);
+    else if (m->type == MSG_LEAVE)
+        drop(w);
+    return true;
+}
+
+bool lender_message(struct lender *s, const struct peer *p, const struct msg *m, struct slice bulk)
+{
+    for (struct loan *l = s->loans; l; l = l->next)
+        if (l->owner == p && hears(l, m, bulk))
+            return true;
+    return false;
+}
+
+/* ---- life */
+
+/* What runs may end; what does not run goes back. */
+static void leave(struct loan *l)
+{
+    if (l->leaving)
+        return;
+    l->leaving = l->reapable = true;
+    struct msg m = {.type = MSG_LEAVE, .leave = {l->t->job, l->t->number, MSG_LOAN, l->number, GRAPH_NONE, 0}};
+    send_owner(l, &m);
+    for (struct work *w = l->work; w; w = w->next)
+        if (w->state == COMING || w->state == READY)
+            say_done(w, MSG_HOW_BACK, "");
+}
+
+bool lender_recall(struct lender *s, const struct msg_recall *m)
+{
+    struct loan *l = s->loans;
+    while (l && (l->number != m->loan || l->t->job != m->job))
+        l = l->next;
+    if (l && m->now)
+        end(l);
+    else if (l)
+        leave(l);
+    return l;
+}
+
+void lender_link_lost(struct lender *s, const struct peer *p)
+{
+    for (struct loan *l = s->loans; l; l = l->next) {
+        if (l->owner != p)
+            continue;
+        l->failed = !l->worked;
+        end(l);
+    }
+}
+
+static int attach(struct loan *l, const struct msg_lend *m, struct err *e)
+{
+    struct msg a = {.type = MSG_ATTACH, .attach = {m->job, m->attempt, m->token, MSG_LOAN, m->loan, GRAPH_NONE}};
+    l->owner = agent_data_peer(l->agent, m->url, m->key, e);
+    return l->owner ? peer_send(l->owner, 0, &a, (struct slice){0}, e) : -1;
+}
+
+/* The graph, and all commands of its stages: a run is of one of them. */
+static int open_graph(struct loan *l, const struct msg_lend *m, struct slice graph, struct err *e)
+{
+    struct msg_run none = {.job = m->job, .attempt = m->attempt, .token = m->token};
+    struct attempt *t = l->t = attempt_new(l->agent, &none, graph, e);
+    if (!t || attempt_find_stages(t, e) < 0)
+        return -1;
+    t->elsewhere = true;
+    t->blocks_count = t->stages.count;
+    for (uint32_t i = 0; i < t->graph->node_count; i++)
+        t->here[i] = t->stages.of_node[i] != GRAPH_NONE;
+    return 0;
+}
+
+static void say_returned(struct agent *a, uint64_t job, uint32_t attempt, uint32_t loan, bool failed)
+{
+    struct msg m = {.type = MSG_RETURNED, .returned = {job, attempt, loan, failed}};
+    agent_send(a, &m);
+}
+
+static void work_free(struct work *w)
+{
+    carry_free(w->in);
+    carry_free(w->out);
+    if (w->run)
+        run_free(w->run);
+    free(w);
+}
+
+static void loan_free(struct loan *l)
+{
+    while (l->work) {
+        struct work *w = l->work;
+        l->work = w->next;
+        work_free(w);
+    }
+    if (l->t)
+        attempt_free(l->t);
+    free(l);
+}
+
+void lender_lend(struct lender *s, const struct msg_lend *m, struct slice graph)
+{
+    struct err e;
+    if (m->loan <= s->last)
+        return;
+    s->last = m->loan;
+    struct loan *l = s->count < LOANS_MAX ? calloc(1, sizeof *l) : NULL;
+    if (l) {
+        *l = (struct loan){.agent = s->agent, .number = m->loan,
+                           .slots = m->slots < LENT_SLOTS_MAX ? m->slots : LENT_SLOTS_MAX};
+        if (open_graph(l, m, graph, &e) == 0 && attach(l, m, &e) == 0) {
+            l->next = s->loans;
+            s->loans = l;
+            s->count++;
+            return;
+        }
+        log_warn("loan_failed", "loan=%u why=\"%s\"", m->loan, e.text);
+        loan_free(l);
+    }
+    say_returned(s->agent, m->job, m->attempt, m->loan, true);
+}
+
+void lender_step(struct lender *s)
+{
+    for (struct loan *l = s->loans; l; l = l->next)
+        step(l);
+}
+
+bool lender_reapable(const struct lender *s)
+{
+    const struct loan *l = s->loans;
+    while (l && !l->reapable)
+        l = l->next;
+    return l;
+}
+
+static void reap_work(struct loan *l)
+{
+    l->reapable = false;
+    for (struct work **at = &l->work; *at;) {
+        struct work *w = *at;
+        if (w->state == OVER) {
+            *at = w->next;
+            work_free(w);
+        } else {
+            at = &w->next;
+        }
+    }
+}
+
+void lender_reap(struct lender *s)
+{
+    for (struct loan **at = &s->loans; *at;) {
+        struct loan *l = *at;
+        reap_work(l);
+        if (l->work || !l->leaving) {
+            at = &l->next;
+            continue;
+        }
+        *at = l->next;
+        s->count--;
+        say_returned(l->agent, l->t->job, l->t->number, l->number, l->failed);
+        loan_free(l);
+    }
+}
+
+void lender_clear(struct lender *s)
+{
+    while (s->loans) {
+        struct loan *l = s->loans;
+        s->loans = l->next;
+        loan_free(l);
+    }
+}
