@@ -50,15 +50,14 @@ union control {
     char room[CMSG_SPACE(sizeof(int) * (FDS_PASS_MAX + 3))];
 };
 
-ssize_t fds_send(int socket, const void *data, size_t size, const int *fds, size_t fd_count, int flags)
+ssize_t fds_send_parts(int socket, struct iovec *part, size_t part_count, const int *fds, size_t fd_count, int flags)
 {
     if (fd_count > FDS_PASS_MAX) {
         errno = EMSGSIZE;
         return -1;
     }
     union control control;
-    struct iovec part = {(void *)data, size};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    struct msghdr message = {.msg_iov = part, .msg_iovlen = part_count};
     if (fd_count) {
         memset(&control, 0, sizeof control);
         message.msg_control = &control;
@@ -74,6 +73,12 @@ ssize_t fds_send(int socket, const void *data, size_t size, const int *fds, size
         n = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     return n;
+}
+
+ssize_t fds_send(int socket, const void *data, size_t size, const int *fds, size_t fd_count, int flags)
+{
+    struct iovec part = {(void *)data, size};
+    return fds_send_parts(socket, &part, 1, fds, fd_count, flags);
 }
 
 ssize_t fds_recv(int socket, void *data, size_t size, int *fds, size_t fd_max, size_t *fd_count,

@@ -18,29 +18,13 @@ union control {
 static int send_flags(int socket, struct wire head, const void *data, size_t size, const int *fds,
                       size_t fd_count, int flags)
 {
-    union control control;
     head.version = WIRE_VERSION;
     struct iovec part[2] = {{&head, sizeof head}, {(void *)(uintptr_t)data, size}};
-    struct msghdr message = {.msg_iov = part, .msg_iovlen = size ? 2 : 1};
     if (size > WIRE_DATA_MAX || fd_count > WIRE_FDS_MAX) {
         errno = EMSGSIZE;
         return -1;
     }
-    if (fd_count) {
-        memset(&control, 0, sizeof control);
-        message.msg_control = &control;
-        message.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
-        memcpy(CMSG_DATA(c), fds, sizeof(int) * fd_count);
-    }
-    ssize_t n;
-    do
-        n = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? -1 : 0;
+    return fds_send_parts(socket, part, size ? 2 : 1, fds, fd_count, flags) < 0 ? -1 : 0;
 }
 
 int wire_send(int socket, struct wire head, const void *data, size_t size, const int *fds, size_t fd_count)

@@ -2,6 +2,8 @@
 """Bad input, ends in bad moments, and the terminal: what the user gets.   bad.py --bin DIR [--user UID] [CASE...]"""
 import argparse, glob, os, pty, re, resource, select, shutil, signal, subprocess, sys, tempfile, time
 
+from watch import processes_with, until
+
 ap = argparse.ArgumentParser()
 ap.add_argument("--bin", required=True)
 ap.add_argument("--user", type=int)
@@ -43,26 +45,6 @@ def run(*argv, stdin=b"", timeout=60, **kw):
         kw["input"] = stdin
     r = subprocess.run([zpipe, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **kw)
     return (r.returncode if r.returncode >= 0 else 128 - r.returncode), r.stdout, r.stderr.decode(errors="replace")
-
-
-def until(what, condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("not within %d s: %s" % (seconds, what))
-        select.select([], [], [], 0.01)
-
-
-def processes_with(mark):
-    """Pids whose command line or environment holds the mark."""
-    found = []
-    for d in glob.glob("/proc/[0-9]*"):
-        try:
-            if mark.encode() in open(d + "/cmdline", "rb").read():
-                found.append(int(d[6:]))
-        except OSError:
-            pass
-    return [p for p in found if p != os.getpid()]
 
 
 def mounts():

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """A cluster in bad moments: lost workers, wrong keys, cancelled clients.   cluster.py --bin DIR [CASE...]"""
-import argparse, glob, os, shutil, select, signal, subprocess, sys, tempfile, time
+import argparse, glob, os, shutil, signal, subprocess, sys, tempfile
+
+from watch import processes_with, until
 
 ap = argparse.ArgumentParser()
 ap.add_argument("--bin", required=True)
@@ -13,25 +15,6 @@ cases = []
 def case(f):
     cases.append(f)
     return f
-
-
-def until(what, condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("not within %d s: %s" % (seconds, what))
-        select.select([], [], [], 0.01)
-
-
-def processes_with(mark):
-    found = []
-    for d in glob.glob("/proc/[0-9]*"):
-        try:
-            if mark.encode() in open(d + "/cmdline", "rb").read():
-                found.append(int(d[6:]))
-        except OSError:
-            pass
-    return [p for p in found if p != os.getpid()]
 
 
 class Cluster:

@@ -3,9 +3,10 @@
 partition; and beside sh itself where the order of partitions cannot be seen.
 
     reduce.py --bin DIR [--cluster] [CASE...]"""
-import argparse, os, random, resource, select, stat, subprocess, sys, tempfile, time
+import argparse, os, random, resource, stat, subprocess, sys, tempfile
 
 from run import Cluster, reference
+from watch import processes_with, until
 
 TIMEOUT = 120
 
@@ -85,14 +86,6 @@ def number(f):
     return (b"-" if minus and (whole or point) else b"") + whole + (b"." + point if point else b"")
 
 
-def until(what, condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("not within %d s: %s" % (seconds, what))
-        select.select([], [], [], 0.01)
-
-
 def read(path):
     try:
         with open(path, "rb") as f:
@@ -103,10 +96,6 @@ def read(path):
 
 def processes():
     return {int(n) for n in os.listdir("/proc") if n.isdigit()}
-
-
-def processes_with(mark):
-    return {p for p in processes() if mark.encode() in read("/proc/%d/cmdline" % p)}
 
 
 def children(pid):

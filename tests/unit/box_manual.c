@@ -1,16 +1,16 @@
 /* docs/man/zpipe-box.7.scd holds the treatment of every system call as the code has it: compares, or with
  * the argument `write` puts it there. */
-#include "lib/test.h"
+#define MANUAL_PAGE  "docs/man/zpipe-box.7.scd"
+#define MANUAL_BEGIN "; begin: from the table, by `test_box_manual write`\n"
+#define MANUAL_END   "; end: from the table\n"
+#include "tests/lib/manual.h"
+
 #include "base/buf.h"
 #include "sandbox/syscalls.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define PAGE  "docs/man/zpipe-box.7.scd"
-#define BEGIN "; begin: from the table, by `test_box_manual write`\n"
-#define END   "; end: from the table\n"
 
 static const struct {
     uint32_t action;
@@ -135,56 +135,17 @@ static void describe(struct buf *out)
             add_rules(out, &row[i]);
 }
 
-static char *read_page(void)
-{
-    FILE *f = fopen(PAGE, "r");
-    struct buf text = BUF_INIT(1 << 20);
-    char bytes[4096];
-    size_t n;
-    if (!f)
-        fail_msg("%s is not there", PAGE);
-    while ((n = fread(bytes, 1, sizeof bytes, f)) > 0)
-        buf_add(&text, bytes, n);
-    fclose(f);
-    return buf_take(&text);
-}
-
-/* The page as it should be. */
-static char *right_page(const char *page)
-{
-    struct buf out = BUF_INIT(1 << 20);
-    const char *begin = strstr(page, BEGIN), *end = strstr(page, END);
-    if (!begin || !end || end < begin)
-        fail_msg("%s has no place for the table", PAGE);
-    begin += strlen(BEGIN);
-    buf_add(&out, page, (size_t)(begin - page));
-    buf_text(&out, "\n");
-    describe(&out);
-    buf_text(&out, end);
-    return buf_take(&out);
-}
-
 static void page_is_right(void **state)
 {
     (void)state;
-    char *page = read_page(), *right = right_page(page);
-    bool same = !strcmp(page, right);
-    free(page);
-    free(right);
-    if (!same)
-        fail_msg("%s is not what the table says: run test_box_manual write", PAGE);
+    manual_check(describe);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && !strcmp(argv[1], "write")) {
-        char *page = read_page(), *right = right_page(page);
-        FILE *f = fopen(PAGE, "w");
-        int r = !f || fputs(right, f) < 0 || fclose(f) != 0;
-        free(page);
-        free(right);
-        return r;
-    }
+    int wrote = manual_write(argc, argv, describe);
+    if (wrote >= 0)
+        return wrote;
     const struct CMUnitTest tests[] = {cmocka_unit_test(page_is_right)};
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

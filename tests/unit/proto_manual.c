@@ -1,6 +1,10 @@
 /* docs/man/zpipe-proto.7.scd holds the tables of the messages as the code has them: compares, or
  * with the argument `write` puts them there. */
-#include "tests/lib/test.h"
+#define MANUAL_PAGE      "docs/man/zpipe-proto.7.scd"
+#define MANUAL_BEGIN     "; begin: from the tables, by `test_proto_manual write`\n"
+#define MANUAL_END       "; end: from the tables\n"
+#include "tests/lib/manual.h"
+
 
 #include "base/buf.h"
 #include "proto/codec.h"
@@ -12,9 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE      "docs/man/zpipe-proto.7.scd"
-#define BEGIN     "; begin: from the tables, by `test_proto_manual write`\n"
-#define END       "; end: from the tables\n"
 #define PARTS_MAX 32
 
 struct parts { /* tables met inside others, each once */
@@ -136,55 +137,17 @@ static void describe(struct buf *out)
     describe_parts(&of_graph, "PARTS OF THE GRAPH", out);
 }
 
-static char *read_page(void)
-{
-    FILE *f = fopen(PAGE, "r");
-    struct buf text = BUF_INIT(1 << 20);
-    char bytes[4096];
-    size_t n;
-    if (!f)
-        fail_msg("%s is not there", PAGE);
-    while ((n = fread(bytes, 1, sizeof bytes, f)) > 0)
-        buf_add(&text, bytes, n);
-    fclose(f);
-    return buf_take(&text);
-}
-
-/* The page as it should be. */
-static char *right_page(const char *page)
-{
-    struct buf out = BUF_INIT(1 << 20);
-    const char *begin = strstr(page, BEGIN), *end = strstr(page, END);
-    if (!begin || !end || end < begin)
-        fail_msg("%s has no place for the tables", PAGE);
-    begin += strlen(BEGIN);
-    buf_add(&out, page, (size_t)(begin - page));
-    buf_text(&out, "\n");
-    describe(&out);
-    buf_text(&out, end);
-    return buf_take(&out);
-}
-
 static void page_is_right(void **state)
 {
     (void)state;
-    char *page = read_page(), *right = right_page(page);
-    size_t line = 1;
-    const char *at = page;
-    for (const char *r = right; *at && *at == *r; at++, r++)
-        line += *at == '\n';
-    bool same = !strcmp(page, right);
-    free(page);
-    free(right);
-    if (!same)
-        fail_msg("%s:%zu is not what the tables say: run test_proto_manual write", PAGE, line);
+    manual_check(describe);
 }
 
 /* What the prose says in numbers. */
 static void numbers_are_right(void **state)
 {
     (void)state;
-    char *page = read_page();
+    char *page = manual_read();
     char text[10][80];
     int count = 0;
 #define NUMBER(...) snprintf(text[count++], sizeof text[0], __VA_ARGS__)
@@ -197,20 +160,15 @@ static void numbers_are_right(void **state)
     NUMBER("PING every %d ms", MSG_HEARTBEAT_MS);
     for (int i = 0; i < count; i++)
         if (!strstr(page, text[i]))
-            fail_msg("%s does not say \"%s\"", PAGE, text[i]);
+            fail_msg("%s does not say \"%s\"", MANUAL_PAGE, text[i]);
     free(page);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && !strcmp(argv[1], "write")) {
-        char *page = read_page(), *right = right_page(page);
-        FILE *f = fopen(PAGE, "w");
-        int r = !f || fputs(right, f) < 0 || fclose(f) != 0;
-        free(page);
-        free(right);
-        return r;
-    }
+    int wrote = manual_write(argc, argv, describe);
+    if (wrote >= 0)
+        return wrote;
     const struct CMUnitTest tests[] = {cmocka_unit_test(page_is_right),
                                        cmocka_unit_test(numbers_are_right)};
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

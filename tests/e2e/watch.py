@@ -1,0 +1,22 @@
+"""Waiting for what can be seen of other processes."""
+import glob, os, select, time
+
+
+def until(what, condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("not within %d s: %s" % (seconds, what))
+        select.select([], [], [], 0.01)
+
+
+def processes_with(mark):
+    """The set of pids whose command line holds the mark."""
+    found = set()
+    for d in glob.glob("/proc/[0-9]*"):
+        try:
+            if mark.encode() in open(d + "/cmdline", "rb").read():
+                found.add(int(d[6:]))
+        except OSError:
+            pass
+    return found - {os.getpid()}
