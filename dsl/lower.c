@@ -41,6 +41,7 @@ static int lower_in(struct lower *w, struct item *i, uint32_t node, struct place
 {
     struct stream out;
     uint32_t empty;
+    at.piped = true;
     bool own = i->pipeline->stage->from == STDIN_OWN || i->pipeline->stage->from == STDIN_JOB;
     at.drain = true;
     if (at.parent != GRAPH_NONE && own && !pipeline_holes(i->pipeline)) {
@@ -59,8 +60,7 @@ static int lower_in(struct lower *w, struct item *i, uint32_t node, struct place
 }
 
 /* >(p): what the node writes to fd N. */
-static int lower_out(struct lower *w, struct item *i, struct stage *s, uint32_t node,
-                     struct place at)
+static int lower_out(struct lower *w, struct item *i, uint32_t node, struct place at)
 {
     struct stream out;
     at.drain = true;
@@ -68,10 +68,7 @@ static int lower_out(struct lower *w, struct item *i, struct stage *s, uint32_t 
         return -1;
     if (out.node == GRAPH_NONE)
         return 0;
-    bool end = !s->next && at.parent == GRAPH_NONE;
-    for (const struct redir *d = s->redir; d; d = d->next)
-        end = end && d->fd != 1;
-    if (!end || w->late_count == GRAPH_FDS_MAX)
+    if (at.piped || at.parent != GRAPH_NONE || w->late_count == GRAPH_FDS_MAX)
         return FAIL(w, i->at, "write >( … > FILE )",
                     "the output of this >( ) would go into the pipe, in no fixed order");
     w->late[w->late_count++] = out;
@@ -83,7 +80,7 @@ static int lower_substs(struct lower *w, struct stage *s, uint32_t node, const s
     for (struct item *i = s->odd ? NULL : s->item; i; i = i->next) {
         if (i->kind != ITEM_SUBST)
             continue;
-        if ((i->out ? lower_out(w, i, s, node, *at) : lower_in(w, i, node, *at)) < 0)
+        if ((i->out ? lower_out(w, i, node, *at) : lower_in(w, i, node, *at)) < 0)
             return -1;
     }
     return 0;
@@ -232,7 +229,9 @@ static int lower_group(struct lower *w, struct stage *s, struct stream in, const
     if (lower_table(w, s, in, outer, &t) < 0)
         return -1;
     uint32_t from = w->g->node_count;
-    if (lower_inner(w, s, t.in, &t, inner, &made) < 0)
+    struct place own = *inner;
+    own.piped |= t.to[1] != TO_OUT;
+    if (lower_inner(w, s, t.in, &t, &own, &made) < 0)
         return -1;
     bool both = t.to[1] == t.to[2] && t.to[2] != TO_ERR && t.to[2] != TO_OUT;
     if (both)
@@ -430,7 +429,9 @@ int lower_pipeline(struct lower *w, struct pipeline *l, struct stream in, struct
     for (struct stage *s = l->stage; s; s = s->next) {
         inner = s->kind == STAGE_NAME || s->kind == STAGE_WITH;
         from = w->g->node_count;
-        if (by_kind[s->kind](w, s, in, at, out) < 0)
+        struct place own = at;
+        own.piped |= s->next != NULL;
+        if (by_kind[s->kind](w, s, in, own, out) < 0)
             return -1;
         in = *out;
     }
@@ -448,7 +449,7 @@ int lower_pipeline(struct lower *w, struct pipeline *l, struct stream in, struct
 
 /* ---- statements -------------------------------------------------------------------------- */
 
-static int finish(struct lower *w, struct stream out, size_t at, const struct place *place)
+static int print(struct lower *w, struct stream out, size_t at, const struct place *place)
 {
     uint32_t sink;
     out.seekable = false;
@@ -456,11 +457,6 @@ static int finish(struct lower *w, struct stream out, size_t at, const struct pl
         (lower_add_sink(w, GRAPH_SINK_STDOUT, NULL, at, place, &sink) < 0 ||
          lower_join(w, out, sink, 0, at) < 0))
         return -1;
-    for (size_t i = 0; i < w->late_count; i++)
-        if (lower_add_sink(w, GRAPH_SINK_STDOUT, NULL, at, place, &sink) < 0 ||
-            lower_join(w, w->late[i], sink, 0, at) < 0)
-            return -1;
-    w->late_count = 0;
     return 0;
 }
 
@@ -518,7 +514,7 @@ static int lower_statement(struct lower *w, struct statement *s, struct place *a
             return -1;
         if (w->last != GRAPH_NONE)
             w->g->node[w->last].ends = true;
-        return finish(w, out, s->start, at);
+        return print(w, out, s->start, at);
     case STATEMENT_DEFINE:
         lower_define(w, s->definition, at);
         return 0;
@@ -577,14 +573,19 @@ static int lower_statements(struct lower *w)
         w->phase = 0;
         if (lower_statement(w, s, &at) < 0)
             return -1;
-        if (prints(w->g, first)) { /* in file order: one after the other */
+        if (w->late_count == 1 && !prints(w->g, first) &&
+            print(w, w->late[--w->late_count], s->start, &at) < 0)
+            return -1;
+        if (w->late_count || prints(w->g, first)) { /* in file order: one after the other */
             w->phase = w->phase < printed ? printed : w->phase;
-            printed = w->phase + 1;
+            printed = w->phase + 1 + (w->late_count > 0);
         }
         for (uint32_t i = first; i < w->g->node_count; i++)
             w->g->node[i].phase = w->phase;
         for (struct made *m = w->made; m != before; m = m->next)
             m->phase = w->phase;
+        if (w->late_count && lower_late(w, s->start) < 0)
+            return -1;
         if (lower_hand_over(w, edge, s->start) < 0)
             return -1;
         w->r->statement++;

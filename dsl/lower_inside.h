@@ -19,6 +19,7 @@ struct stream {
 struct place {
     uint32_t parent;
     bool merge, drain;
+    bool piped; /* its stdout is not the statement's */
     struct graph_settings set;
     const char *shell;   /* of `with shell=`, or NULL */
     const char *out[64]; /* of `with out=` */
@@ -76,6 +77,7 @@ int lower_named(struct lower *w, const struct definition *d, struct stream in, s
                 struct stream *out);
 /* Edges from `first` on that lead from one phase to a later one. */
 int lower_hand_over(struct lower *w, uint32_t first, size_t at);
+int lower_late(struct lower *w, size_t at); /* what is in `late`, in the phase behind this one */
 
 /* Growing the graph: -1 with a message that has a place. */
 int lower_refused(struct lower *w, size_t at); /* a ceiling of the graph, in w->e */

@@ -1,4 +1,6 @@
-/* Named pipelines.  One without a source of its own is a filter: each of its uses is lowered, like a program's.
+/* Named pipelines, and what goes from one phase of a job to a later one.
+ *
+ * A name without a source of its own is a filter: each of its uses is lowered, like a program's.
  * One that has a source is computed once.  If more than one use wants its bytes, they come from a BROADCAST; each
  * use is a reader of it.  Only a source that is no more than files costs nothing to have twice. */
 #include "dsl/lower_inside.h"
@@ -110,6 +112,7 @@ int lower_named(struct lower *w, const struct definition *d, struct stream in, s
         own.parent = at.parent;
         own.merge = at.merge;
         own.drain = at.drain;
+        own.piped = at.piped;
         own.depth = at.depth;
         at = own;
     }
@@ -117,6 +120,7 @@ int lower_named(struct lower *w, const struct definition *d, struct stream in, s
         return lower_pipeline(w, d->pipeline, in, at, out);
     if (h->node == GRAPH_NONE) {
         at.drain = !h->counts;
+        at.piped = true;
         if (lower_pipeline(w, d->pipeline, NO_STREAM, at, out) < 0)
             return -1;
         h->last = w->last;
@@ -139,23 +143,27 @@ int lower_named(struct lower *w, const struct definition *d, struct stream in, s
 
 /* ---- from one phase to a later one */
 
+/* What reaches this sink, as a file of a later phase. */
+static int pass(struct lower *w, uint32_t sink, size_t at, struct graph_segment *out)
+{
+    char path[40];
+    snprintf(path, sizeof path, "//zpipe-passed-%u", ++w->passed);
+    struct graph_file f = {.name = path + 2, .path = path, .mode = S_IFREG | 0600, .awaited = true,
+                           .passed = sink + 1};
+    *out = (struct graph_segment){.kind = GRAPH_SEGMENT_FILE, .file = graph_add_file(w->g, &f, w->e)};
+    return out->file == GRAPH_NONE ? lower_refused(w, at) : 0;
+}
+
+static const struct place outside = {.parent = GRAPH_NONE};
+
 /* The reader waits until all is there: the edge becomes a sink that keeps it, and a source later. */
 static int hand_over(struct lower *w, uint32_t edge, size_t at)
 {
     struct graph *g = w->g;
-    uint32_t to = g->edge[edge].to, sink, source, number, passed = ++w->passed;
-    struct place place = {.parent = GRAPH_NONE};
-    struct graph_segment segment = {.kind = GRAPH_SEGMENT_FILE};
-    char path[40];
-    snprintf(path, sizeof path, "//zpipe-passed-%u", passed);
-    if (lower_add_sink(w, GRAPH_SINK_NULL, NULL, at, &place, &sink) < 0)
-        return -1;
-    struct graph_file f = {.name = path + 2, .path = path, .mode = S_IFREG | 0600, .awaited = true,
-                           .passed = sink + 1};
-    segment.file = graph_add_file(g, &f, w->e);
-    if (segment.file == GRAPH_NONE)
-        return lower_refused(w, at);
-    if (lower_add_source(w, &segment, 1, at, &place, &source) < 0)
+    uint32_t to = g->edge[edge].to, sink, source, number;
+    struct graph_segment segment;
+    if (lower_add_sink(w, GRAPH_SINK_NULL, NULL, at, &outside, &sink) < 0 || pass(w, sink, at, &segment) < 0 ||
+        lower_add_source(w, &segment, 1, at, &outside, &source) < 0)
         return -1;
     number = graph_add_edge(g, source, to, w->e);
     if (number == GRAPH_NONE)
@@ -179,4 +187,23 @@ int lower_hand_over(struct lower *w, uint32_t first_edge, size_t at)
         if (g->node[g->edge[i].from].phase < g->node[g->edge[i].to].phase && hand_over(w, i, at) < 0)
             return -1;
     return 0;
+}
+
+/* What `>( )` prints comes behind all that its statement prints: in a phase of its own. */
+int lower_late(struct lower *w, size_t at)
+{
+    struct graph_segment segment[GRAPH_FDS_MAX];
+    uint32_t count = 0, sink, source, to;
+    for (; count < w->late_count; count++) {
+        if (lower_add_sink(w, GRAPH_SINK_NULL, NULL, at, &outside, &sink) < 0 ||
+            lower_join(w, w->late[count], sink, 0, at) < 0 || pass(w, sink, at, &segment[count]) < 0)
+            return -1;
+        w->g->node[sink].phase = w->phase;
+    }
+    w->late_count = 0;
+    if (lower_add_source(w, segment, count, at, &outside, &source) < 0 ||
+        lower_add_sink(w, GRAPH_SINK_STDOUT, NULL, at, &outside, &to) < 0)
+        return -1;
+    w->g->node[source].phase = w->g->node[to].phase = w->phase + 1;
+    return lower_join(w, lower_one(source, 1), to, 0, at);
 }
