@@ -5,7 +5,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	busybox-static gawk jq lua5.4 mawk sqlite3 zstd
 JOBS = 2
 
-.PHONY: all deps demo test bench growth fuzz fuzz-wall compare classes fault install clean
+.PHONY: all deps demo test bench growth fuzz fuzz-wall compare graphs classes fault install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -64,6 +64,12 @@ FUZZ_SECONDS = 60
 # Random pipelines against sh: the same seed, the same pipelines.
 compare: deps all
 	tests/e2e/run.py --bin build/release/bin --random $(COUNT) --seed $(SEED)
+
+# Random graphs and job files in which pipelines part and meet again.
+graphs: deps all
+	build/release/bin/graphs $(SEED) 500
+	tests/e2e/run.py --bin build/release/bin --edges 250 --seed $(SEED)
+	tests/e2e/run.py --bin build/release/bin --edges 250 --seed $(SEED) --cluster
 
 # Every form of the table of commands in many blocks, on many inputs.
 classes: deps all

@@ -183,6 +183,7 @@ void outputs_close(struct zpipe_job *j);
 
 /* ---- phases.c */
 uint32_t phases_count(const struct graph *g);
+bool phases_wanted(const struct graph *g); /* must the first begin as one? */
 int phases_begin(struct zpipe_job *j, uint32_t phase, struct err *e);
 
 /* ---- made.c */

@@ -442,7 +442,7 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
     if (r == 0 && !(flags & MSG_SUBMIT_PLAN_ONLY)) {
         j->phases = phases_count(g);
         r = ports_open(j, e);
-        if (r == 0 && j->phases > 1)
+        if (r == 0 && phases_wanted(g))
             r = phases_begin(j, 0, e);
         if (r == 0)
             r = ports_begin(j, e);

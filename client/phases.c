@@ -16,6 +16,15 @@ uint32_t phases_count(const struct graph *g)
     return last + 1;
 }
 
+/* A name that is never used makes nothing, and who waits for its files waits for what is there already. */
+bool phases_wanted(const struct graph *g)
+{
+    for (uint32_t i = 0; i < g->file_count; i++)
+        if (g->file[i].awaited)
+            return true;
+    return phases_count(g) > 1;
+}
+
 /* 1: the file is there; 0: it is not. */
 static int find_awaited(struct zpipe_job *j, struct graph_file *f, struct err *e)
 {

@@ -46,3 +46,11 @@ zpipe_e2e(bad_input_user bad.py --user ${somebody})
 
 # These look at the whole machine's mounts and temporary files: alone.
 set_tests_properties(bad_input bad_input_user PROPERTIES RUN_SERIAL TRUE)
+zpipe_e2e(random_edges run.py --edges 15)
+zpipe_e2e(random_edges_cluster run.py --edges 10 --seed 100 --cluster)
+# Graphs in which programs would wait for each other for ever, if edges were pipes; `make graphs` runs many more.
+add_executable(graphs ${CMAKE_CURRENT_SOURCE_DIR}/e2e/graphs.c)
+target_link_libraries(graphs PRIVATE zpipe_flags zpipe_static)
+set_target_properties(graphs PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+add_test(NAME graphs COMMAND graphs 1 15)
+set_tests_properties(graphs PROPERTIES LABELS e2e TIMEOUT 300)

@@ -90,8 +90,10 @@ static void report_planned(struct blocks *b, bool early)
     bool rerun = b->tail->combine == GRAPH_COMBINE_RERUN;
     for (uint32_t i = 0; i < b->stage->count; i++) {
         struct box_result *r = &b->sum[i];
-        if (rerun && i + 1 == b->stage->count)
-            break; /* main tells it */
+        if (rerun && i + 1 == b->stage->count) {
+            blocks_end_stderr(b, b->node[i]);
+            break; /* main tells the rest */
+        }
         if (early) {
             r->end = BOX_SIGNALLED;
             r->signal = SIGPIPE;

@@ -21,6 +21,8 @@ struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct
 struct region_words blocks_rerun(const struct blocks *b);
 /* How that ended says nothing of what the blocks found: its status is theirs, as of every stage. */
 void blocks_amend(const struct attempt *t, uint32_t node, struct box_result *r);
+/* A node that does: its stderr's stream elsewhere is that of the blocks, or of the whole. */
+bool blocks_reruns(const struct attempt *t, uint32_t node);
 uint32_t blocks_last_node(const struct blocks *b);
 /* Does a node of this worker run in the main region? */
 bool blocks_main_runs(const struct attempt *t, uint32_t node);

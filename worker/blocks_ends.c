@@ -92,6 +92,14 @@ bool blocks_main_runs(const struct attempt *t, uint32_t node)
     return true;
 }
 
+bool blocks_reruns(const struct attempt *t, uint32_t node)
+{
+    for (uint32_t i = 0; i < t->blocks_count; i++)
+        if (blocks_last_node(t->blocks[i]) == node && blocks_rerun(t->blocks[i]).count)
+            return true;
+    return false;
+}
+
 int blocks_meet_main(struct blocks *b, struct region_end *end, uint32_t *count, struct err *e)
 {
     const struct graph *g = b->t->graph;

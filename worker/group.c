@@ -88,7 +88,9 @@ static int begin_streams(struct group *g, struct err *e)
             continue;
         struct attempt_route *route = attempt_route_of(t, MSG_STDERR, node, GRAPH_NONE);
         int fd = plan->channel[last->channel].caller_fd;
-        if (route && route->r.via != MSG_VIA_FD) {
+        bool elsewhere = route && route->r.via != MSG_VIA_FD;
+        bool taken = elsewhere && g == &t->main && blocks_reruns(t, node);
+        if (elsewhere && !taken) {
             if (attempt_carry(t, route, fd, true, e) < 0)
                 return -1;
             continue;
@@ -96,7 +98,7 @@ static int begin_streams(struct group *g, struct err *e)
         own_fd(fd);
         t->moving++;
         g->said[i] = false;
-        lines_start(&g->lines[i], agent_loop(t->agent), fd, route ? route->r.fd : -1, lines_ended, g);
+        lines_start(&g->lines[i], agent_loop(t->agent), fd, route && !taken ? route->r.fd : -1, lines_ended, g);
     }
     return 0;
 }

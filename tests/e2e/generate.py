@@ -115,3 +115,62 @@ def rows(make, seed, count):
         g = Generator("%d.%d" % (seed, i))
         flags = ["stdin=" + g.one("a.txt", "|words.txt", "/dev/null", "t.tsv", "nul.bin", "|big.txt")]
         yield make("random-%d-%d" % (seed, i), flags, [l + "\n" for l in g.pipeline().split("\n")])
+
+
+class Edges:
+    """Job files in which pipelines have names, are used more than once, part and meet again."""
+
+    def __init__(self, seed):
+        self.r = random.Random(seed)
+        self.names, self.outputs = [], 0
+
+    def one(self, *of):
+        return self.r.choice(of)
+
+    def filter(self):
+        return self.one("grep %d" % self.r.randrange(10), "tr 0-9 a-j", "sort", "sort -r", "tac", "uniq", "cut -c2-", "sed 's/1/one/'", "cat", "rev",
+                        "sed -n 'p;p'", "awk '{ print NR % 7, $0 }'", "sh -c 'cat; echo end'", "perl -pe 's/2/two/'")
+
+    def source(self, depth=0):
+        if self.names and self.r.random() < 0.6:
+            return self.one(*self.names)
+        if depth < 2 and self.r.random() < 0.4:
+            return self.reader(depth + 1)
+        return self.one("cat big.txt", "seq %d" % self.one(10, 1000, 200000), "cat a.txt b.txt", "sort words.txt", "cat big.txt big.txt", "cat empty.txt")
+
+    def pipeline(self, depth=0):
+        return " | ".join([self.source(depth)] + [self.filter() for _ in range(self.one(0, 1, 1, 2))])
+
+    def edge(self, depth):
+        return "<(%s)" % self.pipeline(depth)
+
+    def reader(self, depth=0):
+        a, b = self.edge(depth), self.edge(depth)
+        return self.one("cat %s %s", "paste %s %s", "sort -m %s %s", "cat %s a.txt %s", "comm --nocheck-order %s %s",
+                        "diff %s %s | head -c 100000") % (a, b)
+
+    def output(self):
+        self.outputs += 1
+        return "o%d.txt" % self.outputs
+
+    def statement(self):
+        text = self.one(self.reader, self.pipeline)()
+        form = self.r.random()
+        if form < 0.3:
+            text += " | tee %s" % " ".join(">(%s > %s)" % (self.filter(), self.output()) for _ in range(self.one(1, 1, 2)))
+        # a job's status is that of its first statement that fails, a shell's that of the last: here none fails
+        text += " | " + self.one("cat", "cat", "head -3", "wc", "tail -2", "cksum", "head -c 50000 | md5sum", "uniq -c | head -5")
+        return text + self.one("", " > " + self.output())
+
+    def job(self):
+        lines = []
+        for name in "abc"[:self.one(1, 2, 2, 3)]:
+            lines.append("%s = %s" % (name, self.pipeline()))
+            self.names.append(name)
+        return lines + [self.statement() for _ in range(self.one(1, 2, 3))]
+
+
+def edges(row, seed, count):
+    """Rows with the names that the seed gives; a row by its name alone is made with --seed."""
+    for i in range(count):
+        yield row("edges-%d" % (seed + i), ["job"], [l + "\n" for l in Edges(seed + i).job()])

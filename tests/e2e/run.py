@@ -2,12 +2,12 @@
 """Runs table.test, edges.test, differences.test and words.test: every row by the reference shell and by zpipe, in equal
 fresh directories, and compares stdout, status, stderr and the files left behind, with their modes.  table.test says the formats.
 
-    run.py --bin DIR [--cluster] [--user NAME|UID] [--table FILE | --random COUNT [--seed N]] [ROW...]
+    run.py --bin DIR [--cluster] [--user NAME|UID] [--table FILE | --random COUNT | --edges COUNT] [--seed N] [ROW...]
 
 --cluster: over one scheduler and two workers on loopback, neighbours on different workers.
 --split: as the option of zpipe, to run small inputs in blocks.
 --user: as that user (only root can); a number needs no entry in the password file.
---random: rows that generate.py makes, instead of a table's."""
+--random: rows that generate.py makes, instead of a table's; --edges: job files whose pipelines part and meet again."""
 import argparse, ctypes, generate, json, os, pwd, re, shutil, signal, stat, subprocess, sys, tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -265,7 +265,7 @@ class Table:
                 f.write(row.text + "\n")
         got, opaque = self.once(row, argv, "job" not in row.flags)
         wrong = (expect if row.want else compare)(row, ref, got)
-        if wrong and self.a.random and any(compare(row, ref, self.once(row, reference(row.text), False)[0]) for _ in range(9)):
+        if wrong and (self.a.random or self.a.edges) and any(compare(row, ref, self.once(row, reference(row.text), False)[0]) for _ in range(9)):
             self.skipped += 1
             return print("skip   %-28s the reference is not the same each time" % row.name)
         self.opaque += opaque
@@ -304,6 +304,7 @@ def main():
     ap.add_argument("--split")
     ap.add_argument("--table", action="append")
     ap.add_argument("--random", type=int)
+    ap.add_argument("--edges", type=int)
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("row", nargs="*")
     a = ap.parse_args()
@@ -318,7 +319,7 @@ def main():
         table = Table(a, work, owner_of(a.user) if a.user else None)
         try:
             paths = a.table or [os.path.join(HERE, n) for n in ("table.test", "edges.test", "differences.test", "words.test")]
-            made = generate.rows(Row, a.seed, a.random) if a.random else (row for path in paths for row in rows(path))
+            made = generate.rows(Row, a.seed, a.random) if a.random else generate.edges(Row, a.seed, a.edges) if a.edges else (row for path in paths for row in rows(path))
             for row in made:
                 if not a.row or row.name in a.row:
                     table.row(row)
