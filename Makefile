@@ -2,10 +2,10 @@
 .POSIX:
 PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-db \
 	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev libmicrohttpd-dev \
-	busybox-static gawk jq lua5.4 mawk sqlite3 zstd
+	busybox-static gawk iproute2 jq lua5.4 mawk sqlite3 zstd
 JOBS = 2
 
-.PHONY: all deps demo test bench growth fuzz fuzz-wall compare graphs classes fault install clean
+.PHONY: all deps demo test bench growth hosts fuzz fuzz-wall compare graphs classes fault install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -44,6 +44,7 @@ bench: deps all
 	python3 bench/steady.py build/release/bin/zpipe-box
 	python3 bench/serve.py build/release/bin/zpipe
 	python3 bench/tasks.py build/release/bin/zpipe
+	python3 bench/cluster.py build/release/bin/zpipe
 
 # What a megabyte costs at 10 MB, 100 MB and 1 GB; GROWTH_BYTES and GROWTH_RUNS say otherwise.
 growth: deps all
@@ -77,6 +78,11 @@ classes: deps all
 
 COUNT = 1000
 SEED = 1
+
+# Every row over four hosts, which are network namespaces: only root can.
+hosts: deps all
+	tests/e2e/run.py --bin build/release/bin --hosts
+	tests/e2e/run.py --bin build/release/bin --hosts --slots 2 --split always,64K
 
 # Each allocation fails once, with sanitizers.
 fault: deps

@@ -4,7 +4,8 @@ fresh directories, and compares stdout, status, stderr and the files left behind
 
     run.py --bin DIR [--cluster] [--user NAME|UID] [--table FILE | --random COUNT | --edges COUNT] [--seed N] [ROW...]
 
---cluster: over one scheduler and two workers on loopback, neighbours on different workers.
+--cluster: over one scheduler and two workers on loopback, neighbours on different workers; --slots: of each.
+--hosts: the same over hosts of their own, network namespaces: the scheduler on one, each worker on one, the client on one.
 --split: as the option of zpipe, to run small inputs in blocks.
 --user: as that user (only root can); a number needs no entry in the password file.
 --random: rows that generate.py makes, instead of a table's; --edges: job files whose pipelines part and meet again."""
@@ -166,22 +167,46 @@ def expect(row, ref, got):
     return wrong
 
 
+class Hosts:
+    """Network namespaces, as long as this process lives."""
+    def __init__(self, count):
+        script = os.path.join(HERE, "..", "lib", "hosts.sh")
+        self.process = subprocess.Popen(["sh", script, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        word, *self.holder = self.process.stdout.readline().decode().split()
+        if word != "ready":
+            print(word, *self.holder, "\n0 passed, 0 failed, 1 skipped")
+            sys.exit(SKIPPED)
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
 class Cluster:
-    def __init__(self, zpipe, demote, d, workers=2, slots=16):
-        self.zpipe, self.demote, self.d, self.started = zpipe, demote, d, []
+    def __init__(self, zpipe, demote, d, workers=2, slots=16, talk=True, hosts=None):
+        self.zpipe, self.demote, self.d, self.started, self.hosts = zpipe, demote, d, [], hosts
         keys = os.path.join(d, "keys")
         subprocess.run([zpipe, "keygen", "--dir", keys], check=True, preexec_fn=demote, stdout=subprocess.DEVNULL)
-        url = self.start("scheduler", "--keys", keys, "--listen", "tcp://127.0.0.1:*", "--state", os.path.join(d, "state"))
+        url = self.start("scheduler", "--keys", keys, "--listen", self.address(1), "--state", os.path.join(d, "state"))
         for i in range(workers):
-            self.start("worker", "--keys", keys, "--scheduler", url, "--slots", str(slots), "--name", "w%d" % (i + 1), "-v", "-v")
+            self.start("worker", "--keys", keys, "--scheduler", url, "--slots", str(slots), "--name", "w%d" % (i + 1),
+                       "--data-listen", self.address(2 + i), *(["-v", "-v"] if talk else []))
         self.env = {"ZPIPE_CLUSTER": url, "ZPIPE_KEYS": keys}
+
+    def address(self, host):
+        return "tcp://10.99.0.%d:*" % host if self.hosts else "tcp://127.0.0.1:*"
+
+    def at(self, host):
+        """What runs a command there: the scheduler is on 1, workers follow, the last is the client's."""
+        return ["nsenter", "-t", self.hosts.holder[host - 1], "-n", "--"] if self.hosts else []
 
     def start(self, *argv):
         def before():
             self.demote()
             ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: this program may be killed
         log = open(os.path.join(self.d, "log%d" % len(self.started)), "wb")
-        p = subprocess.Popen([self.zpipe, *argv], stdout=subprocess.PIPE, stderr=log, preexec_fn=before,
+        where = self.at(1 + len(self.started))
+        p = subprocess.Popen([*where, self.zpipe, *argv], stdout=subprocess.PIPE, stderr=log, preexec_fn=before,
                              start_new_session=True)
         self.started.append(p)
         line = p.stdout.readline().decode().split()
@@ -222,7 +247,8 @@ class Table:
             self.zpipe = os.path.join(work, "bin", "zpipe")
         self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"}
         self.env.update({k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")})
-        self.cluster = Cluster(self.zpipe, self.demote, work) if a.cluster else None
+        self.hosts = Hosts(4) if a.hosts else None
+        self.cluster = Cluster(self.zpipe, self.demote, work, hosts=self.hosts, slots=a.slots) if a.cluster else None
         if self.cluster:
             self.env.update(self.cluster.env)
         self.passed = self.failed = self.skipped = self.opaque = 0
@@ -258,9 +284,10 @@ class Table:
         ref, _ = self.once(row, reference(row.text, *row.args), False)
         spread = ["--placement", "spread"] if self.cluster else []
         split = ["--split", self.a.split] if self.a.split else []
-        argv = [self.zpipe, *spread, *split, row.text, *row.args]
+        at = self.cluster.at(4) if self.hosts else []
+        argv = [*at, self.zpipe, *spread, *split, row.text, *row.args]
         if "job" in row.flags:
-            argv = [self.zpipe, "run", *spread, *split, os.path.join(self.work, "job.zp"), *row.args]
+            argv = [*at, self.zpipe, "run", *spread, *split, os.path.join(self.work, "job.zp"), *row.args]
             with open(argv[-1 - len(row.args)], "w") as f:
                 f.write(row.text + "\n")
         got, opaque = self.once(row, argv, "job" not in row.flags)
@@ -287,6 +314,13 @@ class Table:
             if not self.cluster.stop() or (min(given) == 0 and not self.a.row):
                 print("FAIL   the cluster: an idle worker, or a daemon that did not end well")
                 self.failed += 1
+            runs = self.cluster.heard("WORK")
+            print("they did %d and %d runs for each other" % tuple(runs))
+            if self.a.slots == 1 and self.a.split and not sum(runs):
+                print("FAIL   nothing was lent")
+                self.failed += 1
+        if self.hosts:
+            self.hosts.end()
 
 
 def owner_of(user):
@@ -300,6 +334,8 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--bin", required=True)
     ap.add_argument("--cluster", action="store_true")
+    ap.add_argument("--hosts", action="store_true")
+    ap.add_argument("--slots", type=int, default=16)
     ap.add_argument("--user")
     ap.add_argument("--split")
     ap.add_argument("--table", action="append")
@@ -308,6 +344,7 @@ def main():
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("row", nargs="*")
     a = ap.parse_args()
+    a.cluster |= a.hosts
     if a.user and os.geteuid() != 0:
         print("only root can become another user\n0 passed, 0 failed, 1 skipped")
         return SKIPPED
