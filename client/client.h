@@ -5,7 +5,8 @@
  *   ports.c    which descriptor each source and sink of the graph is
  *   outputs.c  files that appear whole or not at all
  *   phases.c   statements that wait for each other
- *   made.c     those that a stage left in /job
+ *   made.c     those that a stage left in /job, or the tasks of a map made
+ *   tasks.c    what those are called
  *   serve.c    in a cluster: the streams to and from workers
  *   hints.c    what to do about a program or file that the sandbox did not have
  *   trees.c    in a cluster: directories as the files in them
@@ -76,6 +77,8 @@ struct made_reader {
     uint32_t count, at;
     int fd;             /* borrowed: where the bytes of file[at] go */
     uint64_t left_bytes; /* of it */
+    uint64_t task_next;  /* of a map: the next file is of this task, to this sink, or of a later one */
+    uint32_t sink_next;
 };
 
 /* A descriptor pair towards a callback: the job writes to `write`, the loop reads `read`. */
@@ -154,6 +157,7 @@ struct zpipe_job {
     int status;
     uint64_t began_ns, cpu_user_us, cpu_sys_us; /* for `time` */
     bool commit;
+    bool ended; /* by itself: what is for us still comes, also when it failed */
     bool plan_only, plan_json;
     char *plan; /* owned: the answer to plan_only */
     struct err why; /* code ERR_NONE when zpipe itself has nothing to say */
@@ -185,6 +189,11 @@ void outputs_close(struct zpipe_job *j);
 uint32_t phases_count(const struct graph *g);
 bool phases_wanted(const struct graph *g); /* must the first begin as one? */
 int phases_begin(struct zpipe_job *j, uint32_t phase, struct err *e);
+
+/* ---- tasks.c */
+/* What a task's file is called that goes to this sink of a map's body; gives. */
+char *tasks_output_name(const struct graph *g, uint32_t map, uint32_t sink, uint64_t task, struct err *e);
+int tasks_check_outputs(struct zpipe_job *j, uint32_t sink, struct err *e); /* could they all be written? */
 
 /* ---- made.c */
 int made_open(struct zpipe_job *j, struct err *e);

@@ -140,7 +140,7 @@ static void next_phase(struct zpipe_job *j)
     serve_close(j);
     made_close(j);
     memset(j->said, 0, j->whole->node_count * sizeof *j->said);
-    j->result_here = j->commit = false;
+    j->result_here = j->commit = j->ended = false;
     j->number = 0;
     j->request = ++j->z->requests;
     if (phases_begin(j, j->phase + 1, &e) < 0 || ports_begin(j, &e) < 0 || submit(j, &e) < 0)
@@ -157,7 +157,7 @@ void client_job_settle(struct zpipe_job *j)
 {
     if (!j->result_here || j->over)
         return;
-    if (j->commit && !(serve_done(j) && ports_drained(j)))
+    if ((j->commit || j->ended) && !(serve_done(j) && ports_drained(j)))
         return;
     if (j->commit && j->phase + 1 < j->phases)
         next_phase(j);
@@ -167,8 +167,13 @@ void client_job_settle(struct zpipe_job *j)
 
 void client_job_fail(struct zpipe_job *j, const struct err *why)
 {
-    if (j->over || (j->result_here && !j->commit))
+    if (j->over || (j->result_here && !j->commit)) {
+        if (j->over || !j->ended)
+            return;
+        j->ended = false; /* what was still to come does not; the first reason stands */
+        client_job_settle(j);
         return;
+    }
     if (j->number && !j->result_here && !j->z->lost) {
         struct msg m = {.type = MSG_CANCEL, .cancel = {j->number, j->request, why->text}};
         client_send(j->z, &m, (struct slice){0}, NULL);
@@ -188,6 +193,7 @@ static void on_result(struct zpipe_job *j, const struct msg_result *r)
     j->result_here = true;
     j->status = (int)(r->status & 255);
     j->commit = r->commit;
+    j->ended = r->ended;
     if (r->code)
         err_set(&j->why, (int)r->code, "%s", r->text);
     if (j->commit && j->phases > 1)

@@ -8,6 +8,7 @@
 #include "proto/made.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -46,10 +47,46 @@ static bool is_taken(struct zpipe_job *j, struct output *o)
     return false;
 }
 
+/* The files of a map's tasks are called SINK/TASK, and come in order; so none comes twice. */
+static struct output *begin_task_file(struct made_reader *m, const struct made_file *f, struct err *e)
+{
+    struct zpipe_job *j = m->job;
+    const struct graph *g = j->graph;
+    unsigned long long task = 0;
+    unsigned sink = GRAPH_NONE;
+    int size = 0;
+    bool good = sscanf(f->name, "%u/%llu%n", &sink, &task, &size) == 2 && !f->name[size] && sink < g->node_count &&
+                g->node[sink].parent == m->node && graph_is_task_sink(&g->node[sink]) &&
+                (m->task_next < task || (m->task_next == task && m->sink_next <= sink));
+    char *path = good ? tasks_output_name(g, m->node, sink, task, e) : NULL;
+    if (!good)
+        err_set(e, ERR_PROTO, "a worker sent the file '%.100s', which `%.100s` does not make", f->name,
+                g->node[m->node].label);
+    if (!path)
+        return NULL;
+    m->task_next = task;
+    m->sink_next = sink + 1;
+    struct output *o = output_add(j, sink, path, e);
+    free(path);
+    if (o)
+        o->append = g->node[sink].sink == GRAPH_SINK_APPEND;
+    return o;
+}
+
 static int begin_file(struct made_reader *m, struct err *e)
 {
     struct zpipe_job *j = m->job;
     const struct graph_node *n = &j->graph->node[m->node];
+    if (n->kind == GRAPH_MAP || n->kind == GRAPH_REDUCE) {
+        struct output *task = begin_task_file(m, &m->file[m->at], e);
+        if (!task)
+            return -1;
+        task->made = true;
+        task->chosen = m->file[m->at].mode;
+        m->fd = task->fd;
+        m->left_bytes = m->file[m->at].size_bytes;
+        return 0;
+    }
     const struct made_file *f = &m->file[m->at];
     uint32_t sink = named_sink(n, f->name);
     const struct kept kept = {n->keep, n->keep_count, n->out_glob, n->out_glob_count};
@@ -79,12 +116,24 @@ static int take_index(struct made_reader *m, struct err *e)
     return m->count ? begin_file(m, e) : 0;
 }
 
+/* A map's next task has an index of its own. */
+static void next_index(struct made_reader *m)
+{
+    uint32_t kind = m->job->graph->node[m->node].kind;
+    if ((kind != GRAPH_MAP && kind != GRAPH_REDUCE) || m->at < m->count)
+        return;
+    m->file = NULL;
+    m->count = m->at = 0;
+    arena_clear(&m->arena);
+}
+
 /* Files that are whole give way to the next one, an empty one at once. */
 static int go_on(struct made_reader *m, struct err *e)
 {
     while (m->at < m->count && !m->left_bytes)
         if (++m->at < m->count && begin_file(m, e) < 0)
             return -1;
+    next_index(m);
     return 0;
 }
 
@@ -157,13 +206,13 @@ int made_open(struct zpipe_job *j, struct err *e)
     const struct graph *g = j->graph;
     uint32_t count = 0;
     for (uint32_t i = 0; i < g->node_count; i++)
-        count += graph_makes(&g->node[i]);
+        count += graph_sends_files(g, i);
     j->made = calloc((size_t)count + 1, sizeof *j->made);
     if (!j->made)
         return err_nomem(e);
     for (uint32_t i = 0; i < g->node_count; i++) {
         int pair[2];
-        if (!graph_makes(&g->node[i]) || g->node[i].parent != GRAPH_NONE)
+        if (!graph_sends_files(g, i))
             continue;
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
             return err_sys(e, "cannot make a socket pair");

@@ -131,6 +131,11 @@ static int open_outputs(struct zpipe_job *j, struct err *e)
         const struct graph_node *n = &g->node[i];
         if (n->kind != GRAPH_SINK || (n->sink != GRAPH_SINK_FILE && n->sink != GRAPH_SINK_APPEND))
             continue;
+        if (graph_is_task_sink(n)) {
+            if (tasks_check_outputs(j, i, e) < 0)
+                return -1;
+            continue;
+        }
         struct output *o = output_add(j, i, n->path, e);
         if (!o)
             return -1;

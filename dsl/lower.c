@@ -344,11 +344,11 @@ static int node_record(struct lower *w, const struct stage *s, uint32_t node)
     return n->key || s->kind != STAGE_REDUCE ? 0 : resolve_no_memory(w->r);
 }
 
-/* One task per file: what comes must be files, or the tasks of a map before. */
+/* One task per file: what comes must be files. */
 static bool comes_in_files(const struct lower *w, const struct stream *in)
 {
     const struct graph_node *n = in->node == GRAPH_NONE ? NULL : &w->g->node[in->node];
-    if (!n || n->kind == GRAPH_MAP || n->kind == GRAPH_REDUCE)
+    if (!n)
         return true;
     bool files = n->kind == GRAPH_SOURCE;
     for (uint32_t i = 0; i < n->segment_count; i++)
@@ -388,6 +388,8 @@ static int lower_map(struct lower *w, struct stage *s, struct stream in, struct 
         return -1;
     body.merge = true;
     if (s->merge && lower_body(w, s->merge, body, s->merge->start) < 0)
+        return -1;
+    if (s->per_file && lower_name_outputs(w, node, s->start) < 0)
         return -1;
     return lower_apply(w, &t, node, s->start, &at, out);
 }
@@ -590,6 +592,8 @@ static int lower_statements(struct lower *w)
             return -1;
         w->r->statement++;
     }
+    if (lower_names_differ(w) < 0)
+        return -1;
     if (split_graph(w->g, w->r->commands, w->e) < 0)
         return lower_refused(w, 0);
     return graph_check(w->g, w->e) < 0 ? lower_refused(w, 0) : 0;

@@ -1,4 +1,4 @@
-/* Shared by lower.c, lower_node.c and lower_stream.c; for nobody else. */
+/* Shared by lower.c and lower_*.c; for nobody else. */
 #pragma once
 #include "dsl/lower.h"
 #include "proto/graph.h"
@@ -59,6 +59,12 @@ struct lower {
         uint32_t sink; /* GRAPH_NONE: a stage may make it */
         uint32_t phase;
     } * made; /* what statements write or may make, the last first; in the resolver's arena */
+    struct named {
+        struct named *next;
+        const char *path, *word; /* word: as it will be, for messages */
+        const char *file;        /* of whose task it is */
+        size_t at;
+    } * named; /* what the tasks of maps write, likewise */
 };
 
 #define FAIL(w, at, hint, ...) text_fail((w)->r->text, at, (w)->e, hint, __VA_ARGS__)
@@ -97,6 +103,10 @@ int lower_source_file(struct lower *w, const char *word, const struct written *f
 int lower_awaited(struct lower *w, const struct written *from, const char *name, size_t at, uint32_t *out);
 int lower_note_made(struct lower *w, const char *path, uint32_t sink);
 int lower_note_sink(struct lower *w, const char *word, uint32_t sink);
+
+/* lower_tasks.c: names of what the tasks of a map write; and that no two of them are the same. */
+int lower_name_outputs(struct lower *w, uint32_t map, size_t at);
+int lower_names_differ(struct lower *w);
 
 /* Where streams come from and where they end. */
 int lower_stdin(struct lower *w, const struct place *at, size_t where, struct stream *out);

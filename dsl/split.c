@@ -684,12 +684,29 @@ static int split_node(struct graph *g, uint32_t i, struct commands *commands, st
     return n->why ? 0 : err_nomem(e);
 }
 
-/* Bodies are cut as their author says. */
+/* Bodies are cut as their author says; but a `grep` that found nothing in a block has not failed there, nor
+ * has the map then, when it is its last command. */
+static int body_node(struct graph *g, struct graph_node *n, struct commands *commands, struct err *e)
+{
+    struct err bad = {0};
+    const struct command *k = commands_find(commands, base_name(n->argv[0]), &bad);
+    n->split.ok_status = k ? k->ok_status : 0;
+    g->node[n->parent].split.ok_status = n->split.ok_status;
+    if (!bad.code)
+        return 0;
+    *e = bad;
+    return -1;
+}
+
 int split_graph(struct graph *g, struct commands *c, struct err *e)
 {
-    for (uint32_t i = 0; i < g->node_count; i++)
-        if (g->node[i].kind == GRAPH_COMMAND && g->node[i].parent == GRAPH_NONE &&
-            g->node[i].argc && split_node(g, i, c, e) < 0)
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        struct graph_node *n = &g->node[i];
+        if (n->kind == GRAPH_SHELL && n->parent != GRAPH_NONE)
+            g->node[n->parent].split.ok_status = 0;
+        if (n->kind == GRAPH_COMMAND && n->argc &&
+            (n->parent == GRAPH_NONE ? split_node(g, i, c, e) : body_node(g, n, c, e)) < 0)
             return -1;
+    }
     return 0;
 }

@@ -182,6 +182,25 @@ bool graph_makes(const struct graph_node *n)
     return n->output_count || n->out_glob_count || n->keep_count;
 }
 
+bool graph_is_task_sink(const struct graph_node *n)
+{
+    return n->parent != GRAPH_NONE && n->kind == GRAPH_SINK &&
+           (n->sink == GRAPH_SINK_FILE || n->sink == GRAPH_SINK_APPEND);
+}
+
+bool graph_sends_files(const struct graph *g, uint32_t node)
+{
+    const struct graph_node *n = &g->node[node];
+    if (n->parent != GRAPH_NONE)
+        return false;
+    if (n->kind != GRAPH_MAP && n->kind != GRAPH_REDUCE)
+        return graph_makes(n);
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (g->node[i].parent == node && graph_is_task_sink(&g->node[i]))
+            return true;
+    return false;
+}
+
 const char *graph_class(const struct graph_node *n)
 {
     static const struct {

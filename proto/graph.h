@@ -25,6 +25,7 @@
 #define GRAPH_SPLIT_NEVER UINT64_MAX
 #define GRAPH_SPLIT_MIN  (256u << 10) /* an input known to be smaller is not worth cutting */
 #define GRAPH_NONE      UINT32_MAX
+#define GRAPH_RECORD_TEXT_MAX 4096 /* of `map by start TEXT` and `map by TEXT` */
 
 enum graph_kind {
     GRAPH_COMMAND, /* argv, run directly */
@@ -196,7 +197,7 @@ struct graph_split {
     const char *const *combine_argv; /* RERUN, MERGE; its status is 0 or the whole is spoilt */
     uint32_t combine_argc;
     const char *combine_text; /* NATIVE */
-    uint32_t ok_status;       /* bit N: a block may end with status N (0 to 31) */
+    uint32_t ok_status;       /* bit N: a block may end with status N (0 to 31); also in the body of a map, and of the map what its last command may */
     bool ends_lines; /* the output of a block that ends behind a newline does so too: it can be a
                         block of the next stage's input as it stands */
     struct slice spoils; /* one of these bytes anywhere in a block spoils the whole: what comes
@@ -334,6 +335,10 @@ enum graph_fail graph_fail_of(const struct graph_node *n);
 
 /* May it make files that the job keeps?  Then they are a stream, as proto/made.h says. */
 bool graph_makes(const struct graph_node *n);
+/* Does a stage have such a stream?  A map has one for the named outputs of all of its tasks. */
+bool graph_sends_files(const struct graph *g, uint32_t node);
+/* Is it the sink of a body, of which each task has one? */
+bool graph_is_task_sink(const struct graph_node *n);
 
 /* How a COMMAND is cut and made one again, in a word for plans: stateless, files, reduce, merge,
  * boundary, rerun, first, last, offset, aligned, reverse or whole. */

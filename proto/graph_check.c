@@ -142,8 +142,11 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
     if (n->kind == GRAPH_MAP &&
         (n->record >= GRAPH_RECORDS || n->record_count == 0 ||
          ((n->record == GRAPH_RECORD_START || n->record == GRAPH_RECORD_END) &&
-          !n->record_text.size)))
-        return err_set(e, ERR_INPUT, "a map has records that cannot be");
+          !n->record_text.size) ||
+         n->record_text.size > GRAPH_RECORD_TEXT_MAX ||
+         (n->record == GRAPH_RECORD_START && memchr(n->record_text.data, '\n', n->record_text.size))))
+        return err_set(e, ERR_INPUT, "the records of `%.60s` cannot be: their text is empty, longer than %d bytes, or "
+                       "several lines", n->label, GRAPH_RECORD_TEXT_MAX);
     if (check_strings(n->argv, n->argc, false, "words", n, e) < 0 ||
         check_strings(n->env, n->envc, true, "variables", n, e) < 0 ||
         graph_check_split(g, n, e) < 0)
@@ -325,6 +328,17 @@ static int check_file_names(const struct graph *g, struct err *e)
     return r;
 }
 
+/* Tasks are of files: nothing else may come to them. */
+static bool reads_files(const struct graph *g, const struct graph_node *map)
+{
+    const struct graph_fd *in = graph_fd_of(map, 0);
+    const struct graph_node *from = in ? &g->node[g->edge[in->edge].from] : NULL;
+    bool files = from && from->kind == GRAPH_SOURCE;
+    for (uint32_t i = 0; files && i < from->segment_count; i++)
+        files = from->segment[i].kind == GRAPH_SEGMENT_FILE;
+    return files;
+}
+
 /* What a stage leaves under a name goes to a sink of its own, and every map and reduce has
  * something to do. */
 static int check_owners(const struct graph *g, struct err *e)
@@ -340,6 +354,8 @@ static int check_owners(const struct graph *g, struct err *e)
         const struct graph_node *n = &g->node[i];
         if ((n->kind == GRAPH_MAP || n->kind == GRAPH_REDUCE) && !taken[i])
             r = err_set(e, ERR_INPUT, "stage `%.60s` has an empty body", n->label);
+        else if (n->kind == GRAPH_MAP && n->per_file && !reads_files(g, n))
+            r = err_set(e, ERR_INPUT, "stage `%.60s` has a task per file and reads no files", n->label);
         for (uint32_t k = 0; is_process(n) && k < n->output_count && r == 0; k++) {
             if (taken[n->output[k].sink])
                 r = err_set(e, ERR_INPUT, "two outputs go to one sink, '%.60s' among them",

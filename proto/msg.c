@@ -108,7 +108,8 @@ static const struct field result_fields[] = {U64(msg_result, request),
                                              FIELD(msg_result, status, FIELD_U32, 255),
                                              YES(msg_result, commit),
                                              FIELD(msg_result, code, FIELD_U32, ERR_COUNT - 1),
-                                             TEXT(msg_result, text)};
+                                             TEXT(msg_result, text),
+                                             YES(msg_result, ended)};
 #define STREAM(type)                                                                               \
     U64(type, job), U32(type, attempt), FIELD(type, what, FIELD_U32, MSG_WHATS - 1),               \
         U32(type, index), U32(type, node)

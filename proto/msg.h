@@ -252,6 +252,7 @@ struct msg_result {
     bool commit;     /* outputs are to be put in place */
     uint32_t code;   /* enum err_code: 0 unless zpipe itself failed (status 125) or a limit (124) */
     const char *text; /* for a person; "" */
+    bool ended; /* all of it ended by itself: what streams to the client comes to its end, commit or not */
 };
 
 struct msg_attach {

@@ -127,10 +127,18 @@ static bool comes_first(const struct graph *g, const struct graph_node *n)
     return !can_be_cut(g, from) || input_bytes(g, from) < GRAPH_SPLIT_MIN;
 }
 
+/* `map ./slow | head -1` wants the first task's output, not as many tasks as it takes to fill a block. */
+static bool waits_in_vain(const struct graph *g, const struct graph_node *n)
+{
+    uint32_t in = edge_at(n, 0);
+    uint32_t kind = in == GRAPH_NONE ? GRAPH_SOURCE : g->node[g->edge[in].from].kind;
+    return n->split.stops_early && (kind == GRAPH_MAP || kind == GRAPH_REDUCE);
+}
+
 static void start(const struct graph *g, struct graph_stages *out, uint32_t *nodes, uint32_t node)
 {
     const struct graph_node *n = &g->node[node];
-    if (out->of_node[node] != GRAPH_NONE || !can_be_cut(g, n) ||
+    if (out->of_node[node] != GRAPH_NONE || !can_be_cut(g, n) || waits_in_vain(g, n) ||
         (!g->split_bytes && input_bytes(g, n) < GRAPH_SPLIT_MIN))
         return;
     struct graph_stage *s = &out->stage[out->count];

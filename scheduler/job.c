@@ -172,7 +172,7 @@ static void stop_parts(struct core *c, uint64_t now, struct job *j, const struct
     job_settle(c, now, j);
 }
 
-static void say_result(struct core *c, const struct job *j, uint32_t status)
+static void say_result(struct core *c, const struct job *j, uint32_t status, bool ended)
 {
     struct msg m = {.type = MSG_RESULT,
                     .result = {.request = j->request,
@@ -180,7 +180,8 @@ static void say_result(struct core *c, const struct job *j, uint32_t status)
                                .status = status,
                                .commit = !j->failed,
                                .code = j->failed ? (uint32_t)j->why.code : 0,
-                               .text = j->failed ? j->why.text : ""}};
+                               .text = j->failed ? j->why.text : "",
+                               .ended = ended}};
     if (j->client)
         core_send(c, j->client->link, &m);
 }
@@ -188,14 +189,14 @@ static void say_result(struct core *c, const struct job *j, uint32_t status)
 static void say_verdict(struct core *c, uint64_t now, struct job *j, const struct msg *m)
 {
     (void)now, (void)m;
-    say_result(c, j, verdict(j));
+    say_result(c, j, verdict(j), true);
 }
 
 static void say_failure(struct core *c, uint64_t now, struct job *j, const struct msg *m)
 {
     (void)now, (void)m;
     assert(j->failed);
-    say_result(c, j, j->status);
+    say_result(c, j, j->status, false);
 }
 
 static void wait_again(struct core *c, uint64_t now, struct job *j, const struct msg *m)

@@ -133,11 +133,6 @@ int plan_send(struct core *c, uint64_t link, uint64_t request, const struct grap
     return 0;
 }
 
-static bool writes_files(const struct graph_node *n)
-{
-    return graph_makes(n) || (n->kind == GRAPH_SINK && (n->sink == GRAPH_SINK_FILE || n->sink == GRAPH_SINK_APPEND));
-}
-
 const char *plan_refusal(const struct graph *g)
 {
     for (uint32_t i = 0; i < g->node_count; i++) {
@@ -145,9 +140,9 @@ const char *plan_refusal(const struct graph *g)
         if (n->merge)
             return "`merge` is understood and planned, but this version does not run it yet; "
                    "`zpipe plan` shows what it would do";
-        if (n->parent != GRAPH_NONE && g->node[n->parent].kind == GRAPH_REDUCE && writes_files(n))
-            return "files written in the body of a `reduce` are understood and planned, but this version does not "
-                   "run that yet; put the > after the closing brace";
+        if (n->out_glob_count && (n->kind == GRAPH_MAP || n->kind == GRAPH_REDUCE || n->parent != GRAPH_NONE))
+            return "`with out=` cannot be in force for a map or reduce: its tasks' outputs are what `>` names, as in "
+                   "`map per file { ./p > {.}.out }`";
         if (n->holes && n->parent == GRAPH_NONE)
             return "`{}` stands for a file of a `map`: it means nothing outside of one";
     }

@@ -74,7 +74,7 @@ static void local_node(struct routes *r, uint32_t i)
                 .what = MSG_FILE, .index = n->file[k], .node = i, .via = MSG_VIA_PATH, .fd = -1});
     if (!graph_is_stage(n))
         return;
-    if (graph_makes(n))
+    if (graph_sends_files(r->job->graph, i))
         add(r, (struct msg_route){.what = MSG_OUTPUT,
                                   .index = i,
                                   .node = i,
@@ -139,7 +139,7 @@ static void remote_node(struct routes *r, uint32_t side, uint32_t i)
                    (struct msg_route){.what = MSG_FILE, .index = n->segment[k].file, .node = i});
     if (!graph_is_stage(n))
         return;
-    if (graph_makes(n))
+    if (graph_sends_files(r->job->graph, i))
         stream(r, side, at, AT_CLIENT,
                (struct msg_route){.what = MSG_OUTPUT, .index = i, .node = i});
     if (!graph_fd_of(n, 2))

@@ -14,6 +14,12 @@ static void fail(struct job *j, uint32_t status)
     j->status = status;
 }
 
+/* A map of `grep` that found nothing has not failed. */
+static bool is_usual(const struct graph_node *n, uint32_t status)
+{
+    return n->kind == GRAPH_MAP && status < 32 && n->split.ok_status >> status & 1;
+}
+
 uint32_t verdict(struct job *j)
 {
     for (uint32_t i = 0; i < j->graph->node_count && !j->failed; i++) {
@@ -30,7 +36,7 @@ uint32_t verdict(struct job *j)
         } else if (n->end == MSG_END_FAILED || n->end == MSG_END_KILLED) {
             fail(j, 125);
             err_set(&j->why, ERR_IO, "the sandbox of `%.200s` failed", g->label);
-        } else if (graph_fail_of(g) == GRAPH_FAIL_STOP && n->status && !n->early_stop) {
+        } else if (graph_fail_of(g) == GRAPH_FAIL_STOP && n->status && !n->early_stop && !is_usual(g, n->status)) {
             fail(j, n->status);
             err_set(&j->why, ERR_INPUT, "`%.200s` ended with status %u, and with fail=stop%s so does the job",
                     g->label, n->status, g->set.fail == GRAPH_FAIL_STOP ? "" : ", the default of map and reduce,");

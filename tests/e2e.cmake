@@ -26,6 +26,9 @@ zpipe_e2e(lent lent.py)
 # A few rows over hosts of their own: network namespaces, where they are permitted; `make hosts` runs all.
 zpipe_e2e(hosts run.py --hosts --slots 1 --split always,64K
           top-words grep-logs-script cut-tee-sort big-chain big-grep big-sort cat-big-head sort-temp-files job-big base64)
+# Maps, beside a model of how they are cut.
+zpipe_e2e(maps maps.py)
+zpipe_e2e(maps_cluster maps.py --cluster)
 # Pipelines that nobody wrote; `make compare` runs many more.
 zpipe_e2e(random_embedded run.py --random 40)
 # Random pipelines from the table of commands, and 210 written ones, through one process; `make test` runs them optimised

@@ -155,7 +155,7 @@ static void allow_ends(struct attempt *t, uint32_t node)
     struct err e;
     for (uint32_t i = 0; i < t->route_count; i++) {
         struct attempt_route *route = &t->route[i];
-        if (route->carry && !carry_is_in(route->carry) && route->r.what != MSG_OUTPUT && writer_of(t, route) == node &&
+        if (route->carry && !carry_is_in(route->carry) && writer_of(t, route) == node &&
             carry_allow_end(route->carry, &e) < 0)
             attempt_fail(t, &e);
     }
@@ -627,7 +627,7 @@ static void take_made(struct attempt *t, uint32_t node, const struct box_result 
     for (uint32_t i = 0; i < r->made_count; i++)
         wanted += r->made[i].fd >= 0;
     tell_dropped(t, n, r, r->made_count - wanted, text);
-    bool sends = graph_makes(n) && t->state != ATTEMPT_STOPPING;
+    bool sends = n->kind != GRAPH_MAP && n->kind != GRAPH_REDUCE && graph_makes(n) && t->state != ATTEMPT_STOPPING;
     for (uint32_t i = 0; i < r->made_count && !sends; i++)
         if (r->made[i].fd >= 0)
             close(r->made[i].fd);

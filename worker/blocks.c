@@ -58,7 +58,7 @@ bool blocks_waits_for_all(const struct blocks *b)
 
 static bool nothing_runs(const struct blocks *b)
 {
-    return !b->running && !group_runs(&b->whole) && intake_over(&b->intake) && !(b->tasks && !b->tasks->said.over);
+    return !b->running && !group_runs(&b->whole) && intake_over(&b->intake) && !(b->tasks && !tasks_over(b));
 }
 
 bool blocks_over(const struct blocks *b)
@@ -386,6 +386,8 @@ static uint64_t run_bytes(const struct blocks *b)
 
 bool blocks_room_for_more(const struct blocks *b)
 {
+    if (b->tasks && !tasks_have_room(b))
+        return false;
     return (blocks_waits_for_all(b) && !b->keys) || (b->held < HELD_MAX && outlet_backlog(&b->out) < BACKLOG_MAX);
 }
 

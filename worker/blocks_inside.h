@@ -1,4 +1,4 @@
-/* Shared by blocks.c, blocks_*.c, tasks.c and tasks_said.c, and by the two sides of what is lent, borrow.c and
+/* Shared by blocks.c, blocks_*.c, tasks.c, tasks_*.c, and by the two sides of what is lent, borrow.c and
  * lend.c; for nobody else. */
 #pragma once
 #include "base/digest.h"

@@ -2,6 +2,7 @@
 #include "worker/blocks_inside.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +137,12 @@ static bool as_it_should(const struct blocks *b, const struct run *r, uint32_t i
     return end->end == BOX_EXITED && end->status >= 0 && end->status < 32 && (ok >> end->status & 1);
 }
 
+/* `head` has what it wants of this block, and whoever writes to it is ended, as in sh. */
+static bool was_left(const struct blocks *b, uint32_t i, const struct box_result *end)
+{
+    return b->tail->stops_early && i + 1 < b->stage->count && end->end == BOX_SIGNALLED && end->signal == SIGPIPE;
+}
+
 void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
 {
     struct blocks *b = r->b;
@@ -143,7 +150,12 @@ void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
     struct stat said;
     if (i + 1 == b->stage->count)
         r->status = end->end == BOX_EXITED ? end->status : -1;
-    if (!as_it_should(b, r, i, end) || fstat(b->errors, &said) < 0 || said.st_size)
+    bool left = was_left(b, i, end);
+    if (left) {
+        r->result[i].end = BOX_EXITED;
+        r->result[i].status = 0;
+    }
+    if ((!left && !as_it_should(b, r, i, end)) || fstat(b->errors, &said) < 0 || said.st_size)
         blocks_spoil(b);
 }
 

@@ -249,43 +249,159 @@ static const char *next_boundary(const struct marks *m, int before, const char *
     return NULL;
 }
 
-/* Count boundaries behind `at` until one is at or behind `want` and a multiple of step, min_units on. */
-static int find_boundary(struct inlet *in, const struct marks *m, uint64_t at, uint64_t want, uint64_t step,
-                         uint64_t min_units, uint64_t *units, uint64_t *to, struct err *e)
+/* A boundary that is looked for: at or behind `want`, `seen` marks from the start. */
+struct search {
+    const struct inlet_rule *rule;
+    uint64_t at, want, first, min_units;
+    uint64_t seen;
+    uint32_t state; /* of what is being recognized, at the beginning of a piece */
+    uint64_t found; /* UINT64_MAX: not yet */
+};
+
+/* Marks: count them until one is a multiple of step, min_units on.  state: the byte before and 1, or 0. */
+static void look_for_marks(struct search *q, const struct scan *s)
 {
-    static struct scan s; /* large, and nobody is called back in here */
-    uint64_t seen = *units, first = seen;
-    bool again = in->search.at && in->search.begin == at && in->search.want == want;
-    int r, before = -1;
-    s.in = in;
-    s.at = again ? in->search.at : at;
-    seen = again ? in->search.seen : seen;
-    while ((r = scan_more(&s, e)) > 0) {
-        const char *p = s.byte, *end = s.byte + s.size;
-        uint64_t base = s.at - s.size;
-        while ((p = next_boundary(m, before, p, end))) {
-            uint64_t here = base + (uint64_t)(p - s.byte);
-            seen++;
-            if (here >= want && seen % step == 0 && seen - first >= min_units) {
-                *to = here;
-                *units = seen;
-                return 1;
-            }
-            before = -1;
+    const struct marks m = marks_of(q->rule);
+    const char *p = s->byte, *end = s->byte + s->size;
+    uint64_t base = s->at - s->size;
+    int before = (int)q->state - 1;
+    q->state = (unsigned char)end[-1] + 1u;
+    while ((p = next_boundary(&m, before, p, end))) {
+        uint64_t here = base + (uint64_t)(p - s->byte);
+        before = -1;
+        q->seen++;
+        if (here >= q->want && q->seen % q->rule->step == 0 && q->seen - q->first >= q->min_units) {
+            q->found = here;
+            return;
         }
         before = (unsigned char)end[-1];
     }
+}
+
+/* A paragraph ends with all blank lines that follow it; those at the beginning of everything end nothing.
+ * state: newlines in a row, 2 for more of them, and LEADING until something else came. */
+enum { LEADING = 4 };
+
+static void look_for_paragraph(struct search *q, const struct scan *s)
+{
+    uint64_t base = s->at - s->size;
+    if (base == 0)
+        q->state = LEADING;
+    for (size_t i = 0; i < s->size; i++) {
+        if (s->byte[i] == '\n') {
+            q->state += (q->state & 3) < 2;
+            continue;
+        }
+        if (q->state == 2 && base + i >= q->want) {
+            q->found = base + i;
+            return;
+        }
+        q->state = 0;
+    }
+}
+
+/* A line that begins with the text.  state: how much of it this line has so far; NO_LINE: it has other bytes. */
+enum { NO_LINE = GRAPH_RECORD_TEXT_MAX + 1 };
+
+static void look_for_start(struct search *q, const struct scan *s)
+{
+    const char *text = q->rule->text.data;
+    uint64_t base = s->at - s->size;
+    if (base == q->at)
+        q->state = NO_LINE; /* the line that it begins with is its own */
+    for (size_t i = 0; i < s->size; i++) {
+        if (q->state == NO_LINE) {
+            const char *line = memchr(s->byte + i, '\n', s->size - i);
+            if (!line)
+                return;
+            i = (size_t)(line - s->byte);
+            q->state = 0;
+            continue;
+        }
+        q->state = s->byte[i] == text[q->state] ? q->state + 1 : s->byte[i] == '\n' ? 0 : NO_LINE;
+        if (q->state == q->rule->text.size) {
+            uint64_t begin = base + i + 1 - q->state;
+            if (begin >= q->want) {
+                q->found = begin;
+                return;
+            }
+            q->state = text[q->state - 1] == '\n' ? 0 : NO_LINE;
+        }
+    }
+}
+
+/* After how much of the text one may go on when its next byte is another one (Knuth, Morris and Pratt). */
+static const uint16_t *falls_of(struct slice text)
+{
+    static uint16_t fall[GRAPH_RECORD_TEXT_MAX + 1];
+    const char *t = text.data;
+    uint16_t k = 0;
+    fall[0] = fall[1] = 0;
+    for (size_t i = 1; i < text.size; i++) {
+        while (k && t[i] != t[k])
+            k = fall[k];
+        k = (uint16_t)(k + (t[i] == t[k]));
+        fall[i + 1] = k;
+    }
+    return fall;
+}
+
+/* Records that end with the text.  state: how much of it the last bytes are. */
+static void look_for_end(struct search *q, const struct scan *s)
+{
+    const char *text = q->rule->text.data;
+    const uint16_t *fall = falls_of(q->rule->text);
+    uint64_t base = s->at - s->size;
+    for (size_t i = 0; i < s->size; i++) {
+        if (q->state == 0) {
+            const char *next = memchr(s->byte + i, text[0], s->size - i);
+            if (!next)
+                return;
+            i = (size_t)(next - s->byte);
+        }
+        while (q->state && s->byte[i] != text[q->state])
+            q->state = fall[q->state];
+        q->state += s->byte[i] == text[q->state];
+        if (q->state < q->rule->text.size)
+            continue;
+        q->state = 0; /* what ends one record is no part of the next one's end */
+        if (base + i + 1 >= q->want) {
+            q->found = base + i + 1;
+            return;
+        }
+    }
+}
+
+/* Walk from q->at on.  1: *to; 0: more bytes must come first. */
+static int find_boundary(struct inlet *in, struct search *q, uint64_t *units, uint64_t *to, struct err *e)
+{
+    static void (*const look[])(struct search *, const struct scan *) = {
+        [GRAPH_CUT_LINES] = look_for_marks,   [GRAPH_CUT_NULS] = look_for_marks,
+        [GRAPH_CUT_PARAGRAPHS] = look_for_paragraph, [GRAPH_CUT_STARTS] = look_for_start,
+        [GRAPH_CUT_ENDS] = look_for_end};
+    static struct scan s; /* large, and nobody is called back in here */
+    bool again = in->search.at && in->search.begin == q->at && in->search.want == q->want;
+    int r = 1;
+    s.in = in;
+    s.at = again ? in->search.at : q->at;
+    q->first = q->seen = *units;
+    q->seen = again ? in->search.seen : q->seen;
+    q->state = again ? in->search.state : 0;
+    q->found = UINT64_MAX;
+    while (q->found == UINT64_MAX && (r = scan_more(&s, e)) > 0)
+        look[q->rule->cut](q, &s);
     if (r < 0)
         return -1;
-    if (!in->ended) {
-        in->search.begin = at;
-        in->search.want = want;
-        in->search.at = before < 0 || m->alone ? s.at : s.at - 1;
-        in->search.seen = seen;
+    if (q->found == UINT64_MAX && !in->ended) {
+        in->search.begin = q->at;
+        in->search.want = q->want;
+        in->search.at = s.at;
+        in->search.seen = q->seen;
+        in->search.state = q->state;
         return 0;
     }
-    *to = in->bytes;
-    *units = seen;
+    *to = q->found == UINT64_MAX ? in->bytes : q->found;
+    *units = q->seen;
     return 1;
 }
 
@@ -308,6 +424,8 @@ int inlet_cut(struct inlet *in, const struct inlet_rule *rule, uint64_t from, ui
     uint64_t top = ceiling(in, from), begin = from + (size ? size - 1 : 0);
     uint64_t want = inlet_nominal(rule->split_bytes, begin > from ? begin : from + 1);
     int r = 1;
+    if (rule->block_bytes)
+        want = from > UINT64_MAX - rule->block_bytes ? UINT64_MAX : from + rule->block_bytes;
     if (rule->cut == GRAPH_CUT_FILES) {
         *to = top;
         return 1;
@@ -325,12 +443,11 @@ int inlet_cut(struct inlet *in, const struct inlet_rule *rule, uint64_t from, ui
     } else {
         /* A line that begins at the nominal offset is told by the byte before it.  Where nothing is
          * counted the walk begins there. */
-        bool counts = rule->step > 1 || min_units;
-        struct marks marks = marks_of(rule);
+        bool counts = rule->step > 1 || min_units || rule->cut >= GRAPH_CUTS;
         uint64_t at = counts || want - 1 < from ? from : want - 1;
+        struct search q = {.rule = rule, .at = at, .want = want, .min_units = min_units};
         *to = in->bytes;
-        r = at >= in->bytes ? in->ended
-                            : find_boundary(in, &marks, at, want, rule->step, min_units, units, to, e);
+        r = at >= in->bytes ? in->ended : find_boundary(in, &q, units, to, e);
     }
     if (r > 0 && *to > top) {
         *to = top;

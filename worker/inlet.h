@@ -27,6 +27,7 @@ struct inlet {
     bool apart;      /* no block spans two stretches, but where they are one piece */
     struct {         /* a search for a boundary that found too few bytes: it goes on where it was */
         uint64_t begin, want, at, seen;
+        uint32_t state; /* of a search for a text */
     } search;
     uint32_t dropped; /* stretches */
 };
@@ -44,6 +45,8 @@ struct inlet_rule {
     uint64_t step;        /* in units of `cut` */
     uint64_t split_bytes; /* nominal size of blocks; 0: the table */
     struct slice seam;    /* as in graph_split; borrowed */
+    uint64_t block_bytes; /* not 0: a block is the shortest that is so large, whatever came before it */
+    struct slice text;    /* STARTS, ENDS: GRAPH_RECORD_TEXT_MAX bytes at most */
 };
 
 /* The end of a run of blocks that begins at `from` (a boundary; units of step before it: `units`) and is

@@ -245,6 +245,11 @@ uint64_t outlet_backlog(const struct outlet *o)
     return o->bytes - o->moved;
 }
 
+uint32_t outlet_waiting(const struct outlet *o)
+{
+    return o->count - o->first;
+}
+
 void outlet_stop(struct outlet *o)
 {
     o->left = true;

@@ -50,6 +50,7 @@ int outlet_open(struct outlet *o, struct attempt *t, uint32_t edge, struct err *
 int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct err *e);
 int outlet_close(struct outlet *o, struct err *e); /* that was all */
 uint64_t outlet_backlog(const struct outlet *o);   /* bytes put in that have not moved on */
+uint32_t outlet_waiting(const struct outlet *o);   /* stretches that are not with the pump */
 void outlet_stop(struct outlet *o);                /* the job is being stopped */
 
 /* News of a channel of the main region; false: not of this outlet. */

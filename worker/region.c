@@ -196,6 +196,12 @@ static int drain(struct builder *b, uint32_t edge, struct box_port *port)
     return 0;
 }
 
+bool region_wants_lines(const struct graph *g, uint32_t edge)
+{
+    uint32_t from = edge == GRAPH_NONE ? GRAPH_SOURCE : g->node[g->edge[edge].from].kind;
+    return (from == GRAPH_MAP || from == GRAPH_REDUCE) && g->node[g->edge[edge].to].split.stops_early;
+}
+
 static int remote(struct builder *b, uint32_t edge, struct box_port *port)
 {
     struct attempt *t = b->t;
@@ -214,6 +220,7 @@ static int remote(struct builder *b, uint32_t edge, struct box_port *port)
         if (!add_channel(b, port->write ? BOX_REMOTE_READER : BOX_REMOTE_WRITER, &index))
             return -1;
         b->r->channel_of_edge[edge] = index;
+        b->channel[index].lines |= region_wants_lines(t->graph, edge);
         route->channel = index;
     }
     port->channel = (int32_t)index;
@@ -454,6 +461,10 @@ static int add_task(struct builder *b, uint32_t index)
     struct kept kept = {0};
     if (!b->scope->block && node_kept(n, b->r->arena, &kept, b->e) < 0)
         return -1;
+    if (b->scope->outputs) {
+        struct region_words w = b->scope->outputs(b->scope->owner, node);
+        kept = (struct kept){.name = w.word, .name_count = w.count};
+    }
     *task = (struct box_task){
         .output = kept.name,
         .output_count = kept.name_count,

@@ -36,6 +36,7 @@ struct region_scope {
     uint32_t part_count;
     bool part_words;             /* of a single node: words at the end name them */
     struct region_words (*words)(void *owner, uint32_t node); /* NULL: argv */
+    struct region_words (*outputs)(void *owner, uint32_t node); /* of a block: names in /job, NULL: none */
     void *owner;
 };
 
@@ -50,5 +51,8 @@ struct region {
 
 int region_build(struct attempt *t, const struct region_scope *scope, struct region *r, struct err *e);
 void region_close(struct region *r); /* what was opened */
+/* Shall the reader of this edge have what there is at once?  `map ./slow | head -1` shall end with the line that
+ * it wants, not when so many tasks have ended that a read is full. */
+bool region_wants_lines(const struct graph *g, uint32_t edge);
 /* A client's file, checked to be the one that was submitted.  Gives. */
 int region_open_file(const struct graph_file *f, struct err *e);

@@ -76,6 +76,31 @@ static struct region_words task_words(void *owner, uint32_t node)
     return (struct region_words){word, word ? n->argc : 0};
 }
 
+/* Names of the files that it leaves in /job: task_start has filled them. */
+static struct region_words task_outputs(void *owner, uint32_t node)
+{
+    struct run *r = owner;
+    for (uint32_t i = 0; i < r->b->stage->count; i++)
+        if (r->b->node[i] == node)
+            return (struct region_words){r->task->output[i], blocks_node(r->b, i)->output_count};
+    return (struct region_words){NULL, 0};
+}
+
+static int fill_outputs(struct run *r, struct err *e)
+{
+    uint32_t count = r->b->stage->count;
+    r->task->output = arena_array(&r->arena, (size_t)count + 1, sizeof *r->task->output);
+    for (uint32_t i = 0; r->task->output && i < count; i++) {
+        const struct graph_node *n = blocks_node(r->b, i);
+        const char **name = arena_array(&r->arena, (size_t)n->output_count + 1, sizeof *name);
+        for (uint32_t k = 0; name && k < n->output_count; k++)
+            name[k] = n->output[k].name;
+        if (!name || !(r->task->output[i] = fill_all(r, name, n->output_count, false)))
+            return err_nomem(e);
+    }
+    return r->task->output ? 0 : err_nomem(e);
+}
+
 /* ---- where its streams come from and go to */
 
 struct ends {
@@ -145,6 +170,8 @@ static int end_of_fd(struct ends *s, uint32_t i, const struct graph_fd *f, struc
         end->fd = s->r->out;
     else if (writes && other->kind == GRAPH_SINK && other->sink == GRAPH_SINK_STDERR)
         end->fd = s->r->task->errors[i];
+    else if (writes && graph_is_task_sink(other))
+        end->fd = tasks_made_fd(s->r, edge->to);
     s->count += end->fd >= 0;
     return 0;
 }
@@ -173,7 +200,7 @@ static int start_programs(struct run *r, struct err *e)
     }
     struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = s.list, .end_count = s.count,
                                  .stderr_fd = r->task->errors, .block = r->number + 1, .part = &named,
-                                 .part_count = f != NULL, .words = task_words, .owner = r};
+                                 .part_count = f != NULL, .words = task_words, .outputs = task_outputs, .owner = r};
     if (result == 0)
         result = region_build(b->t, &scope, &region, e);
     if (result == 0)
@@ -200,14 +227,18 @@ static int start(struct blocks *b, struct run *r, struct err *e)
     for (uint32_t i = 0; i < count; i++)
         if ((t->errors[i] = b->tasks->said_out ? blocks_dup(r->out, e) : spool_open(e)) < 0)
             return -1;
-    if (b->file_at && file_of(r) && copy_file(r, e) < 0)
+    if (tasks_open_made(r, e) < 0 || fill_outputs(r, e) < 0 || (b->file_at && file_of(r) && copy_file(r, e) < 0))
         return -1;
     return t->copying ? 0 : start_programs(r, e);
 }
 
 static void task_ended(struct run *r, uint32_t task, const struct box_result *end)
 {
-    tasks_note(r, task, end);
+    struct err e;
+    if (tasks_take_made(r, task, end, &e) < 0)
+        blocks_fail(r->b, &e);
+    else
+        tasks_note(r, task, end);
 }
 
 static bool goes_on(struct run *r)
@@ -237,6 +268,8 @@ static int give(struct blocks *b, struct run *r, struct err *e)
         else if (tasks_say(b, said, e) < 0)
             return -1;
     }
+    if (b->state == CUTTING && tasks_give_made(r, e) < 0)
+        return -1;
     bool first = !t->any;
     t->any = true;
     /* The first that is not 0; of a command whose status says what it found, the smallest. */
@@ -263,20 +296,15 @@ static int open_tasks(struct blocks *b, struct err *e)
     b->head = b->tail = &none;
     b->rule.step = n->record_count;
     b->rule.split_bytes = g->split_bytes == GRAPH_SPLIT_NEVER ? 0 : g->split_bytes;
+    b->rule.block_bytes = n->set.block_bytes;
+    b->rule.text = n->record_text;
     b->tasks = calloc(1, sizeof *b->tasks);
     if (!b->tasks)
         return err_nomem(e);
     b->tasks->said_out = out && err && out->edge == err->edge;
+    if (tasks_find_sinks(b, e) < 0)
+        return -1;
     return n->kind == GRAPH_REDUCE ? deal_open(b, e) : 0;
-}
-
-static void stop(struct blocks *b)
-{
-    struct said *s = &b->tasks->said;
-    if (s->open)
-        outlet_stop(&s->out);
-    else
-        s->over = true;
 }
 
 static void free_run(struct run *r)
@@ -285,6 +313,8 @@ static void free_run(struct run *r)
         return;
     for (uint32_t i = 0; i < r->b->stage->count; i++)
         fd_close(&r->task->errors[i]);
+    for (uint32_t k = 0; r->task->made && k < r->b->tasks->sink_count; k++)
+        fd_close(&r->task->made[k]);
 }
 
 static void free_tasks(struct blocks *b)
@@ -293,6 +323,7 @@ static void free_tasks(struct blocks *b)
     if (!b->tasks)
         return;
     outlet_clear(&b->tasks->said.out);
+    outlet_clear(&b->tasks->made.out);
     lines_clear(&b->tasks->said.lines);
     free(b->tasks);
 }
@@ -304,6 +335,6 @@ const struct blocks_way blocks_author = {.open = open_tasks,
                                          .give = give,
                                          .nothing = nothing,
                                          .report = tasks_report,
-                                         .stop = stop,
+                                         .stop = tasks_stop_streams,
                                          .free = free_tasks,
                                          .free_run = free_run};

@@ -1,13 +1,15 @@
 /* An author's stage: each block is a task of its own, a run of the body's programs, whatever these do.  See
- * blocks.h; tasks.c runs them, tasks_said.c tells what they say and how they end. */
+ * blocks.h; tasks.c runs them, tasks_out.c takes what they say and make to where it
+ * should go and tells how they end. */
 #pragma once
 #include "base/lines.h"
 #include "worker/blocks_inside.h"
 
-/* Stderr of the stage: through a pump into a socket, and from there in whole lines. */
-struct said {
+/* What goes out besides stdout, in block order: stderr, in whole lines, and the files that tasks make. */
+struct task_stream {
+    struct blocks *b;
     struct outlet out;
-    struct lines lines;
+    struct lines lines; /* where its pump leads into one of this process */
     bool open, over;
 };
 
@@ -26,19 +28,35 @@ struct task {
     bool copying;    /* per file, of a stream: the file is being copied to the run's `in` */
     int *errors;     /* per program: a spool for what it says, or where its stdout goes */
     int *status;     /* per program, as sh has it */
+    int *made;       /* per sink of the body that is a file: what the task wrote there; -1: nothing */
+    const char *const **output; /* per program: the names of its node->output, filled */
     struct task_failure failure; /* of its first program that failed */
 };
 
 struct tasks {
-    struct said said;
+    struct task_stream said, made;
     bool said_out;     /* stderr goes where stdout goes */
+    uint32_t *sink;    /* nodes: the sinks of the body that are files */
+    uint32_t sink_count;
     int status;        /* of the blocks so far */
     bool any;          /* there was one */
     struct task_failure failure; /* of the first block that failed */
     struct box_result sum;
 };
 
-/* tasks_said.c */
+/* tasks_out.c */
 void tasks_note(struct run *r, uint32_t i, const struct box_result *end); /* a program ended */
-int tasks_say(struct blocks *b, int fd, struct err *e);                   /* takes fd */
+int tasks_say(struct blocks *b, int fd, struct err *e);                   /* these two take fd */
+int tasks_put_made(struct blocks *b, int fd, struct err *e);
 void tasks_report(struct blocks *b, bool early);
+bool tasks_have_room(const struct blocks *b);
+bool tasks_over(const struct blocks *b); /* all that they said and made is where it should go */
+void tasks_stop_streams(struct blocks *b);
+
+/* tasks_made.c */
+int tasks_find_sinks(struct blocks *b, struct err *e);
+int tasks_open_made(struct run *r, struct err *e); /* before its programs start */
+int tasks_made_fd(const struct run *r, uint32_t sink); /* the spool for what is redirected to it; -1: no such sink */
+/* A program ended: the files that it left in /job under its outputs' names. */
+int tasks_take_made(struct run *r, uint32_t i, const struct box_result *end, struct err *e);
+int tasks_give_made(struct run *r, struct err *e);

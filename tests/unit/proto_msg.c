@@ -54,7 +54,7 @@ static const struct msg rows[] = {
     {.type = MSG_BLOCK, .block = {8, 1, 2, 3, UINT64_MAX, 141, 13, 5, 6, 1, 2, 3, 4, true, "w1"}},
     {.type = MSG_FAIL, .fail = {8, 1, ERR_IO, "disk"}},
     {.type = MSG_STOPPED, .stopped = {8, 1, 2}},
-    {.type = MSG_RESULT, .result = {7, 8, 255, true, 0, ""}},
+    {.type = MSG_RESULT, .result = {7, 8, 255, true, 0, "", true}},
     {.type = MSG_ATTACH, .attach = {8, 1, {"0123456789abcdef", 16}, MSG_STDERR, 1, 2}},
     {.type = MSG_CREDIT, .credit = {8, 1, MSG_EDGE, 1, GRAPH_NONE, UINT64_MAX}},
     {.type = MSG_DATA,

@@ -77,44 +77,81 @@ static const struct {
     {"a b c d e", GRAPH_CUT_LINES, 1, 4, 1, 0, " ", "4 8 9"},
 };
 
+/* Records of maps. */
+static const struct {
+    const char *text;
+    struct inlet_rule rule;
+    const char *want;
+} maps[] = {
+    /* A block of at least so many bytes, from wherever it begins. */
+    {"a\nbb\nc\nd\n", {GRAPH_CUT_LINES, 1, 0, {"", 0}, 3, {"", sizeof "" - 1}}, "5 9"},
+    {"a\nbb\nc\nd\ne", {GRAPH_CUT_LINES, 2, 0, {"", 0}, 1, {"", sizeof "" - 1}}, "5 9 10"},
+    {"aaaaaaaaa\nb\n", {GRAPH_CUT_LINES, 1, 0, {"", 0}, 3, {"", sizeof "" - 1}}, "10 12"},
+    {"abcdefg", {GRAPH_CUT_BYTES, 2, 0, {"", 0}, 3, {"", sizeof "" - 1}}, "4 7"},
+    /* Paragraphs end with all the blank lines behind them; those in front belong to the first. */
+    {"a\nb\n\nc\n", {GRAPH_CUT_PARAGRAPHS, 1, 1, {"", 0}, 0, {"", sizeof "" - 1}}, "5 7"},
+    {"a\n\n\n\nb\n\n", {GRAPH_CUT_PARAGRAPHS, 1, 1, {"", 0}, 0, {"", sizeof "" - 1}}, "5 8"},
+    {"\n\n\na\n\nb", {GRAPH_CUT_PARAGRAPHS, 1, 1, {"", 0}, 0, {"", sizeof "" - 1}}, "6 7"},
+    {"\n\n\n", {GRAPH_CUT_PARAGRAPHS, 1, 1, {"", 0}, 0, {"", sizeof "" - 1}}, "3"},
+    {"a\n \nb\n\nc", {GRAPH_CUT_PARAGRAPHS, 1, 1, {"", 0}, 0, {"", sizeof "" - 1}}, "7 8"},
+    {"a\n\nb\n\nc\n\nd", {GRAPH_CUT_PARAGRAPHS, 1, 4, {"", 0}, 0, {"", sizeof "" - 1}}, "6 9 10"},
+    {"a\n\nb\n\nc\n\nd", {GRAPH_CUT_PARAGRAPHS, 1, 0, {"", 0}, 4, {"", sizeof "" - 1}}, "6 10"},
+    /* What comes before the first of them belongs to the first. */
+    {">a\nx\n>b\n>c\ny", {GRAPH_CUT_STARTS, 1, 1, {"", 0}, 0, {">", sizeof ">" - 1}}, "5 8 12"},
+    {"x\n>a\n>b\n", {GRAPH_CUT_STARTS, 1, 1, {"", 0}, 0, {">", sizeof ">" - 1}}, "2 5 8"},
+    {"x>\n >\n>", {GRAPH_CUT_STARTS, 1, 1, {"", 0}, 0, {">", sizeof ">" - 1}}, "6 7"},
+    {"From a\nFro\n\nFrom b\nFrom", {GRAPH_CUT_STARTS, 1, 1, {"", 0}, 0, {"From ", sizeof "From " - 1}}, "12 23"},
+    {"ab\n\nab\naab\nab", {GRAPH_CUT_STARTS, 1, 1, {"", 0}, 0, {"ab", sizeof "ab" - 1}}, "4 11 13"},
+    {"xx", {GRAPH_CUT_STARTS, 1, 1, {"", 0}, 0, {">", sizeof ">" - 1}}, "2"},
+    /* Ends do not share bytes. */
+    {"a;b;c", {GRAPH_CUT_ENDS, 1, 1, {"", 0}, 0, {";", sizeof ";" - 1}}, "2 4 5"},
+    {"a--b-c---d", {GRAPH_CUT_ENDS, 1, 1, {"", 0}, 0, {"--", sizeof "--" - 1}}, "3 8 10"},
+    {"aaaaa", {GRAPH_CUT_ENDS, 1, 1, {"", 0}, 0, {"aa", sizeof "aa" - 1}}, "2 4 5"},
+    {"abababac", {GRAPH_CUT_ENDS, 1, 1, {"", 0}, 0, {"abac", sizeof "abac" - 1}}, "8"},
+    {"aabaaabaab", {GRAPH_CUT_ENDS, 1, 1, {"", 0}, 0, {"aaab", sizeof "aaab" - 1}}, "7 10"},
+    {";;;", {GRAPH_CUT_ENDS, 1, 1, {"", 0}, 0, {";", sizeof ";" - 1}}, "1 2 3"},
+};
+
 static void test_cuts(void **state)
 {
     char got[256];
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct inlet in = whole(rows[i].text);
-        cuts(&in, (struct inlet_rule){rows[i].cut, rows[i].step, rows[i].split, slice_of(rows[i].seam)}, rows[i].size,
-             rows[i].least, got, sizeof got);
+        cuts(&in, (struct inlet_rule){.cut = rows[i].cut, .step = rows[i].step, .split_bytes = rows[i].split,
+                                      .seam = slice_of(rows[i].seam)},
+             rows[i].size, rows[i].least, got, sizeof got);
         if (strcmp(got, rows[i].want))
             fail_msg("row %zu: %s, not %s", i, got, rows[i].want);
+        inlet_clear(&in);
+    }
+    for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
+        struct inlet in = whole(maps[i].text);
+        cuts(&in, maps[i].rule, 1, 0, got, sizeof got);
+        if (strcmp(got, maps[i].want))
+            fail_msg("map row %zu: %s, not %s", i, got, maps[i].want);
         inlet_clear(&in);
     }
 }
 
 /* A stream that comes in drops has its boundaries where the whole file has them. */
-static void grow(const char *seam)
+static void grow(struct inlet_rule rule, const char *text, size_t size)
 {
-    enum { SIZE = 300000 };
-    static char text[SIZE];
     uint32_t r = 1;
-    for (int i = 0; i < SIZE; i++)
-        text[i] = (r = r * 1664525 + 1013904223) >> 24 < 3 ? '\n' : 'x';
-    memset(text + 100000, 'y', 90000); /* one line longer than a block */
-    int fd = file_of(text, SIZE);
+    int fd = file_of(text, size);
     struct inlet all = {0}, some = {0};
     struct err e;
-    struct inlet_rule rule = {GRAPH_CUT_LINES, 1, 1000, slice_of(seam)};
-    assert_int_equal(inlet_add(&all, dup(fd), 0, SIZE, GRAPH_NONE, &e), 0);
+    assert_int_equal(inlet_add(&all, dup(fd), 0, size, GRAPH_NONE, &e), 0);
     assert_int_equal(inlet_add(&some, fd, 0, 0, GRAPH_NONE, &e), 0);
     all.ended = true;
     uint64_t from = 0, come = 0;
-    while (from < SIZE) {
+    while (from < size) {
         uint64_t want, to, u1 = 0, u2 = 0;
         assert_int_equal(inlet_cut(&all, &rule, from, 1, 0, &u1, &want, &e), 1);
         while (inlet_cut(&some, &rule, from, 1, 0, &u2, &to, &e) == 0) {
             come += 1 + (r = r * 1664525 + 1013904223) % 700;
-            inlet_grow(&some, come > SIZE ? SIZE : come);
-            some.ended = come >= SIZE;
+            inlet_grow(&some, come > size ? size : come);
+            some.ended = come >= size;
         }
         assert_int_equal(to, want);
         from = to;
@@ -125,11 +162,28 @@ static void grow(const char *seam)
 
 static void test_growing(void **state)
 {
+    enum { SIZE = 300000 };
+    static char text[SIZE];
+    static const struct inlet_rule rules[] = {
+        {GRAPH_CUT_LINES, 1, 1000, {"", 0}, 0, {"", 0}},
+        {GRAPH_CUT_LINES, 1, 1000, {"\n", 1}, 0, {"", 0}},
+        {GRAPH_CUT_LINES, 1, 1000, {"x\n", 2}, 0, {"", 0}},
+        {GRAPH_CUT_LINES, 1, 1000, {"y", 1}, 0, {"", 0}},
+        {GRAPH_CUT_PARAGRAPHS, 1, 1000, {"", 0}, 0, {"", 0}},
+        {GRAPH_CUT_STARTS, 1, 1000, {"", 0}, 0, {"xzx", 3}},
+        {GRAPH_CUT_ENDS, 1, 1000, {"", 0}, 0, {"x\nx", 3}},
+        {GRAPH_CUT_ENDS, 1, 0, {"", 0}, 5000, {"\n\n\n", 3}},
+        {GRAPH_CUT_BYTES, 7, 0, {"", 0}, 5000, {"", 0}}};
+    uint32_t r = 1;
     (void)state;
-    grow("");
-    grow("\n");
-    grow("x\n");
-    grow("y");
+    for (int i = 0; i < SIZE; i++) {
+        uint32_t roll = (r = r * 1664525 + 1013904223) >> 24;
+        bool again = i && text[i - 1] == '\n' && roll < 100; /* blank lines, and several of them */
+        text[i] = roll < 3 || again ? '\n' : roll < 40 ? 'z' : 'x';
+    }
+    memset(text + 100000, 'y', 90000); /* one record longer than a block */
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        grow(rules[i], text, SIZE);
 }
 
 /* Several files: a run's pieces, and runs that must end with their file. */
@@ -144,7 +198,7 @@ static void test_stretches(void **state)
     for (uint32_t i = 0; i < 4; i++)
         assert_int_equal(inlet_add(&in, file_of(text[i], strlen(text[i])), 0, strlen(text[i]), i, &e), 0);
     in.ended = true;
-    struct inlet_rule rule = {GRAPH_CUT_LINES, 1, 1, slice_of("")};
+    struct inlet_rule rule = {.cut = GRAPH_CUT_LINES, .step = 1, .split_bytes = 1};
     cuts(&in, rule, 1, 0, got, sizeof got);
     assert_string_equal(got, "2 5 7 8"); /* a line may span two files */
     in.apart = true;

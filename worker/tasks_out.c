@@ -1,4 +1,4 @@
-/* What an author's stage says on stderr, block by block, and how it ends.  See tasks.h. */
+/* What goes out of an author's stage beside stdout, and how it ends.  See tasks.h. */
 #include "worker/tasks.h"
 
 #include <fcntl.h>
@@ -7,72 +7,134 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* ---- stderr */
+/* ---- streams beside stdout */
 
-static void said_over(struct blocks *b)
+/* Its pump's region has ended, and its last line is out. */
+static void stream_over(struct task_stream *s)
 {
-    struct said *s = &b->tasks->said;
+    if (s->lines.from >= 0 || !s->out.over)
+        return;
     s->over = true;
-    attempt_said(b->t, b->stage->author, s->lines.loop ? &s->lines.tail : NULL);
-    attempt_settle(b->t);
+    if (s == &s->b->tasks->said)
+        attempt_said(s->b->t, s->b->stage->author, s->lines.loop ? &s->lines.tail : NULL);
+    attempt_settle(s->b->t);
 }
 
 static void lines_ended(struct lines *l)
 {
-    struct blocks *b = l->owner;
-    b->t->moving--;
-    said_over(b);
+    struct task_stream *s = l->owner;
+    s->b->t->moving--;
+    stream_over(s);
 }
 
-static void outlet_moves(void *owner)
+static void stream_moved(void *owner)
 {
-    (void)owner; /* what waits are a few descriptors per block, and blocks wait for their stdout */
+    struct task_stream *s = owner;
+    blocks_step(s->b);
 }
 
-static void outlet_ended(void *owner)
+static void stream_left(void *owner)
 {
-    struct blocks *b = owner;
-    if (!b->tasks->said.lines.loop) /* else when its last line is out */
-        said_over(b);
-    attempt_settle(b->t);
+    (void)owner; /* nobody wants more of it; the stage goes on */
 }
 
-static void outlet_failed(void *owner, const struct err *why)
+static void stream_ended(void *owner)
 {
-    blocks_fail(owner, why);
+    stream_over(owner);
 }
 
-/* Where the stage's stderr goes: to a sink of its own, to a client elsewhere, or in whole lines to the job's. */
-static int open_said(struct blocks *b, struct err *e)
+static void stream_failed(void *owner, const struct err *why)
 {
-    static const struct outlet_events events = {outlet_moves, outlet_moves, outlet_ended, outlet_failed};
-    struct said *s = &b->tasks->said;
-    uint32_t node = b->stage->author;
-    const struct graph_fd *own = graph_fd_of(&b->t->graph->node[node], 2);
-    struct attempt_route *route = attempt_route_of(b->t, MSG_STDERR, node, GRAPH_NONE);
-    int pair[2] = {-1, -1};
-    outlet_init(&s->out, b->t->agent, &events, b);
+    struct task_stream *s = owner;
+    blocks_fail(s->b, why);
+}
+
+static void stream_open(struct blocks *b, struct task_stream *s)
+{
+    static const struct outlet_events events = {stream_moved, stream_left, stream_ended, stream_failed};
+    s->b = b;
     s->open = true;
-    if (own)
-        return outlet_open(&s->out, b->t, own->edge, e);
-    if (!route || route->r.via == MSG_VIA_FD) {
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-            return err_sys(e, "cannot make a socket pair");
-        fcntl(pair[0], F_SETFL, O_NONBLOCK);
-        b->t->moving++;
-        lines_start(&s->lines, agent_loop(b->t->agent), pair[0], route ? route->r.fd : -1, lines_ended, b);
-    } else if (attempt_carry_pair(b->t, route, true, &pair[1], e) < 0) {
-        fd_close(&pair[1]);
-        return -1;
-    }
+    s->lines.from = -1;
+    outlet_init(&s->out, b->t->agent, &events, s);
+}
+
+/* Into a stream to a client elsewhere. */
+static int stream_to_route(struct task_stream *s, struct attempt_route *route, struct err *e)
+{
+    int fd = -1;
+    int r = attempt_carry_pair(s->b->t, route, true, &fd, e);
+    if (r == 0)
+        r = outlet_to_fd(&s->out, fd, e);
+    fd_close(&fd);
+    return r;
+}
+
+/* In whole lines to the job's stderr. */
+static int stream_to_lines(struct task_stream *s, int to, struct err *e)
+{
+    struct attempt *t = s->b->t;
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, "cannot make a socket pair");
+    fcntl(pair[0], F_SETFL, O_NONBLOCK);
+    t->moving++;
+    lines_start(&s->lines, agent_loop(t->agent), pair[0], to, lines_ended, s);
     int r = outlet_to_fd(&s->out, pair[1], e);
     close(pair[1]);
     return r;
 }
 
+static int open_said(struct blocks *b, struct err *e)
+{
+    struct task_stream *s = &b->tasks->said;
+    uint32_t node = b->stage->author;
+    const struct graph_fd *own = graph_fd_of(&b->t->graph->node[node], 2);
+    struct attempt_route *route = attempt_route_of(b->t, MSG_STDERR, node, GRAPH_NONE);
+    stream_open(b, s);
+    if (own)
+        return outlet_open(&s->out, b->t, own->edge, e);
+    if (route && route->r.via != MSG_VIA_FD)
+        return stream_to_route(s, route, e);
+    return stream_to_lines(s, route ? route->r.fd : -1, e);
+}
+
+static int open_made(struct blocks *b, struct err *e)
+{
+    struct task_stream *s = &b->tasks->made;
+    struct attempt_route *route = attempt_route_of(b->t, MSG_OUTPUT, b->stage->author, GRAPH_NONE);
+    stream_open(b, s);
+    if (route && route->r.via == MSG_VIA_FD)
+        return outlet_to_fd(&s->out, route->r.fd, e);
+    return stream_to_route(s, route, e);
+}
+
+bool tasks_have_room(const struct blocks *b)
+{
+    const struct tasks *t = b->tasks;
+    return outlet_backlog(&t->said.out) + outlet_backlog(&t->made.out) < BACKLOG_MAX &&
+           outlet_waiting(&t->said.out) + outlet_waiting(&t->made.out) < HELD_MAX;
+}
+
+bool tasks_over(const struct blocks *b)
+{
+    return b->tasks->said.over && b->tasks->made.over;
+}
+
+void tasks_stop_streams(struct blocks *b)
+{
+    struct task_stream *const streams[] = {&b->tasks->said, &b->tasks->made};
+    for (int i = 0; i < 2; i++)
+        if (streams[i]->open)
+            outlet_stop(&streams[i]->out);
+        else
+            streams[i]->over = true;
+}
+
+/* ---- stderr */
+
 int tasks_say(struct blocks *b, int fd, struct err *e)
 {
-    struct said *s = &b->tasks->said;
+    struct task_stream *s = &b->tasks->said;
     uint64_t size;
     if (blocks_size_of(fd, &size, e) < 0 || (size && !s->open && open_said(b, e) < 0)) {
         close(fd);
@@ -83,7 +145,29 @@ int tasks_say(struct blocks *b, int fd, struct err *e)
     return outlet_put(&s->out, fd, 0, size, e);
 }
 
-static int say_end(struct blocks *b, struct err *e)
+int tasks_put_made(struct blocks *b, int fd, struct err *e)
+{
+    struct task_stream *s = &b->tasks->made;
+    uint64_t size;
+    if (blocks_size_of(fd, &size, e) < 0 || (!s->open && open_made(b, e) < 0)) {
+        close(fd);
+        return -1;
+    }
+    return outlet_put(&s->out, fd, 0, size, e);
+}
+
+static int end_made(struct blocks *b, struct err *e)
+{
+    struct tasks *t = b->tasks;
+    if (t->sink_count && !t->made.open && open_made(b, e) < 0)
+        return -1; /* no task came to its end */
+    if (t->made.open)
+        return outlet_close(&t->made.out, e);
+    t->made.over = true;
+    return 0;
+}
+
+static int end_said(struct blocks *b, struct err *e)
 {
     struct tasks *t = b->tasks;
     const struct graph_fd *own = graph_fd_of(&b->t->graph->node[b->stage->author], 2);
@@ -93,7 +177,9 @@ static int say_end(struct blocks *b, struct err *e)
         return outlet_close(&t->said.out, e);
     if (!own)
         blocks_end_stderr(b, b->stage->author);
-    said_over(b);
+    t->said.over = true;
+    attempt_said(b->t, b->stage->author, NULL);
+    attempt_settle(b->t);
     return 0;
 }
 
@@ -193,6 +279,6 @@ void tasks_report(struct blocks *b, bool early)
         r.text = sentence(b, &t->failure);
     }
     attempt_node_ended(b->t, b->stage->author, &r, early);
-    if (say_end(b, &e) < 0)
+    if (end_made(b, &e) < 0 || end_said(b, &e) < 0)
         blocks_fail(b, &e);
 }

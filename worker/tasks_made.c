@@ -1,0 +1,121 @@
+/* The files that tasks make: what is redirected to a name with holes, and what a program leaves in /job under
+ * such a name.  They go to the client as the files of other stages do (proto/made.h), but one index after the
+ * other, task by task, each with the files of one; and a file is not called by its name, which a client knows
+ * better, but SINK/TASK: the node of the body, and how many tasks came before.  See tasks.h. */
+#include "worker/tasks.h"
+
+#include "base/spool.h"
+#include "proto/made.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int tasks_find_sinks(struct blocks *b, struct err *e)
+{
+    const struct graph *g = b->t->graph;
+    struct tasks *t = b->tasks;
+    t->sink = arena_array(&b->t->arena, (size_t)g->node_count + 1, sizeof *t->sink);
+    if (!t->sink)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (g->node[i].parent == b->stage->author && graph_is_task_sink(&g->node[i]))
+            t->sink[t->sink_count++] = i;
+    return 0;
+}
+
+static uint32_t index_of(const struct tasks *t, uint32_t sink)
+{
+    uint32_t k = 0;
+    while (k < t->sink_count && t->sink[k] != sink)
+        k++;
+    return k;
+}
+
+/* What a redirection names comes to be, whoever writes there. */
+int tasks_open_made(struct run *r, struct err *e)
+{
+    const struct tasks *t = r->b->tasks;
+    r->task->made = arena_array(&r->arena, (size_t)t->sink_count + 1, sizeof *r->task->made);
+    if (!r->task->made)
+        return err_nomem(e);
+    for (uint32_t k = 0; k < t->sink_count; k++)
+        r->task->made[k] = -1;
+    for (uint32_t k = 0; k < t->sink_count; k++)
+        if (r->b->t->graph->node[t->sink[k]].fd_count && (r->task->made[k] = spool_open(e)) < 0)
+            return -1;
+    return 0;
+}
+
+int tasks_made_fd(const struct run *r, uint32_t sink)
+{
+    const struct tasks *t = r->b->tasks;
+    uint32_t k = index_of(t, sink);
+    return k < t->sink_count ? r->task->made[k] : -1;
+}
+
+int tasks_take_made(struct run *r, uint32_t i, const struct box_result *end, struct err *e)
+{
+    const struct tasks *t = r->b->tasks;
+    const struct graph_node *n = blocks_node(r->b, i);
+    for (uint32_t k = 0; k < n->output_count; k++)
+        for (uint32_t m = 0; m < end->made_count; m++) {
+            uint32_t sink = index_of(t, n->output[k].sink);
+            if (end->made[m].fd < 0 || sink == t->sink_count || r->task->made[sink] >= 0 ||
+                strcmp(end->made[m].name, r->task->output[i][k]))
+                continue;
+            if ((r->task->made[sink] = blocks_dup(end->made[m].fd, e)) < 0)
+                return -1;
+        }
+    return 0;
+}
+
+/* The index of a task's files; -1: it cannot be made. */
+static int make_index(const struct run *r, struct err *e)
+{
+    const struct tasks *t = r->b->tasks;
+    struct arena a = ARENA_INIT(MADE_INDEX_MAX);
+    struct buf index = BUF_INIT(MADE_PREFIX + MADE_INDEX_MAX);
+    struct made_file *file = arena_array(&a, t->sink_count, sizeof *file);
+    uint32_t count = 0;
+    int fd = -1, bad = file ? 0 : err_nomem(e);
+    for (uint32_t k = 0; !bad && k < t->sink_count; k++) {
+        struct stat s;
+        char *name = arena_alloc(&a, 40);
+        if (r->task->made[k] < 0)
+            continue;
+        if (!name || fstat(r->task->made[k], &s) < 0) {
+            bad = err_nomem(e);
+            break;
+        }
+        snprintf(name, 40, "%u/%llu", t->sink[k], (unsigned long long)r->number);
+        bool own = !r->b->t->graph->node[t->sink[k]].fd_count; /* a program made it, and chose its mode */
+        file[count++] = (struct made_file){name, own ? s.st_mode & 0777 : 0, (uint64_t)s.st_size};
+    }
+    if (!bad && made_pack(file, count, &index, e) == 0)
+        fd = spool_of((struct slice){index.data, index.size}, e);
+    buf_clear(&index);
+    arena_clear(&a);
+    return fd;
+}
+
+int tasks_give_made(struct run *r, struct err *e)
+{
+    const struct tasks *t = r->b->tasks;
+    bool any = false;
+    for (uint32_t k = 0; k < t->sink_count; k++)
+        any |= r->task->made[k] >= 0;
+    if (!any)
+        return 0;
+    int index = make_index(r, e);
+    if (index < 0 || tasks_put_made(r->b, index, e) < 0)
+        return -1;
+    for (uint32_t k = 0; k < t->sink_count; k++) {
+        int fd = r->task->made[k];
+        r->task->made[k] = -1;
+        if (fd >= 0 && tasks_put_made(r->b, fd, e) < 0)
+            return -1;
+    }
+    return 0;
+}
