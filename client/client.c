@@ -6,10 +6,12 @@
 #include "base/log.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#define HEARTBEAT_NS ((uint64_t)MSG_HEARTBEAT_MS * 1000000u)
+#define HEARTBEAT_NS    ((uint64_t)MSG_HEARTBEAT_MS * 1000000u)
+#define CLIENT_AGAIN_NS ((uint64_t)500000000)
 
 int client_error(struct zpipe_error *to, const struct err *from)
 {
@@ -52,6 +54,45 @@ static void lose(struct zpipe *z, const struct err *why)
         client_job_fail(j, why);
 }
 
+/* The scheduler is gone.  All that a job needs is here: its graph, its inputs, and how far its outputs are.  So
+ * a scheduler that comes back gets the jobs once more, and what they write anew is dropped up to there. */
+static void part(struct zpipe *z, const struct err *why)
+{
+    if (z->lost || (z->away && loop_clock_ns() - z->away_ns < CLIENT_WAIT_NS)) {
+        if (!z->lost)
+            loop_timer_start(z->loop, &z->again, CLIENT_AGAIN_NS, 0);
+        return;
+    }
+    bool at_work = false;
+    for (struct zpipe_job *j = z->jobs; j; j = j->next)
+        at_work |= !j->result_here && !j->plan_only;
+    if (z->away || !z->cluster[0] || !z->welcomed || !at_work) {
+        struct err first = z->away ? z->why : *why;
+        lose(z, &first);
+        return;
+    }
+    z->away = true;
+    z->away_ns = loop_clock_ns();
+    z->why = *why;
+    for (struct zpipe_job *j = z->jobs; j; j = j->next) {
+        j->number = 0;
+        if (!j->result_here)
+            client_job_say(j, "zpipe: %s; the job goes on if the scheduler is back within %d s\n", why->text,
+                           (int)(CLIENT_WAIT_NS / 1000000000));
+    }
+    loop_timer_start(z->loop, &z->again, CLIENT_AGAIN_NS, 0);
+}
+
+static void welcome(struct zpipe *z)
+{
+    z->welcomed = true;
+    if (!z->away)
+        return;
+    z->away = false;
+    for (struct zpipe_job *j = z->jobs; j; j = j->next)
+        client_job_again(j);
+}
+
 static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role role,
                        const struct msg *m, struct slice bulk)
 {
@@ -81,13 +122,16 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
     case MSG_RESULT:
         j = job_of(z, m->result.job, m->result.request);
         break;
+    case MSG_WELCOME:
+        welcome(z);
+        return;
     case MSG_REFUSE:
         err_set(&e, (int)m->refuse.code, "the scheduler refused us: %s", m->refuse.text);
         lose(z, &e);
         return;
     case MSG_BYE:
         err_set(&e, ERR_GONE, "the scheduler ended: %s", m->bye.text);
-        lose(z, &e);
+        part(z, &e);
         return;
     default:
         return;
@@ -99,7 +143,7 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
 static void on_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
 {
     (void)p, (void)link;
-    lose(owner, why);
+    part(owner, why);
 }
 
 int client_send(struct zpipe *z, const struct msg *m, struct slice bulk, struct err *e)
@@ -215,24 +259,10 @@ static void embedded_lost(void *owner, const struct err *why)
     lose(owner, why);
 }
 
-static int connect_to(struct zpipe *z, const struct zpipe_options *o, struct err *e)
+static int connect_scheduler(struct zpipe *z, struct err *e)
 {
     static const struct peer_events events = {on_message, on_lost};
-    bool cluster = o->cluster && o->cluster[0];
-    if (!cluster) { /* zpipe-box first: it must be started before there are threads */
-        struct embedded_options m = {o->box, o->slots, o->no_isolation, embedded_lost, z};
-        z->embedded = embedded_new(z->loop, &m, e);
-        if (!z->embedded)
-            return -1;
-    } else if (!o->keys || !o->keys[0]) {
-        return err_set(e, ERR_INPUT,
-                       "the cluster at %s needs keys: set ZPIPE_KEYS or give --keys DIRECTORY", o->cluster);
-    }
-    struct net_options n = {.keys = cluster ? o->keys : NULL, .role = MSG_CLIENT};
-    z->net = net_new(z->loop, &n, e);
-    if (!z->net || (z->embedded && embedded_start(z->embedded, z->net, e) < 0))
-        return -1;
-    z->scheduler = peer_connect(z->net, cluster ? o->cluster : EMBEDDED_URL, (struct slice){0}, MSG_CLIENT,
+    z->scheduler = peer_connect(z->net, z->cluster[0] ? z->cluster : EMBEDDED_URL, (struct slice){0}, MSG_CLIENT,
                                 MSG_SCHEDULER, &events, z, e);
     if (!z->scheduler)
         return -1;
@@ -245,6 +275,38 @@ static int connect_to(struct zpipe *z, const struct zpipe_options *o, struct err
                               .data_url = "",
                               .data_key = {"", 0}}};
     return client_send(z, &m, (struct slice){0}, e);
+}
+
+static void connect_again(struct loop_timer *w)
+{
+    struct zpipe *z = w->owner;
+    struct err e;
+    peer_close(z->scheduler);
+    z->scheduler = NULL;
+    if (connect_scheduler(z, &e) < 0)
+        lose(z, &e);
+}
+
+static int connect_to(struct zpipe *z, const struct zpipe_options *o, struct err *e)
+{
+    bool cluster = o->cluster && o->cluster[0];
+    z->again = (struct loop_timer){.run = connect_again, .owner = z};
+    if (!cluster) { /* zpipe-box first: it must be started before there are threads */
+        struct embedded_options m = {o->box, o->slots, o->no_isolation, embedded_lost, z};
+        z->embedded = embedded_new(z->loop, &m, e);
+        if (!z->embedded)
+            return -1;
+    } else if (!o->keys || !o->keys[0]) {
+        return err_set(e, ERR_INPUT,
+                       "the cluster at %s needs keys: set ZPIPE_KEYS or give --keys DIRECTORY", o->cluster);
+    } else {
+        snprintf(z->cluster, sizeof z->cluster, "%s", o->cluster);
+    }
+    struct net_options n = {.keys = cluster ? o->keys : NULL, .role = MSG_CLIENT};
+    z->net = net_new(z->loop, &n, e);
+    if (!z->net || (z->embedded && embedded_start(z->embedded, z->net, e) < 0))
+        return -1;
+    return connect_scheduler(z, e);
 }
 
 struct zpipe *zpipe_open(const struct zpipe_options *options, struct zpipe_error *error)
@@ -288,6 +350,7 @@ void zpipe_close(struct zpipe *z)
     }
     if (z->loop) {
         loop_timer_stop(z->loop, &z->heartbeat);
+        loop_timer_stop(z->loop, &z->again);
         loop_hook_stop(&z->reaper);
     }
     for (uint32_t i = 0; i < z->link_count; i++) {

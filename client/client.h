@@ -25,6 +25,7 @@
 
 #define CLIENT_JOBS_MAX  1000
 #define CLIENT_LINKS_MAX 4096 /* to workers' data ports */
+#define CLIENT_WAIT_NS   ((uint64_t)60 * 1000000000) /* a cluster's scheduler that is gone may be back by then */
 
 struct client_link {
     char *url;
@@ -44,7 +45,12 @@ struct zpipe {
     struct client_link *link;
     uint32_t link_count;
     bool lost;
-    struct err why; /* when lost */
+    struct err why; /* when lost, or away */
+    char cluster[300]; /* its URL; "" when embedded */
+    bool welcomed;
+    bool away;         /* the scheduler is gone, and may come back: */
+    uint64_t away_ns;  /* since then */
+    struct loop_timer again; /* connects anew, from the loop */
 };
 
 /* ---- ports.c, outputs.c */
@@ -226,6 +232,8 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
                             const struct zpipe_submission *s, uint32_t flags, struct err *e);
 void client_job_message(struct zpipe_job *j, const struct msg *m);
 void client_job_settle(struct zpipe_job *j);
+/* Another scheduler, or the same one after its death, knows nothing of the job: submit it once more. */
+void client_job_again(struct zpipe_job *j);
 /* Also when its result is here already and only the commit is to come. */
 void client_job_fail(struct zpipe_job *j, const struct err *why);
 /* A line on the job's stderr. */

@@ -400,6 +400,16 @@ out:
     return r;
 }
 
+void client_job_again(struct zpipe_job *j)
+{
+    struct err e;
+    if (j->result_here)
+        return;
+    j->request = ++j->z->requests;
+    if (submit(j, &e) < 0)
+        client_job_fail(j, &e);
+}
+
 static uint32_t count_jobs(const struct zpipe *z)
 {
     uint32_t count = 0;
@@ -498,6 +508,11 @@ int zpipe_wait(struct zpipe_job *j, struct zpipe_error *error)
 void zpipe_cancel(struct zpipe_job *j)
 {
     j->cancelled = true;
+    if (!j->result_here && j->z->away) { /* nobody is there to end it */
+        struct err e;
+        err_set(&e, ERR_CANCELLED, "cancelled");
+        client_job_fail(j, &e);
+    }
     if (j->result_here || !j->number)
         return;
     struct msg m = {.type = MSG_CANCEL, .cancel = {j->number, j->request, "cancelled"}};

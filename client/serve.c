@@ -234,6 +234,7 @@ static struct client_stream *stream_for(struct zpipe_job *j, const struct stream
     for (uint32_t i = 0; i < j->stream_count; i++) {
         struct stream_name was = j->stream[i].name;
         was.attempt = name->attempt;
+        was.job = name->job; /* by another scheduler */
         if (stream_name_equal(&was, name))
             return &j->stream[i];
     }
@@ -263,7 +264,7 @@ static int serve(struct zpipe_job *j, const struct msg_route_list *m, const stru
     if (peer_send(p, 0, &attach, (struct slice){0}, e) < 0)
         return -1;
     s->ended = false;
-    return s->in ? carry_again(s->carry, p, 0, m->attempt, e) : carry_bind(s->carry, p, 0, e);
+    return s->in ? carry_again(s->carry, p, 0, &name, e) : carry_bind(s->carry, p, 0, e);
 }
 
 void serve_link_lost(struct zpipe_job *j, const struct peer *p, const char *why)

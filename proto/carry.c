@@ -356,16 +356,17 @@ static void compared(struct carry *c)
         finish(c, CARRY_DONE, NULL);
 }
 
-int carry_again(struct carry *c, struct peer *p, uint64_t link, uint32_t attempt, struct err *e)
+int carry_again(struct carry *c, struct peer *p, uint64_t link, const struct stream_name *name,
+                struct err *e)
 {
-    c->name.attempt = attempt;
+    c->name = *name;
     if (!c->bound)
         return carry_bind(c, p, link, e);
     if (!c->receiver)
         return err_set(e, ERR_BUG, "a stream that was sent was begun anew");
     c->compare |= c->ended;
     c->ended = false;
-    if (stream_receiver_again(c->receiver, p, link, attempt, e) < 0)
+    if (stream_receiver_again(c->receiver, p, link, name, e) < 0)
         return -1;
     compared(c);
     return 0;

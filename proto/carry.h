@@ -52,9 +52,10 @@ void carry_expect(struct carry *c, uint64_t bytes);
 /* The other side is there: begin. */
 int carry_bind(struct carry *c, struct peer *p, uint64_t link, struct err *e);
 bool carry_bound(const struct carry *c);
-/* In: the other side was lost, and this one in its place begins at the first byte, as `attempt`.  What is
+/* In: the other side was lost, and this one in its place begins at the first byte, under `name`.  What is
  * here already is compared and dropped; a carry that has ended does that, and ends again. */
-int carry_again(struct carry *c, struct peer *p, uint64_t link, uint32_t attempt, struct err *e);
+int carry_again(struct carry *c, struct peer *p, uint64_t link, const struct stream_name *name,
+                struct err *e);
 /* Out: that nothing more can be read is no end before it is allowed: a writer that was killed closes its
  * descriptor too. */
 void carry_hold_end(struct carry *c);

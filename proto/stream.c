@@ -215,8 +215,8 @@ int stream_receiver_start(struct stream_receiver *r, struct err *e)
     return r->left && !r->again ? say_leave(r, e) : grant(r, e);
 }
 
-int stream_receiver_again(struct stream_receiver *r, struct peer *p, uint64_t link, uint32_t attempt,
-                          struct err *e)
+int stream_receiver_again(struct stream_receiver *r, struct peer *p, uint64_t link,
+                          const struct stream_name *name, struct err *e)
 {
     running_digest_free(r->again);
     r->again = NULL;
@@ -224,7 +224,7 @@ int stream_receiver_again(struct stream_receiver *r, struct peer *p, uint64_t li
         return err_nomem(e);
     r->peer = p;
     r->link = link;
-    r->name.attempt = attempt;
+    r->name = *name;
     r->seen = r->granted = 0;
     r->over = false;
     return stream_receiver_start(r, e);

@@ -56,10 +56,10 @@ struct stream_receiver *stream_receiver_new(struct peer *p, uint64_t link,
 /* Grant fewer than MSG_CREDIT_BYTES ahead (1 at least): before the start. */
 void stream_receiver_ahead(struct stream_receiver *r, uint32_t bytes);
 int stream_receiver_start(struct stream_receiver *r, struct err *e); /* grants the first credit */
-/* Another sender has begun, under this attempt's number: as start.  Also when the end had come, or we had
+/* Another sender has begun, under this name: as start.  Also when the end had come, or we had
  * left: then what comes is only compared. */
-int stream_receiver_again(struct stream_receiver *r, struct peer *p, uint64_t link, uint32_t attempt,
-                          struct err *e);
+int stream_receiver_again(struct stream_receiver *r, struct peer *p, uint64_t link,
+                          const struct stream_name *name, struct err *e);
 int stream_receiver_message(struct stream_receiver *r, const struct msg *m, struct slice bulk,
                             struct err *e); /* DATA; -1 ERR_PROTO: gap, over credit, wrong digest */
 int stream_consumed(struct stream_receiver *r, size_t size, struct err *e);

@@ -22,6 +22,7 @@ struct core *core_new(const struct core_options *o, struct err *e)
         return NULL;
     }
     c->random = o->seed;
+    c->job_numbers = o->jobs;
     snprintf(c->url, sizeof c->url, "%s", o->url ? o->url : "");
     struct list *const lists[] = {&c->workers, &c->clients, &c->jobs,    &c->over,
                                   &c->turns,   &c->queued,  &c->stopping, &c->wanting,

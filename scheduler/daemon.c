@@ -7,11 +7,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+#define LIFE_JOBS ((uint64_t)1000000000) /* numbers of jobs that one life has */
+#define LIVES_MAX ((uint64_t)1000000000)
 
 struct daemon {
     struct loop *loop;
@@ -186,6 +192,55 @@ static int hold(struct daemon *d, const char *path, struct err *e)
     return err_sys(e, "cannot lock the state directory '%s'", path);
 }
 
+static int read_lives(int directory, const char *path, uint64_t *lives, struct err *e)
+{
+    char text[32] = "";
+    int fd = openat(directory, "lives", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_sys(e, "cannot open '%s/lives'", path);
+    ssize_t n = read(fd, text, sizeof text - 1);
+    fd_close(&fd);
+    if (n < 0)
+        return err_sys(e, "cannot read '%s/lives'", path);
+    size_t digits = strspn(text, "0123456789");
+    *lives = strtoull(text, NULL, 10);
+    if (!digits || text[digits] != '\n' || text[digits + 1] || *lives > LIVES_MAX)
+        return err_set(e, ERR_INPUT,
+                       "'%s/lives' is damaged: it is to hold the number of times that a scheduler was started there; "
+                       "write a greater one into it",
+                       path);
+    return 0;
+}
+
+/* On disk before it counts: a number that was given out is never given out again. */
+static int write_lives(int directory, const char *path, uint64_t lives, struct err *e)
+{
+    char text[32];
+    int size = snprintf(text, sizeof text, "%llu\n", (unsigned long long)lives);
+    int fd = openat(directory, "lives.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool good = fd >= 0 && fd_write_all(fd, text, (size_t)size) == 0 && fsync(fd) == 0 &&
+                renameat(directory, "lives.new", directory, "lives") == 0 && fsync(directory) == 0;
+    if (!good)
+        err_sys(e, "cannot write '%s/lives'", path);
+    fd_close(&fd);
+    return good ? 0 : -1;
+}
+
+/* Workers and clients outlive a scheduler, and know jobs by their numbers: so each life has its own.  Without a
+ * state directory the clock has to do. */
+static int begin_life(struct daemon *d, const char *path, uint64_t *jobs, struct err *e)
+{
+    uint64_t lives = 0;
+    if (!path) {
+        *jobs = (uint64_t)time(NULL) % LIVES_MAX * LIFE_JOBS;
+        return 0;
+    }
+    if (read_lives(d->lock, path, &lives, e) < 0 || write_lives(d->lock, path, lives + 1, e) < 0)
+        return -1;
+    *jobs = lives % LIVES_MAX * LIFE_JOBS;
+    return 0;
+}
+
 static int start(struct daemon *d, struct net *n, const struct daemon_options *o, struct err *e)
 {
     static const struct peer_events events = {on_message, on_lost};
@@ -193,6 +248,8 @@ static int start(struct daemon *d, struct net *n, const struct daemon_options *o
     if (getrandom(&core.seed, sizeof core.seed, 0) != (ssize_t)sizeof core.seed)
         return err_sys(e, "cannot draw a seed");
     if (o->state && hold(d, o->state, e) < 0)
+        return -1;
+    if (strncmp(o->url, "inproc:", 7) && begin_life(d, o->state, &core.jobs, e) < 0)
         return -1;
     d->peer = peer_listen(n, o->url, MSG_SCHEDULER, &events, d, e);
     if (!d->peer)

@@ -9,7 +9,8 @@ struct daemon;
 
 struct daemon_options {
     const char *url;   /* to listen on: inproc://... or tcp://... */
-    const char *state; /* directory, made if missing, held by one scheduler at a time; or NULL */
+    /* Directory, made if missing, held by one scheduler at a time, which counts its lives in it; or NULL. */
+    const char *state;
     /* It can do nothing more; called once, from the loop. */
     void (*lost)(void *owner, const struct err *why);
     void *owner;

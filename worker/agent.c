@@ -18,6 +18,7 @@
 
 #define EARLY_MAX   4096
 #define HEARTBEAT_NS ((uint64_t)MSG_HEARTBEAT_MS * 1000000u)
+#define REJOIN_NS    ((uint64_t)1000000000)
 
 struct early {
     struct stream_name name;
@@ -40,6 +41,10 @@ struct agent {
     struct box *box;
     struct loop_fd box_watch;
     struct peer *scheduler;
+    char scheduler_url[300]; /* what is too long for an address is refused as that */
+    bool welcomed;           /* it was, once */
+    bool away;               /* the scheduler is gone: */
+    struct loop_timer rejoin;/* when all has stopped, we try again */
     struct peer *data; /* our data port, NULL in embedded mode */
     struct loop_timer heartbeat;
     struct loop_hook reaper;
@@ -139,11 +144,29 @@ static void lose(struct agent *a, const struct err *why)
         log_error("worker_lost", "why=\"%s\"", why->text);
 }
 
+/* What runs here nobody asks for any more.  Jobs are given out anew by the scheduler that comes back. */
+static void part(struct agent *a, const struct err *why)
+{
+    if (a->gone || a->away)
+        return;
+    if (!a->data || !a->welcomed) {
+        lose(a, why);
+        return;
+    }
+    log_warn("scheduler_lost", "why=\"%s\"", why->text);
+    a->away = true;
+    a->early_count = 0;
+    for (struct attempt *t = a->attempts; t; t = t->next)
+        attempt_stop(t);
+    lender_end_all(&a->lender);
+    loop_timer_start(a->loop, &a->rejoin, REJOIN_NS, REJOIN_NS);
+}
+
 void agent_send(struct agent *a, const struct msg *m)
 {
     struct err e;
-    if (!a->gone && peer_send(a->scheduler, 0, m, (struct slice){0}, &e) < 0)
-        lose(a, &e);
+    if (!a->gone && !a->away && peer_send(a->scheduler, 0, m, (struct slice){0}, &e) < 0)
+        part(a, &e);
 }
 
 int agent_send_data(struct agent *a, uint64_t link, const struct msg *m)
@@ -244,21 +267,62 @@ static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_ro
         break;
     case MSG_REFUSE:
         err_set(&e, (int)m->refuse.code, "the scheduler refused this worker: %s", m->refuse.text);
-        lose(a, &e);
+        if (e.code == ERR_GONE) /* its lease ended: it begins another */
+            part(a, &e);
+        else
+            lose(a, &e);
         break;
     case MSG_BYE:
         err_set(&e, ERR_GONE, "the scheduler ended: %s", m->bye.text);
-        lose(a, &e);
+        part(a, &e);
+        break;
+    case MSG_WELCOME:
+        a->welcomed = true;
         break;
     default:
-        break; /* WELCOME, PING: their arrival is what counts */
+        break; /* PING: its arrival is what counts */
     }
 }
 
 static void on_scheduler_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
 {
     (void)p, (void)link;
-    lose(owner, why);
+    part(owner, why);
+}
+
+static int join(struct agent *a, struct err *e)
+{
+    static const struct peer_events events = {on_scheduler, on_scheduler_lost};
+    a->scheduler = peer_connect(a->net, a->scheduler_url, (struct slice){0}, MSG_WORKER, MSG_SCHEDULER, &events,
+                                a, e);
+    if (!a->scheduler)
+        return -1;
+    uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES), page = (uint64_t)sysconf(_SC_PAGESIZE);
+    struct msg m = {.type = MSG_HELLO,
+                    .hello = {.version = MSG_VERSION,
+                              .role = MSG_WORKER,
+                              .name = a->name,
+                              .instance = process_instance(),
+                              .image = "",
+                              .slots = a->slots,
+                              .memory_bytes = pages * page,
+                              .data_url = a->data ? a->advertise : "",
+                              .data_key = a->data ? net_public_key(a->net) : (struct slice){"", 0}}};
+    return peer_send(a->scheduler, 0, &m, (struct slice){0}, e);
+}
+
+static void rejoin(struct loop_timer *w)
+{
+    struct agent *a = w->owner;
+    struct err e;
+    if (a->attempts || a->lender.loans)
+        return; /* an earlier scheduler's jobs have the same numbers */
+    loop_timer_stop(a->loop, w);
+    peer_close(a->scheduler);
+    a->scheduler = NULL;
+    a->away = false;
+    if (join(a, &e) < 0)
+        lose(a, &e);
 }
 
 static void beat(struct loop_timer *w)
@@ -598,7 +662,6 @@ struct agent *agent_new(struct loop *l, const struct agent_options *o, struct er
 int agent_start(struct agent *a, struct net *n, const char *scheduler_url,
                 void (*lost)(void *owner, const struct err *why), void *owner, struct err *e)
 {
-    static const struct peer_events events = {on_scheduler, on_scheduler_lost};
     a->net = n;
     a->lost = lost;
     a->owner = owner;
@@ -609,22 +672,10 @@ int agent_start(struct agent *a, struct net *n, const char *scheduler_url,
         if (!a->advertise[0])
             snprintf(a->advertise, sizeof a->advertise, "%s", peer_url(a->data));
     }
-    a->scheduler = peer_connect(n, scheduler_url, (struct slice){0}, MSG_WORKER, MSG_SCHEDULER, &events,
-                                a, e);
-    if (!a->scheduler)
-        return -1;
-    uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES), page = (uint64_t)sysconf(_SC_PAGESIZE);
-    struct msg m = {.type = MSG_HELLO,
-                    .hello = {.version = MSG_VERSION,
-                              .role = MSG_WORKER,
-                              .name = a->name,
-                              .instance = process_instance(),
-                              .image = "",
-                              .slots = a->slots,
-                              .memory_bytes = pages * page,
-                              .data_url = a->data ? a->advertise : "",
-                              .data_key = a->data ? net_public_key(n) : (struct slice){"", 0}}};
-    if (peer_send(a->scheduler, 0, &m, (struct slice){0}, e) < 0)
+    snprintf(a->scheduler_url, sizeof a->scheduler_url, "%s", scheduler_url);
+    a->rejoin.run = rejoin;
+    a->rejoin.owner = a;
+    if (join(a, e) < 0)
         return -1;
     a->heartbeat.run = beat;
     a->heartbeat.owner = a;
@@ -637,7 +688,7 @@ void agent_free(struct agent *a)
     if (!a)
         return;
     a->lost = NULL;
-    if (a->scheduler && !a->gone) {
+    if (a->scheduler && !a->gone && !a->away) {
         struct msg m = {.type = MSG_BYE, .bye = {"the worker ends"}};
         agent_send(a, &m);
     }
@@ -645,6 +696,7 @@ void agent_free(struct agent *a)
     loop_fd_stop(a->loop, &a->box_watch);
     loop_hook_stop(&a->reaper);
     loop_timer_stop(a->loop, &a->heartbeat);
+    loop_timer_stop(a->loop, &a->rejoin);
     box_close(a->box);
     lender_clear(&a->lender);
     while (a->attempts) {

@@ -241,7 +241,8 @@ static int reroute(struct attempt *t, const struct msg_route_list *m, const stru
         return -1;
     t->moving += route->carry_ended; /* until it is through with it: its writer waits for that */
     route->carry_ended = false;
-    return carry_again(route->carry, p, 0, m->attempt, e);
+    struct stream_name name = name_of(t, route);
+    return carry_again(route->carry, p, 0, &name, e);
 }
 
 void attempt_reroute(struct attempt *t, const struct msg_route_list *m)

@@ -355,6 +355,13 @@ bool lender_recall(struct lender *s, const struct msg_recall *m)
     return l;
 }
 
+void lender_end_all(struct lender *s)
+{
+    s->last = 0;
+    for (struct loan *l = s->loans; l; l = l->next)
+        end(l);
+}
+
 void lender_link_lost(struct lender *s, const struct peer *p)
 {
     for (struct loan *l = s->loans; l; l = l->next) {

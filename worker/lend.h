@@ -30,6 +30,8 @@ void lender_lend(struct lender *s, const struct msg_lend *m, struct slice graph)
 bool lender_recall(struct lender *s, const struct msg_recall *m);
 /* Is it of a loan of ours?  Then it was dealt with. */
 bool lender_message(struct lender *s, const struct peer *p, const struct msg *m, struct slice bulk);
+/* The scheduler is gone: all end.  The next one counts its loans from the start. */
+void lender_end_all(struct lender *s);
 void lender_link_lost(struct lender *s, const struct peer *p);
 void lender_step(struct lender *s); /* runs that have their input may be started */
 bool lender_reapable(const struct lender *s);

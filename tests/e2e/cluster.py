@@ -22,10 +22,14 @@ class Cluster:
         self.all = []
         if not os.path.exists(keys):
             subprocess.run([zpipe, "keygen", "--dir", keys], check=True)
-        self.scheduler, self.url = self.start("scheduler", "-v", "--keys", keys, "--listen", "tcp://127.0.0.1:*", "--state", "state")
+        self.keys = keys
+        self.start_scheduler("tcp://127.0.0.1:*")
         self.workers = [self.start("worker", "--keys", keys, "--scheduler", self.url, "--slots", "8", "--name", "w%d" % i)[0]
                         for i in range(workers)]
         self.env = {**os.environ, "ZPIPE_CLUSTER": self.url, "ZPIPE_KEYS": keys}
+
+    def start_scheduler(self, url):
+        self.scheduler, self.url = self.start("scheduler", "-v", "--keys", self.keys, "--listen", url, "--state", "state")
 
     def start(self, *argv):
         p = subprocess.Popen([zpipe, *argv], stdout=subprocess.PIPE, stderr=open("daemons.log", "a"))
@@ -118,7 +122,7 @@ def inputs_are_read_again():
             p = subprocess.Popen([zpipe, *argv], env=c.env, stdin=open(stdin or os.devnull), stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE)
             got = read_some(p, 1 << 20)
-            c.workers[0].kill()  # of two that are as free, the first to come is taken
+            c.workers[0].kill()
             rest, err = p.communicate(timeout=120)
             assert (p.returncode, got + rest == want, err) == (0, True, b""), (argv, p.returncode, err, len(got + rest))
             assert begun_again(), "nothing was hit"
@@ -201,7 +205,35 @@ def a_worker_that_comes_back_late():
         assert (p.wait(timeout=120), err) == (0, b"") and begun_again(), (p.returncode, err)
         assert open("out", "rb").read() == reference(STREAMS[0], data)
         c.workers[1].send_signal(signal.SIGCONT)
-        assert c.workers[1].wait(timeout=60) == 125 and "lease" in open("daemons.log").read()
+        until("it is told", lambda: "lease" in open("daemons.log").read())
+        c.workers[0].kill()
+        r = c.run("echo it has joined again | cat")
+        assert (r.returncode, r.stdout) == (0, b"it has joined again\n"), r
+
+
+@case
+def a_scheduler_is_killed_and_comes_back():
+    """Workers join it again, clients give it their jobs once more; what they had is dropped."""
+    data = lines(200000)
+    with Cluster() as c:
+        p = subprocess.Popen([zpipe, "--placement", "spread", STREAMS[1]], env=c.env, stdin=subprocess.PIPE,
+                             stdout=open("out", "wb"), stderr=open("err", "wb"))
+        for part in range(2):
+            p.stdin.write(data[len(data) * part // 3:len(data) * (part + 1) // 3])
+            p.stdin.flush()
+            c.scheduler.kill()
+            c.scheduler.wait()
+            until("the client says so", lambda: open("err").read().count("the job goes on if") == part + 1)
+            c.start_scheduler(c.url)
+            until("it has the job again", lambda: "job_sent job=%d000000001" % (part + 1) in open("daemons.log").read())
+        p.stdin.write(data[len(data) * 2 // 3:])
+        p.stdin.close()
+        assert p.wait(timeout=120) == 0, open("err").read()
+        assert open("out", "rb").read() == reference(STREAMS[1], data) and open("copy", "rb").read() == data
+        assert [w.poll() for w in c.workers] == [None, None]
+        assert open("state/lives").read() == "3\n"
+        r = c.run("echo still here | cat")
+        assert (r.returncode, r.stdout) == (0, b"still here\n"), r
 
 
 @case
@@ -210,11 +242,23 @@ def a_lost_scheduler_is_told():
         p = c.popen("yes gone-mark | cat > /dev/null")
         until("the programs run", lambda: len(processes_with("gone-mark")) > 1)
         c.scheduler.kill()
-        err = p.communicate(timeout=60)[1].decode()
-        assert p.returncode == 125 and c.url in err, (p.returncode, err)
-        for w in c.workers:
-            assert w.wait(timeout=60) == 125
-        until("nothing runs", lambda: not processes_with("gone-mark"))
+        line = p.stderr.readline().decode()
+        assert c.url in line and "the job goes on if the scheduler is back" in line, line
+        until("only the client is left", lambda: processes_with("gone-mark") == {p.pid})
+        p.send_signal(signal.SIGINT)
+        assert p.wait(timeout=60) == -signal.SIGINT
+        assert [w.poll() for w in c.workers] == [None, None]
+
+
+@case
+def a_damaged_state_is_told():
+    with Cluster(workers=0):
+        pass
+    for damage in ("", "x", "7", "7\n8\n", "99999999999999999999\n"):
+        open("state/lives", "w").write(damage)
+        r = subprocess.run([zpipe, "scheduler", "--keys", "keys", "--listen", "tcp://127.0.0.1:*", "--state", "state"],
+                           capture_output=True, timeout=30)
+        assert r.returncode == 125 and b"state/lives' is damaged" in r.stderr and open("state/lives").read() == damage, r
 
 
 @case

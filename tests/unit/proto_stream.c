@@ -363,7 +363,9 @@ static void began_anew(void **state)
         t.leave_at_once = row[i].then == LEFT;
         give(&t, 1, "abcdefghijkl", 0, (size_t)row[i].before, row[i].then == ENDED, &e);
         uint64_t sent = peer_stats(t.client.peer).sent;
-        assert_int_equal(stream_receiver_again(t.receiver, t.client.peer, 0, 2, &e), 0);
+        struct stream_name anew = name;
+        anew.attempt = 2;
+        assert_int_equal(stream_receiver_again(t.receiver, t.client.peer, 0, &anew, &e), 0);
         size_t size = strlen(row[i].text), piece = (size_t)row[i].piece;
         for (size_t at = 0; r == 0 && at < size; at += piece)
             r = give(&t, 2, row[i].text, at, at + piece < size ? piece : size - at, at + piece >= size, &e);
