@@ -51,6 +51,8 @@ int cmd_serve(int argc, char **argv);
 int cmd_keygen(struct cli *c);
 int cmd_scheduler(struct cli *c);
 int cmd_worker(struct cli *c);
+int cmd_status(struct cli *c);
+int cmd_cancel(struct cli *c);
 
 /* The progress line: see progress.c. */
 struct progress;

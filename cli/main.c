@@ -16,6 +16,8 @@ static const char help[] =
     "       zpipe keygen --dir DIRECTORY\n"
     "       zpipe scheduler --keys DIRECTORY --listen URL [--state DIRECTORY]\n"
     "       zpipe worker --keys DIRECTORY --scheduler URL [--slots N]\n"
+    "       zpipe status [JOB]\n"
+    "       zpipe cancel JOB\n"
     "\n"
     "Run a Unix pipeline, every command in its own deterministic sandbox; output and status are sh's.\n"
     "With ZPIPE_CLUSTER (and ZPIPE_KEYS) set it runs on a cluster, otherwise in this process.\n"
@@ -44,7 +46,7 @@ static const struct {
     int (*run)(struct cli *c);
 } commands[] = {
     {"run", cmd_run},           {"plan", cmd_plan},     {"classify", cmd_classify},     {"keygen", cmd_keygen},
-    {"scheduler", cmd_scheduler}, {"worker", cmd_worker},
+    {"scheduler", cmd_scheduler}, {"worker", cmd_worker}, {"status", cmd_status},         {"cancel", cmd_cancel},
 };
 
 /* Blocks, channels and inputs are descriptors: as many as this user may have. */

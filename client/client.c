@@ -122,6 +122,9 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
     case MSG_RESULT:
         j = job_of(z, m->result.job, m->result.request);
         break;
+    case MSG_ANSWER:
+        client_answer(z, &m->answer);
+        return;
     case MSG_WELCOME:
         welcome(z);
         return;

@@ -10,6 +10,7 @@
  *   serve.c    in a cluster: the streams to and from workers
  *   hints.c    what to do about a program or file that the sandbox did not have
  *   trees.c    in a cluster: directories as the files in them
+ *   ask.c      zpipe_status, zpipe_cancel_number
  *   plan.c     zpipe_plan, zpipe_canonical
  *   builder.c  zpipe_graph_* */
 #pragma once
@@ -42,6 +43,7 @@ struct zpipe {
     struct loop_hook reaper;
     uint64_t pings, requests;
     struct zpipe_job *jobs;
+    struct question *question; /* that is waited for; see ask.c */
     struct client_link *link;
     uint32_t link_count;
     bool lost;
@@ -222,6 +224,9 @@ int trees_expand(struct graph *g, bool deep, struct err *e);
 
 /* ---- hints.c */
 void hints_task(struct zpipe_job *j, const struct msg_task *t);
+
+/* ---- ask.c */
+void client_answer(struct zpipe *z, const struct msg_answer *m);
 
 /* ---- plan.c */
 char *plan_text(const struct zpipe_job *j, const struct msg_plan *p, bool json);

@@ -209,6 +209,34 @@ ZPIPE_API int zpipe_graph_input(struct zpipe_graph *g, zpipe_node command, const
 ZPIPE_API struct zpipe_job *zpipe_submit_graph(struct zpipe *z, struct zpipe_graph *g,
                                                const struct zpipe_submission *s, struct zpipe_error *e);
 
+/* ---- jobs of a cluster that other connections submitted with the same key */
+
+struct zpipe_status_job {
+    uint64_t job;
+    const char *state; /* "waits", "starts", "runs", "runs again", "stops" */
+    const char *text;  /* the pipeline, cut off */
+    const char *workers; /* names of those that have stages of it, with blanks between; "" */
+    uint32_t attempt;  /* more than 1: a worker was lost, or could not run it */
+    uint32_t stages, stages_ended;
+    uint64_t age_ms;   /* since it was submitted */
+};
+struct zpipe_status_worker {
+    const char *name;
+    uint32_t slots, used;
+};
+struct zpipe_status {
+    const struct zpipe_status_job *job;
+    size_t job_count;
+    const struct zpipe_status_worker *worker;
+    size_t worker_count;
+};
+/* Those that are not over, or with a number that one; and the workers.  Waits for the answer.  Gives;
+ * zpipe_status_free.  NULL: ZPIPE_NOENT, no job of this key has the number. */
+ZPIPE_API struct zpipe_status *zpipe_status(struct zpipe *z, uint64_t job, struct zpipe_error *e);
+ZPIPE_API void zpipe_status_free(struct zpipe_status *s); /* NULL is allowed */
+/* Ask for its end: whoever waits for it is told.  0, or -1 as above. */
+ZPIPE_API int zpipe_cancel_number(struct zpipe *z, uint64_t job, struct zpipe_error *e);
+
 /* ---- running a cluster's parts */
 
 struct zpipe_scheduler_options {

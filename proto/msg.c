@@ -123,6 +123,22 @@ static const struct field credit_fields[] = {STREAM(msg_credit), U64(msg_credit,
 static const struct field data_fields[] = {STREAM(msg_data), U64(msg_data, offset),
                                            U32(msg_data, flags), BYTES(msg_data, digest, 16)};
 static const struct field leave_fields[] = {STREAM(msg_leave), U64(msg_leave, read_bytes)};
+static const struct field ask_fields[] = {U64(msg_ask, request),
+                                          FIELD(msg_ask, what, FIELD_U32, MSG_ASKS - 1),
+                                          U64(msg_ask, job)};
+static const struct field job_row_fields[] = {
+    U64(msg_job_row, job),     TEXT(msg_job_row, state),   TEXT(msg_job_row, text),
+    TEXT(msg_job_row, workers), U32(msg_job_row, attempt), U32(msg_job_row, stages),
+    U32(msg_job_row, ended),   U64(msg_job_row, age_ms)};
+static const struct field_table job_row_table = FIELD_TABLE(msg_job_row, job_row_fields);
+static const struct field worker_row_fields[] = {FIELD(msg_worker_row, name, FIELD_TEXT, 256),
+                                                 U32(msg_worker_row, slots),
+                                                 U32(msg_worker_row, used)};
+static const struct field_table worker_row_table = FIELD_TABLE(msg_worker_row, worker_row_fields);
+static const struct field answer_fields[] = {
+    U64(msg_answer, request), FIELD(msg_answer, code, FIELD_U32, ERR_COUNT - 1),
+    TEXT(msg_answer, text), LIST(msg_answer, job, &job_row_table),
+    LIST(msg_answer, worker, &worker_row_table)};
 static const struct field lost_fields[] = {STREAM(msg_lost), TEXT(msg_lost, text)};
 
 #define LOAN_OF(type) U64(type, job), U32(type, attempt), U32(type, loan)
@@ -206,6 +222,8 @@ static const struct row {
     [MSG_BLOCK] = {"BLOCK", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | MSG_CLIENT, false, false,
                    TABLE(block)},
     [MSG_LOST] = {"LOST", ANY, MSG_SCHEDULER, false, false, TABLE(lost)},
+    [MSG_ASK] = {"ASK", MSG_CLIENT, MSG_SCHEDULER, false, false, TABLE(ask)},
+    [MSG_ANSWER] = {"ANSWER", MSG_SCHEDULER, MSG_CLIENT, false, false, TABLE(answer)},
 };
 
 const struct field_table *msg_table(uint32_t type)

@@ -23,6 +23,7 @@
 #define MSG_BULK_MAX     (33u << 20) /* second frame: an encoded graph is the largest */
 #define MSG_LIST_MAX     200000      /* items of a list */
 #define MSG_TEXT_MAX     65536       /* a sentence or a plan */
+#define MSG_NAMES_MAX    4096        /* of workers, in a job's row */
 #define MSG_KEY_BYTES    32          /* a CURVE public key */
 #define MSG_TOKEN_BYTES  16
 #define MSG_HEARTBEAT_MS 1000
@@ -70,6 +71,8 @@ enum msg_type {
     /* control */
     MSG_BLOCK, /* worker -> scheduler -> client, if the job wants it: a task of a stage in blocks ended */
     MSG_LOST, /* client, worker -> scheduler: a stream that it had attached broke off */
+    MSG_ASK,    /* client -> scheduler: about jobs of its key */
+    MSG_ANSWER, /* scheduler -> client */
     MSG_TYPES
 };
 
@@ -353,6 +356,37 @@ struct msg_lost {
     const char *text;
 };
 
+enum msg_ask_what {
+    MSG_ASK_STATUS, /* all jobs, or `job`; and the workers */
+    MSG_ASK_CANCEL, /* `job` */
+    MSG_ASKS
+};
+struct msg_ask {
+    uint64_t request; /* the client's number for it */
+    uint32_t what;
+    uint64_t job; /* 0: all */
+};
+struct msg_job_row {
+    uint64_t job;
+    const char *state, *text; /* for people; the text is cut off */
+    const char *workers;      /* names */
+    uint32_t attempt, stages, ended;
+    uint64_t age_ms; /* since SUBMIT */
+};
+struct msg_worker_row {
+    const char *name;
+    uint32_t slots, used;
+};
+struct msg_answer {
+    uint64_t request;
+    uint32_t code; /* enum err_code, 0: done */
+    const char *text;
+    const struct msg_job_row *job;
+    uint32_t job_count;
+    const struct msg_worker_row *worker;
+    uint32_t worker_count;
+};
+
 struct msg {
     uint32_t type; /* enum msg_type */
     union {
@@ -387,6 +421,8 @@ struct msg {
         struct msg_done done;
         struct msg_block block;
         struct msg_lost lost;
+        struct msg_ask ask;
+        struct msg_answer answer;
     };
 };
 

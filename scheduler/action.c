@@ -117,6 +117,8 @@ static bool keep(struct action *a, struct msg *copy)
         return keep_text(a, &copy->recall.text);
     case MSG_RESULT:
         return keep_text(a, &copy->result.text);
+    case MSG_ANSWER: /* one that failed: it has no rows */
+        return keep_text(a, &copy->answer.text);
     case MSG_TASK:
         return keep_text(a, &copy->task.text) && keep_text(a, &copy->task.stderr_tail);
     case MSG_BLOCK:

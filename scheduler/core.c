@@ -293,6 +293,9 @@ static void dispatch(struct core *c, uint64_t now, struct peer_state *p, const s
         else
             core_refuse_message(c);
         return;
+    case MSG_ASK:
+        status_answer(c, now, p, &m->ask);
+        return;
     case MSG_LOST:
         job_lost_stream(c, now, p, &m->lost);
         return;

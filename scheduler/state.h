@@ -7,6 +7,7 @@
  *   job.c       a job's life: states x events
  *   again.c     what of it must run again when a worker was lost
  *   verdict.c   what its stages' ends add up to
+ *   status.c    what clients ask about
  *   wait.c      jobs that wait for a slot, fairly
  *   fleet.c     workers by free slots
  *   lend.c      slots of one worker for a part on another
@@ -30,6 +31,7 @@
 #define PART_LOANS_MAX    256 /* lenders of one part, at once */
 #define LOAN_FAILURES_MAX 3   /* lenders that could not reach a part's worker: then no more */
 
+#define JOB_TEXT_MAX 200
 #define KILLS_MAX   3 /* a stage that took so many workers with it is not tried again */
 #define SHUNNED_MAX 16 /* workers that failed a job: of more, the last so many are remembered */
 
@@ -162,6 +164,8 @@ struct job {
     uint64_t shunned[SHUNNED_MAX]; /* links of workers that it will not have again */
     uint32_t shunned_count;
     uint8_t token[MSG_TOKEN_BYTES];
+    char text[JOB_TEXT_MAX]; /* as typed, cut off */
+    uint64_t submitted_ns;
     bool spread;
     bool local;  /* it ran in its client's process */
     bool failed; /* with what RESULT says then: */
@@ -252,6 +256,9 @@ void jobs_lose_worker(struct core *c, uint64_t now, struct peer_state *worker, c
 void jobs_overdue(struct core *c, uint64_t now);
 void jobs_sweep(struct core *c); /* free those that are over */
 void job_free(struct job *j);
+
+/* status.c */
+void status_answer(struct core *c, uint64_t now, struct peer_state *client, const struct msg_ask *m);
 
 /* again.c */
 /* The part did not do its work, and it is not the programs' fault: it runs again elsewhere, or the job fails.

@@ -2,6 +2,7 @@
  * a RESULT with a sentence.  Nothing is kept of what is refused. */
 #include "scheduler/state.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,6 +74,8 @@ static struct job *job_new(struct core *c, const struct msg_submit *m, struct sl
     for (uint32_t i = 0; i < g->node_count; i++)
         j->node[i].part = graph_is_stage(&g->node[i]) ? NOWHERE : AT_CLIENT;
     j->request = m->request;
+    j->submitted_ns = c->event_ns;
+    snprintf(j->text, sizeof j->text, "%s", m->text);
     j->spread = m->flags & MSG_SUBMIT_SPREAD;
     for (size_t i = 0; i < sizeof j->token; i += sizeof(uint64_t)) {
         uint64_t r = core_random(c);

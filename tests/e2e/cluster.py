@@ -41,6 +41,12 @@ class Cluster:
     def run(self, *argv, **kw):
         return subprocess.run([zpipe, *argv], env=self.env, capture_output=True, timeout=90, **kw)
 
+    def at_work(self):
+        """One of the workers that have stages of the one job there is."""
+        line = self.run("status").stdout.decode().splitlines()[0]
+        assert line.startswith("job "), line
+        return self.workers[int(line.split("  on w")[1][0])]
+
     def popen(self, *argv):
         return subprocess.Popen([zpipe, *argv], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                 stderr=subprocess.PIPE)
@@ -122,7 +128,7 @@ def inputs_are_read_again():
             p = subprocess.Popen([zpipe, *argv], env=c.env, stdin=open(stdin or os.devnull), stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE)
             got = read_some(p, 1 << 20)
-            c.workers[0].kill()
+            c.at_work().kill()
             rest, err = p.communicate(timeout=120)
             assert (p.returncode, got + rest == want, err) == (0, True, b""), (argv, p.returncode, err, len(got + rest))
             assert begun_again(), "nothing was hit"
@@ -154,7 +160,7 @@ def an_input_that_changed_is_not_read_again():
                              stderr=subprocess.PIPE)
         read_some(p, 1 << 20)
         os.utime("big", ns=(1, 1))
-        c.workers[0].kill()
+        c.at_work().kill()
         err = p.communicate(timeout=120)[1]
         assert p.returncode == 125 and b"'" + os.getcwd().encode() + b"/big' changed" in err, (p.returncode, err)
 
@@ -269,6 +275,41 @@ def a_cancelled_client_leaves_nothing():
         p.send_signal(signal.SIGINT)
         assert p.wait(timeout=30) == -signal.SIGINT
         until("nothing runs", lambda: not processes_with("cancel-mark"))
+
+
+@case
+def status_and_cancel_from_another_terminal():
+    for keys in ("keys", "other"):
+        subprocess.run([zpipe, "keygen", "--dir", keys], check=True)
+    open("keys/allow", "a").write("client %s other\n" % open("other/client.pub").read().split()[-1])
+    os.unlink("other/scheduler.pub")
+    os.link("keys/scheduler.pub", "other/scheduler.pub")
+    with Cluster() as c:
+        r = c.run("status")
+        assert (r.returncode, sorted(r.stdout.splitlines())) == (0, [b"worker w%d  0 of 8 slots taken" % i for i in (0, 1)]), r
+        p = c.popen("yes status-mark | cat > /dev/null")
+        until("it runs", lambda: b"  runs  " in c.run("status").stdout)
+        line = c.run("status").stdout.decode().splitlines()[0]
+        assert line.startswith("job 1  runs  attempt 1  0 of 2 stages ended  ") and \
+            line[:-len("0  yes status-mark | cat > /dev/null")].endswith(" s  on w") and "  yes status-mark | cat > /dev/null" in line, line
+        assert c.run("status", "1").stdout.decode().startswith("job 1  runs")
+        for argv in (["status", "2"], ["cancel", "2"]):
+            r = c.run(*argv)
+            assert r.returncode == 125 and b"no job of yours has the number 2" in r.stderr, r
+        for argv in (["status", "x"], ["cancel"], ["cancel", "0"], ["status", "1", "2"]):
+            assert c.run(*argv).returncode == 125
+        # somebody else's key: sees nothing of it, and cannot end it
+        other = {**c.env, "ZPIPE_KEYS": "other"}
+        for argv in (["status", "1"], ["cancel", "1"]):
+            r = subprocess.run([zpipe, *argv], env=other, capture_output=True, timeout=60)
+            assert r.returncode == 125 and b"no job of yours" in r.stderr, r
+        assert p.poll() is None
+        assert c.run("cancel", "1").returncode == 0
+        err = p.communicate(timeout=60)[1]
+        assert p.returncode == 125 and b"cancelled by another command" in err, (p.returncode, err)
+        until("nothing runs", lambda: not processes_with("status-mark"))
+    r = subprocess.run([zpipe, "status"], env={k: v for k, v in os.environ.items() if "ZPIPE" not in k}, capture_output=True)
+    assert r.returncode == 125 and b"asks a cluster" in r.stderr, r
 
 
 @case

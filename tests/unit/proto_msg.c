@@ -17,6 +17,8 @@ static const struct msg_route route = {.what = MSG_FILE,
                                        .url = "tcp://[::1]:1",
                                        .key = {"01234567890123456789012345678901", 32}};
 static const struct msg_port port = {UINT32_MAX, -1};
+static const struct msg_job_row job_row = {8, "runs", "cat | sort", "w1 w2", 1, 2, 1, UINT64_MAX};
+static const struct msg_worker_row worker_row = {"w1", 4, 2};
 static const struct msg_plan_row plan_row = {1, "sort \"x\"", "merge", "", "", "lines", "sort -m"};
 static const uint32_t numbers[] = {0, UINT32_MAX};
 static const struct slice admit[] = {{"k", 1}, {"", 0}};
@@ -67,6 +69,8 @@ static const struct msg rows[] = {
     {.type = MSG_RETURNED, .returned = {8, 1, 5, false}},
     {.type = MSG_WORK, .work = {8, 1, 5, 6, 0, UINT32_MAX, 7, true, false, UINT64_MAX}},
     {.type = MSG_DONE, .done = {8, 1, 5, 6, MSG_HOW_RAN, false, UINT64_MAX, ran, 2, ""}},
+    {.type = MSG_ASK, .ask = {7, MSG_ASK_CANCEL, 8}},
+    {.type = MSG_ANSWER, .answer = {7, ERR_NOENT, "no such job", &job_row, 1, &worker_row, 1}},
     {.type = MSG_LOST, .lost = {8, 1, MSG_EDGE, 1, GRAPH_NONE, "closed"}},
 };
 

@@ -1,0 +1,87 @@
+/* zpipe status, zpipe cancel: jobs of a cluster that another zpipe has submitted with the same key. */
+#include "cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct zpipe *open_cluster(struct cli *c, const char *name)
+{
+    struct zpipe_error e;
+    if (!c->open.cluster || !c->open.cluster[0]) {
+        cli_say(ZPIPE_STATUS_FAILED, "zpipe %s asks a cluster: set ZPIPE_CLUSTER and ZPIPE_KEYS, or give --cluster and --keys",
+                name);
+        return NULL;
+    }
+    struct zpipe *z = zpipe_open(&c->open, &e);
+    if (!z)
+        cli_fail(ZPIPE_STATUS_FAILED, &e);
+    return z;
+}
+
+static int job_number(const char *word, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    *out = strtoull(word, &end, 10);
+    bool good = word[0] >= '0' && word[0] <= '9' && !*end && !errno && *out;
+    return good ? 0 : cli_say(-1, "'%s' is no job's number: `zpipe status` lists them", word);
+}
+
+/* Controls in what others chose are not for this terminal. */
+static void print_plain(const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+        putchar(*p < ' ' || *p == 0x7f ? '?' : *p);
+}
+
+static void print_status(const struct zpipe_status *s)
+{
+    for (size_t i = 0; i < s->job_count; i++) {
+        const struct zpipe_status_job *j = &s->job[i];
+        printf("job %" PRIu64 "  %s  attempt %u  %u of %u stages ended  %" PRIu64 ".%" PRIu64 " s  on %s  ", j->job,
+               j->state, j->attempt, j->stages_ended, j->stages, j->age_ms / 1000, j->age_ms % 1000 / 100,
+               j->workers[0] ? j->workers : "no worker");
+        print_plain(j->text);
+        putchar('\n');
+    }
+    for (size_t i = 0; i < s->worker_count; i++)
+        printf("worker %s  %u of %u slots taken\n", s->worker[i].name, s->worker[i].used, s->worker[i].slots);
+}
+
+int cmd_status(struct cli *c)
+{
+    struct zpipe_error e;
+    uint64_t job = 0;
+    if (c->word_count > 1)
+        return cli_say(ZPIPE_STATUS_FAILED, "zpipe status wants one JOB, or none");
+    if (c->word_count && job_number(c->word[0], &job) < 0)
+        return ZPIPE_STATUS_FAILED;
+    struct zpipe *z = open_cluster(c, "status");
+    if (!z)
+        return ZPIPE_STATUS_FAILED;
+    struct zpipe_status *s = zpipe_status(z, job, &e);
+    int status = s ? 0 : cli_fail(ZPIPE_STATUS_FAILED, &e);
+    if (s)
+        print_status(s);
+    zpipe_status_free(s);
+    zpipe_close(z);
+    return status;
+}
+
+int cmd_cancel(struct cli *c)
+{
+    struct zpipe_error e;
+    uint64_t job;
+    if (c->word_count != 1)
+        return cli_say(ZPIPE_STATUS_FAILED, "zpipe cancel wants one JOB");
+    if (job_number(c->word[0], &job) < 0)
+        return ZPIPE_STATUS_FAILED;
+    struct zpipe *z = open_cluster(c, "cancel");
+    if (!z)
+        return ZPIPE_STATUS_FAILED;
+    int status = zpipe_cancel_number(z, job, &e) == 0 ? 0 : cli_fail(ZPIPE_STATUS_FAILED, &e);
+    zpipe_close(z);
+    return status;
+}

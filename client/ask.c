@@ -1,0 +1,112 @@
+/* See client.h.  Questions to the scheduler that belong to no job of this connection: what runs, and that it
+ * shall end. */
+#include "client/client.h"
+
+#include <stdlib.h>
+
+/* The answer of one question, as long as it is waited for. */
+struct question {
+    uint64_t request;
+    bool answered;
+    int code;
+    struct err why;
+    struct zpipe_status *status;
+};
+
+/* What the program is given: one block of memory, the texts behind the rows. */
+struct status {
+    struct zpipe_status out;
+    struct arena arena;
+};
+
+#define STATUS_BYTES_MAX (64u << 20)
+
+static int copy(struct status *s, const struct msg_answer *m)
+{
+    struct arena *a = &s->arena;
+    struct zpipe_status_job *job = arena_array(a, (size_t)m->job_count + 1, sizeof *job);
+    struct zpipe_status_worker *worker = arena_array(a, (size_t)m->worker_count + 1, sizeof *worker);
+    bool good = job && worker;
+    for (uint32_t i = 0; good && i < m->job_count; i++) {
+        const struct msg_job_row *r = &m->job[i];
+        job[i] = (struct zpipe_status_job){.job = r->job,
+                                           .state = arena_string(a, r->state),
+                                           .text = arena_string(a, r->text),
+                                           .workers = arena_string(a, r->workers),
+                                           .attempt = r->attempt,
+                                           .stages = r->stages,
+                                           .stages_ended = r->ended,
+                                           .age_ms = r->age_ms};
+        good = job[i].state && job[i].text && job[i].workers;
+    }
+    for (uint32_t i = 0; good && i < m->worker_count; i++) {
+        worker[i] = (struct zpipe_status_worker){arena_string(a, m->worker[i].name), m->worker[i].slots,
+                                                 m->worker[i].used};
+        good = worker[i].name;
+    }
+    s->out = (struct zpipe_status){job, m->job_count, worker, m->worker_count};
+    return good ? 0 : -1;
+}
+
+void client_answer(struct zpipe *z, const struct msg_answer *m)
+{
+    struct question *q = z->question;
+    if (!q || m->request != q->request)
+        return;
+    q->answered = true;
+    if (m->code) {
+        err_set(&q->why, (int)m->code, "%s", m->text);
+        return;
+    }
+    struct status *s = calloc(1, sizeof *s);
+    if (!s) {
+        err_nomem(&q->why);
+        return;
+    }
+    s->arena = ARENA_INIT(STATUS_BYTES_MAX);
+    q->status = &s->out;
+    if (copy(s, m) < 0)
+        err_nomem(&q->why);
+}
+
+static int ask(struct zpipe *z, uint32_t what, uint64_t job, struct zpipe_status **out, struct zpipe_error *error)
+{
+    struct question q = {.request = ++z->requests};
+    struct msg m = {.type = MSG_ASK, .ask = {q.request, what, job}};
+    z->question = &q;
+    if (client_send(z, &m, (struct slice){0}, &q.why) == 0) {
+        while (!q.answered && !z->lost && !z->away)
+            loop_turn(z->loop, true);
+        if (!q.answered)
+            q.why = z->why;
+    }
+    z->question = NULL;
+    if (q.why.code) {
+        zpipe_status_free(q.status);
+        return client_error(error, &q.why);
+    }
+    *out = q.status;
+    return 0;
+}
+
+struct zpipe_status *zpipe_status(struct zpipe *z, uint64_t job, struct zpipe_error *error)
+{
+    struct zpipe_status *s = NULL;
+    return ask(z, MSG_ASK_STATUS, job, &s, error) < 0 ? NULL : s;
+}
+
+void zpipe_status_free(struct zpipe_status *out)
+{
+    struct status *s = (struct status *)out;
+    if (s)
+        arena_clear(&s->arena);
+    free(s);
+}
+
+int zpipe_cancel_number(struct zpipe *z, uint64_t job, struct zpipe_error *error)
+{
+    struct zpipe_status *s = NULL;
+    int r = ask(z, MSG_ASK_CANCEL, job, &s, error);
+    zpipe_status_free(s);
+    return r;
+}
