@@ -18,7 +18,6 @@
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
-#include <stdbool.h>
 #include <stddef.h>
 
 #define FDS_MAX (FORKER_PORTS_MAX + 1)
@@ -74,16 +73,16 @@ static _Noreturn void end(long status)
         call(__NR_exit_group, status, 0, 0, 0);
 }
 
-static void say(int to, uint32_t kind, uint32_t a, uint32_t b)
+static void say(int to, uint32_t kind, uint32_t b)
 {
-    struct wire w = {.version = WIRE_VERSION, .kind = kind, .a = a, .b = b};
+    struct wire w = {.version = WIRE_VERSION, .kind = kind, .b = b};
 
     call(__NR_write, to, (long)&w, sizeof w, 0);
 }
 
 static _Noreturn void fail(void)
 {
-    say(page->control, WIRE_FAILED, 0, 0);
+    say(page->control, WIRE_FAILED, 0);
     end(125);
 }
 
@@ -166,31 +165,14 @@ static _Noreturn void be_program(const struct request *r)
     resume();
 }
 
-static void end_at_once(const struct request *r)
-{
-    (void)r;
-    end(0);
-}
-
-/* The program's process has ended: were there others?  Either some are left, or nobody is, and then numbers
- * tell, since they are given in order. */
-static bool was_tree(const struct request *r)
-{
-    static char *const stack = (char *)FORKER_STACK + FORKER_STACK_BYTES / 2;
-
-    if (call(__NR_wait4, -1, 0, WNOHANG | __WALL, 0) >= 0)
-        return true;
-    return spawn(CLONE_VM | CLONE_VFORK, stack, end_at_once, r) != 3;
-}
-
 /* pid 1 of a clone. */
 static void be_init(const struct request *r)
 {
     int status = 0;
     long pid;
 
-    say(r->fd[0], WIRE_HELLO, 0, 0);
-    say(page->control, WIRE_BORN, 0, 0);
+    say(r->fd[0], WIRE_HELLO, 0);
+    say(page->control, WIRE_BORN, 0);
     pid = call(__NR_clone, 0, 0, 0, 0);
     if (pid == 0)
         be_program(r);
@@ -198,13 +180,8 @@ static void be_init(const struct request *r)
         fail();
     for (uint32_t i = 0; i < r->count; i++)
         call(__NR_close, r->fd[i], 0, 0, 0);
-    while ((pid = call(__NR_wait4, -1, (long)&status, __WALL, 0)) > 0) {
-        bool tree = pid == 2 && was_tree(r);
-
-        say(page->control, pid == 2 ? WIRE_MAIN : WIRE_REAPED, tree, (uint32_t)status);
-        if (pid == 2 && !tree)
-            break;
-    }
+    while ((pid = call(__NR_wait4, -1, (long)&status, __WALL, 0)) > 0)
+        say(page->control, pid == 2 ? WIRE_MAIN : WIRE_REAPED, (uint32_t)status);
     end(0);
 }
 
@@ -250,7 +227,7 @@ __attribute__((used)) _Noreturn void forker_main(void)
     for (long c = 0; c < CAPS && call(__NR_prctl, PR_CAPBSET_DROP, c, 0, 0) == 0; c++)
         ;
     call(__NR_close, page->users, 0, 0, 0);
-    say(page->control, WIRE_READY, 0, 0);
+    say(page->control, WIRE_READY, 0);
     while (receive(&r) == 0) {
         long pid = spawn(CLONE_NEWPID | CLONE_PARENT | CLONE_VM | SIGCHLD, init_stack, be_init, &r);
 
@@ -259,7 +236,7 @@ __attribute__((used)) _Noreturn void forker_main(void)
         for (uint32_t i = 0; i < r.count; i++)
             call(__NR_close, r.fd[i], 0, 0, 0);
         if (pid < 0)
-            say(page->control, WIRE_FAILED, 0, (uint32_t)-pid);
+            say(page->control, WIRE_FAILED, (uint32_t)-pid);
     }
     end(0);
 }

@@ -64,7 +64,7 @@ void init_tell(struct init *in, const struct outcome *o, const struct rusage *us
                                          .cpu_sys_ns = of_timeval(use->ru_stime),
                                          .wall_ns = in->began.tv_sec ? since(&in->began) : 0,
                                          .memory_peak_bytes = (uint64_t)use->ru_maxrss * 1024});
-    struct wire head = {.kind = b.failed ? WIRE_FAILED : WIRE_RESULT, .a = in->tree, .b = b.failed ? ENOMEM : 0};
+    struct wire head = {.kind = b.failed ? WIRE_FAILED : WIRE_RESULT, .b = b.failed ? ENOMEM : 0};
     static const char no_memory[] = "out of memory";
     wire_send(in->link, head, b.failed ? no_memory : b.data, b.failed ? sizeof no_memory - 1 : b.size, NULL, 0);
     buf_clear(&b);
@@ -396,21 +396,6 @@ static void start_program(struct init *in)
     }
 }
 
-static int end_at_once(void *owner)
-{
-    (void)owner;
-    _exit(0);
-}
-
-/* Process numbers are given in order: was ours the only one after the program's? */
-static bool was_tree(const struct init *in)
-{
-    pid_t pid = clone_waiting(end_at_once, NULL);
-    if (pid > 0)
-        waitpid(pid, NULL, 0);
-    return pid != in->main + 1;
-}
-
 static bool reap_one(struct init *in, int options)
 {
     int status;
@@ -544,7 +529,6 @@ _Noreturn void init_main(int link, int spec, const struct wire *h, bool none)
         tell_killed(&in);
     struct outcome o = {0};
     init_judge(&in, &o);
-    in.tree = !none && was_tree(&in);
     const char *ceiling = leftover_send(&in.task, &in.files, in.link);
     if (ceiling && !o.limit) {
         o.end = BOX_LIMIT;

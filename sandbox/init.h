@@ -28,7 +28,7 @@ struct init {
     struct task_files files;
     struct wire_packet packet;
     bool none; /* no wall: not pid 1 of anything, no filter */
-    bool killed, finish, main_ended, all_ended, tree;
+    bool killed, finish, main_ended, all_ended;
     enum wire_why why;
     pid_t main;
     int status; /* of main, as wait tells it */

@@ -123,7 +123,6 @@ static bool take_forker(struct init *in, struct clone *c)
         break;
     case WIRE_MAIN:
         in->main_ended = true;
-        in->tree = h->a != 0;
         in->status = (int)h->b;
         wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
         break;
@@ -231,7 +230,7 @@ static void clone_one(struct init *in, const struct stand *stand)
     struct outcome o;
     in->link = in->next;
     in->next = -1;
-    in->finish = in->main_ended = in->tree = false;
+    in->finish = in->main_ended = false;
     in->status = 0;
     for (uint32_t i = 0; i < in->slot_count; i++)
         in->port[in->slot[i]] = -1;

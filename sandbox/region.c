@@ -143,7 +143,7 @@ static void tell_result(struct task *t, struct box_result *r)
     if (!why)
         why = *report.uncertified_why ? report.uncertified_why
               : reads_lines(t)        ? "its input is passed on as it arrives"
-              : t->tree && !turns_kept(t) ? "its processes run side by side"
+              : !turns_kept(t)        ? "its processes run side by side"
                                       : "";
     /* A program that was refused something for its limit and did well all the same has not met it. */
     bool failed = r->end == BOX_SIGNALLED || (r->end == BOX_EXITED && r->status);
@@ -411,7 +411,6 @@ static void take_packet(struct task *t, struct wire_packet *p)
         break;
     case WIRE_RESULT:
         if (t->state == TASK_SETUP) {
-            t->tree = h.a;
             struct err e;
             buf_add(&t->result, p->data, p->size);
             if (buf_check(&t->result, "a task's result", &e) < 0) {

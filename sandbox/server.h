@@ -77,7 +77,6 @@ struct task {
     uint32_t trace_lines;
     struct buf result; /* its init's, held back while a pump may still find that it wrote too much */
     bool past_output, gone;
-    bool tree; /* its program has started others */
     uint64_t asked_ns;
     const char *uncertified_why;
     bool warm;            /* it is a clone of a template */

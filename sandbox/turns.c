@@ -728,7 +728,7 @@ void turns_begin(struct task *t)
 
 bool turns_kept(const struct task *t)
 {
-    return t->turns && t->turns->many && !t->turns->lost;
+    return t->turns && !t->turns->lost;
 }
 
 void turns_free(struct task *t)

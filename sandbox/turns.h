@@ -13,6 +13,6 @@ struct task;
 void turns_begin(struct task *t);
 /* A wait status of a traced process.  False: it is none of ours. */
 bool turns_stopped(struct server *s, pid_t pid, int status);
-/* More than one process has been there, and they always took turns. */
+/* There has been one process only, or they always took turns: all that start others are heard of. */
 bool turns_kept(const struct task *t);
 void turns_free(struct task *t); /* never begun is allowed */

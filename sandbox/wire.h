@@ -24,7 +24,7 @@ enum wire_kind {
     WIRE_HOLD,    /* a: channel; b: 1 stop its pump, 0 let it go on */
     /* server -> caller; region and task as they were given */
     WIRE_MADE,    /* also init -> server. a: files; packed (name, mode, wanted)*; fds of the wanted */
-    WIRE_RESULT,  /* also init -> server. packed result; from an init, a: it was a tree of processes */
+    WIRE_RESULT,  /* also init -> server. packed result */
     WIRE_PUMP,    /* a: channel; b: errno; task: 1 on the reading side; size: bytes; its SHA-256, if wanted */
     WIRE_MOVED,   /* also pump -> server, which looks in the page. a: channel; size: bytes; offset: sources done */
     WIRE_BYTES,   /* offset, size: bytes that the task has read and written so far */
@@ -55,7 +55,7 @@ enum wire_kind {
     WIRE_HELLO,   /* with credentials: the init's process id */
     WIRE_LISTENER, /* fds: the filter's listener */
     WIRE_MAIN,    /* the program has ended, others of its tree run on; again when one of these ends.  From a forker,
-                   * and only once: a: it was a tree of processes; b: how it ended, as wait tells it */
+                   * and only once: b: how it ended, as wait tells it */
 };
 
 enum { WIRE_OPEN_READABLE = 1, /* fail when it cannot be read with the sandbox's rights */
