@@ -263,7 +263,7 @@ int server_main(int control, bool isolation_none, bool no_templates)
     struct err e;
     s.none = isolation_none;
     s.no_templates = no_templates;
-    s.users = -1;
+    s.users = s.changes = -1;
     s.control = s.tasks = s.mounts = LINK_INIT;
     s.control.fd = control;
     s.control_watch = (struct watch){-1, control_ready, &s};

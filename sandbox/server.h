@@ -40,6 +40,7 @@ struct server {
     struct template *template;         /* all */
     struct template_key *template_key; /* TEMPLATE_KEYS_MAX, or NULL: none seen; owned */
     uint64_t template_turn;
+    int changes; /* inotify: of the templates' files; -1: none is watched */
     int users; /* the user namespace that forkers enter; -1: none yet */
     bool users_asked, users_refused;
     struct wire_packet packet;

@@ -227,6 +227,7 @@ void template_clear(struct server *s)
     free(s->template_key);
     s->template_key = NULL;
     fd_close(&s->users);
+    fd_close(&s->changes);
 }
 
 /* --- the making of one --- */
@@ -369,7 +370,9 @@ static void take_packet(struct template *m, struct wire_packet *p)
     case WIRE_READY:
         watch_stop(m->server, &m->notify_watch); /* the listener is its clones' */
         template_leave(m->task);
-        m->ready = m->step == STEP_OVER && !m->key->cold;
+        m->ready = m->step == STEP_OVER && !m->key->cold && !m->stale;
+        if (m->stale)
+            template_kill(m);
         break;
     case WIRE_CHANGED:
         template_leave(m->task);
@@ -398,7 +401,7 @@ static void template_event(struct watch *w, uint32_t events)
     wire_close_fds(&s->packet);
     if (n > 0)
         return;
-    if (m->step != STEP_OVER && !m->key->cold)
+    if (m->step != STEP_OVER && !m->key->cold && !m->stale)
         m->key->cold = "its template ended before it could be cloned";
     template_free(m);
 }
@@ -461,6 +464,16 @@ void template_take_users(struct server *s, struct wire_packet *p)
     s->users_refused = s->users < 0;
 }
 
+/* Those that serve a task end with it. */
+static void drop_all(struct server *s)
+{
+    for (struct template *m = s->template; m; m = m->next) {
+        m->stale = true;
+        if (m->ready)
+            template_kill(m);
+    }
+}
+
 struct template *template_for(struct task *t, const char **why)
 {
     struct server *s = t->region->server;
@@ -477,6 +490,8 @@ struct template *template_for(struct task *t, const char **why)
         return NULL;
     }
     k->used = ++s->template_turn;
+    if (templates_changed(s))
+        drop_all(s);
     *why = k->cold;
     if (*why)
         return NULL;

@@ -33,6 +33,7 @@ struct template {
     uint64_t id, used;
     struct template_key *key; /* borrowed; stays while it has templates */
     bool ready;               /* it stands and waits */
+    bool stale;               /* a file has changed: it is used no more */
     struct task *task;        /* whose turn it is, or was: NULL when that is gone */
     struct link link;
     struct watch watch, notify_watch;
@@ -52,7 +53,7 @@ struct template {
     uint64_t nr, arg[6];                 /* the call that it is in */
     uint64_t tid_address, robust_list, robust_size;
     struct forker_altstack altstack;
-    bool unknown; /* it has told the kernel what we could not read */
+    bool unknown; /* something of it could not be read, or watched */
     int users_number, control_number;
     struct user_regs_struct regs; /* at the stop */
     struct forker_page *page;
@@ -66,6 +67,13 @@ void template_give_up(struct template *m, const char *why);
 /* A change of state of a traced process; false: it is none of ours. */
 bool template_stopped(struct server *s, pid_t pid, int status);
 bool template_is_port(const struct template *m, uint64_t fd);
+
+/* --- template_files.c --- */
+/* -1: it cannot be watched. */
+int template_watch_fd(const struct template *m, int fd);
+int template_watch_program(const struct template *m);
+/* Has any watched file changed since the last look?  Then none is watched any more. */
+bool templates_changed(struct server *s);
 
 /* --- template_stop.c --- */
 /* It is about to use a channel for the first time. */

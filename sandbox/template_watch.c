@@ -207,7 +207,11 @@ static const char *why_cold(const struct template *m)
 
 static void enter_call(struct template *m)
 {
-    switch (m->unknown ? COLD : judge(m)) {
+    if (m->unknown) {
+        template_give_up(m, "its program's state before it uses a channel cannot be followed");
+        return;
+    }
+    switch (judge(m)) {
     case STOP:
         template_stop(m);
         return;
@@ -225,6 +229,10 @@ static void leave_call(struct template *m, int64_t value)
 {
     bool made = value >= 0;
     switch (m->nr) {
+    case SYS_open:
+    case SYS_openat:
+        m->unknown |= made && template_watch_fd(m, (int)value) < 0;
+        break;
     case SYS_dup:
         set_port(m, made ? (uint64_t)value : TEMPLATE_FDS, template_is_port(m, m->arg[0]));
         break;
@@ -290,6 +298,7 @@ bool template_stopped(struct server *s, pid_t pid, int status)
         template_give_up(m, "its program ends before it uses a channel");
     } else if (status >> 16 == PTRACE_EVENT_EXEC) {
         notify_stopped(pid, status);
+        m->unknown |= template_watch_program(m) < 0;
         m->tid_address = m->robust_list = 0;
         m->altstack = (struct forker_altstack){0};
         ptrace(PTRACE_SYSCALL, pid, NULL, NULL);

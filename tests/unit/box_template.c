@@ -207,6 +207,39 @@ static void streams(void **state)
     boxed_close(&b);
 }
 
+static void write_script(const char *path, const char *word)
+{
+    char other[128], text[128];
+    int n = snprintf(text, sizeof text, "#!/bin/sh\nread x\necho %s $x\n", word);
+    snprintf(other, sizeof other, "%s.new", path);
+    int fd = open(other, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+    assert_true(fd >= 0 && write(fd, text, (size_t)n) == n && close(fd) == 0 && rename(other, path) == 0);
+}
+
+/* A program of the image becomes another, in its place or in its bytes: the next task is none of the old one's. */
+static void changed(void **state)
+{
+    char path[64];
+    struct boxed_plan p = {.line = path, .in = input, .out = -1};
+    (void)state;
+    if (access("/usr/local/bin", W_OK) < 0)
+        return;
+    snprintf(path, sizeof path, "/usr/local/bin/zpipe-test-%d", (int)getpid());
+    write_script(path, "one");
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    assert_true(clones_are_same(&p, 2));
+    assert_string_equal(b.output, "one line 0 x0\n");
+    write_script(path, "two");
+    assert_true(clones_are_same(&p, 2));
+    assert_string_equal(b.output, "two line 0 x0\n");
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0 && pwrite(fd, "six", 3, (off_t)strlen("#!/bin/sh\nread x\necho ")) == 3 && close(fd) == 0);
+    run(&p);
+    assert_string_equal(b.output, "six line 0 x0\n");
+    unlink(path);
+    boxed_close(&b);
+}
+
 /* --- who starts cold by itself --- */
 
 static void cold(void **state)
@@ -361,6 +394,28 @@ static void rights(void **state)
     boxed_close(&b);
 }
 
+/* The wall's questions (docs/SECURITY.md), asked in a clone.  Some are about a file of the caller's at 0. */
+static void wall(void **state)
+{
+    struct box_file file = {.name = "probe", .path = getenv("WALL_PROBE"), .fd = -1};
+    char line[128];
+    struct boxed_plan p = {.line = line, .in = input, .out = -1, .task = {.file = &file, .file_count = 1}};
+    int warm = 0;
+    (void)state;
+    assert_non_null(file.path);
+    snprintf(line, sizeof line, "sh -c 'read x; exec ./probe full none %d <&2'", (int)getpid());
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (int i = 0; i < RUNS_MAX && !warm && !refused; i++) {
+        run(&p);
+        const char *wrong = strstr(b.output, "WRONG");
+        if (wrong || b.stage[0].status)
+            fail_msg("%s: %.200s", *b.stage[0].cold ? "cold" : "clone", wrong ? wrong : b.errors);
+        warm += !*b.stage[0].cold;
+    }
+    assert_true(warm || refused);
+    boxed_close(&b);
+}
+
 /* Limits of ours, and our own stop, reach a clone as they reach any other. */
 static void ends(void **state)
 {
@@ -410,9 +465,9 @@ static void never(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(programs), cmocka_unit_test(offsets), cmocka_unit_test(streams), cmocka_unit_test(cold),
-        cmocka_unit_test(scratch),  cmocka_unit_test(many),    cmocka_unit_test(rights),  cmocka_unit_test(ends),
-        cmocka_unit_test(never)};
+        cmocka_unit_test(programs), cmocka_unit_test(offsets), cmocka_unit_test(streams), cmocka_unit_test(changed),
+        cmocka_unit_test(cold),     cmocka_unit_test(scratch), cmocka_unit_test(many),    cmocka_unit_test(rights),
+        cmocka_unit_test(wall),     cmocka_unit_test(ends),    cmocka_unit_test(never)};
     input = file_of(LINES);
     empty = file_of(0);
     return cmocka_run_group_tests(tests, NULL, NULL);
