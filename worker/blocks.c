@@ -451,6 +451,8 @@ static int start_one(struct blocks *b, struct err *e)
 static int step_cutting(struct blocks *b, struct err *e)
 {
     int r = 1;
+    if (!ends_outside_came(b))
+        return 0;
     if (!blocks_waits_for_all(b) && blocks_give_all(b, e) < 0)
         return -1;
     while (b->state == CUTTING && r > 0 && (b->waiting || (b->from < b->in.bytes && blocks_room_for_more(b))))

@@ -7,6 +7,21 @@ bool ends_come(const struct blocks *b, uint64_t to)
     return !b->file_at || b->intake.bytes >= b->file_at[to];
 }
 
+/* What a body reads from outside must be complete before the first of its tasks begins. */
+bool ends_outside_came(const struct blocks *b)
+{
+    const struct graph *g = b->t->graph;
+    for (uint32_t i = 0; b->stage->author != GRAPH_NONE && i < b->stage->count; i++) {
+        const struct graph_node *n = &g->node[b->node[i]];
+        for (uint32_t k = 0; k < n->fd_count; k++) {
+            uint32_t edge = n->fd[k].edge;
+            if (g->node[g->edge[edge].from].parent == GRAPH_NONE && !b->t->joint[edge].reader->inlet->ended)
+                return false;
+        }
+    }
+    return true;
+}
+
 uint64_t ends_used(const struct blocks *b)
 {
     if (b->deal)

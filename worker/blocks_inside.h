@@ -190,5 +190,6 @@ void whole_feed(struct blocks *b); /* what has come of the input since */
 
 /* blocks_ends.c */
 bool ends_come(const struct blocks *b, uint64_t to); /* are the bytes up to there here? */
+bool ends_outside_came(const struct blocks *b);
 uint64_t ends_used(const struct blocks *b);          /* bytes of the stream that is read */
 int ends_open_input(struct blocks *b, struct err *e);

@@ -99,6 +99,8 @@ static void step(void *owner)
     struct share *s = owner;
     struct err e;
     bool kept = false;
+    for (uint32_t i = 0; !s->reader_count && s->in.ended && i < s->t->blocks_count; i++)
+        blocks_step(s->t->blocks[i]); /* whose tasks read it */
     for (uint32_t i = 0; i < s->reader_count; i++)
         if (serve(&s->reader[i], &e) < 0) {
             attempt_fail(s->t, &e);
@@ -190,7 +192,7 @@ static struct share *share_new(struct attempt *t, uint32_t in, uint32_t readers,
 {
     struct share *s = calloc(1, sizeof *s);
     if (s)
-        s->reader = calloc(readers, sizeof *s->reader);
+        s->reader = calloc((size_t)readers + 1, sizeof *s->reader);
     if (!s || !s->reader) {
         free(s);
         err_nomem(e);
@@ -255,6 +257,9 @@ int shares_make(struct attempt *t, struct err *e)
         if (t->here[i] && g->node[i].kind == GRAPH_BROADCAST && make_broadcast(t, &f, i, e) < 0)
             return -1;
     for (uint32_t i = 0; i < g->edge_count; i++) {
+        bool inwards = g->node[g->edge[i].to].parent != g->node[g->edge[i].from].parent;
+        if (inwards && t->here[g->edge[i].to] && !share_new(t, i, 0, e))
+            return -1;
         if (!f.spool[i])
             continue;
         if (make_spool(t, i, e) < 0)

@@ -1,5 +1,5 @@
-/* Bytes that one side of an edge writes and one or several read, each at its own pace: a BROADCAST, or an edge
- * that must be a spool (proto/flow.h).  They are kept once, as stretches of files; what comes as a stream comes
+/* Bytes that one side of an edge writes and one or several read, each at its own pace: a BROADCAST, an edge that
+ * must be a spool (proto/flow.h), or one into the body of a map or reduce, whose tasks all read it.  They are kept once, as stretches of files; what comes as a stream comes
  * into an unlinked file, of which what all have read is given back.
  *
  * A reader that leaves is no matter to the others; when all have left, so does the writer.  Where no reader can

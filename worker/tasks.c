@@ -118,6 +118,29 @@ static int keep(struct ends *s, int fd)
     return fd;
 }
 
+static int feed(struct ends *s, struct region_end *end, const struct box_source *from, int count, struct err *e)
+{
+    struct box_source *list = count < 0 ? NULL : arena_array(&s->r->arena, (size_t)count + 1, sizeof *list);
+    if (count < 0)
+        return err_set(e, ERR_LIMIT, "what one block reads is in more than %d pieces", SOURCES_MAX);
+    if (!list)
+        return err_nomem(e);
+    for (int i = 0; i < count; i++)
+        list[i] = from[i];
+    end->how = count ? REGION_FEED : REGION_NOTHING;
+    end->source = list;
+    end->source_count = (uint32_t)count;
+    return 0;
+}
+
+/* What comes from outside of the body: each task reads all of it. */
+static int end_of_outside(struct ends *s, uint32_t edge, struct region_end *end, struct err *e)
+{
+    static struct box_source from[SOURCES_MAX];
+    const struct inlet *in = s->r->b->t->joint[edge].reader->inlet;
+    return feed(s, end, from, inlet_sources(in, 0, in->bytes, from, SOURCES_MAX), e);
+}
+
 /* The block, wherever the source names stdin, and what else it names. */
 static int end_of_source(struct ends *s, const struct graph_node *source, struct region_end *end, struct err *e)
 {
@@ -132,17 +155,7 @@ static int end_of_source(struct ends *s, const struct graph_node *source, struct
     for (uint32_t i = 0; i < source->segment_count; i++)
         if (source->segment[i].kind == GRAPH_SEGMENT_STDIN)
             count = inlet_sources(&b->in, s->r->from, s->r->to, from, SOURCES_MAX);
-    if (count < 0)
-        return err_set(e, ERR_LIMIT, "one block is in more than %d pieces", SOURCES_MAX);
-    struct box_source *list = arena_array(&s->r->arena, (size_t)count + 1, sizeof *list);
-    if (!list)
-        return err_nomem(e);
-    for (int i = 0; i < count; i++)
-        list[i] = from[i];
-    end->how = count ? REGION_FEED : REGION_NOTHING;
-    end->source = list;
-    end->source_count = (uint32_t)count;
-    return 0;
+    return feed(s, end, from, count, e);
 }
 
 static bool reads_block(const struct graph_node *n)
@@ -162,6 +175,10 @@ static int end_of_fd(struct ends *s, uint32_t i, const struct graph_fd *f, struc
     const struct graph_node *other = &g->node[writes ? edge->to : edge->from];
     struct region_end *end = &s->list[s->count];
     *end = (struct region_end){.how = REGION_FILE, .edge = f->edge, .fd = -1, .channel = GRAPH_NONE};
+    if (!writes && other->parent == GRAPH_NONE) {
+        s->count++;
+        return end_of_outside(s, f->edge, end, e);
+    }
     if (!writes && reads_block(other)) {
         s->count++;
         return end_of_source(s, other, end, e);
