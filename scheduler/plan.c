@@ -78,6 +78,29 @@ static void source_detail(const struct graph *g, const struct graph_node *n, str
     }
 }
 
+/* Which rows of the plan stand behind an edge with a number: those that one comes to by stdin, or by stdout. */
+static void edge_detail(const struct graph *g, const struct graph_node *n, const struct graph_fd *f, struct buf *b)
+{
+    bool reads = &g->node[g->edge[f->edge].to] == n;
+    uint32_t first = UINT32_MAX, last = 0, at = reads ? g->edge[f->edge].from : g->edge[f->edge].to;
+    for (uint32_t i = 0; i < g->node_count; i++) { /* there is no cycle */
+        if (g->node[at].kind != GRAPH_SINK) {
+            first = at < first ? at : first;
+            last = at > last ? at : last;
+        }
+        const struct graph_fd *next = graph_fd_of(&g->node[at], reads ? 0 : 1);
+        if (!next || g->node[at].kind == GRAPH_BROADCAST || g->node[at].kind == GRAPH_SOURCE ||
+            g->node[at].kind == GRAPH_SINK)
+            break;
+        at = reads ? g->edge[next->edge].from : g->edge[next->edge].to;
+    }
+    if (first == UINT32_MAX) /* to a sink, which only a program can say */
+        first = last = at;
+    buf_printf(b, "%sedge %d: stage%s %u", b->size ? ", " : "", f->fd, first < last ? "s" : "", first + 1);
+    if (first < last)
+        buf_printf(b, "-%u", last + 1);
+}
+
 static void detail(const struct graph *g, const struct graph_node *n, struct buf *b)
 {
     static const char *const sinks[GRAPH_SINKS] = {"stdout", "stderr", "", "appended to ",
@@ -94,6 +117,9 @@ static void detail(const struct graph *g, const struct graph_node *n, struct buf
         buf_text(b, n->per_file ? "per file" : "per block");
     else if (n->file_count)
         buf_printf(b, "%u input file%s", n->file_count, n->file_count == 1 ? "" : "s");
+    for (uint32_t k = 0; k < n->fd_count && n->kind != GRAPH_BROADCAST; k++)
+        if (n->fd[k].fd > 2)
+            edge_detail(g, n, &n->fd[k], b);
 }
 
 static int row_make(const struct graph *g, uint32_t i, struct arena *a, struct msg_plan_row *row,
