@@ -1,5 +1,6 @@
-/* See client.h.  The outputs of a map's tasks: their names are those of the body's sinks, with the holes filled by
- * the files that the tasks are of.  Which of them come to be is known when their tasks have ended. */
+/* See client.h.  The outputs of a map's or reduce's tasks: their names are those of the body's sinks, with the holes
+ * filled by the files that the tasks are of, or by the partitions' numbers.  Which of them come to be is known when
+ * their tasks have ended. */
 #include "client/client.h"
 
 #include "proto/holes.h"
@@ -43,8 +44,9 @@ char *tasks_output_name(const struct graph *g, uint32_t map, uint32_t sink, uint
 int tasks_check_outputs(struct zpipe_job *j, uint32_t sink, struct err *e)
 {
     const struct graph *g = j->whole;
-    const struct graph_node *from = source_of(g, g->node[sink].parent);
-    for (uint32_t i = 0; from && i < from->segment_count; i++) {
+    const struct graph_node *n = &g->node[g->node[sink].parent], *from = source_of(g, g->node[sink].parent);
+    uint32_t count = n->kind == GRAPH_REDUCE ? n->into : from ? from->segment_count : 0;
+    for (uint32_t i = 0; i < count; i++) {
         char *name = tasks_output_name(g, g->node[sink].parent, sink, i, e), path[2 * NAME_BYTES_MAX + 2];
         if (!name)
             return -1;

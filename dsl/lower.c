@@ -389,7 +389,7 @@ static int lower_map(struct lower *w, struct stage *s, struct stream in, struct 
     body.merge = true;
     if (s->merge && lower_body(w, s->merge, body, s->merge->start) < 0)
         return -1;
-    if (s->per_file && lower_name_outputs(w, node, s->start) < 0)
+    if ((s->per_file || s->kind == STAGE_REDUCE) && lower_name_outputs(w, node, s->start) < 0)
         return -1;
     return lower_apply(w, &t, node, s->start, &at, out);
 }

@@ -62,7 +62,8 @@ struct lower {
     struct named {
         struct named *next;
         const char *path, *word; /* word: as it will be, for messages */
-        const char *file;        /* of whose task it is */
+        const char *file;        /* of whose task it is; NULL */
+        uint32_t partition;      /* likewise, from 1; 0 */
         size_t at;
     } * named; /* what the tasks of maps write, likewise */
 };

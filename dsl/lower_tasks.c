@@ -1,5 +1,5 @@
-/* The names of the outputs that each task of a `map per file` writes: they are known before anything runs, and no
- * two may be the same. */
+/* The names of the outputs that each task of a `map per file` or a `reduce` writes: they are known before anything
+ * runs, and no two may be the same. */
 #include "dsl/lower_inside.h"
 #include "proto/holes.h"
 
@@ -9,11 +9,14 @@
 
 #define NAME_BYTES_MAX 4096
 
-/* One output of a body, for each of the files. */
-static int name_each(struct lower *w, const struct graph_node *source, const char *path, size_t at)
+/* One output of a body, for each of the files, or of the partitions. */
+static int name_each(struct lower *w, const struct graph_node *node, const char *path, size_t at)
 {
-    for (uint32_t i = 0; i < source->segment_count; i++) {
-        const char *file = w->g->file[source->segment[i].file].name;
+    bool reduce = node->kind == GRAPH_REDUCE;
+    const struct graph_node *source = reduce ? NULL : &w->g->node[w->g->edge[graph_fd_of(node, 0)->edge].from];
+    uint32_t count = reduce ? node->into : source->segment_count;
+    for (uint32_t i = 0; i < count; i++) {
+        const char *file = reduce ? "" : w->g->file[source->segment[i].file].name;
         struct buf word = BUF_INIT(NAME_BYTES_MAX);
         struct named *n = arena_alloc(w->r->arena, sizeof *n);
         holes_fill(path, &(struct holes){&file, 1, i + 1}, 0, &word);
@@ -25,7 +28,7 @@ static int name_each(struct lower *w, const struct graph_node *source, const cha
                         NAME_BYTES_MAX);
         if (!n || !copy)
             return resolve_no_memory(w->r);
-        *n = (struct named){w->named, uses_path(w->r, copy), copy, file, at};
+        *n = (struct named){w->named, uses_path(w->r, copy), copy, reduce ? NULL : file, reduce ? i + 1 : 0, at};
         if (!n->path)
             return -1;
         w->named = n;
@@ -35,10 +38,9 @@ static int name_each(struct lower *w, const struct graph_node *source, const cha
 
 int lower_name_outputs(struct lower *w, uint32_t map, size_t at)
 {
-    const struct graph_fd *in = graph_fd_of(&w->g->node[map], 0);
     for (uint32_t i = map + 1; i < w->g->node_count; i++)
         if (w->g->node[i].parent == map && graph_is_task_sink(&w->g->node[i]) &&
-            name_each(w, &w->g->node[w->g->edge[in->edge].from], w->g->node[i].path, at) < 0)
+            name_each(w, &w->g->node[map], w->g->node[i].path, at) < 0)
             return -1;
     return 0;
 }
@@ -47,13 +49,22 @@ static int by_path(const void *a, const void *b)
 {
     const struct named *x = *(const struct named *const *)a, *y = *(const struct named *const *)b;
     int order = strcmp(x->path, y->path);
-    return order ? order : strcmp(x->file ? x->file : "", y->file ? y->file : "");
+    order = order ? order : strcmp(x->file ? x->file : "", y->file ? y->file : "");
+    return order ? order : (x->partition > y->partition) - (x->partition < y->partition);
+}
+
+static bool of_task(const struct named *n)
+{
+    return n->file || n->partition;
 }
 
 static int refuse(struct lower *w, const struct named *a, const struct named *b)
 {
     char hint[300];
-    const struct named *of = a->file ? a : b;
+    const struct named *of = of_task(a) ? a : b;
+    if (of->partition)
+        return FAIL(w, of->at, "give one of the two another name",
+                    "`%.200s` is written twice in this job: here by partition %u", of->word, of->partition);
     if (!a->file || !b->file)
         return FAIL(w, of->at, "give one of the two another name", "`%.200s` is written twice in this job: here for the file `%.200s`", of->word, of->file);
     snprintf(hint, sizeof hint, "`%.100s` and `%.100s`; {} or {#} in the name would tell them apart", a->file, b->file);
@@ -82,7 +93,7 @@ int lower_names_differ(struct lower *w)
         }
     qsort(list, count, sizeof *list, by_path);
     for (size_t i = 1; i < count; i++)
-        if ((list[i]->file || list[i - 1]->file) && strcmp(list[i]->path, list[i - 1]->path) == 0)
+        if ((of_task(list[i]) || of_task(list[i - 1])) && strcmp(list[i]->path, list[i - 1]->path) == 0)
             return refuse(w, list[i - 1], list[i]);
     return 0;
 }

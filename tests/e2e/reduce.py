@@ -164,8 +164,8 @@ class Key:
         return self.known[got]
 
 
-def model(header, body, data, d):
-    """stdout, and what is said on stderr."""
+def parts_of(header, data):
+    """Lines by partition, from 0."""
     key = Key(header.split(" ") if "' '" not in header else header.replace("' '", "\0").split(" "))
     if key.separator == b"\0":
         key.separator = b" "
@@ -173,6 +173,12 @@ def model(header, body, data, d):
     parts = {}
     for line in lines if lines[-1] else lines[:-1]:
         parts.setdefault(key.partition(line), []).append(line + b"\n")
+    return parts
+
+
+def model(header, body, data, d):
+    """stdout, and what is said on stderr."""
+    parts = parts_of(header, data)
     out = err = b""
     for p in sorted(parts) or [0]:
         text = body.replace("'{#}'", str(p + 1)).replace("{#}", str(p + 1))
@@ -261,6 +267,33 @@ class Test:
         text = "cat words tabs | reduce by 1 into 11 { sort | uniq -c }"
         want = self.run(text)
         return [w for j in "1237" for w in self.differs("-j " + j, self.run(text, "-j", j), want)]
+
+    def files(self):
+        """A file of its own for each partition that has lines; an empty one writes none."""
+        parts = parts_of("by 1 into 60", self.data["tabs"])
+        where = os.path.join(self.d, "parts")
+        os.mkdir(where)
+        got = self.run("cat tabs | reduce by 1 into 60 { tee parts/raw-{#} | sort -u > parts/{#}.txt }")
+        want = {}
+        for p, lines in parts.items():
+            want["raw-%d" % (p + 1)] = b"".join(lines)
+            want["%d.txt" % (p + 1)] = b"".join(sorted(set(lines)))
+        wrong = self.differs("the run", got, (b"", b"", 0)) + ([] if 1 < len(parts) < 60 else ["all or none of the partitions are empty"])
+        found = {n: read(os.path.join(where, n)) for n in os.listdir(where)}
+        return wrong + self.differs("names", sorted(found), sorted(want)) + self.differs("bytes", found == want, True)
+
+    def files_of_a_failure(self):
+        status = self.run("cat tabs | reduce by 1 into 5 { cat > failed-{#}; exec false; }")[2]
+        return self.differs("status", status, 1) + ["%s is there" % n for n in os.listdir(self.d) if n.startswith("failed")]
+
+    def files_are_added_to(self):
+        for p in (b"1", b"2"):
+            with open(os.path.join(self.d, "log-" + p.decode()), "wb") as f:
+                f.write(b"old\n")
+        got = self.run("cat tabs | reduce by 1 into 2 { wc -l >> log-{#} }")
+        parts = parts_of("by 1 into 2", self.data["tabs"])
+        return self.differs("the run", got, (b"", b"", 0)) + self.differs(
+            "files", [read(os.path.join(self.d, "log-%d" % p)) for p in (1, 2)], [b"old\n%d\n" % len(parts[p]) for p in (0, 1)])
 
     # Partition 3 of 3 has the line 3; awk says so, and 7 too.
     FAILING = "seq 10 | reduce by 1 into 3 { awk '{ print } /^3$/ { exit 3 } /^1$/ { exit 4 }' }"
@@ -355,7 +388,7 @@ class Test:
             yield "%s { %s } of %s" % (header, body, name), lambda h=header, b=body, n=name: self.row(h, b, n)
         for text, other in SAME:
             yield text, lambda t=text, o=other: self.same(t, o)
-        for name in ("widths", "stop", "stop_leaves_no_file", "signal", "missing"):
+        for name in ("widths", "stop", "stop_leaves_no_file", "signal", "missing", "files", "files_of_a_failure", "files_are_added_to"):
             yield name, getattr(self, name)
         for rule in ("go", "sh"):
             yield "fail=" + rule, lambda r=rule: self.go(r)
