@@ -458,6 +458,8 @@ static int step_cutting(struct blocks *b, struct err *e)
     while (b->state == CUTTING && r > 0 && (b->waiting || (b->from < b->in.bytes && blocks_room_for_more(b))))
         if ((r = b->waiting ? lent_again(b, e) : start_one(b, e)) < 0)
             return -1;
+    if (b->state == CUTTING && b->from < b->in.bytes && !blocks_room_for_more(b) && lent_hasten(b, e) < 0)
+        return -1;
     if (b->state != CUTTING || !b->in.ended || b->from < b->in.bytes)
         return 0;
     if (!b->in.bytes && !b->number)

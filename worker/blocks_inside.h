@@ -102,6 +102,7 @@ struct blocks {
     uint32_t away, waiting; /* those that others have, or that wait for a slot again; only the latter */
     struct run *copies;     /* of lent ones, that run here */
     uint32_t copying;
+    bool lacks_slots;       /* there has been a run for which there was none here */
     struct combine *native; /* NULL: it is not needed */
     struct keys *keys;      /* of a merge by ranges of keys; NULL: there is none */
     bool keys_lost;         /* it was tried */
@@ -174,7 +175,7 @@ bool lent_slot(struct blocks *b, uint64_t size, enum where *where);
 /* -1: and the leave is given back. */
 int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e);
 int lent_again(struct blocks *b, struct err *e);
-int lent_hasten(struct blocks *b, struct err *e); /* with slots that have nothing else to do */
+int lent_hasten(struct blocks *b, struct err *e); /* a second time, with slots that can do nothing else */
 void copies_drop(struct blocks *b);       /* they are killed, and not compared */
 void lent_copy_ended(struct run *copy);
 void lent_tell_want(struct attempt *t);

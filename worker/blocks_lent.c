@@ -3,8 +3,8 @@
  *
  * A run that a lender did not do waits, and is given out again before anything new is cut.  When nothing is
  * left to cut and a slot here is free, runs that are elsewhere are started here a second time, the newest
- * first, since that is the one a lender has not begun: the copy that ends first counts, and if the other
- * one ends too their bytes must be equal. */
+ * first, since that is the one a lender has not begun; and the oldest one, when all others wait for it.  The
+ * copy that ends first counts, and if the other one ends too their bytes must be equal. */
 #include "base/log.h"
 #include "worker/blocks_inside.h"
 
@@ -36,6 +36,7 @@ bool lent_slot(struct blocks *b, uint64_t size, enum where *where)
     if (agent_begin_run(b->t->agent, b->running, width))
         return true;
     *where = ELSEWHERE;
+    b->lacks_slots = true;
     return (!width || b->running + b->away - b->waiting < width) && may_lend(b, size) && borrow_has_room(b->t);
 }
 
@@ -224,16 +225,22 @@ static int copy_start(struct blocks *b, struct run *r, struct err *e)
     return 0;
 }
 
+static bool may_copy(const struct run *r)
+{
+    return r && r->lent && !r->copy;
+}
+
 int lent_hasten(struct blocks *b, struct err *e)
 {
+    bool held_up = b->from < b->in.bytes;
     for (;;) {
-        struct run *last = NULL;
-        for (struct run *r = b->run; r; r = r->next)
-            if (r->lent && !r->copy)
-                last = r;
-        if (!last || !agent_begin_run(b->t->agent, b->running, b->t->graph->width))
+        struct run *one = may_copy(b->run) ? b->run : NULL;
+        for (struct run *r = b->run; r && !held_up; r = r->next)
+            if (may_copy(r))
+                one = r;
+        if (!one || !agent_begin_run(b->t->agent, b->running, b->t->graph->width))
             return 0;
-        if (copy_start(b, last, e) < 0)
+        if (copy_start(b, one, e) < 0)
             return -1;
     }
 }
@@ -247,7 +254,7 @@ static uint32_t stage_wants(const struct blocks *b)
     uint32_t own = agent_width(b->t->agent, 0), width = b->t->graph->width;
     uint32_t max = width ? width > own ? width - own : 0 : WANT_MAX;
     bool busy = b->waiting || b->from < b->in.bytes;
-    if (b->state != CUTTING || !busy || !may_lend(b, 0))
+    if (b->state != CUTTING || !busy || !b->lacks_slots || !may_lend(b, 0))
         return 0;
     return runs < max ? (uint32_t)runs : max;
 }

@@ -35,9 +35,9 @@ def until(what, condition):
 
 class Lent(Cluster):
     """The first worker gets what is submitted first: it has the oldest link."""
-    def __init__(self, workers):
+    def __init__(self, workers, slots=1, options=()):
         self.dir = tempfile.TemporaryDirectory(prefix="zpipe-lent-")
-        super().__init__(zpipe, lambda: None, self.dir.name, workers=workers, slots=1)
+        super().__init__(zpipe, lambda: None, self.dir.name, workers=workers, slots=slots, options=options)
         os.environ.update(self.env)
 
     def __enter__(self):
@@ -116,6 +116,27 @@ def a_lender_that_stands_still():
         c.started[2].send_signal(signal.SIGSTOP)
         return lambda: b"run_again" in c.log(1)
     return lose_a_lender(stop)
+
+
+# Without a sandbox a command can tell its process: what runs twice is not the same.  The lender has blocks 2 to 5, and is
+# with 2 and 3 for some time, so that its owner does 5 and 4 again before the lender comes to them.
+TELLS = "cat numbers.txt | sh -c 'read x; case $x in *2) sleep 6;; *3) sleep 2;; esac; cat > /dev/null; echo $$'"
+
+
+@case
+def two_copies_that_differ_are_told():
+    with open("table.conf", "w") as f:
+        f.write("command sh\n  values -c\n  form -c : lines\n")
+    with open("numbers.txt", "w") as f:
+        for i in range(6):
+            f.write(("%063d\n" % i) * 1024)
+    for _ in range(TRIES):
+        with Lent(2, 2, ("--isolation", "none")):
+            out, status, err = run([zpipe, "--commands", "table.conf", "--split", "always,64K", TELLS], ".", subprocess.DEVNULL)
+            if status == 125:
+                assert b"not deterministic: block " in err and b"`sh -c" in err, err
+                return "told"
+    raise AssertionError("no two copies ended, or they were the same: %d %s" % (status, err))
 
 
 @case

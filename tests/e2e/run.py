@@ -183,14 +183,15 @@ class Hosts:
 
 
 class Cluster:
-    def __init__(self, zpipe, demote, d, workers=2, slots=16, talk=True, hosts=None):
+    def __init__(self, zpipe, demote, d, workers=2, slots=16, talk=True, hosts=None,
+                 options=()):
         self.zpipe, self.demote, self.d, self.started, self.hosts = zpipe, demote, d, [], hosts
         keys = os.path.join(d, "keys")
         subprocess.run([zpipe, "keygen", "--dir", keys], check=True, preexec_fn=demote, stdout=subprocess.DEVNULL)
         url = self.start("scheduler", "--keys", keys, "--listen", self.address(1), "--state", os.path.join(d, "state"))
         for i in range(workers):
             self.start("worker", "--keys", keys, "--scheduler", url, "--slots", str(slots), "--name", "w%d" % (i + 1),
-                       "--data-listen", self.address(2 + i), *(["-v", "-v"] if talk else []))
+                       "--data-listen", self.address(2 + i), *(["-v", "-v"] if talk else []), *options)
         self.env = {"ZPIPE_CLUSTER": url, "ZPIPE_KEYS": keys}
 
     def address(self, host):
