@@ -25,6 +25,7 @@
 #define GRAPH_SPLIT_NEVER UINT64_MAX
 #define GRAPH_SPLIT_MIN  (256u << 10) /* an input known to be smaller is not worth cutting */
 #define GRAPH_NONE      UINT32_MAX
+#define GRAPH_FAN_DEFAULT 16 /* of a merge */
 #define GRAPH_RECORD_TEXT_MAX 4096 /* of `map by start TEXT` and `map by TEXT` */
 
 enum graph_kind {

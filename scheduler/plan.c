@@ -101,6 +101,53 @@ static void edge_detail(const struct graph *g, const struct graph_node *n, const
         buf_printf(b, "-%u", last + 1);
 }
 
+/* How many tasks a map has, as far as can be told before: a record that is longer than a block makes them fewer.
+ * 0: it cannot be told. */
+static uint64_t tasks_of(const struct graph *g, const struct graph_node *n)
+{
+    const struct graph_fd *in = graph_fd_of(n, 0);
+    const struct graph_node *from = in ? &g->node[g->edge[in->edge].from] : NULL;
+    const uint64_t small = 4u << 20, large = 256u << 20;
+    uint64_t bytes = 0, step = n->set.block_bytes ? n->set.block_bytes : g->split_bytes;
+    if (!from || from->kind != GRAPH_SOURCE)
+        return 0;
+    if (n->per_file)
+        return from->segment_count;
+    for (uint32_t i = 0; i < from->segment_count; i++) {
+        const struct graph_segment *s = &from->segment[i];
+        if (s->kind == GRAPH_SEGMENT_STDIN)
+            return 0;
+        bytes += s->kind == GRAPH_SEGMENT_FILE ? g->file[s->file].size_bytes : s->text.size;
+    }
+    if (bytes == 0)
+        return 1;
+    if (step && step != GRAPH_SPLIT_NEVER)
+        return bytes / step + (bytes % step != 0);
+    uint64_t first = bytes < small ? bytes : small, second = bytes < large ? bytes - first : large - first;
+    uint64_t third = bytes - first - second;
+    return (first + 65535) / 65536 + (second + (1u << 20) - 1) / (1u << 20) + (third + small - 1) / small;
+}
+
+static void map_detail(const struct graph *g, uint32_t i, struct buf *b)
+{
+    const struct graph_node *n = &g->node[i];
+    uint64_t tasks = tasks_of(g, n), fan = n->set.fan ? n->set.fan < 2 ? 2 : n->set.fan : GRAPH_FAN_DEFAULT;
+    bool merges = false;
+    for (uint32_t k = 0; k < g->node_count; k++)
+        merges |= g->node[k].parent == i && g->node[k].merge;
+    buf_text(b, n->per_file ? "author, per file" : "author, per block");
+    if (tasks)
+        buf_printf(b, ", %s=%" PRIu64, n->per_file ? "tasks" : "blocks", tasks);
+    if (merges)
+        buf_text(b, ", merge tree");
+    for (bool first = true; merges && tasks && (first || tasks > 1); first = false) {
+        if (first)
+            buf_printf(b, " %" PRIu64, tasks);
+        tasks = (tasks + fan - 1) / fan;
+        buf_printf(b, "→%" PRIu64, tasks);
+    }
+}
+
 static void detail(const struct graph *g, const struct graph_node *n, struct buf *b)
 {
     static const char *const sinks[GRAPH_SINKS] = {"stdout", "stderr", "", "appended to ",
@@ -114,7 +161,7 @@ static void detail(const struct graph *g, const struct graph_node *n, struct buf
     else if (n->kind == GRAPH_REDUCE)
         buf_printf(b, "by %s partitions=%u", n->key, n->into);
     else if (n->kind == GRAPH_MAP)
-        buf_text(b, n->per_file ? "per file" : "per block");
+        map_detail(g, (uint32_t)(n - g->node), b);
     else if (n->file_count)
         buf_printf(b, "%u input file%s", n->file_count, n->file_count == 1 ? "" : "s");
     for (uint32_t k = 0; k < n->fd_count && n->kind != GRAPH_BROADCAST; k++)
@@ -163,9 +210,8 @@ const char *plan_refusal(const struct graph *g)
 {
     for (uint32_t i = 0; i < g->node_count; i++) {
         const struct graph_node *n = &g->node[i];
-        if (n->merge)
-            return "`merge` is understood and planned, but this version does not run it yet; "
-                   "`zpipe plan` shows what it would do";
+        if (n->merge && (graph_is_task_sink(n) || n->output_count))
+            return "a `merge` cannot write files of its own: put the > after its closing brace";
         if (n->out_glob_count && (n->kind == GRAPH_MAP || n->kind == GRAPH_REDUCE || n->parent != GRAPH_NONE))
             return "`with out=` cannot be in force for a map or reduce: its tasks' outputs are what `>` names, as in "
                    "`map per file { ./p > {.}.out }`";

@@ -365,6 +365,11 @@ static int combine(struct blocks *b, struct err *e)
         runs_reverse(b);
     if (blocks_give_all(b, e) < 0 || (b->state == COMBINING && give_end(b, e) < 0))
         return -1;
+    if (b->state == COMBINING && b->stage->merge_count) {
+        int r = tasks_merge_end(b, e);
+        if (r <= 0 || b->state != COMBINING)
+            return r < 0 ? -1 : 0;
+    }
     if (b->state == COMBINING)
         blocks_end(b);
     return 0;
@@ -455,6 +460,8 @@ static int step_cutting(struct blocks *b, struct err *e)
         return 0;
     if (!blocks_waits_for_all(b) && blocks_give_all(b, e) < 0)
         return -1;
+    if (b->state == CUTTING && b->stage->merge_count && tasks_merge_step(b, e) < 0)
+        return -1;
     while (b->state == CUTTING && r > 0 && (b->waiting || (b->from < b->in.bytes && blocks_room_for_more(b))))
         if ((r = b->waiting ? lent_again(b, e) : start_one(b, e)) < 0)
             return -1;
@@ -477,7 +484,7 @@ void blocks_step(struct blocks *b)
         r = step_cutting(b, &e);
     else if (b->state == COMBINING && b->keys)
         r = keys_step(b, &e);
-    else if (b->state == COMBINING && all_ended(b))
+    else if (b->state == COMBINING && (all_ended(b) || b->stage->merge_count))
         r = combine(b, &e);
     else if (b->state == WHOLE)
         whole_feed(b);

@@ -1,5 +1,5 @@
 /* Runs: some adjacent blocks on their way through the chain, or outputs of such being merged. See blocks.h. */
-#include "worker/blocks_inside.h"
+#include "worker/tasks.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -27,6 +27,8 @@ void run_free(struct run *r)
 void runs_drop(struct blocks *b)
 {
     keys_drop(b);
+    if (b->tasks)
+        tasks_drop_merges(b);
     struct run **at = &b->run;
     b->run_last = NULL;
     b->away = b->waiting = 0;

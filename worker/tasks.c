@@ -237,7 +237,7 @@ static int start(struct blocks *b, struct run *r, struct err *e)
     int *numbers = t ? arena_array(&r->arena, 2 * (size_t)count + 1, sizeof *numbers) : NULL;
     if (!numbers)
         return err_nomem(e);
-    *t = (struct task){.errors = numbers, .status = numbers + count};
+    *t = (struct task){.errors = numbers, .status = numbers + count, .count = count};
     for (uint32_t i = 0; i < count; i++)
         t->errors[i] = -1;
     r->task = t;
@@ -275,9 +275,11 @@ static int give(struct blocks *b, struct run *r, struct err *e)
     struct tasks *t = b->tasks;
     int out = r->out;
     r->out = -1;
-    if (blocks_put(b, out, e) < 0)
+    if ((b->stage->merge_count ? tasks_merge_add(b, out, e) : blocks_put(b, out, e)) < 0)
         return -1;
-    for (uint32_t i = 0; i < b->stage->count && b->state == CUTTING; i++) {
+    if (b->stage->merge_count && !r->task->failure.is && tasks_merge_step(b, e) < 0)
+        return -1;
+    for (uint32_t i = 0; i < b->stage->count && b->state != ENDED; i++) {
         int said = r->task->errors[i];
         r->task->errors[i] = -1;
         if (t->said_out)
@@ -285,7 +287,7 @@ static int give(struct blocks *b, struct run *r, struct err *e)
         else if (tasks_say(b, said, e) < 0)
             return -1;
     }
-    if (b->state == CUTTING && tasks_give_made(r, e) < 0)
+    if (b->state != ENDED && tasks_give_made(r, e) < 0)
         return -1;
     bool first = !t->any;
     t->any = true;
@@ -328,7 +330,7 @@ static void free_run(struct run *r)
 {
     if (!r->task)
         return;
-    for (uint32_t i = 0; i < r->b->stage->count; i++)
+    for (uint32_t i = 0; i < r->task->count; i++)
         fd_close(&r->task->errors[i]);
     for (uint32_t k = 0; r->task->made && k < r->b->tasks->sink_count; k++)
         fd_close(&r->task->made[k]);
@@ -339,6 +341,7 @@ static void free_tasks(struct blocks *b)
     deal_free(b);
     if (!b->tasks)
         return;
+    tasks_free_merges(b);
     outlet_clear(&b->tasks->said.out);
     outlet_clear(&b->tasks->made.out);
     lines_clear(&b->tasks->said.lines);

@@ -25,6 +25,7 @@ struct task_failure {
 };
 
 struct task {
+    uint32_t first, count; /* its programs, in blocks.node */
     bool copying;    /* per file, of a stream: the file is being copied to the run's `in` */
     int *errors;     /* per program: a spool for what it says, or where its stdout goes */
     int *status;     /* per program, as sh has it */
@@ -38,6 +39,10 @@ struct tasks {
     bool said_out;     /* stderr goes where stdout goes */
     uint32_t *sink;    /* nodes: the sinks of the body that are files */
     uint32_t sink_count;
+    struct merge_item *tree; /* of a map with a merge: what is to become one, in order */
+    uint64_t leaves;         /* tasks that came into it */
+    uint32_t leaves_kept;    /* and are in no merge yet */
+    struct task_failure merge_failure; /* of the first merge that failed */
     int status;        /* of the blocks so far */
     bool any;          /* there was one */
     struct task_failure failure; /* of the first block that failed */
@@ -60,3 +65,10 @@ int tasks_made_fd(const struct run *r, uint32_t sink); /* the spool for what is 
 /* A program ended: the files that it left in /job under its outputs' names. */
 int tasks_take_made(struct run *r, uint32_t i, const struct box_result *end, struct err *e);
 int tasks_give_made(struct run *r, struct err *e);
+
+/* tasks_merge.c */
+int tasks_merge_add(struct blocks *b, int out, struct err *e); /* what the next task wrote; takes out */
+int tasks_merge_step(struct blocks *b, struct err *e);         /* begin what can be merged */
+int tasks_merge_end(struct blocks *b, struct err *e);          /* no more tasks; 1: all is one, and given away */
+void tasks_drop_merges(struct blocks *b);                      /* those that run are killed, and go when they have ended */
+void tasks_free_merges(struct blocks *b);

@@ -112,6 +112,7 @@ bool tasks_have_room(const struct blocks *b)
 {
     const struct tasks *t = b->tasks;
     return outlet_backlog(&t->said.out) + outlet_backlog(&t->made.out) < BACKLOG_MAX &&
+           t->leaves_kept < HELD_MAX + 1024 &&
            outlet_waiting(&t->said.out) + outlet_waiting(&t->made.out) < HELD_MAX;
 }
 
@@ -199,7 +200,7 @@ static void add_usage(struct box_result *sum, const struct box_result *r)
 /* As in sh, or with --pipefail as in bash. */
 static int status_of(const struct run *r)
 {
-    uint32_t i = r->b->stage->count - 1;
+    uint32_t i = r->task->count - 1;
     while (r->b->t->graph->pipefail && i && !r->task->status[i])
         i--;
     return r->task->status[i];
@@ -217,8 +218,8 @@ void tasks_note(struct run *r, uint32_t i, const struct box_result *end)
 {
     struct blocks *b = r->b;
     struct task_failure *failure = &r->task->failure;
-    const struct graph_node *n = blocks_node(b, i);
-    bool last = i + 1 == b->stage->count;
+    const struct graph_node *n = blocks_node(b, r->task->first + i);
+    bool last = i + 1 == r->task->count;
     int status = (int)attempt_status(end);
     struct err e;
     add_usage(&b->tasks->sum, end);
@@ -231,9 +232,9 @@ void tasks_note(struct run *r, uint32_t i, const struct box_result *end)
         status = 0; /* its reader wanted no more */
     r->task->status[i] = status = n->negate ? status == 0 : status;
     r->status = status_of(r);
-    if (!fails(n, end, status) || (failure->is && failure->program < i))
+    if (!fails(n, end, status) || (failure->is && failure->program < r->task->first + i))
         return;
-    *failure = (struct task_failure){.is = true, .program = i, .end = end->end, .status = status,
+    *failure = (struct task_failure){.is = true, .program = r->task->first + i, .end = end->end, .status = status,
                                      .signal = end->signal, .limit = arena_string(&b->t->arena, end->limit),
                                      .text = arena_string(&b->t->arena, end->text), .number = r->number,
                                      .file = r->file};
@@ -252,7 +253,9 @@ static const char *sentence(const struct blocks *b, const struct task_failure *f
         buf_printf(&s, "was ended by signal %d (%s)", f->signal, strsignal(f->signal));
     else
         buf_printf(&s, "ended with status %d", f->status);
-    if (f->file != GRAPH_NONE)
+    if (f->program >= b->stage->count)
+        buf_text(&s, " when it merged");
+    else if (f->file != GRAPH_NONE)
         buf_printf(&s, " on the file '%s'", err_name(g->file[f->file].name, name));
     else
         buf_printf(&s, " on %s %llu", b->deal ? "partition" : "block", (unsigned long long)f->number + 1);

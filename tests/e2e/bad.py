@@ -101,10 +101,11 @@ def killed():
 @case
 def parallel_words_are_refused_in_one_sentence():
     open("a.log", "w").write("x\n")
-    status, out, err = run("cat a.log | map { sort } merge { sort -m {} }")
-    assert status == 125 and err.count("\n") == 1 and "plan" in err, err
-    status, out, err = run("plan", "cat a.log | map { sort } merge { sort -m {} }")
-    assert status == 0 and b"merge" in out, (out, err)
+    text = "cat a.log | with out='x*' map { sort } merge { sort -m {} }"
+    status, out, err = run(text)
+    assert status == 125 and err.count("\n") == 1 and "`>`" in err, err
+    status, out, err = run("plan", text)
+    assert status == 0 and "blocks=1, merge tree 1→1".encode() in out, (out, err)
 
 
 @case

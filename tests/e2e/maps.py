@@ -255,6 +255,49 @@ def failures_in_order(d):
     check("stderr with stdout", got, (b"24\n", 0, b""))
 
 
+def tree(d, items, fan, body):
+    """What a merge makes of the tasks' outputs; what it says comes level by level, group by group."""
+    merged, said = False, [b""] * len(items)
+    while len(items) > 1 or not merged:
+        groups = [range(i, min(i + fan, len(items))) for i in range(0, len(items), fan)]
+        out = [items[g[0]] for g in groups]
+        err = [b"".join(said[k] for k in g) for g in groups]
+        for i, g in enumerate(groups):
+            if len(g) > 1 or (len(groups) == 1 and not merged):
+                o, _, e = run(reference(body), d, b"".join(items[k] for k in g))
+                out[i], err[i] = o, err[i] + e
+        items, said, merged = out, err, True
+    return items[0], said[0]
+
+
+@part
+def merge_trees(d):
+    data = b"".join(b"%d\n" % (i * 7919 % 1009) for i in range(1000))
+    with open(os.path.join(d, "in"), "wb") as f:
+        f.write(data)
+    for block, fan, width in ((1, 2, 7), (100, 2, 1), (100, 3, 2), (100, 16, 3), (40, 0, 7), (5000, 2, 2)):
+        with open(os.path.join(d, "in"), "wb") as f:
+            f.write(data if block > 1 else data[:60])
+        cut = blocks(data if block > 1 else data[:60], "", 0, block)
+        want, said = tree(d, [b"%d " % len(b) for b in cut], fan or 16, "cat; echo -n m >&2")
+        settings = "block=%d %s" % (block, "fan=%d" % fan if fan else "")
+        text = "cat in | with %s { map { wc -c | tr '\\n' ' ' } merge { cat; echo -n m >&2 } }" % settings
+        check("%s -j %d (%d blocks)" % (text, width, len(cut)), by_zpipe(d, text, "-j", str(width)), (want, 0, said))
+        want, _ = tree(d, [b"x" for b in cut], fan or 16, "echo -n '('; cat; echo -n ')'")
+        text = "cat in | with %s { map { echo -n x } merge { echo -n '('; cat; echo -n ')' } }" % settings
+        check("%s: the tree" % text, by_zpipe(d, text, "-j", str(width)), (want, 0, b""))
+        text = "cat in | with %s { map { sort } merge { sort -m {} | cat } } | uniq -c" % settings
+        whole = run(reference("sort in | uniq -c"), d, b"")
+        check(text, by_zpipe(d, text, "-j", str(width)), whole)
+    check("nothing to merge", by_zpipe(d, "map { cat; echo t } merge { cat; echo m }"), (b"t\nm\n", 0, b""))
+    for fail in ("stop", "go"):
+        got = by_zpipe(d, "cat in | with block=500 fan=2 fail=%s { map { cat } merge { wc -c; exit 7 } } > out.%s" % (fail, fail))
+        check("a merge that fails, fail=" + fail, (got[1], os.path.exists(os.path.join(d, "out." + fail))),
+              (7, False) if fail == "stop" else (0, True))
+    got = by_zpipe(d, "cat in | with block=500 { map { cat; exit 9 } merge { cat } }")
+    check("a task that fails before its merge", (got[0], got[1]), (b"", 9))
+
+
 def files_below(d):
     return {os.path.relpath(os.path.join(r, f), d): open(os.path.join(r, f), "rb").read() for r, _, l in os.walk(d) for f in l}
 
