@@ -165,7 +165,7 @@ static void put(FILE *json, const char *name, struct figure f)
     fprintf(json, ", \"%s_us\": %.1f, \"%s_min_us\": %.1f", name, f.median, name, f.least);
 }
 
-static void report(const struct row *row, struct figure box, struct figure warm, struct figure bare,
+static void report(const struct row *row, const char *no_clone, struct figure box, struct figure warm, struct figure bare,
                    const struct figure *bwrap, bool first, FILE *json)
 {
     printf("%-22s bare      %8.0f us (min %7.0f)\n", row->name, bare.median, bare.least);
@@ -185,7 +185,7 @@ static void report(const struct row *row, struct figure box, struct figure warm,
             printf("   goal <= %.2fx: %s", row->ratio_warm, met(warm.median <= row->ratio_warm * bare.median));
         put(json, "warm", warm);
     } else {
-        printf("\n%-22s no clone: %s", "", cold_why);
+        printf("\n%-22s no clone: %s", "", no_clone);
     }
     if (bwrap) {
         printf("\n%-22s bwrap     %8.0f us (min %7.0f)   zpipe-box %.2fx of it", "", bwrap->median, bwrap->least,
@@ -226,6 +226,8 @@ static void measure(struct box *b, struct box *templates, const struct row *row,
     by_box(b, row);
     by_spawn(outside);
     bool clones = warm_up(templates, row);
+    char why[sizeof cold_why];
+    memcpy(why, cold_why, sizeof why);
     for (int i = 0; i < runs; i++) {
         figure[0][i] = by_spawn(outside);
         figure[1][i] = by_box(b, row);
@@ -236,7 +238,7 @@ static void measure(struct box *b, struct box *templates, const struct row *row,
             figure[3][i] = by_bwrap(outside);
     }
     struct figure third = figure_of(figure[3], runs);
-    report(row, figure_of(figure[1], runs), warm ? figure_of(figure[2], warm) : (struct figure){0},
+    report(row, why, figure_of(figure[1], runs), warm ? figure_of(figure[2], warm) : (struct figure){0},
            figure_of(figure[0], runs), with_bwrap ? &third : NULL, first, json);
     for (int i = 0; i < 4; i++)
         free(figure[i]);
