@@ -143,10 +143,14 @@ static int carry_files(struct attempt *t, struct attempt_route *route, const int
     return begin(t, route, carry_out(agent_loop(t->agent), fd, count, &name, &carry_events, t, e), e);
 }
 
-/* Who writes to the route's stream. */
+/* Whose bytes go over the route's stream: a broadcast only passes them on. */
 static uint32_t writer_of(const struct attempt *t, const struct attempt_route *route)
 {
-    return route->r.what == MSG_EDGE ? t->graph->edge[route->r.index].from : route->r.index;
+    const struct graph *g = t->graph;
+    uint32_t node = route->r.what == MSG_EDGE ? g->edge[route->r.index].from : route->r.index;
+    while (g->node[node].kind == GRAPH_BROADCAST)
+        node = g->edge[graph_fd_of(&g->node[node], 0)->edge].from;
+    return node;
 }
 
 /* A stage has ended as it should: what it wrote is all. */
@@ -170,7 +174,8 @@ int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool o
         return carry_append(route->carry, fd, e);
     if (out && carry_files(t, route, &fd, 1, e) < 0)
         return -1;
-    if (out && !t->report[writer_of(t, route)].ended)
+    uint32_t writer = out ? writer_of(t, route) : GRAPH_NONE;
+    if (out && t->graph->node[writer].kind != GRAPH_SOURCE && !t->report[writer].ended)
         carry_hold_end(route->carry);
     if (out)
         return 0;
@@ -557,6 +562,9 @@ void attempt_stop(struct attempt *t)
     if (t->state == ATTEMPT_ENDED)
         return;
     t->state = ATTEMPT_STOPPING;
+    for (uint32_t i = 0; i < t->route_count; i++) /* what is killed has not come to its end */
+        if (t->route[i].carry && !carry_is_in(t->route[i].carry))
+            carry_hold_end(t->route[i].carry);
     if (group_runs(&t->main))
         agent_stop_region(t->agent, &t->main.watch);
     for (uint32_t i = 0; i < t->blocks_count; i++)
@@ -674,8 +682,8 @@ void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_resul
     own->m.task.text = copy ? copy : "";
     own->ended = true;
     buf_clear(&text);
-    if (r->end != BOX_FAILED && r->end != BOX_KILLED)
-        allow_ends(t, node);
+    if (r->end != BOX_FAILED && r->end != BOX_KILLED && t->state != ATTEMPT_STOPPING)
+        allow_ends(t, node); /* while all is killed, one may end because another was */
 }
 
 bool pump_broke(int sys, bool reading)
