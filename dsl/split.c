@@ -399,6 +399,8 @@ static int clause(struct split_case *c, const char *const *word, uint32_t count)
         s->ends_lines = false;
     else if (strcmp(w, "stops") == 0)
         s->stops_early = true;
+    else if (strcmp(w, "light") == 0)
+        s->light = true;
     else if (strcmp(w, "apart") == 0)
         c->apart = true;
     else

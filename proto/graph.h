@@ -214,6 +214,7 @@ struct graph_split {
     uint32_t order_argc;           /* 0: there is none */
     struct slice seam; /* LINES: a boundary is between one of these bytes and one that is none of them,
                           where what is squeezed cannot reach over it; none: behind a newline */
+    bool light; /* it takes little more than passing its bytes on: alone it is not worth cutting */
 };
 
 struct graph_node {

@@ -3,6 +3,8 @@
 
 #include "proto/combine.h"
 
+#include <string.h>
+
 /* The edge at a node's descriptor, GRAPH_NONE: none. */
 static uint32_t edge_at(const struct graph_node *n, int fd)
 {
@@ -187,6 +189,29 @@ static void take_author(const struct graph *g, struct graph_stages *out, uint32_
     out->count++;
 }
 
+/* Blocks of nothing but light commands cost more than they bring, but for a stage that takes them as its own. */
+static bool is_light(const struct graph *g, const struct graph_stages *out, const struct graph_stage *s)
+{
+    if (s->author != GRAPH_NONE || g->split_bytes)
+        return false;
+    for (uint32_t i = 0; i < s->count; i++)
+        if (!g->node[out->node[s->first + i]].split.light)
+            return false;
+    return s->out_edge == GRAPH_NONE || out->of_node[g->edge[s->out_edge].to] == GRAPH_NONE;
+}
+
+static void drop_stage(const struct graph *g, struct graph_stages *out, uint32_t stage)
+{
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        if (out->of_node[i] == stage)
+            out->of_node[i] = GRAPH_NONE;
+        else if (out->of_node[i] != GRAPH_NONE && out->of_node[i] > stage)
+            out->of_node[i]--;
+    }
+    out->count--;
+    memmove(&out->stage[stage], &out->stage[stage + 1], (out->count - stage) * sizeof *out->stage);
+}
+
 int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *out, struct err *e)
 {
     uint32_t nodes = 0;
@@ -207,6 +232,13 @@ int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *ou
         for (uint32_t i = 0; i < g->node_count; i++)
             if (!first || (can_be_cut(g, &g->node[i]) && comes_first(g, &g->node[i])))
                 start(g, out, &nodes, i);
+    /* Who writes to a light stage that goes may be one too. */
+    for (uint32_t i = 0; i < out->count;) {
+        bool light = is_light(g, out, &out->stage[i]);
+        if (light)
+            drop_stage(g, out, i);
+        i = light ? 0 : i + 1;
+    }
     return 0;
 }
 

@@ -381,9 +381,9 @@ static uint64_t run_bytes(const struct blocks *b)
 {
     uint64_t slots = agent_width(b->t->agent, b->t->graph->width) + (uint64_t)borrowed_slots(b->t);
     uint64_t size = b->in.bytes / (RUNS_PER_SLOT * slots);
-    uint64_t max = RUN_BYTES_MAX;
-    if (b->tail->combine == GRAPH_COMBINE_MERGE && b->in.bytes / MERGE_FAN > max)
-        max = b->in.bytes / MERGE_FAN < MERGE_BYTES_MAX ? b->in.bytes / MERGE_FAN : MERGE_BYTES_MAX;
+    uint64_t max = RUN_BYTES_MAX, fan = b->in.bytes / MERGE_FAN;
+    if (b->way->joins && b->tail->combine == GRAPH_COMBINE_MERGE)
+        max = fan < SORT_BYTES_MAX ? SORT_BYTES_MAX : fan < MERGE_BYTES_MAX ? fan : MERGE_BYTES_MAX;
     if (!b->way->joins || b->rule.split_bytes)
         return 1;
     return size < RUN_BYTES_MIN ? RUN_BYTES_MIN : size > max ? max : size;

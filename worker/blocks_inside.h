@@ -14,7 +14,8 @@
 
 #define RUN_BYTES_MIN   (1u << 20)
 #define RUN_BYTES_MAX   (16u << 20)
-#define MERGE_BYTES_MAX (128u << 20) /* of what is merged afterwards: no more than MERGE_FAN, up to this size */
+#define SORT_BYTES_MAX  (32u << 20)  /* of what is merged afterwards: fewer, larger ones */
+#define MERGE_BYTES_MAX (128u << 20) /* ... and where they would be more than MERGE_FAN */
 #define RUNS_PER_SLOT   4            /* at least, where the input is large enough: so that all end at once */
 #define HELD_MAX        256          /* runs started and not put into the outlet, where they can be */
 #define BACKLOG_MAX     (256u << 20) /* bytes in the outlet that nobody took yet */

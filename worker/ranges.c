@@ -7,7 +7,7 @@
 
 #define SAMPLES  32           /* of a file for each range of it, and of what a round leaves open */
 #define SPARSE   16           /* no more than one byte in so many is asked about at first */
-#define FINE     (256u << 10) /* so little is looked at line by line */
+#define FINE     (1u << 20)   /* so little is looked at line by line */
 #define PAGE     4096
 #define WINDOW   65536
 

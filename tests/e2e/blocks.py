@@ -53,6 +53,14 @@ ROWS = [
 ]
 
 
+# What runs together, block by block; False: once.
+TOGETHER = [
+    ("tr a b < big.txt", False),
+    ("tr -cs a-z '\\n' < big.txt | sort", True),
+    ("tr a b < big.txt | tr c d | grep x", True),
+]
+
+
 def make_files(d):
     r = random.Random(7)
     words = ["the", "quick", "brown", "fox", "The", "jumps", "over", "a", "lazy", "dog", "qu", "zebra", "x", "alpha"]
@@ -119,6 +127,17 @@ def job_log(zpipe, d):
         ("the whole stage", sum(l["Command"].startswith("while") and l["Host"] == ":" for l in lines) != 1)) if bad]
 
 
+def together(zpipe, d, text, blocks):
+    """Is the whole text one task for each block?  The log of tasks says so."""
+    log = os.path.join(d, "joblog")
+    subprocess.run([zpipe, "--joblog", log, text], cwd=d, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    with open(log) as f:
+        tasks = [line.rstrip("\n").split("\t") for line in f][1:]
+    name = text.replace("\\", "\\\\")
+    found = sum(t[8] == name for t in tasks)
+    return [] if found == len(tasks) and (found > 1) == blocks else ["%d tasks of %d" % (found, len(tasks))]
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--bin", required=True)
@@ -130,6 +149,7 @@ def main():
         rows = [(text, lambda t=text, c=cut: check(zpipe, d, t, c)) for text, cut in ROWS]
         rows += [(t, lambda t=t: from_pipe(zpipe, d, t)) for t in ("sort | uniq -c", "grep fox | head -1", "tr a b | wc", "tail -1")]
         rows.append(("--joblog", lambda: job_log(zpipe, d)))
+        rows += [("together: " + t, lambda t=t, b=b: together(zpipe, d, t, b)) for t, b in TOGETHER]
         for text, test in rows:
             wrong = test()
             passed += not wrong
