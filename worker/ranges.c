@@ -5,7 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SAMPLES  32           /* of a file for each range of it, and of what a round leaves open */
+#define SAMPLES  16           /* of a file for each range of it */
+#define CLOSER   12           /* ... and of what a round leaves open, by the next */
 #define SPARSE   16           /* no more than one byte in so many is asked about at first */
 #define FINE     (1u << 20)   /* so little is looked at line by line */
 #define PAGE     4096
@@ -112,7 +113,7 @@ static int take_lines(struct ranges *g, uint32_t i, uint64_t from, uint64_t to, 
 {
     const struct file *f = &g->file[i];
     struct list *l = &g->list[1 + i];
-    g->window.want = g->gap > WINDOW ? PAGE : WINDOW;
+    g->window.want = g->gap >= PAGE ? PAGE : WINDOW;
     while (from < to) {
         uint64_t next, step = g->gap;
         uint32_t text = (uint32_t)l->text.size;
@@ -181,7 +182,7 @@ static int look_closer(struct ranges *g, struct err *e)
         for (uint32_t p = 0; p < count; p++)
             left += open[p].high - open[p].low;
     }
-    g->gap = left <= FINE ? 0 : g->gap / SAMPLES;
+    g->gap = left <= FINE ? 0 : g->gap / CLOSER;
     for (uint32_t i = 0; r > 0 && i < g->files; i++) {
         uint32_t count = open_places(g, i, open);
         list_empty(&g->list[1 + i]);
