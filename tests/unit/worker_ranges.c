@@ -180,7 +180,7 @@ static void test_random(void **state)
     for (int round = 0; round < 60; round++) {
         order = (struct order){.from = (size_t)rand() % 3, .to = 3 + (size_t)rand() % 9, .down = rand() % 2,
                                .length = rand() % 5 == 0, .end = rand() % 4 ? '\n' : '\0'};
-        make(1 + (uint32_t)rand() % FILES_MAX, 1 + (size_t)rand() % (round % 10 ? 400 : 20000), keys[rand() % 6],
+        make(1 + (uint32_t)rand() % FILES_MAX, 1 + (size_t)rand() % (round % 10 ? 400 : 5000), keys[rand() % 6],
              rand() % 3 ? 12 : 300);
         struct ranges *g = find(2 + (uint32_t)rand() % 20);
         check(g);
@@ -194,14 +194,14 @@ static void test_balance(void **state)
 {
     (void)state;
     order = (struct order){.to = 99, .end = '\n'};
-    make(8, 30000, 99999, 20);
+    make(8, 8000, 99999, 20);
     struct ranges *g = find(8);
     assert_int_equal(ranges_count(g), 8);
     assert_true(check(g) < 0.16);
     ranges_free(g);
     clear();
     order.to = 5;
-    make(8, 30000, 2, 20);
+    make(8, 8000, 2, 20);
     g = find(8);
     check(g);
     for (uint32_t i = 0, equals = 0; i < ranges_count(g); i++) {
