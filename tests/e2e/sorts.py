@@ -67,6 +67,12 @@ class Test:
             self.put(lines(r, 400000, r.choice([1, 3, 50, 5000]), end))
             self.same("sort %s in%s" % (o, tail), ["-j", str(r.choice([2, 3])), "--split", "always,64K"])
 
+    def many(self):
+        """As many runs as one merge takes, and more."""
+        for size in (4096, 6000):
+            self.put(b"".join(b"%03d\n" % self.r.randrange(1000) for _ in range(size // 4)))
+            self.same("sort -s -k1.2,1.2 in", ["--split", "always,64"])
+
     def large(self):
         self.put(b"".join(b"%d %s %d\n" % (self.r.randrange(10**6), b"abc"[i % 3:i % 3 + 1], i) for i in range(550000)))
         self.same("sort -k2,2 -k1,1n in", ["-j", "1"], ["-j", "2"], ["-j", "3"], ["-j", "7"])
@@ -102,6 +108,7 @@ def main():
         t = Test(os.path.join(os.path.abspath(a.bin), "zpipe"), d, random.Random(a.seed))
         t.by_ranges()
         t.at_random(a.count)
+        t.many()
         t.large()
         print("%d passed, %d failed (seed %d)" % (t.passed, t.failed, a.seed))
         return 1 if t.failed else 0
