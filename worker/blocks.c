@@ -442,15 +442,15 @@ static int start_one(struct blocks *b, struct err *e)
     int r = inlet_cut(&b->in, &b->rule, b->from, size, least, &units, &to, e);
     if (r <= 0 || (b->head->run == GRAPH_RUN_LAST && !b->in.ended && to == b->in.bytes) || !ends_come(b, to))
         return r < 0 ? -1 : 0;
-    if (!lent_slot(b, to - b->from, &where))
-        return 0;
-    if ((r = is_spoilt(b, to, e)) != 0) {
-        if (where == HERE)
-            agent_end_run(b->t->agent);
-        return r < 0 ? -1 : (blocks_spoil(b), 0);
+    r = is_spoilt(b, to, e);
+    if (r == 0 && lent_slot(b, to - b->from, &where)) {
+        b->units = units;
+        return blocks_begin(b, to, where, e);
     }
-    b->units = units;
-    return blocks_begin(b, to, where, e);
+    /* While others run the next is looked at, and what comes behind it: no slot shall wait for that. */
+    if (r == 0)
+        r = is_spoilt(b, to + size, e);
+    return r > 0 ? (blocks_spoil(b), 0) : r;
 }
 
 static int step_cutting(struct blocks *b, struct err *e)

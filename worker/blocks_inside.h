@@ -24,6 +24,7 @@
 #define RUN_ARENA_MAX   (64u << 20)
 #define MERGE_FAN       64           /* the table says so to `sort` */
 #define RUN_TRIES_MAX   3            /* times that a run may be lost with a lender */
+#define RESTING_MAX     64           /* runs of a stage whose programs have ended and whose sandboxes have not */
 #define PUT_BYTES_MIN   (1u << 20)   /* of a spool that is still being written */
 
 enum blocks_state { CUTTING, DEALING, COMBINING, WHOLE, ENDED };
@@ -45,6 +46,9 @@ struct run {
     int out;          /* spool */
     int status;       /* of the last command of the chain */
     bool first, last, ended;
+    uint32_t tasks_ended;
+    bool rests;  /* all have, and its slot was given back; its region is being taken down */
+    bool orphan; /* ... and then it is freed */
     const char *worker;    /* who ran it; NULL: this one */
     struct run_lent *lent; /* another worker has it */
     struct run *copy;      /* of a lent one: it was started here too */
@@ -100,6 +104,7 @@ struct blocks {
     uint64_t looked;              /* up to here nothing spoils */
     struct run *run, *run_last; /* in order: running, or not put into the outlet */
     uint32_t held, running; /* all of the list; those that run here, copies too */
+    uint32_t resting;       /* of `running`: their programs have ended */
     uint32_t away, waiting; /* those that others have, or that wait for a slot again; only the latter */
     struct run *copies;     /* of lent ones, that run here */
     uint32_t copying;

@@ -186,7 +186,7 @@ static int start_range(struct blocks *b, struct err *e)
 {
     struct keys *k = b->keys;
     uint32_t i = k->next, count = 0;
-    if (!agent_begin_run(b->t->agent, b->running, b->t->graph->width))
+    if (!agent_begin_run(b->t->agent, b->running - b->resting, b->t->graph->width))
         return 0;
     struct run *r = new_merge(b, b->tail->combine_argv, b->tail->combine_argc, e);
     struct box_source *piece = r ? arena_array(&r->arena, k->count, sizeof *piece) : NULL;
@@ -238,7 +238,7 @@ int keys_step(struct blocks *b, struct err *e)
     enum ranges_state state = RANGES_MORE;
     if (k->known)
         return step_merging(b, e);
-    if (b->running)
+    if (b->run && !b->run->ended)
         return 0;
     if (b->run && hear(b, &state, e) < 0)
         return -1;

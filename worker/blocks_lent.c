@@ -33,11 +33,11 @@ bool lent_slot(struct blocks *b, uint64_t size, enum where *where)
 {
     uint32_t width = b->t->graph->width;
     *where = HERE;
-    if (agent_begin_run(b->t->agent, b->running, width))
+    if (agent_begin_run(b->t->agent, b->running - b->resting, width))
         return true;
     *where = ELSEWHERE;
     b->lacks_slots = true;
-    return (!width || b->running + b->away - b->waiting < width) && may_lend(b, size) && borrow_has_room(b->t);
+    return (!width || b->running - b->resting + b->away - b->waiting < width) && may_lend(b, size) && borrow_has_room(b->t);
 }
 
 int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e)
@@ -238,7 +238,7 @@ int lent_hasten(struct blocks *b, struct err *e)
         for (struct run *r = b->run; r && !held_up; r = r->next)
             if (may_copy(r))
                 one = r;
-        if (!one || !agent_begin_run(b->t->agent, b->running, b->t->graph->width))
+        if (!one || !agent_begin_run(b->t->agent, b->running - b->resting, b->t->graph->width))
             return 0;
         if (copy_start(b, one, e) < 0)
             return -1;

@@ -11,6 +11,9 @@
 
 void run_free(struct run *r)
 {
+    r->orphan = r->rests;
+    if (r->orphan)
+        return; /* when its region has ended */
     for (struct run *p = r->part, *next; p; p = next) {
         next = p->next;
         run_free(p);
@@ -161,6 +164,20 @@ void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
         blocks_spoil(b);
 }
 
+/* When the last program has ended the slot is free: taking its sandboxes down takes the kernel longer than to make
+ * others, and no CPU.  What a merge wrote is whole then; a run's input may yet turn out to be unreadable. */
+static void rest(struct run *r)
+{
+    struct blocks *b = r->b;
+    if (b->way->goes_on || ++r->tasks_ended < (r->merge.count ? 1 : b->stage->count) || b->resting == RESTING_MAX)
+        return;
+    r->rests = true;
+    b->resting++;
+    agent_end_run(b->t->agent);
+    if (r->merge.count && b->state != ENDED && b->state != WHOLE)
+        run_complete(r);
+}
+
 static void task_ended(void *owner, uint32_t task, const struct box_result *end)
 {
     struct run *r = owner;
@@ -171,6 +188,7 @@ static void task_ended(void *owner, uint32_t task, const struct box_result *end)
     for (uint32_t k = 0; k < end->made_count; k++)
         if (end->made[k].fd >= 0)
             close(end->made[k].fd);
+    rest(r);
 }
 
 static void run_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
@@ -240,12 +258,22 @@ static void run_ended(void *owner)
     if (!dropped && b->way->goes_on && b->way->goes_on(r))
         return;
     b->running--;
-    agent_end_run(b->t->agent);
-    if (r->is_copy) {
+    if (r->rests)
+        b->resting--;
+    else
+        agent_end_run(b->t->agent);
+    r->rests = false;
+    if (r->orphan) {
+        run_free(r);
+        if (!dropped)
+            blocks_step(b);
+    } else if (r->is_copy) {
         lent_copy_ended(r);
     } else if (dropped) {
         r->ended = true;
         runs_drop(b);
+    } else if (r->ended) {
+        blocks_step(b);
     } else {
         run_complete(r);
     }
