@@ -55,7 +55,8 @@ class Test:
         want = run(reference(text), self.d)
         for words in more:
             got = run([self.zpipe] + words + [text], self.d)
-            self.tell("%s %s" % (" ".join(words), text), "" if got == want else "not as sh")
+            self.tell("%s %s" % (" ".join(words), text), "" if got == want else
+                      "not as sh: %d bytes for %d, status %d, %s" % (len(got[0]), len(want[0]), got[1], got[2][-500:]))
 
     def at_random(self, count):
         for i in range(count):
