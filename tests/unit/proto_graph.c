@@ -438,13 +438,55 @@ static void at_the_ceilings(void **state)
     graph_free(g);
 }
 
+/* One end to read, some to write, and outside of every body. */
+static void broadcasts(void **state)
+{
+    (void)state;
+    enum { SOURCE, SHARED, FIRST, SECOND, NODES };
+    static const uint32_t kinds[NODES] = {GRAPH_SOURCE, GRAPH_BROADCAST, GRAPH_SINK, GRAPH_SINK};
+    static const struct {
+        int in, first, second; /* descriptors of the broadcast; -1: no such edge */
+        bool body, good;
+    } rows_of[] = {
+        {0, 1, 2, false, true},    {0, 7, 200, false, true}, {0, 1, -1, false, true},
+        {0, -1, -1, false, false}, {-1, 1, 2, false, false}, {3, 1, 2, false, false},
+        {1, 0, 2, false, false},   {0, 1, 2, true, false},
+    };
+    for (size_t i = 0; i < sizeof rows_of / sizeof *rows_of; i++) {
+        struct err e;
+        struct graph *g = graph_new(&e);
+        assert_non_null(g);
+        for (uint32_t k = 0; k < NODES; k++)
+            assert_int_equal(graph_add_node(g, kinds[k], &e), k);
+        g->node[SOURCE].segment = &stdin_segment;
+        g->node[SOURCE].segment_count = 1;
+        if (rows_of[i].in >= 0)
+            join(g, SOURCE, 1, SHARED, rows_of[i].in);
+        if (rows_of[i].first >= 0)
+            join(g, SHARED, rows_of[i].first, FIRST, 0);
+        if (rows_of[i].second >= 0)
+            join(g, SHARED, rows_of[i].second, SECOND, 0);
+        if (rows_of[i].in < 0)
+            g->node[SOURCE].kind = GRAPH_SINK; /* without an end */
+        if (rows_of[i].body) {
+            uint32_t map = graph_add_node(g, GRAPH_MAP, &e);
+            g->node[map].record_count = 1;
+            g->node[SHARED].parent = map;
+        }
+        bool good = graph_check(g, &e) == 0;
+        if (good != rows_of[i].good)
+            fail_msg("row %zu: %s", i, good ? "passed" : e.text);
+        graph_free(g);
+    }
+}
+
 int main(void)
 {
-    struct CMUnitTest tests[ROWS + 2] = {cmocka_unit_test(growing),
-                                         cmocka_unit_test(at_the_ceilings)};
+    struct CMUnitTest tests[ROWS + 3] = {cmocka_unit_test(growing), cmocka_unit_test(at_the_ceilings),
+                                         cmocka_unit_test(broadcasts)};
     for (size_t i = 0; i < ROWS; i++)
-        tests[2 + i] = (struct CMUnitTest){.name = rows[i].name,
+        tests[3 + i] = (struct CMUnitTest){.name = rows[i].name,
                                            .test_func = one_row,
                                            .initial_state = (void *)(uintptr_t)&rows[i]};
-    return _cmocka_run_group_tests("proto_graph", tests, ROWS + 2, NULL, NULL) != 0;
+    return _cmocka_run_group_tests("proto_graph", tests, ROWS + 3, NULL, NULL) != 0;
 }
