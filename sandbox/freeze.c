@@ -20,8 +20,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL /* 6.9 */
+#endif
 
 #define THREADS_MAX 8192 /* of one sandbox; they are compared each with each */
 #define CUTS_MAX    64    /* channels in one go; more wait for the next */
@@ -36,6 +42,7 @@ struct freeze {
     struct task *task;
     struct channel *cut[CUTS_MAX];
     uint32_t cut_count;
+    ino_t space; /* the task's pid namespace: numbers that are of it */
     struct thread *thread;
     uint32_t count, room;
     struct freeze *next;
@@ -64,10 +71,30 @@ static char state_of(pid_t tid)
     return end && end[1] == ' ' ? end[2] : 'X';
 }
 
+static ino_t space_of(pid_t pid)
+{
+    char path[64];
+    struct stat s;
+    snprintf(path, sizeof path, "/proc/%d/ns/pid", (int)pid);
+    return stat(path, &s) < 0 ? 0 : s.st_ino;
+}
+
+/* A number may be given again, to a process of the host's.  Once it is held, it cannot. */
+static void signal_thread(const struct freeze *f, pid_t tid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, tid, PIDFD_THREAD);
+    if (fd < 0)
+        fd = (int)syscall(SYS_pidfd_open, tid, 0);
+    if (fd >= 0 && space_of(tid) == f->space)
+        syscall(SYS_pidfd_send_signal, fd, SIGPIPE, NULL, 0);
+    if (fd >= 0)
+        close(fd);
+}
+
 /* New threads are seized and told to stop.  True when it was new. */
 static bool add_thread(struct freeze *f, pid_t tid)
 {
-    if (find_thread(f, tid) || f->count == THREADS_MAX)
+    if (find_thread(f, tid) || f->count == THREADS_MAX || space_of(tid) != f->space)
         return false;
     if (f->count == f->room) {
         uint32_t room = f->room ? f->room * 2 : 16;
@@ -80,10 +107,14 @@ static bool add_thread(struct freeze *f, pid_t tid)
     struct thread t = {.tid = tid};
     bool refused = ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0 && errno == EPERM;
     /* Refused: by the host, or it is traced already, for its exec (notify_exec.c). */
+    if (!refused && space_of(tid) != f->space) { /* another's by now: it stops, and is let go as unwanted */
+        ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
+        return false;
+    }
     if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0) {
         t.gone = true; /* it ends; or the host forbids tracing: then only the signal can be had */
         if (refused && strchr("SR", state_of(tid)))
-            kill(tid, SIGPIPE);
+            signal_thread(f, tid);
     }
     f->thread[f->count++] = t;
     return true;
@@ -183,6 +214,7 @@ void freeze_begin(struct server *s, struct task *writer, struct channel *c)
         return;
     }
     f->task = writer;
+    f->space = space_of(writer->init);
     f->cut[f->cut_count++] = c;
     f->next = s->freeze;
     s->freeze = f;

@@ -57,14 +57,16 @@ static int set_limits(const struct box_limits *l)
     return 0;
 }
 
+/* What the zygote ignores; all others it has reset. */
 static void reset_signals(void)
 {
+    static const int ignored[] = {SIGCHLD, SIGPIPE, SIGXFSZ, SIGINT, SIGQUIT};
     struct sigaction d;
     sigset_t none;
     memset(&d, 0, sizeof d);
     d.sa_handler = SIG_DFL;
-    for (int s = 1; s < NSIG; s++)
-        sigaction(s, &d, NULL);
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        sigaction(ignored[i], &d, NULL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
