@@ -11,7 +11,7 @@ static const struct setting_kind_of settings[] = {
     {"block", SETTING_SIZE},    {"fan", SETTING_COUNT},   {"fail", SETTING_FAIL},
     {"retries", SETTING_COUNT}, {"seed", SETTING_NUMBER}, {"epoch", SETTING_EPOCH},
     {"image", SETTING_WORD},    {"shell", SETTING_SHELL}, {"files", SETTING_WORD},
-    {"out", SETTING_WORD},
+    {"out", SETTING_WORD},      {"descriptors", SETTING_COUNT},
 };
 #define SETTINGS (sizeof settings / sizeof *settings)
 
@@ -160,6 +160,7 @@ void setting_apply(struct graph_settings *set, const struct setting_kind_of *s, 
         {"block", &set->block_bytes, NULL},
         {"seed", &set->seed, NULL},
         {"procs", NULL, &set->procs},
+        {"descriptors", NULL, &set->descriptors},
         {"fan", NULL, &set->fan},
         {"retries", NULL, &set->retries},
         {"fail", NULL, &set->fail},

@@ -122,6 +122,7 @@ struct graph_settings {
     bool retries_set;
     uint32_t fail;     /* enum graph_fail */
     const char *image; /* "" = host */
+    uint32_t descriptors; /* of each process; none */
 };
 
 enum graph_fail { GRAPH_FAIL_DEFAULT, GRAPH_FAIL_SH, GRAPH_FAIL_STOP, GRAPH_FAIL_GO, GRAPH_FAILS };

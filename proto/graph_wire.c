@@ -61,6 +61,7 @@ static const struct field settings_fields[] = {
     SETTING(retries_set, FIELD_BOOL),
     SETTING(fail, FIELD_U32),
     FIELD(graph_settings, image, FIELD_TEXT, 256),
+    SETTING(descriptors, FIELD_U32),
 };
 static const struct field_table settings_table = FIELD_TABLE(graph_settings, settings_fields);
 

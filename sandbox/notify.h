@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #define NOTIFY_SERVE_MAX     256   /* answers in one notify_serve */
+#define NOTIFY_PROCS_MAX     16384 /* processes of a task without a limit: for root the kernel has none */
 #define NOTIFY_NAMES_MAX     256   /* named channels of one task */
 #define NOTIFY_RANDOM_MAX    64    /* /dev/urandom's open at once in one task; more: EMFILE */
 #define NOTIFY_TIMERS_MAX    64    /* processes of one task with a timer */

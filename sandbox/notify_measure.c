@@ -23,7 +23,8 @@ void notify_limit(struct notify *n, const struct box_limits *l, pid_t init)
 {
     n->init = init;
     n->memory_bytes = l->memory_bytes;
-    n->procs = l->procs;
+    n->procs = l->procs ? l->procs : NOTIFY_PROCS_MAX;
+    n->procs_room = n->procs - 1; /* the program is one */
     n->files = l->files;
 }
 
