@@ -302,11 +302,14 @@ static _Noreturn void live_in(int world)
     _exit(0);
 }
 
+/* On a machine that is busy enough, a turn may take too long for anybody. */
+static const char too_long[] = "one of its processes is at work for long while others are held";
+
 static void judge(int number, int kind)
 {
     const struct outcome *o = shared->inside[number][kind];
     const char *name = program[number]->name, *how = kind ? "static" : "dynamic";
-    int other = 0;
+    int first = -1, other = 0;
     bool told = true;
 
     for (int i = 0; i < RUNS; i++) {
@@ -316,10 +319,14 @@ static void judge(int number, int kind)
             fail("%s, %s, run %d: no result", name, how, i);
             return;
         }
+        if (certain[number] && !strcmp(o[i].why, too_long))
+            continue;
         told &= *o[i].why != '\0';
         if (certain[number] && *o[i].why)
             fail("%s, %s, run %d is not certified: %s", name, how, i, o[i].why);
-        if (!other && o[i].hash != o[0].hash)
+        if (first < 0)
+            first = i;
+        if (!other && o[i].hash != o[first].hash)
             other = i;
     }
     if (!other)
@@ -329,7 +336,7 @@ static void judge(int number, int kind)
     else if (told)
         printf("uncertified: %s, %s: %s\n", name, how, o[0].why);
     else
-        fail("%s, %s varies inside:\n%s\nand in run %d\n%s", name, how, o[0].text, other, o[other].text);
+        fail("%s, %s varies inside:\n%s\nand in run %d\n%s", name, how, o[first].text, other, o[other].text);
 }
 
 int main(int argc, char **argv)
