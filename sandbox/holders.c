@@ -59,12 +59,17 @@ static bool below_holds(const struct task *t, pid_t pid, int depth, int *looks)
     return found;
 }
 
-bool task_holds_outputs(const struct task *t)
+bool task_passes_outputs(const struct task *t)
 {
     const struct box_task *plan = &t->region->spec.region.task[t->index];
     bool any = false;
-    int looks = 0;
     for (uint32_t i = 0; i < plan->port_count; i++)
         any |= plan->port[i].write && plan->port[i].channel < 0 && plan->port[i].file >= 0;
-    return any && t->init && below_holds(t, t->init, 0, &looks);
+    return any;
+}
+
+bool task_holds_outputs(const struct task *t)
+{
+    int looks = 0;
+    return task_passes_outputs(t) && t->init && below_holds(t, t->init, 0, &looks);
 }

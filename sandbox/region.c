@@ -17,6 +17,7 @@
 #define MADE_FDS_MAX 8192
 #define LOOK_FIRST_NS 10000000ull   /* nothing tells when a process closes a file: look again after */
 #define LOOK_LAST_NS  1000000000ull /* so long at first, and at most so long */
+#define EMPTY_LOOKS   2             /* more, after one that found nobody */
 
 static void task_event(struct watch *w, uint32_t events);
 static void hangup_event(struct watch *w, uint32_t events);
@@ -210,8 +211,10 @@ static void look_event(struct watch *w, uint32_t events)
     struct task *t = w->owner;
     uint64_t count;
     (void)events;
-    if (read(w->fd, &count, sizeof count) > 0)
-        task_heard(t);
+    if (read(w->fd, &count, sizeof count) <= 0)
+        return;
+    t->empty_looks++;
+    task_heard(t);
 }
 
 static void look_later(struct task *t)
@@ -229,6 +232,18 @@ static void look_later(struct task *t)
     t->look_ns = t->look_ns * 2 < LOOK_LAST_NS ? t->look_ns * 2 : LOOK_LAST_NS;
 }
 
+/* The kernel's list of a process's children leaves out some while one of them goes away: nobody is found there only
+ * when nobody is found several times. */
+static bool may_write(struct task *t)
+{
+    if (!task_passes_outputs(t))
+        return false;
+    if (!task_holds_outputs(t))
+        return t->empty_looks < EMPTY_LOOKS;
+    t->empty_looks = 0;
+    return true;
+}
+
 void task_heard(struct task *t)
 {
     struct region *r = t->region;
@@ -238,7 +253,7 @@ void task_heard(struct task *t)
         if (r->spec.channel[i].writer == (int32_t)t->index && !r->channel[i].reader_gone &&
             !channel_writer_hung_up(&r->channel[i]))
             return;
-    if (task_holds_outputs(t)) {
+    if (may_write(t)) {
         look_later(t);
         return;
     }

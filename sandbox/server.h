@@ -73,6 +73,7 @@ struct task {
     struct watch meter_watch; /* a timer: has it used its CPU time? */
     struct watch look_watch; /* a timer: who still holds the caller's descriptors? */
     uint64_t look_ns;
+    unsigned empty_looks; /* that found nobody, one after the other */
     uint32_t made;
     struct buf trace; /* lines not yet sent */
     uint32_t trace_lines;
@@ -182,7 +183,8 @@ void trace_flush(struct task *t);
 void task_drained(struct task *t, bool past);
 
 /* --- holders.c --- */
-bool task_holds_outputs(const struct task *t); /* the caller's own descriptors, passed as they are */
+bool task_passes_outputs(const struct task *t); /* descriptors of the caller's own, as they are */
+bool task_holds_outputs(const struct task *t);  /* does a process of its, at this look, hold one? */
 
 /* --- channel.c --- */
 int channel_open(struct channel *c, struct err *e); /* sockets, pumps */
