@@ -5,7 +5,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	busybox-static gawk iproute2 jq lua5.4 mawk sqlite3 zstd
 JOBS = 2
 
-.PHONY: all deps demo test bench growth hosts fuzz fuzz-wall compare graphs classes fault install clean
+.PHONY: all deps tables demo test bench growth hosts fuzz fuzz-wall compare graphs classes fault install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -61,6 +61,11 @@ fuzz-wall: deps all
 		--fuzz build/release/tests/wall_fuzz --seconds $(FUZZ_SECONDS) $(if $(WALL_SEED),--seed $(WALL_SEED))
 
 FUZZ_SECONDS = 60
+
+# Every row of the tables: embedded and over two workers, as root and as somebody, cut and not.
+tables: deps all
+	for user in "" "--user 20017"; do for split in "" "--split always,64K"; do for where in "" --cluster; do \
+		tests/e2e/run.py --bin build/release/bin $$user $$split $$where || exit 1; done; done; done
 
 # Random pipelines against sh: the same seed, the same pipelines.
 compare: deps all

@@ -78,13 +78,38 @@ def make_files(d, owner):
                 os.chown(n, *owner)
 
 
+LARGE = 1 << 20
+
+
+def place_files(fixture, d, text, owner):
+    """The fixture's files.  Those that are large are linked, not copied, where the text does not name them."""
+    for root, dirs, files in os.walk(fixture):
+        to = os.path.join(d, os.path.relpath(root, fixture))
+        for n in dirs:
+            os.mkdir(os.path.join(to, n))
+        for n in files:
+            path, name = os.path.join(root, n), os.path.join(to, n)
+            if os.path.getsize(path) > LARGE and n.partition(".")[0] not in text:
+                os.link(path, name)
+                continue
+            shutil.copy2(path, name)
+            if owner:
+                os.chown(name, *owner)
+    for root, _, _ in os.walk(d):
+        os.utime(root, (946684800, 946684800))
+        if owner:
+            os.chown(root, *owner)
+
+
 def snapshot(d):
     found = {}
     for root, dirs, files in os.walk(d):
         for n in dirs + files:
             p = os.path.join(root, n)
             s = os.lstat(p)
-            found[os.path.relpath(p, d)] = (oct(s.st_mode), open(p, "rb").read() if stat.S_ISREG(s.st_mode) else b"")
+            linked = s.st_nlink > 1 and s.st_size > LARGE and stat.S_ISREG(s.st_mode)
+            data = b"as it was" if linked else open(p, "rb").read() if stat.S_ISREG(s.st_mode) else b""
+            found[os.path.relpath(p, d)] = (oct(s.st_mode), data)
     return found
 
 
@@ -246,6 +271,9 @@ class Table:
             os.chown(work, *owner)
             shutil.copytree(a.bin, os.path.join(work, "bin"))
             self.zpipe = os.path.join(work, "bin", "zpipe")
+        self.fixture = os.path.join(work, "fixture")
+        os.mkdir(self.fixture)
+        make_files(self.fixture, owner)
         self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"}
         self.env.update({k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")})
         self.hosts = Hosts(4) if a.hosts else None
@@ -271,7 +299,7 @@ class Table:
     def once(self, row, argv, planned):
         d = os.path.join(self.work, "dir")
         os.mkdir(d)
-        make_files(d, self.owner)
+        place_files(self.fixture, d, row.text, self.owner)
         opaque = planned and "opaque" in self.stages(row, d)
         result = run(argv, d, row, self.env, self.demote) + (snapshot(d),)
         shutil.rmtree(d)
