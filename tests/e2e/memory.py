@@ -5,7 +5,7 @@ Every run ends with the right outputs or with a sentence and none of them; nothi
     memory.py --bin DIR --faulty DIR [--step N] [CASE...]      --step: only every nth allocation
 
 The programs in --faulty are tests/fault/faulty.c's.  Sanitizers find what leaks on the way."""
-import argparse, os, signal, subprocess, sys, tempfile
+import argparse, os, signal, subprocess, sys, tempfile, time
 
 ap = argparse.ArgumentParser()
 ap.add_argument("--bin", required=True)
@@ -127,9 +127,28 @@ def worker(url, program=zpipe, env=None):
     return Daemon(program, "worker", "--keys", "keys", "--scheduler", url, "--slots", "8", env=env)
 
 
-def cluster_job(url):
-    return subprocess.run([zpipe, "--cluster", url, "--keys", "keys", TEXT], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=LONG)
+PATIENCE = 3  # seconds that a client is left alone whose scheduler is gone: it would wait a minute for another
+
+
+def cluster_job(s):
+    """The client's end, as subprocess.run has it; one that waits for a scheduler that is gone is interrupted."""
+    p = subprocess.Popen([zpipe, "--cluster", s.url, "--keys", "keys", TEXT], stdin=subprocess.DEVNULL,
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    end, gone = time.monotonic() + LONG, None
+    while True:
+        try:
+            err = p.communicate(timeout=0.05)[1]
+            return subprocess.CompletedProcess(p.args, p.returncode, None, err)
+        except subprocess.TimeoutExpired:
+            if s.p.poll() is not None and gone is None:
+                gone = time.monotonic() + PATIENCE
+            if gone and time.monotonic() > gone:
+                p.send_signal(signal.SIGINT)
+                gone = float("inf")
+            if time.monotonic() > end:
+                p.kill()
+                p.communicate()
+                raise
 
 
 @case
@@ -155,13 +174,14 @@ def daemons_without_memory(start):
         s, w = start(env)
         ready = s.url and w and w.url
         try:
-            p = ready and cluster_job(s.url)
+            p = ready and cluster_job(s)
         except subprocess.TimeoutExpired:
             [d.p.kill() for d in (s, w)]
             raise Wrong("allocation %d: no end, %s, at %s" % (n, open("daemons.log").read()[-600:], open("note").read()))
-        failed = p and p.returncode == 125 and p.stderr and not outputs()
+        interrupted = p and p.returncode == -signal.SIGINT and s.p.poll() is not None
+        failed = p and (p.returncode == 125 and p.stderr or interrupted) and not outputs()
         if failed and w.p.poll() is None and s.p.poll() is None:
-            p = cluster_job(s.url)
+            p = cluster_job(s)
         good = not ready or failed or p.returncode == 0 and outputs() == WANT
         hit = os.path.exists("note")
         statuses = [d.stop() for d in (w, s) if d]
