@@ -35,6 +35,7 @@
 
 #define HIGH_FD FILTER_LINK_FD /* ours live here, above the program's numbers */
 #define NS      1000000000ull
+#define HAND_OVER_TRIES 200000 /* 0.1 s of a processor that nobody else wants */
 #define CHILD_STACK_BYTES (128u << 10)
 
 _Static_assert(SPEC_PORT_FD_MAX < HIGH_FD, "a program's descriptor would be ours");
@@ -299,6 +300,22 @@ static unsigned variant_of(const struct box_task *t)
            (l->files ? FILTER_FILES : 0) | (t->trace ? FILTER_TRACE : 0);
 }
 
+/* The kernel counts descriptors under way, per user, and refuses more than a process of ours may have open; those of
+ * others arrive as soon as who takes them has the processor.  So it is given up and asked again: under the filter by now,
+ * no call waits for a time without an answer that nobody could give yet. */
+static int hand_over(int link, int listener)
+{
+    int r = -1;
+    for (int i = 0; i < HAND_OVER_TRIES; i++) {
+        r = wire_send(link, (struct wire){.kind = WIRE_LISTENER}, NULL, 0, &listener, 1);
+        if (r == 0 || errno != ETOOMANYREFS)
+            break;
+        sched_yield();
+        errno = ETOOMANYREFS;
+    }
+    return r;
+}
+
 /* The child.  It shares our memory, and we wait until it has begun its program or ended: no page table is
  * copied, and what goes wrong it says in a struct of ours. */
 static int be_program(void *owner)
@@ -313,7 +330,7 @@ static int be_program(void *owner)
     f->ours = place_ports(in, &e) < 0 || program_setup(&in->task, in->none, &e) < 0 ||
              (!in->none && (filter_prepare(variant, &e) < 0 || filter_install(variant, &listener, &e) < 0));
     if (!f->ours && !in->none) {
-        if (wire_send(in->link, (struct wire){.kind = WIRE_LISTENER}, NULL, 0, &listener, 1) < 0) {
+        if (hand_over(in->link, listener) < 0) {
             f->ours = true;
             err_sys(&e, "cannot hand over the filter's listener");
         }

@@ -196,6 +196,12 @@ void blocks_free(struct blocks *b)
         *list = r->next;
         run_free(r);
     }
+    while (b->orphans) { /* the box is gone: nobody will tell of their ends */
+        struct run *r = b->orphans;
+        b->orphans = r->next;
+        r->rests = false;
+        run_free(r);
+    }
     if (b->way->free)
         b->way->free(b);
     keys_drop(b);

@@ -104,6 +104,7 @@ struct blocks {
     uint64_t looked;              /* up to here nothing spoils */
     struct run *run, *run_last; /* in order: running, or not put into the outlet */
     uint32_t held, running; /* all of the list; those that run here, copies too */
+    struct run *orphans;    /* whose regions are being taken down; nobody needs them any more */
     uint32_t resting;       /* of `running`: their programs have ended */
     uint32_t away, waiting; /* those that others have, or that wait for a slot again; only the latter */
     struct run *copies;     /* of lent ones, that run here */

@@ -12,8 +12,11 @@
 void run_free(struct run *r)
 {
     r->orphan = r->rests;
-    if (r->orphan)
-        return; /* when its region has ended */
+    if (r->orphan) { /* freed when its region has ended */
+        r->next = r->b->orphans;
+        r->b->orphans = r;
+        return;
+    }
     for (struct run *p = r->part, *next; p; p = next) {
         next = p->next;
         run_free(p);
@@ -264,6 +267,10 @@ static void run_ended(void *owner)
         agent_end_run(b->t->agent);
     r->rests = false;
     if (r->orphan) {
+        struct run **at = &b->orphans;
+        while (*at != r)
+            at = &(*at)->next;
+        *at = r->next;
         run_free(r);
         if (!dropped)
             blocks_step(b);
