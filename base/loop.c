@@ -105,12 +105,6 @@ uint64_t loop_clock_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-uint64_t loop_now_ns(struct loop *l)
-{
-    (void)l; /* ev_now is wall time; the monotonic clock costs 20 ns by the vDSO */
-    return loop_clock_ns();
-}
-
 static void on_fd(struct ev_loop *ev, ev_io *io, int events)
 {
     (void)ev;

@@ -63,8 +63,7 @@ void loop_run(struct loop *l);
 void loop_turn(struct loop *l, bool wait);
 void loop_stop(struct loop *l);
 
-/* Monotonic nanoseconds; loop_now_ns is the turn's cached time, loop_clock_ns a fresh look. */
-uint64_t loop_now_ns(struct loop *l);
+/* Monotonic nanoseconds. */
 uint64_t loop_clock_ns(void);
 
 void loop_fd_start(struct loop *l, struct loop_fd *w, int fd, int events);

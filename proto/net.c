@@ -87,7 +87,7 @@ static void stat_list(struct net *n, struct stat *out)
         *out = n->list; /* while it is being replaced there always is one; else the old one stands */
 }
 
-void net_refresh(struct net *n)
+static void read_again(struct net *n)
 {
     struct stat now;
     struct err e;
@@ -114,9 +114,17 @@ void net_refresh(struct net *n)
     log_info("keys_read", "count=%zu", count);
 }
 
+bool net_refresh(struct net *n)
+{
+    read_again(n);
+    bool changed = n->changed;
+    n->changed = false;
+    return changed;
+}
+
 bool net_allows(const struct net *n, enum msg_role role, struct slice key)
 {
-    return !n->changed || key.size != MSG_KEY_BYTES || find_allowed(n, role, key.data);
+    return key.size != MSG_KEY_BYTES || find_allowed(n, role, key.data);
 }
 
 struct slice net_public_key(const struct net *n)
@@ -250,7 +258,7 @@ static void decide(struct net *n, const struct question *q)
     memcpy(h.from, q->frame[ZAP_FROM], h.from_size);
     memcpy(h.id, q->frame[ZAP_ID], h.id_size);
     memcpy(h.key, q->frame[ZAP_KEY], MSG_KEY_BYTES);
-    net_refresh(n);
+    read_again(n);
     const struct allowed_key *k = find_allowed(n, ~0u, h.key);
     log_line(LOG_INFO, "key_asked", "address=%s known=%s", (const char *)q->frame[ZAP_ADDRESS],
              k ? "yes" : "no");

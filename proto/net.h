@@ -18,7 +18,7 @@ struct net {
     size_t allowed_count;
     char keys[4096];      /* of a scheduler: where the list is */
     struct stat list;     /* as it was when it was read */
-    bool changed;         /* it was read again: a key that came in may be one no more */
+    bool changed;         /* since net_refresh told so last */
     void *zap; /* the handler's socket, once somebody listens */
     struct loop_hook zap_hook;
     struct held

@@ -42,8 +42,8 @@ void net_free(struct net *n); /* after its peers; does not wait for unsent messa
  * stay. */
 int net_admit(struct net *n, enum msg_role role, struct slice key, struct err *e);
 void net_forget(struct net *n, enum msg_role role, struct slice key);
-/* A scheduler's: read the allow-list again, if it is another one now. */
-void net_refresh(struct net *n);
+/* A scheduler's: read the allow-list again, if it is another one now.  Is it, since the last time? */
+bool net_refresh(struct net *n);
 /* Is a key that came in still allowed for its role? */
 bool net_allows(const struct net *n, enum msg_role role, struct slice key);
 struct slice net_public_key(const struct net *n); /* empty without keys */

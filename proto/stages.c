@@ -241,9 +241,3 @@ int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *ou
     }
     return 0;
 }
-
-uint64_t graph_stage_bytes(const struct graph *g, const struct graph_stages *s, uint32_t stage)
-{
-    const struct graph_stage *one = &s->stage[stage];
-    return input_bytes(g, &g->node[one->author != GRAPH_NONE ? one->author : s->node[one->first]]);
-}

@@ -27,6 +27,3 @@ struct graph_stages {
 
 /* Everything in the arena. */
 int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *out, struct err *e);
-
-/* Bytes of a stage's input, UINT64_MAX: not known before it was read. */
-uint64_t graph_stage_bytes(const struct graph *g, const struct graph_stages *s, uint32_t stage);

@@ -353,6 +353,21 @@ static void forget_silent(struct core *c, uint64_t now, struct list *peers, uint
     }
 }
 
+void core_check_keys(struct core *c, uint64_t now, bool (*allowed)(void *owner, enum msg_role role, struct slice key),
+                     void *owner)
+{
+    struct list *const lists[] = {&c->workers, &c->clients};
+    begin_event(c, now);
+    for (size_t i = 0; i < 2; i++)
+        for (struct list *l = lists[i]->next, *next; l != lists[i]; l = next) {
+            struct peer_state *p = LIST_OF(l, peer_state, at);
+            next = l->next;
+            if (p->has_key && !allowed(owner, p->role, (struct slice){p->key, MSG_KEY_BYTES}))
+                core_evict(c, now, p, "your key is not allowed any more");
+        }
+    end_event(c, now);
+}
+
 void core_tick(struct core *c, uint64_t now)
 {
     begin_event(c, now);

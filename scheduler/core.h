@@ -40,6 +40,9 @@ void core_message(struct core *c, uint64_t now_ns, uint64_t link, enum msg_role 
                   struct slice key, const struct msg *m, struct slice bulk);
 void core_lost(struct core *c, uint64_t now_ns, uint64_t link);
 void core_tick(struct core *c, uint64_t now_ns);
+/* The list of keys is another one: those that are not on it any more are refused. */
+void core_check_keys(struct core *c, uint64_t now_ns, bool (*allowed)(void *owner, enum msg_role role, struct slice key),
+                     void *owner);
 /* When core_tick wants to be called next; UINT64_MAX: no need. */
 uint64_t core_next_tick(const struct core *c);
 

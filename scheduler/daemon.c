@@ -125,15 +125,9 @@ static void carry_out(struct daemon *d)
     set_timer(d);
 }
 
-/* Whose key was taken off the list while it was here. */
-static void deny(struct daemon *d, uint64_t link)
+static bool allowed(void *owner, enum msg_role role, struct slice key)
 {
-    struct msg m = {.type = MSG_REFUSE, .refuse = {.code = ERR_DENIED, .text = "your key is not allowed any more"}};
-    struct err e;
-    peer_send(d->peer, link, &m, (struct slice){"", 0}, &e); /* it is gone in any case */
-    peer_drop(d->peer, link);
-    lose(d, link, "its key was denied");
-    carry_out(d);
+    return net_allows(owner, role, key);
 }
 
 /* ---- events */
@@ -143,11 +137,9 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
 {
     struct daemon *d = owner;
     struct slice key = peer_link_key(p, link);
-    if (!net_allows(d->net, role, key)) {
-        deny(d, link);
-        return;
-    }
     core_message(d->core, loop_clock_ns(), link, role, key, m, bulk);
+    if (m->type == MSG_HELLO && !net_allows(d->net, role, key)) /* it was, when the connection was made */
+        core_check_keys(d->core, loop_clock_ns(), allowed, d->net);
     if (core_stats(d->core).refused != d->refused) {
         d->refused = core_stats(d->core).refused;
         log_info("message_ignored", "link=%llu message=%s ignored=%llu", (unsigned long long)link,
@@ -171,7 +163,8 @@ static void on_timer(struct loop_timer *w)
 {
     struct daemon *d = w->owner;
     d->due_ns = UINT64_MAX;
-    net_refresh(d->net);
+    if (net_refresh(d->net))
+        core_check_keys(d->core, loop_clock_ns(), allowed, d->net);
     core_tick(d->core, loop_clock_ns());
     carry_out(d);
 }

@@ -9,4 +9,4 @@ foreach(f fleet_release core_send wait_expire job_cancel verdict lend_lose_worke
 endforeach()
 add_test(NAME sim_seeds COMMAND sim)
 add_test(NAME sim_plants COMMAND sim plants)
-set_tests_properties(sim_seeds sim_plants PROPERTIES LABELS sim TIMEOUT 900)
+set_tests_properties(sim_seeds sim_plants PROPERTIES LABELS sim TIMEOUT 300)

@@ -203,13 +203,6 @@ int borrow_run(struct attempt *t, struct run *r, struct err *e)
     return 0;
 }
 
-void borrow_drop(struct run *r)
-{
-    struct run_lent *l = r->lent;
-    leave(l->at, MSG_RUN_OUTPUT, l->id, l->at->loan);
-    run_over(l);
-}
-
 void borrow_compare(struct run *r, const uint8_t digest[16], uint64_t size)
 {
     struct run_lent *l = r->lent;

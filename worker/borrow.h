@@ -38,8 +38,6 @@ uint32_t borrowed_slots(const struct attempt *t);
 bool borrow_has_room(const struct attempt *t);
 /* To the lender that has least to do.  -1 with e is nothing of the run's fault. */
 int borrow_run(struct attempt *t, struct run *r, struct err *e);
-/* Nobody wants it any more. */
-void borrow_drop(struct run *r);
 /* A copy of it has ended first; what comes of it is only compared. */
 void borrow_compare(struct run *r, const uint8_t digest[16], uint64_t size);
 /* Nor any of the stage, even those that are only compared. */
