@@ -9,7 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
+
+#define FEED_BYTES (64u << 10)
 
 struct server {
     struct zpipe *z;
@@ -57,7 +60,7 @@ struct request *request_new(struct server *s, void (*done)(struct request *r), v
     struct request *r = s->requests < SERVE_REQUESTS_MAX ? calloc(1, sizeof *r) : NULL;
     if (!r)
         return NULL;
-    *r = (struct request){.server = s, .done = done, .owner = owner, .certified = true};
+    *r = (struct request){.server = s, .done = done, .owner = owner, .certified = true, .stdin_fd = -1, .feed = -1};
     r->in = unlinked_file();
     r->out = unlinked_file();
     s->requests++;
@@ -106,12 +109,24 @@ static void leave(struct request *r)
     r->next = NULL;
 }
 
+static void end_feed(struct request *r)
+{
+    zpipe_unwatch(r->feeding);
+    r->feeding = NULL;
+    if (r->feed >= 0)
+        close(r->feed);
+    r->feed = -1;
+}
+
 void request_free(struct request *r)
 {
     if (!r)
         return;
     leave(r);
+    end_feed(r);
     zpipe_job_free(r->job);
+    if (r->stdin_fd >= 0)
+        close(r->stdin_fd);
     if (r->in >= 0)
         close(r->in);
     if (r->out >= 0)
@@ -127,14 +142,45 @@ static void on_event(void *owner, const struct zpipe_event *e)
         r->certified &= e->certified;
 }
 
+/* As much of the body as its job takes now. */
+static void on_room(void *owner, int events)
+{
+    struct request *r = owner;
+    (void)events;
+    ssize_t n;
+    do
+        n = sendfile(r->feed, r->in, &r->fed, FEED_BYTES);
+    while (n > 0 || (n < 0 && errno == EINTR));
+    if (n == 0 || errno != EAGAIN) /* that was all, or it wants no more */
+        end_feed(r);
+}
+
+/* Its stdin is a pipe, as a connection is no file: so the programs that read it may be clones of a template. */
+static int open_stdin(struct request *r)
+{
+    int pair[2];
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return -1;
+    r->stdin_fd = pair[0];
+    r->feed = pair[1];
+    return fcntl(r->feed, F_SETFL, O_NONBLOCK);
+}
+
 static void submit(struct request *r)
 {
     struct zpipe_submission job = r->server->job;
-    if (lseek(r->in, 0, SEEK_SET) < 0)
+    r->status = ZPIPE_STATUS_FAILED;
+    if (open_stdin(r) < 0) {
+        r->error = (struct zpipe_error){.code = ZPIPE_IO, .sys = errno, .text = "no pipe could be made for the request"};
         return;
-    job.io = (struct zpipe_io){.stdin_fd = r->in, .stdout_fd = r->out, .stderr_fd = 2, .on_event = on_event, .owner = r};
+    }
+    job.io = (struct zpipe_io){.stdin_fd = r->stdin_fd, .stdout_fd = r->out, .stderr_fd = 2, .on_event = on_event, .owner = r};
     r->job = zpipe_submit(r->server->z, &job, &r->error);
-    r->status = r->job ? 0 : ZPIPE_STATUS_FAILED;
+    if (!r->job)
+        return;
+    on_room(r, ZPIPE_WRITABLE);
+    if (r->feed >= 0 && !(r->feeding = zpipe_watch(r->server->z, r->feed, ZPIPE_WRITABLE, on_room, r, &r->error)))
+        zpipe_cancel(r->job);
 }
 
 /* Between two turns of the loop: start those that are complete, and answer those that are over. */
@@ -148,6 +194,7 @@ static void step(struct server *s)
             continue;
         if (r->job)
             r->status = zpipe_wait(r->job, &r->error);
+        end_feed(r);
         zpipe_job_free(r->job);
         r->job = NULL;
         r->over = true;

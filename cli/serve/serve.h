@@ -10,6 +10,8 @@
 #pragma once
 #include "cli/cli.h"
 
+#include <sys/types.h>
+
 #define SERVE_REQUESTS_MAX  1024          /* connections with a request, at once */
 #define SERVE_BODY_MAX      (64u << 20)   /* bytes of a request; --body-max */
 #define SERVE_OUTPUT        "output=256MiB" /* of an answer, unless --with output= says otherwise */
@@ -25,6 +27,9 @@ struct request {
     void *owner;
     int in, out; /* unlinked files */
     uint64_t in_bytes;
+    int stdin_fd, feed;          /* the pipe that takes the body to the job; -1: not yet, or no more */
+    off_t fed;
+    struct zpipe_watch *feeding; /* NULL: nothing waits for room */
     struct zpipe_job *job; /* NULL: not submitted yet, or over */
     bool ready, over, certified;
     int status;

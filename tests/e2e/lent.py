@@ -70,7 +70,8 @@ def same_bytes(workers, split, rows):
                 wrong.append("%s: %s" % (text, got[2] or "other bytes or status"))
         assert not wrong, "\n".join(wrong)
         given = c.heard("WORK")
-        assert all(given[1:]), "a worker was never lent: %s" % given
+        # whoever owns a stage lends to the others; who that is may differ from row to row
+        assert sum(map(bool, given)) >= workers - 1, "too few workers were lent: %s" % given
         return "%s runs were done elsewhere" % given
 
 
