@@ -21,22 +21,16 @@
 #include "sandbox/turns.h"
 #include "base/fds.h"
 #include "sandbox/server.h"
+#include "sandbox/turns_member.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ptrace.h>
-#include <sys/select.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,44 +39,6 @@
 #define TURN_NS       (5 * NS)     /* of one process, while others are held */
 #define LOOK_FIRST_NS 100000ull    /* nothing tells that a process reads from an empty pipe: look again after */
 #define LOOK_LAST_NS  100000000ull /* so long at first, and at most so long */
-#define CHILD_UNSURE  (-2)
-#define POLLED_MAX    16 /* descriptors that one call waits for */
-
-enum state {
-    STATE_RUNS,   /* it has had its turn: at work, or it waits */
-    STATE_SHARES, /* has its parent's memory, and its parent waits until it has its program */
-    STATE_HELD,
-};
-
-enum waits { WAITS_NOT, WAITS_CHILD, WAITS_SIGNAL, WAITS_MEMORY, WAITS_PIPE, WAITS_SLEEP };
-
-struct member {
-    struct turns *turns;
-    pid_t pid, parent;
-    pid_t inner; /* its number in the task; 0: nobody has asked yet */
-    enum state state;
-    bool stopped;     /* traced, and its stop has been seen */
-    bool interrupted; /* told to stop, as it reads from an empty pipe */
-    enum waits waits; /* not WAITS_NOT: it has passed the turn on */
-    pid_t child;      /* with WAITS_CHILD: that it waits for, by inner number; -1: any; CHILD_UNSURE */
-    struct notify_reply reply; /* with WAITS_SLEEP */
-    struct watch watch;        /* pidfd: its end */
-    struct member *from;       /* who passed the turn to it */
-    struct member *next;       /* in the order in which they began */
-};
-
-struct turns {
-    struct task *task;
-    struct member *member;
-    struct member *at_work;
-    pid_t forking; /* it is traced, to catch its next child */
-    bool shares;   /* that child will share its memory */
-    bool many;     /* there has been more than one */
-    bool lost;     /* they run side by side */
-    struct watch look_watch;
-    uint64_t look_ns, turn_ns;
-    struct turns *next;
-};
 
 static void member_ended(struct member *m);
 
@@ -97,93 +53,6 @@ static struct member *find(const struct turns *ts, pid_t pid)
     while (m && m->pid != pid)
         m = m->next;
     return m;
-}
-
-/* --- looking at a process --- */
-
-static bool read_proc(pid_t pid, const char *what, char *text, size_t room)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, what);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, room - 1);
-    fd_close(&fd);
-    text[n > 0 ? n : 0] = '\0';
-    return n > 0;
-}
-
-static char state_of(pid_t pid, pid_t *parent)
-{
-    char text[512];
-    if (!read_proc(pid, "stat", text, sizeof text))
-        return 'X';
-    const char *end = strrchr(text, ')'); /* the name before it may hold anything */
-    if (!end || end[1] != ' ')
-        return 'X';
-    if (parent)
-        *parent = (pid_t)strtol(end + 3, NULL, 10);
-    return end[2];
-}
-
-/* 0: it is gone. */
-static pid_t inner_number(pid_t pid)
-{
-    char text[4096];
-    char *at = read_proc(pid, "status", text, sizeof text) ? strstr(text, "\nNSpid:") : NULL;
-    long number = 0;
-    if (!at)
-        return 0;
-    at += strlen("\nNSpid:");
-    at[strcspn(at, "\n")] = '\0';
-    for (char *word; (word = strsep(&at, "\t "));)
-        if (*word)
-            number = strtol(word, NULL, 10); /* the last one is the innermost's */
-    return (pid_t)number;
-}
-
-static pid_t inner_of(struct member *m)
-{
-    if (!m->inner)
-        m->inner = inner_number(m->pid);
-    return m->inner;
-}
-
-static bool takes_child_signal(pid_t pid)
-{
-    char text[4096];
-    const char *at = read_proc(pid, "status", text, sizeof text) ? strstr(text, "\nSigCgt:") : NULL;
-    return !at || strtoull(at + strlen("\nSigCgt:"), NULL, 16) >> (SIGCHLD - 1) & 1;
-}
-
-/* Has it a child, of that number unless -1, that has ended and was not waited for? */
-static bool has_ended_child(pid_t pid, pid_t child)
-{
-    char what[64], text[4096], *rest = text;
-    snprintf(what, sizeof what, "task/%d/children", (int)pid);
-    if (!read_proc(pid, what, text, sizeof text))
-        return false;
-    for (char *word; (word = strsep(&rest, " "));)
-        if (*word && state_of((pid_t)atoi(word), NULL) == 'Z' &&
-            (child < 0 || inner_number((pid_t)atoi(word)) == child))
-            return true;
-    return false;
-}
-
-/* Is the descriptor a pipe of the task's own, and not one of the caller's? */
-static bool own_pipe(const struct turns *ts, pid_t pid, int number)
-{
-    const struct region *r = ts->task->region;
-    const struct box_task *plan = &r->spec.region.task[ts->task->index];
-    struct stat s, given;
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, number);
-    if (stat(path, &s) < 0 || !S_ISFIFO(s.st_mode))
-        return false;
-    for (uint32_t i = 0; i < plan->port_count; i++)
-        if (plan->port[i].channel < 0 && plan->port[i].file >= 0 &&
-            fstat(r->fd[plan->port[i].file], &given) == 0 && given.st_dev == s.st_dev && given.st_ino == s.st_ino)
-            return false;
-    return true;
 }
 
 /* --- members --- */
@@ -299,7 +168,7 @@ static struct member *next_held(const struct turns *ts, const struct member *m)
         any = any ? any : h;
         if (!m || h->parent != m->pid)
             continue;
-        if (m->waits == WAITS_CHILD && m->child > 0 && inner_of(h) == m->child)
+        if (m->waits == WAITS_CHILD && m->child > 0 && turns_inner(h) == m->child)
             return h;
         own = own ? own : h;
     }
@@ -380,7 +249,7 @@ static void member_ended(struct member *m)
         return;
     }
     struct member *next = parent && (woken || shares) ? parent : from && from->waits == WAITS_PIPE ? from : next_ready(ts, from);
-    if (!woken && parent && parent->waits == WAITS_CHILD && takes_child_signal(parent->pid))
+    if (!woken && parent && parent->waits == WAITS_CHILD && turns_takes_child_signal(parent->pid))
         lose(ts, "a process is told of one child while it waits for another");
     else if (next)
         give(next, from);
@@ -443,8 +312,8 @@ static void wait_ahead(struct member *m, const struct seccomp_notif *q)
         number = kind == P_PID ? number : kind == P_ALL ? -1 : CHILD_UNSURE;
     m->child = number > 0 || number == -1 ? number : CHILD_UNSURE;
     for (struct member *o = m->turns->member; o; o = o->next)
-        there |= o->parent == m->pid && (m->child < 0 || inner_of(o) == m->child);
-    if (!there || options & WNOHANG || m->child == CHILD_UNSURE || has_ended_child(m->pid, m->child))
+        there |= o->parent == m->pid && (m->child < 0 || turns_inner(o) == m->child);
+    if (!there || options & WNOHANG || m->child == CHILD_UNSURE || turns_has_ended_child(m->pid, m->child))
         return; /* it will not wait; or we see that it does */
     hand_over(m, WAITS_CHILD);
 }
@@ -454,7 +323,7 @@ static void signal_ahead(struct turns *ts, const struct seccomp_notif *q)
 {
     int32_t to = (int32_t)q->data.args[0];
     for (struct member *m = ts->member; m; m = m->next)
-        if ((m->waits == WAITS_CHILD || m->waits == WAITS_SIGNAL) && (to <= 0 || inner_of(m) == to)) {
+        if ((m->waits == WAITS_CHILD || m->waits == WAITS_SIGNAL) && (to <= 0 || turns_inner(m) == to)) {
             lose(ts, "a process gets a signal from another");
             return;
         }
@@ -469,7 +338,7 @@ static bool on_turn(void *owner, enum notify_turn what, const struct seccomp_not
     if (!ts->many) {
         ts->at_work = look_open(ts) < 0 ? NULL : member_add(ts, pid, 0, STATE_RUNS);
         if (ts->at_work)
-            ts->at_work->inner = inner_number(pid);
+            ts->at_work->inner = turns_inner_number(pid);
     }
     catch_up(ts, pid);
     struct member *m = ts->at_work;
@@ -510,66 +379,37 @@ static void stop_waiting(struct member *m)
 
 static const char waits_for_others[] = "a process waits in a way that its others may end";
 
-static bool read_memory(pid_t pid, unsigned long address, void *data, size_t size)
-{
-    struct iovec here = {data, size}, there = {(void *)address, size};
-    return process_vm_readv(pid, &here, 1, &there, 1, 0) == (ssize_t)size;
-}
-
-/* Does a call wait for pipes of the task's own alone?  arg: as the call has them. */
-static bool polls_own(const struct member *m, const unsigned long *arg)
-{
-    struct pollfd p[POLLED_MAX];
-    bool own = arg[1] <= POLLED_MAX && read_memory(m->pid, arg[0], p, arg[1] * sizeof *p);
-    for (unsigned long i = 0; own && i < arg[1]; i++)
-        own = p[i].fd < 0 || own_pipe(m->turns, m->pid, p[i].fd);
-    return own;
-}
-
-static bool selects_own(const struct member *m, const unsigned long *arg)
-{
-    fd_set set;
-    bool own = arg[0] <= FD_SETSIZE;
-    for (int i = 1; i <= 3; i++) {
-        if (arg[i] && own)
-            own = read_memory(m->pid, arg[i], &set, (arg[0] + 63) / 64 * 8);
-        for (int fd = 0; arg[i] && own && fd < (int)arg[0]; fd++)
-            own = !FD_ISSET(fd, &set) || own_pipe(m->turns, m->pid, fd);
-    }
-    return own;
-}
-
 /* Does the one at work do nothing, so that somebody else must? */
 static void look_at(struct turns *ts)
 {
     struct member *m = ts->at_work;
     char text[256];
     unsigned long nr, arg[4];
-    if (!m || m->state == STATE_SHARES || m->interrupted || state_of(m->pid, NULL) != 'S' ||
-        !read_proc(m->pid, "syscall", text, sizeof text) || sscanf(text, "%lu 0x%lx 0x%lx 0x%lx 0x%lx", &nr, &arg[0], &arg[1], &arg[2], &arg[3]) != 5 ||
+    if (!m || m->state == STATE_SHARES || m->interrupted || turns_state(m->pid, NULL) != 'S' ||
+        !turns_read_proc(m->pid, "syscall", text, sizeof text) || sscanf(text, "%lu 0x%lx 0x%lx 0x%lx 0x%lx", &nr, &arg[0], &arg[1], &arg[2], &arg[3]) != 5 ||
         !asks_nothing(ts))
         return;
     switch (nr) {
     case SYS_read:
     case SYS_readv:
-        if (own_pipe(ts, m->pid, (int)arg[0]))
+        if (turns_own_pipe(ts, m->pid, (int)arg[0]))
             stop_waiting(m);
         break;
     case SYS_write:
     case SYS_writev:
-        if (own_pipe(ts, m->pid, (int)arg[0])) /* part of it may have been written, and is told if it is stopped */
+        if (turns_own_pipe(ts, m->pid, (int)arg[0])) /* part of it may have been written, and is told if it is stopped */
             lose(ts, "programs of its stream into each other");
         break;
     case SYS_poll:
     case SYS_ppoll:
-        if (polls_own(m, arg))
+        if (turns_polls_own(m, arg))
             stop_waiting(m);
         else
             lose(ts, waits_for_others);
         break;
     case SYS_select:
     case SYS_pselect6:
-        if (selects_own(m, arg))
+        if (turns_selects_own(m, arg))
             stop_waiting(m);
         else
             lose(ts, waits_for_others);
@@ -668,7 +508,7 @@ static bool parent_stopped(struct turns *ts, pid_t pid, int event)
 static struct member *find_new(struct turns *ts, pid_t pid)
 {
     pid_t parent = 0;
-    state_of(pid, &parent);
+    turns_state(pid, &parent);
     if (ts->forking && parent == ts->forking)
         child_there(ts, pid);
     return find(ts, pid);
