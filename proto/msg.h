@@ -146,6 +146,7 @@ enum msg_what {
     MSG_LOAN,   /* index: loan: no bytes; its WORK and DONE go over this link; LEAVE: no more of it */
     MSG_RUN_INPUT,  /* index: run, node: its loan: from the owner to the lender */
     MSG_RUN_OUTPUT, /* likewise, back */
+    MSG_LOAN_FILE,  /* index: graph.file, node: loan: from the owner, when the lender grants credit for it */
     MSG_WHATS
 };
 enum msg_via {

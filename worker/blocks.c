@@ -1,5 +1,6 @@
 /* See blocks.h. */
 #include "worker/deal.h"
+#include "worker/lent.h"
 #include "worker/tasks.h"
 
 #include <fcntl.h>
@@ -623,6 +624,7 @@ struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct
     b->whole_out.fd = -1;
     b->way = s->author == GRAPH_NONE ? &blocks_planner : &blocks_author;
     b->rule.cut = s->cut;
+    b->may_be_lent = stage_may_be_lent(t->graph, &t->stages, s);
     outlet_init(&b->out, t->agent, &outlet_events, b);
     intake_init(&b->intake, t, s->in_edge, &b->in, step, b);
     b->given = running_digest_new();

@@ -1,5 +1,5 @@
-/* Shared by blocks.c, blocks_*.c, tasks.c, tasks_*.c, and by the two sides of what is lent, borrow.c and
- * lend.c; for nobody else. */
+/* Shared by blocks.c, blocks_*.c, tasks.c, tasks_*.c, and by the two sides of what is lent, borrow*.c and
+ * lend*.c; for nobody else. */
 #pragma once
 #include "base/digest.h"
 #include "base/fds.h"
@@ -109,6 +109,7 @@ struct blocks {
     uint32_t away, waiting; /* those that others have, or that wait for a slot again; only the latter */
     struct run *copies;     /* of lent ones, that run here */
     uint32_t copying;
+    bool may_be_lent;
     bool lacks_slots;       /* there has been a run for which there was none here */
     struct combine *native; /* NULL: it is not needed */
     struct keys *keys;      /* of a merge by ranges of keys; NULL: there is none */
@@ -176,7 +177,6 @@ int keys_step(struct blocks *b, struct err *e);
 void keys_drop(struct blocks *b);
 
 /* blocks_lent.c */
-bool stage_may_be_lent(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s);
 /* A slot for a run of so many bytes; of one HERE leave was taken (agent_begin_run). */
 bool lent_slot(struct blocks *b, uint64_t size, enum where *where);
 /* -1: and the leave is given back. */

@@ -13,20 +13,9 @@
 
 #define WANT_MAX 4096
 
-bool stage_may_be_lent(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s)
-{
-    const struct graph_split *head = &g->node[all->node[s->first]].split;
-    if (s->author != GRAPH_NONE || head->cut == GRAPH_CUT_FILES)
-        return false; /* its programs open what they read */
-    for (uint32_t i = 0; i < s->count; i++)
-        if (g->node[all->node[s->first + i]].file_count > (i ? 0 : head->file_count))
-            return false;
-    return true;
-}
-
 static bool may_lend(const struct blocks *b, uint64_t size)
 {
-    return size <= LENT_INPUT_MAX && b->in.count && stage_may_be_lent(b->t->graph, &b->t->stages, b->stage);
+    return size <= LENT_INPUT_MAX && b->in.count && b->may_be_lent;
 }
 
 bool lent_slot(struct blocks *b, uint64_t size, enum where *where)
@@ -262,7 +251,7 @@ static uint32_t stage_wants(const struct blocks *b)
 static bool may_want(const struct blocks *b)
 {
     bool more = !b->in.ended || b->waiting || b->from < b->in.bytes;
-    return b->state == CUTTING && more && stage_may_be_lent(b->t->graph, &b->t->stages, b->stage);
+    return b->state == CUTTING && more && b->may_be_lent;
 }
 
 /* More is asked for when it is twice as much, and none when no stage can come to want any. */

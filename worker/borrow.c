@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "worker/blocks_inside.h"
+#include "worker/lent.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -26,6 +27,13 @@ struct run_lent {
     bool compare;
 };
 
+struct lent_file { /* on its way to a lender, or there */
+    struct lent_file *next;
+    uint32_t index;
+    struct carry *out; /* owned; NULL: it has ended */
+    bool ended;
+};
+
 struct borrow {
     struct borrow *next;
     struct attempt *t;
@@ -36,6 +44,7 @@ struct borrow {
     uint64_t link;
     struct run_lent *first;
     uint32_t count, ids;
+    struct lent_file *files; /* each once */
     bool attached, leaving, over; /* leaving: it takes no more; over: to be freed */
 };
 
@@ -223,6 +232,64 @@ void borrows_drop(struct blocks *b)
             }
 }
 
+/* ---- files that a lender asks for */
+
+static void file_ended(void *owner, struct carry *c, enum carry_end end, const struct err *why)
+{
+    struct borrow *w = owner;
+    for (struct lent_file *f = w->files; f; f = f->next)
+        f->ended |= f->out == c;
+    w->t->reapable = true;
+    if (end == CARRY_FAILED)
+        lose(w, why);
+}
+
+static int serve_file(struct borrow *w, uint32_t index, struct err *e)
+{
+    static const struct carry_events events = {.ended = file_ended};
+    struct attempt *t = w->t;
+    struct stream_name name = {t->job, t->number, MSG_LOAN_FILE, index, w->loan};
+    const struct attempt_route *route =
+        lent_file_is(t->graph, &t->stages, index) ? attempt_route_of(t, MSG_FILE, index, GRAPH_NONE) : NULL;
+    if (!route || route->spool < 0)
+        return err_set(e, ERR_PROTO, "a lender asked for file %u, which no run of its opens", index);
+    struct lent_file *f = calloc(1, sizeof *f);
+    if (!f)
+        return err_nomem(e);
+    *f = (struct lent_file){.next = w->files, .index = index};
+    w->files = f;
+    int fd = spool_reader(route->spool, e);
+    f->out = fd < 0 ? NULL : carry_out(agent_loop(t->agent), &fd, 1, &name, &events, w, e);
+    return f->out ? carry_bind(f->out, agent_data(t->agent), w->link, e) : -1;
+}
+
+static void file_message(struct borrow *w, uint32_t index, const struct msg *m)
+{
+    struct lent_file *f = w->files;
+    struct err e;
+    while (f && f->index != index)
+        f = f->next;
+    if (!f && m->type == MSG_CREDIT) {
+        if (serve_file(w, index, &e) < 0) {
+            lose(w, &e);
+            return;
+        }
+        f = w->files;
+    }
+    if (f && f->out && !f->ended)
+        carry_message(f->out, m, (struct slice){0});
+}
+
+static void files_reap(struct borrow *w)
+{
+    for (struct lent_file *f = w->files; f; f = f->next) {
+        if (!f->ended)
+            continue;
+        carry_free(f->out);
+        f->out = NULL;
+    }
+}
+
 /* ---- what a lender says */
 
 static int check_done(const struct run_lent *l, const struct msg_done *m, struct err *e)
@@ -293,6 +360,10 @@ void borrow_message(struct attempt *t, uint64_t link, const struct msg *m, struc
     if (m->type == MSG_LEAVE && name.what == MSG_LOAN) {
         w->leaving = true;
         t->reapable = true;
+        return;
+    }
+    if (name.what == MSG_LOAN_FILE) {
+        file_message(w, name.index, m);
         return;
     }
     struct run_lent *l = run_of(w, done ? m->done.run : name.index);
@@ -381,6 +452,12 @@ static void borrow_free(struct borrow *w)
         w->first = l->next;
         lent_free(l);
     }
+    while (w->files) {
+        struct lent_file *f = w->files;
+        w->files = f->next;
+        carry_free(f->out);
+        free(f);
+    }
     if (w->key_bytes)
         net_forget(agent_net(w->t->agent), MSG_WORKER, (struct slice){w->key, w->key_bytes});
     w->t->borrow_count--;
@@ -391,6 +468,7 @@ void borrows_reap(struct attempt *t)
 {
     for (struct borrow **at = &t->borrows; *at;) {
         struct borrow *w = *at;
+        files_reap(w);
         for (struct run_lent **link = &w->first; *link;) {
             struct run_lent *l = *link;
             if (l->over) {

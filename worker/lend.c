@@ -1,43 +1,14 @@
 /* See lend.h.  The owner's graph is an attempt without anything that runs by itself, so that a run is started
  * here by the same code as there (blocks_runs.c). */
-#include "worker/lend.h"
+#include "worker/lend_inside.h"
 
 #include "base/log.h"
-#include "worker/blocks_inside.h"
+#include "worker/lent.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum work_state {
-    COMING,  /* its input is on the way */
-    READY,   /* it waits for a slot */
-    RUNNING, /* in a sandbox */
-    SENDING, /* its output is on the way back */
-    OVER,    /* to be freed */
-};
-
-struct work { /* one run of the owner's */
-    struct work *next;
-    struct loan *loan;
-    enum work_state state;
-    struct run *run; /* owned */
-    uint32_t id;
-    struct carry *in, *out; /* owned */
-    bool unwanted;          /* its end is not told */
-};
-
-struct loan {
-    struct loan *next;
-    struct agent *agent;
-    struct attempt *t; /* owned */
-    uint32_t number, slots;
-    struct peer *owner;
-    struct work *work; /* oldest first */
-    uint32_t count, running;
-    bool worked, failed, leaving, ended, reapable; /* leaving: it takes no more; ended: and tells no more */
-};
 
 static struct stream_name name_of(const struct work *w, uint32_t what)
 {
@@ -70,6 +41,7 @@ static void end(struct loan *l)
     if (l->ended)
         return;
     l->ended = l->leaving = l->reapable = true;
+    agent_step_soon(l->agent); /* others may wait for a file that comes no more */
     for (struct work *w = l->work; w; w = w->next)
         drop(w);
 }
@@ -83,7 +55,7 @@ static void send_owner(struct loan *l, const struct msg *m)
     }
 }
 
-static void fail(struct loan *l, const struct err *why)
+void loan_fail(struct loan *l, const struct err *why)
 {
     log_warn("loan_failed", "loan=%u why=\"%s\"", l->number, why->text);
     struct msg m = {.type = MSG_LEAVE, .leave = {l->t->job, l->t->number, MSG_LOAN, l->number, GRAPH_NONE, 0}};
@@ -109,7 +81,7 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end how, const 
     if (w->state == OVER || l->ended)
         return;
     if (how == CARRY_FAILED) {
-        fail(l, why);
+        loan_fail(l, why);
     } else if (c == w->in && w->state == COMING) {
         w->state = READY;
         agent_step_soon(l->agent);
@@ -185,11 +157,22 @@ static void on_ended(void *owner)
         say_done(w, MSG_HOW_FAILED, e.text);
 }
 
+/* Which stage of the attempt's. */
+static uint32_t stage_number(const struct work *w)
+{
+    return (uint32_t)(w->run->b->stage - w->loan->t->stages.stage);
+}
+
 static void step(struct loan *l)
 {
     struct err e;
     for (struct work *w = l->work; w && l->running < l->slots; w = w->next) {
-        if (w->state != READY)
+        if (w->state != READY || l->ended)
+            continue;
+        int here = loan_files_here(l, stage_number(w), &e);
+        if (here < 0)
+            loan_fail(l, &e);
+        if (here <= 0)
             continue;
         if (!agent_begin_run(l->agent, 0, 0))
             return;
@@ -286,7 +269,7 @@ static void on_work(struct loan *l, const struct msg_work *m)
                            .done = {m->job, m->attempt, m->loan, m->run, MSG_HOW_BACK, .text = ""}};
         send_owner(l, &back);
     } else if (check_work(l, m, &e) < 0 || take(l, m, &e) < 0) {
-        fail(l, &e);
+        loan_fail(l, &e);
     }
 }
 
@@ -304,6 +287,8 @@ static bool hears(struct loan *l, const struct msg *m, struct slice bulk)
     if (!carry_message_name(m, &name) || name.job != l->t->job || name.what < MSG_LOAN ||
         (name.what == MSG_LOAN ? name.index : name.node) != l->number)
         return false;
+    if (loan_files_message(l, &name, m, bulk))
+        return true;
     struct work *w = l->work;
     while (w && w->id != name.index)
         w = w->next;
@@ -390,7 +375,7 @@ static int open_graph(struct loan *l, const struct msg_lend *m, struct slice gra
     t->blocks_count = t->stages.count;
     for (uint32_t i = 0; i < t->graph->node_count; i++)
         t->here[i] = t->stages.of_node[i] != GRAPH_NONE;
-    return 0;
+    return loan_files_find(l, e);
 }
 
 static void say_returned(struct agent *a, uint64_t job, uint32_t attempt, uint32_t loan, bool failed)
@@ -428,7 +413,7 @@ void lender_lend(struct lender *s, const struct msg_lend *m, struct slice graph)
     s->last = m->loan;
     struct loan *l = s->count < LOANS_MAX ? calloc(1, sizeof *l) : NULL;
     if (l) {
-        *l = (struct loan){.agent = s->agent, .number = m->loan,
+        *l = (struct loan){.lender = s, .agent = s->agent, .number = m->loan,
                            .slots = m->slots < LENT_SLOTS_MAX ? m->slots : LENT_SLOTS_MAX};
         if (open_graph(l, m, graph, &e) == 0 && attach(l, m, &e) == 0) {
             l->next = s->loans;
@@ -459,6 +444,7 @@ bool lender_reapable(const struct lender *s)
 static void reap_work(struct loan *l)
 {
     l->reapable = false;
+    loan_files_reap(l);
     for (struct work **at = &l->work; *at;) {
         struct work *w = *at;
         if (w->state == OVER) {

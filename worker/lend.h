@@ -1,6 +1,6 @@
 /* Slots of this worker, lent to an attempt on another one, its owner: runs of blocks come with their input,
- * are run, and go back with their output.  Nothing else of the attempt is here: no inputs, no routes, no
- * other stage.
+ * are run, and go back with their output.  Nothing else of the attempt is here but the files that its programs
+ * open (lend_files.c).
  *
  *   LEND from the scheduler    connect to the owner's data port and ATTACH
  *   WORK from the owner        fetch the run's input, run it when a slot is free, say DONE, send its output

@@ -370,11 +370,14 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
     uint64_t room = GRAPH_COPY_BYTES_MAX;
     if (!file)
         return err_nomem(b->e);
-    /* Of another worker's run the only files are those that it reads as stdin. */
-    for (uint32_t i = 0; i < n->file_count && !b->t->elsewhere; i++) {
+    for (uint32_t i = 0; i < n->file_count; i++) {
         const struct graph_file *f = &g->file[n->file[i]];
-        struct attempt_route *route = attempt_route_of(b->t, MSG_FILE, n->file[i], node);
+        /* Of another worker's run there is one for all nodes, and none for what it reads as its input. */
+        struct attempt_route *route =
+            attempt_route_of(b->t, MSG_FILE, n->file[i], b->t->elsewhere ? GRAPH_NONE : node);
         struct box_file *one = &file[task->file_count];
+        if (!route && b->t->elsewhere)
+            continue;
         if (!route)
             return err_set(b->e, ERR_PROTO, "the input '%s' has no route", f->name);
         bool here = route->r.via == MSG_VIA_PATH;

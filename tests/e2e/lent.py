@@ -3,10 +3,11 @@
 that dies or stands still costs time only, and what is lent comes back for a job that waits.
 
     lent.py --bin DIR [CASE...]"""
-import argparse, os, select, signal, subprocess, sys, tempfile, time
+import argparse, os, re, signal, subprocess, sys, tempfile
 
 from blocks import ROWS, make_files, run
 from run import Cluster, reference
+from watch import until
 
 TIMEOUT = 90
 TRIES = 5
@@ -23,14 +24,6 @@ cases = []
 def case(f):
     cases.append(f)
     return f
-
-
-def until(what, condition):
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("not within %d s: %s" % (TIMEOUT, what))
-        select.select([], [], [], 0.01)
 
 
 class Lent(Cluster):
@@ -60,7 +53,7 @@ class Lent(Cluster):
                                 stderr=subprocess.PIPE)
 
 
-def same_bytes(workers, split, rows):
+def same_bytes(workers, split, rows, also=lambda c: None):
     with Lent(workers) as c:
         wrong = []
         for text in rows:
@@ -72,6 +65,7 @@ def same_bytes(workers, split, rows):
         given = c.heard("WORK")
         # whoever owns a stage lends to the others; who that is may differ from row to row
         assert sum(map(bool, given)) >= workers - 1, "too few workers were lent: %s" % given
+        also(c)
         return "%s runs were done elsewhere" % given
 
 
@@ -94,13 +88,35 @@ def lose_a_lender(how):
     for _ in range(TRIES):
         with Lent(2) as c:
             job = c.submit(SLOW)
-            until("a run is lent", lambda: c.heard("WORK")[1] or job.poll() is not None)
+            until("a run is lent", lambda: c.heard("WORK")[1] or job.poll() is not None, TIMEOUT)
             hit = how(c)
             out, err = job.communicate(timeout=TIMEOUT)
             assert (out, job.returncode, err) == want, (job.returncode, out[:200], err)
             if hit():
                 return "hit"
     raise AssertionError("the lender never had a run: the test tests nothing")
+
+
+# Programs that open files beside what they read as their input.
+OPENS = ["grep -vf patterns.txt big.txt | wc", "tr A-Z a-z < big.txt | grep -cf patterns.txt",
+         "grep -f patterns.txt big.txt | cut -d' ' -f1 | grep -vFx --file=words.txt | sort | uniq -c"]
+
+
+@case
+def files_that_programs_open_come_once():
+    for name, text in (("patterns.txt", "zebra\nlazy dog\n"), ("words.txt", "the\nThe\n")):
+        with open(name, "w") as f:
+            f.write(text)
+    return same_bytes(3, "always,64K", OPENS, fetched_once)
+
+
+FILE_BEGINS = rb"(?m)^debug in \S+ link=\d+ DATA job=(\d+) attempt=\d+ what=7 index=(\d+) node=\d+ offset=0 flags=0 "
+
+
+def fetched_once(c):
+    got = [re.findall(FILE_BEGINS, c.log(i)) for i in range(1, len(c.started))]
+    assert all(len(one) == len(set(one)) for one in got), got
+    assert sum(map(len, got)) >= len(OPENS), got
 
 
 @case
@@ -144,13 +160,13 @@ def two_copies_that_differ_are_told():
 def what_is_lent_comes_back_for_a_job_that_waits():
     with Lent(2) as c:
         long = c.submit("yes | grep y | cat > /dev/null")
-        until("a run is lent", lambda: c.heard("WORK")[1])
+        until("a run is lent", lambda: c.heard("WORK")[1], TIMEOUT)
         other = c.submit("echo here | cat")
         out, err = other.communicate(timeout=TIMEOUT)
         assert (out, other.returncode) == (b"here\n", 0) and long.poll() is None, (out, err)
         assert c.heard("RUN") == [1, 1], c.heard("RUN")
         lends = c.heard("LEND")[1]
-        until("it is lent again", lambda: c.heard("LEND")[1] > lends or lends > 1)
+        until("it is lent again", lambda: c.heard("LEND")[1] > lends or lends > 1, TIMEOUT)
         long.send_signal(signal.SIGINT)
         long.communicate(timeout=TIMEOUT)
 

@@ -1,0 +1,67 @@
+/* See lent.h. */
+#include "worker/lent.h"
+
+#include <sys/stat.h>
+
+static bool is_among(const uint32_t *list, uint32_t count, uint32_t one)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i] == one)
+            return true;
+    return false;
+}
+
+bool lent_files(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s,
+                bool (*each)(void *owner, uint32_t file), void *owner)
+{
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct graph_node *n = &g->node[all->node[s->first + i]];
+        for (uint32_t k = 0; k < n->file_count; k++) {
+            bool comes = i == 0 && is_among(n->split.file, n->split.file_count, n->file[k]); /* with the runs */
+            if (!comes && !S_ISDIR(g->file[n->file[k]].mode) && !each(owner, n->file[k]))
+                return false;
+        }
+    }
+    return true;
+}
+
+struct sum {
+    const struct graph *g;
+    uint64_t bytes;
+    uint32_t count;
+};
+
+static bool add(void *owner, uint32_t file)
+{
+    struct sum *s = owner;
+    s->bytes += s->g->file[file].size_bytes;
+    return ++s->count <= LENT_FILES_MAX && s->g->file[file].size_bytes <= LENT_FILES_BYTES &&
+           s->bytes <= LENT_FILES_BYTES;
+}
+
+bool stage_may_be_lent(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s)
+{
+    struct sum sum = {.g = g};
+    if (s->author != GRAPH_NONE || g->node[all->node[s->first]].split.cut == GRAPH_CUT_FILES)
+        return false; /* its programs open what they read */
+    return lent_files(g, all, s, add, &sum);
+}
+
+struct search {
+    uint32_t file;
+};
+
+static bool differs(void *owner, uint32_t file)
+{
+    const struct search *s = owner;
+    return file != s->file;
+}
+
+bool lent_file_is(const struct graph *g, const struct graph_stages *all, uint32_t file)
+{
+    struct search s = {file};
+    for (uint32_t i = 0; i < all->count; i++)
+        if (stage_may_be_lent(g, all, &all->stage[i]) && !lent_files(g, all, &all->stage[i], differs, &s))
+            return true;
+    return false;
+}
