@@ -2,6 +2,8 @@
  * blocking calls, so that nobody's terminal, pipe or file is ever set non-blocking.  What they did is in a
  * page shared with the server, so that it is known even when one is killed.
  *
+ * What is little and lies in files needs no process: it goes into the channel at once, where nobody waits for it.
+ *
  * A pump copies sources, one after another, to one place.  It has them all from the start, or (`more`) is
  * sent some as it runs.  One that is watched has a socket: what comes over it are sources; what goes back
  * only says that the page has news, so nothing is lost when there is no room for it. */
@@ -25,6 +27,7 @@
 #include <unistd.h>
 
 #define PUMP_BYTES (256u << 10) /* moved by one call */
+#define FEED_NOW_MAX (64u << 10) /* bytes that are fed without a process */
 
 struct progress {
     _Atomic uint64_t bytes, sources;
@@ -336,7 +339,59 @@ static int watch_pump(struct pump *p, struct work *w, struct err *e)
     return 0;
 }
 
-int pump_start(struct channel *c, struct err *e)
+/* ---- without a process */
+
+/* All that the sources have, if it is little and there; 0: it is not. */
+static size_t read_little(const struct box_source *s, uint32_t count, char *to)
+{
+    size_t total = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct stat is;
+        if (s[i].offset == BOX_ALL || s[i].size > FEED_NOW_MAX - total || fstat(s[i].fd, &is) < 0 ||
+            !S_ISREG(is.st_mode) ||
+            pread(s[i].fd, to + total, (size_t)s[i].size, (off_t)s[i].offset) != (ssize_t)s[i].size)
+            return 0;
+        total += (size_t)s[i].size;
+    }
+    return total;
+}
+
+/* Those that the first `bytes` are no more to be had of. */
+static void skip_bytes(struct box_source *s, uint32_t count, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < count && bytes; i++) {
+        uint64_t n = s[i].size < bytes ? s[i].size : bytes;
+        s[i].offset += n;
+        s[i].size -= n;
+        bytes -= n;
+    }
+}
+
+/* How many bytes a channel could be given at once: all, in which case it has ended, or what a process need not
+ * bring any more. */
+static size_t feed_now(struct channel *c, struct box_source *s, uint32_t count)
+{
+    static char bytes[FEED_NOW_MAX];
+    const struct box_channel *plan = &c->region->spec.region.channel[c->index];
+    if (plan->end != BOX_FEED || plan->more || plan->digest)
+        return 0;
+    size_t size = read_little(s, count, bytes);
+    ssize_t n = size ? send(c->write_end, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+    if (n <= 0)
+        return 0;
+    skip_bytes(s, count, (uint64_t)n);
+    if ((size_t)n == size) {
+        struct wire w = {.kind = WIRE_PUMP, .region = c->region->id, .a = c->index, .size = size};
+        server_tell(c->region->server, w, NULL, 0, NULL, 0);
+        channel_writer_left(c);
+    }
+    return (size_t)n;
+}
+
+/* ---- with one */
+
+/* For what the sources have, behind `fed` bytes. */
+static int start_process(struct channel *c, struct box_source *source, uint32_t count, size_t fed, struct err *e)
 {
     struct region *r = c->region;
     struct server *s = r->server;
@@ -353,16 +408,15 @@ int pump_start(struct channel *c, struct err *e)
                      .socket = -1,
                      .more = plan->more,
                      .hash = plan->digest ? &hash : NULL};
-    uint32_t count;
-    struct box_source *source = sources_of(c, &count);
     pid_t self = getpid();
-    int ok = !source || p->progress == MAP_FAILED ? err_nomem(e) : told ? watch_pump(p, &w, e) : 0;
+    int ok = p->progress == MAP_FAILED ? err_nomem(e) : told ? watch_pump(p, &w, e) : 0;
+    if (ok == 0)
+        p->progress->bytes = fed;
     if (ok == 0 && (p->pid = fork()) == 0)
         be_pump(&w, source, count, feed, self);
     if (ok == 0 && p->pid < 0)
         ok = err_sys(e, "cannot fork a pump");
     fd_close(&w.socket);
-    free(source);
     if (ok < 0) {
         watch_stop(s, &c->fed_watch);
         pump_free(p);
@@ -373,6 +427,18 @@ int pump_start(struct channel *c, struct err *e)
     c->pump = p;
     r->pumps_left++;
     return 0;
+}
+
+int pump_start(struct channel *c, struct err *e)
+{
+    uint32_t count;
+    struct box_source *source = sources_of(c, &count);
+    if (!source)
+        return err_nomem(e);
+    size_t fed = feed_now(c, source, count);
+    int r = c->writer_gone ? 0 : start_process(c, source, count, fed, e);
+    free(source);
+    return r;
 }
 
 int pump_feed(struct channel *c, const struct wire_packet *p)
