@@ -14,6 +14,11 @@
 #define LINES_MAX    400
 #define SPLITS_EACH  6
 #define TRIALS_LEAST 20 /* fewer say nothing */
+#define KINDS        10 /* of inputs */
+#define KIND_ZEROS   8  /* the one with zero bytes */
+#define WORDS_MAX    64
+#define WITH_MAX     64
+#define TIME_MAX     "timeout=60s" /* of one run, unless --with says otherwise */
 
 struct bytes {
     char *data;
@@ -33,8 +38,14 @@ struct classify {
     struct zpipe *z;
     const struct cli *cli;
     const char *text; /* the command */
+    const char *with[WITH_MAX];
+    size_t with_count;
+    char words[2048], *word[WORDS_MAX + 1]; /* its words, without quotes */
+    size_t word_count;
     uint64_t random;
-    bool fails[WAYS];
+    unsigned kind; /* of the input that is tried */
+    bool fails[WAYS], fails_zeros[WAYS]; /* in other inputs; in that with zero bytes */
+    bool makes_files;
     bool joined; /* output that does not end a line */
     unsigned trials, inputs, spoilt;
     uint32_t statuses; /* bit N: a part ended with N */
@@ -74,10 +85,14 @@ static int run(struct classify *c, const char *data, size_t size, struct outcome
     struct zpipe_submission s = c->cli->submission;
     *o = (struct outcome){.status = -1};
     s.text = c->text;
+    s.no_outputs = true; /* a trial leaves nothing behind */
+    s.with = c->with;
+    s.with_count = c->with_count;
     s.io = (struct zpipe_io){-1, -1, -1, true, on_stdout, on_stderr, NULL, o};
     struct zpipe_job *j = zpipe_submit(c->z, &s, &e);
+    c->makes_files |= !j && e.code == ZPIPE_DENIED;
     if (!j)
-        return cli_fail(-1, &e);
+        return c->makes_files ? -1 : cli_fail(-1, &e);
     bool fed = false;
     while (!zpipe_over(j)) {
         ptrdiff_t took = fed ? 0 : zpipe_feed(j, data, size, &e);
@@ -89,13 +104,22 @@ static int run(struct classify *c, const char *data, size_t size, struct outcome
             zpipe_feed_end(j);
             fed = true;
         }
+        if (o->out.failed)
+            zpipe_cancel(j); /* it may never end */
         zpipe_turn(c->z, true);
     }
     o->status = zpipe_wait(j, &e);
     zpipe_job_free(j);
+    c->makes_files |= o->status == ZPIPE_STATUS_FAILED && e.code == ZPIPE_DENIED;
+    if (c->makes_files)
+        return -1;
+    if (o->out.failed)
+        return cli_say(-1, "its output is larger than %u bytes", OUTPUT_MAX);
+    if (o->status == ZPIPE_STATUS_LIMIT)
+        return cli_say(-1, "it reached a limit: %s", e.text);
     if (o->status == ZPIPE_STATUS_FAILED && e.text[0])
         return cli_fail(-1, &e);
-    return o->out.failed ? cli_say(-1, "its output is larger than %u bytes", OUTPUT_MAX) : 0;
+    return 0;
 }
 
 /* ---- inputs ------------------------------------------------------------------------------ */
@@ -106,7 +130,7 @@ static unsigned random_below(struct classify *c, unsigned n)
     return (unsigned)(c->random >> 33) % n;
 }
 
-/* Kind 0 to 7; the size, with lines that the kind is about. */
+/* The size, with lines that the kind is about. */
 static size_t make_input(struct classify *c, unsigned kind, char *out)
 {
     static const char *const words[] = {"the", "quick", "a",  "b",  "a b", "x1 ",
@@ -126,8 +150,13 @@ static size_t make_input(struct classify *c, unsigned kind, char *out)
                                                 line < 59 ? "\n" : "")
                          : kind == 6
                              ? snprintf(out + size, room, "k%u\t%u\t%s\n", r % 5, r, words[r % 12])
-                             : snprintf(out + size, room, "the same line\n"));
+                         : kind == KIND_ZEROS
+                             ? snprintf(out + size, room, "%s@%u\n", words[r % 12], r)
+                         : kind == 9 ? snprintf(out + size, room, "%*s\n", line == 30 ? 4000 : 3, words[r % 12])
+                                     : snprintf(out + size, room, "the same line\n"));
     }
+    for (size_t i = 0; i < size && kind == KIND_ZEROS; i++)
+        out[i] = out[i] == '@' ? (char)(i % 3 ? 0 : 0xe9) : out[i];
     return size;
 }
 
@@ -161,10 +190,11 @@ static bool number(const struct bytes *b, unsigned long long *out)
 static int try_rerun(struct classify *c, const struct bytes *joined, const struct outcome *whole)
 {
     struct outcome again;
-    if (c->fails[RERUN])
+    bool *fails = c->kind == KIND_ZEROS ? c->fails_zeros : c->fails;
+    if (fails[RERUN])
         return 0;
     int r = run(c, joined->data ? joined->data : "", joined->size, &again);
-    c->fails[RERUN] = again.status != 0 || again.complained || !equal(&again.out, &whole->out);
+    fails[RERUN] = again.status != 0 || again.complained || !equal(&again.out, &whole->out);
     free(again.out.data);
     return r;
 }
@@ -183,11 +213,11 @@ static int judge(struct classify *c, struct outcome *part, size_t parts,
         sum += numbers ? n : 0;
         least = part[i].status < least ? part[i].status : least;
     }
-    bool status = least == whole->status;
-    c->fails[CONCAT] |= !status || !equal(&forward, &whole->out);
-    c->fails[REVERSE] |= !status || !equal(&backward, &whole->out);
-    c->fails[SUM] |= !status || !numbers || !number(&whole->out, &all) || all != sum;
-    c->fails[RERUN] |= !status;
+    bool status = least == whole->status, *fails = c->kind == KIND_ZEROS ? c->fails_zeros : c->fails;
+    fails[CONCAT] |= !status || !equal(&forward, &whole->out);
+    fails[REVERSE] |= !status || !equal(&backward, &whole->out);
+    fails[SUM] |= !status || !numbers || !number(&whole->out, &all) || all != sum;
+    fails[RERUN] |= !status;
     int r = forward.failed || backward.failed ? cli_say(-1, "out of memory")
                                               : try_rerun(c, &forward, whole);
     free(forward.data);
@@ -226,8 +256,9 @@ static int trial(struct classify *c, const char *data, size_t size, const struct
 static int try_all(struct classify *c)
 {
     char data[INPUT_MAX];
-    for (unsigned kind = 0; kind < 8; kind++) {
+    for (unsigned kind = 0; kind < KINDS; kind++) {
         struct outcome whole;
+        c->kind = kind;
         size_t size = make_input(c, kind, data);
         int r = run(c, data, size, &whole);
         if (r == 0 && (whole.status == 126 || whole.status == 127))
@@ -245,71 +276,145 @@ static int try_all(struct classify *c)
 
 /* ---- the entry --------------------------------------------------------------------------- */
 
-/* Words that an entry can hold as they are. */
-static bool plain(const char *text)
+/* What an entry can hold as it stands; in quotes also a blank, a tab and what is a sign of the shell. */
+static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+%@:-=,^";
+static const char quoted[] = " \t;&|()<>!~$#'\"";
+
+/* One word of the text, without its quotes, to `out`; NULL: it is no such word. */
+static const char *take_word(const char *at, char **out)
 {
-    return text[strspn(
-               text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+%@:- ")] ==
-           '\0';
+    char quote = '\0', *to = *out;
+    for (; *at && (quote || *at != ' '); at++) {
+        if (quote ? *at == quote : *at == '\'' || *at == '"')
+            quote = quote ? '\0' : *at;
+        else if (strchr(plain, *at) || (quote && strchr(quoted, *at) && !(quote == '"' && *at == '$')))
+            *to++ = *at;
+        else
+            return NULL;
+    }
+    *to++ = '\0';
+    *out = to;
+    return quote ? NULL : at;
+}
+
+/* May the table hold it, where some words mean something else?  A colon or a bar ends a list, # is a comment's. */
+static bool fits_entry(const char *word)
+{
+    return *word && strcmp(word, ":") && strcmp(word, "|") && *word != '#';
+}
+
+static bool take_words(struct classify *c)
+{
+    const char *at = c->text;
+    char *to = c->words;
+    while (*(at += strspn(at, " "))) {
+        c->word[c->word_count] = to;
+        if (c->word_count == WORDS_MAX || !(at = take_word(at, &to)) || !fits_entry(c->word[c->word_count++]))
+            return false;
+    }
+    return c->word_count > 0;
+}
+
+static void print_word(const char *word)
+{
+    for (; *word; word++)
+        if (*word == ' ' || *word == '\t')
+            printf("\\%c", *word == ' ' ? 's' : 't');
+        else
+            putchar(*word);
+}
+
+/* `--name=value`, and `-dX` where X has a comma, which the table takes apart: the size of the option, else 0. */
+static size_t option_size(const char *word)
+{
+    const char *is = strchr(word, '=');
+    if (word[1] == '-')
+        return is ? (size_t)(is - word) : 0;
+    return strchr(word, ',') ? 2 : 0;
+}
+
+/* The options alone, as flags or as those that have a value. */
+static void print_options(const struct classify *c, size_t options, bool values)
+{
+    bool any = false;
+    for (size_t i = 1; i < options; i++) {
+        size_t size = option_size(c->word[i]);
+        if ((size > 0) != values)
+            continue;
+        printf("%s %.*s", any ? "" : values ? "  values" : "  flags", size ? (int)size : 1000, c->word[i]);
+        any = true;
+    }
+    printf("%s", any ? "\n" : "");
+}
+
+/* As the form's conditions, or as the words of a command. */
+static void print_words(const struct classify *c, size_t from, size_t to, bool condition)
+{
+    for (size_t i = from; i < to; i++) {
+        size_t size = condition ? option_size(c->word[i]) : 0;
+        putchar(' ');
+        if (size)
+            printf("%.*s=", (int)size, c->word[i]);
+        print_word(c->word[i] + size + (size && c->word[i][1] == '-'));
+    }
 }
 
 static void print_entry(const struct classify *c, enum way way)
 {
     static const char *const clauses[] = {"", " | native columns 0 +", " | reverse", " | rerun"};
-    char words[1024], *save, *list[64];
-    size_t count = 0, options = 1;
-    snprintf(words, sizeof words, "%s", c->text);
-    for (char *w = strtok_r(words, " ", &save); w && count < 64; w = strtok_r(NULL, " ", &save))
-        list[count++] = w;
-    while (options < count && list[options][0] == '-' && list[options][1])
+    size_t options = 1;
+    while (options < c->word_count && c->word[options][0] == '-' && c->word[options][1])
         options++;
-    printf("# zpipe classify '%s': %u trials on %u inputs\ncommand %s\n", c->text, c->trials,
-           c->inputs, list[0]);
-    if (options > 1)
-        printf("  flags");
-    for (size_t i = 1; i < options; i++)
-        printf(" %s", list[i]);
-    printf("%s  operands any\n  ordered\n  status 0", options > 1 ? "\n" : "");
+    printf("# zpipe classify %s: %u trials on %u inputs\ncommand %s\n", c->text, c->trials, c->inputs, c->word[0]);
+    print_options(c, options, false);
+    print_options(c, options, true);
+    printf("  operands any\n  ordered\n  status 0");
     for (unsigned i = 1; i < 32; i++)
         if (c->statuses >> i & 1)
             printf(" %u", i);
     printf("\n  form");
-    for (size_t i = 1; i < options; i++)
-        printf(" %s", list[i]);
+    print_words(c, 1, options, true);
     printf(" given");
-    for (size_t i = options; i < count; i++)
-        printf(" %s", list[i]);
+    print_words(c, options, c->word_count, false);
     printf(" : lines%s", clauses[way]);
-    for (size_t i = 0; i < count && way == RERUN; i++)
-        printf(" %s", list[i]);
-    printf("%s\n", c->joined && way == CONCAT ? " | joined" : "");
+    if (way == RERUN)
+        print_words(c, 0, c->word_count, false);
+    printf("%s%s\n", c->joined && way == CONCAT ? " | joined" : "", c->fails_zeros[way] ? " | without 0" : "");
+}
+
+static int report(const struct classify *c)
+{
+    if (c->trials < TRIALS_LEAST)
+        return cli_say(1, "only %u trials could be made of `%s`: it failed or wrote to stderr in the others", c->trials,
+                       c->text);
+    for (int zeros = 0; zeros < 2; zeros++)
+        for (int way = 0; way < WAYS; way++)
+            if (!c->fails[way] && (zeros || !c->fails_zeros[way])) {
+                print_entry(c, (enum way)way);
+                return 0;
+            }
+    return cli_say(1,
+                   "`%s` is whole: in %u trials neither end to end, nor added, nor reversed, nor "
+                   "run again were its outputs right",
+                   c->text, c->trials);
 }
 
 int cmd_classify(struct cli *c)
 {
     struct zpipe_error e;
-    if (c->word_count != 1 || !c->word[0][0] || strlen(c->word[0]) > 1000 || !plain(c->word[0]))
-        return cli_say(
-            ZPIPE_STATUS_FAILED,
-            "zpipe classify wants one simple command, without quotes and signs of the shell");
-    struct classify t = {.z = zpipe_open(&c->open, &e), .cli = c, .text = c->word[0], .random = 1};
+    struct classify t = {.cli = c, .text = c->word_count == 1 ? c->word[0] : "", .random = 1};
+    if (strlen(t.text) > 1000 || !take_words(&t))
+        return cli_say(ZPIPE_STATUS_FAILED,
+                       "zpipe classify wants one simple command, whose words have no pattern, backslash or brace");
+    t.with[t.with_count++] = TIME_MAX;
+    for (size_t i = 0; i < c->submission.with_count && t.with_count < WITH_MAX; i++)
+        t.with[t.with_count++] = c->submission.with[i];
+    t.z = zpipe_open(&c->open, &e);
     if (!t.z)
         return cli_fail(ZPIPE_STATUS_FAILED, &e);
     int r = try_all(&t);
     zpipe_close(t.z);
-    if (r < 0)
-        return ZPIPE_STATUS_FAILED;
-    if (t.trials < TRIALS_LEAST)
-        return cli_say(
-            1, "only %u trials could be made of `%s`: it failed or wrote to stderr in the others",
-            t.trials, t.text);
-    for (int way = 0; way < WAYS; way++)
-        if (!t.fails[way]) {
-            print_entry(&t, (enum way)way);
-            return 0;
-        }
-    return cli_say(1,
-                   "`%s` is whole: in %u trials neither end to end, nor added, nor reversed, nor "
-                   "run again were its outputs right",
-                   t.text, t.trials);
+    if (r < 0 && t.makes_files)
+        return cli_say(1, "`%s` is whole: it makes files", t.text);
+    return r < 0 ? ZPIPE_STATUS_FAILED : report(&t);
 }

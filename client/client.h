@@ -167,6 +167,7 @@ struct zpipe_job {
     bool commit;
     bool ended; /* by itself: what is for us still comes, also when it failed */
     bool plan_only, plan_json;
+    bool no_outputs; /* it may make no file */
     char *plan; /* owned: the answer to plan_only */
     struct err why; /* code ERR_NONE when zpipe itself has nothing to say */
 };

@@ -436,6 +436,7 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
                             .io = s->io,
                             .request = ++z->requests,
                             .began_ns = loop_clock_ns(),
+                            .no_outputs = s->no_outputs,
                             .feed_read = -1,
                             .feed_write = -1,
                             .kept = {.copy = -1},

@@ -137,6 +137,10 @@ static int output_open(struct zpipe_job *j, struct output *o, const char *path, 
 
 struct output *output_add(struct zpipe_job *j, uint32_t node, const char *path, struct err *e)
 {
+    if (j->no_outputs) {
+        err_set(e, ERR_DENIED, "it makes the file '%s', and this job may make none", path);
+        return NULL;
+    }
     if (j->output_count == j->output_room) {
         uint32_t room = j->output_room ? 2 * j->output_room : 16;
         struct output *grown = realloc(j->output, room * sizeof *grown);

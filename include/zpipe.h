@@ -131,6 +131,7 @@ struct zpipe_submission {
                              always, blocks of about so many bytes (for tests) */
     bool tell_blocks; /* BLOCK events */
     bool spread; /* every stage on another worker than its neighbours (for tests) */
+    bool no_outputs; /* a job that would make a file fails with ZPIPE_DENIED: for trials */
     struct zpipe_io io;
 };
 
@@ -204,7 +205,7 @@ ZPIPE_API int zpipe_graph_join(struct zpipe_graph *g, zpipe_node from, int from_
 /* The command may open this file or directory, under the same name. */
 ZPIPE_API int zpipe_graph_input(struct zpipe_graph *g, zpipe_node command, const char *path, struct zpipe_error *e);
 
-/* As zpipe_submit; of the submission only io, pipefail, line_reads, width, split_bytes, tell_blocks, spread and env count (s->text may be
+/* As zpipe_submit; of the submission only io, pipefail, line_reads, width, split_bytes, tell_blocks, spread, no_outputs and env count (s->text may be
  * NULL).  The graph is borrowed for the call. */
 ZPIPE_API struct zpipe_job *zpipe_submit_graph(struct zpipe *z, struct zpipe_graph *g,
                                                const struct zpipe_submission *s, struct zpipe_error *e);
