@@ -184,8 +184,14 @@ static struct option find_option(struct cli *c, const char *name, size_t size)
 static int take_option(struct cli *c, int left, char **argv)
 {
     size_t size = strcspn(argv[0], "=");
-    const struct option o = find_option(c, argv[0], size);
+    struct option o = find_option(c, argv[0], size);
     bool alone = o.kind == FLAG || o.kind == VERBOSE;
+    if (o.kind == OPTIONS && argv[0][0] == '-' && argv[0][1] != '-' && size > 2) { /* -j4 is -j 4 */
+        o = find_option(c, argv[0], 2);
+        if (o.kind == WIDTH)
+            return apply(c, &o, argv[0] + 2) < 0 ? -1 : 1;
+        o.kind = OPTIONS;
+    }
     if (o.kind == OPTIONS)
         return cli_say(-1, "there is no option %s; `zpipe --help` lists them", argv[0]);
     if (alone && argv[0][size])

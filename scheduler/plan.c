@@ -101,15 +101,15 @@ static void edge_detail(const struct graph *g, const struct graph_node *n, const
         buf_printf(b, "-%u", last + 1);
 }
 
-/* How many tasks a map has, as far as can be told before: a record that is longer than a block makes them fewer.
- * 0: it cannot be told. */
+/* How many tasks a map has at most: a record that is longer than a block makes them fewer.  0: it cannot be told, as
+ * where each record is a block. */
 static uint64_t tasks_of(const struct graph *g, const struct graph_node *n)
 {
     const struct graph_fd *in = graph_fd_of(n, 0);
     const struct graph_node *from = in ? &g->node[g->edge[in->edge].from] : NULL;
     const uint64_t small = 4u << 20, large = 256u << 20;
     uint64_t bytes = 0, step = n->set.block_bytes ? n->set.block_bytes : g->split_bytes;
-    if (!from || from->kind != GRAPH_SOURCE)
+    if (!from || from->kind != GRAPH_SOURCE || (step == 1 && !n->per_file))
         return 0;
     if (n->per_file)
         return from->segment_count;
@@ -135,9 +135,10 @@ static void map_detail(const struct graph *g, uint32_t i, struct buf *b)
     bool merges = false;
     for (uint32_t k = 0; k < g->node_count; k++)
         merges |= g->node[k].parent == i && g->node[k].merge;
-    buf_text(b, n->per_file ? "author, per file" : "author, per block");
+    bool exact = n->per_file || !n->set.block_bytes;
+    buf_printf(b, "author, per %s", n->per_file ? "file" : n->set.block_bytes == 1 ? "record" : "block");
     if (tasks)
-        buf_printf(b, ", %s=%" PRIu64, n->per_file ? "tasks" : "blocks", tasks);
+        buf_printf(b, ", %s%s%" PRIu64, n->per_file ? "tasks" : "blocks", exact ? "=" : "<=", tasks);
     if (merges)
         buf_text(b, ", merge tree");
     for (bool first = true; merges && tasks && (first || tasks > 1); first = false) {

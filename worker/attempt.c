@@ -606,11 +606,11 @@ static bool is_plain(const char *name)
     return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-") == strlen(name);
 }
 
-/* One line that names what is lost. */
-static void tell_dropped(struct attempt *t, const struct graph_node *n, const struct box_result *r,
-                         uint32_t count, struct buf *text)
+/* One line that names what is lost, and says what would keep it. */
+void attempt_tell_dropped(struct arena *a, const struct graph *g, const struct graph_node *n,
+                          const struct box_result *r, struct buf *text)
 {
-    const struct box_made **left = arena_array(&t->arena, count, sizeof *left);
+    const struct box_made **left = arena_array(a, (size_t)r->made_count + 1, sizeof *left);
     char name[ERR_NAME_MAX];
     uint32_t found = 0;
     for (uint32_t i = 0; left && i < r->made_count; i++)
@@ -622,9 +622,17 @@ static void tell_dropped(struct attempt *t, const struct graph_node *n, const st
     buf_printf(text, "%s`%.200s` left ", text->size ? "\n" : "", n->label);
     for (uint32_t i = 0; i < found && i < DROPPED_NAMES; i++)
         buf_printf(text, "%s`%s`", i ? ", " : "", err_name(left[i]->name, name));
-    buf_printf(text, "%s, dropped because no word of the stage names %s; `with out='%s' { ... }` around it keeps %s",
-               found > DROPPED_NAMES ? " and more" : "", found > 1 ? "them" : "it",
-               found > 1 || !is_plain(left[0]->name) ? "PATTERN" : left[0]->name, found > 1 ? "them" : "it");
+    buf_text(text, found > DROPPED_NAMES ? " and more" : "");
+    const char *it = found > 1 ? "them" : "it";
+    const struct graph_node *author = n->parent == GRAPH_NONE ? NULL : &g->node[n->parent];
+    if (!author)
+        buf_printf(text, ", dropped because no word of the stage names %s; `with out='%s' { ... }` around it keeps %s", it,
+                   found > 1 || !is_plain(left[0]->name) ? "PATTERN" : left[0]->name, it);
+    else
+        buf_printf(text, ", dropped as are all files of such tasks; a name with a hole in it%s keeps one per task",
+                   author->kind == GRAPH_REDUCE ? ", as in `> {#}.out`,"
+                   : author->per_file           ? ", as in `> {/}.out`,"
+                                                : " and `map per file`, as in `map per file { ... > {/}.out }`,");
 }
 
 /* The files it left in /job that the job keeps are sent; the others are told in `text`. */
@@ -635,7 +643,7 @@ static void take_made(struct attempt *t, uint32_t node, const struct box_result 
     uint32_t wanted = 0;
     for (uint32_t i = 0; i < r->made_count; i++)
         wanted += r->made[i].fd >= 0;
-    tell_dropped(t, n, r, r->made_count - wanted, text);
+    attempt_tell_dropped(&t->arena, t->graph, n, r, text);
     bool sends = n->kind != GRAPH_MAP && n->kind != GRAPH_REDUCE && graph_makes(n) && t->state != ATTEMPT_STOPPING;
     for (uint32_t i = 0; i < r->made_count && !sends; i++)
         if (r->made[i].fd >= 0)

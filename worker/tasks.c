@@ -235,11 +235,14 @@ static int start(struct blocks *b, struct run *r, struct err *e)
     uint32_t count = b->stage->count;
     struct task *t = arena_alloc(&r->arena, sizeof *t);
     int *numbers = t ? arena_array(&r->arena, 2 * (size_t)count + 1, sizeof *numbers) : NULL;
-    if (!numbers)
+    const char **dropped = numbers ? arena_array(&r->arena, (size_t)count + 1, sizeof *dropped) : NULL;
+    if (!dropped)
         return err_nomem(e);
-    *t = (struct task){.errors = numbers, .status = numbers + count, .count = count};
-    for (uint32_t i = 0; i < count; i++)
+    *t = (struct task){.errors = numbers, .status = numbers + count, .dropped = dropped, .count = count};
+    for (uint32_t i = 0; i < count; i++) {
         t->errors[i] = -1;
+        dropped[i] = NULL;
+    }
     r->task = t;
     for (uint32_t i = 0; i < count; i++)
         if ((t->errors[i] = b->tasks->said_out ? blocks_dup(r->out, e) : spool_open(e)) < 0)
@@ -252,6 +255,7 @@ static int start(struct blocks *b, struct run *r, struct err *e)
 static void task_ended(struct run *r, uint32_t task, const struct box_result *end)
 {
     struct err e;
+    tasks_note_dropped(r, task, end);
     if (tasks_take_made(r, task, end, &e) < 0)
         blocks_fail(r->b, &e);
     else
@@ -289,6 +293,9 @@ static int give(struct blocks *b, struct run *r, struct err *e)
     }
     if (b->state != ENDED && tasks_give_made(r, e) < 0)
         return -1;
+    for (uint32_t i = 0; i < b->stage->count && !t->dropped; i++)
+        if (r->task->dropped[i])
+            t->dropped = arena_string(&b->t->arena, r->task->dropped[i]);
     bool first = !t->any;
     t->any = true;
     /* The first that is not 0; of a command whose status says what it found, the smallest. */

@@ -32,6 +32,7 @@ struct task {
     int *made;       /* per sink of the body that is a file: what the task wrote there; -1: nothing */
     const char *const **output; /* per program: the names of its node->output, filled */
     struct task_failure failure; /* of its first program that failed */
+    const char **dropped;        /* per program: what is said of files that it left and nobody keeps; or NULL */
 };
 
 struct tasks {
@@ -46,6 +47,7 @@ struct tasks {
     int status;        /* of the blocks so far */
     bool any;          /* there was one */
     struct task_failure failure; /* of the first block that failed */
+    const char *dropped; /* of the first task that left such files: it is said once */
     struct box_result sum;
 };
 
@@ -65,6 +67,7 @@ int tasks_made_fd(const struct run *r, uint32_t sink); /* the spool for what is 
 /* A program ended: the files that it left in /job under its outputs' names. */
 int tasks_take_made(struct run *r, uint32_t i, const struct box_result *end, struct err *e);
 int tasks_give_made(struct run *r, struct err *e);
+void tasks_note_dropped(struct run *r, uint32_t i, const struct box_result *end); /* the others */
 
 /* tasks_merge.c */
 int tasks_merge_add(struct blocks *b, int out, struct err *e); /* what the next task wrote; takes out */

@@ -71,6 +71,14 @@ int tasks_take_made(struct run *r, uint32_t i, const struct box_result *end, str
     return 0;
 }
 
+void tasks_note_dropped(struct run *r, uint32_t i, const struct box_result *end)
+{
+    struct buf text = BUF_INIT(MSG_TEXT_MAX);
+    attempt_tell_dropped(&r->arena, r->b->t->graph, blocks_node(r->b, i), end, &text);
+    r->task->dropped[i] = text.size ? arena_string(&r->arena, text.data) : NULL;
+    buf_clear(&text);
+}
+
 /* The index of a task's files; -1: it cannot be made. */
 static int make_index(const struct run *r, struct err *e)
 {

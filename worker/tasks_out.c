@@ -281,6 +281,14 @@ void tasks_report(struct blocks *b, bool early)
         r.signal = t->failure.signal;
         r.text = sentence(b, &t->failure);
     }
+    if (t->dropped && r.text[0]) {
+        struct buf both = BUF_INIT(MSG_TEXT_MAX);
+        buf_printf(&both, "%s\n%s", r.text, t->dropped);
+        r.text = both.data ? arena_string(&b->t->arena, both.data) : r.text;
+        buf_clear(&both);
+    } else if (t->dropped) {
+        r.text = t->dropped;
+    }
     attempt_node_ended(b->t, b->stage->author, &r, early);
     if (end_made(b, &e) < 0 || end_said(b, &e) < 0)
         blocks_fail(b, &e);

@@ -109,6 +109,57 @@ def parallel_words_are_refused_in_one_sentence():
 
 
 @case
+def a_map_tells_once_which_files_it_dropped():
+    lines = b"".join(b"%d\n" % i for i in range(200000))
+    for text, names in (("map { sh -c 'cat > junk; echo x > more' }", "`junk`, `more`"), ("reduce by 1 { sh -c 'cat > junk' }", "`junk`")):
+        status, out, err = run("--split", "always,64K", "cat | " + text, stdin=lines)
+        assert status == 0 and err.count("left " + names) == err.count("\n") == 1 and "hole" in err, err
+    status, out, err = run("map { sh -c 'cat > junk; exit 3' }", stdin=lines)
+    assert status == 3 and "status 3" in err and "left `junk`" in err, err
+
+
+@case
+def a_plan_of_records_counts_no_bytes():
+    open("r.txt", "w").write("line\n" * 1000)
+    for block, told in (("block=1", "per record)"), ("block=50", "per block, blocks<=100)")):
+        status, out, err = run("plan", "cat r.txt | with %s { map { wc -l } }" % block)
+        assert status == 0 and told.encode() in out, (out, err)
+
+
+@case
+def width_stands_behind_its_letter():
+    assert run("-j2", "echo x")[:2] == (0, b"x\n")
+    status, out, err = run("-jx", "echo x")
+    assert status == 125 and "-j wants a number" in err and err.count("\n") == 1, err
+    assert run("-k2", "echo x")[0] == 125
+
+
+@case
+def classify_writes_an_entry_that_holds():
+    open("mytool", "w").write("#!/bin/sh\nexec tr a-z A-Z\n")
+    os.chmod("mytool", 0o755)
+    for words in ("./mytool", "./mytool --flag", "./mytool --sep=, -d, -x 'a b' c"):
+        status, entry, err = run("classify", words)
+        assert status == 0 and entry.startswith(b"# zpipe classify " + words.encode() + b": 60 trials on 10 inputs\n"), (entry, err)
+        open("my.conf", "wb").write(entry)
+        plans = [run("plan", "--commands", "my.conf", "cat mytool | %s%s | sort" % (words, more))[1] for more in ("", " more")]
+        assert b"stateless" in plans[0] and b"stateless" not in plans[1], plans
+
+
+@case
+def classify_leaves_nothing_and_ends():
+    open("mytool", "w").write("#!/bin/sh\necho x > made.txt\ncat\n")
+    os.chmod("mytool", 0o755)
+    before = sorted(os.listdir("."))
+    for words, told in (("tee made.txt", "makes files"), ("./mytool made.txt", "makes files"), ("sort -o made.txt", "makes files"), ("yes", "larger"),
+                        ("sh -c 'exit 40'", "0 trials"), ("nosuchcommand", "127"), ("cat | sort", "one simple command"), ("cat; ls", "one simple command"), ("", "one simple"),
+                        ("cat 'x", "one simple"), ("cat $(ls)", "one simple")):
+        status, out, err = run("classify", words)
+        assert status and not out and told in err and err.count("\n") == 1, (words, status, out, err)
+    assert sorted(os.listdir(".")) == before
+
+
+@case
 def line_of_100_mb():
     status, out, err = run("cat | cat | wc -c", stdin=b"x" * 100_000_000)
     assert (status, out) == (0, b"100000000\n"), (status, out, err)
