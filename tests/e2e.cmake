@@ -3,7 +3,8 @@ find_package(Python3 COMPONENTS Interpreter REQUIRED)
 function(zpipe_e2e name script)
     add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/e2e/${script} --bin ${CMAKE_BINARY_DIR}/bin
              ${ARGN})
-    set_tests_properties(${name} PROPERTIES LABELS e2e TIMEOUT 900 SKIP_RETURN_CODE 77)
+    set_tests_properties(${name} PROPERTIES LABELS e2e TIMEOUT 900 SKIP_RETURN_CODE 77
+                         ENVIRONMENT LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/lsan.supp:print_suppressions=0)
 endfunction()
 # An ordinary user: a number that no password file knows, so that nothing can hang on a name.
 set(somebody 20017)

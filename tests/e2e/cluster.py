@@ -345,11 +345,13 @@ def keys_come_and_go():
         assert change("allow", "client", key, "anna").returncode == 0
         r = subprocess.run(job("echo hi"), capture_output=True, timeout=60)
         assert (r.returncode, r.stdout) == (0, b"hi\n"), r
-        p = subprocess.Popen(job("yes denied-mark | cat > /dev/null"), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        until("the programs run", lambda: len(processes_with("yes\0denied-mark")) > 0)
+        mark = "denied-mark-%d" % os.getpid()
+        p = subprocess.Popen(job("yes %s | cat > /dev/null" % mark), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        until("the programs run", lambda: len(processes_with("yes\0" + mark)) > 0)
         assert change("deny", key).returncode == 0
-        assert p.wait(timeout=60) == 125 and b"not allowed any more" in p.stderr.read()
-        until("nothing runs", lambda: not processes_with("yes\0denied-mark"))
+        said = p.communicate(timeout=60)[1]
+        assert p.returncode == 125 and b"not allowed any more" in said, (p.returncode, said)
+        until("nothing runs", lambda: not processes_with("yes\0" + mark))
         for words, sentence in ((("deny", key), "is not in"), (("allow", "client", "x"), "40 characters"), (("allow", "king", key), "worker|client"),
                                 (("allow", "worker", key, "a\nb"), "one line"), (("allow", "worker", open("keys/client.pub").read().split()[1]), "already")):
             r = change(*words)
