@@ -734,6 +734,13 @@ static void send_refuse(struct peer *p, uint64_t link, const char *text)
         zmq_msg_close(&c.frame[i]);
 }
 
+/* The other side may have refused our key before the first message is given to the library, which has then nowhere to
+ * put it: the message is as lost as those that it took, and on_lost says why, once the monitor is read. */
+static bool refused_early(const struct peer *p)
+{
+    return p->monitor && !p->server && !p->through;
+}
+
 int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, struct err *e)
 {
     struct link *l = slot_of(p, link);
@@ -745,7 +752,7 @@ int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice b
                        bulk.size, p->bulk_max);
     int r = parcel_fill(&c, p, link, m, bulk, e);
     print_message("out", p, link, m);
-    if (r == 0 && parcel_send(&c, p->socket) < 0)
+    if (r == 0 && parcel_send(&c, p->socket) < 0 && !(errno == EAGAIN && refused_early(p)))
         r = err_set(e, errno == EAGAIN ? ERR_AGAIN : ERR_GONE, "%s: cannot send: %s", p->url,
                     zmq_strerror(errno));
     for (int i = 0; i < c.count; i++)
