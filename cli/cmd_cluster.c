@@ -25,26 +25,27 @@ int cmd_keygen(struct cli *c)
         return cli_fail(ZPIPE_STATUS_FAILED, &e);
     printf("made %s/own.key; put the scheduler's scheduler.pub beside it, and on the scheduler's host say one of\n"
            "zpipe scheduler allow client '%s' %s --keys DIRECTORY\n"
-           "zpipe scheduler allow worker '%s' %s --keys DIRECTORY\n",
-           directory, key, c->word[0], key, c->word[0]);
+           "zpipe scheduler allow worker '%s' %s --keys DIRECTORY\n"
+           "zpipe scheduler allow keeper '%s' %s --keys DIRECTORY\n",
+           directory, key, c->word[0], key, c->word[0], key, c->word[0]);
     return 0;
 }
 
-/* zpipe scheduler allow worker|client KEY [NAME], zpipe scheduler deny KEY */
+/* zpipe scheduler allow worker|client|keeper KEY [NAME], zpipe scheduler deny KEY */
 static int change_list(struct cli *c)
 {
     struct zpipe_error e;
     const char *keys = c->open.keys, *const *w = c->word;
-    bool allow = !strcmp(w[0], "allow"), worker = c->word_count > 1 && !strcmp(w[1], "worker");
+    bool allow = !strcmp(w[0], "allow");
     int r;
     if (!keys)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe scheduler %s wants --keys DIRECTORY, the scheduler's", w[0]);
-    if (allow && (c->word_count == 3 || c->word_count == 4) && (worker || !strcmp(w[1], "client")))
-        r = zpipe_allow(keys, worker, w[2], c->word_count == 4 ? w[3] : w[1], &e);
+    if (allow && (c->word_count == 3 || c->word_count == 4))
+        r = zpipe_allow(keys, w[1], w[2], c->word_count == 4 ? w[3] : w[1], &e);
     else if (!allow && !strcmp(w[0], "deny") && c->word_count == 2)
         r = zpipe_deny(keys, w[1], &e);
     else
-        return cli_say(ZPIPE_STATUS_FAILED, "want zpipe scheduler allow worker|client KEY [NAME], or zpipe scheduler deny KEY");
+        return cli_say(ZPIPE_STATUS_FAILED, "want zpipe scheduler allow worker|client|keeper KEY [NAME], or zpipe scheduler deny KEY");
     return r < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
 }
 

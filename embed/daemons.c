@@ -90,10 +90,10 @@ int zpipe_keypair(const char *directory, char public_key[41], struct zpipe_error
     return keys_generate_own(directory, public_key, &e) < 0 ? public_error(error, &e) : 0;
 }
 
-int zpipe_allow(const char *directory, bool worker, const char *public_key, const char *name, struct zpipe_error *error)
+int zpipe_allow(const char *directory, const char *role, const char *public_key, const char *name, struct zpipe_error *error)
 {
     struct err e;
-    return keys_allow(directory, worker ? MSG_WORKER : MSG_CLIENT, public_key, name, &e) < 0 ? public_error(error, &e) : 0;
+    return keys_allow(directory, keys_role(role), public_key, name, &e) < 0 ? public_error(error, &e) : 0;
 }
 
 int zpipe_deny(const char *directory, const char *public_key, struct zpipe_error *error)

@@ -253,9 +253,9 @@ ZPIPE_API int zpipe_keygen(const char *directory, struct zpipe_error *e);
 /* One pair for a machine or user, own.key and own.pub in the directory, which is made if need be; the scheduler's scheduler.pub
  * must be put beside them.  public_key: 40 characters and NUL. */
 ZPIPE_API int zpipe_keypair(const char *directory, char public_key[41], struct zpipe_error *e);
-/* Let a key in, as a worker's or a client's, or no more.  directory: the scheduler's.  A scheduler that runs sees it within
+/* Let a key in, with the role "worker", "client" or "keeper", or no more.  directory: the scheduler's.  A scheduler that runs sees it within
  * a second or so, and drops who is denied. */
-ZPIPE_API int zpipe_allow(const char *directory, bool worker, const char *public_key, const char *name, struct zpipe_error *e);
+ZPIPE_API int zpipe_allow(const char *directory, const char *role, const char *public_key, const char *name, struct zpipe_error *e);
 ZPIPE_API int zpipe_deny(const char *directory, const char *public_key, struct zpipe_error *e);
 /* Run until SIGTERM or SIGINT (0) or failure (-1).  `ready`, if not NULL, is called once with the URL
  * that is listened on. */

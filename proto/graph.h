@@ -87,10 +87,10 @@ struct graph_file {
     uint64_t inode;
     int64_t mtime_ns;
     uint32_t mode; /* st_mode: type and permission bits */
-    /* The client's own, not sent: what an earlier phase leaves at `path`, else what is there.  The path
+    /* The client's own (or a keeper's): what an earlier phase leaves at `path`, else what is there.  The path
      * begins with two slashes, so that it is not the file that is there now. */
     bool awaited;
-    /* The client's own, not sent: an earlier phase's bytes at this SINK, and 1 more than its number; 0: a file. */
+    /* Likewise: an earlier phase's bytes at this SINK, and 1 more than its number; 0: a file. */
     uint32_t passed;
 };
 
@@ -224,7 +224,7 @@ struct graph_node {
     bool merge;            /* with a parent: of its merge body */
     bool negate;           /* `!`: 0 becomes 1, the rest 0 */
     bool ends;             /* its status counts: the last stage of a statement */
-    uint32_t phase;        /* the client's own, not sent: it runs when all before have ended */
+    uint32_t phase;        /* the client's own: it runs when all before have ended */
     bool drain;            /* `<( )`, `>( )` inner stage: its status is ignored */
     const char *label;     /* as typed, for messages and plans: canonical text of the stage */
     uint32_t line, column; /* of the stage's first byte, from 1; 0: built by a program */
@@ -277,7 +277,7 @@ struct graph_node {
 struct graph_expect {
     uint32_t node; /* a SINK */
     const char *sha256;
-    const char *name; /* for messages; the client's own, not sent, like the line */
+    const char *name; /* for messages; the client's own, like the line */
     uint32_t line;
 };
 

@@ -14,6 +14,8 @@ static const struct field file_fields[] = {
     FIELD(graph_file, inode, FIELD_U64, UINT64_MAX),
     FIELD(graph_file, mtime_ns, FIELD_I64, 0),
     FIELD(graph_file, mode, FIELD_U32, UINT32_MAX),
+    FIELD(graph_file, awaited, FIELD_BOOL, 0),
+    FIELD(graph_file, passed, FIELD_U32, GRAPH_NODES_MAX),
 };
 static const struct field_table file_table = FIELD_TABLE(graph_file, file_fields);
 
@@ -124,12 +126,15 @@ static const struct field node_fields[] = {
     FIELD_OF(graph_node, set, &settings_table),
     FIELD_OF(graph_node, split, &split_table),
     NODES(keep, keep_count, FIELD_TEXT_LIST, GRAPH_WORDS_MAX, NULL),
+    NODE(phase, FIELD_U32, GRAPH_NODES_MAX),
 };
 static const struct field_table node_table = FIELD_TABLE(graph_node, node_fields);
 
 static const struct field expect_fields[] = {
     FIELD(graph_expect, node, FIELD_U32, GRAPH_NODES_MAX),
     FIELD(graph_expect, sha256, FIELD_TEXT, 64),
+    FIELD(graph_expect, name, FIELD_TEXT, 4096),
+    FIELD(graph_expect, line, FIELD_U32, UINT32_MAX),
 };
 static const struct field_table expect_table = FIELD_TABLE(graph_expect, expect_fields);
 

@@ -22,7 +22,7 @@
 static const struct {
     enum msg_role role;
     const char *name;
-} roles[] = {{MSG_SCHEDULER, "scheduler"}, {MSG_WORKER, "worker"}, {MSG_CLIENT, "client"}};
+} roles[] = {{MSG_SCHEDULER, "scheduler"}, {MSG_WORKER, "worker"}, {MSG_CLIENT, "client"}, {MSG_KEEPER, "keeper"}};
 
 #define ROLES (sizeof roles / sizeof *roles)
 
@@ -32,6 +32,14 @@ static const char *role_name(enum msg_role role)
         if (roles[i].role == role)
             return roles[i].name;
     return "?";
+}
+
+enum msg_role keys_role(const char *name)
+{
+    for (size_t i = 0; i < ROLES; i++)
+        if (!strcmp(roles[i].name, name))
+            return roles[i].role;
+    return 0;
 }
 
 static int write_file(int directory, const char *name, mode_t mode, const char *text, struct err *e)
@@ -85,7 +93,7 @@ static void remove_all(const char *path)
 {
     static const char *const names[] = {"scheduler.key", "scheduler.pub", "worker.key",
                                         "worker.pub",    "client.key",    "client.pub",
-                                        "allow"};
+                                        "keeper.key",    "keeper.pub",    "allow"};
     int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     for (size_t i = 0; directory >= 0 && i < sizeof names / sizeof *names; i++)
         unlinkat(directory, names[i], 0);
@@ -223,6 +231,7 @@ static int parse_allowed(const char *line, struct allowed_key *k)
 {
     k->role = !strncmp(line, "worker ", 7)   ? MSG_WORKER
               : !strncmp(line, "client ", 7) ? MSG_CLIENT
+              : !strncmp(line, "keeper ", 7) ? MSG_KEEPER
                                              : 0;
     if (!k->role || decode_key(line + 7, k->key) < 0)
         return -1;
@@ -241,7 +250,7 @@ int keys_load_allowed(const char *directory, struct allowed_key *list, size_t *c
             continue;
         const struct allowed_key *have = NULL;
         if (parse_allowed(line, &k) < 0)
-            r = err_set(e, ERR_INPUT, "%s/allow:%d: want `worker KEY NAME` or `client KEY NAME`",
+            r = err_set(e, ERR_INPUT, "%s/allow:%d: want `worker KEY NAME`, `client KEY NAME` or `keeper KEY NAME`",
                         directory, number);
         else if ((have = listed(list, *count, k.key)) && have->role != k.role)
             r = err_set(e, ERR_INPUT,
@@ -299,8 +308,8 @@ static const char *line_of(const char *text, const char *key)
 
 int keys_allow(const char *directory, enum msg_role role, const char *key, const char *name, struct err *e)
 {
-    if (role != MSG_WORKER && role != MSG_CLIENT)
-        return err_set(e, ERR_INPUT, "a key is allowed as that of a worker or of a client");
+    if (role != MSG_WORKER && role != MSG_CLIENT && role != MSG_KEEPER)
+        return err_set(e, ERR_INPUT, "a key is allowed as that of a worker, a client or a keeper");
     if (name[strcspn(name, "\n\r")] || strlen(name) > KEYS_NAME_MAX)
         return err_set(e, ERR_INPUT, "a key's name is one line of at most %d bytes", KEYS_NAME_MAX);
     char *text = check_key(key, e) < 0 ? NULL : read_file(directory, "allow", e);

@@ -16,10 +16,12 @@ struct allowed_key {
 #define KEYS_TEXT     41 /* a key as text: 40 characters and NUL */
 #define KEYS_NAME_MAX 128
 
+/* "worker", "client", "keeper", "scheduler"; 0: it is none. */
+enum msg_role keys_role(const char *name);
 /* One more key for the list, or one less; schedulers that run see it.  The key is text. */
 int keys_allow(const char *directory, enum msg_role role, const char *key, const char *name, struct err *e);
 int keys_deny(const char *directory, const char *key, struct err *e);
-/* A pair for one machine or user, which connects as a worker or a client, whichever it was allowed as: own.key and own.pub
+/* A pair for one machine or user, which connects as a worker, a client or a keeper, whichever it was allowed as: own.key and own.pub
  * in the directory, which is made if need be. */
 int keys_generate_own(const char *directory, char public_key[KEYS_TEXT], struct err *e);
 

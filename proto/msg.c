@@ -20,7 +20,8 @@ static const struct field hello_fields[] = {U32(msg_hello, version),
                                             U32(msg_hello, slots),
                                             U64(msg_hello, memory_bytes),
                                             FIELD(msg_hello, data_url, FIELD_TEXT, 256),
-                                            BYTES(msg_hello, data_key, MSG_KEY_BYTES)};
+                                            BYTES(msg_hello, data_key, MSG_KEY_BYTES),
+                                            FIELD(msg_hello, shared, FIELD_TEXT, MSG_SHARED_MAX)};
 static const struct field welcome_fields[] = {U32(msg_welcome, version), U64(msg_welcome, peer),
                                               U32(msg_welcome, heartbeat_ms),
                                               U32(msg_welcome, lease_ms)};
@@ -31,7 +32,7 @@ static const struct field port_fields[] = {U32(msg_port, node), I32(msg_port, fd
 static const struct field_table port_table = FIELD_TABLE(msg_port, port_fields);
 static const struct field submit_fields[] = {U64(msg_submit, request), U32(msg_submit, flags),
                                              TEXT(msg_submit, text),
-                                             LIST(msg_submit, port, &port_table)};
+                                             LIST(msg_submit, port, &port_table), U64(msg_submit, held)};
 static const struct field accept_fields[] = {U64(msg_accept, request), U64(msg_accept, job)};
 static const struct field row_fields[] = {
     U32(msg_plan_row, node), FIELD(msg_plan_row, stage, FIELD_TEXT, MSG_BYTES_MAX),
@@ -138,7 +139,35 @@ static const struct field_table worker_row_table = FIELD_TABLE(msg_worker_row, w
 static const struct field answer_fields[] = {
     U64(msg_answer, request), FIELD(msg_answer, code, FIELD_U32, ERR_COUNT - 1),
     TEXT(msg_answer, text), LIST(msg_answer, job, &job_row_table),
-    LIST(msg_answer, worker, &worker_row_table)};
+    LIST(msg_answer, worker, &worker_row_table),
+    U64(msg_answer, held),
+    FIELD(msg_answer, url, FIELD_TEXT, 256),
+    BYTES(msg_answer, key, MSG_KEY_BYTES),
+    BYTES(msg_answer, token, MSG_TOKEN_BYTES),
+    FIELD(msg_answer, shared, FIELD_TEXT, MSG_SHARED_MAX),
+    U64(msg_answer, taken_bytes),
+    FIELD(msg_answer, receipt, FIELD_TEXT, MSG_RECEIPT_MAX),
+    U64(msg_answer, receipt_from)};
+static const struct field visit_fields[] = {
+    U64(msg_visit, link), U64(msg_visit, request), FIELD(msg_visit, what, FIELD_U32, MSG_ASKS - 1),
+    U64(msg_visit, job),  BYTES(msg_visit, key, MSG_KEY_BYTES), BYTES(msg_visit, token, MSG_TOKEN_BYTES)};
+static const struct field visited_fields[] = {
+    U64(msg_visited, link), U64(msg_visited, request), U64(msg_visited, job),
+    FIELD(msg_visited, code, FIELD_U32, ERR_COUNT - 1), TEXT(msg_visited, text),
+    BYTES(msg_visited, token, MSG_TOKEN_BYTES), U64(msg_visited, taken_bytes),
+    FIELD(msg_visited, receipt, FIELD_TEXT, MSG_RECEIPT_MAX), U64(msg_visited, receipt_from)};
+static const struct field held_fields[] = {
+    U64(msg_held, job), BYTES(msg_held, key, MSG_KEY_BYTES), TEXT(msg_held, state),
+    TEXT(msg_held, text), U64(msg_held, age_ms), YES(msg_held, gone)};
+static const struct field kept_fields[] = {
+    U64(msg_kept, job),
+    U64(msg_kept, taken_bytes),
+    FIELD(msg_kept, receipt, FIELD_TEXT, MSG_RECEIPT_MAX),
+    YES(msg_kept, all),
+    FIELD(msg_kept, status, FIELD_U32, 255),
+    FIELD(msg_kept, code, FIELD_U32, ERR_COUNT - 1),
+    TEXT(msg_kept, text),
+    FIELD(msg_kept, directory, FIELD_TEXT, 4096)};
 static const struct field lost_fields[] = {STREAM(msg_lost), TEXT(msg_lost, text)};
 
 #define LOAN_OF(type) U64(type, job), U32(type, attempt), U32(type, loan)
@@ -179,7 +208,8 @@ static const struct field done_fields[] = {LOAN_OF(msg_done),
                                            TEXT(msg_done, text)};
 
 #define TABLE(name) FIELD_TABLE(msg_##name, name##_fields)
-#define ANY         (MSG_CLIENT | MSG_WORKER)
+#define CLIENT      (MSG_CLIENT | MSG_KEEPER)
+#define ANY         (CLIENT | MSG_WORKER)
 
 /* Who may send it, to whom, whether before HELLO was answered, and whether bulk may follow. */
 static const struct row {
@@ -193,21 +223,21 @@ static const struct row {
     [MSG_REFUSE] = {"REFUSE", MSG_SCHEDULER, ANY, true, false, TABLE(refuse)},
     [MSG_PING] = {"PING", ANY | MSG_SCHEDULER, ANY | MSG_SCHEDULER, true, false, TABLE(ping)},
     [MSG_BYE] = {"BYE", ANY | MSG_SCHEDULER, ANY | MSG_SCHEDULER, true, false, TABLE(bye)},
-    [MSG_SUBMIT] = {"SUBMIT", MSG_CLIENT, MSG_SCHEDULER, false, true, TABLE(submit)},
-    [MSG_ACCEPT] = {"ACCEPT", MSG_SCHEDULER, MSG_CLIENT, false, false, TABLE(accept)},
-    [MSG_PLAN] = {"PLAN", MSG_SCHEDULER, MSG_CLIENT, false, false, TABLE(plan)},
+    [MSG_SUBMIT] = {"SUBMIT", CLIENT, MSG_SCHEDULER, false, true, TABLE(submit)},
+    [MSG_ACCEPT] = {"ACCEPT", MSG_SCHEDULER, CLIENT, false, false, TABLE(accept)},
+    [MSG_PLAN] = {"PLAN", MSG_SCHEDULER, CLIENT, false, false, TABLE(plan)},
     [MSG_ROUTE] = {"ROUTE", MSG_SCHEDULER, ANY, false, false, TABLE(route_list)},
-    [MSG_CANCEL] = {"CANCEL", MSG_CLIENT, MSG_SCHEDULER, false, false, TABLE(cancel)},
+    [MSG_CANCEL] = {"CANCEL", CLIENT, MSG_SCHEDULER, false, false, TABLE(cancel)},
     [MSG_RUN] = {"RUN", MSG_SCHEDULER, MSG_WORKER, false, true, TABLE(run)},
     [MSG_STOP] = {"STOP", MSG_SCHEDULER, MSG_WORKER, false, false, TABLE(stop)},
     [MSG_STARTED] = {"STARTED", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(started)},
-    [MSG_TASK] = {"TASK", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | MSG_CLIENT, false, false,
+    [MSG_TASK] = {"TASK", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | CLIENT, false, false,
                   TABLE(task)},
-    [MSG_PROGRESS] = {"PROGRESS", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | MSG_CLIENT, false,
+    [MSG_PROGRESS] = {"PROGRESS", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | CLIENT, false,
                       false, TABLE(progress)},
     [MSG_FAIL] = {"FAIL", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(fail)},
     [MSG_STOPPED] = {"STOPPED", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(stopped)},
-    [MSG_RESULT] = {"RESULT", MSG_SCHEDULER, MSG_CLIENT, false, false, TABLE(result)},
+    [MSG_RESULT] = {"RESULT", MSG_SCHEDULER, CLIENT, false, false, TABLE(result)},
     [MSG_ATTACH] = {"ATTACH", ANY, MSG_WORKER, true, false, TABLE(attach)},
     [MSG_CREDIT] = {"CREDIT", ANY, ANY, true, false, TABLE(credit)},
     [MSG_DATA] = {"DATA", ANY, ANY, true, true, TABLE(data)},
@@ -219,11 +249,15 @@ static const struct row {
     [MSG_RETURNED] = {"RETURNED", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(returned)},
     [MSG_WORK] = {"WORK", MSG_WORKER, MSG_WORKER, true, false, TABLE(work)},
     [MSG_DONE] = {"DONE", MSG_WORKER, MSG_WORKER, true, false, TABLE(done)},
-    [MSG_BLOCK] = {"BLOCK", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | MSG_CLIENT, false, false,
+    [MSG_BLOCK] = {"BLOCK", MSG_WORKER | MSG_SCHEDULER, MSG_SCHEDULER | CLIENT, false, false,
                    TABLE(block)},
     [MSG_LOST] = {"LOST", ANY, MSG_SCHEDULER, false, false, TABLE(lost)},
-    [MSG_ASK] = {"ASK", MSG_CLIENT, MSG_SCHEDULER, false, false, TABLE(ask)},
-    [MSG_ANSWER] = {"ANSWER", MSG_SCHEDULER, MSG_CLIENT, false, false, TABLE(answer)},
+    [MSG_ASK] = {"ASK", CLIENT, MSG_SCHEDULER, false, false, TABLE(ask)},
+    [MSG_VISIT] = {"VISIT", MSG_SCHEDULER, MSG_KEEPER, false, false, TABLE(visit)},
+    [MSG_VISITED] = {"VISITED", MSG_KEEPER, MSG_SCHEDULER, false, false, TABLE(visited)},
+    [MSG_HELD] = {"HELD", MSG_KEEPER, MSG_SCHEDULER, false, false, TABLE(held)},
+    [MSG_KEPT] = {"KEPT", MSG_CLIENT | MSG_WORKER, MSG_CLIENT | MSG_WORKER, true, false, TABLE(kept)},
+    [MSG_ANSWER] = {"ANSWER", MSG_SCHEDULER, CLIENT, false, false, TABLE(answer)},
 };
 
 const struct field_table *msg_table(uint32_t type)
@@ -266,7 +300,7 @@ bool msg_allowed(uint32_t type, enum msg_role from, enum msg_role to, bool welco
     if (!msg_table(type))
         return false;
     const struct row *r = &rows[type];
-    if (r->from == (MSG_WORKER | MSG_SCHEDULER) && from == MSG_SCHEDULER && to != MSG_CLIENT)
+    if (r->from == (MSG_WORKER | MSG_SCHEDULER) && from == MSG_SCHEDULER && !(to & CLIENT))
         return false; /* forwarded reports go to clients only */
     if (r->from == (MSG_WORKER | MSG_SCHEDULER) && from == MSG_WORKER && to != MSG_SCHEDULER)
         return false;

@@ -24,6 +24,8 @@
 #define MSG_LIST_MAX     200000      /* items of a list */
 #define MSG_TEXT_MAX     65536       /* a sentence or a plan */
 #define MSG_NAMES_MAX    4096        /* of workers, in a job's row */
+#define MSG_SHARED_MAX   4096        /* of shared directories' names */
+#define MSG_RECEIPT_MAX  8192
 #define MSG_KEY_BYTES    32          /* a CURVE public key */
 #define MSG_TOKEN_BYTES  16
 #define MSG_HEARTBEAT_MS 1000
@@ -31,7 +33,8 @@
 #define MSG_DATA_BYTES   (256u << 10) /* bulk bytes of one DATA */
 #define MSG_CREDIT_BYTES (4u << 20)   /* what a receiver grants ahead, per edge */
 
-enum msg_role { MSG_CLIENT = 1, MSG_WORKER = 2, MSG_SCHEDULER = 4 };
+/* A keeper is the client of submitted jobs: it stays when whoever submitted them goes. */
+enum msg_role { MSG_CLIENT = 1, MSG_WORKER = 2, MSG_SCHEDULER = 4, MSG_KEEPER = 8 };
 
 enum msg_type {
     MSG_NONE,
@@ -73,6 +76,11 @@ enum msg_type {
     MSG_LOST, /* client, worker -> scheduler: a stream that it had attached broke off */
     MSG_ASK,    /* client -> scheduler: about jobs of its key */
     MSG_ANSWER, /* scheduler -> client */
+    MSG_VISIT,   /* scheduler -> keeper: a client comes to its data port, with this key and token */
+    MSG_VISITED, /* keeper -> scheduler: it may, or why not */
+    MSG_HELD,    /* keeper -> scheduler: a submitted job, and how it stands */
+    /* data */
+    MSG_KEPT,    /* keeper <-> client: how a submitted job ended; how much of its output was taken */
     MSG_TYPES
 };
 
@@ -86,6 +94,7 @@ struct msg_hello {
     uint64_t memory_bytes; /* worker */
     const char *data_url;  /* worker: where others connect for bytes; "" in embedded mode */
     struct slice data_key; /* worker: CURVE public key of data_url; empty on inproc */
+    const char *shared;    /* keeper: directories with the same files there as at clients, colons between */
 };
 struct msg_welcome {
     uint32_t version;
@@ -119,6 +128,7 @@ struct msg_submit {
     const char *text; /* the pipeline as typed, for status and logs */
     const struct msg_port *port;
     uint32_t port_count;
+    uint64_t held; /* keeper: the number that the submitted job is known by; else 0 */
 };
 struct msg_accept {
     uint64_t request, job;
@@ -147,6 +157,10 @@ enum msg_what {
     MSG_RUN_INPUT,  /* index: run, node: its loan: from the owner to the lender */
     MSG_RUN_OUTPUT, /* likewise, back */
     MSG_LOAN_FILE,  /* index: graph.file, node: loan: from the owner, when the lender grants credit for it */
+    MSG_KEPT_IN,    /* client to keeper: a job and its inputs, as in kept.h */
+    MSG_KEPT_OUT,   /* keeper to client: what the job printed, from where it was taken last */
+    MSG_KEPT_FILES, /* likewise: its output files, as in made.h */
+    MSG_KEPT_LOG,   /* likewise: its stderr so far */
     MSG_WHATS
 };
 enum msg_via {
@@ -360,6 +374,9 @@ struct msg_lost {
 enum msg_ask_what {
     MSG_ASK_STATUS, /* all jobs, or `job`; and the workers */
     MSG_ASK_CANCEL, /* `job` */
+    MSG_ASK_KEEP,   /* where can a job be submitted? */
+    MSG_ASK_TAKE,   /* the output of `job`, which was submitted */
+    MSG_ASK_LOGS,   /* its stderr */
     MSG_ASKS
 };
 struct msg_ask {
@@ -386,6 +403,48 @@ struct msg_answer {
     uint32_t job_count;
     const struct msg_worker_row *worker;
     uint32_t worker_count;
+    /* To KEEP, TAKE and LOGS: the job, and where to ATTACH for it. */
+    uint64_t held;
+    const char *url;
+    struct slice key, token;
+    const char *shared;    /* KEEP: as in HELLO */
+    uint64_t taken_bytes;  /* TAKE: of what it printed, so much was taken */
+    const char *receipt;   /* TAKE: the last taker's own words about where it put them */
+    uint64_t receipt_from; /* and how much had been taken before it came */
+};
+
+struct msg_visit {
+    uint64_t link, request; /* the client's, to be named in the answer */
+    uint32_t what;          /* enum msg_ask_what */
+    uint64_t job;
+    struct slice key, token;
+};
+struct msg_visited {
+    uint64_t link, request, job;
+    uint32_t code; /* enum err_code, 0: it may come */
+    const char *text;
+    struct slice token;
+    uint64_t taken_bytes;
+    const char *receipt;
+    uint64_t receipt_from;
+};
+struct msg_held {
+    uint64_t job;
+    struct slice key;  /* whose it is */
+    const char *state; /* for people */
+    const char *text;
+    uint64_t age_ms;
+    bool gone; /* it is not there any more */
+};
+struct msg_kept {
+    uint64_t job;
+    /* From the client. */
+    uint64_t taken_bytes; /* of what it printed, all to here is written */
+    const char *receipt;  /* with the first: where */
+    bool all;             /* and the files are in place */
+    /* From the keeper: the job is over, or was taken in, or why not. */
+    uint32_t status, code;
+    const char *text, *directory; /* where its files belong */
 };
 
 struct msg {
@@ -422,6 +481,10 @@ struct msg {
         struct msg_done done;
         struct msg_block block;
         struct msg_lost lost;
+        struct msg_visit visit;
+        struct msg_visited visited;
+        struct msg_held held;
+        struct msg_kept kept;
         struct msg_ask ask;
         struct msg_answer answer;
     };

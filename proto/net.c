@@ -2,7 +2,7 @@
  * handler at ZAP_URL about every key; ours runs on the same loop and looks into the allow-list. Its
  * answer, the user id, comes with every message of that connection and tells role and key.
  *
- * A worker hears of a key when its RUN comes, which may be after the key's owner.  So its handler
+ * A worker hears of a key when its RUN comes (a keeper, when VISIT does), which may be after the key's owner.  So its handler
  * holds a question about an unknown key for NET_HOLD_MS before it says no: a connection that waits
  * loses nothing, where one that was refused would have to be made again. */
 #include "proto/net.h"
@@ -262,7 +262,7 @@ static void decide(struct net *n, const struct question *q)
     const struct allowed_key *k = find_allowed(n, ~0u, h.key);
     log_line(LOG_INFO, "key_asked", "address=%s known=%s", (const char *)q->frame[ZAP_ADDRESS],
              k ? "yes" : "no");
-    if (!k && n->role == MSG_WORKER)
+    if (!k && (n->role == MSG_WORKER || n->role == MSG_KEEPER))
         hold(n, &h);
     else
         answer(n, &h, k);

@@ -200,7 +200,7 @@ static void learn(const struct peer *p, struct link *l, const struct msg *m)
 {
     bool nobody = !l->role && !p->net->secure;
     if (nobody && m->type == MSG_HELLO &&
-        (m->hello.role == MSG_CLIENT || m->hello.role == MSG_WORKER))
+        (m->hello.role == MSG_CLIENT || m->hello.role == MSG_WORKER || m->hello.role == MSG_KEEPER))
         l->role = m->hello.role;
     if (nobody && m->type == MSG_ATTACH && p->as == MSG_WORKER)
         l->role = MSG_CLIENT | MSG_WORKER;

@@ -22,8 +22,8 @@ struct peer;
 #define PEER_TURN_MAX   64     /* messages handled per turn of the loop */
 
 /* CURVE keys.  A directory as `zpipe keygen --dir` makes it:
- *   NAME.key (secret and public, mode 0600), NAME.pub for NAME in scheduler, worker, client, and
- *   `allow`: lines "worker PUBLIC NAME" and "client PUBLIC NAME".  A machine or user may have a pair of its own
+ *   NAME.key (secret and public, mode 0600), NAME.pub for NAME in scheduler, worker, client, keeper, and
+ *   `allow`: lines "worker PUBLIC NAME", "client PUBLIC NAME" and "keeper PUBLIC NAME".  A machine or user may have a pair of its own
  *   instead, own.key, beside scheduler.pub (keys.h). */
 int keys_generate(const char *directory, struct err *e);
 

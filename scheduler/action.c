@@ -106,6 +106,19 @@ static bool keep_text(struct action *a, const char **text)
     return *text;
 }
 
+static bool keep_bytes(struct action *a, struct slice *bytes)
+{
+    const char *copy = bytes->size ? arena_bytes(&a->arena, bytes->data, bytes->size) : "";
+    *bytes = (struct slice){copy, bytes->size};
+    return copy;
+}
+
+static bool keep_place(struct action *a, struct msg_answer *m)
+{
+    return keep_text(a, &m->url) && keep_text(a, &m->shared) && keep_text(a, &m->receipt) &&
+           keep_bytes(a, &m->key) && keep_bytes(a, &m->token);
+}
+
 static bool keep(struct action *a, struct msg *copy)
 {
     switch (copy->type) {
@@ -117,8 +130,10 @@ static bool keep(struct action *a, struct msg *copy)
         return keep_text(a, &copy->recall.text);
     case MSG_RESULT:
         return keep_text(a, &copy->result.text);
-    case MSG_ANSWER: /* one that failed: it has no rows */
-        return keep_text(a, &copy->answer.text);
+    case MSG_ANSWER: /* one without rows */
+        return keep_text(a, &copy->answer.text) && (!copy->answer.held || keep_place(a, &copy->answer));
+    case MSG_VISIT:
+        return keep_bytes(a, &copy->visit.key) && keep_bytes(a, &copy->visit.token);
     case MSG_TASK:
         return keep_text(a, &copy->task.text) && keep_text(a, &copy->task.stderr_tail);
     case MSG_BLOCK:

@@ -24,7 +24,7 @@ struct core *core_new(const struct core_options *o, struct err *e)
     c->random = o->seed;
     c->job_numbers = o->jobs;
     snprintf(c->url, sizeof c->url, "%s", o->url ? o->url : "");
-    struct list *const lists[] = {&c->workers, &c->clients, &c->jobs,    &c->over,
+    struct list *const lists[] = {&c->helds,   &c->workers, &c->clients, &c->jobs, &c->over,
                                   &c->turns,   &c->queued,  &c->stopping, &c->wanting,
                                   &c->lent,    &c->returning};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
@@ -40,6 +40,7 @@ static void peers_free(struct list *peers)
         if (p->home && --p->home->peers == 0)
             free(p->home);
         table_clear(&p->requests);
+        free(p->shared);
         free(p);
     }
 }
@@ -52,12 +53,15 @@ void core_free(struct core *c)
         job_free(LIST_OF(c->jobs.next, job, at));
     for (size_t i = 0; i < c->loans.room; i++)
         free(c->loans.slot[i].item);
+    while (!list_empty(&c->helds))
+        held_remove(c, LIST_OF(c->helds.next, held, at));
     peers_free(&c->workers);
     peers_free(&c->clients);
     table_clear(&c->peers);
     table_clear(&c->homes);
     table_clear(&c->jobs_by_number);
     table_clear(&c->loans);
+    table_clear(&c->held);
     actions_free(c);
     free(c->fleet.heap);
     free(c);
@@ -151,9 +155,11 @@ static void forget(struct core *c, uint64_t now, struct peer_state *p, const cha
         fleet_leave(c, now, p);
         jobs_lose_worker(c, now, p, why);
     } else {
+        held_lose_keeper(c, p);
         jobs_lose_client(c, now, p);
     }
     table_clear(&p->requests);
+    free(p->shared);
     free(p);
 }
 
@@ -178,8 +184,13 @@ static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role ro
     struct peer_state *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;
-    *p = (struct peer_state){.link = link, .role = role, .heard_ns = now};
-    struct list *const lists[] = {&p->at, &p->parts, &p->loans, &p->jobs, &p->waiting, &p->turn};
+    bool keeps = role == MSG_KEEPER;
+    *p = (struct peer_state){.link = link, .role = keeps ? MSG_CLIENT : role, .keeps = keeps, .heard_ns = now};
+    struct list *const lists[] = {&p->at, &p->parts, &p->loans, &p->jobs, &p->waiting, &p->turn, &p->held};
+    if (keeps && h->shared && !(p->shared = strdup(h->shared))) {
+        free(p);
+        return NULL;
+    }
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     copy_name(p->name, sizeof p->name, h->name);
@@ -200,6 +211,7 @@ static int admit(struct core *c, uint64_t now, struct peer_state *p, struct slic
 {
     if (!table_put(&c->peers, p->link, p)) {
         err_nomem(e);
+        free(p->shared);
         free(p);
         return -1;
     }
@@ -222,7 +234,7 @@ static void on_hello(struct core *c, uint64_t now, uint64_t link, enum msg_role 
         err_set(&e, ERR_UNSUPPORTED,
                 "this scheduler speaks version %d of the protocol, you speak %u: update the older",
                 MSG_VERSION, h->version);
-    else if (h->role != (uint32_t)role || (role != MSG_WORKER && role != MSG_CLIENT))
+    else if (h->role != (uint32_t)role || (role != MSG_WORKER && role != MSG_CLIENT && role != MSG_KEEPER))
         err_set(&e, ERR_DENIED, "this key is for another role than HELLO says");
     else if (c->peers.count == CORE_PEERS_MAX)
         err_set(&e, ERR_LIMIT, "the scheduler has as many peers as it can (CORE_PEERS_MAX)");
@@ -296,6 +308,12 @@ static void dispatch(struct core *c, uint64_t now, struct peer_state *p, const s
     case MSG_ASK:
         status_answer(c, now, p, &m->ask);
         return;
+    case MSG_HELD:
+        held_tell(c, now, p, &m->held);
+        return;
+    case MSG_VISITED:
+        held_visited(c, p, &m->visited);
+        return;
     case MSG_LOST:
         job_lost_stream(c, now, p, &m->lost);
         return;
@@ -362,7 +380,7 @@ void core_check_keys(struct core *c, uint64_t now, bool (*allowed)(void *owner, 
         for (struct list *l = lists[i]->next, *next; l != lists[i]; l = next) {
             struct peer_state *p = LIST_OF(l, peer_state, at);
             next = l->next;
-            if (p->has_key && !allowed(owner, p->role, (struct slice){p->key, MSG_KEY_BYTES}))
+            if (p->has_key && !allowed(owner, p->keeps ? MSG_KEEPER : p->role, (struct slice){p->key, MSG_KEY_BYTES}))
                 core_evict(c, now, p, "your key is not allowed any more");
         }
     end_event(c, now);

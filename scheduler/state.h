@@ -8,6 +8,7 @@
  *   again.c     what of it must run again when a worker was lost
  *   verdict.c   what its stages' ends add up to
  *   status.c    what clients ask about
+ *   held.c      submitted jobs, which keepers hold
  *   wait.c      jobs that wait for a slot, fairly
  *   fleet.c     workers by free slots
  *   lend.c      slots of one worker for a part on another
@@ -32,6 +33,7 @@
 #define LOAN_FAILURES_MAX 3   /* lenders that could not reach a part's worker: then no more */
 
 #define JOB_TEXT_MAX 200
+#define HELD_MAX     20000 /* submitted jobs of one keeper */
 #define KILLS_MAX   3 /* a stage that took so many workers with it is not tried again */
 #define SHUNNED_MAX 16 /* workers that failed a job: of more, the last so many are remembered */
 
@@ -69,6 +71,24 @@ struct peer_state {
     struct table requests; /* request -> job */
     uint32_t queued;
     size_t graph_bytes;
+
+    /* A keeper: a client to all else. */
+    bool keeps;
+    char *shared;     /* owned; NULL: none */
+    struct list held; /* what it says that it holds */
+    uint32_t held_count;
+};
+
+/* A submitted job, as its keeper says. */
+struct held {
+    uint64_t number;
+    struct peer_state *keeper;
+    struct list at, of_keeper; /* in core.helds, in keeper->held */
+    uint8_t key[MSG_KEY_BYTES]; /* whose it is */
+    bool has_key;
+    char state[JOB_TEXT_MAX], text[JOB_TEXT_MAX];
+    uint64_t since_ns; /* when it was submitted */
+    uint64_t shown;    /* in the answer to this event */
 };
 
 /* A job's life; job.c has the table. */
@@ -145,6 +165,7 @@ struct shared_bytes {
 
 struct job {
     uint64_t number, request;
+    uint64_t held; /* of a submitted job: the number that it is known by */
     enum job_state state;
     struct peer_state *client; /* NULL: gone */
     struct list at;            /* in core.jobs, or core.over */
@@ -186,6 +207,8 @@ struct core {
     uint64_t event_ns; /* when the last event was */
     struct table peers, homes, jobs_by_number;
     struct list workers, clients; /* peers with a role, longest silent first */
+    struct table held;            /* struct held */
+    struct list helds;
     struct list jobs;             /* all that are not over */
     struct list over;             /* freed at the end of the event */
     struct list turns;            /* clients with jobs that wait: whose turn is next */
@@ -259,6 +282,16 @@ void job_free(struct job *j);
 
 /* status.c */
 void status_answer(struct core *c, uint64_t now, struct peer_state *client, const struct msg_ask *m);
+
+/* held.c */
+void held_tell(struct core *c, uint64_t now, struct peer_state *keeper, const struct msg_held *m);
+void held_visited(struct core *c, struct peer_state *keeper, const struct msg_visited *m);
+/* KEEP, TAKE, LOGS, or to CANCEL a submitted job: asks its keeper, whose answer comes later.  -1: this is the answer. */
+int held_ask(struct core *c, const struct peer_state *p, const struct msg_ask *m, struct err *e);
+void held_lose_keeper(struct core *c, struct peer_state *keeper);
+void held_remove(struct core *c, struct held *h);
+struct held *held_of(const struct core *c, uint64_t number); /* NULL: no keeper says so */
+bool held_is_theirs(const struct held *h, const struct peer_state *p);
 
 /* again.c */
 /* The part did not do its work, and it is not the programs' fault: it runs again elsewhere, or the job fails.

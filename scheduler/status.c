@@ -6,9 +6,12 @@
 
 static const char *const state_names[JOB_STATES] = {"waits", "starts", "runs", "runs again", "stops", "over"};
 
-static bool is_theirs(const struct job *j, const struct peer_state *p)
+static bool is_theirs(const struct core *c, const struct job *j, const struct peer_state *p)
 {
     const struct peer_state *own = j->client;
+    const struct held *h = j->held ? held_of(c, j->held) : NULL;
+    if (h && h->keeper == own)
+        return held_is_theirs(h, p);
     return own == p || (own && own->has_key && p->has_key && !memcmp(own->key, p->key, sizeof p->key));
 }
 
@@ -30,7 +33,7 @@ static const char *workers_of(const struct job *j, struct arena *a)
 
 static int job_row(const struct core *c, const struct job *j, struct arena *a, struct msg_job_row *row, struct err *e)
 {
-    *row = (struct msg_job_row){.job = j->number,
+    *row = (struct msg_job_row){.job = j->held ? j->held : j->number,
                                 .state = state_names[j->state],
                                 .text = arena_string(a, j->text),
                                 .workers = workers_of(j, a),
@@ -43,16 +46,38 @@ static int job_row(const struct core *c, const struct job *j, struct arena *a, s
     return row->text && row->workers ? 0 : err_nomem(e);
 }
 
+/* One that does not run: it waits at its keeper, or is over. */
+static int held_row(const struct core *c, const struct held *h, struct arena *a, struct msg_job_row *row, struct err *e)
+{
+    *row = (struct msg_job_row){.job = h->number,
+                                .state = arena_string(a, h->state),
+                                .text = arena_string(a, h->text),
+                                .workers = "",
+                                .age_ms = (c->event_ns - h->since_ns) / 1000000};
+    return row->state && row->text ? 0 : err_nomem(e);
+}
+
 static int job_rows(const struct core *c, const struct peer_state *p, uint64_t job, struct arena *a,
                     struct msg_answer *out, struct err *e)
 {
-    struct msg_job_row *row = arena_array(a, (size_t)c->job_count + 1, sizeof *row);
+    struct msg_job_row *row = arena_array(a, (size_t)c->job_count + c->held.count + 1, sizeof *row);
     out->job = row;
     if (!row)
         return err_nomem(e);
     for (const struct list *l = c->jobs.next; l != &c->jobs; l = l->next) {
         const struct job *j = LIST_OF(l, job, at);
-        if (is_theirs(j, p) && (!job || j->number == job) && job_row(c, j, a, &row[out->job_count++], e) < 0)
+        struct held *h = j->held ? held_of(c, j->held) : NULL;
+        if (!is_theirs(c, j, p) || (job && (j->held ? j->held : j->number) != job))
+            continue;
+        if (job_row(c, j, a, &row[out->job_count++], e) < 0)
+            return -1;
+        if (h)
+            h->shown = c->stats.events;
+    }
+    for (const struct list *l = c->helds.next; l != &c->helds && out->job_count < MSG_LIST_MAX; l = l->next) {
+        const struct held *h = LIST_OF(l, held, at);
+        if (h->shown != c->stats.events && held_is_theirs(h, p) && (!job || h->number == job) &&
+            held_row(c, h, a, &row[out->job_count++], e) < 0)
             return -1;
     }
     return 0;
@@ -78,7 +103,9 @@ static int answer(struct core *c, uint64_t now, struct peer_state *p, const stru
                   struct msg_answer *out, struct err *e)
 {
     struct job *j = m->job ? table_get(&c->jobs_by_number, m->job) : NULL;
-    if (m->job && (!j || !is_theirs(j, p)))
+    const struct held *h = m->job ? held_of(c, m->job) : NULL;
+    bool theirs = h ? held_is_theirs(h, p) : j && !j->held && is_theirs(c, j, p);
+    if (m->job && !theirs)
         return err_set(e, ERR_NOENT, "no job of yours has the number %llu: it is over, or never was",
                        (unsigned long long)m->job);
     if (m->what == MSG_ASK_CANCEL && !j)
@@ -91,12 +118,22 @@ static int answer(struct core *c, uint64_t now, struct peer_state *p, const stru
     return job_rows(c, p, m->job, a, out, e) < 0 || worker_rows(c, a, out, e) < 0 ? -1 : 0;
 }
 
+/* What a keeper has to say, it answers. */
+static bool is_for_keeper(const struct core *c, const struct msg_ask *m)
+{
+    return m->what == MSG_ASK_KEEP || m->what == MSG_ASK_TAKE || m->what == MSG_ASK_LOGS ||
+           (m->what == MSG_ASK_CANCEL && held_of(c, m->job));
+}
+
 void status_answer(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m)
 {
     struct err e = {0};
     struct msg_answer out = {.request = m->request, .text = ""};
-    struct action *a = action_new(c, p->link, &e);
-    int r = a ? answer(c, now, p, m, &a->arena, &out, &e) : -1;
+    bool keeper = is_for_keeper(c, m);
+    if (keeper && held_ask(c, p, m, &e) == 0)
+        return;
+    struct action *a = action_new(c, p->link, keeper ? NULL : &e);
+    int r = keeper ? -1 : a ? answer(c, now, p, m, &a->arena, &out, &e) : -1;
     if (r == 0) {
         a->out.msg = (struct msg){.type = MSG_ANSWER, .answer = out};
         r = action_check(&a->out.msg, &e);

@@ -122,6 +122,7 @@ static int answer(struct core *c, uint64_t now, struct peer_state *client,
     struct job *j = job_new(c, m, encoded, g, e);
     if (!j)
         return -1;
+    j->held = client->keeps ? m->held : 0;
     j->number = c->job_numbers + 1;
     if (enlist(c, client, j, e) < 0) {
         job_free(j);

@@ -73,10 +73,11 @@ void wait_start(struct core *c, uint64_t now)
     }
 }
 
-/* A job whose client has a worker of its own waits for that one, as long as it takes. */
+/* A job whose client has a worker of its own waits for that one, as long as it takes; a submitted one until there
+ * is any. */
 static bool has_worker(const struct core *c, const struct job *j)
 {
-    return place_local(j->client) || fleet_serves(c, j);
+    return (j->held && !c->fleet.count) || place_local(j->client) || fleet_serves(c, j);
 }
 
 static const struct job *first_without_worker(const struct core *c)

@@ -71,6 +71,10 @@ static const struct msg rows[] = {
     {.type = MSG_DONE, .done = {8, 1, 5, 6, MSG_HOW_RAN, false, UINT64_MAX, ran, 2, ""}},
     {.type = MSG_ASK, .ask = {7, MSG_ASK_CANCEL, 8}},
     {.type = MSG_ANSWER, .answer = {7, ERR_NOENT, "no such job", &job_row, 1, &worker_row, 1}},
+    {.type = MSG_VISIT, .visit = {3, 7, MSG_ASK_TAKE, 9, {"01234567890123456789012345678901", 32}, {"0123456789abcdef", 16}}},
+    {.type = MSG_VISITED, .visited = {3, 7, 9, 0, "", {"0123456789abcdef", 16}, UINT64_MAX, "head 1 2 3 /out", 5}},
+    {.type = MSG_HELD, .held = {9, {"", 0}, "ended with status 0", "sort", UINT64_MAX, true}},
+    {.type = MSG_KEPT, .kept = {9, 1, "", true, 125, ERR_IO, "disk", "/home"}},
     {.type = MSG_LOST, .lost = {8, 1, MSG_EDGE, 1, GRAPH_NONE, "closed"}},
 };
 

@@ -1,0 +1,137 @@
+/* Submitted jobs.  A keeper is their client: it holds inputs and outputs, and submits the job under a number of ours as
+ * any client does; so what runs, runs again and is replayed is no matter of this file.  Here is only what others
+ * may ask: which such jobs there are (keepers say so when they come, and at each change), and to be let in at
+ * the keeper's data port, to bring a job, to take its output, or to read its log.  All of it is a keeper's to
+ * know: a scheduler that was killed hears it again.
+ *
+ * Whose a job is the keeper says; a client sees and ends those that came from its key alone. */
+#include "scheduler/state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void held_remove(struct core *c, struct held *h)
+{
+    table_remove(&c->held, h->number);
+    list_remove(&h->at);
+    list_remove(&h->of_keeper);
+    h->keeper->held_count--;
+    free(h);
+}
+
+void held_lose_keeper(struct core *c, struct peer_state *keeper)
+{
+    while (!list_empty(&keeper->held))
+        held_remove(c, LIST_OF(keeper->held.next, held, of_keeper));
+}
+
+bool held_is_theirs(const struct held *h, const struct peer_state *p)
+{
+    return h->has_key == p->has_key && !memcmp(h->key, p->key, sizeof p->key);
+}
+
+struct held *held_of(const struct core *c, uint64_t number)
+{
+    return table_get(&c->held, number);
+}
+
+static struct held *held_new(struct core *c, struct peer_state *keeper, uint64_t number)
+{
+    struct held *h = keeper->held_count < HELD_MAX ? calloc(1, sizeof *h) : NULL;
+    if (!h || !table_put(&c->held, number, h)) {
+        free(h);
+        return NULL;
+    }
+    h->number = number;
+    h->keeper = keeper;
+    list_init(&h->at);
+    list_init(&h->of_keeper);
+    list_add(&c->helds, &h->at);
+    list_add(&keeper->held, &h->of_keeper);
+    keeper->held_count++;
+    return h;
+}
+
+void held_tell(struct core *c, uint64_t now, struct peer_state *keeper, const struct msg_held *m)
+{
+    struct held *h = held_of(c, m->job);
+    if (!keeper->keeps || !m->job || (h && h->keeper != keeper) || (!h && m->gone)) {
+        core_refuse_message(c);
+        return;
+    }
+    if (m->gone) {
+        held_remove(c, h);
+        return;
+    }
+    if (!h && !(h = held_new(c, keeper, m->job))) {
+        core_refuse_message(c); /* it is there all the same; only nobody can ask for it */
+        return;
+    }
+    if ((h->has_key = m->key.size == MSG_KEY_BYTES))
+        memcpy(h->key, m->key.data, MSG_KEY_BYTES);
+    snprintf(h->state, sizeof h->state, "%s", m->state);
+    snprintf(h->text, sizeof h->text, "%s", m->text);
+    uint64_t age_ns = m->age_ms > now / 1000000 ? now : m->age_ms * 1000000;
+    h->since_ns = now - age_ns;
+}
+
+/* The one with the fewest jobs, of those the oldest link. */
+static struct peer_state *best_keeper(const struct core *c)
+{
+    struct peer_state *best = NULL;
+    for (const struct list *l = c->clients.next; l != &c->clients; l = l->next) {
+        struct peer_state *p = LIST_OF(l, peer_state, at);
+        if (p->keeps && p->data_url[0] && p->held_count < HELD_MAX &&
+            (!best || p->held_count < best->held_count ||
+             (p->held_count == best->held_count && p->link < best->link)))
+            best = p;
+    }
+    return best;
+}
+
+int held_ask(struct core *c, const struct peer_state *p, const struct msg_ask *m, struct err *e)
+{
+    bool keep = m->what == MSG_ASK_KEEP;
+    struct held *h = keep ? NULL : held_of(c, m->job);
+    if (!keep && (!h || !held_is_theirs(h, p)))
+        return err_set(e, ERR_NOENT,
+                       "no submitted job of yours has the number %llu: it was discarded, never was, or its keeper is away",
+                       (unsigned long long)m->job);
+    const struct peer_state *keeper = keep ? best_keeper(c) : h->keeper;
+    if (!keeper)
+        return err_set(e, ERR_AGAIN, "no keeper is connected to the scheduler%s%s: start one with `zpipe keeper`, where there is "
+                                     "room for inputs and outputs",
+                       c->url[0] ? " at " : "", c->url);
+    uint64_t token[MSG_TOKEN_BYTES / sizeof(uint64_t)];
+    for (size_t i = 0; i < sizeof token / sizeof *token; i++)
+        token[i] = core_random(c);
+    struct msg visit = {.type = MSG_VISIT,
+                        .visit = {p->link, m->request, m->what, keep ? ++c->job_numbers : m->job,
+                                  {p->key, p->has_key ? MSG_KEY_BYTES : 0}, {token, sizeof token}}};
+    core_send(c, keeper->link, &visit);
+    return 0;
+}
+
+/* Passed on to whom it is for, if they are still there. */
+void held_visited(struct core *c, struct peer_state *keeper, const struct msg_visited *m)
+{
+    struct peer_state *p = table_get(&c->peers, m->link);
+    if (!keeper->keeps || !p || p->role == MSG_WORKER || p->keeps) {
+        core_refuse_message(c);
+        return;
+    }
+    struct msg answer = {.type = MSG_ANSWER,
+                         .answer = {.request = m->request,
+                                    .code = m->code,
+                                    .text = m->text,
+                                    .held = m->job,
+                                    .url = keeper->data_url,
+                                    .key = {keeper->data_key, keeper->has_data_key ? MSG_KEY_BYTES : 0},
+                                    .token = m->token,
+                                    .shared = keeper->shared ? keeper->shared : "",
+                                    .taken_bytes = m->taken_bytes,
+                                    .receipt = m->receipt,
+                                    .receipt_from = m->receipt_from}};
+    core_send(c, p->link, &answer);
+}
