@@ -15,6 +15,8 @@
 
 #define BACKLOG 1024
 
+static struct stat made; /* the unix socket's name, while it is ours; st_ino 0: there is none */
+
 static bool is_loopback(const struct sockaddr *a)
 {
     if (a->sa_family == AF_INET)
@@ -60,6 +62,36 @@ static const char *unix_path(const char *address)
     return strncmp(address, "unix://", 7) ? NULL : address + 7;
 }
 
+/* A socket that nobody listens on any more: its server was killed. */
+static bool is_left_over(const struct sockaddr_un *a)
+{
+    struct stat s;
+    if (lstat(a->sun_path, &s) < 0 || !S_ISSOCK(s.st_mode))
+        return false;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool refused = fd >= 0 && connect(fd, (const struct sockaddr *)a, sizeof *a) < 0 && errno == ECONNREFUSED;
+    if (fd >= 0)
+        close(fd);
+    return refused;
+}
+
+/* Never in the place of anything else that has the name. */
+static int bind_name(int fd, const struct sockaddr_un *a)
+{
+    mode_t old = umask(0077); /* this user's alone */
+    int r = bind(fd, (const struct sockaddr *)a, sizeof *a);
+    if (r < 0 && errno == EADDRINUSE) {
+        if (is_left_over(a) && unlink(a->sun_path) == 0)
+            r = bind(fd, (const struct sockaddr *)a, sizeof *a);
+        else
+            errno = EADDRINUSE;
+    }
+    umask(old);
+    if (r == 0 && lstat(a->sun_path, &made) < 0)
+        made.st_ino = 0;
+    return r;
+}
+
 int listen_plain(const char *address, bool remote)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -71,12 +103,10 @@ int listen_plain(const char *address, bool remote)
                        address);
     strcpy(a.sun_path, path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    mode_t old = umask(0077); /* this user's alone */
-    bool bound = fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, BACKLOG) == 0;
-    umask(old);
-    if (bound)
+    if (fd >= 0 && bind_name(fd, &a) == 0 && listen(fd, BACKLOG) == 0)
         return fd;
-    cli_say(0, "cannot listen on %s: %s", address, strerror(errno));
+    cli_say(0, "cannot listen on %s: %s", address,
+            errno == EADDRINUSE ? "there is a file of that name, or a server" : strerror(errno));
     if (fd >= 0)
         close(fd);
     return -1;
@@ -85,7 +115,8 @@ int listen_plain(const char *address, bool remote)
 void listen_forget(const char *address)
 {
     const char *path = unix_path(address);
-    if (path)
+    struct stat s;
+    if (path && made.st_ino && lstat(path, &s) == 0 && s.st_ino == made.st_ino && s.st_dev == made.st_dev)
         unlink(path);
 }
 

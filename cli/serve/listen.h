@@ -4,5 +4,5 @@
 
 int listen_http(const char *address, bool remote);  /* HOST:PORT; port 0 or *: any */
 int listen_plain(const char *address, bool remote); /* tcp://HOST:PORT, unix://PATH */
-void listen_forget(const char *address);            /* the name of a unix socket */
+void listen_forget(const char *address);            /* the name of a unix socket, if it is still the one made here */
 void listen_say(const char *what, int fd);          /* "ready WHAT ADDRESS" on stdout */

@@ -124,6 +124,31 @@ def plain_both(zpipe, d):
     want("the socket's name", os.path.exists(path), False)
 
 
+def plain_name(zpipe, d):
+    """A name that is taken stays whose it is; that of a server which was killed is taken again."""
+    path = os.path.join(d, "name")
+    with open(path, "w") as f:
+        f.write("precious")
+    options = ("cat", "--listen", "unix://" + path)
+    p = subprocess.run([zpipe, "serve", *options], cwd=d, capture_output=True, text=True, timeout=TIMEOUT)
+    want("a file's name", (p.returncode, "there is a file of that name" in p.stderr), (125, True))
+    with open(path) as f:
+        want("the file", f.read(), "precious")
+    os.unlink(path)
+    with Server(zpipe, d, *options) as s:
+        p = subprocess.run([zpipe, "serve", *options], cwd=d, capture_output=True, text=True, timeout=TIMEOUT)
+        want("a server's name", p.returncode, 125)
+        want("the server", s.plain(b"x"), b"x")
+        s.p.kill()
+    want("a name that is left", os.path.exists(path), True)
+    with Server(zpipe, d, *options) as s:
+        want("the next server", s.plain(b"y"), b"y")
+        os.rename(path, path + ".mine")
+        with open(path, "w") as f:
+            f.write("later")
+    want("a file that came later", os.path.exists(path), True)
+
+
 def plain_failed(zpipe, d):
     with Server(zpipe, d, "sleep 1000; while :; do :; done", "--listen", "tcp://127.0.0.1:0", "--with", "timeout=1s") as s:
         try:
@@ -158,7 +183,7 @@ def main():
     ap.add_argument("--bin", required=True)
     zpipe = os.path.join(os.path.abspath(ap.parse_args().bin), "zpipe")
     failed = 0
-    tests = (http_good, http_status, http_wrong, http_limit, many_at_once, plain_both, plain_failed, ended_at_work, refused)
+    tests = (http_good, http_status, http_wrong, http_limit, many_at_once, plain_both, plain_name, plain_failed, ended_at_work, refused)
     with tempfile.TemporaryDirectory(prefix="zpipe-serve-") as d:
         for test in tests:
             try:
