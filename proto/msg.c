@@ -2,6 +2,7 @@
 #include "proto/msg.h"
 
 #include "proto/codec.h"
+#include "proto/graph.h"
 
 #define U32(type, member)        FIELD(type, member, FIELD_U32, UINT32_MAX)
 #define U64(type, member)        FIELD(type, member, FIELD_U64, UINT64_MAX)
@@ -197,15 +198,23 @@ static const struct field ran_fields[] = {FIELD(msg_ran, end, FIELD_U32, MSG_END
                                           U64(msg_ran, cpu_sys_ns),
                                           U64(msg_ran, wall_ns),
                                           U64(msg_ran, memory_peak_bytes),
-                                          YES(msg_ran, certified)};
+                                          YES(msg_ran, certified),
+                                          TEXT(msg_ran, limit),
+                                          TEXT(msg_ran, text),
+                                          TEXT(msg_ran, dropped)};
 static const struct field_table ran_table = FIELD_TABLE(msg_ran, ran_fields);
+static const struct field piece_fields[] = {YES(msg_piece, there), U64(msg_piece, bytes),
+                                            FIELD(msg_piece, mode, FIELD_U32, 0777)};
+static const struct field_table piece_table = FIELD_TABLE(msg_piece, piece_fields);
 static const struct field done_fields[] = {LOAN_OF(msg_done),
                                            U32(msg_done, run),
                                            FIELD(msg_done, how, FIELD_U32, MSG_HOWS - 1),
                                            YES(msg_done, said),
                                            U64(msg_done, bytes),
-                                           LIST(msg_done, ran, &ran_table),
-                                           TEXT(msg_done, text)};
+                                           FIELD_MANY(msg_done, ran, ran_count, FIELD_LIST, GRAPH_NODES_MAX, &ran_table),
+                                           TEXT(msg_done, text),
+                                           FIELD_MANY(msg_done, piece, piece_count, FIELD_LIST, 2 * GRAPH_NODES_MAX,
+                                                      &piece_table)};
 
 #define TABLE(name) FIELD_TABLE(msg_##name, name##_fields)
 #define CLIENT      (MSG_CLIENT | MSG_KEEPER)

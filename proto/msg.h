@@ -353,16 +353,26 @@ struct msg_ran { /* a node of the stage's chain; the units of sandbox/box.h */
     uint32_t status, signal;
     uint64_t cpu_user_ns, cpu_sys_ns, wall_ns, memory_peak_bytes;
     bool certified;
+    const char *limit, *text; /* as there; "" */
+    const char *dropped;      /* a sentence about files that it left and nobody keeps; "" */
+};
+struct msg_piece {
+    bool there;
+    uint64_t bytes;
+    uint32_t mode; /* permissions, where a program made the file */
 };
 struct msg_done {
     uint64_t job;
     uint32_t attempt, loan, run;
     uint32_t how; /* enum msg_how */
     bool said;    /* something came on stderr */
-    uint64_t bytes; /* of its output */
+    uint64_t bytes; /* of its output: of all pieces */
     const struct msg_ran *ran;
     uint32_t ran_count;
     const char *text;
+    const struct msg_piece *piece; /* stdout; then, of a task, stderr per program and the files it makes.  Those that
+                                      have bytes come one after the other, each as a stream of this run's name */
+    uint32_t piece_count;
 };
 
 struct msg_lost {

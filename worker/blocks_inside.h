@@ -69,7 +69,14 @@ struct blocks_way {
     bool joins;  /* a run may be several blocks */
     bool spoils; /* a block that ends as it must not has the stage run again, whole */
     int (*open)(struct blocks *b, struct err *e); /* before the first run */
+    int (*prepare)(struct run *r, struct err *e); /* wherever it is to run */
     int (*start)(struct blocks *b, struct run *r, struct err *e);
+    /* What a run writes besides `out`: how many, and where its number i is kept. */
+    uint32_t (*outputs)(const struct blocks *b);
+    int *(*output)(struct run *r, uint32_t i);
+    /* A program ended: the files that it left become outputs, or a sentence; where that is kept. */
+    int (*take_left)(struct run *r, uint32_t task, const struct box_result *end, struct err *e);
+    const char **(*dropped)(struct run *r, uint32_t task);
     void (*task_ended)(struct run *r, uint32_t task, const struct box_result *end);
     bool (*goes_on)(struct run *r); /* a region of it has ended: was another one started? */
     /* Its output, in block order.  1: no more is wanted; it must not change the list of runs. */
@@ -156,6 +163,13 @@ bool blocks_room_for_more(const struct blocks *b);
 /* blocks_runs.c */
 struct run *run_new(struct blocks *b, struct err *e); /* gives */
 int run_start(struct blocks *b, struct run *r, struct err *e); /* the planner's chain, on [from, to) */
+/* Is its block a whole file, that its programs may open? */
+bool run_is_file(const struct blocks *b);
+/* What it reads, if that is its block or a copy of it: as inlet_sources. */
+int run_sources(const struct run *r, struct box_source *out, uint32_t max);
+/* What it writes: a descriptor each, the first is `out`; -1: it is not there. */
+uint32_t run_outputs(const struct blocks *b);
+int *run_output(struct run *r, uint32_t i);
 /* A program of the chain ended, here or elsewhere.  If that spoils the stage, r may be gone. */
 void run_task_ended(struct run *r, uint32_t task, const struct box_result *end);
 extern const struct region_events run_events;
@@ -177,8 +191,8 @@ int keys_step(struct blocks *b, struct err *e);
 void keys_drop(struct blocks *b);
 
 /* blocks_lent.c */
-/* A slot for a run of so many bytes; of one HERE leave was taken (agent_begin_run). */
-bool lent_slot(struct blocks *b, uint64_t size, enum where *where);
+/* A slot for the run of [from, to); of one HERE leave was taken (agent_begin_run). */
+bool lent_slot(struct blocks *b, uint64_t from, uint64_t to, enum where *where);
 /* -1: and the leave is given back. */
 int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e);
 int lent_again(struct blocks *b, struct err *e);
@@ -186,11 +200,13 @@ int lent_hasten(struct blocks *b, struct err *e); /* a second time, with slots t
 void copies_drop(struct blocks *b);       /* they are killed, and not compared */
 void lent_copy_ended(struct run *copy);
 void lent_tell_want(struct attempt *t);
-/* From borrow.c: a lender did not do it (why NULL: and had not begun), or did and wrote fd (taken); or wrote what only
- * is compared. */
+/* Its input, if that is one file that is here; fd -1: the inlet has it. */
+struct box_source lent_input(const struct run *r);
+/* From borrow.c: a lender did not do it (why NULL: and had not begun), or did and wrote these (taken); or wrote what
+ * only is compared. */
 void lent_back(struct run *r, const char *lender, const struct err *why);
-void lent_ended(struct run *r, const char *lender, const struct msg_ran *ran, int fd);
-void lent_compare(struct blocks *b, uint64_t number, int fd, const uint8_t digest[16], uint64_t size);
+void lent_ended(struct run *r, const char *lender, const struct msg_ran *ran, int *fd);
+void lent_compare(struct blocks *b, uint64_t number, const int *fd, const uint8_t digest[16], uint64_t size);
 
 /* blocks_whole.c */
 int whole_start(struct blocks *b, struct err *e);

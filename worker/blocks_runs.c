@@ -290,6 +290,29 @@ static void run_ended(void *owner)
 const struct region_events run_events = {
     .task_ended = task_ended, .pump_ended = run_pump_ended, .ended = run_ended};
 
+bool run_is_file(const struct blocks *b)
+{
+    return b->stage->author != GRAPH_NONE ? blocks_per_file(b) : b->rule.cut == GRAPH_CUT_FILES;
+}
+
+int run_sources(const struct run *r, struct box_source *out, uint32_t max)
+{
+    if (r->in < 0)
+        return inlet_sources(&r->b->in, r->from, r->to, out, max);
+    out[0] = (struct box_source){r->in, 0, r->to - r->from};
+    return 1;
+}
+
+uint32_t run_outputs(const struct blocks *b)
+{
+    return 1 + (b->way->outputs ? b->way->outputs(b) : 0);
+}
+
+int *run_output(struct run *r, uint32_t i)
+{
+    return i ? r->b->way->output(r, i - 1) : &r->out;
+}
+
 struct run *run_new(struct blocks *b, struct err *e)
 {
     struct run *r = calloc(1, sizeof *r);
@@ -333,11 +356,9 @@ int run_start(struct blocks *b, struct run *r, struct err *e)
     static struct box_source source[SOURCES_MAX];
     struct region_end end[2];
     uint32_t ends = 0;
-    int count = b->rule.cut == GRAPH_CUT_FILES ? 0 : 1;
-    if (r->in >= 0)
-        source[0] = (struct box_source){r->in, 0, r->to - r->from};
-    else if (count)
-        count = inlet_sources(&b->in, r->from, r->to, source, SOURCES_MAX);
+    struct box_file named = {.fd = -1};
+    bool file = run_is_file(b);
+    int count = file ? 0 : run_sources(r, source, SOURCES_MAX);
     if (count < 0)
         return err_set(e, ERR_LIMIT, "one block is in more than %d pieces", SOURCES_MAX);
     if (count)
@@ -347,7 +368,16 @@ int run_start(struct blocks *b, struct run *r, struct err *e)
         end[ends++] = (struct region_end){.how = REGION_FILE, .edge = b->stage->out_edge, .fd = r->out,
                                           .channel = GRAPH_NONE};
     struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = end, .end_count = ends};
-    return start(b, r, &scope, e);
+    if (file && r->in >= 0) {
+        named = (struct box_file){.name = b->t->graph->file[r->file].name, .fd = spool_reader(r->in, e)};
+        if (named.fd < 0)
+            return -1;
+        scope.part = &named;
+        scope.part_count = 1;
+    }
+    int result = start(b, r, &scope, e);
+    fd_close(&named.fd);
+    return result;
 }
 
 /* ---- merging */

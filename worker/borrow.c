@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct run_lent {
@@ -17,11 +18,15 @@ struct run_lent {
     struct blocks *b;
     struct run *run; /* NULL: it is only compared, or over */
     uint32_t id;
-    uint64_t number, from, to;
+    uint64_t number, from;
     struct carry *in, *out;   /* owned */
+    struct carry *came;       /* the one before `out`: owned */
     bool in_ended, done, over;
-    int fd; /* its output: owned */
-    struct msg_ran *ran; /* owned, one per node of the chain */
+    struct box_source source; /* its input; fd -1: the inlet has it; borrowed */
+    struct msg_ran *ran;      /* owned, one per node of the chain; the first's texts are in the run's arena */
+    struct msg_piece *piece;  /* owned: what it writes, */
+    int *fd;                  /* ... here: owned, with what is in them */
+    uint32_t pieces, at_piece; /* which comes next */
     uint8_t digest[16]; /* what its output is compared with */
     uint64_t size;
     bool compare;
@@ -57,6 +62,19 @@ static struct borrow *find(const struct attempt *t, uint32_t loan)
 }
 
 /* ---- runs */
+
+static void lent_free(struct run_lent *l)
+{
+    carry_free(l->in);
+    carry_free(l->out);
+    carry_free(l->came);
+    for (uint32_t i = 0; l->fd && i < l->pieces; i++)
+        fd_close(&l->fd[i]);
+    free(l->fd);
+    free(l->piece);
+    free(l->ran);
+    free(l);
+}
 
 static void run_over(struct run_lent *l)
 {
@@ -105,7 +123,11 @@ static void lose(struct borrow *w, const struct err *why)
 static int read_input(void *owner, uint64_t at, void *to, size_t size, struct err *e)
 {
     struct run_lent *l = owner;
-    ssize_t n = inlet_read(&l->b->in, l->from + at, to, size, e);
+    ssize_t n;
+    if (l->source.fd < 0)
+        n = inlet_read(&l->b->in, l->from + at, to, size, e);
+    else if ((n = pread(l->source.fd, to, size, (off_t)(l->source.offset + at))) < 0)
+        err_sys(e, "cannot read an input");
     return n < 0 ? -1 : (size_t)n == size ? 0 : err_set(e, ERR_INPUT, "an input has become shorter");
 }
 
@@ -113,16 +135,14 @@ static int read_input(void *owner, uint64_t at, void *to, size_t size, struct er
 static void has_come(struct run_lent *l)
 {
     struct run *r = l->run;
-    struct blocks *b = l->b;
-    int fd = l->fd;
     run_over(l);
-    if (r) {
-        l->fd = -1;
-        lent_ended(r, l->at->name, l->ran, fd);
-    } else if (l->compare) {
-        lent_compare(b, l->number, fd, l->digest, l->size);
-    }
+    if (r)
+        lent_ended(r, l->at->name, l->ran, l->fd);
+    else if (l->compare)
+        lent_compare(l->b, l->number, l->fd, l->digest, l->size);
 }
+
+static void fetch_next(struct run_lent *l);
 
 static void carry_ended(void *owner, struct carry *c, enum carry_end end, const struct err *why)
 {
@@ -134,7 +154,7 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end end, const 
     if (end == CARRY_FAILED)
         lose(l->at, why);
     else if (c == l->out && end == CARRY_DONE)
-        has_come(l);
+        fetch_next(l);
 }
 
 static const struct carry_events carry_events = {.ended = carry_ended};
@@ -149,13 +169,13 @@ static int send_work(struct run_lent *l, const struct run *r, struct err *e)
 {
     struct borrow *w = l->at;
     struct stream_name name = name_of(l, MSG_RUN_INPUT);
-    struct carry_bytes bytes = {l->to - l->from, read_input, l};
+    struct carry_bytes bytes = {l->source.size, read_input, l};
     struct msg m = {.type = MSG_WORK,
                     .work = {.job = w->t->job, .attempt = w->t->number, .loan = w->loan, .run = l->id,
                              .stage = (uint32_t)(l->b->stage - w->t->stages.stage), .file = r->file,
                              .number = r->number, .first = r->first, .last = r->last,
                              .bytes = bytes.size}};
-    int fd = blocks_dup(l->b->in.stretch[0].fd, e);
+    int fd = blocks_dup(l->source.fd < 0 ? l->b->in.stretch[0].fd : l->source.fd, e);
     if (fd < 0)
         return -1;
     l->in = carry_out_bytes(agent_loop(w->t->agent), fd, &bytes, &name, &carry_events, l, e);
@@ -193,13 +213,19 @@ int borrow_run(struct attempt *t, struct run *r, struct err *e)
         if (has_room(w) && (!best || (uint64_t)w->count * best->slots < (uint64_t)best->count * w->slots))
             best = w;
     struct run_lent *l = best ? calloc(1, sizeof *l) : NULL;
-    struct msg_ran *ran = l ? calloc(r->b->stage->count, sizeof *ran) : NULL;
-    if (!ran) {
-        free(l);
+    if (!l)
+        return err_nomem(e);
+    *l = (struct run_lent){.at = best, .b = r->b, .run = r, .id = ++best->ids, .number = r->number,
+                           .from = r->from, .source = lent_input(r), .pieces = run_outputs(r->b)};
+    l->ran = calloc(r->b->stage->count, sizeof *l->ran);
+    l->piece = calloc(l->pieces, sizeof *l->piece);
+    l->fd = calloc(l->pieces, sizeof *l->fd);
+    for (uint32_t i = 0; l->fd && i < l->pieces; i++)
+        l->fd[i] = -1;
+    if (!l->ran || !l->piece || !l->fd) {
+        lent_free(l);
         return err_nomem(e);
     }
-    *l = (struct run_lent){.at = best, .b = r->b, .run = r, .id = ++best->ids, .number = r->number,
-                           .from = r->from, .to = r->to, .fd = -1, .ran = ran};
     struct run_lent **at = &best->first;
     while (*at)
         at = &(*at)->next;
@@ -295,27 +321,76 @@ static void files_reap(struct borrow *w)
 static int check_done(const struct run_lent *l, const struct msg_done *m, struct err *e)
 {
     const struct graph_stage *s = l->b->stage;
+    uint64_t bytes = 0;
     if (!l->in_ended)
         return err_set(e, ERR_PROTO, "a lender ended a run before it had its input");
     if (m->ran_count != s->count)
         return err_set(e, ERR_PROTO, "a lender ran %u commands of %u", m->ran_count, s->count);
-    if (m->bytes > LENT_OUTPUT_MAX || (s->out_edge == GRAPH_NONE && m->bytes))
-        return err_set(e, ERR_PROTO, "a lender wants to send more than a run may write");
+    if (m->piece_count != l->pieces || !m->piece[0].there)
+        return err_set(e, ERR_PROTO, "a lender sends %u pieces of output, not %u", m->piece_count, l->pieces);
+    for (uint32_t i = 0; i < l->pieces; i++) {
+        const struct msg_piece *p = &m->piece[i];
+        if (p->bytes > (p->there ? LENT_OUTPUT_MAX - bytes : 0))
+            return err_set(e, ERR_PROTO, "a lender wants to send more than a run may write");
+        bytes += p->bytes;
+    }
+    if (bytes != m->bytes || (s->out_edge == GRAPH_NONE && m->piece[0].bytes))
+        return err_set(e, ERR_PROTO, "a lender sends output that there cannot be");
     return 0;
 }
 
-static int fetch_output(struct run_lent *l, const struct msg_done *m, struct err *e)
+/* How its programs ended, with the texts. */
+static int keep_results(struct run_lent *l, const struct msg_done *m, struct err *e)
+{
+    for (uint32_t i = 0; i < m->ran_count; i++) {
+        l->ran[i] = m->ran[i];
+        l->ran[i].limit = l->ran[i].text = l->ran[i].dropped = "";
+        if (!l->run)
+            continue;
+        l->ran[i].limit = arena_string(&l->run->arena, m->ran[i].limit);
+        l->ran[i].text = arena_string(&l->run->arena, m->ran[i].text);
+        l->ran[i].dropped = arena_string(&l->run->arena, m->ran[i].dropped);
+        if (!l->ran[i].limit || !l->ran[i].text || !l->ran[i].dropped)
+            return err_nomem(e);
+    }
+    memcpy(l->piece, m->piece, l->pieces * sizeof *l->piece);
+    return 0;
+}
+
+/* 1: it is on its way; 0: it is all here. */
+static int fetch_piece(struct run_lent *l, const struct msg_piece *p, int *fd, struct err *e)
 {
     struct attempt *t = l->at->t;
     struct stream_name name = name_of(l, MSG_RUN_OUTPUT);
-    memcpy(l->ran, m->ran, m->ran_count * sizeof *l->ran);
-    l->fd = spool_open(e);
-    int to = l->fd < 0 ? -1 : blocks_dup(l->fd, e);
+    if (!p->there)
+        return 0;
+    *fd = spool_open(e);
+    if (*fd >= 0 && p->mode)
+        fchmod(*fd, p->mode);
+    if (*fd < 0 || !p->bytes)
+        return *fd < 0 ? -1 : 0;
+    int to = blocks_dup(*fd, e);
+    carry_free(l->came);
+    l->came = l->out;
     l->out = to < 0 ? NULL : carry_in(agent_loop(t->agent), to, &name, &carry_events, l, e);
     if (!l->out)
         return -1;
-    carry_expect(l->out, m->bytes);
-    return carry_bind(l->out, agent_data(t->agent), l->at->link, e);
+    carry_expect(l->out, p->bytes);
+    return carry_bind(l->out, agent_data(t->agent), l->at->link, e) < 0 ? -1 : 1;
+}
+
+static void fetch_next(struct run_lent *l)
+{
+    struct err e;
+    int r = 0;
+    while (r == 0 && l->at_piece < l->pieces) {
+        uint32_t i = l->at_piece++;
+        r = fetch_piece(l, &l->piece[i], &l->fd[i], &e);
+    }
+    if (r < 0)
+        lose(l->at, &e);
+    else if (r == 0)
+        has_come(l);
 }
 
 static void on_done(struct borrow *w, struct run_lent *l, const struct msg_done *m)
@@ -334,8 +409,10 @@ static void on_done(struct borrow *w, struct run_lent *l, const struct msg_done 
         lose(w, &e);
     } else if (m->said && l->run) {
         blocks_spoil(l->b);
-    } else if (fetch_output(l, m, &e) < 0) {
+    } else if (keep_results(l, m, &e) < 0) {
         lose(w, &e);
+    } else {
+        fetch_next(l);
     }
 }
 
@@ -435,15 +512,6 @@ void borrows_dismiss(struct attempt *t)
 }
 
 /* ---- the end */
-
-static void lent_free(struct run_lent *l)
-{
-    carry_free(l->in);
-    carry_free(l->out);
-    fd_close(&l->fd);
-    free(l->ran);
-    free(l);
-}
 
 static void borrow_free(struct borrow *w)
 {

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SENTENCE_MAX 4096 /* of what is told of a program */
+
 static struct stream_name name_of(const struct work *w, uint32_t what)
 {
     const struct attempt *t = w->loan->t;
@@ -73,6 +75,8 @@ static void say_done(struct work *w, uint32_t how, const char *text)
 
 /* ---- a run's way */
 
+static void send_next(struct work *w);
+
 static void carry_ended(void *owner, struct carry *c, enum carry_end how, const struct err *why)
 {
     struct work *w = owner;
@@ -85,60 +89,137 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end how, const 
     } else if (c == w->in && w->state == COMING) {
         w->state = READY;
         agent_step_soon(l->agent);
-    } else if (c == w->out) {
+    } else if (c == w->out && how == CARRY_LEFT) {
         work_over(w);
+    } else if (c == w->out) {
+        send_next(w);
     }
 }
 
 static const struct carry_events carry_events = {.ended = carry_ended};
 
+/* A sentence, as far as a message has room for it. */
+static const char *keep(struct work *w, const char *text)
+{
+    size_t size = strnlen(text, SENTENCE_MAX);
+    char *copy = arena_alloc(&w->run->arena, size + 1);
+    if (copy)
+        memcpy(copy, text, size), copy[size] = 0;
+    return copy ? copy : "";
+}
+
 static void on_task_ended(void *owner, uint32_t task, const struct box_result *end)
 {
     struct work *w = owner;
+    const struct blocks *b = w->run->b;
+    struct box_result *r = &w->run->result[task];
+    struct err e;
+    if (b->way->take_left && !w->unwanted && b->way->take_left(w->run, task, end, &e) < 0)
+        w->broken = keep(w, e.text);
     for (uint32_t i = 0; i < end->made_count; i++)
         if (end->made[i].fd >= 0)
             close(end->made[i].fd);
-    w->run->result[task] = *end;
+    *r = *end;
+    r->limit = keep(w, end->limit);
+    r->text = keep(w, end->text);
+    if (end->end == BOX_FAILED || end->end == BOX_KILLED)
+        w->broken = r->text[0] ? r->text : "its sandbox failed";
 }
 
 static void on_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
 {
     struct work *w = owner;
     (void)channel;
-    if (sys && reading) /* its input is a file of ours */
-        w->run->status = -1;
+    if (reading && pump_broke(sys, reading))
+        w->broken = "its input could not be read"; /* a file of ours */
+}
+
+static const struct msg_ran *list_results(struct work *w)
+{
+    uint32_t count = w->run->b->stage->count;
+    struct msg_ran *ran = arena_array(&w->run->arena, count, sizeof *ran);
+    for (uint32_t i = 0; ran && i < count; i++) {
+        const struct box_result *r = &w->run->result[i];
+        const struct blocks_way *way = w->run->b->way;
+        const char *dropped = way->dropped ? *way->dropped(w->run, i) : NULL;
+        ran[i] = (struct msg_ran){(uint32_t)r->end,     (uint32_t)r->status & 255, (uint32_t)r->signal & 127,
+                                  r->cpu_user_ns,       r->cpu_sys_ns,             r->wall_ns,
+                                  r->memory_peak_bytes, r->certified,              r->limit,
+                                  r->text,              dropped ? dropped : ""};
+    }
+    return ran;
+}
+
+static const struct msg_piece *list_pieces(struct work *w, uint64_t *bytes, struct err *e)
+{
+    uint32_t count = run_outputs(w->run->b);
+    struct msg_piece *piece = arena_array(&w->run->arena, count, sizeof *piece);
+    struct stat s;
+    if (!piece)
+        err_nomem(e);
+    for (uint32_t i = 0; piece && i < count; i++) {
+        int fd = *run_output(w->run, i);
+        if (fd < 0)
+            continue;
+        if (fstat(fd, &s) < 0) {
+            err_sys(e, "cannot look at a temporary file");
+            return NULL;
+        }
+        piece[i] = (struct msg_piece){true, (uint64_t)s.st_size, s.st_mode & 0777};
+        *bytes += piece[i].bytes;
+    }
+    return piece;
+}
+
+/* 1: it is on its way; 0: it has no bytes. */
+static int send_piece(struct work *w, int piece, struct err *e)
+{
+    struct loan *l = w->loan;
+    struct stream_name name = name_of(w, MSG_RUN_OUTPUT);
+    uint64_t size = 0;
+    if (piece >= 0 && blocks_size_of(piece, &size, e) < 0)
+        return -1;
+    if (!size)
+        return 0;
+    int fd = spool_reader(piece, e);
+    carry_free(w->sent);
+    w->sent = w->out;
+    w->out = fd < 0 ? NULL : carry_out(agent_loop(l->agent), &fd, 1, &name, &carry_events, w, e);
+    return w->out && carry_bind(w->out, l->owner, 0, e) == 0 ? 1 : -1;
+}
+
+static void send_next(struct work *w)
+{
+    struct err e;
+    int r = 0;
+    while (r == 0 && w->piece < run_outputs(w->run->b))
+        r = send_piece(w, *run_output(w->run, w->piece++), &e);
+    if (r < 0)
+        loan_fail(w->loan, &e);
+    else if (r == 0)
+        work_over(w);
 }
 
 static int send_output(struct work *w, struct err *e)
 {
     struct loan *l = w->loan;
     const struct blocks *b = w->run->b;
-    struct stream_name name = name_of(w, MSG_RUN_OUTPUT);
-    uint32_t count = b->stage->count;
-    struct msg_ran *ran = arena_array(&w->run->arena, count, sizeof *ran);
-    struct stat said;
+    struct stat said = {0};
     struct msg m = {.type = MSG_DONE, .done = {l->t->job, l->t->number, l->number, w->id, MSG_HOW_RAN, .text = ""}};
-    if (!ran)
+    m.done.ran_count = b->stage->count;
+    m.done.piece_count = run_outputs(b);
+    if (!(m.done.ran = list_results(w)))
         return err_nomem(e);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct box_result *r = &w->run->result[i];
-        ran[i] = (struct msg_ran){(uint32_t)r->end,  (uint32_t)r->status & 255, (uint32_t)r->signal & 127,
-                                  r->cpu_user_ns,    r->cpu_sys_ns,             r->wall_ns,
-                                  r->memory_peak_bytes, r->certified};
-    }
-    m.done.ran = ran;
-    m.done.ran_count = count;
-    if (blocks_size_of(w->run->out, &m.done.bytes, e) < 0 || fstat(b->errors, &said) < 0)
+    if (!(m.done.piece = list_pieces(w, &m.done.bytes, e)))
         return -1;
     if (m.done.bytes > LENT_OUTPUT_MAX)
         return err_set(e, ERR_LIMIT, "a run wrote more than a lender sends back");
+    if (b->errors >= 0 && fstat(b->errors, &said) < 0)
+        return err_sys(e, "cannot look at a memory file");
     m.done.said = said.st_size > 0;
-    int fd = spool_reader(w->run->out, e);
-    w->out = fd < 0 ? NULL : carry_out(agent_loop(l->agent), &fd, 1, &name, &carry_events, w, e);
-    if (!w->out || carry_bind(w->out, l->owner, 0, e) < 0)
-        return -1;
     w->state = SENDING;
     send_owner(l, &m);
+    send_next(w);
     return 0;
 }
 
@@ -151,8 +232,8 @@ static void on_ended(void *owner)
     agent_end_run(l->agent);
     if (w->unwanted)
         work_over(w);
-    else if (w->run->status < 0)
-        say_done(w, MSG_HOW_FAILED, "its input could not be read");
+    else if (w->broken)
+        say_done(w, MSG_HOW_FAILED, w->broken);
     else if (send_output(w, &e) < 0)
         say_done(w, MSG_HOW_FAILED, e.text);
 }
@@ -176,7 +257,8 @@ static void step(struct loan *l)
             continue;
         if (!agent_begin_run(l->agent, 0, 0))
             return;
-        if (run_start(w->run->b, w->run, &e) < 0) {
+        const struct blocks_way *way = w->run->b->way;
+        if ((way->prepare && way->prepare(w->run, &e) < 0) || way->start(w->run->b, w->run, &e) < 0) {
             agent_end_run(l->agent);
             say_done(w, MSG_HOW_FAILED, e.text);
             continue;
@@ -200,12 +282,25 @@ static struct blocks *stage_of(struct loan *l, uint32_t stage, struct err *e)
     return t->blocks[stage];
 }
 
+/* Which file the bytes are, or are of. */
+static int check_file(struct loan *l, const struct msg_work *m, const struct blocks *b, struct err *e)
+{
+    const struct graph *g = l->t->graph;
+    bool is = run_is_file(b), of = b->stage->author == GRAPH_NONE && b->head->file_count;
+    if ((is || of) ? m->file >= g->file_count : m->file != GRAPH_NONE)
+        return err_set(e, ERR_PROTO, "a run of a file that is none, or of none that is one");
+    if (is && m->bytes != g->file[m->file].size_bytes)
+        return err_set(e, ERR_PROTO, "a run of %llu bytes of a file that has %llu", (unsigned long long)m->bytes,
+                       (unsigned long long)g->file[m->file].size_bytes);
+    return 0;
+}
+
 static struct run *new_run(struct loan *l, const struct msg_work *m, struct work *w, struct err *e)
 {
     static const struct region_events events = {
         .task_ended = on_task_ended, .pump_ended = on_pump_ended, .ended = on_ended};
     struct blocks *b = stage_of(l, m->stage, e);
-    struct run *r = b ? run_new(b, e) : NULL;
+    struct run *r = b && check_file(l, m, b, e) == 0 ? run_new(b, e) : NULL;
     if (!r)
         return NULL;
     r->watch.events = &events;
@@ -215,24 +310,21 @@ static struct run *new_run(struct loan *l, const struct msg_work *m, struct work
     r->file = m->file;
     r->first = m->first;
     r->last = m->last;
-    if ((r->in = spool_open(e)) >= 0)
-        return r;
-    run_free(r);
-    return NULL;
+    if ((r->in = spool_open(e)) < 0) {
+        run_free(r);
+        return NULL;
+    }
+    if (run_is_file(b))
+        fchmod(r->in, (l->t->graph->file[m->file].mode & 0777) | 0400);
+    return r;
 }
 
 static int check_work(const struct loan *l, const struct msg_work *m, struct err *e)
 {
-    const struct graph *g = l->t->graph;
     if (l->count >= LENT_AHEAD * l->slots)
         return err_set(e, ERR_PROTO, "more runs than %d for each of %u slots", LENT_AHEAD, l->slots);
     if (m->bytes > LENT_INPUT_MAX)
         return err_set(e, ERR_PROTO, "a run of %llu bytes", (unsigned long long)m->bytes);
-    if (m->file != GRAPH_NONE && m->file >= g->file_count)
-        return err_set(e, ERR_PROTO, "a run of a file that is none");
-    if (m->stage < l->t->stages.count && m->file == GRAPH_NONE &&
-        g->node[l->t->stages.node[l->t->stages.stage[m->stage].first]].split.file_count)
-        return err_set(e, ERR_PROTO, "a run of no file, of a stage that reads files");
     for (const struct work *w = l->work; w; w = w->next)
         if (w->id == m->run)
             return err_set(e, ERR_PROTO, "run %u twice", m->run);
@@ -388,6 +480,7 @@ static void work_free(struct work *w)
 {
     carry_free(w->in);
     carry_free(w->out);
+    carry_free(w->sent);
     if (w->run)
         run_free(w->run);
     free(w);

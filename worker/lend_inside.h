@@ -18,6 +18,9 @@ struct work { /* one run of the owner's */
     struct run *run; /* owned */
     uint32_t id;
     struct carry *in, *out; /* owned */
+    struct carry *sent;     /* the one before `out`: owned */
+    uint32_t piece;         /* of its output: the next to be sent */
+    const char *broken;     /* why it failed though its programs did not; NULL */
     bool unwanted;          /* its end is not told */
 };
 

@@ -17,12 +17,31 @@ bool lent_files(const struct graph *g, const struct graph_stages *all, const str
     for (uint32_t i = 0; i < s->count; i++) {
         const struct graph_node *n = &g->node[all->node[s->first + i]];
         for (uint32_t k = 0; k < n->file_count; k++) {
-            bool comes = i == 0 && is_among(n->split.file, n->split.file_count, n->file[k]); /* with the runs */
+            bool comes = i == 0 && s->author == GRAPH_NONE && is_among(n->split.file, n->split.file_count, n->file[k]); /* with the runs */
             if (!comes && !S_ISDIR(g->file[n->file[k]].mode) && !each(owner, n->file[k]))
                 return false;
         }
     }
+    /* What a body reads by a redirection. */
+    for (uint32_t i = 0; s->author != GRAPH_NONE && i < g->node_count; i++) {
+        const struct graph_node *n = &g->node[i];
+        for (uint32_t k = 0; n->parent == s->author && !n->merge && k < n->segment_count; k++)
+            if (n->segment[k].kind == GRAPH_SEGMENT_FILE && !each(owner, n->segment[k].file))
+                return false;
+    }
     return true;
+}
+
+/* A body may read what a pipeline outside of it writes. */
+static bool reads_outside(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s)
+{
+    for (uint32_t i = 0; s->author != GRAPH_NONE && i < s->count; i++) {
+        const struct graph_node *n = &g->node[all->node[s->first + i]];
+        for (uint32_t k = 0; k < n->fd_count; k++)
+            if (g->node[g->edge[n->fd[k].edge].from].parent == GRAPH_NONE)
+                return true;
+    }
+    return false;
 }
 
 struct sum {
@@ -42,9 +61,7 @@ static bool add(void *owner, uint32_t file)
 bool stage_may_be_lent(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s)
 {
     struct sum sum = {.g = g};
-    if (s->author != GRAPH_NONE || g->node[all->node[s->first]].split.cut == GRAPH_CUT_FILES)
-        return false; /* its programs open what they read */
-    return lent_files(g, all, s, add, &sum);
+    return !reads_outside(g, all, s) && lent_files(g, all, s, add, &sum);
 }
 
 struct search {

@@ -92,9 +92,12 @@ int region_open_file(const struct graph_file *f, struct err *e)
     return fd;
 }
 
-static int open_input(struct builder *b, const struct graph_file *f)
+/* A file that a SOURCE names; in a cluster, one of a body: its bytes have come, as those of other files. */
+static int open_input(struct builder *b, uint32_t source, uint32_t file)
 {
-    int fd = region_open_file(f, b->e);
+    const struct attempt_route *route = attempt_route_of(b->t, MSG_FILE, file, b->t->elsewhere ? GRAPH_NONE : source);
+    bool here = !route || route->r.via == MSG_VIA_PATH;
+    int fd = here ? region_open_file(&b->t->graph->file[file], b->e) : spool_reader(route->spool, b->e);
     return fd < 0 || keep_open(b, fd) < 0 ? -1 : fd;
 }
 
@@ -123,7 +126,7 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
     if (source->segment_count == 1) {
         const struct graph_segment *one = &source->segment[0];
         if (one->kind == GRAPH_SEGMENT_FILE && g->edge[edge].seekable)
-            return (port->file = open_input(b, &g->file[one->file])) < 0 ? -1 : 0;
+            return (port->file = open_input(b, g->edge[edge].from, one->file)) < 0 ? -1 : 0;
         if (one->kind == GRAPH_SEGMENT_STDIN) {
             if (stdin_fd < 0 || fstat(stdin_fd, &s) < 0 || is_dev_null(&s))
                 return 0; /* /dev/null */
@@ -142,7 +145,7 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
         const struct graph_segment *one = &source->segment[i];
         int fd = -1;
         if (one->kind == GRAPH_SEGMENT_FILE) {
-            fd = open_input(b, &g->file[one->file]);
+            fd = open_input(b, g->edge[edge].from, one->file);
         } else if (one->kind == GRAPH_SEGMENT_TEXT) {
             fd = spool_of(one->text, b->e);
             if (fd >= 0 && keep_open(b, fd) < 0)

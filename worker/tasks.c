@@ -145,8 +145,7 @@ static int end_of_outside(struct ends *s, uint32_t edge, struct region_end *end,
 static int end_of_source(struct ends *s, const struct graph_node *source, struct region_end *end, struct err *e)
 {
     static struct box_source from[SOURCES_MAX];
-    struct blocks *b = s->r->b;
-    if (blocks_per_file(b)) {
+    if (blocks_per_file(s->r->b)) {
         end->how = file_of(s->r) ? REGION_FILE : REGION_NOTHING;
         end->fd = end->how == REGION_FILE ? keep(s, file_reader(s->r, e)) : -1;
         return end->how == REGION_FILE && end->fd < 0 ? -1 : 0;
@@ -154,7 +153,7 @@ static int end_of_source(struct ends *s, const struct graph_node *source, struct
     int count = 0;
     for (uint32_t i = 0; i < source->segment_count; i++)
         if (source->segment[i].kind == GRAPH_SEGMENT_STDIN)
-            count = inlet_sources(&b->in, s->r->from, s->r->to, from, SOURCES_MAX);
+            count = run_sources(s->r, from, SOURCES_MAX);
     return feed(s, end, from, count, e);
 }
 
@@ -230,21 +229,51 @@ static int start_programs(struct run *r, struct err *e)
 
 /* ---- the way of an author's stage */
 
-static int start(struct blocks *b, struct run *r, struct err *e)
+static int prepare(struct run *r, struct err *e)
 {
-    uint32_t count = b->stage->count;
+    uint32_t count = r->b->stage->count, sinks = r->b->tasks->sink_count;
     struct task *t = arena_alloc(&r->arena, sizeof *t);
-    int *numbers = t ? arena_array(&r->arena, 2 * (size_t)count + 1, sizeof *numbers) : NULL;
+    int *numbers = t ? arena_array(&r->arena, 2 * (size_t)count + sinks + 1, sizeof *numbers) : NULL;
     const char **dropped = numbers ? arena_array(&r->arena, (size_t)count + 1, sizeof *dropped) : NULL;
     if (!dropped)
         return err_nomem(e);
-    *t = (struct task){.errors = numbers, .status = numbers + count, .dropped = dropped, .count = count};
-    for (uint32_t i = 0; i < count; i++) {
+    *t = (struct task){.status = numbers, .errors = numbers + count, .made = numbers + 2 * (size_t)count,
+                       .dropped = dropped, .count = count};
+    for (uint32_t i = 0; i < count + sinks; i++)
         t->errors[i] = -1;
-        dropped[i] = NULL;
-    }
-    r->task = t;
     for (uint32_t i = 0; i < count; i++)
+        dropped[i] = NULL;
+    r->task = t;
+    return 0;
+}
+
+static uint32_t outputs(const struct blocks *b)
+{
+    return (b->tasks->said_out ? 0 : b->stage->count) + b->tasks->sink_count;
+}
+
+static int *output(struct run *r, uint32_t i)
+{
+    uint32_t said = r->b->tasks->said_out ? 0 : r->b->stage->count;
+    return i < said ? &r->task->errors[i] : &r->task->made[i - said];
+}
+
+/* What a program left: outputs, and what is only told. */
+static int take_left(struct run *r, uint32_t task, const struct box_result *end, struct err *e)
+{
+    tasks_note_dropped(r, task, end);
+    return tasks_take_made(r, task, end, e);
+}
+
+static const char **dropped(struct run *r, uint32_t task)
+{
+    return &r->task->dropped[task];
+}
+
+static int start(struct blocks *b, struct run *r, struct err *e)
+{
+    struct task *t = r->task;
+    for (uint32_t i = 0; i < t->count; i++)
         if ((t->errors[i] = b->tasks->said_out ? blocks_dup(r->out, e) : spool_open(e)) < 0)
             return -1;
     if (tasks_open_made(r, e) < 0 || fill_outputs(r, e) < 0 || (b->file_at && file_of(r) && copy_file(r, e) < 0))
@@ -255,8 +284,7 @@ static int start(struct blocks *b, struct run *r, struct err *e)
 static void task_ended(struct run *r, uint32_t task, const struct box_result *end)
 {
     struct err e;
-    tasks_note_dropped(r, task, end);
-    if (tasks_take_made(r, task, end, &e) < 0)
+    if (take_left(r, task, end, &e) < 0)
         blocks_fail(r->b, &e);
     else
         tasks_note(r, task, end);
@@ -286,8 +314,8 @@ static int give(struct blocks *b, struct run *r, struct err *e)
     for (uint32_t i = 0; i < b->stage->count && b->state != ENDED; i++) {
         int said = r->task->errors[i];
         r->task->errors[i] = -1;
-        if (t->said_out)
-            close(said);
+        if (t->said_out || said < 0)
+            fd_close(&said);
         else if (tasks_say(b, said, e) < 0)
             return -1;
     }
@@ -330,7 +358,7 @@ static int open_tasks(struct blocks *b, struct err *e)
     b->tasks->said_out = out && err && out->edge == err->edge;
     if (tasks_find_sinks(b, e) < 0)
         return -1;
-    return n->kind == GRAPH_REDUCE ? deal_open(b, e) : 0;
+    return n->kind == GRAPH_REDUCE && !b->t->elsewhere ? deal_open(b, e) : 0;
 }
 
 static void free_run(struct run *r)
@@ -356,7 +384,12 @@ static void free_tasks(struct blocks *b)
 }
 
 const struct blocks_way blocks_author = {.open = open_tasks,
+                                         .prepare = prepare,
                                          .start = start,
+                                         .outputs = outputs,
+                                         .output = output,
+                                         .take_left = take_left,
+                                         .dropped = dropped,
                                          .task_ended = task_ended,
                                          .goes_on = goes_on,
                                          .give = give,

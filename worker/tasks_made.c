@@ -37,11 +37,6 @@ static uint32_t index_of(const struct tasks *t, uint32_t sink)
 int tasks_open_made(struct run *r, struct err *e)
 {
     const struct tasks *t = r->b->tasks;
-    r->task->made = arena_array(&r->arena, (size_t)t->sink_count + 1, sizeof *r->task->made);
-    if (!r->task->made)
-        return err_nomem(e);
-    for (uint32_t k = 0; k < t->sink_count; k++)
-        r->task->made[k] = -1;
     for (uint32_t k = 0; k < t->sink_count; k++)
         if (r->b->t->graph->node[t->sink[k]].fd_count && (r->task->made[k] = spool_open(e)) < 0)
             return -1;

@@ -53,14 +53,15 @@ class Lent(Cluster):
                                 stderr=subprocess.PIPE)
 
 
-def same_bytes(workers, split, rows, also=lambda c: None):
+def same_bytes(workers, split, rows, also=lambda c: None, wanted=lambda text: run(reference(text), ".", subprocess.DEVNULL),
+               got_also=tuple):
     with Lent(workers) as c:
         wrong = []
         for text in rows:
-            want = run(reference(text), ".", subprocess.DEVNULL)
-            got = run([zpipe, "--split", split, text], ".", subprocess.DEVNULL)
+            want = wanted(text)
+            got = run([zpipe, "--split", split, text], ".", subprocess.DEVNULL) + got_also()
             if got != want:
-                wrong.append("%s: %s" % (text, got[2] or "other bytes or status"))
+                wrong.append("%s: %s, not %s" % (text, (got[1], got[2][:300]), (want[1], want[2][:300])))
         assert not wrong, "\n".join(wrong)
         given = c.heard("WORK")
         # whoever owns a stage lends to the others; who that is may differ from row to row
@@ -82,12 +83,15 @@ def three_workers_and_blocks_as_they_come():
     return same_bytes(3, "auto", TEXTS[1::2])
 
 
-def lose_a_lender(how):
+SLOW_TASKS = "cat big.txt | map { grep -E '(.*)(.*)(.*)zz\\1' | sort } | wc -l"
+
+
+def lose_a_lender(how, text=SLOW):
     """how(cluster, job): when the second worker has a run.  Until it had one that it did not end."""
     want = run(reference(SLOW), ".", subprocess.DEVNULL)
     for _ in range(TRIES):
         with Lent(2) as c:
-            job = c.submit(SLOW)
+            job = c.submit(text)
             until("a run is lent", lambda: c.heard("WORK")[1] or job.poll() is not None, TIMEOUT)
             hit = how(c)
             out, err = job.communicate(timeout=TIMEOUT)
@@ -119,12 +123,52 @@ def fetched_once(c):
     assert sum(map(len, got)) >= len(OPENS), got
 
 
+# As in one process.  What tasks say and make comes back, too; sizes tell that each of their files is whole.
+TASKS = ["cat big.txt | map { tr a-z A-Z | sort }", "cat big.txt nonl.txt | map ./number.py | tail -2",
+         "cat logs/*.txt | map per file { ./number.py | tail -1 }",
+         "cat logs/*.txt | map per file { sort > made/{/.}.sorted }", "cat logs/*.txt | map per file { sort {} | tee made/{/.}.copy | wc -c }",
+         "cat big.txt | map { sort } merge sort -m {}", "cat big.txt | map { grep -f words.txt | sort | uniq -c }", "cat big.txt | map { grep -cf - nonl.txt < words.txt }",
+         "cat big.txt | reduce by 1 into 5 { sort | uniq -c }", "cat big.txt | map { cut -d' ' -f1 } | reduce by 1 { wc -l }",
+         "cat big.txt | map { head -2 >&2; cat } | md5sum", "cat big.txt | map { sh -c 'head -1 | tee /dev/stderr' } 2>&1 | md5sum",
+         "cat big.txt | map { sh -c 'grep -q qu.*4999 && exit 3; cat' }", "cat big.txt | with output=10KiB { map cat } | tail -1",
+         "cat big.txt | map { sh -c 'sort | tee left' | tail -1 }", "grep -c the big.txt nonl.txt latin.txt nul.txt"]
+
+
+def in_one_process(text):
+    env = {k: v for k, v in os.environ.items() if k != "ZPIPE_CLUSTER"}
+    p = subprocess.run([zpipe, "-j", "2", "--split", "always,64K", text], env=env, stdin=subprocess.DEVNULL, capture_output=True,
+                       timeout=TIMEOUT)
+    return p.stdout, p.returncode, p.stderr, take_made()
+
+
+def take_made():
+    made = {}
+    for name in sorted(os.listdir("made")):
+        path = os.path.join("made", name)
+        with open(path, "rb") as f:
+            made[name] = os.stat(path).st_mode, f.read()
+        os.unlink(path)
+    return made
+
+
+@case
+def tasks_of_maps_and_reduces():
+    os.mkdir("logs")
+    os.mkdir("made")
+    for i in range(7):
+        with open("logs/%d.txt" % i, "w") as f:
+            f.write("".join("%d of %d\n" % (k * 7919 % 101, i) for k in range(i * 300)))
+    with open("words.txt", "w") as f:
+        f.write("the\nThe\n")
+    return same_bytes(3, "always,64K", TASKS, wanted=in_one_process, got_also=lambda: (take_made(),))
+
+
 @case
 def a_lender_that_is_killed():
     def kill(c):
         c.kill(2)
         return lambda: b"lender_lost" in c.log(1) and b"runs=0" not in c.log(1)
-    return lose_a_lender(kill)
+    return lose_a_lender(kill), lose_a_lender(kill, SLOW_TASKS)
 
 
 @case
@@ -132,7 +176,7 @@ def a_lender_that_stands_still():
     def stop(c):
         c.started[2].send_signal(signal.SIGSTOP)
         return lambda: b"run_again" in c.log(1)
-    return lose_a_lender(stop)
+    return lose_a_lender(stop), lose_a_lender(stop, SLOW_TASKS)
 
 
 # Without a sandbox a command can tell its process: what runs twice is not the same.  The lender has blocks 2 to 5, and is
