@@ -10,8 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SENTENCE_MAX 4096 /* of what is told of a program */
-
 static struct stream_name name_of(const struct work *w, uint32_t what)
 {
     const struct attempt *t = w->loan->t;
@@ -98,13 +96,9 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end how, const 
 
 static const struct carry_events carry_events = {.ended = carry_ended};
 
-/* A sentence, as far as a message has room for it. */
 static const char *keep(struct work *w, const char *text)
 {
-    size_t size = strnlen(text, SENTENCE_MAX);
-    char *copy = arena_alloc(&w->run->arena, size + 1);
-    if (copy)
-        memcpy(copy, text, size), copy[size] = 0;
+    const char *copy = arena_string(&w->run->arena, text);
     return copy ? copy : "";
 }
 
