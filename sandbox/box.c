@@ -423,6 +423,19 @@ static void lose(struct box *b, const struct err *why)
     b->events.lost(b->owner, why);
 }
 
+static int take_kept(struct box *b, struct wire_packet *p)
+{
+    const struct wire *h = &p->head;
+    struct box_kept k = {.data = p->data, .size = h->size, .fd = wire_take_fd(p, 0), .sys = (int)h->b};
+    if (k.fd < 0 && k.size != p->size)
+        return -1;
+    if (b->events.kept)
+        b->events.kept(b->owner, h->region, h->a, &k);
+    else
+        fd_close(&k.fd);
+    return 0;
+}
+
 static int take(struct box *b, struct wire_packet *p, struct err *e)
 {
     const struct wire *h = &p->head;
@@ -436,6 +449,8 @@ static int take(struct box *b, struct wire_packet *p, struct err *e)
             b->events.digested(b->owner, h->region, h->a, (const uint8_t *)p->data);
         b->events.pump_ended(b->owner, h->region, h->a, h->size, (int)h->b, h->task != 0);
         return 0;
+    case WIRE_KEPT:
+        return take_kept(b, p);
     case WIRE_MOVED:
         if (b->events.moved)
             b->events.moved(b->owner, h->region, h->a, h->size, h->offset);

@@ -15,6 +15,8 @@
 #define BOX_REGIONS_MAX  1024  /* at once in one box */
 #define BOX_STDERR_TAIL  4096
 #define BOX_SOURCES_MAX  64   /* of one box_feed */
+#define BOX_KEEP_BYTES_MAX (32u << 10) /* of one KEEP channel in memory; more: all of it in a file */
+#define BOX_KEEP_TOTAL_MAX (64u << 20) /* of all of a box's, likewise */
 
 enum box_isolation { BOX_ISOLATION_FULL, BOX_ISOLATION_NONE /* explicit, uncertified, loud */ };
 
@@ -49,7 +51,7 @@ struct box_port {
 };
 
 /* 0: none.  memory, files: of each process; output: of each file, and of each channel to a DRAIN; the
- * others of all the task's processes together. */
+ * others of all the task's processes together.  As to a DRAIN, so to a KEEP. */
 struct box_limits {
     uint64_t memory_bytes, cpu_ns, wall_ns, scratch_bytes, output_bytes;
     uint32_t procs, files;
@@ -82,6 +84,7 @@ enum box_channel_end {
     BOX_COPY,    /* no program at all: a pump copies the sources to `sink` */
     BOX_REMOTE_WRITER, /* the writer is the caller: box_run gives it its end in *caller_fd */
     BOX_REMOTE_READER, /* the reader is the caller */
+    BOX_KEEP,          /* the reader is zpipe-box, until the writer has ended: `kept` then has the bytes */
 };
 
 /* Bytes that a pump copies. */
@@ -144,6 +147,12 @@ struct box_result {
     uint32_t made_count;
 };
 
+struct box_kept {
+    const void *data;
+    uint64_t size;
+    int fd, sys;
+};
+
 struct box_events {
     void (*task_ended)(void *owner, uint64_t region, uint32_t task, const struct box_result *r);
     /* A pump (FEED, DRAIN, COPY) ended after `bytes`; sys is the errno that ended it, or 0.  `reading`
@@ -151,6 +160,10 @@ struct box_events {
     void (*pump_ended)(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, int sys, bool reading);
     /* Before the end of a pump with `digest`, unless it was killed: of all that it moved.  May be NULL. */
     void (*digested)(void *owner, uint64_t region, uint32_t channel, const uint8_t sha256[32]);
+    /* All that was written to a KEEP channel, if it was anything: before region_ended, and when it is in memory before
+     * its task's end.  `size` bytes at `data`, borrowed; or in `fd`, given, when that is not -1.  sys: it could not be
+     * kept, and nothing of it is here.  May be NULL where no region has one. */
+    void (*kept)(void *owner, uint64_t region, uint32_t channel, const struct box_kept *k);
     /* So far a pump with `more` or `tell` has moved `bytes`, and is done with `sources`.  May be NULL. */
     void (*moved)(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, uint64_t sources);
     /* Some whole lines of a task's trace, each "SECONDS WHAT": real time since the task was asked for, then what

@@ -91,6 +91,8 @@ int channel_open(struct channel *c, struct err *e)
     setsockopt(c->read_end, SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark);
     if (c->write_end >= 0)
         setsockopt(c->write_end, SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark);
+    if (plan->end == BOX_KEEP)
+        return keep_start(c, e);
     if (plan->end != BOX_FEED && plan->end != BOX_DRAIN)
         return 0;
     bool feed = plan->end == BOX_FEED;
@@ -170,6 +172,8 @@ void channel_writer_left(struct channel *c)
     c->writer_gone = true;
     if (c->region->spec.channel[c->index].reader >= 0 || c->pump)
         return;
+    if (c->region->spec.region.channel[c->index].end == BOX_KEEP)
+        keep_end(c, 0);
     watch_stop(c->region->server, &c->hangup_watch);
     fd_close(&c->held); /* the caller reads on from its own end */
 }
@@ -177,6 +181,7 @@ void channel_writer_left(struct channel *c)
 void channel_clear(struct channel *c)
 {
     freeze_forget(c->region->server, c);
+    keep_clear(c);
     fd_close(&c->write_end);
     fd_close(&c->read_end);
     watch_stop(c->region->server, &c->hangup_watch);

@@ -309,7 +309,8 @@ static uint64_t writer_limit(const struct channel *c)
 {
     const struct spec *s = &c->region->spec;
     int32_t writer = s->channel[c->index].writer;
-    return writer < 0 ? 0 : s->region.task[writer].limit.output_bytes;
+    uint64_t limit = writer < 0 ? 0 : s->region.task[writer].limit.output_bytes;
+    return c->keep ? keep_limit(c, limit) : limit;
 }
 
 /* What it begins with, with our descriptors for the region's numbers.  Gives; NULL: no memory. */
@@ -321,7 +322,7 @@ static struct box_source *sources_of(const struct channel *c, uint32_t *count)
     *count = plan->source_count;
     for (uint32_t i = 0; s && i < plan->source_count; i++)
         s[i] = (struct box_source){r->fd[plan->source[i].fd], plan->source[i].offset, plan->source[i].size};
-    if (s && plan->end == BOX_DRAIN)
+    if (s && (plan->end == BOX_DRAIN || plan->end == BOX_KEEP))
         s[(*count)++] = (struct box_source){c->read_end, BOX_ALL, writer_limit(c)};
     return s;
 }
@@ -404,7 +405,7 @@ static int start_process(struct channel *c, struct box_source *source, uint32_t 
     p->progress = mmap(NULL, sizeof *p->progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct sha256 hash;
     struct work w = {.progress = p->progress,
-                     .to = feed ? c->write_end : r->fd[plan->sink],
+                     .to = feed ? c->write_end : c->keep ? keep_file(c) : r->fd[plan->sink],
                      .socket = -1,
                      .more = plan->more,
                      .hash = plan->digest ? &hash : NULL};
@@ -498,19 +499,22 @@ bool pump_ended(struct server *s, pid_t pid, int status)
     struct region *r = c->region;
     enum box_channel_end end = r->spec.region.channel[c->index].end;
     int sys = p->killed ? 0 : status ? EIO : p->progress->sys;
-    server_tell(s,
-                (struct wire){.kind = WIRE_PUMP, .region = r->id, .a = c->index, .b = (uint32_t)sys,
-                              .task = p->progress->reading && sys, .size = p->progress->bytes},
-                p->progress->digest, p->progress->digested ? sizeof p->progress->digest : 0, NULL, 0);
     bool past = sys == EDQUOT && p->progress->reading;
+    if (end != BOX_KEEP)
+        server_tell(s,
+                    (struct wire){.kind = WIRE_PUMP, .region = r->id, .a = c->index, .b = (uint32_t)sys,
+                                  .task = p->progress->reading && sys, .size = p->progress->bytes},
+                    p->progress->digest, p->progress->digested ? sizeof p->progress->digest : 0, NULL, 0);
     watch_stop(s, &c->fed_watch);
     pump_free(p);
     c->pump = NULL;
+    if (end == BOX_KEEP)
+        keep_end(c, past ? 0 : sys);
     if (end == BOX_FEED)
         channel_writer_left(c);
-    else if (end == BOX_DRAIN)
+    else if (end != BOX_COPY)
         task_drained(&r->task[r->spec.channel[c->index].writer], past);
-    if (end == BOX_DRAIN)
+    if (end == BOX_DRAIN || end == BOX_KEEP)
         channel_reader_left(c);
     r->pumps_left--; /* until here the region stays */
     region_settle(r);

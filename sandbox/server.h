@@ -36,6 +36,7 @@ struct server {
     struct freeze *freeze; /* under way */
     struct turns *turns;   /* of all tasks */
     struct pump *pump;     /* all that run */
+    uint64_t kept_bytes;   /* in memory, of all KEEP channels */
     bool no_templates;     /* --templates=never */
     struct template *template;         /* all */
     struct template_key *template_key; /* TEMPLATE_KEYS_MAX, or NULL: none seen; owned */
@@ -94,6 +95,8 @@ struct channel {
     bool reader_gone, writer_gone;
     bool passed; /* bytes were in it, when it was cut */
     struct pump *pump;
+    struct keep *keep;       /* of a KEEP channel, while something was written */
+    struct watch keep_watch; /* its read_end */
     struct watch fed_watch;    /* the pump's socket, of a channel with `more` or `tell` */
     struct watch hangup_watch; /* while its writer's program has ended and others may still write */
 };
@@ -204,6 +207,13 @@ void freeze_begin(struct server *s, struct task *writer, struct channel *c);
 void freeze_stopped(struct server *s, pid_t tid, int status); /* a wait status of a traced thread */
 void freeze_task_gone(struct server *s, struct task *t);
 void freeze_forget(struct server *s, struct channel *c);
+
+/* --- keep.c --- */
+int keep_start(struct channel *c, struct err *e);
+void keep_end(struct channel *c, int sys); /* nobody writes any more, nor copies: told to the caller */
+void keep_clear(struct channel *c);
+uint64_t keep_limit(const struct channel *c, uint64_t limit); /* what a pump may still take; 0: any number */
+int keep_file(const struct channel *c);                       /* where to; borrowed */
 
 /* --- pump.c --- */
 /* From the sources, or (DRAIN) from the channel; to the channel, or (DRAIN, COPY) the sink. */

@@ -45,6 +45,7 @@ static const struct {
     [BOX_COPY] = {.sink = true, .sources = true},
     [BOX_REMOTE_WRITER] = {.reader = true, .remote = 1},
     [BOX_REMOTE_READER] = {.writer = true, .remote = 2},
+    [BOX_KEEP] = {.writer = true},
 };
 
 static void pack_list(struct buf *b, const char *const *text, uint32_t count)
@@ -346,7 +347,7 @@ static void take_channels(struct walk *w, struct spec *s)
         c[i].more = unpack_u32(&w->u) != 0;
         c[i].tell = unpack_u32(&w->u) != 0;
         c[i].digest = unpack_u32(&w->u) != 0;
-        if (end > BOX_REMOTE_READER)
+        if (end > BOX_KEEP)
             return refuse(w, "a channel is of no kind");
         c[i].end = (enum box_channel_end)end;
         s->channel[i] = (struct spec_channel){-1, -1, *w->fd_next};

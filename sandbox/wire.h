@@ -29,6 +29,7 @@ enum wire_kind {
     WIRE_MOVED,   /* also pump -> server, which looks in the page. a: channel; size: bytes; offset: sources done */
     WIRE_BYTES,   /* offset, size: bytes that the task has read and written so far */
     WIRE_TRACE,   /* text: whole lines of a task's trace */
+    WIRE_KEPT,    /* a: channel; b: errno; size: bytes; these, or fds: a file that has them */
     WIRE_REGION,  /* it is gone */
     WIRE_LOST,    /* a: err code, b: errno; text */
     /* server -> zygote, mounter */

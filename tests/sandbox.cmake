@@ -23,6 +23,9 @@ set_tests_properties(box_wide PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpi
 zpipe_test(box_copy SOURCES ${here}/unit/box_copy.c USES test_boxed TIMEOUT 120)
 add_dependencies(test_box_copy zpipe-box)
 set_tests_properties(box_copy PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)
+zpipe_test(box_keep SOURCES ${here}/unit/box_keep.c USES test_boxed TIMEOUT 120)
+add_dependencies(test_box_keep zpipe-box)
+set_tests_properties(box_keep PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)
 zpipe_test(box_template SOURCES ${here}/unit/box_template.c USES test_boxed TIMEOUT 300)
 add_dependencies(test_box_template zpipe-box wall_probe)
 set_tests_properties(box_template PROPERTIES

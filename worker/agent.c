@@ -530,6 +530,15 @@ static void on_pump_ended(void *owner, uint64_t region, uint32_t channel, uint64
         w->events->pump_ended(w->owner, channel, sys, reading);
 }
 
+static void on_kept(void *owner, uint64_t region, uint32_t channel, const struct box_kept *k)
+{
+    struct region_watch *w = find_region(owner, region);
+    if (w && w->events->kept)
+        w->events->kept(w->owner, channel, k);
+    else if (k->fd >= 0)
+        close(k->fd);
+}
+
 static void on_moved(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, uint64_t sources)
 {
     struct region_watch *w = find_region(owner, region);
@@ -626,6 +635,7 @@ struct agent *agent_new(struct loop *l, const struct agent_options *o, struct er
 {
     static const struct box_events events = {.task_ended = on_task_ended,
                                              .pump_ended = on_pump_ended,
+                                             .kept = on_kept,
                                              .region_ended = on_region_ended,
                                              .bytes = on_bytes,
                                              .moved = on_moved,

@@ -25,6 +25,7 @@
 #define MERGE_FAN       64           /* the table says so to `sort` */
 #define RUN_TRIES_MAX   3            /* times that a run may be lost with a lender */
 #define RESTING_MAX     64           /* runs of a stage whose programs have ended and whose sandboxes have not */
+#define KEPT_INPUT_MAX (64u << 10)   /* a task that reads more writes to a file from the beginning */
 #define PUT_BYTES_MIN   (1u << 20)   /* of a spool that is still being written */
 
 enum blocks_state { CUTTING, DEALING, COMBINING, WHOLE, ENDED };
@@ -43,7 +44,8 @@ struct run {
     uint32_t part_count;
     struct box_source *piece;  /* what it wrote are these stretches, in the arena; fds borrowed */
     uint32_t piece_count;      /* 0: it is in `out` */
-    int out;          /* spool */
+    int out;            /* spool; -1: there is none, and it wrote `kept` */
+    struct slice kept;  /* in the arena */
     int status;       /* of the last command of the chain */
     bool first, last, ended;
     uint32_t tasks_ended;
@@ -78,6 +80,7 @@ struct blocks_way {
     int (*take_left)(struct run *r, uint32_t task, const struct box_result *end, struct err *e);
     const char **(*dropped)(struct run *r, uint32_t task);
     void (*task_ended)(struct run *r, uint32_t task, const struct box_result *end);
+    int (*kept)(struct run *r, uint32_t channel, const struct box_kept *k, struct err *e); /* takes k->fd */
     bool (*goes_on)(struct run *r); /* a region of it has ended: was another one started? */
     /* Its output, in block order.  1: no more is wanted; it must not change the list of runs. */
     int (*give)(struct blocks *b, struct run *r, struct err *e);
@@ -161,7 +164,9 @@ int blocks_give_all(struct blocks *b, struct err *e);
 bool blocks_room_for_more(const struct blocks *b);
 
 /* blocks_runs.c */
-struct run *run_new(struct blocks *b, struct err *e); /* gives */
+struct run *run_new(struct blocks *b, struct err *e); /* gives; its `out` is not open */
+int run_open_out(struct run *r, struct err *e);
+uint64_t run_bytes_in(const struct run *r);
 int run_start(struct blocks *b, struct run *r, struct err *e); /* the planner's chain, on [from, to) */
 /* Is its block a whole file, that its programs may open? */
 bool run_is_file(const struct blocks *b);

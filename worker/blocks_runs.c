@@ -194,6 +194,14 @@ static void task_ended(void *owner, uint32_t task, const struct box_result *end)
     rest(r);
 }
 
+static void run_kept(void *owner, uint32_t channel, const struct box_kept *k)
+{
+    struct run *r = owner;
+    struct err e;
+    if (r->b->way->kept(r, channel, k, &e) < 0 && r->b->state != ENDED)
+        blocks_fail(r->b, &e);
+}
+
 static void run_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
 {
     struct run *r = owner;
@@ -204,6 +212,14 @@ static void run_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
     errno = sys;
     err_sys(&e, reading ? "cannot read an input" : "cannot write to a block's programs");
     blocks_fail(r->b, &e);
+}
+
+uint64_t run_bytes_in(const struct run *r)
+{
+    const struct blocks *b = r->b;
+    if (run_is_file(b) && r->file != GRAPH_NONE)
+        return b->t->graph->file[r->file].size_bytes;
+    return r->to - r->from;
 }
 
 /* For a job that wants to know of each task. */
@@ -221,15 +237,15 @@ static void tell_of(const struct run *r)
                               .number = r->number,
                               .status = attempt_status(last),
                               .signal = (uint32_t)last->signal,
-                              .bytes_in = b->stage->cut == GRAPH_CUT_FILES && r->file != GRAPH_NONE
-                                              ? b->t->graph->file[r->file].size_bytes
-                                              : r->to - r->from,
+                              .bytes_in = run_bytes_in(r),
                               .certified = true,
                               .worker = r->worker ? r->worker : agent_name(b->t->agent)}};
     if (!b->t->graph->tell_blocks || r->merge.count)
         return;
     if (r->out >= 0 && fstat(r->out, &out) == 0)
         m.block.bytes_out = (uint64_t)out.st_size;
+    else
+        m.block.bytes_out = r->kept.size;
     for (uint32_t i = 0; i < b->stage->count; i++) {
         const struct box_result *one = &r->result[i];
         m.block.cpu_user_us += one->cpu_user_ns / 1000;
@@ -288,7 +304,7 @@ static void run_ended(void *owner)
 }
 
 const struct region_events run_events = {
-    .task_ended = task_ended, .pump_ended = run_pump_ended, .ended = run_ended};
+    .task_ended = task_ended, .pump_ended = run_pump_ended, .kept = run_kept, .ended = run_ended};
 
 bool run_is_file(const struct blocks *b)
 {
@@ -320,15 +336,21 @@ struct run *run_new(struct blocks *b, struct err *e)
         err_nomem(e);
         return NULL;
     }
-    *r = (struct run){.b = b, .arena = ARENA_INIT(RUN_ARENA_MAX), .file = GRAPH_NONE, .in = -1, .out = spool_open(e)};
+    *r = (struct run){.b = b, .arena = ARENA_INIT(RUN_ARENA_MAX), .file = GRAPH_NONE, .in = -1, .out = -1};
     r->watch.events = &run_events;
     r->watch.owner = r;
-    if (r->out >= 0 && (r->result = arena_array(&r->arena, b->stage->count, sizeof *r->result)))
+    if ((r->result = arena_array(&r->arena, b->stage->count, sizeof *r->result)))
         return r;
-    if (r->out >= 0)
-        err_nomem(e);
+    err_nomem(e);
     run_free(r);
     return NULL;
+}
+
+int run_open_out(struct run *r, struct err *e)
+{
+    fd_close(&r->out);
+    r->out = spool_open(e);
+    return r->out < 0 ? -1 : 0;
 }
 
 static int start(struct blocks *b, struct run *r, struct region_scope *scope, struct err *e)
@@ -358,6 +380,8 @@ int run_start(struct blocks *b, struct run *r, struct err *e)
     uint32_t ends = 0;
     struct box_file named = {.fd = -1};
     bool file = run_is_file(b);
+    if (run_open_out(r, e) < 0)
+        return -1;
     int count = file ? 0 : run_sources(r, source, SOURCES_MAX);
     if (count < 0)
         return err_set(e, ERR_LIMIT, "one block is in more than %d pieces", SOURCES_MAX);
@@ -388,6 +412,8 @@ int run_start_merge(struct blocks *b, struct run *r, const struct box_source *pi
     struct box_file *part = arena_array(&r->arena, count, sizeof *part);
     char(*name)[24] = arena_array(&r->arena, count, sizeof *name);
     uint32_t last = blocks_last_node(b);
+    if (run_open_out(r, e) < 0)
+        return -1;
     struct region_end end[] = {{.how = REGION_NOTHING, .node = last, .edge = GRAPH_NONE},
                                {.how = REGION_FILE, .edge = b->stage->out_edge, .fd = r->out}};
     if (!part || !name)

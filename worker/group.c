@@ -105,7 +105,8 @@ static int begin_streams(struct group *g, struct err *e)
 
 int group_run(struct group *g, struct attempt *t, const struct region_scope *scope, struct err *e)
 {
-    static const struct region_events events = {on_task_ended, on_pump_ended, on_moved, on_bytes, on_ended};
+    static const struct region_events events = {.task_ended = on_task_ended, .pump_ended = on_pump_ended,
+                                                .moved = on_moved, .bytes = on_bytes, .ended = on_ended};
     g->t = t;
     g->arena = ARENA_INIT(GROUP_ARENA_MAX);
     g->region.arena = &g->arena;

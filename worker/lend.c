@@ -120,6 +120,14 @@ static void on_task_ended(void *owner, uint32_t task, const struct box_result *e
         w->broken = r->text[0] ? r->text : "its sandbox failed";
 }
 
+static void on_kept(void *owner, uint32_t channel, const struct box_kept *k)
+{
+    struct work *w = owner;
+    struct err e;
+    if (w->run->b->way->kept(w->run, channel, k, &e) < 0)
+        w->broken = keep(w, e.text);
+}
+
 static void on_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
 {
     struct work *w = owner;
@@ -292,7 +300,7 @@ static int check_file(struct loan *l, const struct msg_work *m, const struct blo
 static struct run *new_run(struct loan *l, const struct msg_work *m, struct work *w, struct err *e)
 {
     static const struct region_events events = {
-        .task_ended = on_task_ended, .pump_ended = on_pump_ended, .ended = on_ended};
+        .task_ended = on_task_ended, .pump_ended = on_pump_ended, .kept = on_kept, .ended = on_ended};
     struct blocks *b = stage_of(l, m->stage, e);
     struct run *r = b && check_file(l, m, b, e) == 0 ? run_new(b, e) : NULL;
     if (!r)

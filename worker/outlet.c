@@ -2,6 +2,7 @@
 #include "worker/outlet.h"
 
 #include "base/fds.h"
+#include "base/spool.h"
 #include "worker/attempt.h"
 #include "worker/intake.h"
 
@@ -22,6 +23,34 @@ static void drop_waiting(struct outlet *o)
     while (o->first < o->count)
         fd_close(&o->waiting[o->first++].fd);
     o->first = o->count = 0;
+    buf_clear(&o->gathered);
+}
+
+static int wait_turn(struct outlet *o, struct stretch s, struct err *e)
+{
+    if (o->count == o->room) {
+        uint32_t room = o->room ? 2 * o->room : 64;
+        struct stretch *grown = room > INLET_STRETCHES_MAX ? NULL : realloc(o->waiting, room * sizeof *grown);
+        if (!grown) {
+            close(s.fd);
+            return err_nomem(e);
+        }
+        o->waiting = grown;
+        o->room = room;
+    }
+    o->waiting[o->count++] = s;
+    return 0;
+}
+
+/* What was gathered is one stretch more. */
+static int gathered_wait(struct outlet *o, struct err *e)
+{
+    struct slice bytes = {o->gathered.data, o->gathered.size};
+    if (!bytes.size)
+        return 0;
+    int fd = spool_of(bytes, e);
+    buf_clear(&o->gathered);
+    return fd < 0 ? -1 : wait_turn(o, (struct stretch){.fd = fd, .size = bytes.size}, e);
 }
 
 static const struct region_watch *target(const struct outlet *o)
@@ -36,6 +65,9 @@ static int send_more(struct outlet *o, struct err *e)
     int fd[BOX_SOURCES_MAX];
     struct box *b = agent_box(o->agent);
     uint64_t id = target(o)->id;
+    bool idle = o->first == o->count && o->sent == o->done;
+    if ((idle || o->closed) && gathered_wait(o, e) < 0)
+        return -1;
     while (!o->left && o->first < o->count && o->sent - o->done < OUTLET_AHEAD) {
         uint32_t n = 0;
         while (n < BOX_SOURCES_MAX && o->first < o->count && o->sent + n - o->done < OUTLET_AHEAD) {
@@ -130,7 +162,7 @@ int outlet_to_fd(struct outlet *o, int fd, struct err *e)
 
 void outlet_init(struct outlet *o, struct agent *a, const struct outlet_events *ev, void *owner)
 {
-    *o = (struct outlet){.agent = a, .events = ev, .owner = owner};
+    *o = (struct outlet){.agent = a, .events = ev, .owner = owner, .gathered = BUF_INIT(2 * OUTLET_GATHER_MAX)};
 }
 
 bool outlet_main_moved(struct outlet *o, uint32_t channel, uint64_t bytes, uint64_t sources)
@@ -186,22 +218,6 @@ int outlet_open(struct outlet *o, struct attempt *t, uint32_t edge, struct err *
     return to_sink(o, edge == GRAPH_NONE ? -1 : attempt_edge_fd(t, edge), e);
 }
 
-static int wait_turn(struct outlet *o, struct stretch s, struct err *e)
-{
-    if (o->count == o->room) {
-        uint32_t room = o->room ? 2 * o->room : 64;
-        struct stretch *grown = room > INLET_STRETCHES_MAX ? NULL : realloc(o->waiting, room * sizeof *grown);
-        if (!grown) {
-            close(s.fd);
-            return err_nomem(e);
-        }
-        o->waiting = grown;
-        o->room = room;
-    }
-    o->waiting[o->count++] = s;
-    return 0;
-}
-
 int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct err *e)
 {
     o->bytes += size;
@@ -219,7 +235,26 @@ int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct 
         o->grown(o->reader);
         return 0;
     }
+    if (gathered_wait(o, e) < 0) {
+        close(fd);
+        return -1;
+    }
     if (wait_turn(o, (struct stretch){.fd = fd, .offset = offset, .size = size}, e) < 0)
+        return -1;
+    return send_more(o, e);
+}
+
+int outlet_put_bytes(struct outlet *o, struct slice bytes, struct err *e)
+{
+    if (o->inlet || o->nowhere || o->left || o->over || !bytes.size) {
+        int fd = bytes.size && o->inlet ? spool_of(bytes, e) : -1;
+        return bytes.size && o->inlet && fd < 0 ? -1 : outlet_put(o, fd, 0, bytes.size, e);
+    }
+    o->bytes += bytes.size;
+    buf_add(&o->gathered, bytes.data, bytes.size);
+    if (o->gathered.failed)
+        return err_nomem(e);
+    if (o->gathered.size >= OUTLET_GATHER_MAX && gathered_wait(o, e) < 0)
         return -1;
     return send_more(o, e);
 }

@@ -2,6 +2,9 @@
  * of this process, to another process, or into the next stage in blocks.  What is put in are stretches of
  * files; a pump of the box copies them, so none of their bytes pass through this process.
  *
+ * Bytes that are few and in memory are gathered while the pump has something to do, at most OUTLET_GATHER_MAX, and then
+ * are a stretch together.
+ *
  * At most OUTLET_AHEAD stretches are with the pump; the others wait here, and how much waits is what
  * keeps a stage from running far ahead of whoever reads it. */
 #pragma once
@@ -10,6 +13,7 @@
 #include "worker/regions.h"
 
 #define OUTLET_AHEAD 16 /* the kernel counts descriptors under way, per user */
+#define OUTLET_GATHER_MAX (64u << 10)
 
 struct attempt;
 struct region_end;
@@ -31,6 +35,7 @@ struct outlet {
     const struct region_watch *region; /* a FEED channel with `more` of it */
     struct region_watch copy;   /* a region of our own, which copies to a sink */
     uint32_t channel;
+    struct buf gathered;        /* what comes behind the stretches that wait */
     struct stretch *waiting;    /* owned; [first, count) */
     uint32_t first, count, room;
     uint64_t sent, done;        /* stretches */
@@ -48,6 +53,7 @@ int outlet_open(struct outlet *o, struct attempt *t, uint32_t edge, struct err *
 
 /* Takes fd, also on failure.  A stretch that is left or over is dropped. */
 int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct err *e);
+int outlet_put_bytes(struct outlet *o, struct slice bytes, struct err *e); /* at most OUTLET_GATHER_MAX */
 int outlet_close(struct outlet *o, struct err *e); /* that was all */
 uint64_t outlet_backlog(const struct outlet *o);   /* bytes put in that have not moved on */
 uint32_t outlet_waiting(const struct outlet *o);   /* stretches that are not with the pump */

@@ -7,6 +7,7 @@
  *                                      pipe), else a pump drains it
  *   one end on another worker/client   we hold the other end and carry it over a stream
  *   a stage's stderr                   we hold the reading end
+ *   what a block's programs write      kept by the box, or in a file of ours
  *
  * Before: attempt.c.  Next: sandbox/box.c. */
 #include "worker/attempt.h"
@@ -241,7 +242,8 @@ static int inside(struct builder *b, uint32_t edge, struct box_port *port)
 
 static bool is_at(const struct region_end *end, uint32_t node, int fd, uint32_t edge, bool write)
 {
-    if (end->how != REGION_FILE && write != (end->how == REGION_DRAIN))
+    bool writes = end->how == REGION_DRAIN || end->how == REGION_KEEP;
+    if (end->how != REGION_FILE && write != writes)
         return false;
     return end->edge != GRAPH_NONE ? end->edge == edge : fd == 0 && end->node == node;
 }
@@ -265,15 +267,16 @@ static int at_end(struct builder *b, struct region_end *end, struct box_port *po
     }
     bool feed = end->how == REGION_FEED;
     if (end->channel == GRAPH_NONE) {
-        struct box_channel *c = add_channel(b, feed ? BOX_FEED : BOX_DRAIN, &end->channel);
+        bool kept = end->how == REGION_KEEP;
+        struct box_channel *c = add_channel(b, feed ? BOX_FEED : kept ? BOX_KEEP : BOX_DRAIN, &end->channel);
         if (!c)
             return -1;
         c->source = end->source;
         c->source_count = end->source_count;
         c->more = feed && end->more;
         c->lines |= feed && end->lines;
-        c->sink = feed ? -1 : end->fd;
-        c->tell = !feed;
+        c->sink = feed || kept ? -1 : end->fd;
+        c->tell = !feed && !kept;
     }
     port->channel = (int32_t)end->channel;
     return 0;
@@ -300,8 +303,28 @@ static int add_port(struct builder *b, uint32_t node, const struct graph_fd *f, 
     }
 }
 
-static int add_ports(struct builder *b, uint32_t node, int stderr_fd, struct box_task *task)
+/* stderr of the scope's i-th program, which it names nowhere. */
+static int add_stderr(struct builder *b, uint32_t i, struct box_port *port)
 {
+    const struct region_scope *s = b->scope;
+    int fd = s->stderr_fd ? s->stderr_fd[i] : -1;
+    uint32_t index;
+    *port = (struct box_port){.fd = 2, .write = true, .channel = -1, .file = fd};
+    if (fd >= 0)
+        return 0;
+    struct box_channel *c = add_channel(b, s->stderr_kept ? BOX_KEEP : BOX_REMOTE_READER, &index);
+    if (!c)
+        return -1;
+    if (s->stderr_kept)
+        s->stderr_kept[i] = index;
+    c->lines = !s->stderr_kept;
+    port->channel = (int32_t)index;
+    return 0;
+}
+
+static int add_ports(struct builder *b, uint32_t index, struct box_task *task)
+{
+    uint32_t node = b->scope->node[index];
     const struct graph_node *n = &b->t->graph->node[node];
     struct box_port *port = arena_array(b->r->arena, n->fd_count + 3, sizeof *port);
     if (!port)
@@ -319,17 +342,8 @@ static int add_ports(struct builder *b, uint32_t node, int stderr_fd, struct box
         if (end && at_end(b, end, p) < 0)
             return -1;
     }
-    if (stderr_fd >= 0 && !graph_fd_of(n, 2)) {
-        port[task->port_count++] = (struct box_port){.fd = 2, .write = true, .channel = -1, .file = stderr_fd};
-    } else if (!graph_fd_of(n, 2)) {
-        uint32_t index;
-        struct box_channel *c = add_channel(b, BOX_REMOTE_READER, &index);
-        if (!c)
-            return -1;
-        c->lines = true;
-        port[task->port_count++] =
-            (struct box_port){.fd = 2, .write = true, .channel = (int32_t)index, .file = -1};
-    }
+    if (!graph_fd_of(n, 2))
+        return add_stderr(b, index, &port[task->port_count++]);
     return 0;
 }
 
@@ -490,7 +504,7 @@ static int add_task(struct builder *b, uint32_t index)
     b->r->node_of_task[b->r->plan.task_count++] = node;
     if (add_argv(b, node, task) < 0 || add_env(b, n, task) < 0 || add_files(b, node, task, &kept) < 0)
         return -1;
-    return add_ports(b, node, b->scope->stderr_fd ? b->scope->stderr_fd[index] : -1, task);
+    return add_ports(b, index, task);
 }
 
 int region_build(struct attempt *t, const struct region_scope *scope, struct region *r, struct err *e)

@@ -9,7 +9,7 @@ struct attempt;
 /* Where what a program reads comes from, or what it writes goes to, other than as the attempt's routes
  * say. */
 struct region_end {
-    enum { REGION_FEED, REGION_NOTHING, REGION_DRAIN, REGION_FILE } how;
+    enum { REGION_FEED, REGION_NOTHING, REGION_DRAIN, REGION_FILE, REGION_KEEP } how;
     uint32_t edge; /* of which a program of the region has one end; GRAPH_NONE: stdin of */
     uint32_t node;
     const struct box_source *source; /* FEED */
@@ -17,7 +17,7 @@ struct region_end {
     bool more; /* FEED: others are to come */
     bool lines; /* FEED: its reads need not be full */
     int fd;    /* DRAIN: where to, and news is wanted; FILE: the program's own descriptor, either way */
-    uint32_t channel; /* out, FEED and DRAIN: of the region; GRAPH_NONE before */
+    uint32_t channel; /* out, FEED, DRAIN and KEEP: of the region; GRAPH_NONE before */
 };
 
 struct region_words {
@@ -31,6 +31,7 @@ struct region_scope {
     struct region_end *end;
     uint32_t end_count;
     const int *stderr_fd; /* per node: where it writes stderr; NULL: each to its route */
+    uint32_t *stderr_kept; /* out, per node: the KEEP channel of its stderr, GRAPH_NONE: it has none; NULL: as above */
     uint64_t block;
     const struct box_file *part; /* more files */
     uint32_t part_count;

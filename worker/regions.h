@@ -7,6 +7,7 @@ struct agent;
 struct region_events { /* as in sandbox/box.h; NULL where the owner does not care */
     void (*task_ended)(void *owner, uint32_t task, const struct box_result *r);
     void (*pump_ended)(void *owner, uint32_t channel, int sys, bool reading);
+    void (*kept)(void *owner, uint32_t channel, const struct box_kept *k); /* takes k->fd */
     void (*moved)(void *owner, uint32_t channel, uint64_t bytes, uint64_t sources);
     void (*bytes)(void *owner, uint32_t task, uint64_t in, uint64_t out);
     void (*ended)(void *owner); /* last; a lost box tells it too */

@@ -1,6 +1,6 @@
 /* See tasks.h.  What a task's programs read and write besides each other, by the SOURCEs and SINKs of the
- * body: stdin is the block, stdout is the run's spool, stderr a spool per program, so that what they say
- * comes in the order of the programs, whenever they said it. */
+ * body: stdin is the block, stdout is the run's, stderr each program's own, so that what they say
+ * comes in the order of the programs, whenever they said it (tasks_kept.c). */
 #include "worker/tasks.h"
 
 #include "worker/deal.h"
@@ -182,13 +182,9 @@ static int end_of_fd(struct ends *s, uint32_t i, const struct graph_fd *f, struc
         s->count++;
         return end_of_source(s, other, end, e);
     }
-    if (writes && other->kind == GRAPH_SINK && other->sink == GRAPH_SINK_STDOUT)
-        end->fd = s->r->out;
-    else if (writes && other->kind == GRAPH_SINK && other->sink == GRAPH_SINK_STDERR)
-        end->fd = s->r->task->errors[i];
-    else if (writes && graph_is_task_sink(other))
+    if (writes && graph_is_task_sink(other))
         end->fd = tasks_made_fd(s->r, edge->to);
-    s->count += end->fd >= 0;
+    s->count += end->fd >= 0 || (writes && tasks_end_of(s->r, i, other, end));
     return 0;
 }
 
@@ -215,8 +211,10 @@ static int start_programs(struct run *r, struct err *e)
         result = !named.path && named.fd < 0 ? -1 : 0;
     }
     struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = s.list, .end_count = s.count,
-                                 .stderr_fd = r->task->errors, .block = r->number + 1, .part = &named,
+                                 .stderr_fd = r->task->errors, .stderr_kept = r->task->said, .block = r->number + 1, .part = &named,
                                  .part_count = f != NULL, .words = task_words, .outputs = task_outputs, .owner = r};
+    r->task->end = s.list;
+    r->task->end_count = s.count;
     if (result == 0)
         result = region_build(b->t, &scope, &region, e);
     if (result == 0)
@@ -273,10 +271,7 @@ static const char **dropped(struct run *r, uint32_t task)
 static int start(struct blocks *b, struct run *r, struct err *e)
 {
     struct task *t = r->task;
-    for (uint32_t i = 0; i < t->count; i++)
-        if ((t->errors[i] = b->tasks->said_out ? blocks_dup(r->out, e) : spool_open(e)) < 0)
-            return -1;
-    if (tasks_open_made(r, e) < 0 || fill_outputs(r, e) < 0 || (b->file_at && file_of(r) && copy_file(r, e) < 0))
+    if (tasks_open_streams(r, e) < 0 || tasks_open_made(r, e) < 0 || fill_outputs(r, e) < 0 || (b->file_at && file_of(r) && copy_file(r, e) < 0))
         return -1;
     return t->copying ? 0 : start_programs(r, e);
 }
@@ -305,16 +300,14 @@ static bool goes_on(struct run *r)
 static int give(struct blocks *b, struct run *r, struct err *e)
 {
     struct tasks *t = b->tasks;
-    int out = r->out;
-    r->out = -1;
-    if ((b->stage->merge_count ? tasks_merge_add(b, out, e) : blocks_put(b, out, e)) < 0)
+    if (tasks_give_out(r, e) < 0)
         return -1;
     if (b->stage->merge_count && !r->task->failure.is && tasks_merge_step(b, e) < 0)
         return -1;
     for (uint32_t i = 0; i < b->stage->count && b->state != ENDED; i++) {
         int said = r->task->errors[i];
         r->task->errors[i] = -1;
-        if (t->said_out || said < 0)
+        if (t->said_out)
             fd_close(&said);
         else if (tasks_say(b, said, e) < 0)
             return -1;
@@ -356,6 +349,7 @@ static int open_tasks(struct blocks *b, struct err *e)
     if (!b->tasks)
         return err_nomem(e);
     b->tasks->said_out = out && err && out->edge == err->edge;
+    b->tasks->may_keep = tasks_may_keep(b);
     if (tasks_find_sinks(b, e) < 0)
         return -1;
     return n->kind == GRAPH_REDUCE && !b->t->elsewhere ? deal_open(b, e) : 0;
@@ -391,6 +385,7 @@ const struct blocks_way blocks_author = {.open = open_tasks,
                                          .take_left = take_left,
                                          .dropped = dropped,
                                          .task_ended = task_ended,
+                                         .kept = tasks_kept,
                                          .goes_on = goes_on,
                                          .give = give,
                                          .nothing = nothing,

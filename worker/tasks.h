@@ -27,7 +27,11 @@ struct task_failure {
 struct task {
     uint32_t first, count; /* its programs, in blocks.node */
     bool copying;    /* per file, of a stream: the file is being copied to the run's `in` */
-    int *errors;     /* per program: a spool for what it says, or where its stdout goes */
+    bool keeps;      /* the box has what its programs write, until they have ended; else it goes into files of ours */
+    int *errors;     /* per program: a spool for what it says, or where its stdout goes; -1: nothing was said */
+    uint32_t *said;  /* per program: the channel of a stderr that it names nowhere; GRAPH_NONE */
+    struct region_end *end; /* where its programs read and write */
+    uint32_t end_count;
     int *status;     /* per program, as sh has it */
     int *made;       /* per sink of the body that is a file: what the task wrote there; -1: nothing */
     const char *const **output; /* per program: the names of its node->output, filled */
@@ -38,6 +42,7 @@ struct task {
 struct tasks {
     struct task_stream said, made;
     bool said_out;     /* stderr goes where stdout goes */
+    bool may_keep;     /* each of the body's streams has one writer */
     uint32_t *sink;    /* nodes: the sinks of the body that are files */
     uint32_t sink_count;
     struct merge_item *tree; /* of a map with a merge: what is to become one, in order */
@@ -53,12 +58,20 @@ struct tasks {
 
 /* tasks_out.c */
 void tasks_note(struct run *r, uint32_t i, const struct box_result *end); /* a program ended */
-int tasks_say(struct blocks *b, int fd, struct err *e);                   /* these two take fd */
+int tasks_say(struct blocks *b, int fd, struct err *e);                   /* these two take fd; -1: nothing */
 int tasks_put_made(struct blocks *b, int fd, struct err *e);
 void tasks_report(struct blocks *b, bool early);
 bool tasks_have_room(const struct blocks *b);
 bool tasks_over(const struct blocks *b); /* all that they said and made is where it should go */
 void tasks_stop_streams(struct blocks *b);
+
+/* tasks_kept.c */
+bool tasks_may_keep(const struct blocks *b);
+int tasks_open_streams(struct run *r, struct err *e); /* where its programs write, before they start */
+/* Of an edge from program i; false: it leads nowhere else than the graph says. */
+bool tasks_end_of(struct run *r, uint32_t i, const struct graph_node *to, struct region_end *end);
+int tasks_kept(struct run *r, uint32_t channel, const struct box_kept *k, struct err *e); /* takes k->fd */
+int tasks_give_out(struct run *r, struct err *e);
 
 /* tasks_made.c */
 int tasks_find_sinks(struct blocks *b, struct err *e);

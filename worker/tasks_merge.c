@@ -227,6 +227,10 @@ static int new_run(struct merge_item *i, struct err *e)
     struct blocks *b = i->b;
     uint32_t count = b->stage->merge_count;
     struct run *r = run_new(b, e);
+    if (r && run_open_out(r, e) < 0) {
+        run_free(r);
+        return -1;
+    }
     struct task *t = r ? arena_alloc(&r->arena, sizeof *t) : NULL;
     int *numbers = t ? arena_array(&r->arena, 2 * (size_t)count + 1, sizeof *numbers) : NULL;
     if (!numbers) {

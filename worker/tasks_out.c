@@ -137,6 +137,8 @@ int tasks_say(struct blocks *b, int fd, struct err *e)
 {
     struct task_stream *s = &b->tasks->said;
     uint64_t size;
+    if (fd < 0)
+        return 0;
     if (blocks_size_of(fd, &size, e) < 0 || (size && !s->open && open_said(b, e) < 0)) {
         close(fd);
         return -1;
