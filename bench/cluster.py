@@ -15,10 +15,15 @@ zpipe = os.path.abspath(sys.argv[1])
 LINES = int(os.environ.get("BENCH_LINES", 200_000))
 RUNS = int(os.environ.get("BENCH_RUNS", 5))
 GOAL = 0.9
+ONLY = os.environ.get("BENCH_ONLY", "")
 JOBS = [
     ("grep with back-references", "grep -cE '(.*)(.*)q\\1z' words.txt"),
     ("awk", "awk '{ n = 0; for (i = 1; i < 400; i++) n += length($1) * i; print n % 97, $2 }' words.txt | tail -1"),
     ("sort and count", "tr -cs a-z '\\n' < words.txt | sort | uniq -c | sort -rn | head -3"),
+    ("sort -k", "sort -k3,3 -k1,1r words.txt | tail -1"),
+    ("map", "cat words.txt | map { tr a-y b-z | rev | sort | uniq -c | sort -rn } | md5sum"),
+    ("map with a script", "cat words.txt | map ./count.py | md5sum"),
+    ("reduce", "cat words.txt | reduce by 2 { sort | uniq -c | rev | sort } | md5sum"),
 ]
 
 
@@ -56,12 +61,16 @@ def main():
             for _ in range(LINES):
                 f.write(" ".join("".join(r.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(r.randrange(1, 9)))
                                  for _ in range(6)) + "\n")
+        with open(os.path.join(d, "count.py"), "w") as f:
+            f.write("#!/usr/bin/python3\nimport collections, sys\nn = collections.Counter(w for line in sys.stdin for w in line.split())\n"
+                    "for w, count in sorted(n.items()):\n    print(count, w)\n")
+        os.chmod(os.path.join(d, "count.py"), 0o755)
         os.chdir(d)
         for workers in (1, 2):
             os.mkdir("cluster%d" % workers)
             cluster = Cluster(zpipe, lambda: None, os.path.join(d, "cluster%d" % workers), workers=workers, slots=1, talk=False)
             try:
-                rows += [compare(name, text, workers, cluster) for name, text in JOBS]
+                rows += [compare(name, text, workers, cluster) for name, text in JOBS if ONLY in name]
             finally:
                 cluster.stop()
     out = os.path.join(os.path.dirname(zpipe), "..", "..", "bench")
