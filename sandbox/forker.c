@@ -128,7 +128,8 @@ static _Noreturn void resume(void)
 
 static void open_again(const struct forker_file *f)
 {
-    long fd = call(__NR_open, (long)(page->paths + f->path), f->flags, 0, 0);
+    long fd = f->same >= 0 ? call(__NR_dup, f->same, 0, 0, 0)
+                           : call(__NR_open, (long)(page->paths + f->path), f->flags, 0, 0);
 
     if (fd < 0 || (f->offset && call(__NR_lseek, fd, f->offset, 0 /* SEEK_SET */, 0) != f->offset) ||
         call(__NR_dup3, fd, f->number, f->flags & O_CLOEXEC, 0) < 0)

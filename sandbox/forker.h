@@ -36,6 +36,8 @@ struct forker_page {
     } port[FORKER_PORTS_MAX];
     struct forker_file { /* files, to be opened anew */
         int32_t number, flags;
+        int32_t same; /* as the one of this number, before it here: its duplicate; -1: as none */
+        int32_t unused;
         int64_t offset;
         uint32_t path; /* in `paths` */
     } file[FORKER_FILES_MAX];

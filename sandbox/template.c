@@ -283,7 +283,7 @@ static int send_stand_ins(struct template *m, const struct region *r, const stru
         }
         m->device[count] = s.st_dev;
         m->inode[count++] = s.st_ino;
-        m->port_bits[p->fd / 8] |= (uint8_t)(1u << p->fd % 8);
+        m->opening[p->fd] = TEMPLATE_PORT;
     }
     if (result == 0 && count)
         result = link_send(&m->link, (struct wire){.kind = WIRE_PORTS}, NULL, 0, fd, count);

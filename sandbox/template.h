@@ -17,6 +17,7 @@
 #define TEMPLATE_KEY_BYTES (256 << 10) /* of words, environment and names; more: cold */
 #define TEMPLATE_KIB_MAX   (32 << 10)  /* memory of a program at its stop; more: cold */
 #define TEMPLATE_FDS       1024
+#define TEMPLATE_PORT      UINT32_MAX  /* in place of an opening: it is a port */
 
 enum template_step { STEP_RUN, STEP_ENTER, STEP_TEXT, STEP_STACK, STEP_OVER };
 
@@ -49,7 +50,8 @@ struct template {
     ino_t inode[FORKER_PORTS_MAX];
     /* On the way to the stop. */
     enum template_step step;
-    uint8_t port_bits[TEMPLATE_FDS / 8]; /* numbers that are ports, or duplicates of such */
+    uint32_t opening[TEMPLATE_FDS];      /* which one a number stems from: duplicates have one offset; 0: none known */
+    uint32_t openings;
     uint64_t nr, arg[6];                 /* the call that it is in */
     uint64_t tid_address, robust_list, robust_size;
     struct forker_altstack altstack;
@@ -66,7 +68,6 @@ void template_give_up(struct template *m, const char *why);
 /* --- template_watch.c --- */
 /* A change of state of a traced process; false: it is none of ours. */
 bool template_stopped(struct server *s, pid_t pid, int status);
-bool template_is_port(const struct template *m, uint64_t fd);
 
 /* --- template_files.c --- */
 /* -1: it cannot be watched. */

@@ -37,7 +37,8 @@ static long long status_of(pid_t pid, const char *name, int base)
     return value;
 }
 
-/* Memory that is shared stays shared with every clone. */
+/* Memory that is shared stays shared with every clone.  What cannot be written now may be made so later, unless
+ * it is of a file, which was opened for reading. */
 static bool shares_memory(pid_t pid)
 {
     char path[40], line[PATH_MAX + 128];
@@ -47,8 +48,8 @@ static bool shares_memory(pid_t pid)
     if (!f)
         return true;
     while (!shared && fgets(line, sizeof line, f)) {
-        const char *rights = strchr(line, ' ');
-        shared = rights && rights[2] == 'w' && rights[4] == 's';
+        const char *rights = strchr(line, ' '), *name = strchr(line, '/');
+        shared = rights && rights[4] == 's' && (rights[2] == 'w' || !name || strstr(name, " (deleted)"));
     }
     fclose(f);
     return shared;
@@ -91,6 +92,16 @@ static const char *add_port(struct forker_page *p, uint32_t index, int fd, int f
     return NULL;
 }
 
+/* An earlier number that is the same opening, and so has the same offset; -1. */
+static int same_as(const struct template *m, int fd)
+{
+    const struct forker_page *p = m->page;
+    for (uint32_t i = 0; i < p->file_count; i++)
+        if (m->opening[p->file[i].number] == m->opening[fd])
+            return p->file[i].number;
+    return -1;
+}
+
 static const char *add_file(struct template *m, size_t *used, int fd, int flags, int64_t offset)
 {
     struct forker_page *p = m->page;
@@ -98,10 +109,12 @@ static const char *add_file(struct template *m, size_t *used, int fd, int flags,
     snprintf(link, sizeof link, "/proc/%d/fd/%d", (int)m->pid, fd);
     size_t room = sizeof p->paths - *used;
     ssize_t n = p->file_count < FORKER_FILES_MAX ? readlink(link, p->paths + *used, room) : -1;
-    if (n <= 0 || (size_t)n >= room || p->paths[*used] != '/' || (flags & O_ACCMODE) != O_RDONLY)
+    if (n <= 0 || (size_t)n >= room || p->paths[*used] != '/' || (flags & O_ACCMODE) != O_RDONLY || fd >= TEMPLATE_FDS ||
+        !m->opening[fd])
         return "its program has a file open that cannot be opened again";
     p->paths[*used + (size_t)n] = '\0';
-    p->file[p->file_count++] = (struct forker_file){fd, flags & (O_CLOEXEC | O_NOFOLLOW), offset, (uint32_t)*used};
+    p->file[p->file_count] = (struct forker_file){.number = fd, .flags = flags, .same = same_as(m, fd), .offset = offset, .path = (uint32_t)*used};
+    p->file_count++;
     *used += (size_t)n + 1;
     return NULL;
 }

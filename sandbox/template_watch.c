@@ -27,18 +27,22 @@
 
 enum verdict { GO_ON, STOP, COLD };
 
-bool template_is_port(const struct template *m, uint64_t fd)
+static uint32_t opening_of(const struct template *m, uint64_t fd)
 {
-    return fd < TEMPLATE_FDS && (m->port_bits[fd / 8] >> fd % 8 & 1);
+    return fd < TEMPLATE_FDS ? m->opening[fd] : 0;
 }
 
-static void set_port(struct template *m, uint64_t fd, bool is)
+static bool is_port(const struct template *m, uint64_t fd)
 {
-    if (fd >= TEMPLATE_FDS)
-        return;
-    m->port_bits[fd / 8] &= (uint8_t) ~(1u << fd % 8);
-    if (is)
-        m->port_bits[fd / 8] |= (uint8_t)(1u << fd % 8);
+    return opening_of(m, fd) == TEMPLATE_PORT;
+}
+
+static void set_opening(struct template *m, uint64_t fd, uint32_t opening)
+{
+    if (fd < TEMPLATE_FDS)
+        m->opening[fd] = opening;
+    else
+        m->unknown |= opening != 0;
 }
 
 static bool begins(const char *text, const char *with)
@@ -83,7 +87,7 @@ static enum verdict on_fcntl(const struct template *m)
     case F_DUPFD_CLOEXEC:
         return GO_ON;
     default:
-        return template_is_port(m, m->arg[0]) ? STOP : COLD;
+        return is_port(m, m->arg[0]) ? STOP : COLD;
     }
 }
 
@@ -105,12 +109,12 @@ static enum verdict on_prctl(const struct template *m)
 static enum verdict on_seek(const struct template *m)
 {
     bool asks = m->arg[1] == 0 && m->arg[2] == SEEK_CUR;
-    return template_is_port(m, m->arg[0]) && !asks ? STOP : GO_ON;
+    return is_port(m, m->arg[0]) && !asks ? STOP : GO_ON;
 }
 
 static enum verdict on_port(const struct template *m, bool otherwise)
 {
-    return template_is_port(m, m->arg[0]) ? STOP : otherwise ? GO_ON : COLD;
+    return is_port(m, m->arg[0]) ? STOP : otherwise ? GO_ON : COLD;
 }
 
 /* Calls that are the same in a clone, whatever they are asked. */
@@ -173,7 +177,7 @@ static enum verdict judge(const struct template *m)
     case SYS_shutdown:
         return on_port(m, false);
     case SYS_sendfile:
-        return template_is_port(m, m->arg[1]) ? STOP : on_port(m, false);
+        return is_port(m, m->arg[1]) ? STOP : on_port(m, false);
     case SYS_lseek:
         return on_seek(m);
     case SYS_fcntl:
@@ -232,22 +236,22 @@ static void leave_call(struct template *m, int64_t value)
     switch (m->nr) {
     case SYS_open:
     case SYS_openat:
+        if (made)
+            set_opening(m, (uint64_t)value, ++m->openings);
         m->unknown |= made && template_watch_fd(m, (int)value) < 0;
         break;
     case SYS_dup:
-        set_port(m, made ? (uint64_t)value : TEMPLATE_FDS, template_is_port(m, m->arg[0]));
-        break;
     case SYS_dup2:
     case SYS_dup3:
-        if (made && m->arg[0] != m->arg[1])
-            set_port(m, (uint64_t)value, template_is_port(m, m->arg[0]));
+        if (made && m->arg[0] != (uint64_t)value)
+            set_opening(m, (uint64_t)value, opening_of(m, m->arg[0]));
         break;
     case SYS_fcntl:
         if (made && (m->arg[1] == F_DUPFD || m->arg[1] == F_DUPFD_CLOEXEC))
-            set_port(m, (uint64_t)value, template_is_port(m, m->arg[0]));
+            set_opening(m, (uint64_t)value, opening_of(m, m->arg[0]));
         break;
     case SYS_close:
-        set_port(m, m->arg[0], false);
+        set_opening(m, m->arg[0], 0);
         break;
     case SYS_sigaltstack:
         if (made && m->arg[0] && read_there(m, m->arg[0], &m->altstack, sizeof m->altstack) < 0)

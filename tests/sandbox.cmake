@@ -30,6 +30,14 @@ zpipe_test(box_template SOURCES ${here}/unit/box_template.c USES test_boxed TIME
 add_dependencies(test_box_template zpipe-box wall_probe)
 set_tests_properties(box_template PROPERTIES
     ENVIRONMENT "ZPIPE_BOX=$<TARGET_FILE:zpipe-box>;WALL_PROBE=$<TARGET_FILE:wall_probe>")
+# States of a program at its template's stop, as root and as somebody.
+add_executable(states ${here}/lib/states.c)
+target_link_libraries(states PRIVATE m)
+zpipe_test(box_states SOURCES ${here}/unit/box_states.c USES test_boxed TIMEOUT 300)
+add_dependencies(test_box_states zpipe-box states)
+add_test(NAME box_states_user COMMAND test_box_states 20017)
+set_tests_properties(box_states box_states_user PROPERTIES TIMEOUT 300 SKIP_RETURN_CODE 77
+                     ENVIRONMENT "ZPIPE_BOX=$<TARGET_FILE:zpipe-box>;STATES=$<TARGET_FILE:states>")
 zpipe_test(box_soak SOURCES ${here}/unit/box_soak.c USES test_boxed TIMEOUT 7200)
 add_dependencies(test_box_soak zpipe-box)
 set_tests_properties(box_soak PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)
