@@ -392,7 +392,7 @@ static int submit(struct zpipe_job *j, struct err *e)
         port[i] = (struct msg_port){j->port[i].node, j->port[i].fd};
     if (graph_encode(j->graph, &graph, e) < 0)
         goto out;
-    struct msg m = {.type = MSG_SUBMIT, .submit = {j->request, j->flags, j->text, port, j->port_count}};
+    struct msg m = {.type = MSG_SUBMIT, .submit = {j->request, j->flags, j->text, port, j->port_count, 0}};
     r = client_send(j->z, &m, (struct slice){graph.data, graph.size}, e);
 out:
     free(port);
