@@ -1,6 +1,9 @@
 /* bench/start [RUNS]: from the request to the end of life of one program, in a sandbox of a running zpipe-box --server,
  * as a clone of a template, by posix_spawn and wait, and by bubblewrap where it is installed; alternating, all on one CPU.
  *
+ * zpipe-box makes the next task's place ready after it has answered, which is no part of a start; so there is a rest after
+ * each, in which that is done, and "in a row" says what it costs: starts without any rest, with all that they need.
+ *
  * Prints a table and writes build/bench/start.json.  Figures are medians; the smallest stands beside them, since a busy
  * machine moves the median.  A goal that is missed is said, and is no failure: this is no test. */
 #include "sandbox/box.h"
@@ -23,6 +26,7 @@
 #define WORDS_MAX 16
 #define TEN_S_MS  10000
 #define WARM_UP_RUNS 200
+#define REST_NS      2000000 /* several times what a place takes */
 
 extern char **environ;
 
@@ -160,14 +164,24 @@ static const char *met(bool yes)
     return yes ? "met" : "MISSED";
 }
 
+static void rest(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = REST_NS}, NULL);
+}
+
+struct row_result {
+    struct figure bare, box, warm, bwrap; /* medians of 0: none */
+    double bare_row, box_row;             /* us of each, in a row */
+};
+
 static void put(FILE *json, const char *name, struct figure f)
 {
     fprintf(json, ", \"%s_us\": %.1f, \"%s_min_us\": %.1f", name, f.median, name, f.least);
 }
 
-static void report(const struct row *row, const char *no_clone, struct figure box, struct figure warm, struct figure bare,
-                   const struct figure *bwrap, bool first, FILE *json)
+static void report(const struct row *row, const char *no_clone, const struct row_result *r, bool first, FILE *json)
 {
+    const struct figure box = r->box, warm = r->warm, bare = r->bare, bwrap = r->bwrap;
     printf("%-22s bare      %8.0f us (min %7.0f)\n", row->name, bare.median, bare.least);
     printf("%-22s zpipe-box %8.0f us (min %7.0f)   %5.2fx of bare, %+.0f us", "", box.median, box.least,
            box.median / bare.median, box.median - bare.median);
@@ -178,6 +192,9 @@ static void report(const struct row *row, const char *no_clone, struct figure bo
     fprintf(json, "%s\n  {\"name\": \"%s\", \"ratio\": %.3f", first ? "" : ",", row->name, box.median / bare.median);
     put(json, "box", box);
     put(json, "bare", bare);
+    printf("\n%-22s in a row  %8.0f us each, bare %.0f us      %5.2fx of bare", "", r->box_row, r->bare_row,
+           r->box_row / r->bare_row);
+    fprintf(json, ", \"box_row_us\": %.1f, \"bare_row_us\": %.1f", r->box_row, r->bare_row);
     if (warm.median > 0) {
         printf("\n%-22s clone     %8.0f us (min %7.0f)   %5.2fx of bare", "", warm.median, warm.least,
                warm.median / bare.median);
@@ -187,12 +204,12 @@ static void report(const struct row *row, const char *no_clone, struct figure bo
     } else {
         printf("\n%-22s no clone: %s", "", no_clone);
     }
-    if (bwrap) {
-        printf("\n%-22s bwrap     %8.0f us (min %7.0f)   zpipe-box %.2fx of it", "", bwrap->median, bwrap->least,
-               box.median / bwrap->median);
+    if (bwrap.median > 0) {
+        printf("\n%-22s bwrap     %8.0f us (min %7.0f)   zpipe-box %.2fx of it", "", bwrap.median, bwrap.least,
+               box.median / bwrap.median);
         if (row->ratio_bwrap > 0)
-            printf("   goal <= %.2fx: %s", row->ratio_bwrap, met(box.median <= row->ratio_bwrap * bwrap->median));
-        put(json, "bwrap", *bwrap);
+            printf("   goal <= %.2fx: %s", row->ratio_bwrap, met(box.median <= row->ratio_bwrap * bwrap.median));
+        put(json, "bwrap", bwrap);
     }
     printf("\n");
     fflush(stdout);
@@ -208,6 +225,18 @@ static bool warm_up(struct box *b, const struct row *row)
             return true;
     }
     return false;
+}
+
+static void measure_rows(struct box *b, const struct row *row, const char *const *outside, int runs, struct row_result *r)
+{
+    double began = now_us();
+    for (int i = 0; i < runs; i++)
+        by_spawn(outside);
+    double between = now_us();
+    for (int i = 0; i < runs; i++)
+        by_box(b, row);
+    r->bare_row = (between - began) / runs;
+    r->box_row = (now_us() - between) / runs;
 }
 
 static void measure(struct box *b, struct box *templates, const struct row *row, int runs, bool with_bwrap, bool first,
@@ -229,17 +258,23 @@ static void measure(struct box *b, struct box *templates, const struct row *row,
     char why[sizeof cold_why];
     memcpy(why, cold_why, sizeof why);
     for (int i = 0; i < runs; i++) {
+        rest();
         figure[0][i] = by_spawn(outside);
         figure[1][i] = by_box(b, row);
+        rest();
         if (clones)
             figure[2][warm] = by_box(templates, row);
         warm += clones && cloned;
         if (with_bwrap)
             figure[3][i] = by_bwrap(outside);
     }
-    struct figure third = figure_of(figure[3], runs);
-    report(row, why, figure_of(figure[1], runs), warm ? figure_of(figure[2], warm) : (struct figure){0},
-           figure_of(figure[0], runs), with_bwrap ? &third : NULL, first, json);
+    struct row_result r = {.bare = figure_of(figure[0], runs), .box = figure_of(figure[1], runs)};
+    if (warm)
+        r.warm = figure_of(figure[2], warm);
+    if (with_bwrap)
+        r.bwrap = figure_of(figure[3], runs);
+    measure_rows(b, row, outside, runs, &r);
+    report(row, why, &r, first, json);
     for (int i = 0; i < 4; i++)
         free(figure[i]);
 }

@@ -171,11 +171,12 @@ static int gone(struct err *e)
     return err_sys(e, "zpipe-box is gone");
 }
 
-static int send_one(struct box *b, struct wire head, const int *fds, size_t fd_count, struct err *e)
+static int send_one(struct box *b, struct wire head, const void *data, size_t size, const int *fds, size_t fd_count,
+                    struct err *e)
 {
     if (b->lost)
         return err_set(e, ERR_GONE, "zpipe-box is gone");
-    return wire_send(b->fd, head, NULL, 0, fds, fd_count) < 0 ? gone(e) : 0;
+    return wire_send(b->fd, head, data, size, fds, fd_count) < 0 ? gone(e) : 0;
 }
 
 /* The bytes as a sealed memfd: the server maps it and need not fear that it changes. */
@@ -193,20 +194,21 @@ static int spec_memfd(const struct buf *bytes, struct err *e)
 static int send_region(struct box *b, uint64_t region, const struct buf *bytes, const int *fds,
                        uint32_t fd_count, struct err *e)
 {
-    int first[WIRE_FDS_MAX];
-    first[0] = spec_memfd(bytes, e);
-    if (first[0] < 0)
+    int first[WIRE_FDS_MAX], memory = -1;
+    uint32_t count = 0;
+    bool fits = bytes->size <= WIRE_DATA_MAX;
+    if (!fits && (first[count++] = memory = spec_memfd(bytes, e)) < 0)
         return -1;
-    uint32_t sent = fd_count < WIRE_FDS_MAX - 1 ? fd_count : WIRE_FDS_MAX - 1;
+    uint32_t sent = fd_count < WIRE_FDS_MAX - count ? fd_count : WIRE_FDS_MAX - count;
     if (sent)
-        memcpy(first + 1, fds, sent * sizeof *fds);
+        memcpy(first + count, fds, sent * sizeof *fds);
     struct wire head = {.kind = WIRE_RUN, .region = region, .size = bytes->size, .a = fd_count};
-    int r = send_one(b, head, first, sent + 1, e);
-    close(first[0]);
+    int r = send_one(b, head, fits ? bytes->data : NULL, fits ? bytes->size : 0, first, sent + count, e);
+    fd_close(&memory);
     while (r == 0 && sent < fd_count) {
         uint32_t part = fd_count - sent < WIRE_FDS_MAX ? fd_count - sent : WIRE_FDS_MAX;
         head.kind = WIRE_FDS;
-        r = send_one(b, head, fds + sent, part, e);
+        r = send_one(b, head, NULL, 0, fds + sent, part, e);
         sent += part;
     }
     return r;
@@ -314,17 +316,17 @@ int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e)
 
 int box_stop(struct box *b, uint64_t region, struct err *e)
 {
-    return send_one(b, (struct wire){.kind = WIRE_STOP, .region = region}, NULL, 0, e);
+    return send_one(b, (struct wire){.kind = WIRE_STOP, .region = region}, NULL, 0, NULL, 0, e);
 }
 
 int box_look(struct box *b, uint64_t region, struct err *e)
 {
-    return send_one(b, (struct wire){.kind = WIRE_LOOK, .region = region}, NULL, 0, e);
+    return send_one(b, (struct wire){.kind = WIRE_LOOK, .region = region}, NULL, 0, NULL, 0, e);
 }
 
 int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e)
 {
-    return send_one(b, (struct wire){.kind = WIRE_BREAK, .region = region, .a = channel}, NULL, 0, e);
+    return send_one(b, (struct wire){.kind = WIRE_BREAK, .region = region, .a = channel}, NULL, 0, NULL, 0, e);
 }
 
 int box_feed(struct box *b, uint64_t region, uint32_t channel, const struct box_source *source,
@@ -349,12 +351,12 @@ int box_feed(struct box *b, uint64_t region, uint32_t channel, const struct box_
 
 int box_feed_end(struct box *b, uint64_t region, uint32_t channel, struct err *e)
 {
-    return send_one(b, (struct wire){.kind = WIRE_FEED_END, .region = region, .a = channel}, NULL, 0, e);
+    return send_one(b, (struct wire){.kind = WIRE_FEED_END, .region = region, .a = channel}, NULL, 0, NULL, 0, e);
 }
 
 int box_hold(struct box *b, uint64_t region, uint32_t channel, bool hold, struct err *e)
 {
-    return send_one(b, (struct wire){.kind = WIRE_HOLD, .region = region, .a = channel, .b = hold}, NULL, 0, e);
+    return send_one(b, (struct wire){.kind = WIRE_HOLD, .region = region, .a = channel, .b = hold}, NULL, 0, NULL, 0, e);
 }
 
 /* As every packet's taking: 0, -1 with e->code ERR_NOMEM, or -1 and it makes no sense. */

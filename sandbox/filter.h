@@ -4,20 +4,16 @@
  *
  * Use: the server calls filter_prepare for the usual variants, before it forks the zygote, so that
  * every descendant has the compiled programs in its memory.  A task, after its last privileged call (mounts,
- * setresuid, capset, ...) and with no_new_privs set, calls filter_install, sends the listener to
- * the server by SCM_RIGHTS, closes it, and execs.  pid 1 (the init) stays without the filter: it
- * needs wait4's real accounting.  After filter_install only what the table allows works: sendmsg on
- * a descriptor from FILTER_LINK_FD on, close, close_range, dup2, dup3, fcntl(F_SETFD), sigaction,
+ * setresuid, capset, ...) and with no_new_privs set, calls filter_install, has the listener taken by
+ * the server (pidfd_getfd), and execs.  pid 1 (the init) stays without the filter: it
+ * needs wait4's real accounting.  After filter_install only what the table allows works: futex without a
+ * time, close, close_range, dup2, dup3, fcntl(F_SETFD), sigaction,
  * sigprocmask, capset, setresuid, execve, execveat, write, exit_group do; clock_gettime and
  * everything else that is notified waits until the server answers. */
 #pragma once
 #include "base/err.h"
 
 #include <stdbool.h>
-
-/* From a descriptor of this number, to below twice it, sendmsg may send: a program's are all smaller
- * (RLIMIT_NOFILE). */
-#define FILTER_LINK_FD 1024
 
 /* Compile a variant (enum filter_variant).  FILTER_PLAIN and FILTER_OPENS stay; of the others the last
  * one does, which the task that wants it compiles.  Idempotent. */

@@ -1,5 +1,6 @@
-/* pid 1 of a task: gathers its descriptors and inputs, sets up the mounts, starts the program as pid 2,
- * reaps, and at the end hands over what the program left.
+/* pid 1 of a task: makes its place (the mounts, and pid 2 with all that a program gets, which waits before its exec),
+ * gathers its descriptors and inputs, lets the program begin, reaps, and at the end hands over what the program left.
+ * The place depends on no task, so it may stand ready before there is one (place.c); it serves one, and ends.
  *
  * It is ours, but it shares a pid namespace with the program: signals from there do not reach pid 1, and
  * it keeps the capabilities that the program has not, so it cannot be traced.  While it gathers it must
@@ -12,12 +13,12 @@
 #include "sandbox/plain.h"
 #include "sandbox/result.h"
 #include "sandbox/spec.h"
-#include "sandbox/syscalls.h"
 #include "sandbox/wire.h"
 #include "sandbox/zygote.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -29,13 +30,13 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define HIGH_FD FILTER_LINK_FD /* ours live here, above the program's numbers */
+#define HIGH_FD OURS_FD
 #define NS      1000000000ull
-#define HAND_OVER_TRIES 200000 /* 0.1 s of a processor that nobody else wants */
 #define CHILD_STACK_BYTES (128u << 10)
 
 _Static_assert(SPEC_PORT_FD_MAX < HIGH_FD, "a program's descriptor would be ours");
@@ -71,13 +72,15 @@ void init_tell(struct init *in, const struct outcome *o, const struct rusage *us
     buf_clear(&b);
 }
 
-/* The last thing an init does. */
+/* The last thing an init does.  Who asked is answered before the kernel takes down the namespaces: the server lets us go. */
 static _Noreturn void tell(struct init *in, const struct outcome *o)
 {
     struct rusage use = {0};
     getrusage(RUSAGE_CHILDREN, &use);
     plain_remove();
     init_tell(in, o, &use);
+    while (wire_receive(in->link, &in->packet, 0) > 0)
+        wire_close_fds(&in->packet);
     _exit(0);
 }
 
@@ -215,20 +218,13 @@ static void gather(struct init *in)
 /* In the child: exactly the ports, at their numbers. */
 static int place_ports(struct init *in, struct err *e)
 {
-    int null = -1;
     for (int fd = 0; fd < 3; fd++)
         close(fd);
     for (uint32_t i = 0; i < in->task.port_count; i++) {
         const struct box_port *p = &in->task.port[i];
-        int from = in->port[i];
         if (p->name)
             continue; /* the server has it, and gives it to who opens it */
-        if (from < 0) {
-            if (null < 0)
-                null = init_raise_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
-            from = null;
-        }
-        if (dup2(from, p->fd) < 0)
+        if (dup2(in->port[i] < 0 ? in->null : in->port[i], p->fd) < 0)
             return err_sys(e, "cannot give the program its descriptor %d", p->fd);
     }
     return 0;
@@ -287,54 +283,44 @@ static int exec_search(const struct box_task *t)
     }
 }
 
-static unsigned variant_of(const struct box_task *t)
+/* Of two that share their memory, C library's state included, the one that waits is in this call and no other. */
+static long futex(int *word, int what, int value)
 {
-    const struct box_limits *l = &t->limit;
-    bool named = false, quota = false;
-    for (uint32_t i = 0; i < t->port_count; i++) {
-        named |= t->port[i].name != NULL;
-        quota |= t->port[i].quota != 0;
-    }
-    return (named || filter_watches(t->argv, t->env) ? FILTER_OPENS : 0) | (quota ? FILTER_QUOTA : 0) |
-           (l->memory_bytes ? FILTER_MEMORY : 0) |
-           (l->files ? FILTER_FILES : 0) | (t->trace ? FILTER_TRACE : 0);
+    register long none __asm__("r10") = 0; /* no time */
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(SYS_futex), "D"(word), "S"(what), "d"(value), "r"(none)
+                     : "rcx", "r11", "memory");
+    return result;
 }
 
-/* The kernel counts descriptors under way, per user, and refuses more than a process of ours may have open; those of
- * others arrive as soon as who takes them has the processor.  So it is given up and asked again: under the filter by now,
- * no call waits for a time without an answer that nobody could give yet. */
-static int hand_over(int link, int listener)
+static void await_turn(struct init *in, int while_it_is)
 {
-    int r = -1;
-    for (int i = 0; i < HAND_OVER_TRIES; i++) {
-        r = wire_send(link, (struct wire){.kind = WIRE_LISTENER}, NULL, 0, &listener, 1);
-        if (r == 0 || errno != ETOOMANYREFS)
-            break;
-        sched_yield();
-        errno = ETOOMANYREFS;
-    }
-    return r;
+    while (__atomic_load_n(&in->turn, __ATOMIC_ACQUIRE) == while_it_is)
+        futex(&in->turn, FUTEX_WAIT, while_it_is);
 }
 
-/* The child.  It shares our memory, and we wait until it has begun its program or ended: no page table is
- * copied, and what goes wrong it says in a struct of ours. */
+static void pass_turn(struct init *in, int to)
+{
+    __atomic_store_n(&in->turn, to, __ATOMIC_RELEASE);
+    futex(&in->turn, FUTEX_WAKE, 1);
+    await_turn(in, to);
+}
+
+/* pid 2.  It shares our memory and our descriptors until it has its program: no page table is copied, what goes wrong
+ * it says in a struct of ours, and the listener is ours to show. */
 static int be_program(void *owner)
 {
     struct init *in = owner;
     struct exec_failure *f = &in->failure;
     struct err e;
-    int listener;
-    unsigned variant = variant_of(&in->task);
     if (in->none)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-    f->ours = place_ports(in, &e) < 0 || program_setup(&in->task, in->none, &e) < 0 ||
-             (!in->none && (filter_prepare(variant, &e) < 0 || filter_install(variant, &listener, &e) < 0));
-    if (!f->ours && !in->none) {
-        if (hand_over(in->link, listener) < 0) {
-            f->ours = true;
-            err_sys(&e, "cannot hand over the filter's listener");
-        }
-        close(listener);
+    f->ours = program_setup(in->none, &e) < 0 || (!in->none && filter_install(in->variant, &in->listener, &e) < 0);
+    if (!f->ours) {
+        pass_turn(in, TURN_INIT);
+        f->ours = place_ports(in, &e) < 0;
     }
     if (f->ours) {
         f->sys = e.sys;
@@ -342,7 +328,7 @@ static int be_program(void *owner)
     } else {
         f->sys = exec_search(&in->task);
     }
-    _exit(126);
+    return 126; /* to clone, which exits.  A sanitizer would note on a program's stderr what it thinks of _exit here */
 }
 
 /* The first line of a script whose interpreter is not there. */
@@ -384,33 +370,65 @@ static void explain(const struct box_task *t, const struct exec_failure *f, stru
         snprintf(o->text, sizeof o->text, "there is no program '%s' in the sandbox", name);
 }
 
-/* As vfork, on a stack of its own. */
-static pid_t clone_waiting(int (*run)(void *owner), void *owner)
+/* On a stack of its own.  Until the kernel takes its memory from it, at its exec or its end, the turn is not 0. */
+static pid_t clone_program(struct init *in)
 {
     static char stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
-    return clone(run, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, owner);
+    in->turn = TURN_MAKING;
+    return clone(be_program, stack + sizeof stack, CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID | SIGCHLD, in, NULL, NULL,
+                 &in->turn);
 }
 
-static void start_program(struct init *in)
+static _Noreturn void tell_failure(struct init *in)
+{
+    struct outcome o = {0};
+    waitpid(in->main, NULL, 0);
+    explain(&in->task, &in->failure, &o);
+    tell(in, &o);
+}
+
+static void make_program(struct init *in)
 {
     struct err e;
-    clock_gettime(CLOCK_MONOTONIC, &in->began);
-    in->main = clone_waiting(be_program, in);
+    in->listener = -1;
+    in->null = init_raise_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (in->null < 0) {
+        err_sys(&e, "cannot open '/dev/null' for the program");
+        give_up(in, &e);
+    }
+    if (!in->none && filter_prepare(in->variant, &e) < 0)
+        give_up(in, &e);
+    in->main = clone_program(in);
     if (in->main < 0) {
         err_sys(&e, "cannot fork the program");
         give_up(in, &e);
     }
-    for (uint32_t i = 0; i < in->task.port_count; i++)
+    await_turn(in, TURN_MAKING);
+    if (in->turn == TURN_PROGRAM_BEGUN)
+        tell_failure(in);
+    in->listener = in->none ? -1 : init_raise_fd(in->listener);
+    if (!in->none)
+        wire_send(in->link, (struct wire){.kind = WIRE_LISTENER, .a = (uint32_t)in->listener}, NULL, 0, NULL, 0);
+}
+
+/* The program's descriptors are in our table too; what it had to say is in our memory. */
+static void start_program(struct init *in)
+{
+    clock_gettime(CLOCK_MONOTONIC, &in->began);
+    pass_turn(in, TURN_GO);
+    for (int fd = 0; fd < 3; fd++)
+        dup2(in->null, fd);
+    for (uint32_t i = 0; i < in->task.port_count; i++) {
         fd_close(&in->port[i]);
+        if (!in->task.port[i].name && in->task.port[i].fd > 2)
+            close(in->task.port[i].fd);
+    }
     for (uint32_t i = 0; i < in->task.file_count; i++)
         if (in->files.tree[i] || !leftover_compares(&in->task, i))
             fd_close(&in->files.fd[i]);
-    if (in->failure.sys || in->failure.ours) {
-        struct outcome o = {0};
-        waitpid(in->main, NULL, 0);
-        explain(&in->task, &in->failure, &o);
-        tell(in, &o);
-    }
+    fd_close(&in->listener); /* the server has it: it has answered the exec */
+    if (in->failure.sys || in->failure.ours)
+        tell_failure(in);
 }
 
 static bool reap_one(struct init *in, int options)
@@ -492,28 +510,84 @@ void init_judge(const struct init *in, struct outcome *o)
         o->end = BOX_LIMIT;
 }
 
-static void read_task(struct init *in, int spec, uint64_t offset, uint64_t size)
+static void read_task(struct init *in)
 {
+    const struct wire *h = &in->packet.head;
+    struct slice bytes = {in->packet.data, in->packet.size};
     struct stat s;
     struct err e;
-    const char *bytes = MAP_FAILED;
-    if (fstat(spec, &s) == 0 && offset <= (uint64_t)s.st_size && size <= (uint64_t)s.st_size - offset)
-        bytes = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, spec, 0);
-    if (bytes == MAP_FAILED) {
-        err_sys(&e, "cannot read the task's description");
-        give_up(in, &e);
+    int spec = wire_take_fd(&in->packet, 0);
+    if (spec >= 0) {
+        void *all = MAP_FAILED;
+        if (fstat(spec, &s) == 0 && h->offset <= (uint64_t)s.st_size && h->size <= (uint64_t)s.st_size - h->offset)
+            all = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, spec, 0);
+        if (all == MAP_FAILED) {
+            err_sys(&e, "cannot read the task's description");
+            give_up(in, &e);
+        }
+        bytes = (struct slice){(const char *)all + h->offset, h->size};
+        close(spec);
+    } else {
+        char *copy = arena_alloc(&in->arena, bytes.size + 1);
+        if (!copy) {
+            err_nomem(&e);
+            give_up(in, &e);
+        }
+        memcpy(copy, bytes.data, bytes.size);
+        bytes.data = copy;
     }
-    if (spec_decode_task((struct slice){bytes + offset, size}, &in->arena, &in->task, &e) < 0)
+    if (spec_decode_task(bytes, &in->arena, &in->task, &e) < 0)
         give_up(in, &e);
 }
 
-_Noreturn void init_main(int link, int spec, const struct wire *h, bool none)
+/* What the task is.  The server gone, or the place not wanted: the end. */
+static void await_task(struct init *in)
+{
+    if (wire_receive(in->link, &in->packet, 0) <= 0 || in->packet.head.kind != WIRE_TASK)
+        _exit(0);
+    in->is_template = in->packet.head.a;
+    read_task(in);
+    wire_close_fds(&in->packet);
+    gather(in);
+}
+
+static void make_place(struct init *in, const struct box_task *own)
+{
+    struct err e;
+    struct stat s;
+    if ((in->none ? plain_place(&in->task, &in->files, &e) : mounts_begin(own, &e)) < 0)
+        give_up(in, &e);
+    if (!in->none && stat(".", &s) == 0)
+        in->job_size = s.st_size;
+    /* Pages that the task will want: copies of the zygote's, or new. */
+    in->packet.data[0] = 0;
+    arena_alloc(&in->arena, 1);
+    make_program(in);
+}
+
+/* A tmpfs says by a directory's size how many entries it has. */
+static bool left_nothing(const struct init *in)
+{
+    struct stat s;
+    return in->job_size && stat(".", &s) == 0 && s.st_size == in->job_size;
+}
+
+static void add_task(struct init *in)
+{
+    struct err e;
+    if ((!in->none && mounts_add(&in->task, &in->files, &e) < 0) || program_limit(in->main, &in->task.limit, &e) < 0)
+        give_up(in, &e);
+}
+
+/* First the place and then the task, which may be long in coming; or, where it must be known, the other way round. */
+_Noreturn void init_main(int link, const struct wire *h, bool none)
 {
     static struct init in;
     struct err e;
     sigset_t child;
     prctl(PR_SET_NAME, "zpipe-init");
     in.none = none;
+    in.variant = h->a;
     in.forker = in.next = -1;
     if (none)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -525,28 +599,30 @@ _Noreturn void init_main(int link, int spec, const struct wire *h, bool none)
     sigprocmask(SIG_BLOCK, &child, NULL);
     if (in.link < 0 || wire_send(in.link, (struct wire){.kind = WIRE_HELLO}, NULL, 0, NULL, 0) < 0)
         _exit(1);
-    read_task(&in, spec, h->offset, h->size);
     if (close_range(3, HIGH_FD - 1, 0) < 0) { /* the zygote's */
         err_sys(&e, "cannot close what the program must not have");
         give_up(&in, &e);
     }
-    gather(&in);
-    if ((none ? plain_place : task_mounts)(&in.task, &in.files, &e) < 0)
-        give_up(&in, &e);
     int signals = init_raise_fd(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
     if (signals < 0) {
         err_sys(&e, "cannot wait for the program");
         give_up(&in, &e);
     }
+    if (h->b)
+        await_task(&in);
+    make_place(&in, h->b ? &in.task : NULL);
+    if (!h->b)
+        await_task(&in);
+    add_task(&in);
     start_program(&in);
-    if (h->a)
+    if (in.is_template)
         template_serve(&in, signals);
     serve(&in, signals);
     if (in.killed)
         tell_killed(&in);
     struct outcome o = {0};
     init_judge(&in, &o);
-    const char *ceiling = leftover_send(&in.task, &in.files, in.link);
+    const char *ceiling = left_nothing(&in) ? NULL : leftover_send(&in.task, &in.files, in.link);
     if (ceiling && !o.limit) {
         o.end = BOX_LIMIT;
         o.limit = ceiling;

@@ -18,6 +18,10 @@ struct exec_failure {
     char text[ERR_TEXT_MAX];
 };
 
+/* Whose turn it is, of an init and the process that will be the program: they share their memory, so only one of them
+ * runs.  The kernel itself writes the last one. */
+enum init_turn { TURN_PROGRAM_BEGUN, TURN_MAKING, TURN_INIT, TURN_GO };
+
 struct init {
     int link;
     struct arena arena;
@@ -26,10 +30,16 @@ struct init {
     uint32_t *slot; /* which ports wait for descriptors, in the order in which these come */
     uint32_t slot_count, missing;
     struct task_files files;
+    off_t job_size; /* of /job while nothing is in it; 0: not known */
     struct wire_packet packet;
     bool none; /* no wall: not pid 1 of anything, no filter */
+    bool is_template;
     bool killed, finish, main_ended, all_ended;
     enum wire_why why;
+    unsigned variant; /* of the filter */
+    int null;         /* /dev/null */
+    int listener;     /* -1: none */
+    int turn;         /* enum init_turn, a futex */
     pid_t main;
     int status; /* of main, as wait tells it */
     struct timespec began;

@@ -1,7 +1,7 @@
-/* What a program gets besides its files: limits, personality, no rights.  In the child, before exec. */
+/* What a program gets besides its files: limits, personality, no rights.  In the child, before exec; a task's own limits
+ * are set from outside, when the task is known. */
 #include "sandbox/box.h"
 #include "sandbox/fence.h"
-#include "sandbox/filter.h"
 #include "sandbox/zygote.h"
 
 #include <errno.h>
@@ -17,43 +17,47 @@
 
 #define STACK_BYTES   (8ull << 20) /* the layout of memory depends on it: fixed */
 #define PROCESSES_MAX 16384 /* of all tasks of a box; root's are not counted by the kernel */
-#define FILES_MAX     FILTER_LINK_FD /* more would be numbers of ours */
+#define FILES_MAX     OURS_FD /* more would be numbers of ours */
 #define NS            1000000000ull
 
-static int set_limit(int what, uint64_t soft, uint64_t hard)
+static int set_limit(pid_t pid, int what, uint64_t soft, uint64_t hard)
 {
     struct rlimit now;
-    if (getrlimit((__rlimit_resource_t)what, &now) < 0)
+    if (prlimit(pid, (__rlimit_resource_t)what, NULL, &now) < 0)
         return -1;
     if (now.rlim_max != RLIM_INFINITY && hard > now.rlim_max)
         hard = now.rlim_max; /* the host allows no more */
     now.rlim_max = hard;
     now.rlim_cur = soft < hard ? soft : hard;
-    return setrlimit((__rlimit_resource_t)what, &now);
+    return prlimit(pid, (__rlimit_resource_t)what, &now, NULL);
 }
 
-/* A task's processes are counted where they are started (notify_measure.c); RLIMIT_NPROC counts those of all
- * tasks, and keeps a task without a limit from taking all numbers of the host. */
-static int set_limits(const struct box_limits *l)
+/* Of every program.  A task's processes are counted where they are started (notify_measure.c); RLIMIT_NPROC counts
+ * those of all tasks, and keeps a task without a limit from taking all numbers of the host. */
+static int set_common(void)
 {
-    uint64_t none = RLIM_INFINITY;
-    uint64_t cpu = l->cpu_ns ? (l->cpu_ns + NS - 1) / NS : none;
-    uint64_t files = l->files && l->files < FILES_MAX ? l->files : FILES_MAX;
+    return set_limit(0, RLIMIT_STACK, STACK_BYTES, STACK_BYTES) < 0 || set_limit(0, RLIMIT_CORE, 0, 0) < 0 ||
+                   set_limit(0, RLIMIT_NOFILE, FILES_MAX, FILES_MAX) < 0 ||
+                   set_limit(0, RLIMIT_NPROC, PROCESSES_MAX, PROCESSES_MAX) < 0
+               ? -1
+               : 0;
+}
+
+int program_limit(pid_t pid, const struct box_limits *l, struct err *e)
+{
+    uint64_t cpu = (l->cpu_ns + NS - 1) / NS;
     const struct {
         int what;
-        uint64_t soft, hard;
+        uint64_t soft, hard; /* 0: no such limit */
     } row[] = {
-        {RLIMIT_STACK, STACK_BYTES, STACK_BYTES},
-        {RLIMIT_CORE, 0, 0},
-        {RLIMIT_NOFILE, files, files},
-        {RLIMIT_NPROC, PROCESSES_MAX, PROCESSES_MAX},
-        {RLIMIT_DATA, l->memory_bytes ? l->memory_bytes : none, l->memory_bytes ? l->memory_bytes : none},
-        {RLIMIT_FSIZE, l->output_bytes ? l->output_bytes : none, l->output_bytes ? l->output_bytes : none},
-        {RLIMIT_CPU, cpu, cpu == none ? none : cpu + 1},
+        {RLIMIT_NOFILE, l->files, l->files},
+        {RLIMIT_DATA, l->memory_bytes, l->memory_bytes},
+        {RLIMIT_FSIZE, l->output_bytes, l->output_bytes},
+        {RLIMIT_CPU, cpu, cpu ? cpu + 1 : 0},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++)
-        if (set_limit(row[i].what, row[i].soft, row[i].hard) < 0)
-            return -1;
+        if (row[i].hard && set_limit(pid, row[i].what, row[i].soft, row[i].hard) < 0)
+            return err_sys(e, "cannot set the program's limits");
     return 0;
 }
 
@@ -90,14 +94,14 @@ static int enter_fence(struct err *e)
     return version < 0 ? -1 : fence_enter(version, rules, sizeof rules / sizeof *rules, e);
 }
 
-int program_setup(const struct box_task *t, bool keep_rights, struct err *e)
+int program_setup(bool keep_rights, struct err *e)
 {
     umask(022);
     setsid();
     reset_signals();
     if (personality(ADDR_NO_RANDOMIZE) < 0 && !keep_rights) /* without a wall nothing is certified anyway */
         return err_sys(e, "cannot fix the program's memory layout");
-    if (set_limits(&t->limit) < 0)
+    if (set_common() < 0)
         return err_sys(e, "cannot set the program's limits");
     if (!keep_rights && drop_rights() < 0)
         return err_sys(e, "cannot drop the program's rights");

@@ -347,18 +347,35 @@ static int place_names(const struct box_task *t, struct err *e)
                : 0;
 }
 
-/* The task's writable places; room for the copies comes on top of what the task may write. */
-static int scratch(uint64_t bytes, struct err *e)
+/* The task's writable places. */
+static int scratch(struct err *e)
 {
     char options[96];
-    snprintf(options, sizeof options, "mode=0755,nr_inodes=" SCRATCH_INODES ",size=%llu",
-             (unsigned long long)bytes);
+    snprintf(options, sizeof options, "mode=0755,nr_inodes=" SCRATCH_INODES ",size=%llu", SCRATCH_DEFAULT);
     if (mount("zpipe", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ||
         mkdir("/tmp/job", 0755) < 0 || mkdir("/tmp/tmp", 0755) < 0 || chmod("/tmp/tmp", 01777) < 0 ||
         mount("/tmp/job", "/job", NULL, MS_BIND, NULL) < 0 ||
         mount("/tmp/tmp", "/tmp", NULL, MS_BIND, NULL) < 0)
         return err_sys(e, "cannot make the task's '/tmp' and '/job'");
     return 0;
+}
+
+/* Room for the copies comes on top of what the task may write. */
+static int resize(const struct box_task *t, const struct task_files *f, struct err *e)
+{
+    uint64_t bytes = t->limit.scratch_bytes ? t->limit.scratch_bytes : SCRATCH_DEFAULT;
+    char options[48];
+    for (uint32_t i = 0; i < t->file_count; i++) {
+        struct stat s;
+        if (!f->tree[i] && fstat(f->fd[i], &s) == 0 && s.st_size > 0)
+            bytes += (t->file[i].size ? t->file[i].size : (uint64_t)s.st_size) + 4096;
+    }
+    if (bytes == SCRATCH_DEFAULT)
+        return 0;
+    snprintf(options, sizeof options, "size=%llu", (unsigned long long)bytes);
+    return mount(NULL, "/tmp", NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, options) < 0
+               ? err_sys(e, "cannot set the size of the task's '/tmp' and '/job'")
+               : 0;
 }
 
 static int make_parents(char *path)
@@ -420,23 +437,43 @@ static int place_file(const struct box_file *file, const struct task_files *f, u
     return f->late[i] ? remount(path, MS_RDONLY | MS_NOSUID | MS_NODEV) : 0;
 }
 
-int task_mounts(const struct box_task *t, const struct task_files *f, struct err *e)
+/* What there is beside /tmp and /job that must be the task's own. */
+struct needs {
+    bool root, etc, names;
+};
+
+static struct needs needs_of(const struct box_task *t)
 {
+    struct needs n = {0};
     char path[4200];
-    bool root = false, etc = false, names = false;
-    uint64_t bytes = t->limit.scratch_bytes ? t->limit.scratch_bytes : SCRATCH_DEFAULT;
     for (uint32_t i = 0; i < t->file_count; i++) {
-        struct stat s;
         whole_name(t->file[i].name, path, sizeof path);
-        root |= !below(path, "/job") && !below(path, "/tmp") && !in_image(path);
-        etc |= below(path, "/etc");
-        if (!f->tree[i] && fstat(f->fd[i], &s) == 0 && s.st_size > 0)
-            bytes += (t->file[i].size ? t->file[i].size : (uint64_t)s.st_size) + 4096;
+        n.root |= !below(path, "/job") && !below(path, "/tmp") && !in_image(path);
+        n.etc |= below(path, "/etc");
     }
     for (uint32_t i = 0; i < t->port_count; i++)
-        names |= t->port[i].name != NULL;
-    root |= names;
-    if ((root && own_root(etc, names, e) < 0) || (names && place_names(t, e) < 0) || scratch(bytes, e) < 0)
+        n.names |= t->port[i].name != NULL;
+    n.root |= n.names;
+    return n;
+}
+
+bool mounts_need_root(const struct box_task *t)
+{
+    return needs_of(t).root;
+}
+
+int mounts_begin(const struct box_task *own, struct err *e)
+{
+    struct needs n = own ? needs_of(own) : (struct needs){0};
+    if ((n.root && own_root(n.etc, n.names, e) < 0) || (n.names && place_names(own, e) < 0) || scratch(e) < 0)
+        return -1;
+    return chdir("/job") < 0 ? err_sys(e, "cannot enter '/job'") : 0;
+}
+
+int mounts_add(const struct box_task *t, const struct task_files *f, struct err *e)
+{
+    char path[4200];
+    if (resize(t, f, e) < 0)
         return -1;
     for (uint32_t i = 0; i < t->file_count; i++) {
         whole_name(t->file[i].name, path, sizeof path);
@@ -448,7 +485,5 @@ int task_mounts(const struct box_task *t, const struct task_files *f, struct err
         if (below(path, "/job"))
             make_parents(path);
     }
-    if (root && lock_root(e) < 0)
-        return -1;
-    return chdir("/job") < 0 ? err_sys(e, "cannot enter '/job'") : 0;
+    return mounts_need_root(t) ? lock_root(e) : 0;
 }

@@ -22,5 +22,10 @@ struct task_files {
 /* A new file `path` with the bytes that `f` is of `from`; -1 with errno. */
 int file_copy(const struct box_file *f, int from, const char *path);
 
-/* In a task's init, alone in its mount namespace: /tmp, /job and the files.  Borrows the fds. */
-int task_mounts(const struct box_task *t, const struct task_files *f, struct err *e);
+/* Must this task have a root of its own?  Then its place cannot be made before it is known. */
+bool mounts_need_root(const struct box_task *t);
+/* In an init, alone in its mount namespace: /tmp and /job, empty, and that is where it is.  `own`: NULL, or the task that
+ * needs a root of its own. */
+int mounts_begin(const struct box_task *own, struct err *e);
+/* Then what is the task's: its files, and room for them.  Borrows the fds. */
+int mounts_add(const struct box_task *t, const struct task_files *f, struct err *e);

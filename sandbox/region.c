@@ -60,9 +60,13 @@ static void task_release(struct task *t)
     buf_clear(&t->trace);
     buf_clear(&t->result);
     turns_free(t);
-    notify_free(t->notify);
+    if (t->warm) {
+        notify_free(t->notify);
+        link_clear(&t->link);
+    } else {
+        place_leave(s, &t->link, t->notify);
+    }
     t->notify = NULL;
-    link_clear(&t->link);
 }
 
 void region_free(struct region *r)
@@ -93,6 +97,7 @@ void region_free(struct region *r)
     if (r->map)
         munmap(r->map, r->map_size);
     fd_close(&r->spec_fd);
+    free(r->bytes);
     free(r);
 }
 
@@ -169,6 +174,8 @@ static void tell_result(struct task *t, struct box_result *r)
     buf_clear(&b);
     t->state = TASK_RESULT;
     task_begun(t);
+    if (t->asked && !t->warm)
+        place_answered(t->region->server, &t->region->spec.region.task[t->index]);
 }
 
 /* The sandbox could not do it: tell so, end what there is of the task, let go its channels. */
@@ -188,7 +195,7 @@ static void task_failed(struct task *t, const char *text, int sys)
     task_failed_as(t, BOX_FAILED, text, sys);
 }
 
-/* Its init is gone. */
+/* Its init is gone, or has nothing more to say and waits for us to let it go. */
 static void task_gone(struct task *t)
 {
     struct region *r = t->region;
@@ -334,18 +341,18 @@ static bool task_uses(void *owner)
     return used;
 }
 
-static void take_listener(struct task *t, struct wire_packet *p)
+/* fd: taken. */
+static void take_listener(struct task *t, int fd)
 {
     struct server *s = t->region->server;
     const struct box_task *plan = &t->region->spec.region.task[t->index];
-    int fd = wire_take_fd(p, 0);
     struct err e;
     task_begun(t);
     if (t->notify) {
         fd_close(&fd);
         return;
     }
-    int r = fd < 0 ? err_set(&e, ERR_LIMIT, "too many descriptors are open to answer a program's system calls") : 0;
+    int r = fd < 0 ? err_sys(&e, "cannot take over a program's system calls") : 0;
     if (r == 0)
         t->notify = notify_new(fd, plan->seed, plan->stream, plan->epoch_s, &e);
     if (r < 0 || !t->notify || give_files(t, plan, &e) < 0 || name_ports(t, plan, &e) < 0 ||
@@ -387,8 +394,7 @@ static void task_conclude(struct task *t)
         }
         tell_result(t, &r);
     }
-    if (t->gone)
-        task_gone(t);
+    task_gone(t);
 }
 
 void task_drained(struct task *t, bool past)
@@ -413,7 +419,7 @@ static void take_packet(struct task *t, struct wire_packet *p)
         trace_phase(t, "first process there");
         break;
     case WIRE_LISTENER:
-        take_listener(t, p);
+        take_listener(t, place_listener(&t->link, p));
         break;
     case WIRE_MAIN:
         trace_phase(t, "program ended, others of its go on");
@@ -434,6 +440,8 @@ static void take_packet(struct task *t, struct wire_packet *p)
             }
             task_ended(t);
             task_conclude(t);
+        } else {
+            task_gone(t);
         }
         break;
     case WIRE_FAILED:
@@ -637,44 +645,47 @@ void task_file_failed(struct server *s, const struct wire *h)
     task_failed(t, text, (int)h->b);
 }
 
-/* The task's socket; the other end is for its init. */
-static int task_link(struct task *t, int *other, struct err *e)
+static void task_asked(struct task *t)
 {
-    int pair[2], on = 1;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return err_sys(e, "cannot make a task's socket");
-    t->link.fd = pair[0];
-    *other = pair[1];
-    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
     t->asked = true;
     trace_begin(t);
     t->starting = true;
     t->region->server->starting++;
-    return 0;
 }
 
-static int send_cold(struct task *t, int other)
+static int start_cold(struct task *t, struct err *e)
 {
     struct region *r = t->region;
-    struct server *s = r->server;
-    struct wire h = {.kind = WIRE_TASK,
-                     .offset = (uint64_t)((const char *)r->spec.task[t->index].data - (char *)r->map),
-                     .size = r->spec.task[t->index].size};
-    int fds[2] = {other, r->spec_fd};
-    int sent = link_send(&s->tasks, h, NULL, 0, fds, 2);
-    link_watch(s, &s->tasks, &s->tasks_watch);
-    return sent;
+    const struct box_task *plan = &r->spec.region.task[t->index];
+    struct place p;
+    if (place_for(r->server, plan, &p, e) < 0)
+        return -1;
+    int sent = place_tell(&p, r, t->index, false);
+    t->link = p.link;
+    t->init = p.init;
+    task_asked(t);
+    if (p.listener >= 0)
+        take_listener(t, p.listener);
+    return sent < 0 ? err_set(e, ERR_GONE, "cannot hand the task to the sandbox") : 0;
 }
 
-/* Its filter is the template's, its listener too. */
-static int send_warm(struct task *t, struct template *m, int other, struct err *e)
+/* Its filter is the template's, its listener too.  1: the template has gone meanwhile. */
+static int start_warm(struct task *t, struct template *m, struct err *e)
 {
     const struct box_task *plan = &t->region->spec.region.task[t->index];
-    t->warm = template_clone(m, t, other);
+    int pair[2], on = 1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, "cannot make a task's socket");
+    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    t->link.fd = pair[0];
+    t->warm = template_clone(m, t, pair[1]);
+    close(pair[1]);
     if (!t->warm) {
+        link_clear(&t->link);
         t->cold_why = "its template has gone";
-        return send_cold(t, other);
+        return 1;
     }
+    task_asked(t);
     notify_uses(t->notify, task_uses, t);
     turns_begin(t);
     if (give_files(t, plan, e) < 0)
@@ -700,15 +711,12 @@ static int task_start(struct task *t, struct err *e)
     struct region *r = t->region;
     struct server *s = r->server;
     const struct box_task *plan = &r->spec.region.task[t->index];
-    int other = -1, sent;
     struct template *m = template_for(t, &t->cold_why);
-    if (task_link(t, &other, e) < 0)
-        return -1;
     note_places(r, plan);
-    err_set(e, ERR_GONE, "cannot hand the task to the sandbox");
-    sent = m ? send_warm(t, m, other, e) : send_cold(t, other);
-    close(other);
-    if (sent < 0)
+    int started = m ? start_warm(t, m, e) : 1;
+    if (started > 0)
+        started = start_cold(t, e);
+    if (started < 0)
         return -1;
     if (watch_start(s, &t->watch, t->link.fd, EPOLLIN) < 0 ||
         start_timer(t, plan->limit.wall_ns) < 0 || meter_start(t) < 0)
@@ -792,7 +800,8 @@ static void abandon(struct region *r, const struct err *e)
 void region_start_more(struct server *s)
 {
     struct err e;
-    for (struct region *r = s->region, *next; s->ready && r && s->starting < STARTING_MAX; r = next) {
+    for (struct region *r = s->region, *next; s->ready && r && s->starting < STARTING_MAX && s->leaving_count < LEAVING_MAX;
+         r = next) {
         next = r->next;
         bool more = r->started && r->next_task < r->spec.region.task_count;
         while (r->started && r->next_task < r->spec.region.task_count && s->starting < STARTING_MAX)
@@ -808,6 +817,7 @@ static void region_start(struct region *r)
 {
     struct err e;
     r->server->coming = NULL;
+    r->server->regions_begun++;
     r->started = true;
     r->tasks_left = r->spec.region.task_count;
     if (open_parts(r, &e) < 0)
@@ -847,6 +857,16 @@ static int map_spec(struct region *r, uint64_t size, struct err *e)
     return spec_decode((struct slice){map, size}, &r->spec, e);
 }
 
+/* One that came in the packet itself. */
+static int copy_spec(struct region *r, const struct wire_packet *p, struct err *e)
+{
+    r->bytes = malloc(p->size);
+    if (!r->bytes)
+        return err_nomem(e);
+    memcpy(r->bytes, p->data, p->size);
+    return spec_decode((struct slice){r->bytes, p->size}, &r->spec, e);
+}
+
 int region_new(struct server *s, struct wire_packet *p, struct err *e)
 {
     if (s->coming || region_find(s, p->head.region) || s->region_count == BOX_REGIONS_MAX || p->head.a > SPEC_FDS_MAX)
@@ -856,7 +876,7 @@ int region_new(struct server *s, struct wire_packet *p, struct err *e)
         return err_nomem(e);
     r->server = s;
     r->id = p->head.region;
-    r->spec_fd = wire_take_fd(p, 0);
+    r->spec_fd = p->size ? -1 : wire_take_fd(p, 0);
     r->fd_total = p->head.a;
     r->spec.arena = ARENA_INIT(SPEC_ARENA_MAX);
     r->next = s->region;
@@ -866,9 +886,9 @@ int region_new(struct server *s, struct wire_packet *p, struct err *e)
     r->stood = calloc(r->fd_total + 1, sizeof *r->stood);
     if (!r->fd || !r->stood)
         return err_nomem(e);
-    if (map_spec(r, p->head.size, e) < 0)
+    if ((p->size ? copy_spec(r, p, e) : map_spec(r, p->head.size, e)) < 0)
         return -1;
-    if (r->spec.fd_count != r->fd_total || take_fds(r, p, 1) < 0)
+    if (r->spec.fd_count != r->fd_total || take_fds(r, p, p->size ? 0 : 1) < 0)
         return not_as_announced(e);
     r->task = calloc(r->spec.region.task_count + 1, sizeof *r->task);
     r->channel = calloc(r->spec.region.channel_count + 1, sizeof *r->channel);

@@ -236,6 +236,7 @@ static int serve_once(struct server *s)
         struct watch *w = ev.data.ptr;
         w->run(w, ev.events);
         region_start_more(s);
+        places_tend(s);
     }
     return 0;
 }
@@ -251,6 +252,7 @@ static void take_down(struct server *s)
     while (s->region)
         region_free(s->region);
     template_clear(s);
+    places_clear(s);
     pump_forget_all(s);
     link_clear(&s->control);
     link_clear(&s->tasks);
@@ -263,6 +265,8 @@ int server_main(int control, bool isolation_none, bool no_templates)
     struct err e;
     s.none = isolation_none;
     s.no_templates = no_templates;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    s.places_max = cpus < 1 ? 1 : cpus < PLACES_MAX ? (uint32_t)cpus : PLACES_MAX;
     s.users = s.changes = -1;
     s.control = s.tasks = s.mounts = LINK_INIT;
     s.control.fd = control;

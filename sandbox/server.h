@@ -13,6 +13,10 @@
 #include <sys/epoll.h>
 #include <sys/types.h>
 
+#define PLACES_MAX     16 /* ready at once, of one variant of the filter; no more than CPUs */
+#define PLACE_VARIANTS 2  /* FILTER_PLAIN, FILTER_OPENS */
+#define LEAVING_MAX    64 /* inits that have nothing left to do and are not gone; while there are so many, no task starts */
+
 /* A descriptor in the epoll.  One event is taken per turn, so a watch may be dropped at any time. */
 struct watch {
     int fd; /* borrowed; -1: not watched */
@@ -38,6 +42,11 @@ struct server {
     struct pump *pump;     /* all that run */
     uint64_t kept_bytes;   /* in memory, of all KEEP channels */
     bool no_templates;     /* --templates=never */
+    struct ready_place *places; /* that stand ready, or will */
+    uint32_t places_max, places_used[PLACE_VARIANTS]; /* to be kept of each variant; to be made anew */
+    struct leaving *leaving; /* inits that end by themselves */
+    uint32_t leaving_count;
+    uint64_t regions_begun;
     struct template *template;         /* all */
     struct template_key *template_key; /* TEMPLATE_KEYS_MAX, or NULL: none seen; owned */
     uint64_t template_turn;
@@ -105,6 +114,7 @@ struct region {
     struct server *server;
     uint64_t id;
     struct spec spec;
+    char *bytes; /* of the spec, owned; NULL: they are in the map */
     int spec_fd;
     void *map;
     size_t map_size;
@@ -158,6 +168,25 @@ void task_heard(struct task *t);
 
 /* End it; its result will say why. */
 void task_kill(struct task *t, enum wire_why why);
+
+/* --- place.c --- */
+struct place { /* for one task; no longer a place's when it is the task's */
+    struct link link;
+    pid_t init;   /* host's number; 0: not known yet */
+    int listener; /* of its filter; -1: not there yet */
+};
+/* One for this task, ready or asked for. */
+int place_for(struct server *s, const struct box_task *t, struct place *p, struct err *e);
+/* What it is to run: task `task` of r. */
+int place_tell(struct place *p, const struct region *r, uint32_t task, bool is_template);
+/* From a WIRE_LISTENER: the filter's listener, given; or -1 with errno. */
+int place_listener(const struct link *l, const struct wire_packet *p);
+/* That task's place is used up. */
+void place_answered(struct server *s, const struct box_task *t);
+void places_tend(struct server *s); /* at the end of a turn: what is not needed for an answer */
+/* Its init may end, and does by itself; until then it is counted.  Both are taken, and let go after the answer. */
+void place_leave(struct server *s, struct link *l, struct notify *n);
+void places_clear(struct server *s);
 
 /* --- template.c --- */
 struct template;

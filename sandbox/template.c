@@ -293,14 +293,28 @@ static int send_stand_ins(struct template *m, const struct region *r, const stru
     return result;
 }
 
+/* fd: taken. */
+static void take_listener(struct template *m, int fd)
+{
+    struct err e;
+    if (fd >= 0 && !m->notify)
+        m->notify = notify_new(fd, m->plan_seed, m->plan_stage, m->plan_epoch_s, &e);
+    if (!m->notify || watch_start(m->server, &m->notify_watch, notify_fd(m->notify), EPOLLIN) < 0) {
+        template_give_up(m, "there was no room for a template");
+        return;
+    }
+    notify_trace_start(m->notify);
+}
+
 static void template_new(struct task *t, struct template_key *k)
 {
     struct region *r = t->region;
     struct server *s = r->server;
     const struct box_task *plan = &r->spec.region.task[t->index];
-    int pair[2], on = 1, fds[2];
+    struct place p;
+    struct err e;
     struct template *m = calloc(1, sizeof *m);
-    if (!m || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+    if (!m || place_for(s, plan, &p, &e) < 0) {
         free(m);
         return;
     }
@@ -308,24 +322,20 @@ static void template_new(struct task *t, struct template_key *k)
                            .watch = {-1, template_event, m}, .notify_watch = {-1, listener_event, m},
                            .control = -1, .theirs = -1};
     s->template = m;
-    m->link.fd = fds[0] = pair[0];
+    int sent = place_tell(&p, r, t->index, true);
+    m->link = p.link;
+    m->init = p.init;
     m->plan_seed = plan->seed;
     m->plan_stage = (uint32_t)plan->stream;
     m->plan_epoch_s = plan->epoch_s;
-    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
-    struct wire h = {.kind = WIRE_TASK, .a = 1,
-                     .offset = (uint64_t)((const char *)r->spec.task[t->index].data - (char *)r->map),
-                     .size = r->spec.task[t->index].size};
-    fds[0] = pair[1];
-    fds[1] = r->spec_fd;
-    int sent = link_send(&s->tasks, h, NULL, 0, fds, 2);
-    close(pair[1]);
-    link_watch(s, &s->tasks, &s->tasks_watch);
     struct file_sender to = {s, &m->link, r->fd, TEMPLATE_FILES, (uint32_t)m->id};
     if (sent < 0 || watch_start(s, &m->watch, m->link.fd, EPOLLIN) < 0 || send_stand_ins(m, r, plan) < 0) {
+        fd_close(&p.listener);
         template_free(m); /* its init, if there is one, ends with the link */
         return;
     }
+    if (p.listener >= 0)
+        take_listener(m, p.listener);
     for (uint32_t i = 0; i < plan->file_count; i++) {
         char why[ERR_TEXT_MAX];
         if (file_send(&to, i, &plan->file[i], why, sizeof why) != 0) {
@@ -345,19 +355,6 @@ void template_file_failed(struct server *s, uint32_t id)
         }
 }
 
-static void take_listener(struct template *m, struct wire_packet *p)
-{
-    struct err e;
-    int fd = wire_take_fd(p, 0);
-    if (fd >= 0 && !m->notify)
-        m->notify = notify_new(fd, m->plan_seed, m->plan_stage, m->plan_epoch_s, &e);
-    if (!m->notify || watch_start(m->server, &m->notify_watch, notify_fd(m->notify), EPOLLIN) < 0) {
-        template_give_up(m, "there was no room for a template");
-        return;
-    }
-    notify_trace_start(m->notify);
-}
-
 static void take_packet(struct template *m, struct wire_packet *p)
 {
     switch (p->head.kind) {
@@ -365,7 +362,7 @@ static void take_packet(struct template *m, struct wire_packet *p)
         m->init = p->from;
         break;
     case WIRE_LISTENER:
-        take_listener(m, p);
+        take_listener(m, place_listener(&m->link, p));
         break;
     case WIRE_READY:
         watch_stop(m->server, &m->notify_watch); /* the listener is its clones' */

@@ -14,7 +14,7 @@
 
 enum wire_kind {
     /* caller -> server */
-    WIRE_RUN = 1, /* size: of the spec; a: all descriptors; fds: the spec (a memfd), then the first ones */
+    WIRE_RUN = 1, /* size: of the spec; a: all descriptors; the spec, or fds: it (a memfd); then the first ones */
     WIRE_FDS,     /* the next ones */
     WIRE_STOP,    /* region */
     WIRE_BREAK,   /* region; a: channel */
@@ -33,13 +33,14 @@ enum wire_kind {
     WIRE_REGION,  /* it is gone */
     WIRE_LOST,    /* a: err code, b: errno; text */
     /* server -> zygote, mounter */
-    WIRE_TASK,    /* offset, size: the task's bytes in the spec; a: 1 for a template; fds: task socket, spec */
+    WIRE_PLACE,   /* an init: a: variant of the filter; b: 1 when it is for a task that must be known first; fds: its socket */
     WIRE_USERS,   /* make a user namespace below the sandbox's; the answer, in a WIRE_USERS too. fds: it */
     WIRE_OPEN,    /* a: file index; b: WIRE_OPEN_*; offset, size: inode, device; path; fds: task socket */
     /* zygote, mounter -> server */
     WIRE_READY,   /* also forker -> init, and a template's init -> server: it can be cloned now */
     WIRE_FAILED,  /* a: err code, b: errno; text.  From the mounter: also region, task; offset: file */
     /* server, mounter -> init */
+    WIRE_TASK,    /* a: 1 for a template; the task's bytes, or offset, size: where they are in the spec; fds: it */
     WIRE_PORTS,   /* a: index of the first; fds */
     WIRE_COPY,    /* a: file index; fds: to be copied from */
     WIRE_TREE,    /* a: file index; b: 1 when still to be made read-only; fds: a detached mount */
@@ -54,7 +55,7 @@ enum wire_kind {
     /* init -> server */
     WIRE_CHANGED, /* from a template's: the clone has left its mark, and is the last */
     WIRE_HELLO,   /* with credentials: the init's process id */
-    WIRE_LISTENER, /* fds: the filter's listener */
+    WIRE_LISTENER, /* with credentials.  a: the number of the filter's listener among its descriptors */
     WIRE_MAIN,    /* the program has ended, others of its tree run on; again when one of these ends.  From a forker,
                    * and only once: b: how it ended, as wait tells it */
 };

@@ -9,6 +9,7 @@
 #include "sandbox/box.h"
 #include "sandbox/filter.h"
 #include "sandbox/mounts.h"
+#include "sandbox/syscalls.h"
 #include "sandbox/wire.h"
 
 #include <errno.h>
@@ -138,12 +139,12 @@ static _Noreturn void mounter(int server)
 
 static void clone_init(struct wire_packet *p, bool none)
 {
-    int link = wire_take_fd(p, 0), spec = wire_take_fd(p, 1);
-    if (link >= 0 && spec >= 0) {
+    int link = wire_take_fd(p, 0);
+    if (link >= 0) {
         unsigned long spaces = none ? 0 : CLONE_NEWPID | CLONE_NEWNS;
         long pid = syscall(SYS_clone, spaces | SIGCHLD, 0, 0, 0, 0);
         if (pid == 0)
-            init_main(link, spec, &p->head, none);
+            init_main(link, &p->head, none);
         if (pid < 0) {
             struct err e;
             err_sys(&e, "cannot clone a process for the task");
@@ -152,7 +153,6 @@ static void clone_init(struct wire_packet *p, bool none)
         }
     }
     fd_close(&link);
-    fd_close(&spec);
 }
 
 static void drop_bounding(void)
@@ -197,12 +197,9 @@ static void die_with_server(int tasks)
  * anything runs: all but the program itself. */
 static _Noreturn void be_trial(int tasks)
 {
-    struct box_task task = {0};
-    struct task_files none = {0};
     struct err e;
     int listener;
-    if (task_mounts(&task, &none, &e) < 0 || program_setup(&task, false, &e) < 0 ||
-        filter_install(false, &listener, &e) < 0)
+    if (mounts_begin(NULL, &e) < 0 || program_setup(false, &e) < 0 || filter_install(FILTER_PLAIN, &listener, &e) < 0)
         fail(tasks, &e);
     _exit(0);
 }
@@ -222,7 +219,7 @@ static _Noreturn void serve(int tasks, bool none)
     static struct wire_packet p;
     wire_send(tasks, (struct wire){.kind = WIRE_READY}, NULL, 0, NULL, 0);
     while (wire_receive(tasks, &p, 0) > 0) {
-        if (p.head.kind == WIRE_TASK)
+        if (p.head.kind == WIRE_PLACE)
             clone_init(&p, none);
         wire_close_fds(&p);
     }

@@ -16,14 +16,19 @@ struct zygote {
 /* none: no wall at all; there is no mounter then (mounts: -1).  Returns when the processes are under way; WIRE_READY or WIRE_FAILED comes on `tasks`. */
 int zygote_start(struct zygote *z, bool none, struct err *e);
 
-/* pid 1 of a task.  `link`: its socket to the server; `h`, a WIRE_TASK, says which bytes of `spec` are the task.
- * Does not return. */
-struct wire;
-_Noreturn void init_main(int link, int spec, const struct wire *h, bool none);
+/* In a task's first two processes our own descriptors have numbers from here on: a program's are all smaller
+ * (RLIMIT_NOFILE). */
+#define OURS_FD 1024
 
-/* In a child just before its exec. */
-struct box_task;
-int program_setup(const struct box_task *t, bool keep_rights, struct err *e);
+/* pid 1 of a task.  `link`: its socket to the server; `h`: a WIRE_PLACE.  Does not return. */
+struct wire;
+_Noreturn void init_main(int link, const struct wire *h, bool none);
+
+/* In the process that will become a program: what is the same for all of them. */
+int program_setup(bool keep_rights, struct err *e);
+/* From outside, what is the task's. */
+struct box_limits;
+int program_limit(pid_t pid, const struct box_limits *l, struct err *e);
 
 /* Why the host refused, and what allows it: rewrites the text of e. */
 void host_explain(struct err *e);

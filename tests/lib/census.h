@@ -4,9 +4,11 @@
 
 #define CENSUS_PROCESSES 256
 
+/* Without the places that stand ready for tasks, and the server's two descriptors of each. */
 struct census {
     int processes;
     long fds, mounts, kib;
+    int places;
 };
 
 pid_t census_server(void); /* our first child, or 0 */
@@ -15,3 +17,5 @@ int census_family(pid_t pid, pid_t all[CENSUS_PROCESSES], int count);
 /* Of the server and what belongs to it.  The last init may still be on its way out: waits until there are no
  * more than so many processes, half a minute at most. */
 struct census census(int expected);
+/* Again, when there is no more than then; or after half a minute. */
+struct census census_again(const struct census *than);

@@ -1,5 +1,5 @@
 /* See guarded.h.  Three processes: a keeper that makes the namespaces, pid 1 in them, and the task,
- * which installs the filter as its last act and sends the listener here. */
+ * which installs the filter as its last act and shows its listener. */
 #include "lib/guarded.h"
 #include "base/fds.h"
 #include "sandbox/filter.h"
@@ -23,6 +23,8 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -76,17 +78,43 @@ static int new_namespaces(void)
     return 0;
 }
 
-int guarded_link(int link)
+int guarded_pair(int link[2])
 {
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+    int on = 1;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link) < 0)
         return -1;
-    files.rlim_cur = files.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+    return setsockopt(link[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+}
+
+int guarded_show(int link, int listener)
+{
+    char taken;
+
+    if (fd_write_all(link, &listener, sizeof listener) < 0 || read(link, &taken, 1) != 1)
         return -1;
-    int high = fcntl(link, F_DUPFD_CLOEXEC, FILTER_LINK_FD);
-    close(link);
-    return high;
+    return close(listener);
+}
+
+int guarded_take(int link)
+{
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(sizeof(struct ucred))];
+    } control;
+    int number, pidfd, fd;
+    struct iovec part = {&number, sizeof number};
+    struct msghdr m = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct ucred who;
+
+    if (recvmsg(link, &m, 0) != sizeof number || !CMSG_FIRSTHDR(&m))
+        return -1;
+    memcpy(&who, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof who);
+    pidfd = (int)syscall(SYS_pidfd_open, who.pid, 0);
+    fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+    close(pidfd);
+    return fd >= 0 && write(link, "t", 1) == 1 ? fd : -1;
 }
 
 static _Noreturn void be_task(const struct guarded *g, int link)
@@ -97,16 +125,13 @@ static _Noreturn void be_task(const struct guarded *g, int link)
     int listener;
     int status;
 
-    link = guarded_link(link);
-    check(link, "the link");
     check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
     check(personality(ADDR_NO_RANDOMIZE), "personality");
     if (filter_install(g->opens, &listener, &e) < 0) {
         fprintf(stderr, "harness: %s\n", e.text);
         _exit(HARNESS_FAILED);
     }
-    check((int)fds_send(link, "L", 1, &listener, 1, 0), "send");
-    close(listener);
+    check(guarded_show(link, listener), "the listener");
     close(link);
     if (!g->argv) {
         status = g->body();
@@ -222,9 +247,7 @@ void guarded_run(const struct guarded *g, struct guarded_result *r)
     struct notify *n = NULL;
     int link[2], listener = -1, in = input_of(g);
     int out[2];
-    size_t count = 0;
     sigset_t child, before;
-    char byte;
     pid_t pid;
     ssize_t got;
     int signals;
@@ -232,7 +255,7 @@ void guarded_run(const struct guarded *g, struct guarded_result *r)
     memset(r, 0, sizeof *r);
     assert_int_equal(pipe2(out, O_CLOEXEC), 0); /* its 64 KiB hold all that is written */
     assert_int_equal(filter_prepare(g->opens, &e), 0);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link), 0);
+    assert_int_equal(guarded_pair(link), 0);
     fflush(NULL);
     pid = fork();
     assert_true(pid >= 0);
@@ -241,13 +264,13 @@ void guarded_run(const struct guarded *g, struct guarded_result *r)
     close(link[1]);
     close(out[1]);
     close(in);
-    got = fds_recv(link[0], &byte, 1, &listener, 1, &count, 0);
+    listener = guarded_take(link[0]);
     close(link[0]);
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, &before);
     signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (got == 1 && count == 1) {
+    if (listener >= 0) {
         n = notify_new(listener, g->seed, g->stream, g->epoch_s, &e);
         assert_non_null(n);
         if (serve(n, signals) < 0) {

@@ -31,8 +31,11 @@ void guarded_run(const struct guarded *g, struct guarded_result *r);
 /* False when this host lets us make no user namespace: skip. */
 bool guarded_possible(void);
 
-/* `link` moved to where the filter lets it pass a descriptor on; -1 with errno. */
-int guarded_link(int link);
+/* How a listener goes from who installed a filter to who answers: the one shows its number and waits until the other has
+ * taken it.  0 or a descriptor; -1 with errno. */
+int guarded_pair(int link[2]); /* taker, shower */
+int guarded_show(int link, int listener);
+int guarded_take(int link);
 
 /* Run this test program again as user and group 65534, when we are root.  Its exit status, or 0. */
 int guarded_as_nobody(void);

@@ -112,10 +112,9 @@ static _Noreturn void be_caller(int link, bool opens)
     struct err e;
     int listener;
 
-    link = guarded_link(link);
-    if (link < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
         install_secret() < 0 || filter_install(opens, &listener, &e) < 0 ||
-        fds_send(link, "L", 1, &listener, 1, 0) != 1 || close(listener) < 0)
+        guarded_show(link, listener) < 0)
         _exit(1);
     for (unsigned i = 0; i < call_count; i++)
         calls[i].result = raw_call(&calls[i]);
@@ -147,16 +146,15 @@ static void answer_all(int listener)
 static void check_calls(bool opens)
 {
     int link[2], listener, status;
-    size_t count;
-    char byte;
     pid_t pid;
 
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link), 0);
+    assert_int_equal(guarded_pair(link), 0);
     pid = fork();
     if (pid == 0)
         be_caller(link[1], opens);
     close(link[1]);
-    assert_int_equal(fds_recv(link[0], &byte, 1, &listener, 1, &count, 0), 1);
+    listener = guarded_take(link[0]);
+    assert_true(listener >= 0);
     answer_all(listener);
     close(listener);
     close(link[0]);

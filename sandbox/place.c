@@ -1,0 +1,252 @@
+/* Places for tasks: an init with its namespaces and mounts, and a process in its filter that only lacks its program
+ * (init.c).  Nothing in one depends on a task, so some are kept ready; a task takes one, uses it alone, and it ends with the
+ * task.  What was used is made anew after the answer, never before: the next start costs a message and an exec.
+ *
+ * A server that has one region and no more keeps none ready, and none stands for what a task must be known for: a root
+ * of its own, or a filter that few want. */
+#include "base/fds.h"
+#include "sandbox/filter.h"
+#include "sandbox/mounts.h"
+#include "sandbox/server.h"
+#include "sandbox/syscalls.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct ready_place {
+    struct server *server;
+    struct place place;
+    unsigned variant;
+    struct watch watch;
+    struct ready_place *next;
+};
+
+static unsigned variant_of(const struct box_task *t)
+{
+    const struct box_limits *l = &t->limit;
+    bool named = false, quota = false;
+    for (uint32_t i = 0; i < t->port_count; i++) {
+        named |= t->port[i].name != NULL;
+        quota |= t->port[i].quota != 0;
+    }
+    return (named || filter_watches(t->argv, t->env) ? FILTER_OPENS : 0) | (quota ? FILTER_QUOTA : 0) |
+           (l->memory_bytes ? FILTER_MEMORY : 0) | (l->files ? FILTER_FILES : 0) | (t->trace ? FILTER_TRACE : 0);
+}
+
+static bool is_usual(const struct server *s, const struct box_task *t, unsigned variant)
+{
+    return !s->none && (variant == FILTER_PLAIN || variant == FILTER_OPENS) && !mounts_need_root(t);
+}
+
+/* Ask for one. */
+static int place_new(struct server *s, unsigned variant, bool task_first, struct place *p, struct err *e)
+{
+    int pair[2], on = 1;
+    *p = (struct place){.link = LINK_INIT, .listener = -1};
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, "cannot make a task's socket");
+    p->link.fd = pair[0];
+    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    int sent = link_send(&s->tasks, (struct wire){.kind = WIRE_PLACE, .a = variant, .b = task_first}, NULL, 0, &pair[1], 1);
+    close(pair[1]);
+    link_watch(s, &s->tasks, &s->tasks_watch);
+    if (sent == 0)
+        return 0;
+    link_clear(&p->link);
+    return err_set(e, ERR_GONE, "cannot hand the task to the sandbox");
+}
+
+int place_listener(const struct link *l, const struct wire_packet *p)
+{
+    struct pollfd still = {.fd = l->fd};
+    int pidfd = (int)syscall(SYS_pidfd_open, p->from, 0);
+    /* While its end of the socket is open the number is still its own. */
+    bool its = pidfd >= 0 && poll(&still, 1, 0) >= 0 && !(still.revents & POLLHUP);
+    int fd = its ? (int)syscall(SYS_pidfd_getfd, pidfd, (int)p->head.a, 0) : -1;
+    int saved = its ? errno : ESRCH;
+    fd_close(&pidfd);
+    errno = saved;
+    return fd;
+}
+
+/* --- those that are kept ready --- */
+
+static void take_out(struct ready_place *r)
+{
+    struct ready_place **at = &r->server->places;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = r->next;
+    watch_stop(r->server, &r->watch);
+}
+
+static void drop(struct ready_place *r)
+{
+    take_out(r);
+    fd_close(&r->place.listener);
+    link_clear(&r->place.link);
+    free(r);
+}
+
+/* Its two words; anything else is that it failed, and the next task will be told why. */
+static void place_event(struct watch *w, uint32_t events)
+{
+    struct ready_place *r = w->owner;
+    struct wire_packet *p = &r->server->packet;
+    (void)events;
+    int n = wire_receive(r->place.link.fd, p, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    bool good = n > 0 && (p->head.kind == WIRE_HELLO || p->head.kind == WIRE_LISTENER);
+    if (good && p->head.kind == WIRE_HELLO)
+        r->place.init = p->from;
+    else if (good)
+        good = (r->place.listener = place_listener(&r->place.link, p)) >= 0;
+    if (n > 0)
+        wire_close_fds(p);
+    if (!good)
+        drop(r);
+}
+
+static void make_ready(struct server *s, unsigned variant)
+{
+    struct err e;
+    struct ready_place *r = calloc(1, sizeof *r);
+    if (!r || place_new(s, variant, false, &r->place, &e) < 0) {
+        free(r);
+        return; /* then the next task starts as the first one did */
+    }
+    r->server = s;
+    r->variant = variant;
+    r->watch = (struct watch){-1, place_event, r};
+    r->next = s->places;
+    s->places = r;
+    if (watch_start(s, &r->watch, r->place.link.fd, EPOLLIN) < 0)
+        drop(r);
+}
+
+static void refill(struct server *s)
+{
+    for (unsigned variant = 0; variant < PLACE_VARIANTS; variant++) {
+        uint32_t ready = 0;
+        for (const struct ready_place *r = s->places; r; r = r->next)
+            ready += r->variant == variant;
+        for (; s->places_used[variant] && ready < s->places_max; ready++, s->places_used[variant]--)
+            make_ready(s, variant);
+        s->places_used[variant] = 0;
+    }
+}
+
+/* --- those that end --- */
+
+/* Of a task that has been answered: all its processes are dead but the init, and that holds nothing but its mounts. */
+struct leaving {
+    struct server *server;
+    struct link link;
+    struct notify *notify; /* whose end the kernel takes its time for */
+    struct watch watch;
+    bool let_go;
+    struct leaving *next;
+};
+
+static void left(struct leaving *l)
+{
+    struct leaving **at = &l->server->leaving;
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
+    l->server->leaving_count--;
+    watch_stop(l->server, &l->watch);
+    link_clear(&l->link);
+    notify_free(l->notify);
+    free(l);
+}
+
+static void leaving_event(struct watch *w, uint32_t events)
+{
+    (void)events; /* it says nothing more */
+    left(w->owner);
+}
+
+void place_leave(struct server *s, struct link *link, struct notify *notify)
+{
+    struct leaving *l = link->fd < 0 ? NULL : calloc(1, sizeof *l);
+    if (!l) {
+        link_clear(link);
+        notify_free(notify);
+        return;
+    }
+    l->server = s;
+    l->link = *link;
+    l->notify = notify;
+    *link = LINK_INIT;
+    l->watch = (struct watch){-1, leaving_event, l};
+    l->next = s->leaving;
+    s->leaving = l;
+    s->leaving_count++;
+}
+
+static void let_them_go(struct server *s)
+{
+    for (struct leaving *l = s->leaving, *next; l && !l->let_go; l = next) {
+        next = l->next;
+        l->let_go = true;
+        notify_free(l->notify);
+        l->notify = NULL;
+        if (shutdown(l->link.fd, SHUT_WR) < 0 || watch_start(s, &l->watch, l->link.fd, EPOLLIN) < 0)
+            left(l);
+    }
+}
+
+/* What can wait until everybody has been answered. */
+void places_tend(struct server *s)
+{
+    let_them_go(s);
+    refill(s);
+}
+
+void places_clear(struct server *s)
+{
+    while (s->places)
+        drop(s->places);
+    while (s->leaving)
+        left(s->leaving);
+}
+
+/* --- for a task --- */
+
+int place_for(struct server *s, const struct box_task *t, struct place *p, struct err *e)
+{
+    unsigned variant = variant_of(t);
+    bool usual = is_usual(s, t, variant);
+    for (struct ready_place *r = s->places; usual && r; r = r->next)
+        if (r->variant == variant) {
+            *p = r->place;
+            take_out(r);
+            free(r);
+            return 0;
+        }
+    return place_new(s, variant, s->none || mounts_need_root(t), p, e);
+}
+
+void place_answered(struct server *s, const struct box_task *t)
+{
+    unsigned variant = variant_of(t);
+    if (is_usual(s, t, variant) && s->regions_begun > 1)
+        s->places_used[variant]++;
+}
+
+int place_tell(struct place *p, const struct region *r, uint32_t task, bool is_template)
+{
+    const struct slice *bytes = &r->spec.task[task];
+    struct wire h = {.kind = WIRE_TASK, .a = is_template};
+    if (bytes->size <= WIRE_DATA_MAX)
+        return link_send(&p->link, h, bytes->data, bytes->size, NULL, 0);
+    h.offset = (uint64_t)((const char *)bytes->data - (const char *)r->map);
+    h.size = bytes->size;
+    return link_send(&p->link, h, NULL, 0, &r->spec_fd, 1);
+}
