@@ -15,11 +15,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static void template_event(struct watch *w, uint32_t events);
 static void listener_event(struct watch *w, uint32_t events);
+static void look_event(struct watch *w, uint32_t events);
 
 /* --- keys --- */
 
@@ -187,6 +189,13 @@ void template_leave(struct task *t)
     t->template = NULL;
 }
 
+static void stop_looking(struct template *m)
+{
+    int fd = m->look_watch.fd;
+    watch_stop(m->server, &m->look_watch);
+    fd_close(&fd);
+}
+
 static void template_free(struct template *m)
 {
     struct server *s = m->server;
@@ -197,6 +206,7 @@ static void template_free(struct template *m)
     template_leave(m->task);
     watch_stop(s, &m->watch);
     watch_stop(s, &m->notify_watch);
+    stop_looking(m);
     notify_free(m->notify);
     link_clear(&m->link);
     fd_close(&m->control);
@@ -306,6 +316,31 @@ static void take_listener(struct template *m, int fd)
     notify_trace_start(m->notify);
 }
 
+/* Nobody waits for it, and no limit of the task's holds it. */
+static int start_looking(struct template *m)
+{
+    static const struct itimerspec often = {{0, TEMPLATE_LOOK_NS}, {0, TEMPLATE_LOOK_NS}};
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (fd >= 0 && timerfd_settime(fd, 0, &often, NULL) == 0 && watch_start(m->server, &m->look_watch, fd, EPOLLIN) == 0)
+        return 0;
+    fd_close(&fd);
+    return -1;
+}
+
+static void look_event(struct watch *w, uint32_t events)
+{
+    struct template *m = w->owner;
+    uint64_t count;
+    (void)events;
+    if (read(w->fd, &count, sizeof count) <= 0)
+        return;
+    const char *why = m->step == STEP_OVER ? NULL : template_exceeds(m);
+    if (why)
+        template_give_up(m, why);
+    if (m->step == STEP_OVER)
+        stop_looking(m);
+}
+
 static void template_new(struct task *t, struct template_key *k)
 {
     struct region *r = t->region;
@@ -319,7 +354,7 @@ static void template_new(struct task *t, struct template_key *k)
         return;
     }
     *m = (struct template){.server = s, .next = s->template, .id = ++s->template_turn, .key = k, .link = LINK_INIT,
-                           .watch = {-1, template_event, m}, .notify_watch = {-1, listener_event, m},
+                           .watch = {-1, template_event, m}, .notify_watch = {-1, listener_event, m}, .look_watch = {-1, look_event, m},
                            .control = -1, .theirs = -1};
     s->template = m;
     int sent = place_tell(&p, r, t->index, true);
@@ -329,7 +364,8 @@ static void template_new(struct task *t, struct template_key *k)
     m->plan_stage = (uint32_t)plan->stream;
     m->plan_epoch_s = plan->epoch_s;
     struct file_sender to = {s, &m->link, r->fd, TEMPLATE_FILES, (uint32_t)m->id};
-    if (sent < 0 || watch_start(s, &m->watch, m->link.fd, EPOLLIN) < 0 || send_stand_ins(m, r, plan) < 0) {
+    if (sent < 0 || watch_start(s, &m->watch, m->link.fd, EPOLLIN) < 0 || start_looking(m) < 0 ||
+        send_stand_ins(m, r, plan) < 0) {
         fd_close(&p.listener);
         template_free(m); /* its init, if there is one, ends with the link */
         return;

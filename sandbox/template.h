@@ -16,7 +16,11 @@
 #define TEMPLATE_KEYS_MAX  256         /* that are remembered, those of long ago forgotten */
 #define TEMPLATE_KEY_BYTES (256 << 10) /* of words, environment and names; more: cold */
 #define TEMPLATE_KIB_MAX   (32 << 10)  /* memory of a program at its stop; more: cold */
+#define TEMPLATE_CPU_NS    1000000000u /* to its stop; more: cold */
+#define TEMPLATE_CALLS_MAX 10000       /* likewise */
+#define TEMPLATE_LOOK_NS   50000000    /* between two looks at what it has used */
 #define TEMPLATE_FDS       1024
+#define TEMPLATE_PLACES    5 /* file systems of a sandbox's own, at most */
 #define TEMPLATE_PORT      UINT32_MAX  /* in place of an opening: it is a port */
 
 enum template_step { STEP_RUN, STEP_ENTER, STEP_TEXT, STEP_STACK, STEP_OVER };
@@ -38,7 +42,8 @@ struct template {
     struct task *task;        /* whose turn it is, or was: NULL when that is gone */
     struct link link;
     struct watch watch, notify_watch;
-    struct notify *notify; /* as it was at the stop */
+    struct watch look_watch; /* a timer, until the stop */
+    struct notify *notify;   /* as it was at the stop */
     uint64_t plan_seed;
     uint32_t plan_stage;
     int64_t plan_epoch_s;
@@ -53,8 +58,10 @@ struct template {
     uint32_t opening[TEMPLATE_FDS];      /* which one a number stems from: duplicates have one offset; 0: none known */
     uint32_t openings;
     uint64_t nr, arg[6];                 /* the call that it is in */
+    uint32_t calls;                      /* so far */
     uint64_t tid_address, robust_list, robust_size;
     struct forker_altstack altstack;
+    dev_t place[TEMPLATE_PLACES]; /* of the sandbox's own; [0] 0: not looked yet */
     bool unknown; /* something of it could not be read, or watched */
     int users_number, control_number;
     struct user_regs_struct regs; /* at the stop */
@@ -72,11 +79,15 @@ bool template_stopped(struct server *s, pid_t pid, int status);
 /* --- template_files.c --- */
 /* -1: it cannot be watched. */
 int template_watch_fd(const struct template *m, int fd);
-int template_watch_program(const struct template *m);
+int template_watch_program(struct template *m); /* at its exec */
+/* A name that it looks up, from a directory's descriptor or AT_FDCWD. */
+int template_watch_way(const struct template *m, int directory, const char *name);
 /* Has any watched file changed since the last look?  Then none is watched any more. */
 bool templates_changed(struct server *s);
 
 /* --- template_stop.c --- */
+/* On its way, has it used more than it may?  Static text, or NULL. */
+const char *template_exceeds(const struct template *m);
 /* It is about to use a channel for the first time. */
 void template_stop(struct template *m);
 /* A call that was put in has returned `value`. */

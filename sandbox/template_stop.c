@@ -3,6 +3,7 @@
  * maps the forker's bytes and stack.  From there the forker runs, and we let go. */
 #include "base/fds.h"
 #include "sandbox/template.h"
+#include "sandbox/usage.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -55,13 +56,29 @@ static bool shares_memory(pid_t pid)
     return shared;
 }
 
+static bool is_too_large(const struct template *m)
+{
+    return status_of(m->pid, "VmRSS:", 10) > TEMPLATE_KIB_MAX;
+}
+
+const char *template_exceeds(const struct template *m)
+{
+    struct usage u = {0};
+    if (m->pid <= 0)
+        return NULL;
+    usage_look(m->init, &u);
+    return is_too_large(m)               ? "its program is too large before it uses a channel"
+           : u.cpu_ns > TEMPLATE_CPU_NS ? "its program works too long before it uses a channel"
+                                        : NULL;
+}
+
 static const char *look_at_process(const struct template *m)
 {
     if (status_of(m->pid, "Threads:", 10) != 1)
         return "its program has threads before it uses a channel";
     if (status_of(m->pid, "SigPnd:", 16) || status_of(m->pid, "ShdPnd:", 16))
         return "its program has a signal pending when it uses a channel";
-    if (status_of(m->pid, "VmRSS:", 10) > TEMPLATE_KIB_MAX)
+    if (is_too_large(m))
         return "its program is too large when it uses a channel";
     if (shares_memory(m->pid))
         return "its program shares memory before it uses a channel";

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -21,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NAME_ROOM 32 /* the names that matter are short */
+#define PAGE      4096
 #define CALLS_MAX 512
 #define TEXT_ROOM 80
 
@@ -56,20 +57,41 @@ static int read_there(const struct template *m, uint64_t address, void *data, si
     return process_vm_readv(m->pid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : -1;
 }
 
-/* As much of a name as there is up to its end or the room's. */
-static void read_name(const struct template *m, uint64_t address, char name[NAME_ROOM])
+/* Up to its zero byte; "" where it cannot be read. */
+static void read_name(const struct template *m, uint64_t address, char name[PATH_MAX])
 {
-    size_t size = NAME_ROOM - 1, to_page = 4096 - address % 4096;
-    if (read_there(m, address, name, size) < 0 && (to_page >= size || read_there(m, address, name, size = to_page) < 0))
-        size = 0;
-    name[size] = '\0';
+    for (size_t size = 0, step; size < PATH_MAX; size += step) {
+        step = PAGE - (address + size) % PAGE;
+        if (step > PATH_MAX - size)
+            step = PATH_MAX - size;
+        if (read_there(m, address + size, name + size, step) < 0)
+            break;
+        if (memchr(name + size, 0, step))
+            return;
+    }
+    *name = '\0';
+}
+
+/* The name that a call looks up, and the directory that it starts from; false: it is none of those. */
+static bool looks_up(const struct template *m, int *directory, char name[PATH_MAX])
+{
+    static const struct {
+        uint16_t nr, name; /* which argument; one behind a directory's descriptor but for the first */
+    } row[] = {{SYS_open, 0}, {SYS_openat, 1}, {SYS_stat, 0}, {SYS_lstat, 0}, {SYS_newfstatat, 1}, {SYS_statx, 1},
+               {SYS_access, 0}, {SYS_faccessat, 1}, {SYS_faccessat2, 1}, {SYS_readlink, 0}, {SYS_readlinkat, 1},
+               {SYS_execve, 0}, {SYS_chdir, 0}, {SYS_statfs, 0}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        if (row[i].nr == m->nr) {
+            *directory = row[i].name ? (int)m->arg[row[i].name - 1] : AT_FDCWD;
+            read_name(m, m->arg[row[i].name], name);
+            return true;
+        }
+    return false;
 }
 
 /* A name of a port is a use of it; an opening for writing is one of a file. */
-static enum verdict on_open(const struct template *m, uint64_t path, uint64_t flags)
+static enum verdict on_open(const char *name, uint64_t flags)
 {
-    char name[NAME_ROOM];
-    read_name(m, path, name);
     if (begins(name, "/dev/std") || begins(name, "/dev/fd") || begins(name, "/proc/self/fd") || begins(name, "/proc/thread-self/fd"))
         return STOP;
     if (!strcmp(name, "/dev/null") || !strcmp(name, "/dev/tty"))
@@ -147,15 +169,16 @@ static bool is_refused(const struct template *m)
     return ACTION_KIND(syscalls_decide(&d, FILTER_OPENS)) == REFUSED(0);
 }
 
-static enum verdict judge(const struct template *m)
+/* `name`: of those that look one up. */
+static enum verdict judge(const struct template *m, const char *name)
 {
     if (is_pure(m->nr) || is_refused(m))
         return GO_ON;
     switch (m->nr) {
     case SYS_open:
-        return on_open(m, m->arg[0], m->arg[1]);
+        return on_open(name, m->arg[1]);
     case SYS_openat:
-        return on_open(m, m->arg[1], m->arg[2]);
+        return on_open(name, m->arg[2]);
     case SYS_read:
     case SYS_readv:
     case SYS_pread64:
@@ -216,7 +239,15 @@ static void enter_call(struct template *m)
         template_give_up(m, "its program's state before it uses a channel cannot be followed");
         return;
     }
-    switch (judge(m)) {
+    static char name[PATH_MAX];
+    int directory;
+    if (++m->calls > TEMPLATE_CALLS_MAX) {
+        template_give_up(m, "its program works too long before it uses a channel");
+        return;
+    }
+    if (looks_up(m, &directory, name))
+        m->unknown |= template_watch_way(m, directory, name) < 0;
+    switch (judge(m, name)) {
     case STOP:
         template_stop(m);
         return;
