@@ -25,6 +25,8 @@ struct cli {
     const char *joblog; /* --joblog; NULL: none */
     int verbose;
     /* zpipe scheduler, worker, keygen */
+    const char *shared;   /* zpipe keeper */
+    uint64_t store_max;   /* bytes; 0: the default */
     const char *listen, *state, *directory, *name, *data_listen, *advertise, *scheduler;
 };
 
@@ -53,6 +55,17 @@ int cmd_scheduler(struct cli *c);
 int cmd_worker(struct cli *c);
 int cmd_status(struct cli *c);
 int cmd_cancel(struct cli *c);
+int cmd_submit(struct cli *c);
+int cmd_attach(struct cli *c);
+int cmd_logs(struct cli *c);
+int cmd_keeper(int argc, char **argv);
+
+/* For several of them.  NULL, -1: after saying why. */
+char *cli_read_file(const char *name); /* a job file's text; gives */
+/* Descriptors 0 to 2 that the caller closed must not be taken by our own files. */
+void cli_hold_descriptors(struct zpipe_io *io);
+struct zpipe *cli_open_cluster(struct cli *c, const char *command);
+int cli_job_number(const char *word, uint64_t *out);
 
 /* The progress line: see progress.c. */
 struct progress;

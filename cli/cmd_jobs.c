@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static struct zpipe *open_cluster(struct cli *c, const char *name)
+struct zpipe *cli_open_cluster(struct cli *c, const char *name)
 {
     struct zpipe_error e;
     if (!c->open.cluster || !c->open.cluster[0]) {
@@ -20,7 +20,7 @@ static struct zpipe *open_cluster(struct cli *c, const char *name)
     return z;
 }
 
-static int job_number(const char *word, uint64_t *out)
+int cli_job_number(const char *word, uint64_t *out)
 {
     char *end;
     errno = 0;
@@ -40,6 +40,12 @@ static void print_status(const struct zpipe_status *s)
 {
     for (size_t i = 0; i < s->job_count; i++) {
         const struct zpipe_status_job *j = &s->job[i];
+        if (!j->stages) { /* it waits at its keeper, or is over */
+            printf("job %" PRIu64 "  %s  %" PRIu64 ".%" PRIu64 " s  ", j->job, j->state, j->age_ms / 1000, j->age_ms % 1000 / 100);
+            print_plain(j->text);
+            putchar('\n');
+            continue;
+        }
         printf("job %" PRIu64 "  %s  attempt %u  %u of %u stages ended  %" PRIu64 ".%" PRIu64 " s  on %s  ", j->job,
                j->state, j->attempt, j->stages_ended, j->stages, j->age_ms / 1000, j->age_ms % 1000 / 100,
                j->workers[0] ? j->workers : "no worker");
@@ -56,9 +62,9 @@ int cmd_status(struct cli *c)
     uint64_t job = 0;
     if (c->word_count > 1)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe status wants one JOB, or none");
-    if (c->word_count && job_number(c->word[0], &job) < 0)
+    if (c->word_count && cli_job_number(c->word[0], &job) < 0)
         return ZPIPE_STATUS_FAILED;
-    struct zpipe *z = open_cluster(c, "status");
+    struct zpipe *z = cli_open_cluster(c, "status");
     if (!z)
         return ZPIPE_STATUS_FAILED;
     struct zpipe_status *s = zpipe_status(z, job, &e);
@@ -76,9 +82,9 @@ int cmd_cancel(struct cli *c)
     uint64_t job;
     if (c->word_count != 1)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe cancel wants one JOB");
-    if (job_number(c->word[0], &job) < 0)
+    if (cli_job_number(c->word[0], &job) < 0)
         return ZPIPE_STATUS_FAILED;
-    struct zpipe *z = open_cluster(c, "cancel");
+    struct zpipe *z = cli_open_cluster(c, "cancel");
     if (!z)
         return ZPIPE_STATUS_FAILED;
     int status = zpipe_cancel_number(z, job, &e) == 0 ? 0 : cli_fail(ZPIPE_STATUS_FAILED, &e);

@@ -76,8 +76,7 @@ static int usable(int fd)
     return fcntl(fd, F_GETFD) < 0 ? -1 : fd;
 }
 
-/* Descriptors 0 to 2 that the caller closed must not be taken by our own files. */
-static void hold_standard_descriptors(struct zpipe_io *io)
+void cli_hold_descriptors(struct zpipe_io *io)
 {
     int *const want[] = {&io->stdin_fd, &io->stdout_fd, &io->stderr_fd};
     for (int fd = 0; fd < 3; fd++)
@@ -91,7 +90,7 @@ static int run_text(struct cli *c)
 {
     struct zpipe_error e = {0};
     struct zpipe_submission *s = &c->submission;
-    hold_standard_descriptors(&s->io);
+    cli_hold_descriptors(&s->io);
     catch_signals();
     struct zpipe *z = zpipe_open(&c->open, &e);
     if (!z)
@@ -129,7 +128,7 @@ int cmd_pipeline(struct cli *c)
     return run_text(c);
 }
 
-static char *read_file(const char *name)
+char *cli_read_file(const char *name)
 {
     int fd = strcmp(name, "-") ? open(name, O_RDONLY | O_CLOEXEC) : dup(0);
     char *text = malloc(JOB_FILE_BYTES_MAX + 1);
@@ -160,7 +159,7 @@ int cmd_run(struct cli *c)
 {
     if (c->word_count != 1)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe run wants one job file");
-    char *text = read_file(c->word[0]);
+    char *text = cli_read_file(c->word[0]);
     if (!text)
         return ZPIPE_STATUS_FAILED;
     c->submission.text = text;
@@ -180,7 +179,7 @@ int cmd_plan(struct cli *c)
     struct stat s;
     size_t size = strlen(c->word[0]);
     if (size > 3 && !strcmp(c->word[0] + size - 3, ".zp") && stat(c->word[0], &s) == 0) {
-        c->submission.text = text = read_file(c->word[0]);
+        c->submission.text = text = cli_read_file(c->word[0]);
         c->submission.job_file = c->word[0];
         if (!text)
             return ZPIPE_STATUS_FAILED;

@@ -1,5 +1,5 @@
-/* zpipe box, zpipe serve: programs of their own, found and become.  Serving needs libraries that would cost every
- * other command its start. */
+/* zpipe box, zpipe serve, zpipe keeper: programs of their own, found and become.  Serving and keeping need libraries that would
+ * cost every other command its start. */
 #include "cli.h"
 
 #include <errno.h>
@@ -17,14 +17,25 @@ int cmd_box(int argc, char **argv)
     return cli_say(ZPIPE_STATUS_FAILED, "cannot run %s: %s", path, strerror(errno));
 }
 
-int cmd_serve(int argc, char **argv)
+static int become(const char *program, char **argv)
 {
-    (void)argc;
     char path[4096];
     const char *box = zpipe_box_path(), *slash = box ? strrchr(box, '/') : NULL;
     if (!slash)
-        return cli_say(ZPIPE_STATUS_FAILED, "zpipe-serve is neither beside this program nor installed");
-    snprintf(path, sizeof path, "%.*s/zpipe-serve", (int)(slash - box), box);
+        return cli_say(ZPIPE_STATUS_FAILED, "%s is neither beside this program nor installed", program);
+    snprintf(path, sizeof path, "%.*s/%s", (int)(slash - box), box, program);
     execv(path, argv);
     return cli_say(ZPIPE_STATUS_FAILED, "cannot run %s: %s", path, strerror(errno));
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    (void)argc;
+    return become("zpipe-serve", argv);
+}
+
+int cmd_keeper(int argc, char **argv)
+{
+    (void)argc;
+    return become("zpipe-keeper", argv);
 }

@@ -16,9 +16,12 @@ static const char help[] =
     "       zpipe keygen --dir DIRECTORY\n"
     "       zpipe scheduler --keys DIRECTORY --listen URL [--state DIRECTORY]\n"
     "       zpipe worker --keys DIRECTORY --scheduler URL [--slots N]\n"
+    "       zpipe keeper --keys DIRECTORY --scheduler URL --state DIRECTORY\n"
+    "       zpipe submit 'PIPELINE' | FILE.zp\n"
+    "       zpipe attach JOB\n"
+    "       zpipe logs JOB\n"
     "       zpipe status [JOB]\n"
-    "       zpipe cancel JOB\n"
-    "\n"
+    "       zpipe cancel JOB\n"    "\n"
     "Run a Unix pipeline, every command in its own deterministic sandbox; output and status are sh's.\n"
     "With ZPIPE_CLUSTER (and ZPIPE_KEYS) set it runs on a cluster, otherwise in this process.\n"
     "\n"
@@ -47,6 +50,7 @@ static const struct {
 } commands[] = {
     {"run", cmd_run},           {"plan", cmd_plan},     {"classify", cmd_classify},     {"keygen", cmd_keygen},
     {"scheduler", cmd_scheduler}, {"worker", cmd_worker}, {"status", cmd_status},         {"cancel", cmd_cancel},
+    {"submit", cmd_submit},       {"attach", cmd_attach}, {"logs", cmd_logs},
 };
 
 /* Blocks, channels and inputs are descriptors: as many as this user may have. */
@@ -65,6 +69,8 @@ int main(int argc, char **argv)
         return cmd_box(argc - 1, argv + 1);
     if (argc > 1 && !strcmp(argv[1], "serve"))
         return cmd_serve(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "keeper"))
+        return cmd_keeper(argc - 1, argv + 1);
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         fputs(help, stdout);
         return 0;

@@ -26,7 +26,7 @@ int cli_fail(int status, const struct zpipe_error *e)
     return status;
 }
 
-enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, SPLIT, SIZE, VERBOSE, CONFIG, OPTIONS };
+enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, SPLIT, SIZE, ROOM, VERBOSE, CONFIG, OPTIONS };
 
 struct option {
     const char *name;
@@ -44,23 +44,25 @@ static int number(const char *name, const char *value, unsigned long max, uint32
     return 0;
 }
 
-/* A number, with K or M behind it; to 1 GiB. */
-static bool amount(const char *value, uint64_t *bytes)
+/* A number, with K, M, G or T behind it. */
+static bool amount(const char *value, uint64_t max, uint64_t *bytes)
 {
-    static const char units[] = "KM";
+    static const char units[] = "KMGT";
     char *end;
     if (*value < '1' || *value > '9')
         return false;
     *bytes = strtoull(value, &end, 10);
     const char *unit = *end ? strchr(units, *end) : NULL;
-    if (unit)
-        *bytes <<= 10 * (unit - units + 1);
-    return *bytes <= 1u << 30 && (!*end || (unit && !end[1]));
+    int shift = unit ? 10 * (int)(unit - units + 1) : 0;
+    if (*bytes > max >> shift)
+        return false;
+    *bytes <<= shift;
+    return (!*end || (unit && !end[1]));
 }
 
 static int size(const char *name, const char *value, uint64_t *bytes)
 {
-    return amount(value, bytes) ? 0 : cli_say(-1, "%s wants a size to 1024M, as in 64K, not '%s'", name, value);
+    return amount(value, 1u << 30, bytes) ? 0 : cli_say(-1, "%s wants a size to 1024M, as in 64K, not '%s'", name, value);
 }
 
 /* auto, never, or always,SIZE. */
@@ -70,7 +72,7 @@ static int split(const char *value, uint64_t *bytes)
         *bytes = value[0] == 'n' ? ZPIPE_SPLIT_NEVER : 0;
         return 0;
     }
-    if (!strncmp(value, "always,", 7) && amount(value + 7, bytes))
+    if (!strncmp(value, "always,", 7) && amount(value + 7, 1u << 30, bytes))
         return 0;
     return cli_say(-1, "--split is auto, never or always,SIZE, as in always,64K, not '%s'", value);
 }
@@ -125,6 +127,10 @@ static int apply(struct cli *c, const struct option *o, const char *value)
         return 0;
     case SIZE:
         return size(o->name, value, o->to);
+    case ROOM:
+        return amount(value, (uint64_t)1 << 60, o->to)
+                   ? 0
+                   : cli_say(-1, "%s wants a size with its unit, as in 64G, not '%s'", o->name, value);
     case SPLIT:
         return split(value, &c->submission.split_bytes);
     case ISOLATION:
@@ -167,6 +173,8 @@ static struct option find_option(struct cli *c, const char *name, size_t size)
         {"--allow-remote", FLAG, &c->allow_remote},
         {"--body-max", SIZE, &c->body_max},
         {"--state", TEXT, &c->state},
+        {"--shared", TEXT, &c->shared},
+        {"--store-max", ROOM, &c->store_max},
         {"--scheduler", TEXT, &c->scheduler},
         {"--name", TEXT, &c->name},
         {"--data-listen", TEXT, &c->data_listen},

@@ -2,6 +2,7 @@
  * shall end. */
 #include "client/client.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* The answer of one question, as long as it is waited for. */
@@ -11,6 +12,7 @@ struct question {
     int code;
     struct err why;
     struct zpipe_status *status;
+    struct client_place *place; /* where that of a keeper goes; NULL: rows are wanted */
 };
 
 /* What the program is given: one block of memory, the texts behind the rows. */
@@ -48,6 +50,20 @@ static int copy(struct status *s, const struct msg_answer *m)
     return good ? 0 : -1;
 }
 
+static void take_place(struct client_place *p, const struct msg_answer *m)
+{
+    p->job = m->held;
+    snprintf(p->url, sizeof p->url, "%s", m->url);
+    snprintf(p->shared, sizeof p->shared, "%s", m->shared);
+    snprintf(p->receipt, sizeof p->receipt, "%s", m->receipt);
+    p->key_size = m->key.size == sizeof p->key ? sizeof p->key : 0;
+    memcpy(p->key, m->key.data, p->key_size);
+    memset(p->token, 0, sizeof p->token);
+    memcpy(p->token, m->token.data, m->token.size < sizeof p->token ? m->token.size : sizeof p->token);
+    p->taken_bytes = m->taken_bytes;
+    p->receipt_from = m->receipt_from;
+}
+
 void client_answer(struct zpipe *z, const struct msg_answer *m)
 {
     struct question *q = z->question;
@@ -56,6 +72,10 @@ void client_answer(struct zpipe *z, const struct msg_answer *m)
     q->answered = true;
     if (m->code) {
         err_set(&q->why, (int)m->code, "%s", m->text);
+        return;
+    }
+    if (q->place) {
+        take_place(q->place, m);
         return;
     }
     struct status *s = calloc(1, sizeof *s);
@@ -69,18 +89,33 @@ void client_answer(struct zpipe *z, const struct msg_answer *m)
         err_nomem(&q->why);
 }
 
-static int ask(struct zpipe *z, uint32_t what, uint64_t job, struct zpipe_status **out, struct zpipe_error *error)
+/* Until it is answered; q->why says what is wrong. */
+static void put(struct zpipe *z, struct question *q, uint32_t what, uint64_t job)
 {
-    struct question q = {.request = ++z->requests};
-    struct msg m = {.type = MSG_ASK, .ask = {q.request, what, job}};
-    z->question = &q;
-    if (client_send(z, &m, (struct slice){0}, &q.why) == 0) {
-        while (!q.answered && !z->lost && !z->away)
+    struct msg m = {.type = MSG_ASK, .ask = {q->request = ++z->requests, what, job}};
+    z->question = q;
+    if (client_send(z, &m, (struct slice){0}, &q->why) == 0) {
+        while (!q->answered && !z->lost && !z->away)
             loop_turn(z->loop, true);
-        if (!q.answered)
-            q.why = z->why;
+        if (!q->answered)
+            q->why = z->why;
     }
     z->question = NULL;
+}
+
+int client_ask_place(struct zpipe *z, uint32_t what, uint64_t job, struct client_place *out, struct err *e)
+{
+    struct question q = {.place = out};
+    put(z, &q, what, job);
+    if (q.why.code)
+        *e = q.why;
+    return q.why.code ? -1 : 0;
+}
+
+static int ask(struct zpipe *z, uint32_t what, uint64_t job, struct zpipe_status **out, struct zpipe_error *error)
+{
+    struct question q = {0};
+    put(z, &q, what, job);
     if (q.why.code) {
         zpipe_status_free(q.status);
         return client_error(error, &q.why);

@@ -58,6 +58,14 @@ static void lose(struct zpipe *z, const struct err *why)
  * a scheduler that comes back gets the jobs once more, and what they write anew is dropped up to there. */
 static void part(struct zpipe *z, const struct err *why)
 {
+    if (z->keeper && !z->lost) {
+        z->away = true;
+        z->why = *why;
+        for (struct zpipe_job *j = z->jobs; j; j = j->next)
+            j->number = 0;
+        loop_timer_start(z->loop, &z->again, CLIENT_AGAIN_NS, 0);
+        return;
+    }
     if (z->lost || (z->away && loop_clock_ns() - z->away_ns < CLIENT_WAIT_NS)) {
         if (!z->lost)
             loop_timer_start(z->loop, &z->again, CLIENT_AGAIN_NS, 0);
@@ -85,11 +93,12 @@ static void part(struct zpipe *z, const struct err *why)
 
 static void welcome(struct zpipe *z)
 {
+    bool again = z->away;
     z->welcomed = true;
-    if (!z->away)
-        return;
     z->away = false;
-    for (struct zpipe_job *j = z->jobs; j; j = j->next)
+    if (z->keeper)
+        z->keeper->welcome(z->keeper->owner);
+    for (struct zpipe_job *j = z->jobs; j && again; j = j->next)
         client_job_again(j);
 }
 
@@ -128,9 +137,16 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
     case MSG_WELCOME:
         welcome(z);
         return;
+    case MSG_VISIT:
+        if (z->keeper)
+            z->keeper->visit(z->keeper->owner, &m->visit);
+        return;
     case MSG_REFUSE:
         err_set(&e, (int)m->refuse.code, "the scheduler refused us: %s", m->refuse.text);
-        lose(z, &e);
+        if (z->keeper && (e.code == ERR_GONE || e.code == ERR_PROTO || e.code == ERR_LIMIT))
+            part(z, &e); /* it was too long away */
+        else
+            lose(z, &e);
         return;
     case MSG_BYE:
         err_set(&e, ERR_GONE, "the scheduler ended: %s", m->bye.text);
@@ -151,7 +167,7 @@ static void on_lost(void *owner, struct peer *p, uint64_t link, const struct err
 
 int client_send(struct zpipe *z, const struct msg *m, struct slice bulk, struct err *e)
 {
-    if (z->lost) {
+    if (z->lost || !z->scheduler) {
         if (e)
             *e = z->why;
         return -1;
@@ -265,18 +281,20 @@ static void embedded_lost(void *owner, const struct err *why)
 static int connect_scheduler(struct zpipe *z, struct err *e)
 {
     static const struct peer_events events = {on_message, on_lost};
-    z->scheduler = peer_connect(z->net, z->cluster[0] ? z->cluster : EMBEDDED_URL, (struct slice){0}, MSG_CLIENT,
+    enum msg_role role = z->keeper ? MSG_KEEPER : MSG_CLIENT;
+    z->scheduler = peer_connect(z->net, z->cluster[0] ? z->cluster : EMBEDDED_URL, (struct slice){0}, role,
                                 MSG_SCHEDULER, &events, z, e);
     if (!z->scheduler)
         return -1;
     struct msg m = {.type = MSG_HELLO,
                     .hello = {.version = MSG_VERSION,
-                              .role = MSG_CLIENT,
+                              .role = role,
                               .name = "zpipe",
                               .instance = process_instance(),
                               .image = "",
-                              .data_url = "",
-                              .data_key = {"", 0}}};
+                              .data_url = z->keeper ? z->keeper->data_url : "",
+                              .data_key = z->keeper ? net_public_key(z->net) : (struct slice){"", 0},
+                              .shared = z->keeper ? z->keeper->shared : ""}};
     return client_send(z, &m, (struct slice){0}, e);
 }
 
@@ -286,7 +304,11 @@ static void connect_again(struct loop_timer *w)
     struct err e;
     peer_close(z->scheduler);
     z->scheduler = NULL;
-    if (connect_scheduler(z, &e) < 0)
+    if (connect_scheduler(z, &e) == 0)
+        return;
+    if (z->keeper)
+        part(z, &e);
+    else
         lose(z, &e);
 }
 
@@ -305,27 +327,26 @@ static int connect_to(struct zpipe *z, const struct zpipe_options *o, struct err
     } else {
         snprintf(z->cluster, sizeof z->cluster, "%s", o->cluster);
     }
-    struct net_options n = {.keys = cluster ? o->keys : NULL, .role = MSG_CLIENT};
+    struct net_options n = {.keys = cluster ? o->keys : NULL, .role = z->keeper ? MSG_KEEPER : MSG_CLIENT};
     z->net = net_new(z->loop, &n, e);
     if (!z->net || (z->embedded && embedded_start(z->embedded, z->net, e) < 0))
+        return -1;
+    if (z->keeper && z->keeper->ready(z->keeper->owner, z, e) < 0)
         return -1;
     return connect_scheduler(z, e);
 }
 
-struct zpipe *zpipe_open(const struct zpipe_options *options, struct zpipe_error *error)
+struct zpipe *client_open(const struct zpipe_options *options, struct client_keeper *k, struct err *e)
 {
-    static const struct zpipe_options defaults;
-    struct err e = {0};
     struct zpipe *z = calloc(1, sizeof *z);
     if (!z) {
-        err_nomem(&e);
-        client_error(error, &e);
+        err_nomem(e);
         return NULL;
     }
-    z->loop = loop_new(&e);
-    if (!z->loop || connect_to(z, options ? options : &defaults, &e) < 0) {
+    z->keeper = k;
+    z->loop = loop_new(e);
+    if (!z->loop || connect_to(z, options, e) < 0) {
         zpipe_close(z);
-        client_error(error, &e);
         return NULL;
     }
     z->heartbeat.run = beat;
@@ -333,6 +354,16 @@ struct zpipe *zpipe_open(const struct zpipe_options *options, struct zpipe_error
     loop_timer_start(z->loop, &z->heartbeat, HEARTBEAT_NS, HEARTBEAT_NS);
     z->reaper = (struct loop_hook){.pending = reap_pending, .run = reap, .owner = z};
     loop_hook_start(z->loop, &z->reaper, -1);
+    return z;
+}
+
+struct zpipe *zpipe_open(const struct zpipe_options *options, struct zpipe_error *error)
+{
+    static const struct zpipe_options defaults;
+    struct err e = {0};
+    struct zpipe *z = client_open(options ? options : &defaults, NULL, &e);
+    if (!z)
+        client_error(error, &e);
     return z;
 }
 

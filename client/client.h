@@ -11,6 +11,10 @@
  *   hints.c    what to do about a program or file that the sandbox did not have
  *   trees.c    in a cluster: directories as the files in them
  *   ask.c      zpipe_status, zpipe_cancel_number
+ *   visit.c    at a keeper: where jobs are submitted to, and their output is
+ *   deposit.c  zpipe_deposit
+ *   attach.c   zpipe_attach, zpipe_logs
+ *   keeper.c   a keeper itself: a program of its own (keeper.h)
  *   plan.c     zpipe_plan, zpipe_canonical
  *   builder.c  zpipe_graph_* */
 #pragma once
@@ -34,7 +38,18 @@ struct client_link {
     bool lost;
 };
 
+/* What a keeper's connection has more: it listens for visitors, hears of them, and waits for its scheduler as long as it
+ * takes. */
+struct client_keeper {
+    int (*ready)(void *owner, struct zpipe *z, struct err *e); /* z->net is there: listen, set data_url */
+    void (*welcome)(void *owner);
+    void (*visit)(void *owner, const struct msg_visit *m);
+    void *owner;
+    const char *data_url, *shared; /* for HELLO */
+};
+
 struct zpipe {
+    struct client_keeper *keeper; /* borrowed; NULL: it is none */
     struct loop *loop;
     struct net *net;
     struct embedded *embedded; /* NULL with a cluster */
@@ -108,7 +123,8 @@ struct client_stream {
     struct carry *carry;
     const struct peer *peer; /* over which it goes; NULL: the link is gone */
     size_t live;     /* which of its descriptors is stdin itself, of which a copy is kept */
-    struct lines *lines; /* STDERR: what carry writes to, whole lines to the port; owned */
+    struct lines *lines; /* STDERR: what carry writes to, whole lines to: */
+    int lines_to;        /* a descriptor of its own for the port, which may be released before all has come; owned */
     bool in;         /* towards us: the job is not over before it ended */
     bool ended, reap;
 };
@@ -126,6 +142,7 @@ struct stdin_copy {
 
 struct zpipe_job {
     struct zpipe *z;
+    uint64_t held; /* at a keeper: its number, and no file of it is outside of `directory`; else 0 */
     struct zpipe_job *next;
     struct graph *whole; /* owned */
     struct graph *graph; /* of the phase that runs: the whole one where there is only one, else owned */
@@ -227,12 +244,27 @@ int trees_expand(struct graph *g, bool deep, struct err *e);
 void hints_task(struct zpipe_job *j, const struct msg_task *t);
 
 /* ---- ask.c */
+/* Where to go with a submitted job. */
+struct client_place {
+    uint64_t job;
+    char url[257], shared[MSG_SHARED_MAX + 1], receipt[MSG_RECEIPT_MAX + 1];
+    uint8_t key[MSG_KEY_BYTES], token[MSG_TOKEN_BYTES];
+    size_t key_size;
+    uint64_t taken_bytes, receipt_from;
+};
+int client_ask_place(struct zpipe *z, uint32_t what, uint64_t job, struct client_place *out, struct err *e);
 void client_answer(struct zpipe *z, const struct msg_answer *m);
 
 /* ---- plan.c */
 char *plan_text(const struct zpipe_job *j, const struct msg_plan *p, bool json);
 
 /* ---- job.c */
+struct zpipe *client_open(const struct zpipe_options *options, struct client_keeper *k, struct err *e);
+/* What is done to a graph before anybody else sees it. */
+int client_job_prepare(const struct zpipe *z, struct graph *g, const struct zpipe_submission *s, struct err *e);
+/* As client_job_start, of a graph that was prepared by the client that submitted it. */
+struct zpipe_job *client_job_keep(struct zpipe *z, struct graph *g, char *directory, const struct zpipe_submission *s,
+                                  uint32_t flags, uint64_t held, struct err *e);
 /* Takes the graph and the directory, also when it fails. */
 struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *directory,
                             const struct zpipe_submission *s, uint32_t flags, struct err *e);

@@ -217,8 +217,8 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
     j->cpu_sys_us += t->cpu_sys_us;
     if (t->text[0] && t->end != MSG_END_LIMIT && !j->said[t->node])
         client_job_say(j, "zpipe: %s\n", t->text);
-    if (!j->said[t->node])
-        hints_task(j, t);
+    if (!j->said[t->node] && !j->held)
+        hints_task(j, t); /* of what is here; a submitted job came from elsewhere */
     j->said[t->node] = true; /* it may run again */
     tell(j, &(struct zpipe_event){.kind = ZPIPE_TASK,
                                   .stage = n->label,
@@ -392,7 +392,7 @@ static int submit(struct zpipe_job *j, struct err *e)
         port[i] = (struct msg_port){j->port[i].node, j->port[i].fd};
     if (graph_encode(j->graph, &graph, e) < 0)
         goto out;
-    struct msg m = {.type = MSG_SUBMIT, .submit = {j->request, j->flags, j->text, port, j->port_count, 0}};
+    struct msg m = {.type = MSG_SUBMIT, .submit = {j->request, j->flags, j->text, port, j->port_count, j->held}};
     r = client_send(j->z, &m, (struct slice){graph.data, graph.size}, e);
 out:
     free(port);
@@ -418,8 +418,16 @@ static uint32_t count_jobs(const struct zpipe *z)
     return count;
 }
 
-struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *directory,
-                            const struct zpipe_submission *s, uint32_t flags, struct err *e)
+int client_job_prepare(const struct zpipe *z, struct graph *g, const struct zpipe_submission *s, struct err *e)
+{
+    g->width = s->width;
+    g->split_bytes = s->split_bytes;
+    g->tell_blocks = s->tell_blocks;
+    return insert_cats(g, e) < 0 || trees_expand(g, !z->embedded, e) < 0 ? -1 : 0;
+}
+
+static struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *directory, const struct zpipe_submission *s,
+                                   uint32_t flags, uint64_t held, struct err *e)
 {
     struct zpipe_job *j = calloc(1, sizeof *j);
     if (!j) {
@@ -429,6 +437,7 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
         return NULL;
     }
     *j = (struct zpipe_job){.z = z,
+                            .held = held,
                             .whole = g,
                             .graph = g,
                             .phases = 1,
@@ -446,16 +455,11 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
     z->jobs = j;
     j->flags = flags | (s->spread ? MSG_SUBMIT_SPREAD : 0);
     snprintf(j->text, sizeof j->text, "%s", s->text ? s->text : "(graph)");
-    g->width = s->width;
-    g->split_bytes = s->split_bytes;
-    g->tell_blocks = s->tell_blocks;
     int r = 0;
     if (count_jobs(z) > CLIENT_JOBS_MAX)
         r = err_set(e, ERR_LIMIT, "more than %d jobs at once", CLIENT_JOBS_MAX);
-    if (r == 0)
-        r = insert_cats(g, e);
-    if (r == 0)
-        r = trees_expand(g, !z->embedded, e);
+    if (r == 0 && !held)
+        r = client_job_prepare(z, g, s, e);
     if (r == 0 && !(flags & MSG_SUBMIT_PLAN_ONLY)) {
         j->phases = phases_count(g);
         r = ports_open(j, e);
@@ -472,6 +476,18 @@ struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *direc
         return NULL;
     }
     return j;
+}
+
+struct zpipe_job *client_job_start(struct zpipe *z, struct graph *g, char *directory, const struct zpipe_submission *s,
+                                   uint32_t flags, struct err *e)
+{
+    return job_start(z, g, directory, s, flags, 0, e);
+}
+
+struct zpipe_job *client_job_keep(struct zpipe *z, struct graph *g, char *directory, const struct zpipe_submission *s,
+                                  uint32_t flags, uint64_t held, struct err *e)
+{
+    return job_start(z, g, directory, s, flags, held, e);
 }
 
 struct zpipe_job *zpipe_submit(struct zpipe *z, const struct zpipe_submission *s, struct zpipe_error *error)

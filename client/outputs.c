@@ -106,9 +106,30 @@ static int writer_of(int fd)
     return open(path, O_WRONLY | O_CLOEXEC);
 }
 
+/* The files of a submitted job stay below its directory, whose directories are made for them: those of the place where
+ * they will be are not here. */
+static int confine(const struct zpipe_job *j, const char *path, struct err *e)
+{
+    char name[RESOLVE_MAX];
+    bool up = path[0] == '/';
+    for (const char *at = path; *at && !up; at += strcspn(at, "/"), at += *at == '/')
+        up = !strncmp(at, "..", 2) && (!at[2] || at[2] == '/');
+    if (up || snprintf(name, sizeof name, "%s/%s", j->directory, path) >= (int)sizeof name)
+        return err_set(e, ERR_INPUT, "a submitted job cannot write '%.200s': only names below the working directory are kept", path);
+    for (char *at = strchr(name + strlen(j->directory) + 1, '/'); at; at = strchr(at + 1, '/')) {
+        *at = '\0';
+        if (mkdir(name, 0700) < 0 && errno != EEXIST)
+            return err_sys(e, "cannot make the directory '%s'", name);
+        *at = '/';
+    }
+    return 0;
+}
+
 static int output_open(struct zpipe_job *j, struct output *o, const char *path, struct err *e)
 {
     struct stat s;
+    if (j->held && confine(j, path, e) < 0)
+        return -1;
     o->path = target_of(j->directory, path);
     if (!o->path)
         return err_sys(e, "cannot write '%s'", path);

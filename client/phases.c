@@ -39,6 +39,8 @@ static int find_awaited(struct zpipe_job *j, struct graph_file *f, struct err *e
     char *copy = arena_string(&j->graph->arena, o ? o->hidden : f->passed ? own : path);
     if (!copy)
         return err_nomem(e);
+    if (j->held && !o && !f->passed)
+        return 0; /* what is there is none of the submitted job's */
     if (stat(copy, &s) < 0 || !S_ISREG(s.st_mode))
         return 0;
     f->path = copy;

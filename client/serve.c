@@ -158,20 +158,25 @@ static int writer_of(int port, struct err *e)
 
 static void lines_ended(struct lines *l)
 {
-    (void)l;
-    client_job_settle(l->owner);
+    struct zpipe_job *j = l->owner;
+    for (uint32_t i = 0; i < j->stream_count; i++)
+        if (j->stream[i].lines == l)
+            fd_close(&j->stream[i].lines_to);
+    client_job_settle(j);
 }
 
 /* A stage's stderr: whole lines to the port. */
 static int stderr_stream(struct zpipe_job *j, struct client_stream *s, struct err *e)
 {
-    int ends[2];
+    int ends[2], port = port_of(j, GRAPH_NONE);
     s->lines = calloc(1, sizeof *s->lines);
     if (!s->lines)
         return err_nomem(e);
+    if (port >= 0 && (s->lines_to = fcntl(port, F_DUPFD_CLOEXEC, 3)) < 0)
+        return err_sys(e, "cannot write to descriptor %d", port);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
         return err_sys(e, "cannot make a socket pair");
-    lines_start(s->lines, j->z->loop, ends[0], port_of(j, GRAPH_NONE), lines_ended, j);
+    lines_start(s->lines, j->z->loop, ends[0], s->lines_to, lines_ended, j);
     return ends[1];
 }
 
@@ -187,7 +192,7 @@ static struct client_stream *add_stream(struct zpipe_job *j, struct err *e)
         j->stream = grown;
         j->stream_room = room;
     }
-    j->stream[j->stream_count] = (struct client_stream){0};
+    j->stream[j->stream_count] = (struct client_stream){.lines_to = -1};
     return &j->stream[j->stream_count++];
 }
 
@@ -356,6 +361,7 @@ void serve_close(struct zpipe_job *j)
         carry_free(j->stream[i].carry);
         if (j->stream[i].lines)
             lines_clear(j->stream[i].lines);
+        fd_close(&j->stream[i].lines_to);
         free(j->stream[i].lines);
     }
     free(j->stream);

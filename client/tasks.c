@@ -45,7 +45,7 @@ int tasks_check_outputs(struct zpipe_job *j, uint32_t sink, struct err *e)
 {
     const struct graph *g = j->whole;
     const struct graph_node *n = &g->node[g->node[sink].parent], *from = source_of(g, g->node[sink].parent);
-    uint32_t count = n->kind == GRAPH_REDUCE ? n->into : from ? from->segment_count : 0;
+    uint32_t count = j->held ? 0 : n->kind == GRAPH_REDUCE ? n->into : from ? from->segment_count : 0; /* held: they are made */
     for (uint32_t i = 0; i < count; i++) {
         char *name = tasks_output_name(g, g->node[sink].parent, sink, i, e), path[2 * NAME_BYTES_MAX + 2];
         if (!name)

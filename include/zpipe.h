@@ -238,6 +238,21 @@ ZPIPE_API void zpipe_status_free(struct zpipe_status *s); /* NULL is allowed */
 /* Ask for its end: whoever waits for it is told.  0, or -1 as above. */
 ZPIPE_API int zpipe_cancel_number(struct zpipe *z, uint64_t job, struct zpipe_error *e);
 
+/* ---- submitted jobs: they go on without whoever submitted them
+
+ * A keeper holds such a job, its inputs, and what it prints and makes until somebody takes it. */
+
+/* Brings the job to a keeper of the cluster, with its stdin (read to its end) and those of its files that are not on
+ * directories which the keeper shares.  Of s->io only stdin_fd counts.  0 and *job its number: it is on the keeper's disk. */
+ZPIPE_API int zpipe_deposit(struct zpipe *z, const struct zpipe_submission *s, uint64_t *job, struct zpipe_error *e);
+/* Write to stdout_fd what the job printed and nobody took yet, as it comes; when the job is over put its output files in
+ * place, where it was submitted.  The job's status, with *e as of zpipe_wait; or -1: nothing that was not written is lost, call
+ * it again.  `stop` (NULL: never) is asked now and then, and when a signal came: true ends it, -1 with ZPIPE_CANCELLED. */
+ZPIPE_API int zpipe_attach(struct zpipe *z, uint64_t job, int stdout_fd, bool (*stop)(void *owner), void *owner,
+                           struct zpipe_error *e);
+/* Write to fd what the job's commands have said on stderr so far. */
+ZPIPE_API int zpipe_logs(struct zpipe *z, uint64_t job, int fd, struct zpipe_error *e);
+
 /* ---- running a cluster's parts */
 
 struct zpipe_scheduler_options {
@@ -248,7 +263,13 @@ struct zpipe_worker_options {
     uint32_t slots;
     bool no_isolation;
 };
-/* Make a directory with the keys of a scheduler, its workers and its clients. */
+#define ZPIPE_KEEPER_STORE_BYTES ((uint64_t)16 << 30)
+struct zpipe_keeper_options {
+    const char *keys, *scheduler, *directory, *data_listen, *advertise;
+    const char *shared;       /* directories with the same files here as at clients, colons between; NULL: none */
+    uint64_t store_max_bytes; /* for all jobs; 0: ZPIPE_KEEPER_STORE_BYTES */
+};
+/* Make a directory with the keys of a scheduler, its workers, its clients and its keepers. */
 ZPIPE_API int zpipe_keygen(const char *directory, struct zpipe_error *e);
 /* One pair for a machine or user, own.key and own.pub in the directory, which is made if need be; the scheduler's scheduler.pub
  * must be put beside them.  public_key: 40 characters and NUL. */
@@ -263,6 +284,8 @@ ZPIPE_API int zpipe_run_scheduler(const struct zpipe_scheduler_options *o,
                                   void (*ready)(const char *url), struct zpipe_error *e);
 ZPIPE_API int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const char *url),
                                struct zpipe_error *e);
+/* In a library of its own, with the program zpipe-keeper: it needs SQLite.  `ready`: when it has joined its scheduler. */
+ZPIPE_API int zpipe_run_keeper(const struct zpipe_keeper_options *o, void (*ready)(const char *url), struct zpipe_error *e);
 /* The path of zpipe-box that would be used.  Borrowed, static; NULL when there is none. */
 ZPIPE_API const char *zpipe_box_path(void);
 /* 0 errors, 1 warnings (default), 2 events, 3 every message; on stderr. */

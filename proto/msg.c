@@ -162,6 +162,7 @@ static const struct field held_fields[] = {
     TEXT(msg_held, text), U64(msg_held, age_ms), YES(msg_held, gone)};
 static const struct field kept_fields[] = {
     U64(msg_kept, job),
+    YES(msg_kept, begins),
     U64(msg_kept, taken_bytes),
     FIELD(msg_kept, receipt, FIELD_TEXT, MSG_RECEIPT_MAX),
     YES(msg_kept, all),

@@ -449,9 +449,10 @@ struct msg_held {
 struct msg_kept {
     uint64_t job;
     /* From the client. */
+    bool begins;          /* nothing is written yet: `receipt` says where it will be; the keeper says the same when it has it */
     uint64_t taken_bytes; /* of what it printed, all to here is written */
-    const char *receipt;  /* with the first: where */
-    bool all;             /* and the files are in place */
+    const char *receipt;
+    bool all;             /* and the files are in place; the keeper says the same when it has heard it */
     /* From the keeper: the job is over, or was taken in, or why not. */
     uint32_t status, code;
     const char *text, *directory; /* where its files belong */

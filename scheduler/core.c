@@ -24,7 +24,7 @@ struct core *core_new(const struct core_options *o, struct err *e)
     c->random = o->seed;
     c->job_numbers = o->jobs;
     snprintf(c->url, sizeof c->url, "%s", o->url ? o->url : "");
-    struct list *const lists[] = {&c->helds,   &c->workers, &c->clients, &c->jobs, &c->over,
+    struct list *const lists[] = {&c->helds,   &c->bringing, &c->workers, &c->clients, &c->jobs, &c->over,
                                   &c->turns,   &c->queued,  &c->stopping, &c->wanting,
                                   &c->lent,    &c->returning};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
@@ -155,6 +155,7 @@ static void forget(struct core *c, uint64_t now, struct peer_state *p, const cha
         fleet_leave(c, now, p);
         jobs_lose_worker(c, now, p, why);
     } else {
+        list_remove(&p->bringing);
         held_lose_keeper(c, p);
         jobs_lose_client(c, now, p);
     }
@@ -186,7 +187,7 @@ static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role ro
         return NULL;
     bool keeps = role == MSG_KEEPER;
     *p = (struct peer_state){.link = link, .role = keeps ? MSG_CLIENT : role, .keeps = keeps, .heard_ns = now};
-    struct list *const lists[] = {&p->at, &p->parts, &p->loans, &p->jobs, &p->waiting, &p->turn, &p->held};
+    struct list *const lists[] = {&p->at, &p->parts, &p->loans, &p->jobs, &p->waiting, &p->turn, &p->held, &p->bringing};
     if (keeps && h->shared && !(p->shared = strdup(h->shared))) {
         free(p);
         return NULL;
@@ -247,6 +248,8 @@ static void on_hello(struct core *c, uint64_t now, uint64_t link, enum msg_role 
     struct msg m = {.type = MSG_WELCOME,
                     .welcome = {MSG_VERSION, link, MSG_HEARTBEAT_MS, MSG_LEASE_MS}};
     core_send(c, link, &m);
+    if (p->keeps)
+        held_keeper_came(c);
 }
 
 /* ---- events */
@@ -394,6 +397,7 @@ void core_tick(struct core *c, uint64_t now)
     wait_expire(c, now);
     jobs_overdue(c, now);
     lend_overdue(c, now);
+    held_expire(c, now);
     end_event(c, now);
 }
 
@@ -404,7 +408,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 uint64_t core_next_tick(const struct core *c)
 {
-    uint64_t next = earlier(wait_deadline(c), lend_deadline(c));
+    uint64_t next = earlier(held_deadline(c), earlier(wait_deadline(c), lend_deadline(c)));
     if (c->peers.count)
         next = earlier(next, c->event_ns + LOOK_NS);
     if (!list_empty(&c->workers))

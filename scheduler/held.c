@@ -90,7 +90,59 @@ static struct peer_state *best_keeper(const struct core *c)
     return best;
 }
 
-int held_ask(struct core *c, const struct peer_state *p, const struct msg_ask *m, struct err *e)
+static void send_visit(struct core *c, const struct peer_state *p, const struct peer_state *keeper, const struct msg_ask *m)
+{
+    uint64_t token[MSG_TOKEN_BYTES / sizeof(uint64_t)];
+    for (size_t i = 0; i < sizeof token / sizeof *token; i++)
+        token[i] = core_random(c);
+    struct msg visit = {.type = MSG_VISIT,
+                        .visit = {p->link, m->request, m->what, m->what == MSG_ASK_KEEP ? ++c->job_numbers : m->job,
+                                  {p->key, p->has_key ? MSG_KEY_BYTES : 0}, {token, sizeof token}}};
+    core_send(c, keeper->link, &visit);
+}
+
+/* As a job waits for a worker: whoever starts a cluster need not wait between its parts. */
+static int wait_for_keeper(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m, struct err *e)
+{
+    if (!list_empty(&p->bringing))
+        return err_set(e, ERR_AGAIN, "this client waits for a keeper already");
+    list_add(&c->bringing, &p->bringing);
+    p->bring_request = m->request;
+    p->bring_ns = now;
+    return 0;
+}
+
+void held_keeper_came(struct core *c)
+{
+    struct peer_state *keeper;
+    while (!list_empty(&c->bringing) && (keeper = best_keeper(c))) {
+        struct peer_state *p = LIST_OF(c->bringing.next, peer_state, bringing);
+        struct msg_ask m = {.request = p->bring_request, .what = MSG_ASK_KEEP};
+        list_remove(&p->bringing);
+        send_visit(c, p, keeper, &m);
+    }
+}
+
+uint64_t held_deadline(const struct core *c)
+{
+    return list_empty(&c->bringing) ? UINT64_MAX : LIST_OF(c->bringing.next, peer_state, bringing)->bring_ns + NO_WORKER_NS;
+}
+
+void held_expire(struct core *c, uint64_t now)
+{
+    while (now >= held_deadline(c)) {
+        struct peer_state *p = LIST_OF(c->bringing.next, peer_state, bringing);
+        struct err e;
+        list_remove(&p->bringing);
+        err_set(&e, ERR_AGAIN,
+                "no keeper is connected to the scheduler%s%s: start one with `zpipe keeper`, where there is room for inputs and outputs",
+                c->url[0] ? " at " : "", c->url);
+        struct msg m = {.type = MSG_ANSWER, .answer = {.request = p->bring_request, .code = (uint32_t)e.code, .text = e.text}};
+        core_send(c, p->link, &m);
+    }
+}
+
+int held_ask(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m, struct err *e)
 {
     bool keep = m->what == MSG_ASK_KEEP;
     struct held *h = keep ? NULL : held_of(c, m->job);
@@ -100,16 +152,8 @@ int held_ask(struct core *c, const struct peer_state *p, const struct msg_ask *m
                        (unsigned long long)m->job);
     const struct peer_state *keeper = keep ? best_keeper(c) : h->keeper;
     if (!keeper)
-        return err_set(e, ERR_AGAIN, "no keeper is connected to the scheduler%s%s: start one with `zpipe keeper`, where there is "
-                                     "room for inputs and outputs",
-                       c->url[0] ? " at " : "", c->url);
-    uint64_t token[MSG_TOKEN_BYTES / sizeof(uint64_t)];
-    for (size_t i = 0; i < sizeof token / sizeof *token; i++)
-        token[i] = core_random(c);
-    struct msg visit = {.type = MSG_VISIT,
-                        .visit = {p->link, m->request, m->what, keep ? ++c->job_numbers : m->job,
-                                  {p->key, p->has_key ? MSG_KEY_BYTES : 0}, {token, sizeof token}}};
-    core_send(c, keeper->link, &visit);
+        return wait_for_keeper(c, now, p, m, e);
+    send_visit(c, p, keeper, m);
     return 0;
 }
 

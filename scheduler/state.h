@@ -18,13 +18,13 @@
  */
 #pragma once
 #include "scheduler/core.h"
-#include "scheduler/list.h"
+#include "base/list.h"
 #include "scheduler/table.h"
 
 #define SECOND_NS        ((uint64_t)1000000000)
 #define LEASE_NS         ((uint64_t)MSG_LEASE_MS * 1000000)
 #define CLIENT_SILENT_NS (60 * SECOND_NS) /* a client is gone after this */
-#define NO_WORKER_NS     (10 * SECOND_NS) /* a job waits this long for any worker at all */
+#define NO_WORKER_NS     (10 * SECOND_NS) /* a job waits this long for any worker at all, or keeper */
 #define STOP_NS          (60 * SECOND_NS) /* a worker may take so long to end what it was told to */
 #define LOOK_NS          SECOND_NS        /* a tick is wanted so often while anybody is there */
 #define LATE_NS          SECOND_NS        /* and one this late says that we ourselves stood still */
@@ -71,6 +71,9 @@ struct peer_state {
     struct table requests; /* request -> job */
     uint32_t queued;
     size_t graph_bytes;
+
+    struct list bringing; /* in core.bringing, while it waits for a keeper: */
+    uint64_t bring_request, bring_ns;
 
     /* A keeper: a client to all else. */
     bool keeps;
@@ -209,6 +212,7 @@ struct core {
     struct list workers, clients; /* peers with a role, longest silent first */
     struct table held;            /* struct held */
     struct list helds;
+    struct list bringing; /* clients with a job to submit, and no keeper is there: longest first */
     struct list jobs;             /* all that are not over */
     struct list over;             /* freed at the end of the event */
     struct list turns;            /* clients with jobs that wait: whose turn is next */
@@ -287,7 +291,10 @@ void status_answer(struct core *c, uint64_t now, struct peer_state *client, cons
 void held_tell(struct core *c, uint64_t now, struct peer_state *keeper, const struct msg_held *m);
 void held_visited(struct core *c, struct peer_state *keeper, const struct msg_visited *m);
 /* KEEP, TAKE, LOGS, or to CANCEL a submitted job: asks its keeper, whose answer comes later.  -1: this is the answer. */
-int held_ask(struct core *c, const struct peer_state *p, const struct msg_ask *m, struct err *e);
+int held_ask(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m, struct err *e);
+void held_keeper_came(struct core *c);
+void held_expire(struct core *c, uint64_t now);
+uint64_t held_deadline(const struct core *c);
 void held_lose_keeper(struct core *c, struct peer_state *keeper);
 void held_remove(struct core *c, struct held *h);
 struct held *held_of(const struct core *c, uint64_t number); /* NULL: no keeper says so */

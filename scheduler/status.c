@@ -130,7 +130,7 @@ void status_answer(struct core *c, uint64_t now, struct peer_state *p, const str
     struct err e = {0};
     struct msg_answer out = {.request = m->request, .text = ""};
     bool keeper = is_for_keeper(c, m);
-    if (keeper && held_ask(c, p, m, &e) == 0)
+    if (keeper && held_ask(c, now, p, m, &e) == 0)
         return;
     struct action *a = action_new(c, p->link, keeper ? NULL : &e);
     int r = keeper ? -1 : a ? answer(c, now, p, m, &a->arena, &out, &e) : -1;

@@ -10,7 +10,7 @@ said=$(
             [ -e "$path" ] || bad "$page names $path, which is not there"
         done
     done
-    for file in base/*.c proto/*.c dsl/*.c store/*.c sandbox/*.c scheduler/*.c worker/*.c client/*.c embed/*.c cli/*.c cli/serve/*.c; do
+    for file in base/*.c proto/*.c dsl/*.c store/*.c sandbox/*.c scheduler/*.c worker/*.c client/*.c embed/*.c cli/*.c cli/serve/*.c cli/keeper/*.c; do
         [ -e "$file" ] || continue
         name=${file##*/}
         folder=${file%%/*}

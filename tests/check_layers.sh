@@ -9,7 +9,7 @@ store: base
 sandbox: base
 scheduler: base proto store dsl
 worker: base proto store sandbox
-client: base proto dsl
+client: base proto dsl store
 embed: base proto scheduler worker sandbox
 cli:'
 outside='base: ev.h openssl/ xxhash.h

@@ -44,6 +44,7 @@ foreach(seed 1 2)
     zpipe_e2e(many_random_${seed} many.py --random ${many_count} --seed ${seed})
 endforeach()
 zpipe_e2e(cluster_moments cluster.py)
+zpipe_e2e(submitted submitted.py)
 # Pipelines as a service.
 zpipe_e2e(serve serve.py)
 zpipe_e2e(bad_input bad.py)

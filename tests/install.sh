@@ -8,11 +8,11 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 DESTDIR=$root cmake --install "$build" > "$root/log"
 prefix=$root$(sed -n 's/^CMAKE_INSTALL_PREFIX:PATH=//p' "$build/CMakeCache.txt")
-for file in bin/zpipe libexec/zpipe/zpipe-box libexec/zpipe/zpipe-serve include/zpipe.h share/zpipe/commands.conf \
-    lib/systemd/system/zpipe-scheduler.service lib/systemd/system/zpipe-worker.service; do
+for file in bin/zpipe libexec/zpipe/zpipe-box libexec/zpipe/zpipe-serve libexec/zpipe/zpipe-keeper include/zpipe.h share/zpipe/commands.conf \
+    lib/systemd/system/zpipe-scheduler.service lib/systemd/system/zpipe-worker.service lib/systemd/system/zpipe-keeper.service; do
     [ -s "$prefix/$file" ] || { echo "not installed: $file"; exit 1; }
 done
-for page in zpipe.1 zpipe-box.1 zpipe-serve.1 zpipe-language.5 zpipe.commands.5 zpipe.conf.5 zpipe-scheduler.8 zpipe-worker.8; do
+for page in zpipe.1 zpipe-box.1 zpipe-serve.1 zpipe-language.5 zpipe.commands.5 zpipe.conf.5 zpipe-scheduler.8 zpipe-worker.8 zpipe-keeper.8; do
     ! command -v scdoc > /dev/null || [ -s "$prefix/share/man/man${page##*.}/$page" ] || { echo "not installed: $page"; exit 1; }
 done
 PKG_CONFIG_PATH=$(dirname "$(find "$root" -name zpipe.pc)")

@@ -2,63 +2,21 @@
 """A cluster in bad moments: lost workers, wrong keys, cancelled clients.   cluster.py --bin DIR [CASE...]"""
 import argparse, glob, os, shutil, signal, subprocess, sys, tempfile
 
+import daemons
+from daemons import Cluster
 from watch import processes_with, until
 
 ap = argparse.ArgumentParser()
 ap.add_argument("--bin", required=True)
 ap.add_argument("case", nargs="*")
 args = ap.parse_args()
-zpipe = os.path.join(os.path.abspath(args.bin), "zpipe")
+zpipe = daemons.zpipe = os.path.join(os.path.abspath(args.bin), "zpipe")
 cases = []
 
 
 def case(f):
     cases.append(f)
     return f
-
-
-class Cluster:
-    def __init__(self, workers=2, keys="keys"):
-        self.all = []
-        if not os.path.exists(keys):
-            subprocess.run([zpipe, "keygen", "--dir", keys], check=True)
-        self.keys = keys
-        self.start_scheduler("tcp://127.0.0.1:*")
-        self.workers = [self.start("worker", "--keys", keys, "--scheduler", self.url, "--slots", "8", "--name", "w%d" % i)[0]
-                        for i in range(workers)]
-        self.env = {**os.environ, "ZPIPE_CLUSTER": self.url, "ZPIPE_KEYS": keys}
-
-    def start_scheduler(self, url):
-        self.scheduler, self.url = self.start("scheduler", "-v", "--keys", self.keys, "--listen", url, "--state", "state")
-
-    def start(self, *argv):
-        p = subprocess.Popen([zpipe, *argv], stdout=subprocess.PIPE, stderr=open("daemons.log", "a"))
-        self.all.append(p)
-        word, url = p.stdout.readline().decode().split()
-        assert word == "ready"
-        return p, url
-
-    def run(self, *argv, **kw):
-        return subprocess.run([zpipe, *argv], env=self.env, capture_output=True, timeout=90, **kw)
-
-    def at_work(self):
-        """One of the workers that have stages of the one job there is."""
-        line = self.run("status").stdout.decode().splitlines()[0]
-        assert line.startswith("job "), line
-        return self.workers[int(line.split("  on w")[1][0])]
-
-    def popen(self, *argv):
-        return subprocess.Popen([zpipe, *argv], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                stderr=subprocess.PIPE)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for p in reversed(self.all):
-            if p.poll() is None:
-                p.terminate()
-                p.wait(timeout=30)
 
 
 @case

@@ -1,0 +1,99 @@
+/* zpipe submit, attach, logs: jobs that a keeper holds. */
+#include "cli.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int signo)
+{
+    interrupted = signo;
+}
+
+static bool stopped(void *owner)
+{
+    (void)owner;
+    return interrupted;
+}
+
+static bool is_job_file(const char *word)
+{
+    size_t size = strlen(word);
+    return size > 3 && !strcmp(word + size - 3, ".zp");
+}
+
+int cmd_submit(struct cli *c)
+{
+    struct zpipe_error e;
+    uint64_t job;
+    char *text = NULL;
+    if (c->word_count != 1)
+        return cli_say(ZPIPE_STATUS_FAILED, "zpipe submit wants one pipeline, in one pair of quotes, or one job file");
+    c->submission.text = c->word[0];
+    if (is_job_file(c->word[0])) {
+        c->submission.text = text = cli_read_file(c->word[0]);
+        c->submission.job_file = c->word[0];
+        if (!text)
+            return ZPIPE_STATUS_FAILED;
+    }
+    cli_hold_descriptors(&c->submission.io);
+    struct zpipe *z = cli_open_cluster(c, "submit");
+    int status = ZPIPE_STATUS_FAILED;
+    if (z && zpipe_deposit(z, &c->submission, &job, &e) < 0)
+        cli_fail(status, &e);
+    else if (z)
+        status = printf("%" PRIu64 "\n", job) < 0 || fflush(stdout) != 0
+                     ? cli_say(ZPIPE_STATUS_FAILED, "cannot write the job's number, %" PRIu64, job)
+                     : 0;
+    free(text);
+    zpipe_close(z);
+    return status;
+}
+
+int cmd_attach(struct cli *c)
+{
+    struct zpipe_error e;
+    uint64_t job;
+    if (c->word_count != 1)
+        return cli_say(ZPIPE_STATUS_FAILED, "zpipe attach wants one JOB");
+    if (cli_job_number(c->word[0], &job) < 0)
+        return ZPIPE_STATUS_FAILED;
+    struct sigaction a = {.sa_handler = on_signal}; /* no SA_RESTART: it wakes whatever waits */
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    sigaction(SIGHUP, &a, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    struct zpipe *z = cli_open_cluster(c, "attach");
+    if (!z)
+        return ZPIPE_STATUS_FAILED;
+    int status = zpipe_attach(z, job, 1, stopped, NULL, &e);
+    if (e.code && !interrupted)
+        cli_fail(ZPIPE_STATUS_FAILED, &e);
+    zpipe_close(z);
+    if (interrupted) {
+        signal(interrupted, SIG_DFL);
+        raise(interrupted);
+    }
+    return status < 0 ? ZPIPE_STATUS_FAILED : status;
+}
+
+int cmd_logs(struct cli *c)
+{
+    struct zpipe_error e;
+    uint64_t job;
+    if (c->word_count != 1)
+        return cli_say(ZPIPE_STATUS_FAILED, "zpipe logs wants one JOB");
+    if (cli_job_number(c->word[0], &job) < 0)
+        return ZPIPE_STATUS_FAILED;
+    struct zpipe *z = cli_open_cluster(c, "logs");
+    if (!z)
+        return ZPIPE_STATUS_FAILED;
+    int status = zpipe_logs(z, job, 1, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
+    zpipe_close(z);
+    return status;
+}

@@ -1,0 +1,213 @@
+/* See keeper.h.  The daemon: a client that listens.  What it does for a submitted job is what any client does for its own
+ * (job.c), so a scheduler that was killed costs such a job what it costs others; what a keeper adds is that all of it is
+ * on disk, and that it goes on when the keeper was killed: from the journal, with the job's inputs, from its first byte, and
+ * what was given away before is compared.
+ *
+ * It waits for its disk as it must: nobody's lease depends on it, for clients have none. */
+#include "client/keeper.h"
+
+#include "base/fds.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TICK_NS ((uint64_t)1000000000)
+
+uint64_t keeper_now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+void keeper_fail(struct keeper *k, const struct err *why)
+{
+    if (!k->failed)
+        k->why = *why;
+    k->failed = k->closing = true;
+    loop_stop(k->z->loop);
+}
+
+int keeper_room(struct keeper *k, uint64_t more, struct err *e)
+{
+    if (more <= k->room_bytes && k->held_bytes <= k->room_bytes - more)
+        return 0;
+    return err_set(e, ERR_LIMIT, "the keeper holds %llu of the %llu bytes that it may hold (--store-max), and %llu more do not fit",
+                   (unsigned long long)k->held_bytes, (unsigned long long)k->room_bytes, (unsigned long long)more);
+}
+
+static int ready(void *owner, struct zpipe *z, struct err *e)
+{
+    struct keeper *k = owner;
+    k->z = z;
+    k->data = peer_listen(z->net, k->listen, MSG_WORKER, &keeper_data_events, k, e);
+    if (!k->data)
+        return err_wrap(e, "the data port");
+    k->as.data_url = k->advertise ? k->advertise : peer_url(k->data);
+    return 0;
+}
+
+static void on_welcome(void *owner)
+{
+    struct keeper *k = owner;
+    for (struct list *l = k->jobs.next; l != &k->jobs; l = l->next)
+        keeper_job_tell(LIST_OF(l, keeper_job, at));
+    if (k->ready)
+        k->ready(peer_url(k->data));
+    k->ready = NULL;
+}
+
+static void on_visit(void *owner, const struct msg_visit *m)
+{
+    keeper_visit(owner, m);
+}
+
+static void on_tick(struct loop_timer *w)
+{
+    struct keeper *k = w->owner;
+    keeper_jobs_tick(k);
+    keeper_visits_tick(k);
+}
+
+static bool reap_pending(struct loop_hook *w)
+{
+    const struct keeper *k = w->owner;
+    return keeper_job_reapable(k) || keeper_visits_reapable(k) || k->start_wanted;
+}
+
+static void reap(struct loop_hook *w)
+{
+    struct keeper *k = w->owner;
+    keeper_visits_reap(k);
+    keeper_job_reap(k);
+    k->start_wanted = false;
+    if (!k->closing && !k->z->lost)
+        keeper_jobs_start(k);
+}
+
+/* ---- life */
+
+static int hold(struct keeper *k, struct err *e)
+{
+    char *jobs = NULL;
+    if (mkdir(k->directory, 0700) < 0 && errno != EEXIST)
+        return err_sys(e, "cannot make the keeper's directory '%s'", k->directory);
+    if (asprintf(&jobs, "%s/jobs", k->directory) < 0)
+        return err_nomem(e);
+    int r = mkdir(jobs, 0700) < 0 && errno != EEXIST ? err_sys(e, "cannot make the directory '%s'", jobs) : 0;
+    free(jobs);
+    k->lock = open(k->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (r == 0 && (k->lock < 0 || flock(k->lock, LOCK_EX | LOCK_NB) < 0))
+        r = errno == EWOULDBLOCK ? err_set(e, ERR_AGAIN, "another keeper uses the directory '%s'", k->directory)
+                                 : err_sys(e, "cannot hold the keeper's directory '%s'", k->directory);
+    return r;
+}
+
+static int take_row(void *owner, const struct journal_job *row, struct err *e)
+{
+    return keeper_job_new(owner, row, e) ? 0 : -1;
+}
+
+static int copy_options(struct keeper *k, const struct zpipe_keeper_options *o, struct err *e)
+{
+    k->directory = realpath(o->directory, NULL);
+    if (!k->directory)
+        k->directory = strdup(o->directory);
+    k->listen = strdup(o->data_listen ? o->data_listen : "tcp://127.0.0.1:*");
+    k->advertise = o->advertise ? strdup(o->advertise) : NULL;
+    k->shared = strdup(o->shared ? o->shared : "");
+    if (!k->directory || !k->listen || !k->shared || (o->advertise && !k->advertise))
+        return err_nomem(e);
+    if (strlen(k->shared) > MSG_SHARED_MAX)
+        return err_set(e, ERR_INPUT, "the names of shared directories are longer than %d bytes (MSG_SHARED_MAX)", MSG_SHARED_MAX);
+    k->room_bytes = o->store_max_bytes ? o->store_max_bytes : ZPIPE_KEEPER_STORE_BYTES;
+    k->as = (struct client_keeper){ready, on_welcome, on_visit, k, "", k->shared};
+    return 0;
+}
+
+static int keeper_open(struct keeper *k, const struct zpipe_keeper_options *o, struct err *e)
+{
+    k->lock = -1;
+    list_init(&k->jobs);
+    list_init(&k->visitors);
+    if (copy_options(k, o, e) < 0 || hold(k, e) < 0)
+        return -1;
+    free(k->directory); /* it is there now */
+    k->directory = realpath(o->directory, NULL);
+    if (!k->directory)
+        return err_sys(e, "cannot use the keeper's directory '%s'", o->directory);
+    k->journal = journal_open(k->directory, e);
+    if (!k->journal || journal_read(k->journal, take_row, k, e) < 0 || keeper_jobs_clean(k, e) < 0)
+        return -1;
+    struct zpipe_options z = {.cluster = o->scheduler, .keys = o->keys};
+    if (!client_open(&z, &k->as, e))
+        return -1;
+    k->tick = (struct loop_timer){.run = on_tick, .owner = k};
+    loop_timer_start(k->z->loop, &k->tick, TICK_NS, TICK_NS);
+    k->reaper = (struct loop_hook){.pending = reap_pending, .run = reap, .owner = k};
+    loop_hook_start(k->z->loop, &k->reaper, -1);
+    k->start_wanted = true;
+    return 0;
+}
+
+static void keeper_close(struct keeper *k)
+{
+    k->closing = true;
+    if (k->z) {
+        loop_timer_stop(k->z->loop, &k->tick);
+        if (k->reaper.run)
+            loop_hook_stop(&k->reaper); /* jobs are freed here now */
+    }
+    keeper_visits_close(k);
+    while (!list_empty(&k->jobs))
+        keeper_job_free(LIST_OF(k->jobs.next, keeper_job, at));
+    if (k->z) {
+        peer_close(k->data);
+        zpipe_close(k->z);
+    }
+    journal_close(k->journal);
+    fd_close(&k->lock);
+    free(k->directory);
+    free(k->listen);
+    free(k->advertise);
+    free(k->shared);
+}
+
+static void on_signal(struct loop_signal *w)
+{
+    struct keeper *k = w->owner;
+    k->closing = true;
+    loop_stop(k->z->loop);
+}
+
+int zpipe_run_keeper(const struct zpipe_keeper_options *o, void (*tell_ready)(const char *url), struct zpipe_error *error)
+{
+    struct keeper k = {.ready = tell_ready};
+    struct err e = {0};
+    int r = keeper_open(&k, o, &e);
+    if (r == 0) {
+        struct loop_signal term = {.run = on_signal, .owner = &k}, interrupt = term;
+        loop_signal_start(k.z->loop, &term, SIGTERM);
+        loop_signal_start(k.z->loop, &interrupt, SIGINT);
+        signal(SIGPIPE, SIG_IGN);
+        signal(SIGXFSZ, SIG_IGN);
+        while (!k.closing && !k.z->lost)
+            loop_turn(k.z->loop, true);
+        if (k.failed || (k.z->lost && !k.closing)) {
+            e = k.failed ? k.why : k.z->why;
+            r = -1;
+        }
+        loop_signal_stop(k.z->loop, &term);
+        loop_signal_stop(k.z->loop, &interrupt);
+    }
+    keeper_close(&k);
+    return r < 0 ? client_error(error, &e) : 0;
+}

@@ -1,0 +1,685 @@
+/* See keeper.h.  A submitted job's life. */
+#include "client/keeper.h"
+
+#include "base/fds.h"
+#include "base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PHASES_MAX 4096
+#define TREE_FDS   16
+
+/* ---- paths */
+
+char *keeper_path(const struct keeper *k, uint64_t number, const char *name, struct err *e)
+{
+    char *path;
+    if (asprintf(&path, "%s/jobs/%" PRIu64 "%s%s", k->directory, number, name ? "/" : "", name ? name : "") >= 0)
+        return path;
+    err_nomem(e);
+    return NULL;
+}
+
+static int remove_one(const char *path, const struct stat *s, int type, struct FTW *at)
+{
+    (void)s, (void)type, (void)at;
+    return remove(path);
+}
+
+int keeper_remove_tree(const char *path)
+{
+    return access(path, F_OK) < 0 ? 0 : nftw(path, remove_one, TREE_FDS, FTW_DEPTH | FTW_PHYS);
+}
+
+static uint64_t counted; /* by nftw, which has no owner: one thread */
+
+static int count_one(const char *path, const struct stat *s, int type, struct FTW *at)
+{
+    (void)path, (void)at;
+    counted += type == FTW_F ? (uint64_t)s->st_size : 0;
+    return 0;
+}
+
+/* What its files hold, counted anew. */
+static void weigh(struct keeper_job *j)
+{
+    counted = 0;
+    nftw(j->path, count_one, TREE_FDS, FTW_PHYS);
+    j->k->held_bytes += counted - j->held_bytes;
+    j->held_bytes = counted;
+}
+
+static void remove_part(struct keeper_job *j, const char *name)
+{
+    char *path = keeper_path(j->k, j->row.number, name, NULL);
+    if (path && keeper_remove_tree(path) < 0)
+        log_warn("not_removed", "path=%s", path);
+    free(path);
+}
+
+static int open_part(struct keeper_job *j, const char *name, int flags, struct err *e)
+{
+    char *path = keeper_path(j->k, j->row.number, name, e);
+    int fd = path ? open(path, flags | O_CLOEXEC, 0600) : -1;
+    if (path && fd < 0)
+        err_sys(e, "cannot open the keeper's file '%s'", path);
+    free(path);
+    return fd;
+}
+
+static bool part_is_there(const struct keeper_job *j, const char *name)
+{
+    char *path = keeper_path(j->k, j->row.number, name, NULL);
+    bool there = path && access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
+/* ---- the list of jobs */
+
+struct keeper_job *keeper_job_of(struct keeper *k, uint64_t number)
+{
+    for (struct list *l = k->jobs.next; l != &k->jobs; l = l->next)
+        if (LIST_OF(l, keeper_job, at)->row.number == number)
+            return LIST_OF(l, keeper_job, at);
+    return NULL;
+}
+
+static struct slice copy_bytes(struct slice s)
+{
+    char *data = malloc(s.size + 1);
+    if (data)
+        memcpy(data, s.data, s.size);
+    return (struct slice){data, s.size};
+}
+
+void keeper_job_free(struct keeper_job *j)
+{
+    zpipe_job_free(j->job);
+    list_remove(&j->at);
+    j->k->job_count--;
+    j->k->held_bytes -= j->held_bytes;
+    fd_close(&j->in);
+    fd_close(&j->out);
+    fd_close(&j->was);
+    fd_close(&j->err);
+    free((void *)(uintptr_t)j->row.owner.data);
+    free((void *)(uintptr_t)j->row.record.data);
+    free((void *)(uintptr_t)j->row.why);
+    free((void *)(uintptr_t)j->row.receipt);
+    free(j->text);
+    free(j->directory);
+    free(j->path);
+    free(j);
+}
+
+struct keeper_job *keeper_job_new(struct keeper *k, const struct journal_job *row, struct err *e)
+{
+    struct arena arena = ARENA_INIT(2 * (size_t)KEPT_BYTES_MAX);
+    struct kept_job kept;
+    if (kept_decode(row->record, &arena, &kept, e) < 0) {
+        arena_clear(&arena);
+        err_wrap(e, "job %" PRIu64, row->number);
+        return NULL;
+    }
+    struct keeper_job *j = calloc(1, sizeof *j);
+    if (!j) {
+        arena_clear(&arena);
+        err_nomem(e);
+        return NULL;
+    }
+    *j = (struct keeper_job){.k = k, .row = *row, .in = -1, .out = -1, .was = -1, .err = -1};
+    j->row.owner = copy_bytes(row->owner);
+    j->row.record = copy_bytes(row->record);
+    j->row.why = strdup(row->why ? row->why : "");
+    j->row.receipt = strdup(row->receipt ? row->receipt : "");
+    j->text = strdup(kept.text);
+    j->directory = strdup(kept.directory);
+    j->path = keeper_path(k, row->number, NULL, NULL);
+    arena_clear(&arena);
+    list_init(&j->at);
+    list_add(&k->jobs, &j->at);
+    k->job_count++;
+    if (!j->row.owner.data || !j->row.record.data || !j->row.why || !j->row.receipt || !j->text || !j->directory || !j->path) {
+        keeper_job_free(j);
+        err_nomem(e);
+        return NULL;
+    }
+    struct stat s;
+    char *out = keeper_path(k, row->number, "out", NULL);
+    j->out_bytes = out && j->row.over && stat(out, &s) == 0 ? (uint64_t)s.st_size : 0;
+    free(out);
+    weigh(j);
+    return j;
+}
+
+int keeper_jobs_clean(struct keeper *k, struct err *e)
+{
+    char *path = NULL;
+    int r = asprintf(&path, "%s/jobs", k->directory) < 0 ? err_nomem(e) : 0;
+    DIR *d = r == 0 ? opendir(path) : NULL;
+    if (r == 0 && !d)
+        r = err_sys(e, "cannot read '%s'", path);
+    for (struct dirent *one; d && (one = readdir(d));) {
+        char *end;
+        uint64_t number = strtoull(one->d_name, &end, 10);
+        char *inner = *end || !number || keeper_job_of(k, number) ? NULL : keeper_path(k, number, NULL, NULL);
+        if (inner)
+            keeper_remove_tree(inner); /* it was never wholly there */
+        free(inner);
+    }
+    if (d)
+        closedir(d);
+    free(path);
+    return r;
+}
+
+/* ---- what others are told */
+
+static void state_of(const struct keeper_job *j, char *out, size_t room)
+{
+    if (!j->row.over)
+        snprintf(out, room, "%s", j->job ? "starts" : "waits");
+    else if (j->row.everything)
+        snprintf(out, room, "ended with status %u, and was taken", j->row.status);
+    else
+        snprintf(out, room, "ended with status %u", j->row.status);
+}
+
+static void tell(const struct keeper_job *j, bool gone)
+{
+    char state[128];
+    uint64_t now = keeper_now_ms();
+    state_of(j, state, sizeof state);
+    struct msg m = {.type = MSG_HELD,
+                    .held = {.job = j->row.number,
+                             .key = j->row.owner,
+                             .state = state,
+                             .text = j->text,
+                             .age_ms = now > j->row.came_ms ? now - j->row.came_ms : 0,
+                             .gone = gone}};
+    client_send(j->k->z, &m, (struct slice){0}, NULL);
+}
+
+void keeper_job_tell(struct keeper_job *j)
+{
+    tell(j, false);
+}
+
+/* ---- forgetting */
+
+/* With all that is on disk of it. */
+static int forget(struct keeper_job *j, struct err *e)
+{
+    struct keeper *k = j->k;
+    if (journal_remove(k->journal, j->row.number, e) < 0)
+        return -1;
+    log_info("job_forgotten", "job=%" PRIu64, j->row.number);
+    keeper_visits_leave(j);
+    tell(j, true);
+    if (keeper_remove_tree(j->path) < 0)
+        log_warn("not_removed", "path=%s", j->path);
+    keeper_job_free(j);
+    return 0;
+}
+
+int keeper_job_cancel(struct keeper_job *j, struct err *e)
+{
+    if (j->row.over)
+        return forget(j, e);
+    if (!j->job) { /* it has not begun */
+        j->row.over = true;
+        j->row.over_ms = keeper_now_ms();
+        j->row.status = ZPIPE_STATUS_FAILED;
+        j->row.code = ERR_CANCELLED;
+        free((void *)(uintptr_t)j->row.why);
+        j->row.why = strdup("cancelled");
+        if (!j->row.why || journal_end(j->k->journal, &j->row, e) < 0)
+            return j->row.why ? -1 : err_nomem(e);
+        keeper_job_tell(j);
+        keeper_visits_more(j);
+        return 0;
+    }
+    zpipe_cancel(j->job);
+    return 0;
+}
+
+int keeper_job_taken(struct keeper_job *j, struct err *e)
+{
+    if (journal_take(j->k->journal, &j->row, e) < 0)
+        return -1;
+    if (!j->row.everything)
+        return 0;
+    log_info("job_taken", "job=%" PRIu64, j->row.number);
+    fd_close(&j->out);
+    static const char *const parts[] = {"out", "was", "files", "in", "stdin"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        remove_part(j, parts[i]);
+    weigh(j);
+    keeper_job_tell(j);
+    return 0;
+}
+
+/* ---- running */
+
+uint64_t keeper_job_printed(const struct keeper_job *j)
+{
+    return j->row.everything ? j->row.taken_bytes : j->out_bytes;
+}
+
+static int compare(struct keeper_job *j, const char *data, size_t size, struct err *e)
+{
+    static char bytes[1 << 16];
+    for (uint64_t at = j->out_bytes; size && at < j->was_bytes;) {
+        size_t part = size < sizeof bytes ? size : sizeof bytes;
+        part = j->was_bytes - at < part ? (size_t)(j->was_bytes - at) : part;
+        if (pread(j->was, bytes, part, (off_t)at) != (ssize_t)part)
+            return err_sys(e, "cannot read what job %" PRIu64 " had printed before", j->row.number);
+        if (memcmp(bytes, data, part))
+            return err_set(e, ERR_PROTO,
+                           "it is not deterministic: what the job printed the second time is not what it had printed before, and some "
+                           "of that was given away");
+        at += part;
+        data += part;
+        size -= part;
+    }
+    return 0;
+}
+
+static int write_at(int fd, const char *data, size_t size, uint64_t at)
+{
+    while (size) {
+        ssize_t n = pwrite(fd, data, size, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -1;
+        data += n;
+        size -= (size_t)n;
+        at += (uint64_t)n;
+    }
+    return 0;
+}
+
+static void add_held(struct keeper_job *j, size_t size)
+{
+    j->held_bytes += size;
+    j->k->held_bytes += size;
+}
+
+static void on_stdout(void *owner, const void *data, size_t size)
+{
+    struct keeper_job *j = owner;
+    struct err e;
+    if (j->ended)
+        return;
+    if (compare(j, data, size, &e) == 0 && keeper_room(j->k, size, &e) == 0) {
+        if (write_at(j->out, data, size, j->out_bytes) == 0) {
+            j->out_bytes += size;
+            add_held(j, size);
+            keeper_visits_more(j);
+            return;
+        }
+        err_sys(&e, "the keeper cannot hold more of the job's output");
+    }
+    client_job_fail(j->job, &e);
+}
+
+static void on_stderr(void *owner, const void *data, size_t size)
+{
+    struct keeper_job *j = owner;
+    if (keeper_room(j->k, size, NULL) == 0 && fd_write_all(j->err, data, size) == 0)
+        add_held(j, size);
+    else
+        log_warn("log_lost", "job=%" PRIu64 " bytes=%zu", j->row.number, size);
+}
+
+static void on_event(void *owner, const struct zpipe_event *event)
+{
+    struct keeper_job *j = owner;
+    if (event->kind != ZPIPE_OVER || j->ended)
+        return;
+    j->ended = true;
+    j->k->ended_count++;
+}
+
+/* ---- beginning */
+
+/* What the stage finds under an awaited name is made by the job: below `files` then. */
+static int place_awaited(struct keeper_job *j, struct graph *g, struct graph_file *f, const char *directory, struct err *e)
+{
+    size_t size = strlen(directory);
+    char path[4096];
+    if (f->passed)
+        return 0;
+    if (strncmp(f->path, "//", 2) || strncmp(f->path + 1, directory, size) || strstr(f->path, "/../"))
+        return err_set(e, ERR_INPUT, "job %" PRIu64 " waits for a file outside of its directory", j->row.number);
+    if (snprintf(path, sizeof path, "/%s/files/%s", j->path, f->path + 1 + size) >= (int)sizeof path)
+        return err_set(e, ERR_LIMIT, "the name '%.200s' is too long", f->path);
+    f->path = arena_string(&g->arena, path);
+    return f->path ? 0 : err_nomem(e);
+}
+
+static int place_shared(const struct keeper_job *j, struct graph_file *f, struct err *e)
+{
+    struct stat s;
+    char real[PATH_MAX];
+    if (!realpath(f->path, real) || stat(real, &s) < 0)
+        return err_sys(e, "the shared input '%.300s'", f->path);
+    if (!S_ISREG(s.st_mode) || !kept_is_shared(j->k->shared, real))
+        return err_set(e, ERR_DENIED, "'%.300s' is on no directory that the keeper shares (--shared)", f->path);
+    if ((uint64_t)s.st_size != f->size_bytes || (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec != f->mtime_ns)
+        return err_set(e, ERR_INPUT, "the shared input '%.300s' is not as it was when the job was submitted", f->path);
+    f->inode = s.st_ino;
+    return 0;
+}
+
+static int place_carried(struct keeper_job *j, struct graph *g, uint32_t index, struct err *e)
+{
+    struct graph_file *f = &g->file[index];
+    struct stat s;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/in/%u", j->path, index);
+    if (stat(path, &s) < 0)
+        return err_sys(e, "the keeper's copy of the input '%.300s' is gone", f->name);
+    if ((uint64_t)s.st_size != f->size_bytes)
+        return err_set(e, ERR_IO, "the keeper's copy of the input '%.300s' is damaged", f->name);
+    f->path = arena_string(&g->arena, path);
+    f->inode = s.st_ino;
+    f->mtime_ns = (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
+    return f->path ? 0 : err_nomem(e);
+}
+
+static int place_files(struct keeper_job *j, struct graph *g, const struct kept_job *k, struct err *e)
+{
+    for (uint32_t i = 0, at = 0; i < g->file_count; i++) {
+        struct graph_file *f = &g->file[i];
+        bool carried = at < k->carried_count && k->carried[at] == i;
+        at += carried;
+        int r = carried              ? place_carried(j, g, i, e)
+                : f->awaited         ? place_awaited(j, g, f, k->directory, e)
+                : S_ISDIR(f->mode)   ? 0
+                                     : place_shared(j, f, e);
+        if (r < 0)
+            return -1;
+    }
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (g->node[i].phase > PHASES_MAX)
+            return err_set(e, ERR_LIMIT, "a job of more than %d phases", PHASES_MAX);
+    return 0;
+}
+
+/* What it had printed in an earlier life is kept, to be compared, if anybody came for it. */
+static int open_outputs(struct keeper_job *j, struct err *e)
+{
+    bool given = j->row.taken_bytes || j->row.receipt[0];
+    struct stat s;
+    char *out = keeper_path(j->k, j->row.number, "out", e), *was = keeper_path(j->k, j->row.number, "was", e);
+    if (given && out && was && !part_is_there(j, "was") && rename(out, was) < 0 && errno != ENOENT)
+        err_sys(e, "cannot keep '%s'", out);
+    bool renamed = out && was;
+    free(out);
+    free(was);
+    if (!renamed)
+        return -1;
+    if (!given)
+        remove_part(j, "was");
+    remove_part(j, "files");
+    char *files = keeper_path(j->k, j->row.number, "files", e);
+    int r = files && mkdir(files, 0700) == 0 ? 0 : err_sys(e, "cannot make the directory '%s'", files ? files : "files");
+    free(files);
+    fd_close(&j->out);
+    fd_close(&j->was);
+    fd_close(&j->err);
+    j->out_bytes = j->was_bytes = 0;
+    if (r < 0 || (j->out = open_part(j, "out", O_RDWR | O_CREAT | O_TRUNC, e)) < 0 ||
+        (j->err = open_part(j, "err", O_WRONLY | O_CREAT | O_TRUNC, e)) < 0)
+        return -1;
+    if (part_is_there(j, "was") && ((j->was = open_part(j, "was", O_RDONLY, e)) < 0 || fstat(j->was, &s) < 0))
+        return -1;
+    j->was_bytes = j->was >= 0 ? (uint64_t)s.st_size : 0;
+    weigh(j);
+    return 0;
+}
+
+static struct zpipe_job *submit(struct keeper_job *j, const struct kept_job *kept, struct graph *g, struct err *e)
+{
+    char *directory = keeper_path(j->k, j->row.number, "files", e);
+    struct zpipe_submission s = {.text = kept->text,
+                                 .width = g->width,
+                                 .split_bytes = g->split_bytes,
+                                 .spread = kept->spread,
+                                 .io = {.stdin_fd = -1,
+                                        .stdout_fd = -1,
+                                        .stderr_fd = -1,
+                                        .on_stdout = on_stdout,
+                                        .on_stderr = on_stderr,
+                                        .on_event = on_event,
+                                        .owner = j}};
+    if (!directory || place_files(j, g, kept, e) < 0 || open_outputs(j, e) < 0 ||
+        (kept->has_stdin && (j->in = open_part(j, "stdin", O_RDONLY, e)) < 0)) {
+        graph_free(g);
+        free(directory);
+        return NULL;
+    }
+    s.io.stdin_fd = j->in;
+    g->tell_blocks = false;
+    return client_job_keep(j->k->z, g, directory, &s, 0, j->row.number, e);
+}
+
+/* A job that cannot even begin is over. */
+static int over(struct keeper_job *j, uint32_t status, const struct err *why, bool committed);
+
+static void start(struct keeper_job *j)
+{
+    struct arena arena = ARENA_INIT(2 * (size_t)KEPT_BYTES_MAX);
+    struct kept_job kept;
+    struct err e = {0};
+    struct graph *g = NULL;
+    if (kept_decode(j->row.record, &arena, &kept, &e) == 0 && (g = graph_decode(kept.graph.data, kept.graph.size, &e)))
+        j->job = submit(j, &kept, g, &e);
+    arena_clear(&arena);
+    if (j->job) {
+        j->k->running++;
+        log_info("job_begun", "job=%" PRIu64, j->row.number);
+        keeper_job_tell(j);
+    } else {
+        over(j, ZPIPE_STATUS_FAILED, &e, false);
+    }
+}
+
+void keeper_jobs_start(struct keeper *k)
+{
+    for (struct list *l = k->jobs.next; l != &k->jobs && k->running < KEEPER_RUNNING_MAX && !k->closing; l = l->next) {
+        struct keeper_job *j = LIST_OF(l, keeper_job, at);
+        if (!j->row.over && !j->job)
+            start(j);
+    }
+}
+
+/* ---- its output files */
+
+struct files {
+    struct arena *arena;
+    struct made_file *list;
+    uint32_t count;
+    struct err *e;
+};
+
+static int add_files(struct files *f, const char *path, const char *below)
+{
+    DIR *d = opendir(path);
+    int r = d ? 0 : err_sys(f->e, "the keeper cannot read '%s'", path);
+    for (struct dirent *one; r == 0 && (one = readdir(d));) {
+        char inner[PATH_MAX], name[PATH_MAX];
+        struct stat s;
+        if (!strcmp(one->d_name, ".") || !strcmp(one->d_name, ".."))
+            continue;
+        if (snprintf(inner, sizeof inner, "%s/%s", path, one->d_name) >= (int)sizeof inner ||
+            snprintf(name, sizeof name, "%s%s%s", below, *below ? "/" : "", one->d_name) >= (int)sizeof name)
+            r = err_set(f->e, ERR_LIMIT, "the name of an output file is too long");
+        else if (lstat(inner, &s) < 0)
+            r = err_sys(f->e, "the keeper cannot read '%s'", inner);
+        else if (S_ISDIR(s.st_mode))
+            r = add_files(f, inner, name);
+        else if (f->count == MADE_FILES_MAX)
+            r = err_set(f->e, ERR_LIMIT, "the job made more than %d output files (MADE_FILES_MAX)", MADE_FILES_MAX);
+        else
+            f->list[f->count++] = (struct made_file){arena_string(f->arena, name), s.st_mode & 07777, (uint64_t)s.st_size};
+        if (r == 0 && f->count && !f->list[f->count - 1].name)
+            r = err_nomem(f->e);
+    }
+    if (d)
+        closedir(d);
+    return r;
+}
+
+int keeper_job_files(struct keeper_job *j, struct arena *a, const struct made_file **list, uint32_t *count, struct err *e)
+{
+    struct files f = {a, arena_array(a, MADE_FILES_MAX, sizeof *f.list), 0, e};
+    char *path = keeper_path(j->k, j->row.number, "files", e);
+    int r = !f.list ? err_nomem(e) : path ? add_files(&f, path, "") : -1;
+    free(path);
+    *list = f.list;
+    *count = f.count;
+    return r;
+}
+
+int keeper_job_open_out(struct keeper_job *j, struct err *e)
+{
+    return (j->out = open_part(j, "out", O_RDONLY, e)) < 0 ? -1 : 0;
+}
+
+/* ---- the end */
+
+static int sync_parts(struct keeper_job *j, struct err *e)
+{
+    int directory = open(j->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = directory < 0 || (j->out >= 0 && fsync(j->out) < 0) || (j->err >= 0 && fsync(j->err) < 0) || fsync(directory) < 0
+                ? err_sys(e, "the output of job %" PRIu64 " cannot be written to the disk", j->row.number)
+                : 0;
+    fd_close(&directory);
+    return r;
+}
+
+static int check_files(struct keeper_job *j, struct err *e)
+{
+    struct arena arena = ARENA_INIT(4 * MADE_INDEX_MAX);
+    const struct made_file *list;
+    uint32_t count;
+    int r = keeper_job_files(j, &arena, &list, &count, e);
+    arena_clear(&arena);
+    return r;
+}
+
+static int over(struct keeper_job *j, uint32_t status, const struct err *why, bool committed)
+{
+    struct err e, said = why ? *why : (struct err){0};
+    if (!said.code && j->out_bytes < j->was_bytes)
+        err_set(&said, ERR_PROTO, "it is not deterministic: the job printed %" PRIu64 " bytes, and had printed %" PRIu64 " before",
+                j->out_bytes, j->was_bytes);
+    weigh(j);
+    if (committed && j->k->held_bytes > j->k->room_bytes)
+        keeper_room(j->k, 1, &said);
+    else if (committed && (sync_parts(j, &e) < 0 || check_files(j, &e) < 0))
+        said = e;
+    free((void *)(uintptr_t)j->row.why);
+    j->row.why = strdup(said.text);
+    j->row.over = true;
+    j->row.over_ms = keeper_now_ms();
+    j->row.code = (uint32_t)said.code;
+    j->row.status = said.code && !status ? ZPIPE_STATUS_FAILED : status;
+    j->row.committed = committed && !said.code;
+    if (!j->row.why)
+        err_nomem(&e);
+    if (!j->row.why || journal_end(j->k->journal, &j->row, &e) < 0) {
+        j->row.over = false;
+        keeper_fail(j->k, &e);
+        return -1;
+    }
+    fd_close(&j->was);
+    fd_close(&j->err);
+    remove_part(j, "was");
+    remove_part(j, "in");
+    remove_part(j, "stdin");
+    weigh(j);
+    log_info("job_over", "job=%" PRIu64 " status=%u why=\"%s\"", j->row.number, j->row.status, j->row.why);
+    keeper_job_tell(j);
+    keeper_visits_more(j);
+    return 0;
+}
+
+/* When we leave, or are sent away, a job is not over: it goes on another time. */
+static void end(struct keeper_job *j)
+{
+    struct keeper *k = j->k;
+    struct zpipe_job *job = j->job;
+    uint32_t status = (uint32_t)job->status & 255;
+    struct err why = job->why;
+    bool committed = job->commit && !why.code;
+    j->job = NULL;
+    j->ended = false;
+    zpipe_job_free(job);
+    k->running--;
+    fd_close(&j->in);
+    if (!k->closing && !k->z->lost)
+        over(j, status, &why, committed);
+}
+
+bool keeper_job_reapable(const struct keeper *k)
+{
+    return k->ended_count > 0;
+}
+
+void keeper_job_reap(struct keeper *k)
+{
+    if (!k->ended_count)
+        return;
+    k->ended_count = 0;
+    for (struct list *l = k->jobs.next; l != &k->jobs; l = l->next)
+        if (LIST_OF(l, keeper_job, at)->ended)
+            end(LIST_OF(l, keeper_job, at));
+}
+
+/* ---- time */
+
+/* Outputs grow by what workers send, not through us. */
+static void check_growth(struct keeper_job *j)
+{
+    struct err e;
+    uint64_t bytes = 0;
+    struct stat s;
+    for (uint32_t i = 0; i < j->job->output_count; i++)
+        bytes += j->job->output[i].fd >= 0 && fstat(j->job->output[i].fd, &s) == 0 ? (uint64_t)s.st_size : 0;
+    if (keeper_room(j->k, bytes, &e) < 0)
+        client_job_fail(j->job, &e);
+}
+
+void keeper_jobs_tick(struct keeper *k)
+{
+    uint64_t now = keeper_now_ms();
+    struct keeper_job *oldest = NULL;
+    uint32_t over_count = 0;
+    struct err e;
+    for (struct list *l = k->jobs.next; l != &k->jobs; l = l->next) {
+        struct keeper_job *j = LIST_OF(l, keeper_job, at);
+        if (j->job && !j->ended)
+            check_growth(j);
+        if (!j->row.over || j->taker)
+            continue;
+        over_count++;
+        if (!oldest || j->row.over_ms < oldest->row.over_ms)
+            oldest = j;
+    }
+    if (oldest && (over_count > KEEPER_OVER_MAX || now > oldest->row.over_ms + KEEPER_OVER_MS) && forget(oldest, &e) < 0)
+        keeper_fail(k, &e);
+}
