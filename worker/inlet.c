@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define SCAN_BYTES 65536
+#define SCAN_FIRST 4096 /* most boundaries are near */
 
 static int add(struct inlet *in, struct stretch s, struct err *e)
 {
@@ -175,15 +176,16 @@ struct scan {
     const struct inlet *in;
     uint64_t at; /* of the next byte */
     char byte[SCAN_BYTES];
-    size_t size;
+    size_t size, want; /* want: bytes of the next piece */
 };
 
 /* The next bytes; 0: there are none (yet), -1: e. */
 static int scan_more(struct scan *s, struct err *e)
 {
-    ssize_t n = inlet_read(s->in, s->at, s->byte, SCAN_BYTES, e);
+    ssize_t n = inlet_read(s->in, s->at, s->byte, s->want, e);
     if (n <= 0)
         return (int)n;
+    s->want = SCAN_BYTES;
     s->at += (uint64_t)n;
     s->size = (size_t)n;
     return 1;
@@ -195,6 +197,7 @@ int inlet_lines(const struct inlet *in, uint64_t from, uint64_t to, uint64_t *li
     int r = 1;
     s.in = in;
     s.at = from;
+    s.want = SCAN_BYTES;
     *lines = 0;
     while (s.at < to && (r = scan_more(&s, e)) > 0) {
         uint64_t base = s.at - s.size;
@@ -213,6 +216,7 @@ int inlet_holds(const struct inlet *in, uint64_t from, uint64_t to, struct slice
     int r = 1;
     s.in = in;
     s.at = from;
+    s.want = SCAN_BYTES;
     while (s.at < to && (r = scan_more(&s, e)) > 0) {
         size_t size = s.at > to ? s.size - (size_t)(s.at - to) : s.size;
         for (size_t i = 0; i < bytes.size; i++)
@@ -384,6 +388,7 @@ static int find_boundary(struct inlet *in, struct search *q, uint64_t *units, ui
     int r = 1;
     s.in = in;
     s.at = again ? in->search.at : q->at;
+    s.want = SCAN_FIRST;
     q->first = q->seen = *units;
     q->seen = again ? in->search.seen : q->seen;
     q->state = again ? in->search.state : 0;

@@ -24,6 +24,8 @@ static void drop_waiting(struct outlet *o)
         fd_close(&o->waiting[o->first++].fd);
     o->first = o->count = 0;
     buf_clear(&o->gathered);
+    if (o->agent)
+        loop_timer_stop(agent_loop(o->agent), &o->gather);
 }
 
 static int wait_turn(struct outlet *o, struct stretch s, struct err *e)
@@ -49,7 +51,8 @@ static int gathered_wait(struct outlet *o, struct err *e)
     if (!bytes.size)
         return 0;
     int fd = spool_of(bytes, e);
-    buf_clear(&o->gathered);
+    buf_drop(&o->gathered, bytes.size);
+    loop_timer_stop(agent_loop(o->agent), &o->gather);
     return fd < 0 ? -1 : wait_turn(o, (struct stretch){.fd = fd, .size = bytes.size}, e);
 }
 
@@ -65,8 +68,7 @@ static int send_more(struct outlet *o, struct err *e)
     int fd[BOX_SOURCES_MAX];
     struct box *b = agent_box(o->agent);
     uint64_t id = target(o)->id;
-    bool idle = o->first == o->count && o->sent == o->done;
-    if ((idle || o->closed) && gathered_wait(o, e) < 0)
+    if (o->closed && gathered_wait(o, e) < 0)
         return -1;
     while (!o->left && o->first < o->count && o->sent - o->done < OUTLET_AHEAD) {
         uint32_t n = 0;
@@ -88,6 +90,14 @@ static int send_more(struct outlet *o, struct err *e)
         return 0;
     o->end_sent = true;
     return box_feed_end(b, id, o->channel, e);
+}
+
+static void gathered_long(struct loop_timer *w)
+{
+    struct outlet *o = w->owner;
+    struct err e;
+    if (gathered_wait(o, &e) < 0 || send_more(o, &e) < 0)
+        o->events->failed(o->owner, &e);
 }
 
 static void moved(struct outlet *o, uint64_t bytes, uint64_t sources)
@@ -163,6 +173,7 @@ int outlet_to_fd(struct outlet *o, int fd, struct err *e)
 void outlet_init(struct outlet *o, struct agent *a, const struct outlet_events *ev, void *owner)
 {
     *o = (struct outlet){.agent = a, .events = ev, .owner = owner, .gathered = BUF_INIT(2 * OUTLET_GATHER_MAX)};
+    o->gather = (struct loop_timer){.run = gathered_long, .owner = o};
 }
 
 bool outlet_main_moved(struct outlet *o, uint32_t channel, uint64_t bytes, uint64_t sources)
@@ -251,12 +262,12 @@ int outlet_put_bytes(struct outlet *o, struct slice bytes, struct err *e)
         return bytes.size && o->inlet && fd < 0 ? -1 : outlet_put(o, fd, 0, bytes.size, e);
     }
     o->bytes += bytes.size;
+    if (!o->gathered.size)
+        loop_timer_start(agent_loop(o->agent), &o->gather, OUTLET_GATHER_NS, 0);
     buf_add(&o->gathered, bytes.data, bytes.size);
     if (o->gathered.failed)
         return err_nomem(e);
-    if (o->gathered.size >= OUTLET_GATHER_MAX && gathered_wait(o, e) < 0)
-        return -1;
-    return send_more(o, e);
+    return o->gathered.size < OUTLET_GATHER_MAX ? 0 : gathered_wait(o, e) < 0 ? -1 : send_more(o, e);
 }
 
 int outlet_close(struct outlet *o, struct err *e)

@@ -2,18 +2,20 @@
  * of this process, to another process, or into the next stage in blocks.  What is put in are stretches of
  * files; a pump of the box copies them, so none of their bytes pass through this process.
  *
- * Bytes that are few and in memory are gathered while the pump has something to do, at most OUTLET_GATHER_MAX, and then
- * are a stretch together.
+ * Bytes that are few and in memory are gathered, at most OUTLET_GATHER_MAX and OUTLET_GATHER_NS, and then are a stretch
+ * together.
  *
  * At most OUTLET_AHEAD stretches are with the pump; the others wait here, and how much waits is what
  * keeps a stage from running far ahead of whoever reads it. */
 #pragma once
 #include "base/err.h"
+#include "base/loop.h"
 #include "worker/inlet.h"
 #include "worker/regions.h"
 
 #define OUTLET_AHEAD 16 /* the kernel counts descriptors under way, per user */
 #define OUTLET_GATHER_MAX (64u << 10)
+#define OUTLET_GATHER_NS  2000000u /* nobody waits longer for what was put in */
 
 struct attempt;
 struct region_end;
@@ -36,6 +38,7 @@ struct outlet {
     struct region_watch copy;   /* a region of our own, which copies to a sink */
     uint32_t channel;
     struct buf gathered;        /* what comes behind the stretches that wait */
+    struct loop_timer gather;   /* while it is not empty */
     struct stretch *waiting;    /* owned; [first, count) */
     uint32_t first, count, room;
     uint64_t sent, done;        /* stretches */
