@@ -46,7 +46,7 @@ struct box {
     uint32_t regions; /* that have not ended */
     struct waiting_made *made; /* gathered until their task's result comes */
     uint32_t made_count, made_room;
-    struct wire_packet packet;
+    struct wire_packet packet, part; /* part: one of several */
 };
 
 static int find_program(const struct box_options *o, char *path, size_t size, struct err *e)
@@ -479,6 +479,30 @@ static int take(struct box *b, struct wire_packet *p, struct err *e)
     }
 }
 
+static int take_many(struct box *b, const struct wire_packet *p, struct err *e)
+{
+    size_t at = 0;
+    uint32_t size;
+    while (at < p->size && !b->lost) {
+        size_t head = sizeof b->part.head + sizeof size;
+        if (p->size - at < head)
+            return -1;
+        memcpy(&b->part.head, p->data + at, sizeof b->part.head);
+        memcpy(&size, p->data + at + sizeof b->part.head, sizeof size);
+        at += head;
+        if (size > p->size - at)
+            return -1;
+        memcpy(b->part.data, p->data + at, size);
+        b->part.data[size] = '\0';
+        b->part.size = size;
+        b->part.fd_count = 0;
+        at += size;
+        if (take(b, &b->part, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 void box_dispatch(struct box *b)
 {
     while (!b->lost) {
@@ -489,7 +513,8 @@ void box_dispatch(struct box *b)
         err_set(&e, ERR_PROTO, "zpipe-box sent what makes no sense");
         if (r <= 0)
             err_set(&e, ERR_GONE, "zpipe-box has ended unexpectedly");
-        if (r <= 0 || take(b, &b->packet, &e) < 0)
+        bool many = r > 0 && b->packet.head.kind == WIRE_MANY;
+        if (r <= 0 || (many ? take_many(b, &b->packet, &e) : take(b, &b->packet, &e)) < 0)
             lose(b, &e);
         wire_close_fds(&b->packet);
     }

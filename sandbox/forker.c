@@ -73,16 +73,16 @@ static _Noreturn void end(long status)
         call(__NR_exit_group, status, 0, 0, 0);
 }
 
-static void say(int to, uint32_t kind, uint32_t b)
+static void say(int to, uint32_t kind, uint32_t a, uint32_t b)
 {
-    struct wire w = {.version = WIRE_VERSION, .kind = kind, .b = b};
+    struct wire w = {.version = WIRE_VERSION, .kind = kind, .a = a, .b = b};
 
     call(__NR_write, to, (long)&w, sizeof w, 0);
 }
 
 static _Noreturn void fail(void)
 {
-    say(page->control, WIRE_FAILED, 0);
+    say(page->control, WIRE_FAILED, 0, 0);
     end(125);
 }
 
@@ -172,8 +172,8 @@ static void be_init(const struct request *r)
     int status = 0;
     long pid;
 
-    say(r->fd[0], WIRE_HELLO, 0);
-    say(page->control, WIRE_BORN, 0);
+    say(r->fd[0], WIRE_HELLO, 0, 0);
+    say(page->control, WIRE_BORN, 0, 0);
     pid = call(__NR_clone, 0, 0, 0, 0);
     if (pid == 0)
         be_program(r);
@@ -181,8 +181,18 @@ static void be_init(const struct request *r)
         fail();
     for (uint32_t i = 0; i < r->count; i++)
         call(__NR_close, r->fd[i], 0, 0, 0);
-    while ((pid = call(__NR_wait4, -1, (long)&status, __WALL, 0)) > 0)
-        say(page->control, pid == 2 ? WIRE_MAIN : WIRE_REAPED, (uint32_t)status);
+    while ((pid = call(__NR_wait4, -1, (long)&status, __WALL, 0)) > 0) {
+        if (pid == 2) {
+            /* Who is left of its own is our child by now; an error: nobody. */
+            long more = call(__NR_wait4, -1, 0, __WALL | WNOHANG, 0);
+            say(page->control, WIRE_MAIN, more < 0, (uint32_t)status);
+            if (more < 0)
+                break;
+            if (more == 0)
+                continue;
+        }
+        say(page->control, WIRE_REAPED, 0, 0);
+    }
     end(0);
 }
 
@@ -228,7 +238,7 @@ __attribute__((used)) _Noreturn void forker_main(void)
     for (long c = 0; c < CAPS && call(__NR_prctl, PR_CAPBSET_DROP, c, 0, 0) == 0; c++)
         ;
     call(__NR_close, page->users, 0, 0, 0);
-    say(page->control, WIRE_READY, 0);
+    say(page->control, WIRE_READY, 0, 0);
     while (receive(&r) == 0) {
         long pid = spawn(CLONE_NEWPID | CLONE_PARENT | CLONE_VM | SIGCHLD, init_stack, be_init, &r);
 
@@ -237,7 +247,7 @@ __attribute__((used)) _Noreturn void forker_main(void)
         for (uint32_t i = 0; i < r.count; i++)
             call(__NR_close, r.fd[i], 0, 0, 0);
         if (pid < 0)
-            say(page->control, WIRE_FAILED, (uint32_t)-pid);
+            say(page->control, WIRE_FAILED, 0, (uint32_t)-pid);
     }
     end(0);
 }

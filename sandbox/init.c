@@ -66,7 +66,7 @@ void init_tell(struct init *in, const struct outcome *o, const struct rusage *us
                                          .cpu_sys_ns = of_timeval(use->ru_stime),
                                          .wall_ns = in->began.tv_sec ? since(&in->began) : 0,
                                          .memory_peak_bytes = (uint64_t)use->ru_maxrss * 1024});
-    struct wire head = {.kind = b.failed ? WIRE_FAILED : WIRE_RESULT, .b = b.failed ? ENOMEM : 0};
+    struct wire head = {.kind = b.failed ? WIRE_FAILED : WIRE_RESULT, .a = in->stays, .b = b.failed ? ENOMEM : 0};
     static const char no_memory[] = "out of memory";
     wire_send(in->link, head, b.failed ? no_memory : b.data, b.failed ? sizeof no_memory - 1 : b.size, NULL, 0);
     buf_clear(&b);
@@ -148,9 +148,11 @@ static void take_packet(struct init *in)
         fd_close(&in->forker);
         in->forker = init_raise_fd(wire_take_fd(&in->packet, 0));
         break;
-    case WIRE_CLONE:
+    case WIRE_CLONE: /* our program runs and has its descriptors: any number is good */
         fd_close(&in->next);
-        in->next = init_raise_fd(wire_take_fd(&in->packet, 0));
+        in->next = wire_take_fd(&in->packet, 0);
+        for (uint32_t i = 0; i < in->slot_count; i++)
+            in->port[in->slot[i]] = wire_take_fd(&in->packet, i + 1);
         break;
     default:
         break;

@@ -46,6 +46,7 @@ struct init {
     struct exec_failure failure;
     /* Of a template: the socket to the forker in its program; the next clone's to the server.  -1: none */
     int forker, next;
+    enum wire_stays stays; /* likewise: told with a clone's result */
 };
 
 struct outcome {

@@ -44,6 +44,7 @@ struct stand {
 
 struct clone {
     pid_t init; /* the clone's first process; 0: not there yet */
+    bool last; /* it has nobody left to wait for, and ends */
     bool gone, failed;
     struct rusage use;
 };
@@ -124,7 +125,9 @@ static bool take_forker(struct init *in, struct clone *c)
     case WIRE_MAIN:
         in->main_ended = true;
         in->status = (int)h->b;
-        wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
+        c->last = h->a;
+        if (!c->last)
+            wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
         break;
     case WIRE_REAPED:
         if (in->main_ended)
@@ -149,9 +152,11 @@ static void serve_clone(struct init *in, struct clone *c, int signals)
         struct signalfd_siginfo info;
         if (poll(p, 3, -1) < 0)
             continue;
-        if (p[0].revents)
+        if (p[0].revents) {
             take_forker(in, c);
-        else if (p[1].revents && read(signals, &info, sizeof info) > 0)
+            if (c->last && c->init && wait4(c->init, NULL, __WALL, &c->use) == c->init)
+                c->gone = true;
+        } else if (p[1].revents && read(signals, &info, sizeof info) > 0)
             reap(in, c);
         else if (p[2].revents)
             init_take_next(in);
@@ -160,7 +165,7 @@ static void serve_clone(struct init *in, struct clone *c, int signals)
             kill(c->init, SIGKILL);
         }
     }
-    while (take_forker(in, c))
+    while (!c->last && take_forker(in, c))
         ;
 }
 
@@ -168,6 +173,7 @@ static void serve_clone(struct init *in, struct clone *c, int signals)
 static _Noreturn void fail(struct init *in, const char *why)
 {
     struct outcome o = {.end = BOX_FAILED};
+    in->stays = WIRE_STAYS_NOT;
     snprintf(o.text, sizeof o.text, "%s", why);
     init_tell(in, &o, &(struct rusage){0});
     _exit(1);
@@ -189,13 +195,12 @@ static int ask_forker(struct init *in)
     return wire_send(in->forker, (struct wire){.kind = WIRE_CLONE}, NULL, 0, fd, count);
 }
 
-/* Before its result is told, the template says whether there will be a next one. */
+/* With its result the server is told whether there will be a next one. */
 static void conclude(struct init *in, struct outcome *o, const struct rusage *use, const struct stand *stand)
 {
-    bool again = places_unchanged(&stand->places);
-    wire_send(stand->home, (struct wire){.kind = again ? WIRE_READY : WIRE_CHANGED}, NULL, 0, NULL, 0);
+    in->stays = places_unchanged(&stand->places) ? WIRE_STAYS : WIRE_STAYS_CHANGED;
     init_tell(in, o, use);
-    if (!again)
+    if (in->stays != WIRE_STAYS)
         _exit(0);
 }
 
@@ -227,23 +232,13 @@ static void run_clone(struct init *in, const struct stand *stand)
 /* A clone is asked for: from here to its end our link is its. */
 static void clone_one(struct init *in, const struct stand *stand)
 {
-    struct outcome o;
     in->link = in->next;
     in->next = -1;
     in->finish = in->main_ended = false;
     in->status = 0;
-    for (uint32_t i = 0; i < in->slot_count; i++)
-        in->port[in->slot[i]] = -1;
-    in->missing = in->slot_count;
-    init_await(in);
-    if (in->killed) {
-        init_judge_killed(in, &o);
-        conclude(in, &o, &(struct rusage){0}, stand);
-    } else if (init_lacks(in)) {
+    if (init_lacks(in))
         fail(in, "a descriptor was lost on its way to the task; too many are open");
-    } else {
-        run_clone(in, stand);
-    }
+    run_clone(in, stand);
     close_ports(in);
     fd_close(&in->link);
     in->link = stand->home;

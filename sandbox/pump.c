@@ -383,7 +383,7 @@ static size_t feed_now(struct channel *c, struct box_source *s, uint32_t count)
     skip_bytes(s, count, (uint64_t)n);
     if ((size_t)n == size) {
         struct wire w = {.kind = WIRE_PUMP, .region = c->region->id, .a = c->index, .size = size};
-        server_tell(c->region->server, w, NULL, 0, NULL, 0);
+        server_tell_later(c->region->server, w);
         channel_writer_left(c);
     }
     return (size_t)n;

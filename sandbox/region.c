@@ -1,5 +1,6 @@
 /* Regions and their tasks in the server: from the request to the last trace of it. */
 #include "base/fds.h"
+#include "sandbox/forker.h"
 #include "sandbox/result.h"
 #include "sandbox/server.h"
 
@@ -431,6 +432,7 @@ static void take_packet(struct task *t, struct wire_packet *p)
             server_tell(s, h, p->data, p->size, p->fd, p->fd_count);
         break;
     case WIRE_RESULT:
+        template_served(t, (enum wire_stays)h.a);
         if (t->state == TASK_SETUP) {
             struct err e;
             buf_add(&t->result, p->data, p->size);
@@ -517,6 +519,14 @@ static int start_timer(struct task *t, uint64_t ns)
     return 0;
 }
 
+/* Ours, for the program; -1: it has none. */
+static int port_fd(const struct region *r, const struct box_port *p)
+{
+    if (p->channel >= 0)
+        return p->write ? r->channel[p->channel].write_end : r->channel[p->channel].read_end;
+    return p->file >= 0 ? r->fd[p->file] : -1;
+}
+
 static void send_ports(struct task *t, const struct box_task *plan)
 {
     struct region *r = t->region;
@@ -524,12 +534,8 @@ static void send_ports(struct task *t, const struct box_task *plan)
     uint32_t count = 0, first = 0;
     for (uint32_t i = 0; i < plan->port_count; i++) {
         const struct box_port *p = &plan->port[i];
-        if (p->name)
-            ;
-        else if (p->channel >= 0)
-            fd[count++] = p->write ? r->channel[p->channel].write_end : r->channel[p->channel].read_end;
-        else if (p->file >= 0)
-            fd[count++] = r->fd[p->file];
+        if (!p->name && (fd[count] = port_fd(r, p)) >= 0)
+            count++;
         if (count == WIRE_FDS_MAX || (count && i + 1 == plan->port_count)) {
             link_send(&t->link, (struct wire){.kind = WIRE_PORTS, .a = first}, NULL, 0, fd, count);
             first += count;
@@ -678,7 +684,14 @@ static int start_warm(struct task *t, struct template *m, struct err *e)
         return err_sys(e, "cannot make a task's socket");
     setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
     t->link.fd = pair[0];
-    t->warm = template_clone(m, t, pair[1]);
+    int fd[1 + FORKER_PORTS_MAX] = {pair[1]};
+    uint32_t count = 1;
+    for (uint32_t i = 0; i < plan->port_count; i++) {
+        int one = port_fd(t->region, &plan->port[i]);
+        if (one >= 0)
+            fd[count++] = one; /* the key has looked that there are not too many */
+    }
+    t->warm = template_clone(m, t, fd, count);
     close(pair[1]);
     if (!t->warm) {
         link_clear(&t->link);
@@ -721,7 +734,8 @@ static int task_start(struct task *t, struct err *e)
     if (watch_start(s, &t->watch, t->link.fd, EPOLLIN) < 0 ||
         start_timer(t, plan->limit.wall_ns) < 0 || meter_start(t) < 0)
         return err_sys(e, "cannot hand the task to the sandbox");
-    send_ports(t, plan);
+    if (!t->warm)
+        send_ports(t, plan);
     for (uint32_t i = 0; !t->warm && i < plan->file_count; i++)
         if (!send_file(t, i, &plan->file[i]))
             break;

@@ -45,13 +45,56 @@ void link_watch(struct server *s, struct link *l, struct watch *w)
         watch_change(s, w, EPOLLIN | (l->kept ? EPOLLOUT : 0u));
 }
 
-void server_tell(struct server *s, struct wire head, const void *data, size_t size, const int *fds,
-                 size_t fd_count)
+static void tell_now(struct server *s, struct wire head, const void *data, size_t size, const int *fds, size_t fd_count)
 {
     if (link_send(&s->control, head, data, size, fds, fd_count) < 0)
         s->ended = true; /* the caller is gone, or does not read: nobody is left to work for */
     else if (s->control.kept)
         link_watch(s, &s->control, &s->control_watch);
+}
+
+/* What was gathered. */
+static void tell_gathered(struct server *s)
+{
+    size_t size = s->telling_bytes;
+    s->telling_bytes = 0;
+    s->telling_due = false;
+    if (size)
+        tell_now(s, (struct wire){.kind = WIRE_MANY}, s->telling, size, NULL, 0);
+}
+
+static bool gather(struct server *s, struct wire head, const void *data, size_t size)
+{
+    uint32_t bytes = (uint32_t)size;
+    size_t whole = sizeof head + sizeof bytes + size;
+    char *at;
+    if (whole > sizeof s->telling)
+        return false;
+    if (whole > sizeof s->telling - s->telling_bytes)
+        tell_gathered(s);
+    at = s->telling + s->telling_bytes;
+    memcpy(at, &head, sizeof head);
+    memcpy(at + sizeof head, &bytes, sizeof bytes);
+    if (size)
+        memcpy(at + sizeof head + sizeof bytes, data, size);
+    s->telling_bytes += whole;
+    return true;
+}
+
+void server_tell(struct server *s, struct wire head, const void *data, size_t size, const int *fds,
+                 size_t fd_count)
+{
+    if (!fd_count && gather(s, head, data, size)) {
+        s->telling_due = true;
+        return;
+    }
+    tell_gathered(s);
+    tell_now(s, head, data, size, fds, fd_count);
+}
+
+void server_tell_later(struct server *s, struct wire head)
+{
+    gather(s, head, NULL, 0);
 }
 
 void server_lose(struct server *s, struct err *e)
@@ -236,6 +279,8 @@ static int serve_once(struct server *s)
         struct watch *w = ev.data.ptr;
         w->run(w, ev.events);
         region_start_more(s);
+        if (s->telling_due)
+            tell_gathered(s);
         places_tend(s);
     }
     return 0;
@@ -278,6 +323,7 @@ int server_main(int control, bool isolation_none, bool no_templates)
         server_lose(&s, &e);
     while (!s.ended && serve_once(&s) == 0)
         ;
+    tell_gathered(&s);
     take_down(&s);
     return 0;
 }

@@ -29,6 +29,9 @@ struct server {
     bool ended, none; /* none: --isolation=none */
     bool ready;       /* the zygote has all it needs: before, no task is asked for */
     struct link control;
+    char telling[WIRE_DATA_MAX]; /* what the caller is told in one packet, when this event is done */
+    size_t telling_bytes;
+    bool telling_due; /* it is not only what may wait for the next */
     struct watch control_watch;
     struct zygote zygote;
     struct link tasks, mounts; /* to the zygote and to the mounter */
@@ -136,9 +139,10 @@ void watch_change(struct server *s, struct watch *w, uint32_t events);
 void watch_stop(struct server *s, struct watch *w);
 /* It can do nothing more: said to the caller, and the end. */
 void server_lose(struct server *s, struct err *why);
-/* Send, watching for room when there is none. */
+/* In this order; all that has no descriptors in few packets, when the event is done. */
 void server_tell(struct server *s, struct wire head, const void *data, size_t size, const int *fds,
                  size_t fd_count);
+void server_tell_later(struct server *s, struct wire head); /* with the next that is told */
 void link_watch(struct server *s, struct link *l, struct watch *w);
 
 /* --- region.c --- */
@@ -192,8 +196,9 @@ void places_clear(struct server *s);
 struct template;
 /* A template that stands ready for the task and is its now; or NULL and why it starts cold. */
 struct template *template_for(struct task *t, const char **why);
-/* Ask it for the clone; `socket`, borrowed: the other end of the task's link.  False: it has gone meanwhile. */
-bool template_clone(struct template *m, struct task *t, int socket);
+/* Ask it for the clone; borrowed: the other end of the task's link, then its ports.  False: it has gone meanwhile. */
+bool template_clone(struct template *m, struct task *t, const int *fd, uint32_t count);
+void template_served(struct task *t, enum wire_stays stays); /* a clone has ended */
 void template_leave(struct task *t); /* the task's turn is over, if it had one; NULL is allowed */
 bool template_stopped(struct server *s, pid_t pid, int status);
 void template_file_failed(struct server *s, uint32_t id);

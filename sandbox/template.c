@@ -180,13 +180,13 @@ static struct template_key *key_find(struct server *s, const uint8_t digest[SHA2
 /* --- the end of one --- */
 
 /* Its turn is over: none of its processes is left, and the listener is another's. */
-void template_leave(struct task *t)
+static void leave(struct template *m)
 {
-    if (!t || !t->template)
+    if (!m->task)
         return;
-    watch_stop(t->region->server, &t->notify_watch);
-    t->template->task = NULL;
-    t->template = NULL;
+    watch_stop(m->server, &m->task->notify_watch);
+    m->task->template = NULL;
+    m->task = NULL;
 }
 
 static void stop_looking(struct template *m)
@@ -203,7 +203,7 @@ static void template_free(struct template *m)
     while (*at != m)
         at = &(*at)->next;
     *at = m->next;
-    template_leave(m->task);
+    leave(m);
     watch_stop(s, &m->watch);
     watch_stop(s, &m->notify_watch);
     stop_looking(m);
@@ -213,6 +213,16 @@ static void template_free(struct template *m)
     fd_close(&m->theirs);
     free(m->page);
     free(m);
+}
+
+void template_leave(struct task *t)
+{
+    struct template *m = t->template;
+    if (!m)
+        return;
+    leave(m);
+    if (m->ended)
+        template_free(m);
 }
 
 /* Its init's end is the end of all below it, and closes the link. */
@@ -391,6 +401,25 @@ void template_file_failed(struct server *s, uint32_t id)
         }
 }
 
+static void stand_ready(struct template *m)
+{
+    m->ready = m->step == STEP_OVER && !m->key->cold && !m->stale;
+    if (m->stale)
+        template_kill(m);
+}
+
+void template_served(struct task *t, enum wire_stays stays)
+{
+    struct template *m = t->template;
+    if (!m)
+        return;
+    if (stays == WIRE_STAYS && !m->ended)
+        stand_ready(m);
+    else if (stays == WIRE_STAYS_CHANGED)
+        m->key->cold = "its program writes files";
+    template_leave(t);
+}
+
 static void take_packet(struct template *m, struct wire_packet *p)
 {
     switch (p->head.kind) {
@@ -402,14 +431,7 @@ static void take_packet(struct template *m, struct wire_packet *p)
         break;
     case WIRE_READY:
         watch_stop(m->server, &m->notify_watch); /* the listener is its clones' */
-        template_leave(m->task);
-        m->ready = m->step == STEP_OVER && !m->key->cold && !m->stale;
-        if (m->stale)
-            template_kill(m);
-        break;
-    case WIRE_CHANGED:
-        template_leave(m->task);
-        m->key->cold = "its program writes files";
+        stand_ready(m);
         break;
     default: /* a result, or that it failed */
         if (!m->key->cold)
@@ -436,7 +458,12 @@ static void template_event(struct watch *w, uint32_t events)
         return;
     if (m->step != STEP_OVER && !m->key->cold && !m->stale)
         m->key->cold = "its template ended before it could be cloned";
-    template_free(m);
+    m->ended = true;
+    m->ready = false;
+    if (m->task)
+        watch_stop(s, w);
+    else
+        template_free(m);
 }
 
 static void listener_event(struct watch *w, uint32_t events)
@@ -558,14 +585,14 @@ static void exchange_ports(const struct template *m, struct notify *n, const str
     }
 }
 
-bool template_clone(struct template *m, struct task *t, int socket)
+bool template_clone(struct template *m, struct task *t, const int *fd, uint32_t count)
 {
     struct err e;
     const struct region *r = t->region;
     const struct box_task *plan = &r->spec.region.task[t->index];
     m->ready = false;
     t->notify = notify_copy(m->notify, plan->stream, &e);
-    if (!t->notify || link_send(&m->link, (struct wire){.kind = WIRE_CLONE}, NULL, 0, &socket, 1) < 0) {
+    if (!t->notify || link_send(&m->link, (struct wire){.kind = WIRE_CLONE}, NULL, 0, fd, count) < 0) {
         notify_free(t->notify);
         t->notify = NULL;
         return false;

@@ -39,6 +39,7 @@ struct template {
     struct template_key *key; /* borrowed; stays while it has templates */
     bool ready;               /* it stands and waits */
     bool stale;               /* a file has changed: it is used no more */
+    bool ended;               /* it is gone, and its last clone's task has yet to say how it ended */
     struct task *task;        /* whose turn it is, or was: NULL when that is gone */
     struct link link;
     struct watch watch, notify_watch;

@@ -24,7 +24,7 @@ enum wire_kind {
     WIRE_HOLD,    /* a: channel; b: 1 stop its pump, 0 let it go on */
     /* server -> caller; region and task as they were given */
     WIRE_MADE,    /* also init -> server. a: files; packed (name, mode, wanted)*; fds of the wanted */
-    WIRE_RESULT,  /* also init -> server. packed result */
+    WIRE_RESULT,  /* also init -> server. packed result; of a clone a: enum wire_stays, what its template is now */
     WIRE_PUMP,    /* a: channel; b: errno; task: 1 on the reading side; size: bytes; its SHA-256, if wanted */
     WIRE_MOVED,   /* also pump -> server, which looks in the page. a: channel; size: bytes; offset: sources done */
     WIRE_BYTES,   /* offset, size: bytes that the task has read and written so far */
@@ -32,6 +32,7 @@ enum wire_kind {
     WIRE_KEPT,    /* a: channel; b: errno; size: bytes; these, or fds: a file that has them */
     WIRE_REGION,  /* it is gone */
     WIRE_LOST,    /* a: err code, b: errno; text */
+    WIRE_MANY,    /* several of these, without descriptors: each its head, the size of its data (u32), the data */
     /* server -> zygote, mounter */
     WIRE_PLACE,   /* an init: a: variant of the filter; b: 1 when it is for a task that must be known first; fds: its socket */
     WIRE_USERS,   /* make a user namespace below the sandbox's; the answer, in a WIRE_USERS too. fds: it */
@@ -48,20 +49,22 @@ enum wire_kind {
     WIRE_FINISH,  /* nobody can hear it any more: end what the program left behind */
     /* server -> a template's init */
     WIRE_FORKER,  /* its program is stopped; fds: a socket to the forker in it */
-    WIRE_CLONE,   /* also init -> forker. fds: the clone's task socket; to the forker also its ports */
+    WIRE_CLONE,   /* also init -> forker. fds: the clone's task socket, then its ports */
     /* forker -> init */
     WIRE_BORN,    /* with credentials: the clone's first process */
     WIRE_REAPED,  /* another process of the clone's has ended */
     /* init -> server */
-    WIRE_CHANGED, /* from a template's: the clone has left its mark, and is the last */
     WIRE_HELLO,   /* with credentials: the init's process id */
     WIRE_LISTENER, /* with credentials.  a: the number of the filter's listener among its descriptors */
     WIRE_MAIN,    /* the program has ended, others of its tree run on; again when one of these ends.  From a forker,
-                   * and only once: b: how it ended, as wait tells it */
+                   * and only once: b: how it ended, as wait tells it; a: 1 when there is no other */
 };
 
 enum { WIRE_OPEN_READABLE = 1, /* fail when it cannot be read with the sandbox's rights */
        WIRE_OPEN_SAME = 2 };   /* fail unless inode and device are those */
+
+/* It has ended with the clone; it can be cloned again; the clone has left its mark, and was the last. */
+enum wire_stays { WIRE_STAYS_NOT, WIRE_STAYS, WIRE_STAYS_CHANGED };
 
 enum wire_why { WIRE_WHY_STOP, WIRE_WHY_TIMEOUT, WIRE_WHY_CPU, WIRE_WHY_OUTPUT, WIRE_WHYS };
 
