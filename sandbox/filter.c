@@ -11,6 +11,7 @@
  * heap. */
 #include "sandbox/filter.h"
 #include "sandbox/filter_program.h"
+#include "sandbox/shim.h"
 #include "sandbox/syscalls.h"
 
 #include <assert.h>
@@ -26,6 +27,8 @@
 
 #define SPANS_MAX   1024 /* twice the rows and one, at worst */
 #define NR_OFFSET   (offsetof(struct seccomp_data, nr))
+#define IP_LOW      (offsetof(struct seccomp_data, instruction_pointer))
+#define IP_HIGH     (IP_LOW + 4)
 #define ARG_LOW(n)  (offsetof(struct seccomp_data, args) + 8 * (n))
 #define ARG_HIGH(n) (ARG_LOW(n) + 4)
 
@@ -56,12 +59,26 @@ static void put(struct emit *m, uint16_t code, uint32_t k, unsigned jt, unsigned
     m->count++;
 }
 
+/* What the loader asks is allowed: it falls out of this over one instruction. */
+static void put_loader(struct emit *m)
+{
+    put(m, BPF_LD | BPF_W | BPF_ABS, IP_LOW, 0, 0);
+    put(m, BPF_ALU | BPF_AND | BPF_K, (uint32_t)~(SHIM_LOADER_ROOM - 1), 0, 0);
+    put(m, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)SHIM_LOADER_AT, 0, 3);
+    put(m, BPF_LD | BPF_W | BPF_ABS, IP_HIGH, 0, 0);
+    put(m, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(SHIM_LOADER_AT >> 32), 0, 1);
+    put(m, BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
+}
+
+/* One instruction, where it is not WATCHED; that is only what no rule decides. */
 static void put_action(struct emit *m, uint32_t action)
 {
     uint32_t value = SECCOMP_RET_ALLOW;
 
     action = syscalls_resolve(action, m->variant);
-    if (action == NOTIFIED)
+    if (action == WATCHED)
+        put_loader(m);
+    if (action == NOTIFIED || action == WATCHED)
         value = SECCOMP_RET_USER_NOTIF;
     else if (ACTION_KIND(action) == REFUSED(0))
         value = SECCOMP_RET_ERRNO | ACTION_ERRNO(action);

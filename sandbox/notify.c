@@ -345,6 +345,13 @@ static int answer_one(struct notify *n, struct err *e)
     return 0;
 }
 
+int notify_answer(struct notify *n, short ready, struct err *e)
+{
+    if (ready & POLLIN)
+        return answer_one(n, e);
+    return ready & POLLHUP ? err_set(e, ERR_GONE, "the task has ended") : err_set(e, ERR_IO, "the listener failed");
+}
+
 int notify_serve(struct notify *n, struct err *e)
 {
     struct pollfd p = {.fd = n->listener, .events = POLLIN};
@@ -357,14 +364,8 @@ int notify_serve(struct notify *n, struct err *e)
             return err_sys(e, "cannot look at the listener");
         if (ready <= 0)
             return 0;
-        if (p.revents & POLLIN) {
-            if (answer_one(n, e) < 0)
-                return -1;
-        } else if (p.revents & POLLHUP) {
-            return err_set(e, ERR_GONE, "the task has ended");
-        } else {
-            return err_set(e, ERR_IO, "the listener failed");
-        }
+        if (notify_answer(n, p.revents, e) < 0)
+            return -1;
     }
     return 0;
 }

@@ -47,6 +47,8 @@ int notify_random_fd(const struct notify *n);
 /* Answer what is pending, at most NOTIFY_SERVE_MAX.  0: go on waiting; -1 with ERR_GONE: nobody is
  * left under the filter; -1 with another code: the listener failed. */
 int notify_serve(struct notify *n, struct err *e);
+/* The same for one call, when poll or epoll has just said of notify_fd what is ready: no call is spent on asking again. */
+int notify_answer(struct notify *n, short ready, struct err *e);
 
 /* `fd`, borrowed until the task's end, is what opening /dev/`name` (borrowed too) gives. */
 int notify_name(struct notify *n, const char *name, int fd, bool write, uint64_t quota, struct err *e);

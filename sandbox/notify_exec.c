@@ -136,7 +136,8 @@ static enum start look(struct notify *n, const struct seccomp_notif *q)
 void answer_exec(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     a->go_on = true;
-    clock_meet(n); /* its page goes with its memory */
+    if (n->answered > 1) /* at the first, of a task's place, there is none */
+        clock_meet(n); /* its page goes with its memory */
     if (n->trace_start && !n->traced && task_valid(n, q) &&
         ptrace(PTRACE_SEIZE, q->pid, NULL,
                PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) == 0)

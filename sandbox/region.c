@@ -477,8 +477,7 @@ static void notify_event(struct watch *w, uint32_t events)
     struct task *t = w->owner;
     struct server *s = t->region->server;
     struct err e;
-    (void)events;
-    if (notify_serve(t->notify, &e) < 0) {
+    if ((w == &t->notify_watch ? notify_answer(t->notify, (short)events, &e) : notify_serve(t->notify, &e)) < 0) {
         watch_stop(s, &t->notify_watch);
         watch_stop(s, &t->random_watch);
         return;

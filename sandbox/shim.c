@@ -127,8 +127,13 @@ static unsigned long map_loader(int fd, const Elf64_Ehdr *h)
     for (unsigned i = 0; i < h->e_phnum; i++)
         if (phdr[i].p_type == PT_LOAD && phdr[i].p_vaddr + phdr[i].p_memsz > span)
             span = phdr[i].p_vaddr + phdr[i].p_memsz;
-    base = call(SYS_mmap, 0, (long)((span + PAGE - 1) & ~(PAGE - 1)), PROT_NONE,
-                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    span = (span + PAGE - 1) & ~(PAGE - 1);
+    base = -1;
+    if (span <= SHIM_LOADER_ROOM)
+        base = call(SYS_mmap, (long)SHIM_LOADER_AT, (long)span, PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (base < 0)
+        base = call(SYS_mmap, 0, (long)span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base < 0)
         DIE("no memory for the program loader");
     for (unsigned i = 0; i < h->e_phnum; i++)

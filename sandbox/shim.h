@@ -15,6 +15,12 @@
             "/usr/lib/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"          \
     }
 
+/* Where the real loader lies in a program's memory, if there is room: in the gap below the stack, which the kernel gives to
+ * nobody who does not ask for it.  It opens and looks at libraries, shows nobody what it sees, and so it is not watched
+ * (syscalls.h). */
+#define SHIM_LOADER_AT   0x7ffff9000000ull /* a multiple of the room */
+#define SHIM_LOADER_ROOM 0x100000ull
+
 #ifndef SHIM_ITSELF
 extern const unsigned char shim_image[]; /* the ELF file to write */
 extern const size_t shim_image_size;

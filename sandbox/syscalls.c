@@ -5,6 +5,7 @@
  * low word. */
 #include "sandbox/syscalls.h"
 #include "sandbox/filter.h"
+#include "sandbox/shim.h"
 
 #include <asm/prctl.h>
 #include <assert.h>
@@ -134,7 +135,9 @@ uint32_t syscalls_resolve(uint32_t action, unsigned variant)
     default:
         return action;
     }
-    return variant & asked ? NOTIFIED : ALLOWED;
+    if (variant & asked & ~(unsigned)FILTER_OPENS || (variant & asked && variant & FILTER_TRACE))
+        return NOTIFIED;
+    return variant & asked ? WATCHED : ALLOWED;
 }
 
 uint32_t syscalls_decide(const struct seccomp_data *call, unsigned variant)
@@ -153,5 +156,8 @@ uint32_t syscalls_decide(const struct seccomp_data *call, unsigned variant)
             action = r->then;
             break;
         }
-    return syscalls_resolve(action, variant);
+    action = syscalls_resolve(action, variant);
+    if (action == WATCHED)
+        action = call->instruction_pointer - SHIM_LOADER_AT < SHIM_LOADER_ROOM ? ALLOWED : NOTIFIED;
+    return action;
 }

@@ -18,6 +18,8 @@ struct seccomp_data;
 #define HOLDING              0x70000u /* takes a descriptor */
 #define WRITING              0x90000u /* makes a file longer */
 #define LOOKING              0x80000u /* asks about a file */
+/* Of those two, in programs that are watched: NOTIFIED unless the loader asks (shim.h). */
+#define WATCHED              0xa0000u
 #define REFUSED(number)      (0x40000u | (number))
 #define FAKED                REFUSED(0)
 #define ACTION_KIND(action)  ((action)&0xf0000u)
@@ -59,15 +61,15 @@ const struct syscall_row *syscalls_find(int nr);
 /* What a task's filter is asked for, added up. */
 enum filter_variant {
     FILTER_PLAIN = 0,
-    FILTER_OPENS = 1,  /* OPENING and LOOKING calls are notified: /dev/stdin and its kin are answered */
+    FILTER_OPENS = 1,  /* OPENING and LOOKING calls are notified, but the loader's: /dev/stdin and its kin are answered */
     FILTER_MEMORY = 2, /* GROWING ones: the task has a limit of memory */
     FILTER_FILES = 8,  /* OPENING and HOLDING ones likewise */
     FILTER_QUOTA = 32, /* WRITING ones: a named output may take so many bytes */
     FILTER_TRACE = 16, /* what is refused is notified too, and refused there */
 };
 
-/* An action as a variant takes it: ALLOWED, NOTIFIED or REFUSED. */
+/* An action as a variant takes it: ALLOWED, NOTIFIED, WATCHED or REFUSED. */
 uint32_t syscalls_resolve(uint32_t action, unsigned variant);
 
-/* The decision for one x86-64 call by reading the table: what the BPF must agree with. */
+/* The decision for one x86-64 call by reading the table, ALLOWED, NOTIFIED or REFUSED: what the BPF must agree with. */
 uint32_t syscalls_decide(const struct seccomp_data *call, unsigned variant);

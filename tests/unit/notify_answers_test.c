@@ -4,7 +4,9 @@
 #include "lib/test.h"
 #include "base/fds.h"
 #include "lib/guarded.h"
+#include "sandbox/box.h"
 #include "sandbox/notify_task.h"
+#include "sandbox/usage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -454,11 +456,54 @@ static void without_rseq(void)
     execv(self, (char *[]){self, NULL});
 }
 
+/* May one more be started? */
+static bool may_fork(struct notify *n)
+{
+    struct seccomp_notif q = {.data.nr = SYS_fork};
+    struct answer a = {0};
+
+    answer_forking(n, &q, &a);
+    assert_true(a.go_on || a.error == EAGAIN);
+    return a.go_on;
+}
+
+/* The kernel counts none of root's.  As many as there is surely room for are not counted, then those that live are. */
+static void processes(void **context)
+{
+    struct notify_report r;
+    struct err e;
+    struct notify *n = notify_new(open("/dev/null", O_RDONLY | O_CLOEXEC), 0, 0, 0, &e);
+    uint32_t there = usage_count(getpid());
+
+    (void)context;
+    assert_non_null(n);
+    notify_limit(n, &(struct box_limits){0}, getpid());
+    for (unsigned i = 1; i < NOTIFY_PROCS_MAX; i++)
+        assert_true(may_fork(n));
+    assert_int_equal(n->procs_room, 0);
+    assert_true(may_fork(n));
+    assert_int_equal(n->procs_room, NOTIFY_PROCS_MAX - there - 1);
+    pid_t pid = fork();
+    if (pid == 0)
+        for (;;)
+            pause();
+    n->procs = there + 1; /* as if that were all */
+    n->procs_room = 0;
+    assert_false(may_fork(n));
+    notify_report(n, &r);
+    assert_string_equal(r.limit_hit, "procs");
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_true(may_fork(n));
+    notify_free(n);
+}
+
 int main(void)
 {
-    struct CMUnitTest tests[2 + sizeof rows / sizeof *rows] = {
+    struct CMUnitTest tests[3 + sizeof rows / sizeof *rows] = {
         cmocka_unit_test(generator),
         cmocka_unit_test(no_listener),
+        cmocka_unit_test(processes),
     };
 
     without_rseq();
@@ -467,7 +512,7 @@ int main(void)
         return 0;
     }
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        tests[2 + i] =
+        tests[3 + i] =
             (struct CMUnitTest){rows[i].name, inside, NULL, NULL, (void *)(uintptr_t)&rows[i]};
     if (cmocka_run_group_tests(tests, NULL, NULL) != 0)
         return 1;
