@@ -40,6 +40,7 @@ static void peers_free(struct list *peers)
         if (p->home && --p->home->peers == 0)
             free(p->home);
         table_clear(&p->requests);
+        held_forget_asked(p);
         free(p->shared);
         free(p);
     }
@@ -187,7 +188,7 @@ static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role ro
         return NULL;
     bool keeps = role == MSG_KEEPER;
     *p = (struct peer_state){.link = link, .role = keeps ? MSG_CLIENT : role, .keeps = keeps, .heard_ns = now};
-    struct list *const lists[] = {&p->at, &p->parts, &p->loans, &p->jobs, &p->waiting, &p->turn, &p->held, &p->bringing};
+    struct list *const lists[] = {&p->at, &p->parts, &p->loans, &p->jobs, &p->waiting, &p->turn, &p->held, &p->bringing, &p->asked};
     if (keeps && h->shared && !(p->shared = strdup(h->shared))) {
         free(p);
         return NULL;

@@ -20,8 +20,35 @@ void held_remove(struct core *c, struct held *h)
     free(h);
 }
 
+static void say_no(struct core *c, uint64_t link, uint64_t request, const struct err *why)
+{
+    struct msg m = {.type = MSG_ANSWER, .answer = {.request = request, .code = (uint32_t)why->code, .text = why->text}};
+    if (table_get(&c->peers, link))
+        core_send(c, link, &m);
+}
+
+static void asked_free(struct peer_state *keeper, struct asked *q)
+{
+    list_remove(&q->at);
+    keeper->asked_count--;
+    free(q);
+}
+
+void held_forget_asked(struct peer_state *keeper)
+{
+    while (!list_empty(&keeper->asked))
+        asked_free(keeper, LIST_OF(keeper->asked.next, asked, at));
+}
+
 void held_lose_keeper(struct core *c, struct peer_state *keeper)
 {
+    struct err e;
+    err_set(&e, ERR_GONE, "the keeper was lost before it answered; ask again");
+    while (!list_empty(&keeper->asked)) {
+        struct asked *q = LIST_OF(keeper->asked.next, asked, at);
+        say_no(c, q->link, q->request, &e);
+        asked_free(keeper, q);
+    }
     while (!list_empty(&keeper->held))
         held_remove(c, LIST_OF(keeper->held.next, held, of_keeper));
 }
@@ -90,8 +117,15 @@ static struct peer_state *best_keeper(const struct core *c)
     return best;
 }
 
-static void send_visit(struct core *c, const struct peer_state *p, const struct peer_state *keeper, const struct msg_ask *m)
+static int send_visit(struct core *c, const struct peer_state *p, struct peer_state *keeper, const struct msg_ask *m, struct err *e)
 {
+    struct asked *q = keeper->asked_count < ASKED_MAX ? malloc(sizeof *q) : NULL;
+    if (!q)
+        return keeper->asked_count < ASKED_MAX ? err_nomem(e) : err_set(e, ERR_AGAIN, "the keeper has %d questions to answer already (ASKED_MAX)", ASKED_MAX);
+    *q = (struct asked){.link = p->link, .request = m->request};
+    list_init(&q->at);
+    list_add(&keeper->asked, &q->at);
+    keeper->asked_count++;
     uint64_t token[MSG_TOKEN_BYTES / sizeof(uint64_t)];
     for (size_t i = 0; i < sizeof token / sizeof *token; i++)
         token[i] = core_random(c);
@@ -99,6 +133,7 @@ static void send_visit(struct core *c, const struct peer_state *p, const struct 
                         .visit = {p->link, m->request, m->what, m->what == MSG_ASK_KEEP ? ++c->job_numbers : m->job,
                                   {p->key, p->has_key ? MSG_KEY_BYTES : 0}, {token, sizeof token}}};
     core_send(c, keeper->link, &visit);
+    return 0;
 }
 
 /* As a job waits for a worker: whoever starts a cluster need not wait between its parts. */
@@ -118,8 +153,10 @@ void held_keeper_came(struct core *c)
     while (!list_empty(&c->bringing) && (keeper = best_keeper(c))) {
         struct peer_state *p = LIST_OF(c->bringing.next, peer_state, bringing);
         struct msg_ask m = {.request = p->bring_request, .what = MSG_ASK_KEEP};
+        struct err e;
         list_remove(&p->bringing);
-        send_visit(c, p, keeper, &m);
+        if (send_visit(c, p, keeper, &m, &e) < 0)
+            say_no(c, p->link, m.request, &e);
     }
 }
 
@@ -137,8 +174,7 @@ void held_expire(struct core *c, uint64_t now)
         err_set(&e, ERR_AGAIN,
                 "no keeper is connected to the scheduler%s%s: start one with `zpipe keeper`, where there is room for inputs and outputs",
                 c->url[0] ? " at " : "", c->url);
-        struct msg m = {.type = MSG_ANSWER, .answer = {.request = p->bring_request, .code = (uint32_t)e.code, .text = e.text}};
-        core_send(c, p->link, &m);
+        say_no(c, p->link, p->bring_request, &e);
     }
 }
 
@@ -150,21 +186,32 @@ int held_ask(struct core *c, uint64_t now, struct peer_state *p, const struct ms
         return err_set(e, ERR_NOENT,
                        "no submitted job of yours has the number %llu: it was discarded, never was, or its keeper is away",
                        (unsigned long long)m->job);
-    const struct peer_state *keeper = keep ? best_keeper(c) : h->keeper;
+    struct peer_state *keeper = keep ? best_keeper(c) : h->keeper;
     if (!keeper)
         return wait_for_keeper(c, now, p, m, e);
-    send_visit(c, p, keeper, m);
-    return 0;
+    return send_visit(c, p, keeper, m, e);
+}
+
+static struct asked *asked_of(const struct peer_state *keeper, uint64_t link, uint64_t request)
+{
+    for (struct list *l = keeper->asked.next; l != &keeper->asked; l = l->next)
+        if (LIST_OF(l, asked, at)->link == link && LIST_OF(l, asked, at)->request == request)
+            return LIST_OF(l, asked, at);
+    return NULL;
 }
 
 /* Passed on to whom it is for, if they are still there. */
 void held_visited(struct core *c, struct peer_state *keeper, const struct msg_visited *m)
 {
     struct peer_state *p = table_get(&c->peers, m->link);
-    if (!keeper->keeps || !p || p->role == MSG_WORKER || p->keeps) {
-        core_refuse_message(c);
+    struct asked *q = asked_of(keeper, m->link, m->request);
+    if (!q) {
+        core_refuse_message(c); /* nobody asked, or it was answered */
         return;
     }
+    asked_free(keeper, q);
+    if (!p)
+        return;
     struct msg answer = {.type = MSG_ANSWER,
                          .answer = {.request = m->request,
                                     .code = m->code,

@@ -34,6 +34,7 @@
 
 #define JOB_TEXT_MAX 200
 #define HELD_MAX     20000 /* submitted jobs of one keeper */
+#define ASKED_MAX    2000  /* questions that one keeper has not answered */
 #define KILLS_MAX   3 /* a stage that took so many workers with it is not tried again */
 #define SHUNNED_MAX 16 /* workers that failed a job: of more, the last so many are remembered */
 
@@ -79,7 +80,14 @@ struct peer_state {
     bool keeps;
     char *shared;     /* owned; NULL: none */
     struct list held; /* what it says that it holds */
-    uint32_t held_count;
+    struct list asked; /* what it was asked and has not answered */
+    uint32_t held_count, asked_count;
+};
+
+/* A question that was passed on to a keeper: whose. */
+struct asked {
+    struct list at; /* in keeper->asked, oldest first */
+    uint64_t link, request;
 };
 
 /* A submitted job, as its keeper says. */
@@ -296,6 +304,7 @@ void held_keeper_came(struct core *c);
 void held_expire(struct core *c, uint64_t now);
 uint64_t held_deadline(const struct core *c);
 void held_lose_keeper(struct core *c, struct peer_state *keeper);
+void held_forget_asked(struct peer_state *keeper); /* what it was asked; nobody is told */
 void held_remove(struct core *c, struct held *h);
 struct held *held_of(const struct core *c, uint64_t number); /* NULL: no keeper says so */
 bool held_is_theirs(const struct held *h, const struct peer_state *p);

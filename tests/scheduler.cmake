@@ -4,7 +4,7 @@ set(sim ${CMAKE_CURRENT_SOURCE_DIR}/sim)
 add_executable(sim ${sim}/sim.c ${sim}/check.c ${sim}/plants.c)
 target_link_libraries(sim PRIVATE scheduler)
 foreach(f fleet_release core_send wait_expire job_cancel verdict lend_lose_worker
-          action_queue job_resume job_worker_message part_lose)
+          action_queue job_resume job_worker_message part_lose held_lose_keeper wait_add held_keeper_came)
     target_link_options(sim PRIVATE -Wl,--wrap=${f})
 endforeach()
 add_test(NAME sim_seeds COMMAND sim)

@@ -134,6 +134,34 @@ static const char *check_client(const struct core *c, const struct peer_state *p
     return NULL;
 }
 
+/* Submitted jobs, and questions about them. */
+static const char *check_keeper(const struct core *c, const struct peer_state *p)
+{
+    MUST(p->held_count == length(&p->held) && p->asked_count == length(&p->asked), "a keeper's jobs are counted wrongly");
+    MUST(p->keeps || (!p->held_count && !p->asked_count), "somebody who is no keeper keeps");
+    for (const struct list *l = p->held.next; l != &p->held; l = l->next) {
+        const struct held *h = LIST_OF(l, held, of_keeper);
+        MUST(h->keeper == p && held_of(c, h->number) == h, "a submitted job cannot be found by its number");
+    }
+    MUST(list_empty(&p->bringing) || !list_empty(&c->bringing), "somebody waits for a keeper alone");
+    return NULL;
+}
+
+static const char *check_keepers(const struct core *c)
+{
+    size_t held = 0;
+    for (const struct list *l = c->clients.next; l != &c->clients; l = l->next) {
+        const struct peer_state *p = LIST_OF(l, peer_state, at);
+        const char *wrong = check_keeper(c, p);
+        if (wrong)
+            return wrong;
+        held += p->held_count;
+        MUST(!p->keeps || list_empty(&c->bringing), "somebody waits for a keeper although one is there");
+    }
+    MUST(held == c->held.count && held == length(&c->helds), "submitted jobs are counted wrongly");
+    return NULL;
+}
+
 const char *core_check(const struct core *c)
 {
     const char *wrong = NULL;
@@ -148,6 +176,8 @@ const char *core_check(const struct core *c)
         wrong = check_worker(c, LIST_OF(l, peer_state, at));
     for (const struct list *l = c->clients.next; l != &c->clients && !wrong; l = l->next)
         wrong = check_client(c, LIST_OF(l, peer_state, at));
+    if (!wrong)
+        wrong = check_keepers(c);
     if (!wrong)
         wrong = check_loans(c);
     if (wrong)
@@ -169,6 +199,7 @@ const char *core_check_empty(const struct core *c)
 {
     MUST(c->job_count == 0 && list_empty(&c->jobs), "jobs are left in the core");
     MUST(c->peers.count == 0, "peers are left in the core");
+    MUST(c->held.count == 0 && list_empty(&c->helds) && list_empty(&c->bringing), "submitted jobs are left in the core");
     MUST(c->homes.count == 0 && c->homes_at_work == 0, "homes are left in the core");
     MUST(c->fleet.count == 0, "workers are left in the core");
     MUST(c->graph_bytes == 0 && c->stats.waiting == 0, "something is left in the core");

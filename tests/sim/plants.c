@@ -19,6 +19,9 @@ const char *const plant_names[PLANTS + 1] = {
     "what is there already is not dropped", /* in sim.c */
     "what stopped stages say counts",
     "a stage is tried without end",
+    [14] = "questions that a keeper did not answer are forgotten with it",
+    [15] = "a submitted job gives up when there is no worker",
+    [16] = "who waits for a keeper is not told of one that comes",
 };
 
 void __real_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
@@ -115,4 +118,30 @@ void __wrap_part_lose(struct core *c, uint64_t now, struct part *p, bool killed,
     for (uint32_t i = 0; plant == 13 && i < p->job->graph->node_count; i++)
         p->job->node[i].tries = p->job->node[i].kills = 0;
     __real_part_lose(c, now, p, killed, why);
+}
+
+void __real_held_lose_keeper(struct core *c, struct peer_state *keeper);
+void __wrap_held_lose_keeper(struct core *c, struct peer_state *keeper);
+void __wrap_held_lose_keeper(struct core *c, struct peer_state *keeper)
+{
+    if (plant == 14)
+        held_forget_asked(keeper);
+    __real_held_lose_keeper(c, keeper);
+}
+
+void __real_wait_add(struct core *c, uint64_t now, struct job *j);
+void __wrap_wait_add(struct core *c, uint64_t now, struct job *j);
+void __wrap_wait_add(struct core *c, uint64_t now, struct job *j)
+{
+    if (plant == 15)
+        j->held = 0;
+    __real_wait_add(c, now, j);
+}
+
+void __real_held_keeper_came(struct core *c);
+void __wrap_held_keeper_came(struct core *c);
+void __wrap_held_keeper_came(struct core *c)
+{
+    if (plant != 16)
+        __real_held_keeper_came(c);
 }

@@ -13,6 +13,10 @@
  * from the first on, and what is there already is dropped.  So a job that commits has the right
  * units, or the core forgot to run something again, or to tell somebody.
  *
+ * Some clients are keepers: others ask where to submit, a keeper is told to expect them, says that it holds a job, and submits it,
+ * again when it or the scheduler was gone.  So a submitted job ends, whoever dies, if its keeper and some worker live; and
+ * every question is answered.  The scheduler may die, and begin anew knowing nothing.
+ *
  * What must hold after each event: check.c inside the core, and out here: one RESULT for every
  * accepted job whose client lives, and none before every worker is done with it; the status that
  * the stages had; slots are lent only while no job waits; nothing is sent over a link that ended;
@@ -30,7 +34,8 @@
 #define SEEDS      10000
 #define ACTORS     10
 #define LINKS_MAX  512 /* over a world's life */
-#define JOBS_MAX   64
+#define JOBS_MAX   256
+#define HELDS_MAX  32 /* submitted jobs */
 #define RUNS_MAX   32 /* at one worker: more than its slots can ever be */
 #define LOANS_MAX  16 /* likewise */
 #define NODES_MAX  8
@@ -87,7 +92,7 @@ struct lent { /* slots of a worker; it keeps them until they are recalled, or fo
 enum mood { ABSENT, PRESENT, LOST /* its side of the link ended; it comes back */, DEAD };
 
 struct actor {
-    bool worker, local, stuck; /* stuck: it never ends what it is told to stop */
+    bool worker, local, keeper, stuck; /* stuck: it never ends what it is told to stop */
     enum mood mood;
     uint64_t link; /* the one now */
     uint8_t instance[16];
@@ -100,11 +105,19 @@ struct actor {
     uint32_t submits, slots;
     uint32_t loan; /* the last it was told of */
     uint64_t requests;
+    uint32_t asked, answered; /* of a client, on this link */
+};
+
+struct submitted { /* as its keeper knows it */
+    uint64_t number, request; /* request: on the keeper's link now; 0: it is to be submitted */
+    struct actor *keeper;
+    bool over;
 };
 
 struct tracked {                      /* a job as the world knows it */
     uint64_t client, request, number; /* client: its link */
     bool accepted, ran, cancelled, pipefail, negate;
+    bool held; /* submitted: its client is a keeper */
     bool endless; /* its input does not end, like `tail -f`, until the client has had enough */
     bool cursed;  /* its first stage takes the worker with it, or fails there, each time */
     uint32_t results, stages, units;
@@ -129,6 +142,10 @@ struct world {
     uint32_t lent;         /* loans made */
     struct tracked job[JOBS_MAX];
     uint32_t jobs;
+    struct submitted submitted[HELDS_MAX];
+    uint32_t submitted_count;
+    uint64_t restart_ns; /* the scheduler dies; NEVER */
+    uint64_t lives;
     struct buf graph[NODES_MAX][4]; /* by stages; pipefail and negate */
     const char *wrong;
 };
@@ -290,6 +307,7 @@ static void see_result(struct world *w, uint64_t link, const struct msg_result *
     must(w, r->commit == (r->code == 0), "a job that failed commits, or one that did not does not");
     must(w, !r->commit || all_there(t), "a job commits without its bytes, or with others");
     must(w, r->commit || r->text[0], "a failure without its reason");
+    must(w, !t->held || r->code != ERR_AGAIN, "a submitted job gave up waiting");
     must(w, !r->commit || r->status == expected_status(t), "a wrong status");
     must(w, r->commit || r->status == 125 || r->status == 124, "a failure without its status");
     for (uint32_t i = 0; i < w->actors; i++) {
@@ -313,14 +331,16 @@ static void see_accept(struct world *w, uint64_t link, const struct msg_accept *
 
 /* ---- what the actors do */
 
-static void submit(struct world *w, struct actor *a)
+/* held: at a keeper. */
+static void submit(struct world *w, struct actor *a, uint64_t held)
 {
     uint32_t stages = 1 + (uint32_t)draw(w, 5), kind = (uint32_t)draw(w, 4);
     struct buf *g = &w->graph[stages][kind];
     struct msg m = {.type = MSG_SUBMIT,
                     .submit = {.request = ++a->requests,
                                .flags = one_in(w, 2) ? MSG_SUBMIT_SPREAD : 0,
-                               .text = "sim"}};
+                               .text = "sim",
+                               .held = held}};
     if (!g->size)
         *g = chain_bytes(
             &(struct chain){.stages = stages, .pipefail = kind & 1, .negate = kind & 2});
@@ -330,6 +350,7 @@ static void submit(struct world *w, struct actor *a)
     *t = (struct tracked){.client = a->link,
                           .request = a->requests,
                           .stages = stages,
+                          .held = held != 0,
                           .units = (uint32_t)draw(w, UNITS_MAX + 1),
                           .endless = one_in(w, 8),
                           .cursed = one_in(w, 30),
@@ -342,11 +363,70 @@ static void submit(struct world *w, struct actor *a)
     }
     /* Once: a second one that comes when the first has had its answer is another job. */
     put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){g->data, g->size});
-    if (one_in(w, 6)) {
+    if (!held && one_in(w, 6)) {
         struct msg cancel = {.type = MSG_CANCEL, .cancel = {0, a->requests, "cancelled"}};
         t->cancelled = true;
         say(w, a, &cancel);
     }
+}
+
+static void tell_held(struct world *w, struct actor *a, const struct submitted *s, bool gone)
+{
+    struct msg m = {.type = MSG_HELD,
+                    .held = {.job = s->number, .key = {"", 0}, .state = s->over ? "over" : "waits", .text = "sim", .gone = gone}};
+    put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){"", 0});
+}
+
+/* Each time that it has a scheduler: what it holds, and what of that is not over once more. */
+static void keeper_joins(struct world *w, struct actor *a)
+{
+    for (uint32_t i = 0; i < w->submitted_count; i++) {
+        struct submitted *s = &w->submitted[i];
+        if (s->keeper != a)
+            continue;
+        tell_held(w, a, s, false);
+        if (!s->over) {
+            submit(w, a, s->number);
+            s->request = a->requests;
+        }
+    }
+}
+
+static void keeper_hears(struct world *w, struct actor *a, const struct msg *m)
+{
+    if (m->type == MSG_RESULT) {
+        for (uint32_t i = 0; i < w->submitted_count; i++) {
+            struct submitted *s = &w->submitted[i];
+            if (s->keeper != a || s->over || s->request != m->result.request)
+                continue;
+            s->over = true;
+            tell_held(w, a, s, false);
+        }
+    } else if (m->type == MSG_VISIT) {
+        struct msg yes = {.type = MSG_VISITED,
+                          .visited = {.link = m->visit.link, .request = m->visit.request, .job = m->visit.job, .text = "", .receipt = ""}};
+        bool known = false;
+        for (uint32_t i = 0; i < w->submitted_count; i++)
+            known |= w->submitted[i].number == m->visit.job; /* it came twice */
+        if (m->visit.what == MSG_ASK_KEEP && !known && w->submitted_count < HELDS_MAX) {
+            struct submitted *s = &w->submitted[w->submitted_count++];
+            *s = (struct submitted){.number = m->visit.job, .keeper = a};
+            tell_held(w, a, s, false);
+            submit(w, a, s->number);
+            s->request = a->requests;
+        }
+        put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &yes, (struct slice){"", 0});
+    }
+}
+
+/* A place for a job; or about one of anybody's. */
+static void ask(struct world *w, struct actor *a)
+{
+    const uint32_t what[] = {MSG_ASK_KEEP, MSG_ASK_KEEP, MSG_ASK_TAKE, MSG_ASK_LOGS, MSG_ASK_STATUS, MSG_ASK_CANCEL};
+    uint64_t job = w->submitted_count ? w->submitted[draw(w, w->submitted_count)].number : 1000000;
+    struct msg m = {.type = MSG_ASK, .ask = {++a->requests, what[draw(w, 6)], one_in(w, 8) ? 1000000 : job}};
+    a->asked++;
+    put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){"", 0});
 }
 
 /* Something that is not theirs to say, or makes no sense.  Never that a run of its own has stopped:
@@ -378,6 +458,8 @@ static void babble(struct world *w, struct actor *a)
         {.type = MSG_CANCEL, .cancel = {0, job + 1000, "never submitted"}},
         {.type = MSG_SUBMIT, .submit = {.request = 5000, .text = ""}}, /* without a graph */
         {.type = MSG_STOPPED, .stopped = {job, 1, 1}},
+        {.type = MSG_HELD, .held = {.job = job + 1000, .state = "", .text = "", .gone = true}},
+        {.type = MSG_VISITED, .visited = {.link = job, .request = 1, .text = "", .receipt = ""}},
         {.type = MSG_LOST, .lost = {job + 1000, 1, MSG_EDGE, node, GRAPH_NONE, "not mine"}},
     };
     size_t i = draw(w, a->worker ? sizeof worker / sizeof *worker : sizeof client / sizeof *client);
@@ -752,15 +834,18 @@ static void join(struct world *w, struct actor *a)
     snprintf(url, sizeof url, "tcp://sim:%" PRIu64, a->link);
     struct msg m = {.type = MSG_HELLO,
                     .hello = {.version = MSG_VERSION,
-                              .role = a->worker ? MSG_WORKER : MSG_CLIENT,
+                              .role = a->worker ? MSG_WORKER : a->keeper ? MSG_KEEPER : MSG_CLIENT,
                               .name = "sim",
                               .instance = {a->instance, 16},
                               .image = "",
                               .slots = a->slots,
-                              .data_url = a->worker && !a->local ? url : "",
+                              .data_url = (a->worker && !a->local) || a->keeper ? url : "",
                               .data_key = {"", 0}}};
     a->ping_ns = w->now + 1000 * MS;
+    a->asked = a->answered = 0;
     say(w, a, &m);
+    if (a->keeper)
+        keeper_joins(w, a);
 }
 
 static void leave(struct world *w, struct actor *a, bool comes_back)
@@ -856,7 +941,10 @@ static void actor_acts(struct world *w, struct actor *a)
     } else if (a->submits && w->now >= a->submit_ns) {
         a->submits--;
         a->submit_ns = w->now + draw(w, one_in(w, 5) ? 20000 : 800) * MS;
-        submit(w, a);
+        if (w->actor[0].keeper && !a->keeper && one_in(w, 2))
+            ask(w, a);
+        else
+            submit(w, a, 0);
     } else if (w->now >= a->die_ns) {
         misfortune(w, a);
     }
@@ -894,6 +982,8 @@ static void take_actions(struct world *w)
         }
         if (x.msg.type == MSG_ACCEPT)
             see_accept(w, x.link, &x.msg.accept);
+        a->answered += x.msg.type == MSG_ANSWER && a->link == x.link;
+        must(w, x.msg.type != MSG_VISIT || a->keeper, "a visitor was sent to somebody who is no keeper");
         if (a->mood == PRESENT && a->link == x.link)
             put(w, a, &a->to, &x.msg, x.bulk);
     }
@@ -921,7 +1011,7 @@ static void core_hears(struct world *w, struct actor *a)
     struct msg m;
     struct note *n = take_note(w, a, &a->from, "<-", &arena, &m);
     if (!w->ended[a->link]) /* else nobody listens */
-        core_message(w->core, w->now, a->link, a->worker ? MSG_WORKER : MSG_CLIENT,
+        core_message(w->core, w->now, a->link, a->worker ? MSG_WORKER : a->keeper ? MSG_KEEPER : MSG_CLIENT,
                      (struct slice){"", 0}, &m, (struct slice){n->bulk, n->bulk_size});
     note_free(n);
     take_actions(w);
@@ -947,6 +1037,8 @@ static void actor_hears(struct world *w, struct actor *a)
     struct note *n = take_note(w, a, &a->to, NULL, &arena, &m);
     if (m.type == MSG_REFUSE) /* as agent.c: it ends, and is started again */
         leave(w, a, true);
+    else if (m.type == MSG_VISIT || (a->keeper && m.type == MSG_RESULT))
+        keeper_hears(w, a, &m);
     else if (a->worker)
         worker_hears(w, a, &m);
     else
@@ -957,8 +1049,34 @@ static void actor_hears(struct world *w, struct actor *a)
 
 /* ---- the world turns: whatever is next */
 
+/* It dies and begins anew.  All it knows is how often it was started. */
+static void restart(struct world *w)
+{
+    struct core_options o = {.seed = draw(w, UINT64_MAX), .url = "sim", .jobs = ++w->lives * 1000000};
+    struct err e;
+    if (w->talk)
+        printf("%8.3f  the scheduler is killed\n", (double)w->now / 1e9);
+    for (uint32_t i = 0; i < w->actors; i++) {
+        struct actor *a = &w->actor[i];
+        if (a->mood != PRESENT)
+            continue;
+        w->ended[a->link] = true;
+        leave(w, a, true);
+    }
+    for (uint32_t i = 0; i <= w->links; i++)
+        w->ended[i] = true;
+    for (uint32_t i = 0; i < w->jobs; i++)
+        w->job[i].accepted = false;
+    core_free(w->core);
+    w->core = core_new(&o, &e);
+}
+
 static bool turn(struct world *w)
 {
+    if (w->now >= w->restart_ns) {
+        w->restart_ns = NEVER;
+        restart(w);
+    }
     uint64_t tick = core_next_tick(w->core), at = NEVER, t;
     if (w->now >= w->sleep_ns) {
         w->sleep_ns = NEVER;
@@ -1010,6 +1128,8 @@ static void build(struct world *w, uint64_t seed)
     struct core_options o = {.seed = seed, .url = "sim"};
     struct err e;
     bool local = workers && one_in(w, 4), calm = one_in(w, 4);
+    bool keeper = clients > 1 && one_in(w, 2);
+    local = local && !keeper; /* a keeper is a process of its own */
     w->core = core_new(&o, &e);
     w->roomy = one_in(w, 2);
     w->actors = clients + workers;
@@ -1023,12 +1143,23 @@ static void build(struct world *w, uint64_t seed)
         a->stuck = a->worker && one_in(w, 20);
         a->submits = a->worker ? 0 : 1 + (uint32_t)draw(w, 8);
         a->submit_ns = a->join_ns + draw(w, 1000) * MS;
+        a->keeper = !i && keeper;
         if (local && (i == 0 || i == clients)) {
             a->local = true;
             memcpy(a->instance, "one same process", 16);
         }
     }
     w->sleep_ns = one_in(w, 4) ? draw(w, 20000) * MS : NEVER;
+    w->restart_ns = w->actor[0].keeper && one_in(w, 2) ? draw(w, 20000) * MS : NEVER;
+}
+
+/* All that is left are submitted jobs that wait for a worker, and there is none: they wait as long as it takes. */
+static bool wait_for_nobody(const struct world *w)
+{
+    for (const struct list *l = w->core->jobs.next; l != &w->core->jobs; l = l->next)
+        if (!LIST_OF(l, job, at)->held || LIST_OF(l, job, at)->state != JOB_QUEUED)
+            return false;
+    return !w->core->fleet.count;
 }
 
 static bool at_rest(const struct world *w)
@@ -1037,11 +1168,13 @@ static bool at_rest(const struct world *w)
         const struct actor *a = &w->actor[i];
         if (a->mood == ABSENT || a->mood == LOST || (a->mood == PRESENT && a->submits))
             return false;
+        if (a->mood == PRESENT && !w->ended[a->link] && a->asked > a->answered)
+            return false;
         for (int k = 0; k < RUNS_MAX; k++)
             if (a->run[k].used || (k < LOANS_MAX && a->lent[k].used && a->mood == PRESENT))
                 return false;
     }
-    return core_stats(w->core).running == 0;
+    return core_stats(w->core).running == 0 || wait_for_nobody(w);
 }
 
 /* When all is quiet: everybody has an answer. */
@@ -1054,7 +1187,16 @@ static void look_at_rest(struct world *w)
         if (w->talk && there && t->results != 1)
             printf("link %" PRIu64 " request %" PRIu64 " job %" PRIu64 ": %u results\n", t->client,
                    t->request, t->number, t->results);
-        must(w, !there || t->results == 1, "a job never had a result");
+        must(w, !there || t->results == 1 || wait_for_nobody(w), "a job never had a result");
+    }
+    for (uint32_t i = 0; i < w->submitted_count; i++) {
+        const struct submitted *s = &w->submitted[i];
+        must(w, s->over || s->keeper->mood != PRESENT || w->ended[s->keeper->link] || !w->core->fleet.count,
+             "a submitted job was lost");
+    }
+    for (uint32_t i = 0; i < w->actors; i++) {
+        const struct actor *a = &w->actor[i];
+        must(w, a->mood != PRESENT || w->ended[a->link] || a->asked == a->answered, "a question was not answered, or twice");
     }
 }
 
@@ -1071,7 +1213,7 @@ static void close_world(struct world *w)
     must(w, !wrong, wrong);
 }
 
-static uint64_t loans_made; /* in all worlds so far */
+static uint64_t loans_made, jobs_submitted, restarts_made; /* in all worlds so far */
 
 static const char *run_seed(uint64_t seed, bool talk)
 {
@@ -1096,6 +1238,8 @@ static const char *run_seed(uint64_t seed, bool talk)
         close_world(w);
     const char *wrong = w->wrong;
     loans_made += w->lent;
+    jobs_submitted += w->submitted_count;
+    restarts_made += w->lives;
     for (uint32_t i = 0; i < w->actors; i++) {
         cut(&w->actor[i].to);
         cut(&w->actor[i].from);
@@ -1142,8 +1286,9 @@ int main(int argc, char **argv)
         printf("%s\n", wrong ? wrong : "all holds");
         return wrong != NULL;
     }
-    bool good = run_seeds() && loans_made;
+    bool good = run_seeds() && loans_made && jobs_submitted && restarts_made;
     if (good)
-        printf("%d seeds, %" PRIu64 " loans: all holds\n", SEEDS, loans_made);
+        printf("%d seeds, %" PRIu64 " loans, %" PRIu64 " submitted jobs, %" PRIu64 " restarts: all holds\n", SEEDS, loans_made, jobs_submitted,
+               restarts_made);
     return !good;
 }
