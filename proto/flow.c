@@ -1,6 +1,8 @@
 /* See flow.h. */
 #include "proto/flow.h"
 
+#include "proto/combine.h"
+
 /* The graph without directions: of each node the edges at it. */
 struct web {
     const struct graph *g;
@@ -115,4 +117,100 @@ int graph_flow(const struct graph *g, struct arena *a, struct graph_flow *out, s
     for (uint32_t i = 0; i < g->edge_count; i++)
         out->spool[i] = !bridge[i] && leave[w.from[i]] > 1;
     return 0;
+}
+
+/* ---- how far a program came */
+
+static bool is_program(const struct graph_node *n)
+{
+    return n->kind == GRAPH_COMMAND || n->kind == GRAPH_SHELL;
+}
+
+/* An edge that shows something: not its stderr as it is usual, and not /dev/null. */
+static bool shows(const struct graph *g, uint32_t node, const struct graph_fd *f)
+{
+    const struct graph_edge *edge = &g->edge[f->edge];
+    const struct graph_node *to = &g->node[edge->to];
+    return edge->from == node && !(to->kind == GRAPH_SINK && (to->sink == GRAPH_SINK_NULL || to->sink == GRAPH_SINK_STDERR));
+}
+
+static enum graph_exact writes_beside(const struct graph *g, uint32_t node)
+{
+    const struct graph_node *n = &g->node[node];
+    uint32_t first = GRAPH_NONE;
+    if (!is_program(n))
+        return GRAPH_EXACT_NOT;
+    for (uint32_t i = 0; i < n->fd_count; i++) {
+        if (!shows(g, node, &n->fd[i]))
+            continue;
+        if (first != GRAPH_NONE && first != n->fd[i].edge)
+            return GRAPH_EXACT_ALWAYS;
+        first = n->fd[i].edge;
+    }
+    return n->output_count                       ? GRAPH_EXACT_ALWAYS
+           : n->keep_count || n->out_glob_count ? GRAPH_EXACT_IF_FILES
+                                                 : GRAPH_EXACT_NOT;
+}
+
+/* Does it write nothing before it has read everything? */
+static bool writes_last(const struct graph_node *n)
+{
+    const struct graph_split *s = &n->split;
+    return n->kind == GRAPH_REDUCE ||
+           (s->cut != GRAPH_CUT_NONE && (s->combine == GRAPH_COMBINE_MERGE || s->combine == GRAPH_COMBINE_REVERSE ||
+                                         (s->combine == GRAPH_COMBINE_NATIVE && combine_adds(s->combine_text))));
+}
+
+/* What comes behind the nodes in `todo`, each of which was met. */
+static void mark_behind(const struct graph *g, uint32_t *todo, uint32_t count, bool *met, enum graph_exact how, uint8_t *exact)
+{
+    while (count) {
+        uint32_t node = todo[--count];
+        const struct graph_node *n = &g->node[node];
+        for (uint32_t i = 0; i < n->fd_count; i++) {
+            uint32_t to = g->edge[n->fd[i].edge].to;
+            if (!shows(g, node, &n->fd[i]))
+                continue;
+            if (!exact[n->fd[i].edge])
+                exact[n->fd[i].edge] = (uint8_t)how;
+            if (!met[to] && is_program(&g->node[to]) && !writes_last(&g->node[to]))
+                todo[count++] = to;
+            met[to] = true;
+        }
+    }
+}
+
+int graph_exact(const struct graph *g, struct arena *a, uint8_t **exact, struct err *e)
+{
+    uint32_t *todo = arena_array(a, (size_t)g->node_count + 1, sizeof *todo);
+    bool *met = arena_array(a, (size_t)g->node_count + 1, sizeof *met);
+    *exact = arena_array(a, (size_t)g->edge_count + 1, sizeof **exact);
+    if (!todo || !met || !*exact)
+        return err_nomem(e);
+    for (int how = GRAPH_EXACT_ALWAYS; how > GRAPH_EXACT_NOT; how--) {
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < g->node_count; i++)
+            if (!met[i] && writes_beside(g, i) == (enum graph_exact)how) {
+                met[i] = true;
+                todo[count++] = i;
+            }
+        mark_behind(g, todo, count, met, (enum graph_exact)how, *exact);
+    }
+    return 0;
+}
+
+bool graph_may_be_left(const struct graph *g, uint32_t n)
+{
+    for (uint32_t steps = 0; steps <= g->node_count; steps++) {
+        const struct graph_node *at = &g->node[n];
+        const struct graph_fd *out = graph_fd_of(at, 1);
+        if (at->kind == GRAPH_SINK || writes_last(at))
+            return false;
+        if (at->kind == GRAPH_COMMAND ? at->split.cut == GRAPH_CUT_NONE || at->split.stops_early : at->kind != GRAPH_MAP)
+            return true;
+        if (!out)
+            return false;
+        n = g->edge[out->edge].to;
+    }
+    return true;
 }

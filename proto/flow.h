@@ -17,3 +17,12 @@ struct graph_flow {
 
 /* In the arena; linear in the graph's size. */
 int graph_flow(const struct graph *g, struct arena *a, struct graph_flow *out, struct err *e);
+
+/* Where may it be seen how far a program came before its reader left?  In files that it leaves, in what it writes
+ * elsewhere (`tee f | head -1`), and so in all that comes behind it, up to a command that reads everything before it
+ * writes.  There SIGPIPE must meet the writer at the same byte each time; of a program that nothing is known of, if it has a file
+ * open for writing: any of its words may name one. */
+enum graph_exact { GRAPH_EXACT_NOT, GRAPH_EXACT_IF_FILES, GRAPH_EXACT_ALWAYS };
+int graph_exact(const struct graph *g, struct arena *a, uint8_t **exact, struct err *e); /* per edge */
+/* May the reader of what node `n` writes, or one behind it, leave before it has read all of n's input? */
+bool graph_may_be_left(const struct graph *g, uint32_t n);

@@ -2,6 +2,7 @@
 #include "proto/stages.h"
 
 #include "proto/combine.h"
+#include "proto/flow.h"
 
 #include <string.h>
 
@@ -137,10 +138,17 @@ static bool waits_in_vain(const struct graph *g, const struct graph_node *n)
     return n->split.stops_early && (kind == GRAPH_MAP || kind == GRAPH_REDUCE);
 }
 
+/* Runs of blocks are read as far as there are slots: where what was read shows, and may be more than is needed, it streams. */
+static bool shows_reading(const struct graph *g, const uint8_t *exact, uint32_t node)
+{
+    uint32_t in = edge_at(&g->node[node], 0);
+    return in != GRAPH_NONE && exact[in] == GRAPH_EXACT_ALWAYS && graph_may_be_left(g, node);
+}
+
 static void start(const struct graph *g, struct graph_stages *out, uint32_t *nodes, uint32_t node)
 {
     const struct graph_node *n = &g->node[node];
-    if (out->of_node[node] != GRAPH_NONE || !can_be_cut(g, n) || waits_in_vain(g, n) ||
+    if (out->of_node[node] != GRAPH_NONE || !can_be_cut(g, n) || waits_in_vain(g, n) || shows_reading(g, out->exact, node) ||
         (!g->split_bytes && input_bytes(g, n) < GRAPH_SPLIT_MIN))
         return;
     struct graph_stage *s = &out->stage[out->count];
@@ -220,6 +228,8 @@ int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *ou
                                  .of_node = arena_array(a, (size_t)g->node_count + 1, sizeof *out->of_node)};
     if (!out->stage || !out->node || !out->of_node)
         return err_nomem(e);
+    if (graph_exact(g, a, &out->exact, e) < 0)
+        return -1;
     for (uint32_t i = 0; i < g->node_count; i++)
         out->of_node[i] = GRAPH_NONE;
     for (uint32_t i = 0; i < g->node_count; i++)

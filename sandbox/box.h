@@ -101,6 +101,9 @@ struct box_channel {
     enum box_channel_end end;
     bool lines;           /* pass what there is at once (no full reads) */
     bool more;            /* FEED, COPY: box_feed will bring more sources, and box_feed_end the end */
+    bool exact;           /* INSIDE: its writer, or one before it, shows elsewhere how far it came.  When the reader has left,
+                           * exactly 1 MiB more can be written, and SIGPIPE comes at the same byte each time */
+    bool if_files;        /* exact only if such a program has a file open for writing by then */
     bool tell;            /* DRAIN, COPY: `moved` is called as bytes come along */
     bool digest;          /* FEED, DRAIN, COPY: `digested` tells the SHA-256 of the bytes (slower) */
     const struct box_source *source; /* FEED, COPY */

@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SEND_BYTES (1 << 19) /* asked for; the host's wmem_max decides.  More makes pipelines on one CPU
@@ -44,6 +45,12 @@ static int make_pair(struct channel *c, bool full_reads, struct err *e)
         return err_sys(e, "cannot make a channel");
     c->read_end = pair[0];
     c->write_end = pair[1];
+    if (c->region->spec.region.channel[c->index].exact) {
+        int bytes = CHANNEL_EXACT_BYTES;
+        struct stat s;
+        setsockopt(c->write_end, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+        c->writer_inode = fstat(c->write_end, &s) == 0 ? s.st_ino : 0;
+    }
     return 0;
 }
 
@@ -145,11 +152,14 @@ void channel_cut(struct channel *c)
 void channel_reader_left(struct channel *c)
 {
     struct region *r = c->region;
-    if (c->reader_gone)
+    int32_t writer = r->spec.channel[c->index].writer;
+    bool writes = writer >= 0 && r->task[writer].state == TASK_SETUP && !channel_writer_hung_up(c);
+    if (c->reader_gone || c->swallow != SWALLOW_NOT)
+        return;
+    if (writes && swallow_wanted(c) && swallow_begin(c) == 0)
         return;
     c->reader_gone = true;
-    int32_t writer = r->spec.channel[c->index].writer;
-    if (writer >= 0 && r->task[writer].state == TASK_SETUP && !channel_writer_hung_up(c)) {
+    if (writes) {
         freeze_begin(r->server, &r->task[writer], c);
         task_heard(&r->task[writer]);
         return;
@@ -180,6 +190,7 @@ void channel_writer_left(struct channel *c)
 
 void channel_clear(struct channel *c)
 {
+    swallow_clear(c);
     freeze_forget(c->region->server, c);
     keep_clear(c);
     fd_close(&c->write_end);

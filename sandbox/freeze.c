@@ -6,6 +6,10 @@
  * the writes start anew, meet a shut socket, and the kernel itself sends SIGPIPE.  Nothing else of it can
  * be seen by the programs.
  *
+ * A writer that shows elsewhere how far it came is not let go when it stands still: it goes on from call to call, so that each
+ * of its writes can be counted, until swallow.c has cut all such channels; each is let go at its next call.  What was interrupted
+ * in the midst of a channel's read or write is led to its end then, as if nothing had been: no program sees that it was less.
+ *
  * Threads are found by walking down from the task's init until a walk finds nobody new.  A thread that
  * is in no state to stop (a parent in vfork, a page being read) is not in a socket's queue either: it is
  * not waited for, and let go when it stops later. */
@@ -22,6 +26,7 @@
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,13 +40,21 @@
 struct thread {
     pid_t tid;
     bool stopped, gone;
+    bool entering; /* a call, that is not counted yet */
+    bool optioned;
+    bool interrupted; /* maybe in the midst of a call */
+    unsigned long long done; /* of a call that was led on: so many bytes were before, */
+    unsigned long long rsi, rdx; /* and these were its arguments */
     int signal; /* to be delivered when it goes on */
+    struct channel *writes; /* to it, so many bytes were counted when the call began; NULL: none */
+    uint64_t size;
 };
 
 struct freeze {
     struct task *task;
     struct channel *cut[CUTS_MAX];
     uint32_t cut_count;
+    bool counting; /* they go on, from call to call */
     ino_t space; /* the task's pid namespace: numbers that are of it */
     struct thread *thread;
     uint32_t count, room;
@@ -169,6 +182,24 @@ static bool all_still(struct freeze *f)
     return true;
 }
 
+/* Channels that are not counted are cut; true: there are others. */
+static bool cut_all(struct freeze *f)
+{
+    bool counted = false;
+    for (uint32_t i = 0; i < f->cut_count; i++) {
+        struct channel *c = f->cut[i];
+        if (!c)
+            continue;
+        if (c->swallow != SWALLOW_NOT) {
+            counted |= swallow_still(c);
+        } else {
+            channel_cut(c);
+            f->cut[i] = NULL;
+        }
+    }
+    return counted;
+}
+
 static void free_freeze(struct server *s, struct freeze *f)
 {
     struct freeze **at = &s->freeze;
@@ -176,9 +207,6 @@ static void free_freeze(struct server *s, struct freeze *f)
         at = &(*at)->next;
     if (*at)
         *at = f->next;
-    for (uint32_t i = 0; i < f->cut_count; i++)
-        if (f->cut[i])
-            channel_cut(f->cut[i]);
     for (uint32_t i = 0; i < f->count; i++)
         if (f->thread[i].stopped)
             ptrace(PTRACE_DETACH, f->thread[i].tid, NULL, (void *)(intptr_t)f->thread[i].signal);
@@ -186,11 +214,110 @@ static void free_freeze(struct server *s, struct freeze *f)
     free(f);
 }
 
+static bool is_counting(const struct freeze *f)
+{
+    for (uint32_t i = 0; i < f->cut_count; i++)
+        if (f->cut[i] && f->cut[i]->swallow == SWALLOW_COUNTED)
+            return true;
+    return false;
+}
+
+/* It stands before a call: does that write to one of the channels? */
+static void count_call(struct freeze *f, struct thread *t)
+{
+    for (uint32_t i = 0; i < f->cut_count && !t->writes; i++)
+        if (f->cut[i] && f->cut[i]->swallow == SWALLOW_COUNTED && swallow_call(f->cut[i], t->tid, &t->size))
+            t->writes = f->cut[i];
+}
+
+/* A read or write of a channel that the stop made shorter than it would have been goes on with the rest. */
+static void lead_on(struct freeze *f, struct thread *t)
+{
+    struct user_regs_struct regs;
+    if (ptrace(PTRACE_GETREGS, t->tid, NULL, &regs) < 0 || (regs.orig_rax != SYS_read && regs.orig_rax != SYS_write) ||
+        (long long)regs.rax <= 0 || regs.rax >= regs.rdx || !swallow_concerns(f->task, t->tid, (int)regs.rdi, regs.orig_rax == SYS_write))
+        return;
+    t->done = regs.rax;
+    t->rsi = regs.rsi;
+    t->rdx = regs.rdx;
+    regs.rsi += t->done;
+    regs.rdx -= t->done;
+    regs.rax = regs.orig_rax;
+    regs.orig_rax = (unsigned long long)-1; /* no call that the kernel would start again */
+    regs.rip -= 2;                          /* the syscall instruction */
+    if (ptrace(PTRACE_SETREGS, t->tid, NULL, &regs) < 0)
+        t->done = 0;
+}
+
+/* ... and has ended: both together are what it did. */
+static void led_on(struct thread *t)
+{
+    struct user_regs_struct regs;
+    if (!t->done || ptrace(PTRACE_GETREGS, t->tid, NULL, &regs) < 0 ||
+        ((long long)regs.rax <= -512 && (long long)regs.rax >= -516)) /* it is started again */
+        return;
+    regs.rax = (long long)regs.rax > 0 ? regs.rax + t->done : t->done;
+    regs.rsi = t->rsi;
+    regs.rdx = t->rdx;
+    ptrace(PTRACE_SETREGS, t->tid, NULL, &regs);
+    t->done = 0;
+}
+
+static void remove_thread(struct freeze *f, struct thread *t)
+{
+    *t = f->thread[--f->count];
+}
+
+/* From one call to the next, or for good. */
+static void go_on(struct freeze *f, struct thread *t)
+{
+    int options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK;
+    if (!t->optioned)
+        ptrace(PTRACE_SETOPTIONS, t->tid, NULL, options);
+    t->optioned = true;
+    if (t->interrupted)
+        lead_on(f, t);
+    t->interrupted = false;
+    if (t->entering)
+        count_call(f, t);
+    t->entering = false;
+    bool counts = is_counting(f) || t->done;
+    ptrace(counts ? PTRACE_SYSCALL : PTRACE_DETACH, t->tid, NULL, (void *)(intptr_t)t->signal);
+    t->stopped = false;
+    if (!counts)
+        remove_thread(f, t);
+}
+
+static void stop_all(struct freeze *f)
+{
+    f->counting = false;
+    for (uint32_t i = 0; i < f->count; i++)
+        if (!f->thread[i].stopped && !f->thread[i].gone)
+            ptrace(PTRACE_INTERRUPT, f->thread[i].tid, NULL, NULL);
+}
+
+/* All stand still. */
+static void stands(struct server *s, struct freeze *f)
+{
+    if (!cut_all(f)) {
+        free_freeze(s, f);
+        return;
+    }
+    f->counting = true;
+    for (uint32_t i = f->count; i-- > 0;)
+        if (f->thread[i].stopped)
+            go_on(f, &f->thread[i]);
+        else if (f->thread[i].gone)
+            remove_thread(f, &f->thread[i]);
+    if (!f->count)
+        free_freeze(s, f);
+}
+
 static void look(struct server *s, struct freeze *f)
 {
     while (all_still(f))
         if (!walk_threads(f, f->task->init, false, 0)) {
-            free_freeze(s, f);
+            stands(s, f);
             return;
         }
 }
@@ -206,6 +333,11 @@ void freeze_begin(struct server *s, struct task *writer, struct channel *c)
         f = f->next;
     if (f && f->cut_count < CUTS_MAX) {
         f->cut[f->cut_count++] = c;
+        if (f->counting) {
+            stop_all(f);
+            walk_threads(f, writer->init, false, 0);
+            look(s, f);
+        }
         return;
     }
     f = calloc(1, sizeof *f);
@@ -222,40 +354,82 @@ void freeze_begin(struct server *s, struct task *writer, struct channel *c)
     look(s, f);
 }
 
+/* A child or thread of one that is counted is traced from its beginning. */
+static struct thread *find_or_add(struct freeze *f, pid_t tid, bool stopped)
+{
+    struct thread *t = find_thread(f, tid);
+    if (!t && f->counting && stopped && add_thread(f, tid))
+        t = find_thread(f, tid);
+    return t;
+}
+
+/* Why it stands: before or behind a call, for a signal, or because it was told to. */
+static void stopped_for(struct thread *t, int status)
+{
+    bool call = !(status >> 16) && WSTOPSIG(status) == (SIGTRAP | 0x80);
+    struct __ptrace_syscall_info info;
+    t->stopped = true;
+    t->signal = call || status >> 16 ? 0 : WSTOPSIG(status); /* else an event's */
+    t->interrupted = status >> 16 == PTRACE_EVENT_STOP;
+    t->entering = call && ptrace(PTRACE_GET_SYSCALL_INFO, t->tid, (void *)sizeof info, &info) > 0 &&
+                  info.op == PTRACE_SYSCALL_INFO_ENTRY;
+    if (!call || t->entering)
+        return;
+    if (t->writes)
+        swallow_wrote(t->writes, t->tid, t->size);
+    t->writes = NULL;
+    led_on(t);
+}
+
 void freeze_stopped(struct server *s, pid_t tid, int status)
 {
-    int signal = WIFSTOPPED(status) && !(status >> 16) ? WSTOPSIG(status) : 0; /* else an event's */
     for (struct freeze *f = s->freeze; f; f = f->next) {
-        struct thread *t = find_thread(f, tid);
+        struct thread *t = find_or_add(f, tid, WIFSTOPPED(status));
         if (!t)
             continue;
         if (WIFSTOPPED(status)) {
-            t->stopped = true;
-            t->signal = signal;
+            stopped_for(t, status);
         } else {
             t->gone = true;
             t->stopped = false;
         }
-        look(s, f);
+        if (!f->counting) {
+            look(s, f);
+            return;
+        }
+        if (t->gone)
+            remove_thread(f, t);
+        else
+            go_on(f, t);
+        if (!f->count)
+            free_freeze(s, f);
         return;
     }
     if (WIFSTOPPED(status)) /* one that was not waited for */
-        ptrace(PTRACE_DETACH, tid, NULL, (void *)(intptr_t)signal);
+        ptrace(PTRACE_DETACH, tid, NULL, (void *)(intptr_t)(status >> 16 ? 0 : WSTOPSIG(status)));
 }
 
 void freeze_task_gone(struct server *s, struct task *t)
 {
     for (struct freeze *f = s->freeze, *next; f; f = next) {
         next = f->next;
-        if (f->task == t)
-            free_freeze(s, f);
+        if (f->task != t)
+            continue;
+        for (uint32_t i = 0; i < f->cut_count; i++)
+            if (f->cut[i])
+                channel_cut(f->cut[i]);
+        free_freeze(s, f);
     }
 }
 
 void freeze_forget(struct server *s, struct channel *c)
 {
-    for (struct freeze *f = s->freeze; f; f = f->next)
+    for (struct freeze *f = s->freeze; f; f = f->next) {
         for (uint32_t i = 0; i < f->cut_count; i++)
             if (f->cut[i] == c)
                 f->cut[i] = NULL;
+        for (uint32_t i = 0; i < f->count; i++)
+            if (f->thread[i].writes == c)
+                f->thread[i].writes = NULL;
+    }
 }

@@ -1,16 +1,28 @@
 /* Does anybody of a task still hold one of the caller's descriptors for writing?  A shell's pipeline ends
  * when the last writer has let go, not when the first program ends.  For channels the socket tells; for a
- * pipe or file that was passed as it is, only the processes' tables of descriptors do. */
+ * pipe or file that was passed as it is, only the processes' tables of descriptors do.  They also lead to the writing end of
+ * a channel, of which we keep none. */
 #include "sandbox/server.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define DEPTH_MAX 256
 #define LOOKS_MAX 65536 /* descriptors in one look; who has more may hold any */
+
+struct look {
+    const struct task *t;
+    bool files;   /* wanted: any regular file that is open for writing */
+    ino_t socket; /* wanted; 0: any output */
+    int looks;
+    pid_t pid; /* where it was found */
+    int fd;
+};
 
 static bool is_output(const struct task *t, const struct stat *s)
 {
@@ -25,7 +37,21 @@ static bool is_output(const struct task *t, const struct stat *s)
     return false;
 }
 
-static bool process_holds(const struct task *t, pid_t pid, int *looks)
+static bool is_wanted(const struct look *l, const struct stat *s)
+{
+    return l->files    ? S_ISREG(s->st_mode)
+           : l->socket ? S_ISSOCK(s->st_mode) && s->st_ino == l->socket
+                       : is_output(l->t, s);
+}
+
+/* The link to an open file has the rights that it was opened with. */
+static bool is_written(int directory, const char *name)
+{
+    struct stat s;
+    return fstatat(directory, name, &s, AT_SYMLINK_NOFOLLOW) == 0 && s.st_mode & S_IWUSR;
+}
+
+static bool process_holds(struct look *l, pid_t pid)
 {
     char path[64];
     bool found = false;
@@ -35,16 +61,19 @@ static bool process_holds(const struct task *t, pid_t pid, int *looks)
         return false;
     for (struct dirent *entry; !found && (entry = readdir(d));) {
         struct stat s;
-        if (++*looks > LOOKS_MAX)
+        if (++l->looks > LOOKS_MAX)
             found = true;
         else
-            found = entry->d_name[0] != '.' && fstatat(dirfd(d), entry->d_name, &s, 0) == 0 && is_output(t, &s);
+            found = entry->d_name[0] != '.' && fstatat(dirfd(d), entry->d_name, &s, 0) == 0 && is_wanted(l, &s) &&
+                    (!l->files || (atoi(entry->d_name) > 2 && is_written(dirfd(d), entry->d_name)));
+        l->fd = found && l->looks <= LOOKS_MAX ? atoi(entry->d_name) : -1;
     }
+    l->pid = pid;
     closedir(d);
     return found;
 }
 
-static bool below_holds(const struct task *t, pid_t pid, int depth, int *looks)
+static bool below_holds(struct look *l, pid_t pid, int depth)
 {
     char path[80];
     bool found = false;
@@ -54,7 +83,7 @@ static bool below_holds(const struct task *t, pid_t pid, int depth, int *looks)
     if (!in)
         return false;
     while (!found && fscanf(in, "%d", &child) == 1)
-        found = process_holds(t, (pid_t)child, looks) || below_holds(t, (pid_t)child, depth + 1, looks);
+        found = process_holds(l, (pid_t)child) || below_holds(l, (pid_t)child, depth + 1);
     fclose(in);
     return found;
 }
@@ -70,6 +99,29 @@ bool task_passes_outputs(const struct task *t)
 
 bool task_holds_outputs(const struct task *t)
 {
-    int looks = 0;
-    return task_passes_outputs(t) && t->init && below_holds(t, t->init, 0, &looks);
+    struct look l = {.t = t};
+    return task_passes_outputs(t) && t->init && below_holds(&l, t->init, 0);
+}
+
+int task_socket(const struct task *t, ino_t socket)
+{
+    struct look l = {.t = t, .socket = socket, .fd = -1};
+    if (!t->init || !below_holds(&l, t->init, 0) || l.fd < 0)
+        return -1;
+    int pidfd = (int)syscall(SYS_pidfd_open, l.pid, 0);
+    int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, l.fd, 0);
+    struct stat s;
+    if (pidfd >= 0)
+        close(pidfd);
+    if (fd >= 0 && (fstat(fd, &s) < 0 || !is_wanted(&l, &s))) { /* it has put something else there */
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+bool task_writes_files(const struct task *t)
+{
+    struct look l = {.t = t, .files = true};
+    return t->init && below_holds(&l, t->init, 0);
 }

@@ -762,7 +762,7 @@ static void init_parts(struct region *r)
     }
     for (uint32_t i = 0; i < r->spec.region.channel_count; i++) {
         struct channel *c = &r->channel[i];
-        *c = (struct channel){.region = r, .index = i, .write_end = -1, .read_end = -1, .held = -1};
+        *c = (struct channel){.region = r, .index = i, .write_end = -1, .read_end = -1, .held = -1, .swallow_fd = -1};
         c->hangup_watch = (struct watch){-1, hangup_event, c};
         c->fed_watch.fd = c->keep_watch.fd = -1;
     }

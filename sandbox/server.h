@@ -1,4 +1,4 @@
-/* The server's inner structures, shared by server.c, region.c, channel.c, freeze.c and pump.c.  One
+/* The server's inner structures, shared by server.c, region.c, channel.c, freeze.c, swallow.c and pump.c.  One
  * thread, one epoll; nothing here waits for a task, a pump or the caller. */
 #pragma once
 #include "base/buf.h"
@@ -111,6 +111,12 @@ struct channel {
     struct watch keep_watch; /* its read_end */
     struct watch fed_watch;    /* the pump's socket, of a channel with `more` or `tell` */
     struct watch hangup_watch; /* while its writer's program has ended and others may still write */
+    ino_t writer_inode; /* of its writing end, where it is swallowed */
+    enum { SWALLOW_NOT, SWALLOW_ALL, SWALLOW_STOPS, SWALLOW_COUNTED } swallow; /* since its reader has left */
+    int swallow_fd;      /* a further descriptor of the reading end */
+    struct watch swallow_watch;
+    uint64_t rest_bytes; /* so much may still be written */
+    uint64_t count_bytes; /* it is counted when so much is left */
 };
 
 struct region {
@@ -223,7 +229,11 @@ void task_drained(struct task *t, bool past);
 bool task_passes_outputs(const struct task *t); /* descriptors of the caller's own, as they are */
 bool task_holds_outputs(const struct task *t);  /* does a process of its, at this look, hold one? */
 
+bool task_writes_files(const struct task *t); /* has it one open, besides its three? */
+int task_socket(const struct task *t, ino_t socket); /* a descriptor of our own for one that it holds; -1; owned */
+
 /* --- channel.c --- */
+#define CHANNEL_EXACT_BYTES 212992 /* asked for where a channel may be swallowed, whatever the host allows: swallow.c counts on it */
 int channel_open(struct channel *c, struct err *e); /* sockets, pumps */
 int channel_pair(int pair[2], bool full_reads); /* the reading end, the writing end; both owned */
 void channel_handed_out(struct channel *c, bool write); /* that end is its holder's now */
@@ -248,6 +258,17 @@ void keep_end(struct channel *c, int sys); /* nobody writes any more, nor copies
 void keep_clear(struct channel *c);
 uint64_t keep_limit(const struct channel *c, uint64_t limit); /* what a pump may still take; 0: any number */
 int keep_file(const struct channel *c);                       /* where to; borrowed */
+
+/* --- swallow.c: what comes after the reader of an `exact` channel has left --- */
+bool swallow_wanted(const struct channel *c);
+int swallow_begin(struct channel *c);
+bool swallow_still(struct channel *c); /* its writer stands still; true: from now on its calls are counted */
+/* A thread stands before a call: does it write `*size` bytes to this channel?  It is cut where that is too much. */
+bool swallow_call(struct channel *c, pid_t tid, uint64_t *size);
+void swallow_wrote(struct channel *c, pid_t tid, uint64_t size); /* and behind it, of `size` */
+/* Is that descriptor a channel of the task's, whose reads are full, or whose writes are counted? */
+bool swallow_concerns(const struct task *t, pid_t tid, int fd, bool write);
+void swallow_clear(struct channel *c);
 
 /* --- pump.c --- */
 /* From the sources, or (DRAIN) from the channel; to the channel, or (DRAIN, COPY) the sink. */

@@ -110,6 +110,8 @@ int spec_encode(const struct box_region *r, const int (*remote)[2], struct buf *
         pack_u32(out, c->more);
         pack_u32(out, c->tell);
         pack_u32(out, c->digest);
+        pack_u32(out, c->exact);
+        pack_u32(out, c->if_files);
         for (uint32_t k = 0; k < has[c->end].remote; k++, count++)
             l.failed |= list_add(&l, remote[i][k]) == NONE;
         if (has[c->end].sink)
@@ -338,7 +340,7 @@ static void take_channel_fds(struct walk *w, struct box_channel *c)
 
 static void take_channels(struct walk *w, struct spec *s)
 {
-    uint32_t n = unpack_count(&w->u, 24, BOX_CHANNELS_MAX);
+    uint32_t n = unpack_count(&w->u, 32, BOX_CHANNELS_MAX);
     struct box_channel *c = take_array(w, n, sizeof *c);
     s->channel = take_array(w, n, sizeof *s->channel);
     for (uint32_t i = 0; c && s->channel && i < n; i++) {
@@ -347,7 +349,9 @@ static void take_channels(struct walk *w, struct spec *s)
         c[i].more = unpack_u32(&w->u) != 0;
         c[i].tell = unpack_u32(&w->u) != 0;
         c[i].digest = unpack_u32(&w->u) != 0;
-        if (end > BOX_KEEP)
+        c[i].exact = unpack_u32(&w->u) != 0;
+        c[i].if_files = unpack_u32(&w->u) != 0;
+        if (end > BOX_KEEP || (c[i].exact && end != BOX_INSIDE))
             return refuse(w, "a channel is of no kind");
         c[i].end = (enum box_channel_end)end;
         s->channel[i] = (struct spec_channel){-1, -1, *w->fd_next};

@@ -71,6 +71,19 @@ static void place_broadcasts(struct job *j, uint32_t first)
     }
 }
 
+/* Who writes to it is placed, and must be met by SIGPIPE at the same byte each time (flow.h): that is known where both are. */
+static uint32_t beside_writer(const struct job *j, const struct graph_stages *s, uint32_t node)
+{
+    const struct graph *g = j->graph;
+    const struct graph_node *n = &g->node[node];
+    for (uint32_t i = 0; i < n->fd_count && s->of_node[node] == GRAPH_NONE; i++) {
+        const struct graph_edge *edge = &g->edge[n->fd[i].edge];
+        if (edge->to == node && s->exact[n->fd[i].edge] && j->node[edge->from].part < j->part_count)
+            return j->node[edge->from].part;
+    }
+    return NOWHERE;
+}
+
 /* Stages that are nowhere are dealt out in turn, so that neighbours differ where there are two workers; but
  * those of one stage in blocks stay together. */
 static void deal(struct job *j, const struct graph_stages *s, const struct place *place, size_t places, bool local)
@@ -81,7 +94,8 @@ static void deal(struct job *j, const struct graph_stages *s, const struct place
             if (local)
                 j->node[i].part = place[0].part;
         } else if (leads(j, s, i) && j->node[i].part == NOWHERE) {
-            j->node[i].part = place[turn++ % places].part;
+            uint32_t beside = beside_writer(j, s, i);
+            j->node[i].part = beside != NOWHERE ? beside : place[turn++ % places].part;
             j->part[j->node[i].part].slots++;
         }
     }

@@ -127,10 +127,11 @@ void blocks_end(struct blocks *b)
     attempt_settle(b->t);
 }
 
-/* Does the command itself write nothing before it has read everything? */
-static bool writes_last(const struct blocks *b)
+/* Does the command itself write nothing before it has read everything?  Tasks that leave files all run, so that which
+ * files there are is no chance. */
+static bool goes_on_unread(const struct blocks *b)
 {
-    return blocks_waits_for_all(b) || combine_adds(b->tail->combine_text);
+    return blocks_waits_for_all(b) || combine_adds(b->tail->combine_text) || (b->tasks && b->tasks->sink_count);
 }
 
 static void outlet_was_left(void *owner)
@@ -138,7 +139,7 @@ static void outlet_was_left(void *owner)
     struct blocks *b = owner;
     if (b->state == ENDED)
         return;
-    if (b->state != WHOLE && writes_last(b)) {
+    if (b->state != WHOLE && goes_on_unread(b)) {
         b->unread = true; /* it reads all of its input, and finds out when it writes */
         return;
     }

@@ -14,6 +14,7 @@
 
 #include "base/fds.h"
 #include "base/spool.h"
+#include "proto/flow.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -234,8 +235,14 @@ static int remote(struct builder *b, uint32_t edge, struct box_port *port)
 static int inside(struct builder *b, uint32_t edge, struct box_port *port)
 {
     uint32_t *index = &b->r->channel_of_edge[edge];
-    if (*index == GRAPH_NONE && !add_channel(b, BOX_INSIDE, index))
-        return -1;
+    if (*index == GRAPH_NONE) {
+        struct box_channel *c = add_channel(b, BOX_INSIDE, index);
+        if (!c)
+            return -1;
+        uint8_t exact = b->t->stages.exact ? b->t->stages.exact[edge] : GRAPH_EXACT_NOT;
+        c->exact = exact != GRAPH_EXACT_NOT;
+        c->if_files = exact == GRAPH_EXACT_IF_FILES;
+    }
     port->channel = (int32_t)*index;
     return 0;
 }

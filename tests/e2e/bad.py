@@ -159,6 +159,38 @@ def classify_leaves_nothing_and_ends():
     assert sorted(os.listdir(".")) == before
 
 
+EARLY = ["yes | tee f | head -1", "seq 300000 | tee f | cat | head -n 3", "cat in | tee f | grep 9 | head -1", "cat in | tee f >(head -3 >n) | tr 1 2 | sed 5q",
+         "yes some words of a line | python3 -c 'import sys\nf = open(sys.argv[1], \"w\", 1)\nfor l in sys.stdin: f.write(l); print(l, end=\"\", flush=True)' f 2>/dev/null | head -2",
+         "cat in | tee >(wc -l >f) | true", "yes | dd bs=77k status=none | tee f | dd bs=99k status=none | head -1"]
+
+
+@case
+def how_far_a_writer_came_is_no_chance():
+    open("in", "w").write("".join("%d\n" % i for i in range(500000)))
+    for text in EARLY:
+        seen = set()
+        for i in range(3):
+            busy = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(i)]
+            status, out, err = run(text)
+            for b in busy:
+                b.kill()
+                b.wait()
+            assert status == 0 and not err, (text, status, err)
+            data = open("f", "rb").read()
+            seen.add((out, data))
+            os.unlink("f")
+        assert len(seen) == 1, (text, [(o, len(d)) for o, d in seen])
+        assert data if "wc" in text else 1 << 20 <= len(data) < 5 << 20, (text, len(data))
+
+
+@case
+def all_tasks_that_leave_files_run():
+    for i in range(40):
+        open("p%d" % i, "w").write("%d\n" % i * 30000)
+    assert run("cat p* | map per file { tee {/}.x } | head -n 1") == (0, b"0\n", "")
+    assert sum(name.endswith(".x") for name in os.listdir(".")) == 40
+
+
 @case
 def line_of_100_mb():
     status, out, err = run("cat | cat | wc -c", stdin=b"x" * 100_000_000)

@@ -84,6 +84,60 @@ static void bodies(void **state)
     graph_free(g);
 }
 
+/* Where a writer must be stopped at the same byte each time: 0 writes to 1, that to 2 and that to 3; and 1 leaves what
+ * the row says. */
+static const struct {
+    const char *name;
+    bool output, word, branch, null, sorts; /* sorts: 2 reads everything before it writes */
+    int behind1, behind2;
+} exact_rows[] = {
+    {.name = "nothing"},
+    {.name = "a named file", .output = true, .behind1 = GRAPH_EXACT_ALWAYS, .behind2 = GRAPH_EXACT_ALWAYS},
+    {.name = "maybe a file", .word = true, .behind1 = GRAPH_EXACT_IF_FILES, .behind2 = GRAPH_EXACT_IF_FILES},
+    {.name = "what another reads", .branch = true, .behind1 = GRAPH_EXACT_ALWAYS, .behind2 = GRAPH_EXACT_ALWAYS},
+    {.name = "what nobody reads", .branch = true, .null = true},
+    {.name = "a file, and then it is sorted", .output = true, .sorts = true, .behind1 = GRAPH_EXACT_ALWAYS},
+};
+
+static void exact_edges(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof exact_rows / sizeof *exact_rows; i++) {
+        static const char *const word[] = {"word"};
+        static const struct graph_output output[] = {{"word", 4}};
+        struct graph *g = new_graph(5);
+        struct arena a = ARENA_INIT(1 << 20);
+        struct err e;
+        uint8_t *exact;
+        for (uint32_t k = 0; k < 3; k++) {
+            join(g, k, k + 1);
+            assert_int_equal(graph_set_fd(g, k, 1, k, &e), 0);
+        }
+        g->node[1].keep = word;
+        g->node[1].keep_count = exact_rows[i].word;
+        g->node[1].output = output;
+        g->node[1].output_count = exact_rows[i].output;
+        if (exact_rows[i].branch) {
+            join(g, 1, 4);
+            assert_int_equal(graph_set_fd(g, 1, 3, 3, &e), 0);
+        }
+        if (exact_rows[i].null) {
+            g->node[4].kind = GRAPH_SINK;
+            g->node[4].sink = GRAPH_SINK_NULL;
+        }
+        if (exact_rows[i].sorts) {
+            g->node[2].split.cut = GRAPH_CUT_LINES;
+            g->node[2].split.combine = GRAPH_COMBINE_MERGE;
+        }
+        assert_int_equal(graph_exact(g, &a, &exact, &e), 0);
+        if (exact[0] || exact[1] != exact_rows[i].behind1 || exact[2] != exact_rows[i].behind2)
+            fail_msg("%s: %d %d %d", exact_rows[i].name, exact[0], exact[1], exact[2]);
+        assert_int_equal(graph_may_be_left(g, 2), !exact_rows[i].sorts);
+        arena_clear(&a);
+        graph_free(g);
+    }
+}
+
 /* By brute force: from each node along waits, each edge at most once, back to it?  A reader may wait for its
  * writer at any edge, a writer for its reader where the edge is no spool. */
 static bool waits_close(const struct graph *g, const bool *spool, uint32_t begin, uint32_t at, uint32_t used)
@@ -149,7 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(spools_are),
-        cmocka_unit_test(bodies),
+        cmocka_unit_test(bodies), cmocka_unit_test(exact_edges),
         cmocka_unit_test(no_circle_of_waits),
         cmocka_unit_test(ceilings),
     };
