@@ -2,7 +2,7 @@
 .POSIX:
 PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-db \
 	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev libmicrohttpd-dev \
-	busybox-static gawk iproute2 jq lua5.4 mawk sqlite3 zstd
+	busybox-static gawk iproute2 jq lua5.4 mawk netpbm sqlite3 zstd
 JOBS = 2
 
 .PHONY: all deps tables demo test bench growth hosts fuzz fuzz-wall compare graphs classes fault install clean
