@@ -72,7 +72,8 @@ int cmd_worker(struct cli *c)
                                      .advertise = c->advertise,
                                      .box = c->open.box,
                                      .slots = c->open.slots,
-                                     .no_isolation = c->open.no_isolation};
+                                     .no_isolation = c->open.no_isolation,
+                                     .no_templates = c->open.no_templates};
     if (!o.keys || !o.scheduler)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe worker wants --keys DIRECTORY and --scheduler URL");
     if (c->check)

@@ -21,7 +21,7 @@ struct joblog *joblog_open(const char *name)
     struct joblog *l = calloc(1, sizeof *l);
     if (l && (l->file = fopen(name, "we"))) {
         l->name = name;
-        fputs("Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tTask\tCPU\tMemory\tCertified\n",
+        fputs("Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tTask\tCPU\tMemory\tCertified\tStart\n",
               l->file);
         return l;
     }
@@ -76,7 +76,8 @@ void joblog_event(struct joblog *l, const struct zpipe_event *e)
     fprintf(l->file, "\t%u", e->node + 1);
     if (block)
         fprintf(l->file, "/%llu", (unsigned long long)e->block + 1);
-    fprintf(l->file, "\t%.3f\t%llu\t%s\n", cpu, (unsigned long long)e->memory_peak_bytes, e->certified ? "yes" : "no");
+    fprintf(l->file, "\t%.3f\t%llu\t%s\t%s%s\n", cpu, (unsigned long long)e->memory_peak_bytes, e->certified ? "yes" : "no",
+            *e->cold ? "cold: " : "clone", e->cold);
 }
 
 int joblog_close(struct joblog *l)

@@ -26,7 +26,7 @@ int cli_fail(int status, const struct zpipe_error *e)
     return status;
 }
 
-enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, SPLIT, SIZE, ROOM, VERBOSE, CONFIG, OPTIONS };
+enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, TEMPLATES, SPLIT, SIZE, ROOM, VERBOSE, CONFIG, OPTIONS };
 
 struct option {
     const char *name;
@@ -138,6 +138,11 @@ static int apply(struct cli *c, const struct option *o, const char *value)
         return c->open.no_isolation || !strcmp(value, "full")
                    ? 0
                    : cli_say(-1, "--isolation is full or none, not '%s'", value);
+    case TEMPLATES:
+        c->open.no_templates = !strcmp(value, "never");
+        return c->open.no_templates || !strcmp(value, "auto")
+                   ? 0
+                   : cli_say(-1, "--templates is auto or never, not '%s'", value);
     }
     return -1;
 }
@@ -160,6 +165,7 @@ static struct option find_option(struct cli *c, const char *name, size_t size)
         {"--joblog", TEXT, &c->joblog},
         {"--placement", PLACEMENT, NULL},
         {"--isolation", ISOLATION, NULL},
+        {"--templates", TEMPLATES, NULL},
         {"-j", WIDTH, &c->submission.width},
         {"--jobs", WIDTH, &c->submission.width},
         {"--split", SPLIT, NULL},

@@ -317,7 +317,7 @@ static int connect_to(struct zpipe *z, const struct zpipe_options *o, struct err
     bool cluster = o->cluster && o->cluster[0];
     z->again = (struct loop_timer){.run = connect_again, .owner = z};
     if (!cluster) { /* zpipe-box first: it must be started before there are threads */
-        struct embedded_options m = {o->box, o->slots, o->no_isolation, embedded_lost, z};
+        struct embedded_options m = {o->box, o->slots, o->no_isolation, o->no_templates, embedded_lost, z};
         z->embedded = embedded_new(z->loop, &m, e);
         if (!z->embedded)
             return -1;

@@ -138,7 +138,8 @@ int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const c
                                .data_listen = o->data_listen ? o->data_listen : "tcp://127.0.0.1:*",
                                .advertise = o->advertise,
                                .box = o->box,
-                               .no_isolation = o->no_isolation};
+                               .no_isolation = o->no_isolation,
+                               .no_templates = o->no_templates};
     struct net_options no = {.keys = o->keys, .role = MSG_WORKER};
     if (r == 0 && (!(a = agent_new(s.loop, &ao, &e)) || !(n = net_new(s.loop, &no, &e)) ||
                    agent_start(a, n, o->scheduler, on_lost, &s, &e) < 0))

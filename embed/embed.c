@@ -26,7 +26,8 @@ struct embedded *embedded_new(struct loop *l, const struct embedded_options *o, 
     m->lost = o->lost;
     m->owner = o->owner;
     struct agent_options a = {
-        .name = "local", .slots = o->slots, .box = o->box, .no_isolation = o->no_isolation};
+        .name = "local", .slots = o->slots, .box = o->box, .no_isolation = o->no_isolation,
+        .no_templates = o->no_templates};
     m->agent = agent_new(l, &a, e);
     if (!m->agent) {
         free(m);

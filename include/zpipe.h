@@ -66,6 +66,7 @@ struct zpipe_options {
     const char *box;     /* path of zpipe-box; NULL: beside the program, else where it is installed */
     uint32_t slots;      /* embedded: 0: one per CPU */
     bool no_isolation;   /* embedded: no sandbox at all: explicit, uncertified, loud */
+    bool no_templates;   /* embedded: every program is started anew, none cloned; the same bytes */
 };
 
 /* options NULL: embedded with the defaults.  Gives; zpipe_close. */
@@ -97,6 +98,8 @@ struct zpipe_event {
     bool not_found;      /* TASK: no such program in the sandbox */
     bool certified;      /* TASK, BLOCK */
     const char *text;    /* TASK: a sentence, or ""; borrowed */
+    const char *cold;    /* TASK, BLOCK: why it was started anew; "" when it was a clone of a template, and of a TASK
+                            that has BLOCKs; borrowed */
     uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes; /* TASK, BLOCK */
     uint64_t bytes_in, bytes_out;                                 /* PROGRESS, BLOCK */
     uint64_t bytes_total; /* PROGRESS: of all it will read, where that is known; else 0 */
@@ -261,7 +264,7 @@ struct zpipe_scheduler_options {
 struct zpipe_worker_options {
     const char *keys, *scheduler, *name, *data_listen, *advertise, *box;
     uint32_t slots;
-    bool no_isolation;
+    bool no_isolation, no_templates;
 };
 #define ZPIPE_KEEPER_STORE_BYTES ((uint64_t)16 << 30)
 struct zpipe_keeper_options {

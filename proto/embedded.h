@@ -14,6 +14,7 @@ struct embedded_options {
         *box; /* path of zpipe-box, or NULL: found beside the program or where it is installed */
     uint32_t slots;    /* 0: one per CPU */
     bool no_isolation; /* explicit, uncertified, loud */
+    bool no_templates; /* programs are started anew, none cloned */
     /* Called once, from the loop, when nothing can be run any more: the host refuses the sandbox,
      * say. */
     void (*lost)(void *owner, const struct err *why);

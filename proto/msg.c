@@ -80,7 +80,8 @@ static const struct field task_fields[] = {
     YES(msg_task, early_stop),
     YES(msg_task, certified),
     TEXT(msg_task, text),
-    TEXT(msg_task, stderr_tail)};
+    TEXT(msg_task, stderr_tail),
+    TEXT(msg_task, cold)};
 static const struct field progress_fields[] = {
     U64(msg_progress, job), U32(msg_progress, node), U64(msg_progress, bytes_in),
     U64(msg_progress, bytes_out), YES(msg_progress, running)};
@@ -99,7 +100,8 @@ static const struct field block_fields[] = {
     U64(msg_block, wall_us),
     U64(msg_block, memory_peak_bytes),
     YES(msg_block, certified),
-    TEXT(msg_block, worker)};
+    TEXT(msg_block, worker),
+    TEXT(msg_block, cold)};
 static const struct field fail_fields[] = {U64(msg_fail, job), U32(msg_fail, attempt),
                                            FIELD(msg_fail, code, FIELD_U32, ERR_COUNT - 1),
                                            TEXT(msg_fail, text)};
@@ -202,7 +204,8 @@ static const struct field ran_fields[] = {FIELD(msg_ran, end, FIELD_U32, MSG_END
                                           YES(msg_ran, certified),
                                           TEXT(msg_ran, limit),
                                           TEXT(msg_ran, text),
-                                          TEXT(msg_ran, dropped)};
+                                          TEXT(msg_ran, dropped),
+                                          TEXT(msg_ran, cold)};
 static const struct field_table ran_table = FIELD_TABLE(msg_ran, ran_fields);
 static const struct field piece_fields[] = {YES(msg_piece, there), U64(msg_piece, bytes),
                                             FIELD(msg_piece, mode, FIELD_U32, 0777)};

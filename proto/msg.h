@@ -235,6 +235,7 @@ struct msg_task {
     bool certified;
     const char *text; /* one sentence for a person; "" */
     const char *stderr_tail;
+    const char *cold; /* why it was no clone of a template; "" when it was, and of a stage in blocks */
 };
 struct msg_progress {
     uint64_t job;
@@ -252,6 +253,7 @@ struct msg_block {
     uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes;
     bool certified;
     const char *worker; /* its name */
+    const char *cold;   /* why a program of it was no clone of a template; "" when all were */
 };
 struct msg_fail {
     uint64_t job;
@@ -355,6 +357,7 @@ struct msg_ran { /* a node of the stage's chain; the units of sandbox/box.h */
     bool certified;
     const char *limit, *text; /* as there; "" */
     const char *dropped;      /* a sentence about files that it left and nobody keeps; "" */
+    const char *cold;         /* as in box_result */
 };
 struct msg_piece {
     bool there;

@@ -78,6 +78,8 @@ static void on_result(void *owner, uint64_t region, uint32_t task, const struct 
     snprintf(run->text, sizeof run->text, "%s", r->text);
     run->result.limit = run->limit;
     run->result.uncertified_why = run->why;
+    snprintf(run->cold, sizeof run->cold, "%s", r->cold_why);
+    run->result.cold_why = run->cold;
     run->result.text = run->text;
     run->status = status_of(r);
     for (uint32_t i = 0; i < r->made_count; i++) {

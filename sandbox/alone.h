@@ -64,7 +64,7 @@ struct run {
     bool over;
     int status;    /* for our own exit */
     struct box_result result; /* texts: below; without what it made */
-    char limit[32], why[256], text[ERR_TEXT_MAX];
+    char limit[32], why[256], cold[256], text[ERR_TEXT_MAX];
     struct alone_made made[ALONE_OUT_MAX + 1024];
     uint32_t made_count;
 };

@@ -159,7 +159,7 @@ static void tell_result(struct task *t, struct box_result *r)
         r->limit = report.limit_hit;
     }
     r->uncertified_why = why;
-    r->cold_why = t->warm ? "" : t->cold_why;
+    r->cold_why = t->warm ? "" : t->cold_why ? t->cold_why : "it was not started";
     r->clock_ns = report.clock_ns;
     r->calls = report.calls;
     trace_phase(t, "ended");

@@ -109,6 +109,8 @@ static void put_end(FILE *f, const struct box_result *r)
     }
     fprintf(f, "  \"certified\": %s,\n  \"uncertified_why\": ", r->certified ? "true" : "false");
     put_text(f, r->uncertified_why);
+    fprintf(f, ",\n  \"clone\": %s,\n  \"cold_why\": ", *r->cold_why ? "false" : "true");
+    put_text(f, r->cold_why);
     fputs(",\n", f);
 }
 

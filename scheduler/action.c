@@ -135,9 +135,10 @@ static bool keep(struct action *a, struct msg *copy)
     case MSG_VISIT:
         return keep_bytes(a, &copy->visit.key) && keep_bytes(a, &copy->visit.token);
     case MSG_TASK:
-        return keep_text(a, &copy->task.text) && keep_text(a, &copy->task.stderr_tail);
+        return keep_text(a, &copy->task.text) && keep_text(a, &copy->task.stderr_tail) &&
+               keep_text(a, &copy->task.cold);
     case MSG_BLOCK:
-        return keep_text(a, &copy->block.worker);
+        return keep_text(a, &copy->block.worker) && keep_text(a, &copy->block.cold);
     default:
         assert(copy->type == MSG_WELCOME || copy->type == MSG_PING || copy->type == MSG_ACCEPT ||
                copy->type == MSG_PROGRESS); /* these borrow nothing */

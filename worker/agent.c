@@ -655,7 +655,8 @@ struct agent *agent_new(struct loop *l, const struct agent_options *o, struct er
     snprintf(a->advertise, sizeof a->advertise, "%s", o->advertise ? o->advertise : "");
     a->slots = o->slots ? o->slots : count_cpus();
     struct box_options box = {.program = o->box,
-                              .isolation = o->no_isolation ? BOX_ISOLATION_NONE : BOX_ISOLATION_FULL};
+                              .isolation = o->no_isolation ? BOX_ISOLATION_NONE : BOX_ISOLATION_FULL,
+                              .no_templates = o->no_templates};
     a->box = box_open(&box, &events, a, e);
     if (!a->box) {
         free(a);

@@ -16,7 +16,7 @@ struct agent_options {
     const char *data_listen; /* NULL: embedded, no data port.  tcp://ADDRESS:PORT, PORT may be * */
     const char *advertise;   /* what others connect to; NULL: as listening */
     const char *box;         /* path of zpipe-box, or NULL */
-    bool no_isolation;
+    bool no_isolation, no_templates;
 };
 
 /* Starts zpipe-box: before the process has threads, so before net_new. */

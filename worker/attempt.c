@@ -688,6 +688,8 @@ void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_resul
     take_made(t, node, r, &text);
     const char *copy = text.data ? arena_string(&t->arena, text.data) : "";
     own->m.task.text = copy ? copy : "";
+    copy = arena_string(&t->arena, r->cold_why);
+    own->m.task.cold = copy ? copy : "";
     own->ended = true;
     buf_clear(&text);
     if (r->end != BOX_FAILED && r->end != BOX_KILLED && t->state != ATTEMPT_STOPPING)

@@ -178,6 +178,8 @@ int *run_output(struct run *r, uint32_t i);
 /* A program of the chain ended, here or elsewhere.  If that spoils the stage, r may be gone. */
 void run_task_ended(struct run *r, uint32_t task, const struct box_result *end);
 extern const struct region_events run_events;
+/* How a program of the chain ended is kept: numbers, and `cold_why`. */
+void run_note(struct run *r, uint32_t i, const struct box_result *end);
 /* Its last program has ended, as it must; the outlet may have it. */
 void run_complete(struct run *r);
 void run_free(struct run *r);

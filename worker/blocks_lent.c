@@ -177,8 +177,8 @@ void lent_ended(struct run *r, const char *lender, const struct msg_ran *ran, in
                                  .limit = n->limit, .text = n->text, .cpu_user_ns = n->cpu_user_ns,
                                  .cpu_sys_ns = n->cpu_sys_ns, .wall_ns = n->wall_ns,
                                  .memory_peak_bytes = n->memory_peak_bytes, .certified = n->certified,
-                                 .uncertified_why = ""};
-        r->result[i] = one;
+                                 .uncertified_why = "", .cold_why = n->cold};
+        run_note(r, i, &one);
         b->way->task_ended(r, i, &one);
         if (b->state != state)
             return; /* it is spoilt, and r gone */

@@ -126,7 +126,7 @@ static void add_result(struct blocks *b, uint32_t i, const struct box_result *r)
     struct box_result *s = &b->sum[i];
     if (!b->seen[i]) {
         *s = (struct box_result){.end = r->end, .status = r->status, .signal = r->signal, .limit = "",
-                                 .text = "", .certified = true, .uncertified_why = ""};
+                                 .text = "", .certified = true, .uncertified_why = "", .cold_why = ""};
         b->seen[i] = true;
     }
     if (r->status < s->status)
@@ -181,11 +181,18 @@ static void rest(struct run *r)
         run_complete(r);
 }
 
+void run_note(struct run *r, uint32_t i, const struct box_result *end)
+{
+    const char *cold = arena_string(&r->arena, end->cold_why);
+    r->result[i] = *end;
+    r->result[i].cold_why = cold ? cold : "";
+}
+
 static void task_ended(void *owner, uint32_t task, const struct box_result *end)
 {
     struct run *r = owner;
     if (!r->ended && r->b->state != ENDED && r->b->state != WHOLE) {
-        r->result[r->merge.count ? r->b->stage->count - 1 : task] = *end;
+        run_note(r, r->merge.count ? r->b->stage->count - 1 : task, end);
         r->b->way->task_ended(r, task, end);
     }
     for (uint32_t k = 0; k < end->made_count; k++)
@@ -239,6 +246,7 @@ static void tell_of(const struct run *r)
                               .signal = (uint32_t)last->signal,
                               .bytes_in = run_bytes_in(r),
                               .certified = true,
+                              .cold = "",
                               .worker = r->worker ? r->worker : agent_name(b->t->agent)}};
     if (!b->t->graph->tell_blocks || r->merge.count)
         return;
@@ -251,6 +259,8 @@ static void tell_of(const struct run *r)
         m.block.cpu_user_us += one->cpu_user_ns / 1000;
         m.block.cpu_sys_us += one->cpu_sys_ns / 1000;
         m.block.certified &= one->certified;
+        if (one->cold_why && *one->cold_why)
+            m.block.cold = one->cold_why;
         if (one->wall_ns / 1000 > m.block.wall_us)
             m.block.wall_us = one->wall_ns / 1000;
         if (one->memory_peak_bytes > m.block.memory_peak_bytes)

@@ -116,6 +116,7 @@ static void on_task_ended(void *owner, uint32_t task, const struct box_result *e
     *r = *end;
     r->limit = keep(w, end->limit);
     r->text = keep(w, end->text);
+    r->cold_why = keep(w, end->cold_why);
     if (end->end == BOX_FAILED || end->end == BOX_KILLED)
         w->broken = r->text[0] ? r->text : "its sandbox failed";
 }
@@ -147,7 +148,7 @@ static const struct msg_ran *list_results(struct work *w)
         ran[i] = (struct msg_ran){(uint32_t)r->end,     (uint32_t)r->status & 255, (uint32_t)r->signal & 127,
                                   r->cpu_user_ns,       r->cpu_sys_ns,             r->wall_ns,
                                   r->memory_peak_bytes, r->certified,              r->limit,
-                                  r->text,              dropped ? dropped : ""};
+                                  r->text,              dropped ? dropped : "", r->cold_why};
     }
     return ran;
 }

@@ -276,7 +276,7 @@ void tasks_report(struct blocks *b, bool early)
     r.end = early ? BOX_SIGNALLED : BOX_EXITED;
     r.signal = early ? SIGPIPE : 0;
     r.status = t->status;
-    r.limit = r.text = r.uncertified_why = "";
+    r.limit = r.text = r.uncertified_why = r.cold_why = "";
     if (t->failure.is && !early) {
         r.end = t->failure.end;
         r.status = t->failure.status;

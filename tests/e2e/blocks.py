@@ -118,11 +118,16 @@ def job_log(zpipe, d):
     head, *lines = [l.split("\t") for l in open(log).read().splitlines()]
     lines = [dict(zip(head, l)) for l in lines]
     blocks = [l for l in lines if l["Task"].startswith("2/")]
+    other = log + ".never"
+    run([zpipe, "--templates", "never", "--split", "always,64K", "--joblog", other, "cat big.txt | grep -v zebra | tail -1"], d, subprocess.DEVNULL)
+    never = {l.split("\t")[-1] for l in open(other).read().splitlines()[1:]}
     return [what for what, bad in (
         ("columns", head[:9] != "Seq Host Starttime JobRuntime Send Receive Exitval Signal Command".split()),
         ("Seq", [int(l["Seq"]) for l in lines] != list(range(1, len(lines) + 1))),
         ("tasks", len(blocks) < 5 or sorted(int(l["Task"][2:]) for l in blocks) != list(range(1, len(blocks) + 1))),
         ("bytes", sum(int(l["Send"]) for l in blocks) != os.path.getsize(os.path.join(d, "big.txt"))),
+        ("start", any(l["Start"] != "clone" and not l["Start"].startswith("cold: ") for l in lines)),
+        ("never", never != {"cold: templates are switched off"}),
         ("status", any(l["Exitval"] != "0" for l in blocks)),
         ("the whole stage", sum(l["Command"].startswith("while") and l["Host"] == ":" for l in lines) != 1)) if bad]
 

@@ -32,6 +32,7 @@ def certified_and_its_domain():
     assert r["end"] == "exited" and r["status"] == 0 and r["certified"] is True and r["uncertified_why"] is None, r
     assert r["program"] == ["sort"] and r["domain"]["kernel"] == os.uname().release and r["domain"]["seed"] == 7, r
     assert r["domain"]["policy"] >= 1 and r["domain"]["cpu"] and r["wall_seconds"] > 0 and r["memory_peak_bytes"] > 0, r
+    assert r["clone"] is False and r["cold_why"] == "it is the first of its kind", r
 
 
 @case

@@ -23,8 +23,8 @@ static const struct msg_plan_row plan_row = {1, "sort \"x\"", "merge", "", "", "
 static const uint32_t numbers[] = {0, UINT32_MAX};
 static const struct slice admit[] = {{"k", 1}, {"", 0}};
 
-static const struct msg_ran ran[] = {{MSG_END_EXITED, 1, 0, 1, 2, 3, UINT64_MAX, true, "", "", ""},
-                                     {MSG_END_SIGNALLED, 0, 9, 0, 0, 0, 0, false, "output", "it said so", "it left `x`"}};
+static const struct msg_ran ran[] = {{MSG_END_EXITED, 1, 0, 1, 2, 3, UINT64_MAX, true, "", "", "", ""},
+                                     {MSG_END_SIGNALLED, 0, 9, 0, 0, 0, 0, false, "output", "it said so", "it left `x`", "templates are switched off"}};
 static const struct msg_piece piece[] = {{true, UINT64_MAX, 0777}, {false, 0, 0}};
 
 static const struct msg rows[] = {
@@ -53,9 +53,10 @@ static const struct msg rows[] = {
     {.type = MSG_STARTED, .started = {8, 1}},
     {.type = MSG_TASK,
      .task = {8, 1, 2, MSG_END_SIGNALLED, 141, 13, 1, 2, 3, UINT64_MAX, true, false, "text",
-              "tail\n"}},
+              "tail\n",
+              ""}},
     {.type = MSG_PROGRESS, .progress = {8, 1, 2, 3, true}},
-    {.type = MSG_BLOCK, .block = {8, 1, 2, 3, UINT64_MAX, 141, 13, 5, 6, 1, 2, 3, 4, true, "w1"}},
+    {.type = MSG_BLOCK, .block = {8, 1, 2, 3, UINT64_MAX, 141, 13, 5, 6, 1, 2, 3, 4, true, "w1", "it has no template yet"}},
     {.type = MSG_FAIL, .fail = {8, 1, ERR_IO, "disk"}},
     {.type = MSG_STOPPED, .stopped = {8, 1, 2}},
     {.type = MSG_RESULT, .result = {7, 8, 255, true, 0, "", true}},
