@@ -74,6 +74,9 @@ static const char *plain_reason(int sys)
     if (setting("kernel/apparmor_restrict_unprivileged_userns") == 1 && geteuid() != 0)
         return "AppArmor restricts user namespaces; allow them with 'sysctl -w "
                "kernel.apparmor_restrict_unprivileged_userns=0'";
+    if (setting("kernel/yama/ptrace_scope") == 3)
+        return "this host allows no process to look into another, which answering a program's system calls needs; allow it "
+               "with 'kernel.yama.ptrace_scope = 1' in /etc/sysctl.d and a restart";
     if (in_container())
         return "this container's profile forbids namespaces or mounts; start it with '--security-opt "
                "seccomp=unconfined --security-opt apparmor=unconfined --security-opt "

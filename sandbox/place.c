@@ -61,17 +61,32 @@ static int place_new(struct server *s, unsigned variant, bool task_first, struct
     return err_set(e, ERR_GONE, "cannot hand the task to the sandbox");
 }
 
-int place_listener(const struct link *l, const struct wire_packet *p)
+/* The descriptor of that number, of a process that has the other end of l. */
+static int take_fd(const struct link *l, pid_t pid, int number)
 {
     struct pollfd still = {.fd = l->fd};
-    int pidfd = (int)syscall(SYS_pidfd_open, p->from, 0);
-    /* While its end of the socket is open the number is still its own. */
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    /* While its end is open the process's number is still its own. */
     bool its = pidfd >= 0 && poll(&still, 1, 0) >= 0 && !(still.revents & POLLHUP);
-    int fd = its ? (int)syscall(SYS_pidfd_getfd, pidfd, (int)p->head.a, 0) : -1;
-    int saved = its ? errno : ESRCH;
+    int fd = its ? (int)syscall(SYS_pidfd_getfd, pidfd, number, 0) : -1;
+    int saved = its || pidfd < 0 ? errno : ESRCH;
     fd_close(&pidfd);
     errno = saved;
     return fd;
+}
+
+int place_listener(const struct link *l, const struct wire_packet *p)
+{
+    return take_fd(l, p->from, (int)p->head.a);
+}
+
+int places_possible(const struct server *s, struct err *e)
+{
+    int fd = s->none ? -1 : take_fd(&s->tasks, s->zygote.pid, ZYGOTE_TASKS_FD);
+    if (fd < 0 && !s->none)
+        return err_sys(e, "cannot take over a program's system calls (pidfd_getfd)");
+    fd_close(&fd);
+    return 0;
 }
 
 /* --- those that are kept ready --- */

@@ -172,7 +172,9 @@ static void zygote_ready(struct watch *w, uint32_t events)
     if (n < 0 && errno == EAGAIN)
         return;
     if (n > 0 && s->packet.head.kind == WIRE_READY) {
-        s->ready = true;
+        s->ready = places_possible(s, &e) == 0;
+        if (!s->ready)
+            server_lose(s, &e);
         return;
     }
     err_set(&e, ERR_GONE, "the sandbox's first process has died");

@@ -191,6 +191,8 @@ int place_for(struct server *s, const struct box_task *t, struct place *p, struc
 int place_tell(struct place *p, const struct region *r, uint32_t task, bool is_template);
 /* From a WIRE_LISTENER: the filter's listener, given; or -1 with errno. */
 int place_listener(const struct link *l, const struct wire_packet *p);
+/* Does this host allow us to take a descriptor of the zygote's, and so of an init's? */
+int places_possible(const struct server *s, struct err *e);
 /* That task's place is used up. */
 void place_answered(struct server *s, const struct box_task *t);
 void places_tend(struct server *s); /* at the end of a turn: what is not needed for an answer */

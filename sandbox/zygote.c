@@ -168,7 +168,7 @@ static void keep_fds(int *a, int *b)
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd < 3 && null >= 0; fd++)
         dup3(null, fd, O_CLOEXEC);
-    *a = dup3(x, 3, O_CLOEXEC);
+    *a = dup3(x, ZYGOTE_TASKS_FD, O_CLOEXEC);
     *b = dup3(y, 4, O_CLOEXEC);
     if (close_range(5, ~0u, 0) < 0)
         fail_sys(*a, "cannot close what the sandbox must not have");

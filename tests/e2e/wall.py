@@ -98,7 +98,7 @@ REFUSED = [("clone", "EPERM", "namespaces"), ("clone", "ENOSPC", "user.max_user_
            ("open_tree", "ENOSYS", "/usr"), ("move_mount", "EPERM", "/usr"), ("mount_setattr", "EPERM", "/usr"),
            ("sethostname", "EPERM", "host"), ("setresuid", "EPERM", "user"), ("personality", "EPERM", "memory layout"),
            ("capset", "EPERM", "rights"), ("seccomp", "EPERM", "filter"),
-           ("seccomp", "ENOSYS", "filter"), ("close_range", "ENOSYS", "must not have"),
+           ("seccomp", "ENOSYS", "filter"), ("close_range", "ENOSYS", "must not have"), ("pidfd_getfd", "EPERM", "system calls"),
            ("landlock_create_ruleset", "EPERM", "Landlock"), ("landlock_restrict_self", "EPERM", "Landlock")]
 # What Docker's default profile refuses, all at once.
 DOCKER = ["clone", "unshare", "mount", "umount2", "pivot_root", "open_tree", "move_mount", "mount_setattr", "personality", "sethostname"]

@@ -31,6 +31,7 @@ static const struct call {
     {"capset", SYS_capset, 0, 0},
     {"seccomp", SYS_seccomp, 0, 0},
     {"close_range", SYS_close_range, 0, 0},
+    {"pidfd_getfd", 438, 0, 0},
     {"landlock_create_ruleset", 444, 0, 0},
     {"landlock_restrict_self", 446, 0, 0},
 };
