@@ -3,10 +3,14 @@
 
 #include "base/fds.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int open_in(const char *directory)
@@ -23,16 +27,58 @@ static int open_in(const char *directory)
     return fd;
 }
 
+static char chosen[PATH_MAX];
+
+int spool_place(const char *directory, struct err *e)
+{
+    if (!realpath(directory, chosen)) {
+        chosen[0] = '\0';
+        return err_sys(e, "cannot use the store directory '%s'", directory);
+    }
+    int fd = spool_open(e);
+    if (fd < 0)
+        return -1;
+    close(fd);
+    return 0;
+}
+
+const char *spool_chosen(void)
+{
+    return *chosen ? chosen : NULL;
+}
+
+/* Ours in the user's cache; false: there is no cache. */
+static bool cache_place(char *path, size_t size)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    bool own = cache && *cache == '/';
+    if (!own && !(home && *home == '/'))
+        return false;
+    int n = snprintf(path, size, "%s%s", own ? cache : home, own ? "" : "/.cache");
+    if (n < 0 || (size_t)n + sizeof "/zpipe" > size)
+        return false;
+    memcpy(path + n, "/zpipe", sizeof "/zpipe");
+    return mkdir(path, 0700) == 0 || errno == EEXIST;
+}
+
 int spool_open(struct err *e)
 {
+    static char cache[PATH_MAX];
     const char *wanted = getenv("TMPDIR");
-    const char *const places[] = {wanted && *wanted ? wanted : "/var/tmp", "/var/tmp", "/tmp"};
+    if (*chosen) {
+        int fd = open_in(chosen);
+        return fd < 0 ? err_sys(e, "cannot make a temporary file in the store directory '%s'", chosen) : fd;
+    }
+    bool set = wanted && *wanted;
+    if (!set && !*cache && !cache_place(cache, sizeof cache))
+        snprintf(cache, sizeof cache, "/var/tmp");
+    const char *const places[] = {set ? wanted : cache, "/var/tmp", "/tmp"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         int fd = open_in(places[i]);
         if (fd >= 0)
             return fd;
     }
-    return err_sys(e, "cannot make a temporary file in $TMPDIR, /var/tmp or /tmp");
+    return err_sys(e, "cannot make a temporary file in '%s', /var/tmp or /tmp; --store names another directory", places[0]);
 }
 
 int spool_of(struct slice bytes, struct err *e)

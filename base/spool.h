@@ -4,7 +4,13 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-/* An empty one on disk, in $TMPDIR, else /var/tmp, else /tmp: readable and writable, close-on-exec. */
+/* Where they are from now on, in this process: a directory that is there.  Else they are in $TMPDIR, if that is set and can
+ * be used; else in a directory of zpipe's in the user's cache ($XDG_CACHE_HOME, else ~/.cache), if there is one; else
+ * in /var/tmp, else in /tmp. */
+int spool_place(const char *directory, struct err *e);
+/* What spool_place was told, as a whole path; NULL: nothing. */
+const char *spool_chosen(void);
+/* An empty one on disk: readable and writable, close-on-exec. */
 int spool_open(struct err *e);
 
 /* One that holds these bytes (in memory: for heredocs), opened at 0. */

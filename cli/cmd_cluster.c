@@ -73,7 +73,8 @@ int cmd_worker(struct cli *c)
                                      .box = c->open.box,
                                      .slots = c->open.slots,
                                      .no_isolation = c->open.no_isolation,
-                                     .no_templates = c->open.no_templates};
+                                     .no_templates = c->open.no_templates,
+                                     .store = c->open.store};
     if (!o.keys || !o.scheduler)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe worker wants --keys DIRECTORY and --scheduler URL");
     if (c->check)

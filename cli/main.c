@@ -34,6 +34,7 @@ static const char help[] =
     "  -j N                 blocks at once (default: as many as slots); the bytes are the same\n"
     "  --split HOW          auto, never, or always,SIZE: cut inputs into blocks\n"
     "  --slots N            how many jobs' stages at once (default: one per CPU)\n"
+    "  --store DIRECTORY    for what does not fit in memory (default: in ~/.cache)\n"
     "  --config FILE        options from a file, as in zpipe.conf(5)\n"
     "  --joblog FILE        a line for each task, in the columns of GNU parallel's and more\n"
     "  --quiet, --progress  never, or always, a progress line\n"

@@ -159,6 +159,7 @@ static struct option find_option(struct cli *c, const char *name, size_t size)
         {"--cluster", TEXT, &c->open.cluster},
         {"--keys", TEXT, &c->open.keys},
         {"--slots", NUMBER, &c->open.slots},
+        {"--store", TEXT, &c->open.store},
         {"--quiet", FLAG, &c->quiet},
         {"-q", FLAG, &c->quiet},
         {"--progress", FLAG, &c->progress},

@@ -4,6 +4,7 @@
 
 #include "base/instance.h"
 #include "base/log.h"
+#include "base/spool.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -315,6 +316,8 @@ static void connect_again(struct loop_timer *w)
 static int connect_to(struct zpipe *z, const struct zpipe_options *o, struct err *e)
 {
     bool cluster = o->cluster && o->cluster[0];
+    if (o->store && spool_place(o->store, e) < 0)
+        return -1;
     z->again = (struct loop_timer){.run = connect_again, .owner = z};
     if (!cluster) { /* zpipe-box first: it must be started before there are threads */
         struct embedded_options m = {o->box, o->slots, o->no_isolation, o->no_templates, embedded_lost, z};

@@ -1,6 +1,7 @@
 /* `zpipe scheduler` and `zpipe worker`: the parts of a cluster as processes of their own, and the keys
  * they need.  Declared in include/zpipe.h. */
 #include "base/log.h"
+#include "base/spool.h"
 #include "proto/keys.h"
 #include "proto/peer.h"
 #include "sandbox/box.h"
@@ -141,6 +142,8 @@ int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const c
                                .no_isolation = o->no_isolation,
                                .no_templates = o->no_templates};
     struct net_options no = {.keys = o->keys, .role = MSG_WORKER};
+    if (r == 0 && o->store)
+        r = spool_place(o->store, &e);
     if (r == 0 && (!(a = agent_new(s.loop, &ao, &e)) || !(n = net_new(s.loop, &no, &e)) ||
                    agent_start(a, n, o->scheduler, on_lost, &s, &e) < 0))
         r = -1;

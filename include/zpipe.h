@@ -67,6 +67,8 @@ struct zpipe_options {
     uint32_t slots;      /* embedded: 0: one per CPU */
     bool no_isolation;   /* embedded: no sandbox at all: explicit, uncertified, loud */
     bool no_templates;   /* embedded: every program is started anew, none cloned; the same bytes */
+    const char *store;   /* directory for what does not fit in memory, in unlinked files; NULL: in the user's cache.  It holds
+                          * for the process */
 };
 
 /* options NULL: embedded with the defaults.  Gives; zpipe_close. */
@@ -265,6 +267,7 @@ struct zpipe_worker_options {
     const char *keys, *scheduler, *name, *data_listen, *advertise, *box;
     uint32_t slots;
     bool no_isolation, no_templates;
+    const char *store; /* as in zpipe_options */
 };
 #define ZPIPE_KEEPER_STORE_BYTES ((uint64_t)16 << 30)
 struct zpipe_keeper_options {

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/fds.h"
 #include "base/pack.h"
+#include "base/spool.h"
 #include "sandbox/box_link.h"
 #include "sandbox/result.h"
 #include "sandbox/spec.h"
@@ -13,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -90,12 +92,16 @@ static int spawn_server(const char *path, const struct box_options *o, int fd, p
     posix_spawnattr_t attributes;
     sigset_t empty, defaults;
     char number[] = "3";
-    char *argv[6] = {"zpipe-box", "--serve", number};
+    char store[PATH_MAX + 16], *argv[7] = {"zpipe-box", "--serve", number};
     int words = 3;
     if (o && o->isolation == BOX_ISOLATION_NONE)
         argv[words++] = "--isolation=none";
     if (o && o->no_templates)
         argv[words++] = "--templates=never";
+    if (spool_chosen()) {
+        snprintf(store, sizeof store, "--store=%s", spool_chosen());
+        argv[words++] = store;
+    }
     sigemptyset(&empty);
     sigfillset(&defaults);
     posix_spawn_file_actions_init(&actions);

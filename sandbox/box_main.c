@@ -1,5 +1,6 @@
 /* zpipe-box: a server for a worker (--serve FD), or one program in a sandbox by itself. */
 #include "base/fds.h"
+#include "base/spool.h"
 #include "base/units.h"
 #include "sandbox/alone.h"
 #include "sandbox/server.h"
@@ -116,7 +117,7 @@ static bool count_of(const char *text, uint32_t *count)
 }
 
 enum option_kind { WITH, IN, OUT, QUOTA, ENV, SEED, MEMORY, CPU, TIMEOUT, PROCS, FILES, OUTPUT, SCRATCH, REPORT, DIGEST, TRACE,
-                   VERIFY, ISOLATION, TEMPLATES, SERVE, VERSION, HELP };
+                   VERIFY, ISOLATION, TEMPLATES, STORE, SERVE, VERSION, HELP };
 
 static const struct option options[] = {
     {"with", required_argument, NULL, WITH},       {"out", required_argument, NULL, OUT},
@@ -128,13 +129,14 @@ static const struct option options[] = {
     {"scratch", required_argument, NULL, SCRATCH}, {"report", required_argument, NULL, REPORT},
     {"digest", no_argument, NULL, DIGEST},         {"trace", required_argument, NULL, TRACE},
     {"verify", no_argument, NULL, VERIFY},         {"isolation", required_argument, NULL, ISOLATION},
-    {"templates", required_argument, NULL, TEMPLATES},
+    {"templates", required_argument, NULL, TEMPLATES}, {"store", required_argument, NULL, STORE},
     {"serve", required_argument, NULL, SERVE},     {"version", no_argument, NULL, VERSION},
     {"help", no_argument, NULL, HELP},             {NULL, 0, NULL, 0}};
 
 /* What to write instead, for options that can be wrong. */
 static const char *const wanted[] = {
     [WITH] = "is one file too many",
+    [STORE] = "is no directory that files can be made in",
     [IN] = "is no NAME=FILE, or is named twice",
     [OUT] = "is no NAME=FILE, or named twice, or one output too many",
     [QUOTA] = "is no NAME=SIZE of an --out before it; write the size with its unit, as in 64MiB",
@@ -200,6 +202,8 @@ static bool take_option(int option, const char *value, int *serve)
     case TEMPLATES:
         asked.cold = !strcmp(value, "never");
         return asked.cold || !strcmp(value, "auto");
+    case STORE:
+        return spool_place(value, NULL) == 0;
     case SERVE:
         if (!count_of(value, &fd) || fd > 1023)
             return false;

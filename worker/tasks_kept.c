@@ -93,7 +93,9 @@ static int keep(struct run *r, int *stream, const struct box_kept *k, struct err
 {
     if (k->sys) {
         errno = k->sys;
-        return err_sys(e, "cannot keep what a task wrote");
+        const char *where = spool_chosen();
+        return err_sys(e, "cannot keep what a task wrote%s%s%s; --store names the directory for that", where ? " in '" : "",
+                       where ? where : "", where ? "'" : "");
     }
     if (k->fd >= 0) {
         *stream = k->fd;

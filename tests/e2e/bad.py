@@ -529,6 +529,23 @@ def no_shared_memory():
 
 
 @case
+def a_store_with_little_room():
+    os.mkdir("store")
+    status, out, err = run("--store", "gone", "map cat", stdin=b"x\n")
+    assert status == 125 and "'gone'" in err and "No such file" in err, (status, err)
+    task = "with block=1 { map sh -c 'read n; head -c $n /dev/zero' }"
+    status, out, err = run("--store", "store", task, stdin=b"3000000\n2\n")
+    assert (status, len(out)) == (0, 3000002), (status, err)
+    assert os.listdir("store") == []
+    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode:
+        raise Skip("cannot mount here")
+    p = subprocess.run(["unshare", "-m", "sh", "-c", "mount -t tmpfs -o size=1m none store && exec \"$@\"", "sh", zpipe,
+                        "--store", "store", task], input=b"3\n3000000\n", capture_output=True, timeout=120)
+    err = p.stderr.decode()
+    assert p.returncode == 125 and "No space left" in err and "--store" in err and "/store'" in err, (p.returncode, err)
+
+
+@case
 def temporary_directory_that_cannot_be_written():
     os.mkdir("full", 0o555)
     status, out, err = run("sort <<END\nb\na\nEND", env={**os.environ, "TMPDIR": "/nonexistent"})
