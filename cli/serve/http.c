@@ -9,10 +9,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #define CONNECTION_BYTES (32u << 10) /* of headers */
+
+/* One connection. */
+struct guest {
+    struct http *http;
+    struct place place;
+    int fd; /* libmicrohttpd's */
+};
 
 /* One request's state in libmicrohttpd's hands. */
 struct exchange {
@@ -26,6 +34,8 @@ struct exchange {
 
 struct http {
     struct server *server;
+    struct places places;
+    int listener; /* -1: no more */
     struct MHD_Daemon *daemon;
     struct zpipe_watch *events, *times;
     int timer;
@@ -99,6 +109,36 @@ static enum MHD_Result answer(struct exchange *x)
     return answer_text(x->connection, status, q->error.text);
 }
 
+/* ---- connections */
+
+static struct guest *guest_of(struct MHD_Connection *c)
+{
+    return MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+static void give_way(void *owner)
+{
+    struct guest *g = owner;
+    shutdown(g->fd, SHUT_RDWR);
+}
+
+static void on_connection(void *owner, struct MHD_Connection *c, void **context, enum MHD_ConnectionNotificationCode code)
+{
+    struct http *h = owner;
+    struct guest *g = *context;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        *context = g = calloc(1, sizeof *g);
+        if (!g)
+            return;
+        g->http = h;
+        g->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        places_enter(&h->places, &g->place, give_way, g);
+    } else if (g) {
+        places_leave(&h->places, &g->place);
+        free(g);
+    }
+}
+
 /* ---- requests */
 
 static void run_after(const struct http *h, unsigned long long ms)
@@ -111,6 +151,7 @@ static void run_after(const struct http *h, unsigned long long ms)
 static void job_over(struct request *q)
 {
     struct exchange *x = q->owner;
+    places_wait(&x->http->places, &guest_of(x->connection)->place, PLACES_SENDING_S);
     x->suspended = false;
     MHD_resume_connection(x->connection);
     run_after(x->http, 0);
@@ -129,7 +170,7 @@ static unsigned looks_wrong(const struct http *h, struct MHD_Connection *c, cons
 static enum MHD_Result begin(struct http *h, struct MHD_Connection *c, const char *url, const char *method, void **state)
 {
     unsigned wrong = looks_wrong(h, c, url, method);
-    struct exchange *x = wrong ? NULL : calloc(1, sizeof *x);
+    struct exchange *x = wrong || !guest_of(c) || server_ends(h->server) ? NULL : calloc(1, sizeof *x);
     if (x && !(x->request = request_new(h->server, job_over, x))) {
         free(x);
         x = NULL;
@@ -167,6 +208,7 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *c, const c
         return answer(x);
     request_run(x->request);
     x->suspended = true;
+    places_work(&guest_of(c)->place);
     MHD_suspend_connection(c);
     return MHD_YES;
 }
@@ -174,9 +216,10 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *c, const c
 static void on_completed(void *owner, struct MHD_Connection *c, void **state, enum MHD_RequestTerminationCode code)
 {
     struct exchange *x = *state;
-    (void)owner, (void)c, (void)code;
+    (void)owner, (void)code;
     if (!x)
         return;
+    places_wait(&x->http->places, &guest_of(c)->place, PLACES_PATIENCE_S);
     *x->link = x->next;
     if (x->next)
         x->next->link = x->link;
@@ -215,10 +258,12 @@ struct http *http_open(struct server *s, int listener)
         return NULL;
     }
     h->server = s;
+    h->listener = listener;
+    places_init(&h->places, SERVE_REQUESTS_MAX);
     h->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     h->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
                                  MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SERVE_IDLE_S,
-                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)SERVE_REQUESTS_MAX,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->places.max, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_NOTIFY_COMPLETED,
                                  on_completed, h, MHD_OPTION_END);
     const union MHD_DaemonInfo *info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
@@ -229,6 +274,27 @@ struct http *http_open(struct server *s, int listener)
     cli_say(0, "cannot start an HTTP server: %s", e.code ? e.text : strerror(errno));
     http_close(h);
     return NULL;
+}
+
+void http_tick(struct http *h)
+{
+    if (!h)
+        return;
+    places_tick(&h->places);
+    run_after(h, 0);
+}
+
+uint32_t http_rest(struct http *h)
+{
+    uint32_t count = 0;
+    if (!h)
+        return 0;
+    if (h->listener >= 0 && MHD_quiesce_daemon(h->daemon) != MHD_INVALID_SOCKET)
+        close(h->listener);
+    h->listener = -1;
+    for (const struct exchange *x = h->first; x; x = x->next)
+        count += x->request->ready;
+    return count;
 }
 
 void http_close(struct http *h)

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define READ_BYTES (64u << 10)
@@ -18,6 +17,7 @@ struct line { /* one client */
     struct plain *plain;
     int fd;
     struct zpipe_watch *watch;
+    struct place place;
     struct request *request;
     unsigned idle_s; /* since bytes moved; not counted while its job runs */
     off_t sent;
@@ -25,8 +25,9 @@ struct line { /* one client */
 
 struct plain {
     struct server *server;
-    int listener, timer;
-    struct zpipe_watch *clients, *ticks;
+    struct places places;
+    int listener; /* -1: no more */
+    struct zpipe_watch *clients; /* NULL: nobody is let in now */
     struct line *first;
 };
 
@@ -36,12 +37,18 @@ static void hang_up(struct line *l, bool well)
     if (!well)
         setsockopt(l->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     zpipe_unwatch(l->watch);
+    places_leave(&l->plain->places, &l->place);
     request_free(l->request);
     close(l->fd);
     *l->link = l->next;
     if (l->next)
         l->next->link = l->link;
     free(l);
+}
+
+static void give_way(void *owner)
+{
+    hang_up(owner, false);
 }
 
 static void on_writable(void *owner, int events)
@@ -67,6 +74,7 @@ static void job_over(struct request *q)
         return;
     }
     l->idle_s = 0;
+    places_wait(&l->plain->places, &l->place, PLACES_SENDING_S);
     l->watch = zpipe_watch(server_zpipe(l->plain->server), l->fd, ZPIPE_WRITABLE, on_writable, l, &e);
     if (!l->watch)
         hang_up(l, false);
@@ -89,6 +97,7 @@ static void on_readable(void *owner, int events)
         return;
     zpipe_unwatch(l->watch);
     l->watch = NULL;
+    places_work(&l->place);
     request_run(l->request);
 }
 
@@ -97,17 +106,22 @@ static void on_client(void *owner, int events)
     struct plain *p = owner;
     struct zpipe_error e;
     (void)events;
-    int fd = accept4(p->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = places_full(&p->places) ? -1 : accept4(p->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     struct line *l = fd < 0 ? NULL : calloc(1, sizeof *l);
     if (!l) {
         if (fd >= 0)
             close(fd);
+        if (places_full(&p->places) || errno == EMFILE || errno == ENFILE) { /* they wait for the next second */
+            zpipe_unwatch(p->clients);
+            p->clients = NULL;
+        }
         return;
     }
     *l = (struct line){.next = p->first, .link = &p->first, .plain = p, .fd = fd};
     if (p->first)
         p->first->link = &l->next;
     p->first = l;
+    places_enter(&p->places, &l->place, give_way, l);
     l->request = request_new(p->server, job_over, l);
     if (l->request)
         l->watch = zpipe_watch(server_zpipe(p->server), fd, ZPIPE_READABLE, on_readable, l, &e);
@@ -115,33 +129,53 @@ static void on_client(void *owner, int events)
         hang_up(l, false);
 }
 
-static void on_tick(void *owner, int events)
+void plain_tick(struct plain *p)
 {
-    struct plain *p = owner;
-    uint64_t ticks;
-    (void)events;
-    if (read(p->timer, &ticks, sizeof ticks) < 0)
+    struct zpipe_error e;
+    if (!p)
         return;
     for (struct line *l = p->first, *next; l; l = next) {
         next = l->next;
         if (l->watch && ++l->idle_s > SERVE_IDLE_S)
             hang_up(l, false);
     }
+    places_tick(&p->places);
+    if (!p->clients && p->listener >= 0 && !places_full(&p->places))
+        p->clients = zpipe_watch(server_zpipe(p->server), p->listener, ZPIPE_READABLE, on_client, p, &e);
+}
+
+uint32_t plain_rest(struct plain *p)
+{
+    uint32_t count = 0;
+    if (!p)
+        return 0;
+    zpipe_unwatch(p->clients);
+    p->clients = NULL;
+    if (p->listener >= 0)
+        close(p->listener);
+    p->listener = -1;
+    for (struct line *l = p->first, *next; l; l = next) {
+        next = l->next;
+        if (l->request->ready)
+            count++;
+        else
+            hang_up(l, false);
+    }
+    return count;
 }
 
 struct plain *plain_open(struct server *s, int listener)
 {
-    static const struct itimerspec second = {{1, 0}, {1, 0}};
     struct zpipe_error e = {0};
     struct plain *p = calloc(1, sizeof *p);
     if (!p) {
         cli_say(0, "out of memory");
         return NULL;
     }
-    *p = (struct plain){.server = s, .listener = listener, .timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
-    if (p->timer >= 0 && timerfd_settime(p->timer, 0, &second, NULL) == 0 &&
-        (p->clients = zpipe_watch(server_zpipe(s), listener, ZPIPE_READABLE, on_client, p, &e)) &&
-        (p->ticks = zpipe_watch(server_zpipe(s), p->timer, ZPIPE_READABLE, on_tick, p, &e)))
+    *p = (struct plain){.server = s, .listener = listener};
+    places_init(&p->places, SERVE_REQUESTS_MAX);
+    p->clients = zpipe_watch(server_zpipe(s), listener, ZPIPE_READABLE, on_client, p, &e);
+    if (p->clients)
         return p;
     cli_say(0, "cannot listen: %s", e.code ? e.text : strerror(errno));
     plain_close(p);
@@ -153,11 +187,9 @@ void plain_close(struct plain *p)
     if (!p)
         return;
     zpipe_unwatch(p->clients);
-    zpipe_unwatch(p->ticks);
     while (p->first)
         hang_up(p->first, false);
-    close(p->listener);
-    if (p->timer >= 0)
-        close(p->timer);
+    if (p->listener >= 0)
+        close(p->listener);
     free(p);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define FEED_BYTES (64u << 10)
@@ -18,15 +19,20 @@ struct server {
     struct zpipe *z;
     struct zpipe_submission job;  /* what all have in common */
     struct request *first, **end; /* those that wait or run */
-    uint32_t requests;
     uint64_t body_max;
+    int timer;
+    struct zpipe_watch *ticks;
+    struct http *http;
+    struct plain *plain;
 };
 
-static volatile sig_atomic_t asked_to_end;
+static volatile sig_atomic_t asked_to_end; /* so often */
 
 static void on_signal(int signo)
 {
-    asked_to_end = signo;
+    (void)signo;
+    if (asked_to_end < 2)
+        asked_to_end++;
 }
 
 struct zpipe *server_zpipe(struct server *s)
@@ -57,13 +63,12 @@ static int unlinked_file(void)
 
 struct request *request_new(struct server *s, void (*done)(struct request *r), void *owner)
 {
-    struct request *r = s->requests < SERVE_REQUESTS_MAX ? calloc(1, sizeof *r) : NULL;
+    struct request *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
     *r = (struct request){.server = s, .done = done, .owner = owner, .certified = true, .stdin_fd = -1, .feed = -1};
     r->in = unlinked_file();
     r->out = unlinked_file();
-    s->requests++;
     if (r->in >= 0 && r->out >= 0)
         return r;
     request_free(r);
@@ -131,7 +136,6 @@ void request_free(struct request *r)
         close(r->in);
     if (r->out >= 0)
         close(r->out);
-    r->server->requests--;
     free(r);
 }
 
@@ -205,6 +209,43 @@ static void step(struct server *s)
 
 /* ---- life */
 
+bool server_ends(const struct server *s)
+{
+    (void)s;
+    return asked_to_end;
+}
+
+static void on_tick(void *owner, int events)
+{
+    struct server *s = owner;
+    uint64_t ticks;
+    (void)events;
+    if (read(s->timer, &ticks, sizeof ticks) < 0)
+        return;
+    http_tick(s->http);
+    plain_tick(s->plain);
+}
+
+static int tick(struct server *s)
+{
+    static const struct itimerspec second = {{1, 0}, {1, 0}};
+    struct zpipe_error e = {0};
+    s->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (s->timer >= 0 && timerfd_settime(s->timer, 0, &second, NULL) == 0 &&
+        (s->ticks = zpipe_watch(s->z, s->timer, ZPIPE_READABLE, on_tick, s, &e)))
+        return 0;
+    return cli_say(-1, "cannot set a timer: %s", e.code ? e.text : strerror(errno));
+}
+
+/* Until a signal, and then until those that run are answered, or the next signal. */
+static void run(struct server *s)
+{
+    while (!asked_to_end || (asked_to_end < 2 && http_rest(s->http) + plain_rest(s->plain) > 0)) {
+        zpipe_turn(s->z, true);
+        step(s);
+    }
+}
+
 static bool has_setting(const struct cli *c, const char *name)
 {
     for (size_t i = 0; i < c->submission.with_count; i++)
@@ -245,29 +286,29 @@ static int prepare(struct server *s, struct cli *c)
 
 static int serve(struct cli *c)
 {
-    struct server s = {0};
-    struct http *http = NULL;
-    struct plain *plain = NULL;
+    struct server s = {.timer = -1};
     int at[2] = {-1, -1};
     int r = prepare(&s, c);
     if (r == 0 && c->http)
-        r = (at[0] = listen_http(c->http, c->allow_remote)) < 0 || !(http = http_open(&s, at[0])) ? -1 : 0;
+        r = (at[0] = listen_http(c->http, c->allow_remote)) < 0 || !(s.http = http_open(&s, at[0])) ? -1 : 0;
     if (r == 0 && c->listen)
-        r = (at[1] = listen_plain(c->listen, c->allow_remote)) < 0 || !(plain = plain_open(&s, at[1])) ? -1 : 0;
+        r = (at[1] = listen_plain(c->listen, c->allow_remote)) < 0 || !(s.plain = plain_open(&s, at[1])) ? -1 : 0;
+    if (r == 0)
+        r = tick(&s);
     if (r == 0) {
-        if (http)
+        if (s.http)
             listen_say("http", at[0]);
-        if (plain)
+        if (s.plain)
             listen_say("plain", at[1]);
         fflush(stdout);
-        while (!asked_to_end) {
-            zpipe_turn(s.z, true);
-            step(&s);
-        }
+        run(&s);
     }
-    plain_close(plain);
-    http_close(http);
+    plain_close(s.plain);
+    http_close(s.http);
+    zpipe_unwatch(s.ticks);
     zpipe_close(s.z);
+    if (s.timer >= 0)
+        close(s.timer);
     if (c->listen)
         listen_forget(c->listen);
     return r < 0 ? ZPIPE_STATUS_FAILED : 0;

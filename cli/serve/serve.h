@@ -5,14 +5,16 @@
  * descriptor and no sandbox, and nothing is sent of a job that failed.
  *
  *   serve.c    options, the loop, requests
+ *   places.c who gives way when there are too many
  *   http.c     POST, by libmicrohttpd
  *   plain.c    bytes in until the client's end, bytes out */
 #pragma once
 #include "cli/cli.h"
+#include "cli/serve/places.h"
 
 #include <sys/types.h>
 
-#define SERVE_REQUESTS_MAX  1024          /* connections with a request, at once */
+#define SERVE_REQUESTS_MAX  1024          /* connections of each of the two kinds, at once */
 #define SERVE_BODY_MAX      (64u << 20)   /* bytes of a request; --body-max */
 #define SERVE_OUTPUT        "output=256MiB" /* of an answer, unless --with output= says otherwise */
 #define SERVE_TIMEOUT       "timeout=30s"   /* of a job, in the same way */
@@ -36,7 +38,7 @@ struct request {
     struct zpipe_error error; /* code 0: the program ended by itself */
 };
 
-/* NULL: there are too many, or no room. */
+/* NULL: there is no room. */
 struct request *request_new(struct server *s, void (*done)(struct request *r), void *owner);
 /* More of its body.  -1: it is too large (errno EFBIG), or the disk has no room. */
 int request_add(struct request *r, const void *data, size_t size_bytes);
@@ -46,11 +48,18 @@ void request_free(struct request *r); /* a job that runs is cancelled */
 struct zpipe *server_zpipe(struct server *s);
 uint64_t server_body_max(const struct server *s);
 
+bool server_ends(const struct server *s); /* no more requests are taken; those that run are answered */
+
 /* The two ways in.  `address`: HOST:PORT, [HOST]:PORT; for plain also unix:PATH after its scheme.  open: NULL after
- * saying why.  close: no more of them; what runs is cancelled. */
+ * saying why.  tick: each second.  rest: no more of
+ * them; how many are still to be answered.  close: what runs is cancelled. */
 struct http;
 struct http *http_open(struct server *s, int listener);
+void http_tick(struct http *h);
+uint32_t http_rest(struct http *h);
 void http_close(struct http *h);
 struct plain;
 struct plain *plain_open(struct server *s, int listener);
+void plain_tick(struct plain *p);
+uint32_t plain_rest(struct plain *p);
 void plain_close(struct plain *p);

@@ -2,14 +2,14 @@
 """zpipe serve: each request its own sandbox, and nobody pays for a client that stalls, leaves or lies.
 
     serve.py --bin DIR"""
-import argparse, concurrent.futures, http.client, os, socket, subprocess, sys, tempfile, time
+import argparse, concurrent.futures, http.client, os, re, resource, socket, subprocess, sys, tempfile, threading, time
 
 TIMEOUT = 60
 
 
 class Server:
-    def __init__(self, zpipe, d, text, *options):
-        self.p = subprocess.Popen([zpipe, "serve", text, *options], cwd=d, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def __init__(self, zpipe, d, text, *options, **how):
+        self.p = subprocess.Popen([zpipe, "serve", text, *options], cwd=d, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
         self.at = {}
         for _ in [o for o in options if o in ("--http", "--listen")]:
             line = self.p.stdout.readline().decode().split()
@@ -158,15 +158,109 @@ def plain_failed(zpipe, d):
         raise AssertionError("a failed job ended in %r" % got)
 
 
-def ended_at_work(zpipe, d):
-    with Server(zpipe, d, "while :; do :; done", "--http", "127.0.0.1:0") as s:
+def dribble(sockets, over):
+    """A byte a second on each, so that none is ever idle."""
+    while not over.wait(1):
+        for one in sockets:
+            try:
+                one.sendall(b"1")
+            except OSError:
+                pass
+
+
+def stalled(zpipe, d):
+    """More clients that never come to an end than there are places: others are served all the same."""
+    few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (2304, 2304))  # 128 places
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2304:
+        return
+    for kind, option, address in (("http", "--http", "127.0.0.1:0"), ("plain", "--listen", "tcp://127.0.0.1:0")):
+        with Server(zpipe, d, "cat", option, address, preexec_fn=few) as s:
+            over, sockets = threading.Event(), []
+            for i in range(200):
+                sockets.append(s.socket(kind))
+                sockets[-1].sendall(b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" if i % 2 else b"PO")
+            thread = threading.Thread(target=dribble, args=(sockets, over))
+            thread.start()
+            try:
+                want(kind, s.post(b"x")[2] if kind == "http" else s.plain(b"x"), b"x")
+            finally:
+                over.set()
+                thread.join()
+                for one in sockets:
+                    one.close()
+        want("end", s.status, 0)
+
+
+def ended(zpipe, d):
+    """A signal: what runs is answered, whoever comes later is not served.  A second one: it ends at once."""
+    work = "echo begun >&2; n=0; while [ $n -lt 300000 ]; do n=$((n+1)); done; cat"
+    with Server(zpipe, d, work, "--http", "127.0.0.1:0", "--listen", "tcp://127.0.0.1:0") as s:
+        half, c, l = s.socket("http"), s.socket("http"), s.socket("plain")
+        half.sendall(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf")
+        c.sendall(b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\nanswer")
+        l.sendall(b"answer")
+        l.shutdown(socket.SHUT_WR)
+        for _ in range(2):
+            want("stderr", s.p.stderr.readline(), b"begun\n")
+        s.p.terminate()
+        r = http.client.HTTPResponse(c)
+        r.begin()
+        want("what ran", (r.status, r.read()), (200, b"answer"))
+        want("what ran", l.recv(100), b"answer")
+        want("the end", s.p.wait(TIMEOUT), 0)
+    endless = "echo begun >&2; while :; do :; done"
+    with Server(zpipe, d, endless, "--http", "127.0.0.1:0", "--with", "timeout=1000s") as s:
         c = s.socket("http")
         c.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx")
-        deadline = time.monotonic() + TIMEOUT
-        while "while" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.replace("serve while", ""):
-            if time.monotonic() > deadline:
-                raise AssertionError("the job did not start")
+        want("stderr", s.p.stderr.readline(), b"begun\n")
+        s.p.terminate()
+        try:  # it listens no more, so the first signal was taken; the second is sent on leaving
+            while True:
+                s.socket("http").close()
+        except OSError:
+            pass
     want("end", s.status, 0)
+
+
+def lies(zpipe, d):
+    """Odd requests get an answer or a closed connection, and cost nobody else."""
+    head = b"POST / HTTP/1.1\r\nHost: x\r\n"
+    with Server(zpipe, d, "cat", "--http", "127.0.0.1:0") as s:
+        for what, sent, answers in (
+                ("pipelined", (head + b"Content-Length: 1\r\n\r\na" + head + b"Content-Length: 1\r\n\r\nb") * 3, [b"200"] * 6),
+                ("more than it said", head + b"Content-Length: 1\r\n\r\nabc\r\n\r\n", [b"200"]),
+                ("chunks", head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", [b"200"]),
+                ("bad chunks", head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n", [b"400"]),
+                ("no number", head + b"Content-Length: abc\r\n\r\n", [b"400"]),
+                ("below zero", head + b"Content-Length: -5\r\n\r\n", [b"400"]),
+                ("too great a number", head + b"Content-Length: 99999999999999999999999\r\n\r\n", [b"413"]),
+                ("a large header", head + b"X: " + b"y" * 100000 + b"\r\n\r\n", [b"431"]),
+                ("many headers", head + b"X: y\r\n" * 20000 + b"\r\n", [b"431"]),
+                ("HEAD", b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", [b"405"]),
+                ("PUT", b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na", [b"405"]),
+                ("no protocol", b"hello\r\n\r\n", [b"400"])):
+            with s.socket("http") as c:
+                got = b""
+                try:
+                    c.sendall(sent)
+                    c.shutdown(socket.SHUT_WR)
+                    while data := c.recv(65536):
+                        got += data
+                except OSError:
+                    pass  # it did not want to hear all of it
+            if got or what not in ("a large header", "many headers", "no protocol"):
+                want(what, re.findall(rb"HTTP/1.[01] (\d+)", got)[:len(answers)], answers)
+            want("after " + what, s.post(b"fine")[2], b"fine")
+
+
+def handlers(zpipe, d):
+    """One that never reads, one that ends at once, one that writes more than is taken: large bodies, and nobody waits for them."""
+    body = b"x" * (8 << 20)
+    for text, status, size in (("true", 200, 0), ("sh -c 'exit 3'", 200, 0), ("head -c 1", 200, 1), ("seq 400000", 200, 2688895)):
+        with Server(zpipe, d, text, "--http", "127.0.0.1:0") as s:
+            for _ in range(3):
+                got = s.post(body)
+                want(text, (got[0], len(got[2])), (status, size))
 
 
 def refused(zpipe, d):
@@ -183,7 +277,8 @@ def main():
     ap.add_argument("--bin", required=True)
     zpipe = os.path.join(os.path.abspath(ap.parse_args().bin), "zpipe")
     failed = 0
-    tests = (http_good, http_status, http_wrong, http_limit, many_at_once, plain_both, plain_name, plain_failed, ended_at_work, refused)
+    tests = (http_good, http_status, http_wrong, http_limit, many_at_once, plain_both, plain_name, plain_failed, stalled, ended, lies, handlers,
+             refused)
     with tempfile.TemporaryDirectory(prefix="zpipe-serve-") as d:
         for test in tests:
             try:
