@@ -62,6 +62,7 @@ static int pump(struct zpipe *z, struct zpipe_job *j, struct progress *p, struct
 struct watchers {
     struct progress *progress;
     struct joblog *log;
+    uint64_t compared;
 };
 
 static void on_event(void *owner, const struct zpipe_event *event)
@@ -69,6 +70,8 @@ static void on_event(void *owner, const struct zpipe_event *event)
     struct watchers *w = owner;
     progress_event(w->progress, event);
     joblog_event(w->log, event);
+    if (event->kind == ZPIPE_TASK)
+        w->compared += event->compared;
 }
 
 static int usable(int fd)
@@ -95,7 +98,7 @@ static int run_text(struct cli *c)
     struct zpipe *z = zpipe_open(&c->open, &e);
     if (!z)
         return cli_fail(ZPIPE_STATUS_FAILED, &e);
-    struct watchers w = {NULL, NULL};
+    struct watchers w = {0};
     if (c->joblog && !(w.log = joblog_open(c->joblog))) {
         zpipe_close(z);
         return ZPIPE_STATUS_FAILED;
@@ -113,6 +116,9 @@ static int run_text(struct cli *c)
         status = ZPIPE_STATUS_FAILED;
     if (e.code && !(interrupted && e.code == ZPIPE_CANCELLED))
         cli_fail(status, &e);
+    else if (s->audit)
+        cli_say(0, "audit: %llu task%s run twice, different: 0", (unsigned long long)w.compared,
+                w.compared == 1 ? " was" : "s were");
     zpipe_job_free(j);
     zpipe_close(z);
     return interrupted ? die_of(interrupted) : status;

@@ -33,6 +33,7 @@ static const char help[] =
     "  --cluster URL        --keys DIRECTORY: a cluster, instead of ZPIPE_CLUSTER and ZPIPE_KEYS\n"
     "  -j N                 blocks at once (default: as many as slots); the bytes are the same\n"
     "  --split HOW          auto, never, or always,SIZE: cut inputs into blocks\n"
+    "  --audit P%           run this share of the tasks twice and compare\n"
     "  --slots N            how many jobs' stages at once (default: one per CPU)\n"
     "  --store DIRECTORY    for what does not fit in memory (default: in ~/.cache)\n"
     "  --config FILE        options from a file, as in zpipe.conf(5)\n"

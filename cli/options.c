@@ -26,7 +26,7 @@ int cli_fail(int status, const struct zpipe_error *e)
     return status;
 }
 
-enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, TEMPLATES, SPLIT, SIZE, ROOM, VERBOSE, CONFIG, OPTIONS };
+enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, TEMPLATES, SPLIT, PERCENT, SIZE, ROOM, VERBOSE, CONFIG, OPTIONS };
 
 struct option {
     const char *name;
@@ -75,6 +75,18 @@ static int split(const char *value, uint64_t *bytes)
     if (!strncmp(value, "always,", 7) && amount(value + 7, 1u << 30, bytes))
         return 0;
     return cli_say(-1, "--split is auto, never or always,SIZE, as in always,64K, not '%s'", value);
+}
+
+/* 0.0001% to 100%, as parts of a million. */
+static int percent(const char *name, const char *value, uint32_t *out)
+{
+    char *end;
+    double part = *value >= '0' && *value <= '9' ? strtod(value, &end) : -1;
+    if (!(part > 0 && part <= 100) || strcmp(end, "%"))
+        return cli_say(-1, "%s wants a share of the tasks from 0.0001%% to 100%%, as in 1%%, not '%s'", name, value);
+    *out = (uint32_t)(part * 10000 + 0.5);
+    *out += !*out;
+    return 0;
 }
 
 static int add_env(struct cli *c, const char *value)
@@ -131,6 +143,8 @@ static int apply(struct cli *c, const struct option *o, const char *value)
         return amount(value, (uint64_t)1 << 60, o->to)
                    ? 0
                    : cli_say(-1, "%s wants a size with its unit, as in 64G, not '%s'", o->name, value);
+    case PERCENT:
+        return percent(o->name, value, o->to);
     case SPLIT:
         return split(value, &c->submission.split_bytes);
     case ISOLATION:
@@ -170,6 +184,7 @@ static struct option find_option(struct cli *c, const char *name, size_t size)
         {"-j", WIDTH, &c->submission.width},
         {"--jobs", WIDTH, &c->submission.width},
         {"--split", SPLIT, NULL},
+        {"--audit", PERCENT, &c->submission.audit},
         {"-v", VERBOSE, NULL},
         {"--verbose", VERBOSE, NULL},
         {"--json", FLAG, &c->json},

@@ -228,6 +228,7 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
                                   .not_found = t->end == MSG_END_NOT_FOUND,
                                   .certified = t->certified,
                                   .cold = t->cold,
+                                  .compared = t->compared,
                                   .text = t->text,
                                   .cpu_user_us = t->cpu_user_us,
                                   .cpu_sys_us = t->cpu_sys_us,
@@ -425,6 +426,7 @@ int client_job_prepare(const struct zpipe *z, struct graph *g, const struct zpip
     g->width = s->width;
     g->split_bytes = s->split_bytes;
     g->tell_blocks = s->tell_blocks;
+    g->audit = s->audit < GRAPH_AUDIT_ALL ? s->audit : GRAPH_AUDIT_ALL;
     return insert_cats(g, e) < 0 || trees_expand(g, !z->embedded, e) < 0 ? -1 : 0;
 }
 

@@ -99,6 +99,7 @@ struct zpipe_event {
     int signal;          /* TASK, BLOCK: 0, or what killed it */
     bool not_found;      /* TASK: no such program in the sandbox */
     bool certified;      /* TASK, BLOCK */
+    uint64_t compared;   /* TASK: so many of its tasks were run twice, and were the same */
     const char *text;    /* TASK: a sentence, or ""; borrowed */
     const char *cold;    /* TASK, BLOCK: why it was started anew; "" when it was a clone of a template, and of a TASK
                             that has BLOCKs; borrowed */
@@ -135,6 +136,8 @@ struct zpipe_submission {
     uint64_t split_bytes; /* 0: input is cut into blocks where that pays; ZPIPE_SPLIT_NEVER; else
                              always, blocks of about so many bytes (for tests) */
     bool tell_blocks; /* BLOCK events */
+    uint32_t audit;   /* of a million tasks of stages in blocks so many are run twice, in a cluster on two workers, and
+                         compared: a difference fails the job */
     bool spread; /* every stage on another worker than its neighbours (for tests) */
     bool no_outputs; /* a job that would make a file fails with ZPIPE_DENIED: for trials */
     struct zpipe_io io;
@@ -210,8 +213,8 @@ ZPIPE_API int zpipe_graph_join(struct zpipe_graph *g, zpipe_node from, int from_
 /* The command may open this file or directory, under the same name. */
 ZPIPE_API int zpipe_graph_input(struct zpipe_graph *g, zpipe_node command, const char *path, struct zpipe_error *e);
 
-/* As zpipe_submit; of the submission only io, pipefail, line_reads, width, split_bytes, tell_blocks, spread, no_outputs and env count (s->text may be
- * NULL).  The graph is borrowed for the call. */
+/* As zpipe_submit; of the submission only io, pipefail, line_reads, width, split_bytes, tell_blocks, audit, spread, no_outputs and env count
+ * (s->text may be NULL).  The graph is borrowed for the call. */
 ZPIPE_API struct zpipe_job *zpipe_submit_graph(struct zpipe *z, struct zpipe_graph *g,
                                                const struct zpipe_submission *s, struct zpipe_error *e);
 

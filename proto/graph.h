@@ -21,6 +21,7 @@
 #define GRAPH_FDS_MAX   64          /* of one node */
 #define GRAPH_BYTES_MAX (32u << 20) /* encoded */
 #define GRAPH_WIDTH_MAX 1024
+#define GRAPH_AUDIT_ALL 1000000
 #define GRAPH_INTO_MAX  65536 /* partitions of a reduce */
 #define GRAPH_SPLIT_NEVER UINT64_MAX
 #define GRAPH_SPLIT_MIN  (256u << 10) /* an input known to be smaller is not worth cutting */
@@ -298,6 +299,7 @@ struct graph {
     uint64_t split_bytes; /* nominal size of every block, for tests; 0: the table; GRAPH_SPLIT_NEVER */
     uint32_t width;   /* blocks at once; 0: the worker's slots */
     bool tell_blocks; /* each run of blocks is told of when it has ended: BLOCK */
+    uint32_t audit;   /* of GRAPH_AUDIT_ALL tasks of stages in blocks so many are run twice and compared */
     bool timed;       /* `time` */
     bool timed_posix; /* `time -p` */
 

@@ -151,6 +151,7 @@ static const struct field graph_fields[] = {
     FIELD(graph, split_bytes, FIELD_U64, UINT64_MAX),
     FIELD(graph, width, FIELD_U32, GRAPH_WIDTH_MAX),
     FIELD(graph, tell_blocks, FIELD_BOOL, 0),
+    FIELD(graph, audit, FIELD_U32, GRAPH_AUDIT_ALL),
 };
 static const struct field_table whole_table = FIELD_TABLE(graph, graph_fields);
 

@@ -81,7 +81,8 @@ static const struct field task_fields[] = {
     YES(msg_task, certified),
     TEXT(msg_task, text),
     TEXT(msg_task, stderr_tail),
-    TEXT(msg_task, cold)};
+    TEXT(msg_task, cold),
+    U64(msg_task, compared)};
 static const struct field progress_fields[] = {
     U64(msg_progress, job), U32(msg_progress, node), U64(msg_progress, bytes_in),
     U64(msg_progress, bytes_out), YES(msg_progress, running)};

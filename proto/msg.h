@@ -236,6 +236,7 @@ struct msg_task {
     const char *text; /* one sentence for a person; "" */
     const char *stderr_tail;
     const char *cold; /* why it was no clone of a template; "" when it was, and of a stage in blocks */
+    uint64_t compared; /* so many of its tasks were run twice, and were the same */
 };
 struct msg_progress {
     uint64_t job;

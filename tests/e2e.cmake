@@ -22,6 +22,8 @@ zpipe_e2e(reduce_cluster reduce.py --cluster)
 zpipe_e2e(sorts sorts.py)
 # The same over workers with one slot each, which lend each other theirs.
 zpipe_e2e(lent lent.py)
+# Tasks that are run twice, and compared.
+zpipe_e2e(audit audit.py)
 # A few rows over hosts of their own: network namespaces, where they are permitted; `make hosts` runs all.
 zpipe_e2e(hosts run.py --hosts --slots 1 --split always,64K
           top-words grep-logs-script cut-tee-sort big-chain big-grep big-sort cat-big-head sort-temp-files job-big base64)

@@ -660,6 +660,7 @@ void attempt_said(struct attempt *t, uint32_t node, const struct buf *tail)
         return;
     r->sent = true;
     r->m.task.stderr_tail = tail && tail->data ? tail->data : "";
+    r->m.task.compared = r->compared;
     agent_send(t->agent, &r->m);
 }
 

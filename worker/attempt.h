@@ -34,6 +34,7 @@ struct attempt_route {
 /* What the scheduler will be told of a task that ended. */
 struct attempt_report {
     struct msg m;
+    uint64_t compared; /* tasks that were run twice */
     bool ended, sent;
 };
 

@@ -83,6 +83,7 @@ static void report(struct blocks *b, bool early)
     if (b->reported || b->stopping)
         return;
     b->reported = true;
+    b->t->report[b->stage->author != GRAPH_NONE ? b->stage->author : b->node[0]].compared = b->compared;
     b->way->report(b, early);
 }
 
@@ -358,7 +359,7 @@ int blocks_give_all(struct blocks *b, struct err *e)
 
 static bool all_ended(const struct blocks *b)
 {
-    return b->running == b->copying && !b->away;
+    return b->running == b->copying && !b->away && !b->audits;
 }
 
 static int combine(struct blocks *b, struct err *e)
@@ -399,7 +400,7 @@ static uint64_t run_bytes(const struct blocks *b)
 
 bool blocks_room_for_more(const struct blocks *b)
 {
-    if (b->tasks && !tasks_have_room(b))
+    if (b->audits >= AUDITS_MAX || (b->tasks && !tasks_have_room(b)))
         return false;
     return (blocks_waits_for_all(b) && !b->keys) || (b->held < HELD_MAX && outlet_backlog(&b->out) < BACKLOG_MAX);
 }
@@ -435,7 +436,7 @@ int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e)
     run->last = b->in.ended && to == b->in.bytes;
     runs_add(b, run);
     b->from = to;
-    return lent_start(b, run, where, e) < 0 ? -1 : 1;
+    return lent_start(b, run, where, e) < 0 || audit_begin(run, e) < 0 ? -1 : 1;
 }
 
 /* 1: a run was started; 0: not now. */
@@ -470,16 +471,18 @@ static int step_cutting(struct blocks *b, struct err *e)
         return -1;
     if (b->state == CUTTING && b->stage->merge_count && tasks_merge_step(b, e) < 0)
         return -1;
+    if (b->state == CUTTING && b->audits && audits_start(b, e) < 0)
+        return -1;
     while (b->state == CUTTING && r > 0 && (b->waiting || (b->from < b->in.bytes && blocks_room_for_more(b))))
         if ((r = b->waiting ? lent_again(b, e) : start_one(b, e)) < 0)
             return -1;
-    if (b->state == CUTTING && b->from < b->in.bytes && !blocks_room_for_more(b) && lent_hasten(b, e) < 0)
+    if (b->state == CUTTING && b->from < b->in.bytes && !blocks_room_for_more(b) && twice_hasten(b, e) < 0)
         return -1;
     if (b->state != CUTTING || !b->in.ended || b->from < b->in.bytes)
         return 0;
     if (!b->in.bytes && !b->number)
         return b->way->nothing(b, e);
-    if (lent_hasten(b, e) < 0)
+    if (twice_hasten(b, e) < 0)
         return -1;
     return all_ended(b) ? combine(b, e) : 0;
 }

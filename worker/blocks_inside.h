@@ -24,11 +24,19 @@
 #define RUN_ARENA_MAX   (64u << 20)
 #define MERGE_FAN       64           /* the table says so to `sort` */
 #define RUN_TRIES_MAX   3            /* times that a run may be lost with a lender */
+#define AUDITS_MAX      64           /* that have not ended, of a stage */
 #define RESTING_MAX     64           /* runs of a stage whose programs have ended and whose sandboxes have not */
 #define KEPT_INPUT_MAX (64u << 10)   /* a task that reads more writes to a file from the beginning */
 #define PUT_BYTES_MIN   (1u << 20)   /* of a spool that is still being written */
 
 enum blocks_state { CUTTING, DEALING, COMBINING, WHOLE, ENDED };
+
+/* What a run came to: a digest of all that it wrote and of how its last program ended. */
+struct outcome {
+    bool is; /* it has ended */
+    uint8_t digest[16];
+    char worker[64]; /* cut off, for people */
+};
 
 struct run {
     struct run *next;
@@ -53,13 +61,13 @@ struct run {
     bool orphan; /* ... and then it is freed */
     const char *worker;    /* who ran it; NULL: this one */
     struct run_lent *lent; /* another worker has it */
-    struct run *copy;      /* of a lent one: it was started here too */
+    struct run *copy;      /* it is being done twice: this is the other one */
     struct run *of;        /* of such a copy: whose; NULL: that one has ended, and wrote what follows */
-    uint8_t digest[16];
-    uint64_t size;
+    struct outcome seen;   /* what the other one of the two came to, if that has ended */
     uint32_t tries;
-    bool waiting; /* it came back, and is to be run again */
-    bool is_copy;
+    bool waiting; /* it came back, and is to be run again; or is an audit that has no slot yet */
+    bool is_copy, is_audit;
+    bool stays;   /* an audit of one that a lender has: it is made here */
     struct task *task; /* of an author's stage, in the arena */
 };
 
@@ -117,8 +125,9 @@ struct blocks {
     struct run *orphans;    /* whose regions are being taken down; nobody needs them any more */
     uint32_t resting;       /* of `running`: their programs have ended */
     uint32_t away, waiting; /* those that others have, or that wait for a slot again; only the latter */
-    struct run *copies;     /* of lent ones, that run here */
-    uint32_t copying;
+    struct run *copies;     /* of runs that are done twice: of lent ones, and audits */
+    uint32_t copying, audits; /* the former run here; the latter may wait, or be away */
+    uint64_t compared;
     bool may_be_lent;
     bool lacks_slots;       /* there has been a run for which there was none here */
     struct combine *native; /* NULL: it is not needed */
@@ -203,17 +212,25 @@ bool lent_slot(struct blocks *b, uint64_t from, uint64_t to, enum where *where);
 /* -1: and the leave is given back. */
 int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e);
 int lent_again(struct blocks *b, struct err *e);
-int lent_hasten(struct blocks *b, struct err *e); /* a second time, with slots that can do nothing else */
-void copies_drop(struct blocks *b);       /* they are killed, and not compared */
-void lent_copy_ended(struct run *copy);
 void lent_tell_want(struct attempt *t);
+/* May a lender have the run of [from, to)? */
+bool lent_may(const struct blocks *b, uint64_t from, uint64_t to);
 /* Its input, if that is one file that is here; fd -1: the inlet has it. */
 struct box_source lent_input(const struct run *r);
-/* From borrow.c: a lender did not do it (why NULL: and had not begun), or did and wrote these (taken); or wrote what
- * only is compared. */
+/* From borrow.c: a lender did not do it (why NULL: and had not begun), or did and wrote these (taken). */
 void lent_back(struct run *r, const char *lender, const struct err *why);
 void lent_ended(struct run *r, const char *lender, const struct msg_ran *ran, int *fd);
-void lent_compare(struct blocks *b, uint64_t number, const int *fd, const uint8_t digest[16], uint64_t size);
+
+/* blocks_twice.c */
+int twice_hasten(struct blocks *b, struct err *e); /* lent ones, with slots that can do nothing else */
+int audit_begin(struct run *r, struct err *e);     /* it was started; if it is one of those that are done twice */
+int audits_start(struct blocks *b, struct err *e); /* those that wait, as there are slots */
+int twice_ended(struct run *r, struct err *e);     /* an original, as it must: if there is a copy, they are compared */
+void copy_ended(struct run *copy);                 /* takes it; also when it was dropped */
+void copies_drop(struct blocks *b);                /* they are killed, and not compared */
+/* From borrow.c: what a lender wrote whose run is over, and how its last program ended. */
+void twice_compare(struct blocks *b, uint64_t number, const int *fd, const struct msg_ran *last, const char *lender,
+                   const struct outcome *with);
 
 /* blocks_whole.c */
 int whole_start(struct blocks *b, struct err *e);

@@ -272,7 +272,12 @@ static void tell_of(const struct run *r)
 void run_complete(struct run *r)
 {
     struct blocks *b = r->b;
+    struct err e;
     r->ended = true;
+    if (twice_ended(r, &e) < 0) {
+        blocks_fail(b, &e);
+        return;
+    }
     tell_of(r);
     for (uint32_t i = r->merge.count ? b->stage->count - 1 : 0; b->sum && i < b->stage->count; i++)
         add_result(b, i, &r->result[i]);
@@ -301,7 +306,7 @@ static void run_ended(void *owner)
         if (!dropped)
             blocks_step(b);
     } else if (r->is_copy) {
-        lent_copy_ended(r);
+        copy_ended(r);
     } else if (dropped) {
         r->ended = true;
         runs_drop(b);

@@ -27,9 +27,7 @@ struct run_lent {
     struct msg_piece *piece;  /* owned: what it writes, */
     int *fd;                  /* ... here: owned, with what is in them */
     uint32_t pieces, at_piece; /* which comes next */
-    uint8_t digest[16]; /* what its output is compared with */
-    uint64_t size;
-    bool compare;
+    struct outcome with; /* what it is compared with, if that is */
 };
 
 struct lent_file { /* on its way to a lender, or there */
@@ -138,8 +136,8 @@ static void has_come(struct run_lent *l)
     run_over(l);
     if (r)
         lent_ended(r, l->at->name, l->ran, l->fd);
-    else if (l->compare)
-        lent_compare(l->b, l->number, l->fd, l->digest, l->size);
+    else if (l->with.is)
+        twice_compare(l->b, l->number, l->fd, &l->ran[l->b->stage->count - 1], l->at->name, &l->with);
 }
 
 static void fetch_next(struct run_lent *l);
@@ -238,12 +236,10 @@ int borrow_run(struct attempt *t, struct run *r, struct err *e)
     return 0;
 }
 
-void borrow_compare(struct run *r, const uint8_t digest[16], uint64_t size)
+void borrow_compare(struct run *r, const struct outcome *with)
 {
     struct run_lent *l = r->lent;
-    memcpy(l->digest, digest, sizeof l->digest);
-    l->size = size;
-    l->compare = true;
+    l->with = *with;
     l->run = NULL;
     r->lent = NULL;
 }

@@ -22,6 +22,7 @@ struct attempt;
 struct blocks;
 struct borrow; /* a loan, as its owner sees it */
 struct run;
+struct outcome;
 struct run_lent; /* a run that somebody else has */
 
 /* LENT: somebody will attach for it. */
@@ -39,7 +40,7 @@ bool borrow_has_room(const struct attempt *t);
 /* To the lender that has least to do.  -1 with e is nothing of the run's fault. */
 int borrow_run(struct attempt *t, struct run *r, struct err *e);
 /* A copy of it has ended first; what comes of it is only compared. */
-void borrow_compare(struct run *r, const uint8_t digest[16], uint64_t size);
+void borrow_compare(struct run *r, const struct outcome *with);
 /* Nor any of the stage, even those that are only compared. */
 void borrows_drop(struct blocks *b);
 /* Those that have nothing of ours may go: there is no more for them. */

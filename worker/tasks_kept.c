@@ -83,10 +83,10 @@ static int *stream_of(struct run *r, uint32_t channel)
     return NULL;
 }
 
-/* A merge reads it by name, and another worker's copy is compared with it. */
+/* A merge reads it by name, and a copy, another worker's perhaps, is compared with it. */
 static bool wants_file(const struct blocks *b)
 {
-    return b->stage->merge_count || agent_data(b->t->agent);
+    return b->stage->merge_count || b->t->graph->audit || agent_data(b->t->agent);
 }
 
 static int keep(struct run *r, int *stream, const struct box_kept *k, struct err *e)

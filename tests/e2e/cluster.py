@@ -1,22 +1,16 @@
 #!/usr/bin/env python3
 """A cluster in bad moments: lost workers, wrong keys, cancelled clients.   cluster.py --bin DIR [CASE...]"""
-import argparse, glob, os, shutil, signal, subprocess, sys, tempfile
+import glob, os, shutil, signal, subprocess, sys
 
 import daemons
 from daemons import Cluster
-from watch import processes_with, until
 
-ap = argparse.ArgumentParser()
-ap.add_argument("--bin", required=True)
-ap.add_argument("case", nargs="*")
-args = ap.parse_args()
-zpipe = daemons.zpipe = os.path.join(os.path.abspath(args.bin), "zpipe")
-cases = []
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
+from watch import processes_with, until  # noqa: E402
 
-
-def case(f):
-    cases.append(f)
-    return f
+args = arguments.parse_args()
+zpipe = daemons.zpipe = zpipe_of(args)
 
 
 @case
@@ -366,22 +360,9 @@ def garbage_at_the_ports_hurts_nobody():
         assert (r.returncode, r.stdout) == (0, b"alive\n"), r
 
 
-passed = failed = 0
-for f in cases:
-    if args.case and f.__name__ not in args.case:
-        continue
-    with tempfile.TemporaryDirectory(prefix="zpipe-e2e-") as d:
-        os.chdir(d)
-        try:
-            f()
-            passed += 1
-            print("ok    ", f.__name__)
-        except Exception as e:
-            failed += 1
-            print("FAIL  ", f.__name__, "-", type(e).__name__, str(e)[:600])
-            if os.path.exists("daemons.log"):
-                print(open("daemons.log").read()[-600:])
-        sys.stdout.flush()
-        os.chdir("/")
-print("%d passed, %d failed" % (passed, failed))
-sys.exit(1 if failed else 0)
+def tell_logs():
+    if os.path.exists("daemons.log"):
+        print(open("daemons.log").read()[-600:])
+
+
+run_cases(args, failed_too=tell_logs)

@@ -3,27 +3,20 @@
 that dies or stands still costs time only, and what is lent comes back for a job that waits.
 
     lent.py --bin DIR [CASE...]"""
-import argparse, os, re, signal, subprocess, sys, tempfile
+import os, re, signal, subprocess, sys, tempfile
 
-from blocks import ROWS, make_files, run
-from run import Cluster, reference
-from watch import until
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from blocks import ROWS, make_files, run  # noqa: E402
+from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
+from run import Cluster, reference  # noqa: E402
+from watch import until  # noqa: E402
 
 TIMEOUT = 90
 TRIES = 5
 SLOW = "grep -E '(.*)(.*)(.*)zz\\1' big.txt | wc -l"  # a second or two in blocks of 64 KiB
 
-ap = argparse.ArgumentParser()
-ap.add_argument("--bin", required=True)
-ap.add_argument("case", nargs="*")
-args = ap.parse_args()
-zpipe = os.path.join(os.path.abspath(args.bin), "zpipe")
-cases = []
-
-
-def case(f):
-    cases.append(f)
-    return f
+args = arguments.parse_args()
+zpipe = zpipe_of(args)
 
 
 class Lent(Cluster):
@@ -215,24 +208,4 @@ def what_is_lent_comes_back_for_a_job_that_waits():
         long.communicate(timeout=TIMEOUT)
 
 
-def main():
-    passed = failed = 0
-    with tempfile.TemporaryDirectory(prefix="zpipe-lent-") as d:
-        make_files(d)
-        os.chdir(d)
-        for f in cases:
-            if args.case and f.__name__ not in args.case:
-                continue
-            try:
-                print("ok    ", f.__name__, f() or "")
-                passed += 1
-            except Exception as e:
-                print("FAIL  ", f.__name__, "-", type(e).__name__, str(e)[:2000])
-                failed += 1
-            sys.stdout.flush()
-    print("%d passed, %d failed" % (passed, failed))
-    return 1 if failed or not passed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+run_cases(args, make_files)

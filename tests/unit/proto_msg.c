@@ -54,7 +54,7 @@ static const struct msg rows[] = {
     {.type = MSG_TASK,
      .task = {8, 1, 2, MSG_END_SIGNALLED, 141, 13, 1, 2, 3, UINT64_MAX, true, false, "text",
               "tail\n",
-              ""}},
+              "", UINT64_MAX}},
     {.type = MSG_PROGRESS, .progress = {8, 1, 2, 3, true}},
     {.type = MSG_BLOCK, .block = {8, 1, 2, 3, UINT64_MAX, 141, 13, 5, 6, 1, 2, 3, 4, true, "w1", "it has no template yet"}},
     {.type = MSG_FAIL, .fail = {8, 1, ERR_IO, "disk"}},

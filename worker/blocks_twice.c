@@ -1,0 +1,286 @@
+/* Runs that are done twice, and compared: all that they wrote, and how the last program ended.
+ *
+ * A copy of a run that a lender has is started here when nothing is left to cut and a slot is free: the newest first,
+ * since that is the one a lender has not begun; and the oldest one, when all others wait for it.  The copy that
+ * ends first counts, and if the other one ends too they must be equal.
+ *
+ * An audit is a copy that was asked for: which runs have one follows from job, stage and number alone.  It is made
+ * elsewhere than its original, if there is an elsewhere: one that waits for that is not kept waiting when nothing else
+ * is left to do.  It counts for nothing but the comparison, and the stage waits for it. */
+#include "base/log.h"
+#include "worker/blocks_inside.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- what a run came to */
+
+static int look_at(const int *fd, uint32_t count, const uint32_t end[3], const char *worker, struct outcome *out,
+                   struct err *e)
+{
+    struct running_digest *d = running_digest_new();
+    int r = d ? 0 : err_nomem(e);
+    *out = (struct outcome){.is = true};
+    snprintf(out->worker, sizeof out->worker, "%s", worker);
+    for (uint32_t i = 0; r == 0 && i < count; i++) {
+        uint64_t bytes = UINT64_MAX;
+        r = fd[i] < 0 ? 0 : blocks_size_of(fd[i], &bytes, e);
+        if (r == 0)
+            running_digest_add(d, &bytes, sizeof bytes);
+        if (r == 0 && fd[i] >= 0)
+            r = blocks_digest(d, fd[i], 0, bytes, e);
+    }
+    if (r == 0) {
+        running_digest_add(d, end, 3 * sizeof *end);
+        running_digest_look(d, out->digest);
+    }
+    running_digest_free(d);
+    return r;
+}
+
+static int look_at_run(struct run *r, struct outcome *out, struct err *e)
+{
+    const struct blocks *b = r->b;
+    const struct box_result *last = &r->result[b->stage->count - 1];
+    uint32_t count = run_outputs(b), end[3] = {last->end, (uint32_t)last->status & 255, (uint32_t)last->signal & 127};
+    int *fd = arena_array(&r->arena, count, sizeof *fd);
+    for (uint32_t i = 0; fd && i < count; i++)
+        fd[i] = *run_output(r, i);
+    const char *worker = r->worker ? r->worker : agent_name(b->t->agent);
+    return fd ? look_at(fd, count, end, worker, out, e) : err_nomem(e);
+}
+
+static void print(const struct outcome *o, char text[33])
+{
+    for (size_t i = 0; i < sizeof o->digest; i++)
+        snprintf(text + 2 * i, 3, "%02x", o->digest[i]);
+}
+
+static int compare(const struct blocks *b, uint64_t number, const struct outcome *one, const struct outcome *other,
+                   struct err *e)
+{
+    char first[33], second[33];
+    if (b->state == ENDED || b->state == WHOLE || memcmp(one->digest, other->digest, sizeof one->digest) == 0)
+        return 0;
+    print(one, first);
+    print(other, second);
+    return err_set(e, ERR_INPUT,
+                   "not deterministic: %s %llu of `%.200s` was run twice and came out differently: digest %s on '%s', "
+                   "%s on '%s'",
+                   b->deal ? "partition" : "block", (unsigned long long)number + 1, blocks_node(b, 0)->label, first,
+                   one->worker, second, other->worker);
+}
+
+void twice_compare(struct blocks *b, uint64_t number, const int *fd, const struct msg_ran *last, const char *lender,
+                   const struct outcome *with)
+{
+    const uint32_t end[3] = {last->end, last->status, last->signal};
+    struct outcome is;
+    struct err e;
+    if (look_at(fd, run_outputs(b), end, lender, &is, &e) < 0 || compare(b, number, with, &is, &e) < 0)
+        blocks_fail(b, &e);
+}
+
+int twice_ended(struct run *r, struct err *e)
+{
+    struct run *copy = r->copy;
+    struct outcome is;
+    if (!copy && !r->seen.is)
+        return 0;
+    if (look_at_run(r, &is, e) < 0)
+        return -1;
+    if (copy) {
+        copy->seen = is;
+        copy->of = r->copy = NULL;
+    }
+    if (!r->seen.is)
+        return 0;
+    r->b->compared++;
+    return compare(r->b, r->number, &is, &r->seen, e);
+}
+
+/* ---- copies */
+
+static struct run *copy_new(struct run *r, struct err *e)
+{
+    struct blocks *b = r->b;
+    struct run *copy = run_new(b, e);
+    if (!copy)
+        return NULL;
+    copy->number = r->number;
+    copy->from = r->from;
+    copy->to = r->to;
+    copy->file = r->file;
+    copy->first = r->first;
+    copy->last = r->last;
+    copy->is_copy = true;
+    copy->of = r;
+    r->copy = copy;
+    copy->next = b->copies;
+    b->copies = copy;
+    return copy;
+}
+
+static void unlink_copy(struct blocks *b, struct run *copy)
+{
+    struct run **at = &b->copies;
+    while (*at != copy)
+        at = &(*at)->next;
+    *at = copy->next;
+    if (copy->of)
+        copy->of->copy = NULL;
+    if (copy->is_audit)
+        b->audits--;
+    else
+        b->copying--;
+}
+
+void copies_drop(struct blocks *b)
+{
+    struct run *next;
+    for (struct run *copy = b->copies; copy; copy = next) {
+        next = copy->next;
+        if (!copy->watch.id) { /* it waits, or a lender had it */
+            unlink_copy(b, copy);
+            run_free(copy);
+            continue;
+        }
+        if (copy->of)
+            copy->of->copy = NULL;
+        copy->of = NULL;
+        copy->ended = true;
+        agent_stop_region(b->t->agent, &copy->watch);
+    }
+}
+
+/* In the list of runs. */
+static void take_place(struct blocks *b, struct run *copy, struct run *r)
+{
+    struct run **at = &b->run;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = copy;
+    copy->next = r->next;
+    if (b->run_last == r)
+        b->run_last = copy;
+    copy->of = NULL;
+    copy->is_copy = false;
+    copy->seen = r->seen;
+    run_free(r);
+}
+
+void copy_ended(struct run *copy)
+{
+    struct blocks *b = copy->b;
+    struct run *r = copy->of;
+    bool dropped = copy->ended;
+    struct outcome is;
+    struct err e;
+    unlink_copy(b, copy);
+    b->compared += !dropped && !r && copy->is_audit;
+    if (!dropped && (look_at_run(copy, &is, &e) < 0 || (!r && compare(b, copy->number, &copy->seen, &is, &e) < 0))) {
+        blocks_fail(b, &e);
+        r = NULL;
+    } else if (r && copy->is_audit) {
+        r->seen = is;
+        r = NULL;
+    }
+    if (!r) {
+        run_free(copy);
+        blocks_step(b);
+        return;
+    }
+    if (r->lent)
+        borrow_compare(r, &is);
+    take_place(b, copy, r);
+    b->away--;
+    run_complete(copy);
+}
+
+static int hasten_one(struct blocks *b, struct run *r, struct err *e)
+{
+    struct run *copy = copy_new(r, e);
+    if (!copy) {
+        agent_end_run(b->t->agent);
+        return -1;
+    }
+    b->copying++;
+    log_info("run_again", "job=%llu run=%llu", (unsigned long long)b->t->job, (unsigned long long)r->number);
+    return lent_start(b, copy, HERE, e);
+}
+
+static bool may_copy(const struct run *r)
+{
+    return r && r->lent && !r->copy;
+}
+
+int twice_hasten(struct blocks *b, struct err *e)
+{
+    bool held_up = b->from < b->in.bytes;
+    for (;;) {
+        struct run *one = may_copy(b->run) ? b->run : NULL;
+        for (struct run *r = b->run; r && !held_up; r = r->next)
+            if (may_copy(r))
+                one = r;
+        if (!one || !agent_begin_run(b->t->agent, b->running - b->resting, b->t->graph->width))
+            return 0;
+        if (hasten_one(b, one, e) < 0)
+            return -1;
+    }
+}
+
+/* ---- audits */
+
+static bool is_chosen(const struct run *r)
+{
+    const struct blocks *b = r->b;
+    const uint64_t name[] = {b->t->job, (uint64_t)(b->stage - b->t->stages.stage), r->number};
+    struct running_digest *d = running_digest_new();
+    uint64_t hash[2] = {UINT64_MAX, 0};
+    if (d) {
+        running_digest_add(d, name, sizeof name);
+        running_digest_look(d, (uint8_t *)hash);
+    }
+    running_digest_free(d);
+    return hash[0] % GRAPH_AUDIT_ALL < b->t->graph->audit;
+}
+
+int audit_begin(struct run *r, struct err *e)
+{
+    struct blocks *b = r->b;
+    if (!b->t->graph->audit || !is_chosen(r))
+        return 0;
+    struct run *copy = copy_new(r, e);
+    if (!copy)
+        return -1;
+    copy->is_audit = copy->waiting = true;
+    copy->stays = r->lent;
+    b->audits++;
+    return 0;
+}
+
+/* Where, now?  false: not yet. */
+static bool audit_slot(struct blocks *b, const struct run *copy, enum where *where)
+{
+    struct attempt *t = b->t;
+    bool idle = b->in.ended && b->from == b->in.bytes && !b->waiting;
+    bool lenders = agent_data(t->agent) && lent_may(b, copy->from, copy->to);
+    bool others = lenders && (borrowed_slots(t) || (!idle && b->audits < AUDITS_MAX));
+    *where = others && !copy->stays ? ELSEWHERE : HERE;
+    if (*where == ELSEWHERE)
+        return borrow_has_room(t);
+    return agent_begin_run(t->agent, b->running - b->resting, t->graph->width);
+}
+
+int audits_start(struct blocks *b, struct err *e)
+{
+    for (struct run *copy = b->copies; copy; copy = copy->next) {
+        enum where where;
+        if (!copy->waiting || !audit_slot(b, copy, &where))
+            continue;
+        copy->waiting = false;
+        if (lent_start(b, copy, where, e) < 0)
+            return -1;
+    }
+    return 0;
+}
