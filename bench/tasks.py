@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
 """bench/tasks.py ZPIPE: trivial tasks per second on two CPUs, beside xargs -P2 and GNU parallel (where it is installed), in the same run.
 
-A task is a line of its own for a program of its own, through planner, scheduler, worker and sandbox.  TASKS in the environment says
-how many (20000; the peers do a tenth).  Prints a table and writes build/bench/tasks.json; a goal that is missed is said, and is no failure."""
-import json, os, shutil, subprocess, sys, tempfile, time
+A task is a line of its own for a program of its own, through planner, scheduler, worker and sandbox.  A row for each number in TASKS
+(1000,10000,100000): the median of RUNS (3) runs each, zpipe and xargs taking turns; of more than PEER_MAX tasks xargs does so many, and
+parallel a thousand, which is said.  A task's own times come from one more run of zpipe, with a job log, which is slower.  Prints a table
+and writes build/bench/tasks.json; a goal that is missed is said, and is no failure."""
+import json, os, shutil, statistics, subprocess, sys, tempfile, time
 
 zpipe = os.path.abspath(sys.argv[1])
-TASKS = int(os.environ.get("TASKS", 20000))
+TASKS = [int(n) for n in os.environ.get("TASKS", "1000,10000,100000").split(",")]
+RUNS = int(os.environ.get("RUNS", 3))
+PEER_MAX = 10000
+TEXT = "with block=1 { map cat }"
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": "/tmp"}
 
 
@@ -20,31 +25,42 @@ def rate(argv, count, same):
     return count / took
 
 
-def task_times(log):
+def task_times(count):
     """The median and the 99th of 100, in ms, of the tasks' own wall times."""
-    rows = [l.split("\t") for l in open(log).read().splitlines()[1:]]
+    with tempfile.TemporaryDirectory() as d:
+        log = os.path.join(d, "log")
+        rate([zpipe, "-j", "2", "--joblog", log, TEXT], count, True)
+        rows = [l.split("\t") for l in open(log).read().splitlines()[1:]]
     times = sorted(float(r[3]) * 1000 for r in rows if "/" in r[9])
-    return times[len(times) // 2], times[int(len(times) * .99)], len(times)
+    if len(times) != count:
+        sys.exit("%d tasks, not %d" % (len(times), count))
+    return times[len(times) // 2], times[int(len(times) * .99)]
+
+
+def ms(value):
+    return "%.0f ms" % value if value >= 1 else "< 1 ms"  # the log has no more digits
 
 
 def main():
-    with tempfile.TemporaryDirectory() as d:
-        log = os.path.join(d, "log")
-        mine = rate([zpipe, "-j", "2", "--joblog", log, "with block=1 { map cat }"], TASKS, True)
-        p50, p99, count = task_times(log)
-    if count != TASKS:
-        sys.exit("%d tasks, not %d" % (count, TASKS))
-    peers = {"xargs -P2": ["xargs", "-P2", "-n1", "echo"]}
-    if shutil.which("parallel"):
-        peers["GNU parallel"] = ["parallel", "-j2", "--pipe", "-N1", "cat"]
-    rates = {name: rate(argv, TASKS // 10, False) for name, argv in peers.items()}
-    print("%d tasks of one line: zpipe %.0f/s (a task: median %.2f ms, p99 %.2f ms); %s" % (
-        TASKS, mine, p50, p99, "; ".join("%s %.0f/s, %.2fx" % (n, r, mine / r) for n, r in rates.items())))
-    if mine < 0.9 * rates["xargs -P2"]:
+    rows, missed = [], False
+    parallel = shutil.which("parallel") and rate(["parallel", "-j2", "--pipe", "-N1", "cat"], 1000, False)
+    print("%8s %10s %10s %8s %14s %10s%s" % ("tasks", "zpipe /s", "xargs /s", "ratio", "a task: median", "p99",
+                                          "     GNU parallel %.0f/s (1000)" % parallel if parallel else ""))
+    for count in TASKS:
+        peer = min(count, PEER_MAX)
+        pairs = [(rate([zpipe, "-j", "2", TEXT], count, True), rate(["xargs", "-P2", "-n1", "echo"], peer, False)) for _ in range(RUNS)]
+        mine, theirs = (statistics.median(p[i] for p in pairs) for i in (0, 1))
+        ratio = statistics.median(a / b for a, b in pairs)
+        p50, p99 = task_times(count)
+        missed |= ratio < 0.9
+        note = "     xargs: %d tasks" % peer if peer < count else ""
+        print("%8d %10.0f %10.0f %7.2fx %15s %10s%s" % (count, mine, theirs, ratio, ms(p50), ms(p99), note), flush=True)
+        rows.append({"tasks": count, "per_s": mine, "xargs_per_s": theirs, "ratio": ratio, "p50_ms": p50, "p99_ms": p99})
+    if missed:
         print("goal missed: at least 0.9x of xargs -P2")
     out = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "build", "bench")
     os.makedirs(out, exist_ok=True)
-    json.dump({"tasks": TASKS, "per_s": mine, "p50_ms": p50, "p99_ms": p99, "peers": rates}, open(os.path.join(out, "tasks.json"), "w"), indent=1)
+    json.dump({"rows": rows, "parallel_per_s": parallel}, open(os.path.join(out, "tasks.json"), "w"), indent=1)
 
 
 main()
