@@ -45,6 +45,42 @@ def row(out, name, mine, theirs, goal, runs=RUNS, stdin=None, same=True):
                 "outside_min_ms": min(b) * 1e3, "ratio": z / o, "goal": goal, "runs": runs})
 
 
+LOCKS = """
+#include <pthread.h>
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static long sum;
+static void *work(void *x)
+{
+    for (int i = 0; i < 1000000; i++) {
+        pthread_mutex_lock(&lock);
+        sum += i;
+        pthread_mutex_unlock(&lock);
+    }
+    return x;
+}
+int main(void)
+{
+    pthread_t t[8];
+    for (int i = 0; i < 8; i++)
+        pthread_create(&t[i], 0, work, 0);
+    for (int i = 0; i < 8; i++)
+        pthread_join(t[i], 0);
+    return sum != 8 * 499999500000l;
+}
+"""
+
+
+def threads(rows, d, data):
+    """Inside they take turns, on one CPU at a time; outside they have one CPU, and then all."""
+    locks = os.path.join(d, "locks")
+    built = subprocess.run(["cc", "-O1", "-pthread", "-x", "c", "-o", locks, "-"], input=LOCKS.encode())
+    xz = ["xz", "-1", "-T4", "--block-size=4MiB", "-c"]
+    for name, pin in (("one CPU", ["taskset", "-c", "0"]), ("all CPUs", [])):
+        row(rows, "xz -1 -T4, outside %s" % name, inside(xz), pin + xz, 1.1 if pin else 4.0, 5, data)
+        if built.returncode == 0:
+            row(rows, "8 threads, one lock, outside %s" % name, [box, "--with", locks, "--", locks], pin + [locks], 1.1, 5)
+
+
 def main():
     out = {"kernel": os.uname().release, "cpus": os.cpu_count(), "load": os.getloadavg()[0], "uid": os.geteuid(), "rows": []}
     print("%d CPUs, kernel %s, load %.1f, uid %d" % (out["cpus"], out["kernel"], out["load"], out["uid"]))
@@ -65,6 +101,7 @@ def main():
         row(rows, "dd 1 GiB, channel to channel", [zpipe, dd], sh(dd), 1.0)
         row(rows, "sh, 1,000 times /bin/true", inside(sh("i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done")),
             sh("i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done"), 1.3)
+        threads(rows, d, data)
         work = "import json, re\nx = [json.loads(json.dumps({'a': i, 'b': str(i)})) for i in range(200000)]\n" \
                "print(sum(len(re.findall('[0-9]', y['b'])) for y in x))"
         row(rows, "python3, a second of work", inside(["python3", "-c", work]), ["python3", "-c", work], 1.15)

@@ -6,8 +6,8 @@
  * every descendant has the compiled programs in its memory.  A task, after its last privileged call (mounts,
  * setresuid, capset, ...) and with no_new_privs set, calls filter_install, has the listener taken by
  * the server (pidfd_getfd), and execs.  pid 1 (the init) stays without the filter: it
- * needs wait4's real accounting.  After filter_install only what the table allows works: futex without a
- * time, close, close_range, dup2, dup3, fcntl(F_SETFD), sigaction,
+ * needs wait4's real accounting.  After filter_install only what the table allows works: futex with
+ * FILTER_OWN_BITS, close, close_range, dup2, dup3, fcntl(F_SETFD), sigaction,
  * sigprocmask, capset, setresuid, execve, execveat, write, exit_group do; clock_gettime and
  * everything else that is notified waits until the server answers. */
 #pragma once
@@ -27,6 +27,10 @@ int filter_install(unsigned variant, int *listener, struct err *e);
 /* Is this program watched?  All are but those of a list, which tell nothing of files and open no name
  * that is ours to answer, unless a word or a variable names /dev/ or /proc/.  `env` may be NULL. */
 bool filter_watches(const char *const *argv, const char *const *env);
+
+/* The bits of a futex wait or wake that the kernel does: between the init and its child, before anybody answers.
+ * A program that waits by them is found waiting, and its task is not certified if others wait for their turn. */
+#define FILTER_OWN_BITS 0x7a706970
 
 /* A number that changes with the treatment of any system call: part of the determinism domain. */
 #define FILTER_POLICY_VERSION 6

@@ -289,10 +289,12 @@ static int exec_search(const struct box_task *t)
 static long futex(int *word, int what, int value)
 {
     register long none __asm__("r10") = 0; /* no time */
+    register long other __asm__("r8") = 0;
+    register long bits __asm__("r9") = FILTER_OWN_BITS;
     long result;
     __asm__ volatile("syscall"
                      : "=a"(result)
-                     : "a"(SYS_futex), "D"(word), "S"(what), "d"(value), "r"(none)
+                     : "a"(SYS_futex), "D"(word), "S"(what), "d"(value), "r"(none), "r"(other), "r"(bits)
                      : "rcx", "r11", "memory");
     return result;
 }
@@ -300,13 +302,13 @@ static long futex(int *word, int what, int value)
 static void await_turn(struct init *in, int while_it_is)
 {
     while (__atomic_load_n(&in->turn, __ATOMIC_ACQUIRE) == while_it_is)
-        futex(&in->turn, FUTEX_WAIT, while_it_is);
+        futex(&in->turn, FUTEX_WAIT_BITSET, while_it_is);
 }
 
 static void pass_turn(struct init *in, int to)
 {
     __atomic_store_n(&in->turn, to, __ATOMIC_RELEASE);
-    futex(&in->turn, FUTEX_WAKE, 1);
+    futex(&in->turn, FUTEX_WAKE_BITSET, 1);
     await_turn(in, to);
 }
 

@@ -276,36 +276,85 @@ void notify_send(struct notify *n, const struct notify_reply *reply)
 
     memset(&n->response, 0, n->sizes.seccomp_notif_resp);
     r->id = reply->id;
-    r->error = -reply->error;
-    r->val = reply->error ? 0 : reply->value;
+    if (reply->go_on) {
+        r->flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+    } else {
+        r->error = -reply->error;
+        r->val = reply->error ? 0 : reply->value;
+    }
     ioctl(n->listener, SECCOMP_IOCTL_NOTIF_SEND, r);
 }
 
-/* True: the last word is kept for later. */
-static bool tell_turn(struct notify *n, const struct seccomp_notif *q, const struct answer *a)
+void notify_pass_to(struct notify *n, const struct seccomp_notif *q, uint64_t due_ns)
 {
-    const struct notify_reply reply = {q->id, a->error, a->value};
+    const struct seccomp_notif *asked = n->asked; /* it may be in the midst of an answer to another */
+    bool met = n->met, has_page = n->has_page;
 
+    n->asked = q;
+    n->met = false;
+    clock_pass_to(n, due_ns);
+    clock_part(n);
+    n->asked = asked;
+    n->met = met;
+    n->has_page = has_page;
+}
+
+uint64_t notify_now(const struct notify *n)
+{
+    return n->now_ns;
+}
+
+/* What a call is to whoever gives out turns; -1: nothing. */
+static int turn_of(const struct seccomp_notif *q, const struct answer *a)
+{
     switch (q->data.nr) {
     case SYS_fork:
     case SYS_vfork:
     case SYS_clone:
-        return a->go_on && n->turn(n->turn_owner, NOTIFY_FORKS, q, &reply);
+        return a->go_on ? NOTIFY_FORKS : -1;
     case SYS_wait4:
     case SYS_waitid:
-        return n->turn(n->turn_owner, NOTIFY_WAITS, q, &reply);
+        return NOTIFY_WAITS;
     case SYS_kill:
     case SYS_tkill:
     case SYS_tgkill:
     case SYS_rt_sigqueueinfo:
     case SYS_rt_tgsigqueueinfo:
-        return n->turn(n->turn_owner, NOTIFY_SIGNALS, q, &reply);
-    case SYS_nanosleep:
-    case SYS_clock_nanosleep:
-        return n->turn(n->turn_owner, NOTIFY_SLEEPS, q, &reply);
+        return NOTIFY_SIGNALS;
+    case SYS_futex:
+        return a->go_on ? NOTIFY_FUTEX : -1;
+    case SYS_sched_yield:
+        return NOTIFY_YIELDS;
+    case SYS_execve:
+    case SYS_execveat:
+        return NOTIFY_EXECS;
     default:
-        return false;
+        return a->timed ? NOTIFY_SLEEPS : -1;
     }
+}
+
+/* True: the last word is kept for later. */
+static bool tell_turn(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct notify_reply reply = {q->id, a->error, a->value, a->go_on, a->timed, a->due_ns};
+    int what = turn_of(q, a);
+
+    if (what < 0 || n->turn(n->turn_owner, (enum notify_turn)what, q, &reply))
+        return what >= 0;
+    a->error = reply.error;
+    a->value = reply.value;
+    a->go_on = reply.go_on;
+    a->timed = reply.timed;
+    return false;
+}
+
+/* The time until which it waits has come. */
+static void pass_time(struct notify *n, const struct answer *a)
+{
+    if (a->go_on)
+        notify_mark(n, "threads wait with a limit of time");
+    clock_pass_to(n, a->due_ns);
+    clock_part(n);
 }
 
 static int answer_one(struct notify *n, struct err *e)
@@ -313,6 +362,7 @@ static int answer_one(struct notify *n, struct err *e)
     struct seccomp_notif *q = &n->request.n;
     struct seccomp_notif_resp *r = &n->response.r;
     struct answer a = {0};
+    bool kept;
 
     memset(&n->request, 0, n->sizes.seccomp_notif); /* the kernel insists */
     if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_RECV, q) < 0) {
@@ -326,10 +376,13 @@ static int answer_one(struct notify *n, struct err *e)
     n->asked = q;
     n->met = false;
     answer_for(n, q, &a);
-    clock_part(n);
+    clock_part(n); /* before another thread may look at it */
+    kept = !a.sent && n->turn && !notify_ours(n, q) && tell_turn(n, q, &a);
+    if (a.timed && !kept)
+        pass_time(n, &a);
     if (n->trace)
         tell_tracer(n, q, &a);
-    if (a.sent || (n->turn && !notify_ours(n, q) && tell_turn(n, q, &a)))
+    if (a.sent || kept)
         return 0;
     memset(&n->response, 0, n->sizes.seccomp_notif_resp);
     r->id = q->id;

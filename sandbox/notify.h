@@ -69,19 +69,25 @@ struct notify_call {
 typedef void notify_tracer(void *owner, const struct notify_call *c);
 void notify_trace(struct notify *n, notify_tracer *trace, void *owner);
 
-/* What bears on whose turn it is among the task's processes: told when it has been answered but for the last
- * word.  True: whoever listens keeps that, and gives it with notify_send. */
-enum notify_turn { NOTIFY_FORKS, NOTIFY_WAITS, NOTIFY_SIGNALS, NOTIFY_SLEEPS };
+/* What bears on whose turn it is among the task's threads: told when it has been answered but for the last
+ * word, which whoever listens may change.  True: it is kept, and given with notify_send. */
+enum notify_turn { NOTIFY_FORKS, NOTIFY_WAITS, NOTIFY_SIGNALS, NOTIFY_SLEEPS, NOTIFY_FUTEX, NOTIFY_YIELDS, NOTIFY_EXECS };
 struct notify_reply {
     uint64_t id;
-    int error;
+    int error; /* an errno, 0: value is the result */
     int64_t value;
+    bool go_on;      /* the kernel shall run the call itself */
+    bool timed;      /* it is given when the logical clock is there: */
+    uint64_t due_ns;
 };
 struct seccomp_notif;
 typedef bool notify_turner(void *owner, enum notify_turn what, const struct seccomp_notif *q,
-                           const struct notify_reply *reply);
+                           struct notify_reply *reply);
 void notify_turns(struct notify *n, notify_turner *turn, void *owner);
 void notify_send(struct notify *n, const struct notify_reply *r); /* to one that has died: nothing */
+/* The logical clock goes on to that time, and q's process is told of it. */
+void notify_pass_to(struct notify *n, const struct seccomp_notif *q, uint64_t due_ns);
+uint64_t notify_now(const struct notify *n); /* the logical clock, as far as it is known */
 void notify_uncertified(struct notify *n, const char *why); /* static text; the first one stays */
 
 struct notify_report {

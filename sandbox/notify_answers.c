@@ -142,7 +142,8 @@ static void sleep_for(struct notify *n, const struct seccomp_notif *q, __int128 
 
         a->error = rest && task_write(n, q, rest, &left, sizeof left) < 0 ? EFAULT : EINTR;
     }
-    clock_pass_to(n, until);
+    a->timed = true;
+    a->due_ns = until;
 }
 
 static void answer_nanosleep(struct notify *n, const struct seccomp_notif *q, struct answer *a)
@@ -237,7 +238,7 @@ static void poll_for(struct notify *n, const struct seccomp_notif *q, __int128 l
                  task_read(n, q, q->data.args[0], p, count * sizeof *p) == 0;
 
     if (!count)
-        clock_pass(n, limit_ns); /* a sleep */
+        sleep_for(n, q, limit_ns, 0, a);
     else if (known && asks_for_nothing(p, count))
         a->go_on = true;
     else if (known && asks_if_open(p, count))
@@ -278,7 +279,7 @@ static void select_for(struct notify *n, const struct seccomp_notif *q, __int128
         limited_wait(n, limit_ns, a);
         return;
     }
-    clock_pass(n, limit_ns);
+    sleep_for(n, q, limit_ns, 0, a);
     task_write(n, q, q->data.args[4], rest,
                sizeof rest); /* may be constant: no error in Linux either */
 }
@@ -312,23 +313,23 @@ static void answer_epoll_wait(struct notify *n, const struct seccomp_notif *q, s
     limited_wait(n, (__int128)(int32_t)q->data.args[3] * 1000000, a);
 }
 
-/* The kernel's clocks run ahead of ours, so an absolute deadline is over at once; ours goes there.
- */
+/* Whether it waits is whose turn it is (turns_futex.c).  Where that is not given out, the kernel sees to it, and
+ * its clocks run ahead of ours: so an absolute deadline is over at once. */
 static void answer_futex(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    uint32_t op = (uint32_t)q->data.args[1];
+    uint32_t op = (uint32_t)q->data.args[1], what = op & FUTEX_CMD_MASK;
     int64_t start = op & FUTEX_CLOCK_REALTIME ? n->epoch_s : BOOT_S;
     struct timespec t;
+    __int128 ns;
 
     a->go_on = true;
-    clock_meet(n);
-    notify_mark(n, "threads wait with a limit of time");
-    if (task_read(n, q, q->data.args[3], &t, sizeof t) < 0 || !span_good(&t))
+    if ((what != FUTEX_WAIT && what != FUTEX_WAIT_BITSET) || !q->data.args[3] ||
+        task_read(n, q, q->data.args[3], &t, sizeof t) < 0 || !span_good(&t))
         return;
-    if ((op & FUTEX_CMD_MASK) == FUTEX_WAIT)
-        clock_pass(n, span_ns(&t));
-    else
-        clock_pass(n, span_ns(&t) - (__int128)start * SECOND_NS - n->now_ns);
+    clock_meet(n);
+    ns = what == FUTEX_WAIT ? span_ns(&t) + n->now_ns : span_ns(&t) - (__int128)start * SECOND_NS;
+    a->timed = true;
+    a->due_ns = ns < 0 ? 0 : ns > (__int128)CLOCK_NS_MAX ? CLOCK_NS_MAX : (uint64_t)ns;
 }
 
 static void answer_rt_sigtimedwait(struct notify *n, const struct seccomp_notif *q,
@@ -454,7 +455,7 @@ static void answer_wait(struct notify *n, const struct seccomp_notif *q, struct 
 }
 
 /* They only bear on whose turn it is. */
-static void answer_signal(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+static void answer_turn(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     (void)n, (void)q;
     a->go_on = true;
@@ -536,11 +537,12 @@ notify_handler *notify_handler_of(int nr)
         [SYS_signalfd4] = answer_holding,
         [SYS_wait4] = answer_wait,
         [SYS_waitid] = answer_wait,
-        [SYS_kill] = answer_signal,
-        [SYS_tkill] = answer_signal,
-        [SYS_tgkill] = answer_signal,
-        [SYS_rt_sigqueueinfo] = answer_signal,
-        [SYS_rt_tgsigqueueinfo] = answer_signal,
+        [SYS_kill] = answer_turn,
+        [SYS_tkill] = answer_turn,
+        [SYS_tgkill] = answer_turn,
+        [SYS_rt_sigqueueinfo] = answer_turn,
+        [SYS_rt_tgsigqueueinfo] = answer_turn,
+        [SYS_sched_yield] = answer_turn,
         [SYS_ioctl] = answer_arrived,
         [SYS_recvfrom] = answer_arrived,
         [SYS_recvmsg] = answer_arrived,

@@ -99,8 +99,6 @@ void answer_forking(struct notify *n, const struct seccomp_notif *q, struct answ
         a->error = EPERM;
         return;
     }
-    if (q->data.nr == SYS_clone && (q->data.args[0] & CLONE_THREAD))
-        notify_mark(n, "threads");
     if (!n->procs)
         return;
     if (!n->procs_room) { /* some may have ended since it was counted, and no other begun */

@@ -130,6 +130,8 @@ struct answer {
     int error;  /* an errno, 0: value is the result */
     bool go_on; /* the kernel shall run the call itself */
     bool sent;  /* the handler has answered already */
+    bool timed; /* it is given when the logical clock is there: */
+    uint64_t due_ns;
 };
 
 typedef void notify_handler(struct notify *n, const struct seccomp_notif *q, struct answer *a);

@@ -1,4 +1,4 @@
-/* The processes of a task take turns: of all of them one is at work, so that in whose order they do things
+/* The processes and threads of a task take turns: of all of them one is at work, so that in whose order they do things
  * is the same every time.  See turns.c. */
 #pragma once
 #include "sandbox/notify.h"

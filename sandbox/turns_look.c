@@ -4,15 +4,20 @@
 #include "sandbox/server.h"
 #include "sandbox/turns_member.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/user.h>
 #include <unistd.h>
 
 #define POLLED_MAX 16 /* descriptors that one call waits for */
@@ -63,18 +68,65 @@ pid_t turns_inner(struct member *m)
     return m->inner;
 }
 
+/* Of its /proc/status, the number behind `name`, which includes the newline before it; `base` as strtoull has it. */
+static uint64_t status_number(const char *text, const char *name, int base)
+{
+    const char *at = strstr(text, name);
+    return at ? strtoull(at + strlen(name), NULL, base) : 0;
+}
+
+pid_t turns_process(pid_t pid)
+{
+    char text[4096];
+    return turns_read_proc(pid, "status", text, sizeof text) ? (pid_t)status_number(text, "\nTgid:", 10) : 0;
+}
+
+uint64_t turns_cpu_ns(pid_t pid)
+{
+    char text[128];
+    return turns_read_proc(pid, "schedstat", text, sizeof text) ? strtoull(text, NULL, 10) : 0;
+}
+
+bool turns_call(pid_t pid, struct call *c)
+{
+    char text[256];
+    return turns_read_proc(pid, "syscall", text, sizeof text) &&
+           sscanf(text, "%lu 0x%lx 0x%lx 0x%lx 0x%lx", &c->nr, &c->arg[0], &c->arg[1], &c->arg[2], &c->arg[3]) == 5;
+}
+
+/* Whoever waits for its turn is in a call or stopped, and stays there. */
+bool turns_dying(const struct member *m)
+{
+    char text[4096];
+    if (!turns_read_proc(m->pid, "status", text, sizeof text))
+        return true;
+    const char *state = strstr(text, "\nState:\t");
+    if (m->state == STATE_HELD && !m->stopped)
+        return false; /* it is about to stop */
+    return !state || !strchr("SDt", state[strlen("\nState:\t")]) ||
+           status_number(text, "\nSigPnd:", 16) >> (SIGKILL - 1) & 1;
+}
+
 bool turns_takes_child_signal(pid_t pid)
 {
     char text[4096];
-    const char *at = turns_read_proc(pid, "status", text, sizeof text) ? strstr(text, "\nSigCgt:") : NULL;
-    return !at || strtoull(at + strlen("\nSigCgt:"), NULL, 16) >> (SIGCHLD - 1) & 1;
+    return !turns_read_proc(pid, "status", text, sizeof text) || status_number(text, "\nSigCgt:", 16) >> (SIGCHLD - 1) & 1;
 }
 
-bool turns_has_ended_child(pid_t pid, pid_t child)
+bool turns_has_signal(pid_t pid, bool process)
+{
+    char text[4096];
+    if (!turns_read_proc(pid, "status", text, sizeof text))
+        return false;
+    uint64_t come = status_number(text, "\nSigPnd:", 16) | (process ? status_number(text, "\nShdPnd:", 16) : 0);
+    return (come & ~status_number(text, "\nSigBlk:", 16)) != 0;
+}
+
+bool turns_has_ended_child(pid_t process, pid_t pid, pid_t child)
 {
     char what[64], text[4096], *rest = text;
     snprintf(what, sizeof what, "task/%d/children", (int)pid);
-    if (!turns_read_proc(pid, what, text, sizeof text))
+    if (!turns_read_proc(process, what, text, sizeof text))
         return false;
     for (char *word; (word = strsep(&rest, " "));)
         if (*word && turns_state((pid_t)atoi(word), NULL) == 'Z' &&
@@ -99,30 +151,145 @@ bool turns_own_pipe(const struct turns *ts, pid_t pid, int number)
     return true;
 }
 
-static bool read_memory(pid_t pid, unsigned long address, void *data, size_t size)
+/* A second descriptor of what it has under that number; -1. */
+static int borrow(const struct member *m, int number)
 {
-    struct iovec here = {data, size}, there = {(void *)address, size};
+    int pidfd = (int)syscall(SYS_pidfd_open, m->process, 0);
+    int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+    fd_close(&pidfd);
+    return fd;
+}
+
+/* A socket that is not one of its channels. */
+static bool own_socket(const struct member *m, int number)
+{
+    int mark = 0, fd = borrow(m, number);
+    socklen_t size = sizeof mark;
+    bool own = fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &mark, &size) == 0 && mark != NOTIFY_MARK_CHANNEL &&
+               mark != NOTIFY_MARK_RANDOM;
+    fd_close(&fd);
+    return own;
+}
+
+static bool own_watched(const struct member *m, int number);
+
+/* Will nothing come on it but from the task itself? */
+static bool own(const struct member *m, int number)
+{
+    char path[64], name[64];
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)m->pid, number);
+    ssize_t n = readlink(path, name, sizeof name - 1);
+    name[n > 0 ? n : 0] = '\0';
+    if (!strncmp(name, "socket:", 7))
+        return own_socket(m, number);
+    if (!strcmp(name, "anon_inode:[eventfd]"))
+        return true;
+    return !strcmp(name, "anon_inode:[eventpoll]") ? own_watched(m, number) : turns_own_pipe(m->turns, m->pid, number);
+}
+
+/* All that the epoll watches. */
+static bool own_watched(const struct member *m, int number)
+{
+    char what[64], text[4096], name[64], path[64];
+    snprintf(what, sizeof what, "fdinfo/%d", number);
+    if (!turns_read_proc(m->pid, what, text, sizeof text) || strlen(text) == sizeof text - 1)
+        return false;
+    for (const char *at = text; (at = strstr(at, "tfd:"));) {
+        int watched = atoi(at += strlen("tfd:"));
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)m->pid, watched);
+        ssize_t n = readlink(path, name, sizeof name - 1);
+        name[n > 0 ? n : 0] = '\0';
+        if (!strcmp(name, "anon_inode:[eventpoll]") || !own(m, watched)) /* one in another is not followed */
+            return false;
+    }
+    return true;
+}
+
+bool turns_read_memory(pid_t pid, uint64_t address, void *data, size_t size)
+{
+    struct iovec here = {data, size}, there = {(void *)(uintptr_t)address, size};
     return process_vm_readv(pid, &here, 1, &there, 1, 0) == (ssize_t)size;
 }
 
-bool turns_polls_own(const struct member *m, const unsigned long *arg)
+bool turns_write_memory(pid_t pid, uint64_t address, const void *data, size_t size)
 {
-    struct pollfd p[POLLED_MAX];
-    bool own = arg[1] <= POLLED_MAX && read_memory(m->pid, arg[0], p, arg[1] * sizeof *p);
-    for (unsigned long i = 0; own && i < arg[1]; i++)
-        own = p[i].fd < 0 || turns_own_pipe(m->turns, m->pid, p[i].fd);
-    return own;
+    struct iovec here = {(void *)(uintptr_t)data, size}, there = {(void *)(uintptr_t)address, size};
+    return process_vm_writev(pid, &here, 1, &there, 1, 0) == (ssize_t)size;
 }
 
-bool turns_selects_own(const struct member *m, const unsigned long *arg)
+/* The descriptors that a call waits for; -1: they are too many, or cannot be read. */
+static int polled(const struct member *m, const struct call *c, struct pollfd p[POLLED_MAX])
 {
+    return c->arg[1] <= POLLED_MAX && turns_read_memory(m->pid, c->arg[0], p, c->arg[1] * sizeof *p) ? (int)c->arg[1] : -1;
+}
+
+static int selected(const struct member *m, const struct call *c, struct pollfd p[POLLED_MAX])
+{
+    static const short event[] = {0, POLLIN, POLLOUT, POLLPRI};
     fd_set set;
-    bool own = arg[0] <= FD_SETSIZE;
+    int count = 0;
+    if (c->arg[0] > FD_SETSIZE)
+        return -1;
     for (int i = 1; i <= 3; i++) {
-        if (arg[i] && own)
-            own = read_memory(m->pid, arg[i], &set, (arg[0] + 63) / 64 * 8);
-        for (int fd = 0; arg[i] && own && fd < (int)arg[0]; fd++)
-            own = !FD_ISSET(fd, &set) || turns_own_pipe(m->turns, m->pid, fd);
+        if (!c->arg[i])
+            continue;
+        if (!turns_read_memory(m->pid, c->arg[i], &set, (c->arg[0] + 63) / 64 * 8))
+            return -1;
+        for (int fd = 0; fd < (int)c->arg[0]; fd++) {
+            if (!FD_ISSET(fd, &set))
+                continue;
+            if (count == POLLED_MAX)
+                return -1;
+            p[count++] = (struct pollfd){.fd = fd, .events = event[i]};
+        }
     }
-    return own;
+    return count;
+}
+
+static int waited_for(const struct member *m, const struct call *c, struct pollfd p[POLLED_MAX])
+{
+    switch (c->nr) {
+    case SYS_poll:
+    case SYS_ppoll:
+        return polled(m, c, p);
+    case SYS_select:
+    case SYS_pselect6:
+        return selected(m, c, p);
+    default:
+        p[0] = (struct pollfd){.fd = (int)c->arg[0], .events = POLLIN};
+        return 1;
+    }
+}
+
+bool turns_own_wait(const struct member *m, const struct call *c)
+{
+    struct pollfd p[POLLED_MAX];
+    int count = waited_for(m, c, p);
+    bool all = count >= 0;
+    for (int i = 0; i < count && all; i++)
+        all = p[i].fd < 0 || own(m, p[i].fd);
+    return all;
+}
+
+bool turns_wait_over(const struct member *m)
+{
+    struct pollfd p[POLLED_MAX];
+    int count = waited_for(m, &m->call, p);
+    bool over = count < 0;
+    for (int i = 0; i < count; i++) {
+        struct pollfd one = {.fd = p[i].fd < 0 ? -1 : borrow(m, p[i].fd), .events = p[i].events};
+        over |= p[i].fd >= 0 && (one.fd < 0 || poll(&one, 1, 0) > 0);
+        fd_close(&one.fd);
+    }
+    return over;
+}
+
+void turns_again(const struct member *m)
+{
+    struct user_regs_struct regs;
+    if (ptrace(PTRACE_GETREGS, m->pid, NULL, &regs) < 0 || (long long)regs.rax != -EINTR || regs.orig_rax != m->call.nr)
+        return;
+    regs.rax = regs.orig_rax;
+    regs.rip -= 2; /* the instruction's length */
+    ptrace(PTRACE_SETREGS, m->pid, NULL, &regs);
 }

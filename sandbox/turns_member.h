@@ -1,7 +1,8 @@
-/* What turns*.c share: who takes turns, and what each of them is found at. */
+/* What turns*.c share: who takes turns, what they wait for, and how the turn is passed on. */
 #pragma once
 #include "sandbox/server.h"
 
+#include <linux/seccomp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -14,47 +15,126 @@ enum state {
     STATE_HELD,
 };
 
-enum waits { WAITS_NOT, WAITS_CHILD, WAITS_SIGNAL, WAITS_MEMORY, WAITS_PIPE, WAITS_SLEEP };
+enum waits {
+    WAITS_NOT,
+    WAITS_CHILD,
+    WAITS_SIGNAL,
+    WAITS_MEMORY, /* until a child of its has a program of its own */
+    WAITS_PIPE,   /* it is stopped in a call that something on a descriptor will end */
+    WAITS_SLEEP,  /* its answer is kept until the clock is there; so with */
+    WAITS_FUTEX,  /* or until another wakes it */
+    WAITS_TURN,   /* for nothing else */
+    WAITS_END,    /* of its process: it has ended itself */
+};
 
+/* The place where threads wait for each other. */
+struct futex_key {
+    uint64_t space[2]; /* a process, or the file that is shared */
+    uint64_t at;
+};
+
+struct call {
+    unsigned long nr, arg[4];
+};
+
+/* A thread.  A process goes by the number of its first one. */
 struct member {
     struct turns *turns;
-    pid_t pid, parent;
-    pid_t inner; /* its number in the task; 0: nobody has asked yet */
+    pid_t pid, process;
+    pid_t parent, maker; /* the process that its own is a child of; the thread that started it */
+    pid_t inner;         /* its number in the task; 0: nobody has asked yet */
     enum state state;
     bool stopped;     /* traced, and its stop has been seen */
-    bool interrupted; /* told to stop, as it reads from an empty pipe */
+    bool interrupted; /* told to stop, as it waits for a descriptor */
     enum waits waits; /* not WAITS_NOT: it has passed the turn on */
     pid_t child;      /* with WAITS_CHILD: that it waits for, by inner number; -1: any; CHILD_UNSURE */
-    struct notify_reply reply; /* with WAITS_SLEEP */
-    struct watch watch;        /* pidfd: its end */
-    struct member *from;       /* who passed the turn to it */
-    struct member *next;       /* in the order in which they began */
+    struct call call; /* with WAITS_PIPE */
+    bool kept;                  /* its call waits for: */
+    struct notify_reply reply;
+    struct seccomp_notif asked; /* the call */
+    struct futex_key key;       /* with WAITS_FUTEX, as all below */
+    uint32_t bits;
+    uint64_t place;     /* of those that wait for the same, the lowest is the first */
+    uint64_t clear_tid; /* where the kernel writes 0 at its end; 0: nowhere */
+    struct watch watch; /* pidfd: its end */
+    struct member *from; /* who passed the turn to it */
+    struct member *next; /* in the order in which they began */
 };
 
 struct turns {
     struct task *task;
     struct member *member;
     struct member *at_work;
-    pid_t forking; /* it is traced, to catch its next child */
-    bool shares;   /* that child will share its memory */
-    bool many;     /* there has been more than one */
-    bool lost;     /* they run side by side */
+    pid_t forking;      /* it is traced, to catch its next child: */
+    bool shares;        /* which will share its memory */
+    bool thread;        /* which will be a thread */
+    uint64_t clear_tid; /* likewise */
+    bool many;          /* there has been more than one */
+    bool lost;          /* they run side by side */
+    bool signals;       /* somebody who waits may have got one */
+    uint64_t places;    /* given out */
     struct watch look_watch;
-    uint64_t look_ns, turn_ns;
+    bool looking;       /* its timer is set */
+    uint64_t look_ns;
+    uint64_t blocked_ns, cpu_ns; /* of this turn, and CPU time when it was first looked at; 0: it was not */
     struct turns *next;
 };
 
+/* --- turns.c --- */
+struct member *turns_find(const struct turns *ts, pid_t pid);
+void turns_ended(struct member *m);
+/* What we have not heard of yet, though `asks` has (0: nobody). */
+void turns_catch_up(struct turns *ts, pid_t asks);
+/* From now on they run side by side. */
+void turns_lose(struct turns *ts, const char *why); /* static text */
+void turns_let_go(struct member *m);
+
+/* --- turns_pass.c: passing the turn --- */
+int turns_look_open(struct turns *ts);
+void turns_look_close(struct turns *ts);
+/* Since a turn has begun, or somebody waits for the next one now. */
+void turns_look_begin(struct turns *ts);
+/* Whose turn it would be if m, at work until now or NULL, does not go on; NULL: nobody's. */
+struct member *turns_next(struct turns *ts, const struct member *m);
+/* It is at work from now on. */
+void turns_give(struct member *m, struct member *from);
+/* m waits, and passes the turn on, if there is somebody to take it.  False: it goes on as if it had not been said. */
+bool turns_hand_over(struct member *m, enum waits waits);
+/* Likewise; the answer to its call is given when it is its turn again. */
+bool turns_keep(struct member *m, const struct seccomp_notif *q, const struct notify_reply *r, enum waits waits);
+/* What it waited for is there: it goes on when it is its turn. */
+void turns_ready(struct member *m, int error);
+
+/* --- turns_futex.c --- */
+/* True: its answer is kept.  NULL for m: the task has one thread only. */
+bool turns_futex(struct member *m, const struct seccomp_notif *q, struct notify_reply *r);
+/* What the kernel does for those that wait for a thread that ends. */
+void turns_futex_ended(struct turns *ts, pid_t process, uint64_t clear_tid);
+
+/* --- turns_look.c --- */
+bool turns_read_proc(pid_t pid, const char *what, char *text, size_t room);
 /* Its state as ps shows it, and its parent's number if that is asked for; 'X': it is gone. */
 char turns_state(pid_t pid, pid_t *parent);
 /* Its number in the task; 0: it is gone. */
 pid_t turns_inner_number(pid_t pid);
 pid_t turns_inner(struct member *m);
+pid_t turns_process(pid_t pid); /* that the thread belongs to; 0: it is gone */
+uint64_t turns_cpu_ns(pid_t pid);
+bool turns_call(pid_t pid, struct call *c); /* that it waits in; false: it is in none */
+/* It will end, and knows it. */
+bool turns_dying(const struct member *m);
 bool turns_takes_child_signal(pid_t pid);
+/* A signal has come for the thread (process: or for its process), and is not blocked. */
+bool turns_has_signal(pid_t pid, bool process);
 /* Has it a child, of that number unless -1, that has ended and was not waited for? */
-bool turns_has_ended_child(pid_t pid, pid_t child);
+bool turns_has_ended_child(pid_t process, pid_t pid, pid_t child);
 /* Is the descriptor a pipe of the task's own, and not one of the caller's? */
 bool turns_own_pipe(const struct turns *ts, pid_t pid, int number);
-/* Does a call wait for pipes of the task's own alone?  arg: as the call has them. */
-bool turns_polls_own(const struct member *m, const unsigned long *arg);
-bool turns_selects_own(const struct member *m, const unsigned long *arg);
-bool turns_read_proc(pid_t pid, const char *what, char *text, size_t room);
+/* Does the call wait for what the task has made itself, and nothing else? */
+bool turns_own_wait(const struct member *m, const struct call *c);
+/* Would a call that m was stopped in find something? */
+bool turns_wait_over(const struct member *m);
+/* It is stopped in a call that the kernel would not begin again by itself: let it. */
+void turns_again(const struct member *m);
+bool turns_read_memory(pid_t pid, uint64_t address, void *data, size_t size);
+bool turns_write_memory(pid_t pid, uint64_t address, const void *data, size_t size);

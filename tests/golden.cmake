@@ -2,7 +2,7 @@
 # lies where.  Bare they vary, inside they must not.
 set(golden ${CMAKE_CURRENT_LIST_DIR}/golden)
 set(golden_tables ${golden}/time.c ${golden}/random.c ${golden}/memory.c ${golden}/process.c ${golden}/files.c
-    ${golden}/streams.c ${golden}/parallel.c ${golden}/turns.c)
+    ${golden}/streams.c ${golden}/parallel.c ${golden}/turns.c ${golden}/threads.c)
 foreach(kind golden golden-static)
     add_executable(${kind} ${golden_tables} ${golden}/main.c)
     target_compile_definitions(${kind} PRIVATE _GNU_SOURCE)

@@ -38,7 +38,7 @@
 
 static const struct golden *const tables[] = {golden_time,  golden_random,  golden_memory,  golden_process,
                                               golden_files, golden_streams, golden_parallel,
-                                              golden_turns};
+                                              golden_turns, golden_threads};
 
 struct outcome {
     bool done;
@@ -86,7 +86,7 @@ static void collect(void)
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const struct golden *g = tables[t]; g->name && programs < PROGRAMS_MAX; g++) {
             fed[programs] = tables[t] == golden_streams || !strcmp(g->name, "standard");
-            certain[programs] = tables[t] == golden_turns;
+            certain[programs] = tables[t] == golden_turns || tables[t] == golden_threads;
             for (size_t i = 0; i < sizeof seeded / sizeof *seeded; i++)
                 drawn[programs] |= !strcmp(g->name, seeded[i]);
             program[programs++] = g;
@@ -303,7 +303,7 @@ static _Noreturn void live_in(int world)
 }
 
 /* On a machine that is busy enough, a turn may take too long for anybody. */
-static const char too_long[] = "one of its processes is at work for long while others are held";
+static const char too_long[] = "one of its threads is at work for long while others wait for their turn";
 
 static void judge(int number, int kind)
 {

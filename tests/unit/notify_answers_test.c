@@ -381,9 +381,9 @@ static const struct row rows[] = {
     {"random files", random_files, ""},
     {"opens", opens, ""},
     {"signals and kills", storms, ""},
-    {"a racing path", races, "threads"},
-    {"racing spans", racing_spans, "threads"},
-    {"a thread opens", thread_opens, "threads"},
+    {"a racing path", races, ""},
+    {"racing spans", racing_spans, ""},
+    {"a thread opens", thread_opens, ""},
     {"waits", waits_for_descriptors, "waits for a descriptor with a limit of time"},
     {"quiet", quiet, ""},
 };

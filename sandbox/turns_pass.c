@@ -1,0 +1,354 @@
+/* Passing the turn: whose it is next, and how it is noticed that the one at work does nothing.
+ *
+ * First come those that are new; then those whose wait is over, in the order in which it was; then those for
+ * whom there is something on a descriptor by now; and when all that is left is to let time pass, it passes up to
+ * the earliest that somebody waits for.  All of that follows from what they did. */
+#include "sandbox/turns_member.h"
+#include "base/fds.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define NS            1000000000ull
+#define TURN_CPU_NS   (20 * NS)    /* CPU time of one turn, while others wait for theirs */
+#define BLOCKED_NS    (60 * NS)    /* that one may be at work without working, likewise */
+#define LOOK_FIRST_NS 100000ull    /* nothing tells that a process reads from an empty pipe: look again after */
+#define LOOK_LAST_NS  100000000ull /* so long at first, and at most so long */
+#define RESTART       512          /* ERESTARTSYS: the kernel makes the call again when the signal is seen to */
+
+/* --- whose turn it is --- */
+
+/* The first that is held: the child that m waits for, or any child of its, or any at all. */
+static struct member *next_held(const struct turns *ts, const struct member *m)
+{
+    struct member *any = NULL, *own = NULL;
+    for (struct member *h = ts->member; h; h = h->next) {
+        if (h->state != STATE_HELD)
+            continue;
+        any = any ? any : h;
+        if (!m || h->parent != m->process || h->process != h->pid)
+            continue;
+        if (m->waits == WAITS_CHILD && m->child > 0 && turns_inner(h) == m->child)
+            return h;
+        own = own ? own : h;
+    }
+    return own ? own : any;
+}
+
+static bool earlier(const struct member *a, const struct member *b)
+{
+    return !b || a->reply.due_ns < b->reply.due_ns || (a->reply.due_ns == b->reply.due_ns && a->place < b->place);
+}
+
+static bool waits_for_time(const struct member *m)
+{
+    return (m->waits == WAITS_SLEEP || m->waits == WAITS_FUTEX) && m->reply.timed;
+}
+
+static struct member *next_timed(const struct turns *ts)
+{
+    struct member *r = NULL;
+    for (struct member *o = ts->member; o; o = o->next)
+        if (waits_for_time(o) && earlier(o, r))
+            r = o;
+    return r;
+}
+
+static struct member *next_in_place(const struct turns *ts)
+{
+    struct member *r = NULL;
+    for (struct member *o = ts->member; o; o = o->next)
+        if (o->waits == WAITS_TURN && (!r || o->place < r->place))
+            r = o;
+    return r;
+}
+
+static struct member *next_served(const struct turns *ts)
+{
+    struct member *r = NULL;
+    for (struct member *o = ts->member; o; o = o->next)
+        if (o->waits == WAITS_PIPE && (!r || o->place < r->place) && turns_wait_over(o))
+            r = o;
+    return r;
+}
+
+void turns_ready(struct member *m, int error)
+{
+    m->reply.go_on = m->reply.timed = false;
+    m->reply.error = error;
+    m->reply.value = 0;
+    m->waits = WAITS_TURN;
+    m->place = ++m->turns->places;
+}
+
+/* A signal ends a wait.  One for a process is for its first thread, unless that blocks it. */
+static void wake_signalled(struct turns *ts)
+{
+    if (!ts->signals)
+        return;
+    ts->signals = false;
+    for (struct member *o = ts->member; o; o = o->next)
+        if ((o->waits == WAITS_FUTEX || o->waits == WAITS_PIPE) && turns_has_signal(o->pid, o->pid == o->process))
+            turns_ready(o, o->reply.timed ? EINTR : RESTART);
+}
+
+/* The time of some may have come while others were at work. */
+static void wake_due(struct turns *ts)
+{
+    struct member *o;
+    while ((o = next_timed(ts)) && o->reply.due_ns <= notify_now(ts->task->notify))
+        turns_ready(o, o->waits == WAITS_FUTEX ? ETIMEDOUT : o->reply.error);
+}
+
+static struct member *choose(struct turns *ts, const struct member *m)
+{
+    struct member *r = next_held(ts, m);
+    wake_signalled(ts);
+    wake_due(ts);
+    r = r ? r : next_in_place(ts);
+    r = r ? r : next_served(ts);
+    return r ? r : next_timed(ts);
+}
+
+struct member *turns_next(struct turns *ts, const struct member *m)
+{
+    for (;;) {
+        struct member *r = choose(ts, m);
+        struct pollfd p = {.fd = r ? r->watch.fd : -1, .events = POLLIN};
+        if (!r || r == m || r->pid == r->process || poll(&p, 1, 0) <= 0)
+            return r; /* a process that was killed passes the turn on to whoever waits for its end */
+        turns_ended(r);
+        if (ts->lost)
+            return NULL;
+    }
+}
+
+void turns_give(struct member *m, struct member *from)
+{
+    struct turns *ts = m->turns;
+    if (waits_for_time(m)) {
+        uint64_t due_ns = m->reply.due_ns;
+        turns_ready(m, m->waits == WAITS_FUTEX ? ETIMEDOUT : m->reply.error);
+        notify_pass_to(ts->task->notify, &m->asked, due_ns);
+    }
+    m->waits = WAITS_NOT;
+    if (m->state == STATE_HELD) {
+        m->state = STATE_RUNS;
+        m->from = from;
+    }
+    ts->at_work = m;
+    turns_look_begin(ts);
+    if (m->kept)
+        notify_send(ts->task->notify, &m->reply);
+    m->kept = false;
+    turns_let_go(m);
+}
+
+bool turns_hand_over(struct member *m, enum waits waits)
+{
+    struct turns *ts = m->turns;
+    m->waits = waits;
+    m->place = ++ts->places;
+    struct member *r = turns_next(ts, m);
+    if (r && r != m) {
+        turns_give(r, m);
+        return true;
+    }
+    if (!ts->lost)
+        m->waits = WAITS_NOT;
+    return false;
+}
+
+bool turns_keep(struct member *m, const struct seccomp_notif *q, const struct notify_reply *r, enum waits waits)
+{
+    const struct turns *ts = m->turns;
+    m->reply = *r;
+    m->asked = *q;
+    m->kept = true;
+    bool kept = turns_hand_over(m, waits);
+    if (!kept && !ts->lost)
+        m->kept = false;
+    return kept;
+}
+
+/* --- does the one at work do anything? --- */
+
+static void look_event(struct watch *w, uint32_t events);
+
+int turns_look_open(struct turns *ts)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    ts->look_watch = (struct watch){-1, look_event, ts};
+    if (fd >= 0 && watch_start(ts->task->region->server, &ts->look_watch, fd, EPOLLIN) == 0)
+        return 0;
+    fd_close(&fd);
+    return -1;
+}
+
+void turns_look_close(struct turns *ts)
+{
+    int fd = ts->look_watch.fd;
+    watch_stop(ts->task->region->server, &ts->look_watch);
+    fd_close(&fd);
+}
+
+static void look_again(struct turns *ts)
+{
+    struct itimerspec when = {.it_value = {(time_t)(ts->look_ns / NS), (long)(ts->look_ns % NS)}};
+    ts->looking = timerfd_settime(ts->look_watch.fd, 0, &when, NULL) == 0;
+}
+
+void turns_look_begin(struct turns *ts)
+{
+    ts->look_ns = LOOK_FIRST_NS;
+    ts->blocked_ns = ts->cpu_ns = 0;
+    look_again(ts);
+}
+
+/* No call of its waits for our answer. */
+static bool asks_nothing(const struct turns *ts)
+{
+    struct pollfd p = {.fd = notify_fd(ts->task->notify), .events = POLLIN};
+    return poll(&p, 1, 0) == 0;
+}
+
+/* What it waits for may come when another has had its turn.  A call that reads or polls begins again without
+ * its noticing. */
+static void stop_waiting(struct member *m, const struct call *c)
+{
+    struct turns *ts = m->turns;
+    struct member *r = turns_next(ts, m);
+    if (ts->lost)
+        return;
+    if (!r)
+        turns_lose(ts, "programs of its wait for each other");
+    else if (ptrace(PTRACE_SEIZE, m->pid, NULL, NULL) == 0 && ptrace(PTRACE_INTERRUPT, m->pid, NULL, NULL) == 0) {
+        m->interrupted = true;
+        m->call = *c;
+    }
+}
+
+static const char waits_for_others[] = "a process waits in a way that its others may end";
+
+static void look_at_call(struct member *m, const struct call *c)
+{
+    struct turns *ts = m->turns;
+    switch (c->nr) {
+    case SYS_read:
+    case SYS_readv:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+        if (turns_own_wait(m, c))
+            stop_waiting(m, c);
+        break;
+    case SYS_write:
+    case SYS_writev:
+    case SYS_sendto:
+        if (turns_own_pipe(ts, m->pid, (int)c->arg[0])) /* part of it may have been written, and is told if it is stopped */
+            turns_lose(ts, "programs of its stream into each other");
+        break;
+    case SYS_poll:
+    case SYS_ppoll:
+    case SYS_select:
+    case SYS_pselect6:
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+        if (turns_own_wait(m, c))
+            stop_waiting(m, c);
+        else
+            turns_lose(ts, waits_for_others);
+        break;
+    case SYS_wait4:
+    case SYS_waitid:
+        m->child = CHILD_UNSURE;
+        turns_hand_over(m, WAITS_CHILD);
+        break;
+    case SYS_pause:
+    case SYS_rt_sigsuspend:
+        turns_hand_over(m, WAITS_SIGNAL);
+        break;
+    case SYS_futex:
+    case SYS_open: /* of a named pipe */
+    case SYS_openat:
+    case SYS_flock:
+    case SYS_fcntl:
+        turns_lose(ts, waits_for_others);
+        break;
+    default:
+        break;
+    }
+}
+
+/* The first thread of a process has ended, and others of it go on. */
+static void first_thread_ended(struct member *m)
+{
+    struct turns *ts = m->turns;
+    for (struct member *o = ts->member; o; o = o->next)
+        if (o != m && o->process == m->process && !turns_dying(o)) {
+            turns_futex_ended(ts, m->process, m->clear_tid);
+            turns_hand_over(m, WAITS_END);
+            return;
+        }
+}
+
+/* Does the one at work do nothing, so that somebody else must? */
+static void look_at(struct turns *ts, uint64_t waited)
+{
+    struct member *m = ts->at_work;
+    struct call c;
+    if (m->state == STATE_SHARES || m->interrupted)
+        return;
+    char state = turns_state(m->pid, NULL);
+    if (state == 'Z' && m->pid == m->process)
+        first_thread_ended(m);
+    if (state == 'R' || state == 'Z')
+        return;
+    ts->blocked_ns += waited;
+    if (state == 'S' && turns_call(m->pid, &c) && asks_nothing(ts))
+        look_at_call(m, &c);
+}
+
+static bool too_long(struct turns *ts)
+{
+    uint64_t cpu_ns = turns_cpu_ns(ts->at_work->pid);
+    if (!ts->cpu_ns)
+        ts->cpu_ns = cpu_ns ? cpu_ns : 1;
+    return cpu_ns > ts->cpu_ns + TURN_CPU_NS || ts->blocked_ns > BLOCKED_NS;
+}
+
+/* Is anybody kept from going on? */
+static bool others_wait(const struct turns *ts)
+{
+    for (const struct member *o = ts->member; o; o = o->next)
+        if (o != ts->at_work && (o->state == STATE_HELD || o->waits == WAITS_TURN || o->waits == WAITS_PIPE || waits_for_time(o)))
+            return true;
+    return false;
+}
+
+static void look_event(struct watch *w, uint32_t events)
+{
+    struct turns *ts = w->owner;
+    uint64_t count, waited = ts->look_ns;
+    (void)events;
+    if (read(w->fd, &count, sizeof count) <= 0)
+        return;
+    ts->looking = false;
+    turns_catch_up(ts, 0);
+    if (ts->lost || !ts->at_work || !others_wait(ts))
+        return;
+    if (!ts->looking) { /* else another turn has begun */
+        if (too_long(ts))
+            turns_lose(ts, "one of its threads is at work for long while others wait for their turn");
+        else
+            look_at(ts, waited);
+    }
+    if (ts->lost || ts->looking)
+        return;
+    ts->look_ns = ts->look_ns * 2 < LOOK_LAST_NS ? ts->look_ns * 2 : LOOK_LAST_NS;
+    look_again(ts);
+}
