@@ -237,28 +237,7 @@ void places_clear(struct server *s)
 
 /* --- for a task --- */
 
-int place_for(struct server *s, const struct box_task *t, struct place *p, struct err *e)
-{
-    unsigned variant = variant_of(t);
-    bool usual = is_usual(s, t, variant);
-    for (struct ready_place *r = s->places; usual && r; r = r->next)
-        if (r->variant == variant) {
-            *p = r->place;
-            take_out(r);
-            free(r);
-            return 0;
-        }
-    return place_new(s, variant, s->none || mounts_need_root(t), p, e);
-}
-
-void place_answered(struct server *s, const struct box_task *t)
-{
-    unsigned variant = variant_of(t);
-    if (is_usual(s, t, variant) && s->regions_begun > 1)
-        s->places_used[variant]++;
-}
-
-int place_tell(struct place *p, const struct region *r, uint32_t task, bool is_template)
+static int tell(struct place *p, const struct region *r, uint32_t task, bool is_template)
 {
     const struct slice *bytes = &r->spec.task[task];
     struct wire h = {.kind = WIRE_TASK, .a = is_template};
@@ -267,4 +246,44 @@ int place_tell(struct place *p, const struct region *r, uint32_t task, bool is_t
     h.offset = (uint64_t)((const char *)bytes->data - (const char *)r->map);
     h.size = bytes->size;
     return link_send(&p->link, h, NULL, 0, &r->spec_fd, 1);
+}
+
+/* One of these is ready, or will be; ready ones first. */
+static struct ready_place *ready_with(const struct server *s, unsigned variant)
+{
+    struct ready_place *found = NULL;
+    for (struct ready_place *r = s->places; r && (!found || found->place.listener < 0); r = r->next)
+        if (r->variant == variant && (!found || r->place.listener >= 0))
+            found = r;
+    return found;
+}
+
+int place_take(struct server *s, const struct region *r, uint32_t task, bool is_template, struct place *p, struct err *e)
+{
+    const struct box_task *t = &r->spec.region.task[task];
+    unsigned variant = variant_of(t);
+    struct ready_place *ready;
+    while (is_usual(s, t, variant) && (ready = ready_with(s, variant))) {
+        bool there = tell(&ready->place, r, task, is_template) == 0;
+        if (there) {
+            *p = ready->place;
+            ready->place = (struct place){.link = LINK_INIT, .listener = -1};
+        }
+        drop(ready); /* of one that has died, or the shell of the other */
+        if (there)
+            return 0;
+    }
+    if (place_new(s, variant, s->none || mounts_need_root(t), p, e) < 0)
+        return -1;
+    if (tell(p, r, task, is_template) == 0)
+        return 0;
+    link_clear(&p->link);
+    return err_set(e, ERR_GONE, "cannot hand the task to the sandbox");
+}
+
+void place_answered(struct server *s, const struct box_task *t)
+{
+    unsigned variant = variant_of(t);
+    if (is_usual(s, t, variant) && s->regions_begun > 1)
+        s->places_used[variant]++;
 }

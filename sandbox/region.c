@@ -660,18 +660,15 @@ static void task_asked(struct task *t)
 
 static int start_cold(struct task *t, struct err *e)
 {
-    struct region *r = t->region;
-    const struct box_task *plan = &r->spec.region.task[t->index];
     struct place p;
-    if (place_for(r->server, plan, &p, e) < 0)
+    if (place_take(t->region->server, t->region, t->index, false, &p, e) < 0)
         return -1;
-    int sent = place_tell(&p, r, t->index, false);
     t->link = p.link;
     t->init = p.init;
     task_asked(t);
     if (p.listener >= 0)
         take_listener(t, p.listener);
-    return sent < 0 ? err_set(e, ERR_GONE, "cannot hand the task to the sandbox") : 0;
+    return 0;
 }
 
 /* Its filter is the template's, its listener too.  1: the template has gone meanwhile. */

@@ -185,10 +185,8 @@ struct place { /* for one task; no longer a place's when it is the task's */
     pid_t init;   /* host's number; 0: not known yet */
     int listener; /* of its filter; -1: not there yet */
 };
-/* One for this task, ready or asked for. */
-int place_for(struct server *s, const struct box_task *t, struct place *p, struct err *e);
-/* What it is to run: task `task` of r. */
-int place_tell(struct place *p, const struct region *r, uint32_t task, bool is_template);
+/* One for task `task` of r, ready or asked for, which has been told what it is to run. */
+int place_take(struct server *s, const struct region *r, uint32_t task, bool is_template, struct place *p, struct err *e);
 /* From a WIRE_LISTENER: the filter's listener, given; or -1 with errno. */
 int place_listener(const struct link *l, const struct wire_packet *p);
 /* Does this host allow us to take a descriptor of the zygote's, and so of an init's? */

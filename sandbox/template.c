@@ -359,7 +359,7 @@ static void template_new(struct task *t, struct template_key *k)
     struct place p;
     struct err e;
     struct template *m = calloc(1, sizeof *m);
-    if (!m || place_for(s, plan, &p, &e) < 0) {
+    if (!m || place_take(s, r, t->index, true, &p, &e) < 0) {
         free(m);
         return;
     }
@@ -367,14 +367,13 @@ static void template_new(struct task *t, struct template_key *k)
                            .watch = {-1, template_event, m}, .notify_watch = {-1, listener_event, m}, .look_watch = {-1, look_event, m},
                            .control = -1, .theirs = -1};
     s->template = m;
-    int sent = place_tell(&p, r, t->index, true);
     m->link = p.link;
     m->init = p.init;
     m->plan_seed = plan->seed;
     m->plan_stage = (uint32_t)plan->stream;
     m->plan_epoch_s = plan->epoch_s;
     struct file_sender to = {s, &m->link, r->fd, TEMPLATE_FILES, (uint32_t)m->id};
-    if (sent < 0 || watch_start(s, &m->watch, m->link.fd, EPOLLIN) < 0 || start_looking(m) < 0 ||
+    if (watch_start(s, &m->watch, m->link.fd, EPOLLIN) < 0 || start_looking(m) < 0 ||
         send_stand_ins(m, r, plan) < 0) {
         fd_close(&p.listener);
         template_free(m); /* its init, if there is one, ends with the link */

@@ -75,29 +75,35 @@ static bool is_init(pid_t pid)
     return !strcmp(name, "zpipe-init\n");
 }
 
-/* Takes out an init and its one child, which has not got its program. */
-static void leave_out_places(struct census *s, pid_t *all)
+/* Takes out of a family each init with its one child, which has not got its program. */
+static int take_places(pid_t *all, int *count, pid_t *init)
 {
-    int kept = 0;
-    for (int i = 0; i < s->processes; i++) {
+    int kept = 0, places = 0;
+    for (int i = 0; i < *count; i++) {
         pid_t own[CENSUS_PROCESSES];
-        if (is_init(all[i]) && census_family(all[i], own, 0) == 2 && i + 1 < s->processes && own[1] == all[i + 1] &&
-            is_init(own[1])) {
-            s->places++;
-            i++;
-        } else {
+        if (is_init(all[i]) && census_family(all[i], own, 0) == 2 && i + 1 < *count && own[1] == all[i + 1] &&
+            is_init(own[1]))
+            init[places++] = all[i++];
+        else
             all[kept++] = all[i];
-        }
     }
-    s->processes = kept;
+    *count = kept;
+    return places;
+}
+
+int census_places(pid_t init[CENSUS_PROCESSES])
+{
+    pid_t all[CENSUS_PROCESSES];
+    int count = census_family(census_server(), all, 0);
+    return take_places(all, &count, init);
 }
 
 static struct census look(void)
 {
     struct census s = {0};
-    pid_t all[CENSUS_PROCESSES];
+    pid_t all[CENSUS_PROCESSES], init[CENSUS_PROCESSES];
     s.processes = census_family(census_server(), all, 0);
-    leave_out_places(&s, all);
+    s.places = take_places(all, &s.processes, init);
     for (int i = 0; i < s.processes; i++) {
         char path[64];
         s.fds += fd_count(all[i]);

@@ -17,5 +17,7 @@ int census_family(pid_t pid, pid_t all[CENSUS_PROCESSES], int count);
 /* Of the server and what belongs to it.  The last init may still be on its way out: waits until there are no
  * more than so many processes, half a minute at most. */
 struct census census(int expected);
+/* The inits of the places that stand ready; how many. */
+int census_places(pid_t init[CENSUS_PROCESSES]);
 /* Again, when there is no more than then; or after half a minute. */
 struct census census_again(const struct census *than);

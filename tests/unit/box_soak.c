@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +84,28 @@ static void nothing_is_left(void **state)
     boxed_close(&b);
 }
 
+/* One that dies while it stands ready costs nobody a task. */
+static void places_that_die(void **state)
+{
+    (void)state;
+    boxed_open_as(&b, &(struct box_options){.no_templates = true});
+    for (unsigned i = 0; i < 10; i++) {
+        pid_t init[CENSUS_PROCESSES];
+        struct boxed_plan p = {.line = "echo a | cat", .in = -1, .out = -1};
+        int places = census_places(init);
+        for (int k = 0; k < places; k++) {
+            kill(init[k], SIGKILL);
+            for (int n = 0; n < DEADLINE_S * 1000 && kill(init[k], 0) == 0; n++) /* until its socket is closed */
+                nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        }
+        assert_int_equal(boxed_run(&b, &p), 0);
+        assert_string_equal(b.output, "a\n");
+        if (i > 1)
+            census_again(&(struct census){.processes = 3, .fds = LONG_MAX, .mounts = LONG_MAX});
+    }
+    boxed_close(&b);
+}
+
 /* Processes whose words or environment hold the mark. */
 static int marked(const char *mark)
 {
@@ -144,6 +167,7 @@ static void killed_at_any_moment(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_left), cmocka_unit_test(killed_at_any_moment)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_left), cmocka_unit_test(places_that_die),
+                                       cmocka_unit_test(killed_at_any_moment)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
