@@ -55,6 +55,7 @@ int cmd_scheduler(struct cli *c);
 int cmd_worker(struct cli *c);
 int cmd_status(struct cli *c);
 int cmd_cancel(struct cli *c);
+int cmd_drain(struct cli *c);
 int cmd_submit(struct cli *c);
 int cmd_attach(struct cli *c);
 int cmd_logs(struct cli *c);

@@ -1,4 +1,4 @@
-/* zpipe status, zpipe cancel: jobs of a cluster that another zpipe has submitted with the same key. */
+/* zpipe status, zpipe cancel: jobs of a cluster that another zpipe has submitted with the same key; zpipe drain. */
 #include "cli.h"
 
 #include <errno.h>
@@ -53,7 +53,8 @@ static void print_status(const struct zpipe_status *s)
         putchar('\n');
     }
     for (size_t i = 0; i < s->worker_count; i++)
-        printf("worker %s  %u of %u slots taken\n", s->worker[i].name, s->worker[i].used, s->worker[i].slots);
+        printf("worker %s  %u of %u slots taken%s\n", s->worker[i].name, s->worker[i].used, s->worker[i].slots,
+               s->worker[i].draining ? ", drains" : "");
 }
 
 int cmd_status(struct cli *c)
@@ -88,6 +89,20 @@ int cmd_cancel(struct cli *c)
     if (!z)
         return ZPIPE_STATUS_FAILED;
     int status = zpipe_cancel_number(z, job, &e) == 0 ? 0 : cli_fail(ZPIPE_STATUS_FAILED, &e);
+    zpipe_close(z);
+    return status;
+}
+
+int cmd_drain(struct cli *c)
+{
+    struct zpipe_error e;
+    if (c->word_count != 1)
+        return cli_say(ZPIPE_STATUS_FAILED, "zpipe drain wants one worker's name");
+    c->open.owner = true;
+    struct zpipe *z = cli_open_cluster(c, "drain");
+    if (!z)
+        return ZPIPE_STATUS_FAILED;
+    int status = zpipe_drain(z, c->word[0], &e) == 0 ? 0 : cli_fail(ZPIPE_STATUS_FAILED, &e);
     zpipe_close(z);
     return status;
 }

@@ -21,7 +21,9 @@ static const char help[] =
     "       zpipe attach JOB\n"
     "       zpipe logs JOB\n"
     "       zpipe status [JOB]\n"
-    "       zpipe cancel JOB\n"    "\n"
+    "       zpipe cancel JOB\n"
+    "       zpipe drain WORKER\n"
+    "\n"
     "Run a Unix pipeline, every command in its own deterministic sandbox; output and status are sh's.\n"
     "With ZPIPE_CLUSTER (and ZPIPE_KEYS) set it runs on a cluster, otherwise in this process.\n"
     "\n"
@@ -52,6 +54,7 @@ static const struct {
 } commands[] = {
     {"run", cmd_run},           {"plan", cmd_plan},     {"classify", cmd_classify},     {"keygen", cmd_keygen},
     {"scheduler", cmd_scheduler}, {"worker", cmd_worker}, {"status", cmd_status},         {"cancel", cmd_cancel},
+    {"drain", cmd_drain},
     {"submit", cmd_submit},       {"attach", cmd_attach}, {"logs", cmd_logs},
 };
 

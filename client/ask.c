@@ -43,7 +43,7 @@ static int copy(struct status *s, const struct msg_answer *m)
     }
     for (uint32_t i = 0; good && i < m->worker_count; i++) {
         worker[i] = (struct zpipe_status_worker){arena_string(a, m->worker[i].name), m->worker[i].slots,
-                                                 m->worker[i].used};
+                                                 m->worker[i].used, m->worker[i].draining};
         good = worker[i].name;
     }
     s->out = (struct zpipe_status){job, m->job_count, worker, m->worker_count};
@@ -90,9 +90,9 @@ void client_answer(struct zpipe *z, const struct msg_answer *m)
 }
 
 /* Until it is answered; q->why says what is wrong. */
-static void put(struct zpipe *z, struct question *q, uint32_t what, uint64_t job)
+static void put(struct zpipe *z, struct question *q, uint32_t what, uint64_t job, const char *name)
 {
-    struct msg m = {.type = MSG_ASK, .ask = {q->request = ++z->requests, what, job}};
+    struct msg m = {.type = MSG_ASK, .ask = {q->request = ++z->requests, what, job, name}};
     z->question = q;
     if (client_send(z, &m, (struct slice){0}, &q->why) == 0) {
         while (!q->answered && !z->lost && !z->away)
@@ -106,16 +106,16 @@ static void put(struct zpipe *z, struct question *q, uint32_t what, uint64_t job
 int client_ask_place(struct zpipe *z, uint32_t what, uint64_t job, struct client_place *out, struct err *e)
 {
     struct question q = {.place = out};
-    put(z, &q, what, job);
+    put(z, &q, what, job, "");
     if (q.why.code)
         *e = q.why;
     return q.why.code ? -1 : 0;
 }
 
-static int ask(struct zpipe *z, uint32_t what, uint64_t job, struct zpipe_status **out, struct zpipe_error *error)
+static int ask(struct zpipe *z, uint32_t what, uint64_t job, const char *name, struct zpipe_status **out, struct zpipe_error *error)
 {
     struct question q = {0};
-    put(z, &q, what, job);
+    put(z, &q, what, job, name);
     if (q.why.code) {
         zpipe_status_free(q.status);
         return client_error(error, &q.why);
@@ -127,7 +127,7 @@ static int ask(struct zpipe *z, uint32_t what, uint64_t job, struct zpipe_status
 struct zpipe_status *zpipe_status(struct zpipe *z, uint64_t job, struct zpipe_error *error)
 {
     struct zpipe_status *s = NULL;
-    return ask(z, MSG_ASK_STATUS, job, &s, error) < 0 ? NULL : s;
+    return ask(z, MSG_ASK_STATUS, job, "", &s, error) < 0 ? NULL : s;
 }
 
 void zpipe_status_free(struct zpipe_status *out)
@@ -141,7 +141,15 @@ void zpipe_status_free(struct zpipe_status *out)
 int zpipe_cancel_number(struct zpipe *z, uint64_t job, struct zpipe_error *error)
 {
     struct zpipe_status *s = NULL;
-    int r = ask(z, MSG_ASK_CANCEL, job, &s, error);
+    int r = ask(z, MSG_ASK_CANCEL, job, "", &s, error);
+    zpipe_status_free(s);
+    return r;
+}
+
+int zpipe_drain(struct zpipe *z, const char *worker, struct zpipe_error *error)
+{
+    struct zpipe_status *s = NULL;
+    int r = ask(z, MSG_ASK_DRAIN, 0, worker, &s, error);
     zpipe_status_free(s);
     return r;
 }

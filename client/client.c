@@ -330,7 +330,7 @@ static int connect_to(struct zpipe *z, const struct zpipe_options *o, struct err
     } else {
         snprintf(z->cluster, sizeof z->cluster, "%s", o->cluster);
     }
-    struct net_options n = {.keys = cluster ? o->keys : NULL, .role = z->keeper ? MSG_KEEPER : MSG_CLIENT};
+    struct net_options n = {.keys = cluster ? o->keys : NULL, .role = z->keeper ? MSG_KEEPER : MSG_CLIENT, .owner = o->owner};
     z->net = net_new(z->loop, &n, e);
     if (!z->net || (z->embedded && embedded_start(z->embedded, z->net, e) < 0))
         return -1;

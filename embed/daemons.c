@@ -42,7 +42,7 @@ static void on_signal(struct loop_signal *w)
 static void on_lost(void *owner, const struct err *why)
 {
     struct service *s = owner;
-    s->failed = true;
+    s->failed = why->code != ERR_NONE; /* else it was told to end */
     s->why = *why;
     loop_stop(s->loop);
 }

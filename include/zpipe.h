@@ -69,6 +69,7 @@ struct zpipe_options {
     bool no_templates;   /* embedded: every program is started anew, none cloned; the same bytes */
     const char *store;   /* directory for what does not fit in memory, in unlinked files; NULL: in the user's cache.  It holds
                           * for the process */
+    bool owner;          /* with a cluster: `keys` is the scheduler's directory, and its own pair is used: see zpipe_drain */
 };
 
 /* options NULL: embedded with the defaults.  Gives; zpipe_close. */
@@ -232,6 +233,7 @@ struct zpipe_status_job {
 struct zpipe_status_worker {
     const char *name;
     uint32_t slots, used;
+    bool draining;
 };
 struct zpipe_status {
     const struct zpipe_status_job *job;
@@ -245,6 +247,10 @@ ZPIPE_API struct zpipe_status *zpipe_status(struct zpipe *z, uint64_t job, struc
 ZPIPE_API void zpipe_status_free(struct zpipe_status *s); /* NULL is allowed */
 /* Ask for its end: whoever waits for it is told.  0, or -1 as above. */
 ZPIPE_API int zpipe_cancel_number(struct zpipe *z, uint64_t job, struct zpipe_error *e);
+
+/* The workers of this name are given nothing more; what runs there may end, then they end with 0.  Returns at once: status shows
+ * them until then.  Only over a connection that was opened with `owner`. */
+ZPIPE_API int zpipe_drain(struct zpipe *z, const char *worker, struct zpipe_error *e);
 
 /* ---- submitted jobs: they go on without whoever submitted them
 

@@ -130,7 +130,7 @@ static const struct field data_fields[] = {STREAM(msg_data), U64(msg_data, offse
 static const struct field leave_fields[] = {STREAM(msg_leave), U64(msg_leave, read_bytes)};
 static const struct field ask_fields[] = {U64(msg_ask, request),
                                           FIELD(msg_ask, what, FIELD_U32, MSG_ASKS - 1),
-                                          U64(msg_ask, job)};
+                                          U64(msg_ask, job), FIELD(msg_ask, name, FIELD_TEXT, 256)};
 static const struct field job_row_fields[] = {
     U64(msg_job_row, job),     TEXT(msg_job_row, state),   TEXT(msg_job_row, text),
     TEXT(msg_job_row, workers), U32(msg_job_row, attempt), U32(msg_job_row, stages),
@@ -138,7 +138,8 @@ static const struct field job_row_fields[] = {
 static const struct field_table job_row_table = FIELD_TABLE(msg_job_row, job_row_fields);
 static const struct field worker_row_fields[] = {FIELD(msg_worker_row, name, FIELD_TEXT, 256),
                                                  U32(msg_worker_row, slots),
-                                                 U32(msg_worker_row, used)};
+                                                 U32(msg_worker_row, used),
+                                                 YES(msg_worker_row, draining)};
 static const struct field_table worker_row_table = FIELD_TABLE(msg_worker_row, worker_row_fields);
 static const struct field answer_fields[] = {
     U64(msg_answer, request), FIELD(msg_answer, code, FIELD_U32, ERR_COUNT - 1),
@@ -160,6 +161,7 @@ static const struct field visited_fields[] = {
     FIELD(msg_visited, code, FIELD_U32, ERR_COUNT - 1), TEXT(msg_visited, text),
     BYTES(msg_visited, token, MSG_TOKEN_BYTES), U64(msg_visited, taken_bytes),
     FIELD(msg_visited, receipt, FIELD_TEXT, MSG_RECEIPT_MAX), U64(msg_visited, receipt_from)};
+static const struct field drained_fields[] = {TEXT(msg_drained, text)};
 static const struct field held_fields[] = {
     U64(msg_held, job), BYTES(msg_held, key, MSG_KEY_BYTES), TEXT(msg_held, state),
     TEXT(msg_held, text), U64(msg_held, age_ms), YES(msg_held, gone)};
@@ -270,6 +272,7 @@ static const struct row {
     [MSG_VISIT] = {"VISIT", MSG_SCHEDULER, MSG_KEEPER, false, false, TABLE(visit)},
     [MSG_VISITED] = {"VISITED", MSG_KEEPER, MSG_SCHEDULER, false, false, TABLE(visited)},
     [MSG_HELD] = {"HELD", MSG_KEEPER, MSG_SCHEDULER, false, false, TABLE(held)},
+    [MSG_DRAINED] = {"DRAINED", MSG_SCHEDULER, MSG_WORKER, false, false, TABLE(drained)},
     [MSG_KEPT] = {"KEPT", MSG_CLIENT | MSG_WORKER, MSG_CLIENT | MSG_WORKER, true, false, TABLE(kept)},
     [MSG_ANSWER] = {"ANSWER", MSG_SCHEDULER, CLIENT, false, false, TABLE(answer)},
 };

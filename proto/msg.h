@@ -81,6 +81,8 @@ enum msg_type {
     MSG_HELD,    /* keeper -> scheduler: a submitted job, and how it stands */
     /* data */
     MSG_KEPT,    /* keeper <-> client: how a submitted job ended; how much of its output was taken */
+    /* control */
+    MSG_DRAINED, /* scheduler -> worker: nothing is left there, and nothing will come: it shall end */
     MSG_TYPES
 };
 
@@ -391,12 +393,14 @@ enum msg_ask_what {
     MSG_ASK_KEEP,   /* where can a job be submitted? */
     MSG_ASK_TAKE,   /* the output of `job`, which was submitted */
     MSG_ASK_LOGS,   /* its stderr */
+    MSG_ASK_DRAIN,  /* the worker `name` shall be given nothing more, and end */
     MSG_ASKS
 };
 struct msg_ask {
     uint64_t request; /* the client's number for it */
     uint32_t what;
     uint64_t job; /* 0: all */
+    const char *name;
 };
 struct msg_job_row {
     uint64_t job;
@@ -408,6 +412,7 @@ struct msg_job_row {
 struct msg_worker_row {
     const char *name;
     uint32_t slots, used;
+    bool draining;
 };
 struct msg_answer {
     uint64_t request;
@@ -441,6 +446,9 @@ struct msg_visited {
     uint64_t taken_bytes;
     const char *receipt;
     uint64_t receipt_from;
+};
+struct msg_drained {
+    const char *text;
 };
 struct msg_held {
     uint64_t job;
@@ -500,6 +508,7 @@ struct msg {
         struct msg_visited visited;
         struct msg_held held;
         struct msg_kept kept;
+        struct msg_drained drained;
         struct msg_ask ask;
         struct msg_answer answer;
     };

@@ -87,6 +87,15 @@ static void stat_list(struct net *n, struct stat *out)
         *out = n->list; /* while it is being replaced there always is one; else the old one stands */
 }
 
+/* Whoever has the scheduler's own pair may connect, too: as a client. */
+static void allow_owner(const struct net *n, struct allowed_key *list, size_t *count)
+{
+    if (*count == NET_KEYS_MAX)
+        return;
+    list[*count] = (struct allowed_key){.role = MSG_CLIENT};
+    memcpy(list[(*count)++].key, n->own.public_key, MSG_KEY_BYTES);
+}
+
 static void read_again(struct net *n)
 {
     struct stat now;
@@ -105,6 +114,7 @@ static void read_again(struct net *n)
         free(list);
         return;
     }
+    allow_owner(n, list, &count);
     for (size_t i = 0; i < count; i++)
         list[i].uses = KEPT;
     free(n->allowed);
@@ -299,7 +309,7 @@ int net_guard(struct net *n, struct err *e)
 
 static int load_keys(struct net *n, const struct net_options *o, struct err *e)
 {
-    if (keys_load(o->keys, o->role, &n->own, n->scheduler_key, e) < 0)
+    if (keys_load(o->keys, o->owner ? MSG_SCHEDULER : o->role, &n->own, n->scheduler_key, e) < 0)
         return -1;
     n->secure = true;
     n->allowed = calloc(NET_KEYS_MAX, sizeof *n->allowed);
@@ -311,6 +321,7 @@ static int load_keys(struct net *n, const struct net_options *o, struct err *e)
         stat_list(n, &n->list); /* before it is read: a change in between is seen later */
         if (keys_load_allowed(o->keys, n->allowed, &n->allowed_count, e) < 0)
             return -1;
+        allow_owner(n, n->allowed, &n->allowed_count);
     }
     for (size_t i = 0; i < n->allowed_count; i++)
         n->allowed[i].uses = KEPT;

@@ -30,6 +30,7 @@ int keys_generate(const char *directory, struct err *e);
 struct net_options {
     const char *keys;   /* directory, or NULL: no CURVE: only inproc:// urls are accepted */
     enum msg_role role; /* which pair of the directory is ours */
+    bool owner;         /* a client's: it is the scheduler's own pair, which only who runs that has */
     /* Without keys: accept tcp://127.0.0.1 and tcp://[::1] too, in the clear.  Everybody on this
      * host can connect and be what their HELLO says: for tests and single-user machines, and only
      * when asked. */

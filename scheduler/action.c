@@ -126,6 +126,8 @@ static bool keep(struct action *a, struct msg *copy)
         return keep_text(a, &copy->refuse.text);
     case MSG_STOP:
         return keep_text(a, &copy->stop.text);
+    case MSG_DRAINED:
+        return keep_text(a, &copy->drained.text);
     case MSG_RECALL:
         return keep_text(a, &copy->recall.text);
     case MSG_RESULT:

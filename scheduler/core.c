@@ -23,6 +23,8 @@ struct core *core_new(const struct core_options *o, struct err *e)
     }
     c->random = o->seed;
     c->job_numbers = o->jobs;
+    if ((c->has_owner = o->owner.size == sizeof c->owner))
+        memcpy(c->owner, o->owner.data, sizeof c->owner);
     snprintf(c->url, sizeof c->url, "%s", o->url ? o->url : "");
     struct list *const lists[] = {&c->helds,   &c->bringing, &c->workers, &c->clients, &c->jobs, &c->over,
                                   &c->turns,   &c->queued,  &c->stopping, &c->wanting,
@@ -146,8 +148,9 @@ static void refuse(struct core *c, uint64_t link, int code, const char *text)
     core_drop(c, link);
 }
 
-static void forget(struct core *c, uint64_t now, struct peer_state *p, const char *why)
+void core_forget(struct core *c, uint64_t now, struct peer_state *p, const char *why)
 {
+    c->draining -= p->draining;
     table_remove(&c->peers, p->link);
     list_remove(&p->at);
     home_leave(c, p);
@@ -168,7 +171,7 @@ static void forget(struct core *c, uint64_t now, struct peer_state *p, const cha
 void core_evict(struct core *c, uint64_t now, struct peer_state *p, const char *why)
 {
     refuse(c, p->link, ERR_GONE, why);
-    forget(c, now, p, why);
+    core_forget(c, now, p, why);
 }
 
 /* Names are shown on terminals. */
@@ -221,7 +224,7 @@ static int admit(struct core *c, uint64_t now, struct peer_state *p, struct slic
     c->stats.workers += p->role == MSG_WORKER;
     if (home_join(c, p, instance, e) < 0 || (p->role == MSG_WORKER && fleet_join(c, p, e) < 0)) {
         p->slots = 0; /* it is not in the fleet */
-        forget(c, now, p, e->text);
+        core_forget(c, now, p, e->text);
         return -1;
     }
     return 0;
@@ -284,6 +287,7 @@ static void end_event(struct core *c, uint64_t now)
 {
     wait_start(c, now);
     lend_step(c);
+    drain_step(c, now);
     jobs_sweep(c);
 }
 
@@ -295,7 +299,7 @@ static void dispatch(struct core *c, uint64_t now, struct peer_state *p, const s
         core_send(c, p->link, m);
         return;
     case MSG_BYE:
-        forget(c, now, p, "it left");
+        core_forget(c, now, p, "it left");
         return;
     case MSG_SUBMIT:
         if (p->role == MSG_CLIENT)
@@ -351,7 +355,7 @@ void core_lost(struct core *c, uint64_t now, uint64_t link)
     struct peer_state *p = table_get(&c->peers, link);
     begin_event(c, now);
     if (p)
-        forget(c, now, p, "its connection ended");
+        core_forget(c, now, p, "its connection ended");
     end_event(c, now);
 }
 

@@ -29,6 +29,7 @@ struct core_action {
 struct core_options {
     uint64_t seed;   /* for job tokens: daemon.c gives true randomness, the simulator its seed */
     const char *url; /* where it listens, for sentences; NULL: not said */
+    struct slice owner; /* the scheduler's own public key: a client that has it may drain workers; empty: nobody may */
     uint64_t jobs;   /* the first job's number is the next: no two jobs of a cluster shall have the same */
 };
 

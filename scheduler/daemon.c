@@ -248,6 +248,7 @@ static int start(struct daemon *d, struct net *n, const struct daemon_options *o
     if (!d->peer)
         return -1;
     core.url = peer_url(d->peer); /* with the real port */
+    core.owner = net_public_key(n);
     d->core = core_new(&core, e);
     return d->core ? 0 : -1;
 }

@@ -9,7 +9,7 @@
 
 uint32_t fleet_free_slots(const struct peer_state *worker)
 {
-    return worker->slots - worker->used;
+    return worker->draining ? 0 : worker->slots - worker->used;
 }
 
 static bool before(const struct peer_state *a, const struct peer_state *b)
@@ -91,6 +91,14 @@ void fleet_release(struct core *c, struct peer_state *w, uint32_t slots)
     assert(slots <= w->used);
     w->used -= slots;
     c->slots_freed = c->lend_again = true;
+    if (reachable(w))
+        settle(c, w);
+}
+
+void fleet_drain(struct core *c, struct peer_state *w)
+{
+    w->draining = true;
+    c->lend_again = true;
     if (reachable(w))
         settle(c, w);
 }

@@ -104,6 +104,17 @@ void lend_lose_worker(struct core *c, struct peer_state *lender)
         loan_free(c, LIST_OF(lender->loans.next, loan, at), "the lender was lost");
 }
 
+void lend_recall_all(struct core *c, struct peer_state *lender, const char *why)
+{
+    for (struct list *l = lender->loans.next; l != &lender->loans; l = l->next) {
+        struct loan *loan = LIST_OF(l, loan, at);
+        if (loan->recalled)
+            continue;
+        tell_recall(c, lender, loan, false, why);
+        take_back(c, loan);
+    }
+}
+
 bool lend_returned(struct core *c, struct peer_state *lender, const struct msg_returned *m)
 {
     struct loan *l = table_get(&c->loans, m->loan);

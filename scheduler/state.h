@@ -9,6 +9,7 @@
  *   verdict.c   what its stages' ends add up to
  *   status.c    what clients ask about
  *   held.c      submitted jobs, which keepers hold
+ *   drain.c     workers that shall leave
  *   wait.c      jobs that wait for a slot, fairly
  *   fleet.c     workers by free slots
  *   lend.c      slots of one worker for a part on another
@@ -60,6 +61,7 @@ struct peer_state {
     uint8_t data_key[MSG_KEY_BYTES];
     bool has_data_key;
     uint32_t slots, used;
+    bool draining;     /* it is given nothing more, and ends when it has nothing */
     size_t rank;       /* its place in fleet.heap */
     struct list parts; /* of jobs */
     struct list loans; /* what it lends */
@@ -215,6 +217,9 @@ struct action {
 struct core {
     char url[257];
     uint64_t random, job_numbers;
+    uint8_t owner[MSG_KEY_BYTES];
+    bool has_owner;
+    uint32_t draining; /* workers */
     uint64_t event_ns; /* when the last event was */
     struct table peers, homes, jobs_by_number;
     struct list workers, clients; /* peers with a role, longest silent first */
@@ -251,6 +256,8 @@ struct core {
 uint64_t core_random(struct core *c);
 /* Something came that this peer should not say, or not now: counted, and nothing has changed. */
 void core_refuse_message(struct core *c);
+/* It has left: what it had is lost, and its link is not listened to. */
+void core_forget(struct core *c, uint64_t now, struct peer_state *p, const char *why);
 /* REFUSE, drop the link, forget the peer. */
 void core_evict(struct core *c, uint64_t now, struct peer_state *p, const char *why);
 
@@ -309,6 +316,10 @@ void held_remove(struct core *c, struct held *h);
 struct held *held_of(const struct core *c, uint64_t number); /* NULL: no keeper says so */
 bool held_is_theirs(const struct held *h, const struct peer_state *p);
 
+/* drain.c */
+int drain_ask(struct core *c, const struct peer_state *p, const struct msg_ask *m, struct err *e);
+void drain_step(struct core *c, uint64_t now); /* those that have nothing left are told to end */
+
 /* again.c */
 /* The part did not do its work, and it is not the programs' fault: it runs again elsewhere, or the job fails.
  * killed: its worker was lost; else it is still there, and is not asked again. */
@@ -339,6 +350,7 @@ int fleet_join(struct core *c, struct peer_state *worker, struct err *e);
 void fleet_leave(struct core *c, uint64_t now, struct peer_state *worker);
 void fleet_take(struct core *c, struct peer_state *worker, uint32_t slots);
 void fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
+void fleet_drain(struct core *c, struct peer_state *worker); /* none of its slots are free any more */
 struct peer_state *fleet_most_free(const struct core *c, const struct job *j); /* NULL: no slot is free */
 bool fleet_serves(const struct core *c, const struct job *j); /* is there a worker that it may have? */
 uint32_t fleet_free_slots(const struct peer_state *worker);
@@ -352,6 +364,7 @@ void lend_init(struct part *p);
 void lend_want(struct core *c, struct part *p, uint32_t slots);
 void lend_part_over(struct core *c, struct part *p); /* its worker has nothing of it, or is lost */
 void lend_lose_worker(struct core *c, struct peer_state *lender);
+void lend_recall_all(struct core *c, struct peer_state *lender, const char *why); /* what runs may end */
 /* false: it was not theirs. */
 bool lend_returned(struct core *c, struct peer_state *lender, const struct msg_returned *m);
 void lend_overdue(struct core *c, uint64_t now);

@@ -94,7 +94,7 @@ static int worker_rows(const struct core *c, struct arena *a, struct msg_answer 
         const char *name = arena_string(a, w->name);
         if (!name)
             return err_nomem(e);
-        row[out->worker_count++] = (struct msg_worker_row){name, w->slots, w->used};
+        row[out->worker_count++] = (struct msg_worker_row){name, w->slots, w->used, w->draining};
     }
     return 0;
 }
@@ -108,6 +108,8 @@ static int answer(struct core *c, uint64_t now, struct peer_state *p, const stru
     if (m->job && !theirs)
         return err_set(e, ERR_NOENT, "no job of yours has the number %llu: it is over, or never was",
                        (unsigned long long)m->job);
+    if (m->what == MSG_ASK_DRAIN)
+        return drain_ask(c, p, m, e);
     if (m->what == MSG_ASK_CANCEL && !j)
         return err_set(e, ERR_INPUT, "which job is to be cancelled?");
     if (m->what == MSG_ASK_CANCEL) {

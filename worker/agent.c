@@ -272,6 +272,10 @@ static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_ro
         else
             lose(a, &e);
         break;
+    case MSG_DRAINED:
+        err_set(&e, ERR_NONE, "%s", m->drained.text);
+        lose(a, &e);
+        break;
     case MSG_BYE:
         err_set(&e, ERR_GONE, "the scheduler ended: %s", m->bye.text);
         part(a, &e);

@@ -265,6 +265,37 @@ def status_and_cancel_from_another_terminal():
 
 
 @case
+def a_worker_is_drained():
+    """What runs there ends first; then it does, with 0; nothing new goes there meanwhile."""
+    with Cluster(workers=2) as c:
+        p = subprocess.Popen([zpipe, "cat | sh -c 'cat' | sort"], env=c.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        p.stdin.write(b"x\n" * 100000)
+        p.stdin.flush()
+        until("it runs", lambda: c.run("status").stdout.startswith(b"job") and b"  runs  " in c.run("status").stdout)
+        drained = c.at_work()
+        name = "w%d" % c.workers.index(drained)
+
+        def drain(keys):
+            return subprocess.run([zpipe, "drain", name, "--keys", keys], env={**os.environ, "ZPIPE_CLUSTER": c.url}, capture_output=True, timeout=60)
+        os.mkdir("client")
+        for f in ("client.key", "scheduler.pub"):
+            shutil.copy("keys/" + f, "client")
+        r = drain("client")
+        assert r.returncode == 125 and b"scheduler.key" in r.stderr, r
+        assert drain("keys").returncode == 0
+        assert b"worker %s  " % name.encode() in c.run("status").stdout and b", drains" in c.run("status").stdout
+        for _ in range(3):
+            assert c.run("echo elsewhere | cat").stdout == b"elsewhere\n"
+        assert drained.poll() is None
+        p.stdin.close()
+        assert p.stdout.read() == b"x\n" * 100000 and p.wait(timeout=60) == 0
+        assert drained.wait(timeout=60) == 0
+        assert c.run("echo still").stdout == b"still\n" and b"worker " + name.encode() not in c.run("status").stdout
+        r = drain("keys")
+        assert r.returncode == 125 and b"no worker" in r.stderr, r
+
+
+@case
 def wrong_keys_are_refused():
     with Cluster(workers=0) as c:
         subprocess.run([zpipe, "keygen", "--dir", "other"], check=True)

@@ -424,7 +424,7 @@ static void ask(struct world *w, struct actor *a)
 {
     const uint32_t what[] = {MSG_ASK_KEEP, MSG_ASK_KEEP, MSG_ASK_TAKE, MSG_ASK_LOGS, MSG_ASK_STATUS, MSG_ASK_CANCEL};
     uint64_t job = w->submitted_count ? w->submitted[draw(w, w->submitted_count)].number : 1000000;
-    struct msg m = {.type = MSG_ASK, .ask = {++a->requests, what[draw(w, 6)], one_in(w, 8) ? 1000000 : job}};
+    struct msg m = {.type = MSG_ASK, .ask = {++a->requests, what[draw(w, 6)], one_in(w, 8) ? 1000000 : job, ""}};
     a->asked++;
     put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){"", 0});
 }

@@ -18,7 +18,7 @@ static const struct msg_route route = {.what = MSG_FILE,
                                        .key = {"01234567890123456789012345678901", 32}};
 static const struct msg_port port = {UINT32_MAX, -1};
 static const struct msg_job_row job_row = {8, "runs", "cat | sort", "w1 w2", 1, 2, 1, UINT64_MAX};
-static const struct msg_worker_row worker_row = {"w1", 4, 2};
+static const struct msg_worker_row worker_row = {"w1", 4, 2, true};
 static const struct msg_plan_row plan_row = {1, "sort \"x\"", "merge", "", "", "lines", "sort -m"};
 static const uint32_t numbers[] = {0, UINT32_MAX};
 static const struct slice admit[] = {{"k", 1}, {"", 0}};
@@ -72,7 +72,8 @@ static const struct msg rows[] = {
     {.type = MSG_RETURNED, .returned = {8, 1, 5, false}},
     {.type = MSG_WORK, .work = {8, 1, 5, 6, 0, UINT32_MAX, 7, true, false, UINT64_MAX}},
     {.type = MSG_DONE, .done = {8, 1, 5, 6, MSG_HOW_RAN, false, UINT64_MAX, ran, 2, "", piece, 2}},
-    {.type = MSG_ASK, .ask = {7, MSG_ASK_CANCEL, 8}},
+    {.type = MSG_ASK, .ask = {7, MSG_ASK_CANCEL, 8, "w1"}},
+    {.type = MSG_DRAINED, .drained = {"done"}},
     {.type = MSG_ANSWER, .answer = {7, ERR_NOENT, "no such job", &job_row, 1, &worker_row, 1, 9, "tcp://x:1", {"", 0}, {"0123456789abcdef", 16}, "/a", 3, "r", 2}},
     {.type = MSG_VISIT, .visit = {3, 7, MSG_ASK_TAKE, 9, {"01234567890123456789012345678901", 32}, {"0123456789abcdef", 16}}},
     {.type = MSG_VISITED, .visited = {3, 7, 9, 0, "", {"0123456789abcdef", 16}, UINT64_MAX, "head 1 2 3 /out", 5}},
