@@ -194,6 +194,22 @@ def two_copies_that_differ_are_told():
 
 
 @case
+def messages_of_the_scheduler_do_not_grow_with_blocks():
+    """It hears of slots, not of blocks: WANT when the owner could use twice as many, a loan, and its end."""
+    with Lent(2) as c:
+        counts = []
+        for split in ("64K", "2K"):
+            before = sum(sum(c.heard(m)) for m in ("LEND", "LENT", "RECALL", "RUN", "STOP"))
+            out, status, err = run([zpipe, "--split", "always," + split, "cat big.txt | map { grep -c . } | wc -l"], ".", subprocess.DEVNULL)
+            blocks = int(out)
+            after = sum(sum(c.heard(m)) for m in ("LEND", "LENT", "RECALL", "RUN", "STOP"))
+            assert status == 0 and after - before <= 40, (split, blocks, after - before, err)
+            counts.append((blocks, after - before))
+        assert counts[1][0] > 20 * counts[0][0], counts
+        return "blocks and messages: %s" % counts
+
+
+@case
 def what_is_lent_comes_back_for_a_job_that_waits():
     with Lent(2) as c:
         long = c.submit("yes | grep y | cat > /dev/null")
