@@ -5,7 +5,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	busybox-static gawk iproute2 jq lua5.4 mawk netpbm sqlite3 zstd
 JOBS = 2
 
-.PHONY: all deps tables demo test bench growth hosts fuzz fuzz-wall compare graphs classes fault install clean
+.PHONY: all deps tables demo test bench growth hosts fuzz fuzz-wall compare graphs classes fault submitted install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -88,6 +88,10 @@ SEED = 1
 hosts: deps all
 	tests/e2e/run.py --bin build/release/bin --hosts
 	tests/e2e/run.py --bin build/release/bin --hosts --slots 2 --split always,64K
+
+# Submitted jobs while everybody is killed, and with journals that were damaged: longer than `make test` does it.
+submitted: deps all
+	tests/e2e/submitted.py --bin build/release/bin --long --rounds 10 --seed $(SEED)
 
 # Each allocation fails once, with sanitizers.
 fault: deps

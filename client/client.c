@@ -396,6 +396,8 @@ void zpipe_close(struct zpipe *z)
     }
     free(z->link);
     peer_close(z->scheduler);
+    if (z->keeper)
+        z->keeper->close(z->keeper->owner);
     embedded_free(z->embedded);
     net_free(z->net);
     loop_free(z->loop);

@@ -42,6 +42,7 @@ struct client_link {
  * takes. */
 struct client_keeper {
     int (*ready)(void *owner, struct zpipe *z, struct err *e); /* z->net is there: listen, set data_url */
+    void (*close)(void *owner); /* z goes: nothing of its net may be open; z is not there any more */
     void (*welcome)(void *owner);
     void (*visit)(void *owner, const struct msg_visit *m);
     void *owner;

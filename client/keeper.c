@@ -55,6 +55,14 @@ static int ready(void *owner, struct zpipe *z, struct err *e)
     return 0;
 }
 
+static void on_close(void *owner)
+{
+    struct keeper *k = owner;
+    peer_close(k->data);
+    k->data = NULL;
+    k->z = NULL;
+}
+
 static void on_welcome(void *owner)
 {
     struct keeper *k = owner;
@@ -129,7 +137,7 @@ static int copy_options(struct keeper *k, const struct zpipe_keeper_options *o, 
     if (strlen(k->shared) > MSG_SHARED_MAX)
         return err_set(e, ERR_INPUT, "the names of shared directories are longer than %d bytes (MSG_SHARED_MAX)", MSG_SHARED_MAX);
     k->room_bytes = o->store_max_bytes ? o->store_max_bytes : ZPIPE_KEEPER_STORE_BYTES;
-    k->as = (struct client_keeper){ready, on_welcome, on_visit, k, "", k->shared};
+    k->as = (struct client_keeper){ready, on_close, on_welcome, on_visit, k, "", k->shared};
     return 0;
 }
 
@@ -169,10 +177,7 @@ static void keeper_close(struct keeper *k)
     keeper_visits_close(k);
     while (!list_empty(&k->jobs))
         keeper_job_free(LIST_OF(k->jobs.next, keeper_job, at));
-    if (k->z) {
-        peer_close(k->data);
-        zpipe_close(k->z);
-    }
+    zpipe_close(k->z);
     journal_close(k->journal);
     fd_close(&k->lock);
     free(k->directory);
