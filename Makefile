@@ -5,7 +5,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	busybox-static gawk iproute2 jq lua5.4 mawk netpbm sqlite3 zstd
 JOBS = 2
 
-.PHONY: all deps tables demo test bench growth hosts fuzz fuzz-wall compare graphs classes fault submitted install clean
+.PHONY: all deps tables demo test bench growth hosts fuzz fuzz-wall compare graphs classes killed bounded fault submitted install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -46,7 +46,8 @@ bench: deps all
 	python3 bench/tasks.py build/release/bin/zpipe
 	python3 bench/cluster.py build/release/bin/zpipe
 
-# What a megabyte costs at 10 MB, 100 MB and 1 GB; GROWTH_BYTES and GROWTH_RUNS say otherwise.
+# What a megabyte costs at 10 MB, 100 MB and 1 GB, and what a task costs where there are 10 to 100,000; GROWTH_BYTES, GROWTH_TASKS
+# and GROWTH_RUNS say otherwise (GROWTH_BYTES=10e9 takes 40 GB of disk).
 growth: deps all
 	python3 bench/growth.py build/release/bin/zpipe
 
@@ -92,6 +93,14 @@ hosts: deps all
 # Submitted jobs while everybody is killed, and with journals that were damaged: longer than `make test` does it.
 submitted: deps all
 	tests/e2e/submitted.py --bin build/release/bin --long --rounds 10 --seed $(SEED)
+
+# Sandboxes at work are killed and held up, at every width.
+killed: deps all
+	tests/e2e/killed.py --bin build/release/bin --all --seed $(SEED)
+
+# Jobs over 20 GB, which come from a pipe: zpipe itself stays under 256 MB.  TMPDIR is where they spill to.
+bounded: deps all
+	tests/e2e/bounded.py --bin build/release/bin --bytes 20e9
 
 # Each allocation fails once, with sanitizers.
 fault: deps

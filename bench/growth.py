@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""bench/growth.py ZPIPE: what more input costs: time and memory per megabyte, at sizes ten times apart.
+"""bench/growth.py ZPIPE: what more input costs: time and memory per megabyte, at sizes ten times apart; and what more blocks
+and more files cost, each a task of its own.
 
 Prints a table and writes build/bench/growth.json.  Time is the smallest of some runs.  Memory is the peak of zpipe's own process,
 and of it and all its descendants together, as looked at every few milliseconds (what they share is counted more than once).
@@ -9,6 +10,9 @@ import json, os, subprocess, sys, tempfile, threading, time
 zpipe = os.path.abspath(sys.argv[1])
 SIZES = [int(float(s)) for s in os.environ.get("GROWTH_BYTES", "10e6,100e6,1e9").split(",")]
 RUNS = int(os.environ.get("GROWTH_RUNS", 2))
+TASKS = [int(float(s)) for s in os.environ.get("GROWTH_TASKS", "10,100,1e3,1e4,1e5").split(",")]
+FILES_MAX = 10000
+START_UP = 1000  # fewer cost what zpipe's start does
 TEXTS = ("grep -c x BIG", "sort BIG", "cut -d' ' -f2 BIG | sort | uniq -c", "tr -cs A-Za-z0-9 '\\n' < BIG | sort | uniq -c | sort -rn | head",
          "cat BIG | ./pass | wc -c")
 
@@ -50,10 +54,10 @@ def watch(pid, peak, over):
         peak[1] = max(peak[1], total)
 
 
-def run(text, cwd):
+def run(text, cwd, *options):
     peak, over = [0, 0], threading.Event()
     start = time.perf_counter()
-    p = subprocess.Popen([zpipe, text], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    p = subprocess.Popen([zpipe, *options, text], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     t = threading.Thread(target=watch, args=(p.pid, peak, over))
     t.start()
     status = p.wait()
@@ -63,6 +67,30 @@ def run(text, cwd):
     if status:
         sys.exit("%s: status %d" % (text, status))
     return wall, peak[0], peak[1]
+
+
+def tasks(out):
+    """Blocks of one line and files of one line; and blocks that nobody's word made tasks, some to a sandbox."""
+    for name, text, most in (("blocks of a map", "with block=1 { cat LINES | map { wc -c } } | tail -n 1", None),
+                             ("files of a map", "cat f*.txt | map per file { wc -c } | tail -n 1", FILES_MAX),
+                             ("blocks of a command", "cat LINES | tr a-z A-Z | tail -n 1", None)):
+        base = None
+        for count in TASKS:
+            if most and count > most:
+                continue
+            with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as d:
+                with open(os.path.join(d, "LINES"), "w") as f:
+                    f.write("a line of 63 bytes and its end, which is all that is in a block\n" * count)
+                for i in range(count if "f*.txt" in text else 0):
+                    with open(os.path.join(d, "f%06d.txt" % i), "w") as f:
+                        f.write("%d\n" % i)
+                options = () if "map" in text else ("--split", "always,64")
+                wall, own, all_ = (min(v) for v in zip(*(run(text, d, *options) for _ in range(RUNS))))
+            base = base or (wall / count if count >= START_UP else None)
+            growth = "%4.2f" % (wall / count / base) if base else "   -"
+            print("%-62s %6d %11.2f s %7.2f ms each  growth %s   zpipe %6.1f MiB   all %7.1f MiB" %
+                  (name, count, wall, wall / count * 1e3, growth, own / 2**20, all_ / 2**20), flush=True)
+            out["rows"].append({"text": text, "tasks": count, "wall_s": wall, "own_peak": own, "all_peak": all_})
 
 
 def main():
@@ -82,6 +110,7 @@ def main():
                 print("%-62s %6.0f MB %8.2f s %7.2f ms/MB  growth %4.2f   zpipe %6.1f MiB   all %7.1f MiB" %
                       (text[:62], mb, wall, wall / mb * 1e3, wall / mb / base, own / 2**20, all_ / 2**20), flush=True)
                 out["rows"].append({"text": text, "bytes": size, "wall_s": wall, "own_peak": own, "all_peak": all_})
+    tasks(out)
     os.makedirs("build/bench", exist_ok=True)
     with open("build/bench/growth.json", "w") as f:
         json.dump(out, f, indent=1)

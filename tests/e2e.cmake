@@ -30,6 +30,12 @@ zpipe_e2e(hosts run.py --hosts --slots 1 --split always,64K
 # Maps, beside a model of how they are cut.
 zpipe_e2e(maps maps.py)
 zpipe_e2e(maps_cluster maps.py --cluster)
+# Sandboxes at work are killed; `make killed` does it at all widths.
+zpipe_e2e(killed killed.py)
+# Memory is no longer zpipe's own under sanitizers; `make bounded` reads ten times as much.
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+    zpipe_e2e(bounded bounded.py)
+endif()
 # Pipelines that nobody wrote; `make compare` runs many more.
 zpipe_e2e(random_embedded run.py --random 40)
 # Random pipelines from the table of commands, and 210 written ones, through one process; `make test` runs them optimised

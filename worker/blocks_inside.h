@@ -23,7 +23,7 @@
 #define SOURCES_MAX     16384        /* pieces of input of one run */
 #define RUN_ARENA_MAX   (64u << 20)
 #define MERGE_FAN       64           /* the table says so to `sort` */
-#define RUN_TRIES_MAX   3            /* times that a run may be lost with a lender */
+#define RUN_TRIES_MAX   3            /* times that a run may be lost with its sandbox or a lender */
 #define AUDITS_MAX      64           /* that have not ended, of a stage */
 #define RESTING_MAX     64           /* runs of a stage whose programs have ended and whose sandboxes have not */
 #define KEPT_INPUT_MAX (64u << 10)   /* a task that reads more writes to a file from the beginning */
@@ -65,6 +65,7 @@ struct run {
     struct run *of;        /* of such a copy: whose; NULL: that one has ended, and wrote what follows */
     struct outcome seen;   /* what the other one of the two came to, if that has ended */
     uint32_t tries;
+    const char *lost; /* its sandbox failed, in the arena: it is to be run again; NULL */
     bool waiting; /* it came back, and is to be run again; or is an audit that has no slot yet */
     bool is_copy, is_audit;
     bool stays;   /* an audit of one that a lender has: it is made here */

@@ -1,6 +1,8 @@
 /* Runs: some adjacent blocks on their way through the chain, or outputs of such being merged. See blocks.h. */
 #include "worker/tasks.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -188,12 +190,51 @@ void run_note(struct run *r, uint32_t i, const struct box_result *end)
     r->result[i].cold_why = cold ? cold : "";
 }
 
+/* No program's doing: the sandbox could not be made, or was killed. */
+static bool is_lost(const struct run *r, const struct box_result *end)
+{
+    return end->end == BOX_FAILED && !r->merge.count && !r->is_copy && !r->copy && r->b->state == CUTTING;
+}
+
+/* Another takes its place, and waits for a slot. */
+static void run_again(struct run *r)
+{
+    struct blocks *b = r->b;
+    struct err e, why;
+    struct run **at = &b->run, *again = run_new(b, &e);
+    if (!again) {
+        blocks_fail(b, &e);
+        return;
+    }
+    while (*at != r)
+        at = &(*at)->next;
+    *at = again;
+    again->next = r->next;
+    again->number = r->number;
+    again->from = r->from;
+    again->to = r->to;
+    again->file = r->file;
+    again->first = r->first;
+    again->last = r->last;
+    again->tries = r->tries;
+    if (b->run_last == r)
+        b->run_last = again;
+    err_set(&why, ERR_IO, "%s", r->lost);
+    log_info("sandbox_lost", "job=%llu run=%llu why=\"%s\"", (unsigned long long)b->t->job, (unsigned long long)r->number, r->lost);
+    b->away++;
+    lent_back(again, agent_name(b->t->agent), &why);
+    run_free(r);
+}
+
 static void task_ended(void *owner, uint32_t task, const struct box_result *end)
 {
     struct run *r = owner;
     if (!r->ended && r->b->state != ENDED && r->b->state != WHOLE) {
         run_note(r, r->merge.count ? r->b->stage->count - 1 : task, end);
-        r->b->way->task_ended(r, task, end);
+        if (is_lost(r, end))
+            r->lost = arena_string(&r->arena, end->text);
+        else if (!r->lost)
+            r->b->way->task_ended(r, task, end);
     }
     for (uint32_t k = 0; k < end->made_count; k++)
         if (end->made[k].fd >= 0)
@@ -289,7 +330,7 @@ static void run_ended(void *owner)
     struct run *r = owner;
     struct blocks *b = r->b;
     bool dropped = b->state == ENDED || b->state == WHOLE;
-    if (!dropped && b->way->goes_on && b->way->goes_on(r))
+    if (!dropped && !r->lost && b->way->goes_on && b->way->goes_on(r))
         return;
     b->running--;
     if (r->rests)
@@ -311,6 +352,9 @@ static void run_ended(void *owner)
         r->ended = true;
         runs_drop(b);
     } else if (r->ended) {
+        blocks_step(b);
+    } else if (r->lost) {
+        run_again(r);
         blocks_step(b);
     } else {
         run_complete(r);
