@@ -5,7 +5,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	busybox-static gawk iproute2 jq lua5.4 mawk netpbm sqlite3 zstd
 JOBS = 2
 
-.PHONY: all deps tables demo test bench growth hosts fuzz fuzz-wall compare graphs classes killed bounded fault submitted install clean
+.PHONY: all deps tables demo test alike bench growth hosts fuzz fuzz-wall compare graphs classes killed bounded fault submitted install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -37,6 +37,12 @@ soak: deps
 	cmake --preset dev >/dev/null
 	cmake --build --preset dev -j $(JOBS)
 	SOAK_TASKS=10000 ctest --preset dev -R box_soak -V
+
+# Random commands, started anew and as clones of templates: the same bytes.
+alike: deps
+	cmake --preset dev >/dev/null
+	cmake --build --preset dev -j $(JOBS)
+	ALIKE_SEED=$(SEED) ALIKE_COUNT=3000 ctest --preset dev -R box_alike -V
 
 bench: deps all
 	python3 bench/run.py build/release/bin/zpipe

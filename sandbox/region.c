@@ -353,6 +353,8 @@ static void take_listener(struct task *t, int fd)
         fd_close(&fd);
         return;
     }
+    if (fd < 0 && (errno == EBADF || errno == ESRCH))
+        return; /* there was no program to start, and who looked for it is gone: its init says so */
     int r = fd < 0 ? err_sys(&e, "cannot take over a program's system calls") : 0;
     if (r == 0)
         t->notify = notify_new(fd, plan->seed, plan->stream, plan->epoch_s, &e);

@@ -38,6 +38,10 @@ add_dependencies(test_box_states zpipe-box states)
 add_test(NAME box_states_user COMMAND test_box_states 20017)
 set_tests_properties(box_states box_states_user PROPERTIES TIMEOUT 300 SKIP_RETURN_CODE 77
                      ENVIRONMENT "ZPIPE_BOX=$<TARGET_FILE:zpipe-box>;STATES=$<TARGET_FILE:states>")
+# Random commands with templates and without; `make alike` tries thousands.
+zpipe_test(box_alike SOURCES ${here}/unit/box_alike.c USES test_boxed TIMEOUT 7200)
+add_dependencies(test_box_alike zpipe-box)
+set_tests_properties(box_alike PROPERTIES ENVIRONMENT "ZPIPE_BOX=$<TARGET_FILE:zpipe-box>;CLASSES=${here}/e2e/classes.test")
 zpipe_test(box_soak SOURCES ${here}/unit/box_soak.c USES test_boxed TIMEOUT 7200)
 add_dependencies(test_box_soak zpipe-box)
 set_tests_properties(box_soak PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)
