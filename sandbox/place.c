@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -61,18 +62,35 @@ static int place_new(struct server *s, unsigned variant, bool task_first, struct
     return err_set(e, ERR_GONE, "cannot hand the task to the sandbox");
 }
 
-/* The descriptor of that number, of a process that has the other end of l. */
-static int take_fd(const struct link *l, pid_t pid, int number)
+/* A process that has the other end of l; -1: it has not, or is none.  While its end is open its number is still its own. */
+static int open_process(const struct link *l, pid_t pid)
 {
     struct pollfd still = {.fd = l->fd};
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    /* While its end is open the process's number is still its own. */
-    bool its = pidfd >= 0 && poll(&still, 1, 0) >= 0 && !(still.revents & POLLHUP);
-    int fd = its ? (int)syscall(SYS_pidfd_getfd, pidfd, number, 0) : -1;
-    int saved = its || pidfd < 0 ? errno : ESRCH;
+    if (pidfd >= 0 && (poll(&still, 1, 0) < 0 || (still.revents & POLLHUP))) {
+        fd_close(&pidfd);
+        errno = ESRCH;
+    }
+    return pidfd;
+}
+
+/* Its descriptor of that number. */
+static int take_fd(const struct link *l, pid_t pid, int number)
+{
+    int pidfd = open_process(l, pid);
+    int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+    int saved = errno;
     fd_close(&pidfd);
     errno = saved;
     return fd;
+}
+
+void place_kill(const struct link *l, pid_t init)
+{
+    int pidfd = open_process(l, init);
+    if (pidfd >= 0)
+        syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+    fd_close(&pidfd);
 }
 
 int place_listener(const struct link *l, const struct wire_packet *p)

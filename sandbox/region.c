@@ -361,9 +361,10 @@ static void take_listener(struct task *t, int fd)
     if (r < 0 || !t->notify || give_files(t, plan, &e) < 0 || name_ports(t, plan, &e) < 0 ||
         (watch_start(s, &t->notify_watch, notify_fd(t->notify), EPOLLIN) < 0 &&
          err_sys(&e, "cannot wait for a program's system calls") < 0)) {
-        notify_free(t->notify); /* so that none of its calls waits for an answer */
+        notify_free(t->notify);
         t->notify = NULL;
         task_failed(t, e.text, e.sys);
+        place_kill(&t->link, t->init); /* it has the listener too, and waits for its program's exec, which nobody answers */
         return;
     }
     notify_limit(t->notify, &plan->limit, t->init);

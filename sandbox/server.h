@@ -189,6 +189,8 @@ struct place { /* for one task; no longer a place's when it is the task's */
 int place_take(struct server *s, const struct region *r, uint32_t task, bool is_template, struct place *p, struct err *e);
 /* From a WIRE_LISTENER: the filter's listener, given; or -1 with errno. */
 int place_listener(const struct link *l, const struct wire_packet *p);
+/* The end of an init, and with it of all of its namespace, that does not read what it is told. */
+void place_kill(const struct link *l, pid_t init);
 /* Does this host allow us to take a descriptor of the zygote's, and so of an init's? */
 int places_possible(const struct server *s, struct err *e);
 /* That task's place is used up. */
