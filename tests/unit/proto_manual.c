@@ -84,7 +84,7 @@ static void describe_fields(const struct field_table *t, struct parts *parts, st
 static const struct {
     enum msg_role role;
     const char *name;
-} roles[] = {{MSG_CLIENT, "client"}, {MSG_WORKER, "worker"}, {MSG_SCHEDULER, "scheduler"}};
+} roles[] = {{MSG_CLIENT, "client"}, {MSG_WORKER, "worker"}, {MSG_SCHEDULER, "scheduler"}, {MSG_KEEPER, "keeper"}};
 
 #define ROLES (sizeof roles / sizeof *roles)
 
