@@ -598,6 +598,8 @@ static int open_planned(struct blocks *b, struct err *e)
     b->seen = calloc(b->stage->count, sizeof *b->seen);
     if (!b->sum || !b->seen)
         return err_nomem(e);
+    for (uint32_t i = 0; i < b->stage->count; i++) /* of which no block may be seen */
+        b->sum[i].limit = b->sum[i].text = b->sum[i].uncertified_why = b->sum[i].cold_why = "";
     if (b->tail->combine == GRAPH_COMBINE_NATIVE && !(b->native = combine_new(b->tail->combine_text, e)))
         return -1;
     return open_errors(b, e);

@@ -341,13 +341,14 @@ static int keep_results(struct run_lent *l, const struct msg_done *m, struct err
 {
     for (uint32_t i = 0; i < m->ran_count; i++) {
         l->ran[i] = m->ran[i];
-        l->ran[i].limit = l->ran[i].text = l->ran[i].dropped = "";
+        l->ran[i].limit = l->ran[i].text = l->ran[i].dropped = l->ran[i].cold = "";
         if (!l->run)
             continue;
         l->ran[i].limit = arena_string(&l->run->arena, m->ran[i].limit);
         l->ran[i].text = arena_string(&l->run->arena, m->ran[i].text);
         l->ran[i].dropped = arena_string(&l->run->arena, m->ran[i].dropped);
-        if (!l->ran[i].limit || !l->ran[i].text || !l->ran[i].dropped)
+        l->ran[i].cold = arena_string(&l->run->arena, m->ran[i].cold);
+        if (!l->ran[i].limit || !l->ran[i].text || !l->ran[i].dropped || !l->ran[i].cold)
             return err_nomem(e);
     }
     memcpy(l->piece, m->piece, l->pieces * sizeof *l->piece);

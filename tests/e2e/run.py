@@ -230,10 +230,11 @@ class Cluster:
         def before():
             self.demote()
             ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: this program may be killed
-        log = open(os.path.join(self.d, "log%d" % len(self.started)), "wb")
+        said = os.path.join(self.d, "log%d" % len(self.started))
         where = self.at(1 + len(self.started))
-        p = subprocess.Popen([*where, self.zpipe, *argv], stdout=subprocess.PIPE, stderr=log, preexec_fn=before,
+        p = subprocess.Popen([*where, self.zpipe, *argv], stdout=subprocess.PIPE, stderr=open(said, "wb"), preexec_fn=before,
                              start_new_session=True)
+        p.said = said
         self.started.append(p)
         line = p.stdout.readline().decode().split()
         if len(line) != 2 or line[0] != "ready":
@@ -254,11 +255,15 @@ class Cluster:
         for p in reversed(self.started):
             p.terminate()
             try:
-                good = p.wait(timeout=20) == 0 and good
+                status = p.wait(timeout=20)
             except subprocess.TimeoutExpired:
-                good = False
                 p.kill()
                 p.wait()
+                status = "none within 20 s"
+            if status != 0:
+                good = False
+                said = [line for line in open(p.said, errors="replace") if not line.startswith("debug")]
+                print("%s: status %s; at its end it said\n%s" % (" ".join(p.args[p.args.index(self.zpipe):][:2]), status, "".join(said[-120:])))
         return good
 
 
