@@ -84,6 +84,8 @@ void turns_ready(struct member *m, int error)
     m->reply.value = 0;
     m->waits = WAITS_TURN;
     m->place = ++m->turns->places;
+    if (m->turns->at_work && !m->turns->looking)
+        turns_look_begin(m->turns); /* nobody was kept waiting by the one at work until now */
 }
 
 /* A signal ends a wait.  One for a process is for its first thread, unless that blocks it. */

@@ -360,6 +360,33 @@ static void run(const char *text)
     execl("/bin/sh", "sh", "-c", text, (char *)NULL);
 }
 
+static int ends[2];
+
+/* It works for long while nobody waits for a turn, wakes the other, and waits for that one. */
+static void *wakes_late(void *unused)
+{
+    char byte;
+    (void)unused;
+    spend(100000000);
+    sem_post(&seats);
+    if (read(ends[0], &byte, 1) == 1)
+        say("%c\n", byte);
+    return NULL;
+}
+
+static void show_woken_late(void)
+{
+    pthread_t thread;
+    sem_init(&seats, 0, 0);
+    if (pipe(ends) < 0)
+        return;
+    pthread_create(&thread, NULL, wakes_late, NULL);
+    sem_wait(&seats);
+    if (write(ends[1], "x", 1) == 1)
+        pthread_join(thread, NULL);
+    say_time();
+}
+
 static void show_python_queue(void)
 {
     run("/usr/bin/python3 -c '\n"
@@ -413,6 +440,7 @@ const struct golden golden_threads[] = {
     {"thread-shared-mutex", show_shared_mutex, NULL, NULL},
     {"thread-robust", show_robust, NULL, NULL},
     {"thread-operations", show_operations, NULL, NULL},
+    {"thread-woken-late", show_woken_late, NULL, NULL},
     {"python-queue", show_python_queue, NULL, NULL},
     {"python-pool", show_python_pool, NULL, NULL},
     {"compressors", show_compressors, NULL, NULL},
