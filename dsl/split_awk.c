@@ -586,7 +586,8 @@ static bool adds_up(struct awk *a, const struct split_case *c, struct awk_token 
 }
 
 /* Sums of whole numbers, as long as they are exact: else a block, or what adds up the blocks, ends
- * with 9.  Four times 10^15 twice is still less than 2^53. */
+ * with 9.  Four times 10^15 twice is still less than 2^53.  A block's sum is marked: what the command itself
+ * prints, when it is run whole after all, may be rounded (1.3e+10) and is passed on as it stands. */
 static int sums(struct split_case *c, const struct awk *a, const struct awk_token *what)
 {
     static const char check[] = "if (zp_s >= 4e15 || zp_s <= -4e15) exit 9";
@@ -601,9 +602,10 @@ static int sums(struct split_case *c, const struct awk *a, const struct awk_toke
     struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
     buf_printf(&b,
                "%.*s {zp_x = %.*s + 0; if (zp_x != int(zp_x)) exit 9; zp_s += zp_x; zp_n = 1; %s} "
-               "END {if (zp_n) printf \"%%.0f\\n\", zp_s}",
+               "END {if (zp_n) printf \"=%%.0f\\n\", zp_s}",
                pattern, t[r->pattern].text, (int)what->size, what->text, check);
-    snprintf(again, sizeof again, "NF {zp_s += $1; %s} END {print zp_s%s}", check, zero ? " + 0" : "");
+    snprintf(again, sizeof again, "/^=/ {zp_s += substr($0, 2); %s; next} {zp_w = 1; print} END {if (!zp_w) print zp_s%s}", check,
+             zero ? " + 0" : "");
     if (b.failed)
         return err_nomem(c->e), SPLIT_FAILED;
     c->s->block_argv = split_self(c, b.data, &c->s->block_argc);
