@@ -46,7 +46,7 @@ alike: deps
 
 bench: deps all
 	python3 bench/run.py build/release/bin/zpipe
-	build/release/bench/start
+	ZPIPE_BOX=build/release/bin/zpipe-box build/release/bench/start
 	python3 bench/steady.py build/release/bin/zpipe-box
 	python3 bench/serve.py build/release/bin/zpipe
 	python3 bench/tasks.py build/release/bin/zpipe
