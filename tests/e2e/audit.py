@@ -2,13 +2,13 @@
 """Audits: tasks that are run twice and compared, in one process and over workers.
 
     audit.py --bin DIR [CASE...]"""
-import os, re, subprocess, sys, tempfile
+import os, re, subprocess, sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from blocks import make_files  # noqa: E402
 from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
-from run import Cluster  # noqa: E402
 from watch import until  # noqa: E402
+from workers import Workers  # noqa: E402
 
 TIMEOUT = 90
 TRIES = 5
@@ -71,26 +71,12 @@ def how_a_task_ends_is_compared():
     assert status == 125 and b"not deterministic: block" in err, (status, err)
 
 
-class Workers(Cluster):
-    def __init__(self, count):
-        self.dir = tempfile.TemporaryDirectory(prefix="zpipe-audit-")
-        super().__init__(zpipe, lambda: None, self.dir.name, workers=count, slots=1)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *wrong):
-        good = self.stop()
-        self.dir.cleanup()
-        assert good or wrong[0], "a daemon did not end well"
-
-
 @case
 def on_another_worker():
     blocks = count_blocks(SLOW)
     want = run(SLOW)
     for _ in range(TRIES):
-        with Workers(2) as c:
+        with Workers(zpipe, 2) as c:
             got = run(SLOW, "--audit", "100%", env=c.env)
             assert got == (*want[:3], blocks), (got, want, blocks)
             lent = sum(c.heard("WORK"))  # whoever owns the stage
@@ -104,13 +90,11 @@ def a_lender_that_is_killed():
     blocks = count_blocks(SLOW)
     want = run(SLOW)
     for _ in range(TRIES):
-        with Workers(2) as c:
+        with Workers(zpipe, 2) as c:
             job = subprocess.Popen([zpipe, "--split", "always,64K", "--audit", "100%", SLOW], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, env={**os.environ, **c.env})
             until("a run is lent", lambda: c.heard("WORK")[1] or job.poll() is not None, TIMEOUT)
-            lender = c.started.pop(2)
-            lender.kill()
-            lender.wait()
+            c.kill(2)
             out, err = job.communicate(timeout=TIMEOUT)
             assert (out, job.returncode) == want[:2] and b"audit: %d tasks" % blocks in err, (out, job.returncode, err)
             if b"lender_lost" in c.log(1) and b"runs=0" not in c.log(1):

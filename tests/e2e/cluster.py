@@ -3,7 +3,7 @@
 import glob, os, shutil, signal, subprocess, sys
 
 import daemons
-from daemons import Cluster
+from daemons import Cluster, lines, reference, tell_logs
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
@@ -19,15 +19,6 @@ def a_stream_of_64_mib_over_two_workers():
     with Cluster() as c:
         r = c.run("--placement", "spread", "cat | cat | sort | uniq -c", input=data)
         assert (r.returncode, r.stdout) == (0, b"%7d 0123456789abcde\n" % (4 << 20)), (r.returncode, r.stdout[:100], r.stderr)
-
-
-def lines(count):
-    return b"".join(b"%08d of many lines\n" % (i * 7919 % count) for i in range(count))
-
-
-def reference(pipeline, data):
-    return subprocess.run(["sh", "-c", pipeline], input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                          env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}).stdout
 
 
 def begun_again():
@@ -389,11 +380,6 @@ def garbage_at_the_ports_hurts_nobody():
             s.close()
         r = c.run("echo alive | cat")
         assert (r.returncode, r.stdout) == (0, b"alive\n"), r
-
-
-def tell_logs():
-    if os.path.exists("daemons.log"):
-        print(open("daemons.log").read()[-600:])
 
 
 run_cases(args, failed_too=tell_logs)

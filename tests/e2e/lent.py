@@ -3,13 +3,14 @@
 that dies or stands still costs time only, and what is lent comes back for a job that waits.
 
     lent.py --bin DIR [CASE...]"""
-import os, re, signal, subprocess, sys, tempfile
+import os, re, signal, subprocess, sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from blocks import ROWS, make_files, run  # noqa: E402
 from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
-from run import Cluster, reference  # noqa: E402
+from run import reference  # noqa: E402
 from watch import until  # noqa: E402
+from workers import Workers  # noqa: E402
 
 TIMEOUT = 90
 TRIES = 5
@@ -19,27 +20,10 @@ args = arguments.parse_args()
 zpipe = zpipe_of(args)
 
 
-class Lent(Cluster):
-    """The first worker gets what is submitted first: it has the oldest link."""
+class Lent(Workers):
     def __init__(self, workers, slots=1, options=()):
-        self.dir = tempfile.TemporaryDirectory(prefix="zpipe-lent-")
-        super().__init__(zpipe, lambda: None, self.dir.name, workers=workers, slots=slots, options=options)
+        super().__init__(zpipe, workers, slots, options)
         os.environ.update(self.env)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for p in self.started:
-            p.send_signal(signal.SIGCONT)
-        good = self.stop()
-        self.dir.cleanup()
-        assert good or _[0], "a daemon did not end well"
-
-    def kill(self, worker):
-        p = self.started.pop(worker)
-        p.kill()
-        p.wait()
 
     def submit(self, text):
         return subprocess.Popen([zpipe, "--split", "always,64K", text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

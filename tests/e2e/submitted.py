@@ -1,42 +1,19 @@
 #!/usr/bin/env python3
 """Submitted jobs, while whoever can be killed is.   submitted.py --bin DIR [--seed N] [--rounds N] [CASE...]"""
-import argparse, os, pty, random, resource, shutil, signal, subprocess, sys, tempfile
+import os, pty, random, resource, shutil, signal, subprocess, sys
 
 import daemons
-from daemons import Cluster
-from watch import until
+from daemons import Cluster, lines, reference, tell_logs
 
-ap = argparse.ArgumentParser()
-ap.add_argument("--bin", required=True)
-ap.add_argument("--seed", type=int, default=1)
-ap.add_argument("--rounds", type=int, default=2, help="how often each moment of a kill is tried")
-ap.add_argument("--long", action="store_true", help="the long cases too")
-ap.add_argument("case", nargs="*")
-args = ap.parse_args()
-zpipe = daemons.zpipe = os.path.join(os.path.abspath(args.bin), "zpipe")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
+from watch import until  # noqa: E402
+
+arguments.add_argument("--seed", type=int, default=1)
+arguments.add_argument("--rounds", type=int, default=2, help="how often each moment of a kill is tried")
+args = arguments.parse_args()
+zpipe = daemons.zpipe = zpipe_of(args)
 rnd = random.Random(args.seed)
-cases = []
-
-
-def case(f):
-    cases.append(f)
-    return f
-
-
-def long_case(f):
-    """Of `make submitted`; its short form is a unit test (tests/unit/store_journal.c)."""
-    if args.long or f.__name__ in args.case:
-        cases.append(f)
-    return f
-
-
-def lines(count):
-    return b"".join(b"%08d of many lines\n" % (i * 7919 % count) for i in range(count))
-
-
-def reference(pipeline, data=b""):
-    return subprocess.run(["sh", "-c", pipeline], input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                          env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}).stdout
 
 
 class Kept(Cluster):
@@ -321,7 +298,7 @@ def a_full_disk_is_told():
         assert c.attach(c.submit("echo well"))[1] == b"well\n"
 
 
-@long_case
+@case
 def a_damaged_journal_is_told():
     """Bytes of it are changed at random: it is refused, by name, or all that it said is as it was."""
     with Kept() as c:
@@ -385,22 +362,4 @@ def shared_directories_are_read_in_place():
         assert c.attach(job)[:2] == (0, b"50000 shared/in.txt\n")
 
 
-passed = failed = 0
-for f in cases:
-    if args.case and f.__name__ not in args.case:
-        continue
-    with tempfile.TemporaryDirectory(prefix="zpipe-e2e-") as d:
-        os.chdir(d)
-        try:
-            f()
-            passed += 1
-            print("ok    ", f.__name__)
-        except Exception as e:
-            failed += 1
-            print("FAIL  ", f.__name__, "-", type(e).__name__, str(e)[:900])
-            if os.path.exists("daemons.log"):
-                print(open("daemons.log").read()[-1500:])
-        sys.stdout.flush()
-        os.chdir("/")
-print("%d passed, %d failed" % (passed, failed))
-sys.exit(1 if failed else 0)
+run_cases(args, failed_too=tell_logs)
