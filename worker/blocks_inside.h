@@ -175,6 +175,8 @@ bool blocks_room_for_more(const struct blocks *b);
 
 /* blocks_runs.c */
 struct run *run_new(struct blocks *b, struct err *e); /* gives; its `out` is not open */
+struct run *run_like(const struct run *r, struct err *e); /* gives; of the same piece of input, in no list */
+void run_replace(const struct run *r, struct run *by);    /* in the list of runs; r is the caller's then */
 int run_open_out(struct run *r, struct err *e);
 uint64_t run_bytes_in(const struct run *r);
 int run_start(struct blocks *b, struct run *r, struct err *e); /* the planner's chain, on [from, to) */

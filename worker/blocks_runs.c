@@ -201,24 +201,13 @@ static void run_again(struct run *r)
 {
     struct blocks *b = r->b;
     struct err e, why;
-    struct run **at = &b->run, *again = run_new(b, &e);
+    struct run *again = run_like(r, &e);
     if (!again) {
         blocks_fail(b, &e);
         return;
     }
-    while (*at != r)
-        at = &(*at)->next;
-    *at = again;
-    again->next = r->next;
-    again->number = r->number;
-    again->from = r->from;
-    again->to = r->to;
-    again->file = r->file;
-    again->first = r->first;
-    again->last = r->last;
     again->tries = r->tries;
-    if (b->run_last == r)
-        b->run_last = again;
+    run_replace(r, again);
     err_set(&why, ERR_IO, "%s", r->lost);
     log_info("sandbox_lost", "job=%llu run=%llu why=\"%s\"", (unsigned long long)b->t->job, (unsigned long long)r->number, r->lost);
     b->away++;
@@ -403,6 +392,32 @@ struct run *run_new(struct blocks *b, struct err *e)
     err_nomem(e);
     run_free(r);
     return NULL;
+}
+
+struct run *run_like(const struct run *r, struct err *e)
+{
+    struct run *one = run_new(r->b, e);
+    if (!one)
+        return NULL;
+    one->number = r->number;
+    one->from = r->from;
+    one->to = r->to;
+    one->file = r->file;
+    one->first = r->first;
+    one->last = r->last;
+    return one;
+}
+
+void run_replace(const struct run *r, struct run *by)
+{
+    struct blocks *b = r->b;
+    struct run **at = &b->run;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = by;
+    by->next = r->next;
+    if (b->run_last == r)
+        b->run_last = by;
 }
 
 int run_open_out(struct run *r, struct err *e)

@@ -104,15 +104,9 @@ int twice_ended(struct run *r, struct err *e)
 static struct run *copy_new(struct run *r, struct err *e)
 {
     struct blocks *b = r->b;
-    struct run *copy = run_new(b, e);
+    struct run *copy = run_like(r, e);
     if (!copy)
         return NULL;
-    copy->number = r->number;
-    copy->from = r->from;
-    copy->to = r->to;
-    copy->file = r->file;
-    copy->first = r->first;
-    copy->last = r->last;
     copy->is_copy = true;
     copy->of = r;
     r->copy = copy;
@@ -154,15 +148,9 @@ void copies_drop(struct blocks *b)
 }
 
 /* In the list of runs. */
-static void take_place(struct blocks *b, struct run *copy, struct run *r)
+static void take_place(struct run *copy, struct run *r)
 {
-    struct run **at = &b->run;
-    while (*at != r)
-        at = &(*at)->next;
-    *at = copy;
-    copy->next = r->next;
-    if (b->run_last == r)
-        b->run_last = copy;
+    run_replace(r, copy);
     copy->of = NULL;
     copy->is_copy = false;
     copy->seen = r->seen;
@@ -192,7 +180,7 @@ void copy_ended(struct run *copy)
     }
     if (r->lent)
         borrow_compare(r, &is);
-    take_place(b, copy, r);
+    take_place(copy, r);
     b->away--;
     run_complete(copy);
 }
