@@ -369,7 +369,7 @@ static int place_awaited(struct keeper_job *j, struct graph *g, struct graph_fil
     return f->path ? 0 : err_nomem(e);
 }
 
-static int place_shared(const struct keeper_job *j, struct graph_file *f, struct err *e)
+static int place_shared(const struct keeper_job *j, struct graph *g, struct graph_file *f, struct err *e)
 {
     struct stat s;
     char real[PATH_MAX];
@@ -380,7 +380,8 @@ static int place_shared(const struct keeper_job *j, struct graph_file *f, struct
     if ((uint64_t)s.st_size != f->size_bytes || (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec != f->mtime_ns)
         return err_set(e, ERR_INPUT, "the shared input '%.300s' is not as it was when the job was submitted", f->path);
     f->inode = s.st_ino;
-    return 0;
+    f->path = arena_string(&g->arena, real); /* what was looked at is what is opened */
+    return f->path ? 0 : err_nomem(e);
 }
 
 static int place_carried(struct keeper_job *j, struct graph *g, uint32_t index, struct err *e)
@@ -408,7 +409,7 @@ static int place_files(struct keeper_job *j, struct graph *g, const struct kept_
         int r = carried              ? place_carried(j, g, i, e)
                 : f->awaited         ? place_awaited(j, g, f, k->directory, e)
                 : S_ISDIR(f->mode)   ? 0
-                                     : place_shared(j, f, e);
+                                     : place_shared(j, g, f, e);
         if (r < 0)
             return -1;
     }
