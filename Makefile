@@ -21,7 +21,7 @@ demo: deps all
 	@printf '%s\n' "$$ zpipe '"'$(DEMO)'"'"
 	@build/release/bin/zpipe '$(DEMO)'
 
-# Warnings are errors, with gcc and clang, optimised and not; the tests run with sanitizers, thousands of random pipelines optimised.
+# Warnings are errors, with gcc and clang, optimised and not; the tests run with sanitizers, thousands of random pipelines and a large one optimised.
 test: deps
 	cmake --preset clang >/dev/null
 	cmake --build --preset clang -j $(JOBS)
