@@ -1,4 +1,4 @@
-/* The server's inner structures, shared by server.c, region.c, channel.c, freeze.c, swallow.c and pump.c.  One
+/* The server's inner structures, shared by server.c, region.c, task.c, channel.c, freeze.c, swallow.c and pump.c.  One
  * thread, one epoll; nothing here waits for a task, a pump or the caller. */
 #pragma once
 #include "base/buf.h"
@@ -160,6 +160,32 @@ void region_start_more(struct server *s);
 struct region *region_find(struct server *s, uint64_t id);
 void region_settle(struct region *r); /* frees it when nothing is left */
 void region_free(struct region *r);
+
+/* --- task.c --- */
+void task_init(struct task *t, struct region *r, uint32_t index);
+void task_clear(struct task *t);
+/* Its program runs, or never will: another task may be set up. */
+void task_begun(struct task *t);
+/* Tell it to look whether it has been waiting for nobody. */
+void task_heard(struct task *t);
+void task_hangup_event(struct watch *w, uint32_t events); /* of a channel's hangup_watch */
+/* End it; its result will say why. */
+void task_kill(struct task *t, enum wire_why why);
+/* The sandbox could not do it: tell so, end what there is of the task, let go its channels. */
+void task_failed_as(struct task *t, enum box_end end, const char *text, int sys);
+void task_failed(struct task *t, const char *text, int sys);
+/* It has a result, and no init whose end could be waited for. */
+void task_unasked(struct task *t);
+/* A pump has taken all that the task wrote to one channel; past: more than it may. */
+void task_drained(struct task *t, bool past);
+/* Of its filter; fd: taken; -1 with errno: it could not be had. */
+void task_take_listener(struct task *t, int fd);
+int task_give_files(struct task *t, const struct box_task *plan, struct err *e);
+bool task_uses(void *owner); /* the task: has it used a channel? */
+int task_start_timer(struct task *t, uint64_t ns);
+
+/* --- task_start.c --- */
+int task_start(struct task *t, struct err *e);
 /* The mounter could not open a file. */
 void task_file_failed(struct server *s, const struct wire *h);
 /* The inputs of a task go to its init. */
@@ -173,11 +199,6 @@ struct file_sender {
 };
 /* 0, or an errno and a sentence. */
 int file_send(const struct file_sender *to, uint32_t i, const struct box_file *f, char *why, size_t size);
-/* Tell a task to look whether it has been waiting for nobody. */
-void task_heard(struct task *t);
-
-/* End it; its result will say why. */
-void task_kill(struct task *t, enum wire_why why);
 
 /* --- place.c --- */
 struct place { /* for one task; no longer a place's when it is the task's */
@@ -223,9 +244,6 @@ void trace_begin(struct task *t);
 void trace_phase(struct task *t, const char *what);
 void trace_call(void *owner, const struct notify_call *c); /* owner: the task */
 void trace_flush(struct task *t);
-
-/* A pump has taken all that the task wrote to one channel; past: more than it may. */
-void task_drained(struct task *t, bool past);
 
 /* --- holders.c --- */
 bool task_passes_outputs(const struct task *t); /* descriptors of the caller's own, as they are */
