@@ -1,0 +1,135 @@
+/* What clients and keepers do and hear. */
+#include "tests/sim/world.h"
+
+/* held: at a keeper. */
+void submit(struct world *w, struct actor *a, uint64_t held)
+{
+    uint32_t stages = 1 + (uint32_t)draw(w, 5), kind = (uint32_t)draw(w, 4);
+    struct buf *g = &w->graph[stages][kind];
+    struct msg m = {.type = MSG_SUBMIT,
+                    .submit = {.request = ++a->requests,
+                               .flags = one_in(w, 2) ? MSG_SUBMIT_SPREAD : 0,
+                               .text = "sim",
+                               .held = held}};
+    if (!g->size)
+        *g = chain_bytes(
+            &(struct chain){.stages = stages, .pipefail = kind & 1, .negate = kind & 2});
+    if (w->jobs == JOBS_MAX)
+        return;
+    struct tracked *t = &w->job[w->jobs++];
+    *t = (struct tracked){.client = a->link,
+                          .request = a->requests,
+                          .stages = stages,
+                          .held = held != 0,
+                          .units = (uint32_t)draw(w, UNITS_MAX + 1),
+                          .endless = one_in(w, 8),
+                          .cursed = one_in(w, 30),
+                          .pull_ns = NEVER,
+                          .pipefail = kind & 1,
+                          .negate = kind & 2};
+    for (uint32_t n = 1; n <= stages; n++) {
+        t->status[n] = (uint32_t)draw(w, 3);
+        t->early[n] = one_in(w, 4);
+    }
+    /* Once: a second one that comes when the first has had its answer is another job. */
+    put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){g->data, g->size});
+    if (!held && one_in(w, 6)) {
+        struct msg cancel = {.type = MSG_CANCEL, .cancel = {0, a->requests, "cancelled"}};
+        t->cancelled = true;
+        say(w, a, &cancel);
+    }
+}
+
+static void tell_held(struct world *w, struct actor *a, const struct submitted *s, bool gone)
+{
+    struct msg m = {.type = MSG_HELD,
+                    .held = {.job = s->number, .key = {"", 0}, .state = s->over ? "over" : "waits", .text = "sim", .gone = gone}};
+    put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){"", 0});
+}
+
+/* Each time that it has a scheduler: what it holds, and what of that is not over once more. */
+void keeper_joins(struct world *w, struct actor *a)
+{
+    for (uint32_t i = 0; i < w->submitted_count; i++) {
+        struct submitted *s = &w->submitted[i];
+        if (s->keeper != a)
+            continue;
+        tell_held(w, a, s, false);
+        if (!s->over) {
+            submit(w, a, s->number);
+            s->request = a->requests;
+        }
+    }
+}
+
+void keeper_hears(struct world *w, struct actor *a, const struct msg *m)
+{
+    if (m->type == MSG_RESULT) {
+        for (uint32_t i = 0; i < w->submitted_count; i++) {
+            struct submitted *s = &w->submitted[i];
+            if (s->keeper != a || s->over || s->request != m->result.request)
+                continue;
+            s->over = true;
+            tell_held(w, a, s, false);
+        }
+    } else if (m->type == MSG_VISIT) {
+        struct msg yes = {.type = MSG_VISITED,
+                          .visited = {.link = m->visit.link, .request = m->visit.request, .job = m->visit.job, .text = "", .receipt = ""}};
+        bool known = false;
+        for (uint32_t i = 0; i < w->submitted_count; i++)
+            known |= w->submitted[i].number == m->visit.job; /* it came twice */
+        if (m->visit.what == MSG_ASK_KEEP && !known && w->submitted_count < HELDS_MAX) {
+            struct submitted *s = &w->submitted[w->submitted_count++];
+            *s = (struct submitted){.number = m->visit.job, .keeper = a};
+            tell_held(w, a, s, false);
+            submit(w, a, s->number);
+            s->request = a->requests;
+        }
+        put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &yes, (struct slice){"", 0});
+    }
+}
+
+/* A place for a job; or about one of anybody's. */
+void ask(struct world *w, struct actor *a)
+{
+    const uint32_t what[] = {MSG_ASK_KEEP, MSG_ASK_KEEP, MSG_ASK_TAKE, MSG_ASK_LOGS, MSG_ASK_STATUS, MSG_ASK_CANCEL};
+    uint64_t job = w->submitted_count ? w->submitted[draw(w, w->submitted_count)].number : 1000000;
+    struct msg m = {.type = MSG_ASK, .ask = {++a->requests, what[draw(w, 6)], one_in(w, 8) ? 1000000 : job, ""}};
+    a->asked++;
+    put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){"", 0});
+}
+
+void client_hears(struct world *w, struct actor *a, const struct msg *m)
+{
+    struct tracked *t = m->type == MSG_ROUTE ? tracked(w, m->route.job) : NULL;
+    if (!t || t->client != a->link)
+        return;
+    for (uint32_t i = 0; i < m->route.route_count; i++) {
+        const struct msg_route *r = &m->route.route[i];
+        if (r->what == MSG_EDGE && r->index == 0)
+            t->source = m->route.attempt;
+        else if (r->what == MSG_EDGE && t->sink.attempt < m->route.attempt)
+            follow(&t->sink, r, m->route.attempt);
+    }
+    t->pull_ns = earlier(t->pull_ns, w->now);
+}
+
+static void lose_source(struct world *w, struct actor *a, struct tracked *t)
+{
+    struct msg m = {.type = MSG_LOST, .lost = {t->number, t->source, MSG_EDGE, 0, GRAPH_NONE, "broken"}};
+    t->source = 0;
+    say(w, a, &m);
+}
+
+void client_pulls(struct world *w, struct actor *a, struct tracked *t)
+{
+    t->pull_ns = w->now + (1 + draw(w, 200)) * MS;
+    if (t->results || t->sink.ended)
+        t->pull_ns = w->now + 1000 * MS; /* for a writer that runs again */
+    if (t->results)
+        t->pull_ns = NEVER;
+    else if (t->source && mishap(w, 400))
+        lose_source(w, a, t);
+    else
+        pull_over(w, a, &t->sink, t->number, t->stages);
+}

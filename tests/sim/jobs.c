@@ -1,0 +1,80 @@
+/* Jobs as the world knows them: what the core says of one must be true. */
+#include "tests/sim/world.h"
+
+struct tracked *tracked(struct world *w, uint64_t number)
+{
+    for (uint32_t i = 0; i < w->jobs; i++)
+        if (w->job[i].accepted && w->job[i].number == number)
+            return &w->job[i];
+    return NULL;
+}
+
+static uint32_t expected_status(const struct tracked *t)
+{
+    uint32_t status = t->status[t->stages];
+    for (uint32_t i = t->stages; t->pipefail && !status && i-- > 1;)
+        status = t->early[i] ? 0 : t->status[i];
+    return t->negate ? status == 0 : status;
+}
+
+struct run *run_of(struct actor *a, uint64_t job, uint32_t attempt)
+{
+    for (int i = 0; i < RUNS_MAX; i++)
+        if (a->run[i].used && a->run[i].job == job && (!attempt || a->run[i].attempt == attempt))
+            return &a->run[i];
+    return NULL;
+}
+
+/* What stage n makes of a unit; of the source's, n is 0. */
+uint32_t unit_of(uint32_t n, uint32_t from)
+{
+    return (from ^ n) * 2654435761u + 12345;
+}
+
+static bool all_there(const struct tracked *t)
+{
+    bool same = t->sink.ended && t->sink.got == t->units;
+    for (uint32_t i = 0; i < t->units && same; i++) {
+        uint32_t unit = i;
+        for (uint32_t n = 1; n <= t->stages; n++)
+            unit = unit_of(n, unit);
+        same = t->sink.unit[i] == unit;
+    }
+    return same;
+}
+
+/* As the core sends it: by then every worker that it could still hear is done. */
+void see_result(struct world *w, uint64_t link, const struct msg_result *r)
+{
+    struct tracked *t = tracked(w, r->job);
+    must(w, t != NULL, "a result of a job that was never accepted");
+    if (!t)
+        return;
+    must(w, t->client == link && t->request == r->request, "a result for somebody else");
+    must(w, ++t->results == 1, "a job had two results");
+    must(w, r->code != ERR_CANCELLED || t->cancelled, "a job was cancelled by somebody else");
+    must(w, r->code != ERR_BUG, "the core blames itself");
+    must(w, r->commit == (r->code == 0), "a job that failed commits, or one that did not does not");
+    must(w, !r->commit || all_there(t), "a job commits without its bytes, or with others");
+    must(w, r->commit || r->text[0], "a failure without its reason");
+    must(w, !t->held || r->code != ERR_AGAIN, "a submitted job gave up waiting");
+    must(w, !r->commit || r->status == expected_status(t), "a wrong status");
+    must(w, r->commit || r->status == 125 || r->status == 124, "a failure without its status");
+    for (uint32_t i = 0; i < w->actors; i++) {
+        struct actor *a = &w->actor[i];
+        must(w, a->mood != PRESENT || w->ended[a->link] || !run_of(a, r->job, 0),
+             "a result while a worker still runs the job");
+    }
+}
+
+void see_accept(struct world *w, uint64_t link, const struct msg_accept *m)
+{
+    for (uint32_t i = 0; i < w->jobs; i++) {
+        struct tracked *t = &w->job[i];
+        if (t->client != link || t->request != m->request)
+            continue;
+        must(w, !t->accepted, "a job was accepted twice");
+        t->accepted = true;
+        t->number = m->job;
+    }
+}

@@ -1,0 +1,225 @@
+/* What workers do and hear. */
+#include "tests/sim/world.h"
+
+static void run_begin(struct world *w, struct actor *a, const struct msg_run *m)
+{
+    struct run *r = NULL;
+    struct tracked *t = tracked(w, m->job);
+    for (int i = 0; i < RUNS_MAX && !r; i++)
+        r = a->run[i].used ? NULL : &a->run[i];
+    must(w, r && t, "a worker was given what nobody submitted, or far more than its slots");
+    if (!r || !t)
+        return;
+    t->ran = true;
+    must(w, m->attempt <= 1 + 4 * t->stages, "a job is begun again without end");
+    *r = (struct run){.used = true,
+                      .job = m->job,
+                      .attempt = m->attempt,
+                      .heard = m->attempt,
+                      .at_ns = w->now + (1 + draw(w, 200)) * MS};
+    for (uint32_t i = 0; i < m->node_count; i++)
+        if (m->node[i] && m->node[i] <= t->stages) /* not the source, the sink */
+            r->here[m->node[i]] = true;
+    for (uint32_t i = 0; i < m->route_count; i++) {
+        r->local |= m->route[i].via == MSG_VIA_FD;
+        if (m->route[i].what == MSG_EDGE && m->route[i].via == MSG_VIA_CONNECT)
+            follow(&r->in[m->route[i].index + 1], &m->route[i], m->attempt);
+    }
+    struct msg s = {.type = MSG_STARTED, .started = {m->job, m->attempt}};
+    say(w, a, &s);
+    if (!w->roomy && one_in(w, 2)) {
+        s = (struct msg){.type = MSG_WANT, .want = {m->job, m->attempt, UINT32_MAX}};
+        say(w, a, &s);
+    }
+}
+
+static void run_reroute(struct world *w, struct actor *a, const struct msg_route_list *m)
+{
+    struct run *r = run_of(a, m->job, m->reader);
+    if (r)
+        r->heard = m->attempt;
+    for (uint32_t i = 0; r && i < m->route_count; i++) {
+        must(w, r->here[m->route[i].index + 1], "a worker is told of a stream that is not its own");
+        if (r->in[m->route[i].index + 1].attempt < m->attempt)
+            follow(&r->in[m->route[i].index + 1], &m->route[i], m->attempt);
+    }
+}
+
+/* What its stages in blocks could use besides: more and less as they go. */
+void want(struct world *w, struct actor *a, const struct run *r)
+{
+    uint32_t slots = one_in(w, 3) ? 0 : one_in(w, 3) ? UINT32_MAX : (uint32_t)draw(w, 8);
+    struct msg m = {.type = MSG_WANT, .want = {r->job, r->attempt, slots}};
+    if (!w->roomy && one_in(w, 3))
+        say(w, a, &m);
+}
+
+static struct lent *lent_of(struct actor *a, uint32_t loan)
+{
+    for (int i = 0; i < LOANS_MAX; i++)
+        if (a->lent[i].used && a->lent[i].what.loan == loan)
+            return &a->lent[i];
+    return NULL;
+}
+
+static void lend_begin(struct world *w, struct actor *a, const struct msg_lend *m)
+{
+    struct lent *l = NULL;
+    uint32_t slots = m->slots;
+    for (int i = 0; i < LOANS_MAX; i++) {
+        slots += a->lent[i].used ? a->lent[i].slots : 0;
+        l = a->lent[i].used || l ? l : &a->lent[i];
+    }
+    if (m->loan <= a->loan)
+        return; /* a repeated LEND changes nothing */
+    a->loan = m->loan;
+    must(w, l && m->slots && slots <= a->slots, "a worker lent more slots than it has");
+    if (!l)
+        return;
+    *l = (struct lent){.used = true,
+                       .what = {m->job, m->attempt, m->loan, one_in(w, 10)},
+                       .slots = m->slots,
+                       .at_ns = one_in(w, 3) ? w->now + draw(w, 3000) * MS : NEVER};
+}
+
+void give_back(struct world *w, struct actor *a, struct lent *l)
+{
+    struct msg m = {.type = MSG_RETURNED, .returned = l->what};
+    l->used = false;
+    say(w, a, &m);
+}
+
+static void recalled(struct world *w, struct actor *a, const struct msg_recall *m)
+{
+    struct lent *l = lent_of(a, m->loan);
+    if (l && !(m->now && a->stuck))
+        l->at_ns = earlier(l->at_ns, w->now + draw(w, m->now ? 100 : 3000) * MS);
+}
+
+static void say_stopped(struct world *w, struct actor *a, uint64_t job, uint32_t attempt, uint32_t heard)
+{
+    struct msg s = {.type = MSG_STOPPED, .stopped = {job, attempt, heard}};
+    say(w, a, &s);
+}
+
+void worker_hears(struct world *w, struct actor *a, const struct msg *m)
+{
+    if (m->type == MSG_RUN && !run_of(a, m->run.job, m->run.attempt)) {
+        run_begin(w, a, &m->run);
+    } else if (m->type == MSG_ROUTE) {
+        run_reroute(w, a, &m->route);
+    } else if (m->type == MSG_LEND) {
+        lend_begin(w, a, &m->lend);
+    } else if (m->type == MSG_RECALL) {
+        recalled(w, a, &m->recall);
+    } else if (m->type == MSG_STOP) {
+        struct run *r = run_of(a, m->stop.job, m->stop.attempt);
+        if (r) {
+            r->stopping = true;
+            r->at_ns = earlier(r->at_ns, w->now + (1 + draw(w, 100)) * MS);
+        } else {
+            say_stopped(w, a, m->stop.job, m->stop.attempt, m->stop.attempt);
+        }
+    }
+}
+
+/* What stage n reads: the client's input, what a neighbour in the same run made, or a stream. */
+static void node_reads(struct world *w, struct actor *a, struct run *r, struct tracked *t, uint32_t n)
+{
+    struct reader *in = &r->in[n];
+    if (!r->ended[n] && in->seen >= in->got && in->got >= r->taken[n] + AHEAD)
+        return; /* its own reader is slow */
+    if (n > 1 && r->here[n - 1]) {
+        pull(w, r, n - 1, in);
+    } else if (n > 1) {
+        pull_over(w, a, in, r->job, n - 1);
+    } else if (r->local || t->source == r->attempt) {
+        for (uint32_t i = 1 + (uint32_t)draw(w, 3); i-- && in->got < t->units;)
+            take_unit(in, in->got);
+        in->ended = in->got == t->units && !t->endless;
+    }
+}
+
+static void say_task(struct world *w, struct actor *a, const struct run *r, uint32_t n, uint32_t end,
+                     uint32_t status, bool early)
+{
+    struct msg m = {.type = MSG_TASK,
+                    .task = {.job = r->job,
+                             .attempt = r->attempt,
+                             .node = n,
+                             .end = end,
+                             .status = status,
+                             .early_stop = early,
+                             .text = "",
+                             .stderr_tail = ""}};
+    say(w, a, &m);
+}
+
+/* Killed, and some of its programs are told of as if they had ended. */
+static void run_dies(struct world *w, struct actor *a, struct run *r)
+{
+    for (uint32_t n = 1; n < NODES_MAX; n++)
+        if (r->here[n] && !r->ended[n] && one_in(w, 2))
+            say_task(w, a, r, n, MSG_END_EXITED, 77, false);
+    r->used = false;
+    say_stopped(w, a, r->job, r->attempt, r->heard);
+}
+
+static void run_fails(struct world *w, struct actor *a, struct run *r)
+{
+    struct msg m = {.type = MSG_FAIL, .fail = {r->job, r->attempt, ERR_IO, "disk full"}};
+    r->stopping = true;
+    say(w, a, &m);
+}
+
+static bool run_done(const struct run *r, const struct tracked *t)
+{
+    for (uint32_t n = 1; n <= t->stages; n++)
+        if (r->here[n] && (!r->ended[n] || !r->answered[n] || (n > 1 && !r->in[n].through)))
+            return false;
+    return true;
+}
+
+/* One step of a run: units move, stages end, or all is over. */
+void run_step(struct world *w, struct actor *a, struct run *r)
+{
+    struct tracked *t = tracked(w, r->job);
+    r->at_ns = w->now + (1 + draw(w, 300)) * MS;
+    if (r->stopping && a->stuck) {
+        r->at_ns = w->now + 1000 * MS;
+    } else if (r->stopping) {
+        run_dies(w, a, r);
+    } else if (r->failed) {
+        want(w, a, r);
+    } else if (t->cursed && r->here[1] && !a->local) {
+        if (one_in(w, 2))
+            run_fails(w, a, r);
+        else
+            leave(w, a, true);
+    } else if (run_done(r, t)) {
+        r->used = false;
+        say_stopped(w, a, r->job, r->attempt, r->heard);
+    } else if (mishap(w, 300)) {
+        run_fails(w, a, r);
+    } else {
+        want(w, a, r);
+        for (uint32_t n = t->stages; n >= 1; n--) {
+            if (!r->here[n])
+                continue;
+            node_reads(w, a, r, t, n); /* one that ended may be given once more what it has */
+            if (!r->in[n].ended || r->ended[n])
+                continue;
+            uint32_t end = mishap(w, 250)   ? MSG_END_LIMIT
+                           : mishap(w, 250) ? MSG_END_FAILED
+                                            : MSG_END_EXITED;
+            r->failed |= end == MSG_END_FAILED;
+            r->ended[n] = end != MSG_END_FAILED;
+            say_task(w, a, r, n, end, t->status[n], t->early[n]);
+        }
+        if (r->local && r->here[t->stages])
+            pull(w, r, t->stages, &t->sink);
+        struct msg moved = {.type = MSG_PROGRESS, .progress = {.job = r->job, .node = t->stages}};
+        if (one_in(w, 8))
+            say(w, a, &moved);
+    }
+}

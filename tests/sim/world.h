@@ -1,0 +1,178 @@
+/* A made-up world for the scheduler's core, as sim.c says. */
+#pragma once
+#include "tests/lib/chain.h"
+#include "tests/sim/check.h"
+#include "tests/sim/plants.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SEEDS      10000
+#define ACTORS     10
+#define LINKS_MAX  512 /* over a world's life */
+#define JOBS_MAX   256
+#define HELDS_MAX  32 /* submitted jobs */
+#define RUNS_MAX   32 /* at one worker: more than its slots can ever be */
+#define LOANS_MAX  16 /* likewise */
+#define NODES_MAX  8
+#define UNITS_MAX  24 /* of a job's input */
+#define AHEAD      4  /* a writer waits when its reader has so many less */
+#define EVENTS_MAX 100000
+#define MS         1000000ull
+#define NEVER      UINT64_MAX
+#define QUIET_NS   (15000 * MS)  /* no message is on its way for so long */
+#define CALM_NS    (30000 * MS)  /* from then on nothing breaks, */
+#define REST_NS    (400000 * MS) /* and by then all has come to rest */
+
+struct note { /* a message on its way */
+    struct note *next;
+    uint64_t at_ns;
+    char *first, *bulk;
+    size_t first_size, bulk_size;
+};
+
+/* Notes in order, and what tells that the link ended behind them. */
+struct wire {
+    struct note *first;
+    uint64_t end_ns; /* NEVER: it has not ended */
+};
+
+/* What reads from a stage: its next stage, or the client. */
+struct reader {
+    uint32_t got, unit[UNITS_MAX];
+    bool ended;
+    /* of the writer now: */
+    uint64_t link; /* 0: in the same process; else the worker's */
+    uint32_t attempt, seen;
+    bool broken, through; /* through: with all of it */
+};
+
+struct run {
+    bool used, stopping, failed; /* failed: it waits for STOP */
+    bool local;                  /* in the client's process: source and sink too */
+    uint64_t job, at_ns;
+    uint32_t attempt, heard;
+    bool here[NODES_MAX], ended[NODES_MAX];
+    bool answered[NODES_MAX];  /* the reader elsewhere has all */
+    uint32_t taken[NODES_MAX]; /* units that the reader has, of this attempt */
+    struct reader in[NODES_MAX];
+};
+
+struct lent { /* slots of a worker; it keeps them until they are recalled, or for some time */
+    bool used;
+    struct msg_returned what;
+    uint32_t slots;
+    uint64_t at_ns; /* when they go back; NEVER */
+};
+
+enum mood { ABSENT, PRESENT, LOST /* its side of the link ended; it comes back */, DEAD };
+
+struct actor {
+    bool worker, local, keeper, stuck; /* stuck: it never ends what it is told to stop */
+    enum mood mood;
+    uint64_t link; /* the one now */
+    uint8_t instance[16];
+    struct wire to, from; /* towards it, from it */
+    uint64_t join_ns, ping_ns, submit_ns, die_ns, stall_ns;
+    uint64_t cut_ns; /* messages made since are kept back until then */
+    bool stalled;    /* it has been, on this link: it may have been taken for dead */
+    struct run run[RUNS_MAX];
+    struct lent lent[LOANS_MAX];
+    uint32_t submits, slots;
+    uint32_t loan; /* the last it was told of */
+    uint64_t requests;
+    uint32_t asked, answered; /* of a client, on this link */
+};
+
+struct submitted {            /* as its keeper knows it */
+    uint64_t number, request; /* request: on the keeper's link now; 0: it is to be submitted */
+    struct actor *keeper;
+    bool over;
+};
+
+struct tracked {                      /* a job as the world knows it */
+    uint64_t client, request, number; /* client: its link */
+    bool accepted, ran, cancelled, pipefail, negate;
+    bool held;    /* submitted: its client is a keeper */
+    bool endless; /* its input does not end, like `tail -f`, until the client has had enough */
+    bool cursed;  /* its first stage takes the worker with it, or fails there, each time */
+    uint32_t results, stages, units;
+    uint32_t status[NODES_MAX];
+    bool early[NODES_MAX];
+    uint32_t source;    /* the attempt to which the client gives its input */
+    struct reader sink; /* the client's */
+    uint64_t pull_ns;
+};
+
+struct world {
+    uint64_t now, random;
+    uint64_t sleep_ns, asleep_ns; /* the scheduler stands still from, until */
+    bool talk, closing;
+    bool roomy; /* many slots, and nobody wants to borrow any: what goes on has room to */
+    struct core *core;
+    struct actor actor[ACTORS];
+    uint32_t actors;
+    uint64_t links;
+    struct actor *owner[LINKS_MAX];
+    bool ended[LINKS_MAX]; /* as far as the core can know */
+    uint32_t lent;         /* loans made */
+    struct tracked job[JOBS_MAX];
+    uint32_t jobs;
+    struct submitted submitted[HELDS_MAX];
+    uint32_t submitted_count;
+    uint64_t restart_ns; /* the scheduler dies; NEVER */
+    uint64_t lives;
+    struct buf graph[NODES_MAX][4]; /* by stages; pipefail and negate */
+    const char *wrong;
+};
+
+/* --- world.c --- */
+uint64_t draw(struct world *w, uint64_t below);
+bool one_in(struct world *w, uint64_t n);
+bool mishap(struct world *w, uint64_t n);
+void must(struct world *w, bool holds, const char *what);
+uint64_t earlier(uint64_t a, uint64_t b);
+void note_free(struct note *n);
+void cut(struct wire *x);
+void put_once(struct world *w, struct actor *a, struct wire *x, uint64_t delay_ns,
+              const struct msg *m, struct slice bulk);
+void put(struct world *w, struct actor *a, struct wire *x, const struct msg *m, struct slice bulk);
+void say(struct world *w, struct actor *a, const struct msg *m);
+void hang_up(struct world *w, struct actor *a);
+struct note *take_note(struct world *w, struct actor *a, struct wire *x, const char *arrow,
+                       struct arena *arena, struct msg *m);
+
+/* --- jobs.c --- */
+struct tracked *tracked(struct world *w, uint64_t number);
+struct run *run_of(struct actor *a, uint64_t job, uint32_t attempt);
+uint32_t unit_of(uint32_t n, uint32_t from);
+void see_result(struct world *w, uint64_t link, const struct msg_result *r);
+void see_accept(struct world *w, uint64_t link, const struct msg_accept *m);
+
+/* --- clients.c --- */
+void submit(struct world *w, struct actor *a, uint64_t held);
+void keeper_joins(struct world *w, struct actor *a);
+void keeper_hears(struct world *w, struct actor *a, const struct msg *m);
+void ask(struct world *w, struct actor *a);
+void client_hears(struct world *w, struct actor *a, const struct msg *m);
+void client_pulls(struct world *w, struct actor *a, struct tracked *t);
+
+/* --- streams.c --- */
+void follow(struct reader *r, const struct msg_route *route, uint32_t attempt);
+void take_unit(struct reader *r, uint32_t unit);
+void pull(struct world *w, struct run *from, uint32_t n, struct reader *r);
+void pull_over(struct world *w, struct actor *a, struct reader *r, uint64_t job, uint32_t n);
+
+/* --- workers.c --- */
+void want(struct world *w, struct actor *a, const struct run *r);
+void give_back(struct world *w, struct actor *a, struct lent *l);
+void worker_hears(struct world *w, struct actor *a, const struct msg *m);
+void run_step(struct world *w, struct actor *a, struct run *r);
+
+/* --- actors.c --- */
+void leave(struct world *w, struct actor *a, bool comes_back);
+uint64_t actor_wakes(const struct world *w, const struct actor *a);
+void actor_acts(struct world *w, struct actor *a);
+void actor_hears(struct world *w, struct actor *a);
