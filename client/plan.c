@@ -40,10 +40,10 @@ static void row_text(struct buf *b, const struct msg_plan_row *r, uint32_t numbe
     buf_printf(b, "%2u  %-9s  %s", number, r->class, r->stage);
     if (r->detail[0])
         buf_printf(b, "  (%s)", r->detail);
-    if (r->combine[0] && strcmp(r->combine, "concat") != 0)
-        buf_printf(b, "  combine: %s", r->combine);
     if (r->why[0])
         buf_printf(b, "  whole: %s", r->why);
+    else if (r->combine[0] && strcmp(r->combine, "concat") != 0)
+        buf_printf(b, "  combine: %s", r->combine);
     buf_byte(b, '\n');
 }
 

@@ -197,7 +197,7 @@ static void take_author(const struct graph *g, struct graph_stages *out, uint32_
     out->count++;
 }
 
-/* Blocks of nothing but light commands cost more than they bring, but for a stage that takes them as its own. */
+/* Blocks of nothing but light commands cost more than they bring, but for a stage that takes what they wrote as its own. */
 static bool is_light(const struct graph *g, const struct graph_stages *out, const struct graph_stage *s)
 {
     if (s->author != GRAPH_NONE || g->split_bytes)
@@ -205,7 +205,8 @@ static bool is_light(const struct graph *g, const struct graph_stages *out, cons
     for (uint32_t i = 0; i < s->count; i++)
         if (!g->node[out->node[s->first + i]].split.light)
             return false;
-    return s->out_edge == GRAPH_NONE || out->of_node[g->edge[s->out_edge].to] == GRAPH_NONE;
+    return s->out_edge == GRAPH_NONE || out->of_node[g->edge[s->out_edge].to] == GRAPH_NONE ||
+           g->node[out->node[s->first + s->count - 1]].split.combine != GRAPH_COMBINE_CONCAT;
 }
 
 static void drop_stage(const struct graph *g, struct graph_stages *out, uint32_t stage)
@@ -220,13 +221,36 @@ static void drop_stage(const struct graph *g, struct graph_stages *out, uint32_t
     memmove(&out->stage[stage], &out->stage[stage + 1], (out->count - stage) * sizeof *out->stage);
 }
 
+/* A command that may be cut and is not. */
+static const char *why_once(const struct graph *g, const struct graph_stages *out, uint32_t node)
+{
+    const struct graph_node *n = &g->node[node];
+    uint32_t in = edge_at(n, 0);
+    if (n->split.cut == GRAPH_CUT_NONE || n->parent != GRAPH_NONE || out->of_node[node] != GRAPH_NONE)
+        return "";
+    if (g->split_bytes == GRAPH_SPLIT_NEVER)
+        return "`--split never`";
+    if (g->line_reads)
+        return "its lines are passed on as they come";
+    if (!can_be_cut(g, n))
+        return in != GRAPH_NONE && g->edge[in].seekable ? "it shows that its input is a file" : "it has more than stdin and stdout";
+    if (!g->split_bytes && input_bytes(g, n) < GRAPH_SPLIT_MIN)
+        return "its input is less than 256 KiB";
+    if (waits_in_vain(g, n))
+        return "it may leave before the map has ended";
+    if (shows_reading(g, out->exact, node))
+        return "how far it reads would show";
+    return "it does little more than pass its bytes on";
+}
+
 int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *out, struct err *e)
 {
     uint32_t nodes = 0;
     *out = (struct graph_stages){.stage = arena_array(a, (size_t)g->node_count + 1, sizeof *out->stage),
                                  .node = arena_array(a, (size_t)g->node_count + 1, sizeof *out->node),
-                                 .of_node = arena_array(a, (size_t)g->node_count + 1, sizeof *out->of_node)};
-    if (!out->stage || !out->node || !out->of_node)
+                                 .of_node = arena_array(a, (size_t)g->node_count + 1, sizeof *out->of_node),
+                                 .once = arena_array(a, (size_t)g->node_count + 1, sizeof *out->once)};
+    if (!out->stage || !out->node || !out->of_node || !out->once)
         return err_nomem(e);
     if (graph_exact(g, a, &out->exact, e) < 0)
         return -1;
@@ -235,10 +259,8 @@ int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *ou
     for (uint32_t i = 0; i < g->node_count; i++)
         if (g->node[i].kind == GRAPH_MAP || g->node[i].kind == GRAPH_REDUCE)
             take_author(g, out, &nodes, i);
-    if (g->line_reads || g->split_bytes == GRAPH_SPLIT_NEVER)
-        return 0;
     /* Chains from their beginnings; then what no chain took. */
-    for (int first = 1; first >= 0; first--)
+    for (int first = g->line_reads || g->split_bytes == GRAPH_SPLIT_NEVER ? -1 : 1; first >= 0; first--)
         for (uint32_t i = 0; i < g->node_count; i++)
             if (!first || (can_be_cut(g, &g->node[i]) && comes_first(g, &g->node[i])))
                 start(g, out, &nodes, i);
@@ -249,5 +271,7 @@ int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *ou
             drop_stage(g, out, i);
         i = light ? 0 : i + 1;
     }
+    for (uint32_t i = 0; i < g->node_count; i++)
+        out->once[i] = why_once(g, out, i);
     return 0;
 }

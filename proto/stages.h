@@ -23,6 +23,7 @@ struct graph_stages {
     uint32_t count;
     uint32_t *node;
     uint32_t *of_node; /* per node: its stage, or GRAPH_NONE; a MAP and all of its body are of one */
+    const char **once; /* per node that may be cut and is in no stage: why it runs once; else "".  Static texts */
     uint8_t *exact;    /* per edge: enum graph_exact, flow.h */
 };
 

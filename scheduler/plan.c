@@ -2,6 +2,8 @@
  * something. */
 #include "scheduler/state.h"
 
+#include "proto/stages.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,7 +172,7 @@ static void detail(const struct graph *g, const struct graph_node *n, struct buf
             edge_detail(g, n, &n->fd[k], b);
 }
 
-static int row_make(const struct graph *g, uint32_t i, struct arena *a, struct msg_plan_row *row,
+static int row_make(const struct graph *g, const struct graph_stages *s, uint32_t i, struct arena *a, struct msg_plan_row *row,
                     struct err *e)
 {
     const struct graph_node *n = &g->node[i];
@@ -182,7 +184,7 @@ static int row_make(const struct graph *g, uint32_t i, struct arena *a, struct m
                *combine = keep_text(a, &how);
     /* The graph is freed before the message is sent. */
     const char *stage = arena_string(a, n->kind == GRAPH_SINK ? "" : n->label);
-    const char *why = arena_string(a, n->why);
+    const char *why = arena_string(a, *n->why ? n->why : s->once[i]);
     if (!copy || !cut || !combine || !stage || !why)
         return err_nomem(e);
     *row = (struct msg_plan_row){i, stage, class_of(n), why, copy, cut, combine};
@@ -194,10 +196,11 @@ int plan_send(struct core *c, uint64_t link, uint64_t request, const struct grap
     struct action *a = action_new(c, link, e);
     if (!a)
         return -1;
+    struct graph_stages stages;
     struct msg_plan_row *row = arena_array(&a->arena, (size_t)g->node_count + 1, sizeof *row);
-    int r = row ? 0 : err_nomem(e);
+    int r = row ? graph_stages(g, &a->arena, &stages, e) : err_nomem(e);
     for (uint32_t i = 0; r == 0 && i < g->node_count; i++)
-        r = row_make(g, i, &a->arena, &row[i], e);
+        r = row_make(g, &stages, i, &a->arena, &row[i], e);
     a->out.msg = (struct msg){.type = MSG_PLAN, .plan = {request, row, g->node_count}};
     if (r < 0 || action_check(&a->out.msg, e) < 0) {
         action_forget(c, a);

@@ -1,5 +1,6 @@
 zpipe_test(dsl_vectors SOURCES unit/dsl_vectors.c USES dsl)
 zpipe_test(dsl_graph SOURCES unit/dsl_graph.c USES dsl TIMEOUT 120)
+zpipe_test(dsl_stages SOURCES unit/dsl_stages.c USES dsl)
 zpipe_fuzz(dsl SOURCES fuzz/dsl.c USES dsl)
 # Every form of the table of commands, tried in blocks; `make classes` tries more of them.
 add_executable(split_tool lib/split_tool.c)
