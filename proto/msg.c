@@ -196,7 +196,8 @@ static const struct field returned_fields[] = {LOAN_OF(msg_returned), YES(msg_re
 static const struct field work_fields[] = {LOAN_OF(msg_work),     U32(msg_work, run),
                                            U32(msg_work, stage),  U32(msg_work, file),
                                            U64(msg_work, number), YES(msg_work, first),
-                                           YES(msg_work, last),   U64(msg_work, bytes)};
+                                           YES(msg_work, last),   U64(msg_work, bytes),
+                                           FIELD_MANY(msg_work, part, part_count, FIELD_U32_LIST, MSG_PARTS_MAX, NULL)};
 static const struct field ran_fields[] = {FIELD(msg_ran, end, FIELD_U32, MSG_ENDS - 1),
                                           FIELD(msg_ran, status, FIELD_U32, 255),
                                           FIELD(msg_ran, signal, FIELD_U32, 127),

@@ -21,6 +21,7 @@
 #define MSG_VERSION      1
 #define MSG_BYTES_MAX    (8u << 20)  /* first frame */
 #define MSG_BULK_MAX     (33u << 20) /* second frame: an encoded graph is the largest */
+#define MSG_PARTS_MAX    64          /* parts of a merge that is lent */
 #define MSG_LIST_MAX     200000      /* items of a list */
 #define MSG_TEXT_MAX     65536       /* a sentence or a plan */
 #define MSG_NAMES_MAX    4096        /* of workers, in a job's row */
@@ -346,6 +347,8 @@ struct msg_work {
     uint64_t number; /* of the run in its stage */
     bool first, last;
     uint64_t bytes; /* of its input */
+    const uint32_t *part; /* it merges parts of so many bytes, end to end; none: it is a run of blocks */
+    uint32_t part_count;
 };
 enum msg_how {
     MSG_HOW_RAN,    /* `ran` says how its programs ended */

@@ -452,7 +452,7 @@ static int start_one(struct blocks *b, struct err *e)
     if (r <= 0 || (b->head->run == GRAPH_RUN_LAST && !b->in.ended && to == b->in.bytes) || !ends_come(b, to))
         return r < 0 ? -1 : 0;
     r = is_spoilt(b, to, e);
-    if (r == 0 && lent_slot(b, b->from, to, &where)) {
+    if (r == 0 && lent_slot(b, lent_bytes(b, b->from, to), &where)) {
         b->units = units;
         return blocks_begin(b, to, where, e);
     }

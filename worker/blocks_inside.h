@@ -48,7 +48,9 @@ struct run {
     int in;           /* its input in a file of its own; -1: the stage's inlet has it */
     struct box_result *result; /* per node of the chain, in the arena: counts when all have ended */
     struct region_words merge; /* it is no run of blocks, but this with files behind its words; else count 0 */
-    struct run *part;          /* what it merges, owned */
+    struct box_source *source; /* ... these, in the arena; fds borrowed.  `to` is how many bytes they are together */
+    uint32_t source_count;
+    struct run *part;          /* whose outputs those are, owned */
     uint32_t part_count;
     struct box_source *piece;  /* what it wrote are these stretches, in the arena; fds borrowed */
     uint32_t piece_count;      /* 0: it is in `out` */
@@ -179,7 +181,7 @@ struct run *run_like(const struct run *r, struct err *e); /* gives; of the same 
 void run_replace(const struct run *r, struct run *by);    /* in the list of runs; r is the caller's then */
 int run_open_out(struct run *r, struct err *e);
 uint64_t run_bytes_in(const struct run *r);
-int run_start(struct blocks *b, struct run *r, struct err *e); /* the planner's chain, on [from, to) */
+int run_start(struct blocks *b, struct run *r, struct err *e); /* the planner's chain, on [from, to); or a merge */
 /* Is its block a whole file, that its programs may open? */
 bool run_is_file(const struct blocks *b);
 /* What it reads, if that is its block or a copy of it: as inlet_sources. */
@@ -192,6 +194,8 @@ void run_task_ended(struct run *r, uint32_t task, const struct box_result *end);
 extern const struct region_events run_events;
 /* How a program of the chain ended is kept: numbers, and `cold_why`. */
 void run_note(struct run *r, uint32_t i, const struct box_result *end);
+uint32_t run_program_count(const struct run *r); /* of the chain; of a merge one, */
+struct box_result *run_result(const struct run *r, uint32_t i); /* ... which is kept as the last of the chain */
 /* Its last program has ended, as it must; the outlet may have it. */
 void run_complete(struct run *r);
 void run_free(struct run *r);
@@ -200,26 +204,28 @@ void runs_pop(struct blocks *b);  /* the first, which was given away */
 void runs_reverse(struct blocks *b);
 void runs_add(struct blocks *b, struct run *r);
 int runs_merge(struct blocks *b, struct err *e); /* one level of a tree: neighbours become one */
-/* r->merge over these; borrowed.  Leave to run has been given. */
-int run_start_merge(struct blocks *b, struct run *r, const struct box_source *piece, uint32_t count,
-                    struct err *e);
+/* It is to merge these, which are borrowed while it is not over. */
+int run_merges(struct run *r, struct region_words by, const struct box_source *source, uint32_t count, struct err *e);
 
 /* blocks_keys.c: the last merge, on all slots. */
-int keys_begin(struct blocks *b, struct err *e); /* of all runs; 0: it is not worth it */
+bool keys_come(const struct blocks *b); /* will there be one, if it is worth it? */
+int keys_begin(struct blocks *b, struct err *e); /* of all runs; 0: it is not */
 int keys_step(struct blocks *b, struct err *e);
 void keys_drop(struct blocks *b);
+uint32_t keys_left(const struct blocks *b); /* ranges whose merge has not begun; 0: there are none */
 
 /* blocks_lent.c */
-/* A slot for the run of [from, to); of one HERE leave was taken (agent_begin_run). */
-bool lent_slot(struct blocks *b, uint64_t from, uint64_t to, enum where *where);
+/* A slot for a run of so many bytes; of one HERE leave was taken (agent_begin_run). */
+bool lent_slot(struct blocks *b, uint64_t bytes, enum where *where);
 /* -1: and the leave is given back. */
 int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e);
 int lent_again(struct blocks *b, struct err *e);
 void lent_tell_want(struct attempt *t);
-/* May a lender have the run of [from, to)? */
-bool lent_may(const struct blocks *b, uint64_t from, uint64_t to);
-/* Its input, if that is one file that is here; fd -1: the inlet has it. */
-struct box_source lent_input(const struct run *r);
+/* May a lender have a run of so many bytes? */
+bool lent_may(const struct blocks *b, uint64_t bytes);
+uint64_t lent_bytes(const struct blocks *b, uint64_t from, uint64_t to); /* of the run of [from, to) */
+/* Its input, end to end, MERGE_FAN of them at most; 0: the inlet has it. */
+uint32_t lent_input(const struct run *r, struct box_source *out);
 /* From borrow.c: a lender did not do it (why NULL: and had not begun), or did and wrote these (taken). */
 void lent_back(struct run *r, const char *lender, const struct err *why);
 void lent_ended(struct run *r, const char *lender, const struct msg_ran *ran, int *fd);

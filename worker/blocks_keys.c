@@ -1,11 +1,12 @@
-/* The last merge of a stage, on all slots: its runs are cut at ranges of keys, each range is merged in a sandbox
- * of its own, and goes to the outlet when those before it did.  Where that cannot be done the tree of
+/* The last merge of a stage, on all slots, ours and lent ones: its runs are cut at ranges of keys, each range is
+ * merged in a sandbox of its own, and goes to the outlet when those before it did.  Where that cannot be done the tree of
  * blocks_runs.c merges what is left.  See blocks.h and ranges.h. */
 #include "worker/blocks_inside.h"
 #include "worker/ranges.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define RANGES_PER_SLOT 4
@@ -19,6 +20,7 @@ struct keys {
     int *fd;
     uint64_t *size;
     struct ranges *ranges;
+    uint32_t wanted; /* ranges */
     bool known;
     uint32_t next; /* range to be started */
 };
@@ -64,7 +66,7 @@ static int give_up(struct blocks *b, struct err *e)
 /* How many. */
 static uint64_t wanted(const struct blocks *b, uint64_t bytes)
 {
-    uint64_t count = RANGES_PER_SLOT * (uint64_t)agent_width(b->t->agent, b->t->graph->width);
+    uint64_t count = RANGES_PER_SLOT * ((uint64_t)agent_width(b->t->agent, b->t->graph->width) + borrowed_slots(b->t));
     if (bytes / RANGE_BYTES_MAX > count)
         count = bytes / RANGE_BYTES_MAX;
     if (bytes / RANGE_BYTES_MIN < count && !b->rule.split_bytes)
@@ -72,11 +74,22 @@ static uint64_t wanted(const struct blocks *b, uint64_t bytes)
     return count < RANGES_MAX ? count : RANGES_MAX;
 }
 
+bool keys_come(const struct blocks *b)
+{
+    return b->tail->order_argc && !b->keys_lost && b->held <= MERGE_FAN && b->stage->out_edge != GRAPH_NONE;
+}
+
+uint32_t keys_left(const struct blocks *b)
+{
+    const struct keys *k = b->keys;
+    return !k ? 0 : k->known ? ranges_count(k->ranges) - k->next : k->wanted;
+}
+
 int keys_begin(struct blocks *b, struct err *e)
 {
     uint64_t bytes = 0;
     uint32_t i = 0;
-    if (!b->tail->order_argc || b->keys_lost || b->held > MERGE_FAN || b->stage->out_edge == GRAPH_NONE)
+    if (!keys_come(b))
         return 0;
     struct keys *k = b->keys = calloc(1, sizeof *k);
     if (!k)
@@ -97,7 +110,8 @@ int keys_begin(struct blocks *b, struct err *e)
         return 0;
     }
     char end = b->tail->cut == GRAPH_CUT_NULS ? '\0' : '\n';
-    k->ranges = ranges_new(k->fd, k->size, b->held, end, (uint32_t)ranges, e);
+    k->wanted = (uint32_t)ranges;
+    k->ranges = ranges_new(k->fd, k->size, b->held, end, k->wanted, e);
     if (!k->ranges)
         return -1;
     k->sorted = b->run;
@@ -107,27 +121,27 @@ int keys_begin(struct blocks *b, struct err *e)
     return 1;
 }
 
-static struct run *new_merge(struct blocks *b, const char *const *argv, uint32_t argc, struct err *e)
+/* Behind all others. */
+static struct run *new_run(struct blocks *b, struct err *e)
 {
     struct run *r = run_new(b, e);
     if (r) {
         r->number = b->number++;
-        r->merge = (struct region_words){argv, argc};
+        runs_add(b, r);
     }
     return r;
 }
 
-/* Takes r, also on failure.  1, or -1. */
-static int start(struct blocks *b, struct run *r, const struct box_source *piece, uint32_t count, struct err *e)
+/* For which there is a slot.  1, or -1. */
+static int start(struct blocks *b, struct region_words by, const struct box_source *piece, uint32_t count,
+                 enum where where, struct err *e)
 {
-    if (run_start_merge(b, r, piece, count, e) < 0) {
+    struct run *r = new_run(b, e);
+    if (r && run_merges(r, by, piece, count, e) == 0)
+        return lent_start(b, r, where, e) < 0 ? -1 : 1;
+    if (where == HERE)
         agent_end_run(b->t->agent);
-        run_free(r);
-        return -1;
-    }
-    b->running++;
-    runs_add(b, r);
-    return 1;
+    return -1;
 }
 
 /* The next round's question.  1: it was put; 0: it cannot be. */
@@ -146,9 +160,9 @@ static int ask(struct blocks *b, struct err *e)
             r = -1;
     }
     if (r > 0) {
-        struct run *run = new_merge(b, b->tail->order_argv, b->tail->order_argc, e);
+        struct region_words by = {b->tail->order_argv, b->tail->order_argc};
         agent_begin_run(b->t->agent, 0, UINT32_MAX); /* it is short, and everybody waits for it */
-        r = run ? start(b, run, piece, count, e) : (agent_end_run(b->t->agent), -1);
+        r = start(b, by, piece, count, HERE, e);
     }
     for (uint32_t i = 0; i < count; i++)
         close(piece[i].fd);
@@ -181,55 +195,69 @@ static int hear(struct blocks *b, enum ranges_state *state, struct err *e)
 
 /* ---- merging them */
 
-/* 1: it was started, or needs no merge. */
+/* What the files have of the next range. */
+static uint32_t pieces_of_next(const struct keys *k, struct box_source *piece, uint64_t *bytes)
+{
+    uint32_t count = 0;
+    *bytes = 0;
+    for (uint32_t f = 0; f < k->count; f++) {
+        uint64_t from = ranges_cut(k->ranges, k->next, f), to = ranges_cut(k->ranges, k->next + 1, f);
+        if (from < to)
+            piece[count++] = (struct box_source){k->fd[f], from, to - from};
+        *bytes += to - from;
+    }
+    return count;
+}
+
+/* They are in order as they stand. */
+static int pass_on(struct blocks *b, const struct box_source *piece, uint32_t count, struct err *e)
+{
+    struct run *r = new_run(b, e);
+    if (!r)
+        return -1;
+    r->piece = arena_array(&r->arena, count, sizeof *r->piece);
+    if (!r->piece)
+        return err_nomem(e);
+    memcpy(r->piece, piece, count * sizeof *piece);
+    r->piece_count = count;
+    r->ended = true;
+    return 1;
+}
+
+/* 1: it was started, or needs no merge; 0: there is no slot. */
 static int start_range(struct blocks *b, struct err *e)
 {
     struct keys *k = b->keys;
-    uint32_t i = k->next, count = 0;
-    if (!agent_begin_run(b->t->agent, b->running - b->resting, b->t->graph->width))
+    struct box_source piece[MERGE_FAN];
+    struct region_words by = {b->tail->combine_argv, b->tail->combine_argc};
+    enum where where;
+    uint64_t bytes;
+    uint32_t count = pieces_of_next(k, piece, &bytes);
+    bool whole = count < 2 || ranges_equals(k->ranges, k->next);
+    if (!whole && !lent_slot(b, bytes, &where))
         return 0;
-    struct run *r = new_merge(b, b->tail->combine_argv, b->tail->combine_argc, e);
-    struct box_source *piece = r ? arena_array(&r->arena, k->count, sizeof *piece) : NULL;
-    if (!piece) {
-        agent_end_run(b->t->agent);
-        if (r)
-            run_free(r);
-        return r ? err_nomem(e) : -1;
-    }
-    for (uint32_t f = 0; f < k->count; f++) {
-        uint64_t from = ranges_cut(k->ranges, i, f), to = ranges_cut(k->ranges, i + 1, f);
-        if (from < to)
-            piece[count++] = (struct box_source){k->fd[f], from, to - from};
-    }
     k->next++;
-    if (count > 1 && !ranges_equals(k->ranges, i))
-        return start(b, r, piece, count, e);
-    agent_end_run(b->t->agent);
-    r->piece = piece;
-    r->piece_count = count;
-    r->ended = true;
-    runs_add(b, r);
-    return 1;
+    return whole ? pass_on(b, piece, count, e) : start(b, by, piece, count, where, e);
 }
 
 static int step_merging(struct blocks *b, struct err *e)
 {
-    uint32_t ranges = ranges_count(b->keys->ranges);
     int r = 1;
     while (r > 0) {
         if (blocks_give_all(b, e) < 0)
             return -1;
-        if (b->state != COMBINING || b->unread || b->keys->next == ranges || !blocks_room_for_more(b))
+        if (b->state != COMBINING || b->unread || !(b->waiting || (keys_left(b) && blocks_room_for_more(b))))
             break;
-        r = start_range(b, e);
+        r = b->waiting ? lent_again(b, e) : start_range(b, e);
     }
     if (r < 0 || b->state != COMBINING)
         return r < 0 ? -1 : 0;
-    if (b->unread || (b->keys->next == ranges && !b->run)) {
+    if (b->unread || (!keys_left(b) && !b->run)) {
         runs_drop(b);
         blocks_end(b);
+        return 0;
     }
-    return 0;
+    return keys_left(b) && blocks_room_for_more(b) ? 0 : twice_hasten(b, e);
 }
 
 int keys_step(struct blocks *b, struct err *e)

@@ -1,39 +1,45 @@
-/* Where a run of blocks is run: in a slot of this worker or, while there is one, in a slot of another that
+/* Where a run is run, of blocks or a merge of keys in a range: in a slot of this worker or, while there is one, in a slot of another that
  * was lent to us (borrow.c).  The stage cuts, orders and combines here, whoever runs what.
  *
  * A run that a lender did not do waits, and is given out again before anything new is cut; what takes long is begun
  * a second time (blocks_twice.c). */
 #include "worker/blocks_inside.h"
 
+#include <string.h>
 
 #define WANT_MAX   4096
 #define TASK_BYTES (64u << 10) /* a block at least, where nothing else is said */
 
-bool lent_may(const struct blocks *b, uint64_t from, uint64_t to)
+uint64_t lent_bytes(const struct blocks *b, uint64_t from, uint64_t to)
 {
-    uint64_t size = to - from;
     if (b->may_be_lent && run_is_file(b) && from < b->in.bytes)
-        size = b->t->graph->file[inlet_file(&b->in, from)].size_bytes;
-    return size <= LENT_INPUT_MAX && b->in.count && b->may_be_lent;
+        return b->t->graph->file[inlet_file(&b->in, from)].size_bytes;
+    return to - from;
 }
 
-struct box_source lent_input(const struct run *r)
+bool lent_may(const struct blocks *b, uint64_t bytes)
+{
+    return bytes <= LENT_INPUT_MAX && b->in.count && b->may_be_lent;
+}
+
+uint32_t lent_input(const struct run *r, struct box_source *out)
 {
     const struct blocks *b = r->b;
-    struct box_source s = {.fd = -1, .size = r->to - r->from};
-    if (!run_is_file(b))
-        return s;
-    s.size = b->t->graph->file[r->file].size_bytes;
-    if (blocks_per_file(b)) {
-        s.fd = b->intake.spool;
-        s.offset = b->file_at[r->from];
-    } else {
-        s.fd = attempt_route_of(b->t, MSG_FILE, r->file, b->node[0])->spool;
+    if (r->merge.count) {
+        memcpy(out, r->source, r->source_count * sizeof *out);
+        return r->source_count;
     }
-    return s;
+    if (!run_is_file(b))
+        return 0;
+    *out = (struct box_source){.fd = b->intake.spool, .size = b->t->graph->file[r->file].size_bytes};
+    if (blocks_per_file(b))
+        out->offset = b->file_at[r->from];
+    else
+        out->fd = attempt_route_of(b->t, MSG_FILE, r->file, b->node[0])->spool;
+    return 1;
 }
 
-bool lent_slot(struct blocks *b, uint64_t from, uint64_t to, enum where *where)
+bool lent_slot(struct blocks *b, uint64_t bytes, enum where *where)
 {
     uint32_t width = b->t->graph->width;
     *where = HERE;
@@ -41,7 +47,7 @@ bool lent_slot(struct blocks *b, uint64_t from, uint64_t to, enum where *where)
         return true;
     *where = ELSEWHERE;
     b->lacks_slots = true;
-    return (!width || b->running - b->resting + b->away - b->waiting < width) && lent_may(b, from, to) && borrow_has_room(b->t);
+    return (!width || b->running - b->resting + b->away - b->waiting < width) && lent_may(b, bytes) && borrow_has_room(b->t);
 }
 
 int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e)
@@ -88,7 +94,7 @@ int lent_again(struct blocks *b, struct err *e)
     enum where where;
     while (r && !r->waiting)
         r = r->next;
-    if (!r || !lent_slot(b, r->from, r->to, &where))
+    if (!r || !lent_slot(b, run_bytes_in(r), &where))
         return 0;
     r->waiting = false;
     b->waiting--;
@@ -108,7 +114,7 @@ void lent_ended(struct run *r, const char *lender, const struct msg_ran *ran, in
         fd[i] = -1;
     }
     r->worker = arena_string(&r->arena, lender);
-    for (uint32_t i = 0; i < b->stage->count; i++) {
+    for (uint32_t i = 0; i < run_program_count(r); i++) {
         const struct msg_ran *n = &ran[i];
         struct box_result one = {.end = (enum box_end)n->end, .status = (int)n->status, .signal = (int)n->signal,
                                  .limit = n->limit, .text = n->text, .cpu_user_ns = n->cpu_user_ns,
@@ -136,19 +142,20 @@ static uint32_t stage_wants(const struct blocks *b)
 {
     uint64_t each = run_is_file(b) ? 1 : b->rule.block_bytes ? b->rule.block_bytes : b->rule.split_bytes;
     each = each ? each : b->way->joins ? 2 * (uint64_t)RUN_BYTES_MIN : TASK_BYTES;
-    uint64_t runs = (b->in.bytes - b->from + each - 1) / each + b->running + b->away + b->audits;
+    uint64_t left = b->keys ? keys_left(b) : (b->in.bytes - b->from + each - 1) / each;
+    uint64_t runs = left + b->running + b->away + b->audits;
     uint32_t own = agent_width(b->t->agent, 0), width = b->t->graph->width;
     uint32_t max = width ? width > own ? width - own : 0 : WANT_MAX;
-    bool busy = b->waiting || b->audits || b->from < b->in.bytes;
-    if (b->state != CUTTING || !busy || !(b->lacks_slots || b->audits) || !lent_may(b, 0, 0))
+    bool busy = b->waiting || b->audits || left;
+    if ((b->state != CUTTING && !b->keys) || !busy || !(b->lacks_slots || b->audits) || !lent_may(b, 0))
         return 0;
     return runs < max ? (uint32_t)runs : max;
 }
 
 static bool may_want(const struct blocks *b)
 {
-    bool more = !b->in.ended || b->waiting || b->audits || b->from < b->in.bytes;
-    return b->may_be_lent && (b->state == DEALING || (b->state == CUTTING && more));
+    bool more = !b->in.ended || b->waiting || b->audits || b->from < b->in.bytes || keys_come(b);
+    return b->may_be_lent && (b->state == DEALING || (b->state == CUTTING && more) || b->waiting || keys_left(b));
 }
 
 /* More is asked for when it is twice as much, and none when no stage can come to want any. */

@@ -174,7 +174,7 @@ void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
 static void rest(struct run *r)
 {
     struct blocks *b = r->b;
-    if (b->way->goes_on || ++r->tasks_ended < (r->merge.count ? 1 : b->stage->count) || b->resting == RESTING_MAX)
+    if (b->way->goes_on || ++r->tasks_ended < run_program_count(r) || b->resting == RESTING_MAX)
         return;
     r->rests = true;
     b->resting++;
@@ -183,11 +183,22 @@ static void rest(struct run *r)
         run_complete(r);
 }
 
+uint32_t run_program_count(const struct run *r)
+{
+    return r->merge.count ? 1 : r->b->stage->count;
+}
+
+struct box_result *run_result(const struct run *r, uint32_t i)
+{
+    return &r->result[r->merge.count ? r->b->stage->count - 1 : i];
+}
+
 void run_note(struct run *r, uint32_t i, const struct box_result *end)
 {
     const char *cold = arena_string(&r->arena, end->cold_why);
-    r->result[i] = *end;
-    r->result[i].cold_why = cold ? cold : "";
+    struct box_result *to = run_result(r, i);
+    *to = *end;
+    to->cold_why = cold ? cold : "";
 }
 
 /* No program's doing: the sandbox could not be made, or was killed. */
@@ -219,7 +230,7 @@ static void task_ended(void *owner, uint32_t task, const struct box_result *end)
 {
     struct run *r = owner;
     if (!r->ended && r->b->state != ENDED && r->b->state != WHOLE) {
-        run_note(r, r->merge.count ? r->b->stage->count - 1 : task, end);
+        run_note(r, task, end);
         if (is_lost(r, end))
             r->lost = arena_string(&r->arena, end->text);
         else if (!r->lost)
@@ -405,7 +416,10 @@ struct run *run_like(const struct run *r, struct err *e)
     one->file = r->file;
     one->first = r->first;
     one->last = r->last;
-    return one;
+    if (!r->merge.count || run_merges(one, r->merge, r->source, r->source_count, e) == 0)
+        return one;
+    run_free(one);
+    return NULL;
 }
 
 void run_replace(const struct run *r, struct run *by)
@@ -446,9 +460,12 @@ static int start(struct blocks *b, struct run *r, struct region_scope *scope, st
     return result;
 }
 
-/* The chain, on [from, to). */
+static int start_merge(struct blocks *b, struct run *r, struct err *e);
+
 int run_start(struct blocks *b, struct run *r, struct err *e)
 {
+    if (r->merge.count)
+        return start_merge(b, r, e);
     static struct box_source source[SOURCES_MAX];
     struct region_end end[2];
     uint32_t ends = 0;
@@ -480,9 +497,24 @@ int run_start(struct blocks *b, struct run *r, struct err *e)
 
 /* ---- merging */
 
-int run_start_merge(struct blocks *b, struct run *r, const struct box_source *piece, uint32_t count,
-                    struct err *e)
+int run_merges(struct run *r, struct region_words by, const struct box_source *source, uint32_t count, struct err *e)
 {
+    r->merge = by;
+    r->source = arena_array(&r->arena, count, sizeof *r->source);
+    if (!r->source)
+        return err_nomem(e);
+    r->source_count = count;
+    r->to = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        r->source[i] = source[i];
+        r->to += source[i].size;
+    }
+    return 0;
+}
+
+static int start_merge(struct blocks *b, struct run *r, struct err *e)
+{
+    uint32_t count = r->source_count;
     struct box_file *part = arena_array(&r->arena, count, sizeof *part);
     char(*name)[24] = arena_array(&r->arena, count, sizeof *name);
     uint32_t last = blocks_last_node(b);
@@ -494,8 +526,8 @@ int run_start_merge(struct blocks *b, struct run *r, const struct box_source *pi
         return err_nomem(e);
     for (uint32_t i = 0; i < count; i++) {
         snprintf(name[i], sizeof name[i], ".zpipe-part-%u", i);
-        part[i] = (struct box_file){.name = name[i], .fd = piece[i].fd, .offset = piece[i].offset,
-                                    .size = piece[i].size};
+        part[i] = (struct box_file){.name = name[i], .fd = r->source[i].fd, .offset = r->source[i].offset,
+                                    .size = r->source[i].size};
     }
     struct region_scope scope = {.node = &last, .count = 1, .end = end,
                                  .end_count = 1 + (b->stage->out_edge != GRAPH_NONE), .part = part,
@@ -512,8 +544,8 @@ static int merge_parts(struct blocks *b, struct run *r, struct err *e)
         return err_nomem(e);
     for (struct run *p = r->part; p; p = p->next)
         piece[i++].fd = p->out;
-    r->merge = (struct region_words){b->tail->combine_argv, b->tail->combine_argc};
-    return run_start_merge(b, r, piece, i, e);
+    struct region_words by = {b->tail->combine_argv, b->tail->combine_argc};
+    return run_merges(r, by, piece, i, e) < 0 ? -1 : run_start(b, r, e);
 }
 
 /* One level of the tree: neighbours become one, MERGE_FAN at most. */

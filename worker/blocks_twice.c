@@ -204,7 +204,7 @@ static bool may_copy(const struct run *r)
 
 int twice_hasten(struct blocks *b, struct err *e)
 {
-    bool held_up = b->from < b->in.bytes;
+    bool held_up = b->keys ? keys_left(b) : b->from < b->in.bytes;
     for (;;) {
         struct run *one = may_copy(b->run) ? b->run : NULL;
         for (struct run *r = b->run; r && !held_up; r = r->next)
@@ -252,7 +252,7 @@ static bool audit_slot(struct blocks *b, const struct run *copy, enum where *whe
 {
     struct attempt *t = b->t;
     bool idle = b->in.ended && b->from == b->in.bytes && !b->waiting;
-    bool lenders = agent_data(t->agent) && lent_may(b, copy->from, copy->to);
+    bool lenders = agent_data(t->agent) && lent_may(b, run_bytes_in(copy));
     bool others = lenders && (borrowed_slots(t) || (!idle && b->audits < AUDITS_MAX));
     *where = others && !copy->stays ? ELSEWHERE : HERE;
     if (*where == ELSEWHERE)

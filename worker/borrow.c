@@ -12,18 +12,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+_Static_assert(MERGE_FAN <= MSG_PARTS_MAX, "a merge can be asked for");
+
 struct run_lent {
     struct run_lent *next; /* of the borrow, oldest first */
     struct borrow *at;
     struct blocks *b;
     struct run *run; /* NULL: it is only compared, or over */
     uint32_t id;
-    uint64_t number, from;
+    uint64_t number, from, bytes; /* of its input */
     struct carry *in, *out;   /* owned */
     struct carry *came;       /* the one before `out`: owned */
     bool in_ended, done, over;
-    struct box_source source; /* its input; fd -1: the inlet has it; borrowed */
-    struct msg_ran *ran;      /* owned, one per node of the chain; the first's texts are in the run's arena */
+    struct box_source *source; /* owned: its input, end to end; the fds are borrowed until it is over */
+    uint32_t source_count;     /* 0: the inlet has it */
+    struct msg_ran *ran;      /* owned, one per program; the first's texts are in the run's arena */
+    uint32_t programs;
     struct msg_piece *piece;  /* owned: what it writes, */
     int *fd;                  /* ... here: owned, with what is in them */
     uint32_t pieces, at_piece; /* which comes next */
@@ -70,6 +74,7 @@ static void lent_free(struct run_lent *l)
         fd_close(&l->fd[i]);
     free(l->fd);
     free(l->piece);
+    free(l->source);
     free(l->ran);
     free(l);
 }
@@ -79,6 +84,8 @@ static void run_over(struct run_lent *l)
     if (l->over)
         return;
     l->over = true;
+    if (l->in)
+        carry_rest(l->in); /* what it reads may be closed from now on */
     if (l->run)
         l->run->lent = NULL;
     l->run = NULL;
@@ -118,15 +125,39 @@ static void lose(struct borrow *w, const struct err *why)
             give_back(l, why);
 }
 
+static int became_shorter(struct err *e)
+{
+    return err_set(e, ERR_INPUT, "an input has become shorter");
+}
+
+static int read_sources(const struct run_lent *l, uint64_t at, char *to, size_t size, struct err *e)
+{
+    for (uint32_t i = 0; size && i < l->source_count; i++) {
+        const struct box_source *s = &l->source[i];
+        if (at >= s->size) {
+            at -= s->size;
+            continue;
+        }
+        size_t want = size < s->size - at ? size : (size_t)(s->size - at);
+        ssize_t n = pread(s->fd, to, want, (off_t)(s->offset + at));
+        if (n < 0)
+            return err_sys(e, "cannot read an input");
+        if ((size_t)n < want)
+            return became_shorter(e);
+        to += want;
+        size -= want;
+        at = 0;
+    }
+    return size ? became_shorter(e) : 0;
+}
+
 static int read_input(void *owner, uint64_t at, void *to, size_t size, struct err *e)
 {
     struct run_lent *l = owner;
-    ssize_t n;
-    if (l->source.fd < 0)
-        n = inlet_read(&l->b->in, l->from + at, to, size, e);
-    else if ((n = pread(l->source.fd, to, size, (off_t)(l->source.offset + at))) < 0)
-        err_sys(e, "cannot read an input");
-    return n < 0 ? -1 : (size_t)n == size ? 0 : err_set(e, ERR_INPUT, "an input has become shorter");
+    if (l->source_count)
+        return read_sources(l, at, to, size, e);
+    ssize_t n = inlet_read(&l->b->in, l->from + at, to, size, e);
+    return n < 0 ? -1 : (size_t)n == size ? 0 : became_shorter(e);
 }
 
 /* Its output is here, all of it, or what it is compared with. */
@@ -137,7 +168,7 @@ static void has_come(struct run_lent *l)
     if (r)
         lent_ended(r, l->at->name, l->ran, l->fd);
     else if (l->with.is)
-        twice_compare(l->b, l->number, l->fd, &l->ran[l->b->stage->count - 1], l->at->name, &l->with);
+        twice_compare(l->b, l->number, l->fd, &l->ran[l->programs - 1], l->at->name, &l->with);
 }
 
 static void fetch_next(struct run_lent *l);
@@ -167,13 +198,16 @@ static int send_work(struct run_lent *l, const struct run *r, struct err *e)
 {
     struct borrow *w = l->at;
     struct stream_name name = name_of(l, MSG_RUN_INPUT);
-    struct carry_bytes bytes = {l->source.size, read_input, l};
+    struct carry_bytes bytes = {l->bytes, read_input, l};
+    uint32_t part[MERGE_FAN], count = r->merge.count ? l->source_count : 0;
+    for (uint32_t i = 0; i < count; i++)
+        part[i] = (uint32_t)l->source[i].size; /* together at most LENT_INPUT_MAX */
     struct msg m = {.type = MSG_WORK,
                     .work = {.job = w->t->job, .attempt = w->t->number, .loan = w->loan, .run = l->id,
                              .stage = (uint32_t)(l->b->stage - w->t->stages.stage), .file = r->file,
                              .number = r->number, .first = r->first, .last = r->last,
-                             .bytes = bytes.size}};
-    int fd = blocks_dup(l->source.fd < 0 ? l->b->in.stretch[0].fd : l->source.fd, e);
+                             .bytes = l->bytes, .part = part, .part_count = count}};
+    int fd = blocks_dup(l->source_count ? l->source[0].fd : l->b->in.stretch[0].fd, e);
     if (fd < 0)
         return -1;
     l->in = carry_out_bytes(agent_loop(w->t->agent), fd, &bytes, &name, &carry_events, l, e);
@@ -204,26 +238,40 @@ uint32_t borrowed_slots(const struct attempt *t)
     return slots;
 }
 
+/* What is asked of a lender.  Gives; NULL: no memory. */
+static struct run_lent *lent_new(struct borrow *w, struct run *r)
+{
+    struct box_source source[MERGE_FAN];
+    struct run_lent *l = calloc(1, sizeof *l);
+    if (!l)
+        return NULL;
+    *l = (struct run_lent){.at = w, .b = r->b, .run = r, .number = r->number, .from = r->from, .bytes = run_bytes_in(r),
+                           .source_count = lent_input(r, source), .programs = run_program_count(r),
+                           .pieces = run_outputs(r->b)};
+    l->source = calloc(MERGE_FAN, sizeof *l->source);
+    l->ran = calloc(l->programs, sizeof *l->ran);
+    l->piece = calloc(l->pieces, sizeof *l->piece);
+    l->fd = calloc(l->pieces, sizeof *l->fd);
+    for (uint32_t i = 0; l->fd && i < l->pieces; i++)
+        l->fd[i] = -1;
+    if (!l->source || !l->ran || !l->piece || !l->fd) {
+        lent_free(l);
+        return NULL;
+    }
+    memcpy(l->source, source, l->source_count * sizeof *source);
+    return l;
+}
+
 int borrow_run(struct attempt *t, struct run *r, struct err *e)
 {
     struct borrow *best = NULL;
     for (struct borrow *w = t->borrows; w; w = w->next)
         if (has_room(w) && (!best || (uint64_t)w->count * best->slots < (uint64_t)best->count * w->slots))
             best = w;
-    struct run_lent *l = best ? calloc(1, sizeof *l) : NULL;
+    struct run_lent *l = best ? lent_new(best, r) : NULL;
     if (!l)
         return err_nomem(e);
-    *l = (struct run_lent){.at = best, .b = r->b, .run = r, .id = ++best->ids, .number = r->number,
-                           .from = r->from, .source = lent_input(r), .pieces = run_outputs(r->b)};
-    l->ran = calloc(r->b->stage->count, sizeof *l->ran);
-    l->piece = calloc(l->pieces, sizeof *l->piece);
-    l->fd = calloc(l->pieces, sizeof *l->fd);
-    for (uint32_t i = 0; l->fd && i < l->pieces; i++)
-        l->fd[i] = -1;
-    if (!l->ran || !l->piece || !l->fd) {
-        lent_free(l);
-        return err_nomem(e);
-    }
+    l->id = ++best->ids;
     struct run_lent **at = &best->first;
     while (*at)
         at = &(*at)->next;
@@ -320,8 +368,8 @@ static int check_done(const struct run_lent *l, const struct msg_done *m, struct
     uint64_t bytes = 0;
     if (!l->in_ended)
         return err_set(e, ERR_PROTO, "a lender ended a run before it had its input");
-    if (m->ran_count != s->count)
-        return err_set(e, ERR_PROTO, "a lender ran %u commands of %u", m->ran_count, s->count);
+    if (m->ran_count != l->programs)
+        return err_set(e, ERR_PROTO, "a lender ran %u commands of %u", m->ran_count, l->programs);
     bool all = !l->b->way->kept; /* else what nobody wrote is not there */
     if (m->piece_count != l->pieces || (all && !m->piece[0].there))
         return err_set(e, ERR_PROTO, "a lender sends %u pieces of output, not %u", m->piece_count, l->pieces);

@@ -106,7 +106,7 @@ static void on_task_ended(void *owner, uint32_t task, const struct box_result *e
 {
     struct work *w = owner;
     const struct blocks *b = w->run->b;
-    struct box_result *r = &w->run->result[task];
+    struct box_result *r = run_result(w->run, task);
     struct err e;
     if (b->way->take_left && !w->unwanted && b->way->take_left(w->run, task, end, &e) < 0)
         w->broken = keep(w, e.text);
@@ -139,10 +139,10 @@ static void on_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
 
 static const struct msg_ran *list_results(struct work *w)
 {
-    uint32_t count = w->run->b->stage->count;
+    uint32_t count = run_program_count(w->run);
     struct msg_ran *ran = arena_array(&w->run->arena, count, sizeof *ran);
     for (uint32_t i = 0; ran && i < count; i++) {
-        const struct box_result *r = &w->run->result[i];
+        const struct box_result *r = run_result(w->run, i);
         const struct blocks_way *way = w->run->b->way;
         const char *dropped = way->dropped ? *way->dropped(w->run, i) : NULL;
         ran[i] = (struct msg_ran){(uint32_t)r->end,     (uint32_t)r->status & 255, (uint32_t)r->signal & 127,
@@ -209,7 +209,7 @@ static int send_output(struct work *w, struct err *e)
     const struct blocks *b = w->run->b;
     struct stat said = {0};
     struct msg m = {.type = MSG_DONE, .done = {l->t->job, l->t->number, l->number, w->id, MSG_HOW_RAN, .text = ""}};
-    m.done.ran_count = b->stage->count;
+    m.done.ran_count = run_program_count(w->run);
     m.done.piece_count = run_outputs(b);
     if (!(m.done.ran = list_results(w)))
         return err_nomem(e);
@@ -285,11 +285,33 @@ static struct blocks *stage_of(struct loan *l, uint32_t stage, struct err *e)
     return t->blocks[stage];
 }
 
+/* What it merges are parts of its input. */
+static int take_parts(struct run *r, const struct msg_work *m, struct err *e)
+{
+    const struct graph_split *s = r->b->tail;
+    struct box_source source[MERGE_FAN];
+    uint64_t at = 0;
+    uint32_t count = 0;
+    if (r->b->stage->author != GRAPH_NONE || s->combine != GRAPH_COMBINE_MERGE || m->part_count > MERGE_FAN)
+        return err_set(e, ERR_PROTO, "a merge of %u parts, or of a stage that merges nothing", m->part_count);
+    for (uint32_t i = 0; i < m->part_count; i++) {
+        if (!m->part[i] || m->part[i] > m->bytes - at)
+            break;
+        source[i] = (struct box_source){r->in, at, m->part[i]};
+        at += m->part[i];
+        count++;
+    }
+    if (at != m->bytes || count != m->part_count)
+        return err_set(e, ERR_PROTO, "a merge of parts that are not its %llu bytes", (unsigned long long)m->bytes);
+    return run_merges(r, (struct region_words){s->combine_argv, s->combine_argc}, source, count, e);
+}
+
 /* Which file the bytes are, or are of. */
 static int check_file(struct loan *l, const struct msg_work *m, const struct blocks *b, struct err *e)
 {
     const struct graph *g = l->t->graph;
-    bool is = run_is_file(b), of = b->stage->author == GRAPH_NONE && b->head->file_count;
+    bool is = run_is_file(b) && !m->part_count;
+    bool of = b->stage->author == GRAPH_NONE && b->head->file_count && !m->part_count;
     if ((is || of) ? m->file >= g->file_count : m->file != GRAPH_NONE)
         return err_set(e, ERR_PROTO, "a run of a file that is none, or of none that is one");
     if (is && m->bytes != g->file[m->file].size_bytes)
@@ -313,11 +335,11 @@ static struct run *new_run(struct loan *l, const struct msg_work *m, struct work
     r->file = m->file;
     r->first = m->first;
     r->last = m->last;
-    if ((r->in = spool_open(e)) < 0) {
+    if ((r->in = spool_open(e)) < 0 || (m->part_count && take_parts(r, m, e) < 0)) {
         run_free(r);
         return NULL;
     }
-    if (run_is_file(b))
+    if (run_is_file(b) && !m->part_count)
         fchmod(r->in, (l->t->graph->file[m->file].mode & 0777) | 0400);
     return r;
 }

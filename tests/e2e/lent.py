@@ -25,8 +25,8 @@ class Lent(Workers):
         super().__init__(zpipe, workers, slots, options)
         os.environ.update(self.env)
 
-    def submit(self, text):
-        return subprocess.Popen([zpipe, "--split", "always,64K", text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    def submit(self, text, *options):
+        return subprocess.Popen([zpipe, "--split", "always,64K", *options, text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE)
 
 
@@ -63,13 +63,17 @@ def three_workers_and_blocks_as_they_come():
 SLOW_TASKS = "cat big.txt | map { grep -E '(.*)(.*)(.*)zz\\1' | sort } | wc -l"
 
 
-def lose_a_lender(how, text=SLOW):
+def is_lent(c):
+    return c.heard("WORK")[1]
+
+
+def lose_a_lender(how, text=SLOW, same=SLOW, options=(), when=is_lent):
     """how(cluster, job): when the second worker has a run.  Until it had one that it did not end."""
-    want = run(reference(SLOW), ".", subprocess.DEVNULL)
+    want = run(reference(same), ".", subprocess.DEVNULL)
     for _ in range(TRIES):
         with Lent(2) as c:
-            job = c.submit(text)
-            until("a run is lent", lambda: c.heard("WORK")[1] or job.poll() is not None, TIMEOUT)
+            job = c.submit(text, *options)
+            until("a run is lent", lambda: when(c) or job.poll() is not None, TIMEOUT)
             hit = how(c)
             out, err = job.communicate(timeout=TIMEOUT)
             assert (out, job.returncode, err) == want, (job.returncode, out[:200], err)
@@ -140,12 +144,45 @@ def tasks_of_maps_and_reduces():
     return same_bytes(3, "always,64K", TASKS, wanted=in_one_process, got_also=lambda: (take_made(),))
 
 
+# A sort whose last merge takes its time, and that only a table knows to be one.
+SLOW_MERGE = """#!/bin/sh
+case $1 in
+"") exec sort ;;
+*) i=0; while [ $i -lt 400000 ]; do i=$((i + 1)); done; exec sort -m "$@" ;;
+esac
+"""
+SLOW_TABLE = "command ./slowly\n  operands files\n  form : records | apart | block {name} | merge {name} | order sort -m --batch-size=66\n"
+
+
+def merges(c):
+    return [len(re.findall(rb"(?m)^debug in .* WORK .* part=\([1-9]", c.log(i))) for i in range(1, len(c.started))]
+
+
+def some_merges(c):
+    assert any(merges(c)), "no merge was lent"
+
+
+def lose_a_merge(how):
+    with open("slowly", "w") as f:
+        f.write(SLOW_MERGE)
+    os.chmod("slowly", 0o755)
+    with open("slow.conf", "w") as f:
+        f.write(SLOW_TABLE)
+    return lose_a_lender(how, "./slowly < big.txt", "sort big.txt", ("--commands", "slow.conf"), lambda c: merges(c)[1])
+
+
+@case
+def merges_of_ranges_of_keys():
+    return same_bytes(3, "always,64K", ["sort big.txt", "sort -k2,2 -s big.txt", "sort -u nonl.txt", "sort -rn big.txt | head -5"],
+                      some_merges)
+
+
 @case
 def a_lender_that_is_killed():
     def kill(c):
         c.kill(2)
         return lambda: b"lender_lost" in c.log(1) and b"runs=0" not in c.log(1)
-    return lose_a_lender(kill), lose_a_lender(kill, SLOW_TASKS)
+    return lose_a_lender(kill), lose_a_lender(kill, SLOW_TASKS), lose_a_merge(kill)
 
 
 @case
@@ -153,7 +190,7 @@ def a_lender_that_stands_still():
     def stop(c):
         c.started[2].send_signal(signal.SIGSTOP)
         return lambda: b"run_again" in c.log(1)
-    return lose_a_lender(stop), lose_a_lender(stop, SLOW_TASKS)
+    return lose_a_lender(stop), lose_a_lender(stop, SLOW_TASKS), lose_a_merge(stop)
 
 
 # Without a sandbox a command can tell its process: what runs twice is not the same.  The lender has blocks 2 to 5, and is
