@@ -54,7 +54,8 @@ static void missing(struct zpipe_job *j, const struct graph_node *n, const char 
         if (length > 0 && length < (int)sizeof name && !is_input(j, n, name)) {
             char whole[4096];
             snprintf(whole, sizeof whole, "%s/%s", name[0] == '/' ? "" : j->directory, name);
-            if (strcmp(name, n->argv[0]) && access(whole, F_OK) == 0) {
+            bool itself = n->argc && !strcmp(name, n->argv[0]); /* a map has no words of its own */
+            if (!itself && access(whole, F_OK) == 0) {
                 client_job_say(j, "zpipe: hint: `%s` is here but no input of the stage: add --with '%s'\n", name,
                         name);
                 return;
