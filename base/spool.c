@@ -47,8 +47,7 @@ const char *spool_chosen(void)
     return *chosen ? chosen : NULL;
 }
 
-/* Ours in the user's cache; false: there is no cache. */
-static bool cache_place(char *path, size_t size)
+bool spool_cache(char *path, size_t size)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     bool own = cache && *cache == '/';
@@ -70,7 +69,7 @@ int spool_open(struct err *e)
         return fd < 0 ? err_sys(e, "cannot make a temporary file in the store directory '%s'", chosen) : fd;
     }
     bool set = wanted && *wanted;
-    if (!set && !*cache && !cache_place(cache, sizeof cache))
+    if (!set && !*cache && !spool_cache(cache, sizeof cache))
         snprintf(cache, sizeof cache, "/var/tmp");
     const char *const places[] = {set ? wanted : cache, "/var/tmp", "/tmp"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {

@@ -10,6 +10,8 @@
 int spool_place(const char *directory, struct err *e);
 /* What spool_place was told, as a whole path; NULL: nothing. */
 const char *spool_chosen(void);
+/* zpipe's directory in the user's cache, made if need be; false: there is none. */
+bool spool_cache(char *path, size_t size);
 /* An empty one on disk: readable and writable, close-on-exec. */
 int spool_open(struct err *e);
 

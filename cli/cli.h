@@ -23,6 +23,7 @@ struct cli {
     bool allow_remote;
     uint64_t body_max; /* bytes; 0: the default */
     const char *joblog; /* --joblog; NULL: none */
+    const char *record; /* --record: a directory, or "no"; NULL: the usual one */
     int verbose;
     /* zpipe scheduler, worker, keygen */
     const char *shared;   /* zpipe keeper */
@@ -59,6 +60,7 @@ int cmd_drain(struct cli *c);
 int cmd_submit(struct cli *c);
 int cmd_attach(struct cli *c);
 int cmd_logs(struct cli *c);
+int cmd_replay(struct cli *c);
 int cmd_keeper(int argc, char **argv);
 
 /* For several of them.  NULL, -1: after saying why. */

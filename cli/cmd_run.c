@@ -105,6 +105,7 @@ static int run_text(struct cli *c)
     }
     w.progress = progress_new(c->progress, c->quiet);
     s->tell_blocks = w.log;
+    s->records = !c->record ? "" : strcmp(c->record, "no") ? c->record : NULL;
     s->io.on_event = on_event;
     s->io.owner = &w;
     struct zpipe_job *j = zpipe_submit(z, s, &e);

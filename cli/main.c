@@ -23,6 +23,7 @@ static const char help[] =
     "       zpipe status [JOB]\n"
     "       zpipe cancel JOB\n"
     "       zpipe drain WORKER\n"
+    "       zpipe replay JOB/STAGE/BLOCK\n"
     "\n"
     "Run a Unix pipeline, every command in its own deterministic sandbox; output and status are sh's.\n"
     "With ZPIPE_CLUSTER (and ZPIPE_KEYS) set it runs on a cluster, otherwise in this process.\n"
@@ -40,6 +41,7 @@ static const char help[] =
     "  --store DIRECTORY    for what does not fit in memory (default: in ~/.cache)\n"
     "  --config FILE        options from a file, as in zpipe.conf(5)\n"
     "  --joblog FILE        a line for each task, in the columns of GNU parallel's and more\n"
+    "  --record DIRECTORY   where tasks of a map that fail are kept for zpipe replay (default: in ~/.cache); no: nowhere\n"
     "  --quiet, --progress  never, or always, a progress line\n"
     "  --placement spread   every stage on another worker than its neighbours\n"
     "  --isolation none     no sandbox at all: for first contact, results are not certified\n"
@@ -56,6 +58,7 @@ static const struct {
     {"scheduler", cmd_scheduler}, {"worker", cmd_worker}, {"status", cmd_status},         {"cancel", cmd_cancel},
     {"drain", cmd_drain},
     {"submit", cmd_submit},       {"attach", cmd_attach}, {"logs", cmd_logs},
+    {"replay", cmd_replay},
 };
 
 /* Blocks, channels and inputs are descriptors: as many as this user may have. */

@@ -178,6 +178,7 @@ static struct option find_option(struct cli *c, const char *name, size_t size)
         {"-q", FLAG, &c->quiet},
         {"--progress", FLAG, &c->progress},
         {"--joblog", TEXT, &c->joblog},
+        {"--record", TEXT, &c->record},
         {"--placement", PLACEMENT, NULL},
         {"--isolation", ISOLATION, NULL},
         {"--templates", TEMPLATES, NULL},

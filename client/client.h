@@ -5,6 +5,7 @@
  *   ports.c    which descriptor each source and sink of the graph is
  *   outputs.c  files that appear whole or not at all
  *   phases.c   statements that wait for each other
+ *   record.c   a task that failed, kept to be run again alone;  replay.c  that
  *   made.c     those that a stage left in /job, or the tasks of a map made
  *   tasks.c    what those are called
  *   serve.c    in a cluster: the streams to and from workers
@@ -26,9 +27,11 @@
 #include "proto/carry.h"
 #include "proto/embedded.h"
 #include "proto/graph.h"
+#include "proto/made.h"
 #include "zpipe.h"
 
 #define CLIENT_JOBS_MAX  1000
+#define CLIENT_DROPS     (1u << 31) /* with a submission's flags, and not sent: what the job makes is dropped */
 #define CLIENT_LINKS_MAX 4096 /* to workers' data ports */
 #define CLIENT_WAIT_NS   ((uint64_t)60 * 1000000000) /* a cluster's scheduler that is gone may be back by then */
 
@@ -101,6 +104,7 @@ struct made_reader {
     uint32_t count, at;
     int fd;             /* borrowed: where the bytes of file[at] go */
     uint64_t left_bytes; /* of it */
+    struct record_in *record; /* what comes is one; NULL */
     uint64_t task_next;  /* of a map: the next file is of this task, to this sink, or of a later one */
     uint32_t sink_next;
 };
@@ -186,6 +190,9 @@ struct zpipe_job {
     bool ended; /* by itself: what is for us still comes, also when it failed */
     bool plan_only, plan_json;
     bool no_outputs; /* it may make no file */
+    bool drops;      /* what it makes is dropped */
+    char *records;   /* owned: the directory for tasks that fail; NULL: they are not kept */
+    char *recorded;  /* owned: the first of them, as `zpipe replay` knows it; NULL */
     char *plan; /* owned: the answer to plan_only */
     struct err why; /* code ERR_NONE when zpipe itself has nothing to say */
 };
@@ -221,6 +228,17 @@ int phases_begin(struct zpipe_job *j, uint32_t phase, struct err *e);
 /* What a task's file is called that goes to this sink of a map's body; gives. */
 char *tasks_output_name(const struct graph *g, uint32_t map, uint32_t sink, uint64_t task, struct err *e);
 int tasks_check_outputs(struct zpipe_job *j, uint32_t sink, struct err *e); /* could they all be written? */
+
+/* ---- record.c */
+#define CLIENT_RECORDS_MAX 16 /* in a directory: the oldest goes */
+/* One more file of a record: m->fd is where its bytes go.  What cannot be kept is dropped: the job does not depend on it. */
+int record_file(struct made_reader *m, const struct made_file *f, struct err *e);
+void record_broke(struct made_reader *m); /* bytes of it could not be written */
+void record_whole(struct made_reader *m); /* all of its files have come */
+void record_drop(struct made_reader *m);
+/* Of a directory with this name, or of one in `records`; gives. */
+char *record_find(const char *name, const char *records, struct err *e);
+char *record_place(const char *given, struct err *e); /* "": zpipe's own; gives */
 
 /* ---- made.c */
 int made_open(struct zpipe_job *j, struct err *e);

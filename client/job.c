@@ -57,6 +57,8 @@ void client_job_say(struct zpipe_job *j, const char *format, ...)
     struct buf line = BUF_INIT(MSG_TEXT_MAX);
     char *text;
     va_list args;
+    if (j->drops)
+        return; /* it is somebody's trial */
     va_start(args, format);
     if (vasprintf(&text, format, args) >= 0) {
         buf_text(&line, text);
@@ -116,12 +118,14 @@ static void finish(struct zpipe_job *j)
     struct err e;
     if (j->whole->timed)
         say_time(j);
+    if (j->recorded)
+        client_job_say(j, "zpipe: run it alone: zpipe replay %s\n", j->recorded);
     if (j->commit && outputs_check(j, &e) < 0) {
         j->commit = false;
         j->status = e.code == ERR_INPUT ? 1 : ZPIPE_STATUS_FAILED;
         j->why = e;
     }
-    if (j->commit && (inputs_unchanged(j, &e) < 0 || outputs_commit(j, &e) < 0)) {
+    if (j->commit && (inputs_unchanged(j, &e) < 0 || (!j->drops && outputs_commit(j, &e) < 0))) {
         j->status = j->status ? j->status : ZPIPE_STATUS_FAILED; /* a program may have said it already */
         j->why = e;
     }
@@ -215,7 +219,8 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
     j->end[t->node] = (struct graph_end){t->status, t->early_stop};
     j->cpu_user_us += t->cpu_user_us;
     j->cpu_sys_us += t->cpu_sys_us;
-    if (t->text[0] && t->end != MSG_END_LIMIT && !j->said[t->node])
+    bool author = n->kind == GRAPH_MAP || n->kind == GRAPH_REDUCE;
+    if (t->text[0] && (author || t->end != MSG_END_LIMIT) && !j->said[t->node])
         client_job_say(j, "zpipe: %s\n", t->text);
     if (!j->said[t->node] && !j->held)
         hints_task(j, t); /* of what is here; a submitted job came from elsewhere */
@@ -450,6 +455,7 @@ static struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *direc
                             .request = ++z->requests,
                             .began_ns = loop_clock_ns(),
                             .no_outputs = s->no_outputs,
+                            .drops = flags & CLIENT_DROPS,
                             .feed_read = -1,
                             .feed_write = -1,
                             .kept = {.copy = -1},
@@ -457,7 +463,9 @@ static struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *direc
                             .err = {.read = -1, .write = -1}};
     j->next = z->jobs;
     z->jobs = j;
-    j->flags = flags | (s->spread ? MSG_SUBMIT_SPREAD : 0);
+    j->flags = (flags & ~CLIENT_DROPS) | (s->spread ? MSG_SUBMIT_SPREAD : 0);
+    j->records = s->records ? record_place(s->records, NULL) : NULL;
+    g->records = j->records != NULL;
     snprintf(j->text, sizeof j->text, "%s", s->text ? s->text : "(graph)");
     int r = 0;
     if (count_jobs(z) > CLIENT_JOBS_MAX)
@@ -565,5 +573,7 @@ void zpipe_job_free(struct zpipe_job *j)
     free(j->check);
     free(j->passed);
     free(j->plan);
+    free(j->records);
+    free(j->recorded);
     free(j);
 }

@@ -6,6 +6,7 @@
 #include "base/fds.h"
 #include "base/kept.h"
 #include "proto/made.h"
+#include "proto/record.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -77,6 +78,9 @@ static int begin_file(struct made_reader *m, struct err *e)
 {
     struct zpipe_job *j = m->job;
     const struct graph_node *n = &j->graph->node[m->node];
+    if (j->graph->records && (n->kind == GRAPH_MAP || n->kind == GRAPH_REDUCE) &&
+        !strncmp(m->file[m->at].name, RECORD_PREFIX, sizeof RECORD_PREFIX - 1))
+        return record_file(m, &m->file[m->at], e);
     if (n->kind == GRAPH_MAP || n->kind == GRAPH_REDUCE) {
         struct output *task = begin_task_file(m, &m->file[m->at], e);
         if (!task)
@@ -122,6 +126,8 @@ static void next_index(struct made_reader *m)
     uint32_t kind = m->job->graph->node[m->node].kind;
     if ((kind != GRAPH_MAP && kind != GRAPH_REDUCE) || m->at < m->count)
         return;
+    if (m->record)
+        record_whole(m);
     m->file = NULL;
     m->count = m->at = 0;
     arena_clear(&m->arena);
@@ -158,7 +164,10 @@ static int take(struct made_reader *m, const char *data, size_t size, struct err
             part = m->left_bytes < size ? (size_t)m->left_bytes : size;
             if (!part)
                 return err_set(e, ERR_PROTO, "a worker sent more files than it had announced");
-            if (fd_write_all(m->fd, data, part) < 0)
+            bool written = fd_write_all(m->fd, data, part) == 0;
+            if (!written && m->record)
+                record_broke(m);
+            else if (!written)
                 return err_sys(e, "cannot write '%.200s'", m->file[m->at].name);
             m->left_bytes -= part;
         }
@@ -175,6 +184,7 @@ static void reader_end(struct made_reader *m)
     if (m->read >= 0)
         loop_fd_stop(m->job->z->loop, &m->watch);
     fd_close(&m->read);
+    record_drop(m);
     buf_clear(&m->index);
 }
 

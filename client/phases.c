@@ -144,6 +144,7 @@ static struct graph *graph_of(const struct graph *whole, uint32_t phase, struct 
     g->width = whole->width;
     g->split_bytes = whole->split_bytes;
     g->tell_blocks = whole->tell_blocks;
+    g->records = whole->records;
     g->audit = whole->audit;
     if (take_edges(g, whole, phase, e) == 0)
         return g;

@@ -140,6 +140,9 @@ struct zpipe_submission {
     uint32_t audit;   /* of a million tasks of stages in blocks so many are run twice, in a cluster on two workers, and
                          compared: a difference fails the job */
     bool spread; /* every stage on another worker than its neighbours (for tests) */
+    /* A directory, made if need be: a task of a map or reduce that makes the job fail is kept there, with what it read, to
+     * be run again alone: zpipe_replay; the newest 16 of them.  "": zpipe's own, in the user's cache; NULL: nothing is kept. */
+    const char *records;
     bool no_outputs; /* a job that would make a file fails with ZPIPE_DENIED: for trials */
     struct zpipe_io io;
 };
@@ -170,6 +173,16 @@ ZPIPE_API void zpipe_feed_end(struct zpipe_job *job);
 
 /* One turn of work: handle what is there; with wait, sleep until there is something. */
 ZPIPE_API void zpipe_turn(struct zpipe *z, bool wait);
+
+/* ---- a task that failed, again */
+
+#define ZPIPE_VERDICT_BYTES 1024
+/* Run the task of a record, embedded, alone, as it ran then: its stdout and stderr go to the two descriptors (-1: nowhere), a
+ * sentence that compares them and its status with what was kept to `verdict`.  record: a directory, or JOB/STAGE/BLOCK, as the
+ * job's message named it, in `records` ("" and NULL: zpipe's own).  1: all is the same; 0: it is not, or can be compared with
+ * nothing; -1: it could not be run. */
+ZPIPE_API int zpipe_replay(struct zpipe *z, const char *record, const char *records, int stdout_fd, int stderr_fd,
+                           char verdict[ZPIPE_VERDICT_BYTES], struct zpipe_error *e);
 
 /* ---- other descriptors of the program's, on the same loop */
 

@@ -195,6 +195,8 @@ bool graph_sends_files(const struct graph *g, uint32_t node)
         return false;
     if (n->kind != GRAPH_MAP && n->kind != GRAPH_REDUCE)
         return graph_makes(n);
+    if (g->records)
+        return true;
     for (uint32_t i = 0; i < g->node_count; i++)
         if (g->node[i].parent == node && graph_is_task_sink(&g->node[i]))
             return true;

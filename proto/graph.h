@@ -270,6 +270,9 @@ struct graph_node {
 
     struct graph_settings set;
     struct graph_split split; /* COMMAND */
+    /* 1 more than the random stream of its program, where it is to be that of another place: a task that runs alone as
+     * it did in its stage; 0: its own. */
+    uint64_t stream;
 };
 
 #define GRAPH_HOLE '\x01'
@@ -300,6 +303,7 @@ struct graph {
     uint32_t width;   /* blocks at once; 0: the worker's slots */
     bool tell_blocks; /* each run of blocks is told of when it has ended: BLOCK */
     uint32_t audit;   /* of GRAPH_AUDIT_ALL tasks of stages in blocks so many are run twice and compared */
+    bool records;     /* what fails of a map or reduce is sent to the client, to be run again alone: proto/record.h */
     bool timed;       /* `time` */
     bool timed_posix; /* `time -p` */
 
@@ -340,7 +344,7 @@ enum graph_fail graph_fail_of(const struct graph_node *n);
 
 /* May it make files that the job keeps?  Then they are a stream, as proto/made.h says. */
 bool graph_makes(const struct graph_node *n);
-/* Does a stage have such a stream?  A map has one for the named outputs of all of its tasks. */
+/* Does a stage have such a stream?  A map has one for the named outputs of all of its tasks, and for a record. */
 bool graph_sends_files(const struct graph *g, uint32_t node);
 /* Is it the sink of a body, of which each task has one? */
 bool graph_is_task_sink(const struct graph_node *n);

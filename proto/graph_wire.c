@@ -127,6 +127,7 @@ static const struct field node_fields[] = {
     FIELD_OF(graph_node, split, &split_table),
     NODES(keep, keep_count, FIELD_TEXT_LIST, GRAPH_WORDS_MAX, NULL),
     NODE(phase, FIELD_U32, GRAPH_NODES_MAX),
+    NODE(stream, FIELD_U64, UINT64_MAX),
 };
 static const struct field_table node_table = FIELD_TABLE(graph_node, node_fields);
 
@@ -152,6 +153,7 @@ static const struct field graph_fields[] = {
     FIELD(graph, width, FIELD_U32, GRAPH_WIDTH_MAX),
     FIELD(graph, tell_blocks, FIELD_BOOL, 0),
     FIELD(graph, audit, FIELD_U32, GRAPH_AUDIT_ALL),
+    FIELD(graph, records, FIELD_BOOL, 0),
 };
 static const struct field_table whole_table = FIELD_TABLE(graph, graph_fields);
 

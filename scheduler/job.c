@@ -150,7 +150,9 @@ static void note_task(struct core *c, uint64_t now, struct job *j, const struct 
     n->status = t->status;
     n->early_stop = t->early_stop;
     tell(c, now, j, m);
-    if (t->end != MSG_END_LIMIT || graph_fail_of(&j->graph->node[t->node]) == GRAPH_FAIL_GO)
+    const struct graph_node *g = &j->graph->node[t->node];
+    bool author = g->kind == GRAPH_MAP || g->kind == GRAPH_REDUCE; /* the job ends by itself, as when a task fails otherwise */
+    if (t->end != MSG_END_LIMIT || author || graph_fail_of(g) == GRAPH_FAIL_GO)
         return;
     struct err e;
     err_set(&e, ERR_LIMIT, "%s", t->text);

@@ -53,6 +53,8 @@ foreach(seed 1 2)
 endforeach()
 zpipe_e2e(cluster_moments cluster.py)
 zpipe_e2e(submitted submitted.py)
+# A task that failed, run again alone.
+zpipe_e2e(records records.py)
 # Pipelines as a service.
 zpipe_e2e(serve serve.py)
 zpipe_e2e(bad_input bad.py)

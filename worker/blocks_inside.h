@@ -93,6 +93,7 @@ struct blocks_way {
     void (*task_ended)(struct run *r, uint32_t task, const struct box_result *end);
     int (*kept)(struct run *r, uint32_t channel, const struct box_kept *k, struct err *e); /* takes k->fd */
     bool (*goes_on)(struct run *r); /* a region of it has ended: was another one started? */
+    bool (*gave_up)(struct run *r, const struct err *why); /* it was lost too often, and has ended so: false: that fails the job */
     /* Its output, in block order.  1: no more is wanted; it must not change the list of runs. */
     int (*give)(struct blocks *b, struct run *r, struct err *e);
     int (*nothing)(struct blocks *b, struct err *e); /* there is no input */

@@ -76,7 +76,8 @@ void lent_back(struct run *r, const char *lender, const struct err *why)
     if (why && ++r->tries == RUN_TRIES_MAX) {
         err_set(&e, ERR_GONE, "block %llu of `%.200s` was lost %d times with the worker that ran it, at last with '%s': %.200s",
                 (unsigned long long)r->number + 1, blocks_node(b, 0)->label, RUN_TRIES_MAX, lender, why->text);
-        blocks_fail(b, &e);
+        if (!b->way->gave_up || r->is_copy || !b->way->gave_up(r, &e))
+            blocks_fail(b, &e);
         return;
     }
     r->waiting = true;

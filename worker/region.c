@@ -505,7 +505,7 @@ static int add_task(struct builder *b, uint32_t index)
                   .procs = s->procs,
                   .files = s->descriptors},
         .seed = s->seed,
-        .stream = node + (b->scope->block << 32),
+        .stream = n->stream ? n->stream - 1 : node + (b->scope->block << 32),
         .epoch_s = s->epoch_set ? s->epoch_s : EPOCH_DEFAULT_S,
     };
     b->r->node_of_task[b->r->plan.task_count++] = node;

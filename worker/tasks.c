@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define LOST_STATUS 125
+
 /* ---- the file of a task */
 
 static const struct graph_file *file_of(const struct run *r)
@@ -66,7 +68,7 @@ static const char *const *fill_all(struct run *r, const char *const *text, uint3
     return word;
 }
 
-static struct region_words task_words(void *owner, uint32_t node)
+struct region_words tasks_words(void *owner, uint32_t node)
 {
     struct run *r = owner;
     const struct graph_node *n = &r->b->t->graph->node[node];
@@ -86,7 +88,7 @@ static struct region_words task_outputs(void *owner, uint32_t node)
     return (struct region_words){NULL, 0};
 }
 
-static int fill_outputs(struct run *r, struct err *e)
+int tasks_fill_outputs(struct run *r, struct err *e)
 {
     uint32_t count = r->b->stage->count;
     r->task->output = arena_array(&r->arena, (size_t)count + 1, sizeof *r->task->output);
@@ -157,7 +159,7 @@ static int end_of_source(struct ends *s, const struct graph_node *source, struct
     return feed(s, end, from, count, e);
 }
 
-static bool reads_block(const struct graph_node *n)
+bool tasks_reads_block(const struct graph_node *n)
 {
     for (uint32_t i = 0; n->kind == GRAPH_SOURCE && i < n->segment_count; i++)
         if (n->segment[i].kind == GRAPH_SEGMENT_STDIN)
@@ -178,7 +180,7 @@ static int end_of_fd(struct ends *s, uint32_t i, const struct graph_fd *f, struc
         s->count++;
         return end_of_outside(s, f->edge, end, e);
     }
-    if (!writes && reads_block(other)) {
+    if (!writes && tasks_reads_block(other)) {
         s->count++;
         return end_of_source(s, other, end, e);
     }
@@ -212,7 +214,7 @@ static int start_programs(struct run *r, struct err *e)
     }
     struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = s.list, .end_count = s.count,
                                  .stderr_fd = r->task->errors, .stderr_kept = r->task->said, .block = r->number + 1, .part = &named,
-                                 .part_count = f != NULL, .words = task_words, .outputs = task_outputs, .owner = r};
+                                 .part_count = f != NULL, .words = tasks_words, .outputs = task_outputs, .owner = r};
     r->task->end = s.list;
     r->task->end_count = s.count;
     if (result == 0)
@@ -271,7 +273,7 @@ static const char **dropped(struct run *r, uint32_t task)
 static int start(struct blocks *b, struct run *r, struct err *e)
 {
     struct task *t = r->task;
-    if (tasks_open_streams(r, e) < 0 || tasks_open_made(r, e) < 0 || fill_outputs(r, e) < 0 || (b->file_at && file_of(r) && copy_file(r, e) < 0))
+    if (tasks_open_streams(r, e) < 0 || tasks_open_made(r, e) < 0 || tasks_fill_outputs(r, e) < 0 || (b->file_at && file_of(r) && copy_file(r, e) < 0))
         return -1;
     return t->copying ? 0 : start_programs(r, e);
 }
@@ -283,6 +285,23 @@ static void task_ended(struct run *r, uint32_t task, const struct box_result *en
         blocks_fail(r->b, &e);
     else
         tasks_note(r, task, end);
+}
+
+/* A task that took its workers with it ends its stage, in its turn, as one that failed: so it is kept, to be looked at
+ * alone. */
+static bool gave_up(struct run *r, const struct err *why)
+{
+    struct blocks *b = r->b;
+    struct err e;
+    if (!b->t->graph->records || (!r->task && prepare(r, &e) < 0) || graph_fail_of(&b->t->graph->node[b->stage->author]) != GRAPH_FAIL_STOP)
+        return false;
+    r->task->failure = (struct task_failure){.is = true, .end = BOX_FAILED, .status = LOST_STATUS, .limit = "",
+                                             .text = arena_string(&b->t->arena, why->text), .number = r->number, .file = r->file};
+    r->status = LOST_STATUS;
+    r->ended = true;
+    b->away--;
+    agent_step_soon(b->t->agent);
+    return true;
 }
 
 static bool goes_on(struct run *r)
@@ -300,6 +319,8 @@ static bool goes_on(struct run *r)
 static int give(struct blocks *b, struct run *r, struct err *e)
 {
     struct tasks *t = b->tasks;
+    if (r->task->failure.is && b->t->graph->records && tasks_record(r, e) < 0)
+        return -1;
     if (tasks_give_out(r, e) < 0)
         return -1;
     if (b->stage->merge_count && !r->task->failure.is && tasks_merge_step(b, e) < 0)
@@ -387,6 +408,7 @@ const struct blocks_way blocks_author = {.open = open_tasks,
                                          .task_ended = task_ended,
                                          .kept = tasks_kept,
                                          .goes_on = goes_on,
+                                         .gave_up = gave_up,
                                          .give = give,
                                          .nothing = nothing,
                                          .report = tasks_report,

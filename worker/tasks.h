@@ -56,10 +56,21 @@ struct tasks {
     struct box_result sum;
 };
 
+/* tasks.c */
+struct region_words tasks_words(void *run, uint32_t node); /* of its program, filled; count 0: no memory */
+int tasks_fill_outputs(struct run *r, struct err *e);
+bool tasks_reads_block(const struct graph_node *n); /* is it the SOURCE of a body at which the block is read? */
+
+/* tasks_record.c */
+/* Of one that failed: what it takes to run it again alone goes to the client, before what it wrote is given away. */
+int tasks_record(struct run *r, struct err *e);
+
 /* tasks_out.c */
+const char *tasks_sentence(const struct blocks *b, const struct task_failure *f); /* for a person */
 void tasks_note(struct run *r, uint32_t i, const struct box_result *end); /* a program ended */
 int tasks_say(struct blocks *b, int fd, struct err *e);                   /* these two take fd; -1: nothing */
 int tasks_put_made(struct blocks *b, int fd, struct err *e);
+int tasks_put_stretch(struct blocks *b, int fd, uint64_t offset, uint64_t size, struct err *e); /* likewise, a part of it */
 void tasks_report(struct blocks *b, bool early);
 bool tasks_have_room(const struct blocks *b);
 bool tasks_over(const struct blocks *b); /* all that they said and made is where it should go */

@@ -148,21 +148,30 @@ int tasks_say(struct blocks *b, int fd, struct err *e)
     return outlet_put(&s->out, fd, 0, size, e);
 }
 
-int tasks_put_made(struct blocks *b, int fd, struct err *e)
+int tasks_put_stretch(struct blocks *b, int fd, uint64_t offset, uint64_t size, struct err *e)
 {
     struct task_stream *s = &b->tasks->made;
-    uint64_t size;
-    if (blocks_size_of(fd, &size, e) < 0 || (!s->open && open_made(b, e) < 0)) {
+    if (!s->open && open_made(b, e) < 0) {
         close(fd);
         return -1;
     }
-    return outlet_put(&s->out, fd, 0, size, e);
+    return outlet_put(&s->out, fd, offset, size, e);
+}
+
+int tasks_put_made(struct blocks *b, int fd, struct err *e)
+{
+    uint64_t size;
+    if (blocks_size_of(fd, &size, e) == 0)
+        return tasks_put_stretch(b, fd, 0, size, e);
+    close(fd);
+    return -1;
 }
 
 static int end_made(struct blocks *b, struct err *e)
 {
     struct tasks *t = b->tasks;
-    if (t->sink_count && !t->made.open && open_made(b, e) < 0)
+    bool sends = t->sink_count || b->t->graph->records;
+    if (sends && !t->made.open && open_made(b, e) < 0)
         return -1; /* no task came to its end */
     if (t->made.open)
         return outlet_close(&t->made.out, e);
@@ -242,12 +251,13 @@ void tasks_note(struct run *r, uint32_t i, const struct box_result *end)
                                      .file = r->file};
 }
 
-/* One sentence for a person. */
-static const char *sentence(const struct blocks *b, const struct task_failure *f)
+const char *tasks_sentence(const struct blocks *b, const struct task_failure *f)
 {
     const struct graph *g = b->t->graph;
     char name[ERR_NAME_MAX];
     struct buf s = BUF_INIT(MSG_TEXT_MAX);
+    if (f->end == BOX_FAILED)
+        return f->text ? f->text : "";
     buf_printf(&s, "`%.200s` ", blocks_node(b, f->program)->label);
     if (f->end == BOX_LIMIT)
         buf_printf(&s, "reached its limit of %s", f->limit ? f->limit : "");
@@ -278,10 +288,10 @@ void tasks_report(struct blocks *b, bool early)
     r.status = t->status;
     r.limit = r.text = r.uncertified_why = r.cold_why = "";
     if (t->failure.is && !early) {
-        r.end = t->failure.end;
+        r.end = t->failure.end == BOX_FAILED ? BOX_EXITED : t->failure.end; /* it is not to be tried elsewhere */
         r.status = t->failure.status;
         r.signal = t->failure.signal;
-        r.text = sentence(b, &t->failure);
+        r.text = tasks_sentence(b, &t->failure);
     }
     if (t->dropped && r.text[0]) {
         struct buf both = BUF_INIT(MSG_TEXT_MAX);

@@ -36,7 +36,7 @@ def same_bytes(workers, split, rows, also=lambda c: None, wanted=lambda text: ru
         wrong = []
         for text in rows:
             want = wanted(text)
-            got = run([zpipe, "--split", split, text], ".", subprocess.DEVNULL) + got_also()
+            got = run([zpipe, "--record", "no", "--split", split, text], ".", subprocess.DEVNULL) + got_also()
             if got != want:
                 wrong.append("%s: %s, not %s" % (text, (got[1], got[2][:300]), (want[1], want[2][:300])))
         assert not wrong, "\n".join(wrong)
@@ -117,7 +117,7 @@ TASKS = ["cat big.txt | map { tr a-z A-Z | sort }", "cat big.txt nonl.txt | map 
 
 def in_one_process(text):
     env = {k: v for k, v in os.environ.items() if k != "ZPIPE_CLUSTER"}
-    p = subprocess.run([zpipe, "-j", "2", "--split", "always,64K", text], env=env, stdin=subprocess.DEVNULL, capture_output=True,
+    p = subprocess.run([zpipe, "-j", "2", "--record", "no", "--split", "always,64K", text], env=env, stdin=subprocess.DEVNULL, capture_output=True,
                        timeout=TIMEOUT)
     return p.stdout, p.returncode, p.stderr, take_made()
 

@@ -1,0 +1,55 @@
+/* A task that failed, as it is kept to be run again alone: a directory of plain files, written by a client
+ * (client/record.c) from what the worker sent of it (worker/tasks_record.c), read by `zpipe replay`
+ * (client/replay.c), which believes nothing of it.
+ *
+ *   task     [RECORD_VERSION, struct record], by the table in record.c
+ *   in.N     what its programs read, of as many streams as there were
+ *   out      what it wrote to stdout until it failed;  err: to stderr, one program after the other
+ *
+ * Its graph is a job of its own: the task's programs with the words, settings and random streams that they had.  Of
+ * its files, RECORD_FILES/in.N are those beside it; the others lie where they were, and must be as they were.
+ *
+ * On its way to the client it is one of the indices of a map's files (proto/made.h), whose names begin with
+ * RECORD_PREFIX. */
+#pragma once
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "proto/graph.h"
+
+#define RECORD_VERSION    1
+#define RECORD_BYTES_MAX  (32u << 20)                      /* of in.N, out and err together; of more there is no record */
+#define RECORD_TASK_MAX   (GRAPH_BYTES_MAX + (1u << 20))   /* of `task` */
+#define RECORD_INPUTS_MAX 64
+#define RECORD_PREFIX     "record/"
+#define RECORD_FILES      "/zpipe-record/"
+
+/* How one of its programs ended. */
+struct record_end {
+    uint32_t status;     /* as sh has it: of a signal, 128 and its number */
+    const char *program; /* SHA-256 of its file, where it was kept; "": not known */
+};
+
+struct record {
+    struct slice graph;  /* encoded; its first nodes are the programs, in the order of `end` */
+    uint32_t node;       /* the stage, of the job's graph */
+    uint64_t number;     /* of the task, from 0 */
+    const char *what;    /* the sentence that was said of it */
+    const char *worker;  /* who ran it */
+    const char *host;    /* record_host, where it was kept */
+    bool lost;           /* it never ended: `out` and `err` say nothing */
+    const struct record_end *end;
+    uint32_t end_count;
+};
+
+int record_encode(const struct record *r, struct buf *out, struct err *e);
+/* Everything in *out is in the arena.  Says nothing of the graph. */
+int record_decode(struct slice bytes, struct arena *a, struct record *out, struct err *e);
+
+/* Is it the name of one of its files, of which there are few?  in.N: *input is N, else UINT32_MAX. */
+bool record_file_name(const char *name, uint32_t *input);
+
+/* What of a host programs may notice: kernel, processor, zpipe. */
+void record_host(char *out, size_t size);
+/* The SHA-256, in hex, of the program that this word finds in a sandbox here; "": not known. */
+void record_program(const char *word, char out[65]);

@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""A task of a map or reduce that fails is kept, and `zpipe replay` runs it again alone: the same bytes, or it says what is not.
+
+    records.py --bin DIR [CASE...]"""
+import os, re, shutil, signal, subprocess, sys
+
+import daemons
+from daemons import Cluster, lines
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
+
+args = arguments.parse_args()
+zpipe = daemons.zpipe = zpipe_of(args)
+TIMEOUT = 90
+KEPT = 16
+RUN_ALONE = re.compile(rb"zpipe: run it alone: zpipe replay (\S+)\n")
+
+
+def run(*argv, data=b"", env=None):
+    return subprocess.run([zpipe, *argv], input=data, capture_output=True, timeout=TIMEOUT, env=env)
+
+
+def failed(text, data=b"", records="kept", runs=run):
+    """The job fails at a task, which was kept: its directory."""
+    r = runs("--record", records, "--split", "always,64K", text, data=data)
+    name = RUN_ALONE.search(r.stderr)
+    assert r.returncode and name, (text, r.returncode, r.stderr)
+    return name.group(1).decode()
+
+
+def replayed(record, status=0):
+    r = run("replay", record)
+    assert r.returncode == status, (record, r)
+    return r.stdout, r.stderr.decode()
+
+
+def read(record, name):
+    with open(os.path.join(record, name), "rb") as f:
+        return f.read()
+
+
+def change(record, name, how):
+    data = how(read(record, name))
+    with open(os.path.join(record, name), "wb") as f:
+        f.write(data)
+
+
+def prepare():
+    with open("in.txt", "wb") as f:
+        f.write(lines(20000))
+    with open("words", "wb") as f:
+        f.write(b"00019999\n")
+    with open("seven.sh", "w") as f:  # fails where it reads a certain line, after some output
+        f.write("while read n rest; do\n    [ $n = 00012345 ] && echo at $n >&2 && exit 7\n    echo $n\ndone\n")
+    os.mkdir("d")
+    for i in range(5):
+        with open("d/%d.txt" % i, "wb") as f:
+            f.write(lines(200 + i))
+
+
+# Of each the task that fails, its pieces and holes are as in the job: what it prints must be the same when it is alone.
+TASKS = [
+    ("cat in.txt | map { sh seven.sh }", b""),
+    ("map { sh seven.sh }", lines(20000)),
+    ("cat in.txt | map { sh -c 'head -c 8 /dev/urandom | od -x; cat >/dev/null; head -c 8 /dev/urandom | od -x; exit 5' }", b""),
+    ("cat in.txt | map { sort | sh -c 'tee /dev/stderr | grep -c 7; exit 3' | cat -n }", b""),
+    ("cat d/*.txt | map per file { sh -c 'wc -c; head -1 $0; echo $1 $2; [ $1 != 3 ]' {} {/.} {#} }", b""),
+    ("cat d/*.txt | map per file { sh -c 'cat > $0; ls out; [ $0 != out/3.copy ]' out/{/.}.copy > {/}.names }", b""),
+    ("cat in.txt | reduce by 1 into 4 { sort | sh -c 'tail -1; cat words; exit 9' }", b""),
+    ("cat in.txt | map { grep -vf words | sh -c 'cat; exit 4' }", b""),
+    ("cat in.txt | map { sh -c 'cat <<E\n$(wc -l)\nE\nexit 2' }", b""),
+    ("cat in.txt | map { sh -c 'cat - /dev/fd/3 | wc -c; exit 3' 3< words }", b""),
+    ("cat in.txt | map { ! sh -c 'cat; kill -9 $$' | cat; sh -c 'exit 6' }", b""),
+    ("cat in.txt | map { sh -c 'cat; kill -9 $$' } 2>&1", b""),
+    ("cat in.txt | with cpu=1s { map { sh -c 'echo begins; while :; do :; done' } }", b""),
+    ("cat in.txt | with output=10KiB { map cat }", b""),
+    ("cat in.txt | map { nosuchprogram }", b""),
+]
+
+
+@case
+def the_same_bytes():
+    prepare()
+    wrong = []
+    for text, data in TASKS:
+        try:
+            record = failed(text, data)
+            out, verdict = replayed(record)
+            if out != read(record, "out") or "zpipe: same bytes" not in verdict:
+                wrong.append((text, out[:100], verdict))
+        except AssertionError as e:
+            wrong.append((text, str(e)))
+    assert not wrong, "\n".join(map(str, wrong))
+    out, said = replayed(failed(*TASKS[0]))
+    assert out.endswith(b"\n") and said.startswith("at 00012345\nzpipe: same bytes"), said
+    assert "status 7; as on worker 'local'" in said, said
+
+
+def by_name(*argv, data=b""):
+    """In zpipe's own directory, found again by its short name."""
+    own = {**os.environ, "XDG_CACHE_HOME": os.path.join(os.getcwd(), "cache")}
+    os.makedirs("cache", exist_ok=True)
+    return run(*argv, data=data, env=own)
+
+
+@case
+def names_and_how_many_are_kept():
+    prepare()
+    for i in range(KEPT + 3):
+        text = TASKS[0][0] + i * " "
+        r = by_name(text)
+        assert i or r.stderr == by_name(text).stderr, "the same job says the same"
+        name = RUN_ALONE.search(r.stderr).group(1).decode()
+        assert re.fullmatch(r"[0-9a-f]+/2/\d+", name) and ("block " + name.split("/")[2]).encode() in r.stderr, r
+    assert len(os.listdir("cache/zpipe/failed")) == KEPT
+    assert os.stat("cache/zpipe/failed").st_mode & 0o77 == 0
+    r = by_name("replay", name)
+    assert r.returncode == 0 and b"same bytes" in r.stderr, r
+    r = by_name("replay", "abc/1/2")
+    assert r.returncode == 125 and b"neither a record's directory nor JOB/STAGE/BLOCK" in r.stderr, r
+    before = os.listdir("cache/zpipe/failed")
+    r = by_name("--record", "no", TASKS[0][0])
+    assert r.returncode == 7 and not RUN_ALONE.search(r.stderr), r
+    r = by_name("cat in.txt | with fail=go { map { sh seven.sh } } | tail -1")
+    assert not RUN_ALONE.search(r.stderr), r
+    assert os.listdir("cache/zpipe/failed") == before
+    # What else lies in the directory stays.
+    os.makedirs("mine/1-1-1/deep")
+    open("mine/notes", "w").close()
+    for i in range(KEPT + 1):
+        failed(TASKS[0][0] + i * " ", records="mine")
+    assert os.path.isdir("mine/1-1-1/deep") and os.path.exists("mine/notes")
+
+
+@case
+def what_changed_is_named():
+    prepare()
+    record = failed("cat in.txt | map { grep -vf words | sh seven.sh }")
+    change(record, "out", lambda b: b[:10] + b"x" + b[11:])
+    _, said = replayed(record, 1)
+    assert "different: stdout from its byte 11 on" in said, said
+    change(record, "out", lambda b: b[:-1])
+    change(record, "err", lambda b: b + b"more\n")
+    _, said = replayed(record, 1)
+    assert "; stderr from its byte 13 on: 17 bytes then, 12 now" in said, said
+    with open("words", "ab") as f:
+        f.write(b"another\n")
+    _, said = replayed(record, 125)
+    assert "words' changed since the task failed" in said, said
+    os.unlink("words")
+    _, said = replayed(record, 125)
+    assert "words': No such file" in said, said
+    record = failed("cat d/*.txt | map per file { sh -c 'cat; [ $0 != 3.txt ]' {/} }")
+    assert "in.0" not in os.listdir(record), "the file is where it was"
+    with open("d/3.txt", "wb") as f:
+        f.write(b"other\n")
+    _, said = replayed(record, 125)
+    assert "d/3.txt' changed since" in said, said
+    # Nothing is made where the user is.
+    assert sorted(os.listdir(".")) == ["d", "in.txt", "kept", "seven.sh"], os.listdir(".")
+
+
+@case
+def damaged_records():
+    prepare()
+    whole = failed(TASKS[0][0])
+    task = read(whole, "task")
+
+    def damaged(name, how):
+        shutil.rmtree("bad", ignore_errors=True)
+        shutil.copytree(whole, "bad")
+        how(os.path.join("bad", name))
+        r = run("replay", "bad")
+        assert r.returncode in (0, 1, 125) and r.stderr, (name, r)
+        return r
+
+    def written(data):
+        def how(path):
+            with open(path, "wb") as f:
+                f.write(data)
+        return how
+
+    for name in ("in.0", "out", "err"):
+        assert b"No such file" in damaged(name, os.unlink).stderr
+    assert b"has 3 bytes, and had" in damaged("in.0", written(b"abc")).stderr
+    assert b"is damaged" in damaged("task", written(b"")).stderr and b"is damaged" in damaged("task", written(b"\0" * 500)).stderr
+    assert b"is no file" in damaged("in.0", lambda p: (os.unlink(p), os.mkfifo(p))).stderr
+    r = damaged("in.0", lambda p: (os.unlink(p), os.symlink("/etc/hostname", p)))
+    assert r.returncode == 125 and b"symbolic links" in r.stderr, r
+    for at in range(0, len(task), 61):  # each is refused, or runs and is compared
+        damaged("task", written(task[:at]))
+        damaged("task", written(task[:at] + bytes([task[at] ^ 0x55]) + task[at + 1:]))
+
+
+class Two(Cluster):
+    def runs(self, *argv, data=b""):
+        return self.run(*argv, input=data)
+
+
+@case
+def over_two_workers():
+    prepare()
+    with Two(workers=2) as c:
+        wrong = []
+        for text, data in TASKS:
+            record = failed(text, data, runs=lambda *argv, data: c.runs("--placement", "spread", *argv, data=data))
+            out, said = replayed(record)  # here, in no cluster
+            if "zpipe: same bytes" not in said or "as on worker 'w" not in said:
+                wrong.append((text, said))
+        assert not wrong, "\n".join(map(str, wrong))
+
+
+@case
+def a_task_that_takes_its_sandboxes_with_it():
+    prepare()
+    # Whoever the mark is shown to kills the sandbox: what happens to a task for which a host is too small.
+    p = subprocess.Popen([zpipe, "--record", "kept", "cat words | map { sh -c 'cat; echo killer-mark >/dev/null; while :; do :; done' }"],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    kill_sandboxes(p)
+    out, err = p.communicate(timeout=TIMEOUT)
+    name = RUN_ALONE.search(err)
+    assert p.returncode == 125 and b"was lost 3 times" in err and name and out == b"", (p.returncode, err)
+    record = name.group(1).decode()
+    assert read(record, "in.0") == b"00019999\n"
+    p = subprocess.Popen([zpipe, "replay", record], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    kill_sandboxes(p)
+    _, err = p.communicate(timeout=TIMEOUT)
+    assert p.returncode == 1 and b"it took its sandbox with it here, too" in err, (p.returncode, err)
+
+
+def below(pid):
+    """All processes under it, with their words."""
+    found, at = [], [pid]
+    while at:
+        one = at.pop()
+        try:
+            for t in os.listdir("/proc/%d/task" % one):
+                with open("/proc/%d/task/%s/children" % (one, t)) as f:
+                    at += [int(w) for w in f.read().split()]
+            with open("/proc/%d/cmdline" % one, "rb") as f:
+                found.append((one, f.read()))
+        except OSError:
+            pass
+    return found
+
+
+def kill_sandboxes(p):
+    """The first process of each sandbox in which the marked program is at work, until the job is over."""
+    while p.poll() is None:
+        for pid, words in below(p.pid):
+            if b"killer-mark" in words and not words.startswith(zpipe.encode()):
+                try:
+                    with open("/proc/%d/stat" % pid) as f:
+                        parent = int(f.read().rsplit(") ", 1)[1].split()[1])
+                    os.kill(parent, signal.SIGKILL)
+                except OSError:
+                    pass
+
+
+run_cases(args)
