@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+#if __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h> /* the same functions, for the CPU at hand: with AVX2 they take a quarter of the time */
+#endif
 
 struct running_digest {
     XXH3_state_t *state;

@@ -3,6 +3,7 @@
  * A pipeline's way: this file -> cmd_run.c -> client/job.c -> dsl/ -> scheduler/ -> worker/ -> sandbox/. */
 #include "cli.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -71,6 +72,14 @@ static void raise_files(void)
     }
 }
 
+/* The bytes of streams come and go in frames of 256 KiB.  The C library would give each one's memory back to the kernel and
+ * ask for it again, which is half of what a stream costs. */
+static void keep_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 8 << 20);
+    mallopt(M_TRIM_THRESHOLD, 16 << 20);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "box"))
@@ -96,6 +105,7 @@ int main(int argc, char **argv)
         }
     }
     raise_files();
+    keep_memory();
     struct cli c;
     int status = cli_parse(&c, argc - skip, argv + skip, run != cmd_scheduler && run != cmd_worker && run != cmd_keygen);
     if (status < 0)

@@ -98,37 +98,50 @@ static ssize_t out_read(struct carry *c, void *to, size_t size, struct err *e)
     return size && c->held.read(c->held.owner, at, to, size, e) < 0 ? -1 : (ssize_t)size;
 }
 
+/* That was all of this one. */
+static void out_next(struct carry *c)
+{
+    struct err e;
+    loop_fd_stop(c->loop, &c->watch);
+    if (c->fd_at + 1 < c->fd_count) {
+        fd_close(&c->fd[c->fd_at++]);
+        loop_fd_start(c->loop, &c->watch, c->fd[c->fd_at], LOOP_READ);
+        return;
+    }
+    c->at_end = true;
+    if (!c->hold_end)
+        said(c, stream_send_end(c->sender, false, &e), &e);
+}
+
+/* A frame.  Its buffer goes as it is: the bytes are not copied on their way to the socket. */
 static void out_readable(struct loop_fd *w, int events)
 {
     (void)events;
     struct carry *c = w->owner;
     struct err e;
-    static char bytes[MSG_DATA_BYTES]; /* one loop, one thread: never used across a return */
     uint64_t window = stream_sender_window(c->sender);
     if (!window) {
         loop_fd_stop(c->loop, &c->watch);
         return;
     }
-    size_t want = window < sizeof bytes ? (size_t)window : sizeof bytes;
-    ssize_t n = out_read(c, bytes, want, &e);
-    if (n < 0 && !c->held.read && (errno == EAGAIN || errno == EINTR))
-        return;
+    size_t want = window < MSG_DATA_BYTES ? (size_t)window : MSG_DATA_BYTES;
+    char *bytes = malloc(want);
+    ssize_t n = bytes ? out_read(c, bytes, want, &e) : err_nomem(&e);
+    bool wait = n < 0 && bytes && !c->held.read && (errno == EAGAIN || errno == EINTR);
     if (n >= 0 && c->ev->was_read)
         c->ev->was_read(c->owner, c, c->fd_at, bytes, (size_t)n);
+    if (n <= 0)
+        free(bytes);
+    if (wait)
+        return;
     if (n < 0) {
         out_fail(c, &e);
-    } else if (n > 0) {
-        if (said(c, stream_send(c->sender, bytes, (size_t)n, &e), &e))
-            loop_fd_stop(c->loop, &c->watch);
-    } else if (c->fd_at + 1 < c->fd_count) {
-        loop_fd_stop(c->loop, &c->watch);
-        fd_close(&c->fd[c->fd_at++]);
-        loop_fd_start(c->loop, &c->watch, c->fd[c->fd_at], LOOP_READ);
+    } else if (n == 0) {
+        out_next(c);
     } else {
-        loop_fd_stop(c->loop, &c->watch);
-        c->at_end = true;
-        if (!c->hold_end)
-            said(c, stream_send_end(c->sender, false, &e), &e);
+        char *less = (size_t)n < want ? realloc(bytes, (size_t)n) : NULL;
+        if (said(c, stream_give(c->sender, less ? less : bytes, (size_t)n, &e), &e))
+            loop_fd_stop(c->loop, &c->watch);
     }
 }
 
@@ -174,32 +187,40 @@ static void in_progress(struct carry *c)
         loop_fd_stop(c->loop, &c->watch);
 }
 
-static void in_writable(struct loop_fd *w, int events)
+/* How many of them went; -1: the carry has ended. */
+static ssize_t in_write(struct carry *c, const char *data, size_t size)
 {
-    (void)events;
-    struct carry *c = w->owner;
     struct err e;
-    ssize_t n = write(c->fd[0], c->wait.data + c->wait_at, c->wait.size - c->wait_at);
+    ssize_t n = write(c->fd[0], data, size);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+        return 0;
     if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
         if (said(c, stream_leave(c->receiver, &e), &e) >= 0) /* unsaid, the writer would write for ever */
             finish(c, CARRY_LEFT, NULL);
-        return;
+        return -1;
     }
     if (n < 0) {
         err_sys(&e, "cannot write");
         stream_leave(c->receiver, NULL);
         finish(c, CARRY_FAILED, &e);
-        return;
+        return -1;
     }
+    return c->all_here || said(c, stream_consumed(c->receiver, (size_t)n, &e), &e) >= 0 ? n : -1;
+}
+
+static void in_writable(struct loop_fd *w, int events)
+{
+    (void)events;
+    struct carry *c = w->owner;
+    ssize_t n = in_write(c, c->wait.data + c->wait_at, c->wait.size - c->wait_at);
+    if (n <= 0)
+        return;
     c->wait_at += (size_t)n;
     if (c->wait_at > c->wait.size / 2) { /* so that every byte is moved at most once, on average */
         buf_drop(&c->wait, c->wait_at);
         c->wait_at = 0;
     }
-    if (c->all_here || said(c, stream_consumed(c->receiver, (size_t)n, &e), &e) >= 0)
-        in_progress(c);
+    in_progress(c);
 }
 
 static void in_data(void *owner, struct slice bytes)
@@ -217,7 +238,10 @@ static void in_data(void *owner, struct slice bytes)
         said(c, stream_consumed(c->receiver, bytes.size, &e), &e);
         return;
     }
-    buf_add(&c->wait, bytes.data, bytes.size);
+    ssize_t n = c->wait.size ? 0 : in_write(c, bytes.data, bytes.size); /* what goes at once is not copied */
+    if (n < 0)
+        return;
+    buf_add(&c->wait, (const char *)bytes.data + n, bytes.size - (size_t)n);
     if (c->wait.failed) {
         err_set(&e, ERR_NOMEM, "no memory for the bytes of a stream");
         finish(c, CARRY_FAILED, &e);

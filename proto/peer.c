@@ -709,16 +709,30 @@ static int parcel_send(struct parcel *c, void *socket)
     return at == c->count ? 0 : -1;
 }
 
-static int parcel_fill(struct parcel *c, const struct peer *p, uint64_t link, const struct msg *m,
-                       struct slice bulk, struct err *e)
+static void release(void *data, void *hint)
+{
+    (void)hint;
+    free(data);
+}
+
+/* The library's thread frees it. */
+static int parcel_give(struct parcel *c, void *data, size_t size)
+{
+    if (zmq_msg_init_data(&c->frame[c->count], data, size, release, NULL) < 0) {
+        free(data);
+        return -1;
+    }
+    c->count++;
+    return 0;
+}
+
+static int parcel_fill(struct parcel *c, const struct peer *p, uint64_t link, const struct msg *m, struct err *e)
 {
     struct buf first = BUF_INIT(MSG_BYTES_MAX);
     uint8_t id[ROUTING_SIZE] = {0, (uint8_t)(link >> 24), (uint8_t)(link >> 16),
                                 (uint8_t)(link >> 8), (uint8_t)link};
     int r = msg_encode(m, &first, e);
-    if (r == 0 && ((p->server && parcel_add(c, id, sizeof id) < 0) ||
-                   parcel_add(c, first.data, first.size) < 0 ||
-                   (bulk.size && parcel_add(c, bulk.data, bulk.size) < 0)))
+    if (r == 0 && ((p->server && parcel_add(c, id, sizeof id) < 0) || parcel_add(c, first.data, first.size) < 0))
         r = err_nomem(e);
     buf_clear(&first);
     return r;
@@ -728,7 +742,7 @@ static void send_refuse(struct peer *p, uint64_t link, const char *text)
 {
     struct msg m = {.type = MSG_REFUSE, .refuse = {ERR_LIMIT, text}};
     struct parcel c = {.count = 0};
-    if (p->as == MSG_SCHEDULER && parcel_fill(&c, p, link, &m, (struct slice){"", 0}, NULL) == 0)
+    if (p->as == MSG_SCHEDULER && parcel_fill(&c, p, link, &m, NULL) == 0)
         parcel_send(&c, p->socket);
     for (int i = 0; i < c.count; i++)
         zmq_msg_close(&c.frame[i]);
@@ -741,16 +755,29 @@ static bool refused_early(const struct peer *p)
     return p->monitor && !p->server && !p->through;
 }
 
-int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, struct err *e)
+static int may_send(const struct peer *p, const struct link *l, size_t size, struct err *e)
+{
+    if (p->closed || p->lost || !l->id || l->dead)
+        return err_set(e, ERR_GONE, "%s: the link is gone", p->url);
+    if (size > p->bulk_max)
+        return err_set(e, ERR_LIMIT, "%zu bulk bytes are more than a message may have (%zu)", size, p->bulk_max);
+    return 0;
+}
+
+/* Bulk bytes are a copy of `bulk`, or `given` itself, which is taken. */
+static int post(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, void *given, struct err *e)
 {
     struct link *l = slot_of(p, link);
     struct parcel c = {.count = 0};
-    if (p->closed || p->lost || !l->id || l->dead)
-        return err_set(e, ERR_GONE, "%s: the link is gone", p->url);
-    if (bulk.size > p->bulk_max)
-        return err_set(e, ERR_LIMIT, "%zu bulk bytes are more than a message may have (%zu)",
-                       bulk.size, p->bulk_max);
-    int r = parcel_fill(&c, p, link, m, bulk, e);
+    if (may_send(p, l, bulk.size, e) < 0 || parcel_fill(&c, p, link, m, e) < 0) {
+        free(given);
+        for (int i = 0; i < c.count; i++)
+            zmq_msg_close(&c.frame[i]);
+        return -1;
+    }
+    int r = 0;
+    if (given ? parcel_give(&c, given, bulk.size) < 0 : bulk.size && parcel_add(&c, bulk.data, bulk.size) < 0)
+        r = err_nomem(e);
     print_message("out", p, link, m);
     if (r == 0 && parcel_send(&c, p->socket) < 0 && !(errno == EAGAIN && refused_early(p)))
         r = err_set(e, errno == EAGAIN ? ERR_AGAIN : ERR_GONE, "%s: cannot send: %s", p->url,
@@ -763,4 +790,14 @@ int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice b
     if (m->type == MSG_WELCOME)
         l->welcomed = true;
     return 0;
+}
+
+int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, struct err *e)
+{
+    return post(p, link, m, bulk, NULL, e);
+}
+
+int peer_give(struct peer *p, uint64_t link, const struct msg *m, void *bulk, size_t size, struct err *e)
+{
+    return post(p, link, m, (struct slice){bulk, size}, bulk, e);
 }

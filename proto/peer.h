@@ -74,6 +74,8 @@ void peer_close(struct peer *p);
 /* Send; never blocks.  ERR_AGAIN when the other side's queue is full (named ceiling
  * PEER_QUEUE_MAX), ERR_GONE when the link is dead.  bulk is copied; `size` 0: none. */
 int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, struct err *e);
+/* ... and is not copied: it is from malloc, and taken, also on failure. */
+int peer_give(struct peer *p, uint64_t link, const struct msg *m, void *bulk, size_t size, struct err *e);
 /* The CURVE public key of a server's link; empty without keys. */
 struct slice peer_link_key(const struct peer *p, uint64_t link);
 /* Drop one link of a server: what it sends from now on is refused. */

@@ -36,9 +36,14 @@ struct stream_receiver {
     bool over; /* nothing more is expected of it */
 };
 
+static int gone(struct err *e)
+{
+    return err_set(e, ERR_GONE, "the link is gone");
+}
+
 static int post(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, struct err *e)
 {
-    return p ? peer_send(p, link, m, bulk, e) : err_set(e, ERR_GONE, "the link is gone");
+    return p ? peer_send(p, link, m, bulk, e) : gone(e);
 }
 
 struct stream_sender *stream_sender_new(struct peer *p, uint64_t link,
@@ -76,17 +81,33 @@ static struct msg data_message(const struct stream_sender *s)
                                  .digest = {"", 0}}};
 }
 
-int stream_send(struct stream_sender *s, const void *data, size_t size, struct err *e)
+/* Counted before they go: the library may have freed them when it returns.  One that could not be sent is the last. */
+static int begin_frame(struct stream_sender *s, const void *data, size_t size, struct msg *m, struct err *e)
 {
     if (size > MSG_DATA_BYTES || size > stream_sender_window(s))
         return err_set(e, ERR_BUG, "a stream was sent %zu bytes with a window of %" PRIu64, size,
                        stream_sender_window(s));
-    struct msg m = data_message(s);
-    if (post(s->peer, s->link, &m, (struct slice){data, size}, e) < 0)
-        return -1;
+    *m = data_message(s);
     running_digest_add(s->digest, data, size);
     s->sent += size;
     return 0;
+}
+
+int stream_send(struct stream_sender *s, const void *data, size_t size, struct err *e)
+{
+    struct msg m;
+    if (begin_frame(s, data, size, &m, e) < 0)
+        return -1;
+    return post(s->peer, s->link, &m, (struct slice){data, size}, e);
+}
+
+int stream_give(struct stream_sender *s, void *data, size_t size, struct err *e)
+{
+    struct msg m;
+    if (begin_frame(s, data, size, &m, e) == 0 && s->peer)
+        return peer_give(s->peer, s->link, &m, data, size, e);
+    free(data);
+    return s->peer ? -1 : gone(e);
 }
 
 int stream_send_end(struct stream_sender *s, bool failed, struct err *e)

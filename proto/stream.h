@@ -35,6 +35,8 @@ struct stream_sender *stream_sender_new(struct peer *p, uint64_t link,
 uint64_t stream_sender_window(const struct stream_sender *s);
 /* size <= window and <= MSG_DATA_BYTES. */
 int stream_send(struct stream_sender *s, const void *data, size_t size, struct err *e);
+/* ... of bytes that are not copied: they are from malloc, and taken, also on failure. */
+int stream_give(struct stream_sender *s, void *data, size_t size, struct err *e);
 int stream_send_end(struct stream_sender *s, bool failed, struct err *e);
 int stream_sender_message(
     struct stream_sender *s, const struct msg *m,
