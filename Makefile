@@ -50,6 +50,7 @@ bench: deps all
 	python3 bench/steady.py build/release/bin/zpipe-box
 	python3 bench/serve.py build/release/bin/zpipe
 	python3 bench/tasks.py build/release/bin/zpipe
+	build/release/bench/stream
 	python3 bench/cluster.py build/release/bin/zpipe
 
 # What a megabyte costs at 10 MB, 100 MB and 1 GB, and what a task costs where there are 10 to 100,000; GROWTH_BYTES, GROWTH_TASKS
