@@ -5,7 +5,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	busybox-static gawk iproute2 jq lua5.4 mawk netpbm sqlite3 zstd
 JOBS = 2
 
-.PHONY: all deps tables demo test alike bench growth hosts fuzz fuzz-wall compare graphs classes killed bounded fault submitted install clean
+.PHONY: all deps tables demo test alike bench growth hosts kernel fuzz fuzz-wall compare graphs classes killed bounded fault submitted install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -96,6 +96,13 @@ SEED = 1
 hosts: deps all
 	tests/e2e/run.py --bin build/release/bin --hosts
 	tests/e2e/run.py --bin build/release/bin --hosts --slots 2 --split always,64K
+
+# The sandbox on another kernel of the distribution, in a machine without cgroups of anybody else's: QEMU, and ten times as slow.
+# KERNEL is a package (linux-image-amd64), or a directory that one was unpacked to.
+KERNEL = linux-image-amd64
+kernel: deps all
+	@share/deps.sh qemu-system-x86
+	tests/lib/machine.py $(KERNEL) tests/lib/kernel.sh build/release
 
 # Submitted jobs while everybody is killed, and with journals that are damaged, more often than `make test` does it.
 submitted: deps all

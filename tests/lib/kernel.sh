@@ -1,0 +1,48 @@
+#!/bin/sh
+# kernel.sh BUILD [NAME]...: the sandbox on the kernel that runs, as on a machine that tests/lib/machine.py has made: the
+# filter, regions, templates, the wall, what programs see, and a few pipelines, as root and as somebody.  With names only these.
+build=$1
+shift
+only=" $* "
+here=tests/e2e bin=$PWD/$build/bin tests=$PWD/$build/tests
+export ZPIPE_BOX="$bin/zpipe-box" WALL_PROBE="$tests/wall_probe" STATES="$tests/states"
+somebody=20017 # no password file knows it
+pipelines="top-words grep-logs-script cut-tee-sort job-big base64 sort-temp-files cat-big-head"
+failed=
+uname -srv
+
+try() {
+    name=$1
+    shift
+    case $only in "  " | *" $name "*) ;; *) return 0 ;; esac
+    timeout 1500 "$@" >/tmp/said 2>&1
+    status=$?
+    case $status in
+    0) echo "ok     $name" ;;
+    77) echo "skip   $name: $(tail -n 1 /tmp/said)" ;;
+    *)
+        failed="$failed $name"
+        echo "FAIL   $name: $status"
+        grep -v '  OK \| RUN \|^ok ' /tmp/said | tail -n 40
+        ;;
+    esac
+}
+
+for user in "" "--user $somebody"; do
+    mark=${user:+_user}
+    # shellcheck disable=SC2086 # words
+    {
+            try "pipelines$mark" python3 $here/run.py --bin "$bin" $user $pipelines
+        try "wall$mark" python3 $here/wall.py --bin "$bin" --probe "$WALL_PROBE" --refuse "$tests/refuse" --fuzz "$tests/wall_fuzz" $user
+    }
+done
+for unit in filter_kernel fence box_copy box_keep box_wide box_region box_states box_template notify_programs notify_answers; do
+    try $unit "$tests/test_$unit"
+done
+try box_states_user "$tests/test_box_states" $somebody
+try box_alone $here/box.sh "$ZPIPE_BOX"
+try box_report python3 $here/box_report.py "$ZPIPE_BOX"
+try golden "$tests/golden_run" "$ZPIPE_BOX" "$tests/golden" "$tests/golden-static"
+try programs python3 $here/programs.py --bin "$bin" --static "$tests/no-libc"
+[ "$failed" ] && echo "failed:$failed"
+[ -z "$failed" ]
