@@ -80,6 +80,10 @@ static void on_result(void *owner, uint64_t region, uint32_t task, const struct 
     run->result.uncertified_why = run->why;
     snprintf(run->cold, sizeof run->cold, "%s", r->cold_why);
     run->result.cold_why = run->cold;
+    snprintf(run->cgroup, sizeof run->cgroup, "%s", r->cgroup);
+    run->result.cgroup = run->cgroup;
+    snprintf(run->cgroup_why, sizeof run->cgroup_why, "%s", r->cgroup_why);
+    run->result.cgroup_why = run->cgroup_why;
     run->result.text = run->text;
     run->status = status_of(r);
     for (uint32_t i = 0; i < r->made_count; i++) {
@@ -148,8 +152,9 @@ static void on_lost(void *owner, const struct err *why)
     struct run *run = owner;
     fprintf(stderr, "zpipe-box: %s\n", why->text);
     run->status = STATUS_FAILED;
-    run->result.end = BOX_FAILED;
     snprintf(run->text, sizeof run->text, "%s", why->text);
+    run->result = (struct box_result){.end = BOX_FAILED, .text = run->text, .limit = "", .uncertified_why = "the sandbox failed",
+                                      .cold_why = "it was not started", .cgroup = "", .cgroup_why = "it was not started"};
     run->over = true;
 }
 

@@ -129,6 +129,9 @@ enum box_end {
     BOX_KILLED,     /* by box_stop */
 };
 
+/* Limits of all of a task's processes together that its cgroup holds, besides those that hold everywhere. */
+enum { BOX_HOLDS_MEMORY = 1, BOX_HOLDS_PROCS = 2, BOX_HOLDS_CPU = 4 };
+
 struct box_made { /* a file the program left in /job */
     const char *name;
     int fd;       /* wanted as an output: open for reading, at 0, given; else -1 (left behind: to warn) */
@@ -140,12 +143,15 @@ struct box_result {
     int status, signal, sys;
     const char *limit;   /* "memory", "cpu", ...; "" */
     const char *text;    /* BOX_FAILED, NOT_FOUND, NOT_RUN: one sentence */
-    uint64_t cpu_user_ns, cpu_sys_ns, wall_ns, memory_peak_bytes;
+    uint64_t cpu_user_ns, cpu_sys_ns, wall_ns, memory_peak_bytes; /* the peak: of its largest process */
     uint64_t clock_ns; /* logical time that passed */
     uint64_t calls;    /* that were answered by zpipe-box */
     bool certified;
     const char *uncertified_why; /* "" when certified */
     const char *cold_why;        /* "" when it was cloned from a template, else why not */
+    const char *cgroup, *cgroup_why; /* the cgroup that held it too, or "" and why it had none */
+    uint32_t cgroup_holds;           /* BOX_HOLDS_* */
+    uint64_t tree_peak_bytes;        /* memory of all in its cgroup, with their files, at most; 0: unknown */
     const struct box_made *made; /* borrowed for the call, but for the fds */
     uint32_t made_count;
 };

@@ -584,7 +584,7 @@ static void add_task(struct init *in)
 }
 
 /* First the place and then the task, which may be long in coming; or, where it must be known, the other way round. */
-_Noreturn void init_main(int link, const struct wire *h, bool none)
+_Noreturn void init_main(int link, const struct wire *h, bool none, bool outside)
 {
     static struct init in;
     struct err e;
@@ -601,7 +601,7 @@ _Noreturn void init_main(int link, const struct wire *h, bool none)
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
-    if (in.link < 0 || wire_send(in.link, (struct wire){.kind = WIRE_HELLO}, NULL, 0, NULL, 0) < 0)
+    if (in.link < 0 || wire_send(in.link, (struct wire){.kind = WIRE_HELLO, .a = outside}, NULL, 0, NULL, 0) < 0)
         _exit(1);
     if (close_range(3, HIGH_FD - 1, 0) < 0) { /* the zygote's */
         err_sys(&e, "cannot close what the program must not have");

@@ -26,15 +26,18 @@ void meter_event(struct watch *w, uint32_t events)
 {
     struct task *t = w->owner;
     struct usage u;
-    uint64_t count;
+    uint64_t count, used_ns;
     (void)events;
     if (read(w->fd, &count, sizeof count) <= 0 || t->state != TASK_SETUP)
         return;
-    usage_look(t->init, &u);
-    if (u.cpu_ns >= t->region->spec.region.task[t->index].limit.cpu_ns)
+    if (!cgroup_cpu_ns(t->cgroup, &used_ns)) {
+        usage_look(t->init, &u);
+        used_ns = u.cpu_ns;
+    }
+    if (used_ns >= t->region->spec.region.task[t->index].limit.cpu_ns)
         task_kill(t, WIRE_WHY_CPU);
     else
-        meter_set(t, u.cpu_ns);
+        meter_set(t, used_ns);
 }
 
 int meter_start(struct task *t)

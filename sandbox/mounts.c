@@ -38,7 +38,6 @@ int umount2(const char *, int);
 #define SYS_mount_setattr 442
 #endif
 
-#define SCRATCH_DEFAULT (1ull << 30)
 #define SCRATCH_INODES  "1048576"
 #define NAMED_FDS       64 /* of /dev/fd: bash uses the last ones */
 #define COPY_CHUNK      (1u << 30)

@@ -13,6 +13,8 @@ int image_build(struct err *e);
  * and mounts below it are left out. */
 int tree_open(const char *path, bool *late);
 
+#define SCRATCH_DEFAULT (1ull << 30) /* bytes of /tmp and /job together, of a task without a limit */
+
 struct task_files {
     int *fd;    /* per file of the task: a detached tree, or a file to copy from */
     bool *tree; /* which of the two */

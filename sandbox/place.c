@@ -27,6 +27,14 @@ struct ready_place {
     struct ready_place *next;
 };
 
+static void forget(struct server *s, struct place *p)
+{
+    fd_close(&p->listener);
+    link_clear(&p->link);
+    cgroup_give_back(&s->cgroups, p->cgroup);
+    p->cgroup = NULL;
+}
+
 static unsigned variant_of(const struct box_task *t)
 {
     const struct box_limits *l = &t->limit;
@@ -44,6 +52,15 @@ static bool is_usual(const struct server *s, const struct box_task *t, unsigned 
     return !s->none && (variant == FILTER_PLAIN || variant == FILTER_OPENS) && !mounts_need_root(t);
 }
 
+void place_said(struct server *s, struct cgroup **g, const struct wire *hello)
+{
+    if (!*g || !hello->a)
+        return;
+    cgroups_refused(&s->cgroups);
+    cgroup_give_back(&s->cgroups, *g);
+    *g = NULL;
+}
+
 /* Ask for one. */
 static int place_new(struct server *s, unsigned variant, bool task_first, struct place *p, struct err *e)
 {
@@ -53,12 +70,14 @@ static int place_new(struct server *s, unsigned variant, bool task_first, struct
         return err_sys(e, "cannot make a task's socket");
     p->link.fd = pair[0];
     setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
-    int sent = link_send(&s->tasks, (struct wire){.kind = WIRE_PLACE, .a = variant, .b = task_first}, NULL, 0, &pair[1], 1);
+    p->cgroup = cgroup_take(&s->cgroups);
+    const int fd[] = {pair[1], cgroup_fd(p->cgroup)};
+    int sent = link_send(&s->tasks, (struct wire){.kind = WIRE_PLACE, .a = variant, .b = task_first}, NULL, 0, fd, 1 + (fd[1] >= 0));
     close(pair[1]);
     link_watch(s, &s->tasks, &s->tasks_watch);
     if (sent == 0)
         return 0;
-    link_clear(&p->link);
+    forget(s, p);
     return err_set(e, ERR_GONE, "cannot hand the task to the sandbox");
 }
 
@@ -121,8 +140,7 @@ static void take_out(struct ready_place *r)
 static void drop(struct ready_place *r)
 {
     take_out(r);
-    fd_close(&r->place.listener);
-    link_clear(&r->place.link);
+    forget(r->server, &r->place);
     free(r);
 }
 
@@ -136,9 +154,10 @@ static void place_event(struct watch *w, uint32_t events)
     if (n < 0 && errno == EAGAIN)
         return;
     bool good = n > 0 && (p->head.kind == WIRE_HELLO || p->head.kind == WIRE_LISTENER);
-    if (good && p->head.kind == WIRE_HELLO)
+    if (good && p->head.kind == WIRE_HELLO) {
         r->place.init = p->from;
-    else if (good)
+        place_said(r->server, &r->place.cgroup, &p->head);
+    } else if (good)
         good = (r->place.listener = place_listener(&r->place.link, p)) >= 0;
     if (n > 0)
         wire_close_fds(p);
@@ -182,6 +201,7 @@ struct leaving {
     struct server *server;
     struct link link;
     struct notify *notify; /* whose end the kernel takes its time for */
+    struct cgroup *cgroup;
     struct watch watch;
     bool let_go;
     struct leaving *next;
@@ -197,6 +217,7 @@ static void left(struct leaving *l)
     watch_stop(l->server, &l->watch);
     link_clear(&l->link);
     notify_free(l->notify);
+    cgroup_give_back(&l->server->cgroups, l->cgroup);
     free(l);
 }
 
@@ -206,17 +227,19 @@ static void leaving_event(struct watch *w, uint32_t events)
     left(w->owner);
 }
 
-void place_leave(struct server *s, struct link *link, struct notify *notify)
+void place_leave(struct server *s, struct link *link, struct notify *notify, struct cgroup *cgroup)
 {
     struct leaving *l = link->fd < 0 ? NULL : calloc(1, sizeof *l);
     if (!l) {
         link_clear(link);
         notify_free(notify);
+        cgroup_give_back(&s->cgroups, cgroup);
         return;
     }
     l->server = s;
     l->link = *link;
     l->notify = notify;
+    l->cgroup = cgroup;
     *link = LINK_INIT;
     l->watch = (struct watch){-1, leaving_event, l};
     l->next = s->leaving;
@@ -286,6 +309,7 @@ int place_take(struct server *s, const struct region *r, uint32_t task, bool is_
         if (there) {
             *p = ready->place;
             ready->place = (struct place){.link = LINK_INIT, .listener = -1};
+            cgroup_limit(p->cgroup, &t->limit);
         }
         drop(ready); /* of one that has died, or the shell of the other */
         if (there)
@@ -293,9 +317,10 @@ int place_take(struct server *s, const struct region *r, uint32_t task, bool is_
     }
     if (place_new(s, variant, s->none || mounts_need_root(t), p, e) < 0)
         return -1;
+    cgroup_limit(p->cgroup, &t->limit);
     if (tell(p, r, task, is_template) == 0)
         return 0;
-    link_clear(&p->link);
+    forget(s, p);
     return err_set(e, ERR_GONE, "cannot hand the task to the sandbox");
 }
 

@@ -167,22 +167,43 @@ static void put_outputs(FILE *f, const struct run *r)
     fprintf(f, "%s],\n", first ? "" : "\n  ");
 }
 
-/* What held each limit that was set. */
-static void put_limits(FILE *f, const struct alone *a)
+/* The cgroup that it was in. */
+static void put_cgroup(FILE *f, const struct box_result *r)
 {
+    if (!*r->cgroup) {
+        fputs("  \"cgroup\": null,\n  \"cgroup_why\": ", f);
+        put_text(f, r->cgroup_why);
+        fputc('\n', f);
+        return;
+    }
+    fputs("  \"cgroup\": {\"path\": ", f);
+    put_text(f, r->cgroup);
+    if (r->tree_peak_bytes)
+        fprintf(f, ", \"memory_peak_bytes\": %" PRIu64, r->tree_peak_bytes);
+    fputs("}\n", f);
+}
+
+/* What held each limit that was set. */
+static void put_limits(FILE *f, const struct run *r)
+{
+    const struct alone *a = r->alone;
     const struct box_limits *l = &a->task.limit;
+    const uint32_t held = r->result.cgroup_holds;
     const struct {
         const char *name, *by;
         uint64_t value;
         bool time;
+        const char *besides; /* by its cgroup */
     } row[] = {
-        {"memory", "RLIMIT_DATA of each process", l->memory_bytes, false},
-        {"cpu", "the sum over its processes, looked at as it grows; RLIMIT_CPU of each", l->cpu_ns, true},
-        {"timeout", "a timer", l->wall_ns, true},
-        {"procs", "a count at each start of one", l->procs, false},
-        {"files", "RLIMIT_NOFILE of each process", l->files, false},
-        {"output", "a count of each stream; RLIMIT_FSIZE of each file", l->output_bytes, false},
-        {"scratch", "the size of its tmpfs", l->scratch_bytes, false},
+        {"memory", "RLIMIT_DATA of each process", l->memory_bytes, false,
+         held & BOX_HOLDS_MEMORY ? "; of all together, memory.max of the cgroup" : ""},
+        {"cpu", held & BOX_HOLDS_CPU ? "cpu.stat of the cgroup" : "the sum over its processes", l->cpu_ns, true,
+         ", looked at as it grows; RLIMIT_CPU of each"},
+        {"timeout", "a timer", l->wall_ns, true, ""},
+        {"procs", "a count at each start of one", l->procs, false, held & BOX_HOLDS_PROCS ? "; pids.max of the cgroup" : ""},
+        {"files", "RLIMIT_NOFILE of each process", l->files, false, ""},
+        {"output", "a count of each stream; RLIMIT_FSIZE of each file", l->output_bytes, false, ""},
+        {"scratch", "the size of its tmpfs", l->scratch_bytes, false, ""},
     };
     bool first = true;
     fputs("  \"limits\": {", f);
@@ -194,10 +215,10 @@ static void put_limits(FILE *f, const struct alone *a)
             fprintf(f, "\"seconds\": %" PRIu64 ".%09" PRIu64, row[i].value / 1000000000, row[i].value % 1000000000);
         else
             fprintf(f, "\"value\": %" PRIu64, row[i].value);
-        fprintf(f, ", \"by\": \"%s\"}", a->none && !row[i].time ? "rlimits only" : row[i].by);
+        fprintf(f, ", \"by\": \"%s%s\"}", a->none && !row[i].time ? "rlimits only" : row[i].by, row[i].besides);
         first = false;
     }
-    fprintf(f, "%s},\n  \"cgroup\": null\n", first ? "" : "\n  ");
+    fprintf(f, "%s},\n", first ? "" : "\n  ");
 }
 
 int report_write(const struct run *r, struct err *e)
@@ -222,7 +243,8 @@ int report_write(const struct run *r, struct err *e)
             x->memory_peak_bytes, x->calls);
     put_streams(f, r);
     put_outputs(f, r);
-    put_limits(f, r->alone);
+    put_limits(f, r);
+    put_cgroup(f, x);
     fputs("}\n", f);
     if (ferror(f) | (fclose(f) != 0))
         return err_sys(e, "cannot write the report '%s'", r->alone->report);

@@ -13,8 +13,12 @@ void result_pack(struct buf *b, const struct box_result *r)
     pack_string(b, r->text);
     pack_string(b, r->uncertified_why);
     pack_string(b, r->cold_why);
+    pack_string(b, r->cgroup);
+    pack_string(b, r->cgroup_why);
+    pack_u32(b, r->cgroup_holds);
     const uint64_t number[] = {r->cpu_user_ns,       r->cpu_sys_ns, r->wall_ns,
-                               r->memory_peak_bytes, r->clock_ns,   r->calls};
+                               r->memory_peak_bytes, r->clock_ns,   r->calls,
+                               r->tree_peak_bytes};
     for (size_t i = 0; i < sizeof number / sizeof *number; i++)
         pack_u64(b, number[i]);
 }
@@ -30,9 +34,13 @@ int result_unpack(const void *data, size_t size, struct box_result *r)
     r->text = unpack_string(&u);
     r->uncertified_why = unpack_string(&u);
     r->cold_why = unpack_string(&u);
+    r->cgroup = unpack_string(&u);
+    r->cgroup_why = unpack_string(&u);
+    r->cgroup_holds = unpack_u32(&u);
     r->certified = !*r->uncertified_why;
     uint64_t *number[] = {&r->cpu_user_ns,       &r->cpu_sys_ns, &r->wall_ns,
-                          &r->memory_peak_bytes, &r->clock_ns,   &r->calls};
+                          &r->memory_peak_bytes, &r->clock_ns,   &r->calls,
+                          &r->tree_peak_bytes};
     for (size_t i = 0; i < sizeof number / sizeof *number; i++)
         *number[i] = unpack_u64(&u);
     return unpack_end(&u) && r->end <= BOX_KILLED ? 0 : -1;

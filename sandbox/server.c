@@ -261,6 +261,7 @@ static int prepare(struct server *s, struct err *e)
     if (s->none)
         fprintf(stderr, "zpipe-box: WARNING: --isolation=none: programs run without a sandbox; nothing is "
                         "kept from them and no result is certified\n");
+    cgroups_open(&s->cgroups);
     if (zygote_start(&s->zygote, s->none, e) < 0)
         return -1;
     s->tasks.fd = s->zygote.tasks;
@@ -301,6 +302,7 @@ static void take_down(struct server *s)
     template_clear(s);
     places_clear(s);
     pump_forget_all(s);
+    cgroups_close(&s->cgroups);
     link_clear(&s->control);
     link_clear(&s->tasks);
     link_clear(&s->mounts);
@@ -315,6 +317,7 @@ int server_main(int control, bool isolation_none, bool no_templates)
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     s.places_max = cpus < 1 ? 1 : cpus < PLACES_MAX ? (uint32_t)cpus : PLACES_MAX;
     s.users = s.changes = -1;
+    s.cgroups = CGROUPS_INIT;
     s.control = s.tasks = s.mounts = LINK_INIT;
     s.control.fd = control;
     s.control_watch = (struct watch){-1, control_ready, &s};

@@ -2,6 +2,7 @@
  * thread, one epoll; nothing here waits for a task, a pump or the caller. */
 #pragma once
 #include "base/buf.h"
+#include "sandbox/cgroup.h"
 #include "sandbox/notify.h"
 #include "sandbox/spec.h"
 #include "sandbox/turns.h"
@@ -50,6 +51,7 @@ struct server {
     struct leaving *leaving; /* inits that end by themselves */
     uint32_t leaving_count;
     uint64_t regions_begun;
+    struct cgroups cgroups;
     struct template *template;         /* all */
     struct template_key *template_key; /* TEMPLATE_KEYS_MAX, or NULL: none seen; owned */
     uint64_t template_turn;
@@ -96,6 +98,7 @@ struct task {
     const char *uncertified_why;
     bool warm;            /* it is a clone of a template */
     struct template *template; /* while it is its turn */
+    struct cgroup *cgroup; /* NULL: none; of a clone its template's, which has no limits */
     const char *cold_why; /* it is not; static text */
 };
 
@@ -205,6 +208,7 @@ struct place { /* for one task; no longer a place's when it is the task's */
     struct link link;
     pid_t init;   /* host's number; 0: not known yet */
     int listener; /* of its filter; -1: not there yet */
+    struct cgroup *cgroup; /* NULL: none */
 };
 /* One for task `task` of r, ready or asked for, which has been told what it is to run. */
 int place_take(struct server *s, const struct region *r, uint32_t task, bool is_template, struct place *p, struct err *e);
@@ -217,8 +221,10 @@ int places_possible(const struct server *s, struct err *e);
 /* That task's place is used up. */
 void place_answered(struct server *s, const struct box_task *t);
 void places_tend(struct server *s); /* at the end of a turn: what is not needed for an answer */
-/* Its init may end, and does by itself; until then it is counted.  Both are taken, and let go after the answer. */
-void place_leave(struct server *s, struct link *l, struct notify *n);
+/* Its init may end, and does by itself; until then it is counted.  All are taken, and let go after the answer. */
+void place_leave(struct server *s, struct link *l, struct notify *n, struct cgroup *g);
+/* Its init has come, and may not be where it should be. */
+void place_said(struct server *s, struct cgroup **g, const struct wire *hello);
 void places_clear(struct server *s);
 
 /* --- template.c --- */

@@ -38,9 +38,10 @@ void task_clear(struct task *t)
         notify_free(t->notify);
         link_clear(&t->link);
     } else {
-        place_leave(s, &t->link, t->notify);
+        place_leave(s, &t->link, t->notify, t->cgroup);
     }
     t->notify = NULL;
+    t->cgroup = NULL;
 }
 
 /* No process of the task is left: its sides of the channels are. */
@@ -83,6 +84,7 @@ static void tell_result(struct task *t, struct box_result *r)
 {
     struct buf b = BUF_INIT(WIRE_DATA_MAX);
     struct notify_report report = {.uncertified_why = "", .limit_hit = ""};
+    char cgroup[CGROUP_TEXT_MAX];
     const char *why = t->uncertified_why;
     if (t->notify)
         notify_report(t->notify, &report);
@@ -104,6 +106,7 @@ static void tell_result(struct task *t, struct box_result *r)
     r->cold_why = t->warm ? "" : t->cold_why ? t->cold_why : "it was not started";
     r->clock_ns = report.clock_ns;
     r->calls = report.calls;
+    cgroup_report(&t->region->server->cgroups, t->cgroup, cgroup, r);
     trace_phase(t, "ended");
     trace_flush(t);
     result_pack(&b, r);
@@ -147,6 +150,8 @@ static void task_gone(struct task *t)
         t->gone = true;
         return;
     }
+    if (t->state == TASK_SETUP && cgroup_ran_out(t->cgroup))
+        task_failed(t, "its processes together needed more memory than its cgroup has, and the kernel ended them; allow more memory", ENOMEM);
     task_failed(t, "the task's first process was killed", 0);
     t->state = TASK_GONE;
     task_begun(t);
@@ -362,6 +367,8 @@ static void take_packet(struct task *t, struct wire_packet *p)
         t->init = p->from;
         if (t->warm)
             task_begun(t);
+        else
+            place_said(s, &t->cgroup, &h);
         trace_phase(t, "first process there");
         break;
     case WIRE_LISTENER:

@@ -161,6 +161,7 @@ static int start_cold(struct task *t, struct err *e)
         return -1;
     t->link = p.link;
     t->init = p.init;
+    t->cgroup = p.cgroup;
     task_asked(t);
     if (p.listener >= 0)
         task_take_listener(t, p.listener);

@@ -211,6 +211,7 @@ static void template_free(struct template *m)
     link_clear(&m->link);
     fd_close(&m->control);
     fd_close(&m->theirs);
+    cgroup_give_back(&s->cgroups, m->cgroup);
     free(m->page);
     free(m);
 }
@@ -369,6 +370,7 @@ static void template_new(struct task *t, struct template_key *k)
     s->template = m;
     m->link = p.link;
     m->init = p.init;
+    m->cgroup = p.cgroup;
     m->plan_seed = plan->seed;
     m->plan_stage = (uint32_t)plan->stream;
     m->plan_epoch_s = plan->epoch_s;
@@ -424,6 +426,7 @@ static void take_packet(struct template *m, struct wire_packet *p)
     switch (p->head.kind) {
     case WIRE_HELLO:
         m->init = p->from;
+        place_said(m->server, &m->cgroup, &p->head);
         break;
     case WIRE_LISTENER:
         take_listener(m, place_listener(&m->link, p));
@@ -600,5 +603,7 @@ bool template_clone(struct template *m, struct task *t, const int *fd, uint32_t 
     link_watch(m->server, &m->link, &m->watch);
     m->task = t;
     t->template = m;
+    t->cgroup = m->cgroup;
+    cgroup_limit(t->cgroup, &plan->limit); /* of CPU time: who has others starts cold */
     return true;
 }

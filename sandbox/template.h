@@ -45,6 +45,7 @@ struct template {
     struct watch watch, notify_watch;
     struct watch look_watch; /* a timer, until the stop */
     struct notify *notify;   /* as it was at the stop */
+    struct cgroup *cgroup;   /* its clones are in it too */
     uint64_t plan_seed;
     uint32_t plan_stage;
     int64_t plan_epoch_s;

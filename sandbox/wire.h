@@ -34,7 +34,7 @@ enum wire_kind {
     WIRE_LOST,    /* a: err code, b: errno; text */
     WIRE_MANY,    /* several of these, without descriptors: each its head, the size of its data (u32), the data */
     /* server -> zygote, mounter */
-    WIRE_PLACE,   /* an init: a: variant of the filter; b: 1 when it is for a task that must be known first; fds: its socket */
+    WIRE_PLACE,   /* an init: a: variant of the filter; b: 1 when it is for a task that must be known first; fds: its socket; its cgroup, if it has one */
     WIRE_USERS,   /* make a user namespace below the sandbox's; the answer, in a WIRE_USERS too. fds: it */
     WIRE_OPEN,    /* a: file index; b: WIRE_OPEN_*; offset, size: inode, device; path; fds: task socket */
     /* zygote, mounter -> server */
@@ -54,7 +54,7 @@ enum wire_kind {
     WIRE_BORN,    /* with credentials: the clone's first process */
     WIRE_REAPED,  /* another process of the clone's has ended */
     /* init -> server */
-    WIRE_HELLO,   /* with credentials: the init's process id */
+    WIRE_HELLO,   /* with credentials: the init's process id.  a: 1 when it is not in the cgroup that was for it */
     WIRE_LISTENER, /* with credentials.  a: the number of the filter's listener among its descriptors */
     WIRE_MAIN,    /* the program has ended, others of its tree run on; again when one of these ends.  From a forker,
                    * and only once: b: how it ended, as wait tells it; a: 1 when there is no other */

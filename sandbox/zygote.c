@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -137,14 +138,26 @@ static _Noreturn void mounter(int server)
     _exit(0);
 }
 
+/* In the cgroup, if the host allows it: there is a limit less without, and no wall. */
+static long clone_into(unsigned long spaces, int cgroup, bool *outside)
+{
+    struct clone_args a = {.flags = spaces | CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
+    *outside = false;
+    long pid = cgroup < 0 ? -1 : syscall(SYS_clone3, &a, sizeof a);
+    if (pid >= 0)
+        return pid;
+    *outside = cgroup >= 0;
+    return syscall(SYS_clone, spaces | SIGCHLD, 0, 0, 0, 0);
+}
+
 static void clone_init(struct wire_packet *p, bool none)
 {
-    int link = wire_take_fd(p, 0);
+    int link = wire_take_fd(p, 0), cgroup = wire_take_fd(p, 1);
     if (link >= 0) {
-        unsigned long spaces = none ? 0 : CLONE_NEWPID | CLONE_NEWNS;
-        long pid = syscall(SYS_clone, spaces | SIGCHLD, 0, 0, 0, 0);
+        bool outside;
+        long pid = clone_into(none ? 0 : CLONE_NEWPID | CLONE_NEWNS, cgroup, &outside);
         if (pid == 0)
-            init_main(link, &p->head, none);
+            init_main(link, &p->head, none, outside);
         if (pid < 0) {
             struct err e;
             err_sys(&e, "cannot clone a process for the task");
@@ -153,6 +166,7 @@ static void clone_init(struct wire_packet *p, bool none)
         }
     }
     fd_close(&link);
+    fd_close(&cgroup);
 }
 
 static void drop_bounding(void)

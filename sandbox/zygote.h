@@ -22,9 +22,10 @@ int zygote_start(struct zygote *z, bool none, struct err *e);
  * (RLIMIT_NOFILE). */
 #define OURS_FD 1024
 
-/* pid 1 of a task.  `link`: its socket to the server; `h`: a WIRE_PLACE.  Does not return. */
+/* pid 1 of a task.  `link`: its socket to the server; `h`: a WIRE_PLACE; outside: not in the cgroup that came with it.
+ * Does not return. */
 struct wire;
-_Noreturn void init_main(int link, const struct wire *h, bool none);
+_Noreturn void init_main(int link, const struct wire *h, bool none, bool outside);
 
 /* In the process that will become a program: what is the same for all of them. */
 int program_setup(bool keep_rights, struct err *e);

@@ -17,6 +17,9 @@ foreach(user "" 20017)
               --fuzz $<TARGET_FILE:wall_fuzz> ${who})
     set_tests_properties(${name} PROPERTIES RUN_SERIAL TRUE) # it compares the machine's mounts
 endforeach()
+# Where cgroups can be given away, as on the machine of `make kernel`; else it is skipped.
+zpipe_e2e(cgroups cgroups.py)
+zpipe_e2e(cgroups_user cgroups.py --user 20017)
 zpipe_test(fence SOURCES ${here}/unit/fence_test.c ${CMAKE_SOURCE_DIR}/sandbox/fence.c USES base_core)
 zpipe_fuzz(notify SOURCES ${here}/fuzz/notify.c USES sandbox_filter)
 zpipe_fuzz(exec SOURCES ${here}/fuzz/exec.c USES sandbox_filter)

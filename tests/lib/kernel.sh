@@ -1,5 +1,5 @@
 #!/bin/sh
-# kernel.sh BUILD [NAME]...: the sandbox on the kernel that runs, as on a machine that tests/lib/machine.py has made: the
+# kernel.sh BUILD [NAME]...: the sandbox on the kernel that runs, as on a machine that tests/lib/machine.py has made: cgroups, the
 # filter, regions, templates, the wall, what programs see, and a few pipelines, as root and as somebody.  With names only these.
 build=$1
 shift
@@ -32,7 +32,8 @@ for user in "" "--user $somebody"; do
     mark=${user:+_user}
     # shellcheck disable=SC2086 # words
     {
-            try "pipelines$mark" python3 $here/run.py --bin "$bin" $user $pipelines
+        try "cgroups$mark" python3 $here/cgroups.py --bin "$bin" $user
+        try "pipelines$mark" python3 $here/run.py --bin "$bin" $user $pipelines
         try "wall$mark" python3 $here/wall.py --bin "$bin" --probe "$WALL_PROBE" --refuse "$tests/refuse" --fuzz "$tests/wall_fuzz" $user
     }
 done
