@@ -56,6 +56,7 @@ bool spool_cache(char *path, size_t size)
     int n = snprintf(path, size, "%s%s", own ? cache : home, own ? "" : "/.cache");
     if (n < 0 || (size_t)n + sizeof "/zpipe" > size)
         return false;
+    mkdir(path, 0700); /* a new user has none; what fails here fails below */
     memcpy(path + n, "/zpipe", sizeof "/zpipe");
     return mkdir(path, 0700) == 0 || errno == EEXIST;
 }

@@ -99,8 +99,7 @@ def the_same_bytes():
 
 def by_name(*argv, data=b""):
     """In zpipe's own directory, found again by its short name."""
-    own = {**os.environ, "XDG_CACHE_HOME": os.path.join(os.getcwd(), "cache")}
-    os.makedirs("cache", exist_ok=True)
+    own = {**os.environ, "XDG_CACHE_HOME": os.path.join(os.getcwd(), "cache")}  # a new user has none yet
     return run(*argv, data=data, env=own)
 
 
