@@ -69,7 +69,8 @@ struct peer_state {
 
     /* A client. */
     struct list jobs;      /* all that are not over */
-    struct list waiting;   /* those of them in JOB_QUEUED, in order */
+    struct list waiting;   /* those of them in JOB_QUEUED, in order: by round */
+    uint64_t round;        /* of the one that was started last */
     struct list turn;      /* in core.turns, while some wait */
     struct table requests; /* request -> job */
     uint32_t queued;
@@ -184,6 +185,7 @@ struct job {
     struct list at;            /* in core.jobs, or core.over */
     struct list of_client;     /* in client->jobs */
     struct list wait;          /* in client->waiting */
+    uint64_t round;            /* a keeper's: those of one key are each of another round, so that keys take turns */
     struct list timed;         /* in core.queued or core.stopping, earliest first */
     uint64_t since_ns;         /* when it came into that list */
     struct graph *graph;       /* owned */

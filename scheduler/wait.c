@@ -1,6 +1,29 @@
 /* Jobs that wait for a slot.  Each client has its own queue, and clients take turns: one that
- * submits a thousand jobs delays the next client's by one job, not by a thousand. */
+ * submits a thousand jobs delays the next client's by one job, not by a thousand.  A keeper is one client for many: in its
+ * queue those who submitted take turns, by rounds in each of which everybody has a job. */
 #include "scheduler/state.h"
+
+#include <string.h>
+
+static bool same_owner(const struct held *a, const struct held *b)
+{
+    return a && b && a->has_key == b->has_key && !memcmp(a->key, b->key, sizeof a->key);
+}
+
+/* What it waits before: in the round behind that of its owner's last job, or in the one that is on. */
+static struct list *place_of(const struct core *c, struct job *j)
+{
+    struct list *waiting = &j->client->waiting, *l = waiting->prev;
+    const struct held *h = j->held ? held_of(c, j->held) : NULL;
+    j->round = j->client->round;
+    while (h && l != waiting && !same_owner(h, held_of(c, LIST_OF(l, job, wait)->held)))
+        l = l->prev;
+    if (h && l != waiting)
+        j->round = LIST_OF(l, job, wait)->round + 1;
+    for (l = waiting; l->prev != waiting && LIST_OF(l->prev, job, wait)->round > j->round;)
+        l = l->prev;
+    return l;
+}
 
 static void add(struct core *c, uint64_t now, struct job *j, struct list *before)
 {
@@ -17,11 +40,12 @@ static void add(struct core *c, uint64_t now, struct job *j, struct list *before
 
 void wait_add(struct core *c, uint64_t now, struct job *j)
 {
-    add(c, now, j, &j->client->waiting);
+    add(c, now, j, place_of(c, j));
 }
 
 void wait_add_first(struct core *c, uint64_t now, struct job *j)
 {
+    j->round = j->client->round;
     add(c, now, j, j->client->waiting.next);
 }
 
@@ -44,6 +68,7 @@ static void start_first(struct core *c, uint64_t now, struct peer_state *client)
     struct job *j = LIST_OF(client->waiting.next, job, wait);
     struct err e;
     list_to_end(&c->turns, &client->turn);
+    client->round = j->round;
     if (job_place(c, j, &e) < 0)
         job_fail(c, now, j, 125, &e);
     else

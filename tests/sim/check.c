@@ -129,6 +129,8 @@ static const char *check_client(const struct core *c, const struct peer_state *p
         bytes += LIST_OF(l, job, of_client)->bytes->size;
     MUST(bytes == p->graph_bytes, "a client's bytes are counted wrongly");
     MUST(p->queued == length(&p->waiting), "a client's waiting jobs are counted wrongly");
+    for (const struct list *l = p->waiting.next; l != p->waiting.prev && p->queued; l = l->next)
+        MUST(LIST_OF(l, job, wait)->round <= LIST_OF(l->next, job, wait)->round, "a client's jobs do not wait by rounds");
     MUST((p->queued == 0) == list_empty(&p->turn), "a client waits without a turn");
     MUST(!p->queued || !place_possible(c, LIST_OF(p->waiting.next, job, wait)), "a job waits although it could run");
     return NULL;

@@ -42,8 +42,10 @@ void submit(struct world *w, struct actor *a, uint64_t held)
 
 static void tell_held(struct world *w, struct actor *a, const struct submitted *s, bool gone)
 {
+    static const char keys[2][MSG_KEY_BYTES] = {"one", "two"};
+    uint64_t whose = s->number % 3; /* nobody's, or one of the two's */
     struct msg m = {.type = MSG_HELD,
-                    .held = {.job = s->number, .key = {"", 0}, .state = s->over ? "over" : "waits", .text = "sim", .gone = gone}};
+                    .held = {.job = s->number, .key = {whose ? keys[whose - 1] : "", whose ? MSG_KEY_BYTES : 0}, .state = s->over ? "over" : "waits", .text = "sim", .gone = gone}};
     put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){"", 0});
 }
 

@@ -1,0 +1,145 @@
+/* Whose turn it is among those who submit to one keeper: who brings a hundred jobs delays who brings three by one at a time. */
+#include "tests/lib/test.h"
+
+#include "scheduler/core.h"
+#include "tests/lib/chain.h"
+
+#include <string.h>
+
+enum { WORKER = 1, KEEPER = 2, MANY = 100, FEW = 3, JOBS = MANY + FEW };
+enum { A = 'a', B = 'b' };
+
+static struct core *core;
+static uint64_t now, job_of[JOBS + 1]; /* by request */
+static char owner_of[JOBS + 1];        /* likewise: each brings its jobs in the order of their numbers */
+static struct msg_run runs;            /* of what the worker has; job 0: nothing */
+static uint64_t order[JOBS];           /* requests, as they were run */
+static uint32_t done;
+
+static uint64_t request_of(uint64_t job)
+{
+    uint64_t request = JOBS;
+    while (request && job_of[request] != job)
+        request--;
+    return request;
+}
+
+static void take_actions(void)
+{
+    struct core_action a;
+    while (core_next_action(core, &a)) {
+        if (a.kind != CORE_SEND)
+            fail_msg("link %d was dropped", (int)a.link);
+        if (a.msg.type == MSG_ACCEPT)
+            job_of[a.msg.accept.request] = a.msg.accept.job;
+        if (a.msg.type == MSG_RUN) {
+            assert_int_equal(a.link, WORKER);
+            assert_int_equal(runs.job, 0); /* it has one slot */
+            runs.job = a.msg.run.job;
+            runs.attempt = a.msg.run.attempt;
+        }
+    }
+}
+
+static void say(uint64_t link, enum msg_role role, const struct msg *m, struct slice bulk)
+{
+    now += 1000000;
+    core_message(core, now, link, role, (struct slice){"", 0}, m, bulk);
+    take_actions();
+}
+
+static void join(uint64_t link, enum msg_role role)
+{
+    struct msg m = {.type = MSG_HELLO,
+                    .hello = {.version = MSG_VERSION, .role = role, .name = "x", .instance = {link == WORKER ? "0123456789abcdef" : "fedcba9876543210", 16},
+                              .image = "", .slots = role == MSG_WORKER, .data_url = "tcp://x:1", .data_key = {"", 0}, .shared = ""}};
+    say(link, role, &m, (struct slice){"", 0});
+}
+
+static void submit(uint64_t request, char owner)
+{
+    char key[MSG_KEY_BYTES];
+    struct buf graph = chain_bytes(&(struct chain){.stages = 1});
+    struct msg held = {.type = MSG_HELD, .held = {.job = 1000 + request, .key = {key, sizeof key}, .state = "waits", .text = ""}};
+    struct msg m = {.type = MSG_SUBMIT, .submit = {.request = request, .text = "", .held = 1000 + request}};
+    memset(key, owner, sizeof key);
+    owner_of[request] = owner;
+    say(KEEPER, MSG_KEEPER, &held, (struct slice){"", 0});
+    say(KEEPER, MSG_KEEPER, &m, (struct slice){graph.data, graph.size});
+    buf_clear(&graph);
+}
+
+/* What the worker has ends. */
+static void end_one(void)
+{
+    struct msg_run r = runs;
+    struct msg task = {.type = MSG_TASK,
+                       .task = {.job = r.job, .attempt = r.attempt, .node = 1, .end = MSG_END_EXITED, .certified = true, .text = "", .stderr_tail = "", .cold = ""}};
+    struct msg stopped = {.type = MSG_STOPPED, .stopped = {r.job, r.attempt, r.attempt}};
+    assert_true(r.job);
+    order[done++] = request_of(r.job);
+    runs.job = 0;
+    say(WORKER, MSG_WORKER, &task, (struct slice){"", 0});
+    say(WORKER, MSG_WORKER, &stopped, (struct slice){"", 0});
+}
+
+static void begin(void)
+{
+    struct err e;
+    core = core_new(&(struct core_options){.seed = 1, .url = ""}, &e);
+    assert_non_null(core);
+    now = 1;
+    done = 0;
+    memset(job_of, 0, sizeof job_of);
+    memset(&runs, 0, sizeof runs);
+    join(WORKER, MSG_WORKER);
+    join(KEEPER, MSG_KEEPER);
+}
+
+static void many_do_not_hold_up_few(void **state)
+{
+    (void)state;
+    begin();
+    for (uint64_t i = 1; i <= MANY; i++)
+        submit(i, A);
+    for (uint64_t i = MANY + 1; i <= JOBS; i++)
+        submit(i, B);
+    while (done < JOBS)
+        end_one();
+    uint32_t few = 0;
+    uint64_t last[256] = {0};
+    for (uint32_t i = 0; i < JOBS; i++) {
+        unsigned char owner = (unsigned char)owner_of[order[i]];
+        assert_true(order[i] > last[owner]); /* each one's in the order in which they came */
+        last[owner] = order[i];
+        if (owner == B)
+            assert_true(i <= 2 * ++few); /* one of the others' between two of them, and one that ran already */
+    }
+    assert_int_equal(few, FEW);
+    assert_int_equal(core_stats(core).jobs_done, JOBS);
+    core_free(core);
+}
+
+/* One who comes again and again does not get before who waits. */
+static void who_waits_gets_its_turn(void **state)
+{
+    (void)state;
+    begin();
+    submit(1, A);
+    submit(2, A);
+    submit(3, B);
+    for (uint64_t i = 4; i <= JOBS; i++) {
+        end_one();
+        submit(i, A);
+        if (owner_of[order[done - 1]] == B)
+            break;
+    }
+    assert_in_range(done, 2, 4);
+    core_free(core);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(many_do_not_hold_up_few), cmocka_unit_test(who_waits_gets_its_turn)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
