@@ -5,8 +5,23 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { SAME = 0, DIFFERENT = 1 };
+
+/* A submitted job's is at its keeper: JOB, a number, is one of the cluster's. */
+static int fetch(struct cli *c, const char *name)
+{
+    struct zpipe_error e;
+    char *end;
+    uint64_t job = strtoull(name, &end, 10);
+    if (!c->open.cluster || !c->open.cluster[0] || !job || *end != '/')
+        return 0;
+    struct zpipe *z = zpipe_open(&c->open, &e);
+    int r = z ? zpipe_fetch(z, job, c->record, &e) : -1;
+    zpipe_close(z);
+    return r == 0 || e.code == ZPIPE_MISSING ? 0 : cli_fail(-1, &e); /* nobody holds it: it may be here */
+}
 
 int cmd_replay(struct cli *c)
 {
@@ -15,6 +30,8 @@ int cmd_replay(struct cli *c)
     if (c->word_count != 1)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe replay wants one JOB/STAGE/BLOCK, or a record's directory");
     signal(SIGPIPE, SIG_IGN);
+    if (fetch(c, c->word[0]) < 0)
+        return ZPIPE_STATUS_FAILED;
     c->open.cluster = NULL; /* it runs here */
     struct zpipe *z = zpipe_open(&c->open, &e);
     if (!z)

@@ -197,23 +197,6 @@ static int copy_file(int from, int to, uint64_t size, struct err *e)
     return 0;
 }
 
-static int read_index(int from, struct arena *a, const struct made_file **file, uint32_t *count, struct err *e)
-{
-    uint32_t size;
-    char prefix[MADE_PREFIX], *rest = NULL;
-    ssize_t n = fd_read_all(from, prefix, sizeof prefix);
-    if (n == 0)
-        return 0; /* there are none */
-    if (n != MADE_PREFIX || made_size(prefix, &size, e) < 0 || !(rest = malloc((size_t)size + 1)) ||
-        fd_read_all(from, rest, size) != (ssize_t)size) {
-        free(rest);
-        return err_set(e, ERR_PROTO, "the keeper sent files without an index");
-    }
-    int r = made_unpack((struct slice){rest, size}, a, file, count, e);
-    free(rest);
-    return r;
-}
-
 /* Placed as those of any job: all or none. */
 static int place_files(struct attach *a, struct err *e)
 {
@@ -223,7 +206,7 @@ static int place_files(struct attach *a, struct err *e)
     struct zpipe_job j = {.z = a->visit.z, .directory = a->directory, .whole = graph_new(e)};
     int r = !j.whole ? -1
             : lseek(a->spool, 0, SEEK_SET) < 0 ? err_sys(e, "cannot read the output files")
-                                               : read_index(a->spool, &arena, &file, &count, e);
+                                               : made_read(a->spool, &arena, &file, &count, e);
     for (uint32_t i = 0; r == 0 && i < count; i++) {
         struct output *o = output_add(&j, GRAPH_NONE, file[i].name, e);
         if (!o) {

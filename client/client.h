@@ -6,6 +6,7 @@
  *   outputs.c  files that appear whole or not at all
  *   phases.c   statements that wait for each other
  *   record.c   a task that failed, kept to be run again alone;  replay.c  that
+ *   fetch.c    those of a submitted job
  *   made.c     those that a stage left in /job, or the tasks of a map made
  *   tasks.c    what those are called
  *   serve.c    in a cluster: the streams to and from workers
@@ -230,6 +231,19 @@ char *tasks_output_name(const struct graph *g, uint32_t map, uint32_t sink, uint
 int tasks_check_outputs(struct zpipe_job *j, uint32_t sink, struct err *e); /* could they all be written? */
 
 /* ---- record.c */
+struct record_in {   /* one that comes */
+    char *path;      /* owned: where it is until it is whole */
+    int fd;          /* of the file that comes; -1 */
+    uint32_t inputs; /* in.N, so far */
+    uint64_t bytes;
+    bool task;       /* that file has come */
+    bool broken;     /* it is not to be kept */
+};
+struct record_in *record_begin(const char *records); /* gives; NULL: no memory */
+int record_add(struct record_in *r, const char *name, uint64_t size, struct err *e); /* one more file: r->fd, or it is broken */
+/* It is there from now on, in `records`, as JOB-STAGE-BLOCK; gives its path.  -1: it is not. */
+int record_end(struct record_in *r, const char *records, const char *name, char **path);
+void record_free(struct record_in *r); /* with what was not ended */
 #define CLIENT_RECORDS_MAX 16 /* in a directory: the oldest goes */
 /* One more file of a record: m->fd is where its bytes go.  What cannot be kept is dropped: the job does not depend on it. */
 int record_file(struct made_reader *m, const struct made_file *f, struct err *e);
@@ -242,6 +256,8 @@ char *record_place(const char *given, struct err *e); /* "": zpipe's own; gives 
 
 /* ---- made.c */
 int made_open(struct zpipe_job *j, struct err *e);
+/* The index of a keeper's files, from where the descriptor stands; the list is in the arena. */
+int made_read(int from, struct arena *a, const struct made_file **file, uint32_t *count, struct err *e);
 bool made_drained(const struct zpipe_job *j);
 void made_release(struct zpipe_job *j); /* as ports_release */
 void made_close(struct zpipe_job *j);

@@ -66,8 +66,8 @@ static void on_close(void *owner)
 static void on_welcome(void *owner)
 {
     struct keeper *k = owner;
-    for (struct list *l = k->jobs.next; l != &k->jobs; l = l->next)
-        keeper_job_tell(LIST_OF(l, keeper_job, at));
+    for (uint32_t i = 0; i < k->job_count; i++)
+        keeper_job_tell(k->job[i]);
     if (k->ready)
         k->ready(peer_url(k->data));
     k->ready = NULL;
@@ -144,8 +144,12 @@ static int copy_options(struct keeper *k, const struct zpipe_keeper_options *o, 
 static int keeper_open(struct keeper *k, const struct zpipe_keeper_options *o, struct err *e)
 {
     k->lock = -1;
-    list_init(&k->jobs);
     list_init(&k->visitors);
+    for (int i = 0; i < KEEPER_OWNERS; i++)
+        list_init(&k->owners[i]);
+    k->job = calloc(KEEPER_JOBS_MAX, sizeof(struct keeper_job *));
+    if (!k->job)
+        return err_nomem(e);
     if (copy_options(k, o, e) < 0 || hold(k, e) < 0)
         return -1;
     free(k->directory); /* it is there now */
@@ -175,11 +179,12 @@ static void keeper_close(struct keeper *k)
             loop_hook_stop(&k->reaper); /* jobs are freed here now */
     }
     keeper_visits_close(k);
-    while (!list_empty(&k->jobs))
-        keeper_job_free(LIST_OF(k->jobs.next, keeper_job, at));
+    while (k->job_count)
+        keeper_job_free(k->job[k->job_count - 1]);
     zpipe_close(k->z);
     journal_close(k->journal);
     fd_close(&k->lock);
+    free(k->job);
     free(k->directory);
     free(k->listen);
     free(k->advertise);

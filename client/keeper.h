@@ -2,6 +2,7 @@
  *
  *   keeper.c         the daemon: its connection, its journal, its limits
  *   keeper_job.c     a submitted job's life: taken in, run, over, taken, discarded
+ *   keeper_list.c    which there are, and whose turn is next
  *   keeper_in.c      a job that is brought
  *   keeper_visits.c  who comes to the data port, and the streams with them
  *
@@ -10,6 +11,7 @@
  *   out       what it printed;  was: what it had printed in an earlier life of the keeper, to compare
  *   err       its stderr
  *   files/    its output files: empty until it is over
+ *   records/  its tasks that failed, as proto/record.h has them
  * A directory without a row in the journal was never wholly taken in, and is removed. */
 #pragma once
 #include "client/client.h"
@@ -20,14 +22,23 @@
 
 #define KEEPER_JOBS_MAX    20000
 #define KEEPER_RUNNING_MAX 100  /* the others wait their turn */
+#define KEEPER_OWNERS      256
 #define KEEPER_VISITS_MAX  1000
 #define KEEPER_VISIT_NS    ((uint64_t)60 * 1000000000) /* to come after being let in */
 #define KEEPER_OVER_MAX    1000                        /* jobs that are over and kept: the oldest goes */
 #define KEEPER_OVER_MS     ((uint64_t)7 * 24 * 3600 * 1000) /* and so long */
 
+/* Whose jobs they are: those of one key take turns with those of others. */
+struct keeper_owner {
+    struct list at; /* in keeper.owners */
+    uint32_t jobs, running;
+    size_t key_size;
+    uint8_t key[MSG_KEY_BYTES];
+};
+
 struct keeper_job {
     struct keeper *k;
-    struct list at;          /* in keeper.jobs, by number */
+    struct keeper_owner *owner;
     struct journal_job row;  /* texts and slices owned */
     char *text, *directory;  /* owned: of the record */
     char *path;              /* owned: DIRECTORY/jobs/NUMBER */
@@ -52,7 +63,7 @@ struct visitor {
     bool here;
     uint64_t until_ns;      /* or it is forgotten */
     bool gone;              /* to be freed, from the loop */
-    /* TAKE, LOGS */
+    /* TAKE, LOGS, RECORDS */
     struct stream_sender *out, *files;
     bool begun, told, listed, out_ended, files_ended;
     uint64_t sent_bytes;    /* of what was printed */
@@ -74,7 +85,8 @@ struct keeper {
     char *directory, *advertise, *listen, *shared;
     int lock;
     uint64_t room_bytes, held_bytes; /* what all jobs may hold, and do */
-    struct list jobs, visitors;
+    struct keeper_job **job; /* by number; job_count of them, room for KEEPER_JOBS_MAX */
+    struct list owners[KEEPER_OWNERS], visitors; /* the former by a byte of the key */
     uint32_t job_count, running, ended_count, visitor_count, visitors_gone;
     bool start_wanted;       /* a job came, or ended */
     struct loop_timer tick;
@@ -91,6 +103,12 @@ uint64_t keeper_now_ms(void);                              /* since 1970 */
 /* `more` bytes are to be held; -1: there is no room. */
 int keeper_room(struct keeper *k, uint64_t more, struct err *e);
 
+/* keeper_list.c */
+int keeper_list_add(struct keeper_job *j, struct slice owner, struct err *e); /* -1: it is in no list */
+void keeper_list_remove(struct keeper_job *j);
+struct keeper_job *keeper_job_of(struct keeper *k, uint64_t number); /* NULL: there is none */
+struct keeper_job *keeper_list_next(const struct keeper *k); /* to be started; NULL: none waits */
+
 /* keeper_job.c */
 struct keeper_job *keeper_job_new(struct keeper *k, const struct journal_job *row, struct err *e);
 void keeper_job_tell(struct keeper_job *j); /* HELD */
@@ -102,10 +120,9 @@ bool keeper_job_reapable(const struct keeper *k);
 /* Ended, or forgotten if it is over. */
 int keeper_job_cancel(struct keeper_job *j, struct err *e);
 int keeper_job_open_out(struct keeper_job *j, struct err *e);
-/* Its output files, in the arena. */
-int keeper_job_files(struct keeper_job *j, struct arena *a, const struct made_file **list, uint32_t *count, struct err *e);
+/* The files below one of its directories, in the arena. */
+int keeper_job_files(struct keeper_job *j, const char *part, struct arena *a, const struct made_file **list, uint32_t *count, struct err *e);
 int keeper_job_taken(struct keeper_job *j, struct err *e); /* row.taken_bytes to everything are other ones */
-struct keeper_job *keeper_job_of(struct keeper *k, uint64_t number);
 void keeper_job_free(struct keeper_job *j);
 /* How much of what it printed may be given away: all but what differs from, or is behind, what was given before. */
 uint64_t keeper_job_printed(const struct keeper_job *j);

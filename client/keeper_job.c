@@ -84,15 +84,7 @@ static bool part_is_there(const struct keeper_job *j, const char *name)
     return there;
 }
 
-/* ---- the list of jobs */
-
-struct keeper_job *keeper_job_of(struct keeper *k, uint64_t number)
-{
-    for (struct list *l = k->jobs.next; l != &k->jobs; l = l->next)
-        if (LIST_OF(l, keeper_job, at)->row.number == number)
-            return LIST_OF(l, keeper_job, at);
-    return NULL;
-}
+/* ---- coming and going */
 
 static struct slice copy_bytes(struct slice s)
 {
@@ -105,8 +97,7 @@ static struct slice copy_bytes(struct slice s)
 void keeper_job_free(struct keeper_job *j)
 {
     zpipe_job_free(j->job);
-    list_remove(&j->at);
-    j->k->job_count--;
+    keeper_list_remove(j);
     j->k->held_bytes -= j->held_bytes;
     fd_close(&j->in);
     fd_close(&j->out);
@@ -146,9 +137,10 @@ struct keeper_job *keeper_job_new(struct keeper *k, const struct journal_job *ro
     j->directory = strdup(kept.directory);
     j->path = keeper_path(k, row->number, NULL, NULL);
     arena_clear(&arena);
-    list_init(&j->at);
-    list_add(&k->jobs, &j->at);
-    k->job_count++;
+    if (keeper_list_add(j, row->owner, e) < 0) {
+        keeper_job_free(j);
+        return NULL;
+    }
     if (!j->row.owner.data || !j->row.record.data || !j->row.why || !j->row.receipt || !j->text || !j->directory || !j->path) {
         keeper_job_free(j);
         err_nomem(e);
@@ -455,7 +447,9 @@ static int open_outputs(struct keeper_job *j, struct err *e)
 static struct zpipe_job *submit(struct keeper_job *j, const struct kept_job *kept, struct graph *g, struct err *e)
 {
     char *directory = keeper_path(j->k, j->row.number, "files", e);
+    char *records = keeper_path(j->k, j->row.number, "records", NULL);
     struct zpipe_submission s = {.text = kept->text,
+                                 .records = records,
                                  .width = g->width,
                                  .split_bytes = g->split_bytes,
                                  .spread = kept->spread,
@@ -470,11 +464,14 @@ static struct zpipe_job *submit(struct keeper_job *j, const struct kept_job *kep
         (kept->has_stdin && (j->in = open_part(j, "stdin", O_RDONLY, e)) < 0)) {
         graph_free(g);
         free(directory);
+        free(records);
         return NULL;
     }
     s.io.stdin_fd = j->in;
     g->tell_blocks = false;
-    return client_job_keep(j->k->z, g, directory, &s, 0, j->row.number, e);
+    struct zpipe_job *job = client_job_keep(j->k->z, g, directory, &s, 0, j->row.number, e);
+    free(records);
+    return job;
 }
 
 /* A job that cannot even begin is over. */
@@ -491,6 +488,7 @@ static void start(struct keeper_job *j)
     arena_clear(&arena);
     if (j->job) {
         j->k->running++;
+        j->owner->running++;
         log_info("job_begun", "job=%" PRIu64, j->row.number);
         keeper_job_tell(j);
     } else {
@@ -500,11 +498,9 @@ static void start(struct keeper_job *j)
 
 void keeper_jobs_start(struct keeper *k)
 {
-    for (struct list *l = k->jobs.next; l != &k->jobs && k->running < KEEPER_RUNNING_MAX && !k->closing; l = l->next) {
-        struct keeper_job *j = LIST_OF(l, keeper_job, at);
-        if (!j->row.over && !j->job)
-            start(j);
-    }
+    struct keeper_job *j;
+    while (k->running < KEEPER_RUNNING_MAX && !k->closing && (j = keeper_list_next(k)))
+        start(j);
 }
 
 /* ---- its output files */
@@ -544,11 +540,11 @@ static int add_files(struct files *f, const char *path, const char *below)
     return r;
 }
 
-int keeper_job_files(struct keeper_job *j, struct arena *a, const struct made_file **list, uint32_t *count, struct err *e)
+int keeper_job_files(struct keeper_job *j, const char *part, struct arena *a, const struct made_file **list, uint32_t *count, struct err *e)
 {
     struct files f = {a, arena_array(a, MADE_FILES_MAX, sizeof *f.list), 0, e};
-    char *path = keeper_path(j->k, j->row.number, "files", e);
-    int r = !f.list ? err_nomem(e) : path ? add_files(&f, path, "") : -1;
+    char *path = keeper_path(j->k, j->row.number, part, e);
+    int r = !f.list ? err_nomem(e) : !path ? -1 : part_is_there(j, part) ? add_files(&f, path, "") : 0;
     free(path);
     *list = f.list;
     *count = f.count;
@@ -577,7 +573,7 @@ static int check_files(struct keeper_job *j, struct err *e)
     struct arena arena = ARENA_INIT(4 * MADE_INDEX_MAX);
     const struct made_file *list;
     uint32_t count;
-    int r = keeper_job_files(j, &arena, &list, &count, e);
+    int r = keeper_job_files(j, "files", &arena, &list, &count, e);
     arena_clear(&arena);
     return r;
 }
@@ -631,6 +627,7 @@ static void end(struct keeper_job *j)
     j->ended = false;
     zpipe_job_free(job);
     k->running--;
+    j->owner->running--;
     fd_close(&j->in);
     if (!k->closing && !k->z->lost)
         over(j, status, &why, committed);
@@ -646,9 +643,9 @@ void keeper_job_reap(struct keeper *k)
     if (!k->ended_count)
         return;
     k->ended_count = 0;
-    for (struct list *l = k->jobs.next; l != &k->jobs; l = l->next)
-        if (LIST_OF(l, keeper_job, at)->ended)
-            end(LIST_OF(l, keeper_job, at));
+    for (uint32_t i = 0; i < k->job_count; i++)
+        if (k->job[i]->ended)
+            end(k->job[i]);
 }
 
 /* ---- time */
@@ -671,8 +668,8 @@ void keeper_jobs_tick(struct keeper *k)
     struct keeper_job *oldest = NULL;
     uint32_t over_count = 0;
     struct err e;
-    for (struct list *l = k->jobs.next; l != &k->jobs; l = l->next) {
-        struct keeper_job *j = LIST_OF(l, keeper_job, at);
+    for (uint32_t i = 0; i < k->job_count; i++) {
+        struct keeper_job *j = k->job[i];
         if (j->job && !j->ended)
             check_growth(j);
         if (!j->row.over || j->taker)

@@ -20,7 +20,16 @@
 
 static uint32_t stream_of(uint32_t what)
 {
-    return what == MSG_ASK_KEEP ? MSG_KEPT_IN : what == MSG_ASK_TAKE ? MSG_KEPT_OUT : MSG_KEPT_LOG;
+    switch (what) {
+    case MSG_ASK_KEEP:
+        return MSG_KEPT_IN;
+    case MSG_ASK_TAKE:
+        return MSG_KEPT_OUT;
+    case MSG_ASK_RECORDS:
+        return MSG_KEPT_FILES;
+    default:
+        return MSG_KEPT_LOG;
+    }
 }
 
 /* code 0: they may come. */
@@ -163,8 +172,9 @@ static void fail(struct visitor *v, const struct err *why)
     struct msg m = {.type = MSG_KEPT, .kept = {.job = v->number, .code = (uint32_t)why->code, .text = why->text}};
     if (v->here && v->what == MSG_ASK_KEEP)
         peer_send(v->k->data, v->link, &m, (struct slice){0}, NULL);
-    if (v->out)
-        stream_send_end(v->out, true, NULL);
+    struct stream_sender *s = v->out ? v->out : v->files;
+    if (s)
+        stream_send_end(s, true, NULL);
     if (v->what != MSG_ASK_KEEP)
         leave(v);
 }
@@ -199,9 +209,15 @@ static int send_printed(struct visitor *v, struct err *e)
     return j->row.over && v->sent_bytes >= end;
 }
 
+/* Which of a job's directories is given. */
+static const char *given(const struct visitor *v)
+{
+    return v->what == MSG_ASK_RECORDS ? "records" : "files";
+}
+
 static int open_file(struct visitor *v, struct err *e)
 {
-    char *directory = keeper_path(v->k, v->number, "files", e), *path = NULL;
+    char *directory = keeper_path(v->k, v->number, given(v), e), *path = NULL;
     int r = directory && asprintf(&path, "%s/%s", directory, v->list[v->file].name) < 0 ? err_nomem(e) : directory ? 0 : -1;
     fd_close(&v->fd);
     if (r == 0 && (v->fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
@@ -232,9 +248,10 @@ static int send_files(struct visitor *v, struct err *e)
 {
     uint64_t sent;
     if (!v->listed) {
+        bool any = v->what == MSG_ASK_RECORDS || (v->job->row.committed && !v->job->row.everything);
         v->listed = true;
-        if (v->job->row.committed && !v->job->row.everything &&
-            (keeper_job_files(v->job, &v->arena, &v->list, &v->file_count, e) < 0 ||
+        if (any &&
+            (keeper_job_files(v->job, given(v), &v->arena, &v->list, &v->file_count, e) < 0 ||
              (v->file_count && made_pack(v->list, v->file_count, &v->index, e) < 0)))
             return -1;
     }
@@ -287,6 +304,15 @@ static int go_on_taking(struct visitor *v, struct err *e)
     return stream_send_end(v->files, false, e);
 }
 
+static int go_on_recording(struct visitor *v, struct err *e)
+{
+    int r = v->files_ended ? 0 : send_files(v, e);
+    if (r <= 0)
+        return r;
+    v->files_ended = true;
+    return stream_send_end(v->files, false, e);
+}
+
 /* Its stderr as it is now. */
 static int go_on_reading(struct visitor *v, struct err *e)
 {
@@ -308,7 +334,10 @@ static void writable(void *owner)
     struct err e;
     if (v->gone || !v->job)
         return;
-    if ((v->what == MSG_ASK_TAKE ? go_on_taking(v, &e) : go_on_reading(v, &e)) < 0)
+    int r = v->what == MSG_ASK_TAKE      ? go_on_taking(v, &e)
+            : v->what == MSG_ASK_RECORDS ? go_on_recording(v, &e)
+                                         : go_on_reading(v, &e);
+    if (r < 0)
         fail(v, &e);
 }
 
@@ -351,8 +380,10 @@ static int start(struct visitor *v, struct err *e)
         return (v->in = keeper_in_new(v, e)) ? 0 : -1;
     if (v->what == MSG_ASK_LOGS)
         return open_log(v, e) < 0 ? -1 : sender(v, MSG_KEPT_LOG, &v->out, e);
-    v->sent_bytes = v->job->row.taken_bytes;
     v->arena = ARENA_INIT(4 * MADE_INDEX_MAX);
+    if (v->what == MSG_ASK_RECORDS)
+        return sender(v, MSG_KEPT_FILES, &v->files, e);
+    v->sent_bytes = v->job->row.taken_bytes;
     return sender(v, MSG_KEPT_OUT, &v->out, e) < 0 ? -1 : sender(v, MSG_KEPT_FILES, &v->files, e);
 }
 
@@ -421,7 +452,7 @@ static void attached(struct keeper *k, uint64_t link, const struct msg_attach *m
         v->link = link;
         if (start(v, &e) < 0)
             fail(v, &e);
-        else if (v->what == MSG_ASK_LOGS)
+        else if (v->what == MSG_ASK_LOGS || v->what == MSG_ASK_RECORDS)
             writable(v);
         return;
     }

@@ -211,6 +211,23 @@ static void readable(struct loop_fd *w, int events)
     client_job_settle(j);
 }
 
+int made_read(int from, struct arena *a, const struct made_file **file, uint32_t *count, struct err *e)
+{
+    uint32_t size;
+    char prefix[MADE_PREFIX], *rest = NULL;
+    ssize_t n = fd_read_all(from, prefix, sizeof prefix);
+    if (n == 0)
+        return 0; /* there are none */
+    if (n != MADE_PREFIX || made_size(prefix, &size, e) < 0 || !(rest = malloc((size_t)size + 1)) ||
+        fd_read_all(from, rest, size) != (ssize_t)size) {
+        free(rest);
+        return err_set(e, ERR_PROTO, "the keeper sent files without an index");
+    }
+    int r = made_unpack((struct slice){rest, size}, a, file, count, e);
+    free(rest);
+    return r;
+}
+
 int made_open(struct zpipe_job *j, struct err *e)
 {
     const struct graph *g = j->graph;

@@ -21,14 +21,6 @@
 #define NEW_PREFIX  ".new-" /* one that is not whole: what a killed zpipe leaves is removed like old ones */
 #define ENTRIES_MAX 4096    /* looked at in a directory */
 
-struct record_in {
-    char *path;  /* owned */
-    int fd;      /* of the file that comes */
-    uint64_t bytes;
-    bool task;   /* that file has come */
-    bool broken; /* it is not to be kept */
-};
-
 /* ---- the directory */
 
 char *record_place(const char *given, struct err *e)
@@ -108,19 +100,145 @@ static void prune(const char *records)
 
 /* ---- one that comes */
 
-static struct record_in *begin(struct zpipe_job *j)
+struct record_in *record_begin(const char *records)
 {
     struct record_in *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
     r->fd = -1;
-    prune(j->records);
-    if (asprintf(&r->path, "%s/%sXXXXXX", j->records, NEW_PREFIX) < 0)
+    prune(records);
+    if (asprintf(&r->path, "%s/%sXXXXXX", records, NEW_PREFIX) < 0)
         r->path = NULL;
     r->broken = !r->path || !mkdtemp(r->path);
     if (r->broken)
-        log_warn("no_record", "directory=%s", j->records);
+        log_warn("no_record", "directory=%s", records);
     return r;
+}
+
+static int open_new(struct record_in *r, const char *name)
+{
+    char path[PATH_MAX];
+    int fd = -1;
+    if (!r->broken && snprintf(path, sizeof path, "%s/%s", r->path, name) < (int)sizeof path)
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    r->broken |= fd < 0;
+    return fd;
+}
+
+int record_add(struct record_in *r, const char *name, uint64_t size, struct err *e)
+{
+    uint32_t input;
+    bool task = !strcmp(name, "task");
+    if (!record_file_name(name, &input) || size > (task ? RECORD_TASK_MAX : RECORD_BYTES_MAX - r->bytes) || (task && r->task))
+        return err_set(e, ERR_PROTO, "the record of a task came that cannot be");
+    r->bytes += task ? 0 : size;
+    r->task |= task;
+    if (input != UINT32_MAX && r->inputs <= input)
+        r->inputs = input + 1;
+    fd_close(&r->fd);
+    r->fd = open_new(r, name);
+    return 0;
+}
+
+void record_free(struct record_in *r)
+{
+    if (!r)
+        return;
+    fd_close(&r->fd);
+    if (r->path)
+        remove_record(r->path);
+    free(r->path);
+    free(r);
+}
+
+int record_end(struct record_in *r, const char *records, const char *name, char **path)
+{
+    fd_close(&r->fd);
+    if (r->broken || !r->task || !is_ours(name) || asprintf(path, "%s/%s", records, name) < 0)
+        return *path = NULL, -1;
+    if (!access(*path, F_OK))
+        remove_record(*path); /* of an earlier run */
+    if (rename(r->path, *path) == 0) {
+        free(r->path);
+        r->path = NULL;
+        return 0;
+    }
+    free(*path);
+    return *path = NULL, -1;
+}
+
+/* ---- what is said of it */
+
+/* Its `task`, decoded; the bytes are in the arena.  false: it cannot be read. */
+static bool read_task(const struct record_in *r, struct arena *a, struct record *out)
+{
+    char name[PATH_MAX], *text = NULL;
+    struct stat s;
+    int fd = snprintf(name, sizeof name, "%s/task", r->path) < (int)sizeof name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd >= 0 && fstat(fd, &s) == 0)
+        text = arena_alloc(a, (size_t)s.st_size + 1);
+    bool good = text && fd_read_all(fd, text, (size_t)s.st_size) == (ssize_t)s.st_size &&
+                record_decode((struct slice){text, (size_t)s.st_size}, a, out, NULL) == 0;
+    fd_close(&fd);
+    return good;
+}
+
+/* A copy of a file that goes with its job: one more input of the record. */
+static bool take_in(struct record_in *r, struct graph *g, struct graph_file *f)
+{
+    static char bytes[1 << 16];
+    char name[16], path[64];
+    struct stat s;
+    snprintf(name, sizeof name, "in.%u", r->inputs);
+    snprintf(path, sizeof path, "%s%s", RECORD_FILES, name);
+    int from = open(f->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    bool good = from >= 0 && fstat(from, &s) == 0 && record_add(r, name, (uint64_t)s.st_size, NULL) == 0;
+    ssize_t n = good ? 1 : -1;
+    while (n > 0 && (n = fd_read_all(from, bytes, sizeof bytes)) > 0)
+        if (fd_write_all(r->fd, bytes, (size_t)n) < 0)
+            n = -1;
+    fd_close(&from);
+    f->size_bytes = good ? (uint64_t)s.st_size : 0;
+    f->path = arena_string(&g->arena, path);
+    return n == 0 && f->path;
+}
+
+/* What lies below this directory will not stay there: the record takes it in. */
+static bool enclose(struct record_in *r, struct record *record, const char *below)
+{
+    struct buf graph = BUF_INIT(GRAPH_BYTES_MAX), task = BUF_INIT(RECORD_TASK_MAX);
+    struct graph *g = graph_decode(record->graph.data, record->graph.size, NULL);
+    size_t size = strlen(below);
+    bool good = g;
+    for (uint32_t i = 0; good && i < g->file_count; i++)
+        if (!strncmp(g->file[i].path, below, size) && g->file[i].path[size] == '/' && S_ISREG(g->file[i].mode))
+            good = take_in(r, g, &g->file[i]);
+    if (good && graph_encode(g, &graph, NULL) == 0) {
+        record->graph = (struct slice){graph.data, graph.size};
+        char path[PATH_MAX];
+        good = record_encode(record, &task, NULL) == 0 && snprintf(path, sizeof path, "%s/task", r->path) < (int)sizeof path &&
+               unlink(path) == 0;
+        int fd = good ? open_new(r, "task") : -1;
+        good = fd >= 0 && fd_write_all(fd, task.data, task.size) == 0;
+        fd_close(&fd);
+    }
+    buf_clear(&graph);
+    buf_clear(&task);
+    graph_free(g);
+    return good;
+}
+
+/* ---- of a job of ours */
+
+int record_file(struct made_reader *m, const struct made_file *f, struct err *e)
+{
+    if (!m->record && !(m->record = record_begin(m->job->records)))
+        return err_nomem(e);
+    if (record_add(m->record, f->name + sizeof RECORD_PREFIX - 1, f->size_bytes, e) < 0)
+        return -1;
+    m->fd = m->record->fd;
+    m->left_bytes = f->size_bytes;
+    return 0;
 }
 
 void record_broke(struct made_reader *m)
@@ -128,55 +246,10 @@ void record_broke(struct made_reader *m)
     m->record->broken = true;
 }
 
-int record_file(struct made_reader *m, const struct made_file *f, struct err *e)
+void record_drop(struct made_reader *m)
 {
-    const char *name = f->name + sizeof RECORD_PREFIX - 1;
-    uint32_t input;
-    struct record_in *r = m->record ? m->record : (m->record = begin(m->job));
-    if (!r)
-        return err_nomem(e);
-    bool task = !strcmp(name, "task");
-    if (!record_file_name(name, &input) || f->size_bytes > (task ? RECORD_TASK_MAX : RECORD_BYTES_MAX - r->bytes) || (task && r->task))
-        return err_set(e, ERR_PROTO, "a worker sent the record of a task that cannot be");
-    r->bytes += task ? 0 : f->size_bytes;
-    r->task |= task;
-    fd_close(&r->fd);
-    char path[PATH_MAX];
-    if (!r->broken && snprintf(path, sizeof path, "%s/%s", r->path, name) < (int)sizeof path)
-        r->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    r->broken |= r->fd < 0;
-    m->fd = r->fd;
-    m->left_bytes = f->size_bytes;
-    return 0;
-}
-
-static char *read_task(const char *path, size_t *size)
-{
-    char name[PATH_MAX], *text = NULL;
-    struct stat s;
-    int fd = snprintf(name, sizeof name, "%s/task", path) < (int)sizeof name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
-    if (fd >= 0 && fstat(fd, &s) == 0 && (text = malloc((size_t)s.st_size + 1)) &&
-        fd_read_all(fd, text, (size_t)s.st_size) != (ssize_t)s.st_size) {
-        free(text);
-        text = NULL;
-    }
-    *size = text ? (size_t)s.st_size : 0;
-    fd_close(&fd);
-    return text;
-}
-
-/* Its number, of the stage's tasks; false: it cannot be read. */
-static bool number_of(const char *path, uint64_t *number)
-{
-    struct arena a = ARENA_INIT(2 * (size_t)RECORD_TASK_MAX);
-    struct record record = {0};
-    size_t size;
-    char *text = read_task(path, &size);
-    bool good = text && record_decode((struct slice){text, size}, &a, &record, NULL) == 0;
-    *number = record.number;
-    free(text);
-    arena_clear(&a);
-    return good;
+    record_free(m->record);
+    m->record = NULL;
 }
 
 /* A job of this process alone has no number of its own that another would not have: the same text has the same name, and
@@ -193,50 +266,32 @@ static void job_name(const struct zpipe_job *j, char *out, size_t size)
         snprintf(out, size, "%" PRIu64, j->held ? j->held : j->number);
 }
 
+static void tell(struct zpipe_job *j, const char *job, uint32_t stage, uint64_t block, const char *path)
+{
+    char name[128], *usual = record_place("", NULL);
+    snprintf(name, sizeof name, "%s/%u/%" PRIu64, job, stage, block);
+    if (!j->recorded)
+        j->recorded = strdup(j->held || (usual && !strcmp(usual, j->records)) ? name : path);
+    free(usual);
+}
+
 void record_whole(struct made_reader *m)
 {
     struct zpipe_job *j = m->job;
-    struct record_in *r = m->record;
-    char job[64], *path = NULL, *own = NULL, *name = NULL;
-    uint64_t number;
-    fd_close(&r->fd);
-    if (r->broken || !r->task || !number_of(r->path, &number)) {
-        record_drop(m);
-        return;
-    }
+    struct arena a = ARENA_INIT(4 * (size_t)RECORD_TASK_MAX);
+    struct record record = {0};
+    char job[64], name[128], *path = NULL, *end = j->held ? strrchr(j->records, '/') : NULL;
+    char *below = end ? strndup(j->records, (size_t)(end - j->records)) : NULL;
+    fd_close(&m->record->fd);
     job_name(j, job, sizeof job);
-    if (asprintf(&path, "%s/%s-%u-%" PRIu64, j->records, job, m->node + 1, number + 1) < 0)
-        path = NULL;
-    char *usual = record_place("", NULL);
-    bool short_name = usual && !strcmp(usual, j->records);
-    if (path && asprintf(&name, "%s/%u/%" PRIu64, job, m->node + 1, number + 1) < 0)
-        name = NULL;
-    if (path && !access(path, F_OK))
-        remove_record(path); /* of an earlier run */
-    if (path && name && rename(r->path, path) == 0) {
-        own = r->path;
-        r->path = NULL;
-        if (!j->recorded)
-            j->recorded = strdup(short_name ? name : path);
-    }
-    free(usual);
-    free(own);
-    free(name);
+    bool good = !m->record->broken && read_task(m->record, &a, &record) && (!j->held || (below && enclose(m->record, &record, below)));
+    snprintf(name, sizeof name, "%s-%u-%" PRIu64, job, m->node + 1, record.number + 1);
+    if (good && record_end(m->record, j->records, name, &path) == 0)
+        tell(j, job, m->node + 1, record.number + 1, path);
     free(path);
+    free(below);
+    arena_clear(&a);
     record_drop(m);
-}
-
-void record_drop(struct made_reader *m)
-{
-    struct record_in *r = m->record;
-    if (!r)
-        return;
-    m->record = NULL;
-    fd_close(&r->fd);
-    if (r->path)
-        remove_record(r->path);
-    free(r->path);
-    free(r);
 }
 
 /* ---- one that is asked for */

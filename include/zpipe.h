@@ -255,7 +255,7 @@ struct zpipe_status {
     size_t worker_count;
 };
 /* Those that are not over, or with a number that one; and the workers.  Waits for the answer.  Gives;
- * zpipe_status_free.  NULL: ZPIPE_NOENT, no job of this key has the number. */
+ * zpipe_status_free.  NULL: ZPIPE_MISSING, no job of this key has the number. */
 ZPIPE_API struct zpipe_status *zpipe_status(struct zpipe *z, uint64_t job, struct zpipe_error *e);
 ZPIPE_API void zpipe_status_free(struct zpipe_status *s); /* NULL is allowed */
 /* Ask for its end: whoever waits for it is told.  0, or -1 as above. */
@@ -277,6 +277,8 @@ ZPIPE_API int zpipe_deposit(struct zpipe *z, const struct zpipe_submission *s, u
  * it again.  `stop` (NULL: never) is asked now and then, and when a signal came: true ends it, -1 with ZPIPE_CANCELLED. */
 ZPIPE_API int zpipe_attach(struct zpipe *z, uint64_t job, int stdout_fd, bool (*stop)(void *owner), void *owner,
                            struct zpipe_error *e);
+/* The tasks of the job that failed and were kept come here, where zpipe_replay finds them: records as there. */
+ZPIPE_API int zpipe_fetch(struct zpipe *z, uint64_t job, const char *records, struct zpipe_error *e);
 /* Write to fd what the job's commands have said on stderr so far. */
 ZPIPE_API int zpipe_logs(struct zpipe *z, uint64_t job, int fd, struct zpipe_error *e);
 

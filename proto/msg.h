@@ -162,7 +162,7 @@ enum msg_what {
     MSG_LOAN_FILE,  /* index: graph.file, node: loan: from the owner, when the lender grants credit for it */
     MSG_KEPT_IN,    /* client to keeper: a job and its inputs, as in kept.h */
     MSG_KEPT_OUT,   /* keeper to client: what the job printed, from where it was taken last */
-    MSG_KEPT_FILES, /* likewise: its output files, as in made.h */
+    MSG_KEPT_FILES, /* likewise: its output files, as in made.h; or its tasks that failed, as in record.h */
     MSG_KEPT_LOG,   /* likewise: its stderr so far */
     MSG_WHATS
 };
@@ -397,6 +397,7 @@ enum msg_ask_what {
     MSG_ASK_TAKE,   /* the output of `job`, which was submitted */
     MSG_ASK_LOGS,   /* its stderr */
     MSG_ASK_DRAIN,  /* the worker `name` shall be given nothing more, and end */
+    MSG_ASK_RECORDS, /* tasks of `job`, which was submitted, that failed and were kept */
     MSG_ASKS
 };
 struct msg_ask {

@@ -123,7 +123,7 @@ static int answer(struct core *c, uint64_t now, struct peer_state *p, const stru
 /* What a keeper has to say, it answers. */
 static bool is_for_keeper(const struct core *c, const struct msg_ask *m)
 {
-    return m->what == MSG_ASK_KEEP || m->what == MSG_ASK_TAKE || m->what == MSG_ASK_LOGS ||
+    return m->what == MSG_ASK_KEEP || m->what == MSG_ASK_TAKE || m->what == MSG_ASK_LOGS || m->what == MSG_ASK_RECORDS ||
            (m->what == MSG_ASK_CANCEL && held_of(c, m->job));
 }
 

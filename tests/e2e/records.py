@@ -211,6 +211,27 @@ def over_two_workers():
 
 
 @case
+def of_a_submitted_job():
+    prepare()
+    with Cluster(workers=1) as c:
+        c.start_keeper()
+        for text in (TASKS[7][0], TASKS[4][0]):
+            job = c.run("submit", "--split", "always,64K", text).stdout.decode().strip()
+            assert c.run("attach", job).returncode
+            name = RUN_ALONE.search(c.run("logs", job).stdout).group(1).decode()
+            assert re.fullmatch(job + r"/2/\d+", name), name
+            shutil.move("words", "moved")  # what the job read is the keeper's: the record has it
+            r = c.run("replay", "--record", "fetched", name)
+            shutil.move("moved", "words")
+            assert r.returncode == 0 and b"zpipe: same bytes" in r.stderr, r
+            assert c.run("cancel", job).returncode == 0  # it is discarded: and what came stays here
+            r = c.run("replay", "--record", "fetched", name)
+            assert r.returncode == 0 and b"zpipe: same bytes" in r.stderr, r
+        r = c.run("replay", "--record", "fetched", "4711/1/1")
+        assert r.returncode == 125 and b"neither a record's directory nor JOB" in r.stderr, r
+
+
+@case
 def a_task_that_takes_its_sandboxes_with_it():
     prepare()
     # Whoever the mark is shown to kills the sandbox: what happens to a task for which a host is too small.

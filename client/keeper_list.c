@@ -1,0 +1,92 @@
+/* See keeper.h.  Which jobs a keeper has, by number, and whose they are. */
+#include "client/keeper.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* Where it is, or where it would be: numbers grow, so a new one's place is mostly the last. */
+static uint32_t place_of(const struct keeper *k, uint64_t number)
+{
+    uint32_t from = 0, to = k->job_count;
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+        if (k->job[middle]->row.number < number)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
+struct keeper_job *keeper_job_of(struct keeper *k, uint64_t number)
+{
+    uint32_t at = place_of(k, number);
+    return at < k->job_count && k->job[at]->row.number == number ? k->job[at] : NULL;
+}
+
+/* One more job of this key. */
+static struct keeper_owner *owner_of(struct keeper *k, struct slice key)
+{
+    struct list *bucket = &k->owners[key.size ? *(const uint8_t *)key.data : 0];
+    struct keeper_owner *o = NULL;
+    if (key.size > sizeof o->key)
+        return NULL;
+    for (struct list *l = bucket->next; l != bucket; l = l->next) {
+        o = LIST_OF(l, keeper_owner, at);
+        if (slice_equal(key, (struct slice){o->key, o->key_size}))
+            return o->jobs++, o;
+    }
+    if (!(o = calloc(1, sizeof *o)))
+        return NULL;
+    o->jobs = 1;
+    if (key.size)
+        memcpy(o->key, key.data, o->key_size = key.size);
+    list_init(&o->at);
+    list_add(bucket, &o->at);
+    return o;
+}
+
+static void owner_leave(struct keeper_owner *o)
+{
+    if (!o || --o->jobs)
+        return;
+    list_remove(&o->at);
+    free(o);
+}
+
+int keeper_list_add(struct keeper_job *j, struct slice owner, struct err *e)
+{
+    struct keeper *k = j->k;
+    uint32_t at = place_of(k, j->row.number);
+    if (k->job_count == KEEPER_JOBS_MAX)
+        return err_set(e, ERR_LIMIT, "more than %d jobs (KEEPER_JOBS_MAX)", KEEPER_JOBS_MAX);
+    if (at < k->job_count && k->job[at]->row.number == j->row.number)
+        return err_set(e, ERR_PROTO, "there are two jobs %" PRIu64, j->row.number);
+    if (!(j->owner = owner_of(k, owner)))
+        return err_nomem(e);
+    memmove(&k->job[at + 1], &k->job[at], (k->job_count++ - at) * sizeof *k->job);
+    k->job[at] = j;
+    return 0;
+}
+
+void keeper_list_remove(struct keeper_job *j)
+{
+    struct keeper *k = j->k;
+    uint32_t at = place_of(k, j->row.number);
+    if (at < k->job_count && k->job[at] == j)
+        memmove(&k->job[at], &k->job[at + 1], (--k->job_count - at) * sizeof *k->job);
+    owner_leave(j->owner);
+    j->owner = NULL;
+}
+
+/* Of those that wait the first of whoever has the fewest at work: who submits a thousand delays others by one. */
+struct keeper_job *keeper_list_next(const struct keeper *k)
+{
+    struct keeper_job *next = NULL;
+    for (uint32_t i = 0; i < k->job_count; i++) {
+        struct keeper_job *j = k->job[i];
+        if (!j->row.over && !j->job && (!next || j->owner->running < next->owner->running))
+            next = j;
+    }
+    return next;
+}

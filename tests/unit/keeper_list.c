@@ -1,0 +1,146 @@
+/* As many jobs as a keeper takes, in its journal: it has them all after its start, finds each, and gives everybody who waits
+ * a turn. */
+#include "tests/lib/test.h"
+
+#include "client/keeper.h"
+#include "tests/lib/chain.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define OWNERS 7 /* of most jobs; number 7 has one */
+
+static char directory[64];
+
+static void keeper_init(struct keeper *k)
+{
+    *k = (struct keeper){.directory = directory};
+    k->job = calloc(KEEPER_JOBS_MAX, sizeof(struct keeper_job *));
+    assert_non_null(k->job);
+    for (int i = 0; i < KEEPER_OWNERS; i++)
+        list_init(&k->owners[i]);
+}
+
+static void keeper_end(struct keeper *k)
+{
+    while (k->job_count)
+        keeper_job_free(k->job[k->job_count - 1]);
+    for (int i = 0; i < KEEPER_OWNERS; i++)
+        assert_true(list_empty(&k->owners[i]));
+    assert_int_equal(k->held_bytes, 0);
+    free(k->job);
+}
+
+static struct buf record_bytes(void)
+{
+    struct buf graph = chain_bytes(&(struct chain){.stages = 1}), out = BUF_INIT(KEPT_BYTES_MAX);
+    struct err e;
+    struct kept_job k = {.text = "stage", .directory = "/somewhere", .graph = {graph.data, graph.size}};
+    assert_int_equal(kept_encode(&k, &out, &e), 0);
+    buf_clear(&graph);
+    return out;
+}
+
+static struct journal_job row_of(uint64_t number, uint32_t owner, const struct buf *record, char key[MSG_KEY_BYTES])
+{
+    memset(key, (int)owner + 1, MSG_KEY_BYTES);
+    return (struct journal_job){.number = number, .came_ms = 1, .owner = {key, MSG_KEY_BYTES}, .record = {record->data, record->size}};
+}
+
+static int take_row(void *owner, const struct journal_job *row, struct err *e)
+{
+    return keeper_job_new(owner, row, e) ? 0 : -1;
+}
+
+/* Not in their order; the last number is 3 times their count. */
+static uint64_t number_of(uint32_t i)
+{
+    return 3 * ((uint64_t)i * 7919 % KEEPER_JOBS_MAX) + 3;
+}
+
+static void all_of_a_journal(void **state)
+{
+    struct err e;
+    struct keeper k;
+    struct buf record = record_bytes();
+    char key[MSG_KEY_BYTES];
+    (void)state;
+    struct journal *j = journal_open(directory, &e);
+    assert_non_null(j);
+    for (uint32_t i = 0; i < KEEPER_JOBS_MAX; i++) {
+        struct journal_job row = row_of(number_of(i), i % OWNERS, &record, key);
+        assert_int_equal(journal_add(j, &row, &e), 0);
+    }
+    keeper_init(&k);
+    assert_int_equal(journal_read(j, take_row, &k, &e), 0);
+    journal_close(j);
+    assert_int_equal(k.job_count, KEEPER_JOBS_MAX);
+    for (uint32_t i = 0; i < KEEPER_JOBS_MAX; i++) {
+        struct keeper_job *one = keeper_job_of(&k, number_of(i));
+        assert_non_null(one);
+        assert_int_equal(one->row.number, number_of(i));
+        assert_true(!i || k.job[i - 1]->row.number < k.job[i]->row.number);
+    }
+    assert_null(keeper_job_of(&k, 4));
+    assert_null(keeper_job_of(&k, 3 * (uint64_t)KEEPER_JOBS_MAX + 1));
+    struct journal_job more = row_of(5, 0, &record, key);
+    assert_null(keeper_job_new(&k, &more, &e)); /* one too many */
+    assert_int_equal(e.code, ERR_LIMIT);
+    keeper_job_free(keeper_job_of(&k, number_of(0)));
+    assert_null(keeper_job_of(&k, number_of(0)));
+    more.number = number_of(1);
+    assert_null(keeper_job_new(&k, &more, &e)); /* it is there */
+    assert_int_equal(k.job_count, KEEPER_JOBS_MAX - 1);
+    keeper_end(&k);
+    buf_clear(&record);
+}
+
+/* A thousand of one, then one of another: it is the second to be started. */
+static void who_comes_last_does_not_wait_for_all(void **state)
+{
+    static struct zpipe_job at_work;
+    struct err e;
+    struct keeper k;
+    struct buf record = record_bytes();
+    char key[MSG_KEY_BYTES];
+    (void)state;
+    keeper_init(&k);
+    for (uint32_t i = 1; i <= 1001; i++) {
+        struct journal_job row = row_of(i, i == 1001, &record, key);
+        assert_non_null(keeper_job_new(&k, &row, &e));
+    }
+    const uint64_t want[] = {1, 1001, 2, 3};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        struct keeper_job *one = keeper_list_next(&k);
+        assert_non_null(one);
+        assert_int_equal(one->row.number, want[i]);
+        one->job = &at_work;
+        one->owner->running++;
+    }
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        keeper_job_of(&k, want[i])->job = NULL;
+    keeper_end(&k);
+    buf_clear(&record);
+}
+
+static int make_directory(void **state)
+{
+    (void)state;
+    strcpy(directory, access("/dev/shm", W_OK) == 0 ? "/dev/shm/zpipe-list-XXXXXX" : "/tmp/zpipe-list-XXXXXX"); /* it is filled row by row */
+    return mkdtemp(directory) ? 0 : -1;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    return keeper_remove_tree(directory);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(all_of_a_journal), cmocka_unit_test(who_comes_last_does_not_wait_for_all)};
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
