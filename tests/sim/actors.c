@@ -80,12 +80,13 @@ static void join(struct world *w, struct actor *a)
     if (!a->local) /* a new process */
         memcpy(a->instance, &a->link, sizeof a->link);
     a->slots = (uint32_t)draw(w, w->roomy ? 9 : 5);
-    char url[64];
+    char url[64], name[32];
+    snprintf(name, sizeof name, "w%" PRIu64, a->link);
     snprintf(url, sizeof url, "tcp://sim:%" PRIu64, a->link);
     struct msg m = {.type = MSG_HELLO,
                     .hello = {.version = MSG_VERSION,
                               .role = a->worker ? MSG_WORKER : a->keeper ? MSG_KEEPER : MSG_CLIENT,
-                              .name = "sim",
+                              .name = name,
                               .instance = {a->instance, 16},
                               .image = "",
                               .slots = a->slots,
@@ -93,6 +94,7 @@ static void join(struct world *w, struct actor *a)
                               .data_key = {"", 0}}};
     a->ping_ns = w->now + 1000 * MS;
     a->asked = a->answered = 0;
+    a->drain = 0;
     say(w, a, &m);
     if (a->keeper)
         keeper_joins(w, a);
@@ -188,6 +190,8 @@ void actor_acts(struct world *w, struct actor *a)
             give_up(w, a);
         if (!w->closing && one_in(w, 30))
             babble(w, a);
+        if (!w->closing && !a->worker && !a->keeper && one_in(w, 40))
+            ask_drain(w, a);
     } else if (a->submits && w->now >= a->submit_ns) {
         a->submits--;
         a->submit_ns = w->now + draw(w, one_in(w, 5) ? 20000 : 800) * MS;
@@ -205,7 +209,7 @@ void actor_hears(struct world *w, struct actor *a)
     struct arena arena = ARENA_INIT(1 << 24);
     struct msg m;
     struct note *n = take_note(w, a, &a->to, NULL, &arena, &m);
-    if (m.type == MSG_REFUSE) /* as agent.c: it ends, and is started again */
+    if (m.type == MSG_REFUSE || m.type == MSG_DRAINED) /* as agent.c: it ends, and is started again */
         leave(w, a, true);
     else if (m.type == MSG_VISIT || (a->keeper && m.type == MSG_RESULT))
         keeper_hears(w, a, &m);

@@ -101,6 +101,29 @@ void ask(struct world *w, struct actor *a)
     put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){"", 0});
 }
 
+const struct slice owner_key = {"the scheduler's own public key  ", MSG_KEY_BYTES};
+
+/* One client is on the scheduler's machine. */
+bool is_owner(const struct world *w, const struct actor *a)
+{
+    return !a->worker && !a->keeper && a == &w->actor[w->actor[0].keeper];
+}
+
+/* Some worker shall leave; who is not the owner asks for it, too. */
+void ask_drain(struct world *w, struct actor *a)
+{
+    const struct actor *who = &w->actor[draw(w, w->actors)];
+    char name[32];
+    if (!who->worker || who->local || who->mood != PRESENT)
+        return;
+    snprintf(name, sizeof name, "w%" PRIu64, who->link);
+    struct msg m = {.type = MSG_ASK, .ask = {++a->requests, MSG_ASK_DRAIN, 0, name}};
+    a->drain = a->requests;
+    a->drain_of = who->link;
+    a->asked++;
+    put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){"", 0});
+}
+
 void client_hears(struct world *w, struct actor *a, const struct msg *m)
 {
     struct tracked *t = m->type == MSG_ROUTE ? tracked(w, m->route.job) : NULL;

@@ -67,6 +67,23 @@ void see_result(struct world *w, uint64_t link, const struct msg_result *r)
     }
 }
 
+/* What the core says of a job grows with its stages, and with how often they were begun; never with its input or with time. */
+void see_told(struct world *w, const struct msg *m)
+{
+    uint64_t number = m->type == MSG_RUN     ? m->run.job
+                      : m->type == MSG_STOP  ? m->stop.job
+                      : m->type == MSG_ROUTE ? m->route.job
+                                             : 0;
+    struct tracked *t = number ? tracked(w, number) : NULL;
+    if (!t)
+        return;
+    t->runs += m->type == MSG_RUN;
+    t->told++;
+    must(w, t->runs <= t->stages * (1 + 4 * t->stages), "a job's parts are begun without end");
+    /* For each part that is begun: RUN, its STOP and that of the one before, ROUTE to the client and to its reader. */
+    must(w, t->told <= 5 * (t->runs + 1), "the scheduler says more of a job than its parts need");
+}
+
 void see_accept(struct world *w, uint64_t link, const struct msg_accept *m)
 {
     for (uint32_t i = 0; i < w->jobs; i++) {

@@ -22,6 +22,10 @@ const char *const plant_names[PLANTS + 1] = {
     [14] = "questions that a keeper did not answer are forgotten with it",
     [15] = "a submitted job gives up when there is no worker",
     [16] = "who waits for a keeper is not told of one that comes",
+    [17] = "a worker that is drained is given work as before",
+    [18] = "a worker that is drained is never sent away",
+    [19] = "a worker that is drained is sent away at once",
+    [20] = "who shall stop is told so again and again",
 };
 
 void __real_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
@@ -40,6 +44,8 @@ void __wrap_core_send(struct core *c, uint64_t link, const struct msg *m)
         return;
     __real_core_send(c, link, m);
     if (plant == 3 && m->type == MSG_RESULT)
+        __real_core_send(c, link, m);
+    for (int i = 0; plant == 20 && m->type == MSG_STOP && i < 8; i++)
         __real_core_send(c, link, m);
 }
 
@@ -144,4 +150,26 @@ void __wrap_held_keeper_came(struct core *c)
 {
     if (plant != 16)
         __real_held_keeper_came(c);
+}
+
+void __real_fleet_drain(struct core *c, struct peer_state *w);
+void __wrap_fleet_drain(struct core *c, struct peer_state *w);
+void __wrap_fleet_drain(struct core *c, struct peer_state *w)
+{
+    if (plant != 17)
+        __real_fleet_drain(c, w);
+}
+
+void __real_drain_step(struct core *c, uint64_t now);
+void __wrap_drain_step(struct core *c, uint64_t now);
+void __wrap_drain_step(struct core *c, uint64_t now)
+{
+    struct msg m = {.type = MSG_DRAINED, .drained = {"it was drained"}};
+    for (struct list *l = c->workers.next; plant == 19 && l != &c->workers; l = l->next) {
+        struct peer_state *w = LIST_OF(l, peer_state, at);
+        if (w->draining)
+            __real_core_send(c, w->link, &m);
+    }
+    if (plant != 18)
+        __real_drain_step(c, now);
 }

@@ -20,9 +20,32 @@
  * What must hold after each event: check.c inside the core, and out here: one RESULT for every
  * accepted job whose client lives, and none before every worker is done with it; the status that
  * the stages had; slots are lent only while no job waits; nothing is sent over a link that ended;
- * nobody who speaks is taken for dead; nobody cancels what is not theirs.  When nothing moves any
+ * nobody who speaks is taken for dead; nobody cancels what is not theirs.  The owner drains workers: they are given
+ * nothing more, and sent away when they have nothing left.  What is said of a job follows from its stages and how often they were
+ * begun.  When nothing moves any
  * more no worker runs anything or lends, and when all have left nothing is left. */
 #include "tests/sim/world.h"
+
+static uint64_t drains_made; /* in all worlds so far */
+
+static void see_answer(struct world *w, struct actor *a, const struct msg_answer *m)
+{
+    a->answered++;
+    if (!a->drain || m->request != a->drain)
+        return;
+    must(w, m->code || is_owner(w, a), "anybody may drain a worker");
+    must(w, m->code != ERR_DENIED || !is_owner(w, a), "the owner may not drain a worker");
+    w->drained[a->drain_of] |= !m->code;
+}
+
+/* By then it has nothing to do, as far as it can have heard. */
+static void see_drained(struct world *w, const struct actor *a)
+{
+    drains_made++;
+    must(w, w->may_go[a->link], "a worker is sent away that nobody drained");
+    for (int i = 0; i < RUNS_MAX; i++)
+        must(w, a->mood != PRESENT || !a->run[i].used, "a worker is sent away while it runs something");
+}
 
 static void take_actions(struct world *w)
 {
@@ -54,7 +77,12 @@ static void take_actions(struct world *w)
         }
         if (x.msg.type == MSG_ACCEPT)
             see_accept(w, x.link, &x.msg.accept);
-        a->answered += x.msg.type == MSG_ANSWER && a->link == x.link;
+        if (x.msg.type == MSG_ANSWER && a->link == x.link)
+            see_answer(w, a, &x.msg.answer);
+        see_told(w, &x.msg);
+        must(w, !w->drained[x.link] || (x.msg.type != MSG_RUN && x.msg.type != MSG_LEND), "a worker that is drained is given more");
+        if (x.msg.type == MSG_DRAINED)
+            see_drained(w, a);
         must(w, x.msg.type != MSG_VISIT || a->keeper, "a visitor was sent to somebody who is no keeper");
         if (a->mood == PRESENT && a->link == x.link)
             put(w, a, &a->to, &x.msg, x.bulk);
@@ -68,9 +96,12 @@ static void core_hears(struct world *w, struct actor *a)
     struct arena arena = ARENA_INIT(1 << 24);
     struct msg m;
     struct note *n = take_note(w, a, &a->from, "<-", &arena, &m);
+    uint64_t of = m.type == MSG_ASK && m.ask.what == MSG_ASK_DRAIN ? strtoull(m.ask.name + 1, NULL, 10) : LINKS_MAX;
+    if (of < LINKS_MAX && is_owner(w, a))
+        w->may_go[of] = true;
     if (!w->ended[a->link]) /* else nobody listens */
         core_message(w->core, w->now, a->link, a->worker ? MSG_WORKER : a->keeper ? MSG_KEEPER : MSG_CLIENT,
-                     (struct slice){"", 0}, &m, (struct slice){n->bulk, n->bulk_size});
+                     is_owner(w, a) ? owner_key : (struct slice){"", 0}, &m, (struct slice){n->bulk, n->bulk_size});
     note_free(n);
     take_actions(w);
     arena_clear(&arena);
@@ -91,7 +122,7 @@ static void core_hears_end(struct world *w, struct actor *a)
 /* It dies and begins anew.  All it knows is how often it was started. */
 static void restart(struct world *w)
 {
-    struct core_options o = {.seed = draw(w, UINT64_MAX), .url = "sim", .jobs = ++w->lives * 1000000};
+    struct core_options o = {.seed = draw(w, UINT64_MAX), .url = "sim", .owner = owner_key, .jobs = ++w->lives * 1000000};
     struct err e;
     if (w->talk)
         printf("%8.3f  the scheduler is killed\n", (double)w->now / 1e9);
@@ -164,7 +195,7 @@ static bool turn(struct world *w)
 static void build(struct world *w, uint64_t seed)
 {
     uint32_t clients = 1 + (uint32_t)draw(w, 3), workers = (uint32_t)draw(w, 6);
-    struct core_options o = {.seed = seed, .url = "sim"};
+    struct core_options o = {.seed = seed, .url = "sim", .owner = owner_key};
     struct err e;
     bool local = workers && one_in(w, 4), calm = one_in(w, 4);
     bool keeper = clients > 1 && one_in(w, 2);
@@ -236,6 +267,7 @@ static void look_at_rest(struct world *w)
     for (uint32_t i = 0; i < w->actors; i++) {
         const struct actor *a = &w->actor[i];
         must(w, a->mood != PRESENT || w->ended[a->link] || a->asked == a->answered, "a question was not answered, or twice");
+        must(w, a->mood != PRESENT || w->ended[a->link] || !w->drained[a->link], "a worker that was drained is still there");
     }
 }
 
@@ -325,9 +357,9 @@ int main(int argc, char **argv)
         printf("%s\n", wrong ? wrong : "all holds");
         return wrong != NULL;
     }
-    bool good = run_seeds() && loans_made && jobs_submitted && restarts_made;
+    bool good = run_seeds() && loans_made && jobs_submitted && restarts_made && drains_made;
     if (good)
-        printf("%d seeds, %" PRIu64 " loans, %" PRIu64 " submitted jobs, %" PRIu64 " restarts: all holds\n", SEEDS, loans_made, jobs_submitted,
-               restarts_made);
+        printf("%d seeds, %" PRIu64 " loans, %" PRIu64 " submitted jobs, %" PRIu64 " restarts, %" PRIu64 " workers drained: all holds\n", SEEDS,
+               loans_made, jobs_submitted, restarts_made, drains_made);
     return !good;
 }

@@ -84,6 +84,7 @@ struct actor {
     uint32_t loan; /* the last it was told of */
     uint64_t requests;
     uint32_t asked, answered; /* of a client, on this link */
+    uint64_t drain, drain_of; /* its last question that was DRAIN, and of which link */
 };
 
 struct submitted {            /* as its keeper knows it */
@@ -104,6 +105,7 @@ struct tracked {                      /* a job as the world knows it */
     uint32_t source;    /* the attempt to which the client gives its input */
     struct reader sink; /* the client's */
     uint64_t pull_ns;
+    uint32_t runs, told; /* parts that were begun; messages that the core sent about it, but those that workers made it pass on */
 };
 
 struct world {
@@ -117,6 +119,7 @@ struct world {
     uint64_t links;
     struct actor *owner[LINKS_MAX];
     bool ended[LINKS_MAX]; /* as far as the core can know */
+    bool may_go[LINKS_MAX], drained[LINKS_MAX]; /* workers': the owner asked to drain it; and was told that it is done */
     uint32_t lent;         /* loans made */
     struct tracked job[JOBS_MAX];
     uint32_t jobs;
@@ -149,6 +152,7 @@ struct tracked *tracked(struct world *w, uint64_t number);
 struct run *run_of(struct actor *a, uint64_t job, uint32_t attempt);
 uint32_t unit_of(uint32_t n, uint32_t from);
 void see_result(struct world *w, uint64_t link, const struct msg_result *r);
+void see_told(struct world *w, const struct msg *m);
 void see_accept(struct world *w, uint64_t link, const struct msg_accept *m);
 
 /* --- clients.c --- */
@@ -156,6 +160,9 @@ void submit(struct world *w, struct actor *a, uint64_t held);
 void keeper_joins(struct world *w, struct actor *a);
 void keeper_hears(struct world *w, struct actor *a, const struct msg *m);
 void ask(struct world *w, struct actor *a);
+void ask_drain(struct world *w, struct actor *a);
+bool is_owner(const struct world *w, const struct actor *a);
+extern const struct slice owner_key;
 void client_hears(struct world *w, struct actor *a, const struct msg *m);
 void client_pulls(struct world *w, struct actor *a, struct tracked *t);
 
