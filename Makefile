@@ -50,6 +50,7 @@ bench: deps all
 	python3 bench/steady.py build/release/bin/zpipe-box
 	python3 bench/serve.py build/release/bin/zpipe
 	python3 bench/tasks.py build/release/bin/zpipe
+	build/release/bench/core
 	build/release/bench/stream
 	python3 bench/cluster.py build/release/bin/zpipe
 

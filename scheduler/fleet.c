@@ -124,6 +124,11 @@ bool fleet_serves(const struct core *c, const struct job *j)
     return false;
 }
 
+bool fleet_has_free(const struct core *c)
+{
+    return c->fleet.count && fleet_free_slots(c->fleet.heap[0]);
+}
+
 /* Whoever has no free slot has none below it in the heap. */
 static struct peer_state *lender_at(const struct core *c, size_t at, const struct peer_state *owner)
 {

@@ -229,6 +229,8 @@ static void hand_out(struct core *c)
     while (again) {
         again = false;
         for (struct list *l = c->wanting.next; l != &c->wanting; l = next) {
+            if (!fleet_has_free(c))
+                return; /* or many that want some would all be asked, at each event */
             struct part *p = LIST_OF(l, part, wanting);
             struct peer_state *lender = fleet_lender(c, p->worker);
             uint32_t slots = lender ? fleet_free_slots(lender) / c->wanting_count : 0;

@@ -356,6 +356,7 @@ void fleet_drain(struct core *c, struct peer_state *worker); /* none of its slot
 struct peer_state *fleet_most_free(const struct core *c, const struct job *j); /* NULL: no slot is free */
 bool fleet_serves(const struct core *c, const struct job *j); /* is there a worker that it may have? */
 uint32_t fleet_free_slots(const struct peer_state *worker);
+bool fleet_has_free(const struct core *c); /* of any worker */
 /* Somebody else with a free slot, and the same image; NULL: nobody. */
 struct peer_state *fleet_lender(const struct core *c, const struct peer_state *owner);
 /* Those with a free slot, in a fixed order, max at most; gives. */
