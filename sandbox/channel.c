@@ -4,7 +4,11 @@
  * must look like a pipe: when its reader leaves, SIGPIPE, even for a write that is blocked.  A socket
  * alone does not do that (a blocked write gets ECONNRESET or a bare EPIPE), so the server keeps the
  * reading end open, and cuts it only while every thread of the writing sandbox stands still: their
- * interrupted writes start again and meet a socket that was shut before. */
+ * interrupted writes start again and meet a socket that was shut before.
+ *
+ * To the reader an end must be the writer's own: the kernel closes the descriptors of a program that was killed, too, and
+ * who sorts half of its input says so.  So the server keeps the writing end open as well until the writer's init has said that it
+ * ended, and where that is never said, until the reader is ended too (region_end_failed). */
 #include "base/fds.h"
 #include "sandbox/server.h"
 
@@ -110,7 +114,14 @@ int channel_open(struct channel *c, struct err *e)
 
 void channel_handed_out(struct channel *c, bool write)
 {
-    fd_close(write ? &c->write_end : &c->read_end);
+    bool program = write && c->region->spec.channel[c->index].writer >= 0;
+    if (!program)
+        fd_close(write ? &c->write_end : &c->read_end);
+}
+
+void channel_writer_ended(struct channel *c)
+{
+    fd_close(&c->write_end);
 }
 
 bool channel_writer_hung_up(const struct channel *c)

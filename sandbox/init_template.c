@@ -216,6 +216,8 @@ static void run_clone(struct init *in, const struct stand *stand)
     serve_clone(in, &c, stand->signals);
     if (c.failed && !in->killed)
         fail(in, "a template could not be cloned");
+    if (!in->main_ended && !in->killed)
+        fail(in, "the task's first process was killed");
     if (in->killed) {
         init_judge_killed(in, &o);
     } else {

@@ -229,12 +229,8 @@ int region_feed(struct region *r, const struct wire_packet *p)
     return p->head.a < r->spec.region.channel_count ? pump_feed(&r->channel[p->head.a], p) : -1;
 }
 
-void region_stop(struct region *r)
+static void end_tasks(struct region *r)
 {
-    if (!r->started)
-        return;
-    for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
-        pump_kill(&r->channel[i]);
     for (uint32_t i = r->next_task; i < r->spec.region.task_count; i++) {
         task_failed_as(&r->task[i], BOX_KILLED, "", 0);
         task_unasked(&r->task[i]);
@@ -243,4 +239,26 @@ void region_stop(struct region *r)
     for (uint32_t i = 0; i < r->spec.region.task_count; i++)
         task_kill(&r->task[i], WIRE_WHY_STOP);
     region_settle(r);
+}
+
+void region_stop(struct region *r)
+{
+    if (!r->started)
+        return;
+    for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
+        pump_kill(&r->channel[i]);
+    end_tasks(r);
+}
+
+void region_end_failed(struct server *s)
+{
+    bool any = s->failed;
+    s->failed = false;
+    for (struct region *r = any ? s->region : NULL, *next; r; r = next) {
+        next = r->next;
+        if (r->failed && r->started) {
+            r->failed = false;
+            end_tasks(r);
+        }
+    }
 }

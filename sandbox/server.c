@@ -281,6 +281,7 @@ static int serve_once(struct server *s)
     if (n == 1) {
         struct watch *w = ev.data.ptr;
         w->run(w, ev.events);
+        region_end_failed(s);
         region_start_more(s);
         if (s->telling_due)
             tell_gathered(s);

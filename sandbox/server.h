@@ -39,6 +39,7 @@ struct server {
     struct watch tasks_watch, mounts_watch, signal_watch;
     struct region *region; /* all, newest first */
     uint32_t region_count;
+    bool failed; /* a task of one of them has, in this event */
     uint32_t starting; /* tasks asked for that have not begun their program */
     struct region *coming; /* its descriptors are not all here */
     struct freeze *freeze; /* under way */
@@ -94,6 +95,7 @@ struct task {
     uint32_t trace_lines;
     struct buf result; /* its init's, held back while a pump may still find that it wrote too much */
     bool past_output, gone;
+    bool broken; /* it did not end by itself: its sandbox failed, or was stopped */
     uint64_t asked_ns;
     const char *uncertified_why;
     bool warm;            /* it is a clone of a template */
@@ -105,7 +107,7 @@ struct task {
 struct channel {
     struct region *region;
     uint32_t index;
-    int write_end, read_end; /* until they are handed out, owned */
+    int write_end, read_end; /* until they are handed out (a program's write_end: until it has ended), owned */
     int held;                /* a second descriptor of the reading end, so that its last holder is we */
     bool reader_gone, writer_gone;
     bool passed; /* bytes were in it, when it was cut */
@@ -135,6 +137,7 @@ struct region {
     uint32_t fd_count, fd_total;
     struct task *task;
     struct channel *channel;
+    bool failed; /* a task of it; the others are to end */
     uint32_t tasks_left, pumps_left;
     uint32_t next_task; /* the first that is not asked for */
     bool started;
@@ -159,6 +162,7 @@ int region_new(struct server *s, struct wire_packet *p, struct err *e);
 int region_more(struct server *s, struct wire_packet *p, struct err *e);
 int region_feed(struct region *r, const struct wire_packet *p);
 void region_stop(struct region *r); /* it may be gone after it */
+void region_end_failed(struct server *s); /* the other tasks of those of which one failed */
 void region_start_more(struct server *s);
 struct region *region_find(struct server *s, uint64_t id);
 void region_settle(struct region *r); /* frees it when nothing is left */
@@ -262,7 +266,8 @@ int task_socket(const struct task *t, ino_t socket); /* a descriptor of our own 
 #define CHANNEL_EXACT_BYTES 212992 /* asked for where a channel may be swallowed, whatever the host allows: swallow.c counts on it */
 int channel_open(struct channel *c, struct err *e); /* sockets, pumps */
 int channel_pair(int pair[2], bool full_reads); /* the reading end, the writing end; both owned */
-void channel_handed_out(struct channel *c, bool write); /* that end is its holder's now */
+void channel_handed_out(struct channel *c, bool write); /* that end is its holder's now, a program's writing end ours too: */
+void channel_writer_ended(struct channel *c);           /* until then */
 void channel_reader_left(struct channel *c);
 void channel_break(struct channel *c); /* the caller wants no more of it */
 void channel_writer_left(struct channel *c);

@@ -44,15 +44,29 @@ void task_clear(struct task *t)
     t->cgroup = NULL;
 }
 
+/* The channels that it writes to have their end, but for those by which another program would take a failure for it. */
+static void end_written(struct task *t, bool named)
+{
+    const struct region *r = t->region;
+    const struct box_task *plan = &r->spec.region.task[t->index];
+    for (uint32_t i = 0; i < plan->port_count; i++) {
+        const struct box_port *p = &plan->port[i];
+        bool read = p->channel >= 0 && r->spec.channel[p->channel].reader >= 0;
+        if (p->channel >= 0 && p->write && (named || !p->name) && !(t->broken && read))
+            channel_writer_ended(&r->channel[p->channel]);
+    }
+}
+
 /* No process of the task is left: its sides of the channels are. */
 static void task_ended(struct task *t)
 {
     struct region *r = t->region;
     const struct box_task *plan = &r->spec.region.task[t->index];
     freeze_task_gone(r->server, t);
+    end_written(t, true);
     for (uint32_t i = 0; i < plan->port_count; i++)
-        if (plan->port[i].name && plan->port[i].channel >= 0)
-            channel_handed_out(&r->channel[plan->port[i].channel], plan->port[i].write);
+        if (plan->port[i].name && plan->port[i].channel >= 0 && !plan->port[i].write)
+            channel_handed_out(&r->channel[plan->port[i].channel], false);
     for (uint32_t i = 0; i < r->spec.region.channel_count; i++) {
         struct channel *c = &r->channel[i];
         if (r->spec.channel[i].writer == (int32_t)t->index)
@@ -124,11 +138,20 @@ static void tell_result(struct task *t, struct box_result *r)
         place_answered(t->region->server, &t->region->spec.region.task[t->index]);
 }
 
+/* Before the sides of its channels are seen to: did it? */
+static void task_broke(struct task *t, enum box_end end)
+{
+    t->broken = end == BOX_FAILED || end == BOX_KILLED;
+    t->region->failed |= end == BOX_FAILED;
+    t->region->server->failed |= end == BOX_FAILED;
+}
+
 void task_failed_as(struct task *t, enum box_end end, const char *text, int sys)
 {
     if (t->state != TASK_SETUP)
         return;
     t->uncertified_why = "the sandbox failed";
+    task_broke(t, end);
     tell_result(t, &(struct box_result){.end = end, .sys = sys, .text = text});
     if (t->link.fd >= 0)
         link_send(&t->link, (struct wire){.kind = WIRE_KILL, .a = WIRE_WHY_STOP}, NULL, 0, NULL, 0);
@@ -230,6 +253,7 @@ static void task_main_ended(struct task *t)
 {
     struct region *r = t->region;
     t->main_ended = true;
+    end_written(t, false);
     task_heard(t);
     for (uint32_t i = 0; !t->finish_sent && i < r->spec.region.channel_count; i++) {
         struct channel *c = &r->channel[i];
@@ -387,6 +411,8 @@ static void take_packet(struct task *t, struct wire_packet *p)
         template_served(t, (enum wire_stays)h.a);
         if (t->state == TASK_SETUP) {
             struct err e;
+            struct box_result end;
+            task_broke(t, result_unpack(p->data, p->size, &end) < 0 ? BOX_FAILED : end.end);
             buf_add(&t->result, p->data, p->size);
             if (buf_check(&t->result, "a task's result", &e) < 0) {
                 server_lose(s, &e);

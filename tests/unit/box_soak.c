@@ -136,6 +136,61 @@ static int marked(const char *mark)
     return found;
 }
 
+/* The parent of the program with these words; 0: there is none (yet). */
+static pid_t init_of(const char *words)
+{
+    pid_t found = 0;
+    DIR *d = opendir("/proc");
+    for (struct dirent *e; d && !found && (e = readdir(d));) {
+        char path[64], text[4096];
+        snprintf(path, sizeof path, "/proc/%.20s/cmdline", e->d_name);
+        int fd = *e->d_name < '0' || *e->d_name > '9' ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
+        if (fd >= 0)
+            close(fd);
+        if (n <= 0 || !memmem(text, (size_t)n, words, strlen(words)))
+            continue;
+        snprintf(path, sizeof path, "/proc/%.20s/stat", e->d_name);
+        FILE *f = fopen(path, "re");
+        if (f && fscanf(f, "%*d (%*[^)]) %*c %d", &found) != 1)
+            found = 0;
+        if (f)
+            fclose(f);
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
+/* A sandbox that is killed is no end of what its program wrote: nobody counts, sorts or passes on half of it. */
+static void killed_is_no_end(void **state)
+{
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (unsigned i = 0; i < 10; i++) {
+        char line[256], mark[64];
+        snprintf(mark, sizeof mark, "soak-%d-%u", (int)getpid(), i);
+        snprintf(line, sizeof line, "sh -c 'while :; do echo %s; done' | cat | sh -c 'wc -l >/dev/null; echo counted'", mark);
+        pid_t killer = fork();
+        if (killer == 0) {
+            pid_t init;
+            alarm(DEADLINE_S);
+            while (!(init = init_of(mark)))
+                ;
+            kill(init, SIGKILL);
+            _exit(0);
+        }
+        struct boxed_plan p = {.line = line, .in = -1, .out = -1};
+        assert_int_equal(boxed_run(&b, &p), 0);
+        assert_int_equal(waitpid(killer, NULL, 0), killer);
+        assert_string_equal(b.output, "");
+        assert_int_equal(b.stage[0].end, BOX_FAILED);
+        assert_int_equal(b.stage[1].end, BOX_KILLED);
+        assert_int_equal(b.stage[2].end, BOX_KILLED);
+    }
+    boxed_close(&b);
+}
+
 static void killed_at_any_moment(void **state)
 {
     unsigned moments = number_of("SOAK_TASKS", TASKS_SHORT) / (TASKS_SHORT / MOMENTS_SHORT);
@@ -172,6 +227,6 @@ static void killed_at_any_moment(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_left), cmocka_unit_test(places_that_die),
-                                       cmocka_unit_test(killed_at_any_moment)};
+                                       cmocka_unit_test(killed_is_no_end), cmocka_unit_test(killed_at_any_moment)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
