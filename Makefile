@@ -109,9 +109,9 @@ kernel: deps all
 submitted: deps all
 	tests/e2e/submitted.py --bin build/release/bin --rounds 10 --seed $(SEED)
 
-# Sandboxes at work are killed and held up, at every width.
+# Sandboxes at work are killed and held up, at every width; every row of the tables, too.
 killed: deps all
-	tests/e2e/killed.py --bin build/release/bin --all --seed $(SEED)
+	tests/e2e/killed.py --bin build/release/bin --all --rows --seed $(SEED)
 
 # Jobs over 20 GB, which come from a pipe: zpipe itself stays under 256 MB.  TMPDIR is where they spill to.
 bounded: deps all

@@ -2,8 +2,10 @@
 #include "base/fds.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 void fd_close(int *fd)
@@ -26,6 +28,22 @@ int fd_write_all(int fd, const void *data, size_t size)
         size -= (size_t)n;
     }
     return 0;
+}
+
+ssize_t fd_write_quietly(int fd, const void *data, size_t size)
+{
+    sigset_t pipe, before, waiting;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    sigpending(&waiting);
+    pthread_sigmask(SIG_BLOCK, &pipe, &before);
+    ssize_t n = write(fd, data, size);
+    int sys = errno;
+    if (n < 0 && sys == EPIPE && !sigismember(&waiting, SIGPIPE))
+        sigtimedwait(&pipe, NULL, &(struct timespec){0});
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = sys;
+    return n;
 }
 
 ssize_t fd_read_all(int fd, void *data, size_t size)

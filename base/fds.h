@@ -12,6 +12,8 @@ void fd_close(int *fd);
 
 /* All of it, or -1 with errno; interrupted calls go on.  For blocking descriptors. */
 int fd_write_all(int fd, const void *data, size_t size);
+/* As write, but no SIGPIPE: EPIPE alone. */
+ssize_t fd_write_quietly(int fd, const void *data, size_t size);
 /* Up to size bytes until end of file: the count, or -1 with errno. */
 ssize_t fd_read_all(int fd, void *data, size_t size);
 

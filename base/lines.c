@@ -7,6 +7,17 @@
 #include <stdio.h>
 #include <unistd.h>
 
+static void put(struct lines *l, const char *data, size_t size)
+{
+    struct slice s = {data, size};
+    if (l->differs.code || (l->given && given_drop(l->given, &s, &l->differs) < 0))
+        return;
+    if (l->to >= 0 && s.size)
+        fd_write_all(l->to, s.data, s.size); /* a closed stderr is nobody's failure, as in sh */
+    if (l->given && s.size)
+        given_add(l->given, s.data, s.size, &l->differs);
+}
+
 static void out(struct lines *l, const char *data, size_t size)
 {
     uint64_t room = LINES_BYTES_MAX - l->passed;
@@ -15,8 +26,7 @@ static void out(struct lines *l, const char *data, size_t size)
     l->dropped += size - pass;
     if (!pass)
         return;
-    if (l->to >= 0)
-        fd_write_all(l->to, data, pass); /* a closed stderr is nobody's failure, as in sh */
+    put(l, data, pass);
     if (pass > LINES_TAIL_MAX) {
         data += pass - LINES_TAIL_MAX;
         pass = LINES_TAIL_MAX;
@@ -36,8 +46,10 @@ static void finish(struct lines *l)
         char text[96];
         int n = snprintf(text, sizeof text, "zpipe: %llu more bytes of stderr were left out\n",
                          (unsigned long long)l->dropped);
-        fd_write_all(l->to, text, (size_t)n);
+        put(l, text, (size_t)n);
     }
+    if (l->given && !l->differs.code)
+        given_end(l->given, &l->differs);
     l->ended(l);
 }
 

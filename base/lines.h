@@ -3,6 +3,7 @@
 #pragma once
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/given.h"
 #include "base/loop.h"
 
 #define LINES_BYTES_MAX (1u << 20) /* of one stage */
@@ -16,6 +17,8 @@ struct lines {
     struct buf part;   /* a line that has not ended */
     struct buf tail;   /* the last bytes that went out */
     uint64_t passed, dropped;
+    struct given *given; /* borrowed: what of it went out before is compared and dropped; NULL: it never begins anew */
+    struct err differs;  /* code 0: it did not */
     void (*ended)(struct lines *l); /* once, when the last writer is gone */
     void *owner;
 };

@@ -126,7 +126,7 @@ void part_lose(struct core *c, uint64_t now, struct part *p, bool killed, const 
     bool again = p->again;
     if (j->state == JOB_STOPPING || (again && !(killed && p->blamed)))
         return; /* it was to end anyway */
-    if (!j->client || j->local) {
+    if (!j->client || (j->local && why->code != ERR_GONE)) {
         job_fail(c, now, j, 125, why);
         return;
     }
@@ -136,7 +136,7 @@ void part_lose(struct core *c, uint64_t now, struct part *p, bool killed, const 
             return;
         }
     }
-    if (p->worker)
+    if (p->worker && !j->local)
         shun(j, p->worker);
     j->why = *why;
     p->again = p->blamed = true;

@@ -10,6 +10,7 @@
 #include "worker/attempt.h"
 #include "worker/borrow.h"
 #include "worker/lend.h"
+#include "worker/local.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #define EARLY_MAX   4096
+#define KEPT_MAX    64 /* jobs that begin anew at once */
 #define HEARTBEAT_NS ((uint64_t)MSG_HEARTBEAT_MS * 1000000u)
 #define REJOIN_NS    ((uint64_t)1000000000)
 
@@ -54,6 +56,8 @@ struct agent {
     bool runs_freed;
     struct attempt *attempts;
     uint32_t attempt_count;
+    struct local *kept[KEPT_MAX]; /* of attempts that begin anew; NULL: none */
+    uint32_t kept_next;
     struct lender lender; /* of our slots to others' attempts */
     bool others_first;    /* when a slot is free next */
     struct early early[EARLY_MAX];
@@ -88,6 +92,24 @@ struct peer *agent_data(const struct agent *a)
 struct net *agent_net(const struct agent *a)
 {
     return a->net;
+}
+
+void agent_keep_local(struct agent *a, struct local *l)
+{
+    local_free(a->kept[a->kept_next]);
+    a->kept[a->kept_next] = l;
+    a->kept_next = (a->kept_next + 1) % KEPT_MAX;
+}
+
+struct local *agent_take_local(struct agent *a, uint64_t job)
+{
+    struct local *found = NULL;
+    for (uint32_t i = 0; i < KEPT_MAX && !found; i++)
+        if (a->kept[i] && local_job(a->kept[i]) == job) {
+            found = a->kept[i];
+            a->kept[i] = NULL;
+        }
+    return found;
 }
 
 void agent_step_soon(struct agent *a)
@@ -714,6 +736,8 @@ void agent_free(struct agent *a)
     loop_timer_stop(a->loop, &a->rejoin);
     box_close(a->box);
     lender_clear(&a->lender);
+    for (uint32_t i = 0; i < KEPT_MAX; i++)
+        local_free(a->kept[i]);
     while (a->attempts) {
         struct attempt *t = a->attempts;
         a->attempts = t->next;

@@ -8,6 +8,7 @@
 
 #include "worker/blocks.h"
 #include "worker/borrow.h"
+#include "worker/local.h"
 #include "worker/share.h"
 
 #include "base/fds.h"
@@ -36,10 +37,14 @@ void attempt_settle(struct attempt *t)
     for (uint32_t i = 0; i < t->share_count; i++)
         if (!share_over(t->shares[i]))
             return;
-    if (t->state == ATTEMPT_RUNNING && (!t->started || t->moving))
+    if ((t->state == ATTEMPT_RUNNING && (!t->started || t->moving)) || (local_again(t) && t->moving))
         return;
     t->state = ATTEMPT_ENDED;
     t->reapable = true;
+    if (local_again(t)) {
+        agent_keep_local(t->agent, t->local);
+        t->local = NULL;
+    }
     struct msg m = {.type = MSG_STOPPED, .stopped = {t->job, t->number, t->heard}};
     agent_send(t->agent, &m);
 }
@@ -274,6 +279,7 @@ struct attempt_copy {
     int *from; /* owned, one after the other; closed ones are -1 */
     uint32_t count, at;
     off_t offset; /* in from[at] */
+    struct given *given;
     int to;       /* owned: a duplicate, a socket */
     struct loop_fd watch;
 };
@@ -299,11 +305,21 @@ static void copy_more(struct loop_fd *w, int events)
     struct attempt *t = c->t;
     struct err e;
     static char bytes[COPY_BYTES_PER_TURN]; /* one loop, one thread */
-    ssize_t n = pread(c->from[c->at], bytes, sizeof bytes, c->offset);
-    if (n > 0)
-        n = send(c->to, bytes, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n > 0)
-        c->offset += n;
+    ssize_t n = pread(c->from[c->at], bytes, sizeof bytes, c->offset), sent = n;
+    struct slice s = {bytes, n > 0 ? (size_t)n : 0};
+    int bad = n > 0 && c->given ? given_drop(c->given, &s, &e) : 0;
+    if (!bad && s.size)
+        sent = send(c->to, s.data, s.size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (!bad && sent > 0 && s.size && c->given)
+        bad = given_add(c->given, s.data, (size_t)sent, &e);
+    if (bad) {
+        copy_end(c);
+        attempt_fail(t, &e);
+        return;
+    }
+    c->offset += n > 0 ? n - (ssize_t)s.size : 0; /* dropped */
+    c->offset += sent > 0 && s.size ? sent : 0;
+    n = sent;
     if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
         return;
     c->offset = 0;
@@ -320,13 +336,14 @@ static void copy_more(struct loop_fd *w, int events)
     attempt_settle(t);
 }
 
-static int copy_start(struct attempt *t, int *from, uint32_t count, int to, struct err *e)
+static int copy_start(struct attempt *t, int *from, uint32_t count, struct attempt_route *route, struct err *e)
 {
     struct attempt_copy *c = arena_alloc(&t->arena, sizeof *c);
     if (!c)
         return err_nomem(e);
     *c = (struct attempt_copy){.next = t->copies, .t = t, .from = from, .count = count};
-    c->to = fcntl(to, F_DUPFD_CLOEXEC, 3);
+    c->given = local_given(t, route);
+    c->to = fcntl(route->r.fd, F_DUPFD_CLOEXEC, 3);
     if (c->to < 0)
         return err_sys(e, "cannot duplicate a descriptor");
     c->watch.run = copy_more;
@@ -384,7 +401,7 @@ static int send_made(struct attempt *t, uint32_t node, const struct box_result *
         err_set(e, ERR_PROTO, "the files of a stage have no route");
     else if (fd[0] >= 0 && !here)
         return carry_files(t, route, fd, files + 1, e);
-    else if (fd[0] >= 0 && copy_start(t, fd, files + 1, route->r.fd, e) == 0)
+    else if (fd[0] >= 0 && copy_start(t, fd, files + 1, route, e) == 0)
         return 0;
     close_all(fd, files + 1);
     return -1;
@@ -484,9 +501,13 @@ void attempt_start(struct attempt *t)
 {
     struct err e;
     t->state = ATTEMPT_RUNNING;
-    int r = make_blocks(t, &e);
+    int r = local_begin(t, &e);
+    if (r == 0)
+        r = make_blocks(t, &e);
     if (r == 0)
         r = shares_make(t, &e);
+    if (r == 0)
+        local_decide(t);
     if (r == 0)
         r = start_main(t, &e);
     for (uint32_t i = 0; r == 0 && i < t->blocks_count; i++)
@@ -494,6 +515,7 @@ void attempt_start(struct attempt *t)
     for (uint32_t i = 0; r == 0 && i < t->share_count; i++)
         r = share_start(t->shares[i], &e);
     t->started = true;
+    local_started(t);
     struct msg m = {.type = MSG_STARTED, .started = {t->job, t->number}};
     agent_send(t->agent, &m);
     if (r < 0)
@@ -571,6 +593,7 @@ void attempt_stop(struct attempt *t)
         blocks_stop(t->blocks[i]);
     for (uint32_t i = 0; i < t->share_count; i++)
         share_stop(t->shares[i]);
+    local_stop(t);
     attempt_settle(t);
 }
 
@@ -799,6 +822,8 @@ void attempt_free(struct attempt *t)
         if (c->to >= 0)
             copy_end(c);
     borrows_free(t);
+    local_stop(t);
+    local_free(t->local);
     for (uint32_t i = 0; i < t->route_count; i++) {
         carry_free(t->route[i].carry);
         fd_close(&t->route[i].spool);

@@ -63,6 +63,7 @@ struct joint {
     struct outlet *writer;
 };
 
+struct local;        /* of the client's own process */
 struct attempt_copy; /* a stage's files on their way to a descriptor of this process */
 
 struct attempt {
@@ -91,6 +92,7 @@ struct attempt {
     struct joint *joint;           /* per edge, in the arena */
     struct region_end *main_end;   /* where main meets them, in the arena */
     struct attempt_copy *copies;
+    struct local *local;    /* NULL: in a cluster */
     struct borrow *borrows; /* slots of other workers */
     uint32_t borrow_count, wanted;
     bool elsewhere; /* it is another worker's, who lends us runs of it: see lend.c */

@@ -2,6 +2,9 @@
  * on stderr.  See attempt.h. */
 #include "worker/attempt.h"
 #include "worker/blocks.h"
+#include "worker/local.h"
+
+#include "base/log.h"
 
 #include <fcntl.h>
 
@@ -13,8 +16,22 @@ static void lines_ended(struct lines *l)
     uint32_t task = (uint32_t)(l - g->lines);
     g->t->moving--;
     g->said[task] = true;
+    if (l->differs.code)
+        attempt_fail(g->t, &l->differs);
     attempt_said(g->t, g->region.node_of_task[task], &l->tail);
     attempt_settle(g->t);
+}
+
+/* It did not fail: it was killed from outside, before it had ended. */
+static void on_task_lost(struct attempt *t, uint32_t node, const struct box_result *r)
+{
+    struct err e;
+    if (t->state != ATTEMPT_RUNNING)
+        return;
+    err_set(&e, ERR_GONE, "the sandbox of `%.200s` was lost: %.300s", t->graph->node[node].label, r->text);
+    log_info("sandbox_lost", "job=%llu node=%u why=\"%s\"", (unsigned long long)t->job, node, r->text);
+    local_lost(t, &e);
+    attempt_fail(t, &e);
 }
 
 static void on_task_ended(void *owner, uint32_t task, const struct box_result *r)
@@ -23,6 +40,10 @@ static void on_task_ended(void *owner, uint32_t task, const struct box_result *r
     struct attempt *t = g->t;
     uint32_t node = g->region.node_of_task[task];
     struct box_result told = *r;
+    if (r->end == BOX_FAILED && !r->sys) {
+        on_task_lost(t, node, r);
+        return;
+    }
     blocks_amend(t, node, &told);
     attempt_node_ended(t, node, &told, r->end == BOX_SIGNALLED && r->signal == SIGPIPE);
     if (g->said[task])
@@ -99,6 +120,7 @@ static int begin_streams(struct group *g, struct err *e)
         t->moving++;
         g->said[i] = false;
         lines_start(&g->lines[i], agent_loop(t->agent), fd, route && !taken ? route->r.fd : -1, lines_ended, g);
+        g->lines[i].given = local_given(t, route);
     }
     return 0;
 }

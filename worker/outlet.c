@@ -5,6 +5,7 @@
 #include "base/spool.h"
 #include "worker/attempt.h"
 #include "worker/intake.h"
+#include "worker/local.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -203,9 +204,12 @@ static int to_remote(struct outlet *o, struct attempt *t, uint32_t edge, struct 
 }
 
 /* To a sink of this process. */
-static int to_sink(struct outlet *o, int fd, struct err *e)
+static int to_sink(struct outlet *o, struct attempt *t, uint32_t edge, struct err *e)
 {
     struct stat s;
+    int fd;
+    if (local_sink(t, attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE), &fd, e) < 0)
+        return -1;
     o->nowhere = fd < 0 || fstat(fd, &s) < 0;
     return o->nowhere ? 0 : outlet_to_fd(o, fd, e);
 }
@@ -226,7 +230,7 @@ int outlet_open(struct outlet *o, struct attempt *t, uint32_t edge, struct err *
     }
     if (edge != GRAPH_NONE && !t->here[t->graph->edge[edge].to])
         return to_remote(o, t, edge, e);
-    return to_sink(o, edge == GRAPH_NONE ? -1 : attempt_edge_fd(t, edge), e);
+    return to_sink(o, t, edge, e);
 }
 
 int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct err *e)

@@ -11,6 +11,7 @@
  *
  * Before: attempt.c.  Next: sandbox/box.c. */
 #include "worker/attempt.h"
+#include "worker/local.h"
 
 #include "base/fds.h"
 #include "base/spool.h"
@@ -178,8 +179,10 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
 static int drain(struct builder *b, uint32_t edge, struct box_port *port)
 {
     struct attempt_route *route = attempt_route_of(b->t, MSG_EDGE, edge, GRAPH_NONE);
-    int fd = route ? route->r.fd : -1;
+    int fd;
     struct stat s;
+    if (local_sink(b->t, route, &fd, b->e) < 0)
+        return -1;
     if (fd < 0 || fstat(fd, &s) < 0 || is_dev_null(&s))
         return 0; /* /dev/null */
     /* Of a file the kernel counts what is written; of the rest a pump of ours does. */

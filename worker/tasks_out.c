@@ -1,5 +1,6 @@
 /* What goes out of an author's stage beside stdout, and how it ends.  See tasks.h. */
 #include "worker/tasks.h"
+#include "worker/local.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -24,6 +25,8 @@ static void lines_ended(struct lines *l)
 {
     struct task_stream *s = l->owner;
     s->b->t->moving--;
+    if (l->differs.code)
+        blocks_fail(s->b, &l->differs);
     stream_over(s);
 }
 
@@ -70,7 +73,7 @@ static int stream_to_route(struct task_stream *s, struct attempt_route *route, s
 }
 
 /* In whole lines to the job's stderr. */
-static int stream_to_lines(struct task_stream *s, int to, struct err *e)
+static int stream_to_lines(struct task_stream *s, const struct attempt_route *route, struct err *e)
 {
     struct attempt *t = s->b->t;
     int pair[2];
@@ -78,7 +81,8 @@ static int stream_to_lines(struct task_stream *s, int to, struct err *e)
         return err_sys(e, "cannot make a socket pair");
     fcntl(pair[0], F_SETFL, O_NONBLOCK);
     t->moving++;
-    lines_start(&s->lines, agent_loop(t->agent), pair[0], to, lines_ended, s);
+    lines_start(&s->lines, agent_loop(t->agent), pair[0], route ? route->r.fd : -1, lines_ended, s);
+    s->lines.given = local_given(t, route);
     int r = outlet_to_fd(&s->out, pair[1], e);
     close(pair[1]);
     return r;
@@ -95,7 +99,7 @@ static int open_said(struct blocks *b, struct err *e)
         return outlet_open(&s->out, b->t, own->edge, e);
     if (route && route->r.via != MSG_VIA_FD)
         return stream_to_route(s, route, e);
-    return stream_to_lines(s, route ? route->r.fd : -1, e);
+    return stream_to_lines(s, route, e);
 }
 
 static int open_made(struct blocks *b, struct err *e)
@@ -103,9 +107,10 @@ static int open_made(struct blocks *b, struct err *e)
     struct task_stream *s = &b->tasks->made;
     struct attempt_route *route = attempt_route_of(b->t, MSG_OUTPUT, b->stage->author, GRAPH_NONE);
     stream_open(b, s);
-    if (route && route->r.via == MSG_VIA_FD)
-        return outlet_to_fd(&s->out, route->r.fd, e);
-    return stream_to_route(s, route, e);
+    int fd;
+    if (!route || route->r.via != MSG_VIA_FD)
+        return stream_to_route(s, route, e);
+    return local_sink(b->t, route, &fd, e) < 0 ? -1 : outlet_to_fd(&s->out, fd, e);
 }
 
 bool tasks_have_room(const struct blocks *b)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Sandboxes at work are killed, others stand still for a while, and the bytes are the same.
 
-    killed.py --bin DIR [--all] [--seed N]
+    killed.py --bin DIR [--all] [--seed N] [--rows [ROW...]]
 
-Each pipeline runs at several widths; --all: at each of WIDTHS, twice.  A kill counts when zpipe said that a sandbox was lost: a
-run that lost none is done again."""
+Each pipeline runs at several widths; --all: at each of WIDTHS, twice.  --rows: every row of table.test, edges.test and words.test, too.
+A kill counts when zpipe said that a sandbox was lost: a run that lost none is done again."""
 import argparse, glob, hashlib, os, random, select, signal, subprocess, sys, tempfile
+import run as e2e
 
 WIDTHS = (1, 2, 3, 7, 64)
 TRIES = 10  # until a kill hits something
@@ -13,18 +14,21 @@ ap = argparse.ArgumentParser()
 ap.add_argument("--bin", required=True)
 ap.add_argument("--all", action="store_true")
 ap.add_argument("--seed", type=int, default=1)
+ap.add_argument("--rows", nargs="*")
 args = ap.parse_args()
 zpipe = os.path.join(os.path.abspath(args.bin), "zpipe")
 chance = random.Random(args.seed)
 
-# Each with what sh is asked instead, and how many kills it stands (the third of one block is its last): what is no block has no second try in one process.  A
-# last merge that is killed makes the stage run whole, once.
+# Each with what sh is asked instead, and how many kills it stands: the third of one block, or of one stage that streams, is its last.  A last merge that is
+# killed makes the stage run whole, once.
 PIPELINES = [
     ("cat in | tr a-z A-Z | grep -v 77", None, 2),
     ("cat in | map { sh -c 'sort | uniq -c' | sort -rn | head -n 2 }", "same", 2),
     ("cat part.* | map per file { sort -r | head -n 20; echo end }", "for f in part.*; do sort -r $f | head -n 20; echo end; done", 2),
     ("cat in | reduce by 1 into 8 { sort | md5sum }", "same", 2),
     ("cat in | cut -d' ' -f2 | sort -n", None, 1),
+    ("cat in | python3 -uc 'import sys\nfor l in sys.stdin: print(l[::-1])' | awk '{ n += length($0); print n }'", None, 2),
+    ("comm -12 <(cut -d' ' -f1 in | sort -u) <(cut -d' ' -f2 in | sort -u) | awk '{ s += $1 } END { print s }'", "same", 2),
 ]
 
 
@@ -60,11 +64,11 @@ def send(pid, number):
         return False
 
 
-def disturb(p, kills):
+def disturb(p, kills, pause=0.04):
     """Until the job is over: now and then one is killed, or stopped and let go a little later."""
     asleep = None
     while p.poll() is None:
-        select.select([], [], [], chance.uniform(0.002, 0.04))  # what is injected, not a wait for something
+        select.select([], [], [], chance.uniform(pause / 20, pause))  # what is injected, not a wait for something
         boxes = at_work(p.pid)
         if asleep:
             send(asleep, signal.SIGCONT)
@@ -85,8 +89,46 @@ def run(d, text, width, kills):
     return p.returncode, hashlib.sha256(open(os.path.join(d, "out"), "rb").read()).hexdigest(), said.count("sandbox_lost"), said
 
 
+class Rows(e2e.Table):
+    """A row of a table at each width, until a kill has hit it there."""
+    hits = misses = refused = bad = 0
+
+    def row(self, row):
+        ref, _ = self.once(row, e2e.reference(row.text, *row.args), False)
+        for width in WIDTHS:
+            lost, tries = 0, 0
+            while not lost and tries < TRIES:
+                tries += 1
+                (out, status, err, files), _ = self.once(row, self.argv(row, "-v", "-j", str(width)), False, lambda p: disturb(p, 1, 0.008))
+                lost = sum(b"sandbox_lost" in l for l in err)
+                said = [l for l in err if not l.startswith((b"info ", b"warn "))]
+                if lost and status == 125 and any(b"cannot be read again" in l for l in said):
+                    self.refused += 1
+                    continue
+                wrong = e2e.compare(row, ref, (out, status, said, files))
+                if wrong:
+                    self.bad += 1
+                    print("FAIL   -j %d %s: %s; lost %d\n%s" % (width, row.name, ", ".join(wrong), lost, b"\n".join(err).decode(errors="replace")))
+                    break
+            self.hits += lost
+            self.misses += not lost
+        print("done   %s: so far %d lost, %d runs of which none was, %d that said why they cannot run again" % (row.name, self.hits, self.misses, self.refused), flush=True)
+
+
+def table_rows(names):
+    with tempfile.TemporaryDirectory(prefix="zpipe-killed-") as work:
+        table = Rows(argparse.Namespace(bin=args.bin, cluster=False, hosts=False, slots=16, split=None), work, None)
+        for name in ("table.test", "edges.test", "words.test"):
+            for row in e2e.rows(os.path.join(e2e.HERE, name)):
+                if not row.want and (not names or row.name in names):
+                    table.row(row)
+        return table.bad, table.hits
+
+
 def main():
     failed = hits = 0
+    if args.rows is not None:
+        failed, hits = table_rows(args.rows)
     with tempfile.TemporaryDirectory(prefix="zpipe-killed-") as d:
         lines = ["%d %d some text of line %d\n" % (i % 37, i * 7919 % 10007, i) for i in range(120000)]
         with open(os.path.join(d, "in"), "w") as f:

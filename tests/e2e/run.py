@@ -9,7 +9,7 @@ fresh directories, and compares stdout, status, stderr and the files left behind
 --split: as the option of zpipe, to run small inputs in blocks.
 --user: as that user (only root can); a number needs no entry in the password file.
 --random: rows that generate.py makes, instead of a table's; --edges: job files whose pipelines part and meet again."""
-import argparse, ctypes, generate, json, os, pwd, re, shutil, signal, stat, subprocess, sys, tempfile
+import argparse, ctypes, generate, json, os, pwd, re, shutil, signal, stat, subprocess, sys, tempfile, threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TIMEOUT = 60
@@ -113,8 +113,8 @@ def snapshot(d):
     return found
 
 
-def run(argv, d, row, env, demote):
-    """stdout, status as sh would have it, stderr's lines."""
+def run(argv, d, row, env, demote, beside=None):
+    """stdout, status as sh would have it, stderr's lines.  beside: what else is done meanwhile, with the process."""
     feeder = None
     name = row.flag("stdin") or "/dev/null"
     if name.startswith("|"):
@@ -131,6 +131,8 @@ def run(argv, d, row, env, demote):
     p = subprocess.Popen(argv, cwd=d, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
                          preexec_fn=before, start_new_session=True)
     stdin.close()
+    if beside:
+        threading.Thread(target=beside, args=(p,), daemon=True).start()
     try:
         out, err = p.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -301,14 +303,24 @@ class Table:
                               capture_output=True, preexec_fn=self.demote)
         return [s["class"] for s in json.loads(plan.stdout)["stages"]] if plan.returncode == 0 else []
 
-    def once(self, row, argv, planned):
+    def once(self, row, argv, planned, beside=None):
         d = os.path.join(self.work, "dir")
         os.mkdir(d)
         place_files(self.fixture, d, row.text, self.owner)
         opaque = planned and "opaque" in self.stages(row, d)
-        result = run(argv, d, row, self.env, self.demote) + (snapshot(d),)
+        result = run(argv, d, row, self.env, self.demote, beside) + (snapshot(d),)
         shutil.rmtree(d)
         return result, opaque
+
+    def argv(self, row, *options):
+        at = self.cluster.at(4) if self.hosts else []
+        split = ["--split", self.a.split] if self.a.split else []
+        if "job" not in row.flags:
+            return [*at, self.zpipe, *options, *split, row.text, *row.args]
+        path = os.path.join(self.work, "job.zp")
+        with open(path, "w") as f:
+            f.write(row.text + "\n")
+        return [*at, self.zpipe, "run", *options, *split, path, *row.args]
 
     def row(self, row):
         reason = self.a.cluster and row.flag("local")
@@ -317,13 +329,7 @@ class Table:
             return print("skip   %-28s %s" % (row.name, reason))
         ref, _ = self.once(row, reference(row.text, *row.args), False)
         spread = ["--placement", "spread"] if self.cluster else []
-        split = ["--split", self.a.split] if self.a.split else []
-        at = self.cluster.at(4) if self.hosts else []
-        argv = [*at, self.zpipe, *spread, *split, row.text, *row.args]
-        if "job" in row.flags:
-            argv = [*at, self.zpipe, "run", *spread, *split, os.path.join(self.work, "job.zp"), *row.args]
-            with open(argv[-1 - len(row.args)], "w") as f:
-                f.write(row.text + "\n")
+        argv = self.argv(row, *spread)
         got, opaque = self.once(row, argv, "job" not in row.flags)
         wrong = (expect if row.want else compare)(row, ref, got)
         if wrong and (self.a.random or self.a.edges) and any(compare(row, ref, self.once(row, reference(row.text), False)[0]) for _ in range(9)):
