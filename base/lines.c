@@ -40,15 +40,16 @@ static void finish(struct lines *l)
 {
     loop_fd_stop(l->loop, &l->watch);
     fd_close(&l->from);
-    out(l, l->part.data, l->part.size);
+    if (!l->torn)
+        out(l, l->part.data, l->part.size);
     buf_clear(&l->part);
-    if (l->dropped && l->to >= 0) {
+    if (l->dropped && l->to >= 0 && !l->torn) {
         char text[96];
         int n = snprintf(text, sizeof text, "zpipe: %llu more bytes of stderr were left out\n",
                          (unsigned long long)l->dropped);
         put(l, text, (size_t)n);
     }
-    if (l->given && !l->differs.code)
+    if (l->given && !l->torn && !l->differs.code)
         given_end(l->given, &l->differs);
     l->ended(l);
 }

@@ -19,6 +19,7 @@ struct lines {
     uint64_t passed, dropped;
     struct given *given; /* borrowed: what of it went out before is compared and dropped; NULL: it never begins anew */
     struct err differs;  /* code 0: it did not */
+    bool torn;           /* its writer is being killed, and writes all of it again: a line that has not ended does not count */
     void (*ended)(struct lines *l); /* once, when the last writer is gone */
     void *owner;
 };

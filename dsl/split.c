@@ -389,6 +389,12 @@ static int clause(struct split_case *c, const char *const *word, uint32_t count)
         return clause_bytes(c, word + 1, count - 1, split_without);
     if (strcmp(w, "seam") == 0)
         return clause_bytes(c, word + 1, count - 1, split_seam);
+    if (strcmp(w, "groups") == 0) {
+        s->groups = true;
+        for (uint32_t i = 1; i < count; i++)
+            s->groups &= !split_has(c, word[i]);
+        return SPLIT_OK;
+    }
     if (strcmp(w, "ask") == 0 && count == 2)
         return clause_ask(c, word[1]);
     if (strcmp(w, "last") == 0)

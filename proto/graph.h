@@ -217,6 +217,8 @@ struct graph_split {
     struct slice seam; /* LINES: a boundary is between one of these bytes and one that is none of them,
                           where what is squeezed cannot reach over it; none: behind a newline */
     bool light; /* it takes little more than passing its bytes on: alone it is not worth cutting */
+    bool groups; /* what it makes of equal lines side by side depends on nothing else: behind a sort each range of keys may
+                    have a run of its argv, and the outputs stand end to end */
 };
 
 struct graph_node {

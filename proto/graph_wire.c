@@ -88,7 +88,7 @@ static const struct field split_fields[] = {
     SPLIT(empty_ok, FIELD_BOOL, 0),
     SPLITS(order_argv, order_argc, FIELD_TEXT_LIST, GRAPH_WORDS_MAX),
     SPLIT(seam, FIELD_BYTES, 256),
-    SPLIT(light, FIELD_BOOL, 0),
+    SPLIT(light, FIELD_BOOL, 0), SPLIT(groups, FIELD_BOOL, 0),
 };
 static const struct field_table split_table = FIELD_TABLE(graph_split, split_fields);
 

@@ -91,7 +91,8 @@ static bool can_follow(const struct graph *g, const struct graph_stages *out, co
     /* A cut anywhere becomes one at line ends; one at every so many bytes cannot. */
     uint64_t step = g->node[out->node[stage->first]].split.cut_step;
     bool lines = stage->cut == GRAPH_CUT_LINES || (stage->cut == GRAPH_CUT_BYTES && step == 1);
-    if (last->split.combine != GRAPH_COMBINE_CONCAT || !can_be_cut(g, n) || s->run != GRAPH_RUN_EACH ||
+    bool ends_meet = last->split.combine == GRAPH_COMBINE_CONCAT || (stage->ranges && stage->count == 1);
+    if (!ends_meet || !can_be_cut(g, n) || s->run != GRAPH_RUN_EACH ||
         s->cut_step != 1 || s->seam.size || s->file_count || !s->empty_ok)
         return false;
     /* Nobody counts what passes inside a stage. */
@@ -145,6 +146,18 @@ static bool shows_reading(const struct graph *g, const uint8_t *exact, uint32_t 
     return in != GRAPH_NONE && exact[in] == GRAPH_EXACT_ALWAYS && graph_may_be_left(g, node);
 }
 
+/* Are ranges of keys what it reads?  Lines that are the same are equal to a sort, whatever its options: no two ranges hold them. */
+static bool takes_ranges(const struct graph *g, const struct graph_stages *out, const struct graph_node *n)
+{
+    uint32_t in = edge_at(n, 0), from = in == GRAPH_NONE ? in : g->edge[in].from;
+    if (!n->split.groups || from == GRAPH_NONE || out->of_node[from] == GRAPH_NONE)
+        return false;
+    const struct graph_stage *s = &out->stage[out->of_node[from]];
+    const struct graph_split *sorts = &g->node[from].split;
+    bool records = (sorts->cut == GRAPH_CUT_NULS) == (n->split.cut == GRAPH_CUT_NULS);
+    return s->author == GRAPH_NONE && s->out_edge == in && sorts->combine == GRAPH_COMBINE_MERGE && sorts->order_argc && records;
+}
+
 static void start(const struct graph *g, struct graph_stages *out, uint32_t *nodes, uint32_t node)
 {
     const struct graph_node *n = &g->node[node];
@@ -154,6 +167,7 @@ static void start(const struct graph *g, struct graph_stages *out, uint32_t *nod
     struct graph_stage *s = &out->stage[out->count];
     *s = (struct graph_stage){.first = *nodes, .author = GRAPH_NONE, .cut = n->split.cut};
     s->in_edge = n->split.file_count ? GRAPH_NONE : edge_at(n, 0);
+    s->ranges = takes_ranges(g, out, n);
     follow(g, out, s, node);
     *nodes += s->count;
     out->count++;

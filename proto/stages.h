@@ -13,6 +13,8 @@ struct graph_stage {
     uint32_t merge_count;      /* behind them there: those of the merge body */
     uint32_t author;           /* the MAP or REDUCE, or GRAPH_NONE: the planner */
     uint32_t cut;              /* enum graph_cut: where its input may be cut */
+    bool ranges;               /* who writes to it sorts, in a stage: its blocks are that one's ranges of keys, each passes its first node as it
+                                  stands, and what comes of them stands end to end */
     bool no_zeros;             /* a zero byte in its input spoils it, for what follows its first node */
     uint32_t in_edge;          /* its input; GRAPH_NONE: split.file of its first node */
     uint32_t out_edge;         /* its stdout; GRAPH_NONE: nobody reads it */

@@ -19,10 +19,15 @@ static const char *class_of(const struct graph_node *n)
 }
 
 /* Where the stage may be cut, and how blocks' outputs become one. */
-static void split_texts(const struct graph_node *n, struct buf *cut, struct buf *combine)
+static void split_texts(const struct graph_node *n, bool ranges, struct buf *cut, struct buf *combine)
 {
     static const char *const cuts[GRAPH_CUTS] = {"none", "bytes", "lines", "nuls", "files"};
     const struct graph_split *s = &n->split;
+    if (ranges) {
+        buf_text(cut, "key ranges");
+        buf_text(combine, "concat, by the key ranges of the sort");
+        return;
+    }
     buf_text(cut, cuts[s->cut]);
     if (s->cut_step > 1)
         buf_printf(cut, " %" PRIu64, s->cut_step);
@@ -179,7 +184,8 @@ static int row_make(const struct graph *g, const struct graph_stages *s, uint32_
     struct buf text = BUF_INIT(MSG_TEXT_MAX), where = BUF_INIT(MSG_TEXT_MAX),
                how = BUF_INIT(MSG_TEXT_MAX);
     detail(g, n, &text);
-    split_texts(n, &where, &how);
+    bool ranges = s->of_node[i] != GRAPH_NONE && s->stage[s->of_node[i]].ranges && s->node[s->stage[s->of_node[i]].first] == i;
+    split_texts(n, ranges, &where, &how);
     const char *copy = keep_text(a, &text), *cut = keep_text(a, &where),
                *combine = keep_text(a, &how);
     /* The graph is freed before the message is sent. */

@@ -594,6 +594,8 @@ void attempt_stop(struct attempt *t)
     for (uint32_t i = 0; i < t->share_count; i++)
         share_stop(t->shares[i]);
     local_stop(t);
+    if (local_again(t))
+        group_tear(&t->main);
     attempt_settle(t);
 }
 

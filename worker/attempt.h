@@ -147,6 +147,7 @@ void agent_claim(struct agent *a, struct carry *c);
 /* group.c */
 int group_run(struct group *g, struct attempt *t, const struct region_scope *scope, struct err *e);
 bool group_runs(const struct group *g);
+void group_tear(struct group *g); /* its programs will say all of it again */
 void group_clear(struct group *g);
 
 /* For group.c, blocks.c, intake.c and outlet.c. */

@@ -345,6 +345,10 @@ int blocks_give_all(struct blocks *b, struct err *e)
         if (b->state != state) /* it was left, or is spoilt, and the list dropped */
             return 0;
         runs_pop(b);
+        if (b->keys)
+            outlet_piece_ended(&b->out);
+        if (b->state != state)
+            return 0;
         if (enough) {
             runs_drop(b);
             blocks_end(b);
@@ -393,7 +397,7 @@ static uint64_t run_bytes(const struct blocks *b)
     uint64_t max = RUN_BYTES_MAX, fan = b->in.bytes / MERGE_FAN;
     if (b->way->joins && b->tail->combine == GRAPH_COMBINE_MERGE)
         max = fan < SORT_BYTES_MAX ? SORT_BYTES_MAX : fan < MERGE_BYTES_MAX ? fan : MERGE_BYTES_MAX;
-    if (!b->way->joins || b->rule.split_bytes)
+    if (!b->way->joins || b->rule.split_bytes || b->in.pieces)
         return 1;
     return size < RUN_BYTES_MIN ? RUN_BYTES_MIN : size > max ? max : size;
 }
@@ -451,6 +455,8 @@ static int start_one(struct blocks *b, struct err *e)
     int r = inlet_cut(&b->in, &b->rule, b->from, size, least, &units, &to, e);
     if (r <= 0 || (b->head->run == GRAPH_RUN_LAST && !b->in.ended && to == b->in.bytes) || !ends_come(b, to))
         return r < 0 ? -1 : 0;
+    if (b->in.pieces && !b->in.ended && b->in.bytes - to < ahead)
+        return 0;
     r = is_spoilt(b, to, e);
     if (r == 0 && lent_slot(b, lent_bytes(b, b->from, to), &where)) {
         b->units = units;
@@ -566,6 +572,11 @@ bool blocks_wanted(const struct attempt *t, const struct graph_stage *s)
     for (uint32_t i = 0; i < s->count; i++)
         if (!t->here[t->stages.node[s->first + i]])
             return false;
+    bool sorted = !s->ranges;
+    for (uint32_t i = 0; i < t->blocks_count; i++)
+        sorted |= t->blocks[i]->stage->out_edge == s->in_edge;
+    if (!sorted)
+        return false; /* who writes to it runs once, here or elsewhere: there are no ranges */
     if (s->in_edge == GRAPH_NONE)
         return true;
     uint32_t from = g->edge[s->in_edge].from;
@@ -587,10 +598,27 @@ static int open_errors(struct blocks *b, struct err *e)
     return b->errors < 0 ? err_sys(e, "cannot make a memory file") : 0;
 }
 
+/* The first node's split, where a block is a range of keys. */
+static int take_ranges(struct blocks *b, struct err *e)
+{
+    struct graph_split *s = arena_alloc(&b->t->arena, sizeof *s);
+    if (!s)
+        return err_nomem(e);
+    *s = *b->head;
+    s->combine = GRAPH_COMBINE_CONCAT;
+    s->combine_text = "";
+    s->combine_argc = s->block_argc = 0;
+    b->head = s;
+    b->in.pieces = b->in.apart = true;
+    return 0;
+}
+
 static int open_planned(struct blocks *b, struct err *e)
 {
     b->head = &blocks_node(b, 0)->split;
-    b->tail = &blocks_node(b, b->stage->count - 1)->split;
+    if (b->stage->ranges && take_ranges(b, e) < 0)
+        return -1;
+    b->tail = b->stage->count == 1 ? b->head : &blocks_node(b, b->stage->count - 1)->split;
     b->rule.step = b->head->cut_step;
     b->rule.seam = b->head->seam;
     b->rule.split_bytes = b->t->graph->split_bytes;

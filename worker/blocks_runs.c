@@ -96,7 +96,7 @@ static struct region_words run_words(void *owner, uint32_t node)
     struct run *r = owner;
     struct blocks *b = r->b;
     const struct graph_node *n = &b->t->graph->node[node];
-    const struct graph_split *s = &n->split;
+    const struct graph_split *s = node == b->node[0] ? b->head : &n->split;
     if (r->merge.count)
         return r->merge;
     bool other = (s->run == GRAPH_RUN_FIRST && !r->first) || (s->run == GRAPH_RUN_LAST && !r->last);

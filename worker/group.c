@@ -150,6 +150,12 @@ int group_run(struct group *g, struct attempt *t, const struct region_scope *sco
     return r < 0 ? -1 : begin_streams(g, e);
 }
 
+void group_tear(struct group *g)
+{
+    for (uint32_t i = 0; g->lines && i < g->region.plan.task_count; i++)
+        g->lines[i].torn = true;
+}
+
 bool group_runs(const struct group *g)
 {
     return g->watch.id != 0;

@@ -431,9 +431,9 @@ int inlet_cut(struct inlet *in, const struct inlet_rule *rule, uint64_t from, ui
     int r = 1;
     if (rule->block_bytes)
         want = from > UINT64_MAX - rule->block_bytes ? UINT64_MAX : from + rule->block_bytes;
-    if (rule->cut == GRAPH_CUT_FILES) {
+    if (rule->cut == GRAPH_CUT_FILES || in->pieces) {
         *to = top;
-        return 1;
+        return !in->pieces || in->ended || top <= in->whole;
     }
     if (rule->cut == GRAPH_CUT_BYTES) {
         uint64_t least = from + min_units > want ? from + min_units : want;

@@ -25,6 +25,8 @@ struct inlet {
     uint64_t bytes;  /* so far */
     bool ended;      /* that is all */
     bool apart;      /* no block spans two stretches, but where they are one piece */
+    bool pieces;     /* ... and each piece is one, whatever the rule says of cuts: */
+    uint64_t whole;  /* those up to here; all, when it has ended */
     struct {         /* a search for a boundary that found too few bytes: it goes on where it was */
         uint64_t begin, want, at, seen;
         uint32_t state; /* of a search for a text */

@@ -247,6 +247,8 @@ int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct 
         o->moved = o->bytes;
         if (inlet_add(o->inlet, fd, offset, size, GRAPH_NONE, e) < 0)
             return -1;
+        o->inlet->stretch[o->inlet->count - 1].goes_on = o->inside;
+        o->inside = true;
         o->grown(o->reader);
         return 0;
     }
@@ -257,6 +259,15 @@ int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct 
     if (wait_turn(o, (struct stretch){.fd = fd, .offset = offset, .size = size}, e) < 0)
         return -1;
     return send_more(o, e);
+}
+
+void outlet_piece_ended(struct outlet *o)
+{
+    if (!o->inlet || !o->inside || o->over || o->left)
+        return;
+    o->inside = false;
+    o->inlet->whole = o->inlet->bytes;
+    o->grown(o->reader);
 }
 
 int outlet_put_bytes(struct outlet *o, struct slice bytes, struct err *e)

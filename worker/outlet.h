@@ -44,6 +44,7 @@ struct outlet {
     uint64_t sent, done;        /* stretches */
     uint64_t bytes, moved;      /* put in, and where they should go */
     bool nowhere, closed, end_sent, left, over;
+    bool inside;                /* a piece, of the inlet's */
     void (*grown)(void *owner); /* the inlet has more, or has ended */
     void *reader;
 };
@@ -57,6 +58,7 @@ int outlet_open(struct outlet *o, struct attempt *t, uint32_t edge, struct err *
 /* Takes fd, also on failure.  A stretch that is left or over is dropped. */
 int outlet_put(struct outlet *o, int fd, uint64_t offset, uint64_t size, struct err *e);
 int outlet_put_bytes(struct outlet *o, struct slice bytes, struct err *e); /* at most OUTLET_GATHER_MAX */
+void outlet_piece_ended(struct outlet *o); /* if the next stage takes pieces: what was put in since the last time is one */
 int outlet_close(struct outlet *o, struct err *e); /* that was all */
 uint64_t outlet_backlog(const struct outlet *o);   /* bytes put in that have not moved on */
 uint32_t outlet_waiting(const struct outlet *o);   /* stretches that are not with the pump */

@@ -37,6 +37,10 @@ def run(argv, d):
     return p.stdout, p.returncode, p.stderr.replace(b"sh: 1: ", b"")
 
 
+TAILS = ["", "", " | head -3", " | tail -2", " | uniq -c", " | uniq", " | uniq -d", " | uniq -cu", " | uniq -D", " | uniq -ic", " | uniq -w2 | wc -l",
+         " | uniq -c | sort -rn | head -4", " | uniq -d | grep -v 1 | sort -u", " | uniq | sed -n '1p;$p'", " | uniq -zc"]
+
+
 class Test:
     def __init__(self, zpipe, d, r):
         self.zpipe, self.d, self.r, self.failed, self.passed = zpipe, d, r, 0, 0
@@ -62,7 +66,7 @@ class Test:
         for i in range(count):
             r, o = self.r, options(self.r)
             end = "\0" if "-z" in o else "\n"
-            tail = r.choice(["", "", "", " | uniq -c", " | head -3", " | tail -2"]) if end == "\n" else ""
+            tail = r.choice(TAILS) if end == "\n" else r.choice(["", " | uniq -zc", " | uniq -c"])
             self.put(lines(r, 3000, r.choice([1, 2, 5, 40, 400]), end))
             self.same("sort %s in%s" % (o, tail), ["-j", str(r.choice([1, 2, 3])), "--split", "always,64"])
             self.put(lines(r, 400000, r.choice([1, 3, 50, 5000]), end))
@@ -84,6 +88,15 @@ class Test:
         with open(os.path.join(self.d, "table.conf"), "w") as f:
             f.write("command sort\n  operands files\n  form : lines | block sort | merge %s | order %s\n" % (merge, order))
         return run([self.zpipe, "--commands", "table.conf", "-j", "2", "--split", "always,64K", "sort in"], self.d)
+
+    # What equal lines become, range by range: a command that is said to care for nothing else shows how often it ran.
+    def groups(self):
+        self.put(b"".join(b"%03d\n" % (self.r.randrange(1000) * 7 % 1000) for _ in range(60000)))
+        for form, least, most in (("lines | groups", 4, 200), ("lines | groups -t", 1, 1), ("nuls | groups", 1, 1)):
+            with open(os.path.join(self.d, "table.conf"), "w") as f:
+                f.write("command md5sum\n  flags -t\n  form : %s | rerun md5sum -t\n" % form)
+            got, status, said = run([self.zpipe, "--commands", "table.conf", "-j", "2", "--split", "always,64K", "sort in | md5sum -t"], self.d)
+            self.tell("groups of " + form, "" if least <= got.count(b"\n") <= most and (status, said) == (0, b"") else "%s, status %d, %s" % (got, status, said))
 
     # A merge that puts files end to end: what is out of order in its output tells how often it ran.
     def by_ranges(self):
@@ -108,6 +121,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="zpipe-sorts-") as d:
         t = Test(os.path.join(os.path.abspath(a.bin), "zpipe"), d, random.Random(a.seed))
         t.by_ranges()
+        t.groups()
         t.at_random(a.count)
         t.many()
         t.large()

@@ -219,9 +219,35 @@ static void test_stretches(void **state)
     inlet_clear(&in);
 }
 
+/* Pieces that come: each is a block when it is complete. */
+static void test_pieces(void **state)
+{
+    static const struct {
+        const char *text;
+        bool goes_on;
+    } part[] = {{"a\nb\n", false}, {"c\n", true}, {"d\n", false}, {"e\n", true}};
+    struct inlet in = {.pieces = true, .apart = true};
+    struct inlet_rule rule = {.cut = GRAPH_CUT_LINES, .step = 1};
+    struct err e;
+    uint64_t units = 0, to = 0;
+    (void)state;
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(inlet_add(&in, file_of(part[i].text, strlen(part[i].text)), 0, strlen(part[i].text), GRAPH_NONE, &e), 0);
+        in.stretch[i].goes_on = part[i].goes_on;
+        assert_int_equal(inlet_cut(&in, &rule, 0, 1, 0, &units, &to, &e), i > 1); /* also when more is there */
+        in.whole = i == 1 ? in.bytes : in.whole;
+    }
+    assert_int_equal(to, 6);
+    assert_int_equal(inlet_cut(&in, &rule, 6, 1, 0, &units, &to, &e), 0);
+    in.ended = true;
+    assert_int_equal(inlet_cut(&in, &rule, 6, 1, 0, &units, &to, &e), 1);
+    assert_int_equal(to, 10);
+    inlet_clear(&in);
+}
+
 int main(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_nominal), cmocka_unit_test(test_cuts),
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(test_pieces), cmocka_unit_test(test_nominal), cmocka_unit_test(test_cuts),
                                               cmocka_unit_test(test_growing), cmocka_unit_test(test_stretches)};
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }
