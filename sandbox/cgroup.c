@@ -170,13 +170,13 @@ static bool enter_leaf(int base)
 static const char *divide(int base, bool in_leaf)
 {
     char text[TEXT_MAX];
-    bool is_root = faccessat(base, "cgroup.type", F_OK, 0) < 0; /* which may have both */
     if (!get(base, "cgroup.controllers", text) || !has_word(text, "memory") || !has_word(text, "pids"))
         return "the cgroup of zpipe-box has no controllers of memory and processes";
     if (!is_given(base))
         return "the cgroup of zpipe-box was not given to it (systemd: Delegate=yes)";
     if (get(base, "cgroup.subtree_control", text) && has_word(text, "memory") && has_word(text, "pids"))
         return NULL;
+    bool is_root = faccessat(base, "cgroup.type", F_OK, 0) < 0; /* which may have both */
     if (!in_leaf && !is_root) {
         if (!only_we(base))
             return "others are in the cgroup of zpipe-box";

@@ -14,7 +14,7 @@ set_tests_properties(box_region PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:z
 zpipe_test(sha256 SOURCES ${here}/unit/sha256_test.c ${CMAKE_SOURCE_DIR}/sandbox/sha256.c USES base)
 zpipe_fuzz(box_spec SOURCES ${here}/fuzz/box_spec.c USES sandbox)
 add_test(NAME box_alone COMMAND ${here}/e2e/box.sh $<TARGET_FILE:zpipe-box>)
-set_tests_properties(box_alone PROPERTIES TIMEOUT 120 LABELS e2e)
+set_tests_properties(box_alone PROPERTIES TIMEOUT 300 LABELS e2e)
 add_test(NAME box_report COMMAND ${Python3_EXECUTABLE} ${here}/e2e/box_report.py $<TARGET_FILE:zpipe-box>)
 set_tests_properties(box_report PROPERTIES TIMEOUT 300 LABELS e2e)
 zpipe_test(box_wide SOURCES ${here}/unit/box_wide.c USES test_boxed TIMEOUT 120)

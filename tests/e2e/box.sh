@@ -12,7 +12,7 @@ failed=0
 check() {
     name=$1 want=$2 text=$3
     shift 3
-    got=$(timeout 30 "$@" 2>err)
+    got=$(timeout 120 "$@" 2>err)
     status=$?
     if [ $status -ne "$want" ] || [ "$got" != "$text" ]; then
         echo "FAILED $name: status $status, output '$got', stderr '$(cat err)'"

@@ -10,7 +10,7 @@ its output is ours, and so is its status (125: there is no machine).
 KERNEL  a package of the distribution's, fetched with apt-get and unpacked below --keep (build/machine), not installed; or a directory
         that one was unpacked to: boot/vmlinuz-*, lib/modules
 --accel kvm, where the host's is whole; the default, tcg, works everywhere"""
-import argparse, glob, os, random, re, shlex, subprocess, sys, tempfile
+import argparse, glob, os, random, re, shlex, signal, subprocess, sys, tempfile
 
 MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
@@ -160,14 +160,17 @@ def run(kernel, initrd, mark, accel):
         p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     except OSError as e:
         fail("cannot start qemu-system-x86_64: %s" % e)
-    for line in p.stdout:
-        text = line.decode(errors="replace").rstrip("\r\n")
-        if text.startswith(mark):
-            status = int(text[len(mark):])
-            break
-        print(text, flush=True)
-    p.kill()
-    p.wait()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(status))
+    try:
+        for line in p.stdout:
+            text = line.decode(errors="replace").rstrip("\r\n")
+            if text.startswith(mark):
+                status = int(text[len(mark):])
+                break
+            print(text, flush=True)
+    finally:
+        p.kill()
+        p.wait()
     return status
 
 
