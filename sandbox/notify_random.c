@@ -18,7 +18,9 @@
 #define GETRANDOM_ONCE  65536 /* a longer wish is answered in part, as the kernel may */
 #define GETRANDOM_FLAGS 7u
 #define REFILL_BYTES    4096
-#define RANDOM_AHEAD    32768 /* bytes asked of the socket's buffer; the kernel doubles it */
+#define FIRST_BYTES     1024  /* most programs read a few, and close it */
+#define RANDOM_FIRST    4096  /* bytes asked of the socket's buffer, which the kernel doubles: with these it is full */
+#define RANDOM_AHEAD    32768 /* likewise, once some were read */
 #define REFILLS_MAX     64    /* pieces for one file in one go */
 
 static uint32_t rotate(uint32_t x, int n)
@@ -129,26 +131,37 @@ void answer_getrandom(struct notify *n, const struct seccomp_notif *q, struct an
     a->value = (int64_t)done;
 }
 
-/* As many pieces as there is room for.  A piece that fits in part, or not, is taken back. */
-static void refill(struct random_file *f)
+/* One piece; what of it does not fit is taken back.  -1: there is no more room. */
+static int put(struct random_file *f, size_t size)
 {
     uint8_t piece[REFILL_BYTES];
+    struct random before = f->random;
+    ssize_t sent;
 
-    for (int i = 0; i < REFILLS_MAX; i++) {
-        struct random before = f->random;
-        ssize_t sent;
+    random_bytes(&f->random, piece, size);
+    sent = send(f->fd, piece, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent == (ssize_t)size)
+        return 0;
+    f->random = before;
+    if (sent > 0)
+        random_bytes(&f->random, piece, (size_t)sent);
+    else if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS)
+        fd_close(&f->fd); /* nobody reads it any more; epoll forgets it */
+    return -1;
+}
 
-        random_bytes(&f->random, piece, sizeof piece);
-        sent = send(f->fd, piece, sizeof piece, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent == (ssize_t)sizeof piece)
-            continue;
-        f->random = before;
-        if (sent > 0)
-            random_bytes(&f->random, piece, (size_t)sent);
-        else if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS)
-            fd_close(&f->fd); /* nobody reads it any more; epoll forgets it */
-        return;
-    }
+static void set_room(int fd, int bytes)
+{
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+}
+
+/* As many pieces as there is room for. */
+static void refill(struct random_file *f)
+{
+    set_room(f->fd, RANDOM_AHEAD);
+    for (int i = 0; i < REFILLS_MAX; i++)
+        if (put(f, REFILL_BYTES) < 0)
+            return;
 }
 
 static int watch(struct notify *n, struct random_file *f)
@@ -173,7 +186,7 @@ static struct random_file *free_file(struct notify *n)
 int random_open(struct notify *n)
 {
     struct random_file *f = free_file(n);
-    int all = INT_MAX, ahead = RANDOM_AHEAD, mark = NOTIFY_MARK_RANDOM;
+    int all = INT_MAX, mark = NOTIFY_MARK_RANDOM;
     int ends[2];
 
     if (!f) { /* the task may have closed some since we last looked: whether it did must not be
@@ -189,8 +202,7 @@ int random_open(struct notify *n)
         return -1;
     f->fd = ends[0];
     if (setsockopt(ends[1], SOL_SOCKET, SO_RCVLOWAT, &all, sizeof all) < 0 ||
-        setsockopt(ends[1], SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark) < 0 ||
-        setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &ahead, sizeof ahead) < 0 || watch(n, f) < 0) {
+        setsockopt(ends[1], SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark) < 0 || watch(n, f) < 0) {
         int sys = errno;
 
         fd_close(&f->fd);
@@ -200,7 +212,8 @@ int random_open(struct notify *n)
     }
     random_part(n);
     random_init(&f->random, n->seed, stream_now(n), ++n->random_opened);
-    refill(f);
+    set_room(f->fd, RANDOM_FIRST);
+    put(f, FIRST_BYTES);
     return ends[1];
 }
 
