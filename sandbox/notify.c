@@ -45,7 +45,7 @@ struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t 
         return NULL;
     }
     n->listener = listener;
-    n->random_epoll = -1;
+    n->random_epoll = n->root = -1;
     n->seed = seed;
     n->stream = stream;
     n->epoch_s = epoch_s;
@@ -81,6 +81,7 @@ void notify_free(struct notify *n)
     timers_close(n);
     free(n->seen.file);
     fd_close(&n->listener);
+    fd_close(&n->root);
     free(n->given);
     free(n->named);
     free(n);

@@ -93,7 +93,7 @@ struct notify *notify_copy(const struct notify *n, uint64_t stream, struct err *
     *c = *n;
     c->given = NULL;
     c->given_count = 0;
-    c->random_epoll = -1;
+    c->random_epoll = c->root = -1;
     c->asked = NULL;
     c->met = false;
     c->stream = stream;

@@ -8,8 +8,11 @@
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define OPENS_MAX 1000 /* the kernel gives up at a `..` when anything on the host is renamed or mounted meanwhile */
 
 ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *name, size_t size)
 {
@@ -25,10 +28,53 @@ ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *name, size
     return n;
 }
 
+uint64_t mount_of(int directory, const char *path)
+{
+    struct statx x;
+
+    return statx(directory, path, AT_EMPTY_PATH, STATX_MNT_ID, &x) == 0 && (x.stx_mask & STATX_MNT_ID) ? x.stx_mnt_id : 0;
+}
+
+/* The task's own root.  None of its processes can have another, so it is looked for once. */
+static int root_of(struct notify *n, const struct seccomp_notif *q)
+{
+    char link[32];
+    int root;
+
+    if (n->root >= 0)
+        return n->root;
+    snprintf(link, sizeof link, "/proc/%u/root", q->pid);
+    root = open(link, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root >= 0 && !task_valid(n, q))
+        fd_close(&root);
+    n->root = root;
+    if (root >= 0) {
+        n->root_mount = mount_of(root, "");
+        n->image_mount = mount_of(root, "usr/");
+    }
+    if (n->root_mount == n->image_mount)
+        n->root_mount = n->image_mount = 0; /* it tells nothing */
+    return root;
+}
+
+bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd)
+{
+    char link[32], name[64];
+    uint64_t mount = mount_of(fd, ""), image = root_of(n, q) < 0 ? 0 : n->image_mount;
+    ssize_t size;
+
+    if (mount && (mount == image || mount == n->root_mount))
+        return mount == image;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd); /* a mount within the image, or none of the task's */
+    size = readlink(link, name, sizeof name - 1);
+    name[size < 0 ? 0 : size] = '\0';
+    return path_of_image(name);
+}
+
 int task_open(struct notify *n, const struct seccomp_notif *q, int directory, const char *path, uint64_t flags)
 {
     struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-    char link[48], whole[2 * TASK_PATH_MAX];
+    char whole[2 * TASK_PATH_MAX];
     ssize_t size = 0;
     int root, fd;
 
@@ -39,16 +85,16 @@ int task_open(struct notify *n, const struct seccomp_notif *q, int directory, co
         whole[size++] = '/';
     }
     snprintf(whole + size, sizeof whole - (size_t)size, "%s", path);
-    snprintf(link, sizeof link, "/proc/%u/root", q->pid);
-    root = open(link, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0)
+    root = root_of(n, q);
+    if (root < 0 || !task_valid(n, q))
         return errno = EINVAL, -1;
-    if (!task_valid(n, q))
-        fd = (errno = EINVAL, -1);
-    else
+    for (int i = 0; i < OPENS_MAX; i++) {
         fd = (int)syscall(SYS_openat2, root, whole, &how, sizeof how);
-    close(root);
-    return fd;
+        if (fd >= 0 || errno != EAGAIN)
+            return fd;
+    }
+    notify_mark(n, "a name with '..' could not be followed");
+    return -1;
 }
 
 bool path_of_image(const char *path)

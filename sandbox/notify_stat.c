@@ -266,9 +266,8 @@ static struct question question_of(const struct seccomp_notif *q)
 /* The file as one of our descriptors; -1: the kernel shall answer. */
 static int open_asked(struct notify *n, const struct seccomp_notif *q, const struct question *ask)
 {
-    char path[TASK_PATH_MAX], name[64];
+    char path[TASK_PATH_MAX];
     int number = ask->directory, fd;
-    ssize_t size;
 
     *path = '\0';
     if (ask->path && task_text(n, q, ask->path, path, sizeof path) < 0)
@@ -278,22 +277,13 @@ static int open_asked(struct notify *n, const struct seccomp_notif *q, const str
         return fcntl(named->fd, F_DUPFD_CLOEXEC, 0);
     if (path_of_image(path))
         return -1;
-    if (*path && !(ask->follow && path_of_fd_name(path, &number))) {
+    if (*path && !(ask->follow && path_of_fd_name(path, &number)))
         fd = task_open(n, q, ask->directory, path, O_PATH | (ask->follow ? 0 : O_NOFOLLOW));
-        if (fd < 0)
-            return -1;
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-        size = readlink(path, name, sizeof name - 1);
-        name[size < 0 ? 0 : size] = '\0';
-        if (path_of_image(name))
-            fd_close(&fd);
-        return fd;
-    }
-    if (number == AT_FDCWD)
-        return task_open(n, q, AT_FDCWD, ".", O_PATH);
-    if (task_fd_name(q, number, name, sizeof name) <= 0 || path_of_image(name))
-        return -1;
-    return task_fd(n, q, number);
+    else
+        fd = number == AT_FDCWD ? task_open(n, q, AT_FDCWD, ".", O_PATH) : task_fd(n, q, number);
+    if (fd >= 0 && fd_of_image(n, q, fd))
+        fd_close(&fd);
+    return fd;
 }
 
 void answer_stat(struct notify *n, const struct seccomp_notif *q, struct answer *a)

@@ -90,6 +90,8 @@ struct notify {
     int64_t began_ns; /* real time when the task began */
     dev_t scratch_dev; /* the device of its own files */
     bool scratch_known;
+    int root; /* the task's; -1: not yet looked for */
+    uint64_t root_mount, image_mount; /* the mounts of / and /usr there; 0: not known */
     struct timer timer[NOTIFY_TIMERS_MAX];
     int timers;    /* that are set */
     pid_t asking;  /* the process whose sleep lets time pass; 0: whoever */
@@ -152,7 +154,11 @@ bool task_valid(const struct notify *n, const struct seccomp_notif *q);
 ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *name, size_t size);
 /* Open what the task means by `path` from `directory` (a descriptor of its, or AT_FDCWD); -1 with errno. */
 int task_open(struct notify *n, const struct seccomp_notif *q, int directory, const char *path, uint64_t flags);
-/* Below a directory of the image, which does not change. */
+/* The number of the mount that a file lies in; 0: the kernel does not tell (5.8). */
+uint64_t mount_of(int directory, const char *path);
+/* Is our descriptor one of the image's files, which do not change? */
+bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd);
+/* Below a directory of the image. */
 bool path_of_image(const char *path);
 /* Is it /dev/stdin or another name of a descriptor? */
 bool path_of_fd_name(const char *path, int *fd);
