@@ -76,7 +76,7 @@ static int open_loader(Elf64_Ehdr *h)
     static const char paths[][48] = SHIM_REAL_LOADERS;
 
     for (unsigned long i = 0; i < sizeof paths / sizeof *paths; i++) {
-        long fd = call(SYS_openat, AT_FDCWD, (long)paths[i], O_RDONLY | O_CLOEXEC, 0, 0, 0);
+        long fd = call(SYS_open, (long)paths[i], O_RDONLY | O_CLOEXEC, 0, 0, SHIM_OPENS, SHIM_OPENS);
 
         if (fd < 0)
             continue;

@@ -21,6 +21,9 @@
 #define SHIM_LOADER_AT   0x7ffff9000000ull /* a multiple of the room */
 #define SHIM_LOADER_ROOM 0x100000ull
 
+/* Behind the arguments of an open(2), twice: the shim opens the loader, and shows nobody what that tells. */
+#define SHIM_OPENS 0x7a706970
+
 #ifndef SHIM_ITSELF
 extern const unsigned char shim_image[]; /* the ELF file to write */
 extern const size_t shim_image_size;
