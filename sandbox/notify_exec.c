@@ -136,6 +136,7 @@ static enum start look(struct notify *n, const struct seccomp_notif *q)
 void answer_exec(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     a->go_on = true;
+    gate_forget(n, q);
     if (n->answered > 1) /* at the first, of a task's place, there is none */
         clock_meet(n); /* its page goes with its memory */
     if (n->trace_start && !n->traced && task_valid(n, q) &&

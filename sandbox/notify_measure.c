@@ -94,6 +94,7 @@ void answer_growing(struct notify *n, const struct seccomp_notif *q, struct answ
 void answer_forking(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     a->go_on = true;
+    n->threads |= q->data.nr == SYS_clone && (q->data.args[0] & (CLONE_VM | CLONE_VFORK)) == CLONE_VM;
     if (q->data.nr == SYS_clone && (q->data.args[0] & CLONE_NEWPID)) {
         a->go_on = n->expect_init = notify_is_forker(n, q);
         a->error = EPERM;

@@ -164,6 +164,7 @@ void answer_open(struct notify *n, const struct seccomp_notif *q, struct answer 
 
 void answer_openat(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
+    gate_lead(n, q);
     answer_path(n, q, q->data.args[1], (int)q->data.args[2], a);
 }
 

@@ -57,10 +57,15 @@ static int root_of(struct notify *n, const struct seccomp_notif *q)
     return root;
 }
 
+uint64_t task_image_mount(struct notify *n, const struct seccomp_notif *q)
+{
+    return root_of(n, q) < 0 ? 0 : n->image_mount;
+}
+
 bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd)
 {
     char link[32], name[64];
-    uint64_t mount = mount_of(fd, ""), image = root_of(n, q) < 0 ? 0 : n->image_mount;
+    uint64_t mount = mount_of(fd, ""), image = task_image_mount(n, q);
     ssize_t size;
 
     if (mount && (mount == image || mount == n->root_mount))

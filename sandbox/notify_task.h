@@ -1,6 +1,7 @@
 /* What the answers share: the task's logical state and the way into its memory.  Private to
  * notify*.c and their tests. */
 #pragma once
+#include "sandbox/gate.h"
 #include "sandbox/notify.h"
 
 #include <linux/seccomp.h>
@@ -11,6 +12,7 @@
 #define NOTIFY_NR_MAX      512 /* call numbers counted; the table's highest is below */
 #define CLOCK_NS_MAX       (1ull << 61) /* 73 years: so that no sum of ours overflows */
 #define TASK_PATH_MAX      4096
+#define NOTIFY_LOOKERS     8
 #define NOTIFY_CONTROL_MAX 256 /* bytes of the kernel's notification structs, whichever kernel */
 
 /* ChaCha20 as a stream of bytes. */
@@ -40,6 +42,12 @@ struct timer {
     int pidfd; /* -1: free */
     pid_t process;
     uint64_t due_ns, interval_ns; /* logical */
+};
+
+/* A process that opens files, or looks at some: how often since its exec, and its calls that have been led to the gate. */
+struct looker {
+    uint32_t pid, looks, led_count;
+    uint64_t led[GATE_SITES_MAX];
 };
 
 /* What is known of the memory of the last process that took some; see notify_measure.c. */
@@ -104,6 +112,9 @@ struct notify {
     struct measured measured;
     struct named *named; /* owned */
     uint32_t named_count;
+    struct looker looker[NOTIFY_LOOKERS]; /* the last ones */
+    uint32_t looker_next;
+    bool threads;       /* there have been some */
     bool trace_start;   /* a template: its program is to be traced */
     pid_t traced;       /* since when it is: this process */
     pid_t forker;       /* 0: none */
@@ -154,8 +165,9 @@ bool task_valid(const struct notify *n, const struct seccomp_notif *q);
 ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *name, size_t size);
 /* Open what the task means by `path` from `directory` (a descriptor of its, or AT_FDCWD); -1 with errno. */
 int task_open(struct notify *n, const struct seccomp_notif *q, int directory, const char *path, uint64_t flags);
-/* The number of the mount that a file lies in; 0: the kernel does not tell (5.8). */
+/* The number of the mount that a file lies in; 0: the kernel does not tell (5.8).  And the one of the task's image. */
 uint64_t mount_of(int directory, const char *path);
+uint64_t task_image_mount(struct notify *n, const struct seccomp_notif *q);
 /* Is our descriptor one of the image's files, which do not change? */
 bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd);
 /* Below a directory of the image. */
@@ -176,6 +188,9 @@ int seen_copy(struct seen *s);
 void seen_exchange(struct seen *s, dev_t device, ino_t inode, dev_t by_device, ino_t by_inode);
 notify_handler answer_fchmod, answer_utime; /* notify_given.c */
 notify_handler answer_stat;                 /* notify_stat.c */
+/* notify_gate.c: a process opens a file, or looks at one; begins anew. */
+void gate_lead(struct notify *n, const struct seccomp_notif *q);
+void gate_forget(struct notify *n, const struct seccomp_notif *q);
 notify_handler answer_open, answer_openat, answer_creat, answer_exec, answer_alarm, answer_itimer,
     answer_pause, answer_getrandom; /* notify_open.c, _exec.c, _timers.c, _random.c */
 

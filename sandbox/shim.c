@@ -129,10 +129,12 @@ static unsigned long map_loader(int fd, const Elf64_Ehdr *h)
             span = phdr[i].p_vaddr + phdr[i].p_memsz;
     span = (span + PAGE - 1) & ~(PAGE - 1);
     base = -1;
-    if (span <= SHIM_LOADER_ROOM)
-        base = call(SYS_mmap, (long)SHIM_LOADER_AT, (long)span, PROT_NONE,
+    if (span <= SHIM_LOADER_ROOM - SHIM_GATE_BYTES)
+        base = call(SYS_mmap, (long)SHIM_LOADER_AT, (long)(SHIM_GATE_BYTES + span), PROT_READ | PROT_EXEC,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    if (base < 0)
+    if (base >= 0)
+        base += SHIM_GATE_BYTES;
+    else
         base = call(SYS_mmap, 0, (long)span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base < 0)
         DIE("no memory for the program loader");

@@ -33,6 +33,19 @@ add_custom_command(OUTPUT ${ZPIPE_FORKER}
     COMMENT "Building the forker" VERBATIM)
 add_custom_target(zpipe_forker DEPENDS ${ZPIPE_FORKER})
 
+# And the gate.
+set(ZPIPE_GATE ${CMAKE_BINARY_DIR}/bin/zpipe-gate)
+add_custom_command(OUTPUT ${ZPIPE_GATE}
+    COMMAND ${CMAKE_C_COMPILER} -std=gnu17 -O2 -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}
+        -ffreestanding -fno-stack-protector -fPIE -fvisibility=hidden -mgeneral-regs-only
+        -fcf-protection=none -fno-asynchronous-unwind-tables -fno-builtin -U_FORTIFY_SOURCE
+        -nostdlib -static -Wl,-T,${CMAKE_CURRENT_LIST_DIR}/gate.ld -Wl,--build-id=none
+        -o ${ZPIPE_GATE} ${CMAKE_CURRENT_LIST_DIR}/gate.c
+    DEPENDS ${CMAKE_CURRENT_LIST_DIR}/gate.c ${CMAKE_CURRENT_LIST_DIR}/gate.h ${CMAKE_CURRENT_LIST_DIR}/shim.h
+        ${CMAKE_CURRENT_LIST_DIR}/gate.ld
+    COMMENT "Building the gate" VERBATIM)
+add_custom_target(zpipe_gate DEPENDS ${ZPIPE_GATE})
+
 zpipe_layer(sandbox_filter
     SOURCES ${CMAKE_CURRENT_LIST_DIR}/syscalls.c ${CMAKE_CURRENT_LIST_DIR}/filter.c
         ${CMAKE_CURRENT_LIST_DIR}/notify.c ${CMAKE_CURRENT_LIST_DIR}/notify_random.c
@@ -40,7 +53,7 @@ zpipe_layer(sandbox_filter
         ${CMAKE_CURRENT_LIST_DIR}/notify_clock.c ${CMAKE_CURRENT_LIST_DIR}/notify_fork.c
         ${CMAKE_CURRENT_LIST_DIR}/notify_exec.c ${CMAKE_CURRENT_LIST_DIR}/notify_timers.c ${CMAKE_CURRENT_LIST_DIR}/notify_measure.c ${CMAKE_CURRENT_LIST_DIR}/notify_named.c
         ${CMAKE_CURRENT_LIST_DIR}/usage.c
-        ${CMAKE_CURRENT_LIST_DIR}/notify_path.c ${CMAKE_CURRENT_LIST_DIR}/notify_stat.c
+        ${CMAKE_CURRENT_LIST_DIR}/notify_path.c ${CMAKE_CURRENT_LIST_DIR}/notify_stat.c ${CMAKE_CURRENT_LIST_DIR}/notify_gate.c
         ${CMAKE_CURRENT_LIST_DIR}/shim_blob.c ${CMAKE_CURRENT_LIST_DIR}/forker_blob.c
     USES base_core)
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/shim_blob.c PROPERTIES
@@ -49,4 +62,7 @@ set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/shim_blob.c PROPERTIES
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/forker_blob.c PROPERTIES
     OBJECT_DEPENDS ${ZPIPE_FORKER}
     COMPILE_DEFINITIONS "FORKER_FILE=\"${ZPIPE_FORKER}\"")
-add_dependencies(sandbox_filter zpipe_shim zpipe_forker)
+set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/notify_gate.c PROPERTIES
+    OBJECT_DEPENDS ${ZPIPE_GATE}
+    COMPILE_DEFINITIONS "GATE_FILE=\"${ZPIPE_GATE}\"")
+add_dependencies(sandbox_filter zpipe_shim zpipe_forker zpipe_gate)

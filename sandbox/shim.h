@@ -20,6 +20,7 @@
  * (syscalls.h). */
 #define SHIM_LOADER_AT   0x7ffff9000000ull /* a multiple of the room */
 #define SHIM_LOADER_ROOM 0x100000ull
+#define SHIM_GATE_BYTES  0x1000ul /* in front of it: gate.h */
 
 /* Behind the arguments of an open(2), twice: the shim opens the loader, and shows nobody what that tells. */
 #define SHIM_OPENS 0x7a706970

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What zpipe-box says of a run: its report, its trace, its limits; and whether --verify can tell.  box_report.py ZPIPE-BOX"""
+"""What zpipe-box says of a run: its report, its trace, its limits; and whether --verify can tell.  box_report.py ZPIPE-BOX GATE-PROBE"""
 import hashlib, json, os, subprocess, sys, tempfile
 
-box = os.path.abspath(sys.argv[1])
+box, gate = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 cases = []
 
 
@@ -261,6 +261,17 @@ def the_first_call_that_differs():
                "time.sleep(1000 + f() % 1000003)")
     status, out, err = run("--verify", "--", "python3", "-c", program)
     assert status == 125 and "first call that differs" in err and "clock_nanosleep = 0" in err, (status, err)
+
+
+@case
+def the_gate_says_what_the_server_says():
+    calls = {}
+    for limit in [], ["--files", "100"]:  # with this one there is no gate
+        for stdin in b"", b"hello\n":
+            status, out, err, r = report("--with", gate, *limit, "--", gate, stdin=stdin)
+            assert status == 0 and not out and r["certified"], (status, out, err, r)
+            calls[bool(limit)] = r["calls_answered"]
+    assert calls[False] + 1000 < calls[True], calls
 
 
 def main():

@@ -1,0 +1,37 @@
+/* The gate (gate.c): a page of code in front of the program loader, in its place, whose calls the filter lets through.  The
+ * shim leaves the page empty.  zpipe-box fills it (notify_gate.c) for a program that asks often, and leads the C library's
+ * calls there. */
+#pragma once
+#include "sandbox/shim.h"
+
+#define GATE_AT          SHIM_LOADER_AT
+#define GATE_BYTES       SHIM_GATE_BYTES
+#define GATE_TABLE       0xc00 /* of the page */
+#define GATE_SITES_MAX   8
+#define GATE_ENTRY_BYTES 16 /* from one site's entry to the next one's */
+
+#ifndef __ASSEMBLER__
+#include <stdint.h>
+
+/* The registers of a call, as the gate has them on the stack. */
+struct gate_frame {
+    uint64_t rbp, r9, r8, r10, rdx, rsi, rdi, rax;
+};
+
+/* A place that calls: `mov $VALUE, %REGISTER; syscall`, the mov replaced by a jump. */
+struct gate_site {
+    uint64_t back; /* the syscall instruction */
+    uint32_t value, offset; /* of the register in the frame */
+};
+
+struct gate_table {
+    uint64_t image; /* the number of the mount that has /usr; 0: not told */
+    uint64_t count;
+    struct gate_site site[GATE_SITES_MAX];
+};
+
+_Static_assert(GATE_TABLE + sizeof(struct gate_table) <= GATE_BYTES, "the page is full");
+
+extern const uint8_t gate_image[];
+extern const uint64_t gate_image_size;
+#endif
