@@ -194,6 +194,8 @@ static int make_dev(struct err *e)
         if (touch(from + 1) < 0 || bind_as(from, from + 1, true) < 0)
             return err_sys(e, "cannot show '%s' in the sandbox", from);
     }
+    if (symlink("/tmp", "dev/shm") < 0) /* POSIX semaphores and shared memory */
+        return err_sys(e, "cannot make '/dev/shm' in the sandbox");
     /* For those who ask before they open (`sort /dev/stdin`): something is there, as it is when fd 0 is a
      * socket.  Opening it is answered by notify.c. */
     static const char *const end[] = {"dev/stdin", "dev/stdout", "dev/stderr"};

@@ -52,7 +52,7 @@ static const struct row {
     {"sh -c 'echo $$ $PPID; id -un; uname -n; pwd; umask'", "2 1\nzpipe\nzpipe\n/job\n0022\n", "", {0}},
     {"sh -c '(read x; echo late) </dev/null & echo early' | sort", "early\nlate\n", "", {0, 0}},
     {"sh -c '(while :; do :; done) >&- 2>&- & echo early' | cat", "early\n", "", {0, 0}},
-    {"sh -c 'ls /proc /dev'", "/dev:\nfd\nfull\nnull\nstderr\nstdin\nstdout\nzero\n\n/proc:\n", "", {0}},
+    {"sh -c 'ls /proc /dev'", "/dev:\nfd\nfull\nnull\nshm\nstderr\nstdin\nstdout\nzero\n\n/proc:\n", "", {0}},
     {"sh -c 'echo x >/usr/x || echo no'", "no\n", "sh: 1: cannot create /usr/x: Read-only file system\n", {0}},
     {"sh -c 'ls /home /root || echo no' 2", "no\n", NULL, {0}},
     {"sh -c 'echo hi >/tmp/a && cat /tmp/a'", "hi\n", "", {0}},
