@@ -1,9 +1,11 @@
 /* Who and where a program is, and what it got from whoever started it. */
 #include "golden/golden.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -11,6 +13,8 @@
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -142,6 +146,51 @@ static void show_oddities(void)
     say("%d\n", open("/dev/tty", O_RDWR) < 0);
 }
 
+/* The number of the processor's core is in it. */
+static void show_cpuid(void)
+{
+    unsigned a, b, c, d;
+    for (unsigned leaf = 0; leaf < 12; leaf++)
+        if (__get_cpuid_count(leaf, 0, &a, &b, &c, &d))
+            say("%x %x %x %x\n", a, b, c, d);
+}
+
+static void show_rdpid(void)
+{
+    unsigned a, b, c, d;
+    unsigned long number = 0;
+    for (int i = 0; i < 50 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && c & bit_RDPID; i++) {
+        __asm__ volatile("rdpid %0" : "=r"(number));
+        say("%lu ", number);
+        usleep(1);
+    }
+    say("\n");
+}
+
+/* Ports are given out by chance. */
+static void show_network(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM, 0), error = fd < 0 ? errno : 0;
+    bind(fd, (struct sockaddr *)&a, size);
+    getsockname(fd, (struct sockaddr *)&a, &size);
+    say("%d %d ", error, ntohs(a.sin_port));
+    fd = socket(AF_NETLINK, SOCK_RAW, 0);
+    say("%d\n", fd < 0 ? errno : 0);
+}
+
+/* What there is only one of for a whole host. */
+static void show_shared(void)
+{
+    int id = (int)syscall(SYS_shmget, IPC_PRIVATE, 4096, 0600), error = id < 0 ? errno : 0;
+    if (id >= 0)
+        shmctl(id, IPC_RMID, NULL);
+    say("%d %d ", id, error);
+    id = (int)syscall(SYS_inotify_init1, 0);
+    say("%d %ld\n", id < 0 ? errno : 0, syscall(SYS_pidfd_open, getpid(), 0) < 0 ? (long)errno : 0);
+}
+
 const struct golden golden_process[] = {
     {"ids", show_ids, NULL, NULL},
     {"children", show_children, NULL, NULL},
@@ -156,5 +205,9 @@ const struct golden golden_process[] = {
     {"priority", show_priority, NULL, NULL},
     {"place", show_place, NULL, NULL},
     {"machine", show_machine, NULL, NULL},
+    {"cpuid", show_cpuid, "the host may have one processor", "the processor tells which it is itself"},
+    {"rdpid", show_rdpid, "the processor may not have it", "the processor tells which it is itself"},
+    {"network", show_network, NULL, NULL},
+    {"shared-numbers", show_shared, NULL, NULL},
     {"oddities", show_oddities, "a test has no terminal", NULL},
     {NULL, NULL, NULL, NULL}};

@@ -251,6 +251,19 @@ static void show_futex(void)
     say("%ld %lld\n", r, now() - begin);
 }
 
+/* How often it turns until a clock has moved on. */
+static void show_busy(void)
+{
+    struct timespec t;
+    long turns = 0;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    for (long begin = t.tv_nsec, ns = 0; ns < 1000000 && turns < 100000000; turns++) {
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        ns = (t.tv_nsec - begin + 1000000000) % 1000000000;
+    }
+    say("%ld\n", turns);
+}
+
 static void show_tsc(void)
 {
     say("%llu\n", __builtin_ia32_rdtsc());
@@ -272,5 +285,6 @@ const struct golden golden_time[] = {
     {"timer", show_timer, NULL, NULL},
     {"poll-limit", show_poll, NULL, NULL},
     {"futex-limit", show_futex, NULL, NULL},
+    {"busy", show_busy, NULL, NULL},
     {"tsc", show_tsc, NULL, "the processor's own counter is not trapped"},
     {NULL, NULL, NULL, NULL}};
