@@ -5,7 +5,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	busybox-static gawk iproute2 jq lua5.4 mawk netpbm sqlite3 zstd
 JOBS = 2
 
-.PHONY: all deps tables demo test alike bench growth hosts kernel fuzz fuzz-wall compare graphs classes killed bounded fault submitted install clean
+.PHONY: all deps tables demo test alike tangle bench growth hosts kernel fuzz fuzz-wall compare graphs classes killed bounded fault submitted install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -43,6 +43,10 @@ alike: deps
 	cmake --preset dev >/dev/null
 	cmake --build --preset dev -j $(JOBS)
 	ALIKE_SEED=$(SEED) ALIKE_COUNT=3000 ctest --preset dev -R box_alike -V
+
+# Thousands of random programs of processes and threads, each twice: what is certified is the same.
+tangle: deps all
+	tests/e2e/tangle.py --box build/release/bin/zpipe-box --tangle build/release/tests/tangle --seeds 2000 --first $(SEED)
 
 bench: deps all
 	python3 bench/run.py build/release/bin/zpipe

@@ -322,6 +322,24 @@ static void look(struct server *s, struct freeze *f)
         }
 }
 
+void freeze_look(struct server *s)
+{
+    for (struct freeze *f = s->freeze, *next; f; f = next) {
+        next = f->next;
+        if (!f->counting)
+            look(s, f);
+    }
+}
+
+void freeze_let_go(struct server *s, pid_t tid)
+{
+    for (struct freeze *f = s->freeze; f; f = f->next) {
+        struct thread *t = find_thread(f, tid);
+        if (t && !t->stopped && !t->gone && ptrace(PTRACE_SEIZE, tid, NULL, NULL) == 0)
+            ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
+    }
+}
+
 void freeze_begin(struct server *s, struct task *writer, struct channel *c)
 {
     struct freeze *f = s->freeze;

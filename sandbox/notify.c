@@ -306,7 +306,7 @@ uint64_t notify_now(const struct notify *n)
 }
 
 /* What a call is to whoever gives out turns; -1: nothing. */
-static int turn_of(const struct seccomp_notif *q, const struct answer *a)
+static int turn_of(const struct notify *n, const struct seccomp_notif *q, const struct answer *a)
 {
     switch (q->data.nr) {
     case SYS_fork:
@@ -330,6 +330,8 @@ static int turn_of(const struct seccomp_notif *q, const struct answer *a)
     case SYS_execveat:
         return NOTIFY_EXECS;
     default:
+        if (a->timed && a->go_on)
+            return n->timers ? -1 : NOTIFY_POLLS; /* a timer may come in between */
         return a->timed ? NOTIFY_SLEEPS : -1;
     }
 }
@@ -338,7 +340,7 @@ static int turn_of(const struct seccomp_notif *q, const struct answer *a)
 static bool tell_turn(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct notify_reply reply = {q->id, a->error, a->value, a->go_on, a->timed, a->due_ns};
-    int what = turn_of(q, a);
+    int what = turn_of(n, q, a);
 
     if (what < 0 || n->turn(n->turn_owner, (enum notify_turn)what, q, &reply))
         return what >= 0;
@@ -346,6 +348,7 @@ static bool tell_turn(struct notify *n, const struct seccomp_notif *q, struct an
     a->value = reply.value;
     a->go_on = reply.go_on;
     a->timed = reply.timed;
+    a->due_ns = reply.due_ns;
     return false;
 }
 
@@ -353,7 +356,7 @@ static bool tell_turn(struct notify *n, const struct seccomp_notif *q, struct an
 static void pass_time(struct notify *n, const struct answer *a)
 {
     if (a->go_on)
-        notify_mark(n, "threads wait with a limit of time");
+        notify_mark(n, a->unsure);
     clock_pass_to(n, a->due_ns);
     clock_part(n);
 }

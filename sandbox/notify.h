@@ -57,6 +57,10 @@ int notify_name(struct notify *n, const char *name, int fd, bool write, uint64_t
 struct box_limits;
 void notify_limit(struct notify *n, const struct box_limits *l, pid_t init);
 
+/* The kernel gives a user who has many pipes smaller ones; when that is, is chance.  False: fd is one, and what the task
+ * finds out by it is not certified. */
+bool notify_usual_room(struct notify *n, int fd);
+
 /* Each call that was notified, once answered.  With FILTER_TRACE also each that was refused. */
 struct notify_call {
     const char *name; /* NULL: `nr` has none in the table */
@@ -71,7 +75,7 @@ void notify_trace(struct notify *n, notify_tracer *trace, void *owner);
 
 /* What bears on whose turn it is among the task's threads: told when it has been answered but for the last
  * word, which whoever listens may change.  True: it is kept, and given with notify_send. */
-enum notify_turn { NOTIFY_FORKS, NOTIFY_WAITS, NOTIFY_SIGNALS, NOTIFY_SLEEPS, NOTIFY_FUTEX, NOTIFY_YIELDS, NOTIFY_EXECS };
+enum notify_turn { NOTIFY_FORKS, NOTIFY_WAITS, NOTIFY_SIGNALS, NOTIFY_SLEEPS, NOTIFY_POLLS, NOTIFY_FUTEX, NOTIFY_YIELDS, NOTIFY_EXECS };
 struct notify_reply {
     uint64_t id;
     int error; /* an errno, 0: value is the result */

@@ -10,11 +10,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -181,12 +183,15 @@ static void answer_clock_nanosleep(struct notify *n, const struct seccomp_notif 
 static const char waits_with_limit[] = "waits for a descriptor with a limit of time";
 static const char looks_if_ready[] = "looks whether a descriptor is ready";
 
-/* A look at, or a limited wait for, descriptors: limit 0 is a look. */
+/* A look at, or a limited wait for, descriptors: limit 0 is a look.  What the task made itself is as it left it, and
+ * whoever gives out turns sees to it; of others the kernel knows. */
 static void limited_wait(struct notify *n, __int128 limit_ns, struct answer *a)
 {
-    clock_pass(n, limit_ns);
-    notify_mark(n, limit_ns > 0 ? waits_with_limit : looks_if_ready);
-    a->go_on = true;
+    clock_meet(n);
+    uint64_t limit = limit_ns < 0 ? 0 : limit_ns > (__int128)CLOCK_NS_MAX ? CLOCK_NS_MAX : (uint64_t)limit_ns;
+    a->go_on = a->timed = true;
+    a->due_ns = n->now_ns + limit;
+    a->unsure = limit ? waits_with_limit : looks_if_ready;
 }
 
 /* The start of many runtimes: poll(fds 0 to 2, no events, 0) to see that they are open. */
@@ -329,6 +334,7 @@ static void answer_futex(struct notify *n, const struct seccomp_notif *q, struct
     clock_meet(n);
     ns = what == FUTEX_WAIT ? span_ns(&t) + n->now_ns : span_ns(&t) - (__int128)start * SECOND_NS;
     a->timed = true;
+    a->unsure = "threads wait with a limit of time";
     a->due_ns = ns < 0 ? 0 : ns > (__int128)CLOCK_NS_MAX ? CLOCK_NS_MAX : (uint64_t)ns;
 }
 
@@ -463,16 +469,31 @@ static void answer_turn(struct notify *n, const struct seccomp_notif *q, struct 
 
 static void answer_arrived(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    notify_mark(n, "asks what has arrived");
-    a->go_on = true;
-    if (q->data.nr == SYS_ioctl)
-        return;
-    /* A peek is a use of a channel, and must start at its next byte (channel_read_from). */
     int off = -1, fd = task_fd(n, q, (int)q->data.args[0]);
-    if (fd >= 0) {
+    a->go_on = true;
+    if (fd < 0 || !notify_is_its_own(n, fd))
+        notify_mark(n, "asks what has arrived");
+    /* A peek is a use of a channel, and must start at its next byte (channel_read_from). */
+    if (fd >= 0 && q->data.nr != SYS_ioctl)
         setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof off);
+    if (fd >= 0)
         close(fd);
-    }
+}
+
+static void answer_fcntl(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    if ((uint32_t)q->data.args[1] == F_SETFL)
+        answer_nonblock(n, q, a);
+    else
+        answer_holding(n, q, a);
+}
+
+static void answer_ioctl(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    if ((uint32_t)q->data.args[1] == FIONBIO)
+        answer_nonblock(n, q, a);
+    else
+        answer_arrived(n, q, a);
 }
 
 notify_handler *notify_handler_of(int nr)
@@ -526,7 +547,7 @@ notify_handler *notify_handler_of(int nr)
         [SYS_dup] = answer_holding,
         [SYS_pipe] = answer_holding,
         [SYS_pipe2] = answer_holding,
-        [SYS_fcntl] = answer_holding,
+        [SYS_fcntl] = answer_fcntl,
         [SYS_socketpair] = answer_holding,
         [SYS_memfd_create] = answer_holding,
         [SYS_epoll_create] = answer_holding,
@@ -543,7 +564,7 @@ notify_handler *notify_handler_of(int nr)
         [SYS_rt_sigqueueinfo] = answer_turn,
         [SYS_rt_tgsigqueueinfo] = answer_turn,
         [SYS_sched_yield] = answer_turn,
-        [SYS_ioctl] = answer_arrived,
+        [SYS_ioctl] = answer_ioctl,
         [SYS_recvfrom] = answer_arrived,
         [SYS_recvmsg] = answer_arrived,
         [SYS_fchmod] = answer_fchmod,

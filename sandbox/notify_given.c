@@ -1,4 +1,4 @@
-/* What a task may do by descriptor to a file's mode and times.  Some of its descriptors are the caller's
+/* What a task may do by descriptor: to a file's mode and times, and to whether reading and writing waits.  Some of its descriptors are the caller's
  * own files (`< f`, `>> f`), given to be read or written and no more; the mounts of the sandbox, which are
  * read-only, do not cover these.  So the server asks the descriptor itself, a duplicate that no thread of
  * the task can exchange, whether it is one of them, and does the work on that duplicate. */
@@ -8,9 +8,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define PIPE_BYTES 65536 /* of room in a pipe */
 
 int notify_give(struct notify *n, const int *fds, uint32_t count, struct err *e)
 {
@@ -59,6 +62,57 @@ void answer_fchmod(struct notify *n, const struct seccomp_notif *q, struct answe
     if (fchmod(fd, (mode_t)q->data.args[1]) < 0)
         a->error = errno;
     close(fd);
+}
+
+bool notify_is_its_own(const struct notify *n, int fd)
+{
+    struct stat s;
+    int mark = 0;
+    socklen_t size = sizeof mark;
+    if (fstat(fd, &s) < 0)
+        return false;
+    switch (s.st_mode & S_IFMT) {
+    case S_IFIFO:
+        return !was_given(n, &s);
+    case S_IFSOCK:
+        return getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &mark, &size) == 0 && mark != NOTIFY_MARK_CHANNEL &&
+               mark != NOTIFY_MARK_RANDOM;
+    default:
+        return !(s.st_mode & S_IFMT); /* an eventfd or signalfd; a file or a device never waits */
+    }
+}
+
+bool notify_usual_room(struct notify *n, int fd)
+{
+    int room = fcntl(fd, F_GETPIPE_SZ);
+    if (room < 0 || room == PIPE_BYTES)
+        return true; /* a socket has as much room as always */
+    notify_mark(n, "a pipe of its own is smaller than usual");
+    return false;
+}
+
+/* On a channel it has no effect: whether it waits would be chance.  Of a pipe of the caller's the flag is the caller's
+ * too.  What the task made itself is as empty or as full as it made it. */
+void answer_nonblock(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    int32_t on = 1;
+    bool whole = q->data.nr == SYS_fcntl; /* all flags; else this one */
+    if (!whole && task_read(n, q, q->data.args[2], &on, sizeof on) < 0) {
+        a->error = EFAULT;
+        return;
+    }
+    int fd = task_fd(n, q, (int)q->data.args[0]);
+    int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+    if (flags < 0) {
+        a->error = EBADF;
+    } else if (notify_is_its_own(n, fd)) {
+        notify_usual_room(n, fd);
+        flags = whole ? (int)q->data.args[2] : on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+        if (fcntl(fd, F_SETFL, flags) < 0)
+            a->error = errno;
+    }
+    if (fd >= 0)
+        close(fd);
 }
 
 /* The times that a call asks for.  Where it says "now", that is the logical clock's.  False: it says no

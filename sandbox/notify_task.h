@@ -145,6 +145,7 @@ struct answer {
     bool sent;  /* the handler has answered already */
     bool timed; /* it is given when the logical clock is there: */
     uint64_t due_ns;
+    const char *unsure; /* timed and go_on: what will then be uncertified; static text */
 };
 
 typedef void notify_handler(struct notify *n, const struct seccomp_notif *q, struct answer *a);
@@ -186,7 +187,9 @@ bool notify_ours(struct notify *n, const struct seccomp_notif *q); /* either */
 /* A copy's own table of files. */
 int seen_copy(struct seen *s);
 void seen_exchange(struct seen *s, dev_t device, ino_t inode, dev_t by_device, ino_t by_inode);
-notify_handler answer_fchmod, answer_utime; /* notify_given.c */
+notify_handler answer_fchmod, answer_utime, answer_nonblock; /* notify_given.c */
+/* Will nobody but the task ever use what it has as that descriptor, nor chance decide what is there? */
+bool notify_is_its_own(const struct notify *n, int fd);
 notify_handler answer_stat;                 /* notify_stat.c */
 /* notify_gate.c: a process opens a file, or looks at one; begins anew. */
 void gate_lead(struct notify *n, const struct seccomp_notif *q);

@@ -227,7 +227,9 @@ static void children_ready(struct watch *w, uint32_t events)
         if (pid == s->zygote.pid || pump_ended(s, pid, status) || template_stopped(s, pid, status))
             continue;
         notify_stopped(pid, status);
-        if (!turns_stopped(s, pid, status))
+        if (turns_stopped(s, pid, status))
+            freeze_look(s);
+        else
             freeze_stopped(s, pid, status); /* lets go who is not wanted */
     }
 }

@@ -280,6 +280,8 @@ void channel_clear(struct channel *c);
 /* --- freeze.c: stop every thread of a task, cut a channel, let them go on --- */
 void freeze_begin(struct server *s, struct task *writer, struct channel *c);
 void freeze_stopped(struct server *s, pid_t tid, int status); /* a wait status of a traced thread */
+void freeze_look(struct server *s); /* one that turns.c has told to stop stands still */
+void freeze_let_go(struct server *s, pid_t tid); /* turns.c traces it no longer */
 void freeze_task_gone(struct server *s, struct task *t);
 void freeze_forget(struct server *s, struct channel *c);
 

@@ -2,7 +2,7 @@
  *
  * A new one is held before its first instruction (a process that shares its parent's memory: before its
  * program's), and lies in a queue.  The one at work goes on until it waits for a child or another thread, sleeps,
- * yields, or reads from an empty pipe of the task's own; then it is the next one's turn, which is at work until it
+ * yields, reads from an empty pipe of the task's own or writes to a full one; then it is the next one's turn, which is at work until it
  * has ended or waits itself.  So everything that one does lies before or after everything that another does between
  * two such points, and these are the same every time: they follow from what the processes do, never from
  * how long it takes.  What comes from outside (a channel, the disk) is waited for by the one at work, and
@@ -11,8 +11,9 @@
  * Nothing of it needs a right or a special scheduler.  A real-time one on a single processor would not do:
  * while one process waits for the disk or for a channel it lets another go on.
  *
- * It does not go on for ever.  Programs that stream into each other through a pipe of the task's own, and
- * whatever waits for several things at once cannot take turns this way, and a turn may be long.  Then all are let go, side by side as on any host, and the result is not certified.
+ * It does not go on for ever.  Whatever waits for something of the task's own and for a channel at once cannot
+ * take turns this way, and a turn may be long.  Then all are let go, side by side as on any host, and the result is
+ * not certified.
  *
  * What must stay true: one that is at work has nobody beside it, so what it is found waiting for cannot come
  * from the others, and stays so until another is given the turn.  Whoever could be woken by two things (a signal
@@ -28,12 +29,11 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define MEMBERS_MAX 256 /* threads of one task that take turns; more run side by side */
 
 #ifndef PIDFD_THREAD
 #define PIDFD_THREAD O_EXCL /* 6.9 */
@@ -71,7 +71,7 @@ static struct member *member_add(struct turns *ts, pid_t pid, pid_t process, enu
     uint32_t count = 0;
     for (; *at; at = &(*at)->next)
         count++;
-    if (count >= MEMBERS_MAX || !(m = calloc(1, sizeof *m)))
+    if (count >= TURNS_MEMBERS_MAX || !(m = calloc(1, sizeof *m)))
         return NULL;
     *m = (struct member){.turns = ts, .pid = pid, .process = process, .state = state};
     m->watch = (struct watch){-1, ended_event, m};
@@ -93,8 +93,8 @@ static void member_free(struct member *m)
 
 void turns_let_go(struct member *m)
 {
-    if (m->stopped)
-        ptrace(PTRACE_DETACH, m->pid, NULL, NULL);
+    if (m->stopped && ptrace(PTRACE_DETACH, m->pid, NULL, NULL) == 0)
+        freeze_let_go(m->turns->task->region->server, m->pid);
     m->stopped = false;
 }
 
@@ -109,11 +109,13 @@ void turns_lose(struct turns *ts, const char *why)
     turns_look_close(ts);
     for (struct member *m = ts->member, *next; m; m = next) {
         next = m->next;
-        m->reply.go_on = m->waits == WAITS_FUTEX; /* from now on the kernel knows who waits */
-        if (m->waits == WAITS_SLEEP)
+        m->reply.go_on = m->waits == WAITS_FUTEX || m->waits == WAITS_POLL; /* from now on the kernel knows who waits */
+        if (m->waits == WAITS_SLEEP || m->waits == WAITS_POLL)
             notify_pass_to(n, &m->asked, m->reply.due_ns);
-        if (m->kept && m != ts->at_work)
+        if (m->kept && (m != ts->at_work || m->kills))
             notify_send(n, &m->reply);
+        if (m->written)
+            turns_write_end(m);
         turns_let_go(m);
         member_free(m);
     }
@@ -141,6 +143,7 @@ static void forget(struct member *m)
             o->from = m->from;
     if (ts->at_work == m)
         ts->at_work = NULL;
+    turns_futex_unused(m);
     member_free(m);
 }
 
@@ -192,7 +195,11 @@ static void process_ended(struct member *m)
     struct member *woken = NULL, *other = NULL, *from = m->from;
     struct member *maker = m->state == STATE_SHARES ? turns_find(ts, m->maker) : NULL;
     bool at_work = ts->at_work && ts->at_work->process == m->process;
+    if (!turns_find(ts, m->parent))
+        turns_state(m->pid, &m->parent); /* that has ended, too */
     for (struct member *o = ts->member; o; o = o->next) {
+        if (o->parent == m->process && o->process != m->process)
+            turns_state(o->pid, &o->parent); /* it has another now */
         if (wakes(o, m)) {
             if (woken)
                 return turns_lose(ts, "two threads wait for the same process");
@@ -225,10 +232,13 @@ static void process_ended(struct member *m)
 
 void turns_ended(struct member *m)
 {
+    struct turns *ts = m->turns;
+    pid_t pid = m->pid;
     if (m->pid == m->process)
         process_ended(m);
     else
         thread_ended(m);
+    turns_signal_done(ts, pid);
 }
 
 /* Its parent goes on as soon as it has a program of its own. */
@@ -282,6 +292,7 @@ static bool wait_ahead(struct member *m, const struct seccomp_notif *q)
     if (id)
         number = kind == P_PID ? number : kind == P_ALL ? -1 : CHILD_UNSURE;
     m->child = number > 0 || number == -1 ? number : CHILD_UNSURE;
+    m->call = turns_call_of(q);
     for (struct member *o = m->turns->member; o; o = o->next) {
         there |= o->pid == o->process && o->parent == m->process && (m->child < 0 || turns_inner(o) == m->child);
         ended |= o->process == m->process && turns_has_ended_child(m->process, o->pid, m->child);
@@ -290,28 +301,6 @@ static bool wait_ahead(struct member *m, const struct seccomp_notif *q)
         return false; /* it will not wait; or we see that it does */
     turns_hand_over(m, WAITS_CHILD);
     return false;
-}
-
-/* Is the signal that q sends for m? */
-static bool is_sent_to(struct member *m, const struct seccomp_notif *q)
-{
-    bool group = q->data.nr == SYS_tgkill || q->data.nr == SYS_rt_tgsigqueueinfo;
-    int32_t to = (int32_t)q->data.args[group];
-    struct member *first = turns_find(m->turns, m->process);
-    if (group || q->data.nr == SYS_tkill)
-        return turns_inner(m) == to;
-    return to <= 0 || (first && turns_inner(first) == to);
-}
-
-/* Whoever waits for a child would wake beside the one at work. */
-static void signal_ahead(struct turns *ts, const struct seccomp_notif *q)
-{
-    ts->signals = true;
-    for (struct member *m = ts->member; m; m = m->next)
-        if ((m->waits == WAITS_CHILD || m->waits == WAITS_SIGNAL) && is_sent_to(m, q)) {
-            turns_lose(ts, "a process gets a signal from another");
-            return;
-        }
 }
 
 static bool does(struct member *m, enum notify_turn what, const struct seccomp_notif *q, struct notify_reply *reply)
@@ -323,19 +312,30 @@ static bool does(struct member *m, enum notify_turn what, const struct seccomp_n
     case NOTIFY_WAITS:
         return wait_ahead(m, q);
     case NOTIFY_SIGNALS:
-        signal_ahead(m->turns, q);
-        return false;
+        return turns_signal(m, q, reply);
     case NOTIFY_FUTEX:
         return turns_futex(m, q, reply);
     case NOTIFY_EXECS:
         if (m->pid != m->process) /* it takes the first one's number */
             turns_lose(m->turns, "a thread that is not its process's first starts a program");
         return false;
+    case NOTIFY_POLLS:
+        return turns_poll(m, q, reply);
     case NOTIFY_SLEEPS:
         return turns_keep(m, q, reply, WAITS_SLEEP);
     default:
-        return turns_keep(m, q, reply, WAITS_TURN);
+        reply->go_on = false;
+        return turns_idle(m, q, reply);
     }
+}
+
+/* A thread that is traced has signals that nobody takes, and the kernel may look at one in another of its process,
+ * whose wait it then begins again. */
+static bool begins_again(const struct turns *ts, const struct seccomp_notif *q)
+{
+    const struct member *m = turns_find(ts, (pid_t)q->pid);
+    struct call c = turns_call_of(q);
+    return m && (m->waits == WAITS_CHILD || m->waits == WAITS_SIGNAL) && !memcmp(&m->call, &c, sizeof c);
 }
 
 static bool on_turn(void *owner, enum notify_turn what, const struct seccomp_notif *q, struct notify_reply *reply)
@@ -344,6 +344,8 @@ static bool on_turn(void *owner, enum notify_turn what, const struct seccomp_not
     pid_t pid = (pid_t)q->pid;
     if (ts->lost)
         return false;
+    if (!ts->many && what == NOTIFY_POLLS)
+        return turns_poll(&(struct member){.turns = ts, .pid = pid, .process = pid}, q, reply);
     if (!ts->many && what != NOTIFY_FORKS)
         return what == NOTIFY_FUTEX && turns_futex(NULL, q, reply);
     if (!ts->many) {
@@ -356,6 +358,8 @@ static bool on_turn(void *owner, enum notify_turn what, const struct seccomp_not
         return false;
     if (ts->at_work && ts->at_work->pid == pid)
         return does(ts->at_work, what, q, reply);
+    if (begins_again(ts, q))
+        return false;
     ts->many = true;
     turns_lose(ts, side_by_side);
     return false;
@@ -438,6 +442,7 @@ static bool stopped_for(struct turns *ts, pid_t pid, int status)
         m->interrupted = false;
         m->stopped = true;
         turns_again(m);
+        turns_write_stopped(m);
         if ((ts->at_work != m || !turns_hand_over(m, WAITS_PIPE)) && !ts->lost)
             turns_let_go(m);
     } else if (!event && m->state == STATE_SHARES) {

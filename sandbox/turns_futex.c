@@ -14,6 +14,7 @@
 #include <linux/futex.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define ALL_BITS  0xffffffffu
@@ -232,6 +233,14 @@ static void wake_heirs(struct turns *ts)
         if (o->waits == WAITS_FUTEX && turns_read_memory(o->pid, o->asked.data.args[0], &word, sizeof word) &&
             word & FUTEX_OWNER_DIED && !((uint32_t)o->asked.data.args[2] & FUTEX_OWNER_DIED))
             wake(ts, &o->key, ALL_BITS, 1);
+}
+
+/* The kernel does that for a lock whose heir died before it could take it. */
+void turns_futex_unused(const struct member *m)
+{
+    bool wait = m->asked.data.nr == SYS_futex && m->kept && m->waits == WAITS_TURN;
+    if (wait && !m->reply.error)
+        wake(m->turns, &m->key, ALL_BITS, 1);
 }
 
 void turns_futex_ended(struct turns *ts, pid_t process, uint64_t clear_tid)

@@ -20,6 +20,7 @@
 #include <sys/user.h>
 #include <unistd.h>
 
+#define BIT_OF(signal) (1ull << ((signal)-1))
 #define POLLED_MAX 16 /* descriptors that one call waits for */
 
 bool turns_read_proc(pid_t pid, const char *what, char *text, size_t room)
@@ -94,6 +95,12 @@ bool turns_call(pid_t pid, struct call *c)
            sscanf(text, "%lu 0x%lx 0x%lx 0x%lx 0x%lx", &c->nr, &c->arg[0], &c->arg[1], &c->arg[2], &c->arg[3]) == 5;
 }
 
+struct call turns_call_of(const struct seccomp_notif *q)
+{
+    const __u64 *arg = q->data.args;
+    return (struct call){(unsigned long)q->data.nr, {arg[0], arg[1], arg[2], arg[3]}};
+}
+
 /* Whoever waits for its turn is in a call or stopped, and stays there. */
 bool turns_dying(const struct member *m)
 {
@@ -113,13 +120,26 @@ bool turns_takes_child_signal(pid_t pid)
     return !turns_read_proc(pid, "status", text, sizeof text) || status_number(text, "\nSigCgt:", 16) >> (SIGCHLD - 1) & 1;
 }
 
+bool turns_takes_end(pid_t pid, int signal)
+{
+    static const char *const sets[] = {"\nSigCgt:", "\nSigIgn:", "\nSigBlk:"};
+    char text[4096];
+    bool takes = turns_read_proc(pid, "status", text, sizeof text);
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        takes &= !(status_number(text, sets[i], 16) & BIT_OF(signal));
+    return takes;
+}
+
 bool turns_has_signal(pid_t pid, bool process)
 {
     char text[4096];
     if (!turns_read_proc(pid, "status", text, sizeof text))
         return false;
     uint64_t come = status_number(text, "\nSigPnd:", 16) | (process ? status_number(text, "\nShdPnd:", 16) : 0);
-    return (come & ~status_number(text, "\nSigBlk:", 16)) != 0;
+    uint64_t ignored = BIT_OF(SIGCHLD) | BIT_OF(SIGURG) | BIT_OF(SIGWINCH) | BIT_OF(SIGCONT); /* unless taken */
+    ignored &= ~status_number(text, "\nSigCgt:", 16);
+    ignored |= status_number(text, "\nSigIgn:", 16); /* the kernel keeps them for whoever is traced */
+    return (come & ~ignored & ~status_number(text, "\nSigBlk:", 16)) != 0;
 }
 
 bool turns_has_ended_child(pid_t process, pid_t pid, pid_t child)
@@ -151,8 +171,7 @@ bool turns_own_pipe(const struct turns *ts, pid_t pid, int number)
     return true;
 }
 
-/* A second descriptor of what it has under that number; -1. */
-static int borrow(const struct member *m, int number)
+int turns_borrow(const struct member *m, int number)
 {
     int pidfd = (int)syscall(SYS_pidfd_open, m->process, 0);
     int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
@@ -163,7 +182,7 @@ static int borrow(const struct member *m, int number)
 /* A socket that is not one of its channels. */
 static bool own_socket(const struct member *m, int number)
 {
-    int mark = 0, fd = borrow(m, number);
+    int mark = 0, fd = turns_borrow(m, number);
     socklen_t size = sizeof mark;
     bool own = fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &mark, &size) == 0 && mark != NOTIFY_MARK_CHANNEL &&
                mark != NOTIFY_MARK_RANDOM;
@@ -256,7 +275,7 @@ static int waited_for(const struct member *m, const struct call *c, struct pollf
     case SYS_pselect6:
         return selected(m, c, p);
     default:
-        p[0] = (struct pollfd){.fd = (int)c->arg[0], .events = POLLIN};
+        p[0] = (struct pollfd){.fd = (int)c->arg[0], .events = turns_writes(c->nr) ? POLLOUT : POLLIN};
         return 1;
     }
 }
@@ -277,11 +296,31 @@ bool turns_wait_over(const struct member *m)
     int count = waited_for(m, &m->call, p);
     bool over = count < 0;
     for (int i = 0; i < count; i++) {
-        struct pollfd one = {.fd = p[i].fd < 0 ? -1 : borrow(m, p[i].fd), .events = p[i].events};
+        struct pollfd one = {.fd = p[i].fd < 0 ? -1 : turns_borrow(m, p[i].fd), .events = p[i].events};
         over |= p[i].fd >= 0 && (one.fd < 0 || poll(&one, 1, 0) > 0);
+        if (p[i].events & POLLOUT && one.fd >= 0)
+            notify_usual_room(m->turns->task->notify, one.fd);
         fd_close(&one.fd);
     }
     return over;
+}
+
+int turns_found_nothing(const struct member *m)
+{
+    static const uint8_t none[FD_SETSIZE / 8];
+    const struct call *c = &m->call;
+    struct pollfd p[POLLED_MAX];
+    bool good = true;
+    int count = waited_for(m, c, p);
+    if (count < 0)
+        return -1;
+    for (int i = 0; i < count; i++)
+        p[i].revents = 0;
+    if (c->nr == SYS_poll || c->nr == SYS_ppoll)
+        good = turns_write_memory(m->pid, c->arg[0], p, (size_t)count * sizeof *p);
+    for (int i = 1; (c->nr == SYS_select || c->nr == SYS_pselect6) && i <= 3; i++)
+        good &= !c->arg[i] || turns_write_memory(m->pid, c->arg[i], none, (c->arg[0] + 63) / 64 * 8);
+    return good ? 0 : -1;
 }
 
 void turns_again(const struct member *m)

@@ -7,7 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CHILD_UNSURE (-2)
+#define CHILD_UNSURE      (-2)
+#define TURNS_MEMBERS_MAX 256 /* threads of one task that take turns; more run side by side */
 
 enum state {
     STATE_RUNS,   /* it has had its turn: at work, or it waits */
@@ -22,6 +23,7 @@ enum waits {
     WAITS_MEMORY, /* until a child of its has a program of its own */
     WAITS_PIPE,   /* it is stopped in a call that something on a descriptor will end */
     WAITS_SLEEP,  /* its answer is kept until the clock is there; so with */
+    WAITS_POLL,   /* or until something is on a descriptor */
     WAITS_FUTEX,  /* or until another wakes it */
     WAITS_TURN,   /* for nothing else */
     WAITS_END,    /* of its process: it has ended itself */
@@ -48,7 +50,10 @@ struct member {
     bool interrupted; /* told to stop, as it waits for a descriptor */
     enum waits waits; /* not WAITS_NOT: it has passed the turn on */
     pid_t child;      /* with WAITS_CHILD: that it waits for, by inner number; -1: any; CHILD_UNSURE */
-    struct call call; /* with WAITS_PIPE */
+    struct call call; /* with WAITS_CHILD, WAITS_SIGNAL, WAITS_PIPE, WAITS_POLL */
+    bool idles;                 /* with WAITS_TURN: nothing has come for it */
+    pid_t kills;                /* it is at work again when that process has ended; 0: it is */
+    uint64_t written;           /* with WAITS_PIPE: of a call that will write more */
     bool kept;                  /* its call waits for: */
     struct notify_reply reply;
     struct seccomp_notif asked; /* the call */
@@ -102,14 +107,38 @@ void turns_give(struct member *m, struct member *from);
 bool turns_hand_over(struct member *m, enum waits waits);
 /* Likewise; the answer to its call is given when it is its turn again. */
 bool turns_keep(struct member *m, const struct seccomp_notif *q, const struct notify_reply *r, enum waits waits);
+/* m has looked for something in vain, or yields; reply is what it is told.  True: it is kept; false: it goes on with it, and
+ * time with it. */
+bool turns_idle(struct member *m, const struct seccomp_notif *q, struct notify_reply *reply);
 /* What it waited for is there: it goes on when it is its turn. */
 void turns_ready(struct member *m, int error);
 
 /* --- turns_futex.c --- */
 /* True: its answer is kept.  NULL for m: the task has one thread only. */
 bool turns_futex(struct member *m, const struct seccomp_notif *q, struct notify_reply *r);
+/* m ends; if it was woken, and has not gone on since, another is. */
+void turns_futex_unused(const struct member *m);
 /* What the kernel does for those that wait for a thread that ends. */
 void turns_futex_ended(struct turns *ts, pid_t process, uint64_t clear_tid);
+
+/* --- turns_signal.c --- */
+/* q sends one.  True: its answer is kept. */
+bool turns_signal(struct member *m, const struct seccomp_notif *q, struct notify_reply *r);
+/* That process is gone. */
+void turns_signal_done(struct turns *ts, pid_t pid);
+
+/* --- turns_stream.c --- */
+bool turns_writes(unsigned long nr);
+/* It is stopped in m->call. */
+void turns_write_stopped(struct member *m);
+/* Write what there is room for.  True: it can go on, with what its call returns; false: there is more to write. */
+bool turns_write_on(struct member *m);
+/* It goes on with what has been written. */
+void turns_write_end(struct member *m);
+
+/* --- turns_poll.c --- */
+/* True: its answer is kept.  One that has no others beside it is no member of a list. */
+bool turns_poll(struct member *m, const struct seccomp_notif *q, struct notify_reply *r);
 
 /* --- turns_look.c --- */
 bool turns_read_proc(pid_t pid, const char *what, char *text, size_t room);
@@ -121,10 +150,13 @@ pid_t turns_inner(struct member *m);
 pid_t turns_process(pid_t pid); /* that the thread belongs to; 0: it is gone */
 uint64_t turns_cpu_ns(pid_t pid);
 bool turns_call(pid_t pid, struct call *c); /* that it waits in; false: it is in none */
+struct call turns_call_of(const struct seccomp_notif *q);
 /* It will end, and knows it. */
 bool turns_dying(const struct member *m);
 bool turns_takes_child_signal(pid_t pid);
-/* A signal has come for the thread (process: or for its process), and is not blocked. */
+/* Neither caught, nor ignored, nor blocked. */
+bool turns_takes_end(pid_t pid, int signal);
+/* A signal has come for the thread (process: or for its process), and is neither blocked nor ignored. */
 bool turns_has_signal(pid_t pid, bool process);
 /* Has it a child, of that number unless -1, that has ended and was not waited for? */
 bool turns_has_ended_child(pid_t process, pid_t pid, pid_t child);
@@ -132,9 +164,12 @@ bool turns_has_ended_child(pid_t process, pid_t pid, pid_t child);
 bool turns_own_pipe(const struct turns *ts, pid_t pid, int number);
 /* Does the call wait for what the task has made itself, and nothing else? */
 bool turns_own_wait(const struct member *m, const struct call *c);
-/* Would a call that m was stopped in find something? */
+/* Would m->call find something? */
 bool turns_wait_over(const struct member *m);
+/* Write down for it that it has found nothing; -1: its memory is not there. */
+int turns_found_nothing(const struct member *m);
 /* It is stopped in a call that the kernel would not begin again by itself: let it. */
 void turns_again(const struct member *m);
+int turns_borrow(const struct member *m, int number); /* a second descriptor of what it has under that number; -1 */
 bool turns_read_memory(pid_t pid, uint64_t address, void *data, size_t size);
 bool turns_write_memory(pid_t pid, uint64_t address, const void *data, size_t size);

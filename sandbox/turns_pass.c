@@ -1,10 +1,11 @@
 /* Passing the turn: whose it is next, and how it is noticed that the one at work does nothing.
  *
  * First come those that are new; then those whose wait is over, in the order in which it was; then those for
- * whom there is something on a descriptor by now; and when all that is left is to let time pass, it passes up to
+ * whom there is something on a descriptor by now; then those that have only yielded, or looked in vain; and when all that is left is to let time pass, it passes up to
  * the earliest that somebody waits for.  All of that follows from what they did. */
 #include "sandbox/turns_member.h"
 #include "base/fds.h"
+#include "sandbox/clock_page.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -18,8 +19,10 @@
 #define TURN_CPU_NS   (20 * NS)    /* CPU time of one turn, while others wait for theirs */
 #define BLOCKED_NS    (60 * NS)    /* that one may be at work without working, likewise */
 #define LOOK_FIRST_NS 100000ull    /* nothing tells that a process reads from an empty pipe: look again after */
-#define LOOK_LAST_NS  100000000ull /* so long at first, and at most so long */
+#define LOOK_LAST_NS  4000000ull   /* so long at first, and at most so long */
 #define RESTART       512          /* ERESTARTSYS: the kernel makes the call again when the signal is seen to */
+
+static const char nobody_reads[] = "programs of its wait for each other";
 
 /* --- whose turn it is --- */
 
@@ -47,7 +50,7 @@ static bool earlier(const struct member *a, const struct member *b)
 
 static bool waits_for_time(const struct member *m)
 {
-    return (m->waits == WAITS_SLEEP || m->waits == WAITS_FUTEX) && m->reply.timed;
+    return (m->waits == WAITS_SLEEP || m->waits == WAITS_FUTEX || m->waits == WAITS_POLL) && m->reply.timed;
 }
 
 static struct member *next_timed(const struct turns *ts)
@@ -59,11 +62,11 @@ static struct member *next_timed(const struct turns *ts)
     return r;
 }
 
-static struct member *next_in_place(const struct turns *ts)
+static struct member *next_in_place(const struct turns *ts, bool idle)
 {
     struct member *r = NULL;
     for (struct member *o = ts->member; o; o = o->next)
-        if (o->waits == WAITS_TURN && (!r || o->place < r->place))
+        if (o->waits == WAITS_TURN && o->idles == idle && (!r || o->place < r->place))
             r = o;
     return r;
 }
@@ -72,7 +75,7 @@ static struct member *next_served(const struct turns *ts)
 {
     struct member *r = NULL;
     for (struct member *o = ts->member; o; o = o->next)
-        if (o->waits == WAITS_PIPE && (!r || o->place < r->place) && turns_wait_over(o))
+        if ((o->waits == WAITS_PIPE || o->waits == WAITS_POLL) && (!r || o->place < r->place) && turns_wait_over(o))
             r = o;
     return r;
 }
@@ -95,8 +98,18 @@ static void wake_signalled(struct turns *ts)
         return;
     ts->signals = false;
     for (struct member *o = ts->member; o; o = o->next)
-        if ((o->waits == WAITS_FUTEX || o->waits == WAITS_PIPE) && turns_has_signal(o->pid, o->pid == o->process))
+        if ((o->waits == WAITS_FUTEX || o->waits == WAITS_PIPE || o->waits == WAITS_POLL) &&
+            turns_has_signal(o->pid, o->pid == o->process))
             turns_ready(o, o->reply.timed ? EINTR : RESTART);
+}
+
+/* Its time has come. */
+static void time_over(struct member *m)
+{
+    if (m->waits == WAITS_POLL)
+        turns_ready(m, turns_found_nothing(m) < 0 ? EFAULT : 0);
+    else
+        turns_ready(m, m->waits == WAITS_FUTEX ? ETIMEDOUT : m->reply.error);
 }
 
 /* The time of some may have come while others were at work. */
@@ -104,7 +117,7 @@ static void wake_due(struct turns *ts)
 {
     struct member *o;
     while ((o = next_timed(ts)) && o->reply.due_ns <= notify_now(ts->task->notify))
-        turns_ready(o, o->waits == WAITS_FUTEX ? ETIMEDOUT : o->reply.error);
+        time_over(o);
 }
 
 static struct member *choose(struct turns *ts, const struct member *m)
@@ -112,8 +125,9 @@ static struct member *choose(struct turns *ts, const struct member *m)
     struct member *r = next_held(ts, m);
     wake_signalled(ts);
     wake_due(ts);
-    r = r ? r : next_in_place(ts);
+    r = r ? r : next_in_place(ts, false);
     r = r ? r : next_served(ts);
+    r = r ? r : next_in_place(ts, true);
     return r ? r : next_timed(ts);
 }
 
@@ -130,14 +144,42 @@ struct member *turns_next(struct turns *ts, const struct member *m)
     }
 }
 
+/* Whoever waits to write what there is still no room for does not get the turn. */
+static struct member *written_on(struct member *m)
+{
+    struct turns *ts = m->turns;
+    for (int i = 0; m && m->written; i++) {
+        if (i == TURNS_MEMBERS_MAX)
+            return NULL; /* one whom others read from beside us */
+        if (m->waits != WAITS_PIPE)
+            turns_write_end(m); /* a signal ends it */
+        else if (!turns_write_on(m)) {
+            m->place = ++ts->places;
+            m = turns_next(ts, NULL);
+        }
+    }
+    return m;
+}
+
 void turns_give(struct member *m, struct member *from)
 {
     struct turns *ts = m->turns;
-    if (waits_for_time(m)) {
-        uint64_t due_ns = m->reply.due_ns;
-        turns_ready(m, m->waits == WAITS_FUTEX ? ETIMEDOUT : m->reply.error);
-        notify_pass_to(ts->task->notify, &m->asked, due_ns);
+    m = written_on(m);
+    if (!m) {
+        ts->at_work = NULL;
+        turns_lose(ts, nobody_reads);
+        return;
     }
+    if (m->waits == WAITS_POLL && turns_wait_over(m)) {
+        m->reply.timed = false; /* the kernel will find it */
+    } else if (waits_for_time(m)) {
+        uint64_t due_ns = m->reply.due_ns;
+        time_over(m);
+        notify_pass_to(ts->task->notify, &m->asked, due_ns);
+    } else if (m->waits == WAITS_TURN && m->idles) {
+        notify_pass_to(ts->task->notify, &m->asked, notify_now(ts->task->notify) + CLOCK_STEP_NS);
+    }
+    m->idles = false;
     m->waits = WAITS_NOT;
     if (m->state == STATE_HELD) {
         m->state = STATE_RUNS;
@@ -176,6 +218,21 @@ bool turns_keep(struct member *m, const struct seccomp_notif *q, const struct no
     if (!kept && !ts->lost)
         m->kept = false;
     return kept;
+}
+
+/* Whoever does so again and again sees time pass, or those that sleep would never wake. */
+bool turns_idle(struct member *m, const struct seccomp_notif *q, struct notify_reply *reply)
+{
+    const struct turns *ts = m->turns;
+    m->idles = true;
+    if (ts->many && turns_keep(m, q, reply, WAITS_TURN))
+        return true;
+    if (ts->lost)
+        return false;
+    m->idles = false;
+    reply->timed = true;
+    reply->due_ns = notify_now(ts->task->notify) + CLOCK_STEP_NS;
+    return false;
 }
 
 /* --- does the one at work do anything? --- */
@@ -228,8 +285,9 @@ static void stop_waiting(struct member *m, const struct call *c)
     if (ts->lost)
         return;
     if (!r)
-        turns_lose(ts, "programs of its wait for each other");
-    else if (ptrace(PTRACE_SEIZE, m->pid, NULL, NULL) == 0 && ptrace(PTRACE_INTERRUPT, m->pid, NULL, NULL) == 0) {
+        turns_lose(ts, nobody_reads);
+    else if ((ptrace(PTRACE_SEIZE, m->pid, NULL, NULL) == 0 || errno == EPERM) && /* freeze.c may have it already */
+             ptrace(PTRACE_INTERRUPT, m->pid, NULL, NULL) == 0) {
         m->interrupted = true;
         m->call = *c;
     }
@@ -251,8 +309,9 @@ static void look_at_call(struct member *m, const struct call *c)
     case SYS_write:
     case SYS_writev:
     case SYS_sendto:
-        if (turns_own_pipe(ts, m->pid, (int)c->arg[0])) /* part of it may have been written, and is told if it is stopped */
-            turns_lose(ts, "programs of its stream into each other");
+    case SYS_sendfile:
+        if (turns_own_wait(m, c))
+            stop_waiting(m, c);
         break;
     case SYS_poll:
     case SYS_ppoll:
@@ -268,10 +327,13 @@ static void look_at_call(struct member *m, const struct call *c)
     case SYS_wait4:
     case SYS_waitid:
         m->child = CHILD_UNSURE;
+        m->call = *c;
         turns_hand_over(m, WAITS_CHILD);
         break;
     case SYS_pause:
     case SYS_rt_sigsuspend:
+    case SYS_rt_sigtimedwait:
+        m->call = *c;
         turns_hand_over(m, WAITS_SIGNAL);
         break;
     case SYS_futex:
@@ -332,6 +394,16 @@ static bool others_wait(const struct turns *ts)
     return false;
 }
 
+/* Could one of them go on if it were let?  Not who waits for what the one at work has not written yet. */
+static bool others_could(const struct turns *ts)
+{
+    for (const struct member *o = ts->member; o; o = o->next)
+        if (o != ts->at_work && (o->state == STATE_HELD || o->waits == WAITS_TURN || waits_for_time(o) ||
+                                 (o->waits == WAITS_PIPE && turns_wait_over(o))))
+            return true;
+    return false;
+}
+
 static void look_event(struct watch *w, uint32_t events)
 {
     struct turns *ts = w->owner;
@@ -344,7 +416,7 @@ static void look_event(struct watch *w, uint32_t events)
     if (ts->lost || !ts->at_work || !others_wait(ts))
         return;
     if (!ts->looking) { /* else another turn has begun */
-        if (too_long(ts))
+        if (too_long(ts) && others_could(ts))
             turns_lose(ts, "one of its threads is at work for long while others wait for their turn");
         else
             look_at(ts, waited);

@@ -2,7 +2,7 @@
 # lies where.  Bare they vary, inside they must not.
 set(golden ${CMAKE_CURRENT_LIST_DIR}/golden)
 set(golden_tables ${golden}/time.c ${golden}/random.c ${golden}/memory.c ${golden}/process.c ${golden}/files.c
-    ${golden}/streams.c ${golden}/parallel.c ${golden}/turns.c ${golden}/threads.c)
+    ${golden}/streams.c ${golden}/parallel.c ${golden}/turns.c ${golden}/threads.c ${golden}/own.c)
 foreach(kind golden golden-static)
     add_executable(${kind} ${golden_tables} ${golden}/main.c)
     target_compile_definitions(${kind} PRIVATE _GNU_SOURCE)
@@ -24,3 +24,12 @@ find_package(Python3 COMPONENTS Interpreter REQUIRED)
 add_test(NAME programs COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/e2e/programs.py
          --bin ${CMAKE_BINARY_DIR}/bin --static $<TARGET_FILE:no-libc>)
 set_tests_properties(programs PROPERTIES LABELS e2e TIMEOUT 600)
+
+# Processes and threads at random; `make tangle` tries thousands.
+add_executable(tangle ${CMAKE_CURRENT_LIST_DIR}/lib/tangle.c)
+target_compile_options(tangle PRIVATE -Wall -Wextra -fno-sanitize=all)
+target_link_options(tangle PRIVATE -fno-sanitize=all)
+target_link_libraries(tangle PRIVATE pthread)
+add_test(NAME tangle COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/e2e/tangle.py --box $<TARGET_FILE:zpipe-box>
+         --tangle $<TARGET_FILE:tangle>)
+set_tests_properties(tangle PROPERTIES LABELS e2e TIMEOUT 600)

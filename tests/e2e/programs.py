@@ -74,6 +74,7 @@ yes-head        yes hello | head -n 3
 env-i           env -i A=1 B=2 env
 nice            nice -n 0 echo fine
 timeout         timeout 1 sleep 5; echo $?
+stream          seq 1 100000 | sort | tail -n 1; yes | head -c 1000000 | md5sum; yes | sed 5q | wc -l
 xargs           xargs -n 3 echo < numbers
 cmp             cmp words table; echo $?
 diff            diff words sorted | tail -n 5
@@ -93,6 +94,8 @@ python-process  /usr/bin/python3 -c 'import subprocess; print(subprocess.run(["s
 python-threads  /usr/bin/python3 -c 'import concurrent.futures as c; print(list(c.ThreadPoolExecutor(4).map(lambda x: x * x, range(50))))'
 python-temp     /usr/bin/python3 -c 'import tempfile, os; f = tempfile.NamedTemporaryFile("w+"); f.write("text"); f.seek(0); print(f.read(), os.path.exists(f.name))'
 python-asyncio  /usr/bin/python3 asynchronous.py
+python-to-thread /usr/bin/python3 -c 'import asyncio; print(asyncio.run(asyncio.wait_for(asyncio.to_thread(sorted, [3, 1, 2]), 9)))'
+python-spawn    /usr/bin/python3 -c 'import multiprocessing as m; print(m.get_context("spawn").Pool(2).map(abs, range(-9, 0)))'
 python-pipe     /usr/bin/python3 -c 'import multiprocessing as m; a, b = m.Pipe(); p = m.Process(target=b.send, args=([1, 2],)); p.start(); print(a.recv()); p.join()'
 python-sqlite   /usr/bin/python3 -c 'import sqlite3; c = sqlite3.connect("d.db"); c.execute("create table t(a)"); c.executemany("insert into t values(?)", [(i,) for i in range(100)]); c.commit(); print(c.execute("select sum(a) from t").fetchall())'
 python-zip      /usr/bin/python3 -c 'import zipfile, gzip, bz2, lzma; z = zipfile.ZipFile("z.zip", "w"); z.write("words"); z.close(); print(zipfile.ZipFile("z.zip").read("words")[:50], len(gzip.compress(b"x" * 999, mtime=0)), len(lzma.compress(b"y" * 999)))'
@@ -122,6 +125,7 @@ gcc-static      gcc -static -o prog prog.c && ./prog a b
 gcc-object      gcc -O2 -c -o prog.o prog.c && sha256sum prog.o
 gcc-pipe        gcc -pipe -x c -E - < prog.c | tail -n 3
 ar              gcc -c prog.c && ar rcD lib.a prog.o && ar t lib.a && nm lib.a | grep -c main
+node-threads ?  node -e 'const got = []; const { Worker } = require("worker_threads"); new Worker("require(`worker_threads`).parentPort.postMessage(6 * 7)", { eval: true }).on("message", m => got.push(m)); require("zlib").gzip("x".repeat(9999), (e, b) => got.push(b.length)); require("child_process").exec("sort words | tail -n 1", (e, out) => got.push(out)); setTimeout(() => got.push("late"), 900); process.on("exit", () => console.log(got.sort()))'
 node ?          node -e 'let n = 0; process.stdin.on("data", d => n += d.length).on("end", () => console.log(n, [3, 1, 2].sort()))'
 busybox ?       busybox sh -c 'busybox sort words | busybox uniq -c | busybox head -n 5; busybox date -u -d @0'
 static          ./static

@@ -14,7 +14,7 @@ struct golden {
 
 extern const struct golden golden_time[], golden_random[], golden_memory[], golden_process[],
     golden_files[], golden_streams[], golden_parallel[], golden_turns[],
-    golden_threads[]; /* each ends with a NULL name */
+    golden_threads[], golden_own[]; /* each ends with a NULL name */
 
 /* Words of what is seen, to stdout. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));

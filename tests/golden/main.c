@@ -24,7 +24,7 @@ int main(int argc, char **argv)
 {
     static const struct golden *const tables[] = {golden_time,  golden_random,  golden_memory,  golden_process,
                                                   golden_files, golden_streams, golden_parallel, golden_turns,
-                                                  golden_threads};
+                                                  golden_threads, golden_own};
 
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         for (const struct golden *g = tables[i]; g->name; g++)

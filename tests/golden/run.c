@@ -38,7 +38,7 @@
 
 static const struct golden *const tables[] = {golden_time,  golden_random,  golden_memory,  golden_process,
                                               golden_files, golden_streams, golden_parallel,
-                                              golden_turns, golden_threads};
+                                              golden_turns, golden_threads, golden_own};
 
 struct outcome {
     bool done;
@@ -86,7 +86,7 @@ static void collect(void)
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const struct golden *g = tables[t]; g->name && programs < PROGRAMS_MAX; g++) {
             fed[programs] = tables[t] == golden_streams || !strcmp(g->name, "standard");
-            certain[programs] = tables[t] == golden_turns || tables[t] == golden_threads;
+            certain[programs] = tables[t] == golden_turns || tables[t] == golden_threads || tables[t] == golden_own;
             for (size_t i = 0; i < sizeof seeded / sizeof *seeded; i++)
                 drawn[programs] |= !strcmp(g->name, seeded[i]);
             program[programs++] = g;

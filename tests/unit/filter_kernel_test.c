@@ -249,8 +249,9 @@ static int the_wall(void)
         {"x32 getpid", 0x40000000 + SYS_getpid, 0, 0, 0, ENOSYS},
         {"x32 exit", 0x40000000 + SYS_exit, 0, 0, 0, ENOSYS},
         {"clock_settime", SYS_clock_settime, 0, 0, 0, EPERM},
-        {"set nonblocking: no effect", SYS_fcntl, 0, F_SETFL, O_NONBLOCK, 0},
-        {"FIONBIO: no effect", SYS_ioctl, 0, FIONBIO, 0, 0},
+        {"set nonblocking", SYS_fcntl, 0, F_SETFL, O_NONBLOCK, 0},
+        {"FIONBIO, said nowhere", SYS_ioctl, 0, FIONBIO, 0, EFAULT},
+        {"FIONBIO of nothing", SYS_fcntl, -1, F_SETFL, O_NONBLOCK, EBADF},
         {"chown: no effect", SYS_chown, 0, 0, 0, 0},
     };
     int wrong = 0;

@@ -1,0 +1,128 @@
+/* Programs that stream into each other through a pipe or socket of the task's own: one writes until that is full, then
+ * another reads until it is empty.
+ *
+ * A call that waits for room has written a part.  Stopped, it would return with that, which no program expects of a
+ * pipe; so the rest is written for it, as there is room, and it goes on with the whole count when all of it
+ * has been, or when nobody is left to read it.  It is stopped meanwhile, and so are all who could read: how much
+ * there is room for follows from what they did. */
+#include "base/fds.h"
+#include "sandbox/turns_member.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <unistd.h>
+
+#define PIECE_BYTES 65536
+#define MOVED_MAX   (1u << 20) /* more than there is room for anywhere */
+
+bool turns_writes(unsigned long nr)
+{
+    return nr == SYS_write || nr == SYS_writev || nr == SYS_sendto || nr == SYS_sendfile;
+}
+
+void turns_write_stopped(struct member *m)
+{
+    struct user_regs_struct regs;
+    if (!turns_writes(m->call.nr) || ptrace(PTRACE_GETREGS, m->pid, NULL, &regs) < 0 || regs.orig_rax != m->call.nr)
+        return;
+    if ((long long)regs.rax > 0)
+        m->written = regs.rax; /* nothing: the kernel begins it again */
+}
+
+void turns_write_end(struct member *m)
+{
+    struct user_regs_struct regs;
+    if (ptrace(PTRACE_GETREGS, m->pid, NULL, &regs) == 0) {
+        regs.rax = m->written;
+        ptrace(PTRACE_SETREGS, m->pid, NULL, &regs);
+    }
+    m->written = 0;
+}
+
+/* Where the rest of the call's bytes are, or the first of them; 0: there are none. */
+static uint64_t rest(const struct member *m, uint64_t *at)
+{
+    const struct call *c = &m->call;
+    uint64_t skip = m->written;
+    *at = c->arg[1] + skip;
+    if (c->nr != SYS_writev)
+        return c->nr != SYS_sendfile && skip < c->arg[2] ? c->arg[2] - skip : 0;
+    static struct iovec v[IOV_MAX];
+    if (c->arg[2] > IOV_MAX || !turns_read_memory(m->pid, c->arg[1], v, c->arg[2] * sizeof *v))
+        return 0;
+    for (uint64_t i = 0; i < c->arg[2]; skip -= v[i++].iov_len) {
+        *at = (uint64_t)(uintptr_t)v[i].iov_base + skip;
+        if (skip < v[i].iov_len)
+            return v[i].iov_len - skip;
+    }
+    return 0;
+}
+
+/* Where it writes, without waiting there.  A pipe's is opened anew, since all would see the flag of the first; it
+ * may have another under that number by now, but must be able to write to it. */
+static int open_to_write(const struct member *m)
+{
+    struct stat s;
+    char path[40];
+    int fd = turns_borrow(m, (int)m->call.arg[0]), other = -1;
+    if (fd < 0 || fstat(fd, &s) < 0 || (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY)
+        fd_close(&fd);
+    if (fd < 0 || S_ISSOCK(s.st_mode))
+        return fd;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    if (S_ISFIFO(s.st_mode))
+        other = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    close(fd);
+    return other;
+}
+
+static ssize_t put(int fd, const void *bytes, size_t size)
+{
+    ssize_t n = send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return n < 0 && errno == ENOTSOCK ? write(fd, bytes, size) : n; /* the server ignores SIGPIPE */
+}
+
+static bool wants_no_signal(const struct call *c)
+{
+    return c->nr == SYS_sendto && c->arg[3] & MSG_NOSIGNAL;
+}
+
+/* As much as there is room for; 0: no room was left, or an errno. */
+static int write_rest(struct member *m, int fd)
+{
+    static char bytes[PIECE_BYTES];
+    uint64_t at, size;
+    for (uint64_t moved = 0; moved < MOVED_MAX && (size = rest(m, &at)) > 0;) {
+        size = size < sizeof bytes ? size : sizeof bytes;
+        if (!turns_read_memory(m->pid, at, bytes, size))
+            return EFAULT;
+        ssize_t n = put(fd, bytes, size);
+        if (n <= 0)
+            return n < 0 && errno == EAGAIN && moved ? 0 : errno;
+        m->written += (uint64_t)n;
+        moved += (uint64_t)n;
+    }
+    return 0;
+}
+
+bool turns_write_on(struct member *m)
+{
+    uint64_t at;
+    int fd = open_to_write(m), error = fd < 0 ? EBADF : write_rest(m, fd);
+    fd_close(&fd);
+    if (!error && rest(m, &at))
+        return false;
+    if (error == EPIPE && !wants_no_signal(&m->call))
+        syscall(SYS_tgkill, m->process, m->pid, SIGPIPE);
+    turns_write_end(m);
+    return true;
+}
