@@ -6,7 +6,7 @@ before and after.  Other attacks, on what is handed over at the end, follow.
     wall.py --bin DIR --probe FILE --refuse FILE --fuzz FILE [--user UID] [--seconds N] [--seed N]"""
 import argparse, errno, os, shutil, signal, stat, subprocess, sys, tempfile, time
 
-TIMEOUT = 120
+TIMEOUT = 600
 SKIPPED = 77
 FORGOTTEN = 17
 failed = []
