@@ -3,7 +3,8 @@
  *     wall_fuzz SEED CHILDREN
  *
  * Each child makes CALLS calls, or fewer: it may end itself, be killed by the filter, or wait for ever and be
- * killed by us.  The same seed asks the same.  That the host is unharmed is for the caller to see; here
+ * killed by us.  Every other child has a second thread that does so, too, and with what the first one asks about.  The
+ * same seed asks the same.  That the host is unharmed is for the caller to see; here
  * it is only said what happened.
  *
  * What must stay true: where there is no wall nothing is called.  Calls that make processes are left out, and
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -109,8 +111,16 @@ static void one_call(uint8_t *room)
     syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
+static void *call_beside(void *room)
+{
+    for (int i = 0; i < CALLS; i++)
+        one_call(room);
+    return NULL;
+}
+
 static _Noreturn void be_child(void)
 {
+    pthread_t thread;
     int pair[2];
     uint8_t *room = mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (room == MAP_FAILED)
@@ -121,8 +131,9 @@ static _Noreturn void be_child(void)
     open("/tmp/a", O_RDWR | O_CREAT, 0600);
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0 || pipe(pair) < 0)
         _exit(1);
-    for (int i = 0; i < CALLS; i++)
-        one_call(room);
+    if (next() % 2 && pthread_create(&thread, NULL, call_beside, room))
+        _exit(1);
+    call_beside(room);
     if (next() % 256 == 0)
         __asm__ volatile("int $0x80" : : "a"(20L) : "memory", "r8", "r9", "r10", "r11");
     _exit(0);
