@@ -397,8 +397,12 @@ static uint64_t run_bytes(const struct blocks *b)
     uint64_t max = RUN_BYTES_MAX, fan = b->in.bytes / MERGE_FAN;
     if (b->way->joins && b->tail->combine == GRAPH_COMBINE_MERGE)
         max = fan < SORT_BYTES_MAX ? SORT_BYTES_MAX : fan < MERGE_BYTES_MAX ? fan : MERGE_BYTES_MAX;
-    if (!b->way->joins || b->rule.split_bytes || b->in.pieces)
+    if (!b->way->joins || b->in.pieces)
         return 1;
+    if (b->rule.split_bytes) { /* each costs a sandbox and, until all are put together, a descriptor */
+        uint64_t doubled = b->number / RUNS_APART;
+        return doubled ? b->rule.split_bytes << (doubled < 20 ? doubled : 20) : 1;
+    }
     return size < RUN_BYTES_MIN ? RUN_BYTES_MIN : size > max ? max : size;
 }
 

@@ -17,6 +17,7 @@
 #define SORT_BYTES_MAX  (32u << 20)  /* of what is merged afterwards: fewer, larger ones */
 #define MERGE_BYTES_MAX (128u << 20) /* ... and where they would be more than MERGE_FAN */
 #define RUNS_PER_SLOT   4            /* at least, where the input is large enough: so that all end at once */
+#define RUNS_APART      512          /* runs of one block, with `--split always`; then so many of two, of four, and so on */
 #define HELD_MAX        256          /* runs started and not put into the outlet, where they can be */
 #define BACKLOG_MAX     (256u << 20) /* bytes in the outlet that nobody took yet */
 #define SPOIL_AHEAD     (256u << 10) /* more than commands of the table read at once */

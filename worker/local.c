@@ -29,7 +29,7 @@ struct relay {
     struct attempt *t;
     struct attempt_route *route;
     struct local_route *l;
-    int from, write; /* our pipe: write until all have begun */
+    int from, write; /* our pipe; write until all that begins with the attempt has: there is no end before */
     int to;          /* a description of our own, where there can be one: nobody's terminal is set non-blocking */
     int old;         /* a file: what was written before is read from here; -1 */
     off_t old_bytes, old_seen;
@@ -325,7 +325,7 @@ static void note_file(const struct attempt *t, struct attempt_route *route, cons
 static struct relay *relay_of(const struct attempt *t, const struct attempt_route *route)
 {
     struct relay *r = t->local->relays;
-    while (r && r->route != route)
+    while (r && (r->route != route || r->from < 0))
         r = r->next;
     return r;
 }
@@ -351,11 +351,21 @@ static int new_relay(struct attempt *t, struct attempt_route *route, const struc
     return r ? 0 : -1;
 }
 
-int local_sink(struct attempt *t, struct attempt_route *route, int *fd, struct err *e)
+/* A writing end of its pipe, besides those that others have. */
+static int relay_writer(const struct relay *r, struct err *e)
+{
+    char path[40];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", r->from);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    return fd < 0 ? err_sys(e, "cannot open a pipe again") : fd;
+}
+
+int local_sink(struct attempt *t, struct attempt_route *route, int *fd, int *own, struct err *e)
 {
     struct stat s;
     off_t old = 0;
     *fd = route ? route->r.fd : -1;
+    *own = -1;
     if (*fd < 0 || !t->local || !t->local->counts || fstat(*fd, &s) < 0 || (S_ISCHR(s.st_mode) && !isatty(*fd)))
         return 0;
     struct local_route *l = route_in(t, route);
@@ -366,9 +376,10 @@ int local_sink(struct attempt *t, struct attempt_route *route, int *fd, struct e
     if (!relay_of(t, route) && new_relay(t, route, &s, old, e) < 0)
         return -1;
     struct relay *r = relay_of(t, route);
-    if (r && r->write < 0)
-        return err_set(e, ERR_BUG, "a stage was given its output too late");
-    *fd = r ? r->write : *fd;
+    if (r && (*own = *fd = relay_writer(r, e)) < 0)
+        return -1;
+    if (r && t->started)
+        fd_close(&r->write);
     return 0;
 }
 

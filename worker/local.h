@@ -16,8 +16,9 @@ struct local;
 int local_begin(struct attempt *t, struct err *e);
 /* It is known what streams: before anything starts. */
 void local_decide(struct attempt *t);
-/* Where the writer of an edge, or of a stage's files, writes to; borrowed, until local_started.  -1: nowhere. */
-int local_sink(struct attempt *t, struct attempt_route *route, int *fd, struct err *e);
+/* Where the writer of an edge, or of a stage's files, writes to; -1: nowhere.  It is borrowed, or *own, for the caller to close
+ * when the box has it; -1. */
+int local_sink(struct attempt *t, struct attempt_route *route, int *fd, int *own, struct err *e);
 void local_started(struct attempt *t);
 /* What was given of a route by whoever passes it on himself; NULL: nobody asks. */
 struct given *local_given(struct attempt *t, const struct attempt_route *route);

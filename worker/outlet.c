@@ -207,11 +207,13 @@ static int to_remote(struct outlet *o, struct attempt *t, uint32_t edge, struct 
 static int to_sink(struct outlet *o, struct attempt *t, uint32_t edge, struct err *e)
 {
     struct stat s;
-    int fd;
-    if (local_sink(t, attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE), &fd, e) < 0)
+    int fd, own;
+    if (local_sink(t, attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE), &fd, &own, e) < 0)
         return -1;
     o->nowhere = fd < 0 || fstat(fd, &s) < 0;
-    return o->nowhere ? 0 : outlet_to_fd(o, fd, e);
+    int r = o->nowhere ? 0 : outlet_to_fd(o, fd, e);
+    fd_close(&own);
+    return r;
 }
 
 int outlet_open(struct outlet *o, struct attempt *t, uint32_t edge, struct err *e)

@@ -179,9 +179,9 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
 static int drain(struct builder *b, uint32_t edge, struct box_port *port)
 {
     struct attempt_route *route = attempt_route_of(b->t, MSG_EDGE, edge, GRAPH_NONE);
-    int fd;
+    int fd, own;
     struct stat s;
-    if (local_sink(b->t, route, &fd, b->e) < 0)
+    if (local_sink(b->t, route, &fd, &own, b->e) < 0 || (own >= 0 && keep_open(b, own) < 0))
         return -1;
     if (fd < 0 || fstat(fd, &s) < 0 || is_dev_null(&s))
         return 0; /* /dev/null */

@@ -107,10 +107,15 @@ static int open_made(struct blocks *b, struct err *e)
     struct task_stream *s = &b->tasks->made;
     struct attempt_route *route = attempt_route_of(b->t, MSG_OUTPUT, b->stage->author, GRAPH_NONE);
     stream_open(b, s);
-    int fd;
+    int fd, own;
     if (!route || route->r.via != MSG_VIA_FD)
         return stream_to_route(s, route, e);
-    return local_sink(b->t, route, &fd, e) < 0 ? -1 : outlet_to_fd(&s->out, fd, e);
+    if (local_sink(b->t, route, &fd, &own, e) < 0)
+        return -1;
+    int r = outlet_to_fd(&s->out, fd, e);
+    if (own >= 0)
+        close(own);
+    return r;
 }
 
 bool tasks_have_room(const struct blocks *b)

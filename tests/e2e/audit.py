@@ -29,7 +29,7 @@ def run(text, *options, env=None):
 
 
 def count_blocks(text):
-    run(text, "--joblog", "log")
+    run(text, "-j", "3", "--joblog", "log")  # ranges of keys are as many as the width makes worth it
     with open("log") as f:
         return sum("/" in line.split("\t")[9] for line in f.readlines()[1:])
 

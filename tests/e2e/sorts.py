@@ -78,6 +78,13 @@ class Test:
             self.put(b"".join(b"%03d\n" % self.r.randrange(1000) for _ in range(size // 4)))
             self.same("sort -s -k1.2,1.2 in", ["--split", "always,64"])
 
+    def more_blocks_than_descriptors(self):
+        self.put(b"".join(b"%07d and so many bytes more that a line is as long as a block\n" % self.r.randrange(10**7) for _ in range(12000)))
+        for text in ("sort in", "tac in"):
+            got, want = (run(["sh", "-c", "ulimit -n 3000; exec \"$@\"", "sh", *words], self.d)
+                         for words in ([self.zpipe, "--split", "always,64", text], reference(text)))
+            self.tell("more blocks than descriptors: " + text, "" if got == want else "not as sh: %d bytes, status %d, %s" % (len(got[0]), got[1], got[2][-300:]))
+
     def large(self):
         self.put(b"".join(b"%d %s %d\n" % (self.r.randrange(10**6), b"abc"[i % 3:i % 3 + 1], i) for i in range(550000)))
         self.same("sort -k2,2 -k1,1n in", ["-j", "1"], ["-j", "2"], ["-j", "3"], ["-j", "7"])
@@ -122,6 +129,7 @@ def main():
         t = Test(os.path.join(os.path.abspath(a.bin), "zpipe"), d, random.Random(a.seed))
         t.by_ranges()
         t.groups()
+        t.more_blocks_than_descriptors()
         t.at_random(a.count)
         t.many()
         t.large()
