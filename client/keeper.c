@@ -36,6 +36,12 @@ void keeper_fail(struct keeper *k, const struct err *why)
     loop_stop(k->z->loop);
 }
 
+void keeper_sent(struct keeper *k, int sent, const struct err *e)
+{
+    if (sent < 0 && e->code == ERR_NOMEM)
+        keeper_fail(k, e);
+}
+
 int keeper_room(struct keeper *k, uint64_t more, struct err *e)
 {
     if (more <= k->room_bytes && k->held_bytes <= k->room_bytes - more)

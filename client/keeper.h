@@ -65,7 +65,7 @@ struct visitor {
     bool gone;              /* to be freed, from the loop */
     /* TAKE, LOGS, RECORDS */
     struct stream_sender *out, *files;
-    bool begun, told, listed, out_ended, files_ended;
+    bool begun, told, listed, out_ended, files_ended, cut;
     uint64_t sent_bytes;    /* of what was printed */
     struct buf index;       /* of the files */
     uint64_t index_sent, file_sent, log_bytes;
@@ -99,6 +99,8 @@ struct keeper {
 
 /* keeper.c */
 void keeper_fail(struct keeper *k, const struct err *why); /* it ends: nothing more can be noted */
+/* One more message was sent, or not.  Of one for which there was no memory somebody would wait for ever: the keeper ends. */
+void keeper_sent(struct keeper *k, int sent, const struct err *e);
 uint64_t keeper_now_ms(void);                              /* since 1970 */
 /* `more` bytes are to be held; -1: there is no room. */
 int keeper_room(struct keeper *k, uint64_t more, struct err *e);

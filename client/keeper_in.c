@@ -189,7 +189,8 @@ static void on_end(void *owner, bool failed)
     if (in->why.code || keep(in, &in->why) < 0)
         return;
     struct msg m = {.type = MSG_KEPT, .kept = {.job = in->v->number, .text = "", .directory = ""}};
-    peer_send(in->v->k->data, in->v->link, &m, (struct slice){0}, NULL);
+    struct err e = {0};
+    keeper_sent(in->v->k, peer_send(in->v->k->data, in->v->link, &m, (struct slice){0}, &e), &e);
 }
 
 struct deposit_in *keeper_in_new(struct visitor *v, struct err *e)

@@ -199,7 +199,8 @@ static void tell(const struct keeper_job *j, bool gone)
                              .text = j->text,
                              .age_ms = now > j->row.came_ms ? now - j->row.came_ms : 0,
                              .gone = gone}};
-    client_send(j->k->z, &m, (struct slice){0}, NULL);
+    struct err e = {0};
+    keeper_sent(j->k, client_send(j->k->z, &m, (struct slice){0}, &e), &e);
 }
 
 void keeper_job_tell(struct keeper_job *j)

@@ -46,7 +46,8 @@ static void visited(struct keeper *k, const struct visitor *v, uint64_t link, ui
                                 .taken_bytes = row ? row->taken_bytes : 0,
                                 .receipt = row ? row->receipt : "",
                                 .receipt_from = row ? row->receipt_from : 0}};
-    client_send(k->z, &m, (struct slice){0}, NULL);
+    struct err e = {0};
+    keeper_sent(k, client_send(k->z, &m, (struct slice){0}, &e), &e);
 }
 
 static void let_in(struct visitor *v)
@@ -72,6 +73,17 @@ static void leave(struct visitor *v)
             let_in(j->taker);
     }
     v->job = NULL;
+}
+
+/* What still goes to it has failed: each stream, as whoever takes files has the end of the first already. */
+static void cut_off(struct visitor *v)
+{
+    struct err e = {0};
+    if (v->here && !v->cut && v->out && !v->out_ended)
+        keeper_sent(v->k, stream_send_end(v->out, true, &e), &e);
+    if (v->here && !v->cut && v->files && !v->files_ended)
+        keeper_sent(v->k, stream_send_end(v->files, true, &e), &e);
+    v->cut = true;
 }
 
 static struct visitor *visitor_new(struct keeper *k, const struct msg_visit *m, struct keeper_job *j, struct err *e)
@@ -125,8 +137,8 @@ static int come_to_take(struct keeper_job *j, struct visitor *v, struct err *e)
     j->next_taker = v;
     if (!j->taker->here)
         leave(j->taker); /* it never came */
-    else if (j->taker->out)
-        stream_send_end(j->taker->out, true, NULL);
+    else
+        cut_off(j->taker);
     return 0;
 }
 
@@ -170,11 +182,10 @@ static void fail(struct visitor *v, const struct err *why)
 {
     log_info("visit_failed", "job=%" PRIu64 " why=\"%s\"", v->number, why->text);
     struct msg m = {.type = MSG_KEPT, .kept = {.job = v->number, .code = (uint32_t)why->code, .text = why->text}};
+    struct err e = {0};
     if (v->here && v->what == MSG_ASK_KEEP)
-        peer_send(v->k->data, v->link, &m, (struct slice){0}, NULL);
-    struct stream_sender *s = v->out ? v->out : v->files;
-    if (s)
-        stream_send_end(s, true, NULL);
+        keeper_sent(v->k, peer_send(v->k->data, v->link, &m, (struct slice){0}, &e), &e);
+    cut_off(v);
     if (v->what != MSG_ASK_KEEP)
         leave(v);
 }
@@ -300,8 +311,10 @@ static int go_on_taking(struct visitor *v, struct err *e)
     r = v->files_ended ? 0 : send_files(v, e);
     if (r <= 0)
         return r;
+    if (stream_send_end(v->files, false, e) < 0)
+        return -1;
     v->files_ended = true;
-    return stream_send_end(v->files, false, e);
+    return 0;
 }
 
 static int go_on_recording(struct visitor *v, struct err *e)
@@ -309,8 +322,10 @@ static int go_on_recording(struct visitor *v, struct err *e)
     int r = v->files_ended ? 0 : send_files(v, e);
     if (r <= 0)
         return r;
+    if (stream_send_end(v->files, false, e) < 0)
+        return -1;
     v->files_ended = true;
-    return stream_send_end(v->files, false, e);
+    return 0;
 }
 
 /* Its stderr as it is now. */
@@ -324,15 +339,17 @@ static int go_on_reading(struct visitor *v, struct err *e)
     }
     if (v->file_sent < v->log_bytes || v->out_ended)
         return 0;
+    if (stream_send_end(v->out, false, e) < 0)
+        return -1;
     v->out_ended = true;
-    return stream_send_end(v->out, false, e);
+    return 0;
 }
 
 static void writable(void *owner)
 {
     struct visitor *v = owner;
     struct err e;
-    if (v->gone || !v->job)
+    if (v->gone || v->cut || !v->job)
         return;
     int r = v->what == MSG_ASK_TAKE      ? go_on_taking(v, &e)
             : v->what == MSG_ASK_RECORDS ? go_on_recording(v, &e)
@@ -379,7 +396,7 @@ static int start(struct visitor *v, struct err *e)
     if (v->what == MSG_ASK_KEEP)
         return (v->in = keeper_in_new(v, e)) ? 0 : -1;
     if (v->what == MSG_ASK_LOGS)
-        return open_log(v, e) < 0 ? -1 : sender(v, MSG_KEPT_LOG, &v->out, e);
+        return sender(v, MSG_KEPT_LOG, &v->out, e) < 0 ? -1 : open_log(v, e); /* by which a failure is told */
     v->arena = ARENA_INIT(4 * MADE_INDEX_MAX);
     if (v->what == MSG_ASK_RECORDS)
         return sender(v, MSG_KEPT_FILES, &v->files, e);
@@ -402,7 +419,7 @@ static int begins(struct visitor *v, const struct msg_kept *m, struct err *e)
     if (keeper_job_taken(v->job, e) < 0)
         return -1;
     struct msg answer = {.type = MSG_KEPT, .kept = {.job = v->number, .begins = true, .text = "", .directory = ""}};
-    peer_send(v->k->data, v->link, &answer, (struct slice){0}, NULL);
+    keeper_sent(v->k, peer_send(v->k->data, v->link, &answer, (struct slice){0}, e), e);
     return 0;
 }
 
@@ -412,7 +429,7 @@ static int took_all(struct visitor *v, struct err *e)
     if (keeper_job_taken(v->job, e) < 0)
         return -1;
     struct msg answer = {.type = MSG_KEPT, .kept = {.job = v->number, .all = true, .text = "", .directory = ""}};
-    peer_send(v->k->data, v->link, &answer, (struct slice){0}, NULL);
+    keeper_sent(v->k, peer_send(v->k->data, v->link, &answer, (struct slice){0}, e), e);
     return 0;
 }
 
@@ -450,9 +467,10 @@ static void attached(struct keeper *k, uint64_t link, const struct msg_attach *m
             continue;
         v->here = true;
         v->link = link;
-        if (start(v, &e) < 0)
+        if (start(v, &e) < 0) {
+            keeper_sent(k, -1, &e); /* there may be nothing by which to tell it */
             fail(v, &e);
-        else if (v->what == MSG_ASK_LOGS || v->what == MSG_ASK_RECORDS)
+        } else if (v->what == MSG_ASK_LOGS || v->what == MSG_ASK_RECORDS)
             writable(v);
         return;
     }
@@ -481,8 +499,9 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
 
 static void on_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
 {
-    (void)p, (void)why;
+    (void)p;
     struct visitor *v = visitor_of(owner, link);
+    keeper_sent(owner, -1, why); /* what could not be read for want of memory nobody says again */
     if (!v)
         return;
     v->here = false; /* there is nothing to drop */
@@ -511,8 +530,7 @@ void keeper_visits_leave(struct keeper_job *j)
         struct visitor *v = LIST_OF(l, visitor, at);
         if (v->job != j || v == j->next_taker)
             continue;
-        if (v->out && v->here)
-            stream_send_end(v->out, true, NULL);
+        cut_off(v);
         leave(v);
     }
     if (j->next_taker) {

@@ -1,4 +1,4 @@
-# Second copies of the two programs, in which the nth allocation fails.
+# Second copies of the programs, in which the nth allocation fails.
 function(zpipe_faulty program folder env)
     get_target_property(sources ${program} SOURCES)
     list(TRANSFORM sources PREPEND ${CMAKE_SOURCE_DIR}/${folder}/)
@@ -12,6 +12,7 @@ function(zpipe_faulty program folder env)
 endfunction()
 zpipe_faulty(zpipe cli ZPIPE_FAULT zpipe_flags zpipe_static)
 zpipe_faulty(zpipe-box sandbox ZPIPE_FAULT_BOX sandbox sandbox_filter)
+zpipe_faulty(zpipe-keeper cli ZPIPE_FAULT zpipe_flags keeper zpipe_static)
 add_dependencies(faulty_zpipe faulty_zpipe-box)
 
 # Every 7th allocation; `make fault` takes each.

@@ -5,7 +5,7 @@ Every run ends with the right outputs or with a sentence and none of them; nothi
     memory.py --bin DIR --faulty DIR [--step N] [CASE...]      --step: only every nth allocation
 
 The programs in --faulty are tests/fault/faulty.c's.  Sanitizers find what leaks on the way."""
-import argparse, os, signal, subprocess, sys, tempfile, time
+import argparse, os, shutil, signal, subprocess, sys, tempfile, time
 
 ap = argparse.ArgumentParser()
 ap.add_argument("--bin", required=True)
@@ -49,12 +49,12 @@ def clean():
             os.remove(n)
 
 
-def ended(n, p, want):
+def ended(n, p, want, status=0):
     """That a run ended as it may, and whether an allocation failed in it."""
     hit = os.path.exists("note")
     where = " ".join(l.rpartition("(")[2].partition(")")[0] for l in open("note")) if hit else ""
     words = p.stderr.decode(errors="replace").strip().split("\n")
-    good = p.returncode == 0 and (not want or outputs() == want) or hit and p.returncode == 125 and not outputs() and \
+    good = p.returncode == status and (not want or outputs() == want) or hit and p.returncode == 125 and not outputs() and \
         any("memory" in w for w in words)
     if not good or b"Sanitizer" in p.stderr:
         raise Wrong("allocation %d: status %d, files %s, %s\n    at %s" % (n, p.returncode, outputs(), words[:40], where))
@@ -63,13 +63,13 @@ def ended(n, p, want):
     return hit
 
 
-def every(name, argv, want=None, **more):
+def every(name, argv, want=None, status=0, **more):
     """How many allocations were made to fail."""
     for n in range(args.first, PLACES_MAX, args.step):
         clean()
         p = subprocess.run([faulty, *argv], env=env_of(name, n, **more), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                            stderr=subprocess.PIPE, timeout=LONG)
-        if not ended(n, p, want):
+        if not ended(n, p, want, status):
             return n - 1
     raise Wrong("no end after %d" % PLACES_MAX)
 
@@ -87,6 +87,15 @@ def a_job_in_the_box():
 @case
 def a_reduce():
     return every("ZPIPE_FAULT", ["cat <<E | cat - w.txt | reduce by line into 1 { cat } | tee o1 | sort > o2\nx\nE"], WANT)
+
+
+@case
+def a_task_that_fails_and_is_kept():
+    """Its status, with its record or without; and the record, again."""
+    text = "cat w.txt | map { sh -c 'cat; exit 3' }"
+    count = every("ZPIPE_FAULT", ["--record", "kept", text], status=3)
+    subprocess.run([zpipe, "--record", "kept", text], capture_output=True)
+    return count + every("ZPIPE_FAULT", ["replay", "kept/" + os.listdir("kept")[0]])
 
 
 @case
@@ -208,6 +217,82 @@ def a_scheduler():
         s = scheduler(faulty, env)
         return s, s.url and worker(s.url)
     return daemons_without_memory(start)
+
+
+def keeper(url, program=zpipe, env=None):
+    first = ("keeper",) if program == zpipe else ()
+    return Daemon(program, *first, "--keys", "keys", "--scheduler", url, "--state", "keep", env=env)
+
+
+def run_or_replace(argv, k, s, stdout=subprocess.PIPE):
+    """A client's end, and the keeper that is there then: one that has died is started again, with memory."""
+    p = subprocess.Popen([zpipe, *argv, "--cluster", s.url, "--keys", "keys"], stdin=subprocess.DEVNULL, stdout=stdout,
+                         stderr=subprocess.PIPE)
+    end = time.monotonic() + LONG
+    while True:
+        try:
+            out, err = p.communicate(timeout=0.05)
+            return p.returncode, out, err, k
+        except subprocess.TimeoutExpired:
+            if k.p.poll() is not None:
+                k.stop()
+                k = keeper(s.url)
+            if time.monotonic() > end:
+                p.kill()
+                p.communicate()
+                raise
+
+
+def submit_and_take(s, k, n):
+    """A job that was taken in is not lost, whenever its keeper runs out of memory: its output comes, or the reason."""
+    status, out, err, k = run_or_replace(["submit", "cat w.txt - | sort"], k, s)
+    if status:
+        if status != 125 or not err:
+            raise Wrong("allocation %d: submit ended with %s" % (n, (status, out, err)))
+        return k
+    job = out.decode().strip()
+    taken = open("taken", "wb+", buffering=0)  # a file: what was written and not told is found in it
+    end = time.monotonic() + LONG
+    while time.monotonic() < end:  # an attach whose keeper dies says so, and is repeated
+        if k.p.poll() is not None:
+            k.stop()
+            k = keeper(s.url)
+        status, _, err, k = run_or_replace(["attach", job], k, s, taken)
+        out = open("taken", "rb").read()
+        if (status, out) == (0, b"a\nb\n") or status == 125 and b"memory" in err:
+            return k
+        if status != 125 or not err:
+            break
+    raise Wrong("allocation %d: attach ended with %s" % (n, (status, out, err)))
+
+
+@case
+def a_keeper():
+    s = scheduler()
+    w = worker(s.url)
+    step = args.step if args.step == 1 else 5 * args.step  # each is a job
+    for n in range(args.first, PLACES_MAX, step):
+        clean()
+        open("daemons.log", "w").close()
+        shutil.rmtree("keep", ignore_errors=True)
+        k = first = keeper(s.url, os.path.join(os.path.dirname(faulty), "zpipe-keeper"), env_of("ZPIPE_FAULT", n))
+        try:
+            k = submit_and_take(s, k, n) if k.url else k
+        except subprocess.TimeoutExpired:
+            first.p.kill()
+            raise Wrong("allocation %d: no end, %s, at %s" % (n, open("daemons.log").read()[-600:], open("note").read()))
+        statuses = {d.stop() for d in (first, k)}
+        log = open("daemons.log").read()
+        hit = os.path.exists("note")
+        if statuses - {0, 125, -signal.SIGTERM} or 125 in statuses and "memory" not in log or "Sanitizer" in log or not (hit or k is first):
+            raise Wrong("allocation %d: the keepers ended with %s, %s, at %s" % (n, statuses, log[-600:], hit and open("note").read()))
+        if not hit:
+            break
+    else:
+        raise Wrong("no end after %d" % PLACES_MAX)
+    if (w.stop(), s.stop()) != (0, 0):
+        raise Wrong("the daemons did not end well")
+    return n - 1
 
 
 passed = failed = 0
