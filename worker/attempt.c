@@ -678,13 +678,13 @@ static void take_made(struct attempt *t, uint32_t node, const struct box_result 
 }
 
 /* Told when the stage's last words are out too, so that the tail is whole. */
-void attempt_said(struct attempt *t, uint32_t node, const struct buf *tail)
+void attempt_said(struct attempt *t, uint32_t node, const char *tail)
 {
     struct attempt_report *r = &t->report[node];
     if (!r->ended || r->sent || t->state == ATTEMPT_STOPPING)
         return;
     r->sent = true;
-    r->m.task.stderr_tail = tail && tail->data ? tail->data : "";
+    r->m.task.stderr_tail = tail ? tail : "";
     r->m.task.compared = r->compared;
     agent_send(t->agent, &r->m);
 }

@@ -156,7 +156,7 @@ void attempt_settle(struct attempt *t);
 uint32_t attempt_status(const struct box_result *r); /* as sh has it in $? */
 /* A node's program, or all blocks of it, ended; its stderr did. */
 void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_result *r, bool early_stop);
-void attempt_said(struct attempt *t, uint32_t node, const struct buf *tail);
+void attempt_said(struct attempt *t, uint32_t node, const char *tail); /* NULL: nothing */
 /* Files that it left in /job and nobody keeps, as a line of `text`. */
 void attempt_tell_dropped(struct arena *a, const struct graph *g, const struct graph_node *n,
                           const struct box_result *r, struct buf *text);

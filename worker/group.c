@@ -18,7 +18,7 @@ static void lines_ended(struct lines *l)
     g->said[task] = true;
     if (l->differs.code)
         attempt_fail(g->t, &l->differs);
-    attempt_said(g->t, g->region.node_of_task[task], &l->tail);
+    attempt_said(g->t, g->region.node_of_task[task], l->tail.data);
     attempt_settle(g->t);
 }
 
@@ -47,7 +47,7 @@ static void on_task_ended(void *owner, uint32_t task, const struct box_result *r
     blocks_amend(t, node, &told);
     attempt_node_ended(t, node, &told, r->end == BOX_SIGNALLED && r->signal == SIGPIPE);
     if (g->said[task])
-        attempt_said(t, node, &g->lines[task].tail);
+        attempt_said(t, node, g->lines[task].tail.data);
 }
 
 static void on_pump_ended(void *owner, uint32_t channel, int sys, bool reading)

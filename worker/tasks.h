@@ -41,6 +41,7 @@ struct task {
 
 struct tasks {
     struct task_stream said, made;
+    char tail[LINES_TAIL_MAX + 1]; /* the last that was said, wherever it goes */
     bool said_out;     /* stderr goes where stdout goes */
     bool may_keep;     /* each of the body's streams has one writer */
     uint32_t *sink;    /* nodes: the sinks of the body that are files */

@@ -17,7 +17,7 @@ static void stream_over(struct task_stream *s)
         return;
     s->over = true;
     if (s == &s->b->tasks->said)
-        attempt_said(s->b->t, s->b->stage->author, s->lines.loop ? &s->lines.tail : NULL);
+        attempt_said(s->b->t, s->b->stage->author, s->b->tasks->tail);
     attempt_settle(s->b->t);
 }
 
@@ -155,6 +155,9 @@ int tasks_say(struct blocks *b, int fd, struct err *e)
     }
     if (!size)
         return close(fd), 0;
+    uint64_t last = size < LINES_TAIL_MAX ? size : LINES_TAIL_MAX;
+    ssize_t n = pread(fd, b->tasks->tail, last, (off_t)(size - last));
+    b->tasks->tail[n > 0 ? n : 0] = '\0';
     return outlet_put(&s->out, fd, 0, size, e);
 }
 
