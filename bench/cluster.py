@@ -9,6 +9,7 @@ import json, os, random, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tests", "e2e"))
+import daemons  # noqa: E402
 from run import Cluster  # noqa: E402
 
 zpipe = os.path.abspath(sys.argv[1])
@@ -53,6 +54,39 @@ def compare(name, text, workers, cluster):
             "cluster_min_ms": min(many) * 1e3, "ratio": o / m, "runs": RUNS}
 
 
+def names_of(c):
+    return [line.split()[1] for line in c.run("status").stdout.decode().splitlines() if line.startswith("worker ")]
+
+
+def moments():
+    """From a worker's kill -9 until the scheduler does not count on it any more; and from the start of a scheduler in the place
+    of one that was killed until it is ready, and until it has its workers again.  It knows no blocks: how many there are is no matter."""
+    lost, ready, again = [], [], []
+    for i in range(RUNS):
+        daemons.zpipe = zpipe
+        with daemons.Cluster() as c:
+            t = time.perf_counter()
+            c.workers[1].kill()
+            while "w1" in names_of(c):
+                pass
+            lost.append(time.perf_counter() - t)
+            c.scheduler.kill()
+            c.scheduler.wait()
+            t = time.perf_counter()
+            c.start_scheduler(c.url)
+            ready.append(time.perf_counter() - t)
+            while "w0" not in names_of(c):
+                pass
+            again.append(time.perf_counter() - t)
+    rows = []
+    for name, seconds, goal in (("a killed worker is known", lost, 3), ("a scheduler is ready again", ready, 1), ("... and has its workers", again, None)):
+        s = statistics.median(seconds)
+        print("%-28s %8.1f ms (most %8.1f)%s" % (name, s * 1e3, max(seconds) * 1e3, "" if goal is None else "   goal <= %d s: %s" %
+                                                (goal, "met" if s <= goal else "MISSED")), flush=True)
+        rows.append({"name": name, "ms": s * 1e3, "most_ms": max(seconds) * 1e3, "runs": RUNS})
+    return rows
+
+
 def main():
     rows = []
     with tempfile.TemporaryDirectory(prefix="zpipe-bench-") as d:
@@ -73,6 +107,9 @@ def main():
                 rows += [compare(name, text, workers, cluster) for name, text in JOBS if ONLY in name]
             finally:
                 cluster.stop()
+        if not ONLY:
+            rows += moments()
+        os.chdir("/")
     out = os.path.join(os.path.dirname(zpipe), "..", "..", "bench")
     os.makedirs(out, exist_ok=True)
     with open(os.path.join(out, "cluster.json"), "w") as f:
