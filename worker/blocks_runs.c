@@ -179,7 +179,7 @@ static void rest(struct run *r)
     r->rests = true;
     b->resting++;
     agent_end_run(b->t->agent);
-    if (r->merge.count && b->state != ENDED && b->state != WHOLE)
+    if (r->merge.count && !r->is_copy && b->state != ENDED && b->state != WHOLE)
         run_complete(r);
 }
 
