@@ -71,7 +71,8 @@ static void task_ended(struct task *t)
         struct channel *c = &r->channel[i];
         if (r->spec.channel[i].writer == (int32_t)t->index)
             channel_writer_left(c);
-        if (r->spec.channel[i].reader == (int32_t)t->index)
+        /* A program that writes to one that was killed is killed, too, and has no time to say that its pipe broke. */
+        if (r->spec.channel[i].reader == (int32_t)t->index && !(t->broken && r->spec.channel[i].writer >= 0))
             channel_reader_left(c);
     }
 }
