@@ -4,6 +4,8 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <xxhash.h>
 #if __has_include(<xxh_x86dispatch.h>)
 #include <xxh_x86dispatch.h> /* the same functions, for the CPU at hand: with AVX2 they take a quarter of the time */
@@ -18,6 +20,19 @@ void digest_of(const void *data, size_t size, struct digest *out)
     unsigned length = 0;
     if (!EVP_Digest(data, size, out->byte, &length, EVP_sha256(), NULL))
         abort(); /* libcrypto without SHA-256 */
+}
+
+int digest_of_file(int fd, struct digest *out, struct err *e)
+{
+    struct stat s;
+    void *bytes = NULL;
+    if (fstat(fd, &s) < 0 ||
+        (s.st_size && (bytes = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED))
+        return err_sys(e, "cannot read a file for its digest");
+    digest_of(bytes ? bytes : "", (size_t)s.st_size, out);
+    if (bytes)
+        munmap(bytes, (size_t)s.st_size);
+    return 0;
 }
 
 void digest_print(const struct digest *d, char out[65])

@@ -1,5 +1,7 @@
 /* The two digests of the design: SHA-256 names stored things, XXH3-128 runs along streams. */
 #pragma once
+#include "base/err.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -9,6 +11,8 @@ struct digest {
 struct running_digest; /* XXH3-128 state */
 
 void digest_of(const void *data, size_t size, struct digest *out);
+/* Of all of a regular file, which may be read. */
+int digest_of_file(int fd, struct digest *out, struct err *e);
 void digest_print(const struct digest *d, char out[65]); /* lower-case hex, NUL */
 
 struct running_digest *running_digest_new(void); /* NULL: no memory */

@@ -1,7 +1,6 @@
 /* See given.h. */
 #include "base/given.h"
 
-
 #include "base/digest.h"
 
 #include <inttypes.h>

@@ -268,15 +268,7 @@ static void out_end(void *owner, bool failed)
 static void files_data(void *owner, struct slice bytes)
 {
     struct attach *a = owner;
-    struct err e;
-    if (a->visit.over)
-        return;
-    if (fd_write_all(a->spool, bytes.data, bytes.size) < 0) {
-        err_sys(&e, "cannot keep the output files");
-        visit_end(&a->visit, &e);
-    } else if (stream_consumed(a->files, bytes.size, &e) < 0) {
-        visit_end(&a->visit, &e);
-    }
+    visit_keep(&a->visit, a->files, a->spool, bytes);
 }
 
 static void files_end(void *owner, bool failed)

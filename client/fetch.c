@@ -21,15 +21,7 @@ struct fetch {
 static void files_data(void *owner, struct slice bytes)
 {
     struct fetch *f = owner;
-    struct err e;
-    if (f->visit.over)
-        return;
-    if (fd_write_all(f->spool, bytes.data, bytes.size) < 0) {
-        err_sys(&e, "cannot keep what the keeper sends");
-        visit_end(&f->visit, &e);
-    } else if (stream_consumed(f->files, bytes.size, &e) < 0) {
-        visit_end(&f->visit, &e);
-    }
+    visit_keep(&f->visit, f->files, f->spool, bytes);
 }
 
 static void files_end(void *owner, bool failed)

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -325,21 +324,12 @@ static int digest_file(int fd, char out[65], struct err *e)
     char self[64];
     snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
     int from = open(self, O_RDONLY | O_CLOEXEC);
-    struct stat s;
-    void *bytes = NULL;
-    if (from < 0 || fstat(from, &s) < 0 ||
-        (s.st_size && (bytes = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, from, 0)) == MAP_FAILED)) {
-        err_sys(e, "cannot read an output");
-        fd_close(&from);
-        return -1;
-    }
     struct digest d;
-    digest_of(bytes ? bytes : "", (size_t)s.st_size, &d);
-    digest_print(&d, out);
-    if (bytes)
-        munmap(bytes, (size_t)s.st_size);
-    close(from);
-    return 0;
+    int r = from < 0 ? err_sys(e, "cannot read an output") : digest_of_file(from, &d, e);
+    if (r == 0)
+        digest_print(&d, out);
+    fd_close(&from);
+    return r;
 }
 
 int outputs_check(struct zpipe_job *j, struct err *e)

@@ -1,6 +1,9 @@
 /* See visit.h. */
 #include "client/visit.h"
 
+#include "base/fds.h"
+#include "proto/stream.h"
+
 #include <string.h>
 
 static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role role, const struct msg *m, struct slice bulk)
@@ -62,6 +65,19 @@ int visit_say(struct visit *v, const struct msg_kept *m, struct err *e)
     struct msg out = {.type = MSG_KEPT, .kept = *m};
     out.kept.job = v->place.job;
     return peer_send(v->peer, 0, &out, (struct slice){0}, e);
+}
+
+void visit_keep(struct visit *v, struct stream_receiver *from, int spool, struct slice bytes)
+{
+    struct err e;
+    if (v->over)
+        return;
+    if (fd_write_all(spool, bytes.data, bytes.size) < 0) {
+        err_sys(&e, "cannot keep what the keeper sends");
+        visit_end(v, &e);
+    } else if (stream_consumed(from, bytes.size, &e) < 0) {
+        visit_end(v, &e);
+    }
 }
 
 int visit_run(struct visit *v, bool (*stop)(void *owner), void *owner, struct err *e)

@@ -24,6 +24,8 @@ int visit_open(struct visit *v, struct zpipe *z, uint32_t what, uint64_t job, st
 struct stream_name visit_stream(const struct visit *v, uint32_t what);
 int visit_attach(struct visit *v, uint32_t what, struct err *e);
 int visit_say(struct visit *v, const struct msg_kept *m, struct err *e);
+/* Bytes of a stream, into a file: what cannot be kept ends the visit. */
+void visit_keep(struct visit *v, struct stream_receiver *from, int spool, struct slice bytes);
 void visit_end(struct visit *v, const struct err *why); /* why NULL: it went well */
 /* Until it is over, or `stop` says so: then ERR_CANCELLED.  stop NULL: never. */
 int visit_run(struct visit *v, bool (*stop)(void *owner), void *owner, struct err *e);

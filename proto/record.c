@@ -10,12 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#define PROGRAM_BYTES_MAX (256u << 20)
+#define PROGRAM_BYTES_MAX (256 << 20)
 
 static const struct field end_fields[] = {
     FIELD(record_end, status, FIELD_U32, 255),
@@ -89,17 +88,6 @@ void record_host(char *out, size_t size)
     snprintf(out, size, "kernel %s, processor %s, zpipe %s", u.release, *cpu ? cpu : "not known", ZPIPE_VERSION);
 }
 
-static void digest_file(int fd, uint64_t size, char out[65])
-{
-    void *bytes = size && size <= PROGRAM_BYTES_MAX ? mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
-    struct digest d;
-    if (bytes == MAP_FAILED)
-        return;
-    digest_of(bytes, (size_t)size, &d);
-    digest_print(&d, out);
-    munmap(bytes, (size_t)size);
-}
-
 void record_program(const char *word, char out[65])
 {
     static const char *const path[] = {"/usr/local/bin/", "/usr/bin/", "/bin/"}; /* as in the sandbox */
@@ -112,8 +100,9 @@ void record_program(const char *word, char out[65])
             continue;
         int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         bool found = fd >= 0 && fstat(fd, &s) == 0 && S_ISREG(s.st_mode);
-        if (found)
-            digest_file(fd, (uint64_t)s.st_size, out);
+        struct digest d;
+        if (found && s.st_size <= PROGRAM_BYTES_MAX && digest_of_file(fd, &d, NULL) == 0)
+            digest_print(&d, out);
         fd_close(&fd);
         if (found)
             return;
