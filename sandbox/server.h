@@ -83,6 +83,7 @@ struct task {
     bool asked;    /* an init was asked for */
     bool starting; /* counted in server.starting */
     bool main_ended, finish_sent;
+    bool dying; /* its init was killed, and the kernel ends its processes */
     struct notify *notify;
     struct turns *turns; /* of its processes */
     struct watch notify_watch, random_watch, timer_watch;

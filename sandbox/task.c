@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -164,6 +165,17 @@ void task_failed(struct task *t, const char *text, int sys)
     task_failed_as(t, BOX_FAILED, text, sys);
 }
 
+/* The kernel closes what an init held before it kills who is below it: until these are dead somebody must answer them, or they would
+ * say that a call is not there.  A clone's listener is its template's, which goes on to answer. */
+static bool still_dies(struct task *t)
+{
+    struct pollfd p = {.fd = t->notify_watch.fd, .events = POLLIN};
+    if (t->state != TASK_SETUP || !t->notify || t->warm || p.fd < 0 || (poll(&p, 1, 0) > 0 && (p.revents & POLLHUP)))
+        return false;
+    watch_stop(t->region->server, &t->watch);
+    return t->dying = true; /* notify_event goes on */
+}
+
 /* Its init is gone, or has nothing more to say and waits for us to let it go. */
 static void task_gone(struct task *t)
 {
@@ -174,6 +186,8 @@ static void task_gone(struct task *t)
         t->gone = true;
         return;
     }
+    if (still_dies(t))
+        return;
     if (t->state == TASK_SETUP && cgroup_ran_out(t->cgroup))
         task_failed(t, "its processes together needed more memory than its cgroup has, and the kernel ended them; allow more memory", ENOMEM);
     task_failed(t, "the task's first process was killed", 0);
@@ -460,6 +474,8 @@ static void notify_event(struct watch *w, uint32_t events)
                                : notify_serve(t->notify, &e)) < 0) {
         watch_stop(s, &t->notify_watch);
         watch_stop(s, &t->random_watch);
+        if (t->dying)
+            task_gone(t);
         return;
     }
     int random = notify_random_fd(t->notify);
@@ -469,7 +485,7 @@ static void notify_event(struct watch *w, uint32_t events)
 
 void task_kill(struct task *t, enum wire_why why)
 {
-    if (t->state != TASK_SETUP || !t->asked)
+    if (t->state != TASK_SETUP || !t->asked || t->dying)
         return;
     link_send(&t->link, (struct wire){.kind = WIRE_KILL, .a = why}, NULL, 0, NULL, 0);
     link_watch(t->region->server, &t->link, &t->watch);
