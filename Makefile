@@ -5,7 +5,7 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	busybox-static gawk iproute2 jq lua5.4 mawk netpbm sqlite3 zstd
 JOBS = 2
 
-.PHONY: all deps tables demo test alike tangle bench growth hosts kernel fuzz fuzz-wall compare graphs classes killed bounded fault submitted install clean
+.PHONY: all deps programs tables demo test alike tangle bench growth hosts kernel fuzz fuzz-wall compare graphs classes killed bounded fault submitted install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -51,6 +51,7 @@ tangle: deps all
 bench: deps all
 	python3 bench/run.py build/release/bin/zpipe
 	ZPIPE_BOX=build/release/bin/zpipe-box build/release/bench/start
+	build/release/bench/floor
 	python3 bench/steady.py build/release/bin/zpipe-box
 	python3 bench/serve.py build/release/bin/zpipe
 	python3 bench/tasks.py build/release/bin/zpipe
@@ -80,6 +81,10 @@ tables: deps all
 	for user in "" "--user 20017"; do for split in "" "--split always,64K"; do for where in "" --cluster; do \
 		tests/e2e/run.py --bin build/release/bin $$user $$split $$where || exit 1; done; done; done
 
+# Real programs, twenty times inside on a busy machine, as root and as somebody.
+programs: deps all
+	for user in "" "--user 20017"; do tests/e2e/programs.py --bin build/release/bin --static build/release/tests/no-libc --runs 20 $$user || exit 1; done
+
 # Random pipelines against sh: the same seed, the same pipelines.
 compare: deps all
 	tests/e2e/run.py --bin build/release/bin --random $(COUNT) --seed $(SEED)
@@ -108,14 +113,17 @@ KERNEL = linux-image-amd64
 kernel: deps all
 	@share/deps.sh qemu-system-x86
 	tests/lib/machine.py $(KERNEL) tests/lib/kernel.sh build/release
+	tests/lib/machine.py --systemd $(KERNEL) tests/lib/systemd.sh build/release
 
 # Submitted jobs while everybody is killed, and with journals that are damaged, more often than `make test` does it.
 submitted: deps all
 	tests/e2e/submitted.py --bin build/release/bin --rounds 10 --seed $(SEED)
 
-# Sandboxes at work are killed and held up, at every width; every row of the tables, too.
+# Sandboxes at work are killed and held up, at every width; every row of the tables, too.  Then each process of a cluster, at each stage of a job.
 killed: deps all
 	tests/e2e/killed.py --bin build/release/bin --all --rows --seed $(SEED)
+	tests/e2e/killed_cluster.py --bin build/release/bin --all --seed $(SEED)
+	tests/e2e/killed_cluster.py --bin build/release/bin --all --hosts --seed $(SEED)
 
 # Jobs over 20 GB, which come from a pipe: zpipe itself stays under 256 MB.  TMPDIR is where they spill to.
 bounded: deps all

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_SIZE 8192
+#define BLOCK_FIRST 1024 /* each is as large as all before it: thousands of arenas hold little */
+#define BLOCK_MAX   8192
 
 struct arena_block {
     struct arena_block *next;
@@ -24,7 +25,8 @@ void *arena_alloc(struct arena *a, size_t size)
         return NULL;
     struct arena_block *b = a->block;
     if (!b || b->room - b->used < size) {
-        size_t room = size > BLOCK_SIZE ? size : BLOCK_SIZE;
+        size_t room = a->used < BLOCK_FIRST ? BLOCK_FIRST : a->used > BLOCK_MAX ? BLOCK_MAX : a->used;
+        room = size > room ? size : room;
         b = malloc(sizeof *b + room);
         if (!b) {
             a->no_memory = true;

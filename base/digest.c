@@ -1,7 +1,9 @@
 /* See digest.h. */
 #include "base/digest.h"
 
+#include <dlfcn.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,10 +17,35 @@ struct running_digest {
     XXH3_state_t *state;
 };
 
+/* libcrypto, when it is wanted for the first time: to load it costs half a millisecond, which each `zpipe` would pay and
+ * hardly one needs. */
+static struct {
+    __typeof__(EVP_Digest) *digest;
+    __typeof__(EVP_sha256) *sha256;
+} crypto;
+
+#define TEXT(x)      #x
+#define TEXT_OF(x)   TEXT(x)
+#define LIBRARY_NAME "libcrypto.so." TEXT_OF(OPENSSL_SHLIB_VERSION)
+
+static void crypto_load(void)
+{
+    void *library = dlopen(LIBRARY_NAME, RTLD_NOW | RTLD_LOCAL);
+    void *digest = library ? dlsym(library, "EVP_Digest") : NULL, *sha256 = library ? dlsym(library, "EVP_sha256") : NULL;
+    if (!digest || !sha256) {
+        fprintf(stderr, "zpipe: " LIBRARY_NAME " cannot be loaded, which makes digests: %s\n", dlerror());
+        abort();
+    }
+    memcpy(&crypto.digest, &digest, sizeof digest);
+    memcpy(&crypto.sha256, &sha256, sizeof sha256);
+}
+
 void digest_of(const void *data, size_t size, struct digest *out)
 {
     unsigned length = 0;
-    if (!EVP_Digest(data, size, out->byte, &length, EVP_sha256(), NULL))
+    if (!crypto.digest)
+        crypto_load();
+    if (!crypto.digest(data, size, out->byte, &length, crypto.sha256(), NULL))
         abort(); /* libcrypto without SHA-256 */
 }
 

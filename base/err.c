@@ -90,13 +90,25 @@ int err_nomem(struct err *e)
     return err_set(e, ERR_NOMEM, "out of memory");
 }
 
+/* Terminals know controls of two bytes, too: U+0080 to U+009F. */
+char *err_plain(char *text, bool lines)
+{
+    for (unsigned char *p = (unsigned char *)text; *p; p++) {
+        bool two = *p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+        if (two)
+            p[1] = '?';
+        if (two || *p == 0x7f || (*p < ' ' && !(lines && (*p == '\n' || *p == '\t'))))
+            *p = '?';
+    }
+    return text;
+}
+
 const char *err_name(const char *name, char shown[ERR_NAME_MAX])
 {
-    size_t n = 0;
-    for (; name[n] && n < ERR_NAME_MAX - 1; n++)
-        shown[n] = (unsigned char)name[n] < ' ' || name[n] == 0x7f ? '?' : name[n];
-    shown[n] = '\0';
-    return shown;
+    size_t size = strnlen(name, ERR_NAME_MAX - 1);
+    memcpy(shown, name, size);
+    shown[size] = '\0';
+    return err_plain(shown, false);
 }
 
 const char *err_word(int code)

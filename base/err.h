@@ -4,6 +4,7 @@
  * Functions return 0, or -1 with the error filled in; a NULL error is allowed where the caller does
  * not care.  Text: lower case, no full stop, the subject in quotes. */
 #pragma once
+#include <stdbool.h>
 
 #define ERR_TEXT_MAX 1024
 
@@ -45,6 +46,10 @@ int err_sys(struct err *e, const char *format, ...) __attribute__((format(printf
 int err_wrap(struct err *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 int err_nomem(struct err *e);
+
+/* A text that others chose, as it may be shown on a terminal: each byte of a control is '?', in place, but newlines and
+ * tabs where there may be `lines`.  Returns `text`. */
+char *err_plain(char *text, bool lines);
 
 /* A name that others chose, as it may be shown on a terminal: control characters are '?', and it ends
  * after ERR_NAME_MAX - 1 bytes.  Returns `shown`. */

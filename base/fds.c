@@ -65,7 +65,7 @@ ssize_t fd_read_all(int fd, void *data, size_t size)
 
 union control {
     struct cmsghdr header;
-    char room[CMSG_SPACE(sizeof(int) * (FDS_PASS_MAX + 3))];
+    char room[CMSG_SPACE(sizeof(int) * FDS_PASS_MAX)];
 };
 
 ssize_t fds_send_parts(int socket, struct iovec *part, size_t part_count, const int *fds, size_t fd_count, int flags)
@@ -90,52 +90,5 @@ ssize_t fds_send_parts(int socket, struct iovec *part, size_t part_count, const 
     do
         n = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
-    return n;
-}
-
-ssize_t fds_send(int socket, const void *data, size_t size, const int *fds, size_t fd_count, int flags)
-{
-    struct iovec part = {(void *)data, size};
-    return fds_send_parts(socket, &part, 1, fds, fd_count, flags);
-}
-
-ssize_t fds_recv(int socket, void *data, size_t size, int *fds, size_t fd_max, size_t *fd_count,
-                 int flags)
-{
-    union control control;
-    struct iovec part = {data, size};
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof control};
-    ssize_t n;
-    *fd_count = 0;
-    do
-        n = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
-    if (n < 0)
-        return n;
-    int too_many = (message.msg_flags & MSG_CTRUNC) != 0;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < count; i++) {
-            int fd;
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-            if (*fd_count < fd_max) {
-                fds[(*fd_count)++] = fd;
-            } else {
-                close(fd);
-                too_many = 1;
-            }
-        }
-    }
-    if (too_many) {
-        while (*fd_count)
-            close(fds[--*fd_count]);
-        errno = EMSGSIZE;
-        return -1;
-    }
     return n;
 }

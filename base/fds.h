@@ -17,11 +17,6 @@ ssize_t fd_write_quietly(int fd, const void *data, size_t size);
 /* Up to size bytes until end of file: the count, or -1 with errno. */
 ssize_t fd_read_all(int fd, void *data, size_t size);
 
-/* One message with descriptors over a unix socket.  send borrows the fds.  recv gives them to the
- * caller, close-on-exec, at most FDS_PASS_MAX, in *fd_count; more than fd_max are closed and the call
- * fails with EMSGSIZE.  Returns bytes (0 at end of stream), or -1 with errno. */
+/* One message with descriptors over a unix socket; the fds are borrowed.  Returns bytes, or -1 with errno; no SIGPIPE. */
 struct iovec;
 ssize_t fds_send_parts(int socket, struct iovec *part, size_t part_count, const int *fds, size_t fd_count, int flags);
-ssize_t fds_send(int socket, const void *data, size_t size, const int *fds, size_t fd_count, int flags);
-ssize_t fds_recv(int socket, void *data, size_t size, int *fds, size_t fd_max, size_t *fd_count,
-                 int flags);

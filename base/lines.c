@@ -62,10 +62,12 @@ static void readable(struct loop_fd *w, int events)
     ssize_t n = read(l->from, bytes, sizeof bytes);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0) {
+    l->fallen |= l->has_fallen && l->has_fallen(l);
+    l->torn |= l->fallen;
+    if (n <= 0)
         finish(l);
+    if (n <= 0 || l->fallen)
         return;
-    }
     const char *end = memrchr(bytes, '\n', (size_t)n);
     size_t whole = end ? (size_t)(end - bytes) + 1 : 0;
     if (whole) {

@@ -20,6 +20,8 @@ struct lines {
     struct given *given; /* borrowed: what of it went out before is compared and dropped; NULL: it never begins anew */
     struct err differs;  /* code 0: it did not */
     bool torn;           /* its writer is being killed, and writes all of it again: a line that has not ended does not count */
+    bool fallen;         /* its writer's sandbox has: what comes is said of that, and is dropped */
+    bool (*has_fallen)(struct lines *l); /* asked after each read; NULL: it does not */
     void (*ended)(struct lines *l); /* once, when the last writer is gone */
     void *owner;
 };

@@ -1,5 +1,6 @@
 /* See log.h. */
 #include "base/log.h"
+#include "base/err.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -36,6 +37,7 @@ void log_line(enum log_level level, const char *event, const char *format, ...)
     }
     if ((size_t)used > sizeof line - 2)
         used = sizeof line - 2;
+    err_plain(line, false); /* a line is an event, whatever names are in it */
     line[used++] = '\n';
     /* One write, so that lines of several processes do not mix. */
     ssize_t ignored = write(2, line, (size_t)used);

@@ -8,7 +8,7 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 
-/* `event` is one word; the format makes the key=value part and may be "". */
+/* `event` is one word; the format makes the key=value part and may be "".  Controls are shown as '?'. */
 void log_line(enum log_level level, const char *event, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

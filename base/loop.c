@@ -6,10 +6,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 struct loop {
     struct ev_loop *ev;
@@ -161,43 +158,6 @@ void loop_signal_start(struct loop *l, struct loop_signal *w, int signo)
 void loop_signal_stop(struct loop *l, struct loop_signal *w)
 {
     ev_signal_stop(l->ev, &w->ev);
-}
-
-static void on_child(struct ev_loop *ev, ev_io *io, int events)
-{
-    (void)events;
-    struct loop_child *w = (struct loop_child *)((char *)io - offsetof(struct loop_child, ev));
-    int status = 0;
-    pid_t got = waitpid(w->pid, &status, WNOHANG);
-    if (got == 0)
-        return;
-    ev_io_stop(ev, io);
-    close(w->pidfd);
-    w->pidfd = -1;
-    w->pid = 0;
-    w->run(w, status);
-}
-
-int loop_child_start(struct loop *l, struct loop_child *w, pid_t pid, struct err *e)
-{
-    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (fd < 0)
-        return err_sys(e, "cannot watch the child process %d", (int)pid);
-    w->pidfd = fd;
-    w->pid = pid;
-    ev_io_init(&w->ev, on_child, fd, EV_READ);
-    ev_io_start(l->ev, &w->ev);
-    return 0;
-}
-
-void loop_child_stop(struct loop *l, struct loop_child *w)
-{
-    if (!w->pid)
-        return;
-    ev_io_stop(l->ev, &w->ev);
-    close(w->pidfd);
-    w->pidfd = -1;
-    w->pid = 0;
 }
 
 static void on_hook_fd(struct ev_loop *ev, ev_io *io, int events)

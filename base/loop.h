@@ -1,4 +1,4 @@
-/* libev behind watchers for descriptors, timers, signals, children (pidfd) and hooks.  One loop per
+/* libev behind watchers for descriptors, timers, signals and hooks.  One loop per
  * process, made with ev_loop_new: the default loop reaps every child, even those not watched.
  *
  * Watchers are embedded in their owner's struct, zeroed before the first start; stopping one that is
@@ -9,7 +9,6 @@
 #include <ev.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 struct loop;
 
@@ -33,18 +32,9 @@ struct loop_signal {
     void *owner;
 };
 
-/* A child of ours: run once, with waitid's status (as in wait(2)) already collected. */
-struct loop_child {
-    ev_io ev;
-    int pidfd;
-    pid_t pid;
-    void (*run)(struct loop_child *w, int wait_status);
-    void *owner;
-};
-
 /* A source of work that has no level-triggered descriptor (a zmq socket): pending() is asked before the
  * loop sleeps and after it wakes; while any hook is pending the loop does not sleep, and run() is called
- * once per turn.  run() should do a bounded amount, so that timers and children get their turn.  fd, if
+ * once per turn.  run() should do a bounded amount, so that timers and others get their turn.  fd, if
  * not -1, wakes the loop. */
 struct loop_hook {
     ev_io io;
@@ -73,7 +63,5 @@ void loop_timer_start(struct loop *l, struct loop_timer *w, uint64_t delay_ns, u
 void loop_timer_stop(struct loop *l, struct loop_timer *w);
 void loop_signal_start(struct loop *l, struct loop_signal *w, int signo);
 void loop_signal_stop(struct loop *l, struct loop_signal *w);
-int loop_child_start(struct loop *l, struct loop_child *w, pid_t pid, struct err *e);
-void loop_child_stop(struct loop *l, struct loop_child *w);
 void loop_hook_start(struct loop *l, struct loop_hook *w, int fd);
 void loop_hook_stop(struct loop_hook *w);

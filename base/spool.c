@@ -11,7 +11,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+#define SPOOL_ROOM_MIN (64u << 10) /* a program's write may fail while less is free */
 
 static int open_in(const char *directory)
 {
@@ -28,6 +31,7 @@ static int open_in(const char *directory)
 }
 
 static char chosen[PATH_MAX];
+static const char *used; /* the last one was made there */
 
 int spool_place(const char *directory, struct err *e)
 {
@@ -66,7 +70,7 @@ int spool_open(struct err *e)
     static char cache[PATH_MAX];
     const char *wanted = getenv("TMPDIR");
     if (*chosen) {
-        int fd = open_in(chosen);
+        int fd = open_in(used = chosen);
         return fd < 0 ? err_sys(e, "cannot make a temporary file in the store directory '%s'", chosen) : fd;
     }
     bool set = wanted && *wanted;
@@ -74,11 +78,22 @@ int spool_open(struct err *e)
         snprintf(cache, sizeof cache, "/var/tmp");
     const char *const places[] = {set ? wanted : cache, "/var/tmp", "/tmp"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        int fd = open_in(places[i]);
+        int fd = open_in(used = places[i]);
         if (fd >= 0)
             return fd;
     }
     return err_sys(e, "cannot make a temporary file in '%s', /var/tmp or /tmp; --store names another directory", places[0]);
+}
+
+int spool_write_failed(struct err *e)
+{
+    return err_sys(e, "cannot write to a temporary file in '%s' (make room there, or name another directory with --store)", used ? used : "");
+}
+
+bool spool_is_full(int spool)
+{
+    struct statvfs s;
+    return fstatvfs(spool, &s) == 0 && s.f_blocks && (geteuid() ? s.f_bavail : s.f_bfree) * s.f_frsize < SPOOL_ROOM_MIN;
 }
 
 int spool_of(struct slice bytes, struct err *e)

@@ -15,6 +15,11 @@ bool spool_cache(char *path, size_t size);
 /* An empty one on disk: readable and writable, close-on-exec. */
 int spool_open(struct err *e);
 
+/* A write to one failed, with errno: says so, where they are, and what to do. */
+int spool_write_failed(struct err *e);
+/* Is the file system of this one full?  Whoever wrote to it may have lost bytes, and need not say so. */
+bool spool_is_full(int spool);
+
 /* One that holds these bytes (in memory: for heredocs), opened at 0. */
 int spool_of(struct slice bytes, struct err *e);
 

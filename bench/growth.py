@@ -13,8 +13,10 @@ RUNS = int(os.environ.get("GROWTH_RUNS", 2))
 TASKS = [int(float(s)) for s in os.environ.get("GROWTH_TASKS", "10,100,1e3,1e4,1e5").split(",")]
 FILES_MAX = 10000
 START_UP = 1000  # fewer cost what zpipe's start does
-TEXTS = ("grep -c x BIG", "sort BIG", "cut -d' ' -f2 BIG | sort | uniq -c", "tr -cs A-Za-z0-9 '\\n' < BIG | sort | uniq -c | sort -rn | head",
+TEXTS = ("grep -c x BIG", "awk '{ print $NF, length($0) }' BIG", "cat BIG | map ./words.py", "sort BIG", "cut -d' ' -f2 BIG | sort | uniq -c", "tr -cs A-Za-z0-9 '\\n' < BIG | sort | uniq -c | sort -rn | head",
          "cat BIG | ./pass | wc -c")
+SCRIPTS = {"pass": "#!/bin/sh\nexec cat\n",
+           "words.py": "#!/usr/bin/python3\nimport sys\nfor line in sys.stdin:\n    print(len(line.split()))\n"}
 
 
 def make(path, size):
@@ -100,9 +102,10 @@ def main():
     for size in SIZES:
         with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as d:
             make(os.path.join(d, "BIG"), size)
-            with open(os.path.join(d, "pass"), "w") as f:
-                f.write("#!/bin/sh\nexec cat\n")
-            os.chmod(os.path.join(d, "pass"), 0o755)
+            for name, text in SCRIPTS.items():
+                with open(os.path.join(d, name), "w") as f:
+                    f.write(text)
+                os.chmod(os.path.join(d, name), 0o755)
             for text in TEXTS:
                 wall, own, all_ = (min(v) for v in zip(*(run(text, d) for _ in range(RUNS))))
                 mb = size / 1e6

@@ -1,11 +1,19 @@
-/* bench/start [RUNS]: from the request to the end of life of one program, in a sandbox of a running zpipe-box --server,
- * as a clone of a template, by posix_spawn and wait, and by bubblewrap where it is installed; alternating, all on one CPU.
+/* bench/start [--cgroup] [RUNS]: from the request to the end of life of one program, in a sandbox of a running zpipe-box --server,
+ * as a clone of a template, by posix_spawn and wait, by bubblewrap where it is installed, and as no more than a fork of the program where it
+ * stands before its first read (stopped.h: a clone's floor); alternating, all on one CPU.
  *
  * zpipe-box makes the next task's place ready after it has answered, which is no part of a start; so there is a rest after
  * each, in which that is done, and "in a row" says what it costs: starts without any rest, with all that they need.
  *
+ * Then how long a clone takes to its first byte, and what templates cost in memory: one that stands, which is with the clone that
+ * waits, and while that runs.
+ *
+ * --cgroup: instead, what a cgroup for each task costs: by two zpipe-boxes, one of which was given a cgroup to divide. It needs root, and
+ * cgroups of version 2 that are nobody's, as in the machine of `make kernel`.
+ *
  * Prints a table and writes build/bench/start.json.  Figures are medians; the smallest stands beside them, since a busy
  * machine moves the median.  A goal that is missed is said, and is no failure: this is no test. */
+#include "bench/stopped.h"
 #include "sandbox/box.h"
 
 #include <errno.h>
@@ -24,7 +32,7 @@
 
 #define RUNS_MAX  100000
 #define WORDS_MAX 16
-#define TEN_S_MS  10000
+#define LONG_MS   120000 /* a machine may be a program */
 #define WARM_UP_RUNS 200
 #define REST_NS      2000000 /* several times what a place takes */
 
@@ -61,7 +69,7 @@ static _Noreturn void die(const char *what, const char *why)
 
 static int null_fd;
 static bool over, cloned;
-static char cold_why[256];
+static char cold_why[256], cgroup_why[256];
 
 static void on_task(void *owner, uint64_t region, uint32_t task, const struct box_result *r)
 {
@@ -70,6 +78,7 @@ static void on_task(void *owner, uint64_t region, uint32_t task, const struct bo
         die("a program failed in its sandbox", r->text);
     cloned = !*r->cold_why;
     snprintf(cold_why, sizeof cold_why, "%s", r->cold_why);
+    snprintf(cgroup_why, sizeof cgroup_why, "%s", r->cgroup_why);
 }
 
 static void on_pump(void *owner, uint64_t region, uint32_t channel, uint64_t bytes, int sys, bool reading)
@@ -89,34 +98,63 @@ static void on_lost(void *owner, const struct err *why)
     die("zpipe-box", why->text);
 }
 
+static void finish(struct box *b, const char *what)
+{
+    while (!over) {
+        struct pollfd p = {.fd = box_fd(b), .events = POLLIN};
+        if (poll(&p, 1, LONG_MS) <= 0)
+            die(what, "no end after two minutes");
+        box_dispatch(b);
+    }
+}
+
+/* To the task's end; or, where it writes to a pipe of which `from` is the other end, to its first byte. */
+static double run_task(struct box *b, const struct box_task *task, int from, const char *name)
+{
+    static uint64_t id;
+    struct box_region region = {.task = task, .task_count = 1};
+    struct err e;
+    char byte;
+    over = false;
+    double began = now_us();
+    if (box_run(b, ++id, &region, &e) < 0)
+        die("cannot run", e.text);
+    if (from >= 0 && read(from, &byte, 1) != 1)
+        die("pipe", strerror(errno));
+    double to_byte = now_us();
+    finish(b, name);
+    return (from >= 0 ? to_byte : now_us()) - began;
+}
+
 static double by_box(struct box *b, const struct row *row)
 {
     static const char *const env[] = {"PATH=/usr/bin:/bin", "LC_ALL=C", NULL};
-    static uint64_t id;
     struct box_port port[3];
     for (int fd = 0; fd < 3; fd++)
         port[fd] = (struct box_port){.fd = fd, .write = fd > 0, .channel = -1, .file = -1};
     struct box_file file = {.name = "program", .path = row->file, .fd = -1};
     struct box_task task = {.argv = row->word, .env = env, .port = port, .port_count = 3, .file = &file,
                             .file_count = row->file ? 1 : 0};
-    struct box_region region = {.task = &task, .task_count = 1};
-    struct err e;
-    over = false;
-    double began = now_us();
-    if (box_run(b, ++id, &region, &e) < 0)
-        die("cannot run", e.text);
-    while (!over) {
-        struct pollfd p = {.fd = box_fd(b), .events = POLLIN};
-        if (poll(&p, 1, TEN_S_MS) <= 0)
-            die(row->name, "no end after ten seconds");
-        box_dispatch(b);
-    }
-    return now_us() - began;
+    return run_task(b, &task, -1, row->name);
 }
+
+/* From the request to the first byte that a clone writes, its first call after the template's stop; it is in a pipe then. */
+static double to_first_byte(struct box *b)
+{
+    static const char *const word[] = {"/bin/echo", NULL}, *const env[] = {NULL};
+    static int pair[2] = {-1, -1};
+    if (pair[0] < 0 && pipe2(pair, O_CLOEXEC) < 0)
+        die("pipe", strerror(errno));
+    struct box_port port[3] = {{.fd = 0, .channel = -1, .file = -1}, {.fd = 1, .write = true, .channel = -1, .file = pair[1]},
+                               {.fd = 2, .write = true, .channel = -1, .file = -1}};
+    struct box_task task = {.argv = word, .env = env, .port = port, .port_count = 3};
+    return run_task(b, &task, pair[0], "echo");
+}
+
+static const char *const outside_env[] = {"PATH=/usr/bin:/bin", "LC_ALL=C", NULL};
 
 static double by_spawn(const char *const *word)
 {
-    static const char *const env[] = {"PATH=/usr/bin:/bin", "LC_ALL=C", NULL};
     posix_spawn_file_actions_t actions;
     pid_t pid;
     int status;
@@ -125,7 +163,7 @@ static double by_spawn(const char *const *word)
         posix_spawn_file_actions_adddup2(&actions, null_fd, fd);
     double began = now_us();
     int r = posix_spawnp(&pid, word[0], &actions, NULL, (char *const *)(uintptr_t)word,
-                         (char *const *)(uintptr_t)env);
+                         (char *const *)(uintptr_t)outside_env);
     if (r)
         die(word[0], strerror(r));
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -170,7 +208,7 @@ static void rest(void)
 }
 
 struct row_result {
-    struct figure bare, box, warm, bwrap; /* medians of 0: none */
+    struct figure bare, box, warm, bwrap, floor; /* medians of 0: none */
     double bare_row, box_row;             /* us of each, in a row */
 };
 
@@ -201,6 +239,11 @@ static void report(const struct row *row, const char *no_clone, const struct row
         if (row->ratio_warm > 0)
             printf("   goal <= %.2fx: %s", row->ratio_warm, met(warm.median <= row->ratio_warm * bare.median));
         put(json, "warm", warm);
+        if (r->floor.median > 0) {
+            printf("\n%-22s its floor %8.0f us (min %7.0f)   %5.2fx of bare: forked where it stands, and its end", "", r->floor.median,
+                   r->floor.least, r->floor.median / bare.median);
+            put(json, "floor", r->floor);
+        }
     } else {
         printf("\n%-22s no clone: %s", "", no_clone);
     }
@@ -242,11 +285,11 @@ static void measure_rows(struct box *b, const struct row *row, const char *const
 static void measure(struct box *b, struct box *templates, const struct row *row, int runs, bool with_bwrap, bool first,
                     FILE *json)
 {
-    double *figure[4];
+    double *figure[5];
     const char *outside[WORDS_MAX];
     int warm = 0;
     runs = row->part ? runs / row->part + 1 : runs;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         if (!(figure[i] = calloc((size_t)runs, sizeof(double))))
             die("memory", strerror(ENOMEM));
     memcpy(outside, row->word, sizeof outside);
@@ -257,6 +300,8 @@ static void measure(struct box *b, struct box *templates, const struct row *row,
     bool clones = warm_up(templates, row);
     char why[sizeof cold_why];
     memcpy(why, cold_why, sizeof why);
+    bool stands = clones && row->ratio_warm > 0.1 /* python3 never reads */ && stopped_start(outside, outside_env, null_fd) == 0;
+    int forked = 0;
     for (int i = 0; i < runs; i++) {
         rest();
         figure[0][i] = by_spawn(outside);
@@ -267,16 +312,108 @@ static void measure(struct box *b, struct box *templates, const struct row *row,
         warm += clones && cloned;
         if (with_bwrap)
             figure[3][i] = by_bwrap(outside);
+        rest();
+        if (stands && (figure[4][forked] = stopped_run()) > 0)
+            forked++;
     }
+    if (stands)
+        stopped_end();
     struct row_result r = {.bare = figure_of(figure[0], runs), .box = figure_of(figure[1], runs)};
     if (warm)
         r.warm = figure_of(figure[2], warm);
+    if (forked)
+        r.floor = figure_of(figure[4], forked);
     if (with_bwrap)
         r.bwrap = figure_of(figure[3], runs);
     measure_rows(b, row, outside, runs, &r);
     report(row, why, &r, first, json);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         free(figure[i]);
+}
+
+static void measure_first_byte(struct box *b, int runs, FILE *json)
+{
+    double *took = calloc((size_t)runs, sizeof *took);
+    int warm = 0;
+    if (!took)
+        die("memory", strerror(ENOMEM));
+    for (int i = 0; i < WARM_UP_RUNS; i++)
+        to_first_byte(b);
+    for (int i = 0; i < runs; i++) {
+        rest();
+        took[warm] = to_first_byte(b);
+        warm += cloned;
+    }
+    struct figure f = figure_of(took, warm);
+    free(took);
+    if (!warm)
+        return;
+    printf("a clone's first byte   %8.0f us after the request (min %.0f)   goal <= 100 us to its first instruction: %s\n", f.median, f.least,
+           met(f.median <= 100));
+    fprintf(json, ",\n \"first_byte_us\": %.1f, \"first_byte_min_us\": %.1f", f.median, f.least);
+}
+
+/* Of each process below the server, in KiB: its pages, those that are shared by their part. */
+static double family_kib(pid_t pid)
+{
+    char path[64], line[256];
+    double sum = 0;
+    int child;
+    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        sum += strncmp(line, "Pss:", 4) ? 0 : strtod(line + 4, NULL);
+    if (f)
+        fclose(f);
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
+    f = fopen(path, "re");
+    while (f && fscanf(f, "%d", &child) == 1)
+        sum += family_kib(child);
+    if (f)
+        fclose(f);
+    return sum;
+}
+
+/* A program that reads a pipe to its end; it waits while the writing end, which is given, is open. */
+static int begin_reader(struct box *b, const char *const *word)
+{
+    static const char *const env[] = {"PATH=/usr/bin:/bin", "LC_ALL=C", NULL};
+    static uint64_t id = 1ull << 33;
+    int pair[2];
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        die("pipe", strerror(errno));
+    struct box_port port[3] = {{.fd = 0, .channel = -1, .file = pair[0]}, {.fd = 1, .write = true, .channel = -1, .file = -1},
+                               {.fd = 2, .write = true, .channel = -1, .file = -1}};
+    struct box_task task = {.argv = word, .env = env, .port = port, .port_count = 3};
+    struct box_region region = {.task = &task, .task_count = 1};
+    struct err e;
+    over = false;
+    if (box_run(b, ++id, &region, &e) < 0)
+        die("cannot run", e.text);
+    close(pair[0]);
+    return pair[1];
+}
+
+static void measure_memory(struct box *b, const char *name, const char *const *word, FILE *json)
+{
+    double before, idle, running;
+    rest();
+    before = family_kib(getpid());
+    cloned = false;
+    for (int i = 0; i < WARM_UP_RUNS && !cloned; i++) {
+        close(begin_reader(b, word));
+        finish(b, name);
+    }
+    nanosleep(&(struct timespec){.tv_nsec = 100 * REST_NS}, NULL); /* its next clone stands, and what went before is gone */
+    idle = family_kib(getpid());
+    int to = begin_reader(b, word);
+    nanosleep(&(struct timespec){.tv_nsec = 100 * REST_NS}, NULL);
+    running = family_kib(getpid());
+    close(to);
+    finish(b, name);
+    printf("%-22s an idle template %.1f MB, with a clone that runs %+.1f MB%s\n", name, (idle - before) / 1024, (running - idle) / 1024,
+           cloned ? "" : " (no clone)");
+    fprintf(json, ",\n \"memory_kib %s\": [%.0f, %.0f]", name, idle - before, running - idle);
 }
 
 static bool have(const char *program)
@@ -298,13 +435,85 @@ static const char *tiny(const char *self)
     return path;
 }
 
+/* --- cgroups --- */
+
+#define CGROUPS "/sys/fs/cgroup/"
+
+static void cgroup_put(const char *file, const char *text)
+{
+    int fd = open(file, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, text, strlen(text)) < 0)
+        die(file, strerror(errno));
+    close(fd);
+}
+
+static void cgroup_make(const char *path)
+{
+    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+        die(path, strerror(errno));
+}
+
+/* A zpipe-box that is started from there. */
+static struct box *box_in(const char *cgroup, const struct box_options *options, const struct box_events *events)
+{
+    char file[128], number[16];
+    struct err e;
+    snprintf(file, sizeof file, "%s/cgroup.procs", cgroup);
+    snprintf(number, sizeof number, "%d", (int)getpid());
+    cgroup_put(file, number);
+    struct box *b = box_open(options, events, NULL, &e);
+    if (!b)
+        die("cannot start zpipe-box", e.text);
+    return b;
+}
+
+/* Below a cgroup that divides nothing there is nothing to be given. */
+static void measure_cgroups(const struct box_options *cold, const struct box_events *events, const struct row *row, int rows, int runs)
+{
+    static const char none[] = CGROUPS "zpipe-bench/none", given[] = CGROUPS "zpipe-bench-given";
+    cgroup_make(CGROUPS "zpipe-bench");
+    cgroup_make(none);
+    cgroup_make(given);
+    struct box *without = box_in(none, cold, events);
+    cgroup_put(CGROUPS "cgroup.subtree_control", "+memory +pids");
+    struct box *with = box_in(given, cold, events);
+    double *took[2] = {calloc((size_t)runs, sizeof(double)), calloc((size_t)runs, sizeof(double))};
+    if (!took[0] || !took[1])
+        die("memory", strerror(ENOMEM));
+    for (int i = 0; i < rows; i++) {
+        for (int k = -1; k < runs; k++) {
+            rest();
+            double a = by_box(without, &row[i]);
+            if (!*cgroup_why)
+                die(none, "there are cgroups to give");
+            rest();
+            double b = by_box(with, &row[i]);
+            if (*cgroup_why)
+                die(given, cgroup_why);
+            if (k >= 0)
+                took[0][k] = a, took[1][k] = b;
+        }
+        struct figure a = figure_of(took[0], runs), b = figure_of(took[1], runs);
+        printf("%-22s %.0f us (min %.0f), in a cgroup of its own %.0f us (min %.0f): %.2fx, %+.0f us\n", row[i].name, a.median, a.least,
+               b.median, b.least, b.median / a.median, b.median - a.median);
+    }
+    free(took[0]);
+    free(took[1]);
+    box_close(without);
+    box_close(with);
+}
+
 int main(int argc, char **argv)
 {
+    bool cgroup = argc > 1 && !strcmp(argv[1], "--cgroup");
+    const char *self = argv[0];
+    argv += cgroup;
+    argc -= cgroup;
     static const struct box_events events = {
         .task_ended = on_task, .pump_ended = on_pump, .region_ended = on_region, .lost = on_lost};
     int runs = argc > 1 ? atoi(argv[1]) : 300;
     const struct row rows[] = {
-        {"static, 2 instructions", {"./program", NULL}, tiny(argv[0]), 0, 60, 0, 0, 0},
+        {"static, 2 instructions", {"./program", NULL}, tiny(self), 0, 60, 0, 0, 0},
         {"/bin/true", {"/bin/true", NULL}, NULL, 1.10, 0, 0.35, 0.20, 0},
         {"grep x", {"grep", "x", NULL}, NULL, 0, 0, 0, 0.20, 0},
         {"sort", {"sort", NULL}, NULL, 0, 0, 0, 0.20, 0},
@@ -327,6 +536,10 @@ int main(int argc, char **argv)
     if (sched_setaffinity(0, sizeof one, &one) < 0)
         die("cannot stay on one CPU", strerror(errno));
     null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (cgroup) {
+        measure_cgroups(&cold, &events, rows, 3, runs);
+        return 0;
+    }
     struct box *b = box_open(&cold, &events, NULL, &e);
     struct box *templates = b ? box_open(&options, &events, NULL, &e) : NULL;
     if (!templates)
@@ -346,7 +559,11 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].file || have(rows[i].word[0]))
             measure(b, templates, &rows[i], runs, rows[i].ratio_bwrap > 0 && have("bwrap"), i == 0, json);
-    fprintf(json, "\n]}\n");
+    fprintf(json, "\n]");
+    measure_first_byte(templates, runs, json);
+    measure_memory(templates, "cat", (const char *const[]){"cat", NULL}, json);
+    measure_memory(templates, "python3, 3 modules", (const char *const[]){"/usr/bin/python3", "-c", "import json, re, sys; sys.stdin.read()", NULL}, json);
+    fprintf(json, "}\n");
     fclose(json);
     box_close(b);
     box_close(templates);

@@ -5,8 +5,16 @@
 #define CLI_WORDS_MAX  100000
 #define CONF_LINES_MAX 4096 /* of all configuration files */
 
+/* Which command it is. */
+enum { CLI_RUN = 1, CLI_PLAN = 2, CLI_CLASSIFY = 4, CLI_SERVE = 8, CLI_SUBMIT = 16, CLI_ASK = 32 /* about jobs of a cluster */, CLI_REPLAY = 64,
+       CLI_KEYGEN = 128, CLI_SCHEDULER = 256, CLI_WORKER = 512, CLI_KEEPER = 1024 };
+
 /* What the options say; words are what was left over. */
 struct cli {
+    unsigned command;   /* one of those */
+    const char *called; /* how it is called */
+    bool keyed;         /* --keys was given */
+    const char *here;   /* an option that was given and means nothing to a cluster; NULL: none */
     struct zpipe_options open;
     struct zpipe_submission submission;
     const char **parameter, **env, **with, **each, **commands; /* owned lists, behind submission's */
@@ -28,29 +36,29 @@ struct cli {
     /* zpipe scheduler, worker, keygen */
     const char *shared;   /* zpipe keeper */
     uint64_t store_max;   /* bytes; 0: the default */
-    const char *listen, *state, *directory, *name, *data_listen, *advertise, *scheduler;
+    const char *listen, *state, *directory, *name, *data_listen, *advertise, *scheduler, *image;
 };
 
-/* Options may stand before and after the words, until `--`.  parameters: a NAME=VALUE behind the first word is one, and no
- * word.  -1 after printing what is wrong. */
-int cli_parse(struct cli *c, int argc, char **argv, bool parameters);
+/* Options may stand before and after the words, until `--`; one that has no effect in this command is refused.  In a command that
+ * has a text a NAME=VALUE behind it is a parameter.  -1 after printing what is wrong. */
+int cli_parse(struct cli *c, int argc, char **argv, const char *called, unsigned command);
 void cli_clear(struct cli *c);
 /* One option by its long name without the dashes, as a configuration file has it; value is kept.  -1 after saying why. */
 int cli_set(struct cli *c, const char *name, const char *value);
 /* All lines of a configuration file. */
 int conf_read(struct cli *c, const char *path);
 
-/* "zpipe: TEXT" on stderr; gives the status back. */
+/* "zpipe: TEXT" on stderr, without controls; gives the status back. */
 int cli_fail(int status, const struct zpipe_error *e);
 int cli_say(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* At the end of all: `status`, or, if that is 0 and stdout did not take what was printed, ZPIPE_STATUS_FAILED after saying so. */
+int cli_end(int status);
 
 /* Each is a subcommand: its exit status. */
 int cmd_pipeline(struct cli *c);
 int cmd_run(struct cli *c);
 int cmd_plan(struct cli *c);
 int cmd_classify(struct cli *c);
-int cmd_box(int argc, char **argv);
-int cmd_serve(int argc, char **argv);
 int cmd_keygen(struct cli *c);
 int cmd_scheduler(struct cli *c);
 int cmd_worker(struct cli *c);
@@ -61,12 +69,16 @@ int cmd_submit(struct cli *c);
 int cmd_attach(struct cli *c);
 int cmd_logs(struct cli *c);
 int cmd_replay(struct cli *c);
-int cmd_keeper(int argc, char **argv);
 
 /* For several of them.  NULL, -1: after saying why. */
 char *cli_read_file(const char *name); /* a job file's text; gives */
-/* Descriptors 0 to 2 that the caller closed must not be taken by our own files. */
+/* Descriptors 0 to 2 that the caller closed must not be taken by our own files: -1 in io, and what is printed there fails. */
 void cli_hold_descriptors(struct zpipe_io *io);
+/* From now on signals that ask for the end are noted, but for those that the caller ignores; they wake the loop. */
+void cli_catch_signals(void);
+int cli_signal(void); /* 0, or the last one */
+int cli_die(int signo); /* end by it, as the parent will want to know it */
+int cli_become(const char *program, char **argv); /* one of those beside zpipe-box; returns only if it cannot */
 struct zpipe *cli_open_cluster(struct cli *c, const char *command);
 int cli_job_number(const char *word, uint64_t *out);
 

@@ -38,6 +38,8 @@ static int change_list(struct cli *c)
     const char *keys = c->open.keys, *const *w = c->word;
     bool allow = !strcmp(w[0], "allow");
     int r;
+    if (c->listen || c->state || c->check)
+        return cli_say(ZPIPE_STATUS_FAILED, "zpipe scheduler %s takes --keys and no other option", w[0]);
     if (!keys)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe scheduler %s wants --keys DIRECTORY, the scheduler's", w[0]);
     if (allow && (c->word_count == 3 || c->word_count == 4))
@@ -70,6 +72,7 @@ int cmd_worker(struct cli *c)
                                      .name = c->name,
                                      .data_listen = c->data_listen,
                                      .advertise = c->advertise,
+                                     .image = c->image,
                                      .box = c->open.box,
                                      .slots = c->open.slots,
                                      .no_isolation = c->open.no_isolation,

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct zpipe *cli_open_cluster(struct cli *c, const char *name)
 {
@@ -29,32 +31,47 @@ int cli_job_number(const char *word, uint64_t *out)
     return good ? 0 : cli_say(-1, "'%s' is no job's number: `zpipe status` lists them", word);
 }
 
-/* Controls in what others chose are not for this terminal. */
-static void print_plain(const char *text)
+/* One line, of texts that others chose. */
+__attribute__((format(printf, 1, 2))) static void print_row(const char *format, ...)
 {
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-        putchar(*p < ' ' || *p == 0x7f ? '?' : *p);
+    char *row;
+    va_list args;
+    va_start(args, format);
+    int size = vasprintf(&row, format, args);
+    va_end(args);
+    if (size < 0)
+        return;
+    puts(zpipe_plain(row, false));
+    free(row);
+}
+
+/* Where not all are alike, what a job sees depends on whom it was given to. */
+static void print_workers(const struct zpipe_status *s)
+{
+    const struct zpipe_status_worker *w = s->worker;
+    bool images = false, domains = false;
+    for (size_t i = 1; i < s->worker_count; i++) {
+        images |= strcmp(w[i].image, w[0].image) != 0;
+        domains |= strcmp(w[i].domain, w[0].domain) != 0;
+    }
+    for (size_t i = 0; i < s->worker_count; i++)
+        print_row("worker %s  %u of %u slots taken%s%s%.12s%s%s", w[i].name, w[i].used, w[i].slots, w[i].draining ? ", drains" : "",
+                  images ? "  image " : "", images ? w[i].image : "", domains ? "  on " : "", domains ? w[i].domain : "");
 }
 
 static void print_status(const struct zpipe_status *s)
 {
     for (size_t i = 0; i < s->job_count; i++) {
         const struct zpipe_status_job *j = &s->job[i];
-        if (!j->stages) { /* it waits at its keeper, or is over */
-            printf("job %" PRIu64 "  %s  %" PRIu64 ".%" PRIu64 " s  ", j->job, j->state, j->age_ms / 1000, j->age_ms % 1000 / 100);
-            print_plain(j->text);
-            putchar('\n');
-            continue;
-        }
-        printf("job %" PRIu64 "  %s  attempt %u  %u of %u stages ended  %" PRIu64 ".%" PRIu64 " s  on %s  ", j->job,
-               j->state, j->attempt, j->stages_ended, j->stages, j->age_ms / 1000, j->age_ms % 1000 / 100,
-               j->workers[0] ? j->workers : "no worker");
-        print_plain(j->text);
-        putchar('\n');
+        if (!j->stages) /* it waits at its keeper, or is over */
+            print_row("job %" PRIu64 "  %s  %" PRIu64 ".%" PRIu64 " s  %s", j->job, j->state, j->age_ms / 1000,
+                      j->age_ms % 1000 / 100, j->text);
+        else
+            print_row("job %" PRIu64 "  %s  attempt %u  %u of %u stages ended  %" PRIu64 ".%" PRIu64 " s  on %s  %s", j->job, j->state,
+                      j->attempt, j->stages_ended, j->stages, j->age_ms / 1000, j->age_ms % 1000 / 100,
+                      j->workers[0] ? j->workers : "no worker", j->text);
     }
-    for (size_t i = 0; i < s->worker_count; i++)
-        printf("worker %s  %u of %u slots taken%s\n", s->worker[i].name, s->worker[i].used, s->worker[i].slots,
-               s->worker[i].draining ? ", drains" : "");
+    print_workers(s);
 }
 
 int cmd_status(struct cli *c)

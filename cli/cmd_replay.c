@@ -36,7 +36,7 @@ int cmd_replay(struct cli *c)
     struct zpipe *z = zpipe_open(&c->open, &e);
     if (!z)
         return cli_fail(ZPIPE_STATUS_FAILED, &e);
-    int same = zpipe_replay(z, c->word[0], c->record, 1, 2, verdict, &e);
+    int same = zpipe_replay(z, c->word[0], c->record, c->submission.io.stdout_fd, c->submission.io.stderr_fd, verdict, &e);
     zpipe_close(z);
     if (same < 0)
         return cli_fail(ZPIPE_STATUS_FAILED, &e);

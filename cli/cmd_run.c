@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,41 +13,11 @@
 
 #define JOB_FILE_BYTES_MAX (16u << 20)
 
-/* The running job, for the signal handler's sake: it only notes the signal, the loop does the rest. */
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int signo)
-{
-    interrupted = signo;
-}
-
-static void catch_signals(void)
-{
-    struct sigaction a = {.sa_handler = on_signal}; /* no SA_RESTART: it wakes the loop */
-    const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
-        struct sigaction old;
-        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-            sigaction(signals[i], &a, NULL);
-    }
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is told in words; the programs in sandboxes end by it */
-}
-
-/* Ended by a signal, as its parent will want to know it: by that signal. */
-static int die_of(int signo)
-{
-    signal(signo, SIG_DFL);
-    raise(signo);
-    return 128 + signo;
-}
-
 static int pump(struct zpipe *z, struct zpipe_job *j, struct progress *p, struct zpipe_error *e)
 {
     bool asked = false;
-    (void)z;
     while (!zpipe_over(j)) {
-        if (interrupted && !asked) {
+        if (cli_signal() && !asked) {
             asked = true;
             zpipe_cancel(j);
         }
@@ -74,27 +43,11 @@ static void on_event(void *owner, const struct zpipe_event *event)
         w->compared += event->compared;
 }
 
-static int usable(int fd)
-{
-    return fcntl(fd, F_GETFD) < 0 ? -1 : fd;
-}
-
-void cli_hold_descriptors(struct zpipe_io *io)
-{
-    int *const want[] = {&io->stdin_fd, &io->stdout_fd, &io->stderr_fd};
-    for (int fd = 0; fd < 3; fd++)
-        *want[fd] = usable(fd);
-    for (int fd = 0; fd < 3; fd++)
-        if (*want[fd] < 0 && open("/dev/null", O_RDWR) < 0)
-            return;
-}
-
 static int run_text(struct cli *c)
 {
     struct zpipe_error e = {0};
     struct zpipe_submission *s = &c->submission;
-    cli_hold_descriptors(&s->io);
-    catch_signals();
+    cli_catch_signals();
     struct zpipe *z = zpipe_open(&c->open, &e);
     if (!z)
         return cli_fail(ZPIPE_STATUS_FAILED, &e);
@@ -115,14 +68,14 @@ static int run_text(struct cli *c)
     progress_free(w.progress);
     if (joblog_close(w.log) < 0 && status == 0)
         status = ZPIPE_STATUS_FAILED;
-    if (e.code && !(interrupted && e.code == ZPIPE_CANCELLED))
+    if (e.code && !(cli_signal() && e.code == ZPIPE_CANCELLED))
         cli_fail(status, &e);
     else if (s->audit)
         cli_say(0, "audit: %llu task%s run twice, different: 0", (unsigned long long)w.compared,
                 w.compared == 1 ? " was" : "s were");
     zpipe_job_free(j);
     zpipe_close(z);
-    return interrupted ? die_of(interrupted) : status;
+    return cli_signal() ? cli_die(cli_signal()) : status;
 }
 
 int cmd_pipeline(struct cli *c)
@@ -198,8 +151,6 @@ int cmd_plan(struct cli *c)
         fputs(plan, stdout);
     else
         status = cli_fail(ZPIPE_STATUS_FAILED, &e);
-    if (fflush(stdout) != 0)
-        status = cli_say(ZPIPE_STATUS_FAILED, "cannot write the plan");
     free(plan);
     free(text);
     zpipe_close(z);

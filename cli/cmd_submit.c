@@ -2,22 +2,14 @@
 #include "cli.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int signo)
-{
-    interrupted = signo;
-}
-
 static bool stopped(void *owner)
 {
     (void)owner;
-    return interrupted;
+    return cli_signal();
 }
 
 static bool is_job_file(const char *word)
@@ -40,7 +32,6 @@ int cmd_submit(struct cli *c)
         if (!text)
             return ZPIPE_STATUS_FAILED;
     }
-    cli_hold_descriptors(&c->submission.io);
     struct zpipe *z = cli_open_cluster(c, "submit");
     int status = ZPIPE_STATUS_FAILED;
     if (z && zpipe_deposit(z, &c->submission, &job, &e) < 0)
@@ -62,23 +53,16 @@ int cmd_attach(struct cli *c)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe attach wants one JOB");
     if (cli_job_number(c->word[0], &job) < 0)
         return ZPIPE_STATUS_FAILED;
-    struct sigaction a = {.sa_handler = on_signal}; /* no SA_RESTART: it wakes whatever waits */
-    sigaction(SIGINT, &a, NULL);
-    sigaction(SIGTERM, &a, NULL);
-    sigaction(SIGHUP, &a, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN);
+    cli_catch_signals();
     struct zpipe *z = cli_open_cluster(c, "attach");
     if (!z)
         return ZPIPE_STATUS_FAILED;
-    int status = zpipe_attach(z, job, 1, stopped, NULL, &e);
-    if (e.code && !interrupted)
+    int status = zpipe_attach(z, job, c->submission.io.stdout_fd, stopped, NULL, &e);
+    if (e.code && !cli_signal())
         cli_fail(ZPIPE_STATUS_FAILED, &e);
     zpipe_close(z);
-    if (interrupted) {
-        signal(interrupted, SIG_DFL);
-        raise(interrupted);
-    }
+    if (cli_signal())
+        return cli_die(cli_signal());
     return status < 0 ? ZPIPE_STATUS_FAILED : status;
 }
 
@@ -93,7 +77,7 @@ int cmd_logs(struct cli *c)
     struct zpipe *z = cli_open_cluster(c, "logs");
     if (!z)
         return ZPIPE_STATUS_FAILED;
-    int status = zpipe_logs(z, job, 1, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
+    int status = zpipe_logs(z, job, c->submission.io.stdout_fd, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
     zpipe_close(z);
     return status;
 }

@@ -7,17 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-int cmd_box(int argc, char **argv)
-{
-    (void)argc;
-    const char *path = zpipe_box_path();
-    if (!path)
-        return cli_say(ZPIPE_STATUS_FAILED, "zpipe-box is neither beside this program nor installed");
-    execv(path, argv);
-    return cli_say(ZPIPE_STATUS_FAILED, "cannot run %s: %s", path, strerror(errno));
-}
-
-static int become(const char *program, char **argv)
+int cli_become(const char *program, char **argv)
 {
     char path[4096];
     const char *box = zpipe_box_path(), *slash = box ? strrchr(box, '/') : NULL;
@@ -26,16 +16,4 @@ static int become(const char *program, char **argv)
     snprintf(path, sizeof path, "%.*s/%s", (int)(slash - box), box, program);
     execv(path, argv);
     return cli_say(ZPIPE_STATUS_FAILED, "cannot run %s: %s", path, strerror(errno));
-}
-
-int cmd_serve(int argc, char **argv)
-{
-    (void)argc;
-    return become("zpipe-serve", argv);
-}
-
-int cmd_keeper(int argc, char **argv)
-{
-    (void)argc;
-    return become("zpipe-keeper", argv);
 }

@@ -33,37 +33,38 @@ static int take_line(struct cli *c, char *line)
     return cli_set(c, trimmed(line), trimmed(equals + 1));
 }
 
-/* Gives the text; NULL: it cannot be read, and errno says why. */
-static char *read_text(const char *path)
+/* Gives the text, of *size bytes; NULL: it cannot be read, and errno says why. */
+static char *read_text(const char *path, size_t *size)
 {
     char *text = malloc(CONF_BYTES_MAX + 1);
     int fd = text ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    size_t size = 0;
     ssize_t n = fd < 0 ? -1 : 1;
-    while (n > 0 && size <= CONF_BYTES_MAX) {
-        n = read(fd, text + size, CONF_BYTES_MAX + 1 - size);
-        size += n > 0 ? (size_t)n : 0;
+    *size = 0;
+    while (n > 0 && *size <= CONF_BYTES_MAX) {
+        n = read(fd, text + *size, CONF_BYTES_MAX + 1 - *size);
+        *size += n > 0 ? (size_t)n : 0;
     }
-    if (n == 0 && size > CONF_BYTES_MAX) {
+    if (n > 0) {
         errno = EFBIG;
         n = -1;
     }
     int error = errno;
     if (fd >= 0)
         close(fd);
-    if (n == 0 && size <= CONF_BYTES_MAX) {
-        text[size] = '\0';
+    if (n == 0) {
+        text[*size] = '\0';
         return text;
     }
     free(text);
-    errno = n > 0 ? EFBIG : error;
+    errno = error;
     return NULL;
 }
 
 int conf_read(struct cli *c, const char *path)
 {
     int number = 0;
-    char *text = read_text(path), *rest = text;
+    size_t size;
+    char *text = read_text(path, &size), *rest = text;
     if (!text)
         return cli_say(-1, "cannot read the configuration '%s': %s", path, strerror(errno));
     if (c->conf_count == CONF_FILES_MAX) {
@@ -71,6 +72,8 @@ int conf_read(struct cli *c, const char *path)
         return cli_say(-1, "one --config at most");
     }
     c->conf[c->conf_count++] = text; /* values stay in it */
+    if (strlen(text) < size)
+        return cli_say(-1, "the configuration '%s' holds a NUL byte", path);
     for (char *line; (line = strsep(&rest, "\n"));) {
         if (++number > CONF_LINES_MAX / CONF_FILES_MAX)
             return cli_say(-1, "%s: more than %d lines", path, CONF_LINES_MAX / CONF_FILES_MAX);

@@ -84,10 +84,12 @@ int joblog_close(struct joblog *l)
 {
     if (!l)
         return 0;
-    int r = ferror(l->file) | fclose(l->file);
-    if (r)
-        cli_say(0, "cannot write the job log '%s': %s", l->name, strerror(errno));
+    errno = 0;
+    bool failed = fflush(l->file) != 0 || ferror(l->file);
+    failed |= fclose(l->file) != 0;
+    if (failed)
+        cli_say(0, "cannot write the job log '%s': %s", l->name, errno ? strerror(errno) : "a write failed before");
     free(l->cut);
     free(l);
-    return r ? -1 : 0;
+    return failed ? -1 : 0;
 }

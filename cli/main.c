@@ -8,23 +8,49 @@
 #include <string.h>
 #include <sys/resource.h>
 
-static const char help[] =
-    "usage: zpipe [OPTION]... 'PIPELINE' [NAME=VALUE]... [::: FILE...]\n"
-    "       zpipe run [OPTION]... FILE [NAME=VALUE]...\n"
-    "       zpipe plan [--json] 'PIPELINE'\n"
-    "       zpipe classify COMMAND\n"
-    "       zpipe box [OPTION]... -- COMMAND [ARGUMENT]...\n"
-    "       zpipe keygen --dir DIRECTORY\n"
-    "       zpipe scheduler --keys DIRECTORY --listen URL [--state DIRECTORY]\n"
-    "       zpipe worker --keys DIRECTORY --scheduler URL [--slots N]\n"
-    "       zpipe keeper --keys DIRECTORY --scheduler URL --state DIRECTORY\n"
-    "       zpipe submit 'PIPELINE' | FILE.zp\n"
-    "       zpipe attach JOB\n"
-    "       zpipe logs JOB\n"
-    "       zpipe status [JOB]\n"
-    "       zpipe cancel JOB\n"
-    "       zpipe drain WORKER\n"
-    "       zpipe replay JOB/STAGE/BLOCK\n"
+struct command {
+    const char *name;
+    int (*run)(struct cli *c);
+    unsigned command;
+    const char *program; /* that it becomes, instead */
+    const char *words, *does, *page;
+};
+
+static const struct command commands[] = {
+    {"run", cmd_run, CLI_RUN, NULL, "[OPTION]... FILE [NAME=VALUE]...",
+     "Run a job file: several statements, named pipelines, parameters.", "zpipe-language(5)"},
+    {"plan", cmd_plan, CLI_PLAN, NULL, "[--json] 'PIPELINE' | FILE.zp", "Print what would run, a line per stage, and why a stage runs whole.",
+     "zpipe(1)"},
+    {"classify", cmd_classify, CLI_CLASSIFY, NULL, "'COMMAND'",
+     "Find by trying how the input of a command may be cut, and print an entry for a table of commands.", "zpipe.commands(5)"},
+    {"box", NULL, 0, "zpipe-box", "[OPTION]... -- COMMAND [ARGUMENT]...", "Run one program in one sandbox.", "zpipe-box(1)"},
+    {"serve", NULL, 0, "zpipe-serve", "'PIPELINE' --http HOST:PORT [--listen URL] [--allow-remote] [--body-max SIZE]",
+     "Run a pipeline for each request.", "zpipe-serve(1)"},
+    {"keygen", cmd_keygen, CLI_KEYGEN, NULL, "--dir DIRECTORY [NAME]",
+     "Make the keys of a cluster, or with NAME the pair of one machine or user.", "zpipe-scheduler(8)"},
+    {"scheduler", cmd_scheduler, CLI_SCHEDULER, NULL,
+     "--keys DIRECTORY --listen URL [--state DIRECTORY]\n"
+     "       zpipe scheduler allow worker|client|keeper KEY [NAME] --keys DIRECTORY\n"
+     "       zpipe scheduler deny KEY --keys DIRECTORY",
+     "Place a cluster's jobs on its workers; or say whom it lets in.", "zpipe-scheduler(8)"},
+    {"worker", cmd_worker, CLI_WORKER, NULL,
+     "--keys DIRECTORY --scheduler URL [--slots N] [--name NAME] [--data-listen URL] [--advertise HOST] [--image NAME]",
+     "Run what the scheduler places here.", "zpipe-worker(8)"},
+    {"keeper", NULL, 0, "zpipe-keeper", "--keys DIRECTORY --scheduler URL --state DIRECTORY [--shared DIRECTORIES] [--store-max SIZE]",
+     "Hold submitted jobs.", "zpipe-keeper(8)"},
+    {"submit", cmd_submit, CLI_SUBMIT, NULL, "[OPTION]... 'PIPELINE' | FILE.zp [NAME=VALUE]...",
+     "Give a job to a cluster's keeper and print its number: it goes on by itself.", "zpipe(1)"},
+    {"attach", cmd_attach, CLI_ASK, NULL, "JOB", "Take what a submitted job has printed, its output files and its status.", "zpipe(1)"},
+    {"logs", cmd_logs, CLI_ASK, NULL, "JOB", "Print what a submitted job has said on stderr so far.", "zpipe(1)"},
+    {"status", cmd_status, CLI_ASK, NULL, "[JOB]", "List your jobs in the cluster, and its workers.", "zpipe(1)"},
+    {"cancel", cmd_cancel, CLI_ASK, NULL, "JOB", "End a job of the cluster.", "zpipe(1)"},
+    {"drain", cmd_drain, CLI_ASK, NULL, "WORKER --keys DIRECTORY", "Take a worker out of the cluster when what it runs has ended.", "zpipe(1)"},
+    {"replay", cmd_replay, CLI_REPLAY, NULL, "JOB/STAGE/BLOCK | DIRECTORY", "Run a task that failed again, here and alone, and compare.", "zpipe(1)"},
+};
+#define COMMANDS (sizeof commands / sizeof *commands)
+static const struct command pipeline = {.name = "'PIPELINE'", .run = cmd_pipeline, .command = CLI_RUN};
+
+static const char about[] =
     "\n"
     "Run a Unix pipeline, every command in its own deterministic sandbox; output and status are sh's.\n"
     "With ZPIPE_CLUSTER (and ZPIPE_KEYS) set it runs on a cluster, otherwise in this process.\n"
@@ -43,24 +69,34 @@ static const char help[] =
     "  --config FILE        options from a file, as in zpipe.conf(5)\n"
     "  --joblog FILE        a line for each task, in the columns of GNU parallel's and more\n"
     "  --record DIRECTORY   where tasks of a map that fail are kept for zpipe replay (default: in ~/.cache); no: nowhere\n"
+    "  --record-tasks S/B-B keep these tasks of stage S, too, however they end\n"
     "  --quiet, --progress  never, or always, a progress line\n"
+    "  --templates never    start every program anew, none as a clone; the same bytes\n"
     "  --placement spread   every stage on another worker than its neighbours\n"
     "  --isolation none     no sandbox at all: for first contact, results are not certified\n"
     "  -v                   say more; twice: every message\n"
-    "  --version, --help\n"
+    "  --version, --help    `zpipe COMMAND --help`: of one of those above\n"
     "\n"
     "Exit status: the pipeline's, as in sh; 124 a limit was reached; 125 zpipe failed; 126, 127 as in sh.\n";
 
-static const struct {
-    const char *name;
-    int (*run)(struct cli *c);
-} commands[] = {
-    {"run", cmd_run},           {"plan", cmd_plan},     {"classify", cmd_classify},     {"keygen", cmd_keygen},
-    {"scheduler", cmd_scheduler}, {"worker", cmd_worker}, {"status", cmd_status},         {"cancel", cmd_cancel},
-    {"drain", cmd_drain},
-    {"submit", cmd_submit},       {"attach", cmd_attach}, {"logs", cmd_logs},
-    {"replay", cmd_replay},
-};
+static void print_help(FILE *to)
+{
+    fputs("usage: zpipe [OPTION]... 'PIPELINE' [NAME=VALUE]... [::: FILE...]\n", to);
+    for (const struct command *c = commands; c < commands + COMMANDS; c++)
+        fprintf(to, "       zpipe %s %s\n", c->name, c->words);
+    fputs(about, to);
+}
+
+/* `--help` anywhere among a command's own options, -h in their place.  Those of zpipe-box are its own. */
+static bool wants_help(const struct command *c, char **word)
+{
+    if (!*word || !strcmp(c->name, "box"))
+        return false;
+    bool wants = !strcmp(*word, "-h");
+    for (; !wants && *word && strcmp(*word, "--") && strcmp(*word, ":::"); word++)
+        wants = !strcmp(*word, "--help");
+    return wants;
+}
 
 /* Blocks, channels and inputs are descriptors: as many as this user may have. */
 static void raise_files(void)
@@ -80,41 +116,40 @@ static void keep_memory(void)
     mallopt(M_TRIM_THRESHOLD, 16 << 20);
 }
 
-int main(int argc, char **argv)
+static int run_command(const struct command *command, int argc, char **argv)
 {
-    if (argc > 1 && !strcmp(argv[1], "box"))
-        return cmd_box(argc - 1, argv + 1);
-    if (argc > 1 && !strcmp(argv[1], "serve"))
-        return cmd_serve(argc - 1, argv + 1);
-    if (argc > 1 && !strcmp(argv[1], "keeper"))
-        return cmd_keeper(argc - 1, argv + 1);
-    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-        fputs(help, stdout);
-        return 0;
-    }
-    if (argc > 1 && !strcmp(argv[1], "--version")) {
-        printf("zpipe %s\n", zpipe_version());
-        return 0;
-    }
-    int (*run)(struct cli *) = cmd_pipeline;
-    int skip = 1;
-    for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++) {
-        if (!strcmp(argv[1], commands[i].name)) {
-            run = commands[i].run;
-            skip = 2;
-        }
-    }
+    struct cli c;
     raise_files();
     keep_memory();
-    struct cli c;
-    int status = cli_parse(&c, argc - skip, argv + skip, run != cmd_scheduler && run != cmd_worker && run != cmd_keygen);
-    if (status < 0)
+    int status = cli_parse(&c, argc, argv, command->name, command->command) < 0 ? ZPIPE_STATUS_FAILED : 0;
+    cli_hold_descriptors(&c.submission.io);
+    if (status == 0 && command->run == cmd_pipeline && !c.word_count) {
+        print_help(stderr);
         status = ZPIPE_STATUS_FAILED;
-    else if (run == cmd_pipeline && !c.word_count) {
-        fputs(help, stderr);
-        status = ZPIPE_STATUS_FAILED;
-    } else
-        status = run(&c);
+    } else if (status == 0) {
+        status = command->run(&c);
+    }
     cli_clear(&c);
     return status;
+}
+
+int main(int argc, char **argv)
+{
+    const char *first = argc > 1 ? argv[1] : "";
+    for (const struct command *c = commands; c < commands + COMMANDS; c++) {
+        if (strcmp(first, c->name))
+            continue;
+        if (wants_help(c, argv + 2)) {
+            printf("usage: zpipe %s %s\n\n%s\n`zpipe --help` lists the options; %s says more.\n", c->name, c->words, c->does, c->page);
+            return cli_end(0);
+        }
+        return c->program ? cli_become(c->program, argv + 1) : cli_end(run_command(c, argc - 2, argv + 2));
+    }
+    if (!strcmp(first, "--help") || !strcmp(first, "-h"))
+        print_help(stdout);
+    else if (!strcmp(first, "--version"))
+        printf("zpipe %s\n", zpipe_version());
+    else
+        return cli_end(run_command(&pipeline, argc - 1, argv + 1));
+    return cli_end(0);
 }

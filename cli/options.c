@@ -2,37 +2,45 @@
  * `--`; `:::` ends them too. */
 #include "cli.h"
 
-#include <stdarg.h>
+#include <ctype.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-int cli_say(int status, const char *format, ...)
-{
-    va_list args;
-    fputs("zpipe: ", stderr);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-    return status;
-}
+enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, TEMPLATES, SPLIT, PERCENT, SIZE, ROOM, TASKS, VERBOSE, CONFIG, OPTIONS };
 
-/* A syntax error already has its own form, FILE:LINE:COL: error: ... */
-int cli_fail(int status, const struct zpipe_error *e)
-{
-    fprintf(stderr, strstr(e->text, ": error: ") ? "%s\n" : "zpipe: %s\n", e->text);
-    return status;
-}
-
-enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, TEMPLATES, SPLIT, PERCENT, SIZE, ROOM, VERBOSE, CONFIG, OPTIONS };
+/* Which commands an option is for: those where it has an effect. */
+#define OF_JOBS   (CLI_RUN | CLI_PLAN | CLI_SERVE | CLI_SUBMIT) /* of a text */
+#define OF_HERE   (CLI_RUN | CLI_PLAN | CLI_SERVE | CLI_CLASSIFY | CLI_REPLAY) /* what may run in this process */
+#define OF_PLACES (OF_JOBS | CLI_CLASSIFY | CLI_REPLAY | CLI_ASK) /* what may have to do with a cluster */
+#define OF_DAEMON (CLI_SCHEDULER | CLI_WORKER | CLI_KEEPER)
+#define OF_ALL    (~0u)
 
 struct option {
     const char *name;
     enum kind kind;
     void *to;
+    unsigned of;
+    bool here; /* only where programs run in this process, or in a worker */
 };
+
+/* STAGE/BLOCK or STAGE/BLOCK-BLOCK. */
+static int tasks(const char *name, const char *value, struct zpipe_submission *s)
+{
+    int end = 0;
+    bool good = sscanf(value, "%9" SCNu32 "/%18" SCNu64 "%n", &s->record_stage, &s->record_first, &end) == 2 && isdigit((unsigned char)*value);
+    s->record_last = s->record_first;
+    const char *rest = good ? value + end : value;
+    if (good && *rest == '-') {
+        good = isdigit((unsigned char)rest[1]) && sscanf(rest + 1, "%18" SCNu64 "%n", &s->record_last, &end) == 1;
+        rest += good ? 1 + end : 0;
+    }
+    if (good && !*rest && s->record_stage && s->record_first && s->record_last >= s->record_first && s->record_last - s->record_first < ZPIPE_RECORDED_MAX)
+        return 0;
+    return cli_say(-1, "%s wants STAGE/BLOCK or STAGE/BLOCK-BLOCK, from 1 on and at most %d of them, not '%s'", name, ZPIPE_RECORDED_MAX, value);
+}
 
 static int number(const char *name, const char *value, unsigned long max, uint32_t *out)
 {
@@ -143,6 +151,8 @@ static int apply(struct cli *c, const struct option *o, const char *value)
         return amount(value, (uint64_t)1 << 60, o->to)
                    ? 0
                    : cli_say(-1, "%s wants a size with its unit, as in 64G, not '%s'", o->name, value);
+    case TASKS:
+        return tasks(o->name, value, &c->submission);
     case PERCENT:
         return percent(o->name, value, o->to);
     case SPLIT:
@@ -161,49 +171,51 @@ static int apply(struct cli *c, const struct option *o, const char *value)
     return -1;
 }
 
-/* The option of this name, of `size` bytes, dashes and all; kind OPTIONS: there is none. */
+/* The option of this name, of `size` bytes, dashes and all; kind OPTIONS: there is none.  `of`: whose it is. */
 static struct option find_option(struct cli *c, const char *name, size_t size)
 {
     const struct option options[] = {
-        {"--with", LIST_WITH, NULL},
-        {"--env", LIST_ENV, NULL},
-        {"--commands", LIST_COMMANDS, NULL},
-        {"--pipefail", FLAG, &c->submission.pipefail},
-        {"--line-reads", FLAG, &c->submission.line_reads},
-        {"--cluster", TEXT, &c->open.cluster},
-        {"--keys", TEXT, &c->open.keys},
-        {"--slots", NUMBER, &c->open.slots},
-        {"--store", TEXT, &c->open.store},
-        {"--quiet", FLAG, &c->quiet},
-        {"-q", FLAG, &c->quiet},
-        {"--progress", FLAG, &c->progress},
-        {"--joblog", TEXT, &c->joblog},
-        {"--record", TEXT, &c->record},
-        {"--placement", PLACEMENT, NULL},
-        {"--isolation", ISOLATION, NULL},
-        {"--templates", TEMPLATES, NULL},
-        {"-j", WIDTH, &c->submission.width},
-        {"--jobs", WIDTH, &c->submission.width},
-        {"--split", SPLIT, NULL},
-        {"--audit", PERCENT, &c->submission.audit},
-        {"-v", VERBOSE, NULL},
-        {"--verbose", VERBOSE, NULL},
-        {"--json", FLAG, &c->json},
-        {"--box", TEXT, &c->open.box},
-        {"--dir", TEXT, &c->directory},
-        {"--listen", TEXT, &c->listen},
-        {"--http", TEXT, &c->http},
-        {"--allow-remote", FLAG, &c->allow_remote},
-        {"--body-max", SIZE, &c->body_max},
-        {"--state", TEXT, &c->state},
-        {"--shared", TEXT, &c->shared},
-        {"--store-max", ROOM, &c->store_max},
-        {"--scheduler", TEXT, &c->scheduler},
-        {"--name", TEXT, &c->name},
-        {"--data-listen", TEXT, &c->data_listen},
-        {"--advertise", TEXT, &c->advertise},
-        {"--config", CONFIG, NULL},
-        {"-n", FLAG, &c->check},
+        {"--with", LIST_WITH, NULL, OF_JOBS | CLI_CLASSIFY, false},
+        {"--env", LIST_ENV, NULL, OF_JOBS | CLI_CLASSIFY, false},
+        {"--commands", LIST_COMMANDS, NULL, OF_JOBS | CLI_CLASSIFY, false},
+        {"--pipefail", FLAG, &c->submission.pipefail, OF_JOBS, false},
+        {"--line-reads", FLAG, &c->submission.line_reads, OF_JOBS, false},
+        {"--cluster", TEXT, &c->open.cluster, OF_PLACES, false},
+        {"--keys", TEXT, &c->open.keys, OF_PLACES | OF_DAEMON | CLI_KEYGEN, false},
+        {"--slots", NUMBER, &c->open.slots, OF_HERE | CLI_WORKER, true},
+        {"--store", TEXT, &c->open.store, OF_HERE | CLI_SUBMIT | CLI_WORKER, false},
+        {"--quiet", FLAG, &c->quiet, CLI_RUN, false},
+        {"-q", FLAG, &c->quiet, CLI_RUN, false},
+        {"--progress", FLAG, &c->progress, CLI_RUN, false},
+        {"--joblog", TEXT, &c->joblog, CLI_RUN, false},
+        {"--record", TEXT, &c->record, CLI_RUN | CLI_REPLAY, false},
+        {"--record-tasks", TASKS, NULL, CLI_RUN | CLI_SUBMIT, false},
+        {"--placement", PLACEMENT, NULL, OF_JOBS, false},
+        {"--isolation", ISOLATION, NULL, OF_HERE | CLI_WORKER, true},
+        {"--templates", TEMPLATES, NULL, OF_HERE | CLI_WORKER, true},
+        {"-j", WIDTH, &c->submission.width, OF_JOBS, false},
+        {"--jobs", WIDTH, &c->submission.width, OF_JOBS, false},
+        {"--split", SPLIT, NULL, OF_JOBS, false},
+        {"--audit", PERCENT, &c->submission.audit, OF_JOBS, false},
+        {"-v", VERBOSE, NULL, OF_ALL, false},
+        {"--verbose", VERBOSE, NULL, OF_ALL, false},
+        {"--json", FLAG, &c->json, CLI_PLAN, false},
+        {"--box", TEXT, &c->open.box, OF_HERE | CLI_WORKER, true},
+        {"--dir", TEXT, &c->directory, CLI_KEYGEN, false},
+        {"--listen", TEXT, &c->listen, CLI_SERVE | CLI_SCHEDULER, false},
+        {"--http", TEXT, &c->http, CLI_SERVE, false},
+        {"--allow-remote", FLAG, &c->allow_remote, CLI_SERVE, false},
+        {"--body-max", SIZE, &c->body_max, CLI_SERVE, false},
+        {"--state", TEXT, &c->state, CLI_SCHEDULER | CLI_KEEPER, false},
+        {"--shared", TEXT, &c->shared, CLI_KEEPER, false},
+        {"--store-max", ROOM, &c->store_max, CLI_KEEPER, false},
+        {"--scheduler", TEXT, &c->scheduler, CLI_WORKER | CLI_KEEPER, false},
+        {"--name", TEXT, &c->name, CLI_WORKER, false},
+        {"--data-listen", TEXT, &c->data_listen, CLI_WORKER | CLI_KEEPER, false},
+        {"--advertise", TEXT, &c->advertise, CLI_WORKER | CLI_KEEPER, false},
+        {"--image", TEXT, &c->image, CLI_WORKER, false},
+        {"--config", CONFIG, NULL, OF_ALL, false},
+        {"-n", FLAG, &c->check, OF_DAEMON, false},
     };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         if (strlen(options[i].name) == size && strncmp(options[i].name, name, size) == 0)
@@ -219,12 +231,17 @@ static int take_option(struct cli *c, int left, char **argv)
     bool alone = o.kind == FLAG || o.kind == VERBOSE;
     if (o.kind == OPTIONS && argv[0][0] == '-' && argv[0][1] != '-' && size > 2) { /* -j4 is -j 4 */
         o = find_option(c, argv[0], 2);
-        if (o.kind == WIDTH)
+        if (o.kind == WIDTH && (o.of & c->command))
             return apply(c, &o, argv[0] + 2) < 0 ? -1 : 1;
-        o.kind = OPTIONS;
+        o.kind = o.kind == WIDTH ? WIDTH : OPTIONS;
     }
     if (o.kind == OPTIONS)
         return cli_say(-1, "there is no option %s; `zpipe --help` lists them", argv[0]);
+    if (!(o.of & c->command))
+        return cli_say(-1, "%s is no option of `zpipe %s`: it would have no effect there", o.name, c->called);
+    if (o.here)
+        c->here = o.name;
+    c->keyed |= o.to == &c->open.keys;
     if (alone && argv[0][size])
         return cli_say(-1, "%s takes no value", o.name);
     if (alone)
@@ -296,14 +313,31 @@ static int configure(struct cli *c, int argc, char **argv, bool client)
     return r;
 }
 
-int cli_parse(struct cli *c, int argc, char **argv, bool parameters)
+/* What came with options that are all right one by one. */
+static int check_together(const struct cli *c)
 {
-    *c = (struct cli){.submission = zpipe_submission(NULL)};
+    bool cluster = c->open.cluster && c->open.cluster[0];
+    if (cluster && c->here && !(c->command & (CLI_REPLAY | CLI_WORKER)))
+        return cli_say(-1, "%s is about this process, and the programs run on the workers of %s: leave it out, or say --cluster ''", c->here,
+                       c->open.cluster);
+    if (!cluster && c->keyed && c->command & OF_PLACES && c->command != CLI_ASK)
+        return cli_say(-1, "--keys is for a cluster: say which one, with --cluster URL");
+    if (c->submission.record_stage && c->record && !strcmp(c->record, "no"))
+        return cli_say(-1, "--record-tasks keeps tasks, and --record no keeps none: leave one out");
+    if (c->submission.each_count && !(c->command & (OF_JOBS | CLI_CLASSIFY)))
+        return cli_say(-1, "`:::` is for the files of a pipeline, not for `zpipe %s`", c->called);
+    return 0;
+}
+
+int cli_parse(struct cli *c, int argc, char **argv, const char *called, unsigned command)
+{
+    bool parameters = command & OF_JOBS;
+    *c = (struct cli){.submission = zpipe_submission(NULL), .called = called, .command = command};
     const char ***const lists[] = {&c->parameter, &c->env, &c->with, &c->each, &c->commands, &c->word};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         if (!(*lists[i] = calloc((size_t)argc + 2 + CONF_LINES_MAX, sizeof **lists[i])))
             return cli_say(-1, "out of memory");
-    if (configure(c, argc, argv, parameters) < 0)
+    if (configure(c, argc, argv, !(command & (OF_DAEMON | CLI_KEYGEN))) < 0)
         return -1;
     bool options = true;
     for (int i = 0; i < argc; i++) {
@@ -329,7 +363,7 @@ int cli_parse(struct cli *c, int argc, char **argv, bool parameters)
     c->submission.env = c->env;
     c->submission.with = c->with;
     c->submission.each = c->each;
-    return 0;
+    return check_together(c);
 }
 
 void cli_clear(struct cli *c)

@@ -56,6 +56,7 @@ static struct stage *stage_of(struct progress *p, const struct zpipe_event *e)
     struct stage *s = &p->stage[p->count];
     p->node[p->count++] = e->node;
     snprintf(s->name, sizeof s->name, "%.*s", (int)strcspn(e->stage, " "), e->stage);
+    zpipe_plain(s->name, false);
     return s;
 }
 

@@ -4,7 +4,7 @@
  * and its word, we leave bytes of which the keeper does not know: so before anything is written it is given a *receipt*,
  * where our stdout is, if that is a file: host, device, inode, where we begin, path.  Whoever comes next looks there:
  * so many bytes more than the keeper knows of, and the same as come now, were written and are not written again.  (Of
- * a pipe nobody can tell: then the last piece, 256 KiB at most, may come twice after a kill -9.)
+ * a pipe nobody can tell: then what the keeper had sent ahead of our word, DOUBT_BYTES_MAX at most, may come twice after a kill -9.)
  *
  * Files come last, are put in place together, and the keeper hears of it then: who is killed before does it again. */
 #include "client/visit.h"

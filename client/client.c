@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define HEARTBEAT_NS    ((uint64_t)MSG_HEARTBEAT_MS * 1000000u)
-#define CLIENT_AGAIN_NS ((uint64_t)500000000)
+#define CLIENT_AGAIN_NS ((uint64_t)100000000)
 
 int client_error(struct zpipe_error *to, const struct err *from)
 {
@@ -37,6 +37,18 @@ void zpipe_set_log_level(int level)
     log_set_level(level < LOG_ERROR ? LOG_ERROR : level > LOG_DEBUG ? LOG_DEBUG : (enum log_level)level);
 }
 
+char *zpipe_plain(char *text, bool lines)
+{
+    return err_plain(text, lines);
+}
+
+int zpipe_file(struct zpipe_error *error)
+{
+    struct err e;
+    int fd = spool_open(&e);
+    return fd < 0 ? client_error(error, &e) : fd;
+}
+
 static struct zpipe_job *job_of(struct zpipe *z, uint64_t number, uint64_t request)
 {
     struct zpipe_job *j = z->jobs;
@@ -55,15 +67,22 @@ static void lose(struct zpipe *z, const struct err *why)
         client_job_fail(j, why);
 }
 
-/* The scheduler is gone.  All that a job needs is here: its graph, its inputs, and how far its outputs are.  So
- * a scheduler that comes back gets the jobs once more, and what they write anew is dropped up to there. */
+/* The scheduler is gone.  Its workers go on; a scheduler that comes back gets the jobs once more, and finds what goes on by the
+ * number and token that they had.  Where that is not all there, all that a job needs is here: its graph, its inputs, and how far
+ * its outputs are, so what is written anew is dropped up to there. */
 static void part(struct zpipe *z, const struct err *why)
 {
     if (z->keeper && !z->lost) {
+        if (why->code == ERR_DENIED && !z->welcomed) { /* it never was one there */
+            lose(z, why);
+            return;
+        }
+        if (!z->away)
+            log_warn("scheduler_lost", "why=\"%s\"", why->text);
         z->away = true;
         z->why = *why;
         for (struct zpipe_job *j = z->jobs; j; j = j->next)
-            j->number = 0;
+            j->accepted = false;
         loop_timer_start(z->loop, &z->again, CLIENT_AGAIN_NS, 0);
         return;
     }
@@ -84,7 +103,7 @@ static void part(struct zpipe *z, const struct err *why)
     z->away_ns = loop_clock_ns();
     z->why = *why;
     for (struct zpipe_job *j = z->jobs; j; j = j->next) {
-        j->number = 0;
+        j->accepted = false;
         if (!j->result_here)
             client_job_say(j, "zpipe: %s; the job goes on if the scheduler is back within %d s\n", why->text,
                            (int)(CLIENT_WAIT_NS / 1000000000));

@@ -157,7 +157,10 @@ struct zpipe_job {
     char text[4096]; /* what the scheduler is told, for status and logs */
     char *directory;     /* owned, absolute */
     struct zpipe_io io;
-    uint64_t request, number;
+    uint64_t request, number; /* number: the last that a scheduler gave it; 0 */
+    bool accepted;            /* by the scheduler there is now */
+    uint8_t token[MSG_TOKEN_BYTES]; /* of its streams, */
+    bool has_token;                 /* once there are some */
     int in_fd, out_fd, err_fd; /* borrowed, or the ends of our pipes */
     struct port *port;
     uint32_t port_count;
@@ -167,6 +170,7 @@ struct zpipe_job {
     uint32_t made_count;
     struct graph_end *end; /* owned, per node */
     bool *said;            /* owned, per node: what there was to say of its end */
+    uint32_t *told;        /* owned, per node: the attempt of which we heard its end, under this number; 0 */
     struct check {
         uint32_t node;
         int fd; /* owned: what a named pipeline printed; -1: an output's bytes are its own */
@@ -193,14 +197,14 @@ struct zpipe_job {
     bool no_outputs; /* it may make no file */
     bool drops;      /* what it makes is dropped */
     char *records;   /* owned: the directory for tasks that fail; NULL: they are not kept */
-    char *recorded;  /* owned: the first of them, as `zpipe replay` knows it; NULL */
+    struct buf recorded; /* what is said of them when the job ends */
+    bool failed_recorded, asked_recorded;
     char *plan; /* owned: the answer to plan_only */
     struct err why; /* code ERR_NONE when zpipe itself has nothing to say */
 };
 
 int ports_open(struct zpipe_job *j, struct err *e);
 int ports_begin(struct zpipe_job *j, struct err *e); /* for the phase that begins */
-int ports_of_outputs(struct zpipe_job *j, struct err *e);
 int port_of(const struct zpipe_job *j, uint32_t node);
 int ports_passed(const struct zpipe_job *j, uint32_t node); /* what it keeps for a later phase; -1 */
 /* The job has no more use for its ends: our copies are closed, so that readers see the end. */
@@ -245,11 +249,15 @@ int record_add(struct record_in *r, const char *name, uint64_t size, struct err 
 int record_end(struct record_in *r, const char *records, const char *name, char **path);
 void record_free(struct record_in *r); /* with what was not ended */
 #define CLIENT_RECORDS_MAX 16 /* in a directory: the oldest goes */
+#define CLIENT_TOLD_MAX    MSG_TEXT_MAX /* of what is said of them */
+_Static_assert(CLIENT_RECORDS_MAX >= GRAPH_RECORDED_MAX, "what was asked for stays");
+_Static_assert(ZPIPE_RECORDED_MAX == GRAPH_RECORDED_MAX, "what may be asked for is taken");
 /* One more file of a record: m->fd is where its bytes go.  What cannot be kept is dropped: the job does not depend on it. */
 int record_file(struct made_reader *m, const struct made_file *f, struct err *e);
 void record_broke(struct made_reader *m); /* bytes of it could not be written */
 void record_whole(struct made_reader *m); /* all of its files have come */
 void record_drop(struct made_reader *m);
+void record_tell(struct zpipe_job *j); /* how those that were kept are run again */
 /* Of a directory with this name, or of one in `records`; gives. */
 char *record_find(const char *name, const char *records, struct err *e);
 char *record_place(const char *given, struct err *e); /* "": zpipe's own; gives */
@@ -265,7 +273,11 @@ void made_close(struct zpipe_job *j);
 /* ---- serve.c */
 int serve_routes(struct zpipe_job *j, const struct msg_route_list *m, struct err *e);
 void serve_message(struct zpipe_job *j, const struct stream_name *name, const struct msg *m, struct slice bulk);
+/* The scheduler that takes the job over did not hear of those that have. */
+void serve_tell_lost(struct zpipe_job *j);
+bool serve_attached(const struct zpipe_job *j);
 bool serve_done(const struct zpipe_job *j);
+const char *serve_said(const struct zpipe_job *j, uint32_t node); /* on stderr, at its end; "": not here, or not yet */
 void serve_reap(struct zpipe_job *j);
 bool serve_reapable(const struct zpipe_job *j);
 void serve_close(struct zpipe_job *j);
@@ -277,6 +289,7 @@ int trees_expand(struct graph *g, bool deep, struct err *e);
 
 /* ---- hints.c */
 void hints_task(struct zpipe_job *j, const struct msg_task *t);
+void hints_said(struct zpipe_job *j, uint32_t node, const char *tail);
 
 /* ---- ask.c */
 /* Where to go with a submitted job. */
@@ -291,7 +304,7 @@ int client_ask_place(struct zpipe *z, uint32_t what, uint64_t job, struct client
 void client_answer(struct zpipe *z, const struct msg_answer *m);
 
 /* ---- plan.c */
-char *plan_text(const struct zpipe_job *j, const struct msg_plan *p, bool json);
+char *plan_text(const struct msg_plan *p, bool json); /* gives; NULL: no memory */
 
 /* ---- job.c */
 struct zpipe *client_open(const struct zpipe_options *options, struct client_keeper *k, struct err *e);

@@ -37,50 +37,78 @@ static bool is_input(const struct zpipe_job *j, const struct graph_node *n, cons
     return false;
 }
 
-/* A name in a program's "... NAME: No such file or directory" that this machine does have. */
-static void missing(struct zpipe_job *j, const struct graph_node *n, const char *line, size_t size)
+/* Is the name, without the blanks around it, one that this machine has and the stage has not? */
+static bool missing(struct zpipe_job *j, const struct graph_node *n, const char *first, const char *last,
+                    const char *suffix)
 {
-    const char *at = line, *end = line + size;
-    while (at < end) {
-        const char *colon = memchr(at, ':', (size_t)(end - at));
-        const char *stop = colon ? colon : end;
-        const char *first = at, *last = stop;
-        while (first < last && strchr(" '`\"", *first))
-            first++;
-        while (first < last && strchr(" '`\"", last[-1]))
-            last--;
-        char name[NAME_MAX_BYTES];
-        int length = snprintf(name, sizeof name, "%.*s", (int)(last - first), first);
-        if (length > 0 && length < (int)sizeof name && !is_input(j, n, name)) {
-            char whole[4096];
-            snprintf(whole, sizeof whole, "%s/%s", name[0] == '/' ? "" : j->directory, name);
-            bool itself = n->argc && !strcmp(name, n->argv[0]); /* a map has no words of its own */
-            if (!itself && access(whole, F_OK) == 0) {
-                client_job_say(j, "zpipe: hint: `%s` is here but no input of the stage: add --with '%s'\n", name,
-                        name);
-                return;
-            }
-        }
+    while (first < last && *first == ' ')
+        first++;
+    while (first < last && last[-1] == ' ')
+        last--;
+    char name[NAME_MAX_BYTES], whole[4096];
+    int length = snprintf(name, sizeof name, "%.*s%s", (int)(last - first), first, suffix);
+    if (first == last || length >= (int)sizeof name || is_input(j, n, name))
+        return false;
+    snprintf(whole, sizeof whole, "%s/%s", name[0] == '/' ? "" : j->directory, name);
+    if (name[strspn(name, "./")] == '\0')
+        return false;
+    bool itself = n->argc && !strcmp(name, n->argv[0]); /* a map has no words of its own */
+    if (itself || access(whole, F_OK) < 0)
+        return false;
+    client_job_say(j, "zpipe: hint: `%s` is here but no input of the stage: add --with '%s'\n", name, name);
+    return true;
+}
+
+/* "cat: NAME: No such file or directory", "No such file or directory: 'NAME'", "cannot open NAME (No such file or
+ * directory)": a part of the line between marks, or the last word of one. */
+static void missing_in(struct zpipe_job *j, const struct graph_node *n, const char *line, const char *end,
+                       const char *suffix)
+{
+    for (const char *at = line; at < end;) {
+        const char *stop = at;
+        while (stop < end && !strchr(":'`\"()", *stop))
+            stop++;
+        const char *word = stop;
+        while (word > at && word[-1] == ' ')
+            word--;
+        while (word > at && word[-1] != ' ')
+            word--;
+        if (missing(j, n, at, stop, suffix) || missing(j, n, word, stop, suffix))
+            return;
         at = stop + 1;
+    }
+}
+
+/* What a program says of a file that it did not find, and what is then to be added to the name. */
+static const struct saying {
+    const char *words, *suffix;
+} sayings[] = {
+    {"o such file", ""}, /* sh leaves the rest out; with a small letter, node says it */
+    {": not found", ""},
+    {"can't cd to", ""},
+    {"No module named", ".py"},
+};
+
+/* What its last words tell. */
+void hints_said(struct zpipe_job *j, uint32_t node, const char *tail)
+{
+    const struct graph_node *n = &j->graph->node[node];
+    for (const char *at = tail; *at;) {
+        const char *end = strchrnul(at, '\n');
+        for (size_t i = 0; i < sizeof sayings / sizeof *sayings; i++)
+            if (memmem(at, (size_t)(end - at), sayings[i].words, strlen(sayings[i].words))) {
+                missing_in(j, n, at, end, sayings[i].suffix);
+                break;
+            }
+        at = *end ? end + 1 : end;
     }
 }
 
 void hints_task(struct zpipe_job *j, const struct msg_task *t)
 {
-    static const char words[] = "No such file or directory";
     const struct graph_node *n = &j->graph->node[t->node];
-    if (t->end == MSG_END_NOT_FOUND && n->kind == GRAPH_COMMAND) {
+    if (t->end == MSG_END_NOT_FOUND && n->kind == GRAPH_COMMAND)
         program(j, n->argv[0]);
-        return;
-    }
-    if (t->status == 0)
-        return;
-    const char *at = t->stderr_tail;
-    while (*at) {
-        const char *end = strchrnul(at, '\n');
-        const char *found = memmem(at, (size_t)(end - at), words, sizeof words - 1);
-        if (found)
-            missing(j, n, at, (size_t)(found - at));
-        at = *end ? end + 1 : end;
-    }
+    else if (t->status)
+        hints_said(j, t->node, t->stderr_tail[0] ? t->stderr_tail : serve_said(j, t->node));
 }

@@ -54,22 +54,21 @@ struct zpipe_submission zpipe_submission(const char *text)
 
 void client_job_say(struct zpipe_job *j, const char *format, ...)
 {
-    struct buf line = BUF_INIT(MSG_TEXT_MAX);
     char *text;
     va_list args;
     if (j->drops)
         return; /* it is somebody's trial */
     va_start(args, format);
-    if (vasprintf(&text, format, args) >= 0) {
-        buf_text(&line, text);
-        free(text);
-    }
+    int size = vasprintf(&text, format, args);
     va_end(args);
-    if (line.size && j->io.stderr_fd >= 0)
-        fd_write_all(j->io.stderr_fd, line.data, line.size);
-    else if (line.size && j->io.on_stderr)
-        j->io.on_stderr(j->io.owner, line.data, line.size);
-    buf_clear(&line);
+    if (size < 0)
+        return;
+    err_plain(text, true);
+    if (j->io.stderr_fd >= 0)
+        fd_write_all(j->io.stderr_fd, text, (size_t)size);
+    else if (j->io.on_stderr)
+        j->io.on_stderr(j->io.owner, text, (size_t)size);
+    free(text);
 }
 
 static void tell(struct zpipe_job *j, struct zpipe_event *event)
@@ -118,8 +117,7 @@ static void finish(struct zpipe_job *j)
     struct err e;
     if (j->whole->timed)
         say_time(j);
-    if (j->recorded)
-        client_job_say(j, "zpipe: run it alone: zpipe replay %s\n", j->recorded);
+    record_tell(j);
     if (j->commit && outputs_check(j, &e) < 0) {
         j->commit = false;
         j->status = e.code == ERR_INPUT ? 1 : ZPIPE_STATUS_FAILED;
@@ -144,7 +142,8 @@ static void next_phase(struct zpipe_job *j)
     serve_close(j);
     made_close(j);
     memset(j->said, 0, j->whole->node_count * sizeof *j->said);
-    j->result_here = j->commit = j->ended = false;
+    memset(j->told, 0, j->whole->node_count * sizeof *j->told);
+    j->result_here = j->commit = j->ended = j->accepted = j->has_token = false;
     j->number = 0;
     j->request = ++j->z->requests;
     if (phases_begin(j, j->phase + 1, &e) < 0 || ports_begin(j, &e) < 0 || submit(j, &e) < 0)
@@ -178,7 +177,7 @@ void client_job_fail(struct zpipe_job *j, const struct err *why)
         client_job_settle(j);
         return;
     }
-    if (j->number && !j->result_here && !j->z->lost) {
+    if (j->accepted && !j->result_here && !j->z->lost) {
         struct msg m = {.type = MSG_CANCEL, .cancel = {j->number, j->request, why->text}};
         client_send(j->z, &m, (struct slice){0}, NULL);
     }
@@ -213,8 +212,9 @@ static void on_result(struct zpipe_job *j, const struct msg_result *r)
 
 static void on_task(struct zpipe_job *j, const struct msg_task *t)
 {
-    if (t->node >= j->graph->node_count)
-        return;
+    if (t->node >= j->graph->node_count || (t->attempt && j->told[t->node] == t->attempt))
+        return; /* the second: another scheduler has told us the same */
+    j->told[t->node] = t->attempt;
     const struct graph_node *n = &j->graph->node[t->node];
     j->end[t->node] = (struct graph_end){t->status, t->early_stop};
     j->cpu_user_us += t->cpu_user_us;
@@ -314,19 +314,30 @@ static void on_block(struct zpipe_job *j, const struct msg_block *b)
 void client_job_message(struct zpipe_job *j, const struct msg *m)
 {
     struct err e;
+    if (j->plan_only && m->type != MSG_PLAN && m->type != MSG_RESULT)
+        return; /* nothing of it runs, and it has no list of ends */
     switch (m->type) {
     case MSG_ACCEPT:
+        if (j->number == m->accept.job)
+            serve_tell_lost(j);
+        else
+            memset(j->told, 0, j->whole->node_count * sizeof *j->told);
         j->number = m->accept.job;
+        j->accepted = true;
         tell(j, &(struct zpipe_event){.kind = ZPIPE_ACCEPTED});
         if (j->cancelled)
             zpipe_cancel(j);
         break;
     case MSG_ROUTE:
+        if ((j->has_token = m->route.token.size == sizeof j->token))
+            memcpy(j->token, m->route.token.data, sizeof j->token);
         if (!j->result_here && serve_routes(j, &m->route, &e) < 0)
             client_job_fail(j, &e);
         break;
     case MSG_PLAN:
-        j->plan = plan_text(j, &m->plan, j->plan_json);
+        if (!j->plan_only || j->plan)
+            break;
+        j->plan = plan_text(&m->plan, j->plan_json);
         if (!j->plan) {
             err_nomem(&e);
             client_job_fail(j, &e);
@@ -400,7 +411,11 @@ static int submit(struct zpipe_job *j, struct err *e)
         port[i] = (struct msg_port){j->port[i].node, j->port[i].fd};
     if (graph_encode(j->graph, &graph, e) < 0)
         goto out;
-    struct msg m = {.type = MSG_SUBMIT, .submit = {j->request, j->flags, j->text, port, j->port_count, j->held}};
+    struct msg m = {.type = MSG_SUBMIT, .submit = {j->request, j->flags, j->text, port, j->port_count, j->held, .token = {"", 0}}};
+    if (j->number) { /* it may still run */
+        m.submit.was = j->number;
+        m.submit.token = (struct slice){(const char *)j->token, sizeof j->token};
+    }
     r = client_send(j->z, &m, (struct slice){graph.data, graph.size}, e);
 out:
     free(port);
@@ -414,6 +429,8 @@ void client_job_again(struct zpipe_job *j)
     if (j->result_here)
         return;
     j->request = ++j->z->requests;
+    if (!j->has_token || !serve_attached(j))
+        j->number = 0;
     if (submit(j, &e) < 0)
         client_job_fail(j, &e);
 }
@@ -426,13 +443,26 @@ static uint32_t count_jobs(const struct zpipe *z)
     return count;
 }
 
+/* The tasks that shall be kept, however they end. */
+static int mark_recorded(struct graph *g, const struct zpipe_submission *s, struct err *e)
+{
+    if (!s->record_stage)
+        return 0;
+    if (s->record_stage > g->node_count || (g->node[s->record_stage - 1].kind != GRAPH_MAP && g->node[s->record_stage - 1].kind != GRAPH_REDUCE))
+        return err_set(e, ERR_INPUT, "stage %u is no map or reduce, and only their tasks are recorded: `zpipe plan` shows the stages' numbers",
+                       s->record_stage);
+    g->node[s->record_stage - 1].recorded_first = s->record_first;
+    g->node[s->record_stage - 1].recorded_last = s->record_last;
+    return 0;
+}
+
 int client_job_prepare(const struct zpipe *z, struct graph *g, const struct zpipe_submission *s, struct err *e)
 {
     g->width = s->width;
     g->split_bytes = s->split_bytes;
     g->tell_blocks = s->tell_blocks;
     g->audit = s->audit < GRAPH_AUDIT_ALL ? s->audit : GRAPH_AUDIT_ALL;
-    return insert_cats(g, e) < 0 || trees_expand(g, !z->embedded, e) < 0 ? -1 : 0;
+    return mark_recorded(g, s, e) < 0 || insert_cats(g, e) < 0 || trees_expand(g, !z->embedded, e) < 0 ? -1 : 0;
 }
 
 static struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *directory, const struct zpipe_submission *s,
@@ -456,6 +486,7 @@ static struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *direc
                             .began_ns = loop_clock_ns(),
                             .no_outputs = s->no_outputs,
                             .drops = flags & CLIENT_DROPS,
+                            .recorded = BUF_INIT(CLIENT_TOLD_MAX),
                             .feed_read = -1,
                             .feed_write = -1,
                             .kept = {.copy = -1},
@@ -542,7 +573,7 @@ void zpipe_cancel(struct zpipe_job *j)
         err_set(&e, ERR_CANCELLED, "cancelled");
         client_job_fail(j, &e);
     }
-    if (j->result_here || !j->number)
+    if (j->result_here || !j->accepted)
         return;
     struct msg m = {.type = MSG_CANCEL, .cancel = {j->number, j->request, "cancelled"}};
     client_send(j->z, &m, (struct slice){0}, NULL);
@@ -570,10 +601,11 @@ void zpipe_job_free(struct zpipe_job *j)
     free(j->port);
     free(j->end);
     free(j->said);
+    free(j->told);
     free(j->check);
     free(j->passed);
     free(j->plan);
     free(j->records);
-    free(j->recorded);
+    buf_clear(&j->recorded);
     free(j);
 }

@@ -50,6 +50,11 @@ int keeper_room(struct keeper *k, uint64_t more, struct err *e)
                    (unsigned long long)k->held_bytes, (unsigned long long)k->room_bytes, (unsigned long long)more);
 }
 
+int keeper_write_failed(const struct keeper *k, const char *what, struct err *e)
+{
+    return err_sys(e, "the keeper cannot hold %s in '%s' (make room there, or attach to jobs that have ended)", what, k->directory);
+}
+
 static int ready(void *owner, struct zpipe *z, struct err *e)
 {
     struct keeper *k = owner;

@@ -104,6 +104,8 @@ void keeper_sent(struct keeper *k, int sent, const struct err *e);
 uint64_t keeper_now_ms(void);                              /* since 1970 */
 /* `more` bytes are to be held; -1: there is no room. */
 int keeper_room(struct keeper *k, uint64_t more, struct err *e);
+/* `what` could not be written to its directory, with errno: says so, and what to do. */
+int keeper_write_failed(const struct keeper *k, const char *what, struct err *e);
 
 /* keeper_list.c */
 int keeper_list_add(struct keeper_job *j, struct slice owner, struct err *e); /* -1: it is in no list */

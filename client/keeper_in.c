@@ -102,12 +102,12 @@ static int next_file(struct deposit_in *in, struct err *e)
 static int write_file(struct deposit_in *in, const char *data, size_t size, struct err *e)
 {
     if (fd_write_all(in->fd, data, size) < 0)
-        return err_sys(e, "the keeper cannot hold the input");
+        return keeper_write_failed(in->v->k, "the input", e);
     in->unsynced_bytes += size;
     if (in->unsynced_bytes >= SYNC_BYTES) {
         in->unsynced_bytes = 0;
         if (fdatasync(in->fd) < 0)
-            return err_sys(e, "the keeper cannot hold the input");
+            return keeper_write_failed(in->v->k, "the input", e);
     }
     return 0;
 }

@@ -322,7 +322,7 @@ static void on_stdout(void *owner, const void *data, size_t size)
             keeper_visits_more(j);
             return;
         }
-        err_sys(&e, "the keeper cannot hold more of the job's output");
+        keeper_write_failed(j->k, "more of the job's output", &e);
     }
     client_job_fail(j->job, &e);
 }

@@ -298,6 +298,18 @@ static int tell_end(struct visitor *v, struct err *e)
     return peer_send(v->k->data, v->link, &m, (struct slice){0}, e);
 }
 
+/* Its files, to the last. */
+static int go_on_recording(struct visitor *v, struct err *e)
+{
+    int r = v->files_ended ? 0 : send_files(v, e);
+    if (r <= 0)
+        return r;
+    if (stream_send_end(v->files, false, e) < 0)
+        return -1;
+    v->files_ended = true;
+    return 0;
+}
+
 static int go_on_taking(struct visitor *v, struct err *e)
 {
     int r = v->out_ended ? 1 : send_printed(v, e);
@@ -308,24 +320,7 @@ static int go_on_taking(struct visitor *v, struct err *e)
     if (!v->out_ended && stream_send_end(v->out, false, e) < 0)
         return -1;
     v->out_ended = true;
-    r = v->files_ended ? 0 : send_files(v, e);
-    if (r <= 0)
-        return r;
-    if (stream_send_end(v->files, false, e) < 0)
-        return -1;
-    v->files_ended = true;
-    return 0;
-}
-
-static int go_on_recording(struct visitor *v, struct err *e)
-{
-    int r = v->files_ended ? 0 : send_files(v, e);
-    if (r <= 0)
-        return r;
-    if (stream_send_end(v->files, false, e) < 0)
-        return -1;
-    v->files_ended = true;
-    return 0;
+    return go_on_recording(v, e);
 }
 
 /* Its stderr as it is now. */

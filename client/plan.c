@@ -47,9 +47,8 @@ static void row_text(struct buf *b, const struct msg_plan_row *r, uint32_t numbe
     buf_byte(b, '\n');
 }
 
-char *plan_text(const struct zpipe_job *j, const struct msg_plan *p, bool json)
+char *plan_text(const struct msg_plan *p, bool json)
 {
-    (void)j;
     struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
     if (json)
         buf_text(&b, "{\"stages\": [");
@@ -57,7 +56,8 @@ char *plan_text(const struct zpipe_job *j, const struct msg_plan *p, bool json)
         (json ? row_json : row_text)(&b, &p->row[i], i + 1);
     if (json)
         buf_text(&b, "\n]}\n");
-    return buf_take(&b);
+    char *text = buf_take(&b);
+    return text ? err_plain(text, true) : NULL; /* a reason may hold words of the text as they are */
 }
 
 char *zpipe_plan(struct zpipe *z, const struct zpipe_submission *s, bool json, struct zpipe_error *error)
@@ -76,6 +76,7 @@ char *zpipe_plan(struct zpipe *z, const struct zpipe_submission *s, bool json, s
         client_error(error, &e);
         return NULL;
     }
+    j->plan_only = true;
     j->plan_json = json;
     struct zpipe_error why;
     if (zpipe_wait(j, &why) == 0 && j->plan) {

@@ -152,7 +152,8 @@ int ports_open(struct zpipe_job *j, struct err *e)
     j->port = calloc(2 * (size_t)nodes + 1, sizeof *j->port);
     j->end = calloc((size_t)nodes + 1, sizeof *j->end);
     j->said = calloc((size_t)nodes + 1, sizeof *j->said);
-    if (!j->port || !j->end || !j->said)
+    j->told = calloc((size_t)nodes + 1, sizeof *j->told);
+    if (!j->port || !j->end || !j->said || !j->told)
         return err_nomem(e);
     if (open_feed(j, &j->in_fd, e) < 0 ||
         open_sink(j, &j->out, j->io.stdout_fd, j->io.on_stdout, &j->out_fd, e) < 0 ||

@@ -1,4 +1,4 @@
-/* See client.h and proto/record.h.  A task that failed comes behind the files of its map (made.c), and becomes a directory
+/* See client.h and proto/record.h.  A task that failed, or was asked for, comes behind the files of its map (made.c), and becomes a directory
  * that appears whole: JOB-STAGE-BLOCK, the numbers of plans and messages.  The newest few are kept. */
 #include "client/client.h"
 
@@ -266,13 +266,32 @@ static void job_name(const struct zpipe_job *j, char *out, size_t size)
         snprintf(out, size, "%" PRIu64, j->held ? j->held : j->number);
 }
 
-static void tell(struct zpipe_job *j, const char *job, uint32_t stage, uint64_t block, const char *path)
+/* At the job's end.  Of those that failed only the first. */
+static void tell(struct zpipe_job *j, const char *job, uint32_t node, uint64_t block, const char *path)
 {
+    const struct graph_node *n = &j->graph->node[node];
+    bool asked = block >= n->recorded_first && block <= n->recorded_last;
     char name[128], *usual = record_place("", NULL);
-    snprintf(name, sizeof name, "%s/%u/%" PRIu64, job, stage, block);
-    if (!j->recorded)
-        j->recorded = strdup(j->held || (usual && !strcmp(usual, j->records)) ? name : path);
+    snprintf(name, sizeof name, "%s/%u/%" PRIu64, job, node + 1, block);
+    const char *shown = j->held || (usual && !strcmp(usual, j->records)) ? name : path;
+    if (asked)
+        buf_printf(&j->recorded, "zpipe: recorded: zpipe replay %s\n", shown);
+    else if (!j->failed_recorded)
+        buf_printf(&j->recorded, "zpipe: run it alone: zpipe replay %s\n", shown);
+    j->failed_recorded |= !asked;
+    j->asked_recorded |= asked;
     free(usual);
+}
+
+void record_tell(struct zpipe_job *j)
+{
+    bool asked = false;
+    for (uint32_t i = 0; i < j->whole->node_count; i++)
+        asked |= j->whole->node[i].recorded_last;
+    if (j->recorded.size)
+        client_job_say(j, "%s", j->recorded.data);
+    if (asked && !j->asked_recorded)
+        client_job_say(j, "zpipe: no task was recorded: none with these numbers came to its end, or what it read and wrote is more than %u MiB\n", RECORD_BYTES_MAX >> 20);
 }
 
 void record_whole(struct made_reader *m)
@@ -287,7 +306,7 @@ void record_whole(struct made_reader *m)
     bool good = !m->record->broken && read_task(m->record, &a, &record) && (!j->held || (below && enclose(m->record, &record, below)));
     snprintf(name, sizeof name, "%s-%u-%" PRIu64, job, m->node + 1, record.number + 1);
     if (good && record_end(m->record, j->records, name, &path) == 0)
-        tell(j, job, m->node + 1, record.number + 1, path);
+        tell(j, job, m->node, record.number + 1, path);
     free(path);
     free(below);
     arena_clear(&a);
@@ -309,8 +328,10 @@ char *record_find(const char *name, const char *records, struct err *e)
     else
         path = NULL;
     if (path && place && (!is_ours(path + strlen(place) + 1) || access(path, F_OK) < 0)) {
-        err_set(e, ERR_NOENT, "'%.200s' is neither a record's directory nor JOB/STAGE/BLOCK of one in '%s', where the newest %d are", name,
-                place, CLIENT_RECORDS_MAX);
+        err_set(e, ERR_NOENT,
+                "'%.200s' is neither a record's directory nor JOB/STAGE/BLOCK of one in '%s', where the newest %d are (a task that ended well is "
+                "recorded where --record-tasks asks for it)",
+                name, place, CLIENT_RECORDS_MAX);
         free(place);
         free(path);
         return NULL;

@@ -105,6 +105,7 @@ static int place_input(struct replay *r, struct graph *g, struct graph_file *f, 
     int fd = open_part(r, name, RECORD_BYTES_MAX, &s, e);
     if (fd < 0)
         return -1;
+    fchmod(fd, (f->mode & 0777) | 0400); /* a script may be run; it is ours to change, or as good as it is */
     close(fd);
     if ((uint64_t)s.st_size != f->size_bytes)
         return err_set(e, ERR_INPUT, "the record is damaged: '%s/%s' has %lld bytes, and had %llu", r->path, name, (long long)s.st_size,
@@ -126,7 +127,7 @@ static int look_at(struct graph_file *f, struct err *e)
     if ((s.st_mode & S_IFMT) != (f->mode & S_IFMT) ||
         (S_ISREG(s.st_mode) && ((uint64_t)s.st_size != f->size_bytes ||
                                 (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec != f->mtime_ns)))
-        return err_set(e, ERR_INPUT, "the input '%.500s' changed since the task failed", f->path);
+        return err_set(e, ERR_INPUT, "the input '%.500s' changed since the task ran", f->path);
     f->inode = s.st_ino;
     return 0;
 }
@@ -309,7 +310,7 @@ static void compare_hosts(struct replay *r, const char *const *word)
 {
     char host[1024], program[65];
     record_host(host, sizeof host);
-    if (strcmp(host, r->record.host))
+    if (r->record.host[0] && strcmp(host, r->record.host))
         buf_printf(&r->verdict, "; it was kept with %s, and this is %s", r->record.host, host);
     for (uint32_t i = 0; i < r->record.end_count; i++) {
         record_program(word[i], program);
@@ -321,7 +322,6 @@ static void compare_hosts(struct replay *r, const char *const *word)
 static int compare(struct replay *r, int status, const char *const *word, struct err *e)
 {
     const struct record *k = &r->record;
-    char worker[ERR_NAME_MAX];
     size_t out, err;
     r->same = !k->lost;
     if (k->lost) {
@@ -335,8 +335,6 @@ static int compare(struct replay *r, int status, const char *const *word, struct
             buf_printf(&r->verdict, "same bytes: %zu of stdout, %zu of stderr", out, err);
         for (uint32_t i = 0; r->same && i < k->end_count; i++)
             buf_printf(&r->verdict, "%s %u", i ? "," : k->end_count > 1 ? "; statuses" : "; status", k->end[i].status);
-        if (r->same)
-            buf_printf(&r->verdict, "; as on worker '%s'", err_name(k->worker, worker));
     }
     compare_hosts(r, word);
     return 0;

@@ -29,7 +29,10 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end end, const 
         if (end != CARRY_FAILED || j->stream_why.code)
             continue;
         j->stream_why = *why;
-        if (s->in)
+        errno = why->sys;
+        if (s->in && s->name.what == MSG_EDGE && why->sys)
+            graph_write_failed(j->graph, s->name.index, &j->stream_why);
+        else if (s->in)
             err_wrap(&j->stream_why, "what `%.200s` writes",
                      j->graph->node[s->name.what == MSG_EDGE ? j->graph->edge[s->name.index].from : s->name.index]
                          .label);
@@ -159,10 +162,26 @@ static int writer_of(int port, struct err *e)
 static void lines_ended(struct lines *l)
 {
     struct zpipe_job *j = l->owner;
-    for (uint32_t i = 0; i < j->stream_count; i++)
-        if (j->stream[i].lines == l)
-            fd_close(&j->stream[i].lines_to);
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        struct client_stream *s = &j->stream[i];
+        if (s->lines != l)
+            continue;
+        fd_close(&s->lines_to);
+        uint32_t node = s->name.index;
+        if (j->said[node] && j->end[node].status && !j->held)
+            hints_said(j, node, serve_said(j, node)); /* its end was told before */
+    }
     client_job_settle(j);
+}
+
+const char *serve_said(const struct zpipe_job *j, uint32_t node)
+{
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        const struct client_stream *s = &j->stream[i];
+        if (s->lines && s->name.index == node && s->lines->from < 0 && s->lines->tail.data)
+            return s->lines->tail.data;
+    }
+    return "";
 }
 
 /* A stage's stderr: whole lines to the port. */
@@ -272,21 +291,33 @@ static int serve(struct zpipe_job *j, const struct msg_route_list *m, const stru
     return s->in ? carry_again(s->carry, p, 0, &name, e) : carry_bind(s->carry, p, 0, e);
 }
 
+static void say_lost(struct zpipe_job *j, const struct client_stream *s, const char *why)
+{
+    const struct stream_name *n = &s->name;
+    struct msg m = {.type = MSG_LOST, .lost = {n->job, n->attempt, n->what, n->index, n->node, why}};
+    if (!j->result_here)
+        client_send(j->z, &m, (struct slice){0}, NULL);
+}
+
 void serve_link_lost(struct zpipe_job *j, const struct peer *p, const char *why)
 {
     for (uint32_t i = 0; i < j->stream_count; i++) {
         struct client_stream *s = &j->stream[i];
-        const struct stream_name *n = &s->name;
-        struct msg m = {.type = MSG_LOST, .lost = {n->job, n->attempt, n->what, n->index, n->node, why}};
         if (s->peer != p)
             continue;
         s->peer = NULL;
         if (!s->carry)
             continue;
         carry_cut(s->carry);
-        if (!j->result_here)
-            client_send(j->z, &m, (struct slice){0}, NULL);
+        say_lost(j, s, why);
     }
+}
+
+void serve_tell_lost(struct zpipe_job *j)
+{
+    for (uint32_t i = 0; i < j->stream_count; i++)
+        if (!j->stream[i].peer && j->stream[i].carry)
+            say_lost(j, &j->stream[i], "it broke off while no scheduler knew of it");
 }
 
 int serve_routes(struct zpipe_job *j, const struct msg_route_list *m, struct err *e)
@@ -315,6 +346,15 @@ void serve_message(struct zpipe_job *j, const struct stream_name *name, const st
             return;
         }
     }
+}
+
+/* No stream has lost its other side. */
+bool serve_attached(const struct zpipe_job *j)
+{
+    for (uint32_t i = 0; i < j->stream_count; i++)
+        if (!j->stream[i].peer)
+            return false;
+    return true;
 }
 
 /* What is for us has all come. */

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -58,6 +59,15 @@ static int not_dots(const struct dirent *d)
 static bool is_here(const char *name)
 {
     return !strcmp(name, ".") || !strcmp(name, "./");
+}
+
+/* Without the slashes at its end. */
+static size_t name_size(const char *name)
+{
+    size_t size = strlen(name);
+    while (size > 1 && name[size - 1] == '/')
+        size--;
+    return size;
 }
 
 static int walk(struct tree *t, const char *name, const char *path, int depth)
@@ -112,6 +122,41 @@ static bool is_writable(const struct graph_node *n, const char *name, const char
     return name[0] != '/' && kept_fits(&kept, name) && is_plain(path, &room, 0);
 }
 
+/* Is it below one of the directories, and there with that? */
+static bool is_inside(const struct graph *g, const uint32_t *dir, uint32_t count, const char *name)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        size_t size = name_size(g->file[dir[i]].name);
+        if (strncmp(name, g->file[dir[i]].name, size) == 0 && name[size] == '/' && name[size + 1])
+            return true;
+    }
+    return false;
+}
+
+/* A file may be named twice, by itself and with its directory. */
+static int give_once(struct tree *t, struct graph_node *n)
+{
+    const struct graph *g = t->g;
+    bool *seen = arena_array(&t->g->arena, g->file_count, sizeof *seen);
+    uint32_t *list = arena_array(&t->g->arena, n->file_count, sizeof *list), count = 0;
+    uint32_t *dir = arena_array(&t->g->arena, n->file_count, sizeof *dir), dirs = 0;
+    if (!seen || !list || !dir)
+        return err_nomem(t->e);
+    memset(seen, 0, g->file_count * sizeof *seen);
+    for (uint32_t i = 0; i < n->file_count && !t->deep; i++)
+        if (S_ISDIR(g->file[n->file[i]].mode))
+            dir[dirs++] = n->file[i];
+    for (uint32_t i = 0; i < n->file_count; i++) {
+        uint32_t file = n->file[i];
+        if (!seen[file] && !is_inside(g, dir, dirs, g->file[file].name))
+            list[count++] = file;
+        seen[file] = true;
+    }
+    n->file = list;
+    n->file_count = count;
+    return 0;
+}
+
 static int expand(struct tree *t, struct graph_node *n)
 {
     struct graph *g = t->g;
@@ -122,10 +167,7 @@ static int expand(struct tree *t, struct graph_node *n)
     for (uint32_t i = 0; i < named; i++) {
         struct graph_file f = g->file[n->file[i]];
         char name[4096];
-        size_t size = strlen(f.name);
-        while (size > 1 && f.name[size - 1] == '/')
-            size--;
-        snprintf(name, sizeof name, "%.*s", (int)size, f.name);
+        snprintf(name, sizeof name, "%.*s", (int)name_size(f.name), f.name);
         bool cluster = t->deep, written = S_ISDIR(f.mode) && !cluster && is_writable(n, name, f.path);
         if (!is_here(f.name) && !written)
             keep[kept++] = n->file[i];
@@ -145,7 +187,7 @@ static int expand(struct tree *t, struct graph_node *n)
         memcpy(list + kept, t->file + before, more * sizeof *list);
     n->file = list;
     n->file_count = kept + more;
-    return 0;
+    return give_once(t, n);
 }
 
 int trees_expand(struct graph *g, bool deep, struct err *e)

@@ -172,6 +172,8 @@ struct stage {
     bool file_operand;          /* it reads a file instead of stdin */
     bool source;                /* `cat F...`: no process */
     bool builtin;               /* run by sh, alone */
+    bool prints_names;          /* of its inputs, to stdout */
+    bool reads_names;           /* ... and opens them */
     enum stdin_kind from;
     bool names_stdin;         /* `-` or /dev/stdin */
     const char *text;         /* for sh */

@@ -1,6 +1,7 @@
 /* See commands.h.  An entry is found by the line `command NAME...` that begins it, and read up to
  * the next such line. */
 #include "dsl/commands.h"
+#include "base/buf.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -206,6 +207,20 @@ static int read_status(struct reader *r)
     return 0;
 }
 
+/* `here`, `here first`, `here OPTION...`. */
+static int read_here(struct reader *r)
+{
+    struct command *k = r->command;
+    bool first = r->words == 2 && strcmp(r->word[1], "first") == 0;
+    k->here = first ? COMMAND_HERE_FIRST : r->words > 1 ? COMMAND_HERE_WITH : COMMAND_HERE_ALONE;
+    for (uint32_t i = 1; !first && i < r->words; i++) {
+        if (k->here_count == COMMAND_SPELLINGS_MAX)
+            return refuse(r, "too many options behind `here`", "");
+        k->here_with[k->here_count++] = r->word[i];
+    }
+    return 0;
+}
+
 static int read_statement(struct reader *r)
 {
     static const struct {
@@ -236,12 +251,16 @@ static int read_statement(struct reader *r)
         return read_form(r);
     if (strcmp(w, "status") == 0 && r->words > 1)
         return read_status(r);
+    if (strcmp(w, "here") == 0)
+        return read_here(r);
     if (strcmp(w, "directories") == 0 && r->words == 1)
         r->command->directories = true;
     else if (strcmp(w, "ordered") == 0 && r->words == 1)
         r->command->ordered = true;
     else if (strcmp(w, "reads") == 0 && r->words == 2 && strcmp(r->word[1], "nothing") == 0)
         r->command->silent = true;
+    else if (strcmp(w, "reads") == 0 && r->words == 2 && strcmp(r->word[1], "names") == 0)
+        r->command->reads_names = true;
     else if (strcmp(w, "makes") == 0 && r->words == 2 && strcmp(r->word[1], "options") == 0)
         r->command->makes = COMMAND_MAKES_OPTIONS;
     else if (strcmp(w, "makes") == 0 && r->words == 2 && strcmp(r->word[1], "words") == 0)
@@ -251,14 +270,20 @@ static int read_statement(struct reader *r)
     return 0;
 }
 
-/* Every option that a form or `unless` names must be one. */
+static int check_list(struct reader *r, const char *const *name, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (!option_named(r->option, r->options, name[i], strlen(name[i])))
+            return refuse(r, "in the entry above this line there is no option", name[i]);
+    return 0;
+}
+
+/* Every option that a form, `unless` or `here` names must be one. */
 static int check_names(struct reader *r)
 {
-    for (uint32_t i = 0; i < r->command->unless_count; i++)
-        if (!option_named(r->option, r->options, r->command->unless[i],
-                          strlen(r->command->unless[i])))
-            return refuse(r, "in the entry above this line there is no option",
-                          r->command->unless[i]);
+    const struct command *of = r->command;
+    if (check_list(r, of->unless, of->unless_count) < 0 || check_list(r, of->here_with, of->here_count) < 0)
+        return -1;
     for (uint32_t i = 0; i < r->forms; i++)
         for (uint32_t k = 0; k < r->form[i].conditions; k++) {
             const char *c = r->form[i].condition[k];
@@ -356,19 +381,26 @@ struct commands *commands_new(struct arena *a, const struct commands_text *texts
     return c;
 }
 
-/* Does this line, from behind `command`, name it? */
-static bool names(const char *at, const char *end, const char *name)
+/* The next word of a line, as read_line takes it apart; none: size 0. */
+static struct slice next_word(const char **at, const char *end)
 {
-    size_t size = strlen(name);
-    while (at < end) {
-        while (at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
-            at++;
-        const char *from = at;
-        while (at < end && *at != ' ' && *at != '\t' && *at != '\r')
-            at++;
-        if ((size_t)(at - from) == size && size && memcmp(from, name, size) == 0)
+    static const char blanks[] = " \t\r";
+    while (*at < end && strchr(blanks, **at))
+        ++*at;
+    const char *from = *at;
+    while (*at < end && !strchr(blanks, **at))
+        ++*at;
+    return (struct slice){from, (size_t)(*at - from)};
+}
+
+/* Does this line begin the entry of that name? */
+static bool begins(const char *at, const char *end, const char *name)
+{
+    if (!slice_equal(next_word(&at, end), slice_of("command")))
+        return false;
+    for (struct slice word; (word = next_word(&at, end)).size;)
+        if (slice_equal(word, slice_of(name)))
             return true;
-    }
     return false;
 }
 
@@ -380,7 +412,7 @@ static const char *find_entry(const struct commands_text *t, const char *name, u
         const char *end = memchr(at, '\n', (size_t)(stop - at));
         if (!end)
             end = stop;
-        if ((size_t)(end - at) > 8 && memcmp(at, "command ", 8) == 0 && names(at + 8, end, name))
+        if (begins(at, end, name))
             return end < stop ? end + 1 : stop;
         at = end < stop ? end + 1 : stop;
     }

@@ -47,6 +47,14 @@ enum command_makes {
     COMMAND_MAKES_WORDS,   /* any; so a command that is not in the table */
 };
 
+/* When does a command that is given no file read the working directory? */
+enum command_here {
+    COMMAND_HERE_NEVER,
+    COMMAND_HERE_ALONE, /* without an operand */
+    COMMAND_HERE_FIRST, /* without one as its first word */
+    COMMAND_HERE_WITH,  /* without an operand, with one of the options */
+};
+
 struct command {
     const char *name;
     const struct command_option *option;
@@ -58,7 +66,11 @@ struct command {
     bool outputs;     /* ... or outputs */
     bool then_output; /* one file, then an output */
     bool silent;      /* never reads stdin */
+    bool reads_names; /* ... or reads names of files there */
     bool directories; /* operands may be directories, `.` too */
+    enum command_here here;
+    const char *here_with[COMMAND_SPELLINGS_MAX];
+    uint32_t here_count;
     enum command_makes makes;
     bool ordered;     /* options end at the first operand */
     uint32_t ok_status;

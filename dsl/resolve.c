@@ -12,11 +12,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Stages whose output comes to a pipeline: [first, upto) of the one around it, and what comes to that. */
+struct upstream {
+    const struct stage *first, *upto;
+    const struct upstream *before;
+};
+
 /* What a pipeline stands in. */
 struct place {
     const char *body;       /* as stage.holes_at; "map" has no live holes */
     bool first;             /* nothing flows in: its first stage may have the job's stdin */
     struct pipeline *whole; /* at top level: the statement's pipeline */
+    const struct upstream *before; /* of a body */
 };
 
 static int resolve_pipeline(struct resolver *r, struct pipeline *l, struct place at);
@@ -141,14 +148,16 @@ static int fail_setting(struct resolver *r, const struct word *w, const char *na
 {
     bool upper = name[0] >= 'A' && name[0] <= 'Z';
     const char *near = setting_nearest(name, w->assign);
-    char hint[200];
+    char hint[256], names[200];
+    setting_names(names, sizeof names);
     if (upper)
         snprintf(hint, sizeof hint, "for a variable of the program write `with … { %.60s … }`",
                  name);
+    else if (near)
+        snprintf(hint, sizeof hint, "did you mean `%s`?", near);
     else
-        snprintf(hint, sizeof hint, "did you mean `%s`?", near ? near : "");
-    return FAIL(r, w->start, upper || near ? hint : NULL, "`%.*s` is not a setting", (int)w->assign,
-                name);
+        snprintf(hint, sizeof hint, "they are %s", names);
+    return FAIL(r, w->start, hint, "`%.*s` is not a setting", (int)w->assign, name);
 }
 
 static int resolve_settings(struct resolver *r, struct setting *s)
@@ -164,8 +173,8 @@ static int resolve_settings(struct resolver *r, struct setting *s)
             return fail_setting(r, s->word, v->text);
         uint64_t number;
         if (!setting_read(s->kind, s->value, &number))
-            return FAIL(r, s->word->start + n + 1, setting_kind_hint(s->kind->kind),
-                        "`%.100s` is not %s", s->value, setting_kind_name(s->kind->kind));
+            return FAIL(r, s->word->start + n + 1, setting_hint(s->kind),
+                        "`%.100s` is not %s", s->value, setting_wanted(s->kind));
         if (strcmp(s->kind->name, "files") == 0 &&
             uses_with(r, s->value, s->word->start + n + 1) < 0)
             return -1;
@@ -297,6 +306,7 @@ static int resolve_text(struct resolver *r, struct stage *s, struct place at)
         wants_stdin(r, s, redirected == 2);
     else if (redirected == 1)
         s->from = STDIN_OWN;
+    s->prints_names = s->reads_names = true;
     return 0;
 }
 
@@ -316,6 +326,8 @@ static int resolve_simple(struct resolver *r, struct stage *s, struct place at)
     if (e.code)
         return text_fail(r->text, s->start, r->e, NULL, "%s", e.text);
     s->builtin = (command_builtin(name) || !*name) && !(s->value && s->value->hole);
+    s->prints_names = s->builtin || (known && known->here != COMMAND_HERE_NEVER);
+    s->reads_names = known && known->reads_names;
     if (uses_find(r, s, known) < 0)
         return -1;
     if (s->builtin)
@@ -370,7 +382,7 @@ static int resolve_with(struct resolver *r, struct stage *s, struct place at)
     if (resolve_settings(r, s->setting) < 0 || resolve_redirs(r, s, at) < 0)
         return -1;
     int redirected = stdin_after(s);
-    struct place inner = {.body = at.body, .first = at.first && redirected != 1};
+    struct place inner = {.body = at.body, .first = at.first && redirected != 1, .before = at.before};
     if (resolve_pipeline(r, s->body, inner) < 0)
         return -1;
     s->from = redirected == 1 ? STDIN_OWN : s->body->stage->from;
@@ -400,8 +412,8 @@ static int record_text(struct resolver *r, struct stage *s)
 
 static int resolve_map(struct resolver *r, struct stage *s, struct place at)
 {
-    struct place body = {.body = s->kind == STAGE_REDUCE ? "reduce" : s->per_file ? "each" : "map"};
-    struct place merge = {.body = "merge"};
+    struct place body = {.body = s->kind == STAGE_REDUCE ? "reduce" : s->per_file ? "each" : "map", .before = at.before};
+    struct place merge = {.body = "merge", .before = at.before};
     if (resolve_redirs(r, s, at) < 0 || record_text(r, s) < 0)
         return -1;
     int redirected = stdin_after(s);
@@ -427,12 +439,17 @@ static resolve_stage *const by_kind[] = {
 static int resolve_pipeline(struct resolver *r, struct pipeline *l, struct place at)
 {
     for (struct stage *s = l->stage; s; s = s->next) {
+        const struct upstream here = {l->stage, s, at.before};
         struct place p = at;
         p.first = at.first && s == l->stage;
+        p.before = &here;
         s->holes_at = at.body;
         s->from = STDIN_PIPE;
         if (by_kind[s->kind](r, s, p) < 0)
             return -1;
+        for (const struct upstream *u = s->reads_names ? &here : NULL; u; u = u->before)
+            if (uses_share(r, s, u->first, u->upto) < 0)
+                return -1;
     }
     return 0;
 }
@@ -524,8 +541,8 @@ static int resolve_with_words(struct resolver *r)
             equals ? setting_find(word, (size_t)(equals - word)) : NULL;
         uint64_t number;
         if (k && !setting_read(k, equals + 1, &number))
-            return FAIL(r, 0, setting_kind_hint(k->kind), "`%.100s` is not %s", equals + 1,
-                        setting_kind_name(k->kind));
+            return FAIL(r, 0, setting_hint(k), "`%.100s` is not %s", equals + 1,
+                        setting_wanted(k));
         const char *path = !k ? word : strcmp(k->name, "files") == 0 ? equals + 1 : NULL;
         if (path && uses_with(r, path, 0) < 0)
             return -1;

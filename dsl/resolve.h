@@ -61,6 +61,8 @@ int words_command_text(struct resolver *r, struct stage *s); /* a builtin: of it
 
 int uses_find(struct resolver *r, struct stage *s, const struct command *known);
 int uses_scan(struct resolver *r, struct stage *s);
+/* s opens files whose names the stages from `first` on, before `upto`, print: they are its inputs, too. */
+int uses_share(struct resolver *r, struct stage *s, const struct stage *first, const struct stage *upto);
 int uses_with(struct resolver *r, const char *word, size_t at);
 /* An output under a name: refused when something else writes it. */
 int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at, bool append);

@@ -2,16 +2,31 @@
 #include "dsl/settings.h"
 #include "base/units.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define COUNT_MOST 1000000
+
 static const struct setting_kind_of settings[] = {
-    {"memory", SETTING_SIZE},   {"cpu", SETTING_TIME},    {"timeout", SETTING_TIME},
-    {"scratch", SETTING_SIZE},  {"output", SETTING_SIZE}, {"procs", SETTING_COUNT},
-    {"block", SETTING_SIZE},    {"fan", SETTING_COUNT},   {"fail", SETTING_FAIL},
-    {"retries", SETTING_COUNT}, {"seed", SETTING_NUMBER}, {"epoch", SETTING_EPOCH},
-    {"image", SETTING_WORD},    {"shell", SETTING_SHELL}, {"files", SETTING_WORD},
-    {"out", SETTING_WORD},      {"descriptors", SETTING_COUNT},
+    {.name = "memory", SETTING_SIZE},
+    {.name = "cpu", SETTING_TIME},
+    {.name = "timeout", SETTING_TIME},
+    {.name = "scratch", SETTING_SIZE},
+    {.name = "output", SETTING_SIZE},
+    {.name = "procs", SETTING_COUNT, 1, COUNT_MOST},
+    {.name = "block", SETTING_SIZE},
+    {.name = "fan", SETTING_COUNT, 2, COUNT_MOST},
+    {.name = "fail", SETTING_FAIL},
+    {.name = "retries", SETTING_COUNT, 0, COUNT_MOST},
+    {.name = "seed", SETTING_NUMBER},
+    {.name = "epoch", SETTING_EPOCH},
+    {.name = "image", SETTING_WORD},
+    {.name = "shell", SETTING_SHELL},
+    {.name = "files", SETTING_WORD},
+    {.name = "out", SETTING_WORD},
+    {.name = "descriptors", SETTING_COUNT, 4, 1024, "a number from 4 to 1024",
+     "a program has three when it starts, and needs one to open a file: descriptors=4 is the least"},
 };
 #define SETTINGS (sizeof settings / sizeof *settings)
 
@@ -57,6 +72,14 @@ const char *setting_nearest(const char *name, size_t size)
         }
     }
     return best;
+}
+
+void setting_names(char *text, size_t room)
+{
+    size_t used = 0;
+    *text = '\0';
+    for (size_t i = 0; i < SETTINGS && used < room; i++)
+        used += (size_t)snprintf(text + used, room - used, "%s%s", i ? ", " : "", settings[i].name);
 }
 
 static const char *const fails[] = {"", "sh", "stop", "go"};
@@ -109,8 +132,7 @@ bool setting_read(const struct setting_kind_of *s, const char *value, uint64_t *
     case SETTING_NUMBER:
         return units_count(value, number);
     case SETTING_COUNT:
-        return units_count(value, number) && *number <= 1000000 &&
-               (*number > (s->name[0] == 'f') || s->name[0] == 'r');
+        return units_count(value, number) && *number >= s->least && *number <= s->most;
     case SETTING_EPOCH:
         return units_count(value, number) || read_date(value, number);
     case SETTING_FAIL:
@@ -123,14 +145,14 @@ bool setting_read(const struct setting_kind_of *s, const char *value, uint64_t *
     return false;
 }
 
-const char *setting_kind_name(enum setting_kind kind)
+const char *setting_wanted(const struct setting_kind_of *s)
 {
     static const char *const names[] = {"a size",          "a time", "a number", "a number",
                                         "a point in time", "a rule", "a shell",  "a value"};
-    return names[kind];
+    return s->wanted ? s->wanted : names[s->kind];
 }
 
-const char *setting_kind_hint(enum setting_kind kind)
+const char *setting_hint(const struct setting_kind_of *s)
 {
     static const char *const hints[] = {
         "a number and B, KiB, MiB, GiB or TiB, as in memory=2GiB",
@@ -142,7 +164,7 @@ const char *setting_kind_hint(enum setting_kind kind)
         "shell=sh or shell=bash",
         NULL,
     };
-    return hints[kind];
+    return s->hint ? s->hint : hints[s->kind];
 }
 
 void setting_apply(struct graph_settings *set, const struct setting_kind_of *s, const char *value)

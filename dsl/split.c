@@ -407,6 +407,8 @@ static int clause(struct split_case *c, const char *const *word, uint32_t count)
         s->stops_early = true;
     else if (strcmp(w, "light") == 0)
         s->light = true;
+    else if (strcmp(w, "picks") == 0)
+        s->picks = true;
     else if (strcmp(w, "apart") == 0)
         c->apart = true;
     else

@@ -69,12 +69,12 @@ const struct written *uses_awaited(struct resolver *r, const char *word, bool su
     return w && (sure || strpbrk(word, "./") || stat(path, &st) == 0) ? w : NULL;
 }
 
-/* May this directory go along?  Never all of / or of one of its parts. */
+/* May this directory go along?  Never all of /, nor of one of its parts unless the caller is in there. */
 static bool directory_ok(const char *word, const char *path, bool known)
 {
     bool dots = word[strspn(word, "./")] == '\0';
     if (!strchr(path + 1, '/'))
-        return false;
+        return known && word[0] != '/' && path[1] && !path_of_image(path);
     return known || (strchr(word, '/') && !dots);
 }
 
@@ -114,6 +114,31 @@ static int make_absolute(struct resolver *r, struct use *u)
     return 0;
 }
 
+static void append_input(struct stage *s, struct use *u)
+{
+    struct use **last = s->last_input ? s->last_input : &s->input;
+    while (*last)
+        last = &(*last)->next;
+    *last = u;
+    s->last_input = &u->next;
+}
+
+int uses_share(struct resolver *r, struct stage *s, const struct stage *first, const struct stage *upto)
+{
+    for (const struct stage *p = first; p != upto; p = p->next) {
+        if (p->body && uses_share(r, s, p->body->stage, NULL) < 0)
+            return -1;
+        for (const struct use *u = p->prints_names ? p->input : NULL; u; u = u->next) {
+            struct use *copy = arena_alloc(r->arena, sizeof *copy);
+            if (!copy)
+                return resolve_no_memory(r);
+            *copy = (struct use){.word = u->word, .name = u->name, .path = u->path, .at = u->at, .from = u->from};
+            append_input(s, copy);
+        }
+    }
+    return 0;
+}
+
 /* 1: it is an input and was added; 0: it is none. */
 static int add_input(struct resolver *r, struct stage *s, const char *word, struct value *v,
                      size_t at, bool directories, bool sure)
@@ -140,13 +165,7 @@ static int add_input(struct resolver *r, struct stage *s, const char *word, stru
     if (!u || (!clean && !from && make_absolute(r, u) < 0))
         return -1;
     u->from = from;
-    struct use **last = &s->input;
-    while (*last)
-        last = &(*last)->next;
-    if (s->last_input)
-        last = s->last_input;
-    *last = u;
-    s->last_input = &u->next;
+    append_input(s, u);
     return 1;
 }
 
@@ -268,6 +287,7 @@ struct words {
     const struct command *known; /* or NULL */
     unsigned operands, skip;
     bool in_place; /* sed -i */
+    bool asked;    /* it has an option with which it reads the working directory */
 };
 
 static size_t place_of(const struct stage *s, const struct value *v)
@@ -340,6 +360,8 @@ static int option(struct words *w, const struct command_item *i, struct value *v
     for (uint32_t k = 0; k < w->known->unless_count; k++)
         if (strcmp(i->option->name[0], w->known->unless[k]) == 0)
             w->skip = 0; /* grep -e, sed -f: no pattern among the operands */
+    for (uint32_t k = 0; k < w->known->here_count; k++)
+        w->asked |= strcmp(i->option->name[0], w->known->here_with[k]) == 0;
     if (!i->value || v->subst)
         return 0;
     if (i->option->output)
@@ -351,6 +373,16 @@ static int option(struct words *w, const struct command_item *i, struct value *v
     if (i->option->file || i->value_word != i->word)
         return try_input(w, v, i->value, false);
     return v->text[1] == '-' ? try_input(w, v, v->text, false) : 0;
+}
+
+/* `ls`, `find -name x`, `grep -r x`: what they read no word names. */
+static int add_here(struct words *w, const char *const *text, size_t count)
+{
+    enum command_here here = w->known->here;
+    bool given = here == COMMAND_HERE_FIRST ? count && text[0][0] != '-' : w->operands > w->skip;
+    if (given || here == COMMAND_HERE_NEVER || (here == COMMAND_HERE_WITH && !w->asked))
+        return 0;
+    return add_input(w->r, w->s, ".", NULL, w->s->start, true, false) < 0 ? -1 : 0;
 }
 
 static int known_words(struct words *w, const char *const *text, struct value *const *value,
@@ -372,7 +404,7 @@ static int known_words(struct words *w, const char *const *text, struct value *c
     }
     /* What looks like a file may be the argument of an option that nobody here knows. */
     w->s->file_operand = w->s->file_operand && !unsure;
-    return 0;
+    return add_here(w, text, count);
 }
 
 /* A command that is not in the table: `-o` names an output, the rest are what they look like. */

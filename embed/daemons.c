@@ -138,6 +138,7 @@ int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const c
                                .slots = o->slots,
                                .data_listen = o->data_listen ? o->data_listen : "tcp://127.0.0.1:*",
                                .advertise = o->advertise,
+                               .image = o->image,
                                .box = o->box,
                                .no_isolation = o->no_isolation,
                                .no_templates = o->no_templates};

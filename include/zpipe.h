@@ -77,6 +77,9 @@ ZPIPE_API struct zpipe *zpipe_open(const struct zpipe_options *options, struct z
 /* Cancels what runs, waits until nothing of it is left, frees. */
 ZPIPE_API void zpipe_close(struct zpipe *z);
 ZPIPE_API const char *zpipe_version(void); /* borrowed, static */
+/* Errors, states and names may hold what others chose.  Each byte of it that a terminal would obey becomes '?', in place; newlines
+ * and tabs stay where there may be `lines`.  Gives text back. */
+ZPIPE_API char *zpipe_plain(char *text, bool lines);
 
 /* ---- submitting a text */
 
@@ -122,6 +125,8 @@ struct zpipe_io {
 
 #define ZPIPE_SPLIT_NEVER UINT64_MAX
 
+#define ZPIPE_RECORDED_MAX 16
+
 struct zpipe_submission {
     const char *text;      /* a pipeline, or a job file's contents */
     const char *job_file;  /* its name, if text is one; NULL: a one-liner */
@@ -143,6 +148,10 @@ struct zpipe_submission {
     /* A directory, made if need be: a task of a map or reduce that makes the job fail is kept there, with what it read, to
      * be run again alone: zpipe_replay; the newest 16 of them.  "": zpipe's own, in the user's cache; NULL: nothing is kept. */
     const char *records;
+    /* Tasks of a map or reduce that are kept there however they end: its number in the plan, from 1 (0: none), and theirs, at most
+     * ZPIPE_RECORDED_MAX.  A submitted job's are with its keeper. */
+    uint32_t record_stage;
+    uint64_t record_first, record_last;
     bool no_outputs; /* a job that would make a file fails with ZPIPE_DENIED: for trials */
     struct zpipe_io io;
 };
@@ -193,6 +202,9 @@ struct zpipe_watch;
 ZPIPE_API struct zpipe_watch *zpipe_watch(struct zpipe *z, int fd, int events, void (*run)(void *owner, int events),
                                           void *owner, struct zpipe_error *e);
 ZPIPE_API void zpipe_unwatch(struct zpipe_watch *w); /* also from within `run`; NULL is allowed */
+
+/* A file where the options' `store` says, without a name: gone with its descriptor.  Gives the descriptor; -1. */
+ZPIPE_API int zpipe_file(struct zpipe_error *e);
 
 /* ---- plans, and texts */
 
@@ -247,6 +259,7 @@ struct zpipe_status_worker {
     const char *name;
     uint32_t slots, used;
     bool draining;
+    const char *image, *domain; /* a job runs on workers that are the same in both */
 };
 struct zpipe_status {
     const struct zpipe_status_job *job;
@@ -292,6 +305,7 @@ struct zpipe_worker_options {
     uint32_t slots;
     bool no_isolation, no_templates;
     const char *store; /* as in zpipe_options */
+    const char *image; /* a name for what programs see of this host; NULL: it is looked at */
 };
 #define ZPIPE_KEEPER_STORE_BYTES ((uint64_t)16 << 30)
 struct zpipe_keeper_options {

@@ -18,8 +18,8 @@ struct carry {
     struct loop_fd watch;
     bool ended;
     bool bound;
+    bool hold_end, at_end; /* at_end: nothing more to be read, or nobody who reads */
     /* out */
-    bool hold_end, at_end;
     int *fd; /* owned, read in order; in: fd[0] */
     size_t fd_count, fd_at;
     struct carry_bytes held; /* read instead of fd[0]; read NULL: there are none */
@@ -154,6 +154,11 @@ int carry_allow_end(struct carry *c, struct err *e)
 {
     bool held = c->hold_end && c->at_end && !c->ended;
     c->hold_end = false;
+    if (held && c->receiver) {
+        c->at_end = false;
+        loop_fd_start(c->loop, &c->watch, c->fd[0], LOOP_WRITE); /* where it is found once more */
+        return 0;
+    }
     int r = held ? stream_send_end(c->sender, false, e) : 0;
     return r < 0 && e->code != ERR_GONE ? -1 : 0;
 }
@@ -179,9 +184,11 @@ static void out_left(void *owner)
 
 static void in_progress(struct carry *c)
 {
-    if (c->all_here && c->wait.size == 0)
+    bool written = c->all_here && c->wait.size == 0;
+    c->compare |= written && !stream_receiver_over(c->receiver); /* it has begun anew meanwhile, and its writer needs credit */
+    if (written && !c->compare)
         finish(c, CARRY_DONE, NULL);
-    else if (c->wait.size && !c->ended)
+    else if (c->wait.size && !c->ended && !c->at_end)
         loop_fd_start(c->loop, &c->watch, c->fd[0], LOOP_WRITE);
     else
         loop_fd_stop(c->loop, &c->watch);
@@ -194,6 +201,11 @@ static ssize_t in_write(struct carry *c, const char *data, size_t size)
     ssize_t n = write(c->fd[0], data, size);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
+    if (n < 0 && (errno == EPIPE || errno == ECONNRESET) && c->hold_end) {
+        c->at_end = true;
+        loop_fd_stop(c->loop, &c->watch);
+        return 0;
+    }
     if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
         if (said(c, stream_leave(c->receiver, &e), &e) >= 0) /* unsaid, the writer would write for ever */
             finish(c, CARRY_LEFT, NULL);

@@ -56,8 +56,8 @@ bool carry_bound(const struct carry *c);
  * here already is compared and dropped; a carry that has ended does that, and ends again. */
 int carry_again(struct carry *c, struct peer *p, uint64_t link, const struct stream_name *name,
                 struct err *e);
-/* Out: that nothing more can be read is no end before it is allowed: a writer that was killed closes its
- * descriptor too. */
+/* That nothing more can be read, or that nobody reads, is no end before it is allowed: who was killed closes
+ * his descriptor too. */
 void carry_hold_end(struct carry *c);
 int carry_allow_end(struct carry *c, struct err *e);
 /* The link is gone, and its peer may be closed. */

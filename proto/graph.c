@@ -177,6 +177,13 @@ const struct graph_fd *graph_fd_of(const struct graph_node *n, int fd)
     return NULL;
 }
 
+int graph_write_failed(const struct graph *g, uint32_t edge, struct err *e)
+{
+    const struct graph_node *to = edge == GRAPH_NONE ? NULL : &g->node[g->edge[edge].to];
+    bool named = to && to->kind == GRAPH_SINK && (to->sink == GRAPH_SINK_FILE || to->sink == GRAPH_SINK_APPEND);
+    return named ? err_sys(e, "cannot write '%s'", to->path) : err_sys(e, "cannot write the output");
+}
+
 bool graph_makes(const struct graph_node *n)
 {
     return n->output_count || n->out_glob_count || n->keep_count;
@@ -229,6 +236,33 @@ const char *graph_class(const struct graph_node *n)
            : s->combine == GRAPH_COMBINE_MERGE ? "merge"
            : s->cut_step > 1                   ? "aligned"
                                                : "stateless";
+}
+
+#define STEP_MIN (64u << 10)
+#define STEP_MAX (4u << 20)
+#define STEPS    8 /* of each size; of the first, twice as many */
+
+/* Powers of two: no block is more than an eighth of all up to its end, but the first ones. */
+static uint64_t step_at(uint64_t at)
+{
+    uint64_t step = STEP_MIN;
+    while (step < STEP_MAX && at > step * 2 * STEPS)
+        step *= 2;
+    return step;
+}
+
+uint64_t graph_nominal(uint64_t split_bytes, uint64_t at)
+{
+    uint64_t step = split_bytes ? split_bytes : step_at(at);
+    return at > UINT64_MAX - step ? UINT64_MAX : (at + step - 1) / step * step;
+}
+
+uint64_t graph_nominal_count(uint64_t bytes)
+{
+    uint64_t count = 0, at = 0;
+    for (; at < bytes && step_at(at + 1) < STEP_MAX; count++)
+        at = graph_nominal(0, at + 1);
+    return count + (at < bytes ? (bytes - at + STEP_MAX - 1) / STEP_MAX : 0);
 }
 
 bool graph_is_stage(const struct graph_node *n)

@@ -219,6 +219,8 @@ struct graph_split {
     bool light; /* it takes little more than passing its bytes on: alone it is not worth cutting */
     bool groups; /* what it makes of equal lines side by side depends on nothing else: behind a sort each range of keys may
                     have a run of its argv, and the outputs stand end to end */
+    bool picks;  /* RERUN: what it writes are the first or the last of the records that it reads, as they are: of what a merge
+                    makes of files it takes none that it would not take of one of them */
 };
 
 struct graph_node {
@@ -266,6 +268,8 @@ struct graph_node {
     uint32_t record; /* MAP: enum graph_record_kind */
     uint64_t record_count;
     struct slice record_text;
+    /* MAP, REDUCE: tasks, from 1, that are sent as those that fail are (graph's `records`), however they end; 0: none. */
+    uint64_t recorded_first, recorded_last;
     const char *key;       /* REDUCE: as typed, "1,3n" or "line": proto/key.h */
     int32_t key_separator; /* REDUCE: -t's byte, or -1 */
     uint32_t into;         /* REDUCE: partitions */
@@ -276,6 +280,8 @@ struct graph_node {
      * it did in its stage; 0: its own. */
     uint64_t stream;
 };
+
+#define GRAPH_RECORDED_MAX 16 /* tasks */
 
 #define GRAPH_HOLE '\x01'
 
@@ -346,6 +352,8 @@ enum graph_fail graph_fail_of(const struct graph_node *n);
 
 /* May it make files that the job keeps?  Then they are a stream, as proto/made.h says. */
 bool graph_makes(const struct graph_node *n);
+/* What an edge leads to could not be written to, with errno: says so, with the file's name if it is one.  GRAPH_NONE: no edge. */
+int graph_write_failed(const struct graph *g, uint32_t edge, struct err *e);
 /* Does a stage have such a stream?  A map has one for the named outputs of all of its tasks, and for a record. */
 bool graph_sends_files(const struct graph *g, uint32_t node);
 /* Is it the sink of a body, of which each task has one? */
@@ -354,6 +362,9 @@ bool graph_is_task_sink(const struct graph_node *n);
 /* How a COMMAND is cut and made one again, in a word for plans: stateless, files, reduce, merge,
  * boundary, rerun, first, last, offset, aligned, reverse or whole. */
 const char *graph_class(const struct graph_node *n);
+/* Where blocks begin, if a record does: the first such offset at or behind `at`.  split_bytes: as in struct graph. */
+uint64_t graph_nominal(uint64_t split_bytes, uint64_t at);
+uint64_t graph_nominal_count(uint64_t bytes); /* how many blocks these are, by the table */
 
 /* Everything that must hold: indices in range, edges joined at both ends by exactly the fds that
  * name them, no cycle, kinds with their fields, ceilings, no NUL trouble, names inside /job without

@@ -147,6 +147,10 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
          (n->record == GRAPH_RECORD_START && memchr(n->record_text.data, '\n', n->record_text.size))))
         return err_set(e, ERR_INPUT, "the records of `%.60s` cannot be: their text is empty, longer than %d bytes, or "
                        "several lines", n->label, GRAPH_RECORD_TEXT_MAX);
+    if (n->recorded_last && ((n->kind != GRAPH_MAP && n->kind != GRAPH_REDUCE) || !n->recorded_first || n->recorded_last < n->recorded_first ||
+                             n->recorded_last - n->recorded_first >= GRAPH_RECORDED_MAX))
+        return err_set(e, ERR_INPUT, "`%.60s` cannot have its tasks %llu to %llu recorded: it must be a map or reduce, and at most %d of them",
+                       n->label, (unsigned long long)n->recorded_first, (unsigned long long)n->recorded_last, GRAPH_RECORDED_MAX);
     if (check_strings(n->argv, n->argc, false, "words", n, e) < 0 ||
         check_strings(n->env, n->envc, true, "variables", n, e) < 0 ||
         graph_check_split(g, n, e) < 0)

@@ -88,7 +88,7 @@ static const struct field split_fields[] = {
     SPLIT(empty_ok, FIELD_BOOL, 0),
     SPLITS(order_argv, order_argc, FIELD_TEXT_LIST, GRAPH_WORDS_MAX),
     SPLIT(seam, FIELD_BYTES, 256),
-    SPLIT(light, FIELD_BOOL, 0), SPLIT(groups, FIELD_BOOL, 0),
+    SPLIT(light, FIELD_BOOL, 0), SPLIT(groups, FIELD_BOOL, 0), SPLIT(picks, FIELD_BOOL, 0),
 };
 static const struct field_table split_table = FIELD_TABLE(graph_split, split_fields);
 
@@ -128,6 +128,8 @@ static const struct field node_fields[] = {
     NODES(keep, keep_count, FIELD_TEXT_LIST, GRAPH_WORDS_MAX, NULL),
     NODE(phase, FIELD_U32, GRAPH_NODES_MAX),
     NODE(stream, FIELD_U64, UINT64_MAX),
+    NODE(recorded_first, FIELD_U64, UINT64_MAX),
+    NODE(recorded_last, FIELD_U64, UINT64_MAX),
 };
 static const struct field_table node_table = FIELD_TABLE(graph_node, node_fields);
 

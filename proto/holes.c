@@ -63,15 +63,23 @@ static bool is_plain(const char *text)
                         strlen(text);
 }
 
-static void quoted(const char *text, bool inside, struct buf *out)
+void holes_quote(const char *word, struct buf *out)
 {
-    if (!is_plain(text) && !inside)
-        buf_byte(out, '\'');
-    for (; *text; text++) {
-        if (inside && strchr("$`\"\\", *text))
-            buf_byte(out, '\\');
-        if (!inside && *text == '\'')
+    const char *mark = is_plain(word) ? "" : "'";
+    buf_text(out, mark);
+    for (; *word; word++) {
+        if (*word == '\'')
             buf_text(out, "'\\'");
+        buf_byte(out, *word);
+    }
+    buf_text(out, mark);
+}
+
+static void put_inside(const char *text, struct buf *out)
+{
+    for (; *text; text++) {
+        if (strchr("$`\"\\", *text))
+            buf_byte(out, '\\');
         buf_byte(out, *text);
     }
 }
@@ -84,9 +92,10 @@ static void value_quoted(char letter, const struct holes *h, bool inside, struct
         const char *text = one.data ? one.data : "";
         if (i)
             buf_byte(out, ' ');
-        quoted(text, inside, out);
-        if (!inside && !is_plain(text))
-            buf_byte(out, '\'');
+        if (inside)
+            put_inside(text, out);
+        else
+            holes_quote(text, out);
         out->failed |= one.failed;
         buf_clear(&one);
     }

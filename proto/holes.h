@@ -18,3 +18,5 @@ bool holes_has(const char *text);
 void holes_fill(const char *text, const struct holes *h, uint32_t i, struct buf *out);
 /* A text for sh: values are quoted as the place where they stand wants it, several with blanks between. */
 void holes_fill_shell(const char *text, const struct holes *h, struct buf *out);
+/* One word, as sh reads it. */
+void holes_quote(const char *word, struct buf *out);

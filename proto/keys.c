@@ -11,13 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zmq.h>
 
 #define Z85_SIZE       KEYS_TEXT
 #define OWN            "own" /* the pair of a machine or user, in whichever role it connects */
-#define FILE_MAX_BYTES (1u << 20)
+#define FILE_MAX_BYTES (1 << 20)
 
 static const struct {
     enum msg_role role;
@@ -42,12 +43,15 @@ enum msg_role keys_role(const char *name)
     return 0;
 }
 
+/* All of it, or no file. */
 static int write_file(int directory, const char *name, mode_t mode, const char *text, struct err *e)
 {
     int fd = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     int r = fd < 0 || fd_write_all(fd, text, strlen(text)) < 0 || fsync(fd) < 0 ? -1 : 0;
     if (r < 0)
         err_sys(e, "cannot write the key file '%s'", name);
+    if (r < 0 && fd >= 0)
+        unlinkat(directory, name, 0);
     fd_close(&fd);
     return r;
 }
@@ -69,7 +73,11 @@ static int write_pair(int directory, const char *pair, char public_key[Z85_SIZE]
         return -1;
     snprintf(name, sizeof name, "%s.pub", pair);
     snprintf(text, sizeof text, "public %s\n", public_key);
-    return write_file(directory, name, 0644, text, e);
+    if (write_file(directory, name, 0644, text, e) == 0)
+        return 0;
+    snprintf(name, sizeof name, "%s.key", pair);
+    unlinkat(directory, name, 0); /* ours: it was not there before */
+    return -1;
 }
 
 static int fill(int directory, struct err *e)
@@ -143,21 +151,23 @@ static char *read_file(const char *directory, const char *name, struct err *e)
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", directory, name);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    char *text = malloc(FILE_MAX_BYTES + 1);
-    ssize_t n = fd < 0 || !text ? -1 : fd_read_all(fd, text, FILE_MAX_BYTES);
+    char *text = malloc(FILE_MAX_BYTES + 2);
+    ssize_t n = fd < 0 || !text ? -1 : fd_read_all(fd, text, FILE_MAX_BYTES + 1);
     struct stat s;
     size_t size = strlen(name);
     if (n >= 0 && size > 4 && !strcmp(name + size - 4, ".key") && fstat(fd, &s) == 0 &&
         (s.st_mode & 077))
         log_warn("key_exposed", "file=%s remedy=\"chmod 600 %s\"", path, path);
-    if (n < 0) {
-        err_sys(e, "cannot read the key file '%s'", path);
-        free(text);
-        text = NULL;
-    } else {
-        text[n] = '\0';
-    }
+    int r = n < 0                 ? err_sys(e, "cannot read the key file '%s'", path)
+            : n > FILE_MAX_BYTES   ? err_set(e, ERR_LIMIT, "the key file '%s' is larger than %d bytes", path, FILE_MAX_BYTES)
+            : memchr(text, '\0', (size_t)n) ? err_set(e, ERR_INPUT, "the key file '%s' holds a NUL byte", path)
+                                  : 0;
     fd_close(&fd);
+    if (r < 0) {
+        free(text);
+        return NULL;
+    }
+    text[n] = '\0';
     return text;
 }
 
@@ -268,14 +278,33 @@ int keys_load_allowed(const char *directory, struct allowed_key *list, size_t *c
 
 /* ---- changing it */
 
+/* Whoever changes the list has it alone from its reading on: of two at once neither's word is lost.  What is held is a file that
+ * is never replaced, and not the directory, which may also be a scheduler's --state.  Gives the descriptor; -1. */
+static int hold_allowed(const char *directory, struct err *e)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/scheduler.pub", directory);
+    int r, held = open(path, O_RDONLY | O_CLOEXEC);
+    if (held < 0)
+        return err_sys(e, "cannot read the key file '%s'", path);
+    do
+        r = flock(held, LOCK_EX);
+    while (r < 0 && errno == EINTR);
+    if (r < 0) {
+        err_sys(e, "cannot hold the key file '%s'", path);
+        fd_close(&held);
+    }
+    return held;
+}
+
 /* The new list under a name of its own, then in place: a scheduler that looks sees the old or the new one. */
 static int replace_allowed(const char *directory, const char *text, struct err *e)
 {
+    static const char name[] = ".allow.new";
     int at = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (at < 0)
         return err_sys(e, "cannot open '%s'", directory);
-    char name[64];
-    snprintf(name, sizeof name, ".allow.%ld", (long)getpid());
+    unlinkat(at, name, 0); /* of one that was killed */
     int r = write_file(at, name, 0644, text, e);
     if (r == 0 && (renameat(at, name, at, "allow") < 0 || fsync(at) < 0))
         r = err_sys(e, "cannot replace '%s/allow'", directory);
@@ -312,35 +341,34 @@ int keys_allow(const char *directory, enum msg_role role, const char *key, const
         return err_set(e, ERR_INPUT, "a key is allowed as that of a worker, a client or a keeper");
     if (name[strcspn(name, "\n\r")] || strlen(name) > KEYS_NAME_MAX)
         return err_set(e, ERR_INPUT, "a key's name is one line of at most %d bytes", KEYS_NAME_MAX);
-    char *text = check_key(key, e) < 0 ? NULL : read_file(directory, "allow", e);
-    if (!text)
-        return -1;
+    int held = check_key(key, e) < 0 ? -1 : hold_allowed(directory, e);
+    char *text = held < 0 ? NULL : read_file(directory, "allow", e);
     struct buf b = BUF_INIT(FILE_MAX_BYTES);
-    const char *have = line_of(text, key);
-    int r = have ? err_set(e, ERR_INPUT, "this key is already allowed as that of a %.6s; deny it first", have) : 0;
+    const char *have = text ? line_of(text, key) : NULL;
+    int r = !text ? -1 : have ? err_set(e, ERR_INPUT, "this key is already allowed as that of a %.6s; deny it first", have) : 0;
     if (r == 0) {
         size_t size = strlen(text);
         buf_printf(&b, "%s%s%s %s %s\n", text, size && text[size - 1] != '\n' ? "\n" : "", role_name(role), key, name);
-        r = b.failed ? err_set(e, ERR_LIMIT, "the allow-list is larger than %u bytes", FILE_MAX_BYTES)
-                     : replace_allowed(directory, b.data, e);
+        r = buf_check(&b, "the allow-list", e) < 0 ? -1 : replace_allowed(directory, b.data, e);
     }
     buf_clear(&b);
     free(text);
+    fd_close(&held);
     return r;
 }
 
 int keys_deny(const char *directory, const char *key, struct err *e)
 {
-    char *text = check_key(key, e) < 0 ? NULL : read_file(directory, "allow", e);
-    if (!text)
-        return -1;
-    char *line = (char *)line_of(text, key);
-    int r = line ? 0 : err_set(e, ERR_INPUT, "this key is not in '%s/allow'", directory);
-    if (r == 0) {
+    int held = check_key(key, e) < 0 ? -1 : hold_allowed(directory, e);
+    char *text = held < 0 ? NULL : read_file(directory, "allow", e), *line = text ? (char *)line_of(text, key) : NULL;
+    int r = !text ? -1 : line ? 0 : err_set(e, ERR_INPUT, "this key is not in '%s/allow'", directory);
+    for (; r == 0 && line; line = (char *)line_of(text, key)) { /* by hand it may have come there twice */
         const char *end = strchr(line, '\n');
         memmove(line, end ? end + 1 : "", end ? strlen(end) : 1);
-        r = replace_allowed(directory, text, e);
     }
+    if (r == 0)
+        r = replace_allowed(directory, text, e);
     free(text);
+    fd_close(&held);
     return r;
 }

@@ -18,7 +18,8 @@ struct allowed_key {
 
 /* "worker", "client", "keeper", "scheduler"; 0: it is none. */
 enum msg_role keys_role(const char *name);
-/* One more key for the list, or one less; schedulers that run see it.  The key is text. */
+/* One more key for the list of a scheduler's directory, or one less, wherever it stands; schedulers that run see it, and who changes it
+ * at the same time waits.  The key is text. */
 int keys_allow(const char *directory, enum msg_role role, const char *key, const char *name, struct err *e);
 int keys_deny(const char *directory, const char *key, struct err *e);
 /* A pair for one machine or user, which connects as a worker, a client or a keeper, whichever it was allowed as: own.key and own.pub

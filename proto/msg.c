@@ -22,7 +22,8 @@ static const struct field hello_fields[] = {U32(msg_hello, version),
                                             U64(msg_hello, memory_bytes),
                                             FIELD(msg_hello, data_url, FIELD_TEXT, 256),
                                             BYTES(msg_hello, data_key, MSG_KEY_BYTES),
-                                            FIELD(msg_hello, shared, FIELD_TEXT, MSG_SHARED_MAX)};
+                                            FIELD(msg_hello, shared, FIELD_TEXT, MSG_SHARED_MAX),
+                                            FIELD(msg_hello, domain, FIELD_TEXT, 128)};
 static const struct field welcome_fields[] = {U32(msg_welcome, version), U64(msg_welcome, peer),
                                               U32(msg_welcome, heartbeat_ms),
                                               U32(msg_welcome, lease_ms)};
@@ -33,7 +34,8 @@ static const struct field port_fields[] = {U32(msg_port, node), I32(msg_port, fd
 static const struct field_table port_table = FIELD_TABLE(msg_port, port_fields);
 static const struct field submit_fields[] = {U64(msg_submit, request), U32(msg_submit, flags),
                                              TEXT(msg_submit, text),
-                                             LIST(msg_submit, port, &port_table), U64(msg_submit, held)};
+                                             LIST(msg_submit, port, &port_table), U64(msg_submit, held),
+                                             U64(msg_submit, was), BYTES(msg_submit, token, MSG_TOKEN_BYTES)};
 static const struct field accept_fields[] = {U64(msg_accept, request), U64(msg_accept, job)};
 static const struct field row_fields[] = {
     U32(msg_plan_row, node), FIELD(msg_plan_row, stage, FIELD_TEXT, MSG_BYTES_MAX),
@@ -105,7 +107,7 @@ static const struct field block_fields[] = {
     TEXT(msg_block, cold)};
 static const struct field fail_fields[] = {U64(msg_fail, job), U32(msg_fail, attempt),
                                            FIELD(msg_fail, code, FIELD_U32, ERR_COUNT - 1),
-                                           TEXT(msg_fail, text)};
+                                           TEXT(msg_fail, text), YES(msg_fail, last)};
 static const struct field stopped_fields[] = {U64(msg_stopped, job), U32(msg_stopped, attempt),
                                               U32(msg_stopped, heard)};
 static const struct field result_fields[] = {U64(msg_result, request),
@@ -139,7 +141,8 @@ static const struct field_table job_row_table = FIELD_TABLE(msg_job_row, job_row
 static const struct field worker_row_fields[] = {FIELD(msg_worker_row, name, FIELD_TEXT, 256),
                                                  U32(msg_worker_row, slots),
                                                  U32(msg_worker_row, used),
-                                                 YES(msg_worker_row, draining)};
+                                                 YES(msg_worker_row, draining), FIELD(msg_worker_row, image, FIELD_TEXT, 128),
+                                                 FIELD(msg_worker_row, domain, FIELD_TEXT, 128)};
 static const struct field_table worker_row_table = FIELD_TABLE(msg_worker_row, worker_row_fields);
 static const struct field answer_fields[] = {
     U64(msg_answer, request), FIELD(msg_answer, code, FIELD_U32, ERR_COUNT - 1),
@@ -162,6 +165,10 @@ static const struct field visited_fields[] = {
     BYTES(msg_visited, token, MSG_TOKEN_BYTES), U64(msg_visited, taken_bytes),
     FIELD(msg_visited, receipt, FIELD_TEXT, MSG_RECEIPT_MAX), U64(msg_visited, receipt_from)};
 static const struct field drained_fields[] = {TEXT(msg_drained, text)};
+static const struct field remains_fields[] = {
+    U64(msg_remains, job), U32(msg_remains, attempt), BYTES(msg_remains, token, MSG_TOKEN_BYTES),
+    FIELD_MANY(msg_remains, node, node_count, FIELD_U32_LIST, MSG_LIST_MAX, NULL)};
+static const struct field go_on_fields[] = {U64(msg_go_on, job), U32(msg_go_on, attempt)};
 static const struct field held_fields[] = {
     U64(msg_held, job), BYTES(msg_held, key, MSG_KEY_BYTES), TEXT(msg_held, state),
     TEXT(msg_held, text), U64(msg_held, age_ms), YES(msg_held, gone)};
@@ -274,6 +281,8 @@ static const struct row {
     [MSG_VISITED] = {"VISITED", MSG_KEEPER, MSG_SCHEDULER, false, false, TABLE(visited)},
     [MSG_HELD] = {"HELD", MSG_KEEPER, MSG_SCHEDULER, false, false, TABLE(held)},
     [MSG_DRAINED] = {"DRAINED", MSG_SCHEDULER, MSG_WORKER, false, false, TABLE(drained)},
+    [MSG_REMAINS] = {"REMAINS", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(remains)},
+    [MSG_GO_ON] = {"GO_ON", MSG_SCHEDULER, MSG_WORKER, false, false, TABLE(go_on)},
     [MSG_KEPT] = {"KEPT", MSG_CLIENT | MSG_WORKER, MSG_CLIENT | MSG_WORKER, true, false, TABLE(kept)},
     [MSG_ANSWER] = {"ANSWER", MSG_SCHEDULER, CLIENT, false, false, TABLE(answer)},
 };

@@ -30,7 +30,7 @@
 #define MSG_KEY_BYTES    32          /* a CURVE public key */
 #define MSG_TOKEN_BYTES  16
 #define MSG_HEARTBEAT_MS 1000
-#define MSG_LEASE_MS     5000
+#define MSG_LEASE_MS     2800 /* a worker that is silent for so long is not counted on any more: within 3 s all know */
 #define MSG_DATA_BYTES   (256u << 10) /* bulk bytes of one DATA */
 #define MSG_CREDIT_BYTES (4u << 20)   /* what a receiver grants ahead, per edge */
 
@@ -84,6 +84,8 @@ enum msg_type {
     MSG_KEPT,    /* keeper <-> client: how a submitted job ended; how much of its output was taken */
     /* control */
     MSG_DRAINED, /* scheduler -> worker: nothing is left there, and nothing will come: it shall end */
+    MSG_REMAINS, /* worker -> scheduler: what it still runs of a job that an earlier scheduler gave out */
+    MSG_GO_ON,   /* scheduler -> worker: the job is known again; what it said of it meanwhile it says once more */
     MSG_TYPES
 };
 
@@ -92,12 +94,13 @@ struct msg_hello {
     uint32_t role;         /* enum msg_role */
     const char *name;      /* host or user, for people */
     struct slice instance; /* 16 random bytes of the process: equal for two roles in one process */
-    const char *image;     /* image id; "" not computed */
+    const char *image;     /* worker: of what its programs see of the host; "": in one process nobody asks */
     uint32_t slots;        /* worker */
     uint64_t memory_bytes; /* worker */
     const char *data_url;  /* worker: where others connect for bytes; "" in embedded mode */
     struct slice data_key; /* worker: CURVE public key of data_url; empty on inproc */
     const char *shared;    /* keeper: directories with the same files there as at clients, colons between */
+    const char *domain;    /* worker: its kernel, kind of CPU and sandbox: what else than the image a result may depend on */
 };
 struct msg_welcome {
     uint32_t version;
@@ -132,6 +135,8 @@ struct msg_submit {
     const struct msg_port *port;
     uint32_t port_count;
     uint64_t held; /* keeper: the number that the submitted job is known by; else 0 */
+    uint64_t was;  /* the number that an earlier scheduler gave it, whose workers may still run it; else 0 */
+    struct slice token; /* and the token of its streams, which nobody else knows */
 };
 struct msg_accept {
     uint64_t request, job;
@@ -264,6 +269,7 @@ struct msg_fail {
     uint32_t attempt;
     uint32_t code; /* enum err_code */
     const char *text;
+    bool last; /* it is not to be tried elsewhere: it took too many with it */
 };
 struct msg_stopped {
     uint64_t job;
@@ -384,6 +390,18 @@ struct msg_done {
     uint32_t piece_count;
 };
 
+struct msg_remains {
+    uint64_t job;
+    uint32_t attempt;
+    struct slice token;
+    const uint32_t *node; /* what runs here, as RUN said */
+    uint32_t node_count;
+};
+struct msg_go_on {
+    uint64_t job;
+    uint32_t attempt;
+};
+
 struct msg_lost {
     uint64_t job;
     uint32_t attempt, what, index, node; /* the stream's name */
@@ -417,6 +435,7 @@ struct msg_worker_row {
     const char *name;
     uint32_t slots, used;
     bool draining;
+    const char *image, *domain; /* as in HELLO */
 };
 struct msg_answer {
     uint64_t request;
@@ -513,6 +532,8 @@ struct msg {
         struct msg_held held;
         struct msg_kept kept;
         struct msg_drained drained;
+        struct msg_remains remains;
+        struct msg_go_on go_on;
         struct msg_ask ask;
         struct msg_answer answer;
     };

@@ -188,6 +188,9 @@ static void refuse(struct peer *p, uint64_t link, const struct err *why)
     p->stats.refused++;
     log_warn("message_refused", "url=%s link=%llu why=\"%s\"", p->url, (unsigned long long)link,
              why->text);
+    struct msg m = {.type = MSG_REFUSE, .refuse = {(uint32_t)why->code, why->text}};
+    if (p->as == MSG_SCHEDULER) /* whoever has mistaken his key for another is to know */
+        peer_send(p, link, &m, (struct slice){"", 0}, NULL);
     peer_drop(p, link);
     if (!p->server)
         p->lost = true;
@@ -208,11 +211,16 @@ static void learn(const struct peer *p, struct link *l, const struct msg *m)
         l->welcomed = true;
 }
 
+static const char *role_name(uint32_t role)
+{
+    return role == MSG_WORKER ? "worker" : role == MSG_CLIENT ? "client" : role == MSG_KEEPER ? "keeper" : "scheduler";
+}
+
 static int check(const struct peer *p, const struct link *l, const struct msg *m,
                  const struct slice *bulk, struct err *e)
 {
     if (m->type == MSG_HELLO && m->hello.role != l->role)
-        return err_set(e, ERR_PROTO, "HELLO names a role that its key has not");
+        return err_set(e, ERR_DENIED, "this key is not allowed as a %s here", role_name(m->hello.role));
     if (!msg_allowed(m->type, l->role, p->as, l->welcomed))
         return err_set(e, ERR_PROTO, "%s is not for this sender or this moment", msg_name(m->type));
     if (bulk && (!msg_has_bulk(m->type) || bulk->size > p->bulk_max))
@@ -541,7 +549,7 @@ static void set_options(struct peer *p, bool inproc)
     int64_t largest = (int64_t)p->bulk_max + FRAME_OVERHEAD;
     zmq_setsockopt(p->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
     set_number(p->socket, ZMQ_HEARTBEAT_IVL, MSG_HEARTBEAT_MS);
-    set_number(p->socket, ZMQ_HEARTBEAT_TIMEOUT, MSG_LEASE_MS);
+    set_number(p->socket, ZMQ_HEARTBEAT_TIMEOUT, PEER_SILENT_MS);
     set_number(p->socket, ZMQ_HANDSHAKE_IVL, PEER_CONNECT_MS);
     set_number(p->socket, ZMQ_CONNECT_TIMEOUT, PEER_CONNECT_MS);
     set_number(p->socket, ZMQ_BACKLOG, BACKLOG);

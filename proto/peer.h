@@ -17,6 +17,7 @@ struct peer;
 #define PEER_QUEUE_MAX  100000 /* messages waiting on one link, each way */
 #define PEER_LINKS_MAX  20000  /* of one server */
 #define PEER_CONNECT_MS 10000  /* a client socket that has not come through by then is lost */
+#define PEER_SILENT_MS  5000   /* a connection over which nothing comes for so long, not even ZeroMQ's own PONG, is lost */
 #define NET_HOLD_MS     5000   /* how long a worker waits for a key to be admitted */
 #define PEER_TRIES_MAX  5      /* ... or whose handshake was cut off so often */
 #define PEER_TURN_MAX   64     /* messages handled per turn of the loop */

@@ -28,7 +28,6 @@ static const struct field fields[] = {
     RECORD(node, FIELD_U32, GRAPH_NODES_MAX),
     RECORD(number, FIELD_U64, UINT64_MAX),
     RECORD(what, FIELD_TEXT, 65536),
-    RECORD(worker, FIELD_TEXT, 256),
     RECORD(host, FIELD_TEXT, 1024),
     RECORD(lost, FIELD_BOOL, 0),
     FIELD_MANY(record, end, end_count, FIELD_LIST, GRAPH_NODES_MAX, &end_table),

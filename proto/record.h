@@ -1,4 +1,4 @@
-/* A task that failed, as it is kept to be run again alone: a directory of plain files, written by a client
+/* A task that failed, or that was asked for, as it is kept to be run again alone: a directory of plain files, written by a client
  * (client/record.c) from what the worker sent of it (worker/tasks_record.c), read by `zpipe replay`
  * (client/replay.c), which believes nothing of it.
  *
@@ -17,7 +17,7 @@
 #include "base/err.h"
 #include "proto/graph.h"
 
-#define RECORD_VERSION    1
+#define RECORD_VERSION    2
 #define RECORD_BYTES_MAX  (32u << 20)                      /* of in.N, out and err together; of more there is no record */
 #define RECORD_TASK_MAX   (GRAPH_BYTES_MAX + (1u << 20))   /* of `task` */
 #define RECORD_INPUTS_MAX 64
@@ -35,8 +35,7 @@ struct record {
     uint32_t node;       /* the stage, of the job's graph */
     uint64_t number;     /* of the task, from 0 */
     const char *what;    /* the sentence that was said of it */
-    const char *worker;  /* who ran it */
-    const char *host;    /* record_host, where it was kept */
+    const char *host;    /* record_host, where it was kept, as all workers of a job have it; of one that ended well "" */
     bool lost;           /* it never ended: `out` and `err` say nothing */
     const struct record_end *end;
     uint32_t end_count;

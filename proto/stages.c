@@ -101,16 +101,31 @@ static bool can_follow(const struct graph *g, const struct graph_stages *out, co
     return s->cut == GRAPH_CUT_BYTES || (s->cut == GRAPH_CUT_LINES && lines && last->split.ends_lines);
 }
 
+/* `sort | head`: what it takes of the merged blocks it takes of one of them, too. */
+static bool picks_from(const struct graph *g, const struct graph_split *merges, const struct graph_node *n)
+{
+    bool records = (merges->cut == GRAPH_CUT_NULS) == (n->split.cut == GRAPH_CUT_NULS);
+    return n->split.picks && n->split.combine == GRAPH_COMBINE_RERUN && records && can_be_cut(g, n) && !n->split.file_count &&
+           merges->combine == GRAPH_COMBINE_MERGE && merges->order_argc;
+}
+
 static void follow(const struct graph *g, struct graph_stages *out, struct graph_stage *s, uint32_t node)
 {
     for (;;) {
         const struct graph_node *n = &g->node[node];
         out->of_node[node] = out->count;
+        s->joins = s->count;
         out->node[s->first + s->count++] = node;
         s->out_edge = edge_at(n, 1);
         if (s->out_edge == GRAPH_NONE)
             return;
         uint32_t to = g->edge[s->out_edge].to;
+        if (out->of_node[to] == GRAPH_NONE && picks_from(g, &n->split, &g->node[to])) {
+            out->of_node[to] = out->count;
+            out->node[s->first + s->count++] = to;
+            s->out_edge = edge_at(&g->node[to], 1);
+            return;
+        }
         if (out->of_node[to] != GRAPH_NONE || !can_follow(g, out, s, n, &g->node[to]) ||
             !stays_clean(g, out, s, &g->node[to]))
             return;

@@ -8,8 +8,9 @@
 #include "proto/graph.h"
 
 struct graph_stage {
-    uint32_t first, count;     /* its programs, in graph_stages.node; of the planner's the last one's combine
-                                  is the stage's */
+    uint32_t first, count;     /* its programs, in graph_stages.node */
+    uint32_t joins;            /* of the planner's: which of them says how outputs of blocks become one: the last, or the one before, where
+                                  the last picks from what that one merges: it runs in the blocks, and once behind the merge */
     uint32_t merge_count;      /* behind them there: those of the merge body */
     uint32_t author;           /* the MAP or REDUCE, or GRAPH_NONE: the planner */
     uint32_t cut;              /* enum graph_cut: where its input may be cut */

@@ -84,6 +84,8 @@ static void on_result(void *owner, uint64_t region, uint32_t task, const struct 
     run->result.cgroup = run->cgroup;
     snprintf(run->cgroup_why, sizeof run->cgroup_why, "%s", r->cgroup_why);
     run->result.cgroup_why = run->cgroup_why;
+    snprintf(run->unknown, sizeof run->unknown, "%s", r->unknown_calls);
+    run->result.unknown_calls = run->unknown;
     run->result.text = run->text;
     run->status = status_of(r);
     for (uint32_t i = 0; i < r->made_count; i++) {
@@ -154,7 +156,7 @@ static void on_lost(void *owner, const struct err *why)
     run->status = STATUS_FAILED;
     snprintf(run->text, sizeof run->text, "%s", why->text);
     run->result = (struct box_result){.end = BOX_FAILED, .text = run->text, .limit = "", .uncertified_why = "the sandbox failed",
-                                      .cold_why = "it was not started", .cgroup = "", .cgroup_why = "it was not started"};
+                                      .cold_why = "it was not started", .cgroup = "", .cgroup_why = "it was not started", .unknown_calls = ""};
     run->over = true;
 }
 

@@ -65,7 +65,7 @@ struct run {
     bool over;
     int status;    /* for our own exit */
     struct box_result result; /* texts: below; without what it made */
-    char limit[32], why[256], cold[256], text[ERR_TEXT_MAX], cgroup[CGROUP_TEXT_MAX], cgroup_why[128];
+    char limit[32], why[256], cold[256], text[ERR_TEXT_MAX], cgroup[CGROUP_TEXT_MAX], cgroup_why[128], unknown[128];
     struct alone_made made[ALONE_OUT_MAX + 1024];
     uint32_t made_count;
 };

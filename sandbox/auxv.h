@@ -2,7 +2,7 @@
  * for programs that it loads, and by notify_exec.c for those without it; the shim has no C library, so
  * all is inline.
  *   - no vDSO: its clocks and its random bytes would be real ones; without it C libraries make system
- *     calls, which the filter hands over;
+ *     calls, which the filter hands over.  Whoever looks for it finds none either: its pages are taken away;
  *   - no rseq, as the call is refused; no words of newer kernels;
  *   - the processor's features: programs that use them ask the processor itself;
  *   - a stack for signals that is large enough for every processor;
@@ -32,6 +32,9 @@
             0x44                                                                                   \
     }
 #define AUXV_RANDOM_BYTES 16
+
+/* Before the vDSO lie the pages with its clocks, four to six of them; at a program's start nothing else is there. */
+#define AUXV_CLOCKS_ROOM 0x40000ul
 
 /* Corrects one entry; not the bytes that AT_RANDOM points to. */
 static inline void auxv_correct(Elf64_auxv_t *a)

@@ -43,6 +43,8 @@ struct box {
     int fd;
     pid_t pid;
     bool lost;
+    char program[4096];         /* of the server, */
+    struct box_options options; /* and how it is started; its `program` is not used */
     struct box_events events;
     void *owner;
     uint32_t regions; /* that have not ended */
@@ -75,7 +77,7 @@ struct box *box_adopt(int fd, pid_t pid, const struct box_events *events, void *
 {
     struct box *b = calloc(1, sizeof *b);
     if (!b) {
-        close(fd);
+        fd_close(&fd);
         err_nomem(e);
         return NULL;
     }
@@ -110,6 +112,7 @@ static int spawn_server(const char *path, const struct box_options *o, int fd, p
     posix_spawnattr_setsigmask(&attributes, &empty);
     posix_spawnattr_setsigdefault(&attributes, &defaults);
     posix_spawn_file_actions_adddup2(&actions, fd, SERVER_FD);
+    posix_spawn_file_actions_addclosefrom_np(&actions, SERVER_FD + 1);
     int r = posix_spawn(pid, path, &actions, &attributes, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
@@ -117,29 +120,38 @@ static int spawn_server(const char *path, const struct box_options *o, int fd, p
     return r ? -1 : 0;
 }
 
-struct box *box_open(const struct box_options *options, const struct box_events *events, void *owner,
-                     struct err *e)
+static int start(struct box *b, struct err *e)
 {
-    char path[4096];
     int pair[2];
-    pid_t pid;
-    if (find_program(options, path, sizeof path, e) < 0)
-        return NULL;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-        err_sys(e, "cannot make a socket for zpipe-box");
-        return NULL;
-    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, "cannot make a socket for zpipe-box");
     /* dup2 onto itself would leave the close-on-exec flag set. */
     int theirs = fcntl(pair[1], F_DUPFD_CLOEXEC, SERVER_FD + 1);
     close(pair[1]);
-    if (theirs < 0 || spawn_server(path, options, theirs, &pid) < 0) {
-        err_sys(e, "cannot start '%s'", path);
+    if (theirs < 0 || spawn_server(b->program, &b->options, theirs, &b->pid) < 0) {
+        err_sys(e, "cannot start '%s'", b->program);
         close(pair[0]);
         fd_close(&theirs);
-        return NULL;
+        return -1;
     }
     close(theirs);
-    return box_adopt(pair[0], pid, events, owner, e);
+    b->fd = pair[0];
+    b->lost = false;
+    return 0;
+}
+
+struct box *box_open(const struct box_options *options, const struct box_events *events, void *owner,
+                     struct err *e)
+{
+    struct box *b = box_adopt(-1, 0, events, owner, e);
+    if (!b)
+        return NULL;
+    if (options)
+        b->options = *options;
+    if (find_program(options, b->program, sizeof b->program, e) == 0 && start(b, e) == 0)
+        return b;
+    free(b);
+    return NULL;
 }
 
 static void drop_made(struct box *b)
@@ -151,15 +163,29 @@ static void drop_made(struct box *b)
     b->made_count = 0;
 }
 
+/* The server sees that its socket is closed, and kills everything. */
+static void part(struct box *b)
+{
+    fd_close(&b->fd);
+    if (b->pid > 0)
+        while (waitpid(b->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    b->pid = 0;
+    drop_made(b);
+}
+
+int box_again(struct box *b, struct err *e)
+{
+    part(b);
+    b->regions = 0;
+    return start(b, e);
+}
+
 void box_close(struct box *b)
 {
     if (!b)
         return;
-    close(b->fd); /* the server sees it and kills everything */
-    if (b->pid > 0)
-        while (waitpid(b->pid, NULL, 0) < 0 && errno == EINTR)
-            ;
-    drop_made(b);
+    part(b);
     free(b->made);
     free(b);
 }
@@ -197,7 +223,7 @@ static int spec_memfd(const struct buf *bytes, struct err *e)
     return fd;
 }
 
-static int send_region(struct box *b, uint64_t region, const struct buf *bytes, const int *fds,
+static int send_region(struct box *b, uint64_t region, uint64_t after, const struct buf *bytes, const int *fds,
                        uint32_t fd_count, struct err *e)
 {
     int first[WIRE_FDS_MAX], memory = -1;
@@ -208,7 +234,7 @@ static int send_region(struct box *b, uint64_t region, const struct buf *bytes, 
     uint32_t sent = fd_count < WIRE_FDS_MAX - count ? fd_count : WIRE_FDS_MAX - count;
     if (sent)
         memcpy(first + count, fds, sent * sizeof *fds);
-    struct wire head = {.kind = WIRE_RUN, .region = region, .size = bytes->size, .a = fd_count};
+    struct wire head = {.kind = WIRE_RUN, .region = region, .offset = after, .size = bytes->size, .a = fd_count};
     int r = send_one(b, head, fits ? bytes->data : NULL, fits ? bytes->size : 0, first, sent + count, e);
     fd_close(&memory);
     while (r == 0 && sent < fd_count) {
@@ -306,7 +332,7 @@ int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e)
         if (result == 0)
             result = check(&bytes, e);
         if (result == 0)
-            result = send_region(b, region, &bytes, fds, fd_count, e);
+            result = send_region(b, region, r->after, &bytes, fds, fd_count, e);
         for (uint32_t i = 0; i < made; i++) {
             fd_close(&remote[i][0]);
             if (result < 0)
@@ -325,9 +351,19 @@ int box_stop(struct box *b, uint64_t region, struct err *e)
     return send_one(b, (struct wire){.kind = WIRE_STOP, .region = region}, NULL, 0, NULL, 0, e);
 }
 
+int box_release(struct box *b, uint64_t region, struct err *e)
+{
+    return send_one(b, (struct wire){.kind = WIRE_RELEASE, .region = region}, NULL, 0, NULL, 0, e);
+}
+
 int box_look(struct box *b, uint64_t region, struct err *e)
 {
     return send_one(b, (struct wire){.kind = WIRE_LOOK, .region = region}, NULL, 0, NULL, 0, e);
+}
+
+int box_forget(struct box *b, struct err *e)
+{
+    return send_one(b, (struct wire){.kind = WIRE_FORGET}, NULL, 0, NULL, 0, e);
 }
 
 int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e)

@@ -117,6 +117,7 @@ struct box_region {
     uint32_t task_count;
     struct box_channel *channel;
     uint32_t channel_count;
+    uint64_t after; /* with tasks: they begin when all of that region have ended, or at box_release; 0: at once */
 };
 
 enum box_end {
@@ -146,6 +147,7 @@ struct box_result {
     uint64_t cpu_user_ns, cpu_sys_ns, wall_ns, memory_peak_bytes; /* the peak: of its largest process */
     uint64_t clock_ns; /* logical time that passed */
     uint64_t calls;    /* that were answered by zpipe-box */
+    const char *unknown_calls; /* "", or numbers of calls that do not exist here, each once: "451, 999" */
     bool certified;
     const char *uncertified_why; /* "" when certified */
     const char *cold_why;        /* "" when it was cloned from a template, else why not */
@@ -188,10 +190,12 @@ struct box_events {
 
 struct box;
 
-/* Start zpipe-box.  Must be called before the process starts threads.  Returns at once: what the host
- * refuses (user namespaces, ...) arrives as `lost` with the sentence and its remedy. */
+/* Start zpipe-box.  Returns at once: what the host refuses (user namespaces, ...) arrives as `lost` with the sentence and its
+ * remedy. */
 struct box *box_open(const struct box_options *options, const struct box_events *events, void *owner,
                      struct err *e);
+/* After `lost`, and not from within it: start another; its descriptor is a new one.  What ran in the old one was lost with it. */
+int box_again(struct box *b, struct err *e);
 void box_close(struct box *b); /* kills what runs; waits for zpipe-box to be gone */
 
 /* Descriptor to wait on for reading, then call box_dispatch (reads what is there, calls back). */
@@ -200,6 +204,7 @@ void box_dispatch(struct box *b);
 
 /* Start a region under an id of the caller's. */
 int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e);
+int box_release(struct box *b, uint64_t region, struct err *e); /* it waits for no other any more */
 /* Ask how far the region's tasks are. */
 int box_look(struct box *b, uint64_t region, struct err *e);
 /* Kill every task of the region; results still arrive, as BOX_KILLED. */
@@ -212,5 +217,7 @@ int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e);
 int box_feed(struct box *b, uint64_t region, uint32_t channel, const struct box_source *source,
              uint32_t count, struct err *e);
 int box_feed_end(struct box *b, uint64_t region, uint32_t channel, struct err *e);
+/* What was made for tasks that would come again may go: none will. */
+int box_forget(struct box *b, struct err *e);
 /* Let a channel's pump wait, or go on. */
 int box_hold(struct box *b, uint64_t region, uint32_t channel, bool hold, struct err *e);

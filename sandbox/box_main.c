@@ -12,7 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define EPOCH_S 1577836800 /* 2020-01-01 */
+#define EPOCH_S     1577836800 /* 2020-01-01 */
+#define FILES_LEAST 4
+#define FILES_MOST  1024
 
 static const char usage[] =
     "usage: zpipe-box [OPTION]... [--] PROGRAM [WORD]...\n"
@@ -146,7 +148,7 @@ static const char *const wanted[] = {
     [CPU] = "is no time; write one with its unit, as in 10s or 300ms",
     [TIMEOUT] = "is no time; write one with its unit, as in 10s or 300ms",
     [PROCS] = "is no number of processes",
-    [FILES] = "is no number of open files",
+    [FILES] = "is no number of open files from 4 to 1024: a program has three when it starts, and needs one to open a file",
     [OUTPUT] = "is no size; write one with its unit, as in 64MiB",
     [SCRATCH] = "is no size; write one with its unit, as in 64MiB",
     [ISOLATION] = "is neither full nor none",
@@ -181,7 +183,7 @@ static bool take_option(int option, const char *value, int *serve)
     case PROCS:
         return count_of(value, &l->procs);
     case FILES:
-        return count_of(value, &l->files);
+        return count_of(value, &l->files) && l->files >= FILES_LEAST && l->files <= FILES_MOST;
     case OUTPUT:
         return size_of(value, &l->output_bytes);
     case SCRATCH:
@@ -254,12 +256,36 @@ static void fill_standard_fds(void)
     fd_close(&fd);
 }
 
+/* An option that would have no effect is refused: whoever gives it expects one. */
+static bool check_together(uint32_t given, bool alone)
+{
+    static const uint32_t served = 1u << SERVE | 1u << ISOLATION | 1u << TEMPLATES | 1u << STORE;
+    static const uint32_t walled = 1u << IN | 1u << QUOTA | 1u << SEED | 1u << PROCS | 1u << SCRATCH;
+    const char *wrong = NULL;
+    if (given & 1u << SERVE && (given & ~served || !alone))
+        wrong = "with --serve each task comes with what it is given: only --templates and --isolation go with it";
+    else if (!(given & 1u << SERVE) && given & 1u << TEMPLATES)
+        wrong = "--templates goes with --serve: a single program is always started anew";
+    else if (asked.none && (given & walled || asked.named_count))
+        wrong = "without isolation no channel has a name, nothing is seeded, and processes and scratch have no limit: leave out --in, "
+                "--out NAME=FILE, --quota, --seed, --procs and --scratch";
+    else if (given & 1u << DIGEST && !(given & 1u << REPORT))
+        wrong = "--digest is for the report: give --report FILE, too";
+    else if (given & 1u << TRACE && given & 1u << VERIFY)
+        wrong = "--verify compares the calls itself: --trace is for a run without it";
+    if (wrong)
+        fprintf(stderr, "zpipe-box: %s\n", wrong);
+    return !wrong;
+}
+
 /* -1: go on; else the status to end with. */
 static int take_options(int argc, char **argv, int *serve)
 {
-    for (int o, at; at = 0, (o = getopt_long(argc, argv, "+", options, &at)) >= 0;) {
-        if (o == VERSION || o == HELP)
+    uint32_t given = 0;
+    for (int o; (o = getopt_long(argc, argv, "+h", options, NULL)) >= 0;) {
+        if (o == VERSION || o == HELP || o == 'h')
             return fputs(o == VERSION ? "zpipe-box " ZPIPE_VERSION "\n" : usage, stdout) < 0;
+        given |= o == '?' ? 0 : 1u << o;
         if (o == '?' || !take_option(o, optarg, serve)) {
             if (o != '?')
                 fprintf(stderr, "zpipe-box: '%s' %s\n", optarg, wanted[o]);
@@ -268,7 +294,7 @@ static int take_options(int argc, char **argv, int *serve)
     }
     if (*serve < 0 && optind == argc)
         return fputs(usage, stderr), STATUS_FAILED;
-    return -1;
+    return check_together(given, optind == argc) ? -1 : STATUS_FAILED;
 }
 
 int main(int argc, char **argv)
@@ -286,9 +312,6 @@ int main(int argc, char **argv)
         fcntl(serve, F_SETFD, FD_CLOEXEC);
         return server_main(serve, asked.none, asked.cold);
     }
-    if (asked.none && asked.named_count)
-        return fputs("zpipe-box: without isolation no channel has a name: leave out --in and --out NAME=FILE\n", stderr),
-               STATUS_FAILED;
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     asked.task.epoch_s = EPOCH_S;

@@ -63,10 +63,11 @@ static int take_remote(struct channel *c, enum box_channel_end end, bool full_re
 {
     struct region *r = c->region;
     int *fd = &r->fd[r->spec.channel[c->index].fd_first];
-    int low = INT_MAX, bytes = SEND_BYTES, kind = 0;
+    int low = INT_MAX, bytes = SEND_BYTES, kind = 0, mark = NOTIFY_MARK_CHANNEL;
     socklen_t size = sizeof kind;
     if (getsockopt(fd[0], SOL_SOCKET, SO_DOMAIN, &kind, &size) < 0 || kind != AF_UNIX)
         return err_set(e, ERR_PROTO, "a channel's end is no unix socket");
+    setsockopt(fd[0], SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark);
     if (end == BOX_REMOTE_READER) {
         c->write_end = fd[0];
         c->read_end = fd[1];
@@ -96,19 +97,15 @@ int channel_open(struct channel *c, struct err *e)
     c->held = fcntl(c->read_end, F_DUPFD_CLOEXEC, 0);
     if (c->held < 0)
         return err_sys(e, "cannot keep a channel's end");
-    int mark = NOTIFY_MARK_CHANNEL; /* whoever asks is told that it is a pipe */
     int all = INT_MAX;
     setsockopt(c->read_end, SOL_SOCKET, SO_PEEK_OFF, &all, sizeof all);
-    setsockopt(c->read_end, SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark);
-    if (c->write_end >= 0)
-        setsockopt(c->write_end, SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark);
     if (plan->end == BOX_KEEP)
         return keep_start(c, e);
     if (plan->end != BOX_FEED && plan->end != BOX_DRAIN)
         return 0;
-    bool feed = plan->end == BOX_FEED;
     int result = pump_start(c, e);
-    channel_handed_out(c, feed);
+    if (plan->end == BOX_DRAIN || !c->pump)
+        channel_handed_out(c, plan->end == BOX_FEED);
     return result;
 }
 

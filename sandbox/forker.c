@@ -1,8 +1,9 @@
 /* The forker (see forker.h).  It runs in the stopped program of a template, in place of the program, with
- * all signals blocked.  Asked for a clone, it makes a new pid namespace, whose first process shares its
- * memory, and this one forks: the copy becomes the program's process, number 2 as the program's own is,
- * gets its descriptors and goes on with the program's next call.  The first process reaps and says who
- * has ended, until nobody is left.
+ * all signals blocked.  Told to make a clone, it makes a new pid namespace, whose first process shares its
+ * memory, and this one forks: the copy becomes the program's process, number 2 as the program's own is, and
+ * waits at the door for the task that it is for.  All that is before that is done while nobody waits.  With
+ * the task's descriptors it goes on with the program's next call.  The first process reaps and says who has
+ * ended, until nobody is left.  One clone may be at work while the next is made and waits.
  *
  * It may do that because it has entered a user namespace that owns nothing but the pid namespaces of
  * clones; a clone gives up all rights before a word of the program's runs, and enters no other.
@@ -10,6 +11,7 @@
  * What must stay true: no C library, no writable data, no vector registers (the program's are in them),
  * and nothing of the program's memory is touched. */
 #include "sandbox/forker.h"
+#include "sandbox/raw_call.h"
 #include "sandbox/wire.h"
 
 #include <asm/unistd.h>
@@ -20,49 +22,52 @@
 #include <linux/wait.h>
 #include <stddef.h>
 
-#define FDS_MAX (FORKER_PORTS_MAX + 1)
+#define FDS_MAX FORKER_PORTS_MAX
 #define CAPS    64
+#define INIT_STACK_BYTES (FORKER_STACK_BYTES / 4) /* of a clone's first process, below the forker's own */
 #define SIGCHLD 17
 #define SIG_SETMASK 2
 #define SOL_SOCKET  1
 #define SCM_RIGHTS  1
 
 #define page ((const struct forker_page *)FORKER_PAGE)
+#define own  ((const long *)FORKER_WORDS)
 
 struct request {
-    uint32_t count;
-    int32_t fd[FDS_MAX]; /* the task's socket, then its ports */
+    uint32_t serial, count; /* of the clone that it is for; of descriptors */
+    int32_t fd[FDS_MAX]; /* the task's ports */
 };
 
 static long call(long nr, long a, long b, long c, long d)
 {
-    register long r10 __asm__("r10") = d;
-    long result;
+    return raw_call(nr, a, b, c, d, 0, 0);
+}
 
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10)
-                     : "rcx", "r11", "memory");
-    return result;
+/* One that nobody is asked for, by the words that only we know. */
+static long call_unasked(long nr, long a, long b, long c, long d)
+{
+    return raw_call(nr, a, b, c, d, own[0], own[1]);
 }
 
 /* The child runs on a stack of its own in the same memory. */
-static long spawn(long flags, char *stack, void (*run)(const struct request *), const struct request *r)
+static long spawn(long flags, char *stack, void (*run)(uint32_t), uint32_t serial)
 {
-    register const struct request *r8 __asm__("r8") = r;
-    register void (*r9)(const struct request *) __asm__("r9") = run;
+    register long r8 __asm__("r8") = own[0];
+    register long r9 __asm__("r9") = own[1];
+    register uint32_t r12 __asm__("r12") = serial;
+    register void (*r13)(uint32_t) __asm__("r13") = run;
     long result;
 
     __asm__ volatile("syscall\n"
                      "    test %%rax, %%rax\n"
                      "    jnz 1f\n"
                      "    xor %%ebp, %%ebp\n"
-                     "    mov %%r8, %%rdi\n"
-                     "    call *%%r9\n"
+                     "    mov %%r12d, %%edi\n"
+                     "    call *%%r13\n"
                      "    hlt\n"
                      "1:\n"
                      : "=a"(result)
-                     : "a"(__NR_clone), "D"(flags), "S"(stack), "d"(0), "r"(r8), "r"(r9)
+                     : "a"(__NR_clone), "D"(flags), "S"(stack), "d"(0), "r"(r8), "r"(r9), "r"(r12), "r"(r13)
                      : "rcx", "r11", "r10", "memory", "cc");
     return result;
 }
@@ -80,9 +85,9 @@ static void say(int to, uint32_t kind, uint32_t a, uint32_t b)
     call(__NR_write, to, (long)&w, sizeof w, 0);
 }
 
-static _Noreturn void fail(void)
+static _Noreturn void fail(uint32_t serial)
 {
-    say(page->control, WIRE_FAILED, 0, 0);
+    say(page->control, WIRE_FAILED, serial, 0);
     end(125);
 }
 
@@ -126,78 +131,31 @@ static _Noreturn void resume(void)
     __builtin_unreachable();
 }
 
-static void open_again(const struct forker_file *f)
+static void open_again(const struct forker_file *f, uint32_t serial)
 {
     long fd = f->same >= 0 ? call(__NR_dup, f->same, 0, 0, 0)
                            : call(__NR_open, (long)(page->paths + f->path), f->flags, 0, 0);
 
     if (fd < 0 || (f->offset && call(__NR_lseek, fd, f->offset, 0 /* SEEK_SET */, 0) != f->offset) ||
         call(__NR_dup3, fd, f->number, f->flags & O_CLOEXEC, 0) < 0)
-        fail();
+        fail(serial);
     call(__NR_close, fd, 0, 0, 0);
 }
 
-static _Noreturn void be_program(const struct request *r)
+static void close_doors(void)
 {
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2];
-
-    for (int i = 0; i < 2; i++)
-        none[i].effective = none[i].permitted = none[i].inheritable = 0;
-    if (call(__NR_capset, (long)&head, (long)none, 0, 0) < 0 || call(__NR_setsid, 0, 0, 0, 0) < 0)
-        fail();
-    for (uint32_t i = 0; i < page->port_count; i++) {
-        const struct forker_port *p = &page->port[i];
-
-        if (p->index >= r->count || call(__NR_dup3, r->fd[p->index], p->number, p->flags, 0) < 0)
-            fail();
-    }
-    for (uint32_t i = 0; i < page->file_count; i++)
-        open_again(&page->file[i]);
-    for (uint32_t i = 0; i < r->count; i++)
-        call(__NR_close, r->fd[i], 0, 0, 0);
-    if (page->tid_address)
-        call(__NR_set_tid_address, (long)page->tid_address, 0, 0, 0);
-    if (page->altstack.size)
-        call(__NR_sigaltstack, (long)&page->altstack, 0, 0, 0);
-    if (page->robust_list)
-        call(__NR_set_robust_list, (long)page->robust_list, (long)page->robust_size, 0, 0);
-    call(__NR_close, page->control, 0, 0, 0);
-    resume();
+    for (int i = 0; i < FORKER_DOORS; i++)
+        call(__NR_close, page->door[i], 0, 0, 0);
 }
 
-/* pid 1 of a clone. */
-static void be_init(const struct request *r)
+static void close_all(const struct request *r)
 {
-    int status = 0;
-    long pid;
-
-    say(r->fd[0], WIRE_HELLO, 0, 0);
-    say(page->control, WIRE_BORN, 0, 0);
-    pid = call(__NR_clone, 0, 0, 0, 0);
-    if (pid == 0)
-        be_program(r);
-    if (pid < 0)
-        fail();
     for (uint32_t i = 0; i < r->count; i++)
         call(__NR_close, r->fd[i], 0, 0, 0);
-    while ((pid = call(__NR_wait4, -1, (long)&status, __WALL, 0)) > 0) {
-        if (pid == 2) {
-            /* Who is left of its own is our child by now; an error: nobody. */
-            long more = call(__NR_wait4, -1, 0, __WALL | WNOHANG, 0);
-            say(page->control, WIRE_MAIN, more < 0, (uint32_t)status);
-            if (more < 0)
-                break;
-            if (more == 0)
-                continue;
-        }
-        say(page->control, WIRE_REAPED, 0, 0);
-    }
-    end(0);
 }
 
-/* One message: how many descriptors came with it; -1 at the end. */
-static int receive(struct request *r)
+/* One message and what descriptors came with it; -1 at the end. */
+static int receive(int from, struct request *r)
 {
     struct {
         uint64_t size;
@@ -219,8 +177,9 @@ static int receive(struct request *r)
         int32_t flags, unused;
     } message = {0, 0, &part, 1, &control, sizeof control, 0, 0};
 
-    if (call(__NR_recvmsg, page->control, (long)&message, 0x40000000 /* MSG_CMSG_CLOEXEC */, 0) <= 0)
+    if (call(__NR_recvmsg, from, (long)&message, 0x40000000 /* MSG_CMSG_CLOEXEC */, 0) <= 0)
         return -1;
+    r->serial = head.a;
     r->count = 0;
     if (message.control_size >= 16 && control.level == SOL_SOCKET && control.type == SCM_RIGHTS)
         for (uint64_t i = 0; i < (control.size - 16) / 4 && i < FDS_MAX; i++)
@@ -228,9 +187,88 @@ static int receive(struct request *r)
     return 0;
 }
 
+/* What does not depend on the task, and no more is said by us. */
+static void prepare(uint32_t serial)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2];
+
+    for (int i = 0; i < 2; i++)
+        none[i].effective = none[i].permitted = none[i].inheritable = 0;
+    if (call(__NR_capset, (long)&head, (long)none, 0, 0) < 0 || call(__NR_setsid, 0, 0, 0, 0) < 0)
+        fail(serial);
+    for (uint32_t i = 0; i < page->file_count; i++)
+        open_again(&page->file[i], serial);
+    if (page->tid_address)
+        call(__NR_set_tid_address, (long)page->tid_address, 0, 0, 0);
+    if (page->altstack.size)
+        call(__NR_sigaltstack, (long)&page->altstack, 0, 0, 0);
+    if (page->robust_list)
+        call(__NR_set_robust_list, (long)page->robust_list, (long)page->robust_size, 0, 0);
+}
+
+/* The task; one whose clone was ended before it had come here may lie there still. */
+static void await_task(uint32_t serial, struct request *r)
+{
+    for (;;) {
+        if (receive(page->door[serial % FORKER_DOORS], r) < 0)
+            end(0);
+        if (r->serial == serial)
+            return;
+        close_all(r);
+    }
+}
+
+static _Noreturn void be_program(uint32_t serial)
+{
+    struct request r;
+
+    prepare(serial);
+    await_task(serial, &r);
+    for (uint32_t i = 0; i < page->port_count; i++) {
+        const struct forker_port *p = &page->port[i];
+
+        if (p->index >= r.count || call(__NR_dup3, r.fd[p->index], p->number, p->flags, 0) < 0)
+            fail(serial);
+    }
+    close_all(&r);
+    close_doors();
+    call(__NR_close, page->control, 0, 0, 0);
+    resume();
+}
+
+/* pid 1 of a clone. */
+static void be_init(uint32_t serial)
+{
+    int status = 0;
+    long pid;
+
+    say(page->door[serial % FORKER_DOORS], WIRE_HELLO, serial, 0);
+    say(page->control, WIRE_BORN, serial, 0);
+    pid = call_unasked(__NR_clone, 0, 0, 0, 0);
+    if (pid == 0)
+        be_program(serial);
+    if (pid < 0)
+        fail(serial);
+    close_doors();
+    while ((pid = call_unasked(__NR_wait4, -1, (long)&status, __WALL, 0)) > 0) {
+        if (pid == 2) {
+            /* Who is left of its own is our child by now; an error: nobody. */
+            long more = call_unasked(__NR_wait4, -1, 0, __WALL | WNOHANG, 0);
+            say(page->control, WIRE_MAIN, more < 0, (uint32_t)status);
+            if (more < 0)
+                break;
+            if (more == 0)
+                continue;
+        }
+        say(page->control, WIRE_REAPED, 0, 0);
+    }
+    end(0);
+}
+
 __attribute__((used)) _Noreturn void forker_main(void)
 {
-    static char *const init_stack = (char *)FORKER_STACK + FORKER_STACK_BYTES * 3 / 4;
+    static char *const init_stack = (char *)FORKER_STACK + FORKER_STACK_BYTES / 2;
     uint64_t all = ~0ull;
     struct request r;
 
@@ -239,15 +277,13 @@ __attribute__((used)) _Noreturn void forker_main(void)
         ;
     call(__NR_close, page->users, 0, 0, 0);
     say(page->control, WIRE_READY, 0, 0);
-    while (receive(&r) == 0) {
-        long pid = spawn(CLONE_NEWPID | CLONE_PARENT | CLONE_VM | SIGCHLD, init_stack, be_init, &r);
+    while (receive(page->control, &r) == 0) {
+        /* On two stacks by turns: one is asked for when the last but one is gone. */
+        char *stack = init_stack + r.serial % FORKER_DOORS * INIT_STACK_BYTES;
+        long pid = spawn(CLONE_NEWPID | CLONE_PARENT | CLONE_VM | SIGCHLD, stack, be_init, r.serial);
 
-        /* At once: who reads what the clone writes waits until nobody else could.  `r` stays as it is until
-         * the clone is gone, since nobody asks for another before. */
-        for (uint32_t i = 0; i < r.count; i++)
-            call(__NR_close, r.fd[i], 0, 0, 0);
         if (pid < 0)
-            say(page->control, WIRE_FAILED, 0, (uint32_t)-pid);
+            say(page->control, WIRE_FAILED, r.serial, (uint32_t)-pid);
     }
     end(0);
 }

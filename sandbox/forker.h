@@ -8,10 +8,13 @@
 #define FORKER_END         0x1c000
 #define FORKER_STACK       0x20000
 #define FORKER_STACK_BYTES 0x8000
+#define FORKER_WORDS       FORKER_STACK /* our own (syscalls_own), where a clone has nothing any more */
 
 #define FORKER_PORTS_MAX 64
 #define FORKER_FILES_MAX 32
 #define FORKER_PATHS     16384
+#define FORKER_OWN       4 /* descriptors of its own */
+#define FORKER_DOORS     2 /* clone N waits at door N mod 2: one may be at work while the next is made */
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -27,10 +30,10 @@ struct forker_page {
         uint64_t size; /* 0: none */
     } altstack;
     uint64_t tid_address, robust_list, robust_size;
-    int32_t control, users; /* our own descriptors in it */
+    int32_t control, users, door[FORKER_DOORS]; /* our own descriptors in it: to its init, the user namespace, to the server */
     uint32_t port_count, file_count;
     struct forker_port { /* what it has of its ports */
-        uint32_t index; /* in the message that asks for a clone */
+        uint32_t index; /* in the message that gives a clone its descriptors */
         int32_t number;
         int32_t flags; /* O_CLOEXEC or 0 */
     } port[FORKER_PORTS_MAX];

@@ -115,7 +115,7 @@ static int answer(const struct gate_frame *f, long *result)
     if (head_of(f->rsi, head) < 0)
         return 0;
     if (f->rax == SYS_openat) {
-        if (begins(head, "/dev/") || begins(head, "/proc/"))
+        if (f->rdx & O_ACCMODE || begins(head, "/dev/") || begins(head, "/proc/"))
             return 0;
         *result = call(SYS_openat, f->rdi, f->rsi, f->rdx, f->r10, 0);
         return 1;

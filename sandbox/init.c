@@ -13,6 +13,7 @@
 #include "sandbox/plain.h"
 #include "sandbox/result.h"
 #include "sandbox/spec.h"
+#include "sandbox/syscalls.h"
 #include "sandbox/wire.h"
 #include "sandbox/zygote.h"
 
@@ -38,6 +39,8 @@
 #define HIGH_FD OURS_FD
 #define NS      1000000000ull
 #define CHILD_STACK_BYTES (128u << 10)
+#define PAGE_BYTES        4096
+#define STACK_BYTES_USED  (4 * PAGE_BYTES) /* of ours, by what is yet to come */
 
 _Static_assert(SPEC_PORT_FD_MAX < HIGH_FD, "a program's descriptor would be ours");
 
@@ -138,21 +141,17 @@ static void take_packet(struct init *in)
         take_file(in, h->a, h->kind == WIRE_TREE);
         break;
     case WIRE_KILL:
+        if (h->b != in->serial)
+            break; /* of a clone that has ended meanwhile */
         in->killed = true;
         in->why = (enum wire_why)h->a;
         break;
     case WIRE_FINISH:
-        in->finish = true;
+        in->finish |= h->b == in->serial;
         break;
     case WIRE_FORKER:
         fd_close(&in->forker);
         in->forker = init_raise_fd(wire_take_fd(&in->packet, 0));
-        break;
-    case WIRE_CLONE: /* our program runs and has its descriptors: any number is good */
-        fd_close(&in->next);
-        in->next = wire_take_fd(&in->packet, 0);
-        for (uint32_t i = 0; i < in->slot_count; i++)
-            in->port[in->slot[i]] = wire_take_fd(&in->packet, i + 1);
         break;
     default:
         break;
@@ -172,15 +171,6 @@ void init_await(struct init *in)
 {
     while (in->missing && !in->killed)
         init_take_next(in);
-}
-
-/* Was anything lost on its way? */
-bool init_lacks(const struct init *in)
-{
-    for (uint32_t i = 0; i < in->slot_count; i++)
-        if (in->port[in->slot[i]] < 0)
-            return true;
-    return false;
 }
 
 static void gather(struct init *in)
@@ -208,7 +198,9 @@ static void gather(struct init *in)
     init_await(in);
     if (in->killed)
         tell_killed(in);
-    bool lacks = init_lacks(in);
+    bool lacks = false; /* it was lost on its way */
+    for (uint32_t i = 0; i < in->slot_count; i++)
+        lacks |= in->port[in->slot[i]] < 0;
     for (uint32_t i = 0; i < t->file_count; i++)
         lacks |= in->files.fd[i] < 0;
     if (lacks) {
@@ -232,17 +224,26 @@ static int place_ports(struct init *in, struct err *e)
     return 0;
 }
 
-static const char *path_of(const char *const *env)
+/* By the words that only we know: nobody is asked. */
+static void exec_unasked(const struct box_task *t, const char *path)
 {
-    for (; env && *env; env++)
-        if (!strncmp(*env, "PATH=", 5))
-            return *env + 5;
-    return "/usr/local/bin:/usr/bin:/bin";
+    const unsigned long own[SYSCALLS_OWN_WORDS] = {syscalls_own(0), syscalls_own(1)};
+    register unsigned long first __asm__("r8") = own[0];
+    register unsigned long second __asm__("r9") = own[1];
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(SYS_execve), "D"(path), "S"(t->argv), "d"(t->env), "r"(first), "r"(second)
+                     : "rcx", "r11", "memory");
+    errno = (int)-result;
 }
 
-static void exec_one(const struct box_task *t, const char *path)
+static void exec_one(const struct box_task *t, const char *path, bool unasked)
 {
-    execve(path, (char *const *)(uintptr_t)t->argv, (char *const *)(uintptr_t)t->env);
+    if (unasked)
+        exec_unasked(t, path);
+    else
+        execve(path, (char *const *)(uintptr_t)t->argv, (char *const *)(uintptr_t)t->env);
     if (errno != ENOEXEC)
         return;
     /* A script without #!: as a shell does, give it to sh. */
@@ -259,21 +260,22 @@ static void exec_one(const struct box_task *t, const char *path)
     free(argv);
 }
 
-static int exec_search(const struct box_task *t)
+/* `unasked`: in which directory there is a program whose exec need not be asked. */
+static int exec_search(const struct box_task *t, uint32_t unasked)
 {
-    const char *name = t->argv[0], *at = path_of(t->env);
+    const char *name = t->argv[0], *at = spec_path(t);
     int sys = ENOENT;
     char path[4096];
     if (strchr(name, '/') || !*name) {
-        exec_one(t, name);
+        exec_one(t, name, unasked == 0);
         return errno;
     }
-    for (;;) {
+    for (uint32_t i = 0;; i++) {
         size_t n = strcspn(at, ":");
         if (n + strlen(name) + 3 < sizeof path) {
             snprintf(path, sizeof path, "%.*s/%s", n ? (int)n : 1, n ? at : ".", name);
             if (access(path, F_OK) == 0) /* an exec costs more */
-                exec_one(t, path);
+                exec_one(t, path, i == unasked);
             if (errno != ENOENT && errno != ENOTDIR)
                 sys = errno;
             if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
@@ -330,7 +332,7 @@ static int be_program(void *owner)
         f->sys = e.sys;
         memcpy(f->text, e.text, sizeof f->text);
     } else {
-        f->sys = exec_search(&in->task);
+        f->sys = exec_search(&in->task, in->unasked);
     }
     return 126; /* to clone, which exits.  A sanitizer would note on a program's stderr what it thinks of _exit here */
 }
@@ -430,7 +432,7 @@ static void start_program(struct init *in)
     for (uint32_t i = 0; i < in->task.file_count; i++)
         if (in->files.tree[i] || !leftover_compares(&in->task, i))
             fd_close(&in->files.fd[i]);
-    fd_close(&in->listener); /* the server has it: it has answered the exec */
+    fd_close(&in->listener); /* the server has it: it has answered the exec, or asked for none because it had it */
     if (in->failure.sys || in->failure.ours)
         tell_failure(in);
 }
@@ -550,9 +552,29 @@ static void await_task(struct init *in)
     if (wire_receive(in->link, &in->packet, 0) <= 0 || in->packet.head.kind != WIRE_TASK)
         _exit(0);
     in->is_template = in->packet.head.a;
+    in->unasked = in->packet.head.b;
     read_task(in);
     wire_close_fds(&in->packet);
     gather(in);
+}
+
+/* What will be touched when the task is here: pages that are the zygote's until then, or nobody's, and code that this process has
+ * not run.  Each is a fault that somebody would wait for. */
+static void rehearse(struct init *in)
+{
+    volatile char deep[STACK_BYTES_USED];
+    struct box_task none;
+    struct err e;
+    for (size_t i = 0; i < sizeof deep; i += PAGE_BYTES)
+        deep[i] = 0;
+    in->packet.data[0] = 0;
+    in->failure.sys = 0;
+    arena_alloc(&in->arena, 1);
+    spec_decode_task((struct slice){"", 0}, &in->arena, &none, &e);
+    since(&in->began);
+    struct buf b = BUF_INIT(WIRE_DATA_MAX);
+    result_pack(&b, &(struct box_result){.text = "", .limit = NULL});
+    buf_clear(&b);
 }
 
 static void make_place(struct init *in, const struct box_task *own)
@@ -563,9 +585,7 @@ static void make_place(struct init *in, const struct box_task *own)
         give_up(in, &e);
     if (!in->none && stat(".", &s) == 0)
         in->job_size = s.st_size;
-    /* Pages that the task will want: copies of the zygote's, or new. */
-    in->packet.data[0] = 0;
-    arena_alloc(&in->arena, 1);
+    rehearse(in);
     make_program(in);
 }
 
@@ -592,7 +612,7 @@ _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside
     prctl(PR_SET_NAME, "zpipe-init");
     in.none = none;
     in.variant = h->a;
-    in.forker = in.next = -1;
+    in.forker = -1;
     if (none)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
     in.arena = ARENA_INIT(SPEC_ARENA_MAX);

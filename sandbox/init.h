@@ -34,6 +34,7 @@ struct init {
     struct wire_packet packet;
     bool none; /* no wall: not pid 1 of anything, no filter */
     bool is_template;
+    uint32_t unasked; /* WIRE_ASK, or as WIRE_TASK has it */
     bool killed, finish, main_ended, all_ended;
     enum wire_why why;
     unsigned variant; /* of the filter */
@@ -44,8 +45,9 @@ struct init {
     int status; /* of main, as wait tells it */
     struct timespec began;
     struct exec_failure failure;
-    /* Of a template: the socket to the forker in its program; the next clone's to the server.  -1: none */
-    int forker, next;
+    /* Of a template: the socket to the forker in its program; -1: not yet.  Which clone it is, the first is 1; 0: none. */
+    int forker;
+    uint32_t serial;
     enum wire_stays stays; /* likewise: told with a clone's result */
 };
 
@@ -58,7 +60,6 @@ struct outcome {
 
 /* Packets until every descriptor that is missing has come, or it is to end. */
 void init_await(struct init *in);
-bool init_lacks(const struct init *in);
 /* One packet of its link; the server gone is the end. */
 void init_take_next(struct init *in);
 int init_raise_fd(int fd); /* to a number that no program can have */

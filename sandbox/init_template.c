@@ -1,11 +1,12 @@
 /* The init of a template: its program stands still before its first use of a channel, with our forker in
- * it (forker.c), and is cloned for one task after the other.  One at a time: the task's writable places
- * are the template's, so they must be as they were before the next one comes.  Who leaves them changed was
- * the last of this template.
+ * it (forker.c), and is cloned for one task after the other.  One is at work at a time: the task's writable places
+ * are the template's, so they must be as they were before the next one's task comes.  Who leaves them changed was
+ * the last of this template; the next may have been made by then, and ends with it.
  *
  * A clone has a pid namespace of its own below ours; its first process is the forker's, and a child of
  * ours. */
 #include "base/fds.h"
+#include "sandbox/forker.h"
 #include "sandbox/init.h"
 #include "sandbox/leftover.h"
 #include "sandbox/spec.h"
@@ -36,17 +37,18 @@ struct places {
     bool failed;
 };
 
-/* What stays from clone to clone. */
-struct stand {
-    int home, signals; /* the template's own link; for ends of children */
-    struct places places;
-};
-
 struct clone {
     pid_t init; /* the clone's first process; 0: not there yet */
     bool last; /* it has nobody left to wait for, and ends */
     bool gone, failed;
     struct rusage use;
+};
+
+/* What stays from clone to clone. */
+struct stand {
+    int signals; /* for ends of children */
+    struct places places;
+    struct clone clone[FORKER_DOORS]; /* number N is [N mod 2]: the one at work, and the next */
 };
 
 static void note(struct places *p, const char *path, dev_t device)
@@ -96,22 +98,15 @@ static bool places_unchanged(const struct places *p)
     return true;
 }
 
-/* The template's program, or the server, is gone: so are we, and all below us. */
-static void reap(struct init *in, struct clone *c)
+static struct clone *clone_of(struct stand *s, uint32_t serial)
 {
-    struct rusage use;
-    int status;
-    for (pid_t pid; (pid = wait4(-1, &status, WNOHANG | __WALL, &use)) > 0;) {
-        if (pid == in->main)
-            _exit(0);
-        c->gone = true;
-        c->use = use;
-    }
+    return &s->clone[serial % FORKER_DOORS];
 }
 
-/* One message of the forker's; false: there is none. */
-static bool take_forker(struct init *in, struct clone *c)
+/* One message of the forker's, or of a clone's first process; false: there is none. */
+static bool take_forker(struct init *in, struct stand *s)
 {
+    struct clone *c = clone_of(s, in->serial);
     int n = wire_receive(in->forker, &in->packet, MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return false;
@@ -120,9 +115,11 @@ static bool take_forker(struct init *in, struct clone *c)
     const struct wire *h = &in->packet.head;
     switch (h->kind) {
     case WIRE_BORN:
-        c->init = in->packet.from;
+        clone_of(s, h->a)->init = in->packet.from;
         break;
     case WIRE_MAIN:
+        if (in->packet.from != c->init)
+            break; /* the next, that has failed */
         in->main_ended = true;
         in->status = (int)h->b;
         c->last = h->a;
@@ -134,7 +131,7 @@ static bool take_forker(struct init *in, struct clone *c)
             wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
         break;
     case WIRE_FAILED:
-        c->failed = true;
+        clone_of(s, h->a)->failed = true;
         break;
     default:
         break;
@@ -143,21 +140,41 @@ static bool take_forker(struct init *in, struct clone *c)
     return true;
 }
 
-/* Until no process of the clone is left.  What it said before its end is there when that is seen. */
-static void serve_clone(struct init *in, struct clone *c, int signals)
+/* The template's program, or the server, is gone: so are we, and all below us.  What a clone's first process said
+ * before its end is there when that is seen. */
+static void reap(struct init *in, struct stand *s)
 {
+    struct rusage use;
+    int status;
+    while (in->forker >= 0 && take_forker(in, s))
+        ;
+    for (pid_t pid; (pid = wait4(-1, &status, WNOHANG | __WALL, &use)) > 0;) {
+        if (pid == in->main)
+            _exit(0);
+        struct clone *c = clone_of(s, in->serial);
+        if (clone_of(s, in->serial + 1)->init == pid)
+            c = clone_of(s, in->serial + 1);
+        c->gone = true;
+        c->use = use;
+    }
+}
+
+/* Until no process of the clone is left. */
+static void serve_clone(struct init *in, struct stand *s)
+{
+    struct clone *c = clone_of(s, in->serial);
     bool told = false;
     while (!c->gone && !(c->failed && !c->init)) {
-        struct pollfd p[3] = {{in->forker, POLLIN, 0}, {signals, POLLIN, 0}, {in->link, POLLIN, 0}};
+        struct pollfd p[3] = {{in->forker, POLLIN, 0}, {s->signals, POLLIN, 0}, {in->link, POLLIN, 0}};
         struct signalfd_siginfo info;
         if (poll(p, 3, -1) < 0)
             continue;
         if (p[0].revents) {
-            take_forker(in, c);
+            take_forker(in, s);
             if (c->last && c->init && wait4(c->init, NULL, __WALL, &c->use) == c->init)
                 c->gone = true;
-        } else if (p[1].revents && read(signals, &info, sizeof info) > 0)
-            reap(in, c);
+        } else if (p[1].revents && read(s->signals, &info, sizeof info) > 0)
+            reap(in, s);
         else if (p[2].revents)
             init_take_next(in);
         if ((in->killed || in->finish) && c->init && !told) {
@@ -165,7 +182,7 @@ static void serve_clone(struct init *in, struct clone *c, int signals)
             kill(c->init, SIGKILL);
         }
     }
-    while (!c->last && take_forker(in, c))
+    while (!c->last && take_forker(in, s))
         ;
 }
 
@@ -179,86 +196,55 @@ static _Noreturn void fail(struct init *in, const char *why)
     _exit(1);
 }
 
-static void close_ports(struct init *in)
-{
-    for (uint32_t i = 0; i < in->task.port_count; i++)
-        fd_close(&in->port[i]);
-}
-
-/* The task's socket, for the clone's first process to say hello on, then its ports in their order. */
-static int ask_forker(struct init *in)
-{
-    int fd[WIRE_FDS_MAX] = {in->link};
-    uint32_t count = 1;
-    for (uint32_t i = 0; i < in->slot_count; i++)
-        fd[count++] = in->port[in->slot[i]];
-    return wire_send(in->forker, (struct wire){.kind = WIRE_CLONE}, NULL, 0, fd, count);
-}
-
 /* With its result the server is told whether there will be a next one. */
-static void conclude(struct init *in, struct outcome *o, const struct rusage *use, const struct stand *stand)
+static void conclude(struct init *in, struct outcome *o, const struct rusage *use, bool same)
 {
-    in->stays = places_unchanged(&stand->places) ? WIRE_STAYS : WIRE_STAYS_CHANGED;
+    in->stays = same ? WIRE_STAYS : WIRE_STAYS_CHANGED;
     init_tell(in, o, use);
     if (in->stays != WIRE_STAYS)
         _exit(0);
 }
 
-static void run_clone(struct init *in, const struct stand *stand)
+/* The server has the forker make it, and gives it its task. */
+static void run_clone(struct init *in, struct stand *stand)
 {
-    struct clone c = {0};
     struct outcome o = {0};
     const char *ceiling = NULL;
-    clock_gettime(CLOCK_MONOTONIC, &in->began);
-    if (ask_forker(in) < 0)
-        fail(in, "a template cannot be asked for a clone");
-    close_ports(in);
-    serve_clone(in, &c, stand->signals);
+    in->serial++;
+    in->killed = in->finish = in->main_ended = false;
+    in->status = 0;
+    serve_clone(in, stand);
+    struct clone c = *clone_of(stand, in->serial);
+    *clone_of(stand, in->serial) = (struct clone){0}; /* the next but one's */
     if (c.failed && !in->killed)
         fail(in, "a template could not be cloned");
+    bool same = places_unchanged(&stand->places);
     if (!in->main_ended && !in->killed)
         fail(in, "the task's first process was killed");
     if (in->killed) {
         init_judge_killed(in, &o);
     } else {
         init_judge(in, &o);
-        ceiling = leftover_send(&in->task, &in->files, in->link);
+        ceiling = same ? NULL : leftover_send(&in->task, &in->files, in->link);
     }
     if (ceiling && !o.limit) {
         o.end = BOX_LIMIT;
         o.limit = ceiling;
     }
-    conclude(in, &o, &c.use, stand);
-}
-
-/* A clone is asked for: from here to its end our link is its. */
-static void clone_one(struct init *in, const struct stand *stand)
-{
-    in->link = in->next;
-    in->next = -1;
-    in->finish = in->main_ended = false;
-    in->status = 0;
-    if (init_lacks(in))
-        fail(in, "a descriptor was lost on its way to the task; too many are open");
-    run_clone(in, stand);
-    close_ports(in);
-    fd_close(&in->link);
-    in->link = stand->home;
-    in->killed = false;
+    conclude(in, &o, &c.use, same);
 }
 
 /* The forker's first word; until then the server may let us go. */
-static void await_forker(struct init *in, int signals)
+static void await_forker(struct init *in, struct stand *s)
 {
     int on = 1;
-    struct clone none = {0};
     while (in->forker < 0) {
-        struct pollfd p[2] = {{signals, POLLIN, 0}, {in->link, POLLIN, 0}};
+        struct pollfd p[2] = {{s->signals, POLLIN, 0}, {in->link, POLLIN, 0}};
         struct signalfd_siginfo info;
         if (poll(p, 2, -1) < 0)
             continue;
-        if (p[0].revents && read(signals, &info, sizeof info) > 0)
-            reap(in, &none);
+        if (p[0].revents && read(s->signals, &info, sizeof info) > 0)
+            reap(in, s);
         if (p[1].revents)
             init_take_next(in);
         if (in->killed)
@@ -272,17 +258,11 @@ static void await_forker(struct init *in, int signals)
 _Noreturn void template_serve(struct init *in, int signals)
 {
     static struct stand stand;
-    stand.home = in->link;
     stand.signals = signals;
-    await_forker(in, signals);
+    await_forker(in, &stand);
     if (note_places(&stand.places) < 0 ||
-        wire_send(stand.home, (struct wire){.kind = WIRE_READY}, NULL, 0, NULL, 0) < 0)
+        wire_send(in->link, (struct wire){.kind = WIRE_READY}, NULL, 0, NULL, 0) < 0)
         _exit(1);
-    for (;;) {
-        while (in->next < 0 && !in->killed)
-            init_take_next(in);
-        if (in->killed)
-            _exit(0);
-        clone_one(in, &stand);
-    }
+    for (;;)
+        run_clone(in, &stand);
 }

@@ -18,6 +18,9 @@
 #define STACK_BYTES   (8ull << 20) /* the layout of memory depends on it: fixed */
 #define PROCESSES_MAX 16384 /* of all tasks of a box; root's are not counted by the kernel */
 #define FILES_MAX     OURS_FD /* more would be numbers of ours */
+#define LOCKED_BYTES  (64ull << 10) /* what every host grants */
+#define SIGNALS_MAX   1024
+#define QUEUES_BYTES  4096 /* there are none */
 #define NS            1000000000ull
 
 static int set_limit(pid_t pid, int what, uint64_t soft, uint64_t hard)
@@ -32,15 +35,47 @@ static int set_limit(pid_t pid, int what, uint64_t soft, uint64_t hard)
     return prlimit(pid, (__rlimit_resource_t)what, &now, NULL);
 }
 
-/* Of every program.  A task's processes are counted where they are started (notify_measure.c); RLIMIT_NPROC counts
- * those of all tasks, and keeps a task without a limit from taking all numbers of the host. */
+/* Of every program, all there are: what is not set would be the caller's, or go by the host's memory.  A task's processes are
+ * counted where they are started (notify_measure.c); RLIMIT_NPROC counts those of all tasks, and keeps a task without a limit
+ * from taking all numbers of the host.  A core of one byte is none, also where the host hands cores to a program, which one of
+ * zero bytes would not keep it from; programs are told zero (syscalls.def). */
+static const struct {
+    int what;
+    uint64_t most; /* soft and hard */
+} common[] = {
+    {RLIMIT_CPU, RLIM_INFINITY},      {RLIMIT_FSIZE, RLIM_INFINITY},   {RLIMIT_DATA, RLIM_INFINITY}, {RLIMIT_STACK, STACK_BYTES},
+    {RLIMIT_CORE, 1},                 {RLIMIT_RSS, RLIM_INFINITY},     {RLIMIT_NPROC, PROCESSES_MAX}, {RLIMIT_NOFILE, FILES_MAX},
+    {RLIMIT_MEMLOCK, LOCKED_BYTES},   {RLIMIT_AS, RLIM_INFINITY},      {RLIMIT_LOCKS, RLIM_INFINITY}, {RLIMIT_SIGPENDING, SIGNALS_MAX},
+    {RLIMIT_MSGQUEUE, QUEUES_BYTES},  {RLIMIT_NICE, 0},                {RLIMIT_RTPRIO, 0},           {RLIMIT_RTTIME, RLIM_INFINITY},
+};
+
 static int set_common(void)
 {
-    return set_limit(0, RLIMIT_STACK, STACK_BYTES, STACK_BYTES) < 0 || set_limit(0, RLIMIT_CORE, 0, 0) < 0 ||
-                   set_limit(0, RLIMIT_NOFILE, FILES_MAX, FILES_MAX) < 0 ||
-                   set_limit(0, RLIMIT_NPROC, PROCESSES_MAX, PROCESSES_MAX) < 0
-               ? -1
-               : 0;
+    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
+        if (set_limit(0, common[i].what, common[i].most, common[i].most) < 0)
+            return -1;
+    return 0;
+}
+
+void program_raise(void)
+{
+    static const int of_space[] = {RLIMIT_SIGPENDING, RLIMIT_MEMLOCK, RLIMIT_NPROC, RLIMIT_MSGQUEUE};
+    struct rlimit now;
+    for (size_t i = 0; i < sizeof of_space / sizeof *of_space; i++)
+        if (getrlimit((__rlimit_resource_t)of_space[i], &now) == 0) {
+            now.rlim_cur = now.rlim_max;
+            setrlimit((__rlimit_resource_t)of_space[i], &now);
+        }
+}
+
+const char *limits_unusual(void)
+{
+    struct rlimit now;
+    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
+        if (common[i].what != RLIMIT_NPROC && common[i].what != RLIMIT_CORE && /* answered for programs (notify_answers.c) */
+            getrlimit((__rlimit_resource_t)common[i].what, &now) == 0 && now.rlim_max < common[i].most)
+            return "zpipe-box was started with lower limits (ulimit -H) than programs are told";
+    return "";
 }
 
 int program_limit(pid_t pid, const struct box_limits *l, struct err *e)

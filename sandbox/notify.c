@@ -197,6 +197,13 @@ void notify_mark(struct notify *n, const char *why)
         n->uncertified_why = why;
 }
 
+int task_add_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec)
+{
+    struct seccomp_notif_addfd give = {.id = q->id, .srcfd = (uint32_t)fd, .newfd_flags = cloexec ? O_CLOEXEC : 0};
+
+    return ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give);
+}
+
 void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec,
                   struct answer *a)
 {
@@ -216,8 +223,7 @@ void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool 
         return;
     }
     if (errno == EINVAL) {
-        give.flags = 0;
-        got = ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give);
+        got = task_add_fd(n, q, fd, cloexec);
         if (got >= 0) {
             a->value = got;
             return;
@@ -244,15 +250,30 @@ static void tell_tracer(struct notify *n, const struct seccomp_notif *q, const s
                                                    .clock_ns = n->now_ns});
 }
 
+/* Each once, for the report. */
+static void note_unknown(struct notify *n, int nr)
+{
+    uint32_t i = 0;
+
+    while (i < n->unknown_count && n->unknown[i] != nr)
+        i++;
+    if (nr < 0 || nr >= SYSCALLS_X32 || i < n->unknown_count || i == NOTIFY_UNKNOWN_MAX)
+        return;
+    n->unknown[n->unknown_count++] = nr;
+    n->unknown_size += (size_t)snprintf(n->unknown_text + n->unknown_size, sizeof n->unknown_text - n->unknown_size, "%s%d",
+                                        i ? ", " : "", nr);
+}
+
 /* The filter of a traced task notifies what others' refuses. */
 static void answer_for(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     uint32_t action = n->trace ? syscalls_decide(&q->data, FILTER_OPENS) : NOTIFIED;
     notify_handler *handler = notify_handler_of(q->data.nr);
 
-    if (notify_is_init(n, q))
-        a->go_on = true;
-    else if (ACTION_KIND(action) == REFUSED(0))
+    if (!handler && (q->data.nr < 0 || !syscalls_find(q->data.nr))) {
+        a->error = ENOSYS;
+        note_unknown(n, q->data.nr);
+    } else if (ACTION_KIND(action) == REFUSED(0))
         a->error = (int)ACTION_ERRNO(action);
     else if (handler)
         handler(n, q, a);
@@ -264,6 +285,12 @@ void notify_turns(struct notify *n, notify_turner *turn, void *owner)
 {
     n->turn = turn;
     n->turn_owner = owner;
+}
+
+void notify_began(struct notify *n)
+{
+    n->answered++;
+    n->calls[SYS_execve]++;
 }
 
 void notify_uncertified(struct notify *n, const char *why)
@@ -381,7 +408,7 @@ static int answer_one(struct notify *n, struct err *e)
     n->met = false;
     answer_for(n, q, &a);
     clock_part(n); /* before another thread may look at it */
-    kept = !a.sent && n->turn && !notify_ours(n, q) && tell_turn(n, q, &a);
+    kept = !a.sent && n->turn && tell_turn(n, q, &a);
     if (a.timed && !kept)
         pass_time(n, &a);
     if (n->trace)
@@ -436,6 +463,7 @@ void notify_report(const struct notify *n, struct notify_report *r)
         .random_bytes = n->random_given,
         .limit_hit = n->limit_hit,
         .uncertified_why = n->uncertified_why,
+        .unknown = n->unknown_text,
     };
 }
 

@@ -3,6 +3,7 @@
  * listener and the task's logical state.  Nothing here blocks. */
 #pragma once
 #include "base/err.h"
+#include "sandbox/forker.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,8 +12,11 @@
 
 #define NOTIFY_SERVE_MAX     256   /* answers in one notify_serve */
 #define NOTIFY_PROCS_MAX     16384 /* processes of a task without a limit: for root the kernel has none */
+#define NOTIFY_TOLD          (16ull << 30) /* bytes of memory that a program is told of */
+#define NOTIFY_LARGE         (1u << 30) /* bytes of memory in one piece that are looked at */
 #define NOTIFY_NAMES_MAX     256   /* named channels of one task */
 #define NOTIFY_RANDOM_MAX    64    /* /dev/urandom's open at once in one task; more: EMFILE */
+#define NOTIFY_UNKNOWN_MAX   8     /* numbers of calls that are not known; more are not noted */
 #define NOTIFY_TIMERS_MAX    64    /* processes of one task with a timer */
 
 /* SO_PRIORITY of a socket that a task takes for something else; it cannot set it itself. */
@@ -52,6 +56,9 @@ int notify_answer(struct notify *n, short ready, struct err *e);
 
 /* `fd`, borrowed until the task's end, is what opening /dev/`name` (borrowed too) gives. */
 int notify_name(struct notify *n, const char *name, int fd, bool write, uint64_t quota, struct err *e);
+
+/* Its input is passed on as it arrives: a wait for it waits. */
+void notify_live(struct notify *n);
 
 /* What the task is held to.  `init`: the process that its own are below. */
 struct box_limits;
@@ -101,9 +108,14 @@ struct notify_report {
     uint64_t random_bytes;       /* given by getrandom */
     const char *limit_hit;       /* "", or the limit that a call ran into first */
     const char *uncertified_why; /* "", or the first thing the program did that may vary */
+    const char *unknown;         /* numbers of calls that the table does not know, each once: "451, 999"; while n is there */
 };
 void notify_report(const struct notify *n, struct notify_report *r);
 
+/* Has a program of that name, a file of the image, been seen to start by the loader shim?  Then its exec need not be asked. */
+bool notify_knows_program(const char *path);
+/* The task's first exec was not. */
+void notify_began(struct notify *n);
 /* The exec of a program that has not the loader shim (a static one) is traced: every wait status of a
  * stopped process must come here.  True when it was such a program's start; what the kernel tells it is
  * then corrected, and it goes on when the caller detaches. */
@@ -115,11 +127,12 @@ void notify_trace_start(struct notify *n);
 pid_t notify_traced(const struct notify *n); /* 0: not begun */
 /* Can all there is be had twice?  Timers and random files cannot. */
 bool notify_copies(struct notify *n);
-/* From now on that process is a forker: it alone may make pid namespaces and give up rights, and once
- * enter a user namespace; it then has the two descriptors, borrowed for so long, under these numbers. */
-void notify_forker(struct notify *n, pid_t pid, const int fd[2], const int number[2]);
-/* The same state again, for a clone with that stream; the lower half is the same. */
-struct notify *notify_copy(const struct notify *n, uint64_t stream, struct err *e);
+/* From now on that process is a forker: it alone may give up rights for all below it, and once enter a user
+ * namespace; it then has these descriptors, borrowed for so long, under these numbers. */
+void notify_forker(struct notify *n, pid_t pid, const int fd[FORKER_OWN], const int number[FORKER_OWN]);
+/* The same state again, for a clone; and the stream that this one has, the lower half being the same. */
+struct notify *notify_copy(const struct notify *n, struct err *e);
+void notify_become(struct notify *n, uint64_t stream);
 /* A file that was looked at as one, and is another for this copy. */
 void notify_exchange(struct notify *n, dev_t device, ino_t inode, dev_t by_device, ino_t by_inode);
 

@@ -33,7 +33,6 @@
 #define SECOND_NS    1000000000ll
 #define BOOT_S       CLOCK_BOOT_S
 #define TICK_NS      10000000ull  /* times() counts hundredths of a second */
-#define MEMORY_BYTES (16ull << 30)
 #define POLLFDS_READ 64
 
 /* Where a clock stood when the task started, in seconds; false: there is no such clock. */
@@ -57,6 +56,13 @@ static bool clock_start(const struct notify *n, int32_t id, int64_t *start_s)
         *start_s = 0;
         return id < 0 || id == CLOCK_PROCESS_CPUTIME_ID || id == CLOCK_THREAD_CPUTIME_ID;
     }
+}
+
+bool clock_known(const struct notify *n, int32_t id)
+{
+    int64_t start;
+
+    return clock_start(n, id, &start);
 }
 
 static bool is_cpu_clock(int32_t id)
@@ -254,14 +260,19 @@ static void poll_for(struct notify *n, const struct seccomp_notif *q, __int128 l
 
 static void answer_poll(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    poll_for(n, q, (__int128)(int32_t)q->data.args[2] * 1000000, a);
+    if ((int32_t)q->data.args[2] < 0)
+        ready_poll(n, q, a);
+    else
+        poll_for(n, q, (__int128)(int32_t)q->data.args[2] * 1000000, a);
 }
 
 static void answer_ppoll(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct timespec t;
 
-    if (task_read(n, q, q->data.args[2], &t, sizeof t) < 0)
+    if (!q->data.args[2])
+        ready_poll(n, q, a);
+    else if (task_read(n, q, q->data.args[2], &t, sizeof t) < 0)
         a->error = EFAULT;
     else if (!span_good(&t))
         a->error = EINVAL;
@@ -293,7 +304,9 @@ static void answer_select(struct notify *n, const struct seccomp_notif *q, struc
 {
     struct timeval t;
 
-    if (task_read(n, q, q->data.args[4], &t, sizeof t) < 0)
+    if (!q->data.args[4])
+        ready_select(n, q, a);
+    else if (task_read(n, q, q->data.args[4], &t, sizeof t) < 0)
         a->error = EFAULT;
     else if (t.tv_sec < 0 || t.tv_usec < 0)
         a->error = EINVAL;
@@ -305,7 +318,9 @@ static void answer_pselect6(struct notify *n, const struct seccomp_notif *q, str
 {
     struct timespec t;
 
-    if (task_read(n, q, q->data.args[4], &t, sizeof t) < 0)
+    if (!q->data.args[4])
+        ready_select(n, q, a);
+    else if (task_read(n, q, q->data.args[4], &t, sizeof t) < 0)
         a->error = EFAULT;
     else if (!span_good(&t))
         a->error = EINVAL;
@@ -315,7 +330,10 @@ static void answer_pselect6(struct notify *n, const struct seccomp_notif *q, str
 
 static void answer_epoll_wait(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    limited_wait(n, (__int128)(int32_t)q->data.args[3] * 1000000, a);
+    if ((int32_t)q->data.args[3] < 0)
+        ready_epoll(n, q, a);
+    else
+        limited_wait(n, (__int128)(int32_t)q->data.args[3] * 1000000, a);
 }
 
 /* Whether it waits is whose turn it is (turns_futex.c).  Where that is not given out, the kernel sees to it, and
@@ -344,6 +362,10 @@ static void answer_rt_sigtimedwait(struct notify *n, const struct seccomp_notif 
     struct timespec t;
 
     a->go_on = true;
+    if (!q->data.args[2]) {
+        signals_told(n, q, q->data.args[0]);
+        return;
+    }
     notify_mark(n, "waits for a signal with a limit of time");
     if (task_read(n, q, q->data.args[2], &t, sizeof t) == 0 && span_good(&t))
         clock_pass(n, span_ns(&t));
@@ -381,8 +403,8 @@ static void answer_sysinfo(struct notify *n, const struct seccomp_notif *q, stru
 
     memset(&s, 0, sizeof s);
     s.uptime = BOOT_S + (long)(clock_look(n) / SECOND_NS);
-    s.totalram = MEMORY_BYTES;
-    s.freeram = MEMORY_BYTES / 2;
+    s.totalram = NOTIFY_TOLD;
+    s.freeram = NOTIFY_TOLD / 2;
     s.procs = 2;
     s.mem_unit = 1;
     reply(n, q, q->data.args[0], &s, sizeof s, a);
@@ -429,14 +451,19 @@ static void answer_getpriority(struct notify *n, const struct seccomp_notif *q, 
 /* Asking and setting in one: the set is without effect, as the filter answers a set alone. */
 static void answer_prlimit(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    struct rlimit limit;
+    bool old = q->data.nr == SYS_getrlimit;
+    uint32_t what = (uint32_t)q->data.args[old ? 0 : 1];
+    uint64_t to = q->data.args[old ? 1 : 3];
+    struct rlimit limit = {0};
 
-    if ((uint32_t)q->data.args[1] >= RLIM_NLIMITS)
+    if (what == RLIMIT_NPROC) /* a small host's may be lower */
+        limit.rlim_cur = limit.rlim_max = NOTIFY_PROCS_MAX;
+    if (what >= RLIM_NLIMITS)
         a->error = EINVAL;
-    else if (!task_valid(n, q) || prlimit((pid_t)q->pid, (int)q->data.args[1], NULL, &limit) < 0)
+    else if (what != RLIMIT_CORE && what != RLIMIT_NPROC && (!task_valid(n, q) || prlimit((pid_t)q->pid, (int)what, NULL, &limit) < 0))
         a->error = EPERM;
-    else
-        reply(n, q, q->data.args[3], &limit, sizeof limit, a);
+    else if (to || old)
+        reply(n, q, to, &limit, sizeof limit, a);
 }
 
 static void answer_statfs(struct notify *n, const struct seccomp_notif *q, struct answer *a)
@@ -446,7 +473,7 @@ static void answer_statfs(struct notify *n, const struct seccomp_notif *q, struc
     memset(&s, 0, sizeof s);
     s.f_type = 0x01021994; /* tmpfs */
     s.f_bsize = s.f_frsize = 4096;
-    s.f_blocks = MEMORY_BYTES / 4096;
+    s.f_blocks = NOTIFY_TOLD / 4096;
     s.f_bfree = s.f_bavail = s.f_blocks / 2;
     s.f_files = s.f_ffree = 1 << 20;
     s.f_namelen = 255;
@@ -482,10 +509,21 @@ static void answer_arrived(struct notify *n, const struct seccomp_notif *q, stru
 
 static void answer_fcntl(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    if ((uint32_t)q->data.args[1] == F_SETFL)
+    switch ((uint32_t)q->data.args[1]) {
+    case F_SETFL:
         answer_nonblock(n, q, a);
-    else
+        break;
+    case F_GETPIPE_SZ:
+        answer_pipe_room(n, q, a);
+        break;
+    case F_DUPFD:
+    case F_DUPFD_CLOEXEC:
         answer_holding(n, q, a);
+        break;
+    default:
+        answer_lock(n, q, a);
+        break;
+    }
 }
 
 static void answer_ioctl(struct notify *n, const struct seccomp_notif *q, struct answer *a)
@@ -527,6 +565,7 @@ notify_handler *notify_handler_of(int nr)
         [SYS_sched_getparam] = answer_sched_getparam,
         [SYS_getpriority] = answer_getpriority,
         [SYS_prlimit64] = answer_prlimit,
+        [SYS_getrlimit] = answer_prlimit,
         [SYS_statfs] = answer_statfs,
         [SYS_fstatfs] = answer_statfs,
         [SYS_write] = answer_writing,
@@ -535,27 +574,28 @@ notify_handler *notify_handler_of(int nr)
         [SYS_pwritev] = answer_writing,
         [SYS_pwritev2] = answer_writing,
         [SYS_sendfile] = answer_writing,
-        [SYS_copy_file_range] = answer_writing,
         [SYS_ftruncate] = answer_writing,
-        [SYS_fallocate] = answer_writing,
+        [SYS_fallocate] = answer_fallocate,
         [SYS_clone] = answer_forking,
         [SYS_fork] = answer_forking,
         [SYS_vfork] = answer_forking,
         [SYS_mmap] = answer_growing,
         [SYS_mremap] = answer_growing,
+        [SYS_mprotect] = answer_growing,
         [SYS_brk] = answer_growing,
         [SYS_dup] = answer_holding,
         [SYS_pipe] = answer_holding,
-        [SYS_pipe2] = answer_holding,
+        [SYS_pipe2] = answer_pipe,
         [SYS_fcntl] = answer_fcntl,
-        [SYS_socketpair] = answer_holding,
+        [SYS_socketpair] = answer_pair,
         [SYS_memfd_create] = answer_holding,
         [SYS_epoll_create] = answer_holding,
         [SYS_epoll_create1] = answer_holding,
         [SYS_eventfd] = answer_holding,
         [SYS_eventfd2] = answer_holding,
-        [SYS_signalfd] = answer_holding,
-        [SYS_signalfd4] = answer_holding,
+        [SYS_signalfd] = answer_signalfd,
+        [SYS_signalfd4] = answer_signalfd,
+        [SYS_rt_sigaction] = answer_sigaction,
         [SYS_wait4] = answer_wait,
         [SYS_waitid] = answer_wait,
         [SYS_kill] = answer_turn,
@@ -567,6 +607,14 @@ notify_handler *notify_handler_of(int nr)
         [SYS_ioctl] = answer_ioctl,
         [SYS_recvfrom] = answer_arrived,
         [SYS_recvmsg] = answer_arrived,
+        [SYS_sendto] = answer_send,
+        [SYS_shutdown] = answer_shutdown,
+        [SYS_flock] = answer_lock,
+        [SYS_lseek] = answer_seek,
+        [SYS_access] = answer_access,
+        [SYS_faccessat] = answer_access,
+        [SYS_faccessat2] = answer_access,
+        [SYS_clock_getres] = answer_clock_getres,
         [SYS_fchmod] = answer_fchmod,
         [SYS_utimensat] = answer_utime,
         [SYS_utime] = answer_utime,

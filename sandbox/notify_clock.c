@@ -83,7 +83,7 @@ static void tell_parents(const struct notify *n)
 
     for (int i = 0; i < PARENTS_MAX && pid > 1; i++) {
         pid = parent_of(pid);
-        if (pid <= 1 || pid == n->init || pid == n->clone_init)
+        if (pid <= 1 || pid == n->init)
             return; /* a clone's first process has its template's memory */
         if (process_vm_readv(pid, &page, 1, &there, 1, 0) == (ssize_t)sizeof p && p.mark == CLOCK_PAGE_MARK &&
             p.now_ns < n->now_ns)

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -113,6 +114,13 @@ static char *known_place(const char *path)
     return known[hash % KNOWN_MAX];
 }
 
+bool notify_knows_program(const char *path)
+{
+    const char *known = known_place(path);
+
+    return known && !strcmp(known, path);
+}
+
 static enum start look(struct notify *n, const struct seccomp_notif *q)
 {
     char path[TASK_PATH_MAX], *known;
@@ -175,19 +183,33 @@ static int write_there(pid_t pid, uint64_t address, const void *data, size_t siz
     return process_vm_writev(pid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : -1;
 }
 
-static int correct_entry(pid_t pid, uint64_t at, const Elf64_auxv_t *was)
+/* What a program's auxiliary vector told. */
+struct start_words {
+    uint64_t vdso, vdso_at; /* the value, and where it lies; 0: there is none */
+    uint64_t base, phdr;
+};
+
+static int correct_entry(pid_t pid, uint64_t at, const Elf64_auxv_t *was, struct start_words *s)
 {
     static const uint8_t random[AUXV_RANDOM_BYTES] = AUXV_RANDOM;
     Elf64_auxv_t is = *was;
 
     auxv_correct(&is);
+    if (was->a_type == AT_SYSINFO_EHDR) {
+        is.a_un.a_val = s->vdso = was->a_un.a_val; /* for the shim, if it is there */
+        s->vdso_at = at + offsetof(Elf64_auxv_t, a_un);
+    } else if (was->a_type == AT_BASE) {
+        s->base = was->a_un.a_val;
+    } else if (was->a_type == AT_PHDR) {
+        s->phdr = was->a_un.a_val;
+    }
     if (memcmp(&is, was, sizeof is) != 0 && write_there(pid, at, &is, sizeof is) < 0)
         return -1;
     return was->a_type == AT_RANDOM ? write_there(pid, was->a_un.a_val, random, sizeof random) : 0;
 }
 
 /* argc, the arguments, 0, the environment, 0, then pairs up to AT_NULL. */
-static int correct_stack(pid_t pid, uint64_t stack)
+static int correct_stack(pid_t pid, uint64_t stack, struct start_words *s)
 {
     uint64_t word[STACK_WORDS], at = stack + 8, end = stack + 8ull * STACK_WORDS_MAX;
     int zeros = 0; /* seen; behind the second one lie the pairs */
@@ -206,7 +228,7 @@ static int correct_stack(pid_t pid, uint64_t stack)
 
             if (a.a_type == AT_NULL)
                 return 0;
-            if (correct_entry(pid, at + 8 * i, &a) < 0)
+            if (correct_entry(pid, at + 8 * i, &a, s) < 0)
                 return -1;
         }
         if (!i)
@@ -216,13 +238,54 @@ static int correct_stack(pid_t pid, uint64_t stack)
     return -1;
 }
 
+/* Does the shim stand there, as interpreter or as the program itself?  It takes the clocks away as all else. */
+static bool has_shim(pid_t pid, const struct start_words *s)
+{
+    uint64_t head[sizeof(Elf64_Ehdr) / 8], at = s->base ? s->base : s->phdr - sizeof head;
+
+    return read_words(pid, at, head, sizeof head / 8) == sizeof head / 8 && !memcmp(head, shim_image, sizeof head);
+}
+
+/* It is the program's own start that unmaps the clocks' pages: the vDSO, whose code is of no use without them, gets these
+ * instructions in its place, which then go to where the program begins, with the registers as the kernel set them. */
+static int take_away_clocks(pid_t pid, const struct start_words *s, uint64_t entry)
+{
+    struct __attribute__((packed)) {
+        uint8_t rdi[2]; /* mov $FROM, %rdi */
+        uint64_t from;
+        uint8_t esi[1]; /* mov $SIZE, %esi */
+        uint32_t size;
+        uint8_t eax[1]; /* mov $NR, %eax */
+        uint32_t nr;
+        uint8_t call[13]; /* syscall; xor of eax, edi, esi, ecx and r11d with themselves */
+        uint8_t jump[6];  /* jmp *0(%rip) */
+        uint64_t entry;
+        uint8_t rest[1];
+    } code = {{0x48, 0xbf}, s->vdso - AUXV_CLOCKS_ROOM, {0xbe}, AUXV_CLOCKS_ROOM, {0xb8}, SYS_munmap,
+              {0x0f, 0x05, 0x31, 0xc0, 0x31, 0xff, 0x31, 0xf6, 0x31, 0xc9, 0x45, 0x31, 0xdb},
+              {0xff, 0x25, 0, 0, 0, 0}, entry, {0xcc}};
+    uint64_t word, none = 0;
+
+    _Static_assert(sizeof code % sizeof word == 0, "it is written by words");
+    for (size_t i = 0; i < sizeof code; i += sizeof word) {
+        memcpy(&word, (uint8_t *)&code + i, sizeof word);
+        if (ptrace(PTRACE_POKEDATA, pid, s->vdso + i, word) < 0)
+            return -1;
+    }
+    return ptrace(PTRACE_POKEUSER, pid, offsetof(struct user_regs_struct, rip), s->vdso) < 0
+               ? -1
+               : write_there(pid, s->vdso_at, &none, sizeof none);
+}
+
 bool notify_stopped(pid_t pid, int status)
 {
+    struct start_words s = {0};
     struct user_regs_struct regs;
 
     if (!WIFSTOPPED(status) || status >> 16 != PTRACE_EVENT_EXEC)
         return false;
-    if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0 || correct_stack(pid, regs.rsp) < 0)
+    if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0 || correct_stack(pid, regs.rsp, &s) < 0 ||
+        (s.vdso && !has_shim(pid, &s) && take_away_clocks(pid, &s, regs.rip) < 0))
         kill(pid, SIGKILL);
     return true;
 }

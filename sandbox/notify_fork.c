@@ -2,9 +2,9 @@
  * the template's; but only one of them runs at a time, and so the listener is the one's whose turn it is.
  * The state that answers come from is copied for each.
  *
- * Three calls are a forker's alone, and refused to every other process as if there were none: to enter the
- * user namespace that it gets, once; to make pid namespaces, which that one owns; and to give up rights
- * for all below it. */
+ * Two calls are a forker's alone, and refused to every other process as if there were none: to enter the
+ * user namespace that it gets, once, and to give up rights for all below it.  Its clones and their first
+ * processes' waits are not notified (syscalls_own). */
 #include "sandbox/notify_task.h"
 
 #include <errno.h>
@@ -29,42 +29,28 @@ bool notify_copies(struct notify *n)
     return !n->timers && random_idle(n) && !n->named_count && !n->trace;
 }
 
-void notify_forker(struct notify *n, pid_t pid, const int fd[2], const int number[2])
+void notify_forker(struct notify *n, pid_t pid, const int fd[FORKER_OWN], const int number[FORKER_OWN])
 {
     n->forker = pid;
     n->entering = true;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < FORKER_OWN; i++) {
         n->forker_fd[i] = fd[i];
         n->forker_number[i] = number[i];
     }
 }
 
-bool notify_is_forker(const struct notify *n, const struct seccomp_notif *q)
+static bool is_forker(const struct notify *n, const struct seccomp_notif *q)
 {
     return n->forker && (pid_t)q->pid == n->forker;
-}
-
-bool notify_is_init(struct notify *n, const struct seccomp_notif *q)
-{
-    if (n->expect_init && !notify_is_forker(n, q)) {
-        n->expect_init = false;
-        n->clone_init = (pid_t)q->pid;
-    }
-    return n->clone_init && (pid_t)q->pid == n->clone_init;
-}
-
-bool notify_ours(struct notify *n, const struct seccomp_notif *q)
-{
-    return notify_is_forker(n, q) || notify_is_init(n, q);
 }
 
 void answer_setns(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     a->error = ENOSYS;
-    if (!n->entering || !notify_is_forker(n, q))
+    if (!n->entering || !is_forker(n, q))
         return;
     n->entering = false;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < FORKER_OWN; i++) {
         struct seccomp_notif_addfd give = {.id = q->id, .flags = SECCOMP_ADDFD_FLAG_SETFD,
                                            .srcfd = (uint32_t)n->forker_fd[i],
                                            .newfd = (uint32_t)n->forker_number[i], .newfd_flags = O_CLOEXEC};
@@ -78,11 +64,11 @@ void answer_setns(struct notify *n, const struct seccomp_notif *q, struct answer
 
 void answer_prctl(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    a->go_on = notify_is_forker(n, q);
+    a->go_on = is_forker(n, q);
     a->error = EINVAL;
 }
 
-struct notify *notify_copy(const struct notify *n, uint64_t stream, struct err *e)
+struct notify *notify_copy(const struct notify *n, struct err *e)
 {
     struct notify *c = malloc(sizeof *c);
 
@@ -96,10 +82,8 @@ struct notify *notify_copy(const struct notify *n, uint64_t stream, struct err *
     c->random_epoll = c->root = -1;
     c->asked = NULL;
     c->met = false;
-    c->stream = stream;
     c->entering = c->trace_start = false;
     c->traced = 0;
-    c->parted = stream == (uint32_t)stream;
     c->listener = fcntl(n->listener, F_DUPFD_CLOEXEC, 0);
     if (c->listener < 0 || seen_copy(&c->seen) < 0) {
         if (c->listener >= 0)
@@ -109,6 +93,12 @@ struct notify *notify_copy(const struct notify *n, uint64_t stream, struct err *
         return NULL;
     }
     return c;
+}
+
+void notify_become(struct notify *n, uint64_t stream)
+{
+    n->stream = stream;
+    n->parted = stream == (uint32_t)stream;
 }
 
 void notify_uses(struct notify *n, bool (*uses)(void *owner), void *owner)

@@ -91,6 +91,51 @@ bool notify_usual_room(struct notify *n, int fd)
     return false;
 }
 
+void answer_pipe_room(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    int fd = task_fd(n, q, (int)q->data.args[0]);
+    a->go_on = true;
+    if (fd < 0)
+        return;
+    notify_usual_room(n, fd);
+    close(fd);
+}
+
+/* What can be done to a file that is not the task's own is its file system's affair. */
+void answer_fallocate(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct stat s;
+    int fd = task_fd(n, q, (int)q->data.args[0]);
+    a->go_on = fd < 0 || fstat(fd, &s) < 0 || !S_ISREG(s.st_mode) ||
+               (!was_given(n, &s) && (!s.st_nlink || notify_is_scratch(n, q, &s))); /* no link: in memory */
+    a->error = a->go_on ? 0 : EOPNOTSUPP;
+    if (fd >= 0)
+        close(fd);
+}
+
+/* One that does not wait is made here: only when it is there can be seen how much fits into it. */
+void answer_pipe(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    int flags = (int)q->data.args[1], fd[2], number[2];
+    notify_hold(n, q, 2);
+    a->go_on = !(flags & O_NONBLOCK);
+    if (a->go_on)
+        return;
+    if (pipe2(fd, flags | O_CLOEXEC) < 0) {
+        a->error = errno;
+        return;
+    }
+    notify_usual_room(n, fd[0]);
+    for (int i = 0; i < 2 && !a->error; i++) {
+        number[i] = task_add_fd(n, q, fd[i], flags & O_CLOEXEC);
+        a->error = number[i] < 0 ? EMFILE : 0;
+    }
+    if (!a->error && task_write(n, q, q->data.args[0], number, sizeof number) < 0)
+        a->error = EFAULT;
+    close(fd[0]);
+    close(fd[1]);
+}
+
 /* On a channel it has no effect: whether it waits would be chance.  Of a pipe of the caller's the flag is the caller's
  * too.  What the task made itself is as empty or as full as it made it. */
 void answer_nonblock(struct notify *n, const struct seccomp_notif *q, struct answer *a)

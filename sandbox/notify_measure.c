@@ -14,9 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
+#define SOCKET_BYTES 212992 /* the kernel's default of net.core.wmem_default */
 #define HEAP_STEP (132u << 10) /* what malloc takes first, when the heap's end is not known yet */
 
 void notify_limit(struct notify *n, const struct box_limits *l, pid_t init)
@@ -77,10 +80,40 @@ static void answer_brk(struct notify *n, const struct seccomp_notif *q)
     m->heap_pid = q->pid;
 }
 
+/* In one piece the host grants what it has in all. */
+static uint64_t host_bytes(void)
+{
+    static uint64_t bytes;
+    struct sysinfo s;
+    if (!bytes && sysinfo(&s) == 0)
+        bytes = ((uint64_t)s.totalram + s.totalswap) * s.mem_unit;
+    return bytes;
+}
+
+/* More than a program is told that there is, it does not get; what this host has not, another may have.  Of a piece that is
+ * grown or made writable is not known here whether it counts. */
+static bool is_refused(struct notify *n, const struct seccomp_notif *q)
+{
+    const uint64_t *args = (const uint64_t *)q->data.args;
+    uint64_t size = args[q->data.nr == SYS_mremap ? 2 : 1];
+    bool map = q->data.nr == SYS_mmap, private = (args[3] & MAP_TYPE) == MAP_PRIVATE;
+    bool counts = !map || (!(args[3] & MAP_NORESERVE) && (private ? args[2] & PROT_WRITE : args[3] & MAP_ANONYMOUS));
+    if (!counts || size < NOTIFY_LARGE)
+        return false;
+    if (map && size > NOTIFY_TOLD)
+        return true;
+    if (size > host_bytes() || size > NOTIFY_TOLD)
+        notify_mark(n, "asks for more memory in one piece than every host grants");
+    return false;
+}
+
 void answer_growing(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     const uint64_t *args = (const uint64_t *)q->data.args;
-    a->go_on = true;
+    a->go_on = q->data.nr == SYS_brk || !is_refused(n, q);
+    a->error = a->go_on ? 0 : ENOMEM;
+    if (!a->go_on)
+        return;
     if (!n->memory_bytes)
         return;
     if (q->data.nr == SYS_brk)
@@ -95,11 +128,6 @@ void answer_forking(struct notify *n, const struct seccomp_notif *q, struct answ
 {
     a->go_on = true;
     n->threads |= q->data.nr == SYS_clone && (q->data.args[0] & (CLONE_VM | CLONE_VFORK)) == CLONE_VM;
-    if (q->data.nr == SYS_clone && (q->data.args[0] & CLONE_NEWPID)) {
-        a->go_on = n->expect_init = notify_is_forker(n, q);
-        a->error = EPERM;
-        return;
-    }
     if (!n->procs)
         return;
     if (!n->procs_room) { /* some may have ended since it was counted, and no other begun */
@@ -133,6 +161,27 @@ void notify_hold(struct notify *n, const struct seccomp_notif *q, uint32_t more)
         closedir(d);
     if (held + more > n->files)
         hit(n, "files");
+}
+
+/* As the kernel has it by itself. */
+static bool usual_sockets(void)
+{
+    static int room;
+    socklen_t size = sizeof room;
+    int pair[2];
+    if (!room && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
+        getsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, &size);
+        close(pair[0]);
+        close(pair[1]);
+    }
+    return room == SOCKET_BYTES;
+}
+
+void answer_pair(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    answer_holding(n, q, a);
+    if (!usual_sockets())
+        notify_mark(n, "makes sockets, and how much fits into one is set otherwise on this host (net.core.wmem_default)");
 }
 
 void answer_holding(struct notify *n, const struct seccomp_notif *q, struct answer *a)

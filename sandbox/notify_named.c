@@ -104,17 +104,14 @@ static void write_for(struct notify *n, const struct seccomp_notif *q, int fd, s
 
 void answer_writing(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    bool to_second = q->data.nr == SYS_copy_file_range;
-    int fd = task_fd(n, q, (int)q->data.args[to_second ? 2 : 0]);
+    int fd = task_fd(n, q, (int)q->data.args[0]);
     struct named *named = fd < 0 ? NULL : limited(n, fd);
     struct stat s;
     a->go_on = !named;
     if (!named)
         ; /* the kernel's affair */
-    else if (q->data.nr == SYS_sendfile || q->data.nr == SYS_copy_file_range)
+    else if (q->data.nr == SYS_sendfile)
         a->error = EINVAL; /* callers fall back to read and write */
-    else if (q->data.nr == SYS_fallocate)
-        a->error = EOPNOTSUPP;
     else if (q->data.nr == SYS_ftruncate)
         a->error = fstat(fd, &s) == 0 && q->data.args[1] <= (uint64_t)s.st_size && ftruncate(fd, (off_t)q->data.args[1]) == 0
                        ? 0

@@ -16,7 +16,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define NAME_MAX_READ 300 /* the longest name of ours fits */
 #define FD_NUMBER_MAX 1048575
 
 enum special { SPECIAL_NONE, SPECIAL_FD, SPECIAL_RANDOM };
@@ -120,16 +119,36 @@ static void open_named(struct notify *n, const struct seccomp_notif *q, const st
         give_opened(n, q, fcntl(named->fd, F_DUPFD_CLOEXEC, 0), flags, a);
 }
 
-static void answer_path(struct notify *n, const struct seccomp_notif *q, uint64_t path, int flags,
+/* A file that may not be written: the kernel would first look whether somebody on this host runs it (ETXTBSY), and then who owns
+ * it (EACCES, where zpipe-box is not root's). */
+static void refuse_writing(struct notify *n, const struct seccomp_notif *q, int directory, const char *name, int flags,
+                           struct answer *a)
+{
+    struct stat st;
+
+    if (((flags & O_ACCMODE) != O_WRONLY && (flags & O_ACCMODE) != O_RDWR) || flags & (O_TRUNC | O_PATH | O_DIRECTORY) ||
+        (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
+        return;
+    int fd = task_open(n, q, directory, name, O_PATH | (flags & O_NOFOLLOW));
+    if (fd < 0)
+        return; /* for the kernel to say why */
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && syscall(SYS_faccessat2, fd, "", W_OK, AT_EMPTY_PATH) < 0) {
+        a->go_on = notify_is_scratch(n, q, &st);
+        a->error = a->go_on ? 0 : EROFS;
+    }
+    close(fd);
+}
+
+static void answer_path(struct notify *n, const struct seccomp_notif *q, int directory, uint64_t path, int flags,
                         struct answer *a)
 {
-    char name[NAME_MAX_READ];
+    char name[TASK_PATH_MAX];
     int number = -1, fd;
 
     a->go_on = true;
     notify_hold(n, q, 1);
     if (task_text(n, q, path, name, sizeof name) < 0)
-        return; /* the kernel will say EFAULT, or it is too long for one of ours */
+        return; /* the kernel will say EFAULT, or that it is too long */
     const struct named *named = named_find(n, name);
     if (named) {
         open_named(n, q, named, flags, a);
@@ -152,23 +171,24 @@ static void answer_path(struct notify *n, const struct seccomp_notif *q, uint64_
         task_give_fd(n, q, fd, flags & O_CLOEXEC, a);
         close(fd);
         break;
-    default:
+    case SPECIAL_NONE:
+        refuse_writing(n, q, directory, name, flags, a);
         break;
     }
 }
 
 void answer_open(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    answer_path(n, q, q->data.args[0], (int)q->data.args[1], a);
+    answer_path(n, q, AT_FDCWD, q->data.args[0], (int)q->data.args[1], a);
 }
 
 void answer_openat(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     gate_lead(n, q);
-    answer_path(n, q, q->data.args[1], (int)q->data.args[2], a);
+    answer_path(n, q, (int)q->data.args[0], q->data.args[1], (int)q->data.args[2], a);
 }
 
 void answer_creat(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    answer_path(n, q, q->data.args[0], O_WRONLY | O_CREAT | O_TRUNC, a);
+    answer_path(n, q, AT_FDCWD, q->data.args[0], O_WRONLY | O_CREAT | O_TRUNC, a);
 }

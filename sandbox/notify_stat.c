@@ -147,7 +147,7 @@ static void learn_scratch(struct notify *n, const struct seccomp_notif *q)
     fd_close(&fd);
 }
 
-static bool in_scratch(struct notify *n, const struct seccomp_notif *q, const struct stat *s)
+bool notify_is_scratch(struct notify *n, const struct seccomp_notif *q, const struct stat *s)
 {
     if (!n->scratch_known)
         learn_scratch(n, q);
@@ -298,7 +298,7 @@ void answer_stat(struct notify *n, const struct seccomp_notif *q, struct answer 
     a->go_on = true;
     if (fd >= 0 && fstat(fd, &s) == 0) {
         a->go_on = false;
-        if (in_scratch(n, q, &s))
+        if (notify_is_scratch(n, q, &s))
             own_file(n, fd, &s);
         else
             other_file(n, fd, &s);

@@ -5,9 +5,9 @@
 #include "sandbox/notify.h"
 
 #include <linux/seccomp.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <time.h>
-#include <sys/types.h>
 
 #define NOTIFY_NR_MAX      512 /* call numbers counted; the table's highest is below */
 #define CLOCK_NS_MAX       (1ull << 61) /* 73 years: so that no sum of ours overflows */
@@ -105,23 +105,26 @@ struct notify {
     pid_t asking;  /* the process whose sleep lets time pass; 0: whoever */
     const char *uncertified_why;
     const char *limit_hit;   /* "", or the first one */
-    pid_t init;              /* with a limit of processes */
+    pid_t init;              /* the task's first process */
     uint64_t memory_bytes;   /* limits; 0: none */
     uint32_t procs, files;
     uint32_t procs_room;     /* so many may be started before they must be counted */
     struct measured measured;
     struct named *named; /* owned */
     uint32_t named_count;
+    int unknown[NOTIFY_UNKNOWN_MAX]; /* calls that there are not, in the order of their first times */
+    uint32_t unknown_count;
+    size_t unknown_size;
+    char unknown_text[NOTIFY_UNKNOWN_MAX * 12];
     struct looker looker[NOTIFY_LOOKERS]; /* the last ones */
     uint32_t looker_next;
     bool threads;       /* there have been some */
+    bool live;          /* its input is passed on as it arrives */
     bool trace_start;   /* a template: its program is to be traced */
     pid_t traced;       /* since when it is: this process */
     pid_t forker;       /* 0: none */
-    pid_t clone_init;   /* 0: not yet */
-    bool expect_init;
     bool entering;      /* it may enter a user namespace now, and gets: */
-    int forker_fd[2], forker_number[2];
+    int forker_fd[FORKER_OWN], forker_number[FORKER_OWN];
     notify_tracer *trace; /* NULL: nobody listens */
     void *trace_owner;
     notify_turner *turn; /* likewise */
@@ -180,17 +183,18 @@ pid_t task_process(const struct seccomp_notif *q); /* that the asking thread bel
 void notify_mark(struct notify *n, const char *why); /* the first one stays; static text */
 
 notify_handler answer_setns, answer_prctl;  /* notify_fork.c */
-bool notify_is_forker(const struct notify *n, const struct seccomp_notif *q);
-/* A clone's first process: it asks before any other does. */
-bool notify_is_init(struct notify *n, const struct seccomp_notif *q);
-bool notify_ours(struct notify *n, const struct seccomp_notif *q); /* either */
 /* A copy's own table of files. */
 int seen_copy(struct seen *s);
 void seen_exchange(struct seen *s, dev_t device, ino_t inode, dev_t by_device, ino_t by_inode);
 notify_handler answer_fchmod, answer_utime, answer_nonblock; /* notify_given.c */
 /* Will nobody but the task ever use what it has as that descriptor, nor chance decide what is there? */
 bool notify_is_its_own(const struct notify *n, int fd);
+/* Does the file lie in its own places, /tmp and /job? */
+bool notify_is_scratch(struct notify *n, const struct seccomp_notif *q, const struct stat *s);
+notify_handler answer_pipe, answer_pipe_room, answer_fallocate; /* notify_given.c */
 notify_handler answer_stat;                 /* notify_stat.c */
+notify_handler ready_poll, ready_select, ready_epoll; /* notify_ready.c: without a limit of time */
+notify_handler answer_lock, answer_seek, answer_shutdown, answer_send, answer_access, answer_clock_getres; /* notify_shared.c */
 /* notify_gate.c: a process opens a file, or looks at one; begins anew. */
 void gate_lead(struct notify *n, const struct seccomp_notif *q);
 void gate_forget(struct notify *n, const struct seccomp_notif *q);
@@ -203,6 +207,7 @@ void clock_part(struct notify *n);
 /* A look at the logical clock, which moves it: nanoseconds since the epoch; as a time of day. */
 uint64_t clock_look(struct notify *n);
 struct timespec clock_now(struct notify *n);
+bool clock_known(const struct notify *n, int32_t id); /* is there such a clock? */
 /* The logical clock goes on to that time; the timers that it passes ring. */
 void clock_pass(struct notify *n, __int128 ns);
 void clock_pass_to(struct notify *n, uint64_t ns);
@@ -218,11 +223,17 @@ int task_fd(struct notify *n, const struct seccomp_notif *q, int number);
 notify_handler answer_writing; /* notify_named.c */
 const struct named *named_find(const struct notify *n, const char *path);
 
-notify_handler answer_growing, answer_forking, answer_holding; /* notify_measure.c */
+notify_handler answer_sigaction, answer_signalfd; /* notify_signals.c */
+/* It will be told of the signals of that set, whole. */
+void signals_told(struct notify *n, const struct seccomp_notif *q, uint64_t set);
+
+notify_handler answer_growing, answer_forking, answer_holding, answer_pair; /* notify_measure.c */
 /* It is about to take `more` descriptors. */
 void notify_hold(struct notify *n, const struct seccomp_notif *q, uint32_t more);
 
-/* Give the task a new descriptor for `fd` (borrowed) as the result of its call. */
+/* Give the task a new descriptor for `fd` (borrowed): its number, or -1 with errno. */
+int task_add_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec);
+/* Likewise, as the result of its call. */
 void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec,
                   struct answer *a);
 /* A new /dev/urandom: the task's end, given; -1 with errno. */

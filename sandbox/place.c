@@ -7,6 +7,7 @@
 #include "base/fds.h"
 #include "sandbox/filter.h"
 #include "sandbox/mounts.h"
+#include "sandbox/notify_task.h"
 #include "sandbox/server.h"
 #include "sandbox/syscalls.h"
 
@@ -14,7 +15,9 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -278,10 +281,34 @@ void places_clear(struct server *s)
 
 /* --- for a task --- */
 
+/* Which directory of its PATH has the program, if it is one that is known to start by the loader shim: to be told of its exec would
+ * be a question with one answer.  A name with a slash is the first.  Directories of the task's own are never among those before it. */
+static uint32_t known_program(const struct box_task *t)
+{
+    const char *name = t->argv[0], *at = spec_path(t);
+    char path[256];
+    if (strchr(name, '/'))
+        return notify_knows_program(name) ? 0 : WIRE_ASK;
+    for (uint32_t i = 0;; i++, at++) {
+        size_t n = strcspn(at, ":");
+        snprintf(path, sizeof path, "%.*s/%s", (int)n, at, name);
+        if (n + strlen(name) + 2 > sizeof path || !path_of_image(path))
+            return WIRE_ASK;
+        if (notify_knows_program(path))
+            return i;
+        if (!*(at += n))
+            return WIRE_ASK;
+    }
+}
+
 static int tell(struct place *p, const struct region *r, uint32_t task, bool is_template)
 {
     const struct slice *bytes = &r->spec.task[task];
-    struct wire h = {.kind = WIRE_TASK, .a = is_template};
+    const struct box_task *t = &r->spec.region.task[task];
+    /* By its question we know that the program's init keeps the listener until we have it. */
+    bool asks = is_template || t->trace || p->listener < 0;
+    struct wire h = {.kind = WIRE_TASK, .a = is_template, .b = asks ? WIRE_ASK : known_program(t)};
+    p->unasked = h.b != WIRE_ASK;
     if (bytes->size <= WIRE_DATA_MAX)
         return link_send(&p->link, h, bytes->data, bytes->size, NULL, 0);
     h.offset = (uint64_t)((const char *)bytes->data - (const char *)r->map);

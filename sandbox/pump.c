@@ -95,12 +95,14 @@ static bool readable_now(int fd)
     return poll(&p, 1, 0) > 0;
 }
 
+/* A splice never waits for bytes: it would hold a pipe's lock meanwhile, and whoever reads that pipe or closes an end of it, our
+ * caller's loop too, would stand still, not to be interrupted, until some came. */
 static ssize_t move_in_kernel(const struct work *w, enum move how, const struct box_source *s, size_t size)
 {
     off_t at = (off_t)s->offset;
     if (how == MOVE_SENDFILE)
         return sendfile(w->to, s->fd, s->offset == BOX_ALL ? NULL : &at, size);
-    return splice(s->fd, s->offset == BOX_ALL ? NULL : &at, w->to, NULL, size, SPLICE_F_MOVE);
+    return splice(s->fd, s->offset == BOX_ALL ? NULL : &at, w->to, NULL, size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 }
 
 /* One step: how many bytes came (0: the end), or -1; progress->reading tells where it failed. */
@@ -140,7 +142,8 @@ static enum move way_of(const struct work *w, int from)
         return MOVE_COPY;
     if (S_ISREG(f.st_mode))
         return MOVE_SENDFILE;
-    return S_ISFIFO(f.st_mode) || S_ISFIFO(t.st_mode) ? MOVE_SPLICE : MOVE_COPY;
+    bool splices = S_ISFIFO(f.st_mode) || (S_ISSOCK(f.st_mode) && S_ISFIFO(t.st_mode)); /* a terminal would wait all the same */
+    return splices ? MOVE_SPLICE : MOVE_COPY;
 }
 
 /* All that may pass has; is there more? */
@@ -370,7 +373,7 @@ static void skip_bytes(struct box_source *s, uint32_t count, uint64_t bytes)
 
 /* How many bytes a channel could be given at once: all, in which case it has ended, or what a process need not
  * bring any more. */
-static size_t feed_now(struct channel *c, struct box_source *s, uint32_t count)
+static size_t feed_now(struct channel *c, struct box_source *s, uint32_t count, bool *all)
 {
     static char bytes[FEED_NOW_MAX];
     const struct box_channel *plan = &c->region->spec.region.channel[c->index];
@@ -381,7 +384,8 @@ static size_t feed_now(struct channel *c, struct box_source *s, uint32_t count)
     if (n <= 0)
         return 0;
     skip_bytes(s, count, (uint64_t)n);
-    if ((size_t)n == size) {
+    *all = (size_t)n == size;
+    if (*all) {
         struct wire w = {.kind = WIRE_PUMP, .region = c->region->id, .a = c->index, .size = size};
         server_tell_later(c->region->server, w);
         channel_writer_left(c);
@@ -430,15 +434,29 @@ static int start_process(struct channel *c, struct box_source *source, uint32_t 
     return 0;
 }
 
+/* The caller's descriptors, which it alone needs: a pipe that two pumps join ends with the one that writes. */
+static void leave_to_pump(struct channel *c)
+{
+    struct region *r = c->region;
+    const struct box_channel *plan = &r->spec.region.channel[c->index];
+    for (uint32_t i = 0; i < plan->source_count; i++)
+        fd_close(&r->fd[plan->source[i].fd]);
+    if (plan->end == BOX_DRAIN || plan->end == BOX_COPY)
+        fd_close(&r->fd[plan->sink]);
+}
+
 int pump_start(struct channel *c, struct err *e)
 {
     uint32_t count;
     struct box_source *source = sources_of(c, &count);
     if (!source)
         return err_nomem(e);
-    size_t fed = feed_now(c, source, count);
-    int r = c->writer_gone ? 0 : start_process(c, source, count, fed, e);
+    bool all = false;
+    size_t fed = feed_now(c, source, count, &all);
+    int r = all ? 0 : start_process(c, source, count, fed, e);
     free(source);
+    if (r == 0)
+        leave_to_pump(c);
     return r;
 }
 
@@ -486,6 +504,16 @@ void pump_forget_all(struct server *s)
     }
 }
 
+/* To its reader a stream that could not be read on has no end. */
+static void fed(struct channel *c, bool killed, int sys)
+{
+    if (sys)
+        c->region->failed = c->region->server->failed = true;
+    else if (!killed)
+        channel_writer_ended(c);
+    channel_writer_left(c);
+}
+
 bool pump_ended(struct server *s, pid_t pid, int status)
 {
     struct pump **at = &s->pump;
@@ -498,7 +526,8 @@ bool pump_ended(struct server *s, pid_t pid, int status)
     struct channel *c = p->channel;
     struct region *r = c->region;
     enum box_channel_end end = r->spec.region.channel[c->index].end;
-    int sys = p->killed ? 0 : status ? EIO : p->progress->sys;
+    bool killed = p->killed;
+    int sys = killed ? 0 : status ? EIO : p->progress->sys;
     bool past = sys == EDQUOT && p->progress->reading;
     if (end != BOX_KEEP)
         server_tell(s,
@@ -511,7 +540,7 @@ bool pump_ended(struct server *s, pid_t pid, int status)
     if (end == BOX_KEEP)
         keep_end(c, past ? 0 : sys);
     if (end == BOX_FEED)
-        channel_writer_left(c);
+        fed(c, killed, sys);
     else if (end != BOX_COPY)
         task_drained(&r->task[r->spec.channel[c->index].writer], past);
     if (end == BOX_DRAIN || end == BOX_KEEP)

@@ -73,6 +73,7 @@ static void init_parts(struct region *r)
 
 static int open_parts(struct region *r, struct err *e)
 {
+    r->opened = true;
     for (uint32_t i = 0; i < r->spec.region.channel_count; i++)
         if (channel_open(&r->channel[i], e) < 0)
             return -1;
@@ -103,6 +104,25 @@ static void abandon(struct region *r, const struct err *e)
     r->next_task = r->spec.region.task_count;
 }
 
+bool region_awaited(const struct region *r)
+{
+    const struct region *other = r->server->region;
+    while (other && other->after != r->id)
+        other = other->next;
+    return other;
+}
+
+/* Does it wait for the tasks of another? */
+static bool waits(struct region *r)
+{
+    const struct region *before = r->after ? region_find(r->server, r->after) : NULL;
+    for (uint32_t i = 0; before && i < before->spec.region.task_count; i++)
+        if (before->task[i].state == TASK_SETUP)
+            return true;
+    r->after = 0;
+    return false;
+}
+
 /* Ask for the tasks that there is room for.  A region may be gone after it. */
 void region_start_more(struct server *s)
 {
@@ -110,12 +130,14 @@ void region_start_more(struct server *s)
     for (struct region *r = s->region, *next;
          s->ready && r && s->starting < STARTING_MAX && s->leaving_count < LEAVING_MAX; r = next) {
         next = r->next;
-        bool more = r->started && r->next_task < r->spec.region.task_count;
-        while (r->started && r->next_task < r->spec.region.task_count && s->starting < STARTING_MAX)
+        if (!r->started || r->next_task == r->spec.region.task_count || waits(r))
+            continue;
+        if (!r->opened && open_parts(r, &e) < 0)
+            abandon(r, &e);
+        while (r->next_task < r->spec.region.task_count && s->starting < STARTING_MAX)
             if (task_start(&r->task[r->next_task++], &e) < 0)
                 abandon(r, &e);
-        if (more)
-            region_settle(r);
+        region_settle(r);
     }
 }
 
@@ -127,7 +149,7 @@ static void region_start(struct region *r)
     r->server->regions_begun++;
     r->started = true;
     r->tasks_left = r->spec.region.task_count;
-    if (open_parts(r, &e) < 0)
+    if (!(r->tasks_left && waits(r)) && open_parts(r, &e) < 0)
         abandon(r, &e);
     region_settle(r);
 }
@@ -186,6 +208,7 @@ int region_new(struct server *s, struct wire_packet *p, struct err *e)
     r->id = p->head.region;
     r->spec_fd = p->size ? -1 : wire_take_fd(p, 0);
     r->fd_total = p->head.a;
+    r->after = p->head.offset;
     r->spec.arena = ARENA_INIT(SPEC_ARENA_MAX);
     r->next = s->region;
     s->region = r;

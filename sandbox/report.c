@@ -1,6 +1,7 @@
 /* The report of one run, as JSON: how it ended, what it used, what passed, what held it, and in which
  * domain the same will happen again. */
 #include "sandbox/alone.h"
+#include "sandbox/domain.h"
 #include "sandbox/filter.h"
 
 #include <errno.h>
@@ -38,49 +39,16 @@ static void put_text(FILE *f, const char *text)
         fputs("null", f);
 }
 
-/* The value of the first line of /proc/cpuinfo with that name. */
-static void cpu_field(const char *name, char *value, size_t size)
-{
-    char line[8192];
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    *value = '\0';
-    while (f && !*value && fgets(line, sizeof line, f)) {
-        char *colon = strchr(line, ':');
-        if (strncmp(line, name, strlen(name)) || !colon || line[strlen(name)] != '\t')
-            continue;
-        snprintf(value, size, "%s", colon + 1 + (colon[1] == ' '));
-        value[strcspn(value, "\n")] = '\0';
-    }
-    if (f)
-        fclose(f);
-}
-
-/* Two machines are of one class when programs can tell no difference by CPUID: the family and model, and a
- * digest of the features. */
-static void put_cpu(FILE *f)
-{
-    char vendor[64], family[16], model[16], flags[8192], digest[65];
-    uint8_t bytes[32];
-    struct sha256 hash;
-    cpu_field("vendor_id", vendor, sizeof vendor);
-    cpu_field("cpu family", family, sizeof family);
-    cpu_field("model", model, sizeof model);
-    cpu_field("flags", flags, sizeof flags);
-    sha256_begin(&hash);
-    sha256_add(&hash, flags, strlen(flags));
-    sha256_end(&hash, bytes);
-    sha256_text(bytes, digest);
-    fprintf(f, "\"%s-%s-%s-%.16s\"", vendor, family, model, digest);
-}
-
 static void put_domain(FILE *f, const struct alone *a)
 {
     struct utsname u;
+    char cpu[DOMAIN_CPU_ROOM];
     uname(&u);
+    domain_cpu(cpu, sizeof cpu);
     fputs("  \"domain\": {\"kernel\": ", f);
     put_text(f, u.release);
     fputs(", \"cpu\": ", f);
-    put_cpu(f);
+    put_text(f, cpu);
     fprintf(f, ", \"image\": null, \"policy\": %d, \"seed\": %" PRIu64 "},\n", FILTER_POLICY_VERSION, a->task.seed);
 }
 
@@ -241,6 +209,7 @@ int report_write(const struct run *r, struct err *e)
     put_seconds(f, "cpu_sys_seconds", x->cpu_sys_ns);
     fprintf(f, "  \"memory_peak_bytes\": %" PRIu64 ",\n  \"calls_answered\": %" PRIu64 ",\n",
             x->memory_peak_bytes, x->calls);
+    fprintf(f, "  \"unknown_calls\": [%s],\n", x->unknown_calls);
     put_streams(f, r);
     put_outputs(f, r);
     put_limits(f, r);

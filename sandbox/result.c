@@ -16,6 +16,7 @@ void result_pack(struct buf *b, const struct box_result *r)
     pack_string(b, r->cgroup);
     pack_string(b, r->cgroup_why);
     pack_u32(b, r->cgroup_holds);
+    pack_string(b, r->unknown_calls);
     const uint64_t number[] = {r->cpu_user_ns,       r->cpu_sys_ns, r->wall_ns,
                                r->memory_peak_bytes, r->clock_ns,   r->calls,
                                r->tree_peak_bytes};
@@ -37,6 +38,7 @@ int result_unpack(const void *data, size_t size, struct box_result *r)
     r->cgroup = unpack_string(&u);
     r->cgroup_why = unpack_string(&u);
     r->cgroup_holds = unpack_u32(&u);
+    r->unknown_calls = unpack_string(&u);
     r->certified = !*r->uncertified_why;
     uint64_t *number[] = {&r->cpu_user_ns,       &r->cpu_sys_ns, &r->wall_ns,
                           &r->memory_peak_bytes, &r->clock_ns,   &r->calls,

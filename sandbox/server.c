@@ -41,8 +41,10 @@ void watch_stop(struct server *s, struct watch *w)
 
 void link_watch(struct server *s, struct link *l, struct watch *w)
 {
-    if (w->fd >= 0)
-        watch_change(s, w, EPOLLIN | (l->kept ? EPOLLOUT : 0u));
+    if (w->fd < 0 || (!l->kept && !l->awaits_room))
+        return; /* as it is */
+    l->awaits_room = l->kept;
+    watch_change(s, w, EPOLLIN | (l->kept ? EPOLLOUT : 0u));
 }
 
 static void tell_now(struct server *s, struct wire head, const void *data, size_t size, const int *fds, size_t fd_count)
@@ -118,8 +120,11 @@ static int take_control(struct server *s, struct wire_packet *p, struct err *e)
             region_stop(r);
         return 0;
     case WIRE_BREAK:
-        if (r && r->started && p->head.a < r->spec.region.channel_count)
+        if (r && r->started && p->head.a < r->spec.region.channel_count) {
+            if (r->spec.region.channel[p->head.a].end == BOX_FEED)
+                return -1; /* nobody reads there but programs */
             channel_break(&r->channel[p->head.a]);
+        }
         if (r)
             region_settle(r);
         return 0;
@@ -130,6 +135,13 @@ static int take_control(struct server *s, struct wire_packet *p, struct err *e)
     case WIRE_FEED:
     case WIRE_FEED_END:
         return r && r->started ? region_feed(r, p) : 0;
+    case WIRE_RELEASE:
+        if (r)
+            r->after = 0;
+        return 0;
+    case WIRE_FORGET:
+        templates_drop(s);
+        return 0;
     case WIRE_LOOK:
         if (r)
             look_region(s, r);
@@ -212,6 +224,19 @@ static void mounts_ready(struct watch *w, uint32_t events)
     }
 }
 
+/* It ends by itself only when the zygote has, which is told by others.  false: another ended. */
+static bool guard_ended(struct server *s, pid_t pid, int status)
+{
+    struct err e;
+    if (pid != s->guard)
+        return false;
+    if (status) {
+        err_set(&e, ERR_GONE, "the guard of zpipe-box's sandboxes was killed");
+        server_lose(s, &e);
+    }
+    return true;
+}
+
 static void children_ready(struct watch *w, uint32_t events)
 {
     struct server *s = w->owner;
@@ -224,7 +249,7 @@ static void children_ready(struct watch *w, uint32_t events)
         pid_t pid = waitpid(-1, &status, WNOHANG | __WALL);
         if (pid <= 0)
             return;
-        if (pid == s->zygote.pid || pump_ended(s, pid, status) || template_stopped(s, pid, status))
+        if (guard_ended(s, pid, status) || pid == s->zygote.pid || pump_ended(s, pid, status) || template_stopped(s, pid, status))
             continue;
         notify_stopped(pid, status);
         if (turns_stopped(s, pid, status))
@@ -265,6 +290,8 @@ static int prepare(struct server *s, struct err *e)
                         "kept from them and no result is certified\n");
     cgroups_open(&s->cgroups);
     if (zygote_start(&s->zygote, s->none, e) < 0)
+        return -1;
+    if (guard_start(s, e) < 0)
         return -1;
     s->tasks.fd = s->zygote.tasks;
     s->mounts.fd = s->zygote.mounts;
@@ -316,6 +343,8 @@ int server_main(int control, bool isolation_none, bool no_templates)
     static struct server s;
     struct err e;
     s.none = isolation_none;
+    s.unusual = unusual_host();
+    program_raise();
     s.no_templates = no_templates;
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     s.places_max = cpus < 1 ? 1 : cpus < PLACES_MAX ? (uint32_t)cpus : PLACES_MAX;

@@ -1,4 +1,4 @@
-/* The server's inner structures, shared by server.c, region.c, task.c, channel.c, freeze.c, swallow.c and pump.c.  One
+/* The server's inner structures, shared by server.c, region.c, task.c, channel.c, freeze.c, swallow.c, pump.c and guard.c.  One
  * thread, one epoll; nothing here waits for a task, a pump or the caller. */
 #pragma once
 #include "base/buf.h"
@@ -28,6 +28,7 @@ struct watch {
 struct server {
     int epoll;
     bool ended, none; /* none: --isolation=none */
+    const char *unusual; /* why what programs see varies on this host, whatever they do; "": it does not */
     bool ready;       /* the zygote has all it needs: before, no task is asked for */
     struct link control;
     char telling[WIRE_DATA_MAX]; /* what the caller is told in one packet, when this event is done */
@@ -35,6 +36,7 @@ struct server {
     bool telling_due; /* it is not only what may wait for the next */
     struct watch control_watch;
     struct zygote zygote;
+    pid_t guard;
     struct link tasks, mounts; /* to the zygote and to the mounter */
     struct watch tasks_watch, mounts_watch, signal_watch;
     struct region *region; /* all, newest first */
@@ -100,6 +102,7 @@ struct task {
     uint64_t asked_ns;
     const char *uncertified_why;
     bool warm;            /* it is a clone of a template */
+    bool unasked;         /* its exec is not notified */
     struct template *template; /* while it is its turn */
     struct cgroup *cgroup; /* NULL: none; of a clone its template's, which has no limits */
     const char *cold_why; /* it is not; static text */
@@ -108,7 +111,7 @@ struct task {
 struct channel {
     struct region *region;
     uint32_t index;
-    int write_end, read_end; /* until they are handed out (a program's write_end: until it has ended), owned */
+    int write_end, read_end; /* until they are handed out (a program's write_end, or a feeding pump's: until it has ended), owned */
     int held;                /* a second descriptor of the reading end, so that its last holder is we */
     bool reader_gone, writer_gone;
     bool passed; /* bytes were in it, when it was cut */
@@ -141,7 +144,8 @@ struct region {
     bool failed; /* a task of it; the others are to end */
     uint32_t tasks_left, pumps_left;
     uint32_t next_task; /* the first that is not asked for */
-    bool started;
+    uint64_t after;     /* a region whose tasks must have ended before that one is; 0: none */
+    bool started, opened; /* its descriptors have come; its channels are there */
     struct region *next;
 };
 
@@ -158,6 +162,9 @@ void server_tell(struct server *s, struct wire head, const void *data, size_t si
 void server_tell_later(struct server *s, struct wire head); /* with the next that is told */
 void link_watch(struct server *s, struct link *l, struct watch *w);
 
+/* --- guard.c --- */
+int guard_start(struct server *s, struct err *e); /* beside a zygote that has been started */
+
 /* --- region.c --- */
 int region_new(struct server *s, struct wire_packet *p, struct err *e);
 int region_more(struct server *s, struct wire_packet *p, struct err *e);
@@ -166,12 +173,17 @@ void region_stop(struct region *r); /* it may be gone after it */
 void region_end_failed(struct server *s); /* the other tasks of those of which one failed */
 void region_start_more(struct server *s);
 struct region *region_find(struct server *s, uint64_t id);
+bool region_awaited(const struct region *r); /* by another, which begins when its tasks have ended */
 void region_settle(struct region *r); /* frees it when nothing is left */
 void region_free(struct region *r);
 
 /* --- task.c --- */
 void task_init(struct task *t, struct region *r, uint32_t index);
 void task_clear(struct task *t);
+void task_take(struct task *t, struct wire_packet *p); /* what its init says */
+void task_has_init(struct task *t, pid_t init);
+void task_calls(struct task *t, struct watch *w, uint32_t events); /* a call is notified, or random bytes have come */
+void task_gone(struct task *t); /* its init is gone, or has nothing more to say and waits for us to let it go */
 /* Its program runs, or never will: another task may be set up. */
 void task_begun(struct task *t);
 /* Tell it to look whether it has been waiting for nobody. */
@@ -214,6 +226,7 @@ struct place { /* for one task; no longer a place's when it is the task's */
     pid_t init;   /* host's number; 0: not known yet */
     int listener; /* of its filter; -1: not there yet */
     struct cgroup *cgroup; /* NULL: none */
+    bool unasked;          /* its program's exec is not notified */
 };
 /* One for task `task` of r, ready or asked for, which has been told what it is to run. */
 int place_take(struct server *s, const struct region *r, uint32_t task, bool is_template, struct place *p, struct err *e);
@@ -236,13 +249,15 @@ void places_clear(struct server *s);
 struct template;
 /* A template that stands ready for the task and is its now; or NULL and why it starts cold. */
 struct template *template_for(struct task *t, const char **why);
-/* Ask it for the clone; borrowed: the other end of the task's link, then its ports.  False: it has gone meanwhile. */
-bool template_clone(struct template *m, struct task *t, const int *fd, uint32_t count);
+/* Its clone is the task's; borrowed: the ports.  False: it has gone meanwhile. */
+bool template_begin(struct template *m, struct task *t, const int *fd, uint32_t count);
+void template_tell(const struct task *t, struct wire head); /* the clone's init, while it is the task's turn */
 void template_served(struct task *t, enum wire_stays stays); /* a clone has ended */
 void template_leave(struct task *t); /* the task's turn is over, if it had one; NULL is allowed */
 bool template_stopped(struct server *s, pid_t pid, int status);
 void template_file_failed(struct server *s, uint32_t id);
 void template_take_users(struct server *s, struct wire_packet *p);
+void templates_drop(struct server *s); /* they are used no more; those that serve a task end with it */
 void template_clear(struct server *s);
 
 /* --- meter.c --- */
@@ -252,6 +267,7 @@ void look_region(struct server *s, struct region *r);
 
 /* --- trace.c --- */
 void trace_begin(struct task *t);
+uint64_t trace_age_ns(const struct task *t); /* since it was asked for */
 void trace_phase(struct task *t, const char *what);
 void trace_call(void *owner, const struct notify_call *c); /* owner: the task */
 void trace_flush(struct task *t);

@@ -1,6 +1,6 @@
 /* The loader shim (see shim.h).  The kernel starts it as the program's interpreter, in every exec
  * of a sandbox, so this is the one place that sees each new stack before the C library does:
- * it corrects what the auxiliary vector tells (auxv.h).
+ * it corrects what the auxiliary vector tells (auxv.h), and takes the kernel's clocks away.
  * Then it maps the real loader and jumps to it with the registers and the stack as the kernel left
  * them. Run directly, as `/lib64/ld-linux-x86-64.so.2 PROGRAM` (ldd does), it passes itself off as
  * the loader in the same way.
@@ -11,6 +11,7 @@
 #define SHIM_ITSELF
 #include "sandbox/auxv.h"
 #include "sandbox/clock_page.h"
+#include "sandbox/raw_call.h"
 #include "sandbox/shim.h"
 
 #include <elf.h>
@@ -26,25 +27,11 @@ static const uint8_t fixed_random[AUXV_RANDOM_BYTES] = AUXV_RANDOM;
 
 extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden")));
 
-static long call(long nr, long a, long b, long c, long d, long f, long g)
-{
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = f;
-    register long r9 __asm__("r9") = g;
-    long result;
-
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return result;
-}
-
 static _Noreturn void die(const char *text, unsigned long size)
 {
-    call(SYS_write, 2, (long)text, (long)size, 0, 0, 0);
+    raw_call(SYS_write, 2, (long)text, (long)size, 0, 0, 0);
     for (;;)
-        call(SYS_exit_group, 127, 0, 0, 0, 0, 0);
+        raw_call(SYS_exit_group, 127, 0, 0, 0, 0, 0);
 }
 
 #define DIE(text) die("zpipe: " text "\n", sizeof("zpipe: " text "\n") - 1)
@@ -76,13 +63,13 @@ static int open_loader(Elf64_Ehdr *h)
     static const char paths[][48] = SHIM_REAL_LOADERS;
 
     for (unsigned long i = 0; i < sizeof paths / sizeof *paths; i++) {
-        long fd = call(SYS_open, (long)paths[i], O_RDONLY | O_CLOEXEC, 0, 0, SHIM_OPENS, SHIM_OPENS);
+        long fd = raw_call(SYS_open, (long)paths[i], O_RDONLY | O_CLOEXEC, 0, 0, SHIM_OPENS, SHIM_OPENS);
 
         if (fd < 0)
             continue;
-        if (call(SYS_pread64, fd, (long)h, sizeof *h, 0, 0, 0) == (long)sizeof *h && is_loader(h))
+        if (raw_call(SYS_pread64, fd, (long)h, sizeof *h, 0, 0, 0) == (long)sizeof *h && is_loader(h))
             return (int)fd;
-        call(SYS_close, fd, 0, 0, 0, 0, 0);
+        raw_call(SYS_close, fd, 0, 0, 0, 0, 0);
     }
     DIE("the real program loader is not in the sandbox");
 }
@@ -102,14 +89,14 @@ static void map_segment(int fd, const Elf64_Phdr *p, unsigned long base)
     unsigned long mapped = (file_end + PAGE - 1) & ~(PAGE - 1);
     long offset = (long)(p->p_offset & ~(PAGE - 1));
 
-    if (call(SYS_mmap, (long)start, (long)(file_end - start), protection(p->p_flags),
+    if (raw_call(SYS_mmap, (long)start, (long)(file_end - start), protection(p->p_flags),
              MAP_PRIVATE | MAP_FIXED, fd, offset) < 0)
         DIE("cannot map the program loader");
     if (p->p_memsz == p->p_filesz)
         return;
     for (volatile char *zero = (char *)file_end; zero < (char *)mapped; zero++)
         *zero = 0;
-    if (end > mapped && call(SYS_mmap, (long)mapped, (long)(end - mapped), protection(p->p_flags),
+    if (end > mapped && raw_call(SYS_mmap, (long)mapped, (long)(end - mapped), protection(p->p_flags),
                              MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0) < 0)
         DIE("no memory for the program loader");
 }
@@ -122,7 +109,7 @@ static unsigned long map_loader(int fd, const Elf64_Ehdr *h)
     unsigned long span = 0;
     long base;
 
-    if (call(SYS_pread64, fd, (long)phdr, size, (long)h->e_phoff, 0, 0) != size)
+    if (raw_call(SYS_pread64, fd, (long)phdr, size, (long)h->e_phoff, 0, 0) != size)
         DIE("cannot read the program loader");
     for (unsigned i = 0; i < h->e_phnum; i++)
         if (phdr[i].p_type == PT_LOAD && phdr[i].p_vaddr + phdr[i].p_memsz > span)
@@ -130,12 +117,12 @@ static unsigned long map_loader(int fd, const Elf64_Ehdr *h)
     span = (span + PAGE - 1) & ~(PAGE - 1);
     base = -1;
     if (span <= SHIM_LOADER_ROOM - SHIM_GATE_BYTES)
-        base = call(SYS_mmap, (long)SHIM_LOADER_AT, (long)(SHIM_GATE_BYTES + span), PROT_READ | PROT_EXEC,
+        base = raw_call(SYS_mmap, (long)SHIM_LOADER_AT, (long)(SHIM_GATE_BYTES + span), PROT_READ | PROT_EXEC,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (base >= 0)
         base += SHIM_GATE_BYTES;
     else
-        base = call(SYS_mmap, 0, (long)span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        base = raw_call(SYS_mmap, 0, (long)span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base < 0)
         DIE("no memory for the program loader");
     for (unsigned i = 0; i < h->e_phnum; i++)
@@ -147,8 +134,27 @@ static unsigned long map_loader(int fd, const Elf64_Ehdr *h)
 /* Programs find us as their vDSO (see below), if there is a page for the clock. */
 static int make_page(void)
 {
-    return call(SYS_mmap, (long)CLOCK_PAGE_AT, CLOCK_PAGE_BYTES, PROT_READ | PROT_WRITE,
+    return raw_call(SYS_mmap, (long)CLOCK_PAGE_AT, CLOCK_PAGE_BYTES, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == (long)CLOCK_PAGE_AT;
+}
+
+/* The kernel's vDSO and its clocks.  Where the start was traced its word is no longer called by its name. */
+static void take_away_clocks(const Elf64_auxv_t *v)
+{
+    while (v->a_type != AT_NULL && v->a_type != AT_SYSINFO_EHDR && !(v->a_type == AT_IGNORE && v->a_un.a_val))
+        v++;
+    if (v->a_type == AT_NULL)
+        return;
+    unsigned long at = v->a_un.a_val, end = at;
+    const Elf64_Ehdr *h = (const Elf64_Ehdr *)at;
+    const Elf64_Phdr *p = (const Elf64_Phdr *)(at + h->e_phoff);
+
+    for (unsigned i = 0; i < h->e_phnum; i++)
+        if (p[i].p_type == PT_LOAD && at + p[i].p_vaddr + p[i].p_memsz > end)
+            end = at + p[i].p_vaddr + p[i].p_memsz;
+    end = (end + PAGE - 1) & ~(PAGE - 1);
+    at -= AUXV_CLOCKS_ROOM;
+    raw_call(SYS_munmap, (long)at, (long)(end - at), 0, 0, 0, 0);
 }
 
 static void patch(Elf64_auxv_t *v, const Elf64_Ehdr *h, unsigned long base)
@@ -224,7 +230,7 @@ VDSO int __vdso_clock_gettime(int id, struct timespec64 *t)
     uint64_t now = real || running ? look() : 0;
 
     if (!now)
-        return (int)call(SYS_clock_gettime, id, (long)t, (long)CLOCK_PAGE_MARK, 0, 0, 0);
+        return (int)raw_call(SYS_clock_gettime, id, (long)t, (long)CLOCK_PAGE_MARK, 0, 0, 0);
     t->s = (real ? epoch() : CLOCK_BOOT_S) + (int64_t)(now / 1000000000);
     t->ns = (int64_t)(now % 1000000000);
     return 0;
@@ -236,7 +242,7 @@ VDSO int __vdso_gettimeofday(struct timeval64 *t, int32_t *zone)
     uint64_t now = look();
 
     if (!now)
-        return (int)call(SYS_gettimeofday, (long)t, (long)zone, (long)CLOCK_PAGE_MARK, 0, 0, 0);
+        return (int)raw_call(SYS_gettimeofday, (long)t, (long)zone, (long)CLOCK_PAGE_MARK, 0, 0, 0);
     if (t) {
         t->s = epoch() + (int64_t)(now / 1000000000);
         t->us = (int64_t)(now % 1000000000 / 1000);
@@ -253,7 +259,7 @@ VDSO int64_t __vdso_time(int64_t *t)
     int64_t s = epoch() + (int64_t)(now / 1000000000);
 
     if (!now)
-        return call(SYS_time, (long)t, (long)CLOCK_PAGE_MARK, 0, 0, 0, 0);
+        return raw_call(SYS_time, (long)t, (long)CLOCK_PAGE_MARK, 0, 0, 0, 0);
     if (t)
         *t = s;
     return s;
@@ -265,12 +271,14 @@ __attribute__((used, visibility("hidden"))) unsigned long shim_start(unsigned lo
     unsigned long *word = stack + 1 + stack[0] + 1;
     Elf64_Ehdr h;
     unsigned long base;
-    int fd = open_loader(&h);
+    int fd;
 
     while (*word)
         word++;
+    take_away_clocks((const Elf64_auxv_t *)(word + 1)); /* while nothing of ours can be there */
+    fd = open_loader(&h);
     base = map_loader(fd, &h);
-    call(SYS_close, fd, 0, 0, 0, 0, 0);
+    raw_call(SYS_close, fd, 0, 0, 0, 0, 0);
     patch((Elf64_auxv_t *)(word + 1), &h, base);
     return base + h.e_entry;
 }

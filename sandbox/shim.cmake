@@ -16,7 +16,7 @@ add_custom_command(OUTPUT ${ZPIPE_SHIM}
         -Wl,--version-script,${CMAKE_CURRENT_LIST_DIR}/shim.map
         -o ${ZPIPE_SHIM} ${CMAKE_CURRENT_LIST_DIR}/shim.c
     DEPENDS ${CMAKE_CURRENT_LIST_DIR}/shim.c ${CMAKE_CURRENT_LIST_DIR}/shim.h ${CMAKE_CURRENT_LIST_DIR}/auxv.h
-        ${CMAKE_CURRENT_LIST_DIR}/clock_page.h ${CMAKE_CURRENT_LIST_DIR}/shim.lds ${CMAKE_CURRENT_LIST_DIR}/shim.map
+        ${CMAKE_CURRENT_LIST_DIR}/clock_page.h ${CMAKE_CURRENT_LIST_DIR}/raw_call.h ${CMAKE_CURRENT_LIST_DIR}/shim.lds ${CMAKE_CURRENT_LIST_DIR}/shim.map
     COMMENT "Building the loader shim" VERBATIM)
 add_custom_target(zpipe_shim DEPENDS ${ZPIPE_SHIM})
 
@@ -28,7 +28,7 @@ add_custom_command(OUTPUT ${ZPIPE_FORKER}
         -fcf-protection=none -fno-asynchronous-unwind-tables -fno-builtin -U_FORTIFY_SOURCE
         -nostdlib -static -Wl,-T,${CMAKE_CURRENT_LIST_DIR}/forker.ld -Wl,--build-id=none
         -o ${ZPIPE_FORKER} ${CMAKE_CURRENT_LIST_DIR}/forker.c
-    DEPENDS ${CMAKE_CURRENT_LIST_DIR}/forker.c ${CMAKE_CURRENT_LIST_DIR}/forker.h
+    DEPENDS ${CMAKE_CURRENT_LIST_DIR}/forker.c ${CMAKE_CURRENT_LIST_DIR}/forker.h ${CMAKE_CURRENT_LIST_DIR}/raw_call.h
         ${CMAKE_CURRENT_LIST_DIR}/forker.ld ${CMAKE_CURRENT_LIST_DIR}/wire.h
     COMMENT "Building the forker" VERBATIM)
 add_custom_target(zpipe_forker DEPENDS ${ZPIPE_FORKER})
@@ -49,9 +49,9 @@ add_custom_target(zpipe_gate DEPENDS ${ZPIPE_GATE})
 zpipe_layer(sandbox_filter
     SOURCES ${CMAKE_CURRENT_LIST_DIR}/syscalls.c ${CMAKE_CURRENT_LIST_DIR}/filter.c
         ${CMAKE_CURRENT_LIST_DIR}/notify.c ${CMAKE_CURRENT_LIST_DIR}/notify_random.c
-        ${CMAKE_CURRENT_LIST_DIR}/notify_answers.c ${CMAKE_CURRENT_LIST_DIR}/notify_open.c ${CMAKE_CURRENT_LIST_DIR}/notify_given.c
+        ${CMAKE_CURRENT_LIST_DIR}/notify_answers.c ${CMAKE_CURRENT_LIST_DIR}/notify_open.c ${CMAKE_CURRENT_LIST_DIR}/notify_given.c ${CMAKE_CURRENT_LIST_DIR}/notify_shared.c ${CMAKE_CURRENT_LIST_DIR}/notify_ready.c
         ${CMAKE_CURRENT_LIST_DIR}/notify_clock.c ${CMAKE_CURRENT_LIST_DIR}/notify_fork.c
-        ${CMAKE_CURRENT_LIST_DIR}/notify_exec.c ${CMAKE_CURRENT_LIST_DIR}/notify_timers.c ${CMAKE_CURRENT_LIST_DIR}/notify_measure.c ${CMAKE_CURRENT_LIST_DIR}/notify_named.c
+        ${CMAKE_CURRENT_LIST_DIR}/notify_exec.c ${CMAKE_CURRENT_LIST_DIR}/notify_timers.c ${CMAKE_CURRENT_LIST_DIR}/notify_signals.c ${CMAKE_CURRENT_LIST_DIR}/notify_measure.c ${CMAKE_CURRENT_LIST_DIR}/notify_named.c
         ${CMAKE_CURRENT_LIST_DIR}/usage.c
         ${CMAKE_CURRENT_LIST_DIR}/notify_path.c ${CMAKE_CURRENT_LIST_DIR}/notify_stat.c ${CMAKE_CURRENT_LIST_DIR}/notify_gate.c
         ${CMAKE_CURRENT_LIST_DIR}/shim_blob.c ${CMAKE_CURRENT_LIST_DIR}/forker_blob.c

@@ -432,3 +432,11 @@ void spec_clear(struct spec *s)
     arena_clear(&s->arena);
     *s = (struct spec){.arena = ARENA_INIT(SPEC_ARENA_MAX)};
 }
+
+const char *spec_path(const struct box_task *t)
+{
+    for (const char *const *env = t->env; env && *env; env++)
+        if (!strncmp(*env, "PATH=", 5))
+            return *env + 5;
+    return "/usr/local/bin:/usr/bin:/bin";
+}

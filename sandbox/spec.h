@@ -42,5 +42,7 @@ int spec_decode(struct slice bytes, struct spec *s, struct err *e);
 int spec_decode_task(struct slice bytes, struct arena *a, struct box_task *t, struct err *e);
 void spec_clear(struct spec *s);
 
+/* Where a task's program is looked for. */
+const char *spec_path(const struct box_task *t);
 /* May a program's file have this name?  Relative or absolute, no empty, "." or ".." part. */
 bool spec_name_good(const char *name);

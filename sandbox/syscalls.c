@@ -5,6 +5,7 @@
  * low word. */
 #include "sandbox/syscalls.h"
 #include "sandbox/filter.h"
+#include "sandbox/notify.h"
 #include "sandbox/shim.h"
 
 #include <asm/prctl.h>
@@ -14,14 +15,18 @@
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
+#define LOWEST_ADDRESS 65536 /* as most hosts have it */
 #define TMPFILE_BIT 020000000 /* O_TMPFILE without O_DIRECTORY, as the kernel tests it */
 /* NEWTIME shares its bit with the exit signal's mask: clone cannot make a time namespace. */
 #define NAMESPACE_FLAGS                                                                            \
@@ -47,6 +52,18 @@
 #define SET(n)                                                                                     \
     {                                                                                              \
         COND_SET, n, 0, 0                                                                          \
+    }
+#define BELOW(n, limit)                                                                            \
+    {                                                                                              \
+        COND_BELOW, n, 0, limit                                                                    \
+    }
+#define FROM(n, limit)                                                                             \
+    {                                                                                              \
+        COND_FROM, n, 0, limit                                                                     \
+    }
+#define OWN(n, which)                                                                              \
+    {                                                                                              \
+        COND_OWN, n, 0, which                                                                      \
     }
 #define IF(condition, action)                                                                      \
     {                                                                                              \
@@ -93,6 +110,16 @@ const struct syscall_row *syscalls_find(int nr)
     return bsearch(&(struct syscall_row){.nr = nr}, table, count, sizeof *table, by_number);
 }
 
+uint32_t syscalls_own(unsigned which)
+{
+    static uint32_t word[SYSCALLS_OWN_WORDS];
+
+    if (!word[0] && getentropy(word, sizeof word) < 0)
+        abort(); /* no kernel refuses it */
+    word[0] |= 1;
+    return word[which % SYSCALLS_OWN_WORDS];
+}
+
 static bool cond_holds(const struct cond *c, const uint64_t args[6])
 {
     uint32_t low = (uint32_t)args[c->arg];
@@ -106,6 +133,12 @@ static bool cond_holds(const struct cond *c, const uint64_t args[6])
         return args[c->arg] == 0;
     case COND_SET:
         return args[c->arg] != 0;
+    case COND_BELOW:
+        return args[c->arg] < c->value;
+    case COND_FROM:
+        return args[c->arg] >= c->value;
+    case COND_OWN:
+        return low == syscalls_own(c->value);
     default:
         return true;
     }
@@ -148,7 +181,7 @@ uint32_t syscalls_decide(const struct seccomp_data *call, unsigned variant)
     uint32_t action;
 
     if (!row)
-        return syscalls_resolve(REFUSED(ENOSYS), variant);
+        return syscalls_resolve(call->nr >= 0 && call->nr < SYSCALLS_X32 ? NOTIFIED : REFUSED(ENOSYS), variant);
     for (int i = 0; i < 6; i++)
         args[i] = call->args[i];
     action = row->otherwise;

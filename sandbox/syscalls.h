@@ -32,6 +32,9 @@ enum cond_op {
     COND_ANY,    /* (low word & mask) != 0 */
     COND_NIL,    /* the whole 64 bits are 0: for pointers */
     COND_SET,    /* the whole 64 bits are not 0 */
+    COND_BELOW,  /* the whole 64 bits are less than value */
+    COND_FROM,   /* the whole 64 bits are value or more */
+    COND_OWN,    /* low word == syscalls_own(value): only we know it */
 };
 
 struct cond {
@@ -55,7 +58,10 @@ struct syscall_row {
 /* Sorted by nr, each nr once. */
 extern const struct syscall_row *syscalls_table(size_t *count);
 
-/* The row of a call, or NULL: then it is REFUSED(ENOSYS). */
+#define SYSCALLS_X32 0x40000000 /* the first number of another ABI: no call of ours */
+
+/* The row of a call, or NULL: then it is REFUSED(ENOSYS), by zpipe-box, which notes the number (notify.c), or, from SYSCALLS_X32 on,
+ * at once. */
 const struct syscall_row *syscalls_find(int nr);
 
 /* What a task's filter is asked for, added up. */
@@ -70,6 +76,12 @@ enum filter_variant {
 
 /* An action as a variant takes it: ALLOWED, NOTIFIED, WATCHED or REFUSED. */
 uint32_t syscalls_resolve(uint32_t action, unsigned variant);
+
+/* Two random words, drawn once per process and the same in its children.  A call that has them in its arguments was made by an
+ * init's child that has not begun its program yet, or by a forker: they are in memory that is gone when the program goes on (with the exec,
+ * with a clone's forker's stack), and a program can but guess. */
+#define SYSCALLS_OWN_WORDS 2
+uint32_t syscalls_own(unsigned which);
 
 /* The decision for one x86-64 call by reading the table, ALLOWED, NOTIFIED or REFUSED: what the BPF must agree with. */
 uint32_t syscalls_decide(const struct seccomp_data *call, unsigned variant);

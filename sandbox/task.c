@@ -35,12 +35,10 @@ void task_clear(struct task *t)
     buf_clear(&t->trace);
     buf_clear(&t->result);
     turns_free(t);
-    if (t->warm) {
+    if (t->warm)
         notify_free(t->notify);
-        link_clear(&t->link);
-    } else {
+    else
         place_leave(s, &t->link, t->notify, t->cgroup);
-    }
     t->notify = NULL;
     t->cgroup = NULL;
 }
@@ -99,7 +97,7 @@ void task_begun(struct task *t)
 static void tell_result(struct task *t, struct box_result *r)
 {
     struct buf b = BUF_INIT(WIRE_DATA_MAX);
-    struct notify_report report = {.uncertified_why = "", .limit_hit = ""};
+    struct notify_report report = {.uncertified_why = "", .limit_hit = "", .unknown = ""};
     char cgroup[CGROUP_TEXT_MAX];
     const char *why = t->uncertified_why;
     if (t->notify)
@@ -108,6 +106,7 @@ static void tell_result(struct task *t, struct box_result *r)
         why = "no isolation";
     if (!why)
         why = *report.uncertified_why ? report.uncertified_why
+              : *t->region->server->unusual ? t->region->server->unusual
               : reads_lines(t)        ? "its input is passed on as it arrives"
               : !turns_kept(t)        ? "its processes run side by side"
                                       : "";
@@ -122,6 +121,7 @@ static void tell_result(struct task *t, struct box_result *r)
     r->cold_why = t->warm ? "" : t->cold_why ? t->cold_why : "it was not started";
     r->clock_ns = report.clock_ns;
     r->calls = report.calls;
+    r->unknown_calls = report.unknown;
     cgroup_report(&t->region->server->cgroups, t->cgroup, cgroup, r);
     trace_phase(t, "ended");
     trace_flush(t);
@@ -148,6 +148,16 @@ static void task_broke(struct task *t, enum box_end end)
     t->region->server->failed |= end == BOX_FAILED;
 }
 
+static void tell_init(struct task *t, struct wire head)
+{
+    if (t->warm) {
+        template_tell(t, head);
+    } else if (t->link.fd >= 0) {
+        link_send(&t->link, head, NULL, 0, NULL, 0);
+        link_watch(t->region->server, &t->link, &t->watch);
+    }
+}
+
 void task_failed_as(struct task *t, enum box_end end, const char *text, int sys)
 {
     if (t->state != TASK_SETUP)
@@ -155,8 +165,7 @@ void task_failed_as(struct task *t, enum box_end end, const char *text, int sys)
     t->uncertified_why = "the sandbox failed";
     task_broke(t, end);
     tell_result(t, &(struct box_result){.end = end, .sys = sys, .text = text});
-    if (t->link.fd >= 0)
-        link_send(&t->link, (struct wire){.kind = WIRE_KILL, .a = WIRE_WHY_STOP}, NULL, 0, NULL, 0);
+    tell_init(t, (struct wire){.kind = WIRE_KILL, .a = WIRE_WHY_STOP});
     task_ended(t);
 }
 
@@ -176,8 +185,7 @@ static bool still_dies(struct task *t)
     return t->dying = true; /* notify_event goes on */
 }
 
-/* Its init is gone, or has nothing more to say and waits for us to let it go. */
-static void task_gone(struct task *t)
+void task_gone(struct task *t)
 {
     struct region *r = t->region;
     if (t->state == TASK_GONE)
@@ -250,7 +258,7 @@ void task_heard(struct task *t)
         return;
     }
     t->finish_sent = true;
-    link_send(&t->link, (struct wire){.kind = WIRE_FINISH}, NULL, 0, NULL, 0);
+    tell_init(t, (struct wire){.kind = WIRE_FINISH});
 }
 
 void task_hangup_event(struct watch *w, uint32_t events)
@@ -353,7 +361,11 @@ void task_take_listener(struct task *t, int fd)
         return;
     }
     notify_limit(t->notify, &plan->limit, t->init);
+    if (reads_lines(t))
+        notify_live(t->notify);
     notify_uses(t->notify, task_uses, t);
+    if (t->unasked)
+        notify_began(t->notify);
     turns_begin(t);
     if (plan->trace)
         notify_trace(t->notify, trace_call, t);
@@ -378,6 +390,8 @@ static void task_conclude(struct task *t)
     if (result_unpack(t->result.data, t->result.size, &r) < 0) {
         task_failed(t, "the task's first process made no sense", 0);
     } else {
+        if (t->warm)
+            r.wall_ns = trace_age_ns(t);
         if (t->past_output) {
             r.end = BOX_LIMIT;
             r.limit = "output";
@@ -395,7 +409,17 @@ void task_drained(struct task *t, bool past)
     task_conclude(t);
 }
 
-static void take_packet(struct task *t, struct wire_packet *p)
+void task_has_init(struct task *t, pid_t init)
+{
+    t->init = init;
+    if (t->warm) {
+        notify_limit(t->notify, &t->region->spec.region.task[t->index].limit, init);
+        task_begun(t);
+    }
+    trace_phase(t, "first process there");
+}
+
+void task_take(struct task *t, struct wire_packet *p)
 {
     struct server *s = t->region->server;
     struct wire h = p->head;
@@ -403,12 +427,9 @@ static void take_packet(struct task *t, struct wire_packet *p)
     h.task = t->index;
     switch (h.kind) {
     case WIRE_HELLO:
-        t->init = p->from;
-        if (t->warm)
-            task_begun(t);
-        else
+        task_has_init(t, p->from);
+        if (!t->warm)
             place_said(s, &t->cgroup, &h);
-        trace_phase(t, "first process there");
         break;
     case WIRE_LISTENER:
         task_take_listener(t, place_listener(&t->link, p));
@@ -459,19 +480,18 @@ static void task_event(struct watch *w, uint32_t events)
     if (n < 0 && errno == EAGAIN)
         return;
     if (n > 0)
-        take_packet(t, &s->packet);
+        task_take(t, &s->packet);
     wire_close_fds(&s->packet);
     if (n <= 0)
         task_gone(t);
 }
 
-static void notify_event(struct watch *w, uint32_t events)
+void task_calls(struct task *t, struct watch *w, uint32_t events)
 {
-    struct task *t = w->owner;
     struct server *s = t->region->server;
     struct err e;
-    if ((w == &t->notify_watch ? notify_answer(t->notify, (short)events, &e)
-                               : notify_serve(t->notify, &e)) < 0) {
+    if ((w == &t->random_watch ? notify_serve(t->notify, &e) : notify_answer(t->notify, (short)events, &e)) < 0) {
+        watch_stop(s, w);
         watch_stop(s, &t->notify_watch);
         watch_stop(s, &t->random_watch);
         if (t->dying)
@@ -483,12 +503,16 @@ static void notify_event(struct watch *w, uint32_t events)
         watch_start(s, &t->random_watch, random, EPOLLIN);
 }
 
+static void notify_event(struct watch *w, uint32_t events)
+{
+    task_calls(w->owner, w, events);
+}
+
 void task_kill(struct task *t, enum wire_why why)
 {
     if (t->state != TASK_SETUP || !t->asked || t->dying)
         return;
-    link_send(&t->link, (struct wire){.kind = WIRE_KILL, .a = why}, NULL, 0, NULL, 0);
-    link_watch(t->region->server, &t->link, &t->watch);
+    tell_init(t, (struct wire){.kind = WIRE_KILL, .a = why});
 }
 
 static void timer_event(struct watch *w, uint32_t events)

@@ -162,6 +162,7 @@ static int start_cold(struct task *t, struct err *e)
     t->link = p.link;
     t->init = p.init;
     t->cgroup = p.cgroup;
+    t->unasked = p.unasked;
     task_asked(t);
     if (p.listener >= 0)
         task_take_listener(t, p.listener);
@@ -172,33 +173,24 @@ static int start_cold(struct task *t, struct err *e)
 static int start_warm(struct task *t, struct template *m, struct err *e)
 {
     const struct box_task *plan = &t->region->spec.region.task[t->index];
-    int pair[2], on = 1;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return err_sys(e, "cannot make a task's socket");
-    setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
-    t->link.fd = pair[0];
-    int fd[1 + FORKER_PORTS_MAX] = {pair[1]};
-    uint32_t count = 1;
+    int fd[FORKER_PORTS_MAX];
+    uint32_t count = 0;
     for (uint32_t i = 0; i < plan->port_count; i++) {
         int one = port_fd(t->region, &plan->port[i]);
         if (one >= 0)
             fd[count++] = one; /* the key has looked that there are not too many */
     }
-    t->warm = template_clone(m, t, fd, count);
-    close(pair[1]);
+    t->warm = template_begin(m, t, fd, count);
     if (!t->warm) {
-        link_clear(&t->link);
         t->cold_why = "its template has gone";
         return 1;
     }
     task_asked(t);
+    if (t->init)
+        task_has_init(t, t->init); /* it stands there, and takes them */
     notify_uses(t->notify, task_uses, t);
     turns_begin(t);
-    if (task_give_files(t, plan, e) < 0)
-        return -1;
-    if (watch_start(t->region->server, &t->notify_watch, notify_fd(t->notify), EPOLLIN) < 0)
-        return err_sys(e, "cannot wait for a program's system calls");
-    return 0;
+    return task_give_files(t, plan, e);
 }
 
 /* Where the caller's files stand before the task has used them; a pipe stands nowhere. */
@@ -224,7 +216,7 @@ int task_start(struct task *t, struct err *e)
         started = start_cold(t, e);
     if (started < 0)
         return -1;
-    if (watch_start(s, &t->watch, t->link.fd, EPOLLIN) < 0 ||
+    if ((!t->warm && watch_start(s, &t->watch, t->link.fd, EPOLLIN) < 0) ||
         task_start_timer(t, plan->limit.wall_ns) < 0 || meter_start(t) < 0)
         return err_sys(e, "cannot hand the task to the sandbox");
     if (!t->warm)

@@ -6,7 +6,6 @@
  * its way is told of once, and its key starts cold from then on. */
 #include "sandbox/template.h"
 #include "base/fds.h"
-#include "base/pack.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,173 +19,19 @@
 #include <unistd.h>
 
 static void template_event(struct watch *w, uint32_t events);
+static void door_event(struct watch *w, uint32_t events);
 static void listener_event(struct watch *w, uint32_t events);
 static void look_event(struct watch *w, uint32_t events);
-
-/* --- keys --- */
-
-static void key_file(struct buf *b, const struct box_file *f, const struct stat *s)
-{
-    pack_string(b, f->name);
-    pack_u64(b, f->offset);
-    pack_u64(b, f->size);
-    pack_u64(b, s->st_dev);
-    pack_u64(b, s->st_ino);
-    pack_u64(b, (uint64_t)s->st_size);
-    pack_u64(b, (uint64_t)s->st_mtim.tv_sec);
-    pack_u64(b, (uint64_t)s->st_mtim.tv_nsec);
-    pack_u64(b, (uint64_t)s->st_ctim.tv_sec);
-    pack_u64(b, (uint64_t)s->st_ctim.tv_nsec);
-}
-
-static const char *key_files(struct buf *b, const struct region *r, const struct box_task *plan)
-{
-    pack_u32(b, plan->file_count);
-    for (uint32_t i = 0; i < plan->file_count; i++) {
-        const struct box_file *f = &plan->file[i];
-        struct stat s;
-        if (f->copy)
-            return "it has files of its own to change";
-        if ((f->path ? stat(f->path, &s) : fstat(r->fd[f->fd], &s)) < 0)
-            return "an input cannot be looked at";
-        if (S_ISDIR(s.st_mode))
-            return "it has a directory, whose files may change";
-        key_file(b, f, &s);
-    }
-    return NULL;
-}
-
-/* What a program can see of the caller's descriptor before it uses it.  A pipe, or a new file. */
-static const char *key_given(struct buf *b, int fd)
-{
-    struct stat s;
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || fstat(fd, &s) < 0)
-        return "a descriptor cannot be looked at";
-    if (!S_ISFIFO(s.st_mode) && (!S_ISREG(s.st_mode) || s.st_size || lseek(fd, 0, SEEK_CUR)))
-        return "it has a file of the caller's that is not empty";
-    pack_u32(b, s.st_mode & S_IFMT);
-    pack_u32(b, (uint32_t)flags);
-    return NULL;
-}
-
-/* Which port comes first that is the same thing as this one? */
-static uint32_t first_same(const struct region *r, const struct box_task *plan, uint32_t i)
-{
-    const struct box_port *p = &plan->port[i];
-    struct stat s, t;
-    uint32_t k = 0;
-    for (; k < i; k++) {
-        const struct box_port *q = &plan->port[k];
-        if (p->channel >= 0 ? p->channel == q->channel
-                            : p->file >= 0 && q->file >= 0 && fstat(r->fd[p->file], &s) == 0 &&
-                                  fstat(r->fd[q->file], &t) == 0 && s.st_dev == t.st_dev && s.st_ino == t.st_ino)
-            break;
-    }
-    return k;
-}
-
-static const char *key_ports(struct buf *b, const struct region *r, const struct box_task *plan)
-{
-    uint32_t count = 0;
-    pack_u32(b, plan->port_count);
-    for (uint32_t i = 0; i < plan->port_count; i++) {
-        const struct box_port *p = &plan->port[i];
-        const char *why = NULL;
-        if (p->name)
-            return "it has named channels";
-        pack_u32(b, (uint32_t)p->fd);
-        pack_u32(b, p->write);
-        pack_u32(b, p->channel >= 0 ? 2 : p->file >= 0);
-        pack_u32(b, first_same(r, plan, i));
-        if (p->channel >= 0)
-            pack_u32(b, r->spec.region.channel[p->channel].lines);
-        else if (p->file >= 0)
-            why = key_given(b, r->fd[p->file]);
-        if (why)
-            return why;
-        count += p->channel >= 0 || p->file >= 0;
-    }
-    return count > FORKER_PORTS_MAX ? "it has too many descriptors" : NULL;
-}
-
-static void key_words(struct buf *b, const char *const *word)
-{
-    for (; word && *word; word++)
-        pack_string(b, *word);
-    pack_u32(b, 0); /* no word is empty without its length: an end is an end */
-    pack_u32(b, UINT32_MAX);
-}
-
-/* All that the program's state at its stop depends on; else why it starts cold. */
-static const char *key_of(const struct task *t, uint8_t digest[SHA256_BYTES])
-{
-    const struct region *r = t->region;
-    const struct box_task *plan = &r->spec.region.task[t->index];
-    const struct box_limits *l = &plan->limit;
-    struct buf b = BUF_INIT(TEMPLATE_KEY_BYTES);
-    struct sha256 sum;
-    if (l->memory_bytes || l->procs || l->files)
-        return "it has a limit of memory, processes or files";
-    if (plan->trace)
-        return "its calls are traced";
-    key_words(&b, plan->argv);
-    key_words(&b, plan->env);
-    key_words(&b, plan->output);
-    key_words(&b, plan->out_glob);
-    const char *why = key_ports(&b, r, plan);
-    if (!why)
-        why = key_files(&b, r, plan);
-    const uint64_t number[] = {l->cpu_ns, l->scratch_bytes, l->output_bytes, plan->seed, (uint32_t)plan->stream,
-                               (uint64_t)plan->epoch_s};
-    for (size_t i = 0; i < sizeof number / sizeof *number; i++)
-        pack_u64(&b, number[i]);
-    if (!why && b.failed)
-        why = "its words are too many";
-    sha256_begin(&sum);
-    if (!why)
-        sha256_add(&sum, b.data, b.size);
-    sha256_end(&sum, digest);
-    buf_clear(&b);
-    return why;
-}
-
-static bool in_use(const struct server *s, const struct template_key *k)
-{
-    for (const struct template *m = s->template; m; m = m->next)
-        if (m->key == k)
-            return true;
-    return false;
-}
-
-/* The one with this digest, or a new one in the place of that which was seen longest ago. */
-static struct template_key *key_find(struct server *s, const uint8_t digest[SHA256_BYTES])
-{
-    struct template_key *oldest = NULL;
-    if (!s->template_key && !(s->template_key = calloc(TEMPLATE_KEYS_MAX, sizeof *s->template_key)))
-        return NULL;
-    for (uint32_t i = 0; i < TEMPLATE_KEYS_MAX; i++) {
-        struct template_key *k = &s->template_key[i];
-        if (k->seen && !memcmp(k->digest, digest, SHA256_BYTES))
-            return k;
-        if ((!oldest || k->used < oldest->used) && !in_use(s, k))
-            oldest = k;
-    }
-    *oldest = (struct template_key){0}; /* there are fewer templates than keys */
-    memcpy(oldest->digest, digest, SHA256_BYTES);
-    return oldest;
-}
 
 /* --- the end of one --- */
 
 /* Its turn is over: none of its processes is left, and the listener is another's. */
-static void leave(struct template *m)
+void template_leave(struct task *t)
 {
-    if (!m->task)
+    if (!t->template)
         return;
-    watch_stop(m->server, &m->task->notify_watch);
-    m->task->template = NULL;
-    m->task = NULL;
+    t->template->task = NULL;
+    t->template = NULL;
 }
 
 static void stop_looking(struct template *m)
@@ -203,27 +48,23 @@ static void template_free(struct template *m)
     while (*at != m)
         at = &(*at)->next;
     *at = m->next;
-    leave(m);
+    if (m->task)
+        template_leave(m->task);
     watch_stop(s, &m->watch);
     watch_stop(s, &m->notify_watch);
     stop_looking(m);
     notify_free(m->notify);
     link_clear(&m->link);
+    for (int i = 0; i < FORKER_DOORS; i++) {
+        watch_stop(s, &m->door[i].watch);
+        link_clear(&m->door[i].link);
+    }
     fd_close(&m->control);
-    fd_close(&m->theirs);
+    for (int i = 0; i < 1 + FORKER_DOORS; i++)
+        fd_close(&m->theirs[i]);
     cgroup_give_back(&s->cgroups, m->cgroup);
     free(m->page);
     free(m);
-}
-
-void template_leave(struct task *t)
-{
-    struct template *m = t->template;
-    if (!m)
-        return;
-    leave(m);
-    if (m->ended)
-        template_free(m);
 }
 
 /* Its init's end is the end of all below it, and closes the link. */
@@ -237,6 +78,15 @@ static void template_kill(struct template *m)
 void template_give_up(struct template *m, const char *why)
 {
     m->key->cold = why;
+    m->step = STEP_OVER;
+    template_kill(m);
+}
+
+/* Others that are at work leave it no room: it may be tried again. */
+void template_put_off(struct template *m)
+{
+    m->key->seen = 0;
+    m->stale = true;
     m->step = STEP_OVER;
     template_kill(m);
 }
@@ -294,7 +144,7 @@ static int send_stand_ins(struct template *m, const struct region *r, const stru
         struct stat s;
         if (p->channel < 0 && p->file < 0)
             continue;
-        uint32_t first = first_same(r, plan, i);
+        uint32_t first = template_first_same(r, plan, i);
         slot[i] = count;
         fd[count] = first < i ? fcntl(fd[slot[first]], F_DUPFD_CLOEXEC, 0) : stand_in(r, p);
         if (fd[count] < 0 || fstat(fd[count], &s) < 0) {
@@ -304,7 +154,7 @@ static int send_stand_ins(struct template *m, const struct region *r, const stru
         }
         m->device[count] = s.st_dev;
         m->inode[count++] = s.st_ino;
-        m->opening[p->fd] = TEMPLATE_PORT;
+        m->opening[p->fd] = p->channel < 0 && template_is_data(r->fd[p->file]) ? TEMPLATE_DATA : TEMPLATE_PORT;
     }
     if (result == 0 && count)
         result = link_send(&m->link, (struct wire){.kind = WIRE_PORTS}, NULL, 0, fd, count);
@@ -365,9 +215,12 @@ static void template_new(struct task *t, struct template_key *k)
         return;
     }
     *m = (struct template){.server = s, .next = s->template, .id = ++s->template_turn, .key = k, .link = LINK_INIT,
-                           .watch = {-1, template_event, m}, .notify_watch = {-1, listener_event, m}, .look_watch = {-1, look_event, m},
-                           .control = -1, .theirs = -1};
+                           .watch = {-1, template_event, m}, .notify_watch = {-1, listener_event, m},
+                           .look_watch = {-1, look_event, m}, .control = -1, .theirs = {-1, -1, -1}};
+    for (int i = 0; i < FORKER_DOORS; i++)
+        m->door[i] = (struct template_door){.link = LINK_INIT, .watch = {-1, door_event, m}};
     s->template = m;
+    m->used = k->used;
     m->link = p.link;
     m->init = p.init;
     m->cgroup = p.cgroup;
@@ -402,11 +255,32 @@ void template_file_failed(struct server *s, uint32_t id)
         }
 }
 
+/* Where the clone whose turn it is waits, or waited, for its task. */
+static struct template_door *door_of(struct template *m, uint32_t serial)
+{
+    return &m->door[serial % FORKER_DOORS];
+}
+
+/* Its next clone is made, for whichever task comes; one that is already there waits for it. */
+static bool ask_next(struct template *m)
+{
+    door_of(m, ++m->asked)->init = 0;
+    return wire_send(m->control, (struct wire){.kind = WIRE_CLONE, .a = m->asked}, NULL, 0, NULL, 0) == 0;
+}
+
 static void stand_ready(struct template *m)
 {
-    m->ready = m->step == STEP_OVER && !m->key->cold && !m->stale;
-    if (m->stale)
+    m->ready = !m->stale && !m->key->cold && m->step == STEP_OVER && (m->asked > m->given || ask_next(m));
+    if (!m->ready)
         template_kill(m);
+}
+
+static void served(struct template *m, enum wire_stays stays)
+{
+    if (stays == WIRE_STAYS)
+        stand_ready(m);
+    else if (stays == WIRE_STAYS_CHANGED)
+        m->key->cold = "its program writes files";
 }
 
 void template_served(struct task *t, enum wire_stays stays)
@@ -414,11 +288,44 @@ void template_served(struct task *t, enum wire_stays stays)
     struct template *m = t->template;
     if (!m)
         return;
-    if (stays == WIRE_STAYS && !m->ended)
-        stand_ready(m);
-    else if (stays == WIRE_STAYS_CHANGED)
-        m->key->cold = "its program writes files";
     template_leave(t);
+    served(m, stays);
+}
+
+/* It is through its door that a clone's first process says who it is, before any other of its processes is there. */
+static void take_door(struct template *m, struct template_door *d)
+{
+    struct server *s = m->server;
+    int n = wire_receive(d->link.fd, &s->packet, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    wire_close_fds(&s->packet);
+    uint32_t serial = s->packet.head.a;
+    if (n <= 0) { /* the link says so too */
+        watch_stop(s, &d->watch);
+    } else if (m->task && serial == m->given) {
+        task_has_init(m->task, s->packet.from);
+    } else if (serial == m->asked) {
+        d->init = s->packet.from;
+    }
+}
+
+static void door_event(struct watch *w, uint32_t events)
+{
+    struct template *m = w->owner;
+    struct template_door *d = w == &m->door[0].watch ? &m->door[0] : &m->door[1];
+    if ((events & EPOLLOUT) && link_flush(&d->link) == 0)
+        link_watch(m->server, &d->link, w);
+    if (events & (EPOLLIN | EPOLLHUP))
+        take_door(m, d);
+}
+
+static bool watch_doors(struct template *m)
+{
+    bool all = true;
+    for (int i = 0; i < FORKER_DOORS; i++)
+        all = all && watch_start(m->server, &m->door[i].watch, m->door[i].link.fd, EPOLLIN) == 0;
+    return all;
 }
 
 static void take_packet(struct template *m, struct wire_packet *p)
@@ -432,11 +339,17 @@ static void take_packet(struct template *m, struct wire_packet *p)
         take_listener(m, place_listener(&m->link, p));
         break;
     case WIRE_READY:
-        watch_stop(m->server, &m->notify_watch); /* the listener is its clones' */
-        stand_ready(m);
+        if (watch_doors(m))
+            stand_ready(m);
+        else
+            template_kill(m);
         break;
     default: /* a result, or that it failed */
-        if (!m->key->cold)
+        if (m->task)
+            task_take(m->task, p);
+        else if (m->asked) /* whose clone it was is gone */
+            served(m, (enum wire_stays)p->head.a);
+        else if (!m->key->cold)
             m->key->cold = "its program ends before it uses a channel";
         break;
     }
@@ -460,21 +373,22 @@ static void template_event(struct watch *w, uint32_t events)
         return;
     if (m->step != STEP_OVER && !m->key->cold && !m->stale)
         m->key->cold = "its template ended before it could be cloned";
-    m->ended = true;
-    m->ready = false;
     if (m->task)
-        watch_stop(s, w);
-    else
-        template_free(m);
+        task_gone(m->task);
+    template_free(m);
 }
 
+/* Whose turn it is: a task's, or, until it makes clones, its own.  A clone that its task did not wait for is nobody's, and dies. */
 static void listener_event(struct watch *w, uint32_t events)
 {
     struct template *m = w->owner;
     struct err e;
-    (void)events;
-    if (notify_serve(m->notify, &e) < 0)
-        watch_stop(m->server, w);
+    if (m->task && !m->task->init)
+        take_door(m, door_of(m, m->given)); /* the call may be answered by who it is below */
+    if (m->task)
+        task_calls(m->task, w, events);
+    else if (m->asked || notify_answer(m->notify, (short)events, &e) < 0)
+        watch_stop(m->server, w); /* until the next task comes */
 }
 
 /* --- for a task --- */
@@ -483,16 +397,14 @@ static uint32_t templates_of(const struct server *s, const struct template_key *
 {
     uint32_t count = 0;
     for (const struct template *m = s->template; m; m = m->next)
-        count += (!k || m->key == k) && (!making || m->step != STEP_OVER);
+        count += (!k || m->key == k) && (!making || !m->asked);
     return count;
 }
 
-/* Room for one more: of another key's, the one that has waited longest goes. */
-static bool make_room(struct server *s, const struct template_key *k)
+/* Of those that stand idle, and are another key's, the one goes that was used longest ago. */
+static bool give_way(struct server *s, const struct template_key *k)
 {
     struct template *oldest = NULL;
-    if (templates_of(s, NULL, false) < TEMPLATES_MAX)
-        return true;
     for (struct template *m = s->template; m; m = m->next)
         if (m->ready && m->key != k && (!oldest || m->used < oldest->used))
             oldest = m;
@@ -501,6 +413,21 @@ static bool make_room(struct server *s, const struct template_key *k)
         template_free(oldest);
     }
     return oldest;
+}
+
+/* One at its stop counts from then on; those on their way are few, and each is held to its own ceiling. */
+bool template_fits(struct template *m, uint32_t kib)
+{
+    m->kib = kib;
+    for (;;) {
+        uint64_t all = 0;
+        for (const struct template *o = m->server->template; o; o = o->next)
+            all += o->kib;
+        if (all <= TEMPLATES_KIB_MAX)
+            return true;
+        if (!give_way(m->server, m->key))
+            return false;
+    }
 }
 
 static const char *make_one(struct task *t, struct template_key *k)
@@ -513,7 +440,8 @@ static const char *make_one(struct task *t, struct template_key *k)
         s->users_asked = true;
         link_watch(s, &s->mounts, &s->mounts_watch);
     } else if (templates_of(s, k, true) == 0 && templates_of(s, NULL, true) < TEMPLATES_MAKING &&
-               templates_of(s, k, false) < (uint32_t)(cpus > 0 ? cpus : 1) && make_room(s, k)) {
+               templates_of(s, k, false) < (uint32_t)(cpus > 0 ? cpus : 1) &&
+               (templates_of(s, NULL, false) < TEMPLATES_MAX || give_way(s, k))) {
         template_new(t, k);
     }
     return templates_of(s, k, false) ? "its template is not free" : "it has no template yet";
@@ -526,8 +454,7 @@ void template_take_users(struct server *s, struct wire_packet *p)
     s->users_refused = s->users < 0;
 }
 
-/* Those that serve a task end with it. */
-static void drop_all(struct server *s)
+void templates_drop(struct server *s)
 {
     for (struct template *m = s->template; m; m = m->next) {
         m->stale = true;
@@ -543,17 +470,17 @@ struct template *template_for(struct task *t, const char **why)
     *why = s->none           ? "there is no sandbox"
            : s->no_templates ? "templates are switched off"
            : s->users_refused ? "the host refuses a second user namespace"
-                              : key_of(t, digest);
+                              : template_key_of(t, digest);
     if (*why)
         return NULL;
-    struct template_key *k = key_find(s, digest);
+    struct template_key *k = template_key_find(s, digest);
     if (!k) {
         *why = "there was no room for a template";
         return NULL;
     }
     k->used = ++s->template_turn;
     if (templates_changed(s))
-        drop_all(s);
+        templates_drop(s);
     *why = k->cold;
     if (*why)
         return NULL;
@@ -587,23 +514,43 @@ static void exchange_ports(const struct template *m, struct notify *n, const str
     }
 }
 
-bool template_clone(struct template *m, struct task *t, const int *fd, uint32_t count)
+/* What it answered for the clone until now is the task's from here on. */
+bool template_begin(struct template *m, struct task *t, const int *fd, uint32_t count)
 {
-    struct err e;
     const struct region *r = t->region;
     const struct box_task *plan = &r->spec.region.task[t->index];
+    struct template_door *d = door_of(m, m->asked);
+    struct err e;
     m->ready = false;
-    t->notify = notify_copy(m->notify, plan->stream, &e);
-    if (!t->notify || link_send(&m->link, (struct wire){.kind = WIRE_CLONE}, NULL, 0, fd, count) < 0) {
+    t->notify = notify_copy(m->notify, &e);
+    if (!t->notify ||
+        (m->notify_watch.fd < 0 && watch_start(m->server, &m->notify_watch, notify_fd(m->notify), EPOLLIN) < 0) ||
+        link_send(&d->link, (struct wire){.kind = WIRE_BEGIN, .a = m->asked}, NULL, 0, fd, count) < 0) {
         notify_free(t->notify);
         t->notify = NULL;
+        template_kill(m);
         return false;
     }
+    m->given = m->asked;
+    link_watch(m->server, &d->link, &d->watch);
+    notify_become(t->notify, plan->stream);
     exchange_ports(m, t->notify, r, plan);
-    link_watch(m->server, &m->link, &m->watch);
     m->task = t;
     t->template = m;
     t->cgroup = m->cgroup;
     cgroup_limit(t->cgroup, &plan->limit); /* of CPU time: who has others starts cold */
+    t->init = d->init;
+    if (region_awaited(r) && !ask_next(m))
+        m->stale = true;
     return true;
+}
+
+void template_tell(const struct task *t, struct wire head)
+{
+    struct template *m = t->template;
+    if (!m)
+        return;
+    head.b = m->given;
+    link_send(&m->link, head, NULL, 0, NULL, 0);
+    link_watch(m->server, &m->link, &m->watch);
 }

@@ -16,12 +16,14 @@
 #define TEMPLATE_KEYS_MAX  256         /* that are remembered, those of long ago forgotten */
 #define TEMPLATE_KEY_BYTES (256 << 10) /* of words, environment and names; more: cold */
 #define TEMPLATE_KIB_MAX   (32 << 10)  /* memory of a program at its stop; more: cold */
+#define TEMPLATES_KIB_MAX  (256 << 10) /* of all that stand, what is no file's and so is shared with nobody */
 #define TEMPLATE_CPU_NS    1000000000u /* to its stop; more: cold */
 #define TEMPLATE_CALLS_MAX 10000       /* likewise */
 #define TEMPLATE_LOOK_NS   50000000    /* between two looks at what it has used */
 #define TEMPLATE_FDS       1024
 #define TEMPLATE_PLACES    5 /* file systems of a sandbox's own, at most */
 #define TEMPLATE_PORT      UINT32_MAX  /* in place of an opening: it is a port */
+#define TEMPLATE_DATA      (UINT32_MAX - 1) /* ... and a file to be read, of which no clone's is like another's */
 
 enum template_step { STEP_RUN, STEP_ENTER, STEP_TEXT, STEP_STACK, STEP_OVER };
 
@@ -38,20 +40,26 @@ struct template {
     uint64_t id, used;
     struct template_key *key; /* borrowed; stays while it has templates */
     bool ready;               /* it stands and waits */
-    bool stale;               /* a file has changed: it is used no more */
-    bool ended;               /* it is gone, and its last clone's task has yet to say how it ended */
-    struct task *task;        /* whose turn it is, or was: NULL when that is gone */
-    struct link link;
+    bool stale;               /* it is used no more: a file has changed, or there is no room for it */
+    struct task *task;        /* whose turn it is; NULL: nobody's */
+    struct link link;         /* to its init */
+    struct template_door {    /* to the clone that waits for its task there */
+        struct link link;
+        struct watch watch;
+        pid_t init; /* that one's first process; 0: not known yet */
+    } door[FORKER_DOORS];
     struct watch watch, notify_watch;
     struct watch look_watch; /* a timer, until the stop */
     struct notify *notify;   /* as it was at the stop */
     struct cgroup *cgroup;   /* its clones are in it too */
+    uint32_t asked, given;   /* clones that were asked for, and tasks that got one; the first is 1 */
+    uint32_t kib;            /* of memory that is its own, from its stop on */
     uint64_t plan_seed;
     uint32_t plan_stage;
     int64_t plan_epoch_s;
     pid_t init, pid;       /* the host's numbers; pid 0: not begun */
-    int control;           /* the init's end of the socket to the forker, until it is handed over */
-    int theirs;            /* the forker's end, likewise */
+    int control;           /* the init's end of the socket to the forker */
+    int theirs[1 + FORKER_DOORS]; /* the forker's ends of that and of the doors, until they are handed over */
     uint32_t port_count;   /* stand-ins, in the order in which descriptors are handed over */
     dev_t device[FORKER_PORTS_MAX];
     ino_t inode[FORKER_PORTS_MAX];
@@ -65,14 +73,27 @@ struct template {
     struct forker_altstack altstack;
     dev_t place[TEMPLATE_PLACES]; /* of the sandbox's own; [0] 0: not looked yet */
     bool unknown; /* something of it could not be read, or watched */
-    int users_number, control_number;
+    int number[FORKER_OWN]; /* free ones in it, for the forker's own descriptors */
     struct user_regs_struct regs; /* at the stop */
     struct forker_page *page;
 };
 
+/* --- template_key.c --- */
+/* All that the program's state at its stop depends on; else why it starts cold. */
+const char *template_key_of(const struct task *t, uint8_t digest[SHA256_BYTES]);
+/* The one with this digest, or a new one in the place of that which was seen longest ago; NULL: no memory. */
+struct template_key *template_key_find(struct server *s, const uint8_t digest[SHA256_BYTES]);
+/* Which port comes first that is the same thing as this one? */
+uint32_t template_first_same(const struct region *r, const struct box_task *plan, uint32_t i);
+/* A file of the caller's that is only to be read: TEMPLATE_DATA. */
+bool template_is_data(int fd);
+
 /* --- template.c --- */
 /* It comes to nothing, and no other task with this key need try: static text. */
 void template_give_up(struct template *m, const char *why);
+/* There is room for so much more memory, once others have given way. */
+bool template_fits(struct template *m, uint32_t kib);
+void template_put_off(struct template *m);
 
 /* --- template_watch.c --- */
 /* A change of state of a traced process; false: it is none of ours. */

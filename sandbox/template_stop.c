@@ -2,6 +2,7 @@
  * are put into it, one after the other, in place of its own: it enters the user namespace of forkers, and
  * maps the forker's bytes and stack.  From there the forker runs, and we let go. */
 #include "base/fds.h"
+#include "sandbox/syscalls.h"
 #include "sandbox/template.h"
 #include "sandbox/usage.h"
 
@@ -56,6 +57,13 @@ static bool shares_memory(pid_t pid)
     return shared;
 }
 
+/* What is its own: pages that are no file's, and the tables of all; these its next clone has once more. */
+static uint32_t own_kib(pid_t pid)
+{
+    long long pages = status_of(pid, "RssAnon:", 10), tables = status_of(pid, "VmPTE:", 10);
+    return (uint32_t)((pages > 0 ? pages : 0) + 2 * (tables > 0 ? tables : 0));
+}
+
 static bool is_too_large(const struct template *m)
 {
     return status_of(m->pid, "VmRSS:", 10) > TEMPLATE_KIB_MAX;
@@ -105,7 +113,7 @@ static const char *add_port(struct forker_page *p, uint32_t index, int fd, int f
 {
     if (p->port_count == FORKER_PORTS_MAX)
         return "its program has too many descriptors when it uses a channel";
-    p->port[p->port_count++] = (struct forker_port){index + 1, fd, flags & O_CLOEXEC};
+    p->port[p->port_count++] = (struct forker_port){index, fd, flags & O_CLOEXEC};
     return NULL;
 }
 
@@ -155,7 +163,7 @@ static const char *add_fd(struct template *m, size_t *used, int fd)
     return "its program has a descriptor that a clone would share";
 }
 
-/* Also finds two numbers that are free. */
+/* Also finds numbers that are free. */
 static const char *look_at_fds(struct template *m)
 {
     char path[40];
@@ -175,13 +183,11 @@ static const char *look_at_fds(struct template *m)
         why = add_fd(m, &used, fd);
     }
     closedir(d);
-    int number[2] = {-1, -1};
-    for (int fd = 0, found = 0; fd < TEMPLATE_FDS && found < 2; fd++)
+    int found = 0;
+    for (int fd = 0; fd < TEMPLATE_FDS && found < FORKER_OWN; fd++)
         if (!taken[fd])
-            number[found++] = fd;
-    m->users_number = number[0];
-    m->control_number = number[1];
-    return why ? why : number[1] < 0 ? "its program has too many descriptors when it uses a channel" : NULL;
+            m->number[found++] = fd;
+    return why ? why : found < FORKER_OWN ? "its program has too many descriptors when it uses a channel" : NULL;
 }
 
 static const char *note_state(struct template *m)
@@ -221,27 +227,49 @@ static void put_in(struct template *m, uint64_t nr, uint64_t a, uint64_t b, uint
         template_give_up(m, "the host does not let a program be changed");
 }
 
+/* Between the forker and its init, whose end we keep as well; and the doors. */
+static int make_sockets(struct template *m)
+{
+    int pair[2], on = 1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -1;
+    m->control = pair[0];
+    m->theirs[0] = pair[1];
+    for (int i = 0; i < FORKER_DOORS; i++) {
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+            return -1;
+        m->door[i].link.fd = pair[0];
+        m->theirs[1 + i] = pair[1];
+        if (setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 void template_stop(struct template *m)
 {
-    int pair[2];
     const char *why;
     m->page = calloc(1, sizeof *m->page);
-    if (!m->page || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+    if (!m->page || make_sockets(m) < 0) {
         template_give_up(m, "there was no room for a template");
         return;
     }
-    m->control = pair[0];
-    m->theirs = pair[1];
     if ((why = look_at_process(m)) || (why = note_state(m)) || (why = look_at_fds(m))) {
         template_give_up(m, why);
         return;
     }
-    m->page->users = m->users_number;
-    m->page->control = m->control_number;
-    notify_forker(m->notify, m->pid, (const int[]){m->server->users, m->theirs},
-                  (const int[]){m->users_number, m->control_number});
+    if (!template_fits(m, own_kib(m->pid))) {
+        template_put_off(m);
+        return;
+    }
+    m->page->users = m->number[0];
+    m->page->control = m->number[1];
+    for (int i = 0; i < FORKER_DOORS; i++)
+        m->page->door[i] = m->number[2 + i];
+    const int own[FORKER_OWN] = {m->server->users, m->theirs[0], m->theirs[1], m->theirs[2]};
+    notify_forker(m->notify, m->pid, own, m->number);
     m->step = STEP_ENTER;
-    put_in(m, SYS_setns, (uint64_t)m->users_number, CLONE_NEWUSER, 0, 0);
+    put_in(m, SYS_setns, (uint64_t)m->number[0], CLONE_NEWUSER, 0, 0);
 }
 
 static int write_there(int memory, uint64_t at, const void *data, size_t size)
@@ -253,11 +281,14 @@ static int write_there(int memory, uint64_t at, const void *data, size_t size)
 static int place_forker(const struct template *m)
 {
     char path[40];
+    const uint64_t own[SYSCALLS_OWN_WORDS] = {syscalls_own(0), syscalls_own(1)};
     snprintf(path, sizeof path, "/proc/%d/mem", (int)m->pid);
     int memory = open(path, O_WRONLY | O_CLOEXEC);
     int r = memory < 0 ? -1 : write_there(memory, FORKER_TEXT, forker_image, forker_image_size);
     if (r == 0)
         r = write_there(memory, FORKER_PAGE, m->page, sizeof *m->page);
+    if (r == 0)
+        r = write_there(memory, FORKER_WORDS, own, sizeof own);
     fd_close(&memory);
     return r;
 }
@@ -276,8 +307,8 @@ static void let_go(struct template *m)
     }
     link_watch(m->server, &m->link, &m->watch);
     m->step = STEP_OVER;
-    fd_close(&m->control);
-    fd_close(&m->theirs);
+    for (int i = 0; i < 1 + FORKER_DOORS; i++)
+        fd_close(&m->theirs[i]);
     free(m->page);
     m->page = NULL;
 }

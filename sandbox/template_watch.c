@@ -35,7 +35,12 @@ static uint32_t opening_of(const struct template *m, uint64_t fd)
 
 static bool is_port(const struct template *m, uint64_t fd)
 {
-    return opening_of(m, fd) == TEMPLATE_PORT;
+    return opening_of(m, fd) >= TEMPLATE_DATA;
+}
+
+static bool is_data(const struct template *m, uint64_t fd)
+{
+    return opening_of(m, fd) == TEMPLATE_DATA;
 }
 
 static void set_opening(struct template *m, uint64_t fd, uint32_t opening)
@@ -89,10 +94,15 @@ static bool looks_up(const struct template *m, int *directory, char name[PATH_MA
     return false;
 }
 
+static bool names_port(const char *name)
+{
+    return begins(name, "/dev/std") || begins(name, "/dev/fd") || begins(name, "/proc/self/fd") || begins(name, "/proc/thread-self/fd");
+}
+
 /* A name of a port is a use of it; an opening for writing is one of a file. */
 static enum verdict on_open(const char *name, uint64_t flags)
 {
-    if (begins(name, "/dev/std") || begins(name, "/dev/fd") || begins(name, "/proc/self/fd") || begins(name, "/proc/thread-self/fd"))
+    if (names_port(name))
         return STOP;
     if (!strcmp(name, "/dev/null") || !strcmp(name, "/dev/tty"))
         return GO_ON;
@@ -134,6 +144,36 @@ static enum verdict on_seek(const struct template *m)
     return is_port(m, m->arg[0]) && !asks ? STOP : GO_ON;
 }
 
+/* Pipes look all the same, and so do new files; a file to be read has a size, and more.  `name`: of calls that look one up. */
+static bool looks_at_data(const struct template *m, const char *name)
+{
+    switch (m->nr) {
+    case SYS_fstat:
+    case SYS_fstatfs:
+        return is_data(m, m->arg[0]);
+    case SYS_newfstatat:
+    case SYS_statx:
+    case SYS_readlinkat:
+        return is_data(m, m->arg[0]) || names_port(name);
+    case SYS_stat:
+    case SYS_lstat:
+    case SYS_statfs:
+    case SYS_access:
+    case SYS_faccessat:
+    case SYS_faccessat2:
+    case SYS_readlink:
+        return names_port(name);
+    case SYS_ioctl:
+        return is_data(m, m->arg[0]) && m->arg[1] != TCGETS;
+    case SYS_lseek:
+        return is_data(m, m->arg[0]);
+    case SYS_mmap:
+        return is_data(m, m->arg[4]) && !(m->arg[3] & MAP_ANONYMOUS);
+    default:
+        return false;
+    }
+}
+
 static enum verdict on_port(const struct template *m, bool otherwise)
 {
     return is_port(m, m->arg[0]) ? STOP : otherwise ? GO_ON : COLD;
@@ -172,6 +212,8 @@ static bool is_refused(const struct template *m)
 /* `name`: of those that look one up. */
 static enum verdict judge(const struct template *m, const char *name)
 {
+    if (looks_at_data(m, name))
+        return STOP;
     if (is_pure(m->nr) || is_refused(m))
         return GO_ON;
     switch (m->nr) {
@@ -192,7 +234,6 @@ static enum verdict judge(const struct template *m, const char *name)
     case SYS_pwrite64:
     case SYS_recvfrom:
     case SYS_recvmsg:
-    case SYS_copy_file_range:
     case SYS_ftruncate:
     case SYS_fchmod:
     case SYS_flock:

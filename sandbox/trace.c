@@ -32,7 +32,7 @@ void trace_flush(struct task *t)
 static void add_line(struct task *t, const char *what)
 {
     char line[LINE_MAX_LEN + 32];
-    uint64_t us = (now_ns() - t->asked_ns) / 1000;
+    uint64_t us = trace_age_ns(t) / 1000;
     int n = snprintf(line, sizeof line, "%" PRIu64 ".%06" PRIu64 " %s\n", us / 1000000, us % 1000000, what);
     if (t->trace_lines > TRACE_LINES || n < 0 || (size_t)n >= sizeof line)
         return;
@@ -41,6 +41,11 @@ static void add_line(struct task *t, const char *what)
     buf_add(&t->trace, line, (size_t)n);
     if (t->trace.size > SEND_BYTES)
         trace_flush(t);
+}
+
+uint64_t trace_age_ns(const struct task *t)
+{
+    return now_ns() - t->asked_ns;
 }
 
 void trace_begin(struct task *t)

@@ -4,6 +4,7 @@
 #pragma once
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -14,11 +15,14 @@
 
 enum wire_kind {
     /* caller -> server */
-    WIRE_RUN = 1, /* size: of the spec; a: all descriptors; the spec, or fds: it (a memfd); then the first ones */
+    WIRE_RUN = 1, /* size: of the spec; a: all descriptors; the spec, or fds: it (a memfd); then the first ones; offset: a region
+                   * whose tasks end before it begins, or 0 */
     WIRE_FDS,     /* the next ones */
     WIRE_STOP,    /* region */
     WIRE_BREAK,   /* region; a: channel */
     WIRE_LOOK,    /* region: tell WIRE_BYTES of each of its tasks */
+    WIRE_FORGET,  /* templates are for nobody any more */
+    WIRE_RELEASE, /* the region waits for no other any more */
     WIRE_FEED,    /* also server -> pump. a: channel; packed (offset, size)*; fds: as many */
     WIRE_FEED_END, /* also server -> pump. a: channel */
     WIRE_HOLD,    /* a: channel; b: 1 stop its pump, 0 let it go on */
@@ -41,24 +45,31 @@ enum wire_kind {
     WIRE_READY,   /* also forker -> init, and a template's init -> server: it can be cloned now */
     WIRE_FAILED,  /* a: err code, b: errno; text.  From the mounter: also region, task; offset: file */
     /* server, mounter -> init */
-    WIRE_TASK,    /* a: 1 for a template; the task's bytes, or offset, size: where they are in the spec; fds: it */
+    WIRE_TASK,    /* a: 1 for a template; b: WIRE_ASK, or which directory of PATH has the program, that starts unasked; the task's bytes,
+                   * or offset, size: where they are in the spec; fds: it */
     WIRE_PORTS,   /* a: index of the first; fds */
     WIRE_COPY,    /* a: file index; fds: to be copied from */
     WIRE_TREE,    /* a: file index; b: 1 when still to be made read-only; fds: a detached mount */
-    WIRE_KILL,    /* end it; packed nothing; a: enum wire_why */
-    WIRE_FINISH,  /* nobody can hear it any more: end what the program left behind */
+    WIRE_KILL,    /* end it; packed nothing; a: enum wire_why; b: of a template's clones which, the first is 1 */
+    WIRE_FINISH,  /* nobody can hear it any more: end what the program left behind; b: likewise */
     /* server -> a template's init */
     WIRE_FORKER,  /* its program is stopped; fds: a socket to the forker in it */
-    WIRE_CLONE,   /* also init -> forker. fds: the clone's task socket, then its ports */
+    /* server -> forker */
+    WIRE_CLONE,   /* make one, which then waits; a: which, the first is 1 */
+    /* server -> clone, by its template's door */
+    WIRE_BEGIN,   /* a: which clone it is for; fds: its ports */
     /* forker -> init */
-    WIRE_BORN,    /* with credentials: the clone's first process */
+    WIRE_BORN,    /* with credentials: the clone's first process.  a: which clone's, as of its WIRE_HELLO and WIRE_FAILED */
     WIRE_REAPED,  /* another process of the clone's has ended */
     /* init -> server */
-    WIRE_HELLO,   /* with credentials: the init's process id.  a: 1 when it is not in the cgroup that was for it */
+    WIRE_HELLO,   /* with credentials: the init's process id.  a: 1 when it is not in the cgroup that was for it.  A clone's first process
+                   * says it at the door */
     WIRE_LISTENER, /* with credentials.  a: the number of the filter's listener among its descriptors */
     WIRE_MAIN,    /* the program has ended, others of its tree run on; again when one of these ends.  From a forker,
                    * and only once: b: how it ended, as wait tells it; a: 1 when there is no other */
 };
+
+#define WIRE_ASK UINT32_MAX
 
 enum { WIRE_OPEN_READABLE = 1, /* fail when it cannot be read with the sandbox's rights */
        WIRE_OPEN_SAME = 2 };   /* fail unless inode and device are those */
@@ -100,6 +111,7 @@ struct link {
     int fd; /* owned */
     struct link_kept *first, *last;
     uint32_t kept;
+    bool awaits_room; /* its watch has been told so */
 };
 
 #define LINK_INIT ((struct link){.fd = -1})

@@ -29,6 +29,13 @@ _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside
 
 /* In the process that will become a program: what is the same for all of them. */
 int program_setup(bool keep_rights, struct err *e);
+/* A user namespace has the limits that whoever makes it has then, soft ones too, for all in it: ours are raised before. */
+void program_raise(void);
+/* Why what programs see of their limits is not as always: those that we were started with; or "". */
+const char *limits_unusual(void);
+/* unusual.c: why no result of this host is certified; or "". */
+const char *unusual_host(void);
+bool unusual_sealed(const void *page, int protection); /* a page with that protection: may nobody change it any more? */
 /* From outside, what is the task's. */
 struct box_limits;
 int program_limit(pid_t pid, const struct box_limits *l, struct err *e);

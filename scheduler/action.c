@@ -143,7 +143,7 @@ static bool keep(struct action *a, struct msg *copy)
         return keep_text(a, &copy->block.worker) && keep_text(a, &copy->block.cold);
     default:
         assert(copy->type == MSG_WELCOME || copy->type == MSG_PING || copy->type == MSG_ACCEPT ||
-               copy->type == MSG_PROGRESS); /* these borrow nothing */
+               copy->type == MSG_PROGRESS || copy->type == MSG_GO_ON); /* these borrow nothing */
         return true;
     }
 }

@@ -91,6 +91,10 @@ static void stop(struct core *c, struct job *j, struct part *p)
     core_send(c, p->worker->link, &m);
     lend_want(c, p, 0);
     j->again_left++;
+    if (j->state == JOB_AGAIN) { /* this one has its time, too */
+        j->since_ns = c->event_ns;
+        list_to_end(&c->stopping, &j->timed);
+    }
 }
 
 /* From the parts that are marked now to all that must run again; those that run are told to stop. */
@@ -191,6 +195,10 @@ void job_lost_stream(struct core *c, uint64_t now, struct peer_state *p, const s
     }
     bool theirs = j && (there < j->part_count ? j->part[there].worker == p : there == AT_CLIENT && j->client == p);
     struct part *part = theirs && here < j->part_count ? &j->part[here] : NULL;
+    if (part && part->worker && part_outdated(c, now, part, m->attempt)) {
+        job_settle(c, now, j);
+        return;
+    }
     if (!part || !part->worker || part->again || part->attempt != m->attempt) {
         core_refuse_message(c); /* known already */
         return;

@@ -22,13 +22,13 @@ struct core *core_new(const struct core_options *o, struct err *e)
         return NULL;
     }
     c->random = o->seed;
-    c->job_numbers = o->jobs;
+    c->job_numbers = c->first_number = o->jobs;
     if ((c->has_owner = o->owner.size == sizeof c->owner))
         memcpy(c->owner, o->owner.data, sizeof c->owner);
     snprintf(c->url, sizeof c->url, "%s", o->url ? o->url : "");
     struct list *const lists[] = {&c->helds,   &c->bringing, &c->workers, &c->clients, &c->jobs, &c->over,
                                   &c->turns,   &c->queued,  &c->stopping, &c->wanting,
-                                  &c->lent,    &c->returning};
+                                  &c->lent,    &c->returning, &c->claims,  &c->remnants, &c->leaving};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     return c;
@@ -39,6 +39,7 @@ static void peers_free(struct list *peers)
     while (!list_empty(peers)) {
         struct peer_state *p = LIST_OF(peers->next, peer_state, at);
         list_remove(&p->at);
+        remains_lose_worker(p);
         if (p->home && --p->home->peers == 0)
             free(p->home);
         table_clear(&p->requests);
@@ -157,6 +158,7 @@ void core_forget(struct core *c, uint64_t now, struct peer_state *p, const char 
     if (p->role == MSG_WORKER) {
         c->stats.workers--;
         fleet_leave(c, now, p);
+        remains_lose_worker(p);
         jobs_lose_worker(c, now, p, why);
     } else {
         list_remove(&p->bringing);
@@ -191,7 +193,7 @@ static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role ro
         return NULL;
     bool keeps = role == MSG_KEEPER;
     *p = (struct peer_state){.link = link, .role = keeps ? MSG_CLIENT : role, .keeps = keeps, .heard_ns = now};
-    struct list *const lists[] = {&p->at, &p->parts, &p->loans, &p->jobs, &p->waiting, &p->turn, &p->held, &p->bringing, &p->asked};
+    struct list *const lists[] = {&p->at, &p->parts, &p->loans, &p->jobs, &p->waiting, &p->turn, &p->held, &p->bringing, &p->asked, &p->remnants};
     if (keeps && h->shared && !(p->shared = strdup(h->shared))) {
         free(p);
         return NULL;
@@ -199,7 +201,8 @@ static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role ro
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     copy_name(p->name, sizeof p->name, h->name);
-    snprintf(p->image, sizeof p->image, "%s", h->image);
+    copy_name(p->image, sizeof p->image, h->image);
+    copy_name(p->domain, sizeof p->domain, h->domain ? h->domain : "");
     snprintf(p->data_url, sizeof p->data_url, "%s", h->data_url);
     if ((p->has_data_key = h->data_key.size == MSG_KEY_BYTES))
         memcpy(p->data_key, h->data_key.data, MSG_KEY_BYTES);
@@ -258,21 +261,22 @@ static void on_hello(struct core *c, uint64_t now, uint64_t link, enum msg_role 
 
 /* ---- events */
 
-static void forgive(struct list *peers, uint64_t now)
+static void forgive(struct list *peers, uint64_t ns)
 {
     for (struct list *l = peers->next; l != peers; l = l->next)
-        LIST_OF(l, peer_state, at)->heard_ns = now;
+        LIST_OF(l, peer_state, at)->heard_ns += ns;
 }
 
 /* While anybody is there an event is due every LOOK_NS, if only a tick.  One that comes much later
  * says that we ourselves stood still (a suspended machine, a debugger): what peers said meanwhile
- * has not been read yet, so their silence says nothing. */
+ * has not been read yet, so that time is not counted as their silence. */
 static void begin_event(struct core *c, uint64_t now)
 {
     c->stats.events++;
-    if (now > c->event_ns + LOOK_NS + LATE_NS) {
-        forgive(&c->workers, now);
-        forgive(&c->clients, now);
+    uint64_t due = c->event_ns + LOOK_NS;
+    if (c->event_ns && now > due + LATE_NS) {
+        forgive(&c->workers, now - due);
+        forgive(&c->clients, now - due);
     }
     c->event_ns = now;
 }
@@ -296,6 +300,7 @@ static void dispatch(struct core *c, uint64_t now, struct peer_state *p, const s
 {
     switch (m->type) {
     case MSG_PING:
+        p->settled = true;
         core_send(c, p->link, m);
         return;
     case MSG_BYE:
@@ -321,6 +326,9 @@ static void dispatch(struct core *c, uint64_t now, struct peer_state *p, const s
         return;
     case MSG_VISITED:
         held_visited(c, p, &m->visited);
+        return;
+    case MSG_REMAINS:
+        remains_hear(c, now, p, &m->remains);
         return;
     case MSG_LOST:
         job_lost_stream(c, now, p, &m->lost);
@@ -403,6 +411,7 @@ void core_tick(struct core *c, uint64_t now)
     jobs_overdue(c, now);
     lend_overdue(c, now);
     held_expire(c, now);
+    remains_expire(c, now);
     end_event(c, now);
 }
 
@@ -413,7 +422,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 uint64_t core_next_tick(const struct core *c)
 {
-    uint64_t next = earlier(held_deadline(c), earlier(wait_deadline(c), lend_deadline(c)));
+    uint64_t next = earlier(earlier(held_deadline(c), remains_deadline(c)), earlier(wait_deadline(c), lend_deadline(c)));
     if (c->peers.count)
         next = earlier(next, c->event_ns + LOOK_NS);
     if (!list_empty(&c->workers))

@@ -46,7 +46,8 @@ static void log_message(const char *way, uint64_t link, const struct msg *m)
     buf_clear(&text);
 }
 
-static void log_action(uint64_t link, const struct msg *m)
+/* events: how much the core has heard, of all jobs, heartbeats too; what a job costs it is the difference. */
+static void log_action(const struct core *c, uint64_t link, const struct msg *m)
 {
     unsigned long long to = link;
     switch (m->type) {
@@ -63,9 +64,12 @@ static void log_action(uint64_t link, const struct msg *m)
         log_info("job_sent", "job=%llu attempt=%u worker=%llu nodes=%u", (unsigned long long)m->run.job,
                  m->run.attempt, to, m->run.node_count);
         break;
+    case MSG_GO_ON:
+        log_info("job_goes_on", "job=%llu attempt=%u worker=%llu", (unsigned long long)m->go_on.job, m->go_on.attempt, to);
+        break;
     case MSG_RESULT:
-        log_info("job_over", "job=%llu client=%llu status=%u why=\"%s\"",
-                 (unsigned long long)m->result.job, to, m->result.status, m->result.text);
+        log_info("job_over", "job=%llu client=%llu status=%u why=\"%s\" events=%llu",
+                 (unsigned long long)m->result.job, to, m->result.status, m->result.text, (unsigned long long)core_stats(c).events);
         break;
     default:
         break;
@@ -109,7 +113,7 @@ static void carry_out(struct daemon *d)
             peer_drop(d->peer, a.link);
             continue;
         }
-        log_action(a.link, &a.msg);
+        log_action(d->core, a.link, &a.msg);
         if (peer_send(d->peer, a.link, &a.msg, a.bulk, &e) == 0)
             continue;
         if (e.code == ERR_NOMEM)
@@ -213,8 +217,10 @@ static int write_lives(int directory, const char *path, uint64_t lives, struct e
     int fd = openat(directory, "lives.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     bool good = fd >= 0 && fd_write_all(fd, text, (size_t)size) == 0 && fsync(fd) == 0 &&
                 renameat(directory, "lives.new", directory, "lives") == 0 && fsync(directory) == 0;
-    if (!good)
-        err_sys(e, "cannot write '%s/lives'", path);
+    if (!good) {
+        err_sys(e, "cannot write '%s/lives' (it needs some bytes of room)", path);
+        unlinkat(directory, "lives.new", 0);
+    }
     fd_close(&fd);
     return good ? 0 : -1;
 }

@@ -34,7 +34,7 @@ void drain_step(struct core *c, uint64_t now)
         struct peer_state *w = LIST_OF(l, peer_state, at);
         struct msg m = {.type = MSG_DRAINED, .drained = {"it was drained"}};
         next = l->next;
-        if (!w->draining || w->used)
+        if (!w->draining || w->used || !w->settled)
             continue;
         core_send(c, w->link, &m);
         core_forget(c, now, w, "it was drained");

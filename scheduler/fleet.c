@@ -5,7 +5,6 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 uint32_t fleet_free_slots(const struct peer_state *worker)
 {
@@ -80,7 +79,7 @@ void fleet_leave(struct core *c, uint64_t now, struct peer_state *w)
 
 void fleet_take(struct core *c, struct peer_state *w, uint32_t slots)
 {
-    assert(slots <= fleet_free_slots(w));
+    assert(slots <= w->slots - w->used); /* what a worker that is drained still runs may be told late */
     w->used += slots;
     if (reachable(w))
         settle(c, w);
@@ -108,9 +107,9 @@ struct peer_state *fleet_most_free(const struct core *c, const struct job *j)
     struct peer_state *most = NULL;
     for (size_t i = 0; i < c->fleet.count; i++) {
         struct peer_state *w = c->fleet.heap[i];
-        if (fleet_free_slots(w) && (!most || before(w, most)) && !job_shuns(j, w))
+        if (fleet_free_slots(w) && (!most || before(w, most)) && job_may_have(j, w))
             most = w;
-        if (!j->shunned_count)
+        if (!job_is_choosy(j))
             break; /* the first is the best */
     }
     return most;
@@ -119,7 +118,7 @@ struct peer_state *fleet_most_free(const struct core *c, const struct job *j)
 bool fleet_serves(const struct core *c, const struct job *j)
 {
     for (size_t i = 0; i < c->fleet.count; i++)
-        if (!job_shuns(j, c->fleet.heap[i]))
+        if (job_may_have(j, c->fleet.heap[i]))
             return true;
     return false;
 }
@@ -135,7 +134,7 @@ static struct peer_state *lender_at(const struct core *c, size_t at, const struc
     struct peer_state *w = at < c->fleet.count ? c->fleet.heap[at] : NULL;
     if (!w || !fleet_free_slots(w))
         return NULL;
-    if (w != owner && strcmp(w->image, owner->image) == 0)
+    if (w != owner && workers_alike(w, owner))
         return w;
     w = lender_at(c, 2 * at + 1, owner);
     return w ? w : lender_at(c, 2 * at + 2, owner);
@@ -159,7 +158,7 @@ struct peer_state **fleet_list(const struct core *c, const struct job *j, size_t
     if (!list)
         return NULL;
     for (size_t i = 0; i < c->fleet.count; i++)
-        if (fleet_free_slots(c->fleet.heap[i]) && !job_shuns(j, c->fleet.heap[i]))
+        if (fleet_free_slots(c->fleet.heap[i]) && job_may_have(j, c->fleet.heap[i]))
             list[(*count)++] = c->fleet.heap[i];
     qsort(list, *count, sizeof *list, by_link);
     if (*count > max)

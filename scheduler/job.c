@@ -3,14 +3,14 @@
  * it is over is looked at in one place, job_settle, and looking twice is harmless.
  *
  * What must stay true: a job in SENT, RUNNING, AGAIN or STOPPING has parts left, and every part left holds
- * its slots; one in QUEUED has none; a job becomes OVER once, and that is where its one RESULT is sent. */
+ * its slots; one in QUEUED or CLAIMED has none; a job becomes OVER once, and that is where its one RESULT is sent. */
 #include "scheduler/state.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
 typedef void act(struct core *c, uint64_t now, struct job *j, const struct msg *m);
-static act nothing, tell, note_task, stop_parts, say_verdict, say_failure, evict_parts, wait_again;
+static act nothing, tell, note_task, stop_parts, say_verdict, say_failure, evict_parts, wait_again, wait_anew, give_up_claim;
 
 static const struct job_cell {
     enum job_state next;
@@ -22,6 +22,13 @@ static const struct job_cell {
             [JOB_FAILED] = {JOB_OVER,
                             say_failure}, /* no worker for too long, or none can ever run it */
             [JOB_CANCELLED] = {JOB_OVER, say_failure},
+            [JOB_ORPHANED] = {JOB_OVER, nothing},
+        },
+    [JOB_CLAIMED] =
+        {
+            [JOB_PLACED] = {JOB_SENT, nothing},      /* it goes on */
+            [JOB_UNPLACED] = {JOB_QUEUED, wait_anew}, /* it does not */
+            [JOB_CANCELLED] = {JOB_OVER, give_up_claim},
             [JOB_ORPHANED] = {JOB_OVER, nothing},
         },
     [JOB_SENT] =
@@ -81,7 +88,7 @@ static void leave(struct core *c, struct job *j)
 {
     if (j->state == JOB_QUEUED)
         wait_remove(c, j);
-    else if (j->state == JOB_STOPPING || j->state == JOB_AGAIN)
+    else if (j->state == JOB_STOPPING || j->state == JOB_AGAIN || j->state == JOB_CLAIMED)
         list_remove(&j->timed);
 }
 
@@ -141,8 +148,10 @@ static void tell(struct core *c, uint64_t now, struct job *j, const struct msg *
         core_send(c, j->client->link, m);
 }
 
+/* What a limit ends is ended like any program, and so the rest of the job comes to its end; then it has failed (verdict.c). */
 static void note_task(struct core *c, uint64_t now, struct job *j, const struct msg *m)
 {
+    (void)now;
     const struct msg_task *t = &m->task;
     struct job_node *n = &j->node[t->node];
     n->ended = true;
@@ -150,15 +159,12 @@ static void note_task(struct core *c, uint64_t now, struct job *j, const struct 
     n->status = t->status;
     n->early_stop = t->early_stop;
     tell(c, now, j, m);
-    const struct graph_node *g = &j->graph->node[t->node];
-    bool author = g->kind == GRAPH_MAP || g->kind == GRAPH_REDUCE; /* the job ends by itself, as when a task fails otherwise */
-    if (t->end != MSG_END_LIMIT || author || graph_fail_of(g) == GRAPH_FAIL_GO)
+    uint32_t kind = j->graph->node[t->node].kind;
+    if (t->end != MSG_END_LIMIT || kind == GRAPH_MAP || kind == GRAPH_REDUCE /* told by its tasks */ || !t->text[0] ||
+        t->node > j->limit_node)
         return;
-    struct err e;
-    err_set(&e, ERR_LIMIT, "%s", t->text);
-    if (!t->text[0])
-        err_set(&e, ERR_LIMIT, "`%.200s` reached a limit", j->graph->node[t->node].label);
-    job_fail(c, now, j, 124, &e);
+    j->limit_node = t->node;
+    err_set(&j->limit, ERR_LIMIT, "%s", t->text);
 }
 
 static void stop_parts(struct core *c, uint64_t now, struct job *j, const struct msg *m)
@@ -207,13 +213,28 @@ static void wait_again(struct core *c, uint64_t now, struct job *j, const struct
     wait_add_first(c, now, j);
 }
 
+static void wait_anew(struct core *c, uint64_t now, struct job *j, const struct msg *m)
+{
+    (void)m;
+    remains_give_up(c, now, j);
+    wait_add(c, now, j);
+}
+
+static void give_up_claim(struct core *c, uint64_t now, struct job *j, const struct msg *m)
+{
+    remains_give_up(c, now, j);
+    say_failure(c, now, j, m);
+}
+
 /* A worker that cannot end what it runs is not to be given more. */
 static void evict_parts(struct core *c, uint64_t now, struct job *j, const struct msg *m)
 {
     (void)m;
     bool all = j->state == JOB_STOPPING;
     for (uint32_t i = 0; i < j->part_count; i++)
-        if (j->part[i].worker && (all || j->part[i].again))
+        j->part[i].late = all || j->part[i].again;
+    for (uint32_t i = 0; i < j->part_count; i++) /* one that goes can make others stop, which were not told until now */
+        if (j->part[i].worker && j->part[i].late)
             core_evict(c, now, j->part[i].worker, "it did not end a job that it was told to stop");
 }
 
@@ -264,6 +285,26 @@ static struct part *part_of(const struct job *j, const struct peer_state *worker
         if (j->part[i].worker == worker && j->part[i].attempt == attempt)
             return &j->part[i];
     return NULL;
+}
+
+bool job_has_part(const struct core *c, const struct peer_state *worker, uint64_t job, uint32_t attempt)
+{
+    const struct job *j = table_get(&c->jobs_by_number, job);
+    return j && part_of(j, worker, attempt);
+}
+
+/* A worker seemed lost, and what it ran was begun again elsewhere; then the scheduler was killed, and that worker came to us first: we
+ * took its attempt for the job's, but who reads from it, or writes to it, follows the newer one.  Or the newer one came, and who reads from
+ * it had not been told of it yet. */
+bool part_outdated(struct core *c, uint64_t now, struct part *p, uint32_t attempt)
+{
+    struct job *j = p->job;
+    if (p->attempt > j->earlier || attempt == p->attempt || (attempt > p->attempt && attempt - p->attempt > UNHEARD_MAX))
+        return false;
+    j->attempt = attempt > j->attempt ? attempt : j->attempt; /* the next one is newer still */
+    if (!p->again)
+        part_repeat(c, now, p);
+    return true;
 }
 
 /* Where the stage runs, if it is that worker. */
@@ -344,11 +385,11 @@ static bool is_final(uint32_t code)
     return code == ERR_INPUT || code == ERR_UNSUPPORTED || code == ERR_BUG;
 }
 
-static void on_fail(struct core *c, uint64_t now, struct part *p, uint32_t code, const char *text)
+static void on_fail(struct core *c, uint64_t now, struct part *p, const struct msg_fail *m)
 {
     struct err e;
-    err_set(&e, code ? (int)code : ERR_IO, "%s", text);
-    if (is_final(code))
+    err_set(&e, m->code ? (int)m->code : ERR_IO, "%s", m->text);
+    if (is_final(m->code) || m->last)
         job_fail(c, now, p->job, 125, &e);
     else
         part_lose(c, now, p, false, &e);
@@ -381,7 +422,8 @@ void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
                      : m->type == MSG_PROGRESS ? part_of_node(j, worker, m->progress.node)
                                                : part_of(j, worker, claim.attempt);
     if (!p) {
-        not_theirs(c, worker, &claim);
+        if (claim.event != JOB_STOPPED || !remains_stopped(c, worker, claim.job, claim.attempt))
+            not_theirs(c, worker, &claim);
         return;
     }
     bool done = true;
@@ -394,7 +436,7 @@ void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
     } else if (p->again) {
         done = false; /* it is to end, and has not heard of it yet */
     } else if (claim.event == JOB_FAILED) {
-        on_fail(c, now, p, m->fail.code, m->fail.text);
+        on_fail(c, now, p, &m->fail);
     } else if ((claim.event == JOB_TASK && !task_fits(j, p, &m->task)) ||
                (m->type == MSG_BLOCK && part_of_node(j, worker, m->block.node) != p)) {
         done = false;
@@ -415,7 +457,7 @@ void jobs_lose_client(struct core *c, uint64_t now, struct peer_state *client)
     while (!list_empty(&client->jobs)) {
         struct job *j = LIST_OF(client->jobs.next, job, of_client);
         blame(j, 125, &e);
-        if (j->state == JOB_QUEUED) { /* over at once, and that unlinks it */
+        if (j->state == JOB_QUEUED || j->state == JOB_CLAIMED) { /* over at once, and that unlinks it */
             job_step(c, now, j, JOB_ORPHANED, NULL);
             continue;
         }

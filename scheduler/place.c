@@ -22,9 +22,15 @@ struct peer_state *place_local(const struct peer_state *client)
     return client->home ? client->home->worker : NULL;
 }
 
+/* What of it goes on elsewhere has its ends at the client: then all of it stays a job of the fleet's. */
+static struct peer_state *local_of(const struct job *j)
+{
+    return j->parts_left && !j->local ? NULL : place_local(j->client);
+}
+
 bool place_possible(const struct core *c, const struct job *j)
 {
-    const struct peer_state *local = place_local(j->client);
+    const struct peer_state *local = local_of(j);
     return local ? fleet_free_slots(local) > 0 : fleet_most_free(c, j) != NULL;
 }
 
@@ -131,11 +137,17 @@ static int new_parts(struct job *j, struct place *place, size_t places, uint32_t
 }
 
 /* The workers for what is nowhere; gives. */
-static struct place *choose(const struct core *c, const struct job *j, struct peer_state *local, uint32_t max,
+static struct place *choose(const struct core *c, struct job *j, struct peer_state *local, uint32_t max,
                             size_t *count, struct err *e)
 {
     struct peer_state *one = local ? local : fleet_most_free(c, j), **many = &one;
     *count = 1;
+    if (local && *j->wish) {
+        err_set(e, ERR_UNSUPPORTED, "image=%.100s names an image of a cluster's workers, and this job runs here", j->wish);
+        return NULL;
+    }
+    if (!local)
+        job_bind(j, one);
     if (j->spread && !local && !(many = fleet_list(c, j, max, count))) {
         err_nomem(e);
         return NULL;
@@ -270,7 +282,7 @@ static void take_slots(struct core *c, struct job *j, const struct place *place,
 
 static int place(struct core *c, struct job *j, const struct graph_stages *s, struct err *e)
 {
-    struct peer_state *local = place_local(j->client);
+    struct peer_state *local = local_of(j);
     uint32_t all = count_leads(j, s, false), nowhere = count_leads(j, s, true);
     size_t places;
     struct place *place = choose(c, j, local, nowhere ? nowhere : 1, &places, e);
@@ -300,4 +312,78 @@ int job_place(struct core *c, struct job *j, struct err *e)
         r = place(c, j, &stages, e);
     arena_clear(&a);
     return r;
+}
+
+/* ---- what is placed already */
+
+/* Each node where the remnants say, once. */
+static bool note_places(struct job *j, struct remnant *const *found, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (!job_may_have(j, found[i]->worker) || !workers_alike(found[i]->worker, found[0]->worker))
+            return false;
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t k = 0; k < found[i]->node_count; k++) {
+            uint32_t node = found[i]->node[k];
+            if (node >= j->graph->node_count || j->node[node].part < count)
+                return false;
+            j->node[node].part = i;
+        }
+    return true;
+}
+
+/* Are they as we would have dealt them out?  All stages, each in one place, and no part without one. */
+static bool are_whole(const struct job *j, const struct graph_stages *s, uint32_t count, struct part *part)
+{
+    const struct graph *g = j->graph;
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        uint32_t lead = graph_is_stage(&g->node[i]) || s->of_node[i] != GRAPH_NONE ? leader_of(s, i) : GRAPH_NONE;
+        bool there = j->node[i].part < count;
+        if (lead != GRAPH_NONE ? !there || j->node[i].part != j->node[lead].part : there != (g->node[i].kind == GRAPH_BROADCAST))
+            return false;
+        if (leads(j, s, i))
+            part[j->node[i].part].slots++;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (!part[i].slots)
+            return false;
+    return true;
+}
+
+/* Each holds one slot of its worker already. */
+static void take_remnants(struct core *c, struct job *j, struct remnant *const *found, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct part *p = &j->part[i];
+        uint32_t room = 1 + fleet_free_slots(found[i]->worker), slots = p->slots < room ? p->slots : room;
+        *p = (struct part){.job = j, .worker = found[i]->worker, .attempt = found[i]->attempt, .slots = slots};
+        list_init(&p->at);
+        lend_init(p);
+        list_add(&p->worker->parts, &p->at);
+        fleet_take(c, p->worker, slots - 1);
+        j->attempt = p->attempt > j->attempt ? p->attempt : j->attempt;
+    }
+    job_bind(j, found[0]->worker);
+    j->earlier = j->attempt;
+    j->part_count = j->parts_left = count;
+}
+
+bool place_remnants(struct core *c, struct job *j, struct remnant *const *found, uint32_t count)
+{
+    struct arena a = ARENA_INIT(STAGES_ARENA_MAX);
+    struct graph_stages stages;
+    struct err e;
+    struct part *part = calloc((size_t)j->graph->node_count + 1, sizeof *part);
+    bool whole = part && graph_stages(j->graph, &a, &stages, &e) == 0 && note_places(j, found, count) &&
+                 are_whole(j, &stages, count, part);
+    if (whole) {
+        j->part = part;
+        take_remnants(c, j, found, count);
+    } else {
+        for (uint32_t i = 0; i < j->graph->node_count; i++)
+            j->node[i].part = graph_is_stage(&j->graph->node[i]) ? NOWHERE : AT_CLIENT;
+        free(part);
+    }
+    arena_clear(&a);
+    return whole;
 }

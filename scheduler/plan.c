@@ -2,7 +2,7 @@
  * something. */
 #include "scheduler/state.h"
 
-#include "proto/stages.h"
+#include "proto/lent.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -114,7 +114,6 @@ static uint64_t tasks_of(const struct graph *g, const struct graph_node *n)
 {
     const struct graph_fd *in = graph_fd_of(n, 0);
     const struct graph_node *from = in ? &g->node[g->edge[in->edge].from] : NULL;
-    const uint64_t small = 4u << 20, large = 256u << 20;
     uint64_t bytes = 0, step = n->set.block_bytes ? n->set.block_bytes : g->split_bytes;
     if (!from || from->kind != GRAPH_SOURCE || (step == 1 && !n->per_file))
         return 0;
@@ -130,9 +129,7 @@ static uint64_t tasks_of(const struct graph *g, const struct graph_node *n)
         return 1;
     if (step && step != GRAPH_SPLIT_NEVER)
         return bytes / step + (bytes % step != 0);
-    uint64_t first = bytes < small ? bytes : small, second = bytes < large ? bytes - first : large - first;
-    uint64_t third = bytes - first - second;
-    return (first + 65535) / 65536 + (second + (1u << 20) - 1) / (1u << 20) + (third + small - 1) / small;
+    return graph_nominal_count(bytes);
 }
 
 static void map_detail(const struct graph *g, uint32_t i, struct buf *b)
@@ -177,6 +174,18 @@ static void detail(const struct graph *g, const struct graph_node *n, struct buf
             edge_detail(g, n, &n->fd[k], b);
 }
 
+/* A stage in blocks that only one worker of a cluster runs. */
+static void stays_detail(const struct graph *g, const struct graph_stages *all, uint32_t i, struct buf *b)
+{
+    for (uint32_t k = 0; k < all->count; k++) {
+        const struct graph_stage *s = &all->stage[k];
+        bool is = s->author != GRAPH_NONE ? s->author == i : all->node[s->first] == i;
+        const char *why = is ? stage_stays_why(g, all, s) : NULL;
+        if (why)
+            buf_printf(b, "%son one worker: %s", b->size ? ", " : "", why);
+    }
+}
+
 static int row_make(const struct graph *g, const struct graph_stages *s, uint32_t i, struct arena *a, struct msg_plan_row *row,
                     struct err *e)
 {
@@ -184,6 +193,7 @@ static int row_make(const struct graph *g, const struct graph_stages *s, uint32_
     struct buf text = BUF_INIT(MSG_TEXT_MAX), where = BUF_INIT(MSG_TEXT_MAX),
                how = BUF_INIT(MSG_TEXT_MAX);
     detail(g, n, &text);
+    stays_detail(g, s, i, &text);
     bool ranges = s->of_node[i] != GRAPH_NONE && s->stage[s->of_node[i]].ranges && s->node[s->stage[s->of_node[i]].first] == i;
     split_texts(n, ranges, &where, &how);
     const char *copy = keep_text(a, &text), *cut = keep_text(a, &where),

@@ -5,11 +5,13 @@
  *   action.c    actions out
  *   submit.c    a SUBMIT becomes a job, or a sentence why not
  *   job.c       a job's life: states x events
+ *   remains.c   what goes on when a scheduler was started again
  *   again.c     what of it must run again when a worker was lost
  *   verdict.c   what its stages' ends add up to
  *   status.c    what clients ask about
  *   held.c      submitted jobs, which keepers hold
  *   drain.c     workers that shall leave
+ *   alike.c     which workers one may have
  *   wait.c      jobs that wait for a slot, fairly
  *   fleet.c     workers by free slots
  *   lend.c      slots of one worker for a part on another
@@ -26,9 +28,11 @@
 #define LEASE_NS         ((uint64_t)MSG_LEASE_MS * 1000000)
 #define CLIENT_SILENT_NS (60 * SECOND_NS) /* a client is gone after this */
 #define NO_WORKER_NS     (10 * SECOND_NS) /* a job waits this long for any worker at all, or keeper */
+#define CLAIM_NS         (3 * SECOND_NS)  /* a job waits so long for what an earlier scheduler's workers still run of it */
+#define REMNANT_NS       (5 * SECOND_NS)  /* and that for its job */
 #define STOP_NS          (60 * SECOND_NS) /* a worker may take so long to end what it was told to */
-#define LOOK_NS          SECOND_NS        /* a tick is wanted so often while anybody is there */
-#define LATE_NS          SECOND_NS        /* and one this late says that we ourselves stood still */
+#define LOOK_NS          (SECOND_NS / 2)  /* a tick is wanted so often while anybody is there */
+#define LATE_NS          (SECOND_NS / 10) /* and one this late says that we ourselves stood still */
 
 #define PART_LOANS_MAX    256 /* lenders of one part, at once */
 #define LOAN_FAILURES_MAX 3   /* lenders that could not reach a part's worker: then no more */
@@ -37,6 +41,7 @@
 #define HELD_MAX     20000 /* submitted jobs of one keeper */
 #define ASKED_MAX    2000  /* questions that one keeper has not answered */
 #define KILLS_MAX   3 /* a stage that took so many workers with it is not tried again */
+#define UNHEARD_MAX 256 /* attempts of a job that an earlier scheduler began, and of which no worker told: more are a lie */
 #define SHUNNED_MAX 16 /* workers that failed a job: of more, the last so many are remembered */
 
 /* Two roles in one process: the instance of their HELLOs is the same.  They share its fate, so
@@ -62,10 +67,12 @@ struct peer_state {
     bool has_data_key;
     uint32_t slots, used;
     bool draining;     /* it is given nothing more, and ends when it has nothing */
+    bool settled;      /* it has said PING, so before that all that it still runs of an earlier scheduler's jobs */
     size_t rank;       /* its place in fleet.heap */
     struct list parts; /* of jobs */
     struct list loans; /* what it lends */
-    char image[129];
+    struct list remnants; /* of jobs that an earlier scheduler gave it */
+    char image[129], domain[129];
 
     /* A client. */
     struct list jobs;      /* all that are not over */
@@ -108,6 +115,7 @@ struct held {
 /* A job's life; job.c has the table. */
 enum job_state {
     JOB_QUEUED,   /* it waits for a free slot */
+    JOB_CLAIMED,  /* it waits for what its workers still run of it, from an earlier scheduler */
     JOB_SENT,     /* its workers were told to RUN it */
     JOB_RUNNING,  /* one of them STARTED */
     JOB_AGAIN,    /* parts that must run again were told to STOP; the others go on */
@@ -117,7 +125,7 @@ enum job_state {
 };
 
 enum job_event {
-    JOB_PLACED,    /* RUN was sent */
+    JOB_PLACED,    /* RUN was sent; or all of it is there */
     JOB_STARTED,   /* a worker began */
     JOB_TASK,      /* a stage ended */
     JOB_MOVED,     /* bytes moved: PROGRESS */
@@ -129,6 +137,18 @@ enum job_event {
     JOB_STOPPED,   /* nothing of it is left anywhere */
     JOB_OVERDUE,   /* it was told to stop STOP_NS ago */
     JOB_EVENTS
+};
+
+/* An attempt that an earlier scheduler gave to a worker, which still has it. */
+struct remnant {
+    struct list at, of_worker; /* in core.remnants, or core.leaving; in worker->remnants */
+    struct peer_state *worker;
+    uint64_t job;
+    uint32_t attempt, node_count;
+    uint32_t *node; /* owned: what of the job runs there */
+    uint8_t token[MSG_TOKEN_BYTES];
+    uint64_t since_ns; /* that it is in this list */
+    bool told;         /* to STOP */
 };
 
 /* A worker's part of a job. */
@@ -146,6 +166,7 @@ struct part {
     bool told;        /* that it has to */
     bool blamed;      /* because of itself, not of those that read what it wrote */
     bool fell;        /* its worker was lost just now */
+    bool late;        /* it should have stopped long ago */
 };
 
 /* Slots of `lender` for a part on another worker, from LEND until RETURNED. */
@@ -179,6 +200,7 @@ struct shared_bytes {
 
 struct job {
     uint64_t number, request;
+    uint64_t was;  /* number under an earlier scheduler; 0 */
     uint64_t held; /* of a submitted job: the number that it is known by */
     enum job_state state;
     struct peer_state *client; /* NULL: gone */
@@ -186,7 +208,7 @@ struct job {
     struct list of_client;     /* in client->jobs */
     struct list wait;          /* in client->waiting */
     uint64_t round;            /* a keeper's: those of one key are each of another round, so that keys take turns */
-    struct list timed;         /* in core.queued or core.stopping, earliest first */
+    struct list timed;         /* in core.queued, core.claims or core.stopping, earliest first */
     uint64_t since_ns;         /* when it came into that list */
     struct graph *graph;       /* owned */
     struct shared_bytes *bytes;
@@ -197,6 +219,11 @@ struct job {
     uint32_t part_count, parts_left;
     uint32_t again_left; /* parts that have to STOP before it goes on */
     uint32_t attempt;    /* of the parts that were placed last */
+    uint32_t earlier;    /* attempts up to this one were begun by an earlier scheduler; 0: none */
+    const char *wish;              /* of the graph: the image that it wants; "": any */
+    char image[129], domain[129];  /* once it is bound: those of all its workers */
+    bool bound;
+    bool choosy; /* while it waits: it was when it began to */
     uint64_t shunned[SHUNNED_MAX]; /* links of workers that it will not have again */
     uint32_t shunned_count;
     uint8_t token[MSG_TOKEN_BYTES];
@@ -207,6 +234,8 @@ struct job {
     bool failed; /* with what RESULT says then: */
     uint32_t status;
     struct err why; /* or, not failed: why it runs again */
+    uint32_t limit_node; /* of the stages that reached a limit, the first in the graph's order that said which; GRAPH_NONE: none */
+    struct err limit;
 };
 
 struct action {
@@ -231,7 +260,9 @@ struct core {
     struct list jobs;             /* all that are not over */
     struct list over;             /* freed at the end of the event */
     struct list turns;            /* clients with jobs that wait: whose turn is next */
-    struct list queued, stopping; /* jobs, earliest first */
+    struct list queued, stopping, claims; /* jobs, earliest first */
+    struct list remnants, leaving; /* oldest first: they wait for their job; were told to stop */
+    uint64_t first_number; /* what an earlier scheduler gave out has no greater */
     struct list wanting;          /* parts that could use slots of others */
     struct list lent, returning;  /* loans, oldest first */
     struct table loans;
@@ -239,7 +270,7 @@ struct core {
     uint64_t coming; /* slots recalled that have not come back */
     bool lend_again; /* something has changed for lend.c */
     uint32_t job_count;
-    uint32_t shunners; /* of those queued, the ones that will not have every worker */
+    uint32_t shunners; /* of those queued, the ones that may not have every worker */
     size_t graph_bytes;
     struct {
         struct peer_state **heap; /* workers that others can reach: most free slots first */
@@ -301,6 +332,24 @@ void jobs_overdue(struct core *c, uint64_t now);
 void jobs_sweep(struct core *c); /* free those that are over */
 void job_free(struct job *j);
 
+bool job_has_part(const struct core *c, const struct peer_state *worker, uint64_t job, uint32_t attempt);
+/* Somebody who reads it, or has it too, names this attempt.  true: an earlier scheduler began both, and so it runs again. */
+bool part_outdated(struct core *c, uint64_t now, struct part *p, uint32_t attempt);
+
+/* remains.c */
+/* REMAINS */
+void remains_hear(struct core *c, uint64_t now, struct peer_state *worker, const struct msg_remains *m);
+/* A job that was there before: it goes on, or waits (JOB_CLAIMED).  false: it is as any other. */
+bool remains_claim(struct core *c, uint64_t now, struct job *j, const struct msg_submit *m);
+/* It does not go on from what remains. */
+void remains_give_up(struct core *c, uint64_t now, struct job *j);
+/* STOPPED: true, if it was one of these. */
+bool remains_stopped(struct core *c, struct peer_state *worker, uint64_t job, uint32_t attempt);
+void remains_lose_worker(struct peer_state *worker);
+void remains_expire(struct core *c, uint64_t now);
+uint64_t remains_deadline(const struct core *c);
+bool remains_fit(const struct remnant *r, const struct job *j);
+
 /* status.c */
 void status_answer(struct core *c, uint64_t now, struct peer_state *client, const struct msg_ask *m);
 
@@ -335,6 +384,16 @@ bool job_shuns(const struct job *j, const struct peer_state *worker);
 /* A stream with an end at this peer broke off. */
 void job_lost_stream(struct core *c, uint64_t now, struct peer_state *p, const struct msg_lost *m);
 
+/* alike.c */
+bool workers_alike(const struct peer_state *a, const struct peer_state *b); /* may both have tasks of one job? */
+/* The image that it names, of the graph; "": none.  -1: it names two. */
+int job_wish(const struct graph *g, const char **wish, struct err *e);
+void job_bind(struct job *j, const struct peer_state *worker); /* from now on only workers like this one */
+bool job_may_have(const struct job *j, const struct peer_state *worker);
+bool job_is_choosy(const struct job *j); /* are there workers that it might not have? */
+/* Why there is none for it. */
+void job_say_nobody(const struct core *c, const struct job *j, struct err *e);
+
 /* verdict.c */
 /* Of a job that nothing made fail: its status, or job_failed with why. */
 uint32_t verdict(struct job *j);
@@ -357,7 +416,7 @@ struct peer_state *fleet_most_free(const struct core *c, const struct job *j); /
 bool fleet_serves(const struct core *c, const struct job *j); /* is there a worker that it may have? */
 uint32_t fleet_free_slots(const struct peer_state *worker);
 bool fleet_has_free(const struct core *c); /* of any worker */
-/* Somebody else with a free slot, and the same image; NULL: nobody. */
+/* Somebody else with a free slot, who is like it; NULL: nobody. */
 struct peer_state *fleet_lender(const struct core *c, const struct peer_state *owner);
 /* Those with a free slot, in a fixed order, max at most; gives. */
 struct peer_state **fleet_list(const struct core *c, const struct job *j, size_t max, size_t *count);
@@ -380,6 +439,8 @@ bool place_possible(const struct core *c, const struct job *j);
 /* Choose workers for the stages that are NOWHERE; send RUN, and ROUTE to those who meet them.  -1: this job
  * can never be run; nothing was sent. */
 int job_place(struct core *c, struct job *j, struct err *e);
+/* Its parts are these, where they are.  false: they are not all of it, and nothing was done. */
+bool place_remnants(struct core *c, struct job *j, struct remnant *const *found, uint32_t count);
 
 /* route.c */
 #define ROUTES_MAX MSG_LIST_MAX

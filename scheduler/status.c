@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static const char *const state_names[JOB_STATES] = {"waits", "starts", "runs", "runs again", "stops", "over"};
+static const char *const state_names[JOB_STATES] = {"waits", "waits for its workers", "starts", "runs", "runs again", "stops", "over"};
 
 static bool is_theirs(const struct core *c, const struct job *j, const struct peer_state *p)
 {
@@ -91,10 +91,11 @@ static int worker_rows(const struct core *c, struct arena *a, struct msg_answer 
         return err_nomem(e);
     for (const struct list *l = c->workers.next; l != &c->workers; l = l->next) {
         const struct peer_state *w = LIST_OF(l, peer_state, at);
-        const char *name = arena_string(a, w->name);
-        if (!name)
+        struct msg_worker_row one = {arena_string(a, w->name), w->slots, w->used, w->draining, arena_string(a, w->image),
+                                     arena_string(a, w->domain)};
+        if (!one.name || !one.image || !one.domain)
             return err_nomem(e);
-        row[out->worker_count++] = (struct msg_worker_row){name, w->slots, w->used, w->draining};
+        row[out->worker_count++] = one;
     }
     return 0;
 }

@@ -60,7 +60,12 @@ static struct job *job_new(struct core *c, const struct msg_submit *m, struct sl
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     j->graph = g;
+    if (job_wish(g, &j->wish, e) < 0) {
+        job_free(j);
+        return NULL;
+    }
     j->bytes = bytes_new(encoded);
+    j->limit_node = GRAPH_NONE;
     j->port = calloc((size_t)m->port_count + 1, sizeof *j->port);
     j->node = calloc((size_t)g->node_count + 1, sizeof *j->node);
     if (!j->bytes || !j->port || !j->node) {
@@ -129,6 +134,8 @@ static int answer(struct core *c, uint64_t now, struct peer_state *client,
         return -1;
     }
     c->job_numbers++;
+    if (remains_claim(c, now, j, m))
+        return 0;
     struct msg accept = {.type = MSG_ACCEPT, .accept = {m->request, j->number}};
     core_send(c, client->link, &accept);
     wait_add(c, now, j);

@@ -33,6 +33,8 @@ uint32_t verdict(struct job *j)
         } else if (n->end == MSG_END_LIMIT && graph_fail_of(g) != GRAPH_FAIL_GO) {
             fail(j, 124);
             err_set(&j->why, ERR_LIMIT, "`%.200s` reached a limit", g->label);
+            if (i == j->limit_node)
+                j->why = j->limit;
         } else if (n->end == MSG_END_FAILED || n->end == MSG_END_KILLED) {
             fail(j, 125);
             err_set(&j->why, ERR_IO, "the sandbox of `%.200s` failed", g->label);

@@ -35,7 +35,8 @@ static void add(struct core *c, uint64_t now, struct job *j, struct list *before
     list_add(&c->queued, &j->timed);
     c->stats.waiting++;
     c->slots_freed = c->lend_again = true;
-    c->shunners += j->shunned_count != 0;
+    j->choosy = job_is_choosy(j);
+    c->shunners += j->choosy;
 }
 
 void wait_add(struct core *c, uint64_t now, struct job *j)
@@ -57,7 +58,7 @@ void wait_remove(struct core *c, struct job *j)
         list_remove(&j->client->turn);
     c->stats.waiting--;
     c->lend_again = true;
-    if (j->shunned_count) {
+    if (j->choosy) {
         c->shunners--;
         c->slots_freed = true; /* what it would not have, those behind it may */
     }
@@ -75,7 +76,7 @@ static void start_first(struct core *c, uint64_t now, struct peer_state *client)
         job_step(c, now, j, JOB_PLACED, NULL);
 }
 
-/* Looks further than the first client only where some have a worker of their own, or will not have every
+/* Looks further than the first client only where some have a worker of their own, or may not have every
  * worker: otherwise what the first cannot have nobody can. */
 void wait_start(struct core *c, uint64_t now)
 {
@@ -140,13 +141,7 @@ void wait_expire(struct core *c, uint64_t now)
             break;
         if (has_worker(c, j))
             continue;
-        if (j->why.code) /* it ran before */
-            err_set(&e, j->why.code, "%s, and no other worker is there", j->why.text);
-        else
-            err_set(&e, ERR_AGAIN,
-                    "no worker is connected to the scheduler%s%s: start one with "
-                    "`zpipe worker`",
-                    c->url[0] ? " at " : "", c->url);
+        job_say_nobody(c, j, &e);
         job_fail(c, now, j, 125, &e);
     }
 }

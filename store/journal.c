@@ -10,13 +10,17 @@
  *
  * A write-ahead log ends where its checksums do: SQLite takes damage in it for a write that was torn, and forgets what comes
  * behind.  So both counts are also in a file beside it, `journal-commits`, written when a change was committed: a database that knows
- * fewer has lost some.  After the machine has started anew only the changes that waited for the disk count. */
+ * fewer has lost some.  After the machine has started anew only the changes that waited for the disk count.
+ *
+ * On a full disk a job that is here must still end, be taken and go, which is what makes room.  So `journal-reserve` holds some for that: it is
+ * given up for such a change, what is left is taken again, and no job is taken in before all of it is there. */
 #include "store/journal.h"
 
 #include "base/digest.h"
 #include "base/fds.h"
 #include "base/log.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -26,6 +30,8 @@
 
 #define SCHEMA_VERSION 1
 #define RECORD_MAX     (64u << 20)
+#define RESERVE_BYTES  (1u << 20)
+#define RESERVE_MIN    (64u << 10)
 #define COMMITS_FORM   "%020llu %020llu %.36s\n"
 
 static const char schema[] =
@@ -62,7 +68,8 @@ struct journal {
     sqlite3_stmt *statement[STATEMENTS];
     bool sure; /* commits wait for the disk */
     char *path;
-    int count_file;
+    int count_file, reserve_file;
+    uint32_t reserved; /* bytes */
     uint64_t changes, sure_changes;
     struct digest sum; /* of what is in it */
     char boot[64];     /* which start of the machine this is */
@@ -87,8 +94,10 @@ static int fail(const struct journal *j, int code, struct err *e)
         return damaged(j, j->db ? sqlite3_errmsg(j->db) : sqlite3_errstr(code), e);
     if (primary == SQLITE_NOMEM)
         return err_nomem(e);
-    if (primary == SQLITE_FULL)
-        return err_set(e, ERR_IO, "there is no room on the disk for the journal '%s'", j->path);
+    if (primary == SQLITE_FULL) {
+        errno = ENOSPC;
+        return err_sys(e, "there is no room on the disk for the journal '%s'; attaching to jobs that have ended, or cancelling them, makes some", j->path);
+    }
     return err_set(e, ERR_IO, "cannot use the journal '%s': %s", j->path,
                    j->db ? sqlite3_errmsg(j->db) : sqlite3_errstr(code));
 }
@@ -190,15 +199,42 @@ static int change(struct journal *j, enum statement which, uint64_t number, bool
     return step(j, COUNT, e) < 0 ? -1 : step(j, COMMIT, e);
 }
 
+static int try(struct journal *j, enum statement which, uint64_t number, bool sure, struct digest *sum, struct err *e)
+{
+    *sum = j->sum;
+    int r = be_sure(j, sure, e) < 0 || step(j, BEGIN, e) < 0 ? -1 : change(j, which, number, sure, sum, e);
+    if (r < 0 && !sqlite3_get_autocommit(j->db))
+        sqlite3_exec(j->db, "ROLLBACK", NULL, NULL, NULL);
+    return r;
+}
+
+/* As much as there is room for. */
+static bool reserve(struct journal *j)
+{
+    for (uint32_t size = RESERVE_BYTES; size >= RESERVE_MIN && size > j->reserved; size /= 2)
+        if (posix_fallocate(j->reserve_file, 0, size) == 0)
+            j->reserved = size;
+        else if (ftruncate(j->reserve_file, j->reserved) < 0) /* a part of it may have been given */
+            return false;
+    return j->reserved == RESERVE_BYTES;
+}
+
 static int run(struct journal *j, enum statement which, uint64_t number, bool sure, struct err *e)
 {
-    struct digest sum = j->sum;
+    struct digest sum;
+    struct err full = {0};
     char text[128];
-    int r = be_sure(j, sure, e) < 0 || step(j, BEGIN, e) < 0 ? -1 : change(j, which, number, sure, &sum, e);
+    int r = try(j, which, number, sure, &sum, &full);
+    if (r < 0 && full.sys == ENOSPC && which != ADD && j->reserved && ftruncate(j->reserve_file, 0) == 0) {
+        j->reserved = 0;
+        log_warn("journal_reserve_given_up", "path=%s", j->path);
+        r = try(j, which, number, sure, &sum, &full);
+        reserve(j);
+    }
     sqlite3_clear_bindings(j->statement[which]);
     if (r < 0) {
-        if (!sqlite3_get_autocommit(j->db))
-            sqlite3_exec(j->db, "ROLLBACK", NULL, NULL, NULL);
+        if (e)
+            *e = full;
         return -1;
     }
     j->sum = sum;
@@ -227,6 +263,8 @@ int journal_add(struct journal *j, const struct journal_job *job, struct err *e)
     struct digest d;
     if (job->record.size > RECORD_MAX)
         return err_set(e, ERR_LIMIT, "a job of more than %u bytes (RECORD_MAX)", RECORD_MAX);
+    if (!reserve(j))
+        return fail(j, SQLITE_FULL, e);
     if (digest_row(ADD, job, &d, e) < 0)
         return -1;
     bind_number(s, 1, job->number);
@@ -403,6 +441,19 @@ static int open_commits(struct journal *j, struct err *e)
     return r;
 }
 
+static int open_reserve(struct journal *j, struct err *e)
+{
+    char *path = NULL;
+    if (asprintf(&path, "%s-reserve", j->path) < 0)
+        return err_nomem(e);
+    j->reserve_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int r = j->reserve_file < 0 ? err_sys(e, "cannot use '%s'", path) : 0;
+    free(path);
+    if (r == 0 && !reserve(j))
+        log_warn("no_journal_reserve", "path=%s", j->path);
+    return r;
+}
+
 static int check_whole(const struct journal *j, struct err *e)
 {
     sqlite3_stmt *s = NULL;
@@ -440,7 +491,7 @@ static int prepare(struct journal *j, struct err *e)
         code = sqlite3_prepare_v3(j->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &j->statement[i], NULL);
     if (code != SQLITE_OK)
         return fail(j, code, e);
-    return read_commits(j, e) < 0 ? -1 : open_commits(j, e);
+    return read_commits(j, e) < 0 || open_commits(j, e) < 0 ? -1 : open_reserve(j, e);
 }
 
 struct journal *journal_open(const char *directory, struct err *e)
@@ -451,7 +502,7 @@ struct journal *journal_open(const char *directory, struct err *e)
         err_nomem(e);
         return NULL;
     }
-    j->count_file = -1;
+    j->count_file = j->reserve_file = -1;
     int code = sqlite3_open_v2(j->path, &j->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (code != SQLITE_OK)
         fail(j, code, e);
@@ -469,6 +520,7 @@ void journal_close(struct journal *j)
         sqlite3_finalize(j->statement[i]);
     sqlite3_close(j->db);
     fd_close(&j->count_file);
+    fd_close(&j->reserve_file);
     free(j->path);
     free(j);
 }

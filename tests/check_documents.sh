@@ -1,6 +1,6 @@
 #!/bin/sh
 # check_documents.sh ZPIPE: what the documents say of the tree is so.  Paths they name exist, ARCHITECTURE.md names every source
-# file, DIFFERENCES.md names every row of differences.test and no other, zpipe(1) has every option of --help.
+# file, DIFFERENCES.md names every row of differences.test and no other, SOURCES.md every golden program, zpipe(1) has every option of --help.
 zpipe=$1
 cd "$(dirname "$0")/.." || exit 2
 bad() { echo "$*"; }
@@ -27,10 +27,19 @@ said=$(
     sed -n 's/^    {"\([a-z0-9-]*\)", [a-z0-9_]*, .[a?r-].*/\1/p' tests/lib/wall_probe.c | while read -r name; do
         grep -qE "[ ,|(]$name[ ,;)]" docs/SECURITY.md || bad "docs/SECURITY.md says nothing of the question $name"
     done
+    "$zpipe" --help | grep '^  -' | grep -oE -e '--[a-z][a-z-]*' | sort -u | while read -r option; do
+        grep -q -e "$option" docs/man/zpipe.1.scd || bad "zpipe(1) has no $option"
+    done
+    golden=$(grep -hoE '\{"[a-z0-9-]+", show' tests/golden/*.c | cut -d '"' -f 2 | sort)
+    shown=$(sed -n '1,/^|---/d; s/ *([^)]*)//g; s/^|.*|.*| *\(.*\) *|$/\1/p' docs/SOURCES.md | tr -d ' ' | tr , '\n' | grep . | sort -u)
+    for name in $golden $shown; do
+        case $(echo "$golden" | grep -cx -e "$name")$(echo "$shown" | grep -cx -e "$name") in
+        11) ;;
+        *) bad "$name is not a golden program that docs/SOURCES.md names" ;;
+        esac
+    done
     "$zpipe" --help | grep -oE -e '--[a-z][a-z-]*' | sort -u | while read -r option; do
-        case $option in --dir | --listen | --state | --scheduler | --json) page='docs/man/*.scd' ;; *) page=docs/man/zpipe.1.scd ;; esac
-        # shellcheck disable=SC2086 # a pattern
-        cat $page | grep -q -e "$option" || bad "no manual page has $option"
+        cat docs/man/*.scd | grep -q -e "$option" || bad "no manual page has $option"
     done
 )
 [ -z "$said" ] || { echo "$said" | sort -u; exit 1; }

@@ -21,16 +21,32 @@ zpipe_e2e(reduce_cluster reduce.py --cluster)
 zpipe_e2e(sorts sorts.py)
 # The same over workers with one slot each, which lend each other theirs.
 zpipe_e2e(lent lent.py)
+# Workers that lie to each other.
+add_executable(liar lib/liar.c)
+target_link_libraries(liar PRIVATE sandbox proto)
+set_target_properties(liar PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+zpipe_e2e(liars liars.py)
+# Workers that are not alike.
+zpipe_e2e(images images.py)
 # Tasks that are run twice, and compared.
 zpipe_e2e(audit audit.py)
 # A few rows over hosts of their own: network namespaces, where they are permitted; `make hosts` runs all.
 zpipe_e2e(hosts run.py --hosts --slots 1 --split always,64K
           top-words grep-logs-script cut-tee-sort big-chain big-grep big-sort cat-big-head sort-temp-files job-big base64)
+# Each limit, met in each way that a program comes to run.
+zpipe_e2e(limits limits.py)
+zpipe_e2e(limits_cluster limits.py --cluster)
 # Maps, beside a model of how they are cut.
 zpipe_e2e(maps maps.py)
 zpipe_e2e(maps_cluster maps.py --cluster)
 # Sandboxes at work are killed; `make killed` does it at all widths.
 zpipe_e2e(killed killed.py)
+# kill -9 of zpipe-box, zpipe and zpipe serve.
+zpipe_e2e(ends ends.py)
+# Full disks.
+zpipe_e2e(full full.py)
+# The same of each process of a cluster.
+zpipe_e2e(killed_cluster killed_cluster.py)
 # Memory is no longer zpipe's own under sanitizers; `make bounded` reads thirty times as much.
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
     zpipe_e2e(bounded bounded.py --bytes 600e6)
@@ -58,9 +74,8 @@ zpipe_e2e(records records.py)
 zpipe_e2e(serve serve.py)
 zpipe_e2e(bad_input bad.py)
 zpipe_e2e(bad_input_user bad.py --user ${somebody})
-
-# These look at the whole machine's mounts and temporary files: alone.
-set_tests_properties(bad_input bad_input_user PROPERTIES RUN_SERIAL TRUE)
+# Both look at the machine's mounts, and for the same programs.
+set_tests_properties(bad_input bad_input_user PROPERTIES RESOURCE_LOCK bad_input)
 zpipe_e2e(random_edges run.py --edges 15)
 zpipe_e2e(random_edges_cluster run.py --edges 10 --seed 100 --cluster)
 # Graphs in which programs would wait for each other for ever, if edges were pipes; `make graphs` runs many more.

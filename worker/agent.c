@@ -9,18 +9,22 @@
 #include "base/log.h"
 #include "worker/attempt.h"
 #include "worker/borrow.h"
+#include "worker/image.h"
 #include "worker/lend.h"
 #include "worker/local.h"
 
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#define BOXES_LOST_MAX 3 /* one after the other, with no task that ends */
 #define EARLY_MAX   4096
 #define KEPT_MAX    64 /* jobs that begin anew at once */
 #define HEARTBEAT_NS ((uint64_t)MSG_HEARTBEAT_MS * 1000000u)
-#define REJOIN_NS    ((uint64_t)1000000000)
+#define AWAY_MAX_NS  ((uint64_t)60 * 1000000000) /* what runs goes on so long without a scheduler, as clients wait for one */
+#define REJOIN_NS    ((uint64_t)100000000)
 
 struct early {
     struct stream_name name;
@@ -40,13 +44,19 @@ struct agent {
     struct net *net;
     char name[128], data_listen[256], advertise[256];
     uint32_t slots;
+    const char *image_name; /* borrowed from the options; NULL: none was given */
+    bool bare;              /* tasks run behind no wall */
+    struct image image;     /* of a daemon */
     struct box *box;
     struct loop_fd box_watch;
+    bool box_lost;
+    uint32_t boxes_lost; /* since a task has ended */
     struct peer *scheduler;
     char scheduler_url[300]; /* what is too long for an address is refused as that */
     bool welcomed;           /* it was, once */
     bool away;               /* the scheduler is gone: */
-    struct loop_timer rejoin;/* when all has stopped, we try again */
+    uint64_t away_ns;        /* since then; 0: it has welcomed us since */
+    struct loop_timer rejoin;/* when what cannot go on has stopped, we try again */
     struct peer *data; /* our data port, NULL in embedded mode */
     struct loop_timer heartbeat;
     struct loop_hook reaper;
@@ -150,6 +160,12 @@ int agent_run_region(struct agent *a, struct region_watch *w, struct box_region 
     return 0;
 }
 
+bool agent_box_gone(const struct agent *a)
+{
+    struct pollfd p = {.fd = box_fd(a->box)};
+    return poll(&p, 1, 0) != 0;
+}
+
 void agent_stop_region(struct agent *a, const struct region_watch *w)
 {
     box_stop(a->box, w->id, NULL); /* if it is gone, `lost` ends all regions */
@@ -166,7 +182,7 @@ static void lose(struct agent *a, const struct err *why)
         log_error("worker_lost", "why=\"%s\"", why->text);
 }
 
-/* What runs here nobody asks for any more.  Jobs are given out anew by the scheduler that comes back. */
+/* What runs here goes on, if it can, until a scheduler is there that knows of it. */
 static void part(struct agent *a, const struct err *why)
 {
     if (a->gone || a->away)
@@ -177,9 +193,8 @@ static void part(struct agent *a, const struct err *why)
     }
     log_warn("scheduler_lost", "why=\"%s\"", why->text);
     a->away = true;
-    a->early_count = 0;
-    for (struct attempt *t = a->attempts; t; t = t->next)
-        attempt_stop(t);
+    a->away_ns = a->away_ns ? a->away_ns : loop_clock_ns();
+    attempts_pause(a->attempts);
     lender_end_all(&a->lender);
     loop_timer_start(a->loop, &a->rejoin, REJOIN_NS, REJOIN_NS);
 }
@@ -218,7 +233,7 @@ static void on_run(struct agent *a, const struct msg_run *run, struct slice grap
         t = attempt_new(a, run, graph, &e);
     if (!t) {
         struct msg m = {.type = MSG_FAIL,
-                        .fail = {run->job, run->attempt, (uint32_t)e.code, e.text}};
+                        .fail = {run->job, run->attempt, (uint32_t)e.code, e.text, false}};
         agent_send(a, &m);
         m = (struct msg){.type = MSG_STOPPED, .stopped = {run->job, run->attempt, run->attempt}};
         agent_send(a, &m);
@@ -267,10 +282,16 @@ static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_ro
         if (t)
             attempt_reroute(t, &m->route);
         break;
+    case MSG_GO_ON:
+        t = find_attempt(a, m->go_on.job, m->go_on.attempt);
+        if (t)
+            attempt_go_on(t);
+        break;
     case MSG_STOP:
         t = find_attempt(a, m->stop.job, m->stop.attempt);
         if (t) {
             attempt_stop(t);
+            attempt_end_pause(t);
         } else { /* it ended meanwhile, or never came: either way nothing of it is here */
             struct msg gone = {.type = MSG_STOPPED, .stopped = {m->stop.job, m->stop.attempt, m->stop.attempt}};
             agent_send(a, &gone);
@@ -304,6 +325,7 @@ static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_ro
         break;
     case MSG_WELCOME:
         a->welcomed = true;
+        a->away_ns = 0;
         break;
     default:
         break; /* PING: its arrival is what counts */
@@ -329,7 +351,8 @@ static int join(struct agent *a, struct err *e)
                               .role = MSG_WORKER,
                               .name = a->name,
                               .instance = process_instance(),
-                              .image = "",
+                              .image = a->image.id,
+                              .domain = a->image.domain,
                               .slots = a->slots,
                               .memory_bytes = pages * page,
                               .data_url = a->data ? a->advertise : "",
@@ -341,14 +364,34 @@ static void rejoin(struct loop_timer *w)
 {
     struct agent *a = w->owner;
     struct err e;
-    if (a->attempts || a->lender.loans)
-        return; /* an earlier scheduler's jobs have the same numbers */
+    for (struct attempt *t = a->attempts; t; t = t->next)
+        if (!t->paused)
+            return;
+    if (a->lender.loans)
+        return;
     loop_timer_stop(a->loop, w);
     peer_close(a->scheduler);
     a->scheduler = NULL;
     a->away = false;
     if (join(a, &e) < 0)
         lose(a, &e);
+    else
+        attempts_tell_remains(a->attempts);
+}
+
+/* A worker whose packages have changed is another one: what it runs is lost, and it joins anew. */
+static void look_at_image(struct agent *a)
+{
+    struct err e;
+    bool changed = false;
+    if (!a->data || a->away || a->gone)
+        return;
+    if (image_changed(&a->image, &changed, &e) < 0) {
+        lose(a, &e);
+    } else if (changed) {
+        err_set(&e, ERR_GONE, "what programs see of this host has changed");
+        part(a, &e);
+    }
 }
 
 static void beat(struct loop_timer *w)
@@ -356,8 +399,13 @@ static void beat(struct loop_timer *w)
     struct agent *a = w->owner;
     struct msg m = {.type = MSG_PING, .ping = {++a->pings}};
     agent_send(a, &m);
+    look_at_image(a);
     for (struct attempt *t = a->attempts; t; t = t->next)
         attempt_look(t);
+    for (struct attempt *t = a->attempts; t && a->away_ns && loop_clock_ns() - a->away_ns > AWAY_MAX_NS; t = t->next) {
+        attempt_stop(t);
+        attempt_end_pause(t);
+    }
 }
 
 /* ---- data links */
@@ -444,35 +492,32 @@ static void on_data(void *owner, struct peer *p, uint64_t link, enum msg_role ro
         attempt_message(r, m, bulk);
 }
 
-void agent_claim(struct agent *a, struct carry *c)
+int agent_claim(struct agent *a, struct carry *c, struct err *e)
 {
     const struct stream_name *name = carry_name(c);
     struct attempt *t = find_attempt(a, name->job, name->attempt);
     for (uint32_t i = 0; i < a->early_count; i++) {
-        struct early e = a->early[i];
-        if (!stream_name_equal(&e.name, name))
+        struct early was = a->early[i];
+        if (!stream_name_equal(&was.name, name))
             continue;
         a->early[i--] = a->early[--a->early_count];
-        if (t && memcmp(e.token, t->token, sizeof e.token) != 0)
+        if (t && memcmp(was.token, t->token, sizeof was.token) != 0)
             continue;
         if (carry_bound(c))
             continue;
-        struct err why;
-        if (carry_bind(c, a->data, e.link, &why) < 0) {
-            if (t)
-                attempt_link_lost(t, &why);
-            continue;
-        }
+        if (carry_bind(c, a->data, was.link, e) < 0)
+            return -1;
         struct msg m = {.type = MSG_CREDIT,
                         .credit = {name->job, name->attempt, name->what, name->index, name->node,
-                                   e.upto_bytes}};
-        if (e.upto_bytes)
+                                   was.upto_bytes}};
+        if (was.upto_bytes)
             carry_message(c, &m, (struct slice){0});
         m = (struct msg){.type = MSG_LEAVE,
                          .leave = {name->job, name->attempt, name->what, name->index, name->node, 0}};
-        if (e.left)
+        if (was.left)
             carry_message(c, &m, (struct slice){0});
     }
+    return 0;
 }
 
 static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
@@ -538,7 +583,9 @@ static struct region_watch *find_region(struct agent *a, uint64_t id)
 
 static void on_task_ended(void *owner, uint64_t region, uint32_t task, const struct box_result *r)
 {
+    struct agent *a = owner;
     struct region_watch *w = find_region(owner, region);
+    a->boxes_lost = 0;
     if (w && w->events->task_ended)
         w->events->task_ended(w->owner, task, r);
     else
@@ -593,22 +640,36 @@ static void on_region_ended(void *owner, uint64_t region)
     }
 }
 
+/* What ran there was lost with it.  Where the host refuses sandboxes, or one zpipe-box after the other ends, nothing more can be run here. */
 static void on_box_lost(void *owner, const struct err *why)
 {
     struct agent *a = owner;
     loop_fd_stop(a->loop, &a->box_watch);
     for (struct attempt *t = a->attempts; t; t = t->next)
-        attempt_link_lost(t, why);
+        attempt_box_lost(t, why);
+    lender_box_lost(&a->lender);
     while (a->regions)
         on_region_ended(a, a->regions->id);
-    lose(a, why);
+    a->box_lost = why->code == ERR_GONE && ++a->boxes_lost <= BOXES_LOST_MAX;
+    if (!a->box_lost)
+        lose(a, why);
+    else
+        log_warn("box_lost", "why=\"%s\"", why->text);
 }
 
 static void box_ready(struct loop_fd *w, int events)
 {
     (void)events;
     struct agent *a = w->owner;
+    struct err e;
     box_dispatch(a->box);
+    if (!a->box_lost)
+        return;
+    a->box_lost = false;
+    if (box_again(a->box, &e) < 0)
+        lose(a, &e);
+    else
+        loop_fd_start(a->loop, &a->box_watch, box_fd(a->box), LOOP_READ);
 }
 
 /* ---- life */
@@ -625,6 +686,8 @@ static bool reap_pending(struct loop_hook *w)
 static void reap(struct loop_hook *w)
 {
     struct agent *a = w->owner;
+    struct err e;
+    bool had = a->attempts || a->lender.loans;
     if (a->runs_freed) {
         a->runs_freed = false;
         a->others_first = !a->others_first;
@@ -645,6 +708,9 @@ static void reap(struct loop_hook *w)
             link = &t->next;
         }
     }
+    /* A daemon's templates die with its last job; an embedded worker's, with the program. */
+    if (had && !a->attempts && !a->lender.loans && a->data_listen[0])
+        box_forget(a->box, &e);
 }
 
 /* Those that this process may use. */
@@ -680,6 +746,8 @@ struct agent *agent_new(struct loop *l, const struct agent_options *o, struct er
     snprintf(a->data_listen, sizeof a->data_listen, "%s", o->data_listen ? o->data_listen : "");
     snprintf(a->advertise, sizeof a->advertise, "%s", o->advertise ? o->advertise : "");
     a->slots = o->slots ? o->slots : count_cpus();
+    a->image_name = o->image;
+    a->bare = o->no_isolation;
     struct box_options box = {.program = o->box,
                               .isolation = o->no_isolation ? BOX_ISOLATION_NONE : BOX_ISOLATION_FULL,
                               .no_templates = o->no_templates};
@@ -709,6 +777,8 @@ int agent_start(struct agent *a, struct net *n, const char *scheduler_url,
         if (!a->advertise[0])
             snprintf(a->advertise, sizeof a->advertise, "%s", peer_url(a->data));
     }
+    if (a->data && image_find(&a->image, a->image_name, a->bare, e) < 0)
+        return -1;
     snprintf(a->scheduler_url, sizeof a->scheduler_url, "%s", scheduler_url);
     a->rejoin.run = rejoin;
     a->rejoin.owner = a;

@@ -15,6 +15,7 @@ struct agent_options {
     uint32_t slots;          /* 0: one per CPU */
     const char *data_listen; /* NULL: embedded, no data port.  tcp://ADDRESS:PORT, PORT may be * */
     const char *advertise;   /* what others connect to; NULL: as listening */
+    const char *image;       /* a name for what programs see of this host; NULL: it is looked at.  Embedded: nobody asks */
     const char *box;         /* path of zpipe-box, or NULL */
     bool no_isolation, no_templates;
 };

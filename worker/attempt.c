@@ -27,6 +27,12 @@
 #define COPY_BYTES_PER_TURN (256u << 10)
 #define ARENA_MAX           (256u << 20)
 
+void attempt_say(struct attempt *t, const struct msg *m)
+{
+    if (!t->paused)
+        agent_send(t->agent, m);
+}
+
 void attempt_settle(struct attempt *t)
 {
     if (t->state == ATTEMPT_ENDED || t->state == ATTEMPT_FETCHING || group_runs(&t->main))
@@ -46,7 +52,7 @@ void attempt_settle(struct attempt *t)
         t->local = NULL;
     }
     struct msg m = {.type = MSG_STOPPED, .stopped = {t->job, t->number, t->heard}};
-    agent_send(t->agent, &m);
+    attempt_say(t, &m);
 }
 
 struct attempt_route *attempt_route_of(struct attempt *t, uint32_t what, uint32_t index, uint32_t node)
@@ -85,7 +91,10 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end end, const 
     t->moving--;
     if (end == CARRY_FAILED && t->state != ATTEMPT_STOPPING) {
         e = *why;
-        if (route->r.what == MSG_EDGE)
+        errno = why->sys;
+        if (route->spool >= 0 && why->sys)
+            spool_write_failed(&e);
+        else if (route->r.what == MSG_EDGE)
             err_wrap(&e, "what `%.200s` writes", t->graph->node[t->graph->edge[route->r.index].from].label);
         else
             err_wrap(&e, "a stream of job %llu", (unsigned long long)t->job);
@@ -125,10 +134,8 @@ static int begin(struct attempt *t, struct attempt_route *route, struct carry *c
     route->carry = c;
     route->carry_ended = false;
     t->moving++;
-    if (route->r.via == MSG_VIA_LISTEN) {
-        agent_claim(t->agent, c);
-        return 0;
-    }
+    if (route->r.via == MSG_VIA_LISTEN)
+        return agent_claim(t->agent, c, e);
     struct peer *p;
     if (attach(t, route, &p, e) < 0)
         return -1;
@@ -148,26 +155,45 @@ static int carry_files(struct attempt *t, struct attempt_route *route, const int
     return begin(t, route, carry_out(agent_loop(t->agent), fd, count, &name, &carry_events, t, e), e);
 }
 
-/* Whose bytes go over the route's stream: a broadcast only passes them on. */
-static uint32_t writer_of(const struct attempt *t, const struct attempt_route *route)
+/* Whose bytes go over the route's stream, where a broadcast only passes them on; or who reads what comes over it. */
+static uint32_t user_of(const struct attempt *t, const struct attempt_route *route, bool out)
 {
     const struct graph *g = t->graph;
-    uint32_t node = route->r.what == MSG_EDGE ? g->edge[route->r.index].from : route->r.index;
+    const struct graph_edge *edge = route->r.what == MSG_EDGE ? &g->edge[route->r.index] : NULL;
+    if (!out)
+        return edge ? edge->to : GRAPH_NONE;
+    uint32_t node = edge ? edge->from : route->r.index;
     while (g->node[node].kind == GRAPH_BROADCAST)
         node = g->edge[graph_fd_of(&g->node[node], 0)->edge].from;
     return node;
 }
 
-/* A stage has ended as it should: what it wrote is all. */
+/* A stage has ended as it should: what it wrote is all, and it wants no more. */
 static void allow_ends(struct attempt *t, uint32_t node)
 {
     struct err e;
     for (uint32_t i = 0; i < t->route_count; i++) {
         struct attempt_route *route = &t->route[i];
-        if (route->carry && !carry_is_in(route->carry) && writer_of(t, route) == node &&
+        if (route->carry && !route->outlets && user_of(t, route, !carry_is_in(route->carry)) == node &&
             carry_allow_end(route->carry, &e) < 0)
             attempt_fail(t, &e);
     }
+}
+
+int attempt_outlet_pair(struct attempt *t, struct attempt_route *route, int *fd, struct err *e)
+{
+    if (attempt_carry_pair(t, route, true, fd, e) < 0)
+        return -1;
+    route->outlets = true;
+    carry_hold_end(route->carry);
+    return 0;
+}
+
+void attempt_end_route(struct attempt *t, struct attempt_route *route)
+{
+    struct err e;
+    if (route && route->carry && t->state != ATTEMPT_STOPPING && carry_allow_end(route->carry, &e) < 0)
+        attempt_fail(t, &e);
 }
 
 int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool out, struct err *e)
@@ -179,12 +205,15 @@ int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool o
         return carry_append(route->carry, fd, e);
     if (out && carry_files(t, route, &fd, 1, e) < 0)
         return -1;
-    uint32_t writer = out ? writer_of(t, route) : GRAPH_NONE;
+    uint32_t writer = out ? user_of(t, route, true) : GRAPH_NONE;
     if (out && t->graph->node[writer].kind != GRAPH_SOURCE && !t->report[writer].ended)
         carry_hold_end(route->carry);
     if (out)
         return 0;
-    return begin(t, route, carry_in(agent_loop(t->agent), fd, &name, &carry_events, t, e), e);
+    struct carry *c = carry_in(agent_loop(t->agent), fd, &name, &carry_events, t, e);
+    if (c && route->spool < 0)
+        carry_hold_end(c);
+    return begin(t, route, c, e);
 }
 
 int attempt_carry_pair(struct attempt *t, struct attempt_route *route, bool out, int *fd, struct err *e)
@@ -224,13 +253,14 @@ void attempt_message(struct attempt_route *route, const struct msg *m, struct sl
 void attempt_streams_lost(struct attempt *t, const char *url, const char *why)
 {
     for (uint32_t i = 0; i < t->route_count; i++) {
-        const struct attempt_route *route = &t->route[i];
+        struct attempt_route *route = &t->route[i];
         const struct msg_route *r = &route->r;
         struct msg m = {.type = MSG_LOST, .lost = {t->job, route->attempt, r->what, r->index, r->node, why}};
         if (r->via != MSG_VIA_CONNECT || !route->carry || strcmp(r->url, url))
             continue;
         carry_cut(route->carry);
-        agent_send(t->agent, &m);
+        route->cut = true;
+        attempt_say(t, &m);
     }
 }
 
@@ -244,6 +274,7 @@ static int reroute(struct attempt *t, const struct msg_route_list *m, const stru
     if (!route->r.url || !route->r.key.data)
         return err_nomem(e);
     route->attempt = m->attempt;
+    route->cut = false;
     if (!route->carry)
         return 0; /* it has not begun yet */
     struct peer *p;
@@ -268,6 +299,14 @@ void attempt_link_lost(struct attempt *t, const struct err *why)
 {
     if (t->state == ATTEMPT_FETCHING || t->state == ATTEMPT_RUNNING)
         attempt_fail(t, why);
+}
+
+void attempt_box_lost(struct attempt *t, const struct err *why)
+{
+    struct err e = *why;
+    group_fall(&t->main);
+    local_lost(t, &e);
+    attempt_link_lost(t, &e);
 }
 
 /* ---- the files that a stage left, on their way to the client */
@@ -517,7 +556,7 @@ void attempt_start(struct attempt *t)
     t->started = true;
     local_started(t);
     struct msg m = {.type = MSG_STARTED, .started = {t->job, t->number}};
-    agent_send(t->agent, &m);
+    attempt_say(t, &m);
     if (r < 0)
         attempt_fail(t, &e);
     else
@@ -569,14 +608,24 @@ static int begin_fetch(struct attempt *t, struct err *e)
 
 /* ---- the end */
 
-void attempt_fail(struct attempt *t, const struct err *why)
+static void fail(struct attempt *t, const struct err *why, bool last)
 {
     if (t->state == ATTEMPT_STOPPING || t->state == ATTEMPT_ENDED)
         return;
     struct msg m = {.type = MSG_FAIL,
-                    .fail = {t->job, t->number, (uint32_t)why->code, why->text}};
-    agent_send(t->agent, &m);
+                    .fail = {t->job, t->number, (uint32_t)why->code, why->text, last}};
+    attempt_say(t, &m);
     attempt_stop(t);
+}
+
+void attempt_fail(struct attempt *t, const struct err *why)
+{
+    fail(t, why, false);
+}
+
+void attempt_fail_for_good(struct attempt *t, const struct err *why)
+{
+    fail(t, why, true);
 }
 
 void attempt_stop(struct attempt *t)
@@ -584,6 +633,7 @@ void attempt_stop(struct attempt *t)
     if (t->state == ATTEMPT_ENDED)
         return;
     t->state = ATTEMPT_STOPPING;
+    t->torn = true;
     for (uint32_t i = 0; i < t->route_count; i++) /* what is killed has not come to its end */
         if (t->route[i].carry && !carry_is_in(t->route[i].carry))
             carry_hold_end(t->route[i].carry);
@@ -686,7 +736,7 @@ void attempt_said(struct attempt *t, uint32_t node, const char *tail)
     r->sent = true;
     r->m.task.stderr_tail = tail ? tail : "";
     r->m.task.compared = r->compared;
-    agent_send(t->agent, &r->m);
+    attempt_say(t, &r->m);
 }
 
 void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_result *r, bool early_stop)
@@ -748,7 +798,7 @@ bool attempt_reap(struct attempt *t)
         carry_rest(route->carry);
         route->carry_closed = true;
     }
-    return t->state == ATTEMPT_ENDED;
+    return t->state == ATTEMPT_ENDED && !t->paused;
 }
 
 /* ---- life */

@@ -25,6 +25,8 @@ struct attempt_route {
     uint32_t attempt;     /* its stream's: a newer one, when it began anew */
     struct carry *carry;  /* owned; NULL until there is something to move */
     bool carry_ended;     /* to be closed when nothing of it is on the stack */
+    bool outlets;         /* its bytes come from an outlet, which says when they were all */
+    bool cut;             /* the other side is lost, and its stream has not begun anew */
     bool carry_closed;    /* one that read still compares what comes anew */
     int spool;            /* fetched inputs: owned; -1 */
     struct group *group;  /* of its region: a channel, for box_break; NULL, GRAPH_NONE */
@@ -95,6 +97,8 @@ struct attempt {
     struct local *local;    /* NULL: in a cluster */
     struct borrow *borrows; /* slots of other workers */
     uint32_t borrow_count, wanted;
+    bool paused; /* there is no scheduler that knows of it: what it has to say waits */
+    bool torn;   /* it has not ended by itself */
     bool elsewhere; /* it is another worker's, who lends us runs of it: see lend.c */
 };
 
@@ -107,6 +111,8 @@ void attempt_stop(struct attempt *t);
 void attempt_attach(struct attempt *t, struct peer *p, uint64_t link, const struct msg_attach *m);
 void attempt_message(struct attempt_route *route, const struct msg *m, struct slice bulk);
 void attempt_link_lost(struct attempt *t, const struct err *why);
+/* All sandboxes were lost, with zpipe-box. */
+void attempt_box_lost(struct attempt *t, const struct err *why);
 /* The link to this data port is gone: the scheduler is told of each stream that was attached over it. */
 void attempt_streams_lost(struct attempt *t, const char *url, const char *why);
 /* Writers on other workers run again: their streams begin anew, from there. */
@@ -142,16 +148,27 @@ void agent_step_soon(struct agent *a); /* attempt_step for all, when nothing of 
 /* The data link to url, connecting if need be. */
 struct peer *agent_data_peer(struct agent *a, const char *url, struct slice key, struct err *e);
 /* An ATTACH that came before its carry could be made: bind it now. */
-void agent_claim(struct agent *a, struct carry *c);
+int agent_claim(struct agent *a, struct carry *c, struct err *e);
+
+/* paused.c */
+/* The scheduler is gone: what can goes on, and waits to be known again; the rest is stopped. */
+void attempts_pause(struct attempt *first);
+void attempts_tell_remains(struct attempt *first); /* to the next scheduler, */
+void attempt_go_on(struct attempt *t);             /* who knows it: what there was to say is said, all of it once more */
+void attempt_end_pause(struct attempt *t);         /* or does not, and it has been told to stop */
 
 /* group.c */
 int group_run(struct group *g, struct attempt *t, const struct region_scope *scope, struct err *e);
 bool group_runs(const struct group *g);
 void group_tear(struct group *g); /* its programs will say all of it again */
+void group_fall(struct group *g); /* its sandboxes have: what its programs say now is dropped */
 void group_clear(struct group *g);
 
 /* For group.c, blocks.c, intake.c and outlet.c. */
 void attempt_fail(struct attempt *t, const struct err *why);
+/* Likewise, and no other worker shall try. */
+void attempt_fail_for_good(struct attempt *t, const struct err *why);
+void attempt_say(struct attempt *t, const struct msg *m); /* to the scheduler */
 void attempt_settle(struct attempt *t);
 uint32_t attempt_status(const struct box_result *r); /* as sh has it in $? */
 /* A node's program, or all blocks of it, ended; its stderr did. */
@@ -168,4 +185,8 @@ void attempt_pump_failed(struct attempt *t, int sys, bool reading);
 int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool out, struct err *e);
 /* The same by a pair of sockets, whose other end is for a pump of the box.  route NULL: refused. */
 int attempt_carry_pair(struct attempt *t, struct attempt_route *route, bool out, int *fd, struct err *e);
+/* The same for an outlet: the stream has its end when that one says so, not when the descriptor is closed. */
+int attempt_outlet_pair(struct attempt *t, struct attempt_route *route, int *fd, struct err *e);
+/* Whoever is behind the pump has put in all, or wants no more. */
+void attempt_end_route(struct attempt *t, struct attempt_route *route);
 int attempt_edge_fd(const struct attempt *t, uint32_t edge); /* the descriptor of an edge's route; -1 */

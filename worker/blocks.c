@@ -1,7 +1,9 @@
 /* See blocks.h. */
 #include "worker/deal.h"
-#include "worker/lent.h"
 #include "worker/tasks.h"
+
+#include "base/log.h"
+#include "proto/lent.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -36,9 +38,9 @@ bool blocks_per_file(const struct blocks *b)
 
 struct region_words blocks_rerun(const struct blocks *b)
 {
-    if (b->tail->combine != GRAPH_COMBINE_RERUN)
+    if (b->last->combine != GRAPH_COMBINE_RERUN)
         return (struct region_words){NULL, 0};
-    return (struct region_words){b->tail->combine_argv, b->tail->combine_argc};
+    return (struct region_words){b->last->combine_argv, b->last->combine_argc};
 }
 
 /* What must be complete before anything of it can be given away. */
@@ -89,7 +91,7 @@ static void report(struct blocks *b, bool early)
 
 static void report_planned(struct blocks *b, bool early)
 {
-    bool rerun = b->tail->combine == GRAPH_COMBINE_RERUN;
+    bool rerun = blocks_rerun(b).count > 0;
     for (uint32_t i = 0; i < b->stage->count; i++) {
         struct box_result *r = &b->sum[i];
         if (rerun && i + 1 == b->stage->count) {
@@ -146,11 +148,8 @@ static void outlet_was_left(void *owner)
     }
     if (b->state != WHOLE)
         report(b, true);
-    if (group_runs(&b->whole)) {
-        /* Its programs see a reader that left, as in sh. */
-        b->whole_out.taken = UINT64_MAX;
-        box_break(agent_box(b->t->agent), b->whole.watch.id, 0, NULL);
-    }
+    if (group_runs(&b->whole))
+        whole_left(b);
     b->state = ENDED;
     runs_drop(b);
     intake_stop(&b->intake);
@@ -289,7 +288,7 @@ static int join_part(struct blocks *b, const struct run *r, int to, struct err *
     }
     bool wrote = bad == 0 && !out.failed && fd_write_all(to, out.data, out.size) == 0;
     buf_clear(&out);
-    return bad ? 1 : wrote ? 0 : err_sys(e, "cannot write to a temporary file");
+    return bad ? 1 : wrote ? 0 : spool_write_failed(e);
 }
 
 static int give_planned(struct blocks *b, struct run *r, struct err *e)
@@ -315,7 +314,7 @@ static int give_planned(struct blocks *b, struct run *r, struct err *e)
     fd_close(&fd);
     if (joined < 0)
         return -1;
-    blocks_spoil(b);
+    blocks_spoil(b, "what blocks wrote cannot be put together");
     return 0;
 }
 
@@ -326,7 +325,7 @@ static int give_end(struct blocks *b, struct err *e)
     if (!b->native)
         return 0;
     if (combine_end(b->native, &out, e) < 0) {
-        blocks_spoil(b);
+        blocks_spoil(b, "what blocks wrote cannot be put together");
     } else {
         int fd = spool_of((struct slice){out.data ? out.data : "", out.size}, e);
         r = fd < 0 ? -1 : blocks_put(b, fd, e);
@@ -390,13 +389,17 @@ static int combine(struct blocks *b, struct err *e)
 
 /* ---- cutting */
 
+/* Of an input that has come whole a share of what is left: the last runs are small, and all slots end at once.  What is merged
+ * afterwards is in few and equal ones. */
 static uint64_t run_bytes(const struct blocks *b)
 {
     uint64_t slots = agent_width(b->t->agent, b->t->graph->width) + (uint64_t)borrowed_slots(b->t);
     uint64_t size = b->in.bytes / (RUNS_PER_SLOT * slots);
     uint64_t max = RUN_BYTES_MAX, fan = b->in.bytes / MERGE_FAN;
-    if (b->way->joins && b->tail->combine == GRAPH_COMBINE_MERGE)
+    if (b->way->joins && b->tail->combine == GRAPH_COMBINE_MERGE && b->last == b->tail)
         max = fan < SORT_BYTES_MAX ? SORT_BYTES_MAX : fan < MERGE_BYTES_MAX ? fan : MERGE_BYTES_MAX;
+    else if (b->in.ended)
+        size = (b->in.bytes - b->from) / (RUNS_LEFT_PER_SLOT * slots);
     if (!b->way->joins || b->in.pieces)
         return 1;
     if (b->rule.split_bytes) { /* each costs a sandbox and, until all are put together, a descriptor */
@@ -422,6 +425,8 @@ static int is_spoilt(struct blocks *b, uint64_t to, struct err *e)
     if (b->rule.cut == GRAPH_CUT_FILES || (!b->head->spoils.size && !b->stage->no_zeros))
         return 0;
     upto = upto < b->in.bytes ? upto : b->in.bytes;
+    if (upto <= from)
+        return 0;
     int r = b->head->spoils.size ? inlet_holds(&b->in, from, upto, b->head->spoils, e) : 0;
     b->looked = upto;
     return r == 0 && b->stage->no_zeros ? inlet_holds(&b->in, from, upto, zero, e) : r;
@@ -462,14 +467,14 @@ static int start_one(struct blocks *b, struct err *e)
     if (b->in.pieces && !b->in.ended && b->in.bytes - to < ahead)
         return 0;
     r = is_spoilt(b, to, e);
-    if (r == 0 && lent_slot(b, lent_bytes(b, b->from, to), &where)) {
+    if (r == 0 && (queue_has_room(b) ? (where = BEHIND, true) : lent_slot(b, lent_bytes(b, b->from, to), &where))) {
         b->units = units;
         return blocks_begin(b, to, where, e);
     }
     /* While others run the next is looked at, and what comes behind it: no slot shall wait for that. */
     if (r == 0)
         r = is_spoilt(b, to + size, e);
-    return r > 0 ? (blocks_spoil(b), 0) : r;
+    return r > 0 ? (blocks_spoil(b, "its input holds a byte that changes what it does with all"), 0) : r;
 }
 
 static int step_cutting(struct blocks *b, struct err *e)
@@ -486,6 +491,8 @@ static int step_cutting(struct blocks *b, struct err *e)
     while (b->state == CUTTING && r > 0 && (b->waiting || (b->from < b->in.bytes && blocks_room_for_more(b))))
         if ((r = b->waiting ? lent_again(b, e) : start_one(b, e)) < 0)
             return -1;
+    if (b->state == CUTTING && b->queued && queue_release(b, e) < 0)
+        return -1;
     if (b->state == CUTTING && b->from < b->in.bytes && !blocks_room_for_more(b) && twice_hasten(b, e) < 0)
         return -1;
     if (b->state != CUTTING || !b->in.ended || b->from < b->in.bytes)
@@ -516,10 +523,12 @@ void blocks_step(struct blocks *b)
     lent_tell_want(b->t);
 }
 
-
-void blocks_spoil(struct blocks *b)
+void blocks_spoil(struct blocks *b, const char *why)
 {
     struct err e;
+    if (why)
+        log_info("runs_whole", "job=%llu stage=%u command=\"%.200s\" why=\"%s\"", (unsigned long long)b->t->job, b->node[0] + 1,
+                 blocks_node(b, 0)->label, why);
     b->state = WHOLE;
     b->reported = true; /* the whole tells how it ended */
     runs_drop(b);
@@ -532,7 +541,7 @@ void blocks_spoil(struct blocks *b)
 static int nothing_planned(struct blocks *b, struct err *e)
 {
     (void)e;
-    blocks_spoil(b); /* the chain runs once, on nothing */
+    blocks_spoil(b, NULL); /* the chain runs once, on nothing */
     return 0;
 }
 
@@ -542,7 +551,7 @@ void blocks_tell_progress(const struct blocks *b)
     if (b->stage->author != GRAPH_NONE && b->state != ENDED) {
         struct msg m = {.type = MSG_PROGRESS,
                         .progress = {b->t->job, b->stage->author, b->deal ? b->dealt : b->from, b->out.bytes, true}};
-        agent_send(b->t->agent, &m);
+        attempt_say(b->t, &m);
         return;
     }
     for (uint32_t i = 0; b->state != ENDED && !group_runs(&b->whole) && i < b->stage->count; i++) {
@@ -550,7 +559,7 @@ void blocks_tell_progress(const struct blocks *b)
         struct msg m = {.type = MSG_PROGRESS,
                         .progress = {b->t->job, b->node[i], i ? 0 : b->from, last ? b->out.bytes : 0, true}};
         if (!last || !blocks_rerun(b).count)
-            agent_send(b->t->agent, &m);
+            attempt_say(b->t, &m);
     }
 }
 
@@ -622,7 +631,8 @@ static int open_planned(struct blocks *b, struct err *e)
     b->head = &blocks_node(b, 0)->split;
     if (b->stage->ranges && take_ranges(b, e) < 0)
         return -1;
-    b->tail = b->stage->count == 1 ? b->head : &blocks_node(b, b->stage->count - 1)->split;
+    b->tail = b->stage->joins ? &blocks_node(b, b->stage->joins)->split : b->head;
+    b->last = b->stage->count == b->stage->joins + 1 ? b->tail : &blocks_node(b, b->stage->count - 1)->split;
     b->rule.step = b->head->cut_step;
     b->rule.seam = b->head->seam;
     b->rule.split_bytes = b->t->graph->split_bytes;
@@ -662,7 +672,11 @@ struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct
     b->whole_out.fd = -1;
     b->way = s->author == GRAPH_NONE ? &blocks_planner : &blocks_author;
     b->rule.cut = s->cut;
-    b->may_be_lent = stage_may_be_lent(t->graph, &t->stages, s);
+    const char *stays = stage_stays_why(t->graph, &t->stages, s);
+    b->may_be_lent = !stays;
+    if (stays && !t->elsewhere && agent_data(t->agent))
+        log_info("not_lent", "job=%llu stage=%u why=\"%s\"", (unsigned long long)t->job,
+                 (s->author != GRAPH_NONE ? s->author : b->node[0]) + 1, stays);
     outlet_init(&b->out, t->agent, &outlet_events, b);
     intake_init(&b->intake, t, s->in_edge, &b->in, step, b);
     b->given = running_digest_new();

@@ -133,7 +133,7 @@ int blocks_meet_main(struct blocks *b, struct region_end *end, uint32_t *count, 
                                           .edge = blocks_rerun(b).count ? GRAPH_NONE : out,
                                           .node = to,
                                           .more = true,
-                                          .lines = b->tail->stops_early || region_wants_lines(g, out), .channel = GRAPH_NONE};
+                                          .lines = b->last->stops_early || region_wants_lines(g, out), .channel = GRAPH_NONE};
     return 0;
 }
 

@@ -17,6 +17,7 @@
 #define SORT_BYTES_MAX  (32u << 20)  /* of what is merged afterwards: fewer, larger ones */
 #define MERGE_BYTES_MAX (128u << 20) /* ... and where they would be more than MERGE_FAN */
 #define RUNS_PER_SLOT   4            /* at least, where the input is large enough: so that all end at once */
+#define RUNS_LEFT_PER_SLOT 2         /* ... of what is left of one that has come */
 #define RUNS_APART      512          /* runs of one block, with `--split always`; then so many of two, of four, and so on */
 #define HELD_MAX        256          /* runs started and not put into the outlet, where they can be */
 #define BACKLOG_MAX     (256u << 20) /* bytes in the outlet that nobody took yet */
@@ -67,15 +68,16 @@ struct run {
     struct run *copy;      /* it is being done twice: this is the other one */
     struct run *of;        /* of such a copy: whose; NULL: that one has ended, and wrote what follows */
     struct outcome seen;   /* what the other one of the two came to, if that has ended */
+    struct run *behind, *follower; /* it waits in the box for that one's end, and its slot; who waits for it */
     uint32_t tries;
     const char *lost; /* its sandbox failed, in the arena: it is to be run again; NULL */
     bool waiting; /* it came back, and is to be run again; or is an audit that has no slot yet */
     bool is_copy, is_audit;
-    bool stays;   /* an audit of one that a lender has: it is made here */
+    bool stays;   /* it is made here: a lender that is alive could not (its disk may be full), or it is an audit of what a lender has */
     struct task *task; /* of an author's stage, in the arena */
 };
 
-enum where { HERE, ELSEWHERE };
+enum where { HERE, BEHIND /* the last that runs here */, ELSEWHERE };
 
 /* What tells an author's stage, each block of which is a task of its own, from one of the planner's.  Of
  * the functions those that have nothing to do may be NULL, from goes_on on if they are not told apart. */
@@ -94,6 +96,7 @@ struct blocks_way {
     void (*task_ended)(struct run *r, uint32_t task, const struct box_result *end);
     int (*kept)(struct run *r, uint32_t channel, const struct box_kept *k, struct err *e); /* takes k->fd */
     bool (*goes_on)(struct run *r); /* a region of it has ended: was another one started? */
+    bool (*queues)(const struct run *r); /* may others wait behind it? */
     bool (*gave_up)(struct run *r, const struct err *why); /* it was lost too often, and has ended so: false: that fails the job */
     /* Its output, in block order.  1: no more is wanted; it must not change the list of runs. */
     int (*give)(struct blocks *b, struct run *r, struct err *e);
@@ -116,7 +119,7 @@ struct blocks {
     const struct graph_stage *stage;
     const struct blocks_way *way;
     const uint32_t *node; /* stage->count, and the merge body's */
-    const struct graph_split *head, *tail;
+    const struct graph_split *head, *tail, *last; /* of its first program, of the one that joins (stage->joins), of its last */
     enum blocks_state state;
     struct inlet in;
     struct intake intake; /* fills it, or files do */
@@ -129,6 +132,10 @@ struct blocks {
     uint32_t held, running; /* all of the list; those that run here, copies too */
     struct run *orphans;    /* whose regions are being taken down; nobody needs them any more */
     uint32_t resting;       /* of `running`: their programs have ended */
+    uint32_t queued;        /* ... wait for another's end */
+    struct run *queue_end;  /* behind which one may wait, and how many; NULL: none */
+    uint32_t queue_room;
+    uint64_t task_ns;       /* that a run takes, going by the last ones; 0: none has ended */
     uint32_t away, waiting; /* those that others have, or that wait for a slot again; only the latter */
     struct run *copies;     /* of runs that are done twice: of lent ones, and audits */
     uint32_t copying, audits; /* the former run here; the latter may wait, or be away */
@@ -144,6 +151,7 @@ struct blocks {
 
     struct group whole;
     uint64_t whole_fed, whole_used;
+    uint32_t whole_drain; /* its channel */
     struct spooled whole_out;
     struct running_digest *given; /* of what was put into the outlet, while blocks run */
     struct running_digest *again; /* of the same bytes, the second time */
@@ -162,7 +170,7 @@ const struct graph_node *blocks_node(const struct blocks *b, uint32_t i);
 bool blocks_waits_for_all(const struct blocks *b);
 bool blocks_per_file(const struct blocks *b); /* an author's, with a task per file */
 /* A block ended as it must not: the whole, once. */
-void blocks_spoil(struct blocks *b);
+void blocks_spoil(struct blocks *b, const char *why); /* why: NULL, or for who asked to be told */
 /* The run of [b->from, to), for which there is a slot. */
 int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e);
 int blocks_put(struct blocks *b, int fd, struct err *e); /* into the outlet; takes fd */
@@ -182,8 +190,11 @@ struct run *run_new(struct blocks *b, struct err *e); /* gives; its `out` is not
 struct run *run_like(const struct run *r, struct err *e); /* gives; of the same piece of input, in no list */
 void run_replace(const struct run *r, struct run *by);    /* in the list of runs; r is the caller's then */
 int run_open_out(struct run *r, struct err *e);
+int run_check_room(struct run *r, struct err *e); /* may a write of its programs have failed? */
 uint64_t run_bytes_in(const struct run *r);
 int run_start(struct blocks *b, struct run *r, struct err *e); /* the planner's chain, on [from, to); or a merge */
+/* The words of this program of its chain; count 0: no memory. */
+struct region_words run_words(void *run, uint32_t node);
 /* Is its block a whole file, that its programs may open? */
 bool run_is_file(const struct blocks *b);
 /* What it reads, if that is its block or a copy of it: as inlet_sources. */
@@ -232,6 +243,18 @@ uint32_t lent_input(const struct run *r, struct box_source *out);
 void lent_back(struct run *r, const char *lender, const struct err *why);
 void lent_ended(struct run *r, const char *lender, const struct msg_ran *ran, int *fd);
 
+/* blocks_queue.c */
+uint32_t queue_slots(const struct blocks *b);    /* that its runs have */
+void queue_open(struct run *r);                  /* it has a slot of its own */
+bool queue_has_room(const struct blocks *b);
+void queue_add(struct run *r);                   /* BEHIND */
+void queue_leave(struct run *r);                 /* it has ended: its slot is free, or that of who waited for it */
+void queue_note(struct run *r);                  /* how long it took */
+int queue_release(struct blocks *b, struct err *e); /* free slots, for which nothing can be cut, take those that wait */
+
+/* blocks_alone.c: adds the command that runs a block of the planner's alone, where there is one that is short enough. */
+void blocks_alone(struct run *r, struct err *e);
+
 /* blocks_twice.c */
 int twice_hasten(struct blocks *b, struct err *e); /* lent ones, with slots that can do nothing else */
 int audit_begin(struct run *r, struct err *e);     /* it was started; if it is one of those that are done twice */
@@ -246,6 +269,7 @@ void twice_compare(struct blocks *b, uint64_t number, const int *fd, const struc
 /* blocks_whole.c */
 int whole_start(struct blocks *b, struct err *e);
 void whole_feed(struct blocks *b); /* what has come of the input since */
+void whole_left(struct blocks *b); /* nobody reads on what it writes */
 
 /* blocks_ends.c */
 bool ends_come(const struct blocks *b, uint64_t to); /* are the bytes up to there here? */

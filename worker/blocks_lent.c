@@ -43,11 +43,11 @@ bool lent_slot(struct blocks *b, uint64_t bytes, enum where *where)
 {
     uint32_t width = b->t->graph->width;
     *where = HERE;
-    if (agent_begin_run(b->t->agent, b->running - b->resting, width))
+    if (agent_begin_run(b->t->agent, queue_slots(b), width))
         return true;
     *where = ELSEWHERE;
     b->lacks_slots = true;
-    return (!width || b->running - b->resting + b->away - b->waiting < width) && lent_may(b, bytes) && borrow_has_room(b->t);
+    return (!width || queue_slots(b) + b->away - b->waiting < width) && lent_may(b, bytes) && borrow_has_room(b->t);
 }
 
 int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e)
@@ -57,12 +57,16 @@ int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e)
         b->away++;
         return ready ? borrow_run(b->t, r, e) : -1;
     }
-    if (!ready || b->way->start(b, r, e) < 0) {
-        agent_end_run(b->t->agent);
-        return -1;
-    }
     b->running++;
-    return 0;
+    if (where == BEHIND)
+        queue_add(r);
+    else
+        queue_open(r);
+    if (ready && b->way->start(b, r, e) == 0)
+        return 0;
+    b->running--;
+    queue_leave(r);
+    return -1;
 }
 
 /* ---- runs that come back */
@@ -76,8 +80,10 @@ void lent_back(struct run *r, const char *lender, const struct err *why)
     if (why && ++r->tries == RUN_TRIES_MAX) {
         err_set(&e, ERR_GONE, "block %llu of `%.200s` was lost %d times with the worker that ran it, at last with '%s': %.200s",
                 (unsigned long long)r->number + 1, blocks_node(b, 0)->label, RUN_TRIES_MAX, lender, why->text);
-        if (!b->way->gave_up || r->is_copy || !b->way->gave_up(r, &e))
-            blocks_fail(b, &e);
+        if (b->way->gave_up && !r->is_copy && b->way->gave_up(r, &e))
+            return;
+        blocks_alone(r, &e);
+        attempt_fail_for_good(b->t, &e);
         return;
     }
     r->waiting = true;
@@ -88,6 +94,14 @@ void lent_back(struct run *r, const char *lender, const struct err *why)
     agent_step_soon(b->t->agent);
 }
 
+static bool slot_for(struct blocks *b, const struct run *r, enum where *where)
+{
+    if (!r->stays)
+        return lent_slot(b, run_bytes_in(r), where);
+    *where = HERE;
+    return agent_begin_run(b->t->agent, queue_slots(b), b->t->graph->width);
+}
+
 /* 1: one of those that came back is under way again. */
 int lent_again(struct blocks *b, struct err *e)
 {
@@ -95,7 +109,7 @@ int lent_again(struct blocks *b, struct err *e)
     enum where where;
     while (r && !r->waiting)
         r = r->next;
-    if (!r || !lent_slot(b, run_bytes_in(r), &where))
+    if (!r || !slot_for(b, r, &where))
         return 0;
     r->waiting = false;
     b->waiting--;
@@ -175,7 +189,7 @@ void lent_tell_want(struct attempt *t)
     if (more ? wants >= 2 * t->wanted && wants : t->wanted) {
         t->wanted = more ? wants : 0;
         struct msg m = {.type = MSG_WANT, .want = {t->job, t->number, t->wanted}};
-        agent_send(t->agent, &m);
+        attempt_say(t, &m);
     }
     if (!more)
         borrows_dismiss(t);

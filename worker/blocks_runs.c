@@ -91,9 +91,9 @@ void runs_reverse(struct blocks *b)
 
 /* ---- runs */
 
-static struct region_words run_words(void *owner, uint32_t node)
+struct region_words run_words(void *run, uint32_t node)
 {
-    struct run *r = owner;
+    struct run *r = run;
     struct blocks *b = r->b;
     const struct graph_node *n = &b->t->graph->node[node];
     const struct graph_split *s = node == b->node[0] ? b->head : &n->split;
@@ -150,13 +150,13 @@ static bool as_it_should(const struct blocks *b, const struct run *r, uint32_t i
 /* `head` has what it wants of this block, and whoever writes to it is ended, as in sh. */
 static bool was_left(const struct blocks *b, uint32_t i, const struct box_result *end)
 {
-    return b->tail->stops_early && i + 1 < b->stage->count && end->end == BOX_SIGNALLED && end->signal == SIGPIPE;
+    return b->last->stops_early && i + 1 < b->stage->count && end->end == BOX_SIGNALLED && end->signal == SIGPIPE;
 }
 
 void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
 {
     struct blocks *b = r->b;
-    uint32_t i = r->merge.count ? b->stage->count - 1 : task;
+    uint32_t i = r->merge.count ? b->stage->joins : task;
     struct stat said;
     if (i + 1 == b->stage->count)
         r->status = end->end == BOX_EXITED ? end->status : -1;
@@ -165,8 +165,14 @@ void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
         r->result[i].end = BOX_EXITED;
         r->result[i].status = 0;
     }
-    if ((!left && !as_it_should(b, r, i, end)) || fstat(b->errors, &said) < 0 || said.st_size)
-        blocks_spoil(b);
+    if (!left && !as_it_should(b, r, i, end)) {
+        struct err why;
+        err_set(&why, ERR_INPUT, "`%.200s` ended with %s %d on a block", blocks_node(b, i)->label,
+                end->end == BOX_SIGNALLED ? "signal" : "status", end->end == BOX_SIGNALLED ? end->signal : end->status);
+        blocks_spoil(b, why.text);
+    } else if (fstat(b->errors, &said) < 0 || said.st_size) {
+        blocks_spoil(b, "a block wrote to stderr");
+    }
 }
 
 /* When the last program has ended the slot is free: taking its sandboxes down takes the kernel longer than to make
@@ -190,7 +196,7 @@ uint32_t run_program_count(const struct run *r)
 
 struct box_result *run_result(const struct run *r, uint32_t i)
 {
-    return &r->result[r->merge.count ? r->b->stage->count - 1 : i];
+    return &r->result[r->merge.count ? r->b->stage->joins : i];
 }
 
 void run_note(struct run *r, uint32_t i, const struct box_result *end)
@@ -226,13 +232,29 @@ static void run_again(struct run *r)
     run_free(r);
 }
 
+/* Its programs write to files of ours.  They may not say that a write failed; and if they do, it is not their failure. */
+int run_check_room(struct run *r, struct err *e)
+{
+    for (uint32_t i = 0; i < run_outputs(r->b); i++) {
+        int fd = *run_output(r, i);
+        if (fd >= 0 && spool_is_full(fd)) {
+            errno = ENOSPC;
+            return spool_write_failed(e);
+        }
+    }
+    return 0;
+}
+
 static void task_ended(void *owner, uint32_t task, const struct box_result *end)
 {
     struct run *r = owner;
+    struct err e;
     if (!r->ended && r->b->state != ENDED && r->b->state != WHOLE) {
         run_note(r, task, end);
         if (is_lost(r, end))
             r->lost = arena_string(&r->arena, end->text);
+        else if (run_check_room(r, &e) < 0)
+            blocks_fail(r->b, &e);
         else if (!r->lost)
             r->b->way->task_ended(r, task, end);
     }
@@ -255,7 +277,7 @@ static void run_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
     struct run *r = owner;
     struct err e;
     (void)channel;
-    if (sys == 0 || r->b->state == ENDED || r->b->state == WHOLE)
+    if (!pump_broke(sys, reading) || r->b->state == ENDED || r->b->state == WHOLE)
         return;
     errno = sys;
     err_sys(&e, reading ? "cannot read an input" : "cannot write to a block's programs");
@@ -307,7 +329,7 @@ static void tell_of(const struct run *r)
         if (one->memory_peak_bytes > m.block.memory_peak_bytes)
             m.block.memory_peak_bytes = one->memory_peak_bytes;
     }
-    agent_send(b->t->agent, &m);
+    attempt_say(b->t, &m);
 }
 
 void run_complete(struct run *r)
@@ -315,13 +337,14 @@ void run_complete(struct run *r)
     struct blocks *b = r->b;
     struct err e;
     r->ended = true;
+    queue_note(r);
     if (twice_ended(r, &e) < 0) {
         blocks_fail(b, &e);
         return;
     }
     tell_of(r);
-    for (uint32_t i = r->merge.count ? b->stage->count - 1 : 0; b->sum && i < b->stage->count; i++)
-        add_result(b, i, &r->result[i]);
+    for (uint32_t i = 0; b->sum && i < run_program_count(r); i++)
+        add_result(b, r->merge.count ? b->stage->joins : i, run_result(r, i));
     blocks_step(b);
 }
 
@@ -333,10 +356,8 @@ static void run_ended(void *owner)
     if (!dropped && !r->lost && b->way->goes_on && b->way->goes_on(r))
         return;
     b->running--;
-    if (r->rests)
-        b->resting--;
-    else
-        agent_end_run(b->t->agent);
+    b->resting -= r->rests;
+    queue_leave(r);
     r->rests = false;
     if (r->orphan) {
         struct run **at = &b->orphans;
@@ -517,11 +538,12 @@ static int start_merge(struct blocks *b, struct run *r, struct err *e)
     uint32_t count = r->source_count;
     struct box_file *part = arena_array(&r->arena, count, sizeof *part);
     char(*name)[24] = arena_array(&r->arena, count, sizeof *name);
-    uint32_t last = blocks_last_node(b);
+    uint32_t node = b->node[b->stage->joins];
+    const struct graph_fd *out = graph_fd_of(&b->t->graph->node[node], 1);
     if (run_open_out(r, e) < 0)
         return -1;
-    struct region_end end[] = {{.how = REGION_NOTHING, .node = last, .edge = GRAPH_NONE},
-                               {.how = REGION_FILE, .edge = b->stage->out_edge, .fd = r->out}};
+    struct region_end end[] = {{.how = REGION_NOTHING, .node = node, .edge = GRAPH_NONE},
+                               {.how = REGION_FILE, .edge = out ? out->edge : GRAPH_NONE, .fd = r->out}};
     if (!part || !name)
         return err_nomem(e);
     for (uint32_t i = 0; i < count; i++) {
@@ -529,8 +551,7 @@ static int start_merge(struct blocks *b, struct run *r, struct err *e)
         part[i] = (struct box_file){.name = name[i], .fd = r->source[i].fd, .offset = r->source[i].offset,
                                     .size = r->source[i].size};
     }
-    struct region_scope scope = {.node = &last, .count = 1, .end = end,
-                                 .end_count = 1 + (b->stage->out_edge != GRAPH_NONE), .part = part,
+    struct region_scope scope = {.node = &node, .count = 1, .end = end, .end_count = 1 + (out != NULL), .part = part,
                                  .part_count = count, .part_words = true};
     return start(b, r, &scope, e);
 }

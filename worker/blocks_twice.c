@@ -41,7 +41,7 @@ static int look_at(const int *fd, uint32_t count, const uint32_t end[3], const c
 static int look_at_run(struct run *r, struct outcome *out, struct err *e)
 {
     const struct blocks *b = r->b;
-    const struct box_result *last = &r->result[b->stage->count - 1];
+    const struct box_result *last = run_result(r, run_program_count(r) - 1);
     uint32_t count = run_outputs(b), end[3] = {last->end, (uint32_t)last->status & 255, (uint32_t)last->signal & 127};
     int *fd = arena_array(&r->arena, count, sizeof *fd);
     for (uint32_t i = 0; fd && i < count; i++)
@@ -210,7 +210,7 @@ int twice_hasten(struct blocks *b, struct err *e)
         for (struct run *r = b->run; r && !held_up; r = r->next)
             if (may_copy(r))
                 one = r;
-        if (!one || !agent_begin_run(b->t->agent, b->running - b->resting, b->t->graph->width))
+        if (!one || !agent_begin_run(b->t->agent, queue_slots(b), b->t->graph->width))
             return 0;
         if (hasten_one(b, one, e) < 0)
             return -1;
@@ -257,7 +257,7 @@ static bool audit_slot(struct blocks *b, const struct run *copy, enum where *whe
     *where = others && !copy->stays ? ELSEWHERE : HERE;
     if (*where == ELSEWHERE)
         return borrow_has_room(t);
-    return agent_begin_run(t->agent, b->running - b->resting, t->graph->width);
+    return agent_begin_run(t->agent, queue_slots(b), t->graph->width);
 }
 
 int audits_start(struct blocks *b, struct err *e)

@@ -66,7 +66,10 @@ static bool whole_pump_ended(struct group *g, uint32_t channel, int sys, bool re
     }
     if (pump_broke(sys, reading) && b->state == WHOLE) {
         errno = sys;
-        err_sys(&e, reading ? "cannot read an input" : "cannot write to a temporary file");
+        if (reading)
+            err_sys(&e, "cannot read an input");
+        else
+            spool_write_failed(&e);
         blocks_fail(b, &e);
     }
     return true;
@@ -111,6 +114,18 @@ void whole_feed(struct blocks *b)
         blocks_fail(b, &e);
 }
 
+/* Its programs see a reader that left, as in sh, and the end of an input that nobody needs any more. */
+void whole_left(struct blocks *b)
+{
+    struct box *box = agent_box(b->t->agent);
+    uint64_t id = b->whole.watch.id;
+    b->whole_out.taken = UINT64_MAX;
+    box_break(box, id, b->whole_drain, NULL);
+    if (b->stage->in_edge != GRAPH_NONE && b->whole_fed != UINT64_MAX)
+        box_feed_end(box, id, 0, NULL);
+    b->whole_fed = UINT64_MAX;
+}
+
 int whole_start(struct blocks *b, struct err *e)
 {
     struct region_end end[2];
@@ -135,6 +150,7 @@ int whole_start(struct blocks *b, struct err *e)
     struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = end, .end_count = ends};
     if (group_run(&b->whole, b->t, &scope, e) < 0)
         return -1;
+    b->whole_drain = b->stage->out_edge != GRAPH_NONE ? end[ends - 1].channel : GRAPH_NONE;
     whole_feed(b);
     return 0;
 }

@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "worker/blocks_inside.h"
-#include "worker/lent.h"
+#include "proto/lent.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -97,6 +97,8 @@ static void run_over(struct run_lent *l)
 static void give_back(struct run_lent *l, const struct err *why)
 {
     struct run *r = l->run;
+    if (r && why && (l->done || l->at->leaving))
+        r->stays = true;
     run_over(l);
     if (r)
         lent_back(r, l->at->name, why);
@@ -454,7 +456,7 @@ static void on_done(struct borrow *w, struct run_lent *l, const struct msg_done 
     } else if (check_done(l, m, &e) < 0) {
         lose(w, &e);
     } else if (m->said && l->run) {
-        blocks_spoil(l->b);
+        blocks_spoil(l->b, "a block wrote to stderr");
     } else if (keep_results(l, m, &e) < 0) {
         lose(w, &e);
     } else {
@@ -555,6 +557,12 @@ void borrows_dismiss(struct attempt *t)
     for (struct borrow *w = t->borrows; w; w = w->next)
         if (w->attached && !w->count)
             lose(w, NULL);
+}
+
+void borrows_end(struct attempt *t)
+{
+    for (struct borrow *w = t->borrows; w; w = w->next)
+        lose(w, NULL);
 }
 
 /* ---- the end */

@@ -45,6 +45,8 @@ void borrow_compare(struct run *r, const struct outcome *with);
 void borrows_drop(struct blocks *b);
 /* Those that have nothing of ours may go: there is no more for them. */
 void borrows_dismiss(struct attempt *t);
+/* All loans are over: what lenders have of ours is done here, or by others. */
+void borrows_end(struct attempt *t);
 
 void borrows_reap(struct attempt *t);
 void borrows_free(struct attempt *t);

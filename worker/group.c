@@ -22,6 +22,12 @@ static void lines_ended(struct lines *l)
     attempt_settle(g->t);
 }
 
+static bool has_fallen(struct lines *l)
+{
+    const struct group *g = l->owner;
+    return agent_box_gone(g->t->agent);
+}
+
 /* It did not fail: it was killed from outside, before it had ended. */
 static void on_task_lost(struct attempt *t, uint32_t node, const struct box_result *r)
 {
@@ -71,7 +77,7 @@ static void on_bytes(void *owner, uint32_t task, uint64_t in, uint64_t out)
     struct msg m = {.type = MSG_PROGRESS,
                     .progress = {g->t->job, g->region.node_of_task[task], in, out, true}};
     if (g->t->state == ATTEMPT_RUNNING)
-        agent_send(g->t->agent, &m);
+        attempt_say(g->t, &m);
 }
 
 static void on_ended(void *owner)
@@ -121,6 +127,7 @@ static int begin_streams(struct group *g, struct err *e)
         g->said[i] = false;
         lines_start(&g->lines[i], agent_loop(t->agent), fd, route && !taken ? route->r.fd : -1, lines_ended, g);
         g->lines[i].given = local_given(t, route);
+        g->lines[i].has_fallen = has_fallen;
     }
     return 0;
 }
@@ -154,6 +161,12 @@ void group_tear(struct group *g)
 {
     for (uint32_t i = 0; g->lines && i < g->region.plan.task_count; i++)
         g->lines[i].torn = true;
+}
+
+void group_fall(struct group *g)
+{
+    for (uint32_t i = 0; g->lines && i < g->region.plan.task_count; i++)
+        g->lines[i].fallen = true;
 }
 
 bool group_runs(const struct group *g)

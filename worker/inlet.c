@@ -56,16 +56,6 @@ void inlet_grow(struct inlet *in, uint64_t size)
     last->size = size;
 }
 
-/* Steps of 64 KiB up to 4 MiB, of 1 MiB up to 256 MiB, then of 4 MiB. */
-uint64_t inlet_nominal(uint64_t split_bytes, uint64_t at)
-{
-    uint64_t step = split_bytes             ? split_bytes
-                    : at <= 4u << 20        ? 64u << 10
-                    : at <= 256u << 20      ? 1u << 20
-                                            : 4u << 20;
-    return at > UINT64_MAX - step ? UINT64_MAX : (at + step - 1) / step * step;
-}
-
 /* The last stretch that begins at or before `at`. */
 static uint32_t stretch_of(const struct inlet *in, uint64_t at)
 {
@@ -427,7 +417,7 @@ int inlet_cut(struct inlet *in, const struct inlet_rule *rule, uint64_t from, ui
     if (from >= in->bytes)
         return 0;
     uint64_t top = ceiling(in, from), begin = from + (size ? size - 1 : 0);
-    uint64_t want = inlet_nominal(rule->split_bytes, begin > from ? begin : from + 1);
+    uint64_t want = graph_nominal(rule->split_bytes, begin > from ? begin : from + 1);
     int r = 1;
     if (rule->block_bytes)
         want = from > UINT64_MAX - rule->block_bytes ? UINT64_MAX : from + rule->block_bytes;

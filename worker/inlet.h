@@ -73,6 +73,3 @@ int inlet_holds(const struct inlet *in, uint64_t from, uint64_t to, struct slice
 /* The file of the graph that holds this byte. */
 uint32_t inlet_file(const struct inlet *in, uint64_t at);
 void inlet_clear(struct inlet *in);
-
-/* The first nominal offset at or behind `at`. */
-uint64_t inlet_nominal(uint64_t split_bytes, uint64_t at);

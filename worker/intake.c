@@ -30,6 +30,8 @@ static bool all_came(const struct intake *k)
 
 void intake_stop(struct intake *k)
 {
+    if (k->copy.id && k->remote)
+        attempt_end_route(k->t, k->remote);
     if (k->copy.id)
         agent_stop_region(k->t->agent, &k->copy);
     if (k->main && group_runs(&k->t->main) && !all_came(k))
@@ -77,7 +79,7 @@ static void end(struct intake *k, int sys, bool reading)
         return;
     errno = sys;
     int r = pump_broke(sys, reading)
-                ? err_sys(&e, reading ? "cannot read an input" : "cannot write to a temporary file")
+                ? reading ? err_sys(&e, "cannot read an input") : spool_write_failed(&e)
             : fstat(k->spool, &s) < 0 ? err_sys(&e, "cannot look at a temporary file")
             : k->aside && (uint64_t)s.st_size != k->aside_bytes
                 ? err_set(&e, ERR_INPUT, "an input of `%.200s` changed while it was read",
@@ -232,6 +234,7 @@ static int open_remote(struct intake *k, struct err *e)
     if (r == 0)
         r = copy_in(k, &s, 1, e);
     fd_close(&fd);
+    k->remote = route;
     return r;
 }
 

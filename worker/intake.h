@@ -8,6 +8,7 @@
 #include "worker/regions.h"
 
 struct attempt;
+struct attempt_route;
 struct outlet;
 struct region_end;
 
@@ -26,6 +27,7 @@ struct intake {
     uint64_t aside_bytes;    /* and so many are right */
     struct region_end *main; /* where a program of the main region writes it */
     struct region_watch copy; /* fills the spool from elsewhere */
+    struct attempt_route *remote; /* from another process; NULL */
     struct outlet *writer;   /* whose output it is */
     bool held;
     bool endless; /* the writer never waits: proto/flow.h */

@@ -3,7 +3,7 @@
 #include "worker/lend_inside.h"
 
 #include "base/log.h"
-#include "worker/lent.h"
+#include "proto/lent.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,13 +21,17 @@ static void work_over(struct work *w)
     if (w->state == OVER)
         return;
     w->state = OVER;
-    w->loan->count--;
+    w->loan->count -= !w->unwanted;
     w->loan->reapable = true;
 }
 
-/* Nobody wants it: what does not run is over, what runs is killed first. */
+/* Nobody wants it: what does not run is over, what runs is killed first.  It is no more one of those that the owner may have
+ * here, for that one does not wait for its end; but no other run begins in its slot before that. */
 static void drop(struct work *w)
 {
+    if (w->unwanted || w->state == OVER)
+        return;
+    w->loan->count--;
     w->unwanted = true;
     if (w->state == RUNNING)
         agent_stop_region(w->loan->agent, &w->run->watch);
@@ -113,6 +117,8 @@ static void on_task_ended(void *owner, uint32_t task, const struct box_result *e
     for (uint32_t i = 0; i < end->made_count; i++)
         if (end->made[i].fd >= 0)
             close(end->made[i].fd);
+    if (run_check_room(w->run, &e) < 0)
+        w->broken = keep(w, e.text);
     *r = *end;
     r->limit = keep(w, end->limit);
     r->text = keep(w, end->text);
@@ -462,6 +468,14 @@ void lender_end_all(struct lender *s)
     s->last = 0;
     for (struct loan *l = s->loans; l; l = l->next)
         end(l);
+}
+
+void lender_box_lost(struct lender *s)
+{
+    for (struct loan *l = s->loans; l; l = l->next)
+        for (struct work *w = l->work; w; w = w->next)
+            if (w->state == RUNNING && !w->broken)
+                w->broken = "zpipe-box was lost";
 }
 
 void lender_link_lost(struct lender *s, const struct peer *p)

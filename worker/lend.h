@@ -32,6 +32,8 @@ bool lender_recall(struct lender *s, const struct msg_recall *m);
 bool lender_message(struct lender *s, const struct peer *p, const struct msg *m, struct slice bulk);
 /* The scheduler is gone: all end.  The next one counts its loans from the start. */
 void lender_end_all(struct lender *s);
+/* Before what ran there is told to have ended: what it wrote may be a part of it, even when its programs have ended as they should. */
+void lender_box_lost(struct lender *s);
 void lender_link_lost(struct lender *s, const struct peer *p);
 void lender_step(struct lender *s); /* runs that have their input may be started */
 bool lender_reapable(const struct lender *s);

@@ -6,7 +6,7 @@
  * for that one. */
 #include "worker/lend_inside.h"
 
-#include "worker/lent.h"
+#include "proto/lent.h"
 
 #include <sys/stat.h>
 #include <unistd.h>

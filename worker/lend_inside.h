@@ -32,7 +32,7 @@ struct loan {
     uint32_t number, slots;
     struct peer *owner;
     struct work *work; /* oldest first */
-    uint32_t count, running;
+    uint32_t count, running; /* of those that are wanted; in sandboxes */
     bool *has_files; /* per stage, in t's arena: they are here */
     bool worked, failed, leaving, ended, reapable; /* leaving: it takes no more; ended: and tells no more */
 };

@@ -235,8 +235,8 @@ static void relay_in(struct loop_fd *w, int events)
     struct relay *r = w->owner;
     struct err e;
     ssize_t n = read(r->from, r->bytes, RELAY_BYTES);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+    if ((n < 0 && (errno == EAGAIN || errno == EINTR)) || agent_box_gone(r->t->agent))
+        return; /* without a sandbox around it, a program may say anything; we are about to hear of that */
     struct slice s = {r->bytes, n > 0 ? (size_t)n : 0};
     int bad = n < 0 ? err_sys(&e, "cannot read a pipe") : n == 0 ? given_end(&r->l->given, &e) : 0;
     if (n == 0 && !bad && r->old_seen < r->old_bytes)
@@ -398,11 +398,12 @@ struct given *local_given(struct attempt *t, const struct attempt_route *route)
 
 void local_lost(struct attempt *t, struct err *why)
 {
+    struct err was = *why;
     if (!t->local)
         return;
     t->local->again = t->local->counts;
     if (!t->local->again && t->local->why_not)
-        err_set(why, ERR_INPUT, "%.600s, and is not run again: %s", why->text, t->local->why_not);
+        err_set(why, ERR_INPUT, "%.600s, and is not run again: %s", was.text, t->local->why_not);
 }
 
 bool local_again(const struct attempt *t)

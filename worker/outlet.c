@@ -131,11 +131,16 @@ static void pump_ended(struct outlet *o, int sys, bool reading)
     struct err e;
     if (sys && sys != EPIPE) {
         errno = sys;
-        err_sys(&e, reading ? "cannot read an input" : "cannot write the output");
+        if (reading)
+            err_sys(&e, "cannot read an input");
+        else
+            graph_write_failed(o->of ? o->of->graph : NULL, o->of ? o->edge : GRAPH_NONE, &e);
         o->events->failed(o->owner, &e);
     }
     if (sys || !o->end_sent)
         outlet_leave(o);
+    else if (o->remote) /* a pump that is killed has an end, too */
+        attempt_end_route(o->of, o->remote);
     if (o->region)
         finish(o);
 }
@@ -169,11 +174,25 @@ int outlet_to_fd(struct outlet *o, int fd, struct err *e)
     return agent_run_region(o->agent, &o->copy, &(struct box_region){.channel = &c, .channel_count = 1}, e);
 }
 
+int outlet_to_route(struct outlet *o, struct attempt *t, struct attempt_route *route, struct err *e)
+{
+    int fd = -1;
+    int r = attempt_outlet_pair(t, route, &fd, e);
+    if (r == 0)
+        r = outlet_to_fd(o, fd, e);
+    fd_close(&fd);
+    if (r < 0)
+        return -1;
+    o->of = t;
+    o->remote = route;
+    return 0;
+}
+
 /* ---- what the stage sees */
 
 void outlet_init(struct outlet *o, struct agent *a, const struct outlet_events *ev, void *owner)
 {
-    *o = (struct outlet){.agent = a, .events = ev, .owner = owner, .gathered = BUF_INIT(2 * OUTLET_GATHER_MAX)};
+    *o = (struct outlet){.agent = a, .events = ev, .owner = owner, .edge = GRAPH_NONE, .gathered = BUF_INIT(2 * OUTLET_GATHER_MAX)};
     o->gather = (struct loop_timer){.run = gathered_long, .owner = o};
 }
 
@@ -193,16 +212,6 @@ bool outlet_main_ended(struct outlet *o, uint32_t channel, int sys, bool reading
     return ours;
 }
 
-static int to_remote(struct outlet *o, struct attempt *t, uint32_t edge, struct err *e)
-{
-    int fd = -1;
-    int r = attempt_carry_pair(t, attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE), true, &fd, e);
-    if (r == 0)
-        r = outlet_to_fd(o, fd, e);
-    fd_close(&fd);
-    return r;
-}
-
 /* To a sink of this process. */
 static int to_sink(struct outlet *o, struct attempt *t, uint32_t edge, struct err *e)
 {
@@ -210,6 +219,8 @@ static int to_sink(struct outlet *o, struct attempt *t, uint32_t edge, struct er
     int fd, own;
     if (local_sink(t, attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE), &fd, &own, e) < 0)
         return -1;
+    o->of = t;
+    o->edge = edge;
     o->nowhere = fd < 0 || fstat(fd, &s) < 0;
     int r = o->nowhere ? 0 : outlet_to_fd(o, fd, e);
     fd_close(&own);
@@ -231,7 +242,7 @@ int outlet_open(struct outlet *o, struct attempt *t, uint32_t edge, struct err *
         return 0;
     }
     if (edge != GRAPH_NONE && !t->here[t->graph->edge[edge].to])
-        return to_remote(o, t, edge, e);
+        return outlet_to_route(o, t, attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE), e);
     return to_sink(o, t, edge, e);
 }
 

@@ -18,6 +18,7 @@
 #define OUTLET_GATHER_NS  2000000u /* nobody waits longer for what was put in */
 
 struct attempt;
+struct attempt_route;
 struct region_end;
 struct outlet;
 struct outlet_events {
@@ -37,6 +38,9 @@ struct outlet {
     const struct region_watch *region; /* a FEED channel with `more` of it */
     struct region_watch copy;   /* a region of our own, which copies to a sink */
     uint32_t channel;
+    struct attempt *of;         /* NULL, or whose stream to another process, or sink of this one, it fills: */
+    struct attempt_route *remote; /* the former; NULL */
+    uint32_t edge;              /* the latter; GRAPH_NONE */
     struct buf gathered;        /* what comes behind the stretches that wait */
     struct loop_timer gather;   /* while it is not empty */
     struct stretch *waiting;    /* owned; [first, count) */
@@ -52,6 +56,8 @@ struct outlet {
 void outlet_init(struct outlet *o, struct agent *a, const struct outlet_events *ev, void *owner);
 /* Copy to a descriptor; borrowed for the call. */
 int outlet_to_fd(struct outlet *o, int fd, struct err *e);
+/* Into a stream to another process, which has its end when all of it is out.  route NULL: refused. */
+int outlet_to_route(struct outlet *o, struct attempt *t, struct attempt_route *route, struct err *e);
 /* To `main`, or to whoever else reads this edge of the attempt; GRAPH_NONE: nobody does. */
 int outlet_open(struct outlet *o, struct attempt *t, uint32_t edge, struct err *e);
 

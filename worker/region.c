@@ -175,6 +175,23 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
     return 0;
 }
 
+/* Are its writer's bytes counted?  Of a file the kernel does that, of the rest a pump of ours. */
+static bool is_counted(const struct builder *b, uint32_t edge)
+{
+    const struct graph *g = b->t->graph;
+    return g->node[g->edge[edge].from].set.output_bytes != 0;
+}
+
+/* What comes out of the edge goes to fd by a pump, which also counts it. */
+static int pump_to(struct builder *b, uint32_t edge, int fd)
+{
+    struct box_channel *c = add_channel(b, BOX_DRAIN, &b->r->channel_of_edge[edge]);
+    if (!c)
+        return -1;
+    c->sink = fd;
+    return 0;
+}
+
 /* The writing end of an edge whose SINK is here. */
 static int drain(struct builder *b, uint32_t edge, struct box_port *port)
 {
@@ -185,22 +202,14 @@ static int drain(struct builder *b, uint32_t edge, struct box_port *port)
         return -1;
     if (fd < 0 || fstat(fd, &s) < 0 || is_dev_null(&s))
         return 0; /* /dev/null */
-    /* Of a file the kernel counts what is written; of the rest a pump of ours does. */
-    const struct graph *g = b->t->graph;
-    bool counted = g->node[g->edge[edge].from].set.output_bytes && !S_ISREG(s.st_mode);
-    if (!counted && may_pass(fd, O_WRONLY, &s)) {
+    if ((S_ISREG(s.st_mode) || !is_counted(b, edge)) && may_pass(fd, O_WRONLY, &s)) {
         port->file = fd;
         return 0;
     }
-    uint32_t index = b->r->channel_of_edge[edge];
-    if (index == GRAPH_NONE) {
-        struct box_channel *c = add_channel(b, BOX_DRAIN, &index);
-        if (!c)
-            return -1;
-        c->sink = fd;
-        b->r->channel_of_edge[edge] = index;
-    }
-    port->channel = (int32_t)index;
+    uint32_t *index = &b->r->channel_of_edge[edge];
+    if (*index == GRAPH_NONE && pump_to(b, edge, fd) < 0)
+        return -1;
+    port->channel = (int32_t)*index;
     return 0;
 }
 
@@ -217,6 +226,12 @@ static int remote(struct builder *b, uint32_t edge, struct box_port *port)
     struct attempt_route *route = attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE);
     if (!route)
         return err_set(b->e, ERR_PROTO, "edge %u of the job has no route", edge);
+    if (port->write && index == GRAPH_NONE && is_counted(b, edge)) {
+        int fd;
+        if (attempt_carry_pair(t, route, true, &fd, b->e) < 0 || keep_open(b, fd) < 0 || pump_to(b, edge, fd) < 0)
+            return -1;
+        index = b->r->channel_of_edge[edge];
+    }
     if (route->spool >= 0) { /* a seekable input, fetched whole */
         int fd = spool_reader(route->spool, b->e);
         if (fd < 0 || keep_open(b, fd) < 0)
@@ -235,9 +250,32 @@ static int remote(struct builder *b, uint32_t edge, struct box_port *port)
     return 0;
 }
 
+/* Between two programs, where what the first writes is counted: one pump counts, the next channel's brings it on. */
+static int inside_counted(struct builder *b, uint32_t edge)
+{
+    uint32_t index;
+    int ends[2];
+    struct box_source *source = arena_array(b->r->arena, 1, sizeof *source);
+    if (!source)
+        return err_nomem(b->e);
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return err_sys(b->e, "cannot make a pipe");
+    *source = (struct box_source){.fd = ends[0], .offset = BOX_ALL};
+    bool kept[2] = {keep_open(b, ends[0]) == 0, keep_open(b, ends[1]) == 0}; /* or closed */
+    struct box_channel *c = kept[0] && kept[1] && pump_to(b, edge, ends[1]) == 0 ? add_channel(b, BOX_FEED, &index) : NULL;
+    if (!c)
+        return -1;
+    c->source = source;
+    c->source_count = 1;
+    return 0;
+}
+
 static int inside(struct builder *b, uint32_t edge, struct box_port *port)
 {
     uint32_t *index = &b->r->channel_of_edge[edge];
+    bool counted = is_counted(b, edge);
+    if (*index == GRAPH_NONE && counted && inside_counted(b, edge) < 0)
+        return -1;
     if (*index == GRAPH_NONE) {
         struct box_channel *c = add_channel(b, BOX_INSIDE, index);
         if (!c)
@@ -246,7 +284,7 @@ static int inside(struct builder *b, uint32_t edge, struct box_port *port)
         c->exact = exact != GRAPH_EXACT_NOT;
         c->if_files = exact == GRAPH_EXACT_IF_FILES;
     }
-    port->channel = (int32_t)*index;
+    port->channel = (int32_t)*index + (counted && !port->write); /* the reader's is the one behind */
     return 0;
 }
 
@@ -419,7 +457,7 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
         one->copy = wants_copy(n, k, f, &room);
         task->file_count++;
     }
-    for (uint32_t i = 0; i < b->scope->part_count; i++)
+    for (uint32_t i = 0; i < b->scope->part_count && (n->holes || !b->scope->part_holes); i++)
         file[task->file_count++] = b->scope->part[i];
     task->file = file;
     return 0;

@@ -36,6 +36,7 @@ struct region_scope {
     const struct box_file *part; /* more files */
     uint32_t part_count;
     bool part_words;             /* of a single node: words at the end name them */
+    bool part_holes;             /* they are there for nodes only whose words have holes */
     struct region_words (*words)(void *owner, uint32_t node); /* NULL: argv */
     struct region_words (*outputs)(void *owner, uint32_t node); /* of a block: names in /job, NULL: none */
     void *owner;

@@ -23,3 +23,5 @@ struct region_watch {
 int agent_run_region(struct agent *a, struct region_watch *w, struct box_region *r, struct err *e);
 /* Kill what runs of it; `ended` still comes. */
 void agent_stop_region(struct agent *a, const struct region_watch *w);
+/* zpipe-box has ended, and that may not have been told yet.  Its programs may outlive it by a moment: what they then say is not theirs. */
+bool agent_box_gone(const struct agent *a);

@@ -114,7 +114,7 @@ static int write_held(struct shuffle *s, struct part *p, struct err *e)
         ssize_t n =
             pwrite(s->fd, p->held + at, size < left ? size : left, (off_t)(to->offset + to->used));
         if (n <= 0)
-            return err_sys(e, "cannot write the lines of a reduce to a temporary file");
+            return spool_write_failed(e);
         to->used += (uint64_t)n;
         at += (uint32_t)n;
     }

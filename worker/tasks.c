@@ -214,11 +214,12 @@ static int start_programs(struct run *r, struct err *e)
     }
     struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = s.list, .end_count = s.count,
                                  .stderr_fd = r->task->errors, .stderr_kept = r->task->said, .block = r->number + 1, .part = &named,
-                                 .part_count = f != NULL, .words = tasks_words, .outputs = task_outputs, .owner = r};
+                                 .part_count = f != NULL, .part_holes = true, .words = tasks_words, .outputs = task_outputs, .owner = r};
     r->task->end = s.list;
     r->task->end_count = s.count;
     if (result == 0)
         result = region_build(b->t, &scope, &region, e);
+    region.plan.after = r->behind ? r->behind->watch.id : 0;
     if (result == 0)
         result = agent_run_region(b->t->agent, &r->watch, &region.plan, e);
     region_close(&region);
@@ -304,6 +305,12 @@ static bool gave_up(struct run *r, const struct err *why)
     return true;
 }
 
+/* Of a task per file of a stream there are two regions. */
+static bool queues(const struct run *r)
+{
+    return !r->b->file_at;
+}
+
 static bool goes_on(struct run *r)
 {
     struct err e;
@@ -316,10 +323,19 @@ static bool goes_on(struct run *r)
     return false;
 }
 
+/* Is it to be kept, to be run again alone? */
+static bool is_recorded(const struct run *r)
+{
+    const struct graph *g = r->b->t->graph;
+    const struct graph_node *n = &g->node[r->b->stage->author];
+    bool asked = r->number + 1 >= n->recorded_first && r->number + 1 <= n->recorded_last;
+    return g->records && (r->task->failure.is || asked);
+}
+
 static int give(struct blocks *b, struct run *r, struct err *e)
 {
     struct tasks *t = b->tasks;
-    if (r->task->failure.is && b->t->graph->records && tasks_record(r, e) < 0)
+    if (is_recorded(r) && tasks_record(r, e) < 0)
         return -1;
     if (tasks_give_out(r, e) < 0)
         return -1;
@@ -361,7 +377,7 @@ static int open_tasks(struct blocks *b, struct err *e)
     const struct graph *g = b->t->graph;
     const struct graph_node *n = &g->node[b->stage->author];
     const struct graph_fd *out = graph_fd_of(n, 1), *err = graph_fd_of(n, 2);
-    b->head = b->tail = &none;
+    b->head = b->tail = b->last = &none;
     b->rule.step = n->record_count;
     b->rule.split_bytes = g->split_bytes == GRAPH_SPLIT_NEVER ? 0 : g->split_bytes;
     b->rule.block_bytes = n->set.block_bytes;
@@ -408,6 +424,7 @@ const struct blocks_way blocks_author = {.open = open_tasks,
                                          .task_ended = task_ended,
                                          .kept = tasks_kept,
                                          .goes_on = goes_on,
+                                         .queues = queues,
                                          .gave_up = gave_up,
                                          .give = give,
                                          .nothing = nothing,

@@ -27,7 +27,7 @@ struct task_failure {
 struct task {
     uint32_t first, count; /* its programs, in blocks.node */
     bool copying;    /* per file, of a stream: the file is being copied to the run's `in` */
-    bool keeps;      /* the box has what its programs write, until they have ended; else it goes into files of ours */
+    bool keeps;      /* the box has what its programs write to stdout, until they have ended; else it goes into a file of ours */
     int *errors;     /* per program: a spool for what it says, or where its stdout goes; -1: nothing was said */
     uint32_t *said;  /* per program: the channel of a stderr that it names nowhere; GRAPH_NONE */
     struct region_end *end; /* where its programs read and write */

@@ -1,8 +1,8 @@
 /* What the programs of a task write to stdout and stderr, until the task has ended.  See tasks.h.
  *
  * A task that reads little is expected to write little: the box keeps that for us (BOX_KEEP), and no file is made for
- * it.  One that reads much writes into a spool, from the beginning, and its bytes pass nobody.  So do those whose
- * streams have several writers. */
+ * it.  One that reads much writes into a spool, from the beginning, and its bytes pass nobody; of what it says on stderr
+ * little is expected.  Streams that have several writers are spools, too. */
 #include "worker/tasks.h"
 
 #include <errno.h>
@@ -38,16 +38,14 @@ int tasks_open_streams(struct run *r, struct err *e)
     const struct blocks *b = r->b;
     struct task *t = r->task;
     t->keeps = b->tasks->may_keep && run_bytes_in(r) <= KEPT_INPUT_MAX;
-    if (t->keeps) {
-        t->said = arena_array(&r->arena, t->count, sizeof *t->said);
-        for (uint32_t i = 0; t->said && i < t->count; i++)
-            t->said[i] = GRAPH_NONE;
-        return t->said ? 0 : err_nomem(e);
-    }
-    if (run_open_out(r, e) < 0)
+    if (b->tasks->may_keep && !(t->said = arena_array(&r->arena, t->count, sizeof *t->said)))
+        return err_nomem(e);
+    if (!t->keeps && run_open_out(r, e) < 0)
         return -1;
     for (uint32_t i = 0; i < t->count; i++)
-        if ((t->errors[i] = b->tasks->said_out ? blocks_dup(r->out, e) : spool_open(e)) < 0)
+        if (t->said)
+            t->said[i] = GRAPH_NONE;
+        else if ((t->errors[i] = b->tasks->said_out ? blocks_dup(r->out, e) : spool_open(e)) < 0)
             return -1;
     return 0;
 }
@@ -57,8 +55,9 @@ bool tasks_end_of(struct run *r, uint32_t i, const struct graph_node *to, struct
     bool out = is_sink(to, GRAPH_SINK_STDOUT);
     if (!out && !is_sink(to, GRAPH_SINK_STDERR))
         return false;
-    end->how = r->task->keeps ? REGION_KEEP : REGION_FILE;
-    end->fd = r->task->keeps ? -1 : out ? r->out : r->task->errors[i];
+    bool kept = out ? r->task->keeps : r->task->said != NULL;
+    end->how = kept ? REGION_KEEP : REGION_FILE;
+    end->fd = kept ? -1 : out ? r->out : r->task->errors[i];
     return true;
 }
 
@@ -93,9 +92,7 @@ static int keep(struct run *r, int *stream, const struct box_kept *k, struct err
 {
     if (k->sys) {
         errno = k->sys;
-        const char *where = spool_chosen();
-        return err_sys(e, "cannot keep what a task wrote%s%s%s; --store names the directory for that", where ? " in '" : "",
-                       where ? where : "", where ? "'" : "");
+        return spool_write_failed(e);
     }
     if (k->fd >= 0) {
         *stream = k->fd;

@@ -170,7 +170,7 @@ static int append(int *to, int from, struct err *e)
         return -1;
     while ((uint64_t)at < size)
         if (sendfile(*to, from, &at, (size_t)(size - (uint64_t)at)) <= 0)
-            return err_sys(e, "cannot keep what a merge said");
+            return spool_write_failed(e);
     return 0;
 }
 
@@ -255,7 +255,7 @@ static int new_run(struct merge_item *i, struct err *e)
 /* `count` items from *at on become one of the next level.  1: begun; 0: not now. */
 static int begin(struct blocks *b, struct merge_item **at, uint32_t count, struct err *e)
 {
-    if (!agent_begin_run(b->t->agent, b->running, b->t->graph->width))
+    if (!agent_begin_run(b->t->agent, queue_slots(b), b->t->graph->width))
         return 0;
     struct merge_item *i = calloc(1, sizeof *i), *part = *at;
     if (!i)

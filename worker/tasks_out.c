@@ -61,17 +61,6 @@ static void stream_open(struct blocks *b, struct task_stream *s)
     outlet_init(&s->out, b->t->agent, &events, s);
 }
 
-/* Into a stream to a client elsewhere. */
-static int stream_to_route(struct task_stream *s, struct attempt_route *route, struct err *e)
-{
-    int fd = -1;
-    int r = attempt_carry_pair(s->b->t, route, true, &fd, e);
-    if (r == 0)
-        r = outlet_to_fd(&s->out, fd, e);
-    fd_close(&fd);
-    return r;
-}
-
 /* In whole lines to the job's stderr. */
 static int stream_to_lines(struct task_stream *s, const struct attempt_route *route, struct err *e)
 {
@@ -98,7 +87,7 @@ static int open_said(struct blocks *b, struct err *e)
     if (own)
         return outlet_open(&s->out, b->t, own->edge, e);
     if (route && route->r.via != MSG_VIA_FD)
-        return stream_to_route(s, route, e);
+        return outlet_to_route(&s->out, b->t, route, e);
     return stream_to_lines(s, route, e);
 }
 
@@ -109,7 +98,7 @@ static int open_made(struct blocks *b, struct err *e)
     stream_open(b, s);
     int fd, own;
     if (!route || route->r.via != MSG_VIA_FD)
-        return stream_to_route(s, route, e);
+        return outlet_to_route(&s->out, b->t, route, e);
     if (local_sink(b->t, route, &fd, &own, e) < 0)
         return -1;
     int r = outlet_to_fd(&s->out, fd, e);
@@ -264,6 +253,15 @@ void tasks_note(struct run *r, uint32_t i, const struct box_result *end)
                                      .file = r->file};
 }
 
+/* Is the name of its file a word that looks like an option? */
+static bool seems_option(const struct graph_node *n, const char *name)
+{
+    bool begins = false;
+    for (uint32_t i = 1; i < n->argc; i++)
+        begins |= n->argv[i][0] == GRAPH_HOLE && n->argv[i][1] != '#';
+    return begins && name[0] == '-' && n->kind == GRAPH_COMMAND;
+}
+
 const char *tasks_sentence(const struct blocks *b, const struct task_failure *f)
 {
     const struct graph *g = b->t->graph;
@@ -286,6 +284,8 @@ const char *tasks_sentence(const struct blocks *b, const struct task_failure *f)
         buf_printf(&s, " on %s %llu", b->deal ? "partition" : "block", (unsigned long long)f->number + 1);
     if (f->text && f->text[0])
         buf_printf(&s, ": %s", f->text);
+    if (f->program < b->stage->count && f->file != GRAPH_NONE && seems_option(blocks_node(b, f->program), g->file[f->file].name))
+        buf_text(&s, "; a name that begins with a `-` may be taken for an option: write `./{}`");
     const char *text = s.data ? arena_string(&b->t->arena, s.data) : NULL;
     buf_clear(&s);
     return text ? text : "";

@@ -1,4 +1,4 @@
-/* A task that failed, as a job of its own: proto/record.h.  Its programs stand in a graph by themselves, with the words,
+/* A task that failed, or that was asked for, as a job of its own: proto/record.h.  Its programs stand in a graph by themselves, with the words,
  * limits and random streams that they had; what they read is sent along, or named where it is a file of the client's.
  *
  * It goes out behind the files that tasks made (tasks_made.c), as they do: stretches of files, so no byte of it is
@@ -327,21 +327,24 @@ static const struct record_end *list_ends(struct maker *m)
     return list;
 }
 
-/* `task`, as a file. */
+/* `task`, as a file.  Nothing stands in it that another worker of the job would say otherwise, from where it may have to come once more: not who
+ * ran it, and of one that ended well not on what. */
 static int make_task(struct maker *m)
 {
     const struct run *r = m->r;
     struct blocks *b = r->b;
     struct buf graph = BUF_INIT(GRAPH_BYTES_MAX), bytes = BUF_INIT(RECORD_TASK_MAX);
-    char host[1024];
+    char host[1024] = "";
     int fd = -1;
-    record_host(host, sizeof host);
+    const struct task_failure *failure = &r->task->failure;
+    const struct task_failure well = {.program = r->task->first + r->task->count - 1, .status = r->status, .number = r->number, .file = r->file};
+    if (failure->is)
+        record_host(host, sizeof host);
     struct record record = {.node = b->stage->author,
                             .number = r->number,
-                            .what = tasks_sentence(b, &r->task->failure),
-                            .worker = r->worker ? r->worker : agent_name(b->t->agent),
+                            .what = tasks_sentence(b, failure->is ? failure : &well),
                             .host = host,
-                            .lost = r->task->failure.end == BOX_FAILED,
+                            .lost = failure->end == BOX_FAILED,
                             .end = list_ends(m),
                             .end_count = r->task->count};
     if (record.end ? graph_encode(m->g, &graph, m->e) == 0 : err_nomem(m->e) == 0) {

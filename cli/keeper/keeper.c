@@ -29,7 +29,10 @@ static int keep(const struct cli *c)
 int main(int argc, char **argv)
 {
     struct cli c;
-    int status = cli_parse(&c, argc - 1, argv + 1, false) < 0 ? ZPIPE_STATUS_FAILED : keep(&c);
+    int status = cli_parse(&c, argc - 1, argv + 1, "keeper", CLI_KEEPER) < 0 ? ZPIPE_STATUS_FAILED : 0;
+    cli_hold_descriptors(&c.submission.io);
+    if (status == 0)
+        status = keep(&c);
     cli_clear(&c);
-    return status;
+    return cli_end(status);
 }

@@ -1,6 +1,7 @@
 /* POST / by libmicrohttpd: the body in, the pipeline's output back.  See serve.h.
  *
  * A connection is suspended while its job runs; libmicrohttpd's epoll descriptor is watched by our loop. */
+#include "cli/serve/gone.h"
 #include "cli/serve/serve.h"
 
 #include <errno.h>
@@ -9,11 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #define CONNECTION_BYTES (32u << 10) /* of headers */
+#define GO_ON "HTTP/1.1 100 Continue\r\n\r\n" /* comes before an answer any number of times, and is none */
+#define ON_THEIR_WAY     64          /* connections more than places: who gives way is closed a moment later */
 
 /* One connection. */
 struct guest {
@@ -28,18 +32,21 @@ struct exchange {
     struct http *http;
     struct MHD_Connection *connection;
     struct request *request;
+    struct gone_watch gone;
     unsigned refused; /* the HTTP status that ends it, when the body has been read; 0 */
-    bool suspended;
+    bool seen_whole, suspended;
 };
 
 struct http {
     struct server *server;
     struct places places;
+    struct gone *gone;
     int listener; /* -1: no more */
     struct MHD_Daemon *daemon;
     struct zpipe_watch *events, *times;
     int timer;
     struct exchange *first;
+    bool again; /* run libmicrohttpd once more: a request is whole, and not suspended yet */
 };
 
 /* ---- answers */
@@ -66,6 +73,10 @@ static enum MHD_Result refuse(struct MHD_Connection *c, unsigned status, const s
 {
     char text[128];
     switch (status) {
+    case MHD_HTTP_BAD_REQUEST:
+        return answer_text(c, status, "Say the length of the body once: by one Content-Length, or by Transfer-Encoding: chunked.");
+    case MHD_HTTP_NOT_IMPLEMENTED:
+        return answer_text(c, status, "Of transfer encodings there is only chunked.");
     case MHD_HTTP_NOT_FOUND:
         return answer_text(c, status, "There is one thing here: POST /");
     case MHD_HTTP_METHOD_NOT_ALLOWED:
@@ -132,9 +143,10 @@ static void on_connection(void *owner, struct MHD_Connection *c, void **context,
             return;
         g->http = h;
         g->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        places_room(&h->places);
         places_enter(&h->places, &g->place, give_way, g);
     } else if (g) {
-        places_leave(&h->places, &g->place);
+        places_leave(&g->place);
         free(g);
     }
 }
@@ -151,15 +163,53 @@ static void run_after(const struct http *h, unsigned long long ms)
 static void job_over(struct request *q)
 {
     struct exchange *x = q->owner;
-    places_wait(&x->http->places, &guest_of(x->connection)->place, PLACES_SENDING_S);
+    gone_stop(x->http->gone, &x->gone);
+    places_wait(&guest_of(x->connection)->place, PLACE_TAKES);
     x->suspended = false;
     MHD_resume_connection(x->connection);
     run_after(x->http, 0);
 }
 
+static void client_left(void *owner)
+{
+    struct exchange *x = owner;
+    request_cancel(x->request);
+}
+
+/* What its headers say of the body. */
+struct framing {
+    unsigned lengths, encodings;
+    bool odd, unknown; /* a name that others may read as another; an encoding other than chunked */
+};
+
+static enum MHD_Result on_header(void *owner, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    struct framing *f = owner;
+    bool encoding = !strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+    (void)kind;
+    f->lengths += !strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    f->encodings += encoding;
+    f->odd |= strpbrk(name, " \t") != NULL;
+    f->unknown |= encoding && (!value || strcasecmp(value, "chunked"));
+    return MHD_YES;
+}
+
+/* A proxy before us must not find another end of the body than we do: what can be read in two ways is refused. */
+static unsigned body_is_unclear(struct MHD_Connection *c)
+{
+    struct framing f = {0};
+    MHD_get_connection_values(c, MHD_HEADER_KIND, on_header, &f);
+    if (f.odd || f.lengths + f.encodings > 1)
+        return MHD_HTTP_BAD_REQUEST;
+    return f.unknown ? MHD_HTTP_NOT_IMPLEMENTED : 0;
+}
+
 static unsigned looks_wrong(const struct http *h, struct MHD_Connection *c, const char *url, const char *method)
 {
     const char *length = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    unsigned unclear = body_is_unclear(c);
+    if (unclear)
+        return unclear;
     if (strcmp(url, "/"))
         return MHD_HTTP_NOT_FOUND;
     if (strcmp(method, MHD_HTTP_METHOD_POST))
@@ -179,6 +229,7 @@ static enum MHD_Result begin(struct http *h, struct MHD_Connection *c, const cha
         return refuse(c, wrong ? wrong : MHD_HTTP_SERVICE_UNAVAILABLE, h);
     x->http = h;
     x->connection = c;
+    x->gone.fd = -1;
     x->next = h->first;
     x->link = &h->first;
     if (h->first)
@@ -193,12 +244,13 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *c, const c
 {
     struct http *h = owner;
     struct exchange *x = *state;
-    (void)version;
     if (!x)
         return begin(h, c, url, method, state);
     if (*size) {
         if (!x->refused && request_add(x->request, data, *size) < 0)
-            x->refused = errno == EFBIG ? MHD_HTTP_CONTENT_TOO_LARGE : MHD_HTTP_INSUFFICIENT_STORAGE;
+            x->refused = errno == EFBIG                       ? MHD_HTTP_CONTENT_TOO_LARGE
+                         : errno == EMFILE || errno == ENFILE ? MHD_HTTP_SERVICE_UNAVAILABLE
+                                                              : MHD_HTTP_INSUFFICIENT_STORAGE;
         *size = 0;
         return MHD_YES;
     }
@@ -206,9 +258,17 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *c, const c
         return refuse(c, x->refused, h);
     if (x->request->over)
         return answer(x);
+    /* What is suspended while libmicrohttpd waits for more of it is read from when it is resumed, before it is answered; and a client that has
+     * ended its side by then would be taken for one that left.  From its second call on for a whole request it waits for nothing. */
+    if (!x->seen_whole) {
+        x->seen_whole = h->again = true;
+        return MHD_YES;
+    }
     request_run(x->request);
     x->suspended = true;
     places_work(&guest_of(c)->place);
+    x->gone = (struct gone_watch){guest_of(c)->fd, strcmp(version, MHD_HTTP_VERSION_1_1) ? NULL : GO_ON, client_left, x};
+    gone_start(h->gone, &x->gone);
     MHD_suspend_connection(c);
     return MHD_YES;
 }
@@ -219,7 +279,8 @@ static void on_completed(void *owner, struct MHD_Connection *c, void **state, en
     (void)owner, (void)code;
     if (!x)
         return;
-    places_wait(&x->http->places, &guest_of(c)->place, PLACES_PATIENCE_S);
+    gone_stop(x->http->gone, &x->gone);
+    places_wait(&guest_of(c)->place, PLACE_ASKS);
     *x->link = x->next;
     if (x->next)
         x->next->link = x->link;
@@ -237,7 +298,10 @@ static void on_events(void *owner, int events)
     struct http *h = owner;
     MHD_UNSIGNED_LONG_LONG ms = 0;
     (void)events;
-    MHD_run(h->daemon);
+    do {
+        h->again = false;
+        MHD_run(h->daemon);
+    } while (h->again);
     run_after(h, MHD_get_timeout(h->daemon, &ms) == MHD_YES ? ms : 1000 * SERVE_IDLE_S);
 }
 
@@ -261,13 +325,14 @@ struct http *http_open(struct server *s, int listener)
     h->listener = listener;
     places_init(&h->places, SERVE_REQUESTS_MAX);
     h->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    h->gone = gone_open(s);
     h->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
                                  MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)SERVE_IDLE_S,
-                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->places.max, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)h->places.max + ON_THEIR_WAY, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_NOTIFY_COMPLETED,
                                  on_completed, h, MHD_OPTION_END);
     const union MHD_DaemonInfo *info = h->daemon ? MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
-    if (info && h->timer >= 0 &&
+    if (info && h->timer >= 0 && h->gone &&
         (h->events = zpipe_watch(server_zpipe(s), info->epoll_fd, ZPIPE_READABLE, on_events, h, &e)) &&
         (h->times = zpipe_watch(server_zpipe(s), h->timer, ZPIPE_READABLE, on_time, h, &e)))
         return h;
@@ -280,7 +345,6 @@ void http_tick(struct http *h)
 {
     if (!h)
         return;
-    places_tick(&h->places);
     run_after(h, 0);
 }
 
@@ -308,6 +372,7 @@ void http_close(struct http *h)
             MHD_resume_connection(x->connection);
     if (h->daemon)
         MHD_stop_daemon(h->daemon); /* completes what there is */
+    gone_close(h->gone);
     if (h->timer >= 0)
         close(h->timer);
     free(h);

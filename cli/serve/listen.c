@@ -6,14 +6,16 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG 1024
+#define BACKLOG 4096 /* the host may allow less */
 
 static struct stat made; /* the unix socket's name, while it is ours; st_ino 0: there is none */
 
@@ -39,13 +41,20 @@ static int listen_at(const struct addrinfo *a, const char *address, bool remote)
     return -1;
 }
 
+/* getaddrinfo takes 65616 for 80. */
+static bool is_port(const char *text)
+{
+    size_t size = strspn(text, "0123456789");
+    return !strcmp(text, "*") || (size && size < 6 && !text[size] && strtoul(text, NULL, 10) <= UINT16_MAX);
+}
+
 int listen_http(const char *address, bool remote)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
     char host[256];
     const char *colon = strrchr(address, ':');
     size_t size = colon ? (size_t)(colon - address) : 0;
-    if (!size || size >= sizeof host || !colon[1])
+    if (!size || size >= sizeof host || !is_port(colon + 1))
         return cli_say(-1, "'%s' is not HOST:PORT, as in 127.0.0.1:8080", address);
     bool six = address[0] == '[' && address[size - 1] == ']';
     snprintf(host, sizeof host, "%.*s", (int)(six ? size - 2 : size), six ? address + 1 : address);

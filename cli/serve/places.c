@@ -7,7 +7,6 @@
 
 #define FDS_KEPT  256 /* for the rest of the program */
 #define FDS_EACH  8   /* its connection, two files, a pipe, and what its job has open here */
-#define AT_A_TIME 4   /* of so many one may go in a second */
 
 static uint64_t now_s(void)
 {
@@ -21,6 +20,8 @@ void places_init(struct places *s, uint32_t max)
 {
     struct rlimit l;
     *s = (struct places){.max = max};
+    for (int i = 0; i < PLACE_WAITS; i++)
+        s->last[i] = &s->first[i];
     if (getrlimit(RLIMIT_NOFILE, &l) < 0)
         return;
     l.rlim_cur = l.rlim_max;
@@ -37,25 +38,28 @@ static void unlist(struct place *p)
     *p->link = p->next;
     if (p->next)
         p->next->link = p->link;
+    else
+        p->places->last[p->what] = p->link;
     p->link = NULL;
 }
 
 void places_enter(struct places *s, struct place *p, void (*give_way)(void *owner), void *owner)
 {
-    *p = (struct place){.give_way = give_way, .owner = owner};
+    *p = (struct place){.places = s, .give_way = give_way, .owner = owner};
     s->count++;
-    places_wait(s, p, PLACES_PATIENCE_S);
+    places_wait(p, PLACE_ASKS);
 }
 
-void places_wait(struct places *s, struct place *p, uint32_t patience_s)
+void places_wait(struct place *p, enum place_waits what)
 {
+    struct places *s = p->places;
     unlist(p);
-    p->until_s = now_s() + patience_s;
-    p->next = s->first;
-    p->link = &s->first;
-    if (s->first)
-        s->first->link = &p->next;
-    s->first = p;
+    p->what = what;
+    p->since_s = now_s();
+    p->next = NULL;
+    p->link = s->last[what];
+    *p->link = p;
+    s->last[what] = &p->next;
 }
 
 void places_work(struct place *p)
@@ -63,28 +67,22 @@ void places_work(struct place *p)
     unlist(p);
 }
 
-void places_leave(struct places *s, struct place *p)
+void places_leave(struct place *p)
 {
     unlist(p);
-    s->count--;
+    p->places->count--;
 }
 
-bool places_full(const struct places *s)
+bool places_room(struct places *s)
 {
-    return s->count >= s->max;
-}
-
-void places_tick(struct places *s)
-{
-    const uint64_t now = now_s();
-    uint32_t left = 1 + s->max / AT_A_TIME;
-    if (!places_full(s))
-        return;
-    for (struct place *p = s->first, *next; p && left; p = next) {
-        next = p->next;
-        if (p->until_s > now)
-            continue;
-        left--;
-        p->give_way(p->owner);
-    }
+    struct place *p = s->first[PLACE_ASKS];
+    if (s->count < s->max)
+        return true;
+    if (!p && (p = s->first[PLACE_TAKES]) && now_s() < p->since_s + PLACES_SENDING_S)
+        p = NULL;
+    if (!p)
+        return false;
+    unlist(p);
+    p->give_way(p->owner);
+    return true;
 }

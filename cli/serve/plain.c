@@ -1,5 +1,6 @@
 /* Plain bytes over a socket: the input until the client ends its side, then the pipeline's output.  A job that
  * failed ends in a connection that is reset, so that nobody takes an empty answer for a good one. */
+#include "cli/serve/gone.h"
 #include "cli/serve/serve.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@ struct line { /* one client */
     int fd;
     struct zpipe_watch *watch;
     struct place place;
+    struct gone_watch gone;
     struct request *request;
     unsigned idle_s; /* since bytes moved; not counted while its job runs */
     off_t sent;
@@ -26,10 +28,20 @@ struct line { /* one client */
 struct plain {
     struct server *server;
     struct places places;
+    struct gone *gone;
     int listener; /* -1: no more */
     struct zpipe_watch *clients; /* NULL: nobody is let in now */
     struct line *first;
 };
+
+static void on_client(void *owner, int events);
+
+static void let_in(struct plain *p)
+{
+    struct zpipe_error e;
+    if (!p->clients && p->listener >= 0)
+        p->clients = zpipe_watch(server_zpipe(p->server), p->listener, ZPIPE_READABLE, on_client, p, &e);
+}
 
 static void hang_up(struct line *l, bool well)
 {
@@ -37,9 +49,11 @@ static void hang_up(struct line *l, bool well)
     if (!well)
         setsockopt(l->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     zpipe_unwatch(l->watch);
-    places_leave(&l->plain->places, &l->place);
+    gone_stop(l->plain->gone, &l->gone);
+    places_leave(&l->place);
     request_free(l->request);
     close(l->fd);
+    let_in(l->plain);
     *l->link = l->next;
     if (l->next)
         l->next->link = l->link;
@@ -68,13 +82,14 @@ static void job_over(struct request *q)
 {
     struct line *l = q->owner;
     struct zpipe_error e;
+    gone_stop(l->plain->gone, &l->gone);
     if (q->error.code) {
         cli_say(0, "%s", q->error.text);
         hang_up(l, false);
         return;
     }
     l->idle_s = 0;
-    places_wait(&l->plain->places, &l->place, PLACES_SENDING_S);
+    places_wait(&l->place, PLACE_TAKES);
     l->watch = zpipe_watch(server_zpipe(l->plain->server), l->fd, ZPIPE_WRITABLE, on_writable, l, &e);
     if (!l->watch)
         hang_up(l, false);
@@ -99,6 +114,8 @@ static void on_readable(void *owner, int events)
     l->watch = NULL;
     places_work(&l->place);
     request_run(l->request);
+    l->gone = (struct gone_watch){l->fd, NULL, give_way, l};
+    gone_start(l->plain->gone, &l->gone);
 }
 
 static void on_client(void *owner, int events)
@@ -106,18 +123,19 @@ static void on_client(void *owner, int events)
     struct plain *p = owner;
     struct zpipe_error e;
     (void)events;
-    int fd = places_full(&p->places) ? -1 : accept4(p->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    bool room = places_room(&p->places);
+    int fd = room ? accept4(p->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
     struct line *l = fd < 0 ? NULL : calloc(1, sizeof *l);
     if (!l) {
         if (fd >= 0)
             close(fd);
-        if (places_full(&p->places) || errno == EMFILE || errno == ENFILE) { /* they wait for the next second */
+        if (!room || errno == EMFILE || errno == ENFILE) { /* they wait until somebody leaves, or for the next second */
             zpipe_unwatch(p->clients);
             p->clients = NULL;
         }
         return;
     }
-    *l = (struct line){.next = p->first, .link = &p->first, .plain = p, .fd = fd};
+    *l = (struct line){.next = p->first, .link = &p->first, .plain = p, .fd = fd, .gone.fd = -1};
     if (p->first)
         p->first->link = &l->next;
     p->first = l;
@@ -131,7 +149,6 @@ static void on_client(void *owner, int events)
 
 void plain_tick(struct plain *p)
 {
-    struct zpipe_error e;
     if (!p)
         return;
     for (struct line *l = p->first, *next; l; l = next) {
@@ -139,9 +156,7 @@ void plain_tick(struct plain *p)
         if (l->watch && ++l->idle_s > SERVE_IDLE_S)
             hang_up(l, false);
     }
-    places_tick(&p->places);
-    if (!p->clients && p->listener >= 0 && !places_full(&p->places))
-        p->clients = zpipe_watch(server_zpipe(p->server), p->listener, ZPIPE_READABLE, on_client, p, &e);
+    let_in(p);
 }
 
 uint32_t plain_rest(struct plain *p)
@@ -174,7 +189,8 @@ struct plain *plain_open(struct server *s, int listener)
     }
     *p = (struct plain){.server = s, .listener = listener};
     places_init(&p->places, SERVE_REQUESTS_MAX);
-    p->clients = zpipe_watch(server_zpipe(s), listener, ZPIPE_READABLE, on_client, p, &e);
+    p->gone = gone_open(s);
+    p->clients = p->gone ? zpipe_watch(server_zpipe(s), listener, ZPIPE_READABLE, on_client, p, &e) : NULL;
     if (p->clients)
         return p;
     cli_say(0, "cannot listen: %s", e.code ? e.text : strerror(errno));
@@ -187,9 +203,12 @@ void plain_close(struct plain *p)
     if (!p)
         return;
     zpipe_unwatch(p->clients);
-    while (p->first)
-        hang_up(p->first, false);
+    p->clients = NULL;
     if (p->listener >= 0)
         close(p->listener);
+    p->listener = -1;
+    while (p->first)
+        hang_up(p->first, false);
+    gone_close(p->gone);
     free(p);
 }

@@ -19,6 +19,7 @@ struct server {
     struct zpipe *z;
     struct zpipe_submission job;  /* what all have in common */
     struct request *first, **end; /* those that wait or run */
+    uint32_t running; /* jobs */
     uint64_t body_max;
     int timer;
     struct zpipe_watch *ticks;
@@ -47,32 +48,13 @@ uint64_t server_body_max(const struct server *s)
 
 /* ---- requests */
 
-static int unlinked_file(void)
-{
-    const char *directory = getenv("TMPDIR");
-    char name[4096];
-    int fd = open(directory ? directory : "/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0)
-        return fd;
-    snprintf(name, sizeof name, "%s/zpipe-XXXXXX", directory ? directory : "/var/tmp");
-    fd = mkostemp(name, O_CLOEXEC);
-    if (fd >= 0)
-        unlink(name);
-    return fd;
-}
-
 struct request *request_new(struct server *s, void (*done)(struct request *r), void *owner)
 {
     struct request *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
-    *r = (struct request){.server = s, .done = done, .owner = owner, .certified = true, .stdin_fd = -1, .feed = -1};
-    r->in = unlinked_file();
-    r->out = unlinked_file();
-    if (r->in >= 0 && r->out >= 0)
-        return r;
-    request_free(r);
-    return NULL;
+    *r = (struct request){.server = s, .done = done, .owner = owner, .certified = true, .in = -1, .out = -1, .stdin_fd = -1, .feed = -1};
+    return r;
 }
 
 int request_add(struct request *r, const void *data, size_t size_bytes)
@@ -81,10 +63,14 @@ int request_add(struct request *r, const void *data, size_t size_bytes)
         errno = EFBIG;
         return -1;
     }
+    if (r->in < 0 && (r->in = zpipe_file(NULL)) < 0)
+        return -1;
     for (const char *at = data; size_bytes;) {
         ssize_t n = write(r->in, at, size_bytes);
-        if (n < 0 && errno != EINTR)
+        if (n < 0 && errno != EINTR) {
+            errno = errno == EFBIG ? ENOSPC : errno; /* the server's limit, not the body's */
             return -1;
+        }
         at += n > 0 ? n : 0;
         size_bytes -= n > 0 ? (size_t)n : 0;
         r->in_bytes += n > 0 ? (uint64_t)n : 0;
@@ -123,13 +109,21 @@ static void end_feed(struct request *r)
     r->feed = -1;
 }
 
+static void free_job(struct request *r)
+{
+    if (r->job)
+        r->server->running--;
+    zpipe_job_free(r->job);
+    r->job = NULL;
+}
+
 void request_free(struct request *r)
 {
     if (!r)
         return;
     leave(r);
     end_feed(r);
-    zpipe_job_free(r->job);
+    free_job(r);
     if (r->stdin_fd >= 0)
         close(r->stdin_fd);
     if (r->in >= 0)
@@ -137,6 +131,14 @@ void request_free(struct request *r)
     if (r->out >= 0)
         close(r->out);
     free(r);
+}
+
+void request_cancel(struct request *r)
+{
+    if (r->job)
+        zpipe_cancel(r->job);
+    else if (r->ready && !r->over) /* it waits for its turn */
+        r->error = (struct zpipe_error){.code = ZPIPE_CANCELLED, .text = "the client has left"};
 }
 
 static void on_event(void *owner, const struct zpipe_event *e)
@@ -151,10 +153,9 @@ static void on_room(void *owner, int events)
 {
     struct request *r = owner;
     (void)events;
-    ssize_t n;
-    do
-        n = sendfile(r->feed, r->in, &r->fed, FEED_BYTES);
-    while (n > 0 || (n < 0 && errno == EINTR));
+    ssize_t n = 0;
+    while (r->in >= 0 && ((n = sendfile(r->feed, r->in, &r->fed, FEED_BYTES)) > 0 || (n < 0 && errno == EINTR)))
+        ;
     if (n == 0 || errno != EAGAIN) /* that was all, or it wants no more */
         end_feed(r);
 }
@@ -174,6 +175,8 @@ static void submit(struct request *r)
 {
     struct zpipe_submission job = r->server->job;
     r->status = ZPIPE_STATUS_FAILED;
+    if ((r->out = zpipe_file(&r->error)) < 0)
+        return;
     if (open_stdin(r) < 0) {
         r->error = (struct zpipe_error){.code = ZPIPE_IO, .sys = errno, .text = "no pipe could be made for the request"};
         return;
@@ -182,6 +185,7 @@ static void submit(struct request *r)
     r->job = zpipe_submit(r->server->z, &job, &r->error);
     if (!r->job)
         return;
+    r->server->running++;
     on_room(r, ZPIPE_WRITABLE);
     if (r->feed >= 0 && !(r->feeding = zpipe_watch(r->server->z, r->feed, ZPIPE_WRITABLE, on_room, r, &r->error)))
         zpipe_cancel(r->job);
@@ -192,6 +196,8 @@ static void step(struct server *s)
 {
     for (struct request *r = s->first, *next; r; r = next) {
         next = r->next;
+        if (r->ready && !r->job && !r->error.code && s->running == SERVE_JOBS_MAX)
+            break; /* those behind it wait too */
         if (r->ready && !r->job && !r->error.code)
             submit(r);
         if (r->job && !zpipe_over(r->job))
@@ -199,8 +205,7 @@ static void step(struct server *s)
         if (r->job)
             r->status = zpipe_wait(r->job, &r->error);
         end_feed(r);
-        zpipe_job_free(r->job);
-        r->job = NULL;
+        free_job(r);
         r->over = true;
         leave(r);
         r->done(r);
@@ -254,6 +259,19 @@ static bool has_setting(const struct cli *c, const char *name)
     return false;
 }
 
+/* A sandbox that cannot be had is told of now, not to the first client.  In a cluster that is each worker's to say. */
+static int try_sandbox(struct server *s)
+{
+    struct zpipe_submission job = zpipe_submission("true");
+    struct zpipe_error e = {0};
+    job.io = (struct zpipe_io){.stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
+    struct zpipe_job *j = zpipe_submit(s->z, &job, &e);
+    if (j)
+        zpipe_wait(j, &e);
+    zpipe_job_free(j);
+    return e.code ? cli_fail(-1, &e) : 0;
+}
+
 static int prepare(struct server *s, struct cli *c)
 {
     static const char *const limits[] = {SERVE_TIMEOUT, SERVE_OUTPUT};
@@ -281,7 +299,9 @@ static int prepare(struct server *s, struct cli *c)
     /* What is wrong with the text is told now, not to the first client. */
     char *plan = zpipe_plan(s->z, &s->job, false, &e);
     free(plan);
-    return plan ? 0 : cli_fail(-1, &e);
+    if (!plan)
+        return cli_fail(-1, &e);
+    return c->open.cluster && *c->open.cluster ? 0 : try_sandbox(s);
 }
 
 static int serve(struct cli *c)
@@ -321,7 +341,9 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &end, NULL);
     sigaction(SIGINT, &end, NULL);
     signal(SIGPIPE, SIG_IGN);
-    int status = cli_parse(&c, argc - 1, argv + 1, true) < 0 ? ZPIPE_STATUS_FAILED : 0;
+    signal(SIGXFSZ, SIG_IGN); /* it costs a request, not the server */
+    int status = cli_parse(&c, argc - 1, argv + 1, "serve", CLI_SERVE) < 0 ? ZPIPE_STATUS_FAILED : 0;
+    cli_hold_descriptors(&c.submission.io);
     if (status == 0 && c.word_count != 1)
         status = cli_say(ZPIPE_STATUS_FAILED, "zpipe serve wants one pipeline, in one pair of quotes");
     if (status == 0 && !c.http && !c.listen)
@@ -329,5 +351,5 @@ int main(int argc, char **argv)
     if (status == 0)
         status = serve(&c);
     cli_clear(&c);
-    return status;
+    return cli_end(status);
 }

@@ -6,6 +6,7 @@
  *
  *   serve.c    options, the loop, requests
  *   places.c who gives way when there are too many
+ *   gone.c   who has left before the answer
  *   http.c     POST, by libmicrohttpd
  *   plain.c    bytes in until the client's end, bytes out */
 #pragma once
@@ -15,6 +16,7 @@
 #include <sys/types.h>
 
 #define SERVE_REQUESTS_MAX  1024          /* connections of each of the two kinds, at once */
+#define SERVE_JOBS_MAX      256           /* at once; more requests wait for their turn */
 #define SERVE_BODY_MAX      (64u << 20)   /* bytes of a request; --body-max */
 #define SERVE_OUTPUT        "output=256MiB" /* of an answer, unless --with output= says otherwise */
 #define SERVE_TIMEOUT       "timeout=30s"   /* of a job, in the same way */
@@ -27,7 +29,7 @@ struct request {
     struct server *server;
     void (*done)(struct request *r); /* the job is over; status and error are there */
     void *owner;
-    int in, out; /* unlinked files */
+    int in, out; /* unlinked files, while there is something to keep; -1 */
     uint64_t in_bytes;
     int stdin_fd, feed;          /* the pipe that takes the body to the job; -1: not yet, or no more */
     off_t fed;
@@ -43,6 +45,7 @@ struct request *request_new(struct server *s, void (*done)(struct request *r), v
 /* More of its body.  -1: it is too large (errno EFBIG), or the disk has no room. */
 int request_add(struct request *r, const void *data, size_t size_bytes);
 void request_run(struct request *r);  /* that was all: `done` will be called, from the loop */
+void request_cancel(struct request *r); /* nobody wants it any more; `done` is called soon */
 void request_free(struct request *r); /* a job that runs is cancelled */
 
 struct zpipe *server_zpipe(struct server *s);

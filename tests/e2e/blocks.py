@@ -111,6 +111,27 @@ def from_pipe(zpipe, d, text):
     return [] if got == want else ["from a pipe"]
 
 
+def left_whole(zpipe, d):
+    """Who reads a stage that runs whole leaves before the stage's input has an end: the job ends with its input."""
+    for _ in range(3):
+        p = subprocess.Popen([zpipe, "--split", "always,64K", "grep the | sed -n '/e/!p' | wc -l big.txt"], cwd=d,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        p.stdin.write(b"the fox\n" * 12000 + b"\0\n" + b"zz\n" * 40000)
+        p.stdin.flush()
+        p.stdout.readline()  # wc has ended
+        p.stdin.close()
+        try:
+            status = p.wait(60)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            return ["it hangs"]
+        finally:
+            p.stdout.close()
+        if status:
+            return ["status %d" % status]
+    return []
+
+
 def job_log(zpipe, d):
     """--joblog: each block once, all bytes, and the stage that is not cut."""
     log = os.path.join(d, "log")
@@ -130,6 +151,19 @@ def job_log(zpipe, d):
         ("never", never != {"cold: templates are switched off"}),
         ("status", any(l["Exitval"] != "0" for l in blocks)),
         ("the whole stage", sum(l["Command"].startswith("while") and l["Host"] == ":" for l in lines) != 1)) if bad]
+
+
+# What makes a stage run once, after all; -v says so.
+WHOLE = [
+    ("grep -v the nul.txt", "a byte that changes"),
+    ("cat big.txt | grep '\\(' | wc -l", "ended with status 2 on a block"),
+    ("cat big.txt | paste - - | tail -1", None),
+]
+
+
+def says_why(zpipe, d, text, why):
+    said = [l for l in run([zpipe, "-v", text], d, subprocess.DEVNULL)[2].decode(errors="replace").splitlines() if " runs_whole " in l]
+    return [] if len(said) == bool(why) and all(why in l for l in said) else [str(said)]
 
 
 def together(zpipe, d, text, blocks):
@@ -153,7 +187,9 @@ def main():
         make_files(d)
         rows = [(text, lambda t=text, c=cut: check(zpipe, d, t, c)) for text, cut in ROWS]
         rows += [(t, lambda t=t: from_pipe(zpipe, d, t)) for t in ("sort | uniq -c", "grep fox | head -1", "tr a b | wc", "tail -1")]
+        rows.append(("a reader of the whole that leaves", lambda: left_whole(zpipe, d)))
         rows.append(("--joblog", lambda: job_log(zpipe, d)))
+        rows += [("-v: " + t, lambda t=t, w=w: says_why(zpipe, d, t, w)) for t, w in WHOLE]
         rows += [("together: " + t, lambda t=t, b=b: together(zpipe, d, t, b)) for t, b in TOGETHER]
         for text, test in rows:
             wrong = test()

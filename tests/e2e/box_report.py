@@ -44,6 +44,13 @@ def not_certified_and_why():
 
 
 @case
+def calls_that_do_not_exist_are_named_once():
+    text = "import ctypes; c = ctypes.CDLL(None); print([c.syscall(n) for n in (999, 2000, 999, 0x40000027, 39)])"
+    status, out, err, r = report("--", "python3", "-c", text)
+    assert (status, out) == (0, b"[-1, -1, -1, -1, 2]\n") and r["certified"] and r["unknown_calls"] == [999, 2000], (status, out, err, r)
+
+
+@case
 def a_signal_has_its_name():
     status, _, _, r = report("--", "sh", "-c", "kill -TERM $$")
     assert status == 143 and r["end"] == "signalled" and r["signal"] == {"number": 15, "name": "TERM"}, (status, r)

@@ -7,6 +7,7 @@ from daemons import Cluster, lines, reference, tell_logs
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
+from relay import Relay  # noqa: E402
 from watch import processes_with, until  # noqa: E402
 
 args = arguments.parse_args()
@@ -21,8 +22,18 @@ def a_stream_of_64_mib_over_two_workers():
         assert (r.returncode, r.stdout) == (0, b"%7d 0123456789abcde\n" % (4 << 20)), (r.returncode, r.stdout[:100], r.stderr)
 
 
+def until_joined(c):
+    until("all have joined", lambda: c.run("status").stdout.count(b"worker ") == len(c.workers))
+
+
 def begun_again():
     return "attempt=2" in open("daemons.log").read()
+
+
+def spread(env, pipeline):
+    """A client whose pipeline's stages run on different workers; it is fed by the caller."""
+    return subprocess.Popen([zpipe, "--placement", "spread", pipeline], env=env, stdin=subprocess.PIPE, stdout=open("out", "wb"),
+                            stderr=open("err", "wb"))
 
 
 STREAMS = ["cat | sh -c 'tr a-z A-Z' | cat", "cat | tee copy | sh -c 'cat' | sort | uniq -c",
@@ -36,8 +47,7 @@ def a_worker_is_lost_in_the_midst_of_a_stream():
         pipeline = STREAMS[killed % len(STREAMS)]
         want = reference(pipeline, data)
         with Cluster(workers=2 + killed % 2) as c:
-            p = subprocess.Popen([zpipe, "--placement", "spread", pipeline], env=c.env, stdin=subprocess.PIPE,
-                                 stdout=open("out", "wb"), stderr=open("err", "wb"))
+            p = spread(c.env, pipeline)
             p.stdin.write(data[:len(data) // 2])  # more than all pipes and windows on the way hold together
             p.stdin.flush()
             c.workers[killed % 2].kill()
@@ -109,6 +119,74 @@ def an_input_that_changed_is_not_read_again():
 
 
 @case
+def a_workers_box_is_killed():
+    """Its worker starts another one; what ran there begins anew, and nothing of it is left."""
+    data = lines(200000)
+    with Cluster() as c:
+        until_joined(c)
+        p = subprocess.Popen([zpipe, "sh -c 'cat; : a-lost-workers-mark' | cat"], env=c.env, stdin=subprocess.PIPE, stdout=open("out", "wb"),
+                             stderr=open("err", "wb"))
+        p.stdin.write(data[:len(data) // 2])
+        p.stdin.flush()
+        until("it runs", lambda: b"  runs  " in c.run("status").stdout)
+        w = c.at_work()
+        boxes = [int(b) for b in open("/proc/%d/task/%d/children" % (w.pid, w.pid)).read().split()]
+        assert len(boxes) == 1 and b"zpipe-box" in open("/proc/%d/cmdline" % boxes[0], "rb").read(), boxes
+        os.kill(boxes[0], signal.SIGKILL)
+        until("it knows", lambda: "box_lost why=\"zpipe-box has ended unexpectedly" in open("daemons.log").read())
+        p.stdin.write(data[len(data) // 2:])
+        p.stdin.close()
+        assert p.wait(timeout=120) == 0 and begun_again(), open("err").read()
+        assert open("out", "rb").read() == data and w.poll() is None
+        until("nothing is left", lambda: not processes_with("a-lost-workers-mark"), 60)
+
+
+@case
+def a_network_that_is_slow_and_breaks():
+    """All connections go through relays, which are late and, once in each job, break off in the middle of a message: between
+    workers and the scheduler, between workers, and between these and the client."""
+    data = lines(100000)
+    with Cluster(workers=0) as c:
+        port = int(c.url.rpartition(":")[2])
+        to_scheduler, of_client = Relay("127.0.0.1", port, seed=1), Relay("127.0.0.1", port, seed=2)
+        to_data = [Relay("127.0.0.%d" % (2 + i), seed=3 + i) for i in range(2)]
+        for i, r in enumerate(to_data):
+            c.workers.append(c.start("worker", "--keys", c.keys, "--scheduler", to_scheduler.url, "--slots", "8", "--name", "w%d" % i, "--image", "tests",
+                                     "--data-listen", "tcp://%s:%d" % r.to, "--advertise", r.url)[0])
+        until_joined(c)
+        env = {**c.env, "ZPIPE_CLUSTER": of_client.url}
+        for pipeline, broken in zip(STREAMS + STREAMS[:1], (None, to_data[0], to_scheduler, of_client)):
+            until_joined(c)
+            p = spread(env, pipeline)
+            p.stdin.write(data[:len(data) // 2])
+            p.stdin.flush()
+            until("it runs", lambda: b"  runs  " in c.run("status").stdout)
+            if broken:
+                broken.cut()
+                until("it is cut", lambda: broken.cuts, 60)
+            p.stdin.write(data[len(data) // 2:])
+            p.stdin.close()
+            assert p.wait(timeout=120) == 0, (pipeline, open("err").read())
+            assert open("out", "rb").read() == reference(pipeline, data), pipeline
+        assert all(r.bytes for r in (to_scheduler, of_client, *to_data))
+        for r in (to_scheduler, of_client, *to_data):
+            r.close()
+
+
+@case
+def a_client_is_killed():
+    """Its connection closes, so what it asked for ends at once, and its slots are free."""
+    with Cluster() as c:
+        until_joined(c)
+        p = c.popen("yes a-lost-clients-mark | cat > /dev/null")
+        until("it runs", lambda: len(processes_with("a-lost-clients-mark")) > 1)
+        p.kill()
+        p.wait()
+        until("nothing is left", lambda: not processes_with("a-lost-clients-mark"), 60)
+        until("slots are free", lambda: c.run("status").stdout.count(b"  0 of 8 slots taken") == 2, 60)
+
+
+@case
 def the_last_worker_is_lost():
     with Cluster() as c:
         p = c.popen("yes lost-mark | cat > /dev/null")
@@ -143,6 +221,7 @@ def a_worker_that_comes_back_late():
     """It stands still for longer than its lease: its part runs elsewhere, and it is told so."""
     data = lines(200000)
     with Cluster() as c:
+        until_joined(c)
         p = subprocess.Popen([zpipe, "--placement", "spread", STREAMS[0]], env=c.env, stdin=subprocess.PIPE,
                              stdout=open("out", "wb"), stderr=subprocess.PIPE)
         p.stdin.write(data[:len(data) // 2])
@@ -162,11 +241,11 @@ def a_worker_that_comes_back_late():
 
 @case
 def a_scheduler_is_killed_and_comes_back():
-    """Workers join it again, clients give it their jobs once more; what they had is dropped."""
+    """Workers and clients join it again, and the job goes on where it was: nothing runs twice."""
     data = lines(200000)
     with Cluster() as c:
-        p = subprocess.Popen([zpipe, "--placement", "spread", STREAMS[1]], env=c.env, stdin=subprocess.PIPE,
-                             stdout=open("out", "wb"), stderr=open("err", "wb"))
+        until_joined(c)
+        p = spread(c.env, STREAMS[1])
         for part in range(2):
             p.stdin.write(data[len(data) * part // 3:len(data) * (part + 1) // 3])
             p.stdin.flush()
@@ -174,13 +253,13 @@ def a_scheduler_is_killed_and_comes_back():
             c.scheduler.wait()
             until("the client says so", lambda: open("err").read().count("the job goes on if") == part + 1)
             c.start_scheduler(c.url)
-            until("it has the job again", lambda: "job_sent job=%d000000001" % (part + 1) in open("daemons.log").read())
+            until("it knows the job again", lambda: open("daemons.log").read().count("job_accepted job=1 ") == part + 2, 90)
         p.stdin.write(data[len(data) * 2 // 3:])
         p.stdin.close()
         assert p.wait(timeout=120) == 0, open("err").read()
         assert open("out", "rb").read() == reference(STREAMS[1], data) and open("copy", "rb").read() == data
         assert [w.poll() for w in c.workers] == [None, None]
-        assert open("state/lives").read() == "3\n"
+        assert open("state/lives").read() == "3\n" and not begun_again() and open("daemons.log").read().count("job_sent") == 2
         r = c.run("echo still here | cat")
         assert (r.returncode, r.stdout) == (0, b"still here\n"), r
 
@@ -193,10 +272,34 @@ def a_lost_scheduler_is_told():
         c.scheduler.kill()
         line = p.stderr.readline().decode()
         assert c.url in line and "the job goes on if the scheduler is back" in line, line
-        until("only the client is left", lambda: processes_with("gone-mark") == {p.pid})
         p.send_signal(signal.SIGINT)
         assert p.wait(timeout=60) == -signal.SIGINT
+        assert processes_with("gone-mark") and [w.poll() for w in c.workers] == [None, None]
+        c.start_scheduler(c.url)  # whom nobody asks for what goes on
+        until("nothing is left", lambda: not processes_with("gone-mark"), 90)
         assert [w.poll() for w in c.workers] == [None, None]
+
+
+@case
+def what_is_missing_when_a_scheduler_is_back_runs_again():
+    """A worker is killed while there is none; the job begins anew, and what the client has is compared."""
+    data = lines(200000)
+    with Cluster() as c:
+        until_joined(c)
+        p = spread(c.env, STREAMS[0])
+        p.stdin.write(data[:len(data) // 2])
+        p.stdin.flush()
+        until("it runs", lambda: b"  runs  " in c.run("status").stdout)
+        c.scheduler.kill()
+        c.scheduler.wait()
+        c.workers[0].kill()
+        c.workers[0].wait()
+        c.start_scheduler(c.url)
+        p.stdin.write(data[len(data) // 2:])
+        p.stdin.close()
+        assert p.wait(timeout=120) == 0, open("err").read()
+        said = open("daemons.log").read()
+        assert open("out", "rb").read() == reference(STREAMS[0], data) and "job_goes_on" not in said and "job_sent job=1000000001" in said, said
 
 
 @case
@@ -228,8 +331,8 @@ def status_and_cancel_from_another_terminal():
     os.unlink("other/scheduler.pub")
     os.link("keys/scheduler.pub", "other/scheduler.pub")
     with Cluster() as c:
-        r = c.run("status")
-        assert (r.returncode, sorted(r.stdout.splitlines())) == (0, [b"worker w%d  0 of 8 slots taken" % i for i in (0, 1)]), r
+        both = [b"worker w%d  0 of 8 slots taken" % i for i in (0, 1)]
+        until("both have joined", lambda: sorted(c.run("status").stdout.splitlines()) == both)
         p = c.popen("yes status-mark | cat > /dev/null")
         until("it runs", lambda: b"  runs  " in c.run("status").stdout)
         line = c.run("status").stdout.decode().splitlines()[0]
@@ -309,6 +412,9 @@ def keys_come_and_go():
         assert "allow client '%s' anna" % key in said, said
         shutil.copy("keys/scheduler.pub", "laptop")
 
+        subprocess.run([zpipe, "keygen", "--dir", "other", "nobody"], check=True, stdout=subprocess.DEVNULL)
+        shutil.copy("keys/scheduler.pub", "other")
+
         def change(*words):
             return subprocess.run([zpipe, "scheduler", *words, "--keys", "keys"], capture_output=True, text=True)
 
@@ -319,6 +425,12 @@ def keys_come_and_go():
         assert change("allow", "client", key, "anna").returncode == 0
         r = subprocess.run(job("echo hi"), capture_output=True, timeout=60)
         assert (r.returncode, r.stdout) == (0, b"hi\n"), r
+        for role, more in (("worker", ()), ("keeper", ("--state", "kept"))):
+            r = subprocess.run([zpipe, role, "--keys", "laptop", "--scheduler", c.url, *more], capture_output=True, timeout=60)
+            assert r.returncode == 125 and b"not allowed as a %s" % role.encode() in r.stderr, r
+        for role, more in (("worker", ()), ("keeper", ("--state", "kept"))):
+            r = subprocess.run([zpipe, role, "--keys", "other", "--scheduler", c.url, *more], capture_output=True, timeout=60)
+            assert r.returncode == 125 and b"our key is not allowed there" in r.stderr, r
         mark = "denied-mark-%d" % os.getpid()
         p = subprocess.Popen(job("yes %s | cat > /dev/null" % mark), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         until("the programs run", lambda: len(processes_with("yes\0" + mark)) > 0)

@@ -19,13 +19,14 @@ def tell_logs():
 
 
 class Cluster:
-    def __init__(self, workers=2, keys="keys"):
+    def __init__(self, workers=2, keys="keys", slots=8):
         self.all = []
         if not os.path.exists(keys):
             subprocess.run([zpipe, "keygen", "--dir", keys], check=True)
         self.keys = keys
         self.start_scheduler("tcp://127.0.0.1:*")
-        self.workers = [self.start("worker", "--keys", keys, "--scheduler", self.url, "--slots", "8", "--name", "w%d" % i)[0]
+        self.workers = [self.start("worker", "--keys", keys, "--scheduler", self.url, "--slots", str(slots), "--name", "w%d" % i,
+                                   "--image", "tests")[0]
                         for i in range(workers)]
         self.env = {**os.environ, "ZPIPE_CLUSTER": self.url, "ZPIPE_KEYS": keys}
 
@@ -35,15 +36,19 @@ class Cluster:
     def start_keeper(self, *argv, **kw):
         self.keeper, _ = self.start("keeper", "-v", "--keys", self.keys, "--scheduler", self.url, "--state", "keep", *argv, **kw)
 
-    def start(self, *argv, **kw):
-        p = subprocess.Popen([zpipe, *argv], stdout=subprocess.PIPE, stderr=open("daemons.log", "a"), **kw)
+    def start(self, *argv, before=(), **kw):
+        p = subprocess.Popen([*self.at(argv), *before, zpipe, *argv], stdout=subprocess.PIPE, stderr=open("daemons.log", "a"), **kw)
         self.all.append(p)
         word, url = p.stdout.readline().decode().split()
         assert word == "ready"
         return p, url
 
     def run(self, *argv, **kw):
-        return subprocess.run([zpipe, *argv], env=self.env, capture_output=True, timeout=90, **kw)
+        return subprocess.run([*self.at(), zpipe, *argv], env=self.env, capture_output=True, timeout=90, **kw)
+
+    def at(self, daemon=("client",)):
+        """What runs something where it belongs, if there are several hosts."""
+        return []
 
     def at_work(self):
         """One of the workers that have stages of the one job there is."""

@@ -3,7 +3,7 @@
 
     killed.py --bin DIR [--all] [--seed N] [--rows [ROW...]]
 
-Each pipeline runs at several widths; --all: at each of WIDTHS, twice.  --rows: every row of table.test, edges.test and words.test, too.
+Each pipeline runs at several widths; --all: at each of WIDTHS, twice.  --rows: every row of table.test, edges.test, words.test and language.test, too.
 A kill counts when zpipe said that a sandbox was lost: a run that lost none is done again."""
 import argparse, glob, hashlib, os, random, select, signal, subprocess, sys, tempfile
 import run as e2e
@@ -118,7 +118,7 @@ class Rows(e2e.Table):
 def table_rows(names):
     with tempfile.TemporaryDirectory(prefix="zpipe-killed-") as work:
         table = Rows(argparse.Namespace(bin=args.bin, cluster=False, hosts=False, slots=16, split=None), work, None)
-        for name in ("table.test", "edges.test", "words.test"):
+        for name in ("table.test", "edges.test", "words.test", "language.test"):
             for row in e2e.rows(os.path.join(e2e.HERE, name)):
                 if not row.want and (not names or row.name in names):
                     table.row(row)

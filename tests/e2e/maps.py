@@ -46,7 +46,9 @@ def ends_of_records(data, by):
 def nominal(at, split):
     """The next nominal offset behind `at`."""
     at += 1
-    step = split or (64 * K if at <= 4 << 20 else K * K if at <= 256 << 20 else 4 << 20)
+    step = split or 64 * K
+    while not split and step < 4 * K * K and at > 16 * step:
+        step *= 2
     return -(-at // step) * step
 
 
@@ -198,6 +200,11 @@ def every_hole(d):
     nested = 'echo "$(basename "{}")"'
     check("quotes in quotes", by_zpipe(d, "cat %s | map per file { %s }" % (" ".join(shlex.quote(n) for n in names), nested)),
           ("".join(os.path.basename(n) + "\n" for n in names).encode(), 0, b""))
+    with open(os.path.join(d, "-x"), "wb") as f:
+        f.write(b"one\n")
+    check("a name like an option", by_zpipe(d, "cat ./-x | map per file { wc -l ./{} }"), (b"1 ./-x\n", 0, b""))
+    said = by_zpipe(d, "cat ./-x | map per file { wc -l {} }")[2]
+    check("a name taken for an option", b"'-x'; a name that begins with a `-` may be taken for an option: write `./{}`" in said, True)
 
 
 def quoted(part, name, number):
@@ -217,6 +224,17 @@ def by_sh_files(d, tasks, names, usual):
             p = subprocess.run(reference(text), cwd=d, stdin=f, capture_output=True)
         out, err, found = out + p.stdout, err + p.stderr.replace(b"sh: 1: ", b""), found + [p.returncode]
     return out, next((s for s in found if s not in usual), min(found)), err
+
+
+@part
+def short_tasks(d):
+    """Which end before all that they wrote is looked at."""
+    data = b"".join(b"%08d some text that is long enough to be a line\n" % i for i in range(20000))
+    with open(os.path.join(d, "short.txt"), "wb") as f:
+        f.write(data)
+    for i in range(30):
+        got = by_zpipe(d, "cat short.txt | map { grep -v zz }", "--split", "always,64K")
+        check("short tasks", got, (data, 0, b""))
 
 
 @part

@@ -5,10 +5,10 @@ Each row of PROGRAMS is a name and a command; a row that begins with a word and 
 where it is not installed.  A command without shell characters is started itself, others by sh.  Rows of OWN show what is
 constant inside and not outside: they are compared among themselves only.
 
-    programs.py --bin DIR [--user UID] [--static FILE] [ROW...]"""
+    programs.py --bin DIR [--user UID] [--static FILE] [--runs N] [ROW...]"""
 import argparse, os, re, shlex, shutil, subprocess, sys, tempfile
 
-RUNS = 2       # inside
+RUNS = 2       # inside, without --runs
 TIMEOUT = 120
 SKIPPED = 77
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LC_ALL": "C", "TZ": "UTC"}
@@ -195,7 +195,7 @@ def argv_of(command):
 
 class Place:
     def __init__(self, a, work):
-        self.user, self.work = a.user, work
+        self.user, self.runs, self.work = a.user, a.runs, work
         self.box = shutil.copy(os.path.join(a.bin, "zpipe-box"), work)
         self.files = os.path.join(work, "files")
         os.mkdir(self.files)
@@ -235,7 +235,7 @@ def said(result):
 
 
 def run_row(place, name, command, own):
-    got = [place.inside(command) for _ in range(RUNS)]
+    got = [place.inside(command) for _ in range(place.runs)]
     wrong = next((g for g in got if g[:2] != got[0][:2]), None)
     if wrong:
         return "%s\n      and again %s" % (said(got[0]), said(wrong))
@@ -252,6 +252,7 @@ def main():
     p.add_argument("--bin", required=True)
     p.add_argument("--static")
     p.add_argument("--user", type=int)
+    p.add_argument("--runs", type=int, default=RUNS)
     p.add_argument("row", nargs="*")
     a = p.parse_args()
     if a.user and os.geteuid() != 0:

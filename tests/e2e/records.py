@@ -94,7 +94,7 @@ def the_same_bytes():
     assert not wrong, "\n".join(map(str, wrong))
     out, said = replayed(failed(*TASKS[0]))
     assert out.endswith(b"\n") and said.startswith("at 00012345\nzpipe: same bytes"), said
-    assert "status 7; as on worker 'local'" in said, said
+    assert "status 7" in said, said
 
 
 def by_name(*argv, data=b""):
@@ -146,7 +146,7 @@ def what_changed_is_named():
     with open("words", "ab") as f:
         f.write(b"another\n")
     _, said = replayed(record, 125)
-    assert "words' changed since the task failed" in said, said
+    assert "words' changed since the task ran" in said, said
     os.unlink("words")
     _, said = replayed(record, 125)
     assert "words': No such file" in said, said
@@ -205,9 +205,73 @@ def over_two_workers():
         for text, data in TASKS:
             record = failed(text, data, runs=lambda *argv, data: c.runs("--placement", "spread", *argv, data=data))
             out, said = replayed(record)  # here, in no cluster
-            if "zpipe: same bytes" not in said or "as on worker 'w" not in said:
+            if "zpipe: same bytes" not in said:
                 wrong.append((text, said))
         assert not wrong, "\n".join(map(str, wrong))
+
+
+# Tasks that end well, by their numbers.
+WELL = [
+    ("cat in.txt | map { sort -r | uniq -c }", b"", "2/1"),
+    ("map { sh -c 'head -c 8 /dev/urandom | od -x; wc -l; date; echo said >&2' }", lines(20000), "2/3-7"),
+    ("cat d/*.txt | map per file { sort | tee {/.}.copy | wc -c }", b"", "2/2-3"),
+    ("cat in.txt | reduce by 1 into 4 { sort | tail -2; } | cat", b"", "2/4"),
+    ("cat in.txt | map { grep -vf words } | map { tr a-z A-Z | wc -l }", b"", "6/1"),
+    ("cat in.txt | with fail=go { map { sh seven.sh } } | tail -1", b"", "2/1-8"),
+]
+RECORDED = re.compile(rb"zpipe: recorded: zpipe replay (\S+)\n")
+
+
+def recorded(text, data, tasks, runs=run):
+    r = runs("--record", "well", "--record-tasks", tasks, "--split", "always,64K", text, data=data)
+    without = runs("--record", "no", "--split", "always,64K", text, data=data)
+    names = [n.decode() for n in RECORDED.findall(r.stderr)]
+    assert (r.returncode, r.stdout) == (without.returncode, without.stdout) and names, (text, r.stderr)
+    return names
+
+
+@case
+def tasks_that_ended_well():
+    prepare()
+    for text, data, tasks in WELL:
+        first, _, last = tasks.partition("/")[2].partition("-")
+        names = recorded(text, data, tasks)
+        assert [n.rsplit("-", 1)[1] for n in names] == [str(i) for i in range(int(first), int(last or first) + 1)], (text, names)
+        for name in names:
+            out, said = replayed(name)
+            assert out == read(name, "out") and "zpipe: same bytes" in said and "as on" not in said, (text, name, said)
+    change(names[0], "out", lambda b: b + b"x")
+    assert "different: stdout" in replayed(names[0], 1)[1]
+    name = recorded(*WELL[4])[0]
+    assert "words" not in os.listdir(name)
+    name = recorded("cat d/*.txt | map per file { wc -c }", b"", "2/4")[0]
+    with open("d/3.txt", "ab") as f:
+        f.write(b"more\n")
+    assert "d/3.txt' changed since the task ran" in replayed(name, 125)[1]
+    for tasks, said in (("2/99", b"no task was recorded"), ("1/1", b"no map or reduce"), ("3/1", b"no map or reduce"), ("77/1", b"no map or reduce"),
+                        ("2/1-17", b"at most 16"), ("2", b"STAGE/BLOCK"), ("2/x", b"STAGE/BLOCK"), ("0/1", b"STAGE/BLOCK"), ("2/3-1", b"STAGE/BLOCK"),
+                        ("2/3-", b"STAGE/BLOCK"), ("-2/3", b"STAGE/BLOCK")):
+        r = run("--record-tasks", tasks, "--record", "well", WELL[0][0])
+        assert said in r.stderr and r.returncode == (0 if "no task" in said.decode() else 125), (tasks, r)
+
+
+@case
+def of_a_worker_that_is_killed():
+    """What was recorded comes once more, from another one, and is the same."""
+    prepare()
+    with Two(workers=2) as c:
+        p = subprocess.Popen([zpipe, "--record", "well", "--record-tasks", "2/1-3", "--split", "always,64K", "map { sort -r }"], env=c.env,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdin.write(lines(20000))
+        p.stdin.flush()
+        os.read(p.stdout.fileno(), 1)  # the first task's
+        c.at_work().kill()
+        out, err = p.communicate(lines(20000), timeout=TIMEOUT)
+        assert p.returncode == 0 and len(out) + 1 == 2 * len(lines(20000)) and "attempt=2" in open("daemons.log").read(), (p.returncode, err)
+        names = [n.decode() for n in RECORDED.findall(err)]
+        assert [n.rsplit("-", 1)[1] for n in names] == ["1", "2", "3"], err
+        for name in names:
+            assert "same bytes" in replayed(name)[1]
 
 
 @case
@@ -227,6 +291,18 @@ def of_a_submitted_job():
             assert c.run("cancel", job).returncode == 0  # it is discarded: and what came stays here
             r = c.run("replay", "--record", "fetched", name)
             assert r.returncode == 0 and b"zpipe: same bytes" in r.stderr, r
+        with open("fails.sh", "w") as f:
+            f.write("#!/bin/sh\nexit 3\n")
+        os.chmod("fails.sh", 0o755)
+        job = c.run("submit", "cat words | map { ./fails.sh }").stdout.decode().strip()
+        assert c.run("attach", job).returncode == 3
+        r = c.run("replay", "--record", "fetched", job + "/2/1")
+        assert r.returncode == 0 and b"zpipe: same bytes" in r.stderr, r
+        job = c.run("submit", "--split", "always,64K", "--record-tasks", "2/2", "cat in.txt | map { sort }").stdout.decode().strip()
+        assert c.run("attach", job).returncode == 0
+        assert RECORDED.findall(c.run("logs", job).stdout) == [(job + "/2/2").encode()], c.run("logs", job)
+        r = c.run("replay", "--record", "fetched", job + "/2/2")
+        assert r.returncode == 0 and b"zpipe: same bytes" in r.stderr and r.stdout, r
         r = c.run("replay", "--record", "fetched", "4711/1/1")
         assert r.returncode == 125 and b"neither a record's directory nor JOB" in r.stderr, r
 
@@ -247,6 +323,34 @@ def a_task_that_takes_its_sandboxes_with_it():
     kill_sandboxes(p)
     _, err = p.communicate(timeout=TIMEOUT)
     assert p.returncode == 1 and b"it took its sandbox with it here, too" in err, (p.returncode, err)
+
+
+# The same of a block of the planner's: here of a command that only a table knows to be one that may be cut.
+TABLE = "command sh\n  values -c\n  form -c : lines\n"
+STUCK = "sh -c 'cat; : killer-mark; while :; do :; done'"
+BLOCK = re.compile(rb"block \d+ of .* was lost 3 times .*\nzpipe: run it alone: (.*)\n")
+
+
+@case
+def a_block_that_takes_its_sandboxes_with_it():
+    prepare()
+    with open("table", "w") as f:
+        f.write(TABLE)
+    env = {**os.environ, "PATH": os.path.dirname(zpipe) + ":" + os.environ["PATH"]}
+    for before, data in (("cat in.txt", b""), ("", lines(20000)), ("cat in.txt | sort -r | cut -b1-4", b""), ("cat in.txt 'd/1.txt' | grep -vf words", b"")):
+        text = " | ".join(filter(None, (before, STUCK)))
+        with open("stdin", "wb") as f:
+            f.write(data)
+        with open("stdin", "rb") as f:
+            p = subprocess.Popen([zpipe, "--commands", "table", "--split", "always,64K", text], stdin=f, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            kill_sandboxes(p)
+        out, err = p.communicate(timeout=TIMEOUT)
+        alone = BLOCK.search(err)
+        assert p.returncode == 125 and alone and out == b"", (text, p.returncode, err)
+        command = alone.group(1).decode().replace("while :; do :; done", ":")  # what it reads and how it is run, to an end
+        want = run(*filter(None, ("-j", "1", before or "cat")), data=data).stdout
+        r = subprocess.run(["sh", "-c", command], env=env, input=data, capture_output=True, timeout=TIMEOUT)
+        assert r.returncode == 0 and len(r.stdout) > 1000 and r.stdout in want, (command, r.stderr, len(r.stdout))
 
 
 def below(pid):

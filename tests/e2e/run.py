@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs table.test, edges.test, differences.test and words.test: every row by the reference shell and by zpipe, in equal
+"""Runs table.test, edges.test, differences.test, words.test and language.test: every row by the reference shell and by zpipe, in equal
 fresh directories, and compares stdout, status, stderr and the files left behind, with their modes.  table.test says the formats.
 
     run.py --bin DIR [--cluster] [--user NAME|UID] [--table FILE | --random COUNT | --edges COUNT] [--seed N] [ROW...]
@@ -217,7 +217,7 @@ class Cluster:
         subprocess.run([zpipe, "keygen", "--dir", keys], check=True, preexec_fn=demote, stdout=subprocess.DEVNULL)
         url = self.start("scheduler", "--keys", keys, "--listen", self.address(1), "--state", os.path.join(d, "state"))
         for i in range(workers):
-            self.start("worker", "--keys", keys, "--scheduler", url, "--slots", str(slots), "--name", "w%d" % (i + 1),
+            self.start("worker", "--keys", keys, "--scheduler", url, "--slots", str(slots), "--name", "w%d" % (i + 1), "--image", "tests",
                        "--data-listen", self.address(2 + i), *(["-v", "-v"] if talk else []), *options)
         self.env = {"ZPIPE_CLUSTER": url, "ZPIPE_KEYS": keys}
 
@@ -395,7 +395,7 @@ def main():
         os.chmod(work, 0o755)
         table = Table(a, work, owner_of(a.user) if a.user else None)
         try:
-            paths = a.table or [os.path.join(HERE, n) for n in ("table.test", "edges.test", "differences.test", "words.test")]
+            paths = a.table or [os.path.join(HERE, n) for n in ("table.test", "edges.test", "differences.test", "words.test", "language.test")]
             made = generate.rows(Row, a.seed, a.random) if a.random else generate.edges(Row, a.seed, a.edges) if a.edges else (row for path in paths for row in rows(path))
             for row in made:
                 if not a.row or row.name in a.row:

@@ -2,7 +2,9 @@
 """zpipe serve: each request its own sandbox, and nobody pays for a client that stalls, leaves or lies.
 
     serve.py --bin DIR"""
-import argparse, concurrent.futures, http.client, os, re, resource, socket, subprocess, sys, tempfile, threading, time
+import argparse, concurrent.futures, glob, http.client, os, re, resource, signal, socket, subprocess, sys, tempfile, threading, time
+
+from watch import until
 
 TIMEOUT = 60
 
@@ -98,6 +100,40 @@ def http_limit(zpipe, d):
         want("output", s.post(b"")[0], 504)
 
 
+def children(pid):
+    return [int(c) for t in glob.glob("/proc/%d/task/*/children" % pid) for c in open(t).read().split()]
+
+
+def box_of(s):
+    """The process that runs the sandboxes."""
+    return [c for c in children(s.p.pid) if open("/proc/%d/comm" % c).read() == "zpipe-box\n"][0]
+
+
+def box_dies(zpipe, d):
+    """Whose program has no end is told so in a sentence, or has his answer from a second try; the next ones have theirs."""
+    with Server(zpipe, d, "sort", "--http", "127.0.0.1:0", "--listen", "tcp://127.0.0.1:0") as s:
+        for _ in range(5):
+            want("a template", s.post(b"b\na\n")[2], b"a\nb\n")
+        with s.socket("http") as waits, s.socket() as plain:
+            plain.sendall(b"2\n1\n")
+            waits.sendall(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n2\n")
+            box = box_of(s)
+            os.kill(box, signal.SIGKILL)
+            until("zpipe-box is dead", lambda: box not in children(s.p.pid) and not os.path.exists("/proc/%d" % box))
+            waits.sendall(b"1\n")
+            got = http.client.HTTPResponse(waits)
+            got.begin()
+            body = got.read()
+            if (got.status, body) != (200, b"1\n2\n") and (got.status != 500 or body.count(b"\n") != 1 or b"zpipe-box" not in body):
+                raise AssertionError("at the time: %d %r" % (got.status, body))
+            plain.shutdown(socket.SHUT_WR)
+            want("plain, at the time", plain.recv(100) in (b"", b"1\n2\n"), True)
+        for _ in range(5):
+            want("afterwards", s.post(b"b\na\n")[2], b"a\nb\n")
+        want("another one", box_of(s) != box, True)
+    want("end", s.status, 0)
+
+
 def many_at_once(zpipe, d):
     with Server(zpipe, d, "tr a-z A-Z", "--http", "127.0.0.1:0", "--listen", "tcp://127.0.0.1:0") as s:
         stalled = [s.socket(k) for k in ("http", "plain") for _ in range(20)]
@@ -191,6 +227,59 @@ def stalled(zpipe, d):
         want("end", s.status, 0)
 
 
+def descriptors(s):
+    return len(os.listdir("/proc/%d/fd" % s.p.pid))
+
+
+def crowd(zpipe, d):
+    """Many times more connections than places, that say nothing or half of something, and clients that take no answer; then all are
+    gone, and nothing of them is left."""
+    few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (2304, 2304))  # 128 places
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2304:
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for kind, option in (("http", "--http"), ("plain", "--listen")):
+        with Server(zpipe, d, "sh -c 'cat; seq 200000'", option, "127.0.0.1:0" if kind == "http" else "tcp://127.0.0.1:0", preexec_fn=few) as s:
+            ask = lambda: (s.post(b"x")[2] if kind == "http" else s.plain(b"x"))[:1]
+            want("alone", ask(), b"x")
+            before, sockets = descriptors(s), []
+            for i in range(900):
+                c = s.socket(kind)
+                sockets.append(c)
+                if i % 9 == 0:  # a whole request, whose answer is not taken
+                    c.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx" if kind == "http" else b"x")
+                    c.shutdown(socket.SHUT_WR)
+                elif i % 3:
+                    c.sendall(b"POST / HTTP/1.1\r\nContent-Length: 70000\r\n\r\n" + b"y" * (i * 40))
+                if i % 60 == 59:
+                    want("among %d" % i, ask(), b"x")
+            for c in sockets:
+                c.close()
+            want("afterwards", ask(), b"x")
+            until("nothing is left of them", lambda: descriptors(s) <= before + 2, TIMEOUT)
+            for c in [s.socket(kind) for _ in range(30)]:
+                c.sendall(b"POST /")
+        want("end", s.status, 0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def few_files(zpipe, d):
+    """A low limit is raised; one that cannot be raised is told of."""
+    with Server(zpipe, d, "cat", "--http", "127.0.0.1:0", preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))) as s:
+        sockets = [s.socket("http") for _ in range(100)]
+        for c in sockets:
+            c.sendall(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf")
+        want("with 64", s.post(b"x")[2], b"x")
+        for c in sockets:
+            c.close()
+    want("end", s.status, 0)
+    p = subprocess.run([zpipe, "serve", "cat", "--http", "127.0.0.1:0"], cwd=d, capture_output=True, text=True, timeout=TIMEOUT,
+                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
+    want("at most 64", (p.returncode, "open files" in p.stderr, p.stderr.count("\n")), (125, True, 1))
+
+
 def ended(zpipe, d):
     """A signal: what runs is answered, whoever comes later is not served.  A second one: it ends at once."""
     work = "echo begun >&2; n=0; while [ $n -lt 300000 ]; do n=$((n+1)); done; cat"
@@ -222,10 +311,55 @@ def ended(zpipe, d):
     want("end", s.status, 0)
 
 
+def busy(s):
+    """Programs at work: those called `sh` below the server that run, while templates stand still."""
+    below, all_of = [s.p.pid], []
+    while below:
+        pid = below.pop()
+        try:
+            below += children(pid)
+            all_of += [pid] * open("/proc/%d/stat" % pid).read().split(" ", 1)[1].startswith("(sh) R")
+        except OSError:
+            pass
+    return all_of
+
+
+def left(zpipe, d):
+    """A client that is gone takes its job along; one that has only ended its side is answered."""
+    work = "sh -c 'read x; echo begun >&2; while [ $x = endless ]; do :; done; echo $x'"
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+    reset = lambda c: c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    path = os.path.join(d, "left")
+    for kind, listen in (("http", None), ("plain", "unix://" + path), ("plain", "tcp://127.0.0.1:0")):
+        options = ("--http", "127.0.0.1:0") if kind == "http" else ("--listen", listen)
+        with Server(zpipe, d, work, *options, "--with", "timeout=1000s") as s:
+            for how in ("closed", "half", "reset", "half") * 2:
+                if listen and listen.startswith(("tcp", "unix")[how == "reset"]) and how in ("closed", "reset"):
+                    continue  # by TCP its end is that of the input; a unix socket is not reset
+                body = b"endless\n" if how != "half" else b"some\n"
+                c = s.socket(kind)
+                c.sendall(head % (len(body), body) if kind == "http" else body)
+                if kind == "plain" or how == "half":
+                    c.shutdown(socket.SHUT_WR)
+                want("stderr", s.p.stderr.readline(), b"begun\n")
+                if how == "half":
+                    got = b""
+                    while data := c.recv(65536):
+                        got += data
+                    want(how, got[-5:], b"some\n")
+                elif how == "reset":
+                    reset(c)
+                c.close()
+                until("%s %s: its program is gone" % (kind, how), lambda: not busy(s) or how == "half", TIMEOUT)
+            want("afterwards", s.plain(b"y\n") if kind == "plain" else s.post(b"y\n")[2], b"y\n")
+        want("end", s.status, 0)
+
+
 def lies(zpipe, d):
     """Odd requests get an answer or a closed connection, and cost nobody else."""
     head = b"POST / HTTP/1.1\r\nHost: x\r\n"
-    with Server(zpipe, d, "cat", "--http", "127.0.0.1:0") as s:
+    with Server(zpipe, d, "cat", "--http", "127.0.0.1:0") as s, s.socket("http") as stalls:
+        stalls.sendall(head + b"Content-Length: 10\r\n\r\nhalf")
         for what, sent, answers in (
                 ("pipelined", (head + b"Content-Length: 1\r\n\r\na" + head + b"Content-Length: 1\r\n\r\nb") * 3, [b"200"] * 6),
                 ("more than it said", head + b"Content-Length: 1\r\n\r\nabc\r\n\r\n", [b"200"]),
@@ -234,6 +368,10 @@ def lies(zpipe, d):
                 ("no number", head + b"Content-Length: abc\r\n\r\n", [b"400"]),
                 ("below zero", head + b"Content-Length: -5\r\n\r\n", [b"400"]),
                 ("too great a number", head + b"Content-Length: 99999999999999999999999\r\n\r\n", [b"413"]),
+                ("two lengths", head + b"Content-Length: 1\r\nContent-Length: 5\r\n\r\nabcde", [b"400"]),
+                ("a length and chunks", head + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", [b"400"]),
+                ("a name with a space", head + b"Content-Length : 3\r\n\r\nabc", [b"400"]),
+                ("another encoding", head + b"Transfer-Encoding: xchunked\r\n\r\nabc", [b"501"]),
                 ("a large header", head + b"X: " + b"y" * 100000 + b"\r\n\r\n", [b"431"]),
                 ("many headers", head + b"X: y\r\n" * 20000 + b"\r\n", [b"431"]),
                 ("HEAD", b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", [b"405"]),
@@ -249,7 +387,7 @@ def lies(zpipe, d):
                 except OSError:
                     pass  # it did not want to hear all of it
             if got or what not in ("a large header", "many headers", "no protocol"):
-                want(what, re.findall(rb"HTTP/1.[01] (\d+)", got)[:len(answers)], answers)
+                want(what, [a for a in re.findall(rb"HTTP/1.[01] (\d+)", got) if a != b"100"][:len(answers)], answers)
             want("after " + what, s.post(b"fine")[2], b"fine")
 
 
@@ -277,7 +415,7 @@ def main():
     ap.add_argument("--bin", required=True)
     zpipe = os.path.join(os.path.abspath(ap.parse_args().bin), "zpipe")
     failed = 0
-    tests = (http_good, http_status, http_wrong, http_limit, many_at_once, plain_both, plain_name, plain_failed, stalled, ended, lies, handlers,
+    tests = (http_good, http_status, http_wrong, http_limit, box_dies, many_at_once, plain_both, plain_name, plain_failed, stalled, crowd, few_files, ended, left, lies, handlers,
              refused)
     with tempfile.TemporaryDirectory(prefix="zpipe-serve-") as d:
         for test in tests:

@@ -38,6 +38,7 @@ def run(argv, d):
 
 
 TAILS = ["", "", " | head -3", " | tail -2", " | uniq -c", " | uniq", " | uniq -d", " | uniq -cu", " | uniq -D", " | uniq -ic", " | uniq -w2 | wc -l",
+         " | head -n 0", " | tail -n 70 | head -c 99", " | head -n 5000 | tail -n 1",
          " | uniq -c | sort -rn | head -4", " | uniq -d | grep -v 1 | sort -u", " | uniq | sed -n '1p;$p'", " | uniq -zc"]
 
 
@@ -66,7 +67,7 @@ class Test:
         for i in range(count):
             r, o = self.r, options(self.r)
             end = "\0" if "-z" in o else "\n"
-            tail = r.choice(TAILS) if end == "\n" else r.choice(["", " | uniq -zc", " | uniq -c"])
+            tail = r.choice(TAILS) if end == "\n" else r.choice(["", " | uniq -zc", " | uniq -c", " | head -zn 2", " | tail -zn 3", " | head -n 2"])
             self.put(lines(r, 3000, r.choice([1, 2, 5, 40, 400]), end))
             self.same("sort %s in%s" % (o, tail), ["-j", str(r.choice([1, 2, 3])), "--split", "always,64"])
             self.put(lines(r, 400000, r.choice([1, 3, 50, 5000]), end))
@@ -105,6 +106,15 @@ class Test:
             got, status, said = run([self.zpipe, "--commands", "table.conf", "-j", "2", "--split", "always,64K", "sort in | md5sum -t"], self.d)
             self.tell("groups of " + form, "" if least <= got.count(b"\n") <= most and (status, said) == (0, b"") else "%s, status %d, %s" % (got, status, said))
 
+    # `sort | tail`: how much is left of each block to be merged.
+    def picks(self):
+        self.put(b"".join(b"%07d\n" % self.r.randrange(10**7) for _ in range(60000)))
+        for text, most in (("sort in | tail -n 2", 16), ("cat in | sort -n | head -n 3 | wc -c", 24), ("sort in | head -c 24", 10**6)):
+            self.same(text, ["--joblog", "log", "-j", "2", "--split", "always,64K"])
+            with open(os.path.join(self.d, "log")) as f:
+                sent = [int(row.split("\t")[5]) for row in f.read().splitlines()[1:]]
+            self.tell("what blocks leave of " + text, "" if sent and max(sent) <= most and (most < 100 or max(sent) > 1000) else "%s bytes" % sent)
+
     # A merge that puts files end to end: what is out of order in its output tells how often it ran.
     def by_ranges(self):
         data = [b"%07d" % self.r.randrange(10**7) for _ in range(60000)]
@@ -129,6 +139,7 @@ def main():
         t = Test(os.path.join(os.path.abspath(a.bin), "zpipe"), d, random.Random(a.seed))
         t.by_ranges()
         t.groups()
+        t.picks()
         t.more_blocks_than_descriptors()
         t.at_random(a.count)
         t.many()

@@ -52,7 +52,7 @@ class Kept(Cluster):
     def kill_worker(self, slots="8"):
         self.workers[0].kill()
         self.workers[0].wait()
-        self.workers[0] = self.start("worker", "--keys", self.keys, "--scheduler", self.url, "--slots", slots, "--name", "w0")[0]
+        self.workers[0] = self.start("worker", "--keys", self.keys, "--scheduler", self.url, "--slots", slots, "--name", "w0", "--image", "tests")[0]
 
 
 GATE = "sh -c 'cat; while ! test -e /dev/null/none; do :; done'"  # prints what it reads, and does not end

@@ -208,10 +208,11 @@ GREEDY = [
     ("scratch", "scratch=4MiB", "f = open('/tmp/x', 'wb', 0)\nfor i in range(64): f.write(bytes(1 << 20))", 124, ("No space left", "scratch")),
     ("output", "output=1MiB", "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_DFL)\nf = open('/tmp/x', 'wb', 0)\nfor i in range(64): f.write(bytes(1 << 20))", 124, ("output",)),
     ("time", "timeout=1s", "while True: pass", 124, ("timeout",)),
-    ("zombies", "timeout=60s", "import os\nfor i in range(500):\n    if os.fork() == 0: os._exit(0)\nprint('all', i + 1)", 0, ("all 500",)),
-    ("descriptors", "timeout=60s", "import os\nn = 3\ntry:\n    while n < 5000: n = os.open('/dev/null', 0)\nexcept OSError: print('last', n)", 0,
+    ("zombies", "timeout=600s", "import os\nfor i in range(500):\n    if os.fork() == 0: os._exit(0)\nprint('all', i + 1)", 0, ("all 500",)),
+    ("descriptors", "timeout=600s", "import os\nn = 3\ntry:\n    while n < 5000: n = os.open('/dev/null', 0)\nexcept OSError: print('last', n)", 0,
      ("last 1023",)),
 ]
+SLOW = 600 # seconds, where a machine is a program
 # Programs that do to their channel what a pipe has not: (name, stage, next stage, its output).
 HOSTILE = [
     ("shuts its output", "import socket, os\ns = socket.socket(fileno=os.dup(1))\ns.shutdown(2)\ntry: os.write(1, b'x')\nexcept OSError: pass",
@@ -241,12 +242,12 @@ def greedy(place):
     for name, setting, text, wanted, words in GREEDY:
         with open(path, "w") as f:
             f.write(text + "\n")
-        status, out, err = place.run(place.zpipe, "with %s { python3 %s }" % (setting, program), timeout=60)
+        status, out, err = place.run(place.zpipe, "with %s { python3 %s }" % (setting, program), timeout=SLOW)
         check("greedy: " + name, status == wanted and all(w in out + err for w in words), "status %d" % status, out, err)
     for name, text, reader, wanted in HOSTILE:
         with open(path, "w") as f:
             f.write(text + "\n")
-        status, out, err = place.run(place.zpipe, "python3 %s | %s" % (program, reader), timeout=60)
+        status, out, err = place.run(place.zpipe, "python3 %s | %s" % (program, reader), timeout=SLOW)
         check("hostile: " + name, status == 0 and out.strip() == wanted, "status %d" % status, out, err)
     check("nothing is left of them", processes(program) == 0)
     os.unlink(path)

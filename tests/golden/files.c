@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -183,6 +184,49 @@ static void show_times_of_writes(void)
     say("%ld.%09ld\n", (long)a.st_mtim.tv_sec, a.st_mtim.tv_nsec);
 }
 
+static const char image[] = "/usr/bin/env";
+
+/* Somebody on the host, or in another task, may have locked it. */
+static void show_lock(void)
+{
+    int fd = open(image, O_RDONLY), own = open("own", O_RDWR | O_CREAT, 0600);
+    struct flock l = {.l_type = F_RDLCK};
+    say("%d ", flock(fd, LOCK_SH | LOCK_NB));
+    say("%d ", fcntl(fd, F_GETLK, &l));
+    say("%d %d ", l.l_type, fcntl(fd, F_SETLK, &(struct flock){.l_type = F_RDLCK}));
+    say("%d ", fcntl(fd, F_SETLK, &(struct flock){.l_type = F_WRLCK}) < 0 ? errno : 0);
+    /* Those of the task's own exclude each other as ever. */
+    int two = open("own", O_RDWR);
+    say("%d %d ", flock(own, LOCK_EX | LOCK_NB), flock(two, LOCK_EX | LOCK_NB) < 0 ? errno : 0);
+    say("%d\n", flock(own, LOCK_UN) + flock(two, LOCK_EX | LOCK_NB));
+}
+
+/* An owner is told more than others. */
+static void show_rights(void)
+{
+    say("%d ", access(image, W_OK) < 0 ? errno : 0);
+    say("%d ", open(image, O_WRONLY) < 0 ? errno : 0);
+    say("%d ", access("/usr", W_OK) < 0 ? errno : 0);
+    say("%d ", access("/usr/none", W_OK) < 0 ? errno : 0);
+    say("%d ", access(".", W_OK));
+    say("%d ", open(image, O_RDONLY | O_NOATIME) < 0 ? errno : 0);
+    say("%d\n", fcntl(open(image, O_RDONLY), F_SETFL, O_NOATIME) < 0 ? errno : 0);
+}
+
+/* Where a file's holes are is its file system's affair. */
+static void show_holes(void)
+{
+    int fd = open(image, O_RDONLY);
+    struct stat s;
+    fstat(fd, &s);
+    say("%d ", lseek(fd, 0, SEEK_HOLE) == s.st_size);
+    say("%ld %ld ", (long)lseek(fd, 100, SEEK_DATA), (long)lseek(fd, 0, SEEK_CUR));
+    say("%d\n", lseek(fd, s.st_size, SEEK_DATA) < 0 ? errno : 0);
+    fd = open("sparse", O_RDWR | O_CREAT, 0600);
+    say("%d ", ftruncate(fd, 1 << 20) + (pwrite(fd, "x", 1, 1 << 19) != 1));
+    say("%ld %ld\n", (long)lseek(fd, 0, SEEK_DATA), (long)lseek(fd, 1 << 19, SEEK_HOLE));
+}
+
 const struct golden golden_files[] = {
     {"stat", show_stat, NULL, NULL},
     {"statx", show_statx, NULL, NULL},
@@ -194,5 +238,8 @@ const struct golden golden_files[] = {
     {"order", show_order, NULL, NULL},
     {"file-system", show_system, NULL, NULL},
     {"fd-link", show_link, NULL, NULL},
+    {"lock", show_lock, "somebody else may have locked it all the time", NULL},
+    {"rights", show_rights, "only root can be two users", NULL},
+    {"holes", show_holes, "a host has one file system", NULL},
     {"proc", show_proc, NULL, NULL},
     {NULL, NULL, NULL, NULL}};

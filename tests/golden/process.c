@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -20,6 +21,7 @@
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void show_ids(void)
@@ -191,6 +193,46 @@ static void show_shared(void)
     say("%d %ld\n", id < 0 ? errno : 0, syscall(SYS_pidfd_open, getpid(), 0) < 0 ? (long)errno : 0);
 }
 
+/* How much is granted by limits that nobody set. */
+static void show_granted(void)
+{
+    union sigval value = {0};
+    sigset_t one;
+    int queued = 0;
+    sigemptyset(&one);
+    sigaddset(&one, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &one, NULL);
+    while (queued < 2000 && sigqueue(getpid(), SIGRTMIN, value) == 0)
+        queued++;
+    void *locked = mmap(NULL, 1 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED, -1, 0);
+    say("%d %d\n", queued, locked == MAP_FAILED);
+}
+
+/* What goes by the kernel's configuration and what the host is set to: barriers, clocks that wake the host, cores that it hands to
+ * a program of its own, which a status tells; what can be done with files, and how much memory is granted, and where. */
+static void show_built(void)
+{
+    struct rlimit none = {0};
+    say("%ld ", syscall(SYS_membarrier, 0, 0, 0));
+    say("%ld ", syscall(SYS_membarrier, 1, 0, 0));
+    for (int id = 0; id < 12; id++) {
+        struct timespec t = {0};
+        say("%d %ld ", (int)syscall(SYS_clock_getres, id, &t), t.tv_nsec);
+    }
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0)
+        abort();
+    waitpid(pid, &status, 0);
+    getrlimit(RLIMIT_CORE, &none);
+    say("%x %lld ", status, (long long)none.rlim_max);
+    int env = open("/usr/bin/env", O_RDONLY), made = memfd_create("made", 0);
+    say("%d %zd %d ", open("/usr/bin/env", O_RDONLY | O_DIRECT), copy_file_range(env, NULL, made, NULL, 1, 0), fallocate(1, 0, 0, 1));
+    void *low = mmap((void *)4096, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void *large = mmap(NULL, 17ull << 30, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    say("%d %d\n", low == MAP_FAILED, large == MAP_FAILED);
+}
+
 const struct golden golden_process[] = {
     {"ids", show_ids, NULL, NULL},
     {"children", show_children, NULL, NULL},
@@ -202,6 +244,8 @@ const struct golden golden_process[] = {
     {"descriptors", show_descriptors, NULL, NULL},
     {"signals", show_signals, NULL, NULL},
     {"limits", show_limits, NULL, NULL},
+    {"granted", show_granted, NULL, NULL},
+    {"built", show_built, "a host has one kernel", NULL},
     {"priority", show_priority, NULL, NULL},
     {"place", show_place, NULL, NULL},
     {"machine", show_machine, NULL, NULL},

@@ -150,6 +150,77 @@ static void show_signals(void)
     say_reads(0);
 }
 
+/* What had come when it was shut. */
+static void show_shut(void)
+{
+    ssize_t n, all = read(0, room, 1); /* some has */
+    int r = shutdown(0, SHUT_RD);
+    while ((n = read(0, room, sizeof room)) > 0)
+        all += n;
+    say("%d %zd\n", r, all);
+}
+
+/* How often only the output was ready. */
+static void show_both(void)
+{
+    struct pollfd p[2] = {{.fd = 0, .events = POLLIN}, {.fd = 1, .events = POLLOUT}};
+    int without = 0;
+    ssize_t n = 1;
+    while (n > 0 && poll(p, 2, -1) > 0)
+        if (p[0].revents)
+            n = read(0, room, 100);
+        else
+            without++;
+    say("%d %x\n", without, p[1].revents);
+}
+
+static void show_selected(void)
+{
+    int without = 0, ready = 2;
+    fd_set in, out;
+    FD_ZERO(&out);
+    for (ssize_t n = 1; n > 0 && ready > 0;) {
+        FD_ZERO(&in);
+        FD_SET(0, &in);
+        FD_SET(1, &out);
+        ready = select(2, &in, &out, NULL, NULL);
+        if (FD_ISSET(0, &in))
+            n = read(0, room, 100);
+        else
+            without++;
+    }
+    say("%d %d\n", without, ready);
+}
+
+static void show_watched(void)
+{
+    struct epoll_event e[2] = {{.events = EPOLLIN}, {.events = EPOLLOUT, .data.fd = 1}};
+    int epoll = epoll_create1(0), without = 0, ready = 2;
+    epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &e[0]);
+    epoll_ctl(epoll, EPOLL_CTL_ADD, 1, &e[1]);
+    for (ssize_t n = 1; n > 0 && ready > 0;) {
+        ready = epoll_wait(epoll, e, 2, -1);
+        if (ready == 2 || (ready == 1 && e[0].data.fd == 0))
+            n = read(0, room, 100);
+        else
+            without++;
+    }
+    say("%d %d %x\n", without, ready, e[0].events);
+}
+
+/* Has its writer ended already? */
+static void show_hung_up(void)
+{
+    struct pollfd p = {.fd = 0, .events = POLLIN};
+    int seen[2] = {0};
+    ssize_t n = 1;
+    while (n > 0 && poll(&p, 1, -1) > 0) {
+        seen[!!(p.revents & POLLHUP)]++;
+        n = read(0, room, sizeof room);
+    }
+    say("%d %d\n", seen[0], seen[1]);
+}
+
 const struct golden golden_streams[] = {
     {"read", show_read, NULL, NULL},           {"readv", show_readv, NULL, NULL},
     {"recv", show_recv, NULL, NULL},           {"poll", show_poll, NULL, NULL},
@@ -157,4 +228,10 @@ const struct golden golden_streams[] = {
     {"nonblock", show_nonblock, NULL, NULL},   {"fionbio", show_fionbio, NULL, NULL},
     {"by-name", show_by_name, NULL, NULL},     {"peek", show_peek, NULL, NULL},
     {"pending", show_pending, NULL, NULL},     {"ready", show_ready, "the input may be there already", NULL},
-    {"signals-read", show_signals, NULL, NULL}, {NULL, NULL, NULL, NULL}};
+    {"signals-read", show_signals, NULL, NULL},
+    {"shut", show_shut, NULL, NULL},
+    {"both", show_both, NULL, NULL},
+    {"selected", show_selected, NULL, NULL},
+    {"watched", show_watched, NULL, NULL},
+    {"hung-up", show_hung_up, NULL, NULL},
+    {NULL, NULL, NULL, NULL}};

@@ -1,6 +1,7 @@
 /* See boxed.h. */
 #include "lib/boxed.h"
 #include "base/fds.h"
+#include "lib/test.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,6 +83,22 @@ void boxed_open(struct boxed *b, enum box_isolation isolation)
     boxed_open_as(b, &(struct box_options){.isolation = isolation});
 }
 
+void boxed_lost(void *owner, const struct err *why)
+{
+    (void)owner;
+    fail_msg("lost: %s", why->text);
+}
+
+struct box *boxed_bare(const struct box_events *events)
+{
+    struct box_options options = {.program = getenv("ZPIPE_BOX")};
+    struct err e;
+    struct box *box = box_open(&options, events, NULL, &e);
+    if (!box)
+        fail_msg("%s", e.text);
+    return box;
+}
+
 void boxed_open_as(struct boxed *b, const struct box_options *asked)
 {
     static const struct box_events events = {
@@ -156,7 +173,7 @@ static void plan_region(struct running *r, const struct boxed_plan *p, const cha
     r->in = (struct box_source){.fd = p->in, .offset = BOX_ALL};
     if (p->remote_in)
         before = add_channel(r, (struct box_channel){.end = BOX_REMOTE_WRITER, .sink = -1});
-    else if (p->in >= 0)
+    else if (p->in >= 0 && !p->in_itself)
         before = add_channel(r, (struct box_channel){.end = BOX_FEED, .source = &r->in, .source_count = 1,
                                                      .sink = -1, .lines = p->lines});
     for (uint32_t i = 0; i < n; i++) {
@@ -168,7 +185,7 @@ static void plan_region(struct running *r, const struct boxed_plan *p, const cha
         r->task[i].env = env;
         r->task[i].port = r->port[i];
         r->task[i].port_count = 3;
-        r->port[i][0] = (struct box_port){.fd = 0, .channel = before, .file = -1};
+        r->port[i][0] = (struct box_port){.fd = 0, .channel = before, .file = i == 0 && p->in_itself ? p->in : -1};
         r->port[i][1] = (struct box_port){.fd = 1, .write = true, .channel = after, .file = -1};
         r->port[i][2] = (struct box_port){.fd = 2, .write = true, .channel = -1, .file = r->errors};
         before = after;
@@ -215,8 +232,8 @@ static int wait_for(struct boxed *b, struct running *r, const struct boxed_plan 
     while (!b->log.lost && (!b->log.region_ended || r->got >= 0)) {
         struct pollfd f[2] = {{box_fd(b->box), POLLIN, 0}, {r->got, POLLIN, 0}};
         uint64_t now = now_ns() - begin;
-        if (now > 60000000000u) {
-            fprintf(stderr, "boxed: no end of '%s' after a minute\n", p->line);
+        if (now > 600000000000u) {
+            fprintf(stderr, "boxed: no end of '%s' after ten minutes\n", p->line);
             return -1;
         }
         if (!stopped && now >= p->stop_after_ns) {

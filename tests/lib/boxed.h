@@ -39,12 +39,17 @@ struct boxed_plan {
     const char *line;
     int in;        /* fed to the first stage; -1: /dev/null */
     int out;       /* the last stage's stdout is drained to it; -1: gathered in `output` */
+    bool in_itself; /* `in` is stdin, as of `< file` */
     bool lines;
     bool remote_in; /* a child writes endlessly into the first stage; writer_status: what stopped it */
     struct box_task task; /* files, outputs, limits, seed of the first stage */
     uint64_t stop_after_ns; /* then box_stop */
     size_t break_after;     /* box_break when so many bytes of output came; 0: never */
 };
+
+/* One whose events are the test's own; whose loss fails it (as .lost). */
+struct box *boxed_bare(const struct box_events *events);
+void boxed_lost(void *owner, const struct err *why);
 
 void boxed_open(struct boxed *b, enum box_isolation isolation);
 void boxed_open_as(struct boxed *b, const struct box_options *options); /* its program is ours to say */

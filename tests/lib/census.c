@@ -63,7 +63,7 @@ pid_t census_server(void)
     return census_family(getpid(), all, 0) > 1 ? all[1] : 0;
 }
 
-static bool is_init(pid_t pid)
+static bool is_named(pid_t pid, const char *line)
 {
     char path[64], name[32] = "";
     snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
@@ -72,7 +72,22 @@ static bool is_init(pid_t pid)
         *name = '\0';
     if (f)
         fclose(f);
-    return !strcmp(name, "zpipe-init\n");
+    return !strcmp(name, line);
+}
+
+static bool is_init(pid_t pid)
+{
+    return is_named(pid, "zpipe-init\n");
+}
+
+/* Takes the server's guard out, which is there from its beginning to its end, and has its descriptors. */
+static void take_guard(pid_t *all, int *count)
+{
+    int kept = 0;
+    for (int i = 0; i < *count; i++)
+        if (!is_named(all[i], "zpipe-guard\n"))
+            all[kept++] = all[i];
+    *count = kept;
 }
 
 /* Takes out of a family each init with its one child, which has not got its program. */
@@ -103,6 +118,7 @@ static struct census look(void)
     struct census s = {0};
     pid_t all[CENSUS_PROCESSES], init[CENSUS_PROCESSES];
     s.processes = census_family(census_server(), all, 0);
+    take_guard(all, &s.processes);
     s.places = take_places(all, &s.processes, init);
     for (int i = 0; i < s.processes; i++) {
         char path[64];
@@ -130,5 +146,8 @@ struct census census_again(const struct census *than)
 
 struct census census(int expected)
 {
-    return census_again(&(struct census){.processes = expected, .fds = LONG_MAX, .mounts = LONG_MAX});
+    struct census s = census_again(&(struct census){.processes = expected, .fds = LONG_MAX, .mounts = LONG_MAX});
+    /* Of a place that is being made the server may not have both descriptors yet that look() takes off. */
+    s.fds += 2 * sysconf(_SC_NPROCESSORS_ONLN);
+    return s;
 }

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 
 #define GUARDED_OUTPUT_MAX 65536
-#define GUARDED_SECONDS    60 /* then it is killed, and the result says so */
+#define GUARDED_SECONDS    600 /* then it is killed, and the result says so */
 
 struct guarded {
     const char *const *argv; /* NULL: call `body` instead of an exec */

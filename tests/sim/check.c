@@ -1,6 +1,8 @@
 /* See check.h.  Walks everything, so it is for small worlds. */
 #include "tests/sim/check.h"
 
+#include <string.h>
+
 #define MUST(holds, text)                                                                          \
     do {                                                                                           \
         if (!(holds))                                                                              \
@@ -57,6 +59,8 @@ static const char *check_job(const struct core *c, const struct job *j)
         MUST(!p->again || j->state == JOB_AGAIN || j->state == JOB_STOPPING, "a part shall run again and does not");
         MUST(p->job == j, "a part belongs to another job");
         MUST(!p->worker || p->slots > 0, "a part holds no slot");
+        MUST(!p->worker || j->local || (j->bound && !strcmp(p->worker->image, j->image) && !strcmp(p->worker->domain, j->domain)),
+             "a job runs on two images");
         MUST(!p->worker || table_get(&c->peers, p->worker->link) == p->worker,
              "a part is at a worker that is gone");
     }
@@ -64,13 +68,13 @@ static const char *check_job(const struct core *c, const struct job *j)
     MUST(left == j->parts_left, "parts are counted wrongly");
     MUST(again == j->again_left, "parts that shall run again are counted wrongly");
     MUST(j->state != JOB_AGAIN || again, "a job waits for parts that have stopped");
-    MUST((j->state == JOB_QUEUED) == (left == 0), "a job is nowhere and does not wait");
+    MUST((j->state == JOB_QUEUED || j->state == JOB_CLAIMED) == (left == 0), "a job is nowhere and does not wait");
     if (j->state == JOB_SENT || j->state == JOB_RUNNING) {
         const char *wrong = check_places(j);
         if (wrong)
             return wrong;
     }
-    MUST(j->state != JOB_QUEUED || j->client, "a job waits for a client that is gone");
+    MUST((j->state != JOB_QUEUED && j->state != JOB_CLAIMED) || j->client, "a job waits for a client that is gone");
     MUST(j->state != JOB_STOPPING || j->failed, "a job is stopped for no reason");
     MUST(j->client || j->state == JOB_STOPPING, "a job without a client goes on");
     MUST(table_get(&c->jobs_by_number, j->number) == j, "a job cannot be found by its number");
@@ -112,7 +116,14 @@ static const char *check_worker(const struct core *c, const struct peer_state *w
     for (const struct list *l = w->loans.next; l != &w->loans; l = l->next) {
         const struct loan *loan = LIST_OF(l, loan, at);
         MUST(loan->lender == w && loan->slots, "a worker lends what is not its own");
+        const struct peer_state *owner = loan->owner ? loan->owner->worker : w;
+        MUST(!strcmp(w->image, owner->image) && !strcmp(w->domain, owner->domain), "a worker lends to another image");
         used += loan->slots;
+    }
+    for (const struct list *l = w->remnants.next; l != &w->remnants; l = l->next) {
+        const struct remnant *r = LIST_OF(l, remnant, of_worker);
+        MUST(r->worker == w && !list_empty(&r->at), "what remains at a worker is not its own");
+        used++;
     }
     MUST(w->used == used, "slots are taken and nothing runs");
     MUST(w->used <= w->slots, "a worker was given more than its slots");
@@ -205,7 +216,8 @@ const char *core_check_empty(const struct core *c)
     MUST(c->homes.count == 0 && c->homes_at_work == 0, "homes are left in the core");
     MUST(c->fleet.count == 0, "workers are left in the core");
     MUST(c->graph_bytes == 0 && c->stats.waiting == 0, "something is left in the core");
-    MUST(list_empty(&c->turns) && list_empty(&c->queued) && list_empty(&c->stopping),
+    MUST(list_empty(&c->turns) && list_empty(&c->queued) && list_empty(&c->stopping) &&
+             list_empty(&c->claims) && list_empty(&c->remnants) && list_empty(&c->leaving),
          "something still waits in the core");
     MUST(c->loans.count == 0 && !c->coming && !c->wanting_count && list_empty(&c->lent) &&
              list_empty(&c->returning),

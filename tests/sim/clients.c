@@ -1,38 +1,63 @@
 /* What clients and keepers do and hear. */
 #include "tests/sim/world.h"
 
+static void send_job(struct world *w, struct actor *a, const struct tracked *t, uint64_t held, uint64_t was)
+{
+    struct buf *g = &w->graph[t->stages][t->pipefail + 2 * t->negate];
+    struct msg m = {.type = MSG_SUBMIT,
+                    .submit = {.request = t->request,
+                               .flags = t->spread ? MSG_SUBMIT_SPREAD : 0,
+                               .text = "sim",
+                               .held = held,
+                               .was = was,
+                               .token = {(const char *)t->token, was ? sizeof t->token : 0}}};
+    if (!g->size)
+        *g = chain_bytes(&(struct chain){.stages = t->stages, .pipefail = t->pipefail, .negate = t->negate});
+    /* Once: a second one that comes when the first has had its answer is another job. */
+    put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){g->data, g->size});
+}
+
+/* A job that an earlier scheduler had: by its number and token it may go on. */
+static bool bring_again(struct world *w, struct actor *a, struct tracked *t, uint64_t held)
+{
+    if (w->owner[t->client] != a || t->accepted || !t->number || t->results || t->cancelled || !t->has_token || t->sink.broken || !t->source ||
+        t->client == a->link)
+        return false;
+    t->client = a->link;
+    t->request = ++a->requests;
+    t->pull_ns = w->now;
+    send_job(w, a, t, held, t->number);
+    return true;
+}
+
+void submit_again(struct world *w, struct actor *a)
+{
+    for (uint32_t i = 0; i < w->jobs; i++)
+        bring_again(w, a, &w->job[i], 0);
+}
+
 /* held: at a keeper. */
 void submit(struct world *w, struct actor *a, uint64_t held)
 {
-    uint32_t stages = 1 + (uint32_t)draw(w, 5), kind = (uint32_t)draw(w, 4);
-    struct buf *g = &w->graph[stages][kind];
-    struct msg m = {.type = MSG_SUBMIT,
-                    .submit = {.request = ++a->requests,
-                               .flags = one_in(w, 2) ? MSG_SUBMIT_SPREAD : 0,
-                               .text = "sim",
-                               .held = held}};
-    if (!g->size)
-        *g = chain_bytes(
-            &(struct chain){.stages = stages, .pipefail = kind & 1, .negate = kind & 2});
     if (w->jobs == JOBS_MAX)
         return;
     struct tracked *t = &w->job[w->jobs++];
     *t = (struct tracked){.client = a->link,
-                          .request = a->requests,
-                          .stages = stages,
+                          .request = ++a->requests,
+                          .stages = 1 + (uint32_t)draw(w, 5),
                           .held = held != 0,
+                          .spread = one_in(w, 2),
                           .units = (uint32_t)draw(w, UNITS_MAX + 1),
                           .endless = one_in(w, 8),
                           .cursed = one_in(w, 30),
                           .pull_ns = NEVER,
-                          .pipefail = kind & 1,
-                          .negate = kind & 2};
-    for (uint32_t n = 1; n <= stages; n++) {
+                          .pipefail = one_in(w, 2),
+                          .negate = one_in(w, 2)};
+    for (uint32_t n = 1; n <= t->stages; n++) {
         t->status[n] = (uint32_t)draw(w, 3);
         t->early[n] = one_in(w, 4);
     }
-    /* Once: a second one that comes when the first has had its answer is another job. */
-    put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){g->data, g->size});
+    send_job(w, a, t, held, 0);
     if (!held && one_in(w, 6)) {
         struct msg cancel = {.type = MSG_CANCEL, .cancel = {0, a->requests, "cancelled"}};
         t->cancelled = true;
@@ -57,10 +82,15 @@ void keeper_joins(struct world *w, struct actor *a)
         if (s->keeper != a)
             continue;
         tell_held(w, a, s, false);
-        if (!s->over) {
+        struct tracked *t = NULL;
+        for (uint32_t k = 0; k < w->jobs && !t; k++)
+            if (w->job[k].held && w->owner[w->job[k].client] == a && w->job[k].request == s->request)
+                t = &w->job[k];
+        if (s->over)
+            continue;
+        if (!a->goes_on || !t || !bring_again(w, a, t, s->number))
             submit(w, a, s->number);
-            s->request = a->requests;
-        }
+        s->request = a->requests;
     }
 }
 
@@ -126,15 +156,29 @@ void ask_drain(struct world *w, struct actor *a)
 
 void client_hears(struct world *w, struct actor *a, const struct msg *m)
 {
-    struct tracked *t = m->type == MSG_ROUTE ? tracked(w, m->route.job) : NULL;
+    struct tracked *t = m->type == MSG_ROUTE ? tracked(w, m->route.job) : m->type == MSG_ACCEPT ? tracked(w, m->accept.job) : NULL;
     if (!t || t->client != a->link)
         return;
+    if (m->type == MSG_ACCEPT) { /* what broke meanwhile it has not heard */
+        struct msg lost = {.type = MSG_LOST, .lost = {t->number, t->source_lost, MSG_EDGE, 0, GRAPH_NONE, "broken"}};
+        if (t->source_lost)
+            say(w, a, &lost);
+        lost.lost.attempt = t->sink.attempt;
+        lost.lost.index = t->stages;
+        if (t->sink.broken)
+            say(w, a, &lost);
+        return;
+    }
+    memcpy(t->token, m->route.token.data, sizeof t->token);
+    t->has_token = true;
     for (uint32_t i = 0; i < m->route.route_count; i++) {
         const struct msg_route *r = &m->route.route[i];
-        if (r->what == MSG_EDGE && r->index == 0)
+        if (r->what == MSG_EDGE && r->index == 0) {
             t->source = m->route.attempt;
-        else if (r->what == MSG_EDGE && t->sink.attempt < m->route.attempt)
+            t->source_lost = 0;
+        } else if (r->what == MSG_EDGE && t->sink.attempt < m->route.attempt) {
             follow(&t->sink, r, m->route.attempt);
+        }
     }
     t->pull_ns = earlier(t->pull_ns, w->now);
 }
@@ -142,6 +186,7 @@ void client_hears(struct world *w, struct actor *a, const struct msg *m)
 static void lose_source(struct world *w, struct actor *a, struct tracked *t)
 {
     struct msg m = {.type = MSG_LOST, .lost = {t->number, t->source, MSG_EDGE, 0, GRAPH_NONE, "broken"}};
+    t->source_lost = t->source;
     t->source = 0;
     say(w, a, &m);
 }

@@ -9,6 +9,14 @@ struct tracked *tracked(struct world *w, uint64_t number)
     return NULL;
 }
 
+struct tracked *known(struct world *w, uint64_t number)
+{
+    for (uint32_t i = 0; i < w->jobs; i++)
+        if (w->job[i].number == number && number)
+            return &w->job[i];
+    return NULL;
+}
+
 static uint32_t expected_status(const struct tracked *t)
 {
     uint32_t status = t->status[t->stages];
@@ -79,7 +87,7 @@ void see_told(struct world *w, const struct msg *m)
         return;
     t->runs += m->type == MSG_RUN;
     t->told++;
-    must(w, t->runs <= t->stages * (1 + 4 * t->stages), "a job's parts are begun without end");
+    must(w, t->runs <= t->stages * most_attempts(w, t), "a job's parts are begun without end");
     /* For each part that is begun: RUN, its STOP and that of the one before, ROUTE to the client and to its reader. */
     must(w, t->told <= 5 * (t->runs + 1), "the scheduler says more of a job than its parts need");
 }
@@ -92,6 +100,11 @@ void see_accept(struct world *w, uint64_t link, const struct msg_accept *m)
             continue;
         must(w, !t->accepted, "a job was accepted twice");
         t->accepted = true;
-        t->number = m->job;
+        if (t->number == m->job) {
+            w->went_on++;
+            return;
+        }
+        t->number = m->job; /* it begins, or begins anew */
+        t->sink.attempt = t->source = t->source_lost = t->runs = t->told = 0;
     }
 }

@@ -26,6 +26,12 @@ const char *const plant_names[PLANTS + 1] = {
     [18] = "a worker that is drained is never sent away",
     [19] = "a worker that is drained is sent away at once",
     [20] = "who shall stop is told so again and again",
+    [21] = "what remains of a job is never told to stop",
+    [22] = "what goes on is not told that it does",
+    [23] = "what remains of any job is taken for that of any other",
+    [24] = "the worker that comes back first has the newest attempt",
+    [25] = "a job goes on with any image",
+    [26] = "slots of any image are lent",
 };
 
 void __real_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
@@ -40,7 +46,7 @@ void __real_core_send(struct core *c, uint64_t link, const struct msg *m);
 void __wrap_core_send(struct core *c, uint64_t link, const struct msg *m);
 void __wrap_core_send(struct core *c, uint64_t link, const struct msg *m)
 {
-    if ((plant == 2 && m->type == MSG_STOP) || (plant == 7 && m->type == MSG_RECALL))
+    if ((plant == 2 && m->type == MSG_STOP) || (plant == 7 && m->type == MSG_RECALL) || (plant == 22 && m->type == MSG_GO_ON))
         return;
     __real_core_send(c, link, m);
     if (plant == 3 && m->type == MSG_RESULT)
@@ -66,6 +72,28 @@ void __wrap_job_cancel(struct core *c, uint64_t now, struct peer_state *p,
 {
     const struct job *j = m->job ? table_get(&c->jobs_by_number, m->job) : NULL;
     __real_job_cancel(c, now, plant == 5 && j && j->client ? j->client : p, m);
+}
+
+void __real_job_bind(struct job *j, const struct peer_state *w);
+void __wrap_job_bind(struct job *j, const struct peer_state *w);
+void __wrap_job_bind(struct job *j, const struct peer_state *w)
+{
+    if (plant != 25 || !j->bound)
+        __real_job_bind(j, w);
+}
+
+bool __real_job_may_have(const struct job *j, const struct peer_state *w);
+bool __wrap_job_may_have(const struct job *j, const struct peer_state *w);
+bool __wrap_job_may_have(const struct job *j, const struct peer_state *w)
+{
+    return plant == 25 ? !job_shuns(j, w) : __real_job_may_have(j, w);
+}
+
+bool __real_workers_alike(const struct peer_state *a, const struct peer_state *b);
+bool __wrap_workers_alike(const struct peer_state *a, const struct peer_state *b);
+bool __wrap_workers_alike(const struct peer_state *a, const struct peer_state *b)
+{
+    return plant == 26 || __real_workers_alike(a, b);
 }
 
 uint32_t __real_verdict(struct job *j);
@@ -172,4 +200,28 @@ void __wrap_drain_step(struct core *c, uint64_t now)
     }
     if (plant != 18)
         __real_drain_step(c, now);
+}
+
+void __real_remains_expire(struct core *c, uint64_t now);
+void __wrap_remains_expire(struct core *c, uint64_t now);
+void __wrap_remains_expire(struct core *c, uint64_t now)
+{
+    if (plant != 21)
+        __real_remains_expire(c, now);
+}
+
+bool __real_place_remnants(struct core *c, struct job *j, struct remnant *const *found, uint32_t count);
+bool __wrap_place_remnants(struct core *c, struct job *j, struct remnant *const *found, uint32_t count);
+bool __wrap_place_remnants(struct core *c, struct job *j, struct remnant *const *found, uint32_t count)
+{
+    if (plant == 23 && count == 1)
+        ((struct remnant **)(uintptr_t)found)[0] = LIST_OF(c->remnants.next, remnant, at);
+    return __real_place_remnants(c, j, found, count);
+}
+
+bool __real_part_outdated(struct core *c, uint64_t now, struct part *p, uint32_t attempt);
+bool __wrap_part_outdated(struct core *c, uint64_t now, struct part *p, uint32_t attempt);
+bool __wrap_part_outdated(struct core *c, uint64_t now, struct part *p, uint32_t attempt)
+{
+    return plant != 24 && __real_part_outdated(c, now, p, attempt);
 }

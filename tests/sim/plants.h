@@ -3,5 +3,5 @@
 #pragma once
 
 extern int plant; /* 0: none */
-#define PLANTS 20
+#define PLANTS 26
 extern const char *const plant_names[PLANTS + 1];

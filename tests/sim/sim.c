@@ -4,9 +4,9 @@
  * somebody says what is not theirs to say, and the scheduler itself stands still.  Time is a
  * number, and everything follows from the seed, so a failure is a seed:
  *
- *     sim                  10,000 seeds
- *     sim SEED [PLANT]     that one, told step by step
- *     sim plants           bugs planted on purpose (plants.c) must be found, each
+ *     sim seeds [COUNT [FIRST]]  10,000 from 1 on, or so many from there on
+ *     sim SEED [PLANT]       that one, told step by step
+ *     sim plants             bugs planted on purpose (plants.c) must be found, each
  *
  * A job is a chain of stages that pass on units, each made from the unit it read; a stage that runs again
  * makes the same.  Who reads follows the routes that the core sent: over them come a writer's units
@@ -38,13 +38,13 @@ static void see_answer(struct world *w, struct actor *a, const struct msg_answer
     w->drained[a->drain_of] |= !m->code;
 }
 
-/* By then it has nothing to do, as far as it can have heard. */
+/* By then it has nothing to do, as far as it can have heard; but for one that never ends what it was told to. */
 static void see_drained(struct world *w, const struct actor *a)
 {
     drains_made++;
     must(w, w->may_go[a->link], "a worker is sent away that nobody drained");
     for (int i = 0; i < RUNS_MAX; i++)
-        must(w, a->mood != PRESENT || !a->run[i].used, "a worker is sent away while it runs something");
+        must(w, a->mood != PRESENT || !a->run[i].used || (a->stuck && a->run[i].stopping), "a worker is sent away while it runs something");
 }
 
 static void take_actions(struct world *w)
@@ -68,6 +68,9 @@ static void take_actions(struct world *w)
              x.msg.type != MSG_REFUSE || x.msg.refuse.code != ERR_GONE || a->stalled || a->stuck ||
                  a->mood != PRESENT,
              "somebody who speaks was taken for dead");
+        /* The worst moment to die: somebody's work was begun again elsewhere, and he does not know. */
+        if (x.msg.type == MSG_REFUSE && x.msg.refuse.code == ERR_GONE && a->worker && !w->actor[0].local && !w->lives && one_in(w, 2))
+            w->restart_ns = w->now + draw(w, 500) * MS;
         if (x.msg.type == MSG_RESULT && x.msg.result.job)
             see_result(w, x.link, &x.msg.result);
         if (x.msg.type == MSG_LEND) {
@@ -119,6 +122,22 @@ static void core_hears_end(struct world *w, struct actor *a)
     take_actions(w);
 }
 
+/* What runs at a worker goes on, but for what has to stop, and for slots lent; and a client knows its jobs. */
+static void lose_scheduler(struct world *w, struct actor *a)
+{
+    hang_up(w, a);
+    a->mood = LOST;
+    a->goes_on = true;
+    a->join_ns = w->now + draw(w, 2500) * MS;
+    a->loan = 0;
+    memset(a->lent, 0, sizeof a->lent);
+    for (int i = 0; i < RUNS_MAX; i++) {
+        struct run *r = &a->run[i];
+        r->used = r->used && !r->stopping && !r->failed;
+        r->paused = true;
+    }
+}
+
 /* It dies and begins anew.  All it knows is how often it was started. */
 static void restart(struct world *w)
 {
@@ -131,7 +150,10 @@ static void restart(struct world *w)
         if (a->mood != PRESENT)
             continue;
         w->ended[a->link] = true;
-        leave(w, a, true);
+        if (one_in(w, 4))
+            leave(w, a, true);
+        else
+            lose_scheduler(w, a);
     }
     for (uint32_t i = 0; i <= w->links; i++)
         w->ended[i] = true;
@@ -151,6 +173,7 @@ static bool turn(struct world *w)
     if (w->now >= w->sleep_ns) {
         w->sleep_ns = NEVER;
         w->asleep_ns = w->now + draw(w, 20000) * MS;
+        befell[SLEPT]++;
     }
     void (*what)(struct world *, struct actor *) = NULL;
     struct actor *who = NULL;
@@ -202,6 +225,7 @@ static void build(struct world *w, uint64_t seed)
     local = local && !keeper; /* a keeper is a process of its own */
     w->core = core_new(&o, &e);
     w->roomy = one_in(w, 2);
+    w->images = seed % 3 == 0;
     w->actors = clients + workers;
     for (uint32_t i = 0; i < w->actors; i++) {
         struct actor *a = &w->actor[i];
@@ -211,6 +235,7 @@ static void build(struct world *w, uint64_t seed)
                             .to.end_ns = NEVER,
                             .from.end_ns = NEVER};
         a->stuck = a->worker && one_in(w, 20);
+        a->image = (uint32_t)(seed / 3 >> i) % IMAGES;
         a->submits = a->worker ? 0 : 1 + (uint32_t)draw(w, 8);
         a->submit_ns = a->join_ns + draw(w, 1000) * MS;
         a->keeper = !i && keeper;
@@ -220,7 +245,7 @@ static void build(struct world *w, uint64_t seed)
         }
     }
     w->sleep_ns = one_in(w, 4) ? draw(w, 20000) * MS : NEVER;
-    w->restart_ns = w->actor[0].keeper && one_in(w, 2) ? draw(w, 20000) * MS : NEVER;
+    w->restart_ns = !local && one_in(w, 3) ? draw(w, 20000) * MS : NEVER;
 }
 
 /* All that is left are submitted jobs that wait for a worker, and there is none: they wait as long as it takes. */
@@ -284,7 +309,7 @@ static void close_world(struct world *w)
     must(w, !wrong, wrong);
 }
 
-static uint64_t loans_made, jobs_submitted, restarts_made; /* in all worlds so far */
+static uint64_t loans_made, jobs_submitted, went_on; /* in all worlds so far */
 
 static const char *run_seed(uint64_t seed, bool talk)
 {
@@ -310,21 +335,24 @@ static const char *run_seed(uint64_t seed, bool talk)
     const char *wrong = w->wrong;
     loans_made += w->lent;
     jobs_submitted += w->submitted_count;
-    restarts_made += w->lives;
+    befell[RESTARTED] += w->lives;
+    went_on += w->went_on;
+    uint64_t never_came = befell[NEVER_CAME]; /* what is under way at the end is not counted */
     for (uint32_t i = 0; i < w->actors; i++) {
         cut(&w->actor[i].to);
         cut(&w->actor[i].from);
     }
     for (uint32_t i = 0; i < NODES_MAX * 4; i++)
         buf_clear(&w->graph[i / 4][i % 4]);
+    befell[NEVER_CAME] = never_came;
     core_free(w->core);
     free(w);
     return wrong;
 }
 
-static bool run_seeds(void)
+static bool run_seeds(uint64_t first, uint64_t count)
 {
-    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    for (uint64_t seed = first; seed < first + count; seed++) {
         const char *wrong = run_seed(seed, false);
         if (!wrong)
             continue;
@@ -339,7 +367,7 @@ static int run_plants(void)
     int missed = 0;
     for (plant = 1; plant <= PLANTS; plant++) {
         printf("planted: %s\n  ", plant_names[plant]);
-        if (run_seeds()) {
+        if (run_seeds(1, SEEDS)) {
             printf("not found in %d seeds\n", SEEDS);
             missed++;
         }
@@ -349,17 +377,27 @@ static int run_plants(void)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && !strcmp(argv[1], "plants"))
+    bool seeds = argc < 2 || !strcmp(argv[1], "seeds");
+    if (!seeds && !strcmp(argv[1], "plants"))
         return run_plants();
-    if (argc > 1) {
+    if (!seeds) {
         plant = argc > 2 ? atoi(argv[2]) : 0;
         const char *wrong = run_seed(strtoull(argv[1], NULL, 10), true);
         printf("%s\n", wrong ? wrong : "all holds");
         return wrong != NULL;
     }
-    bool good = run_seeds() && loans_made && jobs_submitted && restarts_made && drains_made;
-    if (good)
-        printf("%d seeds, %" PRIu64 " loans, %" PRIu64 " submitted jobs, %" PRIu64 " restarts, %" PRIu64 " workers drained: all holds\n", SEEDS,
-               loans_made, jobs_submitted, restarts_made, drains_made);
+    uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : SEEDS;
+    bool good = run_seeds(argc > 3 ? strtoull(argv[3], NULL, 10) : 1, count) && loans_made && jobs_submitted && went_on && drains_made;
+    for (int i = 0; i < BEFELL; i++)
+        good = good && befell[i];
+    if (good) {
+        printf("messages: %" PRIu64 " late by up to a second, %" PRIu64 " repeated, %" PRIu64 " that never came; links: %" PRIu64 " held up for up to 8 s, %" PRIu64
+               " broken; %" PRIu64 " died in silence, %" PRIu64 " lies; schedulers: %" PRIu64 " stood still for up to 20 s, %" PRIu64 " killed\n",
+               befell[LATE], befell[REPEATED], befell[NEVER_CAME], befell[HELD_UP], befell[BROKE], befell[DIED], befell[BABBLED], befell[SLEPT],
+               befell[RESTARTED]);
+        printf("%" PRIu64 " seeds, %" PRIu64 " loans, %" PRIu64 " submitted jobs, of all jobs %" PRIu64
+               " went on over a restart, %" PRIu64 " workers drained: all holds\n",
+               count, loans_made, jobs_submitted, went_on, drains_made);
+    }
     return !good;
 }

@@ -21,7 +21,7 @@ void take_unit(struct reader *r, uint32_t unit)
 static struct run *writer_of(struct world *w, const struct reader *r, uint64_t job)
 {
     struct actor *a = r->link && r->link < LINKS_MAX ? w->owner[r->link] : NULL;
-    if (!a || a->mood != PRESENT || a->link != r->link || r->broken)
+    if (!a || !is_there(a, r->link) || r->broken)
         return NULL;
     return run_of(a, job, r->attempt);
 }
@@ -53,7 +53,7 @@ void pull_over(struct world *w, struct actor *a, struct reader *r, uint64_t job,
     const struct actor *there = r->link && r->link < LINKS_MAX ? w->owner[r->link] : NULL;
     if (r->broken || !r->attempt)
         return;
-    if (!there || there->mood != PRESENT || there->link != r->link || mishap(w, 200))
+    if (!there || !is_there(there, r->link) || mishap(w, 200))
         lose_stream(w, a, r, job, n);
     else if (from && !from->stopping && !from->failed)
         pull(w, from, n, r);

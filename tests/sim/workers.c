@@ -11,12 +11,13 @@ static void run_begin(struct world *w, struct actor *a, const struct msg_run *m)
     if (!r || !t)
         return;
     t->ran = true;
-    must(w, m->attempt <= 1 + 4 * t->stages, "a job is begun again without end");
+    must(w, m->attempt <= most_attempts(w, t), "a job is begun again without end");
     *r = (struct run){.used = true,
                       .job = m->job,
                       .attempt = m->attempt,
                       .heard = m->attempt,
                       .at_ns = w->now + (1 + draw(w, 200)) * MS};
+    memcpy(r->token, m->token.data, sizeof r->token);
     for (uint32_t i = 0; i < m->node_count; i++)
         if (m->node[i] && m->node[i] <= t->stages) /* not the source, the sink */
             r->here[m->node[i]] = true;
@@ -50,7 +51,7 @@ void want(struct world *w, struct actor *a, const struct run *r)
 {
     uint32_t slots = one_in(w, 3) ? 0 : one_in(w, 3) ? UINT32_MAX : (uint32_t)draw(w, 8);
     struct msg m = {.type = MSG_WANT, .want = {r->job, r->attempt, slots}};
-    if (!w->roomy && one_in(w, 3))
+    if (!w->roomy && one_in(w, 3) && !r->paused)
         say(w, a, &m);
 }
 
@@ -102,6 +103,47 @@ static void say_stopped(struct world *w, struct actor *a, uint64_t job, uint32_t
     say(w, a, &s);
 }
 
+static void say_task(struct world *w, struct actor *a, const struct run *r, uint32_t n, uint32_t end, uint32_t status, bool early);
+
+bool is_there(const struct actor *a, uint64_t address)
+{
+    return a->address == address && (a->mood == PRESENT || (a->mood == LOST && a->goes_on));
+}
+
+void tell_remains(struct world *w, struct actor *a)
+{
+    for (int i = 0; i < RUNS_MAX; i++) {
+        const struct run *r = &a->run[i];
+        uint32_t node[NODES_MAX], count = 0;
+        for (uint32_t n = 0; n < NODES_MAX; n++)
+            if (r->here[n])
+                node[count++] = n;
+        struct msg m = {.type = MSG_REMAINS,
+                        .remains = {r->job, r->attempt, {(const char *)r->token, sizeof r->token}, node, count}};
+        if (r->used)
+            say(w, a, &m);
+    }
+}
+
+/* All that there was to say of it is said. */
+static void run_goes_on(struct world *w, struct actor *a, struct run *r)
+{
+    const struct tracked *t = r ? known(w, r->job) : NULL;
+    if (!t || !r->paused)
+        return;
+    r->paused = false;
+    struct msg s = {.type = MSG_STARTED, .started = {r->job, r->attempt}};
+    say(w, a, &s);
+    for (uint32_t n = 1; n <= t->stages; n++) {
+        if (r->ended[n])
+            say_task(w, a, r, n, r->end[n], t->status[n], t->early[n]);
+        if (r->here[n] && r->in[n].broken) {
+            s = (struct msg){.type = MSG_LOST, .lost = {r->job, r->in[n].attempt, MSG_EDGE, n - 1, GRAPH_NONE, "broken"}};
+            say(w, a, &s);
+        }
+    }
+}
+
 void worker_hears(struct world *w, struct actor *a, const struct msg *m)
 {
     if (m->type == MSG_RUN && !run_of(a, m->run.job, m->run.attempt)) {
@@ -112,9 +154,12 @@ void worker_hears(struct world *w, struct actor *a, const struct msg *m)
         lend_begin(w, a, &m->lend);
     } else if (m->type == MSG_RECALL) {
         recalled(w, a, &m->recall);
+    } else if (m->type == MSG_GO_ON) {
+        run_goes_on(w, a, run_of(a, m->go_on.job, m->go_on.attempt));
     } else if (m->type == MSG_STOP) {
         struct run *r = run_of(a, m->stop.job, m->stop.attempt);
         if (r) {
+            r->paused = false;
             r->stopping = true;
             r->at_ns = earlier(r->at_ns, w->now + (1 + draw(w, 100)) * MS);
         } else {
@@ -152,7 +197,8 @@ static void say_task(struct world *w, struct actor *a, const struct run *r, uint
                              .early_stop = early,
                              .text = "",
                              .stderr_tail = ""}};
-    say(w, a, &m);
+    if (!r->paused)
+        say(w, a, &m);
 }
 
 /* Killed, and some of its programs are told of as if they had ended. */
@@ -167,7 +213,7 @@ static void run_dies(struct world *w, struct actor *a, struct run *r)
 
 static void run_fails(struct world *w, struct actor *a, struct run *r)
 {
-    struct msg m = {.type = MSG_FAIL, .fail = {r->job, r->attempt, ERR_IO, "disk full"}};
+    struct msg m = {.type = MSG_FAIL, .fail = {r->job, r->attempt, ERR_IO, "disk full", false}};
     r->stopping = true;
     say(w, a, &m);
 }
@@ -183,23 +229,27 @@ static bool run_done(const struct run *r, const struct tracked *t)
 /* One step of a run: units move, stages end, or all is over. */
 void run_step(struct world *w, struct actor *a, struct run *r)
 {
-    struct tracked *t = tracked(w, r->job);
+    struct tracked *t = known(w, r->job);
     r->at_ns = w->now + (1 + draw(w, 300)) * MS;
     if (r->stopping && a->stuck) {
         r->at_ns = w->now + 1000 * MS;
     } else if (r->stopping) {
         run_dies(w, a, r);
+    } else if (!t) { /* its job runs under another number by now: it waits for STOP */
+        must(w, r->paused, "a run of no job");
     } else if (r->failed) {
         want(w, a, r);
-    } else if (t->cursed && r->here[1] && !a->local) {
+    } else if (t->cursed && r->here[1] && !a->local && !r->paused) {
         if (one_in(w, 2))
             run_fails(w, a, r);
         else
             leave(w, a, true);
+    } else if (run_done(r, t) && r->paused) {
+        r->at_ns = w->now + 100 * MS;
     } else if (run_done(r, t)) {
         r->used = false;
         say_stopped(w, a, r->job, r->attempt, r->heard);
-    } else if (mishap(w, 300)) {
+    } else if (!r->paused && mishap(w, 300)) {
         run_fails(w, a, r);
     } else {
         want(w, a, r);
@@ -209,9 +259,10 @@ void run_step(struct world *w, struct actor *a, struct run *r)
             node_reads(w, a, r, t, n); /* one that ended may be given once more what it has */
             if (!r->in[n].ended || r->ended[n])
                 continue;
-            uint32_t end = mishap(w, 250)   ? MSG_END_LIMIT
-                           : mishap(w, 250) ? MSG_END_FAILED
-                                            : MSG_END_EXITED;
+            uint32_t end = mishap(w, 250)                 ? MSG_END_LIMIT
+                           : !r->paused && mishap(w, 250) ? MSG_END_FAILED
+                                                          : MSG_END_EXITED;
+            r->end[n] = end;
             r->failed |= end == MSG_END_FAILED;
             r->ended[n] = end != MSG_END_FAILED;
             say_task(w, a, r, n, end, t->status[n], t->early[n]);
@@ -219,7 +270,7 @@ void run_step(struct world *w, struct actor *a, struct run *r)
         if (r->local && r->here[t->stages])
             pull(w, r, t->stages, &t->sink);
         struct msg moved = {.type = MSG_PROGRESS, .progress = {.job = r->job, .node = t->stages}};
-        if (one_in(w, 8))
+        if (one_in(w, 8) && !r->paused)
             say(w, a, &moved);
     }
 }

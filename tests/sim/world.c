@@ -1,6 +1,8 @@
 /* What the world is made of: chance, and messages on their way. */
 #include "tests/sim/world.h"
 
+uint64_t befell[BEFELL];
+
 uint64_t draw(struct world *w, uint64_t below)
 {
     uint64_t z = w->random += 0x9e3779b97f4a7c15ull;
@@ -18,6 +20,12 @@ bool one_in(struct world *w, uint64_t n)
 bool mishap(struct world *w, uint64_t n)
 {
     return w->now < CALM_NS && one_in(w, n);
+}
+
+/* Each stage is tried four times; a scheduler that was started again knows nothing of earlier tries. */
+uint32_t most_attempts(const struct world *w, const struct tracked *t)
+{
+    return 1 + 4 * t->stages * (1 + (uint32_t)w->lives);
 }
 
 void must(struct world *w, bool holds, const char *what)
@@ -44,6 +52,7 @@ void cut(struct wire *x)
         struct note *n = x->first;
         x->first = n->next;
         note_free(n);
+        befell[NEVER_CAME]++;
     }
     x->end_ns = NEVER;
 }
@@ -76,10 +85,13 @@ nowhere:
 void put(struct world *w, struct actor *a, struct wire *x, const struct msg *m,
                 struct slice bulk)
 {
-    uint64_t delay = (1 + draw(w, one_in(w, 50) ? 3000 : 40)) * MS;
+    bool late = one_in(w, 50), again;
+    uint64_t delay = (1 + draw(w, late ? 1000 : 40)) * MS;
     put_once(w, a, x, delay, m, bulk);
-    if (one_in(w, 12))
+    if ((again = one_in(w, 12)))
         put_once(w, a, x, delay, m, bulk);
+    befell[LATE] += late;
+    befell[REPEATED] += again;
 }
 
 void say(struct world *w, struct actor *a, const struct msg *m)

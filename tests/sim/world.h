@@ -17,6 +17,7 @@
 #define RUNS_MAX   32 /* at one worker: more than its slots can ever be */
 #define LOANS_MAX  16 /* likewise */
 #define NODES_MAX  8
+#define IMAGES     3
 #define UNITS_MAX  24 /* of a job's input */
 #define AHEAD      4  /* a writer waits when its reader has so many less */
 #define EVENTS_MAX 100000
@@ -52,6 +53,9 @@ struct reader {
 struct run {
     bool used, stopping, failed; /* failed: it waits for STOP */
     bool local;                  /* in the client's process: source and sink too */
+    bool paused;                 /* the scheduler that gave it is gone; no other has said that it goes on */
+    uint8_t token[MSG_TOKEN_BYTES];
+    uint32_t end[NODES_MAX];     /* how those that ended did */
     uint64_t job, at_ns;
     uint32_t attempt, heard;
     bool here[NODES_MAX], ended[NODES_MAX];
@@ -70,9 +74,12 @@ struct lent { /* slots of a worker; it keeps them until they are recalled, or fo
 enum mood { ABSENT, PRESENT, LOST /* its side of the link ended; it comes back */, DEAD };
 
 struct actor {
+    uint32_t image; /* of a worker, where there are several */
     bool worker, local, keeper, stuck; /* stuck: it never ends what it is told to stop */
     enum mood mood;
     uint64_t link; /* the one now */
+    uint64_t address; /* the first that this process had: where its streams are */
+    bool goes_on;     /* it has lost its scheduler, and what it runs goes on */
     uint8_t instance[16];
     struct wire to, from; /* towards it, from it */
     uint64_t join_ns, ping_ns, submit_ns, die_ns, stall_ns;
@@ -95,6 +102,9 @@ struct submitted {            /* as its keeper knows it */
 
 struct tracked {                      /* a job as the world knows it */
     uint64_t client, request, number; /* client: its link */
+    uint8_t token[MSG_TOKEN_BYTES]; /* as ROUTE said; has_token */
+    bool has_token;
+    bool spread;
     bool accepted, ran, cancelled, pipefail, negate;
     bool held;    /* submitted: its client is a keeper */
     bool endless; /* its input does not end, like `tail -f`, until the client has had enough */
@@ -102,16 +112,22 @@ struct tracked {                      /* a job as the world knows it */
     uint32_t results, stages, units;
     uint32_t status[NODES_MAX];
     bool early[NODES_MAX];
+    uint32_t source_lost; /* the attempt whose stream broke, until another is named */
     uint32_t source;    /* the attempt to which the client gives its input */
     struct reader sink; /* the client's */
     uint64_t pull_ns;
     uint32_t runs, told; /* parts that were begun; messages that the core sent about it, but those that workers made it pass on */
 };
 
+/* What befell them, in all worlds so far: none of it may be a thing that the simulator only believes to do. */
+enum befell { LATE, REPEATED, NEVER_CAME, HELD_UP, DIED, BROKE, SLEPT, RESTARTED, BABBLED, BEFELL };
+extern uint64_t befell[BEFELL];
+
 struct world {
     uint64_t now, random;
     uint64_t sleep_ns, asleep_ns; /* the scheduler stands still from, until */
     bool talk, closing;
+    bool images; /* workers are not all alike */
     bool roomy; /* many slots, and nobody wants to borrow any: what goes on has room to */
     struct core *core;
     struct actor actor[ACTORS];
@@ -127,12 +143,14 @@ struct world {
     uint32_t submitted_count;
     uint64_t restart_ns; /* the scheduler dies; NEVER */
     uint64_t lives;
+    uint32_t went_on; /* jobs, from one scheduler to the next */
     struct buf graph[NODES_MAX][4]; /* by stages; pipefail and negate */
     const char *wrong;
 };
 
 /* --- world.c --- */
 uint64_t draw(struct world *w, uint64_t below);
+uint32_t most_attempts(const struct world *w, const struct tracked *t);
 bool one_in(struct world *w, uint64_t n);
 bool mishap(struct world *w, uint64_t n);
 void must(struct world *w, bool holds, const char *what);
@@ -149,6 +167,7 @@ struct note *take_note(struct world *w, struct actor *a, struct wire *x, const c
 
 /* --- jobs.c --- */
 struct tracked *tracked(struct world *w, uint64_t number);
+struct tracked *known(struct world *w, uint64_t number); /* accepted or not by the scheduler there is */
 struct run *run_of(struct actor *a, uint64_t job, uint32_t attempt);
 uint32_t unit_of(uint32_t n, uint32_t from);
 void see_result(struct world *w, uint64_t link, const struct msg_result *r);
@@ -159,6 +178,7 @@ void see_accept(struct world *w, uint64_t link, const struct msg_accept *m);
 void submit(struct world *w, struct actor *a, uint64_t held);
 void keeper_joins(struct world *w, struct actor *a);
 void keeper_hears(struct world *w, struct actor *a, const struct msg *m);
+void submit_again(struct world *w, struct actor *a);
 void ask(struct world *w, struct actor *a);
 void ask_drain(struct world *w, struct actor *a);
 bool is_owner(const struct world *w, const struct actor *a);
@@ -176,6 +196,8 @@ void pull_over(struct world *w, struct actor *a, struct reader *r, uint64_t job,
 void want(struct world *w, struct actor *a, const struct run *r);
 void give_back(struct world *w, struct actor *a, struct lent *l);
 void worker_hears(struct world *w, struct actor *a, const struct msg *m);
+void tell_remains(struct world *w, struct actor *a);
+bool is_there(const struct actor *a, uint64_t address); /* its streams can be read */
 void run_step(struct world *w, struct actor *a, struct run *r);
 
 /* --- actors.c --- */

@@ -1,5 +1,5 @@
 /* The everyday things: errors keep errno, buffers keep their ceiling, arenas and packing refuse what
- * cannot be, descriptors pass and are not leaked. */
+ * cannot be. */
 #include "tests/lib/test.h"
 
 #include "base/kept.h"
@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static void errors(void **state)
@@ -41,6 +40,9 @@ static void errors(void **state)
     assert_string_equal(err_word(-5), "bug");
     char shown[ERR_NAME_MAX];
     assert_string_equal(err_name("a\x1b[2Jb\n\x7f c\xc3\xa9", shown), "a?[2Jb?? c\xc3\xa9");
+    char lines[] = "a\tb\n\r\xc2\x9b" "2J\xc2\xa0\xc2";
+    assert_string_equal(err_plain(lines, true), "a\tb\n???2J\xc2\xa0\xc2");
+    assert_string_equal(err_plain(lines, false), "a?b????2J\xc2\xa0\xc2");
     memset(big, 'x', sizeof big - 1);
     assert_int_equal(strlen(err_name(big, shown)), ERR_NAME_MAX - 1);
 }
@@ -109,32 +111,6 @@ static void packing(void **state)
     buf_clear(&b);
 }
 
-static void passing(void **state)
-{
-    (void)state;
-    int pair[2], got[2];
-    size_t count;
-    char byte;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-    int fds[3] = {0, 1, 2};
-    assert_int_equal(fds_send(pair[0], "x", 1, fds, 2, 0), 1);
-    assert_int_equal(fds_recv(pair[1], &byte, 1, got, 2, &count, 0), 1);
-    assert_int_equal(count, 2);
-    assert_true(fcntl(got[0], F_GETFD) & FD_CLOEXEC);
-    close(got[0]);
-    close(got[1]);
-    int next = dup(0); /* more than wanted: refused, and none left open */
-    close(next);
-    assert_int_equal(fds_send(pair[0], "x", 1, fds, 3, 0), 1);
-    assert_int_equal(fds_recv(pair[1], &byte, 1, got, 2, &count, 0), -1);
-    assert_int_equal(count, 0);
-    int again = dup(0);
-    assert_int_equal(again, next);
-    close(again);
-    close(pair[0]);
-    close(pair[1]);
-}
-
 static void spools(void **state)
 {
     (void)state;
@@ -157,7 +133,7 @@ static void spools(void **state)
 
 struct seen {
     struct loop *loop;
-    int fd_events, timer_events, hook_runs, child_status;
+    int fd_events, timer_events, hook_runs;
     struct loop_hook hook;
 };
 
@@ -191,13 +167,6 @@ static void hook_run(struct loop_hook *w)
         loop_hook_stop(w); /* stopping itself from inside */
 }
 
-static void on_child(struct loop_child *w, int status)
-{
-    struct seen *s = w->owner;
-    s->child_status = status;
-    loop_stop(s->loop);
-}
-
 static void looping(void **state)
 {
     (void)state;
@@ -221,13 +190,6 @@ static void looping(void **state)
     for (int turn = 0; turn < 20 && s.hook_runs < 5; turn++)
         loop_turn(s.loop, true); /* a pending hook keeps it from sleeping */
     assert_int_equal(s.hook_runs, 5);
-    pid_t pid = fork();
-    if (pid == 0)
-        _exit(7);
-    struct loop_child child = {.run = on_child, .owner = &s};
-    assert_int_equal(loop_child_start(s.loop, &child, pid, &e), 0);
-    loop_run(s.loop);
-    assert_int_equal(WEXITSTATUS(s.child_status), 7);
     loop_fd_stop(s.loop, &fd);
     loop_free(s.loop);
     close(ends[0]);
@@ -289,7 +251,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors),  cmocka_unit_test(buffers), cmocka_unit_test(arenas),
-        cmocka_unit_test(packing), cmocka_unit_test(passing), cmocka_unit_test(spools),
+        cmocka_unit_test(packing), cmocka_unit_test(spools),
         cmocka_unit_test(looping), cmocka_unit_test(whole_lines), cmocka_unit_test(kept_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

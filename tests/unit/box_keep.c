@@ -1,7 +1,7 @@
 /* What programs write is kept until they have ended: in memory, or in a file when it is much. */
 #include "base/fds.h"
+#include "lib/boxed.h"
 #include "lib/test.h"
-#include "sandbox/box.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -63,21 +63,13 @@ static void on_region(void *owner, uint64_t id)
     seen.over = true;
 }
 
-static void on_lost(void *owner, const struct err *why)
-{
-    (void)owner;
-    fail_msg("lost: %s", why->text);
-}
-
 static int open_box(void **state)
 {
     static const struct box_events events = {.task_ended = on_task, .pump_ended = on_pump, .kept = on_kept,
-                                             .region_ended = on_region, .lost = on_lost};
-    struct box_options options = {.program = getenv("ZPIPE_BOX")};
-    struct err e;
+                                             .region_ended = on_region, .lost = boxed_lost};
     (void)state;
-    box = box_open(&options, &events, NULL, &e);
-    return box ? 0 : (fprintf(stderr, "%s\n", e.text), -1);
+    box = boxed_bare(&events);
+    return 0;
 }
 
 static int close_box(void **state)
@@ -105,13 +97,13 @@ static void run(const char *line, uint64_t limit, bool stop)
     struct box_task task = {.argv = argv, .env = env, .port = port, .port_count = 3, .limit.output_bytes = limit};
     struct err e;
     forget();
-    if (box_run(box, ++region, &(struct box_region){&task, 1, c, 2}, &e) < 0)
+    if (box_run(box, ++region, &(struct box_region){.task = &task, .task_count = 1, .channel = c, .channel_count = 2}, &e) < 0)
         fail_msg("%s", e.text);
     if (stop)
         box_stop(box, region, NULL);
     while (!seen.over) {
         struct pollfd p = {.fd = box_fd(box), .events = POLLIN};
-        assert_int_equal(poll(&p, 1, 60000), 1);
+        assert_int_equal(poll(&p, 1, 600000), 1);
         box_dispatch(box);
     }
     assert_true(seen.ended);

@@ -89,6 +89,15 @@ static void add_cond(struct buf *out, const struct cond *c)
     case COND_SET:
         buf_printf(out, "argument %u is given", c->arg);
         break;
+    case COND_BELOW:
+        buf_printf(out, "argument %u is less than 0x%x", c->arg, c->value);
+        break;
+    case COND_FROM:
+        buf_printf(out, "argument %u is 0x%x or more", c->arg, c->value);
+        break;
+    case COND_OWN:
+        buf_printf(out, "argument %u is a number that no program knows", c->arg);
+        break;
     default:
         break;
     }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -21,6 +22,9 @@
 #define TASKS_SHORT   300
 #define MOMENTS_SHORT 20
 #define MOMENT_NS     1500000
+#define KILLS_SHORT   10
+#define STAND_CLONES  6 /* until the kill is due */
+#define STAND_NS      20000 /* it comes up to a thousand of these later */
 #define GROWTH_KIB    1024 /* of one process over all tasks: allocators keep a little */
 #define DEADLINE_S    30
 
@@ -197,6 +201,15 @@ static void killed_is_no_end(void **state)
     boxed_close(&b);
 }
 
+/* Nothing is left that bears the mark. */
+static void assert_gone(const char *mark)
+{
+    int left = 1;
+    for (int k = 0; k < DEADLINE_S * 100 && (left = marked(mark)); k++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    assert_int_equal(left, 0);
+}
+
 static void killed_at_any_moment(void **state)
 {
     unsigned moments = number_of("SOAK_TASKS", TASKS_SHORT) / (TASKS_SHORT / MOMENTS_SHORT);
@@ -222,17 +235,85 @@ static void killed_at_any_moment(void **state)
         assert_true(b.log.lost);
         assert_int_equal(waitpid(killer, NULL, 0), killer);
         boxed_close(&b);
-        int left = 1;
-        for (int k = 0; k < DEADLINE_S * 100 && (left = marked(mark)); k++)
-            nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-        assert_int_equal(left, 0);
+        assert_gone(mark);
     }
+    unsetenv("ZPIPE_SOAK");
+}
+
+/* Runs programs that come again, until the server is gone; who kills it is told over `killer` when templates stand. */
+static int run_until_lost(int killer)
+{
+    static const char *const line[] = {"cat", "sh -c 'read x; sleep 0.01 & echo $x'", "sed s/1/2/"};
+    int fd = memfd_create("in", MFD_CLOEXEC), clones = 0;
+    assert_int_equal(write(fd, "1\n", 2), 2);
+    for (unsigned i = 0; !b.log.lost; i++) {
+        lseek(fd, 0, SEEK_SET);
+        if (boxed_run(&b, &(struct boxed_plan){.line = line[i % 3], .in = fd, .out = -1}) < 0)
+            break;
+        bool clone = !*b.stage[0].cold;
+        clones += clone;
+        if (clone && clones == STAND_CLONES)
+            assert_int_equal(write(killer, "", 1), 1);
+    }
+    assert_true(b.log.lost);
+    close(fd);
+    return clones;
+}
+
+static int lines_of(const char *path)
+{
+    int lines = 0;
+    FILE *f = fopen(path, "re");
+    for (int c; f && (c = getc(f)) != EOF;)
+        lines += c == '\n';
+    if (f)
+        fclose(f);
+    return lines;
+}
+
+/* Templates stand, their clones wait or run: the kill takes them along. */
+static void killed_with_templates(void **state)
+{
+    unsigned moments = number_of("SOAK_TASKS", TASKS_SHORT) / (TASKS_SHORT / KILLS_SHORT);
+    char mark[64];
+    int clones = 0;
+    (void)state;
+    snprintf(mark, sizeof mark, "zpipe-stand-%d", (int)getpid());
+    setenv("ZPIPE_SOAK", mark, 1);
+    for (unsigned i = 0; i < moments; i++) {
+        boxed_open(&b, BOX_ISOLATION_FULL);
+        pid_t pid = census_server();
+        int mounts = lines_of("/proc/self/mountinfo");
+        int tell[2];
+        char told;
+        assert_int_equal(pipe2(tell, O_CLOEXEC), 0);
+        pid_t killer = fork();
+        if (killer == 0) {
+            unsetenv("ZPIPE_SOAK");
+            close(tell[1]);
+            if (read(tell[0], &told, 1) == 1)
+                nanosleep(&(struct timespec){.tv_nsec = (long)(i * 7919 % 1000) * STAND_NS}, NULL);
+            kill(pid, SIGKILL);
+            _exit(0);
+        }
+        close(tell[0]);
+        int ran = run_until_lost(tell[1]);
+        close(tell[1]);
+        assert_true(ran >= STAND_CLONES);
+        clones += ran;
+        assert_int_equal(waitpid(killer, NULL, 0), killer);
+        boxed_close(&b);
+        assert_gone(mark);
+        assert_true(lines_of("/proc/self/mountinfo") <= mounts);
+    }
+    print_message("killed %u times, after %d clones\n", moments, clones);
     unsetenv("ZPIPE_SOAK");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_left), cmocka_unit_test(places_that_die),
-                                       cmocka_unit_test(killed_is_no_end), cmocka_unit_test(killed_at_any_moment)};
+                                       cmocka_unit_test(killed_is_no_end), cmocka_unit_test(killed_at_any_moment),
+                                       cmocka_unit_test(killed_with_templates)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

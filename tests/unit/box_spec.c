@@ -35,7 +35,7 @@ static void fill(struct sample *s)
     s->channel[1] = (struct box_channel){.end = BOX_INSIDE, .lines = true};
     s->channel[2] = (struct box_channel){.end = BOX_DRAIN, .sink = 13, .tell = true};
     s->channel[3] = (struct box_channel){.end = BOX_REMOTE_READER};
-    s->region = (struct box_region){s->task, 2, s->channel, 4};
+    s->region = (struct box_region){.task = s->task, .task_count = 2, .channel = s->channel, .channel_count = 4};
 }
 
 static int encode(const struct sample *s, struct buf *b, int **fds, uint32_t *count)

@@ -36,6 +36,9 @@ static const struct row {
     {"children", "vfork"},   {"own_filter", NULL},          {"goes_on", NULL},
 };
 
+#define AGAIN_MAX 20 /* as another task, where a template took more CPU time than one may have: on machines that are programs */
+
+static uint64_t seed = 7;
 static struct box_file file[] = {{.name = "states", .fd = -1}, {.name = "data", .fd = -1}};
 static int input;
 
@@ -43,7 +46,7 @@ static void run(const struct row *row)
 {
     char line[64];
     snprintf(line, sizeof line, "./states %s", row->name);
-    struct boxed_plan p = {.line = line, .in = input, .out = -1, .task = {.file = file, .file_count = 2, .seed = 7}};
+    struct boxed_plan p = {.line = line, .in = input, .out = -1, .task = {.file = file, .file_count = 2, .seed = seed}};
     lseek(input, 0, SEEK_SET);
     assert_int_equal(boxed_run(&b, &p), 0);
 }
@@ -52,12 +55,18 @@ static bool try_row(const struct row *row)
 {
     static char output[BOXED_OUTPUT_MAX];
     size_t size = 0;
-    int status = 0, clones = 0;
+    int status = 0, clones = 0, again = 0;
     for (int i = 0; clones < CLONES && i < RUNS_MAX; i++) {
         run(row);
         const char *cold = b.stage[0].cold;
         if (strstr(cold, "the host refuses"))
             return true;
+        if (strstr(cold, "works too long") && ++again <= AGAIN_MAX) {
+            seed++; /* a template of its own */
+            i = -1;
+            clones = 0;
+            continue;
+        }
         if (i == 0) {
             size = b.output_size;
             memcpy(output, b.output, size);

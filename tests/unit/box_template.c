@@ -4,9 +4,11 @@
 #include "lib/boxed.h"
 #include "lib/census.h"
 #include "lib/test.h"
+#include "sandbox/forker.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,12 +22,20 @@
 
 #define RUNS_MAX   400 /* until a template must be there; a busy machine is slow to make one */
 #define CLONES     8   /* of each program */
-#define MANY       1000
+#define MANY       400 /* a descriptor left by each would be past what templates that are made later may have */
 #define LINES      500
 #define DEADLINE_S 30
+/* See sandbox/template.h. */
+#define STANDING_MAX 32
+#define CEILING_KIB  (256 << 10)
+#define CLONES_KIB   (8 << 10)   /* pages that clones which wait have made their own */
+#define LARGE        22 /* that many are more than the ceiling */
+#define LARGE_MIB    16
+#define TRIES        20
 
 static struct boxed b;
 static int input, empty;
+static unsigned different_count = 50;
 static bool refused; /* this host makes no second user namespace */
 
 static int file_of(int lines)
@@ -406,6 +416,133 @@ static void line_of(pid_t pid, const char *name, char *value, size_t size)
     value[strcspn(value, "\n")] = '\0';
 }
 
+static void head_of(unsigned lines, char *line, size_t size)
+{
+    snprintf(line, size, "/usr/bin/head -n %u", lines);
+}
+
+static bool is_clone(unsigned lines)
+{
+    char line[32];
+    head_of(lines, line, sizeof line);
+    run(&(struct boxed_plan){.line = line, .in = input, .out = -1});
+    return !*b.stage[0].cold;
+}
+
+static void until_cloned(unsigned lines)
+{
+    for (int i = 0; !is_clone(lines) && !refused; i++)
+        assert_true(i < RUNS_MAX);
+}
+
+/* When there are as many as there may be, the one that was used longest ago goes. */
+static void order(void **state)
+{
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    bool seen = false;
+    for (int tries = 0; tries < TRIES && !seen && !refused; tries++) { /* somebody may change a file of the image meanwhile */
+        for (unsigned i = 1; i <= STANDING_MAX; i++)
+            until_cloned(i);
+        seen = is_clone(1);
+        until_cloned(STANDING_MAX + 1);
+        seen = seen && is_clone(1) && is_clone(3) && !is_clone(2);
+    }
+    assert_true(seen || refused);
+    boxed_close(&b);
+}
+
+static long number_in(pid_t pid, const char *file, const char *name)
+{
+    char path[64], line[256];
+    long value = 0;
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, name, strlen(name)))
+            value = strtol(line + strlen(name), NULL, 10);
+    if (f)
+        fclose(f);
+    return value;
+}
+
+/* What the programs below the server have of memory that is no file's, each page once. */
+static long own_kib(const char *program)
+{
+    pid_t all[CENSUS_PROCESSES];
+    int count = census_family(census_server(), all, 0);
+    long sum = 0;
+    for (int i = 0; i < count; i++) {
+        char name[64], pids[128];
+        line_of(all[i], "Name:", name, sizeof name);
+        line_of(all[i], "NSpid:", pids, sizeof pids);
+        const char *last = strrchr(pids, '\t');
+        if (!strcmp(name, program) && last && strcmp(last, "\t1")) /* a clone's first process shares its template's */
+            sum += number_in(all[i], "smaps_rollup", "Pss_Anon:");
+    }
+    return sum;
+}
+
+/* Programs of which so many have no room: it is kept, and who came last stands. */
+static void ceiling(void **state)
+{
+    char line[160];
+    struct boxed_plan p = {.line = line, .in = input, .out = -1};
+    (void)state;
+    if (!have("perl"))
+        return;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (int i = 0; i < LARGE && !refused; i++) {
+        snprintf(line, sizeof line, "/usr/bin/perl -e '$n = %d << 20; $x = \"%d\" x $n; <>; print length $x'", LARGE_MIB, i % 10);
+        snprintf(line + strlen(line), sizeof line - strlen(line), " %d", i);
+        assert_true(clones_are_same(&p, 1));
+    }
+    long kib = LONG_MAX;
+    for (int i = 0; i < DEADLINE_S * 100 && (kib = own_kib("perl")) > CEILING_KIB + CLONES_KIB; i++) /* who has to go is on its way */
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    print_message("%d programs of %d MiB: %ld KiB stand\n", LARGE, LARGE_MIB, kib);
+    assert_true(kib <= CEILING_KIB + CLONES_KIB);
+    boxed_close(&b);
+}
+
+/* Hundreds of different programs in one job. */
+static void different(void **state)
+{
+    struct census before, after;
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (unsigned i = 1; i <= STANDING_MAX; i++)
+        until_cloned(i);
+    before = census(CENSUS_PROCESSES);
+    for (unsigned i = 1; i <= different_count; i++)
+        for (int k = 0; k < 3; k++) {
+            is_clone(1000 + i);
+            assert_int_equal(b.stage[0].end, BOX_EXITED);
+        }
+    /* Others may be on their way, and take theirs with them. */
+    after = census(before.processes);
+    print_message("%u programs: %d processes, %ld descriptors; with %d: %d, %ld\n", different_count, after.processes, after.fds,
+                  STANDING_MAX, before.processes, before.fds);
+    assert_true(after.processes <= before.processes + 4 * 4);
+    assert_true(after.fds <= before.fds + 4 * 32);
+    boxed_close(&b);
+}
+
+/* Those of a job that is over. */
+static void forgotten(void **state)
+{
+    struct err e;
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (unsigned i = 1; i <= 3; i++)
+        until_cloned(i);
+    assert_int_equal(box_forget(b.box, &e), 0);
+    assert_int_equal(census(3).processes, 3); /* server, zygote, mounter */
+    assert_false(is_clone(1));
+    until_cloned(1);
+    boxed_close(&b);
+}
+
 /* The process of a clone: the second of a pid namespace that lies in its template's.  Signals are blocked until
  * it is the program's. */
 static pid_t find_clone(pid_t server)
@@ -422,6 +559,21 @@ static pid_t find_clone(pid_t server)
             return all[i];
     }
     return 0;
+}
+
+/* Our own words lie in the forker's stack (forker.h): no clone has it when its program goes on. */
+static bool has_words(pid_t pid)
+{
+    char path[40], line[512];
+    bool has = false;
+    unsigned long from, to;
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        has |= sscanf(line, "%lx-%lx", &from, &to) == 2 && from < FORKER_STACK + FORKER_STACK_BYTES && to > FORKER_STACK;
+    if (f)
+        fclose(f);
+    return has;
 }
 
 /* In a process of its own: looks at the clone that waits for its input, then gives it some. */
@@ -443,6 +595,10 @@ static _Noreturn void look_at_clone(pid_t server, int to)
             fprintf(stderr, "a clone has %s %s\n", want[i].name, value);
             wrong = 1;
         }
+    }
+    if (pid && has_words(pid)) {
+        fprintf(stderr, "a clone has its forker's stack\n");
+        wrong = 1;
     }
     if (write(to, "x\n", 2) != 2)
         wrong = 1;
@@ -566,7 +722,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(programs), cmocka_unit_test(offsets),   cmocka_unit_test(streams), cmocka_unit_test(changed),
         cmocka_unit_test(names),    cmocka_unit_test(unchanged), cmocka_unit_test(cold),    cmocka_unit_test(scratch),
         cmocka_unit_test(many),     cmocka_unit_test(rights),    cmocka_unit_test(wall),    cmocka_unit_test(ends),
-        cmocka_unit_test(endless),  cmocka_unit_test(never)};
+        cmocka_unit_test(endless),  cmocka_unit_test(never),     cmocka_unit_test(order),   cmocka_unit_test(ceiling),
+        cmocka_unit_test(different), cmocka_unit_test(forgotten)};
+    const char *asked = getenv("SOAK_TASKS");
+    different_count = asked ? (unsigned)atoi(asked) : different_count;
     input = file_of(LINES);
     empty = file_of(0);
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);

@@ -65,7 +65,7 @@ static void test_wide(void **state)
     static struct box_port port[TASKS][3];
     static struct box_channel channel[TASKS - 1];
     struct box_options options = {.program = getenv("ZPIPE_BOX")};
-    struct box_region r = {task, TASKS, channel, TASKS - 1};
+    struct box_region r = {.task = task, .task_count = TASKS, .channel = channel, .channel_count = TASKS - 1};
     struct stat s;
     struct err e;
     char path[64];
@@ -85,7 +85,7 @@ static void test_wide(void **state)
     assert_int_equal(box_run(b, 1, &r, &e), 0);
     while (!seen.over) {
         struct pollfd p = {.fd = box_fd(b), .events = POLLIN};
-        assert_int_equal(poll(&p, 1, 60000), 1);
+        assert_int_equal(poll(&p, 1, 600000), 1);
         box_dispatch(b);
     }
     box_close(b);

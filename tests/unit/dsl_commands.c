@@ -53,6 +53,12 @@ static void user_comes_first(void **state)
     assert_int_equal(k->form_count, 1);
     assert_int_equal(commands_find(c, "uniq", &e)->ok_status, 1);
     arena_clear(&a);
+    /* blanks are as free before and behind `command` as elsewhere */
+    c = table_of(&a, "command other\n\n  command\tmine  sort\r\n  status 0 5\n", &e);
+    assert_non_null(c);
+    assert_int_equal(commands_find(c, "sort", &e)->ok_status, 33);
+    assert_int_equal(commands_find(c, "other", &e)->ok_status, 1);
+    arena_clear(&a);
 }
 
 static const struct {
@@ -68,6 +74,7 @@ static const struct {
     {"command x\n  operands some\n", "not `some`"},
     {"command x\n  operands files without\n", "not understood: `without`"},
     {"command x\n  operands 1 files unless -q\n", "there is no option `-q`"},
+    {"command x\n  here -q\n", "there is no option `-q`"},
     {"command x\n  form -q : lines\n", "there is no option `-q`"},
     {"command x\n  flags -q,--quiet\n  form --quiet : lines\n", "there is no option `--quiet`"},
     {"command x\n  form lines\n", "a form needs a `:`"},

@@ -31,7 +31,15 @@ static const struct {
     /* What it passes on is combined once more: no stage takes its blocks as its own. */
     {"head -c 300K a.log | sort", "head: it does little more than pass its bytes on; sort=0", 0,
      false},
-    {"sort a.log | head", "sort=0 head: it does little more than pass its bytes on;", 0, false},
+    /* The first of what blocks become are among the first of each; but not its first bytes, nor what has other ends. */
+    {"sort a.log | head", "sort=0 head=0", 0, false},
+    {"tr a b < a.log | sort -zn | tail -z -n 2", "tr=0 sort=1 tail=1", 0, false},
+    {"sort a.log | uniq -c | sort -rn | head -3 | wc -l", "sort=0 uniq=1 sort=1 head=1 wc: it does little more than pass its bytes on;", 0, false},
+    {"sort a.log | head -c 9", "sort=0 head: it does little more than pass its bytes on;", 0, false},
+    {"sort -z a.log | head", "sort=0 head: it does little more than pass its bytes on;", 0, false},
+    {"sort a.log | tail -n +3", "sort=0 tail=1", 0, false},
+    {"sort a.log | head b.log", "sort=0 head", 0, false},
+    {"tac a.log | head", "tac=0 head: it does little more than pass its bytes on;", 0, false},
     {"grep x a.log", "grep: `--split never`;", GRAPH_SPLIT_NEVER, false},
     {"grep x a.log", "grep: its lines are passed on as they come;", 0, true},
     {"grep x a.log 2> e", "grep", 0, false},

@@ -64,6 +64,8 @@ static void add_row(const struct syscall_row *row)
 
             if (c->op == COND_MASKED)
                 args[c->arg] = c->value;
+            else if (c->op == COND_BELOW || c->op == COND_FROM)
+                args[c->arg] = c->op == COND_FROM ? c->value : c->value - 1;
             else if (c->op != COND_NONE && c->op != COND_NIL)
                 args[c->arg] = c->op == COND_SET ? 8 : c->mask & -c->mask;
         }

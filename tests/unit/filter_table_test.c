@@ -126,8 +126,9 @@ static uint64_t random_arg(const struct syscall_row *row, int arg)
     for (const struct rule *r = row ? row->rule : NULL; r && r->then != ACTION_END; r++)
         for (int i = 0; i < 2; i++)
             if (r->when[i].op != COND_NONE && r->when[i].arg == arg && next_random() % 4 == 0)
-                value =
-                    r->when[i].op == COND_ANY ? r->when[i].mask & next_random() : r->when[i].value;
+                value = r->when[i].op == COND_ANY   ? r->when[i].mask & next_random()
+                        : r->when[i].op == COND_OWN ? syscalls_own(r->when[i].value)
+                                                    : r->when[i].value - (r->when[i].op == COND_BELOW);
     if (next_random() % 4 == 0)
         value ^= 1ull << next_random() % 64;
     if (next_random() % 8 == 0)
@@ -253,6 +254,10 @@ static struct seccomp_data meeting(int nr, const struct rule *r, uint64_t rest)
             d.args[c->arg] = c->value;
         else if (c->op == COND_ANY)
             d.args[c->arg] = c->mask & -c->mask;
+        else if (c->op == COND_OWN)
+            d.args[c->arg] = syscalls_own(c->value);
+        else if (c->op == COND_BELOW || c->op == COND_FROM)
+            d.args[c->arg] = c->op == COND_FROM ? c->value : c->value - 1;
         else if (c->op != COND_NONE)
             d.args[c->arg] = c->op == COND_SET ? 1ull << 40 : 0;
     }

@@ -18,7 +18,7 @@ static const struct msg_route route = {.what = MSG_FILE,
                                        .key = {"01234567890123456789012345678901", 32}};
 static const struct msg_port port = {UINT32_MAX, -1};
 static const struct msg_job_row job_row = {8, "runs", "cat | sort", "w1 w2", 1, 2, 1, UINT64_MAX};
-static const struct msg_worker_row worker_row = {"w1", 4, 2, true};
+static const struct msg_worker_row worker_row = {"w1", 4, 2, true, "an image", "a kernel"};
 static const struct msg_plan_row plan_row = {1, "sort \"x\"", "merge", "", "", "lines", "sort -m"};
 static const uint32_t numbers[] = {0, UINT32_MAX};
 static const struct slice admit[] = {{"k", 1}, {"", 0}};
@@ -39,12 +39,13 @@ static const struct msg rows[] = {
                UINT64_MAX,
                "tcp://x:1",
                {"", 0},
-               "/a:/b"}},
+               "/a:/b",
+               "a kernel"}},
     {.type = MSG_WELCOME, .welcome = {1, UINT64_MAX, 1000, 5000}},
     {.type = MSG_REFUSE, .refuse = {ERR_DENIED, "no"}},
     {.type = MSG_PING, .ping = {UINT64_MAX}},
     {.type = MSG_BYE, .bye = {""}},
-    {.type = MSG_SUBMIT, .submit = {7, MSG_SUBMIT_SPREAD, "cat | sort", &port, 1, 9}},
+    {.type = MSG_SUBMIT, .submit = {7, MSG_SUBMIT_SPREAD, "cat | sort", &port, 1, 9, 8, {"0123456789abcdef", 16}}},
     {.type = MSG_ACCEPT, .accept = {7, 8}},
     {.type = MSG_PLAN, .plan = {7, &plan_row, 1}},
     {.type = MSG_ROUTE, .route = {8, 1, {"0123456789abcdef", 16}, &route, 1, 2}},
@@ -58,7 +59,7 @@ static const struct msg rows[] = {
               "", UINT64_MAX}},
     {.type = MSG_PROGRESS, .progress = {8, 1, 2, 3, true}},
     {.type = MSG_BLOCK, .block = {8, 1, 2, 3, UINT64_MAX, 141, 13, 5, 6, 1, 2, 3, 4, true, "w1", "it has no template yet"}},
-    {.type = MSG_FAIL, .fail = {8, 1, ERR_IO, "disk"}},
+    {.type = MSG_FAIL, .fail = {8, 1, ERR_IO, "disk", true}},
     {.type = MSG_STOPPED, .stopped = {8, 1, 2}},
     {.type = MSG_RESULT, .result = {7, 8, 255, true, 0, "", true}},
     {.type = MSG_ATTACH, .attach = {8, 1, {"0123456789abcdef", 16}, MSG_STDERR, 1, 2}},
@@ -75,6 +76,8 @@ static const struct msg rows[] = {
     {.type = MSG_DONE, .done = {8, 1, 5, 6, MSG_HOW_RAN, false, UINT64_MAX, ran, 2, "", piece, 2}},
     {.type = MSG_ASK, .ask = {7, MSG_ASK_CANCEL, 8, "w1"}},
     {.type = MSG_DRAINED, .drained = {"done"}},
+    {.type = MSG_REMAINS, .remains = {8, 1, {"0123456789abcdef", 16}, numbers, 2}},
+    {.type = MSG_GO_ON, .go_on = {8, 1}},
     {.type = MSG_ANSWER, .answer = {7, ERR_NOENT, "no such job", &job_row, 1, &worker_row, 1, 9, "tcp://x:1", {"", 0}, {"0123456789abcdef", 16}, "/a", 3, "r", 2}},
     {.type = MSG_VISIT, .visit = {3, 7, MSG_ASK_TAKE, 9, {"01234567890123456789012345678901", 32}, {"0123456789abcdef", 16}}},
     {.type = MSG_VISITED, .visited = {3, 7, 9, 0, "", {"0123456789abcdef", 16}, UINT64_MAX, "head 1 2 3 /out", 5}},

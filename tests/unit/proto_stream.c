@@ -516,6 +516,77 @@ static void reader_leaves(void **state)
     close(from[1]);
 }
 
+/* That nobody reads is no leaving before it is allowed: the reader may have been killed. */
+static void reader_is_gone(void **state)
+{
+    (void)state;
+    static struct haul h;
+    struct err e;
+    int from[2], to[2];
+    assert_int_equal(pipe2(from, O_CLOEXEC | O_NONBLOCK), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, to), 0);
+    haul_open(&h, from, 1, to[0]);
+    carry_hold_end(h.in);
+    close(to[1]);
+    for (int i = 1; i <= 2; i++) {
+        assert_int_equal(write(from[1], "x", 1), 1);
+        UNTIL(&h.b, 10, h.client.got == (uint64_t)i);
+        for (int turn = 0; turn < 20; turn++)
+            loop_turn(h.b.loop, false);
+        assert_false(h.in_over || h.out_over);
+    }
+    assert_int_equal(carry_allow_end(h.in, &e), 0);
+    UNTIL(&h.b, 10, h.out_over && h.in_over);
+    assert_int_equal(h.in_end, CARRY_LEFT);
+    assert_int_equal(h.out_end, CARRY_LEFT);
+    haul_close(&h);
+    close(from[1]);
+}
+
+static size_t drain(struct haul *h, int from, size_t size)
+{
+    static char bytes[1 << 16];
+    loop_turn(h->b.loop, true);
+    ssize_t n = read(from, bytes, size < sizeof bytes ? size : sizeof bytes);
+    assert_false(n < 0 && errno != EAGAIN);
+    return n > 0 ? (size_t)n : 0;
+}
+
+#define ANEW_BYTES (MSG_CREDIT_BYTES + MSG_CREDIT_BYTES / 2)
+
+/* All has come, and not all was written, when it begins anew: it is over when it has come once more. */
+static void anew_while_it_is_written(void **state)
+{
+    (void)state;
+    static struct haul h;
+    struct err e;
+    char *bytes = calloc(1, ANEW_BYTES);
+    int to[2], fd;
+    size_t arrived = 0;
+    assert_non_null(bytes);
+    assert_int_equal(pipe2(to, O_CLOEXEC | O_NONBLOCK), 0);
+    fd = file_of(bytes, ANEW_BYTES);
+    haul_open(&h, &fd, 1, to[1]);
+    while (arrived < ANEW_BYTES - (1u << 20))
+        arrived += drain(&h, to[0], ANEW_BYTES - (1u << 20) - arrived);
+    UNTIL(&h.b, 10, h.out_over);
+    assert_false(h.in_over);
+    carry_free(h.out);
+    h.out_over = false;
+    fd = file_of(bytes, ANEW_BYTES);
+    h.out = carry_out(h.b.loop, &fd, 1, &name, &haul_events, &h, &e);
+    assert_int_equal(carry_bind(h.out, h.server.peer, h.server.link, &e), 0);
+    assert_int_equal(carry_again(h.in, h.client.peer, 0, &name, &e), 0);
+    while (arrived < ANEW_BYTES)
+        arrived += drain(&h, to[0], ANEW_BYTES - arrived);
+    UNTIL(&h.b, 10, h.out_over && h.in_over);
+    assert_int_equal(h.out_end, CARRY_DONE);
+    assert_int_equal(h.in_end, CARRY_DONE);
+    haul_close(&h);
+    close(to[0]);
+    free(bytes);
+}
+
 /* A descriptor that cannot be read (a directory) is a failure, never a short stream that ends well.
  */
 static void unreadable(void **state)
@@ -554,8 +625,9 @@ int main(void)
         cmocka_unit_test(small_credit),    cmocka_unit_test(leaving),
         cmocka_unit_test(left_at_the_end), cmocka_unit_test(greedy_credit),
         cmocka_unit_test(pieces),          cmocka_unit_test(files_to_a_pipe),
-        cmocka_unit_test(began_anew),
-        cmocka_unit_test(reader_leaves),   cmocka_unit_test(unreadable),
+        cmocka_unit_test(began_anew),      cmocka_unit_test(anew_while_it_is_written),
+        cmocka_unit_test(reader_leaves),   cmocka_unit_test(reader_is_gone),
+        cmocka_unit_test(unreadable),
         cmocka_unit_test(unwritable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

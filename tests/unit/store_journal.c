@@ -24,7 +24,7 @@ static int make_directory(void **state)
 
 static int remove_directory(void **state)
 {
-    static const char *const names[] = {"journal", "journal-wal", "journal-shm", "journal-commits"};
+    static const char *const names[] = {"journal", "journal-wal", "journal-shm", "journal-commits", "journal-reserve"};
     char path[128];
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

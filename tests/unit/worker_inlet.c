@@ -14,13 +14,17 @@ static void test_nominal(void **state)
     static const struct {
         uint64_t split, at, want;
     } rows[] = {
-        {0, 0, 0}, {0, 1, 65536}, {0, 65536, 65536}, {0, 65537, 131072}, {0, 4194304, 4194304},
-        {0, 4194305, 5242880}, {0, 268435456, 268435456}, {0, 268435457, 272629760}, {64, 1, 64},
+        {0, 0, 0}, {0, 1, 65536}, {0, 65536, 65536}, {0, 65537, 131072}, {0, 1048576, 1048576},
+        {0, 1048577, 1179648}, {0, 2097153, 2359296}, {0, 33554432, 33554432}, {0, 33554433, 37748736}, {64, 1, 64},
         {64, 128, 128}, {64, 129, 192}, {1, 77, 77}, {0, UINT64_MAX - 1, UINT64_MAX},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        assert_int_equal(inlet_nominal(rows[i].split, rows[i].at), rows[i].want);
+        assert_int_equal(graph_nominal(rows[i].split, rows[i].at), rows[i].want);
+    uint64_t at = 0;
+    for (uint64_t count = 0; at < (100u << 20); at = graph_nominal(0, at + 1), count++)
+        assert_true(graph_nominal_count(at) == count && graph_nominal_count(at + 1) == count + 1);
+    assert_int_equal(graph_nominal_count(200186685), 96);
 }
 
 static int file_of(const char *bytes, size_t size)

@@ -1,5 +1,5 @@
 /* See lent.h. */
-#include "worker/lent.h"
+#include "proto/lent.h"
 
 #include <sys/stat.h>
 
@@ -58,10 +58,17 @@ static bool add(void *owner, uint32_t file)
            s->bytes <= LENT_FILES_BYTES;
 }
 
-bool stage_may_be_lent(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s)
+const char *stage_stays_why(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s)
 {
     struct sum sum = {.g = g};
-    return !reads_outside(g, all, s) && lent_files(g, all, s, add, &sum);
+    if (reads_outside(g, all, s))
+        return "its body reads what comes from outside of it";
+    return lent_files(g, all, s, add, &sum) ? NULL : "its programs open too many files, or too large ones";
+}
+
+bool stage_may_be_lent(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s)
+{
+    return !stage_stays_why(g, all, s);
 }
 
 struct search {

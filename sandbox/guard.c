@@ -1,0 +1,47 @@
+/* The server's guard: a process that shares its table of descriptors and outlives it by as long as its sandboxes do.
+ *
+ * Whoever is killed has its descriptors closed before the kernel looks whom it takes along.  Of the server these are the writing ends
+ * of channels, and the listeners of system calls: a program would meet the end of an input that has none, or be told that a call
+ * does not exist, and might still print what it makes of that.  The guard's table keeps all of them open until everybody is dead.  The
+ * caller learns that the server is gone only then, as the socket to it is among them. */
+#include "sandbox/server.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Until one of them has ended. */
+static void wait_end(struct pollfd *p, nfds_t count)
+{
+    while (poll(p, count, -1) <= 0)
+        ;
+}
+
+static _Noreturn void be_guard(int server, int zygote)
+{
+    struct pollfd p[] = {{.fd = zygote, .events = POLLIN}, {.fd = server, .events = POLLIN}};
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    setsid(); /* who kills the server's process group kills the sandboxes, not us */
+    prctl(PR_SET_NAME, "zpipe-guard");
+    wait_end(p, 2);
+    syscall(SYS_pidfd_send_signal, zygote, SIGKILL, NULL, 0); /* it may not have asked yet to die with the server */
+    wait_end(p, 1);
+    _exit(0);
+}
+
+int guard_start(struct server *s, struct err *e)
+{
+    /* Not closed, as they are the guard's, too. */
+    int server = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    int zygote = (int)syscall(SYS_pidfd_open, s->zygote.pid, 0);
+    long pid = server < 0 || zygote < 0 ? -1 : syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0)
+        be_guard(server, zygote);
+    s->guard = (pid_t)pid;
+    return pid < 0 ? err_sys(e, "cannot make the guard of the sandboxes") : 0;
+}

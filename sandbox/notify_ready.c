@@ -1,0 +1,221 @@
+/* A wait for descriptors without a limit of time.  Which of several channels has bytes first, and
+ * whether a writer has ended already, is chance; so a channel is always ready for what it is asked,
+ * as a file is: the read or write that follows waits, and is full.  Pipelines have no circles
+ * through a program's own waits, so nobody waits for ever who would not have before.  What the task
+ * made itself is as ready as the kernel says.  When nothing is, the kernel waits. */
+#include "sandbox/notify_task.h"
+#include "base/fds.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/syscall.h>
+
+#define POLLED_MAX   64 /* more in one call, or in one epoll, are not looked through */
+#define FDINFO_BYTES 8192
+
+static const char too_many[] = "waits for more descriptors at once than are looked through";
+
+/* One descriptor as it is; channel: it is one, or a file, which is always ready. */
+static short ready_for(struct notify *n, const struct seccomp_notif *q, int number, short events,
+                       bool *channel)
+{
+    struct pollfd p = {.fd = task_fd(n, q, number), .events = events};
+
+    if (p.fd < 0)
+        return POLLNVAL;
+    *channel = !notify_is_its_own(n, p.fd);
+    if (*channel)
+        p.revents = events & (POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM);
+    else
+        poll(&p, 1, 0);
+    fd_close(&p.fd);
+    return p.revents;
+}
+
+void notify_live(struct notify *n)
+{
+    n->live = true;
+}
+
+/* Nothing is ready: the kernel shall wait, and what it finds at a channel then is chance. */
+static void leave(struct notify *n, bool channels, struct answer *a)
+{
+    a->go_on = true;
+    if (channels)
+        notify_mark(n, "waits for the other end of a channel to leave");
+}
+
+void ready_poll(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    uint64_t count = q->data.args[1];
+    struct pollfd p[POLLED_MAX];
+    bool channels = false;
+
+    a->go_on = true;
+    if (count > POLLED_MAX)
+        notify_mark(n, too_many);
+    if (n->live || count > POLLED_MAX || task_read(n, q, q->data.args[0], p, count * sizeof *p) < 0)
+        return;
+    for (uint64_t i = 0; i < count; i++) {
+        bool channel = false;
+
+        p[i].revents = p[i].fd < 0 ? 0 : ready_for(n, q, p[i].fd, p[i].events, &channel);
+        channels |= channel;
+        a->value += p[i].revents != 0;
+    }
+    a->go_on = false;
+    if (!channels || !a->value)
+        leave(n, channels, a);
+    else if (task_write(n, q, q->data.args[0], p, count * sizeof *p) < 0)
+        a->error = EFAULT;
+}
+
+void ready_select(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    static const short event[] = {POLLIN, POLLOUT, POLLPRI};
+    uint64_t count = q->data.args[0] < FD_SETSIZE ? q->data.args[0] : FD_SETSIZE,
+             bytes = (count + 63) / 64 * 8;
+    fd_set set[3];
+    bool channels = false;
+
+    a->go_on = true;
+    if (n->live)
+        return;
+    memset(set, 0, sizeof set);
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < i; k++)
+            if (q->data.args[1 + k] &&
+                q->data.args[1 + i] - q->data.args[1 + k] + bytes < 2 * bytes) {
+                notify_mark(n, "waits with sets that share memory");
+                return;
+            }
+    for (int i = 0; i < 3; i++)
+        if (q->data.args[1 + i] && task_read(n, q, q->data.args[1 + i], &set[i], bytes) < 0)
+            return;
+    for (int fd = 0; fd < (int)count; fd++)
+        for (int i = 0; i < 3; i++) {
+            bool channel = false;
+            short ready = FD_ISSET(fd, &set[i]) ? ready_for(n, q, fd, event[i], &channel) : 0;
+
+            if (ready == POLLNVAL)
+                return; /* for the kernel to say so */
+            channels |= channel;
+            a->value += ready != 0;
+            if (!ready)
+                FD_CLR(fd, &set[i]);
+        }
+    a->go_on = false;
+    if (!channels || !a->value) {
+        leave(n, channels, a);
+        return;
+    }
+    for (int i = 0; i < 3; i++)
+        if (q->data.args[1 + i] && task_write(n, q, q->data.args[1 + i], &set[i], bytes) < 0)
+            a->error = EFAULT;
+}
+
+/* --- epoll: what it watches is in /proc --- */
+
+struct watched {
+    int fd;
+    uint32_t events;
+    uint64_t data;
+};
+
+static int by_number(const void *a, const void *b)
+{
+    return ((const struct watched *)a)->fd - ((const struct watched *)b)->fd;
+}
+
+/* -1: too many. */
+static int watched_by(const struct seccomp_notif *q, struct watched w[POLLED_MAX])
+{
+    char path[64], text[FDINFO_BYTES];
+    int count = 0;
+
+    snprintf(path, sizeof path, "/proc/%u/fdinfo/%d", q->pid, (int)q->data.args[0]);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(text, sizeof text, f)) {
+        struct watched one;
+        unsigned long long data;
+
+        if (sscanf(text, "tfd: %d events: %x data: %llx", &one.fd, &one.events, &data) != 3)
+            continue;
+        one.data = data;
+        if (count == POLLED_MAX) {
+            count = -1;
+            break;
+        }
+        w[count++] = one;
+    }
+    if (f)
+        fclose(f);
+    if (count > 0)
+        qsort(w, (size_t)count, sizeof *w, by_number); /* the kernel's order is by address */
+    return count;
+}
+
+/* The channels among them, ready for what they are watched for; the others are left in w.  -1: some
+ * are watched for changes. */
+static int channels_of(struct notify *n, const struct seccomp_notif *q, struct watched *w,
+                       int count, struct epoll_event *e)
+{
+    int channels = 0;
+
+    for (int i = 0; i < count; i++) {
+        bool channel = false;
+        short ready = ready_for(n, q, w[i].fd, (short)(w[i].events & 0xffff), &channel);
+
+        if (!channel)
+            continue;
+        if (w[i].events & (EPOLLET | EPOLLONESHOT))
+            return -1;
+        if (ready)
+            e[channels++] = (struct epoll_event){.events = (uint32_t)ready, .data.u64 = w[i].data};
+    }
+    return channels;
+}
+
+/* The others that are ready, behind the channels. */
+static int others_of(struct notify *n, const struct seccomp_notif *q, struct epoll_event *e,
+                     int channels)
+{
+    struct epoll_event real[POLLED_MAX];
+    int fd = task_fd(n, q, (int)q->data.args[0]), all = channels;
+    int count = fd < 0 ? 0 : epoll_wait(fd, real, POLLED_MAX, 0);
+
+    fd_close(&fd);
+    for (int i = 0; i < count; i++) {
+        bool channel = false;
+
+        for (int k = 0; k < channels; k++)
+            channel |= e[k].data.u64 == real[i].data.u64;
+        if (!channel && all < POLLED_MAX)
+            e[all++] = real[i];
+    }
+    return all;
+}
+
+void ready_epoll(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct watched w[POLLED_MAX];
+    struct epoll_event e[POLLED_MAX];
+    int count = watched_by(q, w), most = (int)q->data.args[2];
+    int ready = count < 0 ? -1 : channels_of(n, q, w, count, e);
+
+    a->go_on = true;
+    if (ready < 0)
+        notify_mark(n, count < 0 ? too_many : "waits for a channel to change");
+    if (ready <= 0 || most <= 0 || n->live)
+        return;
+    ready = others_of(n, q, e, ready);
+    a->go_on = false;
+    a->value = ready < most ? ready : most;
+    if (task_write(n, q, q->data.args[1], e, (size_t)a->value * sizeof *e) < 0)
+        a->error = EFAULT;
+}

@@ -1,0 +1,176 @@
+/* Regions that begin when another's programs have ended: in this order, each on its own, and not before. */
+#include "base/fds.h"
+#include "lib/boxed.h"
+#include "lib/test.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REGIONS_MAX 64
+
+static struct {
+    bool ended, over;
+    enum box_end end;
+    int status;
+    char kept[64];
+} seen[REGIONS_MAX + 1];
+static char order[REGIONS_MAX + 1]; /* ids in the order in which their tasks ended */
+static uint32_t ended;
+static struct box *box;
+static uint64_t region;
+
+static void on_task(void *owner, uint64_t id, uint32_t task, const struct box_result *r)
+{
+    (void)owner, (void)task;
+    seen[id].ended = true;
+    seen[id].end = r->end;
+    seen[id].status = r->status;
+    order[ended++] = (char)id;
+}
+
+static void on_kept(void *owner, uint64_t id, uint32_t channel, const struct box_kept *k)
+{
+    (void)owner, (void)channel;
+    snprintf(seen[id].kept, sizeof seen[id].kept, "%.*s", (int)k->size, (const char *)k->data);
+}
+
+static void on_pump(void *owner, uint64_t id, uint32_t channel, uint64_t bytes, int sys, bool reading)
+{
+    (void)owner, (void)id, (void)channel, (void)bytes, (void)sys, (void)reading;
+}
+
+static void on_region(void *owner, uint64_t id)
+{
+    (void)owner;
+    seen[id].over = true;
+}
+
+static int open_box(void **state)
+{
+    static const struct box_events events = {.task_ended = on_task, .pump_ended = on_pump, .kept = on_kept,
+                                             .region_ended = on_region, .lost = boxed_lost};
+    (void)state;
+    memset(seen, 0, sizeof seen);
+    ended = 0;
+    region = 0;
+    box = boxed_bare(&events);
+    return 0;
+}
+
+static int close_box(void **state)
+{
+    (void)state;
+    box_close(box);
+    return 0;
+}
+
+/* sh -c line, its stdin `in` (-1: nothing), its stdout kept; gives its id. */
+static uint64_t start(const char *line, int in, uint64_t after)
+{
+    const char *const argv[] = {"sh", "-c", line, NULL};
+    static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
+    struct box_channel c[] = {{.end = BOX_KEEP, .sink = -1}};
+    struct box_port port[] = {{0, false, -1, in, NULL, 0}, {1, true, 0, -1, NULL, 0}};
+    struct box_task task = {.argv = argv, .env = env, .port = port, .port_count = 2};
+    struct box_region r = {.task = &task, .task_count = 1, .channel = c, .channel_count = 1, .after = after};
+    struct err e;
+    assert_true(region < REGIONS_MAX);
+    if (box_run(box, ++region, &r, &e) < 0)
+        fail_msg("%s", e.text);
+    return region;
+}
+
+static void until(const bool *what)
+{
+    while (!*what) {
+        struct pollfd p = {.fd = box_fd(box), .events = POLLIN};
+        assert_int_equal(poll(&p, 1, 600000), 1);
+        box_dispatch(box);
+    }
+}
+
+/* Whatever how the one before ends; cold ones and clones. */
+static void test_order(void **state)
+{
+    static const char *const how[] = {"echo $0", "exit 3", "kill -9 $$", "cat; echo x", "(sleep 0.01; echo late) & echo early"};
+    (void)state;
+    for (uint64_t i = 1; i <= 40; i++)
+        start(how[i % 5], -1, i - 1);
+    until(&seen[40].over);
+    for (uint32_t i = 0; i < 40; i++)
+        assert_int_equal(order[i], i + 1);
+    for (uint64_t i = 1; i <= 40; i++)
+        assert_int_equal(seen[i].end, i % 5 == 2 ? BOX_SIGNALLED : BOX_EXITED);
+    assert_string_equal(seen[39].kept, "early\nlate\n");
+}
+
+/* Who waits has not begun while the first goes on, others have; it may be let go, and be stopped. */
+static void test_waits(void **state)
+{
+    int in[2];
+    struct err e;
+    (void)state;
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    uint64_t first = start("cat", in[0], 0), second = start("echo b", -1, first), third = start("echo c", -1, second);
+    uint64_t stopped = start("echo d", -1, first), released = start("echo e", -1, third);
+    assert_int_equal(box_release(box, released, &e), 0);
+    until(&seen[released].over);
+    assert_string_equal(seen[released].kept, "e\n");
+    assert_int_equal(box_stop(box, stopped, &e), 0);
+    until(&seen[stopped].over);
+    assert_int_equal(seen[stopped].end, BOX_KILLED);
+    uint64_t other = start("echo f", -1, stopped); /* which is gone */
+    until(&seen[other].over);
+    assert_false(seen[first].ended || seen[second].ended || seen[third].ended);
+    assert_int_equal(write(in[1], "a\n", 2), 2);
+    close(in[1]);
+    until(&seen[third].over);
+    close(in[0]);
+    assert_string_equal(seen[first].kept, "a\n");
+    assert_true(seen[second].ended);
+    assert_string_equal(seen[third].kept, "c\n");
+}
+
+/* The first is killed: the next begins. */
+static void test_first_stopped(void **state)
+{
+    int in[2];
+    struct err e;
+    (void)state;
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    uint64_t first = start("cat", in[0], 0), second = start("echo b", -1, first);
+    assert_int_equal(box_stop(box, first, &e), 0);
+    until(&seen[second].over);
+    assert_int_equal(seen[first].end, BOX_KILLED);
+    assert_string_equal(seen[second].kept, "b\n");
+    close(in[0]);
+    close(in[1]);
+}
+
+/* The box ends while some wait: nothing is left of them (the sanitizer, and its own descriptors, would tell). */
+static void test_closed(void **state)
+{
+    int in[2];
+    (void)state;
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    uint64_t first = start("cat", in[0], 0);
+    for (int i = 0; i < 10; i++)
+        start("echo x", -1, first + (uint64_t)i);
+    close(in[0]);
+    close(in[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_order, open_box, close_box),
+        cmocka_unit_test_setup_teardown(test_waits, open_box, close_box),
+        cmocka_unit_test_setup_teardown(test_first_stopped, open_box, close_box),
+        cmocka_unit_test_setup_teardown(test_closed, open_box, close_box),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,149 @@
+/* The command that runs a block of the planner's alone: where blocks begin is a matter of the bytes alone, so that its place in
+ * the input is all that there is to say of it.  For one that took its workers with it; a task of a map is kept as it is
+ * (tasks_record.c).  See blocks_inside.h. */
+#include "proto/holes.h"
+#include "worker/blocks_inside.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define COMMANDS_MAX 32 /* before the stage; behind more of them its blocks are not told */
+
+static void put_words(struct region_words w, struct buf *out)
+{
+    for (uint32_t i = 0; i < w.count; i++) {
+        if (i)
+            buf_byte(out, ' ');
+        holes_quote(w.word[i], out);
+    }
+}
+
+static void put_files(const struct graph *g, const uint32_t *file, uint32_t count, struct buf *out)
+{
+    buf_text(out, "cat");
+    for (uint32_t i = 0; i < count; i++) {
+        buf_byte(out, ' ');
+        holes_quote(g->file[file[i]].name, out);
+    }
+}
+
+/* Nothing: whoever starts the command gives it the same stdin.  false: it is neither that nor files. */
+static bool put_source(const struct graph *g, const struct graph_node *n, struct buf *out)
+{
+    if (n->segment_count == 1 && n->segment[0].kind == GRAPH_SEGMENT_STDIN)
+        return true;
+    buf_text(out, "cat");
+    for (uint32_t i = 0; i < n->segment_count; i++) {
+        if (n->segment[i].kind != GRAPH_SEGMENT_FILE)
+            return false;
+        buf_byte(out, ' ');
+        holes_quote(g->file[n->segment[i].file].name, out);
+    }
+    return n->segment_count > 0;
+}
+
+/* The edge that a command reads as its stdin, if it reads no other. */
+static bool only_input(const struct graph *g, uint32_t node, uint32_t *edge)
+{
+    const struct graph_node *n = &g->node[node];
+    *edge = GRAPH_NONE;
+    for (uint32_t i = 0; i < n->fd_count; i++) {
+        if (g->edge[n->fd[i].edge].to != node)
+            continue;
+        if (n->fd[i].fd || *edge != GRAPH_NONE)
+            return false;
+        *edge = n->fd[i].edge;
+    }
+    return true;
+}
+
+/* All that stands before the edge, as a pipeline.  false: it is none. */
+static bool put_upstream(const struct graph *g, uint32_t edge, struct buf *out)
+{
+    uint32_t command[COMMANDS_MAX], count = 0;
+    while (edge != GRAPH_NONE && g->node[g->edge[edge].from].kind == GRAPH_COMMAND && count < COMMANDS_MAX) {
+        command[count] = g->edge[edge].from;
+        if (!only_input(g, command[count++], &edge))
+            return false;
+    }
+    const struct graph_node *source = edge == GRAPH_NONE ? NULL : &g->node[g->edge[edge].from];
+    if (source && (source->kind != GRAPH_SOURCE || !put_source(g, source, out)))
+        return false;
+    while (count) {
+        const struct graph_node *n = &g->node[command[--count]];
+        if (out->size)
+            buf_text(out, " | ");
+        put_words((struct region_words){n->argv, n->argc}, out);
+    }
+    return true;
+}
+
+/* The stage's input, whole. */
+static bool put_input(const struct blocks *b, struct buf *out)
+{
+    const struct graph *g = b->t->graph;
+    uint32_t edge = b->stage->in_edge;
+    struct buf text = BUF_INIT(out->max);
+    if (edge == GRAPH_NONE) {
+        put_files(g, b->head->file, b->head->file_count, out);
+        return true;
+    }
+    bool good = put_upstream(g, edge, &text);
+    if (good && text.size && g->node[g->edge[edge].from].kind == GRAPH_SOURCE) {
+        buf_add(out, text.data, text.size);
+    } else if (good && text.size) {
+        buf_byte(&text, '\0');
+        buf_text(out, "zpipe ");
+        holes_quote(text.data ? text.data : "", out);
+    }
+    out->failed |= text.failed;
+    buf_clear(&text);
+    return good;
+}
+
+static bool is_of_input(const struct blocks *b, uint32_t file)
+{
+    for (uint32_t i = 0; i < b->head->file_count; i++)
+        if (b->head->file[i] == file)
+            return true;
+    return false;
+}
+
+/* One of its commands in a sandbox, with what it may open. */
+static void put_command(struct run *r, uint32_t i, struct buf *out)
+{
+    const struct blocks *b = r->b;
+    const struct graph_node *n = blocks_node(b, i);
+    buf_text(out, "zpipe box");
+    for (uint32_t k = 0; k < n->file_count; k++) {
+        if (i == 0 && is_of_input(b, n->file[k]) && !(run_is_file(b) && n->file[k] == r->file))
+            continue;
+        buf_text(out, " --with ");
+        holes_quote(b->t->graph->file[n->file[k]].name, out);
+    }
+    buf_text(out, " -- ");
+    put_words(run_words(r, b->node[i]), out);
+}
+
+void blocks_alone(struct run *r, struct err *e)
+{
+    const struct blocks *b = r->b;
+    size_t used = strlen(e->text);
+    struct buf text = BUF_INIT(sizeof e->text - used);
+    buf_text(&text, "\nzpipe: run it alone: ");
+    size_t begin = text.size;
+    bool good = b->stage->author == GRAPH_NONE && !r->merge.count && (run_is_file(b) || put_input(b, &text));
+    if (good && !run_is_file(b))
+        buf_printf(&text, "%stail -c +%llu | head -c %llu | ", text.size > begin ? " | " : "", (unsigned long long)r->from + 1,
+                   (unsigned long long)(r->to - r->from));
+    for (uint32_t i = 0; good && i < b->stage->count; i++) {
+        if (i)
+            buf_text(&text, " | ");
+        put_command(r, i, &text);
+    }
+    buf_byte(&text, '\0');
+    if (good && !text.failed)
+        memcpy(e->text + used, text.data, text.size);
+    buf_clear(&text);
+}

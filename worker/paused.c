@@ -1,0 +1,94 @@
+/* Attempts without a scheduler.  When it is gone they go on: their bytes go between workers and clients, who wait for one, too.
+ * What they have to say of themselves waits until a scheduler knows them again (GO_ON); then it is said, and all that was said
+ * before once more, for the one that heard it may have taken it along.  So what is told only once, block by block, is a
+ * reason to begin anew; and what is lent comes back, for loans are the scheduler's.
+ *
+ * Before: agent.c.  The other side: scheduler/remains.c. */
+#include "worker/attempt.h"
+#include "worker/borrow.h"
+
+#define REMAINS_ARENA_MAX (4u << 20)
+
+static bool may_go_on(const struct attempt *t)
+{
+    return !t->local && !t->graph->tell_blocks && t->state != ATTEMPT_STOPPING && t->state != ATTEMPT_ENDED;
+}
+
+void attempts_pause(struct attempt *first)
+{
+    for (struct attempt *t = first; t; t = t->next) {
+        if (t->paused)
+            continue;
+        t->paused = may_go_on(t);
+        if (t->paused)
+            borrows_end(t);
+        else
+            attempt_stop(t);
+    }
+}
+
+static void tell_remains(struct attempt *t)
+{
+    struct arena a = ARENA_INIT(REMAINS_ARENA_MAX);
+    uint32_t *node = arena_array(&a, t->graph->node_count, sizeof *node), count = 0;
+    for (uint32_t i = 0; node && i < t->graph->node_count; i++)
+        if (t->here[i])
+            node[count++] = i;
+    struct msg m = {.type = MSG_REMAINS, .remains = {t->job, t->number, {t->token, sizeof t->token}, node, count}};
+    agent_send(t->agent, &m); /* without memory it names nothing, and is told to stop */
+    arena_clear(&a);
+}
+
+void attempts_tell_remains(struct attempt *first)
+{
+    for (struct attempt *t = first; t; t = t->next)
+        if (t->paused)
+            tell_remains(t);
+}
+
+static void say_stopped(struct attempt *t)
+{
+    struct msg m = {.type = MSG_STOPPED, .stopped = {t->job, t->number, t->heard}};
+    t->reapable = true;
+    attempt_say(t, &m);
+}
+
+void attempt_end_pause(struct attempt *t)
+{
+    bool ended = t->paused && t->state == ATTEMPT_ENDED;
+    t->paused = false;
+    if (ended)
+        say_stopped(t);
+}
+
+static void say_lost(struct attempt *t, const struct attempt_route *route)
+{
+    const struct msg_route *r = &route->r;
+    struct msg m = {.type = MSG_LOST,
+                    .lost = {t->job, route->attempt, r->what, r->index, r->node, "it broke off while there was no scheduler"}};
+    attempt_say(t, &m);
+}
+
+void attempt_go_on(struct attempt *t)
+{
+    bool failed = t->torn;
+    if (!t->paused)
+        return;
+    t->paused = false;
+    struct msg m = {.type = MSG_STARTED, .started = {t->job, t->number}};
+    if (t->started)
+        attempt_say(t, &m);
+    for (uint32_t i = 0; t->report && i < t->graph->node_count; i++)
+        if (t->report[i].sent)
+            attempt_say(t, &t->report[i].m);
+    for (uint32_t i = 0; i < t->route_count; i++)
+        if (t->route[i].cut)
+            say_lost(t, &t->route[i]);
+    m = (struct msg){.type = MSG_FAIL, .fail = {t->job, t->number, ERR_GONE, "it failed while there was no scheduler", false}};
+    if (failed)
+        attempt_say(t, &m);
+    if (t->state == ATTEMPT_ENDED)
+        say_stopped(t);
+    t->wanted = 0; /* slots of others are asked for again */
+    agent_step_soon(t->agent);
+}
