@@ -198,7 +198,7 @@ static const struct field lent_fields[] = {LOAN_OF(msg_lent),
                                            FIELD(msg_lent, name, FIELD_TEXT, 256),
                                            BYTES(msg_lent, key, MSG_KEY_BYTES)};
 static const struct field recall_fields[] = {LOAN_OF(msg_recall), YES(msg_recall, now),
-                                             TEXT(msg_recall, text)};
+                                             TEXT(msg_recall, text), YES(msg_recall, returned)};
 static const struct field returned_fields[] = {LOAN_OF(msg_returned), YES(msg_returned, failed)};
 static const struct field work_fields[] = {LOAN_OF(msg_work),     U32(msg_work, run),
                                            U32(msg_work, stage),  U32(msg_work, file),

@@ -337,6 +337,7 @@ struct msg_recall {
     uint32_t attempt, loan;
     bool now; /* false: what runs may end first */
     const char *text;
+    bool returned; /* to its owner: the lender lives, and gave it back */
 };
 struct msg_returned {
     uint64_t job;

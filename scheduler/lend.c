@@ -51,6 +51,13 @@ static void tell_recall(struct core *c, const struct peer_state *whom, const str
     core_send(c, whom->link, &m);
 }
 
+static void tell_owner(struct core *c, const struct loan *l, bool returned)
+{
+    const char *why = returned ? "the lender gave it back" : "the lender was lost";
+    struct msg m = {.type = MSG_RECALL, .recall = {l->job, l->attempt, l->number, true, why, returned}};
+    core_send(c, l->owner->worker->link, &m);
+}
+
 /* It counts as lent no more, though its slots are not back yet. */
 static void take_back(struct core *c, struct loan *l)
 {
@@ -66,7 +73,7 @@ static void take_back(struct core *c, struct loan *l)
 }
 
 /* Nobody has anything of it any more. */
-static void loan_free(struct core *c, struct loan *l, const char *why)
+static void loan_free(struct core *c, struct loan *l, bool returned)
 {
     struct part *p = l->owner;
     take_back(c, l);
@@ -74,7 +81,7 @@ static void loan_free(struct core *c, struct loan *l, const char *why)
     if (p) {
         list_remove(&l->of_part);
         p->loan_count--;
-        tell_recall(c, p->worker, l, true, why);
+        tell_owner(c, l, returned);
         look(c, p);
     }
     list_remove(&l->timed);
@@ -101,7 +108,7 @@ void lend_part_over(struct core *c, struct part *p)
 void lend_lose_worker(struct core *c, struct peer_state *lender)
 {
     while (!list_empty(&lender->loans))
-        loan_free(c, LIST_OF(lender->loans.next, loan, at), "the lender was lost");
+        loan_free(c, LIST_OF(lender->loans.next, loan, at), false);
 }
 
 void lend_recall_all(struct core *c, struct peer_state *lender, const char *why)
@@ -123,7 +130,7 @@ bool lend_returned(struct core *c, struct peer_state *lender, const struct msg_r
     if (l->owner && m->failed)
         l->owner->loans_failed++;
     fleet_release(c, lender, l->slots);
-    loan_free(c, l, "the lender gave it back");
+    loan_free(c, l, true);
     return true;
 }
 

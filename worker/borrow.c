@@ -541,8 +541,10 @@ void borrow_recalled(struct attempt *t, const struct msg_recall *m)
     struct borrow *w = find(t, m->loan);
     struct err e;
     err_set(&e, ERR_GONE, "%.300s", m->text);
-    if (w)
-        lose(w, w->count ? &e : NULL);
+    if (!w)
+        return;
+    w->leaving |= m->returned; /* which it may have told us as well, on a connection with more to carry */
+    lose(w, w->count ? &e : NULL);
 }
 
 void borrows_link_lost(struct attempt *t, uint64_t link, const struct err *why)

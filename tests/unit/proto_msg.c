@@ -70,7 +70,7 @@ static const struct msg rows[] = {
     {.type = MSG_WANT, .want = {8, 1, UINT32_MAX}},
     {.type = MSG_LEND, .lend = {8, 1, 5, {"0123456789abcdef", 16}, 4, "tcp://x:1", {"k", 1}}},
     {.type = MSG_LENT, .lent = {8, 1, 5, {"0123456789abcdef", 16}, 4, "w2", {"", 0}}},
-    {.type = MSG_RECALL, .recall = {8, 1, 5, true, "another job waits"}},
+    {.type = MSG_RECALL, .recall = {8, 1, 5, true, "another job waits", true}},
     {.type = MSG_RETURNED, .returned = {8, 1, 5, false}},
     {.type = MSG_WORK, .work = {8, 1, 5, 6, 0, UINT32_MAX, 7, true, false, UINT64_MAX, part, 2}},
     {.type = MSG_DONE, .done = {8, 1, 5, 6, MSG_HOW_RAN, false, UINT64_MAX, ran, 2, "", piece, 2}},
