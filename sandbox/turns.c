@@ -23,9 +23,9 @@
 #include "sandbox/server.h"
 #include "sandbox/turns_member.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,11 +55,19 @@ static void ended_event(struct watch *w, uint32_t events)
     turns_ended(w->owner);
 }
 
+/* Before Linux 6.9 a thread has no pidfd, and nothing tells of its end: it is looked for (turns_pass.c). */
 static int watch_end(struct member *m)
 {
-    int fd = (int)syscall(SYS_pidfd_open, m->pid, m->pid == m->process ? 0 : PIDFD_THREAD);
+    char path[32];
+    bool thread = m->pid != m->process;
+    int fd = (int)syscall(SYS_pidfd_open, m->pid, thread ? PIDFD_THREAD : 0);
     if (fd >= 0 && watch_start(m->turns->task->region->server, &m->watch, fd, EPOLLIN) == 0)
         return 0;
+    if (fd < 0 && errno == EINVAL && thread) {
+        snprintf(path, sizeof path, "/proc/%d", (int)m->pid);
+        m->place_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return m->place_fd < 0 ? -1 : 0;
+    }
     fd_close(&fd);
     return -1;
 }
@@ -73,7 +81,7 @@ static struct member *member_add(struct turns *ts, pid_t pid, pid_t process, enu
         count++;
     if (count >= TURNS_MEMBERS_MAX || !(m = calloc(1, sizeof *m)))
         return NULL;
-    *m = (struct member){.turns = ts, .pid = pid, .process = process, .state = state};
+    *m = (struct member){.turns = ts, .pid = pid, .process = process, .state = state, .place_fd = -1};
     m->watch = (struct watch){-1, ended_event, m};
     if (watch_end(m) < 0) {
         free(m);
@@ -88,6 +96,7 @@ static void member_free(struct member *m)
     int fd = m->watch.fd;
     watch_stop(m->turns->task->region->server, &m->watch);
     fd_close(&fd);
+    fd_close(&m->place_fd);
     free(m);
 }
 
@@ -254,8 +263,7 @@ void turns_catch_up(struct turns *ts, pid_t asks)
 {
     while (ts->at_work && ts->at_work->pid != asks) {
         struct member *m = ts->at_work;
-        struct pollfd p = {.fd = m->watch.fd, .events = POLLIN};
-        if (poll(&p, 1, 0) > 0)
+        if (turns_has_ended(m))
             turns_ended(m);
         else if (m->state == STATE_SHARES && m->maker == asks)
             has_program(m);

@@ -23,21 +23,26 @@
 #define BIT_OF(signal) (1ull << ((signal)-1))
 #define POLLED_MAX 16 /* descriptors that one call waits for */
 
-bool turns_read_proc(pid_t pid, const char *what, char *text, size_t room)
+static bool read_at(int place, const char *path, char *text, size_t room)
 {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, what);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = openat(place, path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, room - 1);
     fd_close(&fd);
     text[n > 0 ? n : 0] = '\0';
     return n > 0;
 }
 
-char turns_state(pid_t pid, pid_t *parent)
+bool turns_read_proc(pid_t pid, const char *what, char *text, size_t room)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, what);
+    return read_at(AT_FDCWD, path, text, room);
+}
+
+static char state_at(int place, const char *path, pid_t *parent)
 {
     char text[512];
-    if (!turns_read_proc(pid, "stat", text, sizeof text))
+    if (!read_at(place, path, text, sizeof text))
         return 'X';
     const char *end = strrchr(text, ')'); /* the name before it may hold anything */
     if (!end || end[1] != ' ')
@@ -45,6 +50,22 @@ char turns_state(pid_t pid, pid_t *parent)
     if (parent)
         *parent = (pid_t)strtol(end + 3, NULL, 10);
     return end[2];
+}
+
+char turns_state(pid_t pid, pid_t *parent)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    return state_at(AT_FDCWD, path, parent);
+}
+
+bool turns_has_ended(const struct member *m)
+{
+    struct pollfd p = {.fd = m->watch.fd, .events = POLLIN};
+    if (m->place_fd < 0)
+        return poll(&p, 1, 0) > 0;
+    char state = state_at(m->place_fd, "stat", NULL);
+    return state == 'Z' || state == 'X';
 }
 
 pid_t turns_inner_number(pid_t pid)

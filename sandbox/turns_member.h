@@ -62,6 +62,7 @@ struct member {
     uint64_t place;     /* of those that wait for the same, the lowest is the first */
     uint64_t clear_tid; /* where the kernel writes 0 at its end; 0: nowhere */
     struct watch watch; /* pidfd: its end */
+    int place_fd;       /* its directory in /proc, of a thread that can have no pidfd; else -1 */
     struct member *from; /* who passed the turn to it */
     struct member *next; /* in the order in which they began */
 };
@@ -147,6 +148,8 @@ char turns_state(pid_t pid, pid_t *parent);
 /* Its number in the task; 0: it is gone. */
 pid_t turns_inner_number(pid_t pid);
 pid_t turns_inner(struct member *m);
+/* It has ended, whoever has its number now. */
+bool turns_has_ended(const struct member *m);
 pid_t turns_process(pid_t pid); /* that the thread belongs to; 0: it is gone */
 uint64_t turns_cpu_ns(pid_t pid);
 bool turns_call(pid_t pid, struct call *c); /* that it waits in; false: it is in none */

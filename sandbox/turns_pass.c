@@ -135,8 +135,7 @@ struct member *turns_next(struct turns *ts, const struct member *m)
 {
     for (;;) {
         struct member *r = choose(ts, m);
-        struct pollfd p = {.fd = r ? r->watch.fd : -1, .events = POLLIN};
-        if (!r || r == m || r->pid == r->process || poll(&p, 1, 0) <= 0)
+        if (!r || r == m || r->pid == r->process || !turns_has_ended(r))
             return r; /* a process that was killed passes the turn on to whoever waits for its end */
         turns_ended(r);
         if (ts->lost)
@@ -260,6 +259,12 @@ static void look_again(struct turns *ts)
 {
     struct itimerspec when = {.it_value = {(time_t)(ts->look_ns / NS), (long)(ts->look_ns % NS)}};
     ts->looking = timerfd_settime(ts->look_watch.fd, 0, &when, NULL) == 0;
+}
+
+static void look_later(struct turns *ts)
+{
+    ts->look_ns = ts->look_ns * 2 < LOOK_LAST_NS ? ts->look_ns * 2 : LOOK_LAST_NS;
+    look_again(ts);
 }
 
 void turns_look_begin(struct turns *ts)
@@ -413,8 +418,15 @@ static void look_event(struct watch *w, uint32_t events)
         return;
     ts->looking = false;
     turns_catch_up(ts, 0);
-    if (ts->lost || !ts->at_work || !others_wait(ts))
+    if (ts->lost || !ts->at_work)
         return;
+    if (!others_wait(ts)) {
+        if (!ts->looking && ts->at_work->place_fd >= 0) {
+            look_later(ts);
+            ts->looking = false; /* for its end only: for whoever waits it begins anew */
+        }
+        return;
+    }
     if (!ts->looking) { /* else another turn has begun */
         if (too_long(ts) && others_could(ts))
             turns_lose(ts, "one of its threads is at work for long while others wait for their turn");
@@ -423,6 +435,5 @@ static void look_event(struct watch *w, uint32_t events)
     }
     if (ts->lost || ts->looking)
         return;
-    ts->look_ns = ts->look_ns * 2 < LOOK_LAST_NS ? ts->look_ns * 2 : LOOK_LAST_NS;
-    look_again(ts);
+    look_later(ts);
 }

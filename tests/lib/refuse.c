@@ -2,6 +2,7 @@
  * system calls refused, for it and all below it.  An errno is a number. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -32,6 +33,7 @@ static const struct call {
     {"seccomp", SYS_seccomp, 0, 0},
     {"close_range", SYS_close_range, 0, 0},
     {"pidfd_getfd", 438, 0, 0},
+    {"pidfd_open", SYS_pidfd_open, 1, O_EXCL}, /* a thread's, which came with Linux 6.9 */
     {"landlock_create_ruleset", 444, 0, 0},
     {"landlock_restrict_self", 446, 0, 0},
 };
