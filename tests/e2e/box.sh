@@ -2,6 +2,7 @@
 # zpipe-box by itself: streams, statuses, files, and a row of attempts to see or change the host.
 # usage: box.sh ZPIPE-BOX
 box=$1
+limit_s=600 # of a run that hangs: an emulated machine takes minutes for four thousand calls of python's
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
@@ -12,7 +13,7 @@ failed=0
 check() {
     name=$1 want=$2 text=$3
     shift 3
-    got=$(timeout 120 "$@" 2>err)
+    got=$(timeout "$limit_s" "$@" 2>err)
     status=$?
     if [ $status -ne "$want" ] || [ "$got" != "$text" ]; then
         echo "FAILED $name: status $status, output '$got', stderr '$(cat err)'"

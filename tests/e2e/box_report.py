@@ -2,6 +2,8 @@
 """What zpipe-box says of a run: its report, its trace, its limits; and whether --verify can tell.  box_report.py ZPIPE-BOX GATE-PROBE"""
 import hashlib, json, os, subprocess, sys, tempfile
 
+TIMEOUT = 600  # of a run that hangs, also on an emulated machine
+
 box, gate = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 cases = []
 
@@ -12,7 +14,7 @@ def case(f):
 
 
 def run(*argv, stdin=b"", **kw):
-    r = subprocess.run([box, *argv], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, **kw)
+    r = subprocess.run([box, *argv], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT, **kw)
     return r.returncode, r.stdout, r.stderr.decode()
 
 
