@@ -2,7 +2,7 @@
 # zpipe-box by itself: streams, statuses, files, and a row of attempts to see or change the host.
 # usage: box.sh ZPIPE-BOX
 box=$1
-limit_s=600 # of a run that hangs: an emulated machine takes minutes for four thousand calls of python's
+limit_s=3000 # of a run that hangs, also on an emulated machine
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"

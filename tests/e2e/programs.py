@@ -9,7 +9,7 @@ constant inside and not outside: they are compared among themselves only.  Each 
 import argparse, json, os, re, shlex, shutil, subprocess, sys, tempfile
 
 RUNS = 2       # inside, without --runs
-TIMEOUT = 600  # of a run that hangs, also on an emulated machine
+TIMEOUT = 3000  # of a run that hangs, also on an emulated machine
 SKIPPED = 77
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LC_ALL": "C", "TZ": "UTC"}
 
