@@ -1,6 +1,6 @@
 #!/bin/sh
 # kernel.sh BUILD [NAME]...: the sandbox on the kernel that runs, as on a machine that tests/lib/machine.py has made: cgroups, the
-# filter, regions, templates, the wall, what programs see, and a few pipelines, as root and as somebody.  With names only these.
+# filter, regions, templates, turns, the wall, what programs see, and a few pipelines, as root and as somebody.  With names only these.
 # A machine that is a program (tcg) is given four times as long.  One thing is no failure there: a program that took longer than a
 # template's may (TEMPLATE_CPU_NS) before its first read.
 build=$1
@@ -55,6 +55,7 @@ done
 try box_states_user "$tests/test_box_states" $somebody
 try box_alone $here/box.sh "$ZPIPE_BOX"
 try box_report python3 $here/box_report.py "$ZPIPE_BOX" "$tests/gate_probe"
+try tangle python3 $here/tangle.py --box "$ZPIPE_BOX" --tangle "$tests/tangle"
 try golden "$tests/golden_run" "$ZPIPE_BOX" "$tests/golden" "$tests/golden-static"
 try settings python3 $here/settings.py --bin "$bin"
 try programs python3 $here/programs.py --bin "$bin" --static "$tests/no-libc"
