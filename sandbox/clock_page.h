@@ -15,6 +15,9 @@
 #define CLOCK_STEP_NS 10000      /* that pass with each look */
 #define CLOCK_BOOT_S  1000ll     /* the machine's age at the epoch: CLOCK_MONOTONIC's start */
 
+/* At its end: where the program begins, until it has begun (shim.c). */
+#define CLOCK_PAGE_ENTRY (CLOCK_PAGE_AT + CLOCK_PAGE_BYTES - sizeof(uint64_t))
+
 struct clock_page {
     uint64_t mark;
     uint64_t now_ns;  /* since the epoch */

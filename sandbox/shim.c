@@ -157,10 +157,19 @@ static void take_away_clocks(const Elf64_auxv_t *v)
     raw_call(SYS_munmap, (long)at, (long)(end - at), 0, 0, 0, 0);
 }
 
+extern const char shim_entry[] __attribute__((visibility("hidden")));
+
+/* The program begins at shim_entry. */
+static unsigned long wipe_first(unsigned long entry)
+{
+    *(uint64_t *)CLOCK_PAGE_ENTRY = entry;
+    return (unsigned long)shim_entry;
+}
+
 static void patch(Elf64_auxv_t *v, const Elf64_Ehdr *h, unsigned long base)
 {
     int direct = 1; /* no interpreter: we are the program */
-    int vdso = make_page();
+    int page = make_page(), vdso = page;
 
     for (Elf64_auxv_t *a = v; a->a_type != AT_NULL; a++)
         if (a->a_type == AT_BASE && a->a_un.a_val != 0)
@@ -187,7 +196,10 @@ static void patch(Elf64_auxv_t *v, const Elf64_Ehdr *h, unsigned long base)
             a->a_un.a_val = direct ? h->e_phnum : a->a_un.a_val;
             break;
         case AT_ENTRY:
-            a->a_un.a_val = direct ? base + h->e_entry : a->a_un.a_val;
+            if (direct)
+                a->a_un.a_val = base + h->e_entry;
+            else if (page)
+                a->a_un.a_val = wipe_first(a->a_un.a_val);
             break;
         default:
             break;
@@ -266,22 +278,62 @@ VDSO int64_t __vdso_time(int64_t *t)
 }
 
 /* `stack` as the kernel made it: argc, argv, NULL, environment, NULL, auxiliary vector. */
-__attribute__((used, visibility("hidden"))) unsigned long shim_start(unsigned long *stack)
+static Elf64_auxv_t *vector_of(unsigned long *stack)
 {
     unsigned long *word = stack + 1 + stack[0] + 1;
+
+    while (*word)
+        word++;
+    return (Elf64_auxv_t *)(word + 1);
+}
+
+__attribute__((used, visibility("hidden"))) unsigned long shim_start(unsigned long *stack)
+{
+    Elf64_auxv_t *v = vector_of(stack);
     Elf64_Ehdr h;
     unsigned long base;
     int fd;
 
-    while (*word)
-        word++;
-    take_away_clocks((const Elf64_auxv_t *)(word + 1)); /* while nothing of ours can be there */
+    take_away_clocks(v); /* while nothing of ours can be there */
     fd = open_loader(&h);
     base = map_loader(fd, &h);
     raw_call(SYS_close, fd, 0, 0, 0, 0, 0);
-    patch((Elf64_auxv_t *)(word + 1), &h, base);
+    patch(v, &h, base);
     return base + h.e_entry;
 }
+
+/* When the loader is done.  Gives where the program begins, which it is told again. */
+__attribute__((used, visibility("hidden"))) unsigned long shim_begin(unsigned long *stack)
+{
+    unsigned long entry = *(const uint64_t *)CLOCK_PAGE_ENTRY;
+    Elf64_auxv_t *a = vector_of(stack);
+
+    while (a->a_type != AT_ENTRY)
+        a++;
+    a->a_un.a_val = entry;
+    *(uint64_t *)CLOCK_PAGE_ENTRY = 0;
+    return entry;
+}
+
+/* The loader leaves below the stack what it was told of libraries, and that no two hosts tell alike, nor one always: inodes, times of
+ * access.  It takes 5 to 6 KiB there. */
+__asm__(".text\n"
+        ".globl shim_entry\n"
+        ".hidden shim_entry\n"
+        ".type shim_entry, @function\n"
+        "shim_entry:\n"
+        "    mov %rdx, %rbx\n" /* a function to call at exit */
+        "    mov %rsp, %rdi\n"
+        "    call shim_begin\n"
+        "    mov %rax, %rdx\n"
+        "    lea -0x2000(%rsp), %rdi\n"
+        "    mov $0x400, %ecx\n"
+        "    xor %eax, %eax\n"
+        "    rep stosq\n"
+        "    mov %rdx, %rax\n"
+        "    mov %rbx, %rdx\n"
+        "    xor %ebx, %ebx\n"
+        "    jmp *%rax\n");
 
 __asm__(".text\n"
         ".globl _start\n"

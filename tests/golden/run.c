@@ -295,6 +295,13 @@ static void run_inside(struct boxed *b, int number, int kind, uint64_t seed, str
     }
 }
 
+/* Somebody else has read the C library: a host without noatime keeps when. */
+static void read_library(void)
+{
+    struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
+    (void)!utimensat(AT_FDCWD, "/lib/x86_64-linux-gnu/libc.so.6", times, 0); /* not everybody may say so */
+}
+
 static _Noreturn void live_in(int world)
 {
     static struct boxed b;
@@ -305,7 +312,7 @@ static _Noreturn void live_in(int world)
     for (int i = 0; world == 3 && i < AGE; i++)
         boxed_run(&b, &nothing);
     for (int round = 0; round < ROUNDS; round++)
-        for (int i = 0; i < programs; i++)
+        for (int i = 0; i < programs; read_library(), i++)
             for (int kind = 0; kind < (round < ROUNDS_STATIC ? 2 : 1); kind++)
                 run_inside(&b, i, kind, 0, &shared->inside[i][kind][world * ROUNDS + round]);
     for (int i = 0; world == 0 && i < programs; i++)
