@@ -4,6 +4,7 @@
  * allowed compared with numbers (the first block holds those lines), in `NR % N` (blocks of N
  * lines) and first in what is printed (the numbers are put right afterwards).  What is not
  * understood is whole. */
+#include "dsl/script_names.h"
 #include "dsl/split_inside.h"
 
 #include <ctype.h>
@@ -727,4 +728,60 @@ int split_awk(struct split_case *c)
     int r = read_tokens(a) && read_rules(a) ? classify(c, a) : split_whole(c, "%s", a->bad);
     free(a);
     return r;
+}
+
+/* ---- the files it names ------------------------------------------------------------------ */
+
+/* A whole value: nothing is put before or behind it. */
+static bool stands_alone(const struct awk *a, uint32_t i)
+{
+    static const char *const behind[] = {")", ";", "}", "|", ",", "&&", "||"};
+    const struct awk_token *next = i + 1 < a->count ? &a->token[i + 1] : NULL;
+    return !next || next->kind == NEWLINE || AMONG(next, behind);
+}
+
+/* What a string is, by what stands before and behind it; `prints`: behind `print`, outside of
+ * brackets. */
+static bool use_of(const struct awk *a, uint32_t i, bool prints, enum script_use *use)
+{
+    const struct awk_token *t = a->token;
+    bool piped = i + 2 < a->count && is(&t[i + 1], "|") && is(&t[i + 2], "getline");
+    if (!i || !stands_alone(a, i)) {
+        *use = SCRIPT_RUNS;
+        return piped;
+    }
+    bool called = i > 1 && is(&t[i - 1], "(") && is(&t[i - 2], "system");
+    bool written = prints && (is(&t[i - 1], ">") || is(&t[i - 1], ">>"));
+    *use = piped || called || is(&t[i - 1], "|") ? SCRIPT_RUNS
+           : written                             ? SCRIPT_WRITES
+                                                 : SCRIPT_READS;
+    return *use != SCRIPT_READS || is(&t[i - 1], "<") || is(&t[i - 1], "=");
+}
+
+int script_names_awk(const char *script, struct script_names *n)
+{
+    struct awk *a = calloc(1, sizeof *a);
+    bool prints = false;
+    int result = 0, depth = 0;
+    if (!a)
+        return -1;
+    a->text = script;
+    read_tokens(a);
+    for (uint32_t i = 0; i < a->count && result == 0; i++) {
+        const struct awk_token *t = &a->token[i];
+        enum script_use use;
+        depth += is(t, "(") - is(t, ")");
+        if (t->kind == NEWLINE || is(t, ";") || is(t, "{") || is(t, "}")) {
+            prints = false;
+            depth = 0;
+        } else if (is(t, "print") || is(t, "printf")) {
+            prints = true;
+            depth = 0;
+        }
+        if (t->kind == STRING && !memchr(t->text, '\\', t->size) &&
+            use_of(a, i, prints && !depth, &use))
+            result = n->told(n, use, t->text + 1, t->size - 2);
+    }
+    free(a);
+    return result;
 }

@@ -2,6 +2,7 @@
  * it remembers from line to line decides.  Nothing: it is cut at any line.  Line numbers: the first
  * block holds all of those lines, and the others run the script as it is behind them.  `$`: only
  * the last block runs it all.  Anything else, and anything that is not understood, is whole. */
+#include "dsl/script_names.h"
 #include "dsl/split_inside.h"
 
 #include <ctype.h>
@@ -42,6 +43,8 @@ struct sed {
     uint32_t depth;
     const char *bad; /* what is not understood, or not to be cut */
     char unknown[8];
+    struct script_names *names; /* NULL: only how it may be cut is asked */
+    int told;
 };
 
 static bool fails(struct sed *s, const char *why)
@@ -173,6 +176,18 @@ static bool address(struct sed *s, struct sed_command *c)
     return true;
 }
 
+/* To the end of the line; which lines come to it is not known. */
+static bool file(struct sed *s, enum script_use use, const char *why)
+{
+    s->at += strspn(s->text + s->at, " \t");
+    size_t size = strcspn(s->text + s->at, "\n");
+    if (!s->names)
+        return fails(s, why);
+    s->told = s->names->told(s->names, use, s->text + s->at, size);
+    s->at += size;
+    return s->told == 0;
+}
+
 static bool change(struct sed *s, const struct sed_command *c)
 {
     char end = s->text[s->at];
@@ -189,9 +204,13 @@ static bool change(struct sed *s, const struct sed_command *c)
     if (c->name == 'y')
         return true;
     s->at += strspn(s->text + s->at, "gpiImM0123456789");
-    return strchr("we", s->text[s->at]) && s->text[s->at]
-               ? fails(s, "`s` with a flag that writes or runs")
-               : true;
+    static const char elsewhere[] = "`s` with a flag that writes or runs";
+    if (s->text[s->at] == 'e')
+        return fails(s, elsewhere);
+    if (s->text[s->at] != 'w')
+        return true;
+    s->at++;
+    return file(s, SCRIPT_WRITES, elsewhere);
 }
 
 /* The text of a, i, c: to the end of the line, or of lines that end in a backslash. */
@@ -229,6 +248,8 @@ static bool body(struct sed *s, struct sed_command *c)
         return ends(s);
     snprintf(s->unknown, sizeof s->unknown, "`%c`",
              isprint((unsigned char)c->name) ? c->name : '?');
+    if (strchr("rRwW", c->name))
+        return file(s, strchr("rR", c->name) ? SCRIPT_READS : SCRIPT_WRITES, s->unknown);
     return fails(s, s->unknown);
 }
 
@@ -528,6 +549,19 @@ int split_sed(struct split_case *c)
     int r = split_has(c, "--posix") ? split_whole(c, "`--posix` is not in the table")
             : read_script(s)        ? classify(c, s)
                                     : split_whole(c, "its script has %s", s->bad);
+    free(s);
+    return r;
+}
+
+int script_names_sed(const char *script, struct script_names *n)
+{
+    struct sed *s = calloc(1, sizeof *s);
+    if (!s)
+        return -1;
+    s->text = script;
+    s->names = n;
+    read_script(s);
+    int r = s->told;
     free(s);
     return r;
 }

@@ -8,6 +8,7 @@
 #include "dsl/glob.h"
 #include "dsl/lex.h"
 #include "dsl/resolve.h"
+#include "dsl/script_names.h"
 #include "proto/graph.h"
 
 #include <limits.h>
@@ -278,6 +279,52 @@ static int add_maybe_word(struct resolver *r, struct stage *s, const char *word,
     return word[1] && word[1] != '-' && word[2] ? add_maybe(r, s, word + 2, at) : 0;
 }
 
+/* ---- scripts ------------------------------------------------------------------------------ */
+
+struct scan {
+    struct resolver *r;
+    struct stage *s;
+    int depth;
+    size_t at;
+    const char *command; /* whose words they are, if it is one with scripts; or "" */
+};
+
+static int scan_text(struct scan *c, const char *text, size_t size);
+
+/* What a script of sed or awk names itself is as a word would be. */
+static int script_told(struct script_names *n, enum script_use use, const char *name, size_t size)
+{
+    struct scan *c = n->owner;
+    struct scan inner = {c->r, c->s, c->depth + 1, c->at, ""};
+    char *word = arena_bytes(c->r->arena, name, size);
+    if (!word)
+        return resolve_no_memory(c->r);
+    if (use == SCRIPT_RUNS)
+        return c->depth < DSL_DEPTH_MAX ? scan_text(&inner, word, size) : 0;
+    if (use == SCRIPT_WRITES && add_maybe(c->r, c->s, word, c->at) < 0)
+        return -1;
+    return add_input(c->r, c->s, word, NULL, c->at, false, false) < 0 ? -1 : 0;
+}
+
+static bool is_awk(const char *command)
+{
+    size_t n = strlen(command);
+    return n >= 3 && n <= 4 && strcmp(command + n - 3, "awk") == 0;
+}
+
+static bool has_scripts(const char *command)
+{
+    return is_awk(command) || strcmp(command, "sed") == 0;
+}
+
+static int script_scan(struct scan *c, const char *script)
+{
+    struct script_names names = {script_told, c};
+    if (!has_scripts(c->command))
+        return 0;
+    return is_awk(c->command) ? script_names_awk(script, &names) : script_names_sed(script, &names);
+}
+
 /* ---- the words of a command -------------------------------------------------------------- */
 
 /* What the walk over a command's words has seen. */
@@ -288,6 +335,7 @@ struct words {
     unsigned operands, skip;
     bool in_place; /* sed -i */
     bool asked;    /* it has an option with which it reads the working directory */
+    const char *inner; /* sed or awk that it runs, or is (xargs sed ...); NULL: none was seen yet */
 };
 
 static size_t place_of(const struct stage *s, const struct value *v)
@@ -324,8 +372,18 @@ static int may_make(struct words *w, const struct value *v, const char *text)
     return v->hole || v->subst ? 0 : add_maybe_word(w->r, w->s, text, place_of(w->s, v));
 }
 
+static int script(struct words *w, const struct value *v, const char *text)
+{
+    struct scan c = {w->r, w->s, 0, place_of(w->s, v), w->inner ? w->inner : ""};
+    return v->hole || v->subst ? 0 : script_scan(&c, text);
+}
+
 static int operand(struct words *w, struct value *v)
 {
+    if (script(w, v, v->text) < 0)
+        return -1;
+    if (has_scripts(v->text))
+        w->inner = v->text;
     bool file = w->known && w->known->files && w->operands >= w->skip;
     w->operands++;
     if (strcmp(v->text, "-") == 0 || strcmp(v->text, "/dev/stdin") == 0) {
@@ -345,9 +403,9 @@ static int operand(struct words *w, struct value *v)
         w->s->file_operand = w->s->file_operand || file;
         return 0;
     }
-    bool script = w->operands == 1 && command_interprets(w->s->value->text) &&
-                  !(w->known && w->skip == 0);
-    if (makes == COMMAND_MAKES_WORDS && !script && may_make(w, v, v->text) < 0)
+    bool program =
+        w->operands == 1 && command_interprets(w->s->value->text) && !(w->known && w->skip == 0);
+    if (makes == COMMAND_MAKES_WORDS && !program && may_make(w, v, v->text) < 0)
         return -1;
     return try_input(w, v, v->text, file);
 }
@@ -364,6 +422,8 @@ static int option(struct words *w, const struct command_item *i, struct value *v
         w->asked |= strcmp(i->option->name[0], w->known->here_with[k]) == 0;
     if (!i->value || v->subst)
         return 0;
+    if (strcmp(i->option->name[0], "-e") == 0 && script(w, v, i->value) < 0)
+        return -1;
     if (i->option->output)
         return add_output(w->r, w->s, i->value, v, place_of(w->s, v));
     if (i->option->file && strcmp(i->value, "-") == 0)
@@ -433,6 +493,7 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
     struct words w = {.r = r, .s = s, .known = known, .skip = known ? known->skip : 0};
     if (!s->value)
         return 0;
+    w.inner = has_scripts(s->value->text) ? s->value->text : NULL;
     if (strchr(s->value->text, '/') && !s->value->hole) {
         struct use **before = s->last_input ? s->last_input : &s->input;
         int got = add_input(r, s, s->value->text, s->value, s->start, false, true);
@@ -458,14 +519,6 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
 
 /* ---- the words of a text for sh ---------------------------------------------------------- */
 
-struct scan {
-    struct resolver *r;
-    struct stage *s;
-    int depth;
-};
-
-static int scan_text(struct scan *c, const char *text, size_t size);
-
 /* All parts known: its values are tried.  Else what is inside its $( ) is. */
 static int scan_word(struct scan *c, const struct word *w, bool output)
 {
@@ -480,7 +533,7 @@ static int scan_word(struct scan *c, const struct word *w, bool output)
         known = false;
         size_t skip = s[0] == '`' ? 1 : s[1] == '(' ? 2 : 0;
         if (skip && p->text.size > skip + 1 && c->depth < DSL_DEPTH_MAX) {
-            struct scan inner = {r, c->s, c->depth + 1};
+            struct scan inner = {r, c->s, c->depth + 1, c->at, ""};
             if (scan_text(&inner, s + skip, p->text.size - skip - 1) < 0)
                 return -1;
         }
@@ -501,6 +554,10 @@ static int scan_word(struct scan *c, const struct word *w, bool output)
         }
         if (v->hole)
             continue;
+        if (has_scripts(v->text))
+            c->command = v->text;
+        else if (v->text[0] != '-' && script_scan(c, v->text) < 0)
+            return -1;
         if (add_maybe_word(r, c->s, v->text, c->s->start) < 0)
             return -1;
         int got = add_input(r, c->s, v->text, NULL, c->s->start, false, false);
@@ -535,6 +592,8 @@ static int scan_text(struct scan *c, const char *text, size_t size)
             result = lex_heredoc(&l, t.start, t.word, op[2] == '-') ? 0 : -1;
         else if (t.kind == TOKEN_WORD)
             result = scan_word(c, t.word, writes(op));
+        else
+            c->command = "";
         op = t.kind == TOKEN_OPERATOR ? t.op : "";
     }
     lex_clear(&l);
@@ -572,7 +631,7 @@ static int sort_uses(struct resolver *r, struct use **list)
 
 int uses_scan(struct resolver *r, struct stage *s)
 {
-    struct scan c = {r, s, 0};
+    struct scan c = {r, s, 0, s->start, ""};
     struct buf source = BUF_INIT(DSL_JOB_MAX);
     buf_add(&source, r->text->data + s->start, s->end - s->start);
     int result = source.failed ? resolve_no_memory(r) : scan_text(&c, source.data, source.size);
