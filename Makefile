@@ -59,8 +59,8 @@ bench: deps all
 	build/release/bench/stream
 	python3 bench/cluster.py build/release/bin/zpipe
 
-# What a megabyte costs at 10 MB, 100 MB and 1 GB, and what a task costs where there are 10 to 100,000; GROWTH_BYTES, GROWTH_TASKS
-# and GROWTH_RUNS say otherwise (GROWTH_BYTES=10e9 takes 40 GB of disk).
+# What a megabyte costs at 10 MB to 10 GB (which takes 40 GB of disk in TMPDIR), and what a task costs where there are 10 to 100,000;
+# GROWTH_BYTES, GROWTH_TASKS and GROWTH_RUNS say otherwise.
 growth: deps all
 	python3 bench/growth.py build/release/bin/zpipe
 
