@@ -11,6 +11,7 @@
 #include "sandbox/leftover.h"
 #include "sandbox/mounts.h"
 #include "sandbox/plain.h"
+#include "sandbox/raw_call.h"
 #include "sandbox/result.h"
 #include "sandbox/spec.h"
 #include "sandbox/syscalls.h"
@@ -290,15 +291,7 @@ static int exec_search(const struct box_task *t, uint32_t unasked)
 /* Of two that share their memory, C library's state included, the one that waits is in this call and no other. */
 static long futex(int *word, int what, int value)
 {
-    register long none __asm__("r10") = 0; /* no time */
-    register long other __asm__("r8") = 0;
-    register long bits __asm__("r9") = FILTER_OWN_BITS;
-    long result;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(SYS_futex), "D"(word), "S"(what), "d"(value), "r"(none), "r"(other), "r"(bits)
-                     : "rcx", "r11", "memory");
-    return result;
+    return raw_call(SYS_futex, (long)word, what, value, 0, 0, FILTER_OWN_BITS);
 }
 
 static void await_turn(struct init *in, int while_it_is)

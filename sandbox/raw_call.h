@@ -1,4 +1,4 @@
-/* A system call without the C library, for what lies in programs' memory: the shim and the forker. */
+/* A system call without the C library, for what lies in programs' memory (the shim, the gate, the forker), and for who shares its memory with another. */
 #pragma once
 
 static inline long raw_call(long nr, long a, long b, long c, long d, long f, long g)
