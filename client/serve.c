@@ -265,9 +265,24 @@ static struct client_stream *stream_for(struct zpipe_job *j, const struct stream
     return add_stream(j, e);
 }
 
+/* Another scheduler has told us the same, or of a newer one: that is where it is, and if it is not there any more we say so. */
+static bool is_known(const struct zpipe_job *j, const struct stream_name *name)
+{
+    for (uint32_t i = 0; i < j->stream_count; i++) {
+        struct stream_name was = j->stream[i].name;
+        bool newer = was.attempt >= name->attempt;
+        was.attempt = name->attempt;
+        if (newer && stream_name_equal(&was, name))
+            return true;
+    }
+    return false;
+}
+
 static int serve(struct zpipe_job *j, const struct msg_route_list *m, const struct msg_route *r, struct err *e)
 {
     struct stream_name name = {m->job, m->attempt, r->what, r->index, r->node};
+    if (is_known(j, &name))
+        return 0;
     struct peer *p = client_link_to(j->z, r->url, r->key, e);
     struct client_stream *s = p ? stream_for(j, &name, e) : NULL;
     if (!s)

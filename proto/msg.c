@@ -23,7 +23,8 @@ static const struct field hello_fields[] = {U32(msg_hello, version),
                                             FIELD(msg_hello, data_url, FIELD_TEXT, 256),
                                             BYTES(msg_hello, data_key, MSG_KEY_BYTES),
                                             FIELD(msg_hello, shared, FIELD_TEXT, MSG_SHARED_MAX),
-                                            FIELD(msg_hello, domain, FIELD_TEXT, 128)};
+                                            FIELD(msg_hello, domain, FIELD_TEXT, 128),
+                                            U32(msg_hello, remains)};
 static const struct field welcome_fields[] = {U32(msg_welcome, version), U64(msg_welcome, peer),
                                               U32(msg_welcome, heartbeat_ms),
                                               U32(msg_welcome, lease_ms)};

@@ -101,6 +101,7 @@ struct msg_hello {
     struct slice data_key; /* worker: CURVE public key of data_url; empty on inproc */
     const char *shared;    /* keeper: directories with the same files there as at clients, colons between */
     const char *domain;    /* worker: its kernel, kind of CPU and sandbox: what else than the image a result may depend on */
+    uint32_t remains;      /* worker: of an earlier scheduler's jobs it runs so many parts, and says so next (REMAINS) */
 };
 struct msg_welcome {
     uint32_t version;

@@ -208,8 +208,10 @@ static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role ro
         memcpy(p->data_key, h->data_key.data, MSG_KEY_BYTES);
     if ((p->has_key = key.size == MSG_KEY_BYTES))
         memcpy(p->key, key.data, MSG_KEY_BYTES);
-    if (role == MSG_WORKER)
+    if (role == MSG_WORKER) {
         p->slots = h->slots < CORE_SLOTS_MAX ? h->slots : CORE_SLOTS_MAX;
+        p->used = p->untold = h->remains < p->slots ? h->remains : p->slots;
+    }
     return p;
 }
 
@@ -301,6 +303,7 @@ static void dispatch(struct core *c, uint64_t now, struct peer_state *p, const s
     switch (m->type) {
     case MSG_PING:
         p->settled = true;
+        remains_told(c, p, p->untold);
         core_send(c, p->link, m);
         return;
     case MSG_BYE:

@@ -187,7 +187,7 @@ static int new_run(struct core *c, struct job *j, uint32_t part, bool local, str
         action_forget(c, a);
         return err_nomem(e);
     }
-    if (routes_make(j, part, local, &a->arena, &run.route, &run.route_count, e) < 0) {
+    if (routes_make(j, j->attempt, part, local, &a->arena, &run.route, &run.route_count, e) < 0) {
         action_forget(c, a);
         return -1;
     }
@@ -206,7 +206,7 @@ static int new_run(struct core *c, struct job *j, uint32_t part, bool local, str
 }
 
 /* To the client, or to a worker whose part reads from one that is new. */
-static int new_route(struct core *c, struct job *j, uint32_t side, struct action **out, struct err *e)
+static int new_route(struct core *c, struct job *j, uint32_t attempt, uint32_t side, struct action **out, struct err *e)
 {
     bool client = side == AT_CLIENT;
     struct action *a = action_new(c, client ? j->client->link : j->part[side].worker->link, e);
@@ -214,12 +214,12 @@ static int new_route(struct core *c, struct job *j, uint32_t side, struct action
         return -1;
     struct msg_route_list list = {
         .job = j->number,
-        .attempt = j->attempt,
+        .attempt = attempt,
         .token = {arena_bytes(&a->arena, j->token, sizeof j->token), sizeof j->token},
         .reader = client ? 0 : j->part[side].attempt};
     int r = list.token.data ? 0 : err_nomem(e);
     if (r == 0)
-        r = routes_make(j, side, false, &a->arena, &list.route, &list.route_count, e);
+        r = routes_make(j, attempt, side, false, &a->arena, &list.route, &list.route_count, e);
     if (r < 0 || (!client && !list.route_count)) {
         action_forget(c, a);
         *out = NULL;
@@ -237,7 +237,7 @@ static int new_word(struct core *c, struct job *j, uint32_t part, bool local, st
     if (!j->part[part].worker)
         return 0;
     return j->part[part].attempt == j->attempt ? new_run(c, j, part, local, out, e)
-                                               : new_route(c, j, part, out, e);
+                                               : new_route(c, j, j->attempt, part, out, e);
 }
 
 /* All of them or none: a job that only one of its workers heard of would have to be taken back. */
@@ -248,7 +248,7 @@ static int send_all(struct core *c, struct job *j, bool local, struct err *e)
     int r = a ? 0 : err_nomem(e);
     for (; r == 0 && made < count; made += r == 0)
         r = made < j->part_count ? new_word(c, j, made, local, &a[made], e)
-                                 : new_route(c, j, AT_CLIENT, &a[made], e);
+                                 : new_route(c, j, j->attempt, AT_CLIENT, &a[made], e);
     for (uint32_t i = 0; r == 0 && i < made; i++)
         r = a[i] ? action_check(&a[i]->out.msg, e) : 0;
     for (; r == 0 && sent < made; sent++)
@@ -332,7 +332,7 @@ static bool note_places(struct job *j, struct remnant *const *found, uint32_t co
     return true;
 }
 
-/* Are they as we would have dealt them out?  All stages, each in one place, and no part without one. */
+/* Are they as they were dealt out?  All stages, each in one place, and no part without one. */
 static bool are_whole(const struct job *j, const struct graph_stages *s, uint32_t count, struct part *part)
 {
     const struct graph *g = j->graph;
@@ -347,6 +347,17 @@ static bool are_whole(const struct job *j, const struct graph_stages *s, uint32_
     for (uint32_t i = 0; i < count; i++)
         if (!part[i].slots)
             return false;
+    return true;
+}
+
+/* Who reads is no newer than who writes to it; else the writer is one that was begun again elsewhere, and has not heard of it. */
+static bool are_of_a_time(const struct job *j, struct remnant *const *found, uint32_t count)
+{
+    for (uint32_t i = 0; i < j->graph->edge_count; i++) {
+        uint32_t from = j->node[j->graph->edge[i].from].part, to = j->node[j->graph->edge[i].to].part;
+        if (from < count && to < count && found[from]->attempt < found[to]->attempt)
+            return false;
+    }
     return true;
 }
 
@@ -375,7 +386,7 @@ bool place_remnants(struct core *c, struct job *j, struct remnant *const *found,
     struct err e;
     struct part *part = calloc((size_t)j->graph->node_count + 1, sizeof *part);
     bool whole = part && graph_stages(j->graph, &a, &stages, &e) == 0 && note_places(j, found, count) &&
-                 are_whole(j, &stages, count, part);
+                 are_whole(j, &stages, count, part) && are_of_a_time(j, found, count);
     if (whole) {
         j->part = part;
         take_remnants(c, j, found, count);
@@ -386,4 +397,40 @@ bool place_remnants(struct core *c, struct job *j, struct remnant *const *found,
     }
     arena_clear(&a);
     return whole;
+}
+
+/* The next attempt that one of its parts is; 0: there is none. */
+static uint32_t attempt_after(const struct job *j, uint32_t attempt)
+{
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < j->part_count; i++)
+        if (j->part[i].attempt > attempt && (!next || j->part[i].attempt < next))
+            next = j->part[i].attempt;
+    return next;
+}
+
+static int tell_route(struct core *c, struct job *j, uint32_t attempt, uint32_t side, struct err *e)
+{
+    struct action *a = NULL;
+    if (new_route(c, j, attempt, side, &a, e) < 0)
+        return -1;
+    if (a && action_check(&a->out.msg, e) < 0) {
+        action_forget(c, a);
+        return -1;
+    }
+    if (a)
+        action_queue(c, a);
+    return 0;
+}
+
+int place_tell_again(struct core *c, struct job *j, struct err *e)
+{
+    for (uint32_t attempt = 0; (attempt = attempt_after(j, attempt));) {
+        for (uint32_t i = 0; i < j->part_count; i++)
+            if (j->part[i].attempt < attempt && tell_route(c, j, attempt, i, e) < 0)
+                return -1;
+        if (tell_route(c, j, attempt, AT_CLIENT, e) < 0)
+            return -1;
+    }
+    return 0;
 }

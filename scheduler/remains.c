@@ -1,11 +1,12 @@
 /* What goes on when a scheduler was killed and started again.  It remembers no job; but workers still run theirs, and say so
  * (REMAINS), and clients bring theirs once more (SUBMIT), with the number and the token that they had.  Where the two fit, and
  * all stages of the job are there, it goes on as if nothing had been (GO_ON): nothing of it runs twice, and no byte of it
- * stopped, for bytes never came past us.  Where something is missing, because a worker was lost meanwhile or a part had
+ * stopped, for bytes never came past us; only where its streams are is said once more, since that may not have been heard.  Where something is missing, because a worker was lost meanwhile or a part had
  * ended, what remains has to STOP, and the job begins anew.
  *
  * What must stay true: a remnant holds a slot of its worker until it goes on or STOPPED; a job waits CLAIM_NS at most for what
- * remains of it, and that REMNANT_NS for its job.  Only whose job it was knows its token.
+ * remains of it, and that REMNANT_NS for its job.  A worker that comes says how many it has, so that nobody
+ * is given their slots before it has said which they are.  Only whose job it was knows its token.
  *
  * Before: submit.c, and core.c for REMAINS.  Next: place.c, which puts it where it is. */
 #include "scheduler/state.h"
@@ -70,19 +71,34 @@ void remains_lose_worker(struct peer_state *worker)
 
 /* ---- a job and what remains of it */
 
-/* All of it, one per part; gives.  NULL: none, or no memory. */
+/* Some of it was begun again elsewhere, of which its worker has not heard. */
+static bool is_outdated(const struct remnant *r, struct remnant *const *all, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t k = 0; all[i]->attempt > r->attempt && k < all[i]->node_count; k++)
+            for (uint32_t n = 0; n < r->node_count; n++)
+                if (all[i]->node[k] == r->node[n])
+                    return true;
+    return false;
+}
+
+/* All of it that is not outdated, one per part; gives.  NULL: none, or no memory. */
 static struct remnant **gather(const struct core *c, const struct job *j, uint32_t *count)
 {
-    struct remnant **found = calloc((size_t)j->graph->node_count + 1, sizeof *found);
+    uint32_t room = j->graph->node_count + 1, all = 0;
+    struct remnant **kept = calloc(2 * (size_t)room, sizeof *kept), **found = kept + room;
     *count = 0;
-    for (struct list *l = c->remnants.next; found && l != &c->remnants && *count < j->graph->node_count; l = l->next)
+    for (struct list *l = c->remnants.next; kept && l != &c->remnants && all < room; l = l->next)
         if (remains_fit(LIST_OF(l, remnant, at), j))
-            found[(*count)++] = LIST_OF(l, remnant, at);
+            found[all++] = LIST_OF(l, remnant, at);
+    for (uint32_t i = 0; i < all; i++)
+        if (!is_outdated(found[i], found, all))
+            kept[(*count)++] = found[i];
     if (!*count) {
-        free(found);
+        free(kept);
         return NULL;
     }
-    return found;
+    return kept;
 }
 
 static void say_accept(struct core *c, const struct job *j)
@@ -99,6 +115,10 @@ static bool go_on(struct core *c, uint64_t now, struct job *j)
     bool named = found && table_put(&c->jobs_by_number, j->was, j), whole = named && place_remnants(c, j, found, count);
     if (named)
         table_remove(&c->jobs_by_number, whole ? j->number : j->was);
+    if (whole)
+        j->number = j->was;
+    struct err e;
+    int told = whole ? place_tell_again(c, j, &e) : 0; /* before they are asked what broke meanwhile */
     for (uint32_t i = 0; whole && i < count; i++) {
         struct msg m = {.type = MSG_GO_ON, .go_on = {j->was, found[i]->attempt}};
         core_send(c, found[i]->worker->link, &m);
@@ -107,9 +127,11 @@ static bool go_on(struct core *c, uint64_t now, struct job *j)
     free(found);
     if (!whole)
         return false;
-    j->number = j->was;
     say_accept(c, j);
-    return job_step(c, now, j, JOB_PLACED, NULL);
+    bool done = job_step(c, now, j, JOB_PLACED, NULL);
+    if (told < 0)
+        job_fail(c, now, j, 125, &e);
+    return done;
 }
 
 bool remains_claim(struct core *c, uint64_t now, struct job *j, const struct msg_submit *m)
@@ -171,12 +193,21 @@ static void see_newer(struct core *c, uint64_t now, const struct msg_remains *m)
         job_settle(c, now, j);
 }
 
+void remains_told(struct core *c, struct peer_state *worker, uint32_t parts)
+{
+    uint32_t fewer = parts < worker->untold ? parts : worker->untold;
+    worker->untold -= fewer;
+    if (fewer)
+        fleet_release(c, worker, fewer);
+}
+
 void remains_hear(struct core *c, uint64_t now, struct peer_state *worker, const struct msg_remains *m)
 {
     if (find(worker, m->job, m->attempt) || job_has_part(c, worker, m->job, m->attempt)) {
         core_refuse_message(c); /* said before */
         return;
     }
+    remains_told(c, worker, 1);
     see_newer(c, now, m);
     bool earlier = m->job <= c->first_number && !table_get(&c->jobs_by_number, m->job);
     struct remnant *r = m->token.size == MSG_TOKEN_BYTES && worker->used < worker->slots ? remnant_new(c, now, worker, m) : NULL;

@@ -13,6 +13,7 @@ struct routes {
     struct msg_route *list; /* NULL: count only */
     uint32_t count;
     const struct job *job;
+    uint32_t attempt; /* whose */
     struct arena *arena; /* urls and keys; each worker's once */
     struct near {
         const char *url;
@@ -96,7 +97,7 @@ static void stream(struct routes *r, uint32_t side, uint32_t listener, uint32_t 
                    struct msg_route route)
 {
     route.fd = -1;
-    if (r->job->part[listener].attempt != r->job->attempt)
+    if (r->job->part[listener].attempt != r->attempt)
         return; /* it goes on as it was */
     if (side == listener) {
         route.via = MSG_VIA_LISTEN;
@@ -181,10 +182,10 @@ static int near_make(struct routes *r, struct err *e)
     return r->near ? 0 : err_nomem(e);
 }
 
-int routes_make(const struct job *j, uint32_t side, bool local, struct arena *a,
+int routes_make(const struct job *j, uint32_t attempt, uint32_t side, bool local, struct arena *a,
                 const struct msg_route **list, uint32_t *count, struct err *e)
 {
-    struct routes r = {.job = j, .arena = a};
+    struct routes r = {.job = j, .attempt = attempt, .arena = a};
     if (near_make(&r, e) < 0)
         return -1;
     walk(&r, side, local);

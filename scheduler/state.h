@@ -72,6 +72,7 @@ struct peer_state {
     struct list parts; /* of jobs */
     struct list loans; /* what it lends */
     struct list remnants; /* of jobs that an earlier scheduler gave it */
+    uint32_t untold;      /* more of these, of which it has yet to say what they are: they hold a slot each */
     char image[129], domain[129];
 
     /* A client. */
@@ -338,6 +339,8 @@ bool part_outdated(struct core *c, uint64_t now, struct part *p, uint32_t attemp
 
 /* remains.c */
 /* REMAINS */
+/* So many of those that it said it has; or of which it says nothing any more. */
+void remains_told(struct core *c, struct peer_state *worker, uint32_t parts);
 void remains_hear(struct core *c, uint64_t now, struct peer_state *worker, const struct msg_remains *m);
 /* A job that was there before: it goes on, or waits (JOB_CLAIMED).  false: it is as any other. */
 bool remains_claim(struct core *c, uint64_t now, struct job *j, const struct msg_submit *m);
@@ -441,12 +444,14 @@ bool place_possible(const struct core *c, const struct job *j);
 int job_place(struct core *c, struct job *j, struct err *e);
 /* Its parts are these, where they are.  false: they are not all of it, and nothing was done. */
 bool place_remnants(struct core *c, struct job *j, struct remnant *const *found, uint32_t count);
+/* ROUTE once more of all its parts, each attempt's in order: who was told by a scheduler that is gone may not have heard it. */
+int place_tell_again(struct core *c, struct job *j, struct err *e);
 
 /* route.c */
 #define ROUTES_MAX MSG_LIST_MAX
 uint64_t routes_count_max(const struct graph *g);
-/* The routes of one part (or AT_CLIENT), in the arena: of those streams that the last attempt began. */
-int routes_make(const struct job *j, uint32_t side, bool local, struct arena *a,
+/* The routes of one part (or AT_CLIENT), in the arena: of those streams that this attempt began. */
+int routes_make(const struct job *j, uint32_t attempt, uint32_t side, bool local, struct arena *a,
                 const struct msg_route **list, uint32_t *count, struct err *e);
 
 /* plan.c */

@@ -356,7 +356,8 @@ static int join(struct agent *a, struct err *e)
                               .slots = a->slots,
                               .memory_bytes = pages * page,
                               .data_url = a->data ? a->advertise : "",
-                              .data_key = a->data ? net_public_key(a->net) : (struct slice){"", 0}}};
+                              .data_key = a->data ? net_public_key(a->net) : (struct slice){"", 0},
+                              .remains = attempts_paused(a->attempts)}};
     return peer_send(a->scheduler, 0, &m, (struct slice){0}, e);
 }
 

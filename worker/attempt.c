@@ -269,6 +269,8 @@ static int reroute(struct attempt *t, const struct msg_route_list *m, const stru
     struct attempt_route *route = attempt_route_of(t, r->what, r->index, r->node);
     if (!route || r->via != MSG_VIA_CONNECT || route->r.via != MSG_VIA_CONNECT)
         return err_set(e, ERR_PROTO, "the scheduler began a stream anew that there is not");
+    if (route->attempt >= m->attempt)
+        return 0; /* another scheduler has told us the same, or of a newer one */
     route->r.url = arena_string(&t->arena, r->url);
     route->r.key = (struct slice){arena_bytes(&t->arena, r->key.data, r->key.size), r->key.size};
     if (!route->r.url || !route->r.key.data)
@@ -289,8 +291,10 @@ static int reroute(struct attempt *t, const struct msg_route_list *m, const stru
 void attempt_reroute(struct attempt *t, const struct msg_route_list *m)
 {
     struct err e;
+    if (t->state == ATTEMPT_ENDED)
+        return; /* it has not read what that writes */
     t->heard = m->attempt;
-    for (uint32_t i = 0; i < m->route_count && t->state != ATTEMPT_STOPPING && t->state != ATTEMPT_ENDED; i++)
+    for (uint32_t i = 0; i < m->route_count && t->state != ATTEMPT_STOPPING; i++)
         if (reroute(t, m, &m->route[i], &e) < 0 && e.code != ERR_GONE)
             attempt_fail(t, &e);
 }

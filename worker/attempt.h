@@ -153,6 +153,7 @@ int agent_claim(struct agent *a, struct carry *c, struct err *e);
 /* paused.c */
 /* The scheduler is gone: what can goes on, and waits to be known again; the rest is stopped. */
 void attempts_pause(struct attempt *first);
+uint32_t attempts_paused(const struct attempt *first);
 void attempts_tell_remains(struct attempt *first); /* to the next scheduler, */
 void attempt_go_on(struct attempt *t);             /* who knows it: what there was to say is said, all of it once more */
 void attempt_end_pause(struct attempt *t);         /* or does not, and it has been told to stop */

@@ -39,6 +39,14 @@ static void tell_remains(struct attempt *t)
     arena_clear(&a);
 }
 
+uint32_t attempts_paused(const struct attempt *first)
+{
+    uint32_t count = 0;
+    for (const struct attempt *t = first; t; t = t->next)
+        count += t->paused;
+    return count;
+}
+
 void attempts_tell_remains(struct attempt *first)
 {
     for (struct attempt *t = first; t; t = t->next)

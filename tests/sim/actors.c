@@ -101,6 +101,8 @@ static void join(struct world *w, struct actor *a)
                               .slots = a->slots,
                               .data_url = (a->worker && !a->local) || a->keeper ? url : "",
                               .data_key = {"", 0}}};
+    for (int i = 0; a->worker && i < RUNS_MAX; i++)
+        m.hello.remains += a->run[i].used;
     a->ping_ns = w->now + 1000 * MS;
     a->asked = a->answered = 0;
     a->drain = 0;

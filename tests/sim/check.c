@@ -107,7 +107,7 @@ static const char *check_loans(const struct core *c)
 
 static const char *check_worker(const struct core *c, const struct peer_state *w)
 {
-    uint32_t used = 0;
+    uint32_t used = w->untold;
     for (const struct list *l = w->parts.next; l != &w->parts; l = l->next) {
         const struct part *p = LIST_OF(l, part, at);
         MUST(p->worker == w, "a worker has a part that is not its own");

@@ -173,7 +173,9 @@ void client_hears(struct world *w, struct actor *a, const struct msg *m)
     t->has_token = true;
     for (uint32_t i = 0; i < m->route.route_count; i++) {
         const struct msg_route *r = &m->route.route[i];
-        if (r->what == MSG_EDGE && r->index == 0) {
+        if (r->what == MSG_EDGE && r->index == 0 && (t->source >= m->route.attempt || t->source_lost >= m->route.attempt)) {
+            continue; /* another scheduler has told us the same, or of a newer one */
+        } else if (r->what == MSG_EDGE && r->index == 0) {
             t->source = m->route.attempt;
             t->source_lost = 0;
         } else if (r->what == MSG_EDGE && t->sink.attempt < m->route.attempt) {

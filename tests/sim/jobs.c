@@ -69,9 +69,10 @@ void see_result(struct world *w, uint64_t link, const struct msg_result *r)
     must(w, !r->commit || r->status == expected_status(t), "a wrong status");
     must(w, r->commit || r->status == 125 || r->status == 124, "a failure without its status");
     for (uint32_t i = 0; i < w->actors; i++) {
-        struct actor *a = &w->actor[i];
-        must(w, a->mood != PRESENT || w->ended[a->link] || !run_of(a, r->job, 0),
-             "a result while a worker still runs the job");
+        const struct actor *a = &w->actor[i];
+        for (int k = 0; k < RUNS_MAX; k++)
+            must(w, a->mood != PRESENT || w->ended[a->link] || !a->run[k].used || a->run[k].left || a->run[k].job != r->job,
+                 "a result while a worker still runs the job");
     }
 }
 

@@ -52,9 +52,10 @@ static void take_actions(struct world *w)
     struct core_action x;
     while (core_next_action(w->core, &x)) {
         struct actor *a = x.link < LINKS_MAX ? w->owner[x.link] : NULL;
-        if (w->talk)
-            printf("%8.3f  -> %" PRIu64 " %s\n", (double)w->now / 1e9, x.link,
-                   x.kind == CORE_DROP ? "(drop)" : msg_name(x.msg.type));
+        if (w->talk && x.kind == CORE_DROP)
+            printf("%8.3f  -> %" PRIu64 " (drop)\n", (double)w->now / 1e9, x.link);
+        else if (w->talk)
+            tell(w, "->", x.link, &x.msg);
         must(w, a && !w->ended[x.link], "something was sent over a link that had ended");
         if (!a || w->wrong)
             continue;
@@ -71,6 +72,9 @@ static void take_actions(struct world *w)
         /* The worst moment to die: somebody's work was begun again elsewhere, and he does not know. */
         if (x.msg.type == MSG_REFUSE && x.msg.refuse.code == ERR_GONE && a->worker && !w->actor[0].local && !w->lives && one_in(w, 2))
             w->restart_ns = w->now + draw(w, 500) * MS;
+        /* Or: some of who runs a job hear where it was begun again, and some do not. */
+        if (x.msg.type == MSG_RUN && x.msg.run.attempt > 1 && !w->actor[0].local && !w->lives && one_in(w, 4))
+            w->restart_ns = w->now + draw(w, 100) * MS;
         if (x.msg.type == MSG_RESULT && x.msg.result.job)
             see_result(w, x.link, &x.msg.result);
         if (x.msg.type == MSG_LEND) {
@@ -134,7 +138,7 @@ static void lose_scheduler(struct world *w, struct actor *a)
     for (int i = 0; i < RUNS_MAX; i++) {
         struct run *r = &a->run[i];
         r->used = r->used && !r->stopping && !r->failed;
-        r->paused = true;
+        r->paused = r->left = true;
     }
 }
 

@@ -131,7 +131,7 @@ static void run_goes_on(struct world *w, struct actor *a, struct run *r)
     const struct tracked *t = r ? known(w, r->job) : NULL;
     if (!t || !r->paused)
         return;
-    r->paused = false;
+    r->paused = r->left = false;
     struct msg s = {.type = MSG_STARTED, .started = {r->job, r->attempt}};
     say(w, a, &s);
     for (uint32_t n = 1; n <= t->stages; n++) {

@@ -110,6 +110,14 @@ void hang_up(struct world *w, struct actor *a)
     cut(&a->to);
 }
 
+void tell(const struct world *w, const char *arrow, uint64_t link, const struct msg *m)
+{
+    struct buf text = BUF_INIT(MSG_BYTES_MAX);
+    msg_print(m, &text);
+    printf("%8.3f  %s %" PRIu64 " %.*s\n", (double)w->now / 1e9, arrow, link, (int)text.size, text.data);
+    buf_clear(&text);
+}
+
 struct note *take_note(struct world *w, struct actor *a, struct wire *x, const char *arrow,
                               struct arena *arena, struct msg *m)
 {
@@ -119,7 +127,6 @@ struct note *take_note(struct world *w, struct actor *a, struct wire *x, const c
     if (msg_decode(n->first, n->first_size, arena, m, &e) < 0)
         abort();
     if (w->talk && arrow)
-        printf("%8.3f  %s %" PRIu64 " %s\n", (double)w->now / 1e9, arrow, a->link,
-               msg_name(m->type));
+        tell(w, arrow, a->link, m);
     return n;
 }

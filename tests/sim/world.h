@@ -54,6 +54,7 @@ struct run {
     bool used, stopping, failed; /* failed: it waits for STOP */
     bool local;                  /* in the client's process: source and sink too */
     bool paused;                 /* the scheduler that gave it is gone; no other has said that it goes on */
+    bool left;                   /* likewise, or another has told it to stop: no job waits for its end */
     uint8_t token[MSG_TOKEN_BYTES];
     uint32_t end[NODES_MAX];     /* how those that ended did */
     uint64_t job, at_ns;
@@ -162,6 +163,7 @@ void put_once(struct world *w, struct actor *a, struct wire *x, uint64_t delay_n
 void put(struct world *w, struct actor *a, struct wire *x, const struct msg *m, struct slice bulk);
 void say(struct world *w, struct actor *a, const struct msg *m);
 void hang_up(struct world *w, struct actor *a);
+void tell(const struct world *w, const char *arrow, uint64_t link, const struct msg *m); /* to who looks on */
 struct note *take_note(struct world *w, struct actor *a, struct wire *x, const char *arrow,
                        struct arena *arena, struct msg *m);
 
