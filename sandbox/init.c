@@ -70,7 +70,7 @@ void init_tell(struct init *in, const struct outcome *o, const struct rusage *us
                                          .cpu_sys_ns = of_timeval(use->ru_stime),
                                          .wall_ns = in->began.tv_sec ? since(&in->began) : 0,
                                          .memory_peak_bytes = (uint64_t)use->ru_maxrss * 1024});
-    struct wire head = {.kind = b.failed ? WIRE_FAILED : WIRE_RESULT, .a = in->stays, .b = b.failed ? ENOMEM : 0};
+    struct wire head = {.kind = b.failed ? WIRE_FAILED : WIRE_RESULT, .a = in->stays, .b = b.failed ? ENOMEM : 0, .offset = in->serial};
     static const char no_memory[] = "out of memory";
     wire_send(in->link, head, b.failed ? no_memory : b.data, b.failed ? sizeof no_memory - 1 : b.size, NULL, 0);
     buf_clear(&b);
@@ -300,9 +300,11 @@ static void await_turn(struct init *in, int while_it_is)
         futex(&in->turn, FUTEX_WAIT_BITSET, while_it_is);
 }
 
-static void pass_turn(struct init *in, int to)
+/* If the other has died meanwhile, the kernel has written its word, and it stays. */
+static void pass_turn(struct init *in, int mine, int to)
 {
-    __atomic_store_n(&in->turn, to, __ATOMIC_RELEASE);
+    if (!__atomic_compare_exchange_n(&in->turn, &mine, to, false, __ATOMIC_RELEASE, __ATOMIC_ACQUIRE))
+        return;
     futex(&in->turn, FUTEX_WAKE_BITSET, 1);
     await_turn(in, to);
 }
@@ -318,7 +320,7 @@ static int be_program(void *owner)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
     f->ours = program_setup(in->none, &e) < 0 || (!in->none && filter_install(in->variant, &in->listener, &e) < 0);
     if (!f->ours) {
-        pass_turn(in, TURN_INIT);
+        pass_turn(in, TURN_MAKING, TURN_INIT);
         f->ours = place_ports(in, &e) < 0;
     }
     if (f->ours) {
@@ -369,20 +371,29 @@ static void explain(const struct box_task *t, const struct exec_failure *f, stru
         snprintf(o->text, sizeof o->text, "there is no program '%s' in the sandbox", name);
 }
 
-/* On a stack of its own.  Until the kernel takes its memory from it, at its exec or its end, the turn is not 0. */
+/* On a stack of its own.  Until the kernel takes its memory from it, at its exec or its end, the turn is not 0.  Its end is told by no
+ * signal until its exec, which makes that SIGCHLD: so wait() tells who had his program from who had not (ended_as_ours). */
 static pid_t clone_program(struct init *in)
 {
     static char stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
     in->turn = TURN_MAKING;
-    return clone(be_program, stack + sizeof stack, CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID | SIGCHLD, in, NULL, NULL,
+    return clone(be_program, stack + sizeof stack, CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID, in, NULL, NULL,
                  &in->turn);
 }
 
-static _Noreturn void tell_failure(struct init *in)
+/* Its turn is over: it ended before it had its program, or it has it.  What killed it then did not kill the program. */
+static bool ended_as_ours(const struct init *in, int *status)
 {
-    struct outcome o = {0};
-    waitpid(in->main, NULL, 0);
-    explain(&in->task, &in->failure, &o);
+    return waitpid(in->main, status, __WCLONE) == in->main;
+}
+
+static _Noreturn void tell_failure(struct init *in, int status)
+{
+    struct outcome o = {.end = BOX_FAILED};
+    if (WIFSIGNALED(status))
+        snprintf(o.text, sizeof o.text, "the process that was to become the program was killed by signal %d", WTERMSIG(status));
+    else
+        explain(&in->task, &in->failure, &o);
     tell(in, &o);
 }
 
@@ -403,8 +414,9 @@ static void make_program(struct init *in)
         give_up(in, &e);
     }
     await_turn(in, TURN_MAKING);
-    if (in->turn == TURN_PROGRAM_BEGUN)
-        tell_failure(in);
+    int status;
+    if (in->turn == TURN_PROGRAM_BEGUN && ended_as_ours(in, &status))
+        tell_failure(in, status);
     in->listener = in->none ? -1 : init_raise_fd(in->listener);
     if (!in->none)
         wire_send(in->link, (struct wire){.kind = WIRE_LISTENER, .a = (uint32_t)in->listener}, NULL, 0, NULL, 0);
@@ -414,7 +426,7 @@ static void make_program(struct init *in)
 static void start_program(struct init *in)
 {
     clock_gettime(CLOCK_MONOTONIC, &in->began);
-    pass_turn(in, TURN_GO);
+    pass_turn(in, TURN_INIT, TURN_GO);
     for (int fd = 0; fd < 3; fd++)
         dup2(in->null, fd);
     for (uint32_t i = 0; i < in->task.port_count; i++) {
@@ -426,8 +438,9 @@ static void start_program(struct init *in)
         if (in->files.tree[i] || !leftover_compares(&in->task, i))
             fd_close(&in->files.fd[i]);
     fd_close(&in->listener); /* the server has it: it has answered the exec, or asked for none because it had it */
-    if (in->failure.sys || in->failure.ours)
-        tell_failure(in);
+    int status;
+    if (ended_as_ours(in, &status))
+        tell_failure(in, status);
 }
 
 static bool reap_one(struct init *in, int options)

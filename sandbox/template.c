@@ -6,12 +6,15 @@
  * its way is told of once, and its key starts cold from then on. */
 #include "sandbox/template.h"
 #include "base/fds.h"
+#include "sandbox/result.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -328,6 +331,32 @@ static bool watch_doors(struct template *m)
     return all;
 }
 
+/* What the clone was to take is there yet. */
+static bool lies_unread(const struct link *door)
+{
+    int bytes = 0;
+    return door->kept || (ioctl(door->fd, SIOCOUTQ, &bytes) == 0 && bytes);
+}
+
+static bool was_killed(const struct wire_packet *p)
+{
+    struct box_result r;
+    return p->head.kind == WIRE_RESULT && result_unpack(p->data, p->size, &r) == 0 && r.end == BOX_SIGNALLED;
+}
+
+/* A task's result, or that it failed.  Of a clone that ended at its door the template ends too, for the task's descriptors lie there, and would
+ * stay open; if it was killed, it was not yet the program. */
+static void take_result(struct template *m, struct wire_packet *p)
+{
+    bool unread = lies_unread(&door_of(m, m->given)->link);
+    if (unread && was_killed(p))
+        task_failed(m->task, "the process that was to become the program was killed", 0);
+    else
+        task_take(m->task, p);
+    if (unread)
+        template_kill(m); /* by whose end the task is gone, if it is not yet */
+}
+
 static void take_packet(struct template *m, struct wire_packet *p)
 {
     switch (p->head.kind) {
@@ -344,13 +373,15 @@ static void take_packet(struct template *m, struct wire_packet *p)
         else
             template_kill(m);
         break;
-    default: /* a result, or that it failed */
+    default:
         if (m->task)
-            task_take(m->task, p);
+            take_result(m, p);
+        else if (m->asked && p->head.offset > m->given) /* killed while it stood ready for whoever comes */
+            template_kill(m);
         else if (m->asked) /* whose clone it was is gone */
             served(m, (enum wire_stays)p->head.a);
-        else if (!m->key->cold)
-            m->key->cold = "its program ends before it uses a channel";
+        else
+            template_give_up(m, m->key->cold ? m->key->cold : "its program ends before it uses a channel");
         break;
     }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sandboxes at work are killed, others stand still for a while, and the bytes are the same.
+"""Sandboxes at work are killed, or what is to become a program, others stand still for a while, and the bytes are the same.
 
     killed.py --bin DIR [--all] [--seed N] [--rows [ROW...]]
 
@@ -48,12 +48,22 @@ def is_box(pid):
     return text_of("/proc/%d/cmdline" % pid, b"\0")[0].endswith(b"zpipe-box")
 
 
-def at_work(pid):
-    """First processes of sandboxes in which a program runs: below zpipe, zpipe-box and that one's first process."""
+def firsts(pid):
+    """First processes of sandboxes: below zpipe, zpipe-box and that one's first process."""
     inits = [pid]
     for _ in range(3):
         inits = [c for at in inits for c in children(at) if is_box(c)]
+    return inits
+
+
+def at_work(inits):
+    """Those in which a program runs."""
     return [at for at in inits if any(text_of("/proc/%d/cmdline" % c, b"\0")[0] and not is_box(c) for c in children(at))]
+
+
+def to_be(inits):
+    """What is to become a program, and has not begun with it."""
+    return [c for at in inits for c in children(at) if is_box(c)]
 
 
 def send(pid, number):
@@ -69,12 +79,13 @@ def disturb(p, kills, pause=0.04):
     asleep = None
     while p.poll() is None:
         select.select([], [], [], chance.uniform(pause / 20, pause))  # what is injected, not a wait for something
-        boxes = at_work(p.pid)
+        inits = firsts(p.pid)
+        boxes = at_work(inits)
         if asleep:
             send(asleep, signal.SIGCONT)
             asleep = None
         elif boxes and kills and chance.random() < 0.5:
-            kills -= send(chance.choice(boxes), signal.SIGKILL)
+            kills -= send(chance.choice(chance.choice([boxes, to_be(inits) or boxes])), signal.SIGKILL)
         elif boxes:
             below = children(chance.choice(boxes))
             asleep = below[0] if below and send(below[0], signal.SIGSTOP) else None

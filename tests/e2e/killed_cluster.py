@@ -62,11 +62,11 @@ def below(pid):
 
 
 def named(pid, name):
-    """Those below it; of first processes those that have a program, not what is to become one and has their name until then."""
+    """Those below it; what is to become a program has its first process's name until then."""
     found = []
     for p in below(pid):
         try:
-            found += [p] * (open("/proc/%d/comm" % p).read() == name + "\n" and bool(name != "zpipe-init" or children(p)))
+            found += [p] * (open("/proc/%d/comm" % p).read() == name + "\n")
         except OSError:
             pass
     return found

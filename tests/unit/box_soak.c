@@ -25,6 +25,8 @@
 #define KILLS_SHORT   10
 #define STAND_CLONES  6 /* until the kill is due */
 #define STAND_NS      20000 /* it comes up to a thousand of these later */
+#define CLONE_KILLS   12
+#define CLONE_TASKS   1000 /* until so many were killed */
 #define GROWTH_KIB    1024 /* of one process over all tasks: allocators keep a little */
 #define DEADLINE_S    30
 
@@ -90,6 +92,15 @@ static void nothing_is_left(void **state)
     boxed_close(&b);
 }
 
+static void kill_and_wait(pid_t pid)
+{
+    struct pollfd gone = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+    assert_true(gone.fd >= 0);
+    kill(pid, SIGKILL);
+    assert_int_equal(poll(&gone, 1, DEADLINE_S * 1000), 1);
+    close(gone.fd);
+}
+
 /* One that dies while it stands ready costs nobody a task. */
 static void places_that_die(void **state)
 {
@@ -99,18 +110,104 @@ static void places_that_die(void **state)
         pid_t init[CENSUS_PROCESSES];
         struct boxed_plan p = {.line = "echo a | cat", .in = -1, .out = -1};
         int places = census_places(init);
-        for (int k = 0; k < places; k++) {
-            struct pollfd gone = {.fd = (int)syscall(SYS_pidfd_open, init[k], 0), .events = POLLIN};
-            assert_true(gone.fd >= 0);
-            kill(init[k], SIGKILL);
-            assert_int_equal(poll(&gone, 1, DEADLINE_S * 1000), 1); /* its socket is closed before */
-            close(gone.fd);
-        }
+        for (int k = 0; k < places; k++)
+            kill_and_wait(init[k]); /* its socket is closed before */
         assert_int_equal(boxed_run(&b, &p), 0);
         assert_string_equal(b.output, "a\n");
         if (i > 1)
             census_again(&(struct census){.processes = 3, .fds = LONG_MAX, .mounts = LONG_MAX});
     }
+    boxed_close(&b);
+}
+
+/* It was to become a program, and is killed before it has: the task ends as lost, never as if the program had been killed. */
+static unsigned assert_lost_or_whole(const char *output)
+{
+    unsigned lost = 0;
+    for (uint32_t i = 0; i < b.results; i++)
+        if (b.stage[i].end == BOX_FAILED) {
+            if (!strstr(b.stage[i].text, "was killed"))
+                fail_msg("stage %u: '%s'", i, b.stage[i].text);
+            lost++;
+        }
+    for (uint32_t i = 0; i < b.results; i++) {
+        assert_true(b.stage[i].end == BOX_FAILED || (lost && b.stage[i].end == BOX_KILLED) || b.stage[i].end == BOX_EXITED);
+        assert_true(b.stage[i].end != BOX_EXITED || b.stage[i].status == 0);
+    }
+    if (!lost)
+        assert_string_equal(b.output, output);
+    return lost;
+}
+
+static void programs_to_be_that_die(void **state)
+{
+    unsigned lost = 0;
+    (void)state;
+    boxed_open_as(&b, &(struct box_options){.no_templates = true});
+    for (unsigned i = 0; i < 10; i++) {
+        pid_t init[CENSUS_PROCESSES], own[CENSUS_PROCESSES];
+        struct boxed_plan p = {.line = "echo a | cat", .in = -1, .out = -1};
+        int places = census_places(init);
+        for (int k = 0; k < places; k++)
+            if (census_family(init[k], own, 0) == 2)
+                kill_and_wait(own[1]);
+        assert_int_equal(boxed_run(&b, &p), 0);
+        lost += assert_lost_or_whole("a\n");
+        assert_int_equal(boxed_run(&b, &p), 0); /* these are gone */
+    }
+    assert_true(lost);
+    census_again(&(struct census){.processes = 3, .fds = LONG_MAX, .mounts = LONG_MAX});
+    boxed_close(&b);
+}
+
+/* Clones' processes of that number in their own pid namespace, which lies in a template's, and that in the zygote's. */
+static int clone_processes(int number, pid_t *found)
+{
+    pid_t all[CENSUS_PROCESSES];
+    int count = census_family(census_server(), all, 0), clones = 0;
+    for (int i = 0; i < count; i++) {
+        char path[64], line[256];
+        snprintf(path, sizeof path, "/proc/%d/status", (int)all[i]);
+        FILE *f = fopen(path, "re");
+        int ours = 0;
+        while (f && fgets(line, sizeof line, f)) {
+            char *last = strncmp(line, "NSpid:", 6) ? NULL : strrchr(line, '\t');
+            for (char *at = line; last && *at; at++)
+                ours += *at == '\t';
+            if (last && ours >= 4 && atoi(last) == number)
+                found[clones++] = all[i];
+        }
+        if (f)
+            fclose(f);
+    }
+    return clones;
+}
+
+/* A clone that waits for its task, and its first process: killed, they cost a task at most. */
+static void clones_that_die(void **state)
+{
+    unsigned killed = 0, lost = 0;
+    int fd = memfd_create("in", MFD_CLOEXEC);
+    (void)state;
+    assert_int_equal(write(fd, "1\n", 2), 2);
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (unsigned i = 0; i < CLONE_TASKS && killed < CLONE_KILLS; i++) {
+        if (i && b.stage[0].end == BOX_EXITED && !*b.stage[0].cold) { /* the next one is made when nobody waits */
+            pid_t clone[CENSUS_PROCESSES];
+            int clones = 0, number = 1 + (int)(killed % 2);
+            for (int k = 0; k < DEADLINE_S * 100 && !(clones = clone_processes(number, clone)); k++)
+                nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+            assert_true(clones);
+            kill_and_wait(clone[0]);
+            killed++;
+        }
+        lseek(fd, 0, SEEK_SET);
+        assert_int_equal(boxed_run(&b, &(struct boxed_plan){.line = "cat", .in = fd, .out = -1}), 0);
+        lost += assert_lost_or_whole("1\n");
+    }
+    print_message("%u clones killed, %u tasks lost\n", killed, lost);
+    assert_int_equal(killed, CLONE_KILLS);
+    close(fd);
     boxed_close(&b);
 }
 
@@ -313,6 +410,7 @@ static void killed_with_templates(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_left), cmocka_unit_test(places_that_die),
+                                       cmocka_unit_test(programs_to_be_that_die), cmocka_unit_test(clones_that_die),
                                        cmocka_unit_test(killed_is_no_end), cmocka_unit_test(killed_at_any_moment),
                                        cmocka_unit_test(killed_with_templates)};
     return cmocka_run_group_tests(tests, NULL, NULL);
