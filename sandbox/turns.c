@@ -250,12 +250,13 @@ void turns_ended(struct member *m)
     turns_signal_done(ts, pid);
 }
 
-/* Its parent goes on as soon as it has a program of its own. */
+/* Its parent goes on as soon as it has a program of its own; if that was killed meanwhile, it does itself. */
 static void has_program(struct member *m)
 {
     struct member *maker = turns_find(m->turns, m->maker);
-    m->state = STATE_HELD;
-    if (maker && m->turns->at_work == m)
+    bool at_work = m->turns->at_work == m;
+    m->state = maker || !at_work ? STATE_HELD : STATE_RUNS;
+    if (maker && at_work)
         turns_give(maker, NULL);
 }
 

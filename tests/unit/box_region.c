@@ -61,6 +61,9 @@ static const struct row {
     {"python3 -c 'import os,sys; print(sorted(os.listdir(\"/job\")), os.get_terminal_size is not None)'",
      "[] True\n", "", {0}},
     {"python3 -c 'import socket; socket.socket()'", "", NULL, {1}},
+    /* A child in its parent's memory (vfork), whose parent is killed before it has its program. */
+    {"python3 -c 'import ctypes, os\nif ctypes.CDLL(None).syscall(58) == 0: os.kill(os.getppid(), 9); os.execvp(\"echo\", [\"echo\", \"x\"])' | cat",
+     "x\n", "", {137, 0}},
 };
 
 static void test_rows(void **state)
