@@ -130,6 +130,7 @@ struct use {
     struct value *value; /* where it stands, or NULL */
     size_t at;
     bool program;               /* it is the command itself */
+    bool prefix;                /* what is made has names that begin so */
     const struct written *from; /* it is this output of a statement above */
 };
 

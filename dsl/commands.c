@@ -265,7 +265,10 @@ static int read_statement(struct reader *r)
         r->command->makes = COMMAND_MAKES_OPTIONS;
     else if (strcmp(w, "makes") == 0 && r->words == 2 && strcmp(r->word[1], "words") == 0)
         r->command->makes = COMMAND_MAKES_WORDS;
-    else
+    else if (strcmp(w, "makes") == 0 && r->words == 3 && strcmp(r->word[1], "prefixes") == 0) {
+        r->command->makes = COMMAND_MAKES_WORDS;
+        r->command->prefix = r->word[2];
+    } else
         return refuse(r, "not understood:", w);
     return 0;
 }

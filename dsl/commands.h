@@ -72,6 +72,7 @@ struct command {
     const char *here_with[COMMAND_SPELLINGS_MAX];
     uint32_t here_count;
     enum command_makes makes;
+    const char *prefix; /* its words are how names begin that it makes, and so is this; or NULL */
     bool ordered;     /* options end at the first operand */
     uint32_t ok_status;
     const struct command_form *form;

@@ -161,13 +161,15 @@ static bool has_directory(const char *path)
     return stat(directory, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* A pattern that stands for this name alone. */
-static const char *literal_pattern(struct lower *w, const char *name)
+/* A pattern that stands for this name alone, or for all that begin so. */
+static const char *literal_pattern(struct lower *w, const char *name, bool prefix)
 {
-    char *out = arena_alloc(&w->g->arena, 2 * strlen(name) + 1), *to = out;
+    char *out = arena_alloc(&w->g->arena, 2 * strlen(name) + 2), *to = out;
     for (; out && *name; *to++ = *name++)
         if (strchr("*?[\\", *name))
             *to++ = '\\';
+    if (out && prefix)
+        *to++ = '*';
     if (out)
         *to = '\0';
     return out;
@@ -195,16 +197,14 @@ int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node)
     if (globs)
         memcpy(glob, n->out_glob, globs * sizeof *glob);
     for (const struct use *u = s->maybe; u; u = u->next) {
-        bool there = has_directory(u->path);
-        const char *name = there ? lower_keep(w, u->name) : literal_pattern(w, u->name);
-        if (!name)
+        bool there = has_directory(u->path), pattern = !there || u->prefix;
+        const char *name = lower_keep(w, u->name);
+        if (!name || (pattern && !(glob[globs++] = literal_pattern(w, u->name, u->prefix))))
             return resolve_no_memory(w->r);
         if (w->r->in->jobfile && lower_note_made(w, u->path, GRAPH_NONE) < 0)
             return -1;
         if (there)
             keep[keeps++] = name;
-        else
-            glob[globs++] = name;
     }
     qsort(keep, keeps, sizeof *keep, by_text);
     for (uint32_t i = 0; i < keeps; i++)

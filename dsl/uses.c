@@ -279,6 +279,18 @@ static int add_maybe_word(struct resolver *r, struct stage *s, const char *word,
     return word[1] && word[1] != '-' && word[2] ? add_maybe(r, s, word + 2, at) : 0;
 }
 
+/* What the words since `first` may name is how names begin; `k`: the command, or NULL. */
+static int note_prefixes(struct resolver *r, struct stage *s, const struct use *first,
+                         const struct command *k, size_t at)
+{
+    if (!k || !k->prefix)
+        return 0;
+    int result = add_maybe(r, s, k->prefix, at);
+    for (struct use *u = s->maybe; u != first; u = u->next)
+        u->prefix = true;
+    return result;
+}
+
 /* ---- scripts ------------------------------------------------------------------------------ */
 
 struct scan {
@@ -287,6 +299,8 @@ struct scan {
     int depth;
     size_t at;
     const char *command; /* whose words they are, if it is one with scripts; or "" */
+    bool first_seen;     /* the word in a command's place */
+    const struct command *known;
 };
 
 static int scan_text(struct scan *c, const char *text, size_t size);
@@ -295,7 +309,7 @@ static int scan_text(struct scan *c, const char *text, size_t size);
 static int script_told(struct script_names *n, enum script_use use, const char *name, size_t size)
 {
     struct scan *c = n->owner;
-    struct scan inner = {c->r, c->s, c->depth + 1, c->at, ""};
+    struct scan inner = {.r = c->r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = ""};
     char *word = arena_bytes(c->r->arena, name, size);
     if (!word)
         return resolve_no_memory(c->r);
@@ -374,7 +388,8 @@ static int may_make(struct words *w, const struct value *v, const char *text)
 
 static int script(struct words *w, const struct value *v, const char *text)
 {
-    struct scan c = {w->r, w->s, 0, place_of(w->s, v), w->inner ? w->inner : ""};
+    struct scan c = {
+        .r = w->r, .s = w->s, .at = place_of(w->s, v), .command = w->inner ? w->inner : ""};
     return v->hole || v->subst ? 0 : script_scan(&c, text);
 }
 
@@ -514,7 +529,9 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
         text[count] = v->text;
         value[count++] = v;
     }
-    return known ? known_words(&w, text, value, count) : unknown_words(&w, value, count);
+    const struct use *first = s->maybe;
+    int result = known ? known_words(&w, text, value, count) : unknown_words(&w, value, count);
+    return result < 0 ? -1 : note_prefixes(r, s, first, known, s->start);
 }
 
 /* ---- the words of a text for sh ---------------------------------------------------------- */
@@ -533,7 +550,8 @@ static int scan_word(struct scan *c, const struct word *w, bool output)
         known = false;
         size_t skip = s[0] == '`' ? 1 : s[1] == '(' ? 2 : 0;
         if (skip && p->text.size > skip + 1 && c->depth < DSL_DEPTH_MAX) {
-            struct scan inner = {r, c->s, c->depth + 1, c->at, ""};
+            struct scan inner = {
+                .r = r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = ""};
             if (scan_text(&inner, s + skip, p->text.size - skip - 1) < 0)
                 return -1;
         }
@@ -558,7 +576,12 @@ static int scan_word(struct scan *c, const struct word *w, bool output)
             c->command = v->text;
         else if (v->text[0] != '-' && script_scan(c, v->text) < 0)
             return -1;
-        if (add_maybe_word(r, c->s, v->text, c->s->start) < 0)
+        if (!c->first_seen)
+            c->known = commands_find(r->commands, v->text, &quiet);
+        c->first_seen = true;
+        const struct use *made = c->s->maybe;
+        if (add_maybe_word(r, c->s, v->text, c->s->start) < 0 ||
+            note_prefixes(r, c->s, made, c->known, c->s->start) < 0)
             return -1;
         int got = add_input(r, c->s, v->text, NULL, c->s->start, false, false);
         if (got == 0 && equals)
@@ -593,7 +616,7 @@ static int scan_text(struct scan *c, const char *text, size_t size)
         else if (t.kind == TOKEN_WORD)
             result = scan_word(c, t.word, writes(op));
         else
-            c->command = "";
+            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = ""};
         op = t.kind == TOKEN_OPERATOR ? t.op : "";
     }
     lex_clear(&l);
@@ -631,7 +654,7 @@ static int sort_uses(struct resolver *r, struct use **list)
 
 int uses_scan(struct resolver *r, struct stage *s)
 {
-    struct scan c = {r, s, 0, s->start, ""};
+    struct scan c = {.r = r, .s = s, .at = s->start, .command = ""};
     struct buf source = BUF_INIT(DSL_JOB_MAX);
     buf_add(&source, r->text->data + s->start, s->end - s->start);
     int result = source.failed ? resolve_no_memory(r) : scan_text(&c, source.data, source.size);

@@ -137,7 +137,7 @@ static const struct row rows[] = {
     {"LC_ALL=C sort a.log",
      "0 run [sort] [a.log] env LC_ALL=C 1>1 needs a.log ends\n1 sink stdout 0<0\n", false},
     {"with memory=2KiB out='p*' { split a.log p | cat }",
-     "0 run [split] [a.log] [p] 1>1 needs a.log out p* memory 2048\n"
+     "0 run [split] [a.log] [p] 1>1 needs a.log out p* out x* out p* out a.log* memory 2048\n"
      "1 run [cat] 0<0 1>2 out p* memory 2048 ends\n"
      "2 sink stdout 0<1\n",
      false},
