@@ -88,11 +88,13 @@ struct box *box_adopt(int fd, pid_t pid, const struct box_events *events, void *
     return b;
 }
 
+/* It begins with all signals blocked, until it has said which ones it ignores: a Ctrl-C is its caller's affair, and a Ctrl-Z
+ * before it has its program would stop it with its caller's memory, for which its caller waits, and cannot be stopped, nor ended. */
 static int spawn_server(const char *path, const struct box_options *o, int fd, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
-    sigset_t empty, defaults;
+    sigset_t all;
     char number[] = "3";
     char store[PATH_MAX + 16], *argv[7] = {"zpipe-box", "--serve", number};
     int words = 3;
@@ -104,13 +106,12 @@ static int spawn_server(const char *path, const struct box_options *o, int fd, p
         snprintf(store, sizeof store, "--store=%s", spool_chosen());
         argv[words++] = store;
     }
-    sigemptyset(&empty);
-    sigfillset(&defaults);
+    sigfillset(&all);
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    posix_spawnattr_setsigmask(&attributes, &empty);
-    posix_spawnattr_setsigdefault(&attributes, &defaults);
+    posix_spawnattr_setsigmask(&attributes, &all);
+    posix_spawnattr_setsigdefault(&attributes, &all);
     posix_spawn_file_actions_adddup2(&actions, fd, SERVER_FD);
     posix_spawn_file_actions_addclosefrom_np(&actions, SERVER_FD + 1);
     int r = posix_spawn(pid, path, &actions, &attributes, argv, environ);

@@ -447,6 +447,46 @@ def interrupted_at_any_moment():
             os.remove("o.txt")
 
 
+def of_a_group(ms, signo):
+    """As a terminal does it: to zpipe and all that is in its process group."""
+    p = subprocess.Popen([zpipe, "sleep 1 | cat"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=lambda: os.setpgid(0, 0))
+    select.select([], [], [], ms / 1000)
+    os.killpg(p.pid, signo)
+    return p
+
+
+@case
+def ctrl_c_says_nothing_at_any_moment():
+    """A Ctrl-C goes to zpipe-box, too, which is just starting."""
+    for step in range(40):
+        p = of_a_group(step / 4, signal.SIGINT)
+        err = p.communicate(timeout=20)[1]
+        assert p.returncode in (-signal.SIGINT, 0) and err == b"", (step, p.returncode, err)
+
+
+@case
+def ctrl_z_stops_at_any_moment():
+    """And it goes on, as behind `fg`.  While zpipe-box is started a stop must not meet the one half and keep the other waiting."""
+    stopped = 0
+    for step in range(40):
+        p = of_a_group(step / 4, signal.SIGTSTP)
+        status = None
+
+        def changed():
+            nonlocal status
+            pid, status = os.waitpid(p.pid, os.WNOHANG | os.WUNTRACED)
+            return pid
+        until("zpipe is stopped or has ended", changed)
+        if os.WIFSTOPPED(status):
+            stopped += 1
+            os.killpg(p.pid, signal.SIGCONT)
+            err = p.communicate(timeout=20)[1]
+            assert p.returncode == 0 and err == b"", (step, p.returncode, err)
+        else:
+            p.communicate()
+    assert stopped, "no stop hit"
+
+
 def boxes(p):
     """Those that run its sandboxes; a sanitizer has children, too."""
     try:
