@@ -127,6 +127,7 @@ void answer_growing(struct notify *n, const struct seccomp_notif *q, struct answ
 void answer_forking(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     a->go_on = true;
+    signals_of_child(n, q);
     n->threads |= q->data.nr == SYS_clone && (q->data.args[0] & (CLONE_VM | CLONE_VFORK)) == CLONE_VM;
     if (!n->procs)
         return;

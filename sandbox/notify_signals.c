@@ -3,7 +3,14 @@
  * stopping the process at each signal, and hardly any program asks; so it is noted. */
 #include "sandbox/notify_task.h"
 
+#include <sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#define QUEUED_FIRST 32 /* the kernel's first signal of which more than one may wait */
 
 static void tells_times(struct notify *n)
 {
@@ -38,4 +45,42 @@ void answer_signalfd(struct notify *n, const struct seccomp_notif *q, struct ans
     a->go_on = true;
     signals_told(n, q, q->data.args[1]);
     notify_hold(n, q, 1);
+}
+
+/* A child may announce its end by another signal, too. */
+void signals_of_child(struct notify *n, const struct seccomp_notif *q)
+{
+    uint64_t flags = q->data.nr == SYS_clone ? q->data.args[0] : SIGCHLD, by = flags & CSIGNAL;
+
+    if (!(flags & CLONE_THREAD) && by && by != SIGCHLD)
+        tells_times(n);
+}
+
+/* Do so many wait already that those of the other tasks of this zpipe-box, which are the same user's and share what it is granted,
+ * could leave no room for one more? */
+static bool crowded(const struct seccomp_notif *q)
+{
+    char path[40], line[128], *end;
+    bool crowded = false;
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)q->pid);
+    f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, "SigQ:", 5)) { /* how many, a slash, and the limit */
+            uint64_t waiting = strtoull(line + 5, &end, 10);
+            crowded = waiting >= strtoull(end + (*end == '/'), NULL, 10) / 2;
+        }
+    if (f)
+        fclose(f);
+    return crowded;
+}
+
+void answer_signal(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    bool thread = q->data.nr == SYS_tgkill || q->data.nr == SYS_rt_tgsigqueueinfo;
+
+    a->go_on = true;
+    if ((int32_t)q->data.args[thread ? 2 : 1] >= QUEUED_FIRST && crowded(q))
+        notify_mark(n, "has so many signals waiting that others' could leave no room");
 }

@@ -223,9 +223,11 @@ int task_fd(struct notify *n, const struct seccomp_notif *q, int number);
 notify_handler answer_writing; /* notify_named.c */
 const struct named *named_find(const struct notify *n, const char *path);
 
-notify_handler answer_sigaction, answer_signalfd; /* notify_signals.c */
+notify_handler answer_sigaction, answer_signalfd, answer_signal; /* notify_signals.c */
 /* It will be told of the signals of that set, whole. */
 void signals_told(struct notify *n, const struct seccomp_notif *q, uint64_t set);
+/* q starts a process or a thread. */
+void signals_of_child(struct notify *n, const struct seccomp_notif *q);
 
 notify_handler answer_growing, answer_forking, answer_holding, answer_pair; /* notify_measure.c */
 /* It is about to take `more` descriptors. */

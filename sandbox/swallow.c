@@ -149,6 +149,7 @@ static int written_by(pid_t tid, const struct __ptrace_syscall_info *info, uint6
         *size = arg[2];
         return (int)arg[0];
     case SYS_writev:
+    case SYS_pwritev2:
         *size = size_of_pieces(tid, arg[1], arg[2]);
         return (int)arg[0];
     case SYS_sendfile:

@@ -306,6 +306,7 @@ static void look_at_call(struct member *m, const struct call *c)
     switch (c->nr) {
     case SYS_read:
     case SYS_readv:
+    case SYS_preadv2: /* without an offset */
     case SYS_recvfrom:
     case SYS_recvmsg:
         if (turns_own_wait(m, c))
@@ -313,6 +314,7 @@ static void look_at_call(struct member *m, const struct call *c)
         break;
     case SYS_write:
     case SYS_writev:
+    case SYS_pwritev2:
     case SYS_sendto:
     case SYS_sendfile:
         if (turns_own_wait(m, c))
@@ -377,6 +379,10 @@ static void look_at(struct turns *ts, uint64_t waited)
         first_thread_ended(m);
     if (state == 'R' || state == 'Z')
         return;
+    if (state == 'T') { /* by a signal, and only another can let it go on */
+        turns_lose(ts, "a process is stopped by a signal");
+        return;
+    }
     ts->blocked_ns += waited;
     if (state == 'S' && turns_call(m->pid, &c) && asks_nothing(ts))
         look_at_call(m, &c);

@@ -24,9 +24,14 @@
 #define PIECE_BYTES 65536
 #define MOVED_MAX   (1u << 20) /* more than there is room for anywhere */
 
+static bool in_pieces(unsigned long nr)
+{
+    return nr == SYS_writev || nr == SYS_pwritev2;
+}
+
 bool turns_writes(unsigned long nr)
 {
-    return nr == SYS_write || nr == SYS_writev || nr == SYS_sendto || nr == SYS_sendfile;
+    return nr == SYS_write || in_pieces(nr) || nr == SYS_sendto || nr == SYS_sendfile;
 }
 
 void turns_write_stopped(struct member *m)
@@ -54,7 +59,7 @@ static uint64_t rest(const struct member *m, uint64_t *at)
     const struct call *c = &m->call;
     uint64_t skip = m->written;
     *at = c->arg[1] + skip;
-    if (c->nr != SYS_writev)
+    if (!in_pieces(c->nr))
         return c->nr != SYS_sendfile && skip < c->arg[2] ? c->arg[2] - skip : 0;
     static struct iovec v[IOV_MAX];
     if (c->arg[2] > IOV_MAX || !turns_read_memory(m->pid, c->arg[1], v, c->arg[2] * sizeof *v))

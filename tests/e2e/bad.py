@@ -527,6 +527,20 @@ def kill_9_of_every_box_is_told():
 
 
 @case
+def waits_that_only_another_ends_hold_nobody_up():
+    """A program's processes take turns; one that is at work and stands still must not keep the others from what would wake it."""
+    stopped = "import os, signal\nme = os.getpid()\nif os.fork() == 0:\n os.kill(me, signal.SIGCONT)\n os._exit(0)\nos.kill(me, signal.SIGSTOP)\nprint('on')\n"
+    written = ("import ctypes, os\nr, w = os.pipe()\nif os.fork() == 0:\n os.close(w)\n print(len(open(r, 'rb').read()), flush=True)\n os._exit(0)\n"
+               "b = ctypes.create_string_buffer(300000)\nv = (ctypes.c_size_t * 2)(ctypes.addressof(b), 300000)\n"
+               "ctypes.CDLL(None).pwritev2(w, v, 1, ctypes.c_long(-1), 0)\nos.close(w)\nos.wait()\n")
+    for text, out in ((stopped, b"on\n"), (written, b"300000\n")):
+        open("p.py", "w").write(text)
+        start = time.monotonic()
+        assert run("python3 p.py") == (0, out, ""), text
+        assert time.monotonic() - start < 30, text
+
+
+@case
 def tail_f_delivers_lines():
     open("log", "w").write("x one\n")
     tail = subprocess.Popen(["tail", "-n", "+1", "-f", "log"], stdout=subprocess.PIPE)

@@ -211,12 +211,21 @@ static void show_eventfd(void)
 }
 
 /* Streams of more than there is room for: every call writes all of it, and the bytes keep their order. */
-enum writing { WRITE, WRITEV, SEND };
+enum writing { WRITE, WRITEV, WRITEV2, SEND };
 
 static ssize_t write_as(enum writing how, int fd, char *bytes, size_t size)
 {
     struct iovec v[3] = {{bytes, size / 3}, {bytes + size / 3, 0}, {bytes + size / 3, size - size / 3}};
-    return how == WRITE ? write(fd, bytes, size) : how == WRITEV ? writev(fd, v, 3) : send(fd, bytes, size, 0);
+    return how == WRITE     ? write(fd, bytes, size)
+           : how == WRITEV  ? writev(fd, v, 3)
+           : how == WRITEV2 ? pwritev2(fd, v, 3, -1, 0)
+                            : send(fd, bytes, size, 0);
+}
+
+static ssize_t read_as(enum writing how, int fd, char *bytes, size_t size)
+{
+    struct iovec v = {bytes, size};
+    return how == WRITEV2 ? preadv2(fd, &v, 1, -1, 0) : read(fd, bytes, size);
 }
 
 static char pattern(size_t at)
@@ -251,7 +260,7 @@ static void say_stream(enum writing how, bool reader_works)
     if (fork() == 0)
         stream_to(how, fd[1]);
     close(fd[1]);
-    while ((n = read(fd[0], room, sizeof room - at % 777)) > 0) {
+    while ((n = read_as(how, fd[0], room, sizeof room - at % 777)) > 0) {
         say("%zd ", n);
         for (ssize_t k = 0; k < n; k++)
             wrong += room[k] != pattern(at + (size_t)k);
@@ -270,6 +279,11 @@ static void show_stream_write(void)
 static void show_stream_writev(void)
 {
     say_stream(WRITEV, false);
+}
+
+static void show_stream_writev2(void)
+{
+    say_stream(WRITEV2, true);
 }
 
 static void show_stream_send(void)
@@ -369,6 +383,7 @@ const struct golden golden_own[] = {
     {"own-eventfd", show_eventfd, NULL, NULL},
     {"stream-write", show_stream_write, NULL, NULL},
     {"stream-writev", show_stream_writev, NULL, NULL},
+    {"stream-writev2", show_stream_writev2, NULL, NULL},
     {"stream-send", show_stream_send, NULL, NULL},
     {"stream-threads", show_stream_threads, NULL, NULL},
     {"stream-left", show_stream_left, NULL, NULL},

@@ -169,6 +169,21 @@ static void show_rdpid(void)
     say("\n");
 }
 
+/* A selector that selects nothing is 0 after each interrupt, whatever it was: so there is a clock in it. */
+static void show_selectors(void)
+{
+    for (int i = 0; i < 5; i++) {
+        unsigned short null = 1, now;
+        unsigned long steps = 0;
+        __asm__ volatile("mov %0, %%gs" : : "r"(null));
+        do
+            __asm__ volatile("mov %%gs, %0" : "=r"(now));
+        while (now == null && ++steps < 20000000);
+        say("%lu ", steps);
+    }
+    say("\n");
+}
+
 /* Ports are given out by chance. */
 static void show_network(void)
 {
@@ -251,6 +266,7 @@ const struct golden golden_process[] = {
     {"machine", show_machine, NULL, NULL},
     {"cpuid", show_cpuid, "the host may have one processor", "the processor tells which it is itself"},
     {"rdpid", show_rdpid, "the processor may not have it", "the processor tells which it is itself"},
+    {"selectors", show_selectors, "the processor may keep it", "the processor tells of interrupts itself"},
     {"network", show_network, NULL, NULL},
     {"shared-numbers", show_shared, NULL, NULL},
     {"oddities", show_oddities, "a test has no terminal", NULL},

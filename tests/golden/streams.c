@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -38,6 +39,16 @@ static void show_readv(void)
     ssize_t n;
     while ((n = readv(0, v, 2)) > 0)
         say("%zd ", n);
+    say("\n");
+}
+
+/* Into memory that ends: what came in one piece, and does not fit, is not read at all. */
+static void show_read_torn(void)
+{
+    char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(page + 4096, 4096);
+    for (int i = 0; i < 20; i++)
+        say("%zd ", read(0, page + 4096 - 400, 800));
     say("\n");
 }
 
@@ -223,6 +234,7 @@ static void show_hung_up(void)
 
 const struct golden golden_streams[] = {
     {"read", show_read, NULL, NULL},           {"readv", show_readv, NULL, NULL},
+    {"read-torn", show_read_torn, NULL, "only a program with a mistake reads so"},
     {"recv", show_recv, NULL, NULL},           {"poll", show_poll, NULL, NULL},
     {"select", show_select, NULL, NULL},       {"epoll", show_epoll, NULL, NULL},
     {"nonblock", show_nonblock, NULL, NULL},   {"fionbio", show_fionbio, NULL, NULL},

@@ -259,6 +259,42 @@ static int storms(void)
     return failures;
 }
 
+static int queue(int count)
+{
+    sigset_t one;
+
+    sigemptyset(&one);
+    sigaddset(&one, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &one, NULL);
+    for (int i = 0; i < count; i++)
+        EXPECT(sigqueue(getpid(), SIGRTMIN, (union sigval){0}) == 0);
+    return failures;
+}
+
+static int queues_few(void)
+{
+    return queue(100);
+}
+
+static int queues_many(void)
+{
+    struct rlimit l = {0};
+
+    getrlimit(RLIMIT_SIGPENDING, &l);
+    return queue((int)l.rlim_cur / 2 + 1);
+}
+
+/* Its parent could have it told by a handler how long it has run. */
+static int other_end(void)
+{
+    pid_t child = (pid_t)syscall(SYS_clone, SIGURG, 0, 0, 0, 0);
+
+    if (child == 0)
+        _exit(0);
+    EXPECT(waitpid(child, NULL, __WALL) == child);
+    return failures;
+}
+
 static char flipping[32] = "/dev/stdin";
 static volatile int stop; /* no bool: gcc 12 drops the volatile of one that a sanitizer looks at, from -O1 on */
 
@@ -381,6 +417,9 @@ static const struct row rows[] = {
     {"random files", random_files, ""},
     {"opens", opens, ""},
     {"signals and kills", storms, ""},
+    {"some queued signals", queues_few, ""},
+    {"many queued signals", queues_many, "has so many signals waiting that others' could leave no room"},
+    {"a child that ends by another signal", other_end, "is told how long its children have run"},
     {"a racing path", races, ""},
     {"racing spans", racing_spans, ""},
     {"a thread opens", thread_opens, ""},
