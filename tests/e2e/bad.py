@@ -487,6 +487,26 @@ def ctrl_z_stops_at_any_moment():
     assert stopped, "no stop hit"
 
 
+def ticks(pid):
+    return sum(int(n) for n in open("/proc/%d/stat" % pid).read().rsplit(")", 1)[1].split()[11:13])
+
+
+@case
+def ctrl_z_leaves_at_work_who_computes():
+    """As DIFFERENCES.md says: a stop within a sandbox would show there."""
+    p = subprocess.Popen([zpipe, "sh -c 'while :; do :; done # goes-on'"], stdin=subprocess.DEVNULL, preexec_fn=lambda: os.setpgid(0, 0))
+    until("it runs", lambda: processes_with("goes-on") - {p.pid})
+    (program,) = processes_with("goes-on") - {p.pid}
+    os.killpg(p.pid, signal.SIGTSTP)
+    assert os.WIFSTOPPED(os.waitpid(p.pid, os.WUNTRACED)[1])
+    before = ticks(program)
+    until("it computes", lambda: ticks(program) > before)
+    os.killpg(p.pid, signal.SIGCONT)
+    os.killpg(p.pid, signal.SIGINT)
+    assert p.wait(timeout=20) == -signal.SIGINT
+    until("nothing is left", lambda: not processes_with("goes-on"))
+
+
 def boxes(p):
     """Those that run its sandboxes; a sanitizer has children, too."""
     try:
