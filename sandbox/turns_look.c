@@ -211,15 +211,28 @@ static bool own_socket(const struct member *m, int number)
     return own;
 }
 
+static void name_of(const struct member *m, int number, char *name, size_t room)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)m->pid, number);
+    ssize_t n = readlink(path, name, room - 1);
+    name[n > 0 ? n : 0] = '\0';
+}
+
+bool turns_reads_signals(const struct member *m, const struct call *c)
+{
+    char name[64];
+    name_of(m, (int)c->arg[0], name, sizeof name);
+    return !strcmp(name, "anon_inode:[signalfd]");
+}
+
 static bool own_watched(const struct member *m, int number);
 
 /* Will nothing come on it but from the task itself? */
 static bool own(const struct member *m, int number)
 {
-    char path[64], name[64];
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)m->pid, number);
-    ssize_t n = readlink(path, name, sizeof name - 1);
-    name[n > 0 ? n : 0] = '\0';
+    char name[64];
+    name_of(m, number, name, sizeof name);
     if (!strncmp(name, "socket:", 7))
         return own_socket(m, number);
     if (!strcmp(name, "anon_inode:[eventfd]"))
@@ -230,15 +243,13 @@ static bool own(const struct member *m, int number)
 /* All that the epoll watches. */
 static bool own_watched(const struct member *m, int number)
 {
-    char what[64], text[4096], name[64], path[64];
+    char what[64], text[4096], name[64];
     snprintf(what, sizeof what, "fdinfo/%d", number);
     if (!turns_read_proc(m->pid, what, text, sizeof text) || strlen(text) == sizeof text - 1)
         return false;
     for (const char *at = text; (at = strstr(at, "tfd:"));) {
         int watched = atoi(at += strlen("tfd:"));
-        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)m->pid, watched);
-        ssize_t n = readlink(path, name, sizeof name - 1);
-        name[n > 0 ? n : 0] = '\0';
+        name_of(m, watched, name, sizeof name);
         if (!strcmp(name, "anon_inode:[eventpoll]") || !own(m, watched)) /* one in another is not followed */
             return false;
     }

@@ -167,6 +167,8 @@ bool turns_has_ended_child(pid_t process, pid_t pid, pid_t child);
 bool turns_own_pipe(const struct turns *ts, pid_t pid, int number);
 /* Does the call wait for what the task has made itself, and nothing else? */
 bool turns_own_wait(const struct member *m, const struct call *c);
+/* Does it read from a signalfd? */
+bool turns_reads_signals(const struct member *m, const struct call *c);
 /* Would m->call find something? */
 bool turns_wait_over(const struct member *m);
 /* Write down for it that it has found nothing; -1: its memory is not there. */

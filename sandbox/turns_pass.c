@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -300,6 +301,13 @@ static void stop_waiting(struct member *m, const struct call *c)
 
 static const char waits_for_others[] = "a process waits in a way that its others may end";
 
+/* A read that is not over with what has come so far, which it would be if it were stopped; or of signals, which only others send. */
+static bool reads_on(const struct member *m, const struct call *c)
+{
+    bool all = (c->nr == SYS_recvfrom && c->arg[3] & MSG_WAITALL) || (c->nr == SYS_recvmsg && c->arg[2] & MSG_WAITALL);
+    return all ? turns_own_wait(m, c) : turns_reads_signals(m, c);
+}
+
 static void look_at_call(struct member *m, const struct call *c)
 {
     struct turns *ts = m->turns;
@@ -309,7 +317,9 @@ static void look_at_call(struct member *m, const struct call *c)
     case SYS_preadv2: /* without an offset */
     case SYS_recvfrom:
     case SYS_recvmsg:
-        if (turns_own_wait(m, c))
+        if (reads_on(m, c))
+            turns_lose(ts, waits_for_others);
+        else if (turns_own_wait(m, c))
             stop_waiting(m, c);
         break;
     case SYS_write:

@@ -553,11 +553,24 @@ def waits_that_only_another_ends_hold_nobody_up():
     written = ("import ctypes, os\nr, w = os.pipe()\nif os.fork() == 0:\n os.close(w)\n print(len(open(r, 'rb').read()), flush=True)\n os._exit(0)\n"
                "b = ctypes.create_string_buffer(300000)\nv = (ctypes.c_size_t * 2)(ctypes.addressof(b), 300000)\n"
                "ctypes.CDLL(None).pwritev2(w, v, 1, ctypes.c_long(-1), 0)\nos.close(w)\nos.wait()\n")
-    for text, out in ((stopped, b"on\n"), (written, b"300000\n")):
+    signalled = ("import ctypes, os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\nme = os.getpid()\n"
+                 "mask = ctypes.create_string_buffer(128)\nmask[1] = 2\nf = ctypes.CDLL(None).signalfd(-1, mask, 0)\n"
+                 "if os.fork() == 0:\n os.kill(me, signal.SIGUSR1)\n os._exit(0)\nprint(os.read(f, 128)[0])\nos.wait()\n")
+    for text, out in ((stopped, b"on\n"), (written, b"300000\n"), (signalled, b"10\n")):
         open("p.py", "w").write(text)
         start = time.monotonic()
         assert run("python3 p.py") == (0, out, ""), text
         assert time.monotonic() - start < 30, text
+
+
+@case
+def a_read_of_all_is_of_all():
+    """Also where what it waits for comes from the program's other processes, which have their turns meanwhile."""
+    open("p.py", "w").write("import os, socket\na, b = socket.socketpair()\nif os.fork() == 0:\n a.close()\n"
+                            " for i in range(100):\n  b.send(b'0123456789')\n  os.sched_yield()\n os._exit(0)\n"
+                            "b.close()\nprint(len(a.recv(370, socket.MSG_WAITALL)))\nwhile a.recv(1000):\n pass\n")
+    got = run("python3 p.py")
+    assert got == (0, b"370\n", ""), got
 
 
 @case
