@@ -47,7 +47,7 @@ void lend_want(struct core *c, struct part *p, uint32_t slots)
 static void tell_recall(struct core *c, const struct peer_state *whom, const struct loan *l,
                         bool now, const char *why)
 {
-    struct msg m = {.type = MSG_RECALL, .recall = {l->job, l->attempt, l->number, now, why}};
+    struct msg m = {.type = MSG_RECALL, .recall = {l->job, l->attempt, l->number, now, why, false}};
     core_send(c, whom->link, &m);
 }
 

@@ -141,7 +141,7 @@ static inline void say(struct end *t, uint64_t link, struct msg m)
 static inline struct msg say_hello(enum msg_role role)
 {
     return (struct msg){.type = MSG_HELLO,
-                        .hello = {1, role, "t", {"0123456789abcdef", 16}, "", 0, 0, "", {"", 0}, "", ""}};
+                        .hello = {1, role, "t", {"0123456789abcdef", 16}, "", 0, 0, "", {"", 0}, "", "", 0}};
 }
 
 static inline struct msg say_ping(uint64_t n)

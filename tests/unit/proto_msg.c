@@ -40,7 +40,7 @@ static const struct msg rows[] = {
                "tcp://x:1",
                {"", 0},
                "/a:/b",
-               "a kernel"}},
+               "a kernel", 3}},
     {.type = MSG_WELCOME, .welcome = {1, UINT64_MAX, 1000, 5000}},
     {.type = MSG_REFUSE, .refuse = {ERR_DENIED, "no"}},
     {.type = MSG_PING, .ping = {UINT64_MAX}},

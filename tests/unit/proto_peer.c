@@ -66,7 +66,7 @@ static struct msg hello(void)
 {
     return (struct msg){
         .type = MSG_HELLO,
-        .hello = {1, MSG_CLIENT, "t", {"0123456789abcdef", 16}, "", 0, 0, "", {"", 0}, "", ""}};
+        .hello = {1, MSG_CLIENT, "t", {"0123456789abcdef", 16}, "", 0, 0, "", {"", 0}, "", "", 0}};
 }
 
 #define TURN_UNTIL(loop, condition)                                                                \
