@@ -5,6 +5,10 @@
  * the task's descriptors it goes on with the program's next call.  The first process reaps and says who has
  * ended, until nobody is left.  One clone may be at work while the next is made and waits.
  *
+ * A namespace in which nothing is left of a clone, nor of any other process that it had, is as it was made, but
+ * for the number that the next process gets.  Where the host lets that be set, the first process stays, and is
+ * told at the door to make the next but one, again as number 2.
+ *
  * It may do that because it has entered a user namespace that owns nothing but the pid namespaces of
  * clones; a clone gives up all rights before a word of the program's runs, and enters no other.
  *
@@ -21,6 +25,7 @@
 #include <linux/sched.h>
 #include <linux/wait.h>
 #include <stddef.h>
+#include <sys/resource.h>
 
 #define FDS_MAX FORKER_PORTS_MAX
 #define CAPS    64
@@ -34,7 +39,7 @@
 #define own  ((const long *)FORKER_WORDS)
 
 struct request {
-    uint32_t serial, count; /* of the clone that it is for; of descriptors */
+    uint32_t kind, serial, count; /* of the message; of the clone that it is for; of descriptors */
     int32_t fd[FDS_MAX]; /* the task's ports */
 };
 
@@ -179,6 +184,7 @@ static int receive(int from, struct request *r)
 
     if (call(__NR_recvmsg, from, (long)&message, 0x40000000 /* MSG_CMSG_CLOEXEC */, 0) <= 0)
         return -1;
+    r->kind = head.kind;
     r->serial = head.a;
     r->count = 0;
     if (message.control_size >= 16 && control.level == SOL_SOCKET && control.type == SCM_RIGHTS)
@@ -207,13 +213,14 @@ static void prepare(uint32_t serial)
         call(__NR_set_robust_list, (long)page->robust_list, (long)page->robust_size, 0, 0);
 }
 
-/* The task; one whose clone was ended before it had come here may lie there still. */
-static void await_task(uint32_t serial, struct request *r)
+/* What comes to a clone's door: its task; or the next to be made.  A task whose clone was ended before it had come here may
+ * lie there still. */
+static void await(uint32_t kind, uint32_t serial, struct request *r)
 {
     for (;;) {
         if (receive(page->door[serial % FORKER_DOORS], r) < 0)
             end(0);
-        if (r->serial == serial)
+        if (r->kind == kind && r->serial == serial)
             return;
         close_all(r);
     }
@@ -224,7 +231,7 @@ static _Noreturn void be_program(uint32_t serial)
     struct request r;
 
     prepare(serial);
-    await_task(serial, &r);
+    await(WIRE_BEGIN, serial, &r);
     for (uint32_t i = 0; i < page->port_count; i++) {
         const struct forker_port *p = &page->port[i];
 
@@ -234,36 +241,68 @@ static _Noreturn void be_program(uint32_t serial)
     close_all(&r);
     close_doors();
     call(__NR_close, page->control, 0, 0, 0);
+    if (page->last_pid >= 0)
+        call(__NR_close, page->last_pid, 0, 0, 0);
     resume();
 }
 
-/* pid 1 of a clone. */
-static void be_init(uint32_t serial)
+/* The next process gets number 2 again, and no signal waits for us that somebody below has sent. */
+static int as_made(void)
 {
-    int status = 0;
-    long pid;
+    static const uint64_t of_children = 1ull << (SIGCHLD - 1);
+    const char number_1 = '1';
+    uint64_t pending;
 
-    say(page->door[serial % FORKER_DOORS], WIRE_HELLO, serial, 0);
-    say(page->control, WIRE_BORN, serial, 0);
-    pid = call_unasked(__NR_clone, 0, 0, 0, 0);
+    return call(__NR_rt_sigpending, (long)&pending, sizeof pending, 0, 0) == 0 && !(pending & ~of_children) &&
+           page->last_pid >= 0 && call(__NR_pwrite64, page->last_pid, (long)&number_1, 1, 0) == 1;
+}
+
+/* One clone, until nobody of it is left; an end that leaves something else behind is ours, too. */
+static void see_through(uint32_t serial)
+{
+    struct {
+        struct wire head;
+        struct rusage use;
+    } ended = {.head = {.version = WIRE_VERSION, .kind = WIRE_MAIN}};
+    int status = 0, others = 0;
+    long pid = call_unasked(__NR_clone, 0, 0, 0, 0);
+
     if (pid == 0)
         be_program(serial);
-    if (pid < 0)
+    if (pid != 2)
         fail(serial);
-    close_doors();
-    while ((pid = call_unasked(__NR_wait4, -1, (long)&status, __WALL, 0)) > 0) {
+    while ((pid = call_unasked(__NR_wait4, -1, (long)&status, __WALL, (long)&ended.use)) > 0) {
         if (pid == 2) {
             /* Who is left of its own is our child by now; an error: nobody. */
             long more = call_unasked(__NR_wait4, -1, 0, __WALL | WNOHANG, 0);
-            say(page->control, WIRE_MAIN, more < 0, (uint32_t)status);
+            ended.head.a = more >= 0 ? WIRE_OTHERS : !others && as_made() ? WIRE_NOBODY_STAYS : WIRE_NOBODY;
+            ended.head.b = (uint32_t)status;
+            call(__NR_write, page->control, (long)&ended, sizeof ended, 0);
+            if (ended.head.a == WIRE_NOBODY_STAYS)
+                return;
             if (more < 0)
                 break;
             if (more == 0)
                 continue;
         }
+        others = 1;
         say(page->control, WIRE_REAPED, 0, 0);
     }
     end(0);
+}
+
+/* pid 1 of clones, one after the other. */
+static void be_init(uint32_t serial)
+{
+    struct request r;
+
+    say(page->door[serial % FORKER_DOORS], WIRE_HELLO, serial, 0);
+    say(page->control, WIRE_BORN, serial, 0);
+    for (;;) {
+        see_through(serial);
+        serial += FORKER_DOORS;
+        await(WIRE_CLONE, serial, &r);
+    }
 }
 
 __attribute__((used)) _Noreturn void forker_main(void)

@@ -13,8 +13,8 @@
 #define FORKER_PORTS_MAX 64
 #define FORKER_FILES_MAX 32
 #define FORKER_PATHS     16384
-#define FORKER_OWN       4 /* descriptors of its own */
 #define FORKER_DOORS     2 /* clone N waits at door N mod 2: one may be at work while the next is made */
+#define FORKER_OWN       (3 + FORKER_DOORS) /* descriptors of its own */
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -30,7 +30,8 @@ struct forker_page {
         uint64_t size; /* 0: none */
     } altstack;
     uint64_t tid_address, robust_list, robust_size;
-    int32_t control, users, door[FORKER_DOORS]; /* our own descriptors in it: to its init, the user namespace, to the server */
+    /* Our own descriptors in it: to its init, the user namespace, to the server, the kernel's last process number (-1: not had). */
+    int32_t control, users, door[FORKER_DOORS], last_pid;
     uint32_t port_count, file_count;
     struct forker_port { /* what it has of its ports */
         uint32_t index; /* in the message that gives a clone its descriptors */

@@ -3,8 +3,8 @@
  * are the template's, so they must be as they were before the next one's task comes.  Who leaves them changed was
  * the last of this template; the next may have been made by then, and ends with it.
  *
- * A clone has a pid namespace of its own below ours; its first process is the forker's, and a child of
- * ours. */
+ * A clone has a pid namespace below ours, in which nothing is left of any other; its first process is the forker's, a
+ * child of ours, and may stay for the next but one. */
 #include "base/fds.h"
 #include "sandbox/forker.h"
 #include "sandbox/init.h"
@@ -39,9 +39,9 @@ struct places {
 
 struct clone {
     pid_t init; /* the clone's first process; 0: not there yet */
-    bool last; /* it has nobody left to wait for, and ends */
-    bool gone, failed;
-    struct rusage use;
+    bool last; /* it has nobody left to wait for */
+    bool stays, gone, failed;
+    struct rusage use, before; /* the clone's; those that its first process has had before it, times only */
 };
 
 /* What stays from clone to clone. */
@@ -122,7 +122,10 @@ static bool take_forker(struct init *in, struct stand *s)
             break; /* the next, that has failed */
         in->main_ended = true;
         in->status = (int)h->b;
-        c->last = h->a;
+        c->last = h->a != WIRE_OTHERS;
+        c->stays = h->a == WIRE_NOBODY_STAYS;
+        if (in->packet.size == sizeof c->use)
+            memcpy(&c->use, in->packet.data, sizeof c->use);
         if (!c->last)
             wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
         break;
@@ -140,6 +143,25 @@ static bool take_forker(struct init *in, struct stand *s)
     return true;
 }
 
+static void add_times(struct rusage *all, const struct rusage *one, int sign)
+{
+    struct timeval *to[] = {&all->ru_utime, &all->ru_stime};
+    const struct timeval *from[] = {&one->ru_utime, &one->ru_stime};
+    for (int i = 0; i < 2; i++) {
+        int64_t us = to[i]->tv_sec * 1000000 + to[i]->tv_usec + sign * (from[i]->tv_sec * 1000000 + from[i]->tv_usec);
+        *to[i] = (struct timeval){us > 0 ? us / 1000000 : 0, us > 0 ? us % 1000000 : 0};
+    }
+}
+
+/* Its first process, which may have had others before; the largest process is that of all of them. */
+static void is_gone(struct clone *c, const struct rusage *use)
+{
+    c->gone = true;
+    c->stays = false;
+    c->use = *use;
+    add_times(&c->use, &c->before, -1);
+}
+
 /* The template's program, or the server, is gone: so are we, and all below us.  What a clone's first process said
  * before its end is there when that is seen. */
 static void reap(struct init *in, struct stand *s)
@@ -154,8 +176,7 @@ static void reap(struct init *in, struct stand *s)
         struct clone *c = clone_of(s, in->serial);
         if (clone_of(s, in->serial + 1)->init == pid)
             c = clone_of(s, in->serial + 1);
-        c->gone = true;
-        c->use = use;
+        is_gone(c, &use);
     }
 }
 
@@ -163,16 +184,17 @@ static void reap(struct init *in, struct stand *s)
 static void serve_clone(struct init *in, struct stand *s)
 {
     struct clone *c = clone_of(s, in->serial);
+    struct rusage use;
     bool told = false;
-    while (!c->gone && !(c->failed && !c->init)) {
+    while (!c->gone && (told || !c->stays) && !(c->failed && !c->init)) {
         struct pollfd p[3] = {{in->forker, POLLIN, 0}, {s->signals, POLLIN, 0}, {in->link, POLLIN, 0}};
         struct signalfd_siginfo info;
         if (poll(p, 3, -1) < 0)
             continue;
         if (p[0].revents) {
             take_forker(in, s);
-            if (c->last && c->init && wait4(c->init, NULL, __WALL, &c->use) == c->init)
-                c->gone = true;
+            if (c->last && (told || !c->stays) && c->init && wait4(c->init, NULL, __WALL, &use) == c->init)
+                is_gone(c, &use);
         } else if (p[1].revents && read(s->signals, &info, sizeof info) > 0)
             reap(in, s);
         else if (p[2].revents)
@@ -197,11 +219,11 @@ static _Noreturn void fail(struct init *in, const char *why)
 }
 
 /* With its result the server is told whether there will be a next one. */
-static void conclude(struct init *in, struct outcome *o, const struct rusage *use, bool same)
+static void conclude(struct init *in, struct outcome *o, const struct clone *c, bool same)
 {
-    in->stays = same ? WIRE_STAYS : WIRE_STAYS_CHANGED;
-    init_tell(in, o, use);
-    if (in->stays != WIRE_STAYS)
+    in->stays = !same ? WIRE_STAYS_CHANGED : c->stays ? WIRE_STAYS_BOTH : WIRE_STAYS;
+    init_tell(in, o, &c->use);
+    if (!same)
         _exit(0);
 }
 
@@ -216,6 +238,10 @@ static void run_clone(struct init *in, struct stand *stand)
     serve_clone(in, stand);
     struct clone c = *clone_of(stand, in->serial);
     *clone_of(stand, in->serial) = (struct clone){0}; /* the next but one's */
+    if (c.stays) {
+        add_times(&c.before, &c.use, 1);
+        *clone_of(stand, in->serial) = (struct clone){.init = c.init, .before = c.before};
+    }
     if (c.failed && !in->killed)
         fail(in, "a template could not be cloned");
     bool same = places_unchanged(&stand->places);
@@ -231,7 +257,7 @@ static void run_clone(struct init *in, struct stand *stand)
         o.end = BOX_LIMIT;
         o.limit = ceiling;
     }
-    conclude(in, &o, &c.use, same);
+    conclude(in, &o, &c, same);
 }
 
 /* The forker's first word; until then the server may let us go. */

@@ -55,7 +55,7 @@ void answer_setns(struct notify *n, const struct seccomp_notif *q, struct answer
                                            .srcfd = (uint32_t)n->forker_fd[i],
                                            .newfd = (uint32_t)n->forker_number[i], .newfd_flags = O_CLOEXEC};
 
-        if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give) < 0)
+        if (n->forker_fd[i] >= 0 && ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give) < 0)
             return;
     }
     a->error = 0;

@@ -63,7 +63,7 @@ static void template_free(struct template *m)
         link_clear(&m->door[i].link);
     }
     fd_close(&m->control);
-    for (int i = 0; i < 1 + FORKER_DOORS; i++)
+    for (int i = 0; i < FORKER_OWN - 1; i++)
         fd_close(&m->theirs[i]);
     cgroup_give_back(&s->cgroups, m->cgroup);
     free(m->page);
@@ -219,7 +219,7 @@ static void template_new(struct task *t, struct template_key *k)
     }
     *m = (struct template){.server = s, .next = s->template, .id = ++s->template_turn, .key = k, .link = LINK_INIT,
                            .watch = {-1, template_event, m}, .notify_watch = {-1, listener_event, m},
-                           .look_watch = {-1, look_event, m}, .control = -1, .theirs = {-1, -1, -1}};
+                           .look_watch = {-1, look_event, m}, .control = -1, .theirs = {-1, -1, -1, -1}};
     for (int i = 0; i < FORKER_DOORS; i++)
         m->door[i] = (struct template_door){.link = LINK_INIT, .watch = {-1, door_event, m}};
     s->template = m;
@@ -267,8 +267,15 @@ static struct template_door *door_of(struct template *m, uint32_t serial)
 /* Its next clone is made, for whichever task comes; one that is already there waits for it. */
 static bool ask_next(struct template *m)
 {
-    door_of(m, ++m->asked)->init = 0;
-    return wire_send(m->control, (struct wire){.kind = WIRE_CLONE, .a = m->asked}, NULL, 0, NULL, 0) == 0;
+    struct template_door *d = door_of(m, ++m->asked);
+    struct wire head = {.kind = WIRE_CLONE, .a = m->asked};
+    if (d->stays) {
+        d->stays = false;
+        return link_send(&d->link, head, NULL, 0, NULL, 0) == 0;
+    }
+    d->init = 0;
+    d->born = m->asked;
+    return wire_send(m->control, head, NULL, 0, NULL, 0) == 0;
 }
 
 static void stand_ready(struct template *m)
@@ -280,7 +287,8 @@ static void stand_ready(struct template *m)
 
 static void served(struct template *m, enum wire_stays stays)
 {
-    if (stays == WIRE_STAYS)
+    door_of(m, m->given)->stays = stays == WIRE_STAYS_BOTH;
+    if (stays == WIRE_STAYS || stays == WIRE_STAYS_BOTH)
         stand_ready(m);
     else if (stays == WIRE_STAYS_CHANGED)
         m->key->cold = "its program writes files";
@@ -306,10 +314,10 @@ static void take_door(struct template *m, struct template_door *d)
     uint32_t serial = s->packet.head.a;
     if (n <= 0) { /* the link says so too */
         watch_stop(s, &d->watch);
-    } else if (m->task && serial == m->given) {
-        task_has_init(m->task, s->packet.from);
-    } else if (serial == m->asked) {
+    } else if (serial == d->born) {
         d->init = s->packet.from;
+        if (m->task && d == door_of(m, m->given))
+            task_has_init(m->task, d->init);
     }
 }
 

@@ -46,7 +46,9 @@ struct template {
     struct template_door {    /* to the clone that waits for its task there */
         struct link link;
         struct watch watch;
-        pid_t init; /* that one's first process; 0: not known yet */
+        uint32_t born; /* the clone with which the first process there came */
+        bool stays;    /* it has outlived its last clone, and makes the next */
+        pid_t init;    /* that process; 0: not known yet */
     } door[FORKER_DOORS];
     struct watch watch, notify_watch;
     struct watch look_watch; /* a timer, until the stop */
@@ -59,7 +61,7 @@ struct template {
     int64_t plan_epoch_s;
     pid_t init, pid;       /* the host's numbers; pid 0: not begun */
     int control;           /* the init's end of the socket to the forker */
-    int theirs[1 + FORKER_DOORS]; /* the forker's ends of that and of the doors, until they are handed over */
+    int theirs[FORKER_OWN - 1]; /* what the forker gets, until it has it: its ends of that and of the doors; the last process number, or -1 */
     uint32_t port_count;   /* stand-ins, in the order in which descriptors are handed over */
     dev_t device[FORKER_PORTS_MAX];
     ino_t inode[FORKER_PORTS_MAX];

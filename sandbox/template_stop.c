@@ -243,6 +243,7 @@ static int make_sockets(struct template *m)
         if (setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
             return -1;
     }
+    m->theirs[1 + FORKER_DOORS] = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC); /* without, no first process stays */
     return 0;
 }
 
@@ -266,7 +267,8 @@ void template_stop(struct template *m)
     m->page->control = m->number[1];
     for (int i = 0; i < FORKER_DOORS; i++)
         m->page->door[i] = m->number[2 + i];
-    const int own[FORKER_OWN] = {m->server->users, m->theirs[0], m->theirs[1], m->theirs[2]};
+    m->page->last_pid = m->theirs[1 + FORKER_DOORS] < 0 ? -1 : m->number[2 + FORKER_DOORS];
+    const int own[FORKER_OWN] = {m->server->users, m->theirs[0], m->theirs[1], m->theirs[2], m->theirs[3]};
     notify_forker(m->notify, m->pid, own, m->number);
     m->step = STEP_ENTER;
     put_in(m, SYS_setns, (uint64_t)m->number[0], CLONE_NEWUSER, 0, 0);
@@ -307,7 +309,7 @@ static void let_go(struct template *m)
     }
     link_watch(m->server, &m->link, &m->watch);
     m->step = STEP_OVER;
-    for (int i = 0; i < 1 + FORKER_DOORS; i++)
+    for (int i = 0; i < FORKER_OWN - 1; i++)
         fd_close(&m->theirs[i]);
     free(m->page);
     m->page = NULL;

@@ -55,7 +55,7 @@ enum wire_kind {
     /* server -> a template's init */
     WIRE_FORKER,  /* its program is stopped; fds: a socket to the forker in it */
     /* server -> forker */
-    WIRE_CLONE,   /* make one, which then waits; a: which, the first is 1 */
+    WIRE_CLONE,   /* make one, which then waits; a: which, the first is 1.  By a template's door: to the first process that stayed there */
     /* server -> clone, by its template's door */
     WIRE_BEGIN,   /* a: which clone it is for; fds: its ports */
     /* forker -> init */
@@ -66,7 +66,7 @@ enum wire_kind {
                    * says it at the door */
     WIRE_LISTENER, /* with credentials.  a: the number of the filter's listener among its descriptors */
     WIRE_MAIN,    /* the program has ended, others of its tree run on; again when one of these ends.  From a forker,
-                   * and only once: b: how it ended, as wait tells it; a: 1 when there is no other */
+                   * and only once: a: enum wire_left; b: how it ended, as wait tells it; what it used (struct rusage) */
 };
 
 #define WIRE_ASK UINT32_MAX
@@ -74,8 +74,11 @@ enum wire_kind {
 enum { WIRE_OPEN_READABLE = 1, /* fail when it cannot be read with the sandbox's rights */
        WIRE_OPEN_SAME = 2 };   /* fail unless inode and device are those */
 
-/* It has ended with the clone; it can be cloned again; the clone has left its mark, and was the last. */
-enum wire_stays { WIRE_STAYS_NOT, WIRE_STAYS, WIRE_STAYS_CHANGED };
+/* Processes of the clone's are left; nobody is, and its first process ends; or waits to make the next but one. */
+enum wire_left { WIRE_OTHERS, WIRE_NOBODY, WIRE_NOBODY_STAYS };
+
+/* It has ended with the clone; it can be cloned again; by the clone's first process, too, which stays; the clone has left its mark, and was the last. */
+enum wire_stays { WIRE_STAYS_NOT, WIRE_STAYS, WIRE_STAYS_BOTH, WIRE_STAYS_CHANGED };
 
 enum wire_why { WIRE_WHY_STOP, WIRE_WHY_TIMEOUT, WIRE_WHY_CPU, WIRE_WHY_OUTPUT, WIRE_WHYS };
 

@@ -6,6 +6,7 @@
 #include "lib/test.h"
 #include "sandbox/forker.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -138,6 +139,8 @@ static void programs(void **state)
         {"shuf", "shuf"},
         {"true", "true"},
         {"sh", "sh -c 'echo $$ $PPID; read x; echo $x; cat | (cat; echo $$; exit 3)'"},
+        {"sh", "sh -c 'read x; true & echo $! $x; wait; true & wait; echo $!'"},
+        {"sh", "sh -c 'read x; kill -TERM 1; echo $? $$ $x'"},
         {"bash", "bash -c 'trap \"echo term\" TERM; while read x; do echo $x $RANDOM; done; kill $$; echo $BASHPID'"},
         {"sh", "sh -c 'read x; date; sleep 3; python3 -c \"import time; time.sleep(5); print(time.time())\"; date'"},
         {"python3", "python3 -c 'import sys, time; a = time.time(); sys.stdin.read(); b = time.time(); time.sleep(2); print(a, b, time.time())'"},
@@ -545,7 +548,7 @@ static void forgotten(void **state)
 
 /* The process of a clone: the second of a pid namespace that lies in its template's.  Signals are blocked until
  * it is the program's. */
-static pid_t find_clone(pid_t server)
+static pid_t find_clone(pid_t server, const char *program)
 {
     pid_t all[CENSUS_PROCESSES];
     int count = census_family(server, all, 0);
@@ -555,7 +558,7 @@ static pid_t find_clone(pid_t server)
         line_of(all[i], "NSpid:", pids, sizeof pids);
         line_of(all[i], "Name:", name, sizeof name);
         line_of(all[i], "SigBlk:", blocked, sizeof blocked);
-        if (!strcmp(name, "cat") && !strcmp(blocked, "0000000000000000") && sscanf(pids, "%d %d %d %d", &own, &zygote, &template, &clone) == 4 && clone == 2)
+        if (!strcmp(name, program) && !strcmp(blocked, "0000000000000000") && sscanf(pids, "%d %d %d %d", &own, &zygote, &template, &clone) == 4 && clone == 2)
             return all[i];
     }
     return 0;
@@ -576,6 +579,20 @@ static bool has_words(pid_t pid)
     return has;
 }
 
+/* Of the forker's own (forker.h). */
+static bool has_descriptors(pid_t pid)
+{
+    char path[40];
+    bool has = false;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *d = opendir(path);
+    for (struct dirent *entry; d && (entry = readdir(d));)
+        has |= atoi(entry->d_name) > 2;
+    if (d)
+        closedir(d);
+    return has;
+}
+
 /* In a process of its own: looks at the clone that waits for its input, then gives it some. */
 static _Noreturn void look_at_clone(pid_t server, int to)
 {
@@ -586,7 +603,7 @@ static _Noreturn void look_at_clone(pid_t server, int to)
                 {"Seccomp:", "2"},               {"Seccomp_filters:", "1"},       {"TracerPid:", "0"}};
     pid_t pid = 0;
     int wrong = 0;
-    for (int i = 0; i < 100 && !(pid = find_clone(server)); i++)
+    for (int i = 0; i < 100 && !(pid = find_clone(server, "cat")); i++)
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     for (size_t i = 0; pid && i < sizeof want / sizeof *want; i++) {
         char value[128];
@@ -600,9 +617,74 @@ static _Noreturn void look_at_clone(pid_t server, int to)
         fprintf(stderr, "a clone has its forker's stack\n");
         wrong = 1;
     }
+    if (pid && has_descriptors(pid)) {
+        fprintf(stderr, "a clone has its forker's descriptors\n");
+        wrong = 1;
+    }
     if (write(to, "x\n", 2) != 2)
         wrong = 1;
     _exit(wrong ? 1 : pid ? 0 : 2);
+}
+
+static pid_t parent_of(pid_t pid)
+{
+    char parent[32] = "0";
+    if (pid)
+        line_of(pid, "PPid:", parent, sizeof parent);
+    return (pid_t)atoi(parent);
+}
+
+/* Runs it; which process was its clone's first, once it waited for its input?  0: it was cold, or not found in time. */
+static pid_t first_process(const char *program, const char *line)
+{
+    int input_pair[2], told[2];
+    pid_t server = census_server(), seen = 0;
+    assert_int_equal(pipe2(input_pair, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(told, O_CLOEXEC), 0);
+    pid_t looker = fork();
+    if (looker == 0) {
+        for (int i = 0; i < 100 && !seen; i++) {
+            nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+            seen = parent_of(find_clone(server, program));
+        }
+        _exit(write(told[1], &seen, sizeof seen) != sizeof seen || write(input_pair[1], "x\n", 2) != 2);
+    }
+    close(input_pair[1]);
+    assert_int_equal(boxed_run(&b, &(struct boxed_plan){.line = line, .in = input_pair[0], .out = -1}), 0);
+    assert_int_equal(read(told[0], &seen, sizeof seen), sizeof seen);
+    assert_int_equal(waitpid(looker, NULL, 0), looker);
+    close(input_pair[0]);
+    close(told[0]);
+    close(told[1]);
+    return *b.stage[0].cold ? 0 : seen;
+}
+
+/* The first process of a clone that left nothing behind has the next but one, too; where something is left, it ends. */
+static void stays(void **state)
+{
+    static const struct {
+        const char *program, *line;
+        bool stays;
+    } row[] = {{"cat", "cat", true},
+               {"sh", "sh -c 'read x; true & wait; exit 3'", true},
+               {"sh", "sh -c 'read x; kill -TERM 1'", false},         /* a signal that waits there */
+               {"sh", "sh -c 'read x; sleep 1 >&- 2>&- & exit'", false}}; /* somebody is left */
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (size_t r = 0; r < sizeof row / sizeof *row && access("/proc/sys/kernel/ns_last_pid", W_OK) == 0; r++) {
+        pid_t seen[CLONES];
+        int found = 0, again = 0;
+        for (int i = 0; i < RUNS_MAX && found < CLONES && !refused; i++) {
+            pid_t one = first_process(row[r].program, row[r].line);
+            if (one)
+                seen[found++] = one;
+        }
+        for (int i = 2; i < found; i++)
+            again += seen[i] == seen[i - 2];
+        if (!refused)
+            assert_true(row[r].stays == (again > 0)); /* a busy machine has a second template, and some by each */
+    }
+    boxed_close(&b);
 }
 
 static void rights(void **state)
@@ -721,7 +803,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(programs), cmocka_unit_test(offsets),   cmocka_unit_test(streams), cmocka_unit_test(changed),
         cmocka_unit_test(names),    cmocka_unit_test(unchanged), cmocka_unit_test(cold),    cmocka_unit_test(scratch),
-        cmocka_unit_test(many),     cmocka_unit_test(rights),    cmocka_unit_test(wall),    cmocka_unit_test(ends),
+        cmocka_unit_test(many),     cmocka_unit_test(stays),   cmocka_unit_test(rights),    cmocka_unit_test(wall),    cmocka_unit_test(ends),
         cmocka_unit_test(endless),  cmocka_unit_test(never),     cmocka_unit_test(order),   cmocka_unit_test(ceiling),
         cmocka_unit_test(different), cmocka_unit_test(forgotten)};
     const char *asked = getenv("SOAK_TASKS");
