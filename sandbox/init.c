@@ -153,6 +153,8 @@ static void take_packet(struct init *in)
     case WIRE_FORKER:
         fd_close(&in->forker);
         in->forker = init_raise_fd(wire_take_fd(&in->packet, 0));
+        for (size_t i = 0; i < FORKER_DOORS; i++)
+            in->door[i] = init_raise_fd(wire_take_fd(&in->packet, 1 + i));
         break;
     default:
         break;

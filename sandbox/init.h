@@ -2,6 +2,7 @@
 #pragma once
 #include "base/arena.h"
 #include "sandbox/box.h"
+#include "sandbox/forker.h"
 #include "sandbox/mounts.h"
 #include "sandbox/wire.h"
 
@@ -46,7 +47,7 @@ struct init {
     struct timespec began;
     struct exec_failure failure;
     /* Of a template: the socket to the forker in its program; -1: not yet.  Which clone it is, the first is 1; 0: none. */
-    int forker;
+    int forker, door[FORKER_DOORS]; /* and where its clones get their tasks */
     uint32_t serial;
     enum wire_stays stays; /* likewise: told with a clone's result */
 };

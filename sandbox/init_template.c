@@ -208,6 +208,13 @@ static void serve_clone(struct init *in, struct stand *s)
         ;
 }
 
+/* A task that its clone was ended before it had read: whoever reads what it should have written waits for its end. */
+static void drop_task(struct init *in)
+{
+    while (wire_receive(in->door[in->serial % FORKER_DOORS], &in->packet, MSG_DONTWAIT) > 0)
+        wire_close_fds(&in->packet);
+}
+
 /* What is at fault here is not the program's: the task says so, and the template ends. */
 static _Noreturn void fail(struct init *in, const char *why)
 {
@@ -248,6 +255,7 @@ static void run_clone(struct init *in, struct stand *stand)
     if (!in->main_ended && !in->killed)
         fail(in, "the task's first process was killed");
     if (in->killed) {
+        drop_task(in);
         init_judge_killed(in, &o);
     } else {
         init_judge(in, &o);

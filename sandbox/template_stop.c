@@ -297,12 +297,13 @@ static int place_forker(const struct template *m)
 
 static void let_go(struct template *m)
 {
+    const int init_has[1 + FORKER_DOORS] = {m->control, m->theirs[1], m->theirs[2]};
     struct user_regs_struct r = m->regs;
     r.rip = FORKER_TEXT;
     r.rsp = FORKER_STACK + FORKER_STACK_BYTES;
     r.orig_rax = (uint64_t)-1;
     if (place_forker(m) < 0 || ptrace(PTRACE_SETREGS, m->pid, NULL, &r) < 0 ||
-        link_send(&m->link, (struct wire){.kind = WIRE_FORKER}, NULL, 0, &m->control, 1) < 0 ||
+        link_send(&m->link, (struct wire){.kind = WIRE_FORKER}, NULL, 0, init_has, 1 + FORKER_DOORS) < 0 ||
         ptrace(PTRACE_DETACH, m->pid, NULL, NULL) < 0) {
         template_give_up(m, "the host does not let a program be changed");
         return;

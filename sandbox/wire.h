@@ -53,7 +53,7 @@ enum wire_kind {
     WIRE_KILL,    /* end it; packed nothing; a: enum wire_why; b: of a template's clones which, the first is 1 */
     WIRE_FINISH,  /* nobody can hear it any more: end what the program left behind; b: likewise */
     /* server -> a template's init */
-    WIRE_FORKER,  /* its program is stopped; fds: a socket to the forker in it */
+    WIRE_FORKER,  /* its program is stopped; fds: a socket to the forker in it, and that one's ends of the doors */
     /* server -> forker */
     WIRE_CLONE,   /* make one, which then waits; a: which, the first is 1.  By a template's door: to the first process that stayed there */
     /* server -> clone, by its template's door */

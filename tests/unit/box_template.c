@@ -547,8 +547,8 @@ static void forgotten(void **state)
 }
 
 /* The process of a clone: the second of a pid namespace that lies in its template's.  Signals are blocked until
- * it is the program's. */
-static pid_t find_clone(pid_t server, const char *program)
+ * it is the program's; before, it waits for its task. */
+static pid_t find_clone_that(pid_t server, const char *program, bool waits)
 {
     pid_t all[CENSUS_PROCESSES];
     int count = census_family(server, all, 0);
@@ -558,10 +558,15 @@ static pid_t find_clone(pid_t server, const char *program)
         line_of(all[i], "NSpid:", pids, sizeof pids);
         line_of(all[i], "Name:", name, sizeof name);
         line_of(all[i], "SigBlk:", blocked, sizeof blocked);
-        if (!strcmp(name, program) && !strcmp(blocked, "0000000000000000") && sscanf(pids, "%d %d %d %d", &own, &zygote, &template, &clone) == 4 && clone == 2)
+        if (!strcmp(name, program) && !strcmp(blocked, "0000000000000000") == !waits && sscanf(pids, "%d %d %d %d", &own, &zygote, &template, &clone) == 4 && clone == 2)
             return all[i];
     }
     return 0;
+}
+
+static pid_t find_clone(pid_t server, const char *program)
+{
+    return find_clone_that(server, program, false);
 }
 
 /* Our own words lie in the forker's stack (forker.h): no clone has it when its program goes on. */
@@ -687,6 +692,31 @@ static void stays(void **state)
     boxed_close(&b);
 }
 
+/* A clone that is ended before it has taken its task leaves nothing of it open: who reads its output has an end. */
+static void unread(void **state)
+{
+    int pair[2], stopped = 0;
+    (void)state;
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    assert_true(clones_are_same(&(struct boxed_plan){.line = "cat", .in = input, .out = -1}, 1));
+    assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
+    alarm(DEADLINE_S * 2);
+    for (int i = 0; i < RUNS_MAX && stopped < CLONES && !refused; i++) {
+        pid_t clone = find_clone_that(census_server(), "cat", true);
+        if (clone)
+            assert_int_equal(kill(clone, SIGSTOP), 0);
+        assert_int_equal(boxed_run(&b, &(struct boxed_plan){.line = "cat", .in = pair[0], .out = -1, .stop_after_ns = 20000000}), 0);
+        assert_int_equal(b.stage[0].end, BOX_KILLED);
+        stopped += clone && !*b.stage[0].cold;
+    }
+    alarm(0);
+    assert_true(stopped == CLONES || refused);
+    assert_true(clones_are_same(&(struct boxed_plan){.line = "cat", .in = input, .out = -1}, CLONES));
+    close(pair[0]);
+    close(pair[1]);
+    boxed_close(&b);
+}
+
 static void rights(void **state)
 {
     int looked = 0;
@@ -805,7 +835,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(names),    cmocka_unit_test(unchanged), cmocka_unit_test(cold),    cmocka_unit_test(scratch),
         cmocka_unit_test(many),     cmocka_unit_test(stays),   cmocka_unit_test(rights),    cmocka_unit_test(wall),    cmocka_unit_test(ends),
         cmocka_unit_test(endless),  cmocka_unit_test(never),     cmocka_unit_test(order),   cmocka_unit_test(ceiling),
-        cmocka_unit_test(different), cmocka_unit_test(forgotten)};
+        cmocka_unit_test(different), cmocka_unit_test(forgotten), cmocka_unit_test(unread)};
     const char *asked = getenv("SOAK_TASKS");
     different_count = asked ? (unsigned)atoi(asked) : different_count;
     input = file_of(LINES);
