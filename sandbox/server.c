@@ -314,6 +314,7 @@ static int serve_once(struct server *s)
         region_start_more(s);
         if (s->telling_due)
             tell_gathered(s);
+        templates_tend(s);
         places_tend(s);
     }
     return 0;

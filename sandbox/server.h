@@ -257,6 +257,7 @@ void template_leave(struct task *t); /* the task's turn is over, if it had one; 
 bool template_stopped(struct server *s, pid_t pid, int status);
 void template_file_failed(struct server *s, uint32_t id);
 void template_take_users(struct server *s, struct wire_packet *p);
+void templates_tend(struct server *s); /* likewise at the end of a turn */
 void templates_drop(struct server *s); /* they are used no more; those that serve a task end with it */
 void template_clear(struct server *s);
 

@@ -280,9 +280,17 @@ static bool ask_next(struct template *m)
 
 static void stand_ready(struct template *m)
 {
-    m->ready = !m->stale && !m->key->cold && m->step == STEP_OVER && (m->asked > m->given || ask_next(m));
+    m->ready = !m->stale && !m->key->cold && m->step == STEP_OVER;
     if (!m->ready)
         template_kill(m);
+}
+
+/* Who stands ready has a clone that waits: made when the last one's end has been told, not before. */
+void templates_tend(struct server *s)
+{
+    for (struct template *m = s->template; m; m = m->next)
+        if (m->ready && m->asked == m->given && !ask_next(m))
+            template_kill(m);
 }
 
 static void served(struct template *m, enum wire_stays stays)
@@ -558,11 +566,12 @@ bool template_begin(struct template *m, struct task *t, const int *fd, uint32_t 
 {
     const struct region *r = t->region;
     const struct box_task *plan = &r->spec.region.task[t->index];
+    bool asked = m->asked > m->given || ask_next(m);
     struct template_door *d = door_of(m, m->asked);
     struct err e;
     m->ready = false;
     t->notify = notify_copy(m->notify, &e);
-    if (!t->notify ||
+    if (!t->notify || !asked ||
         (m->notify_watch.fd < 0 && watch_start(m->server, &m->notify_watch, notify_fd(m->notify), EPOLLIN) < 0) ||
         link_send(&d->link, (struct wire){.kind = WIRE_BEGIN, .a = m->asked}, NULL, 0, fd, count) < 0) {
         notify_free(t->notify);
