@@ -273,9 +273,9 @@ static void see_through(uint32_t serial)
         fail(serial);
     while ((pid = call_unasked(__NR_wait4, -1, (long)&status, __WALL, (long)&ended.use)) > 0) {
         if (pid == 2) {
-            /* Who is left of its own is our child by now; an error: nobody. */
+            /* Who is left of its own is our child by now; an error: nobody.  A signal may have met it at the door, where its task must lie. */
             long more = call_unasked(__NR_wait4, -1, 0, __WALL | WNOHANG, 0);
-            ended.head.a = more >= 0 ? WIRE_OTHERS : !others && as_made() ? WIRE_NOBODY_STAYS : WIRE_NOBODY;
+            ended.head.a = more >= 0 ? WIRE_OTHERS : !others && !(status & 0x7f) && as_made() ? WIRE_NOBODY_STAYS : WIRE_NOBODY;
             ended.head.b = (uint32_t)status;
             call(__NR_write, page->control, (long)&ended, sizeof ended, 0);
             if (ended.head.a == WIRE_NOBODY_STAYS)
