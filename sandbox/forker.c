@@ -263,10 +263,11 @@ static void see_through(uint32_t serial)
     struct {
         struct wire head;
         struct rusage use;
-    } ended = {.head = {.version = WIRE_VERSION, .kind = WIRE_MAIN}};
+    } ended;
     int status = 0, others = 0;
     long pid = call_unasked(__NR_clone, 0, 0, 0, 0);
 
+    ended.head = (struct wire){.version = WIRE_VERSION, .kind = WIRE_MAIN}; /* the rest is the kernel's: here is no memset */
     if (pid == 0)
         be_program(serial);
     if (pid != 2)
