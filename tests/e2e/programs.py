@@ -8,8 +8,10 @@ constant inside and not outside: they are compared among themselves only.  Each 
     programs.py --bin DIR [--user UID] [--static FILE] [--runs N] [ROW...]"""
 import argparse, json, os, re, shlex, shutil, subprocess, sys, tempfile
 
+from watch import SLOW
+
 RUNS = 2       # inside, without --runs
-TIMEOUT = 3000  # of a run that hangs, also on an emulated machine
+TIMEOUT = 120 * SLOW  # of a run that hangs
 SKIPPED = 77
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LC_ALL": "C", "TZ": "UTC"}
 

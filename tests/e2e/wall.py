@@ -6,7 +6,9 @@ before and after.  Other attacks, on what is handed over at the end, follow.
     wall.py --bin DIR --probe FILE --refuse FILE --fuzz FILE [--user UID] [--seconds N] [--seed N]"""
 import argparse, errno, os, shutil, signal, stat, subprocess, sys, tempfile, time
 
-TIMEOUT = 3000 # of a run that hangs, also where a machine is a program
+from watch import SLOW
+
+TIMEOUT = 120 * SLOW  # of a run that hangs
 SKIPPED = 77
 FORGOTTEN = 17
 failed = []
@@ -208,8 +210,8 @@ GREEDY = [
     ("scratch", "scratch=4MiB", "f = open('/tmp/x', 'wb', 0)\nfor i in range(64): f.write(bytes(1 << 20))", 124, ("No space left", "scratch")),
     ("output", "output=1MiB", "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_DFL)\nf = open('/tmp/x', 'wb', 0)\nfor i in range(64): f.write(bytes(1 << 20))", 124, ("output",)),
     ("time", "timeout=1s", "while True: pass", 124, ("timeout",)),
-    ("zombies", "timeout=3000s", "import os\nfor i in range(500):\n    if os.fork() == 0: os._exit(0)\nprint('all', i + 1)", 0, ("all 500",)),
-    ("descriptors", "timeout=3000s", "import os\nn = 3\ntry:\n    while n < 5000: n = os.open('/dev/null', 0)\nexcept OSError: print('last', n)", 0,
+    ("zombies", "timeout=%ds" % (60 * SLOW), "import os\nfor i in range(500):\n    if os.fork() == 0: os._exit(0)\nprint('all', i + 1)", 0, ("all 500",)),
+    ("descriptors", "timeout=%ds" % (60 * SLOW), "import os\nn = 3\ntry:\n    while n < 5000: n = os.open('/dev/null', 0)\nexcept OSError: print('last', n)", 0,
      ("last 1023",)),
 ]
 # Programs that do to their channel what a pipe has not: (name, stage, next stage, its output).

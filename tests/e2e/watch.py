@@ -1,6 +1,9 @@
 """Waiting for what can be seen of other processes."""
 import glob, os, select, time
 
+# How much longer may be waited for what hangs: where the machine is a program (make kernel) it is slow, and nowhere else.
+SLOW = 25 if os.environ.get("MACHINE_ACCEL") == "tcg" else 1
+
 
 def until(what, condition, seconds=30):
     end = time.monotonic() + seconds
