@@ -86,7 +86,7 @@ static bool is_outdated(const struct remnant *r, struct remnant *const *all, uin
 static struct remnant **gather(const struct core *c, const struct job *j, uint32_t *count)
 {
     uint32_t room = j->graph->node_count + 1, all = 0;
-    struct remnant **kept = calloc(2 * (size_t)room, sizeof *kept), **found = kept + room;
+    struct remnant **kept = calloc(2 * (size_t)room, sizeof *kept), **found = kept ? kept + room : NULL;
     *count = 0;
     for (struct list *l = c->remnants.next; kept && l != &c->remnants && all < room; l = l->next)
         if (remains_fit(LIST_OF(l, remnant, at), j))
