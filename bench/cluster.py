@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """bench/cluster.py ZPIPE: jobs that use the CPU over workers of one slot each, which lend each other theirs, beside the
-same job in one process with as many slots (`-j`).
+same job in one process with as many slots (`-j`); and again, with inputs that the workers have in place (--shared).
 
 Prints a table and writes build/bench/cluster.json: rounds alternate, figures are medians, and a goal that is missed is
 said and is no failure: this is no test.  All processes are on this machine, so it has to have as many CPUs as there are
@@ -312,11 +312,13 @@ def main():
                     "for w, count in sorted(n.items()):\n    print(count, w)\n")
         os.chmod(os.path.join(d, "count.py"), 0o755)
         os.chdir(d)
-        for workers in (1, 2):
-            os.mkdir("cluster%d" % workers)
-            cluster = Cluster(zpipe, lambda: None, os.path.join(d, "cluster%d" % workers), workers=workers, slots=1, talk=False)
+        os.chmod(d, 0o755)
+        for workers, where, options in ((1, "", ()), (2, "", ()), (2, ", in place", ("--shared", d))):
+            place = os.path.join(d, "cluster%d%s" % (workers, where))
+            os.mkdir(place)
+            cluster = Cluster(zpipe, lambda: None, place, workers=workers, slots=1, talk=False, options=options)
             try:
-                rows += [compare(name, text, workers, cluster) for name, text in JOBS if ONLY in name]
+                rows += [compare(name + where, text, workers, cluster) for name, text in JOBS if ONLY in name + where]
             finally:
                 cluster.stop()
         if ONLY in "moments":

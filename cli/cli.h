@@ -34,7 +34,7 @@ struct cli {
     const char *record; /* --record: a directory, or "no"; NULL: the usual one */
     int verbose;
     /* zpipe scheduler, worker, keygen */
-    const char *shared;   /* zpipe keeper */
+    const char *shared;   /* zpipe keeper, worker */
     uint64_t store_max;   /* bytes; 0: the default */
     const char *listen, *state, *directory, *name, *data_listen, *advertise, *scheduler, *image;
 };

@@ -73,6 +73,7 @@ int cmd_worker(struct cli *c)
                                      .data_listen = c->data_listen,
                                      .advertise = c->advertise,
                                      .image = c->image,
+                                     .shared = c->shared,
                                      .box = c->open.box,
                                      .slots = c->open.slots,
                                      .no_isolation = c->open.no_isolation,

@@ -207,7 +207,7 @@ static struct option find_option(struct cli *c, const char *name, size_t size)
         {"--allow-remote", FLAG, &c->allow_remote, CLI_SERVE, false},
         {"--body-max", SIZE, &c->body_max, CLI_SERVE, false},
         {"--state", TEXT, &c->state, CLI_SCHEDULER | CLI_KEEPER, false},
-        {"--shared", TEXT, &c->shared, CLI_KEEPER, false},
+        {"--shared", TEXT, &c->shared, CLI_KEEPER | CLI_WORKER, false},
         {"--store-max", ROOM, &c->store_max, CLI_KEEPER, false},
         {"--scheduler", TEXT, &c->scheduler, CLI_WORKER | CLI_KEEPER, false},
         {"--name", TEXT, &c->name, CLI_WORKER, false},

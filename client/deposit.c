@@ -111,7 +111,7 @@ static int read_stdin(struct deposit *d, int from, struct err *e)
 
 static bool is_carried(const struct deposit *d, const struct graph_file *f)
 {
-    return S_ISREG(f->mode) && !f->awaited && !kept_is_shared(d->visit.place.shared, f->path);
+    return S_ISREG(f->mode) && !f->awaited && !kept_shared_size(d->visit.place.shared, f->path);
 }
 
 static int make_record(struct deposit *d, const struct zpipe_submission *s, struct err *e)

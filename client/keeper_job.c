@@ -368,7 +368,7 @@ static int place_shared(const struct keeper_job *j, struct graph *g, struct grap
     char real[PATH_MAX];
     if (!realpath(f->path, real) || stat(real, &s) < 0)
         return err_sys(e, "the shared input '%.300s'", f->path);
-    if (!S_ISREG(s.st_mode) || !kept_is_shared(j->k->shared, real))
+    if (!S_ISREG(s.st_mode) || !kept_shared_size(j->k->shared, real))
         return err_set(e, ERR_DENIED, "'%.300s' is on no directory that the keeper shares (--shared)", f->path);
     if ((uint64_t)s.st_size != f->size_bytes || (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec != f->mtime_ns)
         return err_set(e, ERR_INPUT, "the shared input '%.300s' is not as it was when the job was submitted", f->path);

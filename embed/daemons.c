@@ -133,12 +133,15 @@ int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const c
     struct err e = {0};
     struct agent *a = NULL;
     struct net *n = NULL;
-    int r = service_open(&s, &e);
+    int r = o->shared && strlen(o->shared) > MSG_SHARED_MAX
+                ? err_set(&e, ERR_INPUT, "the names of shared directories are longer than %d bytes (MSG_SHARED_MAX)", MSG_SHARED_MAX)
+                : service_open(&s, &e);
     struct agent_options ao = {.name = o->name,
                                .slots = o->slots,
                                .data_listen = o->data_listen ? o->data_listen : "tcp://127.0.0.1:*",
                                .advertise = o->advertise,
                                .image = o->image,
+                               .shared = o->shared,
                                .box = o->box,
                                .no_isolation = o->no_isolation,
                                .no_templates = o->no_templates};

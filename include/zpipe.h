@@ -306,6 +306,7 @@ struct zpipe_worker_options {
     bool no_isolation, no_templates;
     const char *store; /* as in zpipe_options */
     const char *image; /* a name for what programs see of this host; NULL: it is looked at */
+    const char *shared; /* directories with the same files here as at clients, colons between; NULL: none */
 };
 #define ZPIPE_KEEPER_STORE_BYTES ((uint64_t)16 << 30)
 struct zpipe_keeper_options {

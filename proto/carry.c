@@ -31,6 +31,7 @@ struct carry {
     uint64_t expected; /* UINT64_MAX: any number */
     bool all_here;
     bool compare; /* it had ended: what comes anew is only compared */
+    bool declined;
 };
 
 bool stream_name_equal(const struct stream_name *a, const struct stream_name *b)
@@ -350,6 +351,11 @@ struct carry *carry_out_bytes(struct loop *l, int fd, const struct carry_bytes *
     return c;
 }
 
+void carry_decline(struct carry *c)
+{
+    c->declined = true;
+}
+
 void carry_expect(struct carry *c, uint64_t bytes)
 {
     c->expected = bytes;
@@ -383,7 +389,12 @@ int carry_bind(struct carry *c, struct peer *p, uint64_t link, struct err *e)
     if (!c->receiver)
         return -1;
     c->bound = true;
-    return stream_receiver_start(c->receiver, e);
+    if (!c->declined)
+        return stream_receiver_start(c->receiver, e);
+    if (stream_leave(c->receiver, e) < 0)
+        return -1;
+    finish(c, CARRY_LEFT, NULL);
+    return 0;
 }
 
 static void compared(struct carry *c)

@@ -46,6 +46,9 @@ struct carry *carry_out_bytes(struct loop *l, int fd, const struct carry_bytes *
 struct carry *carry_in(struct loop *l, int fd, const struct stream_name *name,
                        const struct carry_events *ev, void *owner, struct err *e);
 
+/* In: nothing of it is wanted.  The other side hears so when it is there, before it has sent a byte: CARRY_LEFT. */
+void carry_decline(struct carry *c);
+
 /* So many bytes must come in, no more and no fewer: before carry_bind. */
 void carry_expect(struct carry *c, uint64_t bytes);
 

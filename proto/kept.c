@@ -43,7 +43,7 @@ int kept_size(const void *prefix, uint32_t *size, struct err *e)
     return 0;
 }
 
-bool kept_is_shared(const char *list, const char *path)
+size_t kept_shared_size(const char *list, const char *path)
 {
     for (size_t size; *list; list += size + (list[size] == ':')) {
         size = strcspn(list, ":");
@@ -51,7 +51,7 @@ bool kept_is_shared(const char *list, const char *path)
         while (bare > 1 && list[bare - 1] == '/')
             bare--;
         if (bare && !strncmp(list, path, bare) && (path[bare] == '/' || !path[bare] || (bare == 1 && *list == '/')))
-            return true;
+            return bare;
     }
-    return false;
+    return 0;
 }

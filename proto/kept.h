@@ -30,5 +30,5 @@ int kept_decode(struct slice record, struct arena *a, struct kept_job *out, stru
 /* From the first KEPT_PREFIX bytes: how long the record is. */
 int kept_size(const void *prefix, uint32_t *size, struct err *e);
 
-/* Is the path a directory of the list (colons between), or below one?  As it is written: nothing is looked up. */
-bool kept_is_shared(const char *list, const char *path);
+/* Is the path a directory of the list (colons between), or below one?  Then how much of it that is.  As it is written: nothing is looked up. */
+size_t kept_shared_size(const char *list, const char *path);

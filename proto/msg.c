@@ -201,11 +201,14 @@ static const struct field lent_fields[] = {LOAN_OF(msg_lent),
 static const struct field recall_fields[] = {LOAN_OF(msg_recall), YES(msg_recall, now),
                                              TEXT(msg_recall, text), YES(msg_recall, returned)};
 static const struct field returned_fields[] = {LOAN_OF(msg_returned), YES(msg_returned, failed)};
+static const struct field place_fields[] = {U32(msg_place, file), U64(msg_place, offset), U64(msg_place, bytes)};
+static const struct field_table place_table = FIELD_TABLE(msg_place, place_fields);
 static const struct field work_fields[] = {LOAN_OF(msg_work),     U32(msg_work, run),
                                            U32(msg_work, stage),  U32(msg_work, file),
                                            U64(msg_work, number), YES(msg_work, first),
                                            YES(msg_work, last),   U64(msg_work, bytes),
-                                           FIELD_MANY(msg_work, part, part_count, FIELD_U32_LIST, MSG_PARTS_MAX, NULL)};
+                                           FIELD_MANY(msg_work, part, part_count, FIELD_U32_LIST, MSG_PARTS_MAX, NULL),
+                                           FIELD_MANY(msg_work, place, place_count, FIELD_LIST, MSG_PLACES_MAX, &place_table)};
 static const struct field ran_fields[] = {FIELD(msg_ran, end, FIELD_U32, MSG_ENDS - 1),
                                           FIELD(msg_ran, status, FIELD_U32, 255),
                                           FIELD(msg_ran, signal, FIELD_U32, 127),

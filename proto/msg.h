@@ -25,6 +25,7 @@
 #define MSG_LIST_MAX     200000      /* items of a list */
 #define MSG_TEXT_MAX     65536       /* a sentence or a plan */
 #define MSG_NAMES_MAX    4096        /* of workers, in a job's row */
+#define MSG_PLACES_MAX   64          /* files that a run is of, in place */
 #define MSG_SHARED_MAX   4096        /* of shared directories' names */
 #define MSG_RECEIPT_MAX  8192
 #define MSG_KEY_BYTES    32          /* a CURVE public key */
@@ -346,6 +347,10 @@ struct msg_returned {
     bool failed; /* the owner could not be reached */
 };
 
+struct msg_place { /* bytes of a file of the graph */
+    uint32_t file;
+    uint64_t offset, bytes;
+};
 struct msg_work {
     uint64_t job;
     uint32_t attempt, loan;
@@ -357,6 +362,8 @@ struct msg_work {
     uint64_t bytes; /* of its input */
     const uint32_t *part; /* it merges parts of so many bytes, end to end; none: it is a run of blocks */
     uint32_t part_count;
+    const struct msg_place *place; /* its input, end to end, which need not be sent to whoever has these files in place; none: it is to be sent */
+    uint32_t place_count;
 };
 enum msg_how {
     MSG_HOW_RAN,    /* `ran` says how its programs ended */

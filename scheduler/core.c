@@ -194,7 +194,7 @@ static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role ro
     bool keeps = role == MSG_KEEPER;
     *p = (struct peer_state){.link = link, .role = keeps ? MSG_CLIENT : role, .keeps = keeps, .heard_ns = now};
     struct list *const lists[] = {&p->at, &p->parts, &p->loans, &p->jobs, &p->waiting, &p->turn, &p->held, &p->bringing, &p->asked, &p->remnants};
-    if (keeps && h->shared && !(p->shared = strdup(h->shared))) {
+    if (role != MSG_CLIENT && h->shared && *h->shared && !(p->shared = strdup(h->shared))) {
         free(p);
         return NULL;
     }

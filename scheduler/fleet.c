@@ -3,8 +3,13 @@
  * and are not in it; their slots are counted all the same. */
 #include "scheduler/state.h"
 
+#include "proto/kept.h"
+
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
+
+#define IN_PLACE_MAX 1000 /* files of a job that are looked at */
 
 uint32_t fleet_free_slots(const struct peer_state *worker)
 {
@@ -60,6 +65,7 @@ int fleet_join(struct core *c, struct peer_state *w, struct err *e)
         c->fleet.room = room;
     }
     w->rank = c->fleet.count++;
+    c->fleet.sharing += w->shared != NULL;
     settle(c, w);
     return 0;
 }
@@ -69,6 +75,7 @@ void fleet_leave(struct core *c, uint64_t now, struct peer_state *w)
     if (!reachable(w))
         return;
     struct peer_state *last = c->fleet.heap[--c->fleet.count];
+    c->fleet.sharing -= w->shared != NULL;
     if (last != w) {
         put(c, last, w->rank);
         settle(c, last);
@@ -102,14 +109,33 @@ void fleet_drain(struct core *c, struct peer_state *w)
         settle(c, w);
 }
 
+/* How much of a job's input lies below these directories. */
+static uint64_t bytes_in_place(const struct job *j, const char *shared)
+{
+    const struct graph *g = j->graph;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; shared && i < g->file_count && i < IN_PLACE_MAX; i++)
+        if (!g->file[i].awaited && kept_shared_size(shared, g->file[i].path))
+            bytes += g->file[i].size_bytes;
+    return bytes;
+}
+
 struct peer_state *fleet_most_free(const struct core *c, const struct job *j)
 {
     struct peer_state *most = NULL;
+    const char *shared = NULL; /* of the last one, as most are alike: */
+    uint64_t bytes = 0, most_bytes = 0;
     for (size_t i = 0; i < c->fleet.count; i++) {
         struct peer_state *w = c->fleet.heap[i];
-        if (fleet_free_slots(w) && (!most || before(w, most)) && job_may_have(j, w))
+        if (!fleet_free_slots(w) || !job_may_have(j, w))
+            continue;
+        if (!shared || !w->shared || strcmp(w->shared, shared) != 0)
+            bytes = bytes_in_place(j, shared = w->shared);
+        if (!most || bytes > most_bytes || (bytes == most_bytes && before(w, most))) {
             most = w;
-        if (!job_is_choosy(j))
+            most_bytes = bytes;
+        }
+        if (!job_is_choosy(j) && !c->fleet.sharing)
             break; /* the first is the best */
     }
     return most;

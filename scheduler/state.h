@@ -87,9 +87,10 @@ struct peer_state {
     struct list bringing; /* in core.bringing, while it waits for a keeper: */
     uint64_t bring_request, bring_ns;
 
+    char *shared; /* a worker's or keeper's directories with the same files as at clients: owned; NULL: none */
+
     /* A keeper: a client to all else. */
     bool keeps;
-    char *shared;     /* owned; NULL: none */
     struct list held; /* what it says that it holds */
     struct list asked; /* what it was asked and has not answered */
     uint32_t held_count, asked_count;
@@ -277,6 +278,7 @@ struct core {
         struct peer_state **heap; /* workers that others can reach: most free slots first */
         size_t count, room;
         uint64_t empty_ns; /* since when there has been none */
+        size_t sharing; /* of those with directories that they share with clients */
     } fleet;
     uint32_t homes_at_work; /* homes with a worker */
     bool slots_freed;       /* or something else that may let a job start */
@@ -415,7 +417,8 @@ void fleet_leave(struct core *c, uint64_t now, struct peer_state *worker);
 void fleet_take(struct core *c, struct peer_state *worker, uint32_t slots);
 void fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
 void fleet_drain(struct core *c, struct peer_state *worker); /* none of its slots are free any more */
-struct peer_state *fleet_most_free(const struct core *c, const struct job *j); /* NULL: no slot is free */
+/* Of those with a free slot whoever has most of its input in place, then most free ones; NULL: no slot is free. */
+struct peer_state *fleet_most_free(const struct core *c, const struct job *j);
 bool fleet_serves(const struct core *c, const struct job *j); /* is there a worker that it may have? */
 uint32_t fleet_free_slots(const struct peer_state *worker);
 bool fleet_has_free(const struct core *c); /* of any worker */

@@ -21,6 +21,8 @@ zpipe_e2e(reduce_cluster reduce.py --cluster)
 zpipe_e2e(sorts sorts.py)
 # The same over workers with one slot each, which lend each other theirs.
 zpipe_e2e(lent lent.py)
+# Directories that workers have as the client has them.
+zpipe_e2e(shared shared.py)
 # Workers that lie to each other.
 add_executable(liar lib/liar.c)
 target_link_libraries(liar PRIVATE sandbox proto)

@@ -45,6 +45,7 @@ struct agent {
     char name[128], data_listen[256], advertise[256];
     uint32_t slots;
     const char *image_name; /* borrowed from the options; NULL: none was given */
+    const char *shared;     /* likewise; "" */
     bool bare;              /* tasks run behind no wall */
     struct image image;     /* of a daemon */
     struct box *box;
@@ -82,6 +83,11 @@ struct agent {
 const char *agent_name(const struct agent *a)
 {
     return a->name;
+}
+
+const char *agent_shared(const struct agent *a)
+{
+    return a->shared;
 }
 
 struct loop *agent_loop(struct agent *a)
@@ -357,6 +363,7 @@ static int join(struct agent *a, struct err *e)
                               .memory_bytes = pages * page,
                               .data_url = a->data ? a->advertise : "",
                               .data_key = a->data ? net_public_key(a->net) : (struct slice){"", 0},
+                              .shared = a->shared,
                               .remains = attempts_paused(a->attempts)}};
     return peer_send(a->scheduler, 0, &m, (struct slice){0}, e);
 }
@@ -748,6 +755,7 @@ struct agent *agent_new(struct loop *l, const struct agent_options *o, struct er
     snprintf(a->advertise, sizeof a->advertise, "%s", o->advertise ? o->advertise : "");
     a->slots = o->slots ? o->slots : count_cpus();
     a->image_name = o->image;
+    a->shared = o->shared ? o->shared : "";
     a->bare = o->no_isolation;
     struct box_options box = {.program = o->box,
                               .isolation = o->no_isolation ? BOX_ISOLATION_NONE : BOX_ISOLATION_FULL,

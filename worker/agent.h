@@ -16,6 +16,7 @@ struct agent_options {
     const char *data_listen; /* NULL: embedded, no data port.  tcp://ADDRESS:PORT, PORT may be * */
     const char *advertise;   /* what others connect to; NULL: as listening */
     const char *image;       /* a name for what programs see of this host; NULL: it is looked at.  Embedded: nobody asks */
+    const char *shared;      /* directories with the same files here as at clients, colons between; NULL: none.  Borrowed */
     const char *box;         /* path of zpipe-box, or NULL */
     bool no_isolation, no_templates;
 };

@@ -10,6 +10,7 @@
 #include "worker/borrow.h"
 #include "worker/local.h"
 #include "worker/share.h"
+#include "worker/shared.h"
 
 #include "base/fds.h"
 #include "base/log.h"
@@ -26,6 +27,7 @@
 
 #define COPY_BYTES_PER_TURN (256u << 10)
 #define ARENA_MAX           (256u << 20)
+#define IN_PLACE_MAX        1000 /* files that are looked for in shared directories, which takes the worker's time: the others are sent */
 
 void attempt_say(struct attempt *t, const struct msg *m)
 {
@@ -104,7 +106,7 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end end, const 
     /* The reader on another host left: the writers here see a broken pipe, as in sh. */
     if (end == CARRY_LEFT && route->group && group_runs(route->group))
         box_break(agent_box(t->agent), route->group->watch.id, route->channel, NULL);
-    if (t->state == ATTEMPT_FETCHING && --t->fetching == 0) {
+    if (t->state == ATTEMPT_FETCHING && route->spool >= 0 && !route->in_place && --t->fetching == 0) {
         attempt_start(t);
         return;
     }
@@ -583,6 +585,52 @@ void attempt_step(struct attempt *t)
         blocks_step(t->blocks[i]);
 }
 
+static int decline(struct attempt *t, struct attempt_route *route, struct err *e)
+{
+    struct stream_name name = name_of(t, route);
+    struct carry *c = carry_in(agent_loop(t->agent), -1, &name, &carry_events, t, e);
+    if (c)
+        carry_decline(c);
+    return begin(t, route, c, e);
+}
+
+/* All that this source of the client's is lies here too. */
+static bool source_is_in_place(const struct attempt *t, const struct graph_node *n, uint32_t *looked)
+{
+    bool files = false;
+    for (uint32_t i = 0; i < n->segment_count; i++) {
+        const struct graph_segment *s = &n->segment[i];
+        int fd = s->kind == GRAPH_SEGMENT_FILE && ++*looked <= IN_PLACE_MAX ? shared_open(agent_shared(t->agent), &t->graph->file[s->file]) : -1;
+        if (fd < 0 && s->kind != GRAPH_SEGMENT_TEXT)
+            return false;
+        files |= fd >= 0;
+        fd_close(&fd);
+    }
+    return files;
+}
+
+/* What can be read where it lies is not sent. */
+static int take_in_place(struct attempt *t, struct err *e)
+{
+    uint32_t looked = 0;
+    for (uint32_t i = 0; i < t->route_count && *agent_shared(t->agent); i++) {
+        struct attempt_route *route = &t->route[i];
+        const struct graph_edge *edge = route->r.what == MSG_EDGE ? &t->graph->edge[route->r.index] : NULL;
+        if (route->r.via != MSG_VIA_LISTEN)
+            continue;
+        if (route->r.what == MSG_FILE && ++looked <= IN_PLACE_MAX) {
+            route->spool = shared_open(agent_shared(t->agent), &t->graph->file[route->r.index]);
+            route->in_place = route->spool >= 0;
+        } else if (edge && !t->here[edge->from] && t->graph->node[edge->from].kind == GRAPH_SOURCE) {
+            route->in_place = source_is_in_place(t, &t->graph->node[edge->from], &looked);
+            t->here[edge->from] = t->in_place[edge->from] = route->in_place;
+        }
+        if (route->in_place && decline(t, route, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* Inputs that must be here, whole, before the first program starts. */
 static int begin_fetch(struct attempt *t, struct err *e)
 {
@@ -594,7 +642,7 @@ static int begin_fetch(struct attempt *t, struct err *e)
         bool fetch = route->r.what == MSG_FILE ||
                      (edge && edge->seekable && t->here[edge->to] && !t->here[edge->from]);
         const struct graph_file *f = route->r.what == MSG_FILE ? &t->graph->file[route->r.index] : NULL;
-        if (!stream || !fetch || (f && S_ISDIR(f->mode)))
+        if (!stream || !fetch || route->in_place || (f && S_ISDIR(f->mode)))
             continue; /* a directory comes as the files in it */
         route->spool = spool_open(e);
         if (route->spool < 0)
@@ -844,7 +892,8 @@ struct attempt *attempt_new(struct agent *a, const struct msg_run *run, struct s
     if (!t->graph)
         goto refuse;
     t->here = arena_array(&t->arena, t->graph->node_count, sizeof *t->here);
-    if (!t->here) {
+    t->in_place = arena_array(&t->arena, t->graph->node_count, sizeof *t->in_place);
+    if (!t->here || !t->in_place) {
         err_nomem(e);
         goto refuse;
     }
@@ -866,7 +915,7 @@ refuse:
 void attempt_begin(struct attempt *t)
 {
     struct err e;
-    if (begin_fetch(t, &e) < 0)
+    if (take_in_place(t, &e) < 0 || begin_fetch(t, &e) < 0)
         attempt_fail(t, &e);
     else if (!t->fetching)
         attempt_start(t);

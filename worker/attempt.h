@@ -29,6 +29,7 @@ struct attempt_route {
     bool cut;             /* the other side is lost, and its stream has not begun anew */
     bool carry_closed;    /* one that read still compares what comes anew */
     int spool;            /* fetched inputs: owned; -1 */
+    bool in_place;        /* ... or the file itself: nothing comes */
     struct group *group;  /* of its region: a channel, for box_break; NULL, GRAPH_NONE */
     uint32_t channel;
 };
@@ -77,7 +78,8 @@ struct attempt {
     enum attempt_state state;
     struct graph *graph; /* owned */
     struct arena arena;
-    bool *here;          /* per node: ours */
+    bool *here;          /* per node: ours, or a source whose files are read in place: */
+    bool *in_place;      /* ... that */
     struct attempt_route *route;
     uint32_t route_count;
     uint32_t fetching;   /* routes whose bytes must be here before the start */
@@ -133,6 +135,7 @@ struct attempt_route *attempt_route_of(struct attempt *t, uint32_t what, uint32_
 
 /* What attempt.c needs of the agent. */
 const char *agent_name(const struct agent *a);
+const char *agent_shared(const struct agent *a); /* for shared_open */
 struct loop *agent_loop(struct agent *a);
 struct box *agent_box(struct agent *a);
 /* Leave to run one more block: given back by agent_end_run.  width: at once, 0: as many as slots. */

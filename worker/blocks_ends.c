@@ -67,9 +67,11 @@ static int open_files(struct blocks *b, struct err *e)
                 return -1;
             continue;
         }
-        int fd = route->r.via == MSG_VIA_PATH ? region_open_file(f, e) : spool_reader(route->spool, e);
+        int fd = route->r.via == MSG_VIA_PATH ? region_open_file(b->t, f, e) : spool_reader(route->spool, e);
         if (fd < 0 || inlet_add(&b->in, fd, 0, f->size_bytes, s->file[i], e) < 0)
             return -1;
+        if (route->in_place)
+            inlet_in_place(&b->in, s->file[i]);
     }
     b->in.ended = true;
     return 0;

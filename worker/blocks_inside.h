@@ -47,7 +47,9 @@ struct run {
     struct region_watch watch;
     uint64_t number, from, to;
     uint32_t file;    /* of the graph, whose bytes these are; GRAPH_NONE */
-    int in;           /* its input in a file of its own; -1: the stage's inlet has it */
+    int in;           /* its input in a file of its own; -1: the stage's inlet has it, or: */
+    struct box_source *placed; /* these, in the arena; fds owned */
+    uint32_t placed_count;
     struct box_result *result; /* per node of the chain, in the arena: counts when all have ended */
     struct region_words merge; /* it is no run of blocks, but this with files behind its words; else count 0 */
     struct box_source *source; /* ... these, in the arena; fds borrowed.  `to` is how many bytes they are together */
@@ -239,6 +241,8 @@ bool lent_may(const struct blocks *b, uint64_t bytes);
 uint64_t lent_bytes(const struct blocks *b, uint64_t from, uint64_t to); /* of the run of [from, to) */
 /* Its input, end to end, MERGE_FAN of them at most; 0: the inlet has it. */
 uint32_t lent_input(const struct run *r, struct box_source *out);
+/* ... as bytes of files that a lender may have in place; -1: they are not, or too many. */
+int lent_places(const struct run *r, struct msg_place *out, uint32_t max);
 /* From borrow.c: a lender did not do it (why NULL: and had not begun), or did and wrote these (taken). */
 void lent_back(struct run *r, const char *lender, const struct err *why);
 void lent_ended(struct run *r, const char *lender, const struct msg_ran *ran, int *fd);

@@ -22,6 +22,11 @@ bool lent_may(const struct blocks *b, uint64_t bytes)
     return bytes <= LENT_INPUT_MAX && b->in.count && b->may_be_lent;
 }
 
+static const struct attempt_route *file_route(const struct run *r)
+{
+    return attempt_route_of(r->b->t, MSG_FILE, r->file, r->b->node[0]);
+}
+
 uint32_t lent_input(const struct run *r, struct box_source *out)
 {
     const struct blocks *b = r->b;
@@ -32,11 +37,22 @@ uint32_t lent_input(const struct run *r, struct box_source *out)
     if (!run_is_file(b))
         return 0;
     *out = (struct box_source){.fd = b->intake.spool, .size = b->t->graph->file[r->file].size_bytes};
-    if (blocks_per_file(b))
+    if (b->file_at)
         out->offset = b->file_at[r->from];
     else
-        out->fd = attempt_route_of(b->t, MSG_FILE, r->file, b->node[0])->spool;
+        out->fd = r->in >= 0 ? r->in : file_route(r)->spool;
     return 1;
+}
+
+int lent_places(const struct run *r, struct msg_place *out, uint32_t max)
+{
+    const struct blocks *b = r->b;
+    if (r->merge.count || b->file_at)
+        return -1;
+    if (!run_is_file(b))
+        return inlet_places(&b->in, r->from, r->to, out, max);
+    *out = (struct msg_place){.file = r->file, .bytes = b->t->graph->file[r->file].size_bytes};
+    return r->in >= 0 || file_route(r)->in_place ? 1 : -1;
 }
 
 bool lent_slot(struct blocks *b, uint64_t bytes, enum where *where)
@@ -54,6 +70,8 @@ int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e)
 {
     bool ready = !b->way->prepare || r->task || b->way->prepare(r, e) == 0;
     if (where == ELSEWHERE) {
+        if (ready && blocks_per_file(b) && !b->file_at && r->in < 0) /* a file in place, which the lender may not have */
+            ready = (r->in = region_open_file(b->t, &b->t->graph->file[r->file], e)) >= 0;
         b->away++;
         return ready ? borrow_run(b->t, r, e) : -1;
     }

@@ -23,6 +23,8 @@ void run_free(struct run *r)
         next = p->next;
         run_free(p);
     }
+    for (uint32_t i = 0; i < r->placed_count; i++)
+        close(r->placed[i].fd);
     fd_close(&r->in);
     fd_close(&r->out);
     if (r->b->way->free_run)
@@ -393,6 +395,10 @@ bool run_is_file(const struct blocks *b)
 
 int run_sources(const struct run *r, struct box_source *out, uint32_t max)
 {
+    if (r->placed_count)
+        memcpy(out, r->placed, r->placed_count * sizeof *out);
+    if (r->placed_count)
+        return (int)r->placed_count;
     if (r->in < 0)
         return inlet_sources(&r->b->in, r->from, r->to, out, max);
     out[0] = (struct box_source){r->in, 0, r->to - r->from};

@@ -202,13 +202,16 @@ static int send_work(struct run_lent *l, const struct run *r, struct err *e)
     struct stream_name name = name_of(l, MSG_RUN_INPUT);
     struct carry_bytes bytes = {l->bytes, read_input, l};
     uint32_t part[MERGE_FAN], count = r->merge.count ? l->source_count : 0;
+    struct msg_place place[MSG_PLACES_MAX];
+    int places = lent_places(r, place, MSG_PLACES_MAX);
     for (uint32_t i = 0; i < count; i++)
         part[i] = (uint32_t)l->source[i].size; /* together at most LENT_INPUT_MAX */
     struct msg m = {.type = MSG_WORK,
                     .work = {.job = w->t->job, .attempt = w->t->number, .loan = w->loan, .run = l->id,
                              .stage = (uint32_t)(l->b->stage - w->t->stages.stage), .file = r->file,
                              .number = r->number, .first = r->first, .last = r->last,
-                             .bytes = l->bytes, .part = part, .part_count = count}};
+                             .bytes = l->bytes, .part = part, .part_count = count, .place = place,
+                             .place_count = places > 0 ? (uint32_t)places : 0}};
     int fd = blocks_dup(l->source_count ? l->source[0].fd : l->b->in.stretch[0].fd, e);
     if (fd < 0)
         return -1;

@@ -27,6 +27,7 @@ static int add(struct inlet *in, struct stretch s, struct err *e)
         in->room = room;
     }
     s.at = in->bytes;
+    s.place = GRAPH_NONE;
     in->stretch[in->count++] = s;
     in->bytes += s.size;
     return 0;
@@ -45,6 +46,11 @@ int inlet_add_more(struct inlet *in, uint64_t offset, uint64_t size, uint32_t fi
     int fd = in->stretch[in->count - 1].fd;
     return add(in, (struct stretch){.fd = fd, .offset = offset, .size = size, .file = file, .same_fd = true,
                                     .goes_on = goes_on}, e);
+}
+
+void inlet_in_place(struct inlet *in, uint32_t file)
+{
+    in->stretch[in->count - 1].place = file;
 }
 
 void inlet_grow(struct inlet *in, uint64_t size)
@@ -75,19 +81,39 @@ uint32_t inlet_file(const struct inlet *in, uint64_t at)
     return in->stretch[stretch_of(in, at)].file;
 }
 
+/* What of [from, to) lies in the stretch, of which `from` is a byte or the end. */
+static uint64_t part_of(const struct stretch *s, uint64_t from, uint64_t to, uint64_t *offset)
+{
+    uint64_t skip = from - s->at, size = s->size - skip;
+    *offset = s->offset + skip;
+    return size < to - from ? size : to - from;
+}
+
 int inlet_sources(const struct inlet *in, uint64_t from, uint64_t to, struct box_source *out, uint32_t max)
 {
     uint32_t count = 0;
     for (uint32_t i = stretch_of(in, from); from < to; i++) {
         const struct stretch *s = &in->stretch[i];
-        uint64_t skip = from - s->at, size = s->size - skip;
-        if (size > to - from)
-            size = to - from;
-        if (!size)
-            continue;
-        if (count == max)
+        uint64_t offset, size = part_of(s, from, to, &offset);
+        if (size && count == max)
             return -1;
-        out[count++] = (struct box_source){s->fd, s->offset + skip, size};
+        if (size)
+            out[count++] = (struct box_source){s->fd, offset, size};
+        from += size;
+    }
+    return (int)count;
+}
+
+int inlet_places(const struct inlet *in, uint64_t from, uint64_t to, struct msg_place *out, uint32_t max)
+{
+    uint32_t count = 0;
+    for (uint32_t i = stretch_of(in, from); from < to; i++) {
+        const struct stretch *s = &in->stretch[i];
+        uint64_t offset, size = part_of(s, from, to, &offset);
+        if (size && (count == max || s->place == GRAPH_NONE))
+            return -1;
+        if (size)
+            out[count++] = (struct msg_place){s->place, offset, size};
         from += size;
     }
     return (int)count;

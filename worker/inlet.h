@@ -4,6 +4,7 @@
 #pragma once
 #include "base/err.h"
 #include "proto/graph.h"
+#include "proto/msg.h"
 #include "sandbox/box.h"
 
 #include <sys/types.h>
@@ -15,6 +16,7 @@ struct stretch {
     uint64_t offset, size; /* in fd */
     uint64_t at;           /* of its first byte, in the whole input */
     uint32_t file;         /* of the graph, or GRAPH_NONE */
+    uint32_t place;        /* fd is this file of the graph, which others may have too; GRAPH_NONE: it is not */
     bool same_fd;
     bool goes_on; /* it and the one before are one piece */
 };
@@ -38,6 +40,10 @@ struct inlet {
 int inlet_add(struct inlet *in, int fd, uint64_t offset, uint64_t size, uint32_t file, struct err *e);
 /* ... of the same fd as the last stretch; of the same piece, with its file, if it goes on. */
 int inlet_add_more(struct inlet *in, uint64_t offset, uint64_t size, uint32_t file, bool goes_on, struct err *e);
+/* The last stretch is of this very file. */
+void inlet_in_place(struct inlet *in, uint32_t file);
+/* [from, to) as pieces of such files: their number, or -1 when it is more than those, or more than max. */
+int inlet_places(const struct inlet *in, uint64_t from, uint64_t to, struct msg_place *out, uint32_t max);
 /* The last stretch has so many bytes now. */
 void inlet_grow(struct inlet *in, uint64_t size);
 

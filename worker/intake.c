@@ -166,7 +166,7 @@ static int open_segment(struct intake *k, const struct graph_segment *s, uint64_
     *from = 0;
     if (s->kind == GRAPH_SEGMENT_FILE) {
         *size = k->t->graph->file[s->file].size_bytes;
-        return region_open_file(&k->t->graph->file[s->file], e);
+        return region_open_file(k->t, &k->t->graph->file[s->file], e);
     }
     if (s->kind == GRAPH_SEGMENT_TEXT) {
         *size = s->text.size;
@@ -209,6 +209,8 @@ static int open_source(struct intake *k, const struct graph_node *n, struct err 
             r = inlet_add(k->inlet, source[i].fd, source[i].offset, source[i].size, GRAPH_NONE, e);
         else
             close(source[i].fd);
+        if (r == 0 && files && k->t->in_place[k->t->graph->edge[k->edge].from] && n->segment[i].kind == GRAPH_SEGMENT_FILE)
+            inlet_in_place(k->inlet, n->segment[i].file);
     }
     k->inlet->ended = files;
     free(source);

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "proto/lent.h"
+#include "worker/shared.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -326,6 +327,45 @@ static int check_file(struct loan *l, const struct msg_work *m, const struct blo
     return 0;
 }
 
+/* Bytes of a file that is here, too: a descriptor, or -1. */
+static int open_place(const struct loan *l, const struct msg_place *p)
+{
+    const struct graph *g = l->t->graph;
+    bool good = p->file < g->file_count && p->bytes <= g->file[p->file].size_bytes &&
+                p->offset <= g->file[p->file].size_bytes - p->bytes;
+    return good ? shared_open(agent_shared(l->agent), &g->file[p->file]) : -1;
+}
+
+/* Its input where it lies; false: not all of it is here, and it must be sent. */
+static bool take_places(const struct loan *l, const struct msg_work *m, struct run *r)
+{
+    uint64_t bytes = 0;
+    bool whole = run_is_file(r->b);
+    for (uint32_t i = 0; i < m->place_count && m->place[i].bytes <= m->bytes - bytes; i++)
+        bytes += m->place[i].bytes;
+    if (!m->place_count || m->part_count || bytes != m->bytes || (whole && (m->place_count > 1 || m->place[0].file != m->file)))
+        return false;
+    r->placed = arena_array(&r->arena, m->place_count, sizeof *r->placed);
+    if (!r->placed)
+        return false;
+    for (uint32_t i = 0; i < m->place_count; i++) {
+        int fd = open_place(l, &m->place[i]);
+        if (fd < 0)
+            break;
+        r->placed[r->placed_count++] = (struct box_source){fd, m->place[i].offset, m->place[i].bytes};
+    }
+    if (r->placed_count == m->place_count && whole) { /* a file that its programs open */
+        r->in = r->placed[0].fd;
+        r->placed_count = 0;
+        return true;
+    }
+    if (r->placed_count == m->place_count)
+        return true;
+    while (r->placed_count)
+        close(r->placed[--r->placed_count].fd);
+    return false;
+}
+
 static struct run *new_run(struct loan *l, const struct msg_work *m, struct work *w, struct err *e)
 {
     static const struct region_events events = {
@@ -341,6 +381,8 @@ static struct run *new_run(struct loan *l, const struct msg_work *m, struct work
     r->file = m->file;
     r->first = m->first;
     r->last = m->last;
+    if ((w->in_place = take_places(l, m, r)))
+        return r;
     if ((r->in = spool_open(e)) < 0 || (m->part_count && take_parts(r, m, e) < 0)) {
         run_free(r);
         return NULL;
@@ -375,11 +417,15 @@ static int take(struct loan *l, const struct msg_work *m, struct err *e)
     l->count++;
     l->worked = true;
     w->run = new_run(l, m, w, e);
-    int to = w->run ? blocks_dup(w->run->in, e) : -1;
+    if (!w->run)
+        return -1;
+    int to = w->in_place ? -1 : blocks_dup(w->run->in, e);
     struct stream_name name = name_of(w, MSG_RUN_INPUT);
-    w->in = to < 0 ? NULL : carry_in(agent_loop(l->agent), to, &name, &carry_events, w, e);
+    w->in = to < 0 && !w->in_place ? NULL : carry_in(agent_loop(l->agent), to, &name, &carry_events, w, e);
     if (!w->in)
         return -1;
+    if (w->in_place)
+        carry_decline(w->in);
     carry_expect(w->in, m->bytes);
     return carry_bind(w->in, l->owner, 0, e);
 }

@@ -7,6 +7,7 @@
 #include "worker/lend_inside.h"
 
 #include "proto/lent.h"
+#include "worker/shared.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -92,6 +93,9 @@ static int fetch(struct loan *l, struct attempt_route *r, struct err *e)
     static const struct carry_events events = {.ended = ended};
     const struct graph_file *f = &l->t->graph->file[r->r.index];
     struct stream_name name = {l->t->job, l->t->number, MSG_LOAN_FILE, r->r.index, l->number};
+    r->spool = shared_open(agent_shared(l->agent), f);
+    if (r->spool >= 0)
+        return 0;
     r->spool = spool_open(e);
     if (r->spool >= 0)
         fchmod(r->spool, (f->mode & 0777) | 0400);

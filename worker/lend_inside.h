@@ -16,6 +16,7 @@ struct work { /* one run of the owner's */
     struct loan *loan;
     enum work_state state;
     struct run *run; /* owned */
+    bool in_place;   /* its input is here, and not sent */
     uint32_t id;
     struct carry *in, *out; /* owned */
     struct carry *sent;     /* the one before `out`: owned */

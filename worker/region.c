@@ -2,7 +2,7 @@
  * per edge.  Which kind of channel an edge becomes is decided here and nowhere else:
  *
  *   both ends are programs here        a channel inside the box
- *   from a SOURCE here (embedded)      the file itself if it may be sought in, else a pump feeds it
+ *   from a SOURCE here                 the file itself if it may be sought in, else a pump feeds it
  *   to a SINK here (embedded)          the descriptor itself if it is only good for writing (a file, a
  *                                      pipe), else a pump drains it
  *   one end on another worker/client   we hold the other end and carry it over a stream
@@ -12,6 +12,7 @@
  * Before: attempt.c.  Next: sandbox/box.c. */
 #include "worker/attempt.h"
 #include "worker/local.h"
+#include "worker/shared.h"
 
 #include "base/fds.h"
 #include "base/spool.h"
@@ -79,8 +80,12 @@ static struct box_channel *add_channel(struct builder *b, enum box_channel_end e
     return c;
 }
 
-int region_open_file(const struct graph_file *f, struct err *e)
+int region_open_file(const struct attempt *t, const struct graph_file *f, struct err *e)
 {
+    if (agent_data(t->agent)) {
+        int shared = shared_open(agent_shared(t->agent), f);
+        return shared < 0 ? err_set(e, ERR_INPUT, "the input '%s' changed since the job began", f->path) : shared;
+    }
     int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     struct stat s;
     if (fd < 0 || fstat(fd, &s) < 0) {
@@ -100,7 +105,7 @@ static int open_input(struct builder *b, uint32_t source, uint32_t file)
 {
     const struct attempt_route *route = attempt_route_of(b->t, MSG_FILE, file, b->t->elsewhere ? GRAPH_NONE : source);
     bool here = !route || route->r.via == MSG_VIA_PATH;
-    int fd = here ? region_open_file(&b->t->graph->file[file], b->e) : spool_reader(route->spool, b->e);
+    int fd = here ? region_open_file(b->t, &b->t->graph->file[file], b->e) : spool_reader(route->spool, b->e);
     return fd < 0 || keep_open(b, fd) < 0 ? -1 : fd;
 }
 

@@ -56,5 +56,5 @@ void region_close(struct region *r); /* what was opened */
 /* Shall the reader of this edge have what there is at once?  `map ./slow | head -1` shall end with the line that
  * it wants, not when so many tasks have ended that a read is full. */
 bool region_wants_lines(const struct graph *g, uint32_t edge);
-/* A client's file, checked to be the one that was submitted.  Gives. */
-int region_open_file(const struct graph_file *f, struct err *e);
+/* A client's file, checked to be the one that was submitted: in its own process, or where it is read in place.  Gives. */
+int region_open_file(const struct attempt *t, const struct graph_file *f, struct err *e);

@@ -25,7 +25,7 @@ static const struct graph_file *file_of(const struct run *r)
 /* A descriptor of its own for it. */
 static int file_reader(const struct run *r, struct err *e)
 {
-    return r->in >= 0 ? spool_reader(r->in, e) : region_open_file(file_of(r), e);
+    return r->in >= 0 ? spool_reader(r->in, e) : region_open_file(r->b->t, file_of(r), e);
 }
 
 /* What came end to end in a stream is a file again. */
@@ -208,8 +208,9 @@ static int start_programs(struct run *r, struct err *e)
             result = end_of_fd(&s, i, &g->node[b->node[i]].fd[k], e);
     if (f && result == 0) {
         named.name = f->name;
-        named.path = r->in < 0 ? f->path : NULL;
-        named.fd = r->in < 0 ? -1 : keep(&s, spool_reader(r->in, e));
+        bool by_path = r->in < 0 && !agent_data(b->t->agent);
+        named.path = by_path ? f->path : NULL;
+        named.fd = by_path ? -1 : keep(&s, file_reader(r, e));
         result = !named.path && named.fd < 0 ? -1 : 0;
     }
     struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = s.list, .end_count = s.count,

@@ -27,6 +27,7 @@ static const struct msg_ran ran[] = {{MSG_END_EXITED, 1, 0, 1, 2, 3, UINT64_MAX,
                                      {MSG_END_SIGNALLED, 0, 9, 0, 0, 0, 0, false, "output", "it said so", "it left `x`", "templates are switched off"}};
 static const struct msg_piece piece[] = {{true, UINT64_MAX, 0777}, {false, 0, 0}};
 static const uint32_t part[] = {1, UINT32_MAX};
+static const struct msg_place place[] = {{0, 0, 1}, {UINT32_MAX, UINT64_MAX, UINT64_MAX}};
 
 static const struct msg rows[] = {
     {.type = MSG_HELLO,
@@ -72,7 +73,7 @@ static const struct msg rows[] = {
     {.type = MSG_LENT, .lent = {8, 1, 5, {"0123456789abcdef", 16}, 4, "w2", {"", 0}}},
     {.type = MSG_RECALL, .recall = {8, 1, 5, true, "another job waits", true}},
     {.type = MSG_RETURNED, .returned = {8, 1, 5, false}},
-    {.type = MSG_WORK, .work = {8, 1, 5, 6, 0, UINT32_MAX, 7, true, false, UINT64_MAX, part, 2}},
+    {.type = MSG_WORK, .work = {8, 1, 5, 6, 0, UINT32_MAX, 7, true, false, UINT64_MAX, part, 2, place, 2}},
     {.type = MSG_DONE, .done = {8, 1, 5, 6, MSG_HOW_RAN, false, UINT64_MAX, ran, 2, "", piece, 2}},
     {.type = MSG_ASK, .ask = {7, MSG_ASK_CANCEL, 8, "w1"}},
     {.type = MSG_DRAINED, .drained = {"done"}},
