@@ -131,6 +131,7 @@ struct use {
     size_t at;
     bool program;               /* it is the command itself */
     bool prefix;                /* what is made has names that begin so */
+    bool pattern;               /* ... names that fit this: a `*` in it stands for anything */
     const struct written *from; /* it is this output of a statement above */
 };
 

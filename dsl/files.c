@@ -24,6 +24,12 @@ bool command_interprets(const char *name)
     return is_one_of(name, all);
 }
 
+bool command_is_shell(const char *name)
+{
+    static const char *const all[] = {"bash", "dash", "sh", NULL};
+    return is_one_of(name, all);
+}
+
 bool command_builtin(const char *name)
 {
     /* `true` and `false` are left out: their twins are the same. */

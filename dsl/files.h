@@ -7,6 +7,7 @@
 bool command_takes_directories(const char *name);
 /* Does its first operand name a program that it runs (python3 x.py)? */
 bool command_interprets(const char *name);
+bool command_is_shell(const char *name);
 
 /* A builtin of sh whose twin on disk is not the same. */
 bool command_builtin(const char *name);

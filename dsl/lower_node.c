@@ -161,14 +161,17 @@ static bool has_directory(const char *path)
     return stat(directory, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* A pattern that stands for this name alone, or for all that begin so. */
-static const char *literal_pattern(struct lower *w, const char *name, bool prefix)
+/* A pattern that stands for this name alone, or for all that begin so, or fit. */
+static const char *pattern_of(struct lower *w, const struct use *u)
 {
+    const char *name = u->name;
+    if (u->pattern)
+        return lower_keep(w, name);
     char *out = arena_alloc(&w->g->arena, 2 * strlen(name) + 2), *to = out;
     for (; out && *name; *to++ = *name++)
         if (strchr("*?[\\", *name))
             *to++ = '\\';
-    if (out && prefix)
+    if (out && u->prefix)
         *to++ = '*';
     if (out)
         *to = '\0';
@@ -197,9 +200,9 @@ int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node)
     if (globs)
         memcpy(glob, n->out_glob, globs * sizeof *glob);
     for (const struct use *u = s->maybe; u; u = u->next) {
-        bool there = has_directory(u->path), pattern = !there || u->prefix;
+        bool there = has_directory(u->path), pattern = !there || u->prefix || u->pattern;
         const char *name = lower_keep(w, u->name);
-        if (!name || (pattern && !(glob[globs++] = literal_pattern(w, u->name, u->prefix))))
+        if (!name || (pattern && !(glob[globs++] = pattern_of(w, u))))
             return resolve_no_memory(w->r);
         if (w->r->in->jobfile && lower_note_made(w, u->path, GRAPH_NONE) < 0)
             return -1;

@@ -1,4 +1,4 @@
-/* The files that a script of sed or awk names itself: `r f`, `w f`, `getline < "f"`, `print > "f"`, `"sort f" | getline`.  A script that is
+/* The files that a script of sed or awk names itself: `r f`, `w f`, `getline < "f"`, `print > "f"`, `print > $1 ".txt"`, `"sort f" | getline`.  A script that is
  * not understood names what is found up to there. */
 #pragma once
 #include <stddef.h>
@@ -7,7 +7,10 @@ enum script_use {
     SCRIPT_READS,
     SCRIPT_WRITES, /* or appends to */
     SCRIPT_RUNS,   /* a text for sh */
+    SCRIPT_MAKES,  /* names that it puts together: how they begin, `*`, and how they end */
+    SCRIPT_ADDS,   /* likewise, and appends to them */
 };
+#define SCRIPT_PATTERN_MAX 512 /* bytes; of a longer one only `*` is told */
 
 /* Told of each, borrowed; not 0 ends it. */
 struct script_names {

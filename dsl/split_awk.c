@@ -758,6 +758,67 @@ static bool use_of(const struct awk *a, uint32_t i, bool prints, enum script_use
     return *use != SCRIPT_READS || is(&t[i - 1], "<") || is(&t[i - 1], "=");
 }
 
+/* A string of which nobody knows what it says, as part of a pattern. */
+static bool is_plain(const struct awk_token *t)
+{
+    if (t->kind != STRING)
+        return false;
+    for (size_t i = 0; i < t->size; i++)
+        if (strchr("*?[\\", t->text[i]))
+            return false;
+    return true;
+}
+
+/* The tokens [*from, *to) of the name behind a `>`: all that is left of the statement, without brackets around it.  false: it
+ * is more than strings and values side by side. */
+static bool name_of(const struct awk *a, uint32_t i, uint32_t *from, uint32_t *to)
+{
+    static const char *const ends[] = {";", "}"}, *const parts[] = {"$", "(", ")", "[", "]", "{"};
+    uint32_t end = i;
+    while (end < a->count && a->token[end].kind != NEWLINE && !AMONG(&a->token[end], ends))
+        end++;
+    if (end > i + 1 && is(&a->token[i], "(") && closed(a, i) == end) {
+        i++;
+        end--;
+    }
+    *from = i;
+    *to = end;
+    for (; i < end; i++)
+        if (a->token[i].kind == PUNCTUATION && !AMONG(&a->token[i], parts))
+            return false;
+    return *to > *from;
+}
+
+/* "DIRECTORY/" in front of the rest of a name, which may be opened later. */
+static bool begins_a_directory(const struct awk *a, uint32_t i)
+{
+    const struct awk_token *t = &a->token[i];
+    return is_plain(t) && t->size > 3 && t->text[t->size - 2] == '/' && !stands_alone(a, i);
+}
+
+static int tell_below(const struct awk_token *t, struct script_names *n)
+{
+    char text[SCRIPT_PATTERN_MAX + 1];
+    int size = snprintf(text, sizeof text, "%.*s*", (int)t->size - 2, t->text + 1);
+    return size < (int)sizeof text ? n->told(n, SCRIPT_MAKES, text, (size_t)size) : 0;
+}
+
+static int tell_made(const struct awk *a, uint32_t i, struct script_names *n)
+{
+    char text[SCRIPT_PATTERN_MAX + 1] = "*";
+    uint32_t from, to;
+    int size = 1;
+    if (name_of(a, i + 1, &from, &to)) {
+        const struct awk_token *first = &a->token[from], *last = &a->token[to - 1];
+        bool begins = is_plain(first), ends = last > first && is_plain(last);
+        if (begins && first == last)
+            return n->told(n, SCRIPT_WRITES, first->text + 1, first->size - 2);
+        size = snprintf(text, sizeof text, "%.*s*%.*s", begins ? (int)first->size - 2 : 0, first->text + 1, ends ? (int)last->size - 2 : 0, last->text + 1);
+    }
+    bool fits = size > 0 && size < (int)sizeof text;
+    return n->told(n, is(&a->token[i], ">") ? SCRIPT_MAKES : SCRIPT_ADDS, fits ? text : "*", fits ? (size_t)size : 1);
+}
+
 int script_names_awk(const char *script, struct script_names *n)
 {
     struct awk *a = calloc(1, sizeof *a);
@@ -781,6 +842,10 @@ int script_names_awk(const char *script, struct script_names *n)
         if (t->kind == STRING && !memchr(t->text, '\\', t->size) &&
             use_of(a, i, prints && !depth, &use))
             result = n->told(n, use, t->text + 1, t->size - 2);
+        else if (begins_a_directory(a, i))
+            result = tell_below(t, n);
+        else if (prints && !depth && (is(t, ">") || is(t, ">>")) && !(i + 1 < a->count && a->token[i + 1].kind == STRING && stands_alone(a, i + 1)))
+            result = tell_made(a, i, n);
     }
     free(a);
     return result;

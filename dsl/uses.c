@@ -3,6 +3,7 @@
  * `=`, that names a regular file is an input; a directory only when written with a `/`, or as
  * operand of a command that is known to take one.  The sandbox shows an input under the same name.
  */
+#include "base/fds.h"
 #include "dsl/commands.h"
 #include "dsl/files.h"
 #include "dsl/glob.h"
@@ -11,11 +12,16 @@
 #include "dsl/script_names.h"
 #include "proto/graph.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#define SCRIPT_FILES_MAX 1000      /* that a script may append to, which are inputs */
+#define SCRIPT_BYTES_MAX (1 << 20) /* of a script in a file: a longer one names nothing */
 
 const char *uses_path(struct resolver *r, const char *word)
 {
@@ -300,10 +306,32 @@ struct scan {
     size_t at;
     const char *command; /* whose words they are, if it is one with scripts; or "" */
     bool first_seen;     /* the word in a command's place */
+    bool shell, told;    /* a shell is among the words; the last one was its -c */
+    bool word;           /* it is the text of a word, for a shell that is started: what it writes to may be scratch */
     const struct command *known;
 };
 
 static int scan_text(struct scan *c, const char *text, size_t size);
+
+/* Files whose names a script puts together are outputs if it makes them.  What it appends to must be there; any file might be
+ * meant where nothing of the name is known, and then what it makes is no output. */
+static int made_names(struct scan *c, const char *pattern, bool appends)
+{
+    const struct use *before = c->s->maybe;
+    struct glob_names names = {0};
+    struct err quiet;
+    if (appends && (!strcmp(pattern, "*") || glob_expand(c->r->arena, c->r->in->directory, pattern, false, &names, &quiet) < 0 ||
+                    names.count > SCRIPT_FILES_MAX))
+        return 0;
+    for (size_t i = 0; i < names.count; i++)
+        if (add_input(c->r, c->s, names.name[i], NULL, c->at, false, false) < 0)
+            return -1;
+    if (add_maybe(c->r, c->s, pattern, c->at) < 0)
+        return -1;
+    if (c->s->maybe != before)
+        c->s->maybe->pattern = true;
+    return 0;
+}
 
 /* What a script of sed or awk names itself is as a word would be. */
 static int script_told(struct script_names *n, enum script_use use, const char *name, size_t size)
@@ -313,6 +341,8 @@ static int script_told(struct script_names *n, enum script_use use, const char *
     char *word = arena_bytes(c->r->arena, name, size);
     if (!word)
         return resolve_no_memory(c->r);
+    if (use == SCRIPT_MAKES || use == SCRIPT_ADDS)
+        return made_names(c, word, use == SCRIPT_ADDS);
     if (use == SCRIPT_RUNS)
         return c->depth < DSL_DEPTH_MAX ? scan_text(&inner, word, size) : 0;
     if (use == SCRIPT_WRITES && add_maybe(c->r, c->s, word, c->at) < 0)
@@ -337,6 +367,19 @@ static int script_scan(struct scan *c, const char *script)
     if (!has_scripts(c->command))
         return 0;
     return is_awk(c->command) ? script_names_awk(script, &names) : script_names_sed(script, &names);
+}
+
+static bool is_dash_c(const char *word)
+{
+    size_t size = strlen(word);
+    return size > 1 && word[0] == '-' && word[1] != '-' && word[size - 1] == 'c';
+}
+
+/* What `sh -c TEXT` names. */
+static int scan_shell_text(const struct scan *c, const char *text)
+{
+    struct scan inner = {.r = c->r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = true};
+    return c->depth < DSL_DEPTH_MAX ? scan_text(&inner, text, strlen(text)) : 0;
 }
 
 /* ---- the words of a command -------------------------------------------------------------- */
@@ -393,6 +436,26 @@ static int script(struct words *w, const struct value *v, const char *text)
     return v->hole || v->subst ? 0 : script_scan(&c, text);
 }
 
+/* ... and those that a script in a file of the client's names. */
+static int script_file(struct words *w, const struct value *v, const char *name)
+{
+    const char *path = w->inner ? uses_path(w->r, name) : "";
+    struct stat st;
+    int fd = path && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+    char *text = NULL;
+    ssize_t got = -1;
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= SCRIPT_BYTES_MAX &&
+        (text = arena_alloc(w->r->arena, (size_t)st.st_size + 1)))
+        got = read(fd, text, (size_t)st.st_size);
+    fd_close(&fd);
+    if (!path)
+        return -1;
+    if (got < 0)
+        return 0; /* the command says so itself */
+    text[got] = '\0';
+    return script(w, v, text);
+}
+
 static int operand(struct words *w, struct value *v)
 {
     if (script(w, v, v->text) < 0)
@@ -438,6 +501,8 @@ static int option(struct words *w, const struct command_item *i, struct value *v
     if (!i->value || v->subst)
         return 0;
     if (strcmp(i->option->name[0], "-e") == 0 && script(w, v, i->value) < 0)
+        return -1;
+    if (strcmp(i->option->name[0], "-f") == 0 && script_file(w, v, i->value) < 0)
         return -1;
     if (i->option->output)
         return add_output(w->r, w->s, i->value, v, place_of(w->s, v));
@@ -503,6 +568,21 @@ static int unknown_words(struct words *w, struct value *const *value, size_t cou
     return 0;
 }
 
+/* What `sh -c TEXT` names, also behind xargs, env and the like. */
+static int shell_texts(struct words *w, struct value *const *value, size_t count)
+{
+    struct scan c = {.r = w->r, .s = w->s, .shell = command_is_shell(w->s->value->text)};
+    int r = 0;
+    for (size_t i = 0; i < count && r == 0; i++) {
+        c.at = place_of(w->s, value[i]);
+        if (c.told && !value[i]->hole && !value[i]->subst)
+            r = scan_shell_text(&c, value[i]->text);
+        c.told = c.shell && is_dash_c(value[i]->text);
+        c.shell |= command_is_shell(value[i]->text);
+    }
+    return r;
+}
+
 int uses_find(struct resolver *r, struct stage *s, const struct command *known)
 {
     struct words w = {.r = r, .s = s, .known = known, .skip = known ? known->skip : 0};
@@ -531,13 +611,45 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
     }
     const struct use *first = s->maybe;
     int result = known ? known_words(&w, text, value, count) : unknown_words(&w, value, count);
-    return result < 0 ? -1 : note_prefixes(r, s, first, known, s->start);
+    if (result < 0 || note_prefixes(r, s, first, known, s->start) < 0)
+        return -1;
+    return shell_texts(&w, value, count);
 }
 
 /* ---- the words of a text for sh ---------------------------------------------------------- */
 
+/* What is known of a part of a word, or a NULL slice. */
+static struct slice known_part(const struct scan *c, const struct part *p)
+{
+    const struct parameter *given = p->kind == PART_NAME ? words_parameter(c->r, p->text.data, p->text.size) : NULL;
+    struct slice s = given && given->set ? (struct slice){given->value, strlen(given->value)} : p->text;
+    bool known = p->kind == PART_BARE || p->kind == PART_QUOTED || (given && given->set);
+    for (size_t i = 0; known && i < s.size; i++)
+        known = !strchr("*?[\\", ((const char *)s.data)[i]);
+    return known ? s : (struct slice){0};
+}
+
+/* A name that a shell puts together, `> part-$i.txt` or `cp $f $f.old`, as a pattern: how it begins, and how it ends. */
+static int scan_made(struct scan *c, const struct word *w, bool output, bool appends)
+{
+    struct buf pattern = BUF_INIT(PATH_MAX);
+    const struct part *last = w->part, *p;
+    for (p = w->part; p && known_part(c, p).data; p = p->next)
+        buf_add(&pattern, known_part(c, p).data, known_part(c, p).size);
+    for (; p; p = p->next)
+        last = known_part(c, p).data ? last : p;
+    buf_text(&pattern, "*");
+    for (p = last ? last->next : NULL; p; p = p->next)
+        buf_add(&pattern, known_part(c, p).data, known_part(c, p).size);
+    const char *text = pattern.failed ? NULL : arena_bytes(c->r->arena, pattern.data, pattern.size);
+    bool any = pattern.size == 1 && !output; /* then it is as likely to be no name */
+    int r = pattern.failed || any ? 0 : !text ? resolve_no_memory(c->r) : made_names(c, text, appends);
+    buf_clear(&pattern);
+    return r;
+}
+
 /* All parts known: its values are tried.  Else what is inside its $( ) is. */
-static int scan_word(struct scan *c, const struct word *w, bool output)
+static int scan_word(struct scan *c, const struct word *w, bool output, bool appends)
 {
     struct resolver *r = c->r;
     bool known = true;
@@ -551,12 +663,14 @@ static int scan_word(struct scan *c, const struct word *w, bool output)
         size_t skip = s[0] == '`' ? 1 : s[1] == '(' ? 2 : 0;
         if (skip && p->text.size > skip + 1 && c->depth < DSL_DEPTH_MAX) {
             struct scan inner = {
-                .r = r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = ""};
+                .r = r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = c->word};
             if (scan_text(&inner, s + skip, p->text.size - skip - 1) < 0)
                 return -1;
         }
     }
-    if (!known || w->odd)
+    if (!known)
+        return scan_made(c, w, output, appends);
+    if (w->odd)
         return 0;
     struct value *first = NULL, **last = &first;
     struct err quiet, *e = r->e;
@@ -566,12 +680,17 @@ static int scan_word(struct scan *c, const struct word *w, bool output)
     for (struct value *v = result == 0 ? first : NULL; v; v = v->next) {
         const char *equals = strchr(v->text, '=');
         if (output) {
-            if (add_output(r, c->s, v->text, NULL, c->s->start) < 0)
+            if ((c->word ? add_maybe(r, c->s, v->text, c->at) : add_output(r, c->s, v->text, NULL, c->s->start)) < 0)
                 return -1;
-            continue;
+            if (!c->word)
+                continue;
         }
         if (v->hole)
             continue;
+        if (c->told && scan_shell_text(c, v->text) < 0)
+            return -1;
+        c->told = c->shell && is_dash_c(v->text);
+        c->shell |= command_is_shell(v->text);
         if (has_scripts(v->text))
             c->command = v->text;
         else if (v->text[0] != '-' && script_scan(c, v->text) < 0)
@@ -614,9 +733,9 @@ static int scan_text(struct scan *c, const char *text, size_t size)
         if (t.kind == TOKEN_WORD && strncmp(op, "<<", 2) == 0 && op[2] != '<')
             result = lex_heredoc(&l, t.start, t.word, op[2] == '-') ? 0 : -1;
         else if (t.kind == TOKEN_WORD)
-            result = scan_word(c, t.word, writes(op));
+            result = scan_word(c, t.word, writes(op), strcmp(op, ">>") == 0);
         else
-            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = ""};
+            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word};
         op = t.kind == TOKEN_OPERATOR ? t.op : "";
     }
     lex_clear(&l);

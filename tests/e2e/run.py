@@ -62,6 +62,8 @@ def make_files(d, owner):
     put("two words.txt", "two words\n")
     put("-dash.txt", "dash\n")
     put("s.sed", "s/the/THE/\n2d\n")
+    put("names.sed", "w copy.txt\n$r b.txt\n")
+    put("names.awk", "{ print > \"logs/\" NR } END { while ((getline l < \"b.txt\") > 0) print l > \"all.txt\" }\n")
     put("p.awk", "{ n[$2]++ } END { for (k in n) print k, n[k] | \"sort\" }\n")
     put("count.pl", "#!/usr/bin/perl\nmy %n; while (<>) { $n{$_}++ for split } print \"$_ $n{$_}\\n\" for sort keys %n;\n", 0o755)
     put("parse.py", "#!/usr/bin/python3\nimport sys\nfor line in sys.stdin:\n    print(sys.argv[1:], line.strip().upper())\n", 0o755)
