@@ -142,20 +142,29 @@ def what_changes_meanwhile_fails_the_job():
         assert p.returncode == 125 and b"/grows.txt' changed" in err, (p.returncode, out, err)
 
 
-@case
-def a_lender_that_is_killed():
+def kill(victim, hit):
     slow = "grep -E '(.*)(.*)(.*)zz\\1' data/big.txt | wc -l"
     want = run(slow)
     for _ in range(TRIES):
         with Shared(data(), data()) as c:
             p = subprocess.Popen([zpipe, "--split", "always,64K", slow], env=c.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             until("a run is lent", lambda: c.heard("WORK")[1] or p.poll() is not None, TIMEOUT)
-            c.kill(2)
+            c.kill(victim)
             out, err = p.communicate(timeout=TIMEOUT)
             assert (out, p.returncode, err) == want, (p.returncode, out, err)
-            if b"lender_lost" in c.log(1) and b"runs=0" not in c.log(1):
+            if hit(c):
                 return "hit"
-    raise AssertionError("the lender never had a run: the test tests nothing")
+    raise AssertionError("nobody had a run of it any more: the test tests nothing")
+
+
+@case
+def a_lender_that_is_killed():
+    return kill(2, lambda c: b"lender_lost" in c.log(1) and b"runs=0" not in c.log(1))
+
+
+@case
+def an_owner_that_is_killed():
+    return kill(1, lambda c: b" RUN " in c.log(2))  # all of it began anew there
 
 
 run_cases(args, prepare)
