@@ -339,11 +339,12 @@ static int open_place(const struct loan *l, const struct msg_place *p)
 /* Its input where it lies; false: not all of it is here, and it must be sent. */
 static bool take_places(const struct loan *l, const struct msg_work *m, struct run *r)
 {
-    uint64_t bytes = 0;
+    uint64_t left = m->bytes;
+    uint32_t fit = 0;
     bool whole = run_is_file(r->b);
-    for (uint32_t i = 0; i < m->place_count && m->place[i].bytes <= m->bytes - bytes; i++)
-        bytes += m->place[i].bytes;
-    if (!m->place_count || m->part_count || bytes != m->bytes || (whole && (m->place_count > 1 || m->place[0].file != m->file)))
+    for (; fit < m->place_count && m->place[fit].bytes <= left; fit++)
+        left -= m->place[fit].bytes;
+    if (!fit || fit < m->place_count || left || m->part_count || (whole && (fit > 1 || m->place[0].file != m->file)))
         return false;
     r->placed = arena_array(&r->arena, m->place_count, sizeof *r->placed);
     if (!r->placed)

@@ -44,6 +44,7 @@ OWNER = [
     ("twice", "run 1 twice"),
     ("file", "a run of a file that is none"),
     ("parts", "a merge of 2 parts, or of a stage that merges nothing"),
+    ("places", "bytes are not those that were sent"),  # no such file is anywhere: it wants the bytes
     ("more", "more bytes than were announced"),
     ("fewer", "bytes are not those that were sent"),
     ("digest", "bytes are not those that were sent"),

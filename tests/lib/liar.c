@@ -153,6 +153,7 @@ static void as_lender(const struct msg *m)
 static void lie_about_work(void)
 {
     static const uint32_t part[2] = {BYTES, BYTES};
+    static const struct msg_place place = {77, 0, BYTES};
     struct msg m = {.type = MSG_WORK,
                     .work = {.job = run.job, .attempt = run.attempt, .loan = loan, .run = 1, .file = GRAPH_NONE, .bytes = BYTES, .part = part}};
     int times = is("many") ? 3 : is("twice") ? 2 : 1;
@@ -160,6 +161,8 @@ static void lie_about_work(void)
     m.work.bytes = is("large") ? (uint64_t)1 << 40 : BYTES;
     m.work.file = is("file") ? 77 : GRAPH_NONE;
     m.work.part_count = is("parts") ? 2 : 0;
+    m.work.place = &place;
+    m.work.place_count = is("places");
     for (int i = 0; i < times; i++) {
         m.work.run += is("many");
         say(data, lender, m, NOTHING);
