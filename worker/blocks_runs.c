@@ -468,10 +468,12 @@ int run_open_out(struct run *r, struct err *e)
     return r->out < 0 ? -1 : 0;
 }
 
+/* What it takes to say what shall run is not kept with the run, of which thousands may be held until they are merged. */
 static int start(struct blocks *b, struct run *r, struct region_scope *scope, struct err *e)
 {
-    struct region region = {.arena = &r->arena};
-    int *errors = arena_array(&r->arena, scope->count, sizeof *errors);
+    struct arena said = ARENA_INIT(RUN_ARENA_MAX);
+    struct region region = {.arena = &said};
+    int *errors = arena_array(&said, scope->count, sizeof *errors);
     if (!errors)
         return err_nomem(e);
     for (uint32_t i = 0; i < scope->count; i++)
@@ -484,6 +486,7 @@ static int start(struct blocks *b, struct run *r, struct region_scope *scope, st
     if (result == 0)
         result = agent_run_region(b->t->agent, &r->watch, &region.plan, e);
     region_close(&region);
+    arena_clear(&said);
     return result;
 }
 
