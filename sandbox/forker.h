@@ -8,7 +8,8 @@
 #define FORKER_END         0x1c000
 #define FORKER_STACK       0x20000
 #define FORKER_STACK_BYTES 0x8000
-#define FORKER_WORDS       FORKER_STACK /* our own (syscalls_own), where a clone has nothing any more */
+#define FORKER_WORDS       FORKER_STACK /* our own (syscalls_own); a clone finds zeros there, as in all of the stack (MADV_WIPEONFORK) */
+#define FORKER_CLONE_BYTES 0x1000 /* of it, in which a clone runs until its program goes on, and leaves zeros; below is nothing */
 
 #define FORKER_PORTS_MAX 64
 #define FORKER_FILES_MAX 32
