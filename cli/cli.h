@@ -35,6 +35,7 @@ struct cli {
     int verbose;
     /* zpipe scheduler, worker, keygen */
     const char *shared;   /* zpipe keeper, worker */
+    uint64_t memory;      /* of a worker, bytes; 0: the default */
     uint64_t store_max;   /* bytes; 0: the default */
     const char *listen, *state, *directory, *name, *data_listen, *advertise, *scheduler, *image;
 };

@@ -76,6 +76,7 @@ int cmd_worker(struct cli *c)
                                      .shared = c->shared,
                                      .box = c->open.box,
                                      .slots = c->open.slots,
+                                     .memory_bytes = c->memory,
                                      .no_isolation = c->open.no_isolation,
                                      .no_templates = c->open.no_templates,
                                      .store = c->open.store};

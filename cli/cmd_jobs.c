@@ -45,6 +45,11 @@ __attribute__((format(printf, 1, 2))) static void print_row(const char *format, 
     free(row);
 }
 
+static double gib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 30);
+}
+
 /* Where not all are alike, what a job sees depends on whom it was given to. */
 static void print_workers(const struct zpipe_status *s)
 {
@@ -55,7 +60,8 @@ static void print_workers(const struct zpipe_status *s)
         domains |= strcmp(w[i].domain, w[0].domain) != 0;
     }
     for (size_t i = 0; i < s->worker_count; i++)
-        print_row("worker %s  %u of %u slots taken%s%s%.12s%s%s", w[i].name, w[i].used, w[i].slots, w[i].draining ? ", drains" : "",
+        print_row("worker %s  %u of %u slots taken, %.1f of %.1f GiB of memory%s%s%.12s%s%s", w[i].name, w[i].used, w[i].slots,
+                  gib(w[i].memory_used_bytes), gib(w[i].memory_bytes), w[i].draining ? ", drains" : "",
                   images ? "  image " : "", images ? w[i].image : "", domains ? "  on " : "", domains ? w[i].domain : "");
 }
 

@@ -148,7 +148,7 @@ static int apply(struct cli *c, const struct option *o, const char *value)
     case SIZE:
         return size(o->name, value, o->to);
     case ROOM:
-        return amount(value, (uint64_t)1 << 60, o->to)
+        return amount(value, (uint64_t)1 << 60, o->to) && strpbrk(value, "KMGT")
                    ? 0
                    : cli_say(-1, "%s wants a size with its unit, as in 64G, not '%s'", o->name, value);
     case TASKS:
@@ -210,6 +210,7 @@ static struct option find_option(struct cli *c, const char *name, size_t size)
         {"--shared", TEXT, &c->shared, CLI_KEEPER | CLI_WORKER, false},
         {"--store-max", ROOM, &c->store_max, CLI_KEEPER, false},
         {"--scheduler", TEXT, &c->scheduler, CLI_WORKER | CLI_KEEPER, false},
+        {"--memory", ROOM, &c->memory, CLI_WORKER, false},
         {"--name", TEXT, &c->name, CLI_WORKER, false},
         {"--data-listen", TEXT, &c->data_listen, CLI_WORKER | CLI_KEEPER, false},
         {"--advertise", TEXT, &c->advertise, CLI_WORKER | CLI_KEEPER, false},

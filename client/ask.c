@@ -44,7 +44,8 @@ static int copy(struct status *s, const struct msg_answer *m)
     for (uint32_t i = 0; good && i < m->worker_count; i++) {
         worker[i] = (struct zpipe_status_worker){arena_string(a, m->worker[i].name), m->worker[i].slots,
                                                  m->worker[i].used, m->worker[i].draining,
-                                                 arena_string(a, m->worker[i].image), arena_string(a, m->worker[i].domain)};
+                                                 arena_string(a, m->worker[i].image), arena_string(a, m->worker[i].domain),
+                                                 m->worker[i].memory_bytes, m->worker[i].memory_used_bytes};
         good = worker[i].name && worker[i].image && worker[i].domain;
     }
     s->out = (struct zpipe_status){job, m->job_count, worker, m->worker_count};

@@ -138,6 +138,7 @@ int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const c
                 : service_open(&s, &e);
     struct agent_options ao = {.name = o->name,
                                .slots = o->slots,
+                               .memory_bytes = o->memory_bytes,
                                .data_listen = o->data_listen ? o->data_listen : "tcp://127.0.0.1:*",
                                .advertise = o->advertise,
                                .image = o->image,

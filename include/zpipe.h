@@ -260,6 +260,7 @@ struct zpipe_status_worker {
     uint32_t slots, used;
     bool draining;
     const char *image, *domain; /* a job runs on workers that are the same in both */
+    uint64_t memory_bytes, memory_used_bytes; /* that it gives to tasks, 0: no bound; that those there have declared */
 };
 struct zpipe_status {
     const struct zpipe_status_job *job;
@@ -307,6 +308,7 @@ struct zpipe_worker_options {
     const char *store; /* as in zpipe_options */
     const char *image; /* a name for what programs see of this host; NULL: it is looked at */
     const char *shared; /* directories with the same files here as at clients, colons between; NULL: none */
+    uint64_t memory_bytes; /* that tasks may declare together (`with memory=`); 0: 80 % of what the machine has, or our cgroup */
 };
 #define ZPIPE_KEEPER_STORE_BYTES ((uint64_t)16 << 30)
 struct zpipe_keeper_options {

@@ -143,7 +143,8 @@ static const struct field worker_row_fields[] = {FIELD(msg_worker_row, name, FIE
                                                  U32(msg_worker_row, slots),
                                                  U32(msg_worker_row, used),
                                                  YES(msg_worker_row, draining), FIELD(msg_worker_row, image, FIELD_TEXT, 128),
-                                                 FIELD(msg_worker_row, domain, FIELD_TEXT, 128)};
+                                                 FIELD(msg_worker_row, domain, FIELD_TEXT, 128),
+                                                 U64(msg_worker_row, memory_bytes), U64(msg_worker_row, memory_used_bytes)};
 static const struct field_table worker_row_table = FIELD_TABLE(msg_worker_row, worker_row_fields);
 static const struct field answer_fields[] = {
     U64(msg_answer, request), FIELD(msg_answer, code, FIELD_U32, ERR_COUNT - 1),

@@ -97,7 +97,7 @@ struct msg_hello {
     struct slice instance; /* 16 random bytes of the process: equal for two roles in one process */
     const char *image;     /* worker: of what its programs see of the host; "": in one process nobody asks */
     uint32_t slots;        /* worker */
-    uint64_t memory_bytes; /* worker */
+    uint64_t memory_bytes; /* worker: that it gives to tasks; 0: no bound */
     const char *data_url;  /* worker: where others connect for bytes; "" in embedded mode */
     struct slice data_key; /* worker: CURVE public key of data_url; empty on inproc */
     const char *shared;    /* keeper: directories with the same files there as at clients, colons between */
@@ -445,6 +445,7 @@ struct msg_worker_row {
     uint32_t slots, used;
     bool draining;
     const char *image, *domain; /* as in HELLO */
+    uint64_t memory_bytes, memory_used_bytes; /* that it gives to tasks, 0: no bound; that what runs there needs */
 };
 struct msg_answer {
     uint64_t request;

@@ -304,3 +304,18 @@ int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *ou
         out->once[i] = why_once(g, out, i);
     return 0;
 }
+
+uint64_t graph_add_memory(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+uint64_t stage_run_memory(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s)
+{
+    uint64_t programs = 0, merge = 0;
+    for (uint32_t i = 0; i < s->count; i++)
+        programs = graph_add_memory(programs, g->node[all->node[s->first + i]].set.memory_bytes);
+    for (uint32_t i = 0; i < s->merge_count; i++)
+        merge = graph_add_memory(merge, g->node[all->node[s->first + s->count + i]].set.memory_bytes);
+    return programs > merge ? programs : merge;
+}

@@ -30,5 +30,10 @@ struct graph_stages {
     uint8_t *exact;    /* per edge: enum graph_exact, flow.h */
 };
 
+/* Amounts of memory together; what is more than can be counted is as much as can be. */
+uint64_t graph_add_memory(uint64_t a, uint64_t b);
+/* What one run of it needs, as its commands declare: of its programs, or those of its merges, all at the same time. */
+uint64_t stage_run_memory(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s);
+
 /* Everything in the arena. */
 int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *out, struct err *e);

@@ -52,7 +52,7 @@ bool job_may_have(const struct job *j, const struct peer_state *w)
 
 bool job_is_choosy(const struct job *j)
 {
-    return j->shunned_count || j->bound || *j->wish;
+    return j->shunned_count || j->bound || *j->wish || j->memory_bytes;
 }
 
 static bool told_before(const struct core *c, size_t at)
@@ -89,7 +89,13 @@ void job_say_nobody(const struct core *c, const struct job *j, struct err *e)
         one = fits(j, c->fleet.heap[i]);
     list_images(c, &images);
     const char *there = images.data ? images.data : "";
-    if (j->why.code && (one || !c->fleet.count)) /* it ran before */
+    struct err large;
+    bool too_large = memory_say_too_much(c, j, &large);
+    if (too_large && j->why.code)
+        err_set(e, j->why.code, "%.600s, and of the others none is large enough: %s", j->why.text, large.text);
+    else if (too_large)
+        *e = large;
+    else if (j->why.code && (one || !c->fleet.count)) /* it ran before */
         err_set(e, j->why.code, "%s, and no other worker is there", j->why.text);
     else if (j->why.code)
         err_set(e, j->why.code, "%.600s, and no other worker has its image, %.12s, on the same kernel and kind of CPU; there are: %s", j->why.text, j->image, there);

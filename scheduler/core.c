@@ -210,6 +210,7 @@ static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role ro
         memcpy(p->key, key.data, MSG_KEY_BYTES);
     if (role == MSG_WORKER) {
         p->slots = h->slots < CORE_SLOTS_MAX ? h->slots : CORE_SLOTS_MAX;
+        p->memory_bytes = h->memory_bytes;
         p->used = p->untold = h->remains < p->slots ? h->remains : p->slots;
     }
     return p;
@@ -280,6 +281,7 @@ static void begin_event(struct core *c, uint64_t now)
         forgive(&c->workers, now - due);
         forgive(&c->clients, now - due);
     }
+    c->began_ns = c->event_ns ? c->began_ns : now;
     c->event_ns = now;
 }
 

@@ -84,17 +84,25 @@ void fleet_leave(struct core *c, uint64_t now, struct peer_state *w)
         c->fleet.empty_ns = now;
 }
 
-void fleet_take(struct core *c, struct peer_state *w, uint32_t slots)
+void fleet_take(struct core *c, struct peer_state *w, uint32_t slots, uint64_t memory_bytes)
 {
+    if (w->memory_bytes) {
+        assert(memory_bytes <= w->memory_bytes - w->memory_used);
+        w->memory_used += memory_bytes;
+    }
     assert(slots <= w->slots - w->used); /* what a worker that is drained still runs may be told late */
     w->used += slots;
     if (reachable(w))
         settle(c, w);
 }
 
-void fleet_release(struct core *c, struct peer_state *w, uint32_t slots)
+void fleet_release(struct core *c, struct peer_state *w, uint32_t slots, uint64_t memory_bytes)
 {
     assert(slots <= w->used);
+    if (w->memory_bytes) {
+        assert(memory_bytes <= w->memory_used);
+        w->memory_used -= memory_bytes;
+    }
     w->used -= slots;
     c->slots_freed = c->lend_again = true;
     if (reachable(w))
@@ -127,7 +135,7 @@ struct peer_state *fleet_most_free(const struct core *c, const struct job *j)
     uint64_t bytes = 0, most_bytes = 0;
     for (size_t i = 0; i < c->fleet.count; i++) {
         struct peer_state *w = c->fleet.heap[i];
-        if (!fleet_free_slots(w) || !job_may_have(j, w))
+        if (!fleet_free_slots(w) || !job_may_have(j, w) || !memory_fits(j, w))
             continue;
         if (!shared || !w->shared || strcmp(w->shared, shared) != 0)
             bytes = bytes_in_place(j, shared = w->shared);
@@ -144,7 +152,7 @@ struct peer_state *fleet_most_free(const struct core *c, const struct job *j)
 bool fleet_serves(const struct core *c, const struct job *j)
 {
     for (size_t i = 0; i < c->fleet.count; i++)
-        if (job_may_have(j, c->fleet.heap[i]))
+        if (job_may_have(j, c->fleet.heap[i]) && memory_could_fit(j, c->fleet.heap[i]))
             return true;
     return false;
 }
@@ -155,20 +163,20 @@ bool fleet_has_free(const struct core *c)
 }
 
 /* Whoever has no free slot has none below it in the heap. */
-static struct peer_state *lender_at(const struct core *c, size_t at, const struct peer_state *owner)
+static struct peer_state *lender_at(const struct core *c, size_t at, const struct peer_state *owner, uint64_t run_bytes)
 {
     struct peer_state *w = at < c->fleet.count ? c->fleet.heap[at] : NULL;
     if (!w || !fleet_free_slots(w))
         return NULL;
-    if (w != owner && workers_alike(w, owner))
+    if (w != owner && workers_alike(w, owner) && memory_runs(w, run_bytes, 1))
         return w;
-    w = lender_at(c, 2 * at + 1, owner);
-    return w ? w : lender_at(c, 2 * at + 2, owner);
+    w = lender_at(c, 2 * at + 1, owner, run_bytes);
+    return w ? w : lender_at(c, 2 * at + 2, owner, run_bytes);
 }
 
-struct peer_state *fleet_lender(const struct core *c, const struct peer_state *owner)
+struct peer_state *fleet_lender(const struct core *c, const struct peer_state *owner, uint64_t run_bytes)
 {
-    return lender_at(c, 0, owner);
+    return lender_at(c, 0, owner, run_bytes);
 }
 
 static int by_link(const void *a, const void *b)
@@ -184,7 +192,7 @@ struct peer_state **fleet_list(const struct core *c, const struct job *j, size_t
     if (!list)
         return NULL;
     for (size_t i = 0; i < c->fleet.count; i++)
-        if (fleet_free_slots(c->fleet.heap[i]) && job_may_have(j, c->fleet.heap[i]))
+        if (fleet_free_slots(c->fleet.heap[i]) && job_may_have(j, c->fleet.heap[i]) && memory_fits(j, c->fleet.heap[i]))
             list[(*count)++] = c->fleet.heap[i];
     qsort(list, *count, sizeof *list, by_link);
     if (*count > max)

@@ -429,7 +429,7 @@ void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
     bool done = true;
     if (claim.event == JOB_STOPPED) {
         bool missed = !p->again && part_missed(p, m->stopped.heard);
-        fleet_release(c, worker, p->slots);
+        fleet_release(c, worker, p->slots, p->memory_bytes);
         part_end(c, p);
         if (missed)
             part_repeat(c, now, p);

@@ -129,7 +129,7 @@ bool lend_returned(struct core *c, struct peer_state *lender, const struct msg_r
         return false;
     if (l->owner && m->failed)
         l->owner->loans_failed++;
-    fleet_release(c, lender, l->slots);
+    fleet_release(c, lender, l->slots, l->memory_bytes);
     loan_free(c, l, true);
     return true;
 }
@@ -210,7 +210,8 @@ static bool lend(struct core *c, struct part *p, struct peer_state *lender, uint
                        .attempt = p->attempt,
                        .owner = p,
                        .lender = lender,
-                       .slots = slots};
+                       .slots = slots,
+                       .memory_bytes = slots * p->run_bytes};
     list_init(&l->timed);
     if (table_get(&c->loans, l->number) || !table_put(&c->loans, l->number, l) || !tell_both(c, l)) {
         if (table_get(&c->loans, l->number) == l)
@@ -223,7 +224,7 @@ static bool lend(struct core *c, struct part *p, struct peer_state *lender, uint
     list_add(&p->loans, &l->of_part);
     p->loan_count++;
     p->lent += slots;
-    fleet_take(c, lender, slots);
+    fleet_take(c, lender, slots, l->memory_bytes);
     look(c, p);
     return true;
 }
@@ -239,13 +240,13 @@ static void hand_out(struct core *c)
             if (!fleet_has_free(c))
                 return; /* or many that want some would all be asked, at each event */
             struct part *p = LIST_OF(l, part, wanting);
-            struct peer_state *lender = fleet_lender(c, p->worker);
+            struct peer_state *lender = fleet_lender(c, p->worker, p->run_bytes);
             uint32_t slots = lender ? fleet_free_slots(lender) / c->wanting_count : 0;
             next = l->next;
             if (!lender)
                 continue;
             slots = slots < p->wants - p->lent ? slots : p->wants - p->lent;
-            if (!lend(c, p, lender, slots ? slots : 1))
+            if (!lend(c, p, lender, memory_runs(lender, p->run_bytes, slots ? slots : 1)))
                 return;
             again = true;
         }
@@ -265,6 +266,19 @@ static uint64_t count_waiting(const struct core *c)
     return count;
 }
 
+/* Some job waits for memory: all that is lent comes back. */
+static void recall_memory(struct core *c)
+{
+    for (struct list *l = c->lent.next, *next; l != &c->lent; l = next) {
+        struct loan *loan = LIST_OF(l, loan, lent);
+        next = l->next;
+        if (!loan->memory_bytes)
+            continue;
+        tell_recall(c, loan->lender, loan, false, "another job waits for memory");
+        take_back(c, loan);
+    }
+}
+
 /* The newest go first: who has lent for long is about to have what it gave for. */
 void lend_step(struct core *c)
 {
@@ -277,6 +291,8 @@ void lend_step(struct core *c)
         tell_recall(c, l->lender, l, false, "another job waits for a slot");
         take_back(c, l);
     }
+    if (waiting && c->needy)
+        recall_memory(c);
     if (!waiting)
         hand_out(c);
 }

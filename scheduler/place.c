@@ -274,7 +274,8 @@ static void take_slots(struct core *c, struct job *j, const struct place *place,
         struct part *p = &j->part[place[i].part];
         uint32_t room = fleet_free_slots(p->worker);
         p->slots = p->slots == 0 ? 1 : p->slots < room ? p->slots : room;
-        fleet_take(c, p->worker, p->slots);
+        p->memory_bytes = memory_of_part(j, place[i].part, &p->run_bytes);
+        fleet_take(c, p->worker, p->slots, p->memory_bytes);
         list_add(&p->worker->parts, &p->at);
         j->parts_left++;
     }
@@ -371,7 +372,11 @@ static void take_remnants(struct core *c, struct job *j, struct remnant *const *
         list_init(&p->at);
         lend_init(p);
         list_add(&p->worker->parts, &p->at);
-        fleet_take(c, p->worker, slots - 1);
+        uint64_t room_bytes = p->worker->memory_bytes ? p->worker->memory_bytes - p->worker->memory_used : UINT64_MAX;
+        p->memory_bytes = memory_of_part(j, i, &p->run_bytes);
+        if (p->memory_bytes > room_bytes) /* it gives less than it did */
+            p->memory_bytes = room_bytes;
+        fleet_take(c, p->worker, slots - 1, p->memory_bytes);
         j->attempt = p->attempt > j->attempt ? p->attempt : j->attempt;
     }
     job_bind(j, found[0]->worker);

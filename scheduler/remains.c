@@ -59,8 +59,13 @@ bool remains_stopped(struct core *c, struct peer_state *worker, uint64_t job, ui
     if (!r)
         return false;
     remnant_free(r);
-    fleet_release(c, worker, 1);
+    fleet_release(c, worker, 1, 0);
     return true;
+}
+
+bool remains_any(const struct peer_state *w)
+{
+    return w->untold || !list_empty(&w->remnants);
 }
 
 void remains_lose_worker(struct peer_state *worker)
@@ -124,6 +129,7 @@ static bool go_on(struct core *c, uint64_t now, struct job *j)
         core_send(c, found[i]->worker->link, &m);
         remnant_free(found[i]);
     }
+    c->slots_freed = c->lend_again = c->slots_freed || whole; /* what its workers have besides can be told now */
     free(found);
     if (!whole)
         return false;
@@ -179,7 +185,7 @@ static struct remnant *remnant_new(struct core *c, uint64_t now, struct peer_sta
     list_init(&r->of_worker);
     list_add(&c->remnants, &r->at);
     list_add(&worker->remnants, &r->of_worker);
-    fleet_take(c, worker, 1);
+    fleet_take(c, worker, 1, 0);
     return r;
 }
 
@@ -198,7 +204,7 @@ void remains_told(struct core *c, struct peer_state *worker, uint32_t parts)
     uint32_t fewer = parts < worker->untold ? parts : worker->untold;
     worker->untold -= fewer;
     if (fewer)
-        fleet_release(c, worker, fewer);
+        fleet_release(c, worker, fewer, 0);
 }
 
 void remains_hear(struct core *c, uint64_t now, struct peer_state *worker, const struct msg_remains *m)

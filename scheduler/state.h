@@ -14,6 +14,7 @@
  *   alike.c     which workers one may have
  *   wait.c      jobs that wait for a slot, fairly
  *   fleet.c     workers by free slots
+ *   memory.c    their memory, and what jobs need of it
  *   lend.c      slots of one worker for a part on another
  *   place.c     which worker gets what
  *   route.c     how the bytes travel then
@@ -29,6 +30,7 @@
 #define CLIENT_SILENT_NS (60 * SECOND_NS) /* a client is gone after this */
 #define NO_WORKER_NS     (10 * SECOND_NS) /* a job waits this long for any worker at all, or keeper */
 #define CLAIM_NS         (3 * SECOND_NS)  /* a job waits so long for what an earlier scheduler's workers still run of it */
+#define PATIENCE_NS      (60 * SECOND_NS) /* others that need memory may be begun before a job that needs more of it, so long */
 #define REMNANT_NS       (5 * SECOND_NS)  /* and that for its job */
 #define STOP_NS          (60 * SECOND_NS) /* a worker may take so long to end what it was told to */
 #define LOOK_NS          (SECOND_NS / 2)  /* a tick is wanted so often while anybody is there */
@@ -66,6 +68,7 @@ struct peer_state {
     uint8_t data_key[MSG_KEY_BYTES];
     bool has_data_key;
     uint32_t slots, used;
+    uint64_t memory_bytes, memory_used; /* that it gives to tasks, 0: no bound; that its parts and loans need */
     bool draining;     /* it is given nothing more, and ends when it has nothing */
     bool settled;      /* it has said PING, so before that all that it still runs of an earlier scheduler's jobs */
     size_t rank;       /* its place in fleet.heap */
@@ -159,6 +162,7 @@ struct part {
     struct peer_state *worker; /* NULL: STOPPED, or the worker was lost */
     struct list at;            /* in worker->parts */
     uint32_t slots;
+    uint64_t memory_bytes, run_bytes; /* of its worker's memory; that one run of the largest stage in blocks needs */
     uint32_t wants, lent; /* slots of others: asked for, and given and not recalled */
     struct list wanting;  /* in core.wanting while it wants more */
     struct list loans;
@@ -174,7 +178,7 @@ struct part {
 /* Slots of `lender` for a part on another worker, from LEND until RETURNED. */
 struct loan {
     uint32_t number, attempt, slots;
-    uint64_t job;
+    uint64_t job, memory_bytes;
     struct part *owner; /* NULL: its part is over */
     struct peer_state *lender;
     struct list of_part, at; /* in owner->loans, in lender->loans */
@@ -190,6 +194,7 @@ struct job_node {
     uint32_t part; /* where it runs, AT_CLIENT, or NOWHERE: it has to be placed */
     uint32_t end, status;
     uint32_t tries, kills; /* how often its part was lost; with its worker */
+    uint64_t memory_bytes, run_bytes; /* of who leads a stage: what it needs; likewise, of a stage in blocks */
     bool ended, early_stop;
 };
 
@@ -222,6 +227,7 @@ struct job {
     uint32_t again_left; /* parts that have to STOP before it goes on */
     uint32_t attempt;    /* of the parts that were placed last */
     uint32_t earlier;    /* attempts up to this one were begun by an earlier scheduler; 0: none */
+    uint64_t memory_bytes; /* that its stages need together; 0: it declares none */
     const char *wish;              /* of the graph: the image that it wants; "": any */
     char image[129], domain[129];  /* once it is bound: those of all its workers */
     bool bound;
@@ -253,7 +259,7 @@ struct core {
     uint8_t owner[MSG_KEY_BYTES];
     bool has_owner;
     uint32_t draining; /* workers */
-    uint64_t event_ns; /* when the last event was */
+    uint64_t began_ns, event_ns; /* when the first event was; the last one */
     struct table peers, homes, jobs_by_number;
     struct list workers, clients; /* peers with a role, longest silent first */
     struct table held;            /* struct held */
@@ -273,6 +279,7 @@ struct core {
     bool lend_again; /* something has changed for lend.c */
     uint32_t job_count;
     uint32_t shunners; /* of those queued, the ones that may not have every worker */
+    uint32_t needy;    /* and those that need memory */
     size_t graph_bytes;
     struct {
         struct peer_state **heap; /* workers that others can reach: most free slots first */
@@ -350,6 +357,8 @@ bool remains_claim(struct core *c, uint64_t now, struct job *j, const struct msg
 void remains_give_up(struct core *c, uint64_t now, struct job *j);
 /* STOPPED: true, if it was one of these. */
 bool remains_stopped(struct core *c, struct peer_state *worker, uint64_t job, uint32_t attempt);
+/* Does it run what has not been found a job for, so that nobody knows how much memory it needs? */
+bool remains_any(const struct peer_state *worker);
 void remains_lose_worker(struct peer_state *worker);
 void remains_expire(struct core *c, uint64_t now);
 uint64_t remains_deadline(const struct core *c);
@@ -407,6 +416,8 @@ uint32_t verdict(struct job *j);
 void wait_add(struct core *c, uint64_t now, struct job *j);
 void wait_add_first(struct core *c, uint64_t now, struct job *j); /* before its client's others */
 void wait_remove(struct core *c, struct job *j);
+/* Does it wait for memory that some worker will have, and has for long?  Then others that need some do not overtake it any more. */
+bool wait_for_memory(const struct core *c, const struct job *j);
 void wait_start(struct core *c, uint64_t now); /* those that wait and now can */
 void wait_expire(struct core *c, uint64_t now);
 uint64_t wait_deadline(const struct core *c);
@@ -414,18 +425,29 @@ uint64_t wait_deadline(const struct core *c);
 /* fleet.c */
 int fleet_join(struct core *c, struct peer_state *worker, struct err *e);
 void fleet_leave(struct core *c, uint64_t now, struct peer_state *worker);
-void fleet_take(struct core *c, struct peer_state *worker, uint32_t slots);
-void fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
+void fleet_take(struct core *c, struct peer_state *worker, uint32_t slots, uint64_t memory_bytes);
+void fleet_release(struct core *c, struct peer_state *worker, uint32_t slots, uint64_t memory_bytes);
 void fleet_drain(struct core *c, struct peer_state *worker); /* none of its slots are free any more */
-/* Of those with a free slot whoever has most of its input in place, then most free ones; NULL: no slot is free. */
+/* Of those with a free slot and the memory for it whoever has most of its input in place, then most free ones; NULL: no slot is free. */
 struct peer_state *fleet_most_free(const struct core *c, const struct job *j);
 bool fleet_serves(const struct core *c, const struct job *j); /* is there a worker that it may have? */
 uint32_t fleet_free_slots(const struct peer_state *worker);
 bool fleet_has_free(const struct core *c); /* of any worker */
-/* Somebody else with a free slot, who is like it; NULL: nobody. */
-struct peer_state *fleet_lender(const struct core *c, const struct peer_state *owner);
-/* Those with a free slot, in a fixed order, max at most; gives. */
+/* Somebody else with a free slot, and memory for a run, who is like it; NULL: nobody. */
+struct peer_state *fleet_lender(const struct core *c, const struct peer_state *owner, uint64_t run_bytes);
+/* Those with a free slot and the memory for all of it, in a fixed order, max at most; gives. */
 struct peer_state **fleet_list(const struct core *c, const struct job *j, size_t max, size_t *count);
+
+/* memory.c */
+int memory_measure(struct job *j, struct err *e); /* what its stages need */
+/* What its stages take there, and *run_bytes what a run needs that is lent. */
+uint64_t memory_of_part(const struct job *j, uint32_t part, uint64_t *run_bytes);
+uint64_t memory_free(const struct peer_state *worker);
+bool memory_fits(const struct job *j, const struct peer_state *worker); /* what of it is to be placed, beside what is there */
+bool memory_could_fit(const struct job *j, const struct peer_state *worker); /* all of it, if nothing else were there */
+uint32_t memory_runs(const struct peer_state *worker, uint64_t run_bytes, uint32_t slots); /* so many of these slots have memory */
+/* true, and why: of those that it may have, no worker is large enough. */
+bool memory_say_too_much(const struct core *c, const struct job *j, struct err *e);
 
 /* lend.c */
 void lend_init(struct part *p);

@@ -92,7 +92,7 @@ static int worker_rows(const struct core *c, struct arena *a, struct msg_answer 
     for (const struct list *l = c->workers.next; l != &c->workers; l = l->next) {
         const struct peer_state *w = LIST_OF(l, peer_state, at);
         struct msg_worker_row one = {arena_string(a, w->name), w->slots, w->used, w->draining, arena_string(a, w->image),
-                                     arena_string(a, w->domain)};
+                                     arena_string(a, w->domain), w->memory_bytes, w->memory_used};
         if (!one.name || !one.image || !one.domain)
             return err_nomem(e);
         row[out->worker_count++] = one;

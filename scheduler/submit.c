@@ -108,6 +108,13 @@ static int enlist(struct core *c, struct peer_state *client, struct job *j, stru
     return 0;
 }
 
+/* Told at once, unless a larger worker may be on its way: when the scheduler was started just now, or for a job that waits anyway. */
+static bool is_too_large(const struct core *c, const struct peer_state *client, const struct job *j, const struct msg_submit *m, struct err *e)
+{
+    return j->memory_bytes && !m->was && !j->held && !place_local(client) && c->event_ns >= c->began_ns + NO_WORKER_NS &&
+           memory_say_too_much(c, j, e);
+}
+
 /* 0: answered, by a plan or an ACCEPT. */
 static int answer(struct core *c, uint64_t now, struct peer_state *client,
                   const struct msg_submit *m, struct slice encoded, struct err *e)
@@ -128,6 +135,10 @@ static int answer(struct core *c, uint64_t now, struct peer_state *client,
     if (!j)
         return -1;
     j->held = client->keeps ? m->held : 0;
+    if (memory_measure(j, e) < 0 || is_too_large(c, client, j, m, e)) {
+        job_free(j);
+        return -1;
+    }
     j->number = c->job_numbers + 1;
     if (enlist(c, client, j, e) < 0) {
         job_free(j);

@@ -37,6 +37,7 @@ static void add(struct core *c, uint64_t now, struct job *j, struct list *before
     c->slots_freed = c->lend_again = true;
     j->choosy = job_is_choosy(j);
     c->shunners += j->choosy;
+    c->needy += j->memory_bytes != 0;
 }
 
 void wait_add(struct core *c, uint64_t now, struct job *j)
@@ -58,6 +59,7 @@ void wait_remove(struct core *c, struct job *j)
         list_remove(&j->client->turn);
     c->stats.waiting--;
     c->lend_again = true;
+    c->needy -= j->memory_bytes != 0;
     if (j->choosy) {
         c->shunners--;
         c->slots_freed = true; /* what it would not have, those behind it may */
@@ -76,18 +78,27 @@ static void start_first(struct core *c, uint64_t now, struct peer_state *client)
         job_step(c, now, j, JOB_PLACED, NULL);
 }
 
+bool wait_for_memory(const struct core *c, const struct job *j)
+{
+    return j->memory_bytes && c->event_ns >= j->since_ns + PATIENCE_NS && !place_local(j->client) && !place_possible(c, j) && fleet_serves(c, j);
+}
+
 /* Looks further than the first client only where some have a worker of their own, or may not have every
  * worker: otherwise what the first cannot have nobody can. */
 void wait_start(struct core *c, uint64_t now)
 {
     struct list *next;
+    bool waits = false; /* somebody for memory */
     if (!c->slots_freed)
         return;
     c->slots_freed = false;
     for (struct list *l = c->turns.next; l != &c->turns; l = next) {
         struct peer_state *client = LIST_OF(l, peer_state, turn);
         next = l->next;
-        if (place_possible(c, LIST_OF(client->waiting.next, job, wait))) {
+        const struct job *j = LIST_OF(client->waiting.next, job, wait);
+        if (waits && j->memory_bytes && !place_local(client))
+            continue;
+        if (place_possible(c, j)) {
             if (next == &c->turns)
                 next = l; /* it is the last already: again, if it has more */
             start_first(c, now, client);
@@ -96,6 +107,7 @@ void wait_start(struct core *c, uint64_t now)
         } else if (!c->homes_at_work && !c->shunners) {
             break;
         }
+        waits = waits || (client->queued && wait_for_memory(c, LIST_OF(client->waiting.next, job, wait)));
     }
 }
 

@@ -30,6 +30,7 @@ set_target_properties(liar PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DI
 zpipe_e2e(liars liars.py)
 # Workers that are not alike.
 zpipe_e2e(images images.py)
+zpipe_e2e(room room.py)
 # Tasks that are run twice, and compared.
 zpipe_e2e(audit audit.py)
 # A few rows over hosts of their own: network namespaces, where they are permitted; `make hosts` runs all.

@@ -3,7 +3,7 @@
 set(sim ${CMAKE_CURRENT_SOURCE_DIR}/sim)
 add_executable(sim ${sim}/sim.c ${sim}/actors.c ${sim}/clients.c ${sim}/workers.c ${sim}/streams.c ${sim}/jobs.c ${sim}/world.c ${sim}/check.c ${sim}/plants.c)
 target_link_libraries(sim PRIVATE scheduler)
-foreach(f fleet_release core_send wait_expire job_cancel verdict job_bind job_may_have workers_alike lend_lose_worker
+foreach(f fleet_release fleet_take lend_step remains_any core_send wait_expire job_cancel verdict job_bind job_may_have workers_alike lend_lose_worker
           action_queue job_resume job_worker_message part_lose held_lose_keeper wait_add held_keeper_came fleet_drain drain_step remains_expire place_remnants part_outdated)
     target_link_options(sim PRIVATE -Wl,--wrap=${f})
 endforeach()

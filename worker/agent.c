@@ -4,6 +4,7 @@
  * descriptor it will be joined with exists: it waits in `early`, with the credit that followed it, until
  * agent_claim finds it. */
 #include "worker/agent.h"
+#include "worker/memory.h"
 
 #include "base/instance.h"
 #include "base/log.h"
@@ -44,6 +45,7 @@ struct agent {
     struct net *net;
     char name[128], data_listen[256], advertise[256];
     uint32_t slots;
+    uint64_t memory_bytes, memory_used; /* that is for tasks; that what runs here needs */
     const char *image_name; /* borrowed from the options; NULL: none was given */
     const char *shared;     /* likewise; "" */
     bool bare;              /* tasks run behind no wall */
@@ -139,19 +141,34 @@ uint32_t agent_width(const struct agent *a, uint32_t width)
 }
 
 /* One job may be told to be wider than this worker; others do not get more by that. */
-bool agent_begin_run(struct agent *a, uint32_t running, uint32_t width)
+bool agent_begin_run(struct agent *a, uint32_t running, uint32_t width, uint64_t memory_bytes)
 {
     uint32_t own = agent_width(a, width);
     if (running >= own || (a->runs >= a->slots && !width))
         return false;
+    if (running && memory_bytes && (a->memory_used > a->memory_bytes || memory_bytes > a->memory_bytes - a->memory_used))
+        return false; /* the first one has what the scheduler has kept for it, or it would never be begun */
     a->runs++;
+    agent_take_memory(a, memory_bytes);
     return true;
 }
 
-void agent_end_run(struct agent *a)
+void agent_end_run(struct agent *a, uint64_t memory_bytes)
 {
     a->runs--;
+    agent_give_memory(a, memory_bytes);
     a->runs_freed = true;
+}
+
+void agent_take_memory(struct agent *a, uint64_t bytes)
+{
+    a->memory_used += bytes;
+}
+
+void agent_give_memory(struct agent *a, uint64_t bytes)
+{
+    a->memory_used -= bytes;
+    a->runs_freed |= bytes != 0;
 }
 
 int agent_run_region(struct agent *a, struct region_watch *w, struct box_region *r, struct err *e)
@@ -351,7 +368,6 @@ static int join(struct agent *a, struct err *e)
                                 a, e);
     if (!a->scheduler)
         return -1;
-    uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES), page = (uint64_t)sysconf(_SC_PAGESIZE);
     struct msg m = {.type = MSG_HELLO,
                     .hello = {.version = MSG_VERSION,
                               .role = MSG_WORKER,
@@ -360,7 +376,7 @@ static int join(struct agent *a, struct err *e)
                               .image = a->image.id,
                               .domain = a->image.domain,
                               .slots = a->slots,
-                              .memory_bytes = pages * page,
+                              .memory_bytes = a->data ? a->memory_bytes : 0, /* in one process a job is never refused for it */
                               .data_url = a->data ? a->advertise : "",
                               .data_key = a->data ? net_public_key(a->net) : (struct slice){"", 0},
                               .shared = a->shared,
@@ -754,6 +770,7 @@ struct agent *agent_new(struct loop *l, const struct agent_options *o, struct er
     snprintf(a->data_listen, sizeof a->data_listen, "%s", o->data_listen ? o->data_listen : "");
     snprintf(a->advertise, sizeof a->advertise, "%s", o->advertise ? o->advertise : "");
     a->slots = o->slots ? o->slots : count_cpus();
+    a->memory_bytes = o->memory_bytes ? o->memory_bytes : memory_of_machine() / 100 * MEMORY_SHARE_PERCENT;
     a->image_name = o->image;
     a->shared = o->shared ? o->shared : "";
     a->bare = o->no_isolation;

@@ -13,6 +13,7 @@ struct agent;
 struct agent_options {
     const char *name;        /* for people; NULL: the host's name */
     uint32_t slots;          /* 0: one per CPU */
+    uint64_t memory_bytes;   /* for tasks; 0: MEMORY_SHARE_PERCENT of what there is */
     const char *data_listen; /* NULL: embedded, no data port.  tcp://ADDRESS:PORT, PORT may be * */
     const char *advertise;   /* what others connect to; NULL: as listening */
     const char *image;       /* a name for what programs see of this host; NULL: it is looked at.  Embedded: nobody asks */

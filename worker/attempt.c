@@ -533,8 +533,11 @@ static int start_main(struct attempt *t, struct err *e)
         ends += more;
     }
     for (uint32_t i = 0; i < t->graph->node_count; i++)
-        if (blocks_main_runs(t, i))
+        if (blocks_main_runs(t, i)) {
             node[count++] = i;
+            t->memory_bytes = graph_add_memory(t->memory_bytes, t->graph->node[i].set.memory_bytes);
+        }
+    agent_take_memory(t->agent, t->memory_bytes);
     t->main.moved = main_moved;
     t->main.pump_ended = main_pump_ended;
     struct region_scope scope = {.node = node, .count = count, .end = t->main_end, .end_count = ends,
@@ -929,6 +932,7 @@ void attempt_free(struct attempt *t)
     borrows_free(t);
     local_stop(t);
     local_free(t->local);
+    agent_give_memory(t->agent, t->memory_bytes);
     for (uint32_t i = 0; i < t->route_count; i++) {
         carry_free(t->route[i].carry);
         fd_close(&t->route[i].spool);

@@ -101,6 +101,7 @@ struct attempt {
     uint32_t borrow_count, wanted;
     bool paused; /* there is no scheduler that knows of it: what it has to say waits */
     bool torn;   /* it has not ended by itself */
+    uint64_t memory_bytes; /* of the worker's, for what streams */
     bool elsewhere; /* it is another worker's, who lends us runs of it: see lend.c */
 };
 
@@ -138,9 +139,13 @@ const char *agent_name(const struct agent *a);
 const char *agent_shared(const struct agent *a); /* for shared_open */
 struct loop *agent_loop(struct agent *a);
 struct box *agent_box(struct agent *a);
-/* Leave to run one more block: given back by agent_end_run.  width: at once, 0: as many as slots. */
-bool agent_begin_run(struct agent *a, uint32_t running, uint32_t width);
-void agent_end_run(struct agent *a);
+/* Leave to run one more block: given back by agent_end_run.  running: of its stage; width: at once, 0: as many as slots; memory: that
+ * it needs, which a second one of a stage only has if there is so much. */
+bool agent_begin_run(struct agent *a, uint32_t running, uint32_t width, uint64_t memory_bytes);
+void agent_end_run(struct agent *a, uint64_t memory_bytes);
+/* What streams needs it from now on, and then no more. */
+void agent_take_memory(struct agent *a, uint64_t bytes);
+void agent_give_memory(struct agent *a, uint64_t bytes);
 uint32_t agent_width(const struct agent *a, uint32_t width);
 void agent_send(struct agent *a, const struct msg *m);
 /* Our data port, NULL in embedded mode; and something for one of its links. */

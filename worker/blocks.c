@@ -437,7 +437,7 @@ int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e)
     struct run *run = run_new(b, e);
     if (!run) {
         if (where == HERE)
-            agent_end_run(b->t->agent);
+            agent_end_run(b->t->agent, b->run_memory);
         return -1;
     }
     run->from = b->from;
@@ -668,7 +668,8 @@ struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct
         err_nomem(e);
         return NULL;
     }
-    *b = (struct blocks){.t = t, .stage = s, .node = &t->stages.node[s->first], .errors = -1};
+    *b = (struct blocks){.t = t, .stage = s, .node = &t->stages.node[s->first], .errors = -1,
+                         .run_memory = stage_run_memory(t->graph, &t->stages, s)};
     b->whole_out.fd = -1;
     b->way = s->author == GRAPH_NONE ? &blocks_planner : &blocks_author;
     b->rule.cut = s->cut;

@@ -122,6 +122,7 @@ struct blocks {
     const struct blocks_way *way;
     const uint32_t *node; /* stage->count, and the merge body's */
     const struct graph_split *head, *tail, *last; /* of its first program, of the one that joins (stage->joins), of its last */
+    uint64_t run_memory; /* that one run needs, as its programs declare */
     enum blocks_state state;
     struct inlet in;
     struct intake intake; /* fills it, or files do */

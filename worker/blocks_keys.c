@@ -140,7 +140,7 @@ static int start(struct blocks *b, struct region_words by, const struct box_sour
     if (r && run_merges(r, by, piece, count, e) == 0)
         return lent_start(b, r, where, e) < 0 ? -1 : 1;
     if (where == HERE)
-        agent_end_run(b->t->agent);
+        agent_end_run(b->t->agent, b->run_memory);
     return -1;
 }
 
@@ -161,7 +161,7 @@ static int ask(struct blocks *b, struct err *e)
     }
     if (r > 0) {
         struct region_words by = {b->tail->order_argv, b->tail->order_argc};
-        agent_begin_run(b->t->agent, 0, UINT32_MAX); /* it is short, and everybody waits for it */
+        agent_begin_run(b->t->agent, 0, UINT32_MAX, b->run_memory); /* it is short, and everybody waits for it */
         r = start(b, by, piece, count, HERE, e);
     }
     for (uint32_t i = 0; i < count; i++)

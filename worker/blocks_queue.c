@@ -57,7 +57,7 @@ void queue_leave(struct run *r)
     if (r->behind || r->follower)
         b->queued--;
     else if (!r->rests)
-        agent_end_run(b->t->agent);
+        agent_end_run(b->t->agent, b->run_memory);
     r->behind = r->follower = NULL;
 }
 
@@ -78,7 +78,7 @@ int queue_release(struct blocks *b, struct err *e)
     for (struct run *r = b->run; r && b->queued; r = r->next) {
         if (!r->behind)
             continue;
-        if (!agent_begin_run(b->t->agent, queue_slots(b), b->t->graph->width))
+        if (!agent_begin_run(b->t->agent, queue_slots(b), b->t->graph->width, b->run_memory))
             return 0;
         r->behind->follower = NULL;
         r->behind = NULL;

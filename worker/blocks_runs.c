@@ -186,7 +186,7 @@ static void rest(struct run *r)
         return;
     r->rests = true;
     b->resting++;
-    agent_end_run(b->t->agent);
+    agent_end_run(b->t->agent, b->run_memory);
     if (r->merge.count && !r->is_copy && b->state != ENDED && b->state != WHOLE)
         run_complete(r);
 }
@@ -617,9 +617,9 @@ int runs_merge(struct blocks *b, struct err *e)
     if (b->held < groups)
         return -1;
     for (struct run *r = first; r; r = r->next)
-        if (agent_begin_run(b->t->agent, 0, UINT32_MAX), merge_parts(b, r, e) < 0) {
+        if (agent_begin_run(b->t->agent, 0, UINT32_MAX, b->run_memory), merge_parts(b, r, e) < 0) {
             r->ended = true;
-            agent_end_run(b->t->agent);
+            agent_end_run(b->t->agent, b->run_memory);
             return -1;
         } else {
             b->running++;

@@ -239,7 +239,7 @@ static void on_ended(void *owner)
     struct loan *l = w->loan;
     struct err e;
     l->running--;
-    agent_end_run(l->agent);
+    agent_end_run(l->agent, w->run->b->run_memory);
     if (w->unwanted)
         work_over(w);
     else if (w->broken)
@@ -265,11 +265,11 @@ static void step(struct loan *l)
             loan_fail(l, &e);
         if (here <= 0)
             continue;
-        if (!agent_begin_run(l->agent, 0, 0))
+        if (!agent_begin_run(l->agent, 0, 0, w->run->b->run_memory))
             return;
         const struct blocks_way *way = w->run->b->way;
         if ((way->prepare && way->prepare(w->run, &e) < 0) || way->start(w->run->b, w->run, &e) < 0) {
-            agent_end_run(l->agent);
+            agent_end_run(l->agent, w->run->b->run_memory);
             say_done(w, MSG_HOW_FAILED, e.text);
             continue;
         }

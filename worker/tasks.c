@@ -367,7 +367,7 @@ static int give(struct blocks *b, struct run *r, struct err *e)
 
 static int nothing(struct blocks *b, struct err *e)
 {
-    if (!agent_begin_run(b->t->agent, b->running, b->t->graph->width))
+    if (!agent_begin_run(b->t->agent, b->running, b->t->graph->width, b->run_memory))
         return 0;
     return blocks_begin(b, 0, HERE, e);
 }

@@ -203,7 +203,7 @@ static void merge_ended(void *owner)
     struct run *r = i->run;
     struct err e;
     b->running--;
-    agent_end_run(b->t->agent);
+    agent_end_run(b->t->agent, b->run_memory);
     i->out = r->out;
     r->out = -1;
     i->failure = r->task->failure;
@@ -255,11 +255,11 @@ static int new_run(struct merge_item *i, struct err *e)
 /* `count` items from *at on become one of the next level.  1: begun; 0: not now. */
 static int begin(struct blocks *b, struct merge_item **at, uint32_t count, struct err *e)
 {
-    if (!agent_begin_run(b->t->agent, queue_slots(b), b->t->graph->width))
+    if (!agent_begin_run(b->t->agent, queue_slots(b), b->t->graph->width, b->run_memory))
         return 0;
     struct merge_item *i = calloc(1, sizeof *i), *part = *at;
     if (!i)
-        return agent_end_run(b->t->agent), err_nomem(e);
+        return agent_end_run(b->t->agent, b->run_memory), err_nomem(e);
     *i = (struct merge_item){.b = b, .level = part->level + 1, .number = part->number / fan_of(b), .out = -1, .said = -1};
     int r = new_run(i, e);
     struct merge m = {.run = i->run, .count = count, .item = i};
@@ -268,7 +268,7 @@ static int begin(struct blocks *b, struct merge_item **at, uint32_t count, struc
     for (uint32_t k = 0; r == 0 && k < count; k++, part = part->next)
         r = append(&i->said, part->said, e);
     if (r < 0) {
-        agent_end_run(b->t->agent);
+        agent_end_run(b->t->agent, b->run_memory);
         if (i->run && i->run->watch.id)
             agent_stop_region(b->t->agent, &i->run->watch);
         else if (i->run)

@@ -20,7 +20,7 @@ def rows(c):
     """The image that status shows of each worker; None: it shows none."""
     found = {}
     for line in c.run("status").stdout.decode().splitlines():
-        m = re.fullmatch(r"worker (\S+)  \d+ of \d+ slots taken(?:, drains)?(?:  image (\S+))?(?:  on .*)?", line)
+        m = re.fullmatch(r"worker (\S+)  \d+ of \d+ slots taken, \S+ of \S+ GiB of memory(?:, drains)?(?:  image (\S+))?(?:  on .*)?", line)
         if m:
             found[m[1]] = m[2]
     return found

@@ -11,6 +11,8 @@ struct chain {
     bool file;         /* the first stage opens a file */
     bool output;       /* the last one makes a file */
     bool quiet;        /* stderr goes where stdout goes */
+    uint64_t memory_bytes; /* that each stage declares */
+    bool blocks;       /* the last one is cut into blocks */
     const char *words; /* the stages' one word; NULL: "stage" */
 };
 
@@ -35,6 +37,9 @@ static inline struct graph *chain_graph(const struct chain *o)
             g->node[n].argv = (const char *const *)words;
             g->node[n].argc = 1;
             g->node[n].label = words[0];
+            g->node[n].set.memory_bytes = o->memory_bytes;
+            if (o->blocks && i + 1 == o->stages)
+                g->node[n].split = (struct graph_split){.cut = GRAPH_CUT_LINES, .cut_step = 1, .ok_status = 1, .combine_text = "", .spoils = {"", 0}, .seam = {"", 0}};
             g->node[n].ends = i + 1 == o->stages;
             g->node[n].negate = g->node[n].ends && o->negate;
         }

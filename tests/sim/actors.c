@@ -86,6 +86,7 @@ static void join(struct world *w, struct actor *a)
         if (!a->local) /* a new process */
             memcpy(a->instance, &a->link, sizeof a->link);
         a->slots = (uint32_t)draw(w, w->roomy ? 9 : 5);
+        a->memory = a->worker && !a->local && one_in(w, 2) ? (1 + draw(w, 8)) * STAGE_MEMORY : 0;
         a->address = a->link;
     }
     char url[64], name[32];
@@ -99,6 +100,7 @@ static void join(struct world *w, struct actor *a)
                               .image = images[w->images ? a->image : 0],
                               .domain = domains[w->images ? a->image : 0],
                               .slots = a->slots,
+                              .memory_bytes = a->memory,
                               .data_url = (a->worker && !a->local) || a->keeper ? url : "",
                               .data_key = {"", 0}}};
     for (int i = 0; a->worker && i < RUNS_MAX; i++)

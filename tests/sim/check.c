@@ -59,6 +59,8 @@ static const char *check_job(const struct core *c, const struct job *j)
         MUST(!p->again || j->state == JOB_AGAIN || j->state == JOB_STOPPING, "a part shall run again and does not");
         MUST(p->job == j, "a part belongs to another job");
         MUST(!p->worker || p->slots > 0, "a part holds no slot");
+        uint64_t run_bytes;
+        MUST(!p->worker || p->memory_bytes == memory_of_part(j, i, &run_bytes), "a part holds other memory than it needs");
         MUST(!p->worker || j->local || (j->bound && !strcmp(p->worker->image, j->image) && !strcmp(p->worker->domain, j->domain)),
              "a job runs on two images");
         MUST(!p->worker || table_get(&c->peers, p->worker->link) == p->worker,
@@ -108,10 +110,12 @@ static const char *check_loans(const struct core *c)
 static const char *check_worker(const struct core *c, const struct peer_state *w)
 {
     uint32_t used = w->untold;
+    uint64_t memory = 0;
     for (const struct list *l = w->parts.next; l != &w->parts; l = l->next) {
         const struct part *p = LIST_OF(l, part, at);
         MUST(p->worker == w, "a worker has a part that is not its own");
         used += p->slots;
+        memory += p->memory_bytes;
     }
     for (const struct list *l = w->loans.next; l != &w->loans; l = l->next) {
         const struct loan *loan = LIST_OF(l, loan, at);
@@ -119,18 +123,31 @@ static const char *check_worker(const struct core *c, const struct peer_state *w
         const struct peer_state *owner = loan->owner ? loan->owner->worker : w;
         MUST(!strcmp(w->image, owner->image) && !strcmp(w->domain, owner->domain), "a worker lends to another image");
         used += loan->slots;
+        memory += loan->memory_bytes;
+        MUST(!loan->owner || loan->memory_bytes == loan->slots * loan->owner->run_bytes, "slots are lent without their memory");
     }
     for (const struct list *l = w->remnants.next; l != &w->remnants; l = l->next) {
         const struct remnant *r = LIST_OF(l, remnant, of_worker);
         MUST(r->worker == w && !list_empty(&r->at), "what remains at a worker is not its own");
         used++;
     }
+    MUST(!w->memory_bytes || w->memory_used == memory, "memory is taken and nothing needs it, or the other way round");
+    MUST(!w->memory_bytes || memory <= w->memory_bytes, "a worker was given more than its memory");
     MUST(w->used == used, "slots are taken and nothing runs");
     MUST(w->used <= w->slots, "a worker was given more than its slots");
     if (w->data_url[0] && w->slots)
         MUST(w->rank < c->fleet.count && c->fleet.heap[w->rank] == w,
              "a worker is not in its place");
     return NULL;
+}
+
+/* Before it somebody has waited for memory for long. */
+static bool gives_way(const struct core *c, const struct peer_state *p)
+{
+    bool waits = false;
+    for (const struct list *l = c->turns.next; l != &p->turn; l = l->next)
+        waits |= wait_for_memory(c, LIST_OF(LIST_OF(l, peer_state, turn)->waiting.next, job, wait));
+    return waits && LIST_OF(p->waiting.next, job, wait)->memory_bytes;
 }
 
 static const char *check_client(const struct core *c, const struct peer_state *p)
@@ -143,7 +160,7 @@ static const char *check_client(const struct core *c, const struct peer_state *p
     for (const struct list *l = p->waiting.next; l != p->waiting.prev && p->queued; l = l->next)
         MUST(LIST_OF(l, job, wait)->round <= LIST_OF(l->next, job, wait)->round, "a client's jobs do not wait by rounds");
     MUST((p->queued == 0) == list_empty(&p->turn), "a client waits without a turn");
-    MUST(!p->queued || !place_possible(c, LIST_OF(p->waiting.next, job, wait)), "a job waits although it could run");
+    MUST(!p->queued || !place_possible(c, LIST_OF(p->waiting.next, job, wait)) || gives_way(c, p), "a job waits although it could run");
     return NULL;
 }
 
@@ -178,11 +195,12 @@ static const char *check_keepers(const struct core *c)
 const char *core_check(const struct core *c)
 {
     const char *wrong = NULL;
-    size_t queued = 0, bytes = 0;
+    size_t queued = 0, needy = 0, bytes = 0;
     for (const struct list *l = c->jobs.next; l != &c->jobs && !wrong; l = l->next) {
         const struct job *j = LIST_OF(l, job, at);
         wrong = check_job(c, j);
         queued += j->state == JOB_QUEUED;
+        needy += j->state == JOB_QUEUED && j->memory_bytes;
         bytes += j->bytes->size;
     }
     for (const struct list *l = c->workers.next; l != &c->workers && !wrong; l = l->next)
@@ -201,6 +219,7 @@ const char *core_check(const struct core *c)
     MUST(list_empty(&c->over), "jobs that are over were kept");
     MUST(length(&c->jobs) == c->job_count && c->jobs_by_number.count == c->job_count,
          "jobs are counted wrongly");
+    MUST(c->needy == needy, "jobs that need memory are counted wrongly");
     MUST(length(&c->queued) == queued && c->stats.waiting == queued,
          "waiting jobs are counted wrongly");
     MUST(bytes == c->graph_bytes, "bytes are counted wrongly");

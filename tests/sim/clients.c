@@ -3,7 +3,7 @@
 
 static void send_job(struct world *w, struct actor *a, const struct tracked *t, uint64_t held, uint64_t was)
 {
-    struct buf *g = &w->graph[t->stages][t->pipefail + 2 * t->negate];
+    struct buf *g = &w->graph[t->stages][t->pipefail + 2 * t->negate + 4 * t->needy];
     struct msg m = {.type = MSG_SUBMIT,
                     .submit = {.request = t->request,
                                .flags = t->spread ? MSG_SUBMIT_SPREAD : 0,
@@ -12,7 +12,8 @@ static void send_job(struct world *w, struct actor *a, const struct tracked *t, 
                                .was = was,
                                .token = {(const char *)t->token, was ? sizeof t->token : 0}}};
     if (!g->size)
-        *g = chain_bytes(&(struct chain){.stages = t->stages, .pipefail = t->pipefail, .negate = t->negate});
+        *g = chain_bytes(&(struct chain){.stages = t->stages, .pipefail = t->pipefail, .negate = t->negate, .blocks = t->needy,
+                                            .memory_bytes = t->needy ? STAGE_MEMORY : 0});
     /* Once: a second one that comes when the first has had its answer is another job. */
     put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){g->data, g->size});
 }
@@ -47,6 +48,7 @@ void submit(struct world *w, struct actor *a, uint64_t held)
                           .stages = 1 + (uint32_t)draw(w, 5),
                           .held = held != 0,
                           .spread = one_in(w, 2),
+                          .needy = one_in(w, 2),
                           .units = (uint32_t)draw(w, UNITS_MAX + 1),
                           .endless = one_in(w, 8),
                           .cursed = one_in(w, 30),

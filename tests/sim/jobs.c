@@ -76,6 +76,22 @@ void see_result(struct world *w, uint64_t link, const struct msg_result *r)
     }
 }
 
+/* At once: no worker has the memory for it. */
+void see_refused(struct world *w, uint64_t link, const struct msg_result *r)
+{
+    for (uint32_t i = 0; i < w->jobs; i++) {
+        struct tracked *t = &w->job[i];
+        if (t->client != link || t->request != r->request || r->code != ERR_LIMIT)
+            continue;
+        must(w, t->needy && !t->held && !t->accepted, "a job was refused that needs no memory");
+        for (size_t k = 0; k < w->core->fleet.count; k++) {
+            uint64_t has = w->core->fleet.heap[k]->memory_bytes;
+            must(w, has && has < t->stages * STAGE_MEMORY, "a job was refused although a worker has the memory for it");
+        }
+        t->results++;
+    }
+}
+
 /* What the core says of a job grows with its stages, and with how often they were begun; never with its input or with time. */
 void see_told(struct world *w, const struct msg *m)
 {

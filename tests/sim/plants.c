@@ -32,14 +32,42 @@ const char *const plant_names[PLANTS + 1] = {
     [24] = "the worker that comes back first has the newest attempt",
     [25] = "a job goes on with any image",
     [26] = "slots of any image are lent",
+    [27] = "memory is sometimes not given back",
+    [28] = "memory of slots that are lent is not counted",
+    [29] = "what an earlier scheduler began needs no memory",
 };
 
-void __real_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
-void __wrap_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots);
-void __wrap_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots)
+static bool lends;
+
+void __real_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots, uint64_t memory_bytes);
+void __wrap_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots, uint64_t memory_bytes);
+void __wrap_fleet_release(struct core *c, struct peer_state *worker, uint32_t slots, uint64_t memory_bytes)
 {
     if (plant != 1 || core_random(c) % 8)
-        __real_fleet_release(c, worker, slots);
+        __real_fleet_release(c, worker, slots, plant == 27 && core_random(c) % 8 == 0 ? 0 : memory_bytes);
+}
+
+void __real_fleet_take(struct core *c, struct peer_state *worker, uint32_t slots, uint64_t memory_bytes);
+void __wrap_fleet_take(struct core *c, struct peer_state *worker, uint32_t slots, uint64_t memory_bytes);
+void __wrap_fleet_take(struct core *c, struct peer_state *worker, uint32_t slots, uint64_t memory_bytes)
+{
+    __real_fleet_take(c, worker, slots, plant == 28 && lends ? 0 : memory_bytes);
+}
+
+void __real_lend_step(struct core *c);
+void __wrap_lend_step(struct core *c);
+void __wrap_lend_step(struct core *c)
+{
+    lends = true;
+    __real_lend_step(c);
+    lends = false;
+}
+
+bool __real_remains_any(const struct peer_state *w);
+bool __wrap_remains_any(const struct peer_state *w);
+bool __wrap_remains_any(const struct peer_state *w)
+{
+    return plant != 29 && __real_remains_any(w);
 }
 
 void __real_core_send(struct core *c, uint64_t link, const struct msg *m);

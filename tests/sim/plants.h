@@ -3,5 +3,5 @@
 #pragma once
 
 extern int plant; /* 0: none */
-#define PLANTS 26
+#define PLANTS 29
 extern const char *const plant_names[PLANTS + 1];

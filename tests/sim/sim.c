@@ -77,6 +77,8 @@ static void take_actions(struct world *w)
             w->restart_ns = w->now + draw(w, 100) * MS;
         if (x.msg.type == MSG_RESULT && x.msg.result.job)
             see_result(w, x.link, &x.msg.result);
+        else if (x.msg.type == MSG_RESULT)
+            see_refused(w, x.link, &x.msg.result);
         if (x.msg.type == MSG_LEND) {
             w->lent++;
             must(w, w->actor[0].local || !core_stats(w->core).waiting,
@@ -346,8 +348,8 @@ static const char *run_seed(uint64_t seed, bool talk)
         cut(&w->actor[i].to);
         cut(&w->actor[i].from);
     }
-    for (uint32_t i = 0; i < NODES_MAX * 4; i++)
-        buf_clear(&w->graph[i / 4][i % 4]);
+    for (uint32_t i = 0; i < NODES_MAX * 8; i++)
+        buf_clear(&w->graph[i / 8][i % 8]);
     befell[NEVER_CAME] = never_came;
     core_free(w->core);
     free(w);

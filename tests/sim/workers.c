@@ -1,6 +1,21 @@
 /* What workers do and hear. */
 #include "tests/sim/world.h"
 
+uint64_t memory_at_work(const struct actor *a)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < RUNS_MAX; i++)
+        bytes += a->run[i].used ? a->run[i].memory : 0;
+    for (int i = 0; i < LOANS_MAX; i++)
+        bytes += a->lent[i].used ? a->lent[i].memory : 0;
+    return bytes;
+}
+
+static void see_memory(struct world *w, const struct actor *a)
+{
+    must(w, !a->memory || memory_at_work(a) <= a->memory, "a worker has been given more than it has memory for");
+}
+
 static void run_begin(struct world *w, struct actor *a, const struct msg_run *m)
 {
     struct run *r = NULL;
@@ -21,6 +36,9 @@ static void run_begin(struct world *w, struct actor *a, const struct msg_run *m)
     for (uint32_t i = 0; i < m->node_count; i++)
         if (m->node[i] && m->node[i] <= t->stages) /* not the source, the sink */
             r->here[m->node[i]] = true;
+    for (uint32_t i = 1; i < NODES_MAX; i++)
+        r->memory += r->here[i] && t->needy ? STAGE_MEMORY : 0;
+    see_memory(w, a);
     for (uint32_t i = 0; i < m->route_count; i++) {
         r->local |= m->route[i].via == MSG_VIA_FD;
         if (m->route[i].what == MSG_EDGE && m->route[i].via == MSG_VIA_CONNECT)
@@ -63,9 +81,18 @@ static struct lent *lent_of(struct actor *a, uint32_t loan)
     return NULL;
 }
 
+/* Its owner's last stage runs in blocks, if it is there. */
+static uint64_t lent_memory(const struct world *w, const struct msg_lend *m, const struct tracked *t)
+{
+    uint64_t address = strtoull(strrchr(m->url, ':') + 1, NULL, 10);
+    const struct run *r = t && t->needy ? run_of(w->owner[address], m->job, m->attempt) : NULL;
+    return r && r->here[t->stages] ? m->slots * STAGE_MEMORY : 0;
+}
+
 static void lend_begin(struct world *w, struct actor *a, const struct msg_lend *m)
 {
     struct lent *l = NULL;
+    const struct tracked *t = tracked(w, m->job);
     uint32_t slots = m->slots;
     for (int i = 0; i < LOANS_MAX; i++) {
         slots += a->lent[i].used ? a->lent[i].slots : 0;
@@ -80,7 +107,9 @@ static void lend_begin(struct world *w, struct actor *a, const struct msg_lend *
     *l = (struct lent){.used = true,
                        .what = {m->job, m->attempt, m->loan, one_in(w, 10)},
                        .slots = m->slots,
+                       .memory = lent_memory(w, m, t),
                        .at_ns = one_in(w, 3) ? w->now + draw(w, 3000) * MS : NEVER};
+    see_memory(w, a);
 }
 
 void give_back(struct world *w, struct actor *a, struct lent *l)

@@ -19,6 +19,7 @@
 #define NODES_MAX  8
 #define IMAGES     3
 #define UNITS_MAX  24 /* of a job's input */
+#define STAGE_MEMORY (2ull << 30) /* of a stage that needs some; a worker has as much as some of them */
 #define AHEAD      4  /* a writer waits when its reader has so many less */
 #define EVENTS_MAX 100000
 #define MS         1000000ull
@@ -57,7 +58,7 @@ struct run {
     bool left;                   /* likewise, or another has told it to stop: no job waits for its end */
     uint8_t token[MSG_TOKEN_BYTES];
     uint32_t end[NODES_MAX];     /* how those that ended did */
-    uint64_t job, at_ns;
+    uint64_t job, at_ns, memory;
     uint32_t attempt, heard;
     bool here[NODES_MAX], ended[NODES_MAX];
     bool answered[NODES_MAX];  /* the reader elsewhere has all */
@@ -69,6 +70,7 @@ struct lent { /* slots of a worker; it keeps them until they are recalled, or fo
     bool used;
     struct msg_returned what;
     uint32_t slots;
+    uint64_t memory;
     uint64_t at_ns; /* when they go back; NEVER */
 };
 
@@ -89,6 +91,7 @@ struct actor {
     struct run run[RUNS_MAX];
     struct lent lent[LOANS_MAX];
     uint32_t submits, slots;
+    uint64_t memory; /* of a worker; 0: no bound */
     uint32_t loan; /* the last it was told of */
     uint64_t requests;
     uint32_t asked, answered; /* of a client, on this link */
@@ -105,7 +108,7 @@ struct tracked {                      /* a job as the world knows it */
     uint64_t client, request, number; /* client: its link */
     uint8_t token[MSG_TOKEN_BYTES]; /* as ROUTE said; has_token */
     bool has_token;
-    bool spread;
+    bool spread, needy; /* needy: each stage needs STAGE_MEMORY */
     bool accepted, ran, cancelled, pipefail, negate;
     bool held;    /* submitted: its client is a keeper */
     bool endless; /* its input does not end, like `tail -f`, until the client has had enough */
@@ -145,7 +148,7 @@ struct world {
     uint64_t restart_ns; /* the scheduler dies; NEVER */
     uint64_t lives;
     uint32_t went_on; /* jobs, from one scheduler to the next */
-    struct buf graph[NODES_MAX][4]; /* by stages; pipefail and negate */
+    struct buf graph[NODES_MAX][8]; /* by stages; pipefail, negate, needy */
     const char *wrong;
 };
 
@@ -173,6 +176,7 @@ struct tracked *known(struct world *w, uint64_t number); /* accepted or not by t
 struct run *run_of(struct actor *a, uint64_t job, uint32_t attempt);
 uint32_t unit_of(uint32_t n, uint32_t from);
 void see_result(struct world *w, uint64_t link, const struct msg_result *r);
+void see_refused(struct world *w, uint64_t link, const struct msg_result *r);
 void see_told(struct world *w, const struct msg *m);
 void see_accept(struct world *w, uint64_t link, const struct msg_accept *m);
 
@@ -196,6 +200,7 @@ void pull_over(struct world *w, struct actor *a, struct reader *r, uint64_t job,
 
 /* --- workers.c --- */
 void want(struct world *w, struct actor *a, const struct run *r);
+uint64_t memory_at_work(const struct actor *a); /* what all needs that runs there */
 void give_back(struct world *w, struct actor *a, struct lent *l);
 void worker_hears(struct world *w, struct actor *a, const struct msg *m);
 void tell_remains(struct world *w, struct actor *a);

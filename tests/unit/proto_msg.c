@@ -18,7 +18,7 @@ static const struct msg_route route = {.what = MSG_FILE,
                                        .key = {"01234567890123456789012345678901", 32}};
 static const struct msg_port port = {UINT32_MAX, -1};
 static const struct msg_job_row job_row = {8, "runs", "cat | sort", "w1 w2", 1, 2, 1, UINT64_MAX};
-static const struct msg_worker_row worker_row = {"w1", 4, 2, true, "an image", "a kernel"};
+static const struct msg_worker_row worker_row = {"w1", 4, 2, true, "an image", "a kernel", 1ull << 34, 1 << 30};
 static const struct msg_plan_row plan_row = {1, "sort \"x\"", "merge", "", "", "lines", "sort -m"};
 static const uint32_t numbers[] = {0, UINT32_MAX};
 static const struct slice admit[] = {{"k", 1}, {"", 0}};
