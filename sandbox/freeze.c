@@ -8,11 +8,12 @@
  *
  * A writer that shows elsewhere how far it came is not let go when it stands still: it goes on from call to call, so that each
  * of its writes can be counted, until swallow.c has cut all such channels; each is let go at its next call.  What was interrupted
- * in the midst of a channel's read or write is led to its end then, as if nothing had been: no program sees that it was less.
+ * in the midst of a channel's read or write is led to its end then (lead.c), as if nothing had been: no program sees that it was less.
  *
  * Threads are found by walking down from the task's init until a walk finds nobody new.  A thread that
  * is in no state to stop (a parent in vfork, a page being read) is not in a socket's queue either: it is
  * not waited for, and let go when it stops later. */
+#include "sandbox/lead.h"
 #include "sandbox/server.h"
 
 #include <ctype.h>
@@ -26,7 +27,6 @@
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,8 +43,7 @@ struct thread {
     bool entering; /* a call, that is not counted yet */
     bool optioned;
     bool interrupted; /* maybe in the midst of a call */
-    unsigned long long done; /* of a call that was led on: so many bytes were before, */
-    unsigned long long rsi, rdx; /* and these were its arguments */
+    struct lead lead;
     int signal; /* to be delivered when it goes on */
     struct channel *writes; /* to it, so many bytes were counted when the call began; NULL: none */
     uint64_t size;
@@ -92,12 +91,16 @@ static ino_t space_of(pid_t pid)
     return stat(path, &s) < 0 ? 0 : s.st_ino;
 }
 
+int freeze_pidfd(pid_t tid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, tid, PIDFD_THREAD);
+    return fd < 0 ? (int)syscall(SYS_pidfd_open, tid, 0) : fd;
+}
+
 /* A number may be given again, to a process of the host's.  Once it is held, it cannot. */
 static void signal_thread(const struct freeze *f, pid_t tid)
 {
-    int fd = (int)syscall(SYS_pidfd_open, tid, PIDFD_THREAD);
-    if (fd < 0)
-        fd = (int)syscall(SYS_pidfd_open, tid, 0);
+    int fd = freeze_pidfd(tid);
     if (fd >= 0 && space_of(tid) == f->space)
         syscall(SYS_pidfd_send_signal, fd, SIGPIPE, NULL, 0);
     if (fd >= 0)
@@ -230,39 +233,6 @@ static void count_call(struct freeze *f, struct thread *t)
             t->writes = f->cut[i];
 }
 
-/* A read or write of a channel that the stop made shorter than it would have been goes on with the rest. */
-static void lead_on(struct freeze *f, struct thread *t)
-{
-    struct user_regs_struct regs;
-    if (ptrace(PTRACE_GETREGS, t->tid, NULL, &regs) < 0 || (regs.orig_rax != SYS_read && regs.orig_rax != SYS_write) ||
-        (long long)regs.rax <= 0 || regs.rax >= regs.rdx || !swallow_concerns(f->task, t->tid, (int)regs.rdi, regs.orig_rax == SYS_write))
-        return;
-    t->done = regs.rax;
-    t->rsi = regs.rsi;
-    t->rdx = regs.rdx;
-    regs.rsi += t->done;
-    regs.rdx -= t->done;
-    regs.rax = regs.orig_rax;
-    regs.orig_rax = (unsigned long long)-1; /* no call that the kernel would start again */
-    regs.rip -= 2;                          /* the syscall instruction */
-    if (ptrace(PTRACE_SETREGS, t->tid, NULL, &regs) < 0)
-        t->done = 0;
-}
-
-/* ... and has ended: both together are what it did. */
-static void led_on(struct thread *t)
-{
-    struct user_regs_struct regs;
-    if (!t->done || ptrace(PTRACE_GETREGS, t->tid, NULL, &regs) < 0 ||
-        ((long long)regs.rax <= -512 && (long long)regs.rax >= -516)) /* it is started again */
-        return;
-    regs.rax = (long long)regs.rax > 0 ? regs.rax + t->done : t->done;
-    regs.rsi = t->rsi;
-    regs.rdx = t->rdx;
-    ptrace(PTRACE_SETREGS, t->tid, NULL, &regs);
-    t->done = 0;
-}
-
 static void remove_thread(struct freeze *f, struct thread *t)
 {
     *t = f->thread[--f->count];
@@ -276,12 +246,12 @@ static void go_on(struct freeze *f, struct thread *t)
         ptrace(PTRACE_SETOPTIONS, t->tid, NULL, options);
     t->optioned = true;
     if (t->interrupted)
-        lead_on(f, t);
+        lead_begin(&t->lead, f->task, t->tid);
     t->interrupted = false;
     if (t->entering)
         count_call(f, t);
     t->entering = false;
-    bool counts = is_counting(f) || t->done;
+    bool counts = is_counting(f) || t->lead.on;
     ptrace(counts ? PTRACE_SYSCALL : PTRACE_DETACH, t->tid, NULL, (void *)(intptr_t)t->signal);
     t->stopped = false;
     if (!counts)
@@ -391,12 +361,14 @@ static void stopped_for(struct thread *t, int status)
     t->interrupted = status >> 16 == PTRACE_EVENT_STOP;
     t->entering = call && ptrace(PTRACE_GET_SYSCALL_INFO, t->tid, (void *)sizeof info, &info) > 0 &&
                   info.op == PTRACE_SYSCALL_INFO_ENTRY;
+    if (!call && !(status >> 16))
+        lead_break(&t->lead, t->tid);
     if (!call || t->entering)
         return;
     if (t->writes)
         swallow_wrote(t->writes, t->tid, t->size);
     t->writes = NULL;
-    led_on(t);
+    lead_end(&t->lead, t->tid);
 }
 
 void freeze_stopped(struct server *s, pid_t tid, int status)

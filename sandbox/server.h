@@ -302,6 +302,7 @@ void freeze_look(struct server *s); /* one that turns.c has told to stop stands 
 void freeze_let_go(struct server *s, pid_t tid); /* turns.c traces it no longer */
 void freeze_task_gone(struct server *s, struct task *t);
 void freeze_forget(struct server *s, struct channel *c);
+int freeze_pidfd(pid_t tid); /* the caller's; before 6.9, of a process's first thread only; -1: errno */
 
 /* --- keep.c --- */
 int keep_start(struct channel *c, struct err *e);

@@ -6,18 +6,17 @@
  * has been, or when nobody is left to read it.  It is stopped meanwhile, and so are all who could read: how much
  * there is room for follows from what they did. */
 #include "base/fds.h"
+#include "sandbox/lead.h"
 #include "sandbox/turns_member.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/user.h>
 #include <unistd.h>
 
@@ -61,15 +60,7 @@ static uint64_t rest(const struct member *m, uint64_t *at)
     *at = c->arg[1] + skip;
     if (!in_pieces(c->nr))
         return c->nr != SYS_sendfile && skip < c->arg[2] ? c->arg[2] - skip : 0;
-    static struct iovec v[IOV_MAX];
-    if (c->arg[2] > IOV_MAX || !turns_read_memory(m->pid, c->arg[1], v, c->arg[2] * sizeof *v))
-        return 0;
-    for (uint64_t i = 0; i < c->arg[2]; skip -= v[i++].iov_len) {
-        *at = (uint64_t)(uintptr_t)v[i].iov_base + skip;
-        if (skip < v[i].iov_len)
-            return v[i].iov_len - skip;
-    }
-    return 0;
+    return lead_piece(m->pid, c->arg[1], c->arg[2], skip, at);
 }
 
 /* Where it writes, without waiting there.  A pipe's is opened anew, since all would see the flag of the first; it

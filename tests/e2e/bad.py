@@ -198,6 +198,56 @@ def how_far_a_writer_came_is_no_chance():
         assert data if "wc" in text else 1 << 20 <= len(data) < 5 << 20, (text, len(data))
 
 
+COUNTS = """import ctypes, os, signal, sys
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+what, f = sys.argv[1], open(sys.argv[2], "w", 1)
+libc = ctypes.CDLL(None, use_errno=True)
+room = ctypes.create_string_buffer(90000)
+spare = open("/tmp/spare", "w+b")
+spare.write(bytes(90000))
+spare.flush()
+class Piece(ctypes.Structure): _fields_ = [("at", ctypes.c_void_p), ("size", ctypes.c_size_t)]
+class Message(ctypes.Structure): _fields_ = [("name", ctypes.c_void_p), ("name_size", ctypes.c_int), ("piece", ctypes.c_void_p), ("count", ctypes.c_size_t), ("rest", ctypes.c_long * 3)]
+begin = ctypes.addressof(room)
+pieces = (Piece * 4)(Piece(begin, 10), Piece(None, 0), Piece(begin + 10, 60000), Piece(begin + 60010, 29990))
+message = Message(None, 0, ctypes.addressof(pieces), 4)
+size, none, at = ctypes.c_size_t(90000), ctypes.c_long(0), ctypes.c_long(-1)
+call = {
+    "read": lambda: libc.read(0, room, size), "readv": lambda: libc.readv(0, pieces, 4), "preadv2": lambda: libc.preadv2(0, pieces, 4, at, 0),
+    "recv": lambda: libc.recv(0, room, size, 0), "recvmsg": lambda: libc.recvmsg(0, ctypes.byref(message), 0),
+    "write": lambda: libc.write(1, room, size), "writev": lambda: libc.writev(1, pieces, 4), "pwritev2": lambda: libc.pwritev2(1, pieces, 4, at, 0),
+    "send": lambda: libc.send(1, room, size, 0), "sendfile": lambda: libc.sendfile(1, spare.fileno(), ctypes.byref(none), size),
+    "sendon": lambda: libc.sendfile(1, spare.fileno(), None, size)}[what]
+written = size.value
+while written >= 0:
+    none.value = spare.seek(0)
+    n = call()
+    print(n, none.value or os.lseek(spare.fileno(), 0, 1), file=f)
+    written = n if "re" not in what else libc.write(1, room, ctypes.c_size_t(9000))
+print(ctypes.get_errno(), file=f)
+"""
+
+
+@case
+def what_was_stopped_in_a_call_goes_on_with_it():
+    """The reader leaves, and all of the writer is stopped for that: no call comes back short, whatever it is."""
+    for what in "read readv preadv2 recv recvmsg write writev pwritev2 send sendfile sendon".split():
+        seen = set()
+        for i in range(6):
+            busy = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(i % 3)]
+            status, out, err = run("yes | dd bs=%d status=none | python3 -c '%s' %s f | head -c 1" % (150 + 100 * i, COUNTS.replace("'", '"'), what))
+            for b in busy:
+                b.kill()
+                b.wait()
+            assert status == 0 and not err, (what, status, err)
+            *counts, last = open("f").read().splitlines()
+            seen.add((out, len(counts), last, *set(counts[:-1]), counts[-1]))
+            os.unlink("f")
+        assert len(seen) == 1, (what, seen)
+        whole = "90000 90000" if what in ("sendfile", "sendon") else "90000 0"
+        assert set(counts[:-1]) == {whole} and last == "32" and counts[-1] in (whole, "-1 0"), (what, counts, last)
+
+
 @case
 def all_tasks_that_leave_files_run():
     for i in range(40):
