@@ -198,6 +198,14 @@ def how_far_a_writer_came_is_no_chance():
         assert data if "wc" in text else 1 << 20 <= len(data) < 5 << 20, (text, len(data))
 
 
+@case
+def outputs_that_are_made_after_the_reader_left_are_there():
+    for i in range(20):
+        assert run("with out=late sh -c 'echo early; date >/dev/null; echo x >late' | true") == (0, b"", "")
+        assert open("late").read() == "x\n", i
+        os.unlink("late")
+
+
 COUNTS = """import ctypes, os, signal, sys
 signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 what, f = sys.argv[1], open(sys.argv[2], "w", 1)
