@@ -178,6 +178,7 @@ struct stage {
     bool reads_names;           /* ... and opens them */
     enum stdin_kind from;
     bool names_stdin;         /* `-` or /dev/stdin */
+    bool appends_unseen;      /* to files whose names it puts together, and that are too many to be shown */
     const char *text;         /* for sh */
     bool text_holes;          /* there are holes in it */
     struct slice record_text; /* START, END */

@@ -200,6 +200,8 @@ int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node)
     if (globs)
         memcpy(glob, n->out_glob, globs * sizeof *glob);
     for (const struct use *u = s->maybe; u; u = u->next) {
+        if (u->pattern && s->appends_unseen)
+            continue;
         bool there = has_directory(u->path), pattern = !there || u->prefix || u->pattern;
         const char *name = lower_keep(w, u->name);
         if (!name || (pattern && !(glob[globs++] = pattern_of(w, u))))

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define SCRIPT_FILES_MAX 1000      /* that a script may append to, which are inputs */
+#define SCRIPT_DIRECTORIES_MAX 100 /* in which it may make some */
 #define SCRIPT_BYTES_MAX (1 << 20) /* of a script in a file: a longer one names nothing */
 
 const char *uses_path(struct resolver *r, const char *word)
@@ -307,29 +308,54 @@ struct scan {
     const char *command; /* whose words they are, if it is one with scripts; or "" */
     bool first_seen;     /* the word in a command's place */
     bool shell, told;    /* a shell is among the words; the last one was its -c */
+    bool file_next;      /* the last one was -f */
     bool word;           /* it is the text of a word, for a shell that is started: what it writes to may be scratch */
     const struct command *known;
 };
 
 static int scan_text(struct scan *c, const char *text, size_t size);
 
-/* Files whose names a script puts together are outputs if it makes them.  What it appends to must be there; any file might be
- * meant where nothing of the name is known, and then what it makes is no output. */
-static int made_names(struct scan *c, const char *pattern, bool appends)
+/* Files that fit are outputs if they are made.  What may be appended to must be there: where that is too much, what is made under
+ * such names is dropped, and the stage says so. */
+static int made_pattern(struct scan *c, const char *pattern, bool appends)
 {
     const struct use *before = c->s->maybe;
     struct glob_names names = {0};
     struct err quiet;
-    if (appends && (!strcmp(pattern, "*") || glob_expand(c->r->arena, c->r->in->directory, pattern, false, &names, &quiet) < 0 ||
-                    names.count > SCRIPT_FILES_MAX))
-        return 0;
-    for (size_t i = 0; i < names.count; i++)
+    bool few = !appends || (glob_expand(c->r->arena, c->r->in->directory, pattern, false, &names, &quiet) == 0 && names.count <= SCRIPT_FILES_MAX);
+    c->s->appends_unseen |= !few;
+    for (size_t i = 0; i < names.count && few; i++)
         if (add_input(c->r, c->s, names.name[i], NULL, c->at, false, false) < 0)
             return -1;
     if (add_maybe(c->r, c->s, pattern, c->at) < 0)
         return -1;
     if (c->s->maybe != before)
         c->s->maybe->pattern = true;
+    return 0;
+}
+
+/* Names that a script or a shell puts together.  Where it is not known how they begin they may be below any directory that is there. */
+static int made_names(struct scan *c, const char *pattern, bool appends)
+{
+    struct glob_names names = {0};
+    struct err quiet;
+    struct stat st;
+    if (made_pattern(c, pattern, appends) < 0)
+        return -1;
+    if (pattern[0] != '*' || c->s->holes_at || glob_expand(c->r->arena, c->r->in->directory, "*", false, &names, &quiet) < 0)
+        return 0;
+    for (size_t i = 0, directories = 0; i < names.count && directories < SCRIPT_DIRECTORIES_MAX; i++) {
+        const char *path = uses_path(c->r, names.name[i]);
+        char *below = path ? arena_alloc(c->r->arena, strlen(names.name[i]) + strlen(pattern) + 2) : NULL;
+        if (!below)
+            return path ? resolve_no_memory(c->r) : -1;
+        if (strpbrk(names.name[i], "*?[\\") || stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+            continue;
+        directories++;
+        strcpy(stpcpy(stpcpy(below, names.name[i]), "/"), pattern);
+        if (made_pattern(c, below, appends) < 0)
+            return -1;
+    }
     return 0;
 }
 
@@ -367,6 +393,26 @@ static int script_scan(struct scan *c, const char *script)
     if (!has_scripts(c->command))
         return 0;
     return is_awk(c->command) ? script_names_awk(script, &names) : script_names_sed(script, &names);
+}
+
+/* ... and those that a script in a file of the client's names. */
+static int script_scan_file(struct scan *c, const char *name)
+{
+    const char *path = has_scripts(c->command) ? uses_path(c->r, name) : "";
+    struct stat st;
+    int fd = path && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+    char *text = NULL;
+    ssize_t got = -1;
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= SCRIPT_BYTES_MAX &&
+        (text = arena_alloc(c->r->arena, (size_t)st.st_size + 1)))
+        got = read(fd, text, (size_t)st.st_size);
+    fd_close(&fd);
+    if (!path)
+        return -1;
+    if (got < 0)
+        return 0; /* the command says so itself */
+    text[got] = '\0';
+    return script_scan(c, text);
 }
 
 static bool is_dash_c(const char *word)
@@ -436,24 +482,11 @@ static int script(struct words *w, const struct value *v, const char *text)
     return v->hole || v->subst ? 0 : script_scan(&c, text);
 }
 
-/* ... and those that a script in a file of the client's names. */
 static int script_file(struct words *w, const struct value *v, const char *name)
 {
-    const char *path = w->inner ? uses_path(w->r, name) : "";
-    struct stat st;
-    int fd = path && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
-    char *text = NULL;
-    ssize_t got = -1;
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= SCRIPT_BYTES_MAX &&
-        (text = arena_alloc(w->r->arena, (size_t)st.st_size + 1)))
-        got = read(fd, text, (size_t)st.st_size);
-    fd_close(&fd);
-    if (!path)
-        return -1;
-    if (got < 0)
-        return 0; /* the command says so itself */
-    text[got] = '\0';
-    return script(w, v, text);
+    struct scan c = {
+        .r = w->r, .s = w->s, .at = place_of(w->s, v), .command = w->inner ? w->inner : ""};
+    return v->hole || v->subst ? 0 : script_scan_file(&c, name);
 }
 
 static int operand(struct words *w, struct value *v)
@@ -643,7 +676,7 @@ static int scan_made(struct scan *c, const struct word *w, bool output, bool app
         buf_add(&pattern, known_part(c, p).data, known_part(c, p).size);
     const char *text = pattern.failed ? NULL : arena_bytes(c->r->arena, pattern.data, pattern.size);
     bool any = pattern.size == 1 && !output; /* then it is as likely to be no name */
-    int r = pattern.failed || any ? 0 : !text ? resolve_no_memory(c->r) : made_names(c, text, appends);
+    int r = pattern.failed || any ? 0 : !text ? resolve_no_memory(c->r) : made_names(c, text, appends || !output); /* `tee -a $f.log` */
     buf_clear(&pattern);
     return r;
 }
@@ -693,13 +726,15 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         c->shell |= command_is_shell(v->text);
         if (has_scripts(v->text))
             c->command = v->text;
-        else if (v->text[0] != '-' && script_scan(c, v->text) < 0)
+        else if (v->text[0] != '-' && (c->file_next ? script_scan_file(c, v->text) : script_scan(c, v->text)) < 0)
             return -1;
-        if (!c->first_seen)
+        c->file_next = strcmp(v->text, "-f") == 0;
+        bool command = !c->first_seen;
+        if (command)
             c->known = commands_find(r->commands, v->text, &quiet);
         c->first_seen = true;
         const struct use *made = c->s->maybe;
-        if (add_maybe_word(r, c->s, v->text, c->s->start) < 0 ||
+        if ((!command && add_maybe_word(r, c->s, v->text, c->s->start) < 0) ||
             note_prefixes(r, c->s, made, c->known, c->s->start) < 0)
             return -1;
         int got = add_input(r, c->s, v->text, NULL, c->s->start, false, false);

@@ -76,7 +76,7 @@ def missing_file():
 def missing_file_that_is_outside():
     open("hidden.txt", "w").write("x\n")
     status, out, err = run("python3 -c 'open(\"hid\" + \"den.txt\")' ; cat 'hidden'.txt.no || sort < /dev/null | cat - hidden.tx?")
-    status, out, err = run("sh -c 'n=hidden; cat $n.txt'")
+    status, out, err = run("sh -c 'n=hidden; e=.txt; cat $n$e'")
     assert status != 0 and "--with 'hidden.txt'" in err, err
 
 
