@@ -1,28 +1,17 @@
-/* Which words are inputs and which are outputs (zpipe-language(5), 4.3).  A word, or its part
- * behind
- * `=`, that names a regular file is an input; a directory only when written with a `/`, or as
- * operand of a command that is known to take one.  The sandbox shows an input under the same name.
- */
-#include "base/fds.h"
+/* Which words are inputs and which are outputs (zpipe-language(5), 4.3).  A word, or its part behind `=`, that names a regular
+ * file is an input; a directory only when written with a `/`, or as operand of a command that is known to take one.  The
+ * sandbox shows an input under the same name.  What texts in words name: uses_text.c. */
 #include "dsl/commands.h"
 #include "dsl/files.h"
 #include "dsl/glob.h"
-#include "dsl/lex.h"
-#include "dsl/resolve.h"
-#include "dsl/script_names.h"
+#include "dsl/uses_inside.h"
 #include "proto/graph.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#define SCRIPT_FILES_MAX 1000      /* that a script may append to, which are inputs */
-#define SCRIPT_DIRECTORIES_MAX 100 /* in which it may make some */
-#define SCRIPT_BYTES_MAX (1 << 20) /* of a script in a file: a longer one names nothing */
 
 const char *uses_path(struct resolver *r, const char *word)
 {
@@ -148,7 +137,7 @@ int uses_share(struct resolver *r, struct stage *s, const struct stage *first, c
 }
 
 /* 1: it is an input and was added; 0: it is none. */
-static int add_input(struct resolver *r, struct stage *s, const char *word, struct value *v,
+int uses_input(struct resolver *r, struct stage *s, const char *word, struct value *v,
                      size_t at, bool directories, bool sure)
 {
     struct stat st;
@@ -227,7 +216,7 @@ int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at,
     return 0;
 }
 
-static int add_output(struct resolver *r, struct stage *s, const char *word, struct value *v,
+int uses_output(struct resolver *r, struct stage *s, const char *word, struct value *v,
                       size_t at)
 {
     if (!*word || strncmp(word, "/dev/", 5) == 0 || strcmp(word, "-") == 0)
@@ -246,7 +235,7 @@ static int add_output(struct resolver *r, struct stage *s, const char *word, str
 
 /* The stage may make a file of this name: it is an output if it does.  Names inside /job only, and none in
  * a body, where every task would make the same. */
-static int add_maybe(struct resolver *r, struct stage *s, const char *word, size_t at)
+int uses_maybe(struct resolver *r, struct stage *s, const char *word, size_t at)
 {
     char normal[PATH_MAX];
     size_t n = strlen(word);
@@ -276,156 +265,26 @@ static int add_maybe(struct resolver *r, struct stage *s, const char *word, size
 }
 
 /* A word that names a file in one of the ways that are usual: FILE, NAME=FILE, -oFILE. */
-static int add_maybe_word(struct resolver *r, struct stage *s, const char *word, size_t at)
+int uses_maybe_word(struct resolver *r, struct stage *s, const char *word, size_t at)
 {
     const char *equals = strchr(word, '=');
-    if (equals && add_maybe(r, s, equals + 1, at) < 0)
+    if (equals && uses_maybe(r, s, equals + 1, at) < 0)
         return -1;
     if (word[0] != '-')
-        return add_maybe(r, s, word, at);
-    return word[1] && word[1] != '-' && word[2] ? add_maybe(r, s, word + 2, at) : 0;
+        return uses_maybe(r, s, word, at);
+    return word[1] && word[1] != '-' && word[2] ? uses_maybe(r, s, word + 2, at) : 0;
 }
 
 /* What the words since `first` may name is how names begin; `k`: the command, or NULL. */
-static int note_prefixes(struct resolver *r, struct stage *s, const struct use *first,
+int uses_prefixes(struct resolver *r, struct stage *s, const struct use *first,
                          const struct command *k, size_t at)
 {
     if (!k || !k->prefix)
         return 0;
-    int result = add_maybe(r, s, k->prefix, at);
+    int result = uses_maybe(r, s, k->prefix, at);
     for (struct use *u = s->maybe; u != first; u = u->next)
         u->prefix = true;
     return result;
-}
-
-/* ---- scripts ------------------------------------------------------------------------------ */
-
-struct scan {
-    struct resolver *r;
-    struct stage *s;
-    int depth;
-    size_t at;
-    const char *command; /* whose words they are, if it is one with scripts; or "" */
-    bool first_seen;     /* the word in a command's place */
-    bool shell, told;    /* a shell is among the words; the last one was its -c */
-    bool file_next;      /* the last one was -f */
-    bool word;           /* it is the text of a word, for a shell that is started: what it writes to may be scratch */
-    const struct command *known;
-};
-
-static int scan_text(struct scan *c, const char *text, size_t size);
-
-/* Files that fit are outputs if they are made.  What may be appended to must be there: where that is too much, what is made under
- * such names is dropped, and the stage says so. */
-static int made_pattern(struct scan *c, const char *pattern, bool appends)
-{
-    const struct use *before = c->s->maybe;
-    struct glob_names names = {0};
-    struct err quiet;
-    bool few = !appends || (glob_expand(c->r->arena, c->r->in->directory, pattern, false, &names, &quiet) == 0 && names.count <= SCRIPT_FILES_MAX);
-    c->s->appends_unseen |= !few;
-    for (size_t i = 0; i < names.count && few; i++)
-        if (add_input(c->r, c->s, names.name[i], NULL, c->at, false, false) < 0)
-            return -1;
-    if (add_maybe(c->r, c->s, pattern, c->at) < 0)
-        return -1;
-    if (c->s->maybe != before)
-        c->s->maybe->pattern = true;
-    return 0;
-}
-
-/* Names that a script or a shell puts together.  Where it is not known how they begin they may be below any directory that is there. */
-static int made_names(struct scan *c, const char *pattern, bool appends)
-{
-    struct glob_names names = {0};
-    struct err quiet;
-    struct stat st;
-    if (made_pattern(c, pattern, appends) < 0)
-        return -1;
-    if (pattern[0] != '*' || c->s->holes_at || glob_expand(c->r->arena, c->r->in->directory, "*", false, &names, &quiet) < 0)
-        return 0;
-    for (size_t i = 0, directories = 0; i < names.count && directories < SCRIPT_DIRECTORIES_MAX; i++) {
-        const char *path = uses_path(c->r, names.name[i]);
-        char *below = path ? arena_alloc(c->r->arena, strlen(names.name[i]) + strlen(pattern) + 2) : NULL;
-        if (!below)
-            return path ? resolve_no_memory(c->r) : -1;
-        if (strpbrk(names.name[i], "*?[\\") || stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
-            continue;
-        directories++;
-        strcpy(stpcpy(stpcpy(below, names.name[i]), "/"), pattern);
-        if (made_pattern(c, below, appends) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-/* What a script of sed or awk names itself is as a word would be. */
-static int script_told(struct script_names *n, enum script_use use, const char *name, size_t size)
-{
-    struct scan *c = n->owner;
-    struct scan inner = {.r = c->r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = ""};
-    char *word = arena_bytes(c->r->arena, name, size);
-    if (!word)
-        return resolve_no_memory(c->r);
-    if (use == SCRIPT_MAKES || use == SCRIPT_ADDS)
-        return made_names(c, word, use == SCRIPT_ADDS);
-    if (use == SCRIPT_RUNS)
-        return c->depth < DSL_DEPTH_MAX ? scan_text(&inner, word, size) : 0;
-    if (use == SCRIPT_WRITES && add_maybe(c->r, c->s, word, c->at) < 0)
-        return -1;
-    return add_input(c->r, c->s, word, NULL, c->at, false, false) < 0 ? -1 : 0;
-}
-
-static bool is_awk(const char *command)
-{
-    size_t n = strlen(command);
-    return n >= 3 && n <= 4 && strcmp(command + n - 3, "awk") == 0;
-}
-
-static bool has_scripts(const char *command)
-{
-    return is_awk(command) || strcmp(command, "sed") == 0;
-}
-
-static int script_scan(struct scan *c, const char *script)
-{
-    struct script_names names = {script_told, c};
-    if (!has_scripts(c->command))
-        return 0;
-    return is_awk(c->command) ? script_names_awk(script, &names) : script_names_sed(script, &names);
-}
-
-/* ... and those that a script in a file of the client's names. */
-static int script_scan_file(struct scan *c, const char *name)
-{
-    const char *path = has_scripts(c->command) ? uses_path(c->r, name) : "";
-    struct stat st;
-    int fd = path && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
-    char *text = NULL;
-    ssize_t got = -1;
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= SCRIPT_BYTES_MAX &&
-        (text = arena_alloc(c->r->arena, (size_t)st.st_size + 1)))
-        got = read(fd, text, (size_t)st.st_size);
-    fd_close(&fd);
-    if (!path)
-        return -1;
-    if (got < 0)
-        return 0; /* the command says so itself */
-    text[got] = '\0';
-    return script_scan(c, text);
-}
-
-static bool is_dash_c(const char *word)
-{
-    size_t size = strlen(word);
-    return size > 1 && word[0] == '-' && word[1] != '-' && word[size - 1] == 'c';
-}
-
-/* What `sh -c TEXT` names. */
-static int scan_shell_text(const struct scan *c, const char *text)
-{
-    struct scan inner = {.r = c->r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = true};
-    return c->depth < DSL_DEPTH_MAX ? scan_text(&inner, text, strlen(text)) : 0;
 }
 
 /* ---- the words of a command -------------------------------------------------------------- */
@@ -455,10 +314,10 @@ static int try_input(struct words *w, struct value *v, const char *text, bool op
                          : command_takes_directories(w->s->value->text);
     if (v->hole)
         return 0;
-    int got = add_input(w->r, w->s, text, v, place_of(w->s, v), directories, k && operand && k->files);
+    int got = uses_input(w->r, w->s, text, v, place_of(w->s, v), directories, k && operand && k->files);
     const char *equals = got == 0 ? strchr(text, '=') : NULL;
     if (equals)
-        got = add_input(w->r, w->s, equals + 1, v, place_of(w->s, v), false, false);
+        got = uses_input(w->r, w->s, equals + 1, v, place_of(w->s, v), false, false);
     if (got > 0 && operand && k && k->files)
         w->s->file_operand = true;
     return got < 0 ? -1 : 0;
@@ -472,28 +331,24 @@ static bool is_outside(const char *word)
 
 static int may_make(struct words *w, const struct value *v, const char *text)
 {
-    return v->hole || v->subst ? 0 : add_maybe_word(w->r, w->s, text, place_of(w->s, v));
+    return v->hole || v->subst ? 0 : uses_maybe_word(w->r, w->s, text, place_of(w->s, v));
 }
 
 static int script(struct words *w, const struct value *v, const char *text)
 {
-    struct scan c = {
-        .r = w->r, .s = w->s, .at = place_of(w->s, v), .command = w->inner ? w->inner : ""};
-    return v->hole || v->subst ? 0 : script_scan(&c, text);
+    return v->hole || v->subst ? 0 : uses_script(w->r, w->s, place_of(w->s, v), w->inner ? w->inner : "", text);
 }
 
 static int script_file(struct words *w, const struct value *v, const char *name)
 {
-    struct scan c = {
-        .r = w->r, .s = w->s, .at = place_of(w->s, v), .command = w->inner ? w->inner : ""};
-    return v->hole || v->subst ? 0 : script_scan_file(&c, name);
+    return v->hole || v->subst ? 0 : uses_script_file(w->r, w->s, place_of(w->s, v), w->inner ? w->inner : "", name);
 }
 
 static int operand(struct words *w, struct value *v)
 {
     if (script(w, v, v->text) < 0)
         return -1;
-    if (has_scripts(v->text))
+    if (uses_has_scripts(v->text))
         w->inner = v->text;
     bool file = w->known && w->known->files && w->operands >= w->skip;
     w->operands++;
@@ -507,9 +362,9 @@ static int operand(struct words *w, struct value *v)
     if (output && makes == COMMAND_MAKES_WORDS && !is_outside(v->text))
         output = false; /* a word is enough */
     if (strcmp(w->s->value->text, "dd") == 0 && strncmp(v->text, "of=", 3) == 0 && !v->hole && is_outside(v->text + 3))
-        return add_output(w->r, w->s, v->text + 3, v, place_of(w->s, v));
+        return uses_output(w->r, w->s, v->text + 3, v, place_of(w->s, v));
     if (output)
-        return add_output(w->r, w->s, v->text, v, place_of(w->s, v));
+        return uses_output(w->r, w->s, v->text, v, place_of(w->s, v));
     if (v->subst) {
         w->s->file_operand = w->s->file_operand || file;
         return 0;
@@ -538,7 +393,7 @@ static int option(struct words *w, const struct command_item *i, struct value *v
     if (strcmp(i->option->name[0], "-f") == 0 && script_file(w, v, i->value) < 0)
         return -1;
     if (i->option->output)
-        return add_output(w->r, w->s, i->value, v, place_of(w->s, v));
+        return uses_output(w->r, w->s, i->value, v, place_of(w->s, v));
     if (i->option->file && strcmp(i->value, "-") == 0)
         w->s->names_stdin = true;
     if (w->known->makes != COMMAND_MAKES_NONE && may_make(w, v, i->value) < 0)
@@ -555,7 +410,7 @@ static int add_here(struct words *w, const char *const *text, size_t count)
     bool given = here == COMMAND_HERE_FIRST ? count && text[0][0] != '-' : w->operands > w->skip;
     if (given || here == COMMAND_HERE_NEVER || (here == COMMAND_HERE_WITH && !w->asked))
         return 0;
-    return add_input(w->r, w->s, ".", NULL, w->s->start, true, false) < 0 ? -1 : 0;
+    return uses_input(w->r, w->s, ".", NULL, w->s->start, true, false) < 0 ? -1 : 0;
 }
 
 static int known_words(struct words *w, const char *const *text, struct value *const *value,
@@ -591,7 +446,7 @@ static int unknown_words(struct words *w, struct value *const *value, size_t cou
         int r = 0;
         if (dash && strcmp(v->text, "-o") == 0 && i + 1 < count) {
             v = value[++i];
-            r = v->subst ? 0 : add_output(w->r, w->s, v->text, v, place_of(w->s, v));
+            r = v->subst ? 0 : uses_output(w->r, w->s, v->text, v, place_of(w->s, v));
         } else {
             r = !dash ? operand(w, v) : may_make(w, v, v->text) < 0 ? -1 : try_input(w, v, v->text, false);
         }
@@ -604,14 +459,13 @@ static int unknown_words(struct words *w, struct value *const *value, size_t cou
 /* What `sh -c TEXT` names, also behind xargs, env and the like. */
 static int shell_texts(struct words *w, struct value *const *value, size_t count)
 {
-    struct scan c = {.r = w->r, .s = w->s, .shell = command_is_shell(w->s->value->text)};
+    bool shell = command_is_shell(w->s->value->text), told = false;
     int r = 0;
     for (size_t i = 0; i < count && r == 0; i++) {
-        c.at = place_of(w->s, value[i]);
-        if (c.told && !value[i]->hole && !value[i]->subst)
-            r = scan_shell_text(&c, value[i]->text);
-        c.told = c.shell && is_dash_c(value[i]->text);
-        c.shell |= command_is_shell(value[i]->text);
+        if (told && !value[i]->hole && !value[i]->subst)
+            r = uses_shell_text(w->r, w->s, place_of(w->s, value[i]), value[i]->text);
+        told = shell && uses_is_dash_c(value[i]->text);
+        shell |= command_is_shell(value[i]->text);
     }
     return r;
 }
@@ -621,10 +475,10 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
     struct words w = {.r = r, .s = s, .known = known, .skip = known ? known->skip : 0};
     if (!s->value)
         return 0;
-    w.inner = has_scripts(s->value->text) ? s->value->text : NULL;
+    w.inner = uses_has_scripts(s->value->text) ? s->value->text : NULL;
     if (strchr(s->value->text, '/') && !s->value->hole) {
         struct use **before = s->last_input ? s->last_input : &s->input;
-        int got = add_input(r, s, s->value->text, s->value, s->start, false, true);
+        int got = uses_input(r, s, s->value->text, s->value, s->start, false, true);
         if (got < 0)
             return -1;
         if (got && *before)
@@ -644,177 +498,9 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
     }
     const struct use *first = s->maybe;
     int result = known ? known_words(&w, text, value, count) : unknown_words(&w, value, count);
-    if (result < 0 || note_prefixes(r, s, first, known, s->start) < 0)
+    if (result < 0 || uses_prefixes(r, s, first, known, s->start) < 0)
         return -1;
     return shell_texts(&w, value, count);
-}
-
-/* ---- the words of a text for sh ---------------------------------------------------------- */
-
-/* What is known of a part of a word, or a NULL slice. */
-static struct slice known_part(const struct scan *c, const struct part *p)
-{
-    const struct parameter *given = p->kind == PART_NAME ? words_parameter(c->r, p->text.data, p->text.size) : NULL;
-    struct slice s = given && given->set ? (struct slice){given->value, strlen(given->value)} : p->text;
-    bool known = p->kind == PART_BARE || p->kind == PART_QUOTED || (given && given->set);
-    for (size_t i = 0; known && i < s.size; i++)
-        known = !strchr("*?[\\", ((const char *)s.data)[i]);
-    return known ? s : (struct slice){0};
-}
-
-/* A name that a shell puts together, `> part-$i.txt` or `cp $f $f.old`, as a pattern: how it begins, and how it ends. */
-static int scan_made(struct scan *c, const struct word *w, bool output, bool appends)
-{
-    struct buf pattern = BUF_INIT(PATH_MAX);
-    const struct part *last = w->part, *p;
-    for (p = w->part; p && known_part(c, p).data; p = p->next)
-        buf_add(&pattern, known_part(c, p).data, known_part(c, p).size);
-    for (; p; p = p->next)
-        last = known_part(c, p).data ? last : p;
-    buf_text(&pattern, "*");
-    for (p = last ? last->next : NULL; p; p = p->next)
-        buf_add(&pattern, known_part(c, p).data, known_part(c, p).size);
-    const char *text = pattern.failed ? NULL : arena_bytes(c->r->arena, pattern.data, pattern.size);
-    bool any = pattern.size == 1 && !output; /* then it is as likely to be no name */
-    int r = pattern.failed || any ? 0 : !text ? resolve_no_memory(c->r) : made_names(c, text, appends || !output); /* `tee -a $f.log` */
-    buf_clear(&pattern);
-    return r;
-}
-
-/* All parts known: its values are tried.  Else what is inside its $( ) is. */
-static int scan_word(struct scan *c, const struct word *w, bool output, bool appends)
-{
-    struct resolver *r = c->r;
-    bool known = true;
-    for (const struct part *p = w->part; p; p = p->next) {
-        const char *s = p->text.data;
-        if (p->kind == PART_NAME && !words_parameter(r, s, p->text.size))
-            known = false;
-        if (p->kind != PART_ODD)
-            continue;
-        known = false;
-        size_t skip = s[0] == '`' ? 1 : s[1] == '(' ? 2 : 0;
-        if (skip && p->text.size > skip + 1 && c->depth < DSL_DEPTH_MAX) {
-            struct scan inner = {
-                .r = r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = c->word};
-            if (scan_text(&inner, s + skip, p->text.size - skip - 1) < 0)
-                return -1;
-        }
-    }
-    if (!known)
-        return scan_made(c, w, output, appends);
-    if (w->odd)
-        return 0;
-    struct value *first = NULL, **last = &first;
-    struct err quiet, *e = r->e;
-    r->e = &quiet; /* a `~` without HOME is sh's affair here */
-    int result = words_expand(r, w, c->s->holes_at, !output, &last);
-    r->e = e;
-    for (struct value *v = result == 0 ? first : NULL; v; v = v->next) {
-        const char *equals = strchr(v->text, '=');
-        if (output) {
-            if ((c->word ? add_maybe(r, c->s, v->text, c->at) : add_output(r, c->s, v->text, NULL, c->s->start)) < 0)
-                return -1;
-            if (!c->word)
-                continue;
-        }
-        if (v->hole)
-            continue;
-        if (c->told && scan_shell_text(c, v->text) < 0)
-            return -1;
-        c->told = c->shell && is_dash_c(v->text);
-        c->shell |= command_is_shell(v->text);
-        if (has_scripts(v->text))
-            c->command = v->text;
-        else if (v->text[0] != '-' && (c->file_next ? script_scan_file(c, v->text) : script_scan(c, v->text)) < 0)
-            return -1;
-        c->file_next = strcmp(v->text, "-f") == 0;
-        bool command = !c->first_seen;
-        if (command)
-            c->known = commands_find(r->commands, v->text, &quiet);
-        c->first_seen = true;
-        const struct use *made = c->s->maybe;
-        if ((!command && add_maybe_word(r, c->s, v->text, c->s->start) < 0) ||
-            note_prefixes(r, c->s, made, c->known, c->s->start) < 0)
-            return -1;
-        int got = add_input(r, c->s, v->text, NULL, c->s->start, false, false);
-        if (got == 0 && equals)
-            got = add_input(r, c->s, equals + 1, NULL, c->s->start, false, false);
-        if (got < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static bool writes(const char *op)
-{
-    return strcmp(op, ">") == 0 || strcmp(op, ">>") == 0 || strcmp(op, ">|") == 0;
-}
-
-static int scan_text(struct scan *c, const char *text, size_t size)
-{
-    struct text part;
-    struct lexer l;
-    struct token t;
-    struct err quiet;
-    int result = 0;
-    const char *op = "";
-    char *copy = arena_bytes(c->r->arena, text, size);
-    if (!copy || text_init(&part, c->r->arena, copy, size, "", &quiet) < 0)
-        return resolve_no_memory(c->r);
-    if (lex_init(&l, &part, c->r->arena, &quiet) < 0)
-        return 0;
-    while (result == 0 && lex_next(&l, &t) == 0 && t.kind != TOKEN_END) {
-        if (t.kind == TOKEN_WORD && strncmp(op, "<<", 2) == 0 && op[2] != '<')
-            result = lex_heredoc(&l, t.start, t.word, op[2] == '-') ? 0 : -1;
-        else if (t.kind == TOKEN_WORD)
-            result = scan_word(c, t.word, writes(op), strcmp(op, ">>") == 0);
-        else
-            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word};
-        op = t.kind == TOKEN_OPERATOR ? t.op : "";
-    }
-    lex_clear(&l);
-    return result;
-}
-
-static int by_word(const void *a, const void *b)
-{
-    return strcmp((*(struct use *const *)a)->word, (*(struct use *const *)b)->word);
-}
-
-/* Sorted, each once. */
-static int sort_uses(struct resolver *r, struct use **list)
-{
-    size_t count = 0;
-    for (const struct use *u = *list; u; u = u->next)
-        count++;
-    struct use **all = arena_array(r->arena, count + 1, sizeof *all);
-    if (!all)
-        return resolve_no_memory(r);
-    count = 0;
-    for (struct use *u = *list; u; u = u->next)
-        all[count++] = u;
-    if (count)
-        qsort(all, count, sizeof *all, by_word);
-    struct use **last = list;
-    for (size_t i = 0; i < count; i++)
-        if (i == 0 || strcmp(all[i]->word, all[i - 1]->word) != 0) {
-            *last = all[i];
-            last = &all[i]->next;
-        }
-    *last = NULL;
-    return 0;
-}
-
-int uses_scan(struct resolver *r, struct stage *s)
-{
-    struct scan c = {.r = r, .s = s, .at = s->start, .command = ""};
-    struct buf source = BUF_INIT(DSL_JOB_MAX);
-    buf_add(&source, r->text->data + s->start, s->end - s->start);
-    int result = source.failed ? resolve_no_memory(r) : scan_text(&c, source.data, source.size);
-    buf_clear(&source);
-    s->last_input = NULL;
-    return result < 0 ? -1 : sort_uses(r, &s->input);
 }
 
 /* ---- with files=, --with PATH ------------------------------------------------------------ */

@@ -1,0 +1,18 @@
+/* Shared by uses.c and uses_text.c; for nobody else. */
+#pragma once
+#include "dsl/resolve.h"
+
+/* uses.c: a name that somebody said at `at`; value: the word that it is of, or NULL. */
+/* 1: it is an input and was added; 0: it is none.  sure: it stands where files stand. */
+int uses_input(struct resolver *r, struct stage *s, const char *word, struct value *v, size_t at, bool directories, bool sure);
+int uses_output(struct resolver *r, struct stage *s, const char *word, struct value *v, size_t at);
+int uses_maybe(struct resolver *r, struct stage *s, const char *word, size_t at); /* an output, if it makes one of that name */
+int uses_maybe_word(struct resolver *r, struct stage *s, const char *word, size_t at);
+int uses_prefixes(struct resolver *r, struct stage *s, const struct use *first, const struct command *k, size_t at);
+
+/* uses_text.c: what the texts among a command's words name. */
+bool uses_has_scripts(const char *command); /* sed or an awk */
+int uses_script(struct resolver *r, struct stage *s, size_t at, const char *command, const char *script);
+int uses_script_file(struct resolver *r, struct stage *s, size_t at, const char *command, const char *name);
+bool uses_is_dash_c(const char *word); /* behind which a shell has its text */
+int uses_shell_text(struct resolver *r, struct stage *s, size_t at, const char *text);

@@ -1,0 +1,339 @@
+/* What texts name that are programs themselves: scripts of sed and awk, and texts for sh, whole stages or what `sh -c` is given.  Names of which
+ * they know only a part (`> part-$i.txt`, `print > $1 ".txt"`) are patterns. */
+#include "base/fds.h"
+#include "dsl/commands.h"
+#include "dsl/files.h"
+#include "dsl/glob.h"
+#include "dsl/lex.h"
+#include "dsl/script_names.h"
+#include "dsl/uses_inside.h"
+#include "proto/graph.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SCRIPT_FILES_MAX       1000      /* that a script may append to, which are inputs */
+#define SCRIPT_DIRECTORIES_MAX 100       /* in which it may make some */
+#define SCRIPT_BYTES_MAX       (1 << 20) /* of a script in a file: a longer one names nothing */
+
+/* ---- scripts ------------------------------------------------------------------------------ */
+
+struct scan {
+    struct resolver *r;
+    struct stage *s;
+    int depth;
+    size_t at;
+    const char *command; /* whose words they are, if it is one with scripts; or "" */
+    bool first_seen;     /* the word in a command's place */
+    bool shell, told;    /* a shell is among the words; the last one was its -c */
+    bool file_next;      /* the last one was -f */
+    bool word;           /* it is the text of a word, for a shell that is started: what it writes to may be scratch */
+    const struct command *known;
+};
+
+static int scan_text(struct scan *c, const char *text, size_t size);
+
+/* Files that fit are outputs if they are made.  What may be appended to must be there: where that is too much, what is made under
+ * such names is dropped, and the stage says so. */
+static int made_pattern(struct scan *c, const char *pattern, bool appends)
+{
+    const struct use *before = c->s->maybe;
+    struct glob_names names = {0};
+    struct err quiet;
+    bool few = !appends || (glob_expand(c->r->arena, c->r->in->directory, pattern, false, &names, &quiet) == 0 && names.count <= SCRIPT_FILES_MAX);
+    c->s->appends_unseen |= !few;
+    for (size_t i = 0; i < names.count && few; i++)
+        if (uses_input(c->r, c->s, names.name[i], NULL, c->at, false, false) < 0)
+            return -1;
+    if (uses_maybe(c->r, c->s, pattern, c->at) < 0)
+        return -1;
+    if (c->s->maybe != before)
+        c->s->maybe->pattern = true;
+    return 0;
+}
+
+/* Names that a script or a shell puts together.  Where it is not known how they begin they may be below any directory that is there. */
+static int made_names(struct scan *c, const char *pattern, bool appends)
+{
+    struct glob_names names = {0};
+    struct err quiet;
+    struct stat st;
+    if (made_pattern(c, pattern, appends) < 0)
+        return -1;
+    if (pattern[0] != '*' || c->s->holes_at || glob_expand(c->r->arena, c->r->in->directory, "*", false, &names, &quiet) < 0)
+        return 0;
+    for (size_t i = 0, directories = 0; i < names.count && directories < SCRIPT_DIRECTORIES_MAX; i++) {
+        const char *path = uses_path(c->r, names.name[i]);
+        char *below = path ? arena_alloc(c->r->arena, strlen(names.name[i]) + strlen(pattern) + 2) : NULL;
+        if (!below)
+            return path ? resolve_no_memory(c->r) : -1;
+        if (strpbrk(names.name[i], "*?[\\") || stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+            continue;
+        directories++;
+        strcpy(stpcpy(stpcpy(below, names.name[i]), "/"), pattern);
+        if (made_pattern(c, below, appends) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* What a script of sed or awk names itself is as a word would be. */
+static int script_told(struct script_names *n, enum script_use use, const char *name, size_t size)
+{
+    struct scan *c = n->owner;
+    struct scan inner = {.r = c->r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = ""};
+    char *word = arena_bytes(c->r->arena, name, size);
+    if (!word)
+        return resolve_no_memory(c->r);
+    if (use == SCRIPT_MAKES || use == SCRIPT_ADDS)
+        return made_names(c, word, use == SCRIPT_ADDS);
+    if (use == SCRIPT_RUNS)
+        return c->depth < DSL_DEPTH_MAX ? scan_text(&inner, word, size) : 0;
+    if (use == SCRIPT_WRITES && uses_maybe(c->r, c->s, word, c->at) < 0)
+        return -1;
+    return uses_input(c->r, c->s, word, NULL, c->at, false, false) < 0 ? -1 : 0;
+}
+
+static bool is_awk(const char *command)
+{
+    size_t n = strlen(command);
+    return n >= 3 && n <= 4 && strcmp(command + n - 3, "awk") == 0;
+}
+
+bool uses_has_scripts(const char *command)
+{
+    return is_awk(command) || strcmp(command, "sed") == 0;
+}
+
+static int script_scan(struct scan *c, const char *script)
+{
+    struct script_names names = {script_told, c};
+    if (!uses_has_scripts(c->command))
+        return 0;
+    return is_awk(c->command) ? script_names_awk(script, &names) : script_names_sed(script, &names);
+}
+
+/* ... and those that a script in a file of the client's names. */
+static int script_scan_file(struct scan *c, const char *name)
+{
+    const char *path = uses_has_scripts(c->command) ? uses_path(c->r, name) : "";
+    struct stat st;
+    int fd = path && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+    char *text = NULL;
+    ssize_t got = -1;
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= SCRIPT_BYTES_MAX &&
+        (text = arena_alloc(c->r->arena, (size_t)st.st_size + 1)))
+        got = read(fd, text, (size_t)st.st_size);
+    fd_close(&fd);
+    if (!path)
+        return -1;
+    if (got < 0)
+        return 0; /* the command says so itself */
+    text[got] = '\0';
+    return script_scan(c, text);
+}
+
+bool uses_is_dash_c(const char *word)
+{
+    size_t size = strlen(word);
+    return size > 1 && word[0] == '-' && word[1] != '-' && word[size - 1] == 'c';
+}
+
+/* What `sh -c TEXT` names. */
+static int scan_shell_text(const struct scan *c, const char *text)
+{
+    struct scan inner = {.r = c->r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = true};
+    return c->depth < DSL_DEPTH_MAX ? scan_text(&inner, text, strlen(text)) : 0;
+}
+
+/* ---- the words of a text for sh ---------------------------------------------------------- */
+
+/* What is known of a part of a word, or a NULL slice. */
+static struct slice known_part(const struct scan *c, const struct part *p)
+{
+    const struct parameter *given = p->kind == PART_NAME ? words_parameter(c->r, p->text.data, p->text.size) : NULL;
+    struct slice s = given && given->set ? (struct slice){given->value, strlen(given->value)} : p->text;
+    bool known = p->kind == PART_BARE || p->kind == PART_QUOTED || (given && given->set);
+    for (size_t i = 0; known && i < s.size; i++)
+        known = !strchr("*?[\\", ((const char *)s.data)[i]);
+    return known ? s : (struct slice){0};
+}
+
+/* A name that a shell puts together, `> part-$i.txt` or `cp $f $f.old`, as a pattern: how it begins, and how it ends. */
+static int scan_made(struct scan *c, const struct word *w, bool output, bool appends)
+{
+    struct buf pattern = BUF_INIT(PATH_MAX);
+    const struct part *last = w->part, *p;
+    for (p = w->part; p && known_part(c, p).data; p = p->next)
+        buf_add(&pattern, known_part(c, p).data, known_part(c, p).size);
+    for (; p; p = p->next)
+        last = known_part(c, p).data ? last : p;
+    buf_text(&pattern, "*");
+    for (p = last ? last->next : NULL; p; p = p->next)
+        buf_add(&pattern, known_part(c, p).data, known_part(c, p).size);
+    const char *text = pattern.failed ? NULL : arena_bytes(c->r->arena, pattern.data, pattern.size);
+    bool any = pattern.size == 1 && !output; /* then it is as likely to be no name */
+    int r = pattern.failed || any ? 0 : !text ? resolve_no_memory(c->r) : made_names(c, text, appends || !output); /* `tee -a $f.log` */
+    buf_clear(&pattern);
+    return r;
+}
+
+/* All parts known: its values are tried.  Else what is inside its $( ) is. */
+static int scan_word(struct scan *c, const struct word *w, bool output, bool appends)
+{
+    struct resolver *r = c->r;
+    bool known = true;
+    for (const struct part *p = w->part; p; p = p->next) {
+        const char *s = p->text.data;
+        if (p->kind == PART_NAME && !words_parameter(r, s, p->text.size))
+            known = false;
+        if (p->kind != PART_ODD)
+            continue;
+        known = false;
+        size_t skip = s[0] == '`' ? 1 : s[1] == '(' ? 2 : 0;
+        if (skip && p->text.size > skip + 1 && c->depth < DSL_DEPTH_MAX) {
+            struct scan inner = {
+                .r = r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = c->word};
+            if (scan_text(&inner, s + skip, p->text.size - skip - 1) < 0)
+                return -1;
+        }
+    }
+    if (!known)
+        return scan_made(c, w, output, appends);
+    if (w->odd)
+        return 0;
+    struct value *first = NULL, **last = &first;
+    struct err quiet, *e = r->e;
+    r->e = &quiet; /* a `~` without HOME is sh's affair here */
+    int result = words_expand(r, w, c->s->holes_at, !output, &last);
+    r->e = e;
+    for (struct value *v = result == 0 ? first : NULL; v; v = v->next) {
+        const char *equals = strchr(v->text, '=');
+        if (output) {
+            if ((c->word ? uses_maybe(r, c->s, v->text, c->at) : uses_output(r, c->s, v->text, NULL, c->s->start)) < 0)
+                return -1;
+            if (!c->word)
+                continue;
+        }
+        if (v->hole)
+            continue;
+        if (c->told && scan_shell_text(c, v->text) < 0)
+            return -1;
+        c->told = c->shell && uses_is_dash_c(v->text);
+        c->shell |= command_is_shell(v->text);
+        if (uses_has_scripts(v->text))
+            c->command = v->text;
+        else if (v->text[0] != '-' && (c->file_next ? script_scan_file(c, v->text) : script_scan(c, v->text)) < 0)
+            return -1;
+        c->file_next = strcmp(v->text, "-f") == 0;
+        bool command = !c->first_seen;
+        if (command)
+            c->known = commands_find(r->commands, v->text, &quiet);
+        c->first_seen = true;
+        const struct use *made = c->s->maybe;
+        if ((!command && uses_maybe_word(r, c->s, v->text, c->s->start) < 0) ||
+            uses_prefixes(r, c->s, made, c->known, c->s->start) < 0)
+            return -1;
+        int got = uses_input(r, c->s, v->text, NULL, c->s->start, false, false);
+        if (got == 0 && equals)
+            got = uses_input(r, c->s, equals + 1, NULL, c->s->start, false, false);
+        if (got < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static bool writes(const char *op)
+{
+    return strcmp(op, ">") == 0 || strcmp(op, ">>") == 0 || strcmp(op, ">|") == 0;
+}
+
+static int scan_text(struct scan *c, const char *text, size_t size)
+{
+    struct text part;
+    struct lexer l;
+    struct token t;
+    struct err quiet;
+    int result = 0;
+    const char *op = "";
+    char *copy = arena_bytes(c->r->arena, text, size);
+    if (!copy || text_init(&part, c->r->arena, copy, size, "", &quiet) < 0)
+        return resolve_no_memory(c->r);
+    if (lex_init(&l, &part, c->r->arena, &quiet) < 0)
+        return 0;
+    while (result == 0 && lex_next(&l, &t) == 0 && t.kind != TOKEN_END) {
+        if (t.kind == TOKEN_WORD && strncmp(op, "<<", 2) == 0 && op[2] != '<')
+            result = lex_heredoc(&l, t.start, t.word, op[2] == '-') ? 0 : -1;
+        else if (t.kind == TOKEN_WORD)
+            result = scan_word(c, t.word, writes(op), strcmp(op, ">>") == 0);
+        else
+            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word};
+        op = t.kind == TOKEN_OPERATOR ? t.op : "";
+    }
+    lex_clear(&l);
+    return result;
+}
+
+static int by_word(const void *a, const void *b)
+{
+    return strcmp((*(struct use *const *)a)->word, (*(struct use *const *)b)->word);
+}
+
+/* Sorted, each once. */
+static int sort_uses(struct resolver *r, struct use **list)
+{
+    size_t count = 0;
+    for (const struct use *u = *list; u; u = u->next)
+        count++;
+    struct use **all = arena_array(r->arena, count + 1, sizeof *all);
+    if (!all)
+        return resolve_no_memory(r);
+    count = 0;
+    for (struct use *u = *list; u; u = u->next)
+        all[count++] = u;
+    if (count)
+        qsort(all, count, sizeof *all, by_word);
+    struct use **last = list;
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || strcmp(all[i]->word, all[i - 1]->word) != 0) {
+            *last = all[i];
+            last = &all[i]->next;
+        }
+    *last = NULL;
+    return 0;
+}
+
+int uses_scan(struct resolver *r, struct stage *s)
+{
+    struct scan c = {.r = r, .s = s, .at = s->start, .command = ""};
+    struct buf source = BUF_INIT(DSL_JOB_MAX);
+    buf_add(&source, r->text->data + s->start, s->end - s->start);
+    int result = source.failed ? resolve_no_memory(r) : scan_text(&c, source.data, source.size);
+    buf_clear(&source);
+    s->last_input = NULL;
+    return result < 0 ? -1 : sort_uses(r, &s->input);
+}
+
+/* ---- for a command's words ---------------------------------------------------------------- */
+
+int uses_script(struct resolver *r, struct stage *s, size_t at, const char *command, const char *script)
+{
+    struct scan c = {.r = r, .s = s, .at = at, .command = command};
+    return script_scan(&c, script);
+}
+
+int uses_script_file(struct resolver *r, struct stage *s, size_t at, const char *command, const char *name)
+{
+    struct scan c = {.r = r, .s = s, .at = at, .command = command};
+    return script_scan_file(&c, name);
+}
+
+int uses_shell_text(struct resolver *r, struct stage *s, size_t at, const char *text)
+{
+    struct scan c = {.r = r, .s = s, .at = at};
+    return scan_shell_text(&c, text);
+}
