@@ -234,6 +234,7 @@ static bool cat_files(struct resolver *r, const struct stage *s)
 {
     for (const struct value *v = s->value->next; v; v = v->next) {
         struct stat st;
+        r->no_file = v->text;
         if (strcmp(v->text, "-") == 0)
             continue;
         if (v->text[0] == '-' || v->subst || v->hole || !*v->text)
@@ -246,6 +247,7 @@ static bool cat_files(struct resolver *r, const struct stage *s)
         if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || access(path, R_OK) < 0)
             return false;
     }
+    r->no_file = NULL;
     return true;
 }
 

@@ -39,6 +39,7 @@ struct resolver {
     struct definition *defining;             /* or NULL */
     struct stage *names_stdin, *reads_stdin; /* the first that does; borrowed */
     struct use *with_file, **last_with;      /* --with PATH, with files= */
+    const char *no_file; /* the first operand that keeps a `cat` from being a source, of the last one; or NULL */
     struct commands *commands;
 };
 

@@ -81,6 +81,14 @@ def missing_file_that_is_outside():
 
 
 @case
+def each_wants_files():
+    open("there.txt", "w").write("x\n")
+    for names, bad, hint in ((["-x", "there.txt"], "-x", "./-NAME"), (["there.txt", "nosuch"], "nosuch", "must be there"), (["/tmp"], "/tmp", "must be there")):
+        status, out, err = run("wc -c", ":::", *names)
+        assert status == 125 and "`%s` is none" % bad in err and hint in err, (status, err)
+
+
+@case
 def syntax_error():
     status, out, err = run("cat a.log | | sort")
     assert status == 125 and "pipeline:1:13: error:" in err and "\n" + " " * 16 + "^" in err, err
