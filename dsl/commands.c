@@ -422,6 +422,14 @@ static const char *find_entry(const struct commands_text *t, const char *name, u
     return NULL;
 }
 
+bool command_may_make(const struct command *k)
+{
+    bool makes = k->makes != COMMAND_MAKES_NONE || k->outputs || k->then_output || k->prefix;
+    for (uint32_t i = 0; i < k->option_count; i++)
+        makes |= k->option[i].output || k->option[i].in_place;
+    return makes;
+}
+
 const struct command *commands_find(struct commands *c, const char *name, struct err *e)
 {
     for (struct found *f = c->found; f; f = f->next)

@@ -87,6 +87,8 @@ struct commands *commands_new(struct arena *a, const struct commands_text *texts
                               struct err *e);
 /* NULL: not known, or no memory (e filled then). */
 const struct command *commands_find(struct commands *c, const char *name, struct err *e);
+/* May it make a file in any way, by a word or an option? */
+bool command_may_make(const struct command *k);
 /* The text that is part of the program. */
 struct commands_text commands_own(void);
 

@@ -31,6 +31,7 @@ struct scan {
     bool first_seen;     /* the word in a command's place */
     bool shell, told;    /* a shell is among the words; the last one was its -c */
     bool file_next;      /* the last one was -f */
+    bool *makes;         /* set: one of its commands may make files; or NULL */
     bool word;           /* it is the text of a word, for a shell that is started: what it writes to may be scratch */
     const struct command *known;
 };
@@ -143,11 +144,18 @@ bool uses_is_dash_c(const char *word)
     return size > 1 && word[0] == '-' && word[1] != '-' && word[size - 1] == 'c';
 }
 
-/* What `sh -c TEXT` names. */
+/* What `sh -c TEXT` names.  Where its commands only read it makes nothing. */
 static int scan_shell_text(const struct scan *c, const char *text)
 {
-    struct scan inner = {.r = c->r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = true};
-    return c->depth < DSL_DEPTH_MAX ? scan_text(&inner, text, strlen(text)) : 0;
+    bool makes = false;
+    struct use *before = c->s->maybe;
+    struct scan inner = {.r = c->r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = true, .makes = &makes};
+    int r = c->depth < DSL_DEPTH_MAX ? scan_text(&inner, text, strlen(text)) : 0;
+    if (!makes)
+        c->s->maybe = before;
+    else if (c->makes)
+        *c->makes = true;
+    return r;
 }
 
 /* ---- the words of a text for sh ---------------------------------------------------------- */
@@ -177,6 +185,8 @@ static int scan_made(struct scan *c, const struct word *w, bool output, bool app
         buf_add(&pattern, known_part(c, p).data, known_part(c, p).size);
     const char *text = pattern.failed ? NULL : arena_bytes(c->r->arena, pattern.data, pattern.size);
     bool any = pattern.size == 1 && !output; /* then it is as likely to be no name */
+    if (output && c->makes)
+        *c->makes = true;
     int r = pattern.failed || any ? 0 : !text ? resolve_no_memory(c->r) : made_names(c, text, appends || !output); /* `tee -a $f.log` */
     buf_clear(&pattern);
     return r;
@@ -197,7 +207,7 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         size_t skip = s[0] == '`' ? 1 : s[1] == '(' ? 2 : 0;
         if (skip && p->text.size > skip + 1 && c->depth < DSL_DEPTH_MAX) {
             struct scan inner = {
-                .r = r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = c->word};
+                .r = r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = c->word, .makes = c->makes};
             if (scan_text(&inner, s + skip, p->text.size - skip - 1) < 0)
                 return -1;
         }
@@ -214,6 +224,8 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
     for (struct value *v = result == 0 ? first : NULL; v; v = v->next) {
         const char *equals = strchr(v->text, '=');
         if (output) {
+            if (c->makes)
+                *c->makes = true;
             if ((c->word ? uses_maybe(r, c->s, v->text, c->at) : uses_output(r, c->s, v->text, NULL, c->s->start)) < 0)
                 return -1;
             if (!c->word)
@@ -235,6 +247,8 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
             c->known = commands_find(r->commands, v->text, &quiet);
         c->first_seen = true;
         const struct use *made = c->s->maybe;
+        if (command && c->makes && !(c->known && !command_may_make(c->known)))
+            *c->makes = true;
         if ((!command && uses_maybe_word(r, c->s, v->text, c->s->start) < 0) ||
             uses_prefixes(r, c->s, made, c->known, c->s->start) < 0)
             return -1;
@@ -271,7 +285,7 @@ static int scan_text(struct scan *c, const char *text, size_t size)
         else if (t.kind == TOKEN_WORD)
             result = scan_word(c, t.word, writes(op), strcmp(op, ">>") == 0);
         else
-            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word};
+            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word, .makes = c->makes};
         op = t.kind == TOKEN_OPERATOR ? t.op : "";
     }
     lex_clear(&l);
