@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -104,6 +105,12 @@ void boxed_open_as(struct boxed *b, const struct box_options *asked)
     static const struct box_events events = {
         .task_ended = on_task, .pump_ended = on_pump, .region_ended = on_region, .lost = on_lost};
     struct box_options options = *asked;
+    struct rlimit files;
+    /* As zpipe does: descriptors under way are counted for all of a user's processes, and against the limit of who sends more. */
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
     options.program = getenv("ZPIPE_BOX");
     struct err e;
     uint64_t region = b->region;
