@@ -147,7 +147,9 @@ static enum graph_exact writes_beside(const struct graph *g, uint32_t node)
             return GRAPH_EXACT_ALWAYS;
         first = n->fd[i].edge;
     }
-    return n->output_count || n->out_glob_count ? GRAPH_EXACT_ALWAYS : n->keep_count ? GRAPH_EXACT_IF_FILES : GRAPH_EXACT_NOT;
+    return n->output_count || n->out_glob_count > n->word_globs ? GRAPH_EXACT_ALWAYS
+           : n->keep_count || n->out_glob_count                 ? GRAPH_EXACT_IF_FILES
+                                                                : GRAPH_EXACT_NOT;
 }
 
 /* Does it write nothing before it has read everything? */

@@ -256,7 +256,7 @@ struct graph_node {
      * output of the job under that name.  Their directories are there. */
     const char *const *keep;
     uint32_t keep_count;
-    uint32_t word_globs; /* dsl's own, not sent: the last of out_glob, from words too */
+    uint32_t word_globs; /* so many of out_glob, the last ones, are of words: nobody has said that it makes any */
 
     const struct graph_segment *segment; /* SOURCE */
     uint32_t segment_count;

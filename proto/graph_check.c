@@ -155,6 +155,8 @@ static int check_process(const struct graph *g, const struct graph_node *n, stru
         check_strings(n->env, n->envc, true, "variables", n, e) < 0 ||
         graph_check_split(g, n, e) < 0)
         return -1;
+    if (n->word_globs > n->out_glob_count)
+        return err_set(e, ERR_INPUT, "`%.60s` has %u output patterns, and %u of words", n->label, n->out_glob_count, n->word_globs);
     return check_strings(n->out_glob, n->out_glob_count, false, "output patterns", n, e);
 }
 

@@ -130,6 +130,7 @@ static const struct field node_fields[] = {
     NODE(stream, FIELD_U64, UINT64_MAX),
     NODE(recorded_first, FIELD_U64, UINT64_MAX),
     NODE(recorded_last, FIELD_U64, UINT64_MAX),
+    NODE(word_globs, FIELD_U32, GRAPH_WORDS_MAX),
 };
 static const struct field_table node_table = FIELD_TABLE(graph_node, node_fields);
 

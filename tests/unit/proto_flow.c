@@ -88,12 +88,13 @@ static void bodies(void **state)
  * the row says. */
 static const struct {
     const char *name;
-    bool output, pattern, word, branch, null, sorts; /* sorts: 2 reads everything before it writes */
+    bool output, pattern, of_words, word, branch, null, sorts; /* sorts: 2 reads everything before it writes */
     int behind1, behind2;
 } exact_rows[] = {
     {.name = "nothing"},
     {.name = "a named file", .output = true, .behind1 = GRAPH_EXACT_ALWAYS, .behind2 = GRAPH_EXACT_ALWAYS},
     {.name = "a file of a pattern", .pattern = true, .behind1 = GRAPH_EXACT_ALWAYS, .behind2 = GRAPH_EXACT_ALWAYS},
+    {.name = "maybe files of a pattern", .pattern = true, .of_words = true, .behind1 = GRAPH_EXACT_IF_FILES, .behind2 = GRAPH_EXACT_IF_FILES},
     {.name = "maybe a file", .word = true, .behind1 = GRAPH_EXACT_IF_FILES, .behind2 = GRAPH_EXACT_IF_FILES},
     {.name = "what another reads", .branch = true, .behind1 = GRAPH_EXACT_ALWAYS, .behind2 = GRAPH_EXACT_ALWAYS},
     {.name = "what nobody reads", .branch = true, .null = true},
@@ -118,6 +119,7 @@ static void exact_edges(void **state)
         g->node[1].keep_count = exact_rows[i].word;
         g->node[1].out_glob = word;
         g->node[1].out_glob_count = exact_rows[i].pattern;
+        g->node[1].word_globs = exact_rows[i].of_words;
         g->node[1].output = output;
         g->node[1].output_count = exact_rows[i].output;
         if (exact_rows[i].branch) {
