@@ -365,10 +365,11 @@ static int lower_map(struct lower *w, struct stage *s, struct stream in, struct 
         return -1;
     if (lower_table(w, s, in, &at, &t) < 0)
         return -1;
-    if (s->per_file && !comes_in_files(w, &t.in) && w->r->in->each_count && w->r->no_file)
+    bool no_files = s->per_file && !comes_in_files(w, &t.in);
+    if (no_files && w->r->in->each_count && w->r->no_file)
         return FAIL(w, s->start, *w->r->no_file == '-' ? "a file whose name begins with a dash is written ./-NAME" : "every FILE must be there, and be one that can be read",
                     "`:::` wants files, and `%.200s` is none", w->r->no_file);
-    if (s->per_file && !comes_in_files(w, &t.in))
+    if (no_files)
         return FAIL(w, s->start, "as in cat FILE… | map per file …, where every FILE is there",
                     "`map per file` needs files before it");
     if (t.in.node == GRAPH_NONE) { /* one empty block */

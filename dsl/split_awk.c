@@ -789,20 +789,6 @@ static bool name_of(const struct awk *a, uint32_t i, uint32_t *from, uint32_t *t
     return *to > *from;
 }
 
-/* "DIRECTORY/" in front of the rest of a name, which may be opened later. */
-static bool begins_a_directory(const struct awk *a, uint32_t i)
-{
-    const struct awk_token *t = &a->token[i];
-    return is_plain(t) && t->size > 3 && t->text[t->size - 2] == '/' && !stands_alone(a, i);
-}
-
-static int tell_below(const struct awk_token *t, struct script_names *n)
-{
-    char text[SCRIPT_PATTERN_MAX + 1];
-    int size = snprintf(text, sizeof text, "%.*s*", (int)t->size - 2, t->text + 1);
-    return size < (int)sizeof text ? n->told(n, SCRIPT_MAKES, text, (size_t)size) : 0;
-}
-
 static int tell_made(const struct awk *a, uint32_t i, struct script_names *n)
 {
     char text[SCRIPT_PATTERN_MAX + 1] = "*";
@@ -842,8 +828,6 @@ int script_names_awk(const char *script, struct script_names *n)
         if (t->kind == STRING && !memchr(t->text, '\\', t->size) &&
             use_of(a, i, prints && !depth, &use))
             result = n->told(n, use, t->text + 1, t->size - 2);
-        else if (begins_a_directory(a, i))
-            result = tell_below(t, n);
         else if (prints && !depth && (is(t, ">") || is(t, ">>")) && !(i + 1 < a->count && a->token[i + 1].kind == STRING && stands_alone(a, i + 1)))
             result = tell_made(a, i, n);
     }

@@ -137,8 +137,7 @@ int uses_share(struct resolver *r, struct stage *s, const struct stage *first, c
 }
 
 /* 1: it is an input and was added; 0: it is none. */
-int uses_input(struct resolver *r, struct stage *s, const char *word, struct value *v,
-                     size_t at, bool directories, bool sure)
+int uses_input(struct resolver *r, struct stage *s, const char *word, struct value *v, size_t at, bool directories, bool sure)
 {
     struct stat st;
     char normal[PATH_MAX];
@@ -216,8 +215,7 @@ int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at,
     return 0;
 }
 
-int uses_output(struct resolver *r, struct stage *s, const char *word, struct value *v,
-                      size_t at)
+int uses_output(struct resolver *r, struct stage *s, const char *word, struct value *v, size_t at)
 {
     if (!*word || strncmp(word, "/dev/", 5) == 0 || strcmp(word, "-") == 0)
         return 0;
@@ -276,8 +274,7 @@ int uses_maybe_word(struct resolver *r, struct stage *s, const char *word, size_
 }
 
 /* What the words since `first` may name is how names begin; `k`: the command, or NULL. */
-int uses_prefixes(struct resolver *r, struct stage *s, const struct use *first,
-                         const struct command *k, size_t at)
+int uses_prefixes(struct resolver *r, struct stage *s, const struct use *first, const struct command *k, size_t at)
 {
     if (!k || !k->prefix)
         return 0;
