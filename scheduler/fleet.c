@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IN_PLACE_MAX 1000 /* files of a job that are looked at */
-
 uint32_t fleet_free_slots(const struct peer_state *worker)
 {
     return worker->draining ? 0 : worker->slots - worker->used;
@@ -122,7 +120,7 @@ static uint64_t bytes_in_place(const struct job *j, const char *shared)
 {
     const struct graph *g = j->graph;
     uint64_t bytes = 0;
-    for (uint32_t i = 0; shared && i < g->file_count && i < IN_PLACE_MAX; i++)
+    for (uint32_t i = 0; shared && i < g->file_count && i < KEPT_IN_PLACE_MAX; i++)
         if (!g->file[i].awaited && kept_shared_size(shared, g->file[i].path))
             bytes += g->file[i].size_bytes;
     return bytes;

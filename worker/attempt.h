@@ -78,8 +78,7 @@ struct attempt {
     enum attempt_state state;
     struct graph *graph; /* owned */
     struct arena arena;
-    bool *here;          /* per node: ours, or a source whose files are read in place: */
-    bool *in_place;      /* ... that */
+    bool *here;          /* per node: ours, or a source of the client's whose files are read in place */
     struct attempt_route *route;
     uint32_t route_count;
     uint32_t fetching;   /* routes whose bytes must be here before the start */
@@ -183,13 +182,18 @@ uint32_t attempt_status(const struct box_result *r); /* as sh has it in $? */
 /* A node's program, or all blocks of it, ended; its stderr did. */
 void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_result *r, bool early_stop);
 void attempt_said(struct attempt *t, uint32_t node, const char *tail); /* NULL: nothing */
-/* Files that it left in /job and nobody keeps, as a line of `text`. */
+/* attempt_made.c: the files that it left in /job and the job keeps are sent; the others are told in `text`. */
+void attempt_take_made(struct attempt *t, uint32_t node, const struct box_result *r, struct buf *text);
+void attempt_drop_made(struct attempt *t); /* those that are under way */
+/* Those that nobody keeps, as a line of `text`. */
 void attempt_tell_dropped(struct arena *a, const struct graph *g, const struct graph_node *n,
                           const struct box_result *r, struct buf *text);
 /* Did a pump end as none should?  A sink that broke is its writer's SIGPIPE, and bytes past a limit of output are the
  * writer's too: its end tells of it. */
 bool pump_broke(int sys, bool reading);
 void attempt_pump_failed(struct attempt *t, int sys, bool reading);
+/* A route's stream takes what is read from these, end to end; taken. */
+int attempt_carry_files(struct attempt *t, struct attempt_route *route, const int *fd, uint32_t count, struct err *e);
 /* A route's stream takes what is read from fd, or gives what is written to it; fd is taken. */
 int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool out, struct err *e);
 /* The same by a pair of sockets, whose other end is for a pump of the box.  route NULL: refused. */

@@ -209,7 +209,7 @@ static int open_source(struct intake *k, const struct graph_node *n, struct err 
             r = inlet_add(k->inlet, source[i].fd, source[i].offset, source[i].size, GRAPH_NONE, e);
         else
             close(source[i].fd);
-        if (r == 0 && files && k->t->in_place[k->t->graph->edge[k->edge].from] && n->segment[i].kind == GRAPH_SEGMENT_FILE)
+        if (r == 0 && files && agent_data(k->t->agent) && n->segment[i].kind == GRAPH_SEGMENT_FILE)
             inlet_in_place(k->inlet, n->segment[i].file);
     }
     k->inlet->ended = files;

@@ -32,7 +32,7 @@ static void tell_remains(struct attempt *t)
     struct arena a = ARENA_INIT(REMAINS_ARENA_MAX);
     uint32_t *node = arena_array(&a, t->graph->node_count, sizeof *node), count = 0;
     for (uint32_t i = 0; node && i < t->graph->node_count; i++)
-        if (t->here[i] && !t->in_place[i])
+        if (t->here[i] && (t->graph->node[i].kind != GRAPH_SOURCE || t->graph->node[i].parent != GRAPH_NONE)) /* else it is the client's */
             node[count++] = i;
     struct msg m = {.type = MSG_REMAINS, .remains = {t->job, t->number, {t->token, sizeof t->token}, node, count}};
     agent_send(t->agent, &m); /* without memory it names nothing, and is told to stop */
