@@ -359,6 +359,8 @@ static void stopped_for(struct thread *t, int status)
     t->stopped = true;
     t->signal = call || status >> 16 ? 0 : WSTOPSIG(status); /* else an event's */
     t->interrupted = status >> 16 == PTRACE_EVENT_STOP;
+    if (t->interrupted)
+        lead_again(t->tid);
     t->entering = call && ptrace(PTRACE_GET_SYSCALL_INFO, t->tid, (void *)sizeof info, &info) > 0 &&
                   info.op == PTRACE_SYSCALL_INFO_ENTRY;
     if (!call && !(status >> 16))

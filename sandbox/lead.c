@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define SYSCALL_BYTES 2 /* of the instruction */
+#define RESTART_UNLESS_HANDLED 514 /* ERESTARTNOHAND: the kernel makes the call again, or EINTR of it where a signal is seen to */
 
 enum shape { SHAPE_NONE, SHAPE_BUFFER, SHAPE_PIECES, SHAPE_MESSAGE, SHAPE_FILE };
 
@@ -96,6 +97,16 @@ static bool begin_rest(struct lead *l, pid_t tid)
     regs.orig_rax = (unsigned long long)-1; /* no call that the kernel would start again */
     regs.rip -= SYSCALL_BYTES;
     return ptrace(PTRACE_SETREGS, tid, NULL, &regs) == 0;
+}
+
+void lead_again(pid_t tid)
+{
+    struct user_regs_struct regs;
+    if (ptrace(PTRACE_GETREGS, tid, NULL, &regs) < 0 || (long long)regs.rax != -EINTR ||
+        (regs.orig_rax != SYS_rt_sigtimedwait && regs.orig_rax != SYS_epoll_wait && regs.orig_rax != SYS_epoll_pwait))
+        return;
+    regs.rax = (unsigned long long)-RESTART_UNLESS_HANDLED;
+    ptrace(PTRACE_SETREGS, tid, NULL, &regs);
 }
 
 void lead_begin(struct lead *l, const struct task *t, pid_t tid)

@@ -14,7 +14,9 @@ struct lead {
     struct user_regs_struct call; /* where it was stopped */
 };
 
-/* It stands where it was told to stop.  On: it goes on with a read or write of a channel of the
+/* It stands where it was told to stop.  A wait that is over by that, which the kernel would not begin again by itself, begins again. */
+void lead_again(pid_t tid);
+/* Likewise.  On: it goes on with a read or write of a channel of the
  * task's. */
 void lead_begin(struct lead *l, const struct task *t, pid_t tid);
 /* It stands behind a call.  No longer on: that was the last, and all of them together are what the

@@ -264,6 +264,33 @@ def what_was_stopped_in_a_call_goes_on_with_it():
         assert set(counts[:-1]) == {whole} and last == "32" and counts[-1] in (whole, "-1 0"), (what, counts, last)
 
 
+WAITS = """import ctypes, os, signal, sys, time
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+f, libc, room = open(sys.argv[1], "w", 1), ctypes.CDLL(None, use_errno=True), ctypes.create_string_buffer(65536)
+wanted, told = ctypes.c_ulong(1 << (signal.SIGUSR1 - 1)), ctypes.create_string_buffer(128)
+child = os.fork()
+if not child:
+    n = libc.syscall(128, ctypes.byref(wanted), told, None, ctypes.c_long(8))
+    print(n, ctypes.get_errno(), file=f)
+    os._exit(0)
+time.sleep(.01)
+while libc.write(1, room, ctypes.c_size_t(65536)) >= 0: pass
+os.kill(child, signal.SIGUSR1)
+os.wait()
+"""
+
+
+@case
+def who_waits_for_a_signal_goes_on_waiting():
+    """The reader leaves, and all of the writer is stopped for that: rt_sigtimedwait, which the kernel does not begin again by itself, is not over."""
+    for _ in range(3):
+        status, out, err = run("python3 -c '%s' f | head -c 1" % WAITS.replace("'", '"'))
+        assert status == 0 and not err, (status, err)
+        assert open("f").read() == "%d 0\n" % signal.SIGUSR1, open("f").read()
+        os.unlink("f")
+
+
 @case
 def all_tasks_that_leave_files_run():
     for i in range(40):
