@@ -2,6 +2,7 @@
  * when the last writer has let go, not when the first program ends.  For channels the socket tells; for a
  * pipe or file that was passed as it is, only the processes' tables of descriptors do.  They also lead to the writing end of
  * a channel, of which we keep none. */
+#include "base/fds.h"
 #include "sandbox/server.h"
 
 #include <dirent.h>
@@ -73,18 +74,36 @@ static bool process_holds(struct look *l, pid_t pid)
     return found;
 }
 
+static bool below_holds(struct look *l, pid_t pid, int depth);
+
+static bool children_hold(struct look *l, int threads, const char *thread, int depth)
+{
+    char path[300];
+    bool found = false;
+    int child;
+    snprintf(path, sizeof path, "%s/children", thread);
+    int fd = openat(threads, path, O_RDONLY | O_CLOEXEC);
+    FILE *in = fd < 0 ? NULL : fdopen(fd, "r");
+    if (!in) {
+        fd_close(&fd);
+        return false;
+    }
+    while (!found && fscanf(in, "%d", &child) == 1)
+        found = process_holds(l, (pid_t)child) || below_holds(l, (pid_t)child, depth + 1);
+    fclose(in);
+    return found;
+}
+
 static bool below_holds(struct look *l, pid_t pid, int depth)
 {
     char path[80];
     bool found = false;
-    int child;
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
-    FILE *in = depth < DEPTH_MAX ? fopen(path, "re") : NULL;
-    if (!in)
-        return false;
-    while (!found && fscanf(in, "%d", &child) == 1)
-        found = process_holds(l, (pid_t)child) || below_holds(l, (pid_t)child, depth + 1);
-    fclose(in);
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *d = depth < DEPTH_MAX ? opendir(path) : NULL;
+    for (struct dirent *entry; d && !found && (entry = readdir(d));)
+        found = entry->d_name[0] != '.' && children_hold(l, dirfd(d), entry->d_name, depth);
+    if (d)
+        closedir(d);
     return found;
 }
 

@@ -1,6 +1,7 @@
 /* pid 1 of a task: makes its place (the mounts, and pid 2 with all that a program gets, which waits before its exec),
  * gathers its descriptors and inputs, lets the program begin, reaps, and at the end hands over what the program left.
- * The place depends on no task, so it may stand ready before there is one (place.c); it serves one, and ends.
+ * The place depends on no task, so it may stand ready before there is one (place.c).  It serves one, and the next where the last left it as it
+ * was made.
  *
  * It is ours, but it shares a pid namespace with the program: signals from there do not reach pid 1, and
  * it keeps the capabilities that the program has not, so it cannot be traced.  While it gathers it must
@@ -21,9 +22,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -33,6 +36,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -42,6 +46,7 @@
 #define CHILD_STACK_BYTES (128u << 10)
 #define PAGE_BYTES        4096
 #define STACK_BYTES_USED  (4 * PAGE_BYTES) /* of ours, by what is yet to come */
+#define MAKER_NUMBER      32767 /* the last that every host gives */
 
 _Static_assert(SPEC_PORT_FD_MAX < HIGH_FD, "a program's descriptor would be ours");
 
@@ -76,15 +81,42 @@ void init_tell(struct init *in, const struct outcome *o, const struct rusage *us
     buf_clear(&b);
 }
 
-/* The last thing an init does.  Who asked is answered before the kernel takes down the namespaces: the server lets us go. */
+/* The last thing that an init does for a task.  Who asked is answered before the kernel takes down the namespaces: the server lets us go,
+ * or has another task for the place. */
+static void answer(struct init *in, const struct outcome *o)
+{
+    plain_remove();
+    in->stays = in->as_made ? WIRE_STAYS : WIRE_STAYS_NOT;
+    init_tell(in, o, &in->use);
+}
+
+/* What the server says of a place that was used: a new link, by which it is one that was just made.  Or nothing: the end. */
+static void await_again(struct init *in)
+{
+    while (wire_receive(in->link, &in->packet, 0) > 0) {
+        int link = -1, last_number = -1;
+        if (in->packet.head.kind == WIRE_PLACE && in->as_made) {
+            link = init_raise_fd(wire_take_fd(&in->packet, 0));
+            last_number = wire_take_fd(&in->packet, 1);
+        }
+        wire_close_fds(&in->packet);
+        if (link < 0)
+            continue;
+        if (pwrite(last_number, "1", 1, 0) != 1) /* the program is number 2 again */
+            break;
+        close(last_number);
+        close(in->link);
+        in->link = link;
+        return;
+    }
+    _exit(0);
+}
+
 static _Noreturn void tell(struct init *in, const struct outcome *o)
 {
-    struct rusage use = {0};
-    getrusage(RUSAGE_CHILDREN, &use);
-    plain_remove();
-    init_tell(in, o, &use);
-    while (wire_receive(in->link, &in->packet, 0) > 0)
-        wire_close_fds(&in->packet);
+    in->as_made = false;
+    answer(in, o);
+    await_again(in);
     _exit(0);
 }
 
@@ -296,10 +328,15 @@ static long futex(int *word, int what, int value)
     return raw_call(SYS_futex, (long)word, what, value, 0, 0, FILTER_OWN_BITS);
 }
 
+static void wait_while(int *word, int it_is)
+{
+    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == it_is)
+        futex(word, FUTEX_WAIT_BITSET, it_is);
+}
+
 static void await_turn(struct init *in, int while_it_is)
 {
-    while (__atomic_load_n(&in->turn, __ATOMIC_ACQUIRE) == while_it_is)
-        futex(&in->turn, FUTEX_WAIT_BITSET, while_it_is);
+    wait_while(&in->turn, while_it_is);
 }
 
 /* If the other has died meanwhile, the kernel has written its word, and it stays. */
@@ -311,27 +348,37 @@ static void pass_turn(struct init *in, int mine, int to)
     await_turn(in, to);
 }
 
+static void note_failure(struct init *in, const struct err *e)
+{
+    in->failure.ours = true;
+    in->failure.sys = e->sys;
+    memcpy(in->failure.text, e->text, sizeof in->failure.text);
+}
+
+static int make_wall(struct init *in, struct err *e)
+{
+    return program_wall(in->none, e) < 0 || (!in->none && filter_install(in->variant, &in->listener, e) < 0) ? -1 : 0;
+}
+
 /* pid 2.  It shares our memory and our descriptors until it has its program: no page table is copied, what goes wrong
  * it says in a struct of ours, and the listener is ours to show. */
 static int be_program(void *owner)
 {
     struct init *in = owner;
-    struct exec_failure *f = &in->failure;
     struct err e;
     if (in->none)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-    f->ours = program_setup(in->none, &e) < 0 || (!in->none && filter_install(in->variant, &in->listener, &e) < 0);
-    if (!f->ours) {
+    program_alone();
+    int made = in->maker ? 0 : make_wall(in, &e);
+    if (made == 0) {
         pass_turn(in, TURN_MAKING, TURN_INIT);
-        f->ours = place_ports(in, &e) < 0;
+        made = place_ports(in, &e);
     }
-    if (f->ours) {
-        f->sys = e.sys;
-        memcpy(f->text, e.text, sizeof f->text);
-    } else {
-        f->sys = exec_search(&in->task, in->unasked);
-    }
-    return 126; /* to clone, which exits.  A sanitizer would note on a program's stderr what it thinks of _exit here */
+    if (made < 0)
+        note_failure(in, &e);
+    else
+        in->failure.sys = exec_search(&in->task, in->unasked);
+    return 126; /* to who cloned it, which exits.  A sanitizer would note on a program's stderr what it thinks of _exit here */
 }
 
 /* The first line of a script whose interpreter is not there. */
@@ -373,20 +420,110 @@ static void explain(const struct box_task *t, const struct exec_failure *f, stru
         snprintf(o->text, sizeof o->text, "there is no program '%s' in the sandbox", name);
 }
 
+/* A system call that begins something on a stack of its own, which runs `run` and ends.  The last two words are those by which nobody is asked. */
+static long begin_on(long nr, unsigned long a, unsigned long b, unsigned long c, unsigned long d, int (*run)(void *), void *owner)
+{
+    const unsigned long own[SYSCALLS_OWN_WORDS] = {syscalls_own(0), syscalls_own(1)};
+    register unsigned long r10 __asm__("r10") = d;
+    register unsigned long r8 __asm__("r8") = own[0];
+    register unsigned long r9 __asm__("r9") = own[1];
+    register int (*r12)(void *) __asm__("r12") = run;
+    register void *r13 __asm__("r13") = owner;
+    long result;
+    __asm__ volatile("syscall\n"
+                     "    test %%rax, %%rax\n"
+                     "    jnz 1f\n"
+                     "    xor %%ebp, %%ebp\n"
+                     "    mov %%r13, %%rdi\n"
+                     "    call *%%r12\n"
+                     "    mov %%eax, %%edi\n"
+                     "    mov %[exit], %%eax\n"
+                     "    syscall\n"
+                     "    hlt\n"
+                     "1:\n"
+                     : "=a"(result)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9), "r"(r12), "r"(r13), [exit] "i"(SYS_exit)
+                     : "rcx", "r11", "memory", "cc");
+    return result;
+}
+
 /* On a stack of its own.  Until the kernel takes its memory from it, at its exec or its end, the turn is not 0.  Its end is told by no
  * signal until its exec, which makes that SIGCHLD: so wait() tells who had his program from who had not (ended_as_ours). */
-static pid_t clone_program(struct init *in)
+static long clone_program(struct init *in)
 {
     static char stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
+    return begin_on(SYS_clone, CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID | CLONE_PARENT_SETTID, (uintptr_t)(stack + sizeof stack),
+                    (uintptr_t)&in->main, (uintptr_t)&in->turn, be_program, in);
+}
+
+static void not_cloned(struct init *in, long result)
+{
+    struct err e;
+    errno = (int)-result;
+    err_sys(&e, "cannot fork the program");
+    in->main = -1;
+    note_failure(in, &e);
+}
+
+/* A thread of pid 1, behind the wall: its children are, and no filter is installed for each, which costs as much as a small program's
+ * life.  Programs can neither signal pid 1 nor trace who has a right that they have not.  Once it has said that it waits it
+ * touches nothing but its word: others run in our memory then. */
+static int be_maker(void *owner)
+{
+    struct init *in = owner;
+    struct err e;
+    long result = 0;
+    if (make_wall(in, &e) < 0)
+        note_failure(in, &e);
+    while (!in->failure.ours) {
+        __atomic_store_n(&in->maker, MAKER_WAITS, __ATOMIC_RELEASE);
+        result = clone_program(in);
+        if (result < 0)
+            not_cloned(in, result);
+        else
+            wait_while(&in->maker, MAKER_WAITS);
+    }
+    __atomic_store_n(&in->turn, TURN_PROGRAM_BEGUN, __ATOMIC_RELEASE);
+    futex(&in->turn, FUTEX_WAKE_BITSET, 1);
+    return 1;
+}
+
+/* With a number that no program's child will have.  false: this kernel or host gives no thread one. */
+static bool begin_maker(struct init *in)
+{
+    static char stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
+    pid_t number = MAKER_NUMBER;
+    struct clone_args a = {.flags = CLONE_VM | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD,
+                           .stack = (uintptr_t)stack,
+                           .stack_size = sizeof stack,
+                           .set_tid = (uintptr_t)&number,
+                           .set_tid_size = 1};
+    in->maker = MAKER_MAKES;
+    if (begin_on(SYS_clone3, (uintptr_t)&a, sizeof a, 0, 0, be_maker, in) > 0)
+        return true;
+    in->maker = MAKER_NONE;
+    return false;
+}
+
+static void begin_program(struct init *in)
+{
     in->turn = TURN_MAKING;
-    return clone(be_program, stack + sizeof stack, CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID, in, NULL, NULL,
-                 &in->turn);
+    if (in->maker == MAKER_WAITS) {
+        __atomic_store_n(&in->maker, MAKER_MAKES, __ATOMIC_RELEASE);
+        futex(&in->maker, FUTEX_WAKE_BITSET, 1);
+    } else if (in->none || !begin_maker(in)) {
+        long result = clone_program(in);
+        if (result < 0) {
+            not_cloned(in, result);
+            in->turn = TURN_PROGRAM_BEGUN;
+        }
+    }
 }
 
 /* Its turn is over: it ended before it had its program, or it has it.  What killed it then did not kill the program. */
 static bool ended_as_ours(const struct init *in, int *status)
 {
-    return waitpid(in->main, status, __WCLONE) == in->main;
+    return in->main < 0 || waitpid(in->main, status, __WCLONE) == in->main;
 }
 
 static _Noreturn void tell_failure(struct init *in, int status)
@@ -402,24 +539,15 @@ static _Noreturn void tell_failure(struct init *in, int status)
 static void make_program(struct init *in)
 {
     struct err e;
-    in->listener = -1;
-    in->null = init_raise_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
-    if (in->null < 0) {
-        err_sys(&e, "cannot open '/dev/null' for the program");
-        give_up(in, &e);
-    }
-    if (!in->none && filter_prepare(in->variant, &e) < 0)
-        give_up(in, &e);
-    in->main = clone_program(in);
-    if (in->main < 0) {
-        err_sys(&e, "cannot fork the program");
-        give_up(in, &e);
-    }
+    int status = 0;
+    begin_program(in);
     await_turn(in, TURN_MAKING);
-    int status;
     if (in->turn == TURN_PROGRAM_BEGUN && ended_as_ours(in, &status))
         tell_failure(in, status);
-    in->listener = in->none ? -1 : init_raise_fd(in->listener);
+    if (program_limit_common(in->main, &e) < 0)
+        give_up(in, &e);
+    if (!in->none && in->listener < HIGH_FD)
+        in->listener = init_raise_fd(in->listener);
     if (!in->none)
         wire_send(in->link, (struct wire){.kind = WIRE_LISTENER, .a = (uint32_t)in->listener}, NULL, 0, NULL, 0);
 }
@@ -439,18 +567,30 @@ static void start_program(struct init *in)
     for (uint32_t i = 0; i < in->task.file_count; i++)
         if (in->files.tree[i] || !leftover_compares(&in->task, i))
             fd_close(&in->files.fd[i]);
-    fd_close(&in->listener); /* the server has it: it has answered the exec, or asked for none because it had it */
-    int status;
+    if (!in->maker)
+        fd_close(&in->listener); /* the server has it: it has answered the exec, or asked for none because it had it */
+    int status = 0;
     if (ended_as_ours(in, &status))
         tell_failure(in, status);
+}
+
+static void add_use(struct rusage *sum, const struct rusage *one)
+{
+    timeradd(&sum->ru_utime, &one->ru_utime, &sum->ru_utime);
+    timeradd(&sum->ru_stime, &one->ru_stime, &sum->ru_stime);
+    if (sum->ru_maxrss < one->ru_maxrss)
+        sum->ru_maxrss = one->ru_maxrss;
 }
 
 static bool reap_one(struct init *in, int options)
 {
     int status;
-    pid_t pid = waitpid(-1, &status, __WALL | options);
+    struct rusage use;
+    pid_t pid = wait4(-1, &status, __WALL | options, &use);
     if (pid < 0 && errno != EINTR)
         in->all_ended = true;
+    if (pid > 0)
+        add_use(&in->use, &use);
     if (pid == in->main) {
         in->main_ended = true;
         in->status = status;
@@ -540,6 +680,7 @@ static void read_task(struct init *in)
             give_up(in, &e);
         }
         bytes = (struct slice){(const char *)all + h->offset, h->size};
+        in->is_mapped = true;
         close(spec);
     } else {
         char *copy = arena_alloc(&in->arena, bytes.size + 1);
@@ -585,6 +726,8 @@ static void rehearse(struct init *in)
     buf_clear(&b);
 }
 
+static const char *const scratch_place[INIT_SCRATCH] = {"/job", "/tmp"};
+
 static void make_place(struct init *in, const struct box_task *own)
 {
     struct err e;
@@ -593,8 +736,42 @@ static void make_place(struct init *in, const struct box_task *own)
         give_up(in, &e);
     if (!in->none && stat(".", &s) == 0)
         in->job_size = s.st_size;
+    for (int i = 0; !in->none && i < INIT_SCRATCH; i++)
+        if (stat(scratch_place[i], &s) == 0)
+            in->changed[i] = s.st_ctim;
+    in->null = init_raise_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (in->null < 0) {
+        err_sys(&e, "cannot open '/dev/null' for the program");
+        give_up(in, &e);
+    }
+    in->listener = -1;
+    if (!in->none && filter_prepare(in->variant, &e) < 0)
+        give_up(in, &e);
     rehearse(in);
     make_program(in);
+}
+
+/* Can the next task have the place when this one has ended?  Not if anything is in it for this one; nor if what it makes there
+ * could bear the time that the place bears, which is only as fine as the kernel's ticks. */
+static bool can_stay(const struct init *in)
+{
+    struct timespec tick;
+    clock_gettime(CLOCK_REALTIME_COARSE, &tick);
+    bool later = in->maker != MAKER_NONE && !in->is_template && !in->task.file_count && !in->task.limit.scratch_bytes && !in->is_mapped;
+    for (int i = 0; later && i < INIT_SCRATCH; i++)
+        later = in->changed[i].tv_sec < tick.tv_sec || (in->changed[i].tv_sec == tick.tv_sec && in->changed[i].tv_nsec < tick.tv_nsec);
+    return later;
+}
+
+/* Whatever is made, removed, renamed or set there changes the time of one of the two. */
+static bool is_as_made(const struct init *in)
+{
+    bool same = in->as_made;
+    for (int i = 0; same && i < INIT_SCRATCH; i++) {
+        struct stat s;
+        same = stat(scratch_place[i], &s) == 0 && s.st_ctim.tv_sec == in->changed[i].tv_sec && s.st_ctim.tv_nsec == in->changed[i].tv_nsec;
+    }
+    return same;
 }
 
 /* A tmpfs says by a directory's size how many entries it has. */
@@ -611,7 +788,42 @@ static void add_task(struct init *in)
         give_up(in, &e);
 }
 
-/* First the place and then the task, which may be long in coming; or, where it must be known, the other way round. */
+static void serve_task(struct init *in, int signals)
+{
+    struct outcome o = {0};
+    add_task(in);
+    in->as_made = can_stay(in);
+    start_program(in);
+    if (in->is_template)
+        template_serve(in, signals);
+    serve(in, signals);
+    if (in->killed)
+        tell_killed(in);
+    init_judge(in, &o);
+    in->as_made = is_as_made(in);
+    const char *ceiling = left_nothing(in) ? NULL : leftover_send(&in->task, &in->files, in->link);
+    if (ceiling && !o.limit) {
+        o.end = BOX_LIMIT;
+        o.limit = ceiling;
+    }
+    answer(in, &o);
+}
+
+static void say_hello(struct init *in, bool outside)
+{
+    if (wire_send(in->link, (struct wire){.kind = WIRE_HELLO, .a = outside}, NULL, 0, NULL, 0) < 0)
+        _exit(1);
+}
+
+static void forget_task(struct init *in)
+{
+    arena_clear(&in->arena);
+    memset(&in->task, 0, sizeof *in - offsetof(struct init, task));
+    in->forker = -1;
+}
+
+/* First the place and then the task, which may be long in coming; or, where it must be known, the other way round.  Then the next
+ * task, where the place is as it was made. */
 _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside)
 {
     static struct init in;
@@ -625,12 +837,13 @@ _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside
         prctl(PR_SET_PDEATHSIG, SIGKILL);
     in.arena = ARENA_INIT(SPEC_ARENA_MAX);
     in.link = fcntl(link, F_DUPFD_CLOEXEC, HIGH_FD);
+    if (in.link < 0)
+        _exit(1);
     signal(SIGCHLD, SIG_DFL);
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
-    if (in.link < 0 || wire_send(in.link, (struct wire){.kind = WIRE_HELLO, .a = outside}, NULL, 0, NULL, 0) < 0)
-        _exit(1);
+    say_hello(&in, outside);
     if (close_range(3, HIGH_FD - 1, 0) < 0) { /* the zygote's */
         err_sys(&e, "cannot close what the program must not have");
         give_up(&in, &e);
@@ -643,21 +856,13 @@ _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside
     if (h->b)
         await_task(&in);
     make_place(&in, h->b ? &in.task : NULL);
-    if (!h->b)
-        await_task(&in);
-    add_task(&in);
-    start_program(&in);
-    if (in.is_template)
-        template_serve(&in, signals);
-    serve(&in, signals);
-    if (in.killed)
-        tell_killed(&in);
-    struct outcome o = {0};
-    init_judge(&in, &o);
-    const char *ceiling = left_nothing(&in) ? NULL : leftover_send(&in.task, &in.files, in.link);
-    if (ceiling && !o.limit) {
-        o.end = BOX_LIMIT;
-        o.limit = ceiling;
+    for (bool known = h->b;; known = false) {
+        if (!known)
+            await_task(&in);
+        serve_task(&in, signals);
+        await_again(&in);
+        say_hello(&in, false);
+        forget_task(&in);
+        make_program(&in);
     }
-    tell(&in, &o);
 }

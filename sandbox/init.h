@@ -23,27 +23,38 @@ struct exec_failure {
  * runs.  The kernel itself writes the last one. */
 enum init_turn { TURN_PROGRAM_BEGUN, TURN_MAKING, TURN_INIT, TURN_GO };
 
+/* What is the maker's to do, a futex; 0: there is none, the init makes the program itself. */
+enum init_maker { MAKER_NONE, MAKER_WAITS, MAKER_MAKES };
+
+#define INIT_SCRATCH 2 /* its writable places */
+
 struct init {
     int link;
     struct arena arena;
+    struct wire_packet packet;
+    bool none;         /* no wall: not pid 1 of anything, no filter */
+    unsigned variant;  /* of the filter */
+    int null;          /* /dev/null */
+    int listener;      /* -1: none */
+    int maker;         /* enum init_maker */
+    struct timespec changed[INIT_SCRATCH]; /* when, while nothing is in them; 0: not known */
+    off_t job_size;    /* of /job while nothing is in it; 0: not known */
+    /* From here on a task's: what it finds as the first one did. */
     struct box_task task;
     int *port;      /* per port: its descriptor, -1 for /dev/null */
     uint32_t *slot; /* which ports wait for descriptors, in the order in which these come */
     uint32_t slot_count, missing;
     struct task_files files;
-    off_t job_size; /* of /job while nothing is in it; 0: not known */
-    struct wire_packet packet;
-    bool none; /* no wall: not pid 1 of anything, no filter */
     bool is_template;
+    bool as_made; /* the place has nothing of it: the next task may have it */
+    bool is_mapped; /* the task's description is, for as long as we are */
     uint32_t unasked; /* WIRE_ASK, or as WIRE_TASK has it */
     bool killed, finish, main_ended, all_ended;
     enum wire_why why;
-    unsigned variant; /* of the filter */
-    int null;         /* /dev/null */
-    int listener;     /* -1: none */
-    int turn;         /* enum init_turn, a futex */
+    int turn; /* enum init_turn, a futex */
     pid_t main;
     int status; /* of main, as wait tells it */
+    struct rusage use; /* of those who have ended */
     struct timespec began;
     struct exec_failure failure;
     /* Of a template: the socket to the forker in its program; -1: not yet.  Which clone it is, the first is 1; 0: none. */

@@ -49,13 +49,6 @@ static const struct {
     {RLIMIT_MSGQUEUE, QUEUES_BYTES},  {RLIMIT_NICE, 0},                {RLIMIT_RTPRIO, 0},           {RLIMIT_RTTIME, RLIM_INFINITY},
 };
 
-static int set_common(void)
-{
-    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
-        if (set_limit(0, common[i].what, common[i].most, common[i].most) < 0)
-            return -1;
-    return 0;
-}
 
 void program_raise(void)
 {
@@ -78,6 +71,14 @@ const char *limits_unusual(void)
     return "";
 }
 
+int program_limit_common(pid_t pid, struct err *e)
+{
+    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
+        if (set_limit(pid, common[i].what, common[i].most, common[i].most) < 0)
+            return err_sys(e, "cannot set the program's limits");
+    return 0;
+}
+
 int program_limit(pid_t pid, const struct box_limits *l, struct err *e)
 {
     uint64_t cpu = (l->cpu_ns + NS - 1) / NS;
@@ -96,10 +97,10 @@ int program_limit(pid_t pid, const struct box_limits *l, struct err *e)
     return 0;
 }
 
-/* What the zygote ignores; all others it has reset. */
+/* What the zygote ignores; all others it has reset, and SIGCHLD the init. */
 static void reset_signals(void)
 {
-    static const int ignored[] = {SIGCHLD, SIGPIPE, SIGXFSZ, SIGINT, SIGQUIT};
+    static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGINT, SIGQUIT};
     struct sigaction d;
     sigset_t none;
     memset(&d, 0, sizeof d);
@@ -110,12 +111,15 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* All but one, which is worth nothing in a user namespace, is not in use, and goes with the exec: nobody who has it not, as no program has,
+ * may trace who has it, or reach its memory. */
 static int drop_rights(void)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2];
-    memset(none, 0, sizeof none);
-    if (syscall(SYS_capset, &head, none) < 0)
+    struct __user_cap_data_struct rights[2];
+    memset(rights, 0, sizeof rights);
+    rights[CAP_TO_INDEX(CAP_WAKE_ALARM)].permitted = CAP_TO_MASK(CAP_WAKE_ALARM);
+    if (syscall(SYS_capset, &head, rights) < 0)
         return -1;
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
@@ -129,16 +133,20 @@ static int enter_fence(struct err *e)
     return version < 0 ? -1 : fence_enter(version, rules, sizeof rules / sizeof *rules, e);
 }
 
-int program_setup(bool keep_rights, struct err *e)
+int program_wall(bool none, struct err *e)
+{
+    if (personality(ADDR_NO_RANDOMIZE) < 0 && !none) /* without a wall nothing is certified anyway */
+        return err_sys(e, "cannot fix the program's memory layout");
+    if (none)
+        return 0;
+    if (drop_rights() < 0)
+        return err_sys(e, "cannot drop the program's rights");
+    return enter_fence(e);
+}
+
+void program_alone(void)
 {
     umask(022);
     setsid();
     reset_signals();
-    if (personality(ADDR_NO_RANDOMIZE) < 0 && !keep_rights) /* without a wall nothing is certified anyway */
-        return err_sys(e, "cannot fix the program's memory layout");
-    if (set_common() < 0)
-        return err_sys(e, "cannot set the program's limits");
-    if (!keep_rights && drop_rights() < 0)
-        return err_sys(e, "cannot drop the program's rights");
-    return keep_rights ? 0 : enter_fence(e);
 }

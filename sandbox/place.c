@@ -1,6 +1,6 @@
 /* Places for tasks: an init with its namespaces and mounts, and a process in its filter that only lacks its program
- * (init.c).  Nothing in one depends on a task, so some are kept ready; a task takes one, uses it alone, and it ends with the
- * task.  What was used is made anew after the answer, never before: the next start costs a message and an exec.
+ * (init.c).  Nothing in one depends on a task, so some are kept ready; a task takes one and uses it alone.  What was used is made anew after the
+ * answer, never before: the next start costs a message and an exec.  Where the task left the place as it was made, only the process is.
  *
  * A server that has one region and no more keeps none ready, and none stands for what a task must be known for: a root
  * of its own, or a filter that few want. */
@@ -27,6 +27,7 @@ struct ready_place {
     struct place place;
     unsigned variant;
     struct watch watch;
+    bool again; /* it had a task before */
     struct ready_place *next;
 };
 
@@ -64,8 +65,8 @@ void place_said(struct server *s, struct cgroup **g, const struct wire *hello)
     *g = NULL;
 }
 
-/* Ask for one. */
-static int place_new(struct server *s, unsigned variant, bool task_first, struct place *p, struct err *e)
+/* The init's end, or -1. */
+static int new_link(struct place *p, struct err *e)
 {
     int pair[2], on = 1;
     *p = (struct place){.link = LINK_INIT, .listener = -1};
@@ -73,10 +74,19 @@ static int place_new(struct server *s, unsigned variant, bool task_first, struct
         return err_sys(e, "cannot make a task's socket");
     p->link.fd = pair[0];
     setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    return pair[1];
+}
+
+/* Ask for one. */
+static int place_new(struct server *s, unsigned variant, bool task_first, struct place *p, struct err *e)
+{
+    int init = new_link(p, e);
+    if (init < 0)
+        return -1;
     p->cgroup = cgroup_take(&s->cgroups);
-    const int fd[] = {pair[1], cgroup_fd(p->cgroup)};
+    const int fd[] = {init, cgroup_fd(p->cgroup)};
     int sent = link_send(&s->tasks, (struct wire){.kind = WIRE_PLACE, .a = variant, .b = task_first}, NULL, 0, fd, 1 + (fd[1] >= 0));
-    close(pair[1]);
+    close(init);
     link_watch(s, &s->tasks, &s->tasks_watch);
     if (sent == 0)
         return 0;
@@ -129,6 +139,103 @@ int places_possible(const struct server *s, struct err *e)
     return 0;
 }
 
+/* --- those that end --- */
+
+/* Of a task that has been answered: all its processes are dead but the init, and that holds nothing but its mounts. */
+struct leaving {
+    struct server *server;
+    struct link link;
+    struct notify *notify; /* whose end the kernel takes its time for */
+    struct cgroup *cgroup;
+    struct watch watch;
+    bool let_go, again;
+    unsigned variant; /* with again: the place is as one of that variant is made */
+    struct leaving *next;
+};
+
+static void left(struct leaving *l)
+{
+    struct leaving **at = &l->server->leaving;
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
+    l->server->leaving_count--;
+    watch_stop(l->server, &l->watch);
+    link_clear(&l->link);
+    notify_free(l->notify);
+    cgroup_give_back(&l->server->cgroups, l->cgroup);
+    free(l);
+}
+
+static void leaving_event(struct watch *w, uint32_t events)
+{
+    (void)events; /* it says nothing more */
+    left(w->owner);
+}
+
+void place_leave(struct server *s, struct link *link, struct notify *notify, struct cgroup *cgroup, const struct box_task *again)
+{
+    struct leaving *l = link->fd < 0 ? NULL : calloc(1, sizeof *l);
+    if (!l) {
+        link_clear(link);
+        notify_free(notify);
+        cgroup_give_back(&s->cgroups, cgroup);
+        return;
+    }
+    l->server = s;
+    l->link = *link;
+    l->notify = notify;
+    l->cgroup = cgroup;
+    l->variant = again ? variant_of(again) : 0;
+    l->again = again && !cgroup && is_usual(s, again, l->variant);
+    *link = LINK_INIT;
+    l->watch = (struct watch){-1, leaving_event, l};
+    l->next = s->leaving;
+    s->leaving = l;
+    s->leaving_count++;
+}
+
+static void let_them_go(struct server *s)
+{
+    if (s->leaving && !s->leaving->let_go)
+        sched_yield(); /* whoever was just answered goes on first, where we share a processor */
+    for (struct leaving *l = s->leaving, *next; l && !l->let_go; l = next) {
+        next = l->next;
+        l->let_go = true;
+        notify_free(l->notify);
+        l->notify = NULL;
+        if (shutdown(l->link.fd, SHUT_WR) < 0 || watch_start(s, &l->watch, l->link.fd, EPOLLIN) < 0)
+            left(l);
+    }
+}
+
+/* A place that is as it was made, and could be one of this variant. */
+static struct leaving *who_stays(const struct server *s, unsigned variant)
+{
+    struct leaving *l = s->never_again || s->last_number < 0 ? NULL : s->leaving;
+    while (l && !(l->again && !l->let_go && l->variant == variant))
+        l = l->next;
+    return l;
+}
+
+/* By a new link, so that nothing that is said of the last task is taken for the next one's. */
+static int place_again(struct leaving *l, struct place *p)
+{
+    struct err e;
+    int init = new_link(p, &e);
+    if (init < 0)
+        return -1;
+    const int fd[] = {init, l->server->last_number};
+    int sent = link_send(&l->link, (struct wire){.kind = WIRE_PLACE}, NULL, 0, fd, 2);
+    close(init);
+    if (sent < 0 || l->link.kept) {
+        link_clear(&p->link);
+        return -1;
+    }
+    left(l);
+    return 0;
+}
+
 /* --- those that are kept ready --- */
 
 static void take_out(struct ready_place *r)
@@ -164,18 +271,22 @@ static void place_event(struct watch *w, uint32_t events)
         good = (r->place.listener = place_listener(&r->place.link, p)) >= 0;
     if (n > 0)
         wire_close_fds(p);
-    if (!good)
+    if (!good) {
+        r->server->never_again |= r->again; /* this host lets no place stay */
         drop(r);
+    }
 }
 
 static void make_ready(struct server *s, unsigned variant)
 {
     struct err e;
+    struct leaving *stays = who_stays(s, variant);
     struct ready_place *r = calloc(1, sizeof *r);
-    if (!r || place_new(s, variant, false, &r->place, &e) < 0) {
+    if (!r || (stays ? place_again(stays, &r->place) : place_new(s, variant, false, &r->place, &e)) < 0) {
         free(r);
         return; /* then the next task starts as the first one did */
     }
+    r->again = stays;
     r->server = s;
     r->variant = variant;
     r->watch = (struct watch){-1, place_event, r};
@@ -197,78 +308,11 @@ static void refill(struct server *s)
     }
 }
 
-/* --- those that end --- */
-
-/* Of a task that has been answered: all its processes are dead but the init, and that holds nothing but its mounts. */
-struct leaving {
-    struct server *server;
-    struct link link;
-    struct notify *notify; /* whose end the kernel takes its time for */
-    struct cgroup *cgroup;
-    struct watch watch;
-    bool let_go;
-    struct leaving *next;
-};
-
-static void left(struct leaving *l)
-{
-    struct leaving **at = &l->server->leaving;
-    while (*at != l)
-        at = &(*at)->next;
-    *at = l->next;
-    l->server->leaving_count--;
-    watch_stop(l->server, &l->watch);
-    link_clear(&l->link);
-    notify_free(l->notify);
-    cgroup_give_back(&l->server->cgroups, l->cgroup);
-    free(l);
-}
-
-static void leaving_event(struct watch *w, uint32_t events)
-{
-    (void)events; /* it says nothing more */
-    left(w->owner);
-}
-
-void place_leave(struct server *s, struct link *link, struct notify *notify, struct cgroup *cgroup)
-{
-    struct leaving *l = link->fd < 0 ? NULL : calloc(1, sizeof *l);
-    if (!l) {
-        link_clear(link);
-        notify_free(notify);
-        cgroup_give_back(&s->cgroups, cgroup);
-        return;
-    }
-    l->server = s;
-    l->link = *link;
-    l->notify = notify;
-    l->cgroup = cgroup;
-    *link = LINK_INIT;
-    l->watch = (struct watch){-1, leaving_event, l};
-    l->next = s->leaving;
-    s->leaving = l;
-    s->leaving_count++;
-}
-
-static void let_them_go(struct server *s)
-{
-    if (s->leaving && !s->leaving->let_go)
-        sched_yield(); /* whoever was just answered goes on first, where we share a processor */
-    for (struct leaving *l = s->leaving, *next; l && !l->let_go; l = next) {
-        next = l->next;
-        l->let_go = true;
-        notify_free(l->notify);
-        l->notify = NULL;
-        if (shutdown(l->link.fd, SHUT_WR) < 0 || watch_start(s, &l->watch, l->link.fd, EPOLLIN) < 0)
-            left(l);
-    }
-}
-
 /* What can wait until everybody has been answered. */
 void places_tend(struct server *s)
 {
-    let_them_go(s);
     refill(s);
+    let_them_go(s);
 }
 
 void places_clear(struct server *s)

@@ -51,6 +51,8 @@ struct server {
     bool no_templates;     /* --templates=never */
     struct ready_place *places; /* that stand ready, or will */
     uint32_t places_max, places_used[PLACE_VARIANTS]; /* to be kept of each variant; to be made anew */
+    int last_number;  /* what sets a pid namespace's next number; -1: none */
+    bool never_again; /* a place that was asked to stay did not */
     struct leaving *leaving; /* inits that end by themselves */
     uint32_t leaving_count;
     uint64_t regions_begun;
@@ -103,6 +105,7 @@ struct task {
     const char *uncertified_why;
     bool warm;            /* it is a clone of a template */
     bool unasked;         /* its exec is not notified */
+    bool again;           /* its place is as it was made */
     struct template *template; /* while it is its turn */
     struct cgroup *cgroup; /* NULL: none; of a clone its template's, which has no limits */
     const char *cold_why; /* it is not; static text */
@@ -240,7 +243,7 @@ int places_possible(const struct server *s, struct err *e);
 void place_answered(struct server *s, const struct box_task *t);
 void places_tend(struct server *s); /* at the end of a turn: what is not needed for an answer */
 /* Its init may end, and does by itself; until then it is counted.  All are taken, and let go after the answer. */
-void place_leave(struct server *s, struct link *l, struct notify *n, struct cgroup *g);
+void place_leave(struct server *s, struct link *l, struct notify *n, struct cgroup *g, const struct box_task *again);
 /* Its init has come, and may not be where it should be. */
 void place_said(struct server *s, struct cgroup **g, const struct wire *hello);
 void places_clear(struct server *s);

@@ -38,7 +38,7 @@ void task_clear(struct task *t)
     if (t->warm)
         notify_free(t->notify);
     else
-        place_leave(s, &t->link, t->notify, t->cgroup);
+        place_leave(s, &t->link, t->notify, t->cgroup, t->again ? &t->region->spec.region.task[t->index] : NULL);
     t->notify = NULL;
     t->cgroup = NULL;
 }
@@ -444,6 +444,7 @@ void task_take(struct task *t, struct wire_packet *p)
             server_tell(s, h, p->data, p->size, p->fd, p->fd_count);
         break;
     case WIRE_RESULT:
+        t->again = !t->warm && h.a == WIRE_STAYS;
         template_served(t, (enum wire_stays)h.a);
         if (t->state == TASK_SETUP) {
             struct err e;

@@ -91,12 +91,17 @@ static void add(pid_t pid, enum what what, struct usage *u)
         closedir(d);
 }
 
-/* The init has one thread, of its own number. */
+/* Those of an init: it is ours itself. */
 static void add_below(pid_t init, enum what what, struct usage *u)
 {
-    char thread[16];
-    snprintf(thread, sizeof thread, "%d", (int)init);
-    add_children(init, thread, what, u);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)init);
+    DIR *d = opendir(path);
+    for (struct dirent *entry; d && (entry = readdir(d));)
+        if (*entry->d_name != '.')
+            add_children(init, entry->d_name, what, u);
+    if (d)
+        closedir(d);
 }
 
 void usage_look(pid_t init, struct usage *u)

@@ -28,7 +28,7 @@ enum wire_kind {
     WIRE_HOLD,    /* a: channel; b: 1 stop its pump, 0 let it go on */
     /* server -> caller; region and task as they were given */
     WIRE_MADE,    /* also init -> server. a: files; packed (name, mode, wanted)*; fds of the wanted */
-    WIRE_RESULT,  /* also init -> server. packed result; of a clone a: enum wire_stays, what its template is now; offset: its number */
+    WIRE_RESULT,  /* also init -> server. packed result; of a clone a: enum wire_stays, what its template is now, of others, what the place is; offset: its number */
     WIRE_PUMP,    /* a: channel; b: errno; task: 1 on the reading side; size: bytes; its SHA-256, if wanted */
     WIRE_MOVED,   /* also pump -> server, which looks in the page. a: channel; size: bytes; offset: sources done */
     WIRE_BYTES,   /* offset, size: bytes that the task has read and written so far */
@@ -38,7 +38,8 @@ enum wire_kind {
     WIRE_LOST,    /* a: err code, b: errno; text */
     WIRE_MANY,    /* several of these, without descriptors: each its head, the size of its data (u32), the data */
     /* server -> zygote, mounter */
-    WIRE_PLACE,   /* an init: a: variant of the filter; b: 1 when it is for a task that must be known first; fds: its socket; its cgroup, if it has one */
+    WIRE_PLACE,   /* an init: a: variant of the filter; b: 1 when it is for a task that must be known first; fds: its socket; its cgroup, if it has one.
+                   * Also server -> init, for which the place is as it was made.  fds: its next socket; ns_last_pid */
     WIRE_USERS,   /* make a user namespace below the sandbox's; the answer, in a WIRE_USERS too. fds: it */
     WIRE_OPEN,    /* a: file index; b: WIRE_OPEN_*; offset, size: inode, device; path; fds: task socket */
     /* zygote, mounter -> server */

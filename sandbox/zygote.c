@@ -213,7 +213,8 @@ static _Noreturn void be_trial(int tasks)
 {
     struct err e;
     int listener;
-    if (mounts_begin(NULL, &e) < 0 || program_setup(false, &e) < 0 || filter_install(FILTER_PLAIN, &listener, &e) < 0)
+    if (mounts_begin(NULL, &e) < 0 || program_limit_common(0, &e) < 0 || program_wall(false, &e) < 0 ||
+        filter_install(FILTER_PLAIN, &listener, &e) < 0)
         fail(tasks, &e);
     _exit(0);
 }

@@ -27,8 +27,10 @@ int zygote_start(struct zygote *z, bool none, struct err *e);
 struct wire;
 _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside);
 
-/* In the process that will become a program: what is the same for all of them. */
-int program_setup(bool keep_rights, struct err *e);
+/* In whoever makes programs, or becomes one: what it cannot undo, and its children have. */
+int program_wall(bool none, struct err *e);
+/* In the process that will become a program: what no process has from another. */
+void program_alone(void);
 /* A user namespace has the limits that whoever makes it has then, soft ones too, for all in it: ours are raised before. */
 void program_raise(void);
 /* Why what programs see of their limits is not as always: those that we were started with; or "". */
@@ -36,8 +38,9 @@ const char *limits_unusual(void);
 /* unusual.c: why no result of this host is certified; or "". */
 const char *unusual_host(void);
 bool unusual_sealed(const void *page, int protection); /* a page with that protection: may nobody change it any more? */
-/* From outside, what is the task's. */
+/* From outside, before its exec: what is the same for all, and what is the task's. */
 struct box_limits;
+int program_limit_common(pid_t pid, struct err *e);
 int program_limit(pid_t pid, const struct box_limits *l, struct err *e);
 
 /* Why the host refused, and what allows it: rewrites the text of e. */

@@ -43,17 +43,23 @@ static long fd_count(pid_t pid)
 
 int census_family(pid_t pid, pid_t all[CENSUS_PROCESSES], int count)
 {
-    char path[64];
+    char path[300];
     int child;
     if (count == CENSUS_PROCESSES)
         return count;
     all[count++] = pid;
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
-    FILE *f = fopen(path, "re");
-    while (f && fscanf(f, "%d", &child) == 1)
-        count = census_family((pid_t)child, all, count);
-    if (f)
-        fclose(f);
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *d = opendir(path);
+    for (struct dirent *thread; d && (thread = readdir(d));) {
+        snprintf(path, sizeof path, "/proc/%d/task/%.200s/children", (int)pid, thread->d_name);
+        FILE *f = *thread->d_name == '.' ? NULL : fopen(path, "re");
+        while (f && fscanf(f, "%d", &child) == 1)
+            count = census_family((pid_t)child, all, count);
+        if (f)
+            fclose(f);
+    }
+    if (d)
+        closedir(d);
     return count;
 }
 

@@ -142,7 +142,9 @@ int mode_by_raced_fd(void)
 {
     struct stat before, after;
     pthread_t thread;
-    raced_own = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    char own[] = "/tmp/own-XXXXXX";
+    raced_own = mkostemp(own, O_CLOEXEC);
+    unlink(own);
     raced_fd = dup(raced_own);
     run_side_by_side();
     if (raced_fd < 0 || fstat(0, &before) < 0 || pthread_create(&thread, NULL, exchange, NULL) != 0)
