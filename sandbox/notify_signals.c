@@ -47,13 +47,26 @@ void answer_signalfd(struct notify *n, const struct seccomp_notif *q, struct ans
     notify_hold(n, q, 1);
 }
 
+void signals_sent(struct notify *n, uint64_t signal)
+{
+    if (signal && signal <= 64)
+        n->signals |= 1ull << (signal - 1);
+}
+
+bool notify_sends(const struct notify *n, int signal)
+{
+    return n->signals >> (signal - 1) & 1;
+}
+
 /* A child may announce its end by another signal, too. */
 void signals_of_child(struct notify *n, const struct seccomp_notif *q)
 {
     uint64_t flags = q->data.nr == SYS_clone ? q->data.args[0] : SIGCHLD, by = flags & CSIGNAL;
 
-    if (!(flags & CLONE_THREAD) && by && by != SIGCHLD)
+    if (!(flags & CLONE_THREAD) && by && by != SIGCHLD) {
         tells_times(n);
+        signals_sent(n, by);
+    }
 }
 
 /* Do so many wait already that those of the other tasks of this zpipe-box, which are the same user's and share what it is granted,
@@ -79,8 +92,10 @@ static bool crowded(const struct seccomp_notif *q)
 void answer_signal(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     bool thread = q->data.nr == SYS_tgkill || q->data.nr == SYS_rt_tgsigqueueinfo;
+    int32_t signal = (int32_t)q->data.args[thread ? 2 : 1];
 
     a->go_on = true;
-    if ((int32_t)q->data.args[thread ? 2 : 1] >= QUEUED_FIRST && crowded(q))
+    signals_sent(n, (uint64_t)(int64_t)signal);
+    if (signal >= QUEUED_FIRST && crowded(q))
         notify_mark(n, "has so many signals waiting that others' could leave no room");
 }

@@ -118,6 +118,7 @@ struct notify {
     char unknown_text[NOTIFY_UNKNOWN_MAX * 12];
     struct looker looker[NOTIFY_LOOKERS]; /* the last ones */
     uint32_t looker_next;
+    uint64_t signals;   /* that the task may have sent: bit N - 1 */
     bool threads;       /* there have been some */
     bool live;          /* its input is passed on as it arrives */
     bool trace_start;   /* a template: its program is to be traced */
@@ -224,6 +225,7 @@ notify_handler answer_writing; /* notify_named.c */
 const struct named *named_find(const struct notify *n, const char *path);
 
 notify_handler answer_sigaction, answer_signalfd, answer_signal; /* notify_signals.c */
+void signals_sent(struct notify *n, uint64_t signal); /* by what q asks, now or later */
 /* It will be told of the signals of that set, whole. */
 void signals_told(struct notify *n, const struct seccomp_notif *q, uint64_t set);
 /* q starts a process or a thread. */

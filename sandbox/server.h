@@ -100,6 +100,7 @@ struct task {
     uint32_t trace_lines;
     struct buf result; /* its init's, held back while a pump may still find that it wrote too much */
     bool past_output, gone;
+    int hit_by;  /* a signal from outside that ended a process of its (outside.c); 0: none */
     bool broken; /* it did not end by itself: its sandbox failed, or was stopped */
     uint64_t asked_ns;
     const char *uncertified_why;
@@ -186,6 +187,8 @@ void task_clear(struct task *t);
 void task_take(struct task *t, struct wire_packet *p); /* what its init says */
 void task_has_init(struct task *t, pid_t init);
 void task_calls(struct task *t, struct watch *w, uint32_t events); /* a call is notified, or random bytes have come */
+/* outside.c: what its init says of its end is the program's own only if nobody outside has ended a process of the task. */
+void outside_judge(struct task *t, struct box_result *r);
 void task_gone(struct task *t); /* its init is gone, or has nothing more to say and waits for us to let it go */
 /* Its program runs, or never will: another task may be set up. */
 void task_begun(struct task *t);

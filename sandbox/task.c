@@ -396,6 +396,7 @@ static void task_conclude(struct task *t)
             r.end = BOX_LIMIT;
             r.limit = "output";
         }
+        outside_judge(t, &r);
         tell_result(t, &r);
     }
     task_gone(t);
@@ -449,7 +450,10 @@ void task_take(struct task *t, struct wire_packet *p)
         if (t->state == TASK_SETUP) {
             struct err e;
             struct box_result end;
-            task_broke(t, result_unpack(p->data, p->size, &end) < 0 ? BOX_FAILED : end.end);
+            if (result_unpack(p->data, p->size, &end) < 0)
+                end = (struct box_result){.end = BOX_FAILED};
+            outside_judge(t, &end);
+            task_broke(t, end.end);
             buf_add(&t->result, p->data, p->size);
             if (buf_check(&t->result, "a task's result", &e) < 0) {
                 server_lose(s, &e);

@@ -204,6 +204,7 @@ static void process_ended(struct member *m)
     struct member *woken = NULL, *other = NULL, *from = m->from;
     struct member *maker = m->state == STATE_SHARES ? turns_find(ts, m->maker) : NULL;
     bool at_work = ts->at_work && ts->at_work->process == m->process;
+    outside_look(m);
     if (!turns_find(ts, m->parent))
         turns_state(m->pid, &m->parent); /* that has ended, too */
     for (struct member *o = ts->member; o; o = o->next) {

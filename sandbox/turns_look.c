@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -20,7 +21,19 @@
 #include <sys/user.h>
 #include <unistd.h>
 
+#ifndef PIDFD_INFO_EXIT
+#define PIDFD_INFO_EXIT (1ull << 3) /* 6.15 */
+struct pidfd_info {
+    uint64_t mask, other[6];
+    uint32_t more;
+    int32_t exit_code;
+};
+#define PIDFD_GET_INFO _IOWR(0xff, 11, struct pidfd_info)
+#endif
+_Static_assert(sizeof(struct pidfd_info) >= 64, "the kernel's first version");
+
 #define BIT_OF(signal) (1ull << ((signal)-1))
+#define STATUS_TRIES 2 /* it is waited for between two looks once */
 #define POLLED_MAX 16 /* descriptors that one call waits for */
 
 static bool read_at(int place, const char *path, char *text, size_t room)
@@ -66,6 +79,22 @@ bool turns_has_ended(const struct member *m)
         return poll(&p, 1, 0) > 0;
     char state = state_at(m->place_fd, "stat", NULL);
     return state == 'Z' || state == 'X';
+}
+
+int turns_status(const struct member *m)
+{
+    struct pidfd_info info;
+    char text[1024];
+    for (int tries = 0; tries < STATUS_TRIES; tries++) {
+        memset(&info, 0, sizeof info);
+        info.mask = PIDFD_INFO_EXIT;
+        if (ioctl(m->watch.fd, PIDFD_GET_INFO, &info) == 0 && info.mask & PIDFD_INFO_EXIT)
+            return info.exit_code; /* it was waited for */
+        const char *last = turns_read_proc(m->pid, "stat", text, sizeof text) && strstr(text, ") Z ") ? strrchr(text, ' ') : NULL;
+        if (last)
+            return (int)strtol(last, NULL, 10);
+    }
+    return -1;
 }
 
 pid_t turns_inner_number(pid_t pid)

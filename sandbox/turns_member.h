@@ -114,6 +114,9 @@ bool turns_idle(struct member *m, const struct seccomp_notif *q, struct notify_r
 /* What it waited for is there: it goes on when it is its turn. */
 void turns_ready(struct member *m, int error);
 
+/* --- outside.c: a process of a task has ended --- */
+void outside_look(struct member *m);
+
 /* --- turns_futex.c --- */
 /* True: its answer is kept.  NULL for m: the task has one thread only. */
 bool turns_futex(struct member *m, const struct seccomp_notif *q, struct notify_reply *r);
@@ -150,6 +153,7 @@ pid_t turns_inner_number(pid_t pid);
 pid_t turns_inner(struct member *m);
 /* It has ended, whoever has its number now. */
 bool turns_has_ended(const struct member *m);
+int turns_status(const struct member *m); /* of a process that has ended, as wait tells it; -1: not known (before Linux 6.15, when it was waited for) */
 pid_t turns_process(pid_t pid); /* that the thread belongs to; 0: it is gone */
 uint64_t turns_cpu_ns(pid_t pid);
 bool turns_call(pid_t pid, struct call *c); /* that it waits in; false: it is in none */

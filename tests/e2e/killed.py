@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sandboxes at work are killed, or what is to become a program, others stand still for a while, and the bytes are the same.
+"""Sandboxes at work are killed, or what is to become a program, or a program in one, others stand still for a while, and the bytes are the same.
 
     killed.py --bin DIR [--all] [--seed N] [--rows [ROW...]]
 
@@ -66,6 +66,12 @@ def to_be(inits):
     return [c for at in inits for c in children(at) if is_box(c)]
 
 
+def programs(inits):
+    """All that runs in them: a template's program and its clones, too."""
+    below = [c for at in inits for c in children(at) if not is_box(c)]
+    return below + (programs(below) if below else [])
+
+
 def send(pid, number):
     try:
         os.kill(pid, number)
@@ -85,7 +91,7 @@ def disturb(p, kills, pause=0.04):
             send(asleep, signal.SIGCONT)
             asleep = None
         elif boxes and kills and chance.random() < 0.5:
-            kills -= send(chance.choice(chance.choice([boxes, to_be(inits) or boxes])), signal.SIGKILL)
+            kills -= send(chance.choice(chance.choice([boxes, to_be(inits) or boxes, programs(inits) or boxes])), signal.SIGKILL)
         elif boxes:
             below = children(chance.choice(boxes))
             asleep = below[0] if below and send(below[0], signal.SIGSTOP) else None
@@ -136,6 +142,41 @@ def table_rows(names):
         return table.bad, table.hits
 
 
+# What a program of each runs for a while and is killed with: zpipe's own answer is that of a run without.
+BUSY = "python3 -c 'n = 0\nwhile n < 4000000: n += 1\nprint(n)'"
+HIT = [BUSY, 'sh -c "%s; echo \\$?" | cat' % BUSY, "cat in | head -n 2 | map { cat; %s }" % BUSY]
+
+
+def hit_programs(d):
+    """A signal from outside is no program's own failure, to whichever of its processes; one that the task sends is."""
+    failed = 0
+    for text in HIT:
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            p = subprocess.Popen([zpipe, "-v", text], cwd=d, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            while p.poll() is None:
+                at = [c for c in programs(firsts(p.pid)) if text_of("/proc/%d/cmdline" % c, b"\0")[0].endswith(b"python3") and text_of("/proc/%d/wchan" % c, None)]
+                select.select([], [], [], 0.05)
+                if at and send(at[-1], number):
+                    break
+            out, err = p.communicate()
+            good = (p.returncode == 0 and b"".join(out.splitlines()[-2:]) in (b"4000000", b"40000000", b"1 7919 some text of line 14000000") or
+                    # What the shell said when its program was killed may be given away by then.
+                    text.startswith("sh") and p.returncode == 125 and b"not deterministic" in err) and b"sandbox_lost" in err
+            failed += not good
+            print("%s %s: signal %d" % ("ok    " if good else "FAIL  ", text.split("\n")[0], number), flush=True)
+            if not good:
+                print(p.returncode, out, err.decode())
+    for text, want in (("sh -c 'kill -9 $$'", 137), ("sh -c 'kill $$'", 143), ("sh -c 'sleep 9 & kill -9 $!; wait $!'", 137), ("timeout -s KILL 1 sleep 9", 137), ("timeout 1 sleep 9", 124),
+                       ("python3 -c 'import ctypes, os\nif os.fork():\n print(os.wait()[1])\nelse:\n if os.fork():\n  os._exit(0)\n ctypes.CDLL(None).prctl(1, 9)'", 0)):
+        p = subprocess.run([zpipe, "-v", text], cwd=d, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        good = p.returncode == want and b"sandbox_lost" not in p.stderr
+        failed += not good
+        print("%s %s: status %d" % ("ok    " if good else "FAIL  ", text.split("\n")[0], p.returncode), flush=True)
+        if not good:
+            print(p.stdout, p.stderr.decode())
+    return failed
+
+
 def main():
     failed = hits = 0
     if args.rows is not None:
@@ -147,9 +188,11 @@ def main():
         for k in range(24):
             with open(os.path.join(d, "part.%02d" % k), "w") as f:
                 f.writelines(lines[k::24])
+        failed += hit_programs(d)
         for i, (text, sh, kills) in enumerate(PIPELINES):
             if sh == "same":
-                want = run(d, text, 2, 0)[1]
+                alone = subprocess.run([zpipe, "-j", "2", "--split", "always,64K", text], cwd=d, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
+                want = hashlib.sha256(alone.stdout).hexdigest()
             else:
                 want = hashlib.sha256(subprocess.run(["sh", "-c", sh or text], cwd=d, stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"], "LC_ALL": "C"}).stdout).hexdigest()
             for width in WIDTHS * 2 if args.all else (WIDTHS[i % 5], WIDTHS[(i + 3) % 5]):

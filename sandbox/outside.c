@@ -1,0 +1,53 @@
+/* Was it somebody outside of the sandbox who ended a program?  What a task's own processes send to each other is asked of us, and
+ * the kernel sends SIGTERM to nobody, and SIGKILL to whom it has no memory for, or who is past its CPU time.  So such an end that
+ * nobody in the task has asked for is infrastructure's failure: by a person on this host, by what ends processes there when
+ * memory is short, or by a service that is stopped.  It is not only the program's own end that matters: a shell whose `sort` was
+ * killed goes on, and says nothing of it in its status.
+ *
+ * Of a task's other processes those are looked at that take turns. */
+#include "sandbox/result.h"
+#include "sandbox/server.h"
+#include "sandbox/turns_member.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+static bool is_foreign(const struct task *t, int signal)
+{
+    return (signal == SIGKILL || signal == SIGTERM) && t->notify && !notify_sends(t->notify, signal);
+}
+
+static uint64_t cpu_limit_ns(const struct task *t)
+{
+    return t->region->spec.region.task[t->index].limit.cpu_ns;
+}
+
+void outside_look(struct member *m)
+{
+    struct task *t = m->turns->task;
+    int status = t->finish_sent || cpu_limit_ns(t) ? -1 : turns_status(m);
+    if (status >= 0 && WIFSIGNALED(status) && is_foreign(t, WTERMSIG(status)))
+        t->hit_by = WTERMSIG(status);
+}
+
+static void look_at_all(struct task *t)
+{
+    for (struct member *m = t->turns ? t->turns->member : NULL; m; m = m->next)
+        if (m->pid == m->process && turns_has_ended(m))
+            outside_look(m);
+}
+
+void outside_judge(struct task *t, struct box_result *r)
+{
+    bool past = cpu_limit_ns(t) && r->cpu_user_ns + r->cpu_sys_ns >= cpu_limit_ns(t);
+    if (r->end != BOX_EXITED && r->end != BOX_SIGNALLED)
+        return;
+    look_at_all(t); /* its result may come before the news of an end that was earlier */
+    if (r->end == BOX_SIGNALLED && !past && is_foreign(t, r->signal))
+        t->hit_by = r->signal;
+    if (!t->hit_by)
+        return;
+    r->end = BOX_FAILED;
+    r->text = t->hit_by == SIGKILL ? "a process of it was killed from outside, by somebody on this host or by the kernel for want of memory"
+                                   : "a process of it was sent SIGTERM from outside, by somebody on this host";
+}
