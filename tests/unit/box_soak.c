@@ -408,11 +408,20 @@ static void killed_with_templates(void **state)
     unsetenv("ZPIPE_SOAK");
 }
 
+/* A test that fails leaves its server, which the next one would meet. */
+static int ends_server(void **state)
+{
+    (void)state;
+    if (b.box)
+        boxed_close(&b);
+    return 0;
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_is_left), cmocka_unit_test(places_that_die),
-                                       cmocka_unit_test(programs_to_be_that_die), cmocka_unit_test(clones_that_die),
-                                       cmocka_unit_test(killed_is_no_end), cmocka_unit_test(killed_at_any_moment),
-                                       cmocka_unit_test(killed_with_templates)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(nothing_is_left, ends_server), cmocka_unit_test_teardown(places_that_die, ends_server),
+                                       cmocka_unit_test_teardown(programs_to_be_that_die, ends_server), cmocka_unit_test_teardown(clones_that_die, ends_server),
+                                       cmocka_unit_test_teardown(killed_is_no_end, ends_server), cmocka_unit_test_teardown(killed_at_any_moment, ends_server),
+                                       cmocka_unit_test_teardown(killed_with_templates, ends_server)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -672,8 +672,12 @@ static void stays(void **state)
                {"sh -c '" HELLO "; kill -TERM 1'", false},         /* a signal that waits there */
                {"sh -c '" HELLO "; sleep 1 >&- 2>&- & exit'", false}}; /* somebody is left */
     (void)state;
+    if (access("/proc/sys/kernel/ns_last_pid", W_OK) < 0) {
+        print_message("no first process stays here: /proc/sys/kernel/ns_last_pid: %s\n", strerror(errno));
+        skip();
+    }
     boxed_open(&b, BOX_ISOLATION_FULL);
-    for (size_t r = 0; r < sizeof row / sizeof *row && access("/proc/sys/kernel/ns_last_pid", W_OK) == 0; r++) {
+    for (size_t r = 0; r < sizeof row / sizeof *row; r++) {
         long seen[CLONES];
         int found = 0, again = 0;
         for (int i = 0; i < RUNS_MAX && found < CLONES && !refused; i++) {
