@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -349,6 +350,13 @@ static int turn_of(const struct notify *n, const struct seccomp_notif *q, const 
     case SYS_rt_sigqueueinfo:
     case SYS_rt_tgsigqueueinfo:
         return NOTIFY_SIGNALS;
+    case SYS_getpgid:
+    case SYS_getsid:
+    case SYS_setpgid:
+    case SYS_capget:
+        return NOTIFY_NUMBERS;
+    case SYS_prctl:
+        return (uint32_t)q->data.args[0] == PR_SET_PDEATHSIG ? NOTIFY_PARENT : -1;
     case SYS_futex:
         return a->go_on ? NOTIFY_FUTEX : -1;
     case SYS_sched_yield:

@@ -82,7 +82,9 @@ void notify_trace(struct notify *n, notify_tracer *trace, void *owner);
 
 /* What bears on whose turn it is among the task's threads: told when it has been answered but for the last
  * word, which whoever listens may change.  True: it is kept, and given with notify_send. */
-enum notify_turn { NOTIFY_FORKS, NOTIFY_WAITS, NOTIFY_SIGNALS, NOTIFY_SLEEPS, NOTIFY_POLLS, NOTIFY_FUTEX, NOTIFY_YIELDS, NOTIFY_EXECS };
+enum notify_turn { NOTIFY_FORKS, NOTIFY_WAITS, NOTIFY_SIGNALS, NOTIFY_SLEEPS, NOTIFY_POLLS, NOTIFY_FUTEX, NOTIFY_YIELDS, NOTIFY_EXECS,
+                   NOTIFY_NUMBERS, /* asks of a process by its number */
+                   NOTIFY_PARENT   /* wants to hear of its parent's end */ };
 struct notify_reply {
     uint64_t id;
     int error; /* an errno, 0: value is the result */

@@ -64,9 +64,9 @@ void answer_setns(struct notify *n, const struct seccomp_notif *q, struct answer
 
 void answer_prctl(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    a->go_on = q->data.args[0] == PR_SET_PDEATHSIG || is_forker(n, q);
-    a->error = a->go_on ? 0 : EINVAL;
-    if (q->data.args[0] == PR_SET_PDEATHSIG)
+    a->go_on = (uint32_t)q->data.args[0] == PR_SET_PDEATHSIG || is_forker(n, q);
+    a->error = EINVAL;
+    if ((uint32_t)q->data.args[0] == PR_SET_PDEATHSIG)
         signals_sent(n, q->data.args[1]);
 }
 

@@ -118,10 +118,12 @@ void turns_lose(struct turns *ts, const char *why)
     turns_look_close(ts);
     for (struct member *m = ts->member, *next; m; m = next) {
         next = m->next;
-        m->reply.go_on = m->waits == WAITS_FUTEX || m->waits == WAITS_POLL; /* from now on the kernel knows who waits */
+        bool kills = m == ts->at_work && ts->kills;
+        if (!kills)
+            m->reply.go_on = m->waits == WAITS_FUTEX || m->waits == WAITS_POLL; /* from now on the kernel knows who waits */
         if (m->waits == WAITS_SLEEP || m->waits == WAITS_POLL)
             notify_pass_to(n, &m->asked, m->reply.due_ns);
-        if (m->kept && (m != ts->at_work || m->kills))
+        if (m->kept && (m != ts->at_work || kills))
             notify_send(n, &m->reply);
         if (m->written)
             turns_write_end(m);
@@ -223,7 +225,7 @@ static void process_ended(struct member *m)
         from = from->from;
     forget(m);
     turns_futex_ended(ts, 0, 0);
-    ts->signals = true; /* its parent has got one */
+    ts->signals = ts->ended = true; /* its parent has got one */
     if (!at_work && !woken)
         return; /* killed by the one at work */
     if (!at_work && ts->at_work) {
@@ -243,12 +245,13 @@ static void process_ended(struct member *m)
 void turns_ended(struct member *m)
 {
     struct turns *ts = m->turns;
-    pid_t pid = m->pid;
+    bool killed = m->killed;
     if (m->pid == m->process)
         process_ended(m);
     else
         thread_ended(m);
-    turns_signal_done(ts, pid);
+    if (killed)
+        turns_signal_done(ts);
 }
 
 /* Its parent goes on as soon as it has a program of its own; if that was killed meanwhile, it does itself. */
@@ -322,7 +325,15 @@ static bool does(struct member *m, enum notify_turn what, const struct seccomp_n
     case NOTIFY_WAITS:
         return wait_ahead(m, q);
     case NOTIFY_SIGNALS:
+        turns_reaped(m->turns);
         return turns_signal(m, q, reply);
+    case NOTIFY_NUMBERS:
+        turns_reaped(m->turns);
+        return false;
+    case NOTIFY_PARENT: /* whoever gets it then is beside the next one at work.  The task's init does not end */
+        if (m->parent && m->parent != m->turns->task->init)
+            notify_uncertified(m->turns->task->notify, "asks for a signal at its parent's end");
+        return false;
     case NOTIFY_FUTEX:
         return turns_futex(m, q, reply);
     case NOTIFY_EXECS:

@@ -97,19 +97,29 @@ int turns_status(const struct member *m)
     return -1;
 }
 
-pid_t turns_inner_number(pid_t pid)
+static pid_t innermost(pid_t pid, const char *name)
 {
     char text[4096];
-    char *at = turns_read_proc(pid, "status", text, sizeof text) ? strstr(text, "\nNSpid:") : NULL;
+    char *at = turns_read_proc(pid, "status", text, sizeof text) ? strstr(text, name) : NULL;
     long number = 0;
     if (!at)
         return 0;
-    at += strlen("\nNSpid:");
+    at += strlen(name);
     at[strcspn(at, "\n")] = '\0';
     for (char *word; (word = strsep(&at, "\t "));)
         if (*word)
             number = strtol(word, NULL, 10); /* the last one is the innermost's */
     return (pid_t)number;
+}
+
+pid_t turns_inner_number(pid_t pid)
+{
+    return innermost(pid, "\nNSpid:");
+}
+
+pid_t turns_group(pid_t pid)
+{
+    return innermost(pid, "\nNSpgid:");
 }
 
 pid_t turns_inner(struct member *m)
@@ -177,7 +187,8 @@ bool turns_takes_end(pid_t pid, int signal)
     bool takes = turns_read_proc(pid, "status", text, sizeof text);
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
         takes &= !(status_number(text, sets[i], 16) & BIT_OF(signal));
-    return takes;
+    uint64_t come = status_number(text, "\nSigPnd:", 16) | status_number(text, "\nShdPnd:", 16);
+    return takes && !(come & ~status_number(text, "\nSigBlk:", 16)) && !status_number(text, "\nTracerPid:", 10);
 }
 
 bool turns_has_signal(pid_t pid, bool process)

@@ -52,7 +52,7 @@ struct member {
     pid_t child;      /* with WAITS_CHILD: that it waits for, by inner number; -1: any; CHILD_UNSURE */
     struct call call; /* with WAITS_CHILD, WAITS_SIGNAL, WAITS_PIPE, WAITS_POLL */
     bool idles;                 /* with WAITS_TURN: nothing has come for it */
-    pid_t kills;                /* it is at work again when that process has ended; 0: it is */
+    bool killed;                /* of a process's first: by the one at work, which goes on when it has ended */
     uint64_t written;           /* with WAITS_PIPE: of a call that will write more */
     bool kept;                  /* its call waits for: */
     struct notify_reply reply;
@@ -78,6 +78,8 @@ struct turns {
     bool many;          /* there has been more than one */
     bool lost;          /* they run side by side */
     bool signals;       /* somebody who waits may have got one */
+    bool ended;         /* a process has, of which the task's init may have to hear yet */
+    uint32_t kills;     /* the one at work goes on when so many that it has killed have ended */
     uint64_t places;    /* given out */
     struct watch look_watch;
     bool looking;       /* its timer is set */
@@ -128,8 +130,10 @@ void turns_futex_ended(struct turns *ts, pid_t process, uint64_t clear_tid);
 /* --- turns_signal.c --- */
 /* q sends one.  True: its answer is kept. */
 bool turns_signal(struct member *m, const struct seccomp_notif *q, struct notify_reply *r);
-/* That process is gone. */
-void turns_signal_done(struct turns *ts, pid_t pid);
+/* One that the one at work has killed is gone. */
+void turns_signal_done(struct turns *ts);
+/* Whoever nobody waited for is gone by now, and so is its number. */
+void turns_reaped(struct turns *ts);
 
 /* --- turns_stream.c --- */
 bool turns_writes(unsigned long nr);
@@ -151,6 +155,7 @@ char turns_state(pid_t pid, pid_t *parent);
 /* Its number in the task; 0: it is gone. */
 pid_t turns_inner_number(pid_t pid);
 pid_t turns_inner(struct member *m);
+pid_t turns_group(pid_t pid); /* its process group's, likewise */
 /* It has ended, whoever has its number now. */
 bool turns_has_ended(const struct member *m);
 int turns_status(const struct member *m); /* of a process that has ended, as wait tells it; -1: not known (before Linux 6.15, when it was waited for) */
@@ -161,7 +166,7 @@ struct call turns_call_of(const struct seccomp_notif *q);
 /* It will end, and knows it. */
 bool turns_dying(const struct member *m);
 bool turns_takes_child_signal(pid_t pid);
-/* Neither caught, nor ignored, nor blocked. */
+/* Neither caught, nor ignored, nor blocked, and nothing comes before it: no other signal, no tracer. */
 bool turns_takes_end(pid_t pid, int signal);
 /* A signal has come for the thread (process: or for its process), and is neither blocked nor ignored. */
 bool turns_has_signal(pid_t pid, bool process);

@@ -181,6 +181,7 @@ void turns_give(struct member *m, struct member *from)
     }
     m->idles = false;
     m->waits = WAITS_NOT;
+    ts->kills = 0;
     if (m->state == STATE_HELD) {
         m->state = STATE_RUNS;
         m->from = from;

@@ -1,81 +1,158 @@
 /* Signals between the processes of a task.
  *
  * One that ends its receiver takes a while to do so, and what shows of that (its parent's wait, the end of a pipe, a
- * sleep that nobody sleeps any more) would come beside whoever is at work.  So it is sent for its sender, which has its
- * answer when the receiver is gone.  Whoever waits for a child would wake beside the one at work, too, at any other
- * signal. */
+ * sleep that nobody sleeps any more) would come beside whoever is at work.  So it is sent for its sender, to each process that
+ * it ends; when these are gone, the sender has its answer, or the kernel sends it to the others.  Whoever waits for a child
+ * would wake beside the one at work, too, at any other signal.
+ *
+ * Of one that has ended, its parent hears, and until then it has its number.  Where that is the task's init, it is waited for here:
+ * nobody can see it but by its number. */
 #include "sandbox/turns_member.h"
 
 #include <signal.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-/* Is the signal that q sends for m? */
-static bool is_sent_to(struct member *m, const struct seccomp_notif *q)
+#define REAP_LOOK_NS 50000 /* the task's init has nothing else to do */
+#define REAP_LOOKS   2000
+
+struct sent {
+    int32_t to, signal;
+    bool thread; /* to one, not to its process */
+};
+
+static struct sent sent_by(const struct seccomp_notif *q)
 {
     bool group = q->data.nr == SYS_tgkill || q->data.nr == SYS_rt_tgsigqueueinfo;
-    int32_t to = (int32_t)q->data.args[group];
-    struct member *first = turns_find(m->turns, m->process);
-    if (group || q->data.nr == SYS_tkill)
-        return turns_inner(m) == to;
-    return to <= 0 || (first && turns_inner(first) == to);
+    return (struct sent){(int32_t)q->data.args[group], (int32_t)q->data.args[group ? 2 : 1], group || q->data.nr == SYS_tkill};
 }
 
-/* Does the kernel end it at once?  Not by a signal with a core, nor whoever is traced, except by SIGKILL. */
-static bool ends(const struct member *m, int32_t signal)
+static bool is_sent_to(struct member *m, struct member *by, const struct sent *s)
 {
-    if (signal == SIGKILL)
-        return true;
+    struct member *first = turns_find(m->turns, m->process);
+    if (s->thread)
+        return turns_inner(m) == s->to;
+    if (s->to > 0 || !first)
+        return first && turns_inner(first) == s->to;
+    if (s->to == -1)
+        return m->process != by->process;
+    return turns_group(m->process) == (s->to ? -s->to : turns_group(by->process));
+}
+
+/* Those without a core: of one with, a process learns when it is its turn. */
+static bool is_fatal(int32_t signal)
+{
     switch (signal) {
     case SIGHUP:
     case SIGINT:
     case SIGTERM:
     case SIGPIPE:
     case SIGALRM:
+    case SIGVTALRM:
+    case SIGPROF:
     case SIGUSR1:
     case SIGUSR2:
-        return m->state == STATE_RUNS && !m->stopped && !m->interrupted && turns_takes_end(m->pid, signal);
+    case SIGIO:
+    case SIGPWR:
+    case SIGSTKFLT:
+        return true;
     default:
-        return false;
+        return signal >= __SIGRTMIN && signal <= SIGRTMAX;
     }
 }
 
-/* The other process that it would end; NULL: none, or more than that. */
-static struct member *ended_by(struct member *m, const struct seccomp_notif *q)
+static bool is_idle(const struct member *m)
 {
-    if (q->data.nr != SYS_kill || (int32_t)q->data.args[0] <= 0)
-        return NULL;
-    for (struct member *o = m->turns->member; o; o = o->next)
-        if (o->pid == o->process && o->process != m->process && is_sent_to(o, q))
-            return ends(o, (int32_t)q->data.args[1]) ? o : NULL;
-    return NULL;
+    return m->state == STATE_RUNS && !m->stopped && !m->interrupted;
+}
+
+/* Does the kernel end the process at once?  Not whose first thread is traced, except by SIGKILL. */
+static bool ends(const struct member *first, int32_t signal)
+{
+    if (signal == SIGKILL)
+        return true;
+    if (!is_fatal(signal) || !is_idle(first))
+        return false;
+    for (const struct member *o = first->turns->member; o; o = o->next)
+        if (o->process == first->process && is_idle(o) && turns_takes_end(o->pid, signal))
+            return true;
+    return false;
+}
+
+/* Would the kernel send it?  If not, it says why. */
+static bool is_allowed(const struct seccomp_notif *q, struct member *to)
+{
+    bool group = q->data.nr == SYS_tgkill || q->data.nr == SYS_rt_tgsigqueueinfo;
+    bool told = q->data.nr == SYS_rt_sigqueueinfo || q->data.nr == SYS_rt_tgsigqueueinfo;
+    int32_t info[3]; /* the kernel's siginfo_t: number, errno, code */
+    if (group && turns_inner(to) != (int32_t)q->data.args[0])
+        return false;
+    return !told || (turns_read_memory((pid_t)q->pid, q->data.args[group ? 3 : 2], info, sizeof info) && info[2] < 0 &&
+                     info[2] != SI_TKILL);
+}
+
+/* Those that it ends are sent it.  True: there are others. */
+static bool send_to_ended(struct member *m, const struct seccomp_notif *q, const struct sent *s)
+{
+    struct turns *ts = m->turns;
+    bool others = false;
+    for (struct member *o = ts->member; o; o = o->next) {
+        struct member *first = turns_find(ts, o->process);
+        if ((!s->thread && o != first) || !is_sent_to(o, m, s))
+            continue;
+        if (first && first->process != m->process && is_allowed(q, first) && ends(first, s->signal) &&
+            syscall(SYS_pidfd_send_signal, first->watch.fd, s->signal, NULL, 0) == 0) {
+            first->killed = true;
+            ts->kills++;
+        } else {
+            others = true;
+        }
+    }
+    return others;
 }
 
 bool turns_signal(struct member *m, const struct seccomp_notif *q, struct notify_reply *r)
 {
     struct turns *ts = m->turns;
-    struct member *o = ended_by(m, q);
-    if (o && syscall(SYS_pidfd_send_signal, o->watch.fd, (int32_t)q->data.args[1], NULL, 0) == 0) {
-        m->kills = o->pid;
+    struct sent s = sent_by(q);
+    bool others = send_to_ended(m, q, &s), kills = ts->kills;
+    if (kills) {
         m->kept = true;
-        m->reply = (struct notify_reply){.id = r->id};
-        return true;
+        m->reply = (struct notify_reply){.id = r->id, .go_on = others};
     }
     ts->signals = true;
-    for (o = ts->member; o; o = o->next)
-        if ((o->waits == WAITS_CHILD || o->waits == WAITS_SIGNAL) && is_sent_to(o, q)) {
+    for (struct member *o = ts->member; o; o = o->next)
+        if ((o->waits == WAITS_CHILD || o->waits == WAITS_SIGNAL) && is_sent_to(o, m, &s)) {
+            const struct member *first = turns_find(ts, o->process);
+            if (first && first->killed)
+                continue;
             turns_lose(ts, "a process gets a signal from another");
             break;
         }
-    return false;
+    return kills;
 }
 
-void turns_signal_done(struct turns *ts, pid_t pid)
+void turns_signal_done(struct turns *ts)
 {
     struct member *m = ts->lost ? NULL : ts->at_work;
-    if (!m || m->kills != pid)
+    if (!m || !ts->kills || --ts->kills)
         return;
-    m->kills = 0;
     m->kept = false;
     notify_send(ts->task->notify, &m->reply);
+}
+
+void turns_reaped(struct turns *ts)
+{
+    pid_t init = ts->task->init;
+    if (!ts->ended)
+        return;
+    ts->ended = false;
+    for (int i = 0; turns_has_ended_child(init, init, -1); i++) {
+        if (i == REAP_LOOKS) {
+            notify_uncertified(ts->task->notify, "a process that has ended and nobody waits for does not go");
+            return;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = REAP_LOOK_NS}, NULL);
+    }
 }

@@ -248,9 +248,40 @@ static void show_built(void)
     say("%d %d\n", low == MAP_FAILED, large == MAP_FAILED);
 }
 
+/* Ended with its parent, beside whoever goes on. */
+static void show_parent_end(void)
+{
+    for (int i = 0; i < 10; i++) {
+        int fd[2], vain = 0;
+        char byte;
+        pid_t child;
+        if (pipe(fd) < 0)
+            _exit(1);
+        if ((child = fork()) == 0) {
+            pid_t parent = getpid();
+            if (fork() == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                while (getppid() == parent) /* it may have ended before */
+                    sleep(1000);
+                _exit(0);
+            }
+            usleep(10);
+            _exit(0);
+        }
+        close(fd[1]);
+        waitpid(child, NULL, 0);
+        fcntl(fd[0], F_SETFL, O_NONBLOCK);
+        while (read(fd[0], &byte, 1) < 0 && vain < 1000)
+            vain++;
+        say("%d\n", vain);
+        close(fd[0]);
+    }
+}
+
 const struct golden golden_process[] = {
     {"ids", show_ids, NULL, NULL},
     {"children", show_children, NULL, NULL},
+    {"parent-end", show_parent_end, "it may be as quick each time", NULL},
     {"user", show_user, "only root can be two users", NULL},
     {"host", show_host, NULL, NULL},
     {"cpus", show_cpus, "the host may have one", NULL},

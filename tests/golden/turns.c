@@ -7,6 +7,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,6 +16,11 @@
 #define TURNS  500
 
 extern char **environ;
+
+static void caught(int signal)
+{
+    (void)signal;
+}
 
 static void run_sh(const char *text)
 {
@@ -39,6 +45,114 @@ static void race_for(int fd)
                     _exit(1);
             _exit(0);
         }
+}
+
+/* A pipe's end is seen at once when whoever could write to it was ended, however. */
+static void show_ended(void)
+{
+    static const int by[] = {SIGKILL, SIGTERM, SIGVTALRM, 34, 64};
+    for (int way = 0; way < 4; way++)
+        for (size_t i = 0; i < sizeof by / sizeof *by; i++) {
+            int fd[2], status = 0;
+            char byte;
+            if (pipe(fd) < 0)
+                _exit(1);
+            pid_t child = fork();
+            setpgid(child, child);
+            while (child == 0)
+                sleep(1000);
+            close(fd[1]);
+            usleep(5);
+            if (way == 0)
+                kill(child, by[i]);
+            else if (way == 1)
+                kill(-child, by[i]);
+            else if (way == 2)
+                sigqueue(child, by[i], (union sigval){0});
+            else
+                syscall(SYS_tgkill, child, child, by[i]);
+            fcntl(fd[0], F_SETFL, O_NONBLOCK);
+            ssize_t n = read(fd[0], &byte, 1);
+            pid_t gone = waitpid(child, &status, WNOHANG);
+            say("%d %d: %zd, %d %x\n", way, by[i], n, gone == child, status);
+            if (!gone)
+                waitpid(child, NULL, 0);
+            close(fd[0]);
+        }
+}
+
+/* Of a group all end before its killer goes on; one that takes the signal takes it then. */
+static void show_ended_group(void)
+{
+    for (int round = 0; round < 10; round++) {
+        pid_t group = 0, ended;
+        int vain = 0;
+        for (int i = 0; i < RACERS; i++) {
+            pid_t child = fork();
+            if (child == 0) {
+                signal(SIGTERM, i == 2 ? caught : SIG_DFL);
+                sleep(1000);
+                _exit(7);
+            }
+            setpgid(child, group ? group : child);
+            group = group ? group : child;
+        }
+        usleep(10);
+        kill(-group, SIGTERM);
+        for (int status; (ended = waitpid(-1, &status, WNOHANG)) >= 0 && vain < 1000;) {
+            vain += !ended;
+            if (ended)
+                say("%d %x ", ended, status);
+        }
+        say("%d\n", vain);
+    }
+}
+
+/* Who has ended, and is waited for by nobody, has no number any more. */
+static void show_orphans(void)
+{
+    for (int i = 0; i < 20; i++) {
+        int fd[2], tries = 0;
+        pid_t orphan = 0, child;
+        if (pipe(fd) < 0)
+            _exit(1);
+        if ((child = fork()) == 0) {
+            if ((orphan = fork()) == 0) {
+                usleep(50);
+                for (int k = 0; i % 2; k++)
+                    sleep(1000);
+                _exit(0);
+            }
+            _exit(write(fd[1], &orphan, sizeof orphan) < 0);
+        }
+        if (read(fd[0], &orphan, sizeof orphan) < 0)
+            _exit(1);
+        waitpid(child, NULL, 0);
+        usleep(100);
+        if (i % 2)
+            kill(orphan, SIGKILL);
+        int asked = i % 3 ? kill(orphan, 0) : getpgid(orphan);
+        while (kill(orphan, 0) == 0 && tries < 1000)
+            tries++;
+        say("%d %d\n", asked, tries);
+        close(fd[0]);
+        close(fd[1]);
+    }
+}
+
+/* The first process is ended by another. */
+static void show_ended_first(void)
+{
+    pid_t first = getpid();
+    if (fork() == 0) {
+        usleep(10);
+        int sent = kill(first, SIGKILL), asked = kill(first, 0);
+        say("%d %d %d\n", sent, asked, getppid() == first);
+        fflush(stdout);
+        _exit(0);
+    }
+    for (;;)
+        sleep(1000);
 }
 
 static void show_writers(void)
@@ -159,6 +273,10 @@ static const char seldom[] = "they are not often in another order";
 
 const struct golden golden_turns[] = {
     {"writers", show_writers, NULL, NULL},
+    {"ended", show_ended, seldom, NULL},
+    {"ended-group", show_ended_group, seldom, NULL},
+    {"ended-first", show_ended_first, seldom, NULL},
+    {"orphans", show_orphans, seldom, NULL},
     {"writers-left", show_writers_waiting_for_none, NULL, NULL},
     {"readers", show_readers, NULL, NULL},
     {"askers", show_askers, NULL, NULL},
