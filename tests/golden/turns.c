@@ -51,6 +51,7 @@ static void race_for(int fd)
 static void show_ended(void)
 {
     static const int by[] = {SIGKILL, SIGTERM, SIGVTALRM, 34, 64};
+    signal(SIGTERM, SIG_DFL); /* whoever started us may have it ignored */
     for (int way = 0; way < 4; way++)
         for (size_t i = 0; i < sizeof by / sizeof *by; i++) {
             int fd[2], status = 0;
@@ -99,7 +100,7 @@ static void show_ended_group(void)
         }
         usleep(10);
         kill(-group, SIGTERM);
-        for (int status; (ended = waitpid(-1, &status, WNOHANG)) >= 0 && vain < 1000;) {
+        for (int status; (ended = waitpid(-1, &status, WNOHANG)) >= 0 && vain < 50;) {
             vain += !ended;
             if (ended)
                 say("%d %x ", ended, status);
