@@ -191,6 +191,12 @@ bool turns_takes_end(pid_t pid, int signal)
     return takes && !(come & ~status_number(text, "\nSigBlk:", 16)) && !status_number(text, "\nTracerPid:", 10);
 }
 
+bool turns_blocks(pid_t pid, int signal)
+{
+    char text[4096];
+    return !turns_read_proc(pid, "status", text, sizeof text) || status_number(text, "\nSigBlk:", 16) & BIT_OF(signal);
+}
+
 bool turns_has_signal(pid_t pid, bool process)
 {
     char text[4096];

@@ -168,6 +168,7 @@ bool turns_dying(const struct member *m);
 bool turns_takes_child_signal(pid_t pid);
 /* Neither caught, nor ignored, nor blocked, and nothing comes before it: no other signal, no tracer. */
 bool turns_takes_end(pid_t pid, int signal);
+bool turns_blocks(pid_t pid, int signal); /* or it is gone */
 /* A signal has come for the thread (process: or for its process), and is neither blocked nor ignored. */
 bool turns_has_signal(pid_t pid, bool process);
 /* Has it a child, of that number unless -1, that has ended and was not waited for? */

@@ -112,6 +112,16 @@ static bool send_to_ended(struct member *m, const struct seccomp_notif *q, const
     return others;
 }
 
+/* A process's signal is its first thread's, or else any's that the kernel chooses, by how far each of them is. */
+static bool is_anybodys(struct member *first, struct member *by, const struct sent *s)
+{
+    bool several = false;
+    for (const struct member *o = first->turns->member; o; o = o->next)
+        several |= o->process == first->process && o != first;
+    return several && !s->thread && s->signal > 0 && first->pid == first->process && !first->killed && is_sent_to(first, by, s) &&
+           turns_blocks(first->pid, s->signal);
+}
+
 bool turns_signal(struct member *m, const struct seccomp_notif *q, struct notify_reply *r)
 {
     struct turns *ts = m->turns;
@@ -122,7 +132,11 @@ bool turns_signal(struct member *m, const struct seccomp_notif *q, struct notify
         m->reply = (struct notify_reply){.id = r->id, .go_on = others};
     }
     ts->signals = true;
-    for (struct member *o = ts->member; o; o = o->next)
+    for (struct member *o = ts->member; o; o = o->next) {
+        if (is_anybodys(o, m, &s)) {
+            turns_lose(ts, "a process of several threads gets a signal that its first one blocks");
+            break;
+        }
         if ((o->waits == WAITS_CHILD || o->waits == WAITS_SIGNAL) && is_sent_to(o, m, &s)) {
             const struct member *first = turns_find(ts, o->process);
             if (first && first->killed)
@@ -130,6 +144,7 @@ bool turns_signal(struct member *m, const struct seccomp_notif *q, struct notify
             turns_lose(ts, "a process gets a signal from another");
             break;
         }
+    }
     return kills;
 }
 
