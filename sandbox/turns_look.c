@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -220,6 +221,19 @@ bool turns_has_ended_child(pid_t process, pid_t pid, pid_t child)
             (child < 0 || turns_inner_number((pid_t)atoi(word)) == child))
             return true;
     return false;
+}
+
+bool turns_any_has_ended_child(pid_t process)
+{
+    char path[64];
+    bool ended = false;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)process);
+    DIR *d = opendir(path);
+    for (struct dirent *entry; d && !ended && (entry = readdir(d));)
+        ended = turns_has_ended_child(process, (pid_t)atoi(entry->d_name), -1);
+    if (d)
+        closedir(d);
+    return ended;
 }
 
 bool turns_own_pipe(const struct turns *ts, pid_t pid, int number)

@@ -118,7 +118,7 @@ static bool is_anybodys(struct member *first, struct member *by, const struct se
     bool several = false;
     for (const struct member *o = first->turns->member; o; o = o->next)
         several |= o->process == first->process && o != first;
-    return several && !s->thread && s->signal > 0 && first->pid == first->process && !first->killed && is_sent_to(first, by, s) &&
+    return several && !s->thread && s->signal > 0 && s->signal <= SIGRTMAX && first->pid == first->process && !first->killed && is_sent_to(first, by, s) &&
            turns_blocks(first->pid, s->signal);
 }
 
@@ -163,7 +163,7 @@ void turns_reaped(struct turns *ts)
     if (!ts->ended)
         return;
     ts->ended = false;
-    for (int i = 0; turns_has_ended_child(init, init, -1); i++) {
+    for (int i = 0; turns_any_has_ended_child(init); i++) {
         if (i == REAP_LOOKS) {
             notify_uncertified(ts->task->notify, "a process that has ended and nobody waits for does not go");
             return;
