@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ struct tree {
     struct graph *g;
     struct err *e;
     bool deep; /* down to the files */
+    const struct graph_node *node; /* that is given it */
     uint32_t count;
     uint32_t *file; /* in the arena: what was found below the directory that is walked */
     uint32_t room;
@@ -70,6 +72,8 @@ static size_t name_size(const char *name)
     return size;
 }
 
+static bool is_writable(const struct graph_node *n, const char *name, const char *path);
+
 static int walk(struct tree *t, const char *name, const char *path, int depth)
 {
     struct dirent **list;
@@ -87,9 +91,12 @@ static int walk(struct tree *t, const char *name, const char *path, int depth)
         free(list[i]);
         if (r < 0 || a >= (int)sizeof inner_name || b >= (int)sizeof inner || lstat(inner, &s) < 0)
             continue;
-        if (S_ISDIR(s.st_mode) && t->deep)
+        bool written = S_ISDIR(s.st_mode) && !t->deep && is_writable(t->node, inner_name, inner);
+        if (S_ISDIR(s.st_mode) && (t->deep || written)) {
+            t->deep = true;
             r = walk(t, inner_name, inner, depth + 1);
-        else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode))
+            t->deep = !written;
+        } else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode))
             r = add_file(t, inner_name, inner, &s);
     }
     free(list);
@@ -115,11 +122,32 @@ static bool is_plain(const char *path, uint32_t *room, int depth)
     return plain;
 }
 
+/* May names that fit the pattern lie below the directory? */
+static bool leads_into(const char *pattern, const char *name)
+{
+    size_t size = 0;
+    for (const char *n = name;; n++) {
+        size_t part = strcspn(pattern + size, "/");
+        size += part;
+        if (!pattern[size])
+            return false;
+        if (!(n = strchr(n, '/')))
+            break;
+        size++;
+    }
+    char leading[4096];
+    return snprintf(leading, sizeof leading, "%.*s", (int)size, pattern) < (int)sizeof leading &&
+           fnmatch(leading, name, FNM_PATHNAME | FNM_PERIOD) == 0;
+}
+
 static bool is_writable(const struct graph_node *n, const char *name, const char *path)
 {
     const struct kept kept = {n->keep, n->keep_count, n->out_glob, n->out_glob_count};
     uint32_t room = TREE_WRITABLE_MAX;
-    return name[0] != '/' && kept_fits(&kept, name) && is_plain(path, &room, 0);
+    bool below = kept_fits(&kept, name);
+    for (uint32_t i = 0; i < n->out_glob_count && !below; i++)
+        below = leads_into(n->out_glob[i], name);
+    return name[0] != '/' && below && is_plain(path, &room, 0);
 }
 
 /* Is it below one of the directories, and there with that? */
@@ -160,6 +188,7 @@ static int give_once(struct tree *t, struct graph_node *n)
 static int expand(struct tree *t, struct graph_node *n)
 {
     struct graph *g = t->g;
+    t->node = n;
     uint32_t before = t->count, named = n->file_count, kept = 0;
     uint32_t *keep = arena_array(&g->arena, named, sizeof *keep);
     if (!keep)

@@ -176,6 +176,7 @@ struct stage {
     bool builtin;               /* run by sh, alone */
     bool prints_names;          /* of its inputs, to stdout */
     bool reads_names;           /* ... and opens them */
+    bool unknown_words;         /* a text for sh that puts words together */
     enum stdin_kind from;
     bool names_stdin;         /* `-` or /dev/stdin */
     bool appends_unseen;      /* to files whose names it puts together, and that are too many to be shown */

@@ -221,6 +221,19 @@ static int read_here(struct reader *r)
     return 0;
 }
 
+/* `reads names`, `reads names OPTION...`. */
+static int read_names(struct reader *r)
+{
+    struct command *k = r->command;
+    k->reads_names = r->words == 2;
+    for (uint32_t i = 2; i < r->words; i++) {
+        if (k->names_count == COMMAND_SPELLINGS_MAX)
+            return refuse(r, "too many options behind `reads names`", "");
+        k->names_with[k->names_count++] = r->word[i];
+    }
+    return 0;
+}
+
 static int read_statement(struct reader *r)
 {
     static const struct {
@@ -259,8 +272,8 @@ static int read_statement(struct reader *r)
         r->command->ordered = true;
     else if (strcmp(w, "reads") == 0 && r->words == 2 && strcmp(r->word[1], "nothing") == 0)
         r->command->silent = true;
-    else if (strcmp(w, "reads") == 0 && r->words == 2 && strcmp(r->word[1], "names") == 0)
-        r->command->reads_names = true;
+    else if (strcmp(w, "reads") == 0 && r->words > 1 && strcmp(r->word[1], "names") == 0)
+        return read_names(r);
     else if (strcmp(w, "makes") == 0 && r->words == 2 && strcmp(r->word[1], "options") == 0)
         r->command->makes = COMMAND_MAKES_OPTIONS;
     else if (strcmp(w, "makes") == 0 && r->words == 2 && strcmp(r->word[1], "words") == 0)
@@ -268,6 +281,10 @@ static int read_statement(struct reader *r)
     else if (strcmp(w, "makes") == 0 && r->words == 3 && strcmp(r->word[1], "prefixes") == 0) {
         r->command->makes = COMMAND_MAKES_WORDS;
         r->command->prefix = r->word[2];
+    } else if (strcmp(w, "makes") == 0 && r->words > 2 && r->words - 2 <= COMMAND_SPELLINGS_MAX && strcmp(r->word[1], "suffixes") == 0) {
+        r->command->makes = COMMAND_MAKES_WORDS;
+        r->command->suffix_count = r->words - 2;
+        memcpy(r->command->suffix, r->word + 2, (r->words - 2) * sizeof *r->command->suffix);
     } else
         return refuse(r, "not understood:", w);
     return 0;
@@ -281,11 +298,12 @@ static int check_list(struct reader *r, const char *const *name, uint32_t count)
     return 0;
 }
 
-/* Every option that a form, `unless` or `here` names must be one. */
+/* Every option that a form, `unless`, `here` or `reads names` names must be one. */
 static int check_names(struct reader *r)
 {
     const struct command *of = r->command;
-    if (check_list(r, of->unless, of->unless_count) < 0 || check_list(r, of->here_with, of->here_count) < 0)
+    if (check_list(r, of->unless, of->unless_count) < 0 || check_list(r, of->here_with, of->here_count) < 0 ||
+        check_list(r, of->names_with, of->names_count) < 0)
         return -1;
     for (uint32_t i = 0; i < r->forms; i++)
         for (uint32_t k = 0; k < r->form[i].conditions; k++) {

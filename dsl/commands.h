@@ -67,12 +67,16 @@ struct command {
     bool then_output; /* one file, then an output */
     bool silent;      /* never reads stdin */
     bool reads_names; /* ... or reads names of files there */
+    const char *names_with[COMMAND_SPELLINGS_MAX]; /* ... with one of these options */
+    uint32_t names_count;
     bool directories; /* operands may be directories, `.` too */
     enum command_here here;
     const char *here_with[COMMAND_SPELLINGS_MAX];
     uint32_t here_count;
     enum command_makes makes;
     const char *prefix; /* its words are how names begin that it makes, and so is this; or NULL */
+    const char *suffix[COMMAND_SPELLINGS_MAX]; /* what the names of files that it makes have more than its operands, or less */
+    uint32_t suffix_count;
     bool ordered;     /* options end at the first operand */
     uint32_t ok_status;
     const struct command_form *form;

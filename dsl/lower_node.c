@@ -2,6 +2,7 @@
 #include "dsl/lower_inside.h"
 #include "dsl/print.h"
 
+#include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -183,6 +184,24 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+/* An empty directory of the client's, or one whose files the stage is given: files may be put into it. */
+static bool is_target(const struct stage *s, const struct use *u)
+{
+    struct stat st;
+    if (u->pattern || stat(u->path, &st) < 0 || !S_ISDIR(st.st_mode))
+        return false;
+    for (const struct use *i = s->input; i; i = i->next)
+        if (!strcmp(i->path, u->path))
+            return true;
+    DIR *d = opendir(u->path);
+    bool empty = d;
+    for (const struct dirent *e; empty && (e = readdir(d));)
+        empty = !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..");
+    if (d)
+        closedir(d);
+    return empty;
+}
+
 /* Words that name what the stage may make.  Where the directory is not there the stage itself must make it,
  * and the name is a pattern. */
 int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node)
@@ -193,7 +212,7 @@ int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node)
         count++;
     if (!count)
         return 0;
-    const char **keep = arena_array(&w->g->arena, count, sizeof *keep);
+    const char **keep = arena_array(&w->g->arena, 2 * (size_t)count, sizeof *keep);
     const char **glob = arena_array(&w->g->arena, (size_t)globs + count, sizeof *glob);
     if (!keep || !glob)
         return resolve_no_memory(w->r);
@@ -210,6 +229,13 @@ int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node)
             return -1;
         if (there)
             keep[keeps++] = name;
+        if (there && is_target(s, u)) { /* the sandbox makes the directories of all names */
+            char *directory = arena_alloc(&w->g->arena, strlen(name) + 3);
+            if (!directory)
+                return resolve_no_memory(w->r);
+            strcpy(stpcpy(directory, name), "/*");
+            keep[keeps++] = directory;
+        }
     }
     qsort(keep, keeps, sizeof *keep, by_text);
     for (uint32_t i = 0; i < keeps; i++)

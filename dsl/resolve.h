@@ -41,6 +41,7 @@ struct resolver {
     struct use *with_file, **last_with;      /* --with PATH, with files= */
     const char *no_file; /* the first operand that keeps a `cat` from being a source, of the last one; or NULL */
     struct commands *commands;
+    bool only_open; /* while the script of another is read: names that are absolute, hidden or lead up (`..`) are none */
 };
 
 int resolve_tree(struct resolver *r, const struct dsl_input *in, const struct text *text,
@@ -64,6 +65,8 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known);
 int uses_scan(struct resolver *r, struct stage *s);
 /* s opens files whose names the stages from `first` on, before `upto`, print: they are its inputs, too. */
 int uses_share(struct resolver *r, struct stage *s, const struct stage *first, const struct stage *upto);
+/* s opens files whose names are data: those that small lists name which come to it, from the stages from `first` on, before `upto`, too. */
+int uses_lists(struct resolver *r, struct stage *s, const struct stage *first, const struct stage *upto);
 int uses_with(struct resolver *r, const char *word, size_t at);
 /* An output under a name: refused when something else writes it. */
 int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at, bool append);

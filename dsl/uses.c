@@ -145,7 +145,7 @@ int uses_input(struct resolver *r, struct stage *s, const char *word, struct val
     if (!n || n + 2 >= PATH_MAX)
         return 0;
     bool clean = path_normal(word, normal);
-    if (path_of_image(normal) || (!clean && !v))
+    if (path_of_image(normal) || (!clean && !v) || (r->only_open && !uses_is_open(normal)))
         return 0;
     const struct written *from = uses_awaited(r, word, sure);
     const char *path = uses_path(r, word);
@@ -238,7 +238,7 @@ int uses_maybe(struct resolver *r, struct stage *s, const char *word, size_t at)
     char normal[PATH_MAX];
     size_t n = strlen(word);
     if (!n || n + 2 >= PATH_MAX || word[0] == '/' || s->holes_at || strchr(word, GRAPH_HOLE) ||
-        !path_normal(word, normal) || strcmp(normal, ".") == 0)
+        !path_normal(word, normal) || strcmp(normal, ".") == 0 || (r->only_open && !uses_is_open(normal)))
         return 0;
     for (const char *part = normal; *part; part += strcspn(part, "/"), part += *part == '/')
         if (strcspn(part, "/") > NAME_MAX)
@@ -293,6 +293,7 @@ struct words {
     const struct command *known; /* or NULL */
     unsigned operands, skip;
     bool in_place; /* sed -i */
+    const char *backup; /* sed -i.bak; or NULL */
     bool asked;    /* it has an option with which it reads the working directory */
     const char *inner; /* sed or awk that it runs, or is (xargs sed ...); NULL: none was seen yet */
 };
@@ -329,6 +330,30 @@ static bool is_outside(const char *word)
 static int may_make(struct words *w, const struct value *v, const char *text)
 {
     return v->hole || v->subst ? 0 : uses_maybe_word(w->r, w->s, text, place_of(w->s, v));
+}
+
+/* `gzip f` makes f.gz, `gunzip f.gz` f, `sed -i.bak` f.bak. */
+static int may_make_with(struct words *w, const struct value *v)
+{
+    const struct command *k = w->known;
+    size_t size = strlen(v->text);
+    for (uint32_t i = 0; k && i < k->suffix_count; i++) {
+        size_t more = strlen(k->suffix[i]);
+        char *name = arena_alloc(w->r->arena, size + more + 1);
+        if (!name)
+            return resolve_no_memory(w->r);
+        bool has = size > more && !strcmp(v->text + size - more, k->suffix[i]);
+        strcpy(stpcpy(name, v->text), has ? "" : k->suffix[i]);
+        if (has)
+            name[size - more] = '\0';
+        if (may_make(w, v, name) < 0)
+            return -1;
+    }
+    char *kept = w->backup ? arena_alloc(w->r->arena, size + strlen(w->backup) + 1) : NULL;
+    if (!kept)
+        return w->backup ? resolve_no_memory(w->r) : 0;
+    strcpy(stpcpy(kept, v->text), w->backup);
+    return may_make(w, v, kept);
 }
 
 static int script(struct words *w, const struct value *v, const char *text)
@@ -368,7 +393,7 @@ static int operand(struct words *w, struct value *v)
     }
     bool program =
         w->operands == 1 && command_interprets(w->s->value->text) && !(w->known && w->skip == 0);
-    if (makes == COMMAND_MAKES_WORDS && !program && may_make(w, v, v->text) < 0)
+    if (makes == COMMAND_MAKES_WORDS && !program && (may_make(w, v, v->text) < 0 || may_make_with(w, v) < 0))
         return -1;
     return try_input(w, v, v->text, file);
 }
@@ -378,11 +403,15 @@ static int operand(struct words *w, struct value *v)
 static int option(struct words *w, const struct command_item *i, struct value *v)
 {
     w->in_place = w->in_place || i->option->in_place;
+    if (i->option->in_place && i->value)
+        w->backup = i->value;
     for (uint32_t k = 0; k < w->known->unless_count; k++)
         if (strcmp(i->option->name[0], w->known->unless[k]) == 0)
             w->skip = 0; /* grep -e, sed -f: no pattern among the operands */
     for (uint32_t k = 0; k < w->known->here_count; k++)
         w->asked |= strcmp(i->option->name[0], w->known->here_with[k]) == 0;
+    for (uint32_t k = 0; k < w->known->names_count; k++)
+        w->s->reads_names |= strcmp(i->option->name[0], w->known->names_with[k]) == 0;
     if (!i->value || v->subst)
         return 0;
     if (strcmp(i->option->name[0], "-e") == 0 && script(w, v, i->value) < 0)
@@ -454,13 +483,85 @@ static int unknown_words(struct words *w, struct value *const *value, size_t cou
 }
 
 /* What `sh -c TEXT` names, also behind xargs, env and the like. */
-static int shell_texts(struct words *w, struct value *const *value, size_t count)
+/* The word of a command that stands for another each time it is run: `xargs -I{}`, `find -exec`. */
+static const char *changing_word(const char *command, struct value *const *value, size_t count)
 {
-    bool shell = command_is_shell(w->s->value->text), told = false;
+    if (strcmp(command, "find") == 0)
+        return "{}";
+    for (size_t i = 0; i < count && strcmp(command, "xargs") == 0; i++) {
+        const char *t = value[i]->text;
+        if (strcmp(t, "-I") == 0)
+            return i + 1 < count ? value[i + 1]->text : NULL;
+        if (t[0] == '-' && (t[1] == 'I' || t[1] == 'i'))
+            return t[2] ? t + 2 : "{}";
+        if (strncmp(t, "--replace", 9) == 0)
+            return t[9] ? t + 10 : "{}";
+    }
+    return NULL;
+}
+
+/* Words with such a part in them are patterns of names. */
+static int changing_words(struct words *w, const char *hole, struct value *const *value, size_t count)
+{
+    for (size_t i = 0; hole && *hole && i < count; i++) {
+        const char *text = value[i]->text, *found = strstr(text, hole);
+        char *pattern = found ? arena_alloc(w->r->arena, strlen(text) + 1) : NULL, *to = pattern;
+        if (!found || strcmp(text, hole) == 0 || strpbrk(text, " \t\n*?[\\") || text[0] == '-' || text[0] == '/')
+            continue;
+        if (!pattern)
+            return resolve_no_memory(w->r);
+        for (; (found = strstr(text, hole)); text = found + strlen(hole)) {
+            memcpy(to, text, (size_t)(found - text));
+            to += found - text;
+            if (to == pattern || to[-1] != '*')
+                *to++ = '*';
+        }
+        strcpy(to, text);
+        if (uses_pattern(w->r, w->s, place_of(w->s, value[i]), pattern) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Programs among the words, and in files that they name: `perl -e TEXT`, `sh FILE`, `python3 FILE`, FILE itself. */
+static int programs(struct words *w, struct value *const *value, size_t count)
+{
+    const char *command = w->s->value->text;
+    const char *by = strcmp(command, ".") == 0 ? "sh" : command_interprets(command) ? command : NULL;
+    bool seen = false, read = false;
+    int r = 0;
+    if (strchr(w->s->value->text, '/') && !w->s->value->hole)
+        r = uses_program_file(w->r, w->s, w->s->start, w->s->value->text, NULL);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        const char *t = value[i]->text;
+        if (by && !seen && !value[i]->hole && !value[i]->subst && t[0] != '-' && !command_is_shell(by))
+            r = uses_program(w->r, w->s, place_of(w->s, value[i]), t, strlen(t));
+        if (by && !seen && t[0] != '-' && !value[i]->hole && !value[i]->subst) {
+            bool text = i && (strcmp(value[i - 1]->text, "-c") == 0 || strcmp(value[i - 1]->text, "-e") == 0 || uses_is_dash_c(value[i - 1]->text));
+            if (!text && r == 0)
+                r = uses_program_file(w->r, w->s, place_of(w->s, value[i]), t, by);
+            seen = true;
+        }
+        if (!by && command_interprets(t))
+            by = t;
+    }
+    read = by && !seen;
+    for (const struct redir *d = w->s->redir; d && read && r == 0; d = d->next) {
+        if (d->bytes.data)
+            r = uses_program_text(w->r, w->s, d->at, d->bytes, by);
+        else if (d->kind == REDIR_IN && d->target && !d->from)
+            r = uses_program_file(w->r, w->s, d->at, d->target, by);
+    }
+    return r;
+}
+
+static int shell_texts(struct words *w, const char *hole, struct value *const *value, size_t count)
+{
+    bool shell = command_is_shell(w->s->value->text), told = strcmp(w->s->value->text, "eval") == 0;
     int r = 0;
     for (size_t i = 0; i < count && r == 0; i++) {
         if (told && !value[i]->hole && !value[i]->subst)
-            r = uses_shell_text(w->r, w->s, place_of(w->s, value[i]), value[i]->text);
+            r = uses_shell_text(w->r, w->s, place_of(w->s, value[i]), value[i]->text, hole);
         told = shell && uses_is_dash_c(value[i]->text);
         shell |= command_is_shell(value[i]->text);
     }
@@ -493,11 +594,15 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
         text[count] = v->text;
         value[count++] = v;
     }
+    for (const struct value *v = s->env; v; v = v->next)
+        if (!v->hole && uses_input(r, s, strchr(v->text, '=') ? strchr(v->text, '=') + 1 : "", NULL, s->start, false, false) < 0)
+            return -1;
     const struct use *first = s->maybe;
     int result = known ? known_words(&w, text, value, count) : unknown_words(&w, value, count);
     if (result < 0 || uses_prefixes(r, s, first, known, s->start) < 0)
         return -1;
-    return shell_texts(&w, value, count);
+    const char *hole = changing_word(s->value->text, value, count);
+    return shell_texts(&w, hole, value, count) < 0 || changing_words(&w, hole, value, count) < 0 || programs(&w, value, count) < 0 ? -1 : 0;
 }
 
 /* ---- with files=, --with PATH ------------------------------------------------------------ */

@@ -15,4 +15,12 @@ bool uses_has_scripts(const char *command); /* sed or an awk */
 int uses_script(struct resolver *r, struct stage *s, size_t at, const char *command, const char *script);
 int uses_script_file(struct resolver *r, struct stage *s, size_t at, const char *command, const char *name);
 bool uses_is_dash_c(const char *word); /* behind which a shell has its text */
-int uses_shell_text(struct resolver *r, struct stage *s, size_t at, const char *text);
+/* hole: the word in it that stands for another each time (xargs -I{}), or NULL. */
+int uses_shell_text(struct resolver *r, struct stage *s, size_t at, const char *text, const char *hole);
+int uses_pattern(struct resolver *r, struct stage *s, size_t at, const char *pattern); /* of names that it may make, read or append to */
+
+/* uses_data.c: what a text for an interpreter names, in its strings or as a shell's words. */
+bool uses_is_open(const char *name); /* relative, and nothing in it hidden or `..` */
+int uses_program(struct resolver *r, struct stage *s, size_t at, const char *text, size_t size);
+int uses_program_text(struct resolver *r, struct stage *s, size_t at, struct slice text, const char *interpreter);
+int uses_program_file(struct resolver *r, struct stage *s, size_t at, const char *name, const char *interpreter); /* NULL: its first line says whose it is */

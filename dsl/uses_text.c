@@ -110,12 +110,28 @@ bool uses_has_scripts(const char *command)
     return is_awk(command) || strcmp(command, "sed") == 0;
 }
 
+static int scan_shell_text(const struct scan *c, const char *text);
+
+/* A string of awk with blanks may be a text for sh, wherever it stands: `c = "sort > f"; print | c`, `system("cat " $1 " >> f")`. */
+static int scan_strings(struct scan *c, const char *script)
+{
+    for (const char *at = strchr(script, '"'), *to; at; at = *to ? strchr(to + 1, '"') : NULL) {
+        for (to = at + 1; *to && *to != '"'; to += *to == '\\' && to[1] ? 2 : 1)
+            ;
+        char *text = memchr(at, ' ', (size_t)(to - at)) ? arena_bytes(c->r->arena, at + 1, (size_t)(to - at - 1)) : NULL;
+        if (text && scan_shell_text(c, text) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int script_scan(struct scan *c, const char *script)
 {
     struct script_names names = {script_told, c};
     if (!uses_has_scripts(c->command))
         return 0;
-    return is_awk(c->command) ? script_names_awk(script, &names) : script_names_sed(script, &names);
+    int r = is_awk(c->command) ? script_names_awk(script, &names) : script_names_sed(script, &names);
+    return r == 0 && is_awk(c->command) ? scan_strings(c, script) : r;
 }
 
 /* ... and those that a script in a file of the client's names. */
@@ -178,6 +194,12 @@ static int scan_made(struct scan *c, const struct word *w, bool output, bool app
     const struct part *last = w->part, *p;
     for (p = w->part; p && known_part(c, p).data; p = p->next)
         buf_add(&pattern, known_part(c, p).data, known_part(c, p).size);
+    if (w->assign && pattern.size > w->assign) { /* `g=$f.txt` */
+        char *value = arena_bytes(c->r->arena, pattern.data + w->assign + 1, pattern.size - w->assign - 1);
+        buf_clear(&pattern);
+        pattern = BUF_INIT(PATH_MAX);
+        buf_text(&pattern, value ? value : "");
+    }
     for (; p; p = p->next)
         last = known_part(c, p).data ? last : p;
     buf_text(&pattern, "*");
@@ -212,8 +234,10 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
                 return -1;
         }
     }
-    if (!known)
+    if (!known) {
+        c->s->unknown_words = true;
         return scan_made(c, w, output, appends);
+    }
     if (w->odd)
         return 0;
     struct value *first = NULL, **last = &first;
@@ -235,7 +259,9 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
             continue;
         if (c->told && scan_shell_text(c, v->text) < 0)
             return -1;
-        c->told = c->shell && uses_is_dash_c(v->text);
+        if (equals && strchr(equals, ' ') && w->assign && scan_shell_text(c, equals + 1) < 0)
+            return -1;
+        c->told = (c->shell && uses_is_dash_c(v->text)) || (!c->first_seen && strcmp(v->text, "eval") == 0);
         c->shell |= command_is_shell(v->text);
         if (uses_has_scripts(v->text))
             c->command = v->text;
@@ -346,8 +372,24 @@ int uses_script_file(struct resolver *r, struct stage *s, size_t at, const char 
     return script_scan_file(&c, name);
 }
 
-int uses_shell_text(struct resolver *r, struct stage *s, size_t at, const char *text)
+int uses_shell_text(struct resolver *r, struct stage *s, size_t at, const char *text, const char *hole)
 {
     struct scan c = {.r = r, .s = s, .at = at};
-    return scan_shell_text(&c, text);
+    struct buf with = BUF_INIT(DSL_JOB_MAX);
+    size_t size = hole ? strlen(hole) : 0;
+    const char *found;
+    for (; size && (found = strstr(text, hole)); text = found + size) {
+        buf_add(&with, text, (size_t)(found - text));
+        buf_text(&with, "${_}"); /* a word of which nobody knows what it says */
+    }
+    buf_text(&with, text);
+    char *whole = with.failed ? NULL : arena_string(r->arena, with.data);
+    buf_clear(&with);
+    return whole ? scan_shell_text(&c, whole) : resolve_no_memory(r);
+}
+
+int uses_pattern(struct resolver *r, struct stage *s, size_t at, const char *pattern)
+{
+    struct scan c = {.r = r, .s = s, .at = at};
+    return made_names(&c, pattern, true);
 }

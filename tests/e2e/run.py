@@ -62,6 +62,8 @@ def make_files(d, owner):
     put("two words.txt", "two words\n")
     put("-dash.txt", "dash\n")
     put("s.sed", "s/the/THE/\n2d\n")
+    put("names.list", "a.txt\nb.txt\n")
+    put("build.sh", '#!/bin/sh\n# small\nwc -l < b.txt\nfor i in 1 2; do echo $i > part.$i; done\nsort a.txt > sorted.txt\n', 0o755)
     put("names.sed", "w copy.txt\n$r b.txt\n")
     put("names.awk", "{ print > \"logs/\" NR } END { while ((getline l < \"b.txt\") > 0) print l > \"all.txt\" }\n")
     put("p.awk", "{ n[$2]++ } END { for (k in n) print k, n[k] | \"sort\" }\n")

@@ -116,7 +116,7 @@ static inline void cases_free(struct dsl_case *all, size_t count)
 
 static const char *const case_files[] = {"B.log",    "a.log",    "b.log",   "c.gz",
                                          "d.gz",     "a.tsv",    "b.tsv",   "dict.txt",
-                                         "reads.fq", "score.py", "src/x.c", "src/y.c"};
+                                         "reads.fq", "score.py", "src/x.c", "src/y.c", "src/.z.c"};
 
 static inline void case_directory_make(void)
 {

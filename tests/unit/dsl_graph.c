@@ -69,6 +69,16 @@ static const struct row rows[] = {
      "2 sink stdout 0<1\n",
      false},
     {"cat a.log", "0 source file a.log 1>1\n1 sink stdout 0<0\n", false},
+    {"sh -c 'cat src/x.c src/.z.c'",
+     "0 source stdin 1>1\n"
+     "1 run [sh] [-c] [cat src/x.c src/.z.c] 0<0 1>2 needs src/x.c needs src/.z.c ends\n"
+     "2 sink stdout 0<1\n",
+     false},
+    {"sh <<E\ncat src/x.c src/.z.c ./a.log\nE", /* nothing hidden for a script */
+     "0 source text cat src/x.c src/.z.c ./a.log\n 1>1\n"
+     "1 run [sh] 0<0 1>2 needs src/x.c needs a.log ends\n"
+     "2 sink stdout 0<1\n",
+     false},
     {"cat a.log | ./score.py b.log",
      "0 source file a.log 1>1\n"
      "1 run [./score.py] [b.log] 0<0 1>2 needs score.py needs b.log ends\n"
