@@ -120,8 +120,8 @@ static void show_orphans(void)
         if ((child = fork()) == 0) {
             if ((orphan = fork()) == 0) {
                 usleep(50);
-                for (int k = 0; i % 2; k++)
-                    sleep(1000);
+                while (i % 2 && usleep(1000000) <= 0)
+                    ;
                 _exit(0);
             }
             _exit(write(fd[1], &orphan, sizeof orphan) < 0);
