@@ -2,7 +2,7 @@
  * when the last writer has let go, not when the first program ends.  For channels the socket tells; for a
  * pipe or file that was passed as it is, only the processes' tables of descriptors do.  They also lead to the writing end of
  * a channel, of which we keep none. */
-#include "base/fds.h"
+#include "sandbox/children.h"
 #include "sandbox/server.h"
 
 #include <dirent.h>
@@ -20,7 +20,7 @@ struct look {
     const struct task *t;
     bool files;   /* wanted: any regular file that is open for writing */
     ino_t socket; /* wanted; 0: any output */
-    int looks;
+    int looks, depth;
     pid_t pid; /* where it was found */
     int fd;
 };
@@ -74,36 +74,14 @@ static bool process_holds(struct look *l, pid_t pid)
     return found;
 }
 
-static bool below_holds(struct look *l, pid_t pid, int depth);
-
-static bool children_hold(struct look *l, int threads, const char *thread, int depth)
+static bool child_holds(void *owner, pid_t pid)
 {
-    char path[300];
-    bool found = false;
-    int child;
-    snprintf(path, sizeof path, "%s/children", thread);
-    int fd = openat(threads, path, O_RDONLY | O_CLOEXEC);
-    FILE *in = fd < 0 ? NULL : fdopen(fd, "r");
-    if (!in) {
-        fd_close(&fd);
-        return false;
-    }
-    while (!found && fscanf(in, "%d", &child) == 1)
-        found = process_holds(l, (pid_t)child) || below_holds(l, (pid_t)child, depth + 1);
-    fclose(in);
-    return found;
-}
-
-static bool below_holds(struct look *l, pid_t pid, int depth)
-{
-    char path[80];
-    bool found = false;
-    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    DIR *d = depth < DEPTH_MAX ? opendir(path) : NULL;
-    for (struct dirent *entry; d && !found && (entry = readdir(d));)
-        found = entry->d_name[0] != '.' && children_hold(l, dirfd(d), entry->d_name, depth);
-    if (d)
-        closedir(d);
+    struct look *l = owner;
+    if (process_holds(l, pid))
+        return true;
+    l->depth++;
+    bool found = l->depth < DEPTH_MAX && children_each(pid, child_holds, l);
+    l->depth--;
     return found;
 }
 
@@ -119,13 +97,13 @@ bool task_passes_outputs(const struct task *t)
 bool task_holds_outputs(const struct task *t)
 {
     struct look l = {.t = t};
-    return task_passes_outputs(t) && t->init && below_holds(&l, t->init, 0);
+    return task_passes_outputs(t) && t->init && children_each(t->init, child_holds, &l);
 }
 
 int task_socket(const struct task *t, ino_t socket)
 {
     struct look l = {.t = t, .socket = socket, .fd = -1};
-    if (!t->init || !below_holds(&l, t->init, 0) || l.fd < 0)
+    if (!t->init || !children_each(t->init, child_holds, &l) || l.fd < 0)
         return -1;
     int pidfd = (int)syscall(SYS_pidfd_open, l.pid, 0);
     int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, l.fd, 0);
@@ -142,5 +120,5 @@ int task_socket(const struct task *t, ino_t socket)
 bool task_writes_files(const struct task *t)
 {
     struct look l = {.t = t, .files = true};
-    return t->init && below_holds(&l, t->init, 0);
+    return t->init && children_each(t->init, child_holds, &l);
 }

@@ -49,7 +49,6 @@ static const struct {
     {RLIMIT_MSGQUEUE, QUEUES_BYTES},  {RLIMIT_NICE, 0},                {RLIMIT_RTPRIO, 0},           {RLIMIT_RTTIME, RLIM_INFINITY},
 };
 
-
 void program_raise(void)
 {
     static const int of_space[] = {RLIMIT_SIGPENDING, RLIMIT_MEMLOCK, RLIMIT_NPROC, RLIMIT_MSGQUEUE};

@@ -197,8 +197,6 @@ void place_leave(struct server *s, struct link *link, struct notify *notify, str
 
 static void let_them_go(struct server *s)
 {
-    if (s->leaving && !s->leaving->let_go)
-        sched_yield(); /* whoever was just answered goes on first, where we share a processor */
     for (struct leaving *l = s->leaving, *next; l && !l->let_go; l = next) {
         next = l->next;
         l->let_go = true;
@@ -311,6 +309,8 @@ static void refill(struct server *s)
 /* What can wait until everybody has been answered. */
 void places_tend(struct server *s)
 {
+    if (s->leaving && !s->leaving->let_go)
+        sched_yield(); /* whoever was just answered goes on first, where we share a processor */
     refill(s);
     let_them_go(s);
 }

@@ -1,6 +1,7 @@
 /* What a process is found at: by /proc, and in its memory.  It is looked at while it is held, or while it waits:
  * so what is found there stays so, unless it was killed; then the words are of nobody, and taken for nothing. */
 #include "base/fds.h"
+#include "sandbox/children.h"
 #include "sandbox/server.h"
 #include "sandbox/turns_member.h"
 
@@ -8,7 +9,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -223,17 +223,15 @@ bool turns_has_ended_child(pid_t process, pid_t pid, pid_t child)
     return false;
 }
 
+static bool has_ended(void *owner, pid_t child)
+{
+    (void)owner;
+    return turns_state(child, NULL) == 'Z';
+}
+
 bool turns_any_has_ended_child(pid_t process)
 {
-    char path[64];
-    bool ended = false;
-    snprintf(path, sizeof path, "/proc/%d/task", (int)process);
-    DIR *d = opendir(path);
-    for (struct dirent *entry; d && !ended && (entry = readdir(d));)
-        ended = turns_has_ended_child(process, (pid_t)atoi(entry->d_name), -1);
-    if (d)
-        closedir(d);
-    return ended;
+    return children_each(process, has_ended, NULL);
 }
 
 bool turns_own_pipe(const struct turns *ts, pid_t pid, int number)

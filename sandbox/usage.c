@@ -1,6 +1,7 @@
 /* What a task's processes have used so far, by the kernel's own count: bytes for whoever watches, CPU time
  * and threads for limits.  Nothing on the way of the bytes counts them, and no cgroup is needed. */
 #include "sandbox/usage.h"
+#include "sandbox/children.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -91,28 +92,27 @@ static void add(pid_t pid, enum what what, struct usage *u)
         closedir(d);
 }
 
-/* Those of an init: it is ours itself. */
-static void add_below(pid_t init, enum what what, struct usage *u)
+struct below {
+    enum what what;
+    struct usage *u;
+};
+
+static bool add_child(void *owner, pid_t child)
 {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/task", (int)init);
-    DIR *d = opendir(path);
-    for (struct dirent *entry; d && (entry = readdir(d));)
-        if (*entry->d_name != '.')
-            add_children(init, entry->d_name, what, u);
-    if (d)
-        closedir(d);
+    const struct below *b = owner;
+    add(child, b->what, b->u);
+    return false;
 }
 
 void usage_look(pid_t init, struct usage *u)
 {
     *u = (struct usage){0};
-    add_below(init, WHAT_ALL, u);
+    children_each(init, add_child, &(struct below){WHAT_ALL, u});
 }
 
 uint32_t usage_count(pid_t init)
 {
     struct usage u = {0};
-    add_below(init, WHAT_COUNT, &u);
+    children_each(init, add_child, &(struct below){WHAT_COUNT, &u});
     return u.threads;
 }
