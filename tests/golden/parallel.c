@@ -66,7 +66,7 @@ static void show_inner_pipe(void)
         return;
     if (fork() == 0) {
         close(fd[0]);
-        for (int i = 0; i < 2000; i++)
+        for (int i = 0; i < 20000; i++) /* more than a pipe holds: the reader has to come in between */
             if (write(fd[1], room, 7) != 7)
                 _exit(1);
         _exit(0);
