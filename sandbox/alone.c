@@ -96,6 +96,7 @@ static void on_result(void *owner, uint64_t region, uint32_t task, const struct 
             continue;
         }
         m->fd = r->made[i].fd;
+        m->kind = r->made[i].kind;
         run->made_count++;
     }
 }
@@ -320,13 +321,25 @@ static int save(const struct alone_made *m)
     return close(to) < 0 || n < 0 ? -1 : 0;
 }
 
+/* What becomes of what was not asked for, or cannot be had. */
+static const struct {
+    const char *what, *then;
+} left_behind[BOX_MADE_KINDS] = {
+    [BOX_MADE_FILE] = {"the file", "is left behind (see --out)"},
+    [BOX_MADE_LINK] = {"the link", "is left behind (see --out)"},
+    [BOX_MADE_NOWHERE] = {"the link", "is left behind: it leads to no file of the program's"},
+    [BOX_MADE_DIRECTORY] = {"the empty directory", "is left behind: only files are saved"},
+    [BOX_MADE_SPECIAL] = {"the fifo or socket", "is left behind: only files are saved"},
+    [BOX_MADE_GONE] = {"the program's", "was removed or renamed there, and is still here"},
+};
+
 void run_save(struct run *r)
 {
     char name[ERR_NAME_MAX];
     for (uint32_t i = 0; i < r->made_count; i++) {
         const struct alone_made *m = &r->made[i];
         if (m->fd < 0) {
-            fprintf(stderr, "zpipe-box: the file '%s' is left behind (see --out)\n", err_name(m->name, name));
+            fprintf(stderr, "zpipe-box: %s '%s' %s\n", left_behind[m->kind].what, err_name(m->name, name), left_behind[m->kind].then);
         } else if (lseek(m->fd, 0, SEEK_SET) < 0 || save(m) < 0) {
             fprintf(stderr, "zpipe-box: cannot save '%s': %s\n", err_name(m->name, name), strerror(errno));
             r->status = r->status ? r->status : STATUS_FAILED;

@@ -50,6 +50,7 @@ struct alone_stream {
 struct alone_made { /* one file that it left */
     char *name; /* owned */
     int fd;     /* owned, at 0; -1: not asked for */
+    enum box_made_kind kind;
 };
 
 struct run {

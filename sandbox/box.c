@@ -409,8 +409,8 @@ static int take_made(struct box *b, struct wire_packet *p, struct err *e)
     size_t next = 0;
     for (uint32_t i = 0; i < p->head.a; i++) {
         const char *name = unpack_string(&u);
-        uint32_t mode = unpack_u32(&u), wanted = unpack_u32(&u);
-        if (u.bad || b->made_count == MADE_MAX)
+        uint32_t mode = unpack_u32(&u), kind = unpack_u32(&u), wanted = unpack_u32(&u);
+        if (u.bad || kind >= BOX_MADE_KINDS || b->made_count == MADE_MAX)
             return -1;
         if (b->made_count == b->made_room) {
             uint32_t room = b->made_room ? b->made_room * 2 : 16;
@@ -424,7 +424,7 @@ static int take_made(struct box *b, struct wire_packet *p, struct err *e)
         if (!copy)
             return err_nomem(e);
         b->made[b->made_count++] = (struct waiting_made){
-            p->head.region, p->head.task, {copy, wanted ? wire_take_fd(p, next++) : -1, mode}};
+            p->head.region, p->head.task, {copy, wanted ? wire_take_fd(p, next++) : -1, mode, (enum box_made_kind)kind}};
     }
     return 0;
 }

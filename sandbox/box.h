@@ -133,10 +133,22 @@ enum box_end {
 /* Limits of all of a task's processes together that its cgroup holds, besides those that hold everywhere. */
 enum { BOX_HOLDS_MEMORY = 1, BOX_HOLDS_PROCS = 2, BOX_HOLDS_CPU = 4 };
 
-struct box_made { /* a file the program left in /job */
+/* What is in /job behind a program, or was and is no more. */
+enum box_made_kind {
+    BOX_MADE_FILE,
+    BOX_MADE_LINK,      /* a symbolic link to a file, or a file with another name, too: wanted, it is a file of its own */
+    BOX_MADE_NOWHERE,   /* a symbolic link that leads to no file of the task's */
+    BOX_MADE_DIRECTORY, /* an empty one */
+    BOX_MADE_SPECIAL,   /* a fifo, a socket */
+    BOX_MADE_GONE,      /* an input or its directory: removed, or renamed */
+    BOX_MADE_KINDS
+};
+
+struct box_made {
     const char *name;
-    int fd;       /* wanted as an output: open for reading, at 0, given; else -1 (left behind: to warn) */
+    int fd;       /* wanted as an output: open for reading, at 0, given; else -1 (to warn) */
     uint32_t mode;
+    enum box_made_kind kind;
 };
 
 struct box_result {

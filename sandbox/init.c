@@ -774,11 +774,11 @@ static bool is_as_made(const struct init *in)
     return same;
 }
 
-/* A tmpfs says by a directory's size how many entries it has. */
+/* A tmpfs says by a directory's size how many entries it has; without inputs of its own there is none that it could have removed. */
 static bool left_nothing(const struct init *in)
 {
     struct stat s;
-    return in->job_size && stat(".", &s) == 0 && s.st_size == in->job_size;
+    return in->job_size && !in->task.file_count && !in->task.output_count && stat(".", &s) == 0 && s.st_size == in->job_size;
 }
 
 static void add_task(struct init *in)

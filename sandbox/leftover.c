@@ -1,5 +1,5 @@
-/* What a program left in /job: the wanted outputs are opened and passed on, the rest is named, so that
- * nothing is lost without a word.  The tree was made by the program: everything counted and bounded, no
+/* What a program left in /job: the wanted outputs are opened and passed on, the rest is named, and so are inputs
+ * that it removed, so that nothing is lost without a word.  The tree was made by the program: everything counted and bounded, no
  * link followed out of /job, nothing opened that could block. */
 #include "sandbox/leftover.h"
 #include "base/fds.h"
@@ -49,16 +49,26 @@ static void flush(struct sender *s)
     s->bytes = BUF_INIT(WIRE_DATA_MAX);
 }
 
-static void add(struct sender *s, const char *name, mode_t mode, int fd)
+static void add(struct sender *s, const char *name, enum box_made_kind kind, mode_t mode, int fd)
 {
     pack_string(&s->bytes, name);
     pack_u32(&s->bytes, mode & 0777);
+    pack_u32(&s->bytes, kind);
     pack_u32(&s->bytes, fd >= 0);
     s->count++;
     if (fd >= 0)
         s->fd[s->fd_count++] = fd;
     if (s->fd_count == BATCH_FDS || s->bytes.size > BATCH_BYTES)
         flush(s);
+}
+
+/* To be told by its name alone. */
+static void tell(struct sender *s, const char *name, enum box_made_kind kind, mode_t mode)
+{
+    if (s->named == LEFTOVER_NAMES)
+        return;
+    s->named++;
+    add(s, name, kind, mode, -1);
 }
 
 static const char *in_job(const char *name)
@@ -103,15 +113,20 @@ static bool unchanged(const struct sender *s, const char *name, int fd, const st
            same_bytes(s->files->fd[i], fd);
 }
 
-/* A regular file of the program's own below /job, or -1. */
+static int open_in_job(const struct sender *s, const char *name, int flags)
+{
+    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY),
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+    return (int)syscall(SYS_openat2, s->job, name, &how, sizeof how);
+}
+
+/* A regular file below /job, or -1. */
 static int open_made(const struct sender *s, const char *name, struct stat *st)
 {
-    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-    int fd = (int)syscall(SYS_openat2, s->job, name, &how, sizeof how);
+    int fd = open_in_job(s, name, O_RDONLY);
     if (fd < 0 && errno == EACCES) { /* a mode that the program chose; the file is ours */
         fchmodat(s->job, name, 0600, 0);
-        fd = (int)syscall(SYS_openat2, s->job, name, &how, sizeof how);
+        fd = open_in_job(s, name, O_RDONLY);
     }
     if (fd >= 0 && (fstat(fd, st) < 0 || !S_ISREG(st->st_mode)))
         fd_close(&fd);
@@ -120,11 +135,16 @@ static int open_made(const struct sender *s, const char *name, struct stat *st)
 
 static void send_wanted(struct sender *s, const char *name)
 {
-    struct stat st;
-    int fd = open_made(s, name, &st);
-    if (fd < 0)
+    struct stat own, st;
+    if (fstatat(s->job, name, &own, AT_SYMLINK_NOFOLLOW) < 0 || own.st_dev != s->device || S_ISDIR(own.st_mode))
         return;
-    if (st.st_dev != s->device || unchanged(s, name, fd, &st)) {
+    int fd = open_made(s, name, &st);
+    if (fd < 0) {
+        if (!S_ISREG(own.st_mode) && input_of(s->task, name) == s->task->file_count) /* without a wall inputs are links */
+            tell(s, name, S_ISLNK(own.st_mode) ? BOX_MADE_NOWHERE : BOX_MADE_SPECIAL, 0);
+        return;
+    }
+    if (unchanged(s, name, fd, &st)) {
         close(fd);
         return;
     }
@@ -134,7 +154,7 @@ static void send_wanted(struct sender *s, const char *name)
         return;
     }
     s->wanted++;
-    add(s, name, st.st_mode, fd);
+    add(s, name, S_ISLNK(own.st_mode) || own.st_nlink > 1 ? BOX_MADE_LINK : BOX_MADE_FILE, st.st_mode, fd);
 }
 
 static int by_name(const void *name, const void *output)
@@ -147,18 +167,63 @@ static void look_at(struct sender *s, const char *name, mode_t mode)
     const struct kept *k = &s->kept;
     if (k->name_count && bsearch(name, k->name, k->name_count, sizeof *k->name, by_name))
         return; /* sent by its name */
-    if (kept_fits(k, name)) {
+    if (kept_fits(k, name))
         send_wanted(s, name);
-    } else if (s->named < LEFTOVER_NAMES && input_of(s->task, name) == s->task->file_count) {
-        s->named++;
-        add(s, name, mode, -1);
+    else if (!S_ISREG(mode) && !S_ISLNK(mode))
+        tell(s, name, BOX_MADE_SPECIAL, mode);
+    else if (input_of(s->task, name) == s->task->file_count)
+        tell(s, name, S_ISREG(mode) ? BOX_MADE_FILE : BOX_MADE_LINK, mode);
+}
+
+static bool lies_in(const char *name, const char *directory, size_t size)
+{
+    return !strncmp(in_job(name), directory, size) && in_job(name)[size] == '/';
+}
+
+/* It was there when the program began: some input or output lies in it. */
+static bool is_given(const struct sender *s, const char *directory)
+{
+    size_t size = strlen(directory);
+    for (uint32_t i = 0; i < s->task->file_count; i++)
+        if (lies_in(s->task->file[i].name, directory, size))
+            return true;
+    for (uint32_t i = 0; i < s->kept.name_count; i++)
+        if (lies_in(s->kept.name[i], directory, size))
+            return true;
+    return false;
+}
+
+static bool is_gone(const struct sender *s, const char *name)
+{
+    return faccessat(s->job, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+}
+
+/* Copies that the program was given, and directories that were made for it, are here no more. */
+static void tell_gone(struct sender *s)
+{
+    char last[4096] = "";
+    for (uint32_t i = 0; i < s->task->file_count; i++) {
+        const char *name = in_job(s->task->file[i].name);
+        if (leftover_compares(s->task, i) && name[0] != '/' && is_gone(s, name))
+            tell(s, name, BOX_MADE_GONE, 0);
+    }
+    for (uint32_t i = 0; i < s->kept.name_count; i++) {
+        const char *name = s->kept.name[i], *slash = strrchr(name, '/');
+        char directory[sizeof last];
+        if (name[0] == '/' || !slash || (size_t)(slash - name) >= sizeof directory)
+            continue;
+        snprintf(directory, sizeof directory, "%.*s", (int)(slash - name), name);
+        if (strcmp(directory, last) && is_gone(s, directory))
+            tell(s, directory, BOX_MADE_GONE, 0);
+        strcpy(last, directory);
     }
 }
 
 /* `prefix`: the directory's name below /job with a slash, or "". */
-static void walk(struct sender *s, int directory, const char *prefix, int depth)
+static void walk(struct sender *s, int directory, char *prefix, int depth)
 {
     DIR *d = fdopendir(directory);
+    bool empty = true;
     if (!d) {
         close(directory);
         return;
@@ -166,15 +231,17 @@ static void walk(struct sender *s, int directory, const char *prefix, int depth)
     for (struct dirent *entry; s->visits < LEFTOVER_VISITS && (entry = readdir(d)); s->visits++) {
         char name[4096];
         struct stat st;
-        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") ||
-            fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != s->device)
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+            continue;
+        empty = false;
+        if (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != s->device)
             continue;
         int n = snprintf(name, sizeof name - 1, "%s%s", prefix, entry->d_name);
         if (n >= (int)sizeof name - 1)
             continue;
-        if (S_ISREG(st.st_mode)) {
+        if (!S_ISDIR(st.st_mode)) {
             look_at(s, name, st.st_mode);
-        } else if (S_ISDIR(st.st_mode) && depth < LEFTOVER_DEPTH) {
+        } else if (depth < LEFTOVER_DEPTH) {
             int below = openat(dirfd(d), entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
             name[n] = '/';
             name[n + 1] = '\0';
@@ -183,6 +250,11 @@ static void walk(struct sender *s, int directory, const char *prefix, int depth)
         }
     }
     closedir(d);
+    if (empty && *prefix && s->visits < LEFTOVER_VISITS) {
+        prefix[strlen(prefix) - 1] = '\0';
+        if (!is_given(s, prefix))
+            tell(s, prefix, BOX_MADE_DIRECTORY, 0);
+    }
 }
 
 /* The names sorted, and the same without those that come twice. */
@@ -215,7 +287,8 @@ const char *leftover_send(const struct box_task *t, const struct task_files *f, 
         send_wanted(&s, s.kept.name[i]);
     int again = openat(s.job, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (again >= 0)
-        walk(&s, again, "", 0);
+        walk(&s, again, (char[]){""}, 0);
+    tell_gone(&s);
     if (s.visits == LEFTOVER_VISITS && (s.kept.name_count || s.kept.pattern_count) && !s.ceiling)
         s.ceiling = "65536 files in its directory";
     flush(&s);

@@ -2,7 +2,7 @@
 #pragma once
 #include "sandbox/mounts.h"
 
-/* Hand over the wanted files and name the others (at most LEFTOVER_NAMES), as WIRE_MADE packets.  A copy of
+/* Hand over the wanted files and name the others, and what was removed (at most LEFTOVER_NAMES), as WIRE_MADE packets.  A copy of
  * an input is an output only if its bytes or its mode are others now.  NULL, or the ceiling that was met
  * before all of the wanted files were handed over. */
 #define LEFTOVER_NAMES   64

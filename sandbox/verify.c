@@ -270,7 +270,8 @@ static bool same_files(const struct run *a, const struct run *b)
 {
     bool same = a->made_count == b->made_count;
     for (uint32_t i = 0; same && i < a->made_count; i++)
-        same = !strcmp(a->made[i].name, b->made[i].name) && (a->made[i].fd < 0) == (b->made[i].fd < 0);
+        same = !strcmp(a->made[i].name, b->made[i].name) && a->made[i].kind == b->made[i].kind &&
+               (a->made[i].fd < 0) == (b->made[i].fd < 0);
     if (!same)
         fprintf(stderr, "zpipe-box: not the same: it left other files\n");
     for (uint32_t i = 0; same && i < a->made_count; i++)

@@ -185,7 +185,7 @@ void attempt_said(struct attempt *t, uint32_t node, const char *tail); /* NULL: 
 /* attempt_made.c: the files that it left in /job and the job keeps are sent; the others are told in `text`. */
 void attempt_take_made(struct attempt *t, uint32_t node, const struct box_result *r, struct buf *text);
 void attempt_drop_made(struct attempt *t); /* those that are under way */
-/* Those that nobody keeps, as a line of `text`. */
+/* Those that nobody keeps, and whatever else is not as sh would leave it, as lines of `text`. */
 void attempt_tell_dropped(struct arena *a, const struct graph *g, const struct graph_node *n,
                           const struct box_result *r, struct buf *text);
 /* Did a pump end as none should?  A sink that broke is its writer's SIGPIPE, and bytes past a limit of output are the

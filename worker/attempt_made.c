@@ -164,33 +164,80 @@ static bool is_plain(const char *name)
     return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-") == strlen(name);
 }
 
-/* One line that names what is lost, and says what would keep it. */
-void attempt_tell_dropped(struct arena *a, const struct graph *g, const struct graph_node *n,
-                          const struct box_result *r, struct buf *text)
+/* Some of what a stage left, by kind; sorted. */
+struct left {
+    const struct box_made **made;
+    uint32_t count;
+};
+
+static struct left left_of(struct arena *a, const struct box_result *r, unsigned kinds, bool kept)
 {
-    const struct box_made **left = arena_array(a, (size_t)r->made_count + 1, sizeof *left);
+    struct left l = {arena_array(a, (size_t)r->made_count + 1, sizeof *l.made), 0};
+    for (uint32_t i = 0; l.made && i < r->made_count; i++)
+        if ((kinds >> r->made[i].kind & 1) && (r->made[i].fd >= 0) == kept)
+            l.made[l.count++] = &r->made[i];
+    if (l.count)
+        qsort(l.made, l.count, sizeof *l.made, by_made_name);
+    return l;
+}
+
+/* "`LABEL` left `a`, `b` and more" */
+static void tell_names(struct buf *text, const struct graph_node *n, const char *verb, const struct left *l)
+{
     char name[ERR_NAME_MAX];
-    uint32_t found = 0;
-    for (uint32_t i = 0; left && i < r->made_count; i++)
-        if (r->made[i].fd < 0)
-            left[found++] = &r->made[i];
-    if (!found)
-        return;
-    qsort(left, found, sizeof *left, by_made_name);
-    buf_printf(text, "%s`%.200s` left ", text->size ? "\n" : "", n->label);
-    for (uint32_t i = 0; i < found && i < DROPPED_NAMES; i++)
-        buf_printf(text, "%s`%s`", i ? ", " : "", err_name(left[i]->name, name));
-    buf_text(text, found > DROPPED_NAMES ? " and more" : "");
-    const char *it = found > 1 ? "them" : "it";
+    buf_printf(text, "%s`%.200s` %s ", text->size ? "\n" : "", n->label, verb);
+    for (uint32_t i = 0; i < l->count && i < DROPPED_NAMES; i++)
+        buf_printf(text, "%s`%s`", i ? ", " : "", err_name(l->made[i]->name, name));
+    buf_text(text, l->count > DROPPED_NAMES ? " and more" : "");
+}
+
+static void tell_dropped_files(const struct left *l, const struct graph *g, const struct graph_node *n, struct buf *text)
+{
+    const char *it = l->count > 1 ? "them" : "it";
     const struct graph_node *author = n->parent == GRAPH_NONE ? NULL : &g->node[n->parent];
+    tell_names(text, n, "left", l);
     if (!author)
         buf_printf(text, ", dropped because no word of the stage names %s; `with out='%s' { ... }` around it keeps %s", it,
-                   found > 1 || !is_plain(left[0]->name) ? "PATTERN" : left[0]->name, it);
+                   l->count > 1 || !is_plain(l->made[0]->name) ? "PATTERN" : l->made[0]->name, it);
     else
         buf_printf(text, ", dropped as are all files of such tasks; a name with a hole in it%s keeps one per task",
                    author->kind == GRAPH_REDUCE ? ", as in `> {#}.out`,"
                    : author->per_file           ? ", as in `> {/}.out`,"
                                                 : " and `map per file`, as in `map per file { ... > {/}.out }`,");
+}
+
+/* What is not as sh would leave it, in a line for each way: of one and of several; and what to do about it. */
+static const struct {
+    enum box_made_kind kind;
+    bool kept;
+    const char *before[2], *behind[2];
+} differs[] = {
+    {BOX_MADE_LINK, true, {"made the link", "made the links"}, {"kept as a file of its own", "kept as files of their own"}},
+    {BOX_MADE_NOWHERE, false, {"left the link", "left the links"},
+     {"dropped: it leads to no file of the stage's; make it outside of zpipe",
+      "dropped: they lead to no file of the stage's; make them outside of zpipe"}},
+    {BOX_MADE_DIRECTORY, false, {"left the empty directory", "left the empty directories"},
+     {"dropped: a job makes files; make it outside of zpipe", "dropped: a job makes files; make them outside of zpipe"}},
+    {BOX_MADE_SPECIAL, false, {"left the fifo or socket", "left the fifos or sockets"},
+     {"dropped: a job makes files; make it outside of zpipe", "dropped: a job makes files; make them outside of zpipe"}},
+    {BOX_MADE_GONE, false, {"removed or renamed", "removed or renamed"},
+     {"which is still there: a job takes nothing away; remove it outside of zpipe",
+      "which are still there: a job takes nothing away; remove them outside of zpipe"}},
+};
+
+void attempt_tell_dropped(struct arena *a, const struct graph *g, const struct graph_node *n,
+                          const struct box_result *r, struct buf *text)
+{
+    struct left l = left_of(a, r, 1 << BOX_MADE_FILE | 1 << BOX_MADE_LINK, false);
+    if (l.count)
+        tell_dropped_files(&l, g, n, text);
+    for (size_t i = 0; i < sizeof differs / sizeof *differs; i++) {
+        l = left_of(a, r, 1u << differs[i].kind, differs[i].kept);
+        if (!l.count)
+            continue;
+        tell_names(text, n, differs[i].before[l.count > 1], &l);
+        buf_printf(text, ", %s", differs[i].behind[l.count > 1]);
+    }
 }
 
 void attempt_take_made(struct attempt *t, uint32_t node, const struct box_result *r, struct buf *text)

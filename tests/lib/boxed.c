@@ -43,6 +43,7 @@ static void on_task(void *owner, uint64_t region, uint32_t task, const struct bo
         const struct box_made *m = &r->made[i];
         if (s->made_count < 128) {
             snprintf(s->made[s->made_count].name, 256, "%s", m->name);
+            s->made[s->made_count].kind = m->kind;
             char *bytes = s->made[s->made_count++].bytes;
             ssize_t n = m->fd < 0 ? -1 : fd_read_all(m->fd, bytes, 63);
             strcpy(n < 0 ? bytes : bytes + n, n < 0 ? "-" : "");

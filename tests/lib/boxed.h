@@ -14,6 +14,7 @@ struct boxed_stage {
     struct {
         char name[256];
         char bytes[64]; /* of a wanted one; "-" when it was left behind */
+        enum box_made_kind kind;
     } made[128];
 };
 

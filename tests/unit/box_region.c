@@ -281,7 +281,7 @@ static void test_files(void **state)
 {
     char path[] = "/tmp/box-test-XXXXXX";
     int fd = mkstemp(path), memory = memfd_create("m", MFD_CLOEXEC);
-    static const char *const output[] = {"o", "d/deep", "missing", "copied"}, *const glob[] = {"*.g"};
+    static const char *const output[] = {"o", "d/deep", "missing", "copied", "away/x"}, *const glob[] = {"*.g"};
     (void)state;
     fchmod(fd, 0644);
     assert_int_equal(fd_write_all(fd, "path\n", 5), 0);
@@ -291,26 +291,36 @@ static void test_files(void **state)
                               {"/tmp/t", path, -1, false, 0, 0},    {"m", NULL, memory, false, 0, 0},
                               {"f", NULL, fd, false, 0, 0},         {"copied", path, -1, true, 0, 0},
                               {"/somewhere", "/usr/share", -1, false, 0, 0},
-                              {"part", NULL, memory, false, 3, 4},  {"first", NULL, fd, false, 0, 2}};
+                              {"part", NULL, memory, false, 3, 4},  {"first", NULL, fd, false, 0, 2},
+                              {"taken", path, -1, true, 0, 0}};
     struct boxed_plan p = {
         .line = "sh -c 'cat p a/b/p /data/x/p /etc/new /tmp/t m f copied part; cat first; echo; grep -c zpipe /etc/passwd; ls -d "
                 "/somewhere/perl; echo x >>copied; (echo y >p) 2>&-; echo 1 >o; echo 2 >d/deep; "
-                "echo 3 >a.g; echo 4 >left; ln -s /etc/passwd missing; (echo >/data/y) 2>&- || echo ro'",
+                "echo 3 >a.g; echo 4 >left; ln -s /etc/passwd missing; rm taken; rmdir away; mkdir -p e/mpty; mkfifo e/ff; ln -s o l.g; ln a.g b.g; "
+                "ln -s o l.x; (echo >/data/y) 2>&- || echo ro'",
         .in = -1, .out = -1,
-        .task = {.file = file, .file_count = 11, .output = output, .output_count = 4, .out_glob = glob,
+        .task = {.file = file, .file_count = 12, .output = output, .output_count = 5, .out_glob = glob,
                  .out_glob_count = 1}};
     assert_int_equal(boxed_run(&b, &p), 0);
     assert_string_equal(b.errors, "");
     assert_string_equal(b.output, "path\npath\npath\npath\npath\nmemory\npath\npath\nory\npa\n1\n/somewhere/perl\nro\n");
-    const char *expected[] = {"o", "1\n", "d/deep", "2\n", "copied", "path\nx\n", "a.g", "3\n", "left", "-"};
-    assert_int_equal(b.stage[0].made_count, 5);
-    for (int i = 0; i < 5; i++) {
+    static const struct {
+        const char *name, *bytes;
+        enum box_made_kind kind;
+    } expected[] = {{"o", "1\n", BOX_MADE_FILE},       {"d/deep", "2\n", BOX_MADE_FILE},   {"copied", "path\nx\n", BOX_MADE_FILE},
+                    {"a.g", "3\n", BOX_MADE_LINK},     {"b.g", "3\n", BOX_MADE_LINK},      {"l.g", "1\n", BOX_MADE_LINK},
+                    {"left", "-", BOX_MADE_FILE},      {"l.x", "-", BOX_MADE_LINK},        {"missing", "-", BOX_MADE_NOWHERE},
+                    {"e/mpty", "-", BOX_MADE_DIRECTORY}, {"e/ff", "-", BOX_MADE_SPECIAL},   {"taken", "-", BOX_MADE_GONE},
+                    {"away", "-", BOX_MADE_GONE}};
+    uint32_t count = sizeof expected / sizeof *expected;
+    assert_int_equal(b.stage[0].made_count, count);
+    for (uint32_t i = 0; i < count; i++) {
         bool found = false;
-        for (int k = 0; k < 5; k++)
-            found |= !strcmp(b.stage[0].made[k].name, expected[2 * i]) &&
-                     !strcmp(b.stage[0].made[k].bytes, expected[2 * i + 1]);
+        for (uint32_t k = 0; k < count; k++)
+            found |= !strcmp(b.stage[0].made[k].name, expected[i].name) && b.stage[0].made[k].kind == expected[i].kind &&
+                     !strcmp(b.stage[0].made[k].bytes, expected[i].bytes);
         if (!found)
-            fail_msg("not as expected: %s", expected[2 * i]);
+            fail_msg("not as expected: %s", expected[i].name);
     }
     char now[16] = "";
     assert_int_equal(pread(fd, now, sizeof now, 0), 5); /* the host's file is as it was */
