@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, TEMPLATES, SPLIT, PERCENT, SIZE, ROOM, TASKS, VERBOSE, CONFIG, OPTIONS };
+enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, TEMPLATES, SPLIT, PERCENT, SIZE, ROOM, TIME, TASKS, VERBOSE, CONFIG, OPTIONS };
 
 /* Which commands an option is for: those where it has an effect. */
 #define OF_JOBS   (CLI_RUN | CLI_PLAN | CLI_SERVE | CLI_SUBMIT) /* of a text */
@@ -17,6 +17,8 @@ enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACE
 #define OF_PLACES (OF_JOBS | CLI_CLASSIFY | CLI_REPLAY | CLI_ASK) /* what may have to do with a cluster */
 #define OF_DAEMON (CLI_SCHEDULER | CLI_WORKER | CLI_KEEPER)
 #define OF_ALL    (~0u)
+
+#define TIME_MAX_S (24 * 3600)
 
 struct option {
     const char *name;
@@ -71,6 +73,23 @@ static bool amount(const char *value, uint64_t max, uint64_t *bytes)
 static int size(const char *name, const char *value, uint64_t *bytes)
 {
     return amount(value, 1u << 30, bytes) ? 0 : cli_say(-1, "%s wants a size to 1024M, as in 64K, not '%s'", name, value);
+}
+
+/* A number of seconds, minutes or hours: 10s, 5m, 1h. */
+static int seconds(const char *name, const char *value, uint32_t *out)
+{
+    static const struct {
+        char unit;
+        unsigned long s;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}};
+    char *end;
+    unsigned long n = isdigit((unsigned char)*value) ? strtoul(value, &end, 10) : 0;
+    for (size_t i = 0; n && i < sizeof units / sizeof *units; i++)
+        if (*end == units[i].unit && !end[1] && n <= TIME_MAX_S / units[i].s) {
+            *out = (uint32_t)(n * units[i].s);
+            return 0;
+        }
+    return cli_say(-1, "%s wants a time from 1s to %dh with its unit, as in 10s or 5m, not '%s'", name, TIME_MAX_S / 3600, value);
 }
 
 /* auto, never, or always,SIZE. */
@@ -147,6 +166,8 @@ static int apply(struct cli *c, const struct option *o, const char *value)
         return 0;
     case SIZE:
         return size(o->name, value, o->to);
+    case TIME:
+        return seconds(o->name, value, o->to);
     case ROOM:
         return amount(value, (uint64_t)1 << 60, o->to) && strpbrk(value, "KMGT")
                    ? 0
@@ -207,6 +228,7 @@ static struct option find_option(struct cli *c, const char *name, size_t size)
         {"--allow-remote", FLAG, &c->allow_remote, CLI_SERVE, false},
         {"--body-max", SIZE, &c->body_max, CLI_SERVE, false},
         {"--state", TEXT, &c->state, CLI_SCHEDULER | CLI_KEEPER, false},
+        {"--worker-wait", TIME, &c->worker_wait_s, CLI_SCHEDULER, false},
         {"--shared", TEXT, &c->shared, CLI_KEEPER | CLI_WORKER, false},
         {"--store-max", ROOM, &c->store_max, CLI_KEEPER, false},
         {"--scheduler", TEXT, &c->scheduler, CLI_WORKER | CLI_KEEPER, false},

@@ -300,6 +300,7 @@ ZPIPE_API int zpipe_logs(struct zpipe *z, uint64_t job, int fd, struct zpipe_err
 
 struct zpipe_scheduler_options {
     const char *keys, *listen, *state;
+    uint32_t worker_wait_s; /* a job without any worker that it could run on waits so long before it fails; 0: 10 */
 };
 struct zpipe_worker_options {
     const char *keys, *scheduler, *name, *data_listen, *advertise, *box;

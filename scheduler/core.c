@@ -23,6 +23,7 @@ struct core *core_new(const struct core_options *o, struct err *e)
     }
     c->random = o->seed;
     c->job_numbers = c->first_number = o->jobs;
+    c->worker_wait_ns = (o->worker_wait_s ? o->worker_wait_s : CORE_WORKER_WAIT_S) * SECOND_NS;
     if ((c->has_owner = o->owner.size == sizeof c->owner))
         memcpy(c->owner, o->owner.data, sizeof c->owner);
     snprintf(c->url, sizeof c->url, "%s", o->url ? o->url : "");

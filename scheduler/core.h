@@ -11,6 +11,7 @@
 #include "proto/msg.h"
 
 #define CORE_PEERS_MAX                  10000
+#define CORE_WORKER_WAIT_S              10
 #define CORE_JOBS_MAX                   10000 /* accepted and not yet over */
 #define CORE_JOBS_QUEUED_PER_CLIENT_MAX 1000
 #define CORE_SLOTS_MAX                  4096              /* of a worker: more count as this */
@@ -30,6 +31,7 @@ struct core_options {
     uint64_t seed;   /* for job tokens: daemon.c gives true randomness, the simulator its seed */
     const char *url; /* where it listens, for sentences; NULL: not said */
     struct slice owner; /* the scheduler's own public key: a client that has it may drain workers; empty: nobody may */
+    uint32_t worker_wait_s; /* a job waits this long for any worker at all, or keeper; 0: CORE_WORKER_WAIT_S */
     uint64_t jobs;   /* the first job's number is the next: no two jobs of a cluster shall have the same */
 };
 

@@ -243,7 +243,7 @@ static int begin_life(struct daemon *d, const char *path, uint64_t *jobs, struct
 static int start(struct daemon *d, struct net *n, const struct daemon_options *o, struct err *e)
 {
     static const struct peer_events events = {on_message, on_lost};
-    struct core_options core = {0};
+    struct core_options core = {.worker_wait_s = o->worker_wait_s};
     if (getrandom(&core.seed, sizeof core.seed, 0) != (ssize_t)sizeof core.seed)
         return err_sys(e, "cannot draw a seed");
     if (o->state && hold(d, o->state, e) < 0)

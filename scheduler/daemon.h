@@ -11,6 +11,7 @@ struct daemon_options {
     const char *url;   /* to listen on: inproc://... or tcp://... */
     /* Directory, made if missing, held by one scheduler at a time, which counts its lives in it; or NULL. */
     const char *state;
+    uint32_t worker_wait_s; /* as in core_options */
     /* It can do nothing more; called once, from the loop. */
     void (*lost)(void *owner, const struct err *why);
     void *owner;

@@ -162,7 +162,7 @@ void held_keeper_came(struct core *c)
 
 uint64_t held_deadline(const struct core *c)
 {
-    return list_empty(&c->bringing) ? UINT64_MAX : LIST_OF(c->bringing.next, peer_state, bringing)->bring_ns + NO_WORKER_NS;
+    return list_empty(&c->bringing) ? UINT64_MAX : LIST_OF(c->bringing.next, peer_state, bringing)->bring_ns + c->worker_wait_ns;
 }
 
 void held_expire(struct core *c, uint64_t now)

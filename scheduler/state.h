@@ -28,7 +28,6 @@
 #define SECOND_NS        ((uint64_t)1000000000)
 #define LEASE_NS         ((uint64_t)MSG_LEASE_MS * 1000000)
 #define CLIENT_SILENT_NS (60 * SECOND_NS) /* a client is gone after this */
-#define NO_WORKER_NS     (10 * SECOND_NS) /* a job waits this long for any worker at all, or keeper */
 #define CLAIM_NS         (3 * SECOND_NS)  /* a job waits so long for what an earlier scheduler's workers still run of it */
 #define PATIENCE_NS      (60 * SECOND_NS) /* others that need memory may be begun before a job that needs more of it, so long */
 #define REMNANT_NS       (5 * SECOND_NS)  /* and that for its job */
@@ -254,6 +253,7 @@ struct action {
 };
 
 struct core {
+    uint64_t worker_wait_ns; /* a job waits this long for any worker at all, or keeper */
     char url[257];
     uint64_t random, job_numbers;
     uint8_t owner[MSG_KEY_BYTES];

@@ -111,7 +111,7 @@ static int enlist(struct core *c, struct peer_state *client, struct job *j, stru
 /* Told at once, unless a larger worker may be on its way: when the scheduler was started just now, or for a job that waits anyway. */
 static bool is_too_large(const struct core *c, const struct peer_state *client, const struct job *j, const struct msg_submit *m, struct err *e)
 {
-    return j->memory_bytes && !m->was && !j->held && !place_local(client) && c->event_ns >= c->began_ns + NO_WORKER_NS &&
+    return j->memory_bytes && !m->was && !j->held && !place_local(client) && c->event_ns >= c->began_ns + c->worker_wait_ns &&
            memory_say_too_much(c, j, e);
 }
 

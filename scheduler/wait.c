@@ -133,7 +133,7 @@ static const struct job *first_without_worker(const struct core *c)
 static uint64_t deadline(const struct core *c, const struct job *j)
 {
     bool empty = !c->fleet.count && c->fleet.empty_ns > j->since_ns;
-    return (empty ? c->fleet.empty_ns : j->since_ns) + NO_WORKER_NS;
+    return (empty ? c->fleet.empty_ns : j->since_ns) + c->worker_wait_ns;
 }
 
 uint64_t wait_deadline(const struct core *c)

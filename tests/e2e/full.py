@@ -64,7 +64,7 @@ AT_WORKER = [
 def at_a_worker():
     """The job fails and says so; where another worker has room, it runs there."""
     open("in.txt", "wb").write(DATA)
-    with disk("small", "1m") as store, Cluster(workers=0) as c:
+    with disk("small", "1m") as store, Cluster(workers=0, worker_wait="2s") as c:
         c.start("worker", "--keys", c.keys, "--scheduler", c.url, "--slots", "2", "--name", "w0", "--store", store)
         for text, _ in AT_WORKER:
             r = c.run("--split", "always,64K", text)

@@ -129,7 +129,7 @@ class Daemon:
 
 
 def scheduler(program=zpipe, env=None):
-    return Daemon(program, "scheduler", "--keys", "keys", "--listen", "tcp://127.0.0.1:*", "--state", "state", env=env)
+    return Daemon(program, "scheduler", "--keys", "keys", "--listen", "tcp://127.0.0.1:*", "--state", "state", "--worker-wait", "2s", env=env)
 
 
 def worker(url, program=zpipe, env=None):
@@ -175,7 +175,7 @@ def a_client_of_a_cluster():
 
 def daemons_without_memory(start):
     """start(env) gives a scheduler and a worker, of which one has the environment.  That one ends with a sentence, or it
-    lives and the next job is as ever; the other one lives in any case.  Most take the ten seconds in which a scheduler waits for
+    lives and the next job is as ever; the other one lives in any case.  Most take the time in which a scheduler waits for
     another worker, so fewer are tried, unless it is each."""
     for n in range(args.first, PLACES_MAX, args.step if args.step == 1 else 4 * args.step):
         clean()
