@@ -22,6 +22,7 @@
 
 #define PAGE      4096ul
 #define PHDRS_MAX 24
+#define FIRST_PROCESS 2 /* its number; 1 is the task's init */
 
 static const uint8_t fixed_random[AUXV_RANDOM_BYTES] = AUXV_RANDOM;
 
@@ -277,6 +278,45 @@ VDSO int64_t __vdso_time(int64_t *t)
     return s;
 }
 
+/* --- the program itself --- */
+
+static unsigned long value_of(const Elf64_auxv_t *v, uint64_t type)
+{
+    while (v->a_type != AT_NULL && v->a_type != type)
+        v++;
+    return v->a_type == type ? v->a_un.a_val : 0;
+}
+
+static int lies_in_data(const Elf64_Phdr *p, unsigned long count, const Elf64_Phdr *what)
+{
+    for (unsigned long i = 0; i < count; i++)
+        if (p[i].p_type == PT_LOAD && (p[i].p_flags & PF_W) && what->p_vaddr >= p[i].p_vaddr &&
+            what->p_vaddr + what->p_filesz <= p[i].p_vaddr + p[i].p_filesz)
+            return 1;
+    return 0;
+}
+
+/* The loader looks up all functions that the program calls before it begins, not each at its first call: that would be the same work again
+ * for each clone of a template.  Only where the linker left a word that can say so. */
+static void bind_at_once(const Elf64_auxv_t *v)
+{
+    const Elf64_Phdr *p = (const Elf64_Phdr *)value_of(v, AT_PHDR), *dynamic = 0;
+    unsigned long count = p ? value_of(v, AT_PHNUM) : 0, base = 0;
+
+    for (unsigned long i = 0; i < count; i++) {
+        if (p[i].p_type == PT_PHDR)
+            base = (unsigned long)p - p[i].p_vaddr;
+        if (p[i].p_type == PT_DYNAMIC)
+            dynamic = &p[i];
+    }
+    if (!dynamic || !lies_in_data(p, count, dynamic))
+        return;
+    Elf64_Dyn *d = (Elf64_Dyn *)(base + dynamic->p_vaddr);
+    for (unsigned long i = 0; i < dynamic->p_filesz / sizeof *d && d[i].d_tag != DT_NULL; i++)
+        if (d[i].d_tag == DT_FLAGS_1)
+            d[i].d_un.d_val |= DF_1_NOW;
+}
+
 /* `stack` as the kernel made it: argc, argv, NULL, environment, NULL, auxiliary vector. */
 static Elf64_auxv_t *vector_of(unsigned long *stack)
 {
@@ -298,6 +338,9 @@ __attribute__((used, visibility("hidden"))) unsigned long shim_start(unsigned lo
     fd = open_loader(&h);
     base = map_loader(fd, &h);
     raw_call(SYS_close, fd, 0, 0, 0, 0, 0);
+    /* Not the loader itself, nor a program's children: a template is the task's first process. */
+    if (value_of(v, AT_BASE) && raw_call(SYS_getpid, 0, 0, 0, 0, 0, 0) == FIRST_PROCESS)
+        bind_at_once(v);
     patch(v, &h, base);
     return base + h.e_entry;
 }

@@ -50,6 +50,10 @@ grep -q "left.txt" err 2>/dev/null || "$box" -- sh -c 'echo >left.txt' 2>&1 | gr
     echo "FAILED left: not named"
     failed=1
 }
+# What the first process calls was looked up before it began: its clones have nothing to look up.
+check bound 0 'looked up: 1, later: 0' sh -c "echo x | $box -- env LD_DEBUG=bindings,files cat 2>&1 |
+    awk '/transferring control: cat/ { begun = 1 } /binding file cat / { n[begun + 0]++ }
+         END { print \"looked up: \" (n[0] > 0) \", later: \" n[1] + 0 }'"
 check report 0 '' "$box" --report r.txt -- true
 check report-end 0 '  "end": "exited",' grep '"end"' r.txt
 
