@@ -22,10 +22,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PLACES_MAX 256 /* directories and files of the template's own places */
 #define PLACE_PATH 512
+#define TICK_LOOKS   50 /* for a tick to pass: it is at most ten of them, unless the host's clock is set back */
+#define TICK_LOOK_NS 1000000
 
 /* What there is in /tmp and /job, and when it was last changed. */
 struct places {
@@ -76,6 +79,19 @@ static void note(struct places *p, const char *path, dev_t device)
         closedir(d);
 }
 
+/* Before 6.13 changes within one tick of the kernel's are of one time: what a clone makes and removes must be later than what is noted. */
+static bool is_past(const struct places *p)
+{
+    struct timespec tick;
+    clock_gettime(CLOCK_REALTIME_COARSE, &tick);
+    for (uint32_t i = 0; i < p->count; i++) {
+        const struct timespec *t = &p->place[i].changed;
+        if (t->tv_sec > tick.tv_sec || (t->tv_sec == tick.tv_sec && t->tv_nsec >= tick.tv_nsec))
+            return false;
+    }
+    return true;
+}
+
 static int note_places(struct places *p)
 {
     struct stat s;
@@ -83,6 +99,9 @@ static int note_places(struct places *p)
         return -1;
     note(p, "/tmp", s.st_dev);
     note(p, "/job", s.st_dev);
+    for (int i = 0; i < TICK_LOOKS && !is_past(p); i++)
+        nanosleep(&(struct timespec){.tv_nsec = TICK_LOOK_NS}, NULL);
+    p->failed |= !is_past(p);
     return p->failed ? -1 : 0;
 }
 
