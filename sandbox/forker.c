@@ -314,7 +314,7 @@ __attribute__((used)) _Noreturn void forker_main(void)
 
     call(__NR_rt_sigprocmask, SIG_SETMASK, (long)&all, 0, 8);
     /* No clone has our words, and no page of ours is copied for it. */
-    if (call(__NR_madvise, FORKER_STACK, FORKER_STACK_BYTES, MADV_WIPEONFORK, 0) < 0)
+    if (call_unasked(__NR_madvise, FORKER_STACK, FORKER_STACK_BYTES, MADV_WIPEONFORK, 0) < 0)
         end(125);
     for (long c = 0; c < CAPS && call(__NR_prctl, PR_CAPBSET_DROP, c, 0, 0) == 0; c++)
         ;

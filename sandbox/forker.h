@@ -3,7 +3,7 @@
  * a clone's memory is laid out as it would be without. */
 #pragma once
 
-#define FORKER_TEXT        0x10000 /* the least address that a program may map */
+#define FORKER_TEXT        0x10000 /* the least address that a host lets be mapped; programs may not, up to the end of all this (syscalls.c) */
 #define FORKER_PAGE        0x14000
 #define FORKER_END         0x1c000
 #define FORKER_STACK       0x20000

@@ -4,6 +4,7 @@
  * reads rules exactly as filter.c compiles them: the first match decides, int arguments by their
  * low word. */
 #include "sandbox/syscalls.h"
+#include "sandbox/forker.h"
 #include "sandbox/filter.h"
 #include "sandbox/notify.h"
 #include "sandbox/shim.h"
@@ -26,7 +27,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define LOWEST_ADDRESS 65536 /* as most hosts have it */
+#define LOWEST_ADDRESS (FORKER_STACK + FORKER_STACK_BYTES) /* below it a clone has its forker */
 #define TMPFILE_BIT 020000000 /* O_TMPFILE without O_DIRECTORY, as the kernel tests it */
 /* NEWTIME shares its bit with the exit signal's mask: clone cannot make a time namespace. */
 #define NAMESPACE_FLAGS                                                                            \

@@ -214,7 +214,7 @@ static void put_in(struct template *m, uint64_t nr, uint64_t a, uint64_t b, uint
     r.rsi = b;
     r.rdx = c;
     r.r10 = d;
-    r.r8 = (uint64_t)-1;
+    r.r8 = syscalls_own(0); /* no file; and the filter knows it */
     r.r9 = 0;
     if (m->step == STEP_ENTER) {
         r.orig_rax = nr;

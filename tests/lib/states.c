@@ -331,6 +331,23 @@ static void memory_files(void)
 
 /* --- memory and registers --- */
 
+/* Where its forker lies, no call shows a clone anything. */
+static void lowest(void)
+{
+    stop_here();
+    for (uintptr_t at = 0x1000; at < 0x30000; at += 0x1000) {
+        void *here = (void *)at, *p = mmap(here, 0x1000, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        printf("%lx %d ", (unsigned long)at, p == MAP_FAILED ? errno : p == here);
+        if (p == here) /* above */
+            munmap(p, 0x1000);
+        printf("%d ", mmap(here, 0x1000, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED ? errno : 0);
+        printf("%d ", msync(here, 0x1000, MS_ASYNC) < 0 ? errno : 0);
+        printf("%d ", madvise(here, 0x1000, MADV_DONTNEED) < 0 ? errno : 0);
+        printf("%d ", mprotect(here, 0x1000, PROT_READ) < 0 ? errno : 0);
+        printf("%d\n", mremap(here, 0x1000, 0x2000, MREMAP_MAYMOVE) == MAP_FAILED ? errno : 0);
+    }
+}
+
 static void heap(void)
 {
     char *a = sbrk(8192), *b = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -708,7 +725,7 @@ int main(int argc, char **argv)
         ROW(offsets), ROW(shared_offsets), ROW(flags_of_files), ROW(mapped), ROW(shared_memory), ROW(shared_zero),
         ROW(directory), ROW(places), ROW(locks), ROW(record_locks), ROW(high_number), ROW(other_numbers), ROW(closed),
         ROW(looked_at), ROW(by_poll), ROW(by_select), ROW(by_count), ROW(by_vector), ROW(by_nothing), ROW(by_copy), ROW(by_wait),
-        ROW(waits_for), ROW(pipes), ROW(counters), ROW(sockets), ROW(memory_files), ROW(heap), ROW(stack), ROW(registers),
+        ROW(waits_for), ROW(pipes), ROW(counters), ROW(sockets), ROW(memory_files), ROW(heap), ROW(lowest), ROW(stack), ROW(registers),
         ROW(floats), ROW(bases), ROW(buffers), ROW(words_of_libc), ROW(signals), ROW(no_altstack), ROW(pending), ROW(alarms),
         ROW(intervals), ROW(clocks), ROW(draws), ROW(random_file), ROW(who), ROW(rights), ROW(named), ROW(limits), ROW(reaper),
         ROW(threads), ROW(later_threads), ROW(children), ROW(own_filter), ROW(goes_on), ROW(gone_on)};

@@ -27,7 +27,7 @@ static const struct row {
     {"closed", NULL},        {"looked_at", NULL},           {"by_poll", NULL},           {"by_select", NULL},
     {"by_count", NULL},      {"by_vector", NULL},           {"by_nothing", NULL},        {"by_copy", NULL},
     {"by_wait", NULL},       {"waits_for", "epoll"},        {"pipes", "pipe"},           {"counters", "eventfd"},
-    {"sockets", "socketpair"}, {"memory_files", "memfd"},   {"heap", NULL},              {"stack", NULL},
+    {"sockets", "socketpair"}, {"memory_files", "memfd"},   {"heap", NULL},              {"lowest", NULL},              {"stack", NULL},
     {"registers", NULL},     {"floats", NULL},              {"bases", NULL},             {"buffers", NULL},
     {"words_of_libc", NULL}, {"signals", NULL},             {"no_altstack", NULL},       {"pending", "kill"},
     {"alarms", "alarm"},     {"intervals", "setitimer"},    {"clocks", NULL},            {"draws", NULL},
