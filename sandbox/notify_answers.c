@@ -20,7 +20,6 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/time.h>
@@ -464,20 +463,6 @@ static void answer_prlimit(struct notify *n, const struct seccomp_notif *q, stru
         a->error = EPERM;
     else if (to || old)
         reply(n, q, to, &limit, sizeof limit, a);
-}
-
-static void answer_statfs(struct notify *n, const struct seccomp_notif *q, struct answer *a)
-{
-    struct statfs s;
-
-    memset(&s, 0, sizeof s);
-    s.f_type = 0x01021994; /* tmpfs */
-    s.f_bsize = s.f_frsize = 4096;
-    s.f_blocks = NOTIFY_TOLD / 4096;
-    s.f_bfree = s.f_bavail = s.f_blocks / 2;
-    s.f_files = s.f_ffree = 1 << 20;
-    s.f_namelen = 255;
-    reply(n, q, q->data.args[1], &s, sizeof s, a);
 }
 
 static void answer_wait(struct notify *n, const struct seccomp_notif *q, struct answer *a)

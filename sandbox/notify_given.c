@@ -160,6 +160,23 @@ void answer_nonblock(struct notify *n, const struct seccomp_notif *q, struct ans
         close(fd);
 }
 
+/* The older calls have two numbers for each, or one, and no word for "now". */
+static int read_times(struct notify *n, const struct seccomp_notif *q, uint64_t address, struct timespec t[2])
+{
+    bool seconds = q->data.nr == SYS_utime;
+    int64_t one[2];
+
+    if (q->data.nr == SYS_utimensat)
+        return task_read(n, q, address, t, 2 * sizeof *t);
+    for (int i = 0; i < 2; i++) {
+        one[1] = 0;
+        if (task_read(n, q, address + (uint64_t)i * (seconds ? sizeof one[0] : sizeof one), one, seconds ? sizeof one[0] : sizeof one) < 0)
+            return -1;
+        t[i] = (struct timespec){one[0], one[1] >= 0 && one[1] < 1000000 ? one[1] * 1000 : UTIME_OMIT}; /* else none: the kernel says EINVAL */
+    }
+    return 0;
+}
+
 /* The times that a call asks for.  Where it says "now", that is the logical clock's.  False: it says no
  * such thing, and the kernel may do it. */
 static bool times_asked(struct notify *n, const struct seccomp_notif *q, uint64_t address, struct timespec t[2],
@@ -169,18 +186,19 @@ static bool times_asked(struct notify *n, const struct seccomp_notif *q, uint64_
     bool asked = !address;
 
     t[0].tv_nsec = t[1].tv_nsec = UTIME_NOW;
-    if (address && q->data.nr != SYS_utimensat)
-        return false; /* the older calls have no word for it */
-    if (address && task_read(n, q, address, t, 2 * sizeof *t) < 0) {
+    if (address && read_times(n, q, address, t) < 0) {
         a->error = EFAULT;
         return true;
     }
     now = clock_now(n);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         if (t[i].tv_nsec == UTIME_NOW) {
             t[i] = now;
             asked = true;
         }
+        if (t[i].tv_nsec != UTIME_OMIT)
+            notify_time_asked(n, q, &t[i]);
+    }
     return asked;
 }
 
@@ -203,6 +221,12 @@ void answer_utime(struct notify *n, const struct seccomp_notif *q, struct answer
     struct timespec t[2];
     struct stat s;
 
+    if (q->data.nr == SYS_utimensat && ((uint32_t)arg[3] & ~(uint32_t)AT_SYMLINK_NOFOLLOW))
+        a->error = EINVAL;
+    else if (!path && (int)arg[0] == AT_FDCWD)
+        a->error = EFAULT;
+    if (a->error)
+        return;
     bool asked = times_asked(n, q, times, t, a);
     if (a->error)
         return;
@@ -215,7 +239,7 @@ void answer_utime(struct notify *n, const struct seccomp_notif *q, struct answer
         return;
     }
     a->go_on = true;
-    if (!asked || task_text(n, q, path, name, sizeof name) < 0)
+    if (!asked || task_text(n, q, path, name, sizeof name) < 0 || !*name)
         return;
     int fd = task_open(n, q, at ? (int)arg[0] : AT_FDCWD, name, O_PATH | (link ? O_NOFOLLOW : 0));
     if (fd < 0)

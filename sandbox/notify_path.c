@@ -76,6 +76,17 @@ bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd)
     return path_of_image(name);
 }
 
+static const char too_deep[] = "looks at a file whose whole name is longer than a name may be";
+
+/* A directory without a name, by which nothing can be opened: the kernel can, and tells its own times. `size`: of the name and a slash, or 0. */
+static bool is_gone(const char *name, ssize_t size)
+{
+    static const char gone[] = " (deleted)/";
+    const ssize_t end = sizeof gone - 1;
+
+    return size >= end && !strncmp(name + size - end, gone, (size_t)end);
+}
+
 int task_open(struct notify *n, const struct seccomp_notif *q, int directory, const char *path, uint64_t flags)
 {
     struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
@@ -85,6 +96,8 @@ int task_open(struct notify *n, const struct seccomp_notif *q, int directory, co
 
     if (*path != '/') { /* from a directory, by the kernel's name for it within the task's root */
         size = task_fd_name(q, directory, whole, TASK_PATH_MAX);
+        if (size < 0 && errno == ENAMETOOLONG)
+            notify_mark(n, too_deep);
         if (size <= 0 || *whole != '/')
             return errno = EINVAL, -1;
         whole[size++] = '/';
@@ -95,6 +108,10 @@ int task_open(struct notify *n, const struct seccomp_notif *q, int directory, co
         return errno = EINVAL, -1;
     for (int i = 0; i < OPENS_MAX; i++) {
         fd = (int)syscall(SYS_openat2, root, whole, &how, sizeof how);
+        if (fd < 0 && errno == ENOENT && is_gone(whole, size))
+            notify_mark(n, "looks at a directory that it has removed");
+        if (fd < 0 && errno == ENAMETOOLONG && size)
+            notify_mark(n, too_deep);
         if (fd >= 0 || errno != EAGAIN)
             return fd;
     }

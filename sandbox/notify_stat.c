@@ -1,6 +1,7 @@
 /* What a task is told of files.  The kernel's own answer varies: numbers of devices and of unnamed files
  * are given as they come, times are the host's.  So:
- *   - files of the image are as the kernel says: they are the same wherever the image is;
+ *   - files of the image are as the kernel says: they are the same wherever the image is. But it would say another owner where zpipe-box is
+ *     not root's, and to statx the number of a mount, and how the host's file system keeps a file: those are told here;
  *   - files that the task made have their own numbers, which a fresh tmpfs gives in order, and logical
  *     times: one that the kernel set is replaced, in the file itself, by the logical time of the first
  *     look at it.  What is looked at later was changed later, as `find -newer` and make want it;
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <time.h>
@@ -26,6 +28,7 @@
 #define SECOND_NS     1000000000ll
 #define BLOCK_BYTES   4096
 #define INSIDE_ID     1000
+#define NOBODY_ID     65534 /* whoever is not known inside */
 #define SCRATCH_DEV   2 /* the devices that a task sees: its own files, and others */
 #define OTHER_DEV     1
 #define SEEN_MAX      (1u << 20) /* files whose number is kept */
@@ -154,8 +157,29 @@ bool notify_is_scratch(struct notify *n, const struct seccomp_notif *q, const st
     return n->scratch_dev && s->st_dev == n->scratch_dev;
 }
 
-static void own_file(struct notify *n, int fd, struct stat *s)
+void notify_time_asked(struct notify *n, const struct seccomp_notif *q, const struct timespec *t)
 {
+    __int128 ns = (__int128)t->tv_sec * SECOND_NS + t->tv_nsec;
+
+    if (!n->scratch_known)
+        learn_scratch(n, q);
+    if (ns >= n->began_ns && (!n->asked_time || ns < n->asked_ns)) {
+        n->asked_time = true;
+        n->asked_ns = ns < CLOCK_NS_MAX ? (uint64_t)ns : CLOCK_NS_MAX;
+    }
+}
+
+/* Whoever set it, the kernel or the task. */
+static void doubt(struct notify *n, const struct timespec *t)
+{
+    if (n->asked_time && is_real(n, t) && (__int128)t->tv_sec * SECOND_NS + t->tv_nsec >= n->asked_ns)
+        notify_mark(n, "sets a file's time to what is now on this host");
+}
+
+static void own_file(struct notify *n, const struct seccomp_notif *q, int fd, struct stat *s)
+{
+    doubt(n, &s->st_mtim);
+    doubt(n, &s->st_atim);
     if (is_real(n, &s->st_mtim)) {
         struct timespec now = clock_now(n), both[2] = {now, now};
         char link[32];
@@ -166,6 +190,7 @@ static void own_file(struct notify *n, int fd, struct stat *s)
         if (S_ISLNK(s->st_mode) ? syscall(SYS_utimensat, fd, "", both, AT_EMPTY_PATH) < 0
                                 : utimensat(AT_FDCWD, link, both, 0) < 0)
             notify_mark(n, "a file's time cannot be set");
+        notify_time_asked(n, q, &now);
         s->st_mtim = now;
     }
     s->st_dev = SCRATCH_DEV;
@@ -208,6 +233,15 @@ static void other_file(struct notify *n, int fd, struct stat *s)
     s->st_atim = s->st_mtim = s->st_ctim = epoch;
 }
 
+/* As root's zpipe-box shows it: root is the task's user, there is nobody else. */
+static void image_file(const struct seccomp_notif *q, struct stat *s)
+{
+    s->st_uid = s->st_uid ? NOBODY_ID : INSIDE_ID;
+    s->st_gid = s->st_gid ? NOBODY_ID : INSIDE_ID;
+    if (q->data.nr == SYS_statx) /* of the programs that tell these times most (ls, stat); of others they are the host's */
+        s->st_atim = s->st_ctim = s->st_mtim;
+}
+
 static struct statx_timestamp timestamp(const struct timespec *t)
 {
     return (struct statx_timestamp){.tv_sec = t->tv_sec, .tv_nsec = (uint32_t)t->tv_nsec};
@@ -233,7 +267,8 @@ static void reply_statx(struct notify *n, const struct seccomp_notif *q, const s
         x.stx_btime = x.stx_mtime;
     x.stx_rdev_major = major(s->st_rdev);
     x.stx_rdev_minor = minor(s->st_rdev);
-    x.stx_dev_minor = (uint32_t)s->st_dev;
+    x.stx_dev_major = major(s->st_dev);
+    x.stx_dev_minor = minor(s->st_dev);
     if (task_write(n, q, q->data.args[4], &x, sizeof x) < 0)
         a->error = EFAULT;
 }
@@ -241,8 +276,8 @@ static void reply_statx(struct notify *n, const struct seccomp_notif *q, const s
 /* What is asked: a path from a directory, or a descriptor alone. */
 struct question {
     int directory;
-    uint64_t path, to; /* addresses; path 0: the descriptor itself */
-    bool follow;
+    uint64_t path, to; /* addresses; path 0: none */
+    bool follow, itself; /* where there is no path, the descriptor itself */
 };
 
 static struct question question_of(const struct seccomp_notif *q)
@@ -253,53 +288,89 @@ static struct question question_of(const struct seccomp_notif *q)
     switch (q->data.nr) {
     case SYS_stat:
     case SYS_lstat:
-        return (struct question){AT_FDCWD, arg[0], arg[1], q->data.nr == SYS_stat};
+        return (struct question){AT_FDCWD, arg[0], arg[1], q->data.nr == SYS_stat, false};
     case SYS_fstat:
-        return (struct question){(int)arg[0], 0, arg[1], true};
+        return (struct question){(int)arg[0], 0, arg[1], true, true};
     default: /* newfstatat, statx */
         flags = (uint32_t)arg[q->data.nr == SYS_statx ? 2 : 3];
         return (struct question){(int)arg[0], arg[1], arg[q->data.nr == SYS_statx ? 4 : 2],
-                                 !(flags & AT_SYMLINK_NOFOLLOW)};
+                                 !(flags & AT_SYMLINK_NOFOLLOW), flags & AT_EMPTY_PATH};
     }
 }
 
-/* The file as one of our descriptors; -1: the kernel shall answer. */
-static int open_asked(struct notify *n, const struct seccomp_notif *q, const struct question *ask)
+/* Or the kernel, which need not open it for that. */
+static bool tells_image(const struct seccomp_notif *q)
+{
+    return q->data.nr == SYS_statx || geteuid() != 0;
+}
+
+/* The file as one of our descriptors; -1: the kernel shall answer, unless a->error. */
+static int open_asked(struct notify *n, const struct seccomp_notif *q, const struct question *ask, bool *image, struct answer *a)
 {
     char path[TASK_PATH_MAX];
-    int number = ask->directory, fd;
+    int number = ask->directory, fd = -1;
 
     *path = '\0';
     if (ask->path && task_text(n, q, ask->path, path, sizeof path) < 0)
         return -1;
+    if (!*path && !ask->itself)
+        return -1; /* which is no name of anything */
     const struct named *named = named_find(n, path);
     if (named) /* what opening it gives */
         return fcntl(named->fd, F_DUPFD_CLOEXEC, 0);
-    if (path_of_image(path))
+    *image = path_of_image(path);
+    if (*image && !tells_image(q))
         return -1;
-    if (*path && !(ask->follow && path_of_fd_name(path, &number)))
-        fd = task_open(n, q, ask->directory, path, O_PATH | (ask->follow ? 0 : O_NOFOLLOW));
-    else
-        fd = number == AT_FDCWD ? task_open(n, q, AT_FDCWD, ".", O_PATH) : task_fd(n, q, number);
-    if (fd >= 0 && fd_of_image(n, q, fd))
+    bool numbered = path_of_fd_name(path, &number);
+    if (numbered && (fd = task_fd(n, q, number)) < 0) { /* what the image has there only keeps the place */
+        a->error = ENOENT;
+        return -1;
+    }
+    if (!numbered || !ask->follow) {
+        fd_close(&fd);
+        if (*path)
+            fd = task_open(n, q, ask->directory, path, O_PATH | (ask->follow ? 0 : O_NOFOLLOW));
+        else
+            fd = number == AT_FDCWD ? task_open(n, q, AT_FDCWD, ".", O_PATH) : task_fd(n, q, number);
+    }
+    *image = fd >= 0 && fd_of_image(n, q, fd);
+    if (*image && !numbered && !tells_image(q))
         fd_close(&fd);
     return fd;
+}
+
+/* Flags that the kernel knows, and answers for with a file. */
+static bool asks_well(const struct seccomp_notif *q)
+{
+    uint32_t known = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH, mask = (uint32_t)q->data.args[3];
+
+    if (q->data.nr == SYS_newfstatat)
+        return !(mask & ~known);
+    return q->data.nr != SYS_statx || (!((uint32_t)q->data.args[2] & ~(known | AT_STATX_SYNC_TYPE)) &&
+                                       ((uint32_t)q->data.args[2] & AT_STATX_SYNC_TYPE) != AT_STATX_SYNC_TYPE && !(mask & STATX__RESERVED));
 }
 
 void answer_stat(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct question ask = question_of(q);
     struct stat s;
+    bool image = false;
     int fd;
 
     if (q->data.nr == SYS_newfstatat)
         gate_lead(n, q);
-    fd = open_asked(n, q, &ask);
-    a->go_on = true;
+    if (!asks_well(q)) {
+        a->error = EINVAL;
+        return;
+    }
+    fd = open_asked(n, q, &ask, &image, a);
+    a->go_on = !a->error;
     if (fd >= 0 && fstat(fd, &s) == 0) {
         a->go_on = false;
-        if (notify_is_scratch(n, q, &s))
-            own_file(n, fd, &s);
+        if (image)
+            image_file(q, &s);
+        else if (notify_is_scratch(n, q, &s))
+            own_file(n, q, fd, &s);
         else
             other_file(n, fd, &s);
         if (q->data.nr == SYS_statx)
@@ -307,5 +378,40 @@ void answer_stat(struct notify *n, const struct seccomp_notif *q, struct answer 
         else if (task_write(n, q, ask.to, &s, sizeof s) < 0)
             a->error = EFAULT;
     }
+    fd_close(&fd);
+}
+
+/* What it is asked of; -1 with why it is not. */
+static int open_place(struct notify *n, const struct seccomp_notif *q, const char *path)
+{
+    const struct named *named = named_find(n, path);
+    int number;
+
+    if (named)
+        return fcntl(named->fd, F_DUPFD_CLOEXEC, 0);
+    if (path_of_fd_name(path, &number))
+        return task_fd(n, q, number);
+    return *path ? task_open(n, q, AT_FDCWD, path, O_PATH) : (errno = ENOENT, -1);
+}
+
+/* All that is there lies on one file system, always half full. */
+void answer_statfs(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    static const struct statfs s = {.f_type = 0x01021994 /* tmpfs */, .f_bsize = BLOCK_BYTES, .f_frsize = BLOCK_BYTES,
+                                    .f_blocks = NOTIFY_TOLD / BLOCK_BYTES, .f_bfree = NOTIFY_TOLD / BLOCK_BYTES / 2,
+                                    .f_bavail = NOTIFY_TOLD / BLOCK_BYTES / 2, .f_files = 1 << 20, .f_ffree = 1 << 20, .f_namelen = 255};
+    char path[TASK_PATH_MAX];
+    bool named = q->data.nr == SYS_statfs;
+    int fd;
+
+    if (named && task_text(n, q, q->data.args[0], path, sizeof path) < 0) {
+        a->go_on = true; /* the kernel will say EFAULT, or that it is too long */
+        return;
+    }
+    fd = named ? open_place(n, q, path) : task_fd(n, q, (int)q->data.args[0]);
+    if (fd < 0)
+        a->error = named ? errno : EBADF;
+    else if (task_write(n, q, q->data.args[1], &s, sizeof s) < 0)
+        a->error = EFAULT;
     fd_close(&fd);
 }

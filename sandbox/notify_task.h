@@ -98,6 +98,8 @@ struct notify {
     int64_t began_ns; /* real time when the task began */
     dev_t scratch_dev; /* the device of its own files */
     bool scratch_known;
+    bool asked_time;   /* a file of its own was given a time since it began */
+    uint64_t asked_ns; /* the first of those times */
     int root; /* the task's; -1: not yet looked for */
     uint64_t root_mount, image_mount; /* the mounts of / and /usr there; 0: not known */
     struct timer timer[NOTIFY_TIMERS_MAX];
@@ -192,8 +194,10 @@ notify_handler answer_fchmod, answer_utime, answer_nonblock; /* notify_given.c *
 bool notify_is_its_own(const struct notify *n, int fd);
 /* Does the file lie in its own places, /tmp and /job? */
 bool notify_is_scratch(struct notify *n, const struct seccomp_notif *q, const struct stat *s);
+/* A file of the task's own gets this time.  What is the host's now cannot be told from what the kernel sets: a look at it is uncertified. */
+void notify_time_asked(struct notify *n, const struct seccomp_notif *q, const struct timespec *t);
 notify_handler answer_pipe, answer_pipe_room, answer_fallocate; /* notify_given.c */
-notify_handler answer_stat;                 /* notify_stat.c */
+notify_handler answer_stat, answer_statfs;  /* notify_stat.c */
 notify_handler ready_poll, ready_select, ready_epoll; /* notify_ready.c: without a limit of time */
 notify_handler answer_lock, answer_seek, answer_shutdown, answer_send, answer_access, answer_clock_getres; /* notify_shared.c */
 /* notify_gate.c: a process opens a file, or looks at one; begins anew. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What zpipe-box says of a run: its report, its trace, its limits; and whether --verify can tell.  box_report.py ZPIPE-BOX GATE-PROBE"""
-import hashlib, json, os, subprocess, sys, tempfile
+import hashlib, json, os, subprocess, sys, tempfile, time
 
 from watch import SLOW
 
@@ -45,6 +45,56 @@ def not_certified_and_why():
     assert r["certified"] is (r["uncertified_why"] is None), r
     r = report("--isolation=none", "--", "true")[3]
     assert r["certified"] is False and r["uncertified_why"] == "no isolation", r
+
+
+@case
+def a_time_that_is_the_hosts_now_is_noticed():
+    """What the kernel sets is told apart by that alone.  A slow host's now may be a little later."""
+    set_and_look = 'for t; do touch -d @$t f; stat -c %Y f; done'
+    now = int(time.time())
+    r = report("--", "sh", "-c", set_and_look, "sh", *(str(now + i) for i in range(60)))[3]
+    assert r["certified"] is False and r["uncertified_why"] == "sets a file's time to what is now on this host", r
+    times = ("1000000000", str(now - 3600), "4000000000")
+    status, out, err, r = report("--", "sh", "-c", set_and_look, "sh", *times)
+    assert (status, out.decode().split(), r["certified"]) == (0, [*times], True), (status, out, err, r)
+
+
+@case
+def what_is_not_there_is_told_so():
+    """Of names that are empty, none at all, or of nothing; of flags that there are not.  Each call as the kernel would."""
+    text = r'''
+import ctypes
+c, room = ctypes.CDLL(None, use_errno=True), ctypes.create_string_buffer(4096)
+def tell(*call):
+    print(0 if c.syscall(*call) == 0 else ctypes.get_errno(), end=" ")
+for name in b"", None, b"none", b"/dev/null/x", b"/usr/none", b"/dev/fd/9":
+    for call in (4, name, room), (6, name, room), (262, -100, name, room, 0), (332, -100, name, 0, 0, room), (137, name, room), (280, -100, name, None, 0), \
+                (132, name, None):
+        tell(*call)
+    print()
+for name in b"/usr/bin/env", b".", b"/etc/passwd":
+    for call in (262, -100, name, room, 8), (332, -100, name, 8, 0, room), (332, -100, name, 0x6000, 0, room), (332, -100, name, 0, 1 << 31, room), \
+                (280, -100, name, None, 8), (137, name, 1), (137, name, room):
+        tell(*call)
+    print()
+tell(138, 99, room), tell(138, 0, room), tell(5, 99, room), tell(262, -100, b"", room, 0x1000), tell(262, 0, None, room, 0x1000)
+'''
+    expected = "2 2 2 2 2 2 2|14 14 14 14 14 14 14|2 2 2 2 2 2 2|20 20 20 20 20 20 20|2 2 2 2 2 2 2|2 2 2 2 2 30 30|" \
+               "22 22 22 22 22 14 0|22 22 22 22 22 14 0|22 22 22 22 22 14 0|9 0 9 0 0"
+    status, out, err, r = report("--", "sh", "-c", '[ -e "" ] || [ -h "" ] || python3 -c "$1"', "sh", text)
+    assert (status, [line.split() for line in out.decode().splitlines()]) == (0, [line.split() for line in expected.split("|")]) and r["certified"], (status, out, err, r)
+
+
+@case
+def a_file_without_a_name_of_its_own_is_noticed():
+    """By which zpipe-box could look at it: its directory was removed, or is too deep."""
+    text = "import os\nfor i in range(20):\n    os.mkdir('d' * 250); os.chdir('d' * 250)\nos.stat('.')"
+    r = report("--", "python3", "-c", text)[3]
+    assert r["certified"] is False and r["uncertified_why"] == "looks at a file whose whole name is longer than a name may be", r
+    for look in "stat .", "ls -ld ..", "stat -f .":
+        r = report("--", "sh", "-c", "mkdir d; cd d; %s; rmdir ../d; %s" % (look, look))[3]
+        assert r["certified"] is False and r["uncertified_why"] == "looks at a directory that it has removed", (look, r)
+    assert report("--", "sh", "-c", "mkdir d; cd d; stat .; cd ..; rmdir d; stat .")[3]["certified"]
 
 
 @case

@@ -227,9 +227,38 @@ static void show_holes(void)
     say("%ld %ld\n", (long)lseek(fd, 0, SEEK_DATA), (long)lseek(fd, 1 << 19, SEEK_HOLE));
 }
 
+/* A mount has a number, which statx tells; an owner is another's where the host's user is another. */
+static void show_image(void)
+{
+    static const char *const path[] = {image, "/usr", "/bin/sh", "usr/bin/env"};
+    for (int i = 0; i < 4; i++) {
+        struct statx x = {0};
+        struct stat s = {0};
+        int r = statx(AT_FDCWD, path[i], 0, STATX_BASIC_STATS | STATX_BTIME, &x);
+        say("%d ", r);
+        say_bytes(&x, sizeof x);
+        say("%d ", fstatat(AT_FDCWD, path[i], &s, AT_SYMLINK_NOFOLLOW));
+        say("%u:%u %o %ld\n", s.st_uid, s.st_gid, s.st_mode, (long)s.st_size);
+    }
+}
+
+/* A file without a name leaves no trace in its directory, but that the next one's number is another. */
+static void show_nameless(void)
+{
+    struct stat s = {0};
+    char c;
+    say("%zd ", read(0, &c, 1)); /* whoever is cloned is cloned here */
+    int fd = open(".", O_TMPFILE | O_RDWR, 0600);
+    say("%d ", fd < 0 ? errno : 0);
+    fstat(fd, &s);
+    say("%lu\n", (unsigned long)s.st_ino);
+}
+
 const struct golden golden_files[] = {
     {"stat", show_stat, NULL, NULL},
     {"statx", show_statx, NULL, NULL},
+    {"image", show_image, "a host's file is one user's, on one mount, and may be read by nobody else meanwhile", NULL},
+    {"nameless", show_nameless, "a file system may give a number again", NULL},
     {"directories", show_directories, NULL, NULL},
     {"touch", show_touch, NULL, NULL},
     {"writes", show_times_of_writes, NULL, NULL},
