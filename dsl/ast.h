@@ -176,6 +176,8 @@ struct stage {
     bool builtin;               /* run by sh, alone */
     bool prints_names;          /* of its inputs, to stdout */
     bool reads_names;           /* ... and opens them */
+    bool changes_names;         /* ... and changes them */
+    const char *reads_program;  /* a shell, whose stdin is what it runs; or NULL */
     bool unknown_words;         /* a text for sh that puts words together */
     enum stdin_kind from;
     bool names_stdin;         /* `-` or /dev/stdin */

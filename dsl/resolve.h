@@ -67,6 +67,8 @@ int uses_scan(struct resolver *r, struct stage *s);
 int uses_share(struct resolver *r, struct stage *s, const struct stage *first, const struct stage *upto);
 /* s opens files whose names are data: those that small lists name which come to it, from the stages from `first` on, before `upto`, too. */
 int uses_lists(struct resolver *r, struct stage *s, const struct stage *first, const struct stage *upto);
+/* s runs what they print: the texts of theirs name its files. */
+int uses_piped_program(struct resolver *r, struct stage *s, const struct stage *first, const struct stage *upto);
 int uses_with(struct resolver *r, const char *word, size_t at);
 /* An output under a name: refused when something else writes it. */
 int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at, bool append);

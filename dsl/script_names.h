@@ -9,6 +9,7 @@ enum script_use {
     SCRIPT_RUNS,   /* a text for sh */
     SCRIPT_MAKES,  /* names that it puts together: how they begin, `*`, and how they end */
     SCRIPT_ADDS,   /* likewise, and appends to them */
+    SCRIPT_LISTS,  /* it opens files by names that it reads */
 };
 #define SCRIPT_PATTERN_MAX 512 /* bytes; of a longer one only `*` is told */
 

@@ -805,6 +805,17 @@ static int tell_made(const struct awk *a, uint32_t i, struct script_names *n)
     return n->told(n, is(&a->token[i], ">") ? SCRIPT_MAKES : SCRIPT_ADDS, fits ? text : "*", fits ? (size_t)size : 1);
 }
 
+/* `getline < $0`, `getline line < name` */
+static bool opens_unknown(const struct awk *a, uint32_t i)
+{
+    uint32_t from = i > 4 ? i - 4 : 0, k = i;
+    if (!is(&a->token[i], "<") || (i + 1 < a->count && a->token[i + 1].kind == STRING))
+        return false;
+    while (k > from && a->token[k].kind != NEWLINE && !is(&a->token[k], ";") && !is(&a->token[k], "getline"))
+        k--;
+    return is(&a->token[k], "getline");
+}
+
 int script_names_awk(const char *script, struct script_names *n)
 {
     struct awk *a = calloc(1, sizeof *a);
@@ -830,6 +841,8 @@ int script_names_awk(const char *script, struct script_names *n)
             result = n->told(n, use, t->text + 1, t->size - 2);
         else if (prints && !depth && (is(t, ">") || is(t, ">>")) && !(i + 1 < a->count && a->token[i + 1].kind == STRING && stands_alone(a, i + 1)))
             result = tell_made(a, i, n);
+        else if (opens_unknown(a, i))
+            result = n->told(n, SCRIPT_LISTS, "", 0);
     }
     free(a);
     return result;

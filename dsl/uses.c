@@ -131,6 +131,8 @@ int uses_share(struct resolver *r, struct stage *s, const struct stage *first, c
                 return resolve_no_memory(r);
             *copy = (struct use){.word = u->word, .name = u->name, .path = u->path, .at = u->at, .from = u->from};
             append_input(s, copy);
+            if (s->changes_names && uses_maybe(r, s, u->word, s->start) < 0)
+                return -1;
         }
     }
     return 0;
@@ -482,7 +484,6 @@ static int unknown_words(struct words *w, struct value *const *value, size_t cou
     return 0;
 }
 
-/* What `sh -c TEXT` names, also behind xargs, env and the like. */
 /* The word of a command that stands for another each time it is run: `xargs -I{}`, `find -exec`. */
 static const char *changing_word(const char *command, struct value *const *value, size_t count)
 {
@@ -545,16 +546,24 @@ static int programs(struct words *w, struct value *const *value, size_t count)
         if (!by && command_interprets(t))
             by = t;
     }
+    for (size_t i = 0; i < count && by && command_is_shell(by); i++)
+        seen = seen && strcmp(value[i]->text, "-s") != 0;
     read = by && !seen;
     for (const struct redir *d = w->s->redir; d && read && r == 0; d = d->next) {
         if (d->bytes.data)
             r = uses_program_text(w->r, w->s, d->at, d->bytes, by);
         else if (d->kind == REDIR_IN && d->target && !d->from)
             r = uses_program_file(w->r, w->s, d->at, d->target, by);
+        read = read && !d->bytes.data && d->kind != REDIR_IN;
+    }
+    if (read && command_is_shell(by)) {
+        w->s->reads_program = by;
+        w->s->reads_names = true; /* that it is told to open */
     }
     return r;
 }
 
+/* What `sh -c TEXT` names, also behind xargs, env and the like. */
 static int shell_texts(struct words *w, const char *hole, struct value *const *value, size_t count)
 {
     bool shell = command_is_shell(w->s->value->text), told = strcmp(w->s->value->text, "eval") == 0;
@@ -566,6 +575,18 @@ static int shell_texts(struct words *w, const char *hole, struct value *const *v
         shell |= command_is_shell(value[i]->text);
     }
     return r;
+}
+
+/* `patch < f.patch`, `xargs sed -i s/a/b/ < list`, `ls *.txt | xargs -I{} mv {} old/`: what others name is changed. */
+static bool changes_names(const char *command, struct value *const *value, size_t count)
+{
+    bool in_place = false, changes = strcmp(command, "patch") == 0;
+    for (size_t i = 0; i < count && strcmp(command, "xargs") == 0; i++) {
+        const char *t = value[i]->text;
+        changes |= strcmp(t, "mv") == 0 || (in_place && t[0] == '-' && t[strspn(t + 1, "Ernspl") + 1] == 'i');
+        in_place |= strcmp(t, "sed") == 0 || strcmp(t, "perl") == 0;
+    }
+    return changes;
 }
 
 int uses_find(struct resolver *r, struct stage *s, const struct command *known)
@@ -601,6 +622,7 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
     int result = known ? known_words(&w, text, value, count) : unknown_words(&w, value, count);
     if (result < 0 || uses_prefixes(r, s, first, known, s->start) < 0)
         return -1;
+    s->changes_names = changes_names(s->value->text, value, count);
     const char *hole = changing_word(s->value->text, value, count);
     return shell_texts(&w, hole, value, count) < 0 || changing_words(&w, hole, value, count) < 0 || programs(&w, value, count) < 0 ? -1 : 0;
 }

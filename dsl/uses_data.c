@@ -165,14 +165,15 @@ int uses_lists(struct resolver *r, struct stage *s, const struct stage *first, c
     for (const struct stage *p = first; p != upto; p = p->next)
         if (scan_stage(l, p, true) < 0)
             return -1;
-    if (scan_stage(l, s, false) < 0)
+    if (scan_stage(l, s, true) < 0)
         return -1;
     if (l->count > LIST_FILES_MAX)
         return 0;
     if (l->count)
         qsort(l->name, l->count, sizeof *l->name, by_name);
     for (size_t i = 0; i < l->count; i++)
-        if (!is_input(s, l->name[i]) && uses_input(r, s, l->name[i], NULL, s->start, false, false) < 0)
+        if ((!is_input(s, l->name[i]) && uses_input(r, s, l->name[i], NULL, s->start, false, false) < 0) ||
+            (s->changes_names && uses_maybe(r, s, l->name[i], s->start) < 0))
             return -1;
     return 0;
 }
@@ -218,6 +219,8 @@ static int try_string(struct resolver *r, struct stage *s, size_t at, const char
         pattern[size++] = '*', hole = true;
     while (text < end && size < NAME_MAX) {
         size_t skip = hole_size(text, end);
+        if (!skip && (*text == '*' || *text == '?')) /* python's glob */
+            skip = 1;
         if (!skip && !in_name(*text))
             return 0;
         if (skip && size && pattern[size - 1] == '*')
@@ -295,4 +298,40 @@ int uses_program_text(struct resolver *r, struct stage *s, size_t at, struct sli
     if (!interpreter && strncmp(copy, "#!", 2) != 0)
         return 0;
     return uses_program(r, s, at, copy, text.size);
+}
+
+/* Texts that somebody typed for a shell to run: what echo or printf say, and what awk puts together. */
+static int printed(struct resolver *r, struct stage *s, const struct stage *p)
+{
+    const char *command = p->value ? p->value->text : "";
+    bool says = !strcmp(command, "echo") || !strcmp(command, "printf");
+    int result = 0;
+    for (const struct value *v = p->value ? p->value->next : NULL; v && result == 0; v = v->next) {
+        char *text = v->hole || v->subst ? NULL : arena_string(r->arena, v->text);
+        for (char *at = text ? strstr(text, "\\n") : NULL; at && says; at = strstr(at, "\\n"))
+            memcpy(at, " \n", 2);
+        if (text && says)
+            result = uses_shell_text(r, s, s->start, text, NULL);
+        else if (text)
+            result = uses_printed(r, s, s->start, command, text);
+    }
+    return result;
+}
+
+int uses_piped_program(struct resolver *r, struct stage *s, const struct stage *first, const struct stage *upto)
+{
+    int result = 0;
+    for (const struct stage *p = first; p != upto && result == 0; p = p->next) {
+        for (const struct value *v = p->source ? p->value->next : NULL; v && result == 0; v = v->next)
+            result = v->hole ? 0 : uses_program_file(r, s, s->start, v->text, s->reads_program);
+        for (const struct use *u = p->input; u && result == 0; u = u->next)
+            result = u->program || u->from ? 0 : uses_program_file(r, s, s->start, u->word, s->reads_program);
+        for (const struct redir *d = p->redir; d && result == 0; d = d->next)
+            result = d->bytes.data ? uses_program_text(r, s, s->start, d->bytes, s->reads_program)
+                     : d->kind == REDIR_IN && d->target && !d->from ? uses_program_file(r, s, s->start, d->target, s->reads_program)
+                                                                    : 0;
+        if (result == 0)
+            result = printed(r, s, p);
+    }
+    return result;
 }

@@ -17,6 +17,8 @@ int uses_script_file(struct resolver *r, struct stage *s, size_t at, const char 
 bool uses_is_dash_c(const char *word); /* behind which a shell has its text */
 /* hole: the word in it that stands for another each time (xargs -I{}), or NULL. */
 int uses_shell_text(struct resolver *r, struct stage *s, size_t at, const char *text, const char *hole);
+/* What a script of awk or sed prints is a text for sh. */
+int uses_printed(struct resolver *r, struct stage *s, size_t at, const char *command, const char *script);
 int uses_pattern(struct resolver *r, struct stage *s, size_t at, const char *pattern); /* of names that it may make, read or append to */
 
 /* uses_data.c: what a text for an interpreter names, in its strings or as a shell's words. */

@@ -9,6 +9,7 @@
 #include "dsl/uses_inside.h"
 #include "proto/graph.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 
 #define SCRIPT_FILES_MAX       1000      /* that a script may append to, which are inputs */
 #define SCRIPT_DIRECTORIES_MAX 100       /* in which it may make some */
+#define SCRIPT_NAMES_MAX       10000     /* that are looked at for them */
 #define SCRIPT_BYTES_MAX       (1 << 20) /* of a script in a file: a longer one names nothing */
 
 /* ---- scripts ------------------------------------------------------------------------------ */
@@ -57,27 +59,41 @@ static int made_pattern(struct scan *c, const char *pattern, bool appends)
     return 0;
 }
 
-/* Names that a script or a shell puts together.  Where it is not known how they begin they may be below any directory that is there. */
+/* Names that a script or a shell puts together.  Where it is not known how they begin they may be below any directory that is there: those nearest
+ * to here first. */
 static int made_names(struct scan *c, const char *pattern, bool appends)
 {
-    struct glob_names names = {0};
+    const char *directory[SCRIPT_DIRECTORIES_MAX + 1] = {""};
+    size_t count = 1, looked = 0;
     struct err quiet;
     struct stat st;
     if (made_pattern(c, pattern, appends) < 0)
         return -1;
-    if (pattern[0] != '*' || c->s->holes_at || glob_expand(c->r->arena, c->r->in->directory, "*", false, &names, &quiet) < 0)
+    if (pattern[0] != '*' || c->s->holes_at)
         return 0;
-    for (size_t i = 0, directories = 0; i < names.count && directories < SCRIPT_DIRECTORIES_MAX; i++) {
-        const char *path = uses_path(c->r, names.name[i]);
-        char *below = path ? arena_alloc(c->r->arena, strlen(names.name[i]) + strlen(pattern) + 2) : NULL;
-        if (!below)
-            return path ? resolve_no_memory(c->r) : -1;
-        if (strpbrk(names.name[i], "*?[\\") || stat(path, &st) < 0 || !S_ISDIR(st.st_mode))
-            continue;
-        directories++;
-        strcpy(stpcpy(stpcpy(below, names.name[i]), "/"), pattern);
-        if (made_pattern(c, below, appends) < 0)
-            return -1;
+    for (size_t i = 0; i < count && looked < SCRIPT_NAMES_MAX; i++) {
+        struct glob_names names = {0};
+        char *all = arena_alloc(c->r->arena, strlen(directory[i]) + 2);
+        if (!all)
+            return resolve_no_memory(c->r);
+        strcpy(stpcpy(all, directory[i]), "*");
+        if (glob_expand(c->r->arena, c->r->in->directory, all, false, &names, &quiet) < 0)
+            return 0;
+        looked += names.count;
+        for (size_t k = 0; k < names.count && count <= SCRIPT_DIRECTORIES_MAX; k++) {
+            const char *path = uses_path(c->r, names.name[k]);
+            char *below = path ? arena_alloc(c->r->arena, 2 * strlen(names.name[k]) + strlen(pattern) + 4) : NULL;
+            if (!below)
+                return path ? resolve_no_memory(c->r) : -1;
+            if (strpbrk(names.name[k], "*?[\\") || lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+                continue;
+            char *name = below + strlen(names.name[k]) + strlen(pattern) + 2;
+            strcpy(stpcpy(stpcpy(below, names.name[k]), "/"), pattern);
+            strcpy(stpcpy(name, names.name[k]), "/");
+            directory[count++] = name;
+            if (made_pattern(c, below, appends) < 0)
+                return -1;
+        }
     }
     return 0;
 }
@@ -92,6 +108,10 @@ static int script_told(struct script_names *n, enum script_use use, const char *
         return resolve_no_memory(c->r);
     if (use == SCRIPT_MAKES || use == SCRIPT_ADDS)
         return made_names(c, word, use == SCRIPT_ADDS);
+    if (use == SCRIPT_LISTS)
+        c->s->reads_names = true;
+    if (use == SCRIPT_LISTS)
+        return 0;
     if (use == SCRIPT_RUNS)
         return c->depth < DSL_DEPTH_MAX ? scan_text(&inner, word, size) : 0;
     if (use == SCRIPT_WRITES && uses_maybe(c->r, c->s, word, c->at) < 0)
@@ -112,17 +132,41 @@ bool uses_has_scripts(const char *command)
 
 static int scan_shell_text(const struct scan *c, const char *text);
 
-/* A string of awk with blanks may be a text for sh, wherever it stands: `c = "sort > f"; print | c`, `system("cat " $1 " >> f")`. */
-static int scan_strings(struct scan *c, const char *script)
+/* Is a string of awk the beginning of a command's text?  `| "..."`, `| ("..."`, `system("..."` */
+static bool begins_command(const char *script, const char *at)
 {
-    for (const char *at = strchr(script, '"'), *to; at; at = *to ? strchr(to + 1, '"') : NULL) {
-        for (to = at + 1; *to && *to != '"'; to += *to == '\\' && to[1] ? 2 : 1)
-            ;
-        char *text = memchr(at, ' ', (size_t)(to - at)) ? arena_bytes(c->r->arena, at + 1, (size_t)(to - at - 1)) : NULL;
-        if (text && scan_shell_text(c, text) < 0)
-            return -1;
+    while (at > script && strchr(" \t(", at[-1]))
+        at--;
+    return at > script && (at[-1] == '|' || (at - script >= 6 && !strncmp(at - 6, "system", 6)));
+}
+
+/* A string of awk with blanks may be a text for sh, wherever it stands: `c = "sort > f"; print | c`, `system("cat " $1 " >> f")`.  `all`:
+ * each is, else only those of commands, together with the values and strings that stand beside it. */
+static int scan_strings(struct scan *c, const char *script, bool all)
+{
+    static const char value[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$[] \t";
+    struct buf text = BUF_INIT(DSL_JOB_MAX);
+    int r = 0;
+    for (const char *at = strchr(script, '"'), *to; at && r == 0; at = *to ? strchr(to, '"') : NULL) {
+        bool joins = all || begins_command(script, at);
+        buf_clear(&text);
+        text = BUF_INIT(DSL_JOB_MAX);
+        for (bool next = true; next;) {
+            for (to = at + 1; *to && *to != '"'; to += *to == '\\' && to[1] ? 2 : 1)
+                ;
+            buf_add(&text, at + 1, (size_t)(to - at - 1));
+            to += *to != '\0';
+            size_t gap = joins ? strspn(to, value) : 0;
+            if (gap > strspn(to, " \t"))
+                buf_text(&text, "${_}"); /* a word of which nobody knows what it says */
+            next = joins && to[gap] == '"';
+            at = next ? to + gap : at;
+        }
+        char *whole = text.failed ? NULL : arena_bytes(c->r->arena, text.data ? text.data : "", text.size);
+        r = !whole ? resolve_no_memory(c->r) : strchr(whole, ' ') ? scan_shell_text(c, whole) : 0;
     }
-    return 0;
+    buf_clear(&text);
+    return r;
 }
 
 static int script_scan(struct scan *c, const char *script)
@@ -131,7 +175,7 @@ static int script_scan(struct scan *c, const char *script)
     if (!uses_has_scripts(c->command))
         return 0;
     int r = is_awk(c->command) ? script_names_awk(script, &names) : script_names_sed(script, &names);
-    return r == 0 && is_awk(c->command) ? scan_strings(c, script) : r;
+    return r == 0 && is_awk(c->command) ? scan_strings(c, script, false) : r;
 }
 
 /* ... and those that a script in a file of the client's names. */
@@ -214,6 +258,60 @@ static int scan_made(struct scan *c, const struct word *w, bool output, bool app
     return r;
 }
 
+/* Its directory is not there, `mkdir -p d && sort f > d/f`: it is an output if the text makes it. */
+static bool may_make_directory(const struct scan *c, const char *word)
+{
+    const char *slash = strrchr(word, '/');
+    char *name = slash && slash > word && word[0] != '/' && !c->s->holes_at ? arena_bytes(c->r->arena, word, (size_t)(slash - word)) : NULL;
+    const char *path = name ? uses_path(c->r, name) : NULL;
+    struct stat st;
+    return path && stat(path, &st) < 0;
+}
+
+/* Words in a command's place behind which the command stands. */
+static bool is_keyword(const char *word)
+{
+    static const char *const keyword[] = {"!", "do", "elif", "else", "if", "then", "until", "while", "{"};
+    for (size_t i = 0; i < sizeof keyword / sizeof *keyword; i++)
+        if (!strcmp(word, keyword[i]))
+            return true;
+    return false;
+}
+
+/* `${1:-a.txt}` by itself: what it says where nothing else is said. */
+static int scan_default(struct scan *c, const struct word *w, bool output)
+{
+    const struct part *p = w->part;
+    if (w->assign && p->next && p->text.size == w->assign + 1) /* `f=${1:-a.txt}` */
+        p = p->next;
+    const char *s = p->text.data, *end = s + p->text.size - 1;
+    if (p->next || p->kind != PART_ODD || p->text.size < 5 || strncmp(s, "${", 2) != 0 || *end != '}')
+        return 0;
+    const char *at = s + 2;
+    while (at < end && (isalnum((unsigned char)*at) || *at == '_'))
+        at++;
+    at += at < end && *at == ':';
+    char *text = at + 1 < end && strchr("-=", *at) ? arena_bytes(c->r->arena, at + 1, (size_t)(end - at - 1)) : NULL;
+    if (!text || strpbrk(text, "$`\"'\\*?[~ "))
+        return 0;
+    if (uses_maybe(c->r, c->s, text, c->at) < 0)
+        return -1;
+    return output ? 0 : uses_input(c->r, c->s, text, NULL, c->at, false, false);
+}
+
+/* `sed -i.bak`, `perl -pi.bak`: what it keeps ends so. */
+static int scan_backup(struct scan *c, const char *word)
+{
+    const char *at = word + (*word == '-');
+    while (at > word && isalpha((unsigned char)*at))
+        at++;
+    char *pattern = at > word && *at == '.' && at[-1] == 'i' && at[1] ? arena_alloc(c->r->arena, strlen(at) + 2) : NULL;
+    if (!pattern || strpbrk(at, "*?[\\/"))
+        return 0;
+    strcpy(stpcpy(pattern, "*"), at);
+    return made_names(c, pattern, false);
+}
+
 /* All parts known: its values are tried.  Else what is inside its $( ) is. */
 static int scan_word(struct scan *c, const struct word *w, bool output, bool appends)
 {
@@ -236,6 +334,8 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
     }
     if (!known) {
         c->s->unknown_words = true;
+        if (w->part && scan_default(c, w, output) < 0)
+            return -1;
         return scan_made(c, w, output, appends);
     }
     if (w->odd)
@@ -250,7 +350,8 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         if (output) {
             if (c->makes)
                 *c->makes = true;
-            if ((c->word ? uses_maybe(r, c->s, v->text, c->at) : uses_output(r, c->s, v->text, NULL, c->s->start)) < 0)
+            bool maybe = c->word || may_make_directory(c, v->text);
+            if ((maybe ? uses_maybe(r, c->s, v->text, c->at) : uses_output(r, c->s, v->text, NULL, c->s->start)) < 0)
                 return -1;
             if (!c->word)
                 continue;
@@ -269,6 +370,8 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
             return -1;
         c->file_next = strcmp(v->text, "-f") == 0;
         bool command = !c->first_seen;
+        if (command && is_keyword(v->text))
+            continue;
         if (command)
             c->known = commands_find(r->commands, v->text, &quiet);
         c->first_seen = true;
@@ -278,7 +381,10 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         if ((!command && uses_maybe_word(r, c->s, v->text, c->s->start) < 0) ||
             uses_prefixes(r, c->s, made, c->known, c->s->start) < 0)
             return -1;
-        int got = uses_input(r, c->s, v->text, NULL, c->s->start, false, false);
+        bool directories = !command && c->known && c->known->directories && v->text[strspn(v->text, "./")];
+        int got = uses_input(r, c->s, v->text, NULL, c->s->start, directories, false);
+        if (got == 0 && !command)
+            got = scan_backup(c, v->text);
         if (got == 0 && equals)
             got = uses_input(r, c->s, equals + 1, NULL, c->s->start, false, false);
         if (got < 0)
@@ -364,6 +470,32 @@ int uses_script(struct resolver *r, struct stage *s, size_t at, const char *comm
 {
     struct scan c = {.r = r, .s = s, .at = at, .command = command};
     return script_scan(&c, script);
+}
+
+/* `s/^.../cp & &.bak/`: a text for sh, in which nobody knows what `&` says. */
+static int scan_replacement(struct scan *c, const char *script)
+{
+    struct buf text = BUF_INIT(DSL_JOB_MAX);
+    const char mark = *script == 's' ? script[1] : '\0', *at = script + 2;
+    while (mark && *at && *at != mark)
+        at += *at == '\\' && at[1] ? 2 : 1;
+    for (at += mark && *at; mark && *at && *at != mark; at++) {
+        bool escaped = *at == '\\' && at[1];
+        if (*at == '&' || (escaped && isdigit((unsigned char)at[1])))
+            buf_text(&text, "${_}");
+        else
+            buf_add(&text, at + escaped, 1);
+        at += escaped;
+    }
+    char *whole = text.failed ? NULL : arena_bytes(c->r->arena, text.data ? text.data : "", text.size);
+    buf_clear(&text);
+    return whole ? scan_shell_text(c, whole) : resolve_no_memory(c->r);
+}
+
+int uses_printed(struct resolver *r, struct stage *s, size_t at, const char *command, const char *script)
+{
+    struct scan c = {.r = r, .s = s, .at = at};
+    return is_awk(command) ? scan_strings(&c, script, true) : strcmp(command, "sed") == 0 ? scan_replacement(&c, script) : 0;
 }
 
 int uses_script_file(struct resolver *r, struct stage *s, size_t at, const char *command, const char *name)
