@@ -361,6 +361,8 @@ static void stopped_for(struct thread *t, int status)
     t->interrupted = status >> 16 == PTRACE_EVENT_STOP;
     if (t->interrupted)
         lead_again(t->tid);
+    if (t->signal == SIGCHLD)
+        beside_begin_again(t->tid);
     t->entering = call && ptrace(PTRACE_GET_SYSCALL_INFO, t->tid, (void *)sizeof info, &info) > 0 &&
                   info.op == PTRACE_SYSCALL_INFO_ENTRY;
     if (!call && !(status >> 16))
@@ -397,7 +399,7 @@ void freeze_stopped(struct server *s, pid_t tid, int status)
             free_freeze(s, f);
         return;
     }
-    if (WIFSTOPPED(status)) /* one that was not waited for */
+    if (!beside_stopped(s, tid, status) && WIFSTOPPED(status)) /* one that was not waited for */
         ptrace(PTRACE_DETACH, tid, NULL, (void *)(intptr_t)(status >> 16 ? 0 : WSTOPSIG(status)));
 }
 

@@ -102,6 +102,7 @@ void notify_send(struct notify *n, const struct notify_reply *r); /* to one that
 void notify_pass_to(struct notify *n, const struct seccomp_notif *q, uint64_t due_ns);
 uint64_t notify_now(const struct notify *n); /* the logical clock, as far as it is known */
 bool notify_sends(const struct notify *n, int signal); /* it was sent, or may be, for what one of the processes has asked */
+bool notify_breaks(const struct notify *n); /* one of its handlers lets a child's end break a call */
 void notify_uncertified(struct notify *n, const char *why); /* static text; the first one stays */
 
 struct notify_report {

@@ -27,9 +27,16 @@ void answer_sigaction(struct notify *n, const struct seccomp_notif *q, struct an
     struct action to;
 
     a->go_on = true;
-    if (task_read(n, q, q->data.args[1], &to, sizeof to) == 0 && to.flags & SA_SIGINFO &&
-        to.handler != (uintptr_t)SIG_DFL && to.handler != (uintptr_t)SIG_IGN)
+    if (task_read(n, q, q->data.args[1], &to, sizeof to) < 0 || to.handler == (uintptr_t)SIG_DFL || to.handler == (uintptr_t)SIG_IGN)
+        return;
+    n->breaks |= !(to.flags & SA_RESTART);
+    if (to.flags & SA_SIGINFO)
         tells_times(n);
+}
+
+bool notify_breaks(const struct notify *n)
+{
+    return n->breaks;
 }
 
 void signals_told(struct notify *n, const struct seccomp_notif *q, uint64_t set)

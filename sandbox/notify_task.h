@@ -121,6 +121,7 @@ struct notify {
     struct looker looker[NOTIFY_LOOKERS]; /* the last ones */
     uint32_t looker_next;
     uint64_t signals;   /* that the task may have sent: bit N - 1 */
+    bool breaks;        /* one of its handlers has the end of a child break calls */
     bool threads;       /* there have been some */
     bool live;          /* its input is passed on as it arrives */
     bool trace_start;   /* a template: its program is to be traced */

@@ -128,6 +128,7 @@ void turns_lose(struct turns *ts, const char *why)
         if (m->written)
             turns_write_end(m);
         turns_let_go(m);
+        beside_watch(ts, m->pid);
         member_free(m);
     }
     ts->member = ts->at_work = NULL;
@@ -359,12 +360,9 @@ static bool begins_again(const struct turns *ts, const struct seccomp_notif *q)
     return m && (m->waits == WAITS_CHILD || m->waits == WAITS_SIGNAL) && !memcmp(&m->call, &c, sizeof c);
 }
 
-static bool on_turn(void *owner, enum notify_turn what, const struct seccomp_notif *q, struct notify_reply *reply)
+static bool take_turn(struct turns *ts, enum notify_turn what, const struct seccomp_notif *q, struct notify_reply *reply)
 {
-    struct turns *ts = owner;
     pid_t pid = (pid_t)q->pid;
-    if (ts->lost)
-        return false;
     if (!ts->many && what == NOTIFY_POLLS)
         return turns_poll(&(struct member){.turns = ts, .pid = pid, .process = pid}, q, reply);
     if (!ts->many && what != NOTIFY_FORKS)
@@ -384,6 +382,15 @@ static bool on_turn(void *owner, enum notify_turn what, const struct seccomp_not
     ts->many = true;
     turns_lose(ts, side_by_side);
     return false;
+}
+
+static bool on_turn(void *owner, enum notify_turn what, const struct seccomp_notif *q, struct notify_reply *reply)
+{
+    struct turns *ts = owner;
+    bool kept = !ts->lost && take_turn(ts, what, q, reply);
+    if (ts->lost && what == NOTIFY_FORKS)
+        beside_watch(ts, (pid_t)q->pid);
+    return kept;
 }
 
 /* --- what they are stopped for --- */

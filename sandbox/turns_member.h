@@ -85,6 +85,7 @@ struct turns {
     bool looking;       /* its timer is set */
     uint64_t look_ns;
     uint64_t blocked_ns, cpu_ns; /* of this turn, and CPU time when it was first looked at; 0: it was not */
+    pid_t beside[TURNS_MEMBERS_MAX]; /* when it is lost: that are traced for beside.c; 0: none */
     struct turns *next;
 };
 
@@ -118,6 +119,10 @@ void turns_ready(struct member *m, int error);
 
 /* --- outside.c: a process of a task has ended --- */
 void outside_look(struct member *m);
+
+/* --- beside.c: those that do not take turns any more --- */
+/* It has children, or will: if their ends could break its calls it is traced, and is not broken where it would not be outside. */
+void beside_watch(struct turns *ts, pid_t pid);
 
 /* --- turns_futex.c --- */
 /* True: its answer is kept.  NULL for m: the task has one thread only. */
