@@ -264,6 +264,17 @@ def what_was_stopped_in_a_call_goes_on_with_it():
         assert set(counts[:-1]) == {whole} and last == "32" and counts[-1] in (whole, "-1 0"), (what, counts, last)
 
 
+@case
+def a_program_whose_functions_are_nowhere_does_not_begin():
+    """Not when it calls one, as it would in sh: what its clones would look up is looked up once."""
+    open("l.c", "w").write("void f(void) {}\n")
+    open("a.c", "w").write("void f(void); int main(int c, char **v) { (void)v; if (c > 5) f(); return 0; }\n")
+    for line in ("gcc -shared -fPIC l.c -o libl.so", "gcc a.c -Wl,-z,lazy -L. -ll -Wl,-rpath,. -o a", "sed -i s/f/g/ l.c", "gcc -shared -fPIC l.c -o libl.so", "./a"):
+        subprocess.run(line.split(), check=True)
+    status, out, err = run("--with", "files=libl.so", "./a")
+    assert status == 127 and "undefined symbol: f" in err, (status, err)
+
+
 WAITS = """import ctypes, os, signal, sys, time
 signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
