@@ -35,6 +35,9 @@ struct scan {
     bool file_next;      /* the last one was -f */
     bool *makes;         /* set: one of its commands may make files; or NULL */
     bool word;           /* it is the text of a word, for a shell that is started: what it writes to may be scratch */
+    bool directories;    /* its words may be such: `for d in logs`, `cd logs` */
+    bool cd;             /* it is a cd */
+    const char *there;   /* the directory of the last `cd`, or NULL */
     const struct command *known;
 };
 
@@ -268,6 +271,21 @@ static bool may_make_directory(const struct scan *c, const char *word)
     return path && stat(path, &st) < 0;
 }
 
+/* Behind `cd logs` a name is one of that directory's, if it is still there that the command runs. */
+static int may_make_there(struct scan *c, const char *word)
+{
+    char *name = *word == '/' ? NULL : arena_alloc(c->r->arena, strlen(c->there) + strlen(word) + 2);
+    if (!name)
+        return *word == '/' ? 0 : resolve_no_memory(c->r);
+    strcpy(stpcpy(stpcpy(name, c->there), "/"), word);
+    return uses_maybe(c->r, c->s, name, c->at);
+}
+
+static bool is_dots(const char *word)
+{
+    return !word[strspn(word, "./")];
+}
+
 /* Words in a command's place behind which the command stands. */
 static bool is_keyword(const char *word)
 {
@@ -350,7 +368,9 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         if (output) {
             if (c->makes)
                 *c->makes = true;
-            bool maybe = c->word || may_make_directory(c, v->text);
+            bool maybe = c->word || c->there || may_make_directory(c, v->text);
+            if (c->there && may_make_there(c, v->text) < 0)
+                return -1;
             if ((maybe ? uses_maybe(r, c->s, v->text, c->at) : uses_output(r, c->s, v->text, NULL, c->s->start)) < 0)
                 return -1;
             if (!c->word)
@@ -378,15 +398,26 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         const struct use *made = c->s->maybe;
         if (command && c->makes && !(c->known && !command_may_make(c->known)))
             *c->makes = true;
+        if (command) {
+            c->cd = !strcmp(v->text, "cd") || !strcmp(v->text, "pushd");
+            c->directories = c->cd || !strcmp(v->text, "for") || (c->known && c->known->directories);
+        } else if (c->there && may_make_there(c, v->text) < 0) {
+            return -1;
+        }
         if ((!command && uses_maybe_word(r, c->s, v->text, c->s->start) < 0) ||
             uses_prefixes(r, c->s, made, c->known, c->s->start) < 0)
             return -1;
-        bool directories = !command && c->known && c->known->directories && v->text[strspn(v->text, "./")];
+        bool directories = !command && c->directories && !is_dots(v->text);
         int got = uses_input(r, c->s, v->text, NULL, c->s->start, directories, false);
+        if (got > 0 && c->cd)
+            c->there = v->text;
         if (got == 0 && !command)
             got = scan_backup(c, v->text);
-        if (got == 0 && equals)
-            got = uses_input(r, c->s, equals + 1, NULL, c->s->start, false, false);
+        if (got == 0 && equals) {
+            got = uses_input(r, c->s, equals + 1, NULL, c->s->start, w->assign && !is_dots(equals + 1), false);
+            if (got > 0 && w->assign && uses_maybe(r, c->s, equals + 1, c->at) < 0) /* `d=out; sort f > $d/s` */
+                return -1;
+        }
         if (got < 0)
             return -1;
     }
@@ -417,7 +448,7 @@ static int scan_text(struct scan *c, const char *text, size_t size)
         else if (t.kind == TOKEN_WORD)
             result = scan_word(c, t.word, writes(op), strcmp(op, ">>") == 0);
         else
-            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word, .makes = c->makes};
+            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word, .makes = c->makes, .there = c->there};
         op = t.kind == TOKEN_OPERATOR ? t.op : "";
     }
     lex_clear(&l);
