@@ -30,6 +30,7 @@
 #define KNOWN_PATH      96
 #define STACK_WORDS     512  /* read at once */
 #define STACK_WORDS_MAX (1u << 20)
+#define SHIM_WORDS_MAX  (16384 / 8)
 
 enum start { START_BY_SHIM, START_NOT_AT_ALL, START_OTHER };
 
@@ -185,31 +186,36 @@ static int write_there(pid_t pid, uint64_t address, const void *data, size_t siz
 
 /* What a program's auxiliary vector told. */
 struct start_words {
-    uint64_t vdso, vdso_at; /* the value, and where it lies; 0: there is none */
-    uint64_t base, phdr;
+    uint64_t vdso, base, phdr; /* 0: there is none */
 };
+
+static int note_entry(pid_t pid, uint64_t at, const Elf64_auxv_t *a, struct start_words *s)
+{
+    (void)pid, (void)at;
+    if (a->a_type == AT_SYSINFO_EHDR)
+        s->vdso = a->a_un.a_val;
+    else if (a->a_type == AT_BASE)
+        s->base = a->a_un.a_val;
+    else if (a->a_type == AT_PHDR)
+        s->phdr = a->a_un.a_val;
+    return 0;
+}
 
 static int correct_entry(pid_t pid, uint64_t at, const Elf64_auxv_t *was, struct start_words *s)
 {
     static const uint8_t random[AUXV_RANDOM_BYTES] = AUXV_RANDOM;
     Elf64_auxv_t is = *was;
 
+    (void)s;
     auxv_correct(&is);
-    if (was->a_type == AT_SYSINFO_EHDR) {
-        is.a_un.a_val = s->vdso = was->a_un.a_val; /* for the shim, if it is there */
-        s->vdso_at = at + offsetof(Elf64_auxv_t, a_un);
-    } else if (was->a_type == AT_BASE) {
-        s->base = was->a_un.a_val;
-    } else if (was->a_type == AT_PHDR) {
-        s->phdr = was->a_un.a_val;
-    }
     if (memcmp(&is, was, sizeof is) != 0 && write_there(pid, at, &is, sizeof is) < 0)
         return -1;
     return was->a_type == AT_RANDOM ? write_there(pid, was->a_un.a_val, random, sizeof random) : 0;
 }
 
 /* argc, the arguments, 0, the environment, 0, then pairs up to AT_NULL. */
-static int correct_stack(pid_t pid, uint64_t stack, struct start_words *s)
+static int for_entries(pid_t pid, uint64_t stack, struct start_words *s,
+                       int (*entry)(pid_t pid, uint64_t at, const Elf64_auxv_t *a, struct start_words *s))
 {
     uint64_t word[STACK_WORDS], at = stack + 8, end = stack + 8ull * STACK_WORDS_MAX;
     int zeros = 0; /* seen; behind the second one lie the pairs */
@@ -228,7 +234,7 @@ static int correct_stack(pid_t pid, uint64_t stack, struct start_words *s)
 
             if (a.a_type == AT_NULL)
                 return 0;
-            if (correct_entry(pid, at + 8 * i, &a, s) < 0)
+            if (entry(pid, at + 8 * i, &a, s) < 0)
                 return -1;
         }
         if (!i)
@@ -238,12 +244,18 @@ static int correct_stack(pid_t pid, uint64_t stack, struct start_words *s)
     return -1;
 }
 
-/* Does the shim stand there, as interpreter or as the program itself?  It takes the clocks away as all else. */
-static bool has_shim(pid_t pid, const struct start_words *s)
+/* Does it begin in the shim, as its interpreter or as the program itself?  That corrects the stack as all else.  Who has the like of its head only, or
+ * begins elsewhere, is somebody else. */
+static bool has_shim(pid_t pid, const struct start_words *s, uint64_t entry)
 {
-    uint64_t head[sizeof(Elf64_Ehdr) / 8], at = s->base ? s->base : s->phdr - sizeof head;
+    uint64_t word[SHIM_WORDS_MAX], at = s->base ? s->base : s->phdr - sizeof(Elf64_Ehdr);
+    Elf64_Ehdr h;
+    Elf64_Phdr text; /* its one segment, which begins with its first byte */
 
-    return read_words(pid, at, head, sizeof head / 8) == sizeof head / 8 && !memcmp(head, shim_image, sizeof head);
+    memcpy(&h, shim_image, sizeof h);
+    memcpy(&text, shim_image + h.e_phoff, sizeof text);
+    return text.p_filesz <= sizeof word && entry == at + h.e_entry &&
+           read_words(pid, at, word, text.p_filesz / 8) == text.p_filesz / 8 && !memcmp(word, shim_image, text.p_filesz);
 }
 
 /* It is the program's own start that unmaps the clocks' pages: the vDSO, whose code is of no use without them, gets these
@@ -264,7 +276,7 @@ static int take_away_clocks(pid_t pid, const struct start_words *s, uint64_t ent
     } code = {{0x48, 0xbf}, s->vdso - AUXV_CLOCKS_ROOM, {0xbe}, AUXV_CLOCKS_ROOM, {0xb8}, SYS_munmap,
               {0x0f, 0x05, 0x31, 0xc0, 0x31, 0xff, 0x31, 0xf6, 0x31, 0xc9, 0x45, 0x31, 0xdb},
               {0xff, 0x25, 0, 0, 0, 0}, entry, {0xcc}};
-    uint64_t word, none = 0;
+    uint64_t word;
 
     _Static_assert(sizeof code % sizeof word == 0, "it is written by words");
     for (size_t i = 0; i < sizeof code; i += sizeof word) {
@@ -272,9 +284,7 @@ static int take_away_clocks(pid_t pid, const struct start_words *s, uint64_t ent
         if (ptrace(PTRACE_POKEDATA, pid, s->vdso + i, word) < 0)
             return -1;
     }
-    return ptrace(PTRACE_POKEUSER, pid, offsetof(struct user_regs_struct, rip), s->vdso) < 0
-               ? -1
-               : write_there(pid, s->vdso_at, &none, sizeof none);
+    return ptrace(PTRACE_POKEUSER, pid, offsetof(struct user_regs_struct, rip), s->vdso) < 0 ? -1 : 0;
 }
 
 bool notify_stopped(pid_t pid, int status)
@@ -284,8 +294,10 @@ bool notify_stopped(pid_t pid, int status)
 
     if (!WIFSTOPPED(status) || status >> 16 != PTRACE_EVENT_EXEC)
         return false;
-    if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0 || correct_stack(pid, regs.rsp, &s) < 0 ||
-        (s.vdso && !has_shim(pid, &s) && take_away_clocks(pid, &s, regs.rip) < 0))
+    if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0 || for_entries(pid, regs.rsp, &s, note_entry) < 0)
+        kill(pid, SIGKILL);
+    else if (!has_shim(pid, &s, regs.rip) &&
+             (for_entries(pid, regs.rsp, &s, correct_entry) < 0 || (s.vdso && take_away_clocks(pid, &s, regs.rip) < 0)))
         kill(pid, SIGKILL);
     return true;
 }

@@ -139,10 +139,10 @@ static int make_page(void)
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == (long)CLOCK_PAGE_AT;
 }
 
-/* The kernel's vDSO and its clocks.  Where the start was traced its word is no longer called by its name. */
+/* The kernel's vDSO and its clocks. */
 static void take_away_clocks(const Elf64_auxv_t *v)
 {
-    while (v->a_type != AT_NULL && v->a_type != AT_SYSINFO_EHDR && !(v->a_type == AT_IGNORE && v->a_un.a_val))
+    while (v->a_type != AT_NULL && v->a_type != AT_SYSINFO_EHDR)
         v++;
     if (v->a_type == AT_NULL)
         return;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What zpipe-box says of a run: its report, its trace, its limits; and whether --verify can tell.  box_report.py ZPIPE-BOX GATE-PROBE"""
-import hashlib, json, os, subprocess, sys, tempfile, time
+import hashlib, json, os, struct, subprocess, sys, tempfile, time
 
 from watch import SLOW
 
@@ -322,6 +322,25 @@ def the_first_call_that_differs():
                "time.sleep(1000 + f() % 1000003)")
     status, out, err = run("--verify", "--", "python3", "-c", program)
     assert status == 125 and "first call that differs" in err and "clock_nanosleep = 0" in err, (status, err)
+
+
+@case
+def who_looks_like_the_shim_is_told_no_clock():
+    """A program whose first bytes are the shim's, and whose first instructions write its stack: of the kernel's vDSO and its clocks nothing is there."""
+    text = """import os, struct
+forged = bytearray(open("/lib64/ld-linux-x86-64.so.2", "rb").read())
+code = bytes.fromhex("4889e6bf01000000bac0010000b8010000000f0531ffb8e70000000f05")  # write(1, its stack, 448), and its end
+at, = struct.unpack_from("<Q", forged, 24)
+forged[at:at + len(code)] = code
+open("/tmp/forged", "wb").write(forged)
+os.chmod("/tmp/forged", 0o755)
+os.execve("/tmp/forged", ["forged"], {})"""
+    status, out, err, r = report("--", "python3", "-c", text)
+    assert (status, len(out), err) == (0, 448, ""), (status, len(out), err)
+    words = struct.unpack("<56Q", out)
+    told = dict(zip(words[4::2], words[5::2]))  # behind argc, one argument, and two ends
+    hidden = [v for t, v in zip(words[4::2], words[5::2]) if t in (1, 33)]
+    assert words[0] == 1 and told[6] == 4096 and hidden and not any(hidden), words
 
 
 @case
