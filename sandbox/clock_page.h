@@ -6,8 +6,9 @@
 #pragma once
 #include <stdint.h>
 
-/* Above the place where mappings begin, below the farthest that a stack of 8 MiB reaches. */
-#define CLOCK_PAGE_AT    0x7ffff8800000ull
+/* Above the place where mappings begin, below the farthest that a stack of 8 MiB reaches; behind the loader (SHIM_LOADER_AT), within the 2 MiB of one
+ * page table, of which each process has its own. */
+#define CLOCK_PAGE_AT    0x7ffff9100000ull
 #define CLOCK_PAGE_BYTES 4096
 /* At its head; and, behind the arguments of a call that looks at a clock: there is a page, not yet written. */
 #define CLOCK_PAGE_MARK 0x6b636f6c63657069ull
