@@ -263,6 +263,8 @@ static void has_program(struct member *m)
     m->state = maker || !at_work ? STATE_HELD : STATE_RUNS;
     if (maker && at_work)
         turns_give(maker, NULL);
+    else if (m->state == STATE_HELD && !m->turns->looking)
+        turns_look_begin(m->turns);
 }
 
 void turns_catch_up(struct turns *ts, pid_t asks)

@@ -257,6 +257,15 @@ void turns_look_close(struct turns *ts)
     fd_close(&fd);
 }
 
+/* Is anybody kept from going on? */
+static bool others_wait(const struct turns *ts)
+{
+    for (const struct member *o = ts->member; o; o = o->next)
+        if (o != ts->at_work && (o->state == STATE_HELD || o->waits == WAITS_TURN || o->waits == WAITS_PIPE || waits_for_time(o)))
+            return true;
+    return false;
+}
+
 static void look_again(struct turns *ts)
 {
     struct itimerspec when = {.it_value = {(time_t)(ts->look_ns / NS), (long)(ts->look_ns % NS)}};
@@ -269,11 +278,23 @@ static void look_later(struct turns *ts)
     look_again(ts);
 }
 
+static void stop_looking(struct turns *ts)
+{
+    static const struct itimerspec never;
+    if (ts->looking)
+        timerfd_settime(ts->look_watch.fd, 0, &never, NULL);
+    ts->looking = false;
+}
+
+/* Of whom nobody waits for, nothing need be known: who is kept waiting later has it begun (turns_ready). */
 void turns_look_begin(struct turns *ts)
 {
     ts->look_ns = LOOK_FIRST_NS;
     ts->blocked_ns = ts->cpu_ns = 0;
-    look_again(ts);
+    if (others_wait(ts) || (ts->at_work && ts->at_work->place_fd >= 0))
+        look_again(ts);
+    else
+        stop_looking(ts);
 }
 
 /* No call of its waits for our answer. */
@@ -405,15 +426,6 @@ static bool too_long(struct turns *ts)
     if (!ts->cpu_ns)
         ts->cpu_ns = cpu_ns ? cpu_ns : 1;
     return cpu_ns > ts->cpu_ns + TURN_CPU_NS || ts->blocked_ns > BLOCKED_NS;
-}
-
-/* Is anybody kept from going on? */
-static bool others_wait(const struct turns *ts)
-{
-    for (const struct member *o = ts->member; o; o = o->next)
-        if (o != ts->at_work && (o->state == STATE_HELD || o->waits == WAITS_TURN || o->waits == WAITS_PIPE || waits_for_time(o)))
-            return true;
-    return false;
 }
 
 /* Could one of them go on if it were let?  Not who waits for what the one at work has not written yet. */
