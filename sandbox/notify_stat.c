@@ -1,7 +1,7 @@
 /* What a task is told of files.  The kernel's own answer varies: numbers of devices and of unnamed files
  * are given as they come, times are the host's.  So:
- *   - files of the image are as the kernel says: they are the same wherever the image is. But it would say another owner where zpipe-box is
- *     not root's, and to statx the number of a mount, and how the host's file system keeps a file: those are told here;
+ *   - files of the image have the numbers, sizes and times of writing that they have on the host, and these times for the others, which are by
+ *     who reads them there; the task's user is their owner.  The gate says the same of them (gate.c);
  *   - files that the task made have their own numbers, which a fresh tmpfs gives in order, and logical
  *     times: one that the kernel set is replaced, in the file itself, by the logical time of the first
  *     look at it.  What is looked at later was changed later, as `find -newer` and make want it;
@@ -28,7 +28,6 @@
 #define SECOND_NS     1000000000ll
 #define BLOCK_BYTES   4096
 #define INSIDE_ID     1000
-#define NOBODY_ID     65534 /* whoever is not known inside */
 #define SCRATCH_DEV   2 /* the devices that a task sees: its own files, and others */
 #define OTHER_DEV     1
 #define SEEN_MAX      (1u << 20) /* files whose number is kept */
@@ -233,13 +232,10 @@ static void other_file(struct notify *n, int fd, struct stat *s)
     s->st_atim = s->st_mtim = s->st_ctim = epoch;
 }
 
-/* As root's zpipe-box shows it: root is the task's user, there is nobody else. */
-static void image_file(const struct seccomp_notif *q, struct stat *s)
+static void image_file(struct stat *s)
 {
-    s->st_uid = s->st_uid ? NOBODY_ID : INSIDE_ID;
-    s->st_gid = s->st_gid ? NOBODY_ID : INSIDE_ID;
-    if (q->data.nr == SYS_statx) /* of the programs that tell these times most (ls, stat); of others they are the host's */
-        s->st_atim = s->st_ctim = s->st_mtim;
+    s->st_uid = s->st_gid = INSIDE_ID;
+    s->st_atim = s->st_ctim = s->st_mtim;
 }
 
 static struct statx_timestamp timestamp(const struct timespec *t)
@@ -298,12 +294,6 @@ static struct question question_of(const struct seccomp_notif *q)
     }
 }
 
-/* Or the kernel, which need not open it for that. */
-static bool tells_image(const struct seccomp_notif *q)
-{
-    return q->data.nr == SYS_statx || geteuid() != 0;
-}
-
 /* The file as one of our descriptors; -1: the kernel shall answer, unless a->error. */
 static int open_asked(struct notify *n, const struct seccomp_notif *q, const struct question *ask, bool *image, struct answer *a)
 {
@@ -318,9 +308,6 @@ static int open_asked(struct notify *n, const struct seccomp_notif *q, const str
     const struct named *named = named_find(n, path);
     if (named) /* what opening it gives */
         return fcntl(named->fd, F_DUPFD_CLOEXEC, 0);
-    *image = path_of_image(path);
-    if (*image && !tells_image(q))
-        return -1;
     bool numbered = path_of_fd_name(path, &number);
     if (numbered && (fd = task_fd(n, q, number)) < 0) { /* what the image has there only keeps the place */
         a->error = ENOENT;
@@ -333,9 +320,7 @@ static int open_asked(struct notify *n, const struct seccomp_notif *q, const str
         else
             fd = number == AT_FDCWD ? task_open(n, q, AT_FDCWD, ".", O_PATH) : task_fd(n, q, number);
     }
-    *image = fd >= 0 && fd_of_image(n, q, fd);
-    if (*image && !numbered && !tells_image(q))
-        fd_close(&fd);
+    *image = fd >= 0 && (path_of_image(path) || fd_of_image(n, q, fd)); /* also what a link there leads to */
     return fd;
 }
 
@@ -368,7 +353,7 @@ void answer_stat(struct notify *n, const struct seccomp_notif *q, struct answer 
     if (fd >= 0 && fstat(fd, &s) == 0) {
         a->go_on = false;
         if (image)
-            image_file(q, &s);
+            image_file(&s);
         else if (notify_is_scratch(n, q, &s))
             own_file(n, q, fd, &s);
         else

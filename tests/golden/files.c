@@ -227,18 +227,19 @@ static void show_holes(void)
     say("%ld %ld\n", (long)lseek(fd, 0, SEEK_DATA), (long)lseek(fd, 1 << 19, SEEK_HOLE));
 }
 
-/* A mount has a number, which statx tells; an owner is another's where the host's user is another. */
+/* A mount has a number, which statx tells; an owner is another's where the host's user is another; somebody else may have read the file. */
 static void show_image(void)
 {
-    static const char *const path[] = {image, "/usr", "/bin/sh", "usr/bin/env"};
-    for (int i = 0; i < 4; i++) {
+    static const char *const path[] = {image, "/usr", "/bin/sh", "usr/bin/env", "/lib/x86_64-linux-gnu/libc.so.6"};
+    for (int i = 0; i < 5; i++) {
         struct statx x = {0};
         struct stat s = {0};
         int r = statx(AT_FDCWD, path[i], 0, STATX_BASIC_STATS | STATX_BTIME, &x);
         say("%d ", r);
         say_bytes(&x, sizeof x);
         say("%d ", fstatat(AT_FDCWD, path[i], &s, AT_SYMLINK_NOFOLLOW));
-        say("%u:%u %o %ld\n", s.st_uid, s.st_gid, s.st_mode, (long)s.st_size);
+        say("%u:%u %o %ld ", s.st_uid, s.st_gid, s.st_mode, (long)s.st_size);
+        say("%ld.%09ld %ld.%09ld\n", (long)s.st_atim.tv_sec, s.st_atim.tv_nsec, (long)s.st_ctim.tv_sec, s.st_ctim.tv_nsec);
     }
 }
 
