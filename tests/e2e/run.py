@@ -75,6 +75,8 @@ def make_files(d, owner):
     os.mkdir(os.path.join(d, "logs"))
     for i in range(3):
         put("logs/%d.txt" % i, "one\ntwo words %d\nthree\n" % i)
+    os.mkdir(os.path.join(d, "logs/deep"))
+    put("logs/deep/d.log", "deep\nalpha\n")
     for root, dirs, files in os.walk(d):
         for n in [root] + [os.path.join(root, x) for x in dirs + files]:
             os.utime(n, (946684800, 946684800))
