@@ -132,7 +132,10 @@ static int hold(struct keeper *k, struct err *e)
 
 static int take_row(void *owner, const struct journal_job *row, struct err *e)
 {
-    return keeper_job_new(owner, row, e) ? 0 : -1;
+    struct keeper_job *j = keeper_job_new(owner, row, e);
+    if (j)
+        j->again = true;
+    return j ? 0 : -1;
 }
 
 static int copy_options(struct keeper *k, const struct zpipe_keeper_options *o, struct err *e)

@@ -43,6 +43,7 @@ struct keeper_job {
     char *text, *directory;  /* owned: of the record */
     char *path;              /* owned: DIRECTORY/jobs/NUMBER */
     struct zpipe_job *job;   /* while it runs */
+    bool again;              /* an earlier life of the keeper may have begun it */
     bool ended;              /* its last event came: to be freed, from the loop */
     int in, out, was, err;   /* -1: not open */
     uint64_t out_bytes, was_bytes, held_bytes; /* held: of the disk, in all */

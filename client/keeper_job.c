@@ -470,7 +470,7 @@ static struct zpipe_job *submit(struct keeper_job *j, const struct kept_job *kep
     }
     s.io.stdin_fd = j->in;
     g->tell_blocks = false;
-    struct zpipe_job *job = client_job_keep(j->k->z, g, directory, &s, 0, j->row.number, e);
+    struct zpipe_job *job = client_job_keep(j->k->z, g, directory, &s, j->again ? MSG_SUBMIT_AGAIN : 0, j->row.number, e);
     free(records);
     return job;
 }

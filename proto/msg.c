@@ -65,7 +65,8 @@ static const struct field run_fields[] = {
     FIELD_MANY(msg_run, node, node_count, FIELD_U32_LIST, MSG_LIST_MAX, NULL),
     LIST(msg_run, route, &route_table),
     FIELD_MANY(msg_run, admit, admit_count, FIELD_BYTES_LIST, MSG_LIST_MAX, NULL),
-    BYTES(msg_run, client, MSG_KEY_BYTES)};
+    BYTES(msg_run, client, MSG_KEY_BYTES),
+    U64(msg_run, held)};
 static const struct field stop_fields[] = {U64(msg_stop, job), U32(msg_stop, attempt),
                                            TEXT(msg_stop, text)};
 static const struct field started_fields[] = {U64(msg_started, job), U32(msg_started, attempt)};
@@ -171,6 +172,7 @@ static const struct field remains_fields[] = {
     U64(msg_remains, job), U32(msg_remains, attempt), BYTES(msg_remains, token, MSG_TOKEN_BYTES),
     FIELD_MANY(msg_remains, node, node_count, FIELD_U32_LIST, MSG_LIST_MAX, NULL)};
 static const struct field go_on_fields[] = {U64(msg_go_on, job), U32(msg_go_on, attempt)};
+static const struct field holds_fields[] = {U64(msg_holds, held), U32(msg_holds, runs)};
 static const struct field held_fields[] = {
     U64(msg_held, job), BYTES(msg_held, key, MSG_KEY_BYTES), TEXT(msg_held, state),
     TEXT(msg_held, text), U64(msg_held, age_ms), YES(msg_held, gone)};
@@ -288,6 +290,7 @@ static const struct row {
     [MSG_DRAINED] = {"DRAINED", MSG_SCHEDULER, MSG_WORKER, false, false, TABLE(drained)},
     [MSG_REMAINS] = {"REMAINS", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(remains)},
     [MSG_GO_ON] = {"GO_ON", MSG_SCHEDULER, MSG_WORKER, false, false, TABLE(go_on)},
+    [MSG_HOLDS] = {"HOLDS", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(holds)},
     [MSG_KEPT] = {"KEPT", MSG_CLIENT | MSG_WORKER, MSG_CLIENT | MSG_WORKER, true, false, TABLE(kept)},
     [MSG_ANSWER] = {"ANSWER", MSG_SCHEDULER, CLIENT, false, false, TABLE(answer)},
 };

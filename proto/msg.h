@@ -87,6 +87,7 @@ enum msg_type {
     MSG_DRAINED, /* scheduler -> worker: nothing is left there, and nothing will come: it shall end */
     MSG_REMAINS, /* worker -> scheduler: what it still runs of a job that an earlier scheduler gave out */
     MSG_GO_ON,   /* scheduler -> worker: the job is known again; what it said of it meanwhile it says once more */
+    MSG_HOLDS,   /* worker -> scheduler: it has results of a submitted job, should that begin anew */
     MSG_TYPES
 };
 
@@ -129,6 +130,7 @@ struct msg_port {
 enum msg_submit_flag {
     MSG_SUBMIT_PLAN_ONLY = 1,
     MSG_SUBMIT_SPREAD = 2, /* every stage on another worker than its neighbours, for tests */
+    MSG_SUBMIT_AGAIN = 4,  /* keeper: it may have run before, and some worker may have results of it */
 };
 struct msg_submit {
     uint64_t request; /* the client's number for it */
@@ -213,6 +215,7 @@ struct msg_run {
     const struct slice *admit; /* CURVE keys of workers that may connect for this job */
     uint32_t admit_count;
     struct slice client; /* and of its client; empty without keys */
+    uint64_t held;       /* of a submitted job: the number that it is known by; else 0 */
 };
 struct msg_stop {
     uint64_t job;
@@ -410,6 +413,10 @@ struct msg_go_on {
     uint64_t job;
     uint32_t attempt;
 };
+struct msg_holds {
+    uint64_t held; /* the number that the submitted job is known by */
+    uint32_t runs; /* of its blocks, at least; 0: none any more */
+};
 
 struct msg_lost {
     uint64_t job;
@@ -544,6 +551,7 @@ struct msg {
         struct msg_drained drained;
         struct msg_remains remains;
         struct msg_go_on go_on;
+        struct msg_holds holds;
         struct msg_ask ask;
         struct msg_answer answer;
     };

@@ -52,7 +52,7 @@ bool job_may_have(const struct job *j, const struct peer_state *w)
 
 bool job_is_choosy(const struct job *j)
 {
-    return j->shunned_count || j->bound || *j->wish || j->memory_bytes;
+    return j->shunned_count || j->bound || *j->wish || j->memory_bytes || j->again;
 }
 
 static bool told_before(const struct core *c, size_t at)

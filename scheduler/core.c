@@ -46,6 +46,7 @@ static void peers_free(struct list *peers)
         table_clear(&p->requests);
         held_forget_asked(p);
         free(p->shared);
+        free(p->holds);
         free(p);
     }
 }
@@ -168,6 +169,7 @@ void core_forget(struct core *c, uint64_t now, struct peer_state *p, const char 
     }
     table_clear(&p->requests);
     free(p->shared);
+    free(p->holds);
     free(p);
 }
 
@@ -284,6 +286,7 @@ static void begin_event(struct core *c, uint64_t now)
     }
     c->began_ns = c->event_ns ? c->began_ns : now;
     c->event_ns = now;
+    c->slots_freed = c->slots_freed || c->repeated; /* what those wait for may be over, by time alone */
 }
 
 static void heard(struct core *c, uint64_t now, struct peer_state *p)
@@ -335,6 +338,9 @@ static void dispatch(struct core *c, uint64_t now, struct peer_state *p, const s
         return;
     case MSG_REMAINS:
         remains_hear(c, now, p, &m->remains);
+        return;
+    case MSG_HOLDS:
+        fleet_holds(c, p, &m->holds);
         return;
     case MSG_LOST:
         job_lost_stream(c, now, p, &m->lost);

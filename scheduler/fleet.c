@@ -126,8 +126,55 @@ static uint64_t bytes_in_place(const struct job *j, const char *shared)
     return bytes;
 }
 
+static uint32_t hold_of(const struct peer_state *w, uint64_t held)
+{
+    uint32_t i = 0;
+    while (i < w->holds_count && w->holds[i] != held)
+        i++;
+    return i;
+}
+
+void fleet_holds(struct core *c, struct peer_state *w, const struct msg_holds *m)
+{
+    uint32_t i = hold_of(w, m->held);
+    if (i < w->holds_count && !m->runs) {
+        w->holds[i] = w->holds[--w->holds_count];
+    } else if (i == w->holds_count && m->runs && i < HOLDS_MAX) {
+        if (!w->holds && !(w->holds = malloc(HOLDS_MAX * sizeof *w->holds)))
+            return; /* then others may be given the job, and run it whole */
+        w->holds[w->holds_count++] = m->held;
+    }
+    c->slots_freed = c->slots_freed || c->repeated;
+}
+
+static struct peer_state *holder_of(const struct core *c, const struct job *j)
+{
+    for (size_t i = 0; i < c->fleet.count; i++) {
+        struct peer_state *w = c->fleet.heap[i];
+        if (!w->draining && hold_of(w, j->held) < w->holds_count && job_may_have(j, w) && memory_could_fit(j, w))
+            return w;
+    }
+    return NULL;
+}
+
+/* Results of it may be somewhere.  They wait for their worker: that it has stopped what it ran of the job before, or that it comes
+ * and says so, when the scheduler was started just now. */
+static bool waits_for_holder(const struct core *c, const struct job *j, struct peer_state **holder)
+{
+    *holder = j->again ? holder_of(c, j) : NULL;
+    if (!*holder)
+        return j->again && c->event_ns < c->began_ns + CLAIM_NS;
+    if (fleet_free_slots(*holder) && memory_fits(j, *holder))
+        return false;
+    *holder = NULL;
+    return c->event_ns < j->submitted_ns + HOLDER_NS;
+}
+
 struct peer_state *fleet_most_free(const struct core *c, const struct job *j)
 {
+    struct peer_state *holder;
+    if (waits_for_holder(c, j, &holder) || holder)
+        return holder;
     struct peer_state *most = NULL;
     const char *shared = NULL; /* of the last one, as most are alike: */
     uint64_t bytes = 0, most_bytes = 0;

@@ -196,6 +196,7 @@ static int new_run(struct core *c, struct job *j, uint32_t part, bool local, str
             node[run.node_count++] = i;
     if (j->client)
         run.client = key_of(j->client, &a->arena);
+    run.held = j->held;
     for (uint32_t i = 0; i < j->part_count; i++)
         if (i != part && j->part[i].worker && j->part[i].worker->has_key)
             admit[run.admit_count++] = key_of(j->part[i].worker, &a->arena);

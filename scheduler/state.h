@@ -31,6 +31,7 @@
 #define CLAIM_NS         (3 * SECOND_NS)  /* a job waits so long for what an earlier scheduler's workers still run of it */
 #define PATIENCE_NS      (60 * SECOND_NS) /* others that need memory may be begun before a job that needs more of it, so long */
 #define REMNANT_NS       (5 * SECOND_NS)  /* and that for its job */
+#define HOLDER_NS        (10 * SECOND_NS) /* a submitted job that begins anew waits so long for who has results of it */
 #define STOP_NS          (60 * SECOND_NS) /* a worker may take so long to end what it was told to */
 #define LOOK_NS          (SECOND_NS / 2)  /* a tick is wanted so often while anybody is there */
 #define LATE_NS          (SECOND_NS / 10) /* and one this late says that we ourselves stood still */
@@ -40,6 +41,7 @@
 
 #define JOB_TEXT_MAX 200
 #define HELD_MAX     20000 /* submitted jobs of one keeper */
+#define HOLDS_MAX    1000  /* submitted jobs of which one worker has results */
 #define ASKED_MAX    2000  /* questions that one keeper has not answered */
 #define KILLS_MAX   3 /* a stage that took so many workers with it is not tried again */
 #define UNHEARD_MAX 256 /* attempts of a job that an earlier scheduler began, and of which no worker told: more are a lie */
@@ -76,6 +78,8 @@ struct peer_state {
     struct list remnants; /* of jobs that an earlier scheduler gave it */
     uint32_t untold;      /* more of these, of which it has yet to say what they are: they hold a slot each */
     char image[129], domain[129];
+    uint64_t *holds;      /* owned: submitted jobs of which it has results */
+    uint32_t holds_count;
 
     /* A client. */
     struct list jobs;      /* all that are not over */
@@ -208,6 +212,7 @@ struct job {
     uint64_t number, request;
     uint64_t was;  /* number under an earlier scheduler; 0 */
     uint64_t held; /* of a submitted job: the number that it is known by */
+    bool again;    /* likewise: it may have been run before, by a worker that has results of it */
     enum job_state state;
     struct peer_state *client; /* NULL: gone */
     struct list at;            /* in core.jobs, or core.over */
@@ -280,6 +285,7 @@ struct core {
     uint32_t job_count;
     uint32_t shunners; /* of those queued, the ones that may not have every worker */
     uint32_t needy;    /* and those that need memory */
+    uint32_t repeated; /* and those that may have been run before */
     size_t graph_bytes;
     struct {
         struct peer_state **heap; /* workers that others can reach: most free slots first */
@@ -428,7 +434,10 @@ void fleet_leave(struct core *c, uint64_t now, struct peer_state *worker);
 void fleet_take(struct core *c, struct peer_state *worker, uint32_t slots, uint64_t memory_bytes);
 void fleet_release(struct core *c, struct peer_state *worker, uint32_t slots, uint64_t memory_bytes);
 void fleet_drain(struct core *c, struct peer_state *worker); /* none of its slots are free any more */
-/* Of those with a free slot and the memory for it whoever has most of its input in place, then most free ones; NULL: no slot is free. */
+/* It has results of a submitted job, or none any more. */
+void fleet_holds(struct core *c, struct peer_state *w, const struct msg_holds *m);
+/* Of those with a free slot and the memory for it whoever has results of it, or most of its input in place, then most free ones; NULL: no slot is free, or it waits for
+ * whoever has results. */
 struct peer_state *fleet_most_free(const struct core *c, const struct job *j);
 bool fleet_serves(const struct core *c, const struct job *j); /* is there a worker that it may have? */
 uint32_t fleet_free_slots(const struct peer_state *worker);

@@ -135,6 +135,7 @@ static int answer(struct core *c, uint64_t now, struct peer_state *client,
     if (!j)
         return -1;
     j->held = client->keeps ? m->held : 0;
+    j->again = j->held && ((m->flags & MSG_SUBMIT_AGAIN) || m->was);
     if (memory_measure(j, e) < 0 || is_too_large(c, client, j, m, e)) {
         job_free(j);
         return -1;

@@ -38,6 +38,7 @@ static void add(struct core *c, uint64_t now, struct job *j, struct list *before
     j->choosy = job_is_choosy(j);
     c->shunners += j->choosy;
     c->needy += j->memory_bytes != 0;
+    c->repeated += j->again;
 }
 
 void wait_add(struct core *c, uint64_t now, struct job *j)
@@ -60,6 +61,7 @@ void wait_remove(struct core *c, struct job *j)
     c->stats.waiting--;
     c->lend_again = true;
     c->needy -= j->memory_bytes != 0;
+    c->repeated -= j->again;
     if (j->choosy) {
         c->shunners--;
         c->slots_freed = true; /* what it would not have, those behind it may */

@@ -13,6 +13,7 @@
 #include "worker/image.h"
 #include "worker/lend.h"
 #include "worker/local.h"
+#include "worker/past.h"
 
 #include <poll.h>
 #include <sched.h>
@@ -71,6 +72,7 @@ struct agent {
     uint32_t attempt_count;
     struct local *kept[KEPT_MAX]; /* of attempts that begin anew; NULL: none */
     uint32_t kept_next;
+    struct past *past;    /* of submitted jobs; NULL in embedded mode */
     struct lender lender; /* of our slots to others' attempts */
     bool others_first;    /* when a slot is free next */
     struct early early[EARLY_MAX];
@@ -105,6 +107,11 @@ struct box *agent_box(struct agent *a)
 struct peer *agent_data(const struct agent *a)
 {
     return a->data;
+}
+
+struct past *agent_past(const struct agent *a)
+{
+    return a->past;
 }
 
 struct net *agent_net(const struct agent *a)
@@ -349,6 +356,8 @@ static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_ro
     case MSG_WELCOME:
         a->welcomed = true;
         a->away_ns = 0;
+        if (a->past)
+            past_tell(a->past);
         break;
     default:
         break; /* PING: its arrival is what counts */
@@ -413,6 +422,7 @@ static void look_at_image(struct agent *a)
     if (image_changed(&a->image, &changed, &e) < 0) {
         lose(a, &e);
     } else if (changed) {
+        past_forget(a->past);
         err_set(&e, ERR_GONE, "what programs see of this host has changed");
         part(a, &e);
     }
@@ -424,6 +434,8 @@ static void beat(struct loop_timer *w)
     struct msg m = {.type = MSG_PING, .ping = {++a->pings}};
     agent_send(a, &m);
     look_at_image(a);
+    if (a->past)
+        past_tick(a->past);
     for (struct attempt *t = a->attempts; t; t = t->next)
         attempt_look(t);
     for (struct attempt *t = a->attempts; t && a->away_ns && loop_clock_ns() - a->away_ns > AWAY_MAX_NS; t = t->next) {
@@ -803,6 +815,8 @@ int agent_start(struct agent *a, struct net *n, const char *scheduler_url,
         if (!a->advertise[0])
             snprintf(a->advertise, sizeof a->advertise, "%s", peer_url(a->data));
     }
+    if (a->data && !(a->past = past_new(a, e)))
+        return -1;
     if (a->data && image_find(&a->image, a->image_name, a->bare, e) < 0)
         return -1;
     snprintf(a->scheduler_url, sizeof a->scheduler_url, "%s", scheduler_url);
@@ -839,6 +853,7 @@ void agent_free(struct agent *a)
         a->attempts = t->next;
         attempt_free(t);
     }
+    past_free(a->past);
     for (uint32_t i = 0; i < a->link_count; i++) {
         peer_close(a->links[i].peer);
         free(a->links[i].url);

@@ -9,6 +9,7 @@
 #include "worker/blocks.h"
 #include "worker/borrow.h"
 #include "worker/local.h"
+#include "worker/past.h"
 #include "worker/share.h"
 #include "worker/shared.h"
 
@@ -709,6 +710,7 @@ struct attempt *attempt_new(struct agent *a, const struct msg_run *run, struct s
     }
     if (copy_routes(t, run, e) < 0)
         goto refuse;
+    t->past = past_join(agent_past(a), run->held, t->graph);
     return t;
 refuse:
     attempt_free(t);
@@ -727,6 +729,7 @@ void attempt_begin(struct attempt *t)
 void attempt_free(struct attempt *t)
 {
     attempt_drop_made(t);
+    past_leave(t->past, !t->torn);
     borrows_free(t);
     local_stop(t);
     local_free(t->local);

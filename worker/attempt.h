@@ -66,6 +66,7 @@ struct joint {
     struct outlet *writer;
 };
 
+struct past_job;
 struct local;        /* of the client's own process */
 struct attempt_copy; /* a stage's files on their way to a descriptor of this process */
 
@@ -101,6 +102,7 @@ struct attempt {
     bool paused; /* there is no scheduler that knows of it: what it has to say waits */
     bool torn;   /* it has not ended by itself */
     uint64_t memory_bytes; /* of the worker's, for what streams */
+    struct past_job *past; /* of a submitted job; NULL: nothing is noted of it */
     bool elsewhere; /* it is another worker's, who lends us runs of it: see lend.c */
 };
 
@@ -149,6 +151,7 @@ uint32_t agent_width(const struct agent *a, uint32_t width);
 void agent_send(struct agent *a, const struct msg *m);
 /* Our data port, NULL in embedded mode; and something for one of its links. */
 struct peer *agent_data(const struct agent *a);
+struct past *agent_past(const struct agent *a); /* likewise */
 int agent_send_data(struct agent *a, uint64_t link, const struct msg *m);
 struct net *agent_net(const struct agent *a);
 void agent_step_soon(struct agent *a); /* attempt_step for all, when nothing of them is on the stack */

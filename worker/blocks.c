@@ -432,23 +432,64 @@ static int is_spoilt(struct blocks *b, uint64_t to, struct err *e)
     return r == 0 && b->stage->no_zeros ? inlet_holds(&b->in, from, upto, zero, e) : r;
 }
 
-int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e)
+/* The run of [b->from, to), in no list. */
+static struct run *next_run(struct blocks *b, uint64_t to, struct err *e)
 {
     struct run *run = run_new(b, e);
+    if (!run)
+        return NULL;
+    run->from = b->from;
+    run->to = to;
+    run->number = b->deal ? deal_partition(run) - 1 : b->number;
+    run->first = b->number == 0;
+    if (b->head->file_count || (blocks_per_file(b) && to > b->from))
+        run->file = inlet_file(&b->in, b->from);
+    run->last = b->in.ended && to == b->in.bytes;
+    return run;
+}
+
+static void add_next(struct blocks *b, struct run *run)
+{
+    runs_add(b, run);
+    b->from = run->to;
+    b->number++;
+}
+
+/* What it came to is here: there is nothing to run.  1; 0: it is to be run after all; -1: e. */
+static int take_past(struct blocks *b, uint64_t to, struct err *e)
+{
+    enum blocks_state state = b->state;
+    struct run *run = next_run(b, to, e);
+    int r = !run ? -1 : b->way->prepare ? b->way->prepare(run, e) : 0;
+    r = r < 0 ? -1 : past_take(run, e);
+    if (r <= 0) {
+        if (run)
+            run_free(run);
+        past_drop(b);
+        return r;
+    }
+    add_next(b, run);
+    for (uint32_t i = 0; i < b->stage->count; i++) {
+        struct box_result end = run->result[i];
+        b->way->task_ended(run, i, &end);
+        if (b->state != state)
+            return 1; /* and run is gone */
+    }
+    run->ended = true;
+    run_count(run);
+    agent_step_soon(b->t->agent);
+    return 1;
+}
+
+int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e)
+{
+    struct run *run = next_run(b, to, e);
     if (!run) {
         if (where == HERE)
             agent_end_run(b->t->agent, b->run_memory);
         return -1;
     }
-    run->from = b->from;
-    run->to = to;
-    run->number = b->deal ? deal_partition(run) - 1 : b->number;
-    run->first = b->number++ == 0;
-    if (b->head->file_count || (blocks_per_file(b) && to > b->from))
-        run->file = inlet_file(&b->in, b->from);
-    run->last = b->in.ended && to == b->in.bytes;
-    runs_add(b, run);
-    b->from = to;
+    add_next(b, run);
     return lent_start(b, run, where, e) < 0 || audit_begin(run, e) < 0 ? -1 : 1;
 }
 
@@ -456,7 +497,7 @@ int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e)
 static int start_one(struct blocks *b, struct err *e)
 {
     enum where where;
-    uint64_t size = run_bytes(b), to, units = b->units;
+    uint64_t past = past_size(b), size = past ? past : run_bytes(b), to, units = b->units;
     uint64_t least = b->number == 0 && b->head->run == GRAPH_RUN_FIRST ? b->head->first_units : 0;
     uint64_t ahead = b->head->spoils.size || b->stage->no_zeros ? SPOIL_AHEAD : 0;
     if (!b->in.ended && b->in.bytes - b->from < size + ahead)
@@ -467,6 +508,11 @@ static int start_one(struct blocks *b, struct err *e)
     if (b->in.pieces && !b->in.ended && b->in.bytes - to < ahead)
         return 0;
     r = is_spoilt(b, to, e);
+    if (r == 0 && past) {
+        r = take_past(b, to, e);
+        b->units = r > 0 ? units : b->units;
+        return r < 0 ? -1 : 1;
+    }
     if (r == 0 && (queue_has_room(b) ? (where = BEHIND, true) : lent_slot(b, lent_bytes(b, b->from, to), &where))) {
         b->units = units;
         return blocks_begin(b, to, where, e);

@@ -11,6 +11,7 @@
 #include "worker/inlet.h"
 #include "worker/intake.h"
 #include "worker/outlet.h"
+#include "worker/past.h"
 
 #define RUN_BYTES_MIN   (1u << 20)
 #define RUN_BYTES_MAX   (16u << 20)
@@ -214,6 +215,7 @@ uint32_t run_program_count(const struct run *r); /* of the chain; of a merge one
 struct box_result *run_result(const struct run *r, uint32_t i); /* ... which is kept as the last of the chain */
 /* Its last program has ended, as it must; the outlet may have it. */
 void run_complete(struct run *r);
+void run_count(struct run *r); /* ... or had, before: how it ended is added to how the stage ends */
 void run_free(struct run *r);
 void runs_drop(struct blocks *b); /* those that run are killed, and freed when they have ended */
 void runs_pop(struct blocks *b);  /* the first, which was given away */

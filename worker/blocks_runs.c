@@ -334,6 +334,13 @@ static void tell_of(const struct run *r)
     attempt_say(b->t, &m);
 }
 
+void run_count(struct run *r)
+{
+    struct blocks *b = r->b;
+    for (uint32_t i = 0; b->sum && i < run_program_count(r); i++)
+        add_result(b, r->merge.count ? b->stage->joins : i, run_result(r, i));
+}
+
 void run_complete(struct run *r)
 {
     struct blocks *b = r->b;
@@ -345,8 +352,8 @@ void run_complete(struct run *r)
         return;
     }
     tell_of(r);
-    for (uint32_t i = 0; b->sum && i < run_program_count(r); i++)
-        add_result(b, r->merge.count ? b->stage->joins : i, run_result(r, i));
+    run_count(r);
+    past_note(r);
     blocks_step(b);
 }
 

@@ -19,14 +19,14 @@ def tell_logs():
 
 
 class Cluster:
-    def __init__(self, workers=2, keys="keys", slots=8, worker_wait="10s"):
+    def __init__(self, workers=2, keys="keys", slots=8, worker_wait="10s", options=()):
         self.all, self.worker_wait = [], worker_wait
         if not os.path.exists(keys):
             subprocess.run([zpipe, "keygen", "--dir", keys], check=True)
         self.keys = keys
         self.start_scheduler("tcp://127.0.0.1:*")
         self.workers = [self.start("worker", "--keys", keys, "--scheduler", self.url, "--slots", str(slots), "--name", "w%d" % i,
-                                   "--image", "tests")[0]
+                                   "--image", "tests", *options)[0]
                         for i in range(workers)]
         self.env = {**os.environ, "ZPIPE_CLUSTER": self.url, "ZPIPE_KEYS": keys}
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Submitted jobs, while whoever can be killed is.   submitted.py --bin DIR [--seed N] [--rounds N] [CASE...]"""
-import os, pty, random, resource, shutil, signal, subprocess, sys
+import glob, os, pty, random, resource, shutil, signal, subprocess, sys
 
 import daemons
 from daemons import Cluster, lines, reference, tell_logs
@@ -19,8 +19,8 @@ rnd = random.Random(args.seed)
 class Kept(Cluster):
     """With a keeper."""
 
-    def __init__(self, *argv, workers=1, **kw):
-        super().__init__(workers=workers)
+    def __init__(self, *argv, workers=1, slots=8, options=(), **kw):
+        super().__init__(workers=workers, slots=slots, options=options)
         self.start_keeper(*argv, **kw)  # ready is: it has joined
 
     def submit(self, *argv, data=b""):
@@ -224,6 +224,64 @@ def who_is_killed_costs_time():
             else:
                 assert c.run("logs", job).stdout == b"said\n", c.run("logs", job)
         assert len(hit) == 3, ("some were never hit", hit)
+
+
+# Without a sandbox a program can tell that it ran.  The first FREE blocks end, the others when there is a file `go`.
+FREE, BLOCKS = 12, 18
+LATE = 2  # have ended at a lender, and what they came to may be on its way to the owner when the kill comes
+RAN = "n=$(head -c 8); n=${n#0000}; echo $n >> HERE/ran; test $n -lt 1200 || until test -e HERE/go; do sleep 0.02; done; echo $n; cat"
+# What is submitted; the scheduler is killed with the keeper in the first and the last.
+HELD = ("cat in.txt | map { sh -c 'RAN; echo said >&2' }",
+        "cat d/* | map per file { sh -c 'RAN' > {}.made }",
+        "cat in.txt | map { sh -c 'RAN' } merge { sort } | tail -n 1000",
+        "cat in.txt | sh -c 'RAN'",
+        "cat in.txt > mid.txt\ncat mid.txt | map { sh -c 'RAN' }")
+
+
+def what_ran():
+    return [int(n) // 100 for n in open("ran").read().split()] if os.path.exists("ran") else []
+
+
+@case
+def a_killed_keepers_jobs_continue():
+    """What their runs have come to is at the workers, and none of it runs again; the keeper alone is killed, or the scheduler with it."""
+    with open("in.txt", "w") as f:
+        for i in range(BLOCKS * 100):
+            f.write("%08d %s\n" % (i, "." * 31))
+    os.mkdir("d")
+    for i in range(BLOCKS):
+        with open("d/%02d" % i, "w") as f:
+            f.writelines(open("in.txt").readlines()[i * 100:i * 100 + 100])
+    with open("table.conf", "w") as f:
+        f.write("command sh\n  values -c\n  form -c : lines\n")
+    for text in HELD:
+        seen = []
+        for killed in [(), ("keeper",), ("keeper", "scheduler")][:3 if text in (HELD[0], HELD[-1]) else 2]:
+            for name in ["ran", "go"] + glob.glob("d/*.made"):
+                if os.path.exists(name):
+                    os.unlink(name)
+            with Kept(workers=2, slots=1, options=("--isolation", "none")) as c:
+                with open("job.zp", "w") as f:
+                    f.write(text.replace("RAN", RAN).replace("HERE", os.getcwd()))
+                job = c.submit("--commands", "table.conf", "--split", "always,4100", "job.zp")
+                until("both workers wait", lambda: sum(n >= FREE for n in what_ran()) == 2, 60)
+                for victim in killed:
+                    getattr(c, victim).kill()
+                    getattr(c, victim).wait()
+                if "scheduler" in killed:
+                    c.start_scheduler(c.url)
+                if killed:
+                    c.start_keeper()
+                    until("both wait again", lambda: sum(n >= FREE for n in what_ran()) == 4, 60)
+                open("go", "w").close()
+                c.until_over(job)
+                status, out, said = c.attach(job)
+                ran = what_ran()
+                assert (status, said) == (0, b""), (text, killed, status, said)
+                seen.append((out, c.run("logs", job).stdout, "".join(open(n).read() for n in sorted(glob.glob("d/*.made")))))
+            assert seen[-1] == seen[0] and sum(map(len, seen[0])) > 1000, (text, killed)
+            again = sum(ran.count(n) - 1 for n in range(FREE))
+            assert all(n in ran for n in range(FREE)) and again <= LATE * len(killed), (text, killed, ran)
 
 
 @case
