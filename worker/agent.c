@@ -51,6 +51,7 @@ struct agent {
     const char *shared;     /* likewise; "" */
     bool bare;              /* tasks run behind no wall */
     struct image image;     /* of a daemon */
+    struct image_look *look; /* at it, while one is on */
     struct box *box;
     struct loop_fd box_watch;
     bool box_lost;
@@ -412,20 +413,31 @@ static void rejoin(struct loop_timer *w)
         attempts_tell_remains(a->attempts);
 }
 
-/* A worker whose packages have changed is another one: what it runs is lost, and it joins anew. */
-static void look_at_image(struct agent *a)
+/* A worker whose packages have changed is another one: what it runs is lost, and it joins anew.  One that is away has not told the
+ * next scheduler what it runs: then it looks again. */
+static void looked(void *owner, const struct image *now, const struct err *why)
 {
+    struct agent *a = owner;
     struct err e;
-    bool changed = false;
-    if (!a->data || a->away || a->gone)
-        return;
-    if (image_changed(&a->image, &changed, &e) < 0) {
-        lose(a, &e);
-    } else if (changed) {
+    bool changed = now && strcmp(now->id, a->image.id) != 0;
+    if (!now)
+        lose(a, why);
+    else if (!a->away)
+        a->image = *now;
+    image_look_free(a->look);
+    a->look = NULL;
+    if (changed && !a->away) {
         past_forget(a->past);
         err_set(&e, ERR_GONE, "what programs see of this host has changed");
         part(a, &e);
     }
+}
+
+static void look_at_image(struct agent *a)
+{
+    struct err e;
+    if (a->data && !a->away && !a->gone && !a->look && image_is_old(&a->image) && !(a->look = image_look(&a->image, a->loop, looked, a, &e)))
+        lose(a, &e);
 }
 
 static void beat(struct loop_timer *w)
@@ -843,6 +855,7 @@ void agent_free(struct agent *a)
     loop_fd_stop(a->loop, &a->box_watch);
     loop_hook_stop(&a->reaper);
     loop_timer_stop(a->loop, &a->heartbeat);
+    image_look_free(a->look);
     loop_timer_stop(a->loop, &a->rejoin);
     box_close(a->box);
     lender_clear(&a->lender);

@@ -4,11 +4,15 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/fds.h"
+#include "base/loop.h"
 #include "sandbox/domain.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -126,13 +130,13 @@ static void add_file(struct buf *list, const FTSENT *f, bool bytes)
         buf_printf(list, " %lld.%09ld\n", (long long)s->st_mtim.tv_sec, s->st_mtim.tv_nsec);
 }
 
-static int list_files(struct buf *list, const char *const *trees, bool bytes, struct err *e)
+static int list_files(struct buf *list, const char *const *trees, bool bytes, const atomic_int *left, struct err *e)
 {
     uint32_t count = 0;
     FTS *t = fts_open((char *const *)trees, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
     if (!t)
         return err_sys(e, "cannot look at what programs see here");
-    for (FTSENT *f; (f = fts_read(t)) && count <= FILES_MAX; count++) {
+    for (FTSENT *f; !(left && *left) && (f = fts_read(t)) && count <= FILES_MAX; count++) {
         if (f->fts_info == FTS_SL || f->fts_info == FTS_SLNONE)
             add_link(list, f->fts_path);
         else if (f->fts_info == FTS_F)
@@ -146,7 +150,8 @@ static int list_files(struct buf *list, const char *const *trees, bool bytes, st
 
 /* ---- all of it */
 
-static int look(struct image *i, struct err *e)
+/* left: not 0 once nobody wants to know; NULL. */
+static int look(struct image *i, const atomic_int *left, struct err *e)
 {
     static const char *const chosen[] = {"/etc/alternatives", NULL}, *const local[] = {"/usr/local", NULL},
                             *const programs[] = {"/usr/bin", "/usr/sbin", NULL};
@@ -154,11 +159,11 @@ static int look(struct image *i, struct err *e)
     struct digest d;
     int r = list_packages(&list, i, e);
     if (r == 0)
-        r = list_files(&list, chosen, false, e);
+        r = list_files(&list, chosen, false, left, e);
     if (r == 0)
-        r = list_files(&list, local, true, e);
+        r = list_files(&list, local, true, left, e);
     if (r == 0)
-        r = list_files(&list, programs, false, e);
+        r = list_files(&list, programs, false, left, e);
     if (r == 0)
         r = buf_check(&list, "what programs see here", e);
     if (r == 0) {
@@ -179,19 +184,112 @@ int image_find(struct image *i, const char *name, bool bare, struct err *e)
     domain_text(domain, sizeof domain);
     snprintf(i->domain, sizeof i->domain, "%.120s%s", domain, bare ? " bare" : "");
     snprintf(i->id, sizeof i->id, "%s", name ? name : "");
-    return name ? 0 : look(i, e);
+    return name ? 0 : look(i, NULL, e);
 }
 
-int image_changed(struct image *i, bool *changed, struct err *e)
+bool image_is_old(const struct image *i)
 {
     struct stat s;
-    struct image now = *i;
-    *changed = false;
-    if (i->given || stat(PACKAGES, &s) < 0 || (s.st_ino == i->list && s.st_mtim.tv_sec == i->listed.tv_sec && s.st_mtim.tv_nsec == i->listed.tv_nsec))
-        return 0;
-    if (look(&now, e) < 0)
-        return -1;
-    *changed = strcmp(now.id, i->id) != 0;
-    *i = now;
-    return 0;
+    return !i->given && stat(PACKAGES, &s) == 0 &&
+           (s.st_ino != i->list || s.st_mtim.tv_sec != i->listed.tv_sec || s.st_mtim.tv_nsec != i->listed.tv_nsec);
+}
+
+/* ---- a look beside the loop */
+
+/* Of two, the thread and whoever wants to know, of whom each may leave first: the thread may hang in a file system. */
+struct image_look {
+    atomic_int users, left; /* left: nobody wants to know */
+    struct image now;
+    struct err why;
+    bool good;
+    int end[2]; /* a pipe that the thread closes its side of */
+    /* the loop's */
+    struct loop *loop;
+    struct loop_fd over;
+    struct loop_timer late;
+    void (*done)(void *owner, const struct image *now, const struct err *why);
+    void *owner;
+};
+
+static void drop_look(struct image_look *k)
+{
+    if (atomic_fetch_sub(&k->users, 1) > 1)
+        return;
+    fd_close(&k->end[0]);
+    fd_close(&k->end[1]);
+    free(k);
+}
+
+static void *run_look(void *owner)
+{
+    struct image_look *k = owner;
+    k->good = look(&k->now, &k->left, &k->why) == 0;
+    fd_close(&k->end[1]);
+    drop_look(k);
+    return NULL;
+}
+
+static void look_over(struct loop_fd *w, int events)
+{
+    struct image_look *k = w->owner;
+    (void)events;
+    loop_fd_stop(k->loop, &k->over);
+    loop_timer_stop(k->loop, &k->late);
+    k->done(k->owner, k->good ? &k->now : NULL, &k->why);
+}
+
+static void look_late(struct loop_timer *w)
+{
+    struct image_look *k = w->owner;
+    struct err e;
+    loop_fd_stop(k->loop, &k->over);
+    err_set(&e, ERR_LIMIT, "to look at /usr/local and the programs takes more than %u s: give what is here a name, with --image",
+            (unsigned)(IMAGE_LOOK_NS / 1000000000));
+    k->done(k->owner, NULL, &e);
+}
+
+struct image_look *image_look(const struct image *i, struct loop *l, void (*done)(void *owner, const struct image *now, const struct err *why),
+                              void *owner, struct err *e)
+{
+    struct image_look *k = calloc(1, sizeof *k);
+    pthread_t thread;
+    sigset_t all, before;
+    if (!k || pipe2(k->end, O_CLOEXEC) < 0) {
+        int r = k ? err_sys(e, "cannot make a pipe") : err_nomem(e);
+        free(k);
+        (void)r;
+        return NULL;
+    }
+    k->users = 2;
+    k->now = *i;
+    k->loop = l;
+    k->done = done;
+    k->owner = owner;
+    k->over = (struct loop_fd){.run = look_over, .owner = k};
+    k->late = (struct loop_timer){.run = look_late, .owner = k};
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the loop's */
+    int r = pthread_create(&thread, NULL, run_look, k);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (r) {
+        errno = r;
+        err_sys(e, "cannot start a thread");
+        k->users = 1;
+        drop_look(k);
+        return NULL;
+    }
+    pthread_detach(thread);
+    loop_fd_start(l, &k->over, k->end[0], LOOP_READ);
+    loop_timer_start(l, &k->late, IMAGE_LOOK_NS, 0);
+    return k;
+}
+
+void image_look_free(struct image_look *k)
+{
+    if (!k)
+        return;
+    loop_fd_stop(k->loop, &k->over);
+    loop_timer_stop(k->loop, &k->late);
+    k->left = 1;
+    drop_look(k);
 }

@@ -12,6 +12,7 @@
 #define IMAGE_ROOM     65 /* of an id, or of a name that it was given */
 #define IMAGE_LOOK_MAX (1u << 20)
 #define DOMAIN_ROOM    129
+#define IMAGE_LOOK_NS  ((uint64_t)60 * 1000000000)
 
 struct image {
     char id[IMAGE_ROOM], domain[DOMAIN_ROOM];
@@ -22,5 +23,14 @@ struct image {
 
 /* name: of 1 to 64 letters, digits and -._+:; NULL: what is here is looked at.  bare: tasks are behind no wall and see all. */
 int image_find(struct image *i, const char *name, bool bare, struct err *e);
-/* Has a package been installed, removed or upgraded?  Costs a stat while none has. */
-int image_changed(struct image *i, bool *changed, struct err *e);
+/* May a package have been installed, removed or upgraded?  Costs a stat. */
+bool image_is_old(const struct image *i);
+
+/* A look at what is here now, which takes seconds where /usr/local is large, on a thread of its own: the loop goes on.  Of what it tells
+ * `done`, from the loop, once: the image, or NULL and why not; also when it took longer than IMAGE_LOOK_NS.  Gives; it is freed, with
+ * image_look_free, then or before. */
+struct image_look;
+struct loop;
+struct image_look *image_look(const struct image *i, struct loop *l, void (*done)(void *owner, const struct image *now, const struct err *why),
+                              void *owner, struct err *e);
+void image_look_free(struct image_look *k);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Workers that are not alike: a job runs on one image, whichever, and never on two.   images.py --bin DIR [CASE...]"""
-import os, re, shutil, subprocess, sys
+import os, re, shutil, subprocess, sys, time
 
 import daemons
 from daemons import Cluster, lines, reference, tell_logs
@@ -16,6 +16,9 @@ PACKAGES = "/var/lib/dpkg/status"
 WITH = ["unshare", "-m", "sh", "-c", 'mount --bind "$1" %s && mount -t tmpfs none /usr/local && shift && exec "$@"' % PACKAGES, "sh"]
 
 
+LOOKED_AT = 2500  # files of 1 MiB, all holes
+
+
 def rows(c):
     """The image that status shows of each worker; None: it shows none."""
     found = {}
@@ -29,6 +32,13 @@ def rows(c):
 def add_worker(c, name, *options, before=(), slots=2):
     c.workers.append(c.start("worker", "--keys", c.keys, "--scheduler", c.url, "--slots", str(slots), "--name", name, *options, before=before)[0])
     until(name + " has joined", lambda: name in rows(c))
+
+
+def image_of(c):
+    """Of the one worker, as workers say it to others: status shows none where all are alike.  None: it is not there."""
+    r = c.run("with image=none-such { sort }", input=b"")
+    m = re.search(rb"there are: (\S+) of 1 worker", r.stderr)
+    return m and m[1]
 
 
 def running(c):
@@ -119,6 +129,27 @@ def an_image_is_found():
         until("on the one that is as it was", lambda: b"  on w0  " in c.run("status").stdout)
         p.communicate(b"")
         assert p.returncode == 0, p.returncode
+
+
+@case
+def a_long_look_costs_no_lease():
+    """Gigabytes in /usr/local, and packages that change: it is heard from meanwhile, and then is another one."""
+    if os.geteuid() or not os.path.exists(PACKAGES) or subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode:
+        return "not tried: no mount namespace, or no packages, here"
+    shutil.copy(PACKAGES, "status")
+    with Cluster(workers=0) as c:
+        add_worker(c, "w0", before=[*WITH, os.path.abspath("status")])
+        fill = "i=0; while [ $i -lt %d ]; do truncate -s 1M /usr/local/$i; i=$((i+1)); done" % LOOKED_AT
+        subprocess.run(["nsenter", "-m", "-t", str(c.workers[0].pid), "sh", "-c", fill], check=True)
+        before, began = image_of(c), time.monotonic()
+        with open("status", "a") as f:
+            f.write("\nPackage: new-here\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n")
+        until("it is another one", lambda: image_of(c) not in (None, before), 120)
+        took = time.monotonic() - began
+        assert took > 3, ("the look was too short to tell anything", took)
+        log = open("daemons.log").read()
+        assert "silent" not in log and "has changed" in log, log
+        return "%.1f s" % took
 
 
 run_cases(args, failed_too=tell_logs)
