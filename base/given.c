@@ -19,8 +19,7 @@ int given_begin(struct given *g, struct err *e)
 static int differs(const struct given *g, struct err *e)
 {
     return err_set(e, ERR_BUG,
-                   "it is not deterministic: what it wrote the second time is not the %" PRIu64
-                   " bytes that it had written before",
+                   "what it wrote the second time is not the %" PRIu64 " bytes that it had written before, which were given away: " GIVEN_DIFFERS,
                    g->bytes);
 }
 

@@ -8,6 +8,10 @@
 
 struct running_digest;
 
+/* The second time it was another: why that can be.  A shell whose child was killed from outside may have said so before the task was
+ * stopped, and no program has done wrong then. */
+#define GIVEN_DIFFERS "it is not deterministic, or had told of a process of its that was killed from outside"
+
 struct given {
     uint64_t bytes;                /* given away */
     struct running_digest *digest; /* of these; NULL: none */

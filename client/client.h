@@ -186,6 +186,7 @@ struct zpipe_job {
     uint32_t stream_count, stream_room;
     struct stdin_copy kept;
     struct err stream_why; /* the first stream that failed */
+    char again_why[512];   /* why streams began anew, the last time; "" */
     bool cancelled;
     bool result_here; /* RESULT arrived: status, commit and why are set */
     bool over;

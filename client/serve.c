@@ -36,6 +36,10 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end end, const 
             err_wrap(&j->stream_why, "what `%.200s` writes",
                      j->graph->node[s->name.what == MSG_EDGE ? j->graph->edge[s->name.index].from : s->name.index]
                          .label);
+        if (s->in && why->code == ERR_PROTO && j->again_why[0]) {
+            struct err said = j->stream_why;
+            err_set(&j->stream_why, said.code, "%.600s; it ran again since %.300s", said.text, j->again_why);
+        }
     }
 }
 
@@ -337,6 +341,8 @@ void serve_tell_lost(struct zpipe_job *j)
 
 int serve_routes(struct zpipe_job *j, const struct msg_route_list *m, struct err *e)
 {
+    if (*m->why)
+        snprintf(j->again_why, sizeof j->again_why, "%s", m->why);
     for (uint32_t i = 0; i < m->route_count; i++) {
         const struct msg_route *r = &m->route[i];
         uint32_t limit = r->what == MSG_EDGE   ? j->graph->edge_count

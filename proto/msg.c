@@ -55,7 +55,7 @@ static const struct field_table route_table = FIELD_TABLE(msg_route, route_field
 static const struct field route_list_fields[] = {
     U64(msg_route_list, job), U32(msg_route_list, attempt),
     BYTES(msg_route_list, token, MSG_TOKEN_BYTES), LIST(msg_route_list, route, &route_table),
-    U32(msg_route_list, reader)};
+    U32(msg_route_list, reader), TEXT(msg_route_list, why)};
 static const struct field cancel_fields[] = {U64(msg_cancel, job), U64(msg_cancel, request),
                                              TEXT(msg_cancel, text)};
 static const struct field run_fields[] = {

@@ -197,6 +197,7 @@ struct msg_route_list {
     const struct msg_route *route;
     uint32_t route_count;
     uint32_t reader; /* to a worker: the attempt that reads, which is older; to a client 0 */
+    const char *why; /* these streams begin anew; "": they do not */
 };
 struct msg_cancel {
     uint64_t job; /* 0: by request */

@@ -5,6 +5,7 @@
 #include "proto/stream.h"
 
 #include "base/digest.h"
+#include "base/given.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -254,8 +255,7 @@ int stream_receiver_again(struct stream_receiver *r, struct peer *p, uint64_t li
 static int differs(const struct stream_receiver *r, struct err *e)
 {
     return err_set(e, ERR_PROTO,
-                   "it is not deterministic: what it wrote the second time is not the %" PRIu64
-                   " bytes that it had written before",
+                   "what it wrote the second time is not the %" PRIu64 " bytes that it had written before, which were given away: " GIVEN_DIFFERS,
                    r->got);
 }
 

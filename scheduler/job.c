@@ -385,10 +385,19 @@ static bool is_final(uint32_t code)
     return code == ERR_INPUT || code == ERR_UNSUPPORTED || code == ERR_BUG;
 }
 
+/* Why it ran again is what somebody has to know who reads that it came out differently. */
+static void tell_why_again(const struct job *j, struct err *e)
+{
+    struct err said = *e;
+    if (e->code == ERR_BUG && j->why.code)
+        err_set(e, said.code, "%.600s; it ran again since %.300s", said.text, j->why.text);
+}
+
 static void on_fail(struct core *c, uint64_t now, struct part *p, const struct msg_fail *m)
 {
     struct err e;
     err_set(&e, m->code ? (int)m->code : ERR_IO, "%s", m->text);
+    tell_why_again(p->job, &e);
     if (is_final(m->code) || m->last)
         job_fail(c, now, p->job, 125, &e);
     else

@@ -217,8 +217,9 @@ static int new_route(struct core *c, struct job *j, uint32_t attempt, uint32_t s
         .job = j->number,
         .attempt = attempt,
         .token = {arena_bytes(&a->arena, j->token, sizeof j->token), sizeof j->token},
-        .reader = client ? 0 : j->part[side].attempt};
-    int r = list.token.data ? 0 : err_nomem(e);
+        .reader = client ? 0 : j->part[side].attempt,
+        .why = arena_string(&a->arena, j->why.code ? j->why.text : "")};
+    int r = list.token.data && list.why ? 0 : err_nomem(e);
     if (r == 0)
         r = routes_make(j, attempt, side, false, &a->arena, &list.route, &list.route_count, e);
     if (r < 0 || (!client && !list.route_count)) {

@@ -178,7 +178,7 @@ static int drop_old(struct relay *r, struct slice *bytes, struct err *e)
     if (!size)
         return 0;
     if (pread(r->old, was, size, r->l->from + r->old_seen) != (ssize_t)size || memcmp(was, bytes->data, size))
-        return err_set(e, ERR_BUG, "it is not deterministic: what it wrote the second time is not what the file has already");
+        return err_set(e, ERR_BUG, "what it wrote the second time is not what the file has already: " GIVEN_DIFFERS);
     r->old_seen += (off_t)size;
     *bytes = (struct slice){(const char *)bytes->data + size, bytes->size - size};
     return 0;
@@ -240,7 +240,7 @@ static void relay_in(struct loop_fd *w, int events)
     struct slice s = {r->bytes, n > 0 ? (size_t)n : 0};
     int bad = n < 0 ? err_sys(&e, "cannot read a pipe") : n == 0 ? given_end(&r->l->given, &e) : 0;
     if (n == 0 && !bad && r->old_seen < r->old_bytes)
-        bad = err_set(&e, ERR_BUG, "it is not deterministic: the second time it wrote less");
+        bad = err_set(&e, ERR_BUG, "the second time it wrote less: " GIVEN_DIFFERS);
     if (n > 0 && (drop_old(r, &s, &e) < 0 || given_drop(&r->l->given, &s, &e) < 0))
         bad = -1;
     if (bad && r->t->state == ATTEMPT_RUNNING) {

@@ -49,7 +49,7 @@ static const struct msg rows[] = {
     {.type = MSG_SUBMIT, .submit = {7, MSG_SUBMIT_SPREAD, "cat | sort", &port, 1, 9, 8, {"0123456789abcdef", 16}}},
     {.type = MSG_ACCEPT, .accept = {7, 8}},
     {.type = MSG_PLAN, .plan = {7, &plan_row, 1}},
-    {.type = MSG_ROUTE, .route = {8, 1, {"0123456789abcdef", 16}, &route, 1, 2}},
+    {.type = MSG_ROUTE, .route = {8, 1, {"0123456789abcdef", 16}, &route, 1, 2, "lost"}},
     {.type = MSG_CANCEL, .cancel = {8, 7, "why"}},
     {.type = MSG_RUN, .run = {8, 1, {"0123456789abcdef", 16}, numbers, 2, &route, 1, admit, 2, {"", 0}, UINT64_MAX}},
     {.type = MSG_STOP, .stop = {8, 1, "x"}},
