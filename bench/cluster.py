@@ -6,12 +6,14 @@ Prints a table and writes build/bench/cluster.json: rounds alternate, figures ar
 said and is no failure: this is no test.  All processes are on this machine, so it has to have as many CPUs as there are
 slots; with the load of others on it only the ratio means something, and that of CPU seconds more than that of the time: it is
 printed where a control group can be made, since nobody else counts what sandboxes use."""
-import json, os, random, signal, statistics, subprocess, sys, tempfile, time
+import json, os, random, signal, socket, statistics, subprocess, sys, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "tests", "e2e"))
+sys.path.insert(0, os.path.join(HERE, "..", "tests", "lib"))
 import daemons  # noqa: E402
 from run import Cluster  # noqa: E402
+from relay import Relay  # noqa: E402
 from watch import until  # noqa: E402
 
 zpipe = daemons.zpipe = os.path.abspath(sys.argv[1])
@@ -284,6 +286,77 @@ def deaths():
     return rows
 
 
+BUSY = "cat words.txt | map { sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; wc -l' } | md5sum"
+SMALL = "tr -cs a-z '\\n' < words.txt | head -n 100000 | sort | uniq -c | sort -rn | md5sum"
+
+
+def fair():
+    """A small job by itself, and beside one of another client's that could use both workers for as long as it lasts: what it waits for is a
+    slot that is lent, and half of the slots are its share."""
+    alone, beside = [], []
+    with daemons.Cluster(workers=2, slots=1) as c:
+        want = once(SMALL, **c.env)[1]
+        for _ in range(RUNS):
+            alone.append(once(SMALL, **c.env))
+            large = c.popen("--split", "always,16K", BUSY)
+            seconds_until(lambda: all_busy(c))
+            beside.append(once(SMALL, **c.env))
+            if large.poll() is not None:
+                sys.exit("the large job ended before the small one")
+            large.terminate()
+            large.wait()
+            seconds_until(lambda: c.run("status").stdout.count(b"  0 of 1 slots taken") == 2)
+    if any(one[1] != want for one in alone + beside):
+        sys.exit("a job beside another has not the same bytes")
+    a, b = (statistics.median(one[0] for one in runs) for runs in (alone, beside))
+    print("%-28s alone %8.1f ms   beside a large one %8.1f ms   %5.2fx" % ("a small job", a * 1e3, b * 1e3, b / a), flush=True)
+    return [{"name": "a small job beside a large one", "alone_ms": a * 1e3, "beside_ms": b * 1e3, "ratio": b / a, "runs": RUNS}]
+
+
+class Counted(daemons.Cluster):
+    """Two workers of one slot, and how many bytes pass their data ports, from clients and between them."""
+
+    def __init__(self, *options):
+        super().__init__(workers=0)
+        self.relays = []
+        for i in range(2):
+            with socket.create_server(("127.0.0.1", 0)) as s:
+                port = s.getsockname()[1]
+            self.relays.append(Relay("127.0.0.1", port, late=0))
+            self.workers.append(self.start("worker", "--keys", self.keys, "--scheduler", self.url, "--slots", "1", "--name", "w%d" % i, "--image", "tests",
+                                           "--data-listen", "tcp://127.0.0.1:%d" % port, "--advertise", self.relays[i].url, *options)[0])
+
+    def passed(self, text, *options):
+        before = sum(r.bytes for r in self.relays)
+        out = once(text, *options, **self.env)[1]
+        return sum(r.bytes for r in self.relays) - before, out
+
+    def __exit__(self, *a):
+        super().__exit__(*a)
+        for r in self.relays:
+            r.close()
+
+
+def local():
+    """Bytes that cross a data port for each of the input's: with every stage on another worker than its neighbours; with all of them where the
+    blocks are that they read, and blocks lent to the other worker; and likewise with an input that both have in place."""
+    rows, size = [], os.path.getsize("words.txt")
+    for name, text in (("tr, sort and count", "tr a-y b-z < words.txt | sort | uniq -c | sort -rn | md5sum"), ("grep and awk", "grep -v zzz words.txt | awk '{ print $3 }' | sort | md5sum"),
+                       ("map", "cat words.txt | map { tr a-y b-z | rev | sort | uniq -c } | md5sum")):
+        got = []
+        with Counted() as c:
+            got += [c.passed(text, "--placement", "spread"), c.passed(text)]
+        with Counted("--shared", os.getcwd()) as c:
+            got += [c.passed(text)]
+        if len({out for _, out in got}) != 1:
+            sys.exit("%s: not the same bytes" % name)
+        spread, placed, shared = (passed / size for passed, _ in got)
+        print("%-28s bytes moved per byte of input: stages apart %5.2f   together, blocks lent %5.2f (%4.2fx)   and input in place %5.2f (%4.2fx)" %
+              (name, spread, placed, placed / spread, shared, shared / placed), flush=True)
+        rows.append({"name": "bytes moved: " + name, "input_bytes": size, "apart": spread, "placed": placed, "in_place": shared})
+    return rows
+
+
 def share(name, ratio, seconds, goal):
     print("%-28s %8.2f s of CPU   %5.2fx of it   goal <= %.2fx: %s" % (name, seconds, ratio, goal, "met" if ratio <= goal else "MISSED"),
           flush=True)
@@ -321,6 +394,10 @@ def main():
                 rows += [compare(name + where, text, workers, cluster) for name, text in JOBS if ONLY in name + where]
             finally:
                 cluster.stop()
+        if ONLY in "fair":
+            rows += fair()
+        if ONLY in "local":
+            rows += local()
         if ONLY in "moments":
             rows += moments() + messages()
             if GROUPS:
