@@ -1,4 +1,5 @@
-/* Whose turn it is among those who submit to one keeper: who brings a hundred jobs delays who brings three by one at a time. */
+/* Whose turn it is among those who submit to one keeper: who brings a hundred jobs delays who brings three by one at a time.  And who
+ * gets a job that begins anew. */
 #include "tests/lib/test.h"
 
 #include "scheduler/core.h"
@@ -6,7 +7,7 @@
 
 #include <string.h>
 
-enum { WORKER = 1, KEEPER = 2, MANY = 100, FEW = 3, JOBS = MANY + FEW };
+enum { WORKER = 1, KEEPER = 2, HOLDER = 3, MANY = 100, FEW = 3, JOBS = MANY + FEW };
 enum { A = 'a', B = 'b' };
 
 static struct core *core;
@@ -15,6 +16,7 @@ static char owner_of[JOBS + 1];        /* likewise: each brings its jobs in the 
 static struct msg_run runs;            /* of what the worker has; job 0: nothing */
 static uint64_t order[JOBS];           /* requests, as they were run */
 static uint32_t done;
+static uint64_t ran_at; /* link of who was told to run last */
 
 static uint64_t request_of(uint64_t job)
 {
@@ -33,8 +35,8 @@ static void take_actions(void)
         if (a.msg.type == MSG_ACCEPT)
             job_of[a.msg.accept.request] = a.msg.accept.job;
         if (a.msg.type == MSG_RUN) {
-            assert_int_equal(a.link, WORKER);
-            assert_int_equal(runs.job, 0); /* it has one slot */
+            assert_int_equal(runs.job, 0); /* one at a time */
+            ran_at = a.link;
             runs.job = a.msg.run.job;
             runs.attempt = a.msg.run.attempt;
         }
@@ -50,23 +52,29 @@ static void say(uint64_t link, enum msg_role role, const struct msg *m, struct s
 
 static void join(uint64_t link, enum msg_role role)
 {
+    static const char *const instance[] = {[WORKER] = "0123456789abcdef", [KEEPER] = "fedcba9876543210", [HOLDER] = "0123456789ABCDEF"};
     struct msg m = {.type = MSG_HELLO,
-                    .hello = {.version = MSG_VERSION, .role = role, .name = "x", .instance = {link == WORKER ? "0123456789abcdef" : "fedcba9876543210", 16},
+                    .hello = {.version = MSG_VERSION, .role = role, .name = "x", .instance = {instance[link], 16},
                               .image = "", .slots = role == MSG_WORKER, .data_url = "tcp://x:1", .data_key = {"", 0}, .shared = ""}};
     say(link, role, &m, (struct slice){"", 0});
 }
 
-static void submit(uint64_t request, char owner)
+static void submit_as(uint64_t request, char owner, uint32_t flags)
 {
     char key[MSG_KEY_BYTES];
     struct buf graph = chain_bytes(&(struct chain){.stages = 1});
     struct msg held = {.type = MSG_HELD, .held = {.job = 1000 + request, .key = {key, sizeof key}, .state = "waits", .text = ""}};
-    struct msg m = {.type = MSG_SUBMIT, .submit = {.request = request, .text = "", .held = 1000 + request}};
+    struct msg m = {.type = MSG_SUBMIT, .submit = {.request = request, .flags = flags, .text = "", .held = 1000 + request}};
     memset(key, owner, sizeof key);
     owner_of[request] = owner;
     say(KEEPER, MSG_KEEPER, &held, (struct slice){"", 0});
     say(KEEPER, MSG_KEEPER, &m, (struct slice){graph.data, graph.size});
     buf_clear(&graph);
+}
+
+static void submit(uint64_t request, char owner)
+{
+    submit_as(request, owner, 0);
 }
 
 /* What the worker has ends. */
@@ -79,8 +87,8 @@ static void end_one(void)
     assert_true(r.job);
     order[done++] = request_of(r.job);
     runs.job = 0;
-    say(WORKER, MSG_WORKER, &task, (struct slice){"", 0});
-    say(WORKER, MSG_WORKER, &stopped, (struct slice){"", 0});
+    say(ran_at, MSG_WORKER, &task, (struct slice){"", 0});
+    say(ran_at, MSG_WORKER, &stopped, (struct slice){"", 0});
 }
 
 static void begin(void)
@@ -138,8 +146,77 @@ static void who_waits_gets_its_turn(void **state)
     core_free(core);
 }
 
+static void hold(uint64_t held, uint32_t count)
+{
+    struct msg m = {.type = MSG_HOLDS, .holds = {held, count}};
+    say(HOLDER, MSG_WORKER, &m, (struct slice){"", 0});
+}
+
+static void tick_after(uint64_t ns)
+{
+    now += ns;
+    core_tick(core, now);
+    take_actions();
+}
+
+static void heartbeats(uint64_t seconds)
+{
+    static const struct {
+        uint64_t link;
+        enum msg_role role;
+    } all[] = {{WORKER, MSG_WORKER}, {HOLDER, MSG_WORKER}, {KEEPER, MSG_KEEPER}};
+    struct msg m = {.type = MSG_PING, .ping = {1}};
+    while (seconds--) {
+        tick_after(1000000000);
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            say(all[i].link, all[i].role, &m, (struct slice){"", 0});
+    }
+}
+
+/* The job goes to whoever has results of it, though another came first; who is at work is waited for, 10 s at most; a job that is new
+ * goes to the first; and when the scheduler has just begun, it may be that nobody has said so yet. */
+static void who_has_results_gets_the_job(void **state)
+{
+    (void)state;
+    begin();
+    join(HOLDER, MSG_WORKER);
+    submit_as(1, A, MSG_SUBMIT_AGAIN);
+    assert_int_equal(runs.job, 0);
+    hold(1001, 5);
+    assert_int_equal(ran_at, HOLDER);
+    end_one();
+    submit(2, A);
+    assert_int_equal(ran_at, WORKER);
+    end_one();
+    hold(1003, 1);
+    submit(3, A); /* not one that is repeated */
+    assert_int_equal(ran_at, WORKER);
+    end_one();
+    heartbeats(4);
+    hold(1004, 1);
+    hold(1004, 0);
+    submit_as(4, A, MSG_SUBMIT_AGAIN);
+    assert_int_equal(ran_at, WORKER);
+    end_one();
+    hold(1005, 1);
+    hold(1006, 1);
+    submit_as(5, A, MSG_SUBMIT_AGAIN);
+    assert_int_equal(ran_at, HOLDER);
+    uint64_t first = runs.job;
+    runs.job = 0;
+    submit_as(6, A, MSG_SUBMIT_AGAIN);
+    heartbeats(8);
+    assert_int_equal(runs.job, 0);
+    heartbeats(3);
+    assert_int_not_equal(runs.job, 0);
+    assert_int_not_equal(runs.job, first);
+    assert_int_equal(ran_at, WORKER);
+    core_free(core);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(many_do_not_hold_up_few), cmocka_unit_test(who_waits_gets_its_turn)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(many_do_not_hold_up_few), cmocka_unit_test(who_waits_gets_its_turn),
+                                       cmocka_unit_test(who_has_results_gets_the_job)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
