@@ -10,13 +10,18 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #define ZAP_URL       "inproc://zeromq.zap.01"
 #define SOCKETS_MAX   8192
+#define THREADS_MAX   2 /* that ZeroMQ has: one that closes, and one for I/O */
 #define HELD_MAX      1024 /* questions held at once: the oldest is answered when one more comes */
 #define ROUTING_MAX   16
 #define ZAP_FRAME_MAX 255
@@ -328,8 +333,52 @@ static int load_keys(struct net *n, const struct net_options *o, struct err *e)
     return 0;
 }
 
+/* ZeroMQ ends the process where it gets no descriptor to wait with, or no thread (a limit of memory, a stack's size, too many
+ * processes).  So we ask for as many first, all at once; the threads' stacks stay for its own. */
+static int try_files(int threads, struct err *e)
+{
+    int fd[1 + 2 * THREADS_MAX], count = 1 + 2 * threads, made = 0;
+    while (made < count && (fd[made] = eventfd(0, EFD_CLOEXEC)) >= 0)
+        made++;
+    int failed = made < count ? err_sys(e, "cannot open an event descriptor") : 0;
+    while (made)
+        close(fd[--made]);
+    return failed;
+}
+
+static void *wait_for_end(void *mutex)
+{
+    pthread_mutex_lock(mutex);
+    pthread_mutex_unlock(mutex);
+    return NULL;
+}
+
+static int try_threads(int count, struct err *e)
+{
+    pthread_t thread[THREADS_MAX];
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    sigset_t all, before;
+    int made = 0, error = 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for whoever waits for them */
+    pthread_mutex_lock(&mutex);
+    while (made < count && (error = pthread_create(&thread[made], NULL, wait_for_end, &mutex)) == 0)
+        made++;
+    pthread_mutex_unlock(&mutex);
+    for (int i = 0; i < made; i++)
+        pthread_join(thread[i], NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!error)
+        return 0;
+    errno = error;
+    return err_sys(e, "cannot start a thread; allow more memory (ulimit -v), smaller stacks (ulimit -s) or more processes (ulimit -u)");
+}
+
 struct net *net_new(struct loop *l, const struct net_options *o, struct err *e)
 {
+    int threads = o->keys || o->insecure_loopback ? THREADS_MAX : 1; /* inproc alone needs none for I/O */
+    if (try_files(threads, e) < 0 || try_threads(threads, e) < 0)
+        return NULL;
     struct net *n = calloc(1, sizeof *n);
     if (!n || !(n->context = zmq_ctx_new())) {
         free(n);
@@ -340,7 +389,7 @@ struct net *net_new(struct loop *l, const struct net_options *o, struct err *e)
     n->role = o->role;
     n->loopback = !o->keys && o->insecure_loopback;
     if (!o->keys && !n->loopback)
-        zmq_ctx_set(n->context, ZMQ_IO_THREADS, 0); /* inproc alone needs none */
+        zmq_ctx_set(n->context, ZMQ_IO_THREADS, 0);
     zmq_ctx_set(n->context, ZMQ_MAX_SOCKETS, SOCKETS_MAX);
     if (o->keys && load_keys(n, o, e) < 0) {
         net_free(n);

@@ -592,7 +592,10 @@ static struct peer *peer_new(struct net *n, int type, const char *url, enum msg_
     snprintf(p->url, sizeof p->url, "%s", url);
     p->socket = zmq_socket(n->context, type);
     if (!p->socket) {
-        err_set(e, ERR_IO, "cannot make a socket: %s", zmq_strerror(errno));
+        if (errno == EMFILE)
+            err_sys(e, "cannot make a socket");
+        else
+            err_set(e, ERR_IO, "cannot make a socket: %s", zmq_strerror(errno));
         peer_free(p);
         return NULL;
     }

@@ -769,6 +769,20 @@ def few_descriptors():
     assert (status, out) == (0, b"x"), (status, err)
     status, out, err = run("cat | cat", stdin=b"x", preexec_fn=limit(64, 64))
     assert (status, out) == (0, b"x") or status == 125 and "ulimit" in err, (status, err)
+    for few in range(4, 12): # what our libraries open, too
+        status, out, err = run("echo x", preexec_fn=limit(few, few))
+        assert status == 125 and err.count("\n") == 1 and "ulimit" in err or status == 127 and "shared libraries" in err, (few, status, err)
+
+
+@case
+def little_memory_and_few_threads():
+    """One sentence, whatever is refused first."""
+    status, out, err = run("echo x", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 44, 1 << 44)))
+    assert status == 125 and err.count("\n") == 1 and "ulimit -s" in err, (status, err)
+    for mib in [] if b"__asan" in open(zpipe, "rb").read() else range(16, 36, 2): # sanitizers need terabytes
+        status, out, err = run("echo x", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20)))
+        assert (status, out) == (0, b"x\n") or status == 125 and err.count("\n") == 1 or status == 127 and "shared" in err, (mib, status, err)
+
 
 
 @case
