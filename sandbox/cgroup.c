@@ -34,7 +34,7 @@ struct cgroup {
     int dir;
     uint32_t number, uses, holds; /* holds: BOX_HOLDS_* */
     bool limited, cpu_known;
-    uint64_t cpu_before_ns, oom_kills;
+    uint64_t cpu_before_ns, ooms, oom_kills;
 };
 
 /* --- files of a cgroup --- */
@@ -411,11 +411,12 @@ bool cgroup_cpu_ns(const struct cgroup *g, uint64_t *ns)
 bool cgroup_ran_out(struct cgroup *g)
 {
     char text[TEXT_MAX];
-    uint64_t kills, before = g ? g->oom_kills : 0;
-    if (!g || !get(g->dir, "memory.events", text) || !number_of(text, "oom_kill", &kills))
+    uint64_t kills, met, kills_before = g ? g->oom_kills : 0, met_before = g ? g->ooms : 0;
+    if (!g || !get(g->dir, "memory.events", text) || !number_of(text, "oom_kill", &kills) || !number_of(text, "oom", &met))
         return false;
     g->oom_kills = kills;
-    return kills > before;
+    g->ooms = met;
+    return kills > kills_before && met > met_before; /* killed, and its own limit was met: not the host's, or that of who gave it */
 }
 
 /* What the kernel noted is the most of all tasks that were in it: only the first is told. */

@@ -46,7 +46,7 @@ int cgroup_fd(const struct cgroup *g);                      /* its directory, bo
 void cgroup_limit(struct cgroup *g, const struct box_limits *l);
 /* CPU time of all that were in it since its limits were set; false: unknown. */
 bool cgroup_cpu_ns(const struct cgroup *g, uint64_t *ns);
-/* Has the kernel ended what is in it, for want of memory? */
+/* Has the kernel ended what is in it, for want of memory below its own limit?  Since it was asked last. */
 bool cgroup_ran_out(struct cgroup *g);
 /* Which one it is, or why there is none, and what it holds; `text` must live as long as r. */
 void cgroup_report(const struct cgroups *c, const struct cgroup *g, char text[CGROUP_TEXT_MAX], struct box_result *r);

@@ -132,6 +132,17 @@ def memory_that_no_process_owns_is_held_too():
 
 
 @case
+def memory_of_whoever_gave_it_is_not_its_own():
+    """The kernel kills for a limit above: nothing of the task's own was met."""
+    put(given.path + "/memory.max", str(150 << 20))
+    try:
+        status, out, err, r = report("--memory", "1GiB", *python(MIB % 300 + "print('done')"))
+    finally:
+        put(given.path + "/memory.max", "max")
+    assert status == 125 and "its cgroup has" not in err + r["message"], (status, out, err, r)
+
+
+@case
 def one_process_that_is_too_large_fails_as_everywhere():
     status, out, err, r = report("--memory", "64MiB", *python("x = bytearray(200 << 20)"))
     assert status == 124 and r["end"] == "limit" and r["limit"] == "memory", (status, err, r)
