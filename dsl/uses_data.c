@@ -77,7 +77,7 @@ static int try_name(struct list *l, const char *text, size_t size)
     char *first = name, *slash = strchr(name, '/');
     if (slash)
         *slash = '\0';
-    bool here = bsearch(&first, l->here.name, l->here.count, sizeof *l->here.name, by_name);
+    bool here = l->here.count && bsearch(&first, l->here.name, l->here.count, sizeof *l->here.name, by_name);
     if (slash)
         *slash = '/';
     if (!here || !uses_is_open(name))
