@@ -84,6 +84,11 @@ def programs(pid):
     return [p for p in below(pid) if words(p) and not words(p).endswith((b"zpipe", b"zpipe-box"))]
 
 
+def parts(pid, part):
+    """One that stands ready for a task to come is nobody's yet: the next job would lose it, beside what is killed of that."""
+    return [p for p in named(pid, "zpipe-" + part) if part != "init" or programs(p)]
+
+
 class Killed(Cluster):
     """Two workers of one slot each, one of which lends the other its own."""
 
@@ -238,8 +243,8 @@ def strike(c, job, victim):
     part = victim.partition("'s ")[2]
     try:
         if part in PARTS:
-            until("it has a " + part, lambda: named(w.pid, "zpipe-" + part), PATIENCE)
-            os.kill(chance.choice(named(w.pid, "zpipe-" + part)), signal.SIGKILL)
+            until("it has a " + part, lambda: parts(w.pid, part), PATIENCE)
+            os.kill(chance.choice(parts(w.pid, part)), signal.SIGKILL)
             return PARTS[part]
         until("it has programs", lambda: programs(w.pid), PATIENCE)
     except (AssertionError, IndexError, ProcessLookupError):
