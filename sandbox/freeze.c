@@ -285,6 +285,12 @@ static void stands(struct server *s, struct freeze *f)
 
 static void look(struct server *s, struct freeze *f)
 {
+    if (!f->task->init) /* its clone may be about to begin: once it has said who it is, it is found */
+        return;
+    if (!f->space) {
+        f->space = space_of(f->task->init);
+        walk_threads(f, f->task->init, false, 0);
+    }
     while (all_still(f))
         if (!walk_threads(f, f->task->init, false, 0)) {
             stands(s, f);
@@ -313,7 +319,7 @@ void freeze_let_go(struct server *s, pid_t tid)
 void freeze_begin(struct server *s, struct task *writer, struct channel *c)
 {
     struct freeze *f = s->freeze;
-    if (!writer->init) { /* it has not begun: nothing can be blocked */
+    if (!writer->init && !writer->template) { /* it has not begun: nothing can be blocked */
         channel_cut(c);
         return;
     }
@@ -334,11 +340,9 @@ void freeze_begin(struct server *s, struct task *writer, struct channel *c)
         return;
     }
     f->task = writer;
-    f->space = space_of(writer->init);
     f->cut[f->cut_count++] = c;
     f->next = s->freeze;
     s->freeze = f;
-    walk_threads(f, writer->init, false, 0);
     look(s, f);
 }
 

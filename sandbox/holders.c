@@ -97,13 +97,13 @@ bool task_passes_outputs(const struct task *t)
 bool task_holds_outputs(const struct task *t)
 {
     struct look l = {.t = t};
-    return task_passes_outputs(t) && t->init && children_each(t->init, child_holds, &l);
+    return task_passes_outputs(t) && task_first(t) && children_each(t->init, child_holds, &l);
 }
 
 int task_socket(const struct task *t, ino_t socket)
 {
     struct look l = {.t = t, .socket = socket, .fd = -1};
-    if (!t->init || !children_each(t->init, child_holds, &l) || l.fd < 0)
+    if (!task_first(t) || !children_each(t->init, child_holds, &l) || l.fd < 0)
         return -1;
     int pidfd = (int)syscall(SYS_pidfd_open, l.pid, 0);
     int fd = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, l.fd, 0);
@@ -120,5 +120,5 @@ int task_socket(const struct task *t, ino_t socket)
 bool task_writes_files(const struct task *t)
 {
     struct look l = {.t = t, .files = true};
-    return t->init && children_each(t->init, child_holds, &l);
+    return task_first(t) && children_each(t->init, child_holds, &l);
 }

@@ -186,6 +186,7 @@ void task_init(struct task *t, struct region *r, uint32_t index);
 void task_clear(struct task *t);
 void task_take(struct task *t, struct wire_packet *p); /* what its init says */
 void task_has_init(struct task *t, pid_t init);
+pid_t task_first(const struct task *t); /* its init, or its clone; 0: none has taken its ports yet */
 void task_calls(struct task *t, struct watch *w, uint32_t events); /* a call is notified, or random bytes have come */
 /* outside.c: what its init says of its end is the program's own only if nobody outside has ended a process of the task. */
 void outside_judge(struct task *t, struct box_result *r);

@@ -417,6 +417,7 @@ void task_has_init(struct task *t, pid_t init)
         notify_limit(t->notify, &t->region->spec.region.task[t->index].limit, init);
         task_begun(t);
     }
+    freeze_look(t->region->server); /* a reader may have left already */
     trace_phase(t, "first process there");
 }
 

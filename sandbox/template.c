@@ -314,19 +314,28 @@ void template_served(struct task *t, enum wire_stays stays)
 /* It is through its door that a clone's first process says who it is, before any other of its processes is there. */
 static void take_door(struct template *m, struct template_door *d)
 {
-    struct server *s = m->server;
-    int n = wire_receive(d->link.fd, &s->packet, MSG_DONTWAIT);
+    static struct wire_packet said; /* the server's own may be in use: we look here when we must know */
+    int n = wire_receive(d->link.fd, &said, MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return;
-    wire_close_fds(&s->packet);
-    uint32_t serial = s->packet.head.a;
+    wire_close_fds(&said);
+    uint32_t serial = said.head.a;
     if (n <= 0) { /* the link says so too */
-        watch_stop(s, &d->watch);
+        watch_stop(m->server, &d->watch);
     } else if (serial == d->born) {
-        d->init = s->packet.from;
+        d->init = said.from;
         if (m->task && d == door_of(m, m->given))
             task_has_init(m->task, d->init);
     }
+}
+
+/* What it says at its door comes before it takes its ports: who is not there yet holds none, whatever else has been read first. */
+pid_t task_first(const struct task *t)
+{
+    struct template *m = t->template;
+    if (!t->init && m && m->task == t)
+        take_door(m, door_of(m, m->given));
+    return t->init;
 }
 
 static void door_event(struct watch *w, uint32_t events)
@@ -430,8 +439,8 @@ static void listener_event(struct watch *w, uint32_t events)
 {
     struct template *m = w->owner;
     struct err e;
-    if (m->task && !m->task->init)
-        take_door(m, door_of(m, m->given)); /* the call may be answered by who it is below */
+    if (m->task)
+        task_first(m->task); /* the call may be answered by who it is below */
     if (m->task)
         task_calls(m->task, w, events);
     else if (m->asked || notify_answer(m->notify, (short)events, &e) < 0)

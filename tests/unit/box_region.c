@@ -121,6 +121,29 @@ static void test_reader_leaves(void **state)
     }
 }
 
+/* The same where the server stands still now and then, and learns who the writer is when the reader has long left. */
+static void test_reader_leaves_unseen(void **state)
+{
+    pid_t server = census_server(), stopper = fork();
+    int wrong = 0;
+    (void)state;
+    if (stopper == 0)
+        for (unsigned i = 0;; i++) {
+            kill(server, SIGSTOP);
+            usleep(4000);
+            kill(server, SIGCONT);
+            usleep(500 + i * 37 % 1500);
+        }
+    for (int k = 0; k < 100; k++) {
+        run("yes | true");
+        wrong += b.stage[0].status != 141 || *b.errors;
+    }
+    kill(stopper, SIGKILL);
+    waitpid(stopper, NULL, 0);
+    kill(server, SIGCONT);
+    assert_int_equal(wrong, 0);
+}
+
 static void test_break(void **state)
 {
     struct boxed_plan p = {.line = "yes", .in = -1, .out = -1, .break_after = 10};
@@ -532,7 +555,7 @@ static void test_none(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),          cmocka_unit_test(test_reader_leaves),
+        cmocka_unit_test(test_rows),          cmocka_unit_test(test_reader_leaves), cmocka_unit_test(test_reader_leaves_unseen),
         cmocka_unit_test(test_remote_writer), cmocka_unit_test(test_refused), cmocka_unit_test(test_break),         cmocka_unit_test(test_feed_and_drain),
         cmocka_unit_test(test_idle_feed),     cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_full_reads),    cmocka_unit_test(test_not_run),
