@@ -603,12 +603,13 @@ def ticks(pid):
 def ctrl_z_leaves_at_work_who_computes():
     """As DIFFERENCES.md says: a stop within a sandbox would show there."""
     p = subprocess.Popen([zpipe, "sh -c 'while :; do :; done # goes-on'"], stdin=subprocess.DEVNULL, preexec_fn=lambda: os.setpgid(0, 0))
-    until("it runs", lambda: processes_with("goes-on") - {p.pid})
+    # Until it has begun it asks, and who would answer is stopped: 20 ticks are more than its start takes.
+    until("it computes", lambda: any(ticks(q) > 20 for q in processes_with("goes-on") - {p.pid}))
     (program,) = processes_with("goes-on") - {p.pid}
     os.killpg(p.pid, signal.SIGTSTP)
     assert os.WIFSTOPPED(os.waitpid(p.pid, os.WUNTRACED)[1])
     before = ticks(program)
-    until("it computes", lambda: ticks(program) > before)
+    until("it goes on", lambda: ticks(program) > before)
     os.killpg(p.pid, signal.SIGCONT)
     os.killpg(p.pid, signal.SIGINT)
     assert p.wait(timeout=20) == -signal.SIGINT

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Submitted jobs, while whoever can be killed is.   submitted.py --bin DIR [--seed N] [--rounds N] [CASE...]"""
-import glob, os, pty, random, resource, shutil, signal, subprocess, sys
+import fcntl, glob, os, pty, random, resource, shutil, signal, subprocess, sys
 
 import daemons
 from daemons import Cluster, lines, reference, tell_logs
@@ -226,10 +226,11 @@ def who_is_killed_costs_time():
         assert len(hit) == 3, ("some were never hit", hit)
 
 
-# Without a sandbox a program can tell that it ran.  The first FREE blocks end, the others when there is a file `go`.
+# Without a sandbox a program can tell that it ran.  The first FREE blocks end, the others when the lock on `go` is given up: whose name is put
+# together, else it would be an input, and the lock a copy's.
 FREE, BLOCKS = 12, 18
 LATE = 2  # have ended at a lender, and what they came to may be on its way to the owner when the kill comes
-RAN = "n=$(head -c 8); n=${n#0000}; echo $n >> HERE/ran; test $n -lt 1200 || until test -e HERE/go; do sleep 0.02; done; echo $n; cat"
+RAN = "n=$(head -c 8); n=${n#0000}; echo $n >> HERE/ran; test $n -lt 1200 || flock -s $(printf HERE/%s go) true; echo $n; cat"
 # What is submitted; the scheduler is killed with the keeper in the first and the last.
 HELD = ("cat in.txt | map { sh -c 'RAN; echo said >&2' }",
         "cat d/* | map per file { sh -c 'RAN' > {}.made }",
@@ -257,10 +258,11 @@ def a_killed_keepers_jobs_continue():
     for text in HELD:
         seen = []
         for killed in [(), ("keeper",), ("keeper", "scheduler")][:3 if text in (HELD[0], HELD[-1]) else 2]:
-            for name in ["ran", "go"] + glob.glob("d/*.made"):
+            for name in ["ran"] + glob.glob("d/*.made"):
                 if os.path.exists(name):
                     os.unlink(name)
-            with Kept(workers=2, slots=1, options=("--isolation", "none")) as c:
+            with open("go", "w") as go, Kept(workers=2, slots=1, options=("--isolation", "none")) as c:
+                fcntl.flock(go, fcntl.LOCK_EX)
                 with open("job.zp", "w") as f:
                     f.write(text.replace("RAN", RAN).replace("HERE", os.getcwd()))
                 job = c.submit("--commands", "table.conf", "--split", "always,4100", "job.zp")
@@ -272,8 +274,8 @@ def a_killed_keepers_jobs_continue():
                     c.start_scheduler(c.url)
                 if killed:
                     c.start_keeper()
-                    until("both wait again", lambda: sum(n >= FREE for n in what_ran()) == 4, 60)
-                open("go", "w").close()
+                    until("both wait again", lambda: sum(n >= FREE for n in what_ran()) >= 4, 60)
+                fcntl.flock(go, fcntl.LOCK_UN)
                 c.until_over(job)
                 status, out, said = c.attach(job)
                 ran = what_ran()
