@@ -441,6 +441,8 @@ static bool parent_stopped(struct turns *ts, pid_t pid, int event)
     if (ptrace(PTRACE_GETEVENTMSG, pid, NULL, &child) == 0)
         child_there(ts, (pid_t)child);
     ts->forking = 0;
+    if (ts->lost) /* by that child: it may have to stay traced (beside.c) */
+        return false;
     ptrace(PTRACE_DETACH, pid, NULL, NULL);
     return true;
 }

@@ -46,6 +46,7 @@ check sleep 0 '' "$box" --timeout 20s -- sleep 100000
 check late 0 "$(printf 'early\nlate')" sh -c "$box -- sh -c '(cat; echo late) </dev/null & echo early' | sort"
 # Once they take no turns, children end while their shell asks for the next: its calls are not broken by that.
 check beside 0 200 "$box" -- sh -c 'sleep 9 & kill -STOP $!; /bin/true; kill -9 $!; i=0; while [ $i -lt 200 ]; do true | true; i=$((i+1)); done; echo $i'
+check many-children 0 400 "$box" -- sh -c 'i=0; while [ $i -lt 400 ]; do true & i=$((i+1)); done; wait; echo $i'
 check out 0 '' "$box" --out o.txt -- sh -c 'echo made >o.txt; echo more >left.txt'
 check out-made 0 made cat o.txt
 grep -q "left.txt" err 2>/dev/null || "$box" -- sh -c 'echo >left.txt' 2>&1 | grep -q left.txt || {
