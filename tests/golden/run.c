@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -32,6 +33,7 @@
 #define RUNS         (WORLDS * ROUNDS)
 #define PROGRAMS_MAX 256
 #define BARE_TRIES   20
+#define BARE_MS      60000 /* no program is at work for as long */
 #define TEXT_MAX     1000
 #define FED_BYTES    20000
 #define SOMEBODY     20017
@@ -227,6 +229,23 @@ static _Noreturn void be_bare(int world, int number, int in, int out)
     _exit(127);
 }
 
+/* What is written until nobody can write any more; an end is waited for no longer than BARE_MS. */
+static size_t take_all(int fd, char *bytes, size_t size, const char *name)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    size_t got = 0;
+    ssize_t n = 1;
+    while (got < size && n > 0) {
+        if (poll(&p, 1, BARE_MS) == 0) {
+            fail("%s, bare, has no end", name);
+            break;
+        }
+        n = read(fd, bytes + got, size - got);
+        got += n > 0 ? (size_t)n : 0;
+    }
+    return got;
+}
+
 static void run_bare(int world, int number, struct outcome *o)
 {
     static char bytes[BOXED_OUTPUT_MAX];
@@ -241,12 +260,12 @@ static void run_bare(int world, int number, struct outcome *o)
         be_bare(world, number, in, out[1]);
     close(in);
     close(out[1]);
-    ssize_t size = fd_read_all(out[0], bytes, sizeof bytes);
+    size_t size = take_all(out[0], bytes, sizeof bytes, name);
     close(out[0]);
     waitpid(pid, &status, 0);
     if (writer)
         waitpid(writer, NULL, 0);
-    keep(o, bytes, size < 0 ? 0 : (size_t)size, status, "");
+    keep(o, bytes, size, status, "");
 }
 
 /* The number of programs that did not vary, though each said why.  Some vary on an idle machine only, some beside others: so both. */
