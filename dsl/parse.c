@@ -243,7 +243,7 @@ static int parse_compound(struct parser *p, struct context c, struct stage *s)
     if (parse_redirs(p, redir, &odd, &odd_at, &end) < 0)
         return -1;
     for (struct redir *r = s->redir; r; r = r->next)
-        if (r->word->odd)
+        if (r->word && r->word->odd)
             odd = r->word->odd;
     if (odd) { /* then sh does them all */
         s->end = end;

@@ -53,7 +53,8 @@ int parse_redirs(struct parser *p, struct redir **last, const char **odd, size_t
                  size_t *end);
 int parse_outer_redirs(struct parser *p, struct stage *s);
 
-/* list, compound: read for their shape only (shape.c).  Both begin at the current token. */
+/* list, compound, subst: read for their shape only (shape.c).  They begin at the current token. */
 int shape_list(struct parser *p, struct context c, size_t *end);
 int shape_compound(struct parser *p, int depth, size_t *end);
+int shape_subst(struct parser *p, int depth); /* `<(` list `)` */
 bool shape_starts_compound(const struct parser *p);

@@ -53,7 +53,7 @@ static int redir_number(struct parser *p, const char **odd)
     return fd;
 }
 
-/* redir = [ IO ] ( "<" | ">" | ">>" | ">|" | "<<" | "<<-" | "<<<" | ">&" | "<&" | "<>" ) WORD
+/* redir = [ IO ] ( "<" | ">" | ">>" | ">|" | "<<" | "<<-" | "<<<" | ">&" | "<&" | "<>" ) ( WORD | "<(" list ")" )
  * *odd is set when only sh can do it. */
 int parse_redir(struct parser *p, struct redir **out, const char **odd)
 {
@@ -83,6 +83,15 @@ int parse_redir(struct parser *p, struct redir **out, const char **odd)
         return FAIL(p, p->t.start,
                     op[0] == '<' ? hint : "write >( … ) without it for a pipeline's input",
                     "there is a blank between `%s` and `(`", op);
+    }
+    if (parse_op(p, "<(") || parse_op(p, ">(")) { /* bash knows which descriptor is whose */
+        r->kind = REDIR_ODD;
+        if (!*odd)
+            *odd = arena_bytes(p->arena, p->text->data + op_at, p->t.end - op_at);
+        if (shape_subst(p, 1) < 0)
+            return -1;
+        r->end = p->last;
+        return 0;
     }
     if (p->t.kind != TOKEN_WORD)
         return FAIL(p, op_at, NULL, "there is no name after this `%s`", op);
@@ -128,6 +137,6 @@ int parse_outer_redirs(struct parser *p, struct stage *s)
     if (parse_redirs(p, last, &odd, &odd_at, &s->end) < 0)
         return -1;
     return odd ? FAIL(p, odd_at, NULL,
-                      "`%s` needs sh, and here is none: only 0, 1 and 2 can be redirected", odd)
+                      "`%s` needs sh, and here is none: only 0, 1 and 2 can be redirected, to and from files", odd)
                : 0;
 }

@@ -108,8 +108,7 @@ int shape_compound(struct parser *p, int depth, size_t *end)
     return parse_advance(p);
 }
 
-/* `<(` list `)` */
-static int shape_subst(struct parser *p, int depth)
+int shape_subst(struct parser *p, int depth)
 {
     size_t at = p->t.start, end;
     bool found;
