@@ -177,6 +177,8 @@ struct stage {
     bool prints_names;          /* of its inputs, to stdout */
     bool reads_names;           /* ... and opens them */
     bool changes_names;         /* ... and changes them */
+    const struct command *packs; /* ... which is this one's work: `xargs gzip`; or NULL */
+    struct use *scripts;        /* files that were read for what they name: those that hold a program */
     const char *reads_program;  /* a shell, whose stdin is what it runs; or NULL */
     bool unknown_words;         /* a text for sh that puts words together */
     enum stdin_kind from;

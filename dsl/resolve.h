@@ -41,7 +41,7 @@ struct resolver {
     struct use *with_file, **last_with;      /* --with PATH, with files= */
     const char *no_file; /* the first operand that keeps a `cat` from being a source, of the last one; or NULL */
     struct commands *commands;
-    bool only_open; /* while the script of another is read: names that are absolute, hidden or lead up (`..`) are none */
+    unsigned only_open; /* scripts of another that are being read: names that are absolute, hidden or lead up (`..`) are none */
 };
 
 int resolve_tree(struct resolver *r, const struct dsl_input *in, const struct text *text,

@@ -120,6 +120,34 @@ static void append_input(struct stage *s, struct use *u)
     s->last_input = &u->next;
 }
 
+/* With the suffix, or without: its bytes are the arena's. */
+static char *with_suffix(struct resolver *r, const char *name, const char *suffix)
+{
+    size_t size = strlen(name), more = strlen(suffix);
+    char *out = arena_alloc(r->arena, size + more + 1);
+    if (!out) {
+        resolve_no_memory(r);
+        return NULL;
+    }
+    bool has = size > more && strcmp(name + size - more, suffix) == 0;
+    strcpy(stpcpy(out, name), has ? "" : suffix);
+    if (has)
+        out[size - more] = '\0';
+    return out;
+}
+
+int uses_changed(struct resolver *r, struct stage *s, const char *name)
+{
+    if (uses_maybe(r, s, name, s->start) < 0)
+        return -1;
+    for (uint32_t i = 0; s->packs && i < s->packs->suffix_count; i++) {
+        const char *made = with_suffix(r, name, s->packs->suffix[i]);
+        if (!made || uses_maybe(r, s, made, s->start) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int uses_share(struct resolver *r, struct stage *s, const struct stage *first, const struct stage *upto)
 {
     for (const struct stage *p = first; p != upto; p = p->next) {
@@ -131,7 +159,7 @@ int uses_share(struct resolver *r, struct stage *s, const struct stage *first, c
                 return resolve_no_memory(r);
             *copy = (struct use){.word = u->word, .name = u->name, .path = u->path, .at = u->at, .from = u->from};
             append_input(s, copy);
-            if (s->changes_names && uses_maybe(r, s, u->word, s->start) < 0)
+            if (s->changes_names && uses_changed(r, s, u->word) < 0)
                 return -1;
         }
     }
@@ -340,15 +368,8 @@ static int may_make_with(struct words *w, const struct value *v)
     const struct command *k = w->known;
     size_t size = strlen(v->text);
     for (uint32_t i = 0; k && i < k->suffix_count; i++) {
-        size_t more = strlen(k->suffix[i]);
-        char *name = arena_alloc(w->r->arena, size + more + 1);
-        if (!name)
-            return resolve_no_memory(w->r);
-        bool has = size > more && !strcmp(v->text + size - more, k->suffix[i]);
-        strcpy(stpcpy(name, v->text), has ? "" : k->suffix[i]);
-        if (has)
-            name[size - more] = '\0';
-        if (may_make(w, v, name) < 0)
+        const char *name = with_suffix(w->r, v->text, k->suffix[i]);
+        if (!name || may_make(w, v, name) < 0)
             return -1;
     }
     char *kept = w->backup ? arena_alloc(w->r->arena, size + strlen(w->backup) + 1) : NULL;
@@ -543,6 +564,8 @@ static int programs(struct words *w, struct value *const *value, size_t count)
                 r = uses_program_file(w->r, w->s, place_of(w->s, value[i]), t, by);
             seen = true;
         }
+        if (r == 0 && !value[i]->hole && !value[i]->subst)
+            r = uses_program_word(w->r, w->s, place_of(w->s, value[i]), t);
         if (!by && command_interprets(t))
             by = t;
     }
@@ -577,16 +600,41 @@ static int shell_texts(struct words *w, const char *hole, struct value *const *v
     return r;
 }
 
-/* `patch < f.patch`, `xargs sed -i s/a/b/ < list`, `ls *.txt | xargs -I{} mv {} old/`: what others name is changed. */
-static bool changes_names(const char *command, struct value *const *value, size_t count)
+/* What it makes of files that are below directories, which no word and no list names: `find logs | xargs gzip`. */
+static int packs(struct resolver *r, struct stage *s, size_t at, const struct command *k)
 {
-    bool in_place = false, changes = strcmp(command, "patch") == 0;
-    for (size_t i = 0; i < count && strcmp(command, "xargs") == 0; i++) {
-        const char *t = value[i]->text;
-        changes |= strcmp(t, "mv") == 0 || (in_place && t[0] == '-' && t[strspn(t + 1, "Ernspl") + 1] == 'i');
-        in_place |= strcmp(t, "sed") == 0 || strcmp(t, "perl") == 0;
+    s->packs = k;
+    for (uint32_t i = 0; i < k->suffix_count; i++) {
+        char *pattern = arena_alloc(r->arena, strlen(k->suffix[i]) + 2);
+        if (!pattern)
+            return resolve_no_memory(r);
+        strcpy(stpcpy(pattern, "*"), k->suffix[i]);
+        if (uses_pattern(r, s, at, pattern) < 0)
+            return -1;
     }
-    return changes;
+    return 0;
+}
+
+int uses_xargs_word(struct resolver *r, struct stage *s, size_t at, const char *word, bool *edits)
+{
+    struct err quiet;
+    const struct command *k = commands_find(r->commands, word, &quiet);
+    bool in_place = *edits && word[0] == '-' && word[strspn(word + 1, "Ernspl") + 1] == 'i';
+    s->changes_names |= in_place || strcmp(word, "mv") == 0 || strcmp(word, "rm") == 0 || (k && k->suffix_count);
+    *edits |= strcmp(word, "sed") == 0 || strcmp(word, "perl") == 0;
+    return k && k->suffix_count && !s->packs ? packs(r, s, at, k) : 0;
+}
+
+/* `patch < f.patch`, `xargs sed -i s/a/b/ < list`, `ls *.txt | xargs -I{} mv {} old/`: what others name is changed. */
+static int changes_names(struct words *w, struct value *const *value, size_t count)
+{
+    const char *command = w->s->value->text;
+    bool edits = false, xargs = strcmp(command, "xargs") == 0;
+    w->s->changes_names = strcmp(command, "patch") == 0;
+    for (size_t i = 0; i < count && xargs; i++)
+        if (uses_xargs_word(w->r, w->s, place_of(w->s, value[i]), value[i]->text, &edits) < 0)
+            return -1;
+    return 0;
 }
 
 int uses_find(struct resolver *r, struct stage *s, const struct command *known)
@@ -622,7 +670,8 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
     int result = known ? known_words(&w, text, value, count) : unknown_words(&w, value, count);
     if (result < 0 || uses_prefixes(r, s, first, known, s->start) < 0)
         return -1;
-    s->changes_names = changes_names(s->value->text, value, count);
+    if (changes_names(&w, value, count) < 0)
+        return -1;
     const char *hole = changing_word(s->value->text, value, count);
     return shell_texts(&w, hole, value, count) < 0 || changing_words(&w, hole, value, count) < 0 || programs(&w, value, count) < 0 ? -1 : 0;
 }

@@ -20,6 +20,8 @@
 #define TEXT_BYTES_MAX (256 << 10) /* of a list or a script: a larger one names nothing */
 #define LIST_FILES_MAX 1000        /* that the lists of a stage name; of more none is an input */
 #define STRINGS_MAX    1000        /* of a program that are looked at */
+#define SCRIPTS_MAX    100         /* of a stage; further ones name nothing */
+#define SCRIPTS_DEEP   10          /* scripts that run scripts */
 
 /* The bytes of a small regular file of the client's, with a zero byte behind them, or an empty slice. */
 static struct slice text_of(struct resolver *r, const char *path)
@@ -173,7 +175,7 @@ int uses_lists(struct resolver *r, struct stage *s, const struct stage *first, c
         qsort(l->name, l->count, sizeof *l->name, by_name);
     for (size_t i = 0; i < l->count; i++)
         if ((!is_input(s, l->name[i]) && uses_input(r, s, l->name[i], NULL, s->start, false, false) < 0) ||
-            (s->changes_names && uses_maybe(r, s, l->name[i], s->start) < 0))
+            (s->changes_names && uses_changed(r, s, l->name[i]) < 0))
             return -1;
     return 0;
 }
@@ -275,12 +277,31 @@ static bool for_shell(const char *text)
 int uses_program_file(struct resolver *r, struct stage *s, size_t at, const char *name, const char *interpreter)
 {
     const char *path = uses_path(r, name);
-    struct slice text = path ? text_of(r, path) : (struct slice){0};
+    size_t count = 0;
     if (!path)
         return -1;
-    if (!text.size || memchr(text.data, '\0', text.size))
+    for (const struct use *u = s->scripts; u; u = u->next, count++)
+        if (strcmp(u->path, path) == 0)
+            return 0;
+    struct slice text = count < SCRIPTS_MAX && r->only_open < SCRIPTS_DEEP ? text_of(r, path) : (struct slice){0};
+    if (!text.size || memchr(text.data, '\0', text.size) || (!interpreter && strncmp(text.data, "#!", 2) != 0))
         return 0;
+    struct use *seen = arena_alloc(r->arena, sizeof *seen);
+    if (!seen)
+        return resolve_no_memory(r);
+    *seen = (struct use){.next = s->scripts, .path = path};
+    s->scripts = seen;
     return uses_program_text(r, s, at, text, interpreter);
+}
+
+int uses_program_word(struct resolver *r, struct stage *s, size_t at, const char *word)
+{
+    struct stat st;
+    const char *path = uses_path(r, word);
+    if (!path)
+        return -1;
+    bool runs = stat(path, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111);
+    return runs ? uses_program_file(r, s, at, word, NULL) : 0;
 }
 
 int uses_program_text(struct resolver *r, struct stage *s, size_t at, struct slice text, const char *interpreter)
@@ -290,9 +311,9 @@ int uses_program_text(struct resolver *r, struct stage *s, size_t at, struct sli
     if (!copy)
         return resolve_no_memory(r);
     if (interpreter ? command_is_shell(interpreter) : for_shell(copy)) {
-        r->only_open = true;
+        r->only_open++;
         int result = uses_shell_text(r, s, at, copy, NULL);
-        r->only_open = false;
+        r->only_open--;
         return result;
     }
     if (!interpreter && strncmp(copy, "#!", 2) != 0)

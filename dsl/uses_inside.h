@@ -8,6 +8,9 @@ int uses_input(struct resolver *r, struct stage *s, const char *word, struct val
 int uses_output(struct resolver *r, struct stage *s, const char *word, struct value *v, size_t at);
 int uses_maybe(struct resolver *r, struct stage *s, const char *word, size_t at); /* an output, if it makes one of that name */
 int uses_maybe_word(struct resolver *r, struct stage *s, const char *word, size_t at);
+int uses_changed(struct resolver *r, struct stage *s, const char *name); /* an output if it changes that, or packs it */
+/* A word of xargs: it may run what changes the files that it is given.  edits: sed or perl was among them, which is remembered here. */
+int uses_xargs_word(struct resolver *r, struct stage *s, size_t at, const char *word, bool *edits);
 int uses_prefixes(struct resolver *r, struct stage *s, const struct use *first, const struct command *k, size_t at);
 
 /* uses_text.c: what the texts among a command's words name. */
@@ -26,3 +29,4 @@ bool uses_is_open(const char *name); /* relative, and nothing in it hidden or `.
 int uses_program(struct resolver *r, struct stage *s, size_t at, const char *text, size_t size);
 int uses_program_text(struct resolver *r, struct stage *s, size_t at, struct slice text, const char *interpreter);
 int uses_program_file(struct resolver *r, struct stage *s, size_t at, const char *name, const char *interpreter); /* NULL: its first line says whose it is */
+int uses_program_word(struct resolver *r, struct stage *s, size_t at, const char *word); /* ... that may be run, as in `timeout 9 ./x.sh` */

@@ -37,6 +37,9 @@ struct scan {
     bool word;           /* it is the text of a word, for a shell that is started: what it writes to may be scratch */
     bool directories;    /* its words may be such: `for d in logs`, `cd logs` */
     bool cd;             /* it is a cd */
+    bool xargs, edits;   /* it is xargs; which runs sed or perl */
+    bool test;           /* it is a test: such a word stands behind its -d */
+    const char *by;      /* what reads the program that is its next word: `sh x.sh`; or NULL */
     const char *there;   /* the directory of the last `cd`, or NULL */
     const struct command *known;
 };
@@ -277,8 +280,15 @@ static int may_make_there(struct scan *c, const char *word)
     char *name = *word == '/' ? NULL : arena_alloc(c->r->arena, strlen(c->there) + strlen(word) + 2);
     if (!name)
         return *word == '/' ? 0 : resolve_no_memory(c->r);
-    strcpy(stpcpy(stpcpy(name, c->there), "/"), word);
-    return uses_maybe(c->r, c->s, name, c->at);
+    char *end = stpcpy(stpcpy(name, c->there), "/");
+    bool up = strncmp(word, "../", 3) == 0 && uses_is_open(c->there);
+    for (; end > name && strncmp(word, "../", 3) == 0 && up; word += 3)
+        for (end--; end > name && end[-1] != '/';)
+            end--;
+    strcpy(end, word);
+    if (up && !uses_is_open(name))
+        return 0;
+    return uses_maybe(c->r, c->s, name, c->at) < 0 || (up && uses_input(c->r, c->s, name, NULL, c->at, false, false) < 0) ? -1 : 0;
 }
 
 static bool is_dots(const char *word)
@@ -328,6 +338,35 @@ static int scan_backup(struct scan *c, const char *word)
         return 0;
     strcpy(stpcpy(pattern, "*"), at);
     return made_names(c, pattern, false);
+}
+
+/* `xargs wc < list`, `md5sum -c sums`: it opens what its input names. */
+static bool opens_names(const struct command *known, const char *word, bool command)
+{
+    if (command)
+        return known->reads_names;
+    for (size_t i = 0; i < known->names_count; i++) {
+        size_t n = strlen(known->names_with[i]);
+        if (strncmp(known->names_with[i], word, n) == 0 && (!word[n] || word[n] == '='))
+            return true;
+    }
+    return false;
+}
+
+/* `sh x.sh`, `. x.sh`, `./x.sh`, `timeout 9 python3 x.py`: files that hold programs, and `python3 -c TEXT`, one in a word. */
+static int scan_program(struct scan *c, const char *word, bool command)
+{
+    int r = uses_program_word(c->r, c->s, c->at, word);
+    if (r == 0 && c->by && word[0] != '-') {
+        r = command_is_shell(c->by) ? 0 : uses_program(c->r, c->s, c->at, word, strlen(word));
+        r = r < 0 ? r : uses_program_file(c->r, c->s, c->at, word, c->by);
+        c->by = NULL;
+    }
+    if (command_interprets(word))
+        c->by = word;
+    else if (command && (strcmp(word, ".") == 0 || strcmp(word, "source") == 0))
+        c->by = "sh";
+    return r;
 }
 
 /* All parts known: its values are tried.  Else what is inside its $( ) is. */
@@ -395,11 +434,14 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         if (command)
             c->known = commands_find(r->commands, v->text, &quiet);
         c->first_seen = true;
+        c->s->unknown_words |= c->known && opens_names(c->known, v->text, command);
         const struct use *made = c->s->maybe;
         if (command && c->makes && !(c->known && !command_may_make(c->known)))
             *c->makes = true;
         if (command) {
             c->cd = !strcmp(v->text, "cd") || !strcmp(v->text, "pushd");
+            c->xargs = !strcmp(v->text, "xargs");
+            c->test = !strcmp(v->text, "test") || !strcmp(v->text, "[") || !strcmp(v->text, "[[");
             c->directories = c->cd || !strcmp(v->text, "for") || (c->known && c->known->directories);
         } else if (c->there && may_make_there(c, v->text) < 0) {
             return -1;
@@ -409,8 +451,14 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
             return -1;
         bool directories = !command && c->directories && !is_dots(v->text);
         int got = uses_input(r, c->s, v->text, NULL, c->s->start, directories, false);
+        if (c->test) /* not `[ "$x" = src ]` */
+            c->directories = v->text[0] == '-' && strlen(v->text) == 2 && strchr("dersxw", v->text[1]);
         if (got > 0 && c->cd)
             c->there = v->text;
+        if (got == 0 && c->xargs && uses_xargs_word(r, c->s, c->at, v->text, &c->edits) < 0)
+            return -1;
+        if (got >= 0 && scan_program(c, v->text, command) < 0)
+            return -1;
         if (got == 0 && !command)
             got = scan_backup(c, v->text);
         if (got == 0 && equals) {
@@ -443,12 +491,16 @@ static int scan_text(struct scan *c, const char *text, size_t size)
     if (lex_init(&l, &part, c->r->arena, &quiet) < 0)
         return 0;
     while (result == 0 && lex_next(&l, &t) == 0 && t.kind != TOKEN_END) {
-        if (t.kind == TOKEN_WORD && strncmp(op, "<<", 2) == 0 && op[2] != '<')
+        bool seen = c->first_seen, redirects = strpbrk(op, "<>") && op[strlen(op) - 1] != '(';
+        if (t.kind == TOKEN_WORD && strncmp(op, "<<", 2) == 0 && op[2] != '<') {
             result = lex_heredoc(&l, t.start, t.word, op[2] == '-') ? 0 : -1;
-        else if (t.kind == TOKEN_WORD)
+        } else if (t.kind == TOKEN_WORD) {
+            c->first_seen |= redirects; /* `< f sort` */
             result = scan_word(c, t.word, writes(op), strcmp(op, ">>") == 0);
-        else
+            c->first_seen = redirects ? seen : c->first_seen;
+        } else if (t.kind != TOKEN_NUMBER && !(t.kind == TOKEN_OPERATOR && strpbrk(t.op, "<>") && t.op[strlen(t.op) - 1] != '(')) {
             *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word, .makes = c->makes, .there = c->there};
+        }
         op = t.kind == TOKEN_OPERATOR ? t.op : "";
     }
     lex_clear(&l);
@@ -492,6 +544,8 @@ int uses_scan(struct resolver *r, struct stage *s)
     int result = source.failed ? resolve_no_memory(r) : scan_text(&c, source.data, source.size);
     buf_clear(&source);
     s->last_input = NULL;
+    for (const struct use *u = s->changes_names && result == 0 ? s->input : NULL; u && result == 0; u = u->next)
+        result = uses_changed(r, s, u->word);
     return result < 0 ? -1 : sort_uses(r, &s->input);
 }
 
