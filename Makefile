@@ -4,6 +4,8 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev libmicrohttpd-dev \
 	busybox-static gawk iproute2 jq lua5.4 mawk netpbm sqlite3 zstd
 JOBS = 2
+# Tests wait a good part of their time.
+TEST_JOBS = 3
 
 .PHONY: all deps programs tables demo test alike tangle bench growth hosts kernel fuzz fuzz-wall compare graphs classes killed bounded fault submitted install clean
 
@@ -29,8 +31,8 @@ test: deps
 	cmake --build --preset release -j $(JOBS)
 	cmake --preset asan >/dev/null
 	cmake --build --preset asan -j $(JOBS)
-	ctest --preset asan -j $(JOBS)
-	ctest --preset release -j $(JOBS)
+	ctest --preset asan -j $(TEST_JOBS)
+	ctest --preset release -j $(TEST_JOBS)
 
 # The long form of a test that `make test` runs in short: ten thousand tasks, and nothing is left behind.
 soak: deps
