@@ -2,12 +2,12 @@
  * all signals blocked.  Told to make a clone, it makes a new pid namespace, whose first process shares its
  * memory, and this one forks: the copy becomes the program's process, number 2 as the program's own is, and
  * waits at the door for the task that it is for.  All that is before that is done while nobody waits.  With
- * the task's descriptors it goes on with the program's next call.  The first process reaps and says who has
+ * the task's descriptors it goes on with the program's next call.  The first process reaps and tells our init who has
  * ended, until nobody is left.  One clone may be at work while the next is made and waits.
  *
  * A namespace in which nothing is left of a clone, nor of any other process that it had, is as it was made, but
- * for the number that the next process gets.  Where the host lets that be set, the first process stays, and is
- * told at the door to make the next but one, again as number 2.
+ * for the number that the next process gets.  Where the host lets that be set, the first process stays, says at the
+ * door how the clone ended, and is told there to make the next but one, again as number 2.
  *
  * It may do that because it has entered a user namespace that owns nothing but the pid namespaces of
  * clones; a clone gives up all rights before a word of the program's runs, and enters no other.
@@ -91,9 +91,14 @@ static void say(int to, uint32_t kind, uint32_t a, uint32_t b)
     call(__NR_write, to, (long)&w, sizeof w, 0);
 }
 
+static int door_of(uint32_t serial)
+{
+    return page->door[serial % FORKER_DOORS];
+}
+
 static _Noreturn void fail(uint32_t serial)
 {
-    say(page->control, WIRE_FAILED, serial, 0);
+    say(door_of(serial), WIRE_FAILED, serial, 0);
     end(125);
 }
 
@@ -220,7 +225,7 @@ static void prepare(uint32_t serial)
 static void await(uint32_t kind, uint32_t serial, struct request *r)
 {
     for (;;) {
-        if (receive(page->door[serial % FORKER_DOORS], r) < 0)
+        if (receive(door_of(serial), r) < 0)
             end(0);
         if (r->kind == kind && r->serial == serial)
             return;
@@ -269,7 +274,7 @@ static void see_through(uint32_t serial)
     int status = 0, others = 0;
     long pid = spawn(0, (char *)FORKER_STACK + FORKER_CLONE_BYTES, be_program, serial);
 
-    ended.head = (struct wire){.version = WIRE_VERSION, .kind = WIRE_MAIN}; /* the rest is the kernel's: here is no memset */
+    ended.head = (struct wire){.version = WIRE_VERSION, .kind = WIRE_MAIN, .offset = serial}; /* the rest is the kernel's: here is no memset */
     if (pid != 2)
         fail(serial);
     while ((pid = call_unasked(__NR_wait4, -1, (long)&status, __WALL, (long)&ended.use)) > 0) {
@@ -278,7 +283,7 @@ static void see_through(uint32_t serial)
             long more = call_unasked(__NR_wait4, -1, 0, __WALL | WNOHANG, 0);
             ended.head.a = more >= 0 ? WIRE_OTHERS : !others && !(status & 0x7f) && as_made() ? WIRE_NOBODY_STAYS : WIRE_NOBODY;
             ended.head.b = (uint32_t)status;
-            call(__NR_write, page->control, (long)&ended, sizeof ended, 0);
+            call(__NR_write, ended.head.a == WIRE_NOBODY_STAYS ? door_of(serial) : page->control, (long)&ended, sizeof ended, 0);
             if (ended.head.a == WIRE_NOBODY_STAYS)
                 return;
             if (more < 0)
@@ -297,7 +302,7 @@ static void be_init(uint32_t serial)
 {
     struct request r;
 
-    say(page->door[serial % FORKER_DOORS], WIRE_HELLO, serial, 0);
+    say(door_of(serial), WIRE_HELLO, serial, 0);
     say(page->control, WIRE_BORN, serial, 0);
     for (;;) {
         see_through(serial);
@@ -326,7 +331,7 @@ __attribute__((used)) _Noreturn void forker_main(void)
         long pid = spawn(CLONE_NEWPID | CLONE_PARENT | CLONE_VM | SIGCHLD, stack, be_init, r.serial);
 
         if (pid < 0)
-            say(page->control, WIRE_FAILED, r.serial, (uint32_t)-pid);
+            say(door_of(r.serial), WIRE_FAILED, r.serial, (uint32_t)-pid);
     }
     end(0);
 }

@@ -16,6 +16,7 @@
 #define FORKER_PATHS     16384
 #define FORKER_DOORS     2 /* clone N waits at door N mod 2: one may be at work while the next is made */
 #define FORKER_OWN       (3 + FORKER_DOORS) /* descriptors of its own */
+#define FORKER_SHOWN_MAX 8 /* writable places of a template that its init shows the server */
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>

@@ -174,8 +174,9 @@ static void take_packet(struct init *in)
         take_file(in, h->a, h->kind == WIRE_TREE);
         break;
     case WIRE_KILL:
-        if (h->b != in->serial)
+        if (h->b < in->serial)
             break; /* of a clone that has ended meanwhile */
+        in->serial = h->b;
         in->killed = true;
         in->why = (enum wire_why)h->a;
         break;

@@ -30,6 +30,8 @@
 #define TICK_LOOKS   50 /* for a tick to pass: it is at most ten of them, unless the host's clock is set back */
 #define TICK_LOOK_NS 1000000
 
+_Static_assert(FORKER_SHOWN_MAX <= PLACES_MAX && FORKER_SHOWN_MAX <= WIRE_FDS_MAX, "a packet has room for them");
+
 /* What there is in /tmp and /job, and when it was last changed. */
 struct places {
     struct place {
@@ -43,8 +45,8 @@ struct places {
 struct clone {
     pid_t init; /* the clone's first process; 0: not there yet */
     bool last; /* it has nobody left to wait for */
-    bool stays, gone, failed;
-    struct rusage use, before; /* the clone's; those that its first process has had before it, times only */
+    bool stays, gone;
+    struct rusage use; /* the clone's; of one that is gone: of all that it has had */
 };
 
 /* What stays from clone to clone. */
@@ -117,15 +119,43 @@ static bool places_unchanged(const struct places *p)
     return true;
 }
 
+/* The server looks at them itself where a clone ended and nobody is left.  None, or all: they are few. */
+static int show_places(const struct places *p, int link)
+{
+    int fd[FORKER_SHOWN_MAX];
+    uint32_t count = 0;
+    while (p->count <= FORKER_SHOWN_MAX && count < p->count &&
+           (fd[count] = open(p->place[count].path, O_PATH | O_NOFOLLOW | O_CLOEXEC)) >= 0)
+        count++;
+    int result = wire_send(link, (struct wire){.kind = WIRE_READY}, NULL, 0, fd, count == p->count ? count : 0);
+    for (uint32_t i = 0; i < count; i++)
+        close(fd[i]);
+    return result;
+}
+
 static struct clone *clone_of(struct stand *s, uint32_t serial)
 {
     return &s->clone[serial % FORKER_DOORS];
 }
 
+/* Its program has ended, as its first process has said.  Those before it that we have not heard of have left nothing, and the server
+ * has seen to their end. */
+static struct clone *main_ended(struct init *in, struct stand *s)
+{
+    const struct wire *h = &in->packet.head;
+    struct clone *c = clone_of(s, in->serial = (uint32_t)h->offset);
+    in->main_ended = true;
+    in->status = (int)h->b;
+    c->last = h->a != WIRE_OTHERS;
+    c->stays = h->a == WIRE_NOBODY_STAYS;
+    if (in->packet.size == sizeof c->use)
+        memcpy(&c->use, in->packet.data, sizeof c->use);
+    return c;
+}
+
 /* One message of the forker's, or of a clone's first process; false: there is none. */
 static bool take_forker(struct init *in, struct stand *s)
 {
-    struct clone *c = clone_of(s, in->serial);
     int n = wire_receive(in->forker, &in->packet, MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return false;
@@ -137,23 +167,12 @@ static bool take_forker(struct init *in, struct stand *s)
         clone_of(s, h->a)->init = in->packet.from;
         break;
     case WIRE_MAIN:
-        if (in->packet.from != c->init)
-            break; /* the next, that has failed */
-        in->main_ended = true;
-        in->status = (int)h->b;
-        c->last = h->a != WIRE_OTHERS;
-        c->stays = h->a == WIRE_NOBODY_STAYS;
-        if (in->packet.size == sizeof c->use)
-            memcpy(&c->use, in->packet.data, sizeof c->use);
-        if (!c->last)
+        if (h->offset >= in->serial && in->packet.from == clone_of(s, (uint32_t)h->offset)->init && !main_ended(in, s)->last)
             wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
         break;
     case WIRE_REAPED:
         if (in->main_ended)
             wire_send(in->link, (struct wire){.kind = WIRE_MAIN}, NULL, 0, NULL, 0);
-        break;
-    case WIRE_FAILED:
-        clone_of(s, h->a)->failed = true;
         break;
     default:
         break;
@@ -162,23 +181,11 @@ static bool take_forker(struct init *in, struct stand *s)
     return true;
 }
 
-static void add_times(struct rusage *all, const struct rusage *one, int sign)
-{
-    struct timeval *to[] = {&all->ru_utime, &all->ru_stime};
-    const struct timeval *from[] = {&one->ru_utime, &one->ru_stime};
-    for (int i = 0; i < 2; i++) {
-        int64_t us = to[i]->tv_sec * 1000000 + to[i]->tv_usec + sign * (from[i]->tv_sec * 1000000 + from[i]->tv_usec);
-        *to[i] = (struct timeval){us > 0 ? us / 1000000 : 0, us > 0 ? us % 1000000 : 0};
-    }
-}
-
-/* Its first process, which may have had others before; the largest process is that of all of them. */
 static void is_gone(struct clone *c, const struct rusage *use)
 {
     c->gone = true;
     c->stays = false;
     c->use = *use;
-    add_times(&c->use, &c->before, -1);
 }
 
 /* The template's program, or the server, is gone: so are we, and all below us.  What a clone's first process said
@@ -192,31 +199,36 @@ static void reap(struct init *in, struct stand *s)
     for (pid_t pid; (pid = wait4(-1, &status, WNOHANG | __WALL, &use)) > 0;) {
         if (pid == in->main)
             _exit(0);
-        if (clone_of(s, in->serial + 1)->init == pid)
-            _exit(1); /* nobody told it to: of a next clone that waits, or that it was to make, nothing comes */
+        if (clone_of(s, in->serial)->init != pid || !(in->main_ended || in->killed))
+            _exit(1); /* nobody told it to: its clone is lost, at work or not */
         is_gone(clone_of(s, in->serial), &use);
     }
 }
 
-/* Until no process of the clone is left. */
+/* Until no process of a clone is left of whose end the server does not know. */
 static void serve_clone(struct init *in, struct stand *s)
 {
-    struct clone *c = clone_of(s, in->serial);
+    struct clone *c;
     struct rusage use;
     bool told = false;
-    while (!c->gone && (told || !c->stays) && !(c->failed && !c->init)) {
+    while (c = clone_of(s, in->serial), !c->gone && (told || !c->stays)) {
         struct pollfd p[3] = {{in->forker, POLLIN, 0}, {s->signals, POLLIN, 0}, {in->link, POLLIN, 0}};
         struct signalfd_siginfo info;
         if (poll(p, 3, -1) < 0)
             continue;
         if (p[0].revents) {
             take_forker(in, s);
+            c = clone_of(s, in->serial);
             if (c->last && (told || !c->stays) && c->init && wait4(c->init, NULL, __WALL, &use) == c->init)
                 is_gone(c, &use);
         } else if (p[1].revents && read(s->signals, &info, sizeof info) > 0)
             reap(in, s);
-        else if (p[2].revents)
+        else if (p[2].revents) {
             init_take_next(in);
+            if (in->packet.head.kind == WIRE_MAIN)
+                main_ended(in, s);
+        }
+        c = clone_of(s, in->serial);
         if ((in->killed || in->finish) && c->init && !told) {
             told = true;
             kill(c->init, SIGKILL);
@@ -233,16 +245,6 @@ static void drop_task(struct init *in)
         wire_close_fds(&in->packet);
 }
 
-/* What is at fault here is not the program's: the task says so, and the template ends. */
-static _Noreturn void fail(struct init *in, const char *why)
-{
-    struct outcome o = {.end = BOX_FAILED};
-    in->stays = WIRE_STAYS_NOT;
-    snprintf(o.text, sizeof o.text, "%s", why);
-    init_tell(in, &o, &(struct rusage){0});
-    _exit(1);
-}
-
 /* With its result the server is told whether there will be a next one. */
 static void conclude(struct init *in, struct outcome *o, const struct clone *c, bool same)
 {
@@ -252,7 +254,7 @@ static void conclude(struct init *in, struct outcome *o, const struct clone *c, 
         _exit(0);
 }
 
-/* The server has the forker make it, and gives it its task. */
+/* The server has the forker make them, and gives them their tasks. */
 static void run_clone(struct init *in, struct stand *stand)
 {
     struct outcome o = {0};
@@ -263,15 +265,9 @@ static void run_clone(struct init *in, struct stand *stand)
     serve_clone(in, stand);
     struct clone c = *clone_of(stand, in->serial);
     *clone_of(stand, in->serial) = (struct clone){0}; /* the next but one's */
-    if (c.stays) {
-        add_times(&c.before, &c.use, 1);
-        *clone_of(stand, in->serial) = (struct clone){.init = c.init, .before = c.before};
-    }
-    if (c.failed && !in->killed)
-        fail(in, "a template could not be cloned");
+    if (c.stays)
+        clone_of(stand, in->serial)->init = c.init;
     bool same = places_unchanged(&stand->places);
-    if (!in->main_ended && !in->killed)
-        fail(in, "the task's first process was killed");
     if (in->killed) {
         drop_task(in);
         init_judge_killed(in, &o);
@@ -312,8 +308,7 @@ _Noreturn void template_serve(struct init *in, int signals)
     static struct stand stand;
     stand.signals = signals;
     await_forker(in, &stand);
-    if (note_places(&stand.places) < 0 ||
-        wire_send(in->link, (struct wire){.kind = WIRE_READY}, NULL, 0, NULL, 0) < 0)
+    if (note_places(&stand.places) < 0 || show_places(&stand.places, in->link) < 0)
         _exit(1);
     for (;;)
         run_clone(in, &stand);

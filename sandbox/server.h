@@ -105,6 +105,7 @@ struct task {
     uint64_t asked_ns;
     const char *uncertified_why;
     bool warm;            /* it is a clone of a template */
+    uint64_t before_user_ns, before_sys_ns; /* of what its result says that it used, those before it have */
     bool unasked;         /* its exec is not notified */
     bool again;           /* its place is as it was made */
     struct template *template; /* while it is its turn */

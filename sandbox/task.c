@@ -382,12 +382,26 @@ static bool is_drained(const struct task *t)
     return true;
 }
 
+static uint64_t less(uint64_t all, uint64_t before)
+{
+    return all > before ? all - before : 0;
+}
+
+static int result_of(const struct task *t, const char *data, size_t size, struct box_result *r)
+{
+    if (result_unpack(data, size, r) < 0)
+        return -1;
+    r->cpu_user_ns = less(r->cpu_user_ns, t->before_user_ns);
+    r->cpu_sys_ns = less(r->cpu_sys_ns, t->before_sys_ns);
+    return 0;
+}
+
 static void task_conclude(struct task *t)
 {
     struct box_result r;
     if (t->state != TASK_SETUP || !t->result.size || !is_drained(t))
         return;
-    if (result_unpack(t->result.data, t->result.size, &r) < 0) {
+    if (result_of(t, t->result.data, t->result.size, &r) < 0) {
         task_failed(t, "the task's first process made no sense", 0);
     } else {
         if (t->warm)
@@ -451,7 +465,7 @@ void task_take(struct task *t, struct wire_packet *p)
         if (t->state == TASK_SETUP) {
             struct err e;
             struct box_result end;
-            if (result_unpack(p->data, p->size, &end) < 0)
+            if (result_of(t, p->data, p->size, &end) < 0)
                 end = (struct box_result){.end = BOX_FAILED};
             outside_judge(t, &end);
             task_broke(t, end.end);

@@ -11,15 +11,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define STATUS_OURS 125 /* and above: of the forker, or a limit's */
 
 static void template_event(struct watch *w, uint32_t events);
 static void door_event(struct watch *w, uint32_t events);
@@ -63,6 +68,8 @@ static void template_free(struct template *m)
         link_clear(&m->door[i].link);
     }
     fd_close(&m->control);
+    for (uint32_t i = 0; i < m->shown_count; i++)
+        fd_close(&m->shown[i].fd);
     for (int i = 0; i < FORKER_OWN - 1; i++)
         fd_close(&m->theirs[i]);
     cgroup_give_back(&s->cgroups, m->cgroup);
@@ -275,6 +282,7 @@ static bool ask_next(struct template *m)
     }
     d->init = 0;
     d->born = m->asked;
+    d->user_ns = d->sys_ns = 0;
     return wire_send(m->control, head, NULL, 0, NULL, 0) == 0;
 }
 
@@ -288,9 +296,16 @@ static void stand_ready(struct template *m)
 /* Who stands ready has a clone that waits: made when the last one's end has been told, not before. */
 void templates_tend(struct server *s)
 {
-    for (struct template *m = s->template; m; m = m->next)
-        if (m->ready && m->asked == m->given && !ask_next(m))
+    bool yielded = false;
+    for (struct template *m = s->template; m; m = m->next) {
+        if (!m->ready || m->asked != m->given)
+            continue;
+        if (!yielded)
+            sched_yield(); /* who was just answered goes on first, where we share a processor; a fork takes longer than that */
+        yielded = true;
+        if (!ask_next(m))
             template_kill(m);
+    }
 }
 
 static void served(struct template *m, enum wire_stays stays)
@@ -312,40 +327,36 @@ void template_served(struct task *t, enum wire_stays stays)
 }
 
 /* It is through its door that a clone's first process says who it is, before any other of its processes is there. */
-static void take_door(struct template *m, struct template_door *d)
+static void take_hello(struct template *m, struct template_door *d, const struct wire_packet *p)
 {
-    static struct wire_packet said; /* the server's own may be in use: we look here when we must know */
-    int n = wire_receive(d->link.fd, &said, MSG_DONTWAIT);
-    if (n < 0 && errno == EAGAIN)
+    if (p->head.a != d->born)
         return;
-    wire_close_fds(&said);
-    uint32_t serial = said.head.a;
-    if (n <= 0) { /* the link says so too */
+    d->init = p->from;
+    if (m->task && d == door_of(m, m->given))
+        task_has_init(m->task, d->init);
+}
+
+/* false: it has nothing to say. */
+static bool hear_door(struct template *m, struct template_door *d, struct wire_packet *p)
+{
+    int n = wire_receive(d->link.fd, p, MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN)
+        return false;
+    wire_close_fds(p);
+    if (n <= 0) /* the link says so too */
         watch_stop(m->server, &d->watch);
-    } else if (serial == d->born) {
-        d->init = said.from;
-        if (m->task && d == door_of(m, m->given))
-            task_has_init(m->task, d->init);
-    }
+    return n > 0;
 }
 
 /* What it says at its door comes before it takes its ports: who is not there yet holds none, whatever else has been read first. */
 pid_t task_first(const struct task *t)
 {
+    static struct wire_packet said; /* the server's own may be in use: we look here when we must know */
     struct template *m = t->template;
-    if (!t->init && m && m->task == t)
-        take_door(m, door_of(m, m->given));
+    struct template_door *d = !t->init && m && m->task == t ? door_of(m, m->given) : NULL;
+    if (d && hear_door(m, d, &said) && said.head.kind == WIRE_HELLO)
+        take_hello(m, d, &said);
     return t->init;
-}
-
-static void door_event(struct watch *w, uint32_t events)
-{
-    struct template *m = w->owner;
-    struct template_door *d = w == &m->door[0].watch ? &m->door[0] : &m->door[1];
-    if ((events & EPOLLOUT) && link_flush(&d->link) == 0)
-        link_watch(m->server, &d->link, w);
-    if (events & (EPOLLIN | EPOLLHUP))
-        take_door(m, d);
 }
 
 static bool watch_doors(struct template *m)
@@ -373,13 +384,114 @@ static bool was_killed(const struct wire_packet *p)
  * stay open; if it was killed, it was not yet the program. */
 static void take_result(struct template *m, struct wire_packet *p)
 {
-    bool unread = lies_unread(&door_of(m, m->given)->link);
+    const struct template_door *d = door_of(m, m->given);
+    bool unread = lies_unread(&d->link);
+    if (p->head.kind == WIRE_RESULT && p->head.a != WIRE_STAYS_BOTH) {
+        m->task->before_user_ns = d->user_ns;
+        m->task->before_sys_ns = d->sys_ns;
+    }
     if (unread && was_killed(p))
         task_failed(m->task, "the process that was to become the program was killed", 0);
     else
         task_take(m->task, p);
     if (unread)
         template_kill(m); /* by whose end the task is gone, if it is not yet */
+}
+
+/* It could not be made.  The one before it goes on to its end. */
+static void clone_failed(struct template *m, uint32_t serial)
+{
+    bool waited_for = m->task && serial == m->given;
+    m->stale = true;
+    if (waited_for)
+        task_failed(m->task, "a template could not be cloned", 0);
+    if (waited_for || !m->task)
+        template_kill(m);
+}
+
+/* Whatever is made, removed, written or renamed there changes the time of something that was there. */
+static bool has_left_nothing(const struct template *m)
+{
+    bool same = m->shown_count;
+    for (uint32_t i = 0; same && i < m->shown_count; i++) {
+        const struct template_shown *one = &m->shown[i];
+        struct stat s;
+        same = fstat(one->fd, &s) == 0 && s.st_ctim.tv_sec == one->changed.tv_sec && s.st_ctim.tv_nsec == one->changed.tv_nsec;
+    }
+    return same;
+}
+
+static uint64_t ns_of(struct timeval t)
+{
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_usec * 1000;
+}
+
+/* A clone has ended, nobody of it is left, and its first process stays.  What that was is its init's to see to only if it left something, or met a limit. */
+static void clone_ended(struct template *m, struct template_door *d, struct wire_packet *p)
+{
+    struct wire head = p->head;
+    struct rusage use;
+    struct buf b = BUF_INIT(WIRE_DATA_MAX);
+    struct statvfs room;
+    int status = (int)head.b;
+    if (p->size != sizeof use || head.offset != m->given) {
+        clone_failed(m, (uint32_t)head.offset);
+        return;
+    }
+    if (m->told == m->given)
+        return; /* its init says how that went */
+    memcpy(&use, p->data, sizeof use);
+    struct box_result r = {.end = BOX_EXITED,
+                           .status = WEXITSTATUS(status),
+                           .text = "",
+                           .cpu_user_ns = ns_of(use.ru_utime),
+                           .cpu_sys_ns = ns_of(use.ru_stime),
+                           .memory_peak_bytes = (uint64_t)use.ru_maxrss * 1024};
+    d->user_ns += r.cpu_user_ns;
+    d->sys_ns += r.cpu_sys_ns;
+    bool full = r.status && (fstatvfs(m->shown[0].fd, &room) < 0 || !room.f_bfree);
+    result_pack(&b, &r);
+    if (full || r.status >= STATUS_OURS || !has_left_nothing(m) || b.failed) {
+        link_send(&m->link, head, &use, sizeof use, NULL, 0);
+        link_watch(m->server, &m->link, &m->watch);
+    } else {
+        p->head = (struct wire){.kind = WIRE_RESULT, .a = WIRE_STAYS_BOTH, .offset = m->given};
+        p->size = b.size;
+        memcpy(p->data, b.data, b.size);
+        take_result(m, p);
+    }
+    buf_clear(&b);
+}
+
+static void door_event(struct watch *w, uint32_t events)
+{
+    struct template *m = w->owner;
+    struct server *s = m->server;
+    struct template_door *d = w == &m->door[0].watch ? &m->door[0] : &m->door[1];
+    if ((events & EPOLLOUT) && link_flush(&d->link) == 0)
+        link_watch(s, &d->link, w);
+    if (!(events & (EPOLLIN | EPOLLHUP)) || !hear_door(m, d, &s->packet))
+        return;
+    switch (s->packet.head.kind) {
+    case WIRE_HELLO:
+        take_hello(m, d, &s->packet);
+        break;
+    case WIRE_MAIN:
+        clone_ended(m, d, &s->packet);
+        break;
+    case WIRE_FAILED:
+        clone_failed(m, s->packet.head.a);
+        break;
+    default:
+        break;
+    }
+}
+
+static void take_shown(struct template *m, struct wire_packet *p)
+{
+    struct stat s;
+    for (int fd; m->shown_count < FORKER_SHOWN_MAX && (fd = wire_take_fd(p, m->shown_count)) >= 0; m->shown_count++)
+        m->shown[m->shown_count] = (struct template_shown){fd, fstat(fd, &s) == 0 ? s.st_ctim : (struct timespec){0}};
 }
 
 static void take_packet(struct template *m, struct wire_packet *p)
@@ -393,16 +505,17 @@ static void take_packet(struct template *m, struct wire_packet *p)
         take_listener(m, place_listener(&m->link, p));
         break;
     case WIRE_READY:
+        take_shown(m, p);
         if (watch_doors(m))
             stand_ready(m);
         else
             template_kill(m);
         break;
     default:
-        if (m->task)
-            take_result(m, p);
-        else if (m->asked && p->head.offset > m->given) /* killed while it stood ready for whoever comes */
+        if (m->asked && p->head.offset > m->given) /* killed while it stood ready for whoever comes */
             template_kill(m);
+        else if (m->task)
+            take_result(m, p);
         else if (m->asked) /* whose clone it was is gone */
             served(m, (enum wire_stays)p->head.a);
         else
@@ -607,7 +720,7 @@ void template_tell(const struct task *t, struct wire head)
     struct template *m = t->template;
     if (!m)
         return;
-    head.b = m->given;
+    head.b = m->told = m->given;
     link_send(&m->link, head, NULL, 0, NULL, 0);
     link_watch(m->server, &m->link, &m->watch);
 }

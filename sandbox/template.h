@@ -47,6 +47,7 @@ struct template {
         struct link link;
         struct watch watch;
         uint32_t born; /* the clone with which the first process there came */
+        uint64_t user_ns, sys_ns; /* that its clones have used since */
         bool stays;    /* it has outlived its last clone, and makes the next */
         pid_t init;    /* that process; 0: not known yet */
     } door[FORKER_DOORS];
@@ -55,6 +56,12 @@ struct template {
     struct notify *notify;   /* as it was at the stop */
     struct cgroup *cgroup;   /* its clones are in it too */
     uint32_t asked, given;   /* clones that were asked for, and tasks that got one; the first is 1 */
+    uint32_t told;           /* the last one that its init was told to end */
+    struct template_shown {  /* its writable places, and when each was last changed before it had clones */
+        int fd;
+        struct timespec changed;
+    } shown[FORKER_SHOWN_MAX];
+    uint32_t shown_count;    /* 0: its init must look */
     uint32_t kib;            /* of memory that is its own, from its stop on */
     uint64_t plan_seed;
     uint32_t plan_stage;

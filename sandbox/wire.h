@@ -43,7 +43,7 @@ enum wire_kind {
     WIRE_USERS,   /* make a user namespace below the sandbox's; the answer, in a WIRE_USERS too. fds: it */
     WIRE_OPEN,    /* a: file index; b: WIRE_OPEN_*; offset, size: inode, device; path; fds: task socket */
     /* zygote, mounter -> server */
-    WIRE_READY,   /* also forker -> init, and a template's init -> server: it can be cloned now */
+    WIRE_READY,   /* also forker -> init, and a template's init -> server: it can be cloned now; fds: its writable places, if they are few */
     WIRE_FAILED,  /* a: err code, b: errno; text.  From the mounter: also region, task; offset: file */
     /* server, mounter -> init */
     WIRE_TASK,    /* a: 1 for a template; b: WIRE_ASK, or which directory of PATH has the program, that starts unasked; the task's bytes,
@@ -60,14 +60,15 @@ enum wire_kind {
     /* server -> clone, by its template's door */
     WIRE_BEGIN,   /* a: which clone it is for; fds: its ports */
     /* forker -> init */
-    WIRE_BORN,    /* with credentials: the clone's first process.  a: which clone's, as of its WIRE_HELLO and WIRE_FAILED */
+    WIRE_BORN,    /* with credentials: the clone's first process.  a: which clone's, as of its WIRE_HELLO, and of the WIRE_FAILED at its door */
     WIRE_REAPED,  /* another process of the clone's has ended */
     /* init -> server */
     WIRE_HELLO,   /* with credentials: the init's process id.  a: 1 when it is not in the cgroup that was for it.  A clone's first process
                    * says it at the door */
     WIRE_LISTENER, /* with credentials.  a: the number of the filter's listener among its descriptors */
-    WIRE_MAIN,    /* the program has ended, others of its tree run on; again when one of these ends.  From a forker,
-                   * and only once: a: enum wire_left; b: how it ended, as wait tells it; what it used (struct rusage) */
+    WIRE_MAIN,    /* the program has ended, others of its tree run on; again when one of these ends.  From a clone's first process,
+                   * and only once: a: enum wire_left; b: how it ended, as wait tells it; offset: which clone; what it used (struct rusage).
+                   * One that stays says it at the door, and the server to the init if it is that one's to see to */
 };
 
 #define WIRE_ASK UINT32_MAX

@@ -786,6 +786,37 @@ static void ends(void **state)
     boxed_close(&b);
 }
 
+/* The CPU time of a clone is its own, however it ends: its first process has had others, which it told the server of at the door, and its
+ * init hears of none of them. */
+static void spent(void **state)
+{
+    static const char line[] = "sh -c 'read x; while [ \"$x\" = work ] && [ $((i += 1)) -lt 30000 ]; do :; done; [ \"$x\" = work ] || kill -ABRT $$'";
+    int work = memfd_create("work", MFD_CLOEXEC), none = memfd_create("none", MFD_CLOEXEC);
+    uint64_t most = 0;
+    int warm = 0, killed = 0;
+    (void)state;
+    assert_int_equal(write(work, "work\n", 5), 5);
+    assert_int_equal(write(none, "none\n", 5), 5);
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (int i = 0; i < RUNS_MAX && killed < CLONES && !refused; i++) {
+        bool works = warm < 8;
+        run(&(struct boxed_plan){.line = line, .in = works ? work : none, .out = -1});
+        assert_int_equal(b.stage[0].end, works ? BOX_EXITED : BOX_SIGNALLED);
+        if (*b.stage[0].cold)
+            continue;
+        if (works && b.stage[0].cpu_ns > most)
+            most = b.stage[0].cpu_ns;
+        if (!works && b.stage[0].cpu_ns > most)
+            fail_msg("a clone that did nothing used %llu us, those before it %llu at most", (unsigned long long)b.stage[0].cpu_ns / 1000, (unsigned long long)most / 1000);
+        killed += !works;
+        warm++;
+    }
+    assert_true(killed == CLONES || refused);
+    boxed_close(&b);
+    close(work);
+    close(none);
+}
+
 /* A template that does not come to its stop is given up: nobody waits for it. */
 static void endless(void **state)
 {
@@ -824,7 +855,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(names),    cmocka_unit_test(unchanged), cmocka_unit_test(cold),    cmocka_unit_test(scratch),
         cmocka_unit_test(many),     cmocka_unit_test(stays),   cmocka_unit_test(rights),    cmocka_unit_test(wall),    cmocka_unit_test(ends),
         cmocka_unit_test(endless),  cmocka_unit_test(never),     cmocka_unit_test(order),   cmocka_unit_test(ceiling),
-        cmocka_unit_test(different), cmocka_unit_test(forgotten), cmocka_unit_test(unread)};
+        cmocka_unit_test(different), cmocka_unit_test(forgotten), cmocka_unit_test(unread),  cmocka_unit_test(spent)};
     const char *asked = getenv("SOAK_TASKS");
     different_count = asked ? (unsigned)atoi(asked) : different_count;
     input = file_of(LINES);
