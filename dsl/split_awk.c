@@ -618,6 +618,189 @@ static int sums(struct split_case *c, const struct awk *a, const struct awk_toke
     return c->s->block_argv && c->s->combine_argv ? SPLIT_OK : SPLIT_FAILED;
 }
 
+/* ---- what is counted by keys ------------------------------------------------------------- */
+
+/* Is its only reader a sort that makes the same of its lines in any order?  Of those that compare as equal the bytes decide then. */
+static bool sorted_next(const struct split_case *c)
+{
+    static const char *const fine[] = {"-n", "-r", "-k", "-t", "-h", "-V", "-M", "-b", "-d", "-f", "-i", "-S", "-T", "--parallel", "-o"};
+    const struct graph_fd *out = graph_fd_of(c->n, 1);
+    const struct graph_node *n = out ? &c->g->node[c->g->edge[out->edge].to] : NULL;
+    struct err quiet;
+    if (!n || n->kind != GRAPH_COMMAND || !n->argc || strcmp(n->argv[0], "sort") != 0)
+        return false;
+    const struct command *k = commands_find(c->commands, "sort", &quiet);
+    struct command_walk walk = command_walk(k, n->argv + 1, n->argc - 1);
+    struct command_item i;
+    while (k && (i = command_next(&walk)).kind != ITEM_END) {
+        bool known = i.kind == ITEM_OPERAND && strcmp(i.value, "-") == 0;
+        for (size_t f = 0; f < sizeof fine / sizeof *fine; f++)
+            known = known || (i.kind == ITEM_OPTION && strcmp(i.option->name[0], fine[f]) == 0);
+        if (!known || (i.kind == ITEM_OPTION && i.value && strchr(i.value, 'R')))
+            return false;
+    }
+    return k;
+}
+
+/* The statement of a print at i shows a line that is not empty, of its key and that key's number alone. */
+static bool shows_line(const struct awk *a, uint32_t i, uint32_t end, const struct awk_token *array)
+{
+    const struct awk_token *t = a->token;
+    bool format = is(&t[i], "printf"), shows = false;
+    i += 1 + (format && is(&t[i + 1], "("));
+    if (format) { /* "... \n", and in it something that is always there */
+        const struct awk_token *f = &t[i];
+        if (i >= end || f->kind != STRING || f->size < 5 || memcmp(f->text + f->size - 3, "\\n\"", 3) != 0)
+            return false;
+        for (size_t k = 1; k < f->size - 3; k++) {
+            if (f->text[k] == '\\' && f->text[++k] != 't')
+                return false;
+            if (f->text[k] == '%' && f->text[k + 1] != 's' && f->text[k + 1] != 'd')
+                return false;
+            shows = shows || strchr(" ,:;|=t", f->text[k]);
+            k += f->text[k] == '%';
+        }
+        return shows && i + 1 < end && is(&t[i + 1], ",");
+    }
+    for (; i < end && t[i].kind != NEWLINE && !is(&t[i], ";") && !is(&t[i], "}"); i++) {
+        if (AMONG(&t[i], functions)) /* may make nothing of it */
+            i = closed(a, i + 1) - 1;
+        else
+            shows = shows || same(&t[i], array) || (t[i].kind == STRING && t[i].size > 2);
+    }
+    return shows;
+}
+
+/* for (K in N) ...: lines of K and N[K] alone, each by itself. */
+static bool shows_keys(const struct awk *a, const struct rule *r, const struct awk_token *array)
+{
+    static const char *const fine[] = {"if", "else", "print", "printf", "substr", "length", "toupper", "tolower", "int", "index", "sprintf"};
+    static const char *const signs[] = {"(", ")", "[", "]", "{", "}", ",", ";", "<", ">", "<=", ">=", "==", "!=", "+", "-", "*", "/", "%", "&&", "||", "!"};
+    const struct awk_token *t = a->token, *key = &t[r->action + 2];
+    int depth = 0, prints = 0;
+    if (r->action_end - r->action < 8 || !range_like(a, r->action, r->action + 2, "for (") || key->kind != NAME || same(key, array) || !is(key + 1, "in") ||
+        !same(key + 2, array) || !is(key + 3, ")"))
+        return false;
+    for (uint32_t i = r->action + 6; i < r->action_end; i++) {
+        bool print = is(&t[i], "print") || is(&t[i], "printf");
+        depth += is(&t[i], "(") - is(&t[i], ")");
+        if (t[i].kind == REGEX || (t[i].kind == PUNCTUATION && (!AMONG(&t[i], signs) || (is(&t[i], ">") && !depth))))
+            return false;
+        if (t[i].kind == STRING && !(i && is(&t[i - 1 - is(&t[i - 1], "(")], "printf")) && !plain_string(&t[i]))
+            return false;
+        if (print && !shows_line(a, i, r->action_end, array))
+            return false;
+        prints += print;
+        if (same(&t[i], array) && i + 3 < r->action_end && is(&t[i + 1], "[") && same(&t[i + 2], key) && is(&t[i + 3], "]"))
+            i += 3;
+        else if (t[i].kind == NAME && !same(&t[i], key) && !AMONG(&t[i], fine))
+            return false;
+        else if (is(&t[i], "length") && (!is(&t[i + 1], "(") || is(&t[i + 2], ")"))) /* of $0 */
+            return false;
+    }
+    /* One statement: what stands behind it would not be the loop's. */
+    bool block = is(&t[r->action + 6], "{");
+    if (is(&t[r->action + 6], ";"))
+        return false;
+    uint32_t end = block ? closed(a, r->action + 6) : r->action + 7;
+    for (; !block && end < r->action_end && t[end].kind != NEWLINE && !is(&t[end], ";"); end++)
+        ;
+    for (; end < r->action_end; end++)
+        if (t[end].kind != NEWLINE && !is(&t[end], ";"))
+            return false;
+    return prints;
+}
+
+/* { N[KEY]++ } or { N[KEY] += $9 }, perhaps with a pattern, END { for (K in N) ... }.  *what: what a line adds, or of no size: 1. */
+static bool counts_keys(struct awk *a, struct rule *r, struct awk_token *what)
+{
+    const struct awk_token *t = a->token, *array = &t[r->action];
+    uint32_t bracket = r->action + 1, behind = bracket < r->action_end && is(&t[bracket], "[") ? closed(a, bracket) : 0;
+    if (!behind || behind >= r->action_end || array->kind != NAME || isupper((unsigned char)*array->text))
+        return false;
+    while (r->action_end > behind && (is(&t[r->action_end - 1], ";") || t[r->action_end - 1].kind == NEWLINE))
+        r->action_end--;
+    if (range_like(a, behind, r->action_end, "+= $ 9") || range_like(a, behind, r->action_end, "+= $ NF"))
+        *what = (struct awk_token){NAME, t[behind + 1].text, (size_t)(t[behind + 2].text + t[behind + 2].size - t[behind + 1].text), false};
+    else if (!range_like(a, behind, r->action_end, "++") && !range_like(a, behind, r->action_end, "+= 1"))
+        return false;
+    struct rule key = *r, pattern = *r;
+    key.pattern = key.pattern_end = key.action = bracket + 1;
+    key.action_end = behind - 1;
+    pattern.action = pattern.action_end = r->pattern_end;
+    for (uint32_t i = r->pattern; i < behind; i++) {
+        bool other = i < r->pattern_end || (i > bracket && i < behind - 1);
+        if (other && (same(&t[i], array) || is(&t[i], "NR") || is(&t[i], "FNR") || (t[i].kind == STRING && !plain_string(&t[i]))))
+            return false;
+    }
+    return key.action < key.action_end && one_rule(a, &key, true) && one_rule(a, &pattern, true);
+}
+
+/* Blocks leave the numbers of their keys, each behind an empty line; where the first is none the command has been run
+ * whole after all, and what it printed is passed on.  None of its own lines is empty. */
+static int keys(struct split_case *c, struct awk *a)
+{
+    const struct awk_token *t = a->token;
+    struct rule r = a->rule[a->rules - 2], *end = &a->rule[a->rules - 1];
+    struct awk_token what = {.kind = NUMBER, .text = ""};
+    mark_changes(a);
+    if (!counts_keys(a, &r, &what) || !shows_keys(a, end, &t[r.action]))
+        return -2;
+    if (!sorted_next(c))
+        return split_whole(c, "the order of its keys is its own: `sort` behind it would let it be cut");
+    const char *n = t[r.action].text, *first = t[r.pattern].text, *show = t[end->action].text;
+    int n_size = (int)t[r.action].size, key_size = (int)(t[closed(a, r.action + 1) - 1].text + 1 - n);
+    int pattern = r.pattern_end == r.pattern ? 0 : (int)(t[r.pattern_end - 1].text + t[r.pattern_end - 1].size - first);
+    int show_size = (int)(t[end->action_end - 1].text + t[end->action_end - 1].size - show);
+    struct buf block = BUF_INIT(GRAPH_BYTES_MAX), again = BUF_INIT(GRAPH_BYTES_MAX);
+    if (a->rules == 3) /* BEGIN { FS = "x" } */
+        buf_printf(&block, "BEGIN {FS = %.*s} ", (int)t[a->rule[0].action + 2].size, t[a->rule[0].action + 2].text);
+    buf_printf(&block, "%.*s {", pattern, first);
+    if (what.size)
+        buf_printf(&block, "zp_x = %.*s + 0; if (zp_x != int(zp_x)) exit 9; zp_s += zp_x < 0 ? -zp_x : zp_x; if (zp_s >= 4e15) exit 9; ", (int)what.size, what.text);
+    buf_printf(&block, "%.*s += %s} END {print \"\"; for (zp_k in %.*s) print sprintf(\"%%.0f \", %.*s[zp_k]) zp_k}", key_size, n, what.size ? "zp_x" : "1", n_size, n, n_size, n);
+    buf_printf(&again,
+               "NR == 1 {zp_b = $0 == \"\"} !zp_b {print; next} $0 != \"\" {zp_i = index($0, \" \"); zp_x = substr($0, 1, zp_i - 1) + 0; "
+               "zp_s += zp_x < 0 ? -zp_x : zp_x; if (zp_s >= 4e15) exit 9; %.*s[substr($0, zp_i + 1)] += zp_x} END {%.*s}",
+               n_size, n, show_size, show);
+    const char *ofs = split_value(c, "-v");
+    if (!block.failed && !again.failed) {
+        c->s->block_argv = split_self(c, block.data, &c->s->block_argc);
+        c->s->combine_argv = ofs ? split_words(c, &c->s->combine_argc, c->n->argv[0], "-v", ofs, again.data, (const char *)NULL)
+                                 : split_words(c, &c->s->combine_argc, c->n->argv[0], again.data, (const char *)NULL);
+    }
+    c->s->combine = GRAPH_COMBINE_RERUN;
+    c->apart = true;
+    bool good = c->s->block_argv && c->s->combine_argv;
+    if (block.failed || again.failed)
+        err_nomem(c->e);
+    buf_clear(&block);
+    buf_clear(&again);
+    return good ? SPLIT_OK : SPLIT_FAILED;
+}
+
+/* -F, one -v OFS=x; before the two rules perhaps BEGIN { FS = "x" }. */
+static bool may_count_keys(const struct awk *a, const struct split_case *c)
+{
+    unsigned given = 0;
+    for (uint32_t i = 0; i < c->option_count; i++) {
+        const char *v = c->option[i].value;
+        bool ofs = strcmp(c->option[i].option->name[0], "-v") == 0 && v && strncmp(v, "OFS=", 4) == 0 && (!strchr(v, '\\') || strcmp(v, "OFS=\\t") == 0) && !strchr(v, '\n');
+        given += ofs;
+        if (!ofs && strcmp(c->option[i].option->name[0], "-F") != 0)
+            return false;
+    }
+    const struct rule *b = &a->rule[0], *last = &a->rule[a->rules - 1];
+    if (given > 1 || a->rules < 2 || a->rules > 3 || !is_rule(a, last, "END") || !a->rule[a->rules - 2].braces)
+        return false;
+    if (a->rules == 2)
+        return !is_rule(a, b, "BEGIN");
+    uint32_t end = b->action_end;
+    while (end > b->action && (is(&a->token[end - 1], ";") || a->token[end - 1].kind == NEWLINE))
+        end--;
+    return is_rule(a, b, "BEGIN") && end == b->action + 3 && range_like(a, b->action, end - 1, "FS =") && a->token[end - 1].kind == STRING;
+}
+
 /* -2: none of these. */
 static int whole_program(struct split_case *c, struct awk *a)
 {
@@ -637,8 +820,9 @@ static int whole_program(struct split_case *c, struct awk *a)
     struct awk_token what = {.kind = NUMBER, .text = ""};
     if (adds_up(a, c, &what))
         return sums(c, a, &what);
+    int r = may_count_keys(a, c) ? keys(c, a) : -2;
     a->bad[0] = '\0';
-    return -2;
+    return r;
 }
 
 /* ---- the class --------------------------------------------------------------------------- */

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Tries what the planner says of commands: classes.py TOOL [--seed N] [--rounds N] [--planted|--pipelines] [FORM...].
 
-Each form of classes.test is looked up through TOOL (tests/lib/split_tool.c).  One that may be cut is
+Each form of classes.test is looked up through TOOL (tests/lib/split_tool.c); of `FORM | sort` the first stage, whose lines may then
+come in any order.  One that may be cut is
 run whole and in blocks, on inputs made to break it and cut at random; the outputs are made one as the
 graph says, and must be the whole run's, byte for byte, with its status.  A block whose status is not
 allowed, that writes to stderr or holds a byte that spoils is no mismatch: the whole would run again.
@@ -269,6 +270,11 @@ def try_form(tool, form, r, every, failures, counts):
                 counts[got] = counts.get(got, 0) + 1
                 continue
             tried += got[2] > 1
+            if d["combine"] == "rerun" and not whole[0] and run(d["again"], whole[1])[1] != whole[1]:
+                failures.append("%s on %s: what it prints as a whole does not pass what puts blocks together" % (command, name))
+                return
+            if command.endswith(" | sort"):
+                got, whole = [(x[0], b"".join(sorted(x[1].splitlines(True))), x[2]) for x in (got, whole)]
             if got[:2] != whole[:2] or whole[2]:
                 failures.append("%s on %s in %d blocks: status %d, not %d\n  %r\n  %r\n  %r" % (
                     command, name, got[2], got[0], whole[0], got[1][:300], whole[1][:300], data[:200]))
