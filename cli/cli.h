@@ -37,7 +37,7 @@ struct cli {
     const char *shared;   /* zpipe keeper, worker */
     uint64_t memory;      /* of a worker, bytes; 0: the default */
     uint64_t store_max;   /* bytes; 0: the default */
-    uint32_t worker_wait_s;
+    uint32_t worker_wait_s, client_wait_s; /* zpipe scheduler */
     const char *listen, *state, *directory, *name, *data_listen, *advertise, *scheduler, *image;
 };
 

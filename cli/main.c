@@ -29,7 +29,7 @@ static const struct command commands[] = {
     {"keygen", cmd_keygen, CLI_KEYGEN, NULL, "--dir DIRECTORY [NAME]",
      "Make the keys of a cluster, or with NAME the pair of one machine or user.", "zpipe-scheduler(8)"},
     {"scheduler", cmd_scheduler, CLI_SCHEDULER, NULL,
-     "--keys DIRECTORY --listen URL [--state DIRECTORY] [--worker-wait TIME]\n"
+     "--keys DIRECTORY --listen URL [--state DIRECTORY] [--worker-wait TIME] [--client-wait TIME]\n"
      "       zpipe scheduler allow worker|client|keeper KEY [NAME] --keys DIRECTORY\n"
      "       zpipe scheduler deny KEY --keys DIRECTORY",
      "Place a cluster's jobs on its workers; or say whom it lets in.", "zpipe-scheduler(8)"},

@@ -229,6 +229,7 @@ static struct option find_option(struct cli *c, const char *name, size_t size)
         {"--body-max", SIZE, &c->body_max, CLI_SERVE, false},
         {"--state", TEXT, &c->state, CLI_SCHEDULER | CLI_KEEPER, false},
         {"--worker-wait", TIME, &c->worker_wait_s, CLI_SCHEDULER, false},
+        {"--client-wait", TIME, &c->client_wait_s, CLI_SCHEDULER, false},
         {"--shared", TEXT, &c->shared, CLI_KEEPER | CLI_WORKER, false},
         {"--store-max", ROOM, &c->store_max, CLI_KEEPER, false},
         {"--scheduler", TEXT, &c->scheduler, CLI_WORKER | CLI_KEEPER, false},

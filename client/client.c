@@ -67,6 +67,28 @@ static void lose(struct zpipe *z, const struct err *why)
         client_job_fail(j, why);
 }
 
+static void go_away(struct zpipe *z, const struct err *why)
+{
+    z->away = true;
+    z->away_ns = loop_clock_ns();
+    z->why = *why;
+    for (struct zpipe_job *j = z->jobs; j; j = j->next)
+        if (!j->result_here && !j->plan_only)
+            client_job_say(j, "zpipe: %s; the job goes on if the scheduler is back within %d s\n", why->text,
+                           (int)(CLIENT_WAIT_NS / 1000000000));
+}
+
+/* The connection is gone, or back, and nothing else: what was said, and what is said meanwhile, is heard then. */
+static void on_away(void *owner, struct peer *p, bool away, const struct err *why)
+{
+    (void)p;
+    struct zpipe *z = owner;
+    if (!away)
+        z->away = false;
+    else if (!z->lost && !z->away)
+        go_away(z, why);
+}
+
 /* The scheduler is gone.  Its workers go on; a scheduler that comes back gets the jobs once more, and finds what goes on by the
  * number and token that they had.  Where that is not all there, all that a job needs is here: its graph, its inputs, and how far
  * its outputs are, so what is written anew is dropped up to there. */
@@ -86,28 +108,20 @@ static void part(struct zpipe *z, const struct err *why)
         loop_timer_start(z->loop, &z->again, CLIENT_AGAIN_NS, 0);
         return;
     }
-    if (z->lost || (z->away && loop_clock_ns() - z->away_ns < CLIENT_WAIT_NS)) {
-        if (!z->lost)
-            loop_timer_start(z->loop, &z->again, CLIENT_AGAIN_NS, 0);
+    if (z->lost)
         return;
-    }
     bool at_work = false;
     for (struct zpipe_job *j = z->jobs; j; j = j->next)
         at_work |= !j->result_here && !j->plan_only;
-    if (z->away || !z->cluster[0] || !z->welcomed || !at_work) {
+    if (!z->cluster[0] || !z->welcomed || !at_work || (z->away && loop_clock_ns() - z->away_ns >= CLIENT_WAIT_NS)) {
         struct err first = z->away ? z->why : *why;
         lose(z, &first);
         return;
     }
-    z->away = true;
-    z->away_ns = loop_clock_ns();
-    z->why = *why;
-    for (struct zpipe_job *j = z->jobs; j; j = j->next) {
+    if (!z->away)
+        go_away(z, why);
+    for (struct zpipe_job *j = z->jobs; j; j = j->next)
         j->accepted = false;
-        if (!j->result_here)
-            client_job_say(j, "zpipe: %s; the job goes on if the scheduler is back within %d s\n", why->text,
-                           (int)(CLIENT_WAIT_NS / 1000000000));
-    }
     loop_timer_start(z->loop, &z->again, CLIENT_AGAIN_NS, 0);
 }
 
@@ -261,7 +275,9 @@ struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, 
     char *copy = strdup(url);
     if (!copy)
         err_nomem(e);
-    struct peer *p = copy ? peer_connect(z->net, url, key, MSG_CLIENT, MSG_WORKER, &events, z, e) : NULL;
+    struct peer *p = !copy       ? NULL
+                     : z->keeper ? peer_connect(z->net, url, key, MSG_CLIENT, MSG_WORKER, &events, z, e)
+                                 : peer_connect_lasting(z->net, url, key, MSG_CLIENT, MSG_WORKER, &events, NULL, z, e);
     struct client_link *l = p ? link_place(z, e) : NULL;
     if (!l) {
         peer_close(p);
@@ -302,8 +318,9 @@ static int connect_scheduler(struct zpipe *z, struct err *e)
 {
     static const struct peer_events events = {on_message, on_lost};
     enum msg_role role = z->keeper ? MSG_KEEPER : MSG_CLIENT;
-    z->scheduler = peer_connect(z->net, z->cluster[0] ? z->cluster : EMBEDDED_URL, (struct slice){0}, role,
-                                MSG_SCHEDULER, &events, z, e);
+    const char *url = z->cluster[0] ? z->cluster : EMBEDDED_URL;
+    z->scheduler = z->keeper ? peer_connect(z->net, url, (struct slice){0}, role, MSG_SCHEDULER, &events, z, e)
+                             : peer_connect_lasting(z->net, url, (struct slice){0}, role, MSG_SCHEDULER, &events, on_away, z, e);
     if (!z->scheduler)
         return -1;
     struct msg m = {.type = MSG_HELLO,

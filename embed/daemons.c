@@ -112,7 +112,7 @@ int zpipe_run_scheduler(const struct zpipe_scheduler_options *o, void (*ready)(c
     struct net *n = NULL;
     int r = service_open(&s, &e);
     struct net_options no = {.keys = o->keys, .role = MSG_SCHEDULER};
-    struct daemon_options options = {.url = o->listen, .state = o->state, .worker_wait_s = o->worker_wait_s, .lost = on_lost, .owner = &s};
+    struct daemon_options options = {.url = o->listen, .state = o->state, .worker_wait_s = o->worker_wait_s, .client_wait_s = o->client_wait_s, .lost = on_lost, .owner = &s};
     if (r == 0 && (!(n = net_new(s.loop, &no, &e)) || !(d = daemon_new(s.loop, n, &options, &e))))
         r = -1;
     if (r == 0) {

@@ -301,6 +301,7 @@ ZPIPE_API int zpipe_logs(struct zpipe *z, uint64_t job, int fd, struct zpipe_err
 struct zpipe_scheduler_options {
     const char *keys, *listen, *state;
     uint32_t worker_wait_s; /* a job without any worker that it could run on waits so long before it fails; 0: 10 */
+    uint32_t client_wait_s; /* a client whose connection was gone for so long is gone, too, and its jobs are cancelled; 0: 60 */
 };
 struct zpipe_worker_options {
     const char *keys, *scheduler, *name, *data_listen, *advertise, *box;

@@ -238,6 +238,10 @@ static const struct field done_fields[] = {LOAN_OF(msg_done),
                                            FIELD_MANY(msg_done, piece, piece_count, FIELD_LIST, 2 * GRAPH_NODES_MAX,
                                                       &piece_table)};
 
+static const struct field session_fields[] = {BYTES(msg_session, token, MSG_TOKEN_BYTES), U64(msg_session, link),
+                                              U64(msg_session, got), YES(msg_session, known), YES(msg_session, ends)};
+static const struct field got_fields[] = {U64(msg_got, got)};
+
 #define TABLE(name) FIELD_TABLE(msg_##name, name##_fields)
 #define CLIENT      (MSG_CLIENT | MSG_KEEPER)
 #define ANY         (CLIENT | MSG_WORKER)
@@ -291,6 +295,8 @@ static const struct row {
     [MSG_REMAINS] = {"REMAINS", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(remains)},
     [MSG_GO_ON] = {"GO_ON", MSG_SCHEDULER, MSG_WORKER, false, false, TABLE(go_on)},
     [MSG_HOLDS] = {"HOLDS", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(holds)},
+    [MSG_SESSION] = {"SESSION", MSG_CLIENT | MSG_WORKER | MSG_SCHEDULER, MSG_CLIENT | MSG_WORKER | MSG_SCHEDULER, true, false, TABLE(session)},
+    [MSG_GOT] = {"GOT", MSG_CLIENT | MSG_WORKER | MSG_SCHEDULER, MSG_CLIENT | MSG_WORKER | MSG_SCHEDULER, true, false, TABLE(got)},
     [MSG_KEPT] = {"KEPT", MSG_CLIENT | MSG_WORKER, MSG_CLIENT | MSG_WORKER, true, false, TABLE(kept)},
     [MSG_ANSWER] = {"ANSWER", MSG_SCHEDULER, CLIENT, false, false, TABLE(answer)},
 };

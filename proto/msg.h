@@ -88,6 +88,9 @@ enum msg_type {
     MSG_REMAINS, /* worker -> scheduler: what it still runs of a job that an earlier scheduler gave out */
     MSG_GO_ON,   /* scheduler -> worker: the job is known again; what it said of it meanwhile it says once more */
     MSG_HOLDS,   /* worker -> scheduler: it has results of a submitted job, should that begin anew */
+    /* between the two ends of a client's link, which outlives its connection (session.h) */
+    MSG_SESSION, /* client -> : first on a connection; and the answer */
+    MSG_GOT,     /* so many messages have come: what was kept of them may be forgotten */
     MSG_TYPES
 };
 
@@ -499,6 +502,16 @@ struct msg_held {
     uint64_t age_ms;
     bool gone; /* it is not there any more */
 };
+struct msg_session {
+    struct slice token; /* from the client: MSG_TOKEN_BYTES that nobody else knows */
+    uint64_t link;      /* how the other side knows the link */
+    uint64_t got;       /* messages that came over it */
+    bool known;         /* from the client: it was there before; the answer: so it was, and goes on */
+    bool ends;          /* from the client: it will not come back */
+};
+struct msg_got {
+    uint64_t got;
+};
 struct msg_kept {
     uint64_t job;
     /* From the client. */
@@ -553,6 +566,8 @@ struct msg {
         struct msg_remains remains;
         struct msg_go_on go_on;
         struct msg_holds holds;
+        struct msg_session session;
+        struct msg_got got;
         struct msg_ask ask;
         struct msg_answer answer;
     };

@@ -8,16 +8,26 @@
  * A ROUTER does not tell that somebody left.  Its monitor does, by the descriptor of the
  * connection, which every message bears too.  What must stay true: events are read before a link is
  * made, so a descriptor that was used again is never taken for its former owner; and a link is
- * mourned only when nothing is left to read, so nothing that arrived is lost. */
+ * mourned only when nothing is left to read, so nothing that arrived is lost.
+ *
+ * A link that outlives its connection (session.h) keeps the number that its first one had; a later one's number
+ * leads to it (`of`), and what comes over an earlier one is not heard.  That a stopped process does not answer
+ * ZeroMQ's PING is no sign that it is gone: its host's kernel answers for it.  So a server does not ask by ZeroMQ
+ * whether a client is there, but looks whether the kernel's own probes are answered; a client, which stands still
+ * when it is stopped, does ask its server. */
 #include "proto/peer.h"
 
 #include "base/log.h"
 #include "proto/net.h"
+#include "proto/session.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <zmq.h>
 
 #define LINGER_MS      100
@@ -28,6 +38,11 @@
 #define FRAME_OVERHEAD 1024 /* of CURVE, which the library counts in a frame's size */
 #define ROUTING_SIZE   5    /* a routing id that libzmq made: 0 and four bytes */
 #define LOST_TEXT      "the connection was closed by the other side"
+#define LOOK_NS        ((uint64_t)1000000000) /* how often a server looks at its links without a connection */
+#define AGAIN_NS       ((uint64_t)100000000)  /* a client tries again after so long */
+#define PROBE_IDLE_S   5 /* the kernel asks the other one after so many seconds of silence, */
+#define PROBE_EVERY_S  5 /* each so many, */
+#define PROBES_MAX     12 /* and takes the connection for closed after so many without an answer */
 
 struct link {
     uint64_t id; /* 0: empty slot; else 1 + routing number */
@@ -37,6 +52,14 @@ struct link {
     bool dead; /* on_lost was called, or the owner dropped it: what comes is not heard */
     bool has_key;
     uint8_t key[MSG_KEY_BYTES];
+    bool begun;  /* a message has come over it */
+    uint64_t of; /* a later connection of the link with this id: nothing else counts but fd; 0: it is a link itself */
+    /* of a link that outlives its connection */
+    struct session *session; /* owned; NULL: it is none */
+    uint64_t route;          /* server: the id of the connection's place; 0: there is none */
+    uint64_t away_ns;        /* since when there is none, or none that answers; 0: there is */
+    bool ends;               /* it will not come back */
+    uint8_t token[MSG_TOKEN_BYTES];
 };
 
 struct peer {
@@ -62,6 +85,15 @@ struct peer {
     uint32_t fd_room;
     uint64_t *gone; /* server: links whose connection ended, not yet mourned; of gone_room */
     uint32_t gone_count, gone_room;
+    uint64_t *lasting; /* server: the ids of links with a session; of lasting_room */
+    uint32_t lasting_count, lasting_room;
+    struct loop_timer look; /* server: while there are such; client: before it tries again */
+    uint64_t patience_ns;
+    bool lasting_link; /* client: it outlives its connection */
+    bool known;     /* the server has said `number`, under which it knows the link */
+    uint64_t number;
+    void (*away)(void *owner, struct peer *p, bool away, const struct err *why);
+    uint8_t server_key[MSG_KEY_BYTES]; /* client */
     size_t bulk_max;
     struct peer_stats stats;
 };
@@ -93,6 +125,10 @@ static struct link *slot_of(const struct peer *p, uint64_t link)
 static void remove_link(struct peer *p, struct link *l)
 {
     size_t hole = (size_t)(l - p->links);
+    for (uint32_t i = 0; l->session && i < p->lasting_count; i++)
+        if (p->lasting[i] == l->id)
+            p->lasting[i--] = p->lasting[--p->lasting_count];
+    session_free(l->session);
     for (size_t at = (hole + 1) & (TABLE_SIZE - 1); p->links[at].id;
          at = (at + 1) & (TABLE_SIZE - 1)) {
         size_t home = home_of(p->links[at].id);
@@ -129,7 +165,9 @@ static void note_fd(struct peer *p, int fd, uint64_t id)
 }
 
 static void read_monitor(struct peer *p);
-static void send_refuse(struct peer *p, uint64_t link, const char *text);
+static void send_now(struct peer *p, uint64_t route, const struct msg *m);
+static void send_kept(struct peer *p, struct link *l);
+static void lose(struct peer *p, int code, const char *why);
 
 static struct link *new_link(struct peer *p, uint64_t link, zmq_msg_t *first)
 {
@@ -140,7 +178,9 @@ static struct link *new_link(struct peer *p, uint64_t link, zmq_msg_t *first)
             log_warn("links_full", "url=%s links=%d", p->url, PEER_LINKS_MAX);
         p->full = true;
         p->stats.refused++;
-        send_refuse(p, link, "it has as many connections as it can (PEER_LINKS_MAX)");
+        struct msg m = {.type = MSG_REFUSE, .refuse = {ERR_LIMIT, "it has as many connections as it can (PEER_LINKS_MAX)"}};
+        if (p->as == MSG_SCHEDULER)
+            send_now(p, link, &m);
         return NULL;
     }
     p->full = false;
@@ -228,6 +268,116 @@ static int check(const struct peer *p, const struct link *l, const struct msg *m
     return 0;
 }
 
+/* ---- links that outlive their connection */
+
+static void say_got(struct peer *p, const struct link *l)
+{
+    struct msg m = {.type = MSG_GOT, .got = {session_got(l->session)}};
+    send_now(p, l->route - 1, &m);
+}
+
+static void look(struct loop_timer *w);
+
+static int begin_session(struct peer *p, uint64_t link, struct link *l, struct slice token, struct err *e)
+{
+    if (p->lasting_count == p->lasting_room) {
+        uint32_t room = p->lasting_room ? 2 * p->lasting_room : 16;
+        uint64_t *bigger = realloc(p->lasting, room * sizeof *bigger);
+        if (!bigger)
+            return err_nomem(e);
+        p->lasting = bigger;
+        p->lasting_room = room;
+    }
+    if (!(l->session = session_new(e)))
+        return -1;
+    memcpy(l->token, token.data, sizeof l->token);
+    p->lasting[p->lasting_count++] = l->route = l->id;
+    if (p->lasting_count == 1) {
+        p->look = (struct loop_timer){.run = look, .owner = p};
+        loop_timer_start(p->net->loop, &p->look, LOOK_NS, LOOK_NS);
+    }
+    struct msg m = {.type = MSG_SESSION, .session = {.token = {"", 0}, .link = link, .known = true}};
+    send_now(p, link, &m);
+    return 0;
+}
+
+static bool same_client(const struct link *a, const struct link *b)
+{
+    return a->has_key == b->has_key && (!a->has_key || !memcmp(a->key, b->key, sizeof a->key));
+}
+
+/* Over the new connection `l` a client comes back to the link that it had. */
+static int resume_session(struct peer *p, uint64_t link, struct link *l, const struct msg_session *s, struct err *e)
+{
+    struct link *was = slot_of(p, s->link);
+    bool known = was->id && was != l && was->session && !was->dead && !memcmp(was->token, s->token.data, sizeof was->token) &&
+                 same_client(was, l);
+    if (known && session_forget(was->session, s->got, e) < 0)
+        return -1;
+    struct msg m = {.type = MSG_SESSION, .session = {.token = {"", 0}, .link = s->link, .known = known}};
+    l->dead = !known;
+    if (known) {
+        m.session.got = session_got(was->session);
+        l->of = was->id;
+        was->route = l->id;
+        was->away_ns = 0;
+        log_info("link_back", "url=%s link=%llu", p->url, (unsigned long long)s->link);
+    }
+    send_now(p, link, &m);
+    if (known)
+        send_kept(p, was);
+    return 0;
+}
+
+static int serve_session(struct peer *p, uint64_t link, struct link *l, const struct msg *m, struct err *e)
+{
+    const struct msg_session *s = &m->session;
+    if (m->type == MSG_GOT && l->session)
+        return session_forget(l->session, m->got.got, e);
+    if (m->type == MSG_SESSION && l->session && s->ends) {
+        l->ends = true;
+        return 0;
+    }
+    if (m->type == MSG_GOT || l->begun || l->session || s->token.size != MSG_TOKEN_BYTES)
+        return err_set(e, ERR_PROTO, "%s is not for this moment", msg_name(m->type));
+    return s->known ? resume_session(p, link, l, s, e) : begin_session(p, link, l, s->token, e);
+}
+
+static int client_session(struct peer *p, struct link *l, const struct msg *m, struct err *e)
+{
+    if (!l->session)
+        return err_set(e, ERR_PROTO, "%s is not for this link", msg_name(m->type));
+    if (m->type == MSG_GOT)
+        return session_forget(l->session, m->got.got, e);
+    if (!l->away_ns) {
+        p->known = true;
+        p->number = m->session.link;
+        return 0;
+    }
+    if (!m->session.known) {
+        lose(p, ERR_GONE, LOST_TEXT ", which knows nothing of it any more");
+        return 0;
+    }
+    if (session_forget(l->session, m->session.got, e) < 0)
+        return -1;
+    l->away_ns = 0;
+    loop_timer_stop(p->net->loop, &p->connect);
+    send_kept(p, l); /* before the owner says more */
+    if (p->away)
+        p->away(p->owner, p, false, NULL);
+    return 0;
+}
+
+static void link_away(struct peer *p, struct link *l)
+{
+    if (l->away_ns)
+        return;
+    l->away_ns = loop_clock_ns();
+    log_info("link_away", "url=%s link=%llu", p->url, (unsigned long long)(l->id - 1));
+}
+
+/* ---- receiving, of those who are there */
+
 /* Frames without the routing id. */
 static void deliver(struct peer *p, uint64_t link, struct link *l, zmq_msg_t *frame, int count,
                     bool surplus)
@@ -238,9 +388,19 @@ static void deliver(struct peer *p, uint64_t link, struct link *l, zmq_msg_t *fr
     struct err e;
     int r = surplus ? err_set(&e, ERR_PROTO, "a message of more than two frames")
                     : msg_decode(zmq_msg_data(&frame[0]), zmq_msg_size(&frame[0]), &arena, &m, &e);
+    if (r == 0 && (m.type == MSG_SESSION || m.type == MSG_GOT)) {
+        r = p->server ? serve_session(p, link, l, &m, &e) : client_session(p, l, &m, &e);
+        arena_clear(&arena);
+        if (r < 0)
+            refuse(p, link, &e);
+        return;
+    }
     if (r == 0) {
         if (count == 2)
             bulk = (struct slice){zmq_msg_data(&frame[1]), zmq_msg_size(&frame[1])};
+        l->begun = true;
+        if (l->session && session_came(l->session, bulk.size))
+            say_got(p, l);
         learn(p, l, &m);
         r = check(p, l, &m, count == 2 ? &bulk : NULL, &e);
     }
@@ -273,7 +433,12 @@ static struct link *sender_of(struct peer *p, zmq_msg_t *routing, zmq_msg_t *fir
         p->stats.refused++; /* another connection under this id */
         return NULL;
     }
-    return l;
+    uint64_t route = l->id;
+    if (l->of) {
+        *link = l->of - 1;
+        l = slot_of(p, *link);
+    }
+    return l->id && (!l->session || l->route == route) ? l : NULL; /* what an earlier one brings comes again */
 }
 
 /* One message, of two frames at most (and the routing id).  false: none is there. */
@@ -307,21 +472,37 @@ static bool receive(struct peer *p)
     return count > 0;
 }
 
+static void bury(struct peer *p, uint64_t link, const char *why)
+{
+    struct link *l = slot_of(p, link);
+    bool known = l->dead;
+    l->dead = true;
+    if (known)
+        return;
+    struct err e;
+    err_set(&e, ERR_GONE, "%s: %s", p->url, why);
+    p->ev->on_lost(p->owner, p, link, &e);
+}
+
 /* Nothing is left to read: those who left have been heard. */
 static void mourn(struct peer *p)
 {
     while (p->gone_count && !p->closed) {
-        uint64_t link = p->gone[--p->gone_count] - 1;
+        uint64_t link = p->gone[--p->gone_count] - 1, route = link + 1;
         struct link *l = slot_of(p, link);
-        if (!l->id)
-            continue;
-        bool known = l->dead;
-        l->dead = true;
-        if (!known) {
-            struct err e;
-            err_set(&e, ERR_GONE, "%s: " LOST_TEXT, p->url);
-            p->ev->on_lost(p->owner, p, link, &e);
+        if (l->id && l->of) {
+            link = l->of - 1;
+            remove_link(p, l);
+            l = slot_of(p, link);
         }
+        if (!l->id || (l->session && l->route != route)) /* an earlier one of its connections */
+            continue;
+        if (l->session && !l->dead && !l->ends) {
+            l->route = 0;
+            link_away(p, l);
+            continue;
+        }
+        bury(p, link, LOST_TEXT);
         remove_link(p, slot_of(p, link));
     }
 }
@@ -336,6 +517,11 @@ static void peer_free(struct peer *p)
 {
     if (p->socket)
         zmq_close(p->socket);
+    for (uint32_t i = 0; i < p->lasting_count; i++)
+        session_free(slot_of(p, p->lasting[i] - 1)->session);
+    if (!p->server && p->links)
+        session_free(p->links[0].session);
+    free(p->lasting);
     free(p->links);
     free(p->by_fd);
     free(p->gone);
@@ -347,6 +533,47 @@ static void leave(struct peer *p, bool was_running)
     p->running = was_running;
     if (p->closed && !was_running)
         peer_free(p);
+}
+
+/* The kernel of the other side's host answers even when the process stands still, or takes nothing more: what it does
+ * not answer, twice and for so long, goes to a host that is not there.  Where a stopped process has no room for more
+ * the kernel asks ever less often, up to two minutes apart. */
+static bool host_answers(int fd)
+{
+    struct tcp_info i;
+    socklen_t size = sizeof i;
+    memset(&i, 0, sizeof i);
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &size) < 0 || i.tcpi_last_ack_recv < PEER_SILENT_MS ||
+           i.tcpi_probes + i.tcpi_retransmits < 2;
+}
+
+/* A server's links without a connection, or with one that nobody answers on. */
+static void look(struct loop_timer *w)
+{
+    struct peer *p = w->owner;
+    bool was = p->running;
+    p->running = true;
+    read_monitor(p);
+    for (uint32_t i = 0; i < p->lasting_count && !p->closed; i++) {
+        uint64_t link = p->lasting[i] - 1;
+        struct link *l = slot_of(p, link);
+        if (l->route && !p->gone_count) { /* its descriptor is still its own */
+            if (host_answers(slot_of(p, l->route - 1)->fd))
+                l->away_ns = 0;
+            else
+                link_away(p, l);
+        }
+        if (l->away_ns && loop_clock_ns() - l->away_ns >= p->patience_ns)
+            bury(p, link, "its connection was gone for too long");
+        l = slot_of(p, link);
+        if (!p->closed && l->dead && !l->route) {
+            remove_link(p, l);
+            i--;
+        }
+    }
+    if (!p->lasting_count)
+        loop_timer_stop(p->net->loop, &p->look);
+    leave(p, was);
 }
 
 static void peer_run(struct loop_hook *w)
@@ -375,6 +602,7 @@ static void lose(struct peer *p, int code, const char *why)
         struct err e;
         p->lost = true;
         loop_timer_stop(p->net->loop, &p->connect);
+        loop_timer_stop(p->net->loop, &p->look);
         zmq_disconnect(p->socket, p->url); /* and is not tried again */
         err_set(&e, code, "%s: %s", p->url, why);
         p->ev->on_lost(p->owner, p, 0, &e);
@@ -382,11 +610,41 @@ static void lose(struct peer *p, int code, const char *why)
     leave(p, was);
 }
 
+/* Elsewhere the library does. */
+static void try_later(struct peer *p)
+{
+    if (p->lasting_link && !p->lost && !p->closed)
+        loop_timer_start(p->net->loop, &p->look, AGAIN_NS, 0);
+}
+
+/* It tries again, and nobody needs to know but that it takes a while. */
+static void client_away(struct peer *p)
+{
+    struct link *l = &p->links[0];
+    while (!p->closed && receive(p)) /* what arrived before the end is heard first */
+        ;
+    if (p->closed || p->lost)
+        return;
+    bool first = !l->away_ns;
+    try_later(p);
+    if (!first)
+        return;
+    l->away_ns = loop_clock_ns();
+    loop_timer_start(p->net->loop, &p->connect, p->patience_ns, 0);
+    struct err e;
+    err_set(&e, ERR_GONE, "%s: " LOST_TEXT, p->url);
+    if (p->away)
+        p->away(p->owner, p, true, &e);
+}
+
 static void connect_late(struct loop_timer *w)
 {
     struct peer *p = w->owner;
     char why[200];
-    if (p->reached)
+    if (p->links[0].away_ns)
+        snprintf(why, sizeof why, LOST_TEXT ", and could not be made again for %llu s",
+                 (unsigned long long)(p->patience_ns / 1000000000));
+    else if (p->reached)
         snprintf(why, sizeof why, "what answers there does not end the key exchange (waited %d s)",
                  PEER_CONNECT_MS / 1000);
     else
@@ -404,7 +662,8 @@ static void client_event(struct peer *p, unsigned event)
         break;
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         p->through = true;
-        loop_timer_stop(p->net->loop, &p->connect);
+        if (!p->links[0].away_ns)
+            loop_timer_stop(p->net->loop, &p->connect);
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
         lose(p, ERR_DENIED, "our key is not allowed there");
@@ -412,13 +671,20 @@ static void client_event(struct peer *p, unsigned event)
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
         lose(p, ERR_DENIED, "the other side does not speak CURVE with these keys");
         break;
+    case ZMQ_EVENT_CLOSED:
+        try_later(p);
+        break;
     case ZMQ_EVENT_DISCONNECTED:
-        if (p->through)
+        if (p->through && p->known)
+            client_away(p);
+        else if (p->through)
             lose(p, ERR_GONE, LOST_TEXT);
-        else if (++p->tries == PEER_TRIES_MAX)
+        else if (!p->links[0].away_ns && ++p->tries == PEER_TRIES_MAX)
             lose(p, ERR_DENIED,
                  "it cuts off the key exchange: its key is another one than we have for it, or it "
                  "is no zpipe");
+        else
+            try_later(p);
         break;
     default:
         break;
@@ -493,7 +759,7 @@ static int watch(struct peer *p, struct err *e)
     char url[64];
     int events = ZMQ_EVENT_DISCONNECTED;
     if (!p->server)
-        events |= ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+        events |= ZMQ_EVENT_CONNECTED | ZMQ_EVENT_CLOSED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
                   ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
     snprintf(url, sizeof url, "inproc://zpipe-monitor-%llu",
              (unsigned long long)++p->net->monitors);
@@ -534,7 +800,7 @@ static int check_url(const struct net *n, const char *url, struct err *e)
 
 /* Defaults of the library that do not fit: it would wait for ever to send before it ends (LINGER),
  * drop what has no receiver (ROUTER_MANDATORY) or no room (a mark of 1000), never notice a dead
- * host (HEARTBEAT) and take frames of any size.  IMMEDIATE stays 0: HELLO is sent before the
+ * host (HEARTBEAT, which a stopped process does not answer; KEEPALIVE, which its host does) and take frames of any size.  IMMEDIATE stays 0: HELLO is sent before the
  * connection is there, which PEER_CONNECT_MS bounds. */
 static void set_options(struct peer *p, bool inproc)
 {
@@ -548,8 +814,17 @@ static void set_options(struct peer *p, bool inproc)
         return;
     int64_t largest = (int64_t)p->bulk_max + FRAME_OVERHEAD;
     zmq_setsockopt(p->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
-    set_number(p->socket, ZMQ_HEARTBEAT_IVL, MSG_HEARTBEAT_MS);
-    set_number(p->socket, ZMQ_HEARTBEAT_TIMEOUT, PEER_SILENT_MS);
+    if (p->server) {
+        set_number(p->socket, ZMQ_TCP_KEEPALIVE, 1);
+        set_number(p->socket, ZMQ_TCP_KEEPALIVE_IDLE, PROBE_IDLE_S);
+        set_number(p->socket, ZMQ_TCP_KEEPALIVE_INTVL, PROBE_EVERY_S);
+        set_number(p->socket, ZMQ_TCP_KEEPALIVE_CNT, PROBES_MAX);
+    } else {
+        set_number(p->socket, ZMQ_HEARTBEAT_IVL, MSG_HEARTBEAT_MS);
+        set_number(p->socket, ZMQ_HEARTBEAT_TIMEOUT, PEER_SILENT_MS);
+    }
+    if (p->lasting_link) /* what it holds must not go before we have said who we are: connect_again */
+        set_number(p->socket, ZMQ_RECONNECT_IVL, -1);
     set_number(p->socket, ZMQ_HANDSHAKE_IVL, PEER_CONNECT_MS);
     set_number(p->socket, ZMQ_CONNECT_TIMEOUT, PEER_CONNECT_MS);
     set_number(p->socket, ZMQ_BACKLOG, BACKLOG);
@@ -566,11 +841,19 @@ static void set_options(struct peer *p, bool inproc)
     }
 }
 
-static struct peer *peer_new(struct net *n, int type, const char *url, enum msg_role as,
+static int make_socket(struct peer *p, struct err *e)
+{
+    p->socket = zmq_socket(p->net->context, p->server ? ZMQ_ROUTER : ZMQ_DEALER);
+    if (!p->socket)
+        return errno == EMFILE ? err_sys(e, "cannot make a socket") : err_set(e, ERR_IO, "cannot make a socket: %s", zmq_strerror(errno));
+    set_options(p, is_inproc(p->url));
+    return 0;
+}
+
+static struct peer *peer_new(struct net *n, bool server, bool lasting, const char *url, enum msg_role as,
                              enum msg_role to, const struct peer_events *ev, void *owner,
                              struct err *e)
 {
-    bool server = type == ZMQ_ROUTER;
     if (check_url(n, url, e) < 0)
         return NULL;
     struct peer *p = calloc(1, sizeof *p);
@@ -583,23 +866,19 @@ static struct peer *peer_new(struct net *n, int type, const char *url, enum msg_
     }
     p->net = n;
     p->server = server;
+    p->lasting_link = lasting && !is_inproc(url);
     p->as = as;
     p->to = to;
     p->ev = ev;
     p->owner = owner;
     /* Between a worker's data port and who connects there only streams move. */
     p->bulk_max = (server ? as : to) == MSG_WORKER ? MSG_DATA_BYTES : MSG_BULK_MAX;
+    p->patience_ns = (uint64_t)PEER_AWAY_MS * 1000000;
     snprintf(p->url, sizeof p->url, "%s", url);
-    p->socket = zmq_socket(n->context, type);
-    if (!p->socket) {
-        if (errno == EMFILE)
-            err_sys(e, "cannot make a socket");
-        else
-            err_set(e, ERR_IO, "cannot make a socket: %s", zmq_strerror(errno));
+    if (make_socket(p, e) < 0) {
         peer_free(p);
         return NULL;
     }
-    set_options(p, is_inproc(url));
     return p;
 }
 
@@ -613,7 +892,7 @@ static struct peer *start(struct peer *p)
 struct peer *peer_listen(struct net *n, const char *url, enum msg_role as,
                          const struct peer_events *ev, void *owner, struct err *e)
 {
-    struct peer *p = peer_new(n, ZMQ_ROUTER, url, as, 0, ev, owner, e);
+    struct peer *p = peer_new(n, true, false, url, as, 0, ev, owner, e);
     if (!p)
         return NULL;
     if (!is_inproc(url) && ((n->secure && net_guard(n, e) < 0) || watch(p, e) < 0)) {
@@ -634,33 +913,112 @@ struct peer *peer_listen(struct net *n, const char *url, enum msg_role as,
     return start(p);
 }
 
+static int reach(struct peer *p, struct err *e)
+{
+    bool inproc = is_inproc(p->url);
+    if (!inproc && p->net->secure)
+        zmq_setsockopt(p->socket, ZMQ_CURVE_SERVERKEY, p->server_key, MSG_KEY_BYTES);
+    if (!inproc && watch(p, e) < 0)
+        return -1;
+    if (zmq_connect(p->socket, p->url) < 0)
+        return err_set(e, ERR_INPUT, "cannot connect to '%s': %s (want tcp://HOST:PORT)", p->url, zmq_strerror(errno));
+    return 0;
+}
+
+static struct peer *connect_peer(struct net *n, bool lasting, const char *url, struct slice server_key, enum msg_role as,
+                                 enum msg_role to, const struct peer_events *ev, void *owner, struct err *e)
+{
+    struct peer *p = peer_new(n, false, lasting, url, as, to, ev, owner, e);
+    if (!p)
+        return NULL;
+    p->links[0] = (struct link){.id = 1, .role = to, .fd = -1, .route = 1};
+    memcpy(p->server_key, server_key.size == MSG_KEY_BYTES ? server_key.data : n->scheduler_key, MSG_KEY_BYTES);
+    p->connect = (struct loop_timer){.run = connect_late, .owner = p};
+    if (reach(p, e) < 0) {
+        peer_close(p);
+        return NULL;
+    }
+    if (!is_inproc(url))
+        loop_timer_start(n->loop, &p->connect, (uint64_t)PEER_CONNECT_MS * 1000000u, 0);
+    return start(p);
+}
+
+static void say_session(struct peer *p, bool ends)
+{
+    const struct link *l = &p->links[0];
+    struct msg m = {.type = MSG_SESSION,
+                    .session = {{l->token, sizeof l->token}, p->number, session_got(l->session), p->known, ends}};
+    send_now(p, 0, &m);
+}
+
+static void close_socket(struct peer *p)
+{
+    loop_hook_stop(&p->hook);
+    loop_hook_stop(&p->monitor_hook);
+    if (p->monitor) {
+        zmq_socket_monitor(p->socket, NULL, 0);
+        zmq_close(p->monitor);
+        p->monitor = NULL;
+    }
+}
+
+/* A socket of its own for each connection. */
+static void connect_again(struct loop_timer *w)
+{
+    struct peer *p = w->owner;
+    struct err e;
+    close_socket(p);
+    if (p->socket)
+        zmq_close(p->socket);
+    p->socket = NULL;
+    p->reached = p->through = false;
+    if (make_socket(p, &e) < 0 || reach(p, &e) < 0) { /* for want of descriptors, or of memory */
+        loop_timer_start(p->net->loop, &p->look, AGAIN_NS, 0);
+        return;
+    }
+    start(p);
+    say_session(p, false);
+    if (!p->known)
+        send_kept(p, &p->links[0]);
+}
+
+static int begin_link(struct peer *p, struct err *e)
+{
+    struct link *l = &p->links[0];
+    p->look = (struct loop_timer){.run = connect_again, .owner = p};
+    if (getrandom(l->token, sizeof l->token, 0) != (ssize_t)sizeof l->token)
+        return err_sys(e, "cannot draw a token");
+    if (!(l->session = session_new(e)))
+        return -1;
+    say_session(p, false);
+    return 0;
+}
+
 struct peer *peer_connect(struct net *n, const char *url, struct slice server_key, enum msg_role as,
                           enum msg_role to, const struct peer_events *ev, void *owner,
                           struct err *e)
 {
-    struct peer *p = peer_new(n, ZMQ_DEALER, url, as, to, ev, owner, e);
+    return connect_peer(n, false, url, server_key, as, to, ev, owner, e);
+}
+
+struct peer *peer_connect_lasting(struct net *n, const char *url, struct slice server_key, enum msg_role as, enum msg_role to,
+                                  const struct peer_events *ev, void (*away)(void *owner, struct peer *p, bool away, const struct err *why),
+                                  void *owner, struct err *e)
+{
+    struct peer *p = connect_peer(n, true, url, server_key, as, to, ev, owner, e);
     if (!p)
         return NULL;
-    p->links[0] = (struct link){.id = 1, .role = to, .fd = -1};
-    if (!is_inproc(url) && n->secure) {
-        const void *key = server_key.size == MSG_KEY_BYTES ? server_key.data : n->scheduler_key;
-        zmq_setsockopt(p->socket, ZMQ_CURVE_SERVERKEY, key, MSG_KEY_BYTES);
-    }
-    if (!is_inproc(url)) {
-        if (watch(p, e) < 0) {
-            peer_close(p);
-            return NULL;
-        }
-        p->connect = (struct loop_timer){.run = connect_late, .owner = p};
-        loop_timer_start(n->loop, &p->connect, (uint64_t)PEER_CONNECT_MS * 1000000u, 0);
-    }
-    if (zmq_connect(p->socket, url) < 0) {
-        err_set(e, ERR_INPUT, "cannot connect to '%s': %s (want tcp://HOST:PORT)", url,
-                zmq_strerror(errno));
+    p->away = away;
+    if (p->lasting_link && begin_link(p, e) < 0) {
         peer_close(p);
         return NULL;
     }
-    return start(p);
+    return p;
+}
+
+void peer_patience(struct peer *p, uint64_t ns)
+{
+    p->patience_ns = ns;
 }
 
 const char *peer_url(const struct peer *p)
@@ -679,23 +1037,21 @@ void peer_close(struct peer *p)
 {
     if (!p || p->closed)
         return;
+    if (!p->server && p->links[0].session && !p->links[0].away_ns && !p->lost)
+        say_session(p, true);
     p->closed = true;
-    loop_hook_stop(&p->hook);
-    loop_hook_stop(&p->monitor_hook);
     loop_timer_stop(p->net->loop, &p->connect);
-    if (p->monitor) {
-        zmq_socket_monitor(p->socket, NULL, 0);
-        zmq_close(p->monitor);
-        p->monitor = NULL;
-    }
+    loop_timer_stop(p->net->loop, &p->look);
+    close_socket(p);
     if (!p->running)
         peer_free(p);
 }
 
 /* ---- sending */
 
+/* Without the routing id. */
 struct parcel {
-    zmq_msg_t frame[3];
+    zmq_msg_t frame[2];
     int count;
 };
 
@@ -711,13 +1067,22 @@ static int parcel_add(struct parcel *c, const void *data, size_t size)
 
 /* All frames are there before the first goes, so a message is sent whole or not at all: once the
  * library takes the first it takes the rest. */
-static int parcel_send(struct parcel *c, void *socket)
+static int parcel_send(struct parcel *c, const struct peer *p, uint64_t route)
 {
+    uint8_t id[ROUTING_SIZE] = {0, (uint8_t)(route >> 24), (uint8_t)(route >> 16), (uint8_t)(route >> 8), (uint8_t)route};
+    if (p->server && zmq_send(p->socket, id, sizeof id, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0)
+        return -1;
     int at = 0;
-    while (at < c->count && zmq_msg_send(&c->frame[at], socket,
+    while (at < c->count && zmq_msg_send(&c->frame[at], p->socket,
                                          ZMQ_DONTWAIT | (at + 1 < c->count ? ZMQ_SNDMORE : 0)) >= 0)
         at++;
     return at == c->count ? 0 : -1;
+}
+
+static void parcel_close(struct parcel *c)
+{
+    for (int i = 0; i < c->count; i++)
+        zmq_msg_close(&c->frame[i]); /* those that were sent are empty now */
 }
 
 static void release(void *data, void *hint)
@@ -737,26 +1102,47 @@ static int parcel_give(struct parcel *c, void *data, size_t size)
     return 0;
 }
 
-static int parcel_fill(struct parcel *c, const struct peer *p, uint64_t link, const struct msg *m, struct err *e)
+static int parcel_fill(struct parcel *c, const struct msg *m, struct err *e)
 {
     struct buf first = BUF_INIT(MSG_BYTES_MAX);
-    uint8_t id[ROUTING_SIZE] = {0, (uint8_t)(link >> 24), (uint8_t)(link >> 16),
-                                (uint8_t)(link >> 8), (uint8_t)link};
     int r = msg_encode(m, &first, e);
-    if (r == 0 && ((p->server && parcel_add(c, id, sizeof id) < 0) || parcel_add(c, first.data, first.size) < 0))
+    if (r == 0 && parcel_add(c, first.data, first.size) < 0)
         r = err_nomem(e);
     buf_clear(&first);
     return r;
 }
 
-static void send_refuse(struct peer *p, uint64_t link, const char *text)
+/* Beside what links carry. */
+static void send_now(struct peer *p, uint64_t route, const struct msg *m)
 {
-    struct msg m = {.type = MSG_REFUSE, .refuse = {ERR_LIMIT, text}};
     struct parcel c = {.count = 0};
-    if (p->as == MSG_SCHEDULER && parcel_fill(&c, p, link, &m, NULL) == 0)
-        parcel_send(&c, p->socket);
-    for (int i = 0; i < c.count; i++)
-        zmq_msg_close(&c.frame[i]);
+    if (parcel_fill(&c, m, NULL) == 0)
+        parcel_send(&c, p, route);
+    parcel_close(&c);
+}
+
+/* What the other side has not got, over a new connection. */
+static void send_kept(struct peer *p, struct link *l)
+{
+    int count;
+    zmq_msg_t *kept;
+    for (uint32_t at = 0; (kept = session_kept(l->session, at, &count)); at++) {
+        struct parcel c = {.count = count};
+        for (int i = 0; i < count; i++) {
+            zmq_msg_init(&c.frame[i]);
+            zmq_msg_copy(&c.frame[i], &kept[i]);
+        }
+        int r = parcel_send(&c, p, l->route - 1);
+        parcel_close(&c);
+        if (r < 0)
+            return; /* it has ended again: all this comes with the next */
+    }
+}
+
+/* Why the library did not take a message that is kept, if that is no failure: there will be another connection. */
+static bool comes_later(const struct peer *p, const struct link *l)
+{
+    return l->session && (errno == EHOSTUNREACH || !p->server);
 }
 
 /* The other side may have refused our key before the first message is given to the library, which has then nowhere to
@@ -780,21 +1166,23 @@ static int post(struct peer *p, uint64_t link, const struct msg *m, struct slice
 {
     struct link *l = slot_of(p, link);
     struct parcel c = {.count = 0};
-    if (may_send(p, l, bulk.size, e) < 0 || parcel_fill(&c, p, link, m, e) < 0) {
+    if (may_send(p, l, bulk.size, e) < 0 || parcel_fill(&c, m, e) < 0) {
         free(given);
-        for (int i = 0; i < c.count; i++)
-            zmq_msg_close(&c.frame[i]);
+        parcel_close(&c);
         return -1;
     }
     int r = 0;
     if (given ? parcel_give(&c, given, bulk.size) < 0 : bulk.size && parcel_add(&c, bulk.data, bulk.size) < 0)
         r = err_nomem(e);
+    if (r == 0 && l->session)
+        r = session_keep(l->session, c.frame, c.count, e);
     print_message("out", p, link, m);
-    if (r == 0 && parcel_send(&c, p->socket) < 0 && !(errno == EAGAIN && refused_early(p)))
+    bool connected = p->server ? !l->session || l->route : !l->away_ns;
+    if (r == 0 && connected && parcel_send(&c, p, l->session ? l->route - 1 : link) < 0 && !(errno == EAGAIN && refused_early(p)) &&
+        !comes_later(p, l))
         r = err_set(e, errno == EAGAIN ? ERR_AGAIN : ERR_GONE, "%s: cannot send: %s", p->url,
                     zmq_strerror(errno));
-    for (int i = 0; i < c.count; i++)
-        zmq_msg_close(&c.frame[i]); /* those that were sent are empty now */
+    parcel_close(&c);
     if (r < 0)
         return -1;
     p->stats.sent++;

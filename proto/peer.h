@@ -17,7 +17,8 @@ struct peer;
 #define PEER_QUEUE_MAX  100000 /* messages waiting on one link, each way */
 #define PEER_LINKS_MAX  20000  /* of one server */
 #define PEER_CONNECT_MS 10000  /* a client socket that has not come through by then is lost */
-#define PEER_SILENT_MS  5000   /* a connection over which nothing comes for so long, not even ZeroMQ's own PONG, is lost */
+#define PEER_SILENT_MS  5000   /* nobody is there when nothing comes for so long: to a client ZeroMQ's own PONG, to a server what TCP answers */
+#define PEER_AWAY_MS    60000  /* a link that outlives its connection is lost after so long without one */
 #define NET_HOLD_MS     5000   /* how long a worker waits for a key to be admitted */
 #define PEER_TRIES_MAX  5      /* ... or whose handshake was cut off so often */
 #define PEER_TURN_MAX   64     /* messages handled per turn of the loop */
@@ -69,6 +70,14 @@ struct peer *peer_listen(struct net *n, const char *url, enum msg_role as,
 struct peer *peer_connect(struct net *n, const char *url, struct slice server_key, enum msg_role as,
                           enum msg_role to, const struct peer_events *ev, void *owner,
                           struct err *e);
+/* ... whose link outlives its connection: what is said over it waits while there is none, and on_lost comes only when
+ * there was none for PEER_AWAY_MS, or the other side knows nothing of it any more.  away, or NULL, is told when the
+ * connection is lost, and when there is one again.  The server's on_lost waits likewise.  On inproc as peer_connect. */
+struct peer *peer_connect_lasting(struct net *n, const char *url, struct slice server_key, enum msg_role as, enum msg_role to,
+                                  const struct peer_events *ev, void (*away)(void *owner, struct peer *p, bool away, const struct err *why),
+                                  void *owner, struct err *e);
+/* PEER_AWAY_MS is so long. */
+void peer_patience(struct peer *p, uint64_t ns);
 const char *peer_url(const struct peer *p);
 void peer_close(struct peer *p);
 

@@ -4,7 +4,8 @@
  * twice, or about something that is not the sender's changes nothing and is counted.  Every event
  * ends the same way: jobs that can start do, jobs that are over are freed.
  *
- * A peer is known from its HELLO until its link ends, it says BYE, or it was silent for too long;
+ * A peer is known from its HELLO until its link ends, it says BYE, or, but for a client, it was silent for too long: a client may
+ * be stopped for as long as its user likes, and that its host is gone ends its link (proto/peer.c);
  * after that its link is dropped, so no message of it can be taken for somebody else's.
  *
  * Before: daemon.c.  Next: submit.c for what clients want, job.c for what workers say. */
@@ -383,7 +384,7 @@ void core_lost(struct core *c, uint64_t now, uint64_t link)
 
 static bool has_lease(const struct peer_state *p)
 {
-    return !p->home || p->home->peers < 2;
+    return (p->role == MSG_WORKER || p->keeps) && (!p->home || p->home->peers < 2);
 }
 
 static void forget_silent(struct core *c, uint64_t now, struct list *peers, uint64_t patience)
@@ -418,7 +419,7 @@ void core_tick(struct core *c, uint64_t now)
 {
     begin_event(c, now);
     forget_silent(c, now, &c->workers, LEASE_NS);
-    forget_silent(c, now, &c->clients, CLIENT_SILENT_NS);
+    forget_silent(c, now, &c->clients, KEEPER_SILENT_NS);
     wait_expire(c, now);
     jobs_overdue(c, now);
     lend_overdue(c, now);
@@ -440,7 +441,7 @@ uint64_t core_next_tick(const struct core *c)
     if (!list_empty(&c->workers))
         next = earlier(next, LIST_OF(c->workers.next, peer_state, at)->heard_ns + LEASE_NS);
     if (!list_empty(&c->clients))
-        next = earlier(next, LIST_OF(c->clients.next, peer_state, at)->heard_ns + CLIENT_SILENT_NS);
+        next = earlier(next, LIST_OF(c->clients.next, peer_state, at)->heard_ns + KEEPER_SILENT_NS);
     if (!list_empty(&c->stopping))
         next = earlier(next, LIST_OF(c->stopping.next, job, timed)->since_ns + STOP_NS);
     return next;

@@ -253,6 +253,8 @@ static int start(struct daemon *d, struct net *n, const struct daemon_options *o
     d->peer = peer_listen(n, o->url, MSG_SCHEDULER, &events, d, e);
     if (!d->peer)
         return -1;
+    if (o->client_wait_s)
+        peer_patience(d->peer, o->client_wait_s * (uint64_t)1000000000);
     core.url = peer_url(d->peer); /* with the real port */
     core.owner = net_public_key(n);
     d->core = core_new(&core, e);

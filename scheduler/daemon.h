@@ -12,6 +12,7 @@ struct daemon_options {
     /* Directory, made if missing, held by one scheduler at a time, which counts its lives in it; or NULL. */
     const char *state;
     uint32_t worker_wait_s; /* as in core_options */
+    uint32_t client_wait_s; /* a client may be without a connection for so long; 0: as long as any peer (peer.h) */
     /* It can do nothing more; called once, from the loop. */
     void (*lost)(void *owner, const struct err *why);
     void *owner;

@@ -27,7 +27,7 @@
 
 #define SECOND_NS        ((uint64_t)1000000000)
 #define LEASE_NS         ((uint64_t)MSG_LEASE_MS * 1000000)
-#define CLIENT_SILENT_NS (60 * SECOND_NS) /* a client is gone after this */
+#define KEEPER_SILENT_NS (60 * SECOND_NS) /* a keeper is gone after this */
 #define CLAIM_NS         (3 * SECOND_NS)  /* a job waits so long for what an earlier scheduler's workers still run of it */
 #define PATIENCE_NS      (60 * SECOND_NS) /* others that need memory may be begun before a job that needs more of it, so long */
 #define REMNANT_NS       (5 * SECOND_NS)  /* and that for its job */

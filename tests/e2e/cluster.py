@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A cluster in bad moments: lost workers, wrong keys, cancelled clients.   cluster.py --bin DIR [CASE...]"""
-import glob, os, shutil, signal, subprocess, sys
+import glob, os, shutil, signal, subprocess, sys, time
 
 import daemons
 from daemons import Cluster, lines, reference, tell_logs
@@ -10,6 +10,7 @@ from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
 from relay import Relay  # noqa: E402
 from watch import processes_with, until  # noqa: E402
 
+arguments.add_argument("--stopped", type=float, default=8, help="for how many seconds a client is")
 args = arguments.parse_args()
 zpipe = daemons.zpipe = zpipe_of(args)
 
@@ -47,6 +48,7 @@ def a_worker_is_lost_in_the_midst_of_a_stream():
         pipeline = STREAMS[killed % len(STREAMS)]
         want = reference(pipeline, data)
         with Cluster(workers=2 + killed % 2) as c:
+            until_joined(c)
             p = spread(c.env, pipeline)
             p.stdin.write(data[:len(data) // 2])  # more than all pipes and windows on the way hold together
             p.stdin.flush()
@@ -174,15 +176,62 @@ def a_network_that_is_slow_and_breaks():
 
 
 @case
-def a_client_is_killed():
-    """Its connection closes, so what it asked for ends at once, and its slots are free."""
-    with Cluster() as c:
+def a_clients_network_breaks():
+    """All that it has to do with ends in the middle of a message, twice, once for 2 s: it goes on where it was, and nothing runs twice."""
+    data = lines(300000)
+    with Cluster(workers=0) as c:
+        both = of_client, to_data = Relay("127.0.0.1", int(c.url.rpartition(":")[2]), late=0), Relay("127.0.0.2", late=0)
+        c.workers.append(c.start("worker", "-v", "--keys", c.keys, "--scheduler", c.url, "--slots", "8", "--name", "w0", "--image", "tests",
+                                 "--data-listen", "tcp://%s:%d" % to_data.to, "--advertise", to_data.url)[0])
         until_joined(c)
-        p = c.popen("yes a-lost-clients-mark | cat > /dev/null")
-        until("it runs", lambda: len(processes_with("a-lost-clients-mark")) > 1)
-        p.kill()
-        p.wait()
+        p = spread({**c.env, "ZPIPE_CLUSTER": of_client.url}, STREAMS[1])
+        for part in range(3):
+            p.stdin.write(data[len(data) * part // 3:len(data) * (part + 1) // 3])
+            p.stdin.flush()
+            until("it runs", lambda: b"  runs  " in c.run("status").stdout)
+            for r in both if part < 2 else ():
+                r.off = part == 1
+                r.cut()
+                until("it is cut", lambda: r.cuts == part + 1)
+            if part == 1:
+                time.sleep(2)
+            for r in both:
+                r.off = False
+            if part < 2:
+                until("it is back", lambda: open("daemons.log").read().count("link_back") == 2 * part + 2)
+        p.stdin.close()
+        assert p.wait(timeout=120) == 0, open("err").read()
+        assert open("out", "rb").read() == reference(STREAMS[1], data) and open("copy", "rb").read() == data
+        log = open("daemons.log").read()
+        assert not begun_again() and log.count("job_sent") == 1 and log.count("link_back") == 4, log.count("link_back")
+        for r in both:
+            r.close()
+
+
+@case
+def a_client_is_killed_and_another_is_stopped():
+    """Whose connection is gone may come back, until --client-wait has passed, and then his slots are free.  Who is stopped keeps his
+    connection and his job: for longer than anything else may be silent."""
+    data = lines(200000)
+    with Cluster(client_wait="3s") as c:
+        until_joined(c)
+        killed, stopped = c.popen("yes a-lost-clients-mark | cat > /dev/null"), spread(c.env, STREAMS[0])
+        stopped.stdin.write(data[:len(data) // 2])
+        stopped.stdin.flush()
+        until("they run", lambda: len(processes_with("a-lost-clients-mark")) > 1 and c.run("status").stdout.count(b"  runs  ") == 2)
+        stopped.send_signal(signal.SIGSTOP)
+        killed.kill()
+        killed.wait()
+        began = time.monotonic()
         until("nothing is left", lambda: not processes_with("a-lost-clients-mark"), 60)
+        assert time.monotonic() - began > 2.5, time.monotonic() - began
+        until("the other's slots are free", lambda: c.run("status").stdout.count(b"  runs  ") == 1, 60)
+        time.sleep(max(0, args.stopped - (time.monotonic() - began)))
+        stopped.send_signal(signal.SIGCONT)
+        stopped.stdin.write(data[len(data) // 2:])
+        stopped.stdin.close()
+        assert (stopped.wait(timeout=120), open("err").read()) == (0, ""), open("err").read()
+        assert open("out", "rb").read() == reference(STREAMS[0], data) and not begun_again()
         until("slots are free", lambda: c.run("status").stdout.count(b"  0 of 8 slots taken") == 2, 60)
 
 

@@ -19,8 +19,8 @@ def tell_logs():
 
 
 class Cluster:
-    def __init__(self, workers=2, keys="keys", slots=8, worker_wait="10s", options=()):
-        self.all, self.worker_wait = [], worker_wait
+    def __init__(self, workers=2, keys="keys", slots=8, worker_wait="10s", client_wait="60s", options=()):
+        self.all, self.waits = [], ["--worker-wait", worker_wait, "--client-wait", client_wait]
         if not os.path.exists(keys):
             subprocess.run([zpipe, "keygen", "--dir", keys], check=True)
         self.keys = keys
@@ -31,7 +31,7 @@ class Cluster:
         self.env = {**os.environ, "ZPIPE_CLUSTER": self.url, "ZPIPE_KEYS": keys}
 
     def start_scheduler(self, url):
-        self.scheduler, self.url = self.start("scheduler", "-v", "--keys", self.keys, "--listen", url, "--state", "state", "--worker-wait", self.worker_wait)
+        self.scheduler, self.url = self.start("scheduler", "-v", "--keys", self.keys, "--listen", url, "--state", "state", *self.waits)
 
     def start_keeper(self, *argv, **kw):
         self.keeper, _ = self.start("keeper", "-v", "--keys", self.keys, "--scheduler", self.url, "--state", "keep", *argv, **kw)

@@ -96,7 +96,7 @@ class Killed(Cluster):
         os.mkdir("tmp")
         os.environ["TMPDIR"] = os.path.join(os.getcwd(), "tmp")
         self.killed, self.jobs = [], []
-        super().__init__(workers=0, slots=1)
+        super().__init__(workers=0, slots=1, client_wait="1s")
         for name in ("w0", "w1"):
             self.workers.append(self.worker(name))
 

@@ -5,13 +5,14 @@ import random, socket, threading, time
 class Relay:
     """Listens on 127.0.0.1 and passes on to (host, port).  Each piece is late by up to `late` seconds, that is what is tried and no
     wait for something.  cut(): every connection there is ends after a few bytes more, in the middle of a message if one comes.
-    hold: after so many bytes, both ways together, it stands still, until drop() ends what there is and lets all pass."""
+    hold: after so many bytes, both ways together, it stands still, until drop() ends what there is and lets all pass.
+    off: whoever comes is sent away."""
 
     def __init__(self, host, port=None, late=0.02, seed=1, hold=None):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.to, self.late, self.chance = (host, port or self.port), late, random.Random(seed)
-        self.cuts, self.bytes, self.pairs, self.doomed = 0, 0, [], []
+        self.cuts, self.bytes, self.pairs, self.doomed, self.off = 0, 0, [], [], False
         self.hold, self.held, self.lock = hold, threading.Event(), threading.Lock()
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -25,6 +26,9 @@ class Relay:
                 here, _ = self.listener.accept()
             except OSError:
                 return
+            if self.off:
+                here.close()
+                continue
             try:
                 there = socket.create_connection(self.to)
             except OSError:
@@ -56,6 +60,9 @@ class Relay:
                 s.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+        with self.lock:
+            if pair in self.pairs:
+                self.pairs.remove(pair)
 
     def pass_on(self, piece, write):
         """False: no more of it."""
@@ -69,16 +76,16 @@ class Relay:
 
     def drop(self):
         self.hold = None
-        for pair in self.pairs:
+        for pair in list(self.pairs):
             for s in pair:
                 s.close()
         self.pairs = []
 
     def cut(self):
-        self.doomed = [p for p in self.pairs if p[0].fileno() >= 0]
+        self.doomed = list(self.pairs)
 
     def close(self):
         self.listener.close()
-        for pair in self.pairs:
+        for pair in list(self.pairs):
             for s in pair:
                 s.close()

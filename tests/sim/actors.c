@@ -130,7 +130,8 @@ void leave(struct world *w, struct actor *a, bool comes_back)
     forget_work(a);
 }
 
-/* It dies, and only its silence tells; or its connection breaks; or it is cut off for a while. */
+/* It dies, and only its silence tells, or for a client, whose silence says nothing, late the end of its link; or its connection breaks; or
+ * it is cut off for a while, a client also for much longer than anybody else might be silent, as if it were stopped. */
 static void misfortune(struct world *w, struct actor *a)
 {
     a->die_ns = w->now + draw(w, 60000) * MS;
@@ -138,15 +139,19 @@ static void misfortune(struct world *w, struct actor *a)
         a->die_ns = NEVER;
         return;
     }
+    bool client = !a->worker && !a->keeper;
+    uint64_t until;
     switch (draw(w, a->local ? 1 : 4)) {
     case 0:
-        a->cut_ns = w->now + draw(w, 8000) * MS;
-        a->stalled = true;
+        until = w->now + draw(w, client && one_in(w, 2) ? 90000 : 8000) * MS;
+        a->cut_ns = a->cut_ns > until ? a->cut_ns : until;
+        a->stalled = !client;
         befell[HELD_UP]++;
         break;
     case 1:
         cut(&a->from);
         cut(&a->to);
+        a->from.end_ns = client ? w->now + draw(w, 90000) * MS : NEVER;
         a->mood = DEAD;
         forget_work(a);
         befell[DIED]++;

@@ -35,6 +35,7 @@ const char *const plant_names[PLANTS + 1] = {
     [27] = "memory is sometimes not given back",
     [28] = "memory of slots that are lent is not counted",
     [29] = "what an earlier scheduler began needs no memory",
+    [30] = "a client that stands still is taken for gone",
 };
 
 static bool lends;
@@ -87,6 +88,10 @@ void __real_wait_expire(struct core *c, uint64_t now);
 void __wrap_wait_expire(struct core *c, uint64_t now);
 void __wrap_wait_expire(struct core *c, uint64_t now)
 {
+    struct list *l = c->clients.next;
+    struct peer_state *p = LIST_OF(l, peer_state, at);
+    if (plant == 30 && l != &c->clients && !p->keeps && now > p->heard_ns + 30 * SECOND_NS)
+        core_evict(c, now, p, "it was silent for long");
     if (plant != 4)
         __real_wait_expire(c, now);
 }

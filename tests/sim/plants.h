@@ -3,5 +3,5 @@
 #pragma once
 
 extern int plant; /* 0: none */
-#define PLANTS 29
+#define PLANTS 30
 extern const char *const plant_names[PLANTS + 1];

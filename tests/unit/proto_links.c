@@ -111,6 +111,117 @@ static void unwelcome(void **state)
     bench_close(&b);
 }
 
+/* ---- links that outlive their connection */
+
+/* Whoever has a connection to that port in this process has none any more, in the midst of whatever was on its way. */
+static void cut_all(const char *url)
+{
+    uint16_t port = (uint16_t)atoi(strrchr(url, ':') + 1);
+    for (int fd = 3; fd < 200; fd++) {
+        struct sockaddr_in a = {0};
+        socklen_t size = sizeof a;
+        if (getpeername(fd, (struct sockaddr *)&a, &size) == 0 && a.sin_family == AF_INET && ntohs(a.sin_port) == port)
+            shutdown(fd, SHUT_RDWR);
+    }
+}
+
+struct counter {
+    uint64_t next; /* of the pings that come */
+    bool gives_back, away;
+    int times; /* that it was */
+};
+
+static void in_order(struct end *t, const struct msg *m, struct slice bulk)
+{
+    (void)bulk;
+    struct counter *c = t->more;
+    if (m->type != MSG_PING)
+        return;
+    assert_int_equal(m->ping.count, c->next++);
+    if (c->gives_back)
+        say(t, t->link, *m);
+}
+
+static void told_away(void *owner, struct peer *p, bool away, const struct err *why)
+{
+    (void)p;
+    struct counter *c = ((struct end *)owner)->more;
+    assert_true(away != c->away && (!away || why->code == ERR_GONE));
+    c->away = away;
+    c->times += away;
+}
+
+#define CUTS  6
+#define PINGS 3000 /* for each */
+
+/* Each message comes once and in order, both ways, wherever the connection breaks, and neither owner hears of an end; but of
+ * one on purpose at once, and of one that lasts. */
+static void broken_connections(void **state)
+{
+    (void)state;
+    struct bench b, apart;
+    struct counter theirs = {.gives_back = true}, ours = {0};
+    struct end server = {.welcome = true, .then = in_order, .more = &theirs}, client = {.then = in_order, .more = &ours}, other = {0};
+    struct err e;
+    char place[64], keys[128];
+    bench_open(&b);
+    bench_open(&apart);
+    place_make(place);
+    struct net *n = net_make(&b, keys_make(place, "keys", keys), MSG_SCHEDULER, false), *near = net_make(&b, keys, MSG_CLIENT, false),
+               *far = net_make(&apart, keys, MSG_CLIENT, false);
+    listen_at(n, "tcp://127.0.0.1:*", MSG_SCHEDULER, &server);
+    client.peer = peer_connect_lasting(near, peer_url(server.peer), NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &end_events, told_away, &client, &e);
+    say(&client, 0, say_hello(MSG_CLIENT));
+    UNTIL(&b, 10, client.got == 1);
+    uint64_t sent = 0;
+    for (int cut = 0; cut < CUTS; cut++) {
+        for (int i = 0; i < PINGS; i++)
+            say(&client, 0, say_ping(sent++));
+        UNTIL(&b, 10, theirs.next > sent - PINGS / 2); /* the rest is on its way, and so are answers */
+        cut_all(peer_url(server.peer));
+        UNTIL(&b, 10, ours.times == cut + 1);
+        say(&client, 0, say_ping(sent++)); /* while there is none */
+        UNTIL(&b, 10, !ours.away);
+    }
+    UNTIL(&b, 10, ours.next == sent);
+    assert_int_equal(server.got, 1 + sent);
+    assert_int_equal(client.got, 1 + sent);
+    assert_int_equal(server.lost + client.lost, 0);
+    uint64_t link = server.link;
+    peer_close(client.peer);
+    UNTIL(&b, 5, server.lost == 1 && server.lost_link == link && peer_stats(server.peer).links == 0);
+
+    other.peer = peer_connect_lasting(far, peer_url(server.peer), NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &end_events, NULL, &other, &e);
+    say(&other, 0, say_hello(MSG_CLIENT));
+    for (int i = 0; i < 2000 && other.got == 0; i++) {
+        loop_turn(b.loop, true);
+        loop_turn(apart.loop, true);
+    }
+    bench_idle(&apart, 20);
+    peer_patience(server.peer, 300000000);
+    cut_all(peer_url(server.peer));
+    int kept = 0;
+    struct msg m = say_ping(0);
+    while (peer_send(server.peer, server.link, &m, NO_BULK, &e) == 0)
+        kept++;
+    assert_true(e.code == ERR_AGAIN && kept > 10000);
+    UNTIL(&b, 10, server.lost == 2 && peer_stats(server.peer).links == 0);
+    for (int i = 0; i < 2000 && other.lost == 0; i++) {
+        loop_turn(b.loop, true);
+        loop_turn(apart.loop, true);
+    }
+    assert_int_equal(other.lost, 1);
+    assert_non_null(strstr(other.why.text, "knows nothing of it any more"));
+    peer_close(other.peer);
+    peer_close(server.peer);
+    net_free(far);
+    net_free(near);
+    net_free(n);
+    place_remove(place);
+    bench_close(&apart);
+    bench_close(&b);
+}
+
 #define CROWD 60
 
 /* Many at once, of whom every third leaves: the rest are all still there. */
@@ -594,6 +705,7 @@ int main(void)
         cmocka_unit_test(those_who_left),
         cmocka_unit_test(last_words),
         cmocka_unit_test(unwelcome),
+        cmocka_unit_test(broken_connections),
         cmocka_unit_test(a_crowd),
         cmocka_unit_test(closed_in_a_callback),
         cmocka_unit_test(full_queue),
