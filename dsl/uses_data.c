@@ -311,6 +311,8 @@ int uses_program_text(struct resolver *r, struct stage *s, size_t at, struct sli
     if (!copy)
         return resolve_no_memory(r);
     if (interpreter ? command_is_shell(interpreter) : for_shell(copy)) {
+        if (r->only_open == SCRIPTS_DEEP)
+            return 0;
         r->only_open++;
         int result = uses_shell_text(r, s, at, copy, NULL);
         r->only_open--;
@@ -321,6 +323,16 @@ int uses_program_text(struct resolver *r, struct stage *s, size_t at, struct sli
     return uses_program(r, s, at, copy, text.size);
 }
 
+int uses_said(struct resolver *r, struct stage *s, size_t at, const char *text)
+{
+    char *lines = arena_string(r->arena, text);
+    if (!lines)
+        return resolve_no_memory(r);
+    for (char *line = strstr(lines, "\\n"); line; line = strstr(line, "\\n"))
+        memcpy(line, " \n", 2);
+    return uses_shell_text(r, s, at, lines, NULL);
+}
+
 /* Texts that somebody typed for a shell to run: what echo or printf say, and what awk puts together. */
 static int printed(struct resolver *r, struct stage *s, const struct stage *p)
 {
@@ -328,13 +340,8 @@ static int printed(struct resolver *r, struct stage *s, const struct stage *p)
     bool says = !strcmp(command, "echo") || !strcmp(command, "printf");
     int result = 0;
     for (const struct value *v = p->value ? p->value->next : NULL; v && result == 0; v = v->next) {
-        char *text = v->hole || v->subst ? NULL : arena_string(r->arena, v->text);
-        for (char *at = text ? strstr(text, "\\n") : NULL; at && says; at = strstr(at, "\\n"))
-            memcpy(at, " \n", 2);
-        if (text && says)
-            result = uses_shell_text(r, s, s->start, text, NULL);
-        else if (text)
-            result = uses_printed(r, s, s->start, command, text);
+        if (!v->hole && !v->subst)
+            result = says ? uses_said(r, s, s->start, v->text) : uses_printed(r, s, s->start, command, v->text);
     }
     return result;
 }

@@ -30,3 +30,4 @@ int uses_program(struct resolver *r, struct stage *s, size_t at, const char *tex
 int uses_program_text(struct resolver *r, struct stage *s, size_t at, struct slice text, const char *interpreter);
 int uses_program_file(struct resolver *r, struct stage *s, size_t at, const char *name, const char *interpreter); /* NULL: its first line says whose it is */
 int uses_program_word(struct resolver *r, struct stage *s, size_t at, const char *word); /* ... that may be run, as in `timeout 9 ./x.sh` */
+int uses_said(struct resolver *r, struct stage *s, size_t at, const char *text); /* by echo or printf, for a shell to run */

@@ -38,6 +38,7 @@ struct scan {
     bool directories;    /* its words may be such: `for d in logs`, `cd logs` */
     bool cd;             /* it is a cd */
     bool xargs, edits;   /* it is xargs; which runs sed or perl */
+    bool says;           /* it is echo or printf: what it says may be kept, and run */
     bool test;           /* it is a test: such a word stands behind its -d */
     const char *by;      /* what reads the program that is its next word: `sh x.sh`; or NULL */
     const char *there;   /* the directory of the last `cd`, or NULL */
@@ -440,6 +441,7 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
             *c->makes = true;
         if (command) {
             c->cd = !strcmp(v->text, "cd") || !strcmp(v->text, "pushd");
+            c->says = !strcmp(v->text, "echo") || !strcmp(v->text, "printf");
             c->xargs = !strcmp(v->text, "xargs");
             c->test = !strcmp(v->text, "test") || !strcmp(v->text, "[") || !strcmp(v->text, "[[");
             c->directories = c->cd || !strcmp(v->text, "for") || (c->known && c->known->directories);
@@ -455,6 +457,8 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
             c->directories = v->text[0] == '-' && strlen(v->text) == 2 && strchr("dersxw", v->text[1]);
         if (got > 0 && c->cd)
             c->there = v->text;
+        if (got == 0 && c->says && !command && strchr(v->text, ' ') && c->r->only_open == 0 && uses_said(r, c->s, c->at, v->text) < 0)
+            return -1;
         if (got == 0 && c->xargs && uses_xargs_word(r, c->s, c->at, v->text, &c->edits) < 0)
             return -1;
         if (got >= 0 && scan_program(c, v->text, command) < 0)
@@ -475,6 +479,17 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
 static bool writes(const char *op)
 {
     return strcmp(op, ">") == 0 || strcmp(op, ">>") == 0 || strcmp(op, ">|") == 0;
+}
+
+/* `cat > x.sh <<END`, `python3 - <<END`: the text behind it may be a program. */
+static int scan_heredocs(const struct scan *c, const struct lexer *l, const char *text)
+{
+    for (uint32_t i = 0; i < l->at.waiting; i++) {
+        struct slice body = {text + l->here[i]->from, l->here[i]->to - l->here[i]->from};
+        if (uses_program(c->r, c->s, c->at, body.data, body.size) < 0 || uses_program_text(c->r, c->s, c->at, body, "sh") < 0)
+            return -1;
+    }
+    return 0;
 }
 
 static int scan_text(struct scan *c, const char *text, size_t size)
@@ -503,6 +518,7 @@ static int scan_text(struct scan *c, const char *text, size_t size)
         }
         op = t.kind == TOKEN_OPERATOR ? t.op : "";
     }
+    result = result < 0 ? result : scan_heredocs(c, &l, copy);
     lex_clear(&l);
     return result;
 }
