@@ -254,10 +254,13 @@ struct image_look *image_look(const struct image *i, struct loop *l, void (*done
     struct image_look *k = calloc(1, sizeof *k);
     pthread_t thread;
     sigset_t all, before;
-    if (!k || pipe2(k->end, O_CLOEXEC) < 0) {
-        int r = k ? err_sys(e, "cannot make a pipe") : err_nomem(e);
+    if (!k) {
+        err_nomem(e);
+        return NULL;
+    }
+    if (pipe2(k->end, O_CLOEXEC) < 0) {
+        err_sys(e, "cannot make a pipe");
         free(k);
-        (void)r;
         return NULL;
     }
     k->users = 2;
