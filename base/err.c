@@ -110,13 +110,3 @@ const char *err_name(const char *name, char shown[ERR_NAME_MAX])
     shown[size] = '\0';
     return err_plain(shown, false);
 }
-
-const char *err_word(int code)
-{
-    static const char *const words[] = {
-#define X(name, word) word,
-        ERR_CODES(X)
-#undef X
-    };
-    return code >= 0 && code < ERR_COUNT ? words[code] : "bug";
-}

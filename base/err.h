@@ -8,27 +8,21 @@
 
 #define ERR_TEXT_MAX 1024
 
-/* Each code says what the caller may do.  X(name, word in logs and messages) */
-#define ERR_CODES(X)                                                                               \
-    X(ERR_NONE, "none")                                                                            \
-    X(ERR_INPUT, "input")             /* the user's text, file or option is wrong: say so */       \
-    X(ERR_NOENT, "missing")           /* a named thing is not there */                             \
-    X(ERR_DENIED, "denied")           /* not allowed: by the host, by a key, by state */           \
-    X(ERR_LIMIT, "limit")             /* a named ceiling was reached */                            \
-    X(ERR_AGAIN, "again")             /* not now; later may work */                                \
-    X(ERR_GONE, "gone")               /* the other side left */                                    \
-    X(ERR_IO, "io")                   /* the system refused: errno in sys */                       \
-    X(ERR_NOMEM, "memory")            /* no memory */                                              \
-    X(ERR_PROTO, "protocol")          /* the other side broke the protocol: close the link */      \
-    X(ERR_CANCELLED, "cancelled")     /* somebody asked for the end */                             \
-    X(ERR_UNSUPPORTED, "unsupported") /* understood, and not available here */                     \
-    X(ERR_BUG, "bug")                 /* cannot happen */
-
-enum err_code {
-#define X(name, word) name,
-    ERR_CODES(X)
-#undef X
-        ERR_COUNT
+enum err_code { /* each says what the caller may do */
+    ERR_NONE,
+    ERR_INPUT,       /* the user's text, file or option is wrong: say so */
+    ERR_NOENT,       /* a named thing is not there */
+    ERR_DENIED,      /* not allowed: by the host, by a key, by state */
+    ERR_LIMIT,       /* a named ceiling was reached */
+    ERR_AGAIN,       /* not now; later may work */
+    ERR_GONE,        /* the other side left */
+    ERR_IO,          /* the system refused: errno in sys */
+    ERR_NOMEM,       /* no memory */
+    ERR_PROTO,       /* the other side broke the protocol: close the link */
+    ERR_CANCELLED,   /* somebody asked for the end */
+    ERR_UNSUPPORTED, /* understood, and not available here */
+    ERR_BUG,         /* cannot happen */
+    ERR_COUNT
 };
 
 struct err {
@@ -55,6 +49,3 @@ char *err_plain(char *text, bool lines);
  * after ERR_NAME_MAX - 1 bytes.  Returns `shown`. */
 #define ERR_NAME_MAX 256
 const char *err_name(const char *name, char shown[ERR_NAME_MAX]);
-
-/* The word of a code, "bug" for a number that is none. */
-const char *err_word(int code);
