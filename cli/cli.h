@@ -2,7 +2,6 @@
 #pragma once
 #include "zpipe.h"
 
-#define CLI_WORDS_MAX  100000
 #define CONF_LINES_MAX 4096 /* of all configuration files */
 
 /* Which command it is. */

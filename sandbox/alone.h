@@ -14,7 +14,6 @@
 #define ALONE_OUT_MAX   256
 #define ALONE_NAMED_MAX 64
 #define ALONE_PORTS_MAX (3 + ALONE_NAMED_MAX)
-#define ALONE_TRACE_MAX (256u << 20) /* bytes kept for a comparison */
 
 enum { STATUS_LIMIT = 124, STATUS_FAILED = 125, STATUS_NOT_RUN = 126, STATUS_NOT_FOUND = 127 };
 

@@ -13,7 +13,6 @@
 #define BOX_CHANNELS_MAX 8192  /* of a region */
 #define BOX_SPEC_BYTES_MAX (64u << 20) /* one region's encoded spec */
 #define BOX_REGIONS_MAX  1024  /* at once in one box */
-#define BOX_STDERR_TAIL  4096
 #define BOX_SOURCES_MAX  64   /* of one box_feed */
 #define BOX_KEEP_BYTES_MAX (32u << 10) /* of one KEEP channel in memory; more: all of it in a file */
 #define BOX_KEEP_TOTAL_MAX (64u << 20) /* of all of a box's, likewise */
