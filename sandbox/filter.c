@@ -4,7 +4,7 @@
  * every call number at each installation, and a linear list costs three times the tree (measured:
  * 0.56 against 0.17 ms; 0.12 with equal returns shared), and because rules on several words of arguments, first match first, are a
  * list here and a puzzle in a general library.  Order and precedence are what
- * tests/unit/filter_test.c compares with syscalls_decide, for random calls.
+ * tests/unit/filter_table_test.c compares with syscalls_decide, for random calls.
  *
  * What must stay true: another architecture never reaches the tree; every path ends in a return;
  * the programs are complete before the first fork, since filter_install runs where there is no
