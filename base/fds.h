@@ -10,6 +10,9 @@
 /* Close *fd if it is open and set it to -1. */
 void fd_close(int *fd);
 
+/* What it stands for, opened once more: with `flags`, close-on-exec, and an offset of its own; -1 with errno.  For what has no name. */
+int fd_reopen(int fd, int flags);
+
 /* All of it, or -1 with errno; interrupted calls go on.  For blocking descriptors. */
 int fd_write_all(int fd, const void *data, size_t size);
 /* As write, but no SIGPIPE: EPIPE alone. */

@@ -110,8 +110,6 @@ int spool_of(struct slice bytes, struct err *e)
 
 int spool_reader(int spool, struct err *e)
 {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", spool);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = fd_reopen(spool, O_RDONLY);
     return fd < 0 ? err_sys(e, "cannot reopen a temporary file") : fd;
 }

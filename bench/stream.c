@@ -7,6 +7,7 @@
  *
  * Prints a table and writes build/bench/stream.json.  Figures are medians, and so is the ratio of the pairs; CPU is that of
  * both processes with all their threads.  A goal that is missed is said, and is no failure: this is no test. */
+#include "base/fds.h"
 #include "proto/carry.h"
 #include "proto/keys.h"
 #include "proto/net.h"
@@ -173,11 +174,9 @@ static void send_stream(bool curve, const struct address *to)
     struct msg attach = {.type = MSG_ATTACH, .attach = {1, 1, {"0123456789abcdef", 16}, MSG_EDGE, 0, 0}};
     struct err e;
     int fd[FILE_TIMES];
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
     for (int i = 0; i < FILE_TIMES; i++)
-        if ((fd[i] = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-            die(path, strerror(errno));
+        if ((fd[i] = fd_reopen(file, O_RDONLY)) < 0)
+            die("the file", strerror(errno));
     open_side(&s, curve, MSG_CLIENT);
     s.peer = peer_connect(s.net, to->url, (struct slice){to->key, MSG_KEY_BYTES}, MSG_CLIENT, MSG_WORKER, &peer_events, &s, &e);
     s.carry = s.peer ? carry_out(s.loop, fd, FILE_TIMES, &name, &carry_events, &s, &e) : NULL;

@@ -97,14 +97,6 @@ static int open_hidden(struct output *o)
     return open(o->hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 }
 
-/* The descriptor that programs get is for writing only: opened a second time. */
-static int writer_of(int fd)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, O_WRONLY | O_CLOEXEC);
-}
-
 /* The files of a submitted job stay below its directory, whose directories are made for them: those of the place where
  * they will be are not here. */
 static int confine(const struct zpipe_job *j, const char *path, struct err *e)
@@ -150,7 +142,7 @@ static int output_open(struct zpipe_job *j, struct output *o, const char *path, 
     int hidden = open_hidden(o);
     if (hidden < 0)
         return err_sys(e, "cannot write '%s'", path);
-    o->fd = writer_of(hidden);
+    o->fd = fd_reopen(hidden, O_WRONLY); /* as programs get it: for writing only */
     close(hidden);
     return o->fd < 0 ? err_sys(e, "cannot write '%s'", path) : 0;
 }
@@ -178,9 +170,7 @@ struct output *output_add(struct zpipe_job *j, uint32_t node, const char *path, 
 
 static int append(const struct output *o, struct err *e)
 {
-    char self[64];
-    snprintf(self, sizeof self, "/proc/self/fd/%d", o->fd);
-    int from = open(self, O_RDONLY | O_CLOEXEC);
+    int from = fd_reopen(o->fd, O_RDONLY);
     int to = open(o->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     off_t end = to >= 0 ? lseek(to, 0, SEEK_END) : -1;
     ssize_t n = from < 0 || end < 0 ? -1 : 1;
@@ -321,9 +311,7 @@ int outputs_commit(struct zpipe_job *j, struct err *e)
 /* The bytes of what fd stands for, by a descriptor of its own. */
 static int digest_file(int fd, char out[65], struct err *e)
 {
-    char self[64];
-    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
-    int from = open(self, O_RDONLY | O_CLOEXEC);
+    int from = fd_reopen(fd, O_RDONLY);
     struct digest d;
     int r = from < 0 ? err_sys(e, "cannot read an output") : digest_of_file(from, &d, e);
     if (r == 0)

@@ -151,11 +151,8 @@ static int writer_of(int port, struct err *e)
     int fd = -1;
     if (port < 0)
         return -1;
-    if (fstat(port, &s) == 0 && (S_ISFIFO(s.st_mode) || S_ISCHR(s.st_mode))) {
-        char path[64];
-        snprintf(path, sizeof path, "/proc/self/fd/%d", port);
-        fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-    }
+    if (fstat(port, &s) == 0 && (S_ISFIFO(s.st_mode) || S_ISCHR(s.st_mode)))
+        fd = fd_reopen(port, O_WRONLY | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         fd = fcntl(port, F_DUPFD_CLOEXEC, 3);
     if (fd < 0)

@@ -270,10 +270,9 @@ static int plan_named(struct run *r, const struct alone_named *named)
 /* Bytes [from, to) of a file, read by a descriptor of our own: the stream may be for writing only. */
 static bool digest_file(int stream, int64_t from, int64_t to, uint8_t sha256[32])
 {
-    char path[40], buffer[65536];
+    char buffer[65536];
     struct sha256 hash;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", stream);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = fd_reopen(stream, O_RDONLY);
     sha256_begin(&hash);
     while (fd >= 0 && from < to) {
         size_t want = to - from < (int64_t)sizeof buffer ? (size_t)(to - from) : sizeof buffer;

@@ -70,16 +70,14 @@ bool path_of_fd_name(const char *path, int *fd)
 /* Replace *fd by a new opening of the same regular file. */
 static int reopen(int *fd, int have, int flags)
 {
-    char path[40];
-    int wish = (flags & (O_ACCMODE | O_APPEND | O_TRUNC)) | O_CLOEXEC | O_NOCTTY;
+    int wish = (flags & (O_ACCMODE | O_APPEND | O_TRUNC)) | O_NOCTTY;
     int fresh;
 
     if (have & O_APPEND) /* what may only grow must not be cut */
         wish = (wish & ~O_TRUNC) | O_APPEND;
     if ((wish & O_ACCMODE) == O_RDONLY)
         wish &= ~O_TRUNC;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", *fd);
-    fresh = open(path, wish);
+    fresh = fd_reopen(*fd, wish);
     if (fresh < 0)
         return -1;
     close(*fd);

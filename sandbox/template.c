@@ -134,11 +134,9 @@ static int stand_in(const struct region *r, const struct box_port *p)
         close(pair[!p->write]);
         return got;
     }
-    char path[32];
     int flags = fcntl(r->fd[p->file], F_GETFL), memory = memfd_create("stand-in", MFD_CLOEXEC);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", memory);
     if (memory >= 0)
-        got = open(path, (flags & (O_ACCMODE | O_APPEND)) | O_CLOEXEC);
+        got = fd_reopen(memory, flags & (O_ACCMODE | O_APPEND));
     fd_close(&memory);
     return got;
 }

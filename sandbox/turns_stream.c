@@ -68,15 +68,13 @@ static uint64_t rest(const struct member *m, uint64_t *at)
 static int open_to_write(const struct member *m)
 {
     struct stat s;
-    char path[40];
     int fd = turns_borrow(m, (int)m->call.arg[0]), other = -1;
     if (fd < 0 || fstat(fd, &s) < 0 || (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY)
         fd_close(&fd);
     if (fd < 0 || S_ISSOCK(s.st_mode))
         return fd;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     if (S_ISFIFO(s.st_mode))
-        other = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+        other = fd_reopen(fd, O_WRONLY | O_NONBLOCK);
     close(fd);
     return other;
 }

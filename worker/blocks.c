@@ -649,10 +649,8 @@ bool blocks_wanted(const struct attempt *t, const struct graph_stage *s)
 /* What blocks say on stderr, which is nothing. */
 static int open_errors(struct blocks *b, struct err *e)
 {
-    char path[64];
     int made = memfd_create("zpipe-errors", MFD_CLOEXEC);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", made);
-    b->errors = made < 0 ? -1 : open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    b->errors = made < 0 ? -1 : fd_reopen(made, O_WRONLY | O_APPEND);
     fd_close(&made);
     return b->errors < 0 ? err_sys(e, "cannot make a memory file") : 0;
 }

@@ -258,11 +258,9 @@ static void relay_in(struct loop_fd *w, int events)
 /* A description of our own. */
 static int open_own(int fd, const struct stat *s, int how)
 {
-    char path[40];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     if (how == O_WRONLY && (S_ISREG(s->st_mode) || S_ISSOCK(s->st_mode)))
         return fcntl(fd, F_DUPFD_CLOEXEC, 3); /* it is where its owner's is, or cannot be opened */
-    return open(path, how | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    return fd_reopen(fd, how | O_NONBLOCK | O_NOCTTY);
 }
 
 static struct relay *relay_new(struct attempt *t, struct attempt_route *route, int to, const struct stat *s,
@@ -354,9 +352,7 @@ static int new_relay(struct attempt *t, struct attempt_route *route, const struc
 /* A writing end of its pipe, besides those that others have. */
 static int relay_writer(const struct relay *r, struct err *e)
 {
-    char path[40];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", r->from);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    int fd = fd_reopen(r->from, O_WRONLY);
     return fd < 0 ? err_sys(e, "cannot open a pipe again") : fd;
 }
 

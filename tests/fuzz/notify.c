@@ -233,12 +233,10 @@ static void start(struct notify *n)
     signal(SIGALRM, rings);
     random_init(&n->random, 1, 2, 0);
     if (given < 0) {
-        char path[40];
         int file = memfd_create("given", MFD_CLOEXEC);
         own = memfd_create("own", MFD_CLOEXEC);
         check(file >= 0 && own >= 0 && write(file, "given", 5) == 5);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-        given = open(path, O_RDONLY | O_CLOEXEC);
+        given = fd_reopen(file, O_RDONLY);
         close(file);
         check(given >= 0 && fstat(given, &given_before) == 0);
     }

@@ -264,15 +264,14 @@ int boxed_run(struct boxed *b, const struct boxed_plan *p)
     struct running r = {.got = -1};
     struct err e;
     const char *word[WORDS_MAX], **stage[BOXED_STAGES_MAX];
-    char *line = strdup(p->line), path[64];
+    char *line = strdup(p->line);
     int result = -1;
     memset(&b->log, 0, sizeof b->log);
     memset(b->stage, 0, sizeof b->stage);
     b->results = 0;
     b->output_size = 0;
     int memory = memfd_create("errors", MFD_CLOEXEC);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", memory);
-    r.errors = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    r.errors = fd_reopen(memory, O_WRONLY | O_APPEND);
     plan_region(&r, p, stage, split(line, word, stage));
     b->region++;
     if (box_run(b->box, b->region, &r.region, &e) < 0) {

@@ -3,6 +3,7 @@
  * another file: clones of one template.  ALIKE_SEED and ALIKE_COUNT say which and how
  * many, ALIKE_LINE is one to try instead; `make alike` tries thousands. */
 #include "lib/boxed.h"
+#include "base/fds.h"
 #include "lib/test.h"
 
 #include <fcntl.h>
@@ -58,9 +59,7 @@ static int random_input(unsigned lines_max)
         for (unsigned words = 1 + any(5); words; words--)
             fprintf(f, "%s%s", word[any(sizeof word / sizeof *word)], words > 1 ? " " : any(200) ? "\n" : "");
     fclose(f);
-    char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int reader = open(path, O_RDONLY | O_CLOEXEC);
+    int reader = fd_reopen(fd, O_RDONLY);
     close(fd);
     assert_true(reader >= 0);
     return reader;

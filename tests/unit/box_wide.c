@@ -1,5 +1,6 @@
 /* A region of some hundred programs in a row: all start, all bytes arrive, though only a few are set up
  * at a time and the descriptors under way are counted by the kernel. */
+#include "base/fds.h"
 #include "lib/test.h"
 #include "sandbox/box.h"
 
@@ -68,11 +69,9 @@ static void test_wide(void **state)
     struct box_region r = {.task = task, .task_count = TASKS, .channel = channel, .channel_count = TASKS - 1};
     struct stat s;
     struct err e;
-    char path[64];
     (void)state;
     int memory = memfd_create("out", MFD_CLOEXEC);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", memory);
-    int out = open(path, O_WRONLY | O_CLOEXEC);
+    int out = fd_reopen(memory, O_WRONLY);
     for (int i = 0; i < TASKS; i++) {
         bool last = i + 1 == TASKS;
         task[i] = (struct box_task){.argv = i ? cat : seq, .env = env, .port = port[i], .port_count = 3};
