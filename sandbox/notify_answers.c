@@ -621,6 +621,7 @@ notify_handler *notify_handler_of(int nr)
         [SYS_open] = answer_open,
         [SYS_openat] = answer_openat,
         [SYS_creat] = answer_creat,
+        [SYS_truncate] = answer_truncate,
     };
 
     return nr >= 0 && nr < NOTIFY_NR_MAX ? handlers[nr] : NULL;

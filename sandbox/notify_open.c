@@ -155,7 +155,10 @@ static void answer_path(struct notify *n, const struct seccomp_notif *q, int dir
     switch (classify(name, &number)) {
     case SPECIAL_FD:
         a->go_on = false;
-        give_opened(n, q, task_fd(n, q, number), flags, a);
+        if ((flags & (O_NOFOLLOW | O_PATH)) == O_NOFOLLOW) /* elsewhere it is a link */
+            a->error = ELOOP;
+        else
+            give_opened(n, q, task_fd(n, q, number), flags, a);
         break;
     case SPECIAL_RANDOM:
         if ((flags & O_ACCMODE) != O_RDONLY)
@@ -189,4 +192,13 @@ void answer_openat(struct notify *n, const struct seccomp_notif *q, struct answe
 void answer_creat(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     answer_path(n, q, AT_FDCWD, q->data.args[0], O_WRONLY | O_CREAT | O_TRUNC, a);
+}
+
+void answer_truncate(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    char name[TASK_PATH_MAX];
+
+    a->go_on = true;
+    if (task_text(n, q, q->data.args[0], name, sizeof name) == 0)
+        refuse_writing(n, q, AT_FDCWD, name, O_WRONLY, a);
 }

@@ -119,19 +119,30 @@ void answer_send(struct notify *n, const struct seccomp_notif *q, struct answer 
 }
 
 /* May it be written?  The mounts are read-only, but the kernel looks at the owner first, and who
- * that is depends on who started zpipe-box. */
+ * that is depends on who started zpipe-box.  And is there such a descriptor? */
 void answer_access(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     const __u64 *arg = q->data.args;
     bool at = q->data.nr != SYS_access;
     bool link = q->data.nr == SYS_faccessat2 && arg[3] & AT_SYMLINK_NOFOLLOW;
+    bool write = arg[at ? 2 : 1] & W_OK;
     char path[TASK_PATH_MAX];
     struct stat s;
+    int number, fd;
 
     a->go_on = true;
     if (task_text(n, q, arg[at ? 1 : 0], path, sizeof path) < 0 || !*path || named_find(n, path))
         return;
-    int fd = task_open(n, q, at ? (int)arg[0] : AT_FDCWD, path, O_PATH | (link ? O_NOFOLLOW : 0));
+    if (path_of_fd_name(path, &number)) {
+        fd = task_fd(n, q, number);
+        a->go_on = fd >= 0;
+        a->error = a->go_on ? 0 : ENOENT;
+        fd_close(&fd);
+        return;
+    }
+    if (!write)
+        return;
+    fd = task_open(n, q, at ? (int)arg[0] : AT_FDCWD, path, O_PATH | (link ? O_NOFOLLOW : 0));
     if (fd >= 0 && fstat(fd, &s) == 0 && (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode)) &&
         !notify_is_scratch(n, q, &s)) {
         a->go_on = false;

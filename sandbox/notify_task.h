@@ -204,7 +204,7 @@ notify_handler answer_lock, answer_seek, answer_shutdown, answer_send, answer_ac
 /* notify_gate.c: a process opens a file, or looks at one; begins anew. */
 void gate_lead(struct notify *n, const struct seccomp_notif *q);
 void gate_forget(struct notify *n, const struct seccomp_notif *q);
-notify_handler answer_open, answer_openat, answer_creat, answer_exec, answer_alarm, answer_itimer,
+notify_handler answer_open, answer_openat, answer_creat, answer_truncate, answer_exec, answer_alarm, answer_itimer,
     answer_pause, answer_getrandom; /* notify_open.c, _exec.c, _timers.c, _random.c */
 
 /* The asker's own clock is known from here on, and told of ours at the end.  All below do that. */

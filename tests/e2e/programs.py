@@ -136,6 +136,7 @@ script          ./script.sh one two
 script-env      ./script.py one
 dev-stdin       cat /dev/stdin
 dev-fd          sort /dev/fd/0
+dev-fd-closed   /usr/bin/python3 -c 'import os; print([os.access("/dev/fd/%d" % n, os.R_OK) for n in (0, 9)]); os.open("/dev/stdin", os.O_NOFOLLOW)'
 dev-stdout      tee /dev/stdout < words | wc -l
 dev-null        cat words > /dev/null; cat /dev/null; head -c 5 /dev/zero | od -c
 seek-stdin      (head -n 2 > /dev/null; cat) < words | head -n 3

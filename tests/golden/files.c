@@ -202,12 +202,28 @@ static void show_lock(void)
 }
 
 /* An owner is told more than others. */
+/* What lies below a directory that it has closed to itself. */
+static void say_closed(void)
+{
+    struct stat s;
+    struct statfs f;
+    if (mkdir("closed", 0755) < 0 || mkdir("closed/below", 0755) < 0 || chmod("closed", 0) < 0)
+        say("%d ", errno);
+    say("%d ", stat("closed/below", &s) < 0 ? errno : 0);
+    say("%d ", statfs("closed/below", &f) < 0 ? errno : 0);
+    say("%d ", access("closed/below", W_OK) < 0 ? errno : 0);
+    say("%d ", chmod("closed", 0755) < 0 ? errno : 0);
+    say("%d\n", rmdir("closed/below") < 0 || rmdir("closed") < 0 ? errno : 0);
+}
+
 static void show_rights(void)
 {
+    say_closed();
     say("%d ", access(image, W_OK) < 0 ? errno : 0);
     say("%d ", open(image, O_WRONLY) < 0 ? errno : 0);
     say("%d ", access("/usr", W_OK) < 0 ? errno : 0);
     say("%d ", access("/usr/none", W_OK) < 0 ? errno : 0);
+    say("%d ", truncate("golden", 5) < 0 ? errno : 0); /* ourselves inside, and nothing elsewhere */
     say("%d ", access(".", W_OK));
     say("%d ", open(image, O_RDONLY | O_NOATIME) < 0 ? errno : 0);
     say("%d\n", fcntl(open(image, O_RDONLY), F_SETFL, O_NOATIME) < 0 ? errno : 0);
