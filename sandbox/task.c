@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -94,6 +95,14 @@ void task_begun(struct task *t)
     t->starting = false;
 }
 
+/* How far it had come by then, no two runs need have in common. */
+static const char *ended_by_chance(const struct box_result *r)
+{
+    if (r->end == BOX_LIMIT && (!strcmp(r->limit, "timeout") || !strcmp(r->limit, "cpu")))
+        return "a limit of time ended it";
+    return r->end == BOX_KILLED ? "it was stopped" : "";
+}
+
 static void tell_result(struct task *t, struct box_result *r)
 {
     struct buf b = BUF_INIT(WIRE_DATA_MAX);
@@ -117,6 +126,8 @@ static void tell_result(struct task *t, struct box_result *r)
         r->end = BOX_LIMIT;
         r->limit = report.limit_hit;
     }
+    if (!*why)
+        why = ended_by_chance(r);
     r->uncertified_why = why;
     r->cold_why = t->warm ? "" : t->cold_why ? t->cold_why : "it was not started";
     r->clock_ns = report.clock_ns;

@@ -195,6 +195,7 @@ def each_limit_is_met_and_told():
         assert status == 124 and r["end"] == "limit" and r["limit"] == name, (name, status, err, r)
         assert "met its limit on %s" % name in err and "--%s allows more" % name in err, (name, err)
         assert list(r["limits"]) == [name] and r["limits"][name]["by"], (name, r)
+        assert r["certified"] == (name not in ("cpu", "timeout")), (name, r) # how far it came by then is chance
         assert r["cgroup"]["path"] if r["cgroup"] else r["cgroup_why"], (name, r) # cgroups.py has hosts that give some
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:

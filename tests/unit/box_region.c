@@ -527,6 +527,49 @@ static void test_places(void **state)
     assert_true(stays(before, count, after, later) > 0);
 }
 
+/* The wall's questions (docs/SECURITY.md), asked in a place that another task had before.  A file given would be in the way of that, so
+ * the asker comes as its standard input. */
+static void ask_the_wall(int probe)
+{
+    char line[128];
+    snprintf(line, sizeof line, "sh -c 'cat >probe; chmod 755 probe; exec ./probe full none %d <&2'", (int)getpid());
+    struct boxed_plan p = {.line = line, .in = probe, .out = -1};
+    assert_true(lseek(probe, 0, SEEK_SET) == 0);
+    assert_int_equal(boxed_run(&b, &p), 0);
+    const char *wrong = strstr(b.output, "WRONG");
+    if (wrong || b.stage[0].status || !strstr(b.output, "trace-parent"))
+        fail_msg("status %d: %.300s", b.stage[0].status, wrong ? wrong : b.errors);
+}
+
+static void test_places_wall(void **state)
+{
+    pid_t before[CENSUS_PROCESSES], again[CENSUS_PROCESSES], after[CENSUS_PROCESSES];
+    int probe = open(getenv("WALL_PROBE"), O_RDONLY | O_CLOEXEC), asked = 0;
+    (void)state;
+    assert_true(probe >= 0);
+    boxed_close(&b);
+    boxed_open_as(&b, &(struct box_options){.no_templates = true});
+    run("true");
+    if (access("/proc/sys/kernel/ns_last_pid", W_OK) < 0) {
+        print_message("skipped: no place stays, /proc/sys/kernel/ns_last_pid cannot be written\n");
+        skip();
+    }
+    for (int tries = 0; tries < 50 && !asked; tries++) {
+        int first = census_places(before);
+        run("cat /etc/hostname");
+        run("cat /etc/hostname");
+        usleep(10000);
+        int used = 0, ready = census_places(again);
+        for (int i = 0; i < ready; i++) /* those that somebody had */
+            if (stays(before, first, &again[i], 1))
+                again[used++] = again[i];
+        ask_the_wall(probe);
+        asked = used - stays(again, used, after, census_places(after)); /* what the asker made there has spoilt its place */
+    }
+    assert_true(asked > 0);
+    close(probe);
+}
+
 /* Without a wall: the same streams and ends; nothing is certified, nothing is left. */
 static void test_none(void **state)
 {
@@ -562,7 +605,7 @@ int main(void)
         cmocka_unit_test(test_files),         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_output_of_a_channel),
         cmocka_unit_test(test_stop),          cmocka_unit_test(test_many),
-        cmocka_unit_test(test_places),
+        cmocka_unit_test(test_places),        cmocka_unit_test(test_places_wall),
         cmocka_unit_test(test_lost),          cmocka_unit_test(test_none),
     };
     return cmocka_run_group_tests(tests, open_box, close_box) != 0;
