@@ -11,9 +11,11 @@
  * Whose fault: a part that was lost, or failed for reasons that are not its programs' own, is blamed, and
  * may be tried `retries` times more; never where it failed.  A stage that took KILLS_MAX workers with it is
  * not given a further one. */
+#include "proto/holes.h"
 #include "scheduler/state.h"
 
 #define RETRIES_DEFAULT 3
+#define ALONE_MAX       300 /* bytes of the command that runs a stage alone: a longer one is cut off */
 
 bool job_shuns(const struct job *j, const struct peer_state *worker)
 {
@@ -34,6 +36,38 @@ static uint32_t retries_of(const struct graph_node *n)
     return n->set.retries_set ? n->set.retries : RETRIES_DEFAULT;
 }
 
+/* A stage of many tasks, of which it is not known here who did it, is no command: where its job runs in one process the
+ * task is found, and kept. */
+static void tell_alone(const struct graph_node *g, struct buf *out)
+{
+    if (g->kind != GRAPH_COMMAND && g->kind != GRAPH_SHELL) {
+        buf_text(out, "without a cluster (`ZPIPE_CLUSTER= zpipe ...`) its job names the task");
+        return;
+    }
+    buf_text(out, "`zpipe box --");
+    if (g->kind == GRAPH_SHELL)
+        buf_printf(out, " %s -c", g->shell);
+    for (uint32_t i = 0; i < g->argc && out->size < ALONE_MAX; i++) {
+        buf_byte(out, ' ');
+        holes_quote(g->argv[i], out);
+    }
+    if (out->size >= ALONE_MAX) {
+        out->size = ALONE_MAX;
+        buf_text(out, "...");
+    }
+    buf_text(out, "` runs it alone");
+}
+
+static void say_quarantined(const struct graph_node *g, uint32_t kills, const struct err *why, struct err *e)
+{
+    struct buf alone = BUF_INIT(1 << 20);
+    tell_alone(g, &alone);
+    buf_byte(&alone, '\0');
+    err_set(e, ERR_GONE, "`%.200s` took %u workers with it and is not given another (%.300s): %s", g->label, kills, why->text,
+            alone.data && !alone.failed ? alone.data : "");
+    buf_clear(&alone);
+}
+
 /* One more try of this stage was in vain.  true, and e says so: it was the last. */
 static bool give_up(const struct job *j, uint32_t node, bool again, bool killed, const struct err *why,
                     struct err *e)
@@ -43,10 +77,7 @@ static bool give_up(const struct job *j, uint32_t node, bool again, bool killed,
     n->kills += killed;
     n->tries += !again;
     if (n->kills >= KILLS_MAX && !n->ended)
-        err_set(e, ERR_GONE,
-                "`%.200s` took %u workers with it and is not given another (%.300s): `zpipe box -- %.200s` runs it "
-                "alone",
-                g->label, n->kills, why->text, g->label);
+        say_quarantined(g, n->kills, why, e);
     else if (n->tries > retries_of(g) && retries_of(g))
         err_set(e, why->code, "%.600s (after %u tries of `%.200s`)", why->text, n->tries, g->label);
     else if (n->tries > retries_of(g))

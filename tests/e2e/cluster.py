@@ -251,15 +251,25 @@ def the_last_worker_is_lost():
 
 @case
 def a_stage_that_takes_workers_with_it_is_not_given_more():
+    """And it is told how it is run alone, where it is one program."""
+    for pipeline, stage, alone in (
+            ("yes killer-mark | sh -c 'cat > /dev/null'", "yes killer-mark", "`zpipe box -- yes killer-mark` runs it alone"),
+            ("echo x | map { sh -c 'yes > /dev/null; : killer-mark' }", "map { sh -c 'yes > /dev/null; : killer-mark' }",
+             "its job names the task")):
+        killer(pipeline, stage, alone)
+
+
+def killer(pipeline, stage, alone):
     with Cluster(workers=4) as c:
-        p = c.popen("yes killer-mark | sh -c 'cat > /dev/null'")
+        until_joined(c)
+        p = c.popen(pipeline)
         for i in range(3):
             until("it runs", lambda: any(begun_by(w) for w in c.workers if w.poll() is None))
             w = [w for w in c.workers if w.poll() is None and begun_by(w)][0]
             w.kill()
             w.wait()
         err = p.communicate(timeout=60)[1].decode()
-        assert p.returncode == 125 and "`yes killer-mark` took 3 workers with it" in err and "zpipe box -- yes killer-mark" in err, err
+        assert p.returncode == 125 and "`%s` took 3 workers with it" % stage in err and alone in err, err
         r = c.run("echo still here | cat")
         assert (r.returncode, r.stdout) == (0, b"still here\n"), r
         until("nothing runs", lambda: not processes_with("killer-mark"))
