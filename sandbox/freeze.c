@@ -14,6 +14,7 @@
  * is in no state to stop (a parent in vfork, a page being read) is not in a socket's queue either: it is
  * not waited for, and let go when it stops later. */
 #include "sandbox/lead.h"
+#include "sandbox/proc.h"
 #include "sandbox/server.h"
 
 #include <ctype.h>
@@ -68,21 +69,6 @@ static struct thread *find_thread(struct freeze *f, pid_t tid)
     return NULL;
 }
 
-static char state_of(pid_t tid)
-{
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)tid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0)
-        close(fd);
-    if (n <= 0)
-        return 'X';
-    text[n] = '\0';
-    const char *end = strrchr(text, ')');
-    return end && end[1] == ' ' ? end[2] : 'X';
-}
-
 static ino_t space_of(pid_t pid)
 {
     char path[64];
@@ -129,7 +115,7 @@ static bool add_thread(struct freeze *f, pid_t tid)
     }
     if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0) {
         t.gone = true; /* it ends; or the host forbids tracing: then only the signal can be had */
-        if (refused && strchr("SR", state_of(tid)))
+        if (refused && strchr("SR", proc_state(tid, NULL)))
             signal_thread(f, tid);
     }
     f->thread[f->count++] = t;
@@ -179,7 +165,7 @@ static bool all_still(struct freeze *f)
 {
     for (uint32_t i = 0; i < f->count; i++) {
         const struct thread *t = &f->thread[i];
-        if (!t->stopped && !t->gone && !strchr("DZXIt", state_of(t->tid)))
+        if (!t->stopped && !t->gone && !strchr("DZXIt", proc_state(t->tid, NULL)))
             return false;
     }
     return true;

@@ -8,6 +8,7 @@
 #include "sandbox/notify.h"
 #include "base/fds.h"
 #include "sandbox/notify_task.h"
+#include "sandbox/proc.h"
 #include "sandbox/syscalls.h"
 
 #include <errno.h>
@@ -156,19 +157,8 @@ int task_write(struct notify *n, const struct seccomp_notif *q, uint64_t address
 
 pid_t task_process(const struct seccomp_notif *q)
 {
-    char path[40], line[128];
-    pid_t thread = (pid_t)q->pid, process = thread;
-    FILE *f;
-
-    snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
-    f = fopen(path, "re");
-    if (!f)
-        return thread;
-    while (fgets(line, sizeof line, f))
-        if (!strncmp(line, "Tgid:", 5))
-            process = (pid_t)strtol(line + 5, NULL, 10);
-    fclose(f);
-    return process;
+    char number[PROC_LINE_MAX];
+    return proc_status((pid_t)q->pid, "Tgid:", number) ? (pid_t)strtol(number, NULL, 10) : (pid_t)q->pid;
 }
 
 int task_fd(struct notify *n, const struct seccomp_notif *q, int number)

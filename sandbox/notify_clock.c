@@ -6,11 +6,9 @@
  * clock late, and nothing else. */
 #include "sandbox/clock_page.h"
 #include "sandbox/notify_task.h"
+#include "sandbox/proc.h"
 
-#include <fcntl.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -56,23 +54,6 @@ void clock_part(struct notify *n)
     task_write(n, n->asked, CLOCK_PAGE_AT, &p, sizeof p);
 }
 
-static pid_t parent_of(pid_t pid)
-{
-    char path[40], text[256];
-    const char *end;
-    ssize_t size;
-    int fd;
-
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0)
-        close(fd);
-    text[size > 0 ? size : 0] = '\0';
-    end = strrchr(text, ')'); /* the name before it may hold anything */
-    return end && end[1] ? (pid_t)strtol(end + 3, NULL, 10) : 0;
-}
-
 static void tell_parents(const struct notify *n)
 {
     struct clock_page p;
@@ -82,7 +63,9 @@ static void tell_parents(const struct notify *n)
     pid_t pid = n->asked ? (pid_t)n->asked->pid : 0;
 
     for (int i = 0; i < PARENTS_MAX && pid > 1; i++) {
-        pid = parent_of(pid);
+        pid_t parent = 0;
+        proc_state(pid, &parent);
+        pid = parent;
         if (pid <= 1 || pid == n->init)
             return; /* a clone's first process has its template's memory */
         if (process_vm_readv(pid, &page, 1, &there, 1, 0) == (ssize_t)sizeof p && p.mark == CLOCK_PAGE_MARK &&

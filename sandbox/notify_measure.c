@@ -3,6 +3,7 @@
  * will, so that a program which then fails is reported as what it is.  Processes are refused here: the
  * kernel counts them per user, not per task, and root's not at all. */
 #include "sandbox/notify_task.h"
+#include "sandbox/proc.h"
 #include "sandbox/box.h"
 #include "sandbox/usage.h"
 
@@ -40,16 +41,8 @@ static void hit(struct notify *n, const char *limit)
 /* Private writable memory of a process, as RLIMIT_DATA counts it; -1: it is gone. */
 static int64_t data_of(pid_t pid)
 {
-    char path[40], line[128];
-    int64_t kib = -1;
-    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    FILE *f = fopen(path, "re");
-    while (f && kib < 0 && fgets(line, sizeof line, f))
-        if (!strncmp(line, "VmData:", 7))
-            kib = strtoll(line + 7, NULL, 10);
-    if (f)
-        fclose(f);
-    return kib < 0 ? -1 : kib * 1024;
+    char kib[PROC_LINE_MAX];
+    return proc_status(pid, "VmData:", kib) ? strtoll(kib, NULL, 10) * 1024 : -1;
 }
 
 /* `room` is what the last one who asked had left when it was measured, less what it took since.  It may

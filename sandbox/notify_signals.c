@@ -2,10 +2,10 @@
  * to whoever takes it with its particulars, by a handler, from a signalfd or by waiting for it.  It cannot be kept from it without
  * stopping the process at each signal, and hardly any program asks; so it is noted. */
 #include "sandbox/notify_task.h"
+#include "sandbox/proc.h"
 
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -80,20 +80,12 @@ void signals_of_child(struct notify *n, const struct seccomp_notif *q)
  * could leave no room for one more? */
 static bool crowded(const struct seccomp_notif *q)
 {
-    char path[40], line[128], *end;
-    bool crowded = false;
-    FILE *f;
+    char queued[PROC_LINE_MAX], *end; /* how many, a slash, and the limit */
 
-    snprintf(path, sizeof path, "/proc/%d/status", (int)q->pid);
-    f = fopen(path, "re");
-    while (f && fgets(line, sizeof line, f))
-        if (!strncmp(line, "SigQ:", 5)) { /* how many, a slash, and the limit */
-            uint64_t waiting = strtoull(line + 5, &end, 10);
-            crowded = waiting >= strtoull(end + (*end == '/'), NULL, 10) / 2;
-        }
-    if (f)
-        fclose(f);
-    return crowded;
+    if (!proc_status((pid_t)q->pid, "SigQ:", queued))
+        return false;
+    uint64_t waiting = strtoull(queued, &end, 10);
+    return waiting >= strtoull(end + (*end == '/'), NULL, 10) / 2;
 }
 
 void answer_signal(struct notify *n, const struct seccomp_notif *q, struct answer *a)

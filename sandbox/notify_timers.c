@@ -7,6 +7,7 @@
  * timer does not ring.  Timers of CPU time never do. */
 #include "base/fds.h"
 #include "sandbox/notify_task.h"
+#include "sandbox/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,19 +35,12 @@ static struct timer *find(struct notify *n, pid_t process)
 static bool takes_alarm(pid_t process)
 {
     static const char *const rows[] = {"SigBlk:", "SigIgn:"};
-    char path[40], line[128];
-    bool takes = true;
-    FILE *f;
+    char set[PROC_LINE_MAX];
 
-    snprintf(path, sizeof path, "/proc/%d/status", (int)process);
-    f = fopen(path, "re");
-    while (f && fgets(line, sizeof line, f))
-        for (int i = 0; i < 2; i++)
-            if (!strncmp(line, rows[i], 7) && strtoull(line + 7, NULL, 16) >> (SIGALRM - 1) & 1)
-                takes = false;
-    if (f)
-        fclose(f);
-    return takes;
+    for (int i = 0; i < 2; i++)
+        if (proc_status(process, rows[i], set) && strtoull(set, NULL, 16) >> (SIGALRM - 1) & 1)
+            return false;
+    return true;
 }
 
 static bool has_children(const struct seccomp_notif *q, pid_t process)

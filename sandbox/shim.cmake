@@ -52,7 +52,7 @@ zpipe_layer(sandbox_filter
         ${CMAKE_CURRENT_LIST_DIR}/notify_answers.c ${CMAKE_CURRENT_LIST_DIR}/notify_open.c ${CMAKE_CURRENT_LIST_DIR}/notify_given.c ${CMAKE_CURRENT_LIST_DIR}/notify_shared.c ${CMAKE_CURRENT_LIST_DIR}/notify_ready.c
         ${CMAKE_CURRENT_LIST_DIR}/notify_clock.c ${CMAKE_CURRENT_LIST_DIR}/notify_fork.c
         ${CMAKE_CURRENT_LIST_DIR}/notify_exec.c ${CMAKE_CURRENT_LIST_DIR}/notify_timers.c ${CMAKE_CURRENT_LIST_DIR}/notify_signals.c ${CMAKE_CURRENT_LIST_DIR}/notify_measure.c ${CMAKE_CURRENT_LIST_DIR}/notify_named.c
-        ${CMAKE_CURRENT_LIST_DIR}/usage.c ${CMAKE_CURRENT_LIST_DIR}/children.c
+        ${CMAKE_CURRENT_LIST_DIR}/proc.c ${CMAKE_CURRENT_LIST_DIR}/usage.c ${CMAKE_CURRENT_LIST_DIR}/children.c
         ${CMAKE_CURRENT_LIST_DIR}/notify_path.c ${CMAKE_CURRENT_LIST_DIR}/notify_stat.c ${CMAKE_CURRENT_LIST_DIR}/notify_gate.c
         ${CMAKE_CURRENT_LIST_DIR}/shim_blob.c ${CMAKE_CURRENT_LIST_DIR}/forker_blob.c
     USES base_core)

@@ -2,6 +2,7 @@
  * are put into it, one after the other, in place of its own: it enters the user namespace of forkers, and
  * maps the forker's bytes and stack.  From there the forker runs, and we let go. */
 #include "base/fds.h"
+#include "sandbox/proc.h"
 #include "sandbox/syscalls.h"
 #include "sandbox/template.h"
 #include "sandbox/usage.h"
@@ -27,16 +28,8 @@
 /* A number of /proc/PID/status; -1: there is no such line.  `base`: 10, or 16 for sets of signals. */
 static long long status_of(pid_t pid, const char *name, int base)
 {
-    char path[40], line[256];
-    long long value = -1;
-    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    FILE *f = fopen(path, "re");
-    while (f && value < 0 && fgets(line, sizeof line, f))
-        if (!strncmp(line, name, strlen(name)))
-            value = strtoll(line + strlen(name), NULL, base);
-    if (f)
-        fclose(f);
-    return value;
+    char value[PROC_LINE_MAX];
+    return proc_status(pid, name, value) ? strtoll(value, NULL, base) : -1;
 }
 
 /* Memory that is shared stays shared with every clone.  What cannot be written now may be made so later, unless

@@ -209,10 +209,10 @@ static void process_ended(struct member *m)
     bool at_work = ts->at_work && ts->at_work->process == m->process;
     outside_look(m);
     if (!turns_find(ts, m->parent))
-        turns_state(m->pid, &m->parent); /* that has ended, too */
+        proc_state(m->pid, &m->parent); /* that has ended, too */
     for (struct member *o = ts->member; o; o = o->next) {
         if (o->parent == m->process && o->process != m->process)
-            turns_state(o->pid, &o->parent); /* it has another now */
+            proc_state(o->pid, &o->parent); /* it has another now */
         if (wakes(o, m)) {
             if (woken)
                 return turns_lose(ts, "two threads wait for the same process");
@@ -454,7 +454,7 @@ static struct member *find_new(struct turns *ts, pid_t pid)
     const struct member *maker = ts->forking ? turns_find(ts, ts->forking) : NULL;
     if (!maker)
         return NULL;
-    turns_state(pid, &parent);
+    proc_state(pid, &parent);
     if (ts->thread ? turns_process(pid) == maker->process : parent == maker->process)
         child_there(ts, pid);
     return turns_find(ts, pid);

@@ -37,48 +37,12 @@ _Static_assert(sizeof(struct pidfd_info) >= 64, "the kernel's first version");
 #define STATUS_TRIES 2 /* it is waited for between two looks once */
 #define POLLED_MAX 16 /* descriptors that one call waits for */
 
-static bool read_at(int place, const char *path, char *text, size_t room)
-{
-    int fd = openat(place, path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, room - 1);
-    fd_close(&fd);
-    text[n > 0 ? n : 0] = '\0';
-    return n > 0;
-}
-
-bool turns_read_proc(pid_t pid, const char *what, char *text, size_t room)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, what);
-    return read_at(AT_FDCWD, path, text, room);
-}
-
-static char state_at(int place, const char *path, pid_t *parent)
-{
-    char text[512];
-    if (!read_at(place, path, text, sizeof text))
-        return 'X';
-    const char *end = strrchr(text, ')'); /* the name before it may hold anything */
-    if (!end || end[1] != ' ')
-        return 'X';
-    if (parent)
-        *parent = (pid_t)strtol(end + 3, NULL, 10);
-    return end[2];
-}
-
-char turns_state(pid_t pid, pid_t *parent)
-{
-    char path[32];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    return state_at(AT_FDCWD, path, parent);
-}
-
 bool turns_has_ended(const struct member *m)
 {
     struct pollfd p = {.fd = m->watch.fd, .events = POLLIN};
     if (m->place_fd < 0)
         return poll(&p, 1, 0) > 0;
-    char state = state_at(m->place_fd, "stat", NULL);
+    char state = proc_state_at(m->place_fd);
     return state == 'Z' || state == 'X';
 }
 
@@ -91,7 +55,7 @@ int turns_status(const struct member *m)
         info.mask = PIDFD_INFO_EXIT;
         if (ioctl(m->watch.fd, PIDFD_GET_INFO, &info) == 0 && info.mask & PIDFD_INFO_EXIT)
             return info.exit_code; /* it was waited for */
-        const char *last = turns_read_proc(m->pid, "stat", text, sizeof text) && strstr(text, ") Z ") ? strrchr(text, ' ') : NULL;
+        const char *last = proc_read(m->pid, "stat", text, sizeof text) && strstr(text, ") Z ") ? strrchr(text, ' ') : NULL;
         if (last)
             return (int)strtol(last, NULL, 10);
     }
@@ -101,7 +65,7 @@ int turns_status(const struct member *m)
 static pid_t innermost(pid_t pid, const char *name)
 {
     char text[4096];
-    char *at = turns_read_proc(pid, "status", text, sizeof text) ? strstr(text, name) : NULL;
+    char *at = proc_read(pid, "status", text, sizeof text) ? strstr(text, name) : NULL;
     long number = 0;
     if (!at)
         return 0;
@@ -130,29 +94,22 @@ pid_t turns_inner(struct member *m)
     return m->inner;
 }
 
-/* Of its /proc/status, the number behind `name`, which includes the newline before it; `base` as strtoull has it. */
-static uint64_t status_number(const char *text, const char *name, int base)
-{
-    const char *at = strstr(text, name);
-    return at ? strtoull(at + strlen(name), NULL, base) : 0;
-}
-
 pid_t turns_process(pid_t pid)
 {
     char text[4096];
-    return turns_read_proc(pid, "status", text, sizeof text) ? (pid_t)status_number(text, "\nTgid:", 10) : 0;
+    return proc_read(pid, "status", text, sizeof text) ? (pid_t)proc_number(text, "\nTgid:", 10) : 0;
 }
 
 uint64_t turns_cpu_ns(pid_t pid)
 {
     char text[128];
-    return turns_read_proc(pid, "schedstat", text, sizeof text) ? strtoull(text, NULL, 10) : 0;
+    return proc_read(pid, "schedstat", text, sizeof text) ? strtoull(text, NULL, 10) : 0;
 }
 
 bool turns_call(pid_t pid, struct call *c)
 {
     char text[256];
-    return turns_read_proc(pid, "syscall", text, sizeof text) &&
+    return proc_read(pid, "syscall", text, sizeof text) &&
            sscanf(text, "%lu 0x%lx 0x%lx 0x%lx 0x%lx", &c->nr, &c->arg[0], &c->arg[1], &c->arg[2], &c->arg[3]) == 5;
 }
 
@@ -166,58 +123,58 @@ struct call turns_call_of(const struct seccomp_notif *q)
 bool turns_dying(const struct member *m)
 {
     char text[4096];
-    if (!turns_read_proc(m->pid, "status", text, sizeof text))
+    if (!proc_read(m->pid, "status", text, sizeof text))
         return true;
     const char *state = strstr(text, "\nState:\t");
     if (m->state == STATE_HELD && !m->stopped)
         return false; /* it is about to stop */
     return !state || !strchr("SDt", state[strlen("\nState:\t")]) ||
-           status_number(text, "\nSigPnd:", 16) >> (SIGKILL - 1) & 1;
+           proc_number(text, "\nSigPnd:", 16) >> (SIGKILL - 1) & 1;
 }
 
 bool turns_takes_child_signal(pid_t pid)
 {
     char text[4096];
-    return !turns_read_proc(pid, "status", text, sizeof text) || status_number(text, "\nSigCgt:", 16) >> (SIGCHLD - 1) & 1;
+    return !proc_read(pid, "status", text, sizeof text) || proc_number(text, "\nSigCgt:", 16) >> (SIGCHLD - 1) & 1;
 }
 
 bool turns_takes_end(pid_t pid, int signal)
 {
     static const char *const sets[] = {"\nSigCgt:", "\nSigIgn:", "\nSigBlk:"};
     char text[4096];
-    bool takes = turns_read_proc(pid, "status", text, sizeof text);
+    bool takes = proc_read(pid, "status", text, sizeof text);
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        takes &= !(status_number(text, sets[i], 16) & BIT_OF(signal));
-    uint64_t come = status_number(text, "\nSigPnd:", 16) | status_number(text, "\nShdPnd:", 16);
-    return takes && !(come & ~status_number(text, "\nSigBlk:", 16)) && !status_number(text, "\nTracerPid:", 10);
+        takes &= !(proc_number(text, sets[i], 16) & BIT_OF(signal));
+    uint64_t come = proc_number(text, "\nSigPnd:", 16) | proc_number(text, "\nShdPnd:", 16);
+    return takes && !(come & ~proc_number(text, "\nSigBlk:", 16)) && !proc_number(text, "\nTracerPid:", 10);
 }
 
 bool turns_blocks(pid_t pid, int signal)
 {
     char text[4096];
-    return !turns_read_proc(pid, "status", text, sizeof text) || status_number(text, "\nSigBlk:", 16) & BIT_OF(signal);
+    return !proc_read(pid, "status", text, sizeof text) || proc_number(text, "\nSigBlk:", 16) & BIT_OF(signal);
 }
 
 bool turns_has_signal(pid_t pid, bool process)
 {
     char text[4096];
-    if (!turns_read_proc(pid, "status", text, sizeof text))
+    if (!proc_read(pid, "status", text, sizeof text))
         return false;
-    uint64_t come = status_number(text, "\nSigPnd:", 16) | (process ? status_number(text, "\nShdPnd:", 16) : 0);
+    uint64_t come = proc_number(text, "\nSigPnd:", 16) | (process ? proc_number(text, "\nShdPnd:", 16) : 0);
     uint64_t ignored = BIT_OF(SIGCHLD) | BIT_OF(SIGURG) | BIT_OF(SIGWINCH) | BIT_OF(SIGCONT); /* unless taken */
-    ignored &= ~status_number(text, "\nSigCgt:", 16);
-    ignored |= status_number(text, "\nSigIgn:", 16); /* the kernel keeps them for whoever is traced */
-    return (come & ~ignored & ~status_number(text, "\nSigBlk:", 16)) != 0;
+    ignored &= ~proc_number(text, "\nSigCgt:", 16);
+    ignored |= proc_number(text, "\nSigIgn:", 16); /* the kernel keeps them for whoever is traced */
+    return (come & ~ignored & ~proc_number(text, "\nSigBlk:", 16)) != 0;
 }
 
 bool turns_has_ended_child(pid_t process, pid_t pid, pid_t child)
 {
     char what[64], text[4096], *rest = text;
     snprintf(what, sizeof what, "task/%d/children", (int)pid);
-    if (!turns_read_proc(process, what, text, sizeof text))
+    if (!proc_read(process, what, text, sizeof text))
         return false;
     for (char *word; (word = strsep(&rest, " "));)
-        if (*word && turns_state((pid_t)atoi(word), NULL) == 'Z' &&
+        if (*word && proc_state((pid_t)atoi(word), NULL) == 'Z' &&
             (child < 0 || turns_inner_number((pid_t)atoi(word)) == child))
             return true;
     return false;
@@ -226,7 +183,7 @@ bool turns_has_ended_child(pid_t process, pid_t pid, pid_t child)
 static bool has_ended(void *owner, pid_t child)
 {
     (void)owner;
-    return turns_state(child, NULL) == 'Z';
+    return proc_state(child, NULL) == 'Z';
 }
 
 bool turns_any_has_ended_child(pid_t process)
@@ -303,7 +260,7 @@ static bool own_watched(const struct member *m, int number)
 {
     char what[64], text[4096], name[64];
     snprintf(what, sizeof what, "fdinfo/%d", number);
-    if (!turns_read_proc(m->pid, what, text, sizeof text) || strlen(text) == sizeof text - 1)
+    if (!proc_read(m->pid, what, text, sizeof text) || strlen(text) == sizeof text - 1)
         return false;
     for (const char *at = text; (at = strstr(at, "tfd:"));) {
         int watched = atoi(at += strlen("tfd:"));

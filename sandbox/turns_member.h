@@ -1,5 +1,6 @@
 /* What turns*.c share: who takes turns, what they wait for, and how the turn is passed on. */
 #pragma once
+#include "sandbox/proc.h"
 #include "sandbox/server.h"
 
 #include <linux/seccomp.h>
@@ -154,9 +155,6 @@ void turns_write_end(struct member *m);
 bool turns_poll(struct member *m, const struct seccomp_notif *q, struct notify_reply *r);
 
 /* --- turns_look.c --- */
-bool turns_read_proc(pid_t pid, const char *what, char *text, size_t room);
-/* Its state as ps shows it, and its parent's number if that is asked for; 'X': it is gone. */
-char turns_state(pid_t pid, pid_t *parent);
 /* Its number in the task; 0: it is gone. */
 pid_t turns_inner_number(pid_t pid);
 pid_t turns_inner(struct member *m);

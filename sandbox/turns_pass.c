@@ -406,7 +406,7 @@ static void look_at(struct turns *ts, uint64_t waited)
     struct call c;
     if (m->state == STATE_SHARES || m->interrupted)
         return;
-    char state = turns_state(m->pid, NULL);
+    char state = proc_state(m->pid, NULL);
     if (state == 'Z' && m->pid == m->process)
         first_thread_ended(m);
     if (state == 'R' || state == 'Z')

@@ -2,9 +2,9 @@
  * and threads for limits.  Nothing on the way of the bytes counts them, and no cgroup is needed. */
 #include "sandbox/usage.h"
 #include "sandbox/children.h"
+#include "sandbox/proc.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,29 +15,12 @@
 #define CHILDREN_MAX  65536
 #define CPU_FIELD     14 /* utime in /proc/PID/stat, the first of four; see proc_pid_stat(5) */
 
-static bool read_text(const char *path, char *text, size_t room)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, room - 1);
-    if (fd >= 0)
-        close(fd);
-    text[n > 0 ? n : 0] = '\0';
-    return n > 0;
-}
-
-static uint64_t field(const char *text, const char *name)
-{
-    const char *at = strstr(text, name);
-    return at ? strtoull(at + strlen(name), NULL, 10) : 0;
-}
-
 /* Its own, and that of its children which it has waited for. */
 static uint64_t cpu_of(pid_t pid)
 {
-    char path[64], text[1024];
+    char text[1024];
     uint64_t ticks = 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    if (!read_text(path, text, sizeof text))
+    if (!proc_read(pid, "stat", text, sizeof text))
         return 0;
     char *at = strrchr(text, ')'); /* the second field; it may hold anything */
     for (int i = 2; at && i < CPU_FIELD; i++)
@@ -49,12 +32,11 @@ static uint64_t cpu_of(pid_t pid)
 
 static void add_bytes(pid_t pid, struct usage *u)
 {
-    char path[64], text[1024];
-    snprintf(path, sizeof path, "/proc/%d/io", (int)pid);
-    if (!read_text(path, text, sizeof text))
+    char text[1024];
+    if (!proc_read(pid, "io", text, sizeof text))
         return;
-    u->bytes_in += field(text, "rchar: ");
-    u->bytes_out += field(text, "wchar: ");
+    u->bytes_in += proc_number(text, "rchar: ", 10);
+    u->bytes_out += proc_number(text, "wchar: ", 10);
 }
 
 enum what { WHAT_COUNT, WHAT_ALL };
@@ -62,10 +44,10 @@ static void add(pid_t pid, enum what what, struct usage *u);
 
 static void add_children(pid_t pid, const char *thread, enum what what, struct usage *u)
 {
-    char path[96];
+    char file[40];
     char *text = malloc(CHILDREN_MAX), *rest = text;
-    snprintf(path, sizeof path, "/proc/%d/task/%.20s/children", (int)pid, thread);
-    if (text && read_text(path, text, CHILDREN_MAX))
+    snprintf(file, sizeof file, "task/%.20s/children", thread);
+    if (text && proc_read(pid, file, text, CHILDREN_MAX))
         for (char *word; (word = strsep(&rest, " "));)
             if (*word)
                 add((pid_t)atoi(word), what, u);

@@ -1,0 +1,71 @@
+/* See proc.h. */
+#include "sandbox/proc.h"
+#include "base/fds.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool read_at(int directory, const char *path, char *text, size_t room)
+{
+    int fd = openat(directory, path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, room - 1);
+    fd_close(&fd);
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
+bool proc_read(pid_t pid, const char *what, char *text, size_t room)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, what);
+    return read_at(AT_FDCWD, path, text, room);
+}
+
+uint64_t proc_number(const char *text, const char *name, int base)
+{
+    const char *at = strstr(text, name);
+    return at ? strtoull(at + strlen(name), NULL, base) : 0;
+}
+
+bool proc_status(pid_t pid, const char *name, char value[PROC_LINE_MAX])
+{
+    char path[40], line[PROC_LINE_MAX];
+    bool found = false;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && !found && fgets(line, sizeof line, f))
+        found = !strncmp(line, name, strlen(name));
+    if (f)
+        fclose(f);
+    if (found)
+        strcpy(value, line + strlen(name));
+    return found;
+}
+
+static char state_in(int directory, const char *path, pid_t *parent)
+{
+    char text[512];
+    if (!read_at(directory, path, text, sizeof text))
+        return 'X';
+    const char *end = strrchr(text, ')'); /* the name before it may hold anything */
+    if (!end || end[1] != ' ')
+        return 'X';
+    if (parent)
+        *parent = (pid_t)strtol(end + 3, NULL, 10);
+    return end[2];
+}
+
+char proc_state(pid_t pid, pid_t *parent)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    return state_in(AT_FDCWD, path, parent);
+}
+
+char proc_state_at(int directory)
+{
+    return state_in(directory, "stat", NULL);
+}
