@@ -73,6 +73,8 @@ int cmd_replay(struct cli *c);
 
 /* For several of them.  NULL, -1: after saying why. */
 char *cli_read_file(const char *name); /* a job file's text; gives */
+/* All of `fd`, which it takes (-1: it could not be opened, and errno says why): a text without NULs; gives.  "the WHAT 'NAME' ..." is said. */
+char *cli_read(int fd, const char *what, const char *name, size_t bytes_max);
 /* Descriptors 0 to 2 that the caller closed must not be taken by our own files: -1 in io, and what is printed there fails. */
 void cli_hold_descriptors(struct zpipe_io *io);
 /* From now on signals that ask for the end are noted, but for those that the caller ignores; they wake the loop. */

@@ -90,29 +90,7 @@ int cmd_pipeline(struct cli *c)
 
 char *cli_read_file(const char *name)
 {
-    int fd = strcmp(name, "-") ? open(name, O_RDONLY | O_CLOEXEC) : dup(0);
-    char *text = malloc(JOB_FILE_BYTES_MAX + 1);
-    size_t size = 0;
-    ssize_t n = fd < 0 || !text ? -1 : 1;
-    while (n > 0 && size < JOB_FILE_BYTES_MAX) {
-        n = read(fd, text + size, JOB_FILE_BYTES_MAX - size);
-        size += n > 0 ? (size_t)n : 0;
-    }
-    if (n < 0)
-        cli_say(0, "cannot read the job file '%s': %s", name, strerror(errno));
-    else if (n > 0)
-        cli_say(0, "the job file '%s' is larger than %u bytes", name, JOB_FILE_BYTES_MAX);
-    else if (memchr(text, '\0', size))
-        cli_say(0, "the job file '%s' holds a NUL byte", name);
-    else
-        text[size] = '\0';
-    bool good = n == 0 && !memchr(text, '\0', size);
-    if (fd >= 0)
-        close(fd);
-    if (good)
-        return text;
-    free(text);
-    return NULL;
+    return cli_read(strcmp(name, "-") ? open(name, O_RDONLY | O_CLOEXEC) : dup(0), "job file", name, JOB_FILE_BYTES_MAX);
 }
 
 int cmd_run(struct cli *c)

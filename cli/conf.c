@@ -33,47 +33,42 @@ static int take_line(struct cli *c, char *line)
     return cli_set(c, trimmed(line), trimmed(equals + 1));
 }
 
-/* Gives the text, of *size bytes; NULL: it cannot be read, and errno says why. */
-static char *read_text(const char *path, size_t *size)
+char *cli_read(int fd, const char *what, const char *name, size_t bytes_max)
 {
-    char *text = malloc(CONF_BYTES_MAX + 1);
-    int fd = text ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    ssize_t n = fd < 0 ? -1 : 1;
-    *size = 0;
-    while (n > 0 && *size <= CONF_BYTES_MAX) {
-        n = read(fd, text + *size, CONF_BYTES_MAX + 1 - *size);
-        *size += n > 0 ? (size_t)n : 0;
+    char *text = fd < 0 ? NULL : malloc(bytes_max + 2); /* one byte more tells that it is too large */
+    size_t size = 0;
+    ssize_t n = text ? 1 : -1;
+    while (n > 0 && size <= bytes_max) {
+        n = read(fd, text + size, bytes_max + 1 - size);
+        size += n > 0 ? (size_t)n : 0;
     }
-    if (n > 0) {
-        errno = EFBIG;
-        n = -1;
-    }
-    int error = errno;
+    bool good = n >= 0 && size <= bytes_max && !memchr(text, '\0', size);
+    if (good)
+        text[size] = '\0';
+    else if (n < 0)
+        cli_say(0, "cannot read the %s '%s': %s", what, name, strerror(errno));
+    else if (size > bytes_max)
+        cli_say(0, "the %s '%s' is larger than %zu bytes", what, name, bytes_max);
+    else
+        cli_say(0, "the %s '%s' holds a NUL byte", what, name);
     if (fd >= 0)
         close(fd);
-    if (n == 0) {
-        text[*size] = '\0';
-        return text;
-    }
-    free(text);
-    errno = error;
-    return NULL;
+    if (!good)
+        free(text);
+    return good ? text : NULL;
 }
 
 int conf_read(struct cli *c, const char *path)
 {
     int number = 0;
-    size_t size;
-    char *text = read_text(path, &size), *rest = text;
+    char *text = cli_read(open(path, O_RDONLY | O_CLOEXEC), "configuration", path, CONF_BYTES_MAX), *rest = text;
     if (!text)
-        return cli_say(-1, "cannot read the configuration '%s': %s", path, strerror(errno));
+        return -1;
     if (c->conf_count == CONF_FILES_MAX) {
         free(text);
         return cli_say(-1, "one --config at most");
     }
     c->conf[c->conf_count++] = text; /* values stay in it */
-    if (strlen(text) < size)
-        return cli_say(-1, "the configuration '%s' holds a NUL byte", path);
     for (char *line; (line = strsep(&rest, "\n"));) {
         if (++number > CONF_LINES_MAX / CONF_FILES_MAX)
             return cli_say(-1, "%s: more than %d lines", path, CONF_LINES_MAX / CONF_FILES_MAX);

@@ -101,6 +101,14 @@ def configuration():
     open("nul.conf", "wb").write(b"slots = 2\0\nnonsense\n")
     status, _, err = run("--config", "nul.conf", "true")
     check("a NUL in a configuration", status == 125 and err == "zpipe: the configuration 'nul.conf' holds a NUL byte\n", status, err)
+    for size, wanted in (65536, ""), (65537, "zpipe: the configuration 'large.conf' is larger than 65536 bytes\n"):
+        open("large.conf", "w").write("#" * size)
+        status, _, err = run("--config", "large.conf", "true")
+        check("a configuration of %d bytes" % size, status == (125 if wanted else 0) and err == wanted, status, err)
+    for size, wanted in (16 << 20, ""), ((16 << 20) + 1, "zpipe: the job file 'job' is larger than 16777216 bytes\n"):
+        open("job", "w").write("true".ljust(size, "\n"))
+        status, _, err = run("run", "job")
+        check("a job file of %d bytes" % size, status == (125 if wanted else 0) and err == wanted, status, err)
 
 
 def keys():
