@@ -356,6 +356,7 @@ static int connect_to(struct zpipe *z, const struct zpipe_options *o, struct err
         return -1;
     z->again = (struct loop_timer){.run = connect_again, .owner = z};
     if (!cluster) { /* zpipe-box first: it must be started before there are threads */
+        z->no_isolation = o->no_isolation;
         struct embedded_options m = {o->box, o->slots, o->no_isolation, o->no_templates, embedded_lost, z};
         z->embedded = embedded_new(z->loop, &m, e);
         if (!z->embedded)

@@ -69,6 +69,7 @@ struct zpipe {
     bool lost;
     struct err why; /* when lost, or away */
     char cluster[300]; /* its URL; "" when embedded */
+    bool no_isolation;
     bool welcomed;
     bool away;         /* the scheduler is gone, and may come back: */
     uint64_t away_ns;  /* since then */

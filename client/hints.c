@@ -104,11 +104,30 @@ void hints_said(struct zpipe_job *j, uint32_t node, const char *tail)
     }
 }
 
+/* Did it fail for want of a network?  Some say nothing, but can do nothing without one. */
+static bool wants_network(const struct graph_node *n, const char *tail)
+{
+    static const char *const needs[] = {"curl", "dig", "ftp", "nslookup", "scp", "sftp", "ssh", "telnet", "wget"};
+    static const char *const says[] = {"ould not resolve host", "nable to resolve host", "Name or service not known", "failure in name resolution",
+                                       "Address family not supported", "Network is unreachable"};
+    const char *slash = n->argc ? strrchr(n->argv[0], '/') : NULL, *name = slash ? slash + 1 : n->argc ? n->argv[0] : "";
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+        if (n->kind == GRAPH_COMMAND && strcmp(name, needs[i]) == 0)
+            return true;
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++)
+        if (strstr(tail, says[i]))
+            return true;
+    return false;
+}
+
 void hints_task(struct zpipe_job *j, const struct msg_task *t)
 {
     const struct graph_node *n = &j->graph->node[t->node];
+    const char *tail = t->stderr_tail[0] ? t->stderr_tail : serve_said(j, t->node);
     if (t->end == MSG_END_NOT_FOUND && n->kind == GRAPH_COMMAND)
         program(j, n->argv[0]);
     else if (t->status)
-        hints_said(j, t->node, t->stderr_tail[0] ? t->stderr_tail : serve_said(j, t->node));
+        hints_said(j, t->node, tail);
+    if (t->end == MSG_END_EXITED && t->status && !j->z->no_isolation && wants_network(n, tail))
+        client_job_say(j, "zpipe: hint: a sandbox has no network: fetch outside of it, as in curl URL | zpipe '...'\n");
 }

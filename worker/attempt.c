@@ -596,15 +596,25 @@ void attempt_said(struct attempt *t, uint32_t node, const char *tail)
     attempt_say(t, &r->m);
 }
 
+void attempt_limit(struct buf *sentence, const char *limit)
+{
+    static const char *const set[] = {"cpu", "descriptors", "memory", "output", "procs", "scratch", "timeout"};
+    for (size_t i = 0; i < sizeof set / sizeof *set; i++)
+        if (limit && strcmp(limit, set[i]) == 0)
+            buf_printf(sentence, "; `with %s=` before it sets another", limit);
+}
+
 void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_result *r, bool early_stop)
 {
     const struct graph_node *n = &t->graph->node[node];
     struct attempt_report *own = &t->report[node];
     struct buf text = BUF_INIT(MSG_TEXT_MAX);
-    if (r->end == BOX_LIMIT && !(r->text && r->text[0]))
+    if (r->end == BOX_LIMIT && !(r->text && r->text[0])) {
         buf_printf(&text, "`%s` reached its limit of %s", n->label, r->limit);
-    else
+        attempt_limit(&text, r->limit);
+    } else {
         buf_text(&text, r->text ? r->text : "");
+    }
     own->m = (struct msg){.type = MSG_TASK,
                           .task = {.job = t->job,
                                    .attempt = t->number,

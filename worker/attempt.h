@@ -179,6 +179,7 @@ void group_clear(struct group *g);
 void attempt_fail(struct attempt *t, const struct err *why);
 /* Likewise, and no other worker shall try. */
 void attempt_fail_for_good(struct attempt *t, const struct err *why);
+void attempt_limit(struct buf *sentence, const char *limit); /* ... how it is set, if it can be */
 void attempt_say(struct attempt *t, const struct msg *m); /* to the scheduler */
 void attempt_settle(struct attempt *t);
 uint32_t attempt_status(const struct box_result *r); /* as sh has it in $? */

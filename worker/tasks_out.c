@@ -286,6 +286,8 @@ const char *tasks_sentence(const struct blocks *b, const struct task_failure *f)
         buf_printf(&s, ": %s", f->text);
     if (f->program < b->stage->count && f->file != GRAPH_NONE && seems_option(blocks_node(b, f->program), g->file[f->file].name))
         buf_text(&s, "; a name that begins with a `-` may be taken for an option: write `./{}`");
+    if (f->end == BOX_LIMIT)
+        attempt_limit(&s, f->limit);
     const char *text = s.data ? arena_string(&b->t->arena, s.data) : NULL;
     buf_clear(&s);
     return text ? text : "";
