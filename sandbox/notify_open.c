@@ -68,8 +68,9 @@ bool path_of_fd_name(const char *path, int *fd)
 }
 
 /* Replace *fd by a new opening of the same regular file. */
-static int reopen(int *fd, int have, int flags)
+static int reopen(int *fd, int have, int flags, bool own)
 {
+    struct rights r = {.lowered = false};
     int wish = (flags & (O_ACCMODE | O_APPEND | O_TRUNC)) | O_NOCTTY;
     int fresh;
 
@@ -77,7 +78,10 @@ static int reopen(int *fd, int have, int flags)
         wish = (wish & ~O_TRUNC) | O_APPEND;
     if ((wish & O_ACCMODE) == O_RDONLY)
         wish &= ~O_TRUNC;
+    if (own) /* whose mode is its own affair */
+        rights_lower(&r);
     fresh = fd_reopen(*fd, wish);
+    rights_back(&r);
     if (fresh < 0)
         return -1;
     close(*fd);
@@ -100,7 +104,7 @@ static void give_opened(struct notify *n, const struct seccomp_notif *q, int fd,
     if (have < 0 || (have & O_PATH) || fstat(fd, &st) < 0 ||
         ((have & O_ACCMODE) != O_RDWR && (have & O_ACCMODE) != (flags & O_ACCMODE)))
         a->error = EACCES;
-    else if (S_ISREG(st.st_mode) && reopen(&fd, have, flags) < 0)
+    else if (S_ISREG(st.st_mode) && reopen(&fd, have, flags, notify_is_scratch(n, q, &st)) < 0)
         a->error = EACCES;
     else
         task_give_fd(n, q, fd, flags & O_CLOEXEC, a);

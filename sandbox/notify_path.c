@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
@@ -77,6 +76,17 @@ bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd)
     return path_of_image(name);
 }
 
+int task_open_cwd(struct notify *n, const struct seccomp_notif *q)
+{
+    char link[32];
+
+    snprintf(link, sizeof link, "/proc/%u/cwd", q->pid);
+    int fd = open(link, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && !task_valid(n, q))
+        fd_close(&fd);
+    return fd;
+}
+
 static const char too_deep[] = "looks at a file whose whole name is longer than a name may be";
 
 /* A directory without a name, by which nothing can be opened: the kernel can, and tells its own times. `size`: of the name and a slash, or 0. */
@@ -88,24 +98,48 @@ static bool is_gone(const char *name, ssize_t size)
     return size >= end && !strncmp(name + size - end, gone, (size_t)end);
 }
 
-/* Root's server may look into every directory, and a task into none that it has closed to itself: what it is told must not depend on
- * who started zpipe-box. */
-static int open_with_its_rights(int root, const char *path, const struct open_how *how)
+void rights_lower(struct rights *r)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct all[2], few[2];
-    const bool mighty = geteuid() == 0 && syscall(SYS_capget, &head, all) == 0;
+    struct __user_cap_data_struct few[_LINUX_CAPABILITY_U32S_3];
 
-    if (mighty) {
-        memcpy(few, all, sizeof few);
-        few[0].effective &= ~(1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH);
-        syscall(SYS_capset, &head, few);
-    }
-    int fd = (int)syscall(SYS_openat2, root, path, how, sizeof *how), error = errno;
-    if (mighty)
-        syscall(SYS_capset, &head, all);
+    r->lowered = geteuid() == 0 && syscall(SYS_capget, &head, r->all) == 0;
+    if (!r->lowered)
+        return;
+    memcpy(few, r->all, sizeof few);
+    few[0].effective &= ~(1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH);
+    syscall(SYS_capset, &head, few);
+}
+
+void rights_back(const struct rights *r)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    int error = errno;
+
+    if (r->lowered)
+        syscall(SYS_capset, &head, r->all);
     errno = error;
+}
+
+static int open_with_its_rights(int root, const char *path, const struct open_how *how)
+{
+    struct rights r;
+
+    rights_lower(&r);
+    int fd = (int)syscall(SYS_openat2, root, path, how, sizeof *how);
+    rights_back(&r);
     return fd;
+}
+
+/* A directory that is closed on the way to one that the task is in, or holds, is none to the kernel. */
+static bool leads_there(int root, char *whole, ssize_t size, const struct open_how *how)
+{
+    whole[size - 1] = '\0'; /* without the slash, as it need not be open itself */
+    int fd = open_with_its_rights(root, *whole ? whole : "/", how);
+    bool there = fd >= 0;
+
+    fd_close(&fd);
+    return there;
 }
 
 int task_open(struct notify *n, const struct seccomp_notif *q, int directory, const char *path, uint64_t flags)
@@ -133,6 +167,11 @@ int task_open(struct notify *n, const struct seccomp_notif *q, int directory, co
             notify_mark(n, "looks at a directory that it has removed");
         if (fd < 0 && errno == ENAMETOOLONG && size)
             notify_mark(n, too_deep);
+        if (fd < 0 && errno == EACCES && size) {
+            if (!leads_there(root, whole, size, &(struct open_how){.flags = O_PATH | O_CLOEXEC, .resolve = how.resolve}))
+                notify_mark(n, "looks at a file from a directory below one that it has closed");
+            errno = EACCES;
+        }
         if (fd >= 0 || errno != EAGAIN)
             return fd;
     }

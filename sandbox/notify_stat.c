@@ -318,7 +318,7 @@ static int open_asked(struct notify *n, const struct seccomp_notif *q, const str
         if (*path)
             fd = task_open(n, q, ask->directory, path, O_PATH | (ask->follow ? 0 : O_NOFOLLOW));
         else
-            fd = number == AT_FDCWD ? task_open(n, q, AT_FDCWD, ".", O_PATH) : task_fd(n, q, number);
+            fd = number == AT_FDCWD ? task_open_cwd(n, q) : task_fd(n, q, number);
     }
     *image = fd >= 0 && (path_of_image(path) || fd_of_image(n, q, fd)); /* also what a link there leads to */
     return fd;

@@ -4,6 +4,7 @@
 #include "sandbox/gate.h"
 #include "sandbox/notify.h"
 
+#include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -173,6 +174,15 @@ bool task_valid(const struct notify *n, const struct seccomp_notif *q);
 ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *name, size_t size);
 /* Open what the task means by `path` from `directory` (a descriptor of its, or AT_FDCWD); -1 with errno. */
 int task_open(struct notify *n, const struct seccomp_notif *q, int directory, const char *path, uint64_t flags);
+int task_open_cwd(struct notify *n, const struct seccomp_notif *q);
+/* Root's server may open what it likes, and a task nothing that it has closed to itself: what it is told must not depend on who started
+ * zpipe-box.  For this thread; errno stays. */
+struct rights {
+    struct __user_cap_data_struct all[_LINUX_CAPABILITY_U32S_3];
+    bool lowered;
+};
+void rights_lower(struct rights *r);
+void rights_back(const struct rights *r);
 /* The number of the mount that a file lies in; 0: the kernel does not tell (5.8).  And the one of the task's image. */
 uint64_t mount_of(int directory, const char *path);
 uint64_t task_image_mount(struct notify *n, const struct seccomp_notif *q);

@@ -216,9 +216,40 @@ static void say_closed(void)
     say("%d\n", rmdir("closed/below") < 0 || rmdir("closed") < 0 ? errno : 0);
 }
 
+/* The directory that it is in, and a file that it holds, which it may open no more. */
+static void say_closed_itself(void)
+{
+    struct stat s;
+    int was = open(".", O_RDONLY | O_DIRECTORY), fd = open("kept", O_RDWR | O_CREAT, 0600);
+    char name[32];
+    snprintf(name, sizeof name, "/dev/fd/%d", fd);
+    say("%d ", fchmod(fd, 0400) < 0 ? errno : 0);
+    say("%d ", open(name, O_WRONLY) < 0 ? errno : 0);
+    if (mkdir("closed", 0755) < 0 || chdir("closed") < 0 || chmod(".", 0) < 0)
+        say("%d ", errno);
+    say("%d ", fstatat(AT_FDCWD, "", &s, AT_EMPTY_PATH) < 0 ? errno : 0);
+    say("%ld.%ld ", (long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
+    say("%d ", stat(".", &s) < 0 ? errno : 0);
+    say("%d\n", fchdir(was) < 0 || rmdir("closed") < 0 || unlink("kept") < 0 ? errno : 0);
+}
+
+/* From a directory below one that it has closed. */
+static void show_closed_above(void)
+{
+    struct stat s = {0};
+    int was = open(".", O_RDONLY | O_DIRECTORY);
+    if (mkdir("above", 0755) < 0 || mkdir("above/here", 0755) < 0 || chdir("above/here") < 0 || mkdir("inner", 0755) < 0 || chmod("..", 0) < 0)
+        say("%d ", errno);
+    say("%d ", stat("inner", &s) < 0 ? errno : 0);
+    say("%ld.%ld\n", (long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
+    if (rmdir("inner") < 0 || fchdir(was) < 0 || chmod("above", 0755) < 0 || rmdir("above/here") < 0 || rmdir("above") < 0)
+        say("%d\n", errno);
+}
+
 static void show_rights(void)
 {
     say_closed();
+    say_closed_itself();
     say("%d ", access(image, W_OK) < 0 ? errno : 0);
     say("%d ", open(image, O_WRONLY) < 0 ? errno : 0);
     say("%d ", access("/usr", W_OK) < 0 ? errno : 0);
@@ -285,6 +316,7 @@ const struct golden golden_files[] = {
     {"file-system", show_system, NULL, NULL},
     {"fd-link", show_link, NULL, NULL},
     {"lock", show_lock, "somebody else may have locked it all the time", NULL},
+    {"closed-above", show_closed_above, NULL, NULL},
     {"rights", show_rights, "only root can be two users", NULL},
     {"holes", show_holes, "a host has one file system", NULL},
     {"proc", show_proc, NULL, NULL},
