@@ -122,11 +122,14 @@ kernel: deps all
 submitted: deps all
 	tests/e2e/submitted.py --bin build/release/bin --rounds 10 --seed $(SEED)
 
-# Sandboxes at work are killed and held up, at every width; every row of the tables, too.  Then each process of a cluster, at each stage of a job.
+# Sandboxes at work are killed and held up, at every width; every row of the tables, too.  Then each process of a cluster, at each stage of a job,
+# and clients whose host is gone, or that are stopped for longer than anybody else may be gone.
 killed: deps all
 	tests/e2e/killed.py --bin build/release/bin --all --rows --seed $(SEED)
 	tests/e2e/killed_cluster.py --bin build/release/bin --all --seed $(SEED)
 	tests/e2e/killed_cluster.py --bin build/release/bin --all --hosts --seed $(SEED)
+	tests/e2e/gone.py --bin build/release/bin || test $$? = 77
+	tests/e2e/cluster.py --bin build/release/bin --stopped 70 a_client_is_killed_and_another_is_stopped
 
 # Jobs over 20 GB, which come from a pipe: zpipe itself stays under 256 MB.  TMPDIR is where they spill to.
 bounded: deps all
