@@ -29,6 +29,8 @@ static int public_error(struct zpipe_error *to, const struct err *from)
 struct service {
     struct loop *loop;
     struct loop_signal term, interrupt;
+    void (*ready)(const char *url); /* or NULL */
+    const char *url;                /* what it is told */
     bool failed;
     struct err why;
 };
@@ -45,6 +47,13 @@ static void on_lost(void *owner, const struct err *why)
     s->failed = why->code != ERR_NONE; /* else it was told to end */
     s->why = *why;
     loop_stop(s->loop);
+}
+
+static void on_ready(void *owner)
+{
+    const struct service *s = owner;
+    if (s->ready)
+        s->ready(s->url);
 }
 
 static int service_open(struct service *s, struct err *e)
@@ -129,7 +138,7 @@ int zpipe_run_scheduler(const struct zpipe_scheduler_options *o, void (*ready)(c
 int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const char *url),
                      struct zpipe_error *error)
 {
-    struct service s = {0};
+    struct service s = {.ready = ready, .url = o->scheduler};
     struct err e = {0};
     struct agent *a = NULL;
     struct net *n = NULL;
@@ -150,13 +159,10 @@ int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const c
     if (r == 0 && o->store)
         r = spool_place(o->store, &e);
     if (r == 0 && (!(a = agent_new(s.loop, &ao, &e)) || !(n = net_new(s.loop, &no, &e)) ||
-                   agent_start(a, n, o->scheduler, on_lost, &s, &e) < 0))
+                   agent_start(a, n, o->scheduler, on_ready, on_lost, &s, &e) < 0))
         r = -1;
-    if (r == 0) {
-        if (ready)
-            ready(o->scheduler);
+    if (r == 0)
         r = service_run(&s, &e);
-    }
     agent_free(a);
     net_free(n);
     service_close(&s);

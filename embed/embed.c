@@ -42,7 +42,7 @@ int embedded_start(struct embedded *m, struct net *n, struct err *e)
     m->daemon = daemon_new(m->loop, n, &o, e);
     if (!m->daemon)
         return -1;
-    return agent_start(m->agent, n, EMBEDDED_URL, m->lost, m->owner, e);
+    return agent_start(m->agent, n, EMBEDDED_URL, NULL, m->lost, m->owner, e);
 }
 
 void embedded_free(struct embedded *m)

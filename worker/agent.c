@@ -80,6 +80,7 @@ struct agent {
     uint32_t early_count;
     struct data_link links[AGENT_LINKS_MAX];
     uint32_t link_count;
+    void (*ready)(void *owner); /* NULL: it was called */
     void (*lost)(void *owner, const struct err *why);
     void *owner;
     bool gone;
@@ -357,6 +358,9 @@ static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_ro
     case MSG_WELCOME:
         a->welcomed = true;
         a->away_ns = 0;
+        if (a->ready)
+            a->ready(a->owner);
+        a->ready = NULL;
         if (a->past)
             past_tell(a->past);
         break;
@@ -814,10 +818,11 @@ struct agent *agent_new(struct loop *l, const struct agent_options *o, struct er
     return a;
 }
 
-int agent_start(struct agent *a, struct net *n, const char *scheduler_url,
+int agent_start(struct agent *a, struct net *n, const char *scheduler_url, void (*ready)(void *owner),
                 void (*lost)(void *owner, const struct err *why), void *owner, struct err *e)
 {
     a->net = n;
+    a->ready = ready;
     a->lost = lost;
     a->owner = owner;
     if (a->data_listen[0]) {

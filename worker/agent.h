@@ -24,10 +24,10 @@ struct agent_options {
 
 /* Starts zpipe-box: before the process has threads, so before net_new. */
 struct agent *agent_new(struct loop *l, const struct agent_options *o, struct err *e);
-/* Connect to the scheduler and offer the slots.  `lost` is called once, when nothing more can be run: zpipe-box is
- * gone, or the scheduler will not have us.  A daemon whose scheduler is gone stops what it runs, and joins again
- * when there is one. */
-int agent_start(struct agent *a, struct net *n, const char *scheduler_url,
+/* Connect to the scheduler and offer the slots.  `ready` (or NULL) is called once, when it has taken us.  `lost` is called once,
+ * when nothing more can be run: zpipe-box is gone, or the scheduler will not have us.  A daemon whose scheduler is gone stops what
+ * it runs, and joins again when there is one. */
+int agent_start(struct agent *a, struct net *n, const char *scheduler_url, void (*ready)(void *owner),
                 void (*lost)(void *owner, const struct err *why), void *owner, struct err *e);
 /* Kills what runs and says goodbye. */
 void agent_free(struct agent *a);

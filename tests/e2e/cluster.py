@@ -486,10 +486,10 @@ def keys_come_and_go():
         assert (r.returncode, r.stdout) == (0, b"hi\n"), r
         for role, more in (("worker", ()), ("keeper", ("--state", "kept"))):
             r = subprocess.run([zpipe, role, "--keys", "laptop", "--scheduler", c.url, *more], capture_output=True, timeout=60)
-            assert r.returncode == 125 and b"not allowed as a %s" % role.encode() in r.stderr, r
+            assert (r.returncode, r.stdout) == (125, b"") and b"not allowed as a %s" % role.encode() in r.stderr, r
         for role, more in (("worker", ()), ("keeper", ("--state", "kept"))):
             r = subprocess.run([zpipe, role, "--keys", "other", "--scheduler", c.url, *more], capture_output=True, timeout=60)
-            assert r.returncode == 125 and b"our key is not allowed there" in r.stderr, r
+            assert (r.returncode, r.stdout) == (125, b"") and b"our key is not allowed there" in r.stderr, r
         mark = "denied-mark-%d" % os.getpid()
         p = subprocess.Popen(job("yes %s | cat > /dev/null" % mark), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         until("the programs run", lambda: len(processes_with("yes\0" + mark)) > 0)
