@@ -21,11 +21,20 @@
 
 #define TICK_NS ((uint64_t)1000000000)
 
-uint64_t keeper_now_ms(void)
+static uint64_t clock_ms(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
+    clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* By the host's clock as it was at first: a host that was booted with a wrong one, and sets it right, is not to forget jobs for it. */
+uint64_t keeper_now_ms(void)
+{
+    static uint64_t booted_ms;
+    if (!booted_ms)
+        booted_ms = clock_ms(CLOCK_REALTIME) - clock_ms(CLOCK_BOOTTIME);
+    return booted_ms + clock_ms(CLOCK_BOOTTIME);
 }
 
 void keeper_fail(struct keeper *k, const struct err *why)

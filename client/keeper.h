@@ -102,7 +102,7 @@ struct keeper {
 void keeper_fail(struct keeper *k, const struct err *why); /* it ends: nothing more can be noted */
 /* One more message was sent, or not.  Of one for which there was no memory somebody would wait for ever: the keeper ends. */
 void keeper_sent(struct keeper *k, int sent, const struct err *e);
-uint64_t keeper_now_ms(void);                              /* since 1970 */
+uint64_t keeper_now_ms(void);                              /* since 1970; who sets the clock later changes nothing */
 /* `more` bytes are to be held; -1: there is no room. */
 int keeper_room(struct keeper *k, uint64_t more, struct err *e);
 /* `what` could not be written to its directory, with errno: says so, and what to do. */

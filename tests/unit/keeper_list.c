@@ -1,5 +1,5 @@
 /* As many jobs as a keeper takes, in its journal: it has them all after its start, finds each, and gives everybody who waits
- * a turn. */
+ * a turn.  And what it counts their age by. */
 #include "tests/lib/test.h"
 
 #include "client/keeper.h"
@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define OWNERS 7 /* of most jobs; number 7 has one */
@@ -126,6 +128,28 @@ static void who_comes_last_does_not_wait_for_all(void **state)
     buf_clear(&record);
 }
 
+static time_t set_s; /* the host's clock was set forward so far */
+
+int clock_gettime(clockid_t clock, struct timespec *t)
+{
+    int r = (int)syscall(SYS_clock_gettime, clock, t);
+    t->tv_sec += clock == CLOCK_REALTIME ? set_s : 0;
+    return r;
+}
+
+/* Seven days after its end a job is forgotten: not because somebody set the clock. */
+static void a_clock_that_is_set_makes_no_job_older(void **state)
+{
+    (void)state;
+    uint64_t before = keeper_now_ms();
+    assert_true(before / 1000 >= (uint64_t)time(NULL) - 60);
+    set_s = 8 * 24 * 3600;
+    assert_true(keeper_now_ms() < before + 60000);
+    set_s = -8 * 24 * 3600;
+    assert_true(keeper_now_ms() >= before);
+    set_s = 0;
+}
+
 static int make_directory(void **state)
 {
     (void)state;
@@ -141,6 +165,7 @@ static int remove_directory(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(all_of_a_journal), cmocka_unit_test(who_comes_last_does_not_wait_for_all)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(all_of_a_journal), cmocka_unit_test(who_comes_last_does_not_wait_for_all),
+                                       cmocka_unit_test(a_clock_that_is_set_makes_no_job_older)};
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
