@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
 static void ready(const char *url)
 {
     printf("ready %s\n", url);
@@ -21,6 +23,8 @@ int cmd_keygen(struct cli *c)
     if (!c->word_count)
         return zpipe_keygen(directory, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
     char key[41];
+    if (!c->word[0][0] || c->word[0][strspn(c->word[0], LETTERS "0123456789-._@+")]) /* it goes into commands that are to be copied to a shell */
+        return cli_say(ZPIPE_STATUS_FAILED, "a name has letters, digits and -._@+, unlike '%s'", c->word[0]);
     if (zpipe_keypair(directory, key, &e) < 0)
         return cli_fail(ZPIPE_STATUS_FAILED, &e);
     printf("made %s/own.key; put the scheduler's scheduler.pub beside it, and on the scheduler's host say one of\n"

@@ -135,6 +135,10 @@ int keys_generate(const char *path, struct err *e)
 
 int keys_generate_own(const char *path, char public_key[KEYS_TEXT], struct err *e)
 {
+    struct stat s;
+    char file[4096];
+    if (snprintf(file, sizeof file, "%s/" OWN ".key", path) < (int)sizeof file && lstat(file, &s) == 0)
+        return err_set(e, ERR_INPUT, "'%s' is already there: name another directory, or remove it first", file);
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
         return err_sys(e, "cannot make the directory '%s'", path);
     int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

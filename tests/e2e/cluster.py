@@ -525,6 +525,12 @@ def keys_are_never_overwritten():
     before = open("keys/scheduler.key").read()
     r = subprocess.run([zpipe, "keygen", "--dir", "keys"], capture_output=True)
     assert r.returncode == 125 and b"already" in r.stderr and open("keys/scheduler.key").read() == before
+    own = subprocess.run([zpipe, "keygen", "--dir", "laptop", "anna"], check=True, capture_output=True) and open("laptop/own.key").read()
+    r = subprocess.run([zpipe, "keygen", "--dir", "laptop", "anna"], capture_output=True)
+    assert r.returncode == 125 and b"'laptop/own.key' is already there" in r.stderr and open("laptop/own.key").read() == own, r
+    for name in ("a\nb", "a;b", "$(b)", "a b", ""):
+        r = subprocess.run([zpipe, "keygen", "--dir", "other", name], capture_output=True)
+        assert r.returncode == 125 and b"letters, digits" in r.stderr and not os.path.exists("other"), (name, r)
     assert os.stat("keys/scheduler.key").st_mode & 0o77 == 0
 
 
