@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,13 @@
 #define PROBE_EVERY_S  5 /* each so many, */
 #define PROBES_MAX     12 /* and takes the connection for closed after so many without an answer */
 
+/* Bytes that were given to the library and are not sent yet.  Its thread says when they are, maybe after the link's end. */
+struct unread {
+    _Atomic size_t bytes;
+    _Atomic size_t users; /* who has it: a link or a peer, and each of the frames */
+    struct unread *all;   /* likewise, of all links; NULL: this is it */
+};
+
 struct link {
     uint64_t id; /* 0: empty slot; else 1 + routing number */
     enum msg_role role;
@@ -60,6 +68,7 @@ struct link {
     uint64_t away_ns;        /* since when there is none, or none that answers; 0: there is */
     bool ends;               /* it will not come back */
     uint8_t token[MSG_TOKEN_BYTES];
+    struct unread *unread; /* NULL: nothing was counted yet */
 };
 
 struct peer {
@@ -95,12 +104,70 @@ struct peer {
     void (*away)(void *owner, struct peer *p, bool away, const struct err *why);
     uint8_t server_key[MSG_KEY_BYTES]; /* client */
     size_t bulk_max;
+    struct unread *unread; /* a scheduler's, of all links; else NULL: nothing is counted */
     struct peer_stats stats;
 };
 
 static bool is_inproc(const char *url)
 {
     return !strncmp(url, "inproc://", 9);
+}
+
+/* ---- what waits to be sent */
+
+#define UNREAD_FRAME_MIN 256 /* smaller frames are not counted: PEER_QUEUE_MAX bounds them */
+
+struct crate { /* a frame's bytes */
+    struct unread *of;
+    size_t size;
+    char data[];
+};
+
+static struct unread *unread_new(struct unread *all)
+{
+    struct unread *u = calloc(1, sizeof *u);
+    if (u) {
+        u->users = 1;
+        u->all = all;
+        if (all)
+            all->users++;
+    }
+    return u;
+}
+
+static void unread_leave(struct unread *u)
+{
+    while (u && --u->users == 0) {
+        struct unread *all = u->all;
+        free(u);
+        u = all;
+    }
+}
+
+/* The library's thread has sent it, or has given it up. */
+static void crate_sent(void *data, void *hint)
+{
+    (void)data;
+    struct crate *c = hint;
+    struct unread *of = c->of;
+    of->bytes -= c->size;
+    of->all->bytes -= c->size;
+    free(c);
+    unread_leave(of);
+}
+
+static struct crate *crate_new(struct unread *of, const void *data, size_t size)
+{
+    struct crate *c = malloc(sizeof *c + size);
+    if (!c)
+        return NULL;
+    c->of = of;
+    c->size = size;
+    memcpy(c->data, data, size);
+    of->users++;
+    of->bytes += size;
+    of->all->bytes += size;
+    return c;
 }
 
 /* ---- links */
@@ -129,6 +196,7 @@ static void remove_link(struct peer *p, struct link *l)
         if (p->lasting[i] == l->id)
             p->lasting[i--] = p->lasting[--p->lasting_count];
     session_free(l->session);
+    unread_leave(l->unread);
     for (size_t at = (hole + 1) & (TABLE_SIZE - 1); p->links[at].id;
          at = (at + 1) & (TABLE_SIZE - 1)) {
         size_t home = home_of(p->links[at].id);
@@ -223,10 +291,16 @@ static void print_message(const char *way, const struct peer *p, uint64_t link, 
     buf_clear(&text);
 }
 
+const char *peer_key_text(struct slice key, char text[PEER_KEY_TEXT])
+{
+    return key.size == MSG_KEY_BYTES && zmq_z85_encode(text, key.data, MSG_KEY_BYTES) ? text : "none";
+}
+
 static void refuse(struct peer *p, uint64_t link, const struct err *why)
 {
+    char key[PEER_KEY_TEXT];
     p->stats.refused++;
-    log_warn("message_refused", "url=%s link=%llu why=\"%s\"", p->url, (unsigned long long)link,
+    log_warn("message_refused", "url=%s link=%llu key=%s why=\"%s\"", p->url, (unsigned long long)link, peer_key_text(peer_link_key(p, link), key),
              why->text);
     struct msg m = {.type = MSG_REFUSE, .refuse = {(uint32_t)why->code, why->text}};
     if (p->as == MSG_SCHEDULER) /* whoever has mistaken his key for another is to know */
@@ -256,6 +330,30 @@ static const char *role_name(uint32_t role)
     return role == MSG_WORKER ? "worker" : role == MSG_CLIENT ? "client" : role == MSG_KEEPER ? "keeper" : "scheduler";
 }
 
+static bool is_port(const char *text, bool any)
+{
+    size_t digits = strspn(text, "0123456789");
+    if (!strcmp(text, "*"))
+        return any;
+    return digits && digits <= 5 && !text[digits] && strtoul(text, NULL, 10) <= 65535 && (any || strtoul(text, NULL, 10));
+}
+
+/* The library takes a port modulo 65536, and what stands behind its digits for nothing.  `any`: of a server, whose port may be *. */
+static bool is_tcp(const char *url, bool any)
+{
+    const char *port = strncmp(url, "tcp://", 6) ? NULL : strrchr(url + 6, ':');
+    return port && port > url + 6 && is_port(port + 1, any);
+}
+
+/* Where others are to connect, as somebody says who may lie, or may not have thought of it. */
+static int check_data_url(const char *url, struct err *e)
+{
+    bool everywhere = !strncmp(url, "tcp://0.0.0.0:", 14) || !strncmp(url, "tcp://*:", 8) || !strncmp(url, "tcp://[::]:", 11);
+    if (*url && (everywhere || !is_tcp(url, false)))
+        return err_set(e, ERR_INPUT, "nobody can connect to the data port '%.100s': give an address of this host, with --advertise tcp://HOST:PORT", url);
+    return 0;
+}
+
 static int check(const struct peer *p, const struct link *l, const struct msg *m,
                  const struct slice *bulk, struct err *e)
 {
@@ -263,6 +361,8 @@ static int check(const struct peer *p, const struct link *l, const struct msg *m
         return err_set(e, ERR_DENIED, "this key is not allowed as a %s here", role_name(m->hello.role));
     if (!msg_allowed(m->type, l->role, p->as, l->welcomed))
         return err_set(e, ERR_PROTO, "%s is not for this sender or this moment", msg_name(m->type));
+    if (m->type == MSG_HELLO && p->monitor && check_data_url(m->hello.data_url, e) < 0)
+        return -1;
     if (bulk && (!msg_has_bulk(m->type) || bulk->size > p->bulk_max))
         return err_set(e, ERR_PROTO, "%s has bulk bytes that it may not have", msg_name(m->type));
     return 0;
@@ -522,6 +622,9 @@ static void peer_free(struct peer *p)
     if (!p->server && p->links)
         session_free(p->links[0].session);
     free(p->lasting);
+    for (size_t i = 0; p->unread && i < TABLE_SIZE; i++)
+        unread_leave(p->links[i].unread);
+    unread_leave(p->unread);
     free(p->links);
     free(p->by_fd);
     free(p->gone);
@@ -580,8 +683,9 @@ static void peer_run(struct loop_hook *w)
 {
     struct peer *p = w->owner;
     bool was = p->running, more = true;
+    uint64_t until = loop_clock_ns() + PEER_TURN_NS; /* then it is the turn of whoever wants to be let in, and of time */
     p->running = true;
-    for (int i = 0; i < PEER_TURN_MAX && more && !p->closed; i++)
+    for (int i = 0; i < PEER_TURN_MAX && more && !p->closed && loop_clock_ns() < until; i++)
         more = receive(p);
     if (!more)
         mourn(p);
@@ -777,14 +881,14 @@ static int watch(struct peer *p, struct err *e)
 
 /* ---- making and closing */
 
-static int check_url(const struct net *n, const char *url, struct err *e)
+static int check_url(const struct net *n, const char *url, bool server, struct err *e)
 {
     if (strlen(url) >= sizeof((struct peer *)0)->url)
         return err_set(e, ERR_INPUT, "the address '%.60s...' is too long", url);
     if (is_inproc(url))
         return 0;
-    if (strncmp(url, "tcp://", 6))
-        return err_set(e, ERR_INPUT, "'%s' is no address: want tcp://HOST:PORT", url);
+    if (!is_tcp(url, server))
+        return err_set(e, ERR_INPUT, "'%s' is no address: want tcp://HOST:PORT%s", url, server ? ", with * for any port" : "");
     bool local = !strncmp(url, "tcp://127.0.0.1:", 16) || !strncmp(url, "tcp://[::1]:", 12);
     if (n->loopback && !local)
         return err_set(e, ERR_INPUT,
@@ -805,9 +909,10 @@ static int check_url(const struct net *n, const char *url, struct err *e)
 static void set_options(struct peer *p, bool inproc)
 {
     const struct net *n = p->net;
+    int in = inproc ? PEER_QUEUE_MAX : (p->server ? p->as : p->to) == MSG_WORKER ? PEER_DATA_IN_MAX : p->server ? PEER_IN_MAX : PEER_QUEUE_MAX;
     set_number(p->socket, ZMQ_LINGER, LINGER_MS);
     set_number(p->socket, ZMQ_SNDHWM, PEER_QUEUE_MAX);
-    set_number(p->socket, ZMQ_RCVHWM, PEER_QUEUE_MAX);
+    set_number(p->socket, ZMQ_RCVHWM, in);
     if (p->server)
         set_number(p->socket, ZMQ_ROUTER_MANDATORY, 1);
     if (inproc)
@@ -854,12 +959,15 @@ static struct peer *peer_new(struct net *n, bool server, bool lasting, const cha
                              enum msg_role to, const struct peer_events *ev, void *owner,
                              struct err *e)
 {
-    if (check_url(n, url, e) < 0)
+    if (check_url(n, url, server, e) < 0)
         return NULL;
     struct peer *p = calloc(1, sizeof *p);
+    bool counts = server && as == MSG_SCHEDULER && !is_inproc(url);
     if (p)
         p->links = calloc(server ? TABLE_SIZE : 1, sizeof *p->links);
-    if (!p || !p->links) {
+    if (!p || !p->links || (counts && !(p->unread = unread_new(NULL)))) {
+        if (p)
+            free(p->links);
         free(p);
         err_nomem(e);
         return NULL;
@@ -900,11 +1008,13 @@ struct peer *peer_listen(struct net *n, const char *url, enum msg_role as,
         return NULL;
     }
     if (zmq_bind(p->socket, url) < 0) {
+        bool foreign = errno == ENODEV || errno == EADDRNOTAVAIL;
         err_set(e,
-                errno == EADDRINUSE ? ERR_AGAIN
-                : errno == EINVAL   ? ERR_INPUT
-                                    : ERR_IO,
-                "cannot listen at '%s': %s", url, zmq_strerror(errno));
+                errno == EADDRINUSE           ? ERR_AGAIN
+                : errno == EINVAL || foreign ? ERR_INPUT
+                                             : ERR_IO,
+                "cannot listen at '%s': %s", url,
+                foreign ? "it is no address of this host; tcp://0.0.0.0:PORT is all that it has" : zmq_strerror(errno));
         peer_close(p);
         return NULL;
     }
@@ -1055,8 +1165,20 @@ struct parcel {
     int count;
 };
 
-static int parcel_add(struct parcel *c, const void *data, size_t size)
+/* `of` NULL: it is not counted. */
+static int parcel_add(struct parcel *c, const void *data, size_t size, struct unread *of)
 {
+    struct crate *crate = of && size >= UNREAD_FRAME_MIN ? crate_new(of, data, size) : NULL;
+    if (crate && zmq_msg_init_data(&c->frame[c->count], crate->data, size, crate_sent, crate) < 0) {
+        crate_sent(crate->data, crate);
+        return -1;
+    }
+    if (crate) {
+        c->count++;
+        return 0;
+    }
+    if (of && size >= UNREAD_FRAME_MIN)
+        return -1;
     if (zmq_msg_init_size(&c->frame[c->count], size) < 0)
         return -1;
     if (size)
@@ -1102,11 +1224,11 @@ static int parcel_give(struct parcel *c, void *data, size_t size)
     return 0;
 }
 
-static int parcel_fill(struct parcel *c, const struct msg *m, struct err *e)
+static int parcel_fill(struct parcel *c, const struct msg *m, struct unread *of, struct err *e)
 {
     struct buf first = BUF_INIT(MSG_BYTES_MAX);
     int r = msg_encode(m, &first, e);
-    if (r == 0 && parcel_add(c, first.data, first.size) < 0)
+    if (r == 0 && parcel_add(c, first.data, first.size, of) < 0)
         r = err_nomem(e);
     buf_clear(&first);
     return r;
@@ -1116,7 +1238,7 @@ static int parcel_fill(struct parcel *c, const struct msg *m, struct err *e)
 static void send_now(struct peer *p, uint64_t route, const struct msg *m)
 {
     struct parcel c = {.count = 0};
-    if (parcel_fill(&c, m, NULL) == 0)
+    if (parcel_fill(&c, m, NULL, NULL) == 0)
         parcel_send(&c, p, route);
     parcel_close(&c);
 }
@@ -1158,6 +1280,9 @@ static int may_send(const struct peer *p, const struct link *l, size_t size, str
         return err_set(e, ERR_GONE, "%s: the link is gone", p->url);
     if (size > p->bulk_max)
         return err_set(e, ERR_LIMIT, "%zu bulk bytes are more than a message may have (%zu)", size, p->bulk_max);
+    size_t waits = l->unread ? l->unread->bytes : 0;
+    if (waits > PEER_UNREAD_MAX || (waits > PEER_UNREAD_FEW && p->unread->bytes > PEER_UNREAD_ALL_MAX))
+        return err_set(e, ERR_AGAIN, "%s: it does not read what it is sent: %zu bytes wait for it", p->url, waits);
     return 0;
 }
 
@@ -1166,13 +1291,16 @@ static int post(struct peer *p, uint64_t link, const struct msg *m, struct slice
 {
     struct link *l = slot_of(p, link);
     struct parcel c = {.count = 0};
-    if (may_send(p, l, bulk.size, e) < 0 || parcel_fill(&c, m, e) < 0) {
+    bool may = may_send(p, l, bulk.size, e) == 0;
+    if (may && p->unread && !l->unread && !(l->unread = unread_new(p->unread)))
+        may = err_nomem(e) == 0;
+    if (!may || parcel_fill(&c, m, l->unread, e) < 0) {
         free(given);
         parcel_close(&c);
         return -1;
     }
     int r = 0;
-    if (given ? parcel_give(&c, given, bulk.size) < 0 : bulk.size && parcel_add(&c, bulk.data, bulk.size) < 0)
+    if (given ? parcel_give(&c, given, bulk.size) < 0 : bulk.size && parcel_add(&c, bulk.data, bulk.size, l->unread) < 0)
         r = err_nomem(e);
     if (r == 0 && l->session)
         r = session_keep(l->session, c.frame, c.count, e);

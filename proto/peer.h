@@ -22,6 +22,13 @@ struct peer;
 #define NET_HOLD_MS     5000   /* how long a worker waits for a key to be admitted */
 #define PEER_TRIES_MAX  5      /* ... or whose handshake was cut off so often */
 #define PEER_TURN_MAX   64     /* messages handled per turn of the loop */
+#define PEER_TURN_NS    5000000 /* ... and no more begun after so long */
+/* What waits is bounded by bytes, too, or who is let in could fill a scheduler's memory: */
+#define PEER_UNREAD_MAX     (64u << 20)  /* of a scheduler's messages that a link has not taken: the next one fails */
+#define PEER_UNREAD_ALL_MAX (512u << 20) /* ... of all links together: then those of a link that has not taken PEER_UNREAD_FEW, too */
+#define PEER_UNREAD_FEW     (1u << 20)
+#define PEER_IN_MAX         64   /* frames from one link that a scheduler has not come to; more stay with the sender */
+#define PEER_DATA_IN_MAX    1024 /* likewise where streams move */
 
 /* CURVE keys.  A directory as `zpipe keygen --dir` makes it:
  *   NAME.key (secret and public, mode 0600), NAME.pub for NAME in scheduler, worker, client, keeper, and
@@ -82,12 +89,15 @@ const char *peer_url(const struct peer *p);
 void peer_close(struct peer *p);
 
 /* Send; never blocks.  ERR_AGAIN when the other side's queue is full (named ceiling
- * PEER_QUEUE_MAX), ERR_GONE when the link is dead.  bulk is copied; `size` 0: none. */
+ * PEER_QUEUE_MAX, or PEER_UNREAD_MAX), ERR_GONE when the link is dead.  bulk is copied; `size` 0: none. */
 int peer_send(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, struct err *e);
 /* ... and is not copied: it is from malloc, and taken, also on failure. */
 int peer_give(struct peer *p, uint64_t link, const struct msg *m, void *bulk, size_t size, struct err *e);
 /* The CURVE public key of a server's link; empty without keys. */
 struct slice peer_link_key(const struct peer *p, uint64_t link);
+/* ... as in the allow-list, "none" if it is none. */
+#define PEER_KEY_TEXT 41
+const char *peer_key_text(struct slice key, char text[PEER_KEY_TEXT]);
 /* Drop one link of a server: what it sends from now on is refused. */
 void peer_drop(struct peer *p, uint64_t link);
 

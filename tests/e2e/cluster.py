@@ -490,6 +490,9 @@ def keys_come_and_go():
         for role, more in (("worker", ()), ("keeper", ("--state", "kept"))):
             r = subprocess.run([zpipe, role, "--keys", "other", "--scheduler", c.url, *more], capture_output=True, timeout=60)
             assert (r.returncode, r.stdout) == (125, b"") and b"our key is not allowed there" in r.stderr, r
+        for where in (("--data-listen", "tcp://0.0.0.0:*"), ("--advertise", "one")):
+            r = subprocess.run([zpipe, "worker", "--keys", "keys", "--scheduler", c.url, *where], capture_output=True, timeout=60)
+            assert (r.returncode, r.stdout) == (125, b"") and b"--advertise tcp://HOST:PORT" in r.stderr, r
         mark = "denied-mark-%d" % os.getpid()
         p = subprocess.Popen(job("yes %s | cat > /dev/null" % mark), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         until("the programs run", lambda: len(processes_with("yes\0" + mark)) > 0)

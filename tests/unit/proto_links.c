@@ -319,6 +319,46 @@ static void full_queue(void **state)
     bench_close(&b);
 }
 
+/* Who asks and does not read what it is sent is given no more at some time, by bytes; others are served as before. */
+static void who_does_not_read(void **state)
+{
+    (void)state;
+    enum { LARGE = 1 << 20, IN_THE_KERNEL = 32 /* and in both libraries */, MANY = 200 };
+    static const char large[LARGE];
+    struct bench b;
+    struct err e = {0};
+    struct end server = {.welcome = true}, other = {0};
+    struct buf hello = BUF_INIT(1000);
+    struct msg m = say_hello(MSG_CLIENT);
+    int one = 1, sent = 0;
+    bench_open(&b);
+    struct net *n = net_make(&b, NULL, MSG_SCHEDULER, true);
+    listen_at(n, "tcp://127.0.0.1:*", MSG_SCHEDULER, &server);
+    void *context = zmq_ctx_new(), *lazy = zmq_socket(context, ZMQ_DEALER);
+    zmq_setsockopt(lazy, ZMQ_RCVHWM, &one, sizeof one);
+    zmq_connect(lazy, peer_url(server.peer));
+    assert_int_equal(msg_encode(&m, &hello, &e), 0);
+    zmq_send(lazy, hello.data, hello.size, 0);
+    UNTIL(&b, 10, server.got == 1);
+    m = (struct msg){.type = MSG_RUN};
+    while (sent < MANY && peer_send(server.peer, server.link, &m, (struct slice){large, sizeof large}, &e) == 0)
+        sent++;
+    assert_int_equal(e.code, ERR_AGAIN);
+    assert_non_null(strstr(e.text, "does not read"));
+    assert_true(sent <= (int)(PEER_UNREAD_MAX / LARGE) + IN_THE_KERNEL);
+    connect_to(n, peer_url(server.peer), NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &other);
+    say(&other, 0, say_hello(MSG_CLIENT));
+    UNTIL(&b, 10, other.got == 1);
+    zmq_close(lazy);
+    UNTIL(&b, 10, server.lost == 1);
+    zmq_ctx_term(context);
+    buf_clear(&hello);
+    peer_close(other.peer);
+    peer_close(server.peer);
+    net_free(n);
+    bench_close(&b);
+}
+
 /* ---- the wrong address, the wrong key */
 
 /* Nobody there; somebody there who says nothing: both within PEER_CONNECT_MS. */
@@ -560,10 +600,14 @@ static void addresses(void **state)
         {false, "tcp://127.0.0.1:1", "needs keys"},
         {false, "ipc:///tmp/x", "is no address"},
         {false, "localhost:7117", "is no address"},
-        {true, "tcp://0.0.0.0:*", "there must be keys"},
+        {true, "tcp://0.0.0.0:7117", "there must be keys"},
         {true, "tcp://127.0.0.1.example:1", "there must be keys"},
         {true, "tcp://*:7117", "there must be keys"},
-        {true, "tcp://127.0.0.1:notaport", "Invalid"},
+        {true, "tcp://127.0.0.1:notaport", "is no address"},
+        {true, "tcp://127.0.0.1", "is no address"},
+        {true, "tcp://127.0.0.1:", "is no address"},
+        {true, "tcp://127.0.0.1:80x", "is no address"}, /* the library would take 80, */
+        {true, "tcp://127.0.0.1:99999", "is no address"}, /* and 34463 */
     };
     struct bench b;
     struct end t = {0};
@@ -709,6 +753,7 @@ int main(void)
         cmocka_unit_test(a_crowd),
         cmocka_unit_test(closed_in_a_callback),
         cmocka_unit_test(full_queue),
+        cmocka_unit_test(who_does_not_read),
         cmocka_unit_test(no_answer),
         cmocka_unit_test(wrong_keys),
         cmocka_unit_test(plain_socket),
