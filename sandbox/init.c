@@ -75,7 +75,7 @@ void init_tell(struct init *in, const struct outcome *o, const struct rusage *us
                                          .cpu_sys_ns = of_timeval(use->ru_stime),
                                          .wall_ns = in->began.tv_sec ? since(&in->began) : 0,
                                          .memory_peak_bytes = (uint64_t)use->ru_maxrss * 1024});
-    struct wire head = {.kind = b.failed ? WIRE_FAILED : WIRE_RESULT, .a = in->stays, .b = b.failed ? ENOMEM : 0, .offset = in->serial};
+    struct wire head = {.kind = b.failed ? WIRE_FAILED : WIRE_RESULT, .a = in->stays, .b = b.failed ? ENOMEM : in->unread, .offset = in->serial};
     static const char no_memory[] = "out of memory";
     wire_send(in->link, head, b.failed ? no_memory : b.data, b.failed ? sizeof no_memory - 1 : b.size, NULL, 0);
     buf_clear(&b);

@@ -61,6 +61,7 @@ struct init {
     int forker, door[FORKER_DOORS]; /* and where its clones get their tasks */
     uint32_t serial;
     enum wire_stays stays; /* likewise: told with a clone's result */
+    bool unread; /* likewise: it had not taken its task */
 };
 
 struct outcome {

@@ -238,11 +238,15 @@ static void serve_clone(struct init *in, struct stand *s)
         ;
 }
 
-/* A task that its clone was ended before it had read: whoever reads what it should have written waits for its end. */
-static void drop_task(struct init *in)
+/* A task that its clone was ended before it had read: whoever reads what it should have written waits for its end.  false: there is none. */
+static bool drop_task(struct init *in)
 {
-    while (wire_receive(in->door[in->serial % FORKER_DOORS], &in->packet, MSG_DONTWAIT) > 0)
+    bool there = false;
+    while (wire_receive(in->door[in->serial % FORKER_DOORS], &in->packet, MSG_DONTWAIT) > 0) {
+        there |= in->packet.head.kind == WIRE_BEGIN;
         wire_close_fds(&in->packet);
+    }
+    return there;
 }
 
 /* With its result the server is told whether there will be a next one. */
@@ -268,8 +272,8 @@ static void run_clone(struct init *in, struct stand *stand)
     if (c.stays)
         clone_of(stand, in->serial)->init = c.init;
     bool same = places_unchanged(&stand->places);
+    in->unread = !c.stays && drop_task(in) && !in->killed;
     if (in->killed) {
-        drop_task(in);
         init_judge_killed(in, &o);
     } else {
         init_judge(in, &o);

@@ -269,19 +269,32 @@ static struct template_door *door_of(struct template *m, uint32_t serial)
     return &m->door[serial % FORKER_DOORS];
 }
 
-/* Its next clone is made, for whichever task comes; one that is already there waits for it. */
-static bool ask_next(struct template *m)
+static bool ask_forker(struct template *m)
 {
-    struct template_door *d = door_of(m, ++m->asked);
-    struct wire head = {.kind = WIRE_CLONE, .a = m->asked};
-    if (d->stays) {
-        d->stays = false;
-        return link_send(&d->link, head, NULL, 0, NULL, 0) == 0;
-    }
+    struct template_door *d = door_of(m, m->asked);
     d->init = 0;
     d->born = m->asked;
     d->user_ns = d->sys_ns = 0;
-    return wire_send(m->control, head, NULL, 0, NULL, 0) == 0;
+    return wire_send(m->control, (struct wire){.kind = WIRE_CLONE, .a = m->asked}, NULL, 0, NULL, 0) == 0;
+}
+
+/* Its next clone is made, for whichever task comes; one that is already there waits for it.  The next but one is made when the one at work,
+ * at the same door, has ended: by its first process, if that stays (served). */
+static bool ask_next(struct template *m)
+{
+    struct template_door *d = door_of(m, ++m->asked);
+    if (!d->stays && m->asked < m->given + FORKER_DOORS)
+        return ask_forker(m);
+    d->stays = false;
+    return link_send(&d->link, (struct wire){.kind = WIRE_CLONE, .a = m->asked}, NULL, 0, NULL, 0) == 0;
+}
+
+static bool ask_ahead(struct template *m)
+{
+    while (m->asked < m->given + FORKER_DOORS)
+        if (!ask_next(m))
+            return false;
+    return true;
 }
 
 static void stand_ready(struct template *m)
@@ -308,7 +321,10 @@ void templates_tend(struct server *s)
 
 static void served(struct template *m, enum wire_stays stays)
 {
-    door_of(m, m->given)->stays = stays == WIRE_STAYS_BOTH;
+    bool ahead = m->asked == m->given + FORKER_DOORS, both = stays == WIRE_STAYS_BOTH;
+    door_of(m, m->given)->stays = both && !ahead;
+    if (ahead && stays == WIRE_STAYS && !ask_forker(m))
+        m->stale = true;
     if (stays == WIRE_STAYS || stays == WIRE_STAYS_BOTH)
         stand_ready(m);
     else if (stays == WIRE_STAYS_CHANGED)
@@ -365,11 +381,12 @@ static bool watch_doors(struct template *m)
     return all;
 }
 
-/* What the clone was to take is there yet. */
-static bool lies_unread(const struct link *door)
+/* What the clone was to take is there yet, or its init has found it there.  Of one whose first process stays the next but one's may be there. */
+static bool lies_unread(const struct link *door, const struct wire_packet *p)
 {
     int bytes = 0;
-    return door->kept || (ioctl(door->fd, SIOCOUTQ, &bytes) == 0 && bytes);
+    return door->kept || (p->head.kind == WIRE_RESULT && p->head.a != WIRE_STAYS_BOTH &&
+                          (p->head.b || (ioctl(door->fd, SIOCOUTQ, &bytes) == 0 && bytes)));
 }
 
 static bool was_killed(const struct wire_packet *p)
@@ -378,12 +395,12 @@ static bool was_killed(const struct wire_packet *p)
     return p->head.kind == WIRE_RESULT && result_unpack(p->data, p->size, &r) == 0 && r.end == BOX_SIGNALLED;
 }
 
-/* A task's result, or that it failed.  Of a clone that ended at its door the template ends too, for the task's descriptors lie there, and would
+/* A task's result, or that it failed.  Of a clone that ended at its door the template ends too, for the task's descriptors may lie there, and would
  * stay open; if it was killed, it was not yet the program. */
 static void take_result(struct template *m, struct wire_packet *p)
 {
     const struct template_door *d = door_of(m, m->given);
-    bool unread = lies_unread(&d->link);
+    bool unread = lies_unread(&d->link, p);
     if (p->head.kind == WIRE_RESULT && p->head.a != WIRE_STAYS_BOTH) {
         m->task->before_user_ns = d->user_ns;
         m->task->before_sys_ns = d->sys_ns;
@@ -687,19 +704,19 @@ bool template_begin(struct template *m, struct task *t, const int *fd, uint32_t 
     const struct region *r = t->region;
     const struct box_task *plan = &r->spec.region.task[t->index];
     bool asked = m->asked > m->given || ask_next(m);
-    struct template_door *d = door_of(m, m->asked);
+    struct template_door *d = door_of(m, m->given + 1);
     struct err e;
     m->ready = false;
     t->notify = notify_copy(m->notify, &e);
     if (!t->notify || !asked ||
         (m->notify_watch.fd < 0 && watch_start(m->server, &m->notify_watch, notify_fd(m->notify), EPOLLIN) < 0) ||
-        link_send(&d->link, (struct wire){.kind = WIRE_BEGIN, .a = m->asked}, NULL, 0, fd, count) < 0) {
+        link_send(&d->link, (struct wire){.kind = WIRE_BEGIN, .a = m->given + 1}, NULL, 0, fd, count) < 0) {
         notify_free(t->notify);
         t->notify = NULL;
         template_kill(m);
         return false;
     }
-    m->given = m->asked;
+    m->given++;
     link_watch(m->server, &d->link, &d->watch);
     notify_become(t->notify, plan->stream);
     exchange_ports(m, t->notify, r, plan);
@@ -708,7 +725,7 @@ bool template_begin(struct template *m, struct task *t, const int *fd, uint32_t 
     t->cgroup = m->cgroup;
     cgroup_limit(t->cgroup, &plan->limit); /* of CPU time: who has others starts cold */
     t->init = d->init;
-    if (region_awaited(r) && !ask_next(m))
+    if (region_awaited(r) && !ask_ahead(m))
         m->stale = true;
     return true;
 }

@@ -28,7 +28,8 @@ enum wire_kind {
     WIRE_HOLD,    /* a: channel; b: 1 stop its pump, 0 let it go on */
     /* server -> caller; region and task as they were given */
     WIRE_MADE,    /* also init -> server. a: files; packed (name, mode, kind, wanted)*; fds of the wanted */
-    WIRE_RESULT,  /* also init -> server. packed result; of a clone a: enum wire_stays, what its template is now, of others, what the place is; offset: its number */
+    WIRE_RESULT,  /* also init -> server. packed result; of a clone a: enum wire_stays, what its template is now, of others, what the place is; b: 1 when it
+                   * ended before it had taken its task; offset: its number */
     WIRE_PUMP,    /* a: channel; b: errno; task: 1 on the reading side; size: bytes; its SHA-256, if wanted */
     WIRE_MOVED,   /* also pump -> server, which looks in the page. a: channel; size: bytes; offset: sources done */
     WIRE_BYTES,   /* offset, size: bytes that the task has read and written so far */

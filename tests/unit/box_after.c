@@ -20,6 +20,8 @@ static struct {
 } seen[REGIONS_MAX + 1];
 static char order[REGIONS_MAX + 1]; /* ids in the order in which their tasks ended */
 static uint32_t ended;
+static int clones;
+static char cold_why[256]; /* of the last */
 static struct box *box;
 static uint64_t region;
 
@@ -29,6 +31,8 @@ static void on_task(void *owner, uint64_t id, uint32_t task, const struct box_re
     seen[id].ended = true;
     seen[id].end = r->end;
     seen[id].status = r->status;
+    clones += !*r->cold_why;
+    snprintf(cold_why, sizeof cold_why, "%s", r->cold_why);
     order[ended++] = (char)id;
 }
 
@@ -56,6 +60,7 @@ static int open_box(void **state)
     (void)state;
     memset(seen, 0, sizeof seen);
     ended = 0;
+    clones = 0;
     region = 0;
     box = boxed_bare(&events);
     return 0;
@@ -106,6 +111,40 @@ static void test_order(void **state)
     for (uint64_t i = 1; i <= 40; i++)
         assert_int_equal(seen[i].end, i % 5 == 2 ? BOX_SIGNALLED : BOX_EXITED);
     assert_string_equal(seen[39].kept, "early\nlate\n");
+}
+
+/* Clones of one template behind each other, of which the next but one is asked for before it is known how this one ends. */
+static void test_clones(void **state)
+{
+    static const char line[] = "read x; case $x in plain) echo plain;; three) exit 3;; killed) kill -9 $$;; late) (sleep 0.01; echo late) & echo early;; "
+                               "init) kill -TERM 1;; above) exit 126;; file) echo >/tmp/f;; esac";
+    static const struct {
+        const char *word, *kept;
+        enum box_end end;
+        int status;
+    } way[] = {{"plain", "plain\n", BOX_EXITED, 0}, {"three", "", BOX_EXITED, 3},  {"killed", "", BOX_SIGNALLED, 0},
+               {"late", "early\nlate\n", BOX_EXITED, 0}, {"init", "", BOX_EXITED, 0}, {"above", "", BOX_EXITED, 126},
+               {"file", "", BOX_EXITED, 0}};
+    enum { WAYS = sizeof way / sizeof *way, LAST = REGIONS_MAX - 1 };
+    static const int order_of[] = {0, 0, 1, 0, 0, 2, 0, 0, 0, 3, 2, 4, 5, 0, 3, 3, 0, 4, 2, 1, 0, 5, 0};
+    int way_of[REGIONS_MAX];
+    (void)state;
+    for (uint64_t i = 1; i <= LAST; i++) {
+        int w = way_of[i] = i == LAST ? WAYS - 1 : order_of[i % (sizeof order_of / sizeof *order_of)], in[2];
+        assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+        assert_int_equal(dprintf(in[1], "%s\n", way[w].word), strlen(way[w].word) + 1);
+        close(in[1]);
+        start(line, in[0], i - 1);
+        close(in[0]);
+    }
+    until(&seen[LAST].over);
+    for (uint64_t i = 1; i <= LAST; i++) {
+        const int w = way_of[i];
+        if (seen[i].end != way[w].end || seen[i].status != way[w].status || strcmp(seen[i].kept, way[w].kept) || order[i - 1] != (char)i)
+            fail_msg("%d, %s: end %d, status %d, '%s', %d in its turn", (int)i, way[w].word, seen[i].end, seen[i].status, seen[i].kept, order[i - 1]);
+    }
+    print_message("%d of %d were clones%s%s\n", clones, (int)LAST, clones ? "" : ": ", clones ? "" : cold_why);
+    assert_true(clones > LAST / 8 || strstr(cold_why, "the host refuses"));
 }
 
 /* Who waits has not begun while the first goes on, others have; it may be let go, and be stopped. */
@@ -168,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_order, open_box, close_box),
+        cmocka_unit_test_setup_teardown(test_clones, open_box, close_box),
         cmocka_unit_test_setup_teardown(test_waits, open_box, close_box),
         cmocka_unit_test_setup_teardown(test_first_stopped, open_box, close_box),
         cmocka_unit_test_setup_teardown(test_closed, open_box, close_box),

