@@ -2,7 +2,8 @@
  * blocking calls, so that nobody's terminal, pipe or file is ever set non-blocking.  What they did is in a
  * page shared with the server, so that it is known even when one is killed.
  *
- * What is little and lies in files needs no process: it goes into the channel at once, where nobody waits for it.
+ * What is little and lies in files, or in one pipe that nobody writes to any more, needs no process: it goes into the channel
+ * at once, where nobody waits for it.
  *
  * A pump copies sources, one after another, to one place.  It has them all from the start, or (`more`) is
  * sent some as it runs.  One that is watched has a socket: what comes over it are sources; what goes back
@@ -19,6 +20,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
@@ -95,8 +97,8 @@ static bool readable_now(int fd)
     return poll(&p, 1, 0) > 0;
 }
 
-/* A splice never waits for bytes: it would hold a pipe's lock meanwhile, and whoever reads that pipe or closes an end of it, our
- * caller's loop too, would stand still, not to be interrupted, until some came. */
+/* A splice never waits, for bytes or for room (a channel that is fed is non-blocking): it would hold a pipe's lock meanwhile, and whoever
+ * uses that pipe or closes an end of it, our caller's loop too, would stand still, not to be interrupted. */
 static ssize_t move_in_kernel(const struct work *w, enum move how, const struct box_source *s, size_t size)
 {
     off_t at = (off_t)s->offset;
@@ -256,6 +258,8 @@ static _Noreturn void be_pump(struct work *w, const struct box_source *s, uint32
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_NAME, feed ? "zpipe-feed" : "zpipe-drain");
+    if (feed)
+        fcntl(w->to, F_SETFL, O_NONBLOCK); /* ours alone */
     w->buffer = malloc(PUMP_BYTES);
     if (w->buffer && keep_only(w, s, count) == 0) {
         if (w->hash)
@@ -360,6 +364,24 @@ static size_t read_little(const struct box_source *s, uint32_t count, char *to)
     return total;
 }
 
+/* All that a pipe will ever give, if it is little; -1: it is not.  What is taken out of it is in it no more, so the channel must be
+ * sure to take it in one piece: an empty unix socket does that up to half of its room, less 64 bytes. */
+static ssize_t read_over(int channel, const struct box_source *s, char *to)
+{
+    struct pollfd p = {.fd = s->fd};
+    struct stat is;
+    int there, room;
+    socklen_t length = sizeof room;
+    ssize_t n = 1, at = 0;
+    if (fstat(s->fd, &is) < 0 || !S_ISFIFO(is.st_mode) || poll(&p, 1, 0) != 1 || p.revents != POLLHUP ||
+        ioctl(s->fd, FIONREAD, &there) < 0 || there > (int)FEED_NOW_MAX || (s->size && (uint64_t)there > s->size) ||
+        getsockopt(channel, SOL_SOCKET, SO_SNDBUF, &room, &length) < 0 || there > room / 2 - 64)
+        return -1;
+    while (at < there && (n = read(s->fd, to + at, (size_t)(there - at))) > 0)
+        at += n;
+    return n < 0 ? -1 : at;
+}
+
 /* Those that the first `bytes` are no more to be had of. */
 static void skip_bytes(struct box_source *s, uint32_t count, uint64_t bytes)
 {
@@ -373,24 +395,31 @@ static void skip_bytes(struct box_source *s, uint32_t count, uint64_t bytes)
 
 /* How many bytes a channel could be given at once: all, in which case it has ended, or what a process need not
  * bring any more. */
-static size_t feed_now(struct channel *c, struct box_source *s, uint32_t count, bool *all)
+static int feed_now(struct channel *c, struct box_source *s, uint32_t count, size_t *fed, bool *all, struct err *e)
 {
     static char bytes[FEED_NOW_MAX];
     const struct box_channel *plan = &c->region->spec.region.channel[c->index];
+    *fed = 0;
+    *all = false;
     if (plan->end != BOX_FEED || plan->more || plan->digest)
         return 0;
-    size_t size = read_little(s, count, bytes);
-    ssize_t n = size ? send(c->write_end, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
-    if (n <= 0)
+    bool pipe = count == 1 && s->offset == BOX_ALL;
+    ssize_t size = pipe ? read_over(c->write_end, s, bytes) : (ssize_t)read_little(s, count, bytes);
+    ssize_t n = size > 0 ? send(c->write_end, bytes, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+    if (pipe && size > 0 && n != size)
+        return err_sys(e, "cannot fill a channel");
+    *all = n == size && (pipe || n);
+    if (n <= 0 && !*all)
         return 0;
-    skip_bytes(s, count, (uint64_t)n);
-    *all = (size_t)n == size;
+    *fed = (size_t)n;
+    if (!pipe)
+        skip_bytes(s, count, (uint64_t)n);
     if (*all) {
-        struct wire w = {.kind = WIRE_PUMP, .region = c->region->id, .a = c->index, .size = size};
+        struct wire w = {.kind = WIRE_PUMP, .region = c->region->id, .a = c->index, .size = (uint64_t)size};
         server_tell_later(c->region->server, w);
         channel_writer_left(c);
     }
-    return (size_t)n;
+    return 0;
 }
 
 /* ---- with one */
@@ -451,9 +480,11 @@ int pump_start(struct channel *c, struct err *e)
     struct box_source *source = sources_of(c, &count);
     if (!source)
         return err_nomem(e);
-    bool all = false;
-    size_t fed = feed_now(c, source, count, &all);
-    int r = all ? 0 : start_process(c, source, count, fed, e);
+    bool all;
+    size_t fed;
+    int r = feed_now(c, source, count, &fed, &all, e);
+    if (r == 0 && !all)
+        r = start_process(c, source, count, fed, e);
     free(source);
     if (r == 0)
         leave_to_pump(c);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+
+#define STALL_S 4 /* so long a program does not read */
 
 static struct boxed b;
 
@@ -222,6 +226,69 @@ static void test_feed_and_drain(void **state)
         if (pid > 0)
             waitpid(pid, NULL, 0);
     }
+}
+
+/* A pipe that nobody writes to any more, with little or much in it, as a stream and in packets. */
+static void test_pipe_that_is_over(void **state)
+{
+    static const struct {
+        size_t bytes;
+        int flags, child;
+    } row[] = {{0, 0, 0}, {1, 0, 0}, {5000, O_DIRECT, 0}, {65536, 0, 0}, {65537, 0, 0}, {300000, 0, 0}, {5000, 0, 1}};
+    static char bytes[300000];
+    (void)state;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (char)('a' + i * 7 % 23);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        int in[2];
+        assert_int_equal(pipe2(in, O_CLOEXEC | row[i].flags), 0);
+        fcntl(in[1], F_SETPIPE_SZ, 1 << 20);
+        assert_int_equal(fd_write_all(in[1], bytes, row[i].bytes), 0);
+        pid_t other = row[i].child ? fork() : -1; /* who may write still, and does not */
+        if (other == 0) {
+            pause();
+            _exit(0);
+        }
+        close(in[1]);
+        if (other > 0)
+            kill(other, SIGTERM);
+        struct boxed_plan p = {.line = "cat", .in = in[0], .out = -1};
+        assert_int_equal(boxed_run(&b, &p), 0);
+        if (other > 0)
+            waitpid(other, NULL, 0);
+        size_t seen = row[i].bytes < BOXED_OUTPUT_MAX ? row[i].bytes : BOXED_OUTPUT_MAX - 1;
+        if (b.output_size != seen || memcmp(b.output, bytes, seen) || b.log.pump_bytes[0] != row[i].bytes)
+            fail_msg("%zu bytes: %zu came, %llu were told", row[i].bytes, b.output_size, (unsigned long long)b.log.pump_bytes[0]);
+        close(in[0]);
+    }
+}
+
+/* Whoever writes to a pipe whose program does not read is told that there is no room: it waits for nobody's lock. */
+static void test_pipe_that_is_full(void **state)
+{
+    static char bytes[65536];
+    int in[2], status = -1;
+    (void)state;
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    pid_t writer = fork();
+    if (writer == 0) {
+        struct pollfd room = {.fd = in[1], .events = POLLOUT};
+        struct timespec begin, end;
+        clock_gettime(CLOCK_MONOTONIC, &begin);
+        fcntl(in[1], F_SETFL, O_NONBLOCK);
+        while (write(in[1], bytes, sizeof bytes) > 0 || (errno == EAGAIN && poll(&room, 1, 300) > 0))
+            ;
+        ssize_t n = write(in[1], bytes, sizeof bytes);
+        int sys = errno;
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        _exit(n < 0 && sys == EAGAIN && end.tv_sec - begin.tv_sec < STALL_S - 1 ? 0 : 1);
+    }
+    close(in[1]);
+    struct boxed_plan p = {.line = "sh -c 'while :; do :; done'", .in = in[0], .out = -1, .stop_after_ns = STALL_S * 1000000000ull};
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(waitpid(writer, &status, 0), writer);
+    assert_int_equal(status, 0);
+    close(in[0]);
 }
 
 /* A feed from a terminal or an idle pipe does not keep a region whose reader has left. */
@@ -600,7 +667,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),          cmocka_unit_test(test_reader_leaves), cmocka_unit_test(test_reader_leaves_unseen),
         cmocka_unit_test(test_remote_writer), cmocka_unit_test(test_refused), cmocka_unit_test(test_break),         cmocka_unit_test(test_feed_and_drain),
-        cmocka_unit_test(test_idle_feed),     cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_pipe_that_is_over), cmocka_unit_test(test_pipe_that_is_full), cmocka_unit_test(test_idle_feed),     cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_full_reads),    cmocka_unit_test(test_not_run),
         cmocka_unit_test(test_files),         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_output_of_a_channel),
