@@ -94,12 +94,13 @@ static enum MHD_Result refuse(struct MHD_Connection *c, unsigned status, const s
 static enum MHD_Result answer_output(struct exchange *x)
 {
     struct request *q = x->request;
-    off_t size = lseek(q->out, 0, SEEK_END);
+    struct body *b = &q->out;
     char status[8];
-    struct MHD_Response *r = size < 0 ? NULL : MHD_create_response_from_fd64((uint64_t)size, q->out);
+    struct MHD_Response *r = b->file >= 0 ? MHD_create_response_from_fd64(b->size_bytes, b->file)
+                                          : MHD_create_response_from_buffer(b->bytes.size, b->bytes.data, MHD_RESPMEM_MUST_COPY);
     if (!r)
         return MHD_NO;
-    q->out = -1; /* the response closes it */
+    b->file = -1; /* the response closes it */
     snprintf(status, sizeof status, "%d", q->status);
     MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
     MHD_add_response_header(r, "Zpipe-Status", status);

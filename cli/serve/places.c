@@ -6,7 +6,7 @@
 #include <time.h>
 
 #define FDS_KEPT  256 /* for the rest of the program */
-#define FDS_EACH  8   /* its connection, two files, a pipe, and what its job has open here */
+#define FDS_EACH  10  /* its connection, two pipes, two files, and what its job has open here */
 
 static uint64_t now_s(void)
 {

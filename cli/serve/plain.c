@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -69,7 +68,7 @@ static void on_writable(void *owner, int events)
 {
     struct line *l = owner;
     (void)events;
-    ssize_t n = sendfile(l->fd, l->request->out, &l->sent, READ_BYTES);
+    ssize_t n = body_send(&l->request->out, l->fd, &l->sent);
     if (n > 0)
         l->idle_s = 0;
     else if (n == 0)

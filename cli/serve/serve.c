@@ -1,5 +1,6 @@
 /* See serve.h. */
 #include "cli/serve/serve.h"
+#include "base/fds.h"
 #include "cli/serve/listen.h"
 
 #include <errno.h>
@@ -9,18 +10,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define FEED_BYTES (64u << 10)
+#define DRAIN_BYTES (64u << 10) /* by one call */
 
 struct server {
     struct zpipe *z;
     struct zpipe_submission job;  /* what all have in common */
     struct request *first, **end; /* those that wait or run */
     uint32_t running; /* jobs */
-    uint64_t body_max;
+    uint64_t body_max, answer_max; /* answer_max 0: the job has a limit of its own */
     int timer;
     struct zpipe_watch *ticks;
     struct http *http;
@@ -53,29 +53,18 @@ struct request *request_new(struct server *s, void (*done)(struct request *r), v
     struct request *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
-    *r = (struct request){.server = s, .done = done, .owner = owner, .certified = true, .in = -1, .out = -1, .stdin_fd = -1, .feed = -1};
+    *r = (struct request){.server = s, .done = done, .owner = owner, .certified = true, .in = BODY_INIT, .out = BODY_INIT,
+                           .stdin_fd = -1, .feed = -1, .stdout_fd = -1, .drain = -1};
     return r;
 }
 
 int request_add(struct request *r, const void *data, size_t size_bytes)
 {
-    if (size_bytes > r->server->body_max - r->in_bytes) {
+    if (size_bytes > r->server->body_max - r->in.size_bytes) {
         errno = EFBIG;
         return -1;
     }
-    if (r->in < 0 && (r->in = zpipe_file(NULL)) < 0)
-        return -1;
-    for (const char *at = data; size_bytes;) {
-        ssize_t n = write(r->in, at, size_bytes);
-        if (n < 0 && errno != EINTR) {
-            errno = errno == EFBIG ? ENOSPC : errno; /* the server's limit, not the body's */
-            return -1;
-        }
-        at += n > 0 ? n : 0;
-        size_bytes -= n > 0 ? (size_t)n : 0;
-        r->in_bytes += n > 0 ? (uint64_t)n : 0;
-    }
-    return 0;
+    return body_add(&r->in, data, size_bytes);
 }
 
 void request_run(struct request *r)
@@ -104,9 +93,15 @@ static void end_feed(struct request *r)
 {
     zpipe_unwatch(r->feeding);
     r->feeding = NULL;
-    if (r->feed >= 0)
-        close(r->feed);
-    r->feed = -1;
+    fd_close(&r->feed);
+}
+
+static void end_drain(struct request *r)
+{
+    zpipe_unwatch(r->draining);
+    r->draining = NULL;
+    fd_close(&r->drain);
+    fd_close(&r->stdout_fd);
 }
 
 static void free_job(struct request *r)
@@ -123,13 +118,11 @@ void request_free(struct request *r)
         return;
     leave(r);
     end_feed(r);
+    end_drain(r);
     free_job(r);
-    if (r->stdin_fd >= 0)
-        close(r->stdin_fd);
-    if (r->in >= 0)
-        close(r->in);
-    if (r->out >= 0)
-        close(r->out);
+    fd_close(&r->stdin_fd);
+    body_clear(&r->in);
+    body_clear(&r->out);
     free(r);
 }
 
@@ -153,42 +146,84 @@ static void on_room(void *owner, int events)
 {
     struct request *r = owner;
     (void)events;
-    ssize_t n = 0;
-    while (r->in >= 0 && ((n = sendfile(r->feed, r->in, &r->fed, FEED_BYTES)) > 0 || (n < 0 && errno == EINTR)))
+    ssize_t n;
+    while ((n = body_send(&r->in, r->feed, &r->fed)) > 0 || (n < 0 && errno == EINTR))
         ;
     if (n == 0 || errno != EAGAIN) /* that was all, or it wants no more */
         end_feed(r);
 }
 
-/* Its stdin is a pipe, as a connection is no file: so the programs that read it may be clones of a template. */
-static int open_stdin(struct request *r)
+/* It ends; `text` is what its client is told. */
+static void stop(struct request *r, int code, int status, const char *text)
 {
-    int pair[2];
-    if (pipe2(pair, O_CLOEXEC) < 0)
+    end_drain(r);
+    r->error.code = code;
+    r->status = status;
+    snprintf(r->error.text, sizeof r->error.text, "%s", text);
+    zpipe_cancel(r->job);
+}
+
+/* All that its job has written so far. */
+static void on_output(void *owner, int events)
+{
+    static char bytes[DRAIN_BYTES];
+    struct request *r = owner;
+    ssize_t n;
+    (void)events;
+    while (r->drain >= 0 && ((n = read(r->drain, bytes, sizeof bytes)) > 0 || (n < 0 && errno == EINTR))) {
+        uint64_t max = r->server->answer_max;
+        if (n > 0 && max && (uint64_t)n > max - r->out.size_bytes)
+            stop(r, ZPIPE_LIMIT, ZPIPE_STATUS_LIMIT, "the answer reached its limit of 256 MiB; --with output=SIZE sets another");
+        else if (n > 0 && body_add(&r->out, bytes, (size_t)n) < 0)
+            stop(r, ZPIPE_IO, ZPIPE_STATUS_FAILED, "the answer cannot be kept: the server's disk is full");
+    }
+}
+
+/* Both are pipes, as a connection is no file: so the programs that read may be clones of a template, and those that write
+ * have it as it is. */
+static int open_pipes(struct request *r)
+{
+    int in[2], out[2];
+    if (pipe2(in, O_CLOEXEC) < 0)
         return -1;
-    r->stdin_fd = pair[0];
-    r->feed = pair[1];
-    return fcntl(r->feed, F_SETFL, O_NONBLOCK);
+    r->stdin_fd = in[0];
+    r->feed = in[1];
+    if (pipe2(out, O_CLOEXEC) < 0)
+        return -1;
+    r->drain = out[0];
+    r->stdout_fd = out[1];
+    return fcntl(r->feed, F_SETFL, O_NONBLOCK) < 0 ? -1 : fcntl(r->drain, F_SETFL, O_NONBLOCK);
 }
 
 static void submit(struct request *r)
 {
     struct zpipe_submission job = r->server->job;
     r->status = ZPIPE_STATUS_FAILED;
-    if ((r->out = zpipe_file(&r->error)) < 0)
-        return;
-    if (open_stdin(r) < 0) {
+    if (open_pipes(r) < 0) {
         r->error = (struct zpipe_error){.code = ZPIPE_IO, .sys = errno, .text = "no pipe could be made for the request"};
         return;
     }
-    job.io = (struct zpipe_io){.stdin_fd = r->stdin_fd, .stdout_fd = r->out, .stderr_fd = 2, .on_event = on_event, .owner = r};
+    job.io = (struct zpipe_io){.stdin_fd = r->stdin_fd, .stdout_fd = r->stdout_fd, .stderr_fd = 2, .on_event = on_event, .owner = r};
     r->job = zpipe_submit(r->server->z, &job, &r->error);
     if (!r->job)
         return;
     r->server->running++;
     on_room(r, ZPIPE_WRITABLE);
-    if (r->feed >= 0 && !(r->feeding = zpipe_watch(r->server->z, r->feed, ZPIPE_WRITABLE, on_room, r, &r->error)))
+    if ((r->feed >= 0 && !(r->feeding = zpipe_watch(r->server->z, r->feed, ZPIPE_WRITABLE, on_room, r, &r->error))) ||
+        !(r->draining = zpipe_watch(r->server->z, r->drain, ZPIPE_READABLE, on_output, r, &r->error)))
         zpipe_cancel(r->job);
+}
+
+/* How its job has ended, unless it is we who stopped it. */
+static void take_end(struct request *r)
+{
+    struct zpipe_error e = {0};
+    int status = zpipe_wait(r->job, &e);
+    on_output(r, ZPIPE_READABLE);
+    if (r->error.code)
+        return;
+    r->status = status;
+    r->error = e;
 }
 
 /* Between two turns of the loop: start those that are complete, and answer those that are over. */
@@ -203,8 +238,9 @@ static void step(struct server *s)
         if (r->job && !zpipe_over(r->job))
             continue;
         if (r->job)
-            r->status = zpipe_wait(r->job, &r->error);
+            take_end(r);
         end_feed(r);
+        end_drain(r);
         free_job(r);
         r->over = true;
         leave(r);
@@ -274,15 +310,14 @@ static int try_sandbox(struct server *s)
 
 static int prepare(struct server *s, struct cli *c)
 {
-    static const char *const limits[] = {SERVE_TIMEOUT, SERVE_OUTPUT};
     struct zpipe_error e = {0};
-    const char **with = calloc(c->submission.with_count + 3, sizeof *with);
+    const char **with = calloc(c->submission.with_count + 2, sizeof *with);
     if (!with)
         return cli_say(-1, "out of memory");
     size_t count = 0;
-    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
-        if (!has_setting(c, limits[i]))
-            with[count++] = limits[i];
+    s->answer_max = has_setting(c, "output=") ? 0 : SERVE_ANSWER_MAX;
+    if (!has_setting(c, SERVE_TIMEOUT))
+        with[count++] = SERVE_TIMEOUT;
     for (size_t i = 0; i < c->submission.with_count; i++)
         with[count++] = c->submission.with[i];
     free(c->with);

@@ -1,16 +1,18 @@
 /* zpipe-serve's inside: each request is a job, and so a sandbox, of its own.
  *
- * What comes on a connection goes to an unlinked file first, and the job runs when all of it is there; what
- * the job writes goes to another, and is sent when the job is over.  So a client that stalls holds a
+ * What comes on a connection is kept, and the job runs when all of it is there; what the job writes is kept, too,
+ * and is sent when the job is over.  So a client that stalls holds a
  * descriptor and no sandbox, and nothing is sent of a job that failed.
  *
  *   serve.c    options, the loop, requests
+ *   body.c     what is kept
  *   places.c who gives way when there are too many
  *   gone.c   who has left before the answer
  *   http.c     POST, by libmicrohttpd
  *   plain.c    bytes in until the client's end, bytes out */
 #pragma once
 #include "cli/cli.h"
+#include "cli/serve/body.h"
 #include "cli/serve/places.h"
 
 #include <sys/types.h>
@@ -18,8 +20,8 @@
 #define SERVE_REQUESTS_MAX  1024          /* connections of each of the two kinds, at once */
 #define SERVE_JOBS_MAX      256           /* at once; more requests wait for their turn */
 #define SERVE_BODY_MAX      (64u << 20)   /* bytes of a request; --body-max */
-#define SERVE_OUTPUT        "output=256MiB" /* of an answer, unless --with output= says otherwise */
-#define SERVE_TIMEOUT       "timeout=30s"   /* of a job, in the same way */
+#define SERVE_ANSWER_MAX    (256u << 20)  /* bytes of an answer, unless --with output= says otherwise */
+#define SERVE_TIMEOUT       "timeout=30s" /* of a job, in the same way */
 #define SERVE_IDLE_S        30            /* a connection that says nothing, or takes nothing, so long is closed */
 
 struct server;
@@ -29,11 +31,12 @@ struct request {
     struct server *server;
     void (*done)(struct request *r); /* the job is over; status and error are there */
     void *owner;
-    int in, out; /* unlinked files, while there is something to keep; -1 */
-    uint64_t in_bytes;
+    struct body in, out;
     int stdin_fd, feed;          /* the pipe that takes the body to the job; -1: not yet, or no more */
     off_t fed;
     struct zpipe_watch *feeding; /* NULL: nothing waits for room */
+    int stdout_fd, drain;        /* the pipe that takes what it writes; -1 likewise */
+    struct zpipe_watch *draining;
     struct zpipe_job *job; /* NULL: not submitted yet, or over */
     bool ready, over, certified;
     int status;

@@ -152,6 +152,20 @@ def many_at_once(zpipe, d):
     want("end", s.status, 0)
 
 
+def sizes(zpipe, d):
+    """What is kept in memory, what is not, and what is too much."""
+    with Server(zpipe, d, "cat", "--http", "127.0.0.1:0", "--listen", "tcp://127.0.0.1:0") as s:
+        for size in (0, 1, 16383, 16384, 16385, 65536, 65537, 3000000):
+            body = (b"0123456789abcdef" * (size // 16 + 1))[:size]
+            want("%d bytes" % size, s.post(body)[2] == body, True)
+            want("%d bytes, plain" % size, s.plain(body) == body, True)
+            want("%d bytes in pieces" % size, s.post(iter([body[:16000], body[16000:]]))[2] == body, True)
+    with Server(zpipe, d, "yes | tr y x", "--http", "127.0.0.1:0") as s:
+        status, _, body = s.post(b"")
+        want("an answer without end", (status, b"256 MiB" in body), (504, True))
+        want("afterwards", s.post(b"")[0], 504)
+
+
 def plain_both(zpipe, d):
     path = os.path.join(d, "socket")
     for address in ("tcp://127.0.0.1:0", "unix://" + path):
@@ -415,7 +429,7 @@ def main():
     ap.add_argument("--bin", required=True)
     zpipe = os.path.join(os.path.abspath(ap.parse_args().bin), "zpipe")
     failed = 0
-    tests = (http_good, http_status, http_wrong, http_limit, box_dies, many_at_once, plain_both, plain_name, plain_failed, stalled, crowd, few_files, ended, left, lies, handlers,
+    tests = (http_good, http_status, http_wrong, http_limit, box_dies, sizes, many_at_once, plain_both, plain_name, plain_failed, stalled, crowd, few_files, ended, left, lies, handlers,
              refused)
     with tempfile.TemporaryDirectory(prefix="zpipe-serve-") as d:
         for test in tests:
