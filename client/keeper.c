@@ -157,8 +157,8 @@ static int copy_options(struct keeper *k, const struct zpipe_keeper_options *o, 
     k->shared = strdup(o->shared ? o->shared : "");
     if (!k->directory || !k->listen || !k->shared || (o->advertise && !k->advertise))
         return err_nomem(e);
-    if (strlen(k->shared) > MSG_SHARED_MAX)
-        return err_set(e, ERR_INPUT, "the names of shared directories are longer than %d bytes (MSG_SHARED_MAX)", MSG_SHARED_MAX);
+    if (kept_shared_check(k->shared, e) < 0)
+        return -1;
     k->room_bytes = o->store_max_bytes ? o->store_max_bytes : ZPIPE_KEEPER_STORE_BYTES;
     k->as = (struct client_keeper){ready, on_close, on_welcome, on_visit, k, "", k->shared};
     return 0;

@@ -2,6 +2,7 @@
  * they need.  Declared in include/zpipe.h. */
 #include "base/log.h"
 #include "base/spool.h"
+#include "proto/kept.h"
 #include "proto/keys.h"
 #include "proto/peer.h"
 #include "sandbox/box.h"
@@ -142,9 +143,9 @@ int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const c
     struct err e = {0};
     struct agent *a = NULL;
     struct net *n = NULL;
-    int r = o->shared && strlen(o->shared) > MSG_SHARED_MAX
-                ? err_set(&e, ERR_INPUT, "the names of shared directories are longer than %d bytes (MSG_SHARED_MAX)", MSG_SHARED_MAX)
-                : service_open(&s, &e);
+    int r = o->shared ? kept_shared_check(o->shared, &e) : 0;
+    if (r == 0)
+        r = service_open(&s, &e);
     struct agent_options ao = {.name = o->name,
                                .slots = o->slots,
                                .memory_bytes = o->memory_bytes,

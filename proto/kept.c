@@ -2,6 +2,7 @@
 #include "proto/kept.h"
 
 #include "proto/codec.h"
+#include "proto/msg.h"
 
 #include <string.h>
 
@@ -40,6 +41,18 @@ int kept_size(const void *prefix, uint32_t *size, struct err *e)
     *size = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
     if (*size == 0 || *size > KEPT_BYTES_MAX)
         return err_set(e, ERR_PROTO, "a submitted job of %u bytes", *size);
+    return 0;
+}
+
+int kept_shared_check(const char *list, struct err *e)
+{
+    if (strlen(list) > MSG_SHARED_MAX)
+        return err_set(e, ERR_INPUT, "the names of shared directories are longer than %d bytes (MSG_SHARED_MAX)", MSG_SHARED_MAX);
+    for (size_t size; *list; list += size + (list[size] == ':')) {
+        size = strcspn(list, ":");
+        if (size && *list != '/')
+            return err_set(e, ERR_INPUT, "the shared directory '%.*s' is no whole path: want one that begins with /", (int)size, list);
+    }
     return 0;
 }
 

@@ -32,4 +32,6 @@ int kept_size(const void *prefix, uint32_t *size, struct err *e);
 
 /* Is the path a directory of the list (colons between), or below one?  Then how much of it that is.  As it is written: nothing is looked up. */
 size_t kept_shared_size(const char *list, const char *path);
+/* Absolute paths, and not longer than a HELLO may say; or why not. */
+int kept_shared_check(const char *list, struct err *e);
 #define KEPT_IN_PLACE_MAX 1000 /* files of a job that are looked for there, which takes a worker's time: what is beyond is sent */

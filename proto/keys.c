@@ -219,7 +219,7 @@ int keys_load(const char *directory, enum msg_role role, struct key_pair *own,
     snprintf(path, sizeof path, "%s/%s.key", directory, role_name(role));
     const char *pair = role == MSG_SCHEDULER || access(path, F_OK) == 0 ? role_name(role) : OWN;
     snprintf(path, sizeof path, "%s/%s.key", directory, pair);
-    if (access(path, F_OK) < 0)
+    if (access(path, F_OK) < 0 && errno == ENOENT)
         return err_set(e, ERR_INPUT, "'%s' holds no %s.key%s; `zpipe keygen` makes one", directory, role_name(role),
                        role == MSG_SCHEDULER ? "" : " and no " OWN ".key");
     if (load(directory, pair, "key", own->public_key, own->secret_key, e) < 0)

@@ -513,6 +513,9 @@ def nobody_there():
     subprocess.run([zpipe, "keygen", "--dir", "keys"], check=True)
     r = subprocess.run([zpipe, "--cluster", "tcp://127.0.0.1:1", "--keys", "keys", "true"], capture_output=True, timeout=60)
     assert r.returncode == 125 and b"127.0.0.1:1" in r.stderr, r
+    for keys, why in (("nokeys", b"'nokeys' holds no"), ("keys/allow", b"cannot read the key file 'keys/allow/own.key': Not a directory")):
+        r = subprocess.run([zpipe, "--cluster", "tcp://127.0.0.1:1", "--keys", keys, "true"], capture_output=True, timeout=60)
+        assert r.returncode == 125 and why in r.stderr, r
 
 
 @case

@@ -1,5 +1,7 @@
 /* Which files are read where they lie: the very file of the client's, that everybody may read, and nothing else. */
 #include "lib/test.h"
+#include "proto/kept.h"
+#include "proto/msg.h"
 #include "worker/shared.h"
 
 #include <fcntl.h>
@@ -145,8 +147,26 @@ static void facts(void **state)
         assert_int_equal(shared_open(shared, &row[i]), -1);
 }
 
+static void lists(void **state)
+{
+    static const struct {
+        const char *list, *bad; /* NULL: none is */
+    } row[] = {{"", NULL}, {"/", NULL}, {"/a:/b/", NULL}, {":/a::/b:", NULL}, {"a", "'a'"}, {"/a:b", "'b'"}, {"./a", "'./a'"}, {"/a:~/b:c", "'~/b'"}};
+    struct err e;
+    char *many = calloc(1, MSG_SHARED_MAX + 2);
+    (void)state;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        if ((kept_shared_check(row[i].list, &e) < 0) != (row[i].bad != NULL) || (row[i].bad && !strstr(e.text, row[i].bad)))
+            fail_msg("'%s'", row[i].list);
+    memset(many, '/', MSG_SHARED_MAX);
+    assert_int_equal(kept_shared_check(many, &e), 0);
+    many[MSG_SHARED_MAX] = '/';
+    assert_int_equal(kept_shared_check(many, &e), -1);
+    free(many);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(names), cmocka_unit_test(facts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(names), cmocka_unit_test(facts), cmocka_unit_test(lists)};
     return cmocka_run_group_tests(tests, make_tree, remove_tree);
 }
