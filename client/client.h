@@ -171,6 +171,7 @@ struct zpipe_job {
     uint32_t made_count;
     struct graph_end *end; /* owned, per node */
     bool *said;            /* owned, per node: what there was to say of its end */
+    bool network_told;     /* that there is none in a sandbox */
     uint32_t *told;        /* owned, per node: the attempt of which we heard its end, under this number; 0 */
     struct check {
         uint32_t node;

@@ -89,6 +89,34 @@ static const struct saying {
     {"No module named", ".py"},
 };
 
+/* Those that can do nothing without a network, whatever they say. */
+static bool needs_network(const struct graph_node *n)
+{
+    static const char *const name[] = {"curl", "dig", "ftp", "nslookup", "scp", "sftp", "ssh", "telnet", "wget"};
+    const char *slash = n->argc ? strrchr(n->argv[0], '/') : NULL, *last = slash ? slash + 1 : n->argc ? n->argv[0] : "";
+    for (size_t i = 0; n->kind == GRAPH_COMMAND && i < sizeof name / sizeof *name; i++)
+        if (strcmp(last, name[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool says_no_network(const char *tail)
+{
+    static const char *const words[] = {"ould not resolve host", "nable to resolve host", "Name or service not known", "failure in name resolution",
+                                        "Address family not supported", "Network is unreachable"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strstr(tail, words[i]))
+            return true;
+    return false;
+}
+
+static void no_network(struct zpipe_job *j)
+{
+    if (!j->z->no_isolation && !j->network_told)
+        client_job_say(j, "zpipe: hint: a sandbox has no network: fetch outside of it, as in curl URL | zpipe '...'\n");
+    j->network_told = true;
+}
+
 /* What its last words tell. */
 void hints_said(struct zpipe_job *j, uint32_t node, const char *tail)
 {
@@ -102,22 +130,8 @@ void hints_said(struct zpipe_job *j, uint32_t node, const char *tail)
             }
         at = *end ? end + 1 : end;
     }
-}
-
-/* Did it fail for want of a network?  Some say nothing, but can do nothing without one. */
-static bool wants_network(const struct graph_node *n, const char *tail)
-{
-    static const char *const needs[] = {"curl", "dig", "ftp", "nslookup", "scp", "sftp", "ssh", "telnet", "wget"};
-    static const char *const says[] = {"ould not resolve host", "nable to resolve host", "Name or service not known", "failure in name resolution",
-                                       "Address family not supported", "Network is unreachable"};
-    const char *slash = n->argc ? strrchr(n->argv[0], '/') : NULL, *name = slash ? slash + 1 : n->argc ? n->argv[0] : "";
-    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
-        if (n->kind == GRAPH_COMMAND && strcmp(name, needs[i]) == 0)
-            return true;
-    for (size_t i = 0; i < sizeof says / sizeof *says; i++)
-        if (strstr(tail, says[i]))
-            return true;
-    return false;
+    if (says_no_network(tail) && !needs_network(n))
+        no_network(j);
 }
 
 void hints_task(struct zpipe_job *j, const struct msg_task *t)
@@ -128,6 +142,6 @@ void hints_task(struct zpipe_job *j, const struct msg_task *t)
         program(j, n->argv[0]);
     else if (t->status)
         hints_said(j, t->node, tail);
-    if (t->end == MSG_END_EXITED && t->status && !j->z->no_isolation && wants_network(n, tail))
-        client_job_say(j, "zpipe: hint: a sandbox has no network: fetch outside of it, as in curl URL | zpipe '...'\n");
+    if (t->end == MSG_END_EXITED && t->status && needs_network(n))
+        no_network(j);
 }

@@ -474,7 +474,7 @@ def configurations_are_read_and_refused():
     write("later.conf", "pipefail = no\nsplit = never\n")
     assert run("--config", "later.conf", "false | true", env=env)[0] == 1  # yes stays: no is the default
     for text, word in (("slotz = 3", "`slotz`"), ("slots = 0", "number"), ("slots", "NAME = VALUE"), ("quiet = perhaps", "yes or no"),
-                       ("config = x", "`config`"), ("keys =", "no value"), ("x" * 70000, "too large"), ("\n" * 3000, "lines")):
+                       ("config = x", "`config`"), ("keys =", "no value"), ("x" * 70000, "larger than 65536"), ("\n" * 3000, "lines")):
         write("bad.conf", text)
         for argv in (["--config", "bad.conf", "true"], ["worker", "--config=bad.conf", "-n"]):
             status, out, err = run(*argv)
