@@ -86,6 +86,7 @@ static void show_ended(void)
 /* Of a group all end before its killer goes on; one that takes the signal takes it then. */
 static void show_ended_group(void)
 {
+    signal(SIGTERM, SIG_DFL); /* whoever started us may have it ignored, and so would a child until it says otherwise */
     for (int round = 0; round < 10; round++) {
         pid_t group = 0, ended;
         int vain = 0;
