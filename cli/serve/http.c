@@ -97,10 +97,10 @@ static enum MHD_Result answer_output(struct exchange *x)
     struct body *b = &q->out;
     char status[8];
     struct MHD_Response *r = b->file >= 0 ? MHD_create_response_from_fd64(b->size_bytes, b->file)
-                                          : MHD_create_response_from_buffer(b->bytes.size, b->bytes.data, MHD_RESPMEM_MUST_COPY);
+                                          : MHD_create_response_from_buffer(b->bytes.size, b->bytes.data, MHD_RESPMEM_PERSISTENT);
     if (!r)
         return MHD_NO;
-    b->file = -1; /* the response closes it */
+    b->file = -1; /* the response closes it; the bytes stay until on_completed */
     snprintf(status, sizeof status, "%d", q->status);
     MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
     MHD_add_response_header(r, "Zpipe-Status", status);
@@ -250,7 +250,7 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *c, const c
     if (*size) {
         if (!x->refused && request_add(x->request, data, *size) < 0)
             x->refused = errno == EFBIG                       ? MHD_HTTP_CONTENT_TOO_LARGE
-                         : errno == EMFILE || errno == ENFILE ? MHD_HTTP_SERVICE_UNAVAILABLE
+                         : errno == EMFILE || errno == ENFILE || errno == ENOMEM ? MHD_HTTP_SERVICE_UNAVAILABLE
                                                               : MHD_HTTP_INSUFFICIENT_STORAGE;
         *size = 0;
         return MHD_YES;

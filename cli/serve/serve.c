@@ -153,13 +153,13 @@ static void on_room(void *owner, int events)
         end_feed(r);
 }
 
-/* It ends; `text` is what its client is told. */
-static void stop(struct request *r, int code, int status, const char *text)
+/* It ends; `text` and `more` are what its client is told. */
+static void stop(struct request *r, int code, int status, const char *text, const char *more)
 {
     end_drain(r);
     r->error.code = code;
     r->status = status;
-    snprintf(r->error.text, sizeof r->error.text, "%s", text);
+    snprintf(r->error.text, sizeof r->error.text, "%s%s", text, more);
     zpipe_cancel(r->job);
 }
 
@@ -173,9 +173,9 @@ static void on_output(void *owner, int events)
     while (r->drain >= 0 && ((n = read(r->drain, bytes, sizeof bytes)) > 0 || (n < 0 && errno == EINTR))) {
         uint64_t max = r->server->answer_max;
         if (n > 0 && max && (uint64_t)n > max - r->out.size_bytes)
-            stop(r, ZPIPE_LIMIT, ZPIPE_STATUS_LIMIT, "the answer reached its limit of 256 MiB; --with output=SIZE sets another");
+            stop(r, ZPIPE_LIMIT, ZPIPE_STATUS_LIMIT, "the answer reached its limit of 256 MiB; --with output=SIZE sets another", "");
         else if (n > 0 && body_add(&r->out, bytes, (size_t)n) < 0)
-            stop(r, ZPIPE_IO, ZPIPE_STATUS_FAILED, "the answer cannot be kept: the server's disk is full");
+            stop(r, ZPIPE_IO, ZPIPE_STATUS_FAILED, "the answer cannot be kept: ", strerror(errno));
     }
 }
 

@@ -42,6 +42,19 @@ class Hosts(Cluster):
         subprocess.run([*self.at(), "ip", "link", "set", "eth0", state], check=True)
 
 
+def stuck(c):
+    """Has the worker's host had the same bytes to send for a second?"""
+    seen = [0, 0.0]
+
+    def look():
+        rows = subprocess.run([*c.at(("worker",)), "cat", "/proc/net/tcp"], check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[1:]
+        waiting = sum(int(row.split()[4].split(":")[0], 16) for row in rows)
+        if waiting != seen[0]:
+            seen[:] = waiting, time.monotonic()
+        return waiting and time.monotonic() - seen[1] > 1
+    return look
+
+
 def log():
     return open("daemons.log").read()
 
@@ -74,7 +87,7 @@ def a_host_that_is_gone():
             until("it runs", lambda: b"  runs  " in c.run("status").stdout)
             if stopped:
                 p.send_signal(signal.SIGSTOP)
-                time.sleep(5)  # until nothing more fits
+                until("nothing more fits", stuck(c), 30)
             ends = log().count("was gone for too long")
             c.network("down")
             until("its job is cancelled", lambda: log().count("was gone for too long") > ends, 250 if stopped else 18)

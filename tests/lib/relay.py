@@ -6,13 +6,13 @@ class Relay:
     """Listens on 127.0.0.1 and passes on to (host, port).  Each piece is late by up to `late` seconds, that is what is tried and no
     wait for something.  cut(): every connection there is ends after a few bytes more, in the middle of a message if one comes.
     hold: after so many bytes, both ways together, it stands still, until drop() ends what there is and lets all pass.
-    off: whoever comes is sent away."""
+    off: whoever comes is sent away, which `refused` counts."""
 
     def __init__(self, host, port=None, late=0.02, seed=1, hold=None):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.to, self.late, self.chance = (host, port or self.port), late, random.Random(seed)
-        self.cuts, self.bytes, self.pairs, self.doomed, self.off = 0, 0, [], [], False
+        self.cuts, self.bytes, self.pairs, self.doomed, self.off, self.refused = 0, 0, [], [], False, 0
         self.hold, self.held, self.lock = hold, threading.Event(), threading.Lock()
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -28,6 +28,7 @@ class Relay:
                 return
             if self.off:
                 here.close()
+                self.refused += 1
                 continue
             try:
                 there = socket.create_connection(self.to)
