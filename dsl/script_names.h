@@ -19,6 +19,6 @@ struct script_names {
     void *owner;
 };
 
-/* What `told` returned, or -1: no memory.  In split_sed.c and split_awk.c, which know the grammars. */
+/* What `told` returned, or -1: no memory.  In split_sed.c and names_awk.c. */
 int script_names_sed(const char *script, struct script_names *n);
 int script_names_awk(const char *script, struct script_names *n);
