@@ -27,7 +27,7 @@ static const struct {
 
 #define ROLES (sizeof roles / sizeof *roles)
 
-static const char *role_name(enum msg_role role)
+const char *keys_role_name(enum msg_role role)
 {
     for (size_t i = 0; i < ROLES; i++)
         if (roles[i].role == role)
@@ -216,11 +216,11 @@ int keys_load(const char *directory, enum msg_role role, struct key_pair *own,
               uint8_t scheduler[MSG_KEY_BYTES], struct err *e)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s.key", directory, role_name(role));
-    const char *pair = role == MSG_SCHEDULER || access(path, F_OK) == 0 ? role_name(role) : OWN;
+    snprintf(path, sizeof path, "%s/%s.key", directory, keys_role_name(role));
+    const char *pair = role == MSG_SCHEDULER || access(path, F_OK) == 0 ? keys_role_name(role) : OWN;
     snprintf(path, sizeof path, "%s/%s.key", directory, pair);
     if (access(path, F_OK) < 0 && errno == ENOENT)
-        return err_set(e, ERR_INPUT, "'%s' holds no %s.key%s; `zpipe keygen` makes one", directory, role_name(role),
+        return err_set(e, ERR_INPUT, "'%s' holds no %s.key%s; `zpipe keygen` makes one", directory, keys_role_name(role),
                        role == MSG_SCHEDULER ? "" : " and no " OWN ".key");
     if (load(directory, pair, "key", own->public_key, own->secret_key, e) < 0)
         return -1;
@@ -269,7 +269,7 @@ int keys_load_allowed(const char *directory, struct allowed_key *list, size_t *c
         else if ((have = listed(list, *count, k.key)) && have->role != k.role)
             r = err_set(e, ERR_INPUT,
                         "%s/allow:%d: this key is already a %s's: each role has keys of its own",
-                        directory, number, role_name(have->role));
+                        directory, number, keys_role_name(have->role));
         else if (!have && *count == NET_KEYS_MAX)
             r = err_set(e, ERR_LIMIT, "%s/allow:%d: more than %d keys (NET_KEYS_MAX)", directory,
                         number, NET_KEYS_MAX);
@@ -352,7 +352,7 @@ int keys_allow(const char *directory, enum msg_role role, const char *key, const
     int r = !text ? -1 : have ? err_set(e, ERR_INPUT, "this key is already allowed as that of a %.6s; deny it first", have) : 0;
     if (r == 0) {
         size_t size = strlen(text);
-        buf_printf(&b, "%s%s%s %s %s\n", text, size && text[size - 1] != '\n' ? "\n" : "", role_name(role), key, name);
+        buf_printf(&b, "%s%s%s %s %s\n", text, size && text[size - 1] != '\n' ? "\n" : "", keys_role_name(role), key, name);
         r = buf_check(&b, "the allow-list", e) < 0 ? -1 : replace_allowed(directory, b.data, e);
     }
     buf_clear(&b);

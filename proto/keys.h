@@ -18,6 +18,7 @@ struct allowed_key {
 
 /* "worker", "client", "keeper", "scheduler"; 0: it is none. */
 enum msg_role keys_role(const char *name);
+const char *keys_role_name(enum msg_role role); /* "?": it is none */
 /* One more key for the list of a scheduler's directory, or one less, wherever it stands; schedulers that run see it, and who changes it
  * at the same time waits.  The key is text. */
 int keys_allow(const char *directory, enum msg_role role, const char *key, const char *name, struct err *e);

@@ -7,6 +7,7 @@
 #include "proto/peer_inside.h"
 
 #include "base/log.h"
+#include "proto/keys.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -73,11 +74,6 @@ static void learn(const struct peer *p, struct link *l, const struct msg *m)
         l->welcomed = true;
 }
 
-static const char *role_name(uint32_t role)
-{
-    return role == MSG_WORKER ? "worker" : role == MSG_CLIENT ? "client" : role == MSG_KEEPER ? "keeper" : "scheduler";
-}
-
 static bool is_port(const char *text, bool any)
 {
     size_t digits = strspn(text, "0123456789");
@@ -106,7 +102,7 @@ static int check(const struct peer *p, const struct link *l, const struct msg *m
                  const struct slice *bulk, struct err *e)
 {
     if (m->type == MSG_HELLO && m->hello.role != l->role)
-        return err_set(e, ERR_DENIED, "this key is not allowed as a %s here", role_name(m->hello.role));
+        return err_set(e, ERR_DENIED, "this key is not allowed as a %s here", keys_role_name(m->hello.role));
     if (!msg_allowed(m->type, l->role, p->as, l->welcomed))
         return err_set(e, ERR_PROTO, "%s is not for this sender or this moment", msg_name(m->type));
     if (m->type == MSG_HELLO && p->monitor && check_data_url(m->hello.data_url, e) < 0)

@@ -3,6 +3,7 @@
 
 #include "base/fds.h"
 #include "base/log.h"
+#include "proto/keys.h"
 #include "scheduler/core.h"
 
 #include <errno.h>
@@ -136,11 +137,6 @@ static bool allowed(void *owner, enum msg_role role, struct slice key)
 
 /* ---- events */
 
-static const char *role_name(enum msg_role role)
-{
-    return role == MSG_WORKER ? "worker" : role == MSG_KEEPER ? "keeper" : "client";
-}
-
 static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role role,
                        const struct msg *m, struct slice bulk)
 {
@@ -148,7 +144,7 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
     struct slice key = peer_link_key(p, link);
     char text[PEER_KEY_TEXT];
     if (m->type == MSG_HELLO) /* whoever is named by link further down */
-        log_info("peer_came", "link=%llu role=%s name=\"%s\" key=%s", (unsigned long long)link, role_name(role), m->hello.name, peer_key_text(key, text));
+        log_info("peer_came", "link=%llu role=%s name=\"%s\" key=%s", (unsigned long long)link, keys_role_name(role), m->hello.name, peer_key_text(key, text));
     core_message(d->core, loop_clock_ns(), link, role, key, m, bulk);
     if (m->type == MSG_HELLO && !net_allows(d->net, role, key)) /* it was, when the connection was made */
         core_check_keys(d->core, loop_clock_ns(), allowed, d->net);
