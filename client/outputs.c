@@ -5,6 +5,7 @@
 
 #include "base/digest.h"
 #include "base/fds.h"
+#include "base/grow.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #define RESOLVE_MAX 4096
+#define OUTPUTS_MAX (1u << 24)
 #define LINKS_MAX   40 /* one after the other, as in the kernel */
 
 static const char *slash_of(const char *path)
@@ -153,15 +155,9 @@ struct output *output_add(struct zpipe_job *j, uint32_t node, const char *path, 
         err_set(e, ERR_DENIED, "it makes the file '%s', and this job may make none", path);
         return NULL;
     }
-    if (j->output_count == j->output_room) {
-        uint32_t room = j->output_room ? 2 * j->output_room : 16;
-        struct output *grown = realloc(j->output, room * sizeof *grown);
-        if (!grown) {
-            err_nomem(e);
-            return NULL;
-        }
-        j->output = grown;
-        j->output_room = room;
+    if (!grow(&j->output, &j->output_room, j->output_count, OUTPUTS_MAX, sizeof *j->output)) {
+        err_nomem(e);
+        return NULL;
     }
     struct output *o = &j->output[j->output_count++];
     *o = (struct output){.node = node, .fd = -1, .phase = node == GRAPH_NONE ? j->phase : j->whole->node[node].phase};

@@ -4,6 +4,7 @@
 #include "client/client.h"
 
 #include "base/fds.h"
+#include "base/grow.h"
 #include "base/spool.h"
 #include "proto/record.h"
 
@@ -235,24 +236,19 @@ static int by_line(const void *a, const void *b)
     return order ? order : (x->size > y->size) - (x->size < y->size);
 }
 
-/* Its lines, sorted; gives.  NULL: there are too many, or there is no memory. */
-static struct slice *sorted_lines(const char *text, size_t size, size_t *count)
+/* Its lines, sorted; gives.  NULL: there are none, too many, or there is no memory. */
+static struct slice *sorted_lines(const char *text, size_t size, uint32_t *count)
 {
-    struct slice *list = malloc(sizeof *list);
-    size_t room = 1;
-    for (*count = 0; list && size;) {
+    struct slice *list = NULL;
+    uint32_t room = 0;
+    for (*count = 0; size; ++*count) {
         const char *end = memchr(text, '\n', size);
         size_t one = end ? (size_t)(end - text) + 1 : size;
-        if (*count == room) {
-            struct slice *grown = room < LINES_MAX ? realloc(list, 2 * room * sizeof *list) : NULL;
-            if (!grown) {
-                free(list);
-                return NULL;
-            }
-            list = grown;
-            room *= 2;
+        if (!grow(&list, &room, *count, LINES_MAX, sizeof *list)) {
+            free(list);
+            return NULL;
         }
-        list[(*count)++] = (struct slice){text, one};
+        list[*count] = (struct slice){text, one};
         text += one;
         size -= one;
     }
@@ -264,10 +260,10 @@ static struct slice *sorted_lines(const char *text, size_t size, size_t *count)
 /* Of several programs lines come as these happen to write. */
 static bool same_lines(const char *a, const char *b, size_t size)
 {
-    size_t n, m;
+    uint32_t n, m;
     struct slice *x = sorted_lines(a, size, &n), *y = sorted_lines(b, size, &m);
     bool same = x && y && n == m;
-    for (size_t i = 0; same && i < n; i++)
+    for (uint32_t i = 0; same && i < n; i++)
         same = slice_equal(x[i], y[i]);
     free(x);
     free(y);

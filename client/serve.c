@@ -7,6 +7,7 @@
 #include "client/client.h"
 
 #include "base/fds.h"
+#include "base/grow.h"
 #include "base/spool.h"
 
 #include <errno.h>
@@ -16,6 +17,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define STREAMS_MAX (1u << 24) /* of a job, those of parts that began anew included */
 
 /* The carry is in the midst of something: what follows is serve_reap's, from the loop. */
 static void carry_ended(void *owner, struct carry *c, enum carry_end end, const struct err *why)
@@ -202,15 +205,9 @@ static int stderr_stream(struct zpipe_job *j, struct client_stream *s, struct er
 
 static struct client_stream *add_stream(struct zpipe_job *j, struct err *e)
 {
-    if (j->stream_count == j->stream_room) {
-        uint32_t room = j->stream_room ? 2 * j->stream_room : 16;
-        struct client_stream *grown = realloc(j->stream, room * sizeof *grown);
-        if (!grown) {
-            err_nomem(e);
-            return NULL;
-        }
-        j->stream = grown;
-        j->stream_room = room;
+    if (!grow(&j->stream, &j->stream_room, j->stream_count, STREAMS_MAX, sizeof *j->stream)) {
+        err_nomem(e);
+        return NULL;
     }
     j->stream[j->stream_count] = (struct client_stream){.lines_to = -1};
     return &j->stream[j->stream_count++];

@@ -3,6 +3,7 @@
  * Each byte is looked at a bounded number of times per reading: there is no search for a closer
  * that is not either found or the end of the parse. */
 #include "dsl/lex.h"
+#include "base/grow.h"
 #include "dsl/dsl.h"
 
 #include <ctype.h>
@@ -507,20 +508,12 @@ char *word_literal(const struct word *w, struct arena *a)
 
 struct heredoc *lex_heredoc(struct lexer *l, size_t op, const struct word *end, bool dash)
 {
-    if (l->at.heredocs == l->here_room) {
-        size_t room = l->here_room ? 2 * l->here_room : 8;
-        struct heredoc **here = NULL;
-        if (room > HEREDOCS_MAX) {
+    if (!grow(&l->here, &l->here_room, l->at.heredocs, HEREDOCS_MAX, sizeof *l->here)) {
+        if (l->at.heredocs == HEREDOCS_MAX)
             text_fail(l->text, op, l->e, NULL, "there are more than %u heredocs", HEREDOCS_MAX);
-            return NULL;
-        }
-        here = realloc(l->here, room * sizeof *here);
-        if (!here) {
+        else
             no_memory(l);
-            return NULL;
-        }
-        l->here = here;
-        l->here_room = room;
+        return NULL;
     }
     struct heredoc *h = arena_alloc(l->arena, sizeof *h);
     if (!h) {

@@ -14,7 +14,7 @@ enum token_kind {
 
 struct lex_mark {
     size_t position;
-    size_t heredocs; /* met so far */
+    uint32_t heredocs; /* met so far */
     size_t waiting;  /* the first whose body is not read yet */
 };
 
@@ -33,7 +33,7 @@ struct lexer {
     struct err *e;
     struct lex_mark at;
     struct heredoc **here; /* owned array; what it holds is the arena's */
-    size_t here_room;
+    uint32_t here_room;
     size_t words;   /* counted against DSL_WORDS_MAX */
     struct buf run; /* the bare run being collected */
     size_t edge;    /* where the last token ended */

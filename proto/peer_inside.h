@@ -8,6 +8,7 @@
 #include <zmq.h>
 
 #define TABLE_SIZE     65536 /* slots for links: a power of two, more than twice PEER_LINKS_MAX */
+#define PEER_FDS_MAX   (1u << 20) /* descriptors that are told apart */
 #define ROUTING_SIZE   5    /* a routing id that libzmq made: 0 and four bytes */
 #define AGAIN_NS       ((uint64_t)100000000)  /* a client tries again after so long */
 #define LOST_TEXT      "the connection was closed by the other side"

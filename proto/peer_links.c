@@ -12,6 +12,7 @@
  * when it is stopped, does ask its server. */
 #include "proto/peer_inside.h"
 
+#include "base/grow.h"
 #include "base/log.h"
 
 #include <netinet/in.h>
@@ -19,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FDS_MAX        (1u << 20) /* descriptors that are told apart */
 #define LOOK_NS        ((uint64_t)1000000000) /* how often a server looks at its links without a connection */
 
 static size_t home_of(uint64_t id)
@@ -65,7 +65,7 @@ static int hex(char c)
 
 static void note_fd(struct peer *p, int fd, uint64_t id)
 {
-    if (fd < 0 || (uint32_t)fd >= FDS_MAX)
+    if (fd < 0 || (uint32_t)fd >= PEER_FDS_MAX)
         return;
     if ((uint32_t)fd >= p->fd_room) {
         uint32_t room = p->fd_room ? p->fd_room : 64;
@@ -133,14 +133,8 @@ static void look(struct loop_timer *w);
 
 static int begin_session(struct peer *p, uint64_t link, struct link *l, struct slice token, struct err *e)
 {
-    if (p->lasting_count == p->lasting_room) {
-        uint32_t room = p->lasting_room ? 2 * p->lasting_room : 16;
-        uint64_t *bigger = realloc(p->lasting, room * sizeof *bigger);
-        if (!bigger)
-            return err_nomem(e);
-        p->lasting = bigger;
-        p->lasting_room = room;
-    }
+    if (!grow(&p->lasting, &p->lasting_room, p->lasting_count, TABLE_SIZE, sizeof *p->lasting))
+        return err_nomem(e);
     if (!(l->session = session_new(e)))
         return -1;
     memcpy(l->token, token.data, sizeof l->token);

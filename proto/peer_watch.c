@@ -1,6 +1,8 @@
 /* A peer's connections, as its socket's monitor tells of them. */
 #include "proto/peer_inside.h"
 
+#include "base/grow.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,14 +113,8 @@ static void server_event(struct peer *p, unsigned event, uint32_t fd)
 {
     if (event != ZMQ_EVENT_DISCONNECTED || fd >= p->fd_room || !p->by_fd[fd])
         return;
-    if (p->gone_count == p->gone_room) {
-        uint32_t room = p->gone_room ? 2 * p->gone_room : 16;
-        uint64_t *bigger = realloc(p->gone, room * sizeof *bigger);
-        if (!bigger)
-            return; /* as in note_fd */
-        p->gone = bigger;
-        p->gone_room = room;
-    }
+    if (!grow(&p->gone, &p->gone_room, p->gone_count, PEER_FDS_MAX, sizeof *p->gone))
+        return; /* as in note_fd */
     p->gone[p->gone_count++] = p->by_fd[fd];
     p->by_fd[fd] = 0;
 }

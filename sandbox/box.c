@@ -5,6 +5,7 @@
 #include "sandbox/box.h"
 #include "base/buf.h"
 #include "base/fds.h"
+#include "base/grow.h"
 #include "base/pack.h"
 #include "base/spool.h"
 #include "sandbox/box_link.h"
@@ -412,16 +413,8 @@ static int take_made(struct box *b, struct wire_packet *p, struct err *e)
         uint32_t mode = unpack_u32(&u), kind = unpack_u32(&u), wanted = unpack_u32(&u);
         if (u.bad || kind >= BOX_MADE_KINDS || b->made_count == MADE_MAX)
             return -1;
-        if (b->made_count == b->made_room) {
-            uint32_t room = b->made_room ? b->made_room * 2 : 16;
-            struct waiting_made *grown = realloc(b->made, room * sizeof *grown);
-            if (!grown)
-                return err_nomem(e);
-            b->made = grown;
-            b->made_room = room;
-        }
-        char *copy = strdup(name);
-        if (!copy)
+        char *copy = NULL;
+        if (!grow(&b->made, &b->made_room, b->made_count, MADE_MAX, sizeof *b->made) || !(copy = strdup(name)))
             return err_nomem(e);
         b->made[b->made_count++] = (struct waiting_made){
             p->head.region, p->head.task, {copy, wanted ? wire_take_fd(p, next++) : -1, mode, (enum box_made_kind)kind}};

@@ -14,6 +14,7 @@
  * is in no state to stop (a parent in vfork, a page being read) is not in a socket's queue either: it is
  * not waited for, and let go when it stops later. */
 #include "sandbox/lead.h"
+#include "base/grow.h"
 #include "sandbox/proc.h"
 #include "sandbox/server.h"
 
@@ -96,16 +97,9 @@ static void signal_thread(const struct freeze *f, pid_t tid)
 /* New threads are seized and told to stop.  True when it was new. */
 static bool add_thread(struct freeze *f, pid_t tid)
 {
-    if (find_thread(f, tid) || f->count == THREADS_MAX || space_of(tid) != f->space)
+    if (find_thread(f, tid) || f->count == THREADS_MAX || space_of(tid) != f->space ||
+        !grow(&f->thread, &f->room, f->count, THREADS_MAX, sizeof *f->thread))
         return false;
-    if (f->count == f->room) {
-        uint32_t room = f->room ? f->room * 2 : 16;
-        struct thread *grown = realloc(f->thread, room * sizeof *grown);
-        if (!grown)
-            return false;
-        f->thread = grown;
-        f->room = room;
-    }
     struct thread t = {.tid = tid};
     bool refused = ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0 && errno == EPERM;
     /* Refused: by the host, or it is traced already, for its exec (notify_exec.c). */

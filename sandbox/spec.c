@@ -2,6 +2,7 @@
  * process that sets a task up decodes that task alone.  Descriptors are numbered in the order in which
  * they are met here: channels first, then the tasks' files and ports. */
 #include "sandbox/spec.h"
+#include "base/grow.h"
 #include "base/pack.h"
 
 #include <stdlib.h>
@@ -18,16 +19,10 @@ static uint32_t list_add(struct fd_list *l, int fd)
 {
     if (fd < 0)
         return NONE;
-    if (l->count == l->room) {
-        uint32_t room = l->room ? l->room * 2 : 64;
-        int *grown = room <= SPEC_FDS_MAX ? realloc(l->fd, room * sizeof *grown) : NULL;
-        if (!grown) {
-            l->failed = true;
-            l->no_memory = room <= SPEC_FDS_MAX;
-            return NONE;
-        }
-        l->fd = grown;
-        l->room = room;
+    if (!grow(&l->fd, &l->room, l->count, SPEC_FDS_MAX, sizeof *l->fd)) {
+        l->failed = true;
+        l->no_memory = l->count < SPEC_FDS_MAX;
+        return NONE;
     }
     l->fd[l->count] = fd;
     return l->count++;

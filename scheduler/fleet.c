@@ -3,11 +3,14 @@
  * and are not in it; their slots are counted all the same. */
 #include "scheduler/state.h"
 
+#include "base/grow.h"
 #include "proto/kept.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define FLEET_MAX (1u << 20) /* workers; links end sooner (PEER_LINKS_MAX) */
 
 uint32_t fleet_free_slots(const struct peer_state *worker)
 {
@@ -54,14 +57,8 @@ int fleet_join(struct core *c, struct peer_state *w, struct err *e)
     c->slots_freed = c->lend_again = true;
     if (!reachable(w))
         return 0;
-    if (c->fleet.count == c->fleet.room) {
-        size_t room = c->fleet.room ? 2 * c->fleet.room : 64;
-        struct peer_state **heap = realloc(c->fleet.heap, room * sizeof *heap);
-        if (!heap)
-            return err_nomem(e);
-        c->fleet.heap = heap;
-        c->fleet.room = room;
-    }
+    if (!grow(&c->fleet.heap, &c->fleet.room, c->fleet.count, FLEET_MAX, sizeof *c->fleet.heap))
+        return err_nomem(e);
     w->rank = c->fleet.count++;
     c->fleet.sharing += w->shared != NULL;
     settle(c, w);

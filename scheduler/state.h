@@ -289,7 +289,7 @@ struct core {
     size_t graph_bytes;
     struct {
         struct peer_state **heap; /* workers that others can reach: most free slots first */
-        size_t count, room;
+        uint32_t count, room;
         uint64_t empty_ns; /* since when there has been none */
         size_t sharing; /* of those with directories that they share with clients */
     } fleet;

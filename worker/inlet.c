@@ -2,6 +2,7 @@
 #include "worker/inlet.h"
 
 #include "base/fds.h"
+#include "base/grow.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,18 +15,10 @@
 
 static int add(struct inlet *in, struct stretch s, struct err *e)
 {
-    if (in->count == in->room) {
-        uint32_t room = in->room ? 2 * in->room : 16;
-        struct stretch *grown =
-            room > INLET_STRETCHES_MAX ? NULL : realloc(in->stretch, room * sizeof *grown);
-        if (!grown)
-            return room > INLET_STRETCHES_MAX
-                       ? err_set(e, ERR_LIMIT, "the input of a stage is in more than %d pieces",
-                                 INLET_STRETCHES_MAX)
-                       : err_nomem(e);
-        in->stretch = grown;
-        in->room = room;
-    }
+    if (in->count == INLET_STRETCHES_MAX)
+        return err_set(e, ERR_LIMIT, "the input of a stage is in more than %d pieces", INLET_STRETCHES_MAX);
+    if (!grow(&in->stretch, &in->room, in->count, INLET_STRETCHES_MAX, sizeof *in->stretch))
+        return err_nomem(e);
     s.at = in->bytes;
     s.place = GRAPH_NONE;
     in->stretch[in->count++] = s;

@@ -2,6 +2,7 @@
 #include "worker/outlet.h"
 
 #include "base/fds.h"
+#include "base/grow.h"
 #include "base/spool.h"
 #include "worker/attempt.h"
 #include "worker/intake.h"
@@ -31,15 +32,9 @@ static void drop_waiting(struct outlet *o)
 
 static int wait_turn(struct outlet *o, struct stretch s, struct err *e)
 {
-    if (o->count == o->room) {
-        uint32_t room = o->room ? 2 * o->room : 64;
-        struct stretch *grown = room > INLET_STRETCHES_MAX ? NULL : realloc(o->waiting, room * sizeof *grown);
-        if (!grown) {
-            close(s.fd);
-            return err_nomem(e);
-        }
-        o->waiting = grown;
-        o->room = room;
+    if (!grow(&o->waiting, &o->room, o->count, INLET_STRETCHES_MAX, sizeof *o->waiting)) {
+        close(s.fd);
+        return err_nomem(e);
     }
     o->waiting[o->count++] = s;
     return 0;

@@ -1,6 +1,8 @@
 /* See ranges.h. */
 #include "worker/ranges.h"
 
+#include "base/grow.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -96,14 +98,8 @@ static int list_add(struct list *l, uint64_t at, uint32_t text, struct err *e)
 {
     if (l->text.failed)
         return l->text.no_memory ? err_nomem(e) : 0;
-    if (l->count == l->room) {
-        uint32_t room = l->room ? 2 * l->room : 256;
-        struct line *grown = realloc(l->line, room * sizeof *grown);
-        if (!grown)
-            return err_nomem(e);
-        l->line = grown;
-        l->room = room;
-    }
+    if (!grow(&l->line, &l->room, l->count, RANGES_BYTES_MAX, sizeof *l->line))
+        return err_nomem(e);
     l->line[l->count++] = (struct line){at, text, (uint32_t)l->text.size - text};
     return 1;
 }

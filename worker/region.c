@@ -15,6 +15,7 @@
 #include "worker/shared.h"
 
 #include "base/fds.h"
+#include "base/grow.h"
 #include "base/spool.h"
 #include "proto/flow.h"
 
@@ -26,6 +27,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#define OPENED_MAX      (1u << 20) /* of a region: the host allows fewer */
 #define EPOCH_DEFAULT_S 946684800 /* 2000-01-01T00:00:00Z */
 
 struct builder {
@@ -41,15 +43,9 @@ struct builder {
 static int keep_open(struct builder *b, int fd)
 {
     struct region *r = b->r;
-    if (r->opened_count == r->opened_room) {
-        uint32_t room = r->opened_room ? 2 * r->opened_room : 16;
-        int *grown = realloc(r->opened, room * sizeof *grown);
-        if (!grown) {
-            close(fd);
-            return err_nomem(b->e);
-        }
-        r->opened = grown;
-        r->opened_room = room;
+    if (!grow(&r->opened, &r->opened_room, r->opened_count, OPENED_MAX, sizeof *r->opened)) {
+        close(fd);
+        return err_nomem(b->e);
     }
     r->opened[r->opened_count++] = fd;
     return 0;

@@ -2,12 +2,15 @@
 #include "worker/shuffle.h"
 
 #include "base/fds.h"
+#include "base/grow.h"
 #include "base/spool.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define PIECES_MAX (1u << 20) /* of a partition: most are SHUFFLE_PIECE_MAX */
 
 struct piece {
     uint64_t offset, room, used; /* in the spool */
@@ -85,20 +88,13 @@ static struct piece *piece_of(struct shuffle *s, struct part *p, struct err *e)
     struct piece *last = p->count ? &p->piece[p->count - 1] : NULL;
     if (last && last->used < last->room)
         return last;
-    if (p->count == p->room) {
-        uint32_t room = p->room ? 2 * p->room : 4;
-        struct piece *grown = realloc(p->piece, room * sizeof *grown);
-        if (!grown) {
-            err_nomem(e);
-            return NULL;
-        }
-        p->piece = grown;
-        p->room = room;
-        last = p->count ? &p->piece[p->count - 1] : NULL;
-    }
     uint64_t room = !last                            ? SHUFFLE_PIECE_MIN
                     : last->room < SHUFFLE_PIECE_MAX ? 4 * last->room
                                                      : last->room;
+    if (!grow(&p->piece, &p->room, p->count, PIECES_MAX, sizeof *p->piece)) {
+        err_nomem(e);
+        return NULL;
+    }
     p->piece[p->count] = (struct piece){.offset = s->end, .room = room};
     s->end += room;
     return &p->piece[p->count++];

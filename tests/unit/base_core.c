@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/fds.h"
+#include "base/grow.h"
 #include "base/lines.h"
 #include "base/loop.h"
 #include "base/pack.h"
@@ -78,6 +79,25 @@ static void arenas(void **state)
     arena_clear(&a);
     assert_non_null(arena_alloc(&a, 60000));
     arena_clear(&a);
+}
+
+static void arrays(void **state)
+{
+    (void)state;
+    static const uint32_t ceilings[] = {1, 3, GROW_FIRST, 100};
+    for (size_t c = 0; c < sizeof ceilings / sizeof *ceilings; c++) {
+        uint64_t *item = NULL;
+        uint32_t room = 0, count = 0;
+        for (; grow(&item, &room, count, ceilings[c], sizeof *item); count++) {
+            assert_in_range(room, count + 1, ceilings[c]);
+            item[count] = count * 7;
+        }
+        assert_int_equal(count, ceilings[c]);
+        assert_int_equal(room, ceilings[c]);
+        for (uint32_t i = 0; i < count; i++)
+            assert_int_equal(item[i], i * 7);
+        free(item);
+    }
 }
 
 static void packing(void **state)
@@ -250,7 +270,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors),  cmocka_unit_test(buffers), cmocka_unit_test(arenas),
-        cmocka_unit_test(packing), cmocka_unit_test(spools),
+        cmocka_unit_test(arrays), cmocka_unit_test(packing), cmocka_unit_test(spools),
         cmocka_unit_test(looping), cmocka_unit_test(whole_lines), cmocka_unit_test(kept_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
