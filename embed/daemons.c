@@ -13,7 +13,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static int public_error(struct zpipe_error *to, const struct err *from)
 {
@@ -173,13 +172,5 @@ int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const c
 const char *zpipe_box_path(void)
 {
     static char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 16);
-    char *slash = n > 0 ? memrchr(path, '/', (size_t)n) : NULL;
-    if (slash) {
-        strcpy(slash + 1, "zpipe-box");
-        if (access(path, X_OK) == 0)
-            return path;
-    }
-    snprintf(path, sizeof path, "%s/zpipe-box", ZPIPE_LIBEXEC);
-    return access(path, X_OK) == 0 ? path : NULL;
+    return box_program(path, sizeof path, NULL) == 0 ? path : NULL;
 }

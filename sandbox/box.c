@@ -54,12 +54,8 @@ struct box {
     struct wire_packet packet, part; /* part: one of several */
 };
 
-static int find_program(const struct box_options *o, char *path, size_t size, struct err *e)
+int box_program(char *path, size_t size, struct err *e)
 {
-    if (o && o->program) {
-        snprintf(path, size, "%s", o->program);
-        return 0;
-    }
     ssize_t n = readlink("/proc/self/exe", path, size - sizeof "/zpipe-box");
     if (n > 0) {
         path[n] = '\0';
@@ -150,7 +146,10 @@ struct box *box_open(const struct box_options *options, const struct box_events 
         return NULL;
     if (options)
         b->options = *options;
-    if (find_program(options, b->program, sizeof b->program, e) == 0 && start(b, e) == 0)
+    const char *given = options ? options->program : NULL;
+    if (given)
+        snprintf(b->program, sizeof b->program, "%s", given);
+    if ((given || box_program(b->program, sizeof b->program, e) == 0) && start(b, e) == 0)
         return b;
     free(b);
     return NULL;

@@ -20,7 +20,7 @@
 enum box_isolation { BOX_ISOLATION_FULL, BOX_ISOLATION_NONE /* explicit, uncertified, loud */ };
 
 struct box_options {
-    const char *program; /* zpipe-box: NULL: found beside this program, else in the installed place */
+    const char *program; /* zpipe-box; NULL: as box_program says */
     enum box_isolation isolation;
     bool no_templates; /* every program is started anew; else those that come again may be cloned, with the same bytes */
 };
@@ -200,6 +200,9 @@ struct box_events {
 };
 
 struct box;
+
+/* Where the program zpipe-box is: beside this program, else in the installed place.  -1: at neither. */
+int box_program(char *path, size_t size, struct err *e);
 
 /* Start zpipe-box.  Returns at once: what the host refuses (user namespaces, ...) arrives as `lost` with the sentence and its
  * remedy. */
