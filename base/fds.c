@@ -72,6 +72,17 @@ ssize_t fd_read_all(int fd, void *data, size_t size)
     return (ssize_t)got;
 }
 
+ssize_t fd_read_text(int directory, const char *path, char *text, size_t size)
+{
+    int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    ssize_t n = fd < 0 ? -1 : fd_read_all(fd, text, size - 1);
+    int saved = errno;
+    fd_close(&fd);
+    errno = saved;
+    text[n < 0 ? 0 : n] = '\0';
+    return n;
+}
+
 union control {
     struct cmsghdr header;
     char room[CMSG_SPACE(sizeof(int) * FDS_PASS_MAX)];

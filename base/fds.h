@@ -19,6 +19,9 @@ int fd_write_all(int fd, const void *data, size_t size);
 ssize_t fd_write_quietly(int fd, const void *data, size_t size);
 /* Up to size bytes until end of file: the count, or -1 with errno. */
 ssize_t fd_read_all(int fd, void *data, size_t size);
+/* The text of a small file, from its directory (or AT_FDCWD), cut off at size - 1 bytes: how many there are, or -1 with
+ * errno and "". */
+ssize_t fd_read_text(int directory, const char *path, char *text, size_t size);
 
 /* One message with descriptors over a unix socket; the fds are borrowed.  Returns bytes, or -1 with errno; no SIGPIPE. */
 struct iovec;

@@ -41,11 +41,7 @@ struct cgroup {
 
 static bool get(int dir, const char *name, char text[TEXT_MAX])
 {
-    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, TEXT_MAX - 1);
-    fd_close(&fd);
-    text[n > 0 ? n : 0] = '\0';
-    return n >= 0;
+    return fd_read_text(dir, name, text, TEXT_MAX) >= 0;
 }
 
 static bool put(int dir, const char *name, const char *text)

@@ -1,32 +1,17 @@
 /* What a host's refusal means and which command allows it.  The step that was refused is in the text
  * already; here the reason is looked for, the plain settings first. */
 #include "base/fds.h"
+#include "sandbox/proc.h"
 #include "sandbox/zygote.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #define KERNEL_MAJOR 5 /* close_range */
 #define KERNEL_MINOR 9
-
-/* A number in /proc/sys; -1 when there is no such setting. */
-static long setting(const char *name)
-{
-    char path[128], text[32];
-    snprintf(path, sizeof path, "/proc/sys/%s", name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    fd_close(&fd);
-    if (n <= 0)
-        return -1;
-    text[n] = '\0';
-    return atol(text);
-}
 
 static bool in_container(void)
 {
@@ -52,7 +37,7 @@ static bool namespaces_forbidden(char *why, size_t size)
     char name[64];
     for (size_t i = 0; i < sizeof kind / sizeof *kind; i++) {
         snprintf(name, sizeof name, "user/max_%s_namespaces", kind[i]);
-        if (setting(name) != 0)
+        if (proc_setting(name, -1) != 0)
             continue;
         snprintf(why, size, "this host allows no %s namespaces; allow them with 'sysctl -w user.max_%s_namespaces=15000'",
                  kind[i], kind[i]);
@@ -68,13 +53,13 @@ static const char *plain_reason(int sys)
                "user.max_user_namespaces=15000'";
     if (sys == EUSERS)
         return "user namespaces are nested too deeply here; start zpipe outside of them";
-    if (setting("kernel/unprivileged_userns_clone") == 0 && geteuid() != 0)
+    if (proc_setting("kernel/unprivileged_userns_clone", -1) == 0 && geteuid() != 0)
         return "this host allows no user namespaces to ordinary users; allow them with 'sysctl -w "
                "kernel.unprivileged_userns_clone=1'";
-    if (setting("kernel/apparmor_restrict_unprivileged_userns") == 1 && geteuid() != 0)
+    if (proc_setting("kernel/apparmor_restrict_unprivileged_userns", -1) == 1 && geteuid() != 0)
         return "AppArmor restricts user namespaces; allow them with 'sysctl -w "
                "kernel.apparmor_restrict_unprivileged_userns=0'";
-    if (setting("kernel/yama/ptrace_scope") == 3)
+    if (proc_setting("kernel/yama/ptrace_scope", -1) == 3)
         return "this host allows no process to look into another, which answering a program's system calls needs; allow it "
                "with 'kernel.yama.ptrace_scope = 1' in /etc/sysctl.d and a restart";
     if (in_container())

@@ -385,12 +385,9 @@ static int be_program(void *owner)
 /* The first line of a script whose interpreter is not there. */
 static bool interpreter_of(const char *path, char *line, size_t size)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    ssize_t n = fd < 0 ? -1 : read(fd, line, size - 1);
-    fd_close(&fd);
+    ssize_t n = fd_read_text(AT_FDCWD, path, line, size);
     if (n < 3 || line[0] != '#' || line[1] != '!')
         return false;
-    line[n] = '\0';
     memmove(line, line + 2, (size_t)n - 1);
     size_t skip = strspn(line, " \t");
     memmove(line, line + skip, strlen(line + skip) + 1);

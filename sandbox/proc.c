@@ -8,20 +8,18 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool read_at(int directory, const char *path, char *text, size_t room)
+long proc_setting(const char *name, long absent)
 {
-    int fd = openat(directory, path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, room - 1);
-    fd_close(&fd);
-    text[n > 0 ? n : 0] = '\0';
-    return n > 0;
+    char path[128], text[32];
+    snprintf(path, sizeof path, "/proc/sys/%s", name);
+    return fd_read_text(AT_FDCWD, path, text, sizeof text) > 0 ? strtol(text, NULL, 10) : absent;
 }
 
 bool proc_read(pid_t pid, const char *what, char *text, size_t room)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, what);
-    return read_at(AT_FDCWD, path, text, room);
+    return fd_read_text(AT_FDCWD, path, text, room) > 0;
 }
 
 uint64_t proc_number(const char *text, const char *name, int base)
@@ -48,7 +46,7 @@ bool proc_status(pid_t pid, const char *name, char value[PROC_LINE_MAX])
 static char state_in(int directory, const char *path, pid_t *parent)
 {
     char text[512];
-    if (!read_at(directory, path, text, sizeof text))
+    if (fd_read_text(directory, path, text, sizeof text) <= 0)
         return 'X';
     const char *end = strrchr(text, ')'); /* the name before it may hold anything */
     if (!end || end[1] != ' ')

@@ -1,4 +1,4 @@
-/* What the kernel tells of a process, in the text files of its directory in /proc. */
+/* What the kernel tells in the text files of /proc: of a process, in its directory, and of itself. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -6,7 +6,9 @@
 
 #define PROC_LINE_MAX 128 /* of a line that proc_status gives; longer ones are cut off */
 
-/* Its file `what`, by one read, cut off at room - 1 bytes; false, and "": it is gone, or the file is empty. */
+/* A setting below /proc/sys that is a number; `absent`: this kernel has none of that name. */
+long proc_setting(const char *name, long absent);
+/* A process's file `what`, cut off at room - 1 bytes; false, and "": it is gone, or the file is empty. */
 bool proc_read(pid_t pid, const char *what, char *text, size_t room);
 /* The number behind `name` in such a text; where that is at a line's beginning it includes the newline before.  `base` as strtoull
  * has it.  0: there is none. */

@@ -133,11 +133,7 @@ static bool read_first(const struct template *m, const char *file, char *text, s
 {
     char name[48];
     snprintf(name, sizeof name, "/proc/%d/%s", (int)m->pid, file);
-    int fd = open(name, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : fd_read_all(fd, text, size - 1);
-    fd_close(&fd);
-    text[n < 0 ? 0 : n] = '\0';
-    return n > 0;
+    return fd_read_text(AT_FDCWD, name, text, size) > 0;
 }
 
 /* Where its init looked for it: another program may appear before it. */

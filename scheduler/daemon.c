@@ -196,13 +196,8 @@ static int hold(struct daemon *d, const char *path, struct err *e)
 static int read_lives(int directory, const char *path, uint64_t *lives, struct err *e)
 {
     char text[32] = "";
-    int fd = openat(directory, "lives", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT ? 0 : err_sys(e, "cannot open '%s/lives'", path);
-    ssize_t n = read(fd, text, sizeof text - 1);
-    fd_close(&fd);
-    if (n < 0)
-        return err_sys(e, "cannot read '%s/lives'", path);
+    if (fd_read_text(directory, "lives", text, sizeof text) < 0)
+        return errno == ENOENT ? 0 : err_sys(e, "cannot read '%s/lives'", path);
     size_t digits = strspn(text, "0123456789");
     *lives = strtoull(text, NULL, 10);
     if (!digits || text[digits] != '\n' || text[digits + 1] || *lives > LIVES_MAX)

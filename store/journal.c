@@ -430,10 +430,8 @@ static int open_commits(struct journal *j, struct err *e)
     char *path = NULL, text[128] = "";
     if (asprintf(&path, "%s-commits", j->path) < 0)
         return err_nomem(e);
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fd_read_all(fd, j->boot, 36) != 36)
+    if (fd_read_text(AT_FDCWD, "/proc/sys/kernel/random/boot_id", j->boot, 36 + 1) != 36)
         snprintf(j->boot, sizeof j->boot, "%036d", 0); /* then each life counts as the same start */
-    fd_close(&fd);
     j->count_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     ssize_t n = j->count_file < 0 ? -1 : pread(j->count_file, text, sizeof text - 1, 0);
     int r = n < 0 ? err_sys(e, "cannot use '%s'", path) : n > 0 ? compare_counts(j, text, e) : 0;

@@ -1,6 +1,8 @@
 /* See memory.h. */
 #include "worker/memory.h"
 
+#include "base/fds.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,16 +10,6 @@
 #include <unistd.h>
 
 #define CGROUPS "/sys/fs/cgroup"
-
-/* The text of a small file, cut off; "": there is none. */
-static void look(const char *path, char *text, size_t room)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? 0 : read(fd, text, room - 1);
-    text[size > 0 ? size : 0] = '\0';
-    if (fd >= 0)
-        close(fd);
-}
 
 /* Ours among the lines of /proc/self/cgroup, "0::/PATH"; "": it is none of version 2. */
 static void own_group(char *text, char *path, size_t room)
@@ -35,12 +27,12 @@ uint64_t memory_of_machine(void)
 {
     char text[4096], path[4096 + sizeof CGROUPS], file[sizeof path + 16];
     uint64_t bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    look("/proc/self/cgroup", text, sizeof text);
+    fd_read_text(AT_FDCWD, "/proc/self/cgroup", text, sizeof text);
     own_group(text, path, sizeof path);
     while (strlen(path) >= sizeof CGROUPS - 1) { /* each of them bounds what is in it */
         char most[64], *end;
         snprintf(file, sizeof file, "%s/memory.max", path);
-        look(file, most, sizeof most);
+        fd_read_text(AT_FDCWD, file, most, sizeof most);
         uint64_t max = strtoull(most, &end, 10); /* or "max" */
         if (end != most && max && max < bytes)
             bytes = max;
