@@ -13,6 +13,7 @@
 #include "sandbox/spec.h"
 #include "sandbox/wire.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -28,6 +29,7 @@
 #ifndef ZPIPE_LIBEXEC
 #define ZPIPE_LIBEXEC "/usr/local/libexec/zpipe"
 #endif
+#define INSTALLED "../libexec/zpipe/zpipe-box" /* where a whole tree was moved */
 #define SERVER_FD 3
 #define MADE_MAX  8192 /* files of one task */
 
@@ -54,20 +56,31 @@ struct box {
     struct wire_packet packet, part; /* part: one of several */
 };
 
+/* `where`, seen from the directory that `file` is in, which must end in `in`: a program in /tmp/x must not find what anybody
+ * can put into /tmp/libexec. */
+static bool seen_from(const char *file, const char *in, const char *where, char *path, size_t size)
+{
+    const char *slash = strrchr(file, '/');
+    size_t length = slash ? (size_t)(slash - file) : 0, least = strlen(in);
+    if (*file != '/' || length < least || memcmp(slash - least, in, least) != 0 ||
+        (size_t)snprintf(path, size, "%.*s/%s", (int)length, file, where) >= size)
+        return false;
+    return access(path, X_OK) == 0;
+}
+
 int box_program(char *path, size_t size, struct err *e)
 {
-    ssize_t n = readlink("/proc/self/exe", path, size - sizeof "/zpipe-box");
-    if (n > 0) {
-        path[n] = '\0';
-        char *slash = strrchr(path, '/');
-        snprintf(slash, size - (size_t)(slash - path), "/zpipe-box");
-        if (access(path, X_OK) == 0)
-            return 0;
-    }
+    char own[PATH_MAX];
+    Dl_info code; /* of libzpipe.so, where this is a part of it */
+    ssize_t n = readlink("/proc/self/exe", own, sizeof own - 1);
+    own[n > 0 ? n : 0] = '\0';
+    if (seen_from(own, "", "zpipe-box", path, size) || seen_from(own, "/bin", INSTALLED, path, size) ||
+        (dladdr(ZPIPE_LIBEXEC, &code) && seen_from(code.dli_fname, "/lib", INSTALLED, path, size)))
+        return 0;
     snprintf(path, size, "%s/zpipe-box", ZPIPE_LIBEXEC);
     if (access(path, X_OK) == 0)
         return 0;
-    return err_sys(e, "cannot find the program 'zpipe-box', neither beside this program nor at '%s'", path);
+    return err_sys(e, "cannot find the program 'zpipe-box', neither beside this program nor at '%s': set its path in the options (box)", path);
 }
 
 struct box *box_adopt(int fd, pid_t pid, const struct box_events *events, void *owner, struct err *e)

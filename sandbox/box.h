@@ -201,7 +201,8 @@ struct box_events {
 
 struct box;
 
-/* Where the program zpipe-box is: beside this program, else in the installed place.  -1: at neither. */
+/* Where the program zpipe-box is: beside this program, in the installed tree that it or libzpipe.so lies in, or where it was to be
+ * installed.  -1: at none of them. */
 int box_program(char *path, size_t size, struct err *e);
 
 /* Start zpipe-box.  Returns at once: what the host refuses (user namespaces, ...) arrives as `lost` with the sentence and its
