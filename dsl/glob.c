@@ -101,7 +101,9 @@ static bool match_one(const char **p, unsigned char c, bool caret)
     return (unsigned char)*(*p)++ == c;
 }
 
-bool glob_match(const char *pattern, const char *name, bool caret)
+/* One name without `/` against one pattern without `/`; `\` makes the next byte plain.
+ * caret: `[^...]` excludes as `[!...]` does (bash); else `^` is plain (dash). */
+static bool match(const char *pattern, const char *name, bool caret)
 {
     if (*name == '.' && !(*pattern == '.' || (*pattern == '\\' && pattern[1] == '.')))
         return false;
@@ -135,7 +137,7 @@ bool glob_fits(const char *pattern, const char *path)
             return false;
         snprintf(part, sizeof part, "%.*s", (int)n, pattern);
         snprintf(name, sizeof name, "%.*s", (int)m, path);
-        if (!glob_match(part, name, false))
+        if (!match(part, name, false))
             return false;
         if (!pattern[n])
             return true;
@@ -231,7 +233,7 @@ static int walk_directory(struct walk *w, size_t used, const char *part, const c
         return 0;
     struct dirent *entry;
     while (result == 0 && (entry = readdir(d)))
-        if (glob_match(part, entry->d_name, w->caret))
+        if (match(part, entry->d_name, w->caret))
             result = walk_part(w, used, entry->d_name, rest, depth);
     closedir(d);
     return result;

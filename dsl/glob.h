@@ -14,10 +14,6 @@ struct glob_names {
     size_t count, room;
 };
 
-/* One name without `/` against one pattern without `/`; `\` makes the next byte plain.
- * caret: `[^...]` excludes as `[!...]` does (bash); else `^` is plain (dash). */
-bool glob_match(const char *pattern, const char *name, bool caret);
-
 /* A path against a pattern, part by part: both relative, or both absolute. */
 bool glob_fits(const char *pattern, const char *path);
 

@@ -75,7 +75,6 @@ int lower_pipeline(struct lower *w, struct pipeline *l, struct stream in, struct
 
 /* Names (lower_name.c). */
 int lower_names(struct lower *w); /* before all statements */
-void lower_count_uses(struct lower *w, const struct pipeline *l, bool drain);
 void lower_define(struct lower *w, const struct definition *d, const struct place *at);
 const struct definition *lower_checked(const struct lower *w, const struct statement *s); /* NULL: an output */
 /* Is it computed once, for several readers? */

@@ -19,6 +19,8 @@ static struct shared *shared_of(const struct lower *w, const struct definition *
 
 /* ---- how often are a name's bytes wanted? */
 
+static void count_uses(struct lower *w, const struct pipeline *l, bool drain);
+
 /* A filter's own uses of names count twice if it is used twice; more than two is the same as two. */
 static void count_use(struct lower *w, const struct definition *d, bool drain)
 {
@@ -26,18 +28,18 @@ static void count_use(struct lower *w, const struct definition *d, bool drain)
     h->uses++;
     h->counts |= !drain;
     if (h->uses == 1 || (!d->source && h->uses == 2))
-        lower_count_uses(w, d->pipeline, false);
+        count_uses(w, d->pipeline, false);
 }
 
-void lower_count_uses(struct lower *w, const struct pipeline *l, bool drain)
+static void count_uses(struct lower *w, const struct pipeline *l, bool drain)
 {
     for (const struct stage *s = l ? l->stage : NULL; s; s = s->next) {
         if (s->kind == STAGE_NAME)
             count_use(w, s->definition, drain);
         for (const struct item *i = s->odd ? NULL : s->item; i; i = i->next)
-            lower_count_uses(w, i->pipeline, true);
-        lower_count_uses(w, s->body, drain);
-        lower_count_uses(w, s->merge, drain);
+            count_uses(w, i->pipeline, true);
+        count_uses(w, s->body, drain);
+        count_uses(w, s->merge, drain);
     }
 }
 
@@ -55,7 +57,7 @@ int lower_names(struct lower *w)
         if (d)
             count_use(w, d, true);
         else if (s->kind == STATEMENT_PIPELINE)
-            lower_count_uses(w, s->pipeline, false);
+            count_uses(w, s->pipeline, false);
     }
     return 0;
 }

@@ -203,7 +203,8 @@ void init_take_next(struct init *in)
     take_packet(in);
 }
 
-void init_await(struct init *in)
+/* Packets until every descriptor that is missing has come, or it is to end. */
+static void await_descriptors(struct init *in)
 {
     while (in->missing && !in->killed)
         init_take_next(in);
@@ -231,7 +232,7 @@ static void gather(struct init *in)
     for (uint32_t i = 0; i < t->file_count; i++)
         in->files.fd[i] = -1;
     in->missing = in->slot_count + t->file_count;
-    init_await(in);
+    await_descriptors(in);
     if (in->killed)
         tell_killed(in);
     bool lacks = false; /* it was lost on its way */

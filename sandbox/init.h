@@ -71,8 +71,6 @@ struct outcome {
     char text[ERR_TEXT_MAX];
 };
 
-/* Packets until every descriptor that is missing has come, or it is to end. */
-void init_await(struct init *in);
 /* One packet of its link; the server gone is the end. */
 void init_take_next(struct init *in);
 int init_raise_fd(int fd); /* to a number that no program can have */

@@ -14,7 +14,9 @@
 
 #define OPENS_MAX 1000 /* the kernel gives up at a `..` when anything on the host is renamed or mounted meanwhile */
 
-ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *name, size_t size)
+/* The kernel's name, within the task's root, of a descriptor's file, or of the directory it is in
+ * (AT_FDCWD); its size, or -1. */
+static ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *name, size_t size)
 {
     char link[48];
     ssize_t n;
@@ -28,7 +30,8 @@ ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *name, size
     return n;
 }
 
-uint64_t mount_of(int directory, const char *path)
+/* The number of the mount that a file lies in; 0: the kernel does not tell (5.8). */
+static uint64_t mount_of(int directory, const char *path)
 {
     struct statx x;
 

@@ -169,9 +169,6 @@ int task_write(struct notify *n, const struct seccomp_notif *q, uint64_t address
 /* The text at that address, at most size - 1 bytes; -1 when it is longer or not there. */
 int task_text(struct notify *n, const struct seccomp_notif *q, uint64_t address, char *text, size_t size);
 bool task_valid(const struct notify *n, const struct seccomp_notif *q);
-/* The kernel's name, within the task's root, of a descriptor's file, or of the directory it is in
- * (AT_FDCWD); its size, or -1. */
-ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *name, size_t size);
 /* Open what the task means by `path` from `directory` (a descriptor of its, or AT_FDCWD); -1 with errno. */
 int task_open(struct notify *n, const struct seccomp_notif *q, int directory, const char *path, uint64_t flags);
 int task_open_cwd(struct notify *n, const struct seccomp_notif *q);
@@ -183,8 +180,6 @@ struct rights {
 };
 void rights_lower(struct rights *r);
 void rights_back(const struct rights *r);
-/* The number of the mount that a file lies in; 0: the kernel does not tell (5.8).  And the one of the task's image. */
-uint64_t mount_of(int directory, const char *path);
 uint64_t task_image_mount(struct notify *n, const struct seccomp_notif *q);
 /* Is our descriptor one of the image's files, which do not change? */
 bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd);

@@ -26,7 +26,7 @@ int watch_start(struct server *s, struct watch *w, int fd, uint32_t events)
     return 0;
 }
 
-void watch_change(struct server *s, struct watch *w, uint32_t events)
+static void watch_change(struct server *s, struct watch *w, uint32_t events)
 {
     struct epoll_event ev = {.events = events, .data.ptr = w};
     epoll_ctl(s->epoll, EPOLL_CTL_MOD, w->fd, &ev);

@@ -157,7 +157,6 @@ struct region {
 /* --- server.c --- */
 int server_main(int control, bool isolation_none, bool no_templates);
 int watch_start(struct server *s, struct watch *w, int fd, uint32_t events);
-void watch_change(struct server *s, struct watch *w, uint32_t events);
 void watch_stop(struct server *s, struct watch *w);
 /* It can do nothing more: said to the caller, and the end. */
 void server_lose(struct server *s, struct err *why);
@@ -192,8 +191,6 @@ void task_calls(struct task *t, struct watch *w, uint32_t events); /* a call is 
 /* outside.c: what its init says of its end is the program's own only if nobody outside has ended a process of the task. */
 void outside_judge(struct task *t, struct box_result *r);
 void task_gone(struct task *t); /* its init is gone, or has nothing more to say and waits for us to let it go */
-/* Its program runs, or never will: another task may be set up. */
-void task_begun(struct task *t);
 /* Tell it to look whether it has been waiting for nobody. */
 void task_heard(struct task *t);
 void task_hangup_event(struct watch *w, uint32_t events); /* of a channel's hangup_watch */

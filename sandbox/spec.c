@@ -191,7 +191,8 @@ static int take_fd(struct walk *w)
     return (int)index;
 }
 
-bool spec_name_good(const char *name)
+/* May a program's file have this name?  Relative or absolute, no empty, "." or ".." part. */
+static bool spec_name_good(const char *name)
 {
     const char *at = *name == '/' ? name + 1 : name;
     for (;;) {

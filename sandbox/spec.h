@@ -44,5 +44,3 @@ void spec_clear(struct spec *s);
 
 /* Where a task's program is looked for. */
 const char *spec_path(const struct box_task *t);
-/* May a program's file have this name?  Relative or absolute, no empty, "." or ".." part. */
-bool spec_name_good(const char *name);

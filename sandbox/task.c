@@ -87,8 +87,8 @@ static bool reads_lines(const struct task *t)
     return false;
 }
 
-/* Another is set up by region_start_more, when this event is done. */
-void task_begun(struct task *t)
+/* Its program runs, or never will: another is set up by region_start_more, when this event is done. */
+static void task_begun(struct task *t)
 {
     if (t->starting)
         t->region->server->starting--;

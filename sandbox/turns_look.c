@@ -191,7 +191,8 @@ bool turns_any_has_ended_child(pid_t process)
     return children_each(process, has_ended, NULL);
 }
 
-bool turns_own_pipe(const struct turns *ts, pid_t pid, int number)
+/* Is the descriptor a pipe of the task's own, and not one of the caller's? */
+static bool own_pipe(const struct turns *ts, pid_t pid, int number)
 {
     const struct region *r = ts->task->region;
     const struct box_task *plan = &r->spec.region.task[ts->task->index];
@@ -252,7 +253,7 @@ static bool own(const struct member *m, int number)
         return own_socket(m, number);
     if (!strcmp(name, "anon_inode:[eventfd]"))
         return true;
-    return !strcmp(name, "anon_inode:[eventpoll]") ? own_watched(m, number) : turns_own_pipe(m->turns, m->pid, number);
+    return !strcmp(name, "anon_inode:[eventpoll]") ? own_watched(m, number) : own_pipe(m->turns, m->pid, number);
 }
 
 /* All that the epoll watches. */

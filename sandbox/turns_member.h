@@ -177,8 +177,6 @@ bool turns_has_signal(pid_t pid, bool process);
 /* Has it a child, of that number unless -1, that has ended and was not waited for? */
 bool turns_has_ended_child(pid_t process, pid_t pid, pid_t child);
 bool turns_any_has_ended_child(pid_t process); /* any of its threads has any */
-/* Is the descriptor a pipe of the task's own, and not one of the caller's? */
-bool turns_own_pipe(const struct turns *ts, pid_t pid, int number);
 /* Does the call wait for what the task has made itself, and nothing else? */
 bool turns_own_wait(const struct member *m, const struct call *c);
 /* Does it read from a signalfd? */

@@ -270,7 +270,8 @@ void job_cancel(struct core *c, uint64_t now, struct peer_state *client, const s
     job_step(c, now, j, JOB_CANCELLED, NULL);
 }
 
-void part_end(struct core *c, struct part *p)
+/* STOPPED, or its worker was lost: it is at no worker now. */
+static void part_end(struct core *c, struct part *p)
 {
     lend_part_over(c, p);
     list_remove(&p->at);

@@ -77,7 +77,7 @@ uint64_t memory_of_part(const struct job *j, uint32_t part, uint64_t *run_bytes)
     return bytes;
 }
 
-uint64_t memory_free(const struct peer_state *w)
+static uint64_t memory_free(const struct peer_state *w)
 {
     return !w->memory_bytes ? UINT64_MAX : remains_any(w) ? 0 : w->memory_bytes - w->memory_used;
 }

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool remains_fit(const struct remnant *r, const struct job *j)
+static bool remains_fit(const struct remnant *r, const struct job *j)
 {
     return r->job == j->was && memcmp(r->token, j->token, sizeof r->token) == 0;
 }

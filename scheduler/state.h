@@ -340,8 +340,6 @@ void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
                         const struct msg *m);
 /* Once an event did something to it: is it over, or can it go on? */
 void job_settle(struct core *c, uint64_t now, struct job *j);
-/* STOPPED, or its worker was lost: it is at no worker now. */
-void part_end(struct core *c, struct part *p);
 void jobs_lose_client(struct core *c, uint64_t now, struct peer_state *client);
 void jobs_lose_worker(struct core *c, uint64_t now, struct peer_state *worker, const char *why);
 void jobs_overdue(struct core *c, uint64_t now);
@@ -368,7 +366,6 @@ bool remains_any(const struct peer_state *worker);
 void remains_lose_worker(struct peer_state *worker);
 void remains_expire(struct core *c, uint64_t now);
 uint64_t remains_deadline(const struct core *c);
-bool remains_fit(const struct remnant *r, const struct job *j);
 
 /* status.c */
 void status_answer(struct core *c, uint64_t now, struct peer_state *client, const struct msg_ask *m);
@@ -451,7 +448,6 @@ struct peer_state **fleet_list(const struct core *c, const struct job *j, size_t
 int memory_measure(struct job *j, struct err *e); /* what its stages need */
 /* What its stages take there, and *run_bytes what a run needs that is lent. */
 uint64_t memory_of_part(const struct job *j, uint32_t part, uint64_t *run_bytes);
-uint64_t memory_free(const struct peer_state *worker);
 bool memory_fits(const struct job *j, const struct peer_state *worker); /* what of it is to be placed, beside what is there */
 bool memory_could_fit(const struct job *j, const struct peer_state *worker); /* all of it, if nothing else were there */
 uint32_t memory_runs(const struct peer_state *worker, uint64_t run_bytes, uint32_t slots); /* so many of these slots have memory */

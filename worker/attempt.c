@@ -299,7 +299,7 @@ void attempt_reroute(struct attempt *t, const struct msg_route_list *m)
             attempt_fail(t, &e);
 }
 
-void attempt_link_lost(struct attempt *t, const struct err *why)
+static void link_lost(struct attempt *t, const struct err *why)
 {
     if (t->state == ATTEMPT_FETCHING || t->state == ATTEMPT_RUNNING)
         attempt_fail(t, why);
@@ -310,7 +310,7 @@ void attempt_box_lost(struct attempt *t, const struct err *why)
     struct err e = *why;
     group_fall(&t->main);
     local_lost(t, &e);
-    attempt_link_lost(t, &e);
+    link_lost(t, &e);
 }
 
 /* ---- the start */

@@ -114,7 +114,6 @@ void attempt_stop(struct attempt *t);
 /* Data messages that bear a name of this job and attempt. */
 void attempt_attach(struct attempt *t, struct peer *p, uint64_t link, const struct msg_attach *m);
 void attempt_message(struct attempt_route *route, const struct msg *m, struct slice bulk);
-void attempt_link_lost(struct attempt *t, const struct err *why);
 /* All sandboxes were lost, with zpipe-box. */
 void attempt_box_lost(struct attempt *t, const struct err *why);
 /* The link to this data port is gone: the scheduler is told of each stream that was attached over it. */

@@ -44,7 +44,7 @@ struct region_words blocks_rerun(const struct blocks *b)
 }
 
 /* What must be complete before anything of it can be given away. */
-bool blocks_waits_for_all(const struct blocks *b)
+static bool waits_for_all(const struct blocks *b)
 {
     switch (b->tail->combine) {
     case GRAPH_COMBINE_CONCAT:
@@ -134,7 +134,7 @@ void blocks_end(struct blocks *b)
  * files there are is no chance. */
 static bool goes_on_unread(const struct blocks *b)
 {
-    return blocks_waits_for_all(b) || combine_adds(b->tail->combine_text) || (b->tasks && b->tasks->sink_count);
+    return waits_for_all(b) || combine_adds(b->tail->combine_text) || (b->tasks && b->tasks->sink_count);
 }
 
 static void outlet_was_left(void *owner)
@@ -250,7 +250,7 @@ int blocks_size_of(int fd, uint64_t *size, struct err *e)
 /* Takes fd.  While blocks can still be spoilt it is remembered what was given. */
 static int put(struct blocks *b, int fd, uint64_t from, uint64_t size, struct err *e)
 {
-    bool remember = b->way->spoils && (!blocks_waits_for_all(b) || b->keys);
+    bool remember = b->way->spoils && (!waits_for_all(b) || b->keys);
     if (remember && blocks_digest(b->given, fd, from, size, e) < 0) {
         close(fd);
         return -1;
@@ -413,7 +413,7 @@ bool blocks_room_for_more(const struct blocks *b)
 {
     if (b->audits >= AUDITS_MAX || (b->tasks && !tasks_have_room(b)))
         return false;
-    return (blocks_waits_for_all(b) && !b->keys) || (b->held < HELD_MAX && outlet_backlog(&b->out) < BACKLOG_MAX);
+    return (waits_for_all(b) && !b->keys) || (b->held < HELD_MAX && outlet_backlog(&b->out) < BACKLOG_MAX);
 }
 
 /* Does what the run reads, or what comes soon after it, spoil the stage?  A command that meets such a byte may
@@ -528,7 +528,7 @@ static int step_cutting(struct blocks *b, struct err *e)
     int r = 1;
     if (!ends_outside_came(b))
         return 0;
-    if (!blocks_waits_for_all(b) && blocks_give_all(b, e) < 0)
+    if (!waits_for_all(b) && blocks_give_all(b, e) < 0)
         return -1;
     if (b->state == CUTTING && b->stage->merge_count && tasks_merge_step(b, e) < 0)
         return -1;

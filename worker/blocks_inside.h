@@ -170,8 +170,6 @@ struct blocks {
 /* blocks.c */
 void blocks_fail(struct blocks *b, const struct err *why);
 const struct graph_node *blocks_node(const struct blocks *b, uint32_t i);
-/* Must it be complete before anything of it can be given away? */
-bool blocks_waits_for_all(const struct blocks *b);
 bool blocks_per_file(const struct blocks *b); /* an author's, with a task per file */
 /* A block ended as it must not: the whole, once. */
 void blocks_spoil(struct blocks *b, const char *why); /* why: NULL, or for who asked to be told */
