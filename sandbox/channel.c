@@ -164,6 +164,7 @@ void channel_reader_left(struct channel *c)
     bool writes = writer >= 0 && r->task[writer].state == TASK_SETUP && !channel_writer_hung_up(c);
     if (c->reader_gone || c->swallow != SWALLOW_NOT)
         return;
+    left_note(c, writes);
     if (writes && swallow_wanted(c) && swallow_begin(c) == 0)
         return;
     c->reader_gone = true;

@@ -102,6 +102,10 @@ struct task {
     bool past_output, gone;
     int hit_by;  /* a signal from outside that ended a process of its (outside.c); 0: none */
     bool broken; /* it did not end by itself: its sandbox failed, or was stopped */
+    bool ended, settled;               /* it has; and all that read from it, and so on */
+    bool shows;                        /* something besides its channels has bytes of its */
+    bool pipe_left;                    /* so has the reader of a pipe that is the caller's */
+    bool left_behind, outside_behind;  /* it, or who read from it, and so on, was left; by somebody outside */
     uint64_t asked_ns;
     const char *uncertified_why;
     bool warm;            /* it is a clone of a template */
@@ -120,6 +124,8 @@ struct channel {
     int held;                /* a second descriptor of the reading end, so that its last holder is we */
     bool reader_gone, writer_gone;
     bool passed; /* bytes were in it, when it was cut */
+    bool left;   /* its reader has left before it had all, and at which byte is chance */
+    bool written; /* bytes were in it, at its writer's end */
     struct pump *pump;
     struct keep *keep;       /* of a KEEP channel, while something was written */
     struct watch keep_watch; /* its read_end */
@@ -201,6 +207,7 @@ void task_failed_as(struct task *t, enum box_end end, const char *text, int sys)
 void task_failed(struct task *t, const char *text, int sys);
 /* It has a result, and no init whose end could be waited for. */
 void task_unasked(struct task *t);
+void task_conclude(struct task *t); /* its result is told, if it is there and waits for nothing */
 /* A pump has taken all that the task wrote to one channel; past: more than it may. */
 void task_drained(struct task *t, bool past);
 /* Of its filter; fd: taken; -1 with errno: it could not be had. */
@@ -315,6 +322,13 @@ void keep_end(struct channel *c, int sys); /* nobody writes any more, nor copies
 void keep_clear(struct channel *c);
 uint64_t keep_limit(const struct channel *c, uint64_t limit); /* what a pump may still take; 0: any number */
 int keep_file(const struct channel *c);                       /* where to; borrowed */
+
+/* --- left.c: what shows how far a program came whose reader has left --- */
+void left_note(struct channel *c, bool writes); /* its reader leaves; does somebody still write? */
+void left_look(struct task *t);                 /* none of its processes is left, and its channels are still there */
+void left_settle(struct task *t);               /* it has ended: those whose results waited for that are told */
+bool left_waits(const struct task *t, const struct box_result *r); /* that result, until others have ended */
+const char *left_why(const struct task *t, const struct box_result *r); /* why it is not certified; "" */
 
 /* --- swallow.c: what comes after the reader of an `exact` channel has left --- */
 bool swallow_wanted(const struct channel *c);

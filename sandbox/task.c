@@ -62,6 +62,7 @@ static void task_ended(struct task *t)
 {
     struct region *r = t->region;
     const struct box_task *plan = &r->spec.region.task[t->index];
+    left_look(t);
     freeze_task_gone(r->server, t);
     end_written(t, true);
     for (uint32_t i = 0; i < plan->port_count; i++)
@@ -75,6 +76,8 @@ static void task_ended(struct task *t)
         if (r->spec.channel[i].reader == (int32_t)t->index && !(t->broken && r->spec.channel[i].writer >= 0))
             channel_reader_left(c);
     }
+    t->ended = true;
+    left_settle(t);
 }
 
 /* Reading what has just arrived shows the timing of its arrival. */
@@ -128,6 +131,8 @@ static void tell_result(struct task *t, struct box_result *r)
     }
     if (!*why)
         why = ended_by_chance(r);
+    if (!*why)
+        why = left_why(t, r);
     r->uncertified_why = why;
     r->cold_why = t->warm ? "" : t->cold_why ? t->cold_why : "it was not started";
     r->clock_ns = report.clock_ns;
@@ -407,12 +412,15 @@ static int result_of(const struct task *t, const char *data, size_t size, struct
     return 0;
 }
 
-static void task_conclude(struct task *t)
+void task_conclude(struct task *t)
 {
     struct box_result r;
     if (t->state != TASK_SETUP || !t->result.size || !is_drained(t))
         return;
-    if (result_of(t, t->result.data, t->result.size, &r) < 0) {
+    bool makes_sense = result_of(t, t->result.data, t->result.size, &r) == 0;
+    if (makes_sense && left_waits(t, &r))
+        return;
+    if (!makes_sense) {
         task_failed(t, "the task's first process made no sense", 0);
     } else {
         if (t->warm)
@@ -541,7 +549,7 @@ static void notify_event(struct watch *w, uint32_t events)
 
 void task_kill(struct task *t, enum wire_why why)
 {
-    if (t->state != TASK_SETUP || !t->asked || t->dying)
+    if (t->state != TASK_SETUP || !t->asked || t->dying || t->result.size)
         return;
     tell_init(t, (struct wire){.kind = WIRE_KILL, .a = why});
 }

@@ -126,6 +126,40 @@ static void test_reader_leaves(void **state)
     }
 }
 
+/* How far a program came whose reader left is chance: where it shows that, it is not certified, however the two came. */
+static void test_left_shows(void **state)
+{
+#define SLOWLY "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; "
+    static const struct {
+        const char *line;
+        bool certified;
+    } left[] = {
+        {"yes | head -n 1", true},
+        {"seq 1 5 | head -n 1", true},
+        {"seq 1 5 | sh -c '" SLOWLY "read x'", true},
+        {"sh -c 'echo a; echo x >&2; exit 3' | cat", true},
+        {"sh -c 'trap \"\" PIPE; i=0; while echo $i; do i=$((i+1)); done 2>/dev/null; echo $i >&2' | head -n 1", false},
+        {"sh -c 'trap \"\" PIPE; i=0; while echo $i; do i=$((i+1)); done 2>/dev/null; exit $((i%200+1))' | head -n 1", false},
+        {"sh -c 'i=0; while echo $i; do i=$((i+1)); echo $i >&2; done' | head -n 1", false},
+        {"sh -c 'trap \"\" PIPE; i=0; while echo $i; do i=$((i+1)); done 2>/dev/null; echo $i >&2' | cat | head -n 1", false},
+        {"python3 -c 'while 1: print(1)' | head -n 1", false},
+        {"sh -c 'yes; echo x >&2' | head -n 1", false},
+        /* They have ended well before, and in another run they would not: then they show nothing. */
+        {"sh -c 'echo a; echo b; echo x >&2' | sh -c '" SLOWLY "read x'", false},
+        {"sh -c 'echo a; echo x >&2' | sh -c '" SLOWLY "'", false},
+        {"sh -c 'echo a; echo x >&2' | cat | sh -c '" SLOWLY "'", false},
+        {"sh -c 'echo a; exit 3' | cat | cat | sh -c '" SLOWLY "'", false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof left / sizeof *left; i++)
+        for (int k = 0; k < 4; k++) {
+            run(left[i].line);
+            bool silent = !b.errors[0] && b.stage[0].status == 128 + SIGPIPE;
+            if (b.stage[0].why[0] ? left[i].certified : !left[i].certified && !silent)
+                fail_msg("%s, run %d: %d '%s', certified: '%s'", left[i].line, k, b.stage[0].status, b.errors, b.stage[0].why);
+        }
+}
+
 /* The same where the server stands still now and then, and learns who the writer is when the reader has long left. */
 static void test_reader_leaves_unseen(void **state)
 {
@@ -673,7 +707,7 @@ static void test_none(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),          cmocka_unit_test(test_reader_leaves), cmocka_unit_test(test_reader_leaves_unseen),
+        cmocka_unit_test(test_rows),          cmocka_unit_test(test_reader_leaves), cmocka_unit_test(test_left_shows), cmocka_unit_test(test_reader_leaves_unseen),
         cmocka_unit_test(test_remote_writer), cmocka_unit_test(test_refused), cmocka_unit_test(test_break),         cmocka_unit_test(test_feed_and_drain),
         cmocka_unit_test(test_pipe_that_is_over), cmocka_unit_test(test_pipe_that_is_full), cmocka_unit_test(test_idle_feed),     cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_full_reads),    cmocka_unit_test(test_not_run),
