@@ -165,8 +165,6 @@ static void answer_path(struct notify *n, const struct seccomp_notif *q, int dir
             give_opened(n, q, task_fd(n, q, number), flags, a);
         break;
     case SPECIAL_RANDOM:
-        if ((flags & O_ACCMODE) != O_RDONLY)
-            break;
         a->go_on = false;
         fd = random_open(n);
         if (fd < 0) {

@@ -3,8 +3,9 @@
  * another.
  *
  * /dev/urandom itself is one end of a socket pair whose SO_RCVLOWAT makes reads of any size full,
- * and whose other end we keep filled, as it drains, from the server's loop.  Only lseek, which fails,
- * shows that it is no device. */
+ * and whose other end we keep filled, as it drains, from the server's loop.  lseek, which fails, shows that it is no
+ * device; and a write, which is thrown away (a device that was opened for reading would refuse it, but here that would
+ * take a SIGPIPE). */
 #include "sandbox/notify_task.h"
 #include "base/fds.h"
 
@@ -164,9 +165,18 @@ static void refill(struct random_file *f)
             return;
 }
 
+/* What was written to it: who writes waits for nobody. */
+static void throw_away(const struct random_file *f)
+{
+    static char waste[65536];
+
+    for (int i = 0; i < REFILLS_MAX && recv(f->fd, waste, sizeof waste, MSG_DONTWAIT) > 0; i++)
+        ;
+}
+
 static int watch(struct notify *n, struct random_file *f)
 {
-    struct epoll_event event = {.events = EPOLLOUT, .data.u32 = (uint32_t)(f - n->file)};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.u32 = (uint32_t)(f - n->file)};
 
     if (n->random_epoll < 0)
         n->random_epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -227,9 +237,13 @@ void random_refill(struct notify *n)
 
         if (f->fd < 0)
             continue;
-        if (event[i].events & (EPOLLHUP | EPOLLERR))
+        if (event[i].events & (EPOLLHUP | EPOLLERR)) {
             fd_close(&f->fd);
-        else
+            continue;
+        }
+        if (event[i].events & EPOLLIN)
+            throw_away(f);
+        if (event[i].events & EPOLLOUT)
             refill(f);
     }
 }
