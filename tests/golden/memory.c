@@ -4,9 +4,12 @@
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static int data;
@@ -74,8 +77,44 @@ static void show_resident(void)
     say_bytes(in, sizeof in);
 }
 
+static unsigned char frame[8192];
+static size_t frame_bytes;
+static sigjmp_buf behind_fault;
+
+/* All of it, up to where the stack was before, with what nobody has written there. */
+static void keep_frame(int signal, siginfo_t *info, void *context)
+{
+    const unsigned char *from = context;
+    const ucontext_t *u = context;
+    size_t size = (size_t)((const unsigned char *)u->uc_mcontext.gregs[REG_RSP] - from);
+    frame_bytes = size < sizeof frame ? size : sizeof frame;
+    memcpy(frame, from, frame_bytes);
+    say("%d %d %zu ", signal, info->si_code, size);
+    if (signal == SIGSEGV)
+        siglongjmp(behind_fault, 1);
+}
+
+/* What a signal's frame holds, in its unused parts too: the floating point unit's state, of which some was never used. */
+static void show_frame(void)
+{
+    struct sigaction a = {.sa_sigaction = keep_frame, .sa_flags = SA_SIGINFO};
+    volatile double half = 0.5;
+    volatile char *volatile nowhere = (volatile char *)8;
+    sigaction(SIGUSR1, &a, NULL);
+    sigaction(SIGSEGV, &a, NULL);
+    raise(SIGUSR1);
+    say_bytes(frame, frame_bytes);
+    half = half * half;
+    raise(SIGUSR1);
+    say_bytes(frame, frame_bytes);
+    if (!sigsetjmp(behind_fault, 1))
+        *nowhere = 1;
+    say_bytes(frame, frame_bytes);
+}
+
 const struct golden golden_memory[] = {
     {"stack", show_stack, NULL, NULL},           {"heap", show_heap, NULL, NULL},
     {"map", show_map, NULL, NULL},               {"code", show_code, "a static program lies still", NULL},
     {"auxiliary", show_auxiliary, NULL, NULL},   {"garbage", show_garbage, NULL, NULL},
-    {"resident", show_resident, NULL, NULL},     {NULL, NULL, NULL, NULL}};
+    {"resident", show_resident, NULL, NULL},     {"frame", show_frame, NULL, NULL},
+    {NULL, NULL, NULL, NULL}};
