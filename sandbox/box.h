@@ -14,6 +14,7 @@
 #define BOX_SPEC_BYTES_MAX (64u << 20) /* one region's encoded spec */
 #define BOX_REGIONS_MAX  1024  /* at once in one box */
 #define BOX_SOURCES_MAX  64   /* of one box_feed */
+#define BOX_MANY         8    /* tasks of a kind that are worth a template, and waiting until it is made */
 #define BOX_KEEP_BYTES_MAX (32u << 10) /* of one KEEP channel in memory; more: all of it in a file */
 #define BOX_KEEP_TOTAL_MAX (64u << 20) /* of all of a box's, likewise */
 
@@ -73,6 +74,7 @@ struct box_task {
     uint64_t seed;
     uint64_t stream; /* with seed: which random stream after the first use of a channel */
     int64_t epoch_s; /* logical clock's start */
+    uint32_t expected; /* so many tasks of its kind, itself among them, are to come, or more; 0: the caller cannot tell */
     bool trace;      /* tell its phases and its notified and refused calls (slower, the same bytes) */
 };
 

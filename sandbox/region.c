@@ -123,6 +123,31 @@ static bool waits(struct region *r)
     return false;
 }
 
+/* Those behind one that waits for its template have theirs made at the same time. */
+static void want_templates(struct region *r)
+{
+    const char *cold;
+    for (uint32_t i = r->next_task + 1; !r->wants && r->task[r->next_task].awaits && i < r->spec.region.task_count; i++)
+        template_for(&r->task[i], &cold);
+    r->wants = r->task[r->next_task].awaits;
+}
+
+static void start_tasks(struct region *r)
+{
+    struct server *s = r->server;
+    struct err e;
+    while (r->next_task < r->spec.region.task_count && s->starting < STARTING_MAX) {
+        int started = task_start(&r->task[r->next_task], &e);
+        if (started > 0) {
+            want_templates(r);
+            return;
+        }
+        r->next_task++;
+        if (started < 0)
+            abandon(r, &e);
+    }
+}
+
 /* Ask for the tasks that there is room for.  A region may be gone after it. */
 void region_start_more(struct server *s)
 {
@@ -134,9 +159,7 @@ void region_start_more(struct server *s)
             continue;
         if (!r->opened && open_parts(r, &e) < 0)
             abandon(r, &e);
-        while (r->next_task < r->spec.region.task_count && s->starting < STARTING_MAX)
-            if (task_start(&r->task[r->next_task++], &e) < 0)
-                abandon(r, &e);
+        start_tasks(r);
         region_settle(r);
     }
 }

@@ -113,6 +113,7 @@ struct task {
     bool unasked;         /* its exec is not notified */
     bool again;           /* its place is as it was made */
     struct template *template; /* while it is its turn */
+    struct template *awaits;   /* it has not begun, and does when that one stands ready, or comes to nothing */
     struct cgroup *cgroup; /* NULL: none; of a clone its template's, which has no limits */
     const char *cold_why; /* it is not; static text */
 };
@@ -157,6 +158,7 @@ struct region {
     uint32_t next_task; /* the first that is not asked for */
     uint64_t after;     /* a region whose tasks must have ended before that one is; 0: none */
     bool started, opened; /* its descriptors have come; its channels are there */
+    bool wants;             /* its next task waits for a template, and those of the others were asked for */
     struct region *next;
 };
 
@@ -217,7 +219,7 @@ bool task_uses(void *owner); /* the task: has it used a channel? */
 int task_start_timer(struct task *t, uint64_t ns);
 
 /* --- task_start.c --- */
-int task_start(struct task *t, struct err *e);
+int task_start(struct task *t, struct err *e); /* 1: not yet, it waits for a template */
 /* The mounter could not open a file. */
 void task_file_failed(struct server *s, const struct wire *h);
 /* The inputs of a task go to its init. */
@@ -259,12 +261,14 @@ void places_clear(struct server *s);
 
 /* --- template.c --- */
 struct template;
-/* A template that stands ready for the task and is its now; or NULL and why it starts cold. */
+/* A template that stands ready for the task and is its now; or NULL and why it starts cold: NULL too: it does not, but waits
+ * for one that is being made, and is to be asked for again at the next event. */
 struct template *template_for(struct task *t, const char **why);
 /* Its clone is the task's; borrowed: the ports.  False: it has gone meanwhile. */
 bool template_begin(struct template *m, struct task *t, const int *fd, uint32_t count);
 void template_tell(const struct task *t, struct wire head); /* the clone's init, while it is the task's turn */
 void template_served(struct task *t, enum wire_stays stays); /* a clone has ended */
+void template_await_not(struct task *t);
 void template_leave(struct task *t); /* the task's turn is over, if it had one; NULL is allowed */
 bool template_stopped(struct server *s, pid_t pid, int status);
 void template_file_failed(struct server *s, uint32_t id);

@@ -86,7 +86,7 @@ static void pack_task(struct buf *b, const struct box_task *t, struct fd_list *l
     pack_list(b, t->out_glob, t->out_glob_count);
     const uint64_t number[] = {t->limit.memory_bytes, t->limit.cpu_ns, t->limit.wall_ns,
                                t->limit.scratch_bytes, t->limit.output_bytes, t->limit.procs,
-                               t->limit.files, t->seed, t->stream, (uint64_t)t->epoch_s, t->trace};
+                               t->limit.files, t->seed, t->stream, (uint64_t)t->epoch_s, t->trace, t->expected};
     for (size_t i = 0; i < sizeof number / sizeof *number; i++)
         pack_u64(b, number[i]);
 }
@@ -292,6 +292,8 @@ static void take_task(struct walk *w, struct box_task *t)
     t->stream = unpack_u64(&w->u);
     t->epoch_s = (int64_t)unpack_u64(&w->u);
     t->trace = unpack_u64(&w->u) != 0;
+    uint64_t expected = unpack_u64(&w->u);
+    t->expected = expected > UINT32_MAX ? UINT32_MAX : (uint32_t)expected;
     if (!unpack_end(&w->u))
         refuse(w, "a task's bytes are wrong");
 }

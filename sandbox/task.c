@@ -23,6 +23,7 @@
 void task_clear(struct task *t)
 {
     struct server *s = t->region->server;
+    template_await_not(t);
     template_leave(t);
     watch_stop(s, &t->watch);
     watch_stop(s, &t->notify_watch);

@@ -209,7 +209,11 @@ int task_start(struct task *t, struct err *e)
     struct region *r = t->region;
     struct server *s = r->server;
     const struct box_task *plan = &r->spec.region.task[t->index];
-    struct template *m = template_for(t, &t->cold_why);
+    const char *cold;
+    struct template *m = template_for(t, &cold);
+    if (!m && !cold)
+        return 1;
+    t->cold_why = cold;
     note_places(r, plan);
     int started = m ? start_warm(t, m, e) : 1;
     if (started > 0)

@@ -1,9 +1,10 @@
 /* Which templates there are, and which task starts from one.
  *
- * The first task with a key starts cold, and so does the second; but then a template is made beside it,
- * since more of them will come: a run of blocks, a file each.  A template serves one task at a time; when
- * all of a key's are taken, one more is made, up to the number of CPUs.  Whatever goes wrong with one on
- * its way is told of once, and its key starts cold from then on. */
+ * Where the caller says that many of a kind are to come, a template is made for the first, which waits for it: all are clones,
+ * and no cold start takes the processor from the making.  Where it says that few are, none is made.  Where it cannot tell, the first
+ * task with a key starts cold, and so does the second; but then a template is made beside it.  A template serves one task
+ * at a time; when all of a key's are taken, one more is made, up to the number of CPUs.  Whatever goes wrong with one
+ * on its way is told of once, and its key starts cold from then on; nobody waits for one longer than a second. */
 #include "sandbox/template.h"
 #include "base/fds.h"
 #include "sandbox/result.h"
@@ -42,6 +43,19 @@ void template_leave(struct task *t)
     t->template = NULL;
 }
 
+void template_await_not(struct task *t)
+{
+    if (t->awaits)
+        t->awaits->made_for = NULL;
+    t->awaits = NULL;
+}
+
+static void nobody_awaits(struct template *m)
+{
+    if (m->made_for)
+        template_await_not(m->made_for);
+}
+
 static void stop_looking(struct template *m)
 {
     int fd = m->look_watch.fd;
@@ -58,6 +72,7 @@ static void template_free(struct template *m)
     *at = m->next;
     if (m->task)
         template_leave(m->task);
+    nobody_awaits(m);
     watch_stop(s, &m->watch);
     watch_stop(s, &m->notify_watch);
     stop_looking(m);
@@ -81,6 +96,7 @@ static void template_free(struct template *m)
 static void template_kill(struct template *m)
 {
     m->ready = false;
+    nobody_awaits(m);
     if (m->init > 0)
         kill(m->init, SIGKILL);
 }
@@ -96,6 +112,7 @@ void template_give_up(struct template *m, const char *why)
 void template_put_off(struct template *m)
 {
     m->key->seen = 0;
+    m->key->doubtful = true;
     m->stale = true;
     m->step = STEP_OVER;
     template_kill(m);
@@ -203,14 +220,18 @@ static void look_event(struct watch *w, uint32_t events)
     (void)events;
     if (read(w->fd, &count, sizeof count) <= 0)
         return;
+    if (++m->looks == TEMPLATE_WAIT_LOOKS && m->made_for) {
+        m->key->doubtful = true;
+        nobody_awaits(m);
+    }
     const char *why = m->step == STEP_OVER ? NULL : template_exceeds(m);
     if (why)
         template_give_up(m, why);
-    if (m->step == STEP_OVER)
+    if (m->step == STEP_OVER && !m->made_for)
         stop_looking(m);
 }
 
-static void template_new(struct task *t, struct template_key *k)
+static struct template *template_new(struct task *t, struct template_key *k)
 {
     struct region *r = t->region;
     struct server *s = r->server;
@@ -220,7 +241,7 @@ static void template_new(struct task *t, struct template_key *k)
     struct template *m = calloc(1, sizeof *m);
     if (!m || place_take(s, r, t->index, true, &p, &e) < 0) {
         free(m);
-        return;
+        return NULL;
     }
     *m = (struct template){.server = s, .next = s->template, .id = ++s->template_turn, .key = k, .link = LINK_INIT,
                            .watch = {-1, template_event, m}, .notify_watch = {-1, listener_event, m},
@@ -240,7 +261,7 @@ static void template_new(struct task *t, struct template_key *k)
         send_stand_ins(m, r, plan) < 0) {
         fd_close(&p.listener);
         template_free(m); /* its init, if there is one, ends with the link */
-        return;
+        return NULL;
     }
     if (p.listener >= 0)
         take_listener(m, p.listener);
@@ -248,10 +269,11 @@ static void template_new(struct task *t, struct template_key *k)
         char why[ERR_TEXT_MAX];
         if (file_send(&to, i, &plan->file[i], why, sizeof why) != 0) {
             template_free(m);
-            return;
+            return NULL;
         }
     }
     link_watch(s, &m->link, &m->watch);
+    return m;
 }
 
 void template_file_failed(struct server *s, uint32_t id)
@@ -614,19 +636,51 @@ bool template_fits(struct template *m, uint32_t kib)
     }
 }
 
-static const char *make_one(struct task *t, struct template_key *k)
+/* Of one kind so many are worth it. */
+static uint32_t templates_worth(uint32_t expected)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t most = cpus > 0 ? (uint32_t)cpus : 1;
+    return expected && expected / BOX_MANY < most ? expected / BOX_MANY : most;
+}
+
+static bool has_room_for(struct server *s, const struct template_key *k, uint32_t expected, bool waits)
+{
+    return (waits || templates_of(s, k, true) == 0) && templates_of(s, NULL, true) < TEMPLATES_MAKING &&
+           templates_of(s, k, false) < templates_worth(expected) &&
+           (templates_of(s, NULL, false) < TEMPLATES_MAX || give_way(s, k));
+}
+
+/* One on its way whose task has got another. */
+static struct template *unawaited_one(const struct server *s, const struct template_key *k)
+{
+    for (struct template *m = s->template; m; m = m->next)
+        if (m->key == k && !m->asked && !m->ready && !m->stale && !m->made_for && m->looks < TEMPLATE_WAIT_LOOKS)
+            return m;
+    return NULL;
+}
+
+/* NULL: the task waits for it. */
+static const char *make_one(struct task *t, struct template_key *k, uint32_t expected)
 {
     struct server *s = t->region->server;
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    bool waits = expected >= BOX_MANY && !k->doubtful;
     if (s->users < 0) {
         if (!s->users_asked)
             link_send(&s->mounts, (struct wire){.kind = WIRE_USERS}, NULL, 0, NULL, 0);
         s->users_asked = true;
         link_watch(s, &s->mounts, &s->mounts_watch);
-    } else if (templates_of(s, k, true) == 0 && templates_of(s, NULL, true) < TEMPLATES_MAKING &&
-               templates_of(s, k, false) < (uint32_t)(cpus > 0 ? cpus : 1) &&
-               (templates_of(s, NULL, false) < TEMPLATES_MAX || give_way(s, k))) {
-        template_new(t, k);
+        if (waits)
+            return NULL;
+    } else {
+        struct template *m = waits ? unawaited_one(s, k) : NULL;
+        if (!m && has_room_for(s, k, expected, waits))
+            m = template_new(t, k);
+        if (m && waits && !k->cold) {
+            m->made_for = t;
+            t->awaits = m;
+            return NULL;
+        }
     }
     return templates_of(s, k, false) ? "its template is not free" : "it has no template yet";
 }
@@ -641,16 +695,46 @@ void template_take_users(struct server *s, struct wire_packet *p)
 void templates_drop(struct server *s)
 {
     for (struct template *m = s->template; m; m = m->next) {
-        m->stale = true;
+        m->stale = m->key->doubtful = true;
+        nobody_awaits(m);
         if (m->ready)
             template_kill(m);
     }
 }
 
+static struct template *ready_one(struct server *s, const struct template_key *k, const struct task *t)
+{
+    for (struct template *m = s->template; m; m = m->next)
+        if (m->key == k && m->ready && (!m->made_for || m->made_for == t))
+            return m;
+    return NULL;
+}
+
+/* Has what it awaits not come to nothing?  *m: a template for it, NULL: it waits on. */
+static bool goes_on_waiting(struct task *t, struct template **m)
+{
+    struct server *s = t->region->server;
+    *m = t->awaits ? ready_one(s, t->awaits->key, t) : NULL;
+    if (*m && templates_changed(s))
+        templates_drop(s);
+    if (!t->awaits)
+        return false;
+    if (*m) {
+        (*m)->used = (*m)->key->used = ++s->template_turn;
+        template_await_not(t);
+    }
+    return true;
+}
+
 struct template *template_for(struct task *t, const char **why)
 {
     struct server *s = t->region->server;
+    uint32_t expected = t->region->spec.region.task[t->index].expected;
     uint8_t digest[SHA256_BYTES];
+    struct template *m;
+    *why = NULL;
+    if (goes_on_waiting(t, &m))
+        return m;
     *why = s->none           ? "there is no sandbox"
            : s->no_templates ? "templates are switched off"
            : s->users_refused ? "the host refuses a second user namespace"
@@ -668,14 +752,17 @@ struct template *template_for(struct task *t, const char **why)
     *why = k->cold;
     if (*why)
         return NULL;
-    for (struct template *m = s->template; m; m = m->next)
-        if (m->key == k && m->ready) {
-            m->used = k->used;
-            return m;
-        }
+    m = ready_one(s, k, t);
+    if (m) {
+        m->used = k->used;
+        return m;
+    }
     if (k->seen < 2)
         k->seen++;
-    *why = k->seen < 2 ? "it is the first of its kind" : make_one(t, k);
+    if (expected && expected < BOX_MANY)
+        *why = templates_of(s, k, false) ? "its template is not free" : "few of its kind are to come";
+    else
+        *why = k->seen < 2 && (!expected || k->doubtful) ? "it is the first of its kind" : make_one(t, k, expected);
     return NULL;
 }
 

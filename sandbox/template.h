@@ -20,6 +20,7 @@
 #define TEMPLATE_CPU_NS    1000000000u /* to its stop; more: cold */
 #define TEMPLATE_CALLS_MAX 10000       /* likewise */
 #define TEMPLATE_LOOK_NS   50000000    /* between two looks at what it has used */
+#define TEMPLATE_WAIT_LOOKS 20         /* so long a task waits for one */
 #define TEMPLATE_FDS       1024
 #define TEMPLATE_PLACES    5 /* file systems of a sandbox's own, at most */
 #define TEMPLATE_PORT      UINT32_MAX  /* in place of an opening: it is a port */
@@ -32,6 +33,7 @@ struct template_key {
     uint64_t used;    /* server.template_turn at its last sight */
     uint32_t seen;    /* so often, at most 2 */
     const char *cold; /* NULL, or why no template can be had; static text */
+    bool doubtful;    /* one of its templates came to nothing that may be had at another time: no task waits for the next */
 };
 
 struct template {
@@ -42,6 +44,8 @@ struct template {
     bool ready;               /* it stands and waits */
     bool stale;               /* it is used no more: a file has changed, or there is no room for it */
     struct task *task;        /* whose turn it is; NULL: nobody's */
+    struct task *made_for;    /* that waits until it stands; NULL: none does */
+    uint32_t looks;           /* at it, on its way */
     struct link link;         /* to its init */
     struct template_door {    /* to the clone that waits for its task there */
         struct link link;

@@ -240,6 +240,8 @@ void lent_tell_want(struct attempt *t);
 /* May a lender have a run of so many bytes? */
 bool lent_may(const struct blocks *b, uint64_t bytes);
 uint64_t lent_bytes(const struct blocks *b, uint64_t from, uint64_t to); /* of the run of [from, to) */
+/* Runs like it, with it, as far as its input is here; 0: that says nothing. */
+uint32_t run_expected(const struct run *r);
 /* Its input, end to end, MERGE_FAN of them at most; 0: the inlet has it. */
 uint32_t lent_input(const struct run *r, struct box_source *out);
 /* ... as bytes of files that a lender may have in place; -1: they are not, or too many. */

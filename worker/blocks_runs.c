@@ -499,6 +499,20 @@ static int start(struct blocks *b, struct run *r, struct region_scope *scope, st
 
 static int start_merge(struct blocks *b, struct run *r, struct err *e);
 
+uint32_t run_expected(const struct run *r)
+{
+    const struct blocks *b = r->b;
+    uint64_t size = r->to - r->from, left = b->in.bytes - r->to, count = 1 + (size ? left / size : 0);
+    bool alone = (b->head->run == GRAPH_RUN_FIRST && r->first) || (b->head->run == GRAPH_RUN_LAST && r->last);
+    if (b->t->elsewhere || r->is_copy || b->head->file_count)
+        return 0; /* we have but this one, or each has words of its own */
+    if (alone)
+        return 1;
+    if (run_is_file(b) || b->in.pieces)
+        count = inlet_left(&b->in, r->from);
+    return count < BOX_MANY && !b->in.ended ? 0 : count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
+}
+
 int run_start(struct blocks *b, struct run *r, struct err *e)
 {
     if (r->merge.count)
@@ -519,7 +533,7 @@ int run_start(struct blocks *b, struct run *r, struct err *e)
     if (b->stage->out_edge != GRAPH_NONE)
         end[ends++] = (struct region_end){.how = REGION_FILE, .edge = b->stage->out_edge, .fd = r->out,
                                           .channel = GRAPH_NONE};
-    struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = end, .end_count = ends};
+    struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = end, .end_count = ends, .expected = run_expected(r)};
     if (file && r->in >= 0) {
         named = (struct box_file){.name = b->t->graph->file[r->file].name, .fd = spool_reader(r->in, e)};
         if (named.fd < 0)

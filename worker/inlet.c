@@ -74,6 +74,11 @@ uint32_t inlet_file(const struct inlet *in, uint64_t at)
     return in->stretch[stretch_of(in, at)].file;
 }
 
+uint32_t inlet_left(const struct inlet *in, uint64_t at)
+{
+    return at < in->bytes ? in->count - stretch_of(in, at) : 0;
+}
+
 /* What of [from, to) lies in the stretch, of which `from` is a byte or the end. */
 static uint64_t part_of(const struct stretch *s, uint64_t from, uint64_t to, uint64_t *offset)
 {

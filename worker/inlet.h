@@ -72,6 +72,7 @@ void inlet_drop(struct inlet *in, uint64_t upto);
 struct box_source inlet_piece(const struct inlet *in, uint64_t from, uint64_t max);
 /* `to`, which nothing else fills, holds what `in` holds, with descriptors of its own. */
 int inlet_follow(struct inlet *to, const struct inlet *in, struct err *e);
+uint32_t inlet_left(const struct inlet *in, uint64_t at); /* stretches, with the one of that byte */
 /* Newlines in [from, to). */
 int inlet_lines(const struct inlet *in, uint64_t from, uint64_t to, uint64_t *lines, struct err *e);
 /* Is one of these bytes in [from, to)?  1, 0, or -1. */

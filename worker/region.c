@@ -520,6 +520,15 @@ static int add_argv(struct builder *b, uint32_t node, struct box_task *task)
     return 0;
 }
 
+/* Does it look the same in each block? */
+static bool is_alike(const struct graph_node *n)
+{
+    bool alike = !n->holes;
+    for (uint32_t i = 0; i < n->output_count; i++)
+        alike &= !strchr(n->output[i].name, GRAPH_HOLE);
+    return alike;
+}
+
 static int add_task(struct builder *b, uint32_t index)
 {
     struct attempt *t = b->t;
@@ -549,6 +558,7 @@ static int add_task(struct builder *b, uint32_t index)
         .seed = s->seed,
         .stream = n->stream ? n->stream - 1 : node + (b->scope->block << 32),
         .epoch_s = s->epoch_set ? s->epoch_s : EPOCH_DEFAULT_S,
+        .expected = is_alike(n) ? b->scope->expected : 0,
     };
     b->r->node_of_task[b->r->plan.task_count++] = node;
     if (add_argv(b, node, task) < 0 || add_env(b, n, task) < 0 || add_files(b, node, task, &kept) < 0)

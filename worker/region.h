@@ -33,6 +33,7 @@ struct region_scope {
     const int *stderr_fd; /* per node: where it writes stderr; NULL: each to its route */
     uint32_t *stderr_kept; /* out, per node: the KEEP channel of its stderr, GRAPH_NONE: it has none; NULL: as above */
     uint64_t block;
+    uint32_t expected; /* as in box.h, of each of them whose words and files are the same in all */
     const struct box_file *part; /* more files */
     uint32_t part_count;
     bool part_words;             /* of a single node: words at the end name them */

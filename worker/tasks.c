@@ -213,7 +213,7 @@ static int start_programs(struct run *r, struct err *e)
         named.fd = by_path ? -1 : keep(&s, file_reader(r, e));
         result = !named.path && named.fd < 0 ? -1 : 0;
     }
-    struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = s.list, .end_count = s.count,
+    struct region_scope scope = {.node = b->node, .count = b->stage->count, .end = s.list, .end_count = s.count, .expected = run_expected(r),
                                  .stderr_fd = r->task->errors, .stderr_kept = r->task->said, .block = r->number + 1, .part = &named,
                                  .part_count = f != NULL, .part_holes = true, .words = tasks_words, .outputs = task_outputs, .owner = r};
     r->task->end = s.list;

@@ -33,11 +33,21 @@ bool tasks_may_keep(const struct blocks *b)
     return !b->tasks->said_out;
 }
 
+/* All blocks alike, where that can be said beforehand: those that keep and those that do not are cloned from templates of their own. */
+static bool reads_little(const struct run *r)
+{
+    const struct blocks *b = r->b;
+    uint64_t nominal = b->rule.block_bytes ? b->rule.block_bytes : b->rule.split_bytes;
+    if (!run_is_file(b) && b->rule.step == 1 && b->rule.cut < GRAPH_CUTS)
+        return nominal ? nominal <= KEPT_INPUT_MAX : !r->from && r->last; /* they grow */
+    return run_bytes_in(r) <= KEPT_INPUT_MAX;
+}
+
 int tasks_open_streams(struct run *r, struct err *e)
 {
     const struct blocks *b = r->b;
     struct task *t = r->task;
-    t->keeps = b->tasks->may_keep && run_bytes_in(r) <= KEPT_INPUT_MAX;
+    t->keeps = b->tasks->may_keep && reads_little(r);
     if (b->tasks->may_keep && !(t->said = arena_array(&r->arena, t->count, sizeof *t->said)))
         return err_nomem(e);
     if (!t->keeps && run_open_out(r, e) < 0)

@@ -153,6 +153,24 @@ def job_log(zpipe, d):
         ("the whole stage", sum(l["Command"].startswith("while") and l["Host"] == ":" for l in lines) != 1)) if bad]
 
 
+def templates(zpipe, d):
+    """Where many blocks are to come, the first are clones, too, and all are of one kind; where few are, no template is made."""
+    log = os.path.join(d, "log")
+
+    def starts(text):
+        run([zpipe, "-j", "2", "--joblog", log, text], d, subprocess.DEVNULL)
+        rows = [l.split("\t") for l in open(log).read().splitlines()[1:]]
+        return [r[-1] for r in rows if "/" in r[9]]
+    many, few = starts("with block=65520 { cat big.txt big.txt big.txt big.txt | map cat } | tail -1"), starts("cat big.txt | grep -v zebra | tail -1")
+    if any("the host refuses" in why for why in many):
+        return []
+    cold = [why for why in many if why != "clone"]
+    return [what for what, bad in (
+        ("%d blocks" % len(many), len(many) < 70),
+        ("%d of %d cold: %s" % (len(cold), len(many), set(cold)), 4 * len(cold) > len(many) or any("first" in w or "no template" in w for w in cold)),
+        ("%s" % few, not 1 < len(few) < 8 or set(few) != {"cold: few of its kind are to come"})) if bad]
+
+
 # What makes a stage run once, after all; -v says so.
 WHOLE = [
     ("grep -v the nul.txt", "a byte that changes"),
@@ -189,6 +207,7 @@ def main():
         rows += [(t, lambda t=t: from_pipe(zpipe, d, t)) for t in ("sort | uniq -c", "grep fox | head -1", "tr a b | wc", "tail -1")]
         rows.append(("a reader of the whole that leaves", lambda: left_whole(zpipe, d)))
         rows.append(("--joblog", lambda: job_log(zpipe, d)))
+        rows.append(("templates", lambda: templates(zpipe, d)))
         rows += [("-v: " + t, lambda t=t, w=w: says_why(zpipe, d, t, w)) for t, w in WHOLE]
         rows += [("together: " + t, lambda t=t, b=b: together(zpipe, d, t, b)) for t, b in TOGETHER]
         for text, test in rows:

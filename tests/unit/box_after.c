@@ -21,6 +21,7 @@ static struct {
 static char order[REGIONS_MAX + 1]; /* ids in the order in which their tasks ended */
 static uint32_t ended;
 static int clones;
+static uint32_t expected; /* box_task.expected */
 static char cold_why[256]; /* of the last */
 static struct box *box;
 static uint64_t region;
@@ -61,6 +62,7 @@ static int open_box(void **state)
     memset(seen, 0, sizeof seen);
     ended = 0;
     clones = 0;
+    expected = 0;
     region = 0;
     box = boxed_bare(&events);
     return 0;
@@ -80,7 +82,7 @@ static uint64_t start(const char *line, int in, uint64_t after)
     static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
     struct box_channel c[] = {{.end = BOX_KEEP, .sink = -1}};
     struct box_port port[] = {{0, false, -1, in, NULL, 0}, {1, true, 0, -1, NULL, 0}};
-    struct box_task task = {.argv = argv, .env = env, .port = port, .port_count = 2};
+    struct box_task task = {.argv = argv, .env = env, .port = port, .port_count = 2, .expected = expected};
     struct box_region r = {.task = &task, .task_count = 1, .channel = c, .channel_count = 1, .after = after};
     struct err e;
     assert_true(region < REGIONS_MAX);
@@ -129,6 +131,7 @@ static void test_clones(void **state)
     static const int order_of[] = {0, 0, 1, 0, 0, 2, 0, 0, 0, 3, 2, 4, 5, 0, 3, 3, 0, 4, 2, 1, 0, 5, 0};
     int way_of[REGIONS_MAX];
     (void)state;
+    expected = BOX_MANY;
     for (uint64_t i = 1; i <= LAST; i++) {
         int w = way_of[i] = i == LAST ? WAYS - 1 : order_of[i % (sizeof order_of / sizeof *order_of)], in[2];
         assert_int_equal(pipe2(in, O_CLOEXEC), 0);

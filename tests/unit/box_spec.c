@@ -27,7 +27,7 @@ static void fill(struct sample *s)
     memset(s, 0, sizeof *s);
     s->task[0] = (struct box_task){.argv = words, .env = env, .file = files, .file_count = 2,
                                    .port = ports0, .port_count = 3, .output = outs, .output_count = 2,
-                                   .limit = {1, 2, 3, 4, 5, 6, 7}, .seed = 8, .stream = 9, .epoch_s = -10};
+                                   .limit = {1, 2, 3, 4, 5, 6, 7}, .seed = 8, .stream = 9, .epoch_s = -10, .expected = 11};
     s->task[1] = (struct box_task){.argv = words + 1, .env = env, .port = ports1, .port_count = 3,
                                    .out_glob = outs, .out_glob_count = 1};
     s->channel[0] = (struct box_channel){.end = BOX_FEED, .source = sources, .source_count = 3, .sink = -1,
@@ -76,6 +76,7 @@ static void test_round_trip(void **state)
     assert_int_equal(t->limit.files, 7);
     assert_int_equal(t->limit.output_bytes, 5);
     assert_int_equal(t->epoch_s, -10);
+    assert_int_equal(t->expected, 11);
     assert_string_equal(spec.region.task[1].out_glob[0], "o/1");
     assert_int_equal(spec.channel[1].writer, 0);
     assert_int_equal(spec.channel[1].reader, 1);

@@ -836,6 +836,66 @@ static void endless(void **state)
     boxed_close(&b);
 }
 
+/* Where many are said to come, the first waits for the template, which is not made where few are. */
+static void expected(void **state)
+{
+    static const struct {
+        const char *program, *line;
+        bool clone;
+    } row[] = {
+        {"sort", "sort -k2", true},
+        {"sh", "sh -c 'echo $$; read x; echo $x'", true},
+        {"sh", "sh -c 'exit 3'", true},
+        {"sh", "sh -c 'echo x >f; cat f -'", false},
+        {"python3", "python3 -c 'import sys; print(sys.stdin.read(9))'", true},
+        {"python3", "python3 -c 'import threading, sys; t = threading.Thread(target=lambda: 0); t.start(); t.join(); print(sys.stdin.read())'", false},
+        {"sh", "sh -c 'while [ $((i += 1)) -lt 12000 ] && [ -e / ]; do :; done; read x; echo $x $i'", false},
+    };
+    static struct seen first;
+    (void)state;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct boxed_plan p = {.line = row[i].line, .in = input, .out = -1, .task.expected = BOX_MANY - 1};
+        if (!have(row[i].program))
+            continue;
+        boxed_open(&b, BOX_ISOLATION_FULL);
+        for (int k = 0; k < 3; k++) {
+            run(&p);
+            assert_string_equal(b.stage[0].cold, refused ? b.stage[0].cold : "few of its kind are to come");
+        }
+        keep(&first);
+        boxed_close(&b);
+        boxed_open(&b, BOX_ISOLATION_FULL);
+        p.task.expected = BOX_MANY;
+        for (int k = 0; k < 3; k++) {
+            run(&p);
+            assert_same(&first, p.line);
+            if (!*b.stage[0].cold != row[i].clone && !refused)
+                fail_msg("%d, '%s' is%s cloned: %s", k, p.line, row[i].clone ? " not" : "", b.stage[0].cold);
+        }
+        boxed_close(&b);
+    }
+}
+
+/* Who waits may be stopped, and the template is another's then. */
+static void unbegun(void **state)
+{
+    struct boxed_plan p = {.line = "python3 -c 'import sys, json; print(sys.stdin.read(9))'", .in = input, .out = -1, .task.expected = BOX_MANY};
+    (void)state;
+    if (!have("python3"))
+        return;
+    for (int i = 0; i < TRIES; i++) {
+        boxed_open(&b, BOX_ISOLATION_FULL);
+        p.stop_after_ns = 1 + (uint64_t)i * 4000000;
+        run(&p);
+        assert_true(b.stage[0].end == BOX_KILLED || b.stage[0].end == BOX_EXITED);
+        p.stop_after_ns = 0;
+        run(&p);
+        assert_int_equal(b.stage[0].end, BOX_EXITED);
+        assert_string_equal(b.output, "line 0 x0\n");
+        boxed_close(&b);
+    }
+}
+
 static void never(void **state)
 {
     (void)state;
@@ -854,7 +914,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(programs), cmocka_unit_test(offsets),   cmocka_unit_test(streams), cmocka_unit_test(changed),
         cmocka_unit_test(names),    cmocka_unit_test(unchanged), cmocka_unit_test(cold),    cmocka_unit_test(scratch),
         cmocka_unit_test(many),     cmocka_unit_test(stays),   cmocka_unit_test(rights),    cmocka_unit_test(wall),    cmocka_unit_test(ends),
-        cmocka_unit_test(endless),  cmocka_unit_test(never),     cmocka_unit_test(order),   cmocka_unit_test(ceiling),
+        cmocka_unit_test(endless),  cmocka_unit_test(expected),  cmocka_unit_test(unbegun),   cmocka_unit_test(never),     cmocka_unit_test(order),   cmocka_unit_test(ceiling),
         cmocka_unit_test(different), cmocka_unit_test(forgotten), cmocka_unit_test(unread),  cmocka_unit_test(spent)};
     const char *asked = getenv("SOAK_TASKS");
     different_count = asked ? (unsigned)atoi(asked) : different_count;
