@@ -1,30 +1,26 @@
 /* zpipe classify 'COMMAND': finds by trying how the input of a command may be cut.  It runs on
  * inputs made to break it, whole and in parts cut at random lines; what holds in every trial is
- * printed as an entry for a table of commands, with the number of trials that it rests on:
+ * tried as an entry of a table, and printed with the number of trials that it rests on:
  * evidence, no proof. */
 #include "cli.h"
+#include "classify.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define INPUT_MAX    8192
-#define OUTPUT_MAX   (1u << 20)
 #define PARTS_MAX    6
-#define LINES_MAX    400
-#define SPLITS_EACH  6
-#define TRIALS_LEAST 20 /* fewer say nothing */
-#define KINDS        10 /* of inputs */
-#define KIND_ZEROS   8  /* the one with zero bytes */
-#define WORDS_MAX    64
+#define FEW          60    /* lines of an input; of it SPLITS_FEW cuttings */
+#define SPLITS_FEW   5
+#define MORE         2000  /* ... and of it SPLITS_MORE */
+#define SPLITS_MORE  2
+#define MANY         20000 /* of short lines */
+#define TRIALS_LEAST 20    /* fewer say nothing */
+#define WORDS_MAX    62    /* a line of a table has room for */
+#define TEXT_MAX     1000
 #define WITH_MAX     64
 #define TIME_MAX     "timeout=60s" /* of one run, unless --with says otherwise */
-
-struct bytes {
-    char *data;
-    size_t size;
-    bool failed;
-};
 
 struct outcome {
     struct bytes out;
@@ -40,36 +36,25 @@ struct classify {
     const char *text; /* the command */
     const char *with[WITH_MAX];
     size_t with_count;
-    char words[2048], *word[WORDS_MAX + 1]; /* its words, without quotes */
+    char words[TEXT_MAX + 2], *word[WORDS_MAX]; /* its words, without quotes */
     size_t word_count;
-    uint64_t random;
-    unsigned kind; /* of the input that is tried */
-    bool fails[WAYS], fails_zeros[WAYS]; /* in other inputs; in that with zero bytes */
+    struct inputs inputs;
+    bool zeros; /* the input has zero bytes */
+    bool fails[WAYS], fails_zeros[WAYS]; /* in inputs without zero bytes; in those with them */
     bool makes_files;
     bool joined; /* output that does not end a line */
-    unsigned trials, inputs, spoilt;
-    uint32_t statuses; /* bit N: a part ended with N */
+    bool filled; /* an empty input is no input like others */
+    struct bytes first; /* what came of the first input, */
+    bool differs;       /* and not of all others */
+    unsigned trials, good, spoilt, lines;
+    uint32_t statuses, statuses_zeros; /* bit N: a part ended with N */
 };
 
 /* ---- one run ----------------------------------------------------------------------------- */
 
-static void add(struct bytes *b, const void *data, size_t size)
-{
-    char *more =
-        b->failed || b->size + size > OUTPUT_MAX ? NULL : realloc(b->data, b->size + size + 1);
-    b->failed = b->failed || !more;
-    if (!more)
-        return;
-    b->data = more;
-    if (size)
-        memcpy(b->data + b->size, data, size);
-    b->size += size;
-    b->data[b->size] = '\0';
-}
-
 static void on_stdout(void *owner, const void *data, size_t size)
 {
-    add(&((struct outcome *)owner)->out, data, size);
+    bytes_add(&((struct outcome *)owner)->out, data, size);
 }
 
 static void on_stderr(void *owner, const void *data, size_t size)
@@ -78,12 +63,15 @@ static void on_stderr(void *owner, const void *data, size_t size)
     ((struct outcome *)owner)->complained |= size > 0;
 }
 
-/* -1: zpipe failed, and said so. */
-static int run(struct classify *c, const char *data, size_t size, struct outcome *o)
+/* As it is; or with a table, and its input in blocks of about so many bytes.  -1: zpipe failed, and said so. */
+static int run_as(struct classify *c, const char *data, size_t size, const char *table, uint64_t split, struct outcome *o)
 {
     struct zpipe_error e;
     struct zpipe_submission s = c->cli->submission;
     *o = (struct outcome){.status = -1};
+    s.split_bytes = table ? split : ZPIPE_SPLIT_NEVER;
+    s.commands = table ? &table : s.commands;
+    s.commands_count = table ? 1 : s.commands_count;
     s.text = c->text;
     s.no_outputs = true; /* a trial leaves nothing behind */
     s.with = c->with;
@@ -114,7 +102,7 @@ static int run(struct classify *c, const char *data, size_t size, struct outcome
     if (c->makes_files)
         return -1;
     if (o->out.failed)
-        return cli_say(-1, "its output is larger than %u bytes", OUTPUT_MAX);
+        return cli_say(-1, "its output is larger than %u bytes", BYTES_MAX);
     if (o->status == ZPIPE_STATUS_LIMIT)
         return cli_say(-1, "it reached a limit: %s", e.text);
     if (o->status == ZPIPE_STATUS_FAILED && e.text[0])
@@ -122,52 +110,9 @@ static int run(struct classify *c, const char *data, size_t size, struct outcome
     return 0;
 }
 
-/* ---- inputs ------------------------------------------------------------------------------ */
-
-static unsigned random_below(struct classify *c, unsigned n)
+static int run(struct classify *c, const char *data, size_t size, struct outcome *o)
 {
-    c->random = c->random * 6364136223846793005u + 1442695040888963407u;
-    return (unsigned)(c->random >> 33) % n;
-}
-
-/* The size, with lines that the kind is about. */
-static size_t make_input(struct classify *c, unsigned kind, char *out)
-{
-    static const char *const words[] = {"the", "quick", "a",  "b",  "a b", "x1 ",
-                                        "",    "\t2",   "Ee", "10", "-3",  "a,b:c"};
-    static const char *const few[] = {"a", "a", "b", "b", "b", "c x", "", "the end"};
-    size_t size = 0;
-    for (unsigned line = 0; line < 60; line++) {
-        unsigned r = random_below(c, 1000);
-        size_t room = INPUT_MAX - size;
-        size += (size_t)(kind == 0   ? snprintf(out + size, room, "%s %s %s\n", words[r % 12],
-                                                words[r / 12 % 12], words[r / 3 % 12])
-                         : kind == 1 ? snprintf(out + size, room, "%s\n", few[line / 8])
-                         : kind == 2 ? snprintf(out + size, room, "\n")
-                         : kind == 3 ? snprintf(out + size, room, "%u\n", r % 100)
-                         : kind == 4 ? snprintf(out + size, room, "%s", r % 3 ? "\n" : "word\n\n")
-                         : kind == 5 ? snprintf(out + size, room, "%u %s%s", r, words[r % 12],
-                                                line < 59 ? "\n" : "")
-                         : kind == 6
-                             ? snprintf(out + size, room, "k%u\t%u\t%s\n", r % 5, r, words[r % 12])
-                         : kind == KIND_ZEROS
-                             ? snprintf(out + size, room, "%s@%u\n", words[r % 12], r)
-                         : kind == 9 ? snprintf(out + size, room, "%*s\n", line == 30 ? 4000 : 3, words[r % 12])
-                                     : snprintf(out + size, room, "the same line\n"));
-    }
-    for (size_t i = 0; i < size && kind == KIND_ZEROS; i++)
-        out[i] = out[i] == '@' ? (char)(i % 3 ? 0 : 0xe9) : out[i];
-    return size;
-}
-
-/* Ends of lines that are not the end of all. */
-static size_t line_ends(const char *data, size_t size, size_t *ends)
-{
-    size_t count = 0;
-    for (size_t i = 0; i + 1 < size && count < LINES_MAX; i++)
-        if (data[i] == '\n')
-            ends[count++] = i + 1;
-    return count;
+    return run_as(c, data, size, NULL, 0, o);
 }
 
 /* ---- trials ------------------------------------------------------------------------------ */
@@ -177,11 +122,13 @@ static bool equal(const struct bytes *a, const struct bytes *b)
     return a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0);
 }
 
-/* Is it one line with one number? */
+/* Is it one line with one number, as zpipe would write that? */
 static bool number(const struct bytes *b, unsigned long long *out)
 {
     char *end;
     if (b->size < 2 || b->size > 18 || b->data[0] < '0' || b->data[0] > '9')
+        return false;
+    if (b->data[0] == '0' && b->size > 2)
         return false;
     *out = strtoull(b->data, &end, 10);
     return end == b->data + b->size - 1 && *end == '\n';
@@ -190,7 +137,7 @@ static bool number(const struct bytes *b, unsigned long long *out)
 static int try_rerun(struct classify *c, const struct bytes *joined, const struct outcome *whole)
 {
     struct outcome again;
-    bool *fails = c->kind == KIND_ZEROS ? c->fails_zeros : c->fails;
+    bool *fails = c->zeros ? c->fails_zeros : c->fails;
     if (fails[RERUN])
         return 0;
     int r = run(c, joined->data ? joined->data : "", joined->size, &again);
@@ -207,13 +154,13 @@ static int judge(struct classify *c, struct outcome *part, size_t parts,
     bool numbers = true;
     int least = 255;
     for (size_t i = 0; i < parts; i++) {
-        add(&forward, part[i].out.data, part[i].out.size);
-        add(&backward, part[parts - 1 - i].out.data, part[parts - 1 - i].out.size);
+        bytes_add(&forward, part[i].out.data, part[i].out.size);
+        bytes_add(&backward, part[parts - 1 - i].out.data, part[parts - 1 - i].out.size);
         numbers = numbers && number(&part[i].out, &n);
         sum += numbers ? n : 0;
         least = part[i].status < least ? part[i].status : least;
     }
-    bool status = least == whole->status, *fails = c->kind == KIND_ZEROS ? c->fails_zeros : c->fails;
+    bool status = least == whole->status, *fails = c->zeros ? c->fails_zeros : c->fails;
     fails[CONCAT] |= !status || !equal(&forward, &whole->out);
     fails[REVERSE] |= !status || !equal(&backward, &whole->out);
     fails[SUM] |= !status || !numbers || !number(&whole->out, &all) || all != sum;
@@ -225,27 +172,36 @@ static int judge(struct classify *c, struct outcome *part, size_t parts,
     return r;
 }
 
-/* One cutting of an input; whole is what came of it uncut. */
-static int trial(struct classify *c, const char *data, size_t size, const struct outcome *whole)
+/* Where the line ends that this byte is in. */
+static size_t line_end(const char *data, size_t size, size_t at)
 {
-    size_t ends[LINES_MAX], count = line_ends(data, size, ends), from = 0, parts = 0, at = 0;
+    const char *end = at < size ? memchr(data + at, '\n', size - at) : NULL;
+    return end ? (size_t)(end - data) + 1 : size;
+}
+
+/* One cutting of an input; whole is what came of it uncut. */
+static int trial(struct classify *c, const struct bytes *in, const struct outcome *whole)
+{
+    size_t from = 0, parts = 0;
     struct outcome part[PARTS_MAX];
-    bool spoilt = false;
+    uint32_t statuses = 0;
+    bool spoilt = false, joined = false;
     int r = 0;
-    while (from < size && r == 0) {
-        at += 1 + random_below(c, (unsigned)count / 3 + 1);
-        size_t to = parts + 1 == PARTS_MAX || at >= count ? size : ends[at];
-        r = run(c, data + from, to - from, &part[parts]);
+    while (from < in->size && r == 0) {
+        size_t most = in->size / 3 + 1, step = inputs_random(&c->inputs, 4) ? inputs_random(&c->inputs, (unsigned)most) : 0;
+        size_t to = parts + 1 == PARTS_MAX ? in->size : line_end(in->data, in->size, from + step);
+        r = run(c, in->data + from, to - from, &part[parts]);
         const struct outcome *p = &part[parts++];
         spoilt = spoilt || p->complained || p->status < 0 || p->status > 31;
-        c->statuses |= p->status >= 0 && p->status < 32 ? 1u << p->status : 0;
-        bool open = p->out.size && p->out.data[p->out.size - 1] != '\n';
-        c->joined = c->joined || (open && data[to - 1] == '\n');
+        statuses |= p->status >= 0 && p->status < 32 ? 1u << p->status : 0;
+        joined = joined || (p->out.size && p->out.data[p->out.size - 1] != '\n' && in->data[to - 1] == '\n');
         from = to;
     }
     c->spoilt += spoilt;
     if (r == 0 && !spoilt && parts > 1) {
         c->trials++;
+        c->joined |= joined;
+        *(c->zeros ? &c->statuses_zeros : &c->statuses) |= statuses;
         r = judge(c, part, parts, whole);
     }
     for (size_t i = 0; i < parts; i++)
@@ -253,41 +209,83 @@ static int trial(struct classify *c, const char *data, size_t size, const struct
     return r;
 }
 
+static int try_input(struct classify *c, enum input_kind kind, unsigned lines, unsigned splits)
+{
+    struct bytes in;
+    struct outcome whole = {.status = -1};
+    c->zeros = kind == INPUT_ZEROS;
+    int r = inputs_make(&c->inputs, kind, lines, &in) < 0 ? cli_say(-1, "no memory for an input") : run(c, in.data, in.size, &whole);
+    if (r == 0 && (whole.status == 126 || whole.status == 127))
+        r = cli_say(-1, "`%s` cannot be run: status %d", c->text, whole.status);
+    bool good = r == 0 && whole.status >= 0 && whole.status < 32 && !whole.complained;
+    c->lines = good && lines > c->lines ? lines : c->lines;
+    for (unsigned i = 0; i < splits && r == 0 && good; i++)
+        r = trial(c, &in, &whole);
+    if (good && c->good++ == 0) {
+        c->first = whole.out;
+        whole.out = (struct bytes){0};
+    } else if (good) {
+        c->differs |= !equal(&c->first, &whole.out);
+    }
+    free(whole.out.data);
+    free(in.data);
+    return r;
+}
+
+/* No input at all: there may be blocks of which the command before leaves nothing. */
+static int try_nothing(struct classify *c)
+{
+    struct outcome o;
+    int r = run(c, "", 0, &o);
+    unsigned long long n = 1;
+    bool nothing = c->fails[CONCAT] && !c->fails[SUM] ? number(&o.out, &n) && n == 0 : o.out.size == 0;
+    c->filled = !nothing || o.complained || o.status < 0 || o.status > 31 || !(c->statuses >> o.status & 1);
+    free(o.out.data);
+    return r;
+}
+
+static bool any_way(const struct classify *c)
+{
+    bool any = false;
+    for (int i = 0; i < WAYS; i++)
+        any |= !c->fails[i];
+    return any;
+}
+
 static int try_all(struct classify *c)
 {
-    char data[INPUT_MAX];
-    for (unsigned kind = 0; kind < KINDS; kind++) {
-        struct outcome whole;
-        c->kind = kind;
-        size_t size = make_input(c, kind, data);
-        int r = run(c, data, size, &whole);
-        if (r == 0 && (whole.status == 126 || whole.status == 127))
-            r = cli_say(-1, "`%s` cannot be run: status %d", c->text, whole.status);
-        bool good = whole.status >= 0 && whole.status < 32 && !whole.complained;
-        c->inputs += good;
-        for (int i = 0; i < SPLITS_EACH && r == 0 && good; i++)
-            r = trial(c, data, size, &whole);
-        free(whole.out.data);
-        if (r < 0)
-            return -1;
-    }
-    return 0;
+    unsigned many = c->inputs.number * 2 > MANY ? c->inputs.number * 2 : MANY;
+    for (int size = 0; size < 2; size++)
+        for (int kind = 0; kind <= INPUT_MIXED && (size == 0 || any_way(c)); kind++)
+            if (try_input(c, (enum input_kind)kind, size ? MORE : FEW, size ? SPLITS_MORE : SPLITS_FEW) < 0)
+                return -1;
+    if (any_way(c) && try_input(c, INPUT_MANY, many, SPLITS_MORE) < 0)
+        return -1;
+    return try_nothing(c);
 }
 
 /* ---- the entry --------------------------------------------------------------------------- */
 
-/* What an entry can hold as it stands; in quotes also a blank, a tab and what is a sign of the shell. */
+/* What is a word in sh wherever it stands. */
 static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+%@:-=,^";
-static const char quoted[] = " \t;&|()<>!~$#'\"";
 
 /* One word of the text, without its quotes, to `out`; NULL: it is no such word. */
 static const char *take_word(const char *at, char **out)
 {
     char quote = '\0', *to = *out;
     for (; *at && (quote || *at != ' '); at++) {
+        if (*at == '\n' || (quote != '\'' && (*at == '$' || *at == '`')))
+            return NULL;
         if (quote ? *at == quote : *at == '\'' || *at == '"')
             quote = quote ? '\0' : *at;
-        else if (strchr(plain, *at) || (quote && strchr(quoted, *at) && !(quote == '"' && *at == '$')))
+        else if (*at == '\\' && quote != '\'') {
+            bool escapes = !quote || strchr("\"\\$`", at[1]);
+            if (!at[1] || at[1] == '\n')
+                return NULL;
+            if (!escapes)
+                *to++ = '\\';
+            *to++ = *++at;
+        } else if (quote || strchr(plain, *at))
             *to++ = *at;
         else
             return NULL;
@@ -297,124 +295,175 @@ static const char *take_word(const char *at, char **out)
     return quote ? NULL : at;
 }
 
-/* May the table hold it, where some words mean something else?  A colon or a bar ends a list, # is a comment's. */
-static bool fits_entry(const char *word)
-{
-    return *word && strcmp(word, ":") && strcmp(word, "|") && *word != '#';
-}
-
+/* The first one may not set a variable. */
 static bool take_words(struct classify *c)
 {
     const char *at = c->text;
     char *to = c->words;
     while (*(at += strspn(at, " "))) {
-        c->word[c->word_count] = to;
-        if (c->word_count == WORDS_MAX || !(at = take_word(at, &to)) || !fits_entry(c->word[c->word_count++]))
+        if (c->word_count == WORDS_MAX)
+            return false;
+        c->word[c->word_count++] = to;
+        if (!(at = take_word(at, &to)))
             return false;
     }
-    return c->word_count > 0;
+    return c->word_count > 0 && c->word[0][0] && !strchr(c->word[0], '=');
 }
 
-static void print_word(const char *word)
+static void add_text(struct bytes *b, const char *text)
 {
+    bytes_add(b, text, strlen(text));
+}
+
+/* As a table has it: in quotes if need be. */
+static void add_word(struct bytes *b, const char *word)
+{
+    bool quotes = !*word || word[strspn(word, plain)];
+    add_text(b, quotes ? " '" : " ");
     for (; *word; word++)
-        if (*word == ' ' || *word == '\t')
-            printf("\\%c", *word == ' ' ? 's' : 't');
+        if (quotes && *word == '\'')
+            add_text(b, "'\\''");
         else
-            putchar(*word);
+            bytes_add(b, word, 1);
+    add_text(b, quotes ? "'" : "");
 }
 
-/* `--name=value`, and `-dX` where X has a comma, which the table takes apart: the size of the option, else 0. */
-static size_t option_size(const char *word)
-{
-    const char *is = strchr(word, '=');
-    if (word[1] == '-')
-        return is ? (size_t)(is - word) : 0;
-    return strchr(word, ',') ? 2 : 0;
-}
-
-/* The options alone, as flags or as those that have a value. */
-static void print_options(const struct classify *c, size_t options, bool values)
-{
-    bool any = false;
-    for (size_t i = 1; i < options; i++) {
-        size_t size = option_size(c->word[i]);
-        if ((size > 0) != values)
-            continue;
-        printf("%s %.*s", any ? "" : values ? "  values" : "  flags", size ? (int)size : 1000, c->word[i]);
-        any = true;
-    }
-    printf("%s", any ? "\n" : "");
-}
-
-/* As the form's conditions, or as the words of a command. */
-static void print_words(const struct classify *c, size_t from, size_t to, bool condition)
-{
-    for (size_t i = from; i < to; i++) {
-        size_t size = condition ? option_size(c->word[i]) : 0;
-        putchar(' ');
-        if (size)
-            printf("%.*s=", (int)size, c->word[i]);
-        print_word(c->word[i] + size + (size && c->word[i][1] == '-'));
-    }
-}
-
-static void print_entry(const struct classify *c, enum way way)
+static void make_entry(const struct classify *c, enum way way, bool zeros, struct bytes *out)
 {
     static const char *const clauses[] = {"", " | native columns 0 +", " | reverse", " | rerun"};
-    size_t options = 1;
-    while (options < c->word_count && c->word[options][0] == '-' && c->word[options][1])
-        options++;
-    printf("# zpipe classify %s: %u trials on %u inputs\ncommand %s\n", c->text, c->trials, c->inputs, c->word[0]);
-    print_options(c, options, false);
-    print_options(c, options, true);
-    printf("  operands any\n  ordered\n  status 0");
-    for (unsigned i = 1; i < 32; i++)
-        if (c->statuses >> i & 1)
-            printf(" %u", i);
-    printf("\n  form");
-    print_words(c, 1, options, true);
-    printf(" given");
-    print_words(c, options, c->word_count, false);
-    printf(" : lines%s", clauses[way]);
-    if (way == RERUN)
-        print_words(c, 0, c->word_count, false);
-    printf("%s%s\n", c->joined && way == CONCAT ? " | joined" : "", c->fails_zeros[way] ? " | without 0" : "");
+    uint32_t statuses = c->statuses | (zeros ? 0 : c->statuses_zeros);
+    char text[200];
+    snprintf(text, sizeof text, "# zpipe classify: %u trials on %u inputs of up to %u lines\nexactly", c->trials, c->good, c->lines);
+    add_text(out, text);
+    for (size_t i = 0; i < c->word_count; i++)
+        add_word(out, c->word[i]);
+    add_text(out, "\n  status");
+    for (int i = 0; i < 32; i++) {
+        snprintf(text, sizeof text, " %d", i);
+        add_text(out, statuses >> i & 1 ? text : "");
+    }
+    snprintf(text, sizeof text, "\n  form : lines%s%s%s%s\n", clauses[way], c->joined && way != SUM ? " | joined" : "", c->filled ? " | filled" : "",
+             zeros ? " | without 0" : "");
+    add_text(out, text);
 }
 
-static int report(const struct classify *c)
+/* Does the table make zpipe cut the command's input, and is the output the same?  1: yes; 0: no; -1: zpipe failed, and said so. */
+static int entry_holds(struct classify *c, const char *table)
+{
+    for (int kind = 0; kind < INPUT_MANY; kind++) {
+        bool more = kind % 3 == 0 || kind == INPUT_MIXED;
+        struct bytes in;
+        struct outcome whole = {.status = -1}, cut;
+        int r = inputs_make(&c->inputs, (enum input_kind)kind, more ? MORE / 4 : FEW, &in) < 0 ? cli_say(-1, "no memory for an input") : run(c, in.data, in.size, &whole);
+        r = r < 0 ? r : run_as(c, in.data, in.size, table, more ? 4096 : 128, &cut);
+        bool same = r == 0 && cut.status == whole.status && cut.complained == whole.complained && equal(&cut.out, &whole.out);
+        if (r == 0)
+            free(cut.out.data);
+        free(in.data);
+        free(whole.out.data);
+        if (r < 0 || !same)
+            return r < 0 ? -1 : 0;
+    }
+    return 1;
+}
+
+/* How the plan calls the command, with this table or the usual ones; NULL after saying why.  Gives. */
+static char *class_of(struct classify *c, const char *table, bool *whole)
+{
+    struct zpipe_error e;
+    struct zpipe_submission s = c->cli->submission;
+    s.text = c->text;
+    s.split_bytes = 64;
+    s.commands = table ? &table : s.commands;
+    s.commands_count = table ? 1 : s.commands_count;
+    char *plan = zpipe_plan(c->z, &s, true, &e);
+    if (!plan)
+        cli_fail(-1, &e);
+    else
+        *whole = strstr(plan, "\"class\": \"stream\"") != NULL; /* in a word there would be backslashes before the quotes */
+    return plan;
+}
+
+static int try_entry(struct classify *c, const struct bytes *entry)
+{
+    struct zpipe_error e;
+    char table[40];
+    bool whole = true;
+    int fd = zpipe_file(&e);
+    if (fd < 0)
+        return cli_fail(-1, &e);
+    snprintf(table, sizeof table, "/proc/self/fd/%d", fd);
+    int r = pwrite(fd, entry->data, entry->size, 0) == (ssize_t)entry->size ? 0 : cli_say(-1, "cannot write to a temporary file");
+    char *plan = r < 0 ? NULL : class_of(c, table, &whole);
+    if (plan)
+        r = whole ? cli_say(0, "`%s` stays whole with an entry, too: zpipe plan says why", c->text) : entry_holds(c, table);
+    if (plan && !whole && r == 0)
+        cli_say(0, "`%s` is whole: with an entry its output was another", c->text);
+    free(plan);
+    close(fd);
+    return plan ? r : -1;
+}
+
+static int print_entry(struct classify *c, enum way way, bool zeros)
+{
+    struct bytes entry = {0};
+    make_entry(c, way, zeros, &entry);
+    int r = entry.failed ? cli_say(-1, "no memory for an entry") : try_entry(c, &entry);
+    if (r > 0)
+        fwrite(entry.data, 1, entry.size, stdout);
+    free(entry.data);
+    return r < 0 ? ZPIPE_STATUS_FAILED : r == 0;
+}
+
+static int report(struct classify *c)
 {
     if (c->trials < TRIALS_LEAST)
         return cli_say(1, "only %u trials could be made of `%s`: it failed or wrote to stderr in the others", c->trials,
                        c->text);
+    if (!c->differs)
+        return cli_say(1, "the output of `%s` was the same for each of %u inputs, which says nothing of how they may be cut", c->text, c->good);
     for (int zeros = 0; zeros < 2; zeros++)
         for (int way = 0; way < WAYS; way++)
-            if (!c->fails[way] && (zeros || !c->fails_zeros[way])) {
-                print_entry(c, (enum way)way);
-                return 0;
-            }
+            if (!c->fails[way] && (zeros || !c->fails_zeros[way]))
+                return print_entry(c, (enum way)way, zeros);
     return cli_say(1,
                    "`%s` is whole: in %u trials neither end to end, nor added, nor reversed, nor "
                    "run again were its outputs right",
                    c->text, c->trials);
 }
 
+static int classify(struct classify *t)
+{
+    bool whole;
+    char *plan = class_of(t, NULL, &whole);
+    free(plan);
+    if (!plan)
+        return ZPIPE_STATUS_FAILED;
+    if (!whole)
+        return cli_say(1, "`%s` is in the table of commands already: zpipe plan says how its input is cut", t->text);
+    inputs_read(&t->inputs, t->word, t->word_count);
+    int r = try_all(t);
+    if (r < 0 && t->makes_files)
+        return cli_say(1, "`%s` is whole: it makes files", t->text);
+    return r < 0 ? ZPIPE_STATUS_FAILED : report(t);
+}
+
 int cmd_classify(struct cli *c)
 {
+    static struct classify t; /* its list of words is long */
     struct zpipe_error e;
-    struct classify t = {.cli = c, .text = c->word_count == 1 ? c->word[0] : "", .random = 1};
-    if (strlen(t.text) > 1000 || !take_words(&t))
-        return cli_say(ZPIPE_STATUS_FAILED,
-                       "zpipe classify wants one simple command, whose words have no pattern, backslash or brace");
+    t = (struct classify){.cli = c, .text = c->word_count == 1 ? c->word[0] : "", .inputs = {.random = 1}};
+    if (strlen(t.text) > TEXT_MAX || !take_words(&t))
+        return cli_say(ZPIPE_STATUS_FAILED, "zpipe classify wants one simple command of at most %d bytes, without patterns, variables and newlines", TEXT_MAX);
     t.with[t.with_count++] = TIME_MAX;
     for (size_t i = 0; i < c->submission.with_count && t.with_count < WITH_MAX; i++)
         t.with[t.with_count++] = c->submission.with[i];
     t.z = zpipe_open(&c->open, &e);
     if (!t.z)
         return cli_fail(ZPIPE_STATUS_FAILED, &e);
-    int r = try_all(&t);
+    int r = classify(&t);
     zpipe_close(t.z);
-    if (r < 0 && t.makes_files)
-        return cli_say(1, "`%s` is whole: it makes files", t.text);
-    return r < 0 ? ZPIPE_STATUS_FAILED : report(&t);
+    inputs_clear(&t.inputs);
+    free(t.first.data);
+    return r;
 }

@@ -1,5 +1,5 @@
 /* See commands.h.  An entry is found by the line `command NAME...` that begins it, and read up to
- * the next such line. */
+ * the next such line.  Those of `exactly` are read at once: they are the user's, and few. */
 #include "dsl/commands.h"
 #include "base/buf.h"
 
@@ -20,11 +20,20 @@ struct found {
     struct command command;
 };
 
+/* A command line, word by word. */
+struct exactly {
+    struct exactly *next;
+    const char *const *word;
+    uint32_t words;
+    struct command command;
+};
+
 struct commands {
     struct arena *arena;
     struct commands_text text[COMMANDS_TEXTS_MAX];
     size_t count;
     struct found *found;
+    struct exactly *exactly, **last; /* in their order */
 };
 
 struct reader {
@@ -67,6 +76,36 @@ static void unescape(char *word)
     *to = '\0';
 }
 
+/* The next word as sh reads it, with '' and \ alone, written over the text; NULL: there is none, or a quote is left open. */
+static char *take_quoted(char **at)
+{
+    char *from = *at + strspn(*at, " \t\r"), *to = from, *word = from;
+    bool quote = false;
+    if (!*from)
+        return NULL;
+    for (; *from && (quote || !strchr(" \t\r", *from)); from++)
+        if (*from == '\'')
+            quote = !quote;
+        else
+            *to++ = !quote && *from == '\\' && from[1] ? *++from : *from;
+    if (quote)
+        return NULL;
+    *at = from + (*from != '\0');
+    *to = '\0';
+    return word;
+}
+
+/* What stands behind `exactly`. */
+static int read_exactly(struct reader *r, char *rest)
+{
+    for (char *w; (w = take_quoted(&rest));) {
+        if (r->words == COMMAND_WORDS_MAX)
+            return refuse(r, "too many words in a line (COMMAND_WORDS_MAX)", "");
+        r->word[r->words++] = w;
+    }
+    return rest[strspn(rest, " \t\r")] ? refuse(r, "a quote is not closed in", rest) : 0;
+}
+
 /* The words of the next line that has some; 0: there is none. */
 static int read_line(struct reader *r)
 {
@@ -89,6 +128,11 @@ static int read_line(struct reader *r)
                 return refuse(r, "too many words in a line (COMMAND_WORDS_MAX)", "");
             unescape(w);
             r->word[r->words++] = w;
+            if (r->words == 1 && strcmp(w, "exactly") == 0) {
+                if (read_exactly(r, save) < 0)
+                    return -1;
+                break;
+            }
         }
     }
     return r->words > 0;
@@ -317,7 +361,12 @@ static int check_names(struct reader *r)
     return 0;
 }
 
-/* The entry behind its `command` line, up to the next. */
+static bool begins_entry(const struct reader *r)
+{
+    return strcmp(r->word[0], "command") == 0 || strcmp(r->word[0], "exactly") == 0;
+}
+
+/* The entry behind its first line, up to the next. */
 static int read_entry(struct reader *r, struct command *out)
 {
     int more;
@@ -327,7 +376,7 @@ static int read_entry(struct reader *r, struct command *out)
     r->options = r->forms = 0;
     *out = (struct command){.ok_status = 1};
     while (before = r->at, line = r->line,
-           (more = read_line(r)) > 0 && strcmp(r->word[0], "command") != 0)
+           (more = read_line(r)) > 0 && !begins_entry(r))
         if (read_statement(r) < 0)
             return -1;
     if (more < 0 || check_names(r) < 0)
@@ -361,6 +410,25 @@ static struct reader *reader_new(struct arena *a, const struct commands_text *te
     return r;
 }
 
+/* The entry behind `exactly WORD...`: it is about these words alone, and knows nothing of options and operands. */
+static int read_words_entry(struct commands *c, struct reader *r)
+{
+    struct exactly *x = arena_alloc(c->arena, sizeof *x);
+    const char **word = arena_array(c->arena, r->words, sizeof *word);
+    if (!x || !word)
+        return err_nomem(r->e);
+    memcpy(word, r->word + 1, (r->words - 1) * sizeof *word);
+    *x = (struct exactly){.word = word, .words = r->words - 1};
+    if (read_entry(r, &x->command) < 0)
+        return -1;
+    if (x->command.form_count != 1 || x->command.form[0].conditions || x->command.form[0].given)
+        return refuse(r, "the entry above this line has one `form :`, without conditions", "");
+    x->command.name = word[0];
+    *c->last = x;
+    c->last = &x->next;
+    return 0;
+}
+
 /* All of a text: its entries must be whole, whoever they are of. */
 static int read_through(struct commands *c, const struct commands_text *text, struct err *e)
 {
@@ -373,9 +441,9 @@ static int read_through(struct commands *c, const struct commands_text *text, st
         return err_set(e, ERR_LIMIT, "%.200s is larger than %u bytes (COMMANDS_FILE_MAX)",
                        text->file, COMMANDS_FILE_MAX);
     while ((more = read_line(r)) > 0) {
-        if (strcmp(r->word[0], "command") != 0 || r->words < 2)
-            return refuse(r, "an entry begins with `command NAME`, not with", r->word[0]);
-        if (read_entry(r, &k) < 0)
+        if (!begins_entry(r) || r->words < 2)
+            return refuse(r, "an entry begins with `command NAME` or `exactly WORD...`, not with", r->word[0]);
+        if ((*r->word[0] == 'e' ? read_words_entry(c, r) : read_entry(r, &k)) < 0)
             return -1;
     }
     return more;
@@ -393,6 +461,7 @@ struct commands *commands_new(struct arena *a, const struct commands_text *texts
         return NULL;
     }
     c->arena = a;
+    c->last = &c->exactly;
     for (size_t i = 0; i < count; i++)
         c->text[c->count++] = texts[i];
     c->text[c->count++] = commands_own();
@@ -473,10 +542,23 @@ const struct command *commands_find(struct commands *c, const char *name, struct
         if (read_entry(r, &f->command) < 0)
             return NULL;
         f->command.name = copy;
+        f->command.own = i + 1 == c->count;
     }
     f->next = c->found;
     c->found = f;
     return f->command.name ? &f->command : NULL;
+}
+
+const struct command *commands_exactly(const struct commands *c, const char *const *word, size_t count)
+{
+    for (const struct exactly *x = c->exactly; x; x = x->next) {
+        size_t same = 0;
+        while (x->words == count && same < count && strcmp(x->word[same], word[same]) == 0)
+            same++;
+        if (same == count)
+            return &x->command;
+    }
+    return NULL;
 }
 
 /* ---- words ------------------------------------------------------------------------------- */

@@ -77,6 +77,7 @@ struct command {
     const char *prefix; /* its words are how names begin that it makes, and so is this; or NULL */
     const char *suffix[COMMAND_SPELLINGS_MAX]; /* what the names of files that it makes have more than its operands, or less */
     uint32_t suffix_count;
+    bool own;         /* its entry is zpipe's */
     bool ordered;     /* options end at the first operand */
     uint32_t ok_status;
     const struct command_form *form;
@@ -91,6 +92,8 @@ struct commands *commands_new(struct arena *a, const struct commands_text *texts
                               struct err *e);
 /* NULL: not known, or no memory (e filled then). */
 const struct command *commands_find(struct commands *c, const char *name, struct err *e);
+/* The user's entry for these words and no others, or NULL. */
+const struct command *commands_exactly(const struct commands *c, const char *const *word, size_t count);
 /* May it make a file in any way, by a word or an option? */
 bool command_may_make(const struct command *k);
 /* The text that is part of the program. */

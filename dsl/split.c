@@ -377,6 +377,13 @@ static int clause(struct split_case *c, const char *const *word, uint32_t count)
         return clause_words(c, word + 1, count - 1, &s->rest_argv, &s->rest_argc);
     if (strcmp(w, "first") == 0 && count == 2)
         return s->run = GRAPH_RUN_FIRST, clause_number(c, word[1], &s->first_units);
+    if (strcmp(w, "rerun") == 0 && count == 1) {
+        s->combine = GRAPH_COMBINE_RERUN;
+        struct list l = {.c = c};
+        for (uint32_t i = 0; i < c->n->argc; i++)
+            list_keep(&l, c->n->argv[i]);
+        return (s->combine_argv = list_end(&l, &s->combine_argc)) ? SPLIT_OK : SPLIT_FAILED;
+    }
     if (strcmp(w, "rerun") == 0 || strcmp(w, "merge") == 0) {
         s->combine = *w == 'r' ? GRAPH_COMBINE_RERUN : GRAPH_COMBINE_MERGE;
         return clause_words(c, word + 1, count - 1, &s->combine_argv, &s->combine_argc);
@@ -405,6 +412,8 @@ static int clause(struct split_case *c, const char *const *word, uint32_t count)
         s->ends_lines = false;
     else if (strcmp(w, "stops") == 0)
         s->stops_early = true;
+    else if (strcmp(w, "filled") == 0)
+        s->empty_ok = false;
     else if (strcmp(w, "light") == 0)
         s->light = true;
     else if (strcmp(w, "picks") == 0)
@@ -653,7 +662,8 @@ static int look(struct split_case *c)
 {
     struct err e = {0};
     const char *name = base_name(c->n->argv[0]);
-    c->k = commands_find(c->commands, name, &e);
+    const struct command *exactly = c->n->envc ? NULL : commands_exactly(c->commands, c->n->argv, c->n->argc);
+    c->k = exactly ? exactly : commands_find(c->commands, name, &e);
     if (e.code) {
         *c->e = e;
         return SPLIT_FAILED;
@@ -661,7 +671,8 @@ static int look(struct split_case *c)
     if (!c->k)
         return split_whole(c, "not in the command table");
     int r = look_outside(c);
-    if (r == SPLIT_OK)
+    c->stdin_alone = exactly; /* what its words mean does not matter */
+    if (r == SPLIT_OK && !exactly)
         r = read_words(c);
     if (r == SPLIT_OK)
         r = with_form(c);
@@ -679,7 +690,7 @@ static int split_node(struct graph *g, uint32_t i, struct commands *commands, st
         return -1;
     /* What is cut is known to make no file, whatever its words look like. */
     s.ok_status = c.k ? c.k->ok_status : 0;
-    s.makes_zeros = may_make_zeros(n);
+    s.makes_zeros = !c.k || !c.k->own || may_make_zeros(n); /* a user's command may do so without a word */
     as_cut.split = s;
     as_cut.keep_count = 0;
     as_cut.out_glob_count -= n->word_globs;

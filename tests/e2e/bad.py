@@ -157,13 +157,68 @@ def width_stands_behind_its_letter():
     assert run("-k2", "echo x")[0] == 125
 
 
+# What each does to its input, and the clauses that it gets, or why it gets none.
+TOOLS = {
+    "upper": ("tr a-z A-Z", "lines"),
+    "first": ("head -n 100", "lines | rerun"),
+    "few": ("head -c 200", "lines | rerun | joined"),
+    "count": ("sed -n '$='", "lines | native columns 0 + | filled"),
+    "padded": ("awk 'END { printf \"%03d\\n\", NR }'", "whole: in"),
+    "between": ("perl -ne 'print unless /^START_HERE/ .. /^STOP_HERE/'", "whole: in"),
+    "late": ("perl -ne 'print unless $. == 70000'", "whole: in"),
+    "goes-on": ("while read l; do printf '%s\\n' \"$l\"; done", "whole: in"),
+    "says-empty": ("awk '{ print $1 } END { if (!NR) print \"none\" }'", "lines | filled"),
+    "zeros": ("tr ' ' '\\000'", "lines"),
+    "two": ("cat; exit 2", "lines"),
+    "alike": ("echo hello", "was the same for each"),
+}
+
+
+@case
+def what_classify_finds_is_so():
+    lines = b"".join(b"%d %s\n" % (i * i % 97, b"seen" if i % 7 else b"") for i in range(3000))
+    open("in", "wb").write(lines)
+    for name, (script, told) in TOOLS.items():
+        open(name, "w").write("#!/bin/sh\n%s\n" % script)
+        os.chmod(name, 0o755)
+        status, entry, err = run("classify", "./" + name, timeout=300)
+        if not told.startswith("lines"):
+            assert status == 1 and not entry and told in err and err.count("\n") == 1, (name, entry, err)
+            continue
+        assert status == 0 and not err and entry.decode().endswith("  form : %s\n" % told), (name, entry, err)
+        open("my.conf", "ab").write(entry)
+    # All in one table, as in commands.conf; in a chain there are blocks of which nothing is left.
+    for text in ["cat in | ./%s" % name for name in TOOLS] + ["grep 12 in | ./says-empty", "grep nosuch in | ./says-empty", "cat in | ./zeros | rev | sort", "cat in | ./few | wc -c"]:
+        want = subprocess.run(["sh", "-c", text], stdout=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"})
+        for split in ("always,64", "always,4K"):
+            status, out, err = run("--commands", "my.conf", "--split", split, text)
+            assert (status, out) == (want.returncode, want.stdout), (text, split, status, err)
+
+
+@case
+def classify_leaves_alone_what_is_known():
+    status, out, err = run("classify", "sort -V")
+    assert status == 1 and not out and "in the table of commands already" in err, err
+    open("w", "w").write("#!/bin/sh\nexec tr a b\n")
+    os.chmod("w", 0o755)
+    entries = b""
+    for words in ("./w a '*'", "./w 'a b' \\\\", "./w \"'\" ''"):
+        status, entry, err = run("classify", words, timeout=300)
+        assert status == 0, (words, err)
+        entries += entry
+    open("my.conf", "wb").write(entries)
+    for words, known in (("./w a '*'", True), ("./w a \\*", True), ("./w 'a b' '\\\\'", False), ("./w 'a b' '\\'", True), ("./w \\' \"\"", True), ("./w a b", False), ("./w", False), ("X=1 ./w a '*'", False)):
+        plan = run("plan", "--commands", "my.conf", "cat w | " + words)[1]
+        assert (b"stateless" in plan) == known, (words, plan)
+
+
 @case
 def classify_writes_an_entry_that_holds():
     open("mytool", "w").write("#!/bin/sh\nexec tr a-z A-Z\n")
     os.chmod("mytool", 0o755)
     for words in ("./mytool", "./mytool --flag", "./mytool --sep=, -d, -x 'a b' c"):
-        status, entry, err = run("classify", words)
-        assert status == 0 and entry.startswith(b"# zpipe classify " + words.encode() + b": 60 trials on 10 inputs\n"), (entry, err)
+        status, entry, err = run("classify", words, timeout=300)
+        assert status == 0 and entry.startswith(b"# zpipe classify: ") and b" of up to 20000 lines\n" in entry, (entry, err)
         open("my.conf", "wb").write(entry)
         plans = [run("plan", "--commands", "my.conf", "cat mytool | %s%s | sort" % (words, more))[1] for more in ("", " more")]
         assert b"stateless" in plans[0] and b"stateless" not in plans[1], plans
@@ -175,7 +230,7 @@ def classify_leaves_nothing_and_ends():
     os.chmod("mytool", 0o755)
     before = sorted(os.listdir("."))
     for words, told in (("tee made.txt", "makes files"), ("./mytool made.txt", "makes files"), ("sort -o made.txt", "makes files"), ("yes", "larger"),
-                        ("sh -c 'exit 40'", "0 trials"), ("nosuchcommand", "127"), ("cat | sort", "one simple command"), ("cat; ls", "one simple command"), ("", "one simple"),
+                        ("sh -c 'exit 40'", "0 trials"), ("X=1 cat -v", "one simple command"), ("nosuchcommand", "127"), ("cat | sort", "one simple command"), ("cat; ls", "one simple command"), ("", "one simple"),
                         ("cat 'x", "one simple"), ("cat $(ls)", "one simple")):
         status, out, err = run("classify", words)
         assert status and not out and told in err and err.count("\n") == 1, (words, status, out, err)

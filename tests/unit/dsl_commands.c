@@ -61,10 +61,37 @@ static void user_comes_first(void **state)
     arena_clear(&a);
 }
 
+/* By its words, however they are quoted, and beside entries of the same name. */
+static void exact_words(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"x", "-a", "b  c'\\", "", "*"};
+    struct arena a;
+    struct err e = {0};
+    struct commands *c = table_of(&a, "exactly x\n form : lines\nexactly  x '-a' 'b  c'\\''\\' '' \\*\r\n status 2\n form : lines | rerun\ncommand x\n", &e);
+    assert_non_null(c);
+    const struct command *k = commands_exactly(c, words, 5);
+    assert_non_null(k);
+    assert_int_equal(k->ok_status, 4);
+    assert_int_equal(k->form_count, 1);
+    assert_int_equal(commands_exactly(c, words, 1)->ok_status, 1);
+    assert_null(commands_exactly(c, words, 4));
+    assert_null(commands_exactly(c, words + 1, 1));
+    assert_int_equal(commands_find(c, "x", &e)->form_count, 0);
+    assert_false(commands_find(c, "x", &e)->own);
+    assert_true(commands_find(c, "sort", &e)->own);
+    arena_clear(&a);
+}
+
 static const struct {
     const char *text, *says;
 } bad[] = {
-    {"flags -a\n", "my.conf:1:1: error: an entry begins with `command NAME`, not with `flags`"},
+    {"flags -a\n", "my.conf:1:1: error: an entry begins with `command NAME` or `exactly WORD...`, not with `flags`"},
+    {"exactly\n  form : lines\n", "my.conf:1:1: error: an entry begins"},
+    {"exactly x 'a b\n  form : lines\n", "my.conf:1:1: error: a quote is not closed in"},
+    {"exactly x\n  status 1\n", "has one `form :`"},
+    {"exactly x\n  form given y : lines\n", "has one `form :`"},
+    {"exactly x\n  form : lines\n  form : bytes\n", "has one `form :`"},
     {"\n# x\ncommand\n", "my.conf:3:1: error: an entry begins"},
     {"command x\n  fflags -a\n", "my.conf:2:1: error: not understood: `fflags`"},
     {"command x\n  flags a\n", "my.conf:2:1: error: this is no option: `a`"},
@@ -192,7 +219,7 @@ static void words_are_told_apart(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(own_is_good),
-                                       cmocka_unit_test(user_comes_first),
+                                       cmocka_unit_test(user_comes_first), cmocka_unit_test(exact_words),
                                        cmocka_unit_test(bad_is_told), cmocka_unit_test(ceilings),
                                        cmocka_unit_test(words_are_told_apart)};
     return cmocka_run_group_tests_name("dsl_commands", tests, NULL, NULL) != 0;
