@@ -1,10 +1,13 @@
 /* A region survives the way into bytes and back, and bytes that are no region are refused: cut short at
- * every place, with every byte changed, and with each rule about sides, numbers and names broken. */
+ * every place, with every byte changed, and with each rule about sides, numbers and names broken.  And the fuzz target's
+ * regions are of today's form: `test_box_spec write`, in the sources' directory, makes them anew. */
 #include "base/fds.h"
 #include "lib/test.h"
 #include "sandbox/spec.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const char *const words[] = {"prog", "a b", "", NULL};
 static const char *const env[] = {"A=1", "PATH=/bin", NULL};
@@ -44,6 +47,56 @@ static int encode(const struct sample *s, struct buf *b, int **fds, uint32_t *co
     struct err e;
     *b = BUF_INIT(BOX_SPEC_BYTES_MAX);
     return spec_encode(&s->region, remote, b, fds, count, &e);
+}
+
+static const char *const corpus[] = {"tests/fuzz/corpus/box_spec/pipeline", "tests/fuzz/corpus/box_spec/one"};
+
+/* The i-th file of the corpus. */
+static void encode_corpus(int i, struct buf *b)
+{
+    struct sample s;
+    int *fds;
+    uint32_t count;
+    fill(&s);
+    if (i) {
+        s.task[0] = (struct box_task){.argv = words, .env = env};
+        s.region.task_count = 1;
+        s.region.channel_count = 0;
+    }
+    assert_int_equal(encode(&s, b, &fds, &count), 0);
+    free(fds);
+}
+
+static void test_corpus(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        char there[4096];
+        struct buf b;
+        encode_corpus(i, &b);
+        FILE *f = fopen(corpus[i], "re");
+        if (!f)
+            fail_msg("cannot open '%s'", corpus[i]);
+        size_t size = fread(there, 1, sizeof there, f);
+        fclose(f);
+        if (size != b.size || memcmp(there, b.data, size))
+            fail_msg("'%s' is of another form: `test_box_spec write` makes it anew", corpus[i]);
+        buf_clear(&b);
+    }
+}
+
+static int write_corpus(void)
+{
+    int result = 0;
+    for (int i = 0; i < 2; i++) {
+        struct buf b;
+        encode_corpus(i, &b);
+        FILE *f = fopen(corpus[i], "we");
+        result |= !f || fwrite(b.data, 1, b.size, f) != b.size;
+        result |= f && fclose(f) != 0;
+        buf_clear(&b);
+    }
+    return result;
 }
 
 static void test_round_trip(void **state)
@@ -294,9 +347,12 @@ static void test_wrong(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1 && !strcmp(argv[1], "write"))
+        return write_corpus();
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_corpus),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_wrong),
