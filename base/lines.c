@@ -4,16 +4,35 @@
 #include "base/fds.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+/* What the descriptor takes now; no more is read until it has taken all.  It may be a pipe that this very process reads.  A closed
+ * stderr is nobody's failure, as in sh. */
+static void pass_on(struct lines *l)
+{
+    int to = l->own >= 0 ? l->own : l->to;
+    while (l->waiting.size) {
+        ssize_t n = write(to, l->waiting.data, l->waiting.size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        buf_drop(&l->waiting, n < 0 ? l->waiting.size : (size_t)n);
+    }
+}
 
 static void put(struct lines *l, const char *data, size_t size)
 {
     struct slice s = {data, size};
     if (l->differs.code || (l->given && given_drop(l->given, &s, &l->differs) < 0))
         return;
-    if (l->to >= 0 && s.size)
-        fd_write_all(l->to, s.data, s.size); /* a closed stderr is nobody's failure, as in sh */
+    if (l->to >= 0 && s.size) {
+        buf_add(&l->waiting, s.data, s.size);
+        pass_on(l);
+    }
     if (l->given && s.size)
         given_add(l->given, s.data, s.size, &l->differs);
 }
@@ -36,10 +55,37 @@ static void out(struct lines *l, const char *data, size_t size)
     buf_add(&l->tail, data, pass);
 }
 
+static void end(struct lines *l)
+{
+    fd_close(&l->from);
+    fd_close(&l->own);
+    l->ended(l);
+}
+
+static void has_room(struct loop_fd *w, int events)
+{
+    (void)events;
+    struct lines *l = w->owner;
+    pass_on(l);
+    if (l->waiting.size)
+        return;
+    loop_fd_stop(l->loop, &l->room);
+    if (l->over)
+        end(l);
+    else
+        loop_fd_start(l->loop, &l->watch, l->from, LOOP_READ);
+}
+
+static void wait_for_room(struct lines *l)
+{
+    loop_fd_stop(l->loop, &l->watch);
+    loop_fd_start(l->loop, &l->room, l->own >= 0 ? l->own : l->to, LOOP_WRITE);
+}
+
 static void finish(struct lines *l)
 {
     loop_fd_stop(l->loop, &l->watch);
-    fd_close(&l->from);
+    l->over = true;
     if (!l->torn)
         out(l, l->part.data, l->part.size);
     buf_clear(&l->part);
@@ -51,7 +97,10 @@ static void finish(struct lines *l)
     }
     if (l->given && !l->torn && !l->differs.code)
         given_end(l->given, &l->differs);
-    l->ended(l);
+    if (l->waiting.size)
+        wait_for_room(l);
+    else
+        end(l);
 }
 
 static void readable(struct loop_fd *w, int events)
@@ -80,6 +129,17 @@ static void readable(struct loop_fd *w, int events)
         buf_drop(&l->part, l->part.size);
     }
     buf_add(&l->part, bytes + whole, (size_t)n - whole);
+    if (l->waiting.size)
+        wait_for_room(l);
+}
+
+/* A pipe or a terminal opened anew, so that it can be non-blocking here without being so for whoever else has it; -1: it is
+ * another thing, or not ours to open. */
+static int open_anew(int to)
+{
+    struct stat s;
+    bool may = to >= 0 && fstat(to, &s) == 0 && (S_ISFIFO(s.st_mode) || S_ISCHR(s.st_mode));
+    return may ? fd_reopen(to, O_WRONLY | O_NONBLOCK | O_NOCTTY) : -1;
 }
 
 void lines_start(struct lines *l, struct loop *loop, int from, int to, void (*ended)(struct lines *),
@@ -88,12 +148,15 @@ void lines_start(struct lines *l, struct loop *loop, int from, int to, void (*en
     *l = (struct lines){.loop = loop,
                         .from = from,
                         .to = to,
+                        .own = open_anew(to),
+                        .waiting = BUF_INIT(8 * LINES_LINE_MAX),
                         .part = BUF_INIT(2 * LINES_LINE_MAX),
                         .tail = BUF_INIT(2 * LINES_TAIL_MAX),
                         .ended = ended,
                         .owner = owner};
     l->watch.run = readable;
-    l->watch.owner = l;
+    l->watch.owner = l->room.owner = l;
+    l->room.run = has_room;
     loop_fd_start(loop, &l->watch, from, LOOP_READ);
 }
 
@@ -102,8 +165,11 @@ void lines_clear(struct lines *l)
     if (!l->loop)
         return;
     loop_fd_stop(l->loop, &l->watch);
+    loop_fd_stop(l->loop, &l->room);
     fd_close(&l->from);
+    fd_close(&l->own);
     buf_clear(&l->part);
+    buf_clear(&l->waiting);
     buf_clear(&l->tail);
     l->loop = NULL;
 }

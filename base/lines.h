@@ -12,8 +12,11 @@
 
 struct lines {
     struct loop *loop;
-    struct loop_fd watch;
-    int from, to;      /* from is owned and non-blocking; to is borrowed, -1: only keep the tail */
+    struct loop_fd watch, room;
+    int from, to;      /* from is owned and non-blocking, -1 once all went out; to is borrowed, -1: only keep the tail */
+    int own;           /* `to` opened anew; -1: it cannot be */
+    struct buf waiting; /* what `to` has not taken */
+    bool over;         /* all has come */
     struct buf part;   /* a line that has not ended */
     struct buf tail;   /* the last bytes that went out */
     uint64_t passed, dropped;

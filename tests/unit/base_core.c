@@ -249,6 +249,72 @@ static void whole_lines(void **state)
 
 static void kept_files(void **state)
 {
+/* Where they go is a pipe that the same loop reads, and it holds less than they are. */
+struct reader {
+    struct loop_fd watch;
+    struct loop *loop;
+    size_t size;
+    bool over;
+};
+
+static void read_some(struct loop_fd *w, int events)
+{
+    (void)events;
+    struct reader *r = w->owner;
+    char bytes[1000];
+    ssize_t n = read(w->ev.fd, bytes, sizeof bytes);
+    assert_true(n >= 0);
+    r->size += (size_t)n;
+    if (n == 0) {
+        loop_fd_stop(r->loop, w);
+        loop_stop(r->loop);
+    }
+}
+
+static void reader_over(struct lines *l)
+{
+    struct reader *r = l->owner;
+    r->over = true;
+    close(l->to); /* and so it is the end */
+}
+
+static void lines_into_a_full_pipe(void **state)
+{
+    (void)state;
+    static const size_t lengths[] = {200000, 100};
+    for (size_t k = 0; k < 2; k++) {
+        struct err e;
+        struct loop *loop = loop_new(&e);
+        int in[2], out[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, in), 0);
+        assert_int_equal(pipe(out), 0);
+        struct lines l;
+        struct reader r = {.watch = {.run = read_some}, .loop = loop};
+        r.watch.owner = &r;
+        lines_start(&l, loop, in[0], out[1], reader_over, &r);
+        size_t size = 0;
+        for (int turn = 0; turn < 1000 && size < 200000; turn++) { /* nobody reads */
+            char bytes[1000];
+            memset(bytes, 'x', sizeof bytes);
+            for (size_t i = 0; i < sizeof bytes; i++)
+                bytes[i] = (size + i + 1) % lengths[k] ? 'x' : '\n';
+            ssize_t n = write(in[1], bytes, sizeof bytes);
+            size += n > 0 ? (size_t)n : 0;
+            loop_turn(loop, false);
+        }
+        close(in[1]);
+        assert_in_range(size, 100000, 200000);
+        assert_false(r.over);
+        loop_fd_start(loop, &r.watch, out[0], LOOP_READ);
+        loop_run(loop);
+        assert_true(r.over);
+        assert_int_equal(r.size, size);
+        lines_clear(&l);
+        close(out[0]);
+        loop_free(loop);
+    }
+}
+
     const char *names[] = {"out.txt", "d/e", "b", "a"};
     static const char *const patterns[] = {"part_*", "x/*.c", "\\*", "dir"};
     static const struct {
@@ -271,7 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors),  cmocka_unit_test(buffers), cmocka_unit_test(arenas),
         cmocka_unit_test(arrays), cmocka_unit_test(packing), cmocka_unit_test(spools),
-        cmocka_unit_test(looping), cmocka_unit_test(whole_lines), cmocka_unit_test(kept_files),
+        cmocka_unit_test(looping), cmocka_unit_test(whole_lines), cmocka_unit_test(lines_into_a_full_pipe), cmocka_unit_test(kept_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }
