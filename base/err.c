@@ -90,14 +90,28 @@ int err_nomem(struct err *e)
     return err_set(e, ERR_NOMEM, "out of memory");
 }
 
-/* Terminals know controls of two bytes, too: U+0080 to U+009F. */
+/* How many bytes of a control of Unicode's begin here: U+0080 to U+009F, which terminals know as escapes; what turns the direction of writing
+ * round, so that a text is shown in another order than it stands in (U+061C, U+200E and F, U+202A to E, U+2066 to 9); and
+ * what parts lines (U+2028 and 9). */
+static size_t wide_control(const unsigned char *p)
+{
+    if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+        return 2;
+    if (p[0] == 0xd8 && p[1] == 0x9c)
+        return 2;
+    if (p[0] != 0xe2)
+        return 0;
+    bool marks = p[1] == 0x80 && (p[2] == 0x8e || p[2] == 0x8f || (p[2] >= 0xa8 && p[2] <= 0xae));
+    return marks || (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9) ? 3 : 0;
+}
+
 char *err_plain(char *text, bool lines)
 {
     for (unsigned char *p = (unsigned char *)text; *p; p++) {
-        bool two = *p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
-        if (two)
-            p[1] = '?';
-        if (two || *p == 0x7f || (*p < ' ' && !(lines && (*p == '\n' || *p == '\t'))))
+        size_t wide = wide_control(p);
+        for (size_t i = 0; i < wide; i++)
+            p[i] = '?';
+        if (*p == 0x7f || (*p < ' ' && !(lines && (*p == '\n' || *p == '\t'))))
             *p = '?';
     }
     return text;

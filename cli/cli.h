@@ -2,6 +2,8 @@
 #pragma once
 #include "zpipe.h"
 
+#include <sys/types.h>
+
 #define CONF_LINES_MAX 4096 /* of all configuration files */
 
 /* Which command it is. */
@@ -52,6 +54,9 @@ int conf_read(struct cli *c, const char *path);
 /* "zpipe: TEXT" on stderr, without controls; gives the status back. */
 int cli_fail(int status, const struct zpipe_error *e);
 int cli_say(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A descriptor for what jobs say, which goes to fd: on a terminal without controls, through a process of ours.  -1 after saying why. */
+int plain_begin(int fd, pid_t *child);
+void plain_end(int fd, pid_t child);
 /* At the end of all: `status`, or, if that is 0 and stdout did not take what was printed, ZPIPE_STATUS_FAILED after saying so. */
 int cli_end(int status);
 

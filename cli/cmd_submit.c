@@ -74,10 +74,13 @@ int cmd_logs(struct cli *c)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe logs wants one JOB");
     if (cli_job_number(c->word[0], &job) < 0)
         return ZPIPE_STATUS_FAILED;
-    struct zpipe *z = cli_open_cluster(c, "logs");
-    if (!z)
-        return ZPIPE_STATUS_FAILED;
-    int status = zpipe_logs(z, job, c->submission.io.stdout_fd, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
+    pid_t child;
+    int fd = plain_begin(c->submission.io.stdout_fd, &child); /* before there are threads */
+    struct zpipe *z = fd < 0 ? NULL : cli_open_cluster(c, "logs");
+    int status = ZPIPE_STATUS_FAILED;
+    if (z)
+        status = zpipe_logs(z, job, fd, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
     zpipe_close(z);
+    plain_end(fd, child);
     return status;
 }

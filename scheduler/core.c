@@ -184,9 +184,7 @@ void core_evict(struct core *c, uint64_t now, struct peer_state *p, const char *
 static void copy_name(char *to, size_t room, const char *from)
 {
     snprintf(to, room, "%s", from);
-    for (; *to; to++)
-        if ((unsigned char)*to < ' ' || *to == 0x7f)
-            *to = '?';
+    err_plain(to, false);
 }
 
 static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role role,

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Submitted jobs, while whoever can be killed is.   submitted.py --bin DIR [--seed N] [--rounds N] [CASE...]"""
-import fcntl, glob, os, pty, random, resource, shutil, signal, subprocess, sys
+import fcntl, glob, os, pty, random, resource, shutil, signal, subprocess, sys, termios
 
 import daemons
 from daemons import Cluster, lines, reference, tell_logs
@@ -135,6 +135,29 @@ def nobody_elses_business():
             assert r.returncode == 125 and b"of yours" in r.stderr and not r.stdout, (command, r)
         assert subprocess.run([zpipe, "status"], env=other, capture_output=True, timeout=60).stdout.count(b"job ") == 0
         assert c.attach(job) == (0, b"mine\n", b"")
+
+
+@case
+def a_terminal_is_told_no_controls():
+    """What a job said is a file's as it is; on a terminal nothing of it moves the cursor, or turns the text round."""
+    said = b"a\x1b[2Jb\xe2\x80\xaec\xc3\xa9\td" + 70000 * "\u00e9".encode() + b"\n"
+    with Kept() as c:
+        open("said", "wb").write(said)
+        job = c.submit("sh -c 'cat >&2; exit 1' < said")
+        c.until_over(job)
+        assert c.run("logs", job).stdout == said
+        main, terminal = pty.openpty()
+        attributes = termios.tcgetattr(terminal)
+        attributes[1] &= ~termios.OPOST
+        termios.tcsetattr(terminal, termios.TCSANOW, attributes)
+        p = subprocess.Popen([zpipe, "logs", job], env=c.env, stdout=terminal)
+        got = b""
+        while not got.endswith(b"\n"):
+            got += os.read(main, 65536)
+        assert p.wait(timeout=60) == 0 and got == said.replace(b"\x1b", b"?").replace(b"\xe2\x80\xae", b"???"), (len(got), got[:30])
+        status = subprocess.run([zpipe, "status"], env=c.env, capture_output=True, timeout=60).stdout
+        assert b"\x1b" not in status
+        os.close(main), os.close(terminal)
 
 
 def take_some(c, job, name, size):

@@ -43,6 +43,8 @@ static void errors(void **state)
     char lines[] = "a\tb\n\r\xc2\x9b" "2J\xc2\xa0\xc2";
     assert_string_equal(err_plain(lines, true), "a\tb\n???2J\xc2\xa0\xc2");
     assert_string_equal(err_plain(lines, false), "a?b????2J\xc2\xa0\xc2");
+    char turned[] = "a\xe2\x80\xae" "b\xd8\x9c" "c\xe2\x81\xa6\xe2\x80\xa8\xe2\x82\xac\xd8\x9b\xe2\x80\x93\xe2\x80";
+    assert_string_equal(err_plain(turned, false), "a???b??c??????\xe2\x82\xac\xd8\x9b\xe2\x80\x93\xe2\x80");
     memset(big, 'x', sizeof big - 1);
     assert_int_equal(strlen(err_name(big, shown)), ERR_NAME_MAX - 1);
 }
@@ -247,8 +249,6 @@ static void whole_lines(void **state)
     loop_free(loop);
 }
 
-static void kept_files(void **state)
-{
 /* Where they go is a pipe that the same loop reads, and it holds less than they are. */
 struct reader {
     struct loop_fd watch;
@@ -315,6 +315,8 @@ static void lines_into_a_full_pipe(void **state)
     }
 }
 
+static void kept_files(void **state)
+{
     const char *names[] = {"out.txt", "d/e", "b", "a"};
     static const char *const patterns[] = {"part_*", "x/*.c", "\\*", "dir"};
     static const struct {

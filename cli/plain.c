@@ -1,0 +1,66 @@
+/* What jobs have said, on a terminal: none of it may move the cursor or turn the text round.  The library writes into a descriptor, so a process
+ * of our own stands between that and the terminal; what goes anywhere else is as the job said it. */
+#include "cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CHARACTER_MAX 3 /* bytes of a control */
+
+static void copy(int from, int to)
+{
+    static char bytes[65536 + 1];
+    size_t held = 0;
+    ssize_t n;
+    do {
+        n = read(from, bytes + held, sizeof bytes - 1 - held);
+        size_t size = held + (n > 0 ? (size_t)n : 0), cut = size;
+        while (n > 0 && cut > 0 && size - cut < CHARACTER_MAX && (bytes[cut - 1] & 0x80)) /* its rest may still come */
+            cut--;
+        for (size_t i = 0; i < cut; i++)
+            bytes[i] = bytes[i] ? bytes[i] : '?';
+        char next = bytes[cut];
+        bytes[cut] = '\0';
+        zpipe_plain(bytes, true);
+        bytes[cut] = next;
+        for (size_t at = 0; at < cut;) {
+            ssize_t wrote = write(to, bytes + at, cut - at);
+            if (wrote < 0)
+                _exit(1);
+            at += (size_t)wrote;
+        }
+        memmove(bytes, bytes + cut, held = size - cut);
+    } while (n > 0);
+    _exit(0);
+}
+
+int plain_begin(int fd, pid_t *child)
+{
+    int ends[2];
+    *child = 0;
+    if (!isatty(fd))
+        return fd;
+    if (pipe(ends) < 0)
+        return cli_say(-1, "cannot make a pipe to the terminal");
+    *child = fork();
+    if (*child == 0) {
+        close(ends[1]);
+        copy(ends[0], fd);
+    }
+    close(ends[0]);
+    if (*child > 0)
+        return ends[1];
+    close(ends[1]);
+    return cli_say(-1, "cannot start a process for what goes to the terminal");
+}
+
+void plain_end(int fd, pid_t child)
+{
+    if (!child)
+        return;
+    close(fd);
+    waitpid(child, NULL, 0);
+}
