@@ -195,11 +195,7 @@ static void on_lent(struct agent *a, const struct msg_lent *m)
     if (!t)
         return;
     borrow_begin(t, m);
-    for (uint32_t i = 0; i < a->early_count; i++) {
-        struct early e = a->early[i];
-        if (!stream_name_equal(&e.name, &name))
-            continue;
-        a->early[i--] = a->early[--a->early_count];
+    for (struct early e; early_take(&a->early, &name, &e);) {
         struct msg_attach attach = {name.job, name.attempt, {e.token, sizeof e.token}, name.what, name.index, name.node};
         borrow_attach(t, e.link, &attach);
     }

@@ -11,25 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct early *find_early(struct agent *a, const struct stream_name *name, uint64_t link)
-{
-    for (uint32_t i = 0; i < a->early_count; i++)
-        if (a->early[i].link == link && stream_name_equal(&a->early[i].name, name))
-            return &a->early[i];
-    return NULL;
-}
-
 static void keep_early(struct agent *a, uint64_t link, const struct msg_attach *m)
 {
-    if (a->early_count == AGENT_EARLY_MAX) {
-        /* Those whose RUN never came: the oldest goes. */
-        memmove(a->early, a->early + 1, (AGENT_EARLY_MAX - 1) * sizeof *a->early);
-        a->early_count--;
-    }
-    struct early *e = &a->early[a->early_count++];
-    *e = (struct early){.name = {m->job, m->attempt, m->what, m->index, m->node}, .link = link};
-    if (m->token.size == sizeof e->token)
-        memcpy(e->token, m->token.data, sizeof e->token);
+    early_keep(&a->early, link, peer_link_key(a->data, link), m);
 }
 
 /* From a lender of ours, or somebody who says so: no client ever has a loan's token, nor a worker's key. */
@@ -79,7 +63,7 @@ static void on_data(void *owner, struct peer *p, uint64_t link, enum msg_role ro
         }
         return;
     }
-    struct early *early = p == a->data ? find_early(a, &name, link) : NULL;
+    struct early *early = p == a->data ? early_of(&a->early, &name, link) : NULL;
     if (early) {
         if (m->type == MSG_CREDIT && m->credit.upto_bytes > early->upto_bytes)
             early->upto_bytes = m->credit.upto_bytes;
@@ -97,11 +81,7 @@ int agent_claim(struct agent *a, struct carry *c, struct err *e)
 {
     const struct stream_name *name = carry_name(c);
     struct attempt *t = agent_attempt(a, name->job, name->attempt);
-    for (uint32_t i = 0; i < a->early_count; i++) {
-        struct early was = a->early[i];
-        if (!stream_name_equal(&was.name, name))
-            continue;
-        a->early[i--] = a->early[--a->early_count];
+    for (struct early was; early_take(&a->early, name, &was);) {
         if (t && memcmp(was.token, t->token, sizeof was.token) != 0)
             continue;
         if (carry_bound(c))
@@ -127,6 +107,7 @@ static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struc
     if (p == a->data && why->code == ERR_NOMEM)
         agent_lose(a, why);
     if (p == a->data) { /* what streams go over it is the scheduler's to notice */
+        early_forget(&a->early, link);
         for (struct attempt *t = a->attempts; t; t = t->next)
             borrows_link_lost(t, link, why);
         return;

@@ -2,20 +2,13 @@
 #pragma once
 #include "worker/agent.h"
 #include "worker/attempt.h"
+#include "worker/early.h"
 #include "worker/image.h"
 #include "worker/lend.h"
 #include "worker/local.h"
 #include "worker/past.h"
 
-#define AGENT_EARLY_MAX 4096
 #define AGENT_KEPT_MAX  64 /* jobs that begin anew at once */
-
-struct early { /* an ATTACH that waits: see agent_data.c */
-    struct stream_name name;
-    uint8_t token[MSG_TOKEN_BYTES];
-    uint64_t link, upto_bytes;
-    bool left;
-};
 
 struct data_link { /* to another worker's data port */
     char *url;
@@ -58,8 +51,7 @@ struct agent {
     struct past *past;    /* of submitted jobs; NULL in embedded mode */
     struct lender lender; /* of our slots to others' attempts */
     bool others_first;    /* when a slot is free next */
-    struct early early[AGENT_EARLY_MAX];
-    uint32_t early_count;
+    struct early_list early;
     struct data_link links[AGENT_LINKS_MAX];
     uint32_t link_count;
     void (*ready)(void *owner); /* NULL: it was called */
