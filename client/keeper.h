@@ -21,6 +21,7 @@
 #include "store/journal.h"
 
 #define KEEPER_JOBS_MAX    20000
+#define KEEPER_JOBS_PER_KEY_MAX 5000 /* of one key, those that are over and not forgotten, too */
 #define KEEPER_RUNNING_MAX 100  /* the others wait their turn */
 #define KEEPER_OWNERS      256
 #define KEEPER_VISITS_MAX  1000
@@ -111,6 +112,7 @@ int keeper_write_failed(const struct keeper *k, const char *what, struct err *e)
 /* keeper_list.c */
 int keeper_list_add(struct keeper_job *j, struct slice owner, struct err *e); /* -1: it is in no list */
 void keeper_list_remove(struct keeper_job *j);
+int keeper_list_room(const struct keeper *k, struct slice owner, struct err *e); /* -1: it has as many as it gets */
 struct keeper_job *keeper_job_of(struct keeper *k, uint64_t number); /* NULL: there is none */
 struct keeper_job *keeper_list_next(const struct keeper *k); /* to be started; NULL: none waits */
 

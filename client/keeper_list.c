@@ -24,19 +24,25 @@ struct keeper_job *keeper_job_of(struct keeper *k, uint64_t number)
     return at < k->job_count && k->job[at]->row.number == number ? k->job[at] : NULL;
 }
 
+static struct keeper_owner *find_owner(const struct keeper *k, struct slice key)
+{
+    const struct list *bucket = &k->owners[key.size ? *(const uint8_t *)key.data : 0];
+    for (struct list *l = bucket->next; l != bucket; l = l->next) {
+        struct keeper_owner *o = LIST_OF(l, keeper_owner, at);
+        if (slice_equal(key, (struct slice){o->key, o->key_size}))
+            return o;
+    }
+    return NULL;
+}
+
 /* One more job of this key. */
 static struct keeper_owner *owner_of(struct keeper *k, struct slice key)
 {
     struct list *bucket = &k->owners[key.size ? *(const uint8_t *)key.data : 0];
-    struct keeper_owner *o = NULL;
-    if (key.size > sizeof o->key)
-        return NULL;
-    for (struct list *l = bucket->next; l != bucket; l = l->next) {
-        o = LIST_OF(l, keeper_owner, at);
-        if (slice_equal(key, (struct slice){o->key, o->key_size}))
-            return o->jobs++, o;
-    }
-    if (!(o = calloc(1, sizeof *o)))
+    struct keeper_owner *o = find_owner(k, key);
+    if (o)
+        return o->jobs++, o;
+    if (key.size > sizeof o->key || !(o = calloc(1, sizeof *o)))
         return NULL;
     o->jobs = 1;
     if (key.size)
@@ -52,6 +58,19 @@ static void owner_leave(struct keeper_owner *o)
         return;
     list_remove(&o->at);
     free(o);
+}
+
+int keeper_list_room(const struct keeper *k, struct slice owner, struct err *e)
+{
+    const struct keeper_owner *o = find_owner(k, owner);
+    if (k->job_count >= KEEPER_JOBS_MAX)
+        return err_set(e, ERR_LIMIT, "the keeper has as many jobs as it takes, %d (KEEPER_JOBS_MAX)", KEEPER_JOBS_MAX);
+    if (o && o->jobs >= KEEPER_JOBS_PER_KEY_MAX)
+        return err_set(e, ERR_LIMIT,
+                       "the keeper has %u jobs of this key, those that are over too, and takes no more (KEEPER_JOBS_PER_KEY_MAX): "
+                       "`zpipe cancel JOB` forgets one that is over",
+                       o->jobs);
+    return 0;
 }
 
 int keeper_list_add(struct keeper_job *j, struct slice owner, struct err *e)

@@ -154,8 +154,8 @@ static int visit(struct keeper *k, const struct msg_visit *m, struct err *e)
         visited(k, NULL, m->link, m->request, m->job, NULL);
         return 0;
     }
-    if (m->what == MSG_ASK_KEEP && k->job_count >= KEEPER_JOBS_MAX)
-        return err_set(e, ERR_LIMIT, "the keeper has as many jobs as it takes, %d (KEEPER_JOBS_MAX)", KEEPER_JOBS_MAX);
+    if (m->what == MSG_ASK_KEEP && keeper_list_room(k, m->key, e) < 0)
+        return -1;
     struct visitor *v = visitor_new(k, m, j, e);
     if (!v)
         return -1;

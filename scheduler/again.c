@@ -192,6 +192,8 @@ static void clear_places(struct job *j)
 void job_resume(struct core *c, uint64_t now, struct job *j)
 {
     struct err e;
+    if (!j->begun && !j->parts_left)
+        j->bound = false; /* whoever was to have it first has left without a word: its image binds nobody */
     if (place_possible(c, j)) {
         clear_places(j);
         if (job_place(c, j, &e) < 0)

@@ -66,6 +66,9 @@ void core_free(struct core *c)
     peers_free(&c->clients);
     table_clear(&c->peers);
     table_clear(&c->homes);
+    for (size_t i = 0; i < c->quotas.room; i++)
+        free(c->quotas.slot[i].item);
+    table_clear(&c->quotas);
     table_clear(&c->jobs_by_number);
     table_clear(&c->loans);
     table_clear(&c->held);
@@ -168,6 +171,9 @@ void core_forget(struct core *c, uint64_t now, struct peer_state *p, const char 
         held_lose_keeper(c, p);
         jobs_lose_client(c, now, p);
     }
+    if (p->quota)
+        p->quota->clients--;
+    quota_settle(c, p->quota);
     table_clear(&p->requests);
     free(p->shared);
     free(p->holds);
@@ -230,7 +236,7 @@ static int admit(struct core *c, uint64_t now, struct peer_state *p, struct slic
     }
     list_add(p->role == MSG_WORKER ? &c->workers : &c->clients, &p->at);
     c->stats.workers += p->role == MSG_WORKER;
-    if (home_join(c, p, instance, e) < 0 || (p->role == MSG_WORKER && fleet_join(c, p, e) < 0)) {
+    if (quota_of_client(c, p, e) < 0 || home_join(c, p, instance, e) < 0 || (p->role == MSG_WORKER && fleet_join(c, p, e) < 0)) {
         p->slots = 0; /* it is not in the fleet */
         core_forget(c, now, p, e->text);
         return -1;

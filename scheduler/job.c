@@ -101,6 +101,10 @@ static void enter(struct core *c, uint64_t now, struct job *j)
         list_to_end(&c->over, &j->at);
         table_remove(&c->jobs_by_number, j->number);
         c->job_count--;
+        if (j->quota)
+            j->quota->jobs--;
+        quota_settle(c, j->quota);
+        j->quota = NULL;
         c->stats.jobs_done++;
         c->graph_bytes -= j->bytes->size;
         if (j->client) {
@@ -454,6 +458,7 @@ void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
         on_sandbox_failed(c, now, p, &m->task);
     } else {
         done = job_step(c, now, j, claim.event, m);
+        j->begun |= done;
     }
     if (!done)
         core_refuse_message(c);

@@ -383,6 +383,7 @@ static void take_remnants(struct core *c, struct job *j, struct remnant *const *
     }
     job_bind(j, found[0]->worker);
     j->earlier = j->attempt;
+    j->begun = true;
     j->part_count = j->parts_left = count;
 }
 

@@ -12,6 +12,7 @@
  *   held.c      submitted jobs, which keepers hold
  *   drain.c     workers that shall leave
  *   alike.c     which workers one may have
+ *   quota.c     what one key may have of all places
  *   wait.c      jobs that wait for a slot, fairly
  *   fleet.c     workers by free slots
  *   memory.c    their memory, and what jobs need of it
@@ -47,6 +48,12 @@
 #define UNHEARD_MAX 256 /* attempts of a job that an earlier scheduler began, and of which no worker told: more are a lie */
 #define SHUNNED_MAX 16 /* workers that failed a job: of more, the last so many are remembered */
 
+/* What there is of one key; it exists while there is any. */
+struct quota {
+    uint64_t name;
+    uint32_t clients, jobs;
+};
+
 /* Two roles in one process: the instance of their HELLOs is the same.  They share its fate, so
  * neither has a lease to lose, and its client's jobs run on its worker. */
 struct home {
@@ -61,6 +68,7 @@ struct peer_state {
     struct list at; /* in core.workers or core.clients, longest silent first */
     uint64_t heard_ns;
     struct home *home; /* NULL: it gave no instance */
+    struct quota *quota; /* of a client with a key; else NULL */
     uint8_t key[MSG_KEY_BYTES];
     bool has_key;
 
@@ -215,6 +223,7 @@ struct job {
     bool again;    /* likewise: it may have been run before, by a worker that has results of it */
     enum job_state state;
     struct peer_state *client; /* NULL: gone */
+    struct quota *quota;       /* of who brought it; NULL: there are no keys */
     struct list at;            /* in core.jobs, or core.over */
     struct list of_client;     /* in client->jobs */
     struct list wait;          /* in client->waiting */
@@ -235,6 +244,7 @@ struct job {
     const char *wish;              /* of the graph: the image that it wants; "": any */
     char image[129], domain[129];  /* once it is bound: those of all its workers */
     bool bound;
+    bool begun; /* some worker has said that it runs something of it */
     bool choosy; /* while it waits: it was when it began to */
     uint64_t shunned[SHUNNED_MAX]; /* links of workers that it will not have again */
     uint32_t shunned_count;
@@ -265,7 +275,7 @@ struct core {
     bool has_owner;
     uint32_t draining; /* workers */
     uint64_t began_ns, event_ns; /* when the first event was; the last one */
-    struct table peers, homes, jobs_by_number;
+    struct table peers, homes, quotas, jobs_by_number;
     struct list workers, clients; /* peers with a role, longest silent first */
     struct table held;            /* struct held */
     struct list helds;
@@ -383,6 +393,13 @@ void held_forget_asked(struct peer_state *keeper); /* what it was asked; nobody 
 void held_remove(struct core *c, struct held *h);
 struct held *held_of(const struct core *c, uint64_t number); /* NULL: no keeper says so */
 bool held_is_theirs(const struct held *h, const struct peer_state *p);
+
+/* quota.c */
+struct quota *quota_get(struct core *c, const uint8_t *key); /* NULL: no memory */
+void quota_settle(struct core *c, struct quota *q);          /* it is gone, if nothing is left of it */
+/* ERR_LIMIT: there is no place for one more.  *out is to be counted in, or settled. */
+int quota_of_job(struct core *c, const struct peer_state *client, uint64_t held, struct quota **out, struct err *e);
+int quota_of_client(struct core *c, struct peer_state *p, struct err *e);
 
 /* drain.c */
 int drain_ask(struct core *c, const struct peer_state *p, const struct msg_ask *m, struct err *e);

@@ -102,6 +102,8 @@ static int enlist(struct core *c, struct peer_state *client, struct job *j, stru
     list_add(&c->jobs, &j->at);
     list_add(&client->jobs, &j->of_client);
     c->job_count++;
+    if (j->quota)
+        j->quota->jobs++;
     c->graph_bytes += j->bytes->size;
     client->graph_bytes += j->bytes->size;
     c->stats.jobs_accepted++;
@@ -141,7 +143,8 @@ static int answer(struct core *c, uint64_t now, struct peer_state *client,
         return -1;
     }
     j->number = c->job_numbers + 1;
-    if (enlist(c, client, j, e) < 0) {
+    if (quota_of_job(c, client, m->held, &j->quota, e) < 0 || enlist(c, client, j, e) < 0) {
+        quota_settle(c, j->quota);
         job_free(j);
         return -1;
     }

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -100,6 +101,32 @@ static void all_of_a_journal(void **state)
     buf_clear(&record);
 }
 
+/* Who has brought as many as a key may is told so; another's are taken. */
+static void a_key_has_a_share(void **state)
+{
+    struct err e;
+    struct keeper k;
+    struct buf record = record_bytes();
+    char key[MSG_KEY_BYTES];
+    (void)state;
+    keeper_init(&k);
+    for (uint32_t i = 1; i <= KEEPER_JOBS_PER_KEY_MAX; i++) {
+        struct journal_job row = row_of(i, 0, &record, key);
+        assert_int_equal(keeper_list_room(&k, row.owner, &e), 0);
+        assert_non_null(keeper_job_new(&k, &row, &e));
+    }
+    struct journal_job theirs = row_of(1 << 20, 0, &record, key);
+    assert_int_equal(keeper_list_room(&k, theirs.owner, &e), -1);
+    assert_non_null(strstr(e.text, "KEEPER_JOBS_PER_KEY_MAX"));
+    theirs = row_of(1 << 20, 1, &record, key);
+    assert_int_equal(keeper_list_room(&k, theirs.owner, &e), 0);
+    keeper_job_free(keeper_job_of(&k, 7));
+    theirs = row_of(1 << 20, 0, &record, key);
+    assert_int_equal(keeper_list_room(&k, theirs.owner, &e), 0);
+    keeper_end(&k);
+    buf_clear(&record);
+}
+
 /* A thousand of one, then one of another: it is the second to be started. */
 static void who_comes_last_does_not_wait_for_all(void **state)
 {
@@ -165,7 +192,7 @@ static int remove_directory(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(all_of_a_journal), cmocka_unit_test(who_comes_last_does_not_wait_for_all),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(all_of_a_journal), cmocka_unit_test(a_key_has_a_share), cmocka_unit_test(who_comes_last_does_not_wait_for_all),
                                        cmocka_unit_test(a_clock_that_is_set_makes_no_job_older)};
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

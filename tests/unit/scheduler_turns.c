@@ -1,10 +1,11 @@
-/* Whose turn it is among those who submit to one keeper: who brings a hundred jobs delays who brings three by one at a time.  And who
+/* Whose turn it is, and what each may have: among those who submit to one keeper: who brings a hundred jobs delays who brings three by one at a time.  And who
  * gets a job that begins anew. */
 #include "tests/lib/test.h"
 
 #include "scheduler/core.h"
 #include "tests/lib/chain.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { WORKER = 1, KEEPER = 2, HOLDER = 3, MANY = 100, FEW = 3, JOBS = MANY + FEW };
@@ -214,9 +215,104 @@ static void who_has_results_gets_the_job(void **state)
     core_free(core);
 }
 
+/* One key's clients, each with a thousand jobs, leave places for another's; and so do one key's jobs at a keeper. */
+static char refused[ERR_TEXT_MAX];
+static uint64_t accepted, welcomed, dropped;
+
+static void say_as(uint64_t link, enum msg_role role, char owner, const struct msg *m, struct slice bulk)
+{
+    char key[MSG_KEY_BYTES];
+    struct core_action a;
+    memset(key, owner, sizeof key);
+    core_message(core, now += 1000, link, role, (struct slice){key, sizeof key}, m, bulk);
+    while (core_next_action(core, &a)) {
+        welcomed += a.msg.type == MSG_WELCOME;
+        accepted += a.msg.type == MSG_ACCEPT;
+        dropped += a.kind == CORE_DROP;
+        if (a.msg.type == MSG_RESULT)
+            snprintf(refused, sizeof refused, "%s", a.msg.result.text);
+    }
+}
+
+static void come(uint64_t link, enum msg_role role, char owner)
+{
+    struct msg m = {.type = MSG_HELLO,
+                    .hello = {.version = MSG_VERSION, .role = role, .name = "x", .instance = {"", 0}, .image = "", .data_url = "tcp://x:1", .data_key = {"", 0}, .shared = ""}};
+    say_as(link, role, owner, &m, (struct slice){"", 0});
+}
+
+static void bring(uint64_t link, enum msg_role role, char owner, uint64_t request, uint64_t held, struct slice graph)
+{
+    struct msg m = {.type = MSG_SUBMIT, .submit = {.request = request, .text = "", .held = held}};
+    say_as(link, role, owner, &m, graph);
+}
+
+static void a_key_has_a_share(void **state)
+{
+    (void)state;
+    struct err e;
+    struct buf bytes = chain_bytes(&(struct chain){.stages = 1});
+    struct slice graph = {bytes.data, bytes.size};
+    core = core_new(&(struct core_options){.seed = 1, .url = ""}, &e);
+    assert_non_null(core);
+    now = 1;
+    welcomed = dropped = accepted = 0;
+    for (uint64_t i = 1; i <= CORE_CLIENTS_PER_KEY_MAX + 3; i++)
+        come(i, MSG_CLIENT, A);
+    assert_int_equal(welcomed, CORE_CLIENTS_PER_KEY_MAX);
+    assert_int_equal(dropped, 3);
+    for (uint64_t i = 0; i < CORE_JOBS_PER_KEY_MAX + 5; i++)
+        bring(1 + i / 900, MSG_CLIENT, A, i + 1, 0, graph);
+    assert_int_equal(accepted, CORE_JOBS_PER_KEY_MAX);
+    assert_non_null(strstr(refused, "CORE_JOBS_PER_KEY_MAX"));
+    come(9000, MSG_CLIENT, B);
+    come(9001, MSG_KEEPER, 'k');
+    assert_int_equal(welcomed, CORE_CLIENTS_PER_KEY_MAX + 2);
+    bring(9000, MSG_CLIENT, B, 1, 0, graph);
+    assert_int_equal(accepted, CORE_JOBS_PER_KEY_MAX + 1);
+    for (uint64_t i = 0; i < 2; i++) { /* at the keeper, A's counts, B's has room */
+        char key[MSG_KEY_BYTES];
+        memset(key, i ? B : A, sizeof key);
+        struct msg held = {.type = MSG_HELD, .held = {.job = 1000000 + i, .key = {key, sizeof key}, .state = "waits", .text = ""}};
+        say_as(9001, MSG_KEEPER, 'k', &held, (struct slice){"", 0});
+        bring(9001, MSG_KEEPER, 'k', 1 + i, 1000000 + i, graph);
+        assert_int_equal(accepted, CORE_JOBS_PER_KEY_MAX + 1 + i);
+    }
+    core_lost(core, now, 1); /* with 900 of the jobs */
+    come(9002, MSG_CLIENT, A);
+    bring(9002, MSG_CLIENT, A, 1, 0, graph);
+    assert_int_equal(accepted, CORE_JOBS_PER_KEY_MAX + 3);
+    core_free(core);
+    buf_clear(&bytes);
+}
+
+/* A worker with an image of its own is given the job, and leaves: nothing of it had begun, so another image will do. */
+static void who_only_took_it_binds_nobody(void **state)
+{
+    (void)state;
+    for (int begins = 0; begins < 2; begins++) {
+        begin();
+        submit(1, A);
+        uint64_t job = runs.job;
+        struct msg hello = {.type = MSG_HELLO,
+                            .hello = {.version = MSG_VERSION, .role = MSG_WORKER, .name = "y", .instance = {"0123456789ABCDEF", 16},
+                                      .image = "another", .slots = 1, .data_url = "tcp://y:1", .data_key = {"", 0}, .shared = ""}};
+        struct msg started = {.type = MSG_STARTED, .started = {job, runs.attempt}};
+        say(HOLDER, MSG_WORKER, &hello, (struct slice){"", 0});
+        if (begins)
+            say(WORKER, MSG_WORKER, &started, (struct slice){"", 0});
+        runs.job = 0;
+        core_lost(core, now, WORKER);
+        take_actions();
+        assert_int_equal(runs.job, begins ? 0 : job);
+        core_free(core);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(many_do_not_hold_up_few), cmocka_unit_test(who_waits_gets_its_turn),
-                                       cmocka_unit_test(who_has_results_gets_the_job)};
+                                       cmocka_unit_test(who_has_results_gets_the_job), cmocka_unit_test(a_key_has_a_share),
+                                       cmocka_unit_test(who_only_took_it_binds_nobody)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
