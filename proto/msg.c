@@ -66,7 +66,11 @@ static const struct field run_fields[] = {
     LIST(msg_run, route, &route_table),
     FIELD_MANY(msg_run, admit, admit_count, FIELD_BYTES_LIST, MSG_LIST_MAX, NULL),
     BYTES(msg_run, client, MSG_KEY_BYTES),
-    U64(msg_run, held)};
+    U64(msg_run, held),
+    U32(msg_run, deaths),
+    U32(msg_run, bad),
+    U64(msg_run, bad_number),
+    FIELD(msg_run, bad_why, FIELD_TEXT, ERR_TEXT_MAX)};
 static const struct field stop_fields[] = {U64(msg_stop, job), U32(msg_stop, attempt),
                                            TEXT(msg_stop, text)};
 static const struct field started_fields[] = {U64(msg_started, job), U32(msg_started, attempt)};
@@ -241,6 +245,8 @@ static const struct field done_fields[] = {LOAN_OF(msg_done),
 static const struct field session_fields[] = {BYTES(msg_session, token, MSG_TOKEN_BYTES), U64(msg_session, link),
                                               U64(msg_session, got), YES(msg_session, known), YES(msg_session, ends)};
 static const struct field got_fields[] = {U64(msg_got, got)};
+static const struct field begins_fields[] = {U64(msg_begins, job), U32(msg_begins, attempt), U32(msg_begins, node),
+                                             U64(msg_begins, number), FIELD(msg_begins, text, FIELD_TEXT, ERR_TEXT_MAX)};
 
 #define TABLE(name) FIELD_TABLE(msg_##name, name##_fields)
 #define CLIENT      (MSG_CLIENT | MSG_KEEPER)
@@ -297,6 +303,7 @@ static const struct row {
     [MSG_HOLDS] = {"HOLDS", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(holds)},
     [MSG_SESSION] = {"SESSION", MSG_CLIENT | MSG_WORKER | MSG_SCHEDULER, MSG_CLIENT | MSG_WORKER | MSG_SCHEDULER, true, false, TABLE(session)},
     [MSG_GOT] = {"GOT", MSG_CLIENT | MSG_WORKER | MSG_SCHEDULER, MSG_CLIENT | MSG_WORKER | MSG_SCHEDULER, true, false, TABLE(got)},
+    [MSG_BEGINS] = {"BEGINS", MSG_WORKER, MSG_SCHEDULER, false, false, TABLE(begins)},
     [MSG_KEPT] = {"KEPT", MSG_CLIENT | MSG_WORKER, MSG_CLIENT | MSG_WORKER, true, false, TABLE(kept)},
     [MSG_ANSWER] = {"ANSWER", MSG_SCHEDULER, CLIENT, false, false, TABLE(answer)},
 };

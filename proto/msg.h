@@ -91,6 +91,8 @@ enum msg_type {
     /* between the two ends of a client's link, which outlives its connection (session.h) */
     MSG_SESSION, /* client -> : first on a connection; and the answer */
     MSG_GOT,     /* so many messages have come: what was kept of them may be forgotten */
+    /* control */
+    MSG_BEGINS,  /* worker -> scheduler: a block is about to run there, of a stage with which workers were lost */
     MSG_TYPES
 };
 
@@ -220,6 +222,10 @@ struct msg_run {
     uint32_t admit_count;
     struct slice client; /* and of its client; empty without keys */
     uint64_t held;       /* of a submitted job: the number that it is known by; else 0 */
+    uint32_t deaths;     /* so many workers were lost with a stage of it: what begins is told (BEGINS) */
+    uint32_t bad;        /* 1 + the MAP or REDUCE of which one task is not to be run, but kept as one that failed; 0: none */
+    uint64_t bad_number; /* ... from 0 */
+    const char *bad_why;
 };
 struct msg_stop {
     uint64_t job;
@@ -512,6 +518,13 @@ struct msg_session {
 struct msg_got {
     uint64_t got;
 };
+struct msg_begins {
+    uint64_t job;
+    uint32_t attempt;
+    uint32_t node;   /* the MAP or REDUCE, or the first of a stage of the planner's */
+    uint64_t number; /* of the stage's tasks or runs, from 0 */
+    const char *text; /* of the planner's: how it is run alone; of an author's: the file that it is; "" */
+};
 struct msg_kept {
     uint64_t job;
     /* From the client. */
@@ -568,6 +581,7 @@ struct msg {
         struct msg_holds holds;
         struct msg_session session;
         struct msg_got got;
+        struct msg_begins begins;
         struct msg_ask ask;
         struct msg_answer answer;
     };

@@ -10,9 +10,16 @@
  *
  * Whose fault: a part that was lost, or failed for reasons that are not its programs' own, is blamed, and
  * may be tried `retries` times more; never where it failed.  A stage that took KILLS_MAX workers with it is
- * not given a further one. */
+ * not given a further one.
+ *
+ * Which block of a stage did it nobody is left to say.  So once a worker was lost the next one runs one block of each stage at a time, and
+ * says before which (BEGINS).  A task of a map is kept, to be run again alone, by who has its input: so one more worker has the
+ * stage, and is told not to run that one. */
 #include "proto/holes.h"
 #include "scheduler/state.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 #define RETRIES_DEFAULT 3
 #define ALONE_MAX       300 /* bytes of the command that runs a stage alone: a longer one is cut off */
@@ -34,6 +41,83 @@ static void shun(struct job *j, const struct peer_state *worker)
 static uint32_t retries_of(const struct graph_node *n)
 {
     return n->set.retries_set ? n->set.retries : RETRIES_DEFAULT;
+}
+
+uint32_t part_deaths(const struct job *j, uint32_t part)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < j->graph->node_count; i++)
+        if (j->node[i].part == part && j->node[i].kills > most)
+            most = j->node[i].kills;
+    return most;
+}
+
+bool part_begins(const struct part *p, const struct msg_begins *m)
+{
+    struct job *j = p->job;
+    if (m->node >= j->graph->node_count || j->node[m->node].part != (uint32_t)(p - j->part) || m->number == UINT64_MAX)
+        return false;
+    struct job_node *n = &j->node[m->node];
+    free(n->begun_text);
+    n->begun_text = strdup(m->text); /* without memory for it, it is not told */
+    n->begun = m->number + 1;
+    return true;
+}
+
+/* The stage whose block was at work when the part's worker was lost: where there are several, the one whose same block was, at the
+ * loss before; GRAPH_NONE: nothing was told. */
+static uint32_t suspect(const struct part *p)
+{
+    const struct job *j = p->job;
+    uint32_t found = GRAPH_NONE;
+    for (uint32_t i = 0; i < j->graph->node_count; i++) {
+        const struct job_node *n = &j->node[i];
+        if (n->part != (uint32_t)(p - j->part) || !n->begun || n->ended)
+            continue;
+        if (n->begun == n->begun_before)
+            return i;
+        found = found == GRAPH_NONE ? i : found;
+    }
+    return found;
+}
+
+static void forget_begun(const struct part *p)
+{
+    const struct job *j = p->job;
+    for (uint32_t i = 0; i < j->graph->node_count; i++)
+        if (j->node[i].part == (uint32_t)(p - j->part)) {
+            j->node[i].begun_before = j->node[i].begun;
+            j->node[i].begun = 0;
+        }
+}
+
+static bool is_author(const struct graph_node *g)
+{
+    return g->kind == GRAPH_MAP || g->kind == GRAPH_REDUCE;
+}
+
+static void say_block(const struct job *j, uint32_t node, const struct err *why, struct err *e)
+{
+    const struct graph_node *g = &j->graph->node[node];
+    const struct job_node *n = &j->node[node];
+    const char *text = n->begun_text ? n->begun_text : "";
+    bool file = is_author(g) && *text;
+    err_set(e, ERR_GONE, "%s %llu%s%.200s%s of `%.200s` took %u workers with it and is not given another (%.300s)%s%s",
+            g->kind == GRAPH_REDUCE ? "partition" : "block", (unsigned long long)n->begun, file ? " (the file '" : "", file ? text : "",
+            file ? "')" : "", g->label, n->kills, why->text, !file && *text ? "\nzpipe: run it alone: " : "", !file ? text : "");
+}
+
+/* A task of an author's, twice the same, which a further worker shall keep as one that failed. */
+static bool keep_bad(struct job *j, uint32_t node, const struct err *why)
+{
+    const struct graph_node *g = &j->graph->node[node];
+    if (j->bad || !is_author(g) || j->node[node].begun != j->node[node].begun_before || !j->graph->records ||
+        graph_fail_of(g) != GRAPH_FAIL_STOP)
+        return false;
+    say_block(j, node, why, &j->bad_why);
+    j->bad = node + 1;
+    j->bad_number = j->node[node].begun - 1;
+    return true;
 }
 
 /* A stage of many tasks, of which it is not known here who did it, is no command: where its job runs in one process the
@@ -68,15 +152,26 @@ static void say_quarantined(const struct graph_node *g, uint32_t kills, const st
     buf_clear(&alone);
 }
 
-/* One more try of this stage was in vain.  true, and e says so: it was the last. */
-static bool give_up(const struct job *j, uint32_t node, bool again, bool killed, const struct err *why,
-                    struct err *e)
+/* One more try of the part's stages was in vain. */
+static void note_loss(struct part *p, bool killed)
+{
+    struct job *j = p->job;
+    for (uint32_t i = 0; i < j->graph->node_count; i++)
+        if (j->node[i].part == (uint32_t)(p - j->part)) {
+            j->node[i].kills += killed;
+            j->node[i].tries += !p->again;
+        }
+}
+
+/* Was that the last one?  true, and e says so. */
+static bool give_up(const struct job *j, uint32_t node, uint32_t block, bool kept, const struct err *why, struct err *e)
 {
     const struct graph_node *g = &j->graph->node[node];
-    struct job_node *n = &j->node[node];
-    n->kills += killed;
-    n->tries += !again;
-    if (n->kills >= KILLS_MAX && !n->ended)
+    const struct job_node *n = &j->node[node];
+    bool killer = n->kills >= KILLS_MAX && !n->ended && !kept;
+    if (killer && block != GRAPH_NONE)
+        say_block(j, block, why, e);
+    else if (killer)
         say_quarantined(g, n->kills, why, e);
     else if (n->tries > retries_of(g) && retries_of(g))
         err_set(e, why->code, "%.600s (after %u tries of `%.200s`)", why->text, n->tries, g->label);
@@ -165,12 +260,16 @@ void part_lose(struct core *c, uint64_t now, struct part *p, bool killed, const 
         job_fail(c, now, j, 125, why);
         return;
     }
+    note_loss(p, killed);
+    uint32_t index = (uint32_t)(p - j->part), block = suspect(p);
+    bool kept = block != GRAPH_NONE && j->node[block].kills == KILLS_MAX && keep_bad(j, block, why);
     for (uint32_t i = 0; i < j->graph->node_count; i++) {
-        if (j->node[i].part == (uint32_t)(p - j->part) && give_up(j, i, again, killed, why, &last)) {
+        if (j->node[i].part == index && give_up(j, i, block, kept, why, &last)) {
             job_fail(c, now, j, 125, &last);
             return;
         }
     }
+    forget_begun(p);
     if (p->worker && !j->local)
         shun(j, p->worker);
     j->why = *why;

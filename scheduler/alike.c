@@ -91,7 +91,9 @@ void job_say_nobody(const struct core *c, const struct job *j, struct err *e)
     const char *there = images.data ? images.data : "";
     struct err large;
     bool too_large = memory_say_too_much(c, j, &large);
-    if (too_large && j->why.code)
+    if (j->bad) /* the one that was to keep the task was never there */
+        *e = j->bad_why;
+    else if (too_large && j->why.code)
         err_set(e, j->why.code, "%.600s, and of the others none is large enough: %s", j->why.text, large.text);
     else if (too_large)
         *e = large;

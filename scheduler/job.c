@@ -340,6 +340,9 @@ static bool claim_of(const struct msg *m, struct claim *out)
     case MSG_BLOCK:
         *out = (struct claim){m->block.job, m->block.attempt, JOB_MOVED};
         return true;
+    case MSG_BEGINS:
+        *out = (struct claim){m->begins.job, m->begins.attempt, JOB_MOVED};
+        return true;
     case MSG_FAIL:
         *out = (struct claim){m->fail.job, m->fail.attempt, JOB_FAILED};
         return true;
@@ -454,6 +457,8 @@ void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
     } else if ((claim.event == JOB_TASK && !task_fits(j, p, &m->task)) ||
                (m->type == MSG_BLOCK && part_of_node(j, worker, m->block.node) != p)) {
         done = false;
+    } else if (m->type == MSG_BEGINS) {
+        done = part_begins(p, &m->begins);
     } else if (claim.event == JOB_TASK && m->task.end == MSG_END_FAILED) {
         on_sandbox_failed(c, now, p, &m->task);
     } else {
@@ -518,6 +523,8 @@ void jobs_overdue(struct core *c, uint64_t now)
 void job_free(struct job *j)
 {
     list_remove(&j->at);
+    for (uint32_t i = 0; j->node && i < j->graph->node_count; i++)
+        free(j->node[i].begun_text);
     graph_free(j->graph);
     bytes_drop(j->bytes);
     free(j->port);

@@ -197,6 +197,14 @@ static int new_run(struct core *c, struct job *j, uint32_t part, bool local, str
     if (j->client)
         run.client = key_of(j->client, &a->arena);
     run.held = j->held;
+    run.deaths = part_deaths(j, part);
+    run.bad = j->bad && j->node[j->bad - 1].part == part ? j->bad : 0;
+    run.bad_number = j->bad_number;
+    run.bad_why = run.bad ? arena_string(&a->arena, j->bad_why.text) : "";
+    if (!run.bad_why) {
+        action_forget(c, a);
+        return err_nomem(e);
+    }
     for (uint32_t i = 0; i < j->part_count; i++)
         if (i != part && j->part[i].worker && j->part[i].worker->has_key)
             admit[run.admit_count++] = key_of(j->part[i].worker, &a->arena);

@@ -207,6 +207,9 @@ struct job_node {
     uint32_t tries, kills; /* how often its part was lost; with its worker */
     uint64_t memory_bytes, run_bytes; /* of who leads a stage: what it needs; likewise, of a stage in blocks */
     bool ended, early_stop;
+    /* Of who leads a stage in blocks with which workers were lost: what began there last, from 1, and what had when one was lost. */
+    uint64_t begun, begun_before;
+    char *begun_text; /* owned: as in BEGINS; NULL */
 };
 
 /* An encoded graph, shared by a job and the RUNs on their way. */
@@ -256,6 +259,9 @@ struct job {
     bool failed; /* with what RESULT says then: */
     uint32_t status;
     struct err why; /* or, not failed: why it runs again */
+    uint32_t bad;   /* the MAP or REDUCE of which one task took KILLS_MAX workers with it: it is not run any more; from 1, 0: none */
+    uint64_t bad_number;
+    struct err bad_why;
     uint32_t limit_node; /* of the stages that reached a limit, the first in the graph's order that said which; GRAPH_NONE: none */
     struct err limit;
 };
@@ -409,6 +415,10 @@ void drain_step(struct core *c, uint64_t now); /* those that have nothing left a
 /* The part did not do its work, and it is not the programs' fault: it runs again elsewhere, or the job fails.
  * killed: its worker was lost; else it is still there, and is not asked again. */
 void part_lose(struct core *c, uint64_t now, struct part *p, bool killed, const struct err *why);
+/* BEGINS: it is noted, should it take its worker with it.  false: it cannot be. */
+bool part_begins(const struct part *p, const struct msg_begins *m);
+/* So many workers at most were lost with a stage of it. */
+uint32_t part_deaths(const struct job *j, uint32_t part);
 /* Is it over without having heard of one that writes to it anew?  Then it runs again too, without blame. */
 bool part_missed(const struct part *p, uint32_t heard);
 void part_repeat(struct core *c, uint64_t now, struct part *p);

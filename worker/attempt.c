@@ -718,6 +718,14 @@ struct attempt *attempt_new(struct agent *a, const struct msg_run *run, struct s
         }
         t->here[run->node[i]] = true;
     }
+    t->deaths = run->deaths;
+    t->bad = run->bad;
+    t->bad_number = run->bad_number;
+    t->bad_why = run->bad ? arena_string(&t->arena, run->bad_why) : "";
+    if (!t->bad_why) {
+        err_nomem(e);
+        goto refuse;
+    }
     if (copy_routes(t, run, e) < 0)
         goto refuse;
     t->past = past_join(agent_past(a), run->held, t->graph);

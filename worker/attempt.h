@@ -103,6 +103,10 @@ struct attempt {
     bool torn;   /* it has not ended by itself */
     uint64_t memory_bytes; /* of the worker's, for what streams */
     struct past_job *past; /* of a submitted job; NULL: nothing is noted of it */
+    uint32_t deaths; /* workers that were lost with a stage of it */
+    uint32_t bad;    /* 1 + the MAP or REDUCE of which the task bad_number is not to be run; 0: none */
+    uint64_t bad_number;
+    const char *bad_why; /* in the arena */
     bool elsewhere; /* it is another worker's, who lends us runs of it: see lend.c */
 };
 

@@ -490,6 +490,11 @@ int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e)
         return -1;
     }
     add_next(b, run);
+    if (careful_shuns(run)) {
+        if (where == HERE)
+            agent_end_run(b->t->agent, b->run_memory);
+        return careful_give_up(run, e);
+    }
     return lent_start(b, run, where, e) < 0 || audit_begin(run, e) < 0 ? -1 : 1;
 }
 

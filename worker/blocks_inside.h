@@ -262,6 +262,12 @@ int queue_release(struct blocks *b, struct err *e); /* free slots, for which not
 /* blocks_alone.c: adds the command that runs a block of the planner's alone, where there is one that is short enough. */
 void blocks_alone(struct run *r, struct err *e);
 
+/* blocks_careful.c: where workers were lost with the stage. */
+bool careful_slot(struct blocks *b);           /* leave to run one more here */
+void careful_begin(struct run *r);             /* it is about to: the scheduler is told */
+bool careful_shuns(const struct run *r);       /* it is not to run anywhere, */
+int careful_give_up(struct run *r, struct err *e); /* but to end its stage; 1 */
+
 /* blocks_twice.c */
 int twice_hasten(struct blocks *b, struct err *e); /* lent ones, with slots that can do nothing else */
 int audit_begin(struct run *r, struct err *e);     /* it was started; if it is one of those that are done twice */

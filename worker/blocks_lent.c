@@ -59,7 +59,7 @@ bool lent_slot(struct blocks *b, uint64_t bytes, enum where *where)
 {
     uint32_t width = b->t->graph->width;
     *where = HERE;
-    if (agent_begin_run(b->t->agent, queue_slots(b), width, b->run_memory))
+    if (careful_slot(b))
         return true;
     *where = ELSEWHERE;
     b->lacks_slots = true;
@@ -80,6 +80,7 @@ int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e)
         queue_add(r);
     else
         queue_open(r);
+    careful_begin(r);
     if (ready && b->way->start(b, r, e) == 0)
         return 0;
     b->running--;
@@ -117,7 +118,7 @@ static bool slot_for(struct blocks *b, const struct run *r, enum where *where)
     if (!r->stays)
         return lent_slot(b, run_bytes_in(r), where);
     *where = HERE;
-    return agent_begin_run(b->t->agent, queue_slots(b), b->t->graph->width, b->run_memory);
+    return careful_slot(b);
 }
 
 /* 1: one of those that came back is under way again. */

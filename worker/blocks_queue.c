@@ -21,7 +21,7 @@ void queue_open(struct run *r)
 {
     struct blocks *b = r->b;
     b->queue_end = r;
-    b->queue_room = !b->way->queues || !b->way->queues(r) || !b->task_ns ? 0
+    b->queue_room = b->t->deaths || !b->way->queues || !b->way->queues(r) || !b->task_ns ? 0
                     : QUEUE_NS / b->task_ns < QUEUE_MAX                  ? (uint32_t)(QUEUE_NS / b->task_ns)
                                                                          : QUEUE_MAX;
 }

@@ -210,7 +210,7 @@ int twice_hasten(struct blocks *b, struct err *e)
         for (struct run *r = b->run; r && !held_up; r = r->next)
             if (may_copy(r))
                 one = r;
-        if (!one || !agent_begin_run(b->t->agent, queue_slots(b), b->t->graph->width, b->run_memory))
+        if (!one || !careful_slot(b))
             return 0;
         if (hasten_one(b, one, e) < 0)
             return -1;
@@ -257,7 +257,7 @@ static bool audit_slot(struct blocks *b, const struct run *copy, enum where *whe
     *where = others && !copy->stays ? ELSEWHERE : HERE;
     if (*where == ELSEWHERE)
         return borrow_has_room(t);
-    return agent_begin_run(t->agent, queue_slots(b), t->graph->width, b->run_memory);
+    return careful_slot(b);
 }
 
 int audits_start(struct blocks *b, struct err *e)

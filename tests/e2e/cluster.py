@@ -90,7 +90,7 @@ def inputs_are_read_again():
         os.unlink("daemons.log")
 
 
-def begun_by(worker):
+def begun_by(worker, programs=(b"cat", b"yes")):
     """Does it run programs now?  They are far below it: zpipe-box, its zygote, an init, the program."""
     children, command = {}, {}
     for d in glob.glob("/proc/[0-9]*"):
@@ -104,7 +104,7 @@ def begun_by(worker):
     while more:
         more = [c for p in more for c in children.get(p, [])]
         found += more
-    return any(command[p].split(b"\0")[0] in (b"cat", b"yes") for p in found)
+    return any(command[p].split(b"\0")[0] in programs for p in found)
 
 
 @case
@@ -251,28 +251,47 @@ def the_last_worker_is_lost():
 
 @case
 def a_stage_that_takes_workers_with_it_is_not_given_more():
-    """And it is told how it is run alone, where it is one program."""
-    for pipeline, stage, alone in (
-            ("yes killer-mark | sh -c 'cat > /dev/null'", "yes killer-mark", "`zpipe box -- yes killer-mark` runs it alone"),
-            ("echo x | map { sh -c 'yes > /dev/null; : killer-mark' }", "map { sh -c 'yes > /dev/null; : killer-mark' }",
-             "its job names the task")):
-        killer(pipeline, stage, alone)
-
-
-def killer(pipeline, stage, alone):
+    """And it is told how it is run alone."""
     with Cluster(workers=4) as c:
         until_joined(c)
-        p = c.popen(pipeline)
+        p = c.popen("yes killer-mark | sh -c 'cat > /dev/null'")
         for i in range(3):
             until("it runs", lambda: any(begun_by(w) for w in c.workers if w.poll() is None))
             w = [w for w in c.workers if w.poll() is None and begun_by(w)][0]
             w.kill()
             w.wait()
         err = p.communicate(timeout=60)[1].decode()
-        assert p.returncode == 125 and "`%s` took 3 workers with it" % stage in err and alone in err, err
+        assert p.returncode == 125 and "`yes killer-mark` took 3 workers with it" in err and "`zpipe box -- yes killer-mark` runs it alone" in err, err
         r = c.run("echo still here | cat")
         assert (r.returncode, r.stdout) == (0, b"still here\n"), r
         until("nothing runs", lambda: not processes_with("killer-mark"))
+
+
+@case
+def a_block_that_takes_its_owners_with_it_is_found():
+    """Each time the worker that has the stage is lost, while this block is at work there: it is told, with what runs it alone, and a
+    task of a map is kept, with its input, for `zpipe replay`."""
+    open("in", "w").write("".join("a\n" if i != 5 else "killer\n" for i in range(9)))
+    body = "sh -c 'read x; case $x in (killer) exec yes > /dev/null;; esac'"
+    awk = "awk '{ while ($1 ~ /killer/) ; print }'"
+    said = "block 6 of `map { %s }` took 3 workers with it" % body
+    for pipeline, programs, workers, words in (
+            ("cat in | map { %s }" % body, (b"yes",), 5, [said, "run it alone: zpipe replay "]),
+            ("cat in | map { %s }" % body, (b"yes",), 3, [said]),  # nobody is left to keep it
+            ("cat in | with fail=sh { map { %s } }" % body, (b"yes",), 5, [said]),
+            ("cat in | " + awk, (b"awk",), 5, ["of `%s` took 3 workers with it" % awk, "\nzpipe: run it alone: cat in | tail -c +", " | zpipe box -- awk "])):
+        with Cluster(workers=workers, worker_wait="1s") as c:
+            until_joined(c)
+            p = c.popen("-j", "2", "--split", "always,2", pipeline)
+            for i in range(3):
+                until("it runs", lambda: any(begun_by(w, programs) for w in c.workers if w.poll() is None))
+                time.sleep(1 if programs == (b"awk",) else 0)  # other blocks of it have ended
+                w = [w for w in c.workers if w.poll() is None and begun_by(w, programs)][0]
+                w.kill()
+                w.wait()
+            err = p.communicate(timeout=60)[1].decode()
+            assert p.returncode == 125 and all(word in err for word in words), err
+            assert len([w for w in c.workers if w.poll() is None]) == workers - 3
 
 
 @case

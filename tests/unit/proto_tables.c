@@ -230,7 +230,7 @@ static void ceilings_are_there(void **state)
     real = msg_table(MSG_RUN);
     const struct field_table *copy = copy_table(real, &a);
     assert_int_equal(over_ceilings(copy, copy),
-                     9); /* token, node, route; what, via, url, key of it; admit, client */
+                     10); /* token, node, route; what, via, url, key of it; admit, client, bad_why */
     arena_clear(&a);
 }
 
