@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -111,4 +113,20 @@ ssize_t fds_send_parts(int socket, struct iovec *part, size_t part_count, const 
         n = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     return n;
+}
+
+int fd_check_directory(const char *path, const char *what, struct err *e)
+{
+    struct stat s;
+    char parent[4096];
+    if (stat(path, &s) == 0 && !S_ISDIR(s.st_mode))
+        return err_set(e, ERR_INPUT, "%s '%s' is no directory", what, path);
+    if (faccessat(AT_FDCWD, path, R_OK | W_OK | X_OK, AT_EACCESS) == 0)
+        return 0;
+    if (errno != ENOENT)
+        return err_sys(e, "cannot use %s '%s'", what, path);
+    snprintf(parent, sizeof parent, "%s", path);
+    if (faccessat(AT_FDCWD, dirname(parent), W_OK | X_OK, AT_EACCESS) < 0)
+        return err_sys(e, "cannot make %s '%s'", what, path);
+    return 0;
 }

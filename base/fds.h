@@ -26,3 +26,5 @@ ssize_t fd_read_text(int directory, const char *path, char *text, size_t size);
 /* One message with descriptors over a unix socket; the fds are borrowed.  Returns bytes, or -1 with errno; no SIGPIPE. */
 struct iovec;
 ssize_t fds_send_parts(int socket, struct iovec *part, size_t part_count, const int *fds, size_t fd_count, int flags);
+/* Is it a directory that may be read and written, or may it be made?  Nothing is.  `what`: how the sentence calls it. */
+int fd_check_directory(const char *path, const char *what, struct err *e);

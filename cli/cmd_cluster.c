@@ -64,7 +64,7 @@ int cmd_scheduler(struct cli *c)
     if (!o.keys || !o.listen)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe scheduler wants --keys DIRECTORY and --listen URL");
     if (c->check)
-        return 0;
+        return zpipe_check_scheduler(&o, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
     return zpipe_run_scheduler(&o, ready, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
 }
 
@@ -87,6 +87,6 @@ int cmd_worker(struct cli *c)
     if (!o.keys || !o.scheduler)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe worker wants --keys DIRECTORY and --scheduler URL");
     if (c->check)
-        return 0;
+        return zpipe_check_worker(&o, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
     return zpipe_run_worker(&o, ready, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
 }

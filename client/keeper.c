@@ -8,6 +8,7 @@
 
 #include "base/fds.h"
 #include "base/log.h"
+#include "proto/kept.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -219,6 +220,23 @@ static void on_signal(struct loop_signal *w)
     struct keeper *k = w->owner;
     k->closing = true;
     loop_stop(k->z->loop);
+}
+
+int zpipe_check_keeper(const struct zpipe_keeper_options *o, struct zpipe_error *error)
+{
+    struct err e = {0};
+    struct net *n = NULL;
+    struct net_options no = {.keys = o->keys, .role = MSG_KEEPER};
+    struct loop *l = loop_new(&e);
+    int r = l ? 0 : -1;
+    if (r == 0 && ((o->shared && kept_shared_check(o->shared, &e) < 0) || fd_check_directory(o->directory, "the keeper's directory", &e) < 0 ||
+                   !(n = net_new(l, &no, &e)) || peer_check_url(n, o->scheduler, false, &e) < 0 ||
+                   (o->data_listen && peer_check_url(n, o->data_listen, true, &e) < 0) || peer_check_data_url(o->advertise ? o->advertise : "", &e) < 0))
+        r = -1;
+    net_free(n);
+    if (l)
+        loop_free(l);
+    return r < 0 ? client_error(error, &e) : 0;
 }
 
 int zpipe_run_keeper(const struct zpipe_keeper_options *o, void (*tell_ready)(const char *url), struct zpipe_error *error)

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static int public_error(struct zpipe_error *to, const struct err *from)
 {
@@ -112,6 +113,27 @@ int zpipe_deny(const char *directory, const char *public_key, struct zpipe_error
     return keys_deny(directory, public_key, &e) < 0 ? public_error(error, &e) : 0;
 }
 
+static struct daemon_options options_of(const struct zpipe_scheduler_options *o, struct service *s)
+{
+    return (struct daemon_options){.url = o->listen, .state = o->state, .worker_wait_s = o->worker_wait_s, .client_wait_s = o->client_wait_s,
+                                   .lost = on_lost, .owner = s};
+}
+
+int zpipe_check_scheduler(const struct zpipe_scheduler_options *o, struct zpipe_error *error)
+{
+    struct service s = {0};
+    struct err e = {0};
+    struct net *n = NULL;
+    struct net_options no = {.keys = o->keys, .role = MSG_SCHEDULER};
+    struct daemon_options options = options_of(o, &s);
+    int r = service_open(&s, &e);
+    if (r == 0 && (!(n = net_new(s.loop, &no, &e)) || daemon_check(n, &options, &e) < 0))
+        r = -1;
+    net_free(n);
+    service_close(&s);
+    return r < 0 ? public_error(error, &e) : 0;
+}
+
 int zpipe_run_scheduler(const struct zpipe_scheduler_options *o, void (*ready)(const char *url),
                         struct zpipe_error *error)
 {
@@ -121,7 +143,7 @@ int zpipe_run_scheduler(const struct zpipe_scheduler_options *o, void (*ready)(c
     struct net *n = NULL;
     int r = service_open(&s, &e);
     struct net_options no = {.keys = o->keys, .role = MSG_SCHEDULER};
-    struct daemon_options options = {.url = o->listen, .state = o->state, .worker_wait_s = o->worker_wait_s, .client_wait_s = o->client_wait_s, .lost = on_lost, .owner = &s};
+    struct daemon_options options = options_of(o, &s);
     if (r == 0 && (!(n = net_new(s.loop, &no, &e)) || !(d = daemon_new(s.loop, n, &options, &e))))
         r = -1;
     if (r == 0) {
@@ -130,6 +152,39 @@ int zpipe_run_scheduler(const struct zpipe_scheduler_options *o, void (*ready)(c
         r = service_run(&s, &e);
     }
     daemon_free(d);
+    net_free(n);
+    service_close(&s);
+    return r < 0 ? public_error(error, &e) : 0;
+}
+
+static int check_worker(const struct net *n, const struct zpipe_worker_options *o, struct err *e)
+{
+    char box[4096];
+    if (peer_check_url(n, o->scheduler, false, e) < 0)
+        return err_wrap(e, "the scheduler");
+    if (o->data_listen && peer_check_url(n, o->data_listen, true, e) < 0)
+        return err_wrap(e, "the data port");
+    if (peer_check_data_url(o->advertise ? o->advertise : "", e) < 0 ||
+        (!o->advertise && o->data_listen && !strchr(o->data_listen, '*') && peer_check_data_url(o->data_listen, e) < 0))
+        return -1;
+    if (o->box && access(o->box, X_OK) < 0)
+        return err_sys(e, "cannot run '%s'", o->box);
+    return o->box || o->no_isolation ? 0 : box_program(box, sizeof box, e);
+}
+
+int zpipe_check_worker(const struct zpipe_worker_options *o, struct zpipe_error *error)
+{
+    struct service s = {0};
+    struct err e = {0};
+    struct net *n = NULL;
+    struct net_options no = {.keys = o->keys, .role = MSG_WORKER};
+    int r = o->shared ? kept_shared_check(o->shared, &e) : 0;
+    if (r == 0 && o->store)
+        r = spool_place(o->store, &e);
+    if (r == 0)
+        r = service_open(&s, &e);
+    if (r == 0 && (!(n = net_new(s.loop, &no, &e)) || check_worker(n, o, &e) < 0))
+        r = -1;
     net_free(n);
     service_close(&s);
     return r < 0 ? public_error(error, &e) : 0;

@@ -333,8 +333,12 @@ ZPIPE_API int zpipe_run_scheduler(const struct zpipe_scheduler_options *o,
                                   void (*ready)(const char *url), struct zpipe_error *e);
 ZPIPE_API int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const char *url),
                                struct zpipe_error *e);
+/* Could they run?  -1: their keys, an address or a directory will not do.  Nothing is made or listened at. */
+ZPIPE_API int zpipe_check_scheduler(const struct zpipe_scheduler_options *o, struct zpipe_error *e);
+ZPIPE_API int zpipe_check_worker(const struct zpipe_worker_options *o, struct zpipe_error *e);
 /* In a library of its own, with the program zpipe-keeper: it needs SQLite.  `ready`: when it has joined its scheduler. */
 ZPIPE_API int zpipe_run_keeper(const struct zpipe_keeper_options *o, void (*ready)(const char *url), struct zpipe_error *e);
+ZPIPE_API int zpipe_check_keeper(const struct zpipe_keeper_options *o, struct zpipe_error *e);
 /* The path of zpipe-box that would be used.  Borrowed, static; NULL when there is none. */
 ZPIPE_API const char *zpipe_box_path(void);
 /* 0 errors, 1 warnings (default), 2 events, 3 every message; on stderr. */

@@ -90,7 +90,7 @@ static bool is_tcp(const char *url, bool any)
 }
 
 /* Where others are to connect, as somebody says who may lie, or may not have thought of it. */
-static int check_data_url(const char *url, struct err *e)
+int peer_check_data_url(const char *url, struct err *e)
 {
     bool everywhere = !strncmp(url, "tcp://0.0.0.0:", 14) || !strncmp(url, "tcp://*:", 8) || !strncmp(url, "tcp://[::]:", 11);
     if (*url && (everywhere || !is_tcp(url, false)))
@@ -105,7 +105,7 @@ static int check(const struct peer *p, const struct link *l, const struct msg *m
         return err_set(e, ERR_DENIED, "this key is not allowed as a %s here", keys_role_name(m->hello.role));
     if (!msg_allowed(m->type, l->role, p->as, l->welcomed))
         return err_set(e, ERR_PROTO, "%s is not for this sender or this moment", msg_name(m->type));
-    if (m->type == MSG_HELLO && p->monitor && check_data_url(m->hello.data_url, e) < 0)
+    if (m->type == MSG_HELLO && p->monitor && peer_check_data_url(m->hello.data_url, e) < 0)
         return -1;
     if (bulk && (!msg_has_bulk(m->type) || bulk->size > p->bulk_max))
         return err_set(e, ERR_PROTO, "%s has bulk bytes that it may not have", msg_name(m->type));
@@ -251,7 +251,7 @@ static void peer_run(struct loop_hook *w)
 
 /* ---- making and closing */
 
-static int check_url(const struct net *n, const char *url, bool server, struct err *e)
+int peer_check_url(const struct net *n, const char *url, bool server, struct err *e)
 {
     if (strlen(url) >= sizeof((struct peer *)0)->url)
         return err_set(e, ERR_INPUT, "the address '%.60s...' is too long", url);
@@ -329,7 +329,7 @@ static struct peer *peer_new(struct net *n, bool server, bool lasting, const cha
                              enum msg_role to, const struct peer_events *ev, void *owner,
                              struct err *e)
 {
-    if (check_url(n, url, server, e) < 0)
+    if (peer_check_url(n, url, server, e) < 0)
         return NULL;
     struct peer *p = calloc(1, sizeof *p);
     bool counts = server && as == MSG_SCHEDULER && !is_inproc(url);

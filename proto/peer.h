@@ -86,6 +86,9 @@ struct peer *peer_connect_lasting(struct net *n, const char *url, struct slice s
 /* PEER_AWAY_MS is so long. */
 void peer_patience(struct peer *p, uint64_t ns);
 const char *peer_url(const struct peer *p);
+/* Could it be listened at, or connected to?  Of what others are told, could they connect? */
+int peer_check_url(const struct net *n, const char *url, bool server, struct err *e);
+int peer_check_data_url(const char *url, struct err *e);
 void peer_close(struct peer *p);
 
 /* Send; never blocks.  ERR_AGAIN when the other side's queue is full (named ceiling

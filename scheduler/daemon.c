@@ -260,6 +260,21 @@ static int start(struct daemon *d, struct net *n, const struct daemon_options *o
     return d->core ? 0 : -1;
 }
 
+int daemon_check(const struct net *n, const struct daemon_options *o, struct err *e)
+{
+    uint64_t lives;
+    if (peer_check_url(n, o->url, true, e) < 0)
+        return -1;
+    if (!o->state)
+        return 0;
+    if (fd_check_directory(o->state, "the state directory", e) < 0)
+        return -1;
+    int directory = open(o->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = directory < 0 ? 0 : read_lives(directory, o->state, &lives, e);
+    fd_close(&directory);
+    return r;
+}
+
 struct daemon *daemon_new(struct loop *l, struct net *n, const struct daemon_options *o,
                           struct err *e)
 {

@@ -20,5 +20,7 @@ struct daemon_options {
 
 struct daemon *daemon_new(struct loop *l, struct net *n, const struct daemon_options *o,
                           struct err *e);
+/* Could one be, as far as can be told without listening and without making anything? */
+int daemon_check(const struct net *n, const struct daemon_options *o, struct err *e);
 const char *daemon_url(const struct daemon *d); /* with the real port */
 void daemon_free(struct daemon *d);

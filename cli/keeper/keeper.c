@@ -22,7 +22,7 @@ static int keep(const struct cli *c)
     if (c->word_count || !o.keys || !o.scheduler || !o.directory)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe keeper wants --keys DIRECTORY, --scheduler URL and --state DIRECTORY");
     if (c->check)
-        return 0;
+        return zpipe_check_keeper(&o, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
     return zpipe_run_keeper(&o, ready, &e) < 0 ? cli_fail(ZPIPE_STATUS_FAILED, &e) : 0;
 }
 

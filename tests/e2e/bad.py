@@ -534,6 +534,7 @@ def configurations_are_read_and_refused():
         for argv in (["--config", "bad.conf", "true"], ["worker", "--config=bad.conf", "-n"]):
             status, out, err = run(*argv)
             assert status == 125 and word in err and "bad.conf" in err, (text[:50], status, err)
+    assert run("keygen", "--dir", "keys")[0] == 0
     write("worker.conf", "keys = keys\nscheduler = tcp://head:7117\nslots = 4\n")
     assert run("worker", "--config", "worker.conf", "-n")[0] == 0
     status, out, err = run("scheduler", "--config", "worker.conf", "-n")
@@ -542,6 +543,36 @@ def configurations_are_read_and_refused():
         write("scheduler.conf", "keys = keys\nlisten = tcp://127.0.0.1:*\nworker-wait = %s\n" % time)
         status, out, err = run("scheduler", "--config", "scheduler.conf", "-n")
         assert (status == 0) == good and (good or status == 125 and "--worker-wait wants a time" in err and "scheduler.conf" in err), (time, status, err)
+
+
+@case
+def configurations_are_looked_at_before_they_are_used():
+    """With -n: keys, addresses and directories too; nothing is made."""
+    assert run("keygen", "--dir", "keys")[0] == 0
+    for name in ("damaged", "garbage", "empty"):
+        shutil.copytree("keys", name)
+    open("damaged/scheduler.key", "w").write("x\n")
+    open("garbage/allow", "a").write("worker nonsense\n")
+    os.unlink("empty/worker.key"), os.unlink("empty/keeper.key"), os.unlink("empty/scheduler.pub")
+    os.makedirs("lives"), os.mkdir("store")
+    open("lives/lives", "w").write("many\n")
+    open("file", "w").write("x")
+    scheduler = ["scheduler", "-n", "--keys=keys", "--listen=tcp://0.0.0.0:7117"]
+    worker = ["worker", "-n", "--keys=keys", "--scheduler=tcp://head:7117"]
+    keeper = ["keeper", "-n", "--keys=keys", "--scheduler=tcp://head:7117", "--state=kept"]
+    for argv, sentence in (
+            (scheduler, None), (scheduler + ["--state=new"], None), (worker, None), (worker + ["--store=store", "--data-listen=tcp://0.0.0.0:*", "--advertise=tcp://me:7"], None), (keeper, None),
+            (scheduler + ["--keys=nokeys"], "nokeys"), (scheduler + ["--keys=damaged"], "damaged/scheduler.key"), (scheduler + ["--keys=garbage"], "garbage/allow"),
+            (scheduler + ["--listen=tcp://127.0.0.1:7319x"], "is no address"), (scheduler + ["--listen=head:7117"], "is no address"),
+            (scheduler + ["--state=file"], "is no directory"), (scheduler + ["--state=none/new"], "cannot make the state directory 'none/new'"), (scheduler + ["--state=lives"], "is damaged"),
+            (worker + ["--keys=empty"], "empty"), (worker + ["--scheduler=tcp://head"], "is no address"), (worker + ["--data-listen=tcp://me:99999"], "is no address"),
+            (worker + ["--data-listen=tcp://0.0.0.0:7118"], "--advertise"), (worker + ["--advertise=me"], "--advertise"), (worker + ["--store=none"], "none"),
+            (worker + ["--shared=rel"], "rel"),
+            (keeper + ["--keys=empty"], "empty"), (keeper + ["--state=file"], "is no directory"), (keeper + ["--scheduler=head"], "is no address")):
+        status, out, err = run(*argv)
+        assert (status, out) == (125 if sentence else 0, b""), (argv, status, out, err)
+        assert err.count("\n") == (1 if sentence else 0) and (sentence or "") in err, (argv, err)
+    assert not os.path.exists("new") and not os.path.exists("kept")
 
 
 @case
