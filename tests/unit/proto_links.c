@@ -359,6 +359,138 @@ static void who_does_not_read(void **state)
     bench_close(&b);
 }
 
+static void *raw_socket(void *context, const char *url, const void *id, size_t id_size)
+{
+    int zero = 0;
+    void *s = zmq_socket(context, ZMQ_DEALER);
+    zmq_setsockopt(s, ZMQ_LINGER, &zero, sizeof zero);
+    if (id_size)
+        zmq_setsockopt(s, ZMQ_ROUTING_ID, id, id_size);
+    assert_int_equal(zmq_connect(s, url), 0);
+    return s;
+}
+
+/* Many who do not read, each with less than makes one a nuisance, are given no more when they hold what all may hold together; who has
+ * little waiting, and who reads, are. */
+static void many_do_not_read(void **state)
+{
+    (void)state;
+    enum { LARGE = 1 << 20, EACH = 50, LINKS = PEER_UNREAD_ALL_MAX / LARGE / EACH + 4, IN_THE_KERNEL = 32 };
+    static const char large[LARGE];
+    struct bench b;
+    struct err e = {0};
+    struct end server = {.welcome = true};
+    struct buf hello = BUF_INIT(1000);
+    struct msg m = say_hello(MSG_CLIENT), run = {.type = MSG_RUN};
+    void *context = zmq_ctx_new(), *lazy[LINKS];
+    uint64_t link[LINKS];
+    int one = 1, zero = 0, sent = 0, refused = 0;
+    bench_open(&b);
+    struct net *n = net_make(&b, NULL, MSG_SCHEDULER, true);
+    listen_at(n, "tcp://127.0.0.1:*", MSG_SCHEDULER, &server);
+    assert_int_equal(msg_encode(&m, &hello, &e), 0);
+    for (int i = 0; i < LINKS; i++) {
+        lazy[i] = zmq_socket(context, ZMQ_DEALER);
+        zmq_setsockopt(lazy[i], ZMQ_RCVHWM, &one, sizeof one);
+        zmq_setsockopt(lazy[i], ZMQ_LINGER, &zero, sizeof zero);
+        zmq_connect(lazy[i], peer_url(server.peer));
+        zmq_send(lazy[i], hello.data, hello.size, 0);
+        UNTIL(&b, 10, server.got == (uint64_t)i + 1);
+        link[i] = server.link;
+    }
+    for (int i = 0; i + 1 < LINKS; i++)
+        for (int k = 0; k < EACH; k++) {
+            if (peer_send(server.peer, link[i], &run, (struct slice){large, LARGE}, &e) == 0) {
+                sent++;
+                continue;
+            }
+            assert_int_equal(e.code, ERR_AGAIN);
+            refused++;
+            break;
+        }
+    assert_true(refused > 0);
+    assert_in_range(sent, PEER_UNREAD_ALL_MAX / LARGE - LINKS, PEER_UNREAD_ALL_MAX / LARGE + LINKS * IN_THE_KERNEL);
+    say(&server, link[LINKS - 1], say_ping(1)); /* nothing waits for this one */
+    struct end other = {0};
+    connect_to(n, peer_url(server.peer), NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &other);
+    say(&other, 0, say_hello(MSG_CLIENT));
+    UNTIL(&b, 10, other.got == 1);
+    for (int i = 0; i < LINKS; i++)
+        zmq_close(lazy[i]);
+    zmq_ctx_term(context);
+    UNTIL(&b, 30, server.lost == LINKS);
+    peer_close(other.peer);
+    peer_close(server.peer);
+    net_free(n);
+    buf_clear(&hello);
+    bench_close(&b);
+}
+
+/* What comes faster than it is looked at stays with its sender, but for so many frames. */
+static void frames_wait_at_their_sender(void **state)
+{
+    (void)state;
+    static const struct {
+        enum msg_role as;
+        int frames, size;
+    } rows[] = {{MSG_SCHEDULER, PEER_IN_MAX, 1 << 20}, {MSG_WORKER, PEER_DATA_IN_MAX, 1 << 16}};
+    enum { IN_THE_KERNEL = 24 << 20 }; /* and in the sender's library */
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct bench b;
+        struct end server = {.welcome = true};
+        int one = 1, wait_ms = 1000, sent = 0, most = rows[i].frames + IN_THE_KERNEL / rows[i].size;
+        void *bytes = calloc(1, (size_t)rows[i].size);
+        bench_open(&b);
+        struct net *n = net_make(&b, NULL, rows[i].as, true);
+        listen_at(n, "tcp://127.0.0.1:*", rows[i].as, &server);
+        void *context = zmq_ctx_new(), *s = raw_socket(context, peer_url(server.peer), NULL, 0);
+        zmq_setsockopt(s, ZMQ_SNDHWM, &one, sizeof one);
+        zmq_setsockopt(s, ZMQ_SNDTIMEO, &wait_ms, sizeof wait_ms);
+        zmq_disconnect(s, peer_url(server.peer));
+        zmq_connect(s, peer_url(server.peer)); /* the options are of those that come after them */
+        while (sent <= 2 * most && zmq_send(s, bytes, (size_t)rows[i].size, 0) >= 0) /* the loop does not turn */
+            sent++;
+        assert_in_range(sent, rows[i].frames, most);
+        zmq_close(s);
+        zmq_ctx_term(context);
+        peer_close(server.peer);
+        net_free(n);
+        bench_close(&b);
+        free(bytes);
+    }
+}
+
+static void take_long(struct end *t, const struct msg *m, struct slice bulk)
+{
+    (void)t, (void)bulk;
+    for (uint64_t until = loop_clock_ns() + 2000000; m->type == MSG_PING && loop_clock_ns() < until;)
+        ;
+}
+
+/* Messages that take long are not all handled in one turn of the loop: others have theirs. */
+static void a_turn_ends(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct end server = {.welcome = true, .then = take_long}, client = {0};
+    bench_open(&b);
+    struct net *n = net_make(&b, NULL, MSG_SCHEDULER, false);
+    listen_at(n, "inproc://x", MSG_SCHEDULER, &server);
+    connect_to(n, "inproc://x", NO_BULK, MSG_CLIENT, MSG_SCHEDULER, &client);
+    say(&client, 0, say_hello(MSG_CLIENT));
+    UNTIL(&b, 10, client.got == 1);
+    for (int i = 0; i < PEER_TURN_MAX / 2; i++)
+        say(&client, 0, say_ping(1));
+    for (uint64_t before = server.got; server.got < 1 + PEER_TURN_MAX / 2; before = server.got) {
+        loop_turn(b.loop, true);
+        assert_in_range(server.got - before, 0, PEER_TURN_NS / 2000000 + 1);
+    }
+    peer_close(client.peer);
+    peer_close(server.peer);
+    net_free(n);
+    bench_close(&b);
+}
+
 /* ---- the wrong address, the wrong key */
 
 /* Nobody there; somebody there who says nothing: both within PEER_CONNECT_MS. */
@@ -638,17 +770,6 @@ static void addresses(void **state)
 
 /* ---- frames that are no message of ours */
 
-static void *raw_socket(void *context, const char *url, const void *id, size_t id_size)
-{
-    int zero = 0;
-    void *s = zmq_socket(context, ZMQ_DEALER);
-    zmq_setsockopt(s, ZMQ_LINGER, &zero, sizeof zero);
-    if (id_size)
-        zmq_setsockopt(s, ZMQ_ROUTING_ID, id, id_size);
-    assert_int_equal(zmq_connect(s, url), 0);
-    return s;
-}
-
 static void hostile_frames(void **state)
 {
     (void)state;
@@ -754,6 +875,9 @@ int main(void)
         cmocka_unit_test(closed_in_a_callback),
         cmocka_unit_test(full_queue),
         cmocka_unit_test(who_does_not_read),
+        cmocka_unit_test(many_do_not_read),
+        cmocka_unit_test(frames_wait_at_their_sender),
+        cmocka_unit_test(a_turn_ends),
         cmocka_unit_test(no_answer),
         cmocka_unit_test(wrong_keys),
         cmocka_unit_test(plain_socket),
