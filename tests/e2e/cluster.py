@@ -295,6 +295,32 @@ def a_block_that_takes_its_owners_with_it_is_found():
 
 
 @case
+def clocks_that_are_apart():
+    """Hosts that were booted at other times: two workers' and the keeper's monotonic clocks are, by days."""
+    apart = lambda seconds: ("unshare", "-T", "--monotonic", str(seconds), "--boottime", str(seconds), "--")
+    if subprocess.run([*apart(1), "true"], capture_output=True).returncode:
+        return "- not permitted here: a time namespace"
+    data = lines(100000)
+    open("in", "wb").write(data)
+    with Cluster(workers=0) as c:
+        for i, seconds in enumerate((0, 5000000, 90)):
+            c.workers.append(c.start("worker", "--keys", c.keys, "--scheduler", c.url, "--slots", "2", "--name", "w%d" % i, "--image", "tests",
+                                     before=apart(seconds))[0])
+        c.start_keeper(before=apart(777777))
+        until_joined(c)
+        for argv in (["--placement", "spread"], ["--split", "always,64K"]):
+            for pipeline in ("cat in | tr a-z A-Z | sort | uniq -c | tail -2", "sort in | md5sum"):
+                r = c.run(*argv, pipeline)
+                assert (r.returncode, r.stdout, r.stderr) == (0, reference(pipeline), b""), (argv, pipeline, r.stderr)
+            r = c.run(*argv, "with timeout=300ms sh -c 'while :; do :; done'")
+            assert r.returncode == 124, r
+        job = c.run("submit", "sort in | tail -1").stdout.decode().strip()
+        r = c.run("attach", job)
+        assert (r.returncode, r.stdout) == (0, reference("sort in | tail -1")), r
+        assert "lost" not in open("daemons.log").read().replace("link_lost", ""), open("daemons.log").read()
+
+
+@case
 def a_worker_that_comes_back_late():
     """It stands still for longer than its lease: its part runs elsewhere, and it is told so."""
     data = lines(200000)
