@@ -418,6 +418,17 @@ static int parse_record(struct parser *p, struct stage *s)
     return parse_advance(p);
 }
 
+/* `map per files { ... }`, `map lines { ... }`: no program is called so, and none is given a `{`. */
+static int refuse_brace(struct parser *p, const struct stage *body)
+{
+    const struct item *i = body && body->kind == STAGE_SIMPLE ? body->item : NULL;
+    for (; i; i = i->next)
+        if (i->word && word_is(i->word, "{"))
+            return FAIL(p, i->word->start, "as in map { … }, map per file { … } and map by 4 lines { … }; as a word of a command it is '{'",
+                        "this `{` begins no body");
+    return 0;
+}
+
 /* map = "map" [ "per" "file" | "by" record ] ( block [ "merge" body ] | stage ) { redir } */
 static int parse_map(struct parser *p, struct context c, struct stage *s)
 {
@@ -437,7 +448,7 @@ static int parse_map(struct parser *p, struct context c, struct stage *s)
     bool braced = parse_word(p, "{");
     if (parse_body(p, c, "map", true, s, &s->body) < 0)
         return -1;
-    if (!braced && lift_redirs(p, "map", s->body->stage, s) < 0)
+    if (!braced && (refuse_brace(p, s->body->stage) < 0 || lift_redirs(p, "map", s->body->stage, s) < 0))
         return -1;
     if (braced && parse_word(p, "merge")) {
         p->word = "merge";
