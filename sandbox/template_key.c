@@ -35,6 +35,8 @@ static const char *key_files(struct buf *b, const struct region *r, const struct
             return "an input cannot be looked at";
         if (S_ISDIR(s.st_mode))
             return "it has a directory, whose files may change";
+        if (!S_ISREG(s.st_mode))
+            return "it has an input that is no file"; /* what a template reads there, no task could */
         key_file(b, f, &s);
     }
     return NULL;

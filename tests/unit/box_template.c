@@ -360,6 +360,35 @@ static void cold(void **state)
     boxed_close(&b);
 }
 
+/* What is read from a fifo is there once: each task has its own, and no template takes any. */
+static void fifo(void **state)
+{
+    char path[64];
+    (void)state;
+    snprintf(path, sizeof path, "/tmp/zpipe-fifo-%d", (int)getpid());
+    assert_int_equal(mkfifo(path, 0600), 0);
+    struct box_file file = {.name = "f", .path = path, .fd = -1};
+    boxed_open(&b, BOX_ISOLATION_FULL);
+    for (int i = 0; i < 4; i++) {
+        char want[32];
+        pid_t writer = fork();
+        if (writer == 0) {
+            alarm(DEADLINE_S);
+            int fd = open(path, O_WRONLY | O_CLOEXEC);
+            _exit(fd < 0 || dprintf(fd, "number %d\n", i) < 0);
+        }
+        run(&(struct boxed_plan){.line = "sh -c 'read y < f; read x; echo got $y'", .in = input, .out = -1,
+                                 .task = {.file = &file, .file_count = 1, .expected = BOX_MANY}});
+        snprintf(want, sizeof want, "got number %d\n", i);
+        kill(writer, SIGKILL);
+        waitpid(writer, NULL, 0);
+        assert_string_equal(b.output, want);
+        assert_true(*b.stage[0].cold);
+    }
+    unlink(path);
+    boxed_close(&b);
+}
+
 /* A clone that writes files was the last of its template, and the next one sees none of them. */
 static void scratch(void **state)
 {
@@ -914,7 +943,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(programs), cmocka_unit_test(offsets),   cmocka_unit_test(streams), cmocka_unit_test(changed),
         cmocka_unit_test(names),    cmocka_unit_test(unchanged), cmocka_unit_test(cold),    cmocka_unit_test(scratch),
         cmocka_unit_test(many),     cmocka_unit_test(stays),   cmocka_unit_test(rights),    cmocka_unit_test(wall),    cmocka_unit_test(ends),
-        cmocka_unit_test(endless),  cmocka_unit_test(expected),  cmocka_unit_test(unbegun),   cmocka_unit_test(never),     cmocka_unit_test(order),   cmocka_unit_test(ceiling),
+        cmocka_unit_test(endless),  cmocka_unit_test(expected),  cmocka_unit_test(fifo),  cmocka_unit_test(unbegun),   cmocka_unit_test(never),     cmocka_unit_test(order),   cmocka_unit_test(ceiling),
         cmocka_unit_test(different), cmocka_unit_test(forgotten), cmocka_unit_test(unread),  cmocka_unit_test(spent)};
     const char *asked = getenv("SOAK_TASKS");
     different_count = asked ? (unsigned)atoi(asked) : different_count;
