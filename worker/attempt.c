@@ -1,9 +1,7 @@
 /* See attempt.h.  Every way an attempt can go ends in settle(): it looks what is still under way and
  * sends STOPPED when nothing is.  Nothing is freed inside a callback of the thing that is freed: carries
  * that ended wait for attempt_reap, which the agent calls once per turn of the loop.
- *
- * A link that is gone is not our failure: the scheduler hears of it, and knows which side is still there.
- * What reads waits until its writer begins anew, elsewhere; what writes, until we are told to stop. */
+ * The streams from and to others: attempt_streams.c. */
 #include "worker/attempt.h"
 
 #include "worker/blocks.h"
@@ -54,249 +52,6 @@ void attempt_settle(struct attempt *t)
     }
     struct msg m = {.type = MSG_STOPPED, .stopped = {t->job, t->number, t->heard}};
     attempt_say(t, &m);
-}
-
-struct attempt_route *attempt_route_of(struct attempt *t, uint32_t what, uint32_t index, uint32_t node)
-{
-    for (uint32_t i = 0; i < t->route_count; i++) {
-        struct msg_route *r = &t->route[i].r;
-        if (r->what == what && r->index == index && (node == GRAPH_NONE || r->node == node))
-            return &t->route[i];
-    }
-    return NULL;
-}
-
-struct attempt_route *attempt_stream(struct attempt *t, const struct stream_name *name, bool to_us)
-{
-    struct attempt_route *route = attempt_route_of(t, name->what, name->index, name->node);
-    bool fits = route && t->job == name->job && route->attempt == name->attempt;
-    return fits && route->r.via == (to_us ? MSG_VIA_LISTEN : MSG_VIA_CONNECT) ? route : NULL;
-}
-
-/* ---- carries */
-
-static struct attempt_route *route_of_carry(struct attempt *t, struct carry *c)
-{
-    for (uint32_t i = 0; i < t->route_count; i++)
-        if (t->route[i].carry == c)
-            return &t->route[i];
-    return NULL;
-}
-
-static void carry_ended(void *owner, struct carry *c, enum carry_end end, const struct err *why)
-{
-    struct attempt *t = owner;
-    struct attempt_route *route = route_of_carry(t, c);
-    struct err e;
-    route->carry_ended = t->reapable = true;
-    t->moving--;
-    if (end == CARRY_FAILED && t->state != ATTEMPT_STOPPING) {
-        e = *why;
-        errno = why->sys;
-        if (route->spool >= 0 && why->sys)
-            spool_write_failed(&e);
-        else if (route->r.what == MSG_EDGE)
-            err_wrap(&e, "what `%.200s` writes", t->graph->node[t->graph->edge[route->r.index].from].label);
-        else
-            err_wrap(&e, "a stream of job %llu", (unsigned long long)t->job);
-        attempt_fail(t, &e);
-        return;
-    }
-    /* The reader on another host left: the writers here see a broken pipe, as in sh. */
-    if (end == CARRY_LEFT && route->group && group_runs(route->group))
-        box_break(agent_box(t->agent), route->group->watch.id, route->channel, NULL);
-    if (t->state == ATTEMPT_FETCHING && route->spool >= 0 && !route->in_place && --t->fetching == 0) {
-        attempt_start(t);
-        return;
-    }
-    attempt_settle(t);
-}
-
-static const struct carry_events carry_events = {carry_ended, NULL};
-
-static int attach(struct attempt *t, struct attempt_route *route, struct peer **out, struct err *e)
-{
-    struct peer *p = *out = agent_data_peer(t->agent, route->r.url, route->r.key, e);
-    struct msg m = {.type = MSG_ATTACH,
-                    .attach = {.job = t->job,
-                               .attempt = route->attempt,
-                               .token = {t->token, sizeof t->token},
-                               .what = route->r.what,
-                               .index = route->r.index,
-                               .node = route->r.node}};
-    return p ? peer_send(p, 0, &m, (struct slice){0}, e) : -1;
-}
-
-/* The stream for a route begins: by attaching to the other side, or when the other side attaches. */
-static int begin(struct attempt *t, struct attempt_route *route, struct carry *c, struct err *e)
-{
-    if (!c)
-        return -1;
-    route->carry = c;
-    route->carry_ended = false;
-    t->moving++;
-    if (route->r.via == MSG_VIA_LISTEN)
-        return agent_claim(t->agent, c, e);
-    struct peer *p;
-    if (attach(t, route, &p, e) < 0)
-        return -1;
-    return carry_bind(c, p, 0, e);
-}
-
-static struct stream_name name_of(const struct attempt *t, const struct attempt_route *route)
-{
-    const struct msg_route *r = &route->r;
-    return (struct stream_name){t->job, route->attempt, r->what, r->index, r->node};
-}
-
-int attempt_carry_files(struct attempt *t, struct attempt_route *route, const int *fd, uint32_t count, struct err *e)
-{
-    struct stream_name name = name_of(t, route);
-    return begin(t, route, carry_out(agent_loop(t->agent), fd, count, &name, &carry_events, t, e), e);
-}
-
-/* Whose bytes go over the route's stream, where a broadcast only passes them on; or who reads what comes over it. */
-static uint32_t user_of(const struct attempt *t, const struct attempt_route *route, bool out)
-{
-    const struct graph *g = t->graph;
-    const struct graph_edge *edge = route->r.what == MSG_EDGE ? &g->edge[route->r.index] : NULL;
-    if (!out)
-        return edge ? edge->to : GRAPH_NONE;
-    uint32_t node = edge ? edge->from : route->r.index;
-    while (g->node[node].kind == GRAPH_BROADCAST)
-        node = g->edge[graph_fd_of(&g->node[node], 0)->edge].from;
-    return node;
-}
-
-/* A stage has ended as it should: what it wrote is all, and it wants no more. */
-static void allow_ends(struct attempt *t, uint32_t node)
-{
-    struct err e;
-    for (uint32_t i = 0; i < t->route_count; i++) {
-        struct attempt_route *route = &t->route[i];
-        if (route->carry && !route->outlets && user_of(t, route, !carry_is_in(route->carry)) == node &&
-            carry_allow_end(route->carry, &e) < 0)
-            attempt_fail(t, &e);
-    }
-}
-
-int attempt_outlet_pair(struct attempt *t, struct attempt_route *route, int *fd, struct err *e)
-{
-    if (attempt_carry_pair(t, route, true, fd, e) < 0)
-        return -1;
-    route->outlets = true;
-    carry_hold_end(route->carry);
-    return 0;
-}
-
-void attempt_end_route(struct attempt *t, struct attempt_route *route)
-{
-    struct err e;
-    if (route && route->carry && t->state != ATTEMPT_STOPPING && carry_allow_end(route->carry, &e) < 0)
-        attempt_fail(t, &e);
-}
-
-int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool out, struct err *e)
-{
-    struct stream_name name = name_of(t, route);
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* a description of our own */
-    /* A command that puts blocks together runs beside its whole stage, when blocks were spoilt. */
-    if (out && route->carry && !route->carry_ended)
-        return carry_append(route->carry, fd, e);
-    if (out && attempt_carry_files(t, route, &fd, 1, e) < 0)
-        return -1;
-    uint32_t writer = out ? user_of(t, route, true) : GRAPH_NONE;
-    if (out && t->graph->node[writer].kind != GRAPH_SOURCE && !t->report[writer].ended)
-        carry_hold_end(route->carry);
-    if (out)
-        return 0;
-    struct carry *c = carry_in(agent_loop(t->agent), fd, &name, &carry_events, t, e);
-    if (c && route->spool < 0)
-        carry_hold_end(c);
-    return begin(t, route, c, e);
-}
-
-int attempt_carry_pair(struct attempt *t, struct attempt_route *route, bool out, int *fd, struct err *e)
-{
-    int pair[2];
-    if (!route)
-        return err_set(e, ERR_PROTO, "a stream of the job has no route");
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return err_sys(e, "cannot make a socket pair");
-    *fd = pair[1];
-    return attempt_carry(t, route, pair[0], out, e);
-}
-
-int attempt_edge_fd(const struct attempt *t, uint32_t edge)
-{
-    const struct attempt_route *route =
-        attempt_route_of((struct attempt *)(uintptr_t)t, MSG_EDGE, edge, GRAPH_NONE);
-    return route ? route->r.fd : -1;
-}
-
-void attempt_attach(struct attempt *t, struct peer *p, uint64_t link, const struct msg_attach *m)
-{
-    struct err e;
-    struct attempt_route *route = attempt_route_of(t, m->what, m->index, m->node);
-    if (!route || !route->carry || route->carry_ended || route->r.via != MSG_VIA_LISTEN)
-        return;
-    if (carry_bind(route->carry, p, link, &e) < 0)
-        attempt_fail(t, &e);
-}
-
-void attempt_message(struct attempt_route *route, const struct msg *m, struct slice bulk)
-{
-    if (route->carry)
-        carry_message(route->carry, m, bulk);
-}
-
-void attempt_streams_lost(struct attempt *t, const char *url, const char *why)
-{
-    for (uint32_t i = 0; i < t->route_count; i++) {
-        struct attempt_route *route = &t->route[i];
-        const struct msg_route *r = &route->r;
-        struct msg m = {.type = MSG_LOST, .lost = {t->job, route->attempt, r->what, r->index, r->node, why}};
-        if (r->via != MSG_VIA_CONNECT || !route->carry || strcmp(r->url, url))
-            continue;
-        carry_cut(route->carry);
-        route->cut = true;
-        attempt_say(t, &m);
-    }
-}
-
-static int reroute(struct attempt *t, const struct msg_route_list *m, const struct msg_route *r, struct err *e)
-{
-    struct attempt_route *route = attempt_route_of(t, r->what, r->index, r->node);
-    if (!route || r->via != MSG_VIA_CONNECT || route->r.via != MSG_VIA_CONNECT)
-        return err_set(e, ERR_PROTO, "the scheduler began a stream anew that there is not");
-    if (route->attempt >= m->attempt)
-        return 0; /* another scheduler has told us the same, or of a newer one */
-    route->r.url = arena_string(&t->arena, r->url);
-    route->r.key = (struct slice){arena_bytes(&t->arena, r->key.data, r->key.size), r->key.size};
-    if (!route->r.url || !route->r.key.data)
-        return err_nomem(e);
-    route->attempt = m->attempt;
-    route->cut = false;
-    if (!route->carry)
-        return 0; /* it has not begun yet */
-    struct peer *p;
-    if (attach(t, route, &p, e) < 0)
-        return -1;
-    t->moving += route->carry_ended; /* until it is through with it: its writer waits for that */
-    route->carry_ended = false;
-    struct stream_name name = name_of(t, route);
-    return carry_again(route->carry, p, 0, &name, e);
-}
-
-void attempt_reroute(struct attempt *t, const struct msg_route_list *m)
-{
-    struct err e;
-    if (t->state == ATTEMPT_ENDED)
-        return; /* it has not read what that writes */
-    t->heard = m->attempt;
-    for (uint32_t i = 0; i < m->route_count && t->state != ATTEMPT_STOPPING; i++)
-        if (reroute(t, m, &m->route[i], &e) < 0 && e.code != ERR_GONE)
-            attempt_fail(t, &e);
 }
 
 static void link_lost(struct attempt *t, const struct err *why)
@@ -449,15 +204,6 @@ void attempt_step(struct attempt *t)
         blocks_step(t->blocks[i]);
 }
 
-static int decline(struct attempt *t, struct attempt_route *route, struct err *e)
-{
-    struct stream_name name = name_of(t, route);
-    struct carry *c = carry_in(agent_loop(t->agent), -1, &name, &carry_events, t, e);
-    if (c)
-        carry_decline(c);
-    return begin(t, route, c, e);
-}
-
 /* All that this source of the client's is lies here too. */
 static bool source_is_in_place(const struct attempt *t, const struct graph_node *n, uint32_t *looked)
 {
@@ -489,7 +235,7 @@ static int take_in_place(struct attempt *t, struct err *e)
             route->in_place = source_is_in_place(t, &t->graph->node[edge->from], &looked);
             t->here[edge->from] = route->in_place;
         }
-        if (route->in_place && decline(t, route, e) < 0)
+        if (route->in_place && attempt_decline(t, route, e) < 0)
             return -1;
     }
     return 0;
@@ -636,7 +382,7 @@ void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_resul
     own->ended = true;
     buf_clear(&text);
     if (r->end != BOX_FAILED && r->end != BOX_KILLED && t->state != ATTEMPT_STOPPING)
-        allow_ends(t, node); /* while all is killed, one may end because another was */
+        attempt_allow_ends(t, node); /* while all is killed, one may end because another was */
 }
 
 bool pump_broke(int sys, bool reading)

@@ -124,6 +124,8 @@ void attempt_box_lost(struct attempt *t, const struct err *why);
 void attempt_streams_lost(struct attempt *t, const char *url, const char *why);
 /* Writers on other workers run again: their streams begin anew, from there. */
 void attempt_reroute(struct attempt *t, const struct msg_route_list *m);
+/* A stage has ended as it should: what it wrote is all, and it wants no more. */
+void attempt_allow_ends(struct attempt *t, uint32_t node);
 /* The route whose stream bears this name, and was attached to us, or by us. */
 struct attempt_route *attempt_stream(struct attempt *t, const struct stream_name *name, bool to_us);
 /* More blocks may be started. */
@@ -201,6 +203,8 @@ bool pump_broke(int sys, bool reading);
 void attempt_pump_failed(struct attempt *t, int sys, bool reading);
 /* A route's stream takes what is read from these, end to end; taken. */
 int attempt_carry_files(struct attempt *t, struct attempt_route *route, const int *fd, uint32_t count, struct err *e);
+/* A route's stream is taken, and nobody wants what comes over it. */
+int attempt_decline(struct attempt *t, struct attempt_route *route, struct err *e);
 /* A route's stream takes what is read from fd, or gives what is written to it; fd is taken. */
 int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool out, struct err *e);
 /* The same by a pair of sockets, whose other end is for a pump of the box.  route NULL: refused. */
