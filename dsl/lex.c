@@ -2,15 +2,12 @@
  * Inside $( ), backquotes and ${ } only quotes and nesting are followed, so nothing is guessed.
  * Each byte is looked at a bounded number of times per reading: there is no search for a closer
  * that is not either found or the end of the parse. */
-#include "dsl/lex.h"
-#include "base/grow.h"
+#include "dsl/lex_inside.h"
 #include "dsl/dsl.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define HEREDOCS_MAX (1u << 17)
 
 static bool name_start(char c)
 {
@@ -60,24 +57,20 @@ void lex_reset(struct lexer *l, struct lex_mark mark)
     l->edge = mark.position;
 }
 
-static int no_memory(struct lexer *l)
+int lex_no_memory(struct lexer *l)
 {
     return text_fail(l->text, l->at.position, l->e, NULL, "there is no memory to read further");
 }
 
 /* ---- parts ------------------------------------------------------------------------------- */
 
-struct parts {
-    struct part *first, **last;
-};
-
-static int add_part(struct lexer *l, struct parts *p, enum part_kind kind, const char *data,
+int lex_add_part(struct lexer *l, struct lex_parts *p, enum part_kind kind, const char *data,
                     size_t size, size_t at)
 {
     struct part *part = arena_alloc(l->arena, sizeof *part);
     char *copy = arena_bytes(l->arena, data, size);
     if (!part || !copy)
-        return no_memory(l);
+        return lex_no_memory(l);
     *part = (struct part){.kind = kind, .text = {copy, size}, .at = at};
     *p->last = part;
     p->last = &part->next;
@@ -96,24 +89,24 @@ static size_t hole_size(const char *s, size_t size)
 }
 
 /* The collected run becomes parts; holes in it are parts of their own. */
-static int flush(struct lexer *l, struct parts *p, enum part_kind kind, size_t at)
+static int flush(struct lexer *l, struct lex_parts *p, enum part_kind kind, size_t at)
 {
     if (l->run.failed)
-        return no_memory(l);
+        return lex_no_memory(l);
     const char *s = l->run.data;
     size_t size = l->run.size, from = 0;
     for (size_t i = 0; i < size; i++) {
         size_t n = s[i] == '{' ? hole_size(s + i, size - i) : 0;
         if (!n)
             continue;
-        if (i > from && add_part(l, p, kind, s + from, i - from, at + from) < 0)
+        if (i > from && lex_add_part(l, p, kind, s + from, i - from, at + from) < 0)
             return -1;
-        if (add_part(l, p, PART_HOLE, s + i, n, at + i) < 0)
+        if (lex_add_part(l, p, PART_HOLE, s + i, n, at + i) < 0)
             return -1;
         from = i + n;
         i = from - 1;
     }
-    if (size > from && add_part(l, p, kind, s + from, size - from, at + from) < 0)
+    if (size > from && lex_add_part(l, p, kind, s + from, size - from, at + from) < 0)
         return -1;
     l->run.size = 0;
     return 0;
@@ -165,7 +158,7 @@ static size_t skip_to(struct lexer *l, size_t at, char close, size_t open, int d
     return 0;
 }
 
-static int add_odd(struct lexer *l, struct parts *p, struct word *w, size_t from, size_t to,
+static int add_odd(struct lexer *l, struct lex_parts *p, struct word *w, size_t from, size_t to,
                    const char *sign)
 {
     if (!w->odd) {
@@ -173,7 +166,7 @@ static int add_odd(struct lexer *l, struct parts *p, struct word *w, size_t from
         w->odd_at = from;
     }
     l->at.position = to;
-    return add_part(l, p, PART_ODD, l->text->data + from, to - from, from);
+    return lex_add_part(l, p, PART_ODD, l->text->data + from, to - from, from);
 }
 
 /* ---- $ ----------------------------------------------------------------------------------- */
@@ -234,7 +227,7 @@ static size_t c_escape(const char *s, size_t at, struct buf *out, bool *zero)
 }
 
 /* dollar = "$'" { byte | escape } "'" */
-static int lex_c_string(struct lexer *l, struct parts *p, size_t open)
+static int lex_c_string(struct lexer *l, struct lex_parts *p, size_t open)
 {
     const char *s = l->text->data;
     size_t at = open + 2;
@@ -250,8 +243,8 @@ static int lex_c_string(struct lexer *l, struct parts *p, size_t open)
     if (zero)
         return text_fail(l->text, open, l->e, NULL, "a word cannot hold a zero byte");
     if (l->run.failed ||
-        add_part(l, p, PART_QUOTED, l->run.data ? l->run.data : "", l->run.size, open))
-        return l->run.failed ? no_memory(l) : -1;
+        lex_add_part(l, p, PART_QUOTED, l->run.data ? l->run.data : "", l->run.size, open))
+        return l->run.failed ? lex_no_memory(l) : -1;
     l->run.size = 0;
     l->at.position = at + 1;
     return 0;
@@ -265,7 +258,7 @@ static size_t skip_joins(const struct lexer *l, size_t at)
 }
 
 /* At a `$`.  1: it was read, the run flushed before; 0: it is a dollar sign; -1. */
-static int lex_dollar(struct lexer *l, struct parts *p, struct word *w, enum part_kind kind,
+static int lex_dollar(struct lexer *l, struct lex_parts *p, struct word *w, enum part_kind kind,
                       size_t run_at)
 {
     const char *s = l->text->data;
@@ -280,7 +273,7 @@ static int lex_dollar(struct lexer *l, struct parts *p, struct word *w, enum par
             if (flush(l, p, kind, run_at) < 0)
                 return -1;
             l->at.position = end + braced;
-            return add_part(l, p, PART_NAME, s + from, end - from, at) < 0 ? -1 : 1;
+            return lex_add_part(l, p, PART_NAME, s + from, end - from, at) < 0 ? -1 : 1;
         }
     }
     if (c == '\'' && kind == PART_BARE)
@@ -308,15 +301,13 @@ static int lex_dollar(struct lexer *l, struct parts *p, struct word *w, enum par
     return 0;
 }
 
-static int lex_backquote(struct lexer *l, struct parts *p, struct word *w)
+static int lex_backquote(struct lexer *l, struct lex_parts *p, struct word *w)
 {
     size_t at = l->at.position, end = skip_to(l, at + 1, '`', at, 1);
     return end ? add_odd(l, p, w, at, end, "`") : -1;
 }
 
-/* Bytes as in "…", up to `close` or, for a heredoc's text (close 0), the end.  `"` is then plain.
- */
-static int lex_double(struct lexer *l, struct parts *p, struct word *w, char close, size_t open)
+int lex_double(struct lexer *l, struct lex_parts *p, struct word *w, char close, size_t open)
 {
     const char *s = l->text->data;
     struct part **before = p->last;
@@ -352,7 +343,7 @@ static int lex_double(struct lexer *l, struct parts *p, struct word *w, char clo
         return text_fail(l->text, open, l->e, NULL, "this `%c` has no second one", close);
     if (flush(l, p, PART_QUOTED, run_at) < 0)
         return -1;
-    if (p->last == before && add_part(l, p, PART_QUOTED, "", 0, open) < 0)
+    if (p->last == before && lex_add_part(l, p, PART_QUOTED, "", 0, open) < 0)
         return -1;
     l->at.position += close != 0;
     return 0;
@@ -366,7 +357,7 @@ static bool dollar_stays(char next)
     return ends_word(next) || strchr("/,:.%+=]}", next) != NULL;
 }
 
-static int lex_quote(struct lexer *l, struct parts *p)
+static int lex_quote(struct lexer *l, struct lex_parts *p)
 {
     const char *s = l->text->data;
     size_t at = l->at.position;
@@ -374,11 +365,11 @@ static int lex_quote(struct lexer *l, struct parts *p)
     if (!end)
         return text_fail(l->text, at, l->e, NULL, "this `'` has no second one");
     l->at.position = (size_t)(end - s) + 1;
-    return add_part(l, p, PART_QUOTED, s + at + 1, (size_t)(end - s) - at - 1, at);
+    return lex_add_part(l, p, PART_QUOTED, s + at + 1, (size_t)(end - s) - at - 1, at);
 }
 
 /* One step in a bare word at a byte that is not plain.  0, or -1. */
-static int lex_special(struct lexer *l, struct parts *p, struct word *w, size_t *run_at)
+static int lex_special(struct lexer *l, struct lex_parts *p, struct word *w, size_t *run_at)
 {
     const char *s = l->text->data;
     size_t at = l->at.position;
@@ -394,7 +385,7 @@ static int lex_special(struct lexer *l, struct parts *p, struct word *w, size_t 
         if (got == 0) {
             l->at.position++;
             got =
-                flush(l, p, PART_BARE, *run_at) < 0 ? -1 : add_part(l, p, PART_QUOTED, "$", 1, at);
+                flush(l, p, PART_BARE, *run_at) < 0 ? -1 : lex_add_part(l, p, PART_QUOTED, "$", 1, at);
         }
         break;
     case '\\':
@@ -404,7 +395,7 @@ static int lex_special(struct lexer *l, struct parts *p, struct word *w, size_t 
         got = flush(l, p, PART_BARE, *run_at);
         l->at.position += 2;
         if (got == 0)
-            got = add_part(l, p, PART_QUOTED, s + at + 1, 1, at);
+            got = lex_add_part(l, p, PART_QUOTED, s + at + 1, 1, at);
         break;
     default:
         got = flush(l, p, PART_BARE, *run_at);
@@ -450,11 +441,11 @@ static int lex_word(struct lexer *l, struct token *t)
     const char *s = l->text->data;
     struct word *w = arena_alloc(l->arena, sizeof *w);
     if (!w)
-        return no_memory(l);
+        return lex_no_memory(l);
     if (++l->words > DSL_WORDS_MAX)
         return text_fail(l->text, l->at.position, l->e, NULL, "there are more than %d words",
                          DSL_WORDS_MAX);
-    struct parts parts = {.last = &parts.first};
+    struct lex_parts parts = {.last = &parts.first};
     size_t run_at = l->at.position;
     w->start = w->end = run_at;
     l->run.size = 0;
@@ -502,154 +493,6 @@ char *word_literal(const struct word *w, struct arena *a)
         at += p->text.size;
     }
     return text;
-}
-
-/* ---- heredocs ---------------------------------------------------------------------------- */
-
-struct heredoc *lex_heredoc(struct lexer *l, size_t op, const struct word *end, bool dash)
-{
-    if (!grow(&l->here, &l->here_room, l->at.heredocs, HEREDOCS_MAX, sizeof *l->here)) {
-        if (l->at.heredocs == HEREDOCS_MAX)
-            text_fail(l->text, op, l->e, NULL, "there are more than %u heredocs", HEREDOCS_MAX);
-        else
-            no_memory(l);
-        return NULL;
-    }
-    struct heredoc *h = arena_alloc(l->arena, sizeof *h);
-    if (!h) {
-        no_memory(l);
-        return NULL;
-    }
-    struct buf *run = &l->run;
-    run->size = 0;
-    for (const struct part *p = end->part; p; p = p->next) {
-        h->quoted = h->quoted || p->kind == PART_QUOTED;
-        if (p->kind == PART_NAME)
-            buf_byte(run, '$');
-        buf_add(run, p->text.data, p->text.size);
-    }
-    h->op = op;
-    h->dash = dash;
-    h->end.size = run->size;
-    h->end.data = arena_bytes(l->arena, run->data ? run->data : "", run->size);
-    run->size = 0;
-    if (!h->end.data || run->failed) {
-        no_memory(l);
-        return NULL;
-    }
-    l->here[l->at.heredocs++] = h;
-    return h;
-}
-
-static int fail_heredoc(struct lexer *l, const struct heredoc *h)
-{
-    return text_fail(l->text, h->op, l->e, NULL,
-                     "the text after this << has no line `%.*s` to end it", (int)h->end.size,
-                     (const char *)h->end.data);
-}
-
-/* The body without the last line; tabs dropped for <<-. */
-static int heredoc_text(struct lexer *l, struct heredoc *h, size_t last)
-{
-    const char *s = l->text->data;
-    struct buf body = BUF_INIT(DSL_JOB_MAX);
-    for (size_t at = h->from; at < last;) {
-        while (h->dash && at < last && s[at] == '\t')
-            at++;
-        const char *end = memchr(s + at, '\n', last - at);
-        size_t next = end ? (size_t)(end - s) + 1 : last;
-        buf_add(&body, s + at, next - at);
-        at = next;
-    }
-    buf_add(&body, "", 0);
-    h->body = arena_alloc(l->arena, sizeof *h->body);
-    char *copy = body.failed ? NULL : arena_bytes(l->arena, body.data, body.size);
-    size_t size = body.size;
-    buf_clear(&body);
-    if (!copy || !h->body)
-        return no_memory(l);
-    struct parts parts = {.last = &parts.first};
-    *h->body = (struct word){.start = h->op, .end = h->op};
-    int result = 0;
-    if (h->quoted) {
-        result = add_part(l, &parts, PART_QUOTED, copy, size, h->op);
-    } else {
-        /* Its places mean nothing in the text, so the words are read by a lexer of their own. */
-        struct text text = *l->text;
-        text.data = copy;
-        text.size = size;
-        struct err inner = {0};
-        struct lexer part = {
-            .text = &text, .arena = l->arena, .e = &inner, .run = BUF_INIT(DSL_JOB_MAX)};
-        struct text flat;
-        if (text_init(&flat, l->arena, copy, size, l->text->file, &inner) == 0)
-            part.text = &flat;
-        result = lex_double(&part, &parts, h->body, 0, 0);
-        bool no_memory_left = part.run.no_memory || l->arena->no_memory;
-        lex_clear(&part);
-        if (result < 0 && no_memory_left)
-            return no_memory(l);
-        if (result < 0)
-            text_fail(l->text, h->op, l->e, NULL,
-                      "the text after this << cannot be read: a `$(`, `${` "
-                      "or backquote in it is not closed");
-    }
-    for (struct part *p = parts.first; p; p = p->next)
-        p->at = h->op;
-    h->body->odd_at = h->op;
-    h->body->part = parts.first;
-    return result;
-}
-
-/* heredoc = { line } END: from the start of the line after the operator. */
-static int read_heredoc(struct lexer *l, struct heredoc *h)
-{
-    const char *s = l->text->data;
-    size_t at = l->at.position;
-    bool joined = false; /* the line before ended in a backslash */
-    h->from = at;
-    while (at < l->text->size) {
-        size_t line = at;
-        while (h->dash && s[line] == '\t')
-            line++;
-        const char *newline = memchr(s + line, '\n', l->text->size - line);
-        size_t end = newline ? (size_t)(newline - s) : l->text->size;
-        size_t next = newline ? end + 1 : end;
-        if (!joined && slice_equal((struct slice){s + line, end - line}, h->end)) {
-            h->to = next;
-            l->at.position = next;
-            return heredoc_text(l, h, at);
-        }
-        size_t slashes = 0;
-        while (!h->quoted && slashes < end - line && s[end - slashes - 1] == '\\')
-            slashes++;
-        joined = slashes % 2 == 1;
-        at = next;
-    }
-    return fail_heredoc(l, h);
-}
-
-static int read_heredocs(struct lexer *l)
-{
-    while (l->at.waiting < l->at.heredocs) {
-        if (read_heredoc(l, l->here[l->at.waiting]) < 0)
-            return -1;
-        l->at.waiting++;
-    }
-    return 0;
-}
-
-size_t tree_heredoc(const struct tree *t, size_t at)
-{
-    size_t low = 0, high = t->here_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (t->here[middle]->from < at)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
 }
 
 /* ---- tokens ------------------------------------------------------------------------------ */
@@ -714,12 +557,12 @@ int lex_next(struct lexer *l, struct token *t)
     if (at >= l->text->size) {
         t->kind = TOKEN_END;
         t->end = at;
-        return l->at.waiting < l->at.heredocs ? fail_heredoc(l, l->here[l->at.waiting]) : 0;
+        return lex_read_heredocs(l); /* there is no text for them */
     }
     if (s[at] == '\n') {
         t->kind = TOKEN_NEWLINE;
         l->at.position = t->end = at + 1;
-        return read_heredocs(l);
+        return lex_read_heredocs(l);
     }
     for (size_t i = 0; strchr("|&;<>()", s[at]) && i < sizeof operators / sizeof *operators; i++) {
         size_t end = match(l, at, operators[i]);

@@ -31,7 +31,10 @@ int parse_text(struct parser *p, const struct text *text, struct arena *a, const
                size_t each_count, struct tree *tree, struct err *e);
 void parse_clear(struct parser *p);
 
-/* For shape.c and statement.c. */
+/* Fails with a message at this place of the text. */
+#define FAIL(p, at, hint, ...) text_fail((p)->text, at, (p)->e, hint, __VA_ARGS__)
+
+/* For those that follow. */
 int parse_advance(struct parser *p);
 bool parse_op(const struct parser *p, const char *op);
 bool parse_word(const struct parser *p, const char *word); /* the next token is this bare word */
@@ -44,6 +47,13 @@ void *parse_make(struct parser *p, size_t size); /* the arena's, zeroed; NULL wi
 char *parse_literal(struct parser *p, const struct word *w); /* "" for a word that has none */
 int parse_settings(struct parser *p, struct setting **out);
 int parse_pipeline(struct parser *p, struct context c, struct pipeline **out);
+int parse_stage(struct parser *p, struct context c, struct stage **out);
+const char *parse_shown(const struct parser *p, int *size); /* the next token, as a message shows it */
+
+/* own_words.c: the word itself is the next token. */
+int parse_with(struct parser *p, struct context c, struct stage *s);
+int parse_map(struct parser *p, struct context c, struct stage *s);
+int parse_reduce(struct parser *p, struct context c, struct stage *s);
 
 /* redir.c.  *odd is set to the sign that only sh can do, if there is one; *end moves behind the
  * last. */

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FAIL(p, at, hint, ...) text_fail((p)->text, at, (p)->e, hint, __VA_ARGS__)
-
 int parse_heredoc_end(struct parser *p, size_t op, bool dash, struct heredoc **out)
 {
     *out = lex_heredoc(&p->lex, op, p->t.word, dash);

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FAIL(p, at, hint, ...) text_fail((p)->text, at, (p)->e, hint, __VA_ARGS__)
-
 /* ---- job files --------------------------------------------------------------------------- */
 
 static bool at_line_end(const struct parser *p)
