@@ -1,4 +1,4 @@
-/* pid 1 of a task: makes its place (the mounts, and pid 2 with all that a program gets, which waits before its exec),
+/* pid 1 of a task: makes its place (the mounts, and pid 2 with all that a program gets, which waits before its exec: init_program.c),
  * gathers its descriptors and inputs, lets the program begin, reaps, and at the end hands over what the program left.
  * The place depends on no task, so it may stand ready before there is one (place.c).  It serves one, and the next where the last left it as it
  * was made.
@@ -12,19 +12,14 @@
 #include "sandbox/leftover.h"
 #include "sandbox/mounts.h"
 #include "sandbox/plain.h"
-#include "sandbox/raw_call.h"
 #include "sandbox/result.h"
 #include "sandbox/spec.h"
-#include "sandbox/syscalls.h"
 #include "sandbox/wire.h"
 #include "sandbox/zygote.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
-#include <linux/sched.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -43,10 +38,8 @@
 
 #define HIGH_FD OURS_FD
 #define NS      1000000000ull
-#define CHILD_STACK_BYTES (128u << 10)
 #define PAGE_BYTES        4096
 #define STACK_BYTES_USED  (4 * PAGE_BYTES) /* of ours, by what is yet to come */
-#define MAKER_NUMBER      32767 /* the last that every host gives */
 
 _Static_assert(SPEC_PORT_FD_MAX < HIGH_FD, "a program's descriptor would be ours");
 
@@ -112,7 +105,7 @@ static void await_again(struct init *in)
     _exit(0);
 }
 
-static _Noreturn void tell(struct init *in, const struct outcome *o)
+_Noreturn void init_end(struct init *in, const struct outcome *o)
 {
     in->as_made = false;
     answer(in, o);
@@ -120,11 +113,11 @@ static _Noreturn void tell(struct init *in, const struct outcome *o)
     _exit(0);
 }
 
-static _Noreturn void give_up(struct init *in, const struct err *e)
+_Noreturn void init_give_up(struct init *in, const struct err *e)
 {
     struct outcome o = {.end = BOX_FAILED, .sys = e->sys};
     snprintf(o.text, sizeof o.text, "%s", e->text);
-    tell(in, &o);
+    init_end(in, &o);
 }
 
 void init_judge_killed(const struct init *in, struct outcome *o)
@@ -139,7 +132,7 @@ static _Noreturn void tell_killed(struct init *in)
 {
     struct outcome o;
     init_judge_killed(in, &o);
-    tell(in, &o);
+    init_end(in, &o);
 }
 
 int init_raise_fd(int fd)
@@ -222,7 +215,7 @@ static void gather(struct init *in)
     in->files.late = arena_array(&in->arena, m, sizeof *in->files.late);
     if (!in->port || !in->slot || !in->files.fd || !in->files.tree || !in->files.late) {
         err_nomem(&e);
-        give_up(in, &e);
+        init_give_up(in, &e);
     }
     for (uint32_t i = 0; i < t->port_count; i++) {
         in->port[i] = -1;
@@ -242,335 +235,8 @@ static void gather(struct init *in)
         lacks |= in->files.fd[i] < 0;
     if (lacks) {
         err_set(&e, ERR_LIMIT, "a descriptor was lost on its way to the task; too many are open");
-        give_up(in, &e);
+        init_give_up(in, &e);
     }
-}
-
-/* In the child: exactly the ports, at their numbers. */
-static int place_ports(struct init *in, struct err *e)
-{
-    for (int fd = 0; fd < 3; fd++)
-        close(fd);
-    for (uint32_t i = 0; i < in->task.port_count; i++) {
-        const struct box_port *p = &in->task.port[i];
-        if (p->name)
-            continue; /* the server has it, and gives it to who opens it */
-        if (dup2(in->port[i] < 0 ? in->null : in->port[i], p->fd) < 0)
-            return err_sys(e, "cannot give the program its descriptor %d", p->fd);
-    }
-    return 0;
-}
-
-/* By the words that only we know: nobody is asked. */
-static void exec_unasked(const struct box_task *t, const char *path)
-{
-    const unsigned long own[SYSCALLS_OWN_WORDS] = {syscalls_own(0), syscalls_own(1)};
-    register unsigned long first __asm__("r8") = own[0];
-    register unsigned long second __asm__("r9") = own[1];
-    long result;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(SYS_execve), "D"(path), "S"(t->argv), "d"(t->env), "r"(first), "r"(second)
-                     : "rcx", "r11", "memory");
-    errno = (int)-result;
-}
-
-static void exec_one(const struct box_task *t, const char *path, bool unasked)
-{
-    if (unasked)
-        exec_unasked(t, path);
-    else
-        execve(path, (char *const *)(uintptr_t)t->argv, (char *const *)(uintptr_t)t->env);
-    if (errno != ENOEXEC)
-        return;
-    /* A script without #!: as a shell does, give it to sh. */
-    size_t n = 0;
-    while (t->argv[n])
-        n++;
-    const char **argv = calloc(n + 2, sizeof *argv);
-    if (!argv)
-        return;
-    argv[0] = "sh";
-    argv[1] = path;
-    memcpy(argv + 2, t->argv + 1, n * sizeof *argv);
-    execve("/bin/sh", (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)t->env);
-    free(argv);
-}
-
-/* `unasked`: in which directory there is a program whose exec need not be asked. */
-static int exec_search(const struct box_task *t, uint32_t unasked)
-{
-    const char *name = t->argv[0], *at = spec_path(t);
-    int sys = ENOENT;
-    char path[4096];
-    if (strchr(name, '/') || !*name) {
-        exec_one(t, name, unasked == 0);
-        return errno;
-    }
-    for (uint32_t i = 0;; i++) {
-        size_t n = strcspn(at, ":");
-        if (n + strlen(name) + 3 < sizeof path) {
-            snprintf(path, sizeof path, "%.*s/%s", n ? (int)n : 1, n ? at : ".", name);
-            if (access(path, F_OK) == 0) /* an exec costs more */
-                exec_one(t, path, i == unasked);
-            if (errno != ENOENT && errno != ENOTDIR)
-                sys = errno;
-            if (errno != ENOENT && errno != ENOTDIR && errno != EACCES)
-                return sys;
-        }
-        if (!at[n])
-            return sys;
-        at += n + 1;
-    }
-}
-
-/* Of two that share their memory, C library's state included, the one that waits is in this call and no other. */
-static long futex(int *word, int what, int value)
-{
-    return raw_call(SYS_futex, (long)word, what, value, 0, 0, FILTER_OWN_BITS);
-}
-
-static void wait_while(int *word, int it_is)
-{
-    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == it_is)
-        futex(word, FUTEX_WAIT_BITSET, it_is);
-}
-
-static void await_turn(struct init *in, int while_it_is)
-{
-    wait_while(&in->turn, while_it_is);
-}
-
-/* If the other has died meanwhile, the kernel has written its word, and it stays. */
-static void pass_turn(struct init *in, int mine, int to)
-{
-    if (!__atomic_compare_exchange_n(&in->turn, &mine, to, false, __ATOMIC_RELEASE, __ATOMIC_ACQUIRE))
-        return;
-    futex(&in->turn, FUTEX_WAKE_BITSET, 1);
-    await_turn(in, to);
-}
-
-static void note_failure(struct init *in, const struct err *e)
-{
-    in->failure.ours = true;
-    in->failure.sys = e->sys;
-    memcpy(in->failure.text, e->text, sizeof in->failure.text);
-}
-
-static int make_wall(struct init *in, struct err *e)
-{
-    return program_wall(in->none, e) < 0 || (!in->none && filter_install(in->variant, &in->listener, e) < 0) ? -1 : 0;
-}
-
-/* pid 2.  It shares our memory and our descriptors until it has its program: no page table is copied, what goes wrong
- * it says in a struct of ours, and the listener is ours to show. */
-static int be_program(void *owner)
-{
-    struct init *in = owner;
-    struct err e;
-    if (in->none)
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-    program_alone();
-    int made = in->maker ? 0 : make_wall(in, &e);
-    if (made == 0) {
-        pass_turn(in, TURN_MAKING, TURN_INIT);
-        made = place_ports(in, &e);
-    }
-    if (made < 0)
-        note_failure(in, &e);
-    else
-        in->failure.sys = exec_search(&in->task, in->unasked);
-    return 126; /* to who cloned it, which exits.  A sanitizer would note on a program's stderr what it thinks of _exit here */
-}
-
-/* The first line of a script whose interpreter is not there. */
-static bool interpreter_of(const char *path, char *line, size_t size)
-{
-    ssize_t n = fd_read_text(AT_FDCWD, path, line, size);
-    if (n < 3 || line[0] != '#' || line[1] != '!')
-        return false;
-    memmove(line, line + 2, (size_t)n - 1);
-    size_t skip = strspn(line, " \t");
-    memmove(line, line + skip, strlen(line + skip) + 1);
-    line[strcspn(line, " \t\r\n")] = '\0';
-    return true;
-}
-
-static void explain(const struct box_task *t, const struct exec_failure *f, struct outcome *o)
-{
-    const char *name = t->argv[0];
-    char line[256];
-    o->sys = f->sys;
-    if (f->ours) {
-        o->end = BOX_FAILED;
-        memcpy(o->text, f->text, sizeof o->text);
-        return;
-    }
-    bool missing = f->sys == ENOENT || f->sys == ENOTDIR;
-    o->end = missing ? BOX_NOT_FOUND : BOX_NOT_RUN;
-    if (!missing)
-        snprintf(o->text, sizeof o->text, "'%s' cannot be run: %s", name, strerror(f->sys));
-    else if (strchr(name, '/') && access(name, F_OK) == 0 && interpreter_of(name, line, sizeof line))
-        snprintf(o->text, sizeof o->text, "'%s' needs the interpreter '%s', which is not in the sandbox",
-                 name, line);
-    else if (strchr(name, '/') && access(name, F_OK) == 0)
-        snprintf(o->text, sizeof o->text, "'%s' needs a program loader that is not in the sandbox", name);
-    else
-        snprintf(o->text, sizeof o->text, "there is no program '%s' in the sandbox", name);
-}
-
-/* A system call that begins something on a stack of its own, which runs `run` and ends.  The last two words are those by which nobody is asked. */
-static long begin_on(long nr, unsigned long a, unsigned long b, unsigned long c, unsigned long d, int (*run)(void *), void *owner)
-{
-    const unsigned long own[SYSCALLS_OWN_WORDS] = {syscalls_own(0), syscalls_own(1)};
-    register unsigned long r10 __asm__("r10") = d;
-    register unsigned long r8 __asm__("r8") = own[0];
-    register unsigned long r9 __asm__("r9") = own[1];
-    register int (*r12)(void *) __asm__("r12") = run;
-    register void *r13 __asm__("r13") = owner;
-    long result;
-    __asm__ volatile("syscall\n"
-                     "    test %%rax, %%rax\n"
-                     "    jnz 1f\n"
-                     "    xor %%ebp, %%ebp\n"
-                     "    mov %%r13, %%rdi\n"
-                     "    call *%%r12\n"
-                     "    mov %%eax, %%edi\n"
-                     "    mov %[exit], %%eax\n"
-                     "    syscall\n"
-                     "    hlt\n"
-                     "1:\n"
-                     : "=a"(result)
-                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9), "r"(r12), "r"(r13), [exit] "i"(SYS_exit)
-                     : "rcx", "r11", "memory", "cc");
-    return result;
-}
-
-/* On a stack of its own.  Until the kernel takes its memory from it, at its exec or its end, the turn is not 0.  Its end is told by no
- * signal until its exec, which makes that SIGCHLD: so wait() tells who had his program from who had not (ended_as_ours). */
-static long clone_program(struct init *in)
-{
-    static char stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
-    return begin_on(SYS_clone, CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID | CLONE_PARENT_SETTID, (uintptr_t)(stack + sizeof stack),
-                    (uintptr_t)&in->main, (uintptr_t)&in->turn, be_program, in);
-}
-
-static void not_cloned(struct init *in, long result)
-{
-    struct err e;
-    errno = (int)-result;
-    err_sys(&e, "cannot fork the program");
-    in->main = -1;
-    note_failure(in, &e);
-}
-
-/* A thread of pid 1, behind the wall: its children are, and no filter is installed for each, which costs as much as a small program's
- * life.  Programs can neither signal pid 1 nor trace who has a right that they have not.  Once it has said that it waits it
- * touches nothing but its word: others run in our memory then. */
-static int be_maker(void *owner)
-{
-    struct init *in = owner;
-    struct err e;
-    long result = 0;
-    if (make_wall(in, &e) < 0)
-        note_failure(in, &e);
-    while (!in->failure.ours) {
-        __atomic_store_n(&in->maker, MAKER_WAITS, __ATOMIC_RELEASE);
-        result = clone_program(in);
-        if (result < 0)
-            not_cloned(in, result);
-        else
-            wait_while(&in->maker, MAKER_WAITS);
-    }
-    __atomic_store_n(&in->turn, TURN_PROGRAM_BEGUN, __ATOMIC_RELEASE);
-    futex(&in->turn, FUTEX_WAKE_BITSET, 1);
-    return 1;
-}
-
-/* With a number that no program's child will have.  false: this kernel or host gives no thread one. */
-static bool begin_maker(struct init *in)
-{
-    static char stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
-    pid_t number = MAKER_NUMBER;
-    struct clone_args a = {.flags = CLONE_VM | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD,
-                           .stack = (uintptr_t)stack,
-                           .stack_size = sizeof stack,
-                           .set_tid = (uintptr_t)&number,
-                           .set_tid_size = 1};
-    in->maker = MAKER_MAKES;
-    if (begin_on(SYS_clone3, (uintptr_t)&a, sizeof a, 0, 0, be_maker, in) > 0)
-        return true;
-    in->maker = MAKER_NONE;
-    return false;
-}
-
-static void begin_program(struct init *in)
-{
-    in->turn = TURN_MAKING;
-    if (in->maker == MAKER_WAITS) {
-        __atomic_store_n(&in->maker, MAKER_MAKES, __ATOMIC_RELEASE);
-        futex(&in->maker, FUTEX_WAKE_BITSET, 1);
-    } else if (in->none || !begin_maker(in)) {
-        long result = clone_program(in);
-        if (result < 0) {
-            not_cloned(in, result);
-            in->turn = TURN_PROGRAM_BEGUN;
-        }
-    }
-}
-
-/* Its turn is over: it ended before it had its program, or it has it.  What killed it then did not kill the program. */
-static bool ended_as_ours(const struct init *in, int *status)
-{
-    return in->main < 0 || waitpid(in->main, status, __WCLONE) == in->main;
-}
-
-static _Noreturn void tell_failure(struct init *in, int status)
-{
-    struct outcome o = {.end = BOX_FAILED};
-    if (WIFSIGNALED(status))
-        snprintf(o.text, sizeof o.text, "the process that was to become the program was killed by signal %d", WTERMSIG(status));
-    else
-        explain(&in->task, &in->failure, &o);
-    tell(in, &o);
-}
-
-static void make_program(struct init *in)
-{
-    struct err e;
-    int status = 0;
-    begin_program(in);
-    await_turn(in, TURN_MAKING);
-    if (in->turn == TURN_PROGRAM_BEGUN && ended_as_ours(in, &status))
-        tell_failure(in, status);
-    if (program_limit_common(in->main, &e) < 0)
-        give_up(in, &e);
-    if (!in->none && in->listener < HIGH_FD)
-        in->listener = init_raise_fd(in->listener);
-    if (!in->none)
-        wire_send(in->link, (struct wire){.kind = WIRE_LISTENER, .a = (uint32_t)in->listener}, NULL, 0, NULL, 0);
-}
-
-/* The program's descriptors are in our table too; what it had to say is in our memory. */
-static void start_program(struct init *in)
-{
-    clock_gettime(CLOCK_MONOTONIC, &in->began);
-    pass_turn(in, TURN_INIT, TURN_GO);
-    for (int fd = 0; fd < 3; fd++)
-        dup2(in->null, fd);
-    for (uint32_t i = 0; i < in->task.port_count; i++) {
-        fd_close(&in->port[i]);
-        if (!in->task.port[i].name && in->task.port[i].fd > 2)
-            close(in->task.port[i].fd);
-    }
-    for (uint32_t i = 0; i < in->task.file_count; i++)
-        if (in->files.tree[i] || !leftover_compares(&in->task, i))
-            fd_close(&in->files.fd[i]);
-    if (!in->maker)
-        fd_close(&in->listener); /* the server has it: it has answered the exec, or asked for none because it had it */
-    int status = 0;
-    if (ended_as_ours(in, &status))
-        tell_failure(in, status);
 }
 
 static void add_use(struct rusage *sum, const struct rusage *one)
@@ -676,7 +342,7 @@ static void read_task(struct init *in)
             all = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, spec, 0);
         if (all == MAP_FAILED) {
             err_sys(&e, "cannot read the task's description");
-            give_up(in, &e);
+            init_give_up(in, &e);
         }
         bytes = (struct slice){(const char *)all + h->offset, h->size};
         in->is_mapped = true;
@@ -685,13 +351,13 @@ static void read_task(struct init *in)
         char *copy = arena_alloc(&in->arena, bytes.size + 1);
         if (!copy) {
             err_nomem(&e);
-            give_up(in, &e);
+            init_give_up(in, &e);
         }
         memcpy(copy, bytes.data, bytes.size);
         bytes.data = copy;
     }
     if (spec_decode_task(bytes, &in->arena, &in->task, &e) < 0)
-        give_up(in, &e);
+        init_give_up(in, &e);
 }
 
 /* What the task is.  The server gone, or the place not wanted: the end. */
@@ -732,7 +398,7 @@ static void make_place(struct init *in, const struct box_task *own)
     struct err e;
     struct stat s;
     if ((in->none ? plain_place(&in->task, &in->files, &e) : mounts_begin(own, &e)) < 0)
-        give_up(in, &e);
+        init_give_up(in, &e);
     if (!in->none && stat(".", &s) == 0)
         in->job_size = s.st_size;
     for (int i = 0; !in->none && i < INIT_SCRATCH; i++)
@@ -741,13 +407,13 @@ static void make_place(struct init *in, const struct box_task *own)
     in->null = init_raise_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
     if (in->null < 0) {
         err_sys(&e, "cannot open '/dev/null' for the program");
-        give_up(in, &e);
+        init_give_up(in, &e);
     }
     in->listener = -1;
     if (!in->none && filter_prepare(in->variant, &e) < 0)
-        give_up(in, &e);
+        init_give_up(in, &e);
     rehearse(in);
-    make_program(in);
+    init_make_program(in);
 }
 
 /* Can the next task have the place when this one has ended?  Not if anything is in it for this one; nor if what it makes there
@@ -784,7 +450,7 @@ static void add_task(struct init *in)
 {
     struct err e;
     if ((!in->none && mounts_add(&in->task, &in->files, &e) < 0) || program_limit(in->main, &in->task.limit, &e) < 0)
-        give_up(in, &e);
+        init_give_up(in, &e);
 }
 
 static void serve_task(struct init *in, int signals)
@@ -792,7 +458,7 @@ static void serve_task(struct init *in, int signals)
     struct outcome o = {0};
     add_task(in);
     in->as_made = can_stay(in);
-    start_program(in);
+    init_start_program(in);
     if (in->is_template)
         template_serve(in, signals);
     serve(in, signals);
@@ -845,12 +511,12 @@ _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside
     say_hello(&in, outside);
     if (close_range(3, HIGH_FD - 1, 0) < 0) { /* the zygote's */
         err_sys(&e, "cannot close what the program must not have");
-        give_up(&in, &e);
+        init_give_up(&in, &e);
     }
     int signals = init_raise_fd(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
     if (signals < 0) {
         err_sys(&e, "cannot wait for the program");
-        give_up(&in, &e);
+        init_give_up(&in, &e);
     }
     if (h->b)
         await_task(&in);
@@ -862,6 +528,6 @@ _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside
         await_again(&in);
         say_hello(&in, false);
         forget_task(&in);
-        make_program(&in);
+        init_make_program(&in);
     }
 }

@@ -1,4 +1,4 @@
-/* The inner structure of a task's init, shared by init.c and init_template.c. */
+/* The inner structure of a task's init, shared by init.c, init_program.c and init_template.c. */
 #pragma once
 #include "base/arena.h"
 #include "sandbox/box.h"
@@ -78,6 +78,14 @@ int init_raise_fd(int fd); /* to a number that no program can have */
 void init_judge(const struct init *in, struct outcome *o);
 void init_judge_killed(const struct init *in, struct outcome *o);
 void init_tell(struct init *in, const struct outcome *o, const struct rusage *use);
+_Noreturn void init_end(struct init *in, const struct outcome *o); /* that told, and the init's own end */
+_Noreturn void init_give_up(struct init *in, const struct err *e); /* likewise: what zpipe-box could not do */
+
+/* --- init_program.c --- */
+/* pid 2, with all that a program gets; it waits before its exec. */
+void init_make_program(struct init *in);
+/* It has its ports and inputs: it begins. */
+void init_start_program(struct init *in);
 
 /* --- init_template.c --- */
 _Noreturn void template_serve(struct init *in, int signals);
