@@ -370,14 +370,13 @@ static int scan_program(struct scan *c, const char *word, bool command)
     return r;
 }
 
-/* All parts known: its values are tried.  Else what is inside its $( ) is. */
-static int scan_word(struct scan *c, const struct word *w, bool output, bool appends)
+/* Are all parts of the word known?  What is inside its $( ) is read; -1 with the message. */
+static int scan_parts(struct scan *c, const struct word *w)
 {
-    struct resolver *r = c->r;
     bool known = true;
     for (const struct part *p = w->part; p; p = p->next) {
         const char *s = p->text.data;
-        if (p->kind == PART_NAME && !words_parameter(r, s, p->text.size))
+        if (p->kind == PART_NAME && !words_parameter(c->r, s, p->text.size))
             known = false;
         if (p->kind != PART_ODD)
             continue;
@@ -385,11 +384,115 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         size_t skip = s[0] == '`' ? 1 : s[1] == '(' ? 2 : 0;
         if (skip && p->text.size > skip + 1 && c->depth < DSL_DEPTH_MAX) {
             struct scan inner = {
-                .r = r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = c->word, .makes = c->makes};
+                .r = c->r, .s = c->s, .depth = c->depth + 1, .at = c->at, .command = "", .word = c->word, .makes = c->makes};
             if (scan_text(&inner, s + skip, p->text.size - skip - 1) < 0)
                 return -1;
         }
     }
+    return known;
+}
+
+/* A name behind `>`. */
+static int scan_output(struct scan *c, const char *text)
+{
+    if (c->makes)
+        *c->makes = true;
+    bool maybe = c->word || c->there || may_make_directory(c, text);
+    if (c->there && may_make_there(c, text) < 0)
+        return -1;
+    return maybe ? uses_maybe(c->r, c->s, text, c->at) : uses_output(c->r, c->s, text, NULL, c->s->start);
+}
+
+/* What the words behind a command mean. */
+static void note_command(struct scan *c, const char *text)
+{
+    if (c->makes && !(c->known && !command_may_make(c->known)))
+        *c->makes = true;
+    c->cd = !strcmp(text, "cd") || !strcmp(text, "pushd");
+    c->says = !strcmp(text, "echo") || !strcmp(text, "printf");
+    c->xargs = !strcmp(text, "xargs");
+    c->test = !strcmp(text, "test") || !strcmp(text, "[") || !strcmp(text, "[[");
+    c->directories = c->cd || !strcmp(text, "for") || (c->known && c->known->directories);
+}
+
+/* May the word, one of a command's or the command itself, be a text for sh, or a script? */
+static int scan_script(struct scan *c, const struct word *w, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    if (c->told && scan_shell_text(c, text) < 0)
+        return -1;
+    if (equals && strchr(equals, ' ') && w->assign && scan_shell_text(c, equals + 1) < 0)
+        return -1;
+    c->told = (c->shell && uses_is_dash_c(text)) || (!c->first_seen && strcmp(text, "eval") == 0);
+    c->shell |= command_is_shell(text);
+    if (uses_has_scripts(text))
+        c->command = text;
+    else if (text[0] != '-' && (c->file_next ? script_scan_file(c, text) : script_scan(c, text)) < 0)
+        return -1;
+    c->file_next = strcmp(text, "-f") == 0;
+    return 0;
+}
+
+/* May it name a file that is read? */
+static int scan_input(struct scan *c, const struct word *w, const char *text, bool command)
+{
+    struct resolver *r = c->r;
+    const char *equals = strchr(text, '=');
+    bool directories = !command && c->directories && !is_dots(text);
+    int got = uses_input(r, c->s, text, NULL, c->s->start, directories, false);
+    if (c->test) /* not `[ "$x" = src ]` */
+        c->directories = text[0] == '-' && strlen(text) == 2 && strchr("dersxw", text[1]);
+    if (got > 0 && c->cd)
+        c->there = text;
+    if (got == 0 && c->says && !command && strchr(text, ' ') && r->only_open == 0 && uses_said(r, c->s, c->at, text) < 0)
+        return -1;
+    if (got == 0 && c->xargs && uses_xargs_word(r, c->s, c->at, text, &c->edits) < 0)
+        return -1;
+    if (got >= 0 && scan_program(c, text, command) < 0)
+        return -1;
+    if (got == 0 && !command)
+        got = scan_backup(c, text);
+    if (got == 0 && equals) {
+        got = uses_input(r, c->s, equals + 1, NULL, c->s->start, w->assign && !is_dots(equals + 1), false);
+        if (got > 0 && w->assign && uses_maybe(r, c->s, equals + 1, c->at) < 0) /* `d=out; sort f > $d/s` */
+            return -1;
+    }
+    return got;
+}
+
+static int scan_value(struct scan *c, const struct word *w, const struct value *v, bool output)
+{
+    if (output && scan_output(c, v->text) < 0)
+        return -1;
+    if ((output && !c->word) || v->hole)
+        return 0;
+    if (scan_script(c, w, v->text) < 0)
+        return -1;
+    bool command = !c->first_seen;
+    if (command && is_keyword(v->text))
+        return 0;
+    struct err quiet;
+    if (command)
+        c->known = commands_find(c->r->commands, v->text, &quiet);
+    c->first_seen = true;
+    c->s->unknown_words |= c->known && opens_names(c->known, v->text, command);
+    const struct use *made = c->s->maybe;
+    if (command)
+        note_command(c, v->text);
+    else if (c->there && may_make_there(c, v->text) < 0)
+        return -1;
+    if ((!command && uses_maybe_word(c->r, c->s, v->text, c->s->start) < 0) ||
+        uses_prefixes(c->r, c->s, made, c->known, c->s->start) < 0)
+        return -1;
+    return scan_input(c, w, v->text, command);
+}
+
+/* All parts known: its values are tried.  Else what is inside its $( ) is. */
+static int scan_word(struct scan *c, const struct word *w, bool output, bool appends)
+{
+    int known = scan_parts(c, w);
+    if (known < 0)
+        return -1;
     if (!known) {
         c->s->unknown_words = true;
         if (w->part && scan_default(c, w, output) < 0)
@@ -399,80 +502,13 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
     if (w->odd)
         return 0;
     struct value *first = NULL, **last = &first;
-    struct err quiet, *e = r->e;
-    r->e = &quiet; /* a `~` without HOME is sh's affair here */
-    int result = words_expand(r, w, c->s->holes_at, !output, &last);
-    r->e = e;
-    for (struct value *v = result == 0 ? first : NULL; v; v = v->next) {
-        const char *equals = strchr(v->text, '=');
-        if (output) {
-            if (c->makes)
-                *c->makes = true;
-            bool maybe = c->word || c->there || may_make_directory(c, v->text);
-            if (c->there && may_make_there(c, v->text) < 0)
-                return -1;
-            if ((maybe ? uses_maybe(r, c->s, v->text, c->at) : uses_output(r, c->s, v->text, NULL, c->s->start)) < 0)
-                return -1;
-            if (!c->word)
-                continue;
-        }
-        if (v->hole)
-            continue;
-        if (c->told && scan_shell_text(c, v->text) < 0)
+    struct err quiet, *e = c->r->e;
+    c->r->e = &quiet; /* a `~` without HOME is sh's affair here */
+    int result = words_expand(c->r, w, c->s->holes_at, !output, &last);
+    c->r->e = e;
+    for (struct value *v = result == 0 ? first : NULL; v; v = v->next)
+        if (scan_value(c, w, v, output) < 0)
             return -1;
-        if (equals && strchr(equals, ' ') && w->assign && scan_shell_text(c, equals + 1) < 0)
-            return -1;
-        c->told = (c->shell && uses_is_dash_c(v->text)) || (!c->first_seen && strcmp(v->text, "eval") == 0);
-        c->shell |= command_is_shell(v->text);
-        if (uses_has_scripts(v->text))
-            c->command = v->text;
-        else if (v->text[0] != '-' && (c->file_next ? script_scan_file(c, v->text) : script_scan(c, v->text)) < 0)
-            return -1;
-        c->file_next = strcmp(v->text, "-f") == 0;
-        bool command = !c->first_seen;
-        if (command && is_keyword(v->text))
-            continue;
-        if (command)
-            c->known = commands_find(r->commands, v->text, &quiet);
-        c->first_seen = true;
-        c->s->unknown_words |= c->known && opens_names(c->known, v->text, command);
-        const struct use *made = c->s->maybe;
-        if (command && c->makes && !(c->known && !command_may_make(c->known)))
-            *c->makes = true;
-        if (command) {
-            c->cd = !strcmp(v->text, "cd") || !strcmp(v->text, "pushd");
-            c->says = !strcmp(v->text, "echo") || !strcmp(v->text, "printf");
-            c->xargs = !strcmp(v->text, "xargs");
-            c->test = !strcmp(v->text, "test") || !strcmp(v->text, "[") || !strcmp(v->text, "[[");
-            c->directories = c->cd || !strcmp(v->text, "for") || (c->known && c->known->directories);
-        } else if (c->there && may_make_there(c, v->text) < 0) {
-            return -1;
-        }
-        if ((!command && uses_maybe_word(r, c->s, v->text, c->s->start) < 0) ||
-            uses_prefixes(r, c->s, made, c->known, c->s->start) < 0)
-            return -1;
-        bool directories = !command && c->directories && !is_dots(v->text);
-        int got = uses_input(r, c->s, v->text, NULL, c->s->start, directories, false);
-        if (c->test) /* not `[ "$x" = src ]` */
-            c->directories = v->text[0] == '-' && strlen(v->text) == 2 && strchr("dersxw", v->text[1]);
-        if (got > 0 && c->cd)
-            c->there = v->text;
-        if (got == 0 && c->says && !command && strchr(v->text, ' ') && c->r->only_open == 0 && uses_said(r, c->s, c->at, v->text) < 0)
-            return -1;
-        if (got == 0 && c->xargs && uses_xargs_word(r, c->s, c->at, v->text, &c->edits) < 0)
-            return -1;
-        if (got >= 0 && scan_program(c, v->text, command) < 0)
-            return -1;
-        if (got == 0 && !command)
-            got = scan_backup(c, v->text);
-        if (got == 0 && equals) {
-            got = uses_input(r, c->s, equals + 1, NULL, c->s->start, w->assign && !is_dots(equals + 1), false);
-            if (got > 0 && w->assign && uses_maybe(r, c->s, equals + 1, c->at) < 0) /* `d=out; sort f > $d/s` */
-                return -1;
-        }
-        if (got < 0)
-            return -1;
-    }
     return 0;
 }
 
