@@ -201,6 +201,29 @@ static void on_lent(struct agent *a, const struct msg_lent *m)
     }
 }
 
+static void on_stop(struct agent *a, const struct msg_stop *m)
+{
+    struct attempt *t = agent_attempt(a, m->job, m->attempt);
+    if (t) {
+        attempt_stop(t);
+        attempt_end_pause(t);
+    } else { /* it ended meanwhile, or never came: either way nothing of it is here */
+        struct msg gone = {.type = MSG_STOPPED, .stopped = {m->job, m->attempt, m->attempt}};
+        agent_send(a, &gone);
+    }
+}
+
+static void on_welcome(struct agent *a)
+{
+    a->welcomed = true;
+    a->away_ns = 0;
+    if (a->ready)
+        a->ready(a->owner);
+    a->ready = NULL;
+    if (a->past)
+        past_tell(a->past);
+}
+
 static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_role role,
                          const struct msg *m, struct slice bulk)
 {
@@ -223,14 +246,7 @@ static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_ro
             attempt_go_on(t);
         break;
     case MSG_STOP:
-        t = agent_attempt(a, m->stop.job, m->stop.attempt);
-        if (t) {
-            attempt_stop(t);
-            attempt_end_pause(t);
-        } else { /* it ended meanwhile, or never came: either way nothing of it is here */
-            struct msg gone = {.type = MSG_STOPPED, .stopped = {m->stop.job, m->stop.attempt, m->stop.attempt}};
-            agent_send(a, &gone);
-        }
+        on_stop(a, &m->stop);
         break;
     case MSG_LEND:
         lender_lend(&a->lender, &m->lend, bulk);
@@ -259,13 +275,7 @@ static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_ro
         part(a, &e);
         break;
     case MSG_WELCOME:
-        a->welcomed = true;
-        a->away_ns = 0;
-        if (a->ready)
-            a->ready(a->owner);
-        a->ready = NULL;
-        if (a->past)
-            past_tell(a->past);
+        on_welcome(a);
         break;
     default:
         break; /* PING: its arrival is what counts */
