@@ -25,7 +25,6 @@ struct deposit {
     uint32_t at;         /* 0: the record; then the files that are carried; then stdin */
     int fd;              /* of that file */
     uint64_t left_bytes; /* of what `at` says */
-    bool taken_in;       /* the keeper said so */
 };
 
 /* ---- what cannot be submitted */
@@ -215,11 +214,9 @@ static void left(void *owner)
 
 static void on_kept(struct visit *v, const struct msg_kept *m)
 {
-    struct deposit *d = v->owner;
     struct err e;
     if (m->code)
         err_set(&e, (int)m->code, "%s", m->text);
-    d->taken_in = !m->code;
     visit_end(v, m->code ? &e : NULL);
 }
 

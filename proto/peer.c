@@ -139,7 +139,6 @@ static void deliver(struct peer *p, uint64_t link, struct link *l, zmq_msg_t *fr
         r = check(p, l, &m, count == 2 ? &bulk : NULL, &e);
     }
     if (r == 0) {
-        p->stats.received++;
         peer_print("in", p, link, &m);
         p->ev->on_message(p->owner, p, link, l->role, &m, bulk);
     }

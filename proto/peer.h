@@ -106,7 +106,7 @@ void peer_drop(struct peer *p, uint64_t link);
 
 /* Counters, for tests and logs. */
 struct peer_stats {
-    uint64_t received, sent, refused;
+    uint64_t sent, refused;
     uint32_t links; /* of a server: now */
 };
 struct peer_stats peer_stats(const struct peer *p);

@@ -58,7 +58,7 @@ bool core_next_action(struct core *c, struct core_action *out);
 bool core_broken(const struct core *c);
 
 struct core_stats {
-    uint64_t events, jobs_accepted, jobs_done, workers, clients;
+    uint64_t events, jobs_done, workers, clients;
     uint64_t running; /* jobs accepted and not over, those that wait too */
     uint64_t waiting; /* of those, the ones without a worker yet */
     uint64_t refused; /* messages that came in a wrong moment, twice, or about what is not theirs */

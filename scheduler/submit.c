@@ -106,7 +106,6 @@ static int enlist(struct core *c, struct peer_state *client, struct job *j, stru
         j->quota->jobs++;
     c->graph_bytes += j->bytes->size;
     client->graph_bytes += j->bytes->size;
-    c->stats.jobs_accepted++;
     return 0;
 }
 
