@@ -22,6 +22,31 @@ bool proc_read(pid_t pid, const char *what, char *text, size_t room)
     return fd_read_text(AT_FDCWD, path, text, room) > 0;
 }
 
+bool proc_status_text(pid_t pid, char text[PROC_STATUS_ROOM])
+{
+    static const char head[] = "\nGroups:";
+    char path[40], *groups;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t more = fd < 0 ? -1 : fd_read_all(fd, text, PROC_STATUS_ROOM - 1);
+    size_t size = more > 0 ? (size_t)more : 0;
+    text[size] = '\0';
+    while (more > 0 && size == PROC_STATUS_ROOM - 1 && (groups = strstr(text, head))) {
+        char *from = groups + sizeof head - 1, *end = strchr(from, '\n');
+        size = (size_t)((end ? groups : from) - text); /* its end is yet to come: its name stays until then */
+        if (end) {
+            size_t rest = strlen(end);
+            memmove(groups, end, rest);
+            size += rest;
+        }
+        more = fd_read_all(fd, text + size, PROC_STATUS_ROOM - 1 - size);
+        size += more > 0 ? (size_t)more : 0;
+        text[size] = '\0';
+    }
+    fd_close(&fd);
+    return size > 0;
+}
+
 uint64_t proc_number(const char *text, const char *name, int base)
 {
     const char *at = strstr(text, name);

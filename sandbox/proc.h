@@ -10,6 +10,9 @@
 long proc_setting(const char *name, long absent);
 /* A process's file `what`, cut off at room - 1 bytes; false, and "": it is gone, or the file is empty. */
 bool proc_read(pid_t pid, const char *what, char *text, size_t room);
+/* Its status, without the line of a user's groups, which can take 700 KB; false, and "": it is gone. */
+#define PROC_STATUS_ROOM 4096
+bool proc_status_text(pid_t pid, char text[PROC_STATUS_ROOM]);
 /* The number behind `name` in such a text; where that is at a line's beginning it includes the newline before.  `base` as strtoull
  * has it.  0: there is none. */
 uint64_t proc_number(const char *text, const char *name, int base);

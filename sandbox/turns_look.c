@@ -64,8 +64,8 @@ int turns_status(const struct member *m)
 
 static pid_t innermost(pid_t pid, const char *name)
 {
-    char text[4096];
-    char *at = proc_read(pid, "status", text, sizeof text) ? strstr(text, name) : NULL;
+    char text[PROC_STATUS_ROOM];
+    char *at = proc_status_text(pid, text) ? strstr(text, name) : NULL;
     long number = 0;
     if (!at)
         return 0;
@@ -96,8 +96,8 @@ pid_t turns_inner(struct member *m)
 
 pid_t turns_process(pid_t pid)
 {
-    char text[4096];
-    return proc_read(pid, "status", text, sizeof text) ? (pid_t)proc_number(text, "\nTgid:", 10) : 0;
+    char text[PROC_STATUS_ROOM];
+    return proc_status_text(pid, text) ? (pid_t)proc_number(text, "\nTgid:", 10) : 0;
 }
 
 uint64_t turns_cpu_ns(pid_t pid)
@@ -122,8 +122,8 @@ struct call turns_call_of(const struct seccomp_notif *q)
 /* Whoever waits for its turn is in a call or stopped, and stays there. */
 bool turns_dying(const struct member *m)
 {
-    char text[4096];
-    if (!proc_read(m->pid, "status", text, sizeof text))
+    char text[PROC_STATUS_ROOM];
+    if (!proc_status_text(m->pid, text))
         return true;
     const char *state = strstr(text, "\nState:\t");
     if (m->state == STATE_HELD && !m->stopped)
@@ -134,15 +134,15 @@ bool turns_dying(const struct member *m)
 
 bool turns_takes_child_signal(pid_t pid)
 {
-    char text[4096];
-    return !proc_read(pid, "status", text, sizeof text) || proc_number(text, "\nSigCgt:", 16) >> (SIGCHLD - 1) & 1;
+    char text[PROC_STATUS_ROOM];
+    return !proc_status_text(pid, text) || proc_number(text, "\nSigCgt:", 16) >> (SIGCHLD - 1) & 1;
 }
 
 bool turns_takes_end(pid_t pid, int signal)
 {
     static const char *const sets[] = {"\nSigCgt:", "\nSigIgn:", "\nSigBlk:"};
-    char text[4096];
-    bool takes = proc_read(pid, "status", text, sizeof text);
+    char text[PROC_STATUS_ROOM];
+    bool takes = proc_status_text(pid, text);
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
         takes &= !(proc_number(text, sets[i], 16) & BIT_OF(signal));
     uint64_t come = proc_number(text, "\nSigPnd:", 16) | proc_number(text, "\nShdPnd:", 16);
@@ -151,14 +151,14 @@ bool turns_takes_end(pid_t pid, int signal)
 
 bool turns_blocks(pid_t pid, int signal)
 {
-    char text[4096];
-    return !proc_read(pid, "status", text, sizeof text) || proc_number(text, "\nSigBlk:", 16) & BIT_OF(signal);
+    char text[PROC_STATUS_ROOM];
+    return !proc_status_text(pid, text) || proc_number(text, "\nSigBlk:", 16) & BIT_OF(signal);
 }
 
 bool turns_has_signal(pid_t pid, bool process)
 {
-    char text[4096];
-    if (!proc_read(pid, "status", text, sizeof text))
+    char text[PROC_STATUS_ROOM];
+    if (!proc_status_text(pid, text))
         return false;
     uint64_t come = proc_number(text, "\nSigPnd:", 16) | (process ? proc_number(text, "\nShdPnd:", 16) : 0);
     uint64_t ignored = BIT_OF(SIGCHLD) | BIT_OF(SIGURG) | BIT_OF(SIGWINCH) | BIT_OF(SIGCONT); /* unless taken */
