@@ -1,5 +1,5 @@
-/* libzpipe: run pipelines of ordinary programs, each in a deterministic sandbox, in this process's
- * company or on a cluster.  The command `zpipe` uses nothing else.
+/* libzpipe: run pipelines of ordinary programs, each in a deterministic sandbox, on this machine ("embedded": no
+ * daemon, nothing to set up) or on a cluster.  The command `zpipe` uses nothing else.
  *
  *     struct zpipe_error e;
  *     struct zpipe *z = zpipe_open(NULL, &e);                     // embedded; or a cluster's URL
@@ -64,12 +64,12 @@ struct zpipe_options {
     const char *cluster; /* tcp://HOST:PORT of a scheduler; NULL or "": embedded */
     const char *keys;    /* directory with the keys; needed with a cluster */
     const char *box;     /* path of zpipe-box; NULL: beside the program, else where it is installed */
-    uint32_t slots;      /* embedded: 0: one per CPU */
-    bool no_isolation;   /* embedded: no sandbox at all: explicit, uncertified, loud */
-    bool no_templates;   /* embedded: every program is started anew, none cloned; the same bytes */
-    const char *store;   /* directory for what does not fit in memory, in unlinked files; NULL: in the user's cache.  It holds
-                          * for the process */
-    bool owner;          /* with a cluster: `keys` is the scheduler's directory, and its own pair is used: see zpipe_drain */
+    uint32_t slots;      /* embedded: tasks at once, over all jobs; 0: one per CPU */
+    bool no_isolation;   /* embedded: run programs without any sandbox; nothing is certified, and a warning says so */
+    bool no_templates;   /* embedded: start every program anew and clone none; the bytes are the same */
+    const char *store;   /* directory for what does not fit in memory, in unlinked files; NULL: in the user's cache.  The
+                          * setting is the whole process's */
+    bool owner;          /* with a cluster: `keys` is the scheduler's own directory; needed for zpipe_drain */
 };
 
 /* options NULL: embedded with the defaults.  Gives; zpipe_close. */
@@ -77,8 +77,8 @@ ZPIPE_API struct zpipe *zpipe_open(const struct zpipe_options *options, struct z
 /* Cancels what runs, waits until nothing of it is left, frees. */
 ZPIPE_API void zpipe_close(struct zpipe *z);
 ZPIPE_API const char *zpipe_version(void); /* borrowed, static */
-/* Errors, states and names may hold what others chose.  Each byte of it that a terminal would obey becomes '?', in place; newlines
- * and tabs stay where there may be `lines`.  Gives text back. */
+/* Make a text safe to print: errors, states and names may hold bytes that others chose.  Each byte that a terminal would obey
+ * becomes '?', in place; newlines and tabs stay if `lines`.  Returns `text`. */
 ZPIPE_API char *zpipe_plain(char *text, bool lines);
 
 /* ---- submitting a text */
@@ -141,18 +141,18 @@ struct zpipe_submission {
     uint32_t width;       /* blocks at once, 1 to 1024; 0: the worker's slots.  The bytes are the same */
     uint64_t split_bytes; /* 0: input is cut into blocks where that pays; ZPIPE_SPLIT_NEVER; else
                              always, blocks of about so many bytes (for tests) */
-    bool tell_blocks; /* BLOCK events */
-    uint32_t audit;   /* of a million tasks of stages in blocks so many are run twice, in a cluster on two workers, and
-                         compared: a difference fails the job */
-    bool spread; /* every stage on another worker than its neighbours (for tests) */
-    /* A directory, made if need be: a task of a map or reduce that makes the job fail is kept there, with what it read, to
-     * be run again alone: zpipe_replay; the newest 16 of them.  "": zpipe's own, in the user's cache; NULL: nothing is kept. */
+    bool tell_blocks; /* send BLOCK events */
+    uint32_t audit;   /* how many of a million tasks of stages in blocks run twice, in a cluster on two workers, and are
+                         compared; a difference fails the job */
+    bool spread; /* put every stage on another worker than its neighbours (for tests) */
+    /* Directory, made if it is missing, where a task of a map or reduce that makes the job fail is kept with what it read, for
+     * zpipe_replay; the newest 16 stay.  "": zpipe's own, in the user's cache; NULL: nothing is kept. */
     const char *records;
-    /* Tasks of a map or reduce that are kept there however they end: its number in the plan, from 1 (0: none), and theirs, at most
-     * ZPIPE_RECORDED_MAX.  A submitted job's are with its keeper. */
+    /* Also keep these tasks of one map or reduce, however they end: the stage's number in the plan, from 1 (0: none), and
+     * the first and last task, at most ZPIPE_RECORDED_MAX.  Those of a submitted job are kept by its keeper. */
     uint32_t record_stage;
     uint64_t record_first, record_last;
-    bool no_outputs; /* a job that would make a file fails with ZPIPE_DENIED: for trials */
+    bool no_outputs; /* fail with ZPIPE_DENIED if the job would make a file: for trials */
     struct zpipe_io io;
 };
 
@@ -186,10 +186,10 @@ ZPIPE_API void zpipe_turn(struct zpipe *z, bool wait);
 /* ---- a task that failed, again */
 
 #define ZPIPE_VERDICT_BYTES 1024
-/* Run the task of a record, embedded, alone, as it ran then: its stdout and stderr go to the two descriptors (-1: nowhere), a
- * sentence that compares them and its status with what was kept to `verdict`.  record: a directory, or JOB/STAGE/BLOCK, as the
- * job's message named it, in `records` ("" and NULL: zpipe's own).  1: all is the same; 0: it is not, or can be compared with
- * nothing; -1: it could not be run. */
+/* Run a recorded task again by itself, embedded.  record: a directory, or JOB/STAGE/BLOCK as the job's message named it, to be
+ * found in `records` ("" and NULL: zpipe's own).  The task's stdout and stderr go to the two descriptors (-1: nowhere); `verdict`
+ * gets a sentence that compares them, and its status, with what was recorded.  Returns 1: all is the same; 0: it is not, or
+ * the record has nothing to compare with; -1: the task could not be run. */
 ZPIPE_API int zpipe_replay(struct zpipe *z, const char *record, const char *records, int stdout_fd, int stderr_fd,
                            char verdict[ZPIPE_VERDICT_BYTES], struct zpipe_error *e);
 
@@ -268,30 +268,31 @@ struct zpipe_status {
     const struct zpipe_status_worker *worker;
     size_t worker_count;
 };
-/* Those that are not over, or with a number that one; and the workers.  Waits for the answer.  Gives;
- * zpipe_status_free.  NULL: ZPIPE_MISSING, no job of this key has the number. */
+/* The jobs of this key that are not over (job 0), or the one with this number; and the workers.  Waits for the answer.  Gives;
+ * zpipe_status_free.  NULL with ZPIPE_MISSING: no job of this key has the number. */
 ZPIPE_API struct zpipe_status *zpipe_status(struct zpipe *z, uint64_t job, struct zpipe_error *e);
 ZPIPE_API void zpipe_status_free(struct zpipe_status *s); /* NULL is allowed */
-/* Ask for its end: whoever waits for it is told.  0, or -1 as above. */
+/* Ask for a job's end; whoever waits for it gets status 125.  0, or -1 with ZPIPE_MISSING as above. */
 ZPIPE_API int zpipe_cancel_number(struct zpipe *z, uint64_t job, struct zpipe_error *e);
 
-/* The workers of this name are given nothing more; what runs there may end, then they end with 0.  Returns at once: status shows
- * them until then.  Only over a connection that was opened with `owner`. */
+/* Give the workers of this name no new work; they finish what they run and then end with status 0.  Returns at once; zpipe_status
+ * shows them until they have ended.  Needs a connection that was opened with `owner`. */
 ZPIPE_API int zpipe_drain(struct zpipe *z, const char *worker, struct zpipe_error *e);
 
 /* ---- submitted jobs: they go on without whoever submitted them
 
  * A keeper holds such a job, its inputs, and what it prints and makes until somebody takes it. */
 
-/* Brings the job to a keeper of the cluster, with its stdin (read to its end) and those of its files that are not on
- * directories which the keeper shares.  Of s->io only stdin_fd counts.  0 and *job its number: it is on the keeper's disk. */
+/* Bring the job to a keeper of the cluster, with its stdin (read to its end) and its input files, except those below
+ * directories that the keeper shares.  Of s->io only stdin_fd counts.  0: the job is on the keeper's disk, and *job is its number. */
 ZPIPE_API int zpipe_deposit(struct zpipe *z, const struct zpipe_submission *s, uint64_t *job, struct zpipe_error *e);
-/* Write to stdout_fd what the job printed and nobody took yet, as it comes; when the job is over put its output files in
- * place, where it was submitted.  The job's status, with *e as of zpipe_wait; or -1: nothing that was not written is lost, call
- * it again.  `stop` (NULL: never) is asked now and then, and when a signal came: true ends it, -1 with ZPIPE_CANCELLED. */
+/* Write to stdout_fd what the job printed and nobody has taken yet, as it comes; when the job is over, put its output files in
+ * place in the directory where it was submitted.  Returns the job's status, with *e as from zpipe_wait; or -1: what was not
+ * written is kept, so call it again.  `stop` (NULL: never) is asked now and then, and after a signal; when it returns true, zpipe_attach
+ * returns -1 with ZPIPE_CANCELLED. */
 ZPIPE_API int zpipe_attach(struct zpipe *z, uint64_t job, int stdout_fd, bool (*stop)(void *owner), void *owner,
                            struct zpipe_error *e);
-/* The tasks of the job that failed and were kept come here, where zpipe_replay finds them: records as there. */
+/* Fetch the job's recorded tasks from its keeper into `records`, where zpipe_replay finds them. */
 ZPIPE_API int zpipe_fetch(struct zpipe *z, uint64_t job, const char *records, struct zpipe_error *e);
 /* Write to fd what the job's commands have said on stderr so far. */
 ZPIPE_API int zpipe_logs(struct zpipe *z, uint64_t job, int fd, struct zpipe_error *e);
@@ -299,22 +300,30 @@ ZPIPE_API int zpipe_logs(struct zpipe *z, uint64_t job, int fd, struct zpipe_err
 /* ---- running a cluster's parts */
 
 struct zpipe_scheduler_options {
-    const char *keys, *listen, *state;
-    uint32_t worker_wait_s; /* a job without any worker that it could run on waits so long before it fails; 0: 10 */
-    uint32_t client_wait_s; /* a client whose connection was gone for so long is gone, too, and its jobs are cancelled; 0: 60 */
+    const char *keys;       /* directory that zpipe_keygen made */
+    const char *listen;     /* tcp://ADDRESS:PORT; port *: any */
+    const char *state;      /* directory, made if it is missing, for one scheduler at a time; NULL: none */
+    uint32_t worker_wait_s; /* how long a job waits for a worker that could run it before it fails; 0: 10 */
+    uint32_t client_wait_s; /* how long a client may be without a connection before its jobs are cancelled; 0: 60 */
 };
 struct zpipe_worker_options {
-    const char *keys, *scheduler, *name, *data_listen, *advertise, *box;
-    uint32_t slots;
-    bool no_isolation, no_templates;
-    const char *store; /* as in zpipe_options */
-    const char *image; /* a name for what programs see of this host; NULL: it is looked at */
-    const char *shared; /* directories with the same files here as at clients, colons between; NULL: none */
+    const char *keys, *scheduler; /* directory with our pair and scheduler.pub; the scheduler's URL */
+    const char *name;             /* for people; NULL: the host's name */
+    const char *data_listen;      /* where others fetch and deliver bytes; NULL: any port of 127.0.0.1 */
+    const char *advertise;        /* the URL under which they reach it; NULL: as data_listen */
+    const char *box;              /* as in zpipe_options */
+    uint32_t slots;               /* tasks at once; 0: one per CPU */
+    bool no_isolation, no_templates; /* as in zpipe_options */
+    const char *store;               /* likewise */
+    const char *image;     /* a name for what programs see of this host; NULL: it is found by looking */
+    const char *shared;    /* directories with the same files here as at clients, colons between; NULL: none */
     uint64_t memory_bytes; /* that tasks may declare together (`with memory=`); 0: 80 % of what the machine has, or our cgroup */
 };
 #define ZPIPE_KEEPER_STORE_BYTES ((uint64_t)16 << 30)
 struct zpipe_keeper_options {
-    const char *keys, *scheduler, *directory, *data_listen, *advertise;
+    const char *keys, *scheduler;        /* as in zpipe_worker_options */
+    const char *directory;               /* where everything is kept, for one keeper at a time */
+    const char *data_listen, *advertise; /* as in zpipe_worker_options */
     const char *shared;       /* directories with the same files here as at clients, colons between; NULL: none */
     uint64_t store_max_bytes; /* for all jobs; 0: ZPIPE_KEEPER_STORE_BYTES */
 };
