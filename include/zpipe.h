@@ -64,7 +64,7 @@ struct zpipe_options {
     const char *cluster; /* tcp://HOST:PORT of a scheduler; NULL or "": embedded */
     const char *keys;    /* directory with the keys; needed with a cluster */
     const char *box;     /* path of zpipe-box; NULL: beside the program, else where it is installed */
-    uint32_t slots;      /* embedded: tasks at once, over all jobs; 0: one per CPU */
+    uint32_t slots;      /* embedded: stages or blocks at once, over all jobs; 0: one per CPU */
     bool no_isolation;   /* embedded: run programs without any sandbox; nothing is certified, and a warning says so */
     bool no_templates;   /* embedded: start every program anew and clone none; the bytes are the same */
     const char *store;   /* directory for what does not fit in memory, in unlinked files; NULL: in the user's cache.  The
@@ -312,7 +312,7 @@ struct zpipe_worker_options {
     const char *data_listen;      /* where others fetch and deliver bytes; NULL: any port of 127.0.0.1 */
     const char *advertise;        /* the URL under which they reach it; NULL: as data_listen */
     const char *box;              /* as in zpipe_options */
-    uint32_t slots;               /* tasks at once; 0: one per CPU */
+    uint32_t slots;               /* stages or blocks at once; 0: one per CPU */
     bool no_isolation, no_templates; /* as in zpipe_options */
     const char *store;               /* likewise */
     const char *image;     /* a name for what programs see of this host; NULL: it is found by looking */
