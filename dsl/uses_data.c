@@ -23,14 +23,13 @@
 #define SCRIPTS_MAX    100         /* of a stage; further ones name nothing */
 #define SCRIPTS_DEEP   10          /* scripts that run scripts */
 
-/* The bytes of a small regular file of the client's, with a zero byte behind them, or an empty slice. */
-static struct slice text_of(struct resolver *r, const char *path)
+struct slice uses_text_of(struct resolver *r, const char *path, uint32_t bytes_max)
 {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     char *text = NULL;
     ssize_t got = 0;
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= TEXT_BYTES_MAX &&
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= bytes_max &&
         (text = arena_alloc(r->arena, (size_t)st.st_size + 1)))
         got = read(fd, text, (size_t)st.st_size);
     fd_close(&fd);
@@ -120,7 +119,7 @@ static int scan_list(struct list *l, const char *text, size_t size, bool escapes
 
 static int scan_list_file(struct list *l, const char *path)
 {
-    struct slice text = path ? text_of(l->r, path) : (struct slice){0};
+    struct slice text = path ? uses_text_of(l->r, path, TEXT_BYTES_MAX) : (struct slice){0};
     return !path ? -1 : scan_list(l, text.data, text.size, false);
 }
 
@@ -283,7 +282,7 @@ int uses_program_file(struct resolver *r, struct stage *s, size_t at, const char
     for (const struct use *u = s->scripts; u; u = u->next, count++)
         if (strcmp(u->path, path) == 0)
             return 0;
-    struct slice text = count < SCRIPTS_MAX && r->only_open < SCRIPTS_DEEP ? text_of(r, path) : (struct slice){0};
+    struct slice text = count < SCRIPTS_MAX && r->only_open < SCRIPTS_DEEP ? uses_text_of(r, path, TEXT_BYTES_MAX) : (struct slice){0};
     if (!text.size || memchr(text.data, '\0', text.size) || (!interpreter && strncmp(text.data, "#!", 2) != 0))
         return 0;
     struct use *seen = arena_alloc(r->arena, sizeof *seen);

@@ -25,6 +25,9 @@ int uses_printed(struct resolver *r, struct stage *s, size_t at, const char *com
 int uses_pattern(struct resolver *r, struct stage *s, size_t at, const char *pattern); /* of names that it may make, read or append to */
 
 /* uses_data.c: what a text for an interpreter names, in its strings or as a shell's words. */
+/* The bytes of a regular file of the client's, the arena's, with a zero byte behind them; an empty slice: it has none, has more than
+ * bytes_max, or cannot be read. */
+struct slice uses_text_of(struct resolver *r, const char *path, uint32_t bytes_max);
 bool uses_is_open(const char *name); /* relative, and nothing in it hidden or `..` */
 int uses_program(struct resolver *r, struct stage *s, size_t at, const char *text, size_t size);
 int uses_program_text(struct resolver *r, struct stage *s, size_t at, struct slice text, const char *interpreter);

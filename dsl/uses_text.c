@@ -10,12 +10,10 @@
 #include "proto/graph.h"
 
 #include <ctype.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define SCRIPT_FILES_MAX       1000      /* that a script may append to, which are inputs */
 #define SCRIPT_DIRECTORIES_MAX 100       /* in which it may make some */
@@ -189,20 +187,10 @@ static int script_scan(struct scan *c, const char *script)
 static int script_scan_file(struct scan *c, const char *name)
 {
     const char *path = uses_has_scripts(c->command) ? uses_path(c->r, name) : "";
-    struct stat st;
-    int fd = path && *path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
-    char *text = NULL;
-    ssize_t got = -1;
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= SCRIPT_BYTES_MAX &&
-        (text = arena_alloc(c->r->arena, (size_t)st.st_size + 1)))
-        got = read(fd, text, (size_t)st.st_size);
-    fd_close(&fd);
     if (!path)
         return -1;
-    if (got < 0)
-        return 0; /* the command says so itself */
-    text[got] = '\0';
-    return script_scan(c, text);
+    struct slice text = uses_text_of(c->r, path, SCRIPT_BYTES_MAX);
+    return text.size ? script_scan(c, text.data) : 0; /* that there is none the command says itself */
 }
 
 bool uses_is_dash_c(const char *word)
