@@ -6,7 +6,7 @@ same lines of stderr of each program.
 
 --random: pipelines made of forms of classes.test, each form known to the table of commands, over inputs made to break them, with a
           width and a size of blocks of their own.
---written: every line of pipelines.test, at each of WIDTHS, cut in three ways."""
+--written: every line of pipelines.test and oneliners.test, at each of WIDTHS, cut in three ways."""
 import argparse, os, random, re, subprocess, sys, tempfile
 
 from classes import forms, inputs
@@ -18,6 +18,13 @@ TIMEOUT = 60
 # Forms whose output is not the same each time, that never end, or are unlike sh on purpose: they print a time, or read and write
 # files that no word of theirs names (docs/DIFFERENCES.md).
 LEFT_OUT = re.compile(r"shuf|sort -(R|k1,1R)|tail -f|split|nothing-like-it|\./g|touch|en_US|random\.|yes|NF[+]=|pr\b|sed '?[rRw1/a-z{]* ?\S*[rRwW] \w|grep -r|\n|< a[.]txt|> .out|<\(")
+
+# What is read by the rows about logs, sequences, intervals, accounts and sections.
+LINES = b"".join(
+    b'10.0.%d.%d - - [%02d/Nov/2026:%02d:00:01 +0000] "%s /a%d HTTP/1.1" %d %d "-" "Agent/%d"\n>s%d x\n%s\n@r%d\n%s\n+\nII\n' % (
+        i % 3, i % 20, i % 28 + 1, i % 24, (b"GET", b"POST")[i % 5 == 0], i % 9, (200, 404, 500)[i % 7 % 3], i * 37 % 9000, i % 4, i, b"ACGTNA"[i % 5:] * (i % 9), i, b"GATTACA")
+    + b"chr%d\t%d\t%d\tg\t9\t%s\nu%d:x:%d:1:U,,:/home/u:/bin/sh\n[s%d]\n; c\nkey%d = v\r\n\n%d,a,Oslo,%d.25\n" % (i % 5, i * 7, i * 7 + i % 50, b"+-"[i % 2:][:1], i, i, i, i % 4, i, i)
+    for i in range(120))
 
 
 class Many:
@@ -93,15 +100,15 @@ class Random:
 class Written:
     def __init__(self, d):
         self.d = d
-        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pipelines.test")
-        self.lines = [l for l in open(path).read().split("\n") if l and not l.startswith("#")]
+        texts = [open(os.path.join(os.path.dirname(os.path.abspath(__file__)), name)).read() for name in ("pipelines.test", "oneliners.test")]
+        self.lines = [l for text in texts for l in text.split("\n") if l and not l.startswith("#")]
 
     def __iter__(self):
         pool = inputs(random.Random(1))
         put(self.d, "../in", pool["prose"])
         put(self.d, "b.txt", pool["words"])
         put(self.d, "c.txt", pool["numbers"])
-        put(self.d, "a.txt", (pool["prose"] + pool["table"] + pool["numbers"] + pool["blanks"]) * 20)
+        put(self.d, "a.txt", (pool["prose"] + pool["table"] + pool["numbers"] + pool["blanks"]) * 20 + LINES)
         for i, text in enumerate(self.lines):
             for k, split in enumerate(SPLITS[1:] + (0,)):
                 yield text, WIDTHS[(i + k) % len(WIDTHS)], split
