@@ -99,11 +99,25 @@ static bool begin_rest(struct lead *l, pid_t tid)
     return ptrace(PTRACE_SETREGS, tid, NULL, &regs) == 0;
 }
 
+static bool ends_when_stopped(unsigned long long nr)
+{
+    switch (nr) {
+    case SYS_rt_sigtimedwait:
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case SYS_select: /* these where their limit of time is not written back (limits.c) */
+    case SYS_pselect6:
+    case SYS_ppoll:
+        return true;
+    default:
+        return false;
+    }
+}
+
 void lead_again(pid_t tid)
 {
     struct user_regs_struct regs;
-    if (ptrace(PTRACE_GETREGS, tid, NULL, &regs) < 0 || (long long)regs.rax != -EINTR ||
-        (regs.orig_rax != SYS_rt_sigtimedwait && regs.orig_rax != SYS_epoll_wait && regs.orig_rax != SYS_epoll_pwait))
+    if (ptrace(PTRACE_GETREGS, tid, NULL, &regs) < 0 || (long long)regs.rax != -EINTR || !ends_when_stopped(regs.orig_rax))
         return;
     regs.rax = (unsigned long long)-RESTART_UNLESS_HANDLED;
     ptrace(PTRACE_SETREGS, tid, NULL, &regs);

@@ -134,7 +134,9 @@ static int enter_fence(struct err *e)
 
 int program_wall(bool none, struct err *e)
 {
-    if (personality(ADDR_NO_RANDOMIZE) < 0 && !none) /* without a wall nothing is certified anyway */
+    /* What is left of a limit of time, as select writes it back, is the kernel's time: it stays as it was.  Without a wall
+     * nothing is certified anyway. */
+    if (personality(ADDR_NO_RANDOMIZE | STICKY_TIMEOUTS) < 0 && !none)
         return err_sys(e, "cannot fix the program's memory layout");
     if (none)
         return 0;

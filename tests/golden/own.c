@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -177,6 +178,24 @@ static void show_epoll(void)
 static void show_look(void)
 {
     say_waits(POLL, 0);
+}
+
+/* What the kernel writes back of a limit of time when something is there at once. */
+static void show_rest(void)
+{
+    int fd = eventfd(1, 0);
+    for (int i = 0; i < 60; i++) {
+        struct timeval tv = {3, 0};
+        struct timespec ts[2] = {{3, 0}, {3, 0}};
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(fd, &set);
+        int n = select(fd + 1, &set, NULL, NULL, &tv);
+        n += (int)syscall(SYS_pselect6, fd + 1, &set, NULL, NULL, &ts[0], NULL);
+        n += (int)syscall(SYS_ppoll, &p, 1, &ts[1], NULL, 8);
+        say("%d %ld %ld %ld\n", n, (long)tv.tv_usec, ts[0].tv_nsec, ts[1].tv_nsec);
+    }
 }
 
 static int event;
@@ -380,6 +399,7 @@ const struct golden golden_own[] = {
     {"own-select", show_select, NULL, NULL},
     {"own-epoll", show_epoll, NULL, NULL},
     {"own-look", show_look, NULL, NULL},
+    {"own-rest", show_rest, NULL, NULL},
     {"own-eventfd", show_eventfd, NULL, NULL},
     {"stream-write", show_stream_write, NULL, NULL},
     {"stream-writev", show_stream_writev, NULL, NULL},
