@@ -110,10 +110,10 @@ static void part(struct zpipe *z, const struct err *why)
     }
     if (z->lost)
         return;
-    bool at_work = false;
+    bool at_work = false, there = z->welcomed || (z->scheduler && peer_through(z->scheduler)); /* our job may run, though it has not said so yet */
     for (struct zpipe_job *j = z->jobs; j; j = j->next)
         at_work |= !j->result_here && !j->plan_only;
-    if (!z->cluster[0] || !z->welcomed || !at_work || (z->away && loop_clock_ns() - z->away_ns >= CLIENT_WAIT_NS)) {
+    if (!z->cluster[0] || !(there || z->away) || !at_work || (z->away && loop_clock_ns() - z->away_ns >= CLIENT_WAIT_NS)) {
         struct err first = z->away ? z->why : *why;
         lose(z, &first);
         return;

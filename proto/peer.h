@@ -89,6 +89,8 @@ const char *peer_url(const struct peer *p);
 /* Could it be listened at, or connected to?  Of what others are told, could they connect? */
 int peer_check_url(const struct net *n, const char *url, bool server, struct err *e);
 int peer_check_data_url(const char *url, struct err *e);
+/* A client's connection: have both sides shown their keys? */
+bool peer_through(const struct peer *p);
 void peer_close(struct peer *p);
 
 /* Send; never blocks.  ERR_AGAIN when the other side's queue is full (named ceiling

@@ -72,6 +72,11 @@ void peer_connect_late(struct loop_timer *w)
     peer_lose(p, ERR_GONE, why);
 }
 
+bool peer_through(const struct peer *p)
+{
+    return p->through;
+}
+
 static void client_event(struct peer *p, unsigned event)
 {
     switch (event) {

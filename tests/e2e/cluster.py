@@ -369,6 +369,30 @@ def a_scheduler_is_killed_and_comes_back():
 
 
 @case
+def a_scheduler_is_killed_before_it_has_answered():
+    """The way between client and scheduler stands still after so many bytes: at some of them the job runs, and the client has heard nothing yet."""
+    data, early = lines(2000), 0
+    with Cluster() as c:
+        until_joined(c)
+        for hold in (300, *range(900, 2100, 150)):
+            relay = Relay("127.0.0.1", int(c.url.rpartition(":")[2]), late=0, hold=hold)
+            p = subprocess.Popen([zpipe, "sort | uniq -c"], env={**c.env, "ZPIPE_CLUSTER": relay.url}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE)
+            assert relay.held.wait(60), hold
+            time.sleep(0.3)  # what has passed is read
+            early += b"  runs  " in c.run("status").stdout
+            c.scheduler.kill()
+            c.scheduler.wait()
+            relay.drop()
+            c.start_scheduler(c.url)
+            out, err = p.communicate(data, timeout=90)
+            assert (p.returncode, out) == (0, reference("sort | uniq -c", data)), (hold, p.returncode, err)
+            relay.close()
+            until_joined(c)
+    assert early, "no job was there before the client knew"
+
+
+@case
 def a_lost_scheduler_is_told():
     with Cluster() as c:
         p = c.popen("yes gone-mark | cat > /dev/null")
