@@ -46,7 +46,7 @@ struct classify {
     bool filled; /* an empty input is no input like others */
     struct bytes first; /* what came of the first input, */
     bool differs;       /* and not of all others */
-    unsigned trials, good, spoilt, lines;
+    unsigned trials, good, lines;
     uint32_t statuses, statuses_zeros; /* bit N: a part ended with N */
 };
 
@@ -197,7 +197,6 @@ static int trial(struct classify *c, const struct bytes *in, const struct outcom
         joined = joined || (p->out.size && p->out.data[p->out.size - 1] != '\n' && in->data[to - 1] == '\n');
         from = to;
     }
-    c->spoilt += spoilt;
     if (r == 0 && !spoilt && parts > 1) {
         c->trials++;
         c->joined |= joined;

@@ -458,7 +458,6 @@ void notify_report(const struct notify *n, struct notify_report *r)
         .calls = n->answered,
         .slept_ns = n->slept_ns,
         .clock_ns = n->now_ns,
-        .random_bytes = n->random_given,
         .limit_hit = n->limit_hit,
         .uncertified_why = n->uncertified_why,
         .unknown = n->unknown_text,

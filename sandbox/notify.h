@@ -109,7 +109,6 @@ struct notify_report {
     uint64_t calls;              /* answered */
     uint64_t slept_ns;           /* logical time slept */
     uint64_t clock_ns;           /* logical time passed since epoch_s, sleep included */
-    uint64_t random_bytes;       /* given by getrandom */
     const char *limit_hit;       /* "", or the limit that a call ran into first */
     const char *uncertified_why; /* "", or the first thing the program did that may vary */
     const char *unknown;         /* numbers of calls that the table does not know, each once: "451, 999"; while n is there */

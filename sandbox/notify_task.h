@@ -86,7 +86,7 @@ struct notify {
     uint64_t slept_ns; /* of now_ns */
     const struct seccomp_notif *asked; /* what is being answered */
     bool met, has_page;                /* the asker's clock page has been looked for; is there */
-    uint64_t answered, random_given;
+    uint64_t answered;
     struct random random;   /* getrandom's */
     bool parted;            /* it is of `stream`; before, of its lower half */
     bool (*uses)(void *owner); /* NULL: it does */

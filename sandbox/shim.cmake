@@ -15,8 +15,14 @@ add_custom_command(OUTPUT ${ZPIPE_SHIM}
         -Wl,-soname,linux-vdso.so.1,--hash-style=both,-T,${CMAKE_CURRENT_LIST_DIR}/shim.lds
         -Wl,--version-script,${CMAKE_CURRENT_LIST_DIR}/shim.map
         -o ${ZPIPE_SHIM} ${CMAKE_CURRENT_LIST_DIR}/shim.c
-    DEPENDS ${CMAKE_CURRENT_LIST_DIR}/shim.c ${CMAKE_CURRENT_LIST_DIR}/shim.h ${CMAKE_CURRENT_LIST_DIR}/auxv.h
-        ${CMAKE_CURRENT_LIST_DIR}/clock_page.h ${CMAKE_CURRENT_LIST_DIR}/raw_call.h ${CMAKE_CURRENT_LIST_DIR}/shim.lds ${CMAKE_CURRENT_LIST_DIR}/shim.map
+    DEPENDS
+    ${CMAKE_CURRENT_LIST_DIR}/shim.c
+    ${CMAKE_CURRENT_LIST_DIR}/shim.h
+    ${CMAKE_CURRENT_LIST_DIR}/auxv.h
+    ${CMAKE_CURRENT_LIST_DIR}/clock_page.h
+    ${CMAKE_CURRENT_LIST_DIR}/raw_call.h
+    ${CMAKE_CURRENT_LIST_DIR}/shim.lds
+    ${CMAKE_CURRENT_LIST_DIR}/shim.map
     COMMENT "Building the loader shim" VERBATIM)
 add_custom_target(zpipe_shim DEPENDS ${ZPIPE_SHIM})
 
@@ -47,14 +53,31 @@ add_custom_command(OUTPUT ${ZPIPE_GATE}
 add_custom_target(zpipe_gate DEPENDS ${ZPIPE_GATE})
 
 zpipe_layer(sandbox_filter
-    SOURCES ${CMAKE_CURRENT_LIST_DIR}/syscalls.c ${CMAKE_CURRENT_LIST_DIR}/filter.c
-        ${CMAKE_CURRENT_LIST_DIR}/notify.c ${CMAKE_CURRENT_LIST_DIR}/notify_random.c
-        ${CMAKE_CURRENT_LIST_DIR}/notify_answers.c ${CMAKE_CURRENT_LIST_DIR}/notify_open.c ${CMAKE_CURRENT_LIST_DIR}/notify_given.c ${CMAKE_CURRENT_LIST_DIR}/notify_shared.c ${CMAKE_CURRENT_LIST_DIR}/notify_ready.c
-        ${CMAKE_CURRENT_LIST_DIR}/notify_clock.c ${CMAKE_CURRENT_LIST_DIR}/notify_fork.c
-        ${CMAKE_CURRENT_LIST_DIR}/notify_exec.c ${CMAKE_CURRENT_LIST_DIR}/notify_timers.c ${CMAKE_CURRENT_LIST_DIR}/notify_signals.c ${CMAKE_CURRENT_LIST_DIR}/notify_measure.c ${CMAKE_CURRENT_LIST_DIR}/notify_named.c
-        ${CMAKE_CURRENT_LIST_DIR}/proc.c ${CMAKE_CURRENT_LIST_DIR}/usage.c ${CMAKE_CURRENT_LIST_DIR}/children.c
-        ${CMAKE_CURRENT_LIST_DIR}/notify_path.c ${CMAKE_CURRENT_LIST_DIR}/notify_stat.c ${CMAKE_CURRENT_LIST_DIR}/notify_gate.c
-        ${CMAKE_CURRENT_LIST_DIR}/shim_blob.c ${CMAKE_CURRENT_LIST_DIR}/forker_blob.c
+    SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/syscalls.c
+    ${CMAKE_CURRENT_LIST_DIR}/filter.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_random.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_answers.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_open.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_given.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_shared.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_ready.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_clock.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_fork.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_exec.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_timers.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_signals.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_measure.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_named.c
+    ${CMAKE_CURRENT_LIST_DIR}/proc.c
+    ${CMAKE_CURRENT_LIST_DIR}/usage.c
+    ${CMAKE_CURRENT_LIST_DIR}/children.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_path.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_stat.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_gate.c
+    ${CMAKE_CURRENT_LIST_DIR}/shim_blob.c
+    ${CMAKE_CURRENT_LIST_DIR}/forker_blob.c
     USES base_core)
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/shim_blob.c PROPERTIES
     OBJECT_DEPENDS ${ZPIPE_SHIM}
