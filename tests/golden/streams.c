@@ -42,13 +42,18 @@ static void show_readv(void)
     say("\n");
 }
 
-/* Into memory that ends: what came in one piece, and does not fit, is not read at all. */
+/* Into memory that ends: what came in one piece, and does not fit, is not read at all.  Then all that is there, so that the
+ * next piece has just come, however far ahead its writer was. */
 static void show_read_torn(void)
 {
     char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     munmap(page + 4096, 4096);
-    for (int i = 0; i < 20; i++)
-        say("%zd ", read(0, page + 4096 - 400, 800));
+    for (int i = 0; i < 20; i++) {
+        ssize_t n = read(0, page + 4096 - 400, 800);
+        say("%zd ", n);
+        if (n < 0 && read(0, room, sizeof room) <= 0)
+            break;
+    }
     say("\n");
 }
 
