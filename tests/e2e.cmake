@@ -12,6 +12,7 @@ set(somebody 20017)
 # not as root, with sanitizers.  `make tables` runs all eight ways.
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
     zpipe_e2e(table_embedded run.py)
+    zpipe_e2e(classify bad.py what_classify_finds_is_so classify_leaves_alone_what_is_known)
 endif()
 zpipe_e2e(table_blocks_user run.py --split always,64K --user ${somebody})
 zpipe_e2e(table_blocks_cluster_user run.py --split always,64K --cluster --user ${somebody})
