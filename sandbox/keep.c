@@ -125,8 +125,11 @@ static bool take(struct channel *c)
         return false;
     }
     s->kept_bytes += (size_t)n;
-    if (limit && k->bytes.size > limit)
+    if (limit && k->bytes.size > limit) { /* as a pump: not a byte more is told */
+        s->kept_bytes -= k->bytes.size - limit;
+        k->bytes.size = (size_t)limit;
         past(c);
+    }
     return true;
 }
 
