@@ -1,7 +1,7 @@
 /* Which templates there are, and which task starts from one.
  *
  * Where the caller says that many of a kind are to come, a template is made for the first, which waits for it: all are clones,
- * and no cold start takes the processor from the making.  Where it says that few are, none is made.  Where it cannot tell, the first
+ * and no cold start takes the processor from the making.  Where it says that few are, none is made, until there were many.  Where it cannot tell, the first
  * task with a key starts cold, and so does the second; but then a template is made beside it.  A template serves one task
  * at a time; when all of a key's are taken, one more is made, up to the number of CPUs.  Whatever goes wrong with one
  * on its way is told of once, and its key starts cold from then on; nobody waits for one longer than a second. */
@@ -757,8 +757,10 @@ struct template *template_for(struct task *t, const char **why)
         m->used = k->used;
         return m;
     }
-    if (k->seen < 2)
+    if (k->seen < BOX_MANY)
         k->seen++;
+    else if (expected < BOX_MANY)
+        expected = 0; /* few at a time, and time after time, as of a server's requests */
     if (expected && expected < BOX_MANY)
         *why = templates_of(s, k, false) ? "its template is not free" : "few of its kind are to come";
     else

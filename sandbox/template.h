@@ -31,7 +31,7 @@ enum template_step { STEP_RUN, STEP_ENTER, STEP_TEXT, STEP_STACK, STEP_OVER };
 struct template_key {
     uint8_t digest[SHA256_BYTES];
     uint64_t used;    /* server.template_turn at its last sight */
-    uint32_t seen;    /* so often, at most 2 */
+    uint32_t seen;    /* so often, at most BOX_MANY */
     const char *cold; /* NULL, or why no template can be had; static text */
     bool doubtful;    /* one of its templates came to nothing that may be had at another time: no task waits for the next */
 };
