@@ -23,7 +23,7 @@ static int look_at(const int *fd, uint32_t count, const uint32_t end[3], const c
     *out = (struct outcome){.is = true};
     snprintf(out->worker, sizeof out->worker, "%s", worker);
     for (uint32_t i = 0; r == 0 && i < count; i++) {
-        uint64_t bytes = UINT64_MAX;
+        uint64_t bytes = 0; /* what was not opened is empty: who keeps its output in memory opens no file for none */
         r = fd[i] < 0 ? 0 : blocks_size_of(fd[i], &bytes, e);
         if (r == 0)
             running_digest_add(d, &bytes, sizeof bytes);
