@@ -128,8 +128,7 @@ void left_settle(struct task *t)
 
 bool left_waits(const struct task *t, const struct box_result *r)
 {
-    bool by_itself = (r->end == BOX_EXITED || r->end == BOX_SIGNALLED) && !t->past_output;
-    return by_itself && !t->settled && !t->region->server->none && !is_left(t) && shows(t, r);
+    return !t->broken && !t->settled && !t->region->server->none && !is_left(t) && shows(t, r);
 }
 
 const char *left_why(const struct task *t, const struct box_result *r)

@@ -419,8 +419,6 @@ void task_conclude(struct task *t)
     if (t->state != TASK_SETUP || !t->result.size || !is_drained(t))
         return;
     bool makes_sense = result_of(t, t->result.data, t->result.size, &r) == 0;
-    if (makes_sense)
-        outside_judge(t, &r); /* which nobody waits with: those behind it would take its end for one of their input */
     if (makes_sense && left_waits(t, &r))
         return;
     if (!makes_sense) {
@@ -432,6 +430,7 @@ void task_conclude(struct task *t)
             r.end = BOX_LIMIT;
             r.limit = "output";
         }
+        outside_judge(t, &r);
         tell_result(t, &r);
     }
     task_gone(t);

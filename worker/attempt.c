@@ -42,6 +42,10 @@ void attempt_settle(struct attempt *t)
     for (uint32_t i = 0; i < t->share_count; i++)
         if (!share_over(t->shares[i]))
             return;
+    if (t->doubt.code && t->started && t->state == ATTEMPT_RUNNING) {
+        attempt_fail(t, &t->doubt);
+        return;
+    }
     if ((t->state == ATTEMPT_RUNNING && (!t->started || t->moving)) || (local_again(t) && t->moving))
         return;
     t->state = ATTEMPT_ENDED;
@@ -283,6 +287,12 @@ static void fail(struct attempt *t, const struct err *why, bool last)
 void attempt_fail(struct attempt *t, const struct err *why)
 {
     fail(t, why, false);
+}
+
+void attempt_doubt(struct attempt *t, const struct err *why)
+{
+    if (!t->doubt.code)
+        t->doubt = *why;
 }
 
 void attempt_fail_for_good(struct attempt *t, const struct err *why)

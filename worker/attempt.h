@@ -101,6 +101,7 @@ struct attempt {
     uint32_t borrow_count, wanted;
     bool paused; /* there is no scheduler that knows of it: what it has to say waits */
     bool torn;   /* it has not ended by itself */
+    struct err doubt; /* something came to less than was given; code 0: nothing did */
     uint64_t memory_bytes; /* of the worker's, for what streams */
     struct past_job *past; /* of a submitted job; NULL: nothing is noted of it */
     uint32_t deaths; /* workers that were lost with a stage of it */
@@ -118,6 +119,8 @@ void attempt_stop(struct attempt *t);
 /* Data messages that bear a name of this job and attempt. */
 void attempt_attach(struct attempt *t, struct peer *p, uint64_t link, const struct msg_attach *m);
 void attempt_message(struct attempt_route *route, const struct msg *m, struct slice bulk);
+/* Less came than had been given.  It fails for that when all has ended; before, who wrote it may turn out to have been killed. */
+void attempt_doubt(struct attempt *t, const struct err *why);
 /* All sandboxes were lost, with zpipe-box. */
 void attempt_box_lost(struct attempt *t, const struct err *why);
 /* The link to this data port is gone: the scheduler is told of each stream that was attached over it. */

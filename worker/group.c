@@ -17,7 +17,7 @@ static void lines_ended(struct lines *l)
     g->t->moving--;
     g->said[task] = true;
     if (l->differs.code)
-        attempt_fail(g->t, &l->differs);
+        attempt_doubt(g->t, &l->differs);
     attempt_said(g->t, g->region.node_of_task[task], l->tail.data);
     attempt_settle(g->t);
 }

@@ -160,13 +160,12 @@ static void relay_end(struct relay *r)
     r->t->moving--;
 }
 
-static void relay_fail(struct relay *r, struct err *e)
+static const struct err *relay_names(const struct relay *r, struct err *e)
 {
-    struct attempt *t = r->t;
-    const struct graph *g = t->graph;
+    const struct graph *g = r->t->graph;
     uint32_t node = r->route->r.what == MSG_EDGE ? g->edge[r->route->r.index].from : r->route->r.index;
     err_wrap(e, "what `%.200s` writes", g->node[node].label);
-    attempt_fail(t, e);
+    return e;
 }
 
 /* What is in the file already is compared with it. */
@@ -182,6 +181,11 @@ static int drop_old(struct relay *r, struct slice *bytes, struct err *e)
     r->old_seen += (off_t)size;
     *bytes = (struct slice){(const char *)bytes->data + size, bytes->size - size};
     return 0;
+}
+
+static int is_short(const struct relay *r, struct err *e)
+{
+    return r->old_seen < r->old_bytes ? err_set(e, ERR_BUG, "the second time it wrote less: " GIVEN_DIFFERS) : 0;
 }
 
 /* All that waits, as far as there is room; 1: not all of it. */
@@ -219,7 +223,7 @@ static void relay_go_on(struct relay *r)
         relay_end(r);
         attempt_settle(r->t);
     } else {
-        relay_fail(r, &e);
+        attempt_fail(r->t, relay_names(r, &e));
     }
 }
 
@@ -238,13 +242,13 @@ static void relay_in(struct loop_fd *w, int events)
     if ((n < 0 && (errno == EAGAIN || errno == EINTR)) || agent_box_gone(r->t->agent))
         return; /* without a sandbox around it, a program may say anything; we are about to hear of that */
     struct slice s = {r->bytes, n > 0 ? (size_t)n : 0};
-    int bad = n < 0 ? err_sys(&e, "cannot read a pipe") : n == 0 ? given_end(&r->l->given, &e) : 0;
-    if (n == 0 && !bad && r->old_seen < r->old_bytes)
-        bad = err_set(&e, ERR_BUG, "the second time it wrote less: " GIVEN_DIFFERS);
+    int bad = n < 0 ? err_sys(&e, "cannot read a pipe") : 0;
+    if (n == 0 && (given_end(&r->l->given, &e) < 0 || is_short(r, &e) < 0))
+        attempt_doubt(r->t, relay_names(r, &e));
     if (n > 0 && (drop_old(r, &s, &e) < 0 || given_drop(&r->l->given, &s, &e) < 0))
         bad = -1;
     if (bad && r->t->state == ATTEMPT_RUNNING) {
-        relay_fail(r, &e);
+        attempt_fail(r->t, relay_names(r, &e));
     } else if (n <= 0 || bad) {
         relay_end(r);
         attempt_settle(r->t);
