@@ -2,7 +2,7 @@
 """Bad input, ends in bad moments, and the terminal: what the user gets.   bad.py --bin DIR [--user UID] [CASE...]"""
 import argparse, glob, os, pty, re, resource, select, shutil, signal, subprocess, sys, tempfile, time
 
-from watch import processes_with, until
+from watch import busy, processes_with, until
 
 ap = argparse.ArgumentParser()
 ap.add_argument("--bin", required=True)
@@ -254,11 +254,8 @@ def how_far_a_writer_came_is_no_chance():
     for text in EARLY:
         seen = set()
         for i in range(3):
-            busy = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(i)]
-            status, out, err = run(text)
-            for b in busy:
-                b.kill()
-                b.wait()
+            with busy(i):
+                status, out, err = run(text)
             assert status == 0 and not err, (text, status, err)
             data = open("f", "rb").read()
             seen.add((out, data))
@@ -311,11 +308,8 @@ def what_was_stopped_in_a_call_goes_on_with_it():
     for what in "read readv preadv2 recv recvmsg write writev pwritev2 send sendfile sendon".split():
         seen = set()
         for i in range(3):
-            busy = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(i)]
-            status, out, err = run("yes | dd bs=%d status=none | python3 -c '%s' %s f | head -c 1" % (150 + 200 * i, COUNTS.replace("'", '"'), what))
-            for b in busy:
-                b.kill()
-                b.wait()
+            with busy(i):
+                status, out, err = run("yes | dd bs=%d status=none | python3 -c '%s' %s f | head -c 1" % (150 + 200 * i, COUNTS.replace("'", '"'), what))
             assert status == 0 and not err, (what, status, err)
             *counts, last = open("f").read().splitlines()
             seen.add((out, len(counts), last, *set(counts[:-1]), counts[-1]))
@@ -952,17 +946,12 @@ def early_stop_many_times():
              ("sh -c 'yes; echo x >&2' | head -1", (0, b"y\n", "x\n"))]
     sh = subprocess.run(["sh", "-c", python], capture_output=True, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"})
     texts.append((python, (sh.returncode, sh.stdout, sh.stderr.decode())))
-    busy = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(2)]
-    try:
+    with busy(2):
         for i in range(int(os.environ.get("EARLY_STOPS", "8"))):
             for text, want in texts:
                 got = run(text)
                 assert got == want, (i, text, got, want)
             assert run("--pipefail", "yes | head -1")[0] == 0
-    finally:
-        for b in busy:
-            b.kill()
-            b.wait()
 
 
 passed = failed = skipped = 0

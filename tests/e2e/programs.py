@@ -8,7 +8,7 @@ constant inside and not outside: they are compared among themselves only.  Each 
     programs.py --bin DIR [--user UID] [--static FILE] [--runs N] [ROW...]"""
 import argparse, json, os, re, shlex, shutil, subprocess, sys, tempfile
 
-from watch import SLOW
+from watch import SLOW, busy
 
 RUNS = 2       # inside, without --runs
 TIMEOUT = 120 * SLOW  # of a run that hangs
@@ -277,25 +277,20 @@ def main():
     if a.user and os.geteuid() != 0:
         sys.exit(SKIPPED)
     failed = count = 0
-    busy = [subprocess.Popen(["nice", "sh", "-c", "while :; do :; done"]) for _ in range(2)]
-    try:
-        with tempfile.TemporaryDirectory() as work:
-            place = Place(a, work)
-            for text, own in ((PROGRAMS, False), (OWN, True)):
-                for name, command in rows(text):
-                    if a.row and name not in a.row or "static" in name and name != "gcc-static" and not a.static:
-                        continue
-                    if command is None:
-                        print("skip   %s is not installed" % name)
-                        continue
-                    wrong = run_row(place, name, command, own)
-                    count += 1
-                    failed += bool(wrong)
-                    if wrong:
-                        print("FAIL   %-16s %s" % (name, wrong), flush=True)
-    finally:
-        for b in busy:
-            b.kill()
+    with busy(2, "nice"), tempfile.TemporaryDirectory() as work:
+        place = Place(a, work)
+        for text, own in ((PROGRAMS, False), (OWN, True)):
+            for name, command in rows(text):
+                if a.row and name not in a.row or "static" in name and name != "gcc-static" and not a.static:
+                    continue
+                if command is None:
+                    print("skip   %s is not installed" % name)
+                    continue
+                wrong = run_row(place, name, command, own)
+                count += 1
+                failed += bool(wrong)
+                if wrong:
+                    print("FAIL   %-16s %s" % (name, wrong), flush=True)
     print("%d programs, %d failed" % (count, failed))
     return failed != 0
 

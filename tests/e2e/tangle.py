@@ -5,6 +5,8 @@ that is certified may differ, none may be late, and most must be certified.
     tangle.py --box ZPIPE-BOX --tangle PROGRAM [--seeds N] [--first N] [--user UID]"""
 import argparse, json, os, shutil, subprocess, sys, tempfile
 
+from watch import busy
+
 RUNS = 2
 TIMEOUT = 300   # of a run that hangs
 SKIPPED = 77
@@ -48,23 +50,18 @@ def main():
     a = p.parse_args()
     if a.user and os.geteuid() != 0:
         sys.exit(SKIPPED)
-    busy = [subprocess.Popen(["nice", "sh", "-c", "while :; do :; done"]) for _ in range(2)]
     failed = certified = 0
-    try:
-        with tempfile.TemporaryDirectory() as work:
-            os.chmod(work, 0o777)
-            a.box = shutil.copy(a.box, work)
-            shutil.copy(a.tangle, os.path.join(work, "tangle"))
-            for seed in range(a.first, a.first + a.seeds):
-                results = [run(a, work, seed) for _ in range(RUNS)]
-                wrong = judge(seed, results)
-                certified += all(r[0] for r in results)
-                failed += bool(wrong)
-                if wrong:
-                    print("FAIL   seed %d %s" % (seed, wrong), flush=True)
-    finally:
-        for b in busy:
-            b.kill()
+    with busy(2, "nice"), tempfile.TemporaryDirectory() as work:
+        os.chmod(work, 0o777)
+        a.box = shutil.copy(a.box, work)
+        shutil.copy(a.tangle, os.path.join(work, "tangle"))
+        for seed in range(a.first, a.first + a.seeds):
+            results = [run(a, work, seed) for _ in range(RUNS)]
+            wrong = judge(seed, results)
+            certified += all(r[0] for r in results)
+            failed += bool(wrong)
+            if wrong:
+                print("FAIL   seed %d %s" % (seed, wrong), flush=True)
     print("%d seeds, %d certified, %d failed" % (a.seeds, certified, failed))
     return failed != 0 or certified * 10 < a.seeds * 8
 

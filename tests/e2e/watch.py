@@ -1,5 +1,5 @@
-"""Waiting for what can be seen of other processes."""
-import glob, os, select, time
+"""Waiting for what can be seen of other processes, and others that are in the way."""
+import contextlib, ctypes, glob, os, select, signal, subprocess, time
 
 # How much longer may be waited for what hangs: where the machine is a program (make kernel) it is slow, and nowhere else.
 SLOW = 25 if os.environ.get("MACHINE_ACCEL") == "tcg" else 1
@@ -23,3 +23,17 @@ def processes_with(mark):
         except OSError:
             pass
     return found - {os.getpid()}
+
+
+@contextlib.contextmanager
+def busy(count, *how):
+    """So many processes use the processors meanwhile.  They die with us, also where we are killed."""
+    def with_us():
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    started = [subprocess.Popen([*how, "sh", "-c", "while :; do :; done"], preexec_fn=with_us) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for p in started:
+            p.kill()
+            p.wait()
