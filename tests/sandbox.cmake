@@ -1,7 +1,7 @@
 # The sandboxes: the request as bytes, regions, the program alone.
 find_package(Python3 COMPONENTS Interpreter REQUIRED)
 set(here ${CMAKE_CURRENT_LIST_DIR})
-add_library(test_boxed STATIC ${here}/lib/boxed.c ${here}/lib/census.c)
+add_library(test_boxed STATIC ${here}/lib/boxed.c ${here}/lib/census.c ${here}/lib/clones.c)
 target_include_directories(test_boxed PUBLIC ${here})
 target_link_libraries(test_boxed PUBLIC sandbox cmocka)
 add_executable(box_pipe ${here}/lib/box_pipe.c)
@@ -36,6 +36,9 @@ zpipe_test(box_template SOURCES ${here}/unit/box_template.c USES test_boxed TIME
 add_dependencies(test_box_template zpipe-box wall_probe)
 set_tests_properties(box_template PROPERTIES
     ENVIRONMENT "ZPIPE_BOX=$<TARGET_FILE:zpipe-box>;WALL_PROBE=$<TARGET_FILE:wall_probe>")
+zpipe_test(box_template_many SOURCES ${here}/unit/box_template_many.c USES test_boxed TIMEOUT 600)
+add_dependencies(test_box_template_many zpipe-box)
+set_tests_properties(box_template_many PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)
 # States of a program at its template's stop, as root and as somebody.
 add_executable(states ${here}/lib/states.c)
 target_link_libraries(states PRIVATE m)
