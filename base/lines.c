@@ -15,7 +15,7 @@ static void pass_on(struct lines *l)
 {
     int to = l->own >= 0 ? l->own : l->to;
     while (l->waiting.size) {
-        ssize_t n = write(to, l->waiting.data, l->waiting.size);
+        ssize_t n = fd_write_quietly(to, l->waiting.data, l->waiting.size);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
