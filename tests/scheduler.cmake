@@ -13,7 +13,7 @@ add_executable(sim
     ${sim}/plants.c)
 target_link_libraries(sim PRIVATE scheduler)
 foreach(f fleet_release fleet_take lend_step remains_any core_send wait_expire job_cancel verdict job_bind job_may_have workers_alike lend_lose_worker
-          action_queue job_resume job_worker_message part_lose held_lose_keeper wait_add held_keeper_came fleet_drain drain_step remains_expire place_remnants part_outdated)
+          action_queue job_resume job_worker_message part_lose held_lose_keeper wait_add held_keeper_came fleet_drain drain_step remains_expire place_remnants part_outdated part_begins)
     target_link_options(sim PRIVATE -Wl,--wrap=${f})
 endforeach()
 # Ten thousand seeds take a minute under sanitizers: there they are the first two thousand, and all of them optimised.

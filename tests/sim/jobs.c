@@ -51,6 +51,17 @@ static bool all_there(const struct tracked *t)
     return same;
 }
 
+/* Which block took its workers with it, where the reason names one. */
+static void see_named(struct world *w, const char *text)
+{
+    const char *block = strstr(text, "block ");
+    uint64_t number = block ? strtoull(block + strlen("block "), NULL, 10) - 1 : 0;
+    if (!block)
+        return;
+    must(w, number == BLOCK_KILLS || (number >= BLOCK_ELSE && number < BLOCK_ELSE + BLOCKS), "a block is blamed for what another one did");
+    befell[NAMED] += number == BLOCK_KILLS;
+}
+
 /* As the core sends it: by then every worker that it could still hear is done. */
 void see_result(struct world *w, uint64_t link, const struct msg_result *r)
 {
@@ -65,6 +76,7 @@ void see_result(struct world *w, uint64_t link, const struct msg_result *r)
     must(w, r->commit == (r->code == 0), "a job that failed commits, or one that did not does not");
     must(w, !r->commit || all_there(t), "a job commits without its bytes, or with others");
     must(w, r->commit || r->text[0], "a failure without its reason");
+    see_named(w, r->text);
     must(w, !t->held || r->code != ERR_AGAIN, "a submitted job gave up waiting");
     must(w, !r->commit || r->status == expected_status(t), "a wrong status");
     must(w, r->commit || r->status == 125 || r->status == 124, "a failure without its status");

@@ -36,6 +36,8 @@ const char *const plant_names[PLANTS + 1] = {
     [28] = "memory of slots that are lent is not counted",
     [29] = "what an earlier scheduler began needs no memory",
     [30] = "a client that stands still is taken for gone",
+    [31] = "of the blocks that were at work any is named",
+    [32] = "the block after the one that was at work is named",
 };
 
 static bool lends;
@@ -185,6 +187,18 @@ void __wrap_part_lose(struct core *c, uint64_t now, struct part *p, bool killed,
     for (uint32_t i = 0; plant == 13 && i < p->job->graph->node_count; i++)
         p->job->node[i].tries = p->job->node[i].kills = 0;
     __real_part_lose(c, now, p, killed, why);
+}
+
+bool __real_part_begins(const struct part *p, const struct msg_begins *m);
+bool __wrap_part_begins(const struct part *p, const struct msg_begins *m);
+bool __wrap_part_begins(const struct part *p, const struct msg_begins *m)
+{
+    struct msg_begins other = *m;
+    other.number += plant == 32;
+    bool noted = __real_part_begins(p, &other);
+    for (uint32_t i = 0; plant == 31 && i < m->node; i++)
+        p->job->node[i].begun = 0;
+    return noted;
 }
 
 void __real_held_lose_keeper(struct core *c, struct peer_state *keeper);

@@ -44,6 +44,7 @@ static void run_begin(struct world *w, struct actor *a, const struct msg_run *m)
         if (m->route[i].what == MSG_EDGE && m->route[i].via == MSG_VIA_CONNECT)
             follow(&r->in[m->route[i].index + 1], &m->route[i], m->attempt);
     }
+    r->tells = m->deaths;
     struct msg s = {.type = MSG_STARTED, .started = {m->job, m->attempt}};
     say(w, a, &s);
     if (!w->roomy && one_in(w, 2)) {
@@ -255,6 +256,19 @@ static bool run_done(const struct run *r, const struct tracked *t)
     return true;
 }
 
+/* The one that takes the worker with it first: what is told of others beside it is never told without it. */
+static void say_blocks(struct world *w, struct actor *a, struct run *r, const struct tracked *t)
+{
+    bool kills = t->cursed && r->here[1];
+    for (uint32_t n = 1; n <= t->stages; n++) {
+        uint64_t number = kills && n == 1 ? BLOCK_KILLS : (kills ? BLOCK_BESIDE : BLOCK_ELSE) + draw(w, BLOCKS);
+        struct msg m = {.type = MSG_BEGINS, .begins = {r->job, r->attempt, n, number, ""}};
+        if (r->here[n] && !r->ended[n])
+            say(w, a, &m);
+    }
+    r->tells = false;
+}
+
 /* One step of a run: units move, stages end, or all is over. */
 void run_step(struct world *w, struct actor *a, struct run *r)
 {
@@ -268,6 +282,8 @@ void run_step(struct world *w, struct actor *a, struct run *r)
         must(w, r->paused, "a run of no job");
     } else if (r->failed) {
         want(w, a, r);
+    } else if (r->tells && !r->paused) {
+        say_blocks(w, a, r, t);
     } else if (t->cursed && r->here[1] && !a->local && !r->paused) {
         if (one_in(w, 2))
             run_fails(w, a, r);

@@ -20,6 +20,11 @@
 #define IMAGES     3
 #define UNITS_MAX  24 /* of a job's input */
 #define STAGE_MEMORY (2ull << 30) /* of a stage that needs some; a worker has as much as some of them */
+/* Blocks by number: the one that takes its worker with it, then ranges of BLOCKS of those that do not, where no such one is, and beside one. */
+#define BLOCKS      1000000
+#define BLOCK_KILLS 7
+#define BLOCK_ELSE  1000
+#define BLOCK_BESIDE (2 * BLOCKS)
 #define AHEAD      4  /* a writer waits when its reader has so many less */
 #define EVENTS_MAX 100000
 #define MS         1000000ull
@@ -60,6 +65,7 @@ struct run {
     uint32_t end[NODES_MAX];     /* how those that ended did */
     uint64_t job, at_ns, memory;
     uint32_t attempt, heard;
+    bool tells; /* workers were lost with it: which block of each stage begins is told */
     bool here[NODES_MAX], ended[NODES_MAX];
     bool answered[NODES_MAX];  /* the reader elsewhere has all */
     uint32_t taken[NODES_MAX]; /* units that the reader has, of this attempt */
@@ -124,7 +130,7 @@ struct tracked {                      /* a job as the world knows it */
 };
 
 /* What befell them, in all worlds so far: none of it may be a thing that the simulator only believes to do. */
-enum befell { LATE, REPEATED, NEVER_CAME, HELD_UP, DIED, BROKE, SLEPT, RESTARTED, BABBLED, BEFELL };
+enum befell { LATE, REPEATED, NEVER_CAME, HELD_UP, DIED, BROKE, SLEPT, RESTARTED, BABBLED, NAMED, BEFELL };
 extern uint64_t befell[BEFELL];
 
 struct world {
