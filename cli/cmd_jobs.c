@@ -31,7 +31,7 @@ int cli_job_number(const char *word, uint64_t *out)
     return good ? 0 : cli_say(-1, "'%s' is no job's number: `zpipe status` lists them", word);
 }
 
-/* One line, of texts that others chose. */
+/* Prints one line, whose texts other people chose. */
 __attribute__((format(printf, 1, 2))) static void print_row(const char *format, ...)
 {
     char *row;
@@ -50,7 +50,7 @@ static double gib(uint64_t bytes)
     return (double)bytes / (1 << 30);
 }
 
-/* Where not all are alike, what a job sees depends on whom it was given to. */
+/* When workers differ, what a job sees depends on the worker that gets it, so the differences are listed. */
 static void print_workers(const struct zpipe_status *s)
 {
     const struct zpipe_status_worker *w = s->worker;
@@ -69,7 +69,7 @@ static void print_status(const struct zpipe_status *s)
 {
     for (size_t i = 0; i < s->job_count; i++) {
         const struct zpipe_status_job *j = &s->job[i];
-        if (!j->stages) /* it waits at its keeper, or is over */
+        if (!j->stages) /* the job waits at its keeper, or is over */
             print_row("job %" PRIu64 "  %s  %" PRIu64 ".%" PRIu64 " s  %s", j->job, j->state, j->age_ms / 1000,
                       j->age_ms % 1000 / 100, j->text);
         else

@@ -9,7 +9,7 @@
 
 enum { SAME = 0, DIFFERENT = 1 };
 
-/* A submitted job's is at its keeper: JOB, a number, is one of the cluster's. */
+/* The record of a submitted job's task is at the job's keeper: JOB is then the number of a job of the cluster. */
 static int fetch(struct cli *c, const char *name)
 {
     struct zpipe_error e;
@@ -20,7 +20,7 @@ static int fetch(struct cli *c, const char *name)
     struct zpipe *z = zpipe_open(&c->open, &e);
     int r = z ? zpipe_fetch(z, job, c->record, &e) : -1;
     zpipe_close(z);
-    return r == 0 || e.code == ZPIPE_MISSING ? 0 : cli_fail(-1, &e); /* nobody holds it: it may be here */
+    return r == 0 || e.code == ZPIPE_MISSING ? 0 : cli_fail(-1, &e); /* no keeper holds that job: the record may be on this machine */
 }
 
 int cmd_replay(struct cli *c)
@@ -32,7 +32,7 @@ int cmd_replay(struct cli *c)
     signal(SIGPIPE, SIG_IGN);
     if (fetch(c, c->word[0]) < 0)
         return ZPIPE_STATUS_FAILED;
-    c->open.cluster = NULL; /* it runs here */
+    c->open.cluster = NULL; /* the replay itself runs in this process */
     struct zpipe *z = zpipe_open(&c->open, &e);
     if (!z)
         return cli_fail(ZPIPE_STATUS_FAILED, &e);

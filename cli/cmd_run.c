@@ -27,7 +27,7 @@ static int pump(struct zpipe *z, struct zpipe_job *j, struct progress *p, struct
     return zpipe_wait(j, e);
 }
 
-/* Who wants to know what happens. */
+/* Everything here that follows the job's events. */
 struct watchers {
     struct progress *progress;
     struct joblog *log;

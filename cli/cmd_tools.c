@@ -1,5 +1,5 @@
-/* zpipe box, zpipe serve, zpipe keeper: programs of their own, found and become.  Serving and keeping need libraries that would
- * cost every other command its start. */
+/* zpipe box, zpipe serve, zpipe keeper: separate programs, which this process execs.  `serve` and `keeper` need libraries
+ * whose loading would slow down the start of every other command. */
 #include "cli.h"
 
 #include <errno.h>

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define CONF_BYTES_MAX 65536
-#define CONF_FILES_MAX 2 /* the user's own, and one that is named */
+#define CONF_FILES_MAX 2 /* the user's own, and the one that --config names */
 
 static char *trimmed(char *text)
 {
@@ -35,7 +35,7 @@ static int take_line(struct cli *c, char *line)
 
 char *cli_read(int fd, const char *what, const char *name, size_t bytes_max)
 {
-    char *text = fd < 0 ? NULL : malloc(bytes_max + 2); /* one byte more tells that it is too large */
+    char *text = fd < 0 ? NULL : malloc(bytes_max + 2); /* one byte too many shows that the file is too large */
     size_t size = 0;
     ssize_t n = text ? 1 : -1;
     while (n > 0 && size <= bytes_max) {
@@ -68,7 +68,7 @@ int conf_read(struct cli *c, const char *path)
         free(text);
         return cli_say(-1, "one --config at most");
     }
-    c->conf[c->conf_count++] = text; /* values stay in it */
+    c->conf[c->conf_count++] = text; /* option values point into it */
     for (char *line; (line = strsep(&rest, "\n"));) {
         if (++number > CONF_LINES_MAX / CONF_FILES_MAX)
             return cli_say(-1, "%s: more than %d lines", path, CONF_LINES_MAX / CONF_FILES_MAX);

@@ -1,10 +1,11 @@
-/* What a process is born with: descriptors 0 to 2, and signals. */
+/* What a process inherits: descriptors 0 to 2, and the treatment of signals. */
 #include "cli.h"
 
 #include <fcntl.h>
 #include <signal.h>
 
-/* In the place of one that is closed comes one that can be used the other way only, so that what is printed there fails. */
+/* A closed descriptor is replaced by /dev/null opened the wrong way round, so that whatever is printed there fails as it
+ * should. */
 void cli_hold_descriptors(struct zpipe_io *io)
 {
     int *const is[] = {&io->stdin_fd, &io->stdout_fd, &io->stderr_fd};
@@ -32,7 +33,7 @@ void cli_catch_signals(void)
             sigaction(signals[i], &a, NULL);
     }
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is told in words; the programs in sandboxes end by it */
+    signal(SIGXFSZ, SIG_IGN); /* we report a file size limit in words; the programs in sandboxes still end by the signal */
 }
 
 int cli_signal(void)

@@ -1,5 +1,5 @@
-/* --joblog: a line for each task, in the columns of GNU parallel's, and more.  A stage in blocks has a
- * line per task, another stage one. */
+/* --joblog: a line for each task, in the columns of GNU parallel's log and some more.  A stage that runs in blocks has a
+ * line for each of them; any other stage has one line. */
 #include "cli.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@ struct joblog {
     FILE *file;
     const char *name;
     unsigned long rows;
-    bool *cut; /* per stage: it has a line per task; owned */
+    bool *cut; /* owned, per stage: it runs in blocks, so it has a line per task */
     size_t cut_count;
 };
 
@@ -30,7 +30,7 @@ struct joblog *joblog_open(const char *name)
     return NULL;
 }
 
-/* A tab or newline of the command would be one of the table. */
+/* Tabs and newlines in the command are replaced, as they would break the table. */
 static void put_command(FILE *to, const char *text)
 {
     for (; *text; text++)

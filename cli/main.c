@@ -12,7 +12,7 @@ struct command {
     const char *name;
     int (*run)(struct cli *c);
     unsigned command;
-    const char *program; /* that it becomes, instead */
+    const char *program; /* not NULL: the command is a program of its own, which this process execs */
     const char *words, *does, *page;
 };
 
@@ -87,7 +87,8 @@ static void print_help(FILE *to)
     fputs(about, to);
 }
 
-/* `--help` anywhere among a command's own options, -h in their place.  Those of zpipe-box are its own. */
+/* Is help asked for: `--help` anywhere among the command's own options, or `-h` as its first word?  `zpipe box` parses its
+ * own options. */
 static bool wants_help(const struct command *c, char **word)
 {
     if (!*word || !strcmp(c->name, "box"))
@@ -98,7 +99,7 @@ static bool wants_help(const struct command *c, char **word)
     return wants;
 }
 
-/* Blocks, channels and inputs are descriptors: as many as this user may have. */
+/* Every block, channel and input is a descriptor here, so take as many as this user may have. */
 static void raise_files(void)
 {
     struct rlimit files;
@@ -108,8 +109,8 @@ static void raise_files(void)
     }
 }
 
-/* The bytes of streams come and go in frames of 256 KiB.  The C library would give each one's memory back to the kernel and
- * ask for it again, which is half of what a stream costs. */
+/* A stream's bytes travel in frames of 256 KiB.  By default the C library returns each frame's memory to the kernel and
+ * asks for it again, which was half of what a stream costs. */
 static void keep_memory(void)
 {
     mallopt(M_MMAP_THRESHOLD, 8 << 20);

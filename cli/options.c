@@ -11,10 +11,10 @@
 
 enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, TEMPLATES, SPLIT, PERCENT, SIZE, ROOM, TIME, TASKS, VERBOSE, CONFIG, OPTIONS };
 
-/* Which commands an option is for: those where it has an effect. */
-#define OF_JOBS   (CLI_RUN | CLI_PLAN | CLI_SERVE | CLI_SUBMIT) /* of a text */
-#define OF_HERE   (CLI_RUN | CLI_PLAN | CLI_SERVE | CLI_CLASSIFY | CLI_REPLAY) /* what may run in this process */
-#define OF_PLACES (OF_JOBS | CLI_CLASSIFY | CLI_REPLAY | CLI_ASK) /* what may have to do with a cluster */
+/* The commands in which an option has an effect; in all others it is refused. */
+#define OF_JOBS   (CLI_RUN | CLI_PLAN | CLI_SERVE | CLI_SUBMIT) /* take a pipeline or job file */
+#define OF_HERE   (CLI_RUN | CLI_PLAN | CLI_SERVE | CLI_CLASSIFY | CLI_REPLAY) /* may run programs in this process */
+#define OF_PLACES (OF_JOBS | CLI_CLASSIFY | CLI_REPLAY | CLI_ASK) /* may talk to a cluster */
 #define OF_DAEMON (CLI_SCHEDULER | CLI_WORKER | CLI_KEEPER)
 #define OF_ALL    (~0u)
 
@@ -25,7 +25,7 @@ struct option {
     enum kind kind;
     void *to;
     unsigned of;
-    bool here; /* only where programs run in this process, or in a worker */
+    bool here; /* has a meaning only where programs run: in this process, or in a worker */
 };
 
 /* STAGE/BLOCK or STAGE/BLOCK-BLOCK. */
@@ -54,7 +54,7 @@ static int number(const char *name, const char *value, unsigned long max, uint32
     return 0;
 }
 
-/* A number, with K, M, G or T behind it. */
+/* A number of bytes, optionally with the unit K, M, G or T. */
 static bool amount(const char *value, uint64_t max, uint64_t *bytes)
 {
     static const char units[] = "KMGT";
@@ -75,7 +75,7 @@ static int size(const char *name, const char *value, uint64_t *bytes)
     return amount(value, 1u << 30, bytes) ? 0 : cli_say(-1, "%s wants a size to 1024M, as in 64K, not '%s'", name, value);
 }
 
-/* A number of seconds, minutes or hours: 10s, 5m, 1h. */
+/* A time with its unit: 10s, 5m, 1h. */
 static int seconds(const char *name, const char *value, uint32_t *out)
 {
     static const struct {
@@ -161,7 +161,7 @@ static int apply(struct cli *c, const struct option *o, const char *value)
         return c->submission.spread || !strcmp(value, "pack")
                    ? 0
                    : cli_say(-1, "--placement is pack or spread, not '%s'", value);
-    case CONFIG: /* cli_parse has read it */
+    case CONFIG: /* `configure` has read the file already */
     case OPTIONS:
         return 0;
     case SIZE:
@@ -192,7 +192,7 @@ static int apply(struct cli *c, const struct option *o, const char *value)
     return -1;
 }
 
-/* The option of this name, of `size` bytes, dashes and all; kind OPTIONS: there is none.  `of`: whose it is. */
+/* Find an option by its name of `size` bytes, dashes included.  Kind OPTIONS: there is no such option. */
 static struct option find_option(struct cli *c, const char *name, size_t size)
 {
     const struct option options[] = {
@@ -247,7 +247,7 @@ static struct option find_option(struct cli *c, const char *name, size_t size)
     return (struct option){.kind = OPTIONS};
 }
 
-/* -1 wrong, else how many words the option took. */
+/* Returns how many words the option took, or -1 after saying what is wrong. */
 static int take_option(struct cli *c, int left, char **argv)
 {
     size_t size = strcspn(argv[0], "=");
@@ -300,7 +300,7 @@ static bool is_parameter(const char *word)
     return size && word[size] == '=' && !(word[0] >= '0' && word[0] <= '9');
 }
 
-/* Where the user keeps a file of ours; gives, NULL: nowhere. */
+/* The path of a file in the user's configuration directory; gives.  NULL: the user has none. */
 static char *own_file(const char *name)
 {
     const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
@@ -311,7 +311,7 @@ static char *own_file(const char *name)
     return path;
 }
 
-/* The user's table, if there is one, behind those of the options. */
+/* Add the user's own table of commands, if there is one, after those given by options. */
 static void add_own_commands(struct cli *c)
 {
     c->own_commands = own_file("commands.conf");
@@ -319,7 +319,8 @@ static void add_own_commands(struct cli *c)
         c->commands[c->submission.commands_count++] = c->own_commands;
 }
 
-/* The user's file, then one that is named, then the environment: what comes later wins, and options at last. */
+/* Read the user's configuration file, then one named by --config, then the environment.  What comes later wins, and options
+ * on the command line win over all of them. */
 static int configure(struct cli *c, int argc, char **argv, bool client)
 {
     char *own = client ? own_file("zpipe.conf") : NULL;
@@ -337,7 +338,7 @@ static int configure(struct cli *c, int argc, char **argv, bool client)
     return r;
 }
 
-/* What came with options that are all right one by one. */
+/* Refuse combinations of options that are valid one by one. */
 static int check_together(const struct cli *c)
 {
     bool cluster = c->open.cluster && c->open.cluster[0];

@@ -1,5 +1,6 @@
-/* What jobs have said, on a terminal: none of it may move the cursor or turn the text round.  The library writes into a descriptor, so a process
- * of our own stands between that and the terminal; what goes anywhere else is as the job said it. */
+/* Prints what jobs said on a terminal so that none of it can move the cursor or change the direction of the text.  The
+ * library writes to a descriptor, so a child process stands between that descriptor and the terminal.  Output that goes
+ * anywhere else is left as the job wrote it. */
 #include "cli.h"
 
 #include <stdio.h>
@@ -8,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHARACTER_MAX 3 /* bytes of a control */
+#define CHARACTER_MAX 3 /* the longest control character that is replaced, in bytes */
 
 static void copy(int from, int to)
 {
@@ -18,7 +19,8 @@ static void copy(int from, int to)
     do {
         n = read(from, bytes + held, sizeof bytes - 1 - held);
         size_t size = held + (n > 0 ? (size_t)n : 0), cut = size;
-        while (n > 0 && cut > 0 && size - cut < CHARACTER_MAX && (bytes[cut - 1] & 0x80)) /* its rest may still come */
+        /* Keep back a character whose last bytes have not come yet. */
+        while (n > 0 && cut > 0 && size - cut < CHARACTER_MAX && (bytes[cut - 1] & 0x80))
             cut--;
         for (size_t i = 0; i < cut; i++)
             bytes[i] = bytes[i] ? bytes[i] : '?';

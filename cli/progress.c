@@ -1,5 +1,6 @@
-/* One line on a terminal's stderr when a job takes longer than a second: how long it runs, how far it is and
- * how long it may still take where that is known, bytes in and out of each stage.  Nothing when stderr is no terminal, unless asked for. */
+/* A progress line on stderr when a job takes longer than a second: the time so far, how far the job is and how long it may
+ * still take (where that is known), and the bytes into and out of each stage.  Nothing is shown when stderr is no terminal,
+ * unless --progress asks for it. */
 #include "cli.h"
 
 #include <stdio.h>
@@ -9,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STAGES_MAX   16 /* shown; of more, the first ones */
+#define STAGES_MAX   16 /* stages shown: the first ones */
 #define FIRST_NS     1000000000ull
 #define EVERY_NS     200000000ull
 #define LINE_MAX_BYTES 512
@@ -23,7 +24,7 @@ struct stage {
 struct progress {
     bool on, shown;
     uint64_t start_ns, drawn_ns;
-    uint64_t begun_ns; /* the stages that are shown */
+    uint64_t begun_ns; /* when the stages that are shown began */
     struct stage stage[STAGES_MAX];
     uint32_t node[STAGES_MAX];
     int count;
@@ -82,7 +83,7 @@ static void duration(char out[32], uint64_t seconds)
         snprintf(out, 32, "%u:%02u", m, s);
 }
 
-/* Of the stage with the largest input that is known: it sets the pace.  "" where there is none. */
+/* Progress of the stage with the largest known input, since that stage sets the pace.  "" if no input's size is known. */
 static void estimate(const struct progress *p, uint64_t now, char out[64])
 {
     const struct stage *s = NULL;
@@ -154,7 +155,7 @@ void progress_event(struct progress *p, const struct zpipe_event *event)
             s->total = event->bytes_total;
         }
     } else if (event->kind == ZPIPE_ACCEPTED) {
-        p->begun_ns = now_ns(); /* the statements that waited for others too */
+        p->begun_ns = now_ns(); /* the time of statements that waited for others counts too */
         p->count = 0;
     } else if (event->kind == ZPIPE_TASK) {
         struct stage *s = stage_of(p, event);

@@ -1,4 +1,5 @@
-/* What the command says.  Texts of job files, tasks, workers and schedulers end here: what a terminal would obey is '?'. */
+/* Messages to the user.  They may hold text from job files, tasks, workers and schedulers, so bytes that a terminal would
+ * obey are printed as '?'. */
 #include "cli.h"
 
 #include <errno.h>
@@ -19,7 +20,7 @@ int cli_say(int status, const char *format, ...)
     return status;
 }
 
-/* A syntax error already has its own form, FILE:LINE:COL: error: ... */
+/* A syntax error already has its own form: FILE:LINE:COL: error: ... */
 int cli_fail(int status, const struct zpipe_error *e)
 {
     struct zpipe_error shown = *e;

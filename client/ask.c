@@ -1,21 +1,21 @@
-/* See client.h.  Questions to the scheduler that belong to no job of this connection: what runs, and that it
- * shall end. */
+/* See client.h.  Questions and requests to the scheduler that belong to no job of this connection: what runs, end a job,
+ * drain a worker. */
 #include "client/client.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The answer of one question, as long as it is waited for. */
+/* A question that is being waited for, and its answer. */
 struct question {
     uint64_t request;
     bool answered;
     int code;
     struct err why;
     struct zpipe_status *status;
-    struct client_place *place; /* where that of a keeper goes; NULL: rows are wanted */
+    struct client_place *place; /* gets the answer about a keeper; NULL: the answer is a status */
 };
 
-/* What the program is given: one block of memory, the texts behind the rows. */
+/* A zpipe_status for the caller: its texts are in the arena, all freed at once. */
 struct status {
     struct zpipe_status out;
     struct arena arena;
@@ -91,7 +91,7 @@ void client_answer(struct zpipe *z, const struct msg_answer *m)
         err_nomem(&q->why);
 }
 
-/* Until it is answered; q->why says what is wrong. */
+/* Ask, and wait for the answer; q->why says what went wrong. */
 static void put(struct zpipe *z, struct question *q, uint32_t what, uint64_t job, const char *name)
 {
     struct msg m = {.type = MSG_ASK, .ask = {q->request = ++z->requests, what, job, name}};

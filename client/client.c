@@ -1,5 +1,5 @@
-/* See client.h.  The connection: an embedded scheduler and worker in this process, or a cluster's
- * scheduler over TCP; from here on both are a peer that messages go to and come from. */
+/* See client.h.  The connection.  Its other end is a scheduler inside this process or a cluster's scheduler over TCP; for
+ * everything here both are a peer with which messages are exchanged. */
 #include "client/client.h"
 
 #include "base/instance.h"
@@ -78,7 +78,7 @@ static void go_away(struct zpipe *z, const struct err *why)
                            (int)(CLIENT_WAIT_NS / 1000000000));
 }
 
-/* The connection is gone, or back, and nothing else: what was said, and what is said meanwhile, is heard then. */
+/* Only the connection broke, or is back.  The session below (proto/session.h) delivers what either side sent meanwhile. */
 static void on_away(void *owner, struct peer *p, bool away, const struct err *why)
 {
     (void)p;
@@ -89,13 +89,13 @@ static void on_away(void *owner, struct peer *p, bool away, const struct err *wh
         go_away(z, why);
 }
 
-/* The scheduler is gone.  Its workers go on; a scheduler that comes back gets the jobs once more, and finds what goes on by the
- * number and token that they had.  Where that is not all there, all that a job needs is here: its graph, its inputs, and how far
- * its outputs are, so what is written anew is dropped up to there. */
+/* The scheduler is gone.  Its workers go on, so wait for a scheduler to come back.  It is given the jobs once more, and
+ * finds what still runs by the job's number and token.  Where something is missing the job begins again: the client has its
+ * graph, its inputs and how far its outputs got, so output that is written again is compared and dropped up to there. */
 static void part(struct zpipe *z, const struct err *why)
 {
     if (z->keeper && !z->lost) {
-        if (why->code == ERR_DENIED && !z->welcomed) { /* it never was one there */
+        if (why->code == ERR_DENIED && !z->welcomed) { /* this key was never accepted as a keeper's */
             lose(z, why);
             return;
         }
@@ -110,7 +110,7 @@ static void part(struct zpipe *z, const struct err *why)
     }
     if (z->lost)
         return;
-    bool at_work = false, there = z->welcomed || (z->scheduler && peer_through(z->scheduler)); /* our job may run, though it has not said so yet */
+    bool at_work = false, there = z->welcomed || (z->scheduler && peer_through(z->scheduler)); /* our job may run already, even if the scheduler has not answered yet */
     for (struct zpipe_job *j = z->jobs; j; j = j->next)
         at_work |= !j->result_here && !j->plan_only;
     if (!z->cluster[0] || !(there || z->away) || !at_work || (z->away && loop_clock_ns() - z->away_ns >= CLIENT_WAIT_NS)) {
@@ -178,7 +178,7 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
     case MSG_REFUSE:
         err_set(&e, (int)m->refuse.code, "the scheduler refused us: %s", m->refuse.text);
         if (z->keeper && (e.code == ERR_GONE || e.code == ERR_PROTO || e.code == ERR_LIMIT))
-            part(z, &e); /* it was too long away */
+            part(z, &e); /* we were away for too long: connect again */
         else
             lose(z, &e);
         return;
@@ -230,7 +230,7 @@ static void on_data(void *owner, struct peer *p, uint64_t link, enum msg_role ro
         serve_message(j, &name, m, bulk);
 }
 
-/* Not the end of a job: the scheduler knows whether the worker is still there, and what to do. */
+/* A lost link to a worker is not the end of a job: the scheduler knows whether the worker still lives, and what to do. */
 static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
 {
     (void)link;
@@ -243,7 +243,7 @@ static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struc
         serve_link_lost(j, p, e.text);
 }
 
-/* A link's place: its own, or one that is free. */
+/* The slot for a new link: one whose link was lost, or a new one. */
 static struct client_link *link_place(struct zpipe *z, struct err *e)
 {
     for (uint32_t i = 0; i < z->link_count; i++) {
@@ -288,7 +288,7 @@ struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, 
     return p;
 }
 
-/* ---- freeing what ended inside its own callback */
+/* ---- streams that ended inside their own callback are freed from the loop */
 
 static bool reap_pending(struct loop_hook *w)
 {
@@ -355,7 +355,7 @@ static int connect_to(struct zpipe *z, const struct zpipe_options *o, struct err
     if (o->store && spool_place(o->store, e) < 0)
         return -1;
     z->again = (struct loop_timer){.run = connect_again, .owner = z};
-    if (!cluster) { /* zpipe-box first: it must be started before there are threads */
+    if (!cluster) { /* this starts zpipe-box, which must happen before libzmq starts threads */
         z->no_isolation = o->no_isolation;
         struct embedded_options m = {o->box, o->slots, o->no_isolation, o->no_templates, embedded_lost, z};
         z->embedded = embedded_new(z->loop, &m, e);

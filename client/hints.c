@@ -1,5 +1,5 @@
-/* See client.h.  A sandbox has the image and the job's inputs, and nothing else of this machine.  When a
- * stage fails for want of something that is here, the user reads what to add. */
+/* See client.h.  A sandbox has the image and the job's inputs, and nothing else of this machine.  When a stage fails
+ * because something is missing there that exists here, the user is told which option adds it. */
 #include "client/client.h"
 
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 #define NAME_MAX_BYTES 1024
 
-/* A program that the user's own PATH has. */
+/* A program was not found in the sandbox: say so if the user's own PATH has it. */
 static void program(struct zpipe_job *j, const char *name)
 {
     const char *path = getenv("PATH");
@@ -37,7 +37,7 @@ static bool is_input(const struct zpipe_job *j, const struct graph_node *n, cons
     return false;
 }
 
-/* Is the name, without the blanks around it, one that this machine has and the stage has not? */
+/* Is this name, trimmed of blanks, a file that this machine has and the stage has not?  Then print the hint. */
 static bool missing(struct zpipe_job *j, const struct graph_node *n, const char *first, const char *last,
                     const char *suffix)
 {
@@ -52,15 +52,16 @@ static bool missing(struct zpipe_job *j, const struct graph_node *n, const char 
     snprintf(whole, sizeof whole, "%s/%s", name[0] == '/' ? "" : j->directory, name);
     if (name[strspn(name, "./")] == '\0')
         return false;
-    bool itself = n->argc && !strcmp(name, n->argv[0]); /* a map has no words of its own */
+    bool itself = n->argc && !strcmp(name, n->argv[0]); /* a map has no argv */
     if (itself || access(whole, F_OK) < 0)
         return false;
     client_job_say(j, "zpipe: hint: `%s` is here but no input of the stage: add --with '%s'\n", name, name);
     return true;
 }
 
-/* "cat: NAME: No such file or directory", "No such file or directory: 'NAME'", "cannot open NAME (No such file or
- * directory)": a part of the line between marks, or the last word of one. */
+/* Look for the missing file's name in one line of a message.  It is a part between punctuation marks or the last word of
+ * such a part: "cat: NAME: No such file or directory", "No such file or directory: 'NAME'", "cannot open NAME (No such file
+ * or directory)". */
 static void missing_in(struct zpipe_job *j, const struct graph_node *n, const char *line, const char *end,
                        const char *suffix)
 {
@@ -79,17 +80,17 @@ static void missing_in(struct zpipe_job *j, const struct graph_node *n, const ch
     }
 }
 
-/* What a program says of a file that it did not find, and what is then to be added to the name. */
+/* How programs complain of a file that they did not find, and the suffix that the name needs to be found. */
 static const struct saying {
     const char *words, *suffix;
 } sayings[] = {
-    {"o such file", ""}, /* sh leaves the rest out; with a small letter, node says it */
+    {"o such file", ""}, /* sh stops after "No such file"; node writes a small "n" */
     {": not found", ""},
     {"can't cd to", ""},
     {"No module named", ".py"},
 };
 
-/* Those that can do nothing without a network, whatever they say. */
+/* Programs that can do nothing without a network: for them the message need not be read. */
 static bool needs_network(const struct graph_node *n)
 {
     static const char *const name[] = {"curl", "dig", "ftp", "nslookup", "scp", "sftp", "ssh", "telnet", "wget"};
@@ -117,7 +118,7 @@ static void no_network(struct zpipe_job *j)
     j->network_told = true;
 }
 
-/* What its last words tell. */
+/* Look for hints in the last lines that the stage wrote to stderr. */
 void hints_said(struct zpipe_job *j, uint32_t node, const char *tail)
 {
     const struct graph_node *n = &j->graph->node[node];

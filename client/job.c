@@ -1,9 +1,9 @@
 /* See client.h.  A job's life in the client:
  *
- *   submitted   the graph and the ports went to the scheduler
- *   accepted    it has a number; in a cluster its streams run (serve.c)
- *   result      every stage ended, or zpipe failed: status, and whether outputs are to appear
- *   over        what is for us has arrived, outputs are in place or gone
+*   submitted   the graph and the ports were sent to the scheduler
+*   accepted    the job has a number; in a cluster its streams run (serve.c)
+*   result      every stage ended, or zpipe failed: the status is known, and whether to commit outputs
+*   over        all bytes for us have arrived; outputs are in place or gone
  *
  * Before: cli/.  Next: dsl/lower.c for the graph, then scheduler/daemon.c. */
 #include "client/client.h"
@@ -57,7 +57,7 @@ void client_job_say(struct zpipe_job *j, const char *format, ...)
     char *text;
     va_list args;
     if (j->drops)
-        return; /* it is somebody's trial */
+        return; /* a trial run (zpipe classify): it prints nothing */
     va_start(args, format);
     int size = vasprintf(&text, format, args);
     va_end(args);
@@ -80,7 +80,7 @@ static void tell(struct zpipe_job *j, struct zpipe_event *event)
 
 /* ---- the end */
 
-/* An input that changed while it was read gives nobody the bytes of any one moment. */
+/* If an input changed while the job read it, the result belongs to no single state of the file: the job fails. */
 static int inputs_unchanged(struct zpipe_job *j, struct err *e)
 {
     for (uint32_t i = 0; i < j->whole->file_count; i++) {
@@ -97,7 +97,7 @@ static int inputs_unchanged(struct zpipe_job *j, struct err *e)
     return 0;
 }
 
-/* The job's real, user and system time, as bash writes them, or with -p as POSIX has it. */
+/* Print the job's real, user and system time in bash's form, or for `time -p` in that of POSIX. */
 static void say_time(struct zpipe_job *j)
 {
     const char *const word[] = {"real", "user", "sys"};
@@ -124,7 +124,7 @@ static void finish(struct zpipe_job *j)
         j->why = e;
     }
     if (j->commit && (inputs_unchanged(j, &e) < 0 || (!j->drops && outputs_commit(j, &e) < 0))) {
-        j->status = j->status ? j->status : ZPIPE_STATUS_FAILED; /* a program may have said it already */
+        j->status = j->status ? j->status : ZPIPE_STATUS_FAILED; /* keep the status of a program that failed already */
         j->why = e;
     }
     j->over = true;
@@ -155,7 +155,7 @@ static struct graph_end end_of(const void *owner, uint32_t node)
     return ((const struct zpipe_job *)owner)->end[node];
 }
 
-/* The job is over when its result is here, and everything that is for us. */
+/* The job is over when its result has arrived, and with it all bytes that are for us. */
 void client_job_settle(struct zpipe_job *j)
 {
     if (!j->result_here || j->over)
@@ -173,7 +173,7 @@ void client_job_fail(struct zpipe_job *j, const struct err *why)
     if (j->over || (j->result_here && !j->commit)) {
         if (j->over || !j->ended)
             return;
-        j->ended = false; /* what was still to come does not; the first reason stands */
+        j->ended = false; /* what was still to come will not come; the first reason stands */
         client_job_settle(j);
         return;
     }
@@ -213,7 +213,7 @@ static void on_result(struct zpipe_job *j, const struct msg_result *r)
 static void on_task(struct zpipe_job *j, const struct msg_task *t)
 {
     if (t->node >= j->graph->node_count || (t->attempt && j->told[t->node] == t->attempt))
-        return; /* the second: another scheduler has told us the same */
+        return; /* a scheduler that took over has told us of the same end again */
     j->told[t->node] = t->attempt;
     const struct graph_node *n = &j->graph->node[t->node];
     j->end[t->node] = (struct graph_end){t->status, t->early_stop};
@@ -223,8 +223,8 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
     if (t->text[0] && (author || t->end != MSG_END_LIMIT) && !j->said[t->node])
         client_job_say(j, "zpipe: %s\n", t->text);
     if (!j->said[t->node] && !j->held)
-        hints_task(j, t); /* of what is here; a submitted job came from elsewhere */
-    j->said[t->node] = true; /* it may run again */
+        hints_task(j, t); /* hints are about files of this machine, and a submitted job came from another */
+    j->said[t->node] = true; /* the stage may run again, and is then not reported twice */
     tell(j, &(struct zpipe_event){.kind = ZPIPE_TASK,
                                   .stage = n->label,
                                   .node = t->node,
@@ -241,7 +241,8 @@ static void on_task(struct zpipe_job *j, const struct msg_task *t)
                                   .memory_peak_bytes = t->memory_peak_bytes});
 }
 
-/* How much a stage will read: what its source holds, or without one the files that it names.  0: not known. */
+/* How many bytes a stage will read: the size of its source, or of the files that it names if it reads no stdin.  0: not
+ * known. */
 static uint64_t total_of(const struct graph *g, const struct graph_node *n)
 {
     const struct graph_fd *in = graph_fd_of(n, 0);
@@ -270,7 +271,7 @@ static void on_progress(struct zpipe_job *j, const struct msg_progress *p)
                                   .bytes_total = total_of(j->graph, &j->graph->node[p->node])});
 }
 
-/* The texts of the programs from one to another, which reads what that writes; NULL: no memory.  Gives. */
+/* The commands of a chain of stages, from `node` to `last`, as one text.  NULL: no memory.  Gives. */
 static char *chain_text(const struct graph *g, uint32_t node, uint32_t last)
 {
     struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
@@ -315,7 +316,7 @@ void client_job_message(struct zpipe_job *j, const struct msg *m)
 {
     struct err e;
     if (j->plan_only && m->type != MSG_PLAN && m->type != MSG_RESULT)
-        return; /* nothing of it runs, and it has no list of ends */
+        return; /* a plan runs nothing, and j->told is not allocated for it */
     switch (m->type) {
     case MSG_ACCEPT:
         if (j->number == m->accept.job)
@@ -363,8 +364,8 @@ void client_job_message(struct zpipe_job *j, const struct msg *m)
 
 /* ---- life */
 
-/* Bytes that go from a source straight to a sink (`cat a.txt`) still pass a program, whose end, status and
- * SIGPIPE are those that sh would see: cat. */
+/* Where a source leads straight to a sink (`cat a.txt`), insert the program cat between them, so that its status, messages
+ * and SIGPIPE are those that sh would show. */
 static int insert_cat(struct graph *g, uint32_t edge, struct err *e)
 {
     static const char *const argv[] = {"cat"};
@@ -412,7 +413,7 @@ static int submit(struct zpipe_job *j, struct err *e)
     if (graph_encode(j->graph, &graph, e) < 0)
         goto out;
     struct msg m = {.type = MSG_SUBMIT, .submit = {j->request, j->flags, j->text, port, j->port_count, j->held, .token = {"", 0}}};
-    if (j->number) { /* it may still run */
+    if (j->number) { /* it may still be running there */
         m.submit.was = j->number;
         m.submit.token = (struct slice){(const char *)j->token, sizeof j->token};
     }
@@ -443,7 +444,7 @@ static uint32_t count_jobs(const struct zpipe *z)
     return count;
 }
 
-/* The tasks that shall be kept, however they end. */
+/* Mark the tasks that --record-tasks keeps, however they end. */
 static int mark_recorded(struct graph *g, const struct zpipe_submission *s, struct err *e)
 {
     if (!s->record_stage)
@@ -568,7 +569,7 @@ int zpipe_wait(struct zpipe_job *j, struct zpipe_error *error)
 void zpipe_cancel(struct zpipe_job *j)
 {
     j->cancelled = true;
-    if (!j->result_here && j->z->away) { /* nobody is there to end it */
+    if (!j->result_here && j->z->away) { /* there is no scheduler that could end it */
         struct err e;
         err_set(&e, ERR_CANCELLED, "cancelled");
         client_job_fail(j, &e);

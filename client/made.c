@@ -1,6 +1,6 @@
-/* See client.h.  The files that a stage left in /job come as one stream, from a worker in this process or
- * elsewhere: each is written to a hidden file and is one of the job's outputs from then on.  What a worker
- * says is not believed: a file that the stage's words and `with out=` do not keep is refused. */
+/* See client.h.  The files that a stage left in /job come as one stream, from a worker in this process or elsewhere.  Each
+ * is written to an invisible file, and from then on is one of the job's outputs.  A worker is not trusted: a file that
+ * neither the stage's words nor `with out=` select is refused. */
 #include "client/client.h"
 
 #include "base/fds.h"
@@ -16,7 +16,7 @@
 
 #define READ_BYTES 262144
 
-/* Is it an output that the graph names?  Its sink, or GRAPH_NONE. */
+/* The sink of the output that the graph has under this name, or GRAPH_NONE. */
 static uint32_t named_sink(const struct graph_node *n, const char *name)
 {
     for (uint32_t i = 0; i < n->output_count; i++)
@@ -33,7 +33,8 @@ static struct output *output_of(struct zpipe_job *j, uint32_t sink)
     return NULL;
 }
 
-/* Does another stage make a file at the same place?  Of two that run one after the other the later's counts. */
+/* Does another stage make a file at the same path?  In one phase that is an error; in two, the later phase's file replaces
+ * the earlier one. */
 static bool is_taken(struct zpipe_job *j, struct output *o)
 {
     for (uint32_t i = 0; i < j->output_count; i++) {
@@ -48,7 +49,7 @@ static bool is_taken(struct zpipe_job *j, struct output *o)
     return false;
 }
 
-/* The files of a map's tasks are called SINK/TASK, and come in order; so none comes twice. */
+/* The files of a map's tasks are named SINK/TASK and must come in order, so none can come twice. */
 static struct output *begin_task_file(struct made_reader *m, const struct made_file *f, struct err *e)
 {
     struct zpipe_job *j = m->job;
@@ -120,7 +121,7 @@ static int take_index(struct made_reader *m, struct err *e)
     return m->count ? begin_file(m, e) : 0;
 }
 
-/* A map's next task has an index of its own. */
+/* After the files of one task of a map comes the index of the next task. */
 static void next_index(struct made_reader *m)
 {
     uint32_t kind = m->job->graph->node[m->node].kind;
@@ -133,7 +134,7 @@ static void next_index(struct made_reader *m)
     arena_clear(&m->arena);
 }
 
-/* Files that are whole give way to the next one, an empty one at once. */
+/* Go on to the next file when one is complete; empty files are complete at once. */
 static int go_on(struct made_reader *m, struct err *e)
 {
     while (m->at < m->count && !m->left_bytes)

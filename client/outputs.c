@@ -1,6 +1,6 @@
-/* See client.h.  Files that appear whole or not at all: written where nobody sees them (O_TMPFILE in the
- * target's directory, so `kill -9` leaves nothing), then all synced, all named, all renamed.  The window in
- * which a crash leaves some in place and some not is the renames alone. */
+/* See client.h.  Output files appear whole or not at all.  They are written without a name (O_TMPFILE in the target's
+ * directory, so that `kill -9` leaves nothing behind), and at commit all are synced, then all are given temporary names,
+ * then all are renamed.  Only a crash during the renames can leave some in place and others not. */
 #include "client/client.h"
 
 #include "base/digest.h"
@@ -22,11 +22,11 @@
 
 static const char *slash_of(const char *path)
 {
-    return strrchr(path, '/'); /* absolute: there is one */
+    return strrchr(path, '/'); /* an absolute path: there is one */
 }
 
-/* A name that is not there in a directory that may be: with the directory's one name, so that two ways to
- * say it are seen to be the same.  Gives. */
+/* For a file that does not exist: its path with the directory resolved, so that two spellings of one path are recognised as
+ * the same.  Gives. */
 static char *below_real(char *name)
 {
     char *slash = strrchr(name, '/'), *whole = NULL;
@@ -39,8 +39,8 @@ static char *below_real(char *name)
     return whole ? whole : strdup(name);
 }
 
-/* Where a file of this name is or would be, absolute.  A symlink is written through, as in sh, also one
- * whose target is not there yet.  Gives; NULL with errno. */
+/* The absolute path at which a file of this name is, or would be made.  A symlink is followed, as sh does, even if its
+ * target does not exist.  Gives; NULL with errno. */
 static char *target_of(const char *directory, const char *path)
 {
     char name[RESOLVE_MAX], link[RESOLVE_MAX];
@@ -64,7 +64,8 @@ static char *target_of(const char *directory, const char *path)
     return NULL;
 }
 
-/* The target's directory, or for a file that was found the nearest one above it that is there. */
+/* The target's directory.  For a file that was found in /job, whose directories may still have to be made: the nearest one
+ * above that exists. */
 static void directory_of(const struct output *o, char out[static RESOLVE_MAX])
 {
     size_t size = (size_t)(slash_of(o->path) - o->path);
@@ -75,7 +76,7 @@ static void directory_of(const struct output *o, char out[static RESOLVE_MAX])
     }
 }
 
-/* Gives; NULL with errno. */
+/* A random temporary name in the directory.  Gives; NULL with errno. */
 static char *hidden_name(const char *directory)
 {
     uint64_t number;
@@ -93,14 +94,14 @@ static int open_hidden(struct output *o)
     int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
         return fd;
-    /* A file system without O_TMPFILE: a hidden name, which only `kill -9` can leave behind. */
+    /* This file system has no O_TMPFILE: use a temporary name, which only `kill -9` can leave behind. */
     if (!(o->hidden = hidden_name(directory)))
         return -1;
     return open(o->hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 }
 
-/* The files of a submitted job stay below its directory, whose directories are made for them: those of the place where
- * they will be are not here. */
+/* The files of a submitted job stay below its directory at the keeper.  Missing directories are made there, since those of
+ * the machine where the files will go are not here. */
 static int confine(const struct zpipe_job *j, const char *path, struct err *e)
 {
     char name[RESOLVE_MAX];
@@ -144,7 +145,7 @@ static int output_open(struct zpipe_job *j, struct output *o, const char *path, 
     int hidden = open_hidden(o);
     if (hidden < 0)
         return err_sys(e, "cannot write '%s'", path);
-    o->fd = fd_reopen(hidden, O_WRONLY); /* as programs get it: for writing only */
+    o->fd = fd_reopen(hidden, O_WRONLY); /* programs get a descriptor that can only be written to, as from sh */
     close(hidden);
     return o->fd < 0 ? err_sys(e, "cannot write '%s'", path) : 0;
 }
@@ -183,7 +184,8 @@ static int append(const struct output *o, struct err *e)
     return n < 0 ? -1 : 0;
 }
 
-/* Did whoever wrote it fail because there was no room?  Then there is none now either. */
+/* If the program that wrote this file failed, see whether there is still no room on the disk: if so, a full disk is
+ * probably why, and the file is not put in place. */
 static int check_complete(const struct zpipe_job *j, const struct output *o, struct err *e)
 {
     const struct graph *g = j->whole;
@@ -200,7 +202,7 @@ static int check_complete(const struct zpipe_job *j, const struct output *o, str
     return 0;
 }
 
-/* A target that was there keeps its mode, unless the program that left the file in /job chose another. */
+/* A target that existed keeps its mode, unless the program that left the file in /job chose another one. */
 static mode_t mode_of(const struct output *o)
 {
     mode_t mask = umask(0);
@@ -211,7 +213,7 @@ static mode_t mode_of(const struct output *o)
     return another ? o->chosen : o->mode;
 }
 
-/* The directories that its stage made for it. */
+/* Make the directories that the stage made in /job for this file. */
 static int make_directories(struct output *o, struct err *e)
 {
     for (char *at = strchr(o->path + 1, '/'); at && o->node == GRAPH_NONE; at = strchr(at + 1, '/')) {
@@ -228,7 +230,7 @@ static int make_directories(struct output *o, struct err *e)
     return 0;
 }
 
-/* Those of them that stand empty go, the deepest first. */
+/* Remove those of them that are empty, the deepest first. */
 static void remove_directories(struct output *o)
 {
     for (char *at; o->directories; o->directories--) {
@@ -269,7 +271,7 @@ struct output *output_at(struct zpipe_job *j, const char *path)
     return found;
 }
 
-/* Synced, with its mode, under a hidden name. */
+/* Everything but the rename: the file is synced, has its mode and a temporary name. */
 static int prepare(struct output *o, struct err *e)
 {
     if (make_directories(o, e) < 0)
@@ -304,7 +306,7 @@ int outputs_commit(struct zpipe_job *j, struct err *e)
     return 0;
 }
 
-/* The bytes of what fd stands for, by a descriptor of its own. */
+/* The digest of the file behind fd, read through a descriptor of our own. */
 static int digest_file(int fd, char out[65], struct err *e)
 {
     int from = fd_reopen(fd, O_RDONLY);

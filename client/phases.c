@@ -1,7 +1,7 @@
-/* See client.h.  Statements of a job file that read what a statement above makes wait until that is
- * complete: the job runs in phases, each a job of its own to the scheduler.  Nodes keep their numbers:
- * those of other phases are sinks without an end.  Outputs of all phases stay hidden until the last has
- * ended; what is read by its name before has a hidden name until then. */
+/* See client.h.  A statement of a job file that reads what an earlier one makes waits until that is complete.  So the job
+ * runs in phases, each a job of its own to the scheduler.  Nodes keep their numbers: in the graph of one phase, nodes of
+ * other phases are unconnected sinks.  The outputs of all phases stay invisible until the last phase has ended; a later
+ * phase reads them by a temporary name. */
 #include "client/client.h"
 
 #include <stdio.h>
@@ -16,7 +16,8 @@ uint32_t phases_count(const struct graph *g)
     return last + 1;
 }
 
-/* A name that is never used makes nothing, and who waits for its files waits for what is there already. */
+/* Does each phase need a graph of its own?  Yes if there is more than one, or if a stage awaits a file: a named pipeline
+ * that should make it may never be used, adds no phase then, and the stage gets the file that exists already. */
 bool phases_wanted(const struct graph *g)
 {
     for (uint32_t i = 0; i < g->file_count; i++)
@@ -25,7 +26,7 @@ bool phases_wanted(const struct graph *g)
     return phases_count(g) > 1;
 }
 
-/* 1: the file is there; 0: it is not. */
+/* Look for a file that an earlier phase makes.  1: it exists; 0: it does not. */
 static int find_awaited(struct zpipe_job *j, struct graph_file *f, struct err *e)
 {
     struct stat s;
@@ -40,7 +41,7 @@ static int find_awaited(struct zpipe_job *j, struct graph_file *f, struct err *e
     if (!copy)
         return err_nomem(e);
     if (j->held && !o && !f->passed)
-        return 0; /* what is there is none of the submitted job's */
+        return 0; /* what lies under this name on the keeper's host has nothing to do with a submitted job */
     if (stat(copy, &s) < 0 || !S_ISREG(s.st_mode))
         return 0;
     f->path = copy;
@@ -51,7 +52,7 @@ static int find_awaited(struct zpipe_job *j, struct graph_file *f, struct err *e
     return 1;
 }
 
-/* -1 with e, or whether the file can be read in this phase. */
+/* Whether the file can be read in this phase: 1 or 0; -1 with e. */
 static int use_file(struct zpipe_job *j, uint32_t file, struct err *e)
 {
     struct graph_file *f = &j->graph->file[file];
@@ -74,8 +75,8 @@ static int take_files(struct zpipe_job *j, struct graph_node *n, struct err *e)
             return -1;
         if (found)
             list[count++] = n->file[i];
-        else
-            n->split = (struct graph_split){.combine_text = "", .spoils = {"", 0}, .seam = {"", 0}}; /* its program says that the file is not there */
+        else /* not cut into blocks: the program itself is to complain about the missing file, once */
+            n->split = (struct graph_split){.combine_text = "", .spoils = {"", 0}, .seam = {"", 0}};
     }
     n->file = list;
     n->file_count = count;
@@ -112,7 +113,7 @@ static int take_edges(struct graph *g, const struct graph *whole, uint32_t phase
     return 0;
 }
 
-/* The phase's own graph, which borrows from the whole one. */
+/* The graph of one phase; borrows from the whole graph. */
 static struct graph *graph_of(const struct graph *whole, uint32_t phase, struct err *e)
 {
     struct graph *g = graph_new(e);

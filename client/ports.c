@@ -1,6 +1,6 @@
-/* See client.h.  Every source of stdin and every sink of a job's graph is one descriptor of this process.
- * A worker in the same process takes the descriptor itself; for one elsewhere serve.c carries the bytes.
- * So nothing above this file knows where a job runs. */
+/* See client.h.  Gives every source of stdin and every sink of a job's graph a descriptor of this process.  A worker in the
+ * same process uses the descriptor itself; for a worker elsewhere serve.c carries the bytes.  So no other file needs to
+ * know where a job runs. */
 #include "client/client.h"
 
 #include "base/fds.h"
@@ -83,7 +83,7 @@ static bool made_in_job(const struct graph *g, uint32_t sink)
     return false;
 }
 
-/* A named pipeline that is only checked prints into a file that nobody sees. */
+/* A named pipeline that is only there for a `check` prints into an unnamed file. */
 static int open_checks(struct zpipe_job *j, struct err *e)
 {
     const struct graph *g = j->whole;
@@ -98,7 +98,7 @@ static int open_checks(struct zpipe_job *j, struct err *e)
     return 0;
 }
 
-/* What a named pipeline prints for a later phase. */
+/* Open the unnamed files in which named pipelines pass bytes to a later phase. */
 static int open_passed(struct zpipe_job *j, struct err *e)
 {
     const struct graph *g = j->whole;
@@ -189,7 +189,7 @@ int ports_begin(struct zpipe_job *j, struct err *e)
     for (uint32_t i = 0; i < g->node_count; i++) {
         const struct graph_node *n = &g->node[i];
         if (n->parent != GRAPH_NONE)
-            continue; /* of a body: each task's own */
+            continue; /* a node of a map's body: each task has its own */
         if (n->kind == GRAPH_SOURCE)
             j->port[j->port_count++] = (struct port){i, reads_stdin(n) ? j->in_fd : -1};
         else if (n->kind == GRAPH_SINK)

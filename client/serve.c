@@ -1,9 +1,9 @@
-/* See client.h.  In a cluster the client serves what it holds and takes what is for it: for each route
- * that the scheduler names, a carry between a port (or an input file) and a stream of a worker.
+/* See client.h.  In a cluster the client sends the bytes that it holds and receives those that are for it.  For each route
+ * that the scheduler names there is one carry, between a port (or an input file) and a stream of a worker.
  *
- * Routes that are named once more belong to parts that run again: what we send begins at its first byte,
- * what we get goes on where it was.  So an input can be read twice: files are opened anew, and of a stdin that
- * is none, all that was read is kept until the job is over, in a file that nobody sees. */
+ * A route that is named once more belongs to a part of the job that runs again.  What we send starts again at its first
+ * byte; what we receive continues where it was.  So every input must be readable twice: files are opened anew, and for a
+ * stdin that is no file, all that was read is kept in an unnamed file until the job is over. */
 #include "client/client.h"
 
 #include "base/fds.h"
@@ -18,9 +18,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STREAMS_MAX (1u << 24) /* of a job, those of parts that began anew included */
+#define STREAMS_MAX (1u << 24) /* of one job, including streams that were started again */
 
-/* The carry is in the midst of something: what follows is serve_reap's, from the loop. */
+/* Called from inside the carry, which therefore cannot be freed here: serve_reap does that, from the loop. */
 static void carry_ended(void *owner, struct carry *c, enum carry_end end, const struct err *why)
 {
     struct zpipe_job *j = owner;
@@ -78,7 +78,7 @@ static int open_file(const struct graph_file *f, struct err *e)
     return fd;
 }
 
-/* Before the first byte of stdin is read. */
+/* Called before the first byte of stdin is read. */
 static void keep_stdin(struct stdin_copy *k, uint32_t node, int from)
 {
     struct stat s;
@@ -98,7 +98,7 @@ static int add_fd(int *fds, size_t *count, int fd)
     return 0;
 }
 
-/* stdin, as far as it is kept, and from there on; *live: which of the descriptors that is. */
+/* Add the descriptors of stdin: first the copy, if the stream was started again, then stdin itself, whose index is *live. */
 static int add_stdin(struct zpipe_job *j, uint32_t node, int from, int *fds, size_t *count, size_t *live,
                      struct err *e)
 {
@@ -146,8 +146,8 @@ static int open_source(struct zpipe_job *j, uint32_t node, int *fds, size_t *cou
     return r;
 }
 
-/* A descriptor of our own for a port that bytes go to: a pipe or a terminal is opened anew, so that it can
- * be non-blocking here without being so for whoever else has it. */
+/* A descriptor of our own for the port that bytes go to.  A pipe or terminal is opened anew, so that making it non-blocking
+ * does not affect other processes that share it. */
 static int writer_of(int port, struct err *e)
 {
     struct stat s;
@@ -173,7 +173,7 @@ static void lines_ended(struct lines *l)
         fd_close(&s->lines_to);
         uint32_t node = s->name.index;
         if (j->said[node] && j->end[node].status && !j->held)
-            hints_said(j, node, serve_said(j, node)); /* its end was told before */
+            hints_said(j, node, serve_said(j, node)); /* the stage's end came first, when these last lines were still missing */
     }
     client_job_settle(j);
 }
@@ -188,7 +188,7 @@ const char *serve_said(const struct zpipe_job *j, uint32_t node)
     return "";
 }
 
-/* A stage's stderr: whole lines to the port. */
+/* A stage's stderr: pass it on to the port in whole lines. */
 static int stderr_stream(struct zpipe_job *j, struct client_stream *s, struct err *e)
 {
     int ends[2], port = port_of(j, GRAPH_NONE);
@@ -250,20 +250,21 @@ static int make_carry(struct zpipe_job *j, struct client_stream *s, const struct
     return s->carry ? 0 : -1;
 }
 
-/* The stream of a route that was there before; or a new one. */
+/* The existing stream of a route that is named again; or a new one. */
 static struct client_stream *stream_for(struct zpipe_job *j, const struct stream_name *name, struct err *e)
 {
     for (uint32_t i = 0; i < j->stream_count; i++) {
         struct stream_name was = j->stream[i].name;
         was.attempt = name->attempt;
-        was.job = name->job; /* by another scheduler */
+        was.job = name->job; /* a new scheduler may have given the job another number */
         if (stream_name_equal(&was, name))
             return &j->stream[i];
     }
     return add_stream(j, e);
 }
 
-/* Another scheduler has told us the same, or of a newer one: that is where it is, and if it is not there any more we say so. */
+/* Do we have this stream already, in this attempt or a newer one?  Then a new scheduler repeats what an earlier one said:
+ * the stream stays where it is, and if its other side is lost we report that. */
 static bool is_known(const struct zpipe_job *j, const struct stream_name *name)
 {
     for (uint32_t i = 0; i < j->stream_count; i++) {
@@ -345,7 +346,7 @@ int serve_routes(struct zpipe_job *j, const struct msg_route_list *m, struct err
         if (r->via != MSG_VIA_CONNECT || r->index >= limit)
             return err_set(e, ERR_PROTO, "the scheduler named a stream that cannot be");
         if (r->what == MSG_FILE && S_ISDIR(j->graph->file[r->index].mode))
-            continue; /* its files are inputs of their own */
+            continue; /* the files in a directory have routes of their own */
         if (serve(j, m, r, e) < 0)
             return -1;
     }
@@ -363,7 +364,7 @@ void serve_message(struct zpipe_job *j, const struct stream_name *name, const st
     }
 }
 
-/* No stream has lost its other side. */
+/* Do all streams still have their other side? */
 bool serve_attached(const struct zpipe_job *j)
 {
     for (uint32_t i = 0; i < j->stream_count; i++)
@@ -372,7 +373,7 @@ bool serve_attached(const struct zpipe_job *j)
     return true;
 }
 
-/* What is for us has all come. */
+/* Has everything come that is for us? */
 bool serve_done(const struct zpipe_job *j)
 {
     for (uint32_t i = 0; i < j->stream_count; i++) {
@@ -399,7 +400,7 @@ void serve_reap(struct zpipe_job *j)
             continue;
         s->reap = false;
         if (s->in) {
-            carry_rest(s->carry); /* what comes anew is still compared */
+            carry_rest(s->carry); /* if the worker sends it again, it is still compared */
             continue;
         }
         carry_free(s->carry);

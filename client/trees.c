@@ -1,7 +1,7 @@
-/* See client.h.  In a cluster a directory travels as the files in it: each becomes an input of the stages that
- * named the directory.  In this process the directory itself is given, read-only, but for the working directory,
- * which is the sandbox's own: there its entries are given; and but for one that the stage may write into: then
- * its files are given, if there is nothing else in it and not too many. */
+/* See client.h.  In a cluster a directory travels as the files in it: each becomes an input of the stages that named the
+ * directory.  In this process the stage gets the directory itself, read-only, with two exceptions.  The working directory
+ * is the sandbox's own, so the stage gets its entries instead.  And of a directory that the stage may write into it gets
+ * the files, if it holds nothing else and not too many of them. */
 #include "client/client.h"
 
 #include "base/kept.h"
@@ -23,10 +23,10 @@
 struct tree {
     struct graph *g;
     struct err *e;
-    bool deep; /* down to the files */
-    const struct graph_node *node; /* that is given it */
+    bool deep; /* for a cluster: descend to single files */
+    const struct graph_node *node; /* the node that gets the files */
     uint32_t count;
-    uint32_t *file; /* in the arena: what was found below the directory that is walked */
+    uint32_t *file; /* in the arena: the files found below the directory being walked */
     uint32_t room;
 };
 
@@ -63,7 +63,7 @@ static bool is_here(const char *name)
     return !strcmp(name, ".") || !strcmp(name, "./");
 }
 
-/* Without the slashes at its end. */
+/* The length of a name without trailing slashes. */
 static size_t name_size(const char *name)
 {
     size_t size = strlen(name);
@@ -103,7 +103,7 @@ static int walk(struct tree *t, const char *name, const char *path, int depth)
     return r;
 }
 
-/* Does it hold files and directories that are not empty, and no more than *room? */
+/* Does it hold only files and non-empty directories, and at most *room of them? */
 static bool is_plain(const char *path, uint32_t *room, int depth)
 {
     struct dirent **list;
@@ -122,7 +122,7 @@ static bool is_plain(const char *path, uint32_t *room, int depth)
     return plain;
 }
 
-/* May names that fit the pattern lie below the directory? */
+/* Could a name that fits the pattern lie below the directory? */
 static bool leads_into(const char *pattern, const char *name)
 {
     size_t size = 0;
@@ -150,7 +150,7 @@ static bool is_writable(const struct graph_node *n, const char *name, const char
     return name[0] != '/' && below && is_plain(path, &room, 0);
 }
 
-/* Is it below one of the directories, and there with that? */
+/* Is the file below one of these directories, so that it is in the sandbox already? */
 static bool is_inside(const struct graph *g, const uint32_t *dir, uint32_t count, const char *name)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -161,7 +161,7 @@ static bool is_inside(const struct graph *g, const uint32_t *dir, uint32_t count
     return false;
 }
 
-/* A file may be named twice, by itself and with its directory. */
+/* Give each file once: it may be named both by itself and by its directory. */
 static int give_once(struct tree *t, struct graph_node *n)
 {
     const struct graph *g = t->g;

@@ -31,7 +31,7 @@ struct service {
     struct loop *loop;
     struct loop_signal term, interrupt;
     void (*ready)(const char *url); /* or NULL */
-    const char *url;                /* what it is told */
+    const char *url;                /* passed to `ready` */
     bool failed;
     struct err why;
 };
@@ -45,7 +45,7 @@ static void on_signal(struct loop_signal *w)
 static void on_lost(void *owner, const struct err *why)
 {
     struct service *s = owner;
-    s->failed = why->code != ERR_NONE; /* else it was told to end */
+    s->failed = why->code != ERR_NONE; /* ERR_NONE: it was told to end */
     s->why = *why;
     loop_stop(s->loop);
 }

@@ -1,5 +1,5 @@
-/* A scheduler and a worker inside this process, on its loop, joined by inproc://: the same messages and
- * the same code as in a cluster, with no daemon and nothing to configure.  See proto/embedded.h. */
+/* Runs a scheduler and a worker inside this process, on its loop, joined by inproc://.  They exchange the same messages and
+ * run the same code as in a cluster, but there is no daemon and nothing to configure.  See proto/embedded.h. */
 #include "proto/embedded.h"
 
 #include "scheduler/daemon.h"
