@@ -1,5 +1,5 @@
-/* The tree: what the parser makes of a text, in an arena.  Lists are linked in text order.
- * resolve.c fills the parts so marked; print.c needs only the parser's. */
+/* The syntax tree that the parser makes of a text, in an arena.  Lists are linked in the order of the text.  Fields marked
+ * "resolved" are filled by resolve.c; print.c needs only those of the parser. */
 #pragma once
 #include "base/buf.h"
 
@@ -7,11 +7,11 @@
 #include <stdint.h>
 
 enum part_kind {
-    PART_BARE,   /* text as it stands: `*`, `?`, `[` are live */
+    PART_BARE,   /* unquoted text: `*`, `?`, `[` are patterns */
     PART_QUOTED, /* literal bytes, however they were quoted */
     PART_NAME,   /* $NAME: text is NAME */
-    PART_HOLE,   /* {}, {.}, ...: text is all of it; live in bodies only */
-    PART_ODD,    /* $( ) and its like: text is the source */
+    PART_HOLE,   /* {}, {.}, ...: text holds the braces too; filled in bodies of map and reduce only */
+    PART_ODD,    /* $( ) and the like, which only sh can do: text is its source */
 };
 
 struct part {
@@ -24,17 +24,17 @@ struct part {
 struct word {
     struct part *part;
     size_t start, end; /* in the source */
-    const char *odd;   /* what makes its stage opaque, "$(": or NULL */
+    const char *odd;   /* what makes its stage opaque, such as "$("; or NULL */
     size_t odd_at;
     size_t assign; /* length of NAME in NAME=..., or 0 */
 };
 
 struct heredoc {
-    size_t op;         /* where << stands */
+    size_t op;         /* where the << is in the text */
     struct slice end;  /* the line that ends it */
     bool quoted, dash; /* 'END'; <<- */
-    size_t from, to;   /* its lines, the last one too, in the source */
-    struct word *body; /* parts of the text */
+    size_t from, to;   /* its lines in the source, the end line included */
+    struct word *body; /* its text as parts */
 };
 
 enum redir_kind {
@@ -44,7 +44,7 @@ enum redir_kind {
     REDIR_HERE,   /* <<, <<- */
     REDIR_STRING, /* <<< */
     REDIR_DUP,    /* >&1, >&2 */
-    REDIR_ODD,    /* for sh alone: 3>, <>, <&, >&- */
+    REDIR_ODD,    /* only sh can do it: 3>, <>, <&, >&- */
 };
 
 struct redir {
@@ -59,7 +59,7 @@ struct redir {
     int dup;                    /* DUP */
     const char *target;         /* resolved: IN, OUT, APPEND: the name, holes as in struct value */
     struct slice bytes;         /* resolved: HERE, STRING */
-    const struct written *from; /* IN: an output of a statement above */
+    const struct written *from; /* IN: the file is made by an earlier statement */
 };
 
 enum item_kind { ITEM_ASSIGN, ITEM_WORD, ITEM_SUBST };
@@ -99,12 +99,12 @@ enum record_kind {
     RECORD_END,
 };
 
-/* A word of the command after globs and parameters; holes are GRAPH_HOLE and a byte. */
+/* A word of a command after globs and parameters were replaced; a hole is the byte GRAPH_HOLE and one more. */
 struct value {
     struct value *next;
     const char *text;
-    const struct word *word; /* NULL: made up */
-    struct item *subst;      /* or the edge that stands here; text is its name */
+    const struct word *word; /* the word that it comes from; NULL: it is in no text */
+    struct item *subst;      /* the <( ) or >( ) that the word stands for; text is its name */
     bool hole;
 };
 
@@ -113,49 +113,49 @@ struct pipeline;
 /* A file that the job writes under a name. */
 struct written {
     struct written *next;
-    const char *path; /* the client's, normal */
-    uint64_t hash;    /* of path: most words are none of these */
+    const char *path; /* the client's, normalised */
+    uint64_t hash;    /* of `path`, to compare quickly: most words are no such file */
     const char *word; /* as typed */
     size_t at;
     unsigned statement; /* counted from 0 */
     bool append;
 };
 
-/* A file that a stage names. */
+/* A use of a file by a stage. */
 struct use {
     struct use *next;
     const char *word;    /* as typed */
     const char *name;    /* inside the sandbox */
-    const char *path;    /* the client's */
-    struct value *value; /* where it stands, or NULL */
+    const char *path;    /* the client's path */
+    struct value *value; /* the word that names it, or NULL */
     size_t at;
-    bool program;               /* it is the command itself */
-    bool prefix;                /* what is made has names that begin so */
-    bool pattern;               /* ... names that fit this: a `*` in it stands for anything */
-    const struct written *from; /* it is this output of a statement above */
+    bool program;               /* the file is the command itself */
+    bool prefix;                /* the stage makes files whose names begin with `name` */
+    bool pattern;               /* the stage makes files whose names fit `name`, in which `*` stands for anything */
+    const struct written *from; /* the file is this output of an earlier statement */
 };
 
 enum stdin_kind {
-    STDIN_PIPE,  /* the stage before it, or a task's */
-    STDIN_OWN,   /* needs none: a source, a file, a program that does not read */
-    STDIN_JOB,   /* the job's */
-    STDIN_EMPTY, /* would read, and another stage has it */
+    STDIN_PIPE,  /* reads the stage before it, or the task's stdin */
+    STDIN_OWN,   /* needs no stdin: a source, a redirected file, a program that does not read */
+    STDIN_JOB,   /* reads the job's stdin */
+    STDIN_EMPTY, /* would read the job's stdin, but another stage has it */
 };
 
 struct stage {
     struct stage *next;
     enum stage_kind kind;
-    size_t start, end; /* of the text, redirections of a SIMPLE included */
+    size_t start, end; /* in the text; redirections of a SIMPLE included */
     bool join;         /* |& after it */
     struct item *item; /* SIMPLE */
     bool command;      /* SIMPLE: `command` before it */
-    const char *odd;   /* SIMPLE given to sh whole; OPAQUE: the word or sign that made it so */
+    const char *odd;   /* the word or sign because of which sh runs the whole stage (SIMPLE, OPAQUE); NULL: none */
     size_t odd_at;
     struct redir *redir;
     struct definition *definition; /* NAME */
     struct setting *setting;       /* WITH */
     struct pipeline *body, *merge; /* WITH, MAP, REDUCE */
-    bool braced;                   /* WITH: a block was written */
+    bool braced;                   /* WITH: its body is a block in braces */
     bool per_file, by;             /* MAP: per file; by RECORD */
     enum record_kind record;
     uint64_t count;
@@ -166,29 +166,29 @@ struct stage {
 
     /* resolved */
     struct value *value;        /* SIMPLE: the words */
-    struct value *env;          /* SIMPLE: the assignments; else the parameters its text names */
-    const char *shell;          /* "sh" or "bash" when it has a text */
-    struct use *input, *output; /* files it names and files it writes */
-    struct use *maybe;          /* words: files that it may make under that name */
-    struct use **last_input;    /* while they are collected */
+    struct value *env;          /* SIMPLE: the assignments; otherwise the parameters that its text for sh names */
+    const char *shell;          /* "sh" or "bash" if a shell runs its text */
+    struct use *input, *output; /* files that it names, and files that it writes */
+    struct use *maybe;          /* words that may be names of files that it makes */
+    struct use **last_input;    /* the end of `input` while it is being collected */
     bool file_operand;          /* it reads a file instead of stdin */
     bool source;                /* `cat F...`: no process */
-    bool builtin;               /* run by sh, alone */
-    bool prints_names;          /* of its inputs, to stdout */
-    bool reads_names;           /* ... and opens them */
-    bool changes_names;         /* ... and changes them */
-    const struct command *packs; /* ... which is this one's work: `xargs gzip`; or NULL */
-    struct use *scripts;        /* files that were read for what they name: those that hold a program */
-    const char *reads_program;  /* a shell, whose stdin is what it runs; or NULL */
-    bool unknown_words;         /* a text for sh that puts words together */
+    bool builtin;               /* a builtin of sh, run by sh */
+    bool prints_names;          /* it prints names of its inputs to stdout */
+    bool reads_names;           /* it reads names of files from stdin, and opens them */
+    bool changes_names;         /* it reads names of files from stdin, and changes them */
+    const struct command *packs; /* the command that changes those files: for `xargs gzip`, gzip; or NULL */
+    struct use *scripts;        /* the scripts that were read to find the files that they name */
+    const char *reads_program;  /* the name of a shell that runs what comes at its stdin; or NULL */
+    bool unknown_words;         /* its text for sh puts names together, so not all are known */
     enum stdin_kind from;
     bool names_stdin;         /* `-` or /dev/stdin */
-    bool appends_unseen;      /* to files whose names it puts together, and that are too many to be shown */
+    bool appends_unseen;      /* it appends to files whose names it puts together, which are too many to be given to it */
     const char *text;         /* for sh */
     bool text_holes;          /* there are holes in it */
     struct slice record_text; /* START, END */
     int separator_byte;       /* REDUCE: or -1 */
-    const char *holes_at;     /* the body it stands in: NULL, "each", "reduce" or "merge" */
+    const char *holes_at;     /* the body that the stage is in: NULL, "each", "reduce" or "merge" */
 };
 
 struct pipeline {
@@ -202,7 +202,7 @@ struct definition {
     const char *name;
     size_t at, line;
     struct pipeline *pipeline;
-    bool source; /* resolved: it has one of its own */
+    bool source; /* resolved: the pipeline has a source of its own */
 };
 
 enum statement_kind {
@@ -228,15 +228,14 @@ struct statement {
 struct tree {
     struct statement *statement;
     struct definition *definition; /* in text order */
-    struct heredoc *const *here; /* in text order: what opaque text must leave out or bring along */
+    struct heredoc *const *here; /* in text order: opaque text leaves out those of others and brings along its own */
     size_t here_count;
 };
 
-/* The first heredoc whose body begins at `at` or behind it: an index, here_count if none. */
+/* The index of the first heredoc whose body begins at or after `at`; here_count if there is none. */
 size_t tree_heredoc(const struct tree *t, size_t at);
 
-bool word_is(const struct word *w, const char *text); /* bare, and just that */
-/* The bytes of a word without parameters, holes and odd parts; NULL if it has some, or no memory.
- */
+bool word_is(const struct word *w, const char *text); /* is it exactly this text, unquoted? */
+/* The bytes of a word; NULL if it holds parameters, holes or odd parts, or there is no memory. */
 struct arena;
 char *word_literal(const struct word *w, struct arena *a);

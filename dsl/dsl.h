@@ -1,5 +1,5 @@
-/* The pipeline language (zpipe-language(5)): text in, a graph, canonical text or a sketch out.
- * Only this header is for other layers; the rest of the folder is its inside. */
+/* The pipeline language (zpipe-language(5)): reads a text, and makes of it a graph, its canonical text, or a sketch for
+ * tests.  Other layers include only this header; all others in this folder are internal. */
 #pragma once
 #include "base/err.h"
 
@@ -12,7 +12,7 @@ struct graph;
 #define DSL_TEXT_MAX  (1u << 20)  /* bytes of a one-liner */
 #define DSL_JOB_MAX   (16u << 20) /* bytes of a job file */
 #define DSL_DEPTH_MAX 100         /* brackets, blocks and groups inside each other */
-#define DSL_WORDS_MAX 400000      /* words read, those that were read again counted again */
+#define DSL_WORDS_MAX 400000      /* words read; a word that is read twice counts twice */
 
 /* A table of commands, zpipe.commands(5), and its name for messages. */
 #define COMMANDS_FILE_MAX  (1u << 20) /* bytes of a table */

@@ -1,20 +1,20 @@
-/* Names that are not as they look: builtins of sh, paths of the image, paths with dots. */
+/* Facts about names: which are builtins of sh, which paths belong to the image, how dots in a path are removed. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 
-/* One that is not in the table and takes directories as operands (cp -r d e). */
+/* Is it a command that is not in the table of commands and takes directories as operands (cp -r d e)? */
 bool command_takes_directories(const char *name);
 /* Does its first operand name a program that it runs (python3 x.py)? */
 bool command_interprets(const char *name);
 bool command_is_shell(const char *name);
 
-/* A builtin of sh whose twin on disk is not the same. */
+/* Is it a builtin of sh that behaves differently from the program of that name? */
 bool command_builtin(const char *name);
 
-/* Is this absolute path the image's own, or no file of anybody's (/dev, /proc)? */
+/* Does this absolute path belong to the image, or to a virtual file system (/dev, /proc)? */
 bool path_of_image(const char *path);
 
-/* The name without `.`, doubled and trailing slashes into out (at least strlen + 2).  false: a `..`
- * is left in. */
+/* Write the name without `.` and without doubled and trailing slashes to out (at least strlen + 2 bytes).  false: it still
+ * holds a `..`. */
 bool path_normal(const char *path, char *out);

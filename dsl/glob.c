@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* The class of `[:name:]` at p, or NULL. */
+/* The end of the bracket expression at p, or NULL. */
 static const char *bracket_end(const char *p)
 {
     if (*p == '!' || *p == '^')
@@ -83,7 +83,7 @@ static bool in_bracket(const char *p, const char *end, unsigned char c, bool car
     return found != not ;
 }
 
-/* One pattern item at *p against c; *p moves behind it. */
+/* Match one item of the pattern at *p against the byte c; *p moves behind the item. */
 static bool match_one(const char **p, unsigned char c, bool caret)
 {
     const char *end;
@@ -187,7 +187,7 @@ static void unescape(char *to, const char *from)
     *to = '\0';
 }
 
-/* What the file system is asked for under the path so far. */
+/* The real path of a path that has matched so far. */
 static void real_path(const char *directory, const char *path, char out[PATH_MAX])
 {
     out[0] = '\0';
@@ -207,7 +207,7 @@ struct walk {
     bool caret;
     struct glob_names *out;
     struct err *e;
-    char path[PATH_MAX]; /* what fits so far */
+    char path[PATH_MAX]; /* the part that has matched so far */
 };
 
 static int walk(struct walk *w, size_t used, const char *rest, int depth);

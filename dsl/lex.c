@@ -1,7 +1,6 @@
-/* See lex.h.  Words become parts here: what was quoted, what is a parameter, what only sh can read.
- * Inside $( ), backquotes and ${ } only quotes and nesting are followed, so nothing is guessed.
- * Each byte is looked at a bounded number of times per reading: there is no search for a closer
- * that is not either found or the end of the parse. */
+/* See lex.h.  Splits words into parts: what is quoted, what is a parameter, what only sh can read.  Inside $( ), backquotes
+ * and ${ } only quotes and nesting are followed, so nothing is guessed.  Each byte is looked at a bounded number of times:
+ * a search for a closing bracket either finds it or ends the parse. */
 #include "dsl/lex_inside.h"
 #include "dsl/dsl.h"
 
@@ -24,7 +23,7 @@ static bool name_byte(char c)
     return name_start(c) || digit(c);
 }
 
-/* What ends a bare word.  NUL stands behind the text's end and nowhere in it. */
+/* Does this byte end an unquoted word?  NUL occurs only behind the end of the text. */
 static bool ends_word(char c)
 {
     return c == '\0' || strchr(" \t\n|&;<>()", c) != NULL;
@@ -88,7 +87,7 @@ static size_t hole_size(const char *s, size_t size)
     return 0;
 }
 
-/* The collected run becomes parts; holes in it are parts of their own. */
+/* Make parts of the run of bytes collected so far; a hole in it becomes a part of its own. */
 static int flush(struct lexer *l, struct lex_parts *p, enum part_kind kind, size_t at)
 {
     if (l->run.failed)
@@ -114,7 +113,7 @@ static int flush(struct lexer *l, struct lex_parts *p, enum part_kind kind, size
 
 /* ---- what only sh reads ------------------------------------------------------------------ */
 
-/* From behind an opener to behind its closer, or 0 with the error. */
+/* Returns the offset behind the bracket that closes this one, or 0 with the error; `at` is behind the opening bracket. */
 static size_t skip_to(struct lexer *l, size_t at, char close, size_t open, int depth)
 {
     const char *s = l->text->data;
@@ -257,7 +256,7 @@ static size_t skip_joins(const struct lexer *l, size_t at)
     return at;
 }
 
-/* At a `$`.  1: it was read, the run flushed before; 0: it is a dollar sign; -1. */
+/* At a `$`.  1: an expansion was read, the run before it flushed; 0: it is a plain dollar sign; -1. */
 static int lex_dollar(struct lexer *l, struct lex_parts *p, struct word *w, enum part_kind kind,
                       size_t run_at)
 {
@@ -351,7 +350,7 @@ int lex_double(struct lexer *l, struct lex_parts *p, struct word *w, char close,
 
 /* ---- words ------------------------------------------------------------------------------- */
 
-/* A `$` that is one and stays bare must not join what follows when it is printed. */
+/* A plain `$` can be printed unquoted only if it cannot join what follows it. */
 static bool dollar_stays(char next)
 {
     return ends_word(next) || strchr("/,:.%+=]}", next) != NULL;
@@ -368,7 +367,7 @@ static int lex_quote(struct lexer *l, struct lex_parts *p)
     return lex_add_part(l, p, PART_QUOTED, s + at + 1, (size_t)(end - s) - at - 1, at);
 }
 
-/* One step in a bare word at a byte that is not plain.  0, or -1. */
+/* Handle a byte of an unquoted word that is not plain.  0, or -1. */
 static int lex_special(struct lexer *l, struct lex_parts *p, struct word *w, size_t *run_at)
 {
     const char *s = l->text->data;
@@ -423,7 +422,7 @@ static void find_assignment(struct word *w)
         w->assign = n;
 }
 
-/* ~name is sh's; ~ and ~/... are ours. */
+/* `~name` is left to sh; `~` and `~/...` are replaced by us. */
 static void find_tilde(struct word *w)
 {
     const struct part *p = w->part;
@@ -450,7 +449,7 @@ static int lex_word(struct lexer *l, struct token *t)
     w->start = w->end = run_at;
     l->run.size = 0;
     for (;;) {
-        w->end = l->at.position; /* a join behind it is no part of it */
+        w->end = l->at.position; /* a `\` and newline after the word is no part of it */
         l->at.position = skip_joins(l, l->at.position);
         char c = s[l->at.position];
         if (ends_word(c))
@@ -503,7 +502,7 @@ static const char *const operators[] = {
     ">|",  ">&",  "<&",  "<>", "|",  "&",  ";",  "<",  ">",  "(",  ")",
 };
 
-/* How far `op` reaches from `at`, joins skipped; 0 if it is not there. */
+/* The length of the operator `op` at `at`, joined lines included; 0 if it is not there. */
 static size_t match(const struct lexer *l, size_t at, const char *op)
 {
     for (; *op; op++) {
@@ -557,7 +556,7 @@ int lex_next(struct lexer *l, struct token *t)
     if (at >= l->text->size) {
         t->kind = TOKEN_END;
         t->end = at;
-        return lex_read_heredocs(l); /* there is no text for them */
+        return lex_read_heredocs(l); /* reports that their text is missing */
     }
     if (s[at] == '\n') {
         t->kind = TOKEN_NEWLINE;

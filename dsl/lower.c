@@ -1,6 +1,5 @@
-/* See lower.h and dsl.h.  A stage is lowered between the stream that reaches it and the stream that
- * leaves it; an edge is made when both of its ends are known.  One fd has one edge and one edge
- * joins two nodes. */
+/* See lower.h and dsl.h.  Lowering turns each stage into nodes, given the stream that flows into it, and returns the stream
+ * that flows out.  An edge is made once both of its ends are known.  Each fd has one edge, and each edge joins two nodes. */
 #include "dsl/lower.h"
 #include "dsl/lower_inside.h"
 #include "dsl/settings.h"
@@ -36,7 +35,8 @@ static bool stage_holes(const struct stage *s)
     return pipeline_holes(s->body);
 }
 
-/* <(p): its output at fd N of the node.  In a body, what does not depend on the task runs once. */
+/* <(p): connect the pipeline's output to fd N of the node.  In a body, a pipeline that does not depend on the task runs
+ * once, outside the body. */
 static int lower_in(struct lower *w, struct item *i, uint32_t node, struct place at)
 {
     struct stream out;
@@ -59,7 +59,7 @@ static int lower_in(struct lower *w, struct item *i, uint32_t node, struct place
     return lower_join(w, out, node, i->fd, i->at);
 }
 
-/* >(p): what the node writes to fd N. */
+/* >(p): connect fd N of the node to the pipeline's input. */
 static int lower_out(struct lower *w, struct item *i, uint32_t node, struct place at)
 {
     struct stream out;
@@ -109,7 +109,7 @@ static int lower_process(struct lower *w, struct stage *s, struct stream in, con
     return lower_apply(w, &t, node, s->start, at, out);
 }
 
-/* `cat F...` first: segments, no process. */
+/* `cat F...` at the start: a SOURCE node with segments, no process. */
 static int lower_source(struct lower *w, struct stage *s, const struct place *at,
                         struct stream *out)
 {
@@ -171,7 +171,7 @@ static bool has_status(const struct graph_node *n)
     return n->kind != GRAPH_SOURCE && n->kind != GRAPH_SINK && n->kind != GRAPH_BROADCAST;
 }
 
-/* The stages of a block: where their stderr goes when the block says so. */
+/* Apply a redirection of stderr that was written behind a block to the stages in it. */
 static int block_stderr(struct lower *w, struct stage *s, struct table *t, uint32_t from,
                         const struct place *at, struct stream *out)
 {
@@ -207,7 +207,7 @@ static int block_stderr(struct lower *w, struct stage *s, struct table *t, uint3
     return 0;
 }
 
-/* What the block or the name stands for. */
+/* Lower the pipeline that the block holds or the name stands for. */
 static int lower_inner(struct lower *w, struct stage *s, struct stream in, const struct table *t,
                        const struct place *inner, struct stream *out)
 {
@@ -220,7 +220,7 @@ static int lower_inner(struct lower *w, struct stage *s, struct stream in, const
     return lower_named(w, s->definition, in, *inner, s->start, out);
 }
 
-/* A pipeline in the place of a stage: a with-block, a name. */
+/* A pipeline where a stage is expected: a with-block, or the name of a pipeline. */
 static int lower_group(struct lower *w, struct stage *s, struct stream in, const struct place *outer,
                        const struct place *inner, struct stream *out)
 {
@@ -235,7 +235,7 @@ static int lower_group(struct lower *w, struct stage *s, struct stream in, const
         return -1;
     bool both = t.to[1] == t.to[2] && t.to[2] != TO_ERR && t.to[2] != TO_OUT;
     if (both)
-        t.to[2] = TO_OUT; /* one edge for both, when there is one process */
+        t.to[2] = TO_OUT; /* `> f 2>&1`: one edge for both fds, possible if there is only one process */
     if (t.to[1] == TO_ERR) {
         uint32_t sink;
         if (lower_add_sink(w, GRAPH_SINK_STDERR, NULL, s->start, outer, &sink) < 0)
@@ -288,7 +288,7 @@ static int lower_with(struct lower *w, struct stage *s, struct stream in, struct
     struct place inner = at;
     if (apply_settings(w, s->setting, &inner) < 0)
         return -1;
-    if (!s->braced) /* a prefix: |& behind it is the stage's */
+    if (!s->braced) /* `with` without braces: a |& behind it belongs to the stage */
         s->body->stage->join = s->join;
     struct stage plain = *s;
     plain.join = s->braced && s->join;
@@ -303,7 +303,7 @@ static int lower_name(struct lower *w, struct stage *s, struct stream in, struct
     return lower_group(w, s, in, &at, &at, out);
 }
 
-/* The body between a SOURCE of the task's stdin and a SINK of its stdout. */
+/* Lower a body, between a SOURCE that stands for the task's stdin and a SINK that stands for its stdout. */
 static int lower_body(struct lower *w, struct pipeline *body, struct place at, size_t where)
 {
     struct stream in, out;
@@ -344,7 +344,7 @@ static int node_record(struct lower *w, const struct stage *s, uint32_t node)
     return n->key || s->kind != STAGE_REDUCE ? 0 : resolve_no_memory(w->r);
 }
 
-/* One task per file: what comes must be files. */
+/* `map per file` has one task per file, so only files may flow into it. */
 static bool comes_in_files(const struct lower *w, const struct stream *in)
 {
     const struct graph_node *n = in->node == GRAPH_NONE ? NULL : &w->g->node[in->node];
@@ -372,7 +372,7 @@ static int lower_map(struct lower *w, struct stage *s, struct stream in, struct 
     if (no_files)
         return FAIL(w, s->start, "as in cat FILE… | map per file …, where every FILE is there",
                     "`map per file` needs files before it");
-    if (t.in.node == GRAPH_NONE) { /* one empty block */
+    if (t.in.node == GRAPH_NONE) { /* nothing flows in: the map has one empty block */
         uint32_t empty;
         if (lower_add_source(w, NULL, 0, s->start, &at, &empty) < 0)
             return -1;
@@ -406,7 +406,7 @@ static lower_stage *const by_kind[] = {
     [STAGE_WITH] = lower_with,     [STAGE_MAP] = lower_map,       [STAGE_REDUCE] = lower_map,
 };
 
-/* The node whose status is the pipeline's, made since `from`: that of its last stage. */
+/* The node whose status is the pipeline's: the last one with a status among those made since `from`. */
 static uint32_t status_node(const struct lower *w, uint32_t from, const struct place *at)
 {
     uint32_t found = GRAPH_NONE;
@@ -418,7 +418,7 @@ static uint32_t status_node(const struct lower *w, uint32_t from, const struct p
     return found;
 }
 
-/* Is its last stage a name with other uses? */
+/* Is its last stage a named pipeline that is used elsewhere too? */
 static bool ends_shared(const struct lower *w, const struct pipeline *l, const struct place *at)
 {
     const struct stage *s = l->stage;
@@ -431,7 +431,7 @@ int lower_pipeline(struct lower *w, struct pipeline *l, struct stream in, struct
                    struct stream *out)
 {
     uint32_t from = w->g->node_count;
-    bool inner = false; /* its last stage has a pipeline in its place, and so has a last stage */
+    bool inner = false; /* the last stage is itself a pipeline, whose lowering has set w->last */
     for (struct stage *s = l->stage; s; s = s->next) {
         inner = s->kind == STAGE_NAME || s->kind == STAGE_WITH;
         from = w->g->node_count;
@@ -530,7 +530,7 @@ static int lower_statement(struct lower *w, struct statement *s, struct place *a
     return 0;
 }
 
-/* --with NAME=VALUE and --env */
+/* Apply --with NAME=VALUE and --env. */
 static int apply_input(struct lower *w, struct place *at)
 {
     const struct dsl_input *in = w->r->in;
@@ -571,7 +571,7 @@ static int lower_statements(struct lower *w)
     struct place at = {.parent = GRAPH_NONE, .set = {.image = ""}};
     if (apply_input(w, &at) < 0 || lower_names(w) < 0)
         return -1;
-    uint32_t printed = 0; /* the first phase that is behind all that print so far */
+    uint32_t printed = 0; /* the first phase after those of all statements that have printed so far */
     w->r->statement = 0;
     for (struct statement *s = w->r->tree->statement; s; s = s->next) {
         const struct made *before = w->made;
@@ -582,7 +582,7 @@ static int lower_statements(struct lower *w)
         if (w->late_count == 1 && !prints(w->g, first) &&
             print(w, w->late[--w->late_count], s->start, &at) < 0)
             return -1;
-        if (w->late_count || prints(w->g, first)) { /* in file order: one after the other */
+        if (w->late_count || prints(w->g, first)) { /* statements that print run one after the other, in the order of the file */
             w->phase = w->phase < printed ? printed : w->phase;
             printed = w->phase + 1 + (w->late_count > 0);
         }

@@ -1,5 +1,4 @@
-/* A resolved tree to a graph.  What the graph cannot say is refused in one sentence with its place.
- */
+/* Turns a resolved tree into a graph.  What a graph cannot express is refused with one sentence and its place in the text. */
 #pragma once
 #include "dsl/resolve.h"
 

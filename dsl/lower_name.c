@@ -1,8 +1,8 @@
 /* Named pipelines, and what goes from one phase of a job to a later one.
  *
- * A name without a source of its own is a filter: each of its uses is lowered, like a program's.
- * One that has a source is computed once.  If more than one use wants its bytes, they come from a BROADCAST; each
- * use is a reader of it.  Only a source that is no more than files costs nothing to have twice. */
+ * A named pipeline without a source of its own is a filter: it is lowered once for each use, like a program.
+ * One with a source is computed once: if more than one use wants its bytes, all read them from a BROADCAST.  The
+ * exception is a source that consists only of files, which costs nothing to have twice. */
 #include "dsl/lower_inside.h"
 
 #include <stdio.h>
@@ -17,11 +17,11 @@ static struct shared *shared_of(const struct lower *w, const struct definition *
     return h;
 }
 
-/* ---- how often are a name's bytes wanted? */
+/* ---- how many uses want the bytes of a named pipeline */
 
 static void count_uses(struct lower *w, const struct pipeline *l, bool drain);
 
-/* A filter's own uses of names count twice if it is used twice; more than two is the same as two. */
+/* If a filter is used twice, each use of a named pipeline inside it counts twice; more than two are treated as two. */
 static void count_use(struct lower *w, const struct definition *d, bool drain)
 {
     struct shared *h = shared_of(w, d);
@@ -109,7 +109,7 @@ int lower_named(struct lower *w, const struct definition *d, struct stream in, s
     struct shared *h = shared_of(w, d);
     if (++at.depth > DSL_DEPTH_MAX)
         return FAIL(w, where, NULL, "names stand for names more than %d deep", DSL_DEPTH_MAX);
-    if (d->source) { /* with the settings of its definition */
+    if (d->source) { /* it is lowered with the settings of its definition, not of this use */
         struct place own = h->at;
         own.parent = at.parent;
         own.merge = at.merge;
@@ -145,7 +145,7 @@ int lower_named(struct lower *w, const struct definition *d, struct stream in, s
 
 /* ---- from one phase to a later one */
 
-/* What reaches this sink, as a file of a later phase. */
+/* Make what reaches this sink a file that a later phase can read. */
 static int pass(struct lower *w, uint32_t sink, size_t at, struct graph_segment *out)
 {
     char path[40];
@@ -158,7 +158,8 @@ static int pass(struct lower *w, uint32_t sink, size_t at, struct graph_segment 
 
 static const struct place outside = {.parent = GRAPH_NONE};
 
-/* The reader waits until all is there: the edge becomes a sink that keeps it, and a source later. */
+/* The reader is in a later phase, so replace the edge by a sink that keeps the bytes, and a source that the later phase
+ * reads. */
 static int hand_over(struct lower *w, uint32_t edge, size_t at)
 {
     struct graph *g = w->g;
@@ -191,7 +192,7 @@ int lower_hand_over(struct lower *w, uint32_t first_edge, size_t at)
     return 0;
 }
 
-/* What `>( )` prints comes behind all that its statement prints: in a phase of its own. */
+/* What `>( )` prints comes after all that its statement prints, so it is printed in a phase of its own. */
 int lower_late(struct lower *w, size_t at)
 {
     struct graph_segment segment[GRAPH_FDS_MAX];

@@ -1,4 +1,4 @@
-/* What a node of a program holds: its words, its files, its outputs, its settings. */
+/* Fills in the node of a program: its words, files, outputs and settings. */
 #include "dsl/lower_inside.h"
 #include "dsl/print.h"
 
@@ -66,8 +66,7 @@ int lower_files(struct lower *w, const struct stage *s, uint32_t node)
     return 0;
 }
 
-/* An output whose name is no name inside the working directory gets one of ours, in the word too.
- */
+/* An output whose name leads out of the working directory gets a name of ours inside it, in the command's word too. */
 static int rename_output(struct lower *w, struct use *u)
 {
     char name[40];
@@ -92,8 +91,8 @@ static bool inside(const char *name)
            !(strlen(name) > 3 && strcmp(name + strlen(name) - 3, "/..") == 0);
 }
 
-/* A file that is written and already there (`tee -a f`, `sort -o f f`) is an input too: the program gets a
- * writable copy. */
+/* A file that is written and exists already (`tee -a f`, `sort -o f f`) is an input too: the program gets a writable copy
+ * of it. */
 static int keep_contents(struct lower *w, uint32_t node, const char *name, const struct use *u)
 {
     struct stat st;
@@ -132,7 +131,7 @@ int lower_outputs(struct lower *w, struct stage *s, uint32_t node, const struct 
         uint32_t sink;
         if (!inside(u->name)) {
             if (!u->value || !refers(s->value, u))
-                continue; /* a text for sh: the sandbox says that it cannot be written */
+                continue; /* a text for sh, in which the name cannot be replaced: the program will find that it cannot write there */
             if (rename_output(w, u) < 0)
                 return -1;
         }
@@ -150,7 +149,7 @@ int lower_outputs(struct lower *w, struct stage *s, uint32_t node, const struct 
     return 0;
 }
 
-/* Is the directory there that this name lies in?  The sandbox has it then. */
+/* Does the directory of this name exist?  Then the sandbox has it too. */
 static bool has_directory(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -162,7 +161,7 @@ static bool has_directory(const char *path)
     return stat(directory, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* A pattern that stands for this name alone, or for all that begin so, or fit. */
+/* A glob pattern that matches just this name, or, as the use says, all names with this prefix or of this pattern. */
 static const char *pattern_of(struct lower *w, const struct use *u)
 {
     const char *name = u->name;
@@ -184,7 +183,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* An empty directory of the client's, or one whose files the stage is given: files may be put into it. */
+/* Is it a directory into which the stage may put files: an empty one, or one that is among its inputs? */
 static bool is_target(const struct stage *s, const struct use *u)
 {
     struct stat st;
@@ -202,8 +201,8 @@ static bool is_target(const struct stage *s, const struct use *u)
     return empty;
 }
 
-/* Words that name what the stage may make.  Where the directory is not there the stage itself must make it,
- * and the name is a pattern. */
+/* Record the words that name files which the stage may make.  If the directory of such a name does not exist, the stage
+ * itself would have to make it, so the name is recorded as a pattern instead. */
 int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node)
 {
     struct graph_node *n = &w->g->node[node];
@@ -229,7 +228,7 @@ int lower_keep_words(struct lower *w, const struct stage *s, uint32_t node)
             return -1;
         if (there)
             keep[keeps++] = name;
-        if (there && is_target(s, u)) { /* the sandbox makes the directories of all names */
+        if (there && is_target(s, u)) { /* with this name, the sandbox has the directory */
             char *directory = arena_alloc(&w->g->arena, strlen(name) + 3);
             if (!directory)
                 return resolve_no_memory(w->r);
@@ -286,7 +285,7 @@ int lower_settings(struct lower *w, uint32_t node, const struct place *at)
     return 0;
 }
 
-/* The words, or the text for sh. */
+/* Fill in the words, or the text for sh. */
 int lower_words(struct lower *w, const struct stage *s, uint32_t node, const struct place *at)
 {
     struct graph_node *n = &w->g->node[node];

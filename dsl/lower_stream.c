@@ -1,6 +1,5 @@
-/* The graph's edges: sources, sinks, and what redirections make of a stage's fds 0, 1 and 2.  They
- * are applied from left to right as sh does; a file that was opened and then left comes to be,
- * empty. */
+/* The graph's edges: sources, sinks, and what redirections make of a stage's fds 0, 1 and 2.  Redirections are applied from
+ * left to right, as in sh; a file that was opened and then replaced by another is made, empty. */
 #include "dsl/lower_inside.h"
 #include "dsl/files.h"
 
@@ -11,7 +10,7 @@
 
 /* ---- growing the graph ------------------------------------------------------------------- */
 
-/* A ceiling of the graph, told with a place. */
+/* Add the place in the text to a message about a ceiling of the graph. */
 int lower_refused(struct lower *w, size_t at)
 {
     char text[300];
@@ -38,7 +37,7 @@ int lower_add_node(struct lower *w, uint32_t kind, size_t at, const struct place
     return 0;
 }
 
-/* Join what comes to one fd of a node. */
+/* Connect a stream to one fd of a node. */
 int lower_join(struct lower *w, struct stream s, uint32_t to, int fd, size_t at)
 {
     if (s.node == GRAPH_NONE)
@@ -107,8 +106,7 @@ int lower_add_file(struct lower *w, const char *name, const char *path, size_t a
     return *out == GRAPH_NONE ? lower_refused(w, at) : 0;
 }
 
-/* The file that a source reads.  Nobody opens it by name, so a name that goes up is made absolute.
- */
+/* The file that a source reads.  No program opens it by its name, so a name with `..` can simply be made absolute. */
 int lower_source_file(struct lower *w, const char *word, const struct written *from, size_t at,
                       struct graph_segment *out)
 {
@@ -126,7 +124,7 @@ int lower_source_file(struct lower *w, const char *word, const struct written *f
     return result;
 }
 
-/* What a statement above leaves at this name: this statement runs when that one has ended. */
+/* This name is a file that an earlier statement makes: the present statement runs in a phase after that one. */
 int lower_awaited(struct lower *w, const struct written *from, const char *name, size_t at, uint32_t *out)
 {
     if (from->append)
@@ -140,7 +138,7 @@ int lower_awaited(struct lower *w, const struct written *from, const char *name,
     char *path = arena_alloc(w->r->arena, strlen(from->path) + 2);
     if (!path)
         return resolve_no_memory(w->r);
-    path[0] = '/'; /* not the file that is there now */
+    path[0] = '/'; /* two slashes: not the file that exists now */
     strcpy(path + 1, from->path);
     struct graph_file f = {.name = name, .path = path, .mode = S_IFREG | 0644, .awaited = true};
     *out = graph_add_file(w->g, &f, w->e);
@@ -199,7 +197,7 @@ static int redir_stream(struct lower *w, const struct redir *d, const struct pla
     return 0;
 }
 
-/* Nobody reads this: its writer is stopped, as in a pipe whose reader is gone. */
+/* Nobody reads this stream: end its writer early with a `true` that reads nothing, as the loss of a pipe's reader would. */
 int lower_stop(struct lower *w, struct stream s, size_t at, const struct place *place)
 {
     struct place unread = *place;
@@ -265,7 +263,7 @@ static int open_in(struct lower *w, struct table *t, const struct redir *d, cons
             return 0;
         char itself[] = {GRAPH_HOLE, '{', 0};
         if (strcmp(d->target, itself) == 0)
-            return 0; /* the task's file is its stdin */
+            return 0; /* the task's file is its stdin already */
         if (strchr(d->target, GRAPH_HOLE))
             return FAIL(w, d->word->start, "the task's own file is its stdin, and {} its name",
                         "a file to read cannot be named by a hole");
@@ -275,7 +273,7 @@ static int open_in(struct lower *w, struct table *t, const struct redir *d, cons
     t->in_given = true;
     t->in = NO_STREAM;
     if (d->kind == REDIR_IN && strncmp(d->target, "/dev/", 5) == 0)
-        return 0; /* /dev/null: nothing comes */
+        return 0; /* /dev/null: nothing flows in */
     return redir_stream(w, d, at, &t->in);
 }
 
@@ -299,7 +297,7 @@ int lower_table(struct lower *w, struct stage *s, struct stream in, const struct
     return t->in_given ? lower_stop(w, in, s->start, at) : 0;
 }
 
-/* A file that was opened and then left: it comes to be, empty. */
+/* Make the files that were opened by a redirection which a later one replaced: they are made, empty. */
 int lower_unused(struct lower *w, const struct table *t, size_t where, const struct place *at)
 {
     for (size_t i = 0; i < t->opened_count; i++) {
@@ -313,7 +311,7 @@ int lower_unused(struct lower *w, const struct table *t, size_t where, const str
     return 0;
 }
 
-/* Give a node its fds 1 and 2; what is left for the next stage is *out. */
+/* Connect a node's fds 1 and 2; *out is what flows on to the next stage. */
 int lower_apply(struct lower *w, struct table *t, uint32_t node, size_t where,
                 const struct place *at, struct stream *out)
 {

@@ -1,5 +1,5 @@
-/* The names of the outputs that each task of a `map per file` or a `reduce` writes: they are known before anything
- * runs, and no two may be the same. */
+/* The names of the files that the tasks of a `map per file` or a `reduce` write.  They are known before anything runs, and
+ * no two may be the same. */
 #include "dsl/lower_inside.h"
 #include "proto/holes.h"
 
@@ -9,7 +9,7 @@
 
 #define NAME_BYTES_MAX 4096
 
-/* One output of a body, for each of the files, or of the partitions. */
+/* Name one output of a body once for each file or each partition. */
 static int name_each(struct lower *w, const struct graph_node *node, const char *path, size_t at)
 {
     bool reduce = node->kind == GRAPH_REDUCE;

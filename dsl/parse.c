@@ -1,7 +1,6 @@
-/* See parse.h.  One token is looked ahead; the position is set back in three places (marked R, as
- * in the grammar): a line of assignments or settings that turns out to be a command, and a pipeline
- * that turns out to be a list for sh.  What only the file system or the parameters can tell is left
- * to resolve.c. */
+/* See parse.h.  The parser looks one token ahead.  It goes back in three places, marked R as in the grammar: when a line of
+ * assignments or of settings turns out to be a command, and when a pipeline turns out to be a list for sh.  What depends on
+ * the file system or on parameters is left to resolve.c. */
 #include "dsl/parse.h"
 #include "dsl/dsl.h"
 #include "proto/graph.h"
@@ -114,7 +113,7 @@ static int check_program(struct parser *p, const struct word *w)
     return 0;
 }
 
-/* A word of a simple command; the first that is no assignment is the command. */
+/* Add a word to a simple command; the first that is no assignment is the command's name. */
 static int take_word(struct parser *p, struct context c, struct stage *s, struct item ***last,
                      bool *named)
 {
@@ -239,7 +238,7 @@ static int parse_compound(struct parser *p, struct context c, struct stage *s)
     for (struct redir *r = s->redir; r; r = r->next)
         if (r->word && r->word->odd)
             odd = r->word->odd;
-    if (odd) { /* then sh does them all */
+    if (odd) { /* then sh carries out all redirections of the stage */
         s->end = end;
         s->redir = NULL;
     }
@@ -363,7 +362,7 @@ static int parse_prefix(struct parser *p, struct pipeline *l)
     return l->negate ? parse_advance(p) : 0;
 }
 
-/* Does the pipeline end here?  Else only sh can read on. */
+/* Does the pipeline end at this token?  If not, only sh can read on. */
 static bool pipeline_ends(const struct parser *p, struct context c)
 {
     switch (c.close) {
@@ -388,7 +387,7 @@ static int fail_mixed(struct parser *p, const struct token *t)
                 line ? "a second line" : "`", line ? 0 : size, text, line ? "" : "`", p->word);
 }
 
-/* R: go back to the pipeline's first byte and read it as list, for sh. */
+/* R: go back to the pipeline's start and read it as a list for sh. */
 static int reread_as_list(struct parser *p, struct context c, struct lex_mark mark,
                           const struct token *at, struct pipeline *l)
 {
@@ -446,7 +445,7 @@ int parse_pipeline(struct parser *p, struct context c, struct pipeline **out)
     c.loose = false;
     if (parse_prefix(p, l) < 0 || parse_stages(p, c, l) < 0)
         return -1;
-    struct token stop = p->t; /* what might need sh */
+    struct token stop = p->t; /* the token at which only sh might read on */
     if (c.close != '\n' && parse_skip_lines(p) < 0)
         return -1;
     if (pipeline_ends(p, c)) {

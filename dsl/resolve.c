@@ -1,5 +1,5 @@
-/* See resolve.h.  One walk in text order: the job's stdin belongs to the first stage that names it,
- * else to the first that could read it, so the order of the walk is part of the language. */
+/* See resolve.h.  Walks the tree once, in text order.  The order is part of the language: the job's stdin goes to the first
+ * stage that names it, otherwise to the first that could read it. */
 #include "dsl/resolve.h"
 #include "dsl/commands.h"
 #include "dsl/files.h"
@@ -12,18 +12,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Stages whose output comes to a pipeline: [first, upto) of the one around it, and what comes to that. */
+/* The stages whose output flows into a nested pipeline: [first, upto) of the pipeline around it, and `before` for what
+ * flows into that. */
 struct upstream {
     const struct stage *first, *upto;
     const struct upstream *before;
 };
 
-/* What a pipeline stands in. */
+/* What surrounds a pipeline. */
 struct place {
-    const char *body;       /* as stage.holes_at; "map" has no live holes */
-    bool first;             /* nothing flows in: its first stage may have the job's stdin */
+    const char *body;       /* as stage.holes_at; or "map", in which holes are not filled */
+    bool first;             /* nothing flows in, so its first stage may read the job's stdin */
     struct pipeline *whole; /* at top level: the statement's pipeline */
-    const struct upstream *before; /* of a body */
+    const struct upstream *before; /* of a body: the stages before it */
 };
 
 static int resolve_pipeline(struct resolver *r, struct pipeline *l, struct place at);
@@ -32,12 +33,12 @@ static int resolve_pipeline(struct resolver *r, struct pipeline *l, struct place
 
 /* ---- stdin ------------------------------------------------------------------------------- */
 
-/* s would read stdin and nothing is before it. */
+/* The stage would read stdin and nothing flows into it; `names`: it names stdin, as `-` or /dev/stdin. */
 static void wants_stdin(struct resolver *r, struct stage *s, bool names)
 {
     s->from = STDIN_EMPTY;
     if (r->defining && !names)
-        return; /* a filter: each use decides */
+        return; /* a named pipeline that is a filter: each use decides */
     if (names && !r->names_stdin)
         r->names_stdin = s;
     if (!r->reads_stdin)
@@ -130,7 +131,7 @@ static int resolve_redirs(struct resolver *r, struct stage *s, struct place at)
     return 0;
 }
 
-/* What is fd 0 after the redirections: 0 untouched, 1 something else, 2 named (/dev/stdin). */
+/* What fd 0 is after the redirections: 0 not redirected, 1 redirected, 2 redirected to /dev/stdin. */
 static int stdin_after(const struct stage *s)
 {
     int got = 0;
@@ -184,12 +185,12 @@ static int resolve_settings(struct resolver *r, struct setting *s)
 
 /* ---- simple commands --------------------------------------------------------------------- */
 
-/* A name that stands below: the user meant it. */
+/* Is this command's name that of a pipeline defined further down?  The user most likely meant that one. */
 static int check_later(struct resolver *r, const struct item *i)
 {
     const struct word *w = i->word;
     if (i->next && i->next->word && word_is(i->next->word, "="))
-        return 0; /* `w < f = x`: nobody means a pipeline by it */
+        return 0; /* `w < f = x` is no use of a named pipeline */
     for (const struct definition *d = r->tree->definition; d; d = d->next)
         if (d->at > w->start && word_is(w, d->name))
             return FAIL(r, w->start, "move its definition above its use",
@@ -229,7 +230,7 @@ static int resolve_items(struct resolver *r, struct stage *s, struct place at)
     return 0;
 }
 
-/* Can `cat F...` be a source: files and `-`, all readable? */
+/* Can `cat F...` be a source without a process: are its operands readable regular files and `-` only? */
 static bool cat_files(struct resolver *r, const struct stage *s)
 {
     for (const struct value *v = s->value->next; v; v = v->next) {
@@ -251,7 +252,7 @@ static bool cat_files(struct resolver *r, const struct stage *s)
     return true;
 }
 
-/* cat's own messages have a place only if it runs. */
+/* Has this cat no redirection that only a running cat could honour, such as one of its stderr? */
 static bool cat_plain(const struct stage *s)
 {
     if (s->join || s->env)
@@ -266,7 +267,7 @@ static bool cat_plain(const struct stage *s)
     return outs <= 1;
 }
 
-/* `cat` at the start is a source, no process. */
+/* Make `cat` at the start of a pipeline a source, without a process, where that is the same. */
 static bool try_source(struct resolver *r, struct stage *s, struct place at)
 {
     if (!at.first || strcmp(s->value->text, "cat") != 0 || !cat_plain(s) || !cat_files(r, s))
@@ -276,9 +277,9 @@ static bool try_source(struct resolver *r, struct stage *s, struct place at)
         dash = dash || strcmp(v->text, "-") == 0;
     int redirected = stdin_after(s);
     if (s->value->next && redirected == 1 && dash)
-        return false; /* `cat - f < g` */
+        return false; /* `cat - f < g`: stdin is another file */
     if (r->defining && !s->value->next && !redirected)
-        return false; /* a filter that does nothing */
+        return false; /* a named filter that does nothing */
     s->source = true;
     s->from = STDIN_OWN;
     if (dash || (!s->value->next && redirected != 1)) {
@@ -315,7 +316,7 @@ static int resolve_text(struct resolver *r, struct stage *s, struct place at)
 static int resolve_simple(struct resolver *r, struct stage *s, struct place at)
 {
     if (s->odd) {
-        s->redir = NULL; /* sh does them */
+        s->redir = NULL; /* sh carries out the redirections */
         return resolve_text(r, s, at);
     }
     if (resolve_items(r, s, at) < 0 || resolve_redirs(r, s, at) < 0)
@@ -335,7 +336,7 @@ static int resolve_simple(struct resolver *r, struct stage *s, struct place at)
     if (s->builtin)
         for (const struct item *i = s->item; i; i = i->next)
             if (i->kind == ITEM_SUBST)
-                s->shell = "sh"; /* its fds are given to sh, which hands them on */
+                s->shell = "sh"; /* sh gets its descriptors and passes them on to the builtin's place */
     if (s->builtin && words_command_text(r, s) < 0)
         return -1;
     int redirected = stdin_after(s);
@@ -461,7 +462,8 @@ static int resolve_pipeline(struct resolver *r, struct pipeline *l, struct place
 
 /* ---- statements -------------------------------------------------------------------------- */
 
-/* What a definition begins with when it has no source reads what its use gives it. */
+/* Has the first stage of a definition a source of its own?  Otherwise the definition is a filter, and reads what its use
+ * gives it. */
 static bool has_source(const struct stage *s)
 {
     return s->from == STDIN_OWN || s->names_stdin;

@@ -1,4 +1,4 @@
-/* Words to values: parameters, holes, `~`, patterns; and the text that sh gets. */
+/* Turns words into values: replaces parameters, holes, `~` and patterns.  Also makes the text that sh gets. */
 #include "dsl/files.h"
 #include "dsl/glob.h"
 #include "dsl/resolve.h"
@@ -147,7 +147,7 @@ bool words_pattern(const struct word *w)
 }
 
 struct expansion {
-    struct buf text, pattern; /* what it is; the same with `\` before what is not live */
+    struct buf text, pattern; /* text: the word's bytes; pattern: the same with `\` before every byte that is no pattern */
     bool hole;
 };
 
@@ -252,7 +252,7 @@ static bool same_names(const struct glob_names *a, const struct glob_names *b)
     return true;
 }
 
-/* Whether it takes in a file that the job itself writes must not depend on an earlier run. */
+/* Refuse a pattern that matches an output of the job itself: whether that file is there would depend on earlier runs. */
 static int check_written(struct resolver *r, const struct word *w, const char *pattern)
 {
     size_t size = strlen(r->in->directory);
@@ -324,7 +324,7 @@ int words_one(struct resolver *r, const struct word *w, const char *body, struct
 
 /* ---- text for sh ------------------------------------------------------------------------- */
 
-/* The source of s, without the heredocs of others and with its own that lie behind it. */
+/* Copy the stage's source, without the bodies of other stages' heredocs and with the bodies of its own, which lie after it. */
 static void copy_source(const struct resolver *r, const struct stage *s, struct buf *out)
 {
     size_t at = s->start;
@@ -363,7 +363,7 @@ static size_t hole_at(const char *s, const char *body, char *code)
     return 0;
 }
 
-/* Live holes become GRAPH_HOLE and a byte, outside quotes: "a {}" becomes "a "HOLE"". */
+/* Replace holes by GRAPH_HOLE and a byte, outside of quotes: "a {}" becomes "a "HOLE"". */
 static void make_holes(const char *s, const char *body, struct buf *out, bool *any)
 {
     char quote = 0, code;
@@ -388,7 +388,7 @@ static void make_holes(const char *s, const char *body, struct buf *out, bool *a
     }
 }
 
-/* Every $NAME and ${NAME in the text that is a parameter, marked in `named`. */
+/* Set `named` for every parameter that occurs in the text as $NAME or ${NAME. */
 static void find_parameters(const struct resolver *r, const char *text, bool *named)
 {
     for (const char *c = text; (c = strchr(c, '$')); c++) {
@@ -404,7 +404,7 @@ static void find_parameters(const struct resolver *r, const char *text, bool *na
     }
 }
 
-/* The parameters that a text for sh names are in its environment. */
+/* Put the parameters that a text for sh names into its environment. */
 static int text_parameters(struct resolver *r, struct stage *s, const char *text)
 {
     struct value **last = &s->env;
@@ -459,7 +459,7 @@ int words_text(struct resolver *r, struct stage *s)
     return result;
 }
 
-/* A word for sh; a hole stands outside the quotes. */
+/* Quote a word for sh; holes are left outside of the quotes. */
 static void quote(const char *s, struct buf *out)
 {
     static const char plain[] =
@@ -498,7 +498,7 @@ int words_command_text(struct resolver *r, struct stage *s)
         s->text_holes = s->text_holes || v->hole;
     }
     if (!s->value)
-        buf_byte(&out, ':'); /* redirections or assignments alone */
+        buf_byte(&out, ':'); /* only redirections or assignments, no command */
     s->text = out.failed ? NULL : arena_bytes(r->arena, out.data, out.size);
     s->shell = "sh";
     buf_clear(&out);

@@ -1,10 +1,9 @@
-/* A job as a graph: what the client's parser makes of a text, or a program builds node by node
- * through the library, and what the scheduler checks and plans and a worker carries out.  Flat:
- * nodes and edges in two arrays, in text order; a map's or reduce's body are nodes whose `parent`
- * is that node.
+/* A job as a graph.  The client's parser makes it of a text, or a program builds it node by node through the library; the
+ * scheduler checks and plans it, and a worker carries it out.  It is flat: nodes and edges are two arrays, in the order of
+ * the text.  The body of a map or reduce consists of nodes whose `parent` is that map or reduce.
  *
- * Everything lives in the graph's own arena; strings are NUL-terminated and may hold any other
- * byte. graph_check must say yes before anybody acts on a graph that came from outside. */
+ * Everything lives in the graph's own arena.  Strings end with NUL and may hold any other byte.  A graph that came from
+ * another process must pass graph_check before anything is done with it. */
 #pragma once
 #include "base/arena.h"
 #include "base/buf.h"
@@ -34,14 +33,14 @@ enum graph_kind {
     GRAPH_SHELL,   /* opaque: argv[0] is the text for the shell in `shell` */
     GRAPH_SOURCE,  /* no process: segments end to end */
     GRAPH_SINK,    /* no process: where bytes leave the job */
-    GRAPH_MAP,     /* body: nodes whose parent is this one */
+    GRAPH_MAP,     /* its body are the nodes whose parent it is */
     GRAPH_REDUCE,
-    GRAPH_BROADCAST, /* no process: what comes at fd 0 goes, whole, to each of its other fds */
+    GRAPH_BROADCAST, /* no process: copies all that it reads at fd 0 to each of its other fds */
     GRAPH_KINDS
 };
 
 enum graph_segment_kind {
-    GRAPH_SEGMENT_STDIN, /* the job's stdin, from where it stands */
+    GRAPH_SEGMENT_STDIN, /* the job's stdin, from its present offset */
     GRAPH_SEGMENT_FILE,  /* file: index into graph.file */
     GRAPH_SEGMENT_TEXT,  /* literal bytes: heredoc, <<< */
     GRAPH_SEGMENTS
@@ -55,17 +54,17 @@ struct graph_segment {
 
 enum graph_sink_kind {
     GRAPH_SINK_STDOUT,
-    GRAPH_SINK_STDERR, /* explicit: >&2, or 2>&1's opposite */
-    GRAPH_SINK_FILE,   /* path: whole, in place when the job commits */
-    GRAPH_SINK_APPEND, /* path: added in one piece at commit */
-    GRAPH_SINK_NULL,   /* /dev/null: swallowed */
+    GRAPH_SINK_STDERR, /* for an explicit >&2 or 1>&2 */
+    GRAPH_SINK_FILE,   /* path: put in place, complete, when the job commits */
+    GRAPH_SINK_APPEND, /* path: appended in one piece when the job commits */
+    GRAPH_SINK_NULL,   /* /dev/null: the bytes are dropped */
     GRAPH_SINKS
 };
 
-/* One end of an edge at a node.  The direction is the edge's: a node is its `from` or its `to`.
- * A COMMAND or SHELL without an entry for fd 0 reads an empty stream; without one for fd 1 or 2
- * writes to the job's stdout (never left out by the parser) and to the stage's stderr.  Two fds may
- * name one edge (2>&1).  From a SOURCE and at a SINK fd is 1 and 0. */
+/* One end of an edge at a node.  The edge gives the direction: the node is its `from` or its `to`.  A COMMAND or SHELL
+ * without an entry for fd 0 reads an empty stream.  Without one for fd 1 it writes to the job's stdout (the parser never
+ * leaves it out), and without one for fd 2 to the stage's stderr.  Two fds may name one edge (2>&1).  A SOURCE's end has fd
+ * 1, a SINK's fd 0. */
 struct graph_fd {
     int32_t fd;
     uint32_t edge;
@@ -73,14 +72,13 @@ struct graph_fd {
 
 struct graph_edge {
     uint32_t from, to; /* nodes */
-    /* A file is wanted, not a stream: `cmd < f`: the consumer gets the SOURCE's one regular file
-     * itself, seekable, read-only. */
+    /* The consumer wants a file and not a stream (`cmd < f`): it gets the SOURCE's one regular file itself, seekable and
+     * read-only. */
     bool seekable;
 };
 
-/* A file or directory of the client's that nodes may open.  `name` is what the program sees,
- * relative to /job or absolute; `path` is the client's absolute path.  Facts are the client's at
- * submission. */
+/* A file or directory of the client's that nodes may open.  `name` is what the program sees, relative to /job or absolute;
+ * `path` is the client's absolute path.  Size, time, inode and mode are as the client found them at submission. */
 struct graph_file {
     const char *name;
     const char *path;
@@ -88,10 +86,11 @@ struct graph_file {
     uint64_t inode;
     int64_t mtime_ns;
     uint32_t mode; /* st_mode: type and permission bits */
-    /* The client's own (or a keeper's): what an earlier phase leaves at `path`, else what is there.  The path
-     * begins with two slashes, so that it is not the file that is there now. */
+    /* Used only in the client (or keeper): the file is what an earlier phase leaves at `path`, or else what exists there.
+     * The path begins with two slashes, so that it is not taken for the file that exists now. */
     bool awaited;
-    /* Likewise: an earlier phase's bytes at this SINK, and 1 more than its number; 0: a file. */
+    /* Used only in the client: the bytes that an earlier phase sent to this SINK, as its number plus 1; 0: an ordinary
+     * file. */
     uint32_t passed;
 };
 
@@ -102,8 +101,8 @@ struct graph_output {
     uint32_t sink;
 };
 
-/* Inputs that a stage might change are given as writable copies, up to so many bytes together; more only if
- * they are named as outputs. */
+/* Inputs that a stage might change are given to it as writable copies, up to this many bytes together.  Beyond that only
+ * inputs that are named as outputs are copied. */
 #define GRAPH_COPY_BYTES_MAX (16u << 20)
 
 /* `with NAME=VALUE`; 0 means the default of the language page, unless said otherwise. */
