@@ -1,5 +1,6 @@
-/* See agent.h.  Its life and its link to the scheduler: turns messages into calls on attempts and back; decides nothing
- * about them.  Links to and from data ports: agent_data.c; what comes from zpipe-box: agent_box.c. */
+/* See agent.h.  The worker's life and its link to the scheduler: turns the scheduler's messages into calls on attempts and
+ * the attempts' news into messages; decides nothing about attempts.  Links to and from data ports are in agent_data.c, news
+ * from zpipe-box in agent_box.c. */
 #include "worker/agent_inside.h"
 
 #include "base/instance.h"
@@ -13,7 +14,7 @@
 #include <unistd.h>
 
 #define HEARTBEAT_NS ((uint64_t)MSG_HEARTBEAT_MS * 1000000u)
-#define AWAY_MAX_NS  ((uint64_t)60 * 1000000000) /* what runs goes on so long without a scheduler, as clients wait for one */
+#define AWAY_MAX_NS  ((uint64_t)60 * 1000000000) /* how long attempts go on without a scheduler; clients wait for one as long */
 #define REJOIN_NS    ((uint64_t)100000000)
 
 const char *agent_name(const struct agent *a)
@@ -79,14 +80,14 @@ uint32_t agent_width(const struct agent *a, uint32_t width)
     return width ? width : a->slots;
 }
 
-/* One job may be told to be wider than this worker; others do not get more by that. */
+/* A job may ask with -j for more blocks at once than this worker has slots; other jobs do not get more by that. */
 bool agent_begin_run(struct agent *a, uint32_t running, uint32_t width, uint64_t memory_bytes)
 {
     uint32_t own = agent_width(a, width);
     if (running >= own || (a->runs >= a->slots && !width))
         return false;
     if (running && memory_bytes && (a->memory_used > a->memory_bytes || memory_bytes > a->memory_bytes - a->memory_used))
-        return false; /* the first one has what the scheduler has kept for it, or it would never be begun */
+        return false; /* the stage's first run may always begin: the scheduler has reserved memory for it */
     a->runs++;
     agent_take_memory(a, memory_bytes);
     return true;
@@ -121,7 +122,7 @@ void agent_lose(struct agent *a, const struct err *why)
         log_error("worker_lost", "why=\"%s\"", why->text);
 }
 
-/* What runs here goes on, if it can, until a scheduler is there that knows of it. */
+/* The scheduler is gone: attempts that can go on do so, until there is a scheduler that knows of them. */
 static void part(struct agent *a, const struct err *why)
 {
     if (a->gone || a->away)
@@ -187,7 +188,7 @@ static void on_run(struct agent *a, const struct msg_run *run, struct slice grap
     attempt_begin(t);
 }
 
-/* We are the owner: somebody will ATTACH for it, or has already. */
+/* Our attempt may use slots of another worker: that worker will ATTACH for it, or already has. */
 static void on_lent(struct agent *a, const struct msg_lent *m)
 {
     struct attempt *t = agent_attempt(a, m->job, m->attempt);
@@ -207,7 +208,7 @@ static void on_stop(struct agent *a, const struct msg_stop *m)
     if (t) {
         attempt_stop(t);
         attempt_end_pause(t);
-    } else { /* it ended meanwhile, or never came: either way nothing of it is here */
+    } else { /* the attempt ended meanwhile, or never came: either way nothing of it is here */
         struct msg gone = {.type = MSG_STOPPED, .stopped = {m->job, m->attempt, m->attempt}};
         agent_send(a, &gone);
     }
@@ -254,14 +255,14 @@ static void on_scheduler(void *owner, struct peer *p, uint64_t link, enum msg_ro
     case MSG_LENT:
         on_lent(a, &m->lent);
         break;
-    case MSG_RECALL: /* as its lender, or as its owner */
+    case MSG_RECALL: /* said to the worker that lends the slots, or to the one that uses them */
         t = agent_attempt(a, m->recall.job, m->recall.attempt);
         if (!lender_recall(&a->lender, &m->recall) && t)
             borrow_recalled(t, &m->recall);
         break;
     case MSG_REFUSE:
         err_set(&e, (int)m->refuse.code, "the scheduler refused this worker: %s", m->refuse.text);
-        if (e.code == ERR_GONE) /* its lease ended: it begins another */
+        if (e.code == ERR_GONE) /* the lease ended: join again */
             part(a, &e);
         else
             agent_lose(a, &e);
@@ -303,7 +304,7 @@ static int join(struct agent *a, struct err *e)
                               .image = a->image.id,
                               .domain = a->image.domain,
                               .slots = a->slots,
-                              .memory_bytes = a->data ? a->memory_bytes : 0, /* in one process a job is never refused for it */
+                              .memory_bytes = a->data ? a->memory_bytes : 0, /* when embedded, no job is refused for want of memory */
                               .data_url = a->data ? a->advertise : "",
                               .data_key = a->data ? net_public_key(a->net) : (struct slice){"", 0},
                               .shared = a->shared,
@@ -330,8 +331,8 @@ static void rejoin(struct loop_timer *w)
         attempts_tell_remains(a->attempts);
 }
 
-/* A worker whose packages have changed is another one: what it runs is lost, and it joins anew.  One that is away has not told the
- * next scheduler what it runs: then it looks again. */
+/* The host was looked at again.  If its packages have changed this is another image: what runs is lost, and the worker
+ * joins again.  A worker without a scheduler has not told the next one what it runs yet, so it looks before it does. */
 static void looked(void *owner, const struct image *now, const struct err *why)
 {
     struct agent *a = owner;
@@ -409,12 +410,12 @@ static void reap(struct loop_hook *w)
             link = &t->next;
         }
     }
-    /* A daemon's templates die with its last job; an embedded worker's, with the program. */
+    /* Templates of a daemon are given up after its last job; those of an embedded worker go with the process. */
     if (had && !a->attempts && !a->lender.loans && a->data_listen[0])
         box_forget(a->box, &e);
 }
 
-/* Those that this process may use. */
+/* The CPUs that this process may use. */
 static uint32_t count_cpus(void)
 {
     cpu_set_t set;

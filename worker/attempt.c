@@ -1,7 +1,6 @@
-/* See attempt.h.  Every way an attempt can go ends in settle(): it looks what is still under way and
- * sends STOPPED when nothing is.  Nothing is freed inside a callback of the thing that is freed: carries
- * that ended wait for attempt_reap, which the agent calls once per turn of the loop.
- * The streams from and to others: attempt_streams.c. */
+/* See attempt.h.  Every way that an attempt can take leads to attempt_settle, which looks what is still under way and sends
+ * STOPPED when nothing is.  Nothing is freed inside its own callback: carries that ended wait for attempt_reap, which the
+ * agent calls once per turn of the loop.  Streams from and to other processes are in attempt_streams.c. */
 #include "worker/attempt.h"
 
 #include "worker/blocks.h"
@@ -95,7 +94,8 @@ static bool main_pump_ended(struct group *g, uint32_t channel, int sys, bool rea
     return false;
 }
 
-/* What runs in main of a stage in blocks is what puts its blocks' outputs together. */
+/* The words of a program of the main region.  If it belongs to a stage in blocks, it is the command that puts the blocks'
+ * outputs together. */
 static struct region_words main_words(void *owner, uint32_t node)
 {
     const struct attempt *t = owner;
@@ -129,7 +129,7 @@ static int make_blocks(struct attempt *t, struct err *e)
     return 0;
 }
 
-/* All that streams, in one region. */
+/* Start all programs that stream, in one region. */
 static int start_main(struct attempt *t, struct err *e)
 {
     uint32_t *node = arena_array(&t->arena, (size_t)t->graph->node_count + 1, sizeof *node), count = 0, ends = 0;
@@ -208,7 +208,7 @@ void attempt_step(struct attempt *t)
         blocks_step(t->blocks[i]);
 }
 
-/* All that this source of the client's is lies here too. */
+/* Does all that this source of the client's consists of lie on this host, too? */
 static bool source_is_in_place(const struct attempt *t, const struct graph_node *n, uint32_t *looked)
 {
     bool files = false;
@@ -223,7 +223,7 @@ static bool source_is_in_place(const struct attempt *t, const struct graph_node 
     return files;
 }
 
-/* What can be read where it lies is not sent. */
+/* Inputs that lie on this host, too, are read in place and not sent. */
 static int take_in_place(struct attempt *t, struct err *e)
 {
     uint32_t looked = 0;
@@ -245,7 +245,7 @@ static int take_in_place(struct attempt *t, struct err *e)
     return 0;
 }
 
-/* Inputs that must be here, whole, before the first program starts. */
+/* Begin to fetch the inputs that must be here, complete, before the first program starts. */
 static int begin_fetch(struct attempt *t, struct err *e)
 {
     for (uint32_t i = 0; i < t->route_count; i++) {
@@ -257,7 +257,7 @@ static int begin_fetch(struct attempt *t, struct err *e)
                      (edge && edge->seekable && t->here[edge->to] && !t->here[edge->from]);
         const struct graph_file *f = route->r.what == MSG_FILE ? &t->graph->file[route->r.index] : NULL;
         if (!stream || !fetch || route->in_place || (f && S_ISDIR(f->mode)))
-            continue; /* a directory comes as the files in it */
+            continue; /* the files in a directory have routes of their own */
         route->spool = spool_open(e);
         if (route->spool < 0)
             return -1;
@@ -306,7 +306,7 @@ void attempt_stop(struct attempt *t)
         return;
     t->state = ATTEMPT_STOPPING;
     t->torn = true;
-    for (uint32_t i = 0; i < t->route_count; i++) /* what is killed has not come to its end */
+    for (uint32_t i = 0; i < t->route_count; i++) /* what is killed now has not come to its end */
         if (t->route[i].carry && !carry_is_in(t->route[i].carry))
             carry_hold_end(t->route[i].carry);
     if (group_runs(&t->main))
@@ -321,7 +321,7 @@ void attempt_stop(struct attempt *t)
     attempt_settle(t);
 }
 
-/* How sh would put it in $?, and in a sentence where the program could not say it itself. */
+/* The status that sh would have in $?. */
 uint32_t attempt_status(const struct box_result *r)
 {
     switch (r->end) {
@@ -340,7 +340,7 @@ uint32_t attempt_status(const struct box_result *r)
     }
 }
 
-/* Told when the stage's last words are out too, so that the tail is whole. */
+/* A stage's end is reported only when its stderr has ended too, so that the last lines in the report are complete. */
 void attempt_said(struct attempt *t, uint32_t node, const char *tail)
 {
     struct attempt_report *r = &t->report[node];
@@ -392,7 +392,7 @@ void attempt_node_ended(struct attempt *t, uint32_t node, const struct box_resul
     own->ended = true;
     buf_clear(&text);
     if (r->end != BOX_FAILED && r->end != BOX_KILLED && t->state != ATTEMPT_STOPPING)
-        attempt_allow_ends(t, node); /* while all is killed, one may end because another was */
+        attempt_allow_ends(t, node); /* not while all is being killed: then one program may end because another was killed */
 }
 
 bool pump_broke(int sys, bool reading)

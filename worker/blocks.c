@@ -43,7 +43,7 @@ struct region_words blocks_rerun(const struct blocks *b)
     return (struct region_words){b->last->combine_argv, b->last->combine_argc};
 }
 
-/* What must be complete before anything of it can be given away. */
+/* Must all runs have ended before any output can be passed on? */
 static bool waits_for_all(const struct blocks *b)
 {
     switch (b->tail->combine) {
@@ -96,7 +96,7 @@ static void report_planned(struct blocks *b, bool early)
         struct box_result *r = &b->sum[i];
         if (rerun && i + 1 == b->stage->count) {
             blocks_end_stderr(b, b->node[i]);
-            break; /* main tells the rest */
+            break; /* the program in the main region reports for this node */
         }
         if (early) {
             r->end = BOX_SIGNALLED;
@@ -130,8 +130,9 @@ void blocks_end(struct blocks *b)
     attempt_settle(b->t);
 }
 
-/* Does the command itself write nothing before it has read everything?  Tasks that leave files all run, so that which
- * files there are is no chance. */
+/* Does the stage read its input to the end even if nobody reads its output?  It does if its command, run as one, would
+ * write nothing before the end of its input.  So do tasks that leave files: which files there are must not depend on when
+ * the reader left. */
 static bool goes_on_unread(const struct blocks *b)
 {
     return waits_for_all(b) || combine_adds(b->tail->combine_text) || (b->tasks && b->tasks->sink_count);
@@ -143,7 +144,7 @@ static void outlet_was_left(void *owner)
     if (b->state == ENDED)
         return;
     if (b->state != WHOLE && goes_on_unread(b)) {
-        b->unread = true; /* it reads all of its input, and finds out when it writes */
+        b->unread = true; /* the command would read all of its input, and find out only when it writes */
         return;
     }
     if (b->state != WHOLE)
@@ -198,7 +199,7 @@ void blocks_free(struct blocks *b)
         *list = r->next;
         run_free(r);
     }
-    while (b->orphans) { /* the box is gone: nobody will tell of their ends */
+    while (b->orphans) { /* the box is gone, so their regions' ends will not be told */
         struct run *r = b->orphans;
         b->orphans = r->next;
         r->rests = false;
@@ -247,7 +248,8 @@ int blocks_size_of(int fd, uint64_t *size, struct err *e)
 
 /* ---- giving away */
 
-/* Takes fd.  While blocks can still be spoilt it is remembered what was given. */
+/* Put a piece of a file into the outlet; takes fd.  While the stage may still have to run whole, keep a digest of what was
+ * put. */
 static int put(struct blocks *b, int fd, uint64_t from, uint64_t size, struct err *e)
 {
     bool remember = b->way->spoils && (!waits_for_all(b) || b->keys);
@@ -269,7 +271,7 @@ int blocks_put(struct blocks *b, int fd, struct err *e)
     return put(b, fd, 0, size, e);
 }
 
-/* What a run wrote, made part of the whole by combine.c.  1: it cannot be. */
+/* Let combine.c make the run's output part of the whole.  1: it cannot be. */
 static int join_part(struct blocks *b, const struct run *r, int to, struct err *e)
 {
     static char buffer[1 << 16];
@@ -302,7 +304,7 @@ static int give_planned(struct blocks *b, struct run *r, struct err *e)
     if (r->piece_count)
         return 0;
     if (!b->native) {
-        /* It would end here: `grep -q` that found something. */
+        /* The command, run as one, would end here: a `grep -q` that found something. */
         bool enough = b->tail->stops_early && b->tail->combine == GRAPH_COMBINE_CONCAT && r->status == 0;
         r->out = -1;
         return blocks_put(b, fd, e) < 0 ? -1 : enough;
@@ -341,7 +343,7 @@ int blocks_give_all(struct blocks *b, struct err *e)
         int enough = b->way->give(b, b->run, e);
         if (enough < 0)
             return -1;
-        if (b->state != state) /* it was left, or is spoilt, and the list dropped */
+        if (b->state != state) /* the reader left, or the stage was spoilt: the list was dropped */
             return 0;
         runs_pop(b);
         if (b->keys)
@@ -389,8 +391,8 @@ static int combine(struct blocks *b, struct err *e)
 
 /* ---- cutting */
 
-/* Of an input that has come whole a share of what is left: the last runs are small, and all slots end at once.  What is merged
- * afterwards is in few and equal ones. */
+/* How large the next run is to be.  Once all of the input has come it is a share of what is left, so that the last runs are
+ * small and all slots end at about the same time.  Runs that are merged afterwards are few and of equal size. */
 static uint64_t run_bytes(const struct blocks *b)
 {
     uint64_t slots = agent_width(b->t->agent, b->t->graph->width) + (uint64_t)borrowed_slots(b->t);
@@ -402,7 +404,7 @@ static uint64_t run_bytes(const struct blocks *b)
         size = (b->in.bytes - b->from) / (RUNS_LEFT_PER_SLOT * slots);
     if (!b->way->joins || b->in.pieces)
         return 1;
-    if (b->rule.split_bytes) { /* each costs a sandbox and, until all are put together, a descriptor */
+    if (b->rule.split_bytes) { /* each run costs a sandbox and, until all are put together, a descriptor */
         uint64_t doubled = b->number / RUNS_APART;
         return doubled ? b->rule.split_bytes << (doubled < 20 ? doubled : 20) : 1;
     }
@@ -416,8 +418,8 @@ bool blocks_room_for_more(const struct blocks *b)
     return (waits_for_all(b) && !b->keys) || (b->held < HELD_MAX && outlet_backlog(&b->out) < BACKLOG_MAX);
 }
 
-/* Does what the run reads, or what comes soon after it, spoil the stage?  A command that meets such a byte may
- * change what it makes of all that it holds in its buffer.  1, 0, or -1. */
+/* Does a byte that the run reads, or one shortly after it, spoil the stage?  A command that meets such a byte may treat
+ * everything in its buffer differently.  1, 0, or -1. */
 static int is_spoilt(struct blocks *b, uint64_t to, struct err *e)
 {
     static const struct slice zero = {"", 1};
@@ -432,7 +434,7 @@ static int is_spoilt(struct blocks *b, uint64_t to, struct err *e)
     return r == 0 && b->stage->no_zeros ? inlet_holds(&b->in, from, upto, zero, e) : r;
 }
 
-/* The run of [b->from, to), in no list. */
+/* Make the run of [b->from, to); it is in no list yet. */
 static struct run *next_run(struct blocks *b, uint64_t to, struct err *e)
 {
     struct run *run = run_new(b, e);
@@ -455,7 +457,8 @@ static void add_next(struct blocks *b, struct run *run)
     b->number++;
 }
 
-/* What it came to is here: there is nothing to run.  1; 0: it is to be run after all; -1: e. */
+/* The result of this run may be known from an earlier life of the job: then it is not run again.  1: it was; 0: it must
+ * run; -1: e. */
 static int take_past(struct blocks *b, uint64_t to, struct err *e)
 {
     enum blocks_state state = b->state;
@@ -473,7 +476,7 @@ static int take_past(struct blocks *b, uint64_t to, struct err *e)
         struct box_result end = run->result[i];
         b->way->task_ended(run, i, &end);
         if (b->state != state)
-            return 1; /* and run is gone */
+            return 1; /* and the run was freed */
     }
     run->ended = true;
     run_count(run);
@@ -522,7 +525,7 @@ static int start_one(struct blocks *b, struct err *e)
         b->units = units;
         return blocks_begin(b, to, where, e);
     }
-    /* While others run the next is looked at, and what comes behind it: no slot shall wait for that. */
+    /* No slot is free: look for spoiling bytes ahead, so that no slot has to wait for that later. */
     if (r == 0)
         r = is_spoilt(b, to + size, e);
     return r > 0 ? (blocks_spoil(b, "its input holds a byte that changes what it does with all"), 0) : r;
@@ -581,7 +584,7 @@ void blocks_spoil(struct blocks *b, const char *why)
         log_info("runs_whole", "job=%llu stage=%u command=\"%.200s\" why=\"%s\"", (unsigned long long)b->t->job, b->node[0] + 1,
                  blocks_node(b, 0)->label, why);
     b->state = WHOLE;
-    b->reported = true; /* the whole tells how it ended */
+    b->reported = true; /* the run as a whole will report how the stage ended */
     runs_drop(b);
     if (whole_start(b, &e) < 0)
         blocks_fail(b, &e);
@@ -592,11 +595,11 @@ void blocks_spoil(struct blocks *b, const char *why)
 static int nothing_planned(struct blocks *b, struct err *e)
 {
     (void)e;
-    blocks_spoil(b, NULL); /* the chain runs once, on nothing */
+    blocks_spoil(b, NULL); /* no input: the chain runs once, on nothing */
     return 0;
 }
 
-/* What its first command has been given, and its last has written, so far. */
+/* Tell what its first command has read and its last has written so far. */
 void blocks_tell_progress(const struct blocks *b)
 {
     if (b->stage->author != GRAPH_NONE && b->state != ENDED) {
@@ -614,7 +617,7 @@ void blocks_tell_progress(const struct blocks *b)
     }
 }
 
-/* A terminal's lines are wanted one by one, and what is small needs no cutting. */
+/* Is this stdin worth cutting?  A terminal's lines are wanted one by one, and a small file needs no cutting. */
 static bool stdin_wanted(const struct attempt *t, uint32_t edge)
 {
     struct stat s;
@@ -632,7 +635,7 @@ bool blocks_wanted(const struct attempt *t, const struct graph_stage *s)
     if (s->author != GRAPH_NONE)
         return t->here[s->author];
     if (agent_width(t->agent, g->width) < 2 && !g->split_bytes && (g->width == 1 || !agent_data(t->agent)))
-        return false; /* one at a time gains nothing; in a cluster others may help */
+        return false; /* with one slot there is nothing to gain; in a cluster other workers may help */
     for (uint32_t i = 0; i < s->count; i++)
         if (!t->here[t->stages.node[s->first + i]])
             return false;
@@ -640,7 +643,7 @@ bool blocks_wanted(const struct attempt *t, const struct graph_stage *s)
     for (uint32_t i = 0; i < t->blocks_count; i++)
         sorted |= t->blocks[i]->stage->out_edge == s->in_edge;
     if (!sorted)
-        return false; /* who writes to it runs once, here or elsewhere: there are no ranges */
+        return false; /* the stage before it does not run in blocks here, so there are no ranges of keys */
     if (s->in_edge == GRAPH_NONE)
         return true;
     uint32_t from = g->edge[s->in_edge].from;
@@ -651,7 +654,7 @@ bool blocks_wanted(const struct attempt *t, const struct graph_stage *s)
     return true;
 }
 
-/* What blocks say on stderr, which is nothing. */
+/* Open the blocks' stderr: a memory file in which there must be nothing at the end. */
 static int open_errors(struct blocks *b, struct err *e)
 {
     int made = memfd_create("zpipe-errors", MFD_CLOEXEC);
@@ -660,7 +663,7 @@ static int open_errors(struct blocks *b, struct err *e)
     return b->errors < 0 ? err_sys(e, "cannot make a memory file") : 0;
 }
 
-/* The first node's split, where a block is a range of keys. */
+/* Change the first node's split for a stage in which each block is a range of keys: the outputs just stand end to end. */
 static int take_ranges(struct blocks *b, struct err *e)
 {
     struct graph_split *s = arena_alloc(&b->t->arena, sizeof *s);
@@ -689,7 +692,7 @@ static int open_planned(struct blocks *b, struct err *e)
     b->seen = calloc(b->stage->count, sizeof *b->seen);
     if (!b->sum || !b->seen)
         return err_nomem(e);
-    for (uint32_t i = 0; i < b->stage->count; i++) /* of which no block may be seen */
+    for (uint32_t i = 0; i < b->stage->count; i++) /* there may be no block that sets them */
         b->sum[i].limit = b->sum[i].text = b->sum[i].uncertified_why = b->sum[i].cold_why = "";
     if (b->tail->combine == GRAPH_COMBINE_NATIVE && !(b->native = combine_new(b->tail->combine_text, e)))
         return -1;

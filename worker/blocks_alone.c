@@ -1,6 +1,6 @@
-/* The command that runs a block of the planner's alone: where blocks begin is a matter of the bytes alone, so that its place in
- * the input is all that there is to say of it.  For one that took its workers with it; a task of a map is kept as it is
- * (tasks_record.c).  See blocks_inside.h. */
+/* Builds the command that runs a single block of a stage that the planner cuts.  Where blocks begin depends on the bytes
+ * alone, so a block's position in the input says all about it.  It is for a block with which workers were lost; the task of
+ * a map is kept as a record instead (tasks_record.c).  See blocks_inside.h. */
 #include "proto/holes.h"
 #include "worker/blocks_inside.h"
 
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define COMMANDS_MAX 32 /* before the stage; behind more of them its blocks are not told */
+#define COMMANDS_MAX 32 /* commands before the stage; with more of them no command is built */
 
 static void put_words(struct region_words w, struct buf *out)
 {
@@ -28,7 +28,8 @@ static void put_files(const struct graph *g, const uint32_t *file, uint32_t coun
     }
 }
 
-/* Nothing: whoever starts the command gives it the same stdin.  false: it is neither that nor files. */
+/* Add what produces the source's bytes.  For stdin that is nothing: the user gives the command the same stdin.  false: the
+ * source is neither stdin nor files. */
 static bool put_source(const struct graph *g, const struct graph_node *n, struct buf *out)
 {
     if (n->segment_count == 1 && n->segment[0].kind == GRAPH_SEGMENT_STDIN)
@@ -58,7 +59,7 @@ static bool only_input(const struct graph *g, uint32_t node, uint32_t *edge)
     return true;
 }
 
-/* All that stands before the edge, as a pipeline.  false: it is none. */
+/* Add all that comes before the edge, as a pipeline.  false: it is not a pipeline. */
 static bool put_upstream(const struct graph *g, uint32_t edge, struct buf *out)
 {
     uint32_t command[COMMANDS_MAX], count = 0;
@@ -79,7 +80,7 @@ static bool put_upstream(const struct graph *g, uint32_t edge, struct buf *out)
     return true;
 }
 
-/* The stage's input, whole. */
+/* Add what produces the stage's whole input. */
 static bool put_input(const struct blocks *b, struct buf *out)
 {
     const struct graph *g = b->t->graph;
@@ -110,7 +111,7 @@ static bool is_of_input(const struct blocks *b, uint32_t file)
     return false;
 }
 
-/* One of its commands in a sandbox, with what it may open. */
+/* Add one of the stage's commands, in a sandbox with the files that it may open. */
 static void put_command(struct run *r, uint32_t i, struct buf *out)
 {
     const struct blocks *b = r->b;

@@ -1,7 +1,8 @@
-/* Workers were lost with a stage of this attempt, and maybe a block of it did that.  Nobody is left to say which one, if this worker is
- * lost, too: so one block of a stage runs here at a time, and the scheduler is told which before it begins.  Of a task of an author's that is
- * found so the input must be kept, to be run again alone, and only who has the stage has that: so the next worker is told not to run
- * it, and ends the stage with it, as with one that lenders were lost with (lent_back).  See scheduler/again.c. */
+/* Workers were lost while they ran a stage of this attempt, and perhaps one of its blocks was the reason.  If this worker
+ * is lost as well, nobody is left to say which one.  So only one block of a stage runs here at a time, and the scheduler is
+ * told which before it begins.  If a task of a map or reduce is found to be the reason, its input must be kept so that it
+ * can be run again alone, and only the worker that has the stage has that input.  So the next worker is told not to run
+ * that task, and ends the stage with it, as with a task with which lenders were lost (lent_back).  See scheduler/again.c. */
 #include "worker/blocks_inside.h"
 
 #include <string.h>
@@ -42,6 +43,6 @@ int careful_give_up(struct run *r, struct err *e)
 {
     struct blocks *b = r->b;
     err_set(e, ERR_GONE, "%s", b->t->bad_why);
-    b->away++; /* as one that a lender was lost with */
+    b->away++; /* counted like a run with which a lender was lost */
     return b->way->gave_up(r, e) ? 1 : -1;
 }

@@ -1,5 +1,5 @@
-/* The input of a stage in blocks, where that is files; and where the stage meets the programs that stream.
- * See blocks.h. */
+/* Where a stage in blocks gets its input from, if that is files, and where it meets the programs that stream.  See
+ * blocks.h. */
 #include "worker/blocks_inside.h"
 
 bool ends_come(const struct blocks *b, uint64_t to)
@@ -7,7 +7,7 @@ bool ends_come(const struct blocks *b, uint64_t to)
     return !b->file_at || b->intake.bytes >= b->file_at[to];
 }
 
-/* What a body reads from outside must be complete before the first of its tasks begins. */
+/* Everything that a body reads from outside must have come before its first task begins. */
 bool ends_outside_came(const struct blocks *b)
 {
     const struct graph *g = b->t->graph;
@@ -29,7 +29,7 @@ uint64_t ends_used(const struct blocks *b)
     return b->state == WHOLE ? b->whole_used : b->file_at ? b->file_at[b->from] : b->from;
 }
 
-/* A task per file: where each file's bytes will be in the spool that all of them come into, end to end. */
+/* Tasks per file of a streamed input: all files come into one spool, end to end; note where each one's bytes will be. */
 static int expect_files(struct blocks *b, const struct graph_node *source, struct err *e)
 {
     b->file_at = arena_array(&b->t->arena, (size_t)source->segment_count + 1, sizeof *b->file_at);
@@ -42,7 +42,8 @@ static int expect_files(struct blocks *b, const struct graph_node *source, struc
     return 0;
 }
 
-/* ... and each, also one that is empty, counts 1: none is opened before its task begins. */
+/* Tasks per file of files here: each file, even an empty one, counts as 1 byte of the input, since none is opened before
+ * its task begins. */
 static int add_files(struct blocks *b, const struct graph_node *source, struct err *e)
 {
     b->in.apart = b->in.ended = true;
@@ -62,7 +63,7 @@ static int open_files(struct blocks *b, struct err *e)
         struct attempt_route *route = attempt_route_of(b->t, MSG_FILE, s->file[i], b->node[0]);
         if (!route)
             return err_set(e, ERR_PROTO, "the input '%s' has no route", f->name);
-        if (s->cut == GRAPH_CUT_FILES) { /* its programs open it; one that is empty counts too */
+        if (s->cut == GRAPH_CUT_FILES) { /* its programs open the file themselves; an empty one counts, too */
             if (inlet_add(&b->in, -1, 0, 1, s->file[i], e) < 0)
                 return -1;
             continue;
@@ -130,7 +131,7 @@ int blocks_meet_main(struct blocks *b, struct region_end *end, uint32_t *count, 
     if (to == GRAPH_NONE || !blocks_main_runs(b->t, to))
         return 0;
     b->out.main = &end[*count];
-    /* `head` shall end with the line that it wants, not when a read is full. */
+    /* `head` is to end as soon as it has its lines, not only when a read is full. */
     end[(*count)++] = (struct region_end){.how = REGION_FEED,
                                           .edge = blocks_rerun(b).count ? GRAPH_NONE : out,
                                           .node = to,

@@ -1,6 +1,6 @@
-/* The last merge of a stage, on all slots, ours and lent ones: its runs are cut at ranges of keys, each range is
- * merged in a sandbox of its own, and goes to the outlet when those before it did.  Where that cannot be done the tree of
- * blocks_runs.c merges what is left.  See blocks.h and ranges.h. */
+/* The last merge of a stage, spread over all slots, our own and lent ones: the runs' outputs are cut at ranges of keys,
+ * each range is merged in a sandbox of its own, and is passed to the outlet after those before it.  Where that cannot be
+ * done, the tree of merges in blocks_runs.c does what is left.  See blocks.h and ranges.h. */
 #include "worker/blocks_inside.h"
 #include "worker/ranges.h"
 
@@ -10,19 +10,19 @@
 #include <unistd.h>
 
 #define RANGES_PER_SLOT 4
-#define RANGE_BYTES_MIN (1u << 20) /* smaller ones are not worth a sandbox */
+#define RANGE_BYTES_MIN (1u << 20) /* a smaller range is not worth a sandbox */
 #define RANGE_BYTES_MAX (32u << 20)
 #define RANGES_MAX      64
 
 struct keys {
-    struct run *sorted; /* the runs, owned */
+    struct run *sorted; /* owned: the runs whose outputs are merged */
     uint32_t count;
     int *fd;
     uint64_t *size;
     struct ranges *ranges;
     uint32_t wanted; /* ranges */
     bool known;
-    uint32_t next; /* range to be started */
+    uint32_t next; /* the next range to start */
 };
 
 static void list_free(struct run *r)
@@ -47,7 +47,7 @@ void keys_drop(struct blocks *b)
     free(k);
 }
 
-/* The runs are as they were, for the tree. */
+/* Give the runs back unchanged, for the tree of merges. */
 static int give_up(struct blocks *b, struct err *e)
 {
     struct keys *k = b->keys;
@@ -63,7 +63,7 @@ static int give_up(struct blocks *b, struct err *e)
 
 /* ---- finding the ranges */
 
-/* How many. */
+/* How many ranges there should be. */
 static uint64_t wanted(const struct blocks *b, uint64_t bytes)
 {
     uint64_t count = RANGES_PER_SLOT * ((uint64_t)agent_width(b->t->agent, b->t->graph->width) + borrowed_slots(b->t));
@@ -121,7 +121,7 @@ int keys_begin(struct blocks *b, struct err *e)
     return 1;
 }
 
-/* Behind all others. */
+/* Add a run at the end of the list. */
 static struct run *new_run(struct blocks *b, struct err *e)
 {
     struct run *r = run_new(b, e);
@@ -132,7 +132,7 @@ static struct run *new_run(struct blocks *b, struct err *e)
     return r;
 }
 
-/* For which there is a slot.  1, or -1. */
+/* Start a merge, for which a slot was taken.  1, or -1. */
 static int start(struct blocks *b, struct region_words by, const struct box_source *piece, uint32_t count,
                  enum where where, struct err *e)
 {
@@ -144,7 +144,7 @@ static int start(struct blocks *b, struct region_words by, const struct box_sour
     return -1;
 }
 
-/* The next round's question.  1: it was put; 0: it cannot be. */
+/* Ask the next question about where ranges lie, by a small merge.  1: it was started; 0: it cannot be. */
 static int ask(struct blocks *b, struct err *e)
 {
     struct keys *k = b->keys;
@@ -161,7 +161,7 @@ static int ask(struct blocks *b, struct err *e)
     }
     if (r > 0) {
         struct region_words by = {b->tail->order_argv, b->tail->order_argc};
-        agent_begin_run(b->t->agent, 0, UINT32_MAX, b->run_memory); /* it is short, and everybody waits for it */
+        agent_begin_run(b->t->agent, 0, UINT32_MAX, b->run_memory); /* it is short and all others wait for it, so it gets a slot in any case */
         r = start(b, by, piece, count, HERE, e);
     }
     for (uint32_t i = 0; i < count; i++)
@@ -182,7 +182,7 @@ static int read_all(int fd, struct buf *out, struct err *e)
     return 0;
 }
 
-/* The answer to the last round; and its run is gone. */
+/* Take the answer to the last question, and free its run. */
 static int hear(struct blocks *b, enum ranges_state *state, struct err *e)
 {
     struct buf merged = BUF_INIT(3 * (size_t)RANGES_BYTES_MAX);
@@ -195,7 +195,7 @@ static int hear(struct blocks *b, enum ranges_state *state, struct err *e)
 
 /* ---- merging them */
 
-/* What the files have of the next range. */
+/* The pieces of the files that belong to the next range. */
 static uint32_t pieces_of_next(const struct keys *k, struct box_source *piece, uint64_t *bytes)
 {
     uint32_t count = 0;
@@ -209,7 +209,7 @@ static uint32_t pieces_of_next(const struct keys *k, struct box_source *piece, u
     return count;
 }
 
-/* They are in order as they stand. */
+/* The range lies in order in the files already: pass it on without a merge. */
 static int pass_on(struct blocks *b, const struct box_source *piece, uint32_t count, struct err *e)
 {
     struct run *r = new_run(b, e);
@@ -224,7 +224,7 @@ static int pass_on(struct blocks *b, const struct box_source *piece, uint32_t co
     return 1;
 }
 
-/* 1: it was started, or needs no merge; 0: there is no slot. */
+/* Begin the next range.  1: it was started, or needs no merge; 0: there is no slot. */
 static int start_range(struct blocks *b, struct err *e)
 {
     struct keys *k = b->keys;

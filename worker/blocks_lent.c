@@ -1,14 +1,14 @@
-/* Where a run is run, of blocks or a merge of keys in a range: in a slot of this worker or, while there is one, in a slot of another that
- * was lent to us (borrow.c).  The stage cuts, orders and combines here, whoever runs what.
+/* Decides where a run (of blocks, or a merge of a range of keys) is done: in a slot of this worker or, if there is one, in
+ * a slot that another worker lends us (borrow.c).  Wherever its runs are done, the stage is cut, ordered and combined here.
  *
- * A run that a lender did not do waits, and is given out again before anything new is cut; what takes long is begun
- * a second time (blocks_twice.c). */
+ * A run that a lender did not do waits, and is given out again before anything new is cut.  A run that takes long is
+ * started a second time (blocks_twice.c). */
 #include "worker/blocks_inside.h"
 
 #include <string.h>
 
 #define WANT_MAX   4096
-#define TASK_BYTES (64u << 10) /* a block at least, where nothing else is said */
+#define TASK_BYTES (64u << 10) /* the least size of a block, where nothing else says it */
 
 uint64_t lent_bytes(const struct blocks *b, uint64_t from, uint64_t to)
 {
@@ -70,7 +70,7 @@ int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e)
 {
     bool ready = !b->way->prepare || r->task || b->way->prepare(r, e) == 0;
     if (where == ELSEWHERE) {
-        if (ready && blocks_per_file(b) && !b->file_at && r->in < 0) /* a file in place, which the lender may not have */
+        if (ready && blocks_per_file(b) && !b->file_at && r->in < 0) /* a file read in place, which the lender may not have */
             ready = (r->in = region_open_file(b->t, &b->t->graph->file[r->file], e)) >= 0;
         b->away++;
         return ready ? borrow_run(b->t, r, e) : -1;
@@ -95,7 +95,7 @@ void lent_back(struct run *r, const char *lender, const struct err *why)
     struct blocks *b = r->b;
     struct err e;
     if (r->copy && !r->copy->is_audit)
-        return; /* that one goes on */
+        return; /* its copy goes on */
     if (why && ++r->tries == RUN_TRIES_MAX) {
         err_set(&e, ERR_GONE, "block %llu of `%.200s` was lost %d times with the worker that ran it, at last with '%s': %.200s",
                 (unsigned long long)r->number + 1, blocks_node(b, 0)->label, RUN_TRIES_MAX, lender, why->text);
@@ -121,7 +121,7 @@ static bool slot_for(struct blocks *b, const struct run *r, enum where *where)
     return careful_slot(b);
 }
 
-/* 1: one of those that came back is under way again. */
+/* Start a run that came back.  1: one is under way again. */
 int lent_again(struct blocks *b, struct err *e)
 {
     struct run *r = b->run;
@@ -158,7 +158,7 @@ void lent_ended(struct run *r, const char *lender, const struct msg_ran *ran, in
         run_note(r, i, &one);
         b->way->task_ended(r, i, &one);
         if (b->state != state)
-            return; /* it is spoilt, and r gone */
+            return; /* the stage is spoilt, and r was freed */
         if (b->way->dropped && n->dropped[0])
             *b->way->dropped(r, i) = n->dropped;
     }
@@ -192,7 +192,8 @@ static bool may_want(const struct blocks *b)
     return b->may_be_lent && (b->state == DEALING || (b->state == CUTTING && more) || b->waiting || keys_left(b));
 }
 
-/* More is asked for when it is twice as much, and none when no stage can come to want any. */
+/* Tell the scheduler how many slots of other workers would be of use.  A larger number is told only if it is twice the last
+ * one, and none once no stage can come to want any. */
 void lent_tell_want(struct attempt *t)
 {
     uint32_t wants = 0;

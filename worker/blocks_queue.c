@@ -1,22 +1,22 @@
-/* Runs that wait in the box for another's end.  A task of a microsecond's work would cost a way to the box and back during
- * which its slot is idle: so while a stage's tasks are short, some blocks are given to the box at once, each to begin when the one
- * before it has ended, in that one's slot.  Each is a region as ever, with its own sandboxes, limits, end and
- * result; only its beginning is nobody's to wait for.
+/* Runs that wait inside the box for another run to end.  For tasks of microseconds, the message to the box and back would
+ * leave the slot idle most of the time.  So while a stage's tasks are short, several runs are handed to the box at once,
+ * each to begin when the one before it has ended, in that one's slot.  Each is a region like any other, with its own
+ * sandboxes, limits, end and result; only its start needs no message.
  *
- * What must stay true: a queue is short in time, whatever turns out to be in its blocks; where a slot is free and nothing can be cut
- * for it, it takes the first that waits. */
+ * What must stay true: a queue takes little time, whatever its blocks turn out to hold; and a free slot for which nothing
+ * can be cut takes the first run that waits. */
 #include "worker/blocks_inside.h"
 
 #define QUEUE_MAX 16
-#define QUEUE_NS  10000000u /* all that wait behind one, going by those that have ended */
+#define QUEUE_NS  10000000u /* the time for all that wait behind one run, judging by those that have ended */
 
-/* Those of which each has a slot. */
+/* The runs that have a slot of their own. */
 uint32_t queue_slots(const struct blocks *b)
 {
     return b->running - b->resting - b->queued;
 }
 
-/* It got a slot of its own: so many may wait behind it. */
+/* The run got a slot of its own: decide how many may wait behind it. */
 void queue_open(struct run *r)
 {
     struct blocks *b = r->b;
@@ -31,7 +31,7 @@ bool queue_has_room(const struct blocks *b)
     return b->queue_end && b->queue_room;
 }
 
-/* The run that is about to start waits for the last one. */
+/* The run that is about to start waits for the last one started. */
 void queue_add(struct run *r)
 {
     struct blocks *b = r->b;
@@ -42,7 +42,7 @@ void queue_add(struct run *r)
     b->queued++;
 }
 
-/* Its region has ended, or could not be started: who waits for it has its slot, if it had one. */
+/* The run's region has ended, or could not be started: its slot, if it had one, goes to the run that waits for it. */
 void queue_leave(struct run *r)
 {
     struct blocks *b = r->b;
@@ -61,7 +61,7 @@ void queue_leave(struct run *r)
     r->behind = r->follower = NULL;
 }
 
-/* How long it took bears on how many wait behind the next ones. */
+/* Note how long the run took: it decides how many may wait behind the next ones. */
 void queue_note(struct run *r)
 {
     struct blocks *b = r->b;
@@ -72,7 +72,7 @@ void queue_note(struct run *r)
     b->task_ns = b->task_ns ? (7 * b->task_ns + ns) / 8 + 1 : ns;
 }
 
-/* Slots that are free take the first that wait. */
+/* Give free slots to the first runs that wait. */
 int queue_release(struct blocks *b, struct err *e)
 {
     for (struct run *r = b->run; r && b->queued; r = r->next) {

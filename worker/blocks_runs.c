@@ -1,4 +1,4 @@
-/* Runs: some adjacent blocks on their way through the chain, or outputs of such being merged. See blocks.h. */
+/* Runs: some adjacent blocks that pass the chain together, or outputs of such runs being merged.  See blocks.h. */
 #include "worker/tasks.h"
 
 #include "base/log.h"
@@ -14,7 +14,7 @@
 void run_free(struct run *r)
 {
     r->orphan = r->rests;
-    if (r->orphan) { /* freed when its region has ended */
+    if (r->orphan) { /* it is freed when its region has ended */
         r->next = r->b->orphans;
         r->b->orphans = r;
         return;
@@ -33,7 +33,7 @@ void run_free(struct run *r)
     free(r);
 }
 
-/* Those that run are killed, and freed when they have ended. */
+/* Kill the runs that are under way; they are freed when they have ended. */
 void runs_drop(struct blocks *b)
 {
     keys_drop(b);
@@ -107,7 +107,7 @@ struct region_words run_words(void *run, uint32_t node)
                                             : (struct region_words){n->argv, n->argc};
     if (!s->file_count)
         return w;
-    /* {} is the file that the block is of. */
+    /* {} is the name of the file that the block is of. */
     const char *name = b->t->graph->file[r->file].name;
     const char **word = arena_array(&r->arena, w.count, sizeof *word);
     for (uint32_t i = 0; word && i < w.count; i++) {
@@ -149,7 +149,7 @@ static bool as_it_should(const struct blocks *b, const struct run *r, uint32_t i
     return end->end == BOX_EXITED && end->status >= 0 && end->status < 32 && (ok >> end->status & 1);
 }
 
-/* `head` has what it wants of this block, and whoever writes to it is ended, as in sh. */
+/* `head` has read what it wants of this block, so its writer was ended by SIGPIPE, as in sh. */
 static bool was_left(const struct blocks *b, uint32_t i, const struct box_result *end)
 {
     return b->last->stops_early && i + 1 < b->stage->count && end->end == BOX_SIGNALLED && end->signal == SIGPIPE;
@@ -177,8 +177,8 @@ void run_task_ended(struct run *r, uint32_t task, const struct box_result *end)
     }
 }
 
-/* When the last program has ended the slot is free: taking its sandboxes down takes the kernel longer than to make
- * others, and no CPU.  What a merge wrote is whole then; a run's input may yet turn out to be unreadable. */
+/* Give back the slot when the last program has ended.  Taking down the sandboxes takes the kernel longer than making new
+ * ones, but no CPU.  A merge's output is complete then; a run's input may yet turn out to be unreadable. */
 static void rest(struct run *r)
 {
     struct blocks *b = r->b;
@@ -209,13 +209,13 @@ void run_note(struct run *r, uint32_t i, const struct box_result *end)
     to->cold_why = cold ? cold : "";
 }
 
-/* No program's doing: the sandbox could not be made, or was killed. */
+/* Not the program's doing: its sandbox could not be made, or was killed. */
 static bool is_lost(const struct run *r, const struct box_result *end)
 {
     return end->end == BOX_FAILED && !r->merge.count && !r->is_copy && !r->copy && r->b->state == CUTTING;
 }
 
-/* Another takes its place, and waits for a slot. */
+/* Put a new run in its place, which waits for a slot. */
 static void run_again(struct run *r)
 {
     struct blocks *b = r->b;
@@ -234,7 +234,8 @@ static void run_again(struct run *r)
     run_free(r);
 }
 
-/* Its programs write to files of ours.  They may not say that a write failed; and if they do, it is not their failure. */
+/* The run's programs write to files of ours.  They may not report that a write failed; and if they do, it is not their
+ * failure. */
 int run_check_room(struct run *r, struct err *e)
 {
     for (uint32_t i = 0; i < run_outputs(r->b); i++) {
@@ -294,7 +295,7 @@ uint64_t run_bytes_in(const struct run *r)
     return r->to - r->from;
 }
 
-/* For a job that wants to know of each task. */
+/* Send a BLOCK message, for a job that asked for them. */
 static void tell_of(const struct run *r)
 {
     const struct blocks *b = r->b;
@@ -475,7 +476,7 @@ int run_open_out(struct run *r, struct err *e)
     return r->out < 0 ? -1 : 0;
 }
 
-/* What it takes to say what shall run is not kept with the run, of which thousands may be held until they are merged. */
+/* The description of the region is not kept with the run, since thousands of runs may be held until they are merged. */
 static int start(struct blocks *b, struct run *r, struct region_scope *scope, struct err *e)
 {
     struct arena said = ARENA_INIT(RUN_ARENA_MAX);
@@ -505,7 +506,7 @@ uint32_t run_expected(const struct run *r)
     uint64_t size = r->to - r->from, left = b->in.bytes - r->to, count = 1 + (size ? left / size : 0);
     bool alone = (b->head->run == GRAPH_RUN_FIRST && r->first) || (b->head->run == GRAPH_RUN_LAST && r->last);
     if (b->t->elsewhere || r->is_copy || b->head->file_count)
-        return 0; /* we have but this one, or each has words of its own */
+        return 0; /* this is the only run, or each run has words of its own */
     if (alone)
         return 1;
     if (run_is_file(b) || b->in.pieces)
@@ -586,7 +587,7 @@ static int start_merge(struct blocks *b, struct run *r, struct err *e)
     return start(b, r, &scope, e);
 }
 
-/* Everything that its parts wrote. */
+/* Merge the outputs of all its parts. */
 static int merge_parts(struct blocks *b, struct run *r, struct err *e)
 {
     struct box_source *piece = arena_array(&r->arena, r->part_count, sizeof *piece);
@@ -599,7 +600,7 @@ static int merge_parts(struct blocks *b, struct run *r, struct err *e)
     return run_merges(r, by, piece, i, e) < 0 ? -1 : run_start(b, r, e);
 }
 
-/* One level of the tree: neighbours become one, MERGE_FAN at most. */
+/* Begin one level of the tree: merge up to MERGE_FAN neighbours into one. */
 int runs_merge(struct blocks *b, struct err *e)
 {
     struct run *list = b->run, *first = NULL, *last = NULL;

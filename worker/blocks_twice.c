@@ -1,12 +1,12 @@
-/* Runs that are done twice, and compared: all that they wrote, and how the last program ended.
+/* Runs that are done twice.  Everything that they wrote is compared, and how the last program ended.
  *
- * A copy of a run that a lender has is started here when nothing is left to cut and a slot is free: the newest first,
- * since that is the one a lender has not begun; and the oldest one, when all others wait for it.  The copy that
- * ends first counts, and if the other one ends too they must be equal.
+ * A copy of a lent run is started here when nothing is left to cut and a slot is free: first the newest, which the lender
+ * has most likely not begun; and the oldest, when all others wait for it.  The copy that ends first counts, and if the
+ * other one ends, too, they must be equal.
  *
- * An audit is a copy that was asked for: which runs have one follows from job, stage and number alone.  It is made
- * elsewhere than its original, if there is an elsewhere: one that waits for that is not kept waiting when nothing else
- * is left to do.  It counts for nothing but the comparison, and the stage waits for it. */
+ * An audit is a copy that the user asked for (--audit).  Which runs have one follows from job, stage and number alone.  It
+ * is made on another worker than its original, if there is one; it stops waiting for that when nothing else is left to do.
+ * An audit serves only the comparison, and the stage waits for it. */
 #include "base/log.h"
 #include "worker/blocks_inside.h"
 
@@ -23,7 +23,7 @@ static int look_at(const int *fd, uint32_t count, const uint32_t end[3], const c
     *out = (struct outcome){.is = true};
     snprintf(out->worker, sizeof out->worker, "%s", worker);
     for (uint32_t i = 0; r == 0 && i < count; i++) {
-        uint64_t bytes = 0; /* what was not opened is empty: who keeps its output in memory opens no file for none */
+        uint64_t bytes = 0; /* an output that was not opened is empty: a worker that keeps outputs in memory opens no file for an empty one */
         r = fd[i] < 0 ? 0 : blocks_size_of(fd[i], &bytes, e);
         if (r == 0)
             running_digest_add(d, &bytes, sizeof bytes);
@@ -134,7 +134,7 @@ void copies_drop(struct blocks *b)
     struct run *next;
     for (struct run *copy = b->copies; copy; copy = next) {
         next = copy->next;
-        if (!copy->watch.id) { /* it waits, or a lender had it */
+        if (!copy->watch.id) { /* it waits for a slot, or a lender had it */
             unlink_copy(b, copy);
             run_free(copy);
             continue;
@@ -147,7 +147,7 @@ void copies_drop(struct blocks *b)
     }
 }
 
-/* In the list of runs. */
+/* The copy takes the original's place in the list of runs. */
 static void take_place(struct run *copy, struct run *r)
 {
     run_replace(r, copy);
@@ -247,7 +247,7 @@ int audit_begin(struct run *r, struct err *e)
     return 0;
 }
 
-/* Where, now?  false: not yet. */
+/* Find a slot for the audit.  false: there is none yet. */
 static bool audit_slot(struct blocks *b, const struct run *copy, enum where *where)
 {
     struct attempt *t = b->t;

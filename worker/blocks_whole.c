@@ -1,19 +1,19 @@
-/* A stage whose blocks were spoilt: the chain runs once, on everything that came and comes; what was given
- * away by blocks is compared and dropped. See blocks.h. */
+/* Runs a stage whose blocks were spoilt as a whole: the chain runs once, on all input that has come and will come.  Output
+ * that blocks gave away before is compared and dropped.  See blocks.h. */
 #include "worker/blocks_inside.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
-/* Another descriptor of it, for somebody who closes it. */
+/* Duplicate a descriptor for a callee that closes it. */
 int blocks_dup(int fd, struct err *e)
 {
     int other = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     return other < 0 ? err_sys(e, "cannot duplicate a descriptor") : other;
 }
 
-/* What is behind the bytes that were given away by blocks goes on; those must be the same. */
+/* Pass on the output beyond the bytes that blocks have given away, after checking that those are the same. */
 static int whole_take(struct blocks *b, bool all, struct err *e)
 {
     struct spooled *s = &b->whole_out;
@@ -90,7 +90,7 @@ static void whole_ended(struct group *g)
         blocks_end(b);
 }
 
-/* What has come of the input since. */
+/* Pass on input that has come since the last call. */
 void whole_feed(struct blocks *b)
 {
     static struct box_source source[SOURCES_MAX];
@@ -114,7 +114,7 @@ void whole_feed(struct blocks *b)
         blocks_fail(b, &e);
 }
 
-/* Its programs see a reader that left, as in sh, and the end of an input that nobody needs any more. */
+/* The reader left: its programs get SIGPIPE, as in sh, and its input ends, as nobody needs it any more. */
 void whole_left(struct blocks *b)
 {
     struct box *box = agent_box(b->t->agent);

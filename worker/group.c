@@ -1,5 +1,5 @@
-/* A group of programs that run once, joined by streams: its region of the box, and what its programs say
- * on stderr.  See attempt.h. */
+/* A group of programs that run once, joined by streams: its region in the box, and what its programs write to stderr.  See
+ * attempt.h. */
 #include "worker/attempt.h"
 #include "worker/blocks.h"
 #include "worker/local.h"
@@ -28,7 +28,7 @@ static bool has_fallen(struct lines *l)
     return agent_box_gone(g->t->agent);
 }
 
-/* It did not fail: it was killed from outside, before it had ended. */
+/* The program did not fail: it was killed from outside, before it had ended. */
 static void on_task_lost(struct attempt *t, uint32_t node, const struct box_result *r)
 {
     struct err e;
@@ -93,7 +93,7 @@ static int own_fd(int fd)
     return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
-/* The channels whose other end we hold: edges over streams, and each stage's stderr. */
+/* Begin to serve the channels whose other end we hold: edges that go over streams, and each stage's stderr. */
 static int begin_streams(struct group *g, struct err *e)
 {
     struct attempt *t = g->t;

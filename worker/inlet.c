@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define SCAN_BYTES 65536
-#define SCAN_FIRST 4096 /* most boundaries are near */
+#define SCAN_FIRST 4096 /* first look at few bytes, as most boundaries are near */
 
 static int add(struct inlet *in, struct stretch s, struct err *e)
 {
@@ -79,7 +79,7 @@ uint32_t inlet_left(const struct inlet *in, uint64_t at)
     return at < in->bytes ? in->count - stretch_of(in, at) : 0;
 }
 
-/* What of [from, to) lies in the stretch, of which `from` is a byte or the end. */
+/* How much of [from, to) lies in the stretch, in which `from` is a byte or the end. */
 static uint64_t part_of(const struct stretch *s, uint64_t from, uint64_t to, uint64_t *offset)
 {
     uint64_t skip = from - s->at, size = s->size - skip;
@@ -185,15 +185,15 @@ void inlet_drop(struct inlet *in, uint64_t upto)
     }
 }
 
-/* A walk over the bytes, in pieces. */
+/* A walk over the input's bytes, in pieces of a buffer. */
 struct scan {
     const struct inlet *in;
-    uint64_t at; /* of the next byte */
+    uint64_t at; /* offset of the next byte */
     char byte[SCAN_BYTES];
-    size_t size, want; /* want: bytes of the next piece */
+    size_t size, want; /* want: how many bytes to read next */
 };
 
-/* The next bytes; 0: there are none (yet), -1: e. */
+/* Read the next bytes; 0: there are none (yet); -1: e. */
 static int scan_more(struct scan *s, struct err *e)
 {
     ssize_t n = inlet_read(s->in, s->at, s->byte, s->want, e);
@@ -240,7 +240,7 @@ int inlet_holds(const struct inlet *in, uint64_t from, uint64_t to, struct slice
     return r < 0 ? -1 : 0;
 }
 
-/* A boundary is behind `one`, or between a byte that ends something and one that does not. */
+/* Where boundaries are: after the byte `one`, or (`ends`) between a byte of the set and one that is not in it. */
 struct marks {
     bool ends[256], alone;
     char one;
@@ -254,7 +254,7 @@ static struct marks marks_of(const struct inlet_rule *rule)
     return m;
 }
 
-/* The first boundary from p on, in bytes up to end: what comes behind it.  `before`: the byte before p, -1: none. */
+/* The first boundary in [p, end): the address of the byte after it.  `before`: the byte before p; -1: none. */
 static const char *next_boundary(const struct marks *m, int before, const char *p, const char *end)
 {
     if (m->alone) {
@@ -267,16 +267,16 @@ static const char *next_boundary(const struct marks *m, int before, const char *
     return NULL;
 }
 
-/* A boundary that is looked for: at or behind `want`, `seen` marks from the start. */
+/* A search for a boundary at or after `want`; `seen` counts marks from the start. */
 struct search {
     const struct inlet_rule *rule;
     uint64_t at, want, first, min_units;
     uint64_t seen;
-    uint32_t state; /* of what is being recognized, at the beginning of a piece */
+    uint32_t state; /* how much of a mark was recognised at the end of the last piece */
     uint64_t found; /* UINT64_MAX: not yet */
 };
 
-/* Marks: count them until one is a multiple of step, min_units on.  state: the byte before and 1, or 0. */
+/* Count marks until one is a multiple of `step`, and at least min_units.  state: 1 + the byte before, or 0. */
 static void look_for_marks(struct search *q, const struct scan *s)
 {
     const struct marks m = marks_of(q->rule);
@@ -296,8 +296,8 @@ static void look_for_marks(struct search *q, const struct scan *s)
     }
 }
 
-/* A paragraph ends with all blank lines that follow it; those at the beginning of everything end nothing.
- * state: newlines in a row, 2 for more of them, and LEADING until something else came. */
+/* A paragraph ends after all blank lines that follow it; blank lines at the very start end nothing.  state: how many
+ * newlines in a row, 2 for two and more; LEADING until something else has come. */
 enum { LEADING = 4 };
 
 static void look_for_paragraph(struct search *q, const struct scan *s)
@@ -318,7 +318,8 @@ static void look_for_paragraph(struct search *q, const struct scan *s)
     }
 }
 
-/* A line that begins with the text.  state: how much of it this line has so far; NO_LINE: it has other bytes. */
+/* A record begins with a line that starts with the text.  state: how much of the text this line has so far; NO_LINE: it
+ * starts with something else. */
 enum { NO_LINE = GRAPH_RECORD_TEXT_MAX + 1 };
 
 static void look_for_start(struct search *q, const struct scan *s)
@@ -326,7 +327,7 @@ static void look_for_start(struct search *q, const struct scan *s)
     const char *text = q->rule->text.data;
     uint64_t base = s->at - s->size;
     if (base == q->at)
-        q->state = NO_LINE; /* the line that it begins with is its own */
+        q->state = NO_LINE; /* the line at `from` begins this record itself */
     for (size_t i = 0; i < s->size; i++) {
         if (q->state == NO_LINE) {
             const char *line = memchr(s->byte + i, '\n', s->size - i);
@@ -348,7 +349,7 @@ static void look_for_start(struct search *q, const struct scan *s)
     }
 }
 
-/* After how much of the text one may go on when its next byte is another one (Knuth, Morris and Pratt). */
+/* For each prefix of the text: with how much of it to go on when the next byte does not match (Knuth, Morris and Pratt). */
 static const uint16_t *falls_of(struct slice text)
 {
     static uint16_t fall[GRAPH_RECORD_TEXT_MAX + 1];
@@ -364,7 +365,7 @@ static const uint16_t *falls_of(struct slice text)
     return fall;
 }
 
-/* Records that end with the text.  state: how much of it the last bytes are. */
+/* A record ends with the text.  state: how much of the text the last bytes are. */
 static void look_for_end(struct search *q, const struct scan *s)
 {
     const char *text = q->rule->text.data;
@@ -382,7 +383,7 @@ static void look_for_end(struct search *q, const struct scan *s)
         q->state += s->byte[i] == text[q->state];
         if (q->state < q->rule->text.size)
             continue;
-        q->state = 0; /* what ends one record is no part of the next one's end */
+        q->state = 0; /* the end of one record cannot be part of the next one's end */
         if (base + i + 1 >= q->want) {
             q->found = base + i + 1;
             return;
@@ -390,14 +391,14 @@ static void look_for_end(struct search *q, const struct scan *s)
     }
 }
 
-/* Walk from q->at on.  1: *to; 0: more bytes must come first. */
+/* Search from q->at on.  1: found, *to; 0: more bytes must come first. */
 static int find_boundary(struct inlet *in, struct search *q, uint64_t *units, uint64_t *to, struct err *e)
 {
     static void (*const look[])(struct search *, const struct scan *) = {
         [GRAPH_CUT_LINES] = look_for_marks,   [GRAPH_CUT_NULS] = look_for_marks,
         [GRAPH_CUT_PARAGRAPHS] = look_for_paragraph, [GRAPH_CUT_STARTS] = look_for_start,
         [GRAPH_CUT_ENDS] = look_for_end};
-    static struct scan s; /* large, and nobody is called back in here */
+    static struct scan s; /* static as it is large; nothing in here can call this function again */
     bool again = in->search.at && in->search.begin == q->at && in->search.want == q->want;
     int r = 1;
     s.in = in;
@@ -424,7 +425,7 @@ static int find_boundary(struct inlet *in, struct search *q, uint64_t *units, ui
     return 1;
 }
 
-/* The end of the piece that holds byte `from`, where runs must end with it. */
+/* The end of the piece that holds byte `from`, where runs must end with their piece. */
 static uint64_t ceiling(const struct inlet *in, uint64_t from)
 {
     if (!in->apart)
@@ -451,7 +452,7 @@ int inlet_cut(struct inlet *in, const struct inlet_rule *rule, uint64_t from, ui
     }
     if (rule->cut == GRAPH_CUT_BYTES) {
         uint64_t least = from + min_units > want ? from + min_units : want;
-        uint64_t start = in->apart ? from - *units : 0; /* steps count from the file's beginning */
+        uint64_t start = in->apart ? from - *units : 0; /* steps are counted from the beginning of the file */
         *to = start + (least - start + rule->step - 1) / rule->step * rule->step;
         if (*to > in->bytes) {
             *to = in->bytes;
@@ -460,8 +461,8 @@ int inlet_cut(struct inlet *in, const struct inlet_rule *rule, uint64_t from, ui
     } else if (want >= in->bytes && in->ended && !in->apart) {
         *to = in->bytes;
     } else {
-        /* A line that begins at the nominal offset is told by the byte before it.  Where nothing is
-         * counted the walk begins there. */
+        /* Whether a line begins at the nominal offset is known by the byte before it.  If nothing has to be
+         * counted, the search begins at that byte. */
         bool counts = rule->step > 1 || min_units || rule->cut >= GRAPH_CUTS;
         uint64_t at = counts || want - 1 < from ? from : want - 1;
         struct search q = {.rule = rule, .at = at, .want = want, .min_units = min_units};
@@ -470,7 +471,7 @@ int inlet_cut(struct inlet *in, const struct inlet_rule *rule, uint64_t from, ui
     }
     if (r > 0 && *to > top) {
         *to = top;
-        *units = 0; /* counted anew in the next file */
+        *units = 0; /* they are counted from 0 in the next file */
     } else if (r > 0 && rule->cut == GRAPH_CUT_BYTES) {
         *units += *to - from;
     }

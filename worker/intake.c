@@ -22,7 +22,7 @@ void intake_init(struct intake *k, struct attempt *t, uint32_t edge, struct inle
         t->joint[edge].reader = k;
 }
 
-/* Whoever fills it knows that there is no more; or we do, where it is a stream. */
+/* Has all input come?  For a stream we know; otherwise whoever fills the inlet does. */
 static bool all_came(const struct intake *k)
 {
     return k->aside ? k->ended : k->inlet->ended;
@@ -157,7 +157,7 @@ static int copy_in(struct intake *k, const struct box_source *source, uint32_t c
 
 /* ---- a source of this process */
 
-/* A descriptor for the bytes of a segment; *from: where they begin, BOX_ALL: wherever it stands. */
+/* Open the bytes of a segment; *from: where they begin; BOX_ALL: at the descriptor's present offset. */
 static int open_segment(struct intake *k, const struct graph_segment *s, uint64_t *from, uint64_t *size,
                         struct err *e)
 {
@@ -182,7 +182,7 @@ static int open_segment(struct intake *k, const struct graph_segment *s, uint64_
     return fd;
 }
 
-/* Its files as they are, if they are that; else all of it by a spool. */
+/* Use the source's files themselves, if it consists of files; else copy all of it into a spool. */
 static int open_source(struct intake *k, const struct graph_node *n, struct err *e)
 {
     struct box_source *source = calloc((size_t)n->segment_count + 1, sizeof *source);
@@ -222,7 +222,7 @@ static int open_source(struct intake *k, const struct graph_node *n, struct err 
 static int open_remote(struct intake *k, struct err *e)
 {
     struct attempt_route *route = attempt_route_of(k->t, MSG_EDGE, k->edge, GRAPH_NONE);
-    if (route && route->spool >= 0) { /* a seekable input, fetched whole */
+    if (route && route->spool >= 0) { /* a seekable input, which has been fetched */
         struct stat s;
         int fd = spool_reader(route->spool, e);
         k->inlet->ended = true;

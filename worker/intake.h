@@ -1,8 +1,8 @@
-/* What comes along one edge to somebody who keeps it, and what is kept: a stage in blocks cuts its input and
- * may have to read it again.  The bytes are an inlet's; here is who fills that: a program of the main region
- * or another process by way of a spool, or whoever has files already, with those.
+/* Receives the bytes of one edge for a reader that keeps them: a stage in blocks cuts its input, and may have to read it
+ * again.  The bytes are held by an inlet; an intake fills it.  They come from a program of the main region or from another
+ * process, through a spool, or are files already.
  *
- * A writer who gets far ahead of what is used of the input is made to wait. */
+ * A writer that gets far ahead of what the reader has used is made to wait. */
 #pragma once
 #include "worker/inlet.h"
 #include "worker/regions.h"
@@ -12,36 +12,36 @@ struct attempt_route;
 struct outlet;
 struct region_end;
 
-#define INTAKE_AHEAD_MAX (256u << 20) /* bytes of a stream that were spooled and not used */
+#define INTAKE_AHEAD_MAX (256u << 20) /* bytes of a stream that may be spooled ahead of what was used */
 
 struct intake {
     struct attempt *t;
-    uint32_t edge;        /* GRAPH_NONE: none, and somebody else fills the inlet */
+    uint32_t edge;        /* GRAPH_NONE: no edge, and something else fills the inlet */
     struct inlet *inlet;  /* borrowed */
     void (*grown)(void *owner); /* the inlet has more, or has ended */
     void *owner;
-    int spool;               /* of a stream; -1: none */
-    uint64_t bytes;          /* that came of it */
+    int spool;               /* the file for a stream's bytes; -1: none */
+    uint64_t bytes;          /* bytes of the stream that have come */
     bool ended;
-    bool aside;              /* the inlet was filled by the owner: of the stream only `bytes` is told */
-    uint64_t aside_bytes;    /* and so many are right */
-    struct region_end *main; /* where a program of the main region writes it */
-    struct region_watch copy; /* fills the spool from elsewhere */
-    struct attempt_route *remote; /* from another process; NULL */
-    struct outlet *writer;   /* whose output it is */
+    bool aside;              /* the owner has filled the inlet itself: of the stream it is told only `bytes` */
+    uint64_t aside_bytes;    /* how many bytes the stream should have then */
+    struct region_end *main; /* the end of the program in the main region that writes the edge */
+    struct region_watch copy; /* a region that copies into the spool */
+    struct attempt_route *remote; /* the route, if the bytes come from another process; NULL */
+    struct outlet *writer;   /* the outlet of the stage in blocks that writes the edge */
     bool held;
-    bool endless; /* the writer never waits: proto/flow.h */
+    bool endless; /* the writer must never be made to wait: see proto/flow.h */
 };
 
 void intake_init(struct intake *k, struct attempt *t, uint32_t edge, struct inlet *in, void (*grown)(void *),
                  void *owner);
-/* What the main region needs to know: *count is 0 or 1 ends, which must stay where they are. */
+/* Fill in the end at which the intake meets the main region: *count is 0 or 1; it must stay where it is. */
 int intake_meet_main(struct intake *k, struct region_end *end, uint32_t *count, struct err *e);
 int intake_open(struct intake *k, struct err *e);
-void intake_hold(struct intake *k, uint64_t used); /* bytes of the stream */
-void intake_stop(struct intake *k);                /* whoever writes it need not go on */
+void intake_hold(struct intake *k, uint64_t used); /* used: bytes of the stream that are used; makes the writer wait, or go on */
+void intake_stop(struct intake *k);                /* its writer may stop */
 bool intake_over(const struct intake *k);
-/* News of a channel of the main region; false: not of this edge. */
+/* News of a channel of the main region; false: the channel is not this edge's. */
 bool intake_moved(struct intake *k, uint32_t channel, uint64_t bytes);
 bool intake_pump_ended(struct intake *k, uint32_t channel, int sys, bool reading);
-void intake_clear(struct intake *k); /* not the inlet */
+void intake_clear(struct intake *k); /* does not clear the inlet */

@@ -40,7 +40,7 @@ static int wait_turn(struct outlet *o, struct stretch s, struct err *e)
     return 0;
 }
 
-/* What was gathered is one stretch more. */
+/* Make one stretch of what was gathered. */
 static int gathered_wait(struct outlet *o, struct err *e)
 {
     struct slice bytes = {o->gathered.data, o->gathered.size};
@@ -57,7 +57,7 @@ static const struct region_watch *target(const struct outlet *o)
     return o->region ? o->region : &o->copy;
 }
 
-/* As many as may be with the pump. */
+/* Give the pump as many stretches as it may have. */
 static int send_more(struct outlet *o, struct err *e)
 {
     struct box_source s[BOX_SOURCES_MAX];
@@ -134,7 +134,7 @@ static void pump_ended(struct outlet *o, int sys, bool reading)
     }
     if (sys || !o->end_sent)
         outlet_leave(o);
-    else if (o->remote) /* a pump that is killed has an end, too */
+    else if (o->remote) /* a pump that was killed also reports its end */
         attempt_end_route(o->of, o->remote);
     if (o->region)
         finish(o);
@@ -207,7 +207,7 @@ bool outlet_main_ended(struct outlet *o, uint32_t channel, int sys, bool reading
     return ours;
 }
 
-/* To a sink of this process. */
+/* Connect the outlet to a sink in this process. */
 static int to_sink(struct outlet *o, struct attempt *t, uint32_t edge, struct err *e)
 {
     struct stat s;

@@ -1,5 +1,5 @@
-/* From an attempt's part of the graph to what zpipe-box shall start: one task per command, one channel
- * per edge.  Which kind of channel an edge becomes is decided here and nowhere else:
+/* Translates an attempt's part of the graph into a region for zpipe-box: one task per command, one channel per
+ * edge.  Which kind of channel an edge becomes is decided only here:
  *
  *   both ends are programs here        a channel inside the box
  *   from a SOURCE here                 the file itself if it may be sought in, else a pump feeds it
@@ -7,7 +7,7 @@
  *                                      pipe), else a pump drains it
  *   one end on another worker/client   we hold the other end and carry it over a stream
  *   a stage's stderr                   we hold the reading end
- *   what a block's programs write      kept by the box, or in a file of ours
+*   output of a block's programs       kept by the box, or written to a file of ours
  *
  * Before: attempt.c.  Next: sandbox/box.c. */
 #include "worker/attempt.h"
@@ -27,7 +27,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define OPENED_MAX      (1u << 20) /* of a region: the host allows fewer */
+#define OPENED_MAX      (1u << 20) /* in a region; the host's limit is lower */
 #define EPOCH_DEFAULT_S 946684800 /* 2000-01-01T00:00:00Z */
 
 struct builder {
@@ -96,7 +96,8 @@ int region_open_file(const struct attempt *t, const struct graph_file *f, struct
     return fd;
 }
 
-/* A file that a SOURCE names; in a cluster, one of a body: its bytes have come, as those of other files. */
+/* Open a file that a SOURCE names.  The source of a body, in a cluster: its bytes have been fetched, like those of other
+ * files. */
 static int open_input(struct builder *b, uint32_t source, uint32_t file)
 {
     const struct attempt_route *route = attempt_route_of(b->t, MSG_FILE, file, b->t->elsewhere ? GRAPH_NONE : source);
@@ -110,8 +111,8 @@ static bool is_dev_null(const struct stat *s)
     return S_ISCHR(s->st_mode) && s->st_rdev == makedev(1, 3);
 }
 
-/* May a program have this descriptor of ours as it is?  Only if it can do nothing with it but what it is
- * for: a terminal or a socket is open both ways. */
+/* May a program get this descriptor of ours itself?  Only if the program can use it in one direction only: a terminal or a
+ * socket is open both ways. */
 static bool may_pass(int fd, int access, const struct stat *s)
 {
     int flags = fcntl(fd, F_GETFL);
@@ -119,7 +120,7 @@ static bool may_pass(int fd, int access, const struct stat *s)
     return flags >= 0 && (flags & O_ACCMODE) == access && (S_ISREG(s->st_mode) || writes);
 }
 
-/* The reading end of an edge whose SOURCE is here. */
+/* The reading end of an edge whose SOURCE is on this worker. */
 static int feed(struct builder *b, uint32_t edge, struct box_port *port)
 {
     struct graph *g = b->t->graph;
@@ -176,14 +177,14 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
     return 0;
 }
 
-/* Are its writer's bytes counted?  Of a file the kernel does that, of the rest a pump of ours. */
+/* Has the edge's writer a limit of output?  In a file the kernel enforces it; elsewhere a pump must count. */
 static bool is_counted(const struct builder *b, uint32_t edge)
 {
     const struct graph *g = b->t->graph;
     return g->node[g->edge[edge].from].set.output_bytes != 0;
 }
 
-/* What comes out of the edge goes to fd by a pump, which also counts it. */
+/* Let a pump copy the edge's bytes to fd, and count them. */
 static int pump_to(struct builder *b, uint32_t edge, int fd)
 {
     struct box_channel *c = add_channel(b, BOX_DRAIN, &b->r->channel_of_edge[edge]);
@@ -193,7 +194,7 @@ static int pump_to(struct builder *b, uint32_t edge, int fd)
     return 0;
 }
 
-/* The writing end of an edge whose SINK is here. */
+/* The writing end of an edge whose SINK is on this worker. */
 static int drain(struct builder *b, uint32_t edge, struct box_port *port)
 {
     struct attempt_route *route = attempt_route_of(b->t, MSG_EDGE, edge, GRAPH_NONE);
@@ -233,7 +234,7 @@ static int remote(struct builder *b, uint32_t edge, struct box_port *port)
             return -1;
         index = b->r->channel_of_edge[edge];
     }
-    if (route->spool >= 0) { /* a seekable input, fetched whole */
+    if (route->spool >= 0) { /* a seekable input, which has been fetched */
         int fd = spool_reader(route->spool, b->e);
         if (fd < 0 || keep_open(b, fd) < 0)
             return -1;
@@ -251,7 +252,8 @@ static int remote(struct builder *b, uint32_t edge, struct box_port *port)
     return 0;
 }
 
-/* Between two programs, where what the first writes is counted: one pump counts, the next channel's brings it on. */
+/* An edge between two programs, the first of which has a limit of output: one pump takes and counts the bytes, a second
+ * channel brings them to the reader. */
 static int inside_counted(struct builder *b, uint32_t edge)
 {
     uint32_t index;
@@ -262,7 +264,7 @@ static int inside_counted(struct builder *b, uint32_t edge)
     if (pipe2(ends, O_CLOEXEC) < 0)
         return err_sys(b->e, "cannot make a pipe");
     *source = (struct box_source){.fd = ends[0], .offset = BOX_ALL};
-    bool kept[2] = {keep_open(b, ends[0]) == 0, keep_open(b, ends[1]) == 0}; /* or closed */
+    bool kept[2] = {keep_open(b, ends[0]) == 0, keep_open(b, ends[1]) == 0}; /* registered to be closed, or closed now */
     struct box_channel *c = kept[0] && kept[1] && pump_to(b, edge, ends[1]) == 0 ? add_channel(b, BOX_FEED, &index) : NULL;
     if (!c)
         return -1;
@@ -285,7 +287,7 @@ static int inside(struct builder *b, uint32_t edge, struct box_port *port)
         c->exact = exact != GRAPH_EXACT_NOT;
         c->if_files = exact == GRAPH_EXACT_IF_FILES;
     }
-    port->channel = (int32_t)*index + (counted && !port->write); /* the reader's is the one behind */
+    port->channel = (int32_t)*index + (counted && !port->write); /* the reader's channel is the one after the writer's */
     return 0;
 }
 
@@ -297,7 +299,7 @@ static bool is_at(const struct region_end *end, uint32_t node, int fd, uint32_t 
     return end->edge != GRAPH_NONE ? end->edge == edge : fd == 0 && end->node == node;
 }
 
-/* What the scope says of a program's descriptor; edge GRAPH_NONE: it has none. */
+/* The scope's region_end for a program's descriptor, or NULL; edge GRAPH_NONE: the descriptor has no edge. */
 static struct region_end *end_of(const struct region_scope *s, uint32_t node, int fd, uint32_t edge, bool write)
 {
     for (uint32_t i = 0; i < s->end_count; i++)
@@ -352,7 +354,7 @@ static int add_port(struct builder *b, uint32_t node, const struct graph_fd *f, 
     }
 }
 
-/* stderr of the scope's i-th program, which it names nowhere. */
+/* The stderr of the scope's i-th program, when no edge of the graph is for it. */
 static int add_stderr(struct builder *b, uint32_t i, struct box_port *port)
 {
     const struct region_scope *s = b->scope;
@@ -396,7 +398,7 @@ static int add_ports(struct builder *b, uint32_t index, struct box_task *task)
     return 0;
 }
 
-/* Which files of a node's /job are outputs. */
+/* Which files in a node's /job are outputs. */
 static int node_kept(const struct graph_node *n, struct arena *a, struct kept *out, struct err *e)
 {
     const char **name = arena_array(a, (size_t)n->output_count + n->keep_count, sizeof *name);
@@ -411,8 +413,8 @@ static int node_kept(const struct graph_node *n, struct arena *a, struct kept *o
     return 0;
 }
 
-/* Does the program get a writable copy of this input?  Where it might change it, while there is room, and
- * always where it is named as an output. */
+/* Does the program get a writable copy of this input?  It does where it might change the file, while there is room, and
+ * always where the file is named as an output. */
 static bool wants_copy(const struct graph_node *n, const struct kept *k, const struct graph_file *f,
                        uint64_t *room)
 {
@@ -438,7 +440,7 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
         return err_nomem(b->e);
     for (uint32_t i = 0; i < n->file_count; i++) {
         const struct graph_file *f = &g->file[n->file[i]];
-        /* Of another worker's run there is one for all nodes, and none for what it reads as its input. */
+        /* For a run that we do for another worker, one route serves all nodes, and its own input has none. */
         struct attempt_route *route =
             attempt_route_of(b->t, MSG_FILE, n->file[i], b->t->elsewhere ? GRAPH_NONE : node);
         struct box_file *one = &file[task->file_count];
@@ -448,7 +450,7 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
             return err_set(b->e, ERR_PROTO, "the input '%s' has no route", f->name);
         bool here = route->r.via == MSG_VIA_PATH;
         if (!here && S_ISDIR(f->mode))
-            continue; /* made by the files in it */
+            continue; /* the directory is made by the files in it */
         *one = (struct box_file){.name = f->name, .path = here ? f->path : NULL, .fd = -1};
         if (!here) {
             one->fd = spool_reader(route->spool, b->e);
@@ -470,7 +472,7 @@ static bool same_variable(const char *a, const char *b)
     return strncmp(a, b, size) == 0 && b[size] == '=';
 }
 
-/* The reference's environment, then --env, then the stage's own: the last one of a name counts. */
+/* The environment: the reference's, then --env, then the stage's own; the last value of a name counts. */
 static int add_env(struct builder *b, const struct graph_node *n, struct box_task *task)
 {
     static const char *const base[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LC_ALL=C",
@@ -520,7 +522,7 @@ static int add_argv(struct builder *b, uint32_t node, struct box_task *task)
     return 0;
 }
 
-/* Does it look the same in each block? */
+/* Is it the same task in each block, so that a template serves for all? */
 static bool is_alike(const struct graph_node *n)
 {
     bool alike = !n->holes;
@@ -572,7 +574,7 @@ int region_build(struct attempt *t, const struct region_scope *scope, struct reg
     struct builder b = {.t = t, .scope = scope, .r = r, .e = e};
     uint32_t edges = 0;
     for (uint32_t i = 0; i < scope->count; i++)
-        edges += g->node[scope->node[i]].fd_count + 2; /* stdin and stderr may need no edge */
+        edges += g->node[scope->node[i]].fd_count + 2; /* stdin and stderr may have channels without an edge */
     b.channel_room = edges;
     b.channel = arena_array(r->arena, (size_t)edges + 1, sizeof *b.channel);
     b.task = arena_array(r->arena, (size_t)scope->count + 1, sizeof *b.task);

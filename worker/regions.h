@@ -1,4 +1,4 @@
-/* Regions of this worker's box, each with an owner who is told what happens to it. */
+/* The regions of this worker's box.  Each has an owner, who is told what happens to it. */
 #pragma once
 #include "sandbox/box.h"
 
@@ -10,18 +10,19 @@ struct region_events { /* as in sandbox/box.h; NULL where the owner does not car
     void (*kept)(void *owner, uint32_t channel, const struct box_kept *k); /* takes k->fd */
     void (*moved)(void *owner, uint32_t channel, uint64_t bytes, uint64_t sources);
     void (*bytes)(void *owner, uint32_t task, uint64_t in, uint64_t out);
-    void (*ended)(void *owner); /* last; a lost box tells it too */
+    void (*ended)(void *owner); /* last call; also made when the box is lost */
 };
 
 struct region_watch {
-    uint64_t id; /* 0: does not run */
+    uint64_t id; /* 0: not running */
     const struct region_events *events;
     void *owner;
     struct region_watch *next;
 };
 
 int agent_run_region(struct agent *a, struct region_watch *w, struct box_region *r, struct err *e);
-/* Kill what runs of it; `ended` still comes. */
+/* Kill the region's tasks; `ended` still comes. */
 void agent_stop_region(struct agent *a, const struct region_watch *w);
-/* zpipe-box has ended, and that may not have been told yet.  Its programs may outlive it by a moment: what they then say is not theirs. */
+/* Has zpipe-box ended, though we may not have been told yet?  Its programs may outlive it by a moment, and what they write
+ * then cannot be trusted. */
 bool agent_box_gone(const struct agent *a);
