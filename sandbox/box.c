@@ -1,7 +1,7 @@
-/* The caller's side of zpipe-box: starts it, sends regions, turns its packets into callbacks.
+/* The caller's side of zpipe-box: starts it, sends it regions, and turns its packets into callbacks.
  *
- * Sends wait for room; the server never waits for us before it reads, so that ends.  A lost server is
- * told once, from box_dispatch. */
+ * A send waits until there is room.  That ends, as the server never waits for us before it reads.  If the server is gone
+ * this is told once, from box_dispatch. */
 #include "sandbox/box.h"
 #include "base/buf.h"
 #include "base/fds.h"
@@ -29,13 +29,13 @@
 #ifndef ZPIPE_LIBEXEC
 #define ZPIPE_LIBEXEC "/usr/local/libexec/zpipe"
 #endif
-#define INSTALLED "../libexec/zpipe/zpipe-box" /* where a whole tree was moved */
+#define INSTALLED "../libexec/zpipe/zpipe-box" /* relative to bin/ or lib/, in a tree that may have been moved as a whole */
 #define SERVER_FD 3
-#define MADE_MAX  8192 /* files of one task */
+#define MADE_MAX  8192 /* of one task */
 
 extern char **environ;
 
-/* A file that a task made; other tasks' results may come before its own. */
+/* A file that a task made, kept until the task's result comes; results of other tasks may come before it. */
 struct waiting_made {
     uint64_t region;
     uint32_t task;
@@ -46,18 +46,18 @@ struct box {
     int fd;
     pid_t pid;
     bool lost;
-    char program[4096];         /* of the server, */
-    struct box_options options; /* and how it is started; its `program` is not used */
+    char program[4096];         /* the path of the server, */
+    struct box_options options; /* and the options it is started with; `program` in them is not used */
     struct box_events events;
     void *owner;
-    uint32_t regions; /* that have not ended */
-    struct waiting_made *made; /* gathered until their task's result comes */
+    uint32_t regions; /* regions that have not ended */
+    struct waiting_made *made; /* files of tasks whose results have not come */
     uint32_t made_count, made_room;
-    struct wire_packet packet, part; /* part: one of several */
+    struct wire_packet packet, part; /* part: one message of a packet that holds several */
 };
 
-/* `where`, seen from the directory that `file` is in, which must end in `in`: a program in /tmp/x must not find what anybody
- * can put into /tmp/libexec. */
+/* The path `where`, relative to the directory of `file`, if that directory ends in `in`: a program in /tmp/x must not find
+ * what anybody can put into /tmp/libexec. */
 static bool seen_from(const char *file, const char *in, const char *where, char *path, size_t size)
 {
     const char *slash = strrchr(file, '/');
@@ -71,7 +71,7 @@ static bool seen_from(const char *file, const char *in, const char *where, char 
 int box_program(char *path, size_t size, struct err *e)
 {
     char own[PATH_MAX];
-    Dl_info code; /* of libzpipe.so, where this is a part of it */
+    Dl_info code; /* the file that this code is in, which may be libzpipe.so */
     ssize_t n = readlink("/proc/self/exe", own, sizeof own - 1);
     own[n > 0 ? n : 0] = '\0';
     if (seen_from(own, "", "zpipe-box", path, size) || seen_from(own, "/bin", INSTALLED, path, size) ||
@@ -98,8 +98,9 @@ struct box *box_adopt(int fd, pid_t pid, const struct box_events *events, void *
     return b;
 }
 
-/* It begins with all signals blocked, until it has said which ones it ignores: a Ctrl-C is its caller's affair, and a Ctrl-Z
- * before it has its program would stop it with its caller's memory, for which its caller waits, and cannot be stopped, nor ended. */
+/* Start the server.  All signals are blocked in it until it has said which ones it ignores.  Ctrl-C is its caller's affair;
+ * and posix_spawn shares the caller's memory and makes it wait until exec, so a Ctrl-Z before that would stop both for
+ * good. */
 static int spawn_server(const char *path, const struct box_options *o, int fd, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
@@ -177,7 +178,7 @@ static void drop_made(struct box *b)
     b->made_count = 0;
 }
 
-/* The server sees that its socket is closed, and kills everything. */
+/* Close the socket: the server sees that and kills everything.  Wait for its end. */
 static void part(struct box *b)
 {
     fd_close(&b->fd);
@@ -209,7 +210,7 @@ int box_fd(const struct box *b)
     return b->fd;
 }
 
-/* That it has ended is for box_dispatch to tell, with its last words. */
+/* A failed send because the server is gone is no error here: box_dispatch reports it, with the server's last words. */
 static int gone(struct err *e)
 {
     if (errno == EPIPE || errno == ECONNRESET)
@@ -225,7 +226,7 @@ static int send_one(struct box *b, struct wire head, const void *data, size_t si
     return wire_send(b->fd, head, data, size, fds, fd_count) < 0 ? gone(e) : 0;
 }
 
-/* The bytes as a sealed memfd: the server maps it and need not fear that it changes. */
+/* Put the bytes into a sealed memfd, which the server can map and which cannot change any more. */
 static int spec_memfd(const struct buf *bytes, struct err *e)
 {
     int fd = memfd_create("zpipe-region", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -260,7 +261,7 @@ static int send_region(struct box *b, uint64_t region, uint64_t after, const str
     return r;
 }
 
-/* remote[i]: what goes to the server; channel.caller_fd: what stays here. */
+/* Make the socket pair of a channel to the caller: remote[i] goes to the server, channel.caller_fd stays here. */
 static int make_remote(struct box_channel *c, int remote[2], struct err *e)
 {
     int pair[2];
@@ -275,7 +276,7 @@ static int make_remote(struct box_channel *c, int remote[2], struct err *e)
     return 0;
 }
 
-/* The server ends when it gets what is wrong; so what comes of a user's job is checked here. */
+/* Check the region here, as a user's job may make a wrong one and the server ends if it gets one. */
 static int check(const struct buf *bytes, struct err *e)
 {
     struct spec s;
@@ -285,7 +286,7 @@ static int check(const struct buf *bytes, struct err *e)
     return 0;
 }
 
-/* Relative paths are of this process's directory, now. */
+/* Make relative paths absolute, as the server may be in another directory. */
 static int make_whole(const struct box_region *r, struct box_task *task, struct arena *a, struct err *e)
 {
     char here[4096] = "";
@@ -415,7 +416,7 @@ int box_hold(struct box *b, uint64_t region, uint32_t channel, bool hold, struct
     return send_one(b, (struct wire){.kind = WIRE_HOLD, .region = region, .a = channel, .b = hold}, NULL, 0, NULL, 0, e);
 }
 
-/* As every packet's taking: 0, -1 with e->code ERR_NOMEM, or -1 and it makes no sense. */
+/* As for every packet: 0; -1 with e->code ERR_NOMEM; or -1 for a packet that makes no sense. */
 static int take_made(struct box *b, struct wire_packet *p, struct err *e)
 {
     struct unpack u = unpack_of(p->data, p->size);
@@ -434,7 +435,7 @@ static int take_made(struct box *b, struct wire_packet *p, struct err *e)
     return 0;
 }
 
-/* The files of one task, moved out of the waiting ones.  Gives an array; NULL without memory. */
+/* Take the files of one task out of those that wait.  Gives an array; NULL: no memory. */
 static struct box_made *made_by(struct box *b, const struct wire *head, uint32_t *count)
 {
     struct box_made *list = calloc((size_t)b->made_count + 1, sizeof *list);
@@ -462,7 +463,7 @@ static int take_result(struct box *b, struct wire_packet *p, struct err *e)
     r.made = made;
     b->events.task_ended(b->owner, p->head.region, p->head.task, &r);
     for (uint32_t i = 0; i < r.made_count; i++)
-        free((char *)(uintptr_t)made[i].name); /* the descriptors were given */
+        free((char *)(uintptr_t)made[i].name); /* the descriptors were given to the callback */
     free(made);
     return 0;
 }

@@ -1,14 +1,15 @@
-/* Streams between the sides of a region.
+/* Channels: the streams of a region.
  *
- * A channel is a unix stream socket pair, and its reading end reads full (SO_RCVLOWAT).  To the writer it
- * must look like a pipe: when its reader leaves, SIGPIPE, even for a write that is blocked.  A socket
- * alone does not do that (a blocked write gets ECONNRESET or a bare EPIPE), so the server keeps the
- * reading end open, and cuts it only while every thread of the writing sandbox stands still: their
- * interrupted writes start again and meet a socket that was shut before.
+* A channel is a unix stream socket pair whose reading end always reads full (SO_RCVLOWAT).  To its writer it must
+ * look like a pipe: when the reader leaves the writer gets SIGPIPE, even in a write that is blocked.  A socket alone
+ * does not do that (a blocked write gets ECONNRESET or EPIPE without a signal).  So the server keeps the reading end
+ * open, and cuts the channel only while every thread of the writing sandbox is stopped: when they go on, their
+ * interrupted writes start again and meet a socket that is already shut down.
  *
- * To the reader an end must be the writer's own: the kernel closes the descriptors of a program that was killed, too, and
- * who sorts half of its input says so.  So the server keeps the writing end open as well until the writer's init has said that it
- * ended, and where that is never said, until the reader is ended too (region_end_failed). */
+* The reader must see an end only if the writer ended by itself: the kernel also closes the descriptors of a program
+ * that was killed, and a `sort` would then print half of its input, sorted.  So the server keeps the writing end open,
+ * too, until the writer's init has reported its end.  If it never does, the reader is killed as well
+ * (region_end_failed). */
 #include "base/fds.h"
 #include "sandbox/server.h"
 
@@ -27,7 +28,7 @@
 int channel_pair(int pair[2], bool full_reads)
 {
     int low = INT_MAX, bytes = SEND_BYTES;
-    int mark = NOTIFY_MARK_CHANNEL; /* whoever asks is told that it is a pipe */
+    int mark = NOTIFY_MARK_CHANNEL; /* a program that asks what it is is told: a pipe */
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return -1;
     setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
@@ -58,7 +59,7 @@ static int make_pair(struct channel *c, bool full_reads, struct err *e)
     return 0;
 }
 
-/* The caller's sockets, as spec_channel says. */
+/* Take the caller's sockets, in the order of spec_channel. */
 static int take_remote(struct channel *c, enum box_channel_end end, bool full_reads, struct err *e)
 {
     struct region *r = c->region;
@@ -127,7 +128,8 @@ bool channel_writer_hung_up(const struct channel *c)
     return c->held < 0 || (poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP)));
 }
 
-/* Each byte that is taken out of a socket takes one off its peek offset, which nobody uses otherwise. */
+/* Reading a byte from a socket lowers its peek offset by one; nobody uses that offset otherwise, so it counts the bytes
+ * that were read. */
 bool channel_read_from(const struct channel *c)
 {
     int rest = INT_MAX;
@@ -142,8 +144,7 @@ bool channel_written_to(const struct channel *c)
     return channel_read_from(c) || (c->held >= 0 && ioctl(c->held, FIONREAD, &there) == 0 && there > 0);
 }
 
-/* After the shutdown nothing more comes in; what is there is taken out, so that the close does not reset
- * the writer's end. */
+/* After the shutdown nothing more comes in.  Take out what is there, so that the close does not reset the writer's end. */
 void channel_cut(struct channel *c)
 {
     static char waste[65536];
@@ -181,7 +182,7 @@ void channel_reader_left(struct channel *c)
 void channel_break(struct channel *c)
 {
     if (c->pump)
-        pump_kill(c); /* the reading side: its end is what the writers notice */
+        pump_kill(c); /* the pump is the reading side: its end is what the writers notice */
     else
         channel_reader_left(c);
 }
@@ -194,7 +195,7 @@ void channel_writer_left(struct channel *c)
     if (c->region->spec.region.channel[c->index].end == BOX_KEEP)
         keep_end(c, 0);
     watch_stop(c->region->server, &c->hangup_watch);
-    fd_close(&c->held); /* the caller reads on from its own end */
+    fd_close(&c->held); /* the caller reads from an end of its own */
 }
 
 void channel_clear(struct channel *c)

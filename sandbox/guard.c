@@ -1,9 +1,9 @@
 /* The server's guard: a process that shares its table of descriptors and outlives it by as long as its sandboxes do.
  *
- * Whoever is killed has its descriptors closed before the kernel looks whom it takes along.  Of the server these are the writing ends
- * of channels, and the listeners of system calls: a program would meet the end of an input that has none, or be told that a call
- * does not exist, and might still print what it makes of that.  The guard's table keeps all of them open until everybody is dead.  The
- * caller learns that the server is gone only then, as the socket to it is among them. */
+* When a process is killed the kernel closes its descriptors before it kills the processes that die with it.  The server's are the
+ * writing ends of channels and the listeners of system calls: a program would see the end of an input that has not ended, or be
+ * told that a call does not exist, and could still print what follows from that.  The guard keeps all of them open until every
+ * program is dead.  Only then does the caller learn that the server is gone, as its socket is among them. */
 #include "sandbox/server.h"
 
 #include <poll.h>
@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Until one of them has ended. */
+/* Wait until one of these processes has ended. */
 static void wait_end(struct pollfd *p, nfds_t count)
 {
     while (poll(p, count, -1) <= 0)
@@ -26,17 +26,17 @@ static _Noreturn void be_guard(int server, int zygote)
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
-    setsid(); /* who kills the server's process group kills the sandboxes, not us */
+    setsid(); /* a signal to the server's process group must not reach us: the sandboxes die by us */
     prctl(PR_SET_NAME, "zpipe-guard");
     wait_end(p, 2);
-    syscall(SYS_pidfd_send_signal, zygote, SIGKILL, NULL, 0); /* it may not have asked yet to die with the server */
+    syscall(SYS_pidfd_send_signal, zygote, SIGKILL, NULL, 0); /* it may not have asked yet to be killed with the server */
     wait_end(p, 1);
     _exit(0);
 }
 
 int guard_start(struct server *s, struct err *e)
 {
-    /* Not closed, as they are the guard's, too. */
+    /* Not closed: the guard uses them, too. */
     int server = (int)syscall(SYS_pidfd_open, getpid(), 0);
     int zygote = (int)syscall(SYS_pidfd_open, s->zygote.pid, 0);
     long pid = server < 0 || zygote < 0 ? -1 : syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);

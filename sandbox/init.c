@@ -1,11 +1,11 @@
-/* pid 1 of a task: makes its place (the mounts, and pid 2 with all that a program gets, which waits before its exec: init_program.c),
- * gathers its descriptors and inputs, lets the program begin, reaps, and at the end hands over what the program left.
- * The place depends on no task, so it may stand ready before there is one (place.c).  It serves one, and the next where the last left it as it
- * was made.
+/* pid 1 of a task.  It makes the task's place: the mounts, and pid 2 with all that a program gets, which waits before its
+ * exec (init_program.c).  It gathers the task's descriptors and inputs, lets the program begin, reaps processes, and at the
+ * end hands over what the program left.  The place depends on no task, so it may be made before there is one (place.c).  It
+ * serves one task, and then the next one if that task left the place as it was.
  *
- * It is ours, but it shares a pid namespace with the program: signals from there do not reach pid 1, and
- * it keeps the capabilities that the program has not, so it cannot be traced.  While it gathers it must
- * read all that comes; the server and the mounter rely on it. */
+ * The init is our code, but shares a pid namespace with the program.  Signals from there do not reach pid 1; and it keeps
+ * capabilities that the program has not, so it cannot be traced.  While it gathers, it must read all that comes: the server
+ * and the mounter rely on that. */
 #include "sandbox/init.h"
 #include "base/fds.h"
 #include "sandbox/filter.h"
@@ -39,7 +39,7 @@
 #define HIGH_FD OURS_FD
 #define NS      1000000000ull
 #define PAGE_BYTES        4096
-#define STACK_BYTES_USED  (4 * PAGE_BYTES) /* of ours, by what is yet to come */
+#define STACK_BYTES_USED  (4 * PAGE_BYTES) /* of our stack, by code that has not run yet */
 
 _Static_assert(SPEC_PORT_FD_MAX < HIGH_FD, "a program's descriptor would be ours");
 
@@ -74,8 +74,8 @@ void init_tell(struct init *in, const struct outcome *o, const struct rusage *us
     buf_clear(&b);
 }
 
-/* The last thing that an init does for a task.  Who asked is answered before the kernel takes down the namespaces: the server lets us go,
- * or has another task for the place. */
+/* Send the task's result, before the kernel takes down the namespaces.  After that the server lets us go, or has another
+ * task for the place. */
 static void answer(struct init *in, const struct outcome *o)
 {
     plain_remove();
@@ -83,7 +83,7 @@ static void answer(struct init *in, const struct outcome *o)
     init_tell(in, o, &in->use);
 }
 
-/* What the server says of a place that was used: a new link, by which it is one that was just made.  Or nothing: the end. */
+/* Wait for what the server does with a used place: a new link means that it is used again; otherwise, exit. */
 static void await_again(struct init *in)
 {
     while (wire_receive(in->link, &in->packet, 0) > 0) {
@@ -95,7 +95,7 @@ static void await_again(struct init *in)
         wire_close_fds(&in->packet);
         if (link < 0)
             continue;
-        if (pwrite(last_number, "1", 1, 0) != 1) /* the program is number 2 again */
+        if (pwrite(last_number, "1", 1, 0) != 1) /* the next process, the program, is to have number 2 again */
             break;
         close(last_number);
         close(in->link);
@@ -168,7 +168,7 @@ static void take_packet(struct init *in)
         break;
     case WIRE_KILL:
         if (h->b < in->serial)
-            break; /* of a clone that has ended meanwhile */
+            break; /* about a clone that has ended meanwhile */
         in->serial = h->b;
         in->killed = true;
         in->why = (enum wire_why)h->a;
@@ -188,7 +188,7 @@ static void take_packet(struct init *in)
     wire_close_fds(&in->packet);
 }
 
-/* The server gone is the end: the kernel takes down our whole namespace. */
+/* Take one packet.  If the server is gone, exit: the kernel takes down our whole namespace. */
 void init_take_next(struct init *in)
 {
     if (wire_receive(in->link, &in->packet, 0) <= 0)
@@ -196,7 +196,7 @@ void init_take_next(struct init *in)
     take_packet(in);
 }
 
-/* Packets until every descriptor that is missing has come, or it is to end. */
+/* Take packets until all missing descriptors have come, or the task is to end. */
 static void await_descriptors(struct init *in)
 {
     while (in->missing && !in->killed)
@@ -228,7 +228,7 @@ static void gather(struct init *in)
     await_descriptors(in);
     if (in->killed)
         tell_killed(in);
-    bool lacks = false; /* it was lost on its way */
+    bool lacks = false; /* a descriptor was lost on its way */
     for (uint32_t i = 0; i < in->slot_count; i++)
         lacks |= in->port[in->slot[i]] < 0;
     for (uint32_t i = 0; i < t->file_count; i++)
@@ -263,7 +263,7 @@ static bool reap_one(struct init *in, int options)
     return pid > 0;
 }
 
-/* How many ended. */
+/* Reap all that have ended; returns how many. */
 static int reap_ended(struct init *in)
 {
     int ended = 0;
@@ -272,7 +272,7 @@ static int reap_ended(struct init *in)
     return ended;
 }
 
-/* Until the program has ended and nobody is left who could say more, or we are told to end it. */
+/* Serve until the program has ended and nobody is left who could write more, or we are told to end. */
 static void serve(struct init *in, int signals)
 {
     while (!in->all_ended && !in->killed && !in->finish) {
@@ -290,7 +290,7 @@ static void serve(struct init *in, int signals)
         }
     }
     while (!in->all_ended) {
-        /* Without a namespace, grandchildren become ours only as their parents end: one at a time. */
+        /* Without a pid namespace, grandchildren become our children only as their parents end, one at a time. */
         if (in->none || getpid() != 1)
             plain_kill_children();
         else
@@ -299,13 +299,13 @@ static void serve(struct init *in, int signals)
     }
 }
 
-/* The signal that ended the program, or a child of a shell that then ended with its number. */
+/* The signal that ended the program, or ended a child of a shell, which then exits with 128 and its number. */
 static int ended_by(int status)
 {
     return WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status) > 128 ? WEXITSTATUS(status) - 128 : 0;
 }
 
-/* A program that failed while there was no room left has met that limit. */
+/* If a program failed while there was no room left in its scratch space, it has met that limit. */
 static bool scratch_full(const struct init *in)
 {
     struct statvfs s;
@@ -360,7 +360,7 @@ static void read_task(struct init *in)
         init_give_up(in, &e);
 }
 
-/* What the task is.  The server gone, or the place not wanted: the end. */
+/* Wait for the task's description.  Exit if the server is gone, or the place is not wanted. */
 static void await_task(struct init *in)
 {
     if (wire_receive(in->link, &in->packet, 0) <= 0 || in->packet.head.kind != WIRE_TASK)
@@ -372,8 +372,8 @@ static void await_task(struct init *in)
     gather(in);
 }
 
-/* What will be touched when the task is here: pages that are the zygote's until then, or nobody's, and code that this process has
- * not run.  Each is a fault that somebody would wait for. */
+/* Touch now what a task will use: pages that still belong to the zygote or are not mapped, and code that this process has
+ * not run.  Each would be a page fault while somebody waits. */
 static void rehearse(struct init *in)
 {
     volatile char deep[STACK_BYTES_USED];
@@ -416,8 +416,9 @@ static void make_place(struct init *in, const struct box_task *own)
     init_make_program(in);
 }
 
-/* Can the next task have the place when this one has ended?  Not if anything is in it for this one; nor if what it makes there
- * could bear the time that the place bears, which is only as fine as the kernel's ticks. */
+/* Can the place be used again after this task?  Not if something was put into it for this task.  Nor if a file that the
+ * task makes could get the same time as the place itself, as times are only as fine as the kernel's ticks: then a change
+ * could not be seen. */
 static bool can_stay(const struct init *in)
 {
     struct timespec tick;
@@ -428,7 +429,8 @@ static bool can_stay(const struct init *in)
     return later;
 }
 
-/* Whatever is made, removed, renamed or set there changes the time of one of the two. */
+/* Is the place unchanged?  Whatever is made, removed, renamed or changed there changes the time of one of these two
+ * directories. */
 static bool is_as_made(const struct init *in)
 {
     bool same = in->as_made;
@@ -439,7 +441,8 @@ static bool is_as_made(const struct init *in)
     return same;
 }
 
-/* A tmpfs says by a directory's size how many entries it has; without inputs of its own there is none that it could have removed. */
+/* Is /job empty?  The size of a tmpfs directory tells how many entries it has; and without inputs there is none that the
+ * task could have removed. */
 static bool left_nothing(const struct init *in)
 {
     struct stat s;
@@ -487,8 +490,8 @@ static void forget_task(struct init *in)
     in->forker = -1;
 }
 
-/* First the place and then the task, which may be long in coming; or, where it must be known, the other way round.  Then the next
- * task, where the place is as it was made. */
+/* Make the place, then wait for the task, which may be long in coming; or, if the task must be known first, the other way
+ * round.  Then serve further tasks, while the place is as it was made. */
 _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside)
 {
     static struct init in;
@@ -509,7 +512,7 @@ _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
     say_hello(&in, outside);
-    if (close_range(3, HIGH_FD - 1, 0) < 0) { /* the zygote's */
+    if (close_range(3, HIGH_FD - 1, 0) < 0) { /* descriptors of the zygote */
         err_sys(&e, "cannot close what the program must not have");
         init_give_up(&in, &e);
     }

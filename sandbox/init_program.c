@@ -1,5 +1,4 @@
-/* From an init to the program: pid 2 is made, behind its wall, waits for its turn, and becomes the program; or it is
- * said why it did not. */
+/* Makes pid 2, behind its wall; it waits for its turn and then becomes the program, or tells why it could not. */
 #include "sandbox/init.h"
 #include "base/fds.h"
 #include "sandbox/filter.h"
@@ -22,9 +21,9 @@
 #include <unistd.h>
 
 #define CHILD_STACK_BYTES (128u << 10)
-#define MAKER_NUMBER      32767 /* the last that every host gives */
+#define MAKER_NUMBER      32767 /* the highest process number that every host allows */
 
-/* In the child: exactly the ports, at their numbers. */
+/* In the child: have exactly the ports open, at their numbers. */
 static int place_ports(struct init *in, struct err *e)
 {
     for (int fd = 0; fd < 3; fd++)
@@ -32,14 +31,14 @@ static int place_ports(struct init *in, struct err *e)
     for (uint32_t i = 0; i < in->task.port_count; i++) {
         const struct box_port *p = &in->task.port[i];
         if (p->name)
-            continue; /* the server has it, and gives it to who opens it */
+            continue; /* a named port: the server has it, for the program to open */
         if (dup2(in->port[i] < 0 ? in->null : in->port[i], p->fd) < 0)
             return err_sys(e, "cannot give the program its descriptor %d", p->fd);
     }
     return 0;
 }
 
-/* By the words that only we know: nobody is asked. */
+/* Exec with two words that only we know: the filter lets it pass without a notification. */
 static void exec_unasked(const struct box_task *t, const char *path)
 {
     const unsigned long own[SYSCALLS_OWN_WORDS] = {syscalls_own(0), syscalls_own(1)};
@@ -61,7 +60,7 @@ static void exec_one(const struct box_task *t, const char *path, bool unasked)
         execve(path, (char *const *)(uintptr_t)t->argv, (char *const *)(uintptr_t)t->env);
     if (errno != ENOEXEC)
         return;
-    /* A script without #!: as a shell does, give it to sh. */
+    /* A script without #!: run it by sh, as a shell would. */
     size_t n = 0;
     while (t->argv[n])
         n++;
@@ -75,7 +74,7 @@ static void exec_one(const struct box_task *t, const char *path, bool unasked)
     free(argv);
 }
 
-/* `unasked`: in which directory there is a program whose exec need not be asked. */
+/* `unasked`: the directory of PATH with a program whose exec need not be notified. */
 static int exec_search(const struct box_task *t, uint32_t unasked)
 {
     const char *name = t->argv[0], *at = spec_path(t);
@@ -89,7 +88,7 @@ static int exec_search(const struct box_task *t, uint32_t unasked)
         size_t n = strcspn(at, ":");
         if (n + strlen(name) + 3 < sizeof path) {
             snprintf(path, sizeof path, "%.*s/%s", n ? (int)n : 1, n ? at : ".", name);
-            if (access(path, F_OK) == 0) /* an exec costs more */
+            if (access(path, F_OK) == 0) /* cheaper than a failing exec */
                 exec_one(t, path, i == unasked);
             if (errno != ENOENT && errno != ENOTDIR)
                 sys = errno;
@@ -102,7 +101,8 @@ static int exec_search(const struct box_task *t, uint32_t unasked)
     }
 }
 
-/* Of two that share their memory, C library's state included, the one that waits is in this call and no other. */
+/* The two processes share all memory, the C library's state included; so the one that waits is inside this call and nowhere
+ * else. */
 static long futex(int *word, int what, int value)
 {
     return raw_call(SYS_futex, (long)word, what, value, 0, 0, FILTER_OWN_BITS);
@@ -119,7 +119,7 @@ static void await_turn(struct init *in, int while_it_is)
     wait_while(&in->turn, while_it_is);
 }
 
-/* If the other has died meanwhile, the kernel has written its word, and it stays. */
+/* If the other process has died meanwhile, the kernel has written its word, and that stays. */
 static void pass_turn(struct init *in, int mine, int to)
 {
     if (!__atomic_compare_exchange_n(&in->turn, &mine, to, false, __ATOMIC_RELEASE, __ATOMIC_ACQUIRE))
@@ -140,8 +140,8 @@ static int make_wall(struct init *in, struct err *e)
     return program_wall(in->none, e) < 0 || (!in->none && filter_install(in->variant, &in->listener, e) < 0) ? -1 : 0;
 }
 
-/* pid 2.  It shares our memory and our descriptors until it has its program: no page table is copied, what goes wrong
- * it says in a struct of ours, and the listener is ours to show. */
+/* pid 2.  Until its exec it shares our memory and our descriptors.  So no page table is copied, it can report a failure in
+ * a struct of ours, and we can see the listener. */
 static int be_program(void *owner)
 {
     struct init *in = owner;
@@ -158,10 +158,10 @@ static int be_program(void *owner)
         note_failure(in, &e);
     else
         in->failure.sys = exec_search(&in->task, in->unasked);
-    return 126; /* to who cloned it, which exits.  A sanitizer would note on a program's stderr what it thinks of _exit here */
+    return 126; /* returns to the code that cloned it, which exits.  (With _exit here, a sanitizer would print to the program's stderr.) */
 }
 
-/* The first line of a script whose interpreter is not there. */
+/* The first line of a script whose interpreter does not exist. */
 static bool interpreter_of(const char *path, char *line, size_t size)
 {
     ssize_t n = fd_read_text(AT_FDCWD, path, line, size);
@@ -197,7 +197,8 @@ static void explain(const struct box_task *t, const struct exec_failure *f, stru
         snprintf(o->text, sizeof o->text, "there is no program '%s' in the sandbox", name);
 }
 
-/* A system call that begins something on a stack of its own, which runs `run` and ends.  The last two words are those by which nobody is asked. */
+/* A system call that starts a thread or process on a stack of its own, which calls `run` and ends.  The call's last two
+ * words let it pass the filter without a notification. */
 static long begin_on(long nr, unsigned long a, unsigned long b, unsigned long c, unsigned long d, int (*run)(void *), void *owner)
 {
     const unsigned long own[SYSCALLS_OWN_WORDS] = {syscalls_own(0), syscalls_own(1)};
@@ -224,8 +225,9 @@ static long begin_on(long nr, unsigned long a, unsigned long b, unsigned long c,
     return result;
 }
 
-/* On a stack of its own.  Until the kernel takes its memory from it, at its exec or its end, the turn is not 0.  Its end is told by no
- * signal until its exec, which makes that SIGCHLD: so wait() tells who had his program from who had not (ended_as_ours). */
+/* Clone pid 2, on a stack of its own.  Its turn lasts until the kernel takes our memory from it, at its exec or its end.
+ * Before its exec its end sends no signal; the exec makes that SIGCHLD.  So wait() can tell whether it had become the
+ * program (ended_as_ours). */
 static long clone_program(struct init *in)
 {
     static char stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
@@ -242,9 +244,9 @@ static void not_cloned(struct init *in, long result)
     note_failure(in, &e);
 }
 
-/* A thread of pid 1, behind the wall: its children are, and no filter is installed for each, which costs as much as a small program's
- * life.  Programs can neither signal pid 1 nor trace who has a right that they have not.  Once it has said that it waits it
- * touches nothing but its word: others run in our memory then. */
+/* The maker: a thread of pid 1 behind the filter.  Its children are behind it, too, so none has to install the filter,
+ * which takes as long as a small program lives.  Programs can neither signal pid 1 nor trace a process that has a right
+ * they have not.  Once the maker has said that it waits it touches nothing but its futex, as others run in our memory then. */
 static int be_maker(void *owner)
 {
     struct init *in = owner;
@@ -265,7 +267,8 @@ static int be_maker(void *owner)
     return 1;
 }
 
-/* With a number that no program's child will have.  false: this kernel or host gives no thread one. */
+/* Start the maker, with a thread number that no process of a program will have.  false: this kernel or host cannot give a
+ * thread a number. */
 static bool begin_maker(struct init *in)
 {
     static char stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
@@ -297,7 +300,7 @@ static void begin_program(struct init *in)
     }
 }
 
-/* Its turn is over: it ended before it had its program, or it has it.  What killed it then did not kill the program. */
+/* pid 2's turn is over.  True: it ended before it became the program; what killed it then did not kill the program. */
 static bool ended_as_ours(const struct init *in, int *status)
 {
     return in->main < 0 || waitpid(in->main, status, __WCLONE) == in->main;
@@ -329,7 +332,7 @@ void init_make_program(struct init *in)
         wire_send(in->link, (struct wire){.kind = WIRE_LISTENER, .a = (uint32_t)in->listener}, NULL, 0, NULL, 0);
 }
 
-/* The program's descriptors are in our table too; what it had to say is in our memory. */
+/* Let pid 2 become the program.  Its descriptors are in our table, too, and a failure is reported in our memory. */
 void init_start_program(struct init *in)
 {
     clock_gettime(CLOCK_MONOTONIC, &in->began);
@@ -345,7 +348,7 @@ void init_start_program(struct init *in)
         if (in->files.tree[i] || !leftover_compares(&in->task, i))
             fd_close(&in->files.fd[i]);
     if (!in->maker)
-        fd_close(&in->listener); /* the server has it: it has answered the exec, or asked for none because it had it */
+        fd_close(&in->listener); /* the server has it: it has answered the exec, or had it before and did not need to be asked */
     int status = 0;
     if (ended_as_ours(in, &status))
         tell_failure(in, status);

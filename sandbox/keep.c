@@ -1,9 +1,10 @@
-/* What a program writes, kept until it has ended: of the blocks of a stage, whose outputs are committed whole.
+/* KEEP channels: zpipe-box keeps what a program writes until the program has ended, as outputs of blocks are committed
+ * whole.
  *
- * Little is read into memory, as it comes, and goes to the caller in one message; no file is made for it, and the
- * program holds no descriptor that anybody else has had or will have.  What is more than a channel's share, or than
- * all may have together, goes into an unlinked file, all of it, by a pump.  A limit of the writer's output holds in
- * both ways. */
+* A small output is read into memory as it comes, and goes to the caller in one message: no file is made for it, and the
+ * program gets no descriptor that another task ever holds.  An output that exceeds a channel's share, or what all KEEP
+ * channels may have together, goes as a whole into an unlinked file, by a pump.  A limit of the writer's output holds
+ * either way. */
 #include "base/fds.h"
 #include "base/spool.h"
 #include "sandbox/server.h"
@@ -16,9 +17,9 @@
 #include <unistd.h>
 
 struct keep {
-    struct buf bytes; /* the first */
-    int file;         /* owned; -1: they are all */
-    int sys;          /* they could not be kept */
+    struct buf bytes; /* the first bytes */
+    int file;         /* owned: a file with all bytes; -1: `bytes` has all */
+    int sys;          /* the errno because of which they could not be kept */
 };
 
 static void stop_watching(struct channel *c)
@@ -64,7 +65,7 @@ int keep_file(const struct channel *c)
     return c->keep->file;
 }
 
-/* It has written more than it may. */
+/* The writer has written more than it may. */
 static void past(struct channel *c)
 {
     struct task *t = writer_of(c);
@@ -81,7 +82,7 @@ static void fail(struct channel *c, int sys)
     task_kill(writer_of(c), WIRE_WHY_STOP);
 }
 
-/* From here on a pump copies it. */
+/* Let a pump copy everything to a file from here on. */
 static void spill(struct channel *c)
 {
     struct keep *k = c->keep;
@@ -96,7 +97,7 @@ static void spill(struct channel *c)
         fail(c, e.sys);
 }
 
-/* One step; false: there is nothing now, or somebody else goes on. */
+/* Read once; false: there is nothing now, or a pump goes on. */
 static bool take(struct channel *c)
 {
     static char part[BOX_KEEP_BYTES_MAX];
@@ -116,7 +117,7 @@ static bool take(struct channel *c)
     }
     ssize_t n = recv(c->read_end, part, room, MSG_DONTWAIT);
     if (n == 0)
-        stop_watching(c); /* nobody can write any more, which its task's end tells */
+        stop_watching(c); /* nobody can write any more; its task's end tells that */
     if (n <= 0)
         return false;
     buf_add(&k->bytes, part, (size_t)n);
@@ -125,7 +126,7 @@ static bool take(struct channel *c)
         return false;
     }
     s->kept_bytes += (size_t)n;
-    if (limit && k->bytes.size > limit) { /* as a pump: not a byte more is told */
+    if (limit && k->bytes.size > limit) { /* as with a pump, not a byte more is passed on */
         s->kept_bytes -= k->bytes.size - limit;
         k->bytes.size = (size_t)limit;
         past(c);
@@ -157,7 +158,7 @@ int keep_start(struct channel *c, struct err *e)
     return 0;
 }
 
-/* Of a file the size is what is in it. */
+/* The size of a file is what is in it. */
 static void tell(struct channel *c)
 {
     struct keep *k = c->keep;
@@ -177,7 +178,7 @@ void keep_end(struct channel *c, int sys)
     if (k->file < 0 && !k->sys)
         take_all(c);
     if (c->pump)
-        return; /* it is more than was thought, and this comes again when all is copied */
+        return; /* there was more than expected; this is called again when all is copied */
     if (sys)
         k->sys = sys;
     if (k->bytes.size || k->file >= 0 || k->sys)

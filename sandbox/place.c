@@ -1,9 +1,10 @@
-/* Places for tasks: an init with its namespaces and mounts, and a process in its filter that only lacks its program
- * (init.c).  Nothing in one depends on a task, so some are kept ready; a task takes one and uses it alone.  What was used is made anew after the
- * answer, never before: the next start costs a message and an exec.  Where the task left the place as it was made, only the process is.
+/* A place for a task is an init with its namespaces and mounts, and a process that is already behind its filter and only
+ * lacks its program (init.c).  No place depends on the task, so some are kept ready; a task takes one and has it to
+ * itself.  So a start costs a message and an exec.  A used place is replaced only after the task's result was sent.  If
+ * the task left its place as it found it, the place is used again and only the process is made anew.
  *
- * A server that has one region and no more keeps none ready, and none stands for what a task must be known for: a root
- * of its own, or a filter that few want. */
+* A server that has only one region keeps no place ready.  Nor is one kept for tasks that must be known first: those
+ * that need a root of their own, or a filter that few tasks use. */
 #include "base/fds.h"
 #include "sandbox/filter.h"
 #include "sandbox/mounts.h"
@@ -27,7 +28,7 @@ struct ready_place {
     struct place place;
     unsigned variant;
     struct watch watch;
-    bool again; /* it had a task before */
+    bool again; /* it has served a task before */
     struct ready_place *next;
 };
 
@@ -65,7 +66,7 @@ void place_said(struct server *s, struct cgroup **g, const struct wire *hello)
     *g = NULL;
 }
 
-/* The init's end, or -1. */
+/* Make a new link; returns the init's end of it, or -1. */
 static int new_link(struct place *p, struct err *e)
 {
     int pair[2], on = 1;
@@ -77,7 +78,7 @@ static int new_link(struct place *p, struct err *e)
     return pair[1];
 }
 
-/* Ask for one. */
+/* Ask the zygote for a place. */
 static int place_new(struct server *s, unsigned variant, bool task_first, struct place *p, struct err *e)
 {
     int init = new_link(p, e);
@@ -94,7 +95,8 @@ static int place_new(struct server *s, unsigned variant, bool task_first, struct
     return err_set(e, ERR_GONE, "cannot hand the task to the sandbox");
 }
 
-/* A process that has the other end of l; -1: it has not, or is none.  While its end is open its number is still its own. */
+/* A pidfd for the process that holds the other end of l; -1: it does not, or does not exist.  As long as that end is open,
+ * its number cannot have become another process's. */
 static int open_process(const struct link *l, pid_t pid)
 {
     struct pollfd still = {.fd = l->fd};
@@ -106,7 +108,7 @@ static int open_process(const struct link *l, pid_t pid)
     return pidfd;
 }
 
-/* Its descriptor of that number. */
+/* Take over the process's descriptor of this number. */
 static int take_fd(const struct link *l, pid_t pid, int number)
 {
     int pidfd = open_process(l, pid);
@@ -139,17 +141,17 @@ int places_possible(const struct server *s, struct err *e)
     return 0;
 }
 
-/* --- those that end --- */
+/* --- places that end --- */
 
-/* Of a task that has been answered: all its processes are dead but the init, and that holds nothing but its mounts. */
+/* The place of a task whose result was sent: all its processes are dead but the init, which holds nothing but its mounts. */
 struct leaving {
     struct server *server;
     struct link link;
-    struct notify *notify; /* whose end the kernel takes its time for */
+    struct notify *notify; /* freed later, as closing it takes the kernel a while */
     struct cgroup *cgroup;
     struct watch watch;
     bool let_go, again;
-    unsigned variant; /* with again: the place is as one of that variant is made */
+    unsigned variant; /* with `again`: the place is as new, for this variant */
     struct leaving *next;
 };
 
@@ -169,7 +171,7 @@ static void left(struct leaving *l)
 
 static void leaving_event(struct watch *w, uint32_t events)
 {
-    (void)events; /* it says nothing more */
+    (void)events; /* the init says nothing more; this is its end */
     left(w->owner);
 }
 
@@ -207,7 +209,7 @@ static void let_them_go(struct server *s)
     }
 }
 
-/* A place that is as it was made, and could be one of this variant. */
+/* A used place that is as new and has this variant of the filter. */
 static struct leaving *who_stays(const struct server *s, unsigned variant)
 {
     struct leaving *l = s->never_again || s->last_number < 0 ? NULL : s->leaving;
@@ -216,7 +218,7 @@ static struct leaving *who_stays(const struct server *s, unsigned variant)
     return l;
 }
 
-/* By a new link, so that nothing that is said of the last task is taken for the next one's. */
+/* Use a place again, over a new link, so that no message about the last task can be taken for one about the next. */
 static int place_again(struct leaving *l, struct place *p)
 {
     struct err e;
@@ -234,7 +236,7 @@ static int place_again(struct leaving *l, struct place *p)
     return 0;
 }
 
-/* --- those that are kept ready --- */
+/* --- places that are kept ready --- */
 
 static void take_out(struct ready_place *r)
 {
@@ -252,7 +254,7 @@ static void drop(struct ready_place *r)
     free(r);
 }
 
-/* Its two words; anything else is that it failed, and the next task will be told why. */
+/* Take the two messages of a new place.  Anything else means that it failed; the next task will be told why. */
 static void place_event(struct watch *w, uint32_t events)
 {
     struct ready_place *r = w->owner;
@@ -270,7 +272,7 @@ static void place_event(struct watch *w, uint32_t events)
     if (n > 0)
         wire_close_fds(p);
     if (!good) {
-        r->server->never_again |= r->again; /* this host lets no place stay */
+        r->server->never_again |= r->again; /* places cannot be used again on this host */
         drop(r);
     }
 }
@@ -282,7 +284,7 @@ static void make_ready(struct server *s, unsigned variant)
     struct ready_place *r = calloc(1, sizeof *r);
     if (!r || (stays ? place_again(stays, &r->place) : place_new(s, variant, false, &r->place, &e)) < 0) {
         free(r);
-        return; /* then the next task starts as the first one did */
+        return; /* the next task then starts without a ready place */
     }
     r->again = stays;
     r->server = s;
@@ -306,11 +308,11 @@ static void refill(struct server *s)
     }
 }
 
-/* What can wait until everybody has been answered. */
+/* The work that can wait until all results were sent. */
 void places_tend(struct server *s)
 {
     if (s->leaving && !s->leaving->let_go)
-        sched_yield(); /* whoever was just answered goes on first, where we share a processor */
+        sched_yield(); /* let the caller go on first, if we share a CPU */
     refill(s);
     let_them_go(s);
 }
@@ -323,10 +325,11 @@ void places_clear(struct server *s)
         left(s->leaving);
 }
 
-/* --- for a task --- */
+/* --- a place for a task --- */
 
-/* Which directory of its PATH has the program, if it is one that is known to start by the loader shim: to be told of its exec would
- * be a question with one answer.  A name with a slash is the first.  Directories of the task's own are never among those before it. */
+/* The number of the directory in PATH that has the program, if the program is known to start by the loader shim: being
+ * notified of its exec would tell us nothing.  For a name with a slash it is the first.  No directory before it belongs to
+ * the task. */
 static uint32_t known_program(const struct box_task *t)
 {
     const char *name = t->argv[0], *at = spec_path(t);
@@ -349,7 +352,7 @@ static int tell(struct place *p, const struct region *r, uint32_t task, bool is_
 {
     const struct slice *bytes = &r->spec.task[task];
     const struct box_task *t = &r->spec.region.task[task];
-    /* By its question we know that the program's init keeps the listener until we have it. */
+    /* If its exec is notified we know that the init holds the listener until we have taken it. */
     bool asks = is_template || t->trace || p->listener < 0;
     struct wire h = {.kind = WIRE_TASK, .a = is_template, .b = asks ? WIRE_ASK : known_program(t)};
     p->unasked = h.b != WIRE_ASK;
@@ -360,7 +363,7 @@ static int tell(struct place *p, const struct region *r, uint32_t task, bool is_
     return link_send(&p->link, h, NULL, 0, &r->spec_fd, 1);
 }
 
-/* One of these is ready, or will be; ready ones first. */
+/* A place of this variant that is ready, or else one that will be. */
 static struct ready_place *ready_with(const struct server *s, unsigned variant)
 {
     struct ready_place *found = NULL;
@@ -382,7 +385,7 @@ int place_take(struct server *s, const struct region *r, uint32_t task, bool is_
             ready->place = (struct place){.link = LINK_INIT, .listener = -1};
             cgroup_limit(p->cgroup, &t->limit);
         }
-        drop(ready); /* of one that has died, or the shell of the other */
+        drop(ready); /* it has died, or what is left of it was moved to the task */
         if (there)
             return 0;
     }

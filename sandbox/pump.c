@@ -1,13 +1,13 @@
-/* Pumps: forked children of the server that copy between channels and the caller's descriptors with plain
- * blocking calls, so that nobody's terminal, pipe or file is ever set non-blocking.  What they did is in a
- * page shared with the server, so that it is known even when one is killed.
+/* Pumps: forked children of the server that copy between channels and the caller's descriptors.  They use plain
+ * blocking calls, so that nobody's terminal, pipe or file is ever made non-blocking.  A pump notes its progress in a
+ * page that it shares with the server, so that it is known even if the pump is killed.
  *
- * What is little and lies in files, or in one pipe that nobody writes to any more, needs no process: it goes into the channel
- * at once, where nobody waits for it.
+* A small input in files, or in a pipe that nobody writes to any more, needs no process: the server puts it into the
+ * channel at once, which never blocks.
  *
- * A pump copies sources, one after another, to one place.  It has them all from the start, or (`more`) is
- * sent some as it runs.  One that is watched has a socket: what comes over it are sources; what goes back
- * only says that the page has news, so nothing is lost when there is no room for it. */
+* A pump copies sources, one after another, to one destination.  It has all of them from the start or (`more`) is
+ * sent more as it runs.  A pump that is watched has a socket: sources come over it, and what goes back only says that
+ * there is news in the page, so nothing is lost if the socket has no room. */
 #include "base/fds.h"
 #include "base/pack.h"
 #include "sandbox/server.h"
@@ -28,7 +28,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PUMP_BYTES (256u << 10) /* moved by one call */
+#define PUMP_BYTES (256u << 10) /* copied by one call */
 #define FEED_NOW_MAX (64u << 10) /* bytes that are fed without a process */
 
 struct progress {
@@ -39,10 +39,10 @@ struct progress {
 };
 
 struct pump {
-    struct channel *channel; /* its region waits for us */
+    struct channel *channel; /* its region does not end before the pump */
     pid_t pid;
     bool killed;
-    struct link link; /* to the process; of those that are watched */
+    struct link link; /* to the process, if it is watched */
     struct progress *progress;
     struct pump *next;
 };
@@ -53,13 +53,13 @@ enum move { MOVE_SENDFILE, MOVE_SPLICE, MOVE_COPY };
 
 struct work {
     struct progress *progress;
-    int to, socket; /* -1: not watched */
+    int to, socket; /* socket -1: not watched */
     bool more;
     char *buffer;
-    struct sha256 *hash; /* NULL: not wanted */
+    struct sha256 *hash; /* NULL: no digest is wanted */
 };
 
-/* A descriptor of the caller's may be non-blocking already: then wait as a blocking call would. */
+/* A descriptor of the caller may be non-blocking already: then wait as a blocking call would. */
 static bool try_again(int fd, short events)
 {
     struct pollfd p = {.fd = fd, .events = events};
@@ -97,8 +97,9 @@ static bool readable_now(int fd)
     return poll(&p, 1, 0) > 0;
 }
 
-/* A splice never waits, for bytes or for room (a channel that is fed is non-blocking): it would hold a pipe's lock meanwhile, and whoever
- * uses that pipe or closes an end of it, our caller's loop too, would stand still, not to be interrupted. */
+/* Never let a splice wait, for bytes or for room (a channel that is fed is non-blocking).  It would hold the pipe's lock
+ * meanwhile, and whoever uses that pipe or closes an end of it, our caller's loop too, would hang and could not be
+ * interrupted. */
 static ssize_t move_in_kernel(const struct work *w, enum move how, const struct box_source *s, size_t size)
 {
     off_t at = (off_t)s->offset;
@@ -107,7 +108,7 @@ static ssize_t move_in_kernel(const struct work *w, enum move how, const struct 
     return splice(s->fd, s->offset == BOX_ALL ? NULL : &at, w->to, NULL, size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 }
 
-/* One step: how many bytes came (0: the end), or -1; progress->reading tells where it failed. */
+/* One step.  Returns how many bytes were copied (0: the end), or -1; progress->reading says on which side it failed. */
 static ssize_t step(const struct work *w, enum move *how, const struct box_source *s)
 {
     size_t size = s->size < PUMP_BYTES ? (size_t)s->size : PUMP_BYTES;
@@ -124,7 +125,7 @@ static ssize_t step(const struct work *w, enum move *how, const struct box_sourc
             continue;
         if (errno == EPIPE)
             return -1;
-        *how = MOVE_COPY; /* not for this pair, or a real error: reading and writing tell which */
+        *how = MOVE_COPY; /* this pair does not support it, or it is a real error: read and write will tell */
     }
     do
         n = s->offset == BOX_ALL ? read(s->fd, w->buffer, size)
@@ -144,11 +145,11 @@ static enum move way_of(const struct work *w, int from)
         return MOVE_COPY;
     if (S_ISREG(f.st_mode))
         return MOVE_SENDFILE;
-    bool splices = S_ISFIFO(f.st_mode) || (S_ISSOCK(f.st_mode) && S_ISFIFO(t.st_mode)); /* a terminal would wait all the same */
+    bool splices = S_ISFIFO(f.st_mode) || (S_ISSOCK(f.st_mode) && S_ISFIFO(t.st_mode)); /* splice would wait on a terminal in any case */
     return splices ? MOVE_SPLICE : MOVE_COPY;
 }
 
-/* All that may pass has; is there more? */
+/* As many bytes as allowed were copied: is there another one? */
 static int past_limit(const struct work *w, int fd)
 {
     char one;
@@ -196,7 +197,7 @@ static int copy_sources(const struct work *w, const struct box_source *s, uint32
     return 0;
 }
 
-/* Until the end is announced.  A server that is gone takes us along. */
+/* Copy what is sent until the end is announced.  If the server is gone, so are we. */
 static int copy_more(const struct work *w)
 {
     static struct wire_packet p;
@@ -221,8 +222,8 @@ static int by_number(const void *a, const void *b)
     return *(const int *)a - *(const int *)b;
 }
 
-/* Close all of the server's descriptors but these: a forgotten writing end would be an end of file that
- * never comes. */
+/* Close all of the server's descriptors but these: a writing end that is left open would be an end of file that never
+ * comes. */
 static int keep_only(const struct work *w, const struct box_source *s, uint32_t count)
 {
     int *sorted = calloc((size_t)count + 2, sizeof *sorted);
@@ -259,7 +260,7 @@ static _Noreturn void be_pump(struct work *w, const struct box_source *s, uint32
     sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_NAME, feed ? "zpipe-feed" : "zpipe-drain");
     if (feed)
-        fcntl(w->to, F_SETFL, O_NONBLOCK); /* ours alone */
+        fcntl(w->to, F_SETFL, O_NONBLOCK); /* this open file is ours alone */
     w->buffer = malloc(PUMP_BYTES);
     if (w->buffer && keep_only(w, s, count) == 0) {
         if (w->hash)
@@ -272,7 +273,7 @@ static _Noreturn void be_pump(struct work *w, const struct box_source *s, uint32
             sha256_end(w->hash, w->progress->digest);
         w->progress->digested = w->hash != NULL;
         errno = saved;
-        /* A channel whose reader left is no error. */
+        /* It is no error if the channel's reader left. */
         bool left = feed && !w->progress->reading && (errno == EPIPE || errno == ECONNRESET);
         w->progress->sys = r < 0 && !left ? errno : 0;
     } else {
@@ -296,7 +297,7 @@ static void news_event(struct watch *w, uint32_t events)
         if ((n = recv(w->fd, &news[0], sizeof news[0], MSG_DONTWAIT)) <= 0)
             break;
     if (n == 0)
-        watch_stop(s, w); /* its end is told by SIGCHLD */
+        watch_stop(s, w); /* SIGCHLD tells of the pump's end */
     server_tell(s,
                 (struct wire){.kind = WIRE_MOVED, .region = c->region->id, .a = c->index,
                               .size = p->progress->bytes, .offset = p->progress->sources},
@@ -311,7 +312,7 @@ static void pump_free(struct pump *p)
     free(p);
 }
 
-/* Bytes that its writer may send; 0: any number. */
+/* How many bytes the writer may send; 0: no limit. */
 static uint64_t writer_limit(const struct channel *c)
 {
     const struct spec *s = &c->region->spec;
@@ -320,7 +321,7 @@ static uint64_t writer_limit(const struct channel *c)
     return c->keep ? keep_limit(c, limit) : limit;
 }
 
-/* What it begins with, with our descriptors for the region's numbers.  Gives; NULL: no memory. */
+/* The sources that the pump begins with, with our descriptors in place of the region's numbers.  Gives; NULL: no memory. */
 static struct box_source *sources_of(const struct channel *c, uint32_t *count)
 {
     const struct region *r = c->region;
@@ -349,7 +350,7 @@ static int watch_pump(struct pump *p, struct work *w, struct err *e)
 
 /* ---- without a process */
 
-/* All that the sources have, if it is little and there; 0: it is not. */
+/* Read all that the sources hold, if it is little; 0: it is not. */
 static size_t read_little(const struct box_source *s, uint32_t count, char *to)
 {
     size_t total = 0;
@@ -364,8 +365,9 @@ static size_t read_little(const struct box_source *s, uint32_t count, char *to)
     return total;
 }
 
-/* All that a pipe will ever give, if it is little; -1: it is not.  What is taken out of it is in it no more, so the channel must be
- * sure to take it in one piece: an empty unix socket does that up to half of its room, less 64 bytes. */
+/* Read all that a pipe will ever give, if it is little; -1: it is not.  Bytes taken out of the pipe cannot be put back, so
+ * the channel must be sure to take them in one piece: an empty unix socket does that for up to half of its buffer, less 64
+ * bytes. */
 static ssize_t read_over(int channel, const struct box_source *s, char *to)
 {
     struct pollfd p = {.fd = s->fd};
@@ -382,7 +384,7 @@ static ssize_t read_over(int channel, const struct box_source *s, char *to)
     return n < 0 ? -1 : at;
 }
 
-/* Those that the first `bytes` are no more to be had of. */
+/* Advance the sources past the first `bytes`. */
 static void skip_bytes(struct box_source *s, uint32_t count, uint64_t bytes)
 {
     for (uint32_t i = 0; i < count && bytes; i++) {
@@ -393,8 +395,8 @@ static void skip_bytes(struct box_source *s, uint32_t count, uint64_t bytes)
     }
 }
 
-/* How many bytes a channel could be given at once: all, in which case it has ended, or what a process need not
- * bring any more. */
+/* Put bytes into the channel without a process.  *all: it got everything, and has ended; otherwise *fed bytes, which a
+ * process need not bring any more. */
 static int feed_now(struct channel *c, struct box_source *s, uint32_t count, size_t *fed, bool *all, struct err *e)
 {
     static char bytes[FEED_NOW_MAX];
@@ -422,9 +424,9 @@ static int feed_now(struct channel *c, struct box_source *s, uint32_t count, siz
     return 0;
 }
 
-/* ---- with one */
+/* ---- with a process */
 
-/* For what the sources have, behind `fed` bytes. */
+/* Start a process for what the sources hold after the first `fed` bytes. */
 static int start_process(struct channel *c, struct box_source *source, uint32_t count, size_t fed, struct err *e)
 {
     struct region *r = c->region;
@@ -463,7 +465,8 @@ static int start_process(struct channel *c, struct box_source *source, uint32_t 
     return 0;
 }
 
-/* The caller's descriptors, which it alone needs: a pipe that two pumps join ends with the one that writes. */
+/* Close the caller's descriptors, which only the pump needs: a pipe that joins two pumps ends only when the writing one
+ * alone holds it. */
 static void leave_to_pump(struct channel *c)
 {
     struct region *r = c->region;
@@ -497,15 +500,15 @@ int pump_feed(struct channel *c, const struct wire_packet *p)
     if (!plan->more)
         return -1;
     if (!c->pump || c->pump->killed)
-        return 0; /* it has ended, which the caller is being told */
+        return 0; /* the pump has ended, and the caller is being told */
     struct wire head = {.kind = p->head.kind};
-    /* A pump that is gone is a matter of SIGCHLD. */
+    /* If the pump is gone, SIGCHLD tells. */
     link_send(&c->pump->link, head, p->data, p->size, p->fd, p->fd_count);
     link_watch(c->region->server, &c->pump->link, &c->fed_watch);
     return 0;
 }
 
-/* A process that is stopped copies nothing, and can still be killed. */
+/* A stopped process copies nothing, and can still be killed. */
 void pump_hold(struct channel *c, bool hold)
 {
     if (c->pump)
@@ -535,7 +538,7 @@ void pump_forget_all(struct server *s)
     }
 }
 
-/* To its reader a stream that could not be read on has no end. */
+/* A stream that could not be read to its end gets no end: its reader must not take what came for all. */
 static void fed(struct channel *c, bool killed, int sys)
 {
     if (sys)
@@ -576,7 +579,7 @@ bool pump_ended(struct server *s, pid_t pid, int status)
         task_drained(&r->task[r->spec.channel[c->index].writer], past);
     if (end == BOX_DRAIN || end == BOX_KEEP)
         channel_reader_left(c);
-    r->pumps_left--; /* until here the region stays */
+    r->pumps_left--; /* before this the region cannot end */
     region_settle(r);
     return true;
 }

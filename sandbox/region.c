@@ -1,4 +1,4 @@
-/* Regions in the server: from the request to the last trace of it. */
+/* Regions in the server, from the request to the last trace of them. */
 #include "base/fds.h"
 #include "sandbox/server.h"
 
@@ -80,7 +80,7 @@ static int open_parts(struct region *r, struct err *e)
     return 0;
 }
 
-/* It could not be begun as a whole: what of it has begun ends. */
+/* The region could not be started as a whole: end what of it has begun. */
 static void abandon(struct region *r, const struct err *e)
 {
     for (uint32_t i = 0; i < r->spec.region.channel_count; i++) {
@@ -112,7 +112,7 @@ bool region_awaited(const struct region *r)
     return other;
 }
 
-/* Does it wait for the tasks of another? */
+/* Does the region wait for another region's tasks to end? */
 static bool waits(struct region *r)
 {
     const struct region *before = r->after ? region_find(r->server, r->after) : NULL;
@@ -123,7 +123,7 @@ static bool waits(struct region *r)
     return false;
 }
 
-/* Those behind one that waits for its template have theirs made at the same time. */
+/* The next task waits for its template: have the templates of the tasks after it made at the same time. */
 static void want_templates(struct region *r)
 {
     const char *cold;
@@ -148,7 +148,7 @@ static void start_tasks(struct region *r)
     }
 }
 
-/* Ask for the tasks that there is room for.  A region may be gone after it. */
+/* Start as many tasks as there is room for.  This may free regions. */
 void region_start_more(struct server *s)
 {
     struct err e;
@@ -164,7 +164,7 @@ void region_start_more(struct server *s)
     }
 }
 
-/* All its descriptors are here. */
+/* All descriptors of the region have come. */
 static void region_start(struct region *r)
 {
     struct err e;
@@ -187,7 +187,7 @@ static int take_fds(struct region *r, struct wire_packet *p, size_t from)
     return 0;
 }
 
-/* The caller is one of ours: what it sends is right, or it is not to be trusted. */
+/* The caller is our own code: if what it sends is wrong, it cannot be trusted. */
 static int not_as_announced(struct err *e)
 {
     return err_set(e, ERR_PROTO, "a region's description is not as announced");
@@ -209,7 +209,7 @@ static int map_spec(struct region *r, uint64_t size, struct err *e)
     return spec_decode((struct slice){map, size}, &r->spec, e);
 }
 
-/* One that came in the packet itself. */
+/* Take a spec that came in the packet itself. */
 static int copy_spec(struct region *r, const struct wire_packet *p, struct err *e)
 {
     r->bytes = malloc(p->size);

@@ -1,4 +1,4 @@
-/* The supervisor's loop: the caller's requests, the zygote's word, children that change state. */
+/* The server's loop: handles the caller's requests, messages of the zygote, and children that change state. */
 #include "sandbox/server.h"
 #include "base/fds.h"
 #include "sandbox/filter.h"
@@ -42,7 +42,7 @@ void watch_stop(struct server *s, struct watch *w)
 void link_watch(struct server *s, struct link *l, struct watch *w)
 {
     if (w->fd < 0 || (!l->kept && !l->awaits_room))
-        return; /* as it is */
+        return; /* nothing to change */
     l->awaits_room = l->kept;
     watch_change(s, w, EPOLLIN | (l->kept ? EPOLLOUT : 0u));
 }
@@ -50,12 +50,12 @@ void link_watch(struct server *s, struct link *l, struct watch *w)
 static void tell_now(struct server *s, struct wire head, const void *data, size_t size, const int *fds, size_t fd_count)
 {
     if (link_send(&s->control, head, data, size, fds, fd_count) < 0)
-        s->ended = true; /* the caller is gone, or does not read: nobody is left to work for */
+        s->ended = true; /* the caller is gone or does not read: there is nobody to work for */
     else if (s->control.kept)
         link_watch(s, &s->control, &s->control_watch);
 }
 
-/* What was gathered. */
+/* Send the messages that were gathered. */
 static void tell_gathered(struct server *s)
 {
     size_t size = s->telling_bytes;
@@ -122,7 +122,7 @@ static int take_control(struct server *s, struct wire_packet *p, struct err *e)
     case WIRE_BREAK:
         if (r && r->started && p->head.a < r->spec.region.channel_count) {
             if (r->spec.region.channel[p->head.a].end == BOX_FEED)
-                return -1; /* nobody reads there but programs */
+                return -1; /* the readers of such a channel are programs */
             channel_break(&r->channel[p->head.a]);
         }
         if (r)
@@ -216,7 +216,7 @@ static void mounts_ready(struct watch *w, uint32_t events)
         wire_close_fds(&s->packet);
         return;
     }
-    /* Its end comes with the zygote's, whose message, if any, says why. */
+    /* The mounter ends with the zygote, whose message, if there is one, says why. */
     watch_stop(s, w);
     if (s->tasks_watch.fd < 0) {
         err_set(&e, ERR_GONE, "the sandbox's mounting process has died");
@@ -224,7 +224,7 @@ static void mounts_ready(struct watch *w, uint32_t events)
     }
 }
 
-/* It ends by itself only when the zygote has, which is told by others.  false: another ended. */
+/* The guard ends by itself only after the zygote, whose end is reported elsewhere.  false: some other process ended. */
 static bool guard_ended(struct server *s, pid_t pid, int status)
 {
     struct err e;
@@ -255,7 +255,7 @@ static void children_ready(struct watch *w, uint32_t events)
         if (turns_stopped(s, pid, status))
             freeze_look(s);
         else
-            freeze_stopped(s, pid, status); /* lets go who is not wanted */
+            freeze_stopped(s, pid, status); /* resumes a thread that nobody wants to stop */
     }
 }
 
@@ -320,7 +320,7 @@ static int serve_once(struct server *s)
     return 0;
 }
 
-/* Everything below us dies: the zygote with its pid namespace, the pumps one by one. */
+/* Kill everything below us: the zygote with its pid namespace, and the pumps one by one. */
 static void take_down(struct server *s)
 {
     pump_kill_all(s);

@@ -1,5 +1,5 @@
-/* The server's inner structures, shared by server.c, region.c, task.c, channel.c, freeze.c, swallow.c, pump.c and guard.c.  One
- * thread, one epoll; nothing here waits for a task, a pump or the caller. */
+/* The server's internal structures, shared by server.c, region.c, task.c and the other files named below.  The server has
+ * one thread and one epoll; it never waits for a task, a pump or the caller. */
 #pragma once
 #include "base/buf.h"
 #include "sandbox/cgroup.h"
@@ -14,11 +14,11 @@
 #include <sys/epoll.h>
 #include <sys/types.h>
 
-#define PLACES_MAX     16 /* ready at once, of one variant of the filter; no more than CPUs */
+#define PLACES_MAX     16 /* kept ready, of each variant of the filter; no more than CPUs */
 #define PLACE_VARIANTS 2  /* FILTER_PLAIN, FILTER_OPENS */
-#define LEAVING_MAX    64 /* inits that have nothing left to do and are not gone; while there are so many, no task starts */
+#define LEAVING_MAX    64 /* inits that are done but not gone; while there are so many, no task starts */
 
-/* A descriptor in the epoll.  One event is taken per turn, so a watch may be dropped at any time. */
+/* A descriptor in the epoll.  Each turn takes one event only, so a watch may be removed at any time. */
 struct watch {
     int fd; /* borrowed; -1: not watched */
     void (*run)(struct watch *w, uint32_t events);
@@ -28,52 +28,52 @@ struct watch {
 struct server {
     int epoll;
     bool ended, none; /* none: --isolation=none */
-    const char *unusual; /* why what programs see varies on this host, whatever they do; "": it does not */
-    bool ready;       /* the zygote has all it needs: before, no task is asked for */
+    const char *unusual; /* why programs on this host see things that vary, whatever they do; "": they do not */
+    bool ready;       /* the zygote is ready; before that no task is asked for */
     struct link control;
-    char telling[WIRE_DATA_MAX]; /* what the caller is told in one packet, when this event is done */
+    char telling[WIRE_DATA_MAX]; /* messages to the caller, gathered to be sent in one packet after this event */
     size_t telling_bytes;
-    bool telling_due; /* it is not only what may wait for the next */
+    bool telling_due; /* `telling` holds more than messages that may wait for the next packet */
     struct watch control_watch;
     struct zygote zygote;
     pid_t guard;
-    struct link tasks, mounts; /* to the zygote and to the mounter */
+    struct link tasks, mounts; /* links to the zygote and to the mounter */
     struct watch tasks_watch, mounts_watch, signal_watch;
-    struct region *region; /* all, newest first */
+    struct region *region; /* all regions, newest first */
     uint32_t region_count;
-    bool failed; /* a task of one of them has, in this event */
-    uint32_t starting; /* tasks asked for that have not begun their program */
-    struct region *coming; /* its descriptors are not all here */
-    struct freeze *freeze; /* under way */
-    struct turns *turns;   /* of all tasks */
-    struct pump *pump;     /* all that run */
-    uint64_t kept_bytes;   /* in memory, of all KEEP channels */
+    bool failed; /* a task of some region has failed during this event */
+    uint32_t starting; /* tasks that were asked for and have not begun their program */
+    struct region *coming; /* the region whose descriptors have not all come */
+    struct freeze *freeze; /* those under way */
+    struct turns *turns;   /* the turns of all tasks */
+    struct pump *pump;     /* all pumps that run */
+    uint64_t kept_bytes;   /* bytes of all KEEP channels in memory */
     bool no_templates;     /* --templates=never */
-    struct ready_place *places; /* that stand ready, or will */
-    uint32_t places_max, places_used[PLACE_VARIANTS]; /* to be kept of each variant; to be made anew */
-    int last_number;  /* what sets a pid namespace's next number; -1: none */
-    bool never_again; /* a place that was asked to stay did not */
-    struct leaving *leaving; /* inits that end by themselves */
+    struct ready_place *places; /* places that stand ready, or are being made ready */
+    uint32_t places_max, places_used[PLACE_VARIANTS]; /* how many to keep ready of each variant; how many were used and must be made anew */
+    int last_number;  /* the file that sets a pid namespace's next number; -1: none */
+    bool never_again; /* a place could not be used again on this host, so none is */
+    struct leaving *leaving; /* inits that are about to end */
     uint32_t leaving_count;
     uint64_t regions_begun;
     struct cgroups cgroups;
-    struct template *template;         /* all */
-    struct template_key *template_key; /* TEMPLATE_KEYS_MAX, or NULL: none seen; owned */
+    struct template *template;         /* all templates */
+    struct template_key *template_key; /* owned: TEMPLATE_KEYS_MAX keys that were seen; NULL: none */
     uint64_t template_turn;
-    int changes; /* inotify: of the templates' files; -1: none is watched */
-    int users; /* the user namespace that forkers enter; -1: none yet */
+    int changes; /* inotify, for the templates' files; -1: nothing is watched */
+    int users; /* the user namespace that forkers enter; -1: not made yet */
     bool users_asked, users_refused;
     struct wire_packet packet;
 };
 
-/* Tasks being set up at once.  Descriptors on their way between processes are counted per user against
- * the sender's limit of open files, and a program's limit is small when it sends its listener. */
+/* Tasks that are being set up at once.  The kernel counts descriptors in flight per user, against the sender's limit of
+ * open files, and that limit is small in a program that sends its listener. */
 #define STARTING_MAX 32
 #define HOST_FILES_MIN 2048 /* open files that a process must be allowed */
 
 enum task_state {
-    TASK_SETUP,   /* no result yet */
-    TASK_RESULT,  /* told to the caller; its init still exits */
+    TASK_SETUP,   /* it has no result yet */
+    TASK_RESULT,  /* the caller has its result; its init has not exited yet */
     TASK_GONE,
 };
 
@@ -83,82 +83,82 @@ struct task {
     enum task_state state;
     struct link link;
     struct watch watch;
-    pid_t init;     /* host's number; 0: not known */
+    pid_t init;     /* its number on the host; 0: not known */
     bool asked;    /* an init was asked for */
     bool starting; /* counted in server.starting */
     bool main_ended, finish_sent;
-    bool dying; /* its init was killed, and the kernel ends its processes */
+    bool dying; /* its init was killed, and the kernel is ending its processes */
     struct notify *notify;
-    struct turns *turns; /* of its processes */
+    struct turns *turns; /* the turns of its processes */
     struct watch notify_watch, random_watch, timer_watch;
-    struct watch meter_watch; /* a timer: has it used its CPU time? */
-    struct watch look_watch; /* a timer: who still holds the caller's descriptors? */
+    struct watch meter_watch; /* a timer: looks whether it has used up its CPU time */
+    struct watch look_watch; /* a timer: looks whether a process still holds descriptors of the caller */
     uint64_t look_ns;
-    unsigned empty_looks; /* that found nobody, one after the other */
+    unsigned empty_looks; /* how many looks in a row found no such process */
     uint32_t made;
-    struct buf trace; /* lines not yet sent */
+    struct buf trace; /* lines that were not sent yet */
     uint32_t trace_lines;
-    struct buf result; /* its init's, held back while a pump may still find that it wrote too much */
+    struct buf result; /* its init's result, held back while a pump may still find that the task wrote too much */
     bool past_output, gone;
-    int hit_by;  /* a signal from outside that ended a process of its (outside.c); 0: none */
-    bool broken; /* it did not end by itself: its sandbox failed, or was stopped */
-    bool ended, settled;               /* it has; and all that read from it, and so on */
-    bool shows;                        /* something besides its channels has bytes of its */
-    bool pipe_left;                    /* so has the reader of a pipe that is the caller's */
-    bool left_behind, outside_behind;  /* it, or who read from it, and so on, was left; by somebody outside */
+    int hit_by;  /* the signal from outside that ended one of its processes (outside.c); 0: none */
+    bool broken; /* it did not end by itself: its sandbox failed or was stopped */
+    bool ended, settled;               /* ended: it has ended; settled: all that read from it have, and so on down the stream */
+    bool shows;                        /* bytes of it went elsewhere than into its channels */
+    bool pipe_left;                    /* the reader of a pipe of the caller's, to which it wrote, has left */
+    bool left_behind, outside_behind;  /* left_behind: a reader left, its own or one further down; outside_behind: that reader is outside of the region */
     uint64_t asked_ns;
     const char *uncertified_why;
-    bool warm;            /* it is a clone of a template */
-    uint64_t before_user_ns, before_sys_ns; /* of what its result says that it used, those before it have */
-    bool unasked;         /* its exec is not notified */
-    bool again;           /* its place is as it was made */
-    struct template *template; /* while it is its turn */
-    struct template *awaits;   /* it has not begun, and does when that one stands ready, or comes to nothing */
-    struct cgroup *cgroup; /* NULL: none; of a clone its template's, which has no limits */
-    const char *cold_why; /* it is not; static text */
+    bool warm;            /* it was cloned from a template */
+    uint64_t before_user_ns, before_sys_ns; /* CPU time in its result that was used by the tasks before it */
+    bool unasked;         /* the exec of its program is not notified */
+    bool again;           /* its place is as new, so the next task may use it */
+    struct template *template; /* the template that serves it now */
+    struct template *awaits;   /* it begins when this template stands ready, or cannot be made */
+    struct cgroup *cgroup; /* NULL: none; a clone is in its template's, which has no limits */
+    const char *cold_why; /* why it was not cloned; static text */
 };
 
 struct channel {
     struct region *region;
     uint32_t index;
-    int write_end, read_end; /* until they are handed out (a program's write_end, or a feeding pump's: until it has ended), owned */
-    int held;                /* a second descriptor of the reading end, so that its last holder is we */
+    int write_end, read_end; /* owned until handed out; a program's write_end, or a feeding pump's, until the writer has ended */
+    int held;                /* a second descriptor of the reading end, so that we are the last to hold it */
     bool reader_gone, writer_gone;
-    bool passed; /* bytes were in it, when it was cut */
-    bool left;   /* its reader has left before it had all, and at which byte is chance */
-    bool written; /* bytes were in it, at its writer's end */
+    bool passed; /* there were bytes in it when it was cut */
+    bool left;   /* its reader left before it had all, and at which byte is chance */
+    bool written; /* there were bytes in it when its writer ended */
     struct pump *pump;
-    struct keep *keep;       /* of a KEEP channel, while something was written */
+    struct keep *keep;       /* for a KEEP channel into which something was written */
     struct watch keep_watch; /* its read_end */
-    struct watch fed_watch;    /* the pump's socket, of a channel with `more` or `tell` */
-    struct watch hangup_watch; /* while its writer's program has ended and others may still write */
-    ino_t writer_inode; /* of its writing end, where it is swallowed */
-    enum { SWALLOW_NOT, SWALLOW_ALL, SWALLOW_STOPS, SWALLOW_COUNTED } swallow; /* since its reader has left */
+    struct watch fed_watch;    /* the pump's socket, for a channel with `more` or `tell` */
+    struct watch hangup_watch; /* watched while its writer's program has ended and other processes may still write */
+    ino_t writer_inode; /* the inode of its writing end, for a channel that is swallowed */
+    enum { SWALLOW_NOT, SWALLOW_ALL, SWALLOW_STOPS, SWALLOW_COUNTED } swallow; /* what happens to bytes that are written after its reader has left (swallow.c) */
     int swallow_fd;      /* a further descriptor of the reading end */
     struct watch swallow_watch;
-    uint64_t rest_bytes; /* so much may still be written */
-    uint64_t count_bytes; /* it is counted when so much is left */
+    uint64_t rest_bytes; /* how much may still be written */
+    uint64_t count_bytes; /* when so much is left, single calls are counted */
 };
 
 struct region {
     struct server *server;
     uint64_t id;
     struct spec spec;
-    char *bytes; /* of the spec, owned; NULL: they are in the map */
+    char *bytes; /* owned: the spec's bytes; NULL: they are in the map */
     int spec_fd;
     void *map;
     size_t map_size;
     int *fd;             /* the descriptors that came with it, owned */
-    int64_t *stood;      /* where files among them stood before their task used them */
+    int64_t *stood;      /* the offsets of files among them before their task used them */
     uint32_t fd_count, fd_total;
     struct task *task;
     struct channel *channel;
-    bool failed; /* a task of it; the others are to end */
+    bool failed; /* one of its tasks failed; the others are to end */
     uint32_t tasks_left, pumps_left;
-    uint32_t next_task; /* the first that is not asked for */
-    uint64_t after;     /* a region whose tasks must have ended before that one is; 0: none */
-    bool started, opened; /* its descriptors have come; its channels are there */
-    bool wants;             /* its next task waits for a template, and those of the others were asked for */
+    uint32_t next_task; /* the first task that was not asked for yet */
+    uint64_t after;     /* the region whose tasks must end before this one's begin; 0: none */
+    bool started, opened; /* started: its descriptors have come; opened: its channels are open */
+    bool wants;             /* its next task waits for a template, and templates for the tasks after it were asked for */
     struct region *next;
 };
 
@@ -166,115 +166,116 @@ struct region {
 int server_main(int control, bool isolation_none, bool no_templates);
 int watch_start(struct server *s, struct watch *w, int fd, uint32_t events);
 void watch_stop(struct server *s, struct watch *w);
-/* It can do nothing more: said to the caller, and the end. */
+/* The server cannot go on: tell the caller, and end. */
 void server_lose(struct server *s, struct err *why);
-/* In this order; all that has no descriptors in few packets, when the event is done. */
+/* Tell the caller, in this order.  Messages without descriptors are gathered, and sent when the event is done. */
 void server_tell(struct server *s, struct wire head, const void *data, size_t size, const int *fds,
                  size_t fd_count);
-void server_tell_later(struct server *s, struct wire head); /* with the next that is told */
+void server_tell_later(struct server *s, struct wire head); /* send it together with the next message */
 void link_watch(struct server *s, struct link *l, struct watch *w);
 
 /* --- guard.c --- */
-int guard_start(struct server *s, struct err *e); /* beside a zygote that has been started */
+int guard_start(struct server *s, struct err *e); /* call when the zygote has been started */
 
 /* --- region.c --- */
 int region_new(struct server *s, struct wire_packet *p, struct err *e);
 int region_more(struct server *s, struct wire_packet *p, struct err *e);
 int region_feed(struct region *r, const struct wire_packet *p);
-void region_stop(struct region *r); /* it may be gone after it */
-void region_end_failed(struct server *s); /* the other tasks of those of which one failed */
+void region_stop(struct region *r); /* the region may have been freed afterwards */
+void region_end_failed(struct server *s); /* end the other tasks of regions in which one failed */
 void region_start_more(struct server *s);
 struct region *region_find(struct server *s, uint64_t id);
-bool region_awaited(const struct region *r); /* by another, which begins when its tasks have ended */
-void region_settle(struct region *r); /* frees it when nothing is left */
+bool region_awaited(const struct region *r); /* does another region wait for this one's tasks to end? */
+void region_settle(struct region *r); /* frees the region when nothing of it is left */
 void region_free(struct region *r);
 
 /* --- task.c --- */
 void task_init(struct task *t, struct region *r, uint32_t index);
 void task_clear(struct task *t);
-void task_take(struct task *t, struct wire_packet *p); /* what its init says */
+void task_take(struct task *t, struct wire_packet *p); /* a message of its init */
 void task_has_init(struct task *t, pid_t init);
-pid_t task_first(const struct task *t); /* its init, or its clone; 0: none has taken its ports yet */
-void task_calls(struct task *t, struct watch *w, uint32_t events); /* a call is notified, or random bytes have come */
-/* outside.c: what its init says of its end is the program's own only if nobody outside has ended a process of the task. */
+pid_t task_first(const struct task *t); /* its init, or the clone's first process; 0: none has taken the task's ports yet */
+void task_calls(struct task *t, struct watch *w, uint32_t events); /* a call was notified, or random bytes were taken */
+/* outside.c: the end that its init reports is the program's own only if nobody outside has ended a process of the task. */
 void outside_judge(struct task *t, struct box_result *r);
-void task_gone(struct task *t); /* its init is gone, or has nothing more to say and waits for us to let it go */
-/* Tell it to look whether it has been waiting for nobody. */
+void task_gone(struct task *t); /* its init is gone, or waits for us to let it go */
+/* Find out whether anybody who could still write is left; if not, tell the init to finish. */
 void task_heard(struct task *t);
-void task_hangup_event(struct watch *w, uint32_t events); /* of a channel's hangup_watch */
-/* End it; its result will say why. */
+void task_hangup_event(struct watch *w, uint32_t events); /* the event of a channel's hangup_watch */
+/* Kill the task; its result will say why. */
 void task_kill(struct task *t, enum wire_why why);
-/* The sandbox could not do it: tell so, end what there is of the task, let go its channels. */
+/* The sandbox failed: give the task this result, end what there is of it, release its channels. */
 void task_failed_as(struct task *t, enum box_end end, const char *text, int sys);
 void task_failed(struct task *t, const char *text, int sys);
-/* It has a result, and no init whose end could be waited for. */
+/* The task has a result, and no init whose end could be awaited. */
 void task_unasked(struct task *t);
-void task_conclude(struct task *t); /* its result is told, if it is there and waits for nothing */
-/* A pump has taken all that the task wrote to one channel; past: more than it may. */
+void task_conclude(struct task *t); /* tell its result to the caller, if it has come and waits for nothing */
+/* A pump has copied all that the task wrote to one channel; past: the task wrote more than it may. */
 void task_drained(struct task *t, bool past);
-/* Of its filter; fd: taken; -1 with errno: it could not be had. */
+/* The listener of its filter, taken; -1 with errno: there is none. */
 void task_take_listener(struct task *t, int fd);
 int task_give_files(struct task *t, const struct box_task *plan, struct err *e);
-bool task_uses(void *owner); /* the task: has it used a channel? */
+bool task_uses(void *owner); /* owner is the task: has it used a channel? */
 int task_start_timer(struct task *t, uint64_t ns);
 
 /* --- task_start.c --- */
-int task_start(struct task *t, struct err *e); /* 1: not yet, it waits for a template */
+int task_start(struct task *t, struct err *e); /* 1: not started yet, the task waits for a template */
 /* The mounter could not open a file. */
 void task_file_failed(struct server *s, const struct wire *h);
-/* The inputs of a task go to its init. */
-#define TEMPLATE_FILES UINT64_MAX /* instead of a region's number: `task` is a template's */
+/* Send the inputs of a task to its init. */
+#define TEMPLATE_FILES UINT64_MAX /* as a region's number: `task` is the number of a template */
 struct file_sender {
     struct server *server;
     struct link *link;
     const int *fd; /* the region's */
     uint64_t region;
-    uint32_t task; /* for task_file_failed */
+    uint32_t task; /* passed on to task_file_failed */
 };
-/* 0, or an errno and a sentence. */
+/* Returns 0, or an errno and a sentence in `why`. */
 int file_send(const struct file_sender *to, uint32_t i, const struct box_file *f, char *why, size_t size);
 
 /* --- place.c --- */
-struct place { /* for one task; no longer a place's when it is the task's */
+struct place { /* what a place gives to its task */
     struct link link;
-    pid_t init;   /* host's number; 0: not known yet */
-    int listener; /* of its filter; -1: not there yet */
+    pid_t init;   /* its number on the host; 0: not known yet */
+    int listener; /* of its filter; -1: it has not come yet */
     struct cgroup *cgroup; /* NULL: none */
-    bool unasked;          /* its program's exec is not notified */
+    bool unasked;          /* the exec of its program is not notified */
 };
-/* One for task `task` of r, ready or asked for, which has been told what it is to run. */
+/* Take a place for task `task` of r, ready or newly asked for, and tell it what it is to run. */
 int place_take(struct server *s, const struct region *r, uint32_t task, bool is_template, struct place *p, struct err *e);
-/* From a WIRE_LISTENER: the filter's listener, given; or -1 with errno. */
+/* Take the filter's listener that a WIRE_LISTENER names; given; or -1 with errno. */
 int place_listener(const struct link *l, const struct wire_packet *p);
-/* The end of an init, and with it of all of its namespace, that does not read what it is told. */
+/* Kill an init that does not read what it is told, and with it all of its namespace. */
 void place_kill(const struct link *l, pid_t init);
-/* Does this host allow us to take a descriptor of the zygote's, and so of an init's? */
+/* Does this host allow us to take descriptors of the zygote, and so of inits? */
 int places_possible(const struct server *s, struct err *e);
-/* That task's place is used up. */
+/* That task has used its place: another one must be made. */
 void place_answered(struct server *s, const struct box_task *t);
-void places_tend(struct server *s); /* at the end of a turn: what is not needed for an answer */
-/* Its init may end, and does by itself; until then it is counted.  All are taken, and let go after the answer. */
+void places_tend(struct server *s); /* at the end of a turn: the work that no answer waits for */
+/* The init may end, which it does by itself; until then it is counted.  Takes all, and releases them after the answer was
+ * sent. */
 void place_leave(struct server *s, struct link *l, struct notify *n, struct cgroup *g, const struct box_task *again);
-/* Its init has come, and may not be where it should be. */
+/* Its init has come; it may not be in the cgroup that it should be in. */
 void place_said(struct server *s, struct cgroup **g, const struct wire *hello);
 void places_clear(struct server *s);
 
 /* --- template.c --- */
 struct template;
-/* A template that stands ready for the task and is its now; or NULL and why it starts cold: NULL too: it does not, but waits
- * for one that is being made, and is to be asked for again at the next event. */
+/* A template that stands ready for the task and now serves it.  NULL and *why: the task starts cold, for that reason.  NULL
+ * and *why NULL: the task waits for a template that is being made; ask again at the next event. */
 struct template *template_for(struct task *t, const char **why);
-/* Its clone is the task's; borrowed: the ports.  False: it has gone meanwhile. */
+/* Give the task the template's clone, with these ports (borrowed).  False: the clone has died meanwhile. */
 bool template_begin(struct template *m, struct task *t, const int *fd, uint32_t count);
-void template_tell(const struct task *t, struct wire head); /* the clone's init, while it is the task's turn */
+void template_tell(const struct task *t, struct wire head); /* tell the clone's init, while the template serves the task */
 void template_served(struct task *t, enum wire_stays stays); /* a clone has ended */
 void template_await_not(struct task *t);
-void template_leave(struct task *t); /* the task's turn is over, if it had one; NULL is allowed */
+void template_leave(struct task *t); /* the template no longer serves the task, if it did; NULL is allowed */
 bool template_stopped(struct server *s, pid_t pid, int status);
 void template_file_failed(struct server *s, uint32_t id);
 void template_take_users(struct server *s, struct wire_packet *p);
-void templates_tend(struct server *s); /* likewise at the end of a turn */
-void templates_drop(struct server *s); /* they are used no more; those that serve a task end with it */
+void templates_tend(struct server *s); /* at the end of a turn: the work that no answer waits for */
+void templates_drop(struct server *s); /* give up all templates; those that serve a task end with it */
 void template_clear(struct server *s);
 
 /* --- meter.c --- */
@@ -284,73 +285,74 @@ void look_region(struct server *s, struct region *r);
 
 /* --- trace.c --- */
 void trace_begin(struct task *t);
-uint64_t trace_age_ns(const struct task *t); /* since it was asked for */
+uint64_t trace_age_ns(const struct task *t); /* since the task was asked for */
 void trace_phase(struct task *t, const char *what);
-void trace_call(void *owner, const struct notify_call *c); /* owner: the task */
+void trace_call(void *owner, const struct notify_call *c); /* owner is the task */
 void trace_flush(struct task *t);
 
 /* --- holders.c --- */
-bool task_passes_outputs(const struct task *t); /* descriptors of the caller's own, as they are */
-bool task_holds_outputs(const struct task *t);  /* does a process of its, at this look, hold one? */
+bool task_passes_outputs(const struct task *t); /* has it descriptors of the caller itself? */
+bool task_holds_outputs(const struct task *t);  /* does one of its processes hold such a descriptor right now? */
 
-bool task_writes_files(const struct task *t); /* has it one open, besides its three? */
-int task_socket(const struct task *t, ino_t socket); /* a descriptor of our own for one that it holds; -1; owned */
+bool task_writes_files(const struct task *t); /* has it a file open for writing, besides descriptors 0 to 2? */
+int task_socket(const struct task *t, ino_t socket); /* duplicate the socket that it holds, by inode; -1; owned */
 
 /* --- channel.c --- */
-#define CHANNEL_EXACT_BYTES 212992 /* asked for where a channel may be swallowed, whatever the host allows: swallow.c counts on it */
-int channel_open(struct channel *c, struct err *e); /* sockets, pumps */
-int channel_pair(int pair[2], bool full_reads); /* the reading end, the writing end; both owned */
-void channel_handed_out(struct channel *c, bool write); /* that end is its holder's now, a program's writing end ours too: */
-void channel_writer_ended(struct channel *c);           /* until then */
+#define CHANNEL_EXACT_BYTES 212992 /* the buffer size of a channel that may be swallowed, whatever the host allows: swallow.c counts on it */
+int channel_open(struct channel *c, struct err *e); /* make its sockets and pumps */
+int channel_pair(int pair[2], bool full_reads); /* pair[0]: the reading end, pair[1]: the writing end; both owned */
+void channel_handed_out(struct channel *c, bool write); /* its holder has that end now; of a program's writing end we keep ours, */
+void channel_writer_ended(struct channel *c);           /* until this is called */
 void channel_reader_left(struct channel *c);
-void channel_break(struct channel *c); /* the caller wants no more of it */
+void channel_break(struct channel *c); /* the caller wants no more of its bytes */
 void channel_writer_left(struct channel *c);
 bool channel_writer_hung_up(const struct channel *c);
-bool channel_read_from(const struct channel *c);  /* have bytes been taken out of it? */
-bool channel_written_to(const struct channel *c); /* or at least been put into it? */
-void channel_cut(struct channel *c); /* shut and close; the writer's sandbox stands still, or has none */
+bool channel_read_from(const struct channel *c);  /* have bytes been read from it? */
+bool channel_written_to(const struct channel *c); /* or at least been written into it? */
+void channel_cut(struct channel *c); /* shut it down and close it; its writer's sandbox must be frozen, or gone */
 void channel_clear(struct channel *c);
 
 /* --- freeze.c: stop every thread of a task, cut a channel, let them go on --- */
 void freeze_begin(struct server *s, struct task *writer, struct channel *c);
 void freeze_stopped(struct server *s, pid_t tid, int status); /* a wait status of a traced thread */
-void freeze_look(struct server *s); /* one that turns.c has told to stop stands still */
-void freeze_let_go(struct server *s, pid_t tid); /* turns.c traces it no longer */
+void freeze_look(struct server *s); /* a thread that turns.c has told to stop has stopped */
+void freeze_let_go(struct server *s, pid_t tid); /* turns.c no longer traces it */
 void freeze_task_gone(struct server *s, struct task *t);
 void freeze_forget(struct server *s, struct channel *c);
-int freeze_pidfd(pid_t tid); /* the caller's; before 6.9, of a process's first thread only; -1: errno */
+int freeze_pidfd(pid_t tid); /* gives; before Linux 6.9 only for the first thread of a process; -1: errno */
 
 /* --- keep.c --- */
 int keep_start(struct channel *c, struct err *e);
-void keep_end(struct channel *c, int sys); /* nobody writes any more, nor copies: told to the caller */
+void keep_end(struct channel *c, int sys); /* nothing more will be written or copied: tell the caller */
 void keep_clear(struct channel *c);
-uint64_t keep_limit(const struct channel *c, uint64_t limit); /* what a pump may still take; 0: any number */
-int keep_file(const struct channel *c);                       /* where to; borrowed */
+uint64_t keep_limit(const struct channel *c, uint64_t limit); /* how many bytes a pump may still take; 0: no limit */
+int keep_file(const struct channel *c);                       /* the file that the pump writes to; borrowed */
 
-/* --- left.c: what shows how far a program came whose reader has left --- */
-void left_note(struct channel *c, bool writes); /* its reader leaves; does somebody still write? */
-void left_look(struct task *t);                 /* none of its processes is left, and its channels are still there */
-void left_settle(struct task *t);               /* it has ended: those whose results waited for that are told */
-bool left_waits(const struct task *t, const struct box_result *r); /* that result, until others have ended */
-const char *left_why(const struct task *t, const struct box_result *r); /* why it is not certified; "" */
+/* --- left.c: could it show how far a program came whose reader has left? --- */
+void left_note(struct channel *c, bool writes); /* its reader leaves; writes: something still writes */
+void left_look(struct task *t);                 /* call when none of its processes is left, while its channels still exist */
+void left_settle(struct task *t);               /* it has ended: tell the results that waited for that */
+bool left_waits(const struct task *t, const struct box_result *r); /* must the result wait until other tasks have ended? */
+const char *left_why(const struct task *t, const struct box_result *r); /* why the result is not certified; "" */
 
-/* --- swallow.c: what comes after the reader of an `exact` channel has left --- */
+/* --- swallow.c: what is written after the reader of an `exact` channel has left --- */
 bool swallow_wanted(const struct channel *c);
 int swallow_begin(struct channel *c);
-bool swallow_still(struct channel *c); /* its writer stands still; true: from now on its calls are counted */
-/* A thread stands before a call: does it write `*size` bytes to this channel?  It is cut where that is too much. */
+bool swallow_still(struct channel *c); /* its writer is frozen; true: from now on its calls are counted */
+/* A thread is stopped before a call.  True: the call may write `*size` bytes to this channel.  If that is more than may
+ * still be written, the channel is cut (false). */
 bool swallow_call(struct channel *c, pid_t tid, uint64_t *size);
-void swallow_wrote(struct channel *c, pid_t tid, uint64_t size); /* and behind it, of `size` */
-/* Is that descriptor a channel of the task's, whose reads are full, or whose writes are counted? */
+void swallow_wrote(struct channel *c, pid_t tid, uint64_t size); /* the call has written `size` bytes */
+/* Is that descriptor a channel of the task whose reads are full, or whose writes are counted? */
 bool swallow_concerns(const struct task *t, pid_t tid, int fd, bool write);
 void swallow_clear(struct channel *c);
 
 /* --- pump.c --- */
-/* From the sources, or (DRAIN) from the channel; to the channel, or (DRAIN, COPY) the sink. */
+/* Start a pump: from the sources, or (DRAIN) from the channel; to the channel, or (DRAIN, COPY) to the sink. */
 int pump_start(struct channel *c, struct err *e);
-int pump_feed(struct channel *c, const struct wire_packet *p); /* FEED, FEED_END; -1: not as it must be */
+int pump_feed(struct channel *c, const struct wire_packet *p); /* a FEED or FEED_END packet; -1: it makes no sense */
 bool pump_ended(struct server *s, pid_t pid, int status); /* false: not a pump */
 void pump_hold(struct channel *c, bool hold);
 void pump_kill(struct channel *c);
 void pump_kill_all(struct server *s);
-void pump_forget_all(struct server *s); /* they have been waited for */
+void pump_forget_all(struct server *s); /* call when all have been waited for */

@@ -1,4 +1,4 @@
-/* A region's task in the server: what its init says, what its program asks, and its end. */
+/* A region's task in the server: messages of its init, calls of its program, and its end. */
 #include "base/fds.h"
 #include "sandbox/result.h"
 #include "sandbox/server.h"
@@ -13,10 +13,9 @@
 
 #define NS            1000000000ull
 #define MADE_FDS_MAX  8192
-#define LOOK_FIRST_NS 10000000ull  /* nothing tells when a process closes a file: look again after \
-                                    */
-#define LOOK_LAST_NS 1000000000ull /* so long at first, and at most so long */
-#define EMPTY_LOOKS  2             /* more, after one that found nobody */
+#define LOOK_FIRST_NS 10000000ull  /* nothing tells when a process closes a file: look again after this time, */
+#define LOOK_LAST_NS 1000000000ull /* which grows up to this */
+#define EMPTY_LOOKS  2             /* further looks after one that found nobody */
 
 /* --- the end of a task --- */
 
@@ -45,7 +44,8 @@ void task_clear(struct task *t)
     t->cgroup = NULL;
 }
 
-/* The channels that it writes to have their end, but for those by which another program would take a failure for it. */
+/* Let the channels that it writes to end.  If the task did not end by itself, a channel that another program reads gets no
+ * end: that program would take what came for all. */
 static void end_written(struct task *t, bool named)
 {
     const struct region *r = t->region;
@@ -58,7 +58,7 @@ static void end_written(struct task *t, bool named)
     }
 }
 
-/* No process of the task is left: its sides of the channels are. */
+/* No process of the task is left: give up its sides of the channels. */
 static void task_ended(struct task *t)
 {
     struct region *r = t->region;
@@ -73,7 +73,7 @@ static void task_ended(struct task *t)
         struct channel *c = &r->channel[i];
         if (r->spec.channel[i].writer == (int32_t)t->index)
             channel_writer_left(c);
-        /* A program that writes to one that was killed is killed, too, and has no time to say that its pipe broke. */
+        /* If the reader was killed, its writer will be killed, too, and must not see a broken pipe before that. */
         if (r->spec.channel[i].reader == (int32_t)t->index && !(t->broken && r->spec.channel[i].writer >= 0))
             channel_reader_left(c);
     }
@@ -81,7 +81,7 @@ static void task_ended(struct task *t)
     left_settle(t);
 }
 
-/* Reading what has just arrived shows the timing of its arrival. */
+/* Does it read bytes as they arrive?  Then their timing shows. */
 static bool reads_lines(const struct task *t)
 {
     const struct region *r = t->region;
@@ -91,7 +91,7 @@ static bool reads_lines(const struct task *t)
     return false;
 }
 
-/* Its program runs, or never will: another is set up by region_start_more, when this event is done. */
+/* Its program runs, or never will: the next task is set up by region_start_more, when this event is done. */
 static void task_begun(struct task *t)
 {
     if (t->starting)
@@ -99,7 +99,7 @@ static void task_begun(struct task *t)
     t->starting = false;
 }
 
-/* How far it had come by then, no two runs need have in common. */
+/* Was it ended at a moment that differs between runs?  Then how far it came differs, too. */
 static const char *ended_by_chance(const struct box_result *r)
 {
     if (r->end == BOX_LIMIT && (!strcmp(r->limit, "timeout") || !strcmp(r->limit, "cpu")))
@@ -123,8 +123,7 @@ static void tell_result(struct task *t, struct box_result *r)
               : reads_lines(t)        ? "its input is passed on as it arrives"
               : !turns_kept(t)        ? "its processes run side by side"
                                       : "";
-    /* A program that was refused something for its limit and did well all the same has not met it.
-     */
+    /* A program that was refused something because of a limit, but ended well, has not met that limit. */
     bool failed = r->end == BOX_SIGNALLED || (r->end == BOX_EXITED && r->status);
     if (failed && *report.limit_hit) {
         r->end = BOX_LIMIT;
@@ -157,7 +156,7 @@ static void tell_result(struct task *t, struct box_result *r)
         place_answered(t->region->server, &t->region->spec.region.task[t->index]);
 }
 
-/* Before the sides of its channels are seen to: did it? */
+/* Note whether the task broke; must be called before its channels are dealt with. */
 static void task_broke(struct task *t, enum box_end end)
 {
     t->broken = end == BOX_FAILED || end == BOX_KILLED;
@@ -191,15 +190,16 @@ void task_failed(struct task *t, const char *text, int sys)
     task_failed_as(t, BOX_FAILED, text, sys);
 }
 
-/* The kernel closes what an init held before it kills who is below it: until these are dead somebody must answer them, or they would
- * say that a call is not there.  A clone's listener is its template's, which goes on to answer. */
+/* Is the kernel still ending processes of a task whose init was killed?  It closes the init's descriptors before it kills
+ * the processes below.  Until they are dead their calls must be answered, or they would learn that a call does not exist.
+ * A clone's listener belongs to its template, which goes on to answer. */
 static bool still_dies(struct task *t)
 {
     struct pollfd p = {.fd = t->notify_watch.fd, .events = POLLIN};
     if (t->state != TASK_SETUP || !t->notify || t->warm || p.fd < 0 || (poll(&p, 1, 0) > 0 && (p.revents & POLLHUP)))
         return false;
     watch_stop(t->region->server, &t->watch);
-    return t->dying = true; /* notify_event goes on */
+    return t->dying = true; /* notify_event sees the end */
 }
 
 void task_gone(struct task *t)
@@ -249,8 +249,8 @@ static void look_later(struct task *t)
     t->look_ns = t->look_ns * 2 < LOOK_LAST_NS ? t->look_ns * 2 : LOOK_LAST_NS;
 }
 
-/* The kernel's list of a process's children leaves out some while one of them goes away: nobody is
- * found there only when nobody is found several times. */
+/* May a process of the task still write to a descriptor of the caller?  While a process goes away, the kernel's list of
+ * children leaves out some, so only several looks that find nobody count. */
 static bool may_write(struct task *t)
 {
     if (!task_passes_outputs(t))
@@ -287,8 +287,8 @@ void task_hangup_event(struct watch *w, uint32_t events)
     task_heard(&r->task[r->spec.channel[c->index].writer]);
 }
 
-/* The program has ended; others of its tree may still write.  They are waited for as a shell's
- * pipeline waits: until nobody holds a writing end. */
+/* The program has ended, but others of its tree may still write.  Like a shell's pipeline, wait until nobody holds a
+ * writing end. */
 static void task_main_ended(struct task *t)
 {
     struct region *r = t->region;
@@ -304,9 +304,9 @@ static void task_main_ended(struct task *t)
     task_heard(t);
 }
 
-/* --- what comes from it --- */
+/* --- messages and calls of the task --- */
 
-/* Those of its descriptors that are the caller's own. */
+/* Tell notify.c which of its descriptors are the caller's own. */
 int task_give_files(struct task *t, const struct box_task *plan, struct err *e)
 {
     int fd[SPEC_PORTS_MAX];
@@ -317,7 +317,7 @@ int task_give_files(struct task *t, const struct box_task *plan, struct err *e)
     return notify_give(t->notify, fd, count, e);
 }
 
-/* What it may open by name: we keep these until its end. */
+/* Tell notify.c what it may open by name; we keep those descriptors until its end. */
 static int name_ports(struct task *t, const struct box_task *plan, struct err *e)
 {
     const struct region *r = t->region;
@@ -332,8 +332,8 @@ static int name_ports(struct task *t, const struct box_task *plan, struct err *e
     return 0;
 }
 
-/* Has it taken or given a byte?  Of the caller's own descriptors, a file tells by where it stands,
- * and a pipe does not tell: it counts as used.  What goes to stderr does not count. */
+/* Has the task read or written a byte?  A file of the caller's shows that by its offset.  A pipe of the caller's does not
+ * show it, and counts as used.  Output to stderr does not count. */
 bool task_uses(void *owner)
 {
     const struct task *t = owner;
@@ -363,7 +363,7 @@ void task_take_listener(struct task *t, int fd)
         return;
     }
     if (fd < 0 && (errno == EBADF || errno == ESRCH))
-        return; /* there was no program to start, and who looked for it is gone: its init says so */
+        return; /* there was no program to start, and the process that looked for it is gone: its init reports that */
     int r = fd < 0 ? err_sys(&e, "cannot take over a program's system calls") : 0;
     if (r == 0)
         t->notify = notify_new(fd, plan->seed, plan->stream, plan->epoch_s, &e);
@@ -373,8 +373,7 @@ void task_take_listener(struct task *t, int fd)
         notify_free(t->notify);
         t->notify = NULL;
         task_failed(t, e.text, e.sys);
-        place_kill(&t->link, t->init); /* it has the listener too, and waits for its program's exec,
-                                          which nobody answers */
+        place_kill(&t->link, t->init); /* it holds the listener too, and waits for its program's exec, which nobody answers */
         return;
     }
     notify_limit(t->notify, &plan->limit, t->init);
@@ -451,7 +450,7 @@ void task_has_init(struct task *t, pid_t init)
         notify_limit(t->notify, &t->region->spec.region.task[t->index].limit, init);
         task_begun(t);
     }
-    freeze_look(t->region->server); /* a reader may have left already */
+    freeze_look(t->region->server); /* the reader of one of its channels may have left already */
     trace_phase(t, "first process there");
 }
 

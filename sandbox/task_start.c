@@ -1,5 +1,4 @@
-/* A task's start, as a clone of a template or cold: its descriptors and inputs on their way to its
- * init. */
+/* Starts a task, as a clone of a template or cold: sends its descriptors and inputs to its init. */
 #include "base/fds.h"
 #include "sandbox/forker.h"
 #include "sandbox/server.h"
@@ -12,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Ours, for the program; -1: it has none. */
+/* Our descriptor for this port; -1: none. */
 static int port_fd(const struct region *r, const struct box_port *p)
 {
     if (p->channel >= 0)
@@ -37,7 +36,7 @@ static void send_ports(struct task *t, const struct box_task *plan)
     }
 }
 
-/* The path that names the very file that fd is, if there is one. */
+/* The path of the file that fd is open on, if a path still leads to it. */
 static bool path_of_fd(int fd, char *path, size_t size, struct stat *s)
 {
     char link[32];
@@ -80,7 +79,7 @@ int file_send(const struct file_sender *to, uint32_t i, const struct box_file *f
     }
     if (geteuid() == 0)
         h.b |= WIRE_OPEN_READABLE;
-    if (f->path && s->none) { /* its init makes a link */
+    if (f->path && s->none) { /* without a wall, its init makes a link */
         own = open(f->path, O_PATH | O_CLOEXEC);
         if (own < 0)
             return cannot_open(f, why, size);
@@ -130,7 +129,7 @@ void task_file_failed(struct server *s, const struct wire *h)
     if (t->state != TASK_SETUP || h->offset >= plan->file_count)
         return;
     const struct box_file *f = &plan->file[h->offset];
-    /* With the sandbox's rights it cannot be had; with ours, perhaps, as a copy. */
+    /* The sandbox may not read it, but perhaps we may, and can pass on a copy. */
     int own = -1, fd = -1;
     if (!f->path)
         fd = r->fd[f->fd];
@@ -169,7 +168,7 @@ static int start_cold(struct task *t, struct err *e)
     return 0;
 }
 
-/* Its filter is the template's, its listener too.  1: the template has gone meanwhile. */
+/* Start the task as a clone of the template, whose filter and listener it has.  1: the template has gone meanwhile. */
 static int start_warm(struct task *t, struct template *m, struct err *e)
 {
     const struct box_task *plan = &t->region->spec.region.task[t->index];
@@ -178,7 +177,7 @@ static int start_warm(struct task *t, struct template *m, struct err *e)
     for (uint32_t i = 0; i < plan->port_count; i++) {
         int one = port_fd(t->region, &plan->port[i]);
         if (one >= 0)
-            fd[count++] = one; /* the key has looked that there are not too many */
+            fd[count++] = one; /* template_key has made sure that there are not too many */
     }
     t->warm = template_begin(m, t, fd, count);
     if (!t->warm) {
@@ -187,13 +186,13 @@ static int start_warm(struct task *t, struct template *m, struct err *e)
     }
     task_asked(t);
     if (t->init)
-        task_has_init(t, t->init); /* it stands there, and takes them */
+        task_has_init(t, t->init); /* the clone exists already, and takes them */
     notify_uses(t->notify, task_uses, t);
     turns_begin(t);
     return task_give_files(t, plan, e);
 }
 
-/* Where the caller's files stand before the task has used them; a pipe stands nowhere. */
+/* Note the offsets of the caller's files before the task uses them; a pipe has none. */
 static void note_places(struct region *r, const struct box_task *plan)
 {
     for (uint32_t i = 0; i < plan->port_count; i++) {

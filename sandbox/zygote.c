@@ -1,9 +1,9 @@
-/* The zygote and the mounter.
+/* Starts the zygote and the mounter.
  *
- * Order matters (each step was refused in another): all namespaces by one clone; the parent writes the
- * maps; the child takes its user; the mounter is forked while the host's mounts are still there; the
- * zygote leaves for a mount namespace of its own and builds the image in it.  The zygote is pid 1 of its
- * pid namespace: when it dies everything below it dies, and it dies with the server. */
+* The order matters (in any other some step is refused): one clone makes all namespaces; the parent writes the user
+ * maps; the child becomes its user; the mounter is forked while the host's mounts are still there; the zygote enters a
+ * mount namespace of its own and builds the image in it.  The zygote is pid 1 of its pid namespace: when it dies, all
+ * processes below it die, and it dies with the server. */
 #include "sandbox/zygote.h"
 #include "base/fds.h"
 #include "sandbox/box.h"
@@ -72,7 +72,7 @@ static _Noreturn void fail_sys(int socket, const char *what)
     fail(socket, &e);
 }
 
-/* One input of a task: a detached mount goes to its init, or the reason to the server. */
+/* Open one input of a task: send a detached mount to its init, or the reason for a failure to the server. */
 static void open_one(int server, struct wire_packet *p)
 {
     struct wire h = p->head;
@@ -98,8 +98,8 @@ static void open_one(int server, struct wire_packet *p)
     fd_close(&task);
 }
 
-/* A user namespace below ours, of the same one user: whoever enters it has rights over what it owns, and
- * it owns nothing yet.  A forker enters it, to make pid namespaces. */
+/* Make a user namespace below ours, for the same single user, and exit.  Who enters it has all rights over what it owns,
+ * and it owns nothing yet.  A forker enters it to make pid namespaces. */
 static _Noreturn void be_users(int server)
 {
     static const char *const file[][2] = {
@@ -117,7 +117,7 @@ static _Noreturn void be_users(int server)
 
 static void make_users(int server)
 {
-    pid_t pid = fork(); /* nobody waits for it */
+    pid_t pid = fork(); /* no one waits for this process */
     if (pid == 0)
         be_users(server);
     if (pid < 0)
@@ -138,7 +138,7 @@ static _Noreturn void mounter(int server)
     _exit(0);
 }
 
-/* In the cgroup, if the host allows it: there is a limit less without, and no wall. */
+/* Clone into the cgroup, if the host allows that.  Without it one limit is missing, but the wall stands. */
 static long clone_into(unsigned long spaces, int cgroup, bool *outside)
 {
     struct clone_args a = {.flags = spaces | CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup};
@@ -175,7 +175,7 @@ static void drop_bounding(void)
         prctl(PR_CAPBSET_DROP, c, 0, 0, 0);
 }
 
-/* Keep what is needed at numbers 3.., nothing else of the server's. */
+/* Keep these two at the numbers from 3 on, and none of the server's other descriptors. */
 static void keep_fds(int *a, int *b)
 {
     int x = fcntl(*a, F_DUPFD_CLOEXEC, 200), y = fcntl(*b, F_DUPFD_CLOEXEC, 200);
@@ -193,7 +193,7 @@ static void reset_signals(void)
     sigset_t empty;
     for (int s = 1; s < NSIG; s++)
         signal(s, SIG_DFL);
-    signal(SIGCHLD, SIG_IGN); /* nobody waits for inits */
+    signal(SIGCHLD, SIG_IGN); /* no one waits for inits */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     sigemptyset(&empty);
@@ -204,11 +204,11 @@ static void die_with_server(int tasks)
 {
     struct pollfd parent = {.fd = tasks};
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || poll(&parent, 1, 0) < 0 || (parent.revents & POLLHUP))
-        _exit(1); /* the server died before the signal was asked for */
+        _exit(1); /* the server died before prctl could ask to die with it */
 }
 
-/* What each task will need, once and at the start, so that a host that refuses it is found out before
- * anything runs: all but the program itself. */
+/* Try everything that a task needs, except a program, once at the start: so a host that refuses something is found out
+ * before anything runs. */
 static _Noreturn void be_trial(int tasks)
 {
     struct err e;
@@ -226,7 +226,7 @@ static void trial(int tasks)
         fail_sys(tasks, "cannot clone a process for a task");
     if (pid == 0)
         be_trial(tasks);
-    waitpid((pid_t)pid, NULL, 0); /* it is reaped by itself; this waits for its end */
+    waitpid((pid_t)pid, NULL, 0); /* it is reaped automatically; this only waits for its end */
 }
 
 static _Noreturn void serve(int tasks, bool none)
@@ -246,7 +246,7 @@ static _Noreturn void plain_zygote(int tasks, int unused)
     keep_fds(&tasks, &unused);
     close(unused);
     reset_signals();
-    signal(SIGINT, SIG_IGN); /* a terminal's are the caller's to answer */
+    signal(SIGINT, SIG_IGN); /* signals from the terminal are the caller's affair */
     signal(SIGQUIT, SIG_IGN);
     die_with_server(tasks);
     umask(022);
@@ -258,7 +258,7 @@ static _Noreturn void zygote(int tasks, int mounts)
     struct err e;
     char go;
     keep_fds(&tasks, &mounts);
-    if (read(tasks, &go, 1) != 1) /* the maps are written */
+    if (read(tasks, &go, 1) != 1) /* wait until the user maps are written */
         _exit(1);
     reset_signals();
     if (setresgid(INSIDE_ID, INSIDE_ID, INSIDE_ID) < 0 || setresuid(INSIDE_ID, INSIDE_ID, INSIDE_ID) < 0)
@@ -285,7 +285,7 @@ static _Noreturn void zygote(int tasks, int mounts)
     serve(tasks, false);
 }
 
-/* Its maps, and the word to go on.  If it has died meanwhile, what it said before is the reason. */
+/* Write the user maps and let the zygote go on.  If it has died, its last message is the reason. */
 static int let_go(const struct zygote *z, struct err *e)
 {
     static struct wire_packet last;
