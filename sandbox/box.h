@@ -101,7 +101,8 @@ struct box_channel {
     enum box_channel_end end;
     bool lines;           /* reads return what there is, without waiting to be full */
     bool more;            /* FEED, COPY: box_feed will bring more sources, until box_feed_end */
-    bool exact;           /* INSIDE: its writer, or a program before that, shows elsewhere how far it came.  So after the reader has left exactly 1 MiB more can be written, and SIGPIPE comes at the same byte each time */
+    bool exact;           /* INSIDE: its writer, or a program before that, shows elsewhere how far it came.  So after the
+                           * reader has left exactly 1 MiB more can be written, and SIGPIPE comes at the same byte each time */
     bool if_files;        /* exact only if such a program then has a file open for writing */
     bool tell;            /* DRAIN, COPY: call `moved` as bytes are copied */
     bool digest;          /* FEED, DRAIN, COPY: call `digested` with the SHA-256 of the bytes (slower) */

@@ -105,7 +105,8 @@ struct task {
     bool ended, settled;               /* ended: it has ended; settled: all that read from it have, and so on down the stream */
     bool shows;                        /* bytes of it went elsewhere than into its channels */
     bool pipe_left;                    /* the reader of a pipe of the caller's, to which it wrote, has left */
-    bool left_behind, outside_behind;  /* left_behind: a reader left, its own or one further down; outside_behind: that reader is outside of the region */
+    bool left_behind;                  /* a reader left: its own, or one further down the stream */
+    bool outside_behind;               /* and that reader is outside of the region */
     uint64_t asked_ns;
     const char *uncertified_why;
     bool warm;            /* it was cloned from a template */

@@ -1,9 +1,8 @@
-/* What the core wants done, in order, until daemon.c has done it.
+/* The queue of actions that the core wants done, until daemon.c has done them.
  *
- * An action owns what its message borrows, so that the thing the message is about may be gone when
- * it is carried out.  Graphs are shared, not copied: a job spread over a hundred workers is one
- * graph.  The queue's length is bounded by what one event can cause, since daemon.c empties it
- * after each. */
+ * An action owns what its message borrows, so what the message is about may be gone when it is carried out.  Graphs are
+ * shared, not copied: a job spread over a hundred workers has one graph.  The length of the queue is bounded by what one
+ * event can cause, as daemon.c empties it after each. */
 #include "scheduler/state.h"
 
 #include <assert.h>
@@ -12,7 +11,7 @@
 
 #define ACTION_BYTES_MAX ((size_t)64 << 20)
 #define SPARES_MAX       256  /* actions kept for the next event */
-#define SURE_ITEMS       8192 /* fewer routes and nodes than this fit into any frame */
+#define SURE_ITEMS       8192 /* with fewer routes and nodes than this a message fits into any frame */
 
 struct shared_bytes *bytes_new(struct slice s)
 {
@@ -79,8 +78,8 @@ static void queue(struct core *c, struct action *a)
     c->last = a;
 }
 
-/* Most messages are far from any ceiling.  The rest are encoded to see: who is told is the one who
- * can do something about it, not the peer whose frame it would have been. */
+/* Most messages are far from any ceiling.  The others are encoded here to see whether they fit, so that the failure reaches
+ * whoever caused it and not the peer that would get the frame. */
 int action_check(const struct msg *m, struct err *e)
 {
     struct buf frame = BUF_INIT(MSG_BYTES_MAX);
@@ -132,7 +131,7 @@ static bool keep(struct action *a, struct msg *copy)
         return keep_text(a, &copy->recall.text);
     case MSG_RESULT:
         return keep_text(a, &copy->result.text);
-    case MSG_ANSWER: /* one without rows */
+    case MSG_ANSWER: /* an answer without rows */
         return keep_text(a, &copy->answer.text) && (!copy->answer.held || keep_place(a, &copy->answer));
     case MSG_VISIT:
         return keep_bytes(a, &copy->visit.key) && keep_bytes(a, &copy->visit.token);
@@ -143,12 +142,12 @@ static bool keep(struct action *a, struct msg *copy)
         return keep_text(a, &copy->block.worker) && keep_text(a, &copy->block.cold);
     default:
         assert(copy->type == MSG_WELCOME || copy->type == MSG_PING || copy->type == MSG_ACCEPT ||
-               copy->type == MSG_PROGRESS || copy->type == MSG_GO_ON); /* these borrow nothing */
+               copy->type == MSG_PROGRESS || copy->type == MSG_GO_ON); /* these messages borrow nothing */
         return true;
     }
 }
 
-/* An action that cannot be remembered would be a lie to a peer: then the core is broken. */
+/* If there is no memory for an action a peer would be left with something untrue: then the core is broken. */
 void core_send(struct core *c, uint64_t link, const struct msg *m)
 {
     struct action *a = action_new(c, link, NULL);

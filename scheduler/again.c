@@ -1,20 +1,20 @@
-/* A job goes on when a worker is lost.  Streams are not stored, so what the lost part had read is gone with
- * it: it runs again, and so does every part that it reads from, and theirs, up to the client, who reads its
- * files anew.  Readers elsewhere stay as they are: a stream that begins anew gives them what they have
- * already once more, which they compare and drop (proto/stream.h).  Only a reader that is over cannot do
- * that, and runs again too; also one that is over when its new writer begins, of which it has not heard.
+/* What must run again when a worker is lost, so that the job goes on.  Streams are not stored, so what the lost part had
+ * read is gone with it.  It runs again, and so does every part that it reads from, and those that they read from, up to
+ * the client, which reads its files again.  Parts on other workers that read from it stay as they are: a stream that is
+ * started again brings them the bytes that they already have, which they compare and drop (proto/stream.h).  Only a
+ * reader that is over cannot do that, and runs again, too; also one that ends before it was told of its new writer.
  *
- * So that it can be looked at as a whole, a job first stops all that must run again, then is placed anew, all
- * of it under the next attempt's number.  What cannot be placed at once gives back all that the job
- * holds: jobs that hold slots and wait for others would wait for each other.
+* To keep this simple, a job first stops all that must run again, and then places all of it under the next attempt number.
+ * If it cannot be placed at once the job gives back all its slots: jobs that hold slots and wait for more would wait for
+ * each other.
  *
- * Whose fault: a part that was lost, or failed for reasons that are not its programs' own, is blamed, and
- * may be tried `retries` times more; never where it failed.  A stage that took KILLS_MAX workers with it is
- * not given a further one.
+* Blame: a part that was lost, or failed for a reason that is not its programs' own, is blamed, and may be tried `retries`
+ * times more, never on a worker where it failed.  A stage with which KILLS_MAX workers were lost gets no further one.
  *
- * Which block of a stage did it nobody is left to say.  So once a worker was lost the next one runs one block of each stage at a time, and
- * says before which (BEGINS).  A task of a map is kept, to be run again alone, by who has its input: so one more worker has the
- * stage, and is told not to run that one. */
+* When a worker is lost nobody is left to say which block of a stage was the reason.  So the next worker runs one block of
+ * each stage at a time, and says before each which one it is (BEGINS).  The task of a map that is found to be the reason is
+ * to be kept with its input, to be run again alone, and only the worker with the stage has that input: so one more worker
+ * gets the stage, and is told not to run that task. */
 #include "proto/holes.h"
 #include "scheduler/state.h"
 
@@ -22,7 +22,7 @@
 #include <string.h>
 
 #define RETRIES_DEFAULT 3
-#define ALONE_MAX       300 /* bytes of the command that runs a stage alone: a longer one is cut off */
+#define ALONE_MAX       300 /* bytes of the command that runs a stage alone; a longer one is cut off */
 
 bool job_shuns(const struct job *j, const struct peer_state *worker)
 {
@@ -59,13 +59,13 @@ bool part_begins(const struct part *p, const struct msg_begins *m)
         return false;
     struct job_node *n = &j->node[m->node];
     free(n->begun_text);
-    n->begun_text = strdup(m->text); /* without memory for it, it is not told */
+    n->begun_text = strdup(m->text); /* without memory for the text, it is left out */
     n->begun = m->number + 1;
     return true;
 }
 
-/* The stage whose block was at work when the part's worker was lost: where there are several, the one whose same block was, at the
- * loss before; GRAPH_NONE: nothing was told. */
+/* The stage whose block was running when the part's worker was lost.  If there are several: the one whose same block was
+ * running at the loss before.  GRAPH_NONE: not known. */
 static uint32_t suspect(const struct part *p)
 {
     const struct job *j = p->job;
@@ -107,7 +107,8 @@ static void say_block(const struct job *j, uint32_t node, const struct err *why,
             file ? "')" : "", g->label, n->kills, why->text, !file && *text ? "\nzpipe: run it alone: " : "", !file ? text : "");
 }
 
-/* A task of an author's, twice the same, which a further worker shall keep as one that failed. */
+/* Is it one task of a map or reduce with which workers were lost twice?  Then a further worker is to keep it as a failed
+ * task. */
 static bool keep_bad(struct job *j, uint32_t node, const struct err *why)
 {
     const struct graph_node *g = &j->graph->node[node];
@@ -120,8 +121,8 @@ static bool keep_bad(struct job *j, uint32_t node, const struct err *why)
     return true;
 }
 
-/* A stage of many tasks, of which it is not known here who did it, is no command: where its job runs in one process the
- * task is found, and kept. */
+/* Add what the user can do to run the stage alone.  For a stage of many tasks, where it is not known here which one was the
+ * reason, there is no command: but if the job is run in one process, the task is found and kept. */
 static void tell_alone(const struct graph_node *g, struct buf *out)
 {
     if (g->kind != GRAPH_COMMAND && g->kind != GRAPH_SHELL) {
@@ -152,7 +153,7 @@ static void say_quarantined(const struct graph_node *g, uint32_t kills, const st
     buf_clear(&alone);
 }
 
-/* One more try of the part's stages was in vain. */
+/* Count one more failed try for each of the part's stages. */
 static void note_loss(struct part *p, bool killed)
 {
     struct job *j = p->job;
@@ -163,7 +164,7 @@ static void note_loss(struct part *p, bool killed)
         }
 }
 
-/* Was that the last one?  true, and e says so. */
+/* Was that the last try?  true: e says so. */
 static bool give_up(const struct job *j, uint32_t node, uint32_t block, bool kept, const struct err *why, struct err *e)
 {
     const struct graph_node *g = &j->graph->node[node];
@@ -182,14 +183,15 @@ static bool give_up(const struct job *j, uint32_t node, uint32_t block, bool kep
     return true;
 }
 
-/* Its writers must write again; and whoever was through with what these wrote must read again. */
+/* Mark one more round of parts: those that write to a marked part must write again; and a reader of a marked part that is
+ * over must read again. */
 static bool spread(const struct job *j)
 {
     bool more = false;
     for (uint32_t i = 0; i < j->graph->edge_count; i++) {
         uint32_t from = j->node[j->graph->edge[i].from].part, to = j->node[j->graph->edge[i].to].part;
         if (from >= j->part_count || to >= j->part_count)
-            continue; /* the client */
+            continue; /* it is the client */
         struct part *writer = &j->part[from], *reader = &j->part[to];
         if (reader->again && !writer->again)
             more = writer->again = true;
@@ -217,13 +219,13 @@ static void stop(struct core *c, struct job *j, struct part *p)
     core_send(c, p->worker->link, &m);
     lend_want(c, p, 0);
     j->again_left++;
-    if (j->state == JOB_AGAIN) { /* this one has its time, too */
+    if (j->state == JOB_AGAIN) { /* the part that was lost last gets its full time, too */
         j->since_ns = c->event_ns;
         list_to_end(&c->stopping, &j->timed);
     }
 }
 
-/* From the parts that are marked now to all that must run again; those that run are told to stop. */
+/* Find all parts that must run again, from those that are marked now; tell those that run to stop. */
 static void begin_again(struct core *c, uint64_t now, struct job *j)
 {
     uint32_t index = 0;
@@ -255,7 +257,7 @@ void part_lose(struct core *c, uint64_t now, struct part *p, bool killed, const 
     struct err last;
     bool again = p->again;
     if (j->state == JOB_STOPPING || (again && !(killed && p->blamed)))
-        return; /* it was to end anyway */
+        return; /* the job is about to end in any case */
     if (!j->client || (j->local && why->code != ERR_GONE)) {
         job_fail(c, now, j, 125, why);
         return;
@@ -277,7 +279,7 @@ void part_lose(struct core *c, uint64_t now, struct part *p, bool killed, const 
     begin_again(c, now, j);
 }
 
-/* What ran in parts that are to run again is nowhere now. */
+/* Stages of parts that are to run again are now NOWHERE. */
 static void clear_places(struct job *j)
 {
     for (uint32_t i = 0; i < j->graph->node_count; i++)
@@ -292,7 +294,7 @@ void job_resume(struct core *c, uint64_t now, struct job *j)
 {
     struct err e;
     if (!j->begun && !j->parts_left)
-        j->bound = false; /* whoever was to have it first has left without a word: its image binds nobody */
+        j->bound = false; /* the worker that was to run it first left without a word: its image binds nobody */
     if (place_possible(c, j)) {
         clear_places(j);
         if (job_place(c, j, &e) < 0)
@@ -318,7 +320,7 @@ void job_lost_stream(struct core *c, uint64_t now, struct peer_state *p, const s
         from = g->edge[m->index].from;
         to = g->edge[m->index].to;
     }
-    /* The worker at which it was attached, and who attached it. */
+    /* here: the part whose worker listened for the stream; there: the side that attached. */
     uint32_t here = j && from < g->node_count ? j->node[from].part : AT_CLIENT;
     uint32_t there = j && to < g->node_count ? j->node[to].part : AT_CLIENT;
     if (here == AT_CLIENT) {
@@ -332,7 +334,7 @@ void job_lost_stream(struct core *c, uint64_t now, struct peer_state *p, const s
         return;
     }
     if (!part || !part->worker || part->again || part->attempt != m->attempt) {
-        core_refuse_message(c); /* known already */
+        core_refuse_message(c); /* it is known already */
         return;
     }
     struct err e;

@@ -1,6 +1,6 @@
-/* Which workers a job may have.  All of it runs on workers with one image, kernel and kind of CPU: the first that it is given
- * decides, unless the job names an image.  What is on others would show its programs other files, or let them count otherwise,
- * so that its bytes were chance; and copies of one task could not be compared. */
+/* Which workers a job may have.  All of a job runs on workers with one image, kernel and kind of CPU: those of the first
+ * worker it gets, unless the job names an image.  On other workers its programs could see other files or compute otherwise,
+ * so its bytes would depend on chance, and copies of one task could not be compared. */
 #include "scheduler/state.h"
 
 #include <stdio.h>
@@ -30,7 +30,7 @@ int job_wish(const struct graph *g, const char **wish, struct err *e)
     return 0;
 }
 
-/* Ids are long: the beginning of one will do. */
+/* Does the worker have the job's image?  Ids are long, so the beginning of one will do. */
 static bool fits(const struct job *j, const struct peer_state *w)
 {
     if (j->bound)
@@ -91,13 +91,13 @@ void job_say_nobody(const struct core *c, const struct job *j, struct err *e)
     const char *there = images.data ? images.data : "";
     struct err large;
     bool too_large = memory_say_too_much(c, j, &large);
-    if (j->bad) /* the one that was to keep the task was never there */
+    if (j->bad) /* the worker that was to keep the task never came */
         *e = j->bad_why;
     else if (too_large && j->why.code)
         err_set(e, j->why.code, "%.600s, and of the others none is large enough: %s", j->why.text, large.text);
     else if (too_large)
         *e = large;
-    else if (j->why.code && (one || !c->fleet.count)) /* it ran before */
+    else if (j->why.code && (one || !c->fleet.count)) /* the job ran before */
         err_set(e, j->why.code, "%s, and no other worker is there", j->why.text);
     else if (j->why.code)
         err_set(e, j->why.code, "%.600s, and no other worker has its image, %.12s, on the same kernel and kind of CPU; there are: %s", j->why.text, j->image, there);

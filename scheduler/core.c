@@ -1,12 +1,12 @@
 /* See core.h.  Peers: who they are, how long they may be silent, and what they may say.
  *
- * What arrives here has passed the message table (proto/msg.c).  What comes in a wrong moment,
- * twice, or about something that is not the sender's changes nothing and is counted.  Every event
- * ends the same way: jobs that can start do, jobs that are over are freed.
+* A message that arrives here has passed the message table (proto/msg.c).  One that comes at a wrong moment, twice, or
+ * about something that is not the sender's changes nothing and is counted.  Every event ends in the same way: jobs that
+ * can start do, and jobs that are over are freed.
  *
- * A peer is known from its HELLO until its link ends, it says BYE, or, but for a client, it was silent for too long: a client may
- * be stopped for as long as its user likes, and that its host is gone ends its link (proto/peer.c);
- * after that its link is dropped, so no message of it can be taken for somebody else's.
+* A peer is known from its HELLO until its link ends, it says BYE, or it was silent for too long.  The last does not hold
+ * for clients: a client may be stopped for as long as its user likes, and if its host is gone its link ends
+ * (proto/peer.c).  Then the link is dropped, so that none of its messages can be taken for another peer's.
  *
  * Before: daemon.c.  Next: submit.c for what clients want, job.c for what workers say. */
 #include "scheduler/state.h"
@@ -100,8 +100,8 @@ static uint64_t home_key(const uint8_t *instance)
     return key;
 }
 
-/* Instances are 16 random bytes: one whose first half is that of another is somebody's mistake, and
- * gets no home. */
+/* Instances are 16 random bytes, and the first half is the key here.  If two instances have the same first half something
+ * is wrong with one of them, so it gets no home. */
 static int home_join(struct core *c, struct peer_state *p, struct slice instance, struct err *e)
 {
     static const uint8_t none[16];
@@ -138,7 +138,7 @@ static void home_leave(struct core *c, struct peer_state *p)
     if (h->worker == p) {
         h->worker = NULL;
         c->homes_at_work--;
-        c->slots_freed = c->lend_again = true; /* its clients may use the others' workers now */
+        c->slots_freed = c->lend_again = true; /* its clients may use other workers now */
     }
     if (--h->peers == 0) {
         table_remove(&c->homes, home_key(h->instance));
@@ -186,7 +186,7 @@ void core_evict(struct core *c, uint64_t now, struct peer_state *p, const char *
     core_forget(c, now, p, why);
 }
 
-/* Names are shown on terminals. */
+/* Copy a name for terminals: control characters are replaced. */
 static void copy_name(char *to, size_t room, const char *from)
 {
     snprintf(to, room, "%s", from);
@@ -224,7 +224,7 @@ static struct peer_state *peer_new(uint64_t now, uint64_t link, enum msg_role ro
     return p;
 }
 
-/* -1 with nothing left of it. */
+/* Admit a peer that said HELLO.  -1: nothing of it is kept. */
 static int admit(struct core *c, uint64_t now, struct peer_state *p, struct slice instance,
                  struct err *e)
 {
@@ -237,7 +237,7 @@ static int admit(struct core *c, uint64_t now, struct peer_state *p, struct slic
     list_add(p->role == MSG_WORKER ? &c->workers : &c->clients, &p->at);
     c->stats.workers += p->role == MSG_WORKER;
     if (quota_of_client(c, p, e) < 0 || home_join(c, p, instance, e) < 0 || (p->role == MSG_WORKER && fleet_join(c, p, e) < 0)) {
-        p->slots = 0; /* it is not in the fleet */
+        p->slots = 0; /* so that it is not counted in the fleet */
         core_forget(c, now, p, e->text);
         return -1;
     }
@@ -278,9 +278,9 @@ static void forgive(struct list *peers, uint64_t ns)
         LIST_OF(l, peer_state, at)->heard_ns += ns;
 }
 
-/* While anybody is there an event is due every LOOK_NS, if only a tick.  One that comes much later
- * says that we ourselves stood still (a suspended machine, a debugger): what peers said meanwhile
- * has not been read yet, so that time is not counted as their silence. */
+/* While there are peers an event is due every LOOK_NS, if only a tick.  If one comes much later we ourselves were not
+ * running (a suspended machine, a debugger).  What peers said meanwhile has not been read yet, so that time does not count
+ * as their silence. */
 static void begin_event(struct core *c, uint64_t now)
 {
     c->stats.events++;
@@ -291,7 +291,7 @@ static void begin_event(struct core *c, uint64_t now)
     }
     c->began_ns = c->event_ns ? c->began_ns : now;
     c->event_ns = now;
-    c->slots_freed = c->slots_freed || c->repeated; /* what those wait for may be over, by time alone */
+    c->slots_freed = c->slots_freed || c->repeated; /* jobs that may have run before wait for a worker, and that wait may be over */
 }
 
 static void heard(struct core *c, uint64_t now, struct peer_state *p)
@@ -350,7 +350,7 @@ static void dispatch(struct core *c, uint64_t now, struct peer_state *p, const s
     case MSG_LOST:
         job_lost_stream(c, now, p, &m->lost);
         return;
-    default: /* HELLO a second time is one of them */
+    default: /* a second HELLO is one of these */
         if (p->role == MSG_WORKER)
             job_worker_message(c, now, p, m);
         else

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LIFE_JOBS ((uint64_t)1000000000) /* numbers of jobs that one life has */
+#define LIFE_JOBS ((uint64_t)1000000000) /* how many job numbers there are for one life of a scheduler */
 #define LIVES_MAX ((uint64_t)1000000000)
 
 struct daemon {
@@ -26,10 +26,10 @@ struct daemon {
     struct peer *peer; /* owned */
     struct core *core; /* owned */
     struct loop_timer timer;
-    uint64_t due_ns;  /* when the timer ends; UINT64_MAX: it does not run */
+    uint64_t due_ns;  /* when the timer fires; UINT64_MAX: it is not running */
     uint64_t refused; /* messages the core has refused so far */
     int lock;         /* of the state directory, or -1 */
-    bool gone;        /* lost was called */
+    bool gone;        /* `lost` was called */
     void (*lost)(void *owner, const struct err *why);
     void *owner;
 };
@@ -47,7 +47,8 @@ static void log_message(const char *way, uint64_t link, const struct msg *m)
     buf_clear(&text);
 }
 
-/* events: how much the core has heard, of all jobs, heartbeats too; what a job costs it is the difference. */
+/* events: how many events the core has had, for all jobs and heartbeats together; the difference between two lines is what
+ * a job cost. */
 static void log_action(const struct core *c, uint64_t link, const struct msg *m)
 {
     unsigned long long to = link;
@@ -79,7 +80,7 @@ static void log_action(const struct core *c, uint64_t link, const struct msg *m)
 
 /* ---- actions */
 
-/* Whom it could not answer would wait for ever: without memory a scheduler ends, and all know. */
+/* Without memory for an answer some peer would wait for ever; so the scheduler ends, and all peers see that. */
 static void fail(struct daemon *d, const struct err *why)
 {
     if (d->gone)
@@ -94,7 +95,7 @@ static void lose(struct daemon *d, uint64_t link, const char *why)
     core_lost(d->core, loop_clock_ns(), link);
 }
 
-/* The timer is only moved when the core wants to be woken earlier; waking too early is harmless. */
+/* Moves the timer only if the core wants to be woken earlier; waking it too early does no harm. */
 static void set_timer(struct daemon *d)
 {
     uint64_t next = core_next_tick(d->core), now = loop_clock_ns();
@@ -104,7 +105,7 @@ static void set_timer(struct daemon *d)
     loop_timer_start(d->loop, &d->timer, next > now ? next - now : 0, 0);
 }
 
-/* Actions may make links fail, which are events: so until nothing is left to do. */
+/* An action may make a link fail, which is an event; so go on until there is nothing left to do. */
 static void carry_out(struct daemon *d)
 {
     struct core_action a;
@@ -119,7 +120,7 @@ static void carry_out(struct daemon *d)
             continue;
         if (e.code == ERR_NOMEM)
             fail(d, &e);
-        uint64_t link = a.link; /* a is the core's until the next call into it */
+        uint64_t link = a.link; /* `a` belongs to the core and lives until the next call into it */
         peer_drop(d->peer, link);
         lose(d, link, e.text);
     }
@@ -143,10 +144,10 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
     struct daemon *d = owner;
     struct slice key = peer_link_key(p, link);
     char text[PEER_KEY_TEXT];
-    if (m->type == MSG_HELLO) /* whoever is named by link further down */
+    if (m->type == MSG_HELLO) /* so that the log says who the links are */
         log_info("peer_came", "link=%llu role=%s name=\"%s\" key=%s", (unsigned long long)link, keys_role_name(role), m->hello.name, peer_key_text(key, text));
     core_message(d->core, loop_clock_ns(), link, role, key, m, bulk);
-    if (m->type == MSG_HELLO && !net_allows(d->net, role, key)) /* it was, when the connection was made */
+    if (m->type == MSG_HELLO && !net_allows(d->net, role, key)) /* the key may have been taken off the list since the connection was made */
         core_check_keys(d->core, loop_clock_ns(), allowed, d->net);
     if (core_stats(d->core).refused != d->refused) {
         d->refused = core_stats(d->core).refused;
@@ -208,7 +209,7 @@ static int read_lives(int directory, const char *path, uint64_t *lives, struct e
     return 0;
 }
 
-/* On disk before it counts: a number that was given out is never given out again. */
+/* The count is on disk before it is used, so that a number that was given out is never given out again. */
 static int write_lives(int directory, const char *path, uint64_t lives, struct err *e)
 {
     char text[32];
@@ -224,8 +225,8 @@ static int write_lives(int directory, const char *path, uint64_t lives, struct e
     return good ? 0 : -1;
 }
 
-/* Workers and clients outlive a scheduler, and know jobs by their numbers: so each life has its own.  Without a
- * state directory the clock has to do. */
+/* Workers and clients outlive a scheduler, and know jobs by their numbers; so each life of a scheduler has numbers of its
+ * own.  Without a state directory the clock provides them. */
 static int begin_life(struct daemon *d, const char *path, uint64_t *jobs, struct err *e)
 {
     uint64_t lives = 0;

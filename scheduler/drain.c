@@ -1,5 +1,5 @@
-/* Workers that shall leave: no new work goes there, what runs may end, and then they are told to end themselves.  Only who
- * has the scheduler's own key may ask for it; clients own jobs, not machines. */
+/* Workers that are to leave: they get no new work, what they run may end, and then they are told to end.  This needs the
+ * scheduler's own key; clients own jobs, not machines. */
 #include "scheduler/state.h"
 
 #include <string.h>

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FLEET_MAX (1u << 20) /* workers; links end sooner (PEER_LINKS_MAX) */
+#define FLEET_MAX (1u << 20) /* workers; the ceiling on links is lower (PEER_LINKS_MAX) */
 
 uint32_t fleet_free_slots(const struct peer_state *worker)
 {
@@ -29,7 +29,7 @@ static void put(struct core *c, struct peer_state *w, size_t rank)
     w->rank = rank;
 }
 
-/* Its free slots have changed: to where it belongs. */
+/* The worker's free slots have changed: move it to its place in the heap. */
 static void settle(struct core *c, struct peer_state *w)
 {
     size_t at = w->rank;
@@ -85,7 +85,7 @@ void fleet_take(struct core *c, struct peer_state *w, uint32_t slots, uint64_t m
         assert(memory_bytes <= w->memory_bytes - w->memory_used);
         w->memory_used += memory_bytes;
     }
-    assert(slots <= w->slots - w->used); /* what a worker that is drained still runs may be told late */
+    assert(slots <= w->slots - w->used); /* a worker that drains may still tell late of what it runs */
     w->used += slots;
     if (reachable(w))
         settle(c, w);
@@ -112,7 +112,7 @@ void fleet_drain(struct core *c, struct peer_state *w)
         settle(c, w);
 }
 
-/* How much of a job's input lies below these directories. */
+/* How many bytes of a job's input lie below these directories. */
 static uint64_t bytes_in_place(const struct job *j, const char *shared)
 {
     const struct graph *g = j->graph;
@@ -138,7 +138,7 @@ void fleet_holds(struct core *c, struct peer_state *w, const struct msg_holds *m
         w->holds[i] = w->holds[--w->holds_count];
     } else if (i == w->holds_count && m->runs && i < HOLDS_MAX) {
         if (!w->holds && !(w->holds = malloc(HOLDS_MAX * sizeof *w->holds)))
-            return; /* then others may be given the job, and run it whole */
+            return; /* then other workers may get the job, and run all of it */
         w->holds[w->holds_count++] = m->held;
     }
     c->slots_freed = c->slots_freed || c->repeated;
@@ -154,8 +154,8 @@ static struct peer_state *holder_of(const struct core *c, const struct job *j)
     return NULL;
 }
 
-/* Results of it may be somewhere.  They wait for their worker: that it has stopped what it ran of the job before, or that it comes
- * and says so, when the scheduler was started just now. */
+/* Does the job wait for the worker that may have results of it?  It waits until that worker has stopped what it ran of the
+ * job before, or, if the scheduler was started just now, until it has come and said so. */
 static bool waits_for_holder(const struct core *c, const struct job *j, struct peer_state **holder)
 {
     *holder = j->again ? holder_of(c, j) : NULL;
@@ -173,7 +173,7 @@ struct peer_state *fleet_most_free(const struct core *c, const struct job *j)
     if (waits_for_holder(c, j, &holder) || holder)
         return holder;
     struct peer_state *most = NULL;
-    const char *shared = NULL; /* of the last one, as most are alike: */
+    const char *shared = NULL; /* of the worker looked at last, as most have the same: */
     uint64_t bytes = 0, most_bytes = 0;
     for (size_t i = 0; i < c->fleet.count; i++) {
         struct peer_state *w = c->fleet.heap[i];
@@ -186,7 +186,7 @@ struct peer_state *fleet_most_free(const struct core *c, const struct job *j)
             most_bytes = bytes;
         }
         if (!job_is_choosy(j) && !c->fleet.sharing)
-            break; /* the first is the best */
+            break; /* the first one is the best */
     }
     return most;
 }
@@ -204,7 +204,7 @@ bool fleet_has_free(const struct core *c)
     return c->fleet.count && fleet_free_slots(c->fleet.heap[0]);
 }
 
-/* Whoever has no free slot has none below it in the heap. */
+/* Search the heap; below a worker without free slots there are only workers without. */
 static struct peer_state *lender_at(const struct core *c, size_t at, const struct peer_state *owner, uint64_t run_bytes)
 {
     struct peer_state *w = at < c->fleet.count ? c->fleet.heap[at] : NULL;

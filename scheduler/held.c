@@ -1,10 +1,9 @@
-/* Submitted jobs.  A keeper is their client: it holds inputs and outputs, and submits the job under a number of ours as
- * any client does; so what runs, runs again and is replayed is no matter of this file.  Here is only what others
- * may ask: which such jobs there are (keepers say so when they come, and at each change), and to be let in at
- * the keeper's data port, to bring a job, to take its output, or to read its log.  All of it is a keeper's to
- * know: a scheduler that was killed hears it again.
+/* Submitted jobs.  Their client is a keeper: it holds inputs and outputs, and submits the job, as any client does.  So
+ * running and running again are not a matter of this file.  It handles what other clients ask: which such jobs there are
+ * (keepers say so when they connect, and at each change), and to be let in at the keeper's data port: to bring a job, to
+ * take its output, or to read its log.  The keeper knows all of this, and tells a scheduler that was started again.
  *
- * Whose a job is the keeper says; a client sees and ends those that came from its key alone. */
+* The keeper also says whose job it is; a client sees and ends only the jobs of its own key. */
 #include "scheduler/state.h"
 
 #include <stdio.h>
@@ -92,7 +91,7 @@ void held_tell(struct core *c, uint64_t now, struct peer_state *keeper, const st
         return;
     }
     if (!h && !(h = held_new(c, keeper, m->job))) {
-        core_refuse_message(c); /* it is there all the same; only nobody can ask for it */
+        core_refuse_message(c); /* the job exists all the same, but nobody can ask for it */
         return;
     }
     if ((h->has_key = m->key.size == MSG_KEY_BYTES))
@@ -103,7 +102,7 @@ void held_tell(struct core *c, uint64_t now, struct peer_state *keeper, const st
     h->since_ns = now - age_ns;
 }
 
-/* The one with the fewest jobs, of those the oldest link. */
+/* The keeper with the fewest jobs; among equals, the one with the oldest link. */
 static struct peer_state *best_keeper(const struct core *c)
 {
     struct peer_state *best = NULL;
@@ -136,7 +135,7 @@ static int send_visit(struct core *c, const struct peer_state *p, struct peer_st
     return 0;
 }
 
-/* As a job waits for a worker: whoever starts a cluster need not wait between its parts. */
+/* Wait for a keeper, as a job waits for a worker: so a user who starts a cluster need not wait between starting its parts. */
 static int wait_for_keeper(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m, struct err *e)
 {
     if (!list_empty(&p->bringing))
@@ -200,13 +199,13 @@ static struct asked *asked_of(const struct peer_state *keeper, uint64_t link, ui
     return NULL;
 }
 
-/* Passed on to whom it is for, if they are still there. */
+/* Pass the keeper's answer on to the client that asked, if it is still there. */
 void held_visited(struct core *c, struct peer_state *keeper, const struct msg_visited *m)
 {
     struct peer_state *p = table_get(&c->peers, m->link);
     struct asked *q = asked_of(keeper, m->link, m->request);
     if (!q) {
-        core_refuse_message(c); /* nobody asked, or it was answered */
+        core_refuse_message(c); /* no one asked, or it was answered already */
         return;
     }
     asked_free(keeper, q);

@@ -1,6 +1,6 @@
-/* A job's life.  Whatever happens to a job is an event in one table; an empty cell cannot happen
- * there: the message that claimed it is refused.  First the job is updated, then it acts; whether
- * it is over is looked at in one place, job_settle, and looking twice is harmless.
+/* A job's life.  Whatever happens to a job is an event in one table.  An empty cell is an event that cannot happen in
+ * this state: the message that claims it is refused.  First the job's state is updated, then the action runs.  Whether
+ * the job is over is decided in one place, job_settle, which may be called at any time.
  *
  * What must stay true: a job in SENT, RUNNING, AGAIN or STOPPING has parts left, and every part left holds
  * its slots; one in QUEUED or CLAIMED has none; a job becomes OVER once, and that is where its one RESULT is sent. */
@@ -20,14 +20,14 @@ static const struct job_cell {
         {
             [JOB_PLACED] = {JOB_SENT, nothing},
             [JOB_FAILED] = {JOB_OVER,
-                            say_failure}, /* no worker for too long, or none can ever run it */
+                            say_failure}, /* no worker came for too long, or none can ever run it */
             [JOB_CANCELLED] = {JOB_OVER, say_failure},
             [JOB_ORPHANED] = {JOB_OVER, nothing},
         },
     [JOB_CLAIMED] =
         {
             [JOB_PLACED] = {JOB_SENT, nothing},      /* it goes on */
-            [JOB_UNPLACED] = {JOB_QUEUED, wait_anew}, /* it does not */
+            [JOB_UNPLACED] = {JOB_QUEUED, wait_anew}, /* it does not go on */
             [JOB_CANCELLED] = {JOB_OVER, give_up_claim},
             [JOB_ORPHANED] = {JOB_OVER, nothing},
         },
@@ -44,7 +44,7 @@ static const struct job_cell {
         },
     [JOB_RUNNING] =
         {
-            [JOB_STARTED] = {JOB_RUNNING, nothing}, /* its other workers */
+            [JOB_STARTED] = {JOB_RUNNING, nothing}, /* from other workers */
             [JOB_TASK] = {JOB_RUNNING, note_task},
             [JOB_MOVED] = {JOB_RUNNING, tell},
             [JOB_LOST] = {JOB_AGAIN, nothing},
@@ -55,7 +55,7 @@ static const struct job_cell {
         },
     [JOB_AGAIN] =
         {
-            [JOB_STARTED] = {JOB_AGAIN, nothing}, /* of those that go on */
+            [JOB_STARTED] = {JOB_AGAIN, nothing}, /* from parts that go on */
             [JOB_TASK] = {JOB_AGAIN, note_task},
             [JOB_MOVED] = {JOB_AGAIN, tell},
             [JOB_LOST] = {JOB_AGAIN, nothing},
@@ -68,7 +68,7 @@ static const struct job_cell {
         },
     [JOB_STOPPING] =
         {
-            /* late but harmless: sent before STOP was read */
+            /* late but harmless: sent before the worker read STOP */
             [JOB_STARTED] = {JOB_STOPPING, nothing},
             [JOB_TASK] = {JOB_STOPPING, note_task},
             [JOB_MOVED] = {JOB_STOPPING, tell},
@@ -80,10 +80,10 @@ static const struct job_cell {
             [JOB_STOPPED] = {JOB_OVER, say_failure},
             [JOB_OVERDUE] = {JOB_STOPPING, evict_parts},
         },
-    [JOB_OVER] = {{0}}, /* nobody can name it any more */
+    [JOB_OVER] = {{0}}, /* no message can name it any more */
 };
 
-/* What belongs to being in a state: membership in the lists of those that wait. */
+/* Leave and enter a state: keeps the lists that belong to states. */
 static void leave(struct core *c, struct job *j)
 {
     if (j->state == JOB_QUEUED)
@@ -135,7 +135,7 @@ void job_settle(struct core *c, uint64_t now, struct job *j)
     if (j->state == JOB_AGAIN && j->again_left == 0)
         job_resume(c, now, j);
     else if (j->parts_left == 0)
-        job_step(c, now, j, JOB_STOPPED, NULL); /* refused where it is over already, or waits */
+        job_step(c, now, j, JOB_STOPPED, NULL); /* refused by the table if the job waits, or is over already */
 }
 
 /* ---- actions */
@@ -152,7 +152,8 @@ static void tell(struct core *c, uint64_t now, struct job *j, const struct msg *
         core_send(c, j->client->link, m);
 }
 
-/* What a limit ends is ended like any program, and so the rest of the job comes to its end; then it has failed (verdict.c). */
+/* A stage that reached a limit has ended like any other, so the rest of the job comes to its end, too; then the job fails
+ * (verdict.c). */
 static void note_task(struct core *c, uint64_t now, struct job *j, const struct msg *m)
 {
     (void)now;
@@ -164,7 +165,7 @@ static void note_task(struct core *c, uint64_t now, struct job *j, const struct 
     n->early_stop = t->early_stop;
     tell(c, now, j, m);
     uint32_t kind = j->graph->node[t->node].kind;
-    if (t->end != MSG_END_LIMIT || kind == GRAPH_MAP || kind == GRAPH_REDUCE /* told by its tasks */ || !t->text[0] ||
+    if (t->end != MSG_END_LIMIT || kind == GRAPH_MAP || kind == GRAPH_REDUCE /* its tasks tell of their limits */ || !t->text[0] ||
         t->node > j->limit_node)
         return;
     j->limit_node = t->node;
@@ -176,7 +177,7 @@ static void stop_parts(struct core *c, uint64_t now, struct job *j, const struct
     (void)m;
     for (uint32_t i = 0; i < j->part_count; i++) {
         struct msg stop = {.type = MSG_STOP, .stop = {j->number, j->part[i].attempt, j->why.text}};
-        if (j->part[i].worker && !j->part[i].again) /* those were told */
+        if (j->part[i].worker && !j->part[i].again) /* STOP was sent for the others */
             core_send(c, j->part[i].worker->link, &stop);
     }
     for (uint32_t i = 0; i < j->part_count; i++)
@@ -230,14 +231,14 @@ static void give_up_claim(struct core *c, uint64_t now, struct job *j, const str
     say_failure(c, now, j, m);
 }
 
-/* A worker that cannot end what it runs is not to be given more. */
+/* A worker that does not end what it was told to stop gets no more work: drop it. */
 static void evict_parts(struct core *c, uint64_t now, struct job *j, const struct msg *m)
 {
     (void)m;
     bool all = j->state == JOB_STOPPING;
     for (uint32_t i = 0; i < j->part_count; i++)
         j->part[i].late = all || j->part[i].again;
-    for (uint32_t i = 0; i < j->part_count; i++) /* one that goes can make others stop, which were not told until now */
+    for (uint32_t i = 0; i < j->part_count; i++) /* losing one worker can make other parts stop, and those were not told before */
         if (j->part[i].worker && j->part[i].late)
             core_evict(c, now, j->part[i].worker, "it did not end a job that it was told to stop");
 }
@@ -259,7 +260,8 @@ void job_fail(struct core *c, uint64_t now, struct job *j, uint32_t status, cons
     job_step(c, now, j, JOB_FAILED, NULL);
 }
 
-/* By its number or, before that is known, by the client's.  Only the client's own can be found. */
+/* Find the job by its number or, before the client knows that, by the client's own number.  A client can only name its own
+ * jobs. */
 void job_cancel(struct core *c, uint64_t now, struct peer_state *client, const struct msg_cancel *m)
 {
     struct job *j =
@@ -274,7 +276,7 @@ void job_cancel(struct core *c, uint64_t now, struct peer_state *client, const s
     job_step(c, now, j, JOB_CANCELLED, NULL);
 }
 
-/* STOPPED, or its worker was lost: it is at no worker now. */
+/* The part has STOPPED or its worker was lost: it has no worker any more. */
 static void part_end(struct core *c, struct part *p)
 {
     lend_part_over(c, p);
@@ -298,28 +300,28 @@ bool job_has_part(const struct core *c, const struct peer_state *worker, uint64_
     return j && part_of(j, worker, attempt);
 }
 
-/* A worker seemed lost, and what it ran was begun again elsewhere; then the scheduler was killed, and that worker came to us first: we
- * took its attempt for the job's, but who reads from it, or writes to it, follows the newer one.  Or the newer one came, and who reads from
- * it had not been told of it yet. */
+/* Two peers name different attempts of one part.  This happens when a worker seemed lost, so that its part was begun again
+ * elsewhere, and then the scheduler was killed.  If that worker came to us first we took its attempt for the job's, but the
+ * part's readers and writers follow the newer one; or the newer one came first, and a reader had not been told of it yet. */
 bool part_outdated(struct core *c, uint64_t now, struct part *p, uint32_t attempt)
 {
     struct job *j = p->job;
     if (p->attempt > j->earlier || attempt == p->attempt || (attempt > p->attempt && attempt - p->attempt > UNHEARD_MAX))
         return false;
-    j->attempt = attempt > j->attempt ? attempt : j->attempt; /* the next one is newer still */
+    j->attempt = attempt > j->attempt ? attempt : j->attempt; /* the next attempt will be newer still */
     if (!p->again)
         part_repeat(c, now, p);
     return true;
 }
 
-/* Where the stage runs, if it is that worker. */
+/* The part that runs this node, if its worker is this one. */
 static struct part *part_of_node(const struct job *j, const struct peer_state *worker, uint32_t node)
 {
     uint32_t i = node < j->graph->node_count ? j->node[node].part : NOWHERE;
     return i < j->part_count && j->part[i].worker == worker ? &j->part[i] : NULL;
 }
 
-struct claim { /* what a worker's message is about */
+struct claim { /* the job, attempt and event that a worker's message is about */
     uint64_t job;
     uint32_t attempt;
     enum job_event event;
@@ -334,7 +336,7 @@ static bool claim_of(const struct msg *m, struct claim *out)
     case MSG_TASK:
         *out = (struct claim){m->task.job, m->task.attempt, JOB_TASK};
         return true;
-    case MSG_PROGRESS: /* it names no attempt */
+    case MSG_PROGRESS: /* has no attempt */
         *out = (struct claim){m->progress.job, 0, JOB_MOVED};
         return true;
     case MSG_BLOCK:
@@ -354,7 +356,7 @@ static bool claim_of(const struct msg *m, struct claim *out)
     }
 }
 
-/* Of slots lent: what an owner could use, and what a lender gave back. */
+/* A message about lent slots: what an owner could use, or what a lender gave back. */
 static void loan_message(struct core *c, struct peer_state *worker, const struct msg *m)
 {
     bool good = false;
@@ -370,14 +372,14 @@ static void loan_message(struct core *c, struct peer_state *worker, const struct
         core_refuse_message(c);
 }
 
-/* A stage ends once, where it is. */
+/* May this part report the end of this stage?  A stage ends once, and where it runs. */
 static bool task_fits(const struct job *j, const struct part *p, const struct msg_task *t)
 {
     return part_of_node(j, p->worker, t->node) == p && !j->node[t->node].ended;
 }
 
-/* A worker at work on what nobody knows of is told to end it; one that has nothing left, or repeats
- * itself, needs no answer. */
+/* A worker that works on something we do not know is told to end it.  One that has nothing left of it, or repeats itself,
+ * needs no answer. */
 static void not_theirs(struct core *c, const struct peer_state *worker, const struct claim *claim)
 {
     core_refuse_message(c);
@@ -387,13 +389,13 @@ static void not_theirs(struct core *c, const struct peer_state *worker, const st
     core_send(c, worker->link, &m);
 }
 
-/* Is it the user's failure, the same on every worker? */
+/* Is it a failure that would be the same on every worker? */
 static bool is_final(uint32_t code)
 {
     return code == ERR_INPUT || code == ERR_UNSUPPORTED || code == ERR_BUG;
 }
 
-/* Why it ran again is what somebody has to know who reads that it came out differently. */
+/* If output came out differently the second time, say why the job ran again: the user needs to know that. */
 static void tell_why_again(const struct job *j, struct err *e)
 {
     struct err said = *e;
@@ -451,7 +453,7 @@ void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
         if (missed)
             part_repeat(c, now, p);
     } else if (p->again) {
-        done = false; /* it is to end, and has not heard of it yet */
+        done = false; /* STOP was sent for it, and it has not read that yet */
     } else if (claim.event == JOB_FAILED) {
         on_fail(c, now, p, &m->fail);
     } else if ((claim.event == JOB_TASK && !task_fits(j, p, &m->task)) ||
@@ -477,7 +479,7 @@ void jobs_lose_client(struct core *c, uint64_t now, struct peer_state *client)
     while (!list_empty(&client->jobs)) {
         struct job *j = LIST_OF(client->jobs.next, job, of_client);
         blame(j, 125, &e);
-        if (j->state == JOB_QUEUED || j->state == JOB_CLAIMED) { /* over at once, and that unlinks it */
+        if (j->state == JOB_QUEUED || j->state == JOB_CLAIMED) { /* such a job is over at once, which takes it out of the list */
             job_step(c, now, j, JOB_ORPHANED, NULL);
             continue;
         }
@@ -487,7 +489,8 @@ void jobs_lose_client(struct core *c, uint64_t now, struct peer_state *client)
     }
 }
 
-/* Of one job at a time: it may begin anew, and use its parts again, as soon as all of them are known. */
+/* Handles one job at a time, and first takes all its parts from the worker: as soon as all are known the job may begin
+ * again, and use its parts again. */
 void jobs_lose_worker(struct core *c, uint64_t now, struct peer_state *worker, const char *why)
 {
     struct err e;
@@ -514,7 +517,7 @@ void jobs_overdue(struct core *c, uint64_t now)
         struct job *j = LIST_OF(c->stopping.next, job, timed);
         if (now < j->since_ns + STOP_NS)
             return;
-        job_step(c, now, j, JOB_OVERDUE, NULL); /* no part is left then, so it is over */
+        job_step(c, now, j, JOB_OVERDUE, NULL); /* after this no part is left, so the job is over */
     }
 }
 

@@ -1,9 +1,9 @@
 /* Slots lent to a part of a job whose stages in blocks could use more than its own worker has.
  *
- * A stage in blocks has one owner, the worker of its part, which cuts, orders and combines; what is
- * lent out are single runs of blocks (worker/borrow.c, worker/lend.c).  So a loan is nothing but
- * slots of another worker, the lender: the owner says how many it could use (WANT), and free ones
- * are dealt out in turn to all parts that want some.  Which runs go there the core never learns.
+* A stage in blocks has one owner, the worker of its part, which cuts, orders and combines.  Other workers do single runs
+ * of blocks for it (worker/borrow.c, worker/lend.c).  So for the core a loan is nothing but slots of another worker, the
+ * lender: the owner says how many it could use (WANT), and free slots are dealt out in turn to all parts that want some.
+ * The core does not know which runs are done there.
  *
  * What must stay true: a lender's slots are taken from LEND until it says RETURNED or is lost; while
  * a job waits for a slot nothing is lent, and as many slots as jobs wait are on their way back. */
@@ -18,7 +18,7 @@ void lend_init(struct part *p)
     list_init(&p->wanting);
 }
 
-/* In the list of those that want more, or not. */
+/* Put the part into the list of those that want more, or take it out. */
 static void look(struct core *c, struct part *p)
 {
     bool wants = p->worker && p->wants > p->lent && p->loan_count < PART_LOANS_MAX &&
@@ -58,7 +58,7 @@ static void tell_owner(struct core *c, const struct loan *l, bool returned)
     core_send(c, l->owner->worker->link, &m);
 }
 
-/* It counts as lent no more, though its slots are not back yet. */
+/* The loan no longer counts as lent, though its slots have not come back yet. */
 static void take_back(struct core *c, struct loan *l)
 {
     if (!l->recalled) {
@@ -72,7 +72,7 @@ static void take_back(struct core *c, struct loan *l)
     }
 }
 
-/* Nobody has anything of it any more. */
+/* The loan is over on both sides. */
 static void loan_free(struct core *c, struct loan *l, bool returned)
 {
     struct part *p = l->owner;
@@ -153,7 +153,7 @@ uint64_t lend_deadline(const struct core *c)
 
 /* ---- new ones */
 
-/* The action's message, with what it borrows. */
+/* Make the LEND or LENT message, with what it borrows in the action's arena. */
 static struct action *new_action(struct core *c, const struct peer_state *whom,
                                  const struct loan *l, const uint8_t *token,
                                  const struct peer_state *other, bool to_lender)
@@ -180,7 +180,7 @@ static struct action *new_action(struct core *c, const struct peer_state *whom,
     return a;
 }
 
-/* Both are told or neither. */
+/* Tell both sides or neither. */
 static bool tell_both(struct core *c, const struct loan *l)
 {
     uint64_t token[MSG_TOKEN_BYTES / sizeof(uint64_t)] = {core_random(c), core_random(c)};
@@ -199,7 +199,7 @@ static bool tell_both(struct core *c, const struct loan *l)
     return false;
 }
 
-/* false: no memory, and nothing was lent. */
+/* Make a loan.  false: no memory, and nothing was lent. */
 static bool lend(struct core *c, struct part *p, struct peer_state *lender, uint32_t slots)
 {
     struct loan *l = calloc(1, sizeof *l);
@@ -229,7 +229,7 @@ static bool lend(struct core *c, struct part *p, struct peer_state *lender, uint
     return true;
 }
 
-/* Of what is free each part that wants some has its share, in turn. */
+/* Deal out free slots in turn to all parts that want some. */
 static void hand_out(struct core *c)
 {
     bool again = true;
@@ -238,7 +238,7 @@ static void hand_out(struct core *c)
         again = false;
         for (struct list *l = c->wanting.next; l != &c->wanting; l = next) {
             if (!fleet_has_free(c))
-                return; /* or many that want some would all be asked, at each event */
+                return; /* otherwise many parts that want slots would all be looked at, at each event */
             struct part *p = LIST_OF(l, part, wanting);
             struct peer_state *lender = fleet_lender(c, p->worker, p->run_bytes);
             uint32_t slots = lender ? fleet_free_slots(lender) / c->wanting_count : 0;
@@ -253,7 +253,7 @@ static void hand_out(struct core *c)
     }
 }
 
-/* Jobs that wait for a slot of the fleet, and not for the worker of their client's process. */
+/* How many jobs wait for a slot of the fleet, not for the worker in their client's process. */
 static uint64_t count_waiting(const struct core *c)
 {
     uint64_t count = 0;
@@ -266,7 +266,7 @@ static uint64_t count_waiting(const struct core *c)
     return count;
 }
 
-/* Some job waits for memory: all that is lent comes back. */
+/* A job waits for memory: recall all loans that hold some. */
 static void recall_memory(struct core *c)
 {
     for (struct list *l = c->lent.next, *next; l != &c->lent; l = next) {
@@ -279,7 +279,7 @@ static void recall_memory(struct core *c)
     }
 }
 
-/* The newest go first: who has lent for long is about to have what it gave for. */
+/* Recall or make loans as needed.  The newest loans are recalled first, as older ones are closer to being of use. */
 void lend_step(struct core *c)
 {
     if (!c->lend_again)

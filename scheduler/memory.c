@@ -1,13 +1,14 @@
-/* Memory of workers, and what a job's stages need of it.  A stage needs what its commands declare (`with memory=`): what streams
- * all of it, as long as its part is there; what runs in blocks as much as one run of it, for without one it could not go on.  Of more
- * runs at once the owner begins as many as its worker has room for (worker/agent.c); those that are lent take their part at the
- * lender, for each slot.  What declares nothing needs nothing.
+/* The memory of workers, and what a job's stages need of it.  A stage needs what its commands declare (`with memory=`).
+ * Stages that stream need all of it, for as long as their part exists.  A stage in blocks needs as much as one run takes,
+ * for without one run it could not go on; it begins as many more runs as its worker has room for (worker/agent.c).  Runs
+ * that are lent take memory at the lender, for each slot.  A stage that declares nothing needs nothing.
  *
- * What must stay true: what is taken of a worker is what its parts and loans need, and never more than it gives.  Of what an earlier
- * scheduler gave it nobody has said yet how much it needs: until that is known nothing that needs memory goes there.  A job that
- * needs more than is free lets others that need less go first, but not for ever: after PATIENCE_NS no other that needs memory is begun before it.
+* What must stay true: what is taken of a worker's memory is what its parts and loans need, and never more than it gives.
+ * How much is needed by parts from an earlier scheduler is not known at first; until it is, nothing that needs memory is
+ * placed there.  A job that needs more than is free lets jobs go first that need less, but not for ever: after PATIENCE_NS
+ * no other job that needs memory is started before it.
  *
- * A worker that gives no amount, as the one in the client's own process, has no bound here. */
+* A worker that names no amount, like the one in the client's own process, has no bound here. */
 #include "scheduler/state.h"
 
 #include "proto/stages.h"
@@ -51,7 +52,7 @@ int memory_measure(struct job *j, struct err *e)
     return r;
 }
 
-/* Of all that is to be placed. */
+/* The memory that all stages to be placed need. */
 static uint64_t need_of(const struct job *j)
 {
     uint64_t bytes = 0;

@@ -1,12 +1,11 @@
-/* Which worker gets what.
+/* Decides which worker gets which stages.
  *
- *   a worker in the client's own process   everything, sources and sinks too
- *   otherwise                              the programs, on the worker with most free slots or (for
- * tests) spread; sources and sinks stay with the client
+*   the client's process has a worker   it gets everything, sources and sinks too
+ *   otherwise                           the worker with most free slots gets the programs (for tests they are spread
+ *                                       over all workers); sources and sinks stay with the client
  *
- * A job holds min(its stages on a worker, the worker's free slots) slots until it is over: stages
- * that stream into each other must run at the same time, so more stages than slots still are one
- * part.
+* Until it is over a job holds min(its stages on a worker, the worker's free slots) slots.  Stages that stream into each
+ * other must run at the same time, so they are one part even if they are more than the slots.
  *
  * Next: route.c for how the bytes travel then, and worker/agent.c for RUN. */
 #include "scheduler/state.h"
@@ -22,7 +21,8 @@ struct peer_state *place_local(const struct peer_state *client)
     return client->home ? client->home->worker : NULL;
 }
 
-/* What of it goes on elsewhere has its ends at the client: then all of it stays a job of the fleet's. */
+/* The worker in the client's process, if the job is to run there.  Parts that go on elsewhere have their ends at the
+ * client; then all of the job stays with the fleet. */
 static struct peer_state *local_of(const struct job *j)
 {
     return j->parts_left && !j->local ? NULL : place_local(j->client);
@@ -34,13 +34,13 @@ bool place_possible(const struct core *c, const struct job *j)
     return local ? fleet_free_slots(local) > 0 : fleet_most_free(c, j) != NULL;
 }
 
-/* A worker that gets some of the stages. */
+/* A worker, and the part that it gets. */
 struct place {
     struct peer_state *worker;
     uint32_t part;
 };
 
-/* The node by which others of its stage are placed. */
+/* The node that leads its stage: the others of the stage are placed with it. */
 static uint32_t leader_of(const struct graph_stages *s, uint32_t node)
 {
     const struct graph_stage *stage = s->of_node[node] == GRAPH_NONE ? NULL : &s->stage[s->of_node[node]];
@@ -60,7 +60,7 @@ static uint32_t count_leads(const struct job *j, const struct graph_stages *s, b
     return count;
 }
 
-/* A broadcast is where its bytes are made; of the client's, where it was first. */
+/* A broadcast is placed where its bytes are made.  If that is the client, it stays where it was placed first. */
 static void place_broadcasts(struct job *j, uint32_t first)
 {
     const struct graph *g = j->graph;
@@ -77,7 +77,8 @@ static void place_broadcasts(struct job *j, uint32_t first)
     }
 }
 
-/* Who writes to it is placed, and must be met by SIGPIPE at the same byte each time (flow.h): that is known where both are. */
+/* The part of a writer that must be beside this node, or NOWHERE: SIGPIPE is to meet the writer at the same byte each time
+ * (flow.h), which only works if both are in one part. */
 static uint32_t beside_writer(const struct job *j, const struct graph_stages *s, uint32_t node)
 {
     const struct graph *g = j->graph;
@@ -90,8 +91,8 @@ static uint32_t beside_writer(const struct job *j, const struct graph_stages *s,
     return NOWHERE;
 }
 
-/* Stages that are nowhere are dealt out in turn, so that neighbours differ where there are two workers; but
- * those of one stage in blocks stay together. */
+/* Deal out the stages that are NOWHERE in turn, so that neighbours differ if there are two workers; but the nodes of one
+ * stage in blocks stay together. */
 static void deal(struct job *j, const struct graph_stages *s, const struct place *place, size_t places, bool local)
 {
     uint32_t turn = 0;
@@ -111,7 +112,7 @@ static void deal(struct job *j, const struct graph_stages *s, const struct place
     place_broadcasts(j, place[0].part);
 }
 
-/* Room for one part per stage is enough: each has one at least. */
+/* Make the new parts.  Room for one part per stage is enough, since each part has at least one. */
 static int new_parts(struct job *j, struct place *place, size_t places, uint32_t room, struct err *e)
 {
     if (!j->part && !(j->part = calloc(room, sizeof *j->part)))
@@ -136,7 +137,7 @@ static int new_parts(struct job *j, struct place *place, size_t places, uint32_t
     return 0;
 }
 
-/* The workers for what is nowhere; gives. */
+/* Choose the workers for the stages that are NOWHERE; gives. */
 static struct place *choose(const struct core *c, struct job *j, struct peer_state *local, uint32_t max,
                             size_t *count, struct err *e)
 {
@@ -214,7 +215,7 @@ static int new_run(struct core *c, struct job *j, uint32_t part, bool local, str
     return 0;
 }
 
-/* To the client, or to a worker whose part reads from one that is new. */
+/* Make a ROUTE message for the client, or for a worker whose part reads from a new one. */
 static int new_route(struct core *c, struct job *j, uint32_t attempt, uint32_t side, struct action **out, struct err *e)
 {
     bool client = side == AT_CLIENT;
@@ -240,7 +241,7 @@ static int new_route(struct core *c, struct job *j, uint32_t attempt, uint32_t s
     return 0;
 }
 
-/* What this part is to hear, if anything. */
+/* Make the message for this part: RUN, ROUTE or none. */
 static int new_word(struct core *c, struct job *j, uint32_t part, bool local, struct action **out, struct err *e)
 {
     *out = NULL;
@@ -250,7 +251,7 @@ static int new_word(struct core *c, struct job *j, uint32_t part, bool local, st
                                                : new_route(c, j, j->attempt, part, out, e);
 }
 
-/* All of them or none: a job that only one of its workers heard of would have to be taken back. */
+/* Queue all messages or none: a job that only some of its workers know would have to be taken back. */
 static int send_all(struct core *c, struct job *j, bool local, struct err *e)
 {
     uint32_t count = j->part_count + !local, made = 0, sent = 0;
@@ -271,7 +272,7 @@ static int send_all(struct core *c, struct job *j, bool local, struct err *e)
     return r;
 }
 
-/* As if it had never been placed. */
+/* Undo the placement, as if the job had never been placed. */
 static void take_back(struct job *j, const struct place *place, size_t places)
 {
     for (size_t i = 0; i < places; i++)
@@ -325,9 +326,9 @@ int job_place(struct core *c, struct job *j, struct err *e)
     return r;
 }
 
-/* ---- what is placed already */
+/* ---- jobs that run already, from an earlier scheduler */
 
-/* Each node where the remnants say, once. */
+/* Put each node where the remnants say; false: a node is named twice. */
 static bool note_places(struct job *j, struct remnant *const *found, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -343,7 +344,7 @@ static bool note_places(struct job *j, struct remnant *const *found, uint32_t co
     return true;
 }
 
-/* Are they as they were dealt out?  All stages, each in one place, and no part without one. */
+/* Are the remnants the whole job?  All stages must be there, each in one place, and no part without one. */
 static bool are_whole(const struct job *j, const struct graph_stages *s, uint32_t count, struct part *part)
 {
     const struct graph *g = j->graph;
@@ -361,7 +362,8 @@ static bool are_whole(const struct job *j, const struct graph_stages *s, uint32_
     return true;
 }
 
-/* Who reads is no newer than who writes to it; else the writer is one that was begun again elsewhere, and has not heard of it. */
+/* No reader may be newer than the writer it reads from.  If one is, its writer was begun again elsewhere, and this one has
+ * not been told. */
 static bool are_of_a_time(const struct job *j, struct remnant *const *found, uint32_t count)
 {
     for (uint32_t i = 0; i < j->graph->edge_count; i++) {
@@ -372,7 +374,7 @@ static bool are_of_a_time(const struct job *j, struct remnant *const *found, uin
     return true;
 }
 
-/* Each holds one slot of its worker already. */
+/* Make the remnants the job's parts.  Each holds one slot of its worker already. */
 static void take_remnants(struct core *c, struct job *j, struct remnant *const *found, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -384,7 +386,7 @@ static void take_remnants(struct core *c, struct job *j, struct remnant *const *
         list_add(&p->worker->parts, &p->at);
         uint64_t room_bytes = p->worker->memory_bytes ? p->worker->memory_bytes - p->worker->memory_used : UINT64_MAX;
         p->memory_bytes = memory_of_part(j, i, &p->run_bytes);
-        if (p->memory_bytes > room_bytes) /* it gives less than it did */
+        if (p->memory_bytes > room_bytes) /* the worker now gives less memory than before */
             p->memory_bytes = room_bytes;
         fleet_take(c, p->worker, slots - 1, p->memory_bytes);
         j->attempt = p->attempt > j->attempt ? p->attempt : j->attempt;
@@ -415,7 +417,7 @@ bool place_remnants(struct core *c, struct job *j, struct remnant *const *found,
     return whole;
 }
 
-/* The next attempt that one of its parts is; 0: there is none. */
+/* The next greater attempt number among its parts; 0: there is none. */
 static uint32_t attempt_after(const struct job *j, uint32_t attempt)
 {
     uint32_t next = 0;

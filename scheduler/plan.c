@@ -18,7 +18,7 @@ static const char *class_of(const struct graph_node *n)
     return n->split.cut == GRAPH_CUT_NONE ? names[n->kind] : graph_class(n);
 }
 
-/* Where the stage may be cut, and how blocks' outputs become one. */
+/* Describe where the stage's input may be cut, and how the outputs of blocks are combined. */
 static void split_texts(const struct graph_node *n, bool ranges, struct buf *cut, struct buf *combine)
 {
     static const char *const cuts[GRAPH_CUTS] = {"none", "bytes", "lines", "nuls", "files"};
@@ -43,7 +43,7 @@ static void split_texts(const struct graph_node *n, bool ranges, struct buf *cut
         buf_text(combine, s->combine == GRAPH_COMBINE_REVERSE ? "reverse" : "concat");
 }
 
-/* What was collected, in the arena, cut off where a message's texts end. */
+/* Keep the collected text in the arena, cut off at the length that a message allows. */
 static const char *keep_text(struct arena *a, struct buf *b)
 {
     const char *text = arena_bytes(a, b->data, b->size);
@@ -85,12 +85,13 @@ static void source_detail(const struct graph *g, const struct graph_node *n, str
     }
 }
 
-/* Which rows of the plan stand behind an edge with a number: those that one comes to by stdin, or by stdout. */
+/* For an edge that is not stdin or stdout: name the rows of the plan behind it, following their stdin or stdout from stage
+ * to stage. */
 static void edge_detail(const struct graph *g, const struct graph_node *n, const struct graph_fd *f, struct buf *b)
 {
     bool reads = &g->node[g->edge[f->edge].to] == n;
     uint32_t first = UINT32_MAX, last = 0, at = reads ? g->edge[f->edge].from : g->edge[f->edge].to;
-    for (uint32_t i = 0; i < g->node_count; i++) { /* there is no cycle */
+    for (uint32_t i = 0; i < g->node_count; i++) { /* ends, as there is no cycle */
         if (g->node[at].kind != GRAPH_SINK) {
             first = at < first ? at : first;
             last = at > last ? at : last;
@@ -101,15 +102,15 @@ static void edge_detail(const struct graph *g, const struct graph_node *n, const
             break;
         at = reads ? g->edge[next->edge].from : g->edge[next->edge].to;
     }
-    if (first == UINT32_MAX) /* to a sink, which only a program can say */
+    if (first == UINT32_MAX) /* it leads to a sink, which only a graph built by a program can have there */
         first = last = at;
     buf_printf(b, "%sedge %d: stage%s %u", b->size ? ", " : "", f->fd, first < last ? "s" : "", first + 1);
     if (first < last)
         buf_printf(b, "-%u", last + 1);
 }
 
-/* How many tasks a map has at most: a record that is longer than a block makes them fewer.  0: it cannot be told, as
- * where each record is a block. */
+/* How many tasks a map has at most; records that are longer than a block make them fewer.  0: not known, as when each
+ * record is a block. */
 static uint64_t tasks_of(const struct graph *g, const struct graph_node *n)
 {
     const struct graph_fd *in = graph_fd_of(n, 0);
@@ -174,7 +175,7 @@ static void detail(const struct graph *g, const struct graph_node *n, struct buf
             edge_detail(g, n, &n->fd[k], b);
 }
 
-/* A stage in blocks that only one worker of a cluster runs. */
+/* Say why only one worker of a cluster can run the stage's blocks. */
 static void stays_detail(const struct graph *g, const struct graph_stages *all, uint32_t i, struct buf *b)
 {
     for (uint32_t k = 0; k < all->count; k++) {

@@ -1,5 +1,5 @@
-/* Each key's share of what the scheduler has room for.  One key may be used by many processes, each of which is a peer with bounds of its
- * own: together they could take every place, and nobody else would have any.  What a keeper submits counts for who brought it. */
+/* How much of the scheduler's room each key may have.  One key may be used by many processes, each a peer with bounds of
+ * its own; together they could take every place.  A job that a keeper submits counts for the key that brought it. */
 #include "scheduler/state.h"
 
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 struct quota *quota_get(struct core *c, const uint8_t *key)
 {
     uint64_t name;
-    memcpy(&name, key, sizeof name); /* of two keys that begin alike, which nobody finds by chance, each counts for both */
+    memcpy(&name, key, sizeof name); /* two keys with the same beginning, which nobody can find by chance, share one count */
     struct quota *q = table_get(&c->quotas, name);
     if (q || !(q = calloc(1, sizeof *q)))
         return q;

@@ -1,12 +1,13 @@
-/* What goes on when a scheduler was killed and started again.  It remembers no job; but workers still run theirs, and say so
- * (REMAINS), and clients bring theirs once more (SUBMIT), with the number and the token that they had.  Where the two fit, and
- * all stages of the job are there, it goes on as if nothing had been (GO_ON): nothing of it runs twice, and no byte of it
- * stopped, for bytes never came past us; only where its streams are is said once more, since that may not have been heard.  Where something is missing, because a worker was lost meanwhile or a part had
- * ended, what remains has to STOP, and the job begins anew.
+/* Jobs that go on when the scheduler was killed and started again.  The new scheduler remembers no job.  But workers still
+ * run their parts, and say so (REMAINS), and clients bring their jobs once more (SUBMIT), with the number and token that
+ * they had.  Where the two fit and all stages of the job are there, the job goes on as if nothing had happened (GO_ON).
+ * Nothing of it runs twice, and its bytes never stopped, as they do not pass the scheduler; only its routes are sent once
+ * more, since the last ones may not have arrived.  If something is missing, because a worker was lost meanwhile or a part
+ * had ended, what remains is told to STOP and the job begins again.
  *
- * What must stay true: a remnant holds a slot of its worker until it goes on or STOPPED; a job waits CLAIM_NS at most for what
- * remains of it, and that REMNANT_NS for its job.  A worker that comes says how many it has, so that nobody
- * is given their slots before it has said which they are.  Only whose job it was knows its token.
+* What must stay true: a remnant holds a slot of its worker until it goes on or has STOPPED.  A job waits at most CLAIM_NS
+ * for its remnants, and a remnant REMNANT_NS for its job.  A worker first says how many remnants it has, so that their
+ * slots are not given away before it has named them.  Only the client whose job it was knows the job's token.
  *
  * Before: submit.c, and core.c for REMAINS.  Next: place.c, which puts it where it is. */
 #include "scheduler/state.h"
@@ -33,7 +34,7 @@ static void tell_stop(struct core *c, const struct peer_state *worker, uint64_t 
     core_send(c, worker->link, &m);
 }
 
-/* It holds its slot until it has. */
+/* Tell the worker to stop a remnant, which holds its slot until it has. */
 static void stop(struct core *c, uint64_t now, struct remnant *r)
 {
     list_remove(&r->at);
@@ -76,7 +77,7 @@ void remains_lose_worker(struct peer_state *worker)
 
 /* ---- a job and what remains of it */
 
-/* Some of it was begun again elsewhere, of which its worker has not heard. */
+/* Was some of this remnant begun again elsewhere, without its worker having been told? */
 static bool is_outdated(const struct remnant *r, struct remnant *const *all, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -87,7 +88,7 @@ static bool is_outdated(const struct remnant *r, struct remnant *const *all, uin
     return false;
 }
 
-/* All of it that is not outdated, one per part; gives.  NULL: none, or no memory. */
+/* All remnants of the job that are not outdated, one per part; gives.  NULL: none, or no memory. */
 static struct remnant **gather(const struct core *c, const struct job *j, uint32_t *count)
 {
     uint32_t room = j->graph->node_count + 1, all = 0;
@@ -112,7 +113,8 @@ static void say_accept(struct core *c, const struct job *j)
     core_send(c, j->client->link, &m);
 }
 
-/* Back under the number that its workers and its client know.  false: some of it has not come, and nothing was done. */
+/* Let the job go on under the number that its workers and its client know.  false: something of it has not come, and
+ * nothing was done. */
 static bool go_on(struct core *c, uint64_t now, struct job *j)
 {
     uint32_t count;
@@ -123,13 +125,13 @@ static bool go_on(struct core *c, uint64_t now, struct job *j)
     if (whole)
         j->number = j->was;
     struct err e;
-    int told = whole ? place_tell_again(c, j, &e) : 0; /* before they are asked what broke meanwhile */
+    int told = whole ? place_tell_again(c, j, &e) : 0; /* before GO_ON asks the workers what broke meanwhile */
     for (uint32_t i = 0; whole && i < count; i++) {
         struct msg m = {.type = MSG_GO_ON, .go_on = {j->was, found[i]->attempt}};
         core_send(c, found[i]->worker->link, &m);
         remnant_free(found[i]);
     }
-    c->slots_freed = c->lend_again = c->slots_freed || whole; /* what its workers have besides can be told now */
+    c->slots_freed = c->lend_again = c->slots_freed || whole; /* what else its workers have free is now known */
     free(found);
     if (!whole)
         return false;
@@ -154,7 +156,7 @@ bool remains_claim(struct core *c, uint64_t now, struct job *j, const struct msg
     return true;
 }
 
-/* It does not go on: what remains of it ends, and the number is a new one. */
+/* The job does not go on: its remnants are stopped, and it gets a new number. */
 void remains_give_up(struct core *c, uint64_t now, struct job *j)
 {
     struct list *next;
@@ -189,7 +191,7 @@ static struct remnant *remnant_new(struct core *c, uint64_t now, struct peer_sta
     return r;
 }
 
-/* Of a job that goes on with an older attempt: its worker came first. */
+/* The worker of an older attempt came first and the job goes on with that; now a newer attempt is named. */
 static void see_newer(struct core *c, uint64_t now, const struct msg_remains *m)
 {
     struct job *j = table_get(&c->jobs_by_number, m->job);
@@ -221,7 +223,7 @@ void remains_hear(struct core *c, uint64_t now, struct peer_state *worker, const
         tell_stop(c, worker, m->job, m->attempt);
         return;
     }
-    if (!earlier || !worker->data_url[0]) { /* it holds its slot until it has stopped */
+    if (!earlier || !worker->data_url[0]) { /* it keeps its slot until it has stopped */
         stop(c, now, r);
         return;
     }

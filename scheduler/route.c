@@ -1,10 +1,10 @@
-/* How a job's bytes travel, once it is known what runs where.  Whoever holds bytes serves them:
- * none of them pass the scheduler.
+/* Decides how a job's bytes travel, once it is known what runs where.  Whoever holds bytes serves them: none of them pass
+ * the scheduler.
  *
- * In the client's own process: by its descriptors and paths, as they are.  Otherwise workers listen
- * at their data ports: the client connects to them for its sources, files, stderr and outputs, and
- * of two workers the one that reads connects to the one that writes.  An edge inside one part needs
- * no route.  So a stream begins anew exactly when the part at which it is attached to does. */
+* A worker in the client's own process uses the client's descriptors and paths.  Otherwise workers listen at their data
+ * ports: the client connects to them for its sources, files, stderr and outputs, and of two workers the one that reads
+ * connects to the one that writes.  An edge inside one part needs no route.  So a stream is started again exactly when
+ * the part whose worker listens for it is. */
 #include "scheduler/state.h"
 
 #include <string.h>
@@ -13,8 +13,8 @@ struct routes {
     struct msg_route *list; /* NULL: count only */
     uint32_t count;
     const struct job *job;
-    uint32_t attempt; /* whose */
-    struct arena *arena; /* urls and keys; each worker's once */
+    uint32_t attempt; /* the attempt whose streams are listed */
+    struct arena *arena; /* holds URLs and keys, once for each worker */
     struct near {
         const char *url;
         struct slice key;
@@ -81,7 +81,7 @@ static void local_node(struct routes *r, uint32_t i)
                                   .node = i,
                                   .via = MSG_VIA_FD,
                                   .fd = port_fd(r->job, i)});
-    if (!graph_fd_of(n, 2)) /* else it is an edge */
+    if (!graph_fd_of(n, 2)) /* otherwise its stderr is an edge */
         add(r, (struct msg_route){.what = MSG_STDERR,
                                   .index = i,
                                   .node = i,
@@ -91,14 +91,14 @@ static void local_node(struct routes *r, uint32_t i)
 
 /* ---- between processes */
 
-/* A stream between `listener`, a part, and whoever connects to it: a route for the side that asks,
- * if it is one of the two. */
+/* Add the route of a stream between `listener`, a part, and whatever connects to it, if the side that asks is one of the
+ * two. */
 static void stream(struct routes *r, uint32_t side, uint32_t listener, uint32_t connector,
                    struct msg_route route)
 {
     route.fd = -1;
     if (r->job->part[listener].attempt != r->attempt)
-        return; /* it goes on as it was */
+        return; /* the stream goes on as it is */
     if (side == listener) {
         route.via = MSG_VIA_LISTEN;
         add(r, route);
@@ -133,7 +133,7 @@ static void remote_node(struct routes *r, uint32_t side, uint32_t i)
     for (uint32_t k = 0; k < n->file_count; k++)
         stream(r, side, at, AT_CLIENT,
                (struct msg_route){.what = MSG_FILE, .index = n->file[k], .node = i});
-    /* What a body reads, each of its tasks reads. */
+    /* Each task of a body reads the files that the body reads. */
     for (uint32_t k = 0; n->parent != GRAPH_NONE && k < n->segment_count; k++)
         if (n->segment[k].kind == GRAPH_SEGMENT_FILE)
             stream(r, side, at, AT_CLIENT,
@@ -148,7 +148,7 @@ static void remote_node(struct routes *r, uint32_t side, uint32_t i)
                (struct msg_route){.what = MSG_STDERR, .index = i, .node = i});
 }
 
-/* ---- both */
+/* ---- in either case */
 
 static void walk(struct routes *r, uint32_t side, bool local)
 {
@@ -172,7 +172,7 @@ static int near_make(struct routes *r, struct err *e)
     for (uint32_t i = 0; r->near && i < j->part_count; i++) {
         const struct peer_state *w = j->part[i].worker;
         if (!w)
-            continue; /* nobody will ask */
+            continue; /* no one will ask for it */
         const char *key = arena_bytes(r->arena, w->data_key, MSG_KEY_BYTES);
         r->near[i].url = arena_string(r->arena, w->data_url);
         r->near[i].key = (struct slice){key, w->has_data_key ? MSG_KEY_BYTES : 0};

@@ -1,5 +1,5 @@
-/* What clients ask about: their jobs, also those of another connection with the same key, and the workers.
- * Nobody sees or ends what is not theirs. */
+/* Answers clients: about their jobs (also those of other connections with the same key), and about the workers.  Nobody
+ * sees or ends the jobs of another key. */
 #include "scheduler/state.h"
 
 #include <string.h>
@@ -15,7 +15,7 @@ static bool is_theirs(const struct core *c, const struct job *j, const struct pe
     return own == p || (own && own->has_key && p->has_key && !memcmp(own->key, p->key, sizeof p->key));
 }
 
-/* Where it runs: names, each once. */
+/* The names of the workers that run the job, each once. */
 static const char *workers_of(const struct job *j, struct arena *a)
 {
     struct buf names = BUF_INIT(MSG_NAMES_MAX);
@@ -46,7 +46,7 @@ static int job_row(const struct core *c, const struct job *j, struct arena *a, s
     return row->text && row->workers ? 0 : err_nomem(e);
 }
 
-/* One that does not run: it waits at its keeper, or is over. */
+/* A row for a submitted job that does not run: it waits at its keeper, or is over. */
 static int held_row(const struct core *c, const struct held *h, struct arena *a, struct msg_job_row *row, struct err *e)
 {
     *row = (struct msg_job_row){.job = h->number,
@@ -121,7 +121,7 @@ static int answer(struct core *c, uint64_t now, struct peer_state *p, const stru
     return job_rows(c, p, m->job, a, out, e) < 0 || worker_rows(c, a, out, e) < 0 ? -1 : 0;
 }
 
-/* What a keeper has to say, it answers. */
+/* Is it a question that a keeper answers? */
 static bool is_for_keeper(const struct core *c, const struct msg_ask *m)
 {
     return m->what == MSG_ASK_KEEP || m->what == MSG_ASK_TAKE || m->what == MSG_ASK_LOGS || m->what == MSG_ASK_RECORDS ||

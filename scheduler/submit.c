@@ -89,7 +89,7 @@ static struct job *job_new(struct core *c, const struct msg_submit *m, struct sl
     return j;
 }
 
-/* Into the tables; on failure into none. */
+/* Put the job into the tables; on failure it is in none. */
 static int enlist(struct core *c, struct peer_state *client, struct job *j, struct err *e)
 {
     if (!table_put(&c->jobs_by_number, j->number, j))
@@ -109,14 +109,15 @@ static int enlist(struct core *c, struct peer_state *client, struct job *j, stru
     return 0;
 }
 
-/* Told at once, unless a larger worker may be on its way: when the scheduler was started just now, or for a job that waits anyway. */
+/* Is the job too large for every worker?  This is told at once, unless a larger worker may be on its way: because the
+ * scheduler was started just now, or the job waits in any case. */
 static bool is_too_large(const struct core *c, const struct peer_state *client, const struct job *j, const struct msg_submit *m, struct err *e)
 {
     return j->memory_bytes && !m->was && !j->held && !place_local(client) && c->event_ns >= c->began_ns + c->worker_wait_ns &&
            memory_say_too_much(c, j, e);
 }
 
-/* 0: answered, by a plan or an ACCEPT. */
+/* 0: the SUBMIT was answered, by a plan or an ACCEPT. */
 static int answer(struct core *c, uint64_t now, struct peer_state *client,
                   const struct msg_submit *m, struct slice encoded, struct err *e)
 {
@@ -161,7 +162,7 @@ void job_submit(struct core *c, uint64_t now, struct peer_state *client, const s
 {
     struct err e;
     if (table_get(&client->requests, m->request)) {
-        core_refuse_message(c); /* said before */
+        core_refuse_message(c); /* the client has used this number before */
         return;
     }
     if (check_room(c, client, encoded.size, &e) == 0 && answer(c, now, client, m, encoded, &e) == 0)

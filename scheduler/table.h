@@ -1,4 +1,4 @@
-/* A number to a thing, as a hash table that grows.  Zeroed is empty. */
+/* A hash table from a number to a pointer, which grows.  Zeroed, it is empty. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,8 +14,8 @@ struct table {
 };
 
 void *table_get(const struct table *t, uint64_t key);
-/* The key must not be there.  false: no memory, and nothing has changed. */
+/* The key must not be in the table.  false: no memory, and nothing has changed. */
 bool table_put(struct table *t, uint64_t key, void *item);
-/* What was there, or NULL. */
+/* Returns the item that was removed, or NULL. */
 void *table_remove(struct table *t, uint64_t key);
 void table_clear(struct table *t);

@@ -1,5 +1,5 @@
-/* What the ends of a job's stages add up to: graph_status.  A limit of ours or a sandbox that failed is
- * no result of the programs': the job fails. */
+/* The status of a job from the ends of its stages: graph_status.  A limit of ours, or a sandbox that failed, is no result
+ * of the programs: then the job fails. */
 #include "scheduler/state.h"
 
 static struct graph_end end_of(const void *owner, uint32_t node)
@@ -14,7 +14,7 @@ static void fail(struct job *j, uint32_t status)
     j->status = status;
 }
 
-/* A map of `grep` that found nothing has not failed. */
+/* Is it a status that is in order for a map?  A map of `grep` that found nothing has not failed. */
 static bool is_usual(const struct graph_node *n, uint32_t status)
 {
     return n->kind == GRAPH_MAP && status < 32 && n->split.ok_status >> status & 1;

@@ -1,6 +1,6 @@
-/* Jobs that wait for a slot.  Each client has its own queue, and clients take turns: one that
- * submits a thousand jobs delays the next client's by one job, not by a thousand.  A keeper is one client for many: in its
- * queue those who submitted take turns, by rounds in each of which everybody has a job. */
+/* Jobs that wait for a slot.  Each client has its own queue, and clients take turns: one that submits a thousand jobs
+ * delays another's next job by one job, not by a thousand.  A keeper is one client for many users: in its queue these take
+ * turns by rounds, in each of which every user has one job. */
 #include "scheduler/state.h"
 
 #include <string.h>
@@ -10,7 +10,7 @@ static bool same_owner(const struct held *a, const struct held *b)
     return a && b && a->has_key == b->has_key && !memcmp(a->key, b->key, sizeof a->key);
 }
 
-/* What it waits before: in the round behind that of its owner's last job, or in the one that is on. */
+/* The job before which this one is queued.  Its round is the one after that of its owner's last job, or the current one. */
 static struct list *place_of(const struct core *c, struct job *j)
 {
     struct list *waiting = &j->client->waiting, *l = waiting->prev;
@@ -64,7 +64,7 @@ void wait_remove(struct core *c, struct job *j)
     c->repeated -= j->again;
     if (j->choosy) {
         c->shunners--;
-        c->slots_freed = true; /* what it would not have, those behind it may */
+        c->slots_freed = true; /* jobs behind it may take what it could not have */
     }
 }
 
@@ -85,12 +85,12 @@ bool wait_for_memory(const struct core *c, const struct job *j)
     return j->memory_bytes && c->event_ns >= j->since_ns + PATIENCE_NS && !place_local(j->client) && !place_possible(c, j) && fleet_serves(c, j);
 }
 
-/* Looks further than the first client only where some have a worker of their own, or may not have every
- * worker: otherwise what the first cannot have nobody can. */
+/* Start jobs that can start.  It looks further than the first client only if some clients have a worker of their own, or
+ * some jobs may not have every worker; otherwise what the first cannot have nobody can. */
 void wait_start(struct core *c, uint64_t now)
 {
     struct list *next;
-    bool waits = false; /* somebody for memory */
+    bool waits = false; /* some job waits for memory */
     if (!c->slots_freed)
         return;
     c->slots_freed = false;
@@ -102,7 +102,7 @@ void wait_start(struct core *c, uint64_t now)
             continue;
         if (place_possible(c, j)) {
             if (next == &c->turns)
-                next = l; /* it is the last already: again, if it has more */
+                next = l; /* it is the last one in the list, so take it again if it has more jobs */
             start_first(c, now, client);
             if (next == l && !client->queued)
                 break;
@@ -113,8 +113,8 @@ void wait_start(struct core *c, uint64_t now)
     }
 }
 
-/* A job whose client has a worker of its own waits for that one, as long as it takes; a submitted one until there
- * is any. */
+/* Is there a worker for the job to wait for?  A job whose client has a worker in its own process waits for that one as long
+ * as it takes, and a submitted job waits until there is any worker. */
 static bool has_worker(const struct core *c, const struct job *j)
 {
     return (j->held && !c->fleet.count) || place_local(j->client) || fleet_serves(c, j);
