@@ -1,7 +1,7 @@
-/* See carry.h.  What cannot be said because the link is gone is no failure: whoever owns the link hears of
- * its end, and the stream begins anew or is given up.  A carry watches its descriptor only while the stream can go on: out, while there is
- * credit; in, while bytes wait to be written.  So neither a slow reader nor a slow link costs
- * anything, and at most MSG_CREDIT_BYTES are ever held. */
+/* See carry.h.  A message that cannot be sent because the link is gone is no failure: the owner of the link is told of its
+ * end, and the stream begins again or is given up.  A carry watches its descriptor only while the stream can go on: `out`
+ * while there is credit, `in` while bytes wait to be written.  So neither a slow reader nor a slow link costs anything, and
+ * at most MSG_CREDIT_BYTES are held. */
 #include "proto/carry.h"
 
 #include "base/fds.h"
@@ -18,19 +18,19 @@ struct carry {
     struct loop_fd watch;
     bool ended;
     bool bound;
-    bool hold_end, at_end; /* at_end: nothing more to be read, or nobody who reads */
+    bool hold_end, at_end; /* at_end: there is nothing more to read, or no reader any more */
     /* out */
-    int *fd; /* owned, read in order; in: fd[0] */
+    int *fd; /* owned; out: read in order; in: fd[0] is written */
     size_t fd_count, fd_at;
-    struct carry_bytes held; /* read instead of fd[0]; read NULL: there are none */
+    struct carry_bytes held; /* read instead of fd[0]; `read` NULL: not used */
     struct stream_sender *sender;
     /* in */
     struct stream_receiver *receiver;
-    struct buf wait; /* bytes not yet written, from wait_at on */
+    struct buf wait; /* bytes that are not written yet, from wait_at on */
     size_t wait_at;
-    uint64_t expected; /* UINT64_MAX: any number */
+    uint64_t expected; /* how many bytes must come; UINT64_MAX: any number */
     bool all_here;
-    bool compare; /* it had ended: what comes anew is only compared */
+    bool compare; /* it had ended before: what comes again is only compared */
     bool declined;
 };
 
@@ -70,7 +70,7 @@ static void finish(struct carry *c, enum carry_end end, const struct err *why)
     c->ev->ended(c->owner, c, end, why);
 }
 
-/* 0: go on; -1: the carry has failed; 1: the link is gone, and nothing can be done now. */
+/* Judge the result of sending.  0: go on; -1: the carry has failed; 1: the link is gone, and nothing can be done now. */
 static int said(struct carry *c, int r, const struct err *e)
 {
     if (r == 0 || e->code == ERR_GONE)
@@ -87,7 +87,7 @@ static void out_fail(struct carry *c, struct err *e)
     finish(c, CARRY_FAILED, e);
 }
 
-/* As read(2), with the error in e. */
+/* Like read(2), with the error in e. */
 static ssize_t out_read(struct carry *c, void *to, size_t size, struct err *e)
 {
     if (!c->held.read) {
@@ -99,7 +99,7 @@ static ssize_t out_read(struct carry *c, void *to, size_t size, struct err *e)
     return size && c->held.read(c->held.owner, at, to, size, e) < 0 ? -1 : (ssize_t)size;
 }
 
-/* That was all of this one. */
+/* The present descriptor has ended; go on to the next. */
 static void out_next(struct carry *c)
 {
     struct err e;
@@ -114,7 +114,7 @@ static void out_next(struct carry *c)
         said(c, stream_send_end(c->sender, false, &e), &e);
 }
 
-/* A frame.  Its buffer goes as it is: the bytes are not copied on their way to the socket. */
+/* Send a frame.  Its buffer is given to the socket, so the bytes are not copied. */
 static void out_readable(struct loop_fd *w, int events)
 {
     (void)events;
@@ -157,7 +157,7 @@ int carry_allow_end(struct carry *c, struct err *e)
     c->hold_end = false;
     if (held && c->receiver) {
         c->at_end = false;
-        loop_fd_start(c->loop, &c->watch, c->fd[0], LOOP_WRITE); /* where it is found once more */
+        loop_fd_start(c->loop, &c->watch, c->fd[0], LOOP_WRITE); /* writing will fail again, and tell */
         return 0;
     }
     int r = held ? stream_send_end(c->sender, false, e) : 0;
@@ -186,7 +186,7 @@ static void out_left(void *owner)
 static void in_progress(struct carry *c)
 {
     bool written = c->all_here && c->wait.size == 0;
-    c->compare |= written && !stream_receiver_over(c->receiver); /* it has begun anew meanwhile, and its writer needs credit */
+    c->compare |= written && !stream_receiver_over(c->receiver); /* the stream has begun again meanwhile, and its writer needs credit */
     if (written && !c->compare)
         finish(c, CARRY_DONE, NULL);
     else if (c->wait.size && !c->ended && !c->at_end)
@@ -195,7 +195,7 @@ static void in_progress(struct carry *c)
         loop_fd_stop(c->loop, &c->watch);
 }
 
-/* How many of them went; -1: the carry has ended. */
+/* Write; returns how many bytes were written; -1: the carry has ended. */
 static ssize_t in_write(struct carry *c, const char *data, size_t size)
 {
     struct err e;
@@ -208,7 +208,7 @@ static ssize_t in_write(struct carry *c, const char *data, size_t size)
         return 0;
     }
     if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
-        if (said(c, stream_leave(c->receiver, &e), &e) >= 0) /* unsaid, the writer would write for ever */
+        if (said(c, stream_leave(c->receiver, &e), &e) >= 0) /* if it were not told, the writer would write for ever */
             finish(c, CARRY_LEFT, NULL);
         return -1;
     }
@@ -229,7 +229,7 @@ static void in_writable(struct loop_fd *w, int events)
     if (n <= 0)
         return;
     c->wait_at += (size_t)n;
-    if (c->wait_at > c->wait.size / 2) { /* so that every byte is moved at most once, on average */
+    if (c->wait_at > c->wait.size / 2) { /* so that each byte is moved at most once, on average */
         buf_drop(&c->wait, c->wait_at);
         c->wait_at = 0;
     }
@@ -251,7 +251,7 @@ static void in_data(void *owner, struct slice bytes)
         said(c, stream_consumed(c->receiver, bytes.size, &e), &e);
         return;
     }
-    ssize_t n = c->wait.size ? 0 : in_write(c, bytes.data, bytes.size); /* what goes at once is not copied */
+    ssize_t n = c->wait.size ? 0 : in_write(c, bytes.data, bytes.size); /* what can be written at once is not copied */
     if (n < 0)
         return;
     buf_add(&c->wait, (const char *)bytes.data + n, bytes.size - (size_t)n);
@@ -263,7 +263,8 @@ static void in_data(void *owner, struct slice bytes)
     in_progress(c);
 }
 
-/* The side that could not go on says why, to those who can do something about it. */
+/* The stream ended.  If the other side failed it tells the reason where something can be done about it, so it is not
+ * repeated here. */
 static void in_end(void *owner, bool failed)
 {
     struct carry *c = owner;
@@ -332,7 +333,7 @@ int carry_append(struct carry *c, int fd, struct err *e)
     }
     c->fd = grown;
     c->fd[c->fd_count++] = fd;
-    if (c->at_end) { /* and it was not told yet */
+    if (c->at_end) { /* and that was not told yet */
         c->at_end = false;
         fd_close(&c->fd[c->fd_at++]);
         if (c->bound)

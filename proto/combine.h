@@ -1,6 +1,5 @@
-/* Joining the outputs of blocks where that takes more than putting them end to end or running a
- * command over them: the NATIVE way of graph.h.  Pure: bytes in, bytes out, the same however the
- * bytes are cut into pieces.
+/* Combines the outputs of blocks where that takes more than putting them end to end or running a command over them: the
+ * NATIVE way of graph.h.  It is pure: bytes in, bytes out, and the same however the bytes are cut into pieces.
  *
  * A text says which, words with one blank between them:
  *   columns WIDTH OPS [TEXT]  each part is one line of numbers, a column for each letter of OPS: `+` adds,
@@ -26,21 +25,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Ceilings: what is larger cannot be combined here. */
+/* Ceilings: larger things cannot be combined here. */
 #define COMBINE_TEXT_MAX 4096        /* of a text */
-#define COMBINE_LINE_MAX (64u << 20) /* of a line that must be held: the last one of `counts` */
+#define COMBINE_LINE_MAX (64u << 20) /* of a line that must be kept: the last one of `counts` */
 #define COMBINE_PART_MAX 65536       /* of a part of `columns`, `first` and `all` */
 
 struct combine;
 
-/* -1: no such text.  Gives. */
+/* NULL: there is no such text.  Gives. */
 struct combine *combine_new(const char *text, struct err *e);
 void combine_free(struct combine *c);
 
-/* Is it of `columns`: written when all parts are known, and by wc wider of a file than of a stream? */
+/* Is it `columns`, whose output is written when all parts are known, and (wc) is wider for a file than for a stream? */
 bool combine_adds(const char *text);
 
-/* Must the inputs' lines be counted for it? */
+/* Must the lines of the input be counted for it? */
 bool combine_counts_lines(const struct combine *c);
 /* Does this text need to know the input of each part, its lines or its bytes? */
 bool combine_counts_input(const char *text);

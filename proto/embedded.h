@@ -13,15 +13,14 @@ struct embedded_options {
     const char
         *box; /* path of zpipe-box, or NULL: found beside the program or where it is installed */
     uint32_t slots;    /* 0: one per CPU */
-    bool no_isolation; /* explicit, uncertified, loud */
+    bool no_isolation; /* run programs without a sandbox */
     bool no_templates; /* programs are started anew, none cloned */
-    /* Called once, from the loop, when nothing can be run any more: the host refuses the sandbox,
-     * say. */
+    /* Called once, from the loop, when nothing can be run any more, for example because the host refuses sandboxes. */
     void (*lost)(void *owner, const struct err *why);
     void *owner;
 };
 
-/* Start zpipe-box: before the process has threads, so before net_new. */
+/* Starts zpipe-box, so it must be called before the process has threads, that is before net_new. */
 struct embedded *embedded_new(struct loop *l, const struct embedded_options *o, struct err *e);
 /* Listen at EMBEDDED_URL and connect the worker to it. */
 int embedded_start(struct embedded *m, struct net *n, struct err *e);

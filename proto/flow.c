@@ -3,22 +3,22 @@
 
 #include "proto/combine.h"
 
-/* The graph without directions: of each node the edges at it. */
+/* The graph without directions: for each node the edges that touch it. */
 struct web {
     const struct graph *g;
-    uint32_t *first; /* per node, and one more: in `edge` */
+    uint32_t *first; /* per node, and one more: where its edges begin in `edge` */
     uint32_t *edge;
-    uint32_t *from, *to; /* of each edge */
+    uint32_t *from, *to; /* the two ends of each edge */
 };
 
-/* A depth-first walk: when a node was met, how far back one comes from behind it without the edge by which it
- * was met, and where the walk is at it. */
+/* A depth-first walk.  Per node: when it was met; how far back one gets from it without the edge by which it was met; by
+ * which edge it was met; which of its edges comes next. */
 struct walk {
     uint32_t *met, *back, *by, *at, *path;
     uint32_t count;
 };
 
-/* What goes from outside into a body goes, for the graph outside, into the MAP or REDUCE. */
+/* An edge from outside into a body counts, in the graph outside, as one into the MAP or REDUCE. */
 static uint32_t end_of(const struct graph *g, uint32_t node, uint32_t other)
 {
     uint32_t parent = g->node[node].parent;
@@ -40,22 +40,22 @@ static int make_web(const struct graph *g, struct arena *a, struct web *w, struc
         w->first[w->from[i]]++;
         w->first[w->to[i]]++;
     }
-    for (uint32_t i = 0, sum = 0; i <= g->node_count; i++) { /* where each node's end */
+    for (uint32_t i = 0, sum = 0; i <= g->node_count; i++) { /* where the edges of each node end */
         sum += w->first[i];
         w->first[i] = sum;
     }
-    for (uint32_t i = 0; i < g->edge_count; i++) { /* and now, where they begin */
+    for (uint32_t i = 0; i < g->edge_count; i++) { /* and, counting down, where they begin */
         w->edge[--w->first[w->from[i]]] = i;
         w->edge[--w->first[w->to[i]]] = i;
     }
     return 0;
 }
 
-/* One step of the walk at the end of its path. */
+/* One step of the walk, at the end of its path. */
 static uint32_t step(const struct web *w, struct walk *k, bool *bridge, uint32_t length)
 {
     uint32_t node = k->path[length - 1];
-    if (k->at[node] == w->first[node + 1]) { /* all of it was seen */
+    if (k->at[node] == w->first[node + 1]) { /* all edges of this node were seen */
         if (length > 1) {
             uint32_t before = k->path[length - 2];
             bridge[k->by[node]] = k->back[node] > k->met[before];
@@ -79,7 +79,7 @@ static uint32_t step(const struct web *w, struct walk *k, bool *bridge, uint32_t
     return length + 1;
 }
 
-/* Which edges lie in no circle. */
+/* Find the edges that are in no circle. */
 static int find_bridges(const struct web *w, struct arena *a, bool *bridge, struct err *e)
 {
     uint32_t nodes = w->g->node_count;
@@ -126,7 +126,7 @@ static bool is_program(const struct graph_node *n)
     return n->kind == GRAPH_COMMAND || n->kind == GRAPH_SHELL;
 }
 
-/* An edge that shows something: not its stderr as it is usual, and not /dev/null. */
+/* Does this edge show something of the program: is it neither its ordinary stderr nor /dev/null? */
 static bool shows(const struct graph *g, uint32_t node, const struct graph_fd *f)
 {
     const struct graph_edge *edge = &g->edge[f->edge];
@@ -161,7 +161,7 @@ static bool writes_last(const struct graph_node *n)
                                          (s->combine == GRAPH_COMBINE_NATIVE && combine_adds(s->combine_text))));
 }
 
-/* What comes behind the nodes in `todo`, each of which was met. */
+/* Mark all edges that follow the nodes in `todo`, each of which was met. */
 static void mark_behind(const struct graph *g, uint32_t *todo, uint32_t count, bool *met, enum graph_exact how, uint8_t *exact)
 {
     while (count) {

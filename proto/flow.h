@@ -1,28 +1,28 @@
-/* How the bytes of a graph must be able to flow, so that programs which wait for each other do not wait
- * forever, and stop for good reasons only.
+/* How the bytes of a graph must be able to flow, so that programs which wait for each other do not wait for ever, and stop
+ * only for reasons that are the same in every run.
  *
- * A program waits for whoever writes what it reads, and for whoever reads what it writes where that edge holds no
- * more.  Could such waits go round in a circle?  An edge makes no circle alone, so the circle is one of the graph's,
- * with directions left aside; and as the graph has none with them, somebody in it has both edges going out: a
- * *fork*.  The circle leaves the fork by one of the two, that is by a wait for its reader.  So none ever closes if
- * what leaves a fork can always be written: such edges are *spools*, without a ceiling but the disk's.  (One spool
- * in each circle would not do: it must be one for each way round, and two edges of a fork are one of each.) */
+* A program waits for the writer of what it reads, and, when an edge is full, for the reader of what it writes.  Could such
+ * waits form a circle?  One edge alone makes no circle, so it would be a circle of the graph with the directions of its
+ * edges ignored.  The graph has no circle with directions, so some node in it has both of its edges going out: a *fork*.
+ * The circle of waits leaves the fork along one of these two edges, so the fork waits there for a reader.  Hence no circle
+ * can close if edges that leave a fork can always be written: these edges are *spools*, bounded only by the disk.  (One
+ * spool in each circle is not enough: there must be one for each way round, and the two edges of a fork are just that.) */
 #pragma once
 #include "base/arena.h"
 #include "proto/graph.h"
 
 struct graph_flow {
-    bool *spool; /* per edge: nobody may have to wait to write it */
+    bool *spool; /* per edge: its writer must never have to wait */
 };
 
-/* In the arena; linear in the graph's size. */
+/* Allocates in the arena; takes time linear in the graph's size. */
 int graph_flow(const struct graph *g, struct arena *a, struct graph_flow *out, struct err *e);
 
-/* Where may it be seen how far a program came before its reader left?  In files that it leaves, in what it writes
- * elsewhere (`tee f | head -1`), and so in all that comes behind it, up to a command that reads everything before it
- * writes.  There SIGPIPE must meet the writer at the same byte each time; of a program that nothing is known of, if it has a file
- * open for writing: any of its words may name one. */
+/* On which edges can it show how far a writer came before its reader left?  It shows in files that the writer leaves, and in
+ * what it writes elsewhere (`tee f | head -1`), and so in all that follows, up to a command that reads everything before
+ * it writes.  On these edges SIGPIPE must meet the writer at the same byte each time.  For an unknown program that holds if
+ * it has a file open for writing, as any of its words may name one. */
 enum graph_exact { GRAPH_EXACT_NOT, GRAPH_EXACT_IF_FILES, GRAPH_EXACT_ALWAYS };
 int graph_exact(const struct graph *g, struct arena *a, uint8_t **exact, struct err *e); /* per edge */
-/* May the reader of what node `n` writes, or one behind it, leave before it has read all of n's input? */
+/* May node `n`, or one further down the stream, end before all of n's input was read? */
 bool graph_may_be_left(const struct graph *g, uint32_t n);

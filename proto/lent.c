@@ -17,12 +17,12 @@ bool lent_files(const struct graph *g, const struct graph_stages *all, const str
     for (uint32_t i = 0; i < s->count; i++) {
         const struct graph_node *n = &g->node[all->node[s->first + i]];
         for (uint32_t k = 0; k < n->file_count; k++) {
-            bool comes = i == 0 && s->author == GRAPH_NONE && is_among(n->split.file, n->split.file_count, n->file[k]); /* with the runs */
+            bool comes = i == 0 && s->author == GRAPH_NONE && is_among(n->split.file, n->split.file_count, n->file[k]); /* it comes with the runs */
             if (!comes && !S_ISDIR(g->file[n->file[k]].mode) && !each(owner, n->file[k]))
                 return false;
         }
     }
-    /* What a body reads by a redirection. */
+    /* Files that a body reads by a redirection. */
     for (uint32_t i = 0; s->author != GRAPH_NONE && i < g->node_count; i++) {
         const struct graph_node *n = &g->node[i];
         for (uint32_t k = 0; n->parent == s->author && !n->merge && k < n->segment_count; k++)
@@ -32,7 +32,7 @@ bool lent_files(const struct graph *g, const struct graph_stages *all, const str
     return true;
 }
 
-/* A body may read what a pipeline outside of it writes. */
+/* Does the body read the output of a pipeline outside of it? */
 static bool reads_outside(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s)
 {
     for (uint32_t i = 0; s->author != GRAPH_NONE && i < s->count; i++) {

@@ -1,5 +1,5 @@
-/* The files that a stage left in /job and the job keeps, as one stream: an index, then the bytes of one
- * file after the other.  A stage that left none has an empty stream.
+/* The files that a stage left in /job and that the job keeps, as one stream: an index, then the bytes of one file after the
+ * other.  A stage that left none has an empty stream.
  *
  *   u32 bytes of the rest of the index, u32 count; per file: u32 size of the name, the name, NUL,
  *   u32 mode, u64 bytes          (all little-endian) */
@@ -10,7 +10,7 @@
 
 #define MADE_FILES_MAX  4096       /* of one stage */
 #define MADE_INDEX_MAX  (4u << 20) /* bytes of an index */
-#define MADE_PREFIX     4          /* bytes that say how long it is */
+#define MADE_PREFIX     4          /* bytes that tell the size of the rest */
 
 struct made_file {
     const char *name; /* relative to /job */
@@ -19,8 +19,8 @@ struct made_file {
 };
 
 int made_pack(const struct made_file *file, uint32_t count, struct buf *out, struct err *e);
-/* From the first MADE_PREFIX bytes: how long the rest of the index is. */
+/* The size of the rest of the index, from the first MADE_PREFIX bytes. */
 int made_size(const void *prefix, uint32_t *size, struct err *e);
-/* The rest.  Names are relative and do not go up; the list is in the arena. */
+/* Decode the rest of the index.  Names are relative and hold no `..`; the list is in the arena. */
 int made_unpack(struct slice rest, struct arena *a, const struct made_file **file, uint32_t *count,
                 struct err *e);

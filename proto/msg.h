@@ -21,78 +21,78 @@
 #define MSG_VERSION      1
 #define MSG_BYTES_MAX    (8u << 20)  /* first frame */
 #define MSG_BULK_MAX     (33u << 20) /* second frame: an encoded graph is the largest */
-#define MSG_PARTS_MAX    64          /* parts of a merge that is lent */
+#define MSG_PARTS_MAX    64          /* parts of one merge that is lent */
 #define MSG_LIST_MAX     200000      /* items of a list */
 #define MSG_TEXT_MAX     65536       /* a sentence or a plan */
-#define MSG_NAMES_MAX    4096        /* of workers, in a job's row */
-#define MSG_PLACES_MAX   64          /* files that a run is of, in place */
-#define MSG_SHARED_MAX   4096        /* of shared directories' names */
+#define MSG_NAMES_MAX    4096        /* bytes of the workers' names in a job's row */
+#define MSG_PLACES_MAX   64          /* pieces of files that a run's input may be read from in place */
+#define MSG_SHARED_MAX   4096        /* bytes of the list of shared directories */
 #define MSG_RECEIPT_MAX  8192
 #define MSG_KEY_BYTES    32          /* a CURVE public key */
 #define MSG_TOKEN_BYTES  16
 #define MSG_HEARTBEAT_MS 1000
-#define MSG_LEASE_MS     2800 /* a worker that is silent for so long is not counted on any more: within 3 s all know */
-#define MSG_DATA_BYTES   (256u << 10) /* bulk bytes of one DATA */
+#define MSG_LEASE_MS     2800 /* a worker that is silent for so long is lost: so within 3 s all know */
+#define MSG_DATA_BYTES   (256u << 10) /* bulk bytes of one DATA message */
 #define MSG_CREDIT_BYTES (4u << 20)   /* what a receiver grants ahead, per edge */
 
-/* A keeper is the client of submitted jobs: it stays when whoever submitted them goes. */
+/* A keeper is the client of submitted jobs: it stays when the user who submitted them goes. */
 enum msg_role { MSG_CLIENT = 1, MSG_WORKER = 2, MSG_SCHEDULER = 4, MSG_KEEPER = 8 };
 
 enum msg_type {
     MSG_NONE,
     /* control */
-    MSG_HELLO,    /* client, worker -> scheduler: first on a link */
+    MSG_HELLO,    /* client, worker, keeper -> scheduler: first on a link */
     MSG_WELCOME,  /* scheduler -> */
     MSG_REFUSE,   /* scheduler -> : the link ends, and why */
-    MSG_PING,     /* anybody, every MSG_HEARTBEAT_MS */
-    MSG_BYE,      /* anybody: leaving on purpose */
+    MSG_PING,     /* from every side, every MSG_HEARTBEAT_MS */
+    MSG_BYE,      /* from any side: it leaves on purpose */
     MSG_SUBMIT,   /* client -> scheduler; bulk: the graph */
     MSG_ACCEPT,   /* scheduler -> client */
     MSG_PLAN,     /* scheduler -> client: answer to a SUBMIT that only asks for the plan */
-    MSG_ROUTE,    /* scheduler -> client, worker: where its edges are served; anew, if parts run again */
+    MSG_ROUTE,    /* scheduler -> client, worker: where its streams are; sent again if parts run again */
     MSG_CANCEL,   /* client -> scheduler */
     MSG_RUN,      /* scheduler -> worker; bulk: the graph */
     MSG_STOP,     /* scheduler -> worker: end an attempt */
     MSG_STARTED,  /* worker -> scheduler: the attempt's sandboxes run */
     MSG_TASK,     /* worker -> scheduler -> client: a stage ended */
     MSG_PROGRESS, /* worker -> scheduler -> client */
-    MSG_FAIL,     /* worker -> scheduler: infrastructure failed, not the program */
+    MSG_FAIL,     /* worker -> scheduler: the attempt failed, through no fault of a program */
     MSG_STOPPED,  /* worker -> scheduler: nothing of the attempt is left here */
     MSG_RESULT,   /* scheduler -> client: the job is over */
     /* data */
-    MSG_ATTACH, /* connecting side -> listening side: which stream this is about */
+    MSG_ATTACH, /* connecting side -> listening side: which stream it wants */
     MSG_CREDIT, /* receiver -> sender */
     MSG_DATA,   /* sender -> receiver; bulk: bytes */
-    MSG_LEAVE,  /* receiver -> sender: has the end; or wants no more, and the writer gets SIGPIPE */
+    MSG_LEAVE,  /* receiver -> sender: it has the end; or it wants no more, and the writer gets SIGPIPE */
     /* control: slots lent to a job's part on another worker, its *owner* */
     MSG_WANT,     /* worker (owner) -> scheduler: so many more slots could be used */
     MSG_LEND,     /* scheduler -> worker (lender): run what the owner gives; bulk: the graph */
     MSG_LENT,     /* scheduler -> worker (owner): who will ATTACH for work */
-    MSG_RECALL,   /* scheduler -> lender: give it back; -> owner: it is over */
-    MSG_RETURNED, /* worker (lender) -> scheduler: nothing of it is left here */
+    MSG_RECALL,   /* scheduler -> lender: give the slots back; -> owner: the loan is over */
+    MSG_RETURNED, /* worker (lender) -> scheduler: nothing of the loan is left here */
     /* data */
-    MSG_WORK, /* owner -> lender: a run of blocks, whose bytes follow as MSG_RUN_INPUT */
-    MSG_DONE, /* lender -> owner: how it ended; its bytes follow as MSG_RUN_OUTPUT */
+    MSG_WORK, /* owner -> lender: do this run of blocks; its bytes follow as MSG_RUN_INPUT */
+    MSG_DONE, /* lender -> owner: how the run ended; its output follows as MSG_RUN_OUTPUT */
     /* control */
-    MSG_BLOCK, /* worker -> scheduler -> client, if the job wants it: a task of a stage in blocks ended */
-    MSG_LOST, /* client, worker -> scheduler: a stream that it had attached broke off */
+    MSG_BLOCK, /* worker -> scheduler -> client, if the job asks for it: a task of a stage in blocks ended */
+    MSG_LOST, /* client, worker -> scheduler: a stream that the sender had attached broke */
     MSG_ASK,    /* client -> scheduler: about jobs of its key */
     MSG_ANSWER, /* scheduler -> client */
-    MSG_VISIT,   /* scheduler -> keeper: a client comes to its data port, with this key and token */
-    MSG_VISITED, /* keeper -> scheduler: it may, or why not */
-    MSG_HELD,    /* keeper -> scheduler: a submitted job, and how it stands */
+    MSG_VISIT,   /* scheduler -> keeper: a client with this key and token will come to its data port */
+    MSG_VISITED, /* keeper -> scheduler: the client may come, or why not */
+    MSG_HELD,    /* keeper -> scheduler: a submitted job and its state */
     /* data */
     MSG_KEPT,    /* keeper <-> client: how a submitted job ended; how much of its output was taken */
     /* control */
-    MSG_DRAINED, /* scheduler -> worker: nothing is left there, and nothing will come: it shall end */
-    MSG_REMAINS, /* worker -> scheduler: what it still runs of a job that an earlier scheduler gave out */
-    MSG_GO_ON,   /* scheduler -> worker: the job is known again; what it said of it meanwhile it says once more */
-    MSG_HOLDS,   /* worker -> scheduler: it has results of a submitted job, should that begin anew */
-    /* between the two ends of a client's link, which outlives its connection (session.h) */
-    MSG_SESSION, /* client -> : first on a connection; and the answer */
-    MSG_GOT,     /* so many messages have come: what was kept of them may be forgotten */
+    MSG_DRAINED, /* scheduler -> worker: it has nothing left and gets nothing more: it is to end */
+    MSG_REMAINS, /* worker -> scheduler: a part that it still runs, of a job from an earlier scheduler */
+    MSG_GO_ON,   /* scheduler -> worker: the job is known again; the worker repeats what it said of it meanwhile */
+    MSG_HOLDS,   /* worker -> scheduler: it has results of a submitted job, in case that begins again */
+    /* between the two ends of a client's link that outlives its connection (session.h) */
+    MSG_SESSION, /* from the client, first on a connection; and the answer */
+    MSG_GOT,     /* how many messages have come: the sender may drop its copies of them */
     /* control */
-    MSG_BEGINS,  /* worker -> scheduler: a block is about to run there, of a stage with which workers were lost */
+    MSG_BEGINS,  /* worker -> scheduler: a block of a stage with which workers were lost is about to run */
     MSG_TYPES
 };
 
@@ -101,18 +101,18 @@ struct msg_hello {
     uint32_t role;         /* enum msg_role */
     const char *name;      /* host or user, for people */
     struct slice instance; /* 16 random bytes of the process: equal for two roles in one process */
-    const char *image;     /* worker: of what its programs see of the host; "": in one process nobody asks */
+    const char *image;     /* worker: the id of what its programs see of the host; "" in embedded mode */
     uint32_t slots;        /* worker */
-    uint64_t memory_bytes; /* worker: that it gives to tasks; 0: no bound */
+    uint64_t memory_bytes; /* worker: memory that it gives to tasks; 0: no bound */
     const char *data_url;  /* worker: where others connect for bytes; "" in embedded mode */
     struct slice data_key; /* worker: CURVE public key of data_url; empty on inproc */
     const char *shared;    /* keeper: directories with the same files there as at clients, colons between */
-    const char *domain;    /* worker: its kernel, kind of CPU and sandbox: what else than the image a result may depend on */
-    uint32_t remains;      /* worker: of an earlier scheduler's jobs it runs so many parts, and says so next (REMAINS) */
+    const char *domain;    /* worker: its kernel, kind of CPU and sandbox: what else, besides the image, a result may depend on */
+    uint32_t remains;      /* worker: how many parts it still runs of an earlier scheduler's jobs, which it names next (REMAINS) */
 };
 struct msg_welcome {
     uint32_t version;
-    uint64_t peer; /* how logs name this link */
+    uint64_t peer; /* the number of this link in logs */
     uint32_t heartbeat_ms, lease_ms;
 };
 struct msg_refuse {
@@ -126,8 +126,8 @@ struct msg_bye {
     const char *text;
 };
 
-/* A descriptor of the client's process for a SOURCE's stdin segment, a SINK, a stage that makes files,
- * or (node GRAPH_NONE) the stages' stderr; of use only to a worker in the same process. */
+/* A descriptor of the client's process, for a SOURCE's stdin segment, a SINK, a stage that makes files, or (node
+ * GRAPH_NONE) the stages' stderr.  Only a worker in the same process can use it. */
 struct msg_port {
     uint32_t node;
     int32_t fd;
@@ -135,7 +135,7 @@ struct msg_port {
 enum msg_submit_flag {
     MSG_SUBMIT_PLAN_ONLY = 1,
     MSG_SUBMIT_SPREAD = 2, /* every stage on another worker than its neighbours, for tests */
-    MSG_SUBMIT_AGAIN = 4,  /* keeper: it may have run before, and some worker may have results of it */
+    MSG_SUBMIT_AGAIN = 4,  /* keeper: it may have run before, and a worker may have results of it */
 };
 struct msg_submit {
     uint64_t request; /* the client's number for it */
@@ -144,8 +144,8 @@ struct msg_submit {
     const struct msg_port *port;
     uint32_t port_count;
     uint64_t held; /* keeper: the number that the submitted job is known by; else 0 */
-    uint64_t was;  /* the number that an earlier scheduler gave it, whose workers may still run it; else 0 */
-    struct slice token; /* and the token of its streams, which nobody else knows */
+    uint64_t was;  /* the job's number under an earlier scheduler, whose workers may still run it; else 0 */
+    struct slice token; /* and the token of its streams, which only this client knows */
 };
 struct msg_accept {
     uint64_t request, job;
@@ -154,10 +154,10 @@ struct msg_plan_row {
     uint32_t node;
     const char *stage; /* the node's label */
     const char *class; /* "source", "stream", "map", "output", ..., or graph_class */
-    const char *why;   /* why it is whole, "" */
+    const char *why;   /* why the stage runs whole; "" */
     const char *detail;
     const char *cut;     /* where its input may be cut: "none", "bytes", "lines 4", ... */
-    const char *combine; /* how outputs of blocks are made one: "concat", a command; "" */
+    const char *combine; /* how the outputs of blocks are combined: "concat", a command; "" */
 };
 struct msg_plan {
     uint64_t request;
@@ -167,10 +167,10 @@ struct msg_plan {
 
 enum msg_what {
     MSG_EDGE,   /* index: edge of the graph */
-    MSG_FILE,   /* index: graph.file: the client serves it whole */
+    MSG_FILE,   /* index: in graph.file: the client sends all of it */
     MSG_STDERR, /* index: node: its stderr, to the client */
     MSG_OUTPUT, /* index: node: the files that it made in /job, as in made.h, to the client */
-    MSG_LOAN,   /* index: loan: no bytes; its WORK and DONE go over this link; LEAVE: no more of it */
+    MSG_LOAN,   /* index: loan: it has no bytes; the loan's WORK and DONE go over this link; LEAVE: no more of them */
     MSG_RUN_INPUT,  /* index: run, node: its loan: from the owner to the lender */
     MSG_RUN_OUTPUT, /* likewise, back */
     MSG_LOAN_FILE,  /* index: graph.file, node: loan: from the owner, when the lender grants credit for it */
@@ -201,8 +201,8 @@ struct msg_route_list {
     struct slice token; /* goes into ATTACH */
     const struct msg_route *route;
     uint32_t route_count;
-    uint32_t reader; /* to a worker: the attempt that reads, which is older; to a client 0 */
-    const char *why; /* these streams begin anew; "": they do not */
+    uint32_t reader; /* to a worker: the attempt of its part that reads, which is older; to a client 0 */
+    const char *why; /* why these streams are started again; "": they are not */
 };
 struct msg_cancel {
     uint64_t job; /* 0: by request */
@@ -216,15 +216,15 @@ struct msg_run {
     const uint32_t *node; /* what to run here: indices, SOURCE and SINK nodes too */
     uint32_t node_count;
     const struct msg_route
-        *route; /* every edge with one end here only, every file, stderr, output */
+        *route; /* every edge with only one end here, every file, stderr, output */
     uint32_t route_count;
     const struct slice *admit; /* CURVE keys of workers that may connect for this job */
     uint32_t admit_count;
-    struct slice client; /* and of its client; empty without keys */
+    struct slice client; /* the key of its client; empty without keys */
     uint64_t held;       /* of a submitted job: the number that it is known by; else 0 */
-    uint32_t deaths;     /* so many workers were lost with a stage of it: what begins is told (BEGINS) */
-    uint32_t bad;        /* 1 + the MAP or REDUCE of which one task is not to be run, but kept as one that failed; 0: none */
-    uint64_t bad_number; /* ... from 0 */
+    uint32_t deaths;     /* how many workers were lost with a stage of it: the worker then tells what begins (BEGINS) */
+    uint32_t bad;        /* 1 + the MAP or REDUCE with one task that is not to be run, but kept as a failed one; 0: none */
+    uint64_t bad_number; /* the number of that task, from 0 */
     const char *bad_why;
 };
 struct msg_stop {
@@ -258,8 +258,8 @@ struct msg_task {
     bool certified;
     const char *text; /* one sentence for a person; "" */
     const char *stderr_tail;
-    const char *cold; /* why it was no clone of a template; "" when it was, and of a stage in blocks */
-    uint64_t compared; /* so many of its tasks were run twice, and were the same */
+    const char *cold; /* why it was not cloned from a template; "": it was, or it is a stage in blocks */
+    uint64_t compared; /* how many of its tasks were run twice, with the same result */
 };
 struct msg_progress {
     uint64_t job;
@@ -270,26 +270,26 @@ struct msg_progress {
 struct msg_block {
     uint64_t job;
     uint32_t attempt;
-    uint32_t node, last; /* its programs are those from this one to that; or the MAP or REDUCE, twice */
-    uint64_t number;     /* of the stage's tasks, from 0, in input order */
+    uint32_t node, last; /* its programs: the chain from `node` to `last`; or both are the MAP or REDUCE */
+    uint64_t number;     /* the task's number in the stage, from 0, in input order */
     uint32_t status, signal; /* the last program's */
     uint64_t bytes_in, bytes_out;
     uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes;
     bool certified;
     const char *worker; /* its name */
-    const char *cold;   /* why a program of it was no clone of a template; "" when all were */
+    const char *cold;   /* why one of its programs was not cloned from a template; "": all were */
 };
 struct msg_fail {
     uint64_t job;
     uint32_t attempt;
     uint32_t code; /* enum err_code */
     const char *text;
-    bool last; /* it is not to be tried elsewhere: it took too many with it */
+    bool last; /* it is not to be tried elsewhere: too many workers or sandboxes were lost with it */
 };
 struct msg_stopped {
     uint64_t job;
     uint32_t attempt;
-    uint32_t heard; /* the newest attempt that it knew of: its own, or that of the last ROUTE */
+    uint32_t heard; /* the newest attempt number that it knew: its own, or that of the last ROUTE */
 };
 struct msg_result {
     uint64_t request, job;
@@ -297,7 +297,7 @@ struct msg_result {
     bool commit;     /* outputs are to be put in place */
     uint32_t code;   /* enum err_code: 0 unless zpipe itself failed (status 125) or a limit (124) */
     const char *text; /* for a person; "" */
-    bool ended; /* all of it ended by itself: what streams to the client comes to its end, commit or not */
+    bool ended; /* all of it ended by itself: streams to the client come to their ends, whether it commits or not */
 };
 
 struct msg_attach {
@@ -328,7 +328,7 @@ struct msg_leave {
 struct msg_want {
     uint64_t job;
     uint32_t attempt;
-    uint32_t slots; /* beside its own; 0: none any more */
+    uint32_t slots; /* in addition to its own; 0: none any more */
 };
 struct msg_lend {
     uint64_t job;
@@ -352,7 +352,7 @@ struct msg_recall {
     uint32_t attempt, loan;
     bool now; /* false: what runs may end first */
     const char *text;
-    bool returned; /* to its owner: the lender lives, and gave it back */
+    bool returned; /* to the owner: the lender lives, and gave the slots back */
 };
 struct msg_returned {
     uint64_t job;
@@ -370,17 +370,18 @@ struct msg_work {
     uint32_t run;   /* the owner's number for it, within the loan */
     uint32_t stage; /* of graph_stages */
     uint32_t file;  /* of the graph, whose bytes they are; or GRAPH_NONE */
-    uint64_t number; /* of the run in its stage */
+    uint64_t number; /* the number of the run in its stage */
     bool first, last;
-    uint64_t bytes; /* of its input */
-    const uint32_t *part; /* it merges parts of so many bytes, end to end; none: it is a run of blocks */
+    uint64_t bytes; /* bytes of its input */
+    const uint32_t *part; /* the sizes of the parts that it merges, end to end; none: it is a run of blocks */
     uint32_t part_count;
-    const struct msg_place *place; /* its input, end to end, which need not be sent to whoever has these files in place; none: it is to be sent */
+    const struct msg_place *place; /* its input, end to end, as parts of files, so that it need not be sent to a lender that
+                                    * has these files in place; none: it is sent */
     uint32_t place_count;
 };
 enum msg_how {
     MSG_HOW_RAN,    /* `ran` says how its programs ended */
-    MSG_HOW_BACK,   /* it was not run, and shall run elsewhere */
+    MSG_HOW_BACK,   /* it was not run, and is to run elsewhere */
     MSG_HOW_FAILED, /* infrastructure: `text` says what */
     MSG_HOWS
 };
@@ -403,7 +404,7 @@ struct msg_done {
     uint32_t attempt, loan, run;
     uint32_t how; /* enum msg_how */
     bool said;    /* something came on stderr */
-    uint64_t bytes; /* of its output: of all pieces */
+    uint64_t bytes; /* bytes of its output, all pieces together */
     const struct msg_ran *ran;
     uint32_t ran_count;
     const char *text;
@@ -416,7 +417,7 @@ struct msg_remains {
     uint64_t job;
     uint32_t attempt;
     struct slice token;
-    const uint32_t *node; /* what runs here, as RUN said */
+    const uint32_t *node; /* the nodes that run here, as in RUN */
     uint32_t node_count;
 };
 struct msg_go_on {
@@ -425,7 +426,7 @@ struct msg_go_on {
 };
 struct msg_holds {
     uint64_t held; /* the number that the submitted job is known by */
-    uint32_t runs; /* of its blocks, at least; 0: none any more */
+    uint32_t runs; /* how many of its blocks, at least; 0: none any more */
 };
 
 struct msg_lost {
@@ -440,7 +441,7 @@ enum msg_ask_what {
     MSG_ASK_KEEP,   /* where can a job be submitted? */
     MSG_ASK_TAKE,   /* the output of `job`, which was submitted */
     MSG_ASK_LOGS,   /* its stderr */
-    MSG_ASK_DRAIN,  /* the worker `name` shall be given nothing more, and end */
+    MSG_ASK_DRAIN,  /* give the worker `name` nothing more, and let it end */
     MSG_ASK_RECORDS, /* tasks of `job`, which was submitted, that failed and were kept */
     MSG_ASKS
 };
@@ -477,9 +478,9 @@ struct msg_answer {
     const char *url;
     struct slice key, token;
     const char *shared;    /* KEEP: as in HELLO */
-    uint64_t taken_bytes;  /* TAKE: of what it printed, so much was taken */
-    const char *receipt;   /* TAKE: the last taker's own words about where it put them */
-    uint64_t receipt_from; /* and how much had been taken before it came */
+    uint64_t taken_bytes;  /* TAKE: how much of what the job printed was taken */
+    const char *receipt;   /* TAKE: where the last taker put it, in that taker's own words */
+    uint64_t receipt_from; /* how much had been taken before the last taker came */
 };
 
 struct msg_visit {
@@ -502,17 +503,17 @@ struct msg_drained {
 };
 struct msg_held {
     uint64_t job;
-    struct slice key;  /* whose it is */
+    struct slice key;  /* the key whose job it is */
     const char *state; /* for people */
     const char *text;
     uint64_t age_ms;
-    bool gone; /* it is not there any more */
+    bool gone; /* the keeper does not have it any more */
 };
 struct msg_session {
     struct slice token; /* from the client: MSG_TOKEN_BYTES that nobody else knows */
     uint64_t link;      /* how the other side knows the link */
-    uint64_t got;       /* messages that came over it */
-    bool known;         /* from the client: it was there before; the answer: so it was, and goes on */
+    uint64_t got;       /* how many messages came over it */
+    bool known;         /* from the client: the link existed before; in the answer: it did, and goes on */
     bool ends;          /* from the client: it will not come back */
 };
 struct msg_got {
@@ -523,18 +524,19 @@ struct msg_begins {
     uint32_t attempt;
     uint32_t node;   /* the MAP or REDUCE, or the first of a stage of the planner's */
     uint64_t number; /* of the stage's tasks or runs, from 0 */
-    const char *text; /* of the planner's: how it is run alone; of an author's: the file that it is; "" */
+    const char *text; /* for a planner's stage: how the block is run alone; for a map: the file that the task is of; "" */
 };
 struct msg_kept {
     uint64_t job;
     /* From the client. */
-    bool begins;          /* nothing is written yet: `receipt` says where it will be; the keeper says the same when it has it */
-    uint64_t taken_bytes; /* of what it printed, all to here is written */
+    bool begins;          /* nothing was written yet: `receipt` says where it will be; the keeper answers with the same when
+                           * it has noted that */
+    uint64_t taken_bytes; /* everything up to here, of what the job printed, is written */
     const char *receipt;
-    bool all;             /* and the files are in place; the keeper says the same when it has heard it */
-    /* From the keeper: the job is over, or was taken in, or why not. */
+    bool all;             /* and its files are in place; the keeper answers with the same when it has noted it */
+    /* From the keeper: the job is over, or was taken in; or why not. */
     uint32_t status, code;
-    const char *text, *directory; /* where its files belong */
+    const char *text, *directory; /* directory: where its files belong */
 };
 
 struct msg {

@@ -1,10 +1,10 @@
-/* See peer.h: the process's ZeroMQ context, its keys, and who is let in.  A CURVE server asks a
- * handler at ZAP_URL about every key; ours runs on the same loop and looks into the allow-list. Its
- * answer, the user id, comes with every message of that connection and tells role and key.
+/* See peer.h: the process's ZeroMQ context, its keys, and which keys are let in.  A CURVE server asks a handler at ZAP_URL
+ * about every key; ours runs on the same loop and looks into the allow-list.  Its answer, the user id, comes with every
+ * message of that connection and tells role and key.
  *
- * A worker hears of a key when its RUN comes (a keeper, when VISIT does), which may be after the key's owner.  So its handler
- * holds a question about an unknown key for NET_HOLD_MS before it says no: a connection that waits
- * loses nothing, where one that was refused would have to be made again. */
+* A worker learns of a key by RUN (a keeper by VISIT), which may arrive after the key's owner has connected.  So its handler
+ * holds a question about an unknown key for NET_HOLD_MS before it says no: a connection that waits loses nothing, while
+ * one that was refused would have to be made again. */
 #include "proto/net.h"
 
 #include "base/log.h"
@@ -21,17 +21,17 @@
 
 #define ZAP_URL       "inproc://zeromq.zap.01"
 #define SOCKETS_MAX   8192
-#define THREADS_MAX   2 /* that ZeroMQ has: one that closes, and one for I/O */
-#define HELD_MAX      1024 /* questions held at once: the oldest is answered when one more comes */
+#define THREADS_MAX   2 /* threads of ZeroMQ: one that closes, and one for I/O */
+#define HELD_MAX      1024 /* questions held at once: when one more comes, the oldest is answered */
 #define ROUTING_MAX   16
 #define ZAP_FRAME_MAX 255
-#define KEPT          UINT32_MAX /* uses of a key that the file allows */
+#define KEPT          UINT32_MAX /* the use count of a key that the file allows */
 
 bool net_readable(void *socket)
 {
     int events = 0;
     size_t size = sizeof events;
-    /* A failure is for the receive that follows to report. */
+    /* A failure will be reported by the receive that follows. */
     return zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) < 0 || (events & ZMQ_POLLIN);
 }
 
@@ -89,10 +89,10 @@ static void stat_list(struct net *n, struct stat *out)
     char path[sizeof n->keys + 8];
     snprintf(path, sizeof path, "%s/allow", n->keys);
     if (stat(path, out) < 0)
-        *out = n->list; /* while it is being replaced there always is one; else the old one stands */
+        *out = n->list; /* the file always exists, even while it is replaced; if it cannot be read the old list stands */
 }
 
-/* Whoever has the scheduler's own pair may connect, too: as a client. */
+/* The scheduler's own key may connect, too: as a client. */
 static void allow_owner(const struct net *n, struct allowed_key *list, size_t *count)
 {
     if (*count == NET_KEYS_MAX)
@@ -149,9 +149,9 @@ struct slice net_public_key(const struct net *n)
 
 /* ---- the handler */
 
-/* A question's frames; what they are answered with needs only where from, which, and the key. */
+/* The frames of a question; the answer needs only where it came from, which it is, and the key. */
 enum zap_frame {
-    ZAP_FROM, /* routing id: ours, of this socket */
+    ZAP_FROM, /* routing id of this socket */
     ZAP_EMPTY,
     ZAP_VERSION,
     ZAP_ID,
@@ -170,13 +170,13 @@ struct held {
 };
 
 struct question {
-    uint8_t frame[ZAP_FRAMES + 1][ZAP_FRAME_MAX + 1]; /* the last: what should not be there */
+    uint8_t frame[ZAP_FRAMES + 1][ZAP_FRAME_MAX + 1]; /* the last: a frame that should not be there */
     int size[ZAP_FRAMES + 1];
     int count;
-    bool odd; /* something was too long */
+    bool odd; /* some frame was too long */
 };
 
-/* false: none is there. */
+/* Receive a question.  false: there is none. */
 static bool receive(void *socket, struct question *q)
 {
     int more = 1;
@@ -194,7 +194,7 @@ static bool receive(void *socket, struct question *q)
     return true;
 }
 
-/* k NULL: no.  The user id: the role's number, a colon, the key in hexadecimal. */
+/* Answer a question; k NULL: no.  The user id is the role's number, a colon, and the key in hexadecimal. */
 static void answer(struct net *n, const struct held *h, const struct allowed_key *k)
 {
     char user[2 * MSG_KEY_BYTES + 3] = "", z85[41] = "";
@@ -215,7 +215,7 @@ static void answer(struct net *n, const struct held *h, const struct allowed_key
                  {user, strlen(user)},
                  {"", 0}};
     int count = sizeof frame / sizeof *frame;
-    for (int i = 0; i < count; i++) /* who is gone meanwhile gets nothing, which is no error */
+    for (int i = 0; i < count; i++) /* a connection that is gone meanwhile gets nothing, which is no error */
         zmq_send(n->zap, frame[i].data, frame[i].size, i + 1 < count ? ZMQ_SNDMORE : 0);
 }
 
@@ -267,7 +267,7 @@ static void decide(struct net *n, const struct question *q)
     if (q->odd || q->count != ZAP_FRAMES || q->size[ZAP_FROM] > ROUTING_MAX ||
         q->size[ZAP_KEY] != MSG_KEY_BYTES ||
         strcmp((const char *)q->frame[ZAP_MECHANISM], "CURVE") != 0)
-        return; /* the library asks no such thing; unanswered, the connection ends by itself */
+        return; /* the library asks no such question; without an answer the connection ends by itself */
     h.from_size = (size_t)q->size[ZAP_FROM];
     h.id_size = (size_t)q->size[ZAP_ID];
     memcpy(h.from, q->frame[ZAP_FROM], h.from_size);
@@ -323,7 +323,7 @@ static int load_keys(struct net *n, const struct net_options *o, struct err *e)
     if (o->role == MSG_SCHEDULER) {
         if (snprintf(n->keys, sizeof n->keys, "%s", o->keys) >= (int)sizeof n->keys)
             return err_set(e, ERR_INPUT, "the name of the keys' directory is too long");
-        stat_list(n, &n->list); /* before it is read: a change in between is seen later */
+        stat_list(n, &n->list); /* before it is read: a change in between will be seen later */
         if (keys_load_allowed(o->keys, n->allowed, &n->allowed_count, e) < 0)
             return -1;
         allow_owner(n, n->allowed, &n->allowed_count);
@@ -333,8 +333,9 @@ static int load_keys(struct net *n, const struct net_options *o, struct err *e)
     return 0;
 }
 
-/* ZeroMQ ends the process where it gets no descriptor to wait with, or no thread (a limit of memory, a stack's size, too many
- * processes).  So we ask for as many first, all at once; the threads' stacks stay for its own. */
+/* ZeroMQ ends the process if it gets no descriptor to wait with, or no thread (because of a limit of memory or processes,
+ * or a stack's size).  So try to get as many as it will need, all at once; the memory of the threads' stacks stays for its
+ * own threads. */
 static int try_files(int threads, struct err *e)
 {
     int fd[1 + 2 * THREADS_MAX], count = 1 + 2 * threads, made = 0;
@@ -360,7 +361,7 @@ static int try_threads(int count, struct err *e)
     sigset_t all, before;
     int made = 0, error = 0;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for whoever waits for them */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the thread that waits for them */
     pthread_mutex_lock(&mutex);
     while (made < count && (error = pthread_create(&thread[made], NULL, wait_for_end, &mutex)) == 0)
         made++;
@@ -376,7 +377,7 @@ static int try_threads(int count, struct err *e)
 
 struct net *net_new(struct loop *l, const struct net_options *o, struct err *e)
 {
-    int threads = o->keys || o->insecure_loopback ? THREADS_MAX : 1; /* inproc alone needs none for I/O */
+    int threads = o->keys || o->insecure_loopback ? THREADS_MAX : 1; /* inproc alone needs no thread for I/O */
     if (try_files(threads, e) < 0 || try_threads(threads, e) < 0)
         return NULL;
     struct net *n = calloc(1, sizeof *n);

@@ -1,9 +1,9 @@
-/* See peer.h.  ZMQ_FD is edge-triggered and shared with the library's internals, so reading "until
- * empty" on a wake-up loses messages as soon as another callback sends on the same socket.  A
- * loop_hook asks ZMQ_EVENTS before every sleep and after every wake instead.
+/* See peer.h.  ZMQ_FD is edge-triggered and shared with the library's internals, so reading "until empty" after a wake-up
+ * loses messages as soon as another callback sends on the same socket.  Instead, a loop_hook asks for ZMQ_EVENTS before
+ * every sleep and after every wake-up.
  *
- * Who is on a link: over TCP the CURVE key, which net.c looks up in the allow-list; where there are
- * no keys, what HELLO says. */
+* Who is at the other end of a link is known over TCP by its CURVE key, which net.c looks up in the allow-list; without
+ * keys it is what HELLO says. */
 #include "proto/peer_inside.h"
 
 #include "base/log.h"
@@ -18,10 +18,10 @@
 #define LINGER_MS      100
 #define BACKLOG        1024
 #define ARENA_MAX      (256u << 20)
-#define FRAME_OVERHEAD 1024 /* of CURVE, which the library counts in a frame's size */
-#define PROBE_IDLE_S   5 /* the kernel asks the other one after so many seconds of silence, */
-#define PROBE_EVERY_S  5 /* each so many, */
-#define PROBES_MAX     12 /* and takes the connection for closed after so many without an answer */
+#define FRAME_OVERHEAD 1024 /* of CURVE: the library counts it in a frame's size */
+#define PROBE_IDLE_S   5 /* after so many seconds of silence the kernel probes the other side, */
+#define PROBE_EVERY_S  5 /* at this interval, */
+#define PROBES_MAX     12 /* and closes the connection after so many probes without an answer */
 
 static bool is_inproc(const char *url)
 {
@@ -52,7 +52,7 @@ static void refuse(struct peer *p, uint64_t link, const struct err *why)
     log_warn("message_refused", "url=%s link=%llu key=%s why=\"%s\"", p->url, (unsigned long long)link, peer_key_text(peer_link_key(p, link), key),
              why->text);
     struct msg m = {.type = MSG_REFUSE, .refuse = {(uint32_t)why->code, why->text}};
-    if (p->as == MSG_SCHEDULER) /* whoever has mistaken his key for another is to know */
+    if (p->as == MSG_SCHEDULER) /* a user who has mixed up keys is to see why */
         peer_send(p, link, &m, (struct slice){"", 0}, NULL);
     peer_drop(p, link);
     if (!p->server)
@@ -60,8 +60,8 @@ static void refuse(struct peer *p, uint64_t link, const struct err *why)
     p->ev->on_lost(p->owner, p, link, why);
 }
 
-/* Who has no key is what the HELLO says, or anybody where streams are served; WELCOME makes a
- * client's link full, as sending it does a server's. */
+/* Without a key the other side is what its HELLO says; on a port for streams it is both client and worker.  After WELCOME a
+ * client's link is complete, as a server's is after sending it. */
 static void learn(const struct peer *p, struct link *l, const struct msg *m)
 {
     bool nobody = !l->role && !p->net->secure;
@@ -82,14 +82,15 @@ static bool is_port(const char *text, bool any)
     return digits && digits <= 5 && !text[digits] && strtoul(text, NULL, 10) <= 65535 && (any || strtoul(text, NULL, 10));
 }
 
-/* The library takes a port modulo 65536, and what stands behind its digits for nothing.  `any`: of a server, whose port may be *. */
+/* Is it a good tcp:// URL?  The library would take a port modulo 65536, and ignore what follows its digits.  `any`: it is a
+ * server's, whose port may be *. */
 static bool is_tcp(const char *url, bool any)
 {
     const char *port = strncmp(url, "tcp://", 6) ? NULL : strrchr(url + 6, ':');
     return port && port > url + 6 && is_port(port + 1, any);
 }
 
-/* Where others are to connect, as somebody says who may lie, or may not have thought of it. */
+/* Check a URL that a peer says others are to connect to; the peer may lie, or may not have thought of it. */
 int peer_check_data_url(const char *url, struct err *e)
 {
     bool everywhere = !strncmp(url, "tcp://0.0.0.0:", 14) || !strncmp(url, "tcp://*:", 8) || !strncmp(url, "tcp://[::]:", 11);
@@ -112,7 +113,7 @@ static int check(const struct peer *p, const struct link *l, const struct msg *m
     return 0;
 }
 
-/* Frames without the routing id. */
+/* Decode and deliver a message; the frames are without the routing id. */
 static void deliver(struct peer *p, uint64_t link, struct link *l, zmq_msg_t *frame, int count,
                     bool surplus)
 {
@@ -142,7 +143,7 @@ static void deliver(struct peer *p, uint64_t link, struct link *l, zmq_msg_t *fr
         peer_print("in", p, link, &m);
         p->ev->on_message(p->owner, p, link, l->role, &m, bulk);
     }
-    /* Memory that there is none of is our trouble, what is too large for its arena the sender's. */
+    /* No memory is our trouble; a message that is too large for its arena is the sender's. */
     if (r < 0 && e.code == ERR_NOMEM && !arena.no_memory)
         err_set(&e, ERR_PROTO, "a message that needs more than %u bytes", ARENA_MAX);
     arena_clear(&arena);
@@ -150,12 +151,12 @@ static void deliver(struct peer *p, uint64_t link, struct link *l, zmq_msg_t *fr
         refuse(p, link, &e);
 }
 
-/* The link that a server's message came by, NULL if it is not to be heard. */
+/* The link by which a message came to a server; NULL: it is to be ignored. */
 static struct link *sender_of(struct peer *p, zmq_msg_t *routing, zmq_msg_t *first, uint64_t *link)
 {
     const uint8_t *id = zmq_msg_data(routing);
     if (zmq_msg_size(routing) != ROUTING_SIZE || id[0] != 0) {
-        p->stats.refused++; /* somebody chose an id: nobody of ours does */
+        p->stats.refused++; /* the sender chose an id of its own, which our clients never do */
         return NULL;
     }
     *link = (uint64_t)id[1] << 24 | (uint64_t)id[2] << 16 | (uint64_t)id[3] << 8 | id[4];
@@ -163,7 +164,7 @@ static struct link *sender_of(struct peer *p, zmq_msg_t *routing, zmq_msg_t *fir
     if (!l->id)
         return peer_new_link(p, *link, first);
     if (l->fd != zmq_msg_get(first, ZMQ_SRCFD)) {
-        p->stats.refused++; /* another connection under this id */
+        p->stats.refused++; /* it is another connection with this id */
         return NULL;
     }
     uint64_t route = l->id;
@@ -171,7 +172,7 @@ static struct link *sender_of(struct peer *p, zmq_msg_t *routing, zmq_msg_t *fir
         *link = l->of - 1;
         l = peer_slot(p, *link);
     }
-    return l->id && (!l->session || l->route == route) ? l : NULL; /* what an earlier one brings comes again */
+    return l->id && (!l->session || l->route == route) ? l : NULL; /* ignore what comes over an earlier connection: it is sent again */
 }
 
 bool peer_receive(struct peer *p)
@@ -239,7 +240,7 @@ static void peer_run(struct loop_hook *w)
 {
     struct peer *p = w->owner;
     bool was = p->running, more = true;
-    uint64_t until = loop_clock_ns() + PEER_TURN_NS; /* then it is the turn of whoever wants to be let in, and of time */
+    uint64_t until = loop_clock_ns() + PEER_TURN_NS; /* after that new connections and timers get their turn */
     p->running = true;
     for (int i = 0; i < PEER_TURN_MAX && more && !p->closed && loop_clock_ns() < until; i++)
         more = peer_receive(p);
@@ -271,10 +272,10 @@ int peer_check_url(const struct net *n, const char *url, bool server, struct err
     return 0;
 }
 
-/* Defaults of the library that do not fit: it would wait for ever to send before it ends (LINGER),
- * drop what has no receiver (ROUTER_MANDATORY) or no room (a mark of 1000), never notice a dead
- * host (HEARTBEAT, which a stopped process does not answer; KEEPALIVE, which its host does) and take frames of any size.  IMMEDIATE stays 0: HELLO is sent before the
- * connection is there, which PEER_CONNECT_MS bounds. */
+/* Change those defaults of the library that do not fit: it would wait for ever to send before it ends (LINGER), drop
+ * messages without a receiver (ROUTER_MANDATORY) or room (a mark of 1000), never notice a dead host (HEARTBEAT, which a
+ * stopped process does not answer; KEEPALIVE, which its host does), and take frames of any size.  IMMEDIATE stays 0: HELLO
+ * is sent before the connection exists, which PEER_CONNECT_MS bounds. */
 static void set_options(struct peer *p, bool inproc)
 {
     const struct net *n = p->net;
@@ -297,13 +298,13 @@ static void set_options(struct peer *p, bool inproc)
         peer_set_number(p->socket, ZMQ_HEARTBEAT_IVL, MSG_HEARTBEAT_MS);
         peer_set_number(p->socket, ZMQ_HEARTBEAT_TIMEOUT, PEER_SILENT_MS);
     }
-    if (p->lasting_link) /* what it holds must not go before we have said who we are: connect_again */
+    if (p->lasting_link) /* messages that it holds must not go out before SESSION: see connect_again */
         peer_set_number(p->socket, ZMQ_RECONNECT_IVL, -1);
     peer_set_number(p->socket, ZMQ_HANDSHAKE_IVL, PEER_CONNECT_MS);
     peer_set_number(p->socket, ZMQ_CONNECT_TIMEOUT, PEER_CONNECT_MS);
     peer_set_number(p->socket, ZMQ_BACKLOG, BACKLOG);
     size_t digits =
-        strspn(p->url + 6, "0123456789."); /* an IPv4 address would be shown as ::ffff:1.2.3.4 */
+        strspn(p->url + 6, "0123456789."); /* only for IPv6: it would show an IPv4 address as ::ffff:1.2.3.4 */
     peer_set_number(p->socket, ZMQ_IPV6, p->url[6 + digits] != ':');
     if (!n->secure)
         return;
@@ -348,7 +349,7 @@ static struct peer *peer_new(struct net *n, bool server, bool lasting, const cha
     p->to = to;
     p->ev = ev;
     p->owner = owner;
-    /* Between a worker's data port and who connects there only streams move. */
+    /* Over a worker's data port only streams move, in frames of this size. */
     p->bulk_max = (server ? as : to) == MSG_WORKER ? MSG_DATA_BYTES : MSG_BULK_MAX;
     p->patience_ns = (uint64_t)PEER_AWAY_MS * 1000000;
     snprintf(p->url, sizeof p->url, "%s", url);
@@ -441,7 +442,7 @@ static void close_socket(struct peer *p)
     }
 }
 
-/* A socket of its own for each connection. */
+/* Each connection has a socket of its own. */
 static void connect_again(struct loop_timer *w)
 {
     struct peer *p = w->owner;
@@ -451,7 +452,7 @@ static void connect_again(struct loop_timer *w)
         zmq_close(p->socket);
     p->socket = NULL;
     p->reached = p->through = false;
-    if (make_socket(p, &e) < 0 || reach(p, &e) < 0) { /* for want of descriptors, or of memory */
+    if (make_socket(p, &e) < 0 || reach(p, &e) < 0) { /* no descriptor or memory is free: try again later */
         loop_timer_start(p->net->loop, &p->look, AGAIN_NS, 0);
         return;
     }

@@ -1,15 +1,14 @@
-/* A peer's links: a table by their numbers, those that outlive their connection, and the end of each.
+/* A peer's links: a table of them by number, links that outlive their connection, and the end of each link.
  *
- * A ROUTER does not tell that somebody left.  Its monitor does, by the descriptor of the
- * connection, which every message bears too.  What must stay true: events are read before a link is
- * made, so a descriptor that was used again is never taken for its former owner; and a link is
- * mourned only when nothing is left to read, so nothing that arrived is lost.
+* A ROUTER socket does not tell when a peer left.  Its monitor does, by the descriptor of the connection, which comes with
+ * every message, too.  What must stay true: the monitor's events are read before a link is made, so a descriptor that is
+ * used again is never taken for its former owner; and a link's end is reported only when nothing is left to read, so
+ * nothing that arrived is lost.
  *
- * A link that outlives its connection (session.h) keeps the number that its first one had; a later one's number
- * leads to it (`of`), and what comes over an earlier one is not heard.  That a stopped process does not answer
- * ZeroMQ's PING is no sign that it is gone: its host's kernel answers for it.  So a server does not ask by ZeroMQ
- * whether a client is there, but looks whether the kernel's own probes are answered; a client, which stands still
- * when it is stopped, does ask its server. */
+* A link that outlives its connection (session.h) keeps the number of its first connection; the number of a later one
+ * leads to it (`of`), and messages over an earlier one are ignored.  A stopped process does not answer ZeroMQ's PING, but
+ * it is not gone, and its host's kernel still answers TCP's probes.  So a server does not use PING to see whether a client
+ * is there; it looks whether those probes are answered.  A client does use PING to see whether its server is there. */
 #include "proto/peer_inside.h"
 
 #include "base/grow.h"
@@ -37,7 +36,7 @@ struct link *peer_slot(const struct peer *p, uint64_t link)
     return &p->links[at];
 }
 
-/* Empty a slot, and move back what had to go past it. */
+/* Empty a slot, and move back entries that had to be put after it. */
 static void remove_link(struct peer *p, struct link *l)
 {
     size_t hole = (size_t)(l - p->links);
@@ -73,7 +72,7 @@ static void note_fd(struct peer *p, int fd, uint64_t id)
             room *= 2;
         uint64_t *bigger = realloc(p->by_fd, room * sizeof *bigger);
         if (!bigger)
-            return; /* its end will not be seen: it costs a slot */
+            return; /* its end will not be seen; that costs only a slot */
         memset(bigger + p->fd_room, 0, (room - p->fd_room) * sizeof *bigger);
         p->by_fd = bigger;
         p->fd_room = room;
@@ -84,7 +83,7 @@ static void note_fd(struct peer *p, int fd, uint64_t id)
 struct link *peer_new_link(struct peer *p, uint64_t link, zmq_msg_t *first)
 {
     if (p->monitor)
-        peer_read_monitor(p); /* who had this descriptor before is gone */
+        peer_read_monitor(p); /* the link that had this descriptor before is gone */
     if (p->link_count == PEER_LINKS_MAX) {
         if (!p->full)
             log_warn("links_full", "url=%s links=%d", p->url, PEER_LINKS_MAX);
@@ -153,7 +152,7 @@ static bool same_client(const struct link *a, const struct link *b)
     return a->has_key == b->has_key && (!a->has_key || !memcmp(a->key, b->key, sizeof a->key));
 }
 
-/* Over the new connection `l` a client comes back to the link that it had. */
+/* A client comes back to its link, over the new connection `l`. */
 static int resume_session(struct peer *p, uint64_t link, struct link *l, const struct msg_session *s, struct err *e)
 {
     struct link *was = peer_slot(p, s->link);
@@ -209,7 +208,7 @@ int peer_client_session(struct peer *p, struct link *l, const struct msg *m, str
         return -1;
     l->away_ns = 0;
     loop_timer_stop(p->net->loop, &p->connect);
-    peer_send_kept(p, l); /* before the owner says more */
+    peer_send_kept(p, l); /* before the owner sends more */
     if (p->away)
         p->away(p->owner, p, false, NULL);
     return 0;
@@ -245,7 +244,7 @@ void peer_mourn(struct peer *p)
             remove_link(p, l);
             l = peer_slot(p, link);
         }
-        if (!l->id || (l->session && l->route != route)) /* an earlier one of its connections */
+        if (!l->id || (l->session && l->route != route)) /* it was an earlier one of the link's connections */
             continue;
         if (l->session && !l->dead && !l->ends) {
             l->route = 0;
@@ -257,9 +256,9 @@ void peer_mourn(struct peer *p)
     }
 }
 
-/* The kernel of the other side's host answers even when the process stands still, or takes nothing more: what it does
- * not answer, twice and for so long, goes to a host that is not there.  Where a stopped process has no room for more
- * the kernel asks ever less often, up to two minutes apart. */
+/* Does the other side's host still answer?  Its kernel answers even if the process is stopped or takes nothing more.  If it
+ * has not answered twice, and for so long, the host is gone.  When a stopped process has no more room, the kernel probes
+ * ever less often, up to two minutes apart. */
 static bool host_answers(int fd)
 {
     struct tcp_info i;
@@ -269,7 +268,7 @@ static bool host_answers(int fd)
            i.tcpi_probes + i.tcpi_retransmits < 2;
 }
 
-/* A server's links without a connection, or with one that nobody answers on. */
+/* Look at a server's links that have no connection, or one on which nobody answers. */
 static void look(struct loop_timer *w)
 {
     struct peer *p = w->owner;
@@ -279,7 +278,7 @@ static void look(struct loop_timer *w)
     for (uint32_t i = 0; i < p->lasting_count && !p->closed; i++) {
         uint64_t link = p->lasting[i] - 1;
         struct link *l = peer_slot(p, link);
-        if (l->route && !p->gone_count) { /* its descriptor is still its own */
+        if (l->route && !p->gone_count) { /* its descriptor cannot have been used again */
             if (host_answers(peer_slot(p, l->route - 1)->fd))
                 l->away_ns = 0;
             else

@@ -1,4 +1,4 @@
-/* What a peer sends: whole messages, of which those to who does not read are counted, and those of a session kept. */
+/* Sends messages, each as a whole.  Bytes for links that do not read are counted, and messages of a session are kept. */
 #include "proto/peer_inside.h"
 
 #include <errno.h>
@@ -7,7 +7,7 @@
 
 #define UNREAD_FRAME_MIN 256 /* smaller frames are not counted: PEER_QUEUE_MAX bounds them */
 
-struct crate { /* a frame's bytes */
+struct crate { /* the bytes of a frame, counted until they are sent */
     struct unread *of;
     size_t size;
     char data[];
@@ -34,7 +34,7 @@ void unread_leave(struct unread *u)
     }
 }
 
-/* The library's thread has sent it, or has given it up. */
+/* Called by the library's thread when it has sent the frame, or given it up. */
 static void crate_sent(void *data, void *hint)
 {
     (void)data;
@@ -60,13 +60,13 @@ static struct crate *crate_new(struct unread *of, const void *data, size_t size)
     return c;
 }
 
-/* Without the routing id. */
+/* A message to be sent, without the routing id. */
 struct parcel {
     zmq_msg_t frame[2];
     int count;
 };
 
-/* `of` NULL: it is not counted. */
+/* Add a frame with a copy of the data; `of` NULL: its bytes are not counted. */
 static int parcel_add(struct parcel *c, const void *data, size_t size, struct unread *of)
 {
     struct crate *crate = of && size >= UNREAD_FRAME_MIN ? crate_new(of, data, size) : NULL;
@@ -88,8 +88,8 @@ static int parcel_add(struct parcel *c, const void *data, size_t size, struct un
     return 0;
 }
 
-/* All frames are there before the first goes, so a message is sent whole or not at all: once the
- * library takes the first it takes the rest. */
+/* All frames exist before the first is sent, so a message is sent whole or not at all: if the library takes the first frame
+ * it takes the rest. */
 static int parcel_send(struct parcel *c, const struct peer *p, uint64_t route)
 {
     uint8_t id[ROUTING_SIZE] = {0, (uint8_t)(route >> 24), (uint8_t)(route >> 16), (uint8_t)(route >> 8), (uint8_t)route};
@@ -105,7 +105,7 @@ static int parcel_send(struct parcel *c, const struct peer *p, uint64_t route)
 static void parcel_close(struct parcel *c)
 {
     for (int i = 0; i < c->count; i++)
-        zmq_msg_close(&c->frame[i]); /* those that were sent are empty now */
+        zmq_msg_close(&c->frame[i]); /* frames that were sent are empty now */
 }
 
 static void release(void *data, void *hint)
@@ -114,7 +114,7 @@ static void release(void *data, void *hint)
     free(data);
 }
 
-/* The library's thread frees it. */
+/* Add a frame with the data itself, which the library's thread frees. */
 static int parcel_give(struct parcel *c, void *data, size_t size)
 {
     if (zmq_msg_init_data(&c->frame[c->count], data, size, release, NULL) < 0) {
@@ -156,18 +156,18 @@ void peer_send_kept(struct peer *p, struct link *l)
         int r = parcel_send(&c, p, l->route - 1);
         parcel_close(&c);
         if (r < 0)
-            return; /* it has ended again: all this comes with the next */
+            return; /* the connection has ended again: all this is sent over the next one */
     }
 }
 
-/* Why the library did not take a message that is kept, if that is no failure: there will be another connection. */
+/* May a kept message that the library did not take be sent later?  Yes, if there will be another connection. */
 static bool comes_later(const struct peer *p, const struct link *l)
 {
     return l->session && (errno == EHOSTUNREACH || !p->server);
 }
 
-/* The other side may have refused our key before the first message is given to the library, which has then nowhere to
- * put it: the message is as lost as those that it took, and on_lost says why, once the monitor is read. */
+/* The other side may have refused our key before the first message is given to the library, which then cannot take it.  The
+ * message is as lost as those that it took, and on_lost tells why once the monitor is read. */
 static bool refused_early(const struct peer *p)
 {
     return p->monitor && !p->server && !p->through;
@@ -185,7 +185,7 @@ static int may_send(const struct peer *p, const struct link *l, size_t size, str
     return 0;
 }
 
-/* Bulk bytes are a copy of `bulk`, or `given` itself, which is taken. */
+/* Send a message.  Its bulk bytes are a copy of `bulk`, or `given` itself, which is taken. */
 static int post(struct peer *p, uint64_t link, const struct msg *m, struct slice bulk, void *given, struct err *e)
 {
     struct link *l = peer_slot(p, link);

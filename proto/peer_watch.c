@@ -1,4 +1,4 @@
-/* A peer's connections, as its socket's monitor tells of them. */
+/* A peer's connections, as reported by the monitor of its socket. */
 #include "proto/peer_inside.h"
 
 #include "base/grow.h"
@@ -14,32 +14,32 @@ void peer_lose(struct peer *p, int code, const char *why)
         return;
     bool was = p->running;
     p->running = true;
-    while (!p->closed && peer_receive(p)) /* what arrived before the end is heard first */
+    while (!p->closed && peer_receive(p)) /* handle first what arrived before the end */
         ;
     if (!p->closed && !p->lost) {
         struct err e;
         p->lost = true;
         loop_timer_stop(p->net->loop, &p->connect);
         loop_timer_stop(p->net->loop, &p->look);
-        zmq_disconnect(p->socket, p->url); /* and is not tried again */
+        zmq_disconnect(p->socket, p->url); /* the library is not to try again */
         err_set(&e, code, "%s: %s", p->url, why);
         p->ev->on_lost(p->owner, p, 0, &e);
     }
     peer_leave(p, was);
 }
 
-/* Elsewhere the library does. */
+/* Try again later; for links that do not outlive their connection the library does that. */
 static void try_later(struct peer *p)
 {
     if (p->lasting_link && !p->lost && !p->closed)
         loop_timer_start(p->net->loop, &p->look, AGAIN_NS, 0);
 }
 
-/* It tries again, and nobody needs to know but that it takes a while. */
+/* A client's connection is lost and will be made again: tell the owner that it takes a while. */
 static void client_away(struct peer *p)
 {
     struct link *l = &p->links[0];
-    while (!p->closed && peer_receive(p)) /* what arrived before the end is heard first */
+    while (!p->closed && peer_receive(p)) /* handle first what arrived before the end */
         ;
     if (p->closed || p->lost)
         return;
@@ -119,13 +119,12 @@ static void server_event(struct peer *p, unsigned event, uint32_t fd)
     if (event != ZMQ_EVENT_DISCONNECTED || fd >= p->fd_room || !p->by_fd[fd])
         return;
     if (!grow(&p->gone, &p->gone_room, p->gone_count, PEER_FDS_MAX, sizeof *p->gone))
-        return; /* as in note_fd */
+        return; /* for the reason in note_fd */
     p->gone[p->gone_count++] = p->by_fd[fd];
     p->by_fd[fd] = 0;
 }
 
-/* An event is a frame with its number and value, and a frame with an address.  false: none is
- * there. */
+/* Read an event: a frame with its number and value, and a frame with an address.  false: there is none. */
 static bool next_event(struct peer *p, unsigned *event, uint32_t *value)
 {
     uint8_t head[6];
@@ -181,7 +180,7 @@ int peer_watch(struct peer *p, struct err *e)
     snprintf(url, sizeof url, "inproc://zpipe-monitor-%llu",
              (unsigned long long)++p->net->monitors);
     p->monitor = zmq_socket(p->net->context, ZMQ_PAIR);
-    if (p->monitor) /* at the mark the library's own thread would wait, for us */
+    if (p->monitor) /* without this, the library's own thread would wait for us at the high-water mark */
         peer_set_number(p->monitor, ZMQ_RCVHWM, 0);
     if (!p->monitor || zmq_socket_monitor(p->socket, url, events) < 0 ||
         zmq_connect(p->monitor, url) < 0)

@@ -18,25 +18,25 @@
 #include "proto/graph.h"
 
 #define RECORD_VERSION    2
-#define RECORD_BYTES_MAX  (32u << 20)                      /* of in.N, out and err together; of more there is no record */
+#define RECORD_BYTES_MAX  (32u << 20)                      /* of in.N, out and err together; with more there is no record */
 #define RECORD_TASK_MAX   (GRAPH_BYTES_MAX + (1u << 20))   /* of `task` */
 #define RECORD_INPUTS_MAX 64
 #define RECORD_PREFIX     "record/"
 #define RECORD_FILES      "/zpipe-record/"
 
-/* How one of its programs ended. */
+/* How one program of the task ended. */
 struct record_end {
-    uint32_t status;     /* as sh has it: of a signal, 128 and its number */
-    const char *program; /* SHA-256 of its file, where it was kept; "": not known */
+    uint32_t status;     /* as in sh: for a signal, 128 and its number */
+    const char *program; /* SHA-256 of its file on the host where it ran; "": not known */
 };
 
 struct record {
     struct slice graph;  /* encoded; its first nodes are the programs, in the order of `end` */
-    uint32_t node;       /* the stage, of the job's graph */
-    uint64_t number;     /* of the task, from 0 */
-    const char *what;    /* the sentence that was said of it */
-    const char *host;    /* record_host, where it was kept, as all workers of a job have it; of one that ended well "" */
-    bool lost;           /* it never ended: `out` and `err` say nothing */
+    uint32_t node;       /* the stage in the job's graph */
+    uint64_t number;     /* the task's number, from 0 */
+    const char *what;    /* the sentence that was printed about it */
+    const char *host;    /* record_host where it ran, the same on all workers of a job; "" for a task that ended well */
+    bool lost;           /* it did not end: `out` and `err` say nothing */
     const struct record_end *end;
     uint32_t end_count;
 };
@@ -45,10 +45,10 @@ int record_encode(const struct record *r, struct buf *out, struct err *e);
 /* Everything in *out is in the arena.  Says nothing of the graph. */
 int record_decode(struct slice bytes, struct arena *a, struct record *out, struct err *e);
 
-/* Is it the name of one of its files, of which there are few?  in.N: *input is N, else UINT32_MAX. */
+/* Is this the name of a file of a record?  in.N: *input is N; else UINT32_MAX. */
 bool record_file_name(const char *name, uint32_t *input);
 
-/* What of a host programs may notice: kernel, processor, zpipe. */
+/* What programs may notice of a host: kernel, processor, zpipe. */
 void record_host(char *out, size_t size);
-/* The SHA-256, in hex, of the program that this word finds in a sandbox here; "": not known. */
+/* The SHA-256, in hex, of the program that this word stands for in a sandbox on this host; "": not known. */
 void record_program(const char *word, char out[65]);

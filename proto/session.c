@@ -13,7 +13,7 @@ struct kept_message {
 struct session {
     struct kept_message *ring; /* of room: a power of two */
     uint32_t room, first, count;
-    uint64_t forgotten; /* messages before the first that is kept */
+    uint64_t forgotten; /* how many messages came before the first that is kept */
     uint64_t got, told;
     size_t untold_bytes;
 };
@@ -51,7 +51,7 @@ void session_free(struct session *s)
     free(s);
 }
 
-/* A message of the library may not be moved by copying its bytes. */
+/* Enlarge the ring.  The library's messages may not be moved by copying their bytes. */
 static int grow(struct session *s)
 {
     uint32_t room = s->room ? 2 * s->room : ROOM_FIRST;

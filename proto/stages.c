@@ -13,7 +13,7 @@ static uint32_t edge_at(const struct graph_node *n, int fd)
     return f ? f->edge : GRAPH_NONE;
 }
 
-/* Nothing but a reader of stdin (or of its files) and a writer of stdout. */
+/* May the planner cut it?  It must read only stdin (or its files) and write only stdout. */
 static bool can_be_cut(const struct graph *g, const struct graph_node *n)
 {
     const struct graph_split *s = &n->split;
@@ -26,8 +26,8 @@ static bool can_be_cut(const struct graph *g, const struct graph_node *n)
     if (in == GRAPH_NONE)
         return s->file_count > 0;
     if (s->file_count)
-        return false; /* whoever writes there needs a reader, if only one that leaves */
-    /* What adds up may see that its input is a file, and say it otherwise. */
+        return false; /* its writer needs a reader, even one that leaves at once */
+    /* A command whose outputs are added up (wc) prints something else for a file than for a stream. */
     return !(g->edge[in].seekable && s->combine == GRAPH_COMBINE_NATIVE && combine_adds(s->combine_text));
 }
 
@@ -51,7 +51,8 @@ static uint64_t files_bytes(const struct graph *g, const struct graph_node *n)
     return bytes;
 }
 
-/* Of a stream nobody knows; but what commands of the table make of little is little. */
+/* The size of its input, if that can be known.  For a stream it is not known; but what commands of the table make of a
+ * small file is small. */
 static uint64_t input_bytes(const struct graph *g, const struct graph_node *n)
 {
     const struct graph_node *at = n;
@@ -72,7 +73,7 @@ static uint64_t input_bytes(const struct graph *g, const struct graph_node *n)
     return at == n || bytes < GRAPH_SPLIT_MIN ? bytes : UINT64_MAX;
 }
 
-/* Nobody looks at what passes inside a stage: what spoils `n` must not come to be there. */
+/* Bytes that pass inside a stage are not looked at: so bytes that spoil `n` must not be able to occur there. */
 static bool stays_clean(const struct graph *g, const struct graph_stages *out, const struct graph_stage *s,
                         const struct graph_node *n)
 {
@@ -88,20 +89,20 @@ static bool can_follow(const struct graph *g, const struct graph_stages *out, co
                        const struct graph_node *last, const struct graph_node *n)
 {
     const struct graph_split *s = &n->split;
-    /* A cut anywhere becomes one at line ends; one at every so many bytes cannot. */
+    /* A cut at any byte can be moved to line ends; a cut at multiples of so many bytes cannot. */
     uint64_t step = g->node[out->node[stage->first]].split.cut_step;
     bool lines = stage->cut == GRAPH_CUT_LINES || (stage->cut == GRAPH_CUT_BYTES && step == 1);
     bool ends_meet = last->split.combine == GRAPH_COMBINE_CONCAT || (stage->ranges && stage->count == 1);
     if (!ends_meet || !can_be_cut(g, n) || s->run != GRAPH_RUN_EACH ||
         s->cut_step != 1 || s->seam.size || s->file_count || !s->empty_ok)
         return false;
-    /* Nobody counts what passes inside a stage. */
+    /* Bytes that pass inside a stage are not counted. */
     if (s->combine == GRAPH_COMBINE_NATIVE && combine_counts_input(s->combine_text))
         return false;
     return s->cut == GRAPH_CUT_BYTES || (s->cut == GRAPH_CUT_LINES && lines && last->split.ends_lines);
 }
 
-/* `sort | head`: what it takes of the merged blocks it takes of one of them, too. */
+/* `sort | head`: the lines that it takes of the merged blocks, it would also take of each single block. */
 static bool picks_from(const struct graph *g, const struct graph_split *merges, const struct graph_node *n)
 {
     bool records = (merges->cut == GRAPH_CUT_NULS) == (n->split.cut == GRAPH_CUT_NULS);
@@ -136,7 +137,7 @@ static void follow(const struct graph *g, struct graph_stages *out, struct graph
     }
 }
 
-/* Does something that may be cut come before it, so that it may belong to that one's stage? */
+/* May the command before it be cut, so that both may belong to one stage? */
 static bool comes_first(const struct graph *g, const struct graph_node *n)
 {
     uint32_t in = n->split.file_count ? GRAPH_NONE : edge_at(n, 0);
@@ -146,7 +147,7 @@ static bool comes_first(const struct graph *g, const struct graph_node *n)
     return !can_be_cut(g, from) || input_bytes(g, from) < GRAPH_SPLIT_MIN;
 }
 
-/* `map ./slow | head -1` wants the first task's output, not as many tasks as it takes to fill a block. */
+/* `map ./slow | head -1` must end with the first task's output, not wait until there are enough tasks to fill a block. */
 static bool waits_in_vain(const struct graph *g, const struct graph_node *n)
 {
     uint32_t in = edge_at(n, 0);
@@ -154,14 +155,16 @@ static bool waits_in_vain(const struct graph *g, const struct graph_node *n)
     return n->split.stops_early && (kind == GRAPH_MAP || kind == GRAPH_REDUCE);
 }
 
-/* Runs of blocks are read as far as there are slots: where what was read shows, and may be more than is needed, it streams. */
+/* Blocks are read ahead, as far as there are slots.  Where it shows how much was read, a command that may stop early must
+ * stream instead. */
 static bool shows_reading(const struct graph *g, const uint8_t *exact, uint32_t node)
 {
     uint32_t in = edge_at(&g->node[node], 0);
     return in != GRAPH_NONE && exact[in] == GRAPH_EXACT_ALWAYS && graph_may_be_left(g, node);
 }
 
-/* Are ranges of keys what it reads?  Lines that are the same are equal to a sort, whatever its options: no two ranges hold them. */
+/* Can its blocks be ranges of keys, as its writer sorts?  Lines that are the same are equal to any sort, so they are never
+ * in two ranges. */
 static bool takes_ranges(const struct graph *g, const struct graph_stages *out, const struct graph_node *n)
 {
     uint32_t in = edge_at(n, 0), from = in == GRAPH_NONE ? in : g->edge[in].from;
@@ -188,7 +191,7 @@ static void start(const struct graph *g, struct graph_stages *out, uint32_t *nod
     out->count++;
 }
 
-/* Where the author lets the input be cut. */
+/* Where the author of the map allows cuts. */
 static uint32_t cut_of(const struct graph_node *n)
 {
     static const uint32_t cuts[GRAPH_RECORDS] = {
@@ -198,7 +201,7 @@ static uint32_t cut_of(const struct graph_node *n)
     return n->per_file || n->kind == GRAPH_REDUCE ? GRAPH_CUT_FILES : cuts[n->record];
 }
 
-/* The programs of a body. */
+/* Collect the programs of a body. */
 static uint32_t take_body(const struct graph *g, struct graph_stages *out, uint32_t author, bool merge,
                           uint32_t *nodes)
 {
@@ -226,7 +229,7 @@ static void take_author(const struct graph *g, struct graph_stages *out, uint32_
     out->count++;
 }
 
-/* Blocks of nothing but light commands cost more than they bring, but for a stage that takes what they wrote as its own. */
+/* A stage of light commands only costs more than it brings, unless another stage in blocks takes its outputs as they are. */
 static bool is_light(const struct graph *g, const struct graph_stages *out, const struct graph_stage *s)
 {
     if (s->author != GRAPH_NONE || g->split_bytes)
@@ -250,7 +253,7 @@ static void drop_stage(const struct graph *g, struct graph_stages *out, uint32_t
     memmove(&out->stage[stage], &out->stage[stage + 1], (out->count - stage) * sizeof *out->stage);
 }
 
-/* A command that may be cut and is not. */
+/* Why this command could be cut and is not. */
 static const char *why_once(const struct graph *g, const struct graph_stages *out, uint32_t node)
 {
     const struct graph_node *n = &g->node[node];
@@ -288,12 +291,12 @@ int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *ou
     for (uint32_t i = 0; i < g->node_count; i++)
         if (g->node[i].kind == GRAPH_MAP || g->node[i].kind == GRAPH_REDUCE)
             take_author(g, out, &nodes, i);
-    /* Chains from their beginnings; then what no chain took. */
+    /* First take chains from their beginnings; then what no chain took. */
     for (int first = g->line_reads || g->split_bytes == GRAPH_SPLIT_NEVER ? -1 : 1; first >= 0; first--)
         for (uint32_t i = 0; i < g->node_count; i++)
             if (!first || (can_be_cut(g, &g->node[i]) && comes_first(g, &g->node[i])))
                 start(g, out, &nodes, i);
-    /* Who writes to a light stage that goes may be one too. */
+    /* When a light stage is removed, its writer may turn out to be light, too. */
     for (uint32_t i = 0; i < out->count;) {
         bool light = is_light(g, out, &out->stage[i]);
         if (light)

@@ -1,7 +1,6 @@
-/* See stream.h.  Credit is an absolute offset, so a credit or a piece of data that comes twice
- * changes nothing.  A receiver grants at most MSG_CREDIT_BYTES beyond what it consumed and can have
- * consumed no more than was sent: a larger credit is refused, or a hostile receiver would make the
- * sender queue without end. */
+/* See stream.h.  Credit is an absolute offset, so a credit or a piece of data that comes twice changes nothing.  A receiver
+ * grants at most MSG_CREDIT_BYTES beyond what it consumed, and cannot have consumed more than was sent.  A larger credit is
+ * refused; otherwise a hostile receiver could make the sender queue without end. */
 #include "proto/stream.h"
 
 #include "base/digest.h"
@@ -27,14 +26,14 @@ struct stream_receiver {
     struct stream_name name;
     const struct stream_receiver_events *ev;
     void *owner;
-    struct running_digest *digest; /* of what the owner got */
+    struct running_digest *digest; /* of the bytes that the owner got */
     uint64_t got, consumed, granted;
     uint32_t ahead;
     bool ended, left;
-    /* Of the sender now: another than before where the stream began anew. */
-    struct running_digest *again; /* of what is dropped because it is here already; NULL: nothing is */
+    /* About the present sender, which may be a later one than the first: */
+    struct running_digest *again; /* the digest of bytes that are dropped because they are here already; NULL: none are */
     uint64_t seen;
-    bool over; /* nothing more is expected of it */
+    bool over; /* nothing more is expected of the sender */
 };
 
 static int gone(struct err *e)
@@ -82,7 +81,8 @@ static struct msg data_message(const struct stream_sender *s)
                                  .digest = {"", 0}}};
 }
 
-/* Counted before they go: the library may have freed them when it returns.  One that could not be sent is the last. */
+/* Begin a frame.  Its bytes are added to the digest before they are sent, as the library may have freed them afterwards.
+ * If a frame cannot be sent the stream ends with it. */
 static int begin_frame(struct stream_sender *s, const void *data, size_t size, struct msg *m, struct err *e)
 {
     if (size > MSG_DATA_BYTES || size > stream_sender_window(s))
@@ -139,7 +139,7 @@ int stream_sender_message(struct stream_sender *s, const struct msg *m, struct e
                        "a stream got credit up to byte %" PRIu64 " when %" PRIu64 " were sent",
                        m->credit.upto_bytes, s->sent);
     if (m->credit.upto_bytes > s->upto &&
-        !s->ended) { /* an older credit that comes late changes nothing */
+        !s->ended) { /* an older credit may come late; it changes nothing */
         bool dry = s->upto == s->sent;
         s->upto = m->credit.upto_bytes;
         if (dry)
@@ -194,8 +194,8 @@ void stream_receiver_ahead(struct stream_receiver *r, uint32_t bytes)
     r->ahead = bytes < 1 ? 1 : bytes < MSG_CREDIT_BYTES ? bytes : MSG_CREDIT_BYTES;
 }
 
-/* How far the sender may go.  What is only dropped needs no room: of that, as much ahead of what has come;
- * behind it, as much ahead of what was used up. */
+/* The offset up to which the sender may send.  Bytes that will only be dropped need no room: for them the credit runs ahead
+ * of what has come; for others, ahead of what was consumed. */
 static uint64_t limit(const struct stream_receiver *r)
 {
     uint64_t most = (r->ended ? r->got : r->consumed) + r->ahead;
@@ -214,7 +214,7 @@ static int grant(struct stream_receiver *r, struct err *e)
     return post(r->peer, r->link, &m, (struct slice){"", 0}, e);
 }
 
-/* Half a window at a time: a credit message per frame would be as many messages as frames. */
+/* Grant half a window at a time, or there would be as many credit messages as frames. */
 static int grant_more(struct stream_receiver *r, struct err *e)
 {
     uint64_t upto = limit(r);
@@ -272,7 +272,7 @@ static bool same_digest(const struct running_digest *a, const struct running_dig
     return !memcmp(x, y, sizeof x);
 }
 
-/* What is here already is compared and dropped; what is behind it stays in `bytes`. */
+/* Compare and drop the bytes that are here already; new ones stay in `bytes`. */
 static int drop(struct stream_receiver *r, struct slice *bytes, struct err *e)
 {
     uint64_t left = r->got - r->seen;
@@ -300,7 +300,7 @@ static int take(struct stream_receiver *r, uint64_t offset, struct slice bytes, 
     if (bytes.size > MSG_DATA_BYTES || bytes.size > r->granted || offset > r->granted - bytes.size)
         return err_set(e, ERR_PROTO, "a stream sent more than its credit");
     if (r->seen - offset >= bytes.size)
-        return 0; /* it came twice */
+        return 0; /* it came a second time */
     bytes = behind(bytes, (size_t)(r->seen - offset));
     if (r->again && drop(r, &bytes, e) < 0)
         return -1;
@@ -343,7 +343,7 @@ int stream_receiver_message(struct stream_receiver *r, const struct msg *m, stru
         return 0;
     bool failed = m->data.flags & MSG_DATA_FAILED, before = r->ended;
     if (!failed && take_end(r, m->data.offset + bulk.size, m->data.digest, &gone) < 0 &&
-        gone.code != ERR_GONE) { /* that all has come is true, even if nobody is there to hear it */
+        gone.code != ERR_GONE) { /* all has come, even if the other side is not there to be told */
         *e = gone;
         return -1;
     }
@@ -365,7 +365,7 @@ int stream_leave(struct stream_receiver *r, struct err *e)
     if (r->left || r->ended)
         return 0;
     r->left = true;
-    return r->again ? 0 : say_leave(r, e); /* where it left before, so that the writer's end is as it was */
+    return r->again ? 0 : say_leave(r, e); /* leave at the same byte as before, so that the writer ends as it did */
 }
 
 void stream_receiver_cut(struct stream_receiver *r)

@@ -172,7 +172,8 @@ struct part {
     struct peer_state *worker; /* NULL: it has STOPPED, or the worker was lost */
     struct list at;            /* in worker->parts */
     uint32_t slots;
-    uint64_t memory_bytes, run_bytes; /* memory_bytes: what it takes of its worker's memory; run_bytes: what one run of its largest stage in blocks needs */
+    uint64_t memory_bytes; /* what it takes of its worker's memory */
+    uint64_t run_bytes;    /* what one run of its largest stage in blocks needs */
     uint32_t wants, lent; /* slots of other workers: wants: how many it asked for; lent: how many it has and were not recalled */
     struct list wanting;  /* in core.wanting while it wants more */
     struct list loans;
