@@ -1,10 +1,10 @@
-/* Processes that run side by side, and are told of each other's ends while they ask us.
+/* Processes that run side by side: signals for the ends of children that arrive while a call waits for our answer.
  *
- * A call is broken by a signal until we have read of it.  The kernel then begins it again, unless the signal's handler is one that
- * does not want that (SA_RESTART): then it fails with EINTR, as no fork and no stat ever does outside.  A shell has such a handler
- * for its children's ends, and says "Cannot fork".  While processes take turns nobody ends beside one that asks.  After that, whoever
- * starts others and has such a handler is traced, so that the signal is seen before it comes: the call is begun again, as if the
- * signal had come before it. */
+* Until we have read a notification, a signal can break the call that waits for it.  The kernel then begins the call again,
+ * unless the signal's handler does not want that (it lacks SA_RESTART): then the call fails with EINTR, as no fork and no
+ * stat does outside.  A shell has such a handler for the ends of its children, and would say "Cannot fork".  While processes
+ * take turns this cannot happen.  When they do not, a process that starts others and has such a handler is traced, so that
+ * the signal is seen before it is delivered: the call is begun again, as if the signal had come before it. */
 #include "sandbox/server.h"
 #include "sandbox/turns_member.h"
 
@@ -16,10 +16,10 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 
-#define RESTART        512 /* ERESTARTSYS: begun again, unless a handler does not want it */
+#define RESTART        512 /* ERESTARTSYS: the call is begun again, unless a handler does not want that */
 #define RESTART_ALWAYS 513 /* ERESTARTNOINTR */
 
-/* Does such a handler break it outside, too?  See signal(7). */
+/* Would such a handler break this call outside, too?  See signal(7). */
 static bool breaks_outside(unsigned long long nr)
 {
     static const uint16_t waits[] = {
@@ -53,7 +53,7 @@ static pid_t *place_of(struct turns *ts, pid_t pid)
 void beside_watch(struct turns *ts, pid_t pid)
 {
     if (!notify_breaks(ts->task->notify) || (ptrace(PTRACE_SEIZE, pid, NULL, PTRACE_O_TRACEEXEC) < 0 && errno != EPERM))
-        return; /* EPERM: it is traced already */
+        return; /* EPERM: the process is traced already */
     pid_t *place = place_of(ts, pid);
     place = place ? place : place_of(ts, 0);
     if (place)
@@ -67,21 +67,21 @@ static bool is_group_stop(int status)
     return status >> 16 == PTRACE_EVENT_STOP && (by == SIGSTOP || by == SIGTSTP || by == SIGTTIN || by == SIGTTOU);
 }
 
-/* Where it goes on from, and how. */
+/* Resume the process after a stop. */
 static void stopped_for(pid_t *place, int status)
 {
     pid_t pid = *place;
     int event = status >> 16, by = WSTOPSIG(status);
-    if (event == PTRACE_EVENT_EXEC) { /* that has no handlers, and asks for its own */
+    if (event == PTRACE_EVENT_EXEC) { /* a new program has no handlers yet; we are asked when it sets one */
         *place = 0;
         ptrace(PTRACE_DETACH, pid, NULL, NULL);
     } else if (is_group_stop(status)) {
-        beside_begin_again(pid); /* a child may end until it goes on */
+        beside_begin_again(pid); /* a child may end before it goes on */
         ptrace(PTRACE_LISTEN, pid, NULL, NULL);
     } else {
         if (!event && by == SIGCHLD)
             beside_begin_again(pid);
-        if (event && event != PTRACE_EVENT_STOP) /* turns.c had asked for it */
+        if (event && event != PTRACE_EVENT_STOP) /* turns.c asked for this event */
             ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACEEXEC);
         ptrace(PTRACE_CONT, pid, NULL, (void *)(intptr_t)(event ? 0 : by));
     }

@@ -1,10 +1,10 @@
-/* Was it somebody outside of the sandbox who ended a program?  What a task's own processes send to each other is asked of us, and
- * the kernel sends SIGTERM to nobody, and SIGKILL to whom it has no memory for, or who is past its CPU time.  So such an end that
- * nobody in the task has asked for is infrastructure's failure: by a person on this host, by what ends processes there when
- * memory is short, or by a service that is stopped.  It is not only the program's own end that matters: a shell whose `sort` was
- * killed goes on, and says nothing of it in its status.
+/* Was a program ended from outside of the sandbox?  Signals between a task's own processes are notified to us.  The kernel
+ * itself never sends SIGTERM, and sends SIGKILL only when memory is short or CPU time is used up.  So an end by one of these
+ * that no process of the task asked for is a failure of the infrastructure: a person on this host, a program that ends
+ * processes when memory is short, or a service that is stopped.  Not only the main program matters: a shell whose `sort`
+ * was killed goes on, and its status says nothing of that.
  *
- * Of a task's other processes those are looked at that take turns. */
+* Of a task's other processes, only those that take turns are looked at. */
 #include "sandbox/result.h"
 #include "sandbox/server.h"
 #include "sandbox/turns_member.h"
@@ -42,7 +42,7 @@ void outside_judge(struct task *t, struct box_result *r)
     bool past = cpu_limit_ns(t) && r->cpu_user_ns + r->cpu_sys_ns >= cpu_limit_ns(t);
     if (r->end != BOX_EXITED && r->end != BOX_SIGNALLED)
         return;
-    look_at_all(t); /* its result may come before the news of an end that was earlier */
+    look_at_all(t); /* the result may come before we are told of an earlier end */
     if (r->end == BOX_SIGNALLED && !past && is_foreign(t, r->signal))
         t->hit_by = r->signal;
     if (!t->hit_by)

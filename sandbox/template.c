@@ -1,10 +1,11 @@
-/* Which templates there are, and which task starts from one.
+/* Decides which templates there are, and which tasks start from one.
  *
- * Where the caller says that many of a kind are to come, a template is made for the first, which waits for it: all are clones,
- * and no cold start takes the processor from the making.  Where it says that few are, none is made, until there were many.  Where it cannot tell, the first
- * task with a key starts cold, and so does the second; but then a template is made beside it.  A template serves one task
- * at a time; when all of a key's are taken, one more is made, up to the number of CPUs.  Whatever goes wrong with one
- * on its way is told of once, and its key starts cold from then on; nobody waits for one longer than a second. */
+* If the caller says that many tasks of a kind are to come, a template is made for the first one, which waits for it: so all
+ * tasks are clones, and no cold start takes CPU time from the making.  If few are to come, none is made until there have
+ * been many.  If the caller cannot tell, the first two tasks with a key start cold, and a template is made beside the
+ * second.  A template serves one task at a time; when all templates of a key are in use one more is made, up to the number
+ * of CPUs.  If making one fails the reason is told once, and tasks with its key start cold from then on.  No task waits for
+ * a template longer than a second. */
 #include "sandbox/template.h"
 #include "base/fds.h"
 #include "sandbox/result.h"
@@ -25,16 +26,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define STATUS_OURS 125 /* and above: of the forker, or a limit's */
+#define STATUS_OURS 125 /* this status and higher ones come from the forker, or from a limit */
 
 static void template_event(struct watch *w, uint32_t events);
 static void door_event(struct watch *w, uint32_t events);
 static void listener_event(struct watch *w, uint32_t events);
 static void look_event(struct watch *w, uint32_t events);
 
-/* --- the end of one --- */
+/* --- the end of a template --- */
 
-/* Its turn is over: none of its processes is left, and the listener is another's. */
+/* The task no longer uses its template: none of its processes is left, and the listener serves another task now. */
 void template_leave(struct task *t)
 {
     if (!t->template)
@@ -92,7 +93,7 @@ static void template_free(struct template *m)
     free(m);
 }
 
-/* Its init's end is the end of all below it, and closes the link. */
+/* Kill its init: that ends all processes below it, and closes the link. */
 static void template_kill(struct template *m)
 {
     m->ready = false;
@@ -108,7 +109,7 @@ void template_give_up(struct template *m, const char *why)
     template_kill(m);
 }
 
-/* Others that are at work leave it no room: it may be tried again. */
+/* Templates at work leave no room for this one: it may be tried again later. */
 void template_put_off(struct template *m)
 {
     m->key->seen = 0;
@@ -128,9 +129,9 @@ void template_clear(struct server *s)
     fd_close(&s->changes);
 }
 
-/* --- the making of one --- */
+/* --- making a template --- */
 
-/* A stand-in for a port: a thing of the same kind that is never used. */
+/* A stand-in for a port: something of the same kind, which is never used. */
 static int stand_in(const struct region *r, const struct box_port *p)
 {
     int pair[2], got = -1;
@@ -158,7 +159,7 @@ static int stand_in(const struct region *r, const struct box_port *p)
     return got;
 }
 
-/* In the order of send_ports, the same thing for the same thing. */
+/* Send the stand-ins, in the order of send_ports; ports that are the same thing get the same stand-in. */
 static int send_stand_ins(struct template *m, const struct region *r, const struct box_task *plan)
 {
     int fd[FORKER_PORTS_MAX];
@@ -189,7 +190,7 @@ static int send_stand_ins(struct template *m, const struct region *r, const stru
     return result;
 }
 
-/* fd: taken. */
+/* Take the listener of its filter; takes fd. */
 static void take_listener(struct template *m, int fd)
 {
     struct err e;
@@ -202,7 +203,7 @@ static void take_listener(struct template *m, int fd)
     notify_trace_start(m->notify);
 }
 
-/* Nobody waits for it, and no limit of the task's holds it. */
+/* Start the timer that looks at it, as no task waits for it and no limit of a task holds for it. */
 static int start_looking(struct template *m)
 {
     static const struct itimerspec often = {{0, TEMPLATE_LOOK_NS}, {0, TEMPLATE_LOOK_NS}};
@@ -260,7 +261,7 @@ static struct template *template_new(struct task *t, struct template_key *k)
     if (watch_start(s, &m->watch, m->link.fd, EPOLLIN) < 0 || start_looking(m) < 0 ||
         send_stand_ins(m, r, plan) < 0) {
         fd_close(&p.listener);
-        template_free(m); /* its init, if there is one, ends with the link */
+        template_free(m); /* if it has an init, that ends with the link */
         return NULL;
     }
     if (p.listener >= 0)
@@ -285,7 +286,7 @@ void template_file_failed(struct server *s, uint32_t id)
         }
 }
 
-/* Where the clone whose turn it is waits, or waited, for its task. */
+/* The door of the clone with this number. */
 static struct template_door *door_of(struct template *m, uint32_t serial)
 {
     return &m->door[serial % FORKER_DOORS];
@@ -300,8 +301,8 @@ static bool ask_forker(struct template *m)
     return wire_send(m->control, (struct wire){.kind = WIRE_CLONE, .a = m->asked}, NULL, 0, NULL, 0) == 0;
 }
 
-/* Its next clone is made, for whichever task comes; one that is already there waits for it.  The next but one is made when the one at work,
- * at the same door, has ended: by its first process, if that stays (served). */
+/* Ask for the next clone, for whichever task comes; if one stands ready already, that is used.  The clone after the next is
+ * made when the one that now works at the same door has ended: by the door's first process, if that stays (served). */
 static bool ask_next(struct template *m)
 {
     struct template_door *d = door_of(m, ++m->asked);
@@ -326,7 +327,7 @@ static void stand_ready(struct template *m)
         template_kill(m);
 }
 
-/* Who stands ready has a clone that waits: made when the last one's end has been told, not before. */
+/* Give each ready template a clone that waits; it is made after the last one's end was told, not before. */
 void templates_tend(struct server *s)
 {
     bool yielded = false;
@@ -334,7 +335,7 @@ void templates_tend(struct server *s)
         if (!m->ready || m->asked != m->given)
             continue;
         if (!yielded)
-            sched_yield(); /* who was just answered goes on first, where we share a processor; a fork takes longer than that */
+            sched_yield(); /* let the caller go on first, if we share a CPU, as a fork takes longer than that */
         yielded = true;
         if (!ask_next(m))
             template_kill(m);
@@ -362,7 +363,7 @@ void template_served(struct task *t, enum wire_stays stays)
     served(m, stays);
 }
 
-/* It is through its door that a clone's first process says who it is, before any other of its processes is there. */
+/* Take the hello of a clone's first process, which it sends at its door before the clone has any other process. */
 static void take_hello(struct template *m, struct template_door *d, const struct wire_packet *p)
 {
     if (p->head.a != d->born)
@@ -372,22 +373,23 @@ static void take_hello(struct template *m, struct template_door *d, const struct
         task_has_init(m->task, d->init);
 }
 
-/* false: it has nothing to say. */
+/* Read one message at a door.  false: there is none. */
 static bool hear_door(struct template *m, struct template_door *d, struct wire_packet *p)
 {
     int n = wire_receive(d->link.fd, p, MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return false;
     wire_close_fds(p);
-    if (n <= 0) /* the link says so too */
+    if (n <= 0) /* the link will report that, too */
         watch_stop(m->server, &d->watch);
     return n > 0;
 }
 
-/* What it says at its door comes before it takes its ports: who is not there yet holds none, whatever else has been read first. */
+/* The first process of the task's clone.  It says hello at its door before it takes its ports; so if it has not come yet it
+ * holds none of them, in whatever order we read messages. */
 pid_t task_first(const struct task *t)
 {
-    static struct wire_packet said; /* the server's own may be in use: we look here when we must know */
+    static struct wire_packet said; /* not the server's packet, which may be in use: we look here whenever we must know */
     struct template *m = t->template;
     struct template_door *d = !t->init && m && m->task == t ? door_of(m, m->given) : NULL;
     if (d && hear_door(m, d, &said) && said.head.kind == WIRE_HELLO)
@@ -403,7 +405,8 @@ static bool watch_doors(struct template *m)
     return all;
 }
 
-/* What the clone was to take is there yet, or its init has found it there.  Of one whose first process stays the next but one's may be there. */
+/* Is the message that the clone should have taken still unread at the door, or did the init find it there?  If the first
+ * process stays, the message there may be the next clone's. */
 static bool lies_unread(const struct link *door, const struct wire_packet *p)
 {
     int bytes = 0;
@@ -417,8 +420,8 @@ static bool was_killed(const struct wire_packet *p)
     return p->head.kind == WIRE_RESULT && result_unpack(p->data, p->size, &r) == 0 && r.end == BOX_SIGNALLED;
 }
 
-/* A task's result, or that it failed.  Of a clone that ended at its door the template ends too, for the task's descriptors may lie there, and would
- * stay open; if it was killed, it was not yet the program. */
+/* Take a task's result, or its failure.  If a clone ended at its door without taking its task, end the template, too: the
+ * task's descriptors may lie at the door, and would stay open.  If it was killed, it had not become the program yet. */
 static void take_result(struct template *m, struct wire_packet *p)
 {
     const struct template_door *d = door_of(m, m->given);
@@ -432,10 +435,10 @@ static void take_result(struct template *m, struct wire_packet *p)
     else
         task_take(m->task, p);
     if (unread)
-        template_kill(m); /* by whose end the task is gone, if it is not yet */
+        template_kill(m); /* its end also ends the task, if that has not ended yet */
 }
 
-/* It could not be made.  The one before it goes on to its end. */
+/* A clone could not be made.  The one before it goes on to its end. */
 static void clone_failed(struct template *m, uint32_t serial)
 {
     bool waited_for = m->task && serial == m->given;
@@ -446,7 +449,8 @@ static void clone_failed(struct template *m, uint32_t serial)
         template_kill(m);
 }
 
-/* Whatever is made, removed, written or renamed there changes the time of something that was there. */
+/* Has the clone left nothing?  Whatever is made, removed, written or renamed in these directories changes the time of
+ * something that existed before. */
 static bool has_left_nothing(const struct template *m)
 {
     bool same = m->shown_count;
@@ -463,7 +467,8 @@ static uint64_t ns_of(struct timeval t)
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_usec * 1000;
 }
 
-/* A clone has ended, nobody of it is left, and its first process stays.  What that was is its init's to see to only if it left something, or met a limit. */
+/* A clone has ended, none of its processes is left, and its first process stays.  The init must look at it only if it left
+ * something, or met a limit. */
 static void clone_ended(struct template *m, struct template_door *d, struct wire_packet *p)
 {
     struct wire head = p->head;
@@ -476,7 +481,7 @@ static void clone_ended(struct template *m, struct template_door *d, struct wire
         return;
     }
     if (m->told == m->given)
-        return; /* its init says how that went */
+        return; /* the init will report how that went */
     memcpy(&use, p->data, sizeof use);
     struct box_result r = {.end = BOX_EXITED,
                            .status = WEXITSTATUS(status),
@@ -549,11 +554,11 @@ static void take_packet(struct template *m, struct wire_packet *p)
             template_kill(m);
         break;
     default:
-        if (m->asked && p->head.offset > m->given) /* killed while it stood ready for whoever comes */
+        if (m->asked && p->head.offset > m->given) /* it was killed while it stood ready */
             template_kill(m);
         else if (m->task)
             take_result(m, p);
-        else if (m->asked) /* whose clone it was is gone */
+        else if (m->asked) /* the task whose clone it was is gone */
             served(m, (enum wire_stays)p->head.a);
         else
             template_give_up(m, m->key->cold ? m->key->cold : "its program ends before it uses a channel");
@@ -584,20 +589,21 @@ static void template_event(struct watch *w, uint32_t events)
     template_free(m);
 }
 
-/* Whose turn it is: a task's, or, until it makes clones, its own.  A clone that its task did not wait for is nobody's, and dies. */
+/* A call was notified: of the task that the template serves or, before it makes clones, of the template's own program.  A
+ * clone whose task did not wait for it belongs to nobody, and dies. */
 static void listener_event(struct watch *w, uint32_t events)
 {
     struct template *m = w->owner;
     struct err e;
     if (m->task)
-        task_first(m->task); /* the call may be answered by who it is below */
+        task_first(m->task); /* the answer may depend on which process is the clone's first */
     if (m->task)
         task_calls(m->task, w, events);
     else if (m->asked || notify_answer(m->notify, (short)events, &e) < 0)
         watch_stop(m->server, w); /* until the next task comes */
 }
 
-/* --- for a task --- */
+/* --- a template for a task --- */
 
 static uint32_t templates_of(const struct server *s, const struct template_key *k, bool making)
 {
@@ -607,7 +613,7 @@ static uint32_t templates_of(const struct server *s, const struct template_key *
     return count;
 }
 
-/* Of those that stand idle, and are another key's, the one goes that was used longest ago. */
+/* Give up the idle template of another key that was used longest ago. */
 static bool give_way(struct server *s, const struct template_key *k)
 {
     struct template *oldest = NULL;
@@ -621,7 +627,7 @@ static bool give_way(struct server *s, const struct template_key *k)
     return oldest;
 }
 
-/* One at its stop counts from then on; those on their way are few, and each is held to its own ceiling. */
+/* A template counts from its stop on; those on their way are few, and each has its own ceiling. */
 bool template_fits(struct template *m, uint32_t kib)
 {
     m->kib = kib;
@@ -636,7 +642,7 @@ bool template_fits(struct template *m, uint32_t kib)
     }
 }
 
-/* Of one kind so many are worth it. */
+/* How many templates of one kind are worth making. */
 static uint32_t templates_worth(uint32_t expected)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -651,7 +657,7 @@ static bool has_room_for(struct server *s, const struct template_key *k, uint32_
            (templates_of(s, NULL, false) < TEMPLATES_MAX || give_way(s, k));
 }
 
-/* One on its way whose task has got another. */
+/* A template that is being made, and whose task has got another one. */
 static struct template *unawaited_one(const struct server *s, const struct template_key *k)
 {
     for (struct template *m = s->template; m; m = m->next)
@@ -660,7 +666,7 @@ static struct template *unawaited_one(const struct server *s, const struct templ
     return NULL;
 }
 
-/* NULL: the task waits for it. */
+/* Make a template.  NULL: the task waits for it. */
 static const char *make_one(struct task *t, struct template_key *k, uint32_t expected)
 {
     struct server *s = t->region->server;
@@ -710,7 +716,7 @@ static struct template *ready_one(struct server *s, const struct template_key *k
     return NULL;
 }
 
-/* Has what it awaits not come to nothing?  *m: a template for it, NULL: it waits on. */
+/* Does the task still wait for a template?  *m: one that is ready for it; NULL: it waits on. */
 static bool goes_on_waiting(struct task *t, struct template **m)
 {
     struct server *s = t->region->server;
@@ -760,7 +766,7 @@ struct template *template_for(struct task *t, const char **why)
     if (k->seen < BOX_MANY)
         k->seen++;
     else if (expected < BOX_MANY)
-        expected = 0; /* few at a time, and time after time, as of a server's requests */
+        expected = 0; /* few come at a time, but again and again, like a server's requests */
     if (expected && expected < BOX_MANY)
         *why = templates_of(s, k, false) ? "its template is not free" : "few of its kind are to come";
     else
@@ -768,7 +774,7 @@ struct template *template_for(struct task *t, const char **why)
     return NULL;
 }
 
-/* What the stand-ins were is now the task's own. */
+/* Replace the stand-ins by the task's own ports in the state that was copied. */
 static void exchange_ports(const struct template *m, struct notify *n, const struct region *r,
                            const struct box_task *plan)
 {
@@ -787,7 +793,7 @@ static void exchange_ports(const struct template *m, struct notify *n, const str
     }
 }
 
-/* What it answered for the clone until now is the task's from here on. */
+/* Give the clone to the task: what its listener reports is the task's from here on. */
 bool template_begin(struct template *m, struct task *t, const int *fd, uint32_t count)
 {
     const struct region *r = t->region;
@@ -812,7 +818,7 @@ bool template_begin(struct template *m, struct task *t, const int *fd, uint32_t 
     m->task = t;
     t->template = m;
     t->cgroup = m->cgroup;
-    cgroup_limit(t->cgroup, &plan->limit); /* of CPU time: who has others starts cold */
+    cgroup_limit(t->cgroup, &plan->limit); /* only CPU time: tasks with other limits start cold */
     t->init = d->init;
     if (region_awaited(r) && !ask_ahead(m))
         m->stale = true;

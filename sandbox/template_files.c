@@ -1,10 +1,10 @@
-/* A template whose files change underneath is never used.  Every file that its program has opened before the
- * stop, and the program itself, is watched, by inode: whoever writes to it, or puts another in its place (which
- * takes a name from it), is seen.  And every directory that a name has led through, whatever became of it: so it is
- * seen when the name would lead elsewhere now, also one that led nowhere, and when a file changes that was only looked
- * at.  Then no template is trusted any more, since that is rare, and which of them had which file need not be known.
+/* Watches the files of templates: a template whose files have changed is never used.  Every file that its program opened
+ * before the stop, and the program itself, is watched by inode: so a write to it is seen, and its replacement (which takes
+ * a name from it).  Every directory through which a name was looked up is watched, too: so it is seen when a name would
+ * lead elsewhere now, even one that led nowhere, and when a file changes that was only looked at.  A change makes us
+ * distrust all templates: it is rare, and so we need not know which template had which file.
  *
- * What lies in the sandbox's own places is not watched: only its task can change it, and init_template.c looks. */
+* Files in the sandbox's own directories are not watched: only its task can change them, and init_template.c looks. */
 #include "base/fds.h"
 #include "sandbox/template.h"
 
@@ -20,8 +20,8 @@
 
 #define CHANGES         (IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
 #define CHANGES_BELOW   (IN_CREATE | IN_DELETE | IN_MOVE)
-#define LINKS_MAX       40      /* as the kernel follows */
-#define VARIABLES_BYTES 65536   /* of an environment, in which PATH must be */
+#define LINKS_MAX       40      /* as many as the kernel follows */
+#define VARIABLES_BYTES 65536   /* bytes of an environment that are searched for PATH */
 
 static bool is_own(const struct template *m, dev_t device)
 {
@@ -52,13 +52,13 @@ int template_watch_fd(const struct template *m, int fd)
     return watch_name(m, name);
 }
 
-/* On the way of a name, as the program's kernel goes it. */
+/* The way of a name, looked up as the kernel does it for the program. */
 struct walk {
     const struct template *m;
-    int root; /* the program's */
+    int root; /* the root directory of the program */
     unsigned links;
-    char at[PATH_MAX];   /* the directory that it has come to, below the root, without links */
-    char rest[PATH_MAX]; /* of the name */
+    char at[PATH_MAX];   /* the directory reached so far, below the root, without links */
+    char rest[PATH_MAX]; /* the rest of the name */
 };
 
 static void enter_word(struct walk *w, const char *word)
@@ -74,7 +74,7 @@ static void enter_word(struct walk *w, const char *word)
     }
 }
 
-/* Watches the directory and goes one word on.  1: it goes on; 0: that was all; -1: it cannot be watched. */
+/* Watch the directory and go one word further.  1: there is more; 0: that was all; -1: it cannot be watched. */
 static int walk_on(struct walk *w)
 {
     struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
@@ -85,7 +85,7 @@ static int walk_on(struct walk *w)
         return 0;
     snprintf(word, sizeof word, "%.*s", (int)size, from);
     int fd = (int)syscall(SYS_openat2, w->root, *w->at ? w->at : "/", &how, sizeof how);
-    if (fd < 0) /* no such directory: the one above tells when there is */
+    if (fd < 0) /* no such directory: the watch on the one above tells when it is made */
         return errno == ENOENT || errno == ENOTDIR || errno == EACCES ? 0 : -1;
     snprintf(here, sizeof here, "/proc/self/fd/%d", fd);
     int r = watch_name(w->m, here);
@@ -114,7 +114,7 @@ int template_watch_way(const struct template *m, int directory, const char *name
     if (*name != '/') {
         snprintf(link, sizeof link, directory == AT_FDCWD ? "/proc/%d/cwd" : "/proc/%d/fd/%d", (int)m->pid, directory);
         if (readlink(link, w.at, sizeof w.at - 1) <= 0 || *w.at != '/')
-            return 0; /* no such descriptor: the call will fail */
+            return 0; /* there is no such descriptor: the call will fail */
         if (!w.at[1])
             *w.at = '\0';
     }
@@ -128,7 +128,7 @@ int template_watch_way(const struct template *m, int directory, const char *name
     return r;
 }
 
-/* Up to a zero byte. */
+/* Read a file of /proc up to its first zero byte. */
 static bool read_first(const struct template *m, const char *file, char *text, size_t size)
 {
     char name[48];
@@ -136,7 +136,7 @@ static bool read_first(const struct template *m, const char *file, char *text, s
     return fd_read_text(AT_FDCWD, name, text, size) > 0;
 }
 
-/* Where its init looked for it: another program may appear before it. */
+/* Watch the directories of PATH in which the init looked for the program: another program may appear before it. */
 static int watch_search(const struct template *m)
 {
     static char text[VARIABLES_BYTES];
@@ -179,7 +179,7 @@ int template_watch_program(struct template *m)
     snprintf(name, sizeof name, "/proc/%d/exe", (int)m->pid);
     if (watch_name(m, name) < 0)
         return -1;
-    /* Of a script that is its interpreter's, as the first line has it. */
+    /* For a script this is the interpreter's name, as in its first line. */
     return read_first(m, "cmdline", name, sizeof name) && *name == '/' ? template_watch_way(m, AT_FDCWD, name) : 0;
 }
 
@@ -188,6 +188,6 @@ bool templates_changed(struct server *s)
     char events[4096];
     if (s->changes < 0 || read(s->changes, events, sizeof events) <= 0)
         return false;
-    fd_close(&s->changes); /* and with it all watches */
+    fd_close(&s->changes); /* which removes all watches */
     return true;
 }

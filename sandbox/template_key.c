@@ -1,5 +1,5 @@
-/* What a template's program is known by: all that its state at its stop depends on.  And which such keys have been seen: the
- * one whose last task is longest ago is forgotten first. */
+/* A template's key: all that the state of its program at its stop depends on.  It also remembers which keys have been seen;
+ * the one whose last task was longest ago is forgotten first. */
 #include "base/pack.h"
 #include "sandbox/template.h"
 
@@ -36,7 +36,7 @@ static const char *key_files(struct buf *b, const struct region *r, const struct
         if (S_ISDIR(s.st_mode))
             return "it has a directory, whose files may change";
         if (!S_ISREG(s.st_mode))
-            return "it has an input that is no file"; /* what a template reads there, no task could */
+            return "it has an input that is no file"; /* a template could read nothing there that holds for a task */
         key_file(b, f, &s);
     }
     return NULL;
@@ -49,8 +49,8 @@ bool template_is_data(int fd)
     return flags >= 0 && (flags & O_ACCMODE) == O_RDONLY && fstat(fd, &s) == 0 && S_ISREG(s.st_mode);
 }
 
-/* What a program can see of the caller's descriptor before it uses it.  A pipe, a new file, or one to be read: to look at that
- * one is a use. */
+/* What a program can see of a descriptor of the caller's before it uses it.  That descriptor is a pipe, a new file, or a
+ * file to be read; of the last even a look counts as a use. */
 static const char *key_given(struct buf *b, int fd)
 {
     struct stat s;
@@ -107,7 +107,7 @@ static void key_words(struct buf *b, const char *const *word)
 {
     for (; word && *word; word++)
         pack_string(b, *word);
-    pack_u32(b, 0); /* no word is empty without its length: an end is an end */
+    pack_u32(b, 0); /* an unambiguous end: every word has its length before it */
     pack_u32(b, UINT32_MAX);
 }
 
@@ -163,7 +163,7 @@ struct template_key *template_key_find(struct server *s, const uint8_t digest[SH
         if ((!oldest || k->used < oldest->used) && !in_use(s, k))
             oldest = k;
     }
-    *oldest = (struct template_key){0}; /* there are fewer templates than keys */
+    *oldest = (struct template_key){0}; /* it has no templates, as there are fewer templates than keys */
     memcpy(oldest->digest, digest, SHA256_BYTES);
     return oldest;
 }

@@ -1,6 +1,6 @@
-/* A template at its stop: is what it has become a thing that a fork takes along whole?  Then three calls
- * are put into it, one after the other, in place of its own: it enters the user namespace of forkers, and
- * maps the forker's bytes and stack.  From there the forker runs, and we let go. */
+/* A template at its stop.  Can a fork copy all of its state?  If so, three system calls are injected in place of its own: it
+ * enters the user namespace of forkers, and maps the forker's code and stack.  From there the forker runs, and the program
+ * is not traced any more. */
 #include "base/fds.h"
 #include "sandbox/proc.h"
 #include "sandbox/syscalls.h"
@@ -23,7 +23,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define SYSCALL_BYTES 2 /* of the instruction */
+#define SYSCALL_BYTES 2 /* size of the instruction */
 
 /* A number of /proc/PID/status; -1: there is no such line.  `base`: 10, or 16 for sets of signals. */
 static long long status_of(pid_t pid, const char *name, int base)
@@ -32,8 +32,8 @@ static long long status_of(pid_t pid, const char *name, int base)
     return proc_status(pid, name, value) ? strtoll(value, NULL, base) : -1;
 }
 
-/* Memory that is shared stays shared with every clone.  What cannot be written now may be made so later, unless
- * it is of a file, which was opened for reading. */
+/* Has it memory that would be shared with its clones?  A mapping that cannot be written now could be made writable later,
+ * unless it is of a file that was opened for reading. */
 static bool shares_memory(pid_t pid)
 {
     char path[40], line[PATH_MAX + 128];
@@ -50,7 +50,7 @@ static bool shares_memory(pid_t pid)
     return shared;
 }
 
-/* What is its own: pages that are no file's, and the tables of all; these its next clone has once more. */
+/* Its own memory: pages that are not of files, and all page tables; its next clone needs these once more. */
 static uint32_t own_kib(pid_t pid)
 {
     long long pages = status_of(pid, "RssAnon:", 10), tables = status_of(pid, "VmPTE:", 10);
@@ -86,7 +86,7 @@ static const char *look_at_process(const struct template *m)
     return notify_copies(m->notify) ? NULL : "its program has timers or random files before it uses a channel";
 }
 
-/* Flags and offset of one of its descriptors. */
+/* Find the flags and offset of one of its descriptors. */
 static int info_of(pid_t pid, int fd, int *flags, int64_t *offset)
 {
     char path[64], line[128];
@@ -110,7 +110,7 @@ static const char *add_port(struct forker_page *p, uint32_t index, int fd, int f
     return NULL;
 }
 
-/* An earlier number that is the same opening, and so has the same offset; -1. */
+/* An earlier descriptor of the same open file, with the same offset; -1. */
 static int same_as(const struct template *m, int fd)
 {
     const struct forker_page *p = m->page;
@@ -152,11 +152,11 @@ static const char *add_fd(struct template *m, size_t *used, int fd)
     if (S_ISREG(s.st_mode))
         return add_file(m, used, fd, flags, offset);
     if (S_ISCHR(s.st_mode) && s.st_rdev == makedev(1, 3))
-        return NULL; /* /dev/null has no state */
+        return NULL; /* /dev/null: it has no state */
     return "its program has a descriptor that a clone would share";
 }
 
-/* Also finds numbers that are free. */
+/* Look at all its descriptors; also finds free numbers for the forker. */
 static const char *look_at_fds(struct template *m)
 {
     char path[40];
@@ -199,7 +199,7 @@ static const char *note_state(struct template *m)
     return NULL;
 }
 
-/* From the stop before a call: this one instead; from the stop behind one: one more. */
+/* Inject a system call: at the stop before a call, in its place; at the stop after one, in addition. */
 static void put_in(struct template *m, uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
     struct user_regs_struct r = m->regs;
@@ -207,20 +207,20 @@ static void put_in(struct template *m, uint64_t nr, uint64_t a, uint64_t b, uint
     r.rsi = b;
     r.rdx = c;
     r.r10 = d;
-    r.r8 = syscalls_own(0); /* no file; and the filter knows it */
+    r.r8 = syscalls_own(0); /* no file; and a word that the filter knows */
     r.r9 = 0;
     if (m->step == STEP_ENTER) {
         r.orig_rax = nr;
     } else {
         r.rax = nr;
-        r.orig_rax = (uint64_t)-1; /* so that the kernel starts nothing again */
+        r.orig_rax = (uint64_t)-1; /* so that the kernel restarts no call */
         r.rip -= SYSCALL_BYTES;
     }
     if (ptrace(PTRACE_SETREGS, m->pid, NULL, &r) < 0 || ptrace(PTRACE_SYSCALL, m->pid, NULL, NULL) < 0)
         template_give_up(m, "the host does not let a program be changed");
 }
 
-/* Between the forker and its init, whose end we keep as well; and the doors. */
+/* Make the socket between the forker and the init, of which we keep the init's end, too; and the doors. */
 static int make_sockets(struct template *m)
 {
     int pair[2], on = 1;
@@ -236,7 +236,7 @@ static int make_sockets(struct template *m)
         if (setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
             return -1;
     }
-    m->theirs[1 + FORKER_DOORS] = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC); /* without, no first process stays */
+    m->theirs[1 + FORKER_DOORS] = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC); /* without it, no first process can stay */
     return 0;
 }
 
@@ -272,7 +272,7 @@ static int write_there(int memory, uint64_t at, const void *data, size_t size)
     return pwrite(memory, data, size, (off_t)at) == (ssize_t)size ? 0 : -1;
 }
 
-/* By the file of its memory, since it may not write there itself. */
+/* Write the forker into it, by /proc/PID/mem, as the page is not writable for the program. */
 static int place_forker(const struct template *m)
 {
     char path[40];

@@ -1,7 +1,7 @@
-/* A template on its way to the stop: every call of its program is seen twice, by ptrace.  What may be done
- * before the stop is a list: it changes nothing but the process itself, in ways that a fork takes along.
- * A use of a port is the stop.  Everything else, from a signal to a file that is written, means that tasks
- * of this kind start cold. */
+/* A template on its way to the stop.  Every call of its program is seen twice, before and after, by ptrace.  There is a list
+ * of calls that are allowed before the stop: they change nothing but the process itself, in ways that a fork copies.  The
+ * first use of a port is the stop.  Everything else, from a signal to a written file, means that tasks of this kind start
+ * cold. */
 #include "sandbox/syscalls.h"
 #include "sandbox/template.h"
 
@@ -62,7 +62,7 @@ static int read_there(const struct template *m, uint64_t address, void *data, si
     return process_vm_readv(m->pid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : -1;
 }
 
-/* Up to its zero byte; "" where it cannot be read. */
+/* Read a name from its memory; "": it cannot be read. */
 static void read_name(const struct template *m, uint64_t address, char name[PATH_MAX])
 {
     for (size_t size = 0, step; size < PATH_MAX; size += step) {
@@ -77,11 +77,11 @@ static void read_name(const struct template *m, uint64_t address, char name[PATH
     *name = '\0';
 }
 
-/* The name that a call looks up, and the directory that it starts from; false: it is none of those. */
+/* The name that a call looks up, and the directory where that starts; false: the call looks up no name. */
 static bool looks_up(const struct template *m, int *directory, char name[PATH_MAX])
 {
     static const struct {
-        uint16_t nr, name; /* which argument; one behind a directory's descriptor but for the first */
+        uint16_t nr, name; /* name: the number of the argument; all but the first few follow a directory's descriptor */
     } row[] = {{SYS_open, 0}, {SYS_openat, 1}, {SYS_stat, 0}, {SYS_lstat, 0}, {SYS_newfstatat, 1}, {SYS_statx, 1},
                {SYS_access, 0}, {SYS_faccessat, 1}, {SYS_faccessat2, 1}, {SYS_readlink, 0}, {SYS_readlinkat, 1},
                {SYS_execve, 0}, {SYS_chdir, 0}, {SYS_statfs, 0}};
@@ -99,7 +99,7 @@ static bool names_port(const char *name)
     return begins(name, "/dev/std") || begins(name, "/dev/fd") || begins(name, "/proc/self/fd") || begins(name, "/proc/thread-self/fd");
 }
 
-/* A name of a port is a use of it; an opening for writing is one of a file. */
+/* To open a port by name is a use of it; to open a file for writing is not allowed. */
 static enum verdict on_open(const char *name, uint64_t flags)
 {
     if (names_port(name))
@@ -137,14 +137,15 @@ static enum verdict on_prctl(const struct template *m)
     }
 }
 
-/* It is a pipe, or a file that is empty and stands at its beginning. */
+/* A seek is harmless on a pipe, and on an empty file at its beginning. */
 static enum verdict on_seek(const struct template *m)
 {
     bool asks = m->arg[1] == 0 && m->arg[2] == SEEK_CUR;
     return is_port(m, m->arg[0]) && !asks ? STOP : GO_ON;
 }
 
-/* Pipes look all the same, and so do new files; a file to be read has a size, and more.  `name`: of calls that look one up. */
+/* Does the call look at a file to be read?  All pipes look the same, and so do new files; but a file to be read has a size,
+ * and more.  `name`: the name that the call looks up. */
 static bool looks_at_data(const struct template *m, const char *name)
 {
     switch (m->nr) {
@@ -179,7 +180,7 @@ static enum verdict on_port(const struct template *m, bool otherwise)
     return is_port(m, m->arg[0]) ? STOP : otherwise ? GO_ON : COLD;
 }
 
-/* Calls that are the same in a clone, whatever they are asked. */
+/* Calls with the same result in a clone, whatever their arguments. */
 static bool is_pure(uint64_t nr)
 {
     static const uint16_t pure[] = {
@@ -200,7 +201,7 @@ static bool is_pure(uint64_t nr)
     return false;
 }
 
-/* What is refused, or answered without effect, may be asked for. */
+/* Calls that are refused, or answered without an effect, are allowed. */
 static bool is_refused(const struct template *m)
 {
     struct seccomp_data d = {.nr = (int)m->nr};
@@ -209,7 +210,7 @@ static bool is_refused(const struct template *m)
     return ACTION_KIND(syscalls_decide(&d, FILTER_OPENS)) == REFUSED(0);
 }
 
-/* `name`: of those that look one up. */
+/* Decide about a call; `name`: the name that it looks up, if any. */
 static enum verdict judge(const struct template *m, const char *name)
 {
     if (looks_at_data(m, name))
@@ -257,7 +258,7 @@ static enum verdict judge(const struct template *m, const char *name)
     case SYS_select:
     case SYS_pselect6:
     case SYS_exit:
-    case SYS_exit_group: /* it may as well be cloned here: it uses none */
+    case SYS_exit_group: /* it uses no port, so it may as well be cloned here */
         return STOP;
     default:
         return COLD;
@@ -301,7 +302,7 @@ static void enter_call(struct template *m)
     }
 }
 
-/* What a call that succeeded means for us. */
+/* Note what a call that succeeded has changed. */
 static void leave_call(struct template *m, int64_t value)
 {
     bool made = value >= 0;
@@ -348,7 +349,7 @@ static void on_call(struct template *m)
     if (ptrace(PTRACE_GET_SYSCALL_INFO, m->pid, (void *)sizeof info, &info) <= 0) {
         template_give_up(m, "the host does not show a program's calls");
     } else if (info.op == PTRACE_SYSCALL_INFO_ENTRY) {
-        if (m->step != STEP_RUN) { /* one of ours begins */
+        if (m->step != STEP_RUN) { /* a call of ours begins */
             ptrace(PTRACE_SYSCALL, m->pid, NULL, NULL);
             return;
         }

@@ -1,23 +1,21 @@
-/* Whose turn it is among the threads of a task, of whichever process.
+/* The threads of a task, of all its processes, take turns.
  *
- * A new one is held before its first instruction (a process that shares its parent's memory: before its
- * program's), and lies in a queue.  The one at work goes on until it waits for a child or another thread, sleeps,
- * yields, reads from an empty pipe of the task's own or writes to a full one; then it is the next one's turn, which is at work until it
- * has ended or waits itself.  So everything that one does lies before or after everything that another does between
- * two such points, and these are the same every time: they follow from what the processes do, never from
- * how long it takes.  What comes from outside (a channel, the disk) is waited for by the one at work, and
- * nobody uses the time.
+* A new thread is stopped before its first instruction (a process that shares its parent's memory: before its program's)
+ * and queued.  The thread at work goes on until it waits for a child or another thread, sleeps, yields, reads from an
+ * empty pipe of the task's own or writes to a full one.  Then the next thread has the turn, until it has ended or waits
+ * itself.  So between two such points everything that one thread does comes before or after everything that another does.
+ * These points are the same in every run: they follow from what the processes do, never from how long it takes.  When the
+ * thread at work waits for something from outside (a channel, the disk), it keeps the turn, and no other uses the time.
  *
- * Nothing of it needs a right or a special scheduler.  A real-time one on a single processor would not do:
- * while one process waits for the disk or for a channel it lets another go on.
+* None of this needs a privilege or a special scheduler.  A real-time scheduler on one CPU would not do: while one process
+ * waits for the disk or for a channel, it lets another go on.
  *
- * It does not go on for ever.  Whatever waits for something of the task's own and for a channel at once cannot
- * take turns this way, and a turn may be long.  Then all are let go, side by side as on any host, and the result is
- * not certified.
+* Some programs cannot take turns this way: those that wait for something of the task's own and for a channel at once, and
+ * those whose turns are very long.  Then all threads run side by side, as on any host, and the result is not certified.
  *
- * What must stay true: one that is at work has nobody beside it, so what it is found waiting for cannot come
- * from the others, and stays so until another is given the turn.  Whoever could be woken by two things (a signal
- * while it waits for a child) is not left to chance: then all are let go. */
+* What must stay true: no other thread runs beside the one at work, so what that is found to wait for cannot come from
+ * another thread before one is given the turn.  If a thread could be woken by two things (a signal while it waits for a
+ * child) it is not left to chance which comes first: turns are given up. */
 #include "sandbox/turns.h"
 #include "base/fds.h"
 #include "sandbox/server.h"
@@ -55,7 +53,7 @@ static void ended_event(struct watch *w, uint32_t events)
     turns_ended(w->owner);
 }
 
-/* Before Linux 6.9 a thread has no pidfd, and nothing tells of its end: it is looked for (turns_pass.c). */
+/* Before Linux 6.9 a thread has no pidfd and nothing tells of its end, so it is looked for (turns_pass.c). */
 static int watch_end(struct member *m)
 {
     char path[32];
@@ -72,7 +70,7 @@ static int watch_end(struct member *m)
     return -1;
 }
 
-/* A process's own, when it has begun with it. */
+/* Add a thread to the list; for the first thread of a process, pid is the process. */
 static struct member *member_add(struct turns *ts, pid_t pid, pid_t process, enum state state)
 {
     struct member **at = &ts->member, *m;
@@ -107,7 +105,7 @@ void turns_let_go(struct member *m)
     m->stopped = false;
 }
 
-/* What of theirs stops later is let go by whoever gets it. */
+/* Give up turns.  Threads that stop later are resumed by the code that gets their status. */
 void turns_lose(struct turns *ts, const char *why)
 {
     struct notify *n = ts->task->notify;
@@ -120,7 +118,7 @@ void turns_lose(struct turns *ts, const char *why)
         next = m->next;
         bool kills = m == ts->at_work && ts->kills;
         if (!kills)
-            m->reply.go_on = m->waits == WAITS_FUTEX || m->waits == WAITS_POLL; /* from now on the kernel knows who waits */
+            m->reply.go_on = m->waits == WAITS_FUTEX || m->waits == WAITS_POLL; /* from now on the kernel handles their waits */
         if (m->waits == WAITS_SLEEP || m->waits == WAITS_POLL)
             notify_pass_to(n, &m->asked, m->reply.due_ns);
         if (m->kept && (m != ts->at_work || kills))
@@ -134,9 +132,9 @@ void turns_lose(struct turns *ts, const char *why)
     ts->member = ts->at_work = NULL;
 }
 
-/* --- who ends --- */
+/* --- the end of threads and processes --- */
 
-/* Does the end of a process wake p? */
+/* Does the end of the process m wake p? */
 static bool wakes(const struct member *p, const struct member *m)
 {
     return p->process == m->parent &&
@@ -159,7 +157,7 @@ static void forget(struct member *m)
     member_free(m);
 }
 
-/* The turn of one that has ended goes to `next`, if there is one. */
+/* A thread has ended: give its turn to `next`, if there is one. */
 static void pass_on(struct turns *ts, struct member *next, struct member *from)
 {
     if (ts->lost)
@@ -167,12 +165,12 @@ static void pass_on(struct turns *ts, struct member *next, struct member *from)
     if (next)
         turns_give(next, from);
     else if (from && from->waits == WAITS_PIPE)
-        turns_give(from, NULL); /* for what is to come from elsewhere */
+        turns_give(from, NULL); /* it waits for something from outside */
     else if (ts->member)
         turns_lose(ts, "processes wait for each other");
 }
 
-/* One of several threads. */
+/* One of several threads of a process has ended. */
 static void thread_ended(struct member *m)
 {
     struct turns *ts = m->turns;
@@ -189,7 +187,7 @@ static void thread_ended(struct member *m)
     if (others || !first)
         pass_on(ts, turns_next(ts, NULL), NULL);
     else
-        ts->at_work = first; /* it was the process's end, of which we hear yet */
+        ts->at_work = first; /* the whole process is ending, and we will be told */
 }
 
 static void forget_threads(struct turns *ts, pid_t process)
@@ -209,10 +207,10 @@ static void process_ended(struct member *m)
     bool at_work = ts->at_work && ts->at_work->process == m->process;
     outside_look(m);
     if (!turns_find(ts, m->parent))
-        proc_state(m->pid, &m->parent); /* that has ended, too */
+        proc_state(m->pid, &m->parent); /* the parent has ended, too */
     for (struct member *o = ts->member; o; o = o->next) {
         if (o->parent == m->process && o->process != m->process)
-            proc_state(o->pid, &o->parent); /* it has another now */
+            proc_state(o->pid, &o->parent); /* it has another parent now */
         if (wakes(o, m)) {
             if (woken)
                 return turns_lose(ts, "two threads wait for the same process");
@@ -226,7 +224,7 @@ static void process_ended(struct member *m)
         from = from->from;
     forget(m);
     turns_futex_ended(ts, 0, 0);
-    ts->signals = ts->ended = true; /* its parent has got one */
+    ts->signals = ts->ended = true; /* its parent has got a signal */
     if (!at_work && !woken)
         return; /* killed by the one at work */
     if (!at_work && ts->at_work) {
@@ -255,7 +253,7 @@ void turns_ended(struct member *m)
         turns_signal_done(ts);
 }
 
-/* Its parent goes on as soon as it has a program of its own; if that was killed meanwhile, it does itself. */
+/* A vfork child has its program: its parent goes on.  If the parent was killed meanwhile, the child itself does. */
 static void has_program(struct member *m)
 {
     struct member *maker = turns_find(m->turns, m->maker);
@@ -280,7 +278,7 @@ void turns_catch_up(struct turns *ts, pid_t asks)
     }
 }
 
-/* --- what they do --- */
+/* --- calls that matter for turns --- */
 
 static const char side_by_side[] = "its processes run side by side";
 
@@ -314,7 +312,7 @@ static bool wait_ahead(struct member *m, const struct seccomp_notif *q)
         ended |= o->process == m->process && turns_has_ended_child(m->process, o->pid, m->child);
     }
     if (!there || options & WNOHANG || m->child == CHILD_UNSURE || ended)
-        return false; /* it will not wait; or we see that it does */
+        return false; /* it will not wait, or we will see that it waits */
     turns_hand_over(m, WAITS_CHILD);
     return false;
 }
@@ -333,14 +331,14 @@ static bool does(struct member *m, enum notify_turn what, const struct seccomp_n
     case NOTIFY_NUMBERS:
         turns_reaped(m->turns);
         return false;
-    case NOTIFY_PARENT: /* whoever gets it then is beside the next one at work.  The task's init does not end */
+    case NOTIFY_PARENT: /* the one that gets the signal then would run beside the next one.  The task's init does not end */
         if (m->parent && m->parent != m->turns->task->init)
             notify_uncertified(m->turns->task->notify, "asks for a signal at its parent's end");
         return false;
     case NOTIFY_FUTEX:
         return turns_futex(m, q, reply);
     case NOTIFY_EXECS:
-        if (m->pid != m->process) /* it takes the first one's number */
+        if (m->pid != m->process) /* it takes the number of the first thread */
             turns_lose(m->turns, "a thread that is not its process's first starts a program");
         return false;
     case NOTIFY_POLLS:
@@ -353,7 +351,7 @@ static bool does(struct member *m, enum notify_turn what, const struct seccomp_n
     }
 }
 
-/* A thread that is traced has signals that nobody takes, and the kernel may look at one in another of its process,
+/* A traced thread may have a pending signal that nobody takes; the kernel may look at one in another thread of its process,
  * whose wait it then begins again. */
 static bool begins_again(const struct turns *ts, const struct seccomp_notif *q)
 {
@@ -395,7 +393,7 @@ static bool on_turn(void *owner, enum notify_turn what, const struct seccomp_not
     return kept;
 }
 
-/* --- what they are stopped for --- */
+/* --- stops of traced threads --- */
 
 static void child_there(struct turns *ts, pid_t pid)
 {
@@ -420,7 +418,7 @@ static void child_there(struct turns *ts, pid_t pid)
     }
 }
 
-/* It is stopped at its beginning. */
+/* A new thread is stopped at its first instruction. */
 static void begins(struct member *m)
 {
     if (m->state == STATE_SHARES) {
@@ -429,7 +427,7 @@ static void begins(struct member *m)
         return;
     }
     m->stopped = true;
-    if (m->state == STATE_RUNS) /* its turn has come already */
+    if (m->state == STATE_RUNS) /* it has been given the turn already */
         turns_let_go(m);
 }
 
@@ -441,13 +439,13 @@ static bool parent_stopped(struct turns *ts, pid_t pid, int event)
     if (ptrace(PTRACE_GETEVENTMSG, pid, NULL, &child) == 0)
         child_there(ts, (pid_t)child);
     ts->forking = 0;
-    if (ts->lost) /* by that child: it may have to stay traced (beside.c) */
+    if (ts->lost) /* turns were given up because of that child: it may have to stay traced (beside.c) */
         return false;
     ptrace(PTRACE_DETACH, pid, NULL, NULL);
     return true;
 }
 
-/* It may be heard of before its maker is. */
+/* Find a new thread, whose stop may be told before its maker's. */
 static struct member *find_new(struct turns *ts, pid_t pid)
 {
     pid_t parent = 0;
@@ -485,7 +483,7 @@ static bool stopped_for(struct turns *ts, pid_t pid, int status)
     } else if ((event == PTRACE_EVENT_STOP || event == PTRACE_EVENT_EXEC) && m->state != STATE_RUNS && !m->stopped) {
         begins(m);
     } else {
-        return false; /* let go by whoever does not want it */
+        return false; /* it is resumed by the code that does not want it */
     }
     return true;
 }
@@ -498,14 +496,14 @@ bool turns_stopped(struct server *s, pid_t pid, int status)
     return false;
 }
 
-/* --- of a task --- */
+/* --- a task's turns --- */
 
 void turns_begin(struct task *t)
 {
     struct server *s = t->region->server;
     struct turns *ts = calloc(1, sizeof *ts);
     if (!ts)
-        return; /* then a second process is not certified */
+        return; /* then the result is not certified if there is a second process */
     ts->task = t;
     ts->look_watch = (struct watch){-1, NULL, ts};
     ts->next = s->turns;

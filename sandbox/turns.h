@@ -1,5 +1,5 @@
-/* The processes and threads of a task take turns: of all of them one is at work, so that in whose order they do things
- * is the same every time.  See turns.c. */
+/* The processes and threads of a task take turns: only one of them is at work at any time, so that the order in which they
+ * do things is the same in every run.  See turns.c. */
 #pragma once
 #include "sandbox/notify.h"
 
@@ -9,14 +9,14 @@
 struct server;
 struct task;
 
-/* Listen to what the task's processes do.  It has one process so far. */
+/* Begin to follow what the task's processes do.  The task has one process so far. */
 void turns_begin(struct task *t);
-/* A wait status of a traced process.  False: it is none of ours. */
+/* A wait status of a traced process.  False: turns.c does not trace it. */
 bool turns_stopped(struct server *s, pid_t pid, int status);
-/* There has been one process only, or they always took turns: all that start others are heard of. */
-/* Of one that is traced for beside.c, likewise. */
+/* A wait status of a process that is traced for beside.c.  False: beside.c does not trace it. */
 bool beside_stopped(struct server *s, pid_t pid, int status);
-/* It is stopped, for the end of a child or by a signal that stops: a call that was broken before we have heard of it begins again. */
+/* The process is stopped, for the end of a child or by a signal that stops: if the signal broke a call of which we had not
+ * been told, begin the call again. */
 void beside_begin_again(pid_t pid);
-bool turns_kept(const struct task *t);
-void turns_free(struct task *t); /* never begun is allowed */
+bool turns_kept(const struct task *t); /* the task had only one process, or its processes always took turns */
+void turns_free(struct task *t); /* also allowed if turns_begin was not called */

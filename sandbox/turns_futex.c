@@ -1,12 +1,11 @@
 /* Threads that wait for each other: futexes, answered here and not by the kernel.
  *
- * Only one thread of the task is at work, so what lies in its memory does not change while it is looked at,
- * and an operation on it is atomic.  Who waits is kept by keeping the answer to its call; who is woken goes on
- * when it is its turn, in the order in which they came.  A limit of time is one of the logical clock, which
- * goes on when there is nobody else to go on.
+* Only one thread of the task is at work, so memory does not change while we look at it, and operations on it are atomic.  A
+ * thread waits as long as the answer to its call is kept; a thread that is woken goes on when it is its turn, in the order
+ * in which they came.  A limit of time is one of the logical clock, which moves on when no other thread can go on.
  *
- * What must stay true: a call that we do not answer is one that the kernel answers at once, with an error; and
- * whoever is let go (turns_lose) makes its call again, in the kernel. */
+* What must stay true: a call that we do not answer is answered by the kernel at once, with an error; and when turns are
+ * given up (turns_lose), threads that wait make their calls again, in the kernel. */
 #include "sandbox/turns_member.h"
 
 #include <errno.h>
@@ -18,8 +17,8 @@
 #include <unistd.h>
 
 #define ALL_BITS  0xffffffffu
-#define MAPS_MAX  4096       /* lines of a process's map that are read for one futex */
-#define SHARED    (1ull << 63) /* tells a file's number from a process's */
+#define MAPS_MAX  4096       /* lines of /proc/PID/maps that are read for one futex */
+#define SHARED    (1ull << 63) /* marks the number of a file, not a process */
 
 static bool same(const struct futex_key *a, const struct futex_key *b)
 {
@@ -32,7 +31,7 @@ static bool of_process(const struct member *m, uint64_t at, struct futex_key *k)
     return true;
 }
 
-/* In shared memory a place has another address in each process.  False: it is not known which it is. */
+/* Find the key of a futex.  Shared memory has different addresses in different processes.  False: it cannot be found. */
 static bool key_of(const struct member *m, uint64_t at, bool shared, struct futex_key *k)
 {
     char path[40], line[512], kind[5];
@@ -65,7 +64,7 @@ static struct member *first_waiter(const struct turns *ts, const struct futex_ke
     return first;
 }
 
-/* At least one, as the kernel does. */
+/* Wake up to `most` threads, but at least one, as the kernel does. */
 static int64_t wake(struct turns *ts, const struct futex_key *k, uint32_t bits, int32_t most)
 {
     struct member *o;
@@ -89,7 +88,7 @@ static int64_t requeue(struct turns *ts, const struct futex_key *k, const struct
             turns_ready(o, 0);
         } else {
             if (same(k, to))
-                break; /* they stand there already */
+                break; /* they wait there already */
             o->key = *to;
             o->place = ++ts->places;
         }
@@ -109,7 +108,7 @@ static bool wait(struct member *m, const struct seccomp_notif *q, uint32_t bits,
 {
     uint32_t word;
     if (!bits || q->data.args[0] % 4 || !turns_read_memory((pid_t)q->pid, q->data.args[0], &word, sizeof word))
-        return false; /* an error, which the kernel finds too */
+        return false; /* an error, which the kernel will report */
     if (word != (uint32_t)q->data.args[2])
         return said(r, EAGAIN, 0);
     if (m && !key_of(m, q->data.args[0], shared, &m->key)) {
@@ -121,14 +120,14 @@ static bool wait(struct member *m, const struct seccomp_notif *q, uint32_t bits,
         if (turns_keep(m, q, r, WAITS_FUTEX))
             return true;
     }
-    if (r->timed) { /* nobody else will wake it */
+    if (r->timed) { /* no other thread can wake it */
         r->go_on = false;
         r->error = ETIMEDOUT;
     }
     return false;
 }
 
-/* What FUTEX_WAKE_OP does to the second word, and whether those that wait there are woken; false: an error. */
+/* Do what FUTEX_WAKE_OP does to the second word; *wakes: threads that wait there are woken, too.  false: an error. */
 static bool operate(uint32_t code, uint32_t *word, bool *wakes)
 {
     int32_t argument = (int32_t)(code << 8) >> 20, against = (int32_t)(code << 20) >> 20;
@@ -177,7 +176,8 @@ static bool operate(uint32_t code, uint32_t *word, bool *wakes)
     }
 }
 
-/* On two places: args are (first, op, how many, how many of the second, second, operation or value). */
+/* Operations on two futexes: the arguments are (first, operation, how many, how many at the second, second, operation or
+ * value). */
 static bool on_two(struct member *m, const struct seccomp_notif *q, uint32_t what, bool shared, struct notify_reply *r)
 {
     struct futex_key first, second;
@@ -214,7 +214,7 @@ bool turns_futex(struct member *m, const struct seccomp_notif *q, struct notify_
     case FUTEX_WAKE:
     case FUTEX_WAKE_BITSET:
         if (!m || !bits || q->data.args[0] % 4 || !key_of(m, q->data.args[0], shared, &k))
-            return false; /* nobody waits, or it is an error */
+            return false; /* no thread waits, or it is an error */
         return said(r, 0, wake(m->turns, &k, bits, (int32_t)q->data.args[2]));
     case FUTEX_REQUEUE:
     case FUTEX_CMP_REQUEUE:
@@ -225,7 +225,7 @@ bool turns_futex(struct member *m, const struct seccomp_notif *q, struct notify_
     }
 }
 
-/* Of those that wait for a lock whose owner has died, one is woken, as the kernel wakes it: it has written so. */
+/* Wake one of the threads that wait for a lock whose owner has died, as the kernel has noted in the lock. */
 static void wake_heirs(struct turns *ts)
 {
     uint32_t word;
@@ -235,7 +235,7 @@ static void wake_heirs(struct turns *ts)
             wake(ts, &o->key, ALL_BITS, 1);
 }
 
-/* The kernel does that for a lock whose heir died before it could take it. */
+/* The kernel does this for a lock if the thread that was woken for it died before it took it. */
 void turns_futex_unused(const struct member *m)
 {
     bool wait = m->asked.data.nr == SYS_futex && m->kept && m->waits == WAITS_TURN;

@@ -1,5 +1,5 @@
-/* What a process is found at: by /proc, and in its memory.  It is looked at while it is held, or while it waits:
- * so what is found there stays so, unless it was killed; then the words are of nobody, and taken for nothing. */
+/* Finds out what a process is doing, by /proc and by its memory.  It is looked at while it is stopped or waits, so what is
+ * found stays true, unless it was killed; then what is read is worthless, and treated as nothing. */
 #include "base/fds.h"
 #include "sandbox/children.h"
 #include "sandbox/server.h"
@@ -34,7 +34,7 @@ struct pidfd_info {
 _Static_assert(sizeof(struct pidfd_info) >= 64, "the kernel's first version");
 
 #define BIT_OF(signal) (1ull << ((signal)-1))
-#define STATUS_TRIES 2 /* it is waited for between two looks once */
+#define STATUS_TRIES 2 /* it can be waited for only once, between two looks */
 #define POLLED_MAX 16 /* descriptors that one call waits for */
 
 bool turns_has_ended(const struct member *m)
@@ -54,7 +54,7 @@ int turns_status(const struct member *m)
         memset(&info, 0, sizeof info);
         info.mask = PIDFD_INFO_EXIT;
         if (ioctl(m->watch.fd, PIDFD_GET_INFO, &info) == 0 && info.mask & PIDFD_INFO_EXIT)
-            return info.exit_code; /* it was waited for */
+            return info.exit_code; /* it has been waited for */
         const char *last = proc_read(m->pid, "stat", text, sizeof text) && strstr(text, ") Z ") ? strrchr(text, ' ') : NULL;
         if (last)
             return (int)strtol(last, NULL, 10);
@@ -73,7 +73,7 @@ static pid_t innermost(pid_t pid, const char *name)
     at[strcspn(at, "\n")] = '\0';
     for (char *word; (word = strsep(&at, "\t "));)
         if (*word)
-            number = strtol(word, NULL, 10); /* the last one is the innermost's */
+            number = strtol(word, NULL, 10); /* the last number is that of the innermost namespace */
     return (pid_t)number;
 }
 
@@ -119,7 +119,7 @@ struct call turns_call_of(const struct seccomp_notif *q)
     return (struct call){(unsigned long)q->data.nr, {arg[0], arg[1], arg[2], arg[3]}};
 }
 
-/* Whoever waits for its turn is in a call or stopped, and stays there. */
+/* A thread that waits for its turn is in a call or stopped, and stays there. */
 bool turns_dying(const struct member *m)
 {
     char text[PROC_STATUS_ROOM];
@@ -161,9 +161,9 @@ bool turns_has_signal(pid_t pid, bool process)
     if (!proc_status_text(pid, text))
         return false;
     uint64_t come = proc_number(text, "\nSigPnd:", 16) | (process ? proc_number(text, "\nShdPnd:", 16) : 0);
-    uint64_t ignored = BIT_OF(SIGCHLD) | BIT_OF(SIGURG) | BIT_OF(SIGWINCH) | BIT_OF(SIGCONT); /* unless taken */
+    uint64_t ignored = BIT_OF(SIGCHLD) | BIT_OF(SIGURG) | BIT_OF(SIGWINCH) | BIT_OF(SIGCONT); /* unless the program handles them */
     ignored &= ~proc_number(text, "\nSigCgt:", 16);
-    ignored |= proc_number(text, "\nSigIgn:", 16); /* the kernel keeps them for whoever is traced */
+    ignored |= proc_number(text, "\nSigIgn:", 16); /* the kernel keeps ignored signals for a traced process */
     return (come & ~ignored & ~proc_number(text, "\nSigBlk:", 16)) != 0;
 }
 
@@ -216,7 +216,7 @@ int turns_borrow(const struct member *m, int number)
     return fd;
 }
 
-/* A socket that is not one of its channels. */
+/* Is it a socket that is not one of the task's channels? */
 static bool own_socket(const struct member *m, int number)
 {
     int mark = 0, fd = turns_borrow(m, number);
@@ -244,7 +244,7 @@ bool turns_reads_signals(const struct member *m, const struct call *c)
 
 static bool own_watched(const struct member *m, int number);
 
-/* Will nothing come on it but from the task itself? */
+/* Can only the task itself make something come on this descriptor? */
 static bool own(const struct member *m, int number)
 {
     char name[64];
@@ -256,7 +256,7 @@ static bool own(const struct member *m, int number)
     return !strcmp(name, "anon_inode:[eventpoll]") ? own_watched(m, number) : own_pipe(m->turns, m->pid, number);
 }
 
-/* All that the epoll watches. */
+/* The same for everything that an epoll watches. */
 static bool own_watched(const struct member *m, int number)
 {
     char what[64], text[4096], name[64];
@@ -266,7 +266,7 @@ static bool own_watched(const struct member *m, int number)
     for (const char *at = text; (at = strstr(at, "tfd:"));) {
         int watched = atoi(at += strlen("tfd:"));
         name_of(m, watched, name, sizeof name);
-        if (!strcmp(name, "anon_inode:[eventpoll]") || !own(m, watched)) /* one in another is not followed */
+        if (!strcmp(name, "anon_inode:[eventpoll]") || !own(m, watched)) /* an epoll inside an epoll is not followed */
             return false;
     }
     return true;
@@ -284,7 +284,7 @@ bool turns_write_memory(pid_t pid, uint64_t address, const void *data, size_t si
     return process_vm_writev(pid, &here, 1, &there, 1, 0) == (ssize_t)size;
 }
 
-/* The descriptors that a call waits for; -1: they are too many, or cannot be read. */
+/* The descriptors that a call waits for; -1: there are too many, or they cannot be read. */
 static int polled(const struct member *m, const struct call *c, struct pollfd p[POLLED_MAX])
 {
     return c->arg[1] <= POLLED_MAX && turns_read_memory(m->pid, c->arg[0], p, c->arg[1] * sizeof *p) ? (int)c->arg[1] : -1;

@@ -1,8 +1,8 @@
-/* Passing the turn: whose it is next, and how it is noticed that the one at work does nothing.
+/* Passing the turn: which thread is next, and how it is noticed that the one at work waits.
  *
- * First come those that are new; then those whose wait is over, in the order in which it was; then those for
- * whom there is something on a descriptor by now; then those that have only yielded, or looked in vain; and when all that is left is to let time pass, it passes up to
- * the earliest that somebody waits for.  All of that follows from what they did. */
+* New threads come first; then threads whose wait is over, in the order in which it ended; then those for which something
+ * has come on a descriptor; then those that only yielded, or looked for something in vain.  If none of these is left the
+ * logical time moves on to the earliest time that a thread waits for.  All of this follows from what the threads did. */
 #include "sandbox/turns_member.h"
 #include "base/fds.h"
 #include "sandbox/clock_page.h"
@@ -18,16 +18,16 @@
 
 #define NS            1000000000ull
 #define TURN_CPU_NS   (20 * NS)    /* CPU time of one turn, while others wait for theirs */
-#define BLOCKED_NS    (60 * NS)    /* that one may be at work without working, likewise */
-#define LOOK_FIRST_NS 100000ull    /* nothing tells that a process reads from an empty pipe: look again after */
-#define LOOK_LAST_NS  4000000ull   /* so long at first, and at most so long */
-#define RESTART       512          /* ERESTARTSYS: the kernel makes the call again when the signal is seen to */
+#define BLOCKED_NS    (60 * NS)    /* that a thread may be at work without doing anything, while others wait */
+#define LOOK_FIRST_NS 100000ull    /* nothing tells that a process reads from an empty pipe: look again after this time, */
+#define LOOK_LAST_NS  4000000ull   /* which grows up to this */
+#define RESTART       512          /* ERESTARTSYS: the kernel makes the call again after the signal */
 
 static const char nobody_reads[] = "programs of its wait for each other";
 
-/* --- whose turn it is --- */
+/* --- which thread is next --- */
 
-/* The first that is held: the child that m waits for, or any child of its, or any at all. */
+/* The first new thread that is held: the child that m waits for, else any child of m, else any. */
 static struct member *next_held(const struct turns *ts, const struct member *m)
 {
     struct member *any = NULL, *own = NULL;
@@ -89,10 +89,10 @@ void turns_ready(struct member *m, int error)
     m->waits = WAITS_TURN;
     m->place = ++m->turns->places;
     if (m->turns->at_work && !m->turns->looking)
-        turns_look_begin(m->turns); /* nobody was kept waiting by the one at work until now */
+        turns_look_begin(m->turns); /* until now nobody waited for the one at work */
 }
 
-/* A signal ends a wait.  One for a process is for its first thread, unless that blocks it. */
+/* Wake threads whose wait is ended by a signal.  A signal for a process goes to its first thread, unless that blocks it. */
 static void wake_signalled(struct turns *ts)
 {
     if (!ts->signals)
@@ -104,7 +104,7 @@ static void wake_signalled(struct turns *ts)
             turns_ready(o, o->reply.timed ? EINTR : RESTART);
 }
 
-/* Its time has come. */
+/* The time that it waited for has come. */
 static void time_over(struct member *m)
 {
     if (m->waits == WAITS_POLL)
@@ -113,7 +113,7 @@ static void time_over(struct member *m)
         turns_ready(m, m->waits == WAITS_FUTEX ? ETIMEDOUT : m->reply.error);
 }
 
-/* The time of some may have come while others were at work. */
+/* Wake threads whose time has come while others were at work. */
 static void wake_due(struct turns *ts)
 {
     struct member *o;
@@ -137,22 +137,22 @@ struct member *turns_next(struct turns *ts, const struct member *m)
     for (;;) {
         struct member *r = choose(ts, m);
         if (!r || r == m || r->pid == r->process || !turns_has_ended(r))
-            return r; /* a process that was killed passes the turn on to whoever waits for its end */
+            return r; /* a process that was killed passes the turn on to the one that waits for its end */
         turns_ended(r);
         if (ts->lost)
             return NULL;
     }
 }
 
-/* Whoever waits to write what there is still no room for does not get the turn. */
+/* A thread that waits to write gets the turn only if there is room now. */
 static struct member *written_on(struct member *m)
 {
     struct turns *ts = m->turns;
     for (int i = 0; m && m->written; i++) {
         if (i == TURNS_MEMBERS_MAX)
-            return NULL; /* one whom others read from beside us */
+            return NULL; /* others outside read from it */
         if (m->waits != WAITS_PIPE)
-            turns_write_end(m); /* a signal ends it */
+            turns_write_end(m); /* a signal ends the write */
         else if (!turns_write_on(m)) {
             m->place = ++ts->places;
             m = turns_next(ts, NULL);
@@ -171,7 +171,7 @@ void turns_give(struct member *m, struct member *from)
         return;
     }
     if (m->waits == WAITS_POLL && turns_wait_over(m)) {
-        m->reply.timed = false; /* the kernel will find it */
+        m->reply.timed = false; /* the kernel will find that it is ready */
     } else if (waits_for_time(m)) {
         uint64_t due_ns = m->reply.due_ns;
         time_over(m);
@@ -221,7 +221,7 @@ bool turns_keep(struct member *m, const struct seccomp_notif *q, const struct no
     return kept;
 }
 
-/* Whoever does so again and again sees time pass, or those that sleep would never wake. */
+/* A thread that yields or looks again and again sees time pass; otherwise those that sleep would never wake. */
 bool turns_idle(struct member *m, const struct seccomp_notif *q, struct notify_reply *reply)
 {
     const struct turns *ts = m->turns;
@@ -236,7 +236,7 @@ bool turns_idle(struct member *m, const struct seccomp_notif *q, struct notify_r
     return false;
 }
 
-/* --- does the one at work do anything? --- */
+/* --- noticing that the one at work waits --- */
 
 static void look_event(struct watch *w, uint32_t events);
 
@@ -257,7 +257,7 @@ void turns_look_close(struct turns *ts)
     fd_close(&fd);
 }
 
-/* Is anybody kept from going on? */
+/* Does any thread wait for the turn? */
 static bool others_wait(const struct turns *ts)
 {
     for (const struct member *o = ts->member; o; o = o->next)
@@ -286,7 +286,8 @@ static void stop_looking(struct turns *ts)
     ts->looking = false;
 }
 
-/* Of whom nobody waits for, nothing need be known: who is kept waiting later has it begun (turns_ready). */
+/* If nobody waits for the turn nothing need be known about the one at work; a thread that waits later starts this
+ * (turns_ready). */
 void turns_look_begin(struct turns *ts)
 {
     ts->look_ns = LOOK_FIRST_NS;
@@ -297,15 +298,15 @@ void turns_look_begin(struct turns *ts)
         stop_looking(ts);
 }
 
-/* No call of its waits for our answer. */
+/* No call of the task waits for our answer. */
 static bool asks_nothing(const struct turns *ts)
 {
     struct pollfd p = {.fd = notify_fd(ts->task->notify), .events = POLLIN};
     return poll(&p, 1, 0) == 0;
 }
 
-/* What it waits for may come when another has had its turn.  A call that reads or polls begins again without
- * its noticing. */
+/* What the thread at work waits for may come when another has had its turn, so stop its call.  A call that reads or polls
+ * begins again without the program noticing. */
 static void stop_waiting(struct member *m, const struct call *c)
 {
     struct turns *ts = m->turns;
@@ -314,7 +315,7 @@ static void stop_waiting(struct member *m, const struct call *c)
         return;
     if (!r)
         turns_lose(ts, nobody_reads);
-    else if ((ptrace(PTRACE_SEIZE, m->pid, NULL, NULL) == 0 || errno == EPERM) && /* freeze.c may have it already */
+    else if ((ptrace(PTRACE_SEIZE, m->pid, NULL, NULL) == 0 || errno == EPERM) && /* freeze.c may trace it already */
              ptrace(PTRACE_INTERRUPT, m->pid, NULL, NULL) == 0) {
         m->interrupted = true;
         m->call = *c;
@@ -323,7 +324,8 @@ static void stop_waiting(struct member *m, const struct call *c)
 
 static const char waits_for_others[] = "a process waits in a way that its others may end";
 
-/* A read that is not over with what has come so far, which it would be if it were stopped; or of signals, which only others send. */
+/* Is it a read that must not be stopped?  One with MSG_WAITALL would return with what has come so far; and one of signals
+ * ends only by others sending them. */
 static bool reads_on(const struct member *m, const struct call *c)
 {
     bool all = (c->nr == SYS_recvfrom && c->arg[3] & MSG_WAITALL) || (c->nr == SYS_recvmsg && c->arg[2] & MSG_WAITALL);
@@ -336,7 +338,7 @@ static void look_at_call(struct member *m, const struct call *c)
     switch (c->nr) {
     case SYS_read:
     case SYS_readv:
-    case SYS_preadv2: /* without an offset */
+    case SYS_preadv2: /* reads at the present offset */
     case SYS_recvfrom:
     case SYS_recvmsg:
         if (reads_on(m, c))
@@ -376,7 +378,7 @@ static void look_at_call(struct member *m, const struct call *c)
         turns_hand_over(m, WAITS_SIGNAL);
         break;
     case SYS_futex:
-    case SYS_open: /* of a named pipe */
+    case SYS_open: /* opening a named pipe waits */
     case SYS_openat:
     case SYS_flock:
     case SYS_fcntl:
@@ -387,7 +389,7 @@ static void look_at_call(struct member *m, const struct call *c)
     }
 }
 
-/* The first thread of a process has ended, and others of it go on. */
+/* The first thread of a process has ended while others of it go on. */
 static void first_thread_ended(struct member *m)
 {
     struct turns *ts = m->turns;
@@ -399,7 +401,7 @@ static void first_thread_ended(struct member *m)
         }
 }
 
-/* Does the one at work do nothing, so that somebody else must? */
+/* Look whether the one at work waits for something that another thread must do. */
 static void look_at(struct turns *ts, uint64_t waited)
 {
     struct member *m = ts->at_work;
@@ -411,7 +413,7 @@ static void look_at(struct turns *ts, uint64_t waited)
         first_thread_ended(m);
     if (state == 'R' || state == 'Z')
         return;
-    if (state == 'T') { /* by a signal, and only another can let it go on */
+    if (state == 'T') { /* it was stopped by a signal, and only another process can continue it */
         turns_lose(ts, "a process is stopped by a signal");
         return;
     }
@@ -428,7 +430,7 @@ static bool too_long(struct turns *ts)
     return cpu_ns > ts->cpu_ns + TURN_CPU_NS || ts->blocked_ns > BLOCKED_NS;
 }
 
-/* Could one of them go on if it were let?  Not who waits for what the one at work has not written yet. */
+/* Could another thread go on if it got the turn?  Not one that waits for bytes that the one at work has not written yet. */
 static bool others_could(const struct turns *ts)
 {
     for (const struct member *o = ts->member; o; o = o->next)
@@ -452,11 +454,11 @@ static void look_event(struct watch *w, uint32_t events)
     if (!others_wait(ts)) {
         if (!ts->looking && ts->at_work->place_fd >= 0) {
             look_later(ts);
-            ts->looking = false; /* for its end only: for whoever waits it begins anew */
+            ts->looking = false; /* we look only for its end; if somebody waits, looking starts again */
         }
         return;
     }
-    if (!ts->looking) { /* else another turn has begun */
+    if (!ts->looking) { /* otherwise another turn has begun */
         if (too_long(ts) && others_could(ts))
             turns_lose(ts, "one of its threads is at work for long while others wait for their turn");
         else

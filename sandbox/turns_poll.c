@@ -1,16 +1,16 @@
-/* A look at descriptors, or a wait for them with a limit of time.
+/* Polls: a look at descriptors, or a wait for them with a limit of time.
  *
- * Where all of them are the task's own, nothing can come while the one at work is at work: what it finds now follows
- * from what was done before.  So a look is answered with that, and lets others go on when there was nothing, or a
- * loop of looks would keep them from what it looks for; a wait is over when one of the others has made something
- * ready, or, in logical time, when nobody else can go on.  A channel among them leaves it to the kernel, and to
- * chance. */
+* If all descriptors are the task's own, nothing can come on them while one thread is at work: what it finds now follows
+ * from what was done before.  So a look is answered with that.  If it finds nothing, other threads get the turn; otherwise
+ * a loop of looks would keep them from doing what it looks for.  A wait is over when another thread has made something
+ * ready or, in logical time, when no other thread can go on.  If one of the descriptors is a channel, the call is left to
+ * the kernel, and so to chance. */
 #include "sandbox/turns_member.h"
 
 #include <errno.h>
 #include <sys/syscall.h>
 
-/* Other signals than usual may end it; so they are not looked for. */
+/* With a signal mask, other signals may end the call; such calls are not looked at. */
 static bool has_mask(const struct seccomp_notif *q)
 {
     const __u64 *arg = q->data.args;

@@ -1,12 +1,12 @@
 /* Signals between the processes of a task.
  *
- * One that ends its receiver takes a while to do so, and what shows of that (its parent's wait, the end of a pipe, a
- * sleep that nobody sleeps any more) would come beside whoever is at work.  So it is sent for its sender, to each process that
- * it ends; when these are gone, the sender has its answer, or the kernel sends it to the others.  Whoever waits for a child
- * would wake beside the one at work, too, at any other signal.
+* A signal that ends a process takes a while to do so, and what others see of that (a parent's wait, the end of a pipe, a
+ * sleeper that is gone) would happen beside the thread at work.  So zpipe-box sends the signal for its sender, to each
+ * process that it ends.  When these are gone the sender gets its answer, or the kernel sends the signal to the others.  A
+ * thread that waits for a child would wake beside the one at work at any other signal, too.
  *
- * Of one that has ended, its parent hears, and until then it has its number.  Where that is the task's init, it is waited for here:
- * nobody can see it but by its number. */
+* A process that has ended keeps its number until its parent has waited for it.  If the parent is the task's init, we wait
+ * until it has done so, as only the number shows that the process is still there. */
 #include "sandbox/turns_member.h"
 
 #include <signal.h>
@@ -14,12 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REAP_LOOK_NS 50000 /* the task's init has nothing else to do */
+#define REAP_LOOK_NS 50000 /* short, as the task's init has nothing else to do */
 #define REAP_LOOKS   2000
 
 struct sent {
     int32_t to, signal;
-    bool thread; /* to one, not to its process */
+    bool thread; /* sent to a thread, not to a process */
 };
 
 static struct sent sent_by(const struct seccomp_notif *q)
@@ -40,7 +40,7 @@ static bool is_sent_to(struct member *m, struct member *by, const struct sent *s
     return turns_group(m->process) == (s->to ? -s->to : turns_group(by->process));
 }
 
-/* Those without a core: of one with, a process learns when it is its turn. */
+/* Fatal signals that dump no core; the others are handled when the process has its turn. */
 static bool is_fatal(int32_t signal)
 {
     switch (signal) {
@@ -67,7 +67,7 @@ static bool is_idle(const struct member *m)
     return m->state == STATE_RUNS && !m->stopped && !m->interrupted;
 }
 
-/* Does the kernel end the process at once?  Not whose first thread is traced, except by SIGKILL. */
+/* Does the signal end the process at once?  Not if its first thread is traced, except for SIGKILL. */
 static bool ends(const struct member *first, int32_t signal)
 {
     if (signal == SIGKILL)
@@ -80,7 +80,7 @@ static bool ends(const struct member *first, int32_t signal)
     return false;
 }
 
-/* Would the kernel send it?  If not, it says why. */
+/* Would the kernel let it be sent?  If not, the kernel will report why. */
 static bool is_allowed(const struct seccomp_notif *q, struct member *to)
 {
     bool group = q->data.nr == SYS_tgkill || q->data.nr == SYS_rt_tgsigqueueinfo;
@@ -92,7 +92,7 @@ static bool is_allowed(const struct seccomp_notif *q, struct member *to)
                      info[2] != SI_TKILL);
 }
 
-/* Those that it ends are sent it.  True: there are others. */
+/* Send the signal to the processes that it ends.  True: it also goes to others. */
 static bool send_to_ended(struct member *m, const struct seccomp_notif *q, const struct sent *s)
 {
     struct turns *ts = m->turns;
@@ -112,7 +112,8 @@ static bool send_to_ended(struct member *m, const struct seccomp_notif *q, const
     return others;
 }
 
-/* A process's signal is its first thread's, or else any's that the kernel chooses, by how far each of them is. */
+/* Does the signal go to a thread that the kernel chooses?  A signal for a process goes to its first thread if that takes
+ * it, else to any thread, depending on how far each has come. */
 static bool is_anybodys(struct member *first, struct member *by, const struct sent *s)
 {
     bool several = false;

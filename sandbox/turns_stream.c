@@ -1,10 +1,10 @@
 /* Programs that stream into each other through a pipe or socket of the task's own: one writes until that is full, then
  * another reads until it is empty.
  *
- * A call that waits for room has written a part.  Stopped, it would return with that, which no program expects of a
- * pipe; so the rest is written for it, as there is room, and it goes on with the whole count when all of it
- * has been, or when nobody is left to read it.  It is stopped meanwhile, and so are all who could read: how much
- * there is room for follows from what they did. */
+* A write that waits for room has written a part.  If it were just stopped it would return with that, which no program
+ * expects of a pipe.  So zpipe-box writes the rest for it as there is room, and the program goes on with the full count
+ * when all is written, or when there is no reader left.  The writer is stopped meanwhile, and so is every thread that
+ * could read: so how much room there is follows from what they did. */
 #include "base/fds.h"
 #include "sandbox/lead.h"
 #include "sandbox/turns_member.h"
@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define PIECE_BYTES 65536
-#define MOVED_MAX   (1u << 20) /* more than there is room for anywhere */
+#define MOVED_MAX   (1u << 20) /* more than any pipe or socket has room for */
 
 static bool in_pieces(unsigned long nr)
 {
@@ -39,7 +39,7 @@ void turns_write_stopped(struct member *m)
     if (!turns_writes(m->call.nr) || ptrace(PTRACE_GETREGS, m->pid, NULL, &regs) < 0 || regs.orig_rax != m->call.nr)
         return;
     if ((long long)regs.rax > 0)
-        m->written = regs.rax; /* nothing: the kernel begins it again */
+        m->written = regs.rax; /* nothing was written: the kernel begins the call again */
 }
 
 void turns_write_end(struct member *m)
@@ -52,7 +52,7 @@ void turns_write_end(struct member *m)
     m->written = 0;
 }
 
-/* Where the rest of the call's bytes are, or the first of them; 0: there are none. */
+/* Find the next bytes that the call has to write; 0: there are none. */
 static uint64_t rest(const struct member *m, uint64_t *at)
 {
     const struct call *c = &m->call;
@@ -63,8 +63,8 @@ static uint64_t rest(const struct member *m, uint64_t *at)
     return lead_piece(m->pid, c->arg[1], c->arg[2], skip, at);
 }
 
-/* Where it writes, without waiting there.  A pipe's is opened anew, since all would see the flag of the first; it
- * may have another under that number by now, but must be able to write to it. */
+/* A non-blocking descriptor for what the call writes to.  A pipe is opened anew, as O_NONBLOCK would be seen by all that
+ * share it.  The program may have something else under that number by now, but it must be writable. */
 static int open_to_write(const struct member *m)
 {
     struct stat s;
@@ -82,7 +82,7 @@ static int open_to_write(const struct member *m)
 static ssize_t put(int fd, const void *bytes, size_t size)
 {
     ssize_t n = send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return n < 0 && errno == ENOTSOCK ? write(fd, bytes, size) : n; /* the server ignores SIGPIPE */
+    return n < 0 && errno == ENOTSOCK ? write(fd, bytes, size) : n; /* no SIGPIPE: the server ignores it */
 }
 
 static bool wants_no_signal(const struct call *c)
@@ -90,7 +90,7 @@ static bool wants_no_signal(const struct call *c)
     return c->nr == SYS_sendto && c->arg[3] & MSG_NOSIGNAL;
 }
 
-/* As much as there is room for; 0: no room was left, or an errno. */
+/* Write as much as there is room for.  0: there was no room for more; else an errno. */
 static int write_rest(struct member *m, int fd)
 {
     static char bytes[PIECE_BYTES];
