@@ -1,16 +1,16 @@
-/* The forker (see forker.h).  It runs in the stopped program of a template, in place of the program, with
- * all signals blocked.  Told to make a clone, it makes a new pid namespace, whose first process shares its
- * memory, and this one forks: the copy becomes the program's process, number 2 as the program's own is, and
- * waits at the door for the task that it is for.  All that is before that is done while nobody waits.  With
- * the task's descriptors it goes on with the program's next call.  The first process reaps and tells our init who has
- * ended, until nobody is left.  One clone may be at work while the next is made and waits.
+/* The forker (see forker.h).  It runs in the stopped program of a template, in place of the program, with all signals
+ * blocked.  To make a clone, it makes a new pid namespace, whose first process shares its memory; and this one forks.  The
+ * copy becomes the process of the program, with number 2 like the program itself, and waits at the door for its task.  All
+ * this is done while no task waits.  With the task's descriptors the clone goes on with the program's next call.  The first
+ * process reaps, and tells the template's init what has ended, until no process is left.  One clone may be at work while
+ * the next is made and waits.
  *
- * A namespace in which nothing is left of a clone, nor of any other process that it had, is as it was made, but
- * for the number that the next process gets.  Where the host lets that be set, the first process stays, says at the
- * door how the clone ended, and is told there to make the next but one, again as number 2.
+* When no process of a clone is left its pid namespace is as it was made, except for the number that the next process gets.
+ * Where the host lets that number be set, the first process stays: it says at the door how the clone ended, and is told
+ * there to make the next clone for this door, again as number 2.
  *
- * It may do that because it has entered a user namespace that owns nothing but the pid namespaces of
- * clones; a clone gives up all rights before a word of the program's runs, and enters no other.
+* The forker may do all this because it has entered a user namespace that owns nothing but the pid namespaces of clones.  A
+ * clone drops all rights before an instruction of the program runs.
  *
  * What must stay true: no C library, no writable data, no vector registers (the program's are in them),
  * and nothing of the program's memory is touched. */
@@ -30,7 +30,7 @@
 
 #define FDS_MAX FORKER_PORTS_MAX
 #define CAPS    64
-#define INIT_STACK_BYTES (FORKER_STACK_BYTES / 4) /* of a clone's first process, below the forker's own */
+#define INIT_STACK_BYTES (FORKER_STACK_BYTES / 4) /* the stack of a clone's first process, below the forker's own */
 #define SIGCHLD 17
 #define SIG_SETMASK 2
 #define SOL_SOCKET  1
@@ -40,7 +40,7 @@
 #define own  ((const long *)FORKER_WORDS)
 
 struct request {
-    uint32_t kind, serial, count; /* of the message; of the clone that it is for; of descriptors */
+    uint32_t kind, serial, count; /* kind: of the message; serial: the clone that it is for; count: of descriptors */
     int32_t fd[FDS_MAX]; /* the task's ports */
 };
 
@@ -49,13 +49,13 @@ static long call(long nr, long a, long b, long c, long d)
     return raw_call(nr, a, b, c, d, 0, 0);
 }
 
-/* One that nobody is asked for, by the words that only we know. */
+/* A system call that is not notified, by the words that only we know. */
 static long call_unasked(long nr, long a, long b, long c, long d)
 {
     return raw_call(nr, a, b, c, d, own[0], own[1]);
 }
 
-/* The child runs on a stack of its own in the same memory. */
+/* Start a process in the same memory, on a stack of its own. */
 static long spawn(long flags, char *stack, void (*run)(uint32_t), uint32_t serial)
 {
     register long r8 __asm__("r8") = own[0];
@@ -102,9 +102,9 @@ static _Noreturn void fail(uint32_t serial)
     end(125);
 }
 
-/* The program's registers, and on with its call.  Of our stack a clone keeps zeros, since to unmap it costs more than all
- * other calls here.  The flags and the stack come from memory that is only read; a signal is let through when
- * both are the program's again. */
+/* Restore the program's registers and go on with its call.  A clone keeps our stack's pages as zeros, since unmapping them
+ * costs more than all other calls here.  The flags and the stack come from read-only memory; a signal is let through only
+ * when both are the program's again. */
 static _Noreturn void resume(void)
 {
     __asm__ volatile("xor %%eax, %%eax\n"
@@ -166,7 +166,7 @@ static void close_all(const struct request *r)
         call(__NR_close, r->fd[i], 0, 0, 0);
 }
 
-/* One message and what descriptors came with it; -1 at the end. */
+/* Receive a message and the descriptors that come with it; -1: the end. */
 static int receive(int from, struct request *r)
 {
     struct {
@@ -200,7 +200,7 @@ static int receive(int from, struct request *r)
     return 0;
 }
 
-/* What does not depend on the task, and no more is said by us. */
+/* Do what does not depend on the task. */
 static void prepare(uint32_t serial)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -220,8 +220,8 @@ static void prepare(uint32_t serial)
         call(__NR_set_robust_list, (long)page->robust_list, (long)page->robust_size, 0, 0);
 }
 
-/* What comes to a clone's door: its task; or the next to be made.  A task whose clone was ended before it had come here may
- * lie there still. */
+/* Wait at the clone's door for its task, or for the word to make the next clone.  A task whose clone was ended before it
+ * came may still lie there. */
 static void await(uint32_t kind, uint32_t serial, struct request *r)
 {
     for (;;) {
@@ -253,7 +253,8 @@ static _Noreturn void be_program(uint32_t serial)
     resume();
 }
 
-/* The next process gets number 2 again, and no signal waits for us that somebody below has sent. */
+/* Is the namespace as it was made?  Sets the next process's number to 2 again; no signal that a process below has sent may
+ * be pending for us. */
 static int as_made(void)
 {
     static const uint64_t of_children = 1ull << (SIGCHLD - 1);
@@ -264,7 +265,7 @@ static int as_made(void)
            page->last_pid >= 0 && call(__NR_pwrite64, page->last_pid, (long)&number_1, 1, 0) == 1;
 }
 
-/* One clone, until nobody of it is left; an end that leaves something else behind is ours, too. */
+/* Serve one clone until no process of it is left; if it ends in a way that leaves something else behind, we end, too. */
 static void see_through(uint32_t serial)
 {
     struct {
@@ -274,12 +275,13 @@ static void see_through(uint32_t serial)
     int status = 0, others = 0;
     long pid = spawn(0, (char *)FORKER_STACK + FORKER_CLONE_BYTES, be_program, serial);
 
-    ended.head = (struct wire){.version = WIRE_VERSION, .kind = WIRE_MAIN, .offset = serial}; /* the rest is the kernel's: here is no memset */
+    ended.head = (struct wire){.version = WIRE_VERSION, .kind = WIRE_MAIN, .offset = serial}; /* the kernel fills in the rest; there is no memset here */
     if (pid != 2)
         fail(serial);
     while ((pid = call_unasked(__NR_wait4, -1, (long)&status, __WALL, (long)&ended.use)) > 0) {
         if (pid == 2) {
-            /* Who is left of its own is our child by now; an error: nobody.  A signal may have met it at the door, where its task must lie. */
+            /* Its remaining processes are our children by now; an error: there are none.  A signal may have met it at the
+             * door, where its task must then lie. */
             long more = call_unasked(__NR_wait4, -1, 0, __WALL | WNOHANG, 0);
             ended.head.a = more >= 0 ? WIRE_OTHERS : !others && !(status & 0x7f) && as_made() ? WIRE_NOBODY_STAYS : WIRE_NOBODY;
             ended.head.b = (uint32_t)status;
@@ -297,7 +299,7 @@ static void see_through(uint32_t serial)
     end(0);
 }
 
-/* pid 1 of clones, one after the other. */
+/* pid 1 of clones, which it serves one after the other. */
 static void be_init(uint32_t serial)
 {
     struct request r;
@@ -318,7 +320,7 @@ __attribute__((used)) _Noreturn void forker_main(void)
     struct request r;
 
     call(__NR_rt_sigprocmask, SIG_SETMASK, (long)&all, 0, 8);
-    /* No clone has our words, and no page of ours is copied for it. */
+    /* No clone gets our words, and no page of our stack is copied for it. */
     if (call_unasked(__NR_madvise, FORKER_STACK, FORKER_STACK_BYTES, MADV_WIPEONFORK, 0) < 0)
         end(125);
     for (long c = 0; c < CAPS && call(__NR_prctl, PR_CAPBSET_DROP, c, 0, 0) == 0; c++)
@@ -326,7 +328,7 @@ __attribute__((used)) _Noreturn void forker_main(void)
     call(__NR_close, page->users, 0, 0, 0);
     say(page->control, WIRE_READY, 0, 0);
     while (receive(page->control, &r) == 0) {
-        /* On two stacks by turns: one is asked for when the last but one is gone. */
+        /* Two stacks are used by turns: a clone is asked for only when the last but one is gone. */
         char *stack = init_stack + r.serial % FORKER_DOORS * INIT_STACK_BYTES;
         long pid = spawn(CLONE_NEWPID | CLONE_PARENT | CLONE_VM | SIGCHLD, stack, be_init, r.serial);
 

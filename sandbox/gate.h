@@ -1,6 +1,6 @@
-/* The gate (gate.c): a page of code in front of the program loader, in its place, whose calls the filter lets through.  The
- * shim leaves the page empty.  zpipe-box fills it (notify_gate.c) for a program that asks often, and leads the C library's
- * calls there. */
+/* The gate (gate.c): a page of code in front of the program loader, in the loader's place, whose calls the filter lets
+ * through.  The shim leaves the page empty.  For a program that asks often zpipe-box fills it (notify_gate.c), and leads
+ * the C library's calls there. */
 #pragma once
 #include "sandbox/shim.h"
 
@@ -18,14 +18,14 @@ struct gate_frame {
     uint64_t rbp, r9, r8, r10, rdx, rsi, rdi, rax;
 };
 
-/* A place that calls: `mov $VALUE, %REGISTER; syscall`, the mov replaced by a jump. */
+/* A place in the code that makes a call: `mov $VALUE, %REGISTER; syscall`, with the mov replaced by a jump. */
 struct gate_site {
-    uint64_t back; /* the syscall instruction */
-    uint32_t value, offset; /* of the register in the frame */
+    uint64_t back; /* the address of the syscall instruction */
+    uint32_t value, offset; /* offset: of the register in the frame */
 };
 
 struct gate_table {
-    uint64_t image; /* the number of the mount that has /usr; 0: not told */
+    uint64_t image; /* the number of the mount with /usr; 0: not known */
     uint64_t count;
     struct gate_site site[GATE_SITES_MAX];
 };

@@ -1,10 +1,10 @@
-/* The init of a template: its program stands still before its first use of a channel, with our forker in
- * it (forker.c), and is cloned for one task after the other.  One is at work at a time: the task's writable places
- * are the template's, so they must be as they were before the next one's task comes.  Who leaves them changed was
- * the last of this template; the next may have been made by then, and ends with it.
+/* The init of a template.  The template's program is stopped before its first use of a channel, with our forker in it
+ * (forker.c), and is cloned for one task after the other.  Only one clone is at work at a time: the tasks use the template's
+ * writable directories, which must be as they were before the next task comes.  A clone that leaves them changed is the
+ * template's last; the next one may have been made by then, and ends with it.
  *
- * A clone has a pid namespace below ours, in which nothing is left of any other; its first process is the forker's, a
- * child of ours, and may stay for the next but one. */
+* A clone has a pid namespace below ours, in which nothing is left of other clones.  Its first process runs the forker's
+ * code, is our child, and may stay to serve a later clone. */
 #include "base/fds.h"
 #include "sandbox/forker.h"
 #include "sandbox/init.h"
@@ -25,14 +25,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PLACES_MAX 256 /* directories and files of the template's own places */
+#define PLACES_MAX 256 /* directories and files in the template's writable directories */
 #define PLACE_PATH 512
-#define TICK_LOOKS   50 /* for a tick to pass: it is at most ten of them, unless the host's clock is set back */
+#define TICK_LOOKS   50 /* looks until a tick has passed: a tick is at most ten looks, unless the host's clock is set back */
 #define TICK_LOOK_NS 1000000
 
 _Static_assert(FORKER_SHOWN_MAX <= PLACES_MAX && FORKER_SHOWN_MAX <= WIRE_FDS_MAX, "a packet has room for them");
 
-/* What there is in /tmp and /job, and when it was last changed. */
+/* What is in /tmp and /job, and when it was last changed. */
 struct places {
     struct place {
         char path[PLACE_PATH];
@@ -43,24 +43,24 @@ struct places {
 };
 
 struct clone {
-    pid_t init; /* the clone's first process; 0: not there yet */
-    bool last; /* it has nobody left to wait for */
+    pid_t init; /* the clone's first process; 0: not known yet */
+    bool last; /* the first process has no children left to wait for */
     bool stays, gone;
-    struct rusage use; /* the clone's; of one that is gone: of all that it has had */
+    struct rusage use; /* what the clone used; if its first process is gone: what all clones of that used */
 };
 
-/* What stays from clone to clone. */
+/* What is kept from one clone to the next. */
 struct stand {
-    int signals; /* for ends of children */
+    int signals; /* a signalfd for the ends of children */
     struct places places;
-    struct clone clone[FORKER_DOORS]; /* number N is [N mod 2]: the one at work, and the next */
+    struct clone clone[FORKER_DOORS]; /* clone N is at [N mod 2]: the one at work, and the next */
 };
 
 static void note(struct places *p, const char *path, dev_t device)
 {
     struct stat s;
     if (lstat(path, &s) < 0 || s.st_dev != device)
-        return; /* an input is not ours to watch, and cannot be changed */
+        return; /* an input need not be watched, as it cannot be changed */
     if (p->count == PLACES_MAX || strlen(path) >= PLACE_PATH) {
         p->failed = true;
         return;
@@ -81,7 +81,8 @@ static void note(struct places *p, const char *path, dev_t device)
         closedir(d);
 }
 
-/* Before 6.13 changes within one tick of the kernel's are of one time: what a clone makes and removes must be later than what is noted. */
+/* Before Linux 6.13 changes within one tick of the kernel's clock have the same time: what a clone makes and removes must
+ * come later than the time that we noted. */
 static bool is_past(const struct places *p)
 {
     struct timespec tick;
@@ -119,7 +120,8 @@ static bool places_unchanged(const struct places *p)
     return true;
 }
 
-/* The server looks at them itself where a clone ended and nobody is left.  None, or all: they are few. */
+/* Show the directories to the server, which looks at them itself when a clone has ended and no process of it is left.  All
+ * of them, or none if they are many. */
 static int show_places(const struct places *p, int link)
 {
     int fd[FORKER_SHOWN_MAX];
@@ -138,8 +140,8 @@ static struct clone *clone_of(struct stand *s, uint32_t serial)
     return &s->clone[serial % FORKER_DOORS];
 }
 
-/* Its program has ended, as its first process has said.  Those before it that we have not heard of have left nothing, and the server
- * has seen to their end. */
+/* A clone's program has ended, as its first process says.  Clones before it that we were not told of have left nothing, and
+ * the server has handled their ends. */
 static struct clone *main_ended(struct init *in, struct stand *s)
 {
     const struct wire *h = &in->packet.head;
@@ -153,7 +155,7 @@ static struct clone *main_ended(struct init *in, struct stand *s)
     return c;
 }
 
-/* One message of the forker's, or of a clone's first process; false: there is none. */
+/* Take one message of the forker or of a clone's first process; false: there is none. */
 static bool take_forker(struct init *in, struct stand *s)
 {
     int n = wire_receive(in->forker, &in->packet, MSG_DONTWAIT);
@@ -188,8 +190,8 @@ static void is_gone(struct clone *c, const struct rusage *use)
     c->use = *use;
 }
 
-/* The template's program, or the server, is gone: so are we, and all below us.  What a clone's first process said
- * before its end is there when that is seen. */
+/* Reap children.  If the template's program or the server is gone, so are we, and all below us.  What a clone's first
+ * process has said before its end is there when its end is seen. */
 static void reap(struct init *in, struct stand *s)
 {
     struct rusage use;
@@ -200,12 +202,12 @@ static void reap(struct init *in, struct stand *s)
         if (pid == in->main)
             _exit(0);
         if (clone_of(s, in->serial)->init != pid || !(in->main_ended || in->killed))
-            _exit(1); /* nobody told it to: its clone is lost, at work or not */
+            _exit(1); /* nobody told it to end: its clone is lost, at work or not */
         is_gone(clone_of(s, in->serial), &use);
     }
 }
 
-/* Until no process of a clone is left of whose end the server does not know. */
+/* Serve a clone until no process of it is left whose end the server does not know. */
 static void serve_clone(struct init *in, struct stand *s)
 {
     struct clone *c;
@@ -238,7 +240,8 @@ static void serve_clone(struct init *in, struct stand *s)
         ;
 }
 
-/* A task that its clone was ended before it had read: whoever reads what it should have written waits for its end.  false: there is none. */
+/* Take a task's message that its clone did not read before it was ended: the readers of what that task would have written
+ * wait for its end.  false: there is none. */
 static bool drop_task(struct init *in)
 {
     bool there = false;
@@ -249,7 +252,7 @@ static bool drop_task(struct init *in)
     return there;
 }
 
-/* With its result the server is told whether there will be a next one. */
+/* Send the clone's result, which also tells whether there can be another clone. */
 static void conclude(struct init *in, struct outcome *o, const struct clone *c, bool same)
 {
     in->stays = !same ? WIRE_STAYS_CHANGED : c->stays ? WIRE_STAYS_BOTH : WIRE_STAYS;
@@ -258,7 +261,7 @@ static void conclude(struct init *in, struct outcome *o, const struct clone *c, 
         _exit(0);
 }
 
-/* The server has the forker make them, and gives them their tasks. */
+/* Serve one clone after the other.  The server asks the forker for them, and gives them their tasks. */
 static void run_clone(struct init *in, struct stand *stand)
 {
     struct outcome o = {0};
@@ -268,7 +271,7 @@ static void run_clone(struct init *in, struct stand *stand)
     in->status = 0;
     serve_clone(in, stand);
     struct clone c = *clone_of(stand, in->serial);
-    *clone_of(stand, in->serial) = (struct clone){0}; /* the next but one's */
+    *clone_of(stand, in->serial) = (struct clone){0}; /* its slot is used for the clone after the next */
     if (c.stays)
         clone_of(stand, in->serial)->init = c.init;
     bool same = places_unchanged(&stand->places);
@@ -286,7 +289,7 @@ static void run_clone(struct init *in, struct stand *stand)
     conclude(in, &o, &c, same);
 }
 
-/* The forker's first word; until then the server may let us go. */
+/* Wait for the forker's first message; until then the server may end us. */
 static void await_forker(struct init *in, struct stand *s)
 {
     int on = 1;

@@ -1,4 +1,4 @@
-/* Calls that a stop by ptrace made shorter go on with the rest (lead.c). */
+/* Lets calls that were cut short by a stop of ptrace go on with the rest (lead.c). */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -9,22 +9,21 @@ struct task;
 
 struct lead {
     bool on;
-    uint64_t done;                /* so many bytes, */
-    uint64_t asked;               /* and now these */
-    struct user_regs_struct call; /* where it was stopped */
+    uint64_t done;                /* so many bytes are done, */
+    uint64_t asked;               /* and so many are asked for now */
+    struct user_regs_struct call; /* the registers where it was stopped */
 };
 
-/* It stands where it was told to stop.  A wait that is over by that, which the kernel would not begin again by itself, begins again. */
+/* The thread is where it was told to stop.  If that ended a wait that the kernel would not begin again, begin it again. */
 void lead_again(pid_t tid);
-/* Likewise.  On: it goes on with a read or write of a channel of the
- * task's. */
+/* The same; and if it was in a read or write of a channel of the task, begin the rest of that (`on` is set). */
 void lead_begin(struct lead *l, const struct task *t, pid_t tid);
-/* It stands behind a call.  No longer on: that was the last, and all of them together are what the
- * first did. */
+/* The thread is stopped after a call.  `on` is cleared when that was the last one, and all of them together have done what
+ * the first was to do. */
 void lead_end(struct lead *l, pid_t tid);
-/* It stands before a signal, which ends what it did as it ends any call. */
+/* The thread is stopped before a signal, which ends its call as it ends any. */
 void lead_break(struct lead *l, pid_t tid);
 
-/* Of so many pieces (struct iovec) in its memory, where the first byte behind `skip` is, and how
- * many follow it in its piece; 0: there are none, or no such memory. */
+/* Among `count` pieces (struct iovec) in its memory, find the first byte after `skip`, and how many follow in its piece; 0:
+ * there are none, or no such memory. */
 uint64_t lead_piece(pid_t pid, uint64_t address, uint64_t count, uint64_t skip, uint64_t *at);

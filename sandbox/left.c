@@ -1,15 +1,15 @@
-/* What a program shows whose reader has left.
+/* Could it show how far a program came whose reader has left?
  *
- * How far it came by then is chance: a socket holds what it has room for, and the reader takes its time.  While all
- * that becomes of it is that it dies of SIGPIPE in silence, or has ended well before, nobody sees that.  Where it has shown
- * something else (on stderr, in a file, by its status), that may be other in the next run, and is not certified.
+* How far it came is chance, as it depends on the room in a socket and on the reader's speed.  If the program just dies of
+ * SIGPIPE in silence, or had ended well before, nobody sees that.  If it has shown something else (on stderr, in a file, by
+ * its status), that may differ in the next run, and is not certified.
  *
- * One that has shown something and came to its end may only have been quicker than its reader: whether that leaves is known
- * when it has ended, and those behind it, since whoever reads may have been let go by his own reader.  So its result waits
- * for them.  Of a reader that is none of the region's programs no more is known than that it has not left yet; so those that it
- * did leave are not certified, and the others all came to the same end.
+* A program that has shown something and came to its end may only have been quicker than its reader.  Whether the reader
+ * leaves is known when the reader has ended, and all programs further down the stream, since the reader may itself have
+ * lost its own reader.  So the program's result waits for all of these.  About a reader outside of the region we know only
+ * whether it has left so far: programs that it left are not certified, and the others came to their normal end.
  *
- * Where SIGPIPE meets a writer at the same byte each time (swallow.c) nothing of that is chance. */
+* On channels where SIGPIPE meets the writer at the same byte each time (swallow.c) none of this is chance. */
 #include "sandbox/server.h"
 
 #include <poll.h>
@@ -33,7 +33,8 @@ void left_note(struct channel *c, bool writes)
         c->left |= writes;
 }
 
-/* Has whoever reads the caller's pipe gone?  Of what takes bytes and does not tell how many: it may have taken some. */
+/* Has the program written to this descriptor of the caller's?  A pipe does not tell how much it took, so it may have taken
+ * some.  *left: the pipe's reader has gone. */
 static bool file_shows(int fd, int64_t stood, bool *left)
 {
     struct pollfd p = {.fd = fd, .events = POLLOUT};
@@ -58,13 +59,14 @@ void left_look(struct task *t)
     }
 }
 
-/* Can that be all that becomes of who is left?  (A limit of output is a reader that leaves at its byte.) */
+/* Is this the end of a program that shows nothing: death by SIGPIPE, or a normal end?  (A limit of output acts like a
+ * reader that leaves at its byte.) */
 static bool is_silent_end(const struct task *t, const struct box_result *r)
 {
     return t->past_output || (r->end == BOX_EXITED ? r->status == 0 : r->end == BOX_SIGNALLED && r->signal == SIGPIPE);
 }
 
-/* By something else than the channels that were left. */
+/* Has the task shown something other than by channels whose readers left? */
 static bool shows(const struct task *t, const struct box_result *r)
 {
     const struct box_task *plan = &t->region->spec.region.task[t->index];
@@ -76,7 +78,7 @@ static bool shows(const struct task *t, const struct box_result *r)
     return any;
 }
 
-/* Is one of its own channels left? */
+/* Has the reader of one of its own channels left? */
 static bool is_left(const struct task *t)
 {
     const struct box_task *plan = &t->region->spec.region.task[t->index];
@@ -86,7 +88,7 @@ static bool is_left(const struct task *t)
     return any;
 }
 
-/* By somebody of whom we do not know how much he takes. */
+/* Has it lost a reader outside of the region, of which we do not know how much it takes? */
 static bool is_left_outside(const struct task *t)
 {
     const struct region *r = t->region;

@@ -1,10 +1,9 @@
 /* The server's side of the task filter: takes notifications and answers them.
  *
- * What must stay true.  The task is hostile: its memory is read once, lengths are bounded here, and
- * nothing waits for it.  After memory was touched, the notification's id must still be valid, or
- * the number may by then be another process's: reads check it after, writes before.  A call may be
- * notified twice (kernels without WAIT_KILLABLE_RECV restart it on a signal); then the clock steps
- * twice. */
+* What must stay true.  The task is hostile: its memory is read only once, lengths are bounded here, and nothing waits for
+ * it.  The process number in a notification may come to belong to another process, so the notification's id must be
+ * checked: after reading memory, and before writing it.  A call may be notified twice (kernels without
+ * WAIT_KILLABLE_RECV restart it after a signal); then the clock steps twice. */
 #include "sandbox/notify.h"
 #include "base/fds.h"
 #include "sandbox/notify_task.h"
@@ -67,7 +66,7 @@ struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t 
         err_set(e, ERR_UNSUPPORTED, "this kernel's notifications are longer than %zu bytes",
                 sizeof n->request);
     } else {
-        /* Server and task hand over on one CPU.  Older kernels: slower, else the same. */
+        /* Let server and task run on one CPU, each waking the other.  Older kernels are slower, but otherwise the same. */
         ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
         return n;
     }
@@ -123,7 +122,7 @@ int task_text(struct notify *n, const struct seccomp_notif *q, uint64_t address,
     size_t done = 0;
 
     while (done < size) {
-        size_t piece = PAGE_BYTES - (address + done) % PAGE_BYTES; /* the next page may not be there */
+        size_t piece = PAGE_BYTES - (address + done) % PAGE_BYTES; /* the next page may not be mapped */
 
         if (piece > TEXT_PIECE)
             piece = TEXT_PIECE;
@@ -200,7 +199,7 @@ void task_give_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool 
 {
     struct seccomp_notif_addfd give = {
         .id = q->id,
-        .flags = SECCOMP_ADDFD_FLAG_SEND, /* 5.14: answer in the same step */
+        .flags = SECCOMP_ADDFD_FLAG_SEND, /* 5.14: answers in the same step */
         .srcfd = (uint32_t)fd,
         .newfd_flags = cloexec ? O_CLOEXEC : 0,
     };
@@ -241,7 +240,7 @@ static void tell_tracer(struct notify *n, const struct seccomp_notif *q, const s
                                                    .clock_ns = n->now_ns});
 }
 
-/* Each once, for the report. */
+/* Note an unknown call, each number once, for the report. */
 static void note_unknown(struct notify *n, int nr)
 {
     uint32_t i = 0;
@@ -255,7 +254,7 @@ static void note_unknown(struct notify *n, int nr)
                                         i ? ", " : "", nr);
 }
 
-/* The filter of a traced task notifies what others' refuses. */
+/* Answer a call.  The filter of a traced task also notifies calls that are refused elsewhere. */
 static void answer_for(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     uint32_t action = n->trace ? syscalls_decide(&q->data, FILTER_OPENS) : NOTIFIED;
@@ -306,7 +305,7 @@ void notify_send(struct notify *n, const struct notify_reply *reply)
 
 void notify_pass_to(struct notify *n, const struct seccomp_notif *q, uint64_t due_ns)
 {
-    const struct seccomp_notif *asked = n->asked; /* it may be in the midst of an answer to another */
+    const struct seccomp_notif *asked = n->asked; /* this may be called in the midst of an answer to another call */
     bool met = n->met, has_page = n->has_page;
 
     n->asked = q;
@@ -323,7 +322,7 @@ uint64_t notify_now(const struct notify *n)
     return n->now_ns;
 }
 
-/* What a call is to whoever gives out turns; -1: nothing. */
+/* What the call means for turns (enum notify_turn); -1: nothing. */
 static int turn_of(const struct notify *n, const struct seccomp_notif *q, const struct answer *a)
 {
     switch (q->data.nr) {
@@ -356,12 +355,12 @@ static int turn_of(const struct notify *n, const struct seccomp_notif *q, const 
         return NOTIFY_EXECS;
     default:
         if (a->timed && a->go_on)
-            return n->timers ? -1 : NOTIFY_POLLS; /* a timer may come in between */
+            return n->timers ? -1 : NOTIFY_POLLS; /* a timer may ring in between */
         return a->timed ? NOTIFY_SLEEPS : -1;
     }
 }
 
-/* True: the last word is kept for later. */
+/* Tell turns.c of the call.  True: the answer is kept for later. */
 static bool tell_turn(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct notify_reply reply = {q->id, a->error, a->value, a->go_on, a->timed, a->due_ns};
@@ -377,7 +376,7 @@ static bool tell_turn(struct notify *n, const struct seccomp_notif *q, struct an
     return false;
 }
 
-/* The time until which it waits has come. */
+/* Let the logical time pass until which the call waits. */
 static void pass_time(struct notify *n, const struct answer *a)
 {
     if (a->go_on)
@@ -393,10 +392,10 @@ static int answer_one(struct notify *n, struct err *e)
     struct answer a = {0};
     bool kept;
 
-    memset(&n->request, 0, n->sizes.seccomp_notif); /* the kernel insists */
+    memset(&n->request, 0, n->sizes.seccomp_notif); /* the kernel requires this */
     if (ioctl(n->listener, SECCOMP_IOCTL_NOTIF_RECV, q) < 0) {
         if (errno == EINTR || errno == ENOENT)
-            return 0; /* ENOENT: it was killed while it waited */
+            return 0; /* ENOENT: the process was killed while it waited */
         return err_sys(e, "cannot take a notification");
     }
     if (q->data.nr >= 0 && q->data.nr < NOTIFY_NR_MAX)
@@ -405,7 +404,7 @@ static int answer_one(struct notify *n, struct err *e)
     n->asked = q;
     n->met = false;
     answer_for(n, q, &a);
-    clock_part(n); /* before another thread may look at it */
+    clock_part(n); /* before another thread may read the clock page */
     kept = !a.sent && n->turn && tell_turn(n, q, &a);
     if (a.timed && !kept)
         pass_time(n, &a);

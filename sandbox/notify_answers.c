@@ -1,10 +1,9 @@
-/* What each notified call is told.  Time is logical: it starts at the task's epoch, steps a little
- * with each look, and jumps by what is slept, so that no sleep takes time and no busy loop sees a
- * frozen clock. The machine is always the same one: one CPU, 16 GiB, a fixed kernel release.
+/* The answers to notified calls.  Time is logical: it starts at the task's epoch, steps a little with each look, and jumps
+ * by the time slept, so that no sleep takes real time and no busy loop sees a clock that stands still.  The machine is
+ * always the same one: one CPU, 16 GiB, a fixed kernel release.
  *
- * Calls that wait with a limit of time are let through (only the kernel can wait); the logical
- * clock moves by the limit first, and the task is marked, since what they return may depend on real
- * time. */
+* Calls that wait with a limit of time are passed to the kernel, as only it can wait.  The logical clock moves by the limit
+ * first, and the task is marked, since what the calls return may depend on real time. */
 #include "sandbox/clock_page.h"
 #include "sandbox/notify_task.h"
 
@@ -34,7 +33,7 @@
 #define TICK_NS      10000000ull  /* times() counts hundredths of a second */
 #define POLLFDS_READ 64
 
-/* Where a clock stood when the task started, in seconds; false: there is no such clock. */
+/* What a clock showed when the task started, in seconds; false: there is no such clock. */
 static bool clock_start(const struct notify *n, int32_t id, int64_t *start_s)
 {
     switch (id) {
@@ -51,7 +50,7 @@ static bool clock_start(const struct notify *n, int32_t id, int64_t *start_s)
     case CLOCK_BOOTTIME_ALARM:
         *start_s = BOOT_S;
         return true;
-    default: /* CPU clocks, also those of a process by number */
+    default: /* CPU clocks, also those of a process given by number */
         *start_s = 0;
         return id < 0 || id == CLOCK_PROCESS_CPUTIME_ID || id == CLOCK_THREAD_CPUTIME_ID;
     }
@@ -79,7 +78,7 @@ static bool span_good(const struct timespec *t)
     return t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < SECOND_NS;
 }
 
-/* Copy out and set the result to 0, or EFAULT. */
+/* Write the data to the task's memory and set the result to 0, or EFAULT. */
 static void reply(struct notify *n, const struct seccomp_notif *q, uint64_t address,
                   const void *data, size_t size, struct answer *a)
 {
@@ -136,7 +135,7 @@ static void answer_times(struct notify *n, const struct seccomp_notif *q, struct
     a->value = (int64_t)((uint64_t)BOOT_S * 100 + clock_look(n) / TICK_NS);
 }
 
-/* `rest`: where to tell what is left of a sleep that a timer cut short, or 0. */
+/* `rest`: where to write what is left of a sleep that a timer cut short; or 0. */
 static void sleep_for(struct notify *n, const struct seccomp_notif *q, __int128 ns, uint64_t rest,
                       struct answer *a)
 {
@@ -188,8 +187,8 @@ static void answer_clock_nanosleep(struct notify *n, const struct seccomp_notif 
 static const char waits_with_limit[] = "waits for a descriptor with a limit of time";
 static const char looks_if_ready[] = "looks whether a descriptor is ready";
 
-/* A look at, or a limited wait for, descriptors: limit 0 is a look.  What the task made itself is as it left it, and
- * whoever gives out turns sees to it; of others the kernel knows. */
+/* A look at descriptors (limit 0), or a wait for them with a limit of time.  What the task made itself is as the task left
+ * it, and turns.c answers for it; of other descriptors only the kernel knows. */
 static void limited_wait(struct notify *n, __int128 limit_ns, struct answer *a)
 {
     clock_meet(n);
@@ -199,7 +198,7 @@ static void limited_wait(struct notify *n, __int128 limit_ns, struct answer *a)
     a->unsure = limit ? waits_with_limit : looks_if_ready;
 }
 
-/* The start of many runtimes: poll(fds 0 to 2, no events, 0) to see that they are open. */
+/* Is it the poll by which many runtimes start, of descriptors 0 to 2 for no events, to see that they are open? */
 static bool asks_for_nothing(const struct pollfd *p, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++)
@@ -208,8 +207,8 @@ static bool asks_for_nothing(const struct pollfd *p, uint64_t count)
     return true;
 }
 
-/* Which numbers are open?  xargs asks so, for all there could be: for reading and writing at once, without
- * waiting.  Whether they are ready is not what it wants to know. */
+/* Is it only asked which descriptors are open?  xargs asks so, for all there could be, for reading and writing at once and
+ * without waiting; whether they are ready does not matter to it. */
 static bool asks_if_open(const struct pollfd *p, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++)
@@ -288,7 +287,7 @@ static bool no_sets(const struct seccomp_notif *q)
 static void select_for(struct notify *n, const struct seccomp_notif *q, __int128 limit_ns,
                        struct answer *a)
 {
-    static const uint64_t rest[2]; /* a timeval or timespec of nothing left */
+    static const uint64_t rest[2]; /* a timeval or timespec of zero */
 
     if (!no_sets(q)) {
         limited_wait(n, limit_ns, a);
@@ -296,7 +295,7 @@ static void select_for(struct notify *n, const struct seccomp_notif *q, __int128
     }
     sleep_for(n, q, limit_ns, 0, a);
     task_write(n, q, q->data.args[4], rest,
-               sizeof rest); /* may be constant: no error in Linux either */
+               sizeof rest); /* may be read-only: Linux makes no error of that either */
 }
 
 static void answer_select(struct notify *n, const struct seccomp_notif *q, struct answer *a)
@@ -335,8 +334,8 @@ static void answer_epoll_wait(struct notify *n, const struct seccomp_notif *q, s
         limited_wait(n, (__int128)(int32_t)q->data.args[3] * 1000000, a);
 }
 
-/* Whether it waits is whose turn it is (turns_futex.c).  Where that is not given out, the kernel sees to it, and
- * its clocks run ahead of ours: so an absolute deadline is over at once. */
+/* Whether a futex call waits is decided by turns_futex.c.  If turns were given up the kernel handles it, whose clocks are
+ * ahead of ours: so an absolute deadline is over at once. */
 static void answer_futex(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     uint32_t op = (uint32_t)q->data.args[1], what = op & FUTEX_CMD_MASK;
@@ -444,10 +443,10 @@ static void answer_getpriority(struct notify *n, const struct seccomp_notif *q, 
     (void)n;
     if ((uint32_t)q->data.args[0] > PRIO_USER)
         a->error = EINVAL;
-    a->value = 20; /* the kernel's way to say nice 0 */
+    a->value = 20; /* how the kernel says nice 0 */
 }
 
-/* Asking and setting in one: the set is without effect, as the filter answers a set alone. */
+/* prlimit can ask and set at once; setting has no effect, as in the filter's answer to a set alone. */
 static void answer_prlimit(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     bool old = q->data.nr == SYS_getrlimit;
@@ -455,7 +454,7 @@ static void answer_prlimit(struct notify *n, const struct seccomp_notif *q, stru
     uint64_t to = q->data.args[old ? 1 : 3];
     struct rlimit limit = {0};
 
-    if (what == RLIMIT_NPROC) /* a small host's may be lower */
+    if (what == RLIMIT_NPROC) /* it may be lower on a small host */
         limit.rlim_cur = limit.rlim_max = NOTIFY_PROCS_MAX;
     if (what >= RLIM_NLIMITS)
         a->error = EINVAL;
@@ -472,7 +471,7 @@ static void answer_wait(struct notify *n, const struct seccomp_notif *q, struct 
     a->go_on = true;
 }
 
-/* They only bear on whose turn it is. */
+/* Calls that only matter for turns. */
 static void answer_turn(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     (void)n, (void)q;
@@ -485,7 +484,7 @@ static void answer_arrived(struct notify *n, const struct seccomp_notif *q, stru
     a->go_on = true;
     if (fd < 0 || !notify_is_its_own(n, fd))
         notify_mark(n, "asks what has arrived");
-    /* A peek is a use of a channel, and must start at its next byte (channel_read_from). */
+    /* A peek counts as a use of a channel, and must start at the channel's next byte (channel_read_from). */
     if (fd >= 0 && q->data.nr != SYS_ioctl)
         setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof off);
     if (fd >= 0)

@@ -1,9 +1,8 @@
 /* The logical clock of a task.  It steps a little with each look, jumps by what is slept, and never goes back.
  *
- * A process with a clock page (clock_page.h) looks by itself; so before anything that has to do with time is
- * answered, its page is asked how late it is, and afterwards told.  Whoever sleeps tells its parents, which
- * wait for it; others hear of it at their next call.  A page that its owner has spoilt makes that task's
- * clock late, and nothing else. */
+* A process with a clock page (clock_page.h) reads the clock by itself.  So before a call that has to do with time is
+ * answered the page is read, and afterwards it is written.  A process that sleeps tells its parents, which wait for it;
+ * others learn of it at their next call.  If a process spoils its page, only its own task's clock is late. */
 #include "sandbox/clock_page.h"
 #include "sandbox/notify_task.h"
 #include "sandbox/proc.h"
@@ -67,7 +66,7 @@ static void tell_parents(const struct notify *n)
         proc_state(pid, &parent);
         pid = parent;
         if (pid <= 1 || pid == n->init)
-            return; /* a clone's first process has its template's memory */
+            return; /* a clone's first process shares its template's memory */
         if (process_vm_readv(pid, &page, 1, &there, 1, 0) == (ssize_t)sizeof p && p.mark == CLOCK_PAGE_MARK &&
             p.now_ns < n->now_ns)
             process_vm_writev(pid, &now, 1, &its_now, 1, 0);

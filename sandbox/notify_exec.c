@@ -1,11 +1,10 @@
-/* The start of programs that have not the loader shim: static ones, and those of other loaders.  Each
- * exec is notified, and the head of its file is looked at.  With the shim as its loader it goes on, and
- * costs nothing more.  Anything else is traced up to the moment when the new program stands on its first
- * instruction; then its auxiliary vector is corrected, as the shim would do, and it is let go.
+/* The start of programs without the loader shim: static ones, and those with other loaders.  Each exec is notified, and the
+ * head of its file is looked at.  If the shim is its loader the exec just goes on.  Any other program is traced up to its
+ * first instruction; there its auxiliary vector is corrected, as the shim would do, and tracing ends.
  *
- * What must stay true: what we cannot look at is traced.  A name may come to mean another file between
- * our look and the kernel's; only a program with threads can do that to itself, and then nothing is
- * certified.  A start that cannot be corrected ends the process: a wrong certificate would be worse. */
+* What must stay true: a program that we cannot look at is traced.  A name may come to mean another file between our look
+ * and the kernel's; only a program with threads can do that to itself, and then nothing is certified.  If a start cannot be
+ * corrected the process is killed: a wrong certificate would be worse. */
 #include "sandbox/auxv.h"
 #include "sandbox/notify_task.h"
 #include "sandbox/shim.h"
@@ -24,8 +23,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define HEAD_BYTES      4096 /* of a program's file; its headers are there, or it is traced */
-#define SCRIPTS_MAX     5    /* an interpreter that is a script, and so on: the kernel's limit */
+#define HEAD_BYTES      4096 /* of a program's file; if its headers are not in there it is traced */
+#define SCRIPTS_MAX     5    /* interpreters that are scripts themselves: the kernel's limit */
 #define KNOWN_MAX       256  /* names */
 #define KNOWN_PATH      96
 #define STACK_WORDS     512  /* read at once */
@@ -34,7 +33,7 @@
 
 enum start { START_BY_SHIM, START_NOT_AT_ALL, START_OTHER };
 
-/* Is SHIM_PLACE the loader that these first bytes of a file name? */
+/* Do these first bytes of a file name SHIM_PLACE as its loader? */
 static enum start start_of_elf(const uint8_t *head, size_t size)
 {
     Elf64_Ehdr h;
@@ -102,7 +101,7 @@ static enum start start_of(struct notify *n, const struct seccomp_notif *q, cons
     return START_NOT_AT_ALL;
 }
 
-/* Programs of the image, which does not change, are looked at once. */
+/* Programs of the image do not change, so each is looked at once. */
 static char *known_place(const char *path)
 {
     static char known[KNOWN_MAX][KNOWN_PATH];
@@ -128,7 +127,7 @@ static enum start look(struct notify *n, const struct seccomp_notif *q)
     enum start start;
 
     if (q->data.nr != SYS_execve)
-        return START_OTHER; /* from a descriptor: rare */
+        return START_OTHER; /* an exec by descriptor, which is rare */
     if (task_text(n, q, q->data.args[0], path, sizeof path) < 0)
         return START_OTHER;
     if (!*path)
@@ -146,8 +145,8 @@ void answer_exec(struct notify *n, const struct seccomp_notif *q, struct answer 
 {
     a->go_on = true;
     gate_forget(n, q);
-    if (n->answered > 1) /* at the first, of a task's place, there is none */
-        clock_meet(n); /* its page goes with its memory */
+    if (n->answered > 1) /* at the first exec, in a task's place, there is no page */
+        clock_meet(n); /* the page goes away with the old memory */
     if (n->trace_start && !n->traced && task_valid(n, q) &&
         ptrace(PTRACE_SEIZE, q->pid, NULL,
                PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) == 0)
@@ -158,11 +157,11 @@ void answer_exec(struct notify *n, const struct seccomp_notif *q, struct answer 
     if (ptrace(PTRACE_SEIZE, q->pid, NULL, PTRACE_O_TRACEEXEC) < 0 &&
         ptrace(PTRACE_SETOPTIONS, q->pid, NULL, PTRACE_O_TRACEEXEC) < 0 && errno == EPERM)
         notify_mark(n, "the host forbids tracing the start of a static program");
-    if (!task_valid(n, q)) /* that number may have been another's: it stops, and is let go */
+    if (!task_valid(n, q)) /* that number may belong to another process now: it stops, and is resumed */
         ptrace(PTRACE_INTERRUPT, q->pid, NULL, NULL);
 }
 
-/* Words of its stack from `address`, as many as are there; 0 at its end. */
+/* Read words of its stack from `address` on, as many as there are; 0: its end. */
 static size_t read_words(pid_t pid, uint64_t address, uint64_t *word, size_t count)
 {
     struct iovec here = {word, count * sizeof *word};
@@ -184,7 +183,7 @@ static int write_there(pid_t pid, uint64_t address, const void *data, size_t siz
     return process_vm_writev(pid, &here, 1, &there, 1, 0) == (ssize_t)size ? 0 : -1;
 }
 
-/* What a program's auxiliary vector told. */
+/* What a program's auxiliary vector tells. */
 struct start_words {
     uint64_t vdso, base, phdr; /* 0: there is none */
 };
@@ -213,12 +212,12 @@ static int correct_entry(pid_t pid, uint64_t at, const Elf64_auxv_t *was, struct
     return was->a_type == AT_RANDOM ? write_there(pid, was->a_un.a_val, random, sizeof random) : 0;
 }
 
-/* argc, the arguments, 0, the environment, 0, then pairs up to AT_NULL. */
+/* Walk over the stack: argc, the arguments, 0, the environment, 0, then pairs up to AT_NULL. */
 static int for_entries(pid_t pid, uint64_t stack, struct start_words *s,
                        int (*entry)(pid_t pid, uint64_t at, const Elf64_auxv_t *a, struct start_words *s))
 {
     uint64_t word[STACK_WORDS], at = stack + 8, end = stack + 8ull * STACK_WORDS_MAX;
-    int zeros = 0; /* seen; behind the second one lie the pairs */
+    int zeros = 0; /* zeros seen; after the second one come the pairs */
     uint64_t argc;
 
     if (read_words(pid, stack, &argc, 1) != 1 || argc >= STACK_WORDS_MAX)
@@ -244,13 +243,13 @@ static int for_entries(pid_t pid, uint64_t stack, struct start_words *s,
     return -1;
 }
 
-/* Does it begin in the shim, as its interpreter or as the program itself?  That corrects the stack as all else.  Who has the like of its head only, or
- * begins elsewhere, is somebody else. */
+/* Does it begin in the shim, as its interpreter or as the program itself?  Then the shim corrects the stack and all else.
+ * A program that only has the same head, or begins elsewhere, is not the shim. */
 static bool has_shim(pid_t pid, const struct start_words *s, uint64_t entry)
 {
     uint64_t word[SHIM_WORDS_MAX], at = s->base ? s->base : s->phdr - sizeof(Elf64_Ehdr);
     Elf64_Ehdr h;
-    Elf64_Phdr text; /* its one segment, which begins with its first byte */
+    Elf64_Phdr text; /* its only segment, which begins with its first byte */
 
     memcpy(&h, shim_image, sizeof h);
     memcpy(&text, shim_image + h.e_phoff, sizeof text);
@@ -258,8 +257,8 @@ static bool has_shim(pid_t pid, const struct start_words *s, uint64_t entry)
            read_words(pid, at, word, text.p_filesz / 8) == text.p_filesz / 8 && !memcmp(word, shim_image, text.p_filesz);
 }
 
-/* It is the program's own start that unmaps the clocks' pages: the vDSO, whose code is of no use without them, gets these
- * instructions in its place, which then go to where the program begins, with the registers as the kernel set them. */
+/* Let the program's own start unmap the pages of the kernel's clocks: these instructions replace the vDSO, whose code is of
+ * no use without the clocks.  They then jump to where the program begins, with the registers as the kernel set them. */
 static int take_away_clocks(pid_t pid, const struct start_words *s, uint64_t entry)
 {
     struct __attribute__((packed)) {

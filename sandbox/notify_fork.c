@@ -1,10 +1,9 @@
-/* What is answered for a template and its clones.  All of them are under one filter, whose listener is
- * the template's; but only one of them runs at a time, and so the listener is the one's whose turn it is.
- * The state that answers come from is copied for each.
+/* Answers for a template and its clones.  All of them are under one filter, whose listener belongs to the template.  Only
+ * one of them runs at a time, so calls come from that one.  The state from which calls are answered is copied for each.
  *
- * Two calls are a forker's alone, and refused to every other process as if there were none: to enter the
- * user namespace that it gets, once, and to give up rights for all below it.  Its clones and their first
- * processes' waits are not notified (syscalls_own). */
+* Two calls are allowed to the forker only, and refused to all others as if they did not exist: to enter, once, the user
+ * namespace that it gets, and to drop rights for all below it.  The forker's clone calls and the waits of clones' first
+ * processes are not notified (syscalls_own). */
 #include "sandbox/notify_task.h"
 
 #include <errno.h>

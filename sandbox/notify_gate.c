@@ -1,10 +1,10 @@
-/* Leads a program's questions about the image to the gate (gate.c).  It is done to a process that has asked some times, when
- * it asks once more: then the call's place is known, and nothing need be known of the C library.  Other processes of the
- * task have their own; forks inherit.
+/* Leads a program's questions about the image to the gate (gate.c).  This is done in a process that has asked several times,
+ * when it asks once more: the call then shows the place in its code, so nothing need be known about the C library.  Each
+ * process has its own code, which forks inherit.
  *
- * What must stay true: the process is stopped at its call, and has no other thread.  What is written goes into its own
- * memory, never into a file, where the instruction is that it has just shown us, and where the shim left room; whatever is
- * not as expected stays as it is, and is notified. */
+* What must stay true: the process is stopped at its call, and has no other thread.  We write only into its own memory, never
+ * into a file: where the instruction is that it has just executed, and where the shim left room.  If anything is not as
+ * expected it is left alone, and the calls are notified as before. */
 #include "sandbox/gate.h"
 #include "sandbox/notify_task.h"
 #include "base/fds.h"
@@ -18,14 +18,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define LOOKS_FEW  3  /* a gate costs as much as two */
+#define LOOKS_FEW  3  /* a gate costs as much as two notifications */
 #define PREFIX_BYTES 1
 #define MOV_BYTES    5
 #define CALL_BYTES   2
 #define CODE_BYTES   (PREFIX_BYTES + MOV_BYTES + CALL_BYTES)
-#define FAR_MAX    (1ll << 30) /* a jump reaches twice as far */
+#define FAR_MAX    (1ll << 30) /* a jump reaches twice that far */
 
-/* The gate's page, and behind it the loader's head, by which we know that the shim was there. */
+/* The gate's page, followed by the loader's head, by which we know that the shim was there. */
 struct gate_place {
     union {
         uint8_t code[GATE_BYTES];
@@ -37,8 +37,8 @@ struct gate_place {
     Elf64_Ehdr loader;
 };
 
-/* What stands before the call: `mov $NR, %eax`, or `mov $AT_FDCWD, %edi`, and before that no prefix that would make it
- * another register's. */
+/* Look at the code before the call: it must be `mov $NR, %eax` or `mov $AT_FDCWD, %edi`, without a prefix that would make
+ * it another register's. */
 static bool learn_site(const struct seccomp_notif *q, const uint8_t code[CODE_BYTES], struct gate_site *s)
 {
     static const uint8_t syscall_code[CALL_BYTES] = {0x0f, 0x05};
@@ -57,7 +57,7 @@ static bool learn_site(const struct seccomp_notif *q, const uint8_t code[CODE_BY
     return (code[0] & 0xf0) != 0x40 && !memcmp(mov + MOV_BYTES, syscall_code, CALL_BYTES) && far > -FAR_MAX && far < FAR_MAX;
 }
 
-/* Its page, with one site more. */
+/* Write the gate's page, with one site more. */
 static bool add_site(struct notify *n, const struct seccomp_notif *q, struct gate_place *p, const struct gate_site *s)
 {
     static const uint8_t nothing[GATE_ENTRY_BYTES];
@@ -87,7 +87,7 @@ static void lead(struct notify *n, const struct seccomp_notif *q, int memory, co
     far = (uint32_t)(GATE_AT + (p.table.count - 1) * GATE_ENTRY_BYTES - s->back);
     memcpy(jump + 1, &far, sizeof far);
     if (pwrite(memory, p.code, sizeof p.code, (off_t)GATE_AT) == (ssize_t)sizeof p.code)
-        (void)!pwrite(memory, jump, sizeof jump, (off_t)at); /* or it stays as it was */
+        (void)!pwrite(memory, jump, sizeof jump, (off_t)at); /* if it fails the code stays as it was */
 }
 
 static struct looker *looker_of(struct notify *n, const struct seccomp_notif *q)
@@ -120,7 +120,7 @@ void gate_lead(struct notify *n, const struct seccomp_notif *q)
     for (uint32_t i = 0; i < l->led_count; i++)
         if (l->led[i] == q->data.instruction_pointer)
             return;
-    l->led[l->led_count++] = q->data.instruction_pointer; /* done, or not possible */
+    l->led[l->led_count++] = q->data.instruction_pointer; /* it is done, or not possible */
     if (task_read(n, q, q->data.instruction_pointer - sizeof code, code, sizeof code) < 0 || !learn_site(q, code, &site))
         return;
     snprintf(path, sizeof path, "/proc/%u/mem", q->pid);

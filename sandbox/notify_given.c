@@ -1,7 +1,7 @@
-/* What a task may do by descriptor: to a file's mode and times, and to whether reading and writing waits.  Some of its descriptors are the caller's
- * own files (`< f`, `>> f`), given to be read or written and no more; the mounts of the sandbox, which are
- * read-only, do not cover these.  So the server asks the descriptor itself, a duplicate that no thread of
- * the task can exchange, whether it is one of them, and does the work on that duplicate. */
+/* What a task may change by a descriptor: a file's mode and times, and whether reading and writing waits.  Some of its
+ * descriptors are the caller's own files (`< f`, `>> f`), given to be read or written and nothing else; the read-only mounts
+ * of the sandbox do not protect these.  So the server looks at a duplicate of the descriptor, which no thread of the task can
+ * exchange, to see whether it is one of them, and does the work on that duplicate. */
 #include "sandbox/notify_task.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define PIPE_BYTES 65536 /* of room in a pipe */
+#define PIPE_BYTES 65536 /* the room in a pipe */
 
 int notify_give(struct notify *n, const int *fds, uint32_t count, struct err *e)
 {
@@ -38,7 +38,7 @@ static bool was_given(const struct notify *n, const struct stat *s)
     return false;
 }
 
-/* A descriptor of the task's, of a file of its own; -1 with a->error. */
+/* Duplicate the task's descriptor, if it is of a file of its own; -1 with a->error. */
 static int own_fd(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct stat s;
@@ -78,7 +78,7 @@ bool notify_is_its_own(const struct notify *n, int fd)
         return getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &mark, &size) == 0 && mark != NOTIFY_MARK_CHANNEL &&
                mark != NOTIFY_MARK_RANDOM;
     default:
-        return !(s.st_mode & S_IFMT); /* an eventfd or signalfd; a file or a device never waits */
+        return !(s.st_mode & S_IFMT); /* an eventfd or signalfd may wait; a file or a device never does */
     }
 }
 
@@ -86,7 +86,7 @@ bool notify_usual_room(struct notify *n, int fd)
 {
     int room = fcntl(fd, F_GETPIPE_SZ);
     if (room < 0 || room == PIPE_BYTES)
-        return true; /* a socket has as much room as always */
+        return true; /* the room in a socket is always the same */
     notify_mark(n, "a pipe of its own is smaller than usual");
     return false;
 }
@@ -101,19 +101,19 @@ void answer_pipe_room(struct notify *n, const struct seccomp_notif *q, struct an
     close(fd);
 }
 
-/* What can be done to a file that is not the task's own is its file system's affair. */
+/* fallocate on a file that is not the task's own depends on that file's file system. */
 void answer_fallocate(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct stat s;
     int fd = task_fd(n, q, (int)q->data.args[0]);
     a->go_on = fd < 0 || fstat(fd, &s) < 0 || !S_ISREG(s.st_mode) ||
-               (!was_given(n, &s) && (!s.st_nlink || notify_is_scratch(n, q, &s))); /* no link: in memory */
+               (!was_given(n, &s) && (!s.st_nlink || notify_is_scratch(n, q, &s))); /* no link: it is in memory */
     a->error = a->go_on ? 0 : EOPNOTSUPP;
     if (fd >= 0)
         close(fd);
 }
 
-/* One that does not wait is made here: only when it is there can be seen how much fits into it. */
+/* Make the pipe here: only when it exists can be seen how much room it has. */
 void answer_pipe(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     int flags = (int)q->data.args[1], fd[2], number[2];
@@ -136,12 +136,12 @@ void answer_pipe(struct notify *n, const struct seccomp_notif *q, struct answer 
     close(fd[1]);
 }
 
-/* On a channel it has no effect: whether it waits would be chance.  Of a pipe of the caller's the flag is the caller's
- * too.  What the task made itself is as empty or as full as it made it. */
+/* O_NONBLOCK.  On a channel it has no effect, as it would be chance whether a call waits.  On a pipe of the caller's the
+ * flag belongs to the caller, too.  What the task made itself is as empty or as full as the task has made it. */
 void answer_nonblock(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     int32_t on = 1;
-    bool whole = q->data.nr == SYS_fcntl; /* all flags; else this one */
+    bool whole = q->data.nr == SYS_fcntl; /* sets all flags; else only this one */
     if (!whole && task_read(n, q, q->data.args[2], &on, sizeof on) < 0) {
         a->error = EFAULT;
         return;
@@ -160,7 +160,7 @@ void answer_nonblock(struct notify *n, const struct seccomp_notif *q, struct ans
         close(fd);
 }
 
-/* The older calls have two numbers for each, or one, and no word for "now". */
+/* Read the times of a call.  The older calls have two numbers for each time, or one, and no way to say "now". */
 static int read_times(struct notify *n, const struct seccomp_notif *q, uint64_t address, struct timespec t[2])
 {
     bool seconds = q->data.nr == SYS_utime;
@@ -172,13 +172,12 @@ static int read_times(struct notify *n, const struct seccomp_notif *q, uint64_t 
         one[1] = 0;
         if (task_read(n, q, address + (uint64_t)i * (seconds ? sizeof one[0] : sizeof one), one, seconds ? sizeof one[0] : sizeof one) < 0)
             return -1;
-        t[i] = (struct timespec){one[0], one[1] >= 0 && one[1] < 1000000 ? one[1] * 1000 : UTIME_OMIT}; /* else none: the kernel says EINVAL */
+        t[i] = (struct timespec){one[0], one[1] >= 0 && one[1] < 1000000 ? one[1] * 1000 : UTIME_OMIT}; /* otherwise invalid: the kernel says EINVAL */
     }
     return 0;
 }
 
-/* The times that a call asks for.  Where it says "now", that is the logical clock's.  False: it says no
- * such thing, and the kernel may do it. */
+/* The times that a call sets.  "Now" is the logical clock's.  False: the call sets none, and the kernel may do it. */
 static bool times_asked(struct notify *n, const struct seccomp_notif *q, uint64_t address, struct timespec t[2],
                         struct answer *a)
 {

@@ -1,7 +1,7 @@
-/* Limits that only show at the calls that run into them.  The kernel refuses memory (RLIMIT_DATA) and
- * descriptors (RLIMIT_NOFILE) by itself, the same every time, and tells nobody; here is noted that it
- * will, so that a program which then fails is reported as what it is.  Processes are refused here: the
- * kernel counts them per user, not per task, and root's not at all. */
+/* Limits that only show at the calls that reach them.  The kernel itself refuses memory (RLIMIT_DATA) and descriptors
+ * (RLIMIT_NOFILE), in the same way every time, but tells nobody; here we note that it will, so that a program which then
+ * fails is reported as having reached a limit.  Processes are refused here, as the kernel counts them per user, not per
+ * task, and not at all for root. */
 #include "sandbox/notify_task.h"
 #include "sandbox/proc.h"
 #include "sandbox/box.h"
@@ -21,14 +21,14 @@
 #include <unistd.h>
 
 #define SOCKET_BYTES 212992 /* the kernel's default of net.core.wmem_default */
-#define HEAP_STEP (132u << 10) /* what malloc takes first, when the heap's end is not known yet */
+#define HEAP_STEP (132u << 10) /* what malloc first asks for, when the end of the heap is not known yet */
 
 void notify_limit(struct notify *n, const struct box_limits *l, pid_t init)
 {
     n->init = init;
     n->memory_bytes = l->memory_bytes;
     n->procs = l->procs ? l->procs : NOTIFY_PROCS_MAX;
-    n->procs_room = n->procs - 1; /* the program is one */
+    n->procs_room = n->procs - 1; /* the program itself is one */
     n->files = l->files;
 }
 
@@ -38,15 +38,16 @@ static void hit(struct notify *n, const char *limit)
         n->limit_hit = limit;
 }
 
-/* Private writable memory of a process, as RLIMIT_DATA counts it; -1: it is gone. */
+/* The private writable memory of a process, as RLIMIT_DATA counts it; -1: the process is gone. */
 static int64_t data_of(pid_t pid)
 {
     char kib[PROC_LINE_MAX];
     return proc_status(pid, "VmData:", kib) ? strtoll(kib, NULL, 10) * 1024 : -1;
 }
 
-/* `room` is what the last one who asked had left when it was measured, less what it took since.  It may
- * have given back some, never taken more: only who comes near is measured again. */
+/* A process asks for memory.  `room` is what the process that asked last had left when it was measured, less what it has
+ * taken since.  It may have given some back, but cannot have taken more; so it is measured again only when it comes near
+ * the limit. */
 static void grow(struct notify *n, const struct seccomp_notif *q, uint64_t bytes)
 {
     struct measured *m = &n->measured;
@@ -69,11 +70,11 @@ static void answer_brk(struct notify *n, const struct seccomp_notif *q)
     bool known = m->heap && m->heap_pid == q->pid;
     if (end && (!known || end > m->heap))
         grow(n, q, known ? end - m->heap : HEAP_STEP);
-    m->heap = end; /* 0: it asks, as each new program does first */
+    m->heap = end; /* 0: it asks for the heap's end, as each new program does first */
     m->heap_pid = q->pid;
 }
 
-/* In one piece the host grants what it has in all. */
+/* The most memory that this host grants in one piece: all that it has. */
 static uint64_t host_bytes(void)
 {
     static uint64_t bytes;
@@ -83,8 +84,8 @@ static uint64_t host_bytes(void)
     return bytes;
 }
 
-/* More than a program is told that there is, it does not get; what this host has not, another may have.  Of a piece that is
- * grown or made writable is not known here whether it counts. */
+/* Must a request be refused?  A program does not get more than it is told that there is, as what this host does not have
+ * another one may.  For memory that is grown or made writable it is not known here whether it counts. */
 static bool is_refused(struct notify *n, const struct seccomp_notif *q)
 {
     const uint64_t *args = (const uint64_t *)q->data.args;
@@ -124,7 +125,7 @@ void answer_forking(struct notify *n, const struct seccomp_notif *q, struct answ
     n->threads |= q->data.nr == SYS_clone && (q->data.args[0] & (CLONE_VM | CLONE_VFORK)) == CLONE_VM;
     if (!n->procs)
         return;
-    if (!n->procs_room) { /* some may have ended since it was counted, and no other begun */
+    if (!n->procs_room) { /* some may have ended since the last count, and none can have been started */
         uint32_t there = usage_count(n->init);
         n->procs_room = there < n->procs ? n->procs - there : 0;
     }
@@ -137,7 +138,7 @@ void answer_forking(struct notify *n, const struct seccomp_notif *q, struct answ
     a->error = EAGAIN;
 }
 
-/* Numbers are given lowest first: while the highest is free there is room. */
+/* Descriptors get the lowest free number, so while the highest number is free there is room. */
 void notify_hold(struct notify *n, const struct seccomp_notif *q, uint32_t more)
 {
     char path[64], link[8];
@@ -157,7 +158,7 @@ void notify_hold(struct notify *n, const struct seccomp_notif *q, uint32_t more)
         hit(n, "files");
 }
 
-/* As the kernel has it by itself. */
+/* Is the size of sockets' buffers the kernel's default? */
 static bool usual_sockets(void)
 {
     static int room;

@@ -1,8 +1,7 @@
-/* Named channels: /dev/in/NAME and /dev/out/NAME are opened here, and the quota of an output is held here.
- * The kernel knows no such quota, so the server writes for the task: it takes the bytes out of the task's
- * memory once, as many as there is room for, and says how many these were.  So no thread can exchange
- * them between the look and the write, and what does not fit ends with EDQUOT after the last byte that
- * does.  Only files have a quota: writing to one never waits for anybody. */
+/* Named channels: opens /dev/in/NAME and /dev/out/NAME, and enforces the quota of an output.  The kernel has no such quota,
+ * so the server writes for the task: it copies the bytes out of the task's memory, as many as there is room for, and
+ * returns how many these were.  So no thread can change them between the check and the write, and a write beyond the quota
+ * fails with EDQUOT after the last byte that fits.  Only files have a quota, as writing to a file does not wait. */
 #include "sandbox/notify_task.h"
 
 #include <errno.h>
@@ -13,8 +12,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define WRITE_BYTES 65536 /* taken by one call; more is a short write, as writes may be */
-#define PIECES_READ 16    /* of a writev: the first that is not empty is written */
+#define WRITE_BYTES 65536 /* written by one call; a longer write is a short one, as writes may be */
+#define PIECES_READ 16    /* pieces of a writev that are read: the first one that is not empty is written */
 
 int notify_name(struct notify *n, const char *name, int fd, bool write, uint64_t quota, struct err *e)
 {
@@ -43,7 +42,7 @@ const struct named *named_find(const struct notify *n, const char *path)
     return NULL;
 }
 
-/* Which one with a quota a descriptor is of, by whatever way the task came to it. */
+/* The output with a quota that this descriptor is of, however the task got it; or NULL. */
 static struct named *limited(struct notify *n, int fd)
 {
     struct stat s;
@@ -55,7 +54,7 @@ static struct named *limited(struct notify *n, int fd)
     return NULL;
 }
 
-/* What the call would write; -1 with a->error. */
+/* Which bytes the call would write; -1 with a->error. */
 static int bytes_of(struct notify *n, const struct seccomp_notif *q, uint64_t *at, uint64_t *size, struct answer *a)
 {
     struct iovec piece[PIECES_READ];
@@ -109,7 +108,7 @@ void answer_writing(struct notify *n, const struct seccomp_notif *q, struct answ
     struct stat s;
     a->go_on = !named;
     if (!named)
-        ; /* the kernel's affair */
+        ; /* left to the kernel */
     else if (q->data.nr == SYS_sendfile)
         a->error = EINVAL; /* callers fall back to read and write */
     else if (q->data.nr == SYS_ftruncate)

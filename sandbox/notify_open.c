@@ -1,8 +1,8 @@
-/* Opening /dev/stdin and its kin by name.  There is no /proc in a sandbox, and a channel is a
- * socket, which cannot be opened through /proc anyway (ENXIO): the task gets a duplicate of its own
- * descriptor. A regular file is opened anew, as the kernel would, with its own offset; never with
- * more rights than the descriptor had.  Every other name goes on to the kernel: the path may change
- * under our eyes, and need not be trusted, because the sandbox's mounts are the wall, not this. */
+/* Opens /dev/stdin, /dev/fd/N and the like by name.  There is no /proc in a sandbox, and a channel is a socket, which could
+ * not be opened through /proc (ENXIO); so the task gets a duplicate of its own descriptor.  A regular file is opened anew,
+ * as the kernel does it, with its own offset, but never with more rights than the descriptor has.  Every other name is
+ * passed to the kernel.  A path may change under our eyes, but need not be trusted: the sandbox's mounts are the wall, not
+ * this file. */
 #include "sandbox/notify_task.h"
 #include "base/fds.h"
 
@@ -67,18 +67,18 @@ bool path_of_fd_name(const char *path, int *fd)
     return classify(path, fd) == SPECIAL_FD;
 }
 
-/* Replace *fd by a new opening of the same regular file. */
+/* Open the regular file of *fd anew, and replace *fd. */
 static int reopen(int *fd, int have, int flags, bool own)
 {
     struct rights r = {.lowered = false};
     int wish = (flags & (O_ACCMODE | O_APPEND | O_TRUNC)) | O_NOCTTY;
     int fresh;
 
-    if (have & O_APPEND) /* what may only grow must not be cut */
+    if (have & O_APPEND) /* a file that may only grow must not be truncated */
         wish = (wish & ~O_TRUNC) | O_APPEND;
     if ((wish & O_ACCMODE) == O_RDONLY)
         wish &= ~O_TRUNC;
-    if (own) /* whose mode is its own affair */
+    if (own) /* the task's own file, whose mode is its own affair */
         rights_lower(&r);
     fresh = fd_reopen(*fd, wish);
     rights_back(&r);
@@ -89,7 +89,7 @@ static int reopen(int *fd, int have, int flags, bool own)
     return 0;
 }
 
-/* The task gets `fd`, taken, or the same file opened anew. */
+/* Give the task `fd` (taken), or the same file opened anew. */
 static void give_opened(struct notify *n, const struct seccomp_notif *q, int fd, int flags,
                         struct answer *a)
 {
@@ -121,8 +121,8 @@ static void open_named(struct notify *n, const struct seccomp_notif *q, const st
         give_opened(n, q, fcntl(named->fd, F_DUPFD_CLOEXEC, 0), flags, a);
 }
 
-/* A file that may not be written: the kernel would first look whether somebody on this host runs it (ETXTBSY), and then who owns
- * it (EACCES, where zpipe-box is not root's). */
+/* Refuse to open a file for writing that may not be written.  The kernel would first look whether some process on this host
+ * runs it (ETXTBSY), and then who owns it (EACCES, if zpipe-box is not root's), so its answer varies. */
 static void refuse_writing(struct notify *n, const struct seccomp_notif *q, int directory, const char *name, int flags,
                            struct answer *a)
 {
@@ -133,7 +133,7 @@ static void refuse_writing(struct notify *n, const struct seccomp_notif *q, int 
         return;
     int fd = task_open(n, q, directory, name, O_PATH | (flags & O_NOFOLLOW));
     if (fd < 0)
-        return; /* for the kernel to say why */
+        return; /* the kernel will say why */
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && syscall(SYS_faccessat2, fd, "", W_OK, AT_EMPTY_PATH) < 0) {
         a->go_on = notify_is_scratch(n, q, &st);
         a->error = a->go_on ? 0 : EROFS;
@@ -159,7 +159,7 @@ static void answer_path(struct notify *n, const struct seccomp_notif *q, int dir
     switch (classify(name, &number)) {
     case SPECIAL_FD:
         a->go_on = false;
-        if ((flags & (O_NOFOLLOW | O_PATH)) == O_NOFOLLOW) /* elsewhere it is a link */
+        if ((flags & (O_NOFOLLOW | O_PATH)) == O_NOFOLLOW) /* outside of a sandbox it is a link */
             a->error = ELOOP;
         else
             give_opened(n, q, task_fd(n, q, number), flags, a);

@@ -1,5 +1,5 @@
-/* A task's names, seen from here: the file that a path or a descriptor of a task means, opened by us
- * within the task's own root, or known by the kernel's name for it. */
+/* Files as a task names them: opens the file that a path or descriptor of the task means, within the task's own root, or
+ * finds the kernel's name for it. */
 #include "sandbox/notify_task.h"
 #include "base/fds.h"
 
@@ -12,10 +12,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define OPENS_MAX 1000 /* the kernel gives up at a `..` when anything on the host is renamed or mounted meanwhile */
+#define OPENS_MAX 1000 /* tries: the kernel gives up at a `..` if anything on the host is renamed or mounted meanwhile */
 
-/* The kernel's name, within the task's root, of a descriptor's file, or of the directory it is in
- * (AT_FDCWD); its size, or -1. */
+/* The kernel's name, within the task's root, of a descriptor's file or of the current directory (AT_FDCWD); its size, or
+ * -1. */
 static ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *name, size_t size)
 {
     char link[48];
@@ -30,7 +30,7 @@ static ssize_t task_fd_name(const struct seccomp_notif *q, int number, char *nam
     return n;
 }
 
-/* The number of the mount that a file lies in; 0: the kernel does not tell (5.8). */
+/* The number of the mount that a file is in; 0: the kernel does not tell (before 5.8). */
 static uint64_t mount_of(int directory, const char *path)
 {
     struct statx x;
@@ -38,7 +38,7 @@ static uint64_t mount_of(int directory, const char *path)
     return statx(directory, path, AT_EMPTY_PATH, STATX_MNT_ID, &x) == 0 && (x.stx_mask & STATX_MNT_ID) ? x.stx_mnt_id : 0;
 }
 
-/* The task's own root.  None of its processes can have another, so it is looked for once. */
+/* The task's root.  None of its processes can have another one, so it is looked up once. */
 static int root_of(struct notify *n, const struct seccomp_notif *q)
 {
     char link[32];
@@ -56,7 +56,7 @@ static int root_of(struct notify *n, const struct seccomp_notif *q)
         n->image_mount = mount_of(root, "usr/");
     }
     if (n->root_mount == n->image_mount)
-        n->root_mount = n->image_mount = 0; /* it tells nothing */
+        n->root_mount = n->image_mount = 0; /* they tell nothing */
     return root;
 }
 
@@ -73,7 +73,7 @@ bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd)
 
     if (mount && (mount == image || mount == n->root_mount))
         return mount == image;
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd); /* a mount within the image, or none of the task's */
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd); /* it is in a mount within the image, or in none of the task's */
     size = readlink(link, name, sizeof name - 1);
     name[size < 0 ? 0 : size] = '\0';
     return path_of_image(name);
@@ -92,7 +92,8 @@ int task_open_cwd(struct notify *n, const struct seccomp_notif *q)
 
 static const char too_deep[] = "looks at a file whose whole name is longer than a name may be";
 
-/* A directory without a name, by which nothing can be opened: the kernel can, and tells its own times. `size`: of the name and a slash, or 0. */
+/* Has the directory no name any more, by which we could open something?  The kernel still can, and tells times of its own.
+ * `size`: of the name and a slash, or 0. */
 static bool is_gone(const char *name, ssize_t size)
 {
     static const char gone[] = " (deleted)/";
@@ -134,10 +135,11 @@ static int open_with_its_rights(int root, const char *path, const struct open_ho
     return fd;
 }
 
-/* A directory that is closed on the way to one that the task is in, or holds, is none to the kernel. */
+/* Can the kernel reach this directory by its name?  Not if a directory on the way is closed to the task, even if the task
+ * is in it or holds it. */
 static bool leads_there(int root, char *whole, ssize_t size, const struct open_how *how)
 {
-    whole[size - 1] = '\0'; /* without the slash, as it need not be open itself */
+    whole[size - 1] = '\0'; /* without the slash, as the directory itself need not be accessible */
     int fd = open_with_its_rights(root, *whole ? whole : "/", how);
     bool there = fd >= 0;
 
@@ -152,7 +154,7 @@ int task_open(struct notify *n, const struct seccomp_notif *q, int directory, co
     ssize_t size = 0;
     int root, fd;
 
-    if (*path != '/') { /* from a directory, by the kernel's name for it within the task's root */
+    if (*path != '/') { /* relative to a directory: use the kernel's name for that, within the task's root */
         size = task_fd_name(q, directory, whole, TASK_PATH_MAX);
         if (size < 0 && errno == ENAMETOOLONG)
             notify_mark(n, too_deep);

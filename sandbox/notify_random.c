@@ -1,6 +1,5 @@
-/* Random bytes as a function of (seed, stream): ChaCha20 (RFC 8439's block, a 64-bit counter), a
- * fresh stream for each opened /dev/urandom, so that how far one is filled ahead does not show in
- * another.
+/* Random bytes as a function of (seed, stream): ChaCha20 (RFC 8439's block, a 64-bit counter).  Each opened /dev/urandom
+ * has a stream of its own, so that how far one was filled ahead does not show in another.
  *
  * /dev/urandom itself is one end of a socket pair whose SO_RCVLOWAT makes reads of any size full,
  * and whose other end we keep filled, as it drains, from the server's loop.  lseek, which fails, shows that it is no
@@ -16,13 +15,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define GETRANDOM_ONCE  65536 /* a longer wish is answered in part, as the kernel may */
+#define GETRANDOM_ONCE  65536 /* a longer request is answered in part, as the kernel may do */
 #define GETRANDOM_FLAGS 7u
 #define REFILL_BYTES    4096
-#define FIRST_BYTES     1024  /* most programs read a few, and close it */
-#define RANDOM_FIRST    4096  /* bytes asked of the socket's buffer, which the kernel doubles: with these it is full */
-#define RANDOM_AHEAD    32768 /* likewise, once some were read */
-#define REFILLS_MAX     64    /* pieces for one file in one go */
+#define FIRST_BYTES     1024  /* most programs read a few bytes, and close it */
+#define RANDOM_FIRST    4096  /* the size asked for the socket's buffer, which the kernel doubles: it is full with the first bytes */
+#define RANDOM_AHEAD    32768 /* the size asked for once bytes were read */
+#define REFILLS_MAX     64    /* pieces written to one file at once */
 
 static uint32_t rotate(uint32_t x, int n)
 {
@@ -93,7 +92,7 @@ void random_bytes(struct random *r, void *data, size_t size)
     }
 }
 
-/* From the first use of a channel on, each block of a stage has bytes of its own. */
+/* From the first use of a channel on, each block of a stage has random bytes of its own. */
 static void random_part(struct notify *n)
 {
     if (n->parted || (n->uses && !n->uses(n->uses_owner)))
@@ -131,7 +130,7 @@ void answer_getrandom(struct notify *n, const struct seccomp_notif *q, struct an
     a->value = (int64_t)done;
 }
 
-/* One piece; what of it does not fit is taken back.  -1: there is no more room. */
+/* Write one piece; what does not fit is given back to the stream.  -1: there is no more room. */
 static int put(struct random_file *f, size_t size)
 {
     uint8_t piece[REFILL_BYTES];
@@ -146,7 +145,7 @@ static int put(struct random_file *f, size_t size)
     if (sent > 0)
         random_bytes(&f->random, piece, (size_t)sent);
     else if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS)
-        fd_close(&f->fd); /* nobody reads it any more; epoll forgets it */
+        fd_close(&f->fd); /* it has no reader any more; epoll forgets it */
     return -1;
 }
 
@@ -155,7 +154,7 @@ static void set_room(int fd, int bytes)
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
 }
 
-/* As many pieces as there is room for. */
+/* Write as many pieces as there is room for. */
 static void refill(struct random_file *f)
 {
     set_room(f->fd, RANDOM_AHEAD);
@@ -164,7 +163,7 @@ static void refill(struct random_file *f)
             return;
 }
 
-/* What was written to it: who writes waits for nobody. */
+/* Throw away what the task has written to it, so that the task never waits. */
 static void throw_away(const struct random_file *f)
 {
     static char waste[65536];
@@ -198,8 +197,7 @@ int random_open(struct notify *n)
     int all = INT_MAX, mark = NOTIFY_MARK_RANDOM;
     int ends[2];
 
-    if (!f) { /* the task may have closed some since we last looked: whether it did must not be
-                 chance */
+    if (!f) { /* the task may have closed some since we last looked, and whether it did must not be chance */
         random_refill(n);
         f = free_file(n);
     }

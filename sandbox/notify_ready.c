@@ -1,8 +1,7 @@
-/* A wait for descriptors without a limit of time.  Which of several channels has bytes first, and
- * whether a writer has ended already, is chance; so a channel is always ready for what it is asked,
- * as a file is: the read or write that follows waits, and is full.  Pipelines have no circles
- * through a program's own waits, so nobody waits for ever who would not have before.  What the task
- * made itself is as ready as the kernel says.  When nothing is, the kernel waits. */
+/* Waits for descriptors without a limit of time.  Which of several channels has bytes first, and whether a writer has ended
+ * already, is chance.  So a channel always counts as ready, as a file does: the read or write that follows waits, and is
+ * full.  Pipelines have no circles through a program's own waits, so no program waits for ever that would not have
+ * otherwise.  What the task made itself is ready if the kernel says so.  If nothing is ready the kernel waits. */
 #include "sandbox/notify_task.h"
 #include "base/fds.h"
 
@@ -15,12 +14,12 @@
 #include <sys/select.h>
 #include <sys/syscall.h>
 
-#define POLLED_MAX   64 /* more in one call, or in one epoll, are not looked through */
+#define POLLED_MAX   64 /* a call or an epoll with more is not looked through */
 #define FDINFO_BYTES 8192
 
 static const char too_many[] = "waits for more descriptors at once than are looked through";
 
-/* One descriptor as it is; channel: it is one, or a file, which is always ready. */
+/* What one descriptor is ready for; *channel: it is a channel or a file, which is always ready. */
 static short ready_for(struct notify *n, const struct seccomp_notif *q, int number, short events,
                        bool *channel)
 {
@@ -42,7 +41,7 @@ void notify_live(struct notify *n)
     n->live = true;
 }
 
-/* Nothing is ready: the kernel shall wait, and what it finds at a channel then is chance. */
+/* Nothing is ready: let the kernel wait; what it then finds at a channel is chance. */
 static void leave(struct notify *n, bool channels, struct answer *a)
 {
     a->go_on = true;
@@ -103,7 +102,7 @@ void ready_select(struct notify *n, const struct seccomp_notif *q, struct answer
             short ready = FD_ISSET(fd, &set[i]) ? ready_for(n, q, fd, event[i], &channel) : 0;
 
             if (ready == POLLNVAL)
-                return; /* for the kernel to say so */
+                return; /* the kernel will say so */
             channels |= channel;
             a->value += ready != 0;
             if (!ready)
@@ -119,7 +118,7 @@ void ready_select(struct notify *n, const struct seccomp_notif *q, struct answer
             a->error = EFAULT;
 }
 
-/* --- epoll: what it watches is in /proc --- */
+/* --- epoll: /proc tells what it watches --- */
 
 struct watched {
     int fd;
@@ -132,7 +131,7 @@ static int by_number(const void *a, const void *b)
     return ((const struct watched *)a)->fd - ((const struct watched *)b)->fd;
 }
 
-/* -1: too many. */
+/* The descriptors that an epoll watches; -1: too many. */
 static int watched_by(const struct seccomp_notif *q, struct watched w[POLLED_MAX])
 {
     char path[64], text[FDINFO_BYTES];
@@ -156,12 +155,11 @@ static int watched_by(const struct seccomp_notif *q, struct watched w[POLLED_MAX
     if (f)
         fclose(f);
     if (count > 0)
-        qsort(w, (size_t)count, sizeof *w, by_number); /* the kernel's order is by address */
+        qsort(w, (size_t)count, sizeof *w, by_number); /* the kernel orders them by address */
     return count;
 }
 
-/* The channels among them, ready for what they are watched for; the others are left in w.  -1: some
- * are watched for changes. */
+/* Report the channels among them as ready; the others are left in w.  -1: some are watched for changes. */
 static int channels_of(struct notify *n, const struct seccomp_notif *q, struct watched *w,
                        int count, struct epoll_event *e)
 {
@@ -181,7 +179,7 @@ static int channels_of(struct notify *n, const struct seccomp_notif *q, struct w
     return channels;
 }
 
-/* The others that are ready, behind the channels. */
+/* Add the others that are ready after the channels. */
 static int others_of(struct notify *n, const struct seccomp_notif *q, struct epoll_event *e,
                      int channels)
 {

@@ -1,8 +1,7 @@
-/* What a task has together with others: files of the image and of the caller, which the whole host
- * may use, and channels, at whose other end somebody is at work.  A lock on such a file would meet
- * the host's, and hold it up; where its holes are is its file system's affair; whether it may be
- * written is told differently to its owner; a channel that is shut shows how much had come.  So
- * these are answered here, for descriptors and names that are not the task's own. */
+/* What a task shares with others: files of the image and of the caller, which the whole host may use, and channels, whose
+ * other end is in use.  A lock on such a file would meet locks of the host, and hold the host up.  Where a file has holes
+ * depends on its file system.  Whether it may be written depends on who owns it.  Shutting down a channel shows how much had
+ * come.  So such calls are answered here, for descriptors and names that are not the task's own. */
 #include "sandbox/notify_task.h"
 #include "base/fds.h"
 
@@ -14,9 +13,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define COARSE_NS 4000000 /* what a coarse clock moves by */
+#define COARSE_NS 4000000 /* the step of a coarse clock */
 
-/* The task's descriptor, one of others; -1: it is the task's own, and the kernel shall go on, or
+/* Duplicate the task's descriptor, if it is shared with others.  -1: it is the task's own, and the kernel is to go on; or
  * there is none (a->error). */
 static int shared_fd(struct notify *n, const struct seccomp_notif *q, struct stat *s,
                      struct answer *a)
@@ -42,7 +41,7 @@ static void lock_whole(struct notify *n, const struct seccomp_notif *q, struct a
         a->error = EINVAL;
 }
 
-/* Nobody else has a lock there. */
+/* Answer as if no other process had a lock on the file. */
 static void lock_range(struct notify *n, const struct seccomp_notif *q, int fd, struct answer *a)
 {
     uint32_t what = (uint32_t)q->data.args[1];
@@ -78,7 +77,7 @@ void answer_lock(struct notify *n, const struct seccomp_notif *q, struct answer 
     fd_close(&fd);
 }
 
-/* A file without holes.  The offset is the descriptor's, ours and the task's at once. */
+/* Answer for a file without holes.  The descriptor's offset is shared by our duplicate and the task. */
 void answer_seek(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct stat s;
@@ -95,7 +94,7 @@ void answer_seek(struct notify *n, const struct seccomp_notif *q, struct answer 
     fd_close(&fd);
 }
 
-/* A channel is a pipe to whoever asks. */
+/* A channel looks like a pipe. */
 void answer_shutdown(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct stat s;
@@ -118,8 +117,8 @@ void answer_send(struct notify *n, const struct seccomp_notif *q, struct answer 
     fd_close(&fd);
 }
 
-/* May it be written?  The mounts are read-only, but the kernel looks at the owner first, and who
- * that is depends on who started zpipe-box.  And is there such a descriptor? */
+/* May the file be written?  The mounts are read-only, but the kernel looks at the owner first, and who that is depends on
+ * who started zpipe-box.  It is also asked whether there is such a descriptor. */
 void answer_access(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     const __u64 *arg = q->data.args;
@@ -151,8 +150,7 @@ void answer_access(struct notify *n, const struct seccomp_notif *q, struct answe
     fd_close(&fd);
 }
 
-/* The kernel's own depends on how it was built, and on whether the host has a clock that wakes it.
- */
+/* The kernel's own answer depends on how it was built, and on whether the host has a clock that can wake it. */
 void answer_clock_getres(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     int32_t id = (int32_t)q->data.args[0];

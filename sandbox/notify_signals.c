@@ -1,6 +1,6 @@
-/* What a program is told with a signal.  Of SIGCHLD that is also how much CPU time the child has used, which the kernel fills in:
- * to whoever takes it with its particulars, by a handler, from a signalfd or by waiting for it.  It cannot be kept from it without
- * stopping the process at each signal, and hardly any program asks; so it is noted. */
+/* What a program is told with a signal.  With SIGCHLD the kernel also tells how much CPU time the child has used, to a program
+ * that takes the signal with its details: by a handler, from a signalfd, or by waiting for it.  That could only be prevented
+ * by stopping the process at each signal, and hardly any program asks; so it only makes the result uncertified. */
 #include "sandbox/notify_task.h"
 #include "sandbox/proc.h"
 
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#define QUEUED_FIRST 32 /* the kernel's first signal of which more than one may wait */
+#define QUEUED_FIRST 32 /* the first signal of which several may be pending */
 
 static void tells_times(struct notify *n)
 {
@@ -65,7 +65,7 @@ bool notify_sends(const struct notify *n, int signal)
     return n->signals >> (signal - 1) & 1;
 }
 
-/* A child may announce its end by another signal, too. */
+/* A child may tell of its end by another signal, too. */
 void signals_of_child(struct notify *n, const struct seccomp_notif *q)
 {
     uint64_t flags = q->data.nr == SYS_clone ? q->data.args[0] : SIGCHLD, by = flags & CSIGNAL;
@@ -76,11 +76,11 @@ void signals_of_child(struct notify *n, const struct seccomp_notif *q)
     }
 }
 
-/* Do so many wait already that those of the other tasks of this zpipe-box, which are the same user's and share what it is granted,
- * could leave no room for one more? */
+/* Are so many signals pending that there might be no room for one more?  The room is shared by all tasks of this zpipe-box,
+ * as they have the same user. */
 static bool crowded(const struct seccomp_notif *q)
 {
-    char queued[PROC_LINE_MAX], *end; /* how many, a slash, and the limit */
+    char queued[PROC_LINE_MAX], *end; /* the number, a slash, and the limit */
 
     if (!proc_status((pid_t)q->pid, "SigQ:", queued))
         return false;

@@ -1,14 +1,15 @@
-/* What a task is told of files.  The kernel's own answer varies: numbers of devices and of unnamed files
- * are given as they come, times are the host's.  So:
- *   - files of the image have the numbers, sizes and times of writing that they have on the host, and these times for the others, which are by
- *     who reads them there; the task's user is their owner.  The gate says the same of them (gate.c);
+/* What a task is told about files.  The kernel's own answers vary: numbers of devices and of unnamed files are given in the
+ * order of use, and times are the host's.  So:
+ *   - files of the image have the numbers, sizes and modification times that they have on the host; the modification time
+ *     also stands for their other times, which depend on who reads them there.  Their owner is the task's user.  The gate
+ *     tells the same about them (gate.c);
  *   - files that the task made have their own numbers, which a fresh tmpfs gives in order, and logical
- *     times: one that the kernel set is replaced, in the file itself, by the logical time of the first
- *     look at it.  What is looked at later was changed later, as `find -newer` and make want it;
- *   - everything else (inputs, sockets, pipes) has the epoch as its time, a number by the order of first
- *     looks, one link and the task's user as owner;
- *   - a channel is a pipe, /dev/urandom a device.
- * Only programs that are known to show none of this are spared the detour (filter_watches). */
+*     times: a time that the kernel set is replaced, in the file itself, by the logical time of the first look at it.
+ *     A file that is looked at later counts as changed later, which is what `find -newer` and make need;
+*   - everything else (inputs, sockets, pipes) has the epoch as its time, a number by the order of first looks, one link,
+ *     and the task's user as its owner;
+ *   - a channel is a pipe, and /dev/urandom a device.
+ * Only programs that are known to show none of this are not watched (filter_watches). */
 #include "sandbox/notify_task.h"
 #include "base/fds.h"
 
@@ -28,9 +29,9 @@
 #define SECOND_NS     1000000000ll
 #define BLOCK_BYTES   4096
 #define INSIDE_ID     1000
-#define SCRATCH_DEV   2 /* the devices that a task sees: its own files, and others */
+#define SCRATCH_DEV   2 /* device numbers that a task is told: for its own files, and for others */
 #define OTHER_DEV     1
-#define SEEN_MAX      (1u << 20) /* files whose number is kept */
+#define SEEN_MAX      (1u << 20) /* files whose numbers are kept */
 #define SEEN_FIRST    64
 #define START_NS      (10 * SECOND_NS)
 
@@ -89,7 +90,7 @@ int seen_copy(struct seen *s)
     return 0;
 }
 
-/* Its place changes with its name: the table is made anew, no larger. */
+/* A file's slot depends on its identity, so the table is made anew, no larger than before. */
 void seen_exchange(struct seen *s, dev_t device, ino_t inode, dev_t by_device, ino_t by_inode)
 {
     struct seen now = {.room = s->room, .count = s->count};
@@ -123,7 +124,7 @@ struct timespec clock_now(struct notify *n)
     return logical(n, clock_look(n));
 }
 
-/* Has the kernel set this time since the task began?  A later one was asked for. */
+/* Has the kernel set this time since the task began?  If it is later than now, a program has set it. */
 static bool is_real(const struct notify *n, const struct timespec *t)
 {
     __int128 ns = (__int128)t->tv_sec * SECOND_NS + t->tv_nsec;
@@ -133,8 +134,8 @@ static bool is_real(const struct notify *n, const struct timespec *t)
     return ns >= n->began_ns && ns <= (__int128)(now.tv_sec + 1) * SECOND_NS;
 }
 
-/* Which device is the task's, and since when; kernels that do not tell it (before 6.0): for as long as a
- * start may take. */
+/* Find the task's own device, and when the task began.  Kernels that do not tell that (before 6.0): as long ago as a start
+ * can take. */
 static void learn_scratch(struct notify *n, const struct seccomp_notif *q)
 {
     struct statx x = {0};
@@ -145,7 +146,7 @@ static void learn_scratch(struct notify *n, const struct seccomp_notif *q)
     if (fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &x) == 0)
         n->scratch_dev = makedev(x.stx_dev_major, x.stx_dev_minor);
     if (x.stx_mask & STATX_BTIME)
-        n->began_ns = (x.stx_btime.tv_sec - 1) * SECOND_NS; /* /job is a little older */
+        n->began_ns = (x.stx_btime.tv_sec - 1) * SECOND_NS; /* /job may be a little older */
     fd_close(&fd);
 }
 
@@ -168,7 +169,7 @@ void notify_time_asked(struct notify *n, const struct seccomp_notif *q, const st
     }
 }
 
-/* Whoever set it, the kernel or the task. */
+/* It cannot be told whether the kernel or the task has set this time: then the result is not certified. */
 static void doubt(struct notify *n, const struct timespec *t)
 {
     if (n->asked_time && is_real(n, t) && (__int128)t->tv_sec * SECOND_NS + t->tv_nsec >= n->asked_ns)
@@ -221,7 +222,7 @@ static void other_file(struct notify *n, int fd, struct stat *s)
     unnamed_kind(fd, s);
     s->st_ino = number_of(n, s->st_dev, s->st_ino);
     s->st_dev = OTHER_DEV;
-    s->st_nlink = 1; /* of a directory: says nothing of what is in it */
+    s->st_nlink = 1; /* also for a directory: it must not tell what is in it */
     s->st_uid = s->st_gid = INSIDE_ID;
     s->st_blksize = BLOCK_BYTES;
     if (S_ISDIR(s->st_mode))
@@ -269,11 +270,11 @@ static void reply_statx(struct notify *n, const struct seccomp_notif *q, const s
         a->error = EFAULT;
 }
 
-/* What is asked: a path from a directory, or a descriptor alone. */
+/* What a call asks about: a path relative to a directory, or a descriptor. */
 struct question {
     int directory;
     uint64_t path, to; /* addresses; path 0: none */
-    bool follow, itself; /* where there is no path, the descriptor itself */
+    bool follow, itself; /* itself: without a path, it is about the descriptor itself */
 };
 
 static struct question question_of(const struct seccomp_notif *q)
@@ -294,7 +295,7 @@ static struct question question_of(const struct seccomp_notif *q)
     }
 }
 
-/* The file as one of our descriptors; -1: the kernel shall answer, unless a->error. */
+/* Open the file that is asked about; -1: the kernel is to answer, unless a->error is set. */
 static int open_asked(struct notify *n, const struct seccomp_notif *q, const struct question *ask, bool *image, struct answer *a)
 {
     char path[TASK_PATH_MAX];
@@ -304,12 +305,12 @@ static int open_asked(struct notify *n, const struct seccomp_notif *q, const str
     if (ask->path && task_text(n, q, ask->path, path, sizeof path) < 0)
         return -1;
     if (!*path && !ask->itself)
-        return -1; /* which is no name of anything */
+        return -1; /* an empty name */
     const struct named *named = named_find(n, path);
-    if (named) /* what opening it gives */
+    if (named) /* a named channel: the file that opening it gives */
         return fcntl(named->fd, F_DUPFD_CLOEXEC, 0);
     bool numbered = path_of_fd_name(path, &number);
-    if (numbered && (fd = task_fd(n, q, number)) < 0) { /* what the image has there only keeps the place */
+    if (numbered && (fd = task_fd(n, q, number)) < 0) { /* the file that the image has there is only a placeholder */
         a->error = ENOENT;
         return -1;
     }
@@ -320,11 +321,11 @@ static int open_asked(struct notify *n, const struct seccomp_notif *q, const str
         else
             fd = number == AT_FDCWD ? task_open_cwd(n, q) : task_fd(n, q, number);
     }
-    *image = fd >= 0 && (path_of_image(path) || fd_of_image(n, q, fd)); /* also what a link there leads to */
+    *image = fd >= 0 && (path_of_image(path) || fd_of_image(n, q, fd)); /* also for what a link there leads to */
     return fd;
 }
 
-/* Flags that the kernel knows, and answers for with a file. */
+/* Are the flags ones that the kernel knows and answers? */
 static bool asks_well(const struct seccomp_notif *q)
 {
     uint32_t known = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH, mask = (uint32_t)q->data.args[3];
@@ -366,7 +367,7 @@ void answer_stat(struct notify *n, const struct seccomp_notif *q, struct answer 
     fd_close(&fd);
 }
 
-/* What it is asked of; -1 with why it is not. */
+/* Open the place that statfs asks about; -1 with the reason in a->error. */
 static int open_place(struct notify *n, const struct seccomp_notif *q, const char *path)
 {
     const struct named *named = named_find(n, path);
@@ -379,7 +380,7 @@ static int open_place(struct notify *n, const struct seccomp_notif *q, const cha
     return *path ? task_open(n, q, AT_FDCWD, path, O_PATH) : (errno = ENOENT, -1);
 }
 
-/* All that is there lies on one file system, always half full. */
+/* All files are on one file system, which is always half full. */
 void answer_statfs(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     static const struct statfs s = {.f_type = 0x01021994 /* tmpfs */, .f_bsize = BLOCK_BYTES, .f_frsize = BLOCK_BYTES,

@@ -1,10 +1,10 @@
-/* Timers that ring in logical time: alarm and setitimer(ITIMER_REAL).  A timer is due when the clock
- * passes it, by looks at a clock or by a sleep, and SIGALRM is sent before the call that made it pass is
- * answered; so it arrives at the same point in every run.  A sleep is cut short by a timer of its own
- * process; a pause of a process without children lets the time pass up to its timer.
+/* Timers that ring in logical time: alarm and setitimer(ITIMER_REAL).  A timer is due when the logical clock passes it, by
+ * looks at a clock or by a sleep.  SIGALRM is sent before the call that moved the clock is answered, so it arrives at the
+ * same point in every run.  A sleep is cut short by a timer of its own process; a pause of a process without children lets
+ * time pass up to its timer.
  *
- * A program that waits in another way, or counts without looking at a clock, does not let time pass: its
- * timer does not ring.  Timers of CPU time never do. */
+* A program that waits in another way, or computes without looking at a clock, does not let time pass, so its timer does not
+ * ring.  Timers of CPU time never ring. */
 #include "base/fds.h"
 #include "sandbox/notify_task.h"
 #include "sandbox/proc.h"
@@ -31,7 +31,7 @@ static struct timer *find(struct notify *n, pid_t process)
     return NULL;
 }
 
-/* Is SIGALRM let through to the process?  What cannot be read counts as yes. */
+/* Would SIGALRM reach the process?  If that cannot be read, yes. */
 static bool takes_alarm(pid_t process)
 {
     static const char *const rows[] = {"SigBlk:", "SigIgn:"};
@@ -104,7 +104,7 @@ static struct itimerval left(const struct notify *n, const struct timer *t)
         .it_interval = {(time_t)(again / SECOND_NS), (suseconds_t)(again % SECOND_NS / MICRO_NS)}};
 }
 
-/* 0 for value_ns: there is none from now on. */
+/* Set a process's timer; value_ns 0: remove it. */
 static int set(struct notify *n, pid_t process, uint64_t value_ns, uint64_t interval_ns)
 {
     struct timer *t = find(n, process);
@@ -132,7 +132,7 @@ static int set(struct notify *n, pid_t process, uint64_t value_ns, uint64_t inte
     return 0;
 }
 
-/* If the asker is gone by now, the number may have been another's when it was opened. */
+/* Set the calling process's timer.  If the caller is gone by now the number may be another process's. */
 static void set_for(struct notify *n, const struct seccomp_notif *q, pid_t process, uint64_t value_ns,
                     uint64_t interval_ns)
 {
@@ -189,8 +189,8 @@ void answer_itimer(struct notify *n, const struct seccomp_notif *q, struct answe
     set_for(n, q, process, time_ns(&wish.it_value), time_ns(&wish.it_interval));
 }
 
-/* Nothing happens until a signal comes: the time may as well pass up to the timer, unless a child is at
- * work, whose own time would be taken from it. */
+/* In a pause nothing happens until a signal comes, so time may pass up to the timer; but not if a child is at work, whose
+ * own time would be changed by that. */
 void answer_pause(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     uint64_t until = UINT64_MAX;

@@ -1,10 +1,11 @@
-/* A channel whose reader has left, and whose writer shows elsewhere how far it came (`tee f | head -1`).  Where SIGPIPE
- * meets such a writer must not be chance: it may write exactly SWALLOW_BYTES more than the reader took, and the
- * write that would go beyond is the one that fails.
+/* A channel whose reader has left, and whose writer shows elsewhere how far it came (`tee f | head -1`).  SIGPIPE must meet
+ * such a writer at the same byte in every run: it may write exactly SWALLOW_BYTES more than the reader took, and the write
+ * that would go beyond that fails.
  *
- * First what comes is thrown away, as fast as it comes, through a socket that is made small.  That must end while what the socket may
- * hold besides still fits into the rest; then every thread of the writer is stopped (freeze.c), what is there is counted, and from there
- * on each write is counted as it begins, by its size, and when it has ended again, by what it wrote. */
+* At first what is written is thrown away, as fast as it comes, through a socket whose buffer is made small.  That must stop
+ * while what the socket can hold still fits into the rest.  Then every thread of the writer is stopped (freeze.c) and the
+ * bytes in the socket are counted.  From there on each write is counted: by its size as it begins, and corrected by what it
+ * wrote when it has ended. */
 #include "base/fds.h"
 #include "sandbox/server.h"
 
@@ -19,15 +20,15 @@
 #include <unistd.h>
 
 #define SWALLOW_BYTES (1u << 20)
-#define SMALL_BYTES   8192 /* the socket is made as small as that, so that little must be counted */
-/* No fewer bytes are counted than it holds: what was asked for, doubled by the kernel, and a write's piece of half of that. */
+#define SMALL_BYTES   8192 /* the socket's buffer is made so small, so that little must be counted */
+/* The most that the socket can hold: what was asked for, doubled by the kernel, and a write's piece of half of that. */
 #define HELD(asked)   (3u * (asked))
-#define DEPTH_MAX     64   /* of programs that write to each other */
-#define PIECES_MAX    1024       /* of a writev, as the kernel has it */
+#define DEPTH_MAX     64   /* programs that write to each other in a chain */
+#define PIECES_MAX    1024       /* pieces of a writev: the kernel's limit */
 
 static void swallow_event(struct watch *w, uint32_t events);
 
-/* Has the task, or one that writes to it, a file open? */
+/* Has the task, or a task that writes to it, a file open for writing? */
 static bool writes_files(const struct region *r, int32_t task, uint32_t depth)
 {
     bool found = depth < DEPTH_MAX && task_writes_files(&r->task[task]);
@@ -49,13 +50,13 @@ int swallow_begin(struct channel *c)
     int one = 1, small = SMALL_BYTES, fd = fcntl(c->held, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    bool here = c->write_end >= 0; /* no program has it yet */
+    bool here = c->write_end >= 0; /* no program has the writing end yet */
     int end = here ? c->write_end : task_socket(&c->region->task[c->region->spec.channel[c->index].writer], c->writer_inode);
     bool shrunk = end >= 0 && setsockopt(end, SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0;
     if (!here)
         fd_close(&end);
     c->count_bytes = HELD(shrunk ? SMALL_BYTES : CHANNEL_EXACT_BYTES);
-    setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one); /* whatever there is, not all of it */
+    setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one); /* read what there is, without waiting for more */
     c->rest_bytes = SWALLOW_BYTES;
     c->swallow_watch = (struct watch){-1, swallow_event, c};
     if (watch_start(c->region->server, &c->swallow_watch, fd, EPOLLIN | EPOLLRDHUP) < 0) {
@@ -67,7 +68,7 @@ int swallow_begin(struct channel *c)
     return 0;
 }
 
-/* What is there, but no more than may go uncounted; false: and nothing more will come. */
+/* Throw away what is there, but no more than may go uncounted; false: that much was reached, or nothing more will come. */
 static bool drain(struct channel *c)
 {
     static char waste[65536];
@@ -91,7 +92,7 @@ void swallow_clear(struct channel *c)
     c->swallow = SWALLOW_NOT;
 }
 
-/* No more of it. */
+/* End the channel. */
 static void end(struct channel *c)
 {
     struct task *writer = &c->region->task[c->region->spec.channel[c->index].writer];
@@ -109,7 +110,7 @@ static void swallow_event(struct watch *w, uint32_t events)
     if (!drain(c)) {
         end(c);
     } else if (c->swallow == SWALLOW_ALL && c->rest_bytes == c->count_bytes) {
-        watch_stop(s, w); /* not a byte more before it stands still */
+        watch_stop(s, w); /* not a byte more before the writer is stopped */
         c->swallow = SWALLOW_STOPS;
         freeze_begin(s, &c->region->task[c->region->spec.channel[c->index].writer], c);
     }
@@ -133,13 +134,13 @@ static uint64_t size_of_pieces(pid_t tid, uint64_t address, uint64_t count)
     struct iovec here = {piece, count * sizeof *piece}, there = {(void *)address, count * sizeof *piece};
     uint64_t size = 0;
     if (count > PIECES_MAX || process_vm_readv(tid, &here, 1, &there, 1, 0) != (ssize_t)here.iov_len)
-        return 0; /* the call will fail */
+        return 0; /* the call will fail by itself */
     for (uint64_t i = 0; i < count; i++)
         size += piece[i].iov_len;
     return size;
 }
 
-/* The descriptor that a call writes to, and how much; -1: it does not write. */
+/* The descriptor that a call writes to, and how many bytes; -1: it does not write. */
 static int written_by(pid_t tid, const struct __ptrace_syscall_info *info, uint64_t *size)
 {
     const uint64_t *arg = (const uint64_t *)info->entry.args;

@@ -71,7 +71,8 @@ struct template {
     int64_t plan_epoch_s;
     pid_t init, pid;       /* numbers on the host; pid 0: it has not begun */
     int control;           /* the init's end of the socket to the forker */
-    int theirs[FORKER_OWN - 1]; /* what the forker gets, kept until then: its ends of that socket and of the doors; the file for the next process number, or -1 */
+    int theirs[FORKER_OWN - 1]; /* what the forker gets, kept until then: its ends of that socket and of the doors; the file
+                                 * for the next process number, or -1 */
     uint32_t port_count;   /* stand-ins for ports, in the order in which descriptors are handed over */
     dev_t device[FORKER_PORTS_MAX];
     ino_t inode[FORKER_PORTS_MAX];

@@ -139,7 +139,8 @@ void turns_futex_ended(struct turns *ts, pid_t process, uint64_t clear_tid);
 bool turns_signal(struct member *m, const struct seccomp_notif *q, struct notify_reply *r);
 /* A process that the one at work has killed is gone. */
 void turns_signal_done(struct turns *ts);
-/* Wait until processes that nobody waits for are reaped, so that their numbers are gone. */
+/* Wait until the task's init has reaped processes that have ended and that no other process waits for, so that their
+ * numbers are gone. */
 void turns_reaped(struct turns *ts);
 
 /* --- turns_stream.c --- */
