@@ -1,4 +1,4 @@
-/* See agent.h.  The regions that run in its zpipe-box, and what is told of them, on its way to those that started them. */
+/* See agent.h.  The regions that run in this worker's zpipe-box; passes what is told of them to their owners. */
 #include "worker/agent_inside.h"
 
 #include "base/log.h"
@@ -6,7 +6,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-#define BOXES_LOST_MAX 3 /* one after the other, with no task that ends */
+#define BOXES_LOST_MAX 3 /* in a row, without a task that ended */
 
 int agent_run_region(struct agent *a, struct region_watch *w, struct box_region *r, struct err *e)
 {
@@ -28,7 +28,7 @@ bool agent_box_gone(const struct agent *a)
 
 void agent_stop_region(struct agent *a, const struct region_watch *w)
 {
-    box_stop(a->box, w->id, NULL); /* if it is gone, `lost` ends all regions */
+    box_stop(a->box, w->id, NULL); /* if the box is gone, `lost` ends all regions */
 }
 
 static struct region_watch *find_region(struct agent *a, uint64_t id)
@@ -98,7 +98,8 @@ static void on_region_ended(void *owner, uint64_t region)
     }
 }
 
-/* What ran there was lost with it.  Where the host refuses sandboxes, or one zpipe-box after the other ends, nothing more can be run here. */
+/* The box was lost, with all that ran in it.  If the host refuses sandboxes, or one box after the other ends, nothing more
+ * can be run here. */
 static void on_box_lost(void *owner, const struct err *why)
 {
     struct agent *a = owner;

@@ -1,8 +1,7 @@
-/* See agent.h.  The data port, where others fetch and deliver streams, and the links to others' data ports.
+/* See agent.h.  The data port, where other processes fetch and deliver streams, and our links to other data ports.
  *
- * A stream's ATTACH may arrive before the RUN it belongs to (it comes over another link), or before the
- * descriptor it will be joined with exists: it waits in `early`, with the credit that followed it, until
- * agent_claim finds it. */
+* A stream's ATTACH may arrive before its RUN, which comes over another link, or before the descriptor exists that it will
+ * be connected to.  Then it waits in `early`, with the credit that followed it, until agent_claim finds it. */
 #include "worker/agent_inside.h"
 
 #include "base/log.h"
@@ -16,7 +15,7 @@ static void keep_early(struct agent *a, uint64_t link, const struct msg_attach *
     early_keep(&a->early, link, peer_link_key(a->data, link), m);
 }
 
-/* From a lender of ours, or somebody who says so: no client ever has a loan's token, nor a worker's key. */
+/* A message of a lender, or of a peer that claims to be one; clients never have a loan's token, nor a worker's key. */
 static void on_borrowed(struct agent *a, struct attempt *t, uint64_t link, enum msg_role role,
                         const struct msg *m, struct slice bulk)
 {
@@ -30,7 +29,7 @@ static void on_borrowed(struct agent *a, struct attempt *t, uint64_t link, enum 
     }
 }
 
-/* The data port's own links only know streams that were attached over them. */
+/* A message over our data port: a link there may only speak of streams that were attached over it. */
 static void on_data(void *owner, struct peer *p, uint64_t link, enum msg_role role, const struct msg *m,
                     struct slice bulk)
 {
@@ -106,7 +105,7 @@ static void on_data_lost(void *owner, struct peer *p, uint64_t link, const struc
     struct agent *a = owner;
     if (p == a->data && why->code == ERR_NOMEM)
         agent_lose(a, why);
-    if (p == a->data) { /* what streams go over it is the scheduler's to notice */
+    if (p == a->data) { /* the scheduler notices which streams go over our own data port */
         early_forget(&a->early, link);
         for (struct attempt *t = a->attempts; t; t = t->next)
             borrows_link_lost(t, link, why);

@@ -1,4 +1,4 @@
-/* Shared by agent.c and what it consists of besides: agent_data.c, agent_box.c; for nobody else. */
+/* Shared by agent.c, agent_data.c and agent_box.c; not for other files. */
 #pragma once
 #include "worker/agent.h"
 #include "worker/attempt.h"
@@ -8,9 +8,9 @@
 #include "worker/local.h"
 #include "worker/past.h"
 
-#define AGENT_KEPT_MAX  64 /* jobs that begin anew at once */
+#define AGENT_KEPT_MAX  64 /* jobs that may begin again at the same time */
 
-struct data_link { /* to another worker's data port */
+struct data_link { /* a link to another worker's data port */
     char *url;
     struct peer *peer;
     bool lost;
@@ -21,50 +21,50 @@ struct agent {
     struct net *net;
     char name[128], data_listen[256], advertise[256];
     uint32_t slots;
-    uint64_t memory_bytes, memory_used; /* that is for tasks; that what runs here needs */
+    uint64_t memory_bytes, memory_used; /* memory_bytes: for tasks; memory_used: what runs here needs of it */
     const char *image_name; /* borrowed from the options; NULL: none was given */
-    const char *shared;     /* likewise; "" */
-    bool bare;              /* tasks run behind no wall */
-    struct image image;     /* of a daemon */
-    struct image_look *look; /* at it, while one is on */
+    const char *shared;     /* borrowed from the options; "": none */
+    bool bare;              /* tasks run without a sandbox */
+    struct image image;     /* for a daemon: what its programs see */
+    struct image_look *look; /* a look at the image, while it takes place */
     struct box *box;
     struct loop_fd box_watch;
     bool box_lost;
-    uint32_t boxes_lost; /* since a task has ended */
+    uint32_t boxes_lost; /* how many boxes were lost since a task ended */
     struct peer *scheduler;
-    char scheduler_url[300]; /* what is too long for an address is refused as that */
-    bool welcomed;           /* it was, once */
+    char scheduler_url[300]; /* a longer text is refused as an address */
+    bool welcomed;           /* the scheduler has accepted us at least once */
     bool away;               /* the scheduler is gone: */
-    uint64_t away_ns;        /* since then; 0: it has welcomed us since */
-    struct loop_timer rejoin;/* when what cannot go on has stopped, we try again */
+    uint64_t away_ns;        /* gone since then; 0: we were accepted again */
+    struct loop_timer rejoin;/* joins a scheduler again, when attempts that cannot go on have stopped */
     struct peer *data; /* our data port, NULL in embedded mode */
     struct loop_timer heartbeat;
     struct loop_hook reaper;
     uint64_t pings, region_ids;
-    struct region_watch *regions; /* that run */
-    uint32_t runs;                /* of blocks, of all attempts */
+    struct region_watch *regions; /* the regions that run */
+    uint32_t runs;                /* runs of blocks that are under way, in all attempts */
     bool runs_freed;
     struct attempt *attempts;
     uint32_t attempt_count;
-    struct local *kept[AGENT_KEPT_MAX]; /* of attempts that begin anew; NULL: none */
+    struct local *kept[AGENT_KEPT_MAX]; /* state of attempts that begin again; NULL: none */
     uint32_t kept_next;
-    struct past *past;    /* of submitted jobs; NULL in embedded mode */
-    struct lender lender; /* of our slots to others' attempts */
-    bool others_first;    /* when a slot is free next */
+    struct past *past;    /* results of submitted jobs; NULL in embedded mode */
+    struct lender lender; /* lends our slots to attempts on other workers */
+    bool others_first;    /* the next free slot goes to a lent run */
     struct early_list early;
     struct data_link links[AGENT_LINKS_MAX];
     uint32_t link_count;
-    void (*ready)(void *owner); /* NULL: it was called */
+    void (*ready)(void *owner); /* NULL once it was called */
     void (*lost)(void *owner, const struct err *why);
     void *owner;
     bool gone;
 };
 
 /* agent.c */
-void agent_lose(struct agent *a, const struct err *why); /* nothing more can be run here: told once */
-struct attempt *agent_attempt(struct agent *a, uint64_t job, uint32_t number); /* NULL: it is not here */
+void agent_lose(struct agent *a, const struct err *why); /* nothing can be run here any more: tells `lost`, once */
+struct attempt *agent_attempt(struct agent *a, uint64_t job, uint32_t number); /* NULL: there is none */
 
-/* agent_data.c: over the data port, and over links to others' */
+/* agent_data.c: messages over our data port, and over links to others' ports */
 extern const struct peer_events agent_data_events;
 
 /* agent_box.c */

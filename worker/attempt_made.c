@@ -1,5 +1,5 @@
-/* The files that a stage left in /job: those that the job keeps are on their way to the client as one stream, by a route of the attempt's or, in its
- * own process, by a descriptor of it; the others are told by name. */
+/* The files that a stage left in /job.  Those that the job keeps are sent to the client as one stream, by a route of the
+ * attempt or, in the client's own process, by a descriptor; the others are reported by name. */
 #include "worker/attempt.h"
 #include "worker/local.h"
 
@@ -16,13 +16,13 @@
 #include <unistd.h>
 
 #define COPY_BYTES_PER_TURN (256u << 10)
-#define DROPPED_NAMES       8 /* told by name */
+#define DROPPED_NAMES       8 /* files that are reported by name */
 
-/* To a descriptor of this process (embedded mode). */
+/* Copies a stage's files to a descriptor of this process (embedded mode). */
 struct attempt_copy {
     struct attempt_copy *next;
     struct attempt *t;
-    int *from; /* owned, one after the other; closed ones are -1 */
+    int *from; /* owned, to be copied one after the other; -1: closed */
     uint32_t count, at;
     off_t offset; /* in from[at] */
     struct given *given;
@@ -63,7 +63,7 @@ static void copy_more(struct loop_fd *w, int events)
         attempt_fail(t, &e);
         return;
     }
-    c->offset += n > 0 ? n - (ssize_t)s.size : 0; /* dropped */
+    c->offset += n > 0 ? n - (ssize_t)s.size : 0; /* bytes that were dropped count, too */
     c->offset += sent > 0 && s.size ? sent : 0;
     n = sent;
     if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
@@ -73,7 +73,7 @@ static void copy_more(struct loop_fd *w, int events)
         return;
     int why = n < 0 ? errno : 0;
     copy_end(c);
-    if (why && why != EPIPE) { /* the client that reads no more has its reason */
+    if (why && why != EPIPE) { /* the client has its own reason if it reads no more */
         errno = why;
         err_sys(&e, "cannot hand over the files of a stage");
         attempt_fail(t, &e);
@@ -100,7 +100,7 @@ static int copy_start(struct attempt *t, int *from, uint32_t count, struct attem
     return 0;
 }
 
-/* The index of proto/made.h, as a file. */
+/* Make the index of proto/made.h, as a file. */
 static int index_of(struct attempt *t, const struct box_result *r, uint32_t count, struct err *e)
 {
     struct buf index = BUF_INIT(MADE_PREFIX + MADE_INDEX_MAX);
@@ -122,7 +122,7 @@ static int index_of(struct attempt *t, const struct box_result *r, uint32_t coun
     return fd;
 }
 
-/* What the stage left goes to the client as one stream.  Takes the `count` descriptors. */
+/* Send what the stage left to the client, as one stream.  Takes the `count` descriptors. */
 static int send_made(struct attempt *t, uint32_t node, const struct box_result *r, uint32_t count,
                      struct err *e)
 {
@@ -158,13 +158,13 @@ static int by_made_name(const void *a, const void *b)
     return strcmp((*(const struct box_made *const *)a)->name, (*(const struct box_made *const *)b)->name);
 }
 
-/* May it be shown in words to be typed?  The program chose it. */
+/* May the name, which a program chose, be shown as part of a command? */
 static bool is_plain(const char *name)
 {
     return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-") == strlen(name);
 }
 
-/* Some of what a stage left, by kind; sorted. */
+/* What a stage left, of one kind; sorted. */
 struct left {
     const struct box_made **made;
     uint32_t count;
@@ -206,7 +206,7 @@ static void tell_dropped_files(const struct left *l, const struct graph *g, cons
                                                 : " and `map per file`, as in `map per file { ... > {/}.out }`,");
 }
 
-/* What is not as sh would leave it, in a line for each way: of one and of several; and what to do about it. */
+/* Sentences about what is not as sh would leave it: for one name, for several, and what to do. */
 static const struct {
     enum box_made_kind kind;
     bool kept;

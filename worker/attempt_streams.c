@@ -1,7 +1,7 @@
 /* See attempt.h.  The routes of an attempt's bytes, and the streams that carry them from and to other processes.
  *
- * A link that is gone is not our failure: the scheduler hears of it, and knows which side is still there.
- * What reads waits until its writer begins anew, elsewhere; what writes, until we are told to stop. */
+* A lost link is not a failure of the attempt: the scheduler is told, and knows which side is still there.  Until it
+ * decides, what reads waits for its writer to begin again elsewhere, and what writes waits to be told to stop. */
 #include "worker/attempt.h"
 
 #include "base/spool.h"
@@ -54,7 +54,7 @@ static void carry_ended(void *owner, struct carry *c, enum carry_end end, const 
         attempt_fail(t, &e);
         return;
     }
-    /* The reader on another host left: the writers here see a broken pipe, as in sh. */
+    /* The reader on another host left: its writers here get SIGPIPE, as in sh. */
     if (end == CARRY_LEFT && route->group && group_runs(route->group))
         box_break(agent_box(t->agent), route->group->watch.id, route->channel, NULL);
     if (t->state == ATTEMPT_FETCHING && route->spool >= 0 && !route->in_place && --t->fetching == 0) {
@@ -79,7 +79,7 @@ static int attach(struct attempt *t, struct attempt_route *route, struct peer **
     return p ? peer_send(p, 0, &m, (struct slice){0}, e) : -1;
 }
 
-/* The stream for a route begins: by attaching to the other side, or when the other side attaches. */
+/* Begin the stream of a route: attach to the other side, or wait for the other side to attach. */
 static int begin(struct attempt *t, struct attempt_route *route, struct carry *c, struct err *e)
 {
     if (!c)
@@ -116,7 +116,7 @@ int attempt_decline(struct attempt *t, struct attempt_route *route, struct err *
     return begin(t, route, c, e);
 }
 
-/* Whose bytes go over the route's stream, where a broadcast only passes them on; or who reads what comes over it. */
+/* The node whose bytes go over the route's stream, looking past broadcasts; or the node that reads what comes. */
 static uint32_t user_of(const struct attempt *t, const struct attempt_route *route, bool out)
 {
     const struct graph *g = t->graph;
@@ -159,8 +159,8 @@ void attempt_end_route(struct attempt *t, struct attempt_route *route)
 int attempt_carry(struct attempt *t, struct attempt_route *route, int fd, bool out, struct err *e)
 {
     struct stream_name name = name_of(t, route);
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* a description of our own */
-    /* A command that puts blocks together runs beside its whole stage, when blocks were spoilt. */
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* the open file is ours alone */
+    /* When blocks were spoilt, the command that combines them runs beside the stage run whole, and both write here. */
     if (out && route->carry && !route->carry_ended)
         return carry_append(route->carry, fd, e);
     if (out && attempt_carry_files(t, route, &fd, 1, e) < 0)
@@ -230,7 +230,7 @@ static int reroute(struct attempt *t, const struct msg_route_list *m, const stru
     if (!route || r->via != MSG_VIA_CONNECT || route->r.via != MSG_VIA_CONNECT)
         return err_set(e, ERR_PROTO, "the scheduler began a stream anew that there is not");
     if (route->attempt >= m->attempt)
-        return 0; /* another scheduler has told us the same, or of a newer one */
+        return 0; /* a new scheduler repeats what an earlier one has told us */
     route->r.url = arena_string(&t->arena, r->url);
     route->r.key = (struct slice){arena_bytes(&t->arena, r->key.data, r->key.size), r->key.size};
     if (!route->r.url || !route->r.key.data)
@@ -238,11 +238,11 @@ static int reroute(struct attempt *t, const struct msg_route_list *m, const stru
     route->attempt = m->attempt;
     route->cut = false;
     if (!route->carry)
-        return 0; /* it has not begun yet */
+        return 0; /* the stream has not begun yet */
     struct peer *p;
     if (attach(t, route, &p, e) < 0)
         return -1;
-    t->moving += route->carry_ended; /* until it is through with it: its writer waits for that */
+    t->moving += route->carry_ended; /* its writer waits until the carry has compared all */
     route->carry_ended = false;
     struct stream_name name = name_of(t, route);
     return carry_again(route->carry, p, 0, &name, e);
@@ -252,7 +252,7 @@ void attempt_reroute(struct attempt *t, const struct msg_route_list *m)
 {
     struct err e;
     if (t->state == ATTEMPT_ENDED)
-        return; /* it has not read what that writes */
+        return; /* it does not read what that part writes */
     t->heard = m->attempt;
     for (uint32_t i = 0; i < m->route_count && t->state != ATTEMPT_STOPPING; i++)
         if (reroute(t, m, &m->route[i], &e) < 0 && e.code != ERR_GONE)

@@ -1,4 +1,4 @@
-/* See borrow.h.  Carries are freed in borrows_reap, never in a callback of theirs. */
+/* See borrow.h.  Carries are freed in borrows_reap, never in their own callbacks. */
 #include "worker/borrow.h"
 
 #include "base/log.h"
@@ -15,26 +15,26 @@
 _Static_assert(MERGE_FAN <= MSG_PARTS_MAX, "a merge can be asked for");
 
 struct run_lent {
-    struct run_lent *next; /* of the borrow, oldest first */
+    struct run_lent *next; /* the borrow's next run; the oldest is first */
     struct borrow *at;
     struct blocks *b;
-    struct run *run; /* NULL: it is only compared, or over */
+    struct run *run; /* NULL: it is only compared, or is over */
     uint32_t id;
-    uint64_t number, from, bytes; /* of its input */
+    uint64_t number, from, bytes; /* about its input */
     struct carry *in, *out;   /* owned */
-    struct carry *came;       /* the one before `out`: owned */
+    struct carry *came;       /* owned: the carry that brings its output, before the present one */
     bool in_ended, done, over;
     struct box_source *source; /* owned: its input, end to end; the fds are borrowed until it is over */
     uint32_t source_count;     /* 0: the inlet has it */
     struct msg_ran *ran;      /* owned, one per program; the first's texts are in the run's arena */
     uint32_t programs;
-    struct msg_piece *piece;  /* owned: what it writes, */
-    int *fd;                  /* ... here: owned, with what is in them */
-    uint32_t pieces, at_piece; /* which comes next */
-    struct outcome with; /* what it is compared with, if that is */
+    struct msg_piece *piece;  /* owned: its outputs as the lender described them, */
+    int *fd;                  /* and the files for them; owned, and open */
+    uint32_t pieces, at_piece; /* at_piece: the next one to come */
+    struct outcome with; /* what it is to be compared with, if it is */
 };
 
-struct lent_file { /* on its way to a lender, or there */
+struct lent_file { /* a file that a lender asked for */
     struct lent_file *next;
     uint32_t index;
     struct carry *out; /* owned; NULL: it has ended */
@@ -52,7 +52,7 @@ struct borrow {
     struct run_lent *first;
     uint32_t count, ids;
     struct lent_file *files; /* each once */
-    bool attached, leaving, over; /* leaving: it takes no more; over: to be freed */
+    bool attached, leaving, over; /* leaving: it takes no more runs; over: to be freed */
 };
 
 static struct borrow *find(const struct attempt *t, uint32_t loan)
@@ -85,7 +85,7 @@ static void run_over(struct run_lent *l)
         return;
     l->over = true;
     if (l->in)
-        carry_rest(l->in); /* what it reads may be closed from now on */
+        carry_rest(l->in); /* the files that it reads may be closed now */
     if (l->run)
         l->run->lent = NULL;
     l->run = NULL;
@@ -93,7 +93,7 @@ static void run_over(struct run_lent *l)
     l->at->t->reapable = true;
 }
 
-/* Back to whoever may run it; why NULL: it was no lender's fault. */
+/* Give the run back, to be run elsewhere; why NULL: it was not the lender's fault. */
 static void give_back(struct run_lent *l, const struct err *why)
 {
     struct run *r = l->run;
@@ -111,7 +111,7 @@ static void leave(struct borrow *w, uint32_t what, uint32_t index, uint32_t node
         agent_send_data(w->t->agent, w->link, &m);
 }
 
-/* The lender is one no more. */
+/* The lender is lost. */
 static void lose(struct borrow *w, const struct err *why)
 {
     if (w->over)
@@ -162,7 +162,7 @@ static int read_input(void *owner, uint64_t at, void *to, size_t size, struct er
     return n < 0 ? -1 : (size_t)n == size ? 0 : became_shorter(e);
 }
 
-/* Its output is here, all of it, or what it is compared with. */
+/* All of its output is here, or all that is needed to compare it. */
 static void has_come(struct run_lent *l)
 {
     struct run *r = l->run;
@@ -243,7 +243,7 @@ uint32_t borrowed_slots(const struct attempt *t)
     return slots;
 }
 
-/* What is asked of a lender.  Gives; NULL: no memory. */
+/* Make the record of a run that a lender is asked to do.  Gives; NULL: no memory. */
 static struct run_lent *lent_new(struct borrow *w, struct run *r)
 {
     struct box_source source[MERGE_FAN];
@@ -365,7 +365,7 @@ static void files_reap(struct borrow *w)
     }
 }
 
-/* ---- what a lender says */
+/* ---- messages from a lender */
 
 static int check_done(const struct run_lent *l, const struct msg_done *m, struct err *e)
 {
@@ -375,7 +375,7 @@ static int check_done(const struct run_lent *l, const struct msg_done *m, struct
         return err_set(e, ERR_PROTO, "a lender ended a run before it had its input");
     if (m->ran_count != l->programs)
         return err_set(e, ERR_PROTO, "a lender ran %u commands of %u", m->ran_count, l->programs);
-    bool all = !l->b->way->kept; /* else what nobody wrote is not there */
+    bool all = !l->b->way->kept; /* otherwise an output without bytes is not sent */
     if (m->piece_count != l->pieces || (all && !m->piece[0].there))
         return err_set(e, ERR_PROTO, "a lender sends %u pieces of output, not %u", m->piece_count, l->pieces);
     for (uint32_t i = 0; i < l->pieces; i++) {
@@ -389,7 +389,7 @@ static int check_done(const struct run_lent *l, const struct msg_done *m, struct
     return 0;
 }
 
-/* How its programs ended, with the texts. */
+/* Keep how its programs ended, with copies of the texts. */
 static int keep_results(struct run_lent *l, const struct msg_done *m, struct err *e)
 {
     for (uint32_t i = 0; i < m->ran_count; i++) {
@@ -408,7 +408,7 @@ static int keep_results(struct run_lent *l, const struct msg_done *m, struct err
     return 0;
 }
 
-/* 1: it is on its way; 0: it is all here. */
+/* Fetch one output.  1: it is on its way; 0: it has no bytes. */
 static int fetch_piece(struct run_lent *l, const struct msg_piece *p, int *fd, struct err *e)
 {
     struct attempt *t = l->at->t;
@@ -511,7 +511,7 @@ void borrow_begin(struct attempt *t, const struct msg_lent *m)
                            ? calloc(1, sizeof *w)
                            : NULL;
     if (!w)
-        return; /* the lender is not let in, and gives it back */
+        return; /* the lender is not let in, and will give the slots back */
     *w = (struct borrow){.next = t->borrows, .t = t, .loan = m->loan,
                          .slots = m->slots < LENT_SLOTS_MAX ? m->slots : LENT_SLOTS_MAX};
     memcpy(w->token, m->token.data, sizeof w->token);
@@ -546,7 +546,7 @@ void borrow_recalled(struct attempt *t, const struct msg_recall *m)
     err_set(&e, ERR_GONE, "%.300s", m->text);
     if (!w)
         return;
-    w->leaving |= m->returned; /* which it may have told us as well, on a connection with more to carry */
+    w->leaving |= m->returned; /* the lender may have told us, too, over its slower connection */
     lose(w, w->count ? &e : NULL);
 }
 

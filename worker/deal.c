@@ -11,10 +11,10 @@
 #define DROP_BYTES (4u << 20) /* at once */
 
 struct deal {
-    struct inlet in;         /* the stage's input; the blocks' own inlet gets the partitions */
+    struct inlet in;         /* the stage's input; the blocks read the partitions from their own inlet */
     struct shuffle *shuffle; /* until all is dealt out */
-    struct loop_timer turn;  /* the next turn of the loop goes on */
-    bool waits;              /* for it */
+    struct loop_timer turn;  /* continues in the next turn of the loop */
+    bool waits;              /* the timer is set */
     uint64_t dropped;        /* bytes of a spooled input that are gone */
 };
 
@@ -42,14 +42,14 @@ int deal_open(struct blocks *b, struct err *e)
     return b->deal->shuffle ? 0 : -1;
 }
 
-/* What was dealt out need not be on disk twice. */
+/* Free the space of input that was dealt out, as the partitions have a copy. */
 static void drop_input(struct blocks *b, uint64_t upto)
 {
     struct deal *d = b->deal;
     inlet_drop(&d->in, upto);
     if (b->intake.spool < 0 || upto == d->dropped)
         return;
-    /* A file system that has no holes keeps them until the end. */
+    /* A file system without holes keeps the space until the end. */
     fallocate(b->intake.spool, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)d->dropped,
               (off_t)(upto - d->dropped));
     d->dropped = upto;

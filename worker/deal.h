@@ -1,5 +1,5 @@
-/* The input of a `reduce`: before its body runs the lines are dealt out to partitions (shuffle.c),
- * each of which is then one block.  See blocks.h. */
+/* Deals out the input of a `reduce`: before its body runs, its lines are dealt out to partitions (shuffle.c), each of which
+ * is then one block.  See blocks.h. */
 #pragma once
 #include "worker/blocks_inside.h"
 

@@ -1,5 +1,5 @@
-/* See lend.h.  The owner's graph is an attempt without anything that runs by itself, so that a run is started
- * here by the same code as there (blocks_runs.c). */
+/* See lend.h.  The owner's graph becomes an attempt in which nothing runs by itself, so that a run is started by the same
+ * code as at the owner (blocks_runs.c). */
 #include "worker/lend_inside.h"
 
 #include "base/log.h"
@@ -26,8 +26,9 @@ static void work_over(struct work *w)
     w->loan->reapable = true;
 }
 
-/* Nobody wants it: what does not run is over, what runs is killed first.  It is no more one of those that the owner may have
- * here, for that one does not wait for its end; but no other run begins in its slot before that. */
+/* The run is not wanted any more: if it does not run it is over; otherwise it is killed first.  It no longer counts among
+ * the runs that the owner may have here, as the owner does not wait for its end; but no other run begins in its slot before
+ * that. */
 static void drop(struct work *w)
 {
     if (w->unwanted || w->state == OVER)
@@ -40,13 +41,13 @@ static void drop(struct work *w)
         work_over(w);
 }
 
-/* All of it, at once. */
+/* End the loan at once. */
 static void end(struct loan *l)
 {
     if (l->ended)
         return;
     l->ended = l->leaving = l->reapable = true;
-    agent_step_soon(l->agent); /* others may wait for a file that comes no more */
+    agent_step_soon(l->agent); /* other loans may wait for a file that will not come now */
     for (struct work *w = l->work; w; w = w->next)
         drop(w);
 }
@@ -141,7 +142,7 @@ static void on_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
     struct work *w = owner;
     (void)channel;
     if (reading && pump_broke(sys, reading))
-        w->broken = "its input could not be read"; /* a file of ours */
+        w->broken = "its input could not be read"; /* it is in a file of ours */
 }
 
 static const struct msg_ran *list_results(struct work *w)
@@ -181,7 +182,7 @@ static const struct msg_piece *list_pieces(struct work *w, uint64_t *bytes, stru
     return piece;
 }
 
-/* 1: it is on its way; 0: it has no bytes. */
+/* Send one output.  1: it is on its way; 0: it has no bytes. */
 static int send_piece(struct work *w, int piece, struct err *e)
 {
     struct loan *l = w->loan;
@@ -248,7 +249,7 @@ static void on_ended(void *owner)
         say_done(w, MSG_HOW_FAILED, e.text);
 }
 
-/* Which stage of the attempt's. */
+/* The number of the run's stage in the attempt. */
 static uint32_t stage_number(const struct work *w)
 {
     return (uint32_t)(w->run->b->stage - w->loan->t->stages.stage);
@@ -278,7 +279,7 @@ static void step(struct loan *l)
     }
 }
 
-/* ---- what the owner says */
+/* ---- messages from the owner */
 
 static struct blocks *stage_of(struct loan *l, uint32_t stage, struct err *e)
 {
@@ -292,7 +293,7 @@ static struct blocks *stage_of(struct loan *l, uint32_t stage, struct err *e)
     return t->blocks[stage];
 }
 
-/* What it merges are parts of its input. */
+/* For a merge: its parts are pieces of its input. */
 static int take_parts(struct run *r, const struct msg_work *m, struct err *e)
 {
     const struct graph_split *s = r->b->tail;
@@ -313,7 +314,7 @@ static int take_parts(struct run *r, const struct msg_work *m, struct err *e)
     return run_merges(r, (struct region_words){s->combine_argv, s->combine_argc}, source, count, e);
 }
 
-/* Which file the bytes are, or are of. */
+/* Check the file that the bytes are of. */
 static int check_file(struct loan *l, const struct msg_work *m, const struct blocks *b, struct err *e)
 {
     const struct graph *g = l->t->graph;
@@ -327,7 +328,7 @@ static int check_file(struct loan *l, const struct msg_work *m, const struct blo
     return 0;
 }
 
-/* Bytes of a file that is here, too: a descriptor, or -1. */
+/* Open a file that this host has, too; -1: it has not. */
 static int open_place(const struct loan *l, const struct msg_place *p)
 {
     const struct graph *g = l->t->graph;
@@ -336,7 +337,7 @@ static int open_place(const struct loan *l, const struct msg_place *p)
     return good ? shared_open(agent_shared(l->agent), &g->file[p->file]) : -1;
 }
 
-/* Its input where it lies; false: not all of it is here, and it must be sent. */
+/* Read its input in place; false: not all of it is on this host, and it must be sent. */
 static bool take_places(const struct loan *l, const struct msg_work *m, struct run *r)
 {
     uint64_t left = m->bytes;
@@ -355,7 +356,7 @@ static bool take_places(const struct loan *l, const struct msg_work *m, struct r
             break;
         r->placed[r->placed_count++] = (struct box_source){fd, m->place[i].offset, m->place[i].bytes};
     }
-    if (r->placed_count == m->place_count && whole) { /* a file that its programs open */
+    if (r->placed_count == m->place_count && whole) { /* a whole file, which its programs open */
         r->in = r->placed[0].fd;
         r->placed_count = 0;
         return true;
@@ -405,7 +406,7 @@ static int check_work(const struct loan *l, const struct msg_work *m, struct err
     return 0;
 }
 
-/* Into the list in any case; -1: the loan is to end. */
+/* Take the run, which is put into the list in any case; -1: the loan must end. */
 static int take(struct loan *l, const struct msg_work *m, struct err *e)
 {
     struct work **last = &l->work, *w = calloc(1, sizeof *w);
@@ -443,7 +444,7 @@ static void on_work(struct loan *l, const struct msg_work *m)
     }
 }
 
-/* Is it of this loan? */
+/* Is the message about this loan?  Then handle it. */
 static bool hears(struct loan *l, const struct msg *m, struct slice bulk)
 {
     struct stream_name name = {0};
@@ -485,7 +486,7 @@ bool lender_message(struct lender *s, const struct peer *p, const struct msg *m,
 
 /* ---- life */
 
-/* What runs may end; what does not run goes back. */
+/* End the loan: runs that have begun may end; others go back. */
 static void leave(struct loan *l)
 {
     if (l->leaving)
@@ -542,7 +543,7 @@ static int attach(struct loan *l, const struct msg_lend *m, struct err *e)
     return l->owner ? peer_send(l->owner, 0, &a, (struct slice){0}, e) : -1;
 }
 
-/* The graph, and all commands of its stages: a run is of one of them. */
+/* Take the graph, with all commands of its stages, as a run may be of any of them. */
 static int open_graph(struct loan *l, const struct msg_lend *m, struct slice graph, struct err *e)
 {
     struct msg_run none = {.job = m->job, .attempt = m->attempt, .token = m->token};

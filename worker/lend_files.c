@@ -1,9 +1,9 @@
-/* The files that programs of lent runs open: scripts, lists of patterns.  A loan's attempt has a route for each,
- * and its spool, as an attempt that fetches its files from the client has; here they come from the owner, which
- * begins to send one when it is granted credit for it.
+/* The files that programs of lent runs open: scripts, lists of patterns.  A loan's attempt has a route and a spool for each,
+ * like an attempt that fetches its files from the client; here they come from the owner, which begins to send a file when
+ * it gets credit for it.
  *
- * A file comes once for all loans of a job here: whoever needs one that another loan has, or is fetching, waits
- * for that one. */
+* A file is fetched once for all loans of a job here: a loan that needs a file which another loan has, or is fetching, waits
+ * for that. */
 #include "worker/lend_inside.h"
 
 #include "proto/lent.h"
@@ -82,7 +82,7 @@ static void ended(void *owner, struct carry *c, enum carry_end how, const struct
             continue;
         r->carry_ended = true;
         if (how != CARRY_DONE)
-            fd_close(&r->spool); /* it is not whole */
+            fd_close(&r->spool); /* it is incomplete */
     }
     if (how == CARRY_FAILED && !l->ended)
         loan_fail(l, why);
@@ -107,7 +107,7 @@ static int fetch(struct loan *l, struct attempt_route *r, struct err *e)
     return carry_bind(r->carry, l->owner, 0, e);
 }
 
-/* Another loan of the job has it, or will have it. */
+/* The route of another loan of the job that has the file, or will have it. */
 static struct attempt_route *elsewhere(const struct loan *l, uint32_t file)
 {
     struct attempt_route *found = NULL;
@@ -170,6 +170,6 @@ void loan_files_reap(struct loan *l)
             continue;
         carry_free(r->carry);
         r->carry = NULL;
-        agent_step_soon(l->agent); /* who waits for it, in another loan too */
+        agent_step_soon(l->agent); /* for those that wait for it, in other loans too */
     }
 }

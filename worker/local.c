@@ -14,36 +14,36 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define RELAY_BYTES (256u << 10) /* read at once, and asked for as the size of its pipe */
+#define RELAY_BYTES (256u << 10) /* read at once, and the size asked for its pipe */
 
 struct local_route {
     struct given given;
-    bool file;   /* it is one, and programs write to it: from here on */
-    off_t from;  /* a stdin: it is read from here on */
-    off_t stood; /* where it stood; not at its end, if it is appended to */
+    bool file;   /* programs write to this file themselves, from offset `from` on */
+    off_t from;  /* for stdin: the offset where reading began */
+    off_t stood; /* the offset that it had; for a file that is appended to this need not be its end */
 };
 
-/* Bytes of programs on their way to a descriptor of the client's. */
+/* A relay: passes the bytes of programs on to a descriptor of the client's. */
 struct relay {
     struct relay *next;
     struct attempt *t;
     struct attempt_route *route;
     struct local_route *l;
-    int from, write; /* our pipe; write until all that begins with the attempt has: there is no end before */
-    int to;          /* a description of our own, where there can be one: nobody's terminal is set non-blocking */
-    int old;         /* a file: what was written before is read from here; -1 */
+    int from, write; /* our pipe; `write` stays open until all programs have started, so that it has no end before */
+    int to;          /* an open file of our own, if possible, so that nobody's terminal becomes non-blocking */
+    int old;         /* for a file: reads what was written before; -1 */
     off_t old_bytes, old_seen;
     bool socket;
     struct loop_fd in, out;
     char *bytes;
-    size_t at, size; /* of those that wait for room */
+    size_t at, size; /* the bytes that wait for room */
 };
 
 struct local {
     uint64_t job;
     uint32_t route_count;
     bool counts, again;
-    const char *why_not; /* NULL: it may begin anew */
+    const char *why_not; /* why it may not begin again; NULL: it may */
     struct relay *relays;
     struct local_route route[];
 };
@@ -60,7 +60,7 @@ static struct local_route *route_in(const struct attempt *t, const struct attemp
 
 /* ---- the begin */
 
-/* The descriptor of a route by which stdin comes, if it has one; -1. */
+/* The descriptor of a route that brings stdin; -1: it brings something else. */
 static int stdin_of(const struct attempt *t, const struct attempt_route *route, struct stat *s)
 {
     const struct graph *g = t->graph;
@@ -111,7 +111,7 @@ int local_begin(struct attempt *t, struct err *e)
     return seek_inputs(t, first, e);
 }
 
-/* A phrase; NULL: it may begin anew. */
+/* Why it may not begin again, as a phrase; NULL: it may. */
 static const char *find_why_not(const struct attempt *t)
 {
     const struct graph *g = t->graph;
@@ -168,7 +168,7 @@ static const struct err *relay_names(const struct relay *r, struct err *e)
     return e;
 }
 
-/* What is in the file already is compared with it. */
+/* Compare bytes with what is in the file already, and drop them. */
 static int drop_old(struct relay *r, struct slice *bytes, struct err *e)
 {
     static char was[RELAY_BYTES]; /* one loop, one thread */
@@ -188,7 +188,7 @@ static int is_short(const struct relay *r, struct err *e)
     return r->old_seen < r->old_bytes ? err_set(e, ERR_BUG, "the second time it wrote less: " GIVEN_DIFFERS) : 0;
 }
 
-/* All that waits, as far as there is room; 1: not all of it. */
+/* Write what waits, as far as there is room; 1: not all of it was written. */
 static int relay_write(struct relay *r, struct err *e)
 {
     while (r->size) {
@@ -201,7 +201,7 @@ static int relay_write(struct relay *r, struct err *e)
         if (n < 0)
             return err_sys(e, "cannot write the output");
         if (r->old < 0 && given_add(&r->l->given, r->bytes + r->at, (size_t)n, e) < 0)
-            return -1; /* of a file, its end tells it */
+            return -1; /* for a file, its end tells */
         r->at += (size_t)n;
         r->size -= (size_t)n;
     }
@@ -219,7 +219,7 @@ static void relay_go_on(struct relay *r)
         loop_fd_start(loop, &r->in, r->from, LOOP_READ);
     } else if (more > 0) {
         loop_fd_start(loop, &r->out, r->to, LOOP_WRITE);
-    } else if (e.sys == EPIPE || e.sys == ECONNRESET) { /* whoever read it has left, and so do we */
+    } else if (e.sys == EPIPE || e.sys == ECONNRESET) { /* the reader has left, so the relay leaves, too */
         relay_end(r);
         attempt_settle(r->t);
     } else {
@@ -240,7 +240,7 @@ static void relay_in(struct loop_fd *w, int events)
     struct err e;
     ssize_t n = read(r->from, r->bytes, RELAY_BYTES);
     if ((n < 0 && (errno == EAGAIN || errno == EINTR)) || agent_box_gone(r->t->agent))
-        return; /* without a sandbox around it, a program may say anything; we are about to hear of that */
+        return; /* a program that lost its sandbox may write anything; we will be told of the loss soon */
     struct slice s = {r->bytes, n > 0 ? (size_t)n : 0};
     int bad = n < 0 ? err_sys(&e, "cannot read a pipe") : 0;
     if (n == 0 && (given_end(&r->l->given, &e) < 0 || is_short(r, &e) < 0))
@@ -259,11 +259,11 @@ static void relay_in(struct loop_fd *w, int events)
     }
 }
 
-/* A description of our own. */
+/* Open it anew, as an open file of our own. */
 static int open_own(int fd, const struct stat *s, int how)
 {
     if (how == O_WRONLY && (S_ISREG(s->st_mode) || S_ISSOCK(s->st_mode)))
-        return fcntl(fd, F_DUPFD_CLOEXEC, 3); /* it is where its owner's is, or cannot be opened */
+        return fcntl(fd, F_DUPFD_CLOEXEC, 3); /* it shares its owner's offset, or cannot be opened anew */
     return fd_reopen(fd, how | O_NONBLOCK | O_NOCTTY);
 }
 
@@ -282,7 +282,7 @@ static struct relay *relay_new(struct attempt *t, struct attempt_route *route, i
         return NULL;
     }
     fcntl(pair[0], F_SETFL, O_NONBLOCK);
-    fcntl(pair[0], F_SETPIPE_SZ, RELAY_BYTES); /* as large as it may be */
+    fcntl(pair[0], F_SETPIPE_SZ, RELAY_BYTES); /* as large as is allowed */
     *r = (struct relay){.next = t->local->relays, .t = t, .route = route, .l = route_in(t, route), .from = pair[0],
                         .write = pair[1], .to = to, .old = -1, .socket = S_ISSOCK(s->st_mode), .bytes = bytes};
     r->in = (struct loop_fd){.run = relay_in, .owner = r};
@@ -295,7 +295,7 @@ static struct relay *relay_new(struct attempt *t, struct attempt_route *route, i
 
 /* ---- sinks */
 
-/* Does nothing else of the job go to that file? */
+/* Is it the only output of the job that goes to this file? */
 static bool is_alone(const struct attempt *t, const struct attempt_route *route, const struct stat *s)
 {
     for (uint32_t i = 0; i < t->route_count; i++) {
@@ -309,7 +309,7 @@ static bool is_alone(const struct attempt *t, const struct attempt_route *route,
     return true;
 }
 
-/* How much of a file was written by programs, in earlier attempts. */
+/* How many bytes programs of earlier attempts have written to a file. */
 static off_t written(const struct local_route *l, int fd)
 {
     off_t now = lseek(fd, 0, SEEK_CUR);
@@ -353,7 +353,7 @@ static int new_relay(struct attempt *t, struct attempt_route *route, const struc
     return r ? 0 : -1;
 }
 
-/* A writing end of its pipe, besides those that others have. */
+/* One more writing end of its pipe. */
 static int relay_writer(const struct relay *r, struct err *e)
 {
     int fd = fd_reopen(r->from, O_WRONLY);
@@ -416,7 +416,7 @@ void local_stop(struct attempt *t)
     for (struct relay *r = t->local ? t->local->relays : NULL; r; r = r->next)
         relay_end(r);
     if (t->local)
-        t->local->relays = NULL; /* in the attempt's arena */
+        t->local->relays = NULL; /* they are in the attempt's arena */
 }
 
 uint64_t local_job(const struct local *l)

@@ -1,8 +1,8 @@
-/* How much memory there is for tasks. */
+/* How much memory this host has for tasks. */
 #pragma once
 #include <stdint.h>
 
-#define MEMORY_SHARE_PERCENT 80 /* of it a worker gives to tasks, unless it is told how much: the rest is the kernel's, for files, and ours */
+#define MEMORY_SHARE_PERCENT 80 /* the share that a worker gives to tasks by default; the rest is for the kernel's file cache and for us */
 
-/* What the machine has, or the least that one of our cgroups (version 2) may have. */
+/* The memory of the machine, or the smallest limit of our cgroups (version 2). */
 uint64_t memory_of_machine(void);

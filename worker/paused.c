@@ -1,7 +1,7 @@
-/* Attempts without a scheduler.  When it is gone they go on: their bytes go between workers and clients, who wait for one, too.
- * What they have to say of themselves waits until a scheduler knows them again (GO_ON); then it is said, and all that was said
- * before once more, for the one that heard it may have taken it along.  So what is told only once, block by block, is a
- * reason to begin anew; and what is lent comes back, for loans are the scheduler's.
+/* Attempts without a scheduler.  They go on, as their bytes go between workers and clients, which wait for a scheduler, too.
+ * Their messages to the scheduler wait until one knows them again (GO_ON).  Then these are sent, and all earlier ones once
+ * more, as they may have been lost with the old scheduler.  So an attempt that must tell of each block just once cannot go
+ * on, and begins again.  And lent runs come back, as loans are the scheduler's.
  *
  * Before: agent.c.  The other side: scheduler/remains.c. */
 #include "worker/attempt.h"
@@ -32,10 +32,10 @@ static void tell_remains(struct attempt *t)
     struct arena a = ARENA_INIT(REMAINS_ARENA_MAX);
     uint32_t *node = arena_array(&a, t->graph->node_count, sizeof *node), count = 0;
     for (uint32_t i = 0; node && i < t->graph->node_count; i++)
-        if (t->here[i] && (t->graph->node[i].kind != GRAPH_SOURCE || t->graph->node[i].parent != GRAPH_NONE)) /* else it is the client's */
+        if (t->here[i] && (t->graph->node[i].kind != GRAPH_SOURCE || t->graph->node[i].parent != GRAPH_NONE)) /* otherwise the node is the client's */
             node[count++] = i;
     struct msg m = {.type = MSG_REMAINS, .remains = {t->job, t->number, {t->token, sizeof t->token}, node, count}};
-    agent_send(t->agent, &m); /* without memory it names nothing, and is told to stop */
+    agent_send(t->agent, &m); /* without memory it names no node, and will be told to stop */
     arena_clear(&a);
 }
 
@@ -97,6 +97,6 @@ void attempt_go_on(struct attempt *t)
         attempt_say(t, &m);
     if (t->state == ATTEMPT_ENDED)
         say_stopped(t);
-    t->wanted = 0; /* slots of others are asked for again */
+    t->wanted = 0; /* slots of other workers must be asked for again */
     agent_step_soon(t->agent);
 }

@@ -10,15 +10,15 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
-#define AHEAD_BYTES   (8u << 20)  /* with a reader's pump */
-#define PUT_BYTES_MIN (256u << 10) /* of bytes that still come */
-#define RELEASE_BYTES (16u << 20) /* given back at once */
+#define AHEAD_BYTES   (8u << 20)  /* bytes that a reader's pump may have ahead */
+#define PUT_BYTES_MIN (256u << 10) /* passed on at a time, of a stream that still grows */
+#define RELEASE_BYTES (16u << 20) /* given back to the file system at a time */
 
 struct reader {
     struct share *share;
     struct outlet out;
     uint32_t edge;
-    uint64_t given; /* bytes put into the outlet */
+    uint64_t given; /* bytes that were put into its outlet */
     bool left, ended;
 };
 
@@ -29,7 +29,7 @@ struct share {
     struct reader *reader; /* owned */
     uint32_t reader_count;
     uint64_t released;
-    bool endless; /* the writer never waits */
+    bool endless; /* the writer must never be made to wait */
 };
 
 /* ---- giving on */
@@ -69,7 +69,7 @@ static int serve(struct reader *r, struct err *e)
     return in->ended && r->given == in->bytes && !r->left ? outlet_close(&r->out, e) : 0;
 }
 
-/* What the slowest of those that read streams has read; one that keeps files itself is never slow. */
+/* How far the slowest reader is that streams; a reader that keeps the files itself is never slow. */
 static uint64_t least_read(const struct share *s, bool *kept)
 {
     uint64_t least = s->in.bytes;
@@ -83,14 +83,14 @@ static uint64_t least_read(const struct share *s, bool *kept)
     return least;
 }
 
-/* Back to the file system; where a pump still reads a page, that stays the reader's. */
+/* Give space back to the file system; pages that a pump still reads stay valid for it. */
 static void release(struct share *s, uint64_t upto)
 {
     if (s->intake.spool < 0 || upto < s->released + RELEASE_BYTES)
         return;
     upto -= upto % PUT_BYTES_MIN;
     fallocate(s->intake.spool, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)s->released,
-              (off_t)(upto - s->released)); /* it need not be possible */
+              (off_t)(upto - s->released)); /* not all file systems can do it */
     s->released = upto;
 }
 
@@ -100,7 +100,7 @@ static void step(void *owner)
     struct err e;
     bool kept = false;
     for (uint32_t i = 0; !s->reader_count && s->in.ended && i < s->t->blocks_count; i++)
-        blocks_step(s->t->blocks[i]); /* whose tasks read it */
+        blocks_step(s->t->blocks[i]); /* its tasks read the share */
     for (uint32_t i = 0; i < s->reader_count; i++)
         if (serve(&s->reader[i], &e) < 0) {
             attempt_fail(s->t, &e);
@@ -131,7 +131,7 @@ static void reader_left(void *owner)
     if (all)
         intake_stop(&s->intake);
     else
-        step(s); /* the writer may have waited for this one */
+        step(s); /* the writer may have waited for this reader */
 }
 
 static void reader_ended(void *owner)
@@ -229,8 +229,8 @@ static int make_broadcast(struct attempt *t, const struct graph_flow *f, uint32_
     return 0;
 }
 
-/* A spool is where it is read, if that is a program here: who keeps what comes needs none, and what comes from
- * a BROADCAST is kept already. */
+/* Make the share for an edge that must be a spool.  It is made where the reader is, if that is a program here: a reader
+ * that keeps its input needs none, and what comes from a BROADCAST is kept already. */
 static int make_spool(struct attempt *t, uint32_t edge, struct err *e)
 {
     const struct graph_edge *d = &t->graph->edge[edge];

@@ -1,6 +1,6 @@
-/* See tasks.h.  What a task's programs read and write besides each other, by the SOURCEs and SINKs of the
- * body: stdin is the block, stdout is the run's, stderr each program's own, so that what they say
- * comes in the order of the programs, whenever they said it (tasks_kept.c). */
+/* See tasks.h.  Runs a task: connects its programs to the SOURCEs and SINKs of the body.  stdin is the block; stdout is the
+ * run's; stderr is each program's own, so that it is printed in the order of the programs, whenever they wrote it
+ * (tasks_kept.c). */
 #include "worker/tasks.h"
 
 #include "worker/deal.h"
@@ -22,13 +22,13 @@ static const struct graph_file *file_of(const struct run *r)
     return r->file == GRAPH_NONE ? NULL : &r->b->t->graph->file[r->file];
 }
 
-/* A descriptor of its own for it. */
+/* Open the task's file. */
 static int file_reader(const struct run *r, struct err *e)
 {
     return r->in >= 0 ? spool_reader(r->in, e) : region_open_file(r->b->t, file_of(r), e);
 }
 
-/* What came end to end in a stream is a file again. */
+/* Make a file again of the part of the streamed input that is this task's. */
 static int copy_file(struct run *r, struct err *e)
 {
     const struct blocks *b = r->b;
@@ -47,7 +47,7 @@ static int copy_file(struct run *r, struct err *e)
 
 /* ---- words */
 
-/* `count` texts with their holes filled, in the run's arena; NULL: no room. */
+/* Fill the holes of `count` texts, in the run's arena; NULL: no memory. */
 static const char *const *fill_all(struct run *r, const char *const *text, uint32_t count, bool shell)
 {
     const struct graph_file *f = file_of(r);
@@ -78,7 +78,7 @@ struct region_words tasks_words(void *owner, uint32_t node)
     return (struct region_words){word, word ? n->argc : 0};
 }
 
-/* Names of the files that it leaves in /job: task_start has filled them. */
+/* The names of its outputs in /job; task_start has filled their holes. */
 static struct region_words task_outputs(void *owner, uint32_t node)
 {
     struct run *r = owner;
@@ -109,7 +109,7 @@ struct ends {
     struct run *r;
     struct region_end *list;
     uint32_t count;
-    int *opened; /* to be closed when the region has them */
+    int *opened; /* to be closed once the region has them */
     uint32_t opened_count;
 };
 
@@ -135,7 +135,7 @@ static int feed(struct ends *s, struct region_end *end, const struct box_source 
     return 0;
 }
 
-/* What comes from outside of the body: each task reads all of it. */
+/* An end that reads from outside of the body: each task reads all of it. */
 static int end_of_outside(struct ends *s, uint32_t edge, struct region_end *end, struct err *e)
 {
     static struct box_source from[SOURCES_MAX];
@@ -143,7 +143,7 @@ static int end_of_outside(struct ends *s, uint32_t edge, struct region_end *end,
     return feed(s, end, from, inlet_sources(in, 0, in->bytes, from, SOURCES_MAX), e);
 }
 
-/* The block, wherever the source names stdin, and what else it names. */
+/* An end that reads a SOURCE of the body: the block in place of stdin, and what else the source names. */
 static int end_of_source(struct ends *s, const struct graph_node *source, struct region_end *end, struct err *e)
 {
     static struct box_source from[SOURCES_MAX];
@@ -167,7 +167,7 @@ bool tasks_reads_block(const struct graph_node *n)
     return false;
 }
 
-/* One descriptor of program i: is it for us to say what it is? */
+/* Set the end of one descriptor of program i, if it is not decided by the graph. */
 static int end_of_fd(struct ends *s, uint32_t i, const struct graph_fd *f, struct err *e)
 {
     const struct graph *g = s->r->b->t->graph;
@@ -229,7 +229,7 @@ static int start_programs(struct run *r, struct err *e)
     return result;
 }
 
-/* ---- the way of an author's stage */
+/* ---- the functions of a map or reduce (struct blocks_way) */
 
 static int prepare(struct run *r, struct err *e)
 {
@@ -260,7 +260,7 @@ static int *output(struct run *r, uint32_t i)
     return i < said ? &r->task->errors[i] : &r->task->made[i - said];
 }
 
-/* What a program left: outputs, and what is only told. */
+/* Take the files that a program left as outputs, or note a sentence about them. */
 static int take_left(struct run *r, uint32_t task, const struct box_result *end, struct err *e)
 {
     tasks_note_dropped(r, task, end);
@@ -289,8 +289,8 @@ static void task_ended(struct run *r, uint32_t task, const struct box_result *en
         tasks_note(r, task, end);
 }
 
-/* A task that took its workers with it ends its stage, in its turn, as one that failed: so it is kept, to be looked at
- * alone. */
+/* A task with which workers were lost ends its stage, in its turn, like one that failed: so it is kept, and can be looked
+ * at alone. */
 static bool gave_up(struct run *r, const struct err *why)
 {
     struct blocks *b = r->b;
@@ -306,7 +306,7 @@ static bool gave_up(struct run *r, const struct err *why)
     return true;
 }
 
-/* Of a task per file of a stream there are two regions. */
+/* A task per file of a streamed input has two regions, so no other run can wait for one. */
 static bool queues(const struct run *r)
 {
     return !r->b->file_at;
@@ -324,7 +324,7 @@ static bool goes_on(struct run *r)
     return false;
 }
 
-/* Is it to be kept, to be run again alone? */
+/* Is the task to be kept, so that it can be run again alone? */
 static bool is_recorded(const struct run *r)
 {
     const struct graph *g = r->b->t->graph;
@@ -357,7 +357,7 @@ static int give(struct blocks *b, struct run *r, struct err *e)
             t->dropped = arena_string(&b->t->arena, r->task->dropped[i]);
     bool first = !t->any;
     t->any = true;
-    /* The first that is not 0; of a command whose status says what it found, the smallest. */
+    /* The first status that is not 0; for a command whose status says what it found, the smallest. */
     bool finds = blocks_node(b, b->stage->count - 1)->split.ok_status & ~1u;
     if (first || (finds ? r->status < t->status : !t->status))
         t->status = r->status;

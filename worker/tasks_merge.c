@@ -1,7 +1,8 @@
-/* `map ... merge M`: what the tasks write becomes one by a tree.  `fan` neighbours of one level are given to M, as
- * file words or end to end on stdin, and what it writes is one of the next level; which are neighbours follows from
- * their numbers alone.  M begins as soon as its parts are there, so that what is kept is bounded; when all tasks have
- * ended, what is left over at the end of a level goes up as it is, or several of it together.  See tasks.h. */
+/* `map ... merge M`: the outputs of the tasks are combined by a tree of merges.  M gets `fan` neighbours of one level, as
+ * file operands or end to end on stdin, and its output is an item of the next level.  Which items are neighbours follows
+ * from their numbers alone.  M begins as soon as its parts are there, so that what is kept is bounded.  When all tasks have
+ * ended, what is left over at the end of a level goes up unchanged if it is one item, and merged if it is several.  See
+ * tasks.h. */
 #include "worker/tasks.h"
 
 #include "base/spool.h"
@@ -14,16 +15,16 @@
 #include <unistd.h>
 
 #define FAN_MAX     1024
-#define LEVEL_BITS  40 /* a merge's number holds its level above them: so all have different random numbers */
+#define LEVEL_BITS  40 /* a merge's number has its level above these bits, so all merges have different random numbers */
 
-/* What a task or a merge wrote, or will have written. */
+/* An item of the tree: the output of a task or a merge, now or later. */
 struct merge_item {
     struct merge_item *next;
     struct blocks *b;
     uint32_t level;
-    uint64_t number; /* in its level */
-    int out;         /* owned; -1: not yet */
-    int said;        /* what merges said below here, and here: owned; -1: nothing */
+    uint64_t number; /* its number in its level */
+    int out;         /* owned: the output; -1: not there yet */
+    int said;        /* owned: the stderr of merges from here down; -1: nothing */
     struct run *run; /* the merge that makes it */
     struct task_failure failure;
 };
@@ -50,7 +51,7 @@ static void item_free(struct merge_item *i)
 
 struct merge {
     struct run *run;
-    const char **name; /* of its parts, in /job */
+    const char **name; /* the names of its parts in /job */
     uint32_t count;
     struct merge_item *item;
 };
@@ -88,7 +89,7 @@ static bool names_parts(const struct blocks *b)
     return false;
 }
 
-/* Where the merge body's programs read and write. */
+/* The ends that the programs of the merge body read from and write to. */
 static uint32_t ends_of(const struct merge *m, struct region_end *list, const struct box_source *source)
 {
     const struct blocks *b = m->item->b;
@@ -159,7 +160,7 @@ static int run_programs(struct merge *m, struct merge_item *part, struct err *e)
     return result;
 }
 
-/* What was said in `from` goes behind what is in *to. */
+/* Append the contents of `from` to *to. */
 static int append(int *to, int from, struct err *e)
 {
     uint64_t size;
@@ -252,7 +253,7 @@ static int new_run(struct merge_item *i, struct err *e)
     return 0;
 }
 
-/* `count` items from *at on become one of the next level.  1: begun; 0: not now. */
+/* Begin to merge `count` items from *at on into one of the next level.  1: begun; 0: not now. */
 static int begin(struct blocks *b, struct merge_item **at, uint32_t count, struct err *e)
 {
     if (!agent_begin_run(b->t->agent, queue_slots(b), b->t->graph->width, b->run_memory))
@@ -293,7 +294,7 @@ static int begin(struct blocks *b, struct merge_item **at, uint32_t count, struc
 
 /* ---- the tree */
 
-/* How many items from i on are there, one behind the other, of i's group. */
+/* How many items from i on are complete, without a gap, in i's group. */
 static uint32_t ready(const struct merge_item *i, uint32_t fan)
 {
     const struct merge_item *first = i;
@@ -320,7 +321,7 @@ int tasks_merge_add(struct blocks *b, int out, struct err *e)
     return 0;
 }
 
-/* Groups that are whole. */
+/* Merge groups that are complete. */
 int tasks_merge_step(struct blocks *b, struct err *e)
 {
     uint32_t fan = fan_of(b);
@@ -331,7 +332,7 @@ int tasks_merge_step(struct blocks *b, struct err *e)
     return r < 0 ? -1 : 0;
 }
 
-/* All tasks have ended: what is left over, from the lowest level up.  1: one is left, and it is merged. */
+/* All tasks have ended: merge what is left over, from the lowest level up.  1: one item is left, and it is complete. */
 static int finish(struct blocks *b, struct err *e)
 {
     uint32_t fan = fan_of(b);
@@ -350,11 +351,11 @@ static int finish(struct blocks *b, struct err *e)
                 break;
             at = &(*at)->next;
             if (!*at)
-                return 0; /* the last of them is under way */
+                return 0; /* the last one is being merged */
         }
         uint32_t count = ready(*at, fan);
         if ((*at)->number % fan)
-            return 0; /* its neighbours are under way */
+            return 0; /* its neighbours are being merged */
         if (count > 1 || (*at == b->tasks->tree && !(*at)->level))
             return begin(b, at, count, e) < 0 ? -1 : 0;
         b->tasks->leaves_kept -= (*at)->level == 0;
