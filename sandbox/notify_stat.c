@@ -169,7 +169,7 @@ void notify_time_asked(struct notify *n, const struct seccomp_notif *q, const st
     }
 }
 
-/* It cannot be told whether the kernel or the task has set this time: then the result is not certified. */
+/* If it cannot be told whether the kernel or the task has set this time, the result is not certified. */
 static void doubt(struct notify *n, const struct timespec *t)
 {
     if (n->asked_time && is_real(n, t) && (__int128)t->tv_sec * SECOND_NS + t->tv_nsec >= n->asked_ns)

@@ -7,8 +7,8 @@ proto: base
 dsl: base proto
 store: base
 sandbox: base
-scheduler: base proto store dsl
-worker: base proto store sandbox
+scheduler: base proto dsl
+worker: base proto sandbox
 client: base proto dsl store
 embed: base proto scheduler worker sandbox
 cli:'
