@@ -1,12 +1,14 @@
 /* zpipe_attach, zpipe_logs: what a submitted job printed, from where it was taken last, its output files, its status.
  *
- * Each byte is given once.  The keeper counts what was written, as we say after each piece.  Killed between a piece
- * and its word, we leave bytes of which the keeper does not know: so before anything is written it is given a *receipt*,
- * where our stdout is, if that is a file: host, device, inode, where we begin, path.  Whoever comes next looks there:
- * so many bytes more than the keeper knows of, and the same as come now, were written and are not written again.  (Of
- * a pipe nobody can tell: then what the keeper had sent ahead of our word, DOUBT_BYTES_MAX at most, may come twice after a kill -9.)
+ * Each byte is given out once.  After each piece that we write we tell the keeper how much was written, and the keeper
+ * counts.  If we are killed between writing a piece and telling the keeper, we leave bytes of which the keeper does not
+ * know.  So before we write anything the keeper gets a *receipt*: where our stdout is, if that is a file (host, device,
+ * inode, path, and the offset at which we begin).  The next attach looks there.  If the file holds more bytes than the
+ * keeper knows of, and they are the same as the bytes that come now, they are not written again.  (In a pipe nobody can see
+ * them: then what the keeper had sent ahead of our word, DOUBT_BYTES_MAX at most, may come twice after a kill -9.)
  *
- * Files come last, are put in place together, and the keeper hears of it then: who is killed before does it again. */
+ * Files come last and are put in place together, and the keeper is told after that.  An attach that is killed before has to
+ * do it again. */
 #include "client/visit.h"
 
 #include "base/fds.h"
@@ -22,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DOUBT_BYTES_MAX MSG_CREDIT_BYTES /* written, and not known to the keeper: it sends no more ahead */
+#define DOUBT_BYTES_MAX MSG_CREDIT_BYTES /* bytes that are written but not known to the keeper: it sends no further ahead */
 #define COPY_BYTES      ((size_t)1 << 18)
 
 struct attach {
@@ -30,19 +32,19 @@ struct attach {
     int to;          /* borrowed: where what was printed goes */
     bool (*stop)(void *owner);
     void *stop_owner;
-    struct stream_receiver *out, *files; /* or, of logs, `out` alone */
-    uint64_t taken_bytes; /* of what was printed */
-    char *doubt;          /* owned: so much may have been written by who came before */
+    struct stream_receiver *out, *files; /* logs use only `out` */
+    uint64_t taken_bytes; /* of what the job printed */
+    char *doubt;          /* owned: bytes that an earlier attach may have written already */
     size_t doubt_bytes, doubt_at;
     bool logs;
-    bool begun;           /* the keeper has our receipt: */
-    struct buf waiting;   /* until then, what has come */
+    bool begun;           /* the keeper has our receipt; */
+    struct buf waiting;   /* holds what comes until then */
     bool out_ended, files_ended, told;
-    int spool;            /* the files as they came */
+    int spool;            /* the files as they were received */
     int status;
     struct err job_why;
     char directory[4097];
-    bool finished;        /* the keeper knows that all is here */
+    bool finished;        /* the keeper knows that we have everything */
 };
 
 /* ---- receipts */
@@ -64,7 +66,7 @@ static void write_receipt(int fd, char out[MSG_RECEIPT_MAX + 1])
     snprintf(out, MSG_RECEIPT_MAX + 1, "%s %ju %ju %jd %s", host, (uintmax_t)s.st_dev, (uintmax_t)s.st_ino, (intmax_t)at, path);
 }
 
-/* The file of a receipt, if it is still there and is here; *at: where its writer began. */
+/* Opens the file of a receipt if it is on this host and still the same file; *at: the offset at which its writer began. */
 static int open_receipt(const char *receipt, off_t *at)
 {
     char host[256], here[256] = "";
@@ -82,7 +84,7 @@ static int open_receipt(const char *receipt, off_t *at)
     return fd;
 }
 
-/* What is in that file behind the bytes that the keeper knows of. */
+/* Reads what is in that file after the bytes that the keeper knows of. */
 static int read_doubt(struct attach *a, struct err *e)
 {
     const struct client_place *p = &a->visit.place;
@@ -105,7 +107,7 @@ static int read_doubt(struct attach *a, struct err *e)
 
 /* ---- what was printed */
 
-/* As a program would: it waits where its reader does, but for `stop`. */
+/* Waits for a slow reader as a program would, but gives up if `stop` says so. */
 static int write_out(struct attach *a, const char *data, size_t size, struct err *e)
 {
     while (size) {
@@ -133,7 +135,7 @@ static int give(struct attach *a, const char *data, size_t size, struct err *e)
     return r == 0 && told == 0 ? stream_consumed(a->out, size, e) : -1;
 }
 
-/* Where the first byte of ours will be: nothing is written before the keeper knows. */
+/* Sends the receipt: where our first byte will be.  Nothing is written before the keeper has it. */
 static int begin(struct attach *a, struct err *e)
 {
     char receipt[MSG_RECEIPT_MAX + 1];
@@ -142,8 +144,8 @@ static int begin(struct attach *a, struct err *e)
     return visit_say(&a->visit, &m, e);
 }
 
-/* What comes is what may have been written before: as long as it is the same it is not written again.  One byte that
- * differs, or the end, and none of it was. */
+/* Compares what comes with what may have been written before, and as long as it is the same does not write it again.  After
+ * one byte that differs, or an end that comes too early, none of it counts as written before. */
 static int settle_doubt(struct attach *a, struct slice *bytes, bool end, struct err *e)
 {
     size_t left = a->doubt_bytes - a->doubt_at, size = bytes->size < left ? bytes->size : left;
@@ -197,7 +199,7 @@ static int copy_file(int from, int to, uint64_t size, struct err *e)
     return 0;
 }
 
-/* Placed as those of any job: all or none. */
+/* Puts the files in place as any job's: all or none. */
 static int place_files(struct attach *a, struct err *e)
 {
     struct arena arena = ARENA_INIT(4 * MADE_INDEX_MAX);

@@ -1,5 +1,5 @@
-/* zpipe_deposit: a job goes to a keeper, with those of its inputs that are not on directories which the keeper shares with
- * us.  The text is understood here, where its names and globs mean something; the keeper gets the graph. */
+/* zpipe_deposit: submits a job to a keeper, with all its inputs except those on directories that the keeper shares with us.
+ * The text is parsed here, where its names and globs mean something; the keeper gets the graph. */
 #include "client/visit.h"
 
 #include "base/fds.h"
@@ -17,14 +17,14 @@ struct deposit {
     struct zpipe *z;
     struct graph *graph;
     char *directory;
-    int in;              /* owned: stdin, all of it, or -1 */
+    int in;              /* owned: a copy of all of stdin, or -1 */
     uint64_t in_bytes;
-    struct buf record;   /* behind its prefix */
+    struct buf record;   /* including its prefix */
     uint32_t *carried, carried_count;
     struct stream_sender *sender;
-    uint32_t at;         /* 0: the record; then the files that are carried; then stdin */
-    int fd;              /* of that file */
-    uint64_t left_bytes; /* of what `at` says */
+    uint32_t at;         /* what is sent now.  0: the record; then the carried files; then stdin */
+    int fd;              /* the file that is sent now */
+    uint64_t left_bytes; /* how much of it is left */
 };
 
 /* ---- what cannot be submitted */
@@ -73,7 +73,7 @@ static int check_graph(const struct deposit *d, struct err *e)
     return 0;
 }
 
-/* ---- stdin: read to its end first, for it may be slow, and the keeper shall know how much it is */
+/* ---- stdin: read to its end first, for it may be slow, and the keeper must know its size */
 
 static bool reads_stdin(const struct graph *g)
 {
@@ -160,7 +160,7 @@ static const struct graph_file *file_at(const struct deposit *d)
     return d->at >= 1 && d->at <= d->carried_count ? &d->graph->file[d->carried[d->at - 1]] : NULL;
 }
 
-/* What `at` said is sent; on to the next that has bytes. */
+/* One part is sent.  Moves on to the next part that has bytes. */
 static int next(struct deposit *d, struct err *e)
 {
     const struct graph_file *f = file_at(d);
@@ -209,7 +209,7 @@ static void writable(void *owner)
 
 static void left(void *owner)
 {
-    (void)owner; /* why, KEPT says */
+    (void)owner; /* the reason comes with KEPT */
 }
 
 static void on_kept(struct visit *v, const struct msg_kept *m)

@@ -1,5 +1,5 @@
-/* zpipe_fetch: the tasks of a submitted job that failed come from its keeper, as an index and files (proto/made.h), and
- * are records here from then on (record.c). */
+/* zpipe_fetch: gets the tasks of a submitted job that failed from its keeper, as an index and files (proto/made.h).  From
+ * then on they are records on this host (record.c). */
 #include "client/visit.h"
 
 #include "base/fds.h"
@@ -15,7 +15,7 @@
 struct fetch {
     struct visit visit;
     struct stream_receiver *files;
-    int spool; /* what came of them */
+    int spool; /* what has come of the files */
 };
 
 static void files_data(void *owner, struct slice bytes)
@@ -60,7 +60,7 @@ static int receive(struct fetch *f, struct zpipe *z, uint64_t job, struct err *e
     return visit_run(&f->visit, NULL, NULL, e);
 }
 
-/* JOB-STAGE-BLOCK of a file's name; "": it has none. */
+/* The part JOB-STAGE-BLOCK of a file's name; "": it has none. */
 static void record_of(const char *name, char out[128])
 {
     size_t size = strcspn(name, "/");
@@ -83,7 +83,7 @@ static int take_file(int from, struct record_in *r, const struct made_file *file
     return 0;
 }
 
-/* Those of one directory, from `at` on; how many. */
+/* Takes the files of one record's directory, from `file` on.  Returns how many. */
 static int take_record(const struct fetch *f, const struct made_file *file, uint32_t count, const char *records, struct err *e)
 {
     struct record_in *r = record_begin(records);

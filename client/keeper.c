@@ -1,9 +1,9 @@
-/* See keeper.h.  The daemon: a client that listens.  What it does for a submitted job is what any client does for its own
- * (job.c), so a scheduler that was killed costs such a job what it costs others; what a keeper adds is that all of it is
- * on disk, and that it goes on when the keeper was killed: from the journal, with the job's inputs, from its first byte, and
- * what was given away before is compared.
+/* See keeper.h.  The daemon: a client that listens.  It does for a submitted job what any client does for its own job
+ * (job.c), so a killed scheduler costs such a job no more than others.  What the keeper adds: everything is on disk, and
+ * the job goes on after the keeper was killed.  It is then taken from the journal with its inputs and run from its first
+ * byte, and its output is compared with what was given away before.
  *
- * It waits for its disk as it must: nobody's lease depends on it, for clients have none. */
+ * The keeper may wait for its disk: clients have no leases, so nobody's lease runs out meanwhile. */
 #include "client/keeper.h"
 
 #include "base/fds.h"
@@ -29,7 +29,8 @@ static uint64_t clock_ms(clockid_t clock)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* By the host's clock as it was at first: a host that was booted with a wrong one, and sets it right, is not to forget jobs for it. */
+/* The host's clock as it was when the keeper began.  If the host booted with a wrong clock and sets it right later, the
+ * keeper must not forget jobs because of that. */
 uint64_t keeper_now_ms(void)
 {
     static uint64_t booted_ms;
@@ -176,7 +177,7 @@ static int keeper_open(struct keeper *k, const struct zpipe_keeper_options *o, s
         return err_nomem(e);
     if (copy_options(k, o, e) < 0 || hold(k, e) < 0)
         return -1;
-    free(k->directory); /* it is there now */
+    free(k->directory); /* k->directory now holds the path */
     k->directory = realpath(o->directory, NULL);
     if (!k->directory)
         return err_sys(e, "cannot use the keeper's directory '%s'", o->directory);
@@ -200,7 +201,7 @@ static void keeper_close(struct keeper *k)
     if (k->z) {
         loop_timer_stop(k->z->loop, &k->tick);
         if (k->reaper.run)
-            loop_hook_stop(&k->reaper); /* jobs are freed here now */
+            loop_hook_stop(&k->reaper); /* this loop frees the jobs itself */
     }
     keeper_visits_close(k);
     while (k->job_count)

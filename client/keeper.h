@@ -1,18 +1,18 @@
-/* A keeper: the client of submitted jobs, and the host of those who submit them and come for their output.
+/* A keeper: the client of submitted jobs.  It serves those who submit them and fetch their output.
  *
  *   keeper.c         the daemon: its connection, its journal, its limits
- *   keeper_job.c     a submitted job's life: taken in, run, over, taken, discarded
- *   keeper_list.c    which there are, and whose turn is next
- *   keeper_in.c      a job that is brought
- *   keeper_visits.c  who comes to the data port, and the streams with them
+ *   keeper_job.c     a submitted job's life: accepted, running, over, taken, discarded
+ *   keeper_list.c    which jobs there are, and which is started next
+ *   keeper_in.c      receives a job that is being submitted
+ *   keeper_visits.c  visitors at the data port, and the streams to them
  *
  * DIRECTORY/journal is the database (store/journal.h).  DIRECTORY/jobs/NUMBER holds a job's files:
- *   in/N      the graph's file N, as it was carried;  stdin
+ *   in/N      the graph's file N, if its bytes came with the job;  stdin
  *   out       what it printed;  was: what it had printed in an earlier life of the keeper, to compare
  *   err       its stderr
- *   files/    its output files: empty until it is over
- *   records/  its tasks that failed, as proto/record.h has them
- * A directory without a row in the journal was never wholly taken in, and is removed. */
+ *   files/    its output files: empty until the job is over
+ *   records/  its tasks that failed, as in proto/record.h
+ * A directory without a row in the journal was never completely received, and is removed. */
 #pragma once
 #include "client/client.h"
 #include "base/list.h"
@@ -21,15 +21,15 @@
 #include "store/journal.h"
 
 #define KEEPER_JOBS_MAX    20000
-#define KEEPER_JOBS_PER_KEY_MAX 5000 /* of one key, those that are over and not forgotten, too */
+#define KEEPER_JOBS_PER_KEY_MAX 5000 /* of one key; includes jobs that are over until they are forgotten */
 #define KEEPER_RUNNING_MAX 100  /* the others wait their turn */
 #define KEEPER_OWNERS      256
 #define KEEPER_VISITS_MAX  1000
-#define KEEPER_VISIT_NS    ((uint64_t)60 * 1000000000) /* to come after being let in */
-#define KEEPER_OVER_MAX    1000                        /* jobs that are over and kept: the oldest goes */
-#define KEEPER_OVER_MS     ((uint64_t)7 * 24 * 3600 * 1000) /* and so long */
+#define KEEPER_VISIT_NS    ((uint64_t)60 * 1000000000) /* a visitor must connect within this time */
+#define KEEPER_OVER_MAX    1000                        /* jobs that are over and kept; above this the oldest is dropped */
+#define KEEPER_OVER_MS     ((uint64_t)7 * 24 * 3600 * 1000) /* and for how long they are kept */
 
-/* Whose jobs they are: those of one key take turns with those of others. */
+/* The owner of jobs, known by its key.  Owners take turns. */
 struct keeper_owner {
     struct list at; /* in keeper.owners */
     uint32_t jobs, running;
@@ -43,36 +43,36 @@ struct keeper_job {
     struct journal_job row;  /* texts and slices owned */
     char *text, *directory;  /* owned: of the record */
     char *path;              /* owned: DIRECTORY/jobs/NUMBER */
-    struct zpipe_job *job;   /* while it runs */
+    struct zpipe_job *job;   /* NULL: it is not running */
     bool again;              /* an earlier life of the keeper may have begun it */
-    bool ended;              /* its last event came: to be freed, from the loop */
+    bool ended;              /* its last event came; the loop frees it */
     int in, out, was, err;   /* -1: not open */
-    uint64_t out_bytes, was_bytes, held_bytes; /* held: of the disk, in all */
+    uint64_t out_bytes, was_bytes, held_bytes; /* held: bytes on disk, in all */
     struct visitor *taker;   /* who gets the output now */
-    struct visitor *next_taker; /* and who waits until that one has left */
+    struct visitor *next_taker; /* who waits until `taker` has left */
 };
 
 struct visitor {
     struct list at;
     struct keeper *k;
-    struct keeper_job *job; /* NULL: it brings one */
+    struct keeper_job *job; /* NULL: the visitor submits a job */
     uint64_t number;        /* the job's */
     uint32_t what;          /* enum msg_ask_what */
-    uint64_t asked_by, request; /* of VISIT, for VISITED */
+    uint64_t asked_by, request; /* from VISIT, for the answer VISITED */
     uint8_t key[MSG_KEY_BYTES], token[MSG_TOKEN_BYTES];
     size_t key_size;
-    uint64_t link;          /* once it came */
+    uint64_t link;          /* set once the visitor has connected */
     bool here;
-    uint64_t until_ns;      /* or it is forgotten */
-    bool gone;              /* to be freed, from the loop */
+    uint64_t until_ns;      /* if it has not connected by then it is forgotten */
+    bool gone;              /* the loop frees it */
     /* TAKE, LOGS, RECORDS */
     struct stream_sender *out, *files;
     bool begun, told, listed, out_ended, files_ended, cut;
-    uint64_t sent_bytes;    /* of what was printed */
-    struct buf index;       /* of the files */
+    uint64_t sent_bytes;    /* of what the job printed */
+    struct buf index;       /* the list of the files */
     uint64_t index_sent, file_sent, log_bytes;
     uint32_t file, file_count;
-    int fd;                 /* of that file; or of the log */
+    int fd;                 /* the file that is being sent, or the log */
     struct arena arena;
     const struct made_file *list;
     /* KEEP */
@@ -86,62 +86,64 @@ struct keeper {
     struct journal *journal;
     char *directory, *advertise, *listen, *shared;
     int lock;
-    uint64_t room_bytes, held_bytes; /* what all jobs may hold, and do */
-    struct keeper_job **job; /* by number; job_count of them, room for KEEPER_JOBS_MAX */
-    struct list owners[KEEPER_OWNERS], visitors; /* the former by a byte of the key */
+    uint64_t room_bytes, held_bytes; /* what all jobs may hold on disk, and what they do hold */
+    struct keeper_job **job; /* sorted by number; job_count of them, room for KEEPER_JOBS_MAX */
+    struct list owners[KEEPER_OWNERS], visitors; /* owners: by a byte of the key */
     uint32_t job_count, running, ended_count, visitor_count, visitors_gone;
-    bool start_wanted;       /* a job came, or ended */
+    bool start_wanted;       /* a job came or ended, so another may start */
     struct loop_timer tick;
     struct loop_hook reaper;
-    bool closing;            /* jobs that are cancelled now are not over: they go on later */
+    bool closing;            /* the keeper is stopping: jobs cancelled now are not over and go on later */
     bool failed;
     struct err why;
-    void (*ready)(const char *url); /* to be told once, when the scheduler knows of us; NULL: nobody is */
+    void (*ready)(const char *url); /* called once, when the scheduler has accepted the keeper; may be NULL */
 };
 
 /* keeper.c */
-void keeper_fail(struct keeper *k, const struct err *why); /* it ends: nothing more can be noted */
-/* One more message was sent, or not.  Of one for which there was no memory somebody would wait for ever: the keeper ends. */
+void keeper_fail(struct keeper *k, const struct err *why); /* ends the keeper: nothing more can be recorded */
+/* `sent` is what sending a message returned.  If there was no memory for the message, somebody would wait for it for ever:
+ * then the keeper ends. */
 void keeper_sent(struct keeper *k, int sent, const struct err *e);
-uint64_t keeper_now_ms(void);                              /* since 1970; who sets the clock later changes nothing */
-/* `more` bytes are to be held; -1: there is no room. */
+uint64_t keeper_now_ms(void);                              /* since 1970; unaffected by later changes of the clock */
+/* Is there room for `more` bytes?  -1: no. */
 int keeper_room(struct keeper *k, uint64_t more, struct err *e);
-/* `what` could not be written to its directory, with errno: says so, and what to do. */
+/* `what` could not be written to the keeper's directory (errno is set): fills e with that and what to do. */
 int keeper_write_failed(const struct keeper *k, const char *what, struct err *e);
 
 /* keeper_list.c */
-int keeper_list_add(struct keeper_job *j, struct slice owner, struct err *e); /* -1: it is in no list */
+int keeper_list_add(struct keeper_job *j, struct slice owner, struct err *e); /* -1: failed, it is in no list */
 void keeper_list_remove(struct keeper_job *j);
-int keeper_list_room(const struct keeper *k, struct slice owner, struct err *e); /* -1: it has as many as it gets */
+int keeper_list_room(const struct keeper *k, struct slice owner, struct err *e); /* -1: this key has as many jobs as it may */
 struct keeper_job *keeper_job_of(struct keeper *k, uint64_t number); /* NULL: there is none */
-struct keeper_job *keeper_list_next(const struct keeper *k); /* to be started; NULL: none waits */
+struct keeper_job *keeper_list_next(const struct keeper *k); /* the job to start next; NULL: none waits */
 
 /* keeper_job.c */
 struct keeper_job *keeper_job_new(struct keeper *k, const struct journal_job *row, struct err *e);
-void keeper_job_tell(struct keeper_job *j); /* HELD */
-int keeper_jobs_clean(struct keeper *k, struct err *e); /* directories that the journal does not know */
-void keeper_jobs_start(struct keeper *k);   /* those that wait and may */
+void keeper_job_tell(struct keeper_job *j); /* sends HELD: the job's state */
+int keeper_jobs_clean(struct keeper *k, struct err *e); /* removes directories that the journal does not know */
+void keeper_jobs_start(struct keeper *k);   /* starts waiting jobs, up to the limit */
 void keeper_jobs_tick(struct keeper *k);
 void keeper_job_reap(struct keeper *k);
 bool keeper_job_reapable(const struct keeper *k);
-/* Ended, or forgotten if it is over. */
+/* Ends the job, or forgets it if it is over. */
 int keeper_job_cancel(struct keeper_job *j, struct err *e);
 int keeper_job_open_out(struct keeper_job *j, struct err *e);
-/* The files below one of its directories, in the arena. */
+/* Lists the files below one of the job's directories; the list is in the arena. */
 int keeper_job_files(struct keeper_job *j, const char *part, struct arena *a, const struct made_file **list, uint32_t *count, struct err *e);
-int keeper_job_taken(struct keeper_job *j, struct err *e); /* row.taken_bytes to everything are other ones */
+int keeper_job_taken(struct keeper_job *j, struct err *e); /* fields of `row` from taken_bytes to everything changed: writes them to the journal */
 void keeper_job_free(struct keeper_job *j);
-/* How much of what it printed may be given away: all but what differs from, or is behind, what was given before. */
+/* How many bytes of its output may be given away.  If it differs from what was given before, only the part before the
+ * difference. */
 uint64_t keeper_job_printed(const struct keeper_job *j);
-/* The paths of a job's parts; name NULL: the directory. */
+/* The path of one of a job's files; name NULL: the job's directory. */
 char *keeper_path(const struct keeper *k, uint64_t number, const char *name, struct err *e);
 int keeper_remove_tree(const char *path);
 
 /* keeper_visits.c */
 void keeper_visit(struct keeper *k, const struct msg_visit *m);
-void keeper_visits_more(struct keeper_job *j); /* it has printed more, or is over */
+void keeper_visits_more(struct keeper_job *j); /* the job has printed more, or is over */
 void keeper_visits_tick(struct keeper *k);
-void keeper_visits_leave(struct keeper_job *j); /* it is going */
+void keeper_visits_leave(struct keeper_job *j); /* the job is being discarded */
 bool keeper_visits_reapable(const struct keeper *k);
 void keeper_visits_reap(struct keeper *k);
 void keeper_visits_close(struct keeper *k);

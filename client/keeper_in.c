@@ -1,5 +1,6 @@
-/* See keeper_in.h.  First the record, which says what will come; then that, into files of the job's directory.  When the end
- * is here, and the stream's digest right, all is synced, then noted in the journal, and only then the client is told. */
+/* See keeper_in.h.  First comes the record, which says what will follow, then the inputs, into files of the job's
+ * directory.  When all has arrived and the stream's digest is right, the files are synced, the job is written to the
+ * journal, and only then the client is told. */
 #include "client/keeper_in.h"
 
 #include "base/fds.h"
@@ -13,20 +14,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SYNC_BYTES ((uint64_t)64 << 20) /* so often on the way: the last sync is short then */
+#define SYNC_BYTES ((uint64_t)64 << 20) /* sync after so many bytes, so that the last sync is short */
 
 struct deposit_in {
     struct visitor *v;
     struct stream_receiver *receiver;
-    struct buf record;   /* with its prefix */
+    struct buf record;   /* including its prefix */
     struct arena arena;
     struct kept_job kept;
-    struct graph *graph; /* owned, once the record is here */
-    uint32_t at;         /* of the carried files; then stdin */
+    struct graph *graph; /* owned; NULL until the record has arrived */
+    uint32_t at;         /* which of the carried files is arriving; after them stdin */
     int fd;
     uint64_t left_bytes, unsynced_bytes, held_bytes;
-    bool made;           /* the directory is there */
-    bool kept_now;       /* in the journal */
+    bool made;           /* the job's directory exists */
+    bool kept_now;       /* the job is in the journal */
     struct err why;
 };
 
@@ -40,7 +41,7 @@ static int make_part(struct deposit_in *in, const char *name, bool directory, in
     return r < 0 ? -1 : 0;
 }
 
-/* What a client says is not believed: each input is carried, or one that the job makes, a directory, or shared. */
+/* A client is not trusted: each input must be carried, made by the job itself, a directory, or shared. */
 static int check_files(const struct deposit_in *in, uint64_t *bytes, struct err *e)
 {
     const struct kept_job *k = &in->kept;
@@ -70,14 +71,14 @@ static int take_record(struct deposit_in *in, struct err *e)
         keeper_room(in->v->k, bytes, e) < 0)
         return -1;
     in->held_bytes = bytes;
-    in->v->k->held_bytes += bytes; /* promised; the job weighs itself when it is there */
+    in->v->k->held_bytes += bytes; /* reserved; once the job exists it counts its own bytes */
     if (make_part(in, NULL, true, NULL, e) < 0)
         return -1;
     in->made = true;
     return make_part(in, "in", true, NULL, e);
 }
 
-/* The next file that has bytes to come; those without are made, too. */
+/* Moves on to the next file with bytes to come, and makes the empty ones before it. */
 static int next_file(struct deposit_in *in, struct err *e)
 {
     char name[32];
@@ -112,7 +113,7 @@ static int write_file(struct deposit_in *in, const char *data, size_t size, stru
     return 0;
 }
 
-/* How much of it was used. */
+/* Takes bytes of the record or of an input; *used: how many. */
 static int take(struct deposit_in *in, const char *data, size_t size, size_t *used, struct err *e)
 {
     uint32_t rest = 0;
@@ -149,7 +150,7 @@ static void on_data(void *owner, struct slice bytes)
         stream_consumed(in->receiver, bytes.size, NULL);
 }
 
-/* All of it is on disk; and so is that it is. */
+/* All inputs are synced to disk; then the job is written to the journal. */
 static int keep(struct deposit_in *in, struct err *e)
 {
     struct visitor *v = in->v;
@@ -214,7 +215,7 @@ struct deposit_in *keeper_in_new(struct visitor *v, struct err *e)
 int keeper_in_message(struct deposit_in *in, const struct msg *m, struct slice bulk, struct err *e)
 {
     if (in->why.code || in->kept_now)
-        return 0; /* told already */
+        return 0; /* the client was told already */
     if (stream_receiver_message(in->receiver, m, bulk, e) < 0) {
         in->why = *e;
         return -1;

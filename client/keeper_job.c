@@ -40,7 +40,7 @@ int keeper_remove_tree(const char *path)
     return access(path, F_OK) < 0 ? 0 : nftw(path, remove_one, TREE_FDS, FTW_DEPTH | FTW_PHYS);
 }
 
-static uint64_t counted; /* by nftw, which has no owner: one thread */
+static uint64_t counted; /* counted by nftw's callback, which gets no argument of ours; there is one thread */
 
 static int count_one(const char *path, const struct stat *s, int type, struct FTW *at)
 {
@@ -49,7 +49,7 @@ static int count_one(const char *path, const struct stat *s, int type, struct FT
     return 0;
 }
 
-/* What its files hold, counted anew. */
+/* Counts again how many bytes the job's files hold. */
 static void weigh(struct keeper_job *j)
 {
     counted = 0;
@@ -166,7 +166,7 @@ int keeper_jobs_clean(struct keeper *k, struct err *e)
         uint64_t number = strtoull(one->d_name, &end, 10);
         char *inner = *end || !number || keeper_job_of(k, number) ? NULL : keeper_path(k, number, NULL, NULL);
         if (inner)
-            keeper_remove_tree(inner); /* it was never wholly there */
+            keeper_remove_tree(inner); /* it had not arrived completely */
         free(inner);
     }
     if (d)
@@ -210,7 +210,7 @@ void keeper_job_tell(struct keeper_job *j)
 
 /* ---- forgetting */
 
-/* With all that is on disk of it. */
+/* Forgets the job and removes all its files. */
 static int forget(struct keeper_job *j, struct err *e)
 {
     struct keeper *k = j->k;
@@ -347,7 +347,7 @@ static void on_event(void *owner, const struct zpipe_event *event)
 
 /* ---- beginning */
 
-/* What the stage finds under an awaited name is made by the job: below `files` then. */
+/* A file under an awaited name is made by the job itself, so it will be below `files`. */
 static int place_awaited(struct keeper_job *j, struct graph *g, struct graph_file *f, const char *directory, struct err *e)
 {
     size_t size = strlen(directory);
@@ -373,7 +373,7 @@ static int place_shared(const struct keeper_job *j, struct graph *g, struct grap
     if ((uint64_t)s.st_size != f->size_bytes || (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec != f->mtime_ns)
         return err_set(e, ERR_INPUT, "the shared input '%.300s' is not as it was when the job was submitted", f->path);
     f->inode = s.st_ino;
-    f->path = arena_string(&g->arena, real); /* what was looked at is what is opened */
+    f->path = arena_string(&g->arena, real); /* so that the file checked here is the one that is opened */
     return f->path ? 0 : err_nomem(e);
 }
 
@@ -412,7 +412,7 @@ static int place_files(struct keeper_job *j, struct graph *g, const struct kept_
     return 0;
 }
 
-/* What it had printed in an earlier life is kept, to be compared, if anybody came for it. */
+/* What the job printed in an earlier life of the keeper is kept for comparison if somebody fetched a part of it. */
 static int open_outputs(struct keeper_job *j, struct err *e)
 {
     bool given = j->row.taken_bytes || j->row.receipt[0];
@@ -475,7 +475,7 @@ static struct zpipe_job *submit(struct keeper_job *j, const struct kept_job *kep
     return job;
 }
 
-/* A job that cannot even begin is over. */
+/* Also for a job that could not even begin. */
 static int over(struct keeper_job *j, uint32_t status, const struct err *why, bool committed);
 
 static void start(struct keeper_job *j)
@@ -616,7 +616,8 @@ static int over(struct keeper_job *j, uint32_t status, const struct err *why, bo
     return 0;
 }
 
-/* When we leave, or are sent away, a job is not over: it goes on another time. */
+/* Frees the ended job.  If the keeper is stopping, or the scheduler has dropped it, the job is not over but goes on in the
+ * keeper's next life. */
 static void end(struct keeper_job *j)
 {
     struct keeper *k = j->k;
@@ -651,7 +652,7 @@ void keeper_job_reap(struct keeper *k)
 
 /* ---- time */
 
-/* Outputs grow by what workers send, not through us. */
+/* Output files grow as workers write to them, without passing through the keeper's own counts: look at their sizes. */
 static void check_growth(struct keeper_job *j)
 {
     struct err e;

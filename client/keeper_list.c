@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* Where it is, or where it would be: numbers grow, so a new one's place is mostly the last. */
+/* The place of this number in the list, or where it would be inserted.  Numbers grow, so a new one mostly goes last. */
 static uint32_t place_of(const struct keeper *k, uint64_t number)
 {
     uint32_t from = 0, to = k->job_count;
@@ -35,7 +35,7 @@ static struct keeper_owner *find_owner(const struct keeper *k, struct slice key)
     return NULL;
 }
 
-/* One more job of this key. */
+/* The owner with this key, made if there is none.  Counts one more job of it. */
 static struct keeper_owner *owner_of(struct keeper *k, struct slice key)
 {
     struct list *bucket = &k->owners[key.size ? *(const uint8_t *)key.data : 0];
@@ -98,7 +98,8 @@ void keeper_list_remove(struct keeper_job *j)
     j->owner = NULL;
 }
 
-/* Of those that wait the first of whoever has the fewest at work: who submits a thousand delays others by one. */
+/* The first waiting job of the owner with the fewest running jobs, so that somebody who submits a thousand jobs delays
+ * others by one job only. */
 struct keeper_job *keeper_list_next(const struct keeper *k)
 {
     struct keeper_job *next = NULL;

@@ -1,6 +1,7 @@
-/* See keeper.h.  Visitors.  The scheduler says who comes, for what, with which key and token; whoever attaches at the data
- * port with them is that one.  One at a time takes a job's output: another one waits until the first has left, who is
- * told to, so that both know what was written. */
+/* See keeper.h.  Visitors.  The scheduler announces each visitor with what it wants, its key and a token; a peer that
+ * attaches at the data port with the same key and token is that visitor.  Only one visitor at a time takes a job's output.
+ * When another one comes, the first is told to leave, and the new one waits until it has left, so that it is known how much
+ * the first has written. */
 #include "client/keeper.h"
 
 #include "base/fds.h"
@@ -32,7 +33,7 @@ static uint32_t stream_of(uint32_t what)
     }
 }
 
-/* code 0: they may come. */
+/* Tells the scheduler whether the visitor may come; why->code 0: it may. */
 static void visited(struct keeper *k, const struct visitor *v, uint64_t link, uint64_t request, uint64_t job, const struct err *why)
 {
     const struct journal_job *row = v && v->job ? &v->job->row : NULL;
@@ -56,7 +57,7 @@ static void let_in(struct visitor *v)
     visited(v->k, v, v->asked_by, v->request, v->number, NULL);
 }
 
-/* From the loop, all that is left of it goes. */
+/* The visitor has left.  The loop frees it later. */
 static void leave(struct visitor *v)
 {
     struct keeper_job *j = v->job;
@@ -75,7 +76,8 @@ static void leave(struct visitor *v)
     v->job = NULL;
 }
 
-/* What still goes to it has failed: each stream, as whoever takes files has the end of the first already. */
+/* Ends the streams to this visitor as failed.  Both, because a visitor that takes files has seen the end of the first
+ * stream already. */
 static void cut_off(struct visitor *v)
 {
     struct err e = {0};
@@ -124,7 +126,7 @@ static void visitor_free(struct visitor *v)
     free(v);
 }
 
-/* The one who is there shall go; who is let in waits for that. */
+/* Makes `v` the one who takes the output.  If there is one already, that one must leave, and `v` waits for it. */
 static int come_to_take(struct keeper_job *j, struct visitor *v, struct err *e)
 {
     if (!j->taker) {
@@ -136,7 +138,7 @@ static int come_to_take(struct keeper_job *j, struct visitor *v, struct err *e)
         return err_set(e, ERR_AGAIN, "somebody else waits already to take the output of job %" PRIu64, j->row.number);
     j->next_taker = v;
     if (!j->taker->here)
-        leave(j->taker); /* it never came */
+        leave(j->taker); /* it has not connected yet */
     else
         cut_off(j->taker);
     return 0;
@@ -205,7 +207,7 @@ static int send_piece(struct stream_sender *s, int fd, uint64_t at, uint64_t lef
     return 0;
 }
 
-/* 1: all that there will be is sent. */
+/* Sends what the job has printed.  1: the job is over and all is sent. */
 static int send_printed(struct visitor *v, struct err *e)
 {
     struct keeper_job *j = v->job;
@@ -220,7 +222,7 @@ static int send_printed(struct visitor *v, struct err *e)
     return j->row.over && v->sent_bytes >= end;
 }
 
-/* Which of a job's directories is given. */
+/* The job's directory from which this visitor gets files. */
 static const char *given(const struct visitor *v)
 {
     return v->what == MSG_ASK_RECORDS ? "records" : "files";
@@ -254,7 +256,7 @@ static int send_index(struct visitor *v, struct err *e)
     return 1;
 }
 
-/* 1: all are sent. */
+/* Sends files.  1: all are sent. */
 static int send_files(struct visitor *v, struct err *e)
 {
     uint64_t sent;
@@ -298,7 +300,7 @@ static int tell_end(struct visitor *v, struct err *e)
     return peer_send(v->k->data, v->link, &m, (struct slice){0}, e);
 }
 
-/* Its files, to the last. */
+/* Sends the rest of the files, then the end of their stream. */
 static int go_on_recording(struct visitor *v, struct err *e)
 {
     int r = v->files_ended ? 0 : send_files(v, e);
@@ -323,7 +325,7 @@ static int go_on_taking(struct visitor *v, struct err *e)
     return go_on_recording(v, e);
 }
 
-/* Its stderr as it is now. */
+/* Sends the job's stderr up to its size when the visitor connected. */
 static int go_on_reading(struct visitor *v, struct err *e)
 {
     uint64_t sent;
@@ -355,7 +357,7 @@ static void writable(void *owner)
 
 static void left(void *owner)
 {
-    (void)owner; /* its link ends next */
+    (void)owner; /* the end of its link follows, and is handled there */
 }
 
 static const struct stream_sender_events giving = {writable, left, NULL};
@@ -391,7 +393,7 @@ static int start(struct visitor *v, struct err *e)
     if (v->what == MSG_ASK_KEEP)
         return (v->in = keeper_in_new(v, e)) ? 0 : -1;
     if (v->what == MSG_ASK_LOGS)
-        return sender(v, MSG_KEPT_LOG, &v->out, e) < 0 ? -1 : open_log(v, e); /* by which a failure is told */
+        return sender(v, MSG_KEPT_LOG, &v->out, e) < 0 ? -1 : open_log(v, e); /* the sender first: a failure to open the log is reported through it */
     v->arena = ARENA_INIT(4 * MADE_INDEX_MAX);
     if (v->what == MSG_ASK_RECORDS)
         return sender(v, MSG_KEPT_FILES, &v->files, e);
@@ -428,7 +430,8 @@ static int took_all(struct visitor *v, struct err *e)
     return 0;
 }
 
-/* Only what can be: not less than before, no more than was sent. */
+/* The visitor says how many bytes it has taken.  Only possible numbers are accepted: not less than before, no more than was
+ * sent. */
 static void took(struct visitor *v, const struct msg_kept *m)
 {
     struct journal_job *row = v->job ? &v->job->row : NULL;
@@ -463,7 +466,7 @@ static void attached(struct keeper *k, uint64_t link, const struct msg_attach *m
         v->here = true;
         v->link = link;
         if (start(v, &e) < 0) {
-            keeper_sent(k, -1, &e); /* there may be nothing by which to tell it */
+            keeper_sent(k, -1, &e); /* there may be no stream on which to report this */
             fail(v, &e);
         } else if (v->what == MSG_ASK_LOGS || v->what == MSG_ASK_RECORDS)
             writable(v);
@@ -496,10 +499,10 @@ static void on_lost(void *owner, struct peer *p, uint64_t link, const struct err
 {
     (void)p;
     struct visitor *v = visitor_of(owner, link);
-    keeper_sent(owner, -1, why); /* what could not be read for want of memory nobody says again */
+    keeper_sent(owner, -1, why); /* a message that was lost for lack of memory is not sent again */
     if (!v)
         return;
-    v->here = false; /* there is nothing to drop */
+    v->here = false; /* the link is gone, so visitor_free must not drop it */
     leave(v);
 }
 

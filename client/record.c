@@ -1,5 +1,6 @@
-/* See client.h and proto/record.h.  A task that failed, or was asked for, comes behind the files of its map (made.c), and becomes a directory
- * that appears whole: JOB-STAGE-BLOCK, the numbers of plans and messages.  The newest few are kept. */
+/* See client.h and proto/record.h.  A task that failed, or was asked for, arrives after the files of its map (made.c).  It
+ * becomes a directory that appears complete, named JOB-STAGE-BLOCK with the numbers that plans and messages show.  Only the
+ * newest records are kept. */
 #include "client/client.h"
 
 #include "base/digest.h"
@@ -18,8 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NEW_PREFIX  ".new-" /* one that is not whole: what a killed zpipe leaves is removed like old ones */
-#define ENTRIES_MAX 4096    /* looked at in a directory */
+#define NEW_PREFIX  ".new-" /* an incomplete record: what a killed zpipe leaves is removed like old ones */
+#define ENTRIES_MAX 4096    /* entries of a directory that are looked at */
 
 /* ---- the directory */
 
@@ -38,7 +39,7 @@ char *record_place(const char *given, struct err *e)
     return path;
 }
 
-/* Is it a name that we give? */
+/* Is it a name of the form that records have? */
 static bool is_ours(const char *name)
 {
     uint32_t stage;
@@ -49,7 +50,7 @@ static bool is_ours(const char *name)
            (sscanf(name, "%63[0-9a-f]-%" SCNu32 "-%" SCNu64 "%n", job, &stage, &block, &end) == 3 && !name[end]);
 }
 
-/* The files of a record, and nothing else that may lie there. */
+/* Removes the files of a record, and nothing else that may lie in its directory. */
 static void remove_record(const char *path)
 {
     DIR *d = opendir(path);
@@ -73,7 +74,7 @@ static int newest_first(const void *a, const void *b)
     return x->tv_sec != y->tv_sec ? (x->tv_sec < y->tv_sec) - (x->tv_sec > y->tv_sec) : (x->tv_nsec < y->tv_nsec) - (x->tv_nsec > y->tv_nsec);
 }
 
-/* Room for one more. */
+/* Removes old records so that there is room for one more. */
 static void prune(const char *records)
 {
     struct entry *list = calloc(ENTRIES_MAX, sizeof *list);
@@ -157,7 +158,7 @@ int record_end(struct record_in *r, const char *records, const char *name, char 
     if (r->broken || !r->task || !is_ours(name) || asprintf(path, "%s/%s", records, name) < 0)
         return *path = NULL, -1;
     if (!access(*path, F_OK))
-        remove_record(*path); /* of an earlier run */
+        remove_record(*path); /* a record of the same name from an earlier run */
     if (rename(r->path, *path) == 0) {
         free(r->path);
         r->path = NULL;
@@ -169,7 +170,7 @@ int record_end(struct record_in *r, const char *records, const char *name, char 
 
 /* ---- what is said of it */
 
-/* Its `task`, decoded; the bytes are in the arena.  false: it cannot be read. */
+/* Decodes the record's file `task` into the arena.  false: it cannot be read. */
 static bool read_task(const struct record_in *r, struct arena *a, struct record *out)
 {
     char name[PATH_MAX], *text = NULL;
@@ -183,7 +184,7 @@ static bool read_task(const struct record_in *r, struct arena *a, struct record 
     return good;
 }
 
-/* A copy of a file that goes with its job: one more input of the record. */
+/* Copies a file that goes away with its job into the record, as one more input. */
 static bool take_in(struct record_in *r, struct graph *g, struct graph_file *f)
 {
     static char bytes[1 << 16];
@@ -203,7 +204,7 @@ static bool take_in(struct record_in *r, struct graph *g, struct graph_file *f)
     return n == 0 && f->path;
 }
 
-/* What lies below this directory will not stay there: the record takes it in. */
+/* Files below this directory will not stay: copies them into the record. */
 static bool enclose(struct record_in *r, struct record *record, const char *below)
 {
     struct buf graph = BUF_INIT(GRAPH_BYTES_MAX), task = BUF_INIT(RECORD_TASK_MAX);
@@ -252,8 +253,8 @@ void record_drop(struct made_reader *m)
     m->record = NULL;
 }
 
-/* A job of this process alone has no number of its own that another would not have: the same text has the same name, and
- * prints the same. */
+/* A job that runs in this process alone has no number that is unique on the host.  It is named after its text, so that the
+ * same text has the same name and prints the same. */
 static void job_name(const struct zpipe_job *j, char *out, size_t size)
 {
     char hex[65];
@@ -266,7 +267,7 @@ static void job_name(const struct zpipe_job *j, char *out, size_t size)
         snprintf(out, size, "%" PRIu64, j->held ? j->held : j->number);
 }
 
-/* At the job's end.  Of those that failed only the first. */
+/* Prepares what is said at the job's end: each record that was asked for, but only the first of a task that failed. */
 static void tell(struct zpipe_job *j, const char *job, uint32_t node, uint64_t block, const char *path)
 {
     const struct graph_node *n = &j->graph->node[node];

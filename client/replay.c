@@ -1,6 +1,6 @@
-/* zpipe_replay: a record (proto/record.h) is a small job of its own, which is run here as any other; what it prints and how it
- * ends is compared with what was kept.  A record is a directory from anywhere: its graph is looked at before anything runs, and it
- * makes no file. */
+/* zpipe_replay: a record (proto/record.h) is a small job of its own, which is run here like any other.  What it prints and
+ * how it ends are compared with what was kept.  A record may come from anywhere, so its graph is checked before anything
+ * runs, and it makes no file. */
 #include "client/client.h"
 
 #include "base/fds.h"
@@ -17,17 +17,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LINES_MAX (1u << 20) /* of stderr, that are put in order to be compared */
+#define LINES_MAX (1u << 20) /* lines of stderr that are sorted for the comparison */
 
 struct replay {
-    char *path; /* of the record, owned */
+    char *path; /* owned: the record's directory */
     struct arena arena;
     struct record record;
-    char scratch[64]; /* the job's directory, in which nothing is left; "" */
-    const char *label[GRAPH_NODES_MAX]; /* per program, in the arena */
+    char scratch[64]; /* the job's directory; it is empty in the end.  "": none */
+    const char *label[GRAPH_NODES_MAX]; /* for each program, in the arena */
     uint32_t status[GRAPH_NODES_MAX];
     bool ended[GRAPH_NODES_MAX];
-    int out, err; /* what it prints; -1 */
+    int out, err; /* what the job prints; -1: not open */
     struct buf verdict;
     bool same;
 };
@@ -94,7 +94,7 @@ static int check_nodes(struct replay *r, const struct graph *g, struct err *e)
     return right ? 0 : err_set(e, ERR_INPUT, "the record '%s' is damaged: its graph is that of no task", r->path);
 }
 
-/* One of the record's own. */
+/* An input that lies in the record. */
 static int place_input(struct replay *r, struct graph *g, struct graph_file *f, struct err *e)
 {
     const char *name = f->path + sizeof RECORD_FILES - 1;
@@ -106,7 +106,7 @@ static int place_input(struct replay *r, struct graph *g, struct graph_file *f, 
     int fd = open_part(r, name, RECORD_BYTES_MAX, &s, e);
     if (fd < 0)
         return -1;
-    fchmod(fd, (f->mode & 0777) | 0400); /* a script may be run; it is ours to change, or as good as it is */
+    fchmod(fd, (f->mode & 0777) | 0400); /* the input may be a script, so it needs its mode; if the file is not ours, its mode must do */
     close(fd);
     if ((uint64_t)s.st_size != f->size_bytes)
         return err_set(e, ERR_INPUT, "the record is damaged: '%s/%s' has %lld bytes, and had %llu", r->path, name, (long long)s.st_size,
@@ -119,7 +119,7 @@ static int place_input(struct replay *r, struct graph *g, struct graph_file *f, 
     return f->path ? 0 : err_nomem(e);
 }
 
-/* One that was read where it lay: it must be as it was, by what shows without reading it. */
+/* An input that is not in the record but was read where it lay: type, size and time must be unchanged. */
 static int look_at(struct graph_file *f, struct err *e)
 {
     struct stat s;
@@ -167,7 +167,7 @@ static void on_event(void *owner, const struct zpipe_event *event)
     r->ended[event->node] = true;
 }
 
-/* Its status; -1: it could not be run. */
+/* Runs the graph.  Returns its status; -1: it could not be run. */
 static int run(struct replay *r, struct zpipe *z, struct graph *g, struct err *e)
 {
     struct zpipe_submission s = {.text = r->record.what,
@@ -207,7 +207,7 @@ static void differs(struct replay *r, const char *format, ...)
     free(text);
 }
 
-/* All of it; gives, NULL: e. */
+/* Reads all of the file; the caller frees the result.  NULL: failed, see e. */
 static char *read_all(int fd, size_t *size, struct err *e)
 {
     struct stat s;
@@ -236,7 +236,8 @@ static int by_line(const void *a, const void *b)
     return order ? order : (x->size > y->size) - (x->size < y->size);
 }
 
-/* Its lines, sorted; gives.  NULL: there are none, too many, or there is no memory. */
+/* The lines of the text, sorted; the caller frees the result.  NULL: there are none, there are too many, or there is no
+ * memory. */
 static struct slice *sorted_lines(const char *text, size_t size, uint32_t *count)
 {
     struct slice *list = NULL;
@@ -257,7 +258,7 @@ static struct slice *sorted_lines(const char *text, size_t size, uint32_t *count
     return list;
 }
 
-/* Of several programs lines come as these happen to write. */
+/* Several programs write to stderr in any order, so only the sorted lines are compared. */
 static bool same_lines(const char *a, const char *b, size_t size)
 {
     uint32_t n, m;
@@ -301,7 +302,7 @@ static void compare_ends(struct replay *r)
     }
 }
 
-/* What may be the reason, or shows that it is none. */
+/* Adds how this host and these programs differ from those of the record: that may explain a difference. */
 static void compare_hosts(struct replay *r, const char *const *word)
 {
     char host[1024], program[65];
@@ -347,7 +348,7 @@ static int pass_on(int from, int to, struct err *e)
     return r;
 }
 
-/* What finds a program, per node. */
+/* For each program the word by which it is found. */
 static const char *const *words_of(struct replay *r, const struct graph *g, struct err *e)
 {
     const char **word = arena_array(&r->arena, (size_t)r->record.end_count + 1, sizeof *word);
@@ -362,7 +363,7 @@ static const char *const *words_of(struct replay *r, const struct graph *g, stru
     return word;
 }
 
-/* 1: the same; 0: not; -1. */
+/* 1: the same; 0: not the same; -1: failed. */
 static int replay(struct replay *r, struct zpipe *z, int stdout_fd, int stderr_fd, struct err *e)
 {
     struct graph *g = load(r, e);

@@ -1,6 +1,5 @@
-/* See client.h.  A submission's text with what the parser needs beside it: the directory, and the
- * tables of commands that the user brings, read here because the parser reads no files of its own.
- */
+/* See client.h.  Puts together a submission's text with what the parser needs: the working directory, and the tables of
+ * commands that the user brings.  The tables are read here because the parser reads no files itself. */
 #include "client/client.h"
 
 #include <errno.h>

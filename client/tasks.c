@@ -1,6 +1,6 @@
-/* See client.h.  The outputs of a map's or reduce's tasks: their names are those of the body's sinks, with the holes
- * filled by the files that the tasks are of, or by the partitions' numbers.  Which of them come to be is known when
- * their tasks have ended. */
+/* See client.h.  The outputs of a map's or reduce's tasks.  Their names are those of the body's sinks, with the holes
+ * filled from the name of the task's file, or with the number of its partition.  Which of them come to be is known only
+ * when their tasks have ended. */
 #include "client/client.h"
 
 #include "proto/holes.h"
@@ -12,7 +12,7 @@
 
 #define NAME_BYTES_MAX 4096
 
-/* The files that the map has tasks of. */
+/* The source node whose files the map runs its tasks on. */
 static const struct graph_node *source_of(const struct graph *g, uint32_t map)
 {
     const struct graph_fd *in = graph_fd_of(&g->node[map], 0);
@@ -40,12 +40,13 @@ char *tasks_output_name(const struct graph *g, uint32_t map, uint32_t sink, uint
     return text;
 }
 
-/* The directory that a task will write into is there now: what is not there need not be waited for. */
+/* Checks before the job starts that the directories which tasks will write into exist: a mistake is reported now, not after
+ * hours. */
 int tasks_check_outputs(struct zpipe_job *j, uint32_t sink, struct err *e)
 {
     const struct graph *g = j->whole;
     const struct graph_node *n = &g->node[g->node[sink].parent], *from = source_of(g, g->node[sink].parent);
-    uint32_t count = j->held ? 0 : n->kind == GRAPH_REDUCE ? n->into : from ? from->segment_count : 0; /* held: they are made */
+    uint32_t count = j->held ? 0 : n->kind == GRAPH_REDUCE ? n->into : from ? from->segment_count : 0; /* a keeper (held) makes the directories itself */
     for (uint32_t i = 0; i < count; i++) {
         char *name = tasks_output_name(g, g->node[sink].parent, sink, i, e), path[2 * NAME_BYTES_MAX + 2];
         if (!name)
