@@ -1,4 +1,4 @@
-/* See classify.h.  Inputs made to break a command: lines of many kinds, among them those that the command itself speaks of. */
+/* See classify.h.  Inputs made to break a command: lines of many kinds, some of them with words from the command itself. */
 #include "classify.h"
 
 #include <fcntl.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FILE_MAX (1u << 20) /* so much of a program is looked through for words */
+#define FILE_MAX (1u << 20) /* how much of a program is searched for words */
 
 static unsigned below(struct inputs *in, unsigned n)
 {
@@ -43,7 +43,7 @@ static void keep_word(struct inputs *in, const char *text, size_t size)
         in->number = (unsigned)n;
 }
 
-/* Runs of letters, and what stands between two of the same signs. */
+/* Keeps runs of letters, and texts between two equal signs such as slashes or quotes. */
 static void keep_words(struct inputs *in, const char *text, size_t size, size_t least)
 {
     for (size_t i = 0, end; i < size; i = end) {
@@ -72,7 +72,7 @@ static void keep_file(struct inputs *in, const char *name, bool texts)
     free(data);
 }
 
-/* A program that is looked for in PATH is looked through, too. */
+/* Searches a program's file for words; a name without a slash is looked up in PATH. */
 static void keep_program(struct inputs *in, const char *name, bool texts)
 {
     const char *path = getenv("PATH");
@@ -120,8 +120,8 @@ static const char *any(struct inputs *in, const char *const *list, unsigned coun
 #define ANY(in, list) any(in, list, sizeof(list) / sizeof *(list))
 
 static const char *const words[] = {"the", "quick", "a", "b", "a b", "x1 ", "", "\t2", "Ee", "10", "-3", "a,b:c"};
-/* What begins, ends or goes on, in one form of text or another: each by itself too, since a command that stops at one says nothing of
- * the others. */
+/* Lines that begin, end or continue something in one form of text or another.  Each kind is tried by itself too: a command
+ * that stops at one of them says nothing about the others. */
 static const char *const quotes[] = {"'", "\"", "\"a", "b\"", "a", "a b", "", "\"x, y\",2", "a,", "goes on \\", "\\"};
 static const char *const brackets[] = {"(", ")", "{", "}", "[", "]", "/*", "*/", "<!--", "-->", "<a>", "</a>", "{\"a\": [", "1]}", "x", "1,", "<<E", "E"};
 static const char *const marks[] = {">s1", ">s2 x", "ACGTNN", "@r1", "+", "#", "# x", "//", "--", "---", "...", "[part]", "key = value", "  indented", "\tindented", "From x", "To: y",
@@ -131,7 +131,7 @@ static const char *const controls[] = {"a\r", "\r", "a\rb", "\f", "a\f", "\v", "
 static const char *const high[] = {"\xe9", "caf\xc3\xa9", "\xc3", "\xa9", "\xff\xfe", "\xf0\x9f\x98\x80", "\xef\xbb\xbf", "a", "\x01", "\x7f", "\b", "x \xe2\x80\xa8 y"};
 static const char *const values[] = {"0.1", "2.5e3", "-7", "1000000", "3", "0.30", "99", "1e-3", "17", "123456789", "x", "", "007", "12.0"};
 
-/* One line of the kind, with its newline, to `out`, which has room for INPUT_LINE_MAX. */
+/* Writes one line of the kind, with its newline, to `out`, which has room for INPUT_LINE_MAX. */
 static int line_of(struct inputs *in, enum input_kind kind, unsigned number, char *out)
 {
     static const char *const few[] = {"a", "a", "b", "b", "b", "c x", "", "the end"};

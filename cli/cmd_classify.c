@@ -1,7 +1,6 @@
-/* zpipe classify 'COMMAND': finds by trying how the input of a command may be cut.  It runs on
- * inputs made to break it, whole and in parts cut at random lines; what holds in every trial is
- * tried as an entry of a table, and printed with the number of trials that it rests on:
- * evidence, no proof. */
+/* zpipe classify 'COMMAND': finds out by trials how the input of a command may be cut.  The command runs on inputs made to
+ * break it, whole and in parts cut at random lines.  What holds in every trial is tried as an entry of a table, and printed
+ * with the number of trials on which it rests: evidence, no proof. */
 #include "cli.h"
 #include "classify.h"
 
@@ -11,16 +10,16 @@
 #include <unistd.h>
 
 #define PARTS_MAX    6
-#define FEW          60    /* lines of an input; of it SPLITS_FEW cuttings */
+#define FEW          60    /* lines of a small input, which is cut in SPLITS_FEW ways */
 #define SPLITS_FEW   5
-#define MORE         2000  /* ... and of it SPLITS_MORE */
+#define MORE         2000  /* lines of a larger one, cut in SPLITS_MORE ways */
 #define SPLITS_MORE  2
-#define MANY         20000 /* of short lines */
-#define TRIALS_LEAST 20    /* fewer say nothing */
-#define WORDS_MAX    62    /* a line of a table has room for */
+#define MANY         20000 /* lines of an input of short lines */
+#define TRIALS_LEAST 20    /* fewer trials say nothing */
+#define WORDS_MAX    62    /* so many words fit in a line of a table */
 #define TEXT_MAX     1000
 #define WITH_MAX     64
-#define TIME_MAX     "timeout=60s" /* of one run, unless --with says otherwise */
+#define TIME_MAX     "timeout=60s" /* time of one run, unless --with says otherwise */
 
 struct outcome {
     struct bytes out;
@@ -39,15 +38,15 @@ struct classify {
     char words[TEXT_MAX + 2], *word[WORDS_MAX]; /* its words, without quotes */
     size_t word_count;
     struct inputs inputs;
-    bool zeros; /* the input has zero bytes */
-    bool fails[WAYS], fails_zeros[WAYS]; /* in inputs without zero bytes; in those with them */
+    bool zeros; /* the input contains zero bytes */
+    bool fails[WAYS], fails_zeros[WAYS]; /* did it fail on inputs without zero bytes, and on inputs with them? */
     bool makes_files;
-    bool joined; /* output that does not end a line */
-    bool filled; /* an empty input is no input like others */
-    struct bytes first; /* what came of the first input, */
-    bool differs;       /* and not of all others */
+    bool joined; /* some output did not end with a newline */
+    bool filled; /* an empty input is not treated like other inputs */
+    struct bytes first; /* the output for the first input; */
+    bool differs;       /* not all other inputs gave the same */
     unsigned trials, good, lines;
-    uint32_t statuses, statuses_zeros; /* bit N: a part ended with N */
+    uint32_t statuses, statuses_zeros; /* bit N: a part ended with status N */
 };
 
 /* ---- one run ----------------------------------------------------------------------------- */
@@ -63,7 +62,8 @@ static void on_stderr(void *owner, const void *data, size_t size)
     ((struct outcome *)owner)->complained |= size > 0;
 }
 
-/* As it is; or with a table, and its input in blocks of about so many bytes.  -1: zpipe failed, and said so. */
+/* Runs the command as it is; or with a table and its input in blocks of about `split` bytes.  -1: zpipe failed, and said
+ * so. */
 static int run_as(struct classify *c, const char *data, size_t size, const char *table, uint64_t split, struct outcome *o)
 {
     struct zpipe_error e;
@@ -122,7 +122,7 @@ static bool equal(const struct bytes *a, const struct bytes *b)
     return a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0);
 }
 
-/* Is it one line with one number, as zpipe would write that? */
+/* Is it one line with one number, written as zpipe writes numbers? */
 static bool number(const struct bytes *b, unsigned long long *out)
 {
     char *end;
@@ -172,14 +172,14 @@ static int judge(struct classify *c, struct outcome *part, size_t parts,
     return r;
 }
 
-/* Where the line ends that this byte is in. */
+/* The end of the line that contains this byte. */
 static size_t line_end(const char *data, size_t size, size_t at)
 {
     const char *end = at < size ? memchr(data + at, '\n', size - at) : NULL;
     return end ? (size_t)(end - data) + 1 : size;
 }
 
-/* One cutting of an input; whole is what came of it uncut. */
+/* One trial: cuts an input and compares with `whole`, the outcome of the uncut input. */
 static int trial(struct classify *c, const struct bytes *in, const struct outcome *whole)
 {
     size_t from = 0, parts = 0;
@@ -231,7 +231,7 @@ static int try_input(struct classify *c, enum input_kind kind, unsigned lines, u
     return r;
 }
 
-/* No input at all: there may be blocks of which the command before leaves nothing. */
+/* Tries an empty input, because the command before may leave nothing of a block. */
 static int try_nothing(struct classify *c)
 {
     struct outcome o;
@@ -265,10 +265,10 @@ static int try_all(struct classify *c)
 
 /* ---- the entry --------------------------------------------------------------------------- */
 
-/* What is a word in sh wherever it stands. */
+/* Characters that need no quotes in sh wherever they stand. */
 static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+%@:-=,^";
 
-/* One word of the text, without its quotes, to `out`; NULL: it is no such word. */
+/* Copies one word of the text to `out`, without its quotes; NULL: it is not a plain or quoted word. */
 static const char *take_word(const char *at, char **out)
 {
     char quote = '\0', *to = *out;
@@ -294,7 +294,7 @@ static const char *take_word(const char *at, char **out)
     return quote ? NULL : at;
 }
 
-/* The first one may not set a variable. */
+/* Splits the command into words.  The first may not set a variable. */
 static bool take_words(struct classify *c)
 {
     const char *at = c->text;
@@ -314,7 +314,7 @@ static void add_text(struct bytes *b, const char *text)
     bytes_add(b, text, strlen(text));
 }
 
-/* As a table has it: in quotes if need be. */
+/* Adds a word as a table has it: in quotes if it needs them. */
 static void add_word(struct bytes *b, const char *word)
 {
     bool quotes = !*word || word[strspn(word, plain)];
@@ -366,7 +366,8 @@ static int entry_holds(struct classify *c, const char *table)
     return 1;
 }
 
-/* How the plan calls the command, with this table or the usual ones; NULL after saying why.  Gives. */
+/* The class that the plan names for the command, with this table or the usual ones; the caller frees it.  NULL after saying
+ * why. */
 static char *class_of(struct classify *c, const char *table, bool *whole)
 {
     struct zpipe_error e;
@@ -379,7 +380,7 @@ static char *class_of(struct classify *c, const char *table, bool *whole)
     if (!plan)
         cli_fail(-1, &e);
     else
-        *whole = strstr(plan, "\"class\": \"stream\"") != NULL; /* in a word there would be backslashes before the quotes */
+        *whole = strstr(plan, "\"class\": \"stream\"") != NULL; /* unambiguous: inside a word these quotes would have backslashes */
     return plan;
 }
 
@@ -449,7 +450,7 @@ static int classify(struct classify *t)
 
 int cmd_classify(struct cli *c)
 {
-    static struct classify t; /* its list of words is long */
+    static struct classify t; /* static: its list of words is long */
     struct zpipe_error e;
     t = (struct classify){.cli = c, .text = c->word_count == 1 ? c->word[0] : "", .inputs = {.random = 1}};
     if (strlen(t.text) > TEXT_MAX || !take_words(&t))

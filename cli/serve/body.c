@@ -7,13 +7,13 @@
 #include <errno.h>
 #include <unistd.h>
 
-#define SEND_BYTES (64u << 10) /* by one call */
+#define SEND_BYTES (64u << 10) /* sent by one call */
 
 static int write_all(int file, const void *data, size_t size)
 {
     int r = fd_write_all(file, data, size);
     if (r < 0 && errno == EFBIG)
-        errno = ENOSPC; /* the server's limit, not the body's */
+        errno = ENOSPC; /* the file is at the server's limit for files, not at the body's own limit */
     return r;
 }
 
@@ -49,7 +49,7 @@ int body_add(struct body *b, const void *data, size_t size_bytes)
 
 ssize_t body_send(const struct body *b, int fd, off_t *at)
 {
-    static char part[SEND_BYTES]; /* sendfile would wait for room in a pipe, also in one that is non-blocking */
+    static char part[SEND_BYTES]; /* a copy: sendfile would wait for room in a pipe, even if the pipe is non-blocking */
     ssize_t rest = b->file >= 0 ? pread(b->file, part, sizeof part, *at) : (ssize_t)b->bytes.size - (ssize_t)*at;
     ssize_t n = rest > 0 ? write(fd, b->file >= 0 ? part : b->bytes.data + *at, (size_t)rest) : rest;
     if (n > 0)

@@ -1,5 +1,5 @@
-/* See gone.h.  An epoll of its own, since a socket whose other side has ended is readable for ever: here only the changes are told,
- * and the loop watches the epoll. */
+/* See gone.h.  It has an epoll of its own, edge-triggered: a socket whose other side has ended stays readable for ever, and
+ * we want to be told once.  The loop watches this epoll. */
 #include "cli/serve/gone.h"
 #include "cli/serve/serve.h"
 
@@ -16,7 +16,7 @@ struct gone {
     struct zpipe_watch *watch;
 };
 
-/* A client that is not there answers the question with a reset, which comes here. */
+/* Sends the question.  If the client is not there its host answers with a reset, which ends up here as an error. */
 static void ask(const struct gone_watch *w)
 {
     if (w->question)
@@ -28,7 +28,7 @@ static void on_change(void *owner, int events)
     struct gone *g = owner;
     struct epoll_event ev;
     (void)events;
-    /* One a time: what is done about one may end others. */
+    /* One event a time: handling one may end other watches. */
     if (epoll_wait(g->epoll, &ev, 1, 0) != 1)
         return;
     struct gone_watch *w = ev.data.ptr;
@@ -70,12 +70,12 @@ void gone_start(struct gone *g, struct gone_watch *w)
     struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = w};
     int fd = w->fd;
     w->fd = -1;
-    /* A host that is gone says nothing, and one that has closed forgets it after a while: the kernel asks.  By TCP only. */
+    /* A host that has gone down says nothing, so the kernel must probe the connection (TCP only). */
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &each_s, sizeof each_s);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
-    if (epoll_ctl(g->epoll, EPOLL_CTL_ADD, fd, &ev) == 0) /* else its job's limits hold */
+    if (epoll_ctl(g->epoll, EPOLL_CTL_ADD, fd, &ev) == 0) /* if this fails, the job's own limits end it */
         w->fd = fd;
 }
 

@@ -15,15 +15,15 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define CONNECTION_BYTES (32u << 10) /* of headers */
-#define GO_ON "HTTP/1.1 100 Continue\r\n\r\n" /* comes before an answer any number of times, and is none */
-#define ON_THEIR_WAY     64          /* connections more than places: who gives way is closed a moment later */
+#define CONNECTION_BYTES (32u << 10) /* for the headers of a request */
+#define GO_ON "HTTP/1.1 100 Continue\r\n\r\n" /* may come any number of times before an answer, and is no answer */
+#define ON_THEIR_WAY     64          /* more connections than places, as one that must give way is closed a moment later */
 
 /* One connection. */
 struct guest {
     struct http *http;
     struct place place;
-    int fd; /* libmicrohttpd's */
+    int fd; /* owned by libmicrohttpd */
 };
 
 /* One request's state in libmicrohttpd's hands. */
@@ -33,7 +33,7 @@ struct exchange {
     struct MHD_Connection *connection;
     struct request *request;
     struct gone_watch gone;
-    unsigned refused; /* the HTTP status that ends it, when the body has been read; 0 */
+    unsigned refused; /* the HTTP status to refuse the request with, when its body has been read; 0: none */
     bool seen_whole, suspended;
 };
 
@@ -41,12 +41,12 @@ struct http {
     struct server *server;
     struct places places;
     struct gone *gone;
-    int listener; /* -1: no more */
+    int listener; /* -1: closed */
     struct MHD_Daemon *daemon;
     struct zpipe_watch *events, *times;
     int timer;
     struct exchange *first;
-    bool again; /* run libmicrohttpd once more: a request is whole, and not suspended yet */
+    bool again; /* run libmicrohttpd once more: a request is complete but not suspended yet */
 };
 
 /* ---- answers */
@@ -156,7 +156,7 @@ static void on_connection(void *owner, struct MHD_Connection *c, void **context,
 
 static void run_after(const struct http *h, unsigned long long ms)
 {
-    /* a time of 0 would stop it */
+    /* plus 1 ns, as a time of 0 would stop the timer */
     struct itimerspec at = {{0, 0}, {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000 + 1}};
     timerfd_settime(h->timer, 0, &at, NULL);
 }
@@ -177,10 +177,10 @@ static void client_left(void *owner)
     request_cancel(x->request);
 }
 
-/* What its headers say of the body. */
+/* What the headers say about the body's length. */
 struct framing {
     unsigned lengths, encodings;
-    bool odd, unknown; /* a name that others may read as another; an encoding other than chunked */
+    bool odd, unknown; /* odd: a header name that another program may read differently; unknown: an encoding other than chunked */
 };
 
 static enum MHD_Result on_header(void *owner, enum MHD_ValueKind kind, const char *name, const char *value)
@@ -195,7 +195,7 @@ static enum MHD_Result on_header(void *owner, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
-/* A proxy before us must not find another end of the body than we do: what can be read in two ways is refused. */
+/* A proxy in front of us must not see another end of the body than we do: headers that can be read in two ways are refused. */
 static unsigned body_is_unclear(struct MHD_Connection *c)
 {
     struct framing f = {0};
@@ -259,8 +259,9 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *c, const c
         return refuse(c, x->refused, h);
     if (x->request->over)
         return answer(x);
-    /* What is suspended while libmicrohttpd waits for more of it is read from when it is resumed, before it is answered; and a client that has
-     * ended its side by then would be taken for one that left.  From its second call on for a whole request it waits for nothing. */
+    /* If a connection is suspended while libmicrohttpd waits for more of the request, libmicrohttpd reads from it when it
+     * is resumed, before it answers.  A client that has ended its side by then would look as if it had left.  From its
+     * second call for a complete request on libmicrohttpd waits for nothing. */
     if (!x->seen_whole) {
         x->seen_whole = h->again = true;
         return MHD_YES;
@@ -292,8 +293,8 @@ static void on_completed(void *owner, struct MHD_Connection *c, void **state, en
 
 /* ---- life */
 
-/* libmicrohttpd is run when its descriptor says so, and when it asks to be after some time: 0 for what it has read
- * already and not looked at. */
+/* Runs libmicrohttpd: when its descriptor is ready, and after the time it asks for (0 if it has read data that it has not
+ * looked at). */
 static void on_events(void *owner, int events)
 {
     struct http *h = owner;
@@ -372,7 +373,7 @@ void http_close(struct http *h)
         if (x->suspended)
             MHD_resume_connection(x->connection);
     if (h->daemon)
-        MHD_stop_daemon(h->daemon); /* completes what there is */
+        MHD_stop_daemon(h->daemon); /* completes all requests */
     gone_close(h->gone);
     if (h->timer >= 0)
         close(h->timer);

@@ -17,7 +17,7 @@
 
 #define BACKLOG 4096 /* the host may allow less */
 
-static struct stat made; /* the unix socket's name, while it is ours; st_ino 0: there is none */
+static struct stat made; /* identifies the unix socket that we made; st_ino 0: none */
 
 static bool is_loopback(const struct sockaddr *a)
 {
@@ -41,7 +41,7 @@ static int listen_at(const struct addrinfo *a, const char *address, bool remote)
     return -1;
 }
 
-/* getaddrinfo takes 65616 for 80. */
+/* Checked here because getaddrinfo takes 65616 for 80. */
 static bool is_port(const char *text)
 {
     size_t size = strspn(text, "0123456789");
@@ -71,7 +71,7 @@ static const char *unix_path(const char *address)
     return strncmp(address, "unix://", 7) ? NULL : address + 7;
 }
 
-/* A socket that nobody listens on any more: its server was killed. */
+/* Is it a socket that nobody listens on any more, as its server was killed? */
 static bool is_left_over(const struct sockaddr_un *a)
 {
     struct stat s;
@@ -84,10 +84,10 @@ static bool is_left_over(const struct sockaddr_un *a)
     return refused;
 }
 
-/* Never in the place of anything else that has the name. */
+/* Binds the name.  Replaces a left-over socket, but nothing else. */
 static int bind_name(int fd, const struct sockaddr_un *a)
 {
-    mode_t old = umask(0077); /* this user's alone */
+    mode_t old = umask(0077); /* only this user may connect */
     int r = bind(fd, (const struct sockaddr *)a, sizeof *a);
     if (r < 0 && errno == EADDRINUSE) {
         if (is_left_over(a) && unlink(a->sun_path) == 0)

@@ -5,8 +5,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#define FDS_KEPT  256 /* for the rest of the program */
-#define FDS_EACH  10  /* its connection, two pipes, two files, and what its job has open here */
+#define FDS_KEPT  256 /* descriptors for the rest of the program */
+#define FDS_EACH  10  /* descriptors per client: its connection, two pipes, two files, and what its job has open here */
 
 static uint64_t now_s(void)
 {
@@ -15,7 +15,7 @@ static uint64_t now_s(void)
     return (uint64_t)t.tv_sec;
 }
 
-/* As many as there may be descriptors for; the limit of those is raised as far as it goes. */
+/* As many places as there are descriptors for.  Raises the limit of descriptors as far as possible. */
 void places_init(struct places *s, uint32_t max)
 {
     struct rlimit l;
@@ -26,7 +26,7 @@ void places_init(struct places *s, uint32_t max)
         return;
     l.rlim_cur = l.rlim_max;
     setrlimit(RLIMIT_NOFILE, &l);
-    rlim_t room = l.rlim_max > FDS_KEPT ? (l.rlim_max - FDS_KEPT) / FDS_EACH / 2 : 1; /* there may be two of us */
+    rlim_t room = l.rlim_max > FDS_KEPT ? (l.rlim_max - FDS_KEPT) / FDS_EACH / 2 : 1; /* / 2: HTTP and plain may both be served */
     if (room < max)
         s->max = room ? (uint32_t)room : 1;
 }

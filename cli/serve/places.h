@@ -1,17 +1,17 @@
-/* Connections of one kind, at most so many.  When all places are taken and one more comes, the one gives way whose request
- * has been on its way for longest, or an answer that is not taken for too long: so clients that stall, or dribble, keep nobody
- * out, however many they are, and nobody is hurried while there is room.  A request that comes at once is whole, and
- * so gives way to nobody, before so many others have come. */
+/* Limits the connections of one kind.  When all places are taken and one more client comes, one connection must give way:
+ * the one whose request has been arriving for longest, or one that has not taken its answer for too long.  So clients that
+ * stall or send slowly keep nobody out, however many they are, and nobody is hurried while there is room.  A request that
+ * arrives at once is complete at once, so it does not have to give way. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PLACES_SENDING_S 30 /* for an answer to be taken; when all places are taken no longer */
+#define PLACES_SENDING_S 30 /* how long an answer may wait for its client when all places are taken */
 
-enum place_waits { PLACE_ASKS, PLACE_TAKES, PLACE_WAITS }; /* for its client: to ask, to take the answer */
+enum place_waits { PLACE_ASKS, PLACE_TAKES, PLACE_WAITS }; /* what the place waits for: a request, the answer to be taken; the number of both */
 
 struct place {
-    struct place *next, **link; /* of those that wait for the same; link NULL: it does not */
+    struct place *next, **link; /* list of the places that wait for the same; link NULL: this one does not wait */
     struct places *places;
     enum place_waits what;
     uint64_t since_s;
@@ -20,16 +20,16 @@ struct place {
 };
 
 struct places {
-    struct place *first[PLACE_WAITS], **last[PLACE_WAITS]; /* the longest first */
+    struct place *first[PLACE_WAITS], **last[PLACE_WAITS]; /* the one that has waited longest is first */
     uint32_t count, max;
 };
 
 void places_init(struct places *s, uint32_t max);
-/* A new connection, which waits for its client.  give_way: to end it, now or soon; it may leave in that call, and is not asked
- * twice. */
+/* Adds a connection, which waits for its client's request.  give_way ends the connection, now or soon; it may call
+ * places_leave, and is called once only. */
 void places_enter(struct places *s, struct place *p, void (*give_way)(void *owner), void *owner);
 void places_wait(struct place *p, enum place_waits what);
-void places_work(struct place *p); /* its job runs */
+void places_work(struct place *p); /* its job runs: it waits for nothing */
 void places_leave(struct place *p);
-/* One more may come: there is room, or somebody gives way. */
+/* May one more come?  Yes if there is room, or if somebody gives way. */
 bool places_room(struct places *s);

@@ -1,5 +1,5 @@
-/* Plain bytes over a socket: the input until the client ends its side, then the pipeline's output.  A job that
- * failed ends in a connection that is reset, so that nobody takes an empty answer for a good one. */
+/* Plain bytes over a socket: the input until the client ends its side, then the pipeline's output.  If a job fails its
+ * connection is reset, so that nobody takes an empty answer for a good one. */
 #include "cli/serve/gone.h"
 #include "cli/serve/serve.h"
 
@@ -12,7 +12,7 @@
 
 #define READ_BYTES (64u << 10)
 
-struct line { /* one client */
+struct line { /* one client's connection */
     struct line *next, **link;
     struct plain *plain;
     int fd;
@@ -20,7 +20,7 @@ struct line { /* one client */
     struct place place;
     struct gone_watch gone;
     struct request *request;
-    unsigned idle_s; /* since bytes moved; not counted while its job runs */
+    unsigned idle_s; /* seconds since bytes moved; not counted while its job runs */
     off_t sent;
 };
 
@@ -28,8 +28,8 @@ struct plain {
     struct server *server;
     struct places places;
     struct gone *gone;
-    int listener; /* -1: no more */
-    struct zpipe_watch *clients; /* NULL: nobody is let in now */
+    int listener; /* -1: closed */
+    struct zpipe_watch *clients; /* NULL: no client is accepted now */
     struct line *first;
 };
 
@@ -128,7 +128,7 @@ static void on_client(void *owner, int events)
     if (!l) {
         if (fd >= 0)
             close(fd);
-        if (!room || errno == EMFILE || errno == ENFILE) { /* they wait until somebody leaves, or for the next second */
+        if (!room || errno == EMFILE || errno == ENFILE) { /* new clients wait until somebody leaves, or for the next second */
             zpipe_unwatch(p->clients);
             p->clients = NULL;
         }

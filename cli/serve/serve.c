@@ -13,21 +13,21 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define DRAIN_BYTES (64u << 10) /* by one call */
+#define DRAIN_BYTES (64u << 10) /* read by one call */
 
 struct server {
     struct zpipe *z;
-    struct zpipe_submission job;  /* what all have in common */
-    struct request *first, **end; /* those that wait or run */
+    struct zpipe_submission job;  /* what the jobs of all requests have in common */
+    struct request *first, **end; /* requests that wait or run */
     uint32_t running; /* jobs */
-    uint64_t body_max, answer_max; /* answer_max 0: the job has a limit of its own */
+    uint64_t body_max, answer_max; /* answer_max 0: the job's own limit applies */
     int timer;
     struct zpipe_watch *ticks;
     struct http *http;
     struct plain *plain;
 };
 
-static volatile sig_atomic_t asked_to_end; /* so often */
+static volatile sig_atomic_t asked_to_end; /* how many signals came */
 
 static void on_signal(int signo)
 {
@@ -130,7 +130,7 @@ void request_cancel(struct request *r)
 {
     if (r->job)
         zpipe_cancel(r->job);
-    else if (r->ready && !r->over) /* it waits for its turn */
+    else if (r->ready && !r->over) /* it is queued and its job has not begun */
         r->error = (struct zpipe_error){.code = ZPIPE_CANCELLED, .text = "the client has left"};
 }
 
@@ -141,7 +141,7 @@ static void on_event(void *owner, const struct zpipe_event *e)
         r->certified &= e->certified;
 }
 
-/* As much of the body as its job takes now. */
+/* Writes as much of the body as the job takes now. */
 static void on_room(void *owner, int events)
 {
     struct request *r = owner;
@@ -149,11 +149,11 @@ static void on_room(void *owner, int events)
     ssize_t n;
     while ((n = body_send(&r->in, r->feed, &r->fed)) > 0 || (n < 0 && errno == EINTR))
         ;
-    if (n == 0 || errno != EAGAIN) /* that was all, or it wants no more */
+    if (n == 0 || errno != EAGAIN) /* all is written, or the job wants no more */
         end_feed(r);
 }
 
-/* It ends; `text` and `more` are what its client is told. */
+/* Cancels the job; `text` and `more` are what its client is told. */
 static void stop(struct request *r, int code, int status, const char *text, const char *more)
 {
     end_drain(r);
@@ -163,7 +163,7 @@ static void stop(struct request *r, int code, int status, const char *text, cons
     zpipe_cancel(r->job);
 }
 
-/* All that its job has written so far. */
+/* Reads all that the job has written so far. */
 static void on_output(void *owner, int events)
 {
     static char bytes[DRAIN_BYTES];
@@ -179,8 +179,8 @@ static void on_output(void *owner, int events)
     }
 }
 
-/* Both are pipes, as a connection is no file: so the programs that read may be clones of a template, and those that write
- * have it as it is. */
+/* Both are pipes, and the connection itself is never given to the job.  So programs that read may be clones of a template,
+ * and programs that write get the pipe as it is. */
 static int open_pipes(struct request *r)
 {
     int in[2], out[2];
@@ -214,7 +214,7 @@ static void submit(struct request *r)
         zpipe_cancel(r->job);
 }
 
-/* How its job has ended, unless it is we who stopped it. */
+/* Notes how the job has ended, unless we stopped it ourselves. */
 static void take_end(struct request *r)
 {
     struct zpipe_error e = {0};
@@ -226,13 +226,13 @@ static void take_end(struct request *r)
     r->error = e;
 }
 
-/* Between two turns of the loop: start those that are complete, and answer those that are over. */
+/* Between two turns of the loop: starts requests that are complete, and answers those that are over. */
 static void step(struct server *s)
 {
     for (struct request *r = s->first, *next; r; r = next) {
         next = r->next;
         if (r->ready && !r->job && !r->error.code && s->running == SERVE_JOBS_MAX)
-            break; /* those behind it wait too */
+            break; /* requests after it wait too */
         if (r->ready && !r->job && !r->error.code)
             submit(r);
         if (r->job && !zpipe_over(r->job))
@@ -278,7 +278,7 @@ static int tick(struct server *s)
     return cli_say(-1, "cannot set a timer: %s", e.code ? e.text : strerror(errno));
 }
 
-/* Until a signal, and then until those that run are answered, or the next signal. */
+/* Runs until a signal comes, then until the running requests are answered or the next signal comes. */
 static void run(struct server *s)
 {
     while (!asked_to_end || (asked_to_end < 2 && http_rest(s->http) + plain_rest(s->plain) > 0)) {
@@ -295,7 +295,8 @@ static bool has_setting(const struct cli *c, const char *name)
     return false;
 }
 
-/* A sandbox that cannot be had is told of now, not to the first client.  In a cluster that is each worker's to say. */
+/* Tries the sandbox, so that a host without one is reported now and not to the first client.  In a cluster each worker does
+ * this. */
 static int try_sandbox(struct server *s)
 {
     struct zpipe_submission job = zpipe_submission("true");
@@ -331,7 +332,7 @@ static int prepare(struct server *s, struct cli *c)
     s->z = zpipe_open(&c->open, &e);
     if (!s->z)
         return cli_fail(-1, &e);
-    /* What is wrong with the text is told now, not to the first client. */
+    /* a mistake in the text is reported now, not to the first client */
     char *plan = zpipe_plan(s->z, &s->job, false, &e);
     free(plan);
     if (!plan)
@@ -376,7 +377,7 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &end, NULL);
     sigaction(SIGINT, &end, NULL);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* it costs a request, not the server */
+    signal(SIGXFSZ, SIG_IGN); /* a file at its limit fails the request, it must not end the server */
     int status = cli_parse(&c, argc - 1, argv + 1, "serve", CLI_SERVE) < 0 ? ZPIPE_STATUS_FAILED : 0;
     cli_hold_descriptors(&c.submission.io);
     if (status == 0 && c.word_count != 1)
