@@ -27,7 +27,7 @@ bool awk_is(const struct awk_token *t, const char *text)
            memcmp(t->text, text, t->size) == 0;
 }
 
-/* A `/` begins a regular expression where no value has just ended. */
+/* A `/` begins a regular expression unless a value has just ended. */
 static bool regex_here(const struct awk *a)
 {
     if (!a->count)
@@ -40,7 +40,7 @@ static bool regex_here(const struct awk *a)
     return !(awk_is(t, ")") || awk_is(t, "]") || awk_is(t, "$") || awk_is(t, "++") || awk_is(t, "--"));
 }
 
-/* From an opening quote or slash to behind the closing one; NULL: there is none. */
+/* From an opening quote or slash: the byte after the closing one; NULL: there is none. */
 static const char *quoted(const char *at)
 {
     char end = *at++;
@@ -53,7 +53,7 @@ static const char *quoted(const char *at)
         else if (end == '/' && *at == ']')
             bracket = false;
         else if (*at == end)
-            return bracket ? NULL : at + 1; /* awks differ on a slash in brackets */
+            return bracket ? NULL : at + 1; /* awks disagree about a slash in brackets */
     }
     return NULL;
 }

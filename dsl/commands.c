@@ -1,12 +1,12 @@
-/* See commands.h.  An entry is found by the line `command NAME...` that begins it, and read up to
- * the next such line.  Those of `exactly` are read at once: they are the user's, and few. */
+/* See commands.h.  An entry is found by the line `command NAME...` with which it begins, and ends before the next such
+ * line.  Entries that begin with `exactly` are read at once: they are the user's, and few. */
 #include "dsl/commands.h"
 #include "base/buf.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* The file itself, between two symbols. */
+/* Includes the file itself between two symbols. */
 __asm__(".pushsection .rodata\n"
         ".global commands_conf\n.hidden commands_conf\ncommands_conf:\n"
         ".incbin \"" COMMANDS_CONF "\"\n"
@@ -20,7 +20,7 @@ struct found {
     struct command command;
 };
 
-/* A command line, word by word. */
+/* A user's entry for a whole command line. */
 struct exactly {
     struct exactly *next;
     const char *const *word;
@@ -33,14 +33,14 @@ struct commands {
     struct commands_text text[COMMANDS_TEXTS_MAX];
     size_t count;
     struct found *found;
-    struct exactly *exactly, **last; /* in their order */
+    struct exactly *exactly, **last; /* in the order of the texts */
 };
 
 struct reader {
     struct arena *arena;
     struct err *e;
     const struct commands_text *text;
-    const char *at; /* the next line */
+    const char *at; /* where the next line begins */
     uint32_t line;
     const char *word[COMMAND_WORDS_MAX + 1];
     uint32_t words;
@@ -64,7 +64,7 @@ static int refuse(struct reader *r, const char *what, const char *word)
 
 /* ---- lines ------------------------------------------------------------------------------- */
 
-/* `\n`, `\t`, `\s` (a blank) and `\` before anything else, which stays for patterns. */
+/* Replaces `\n`, `\t` and `\s` (a blank).  Any other `\` stays, for patterns. */
 static void unescape(char *word)
 {
     char *to = word;
@@ -76,7 +76,7 @@ static void unescape(char *word)
     *to = '\0';
 }
 
-/* The next word as sh reads it, with '' and \ alone, written over the text; NULL: there is none, or a quote is left open. */
+/* The next word, with quotes '' and \ as in sh, written over the text; NULL: there is none, or a quote is left open. */
 static char *take_quoted(char **at)
 {
     char *from = *at + strspn(*at, " \t\r"), *to = from, *word = from;
@@ -95,7 +95,7 @@ static char *take_quoted(char **at)
     return word;
 }
 
-/* What stands behind `exactly`. */
+/* Reads the words after `exactly`. */
 static int read_exactly(struct reader *r, char *rest)
 {
     for (char *w; (w = take_quoted(&rest));) {
@@ -106,7 +106,7 @@ static int read_exactly(struct reader *r, char *rest)
     return rest[strspn(rest, " \t\r")] ? refuse(r, "a quote is not closed in", rest) : 0;
 }
 
-/* The words of the next line that has some; 0: there is none. */
+/* Reads the words of the next line that is not empty; 0: there is none. */
 static int read_line(struct reader *r)
 {
     const char *stop = r->text->text + r->text->size;
@@ -342,7 +342,7 @@ static int check_list(struct reader *r, const char *const *name, uint32_t count)
     return 0;
 }
 
-/* Every option that a form, `unless`, `here` or `reads names` names must be one. */
+/* Every option that is named in a form, `unless`, `here` or `reads names` must be one of the entry's. */
 static int check_names(struct reader *r)
 {
     const struct command *of = r->command;
@@ -366,7 +366,7 @@ static bool begins_entry(const struct reader *r)
     return strcmp(r->word[0], "command") == 0 || strcmp(r->word[0], "exactly") == 0;
 }
 
-/* The entry behind its first line, up to the next. */
+/* Reads an entry, from its second line up to the next entry. */
 static int read_entry(struct reader *r, struct command *out)
 {
     int more;
@@ -410,7 +410,7 @@ static struct reader *reader_new(struct arena *a, const struct commands_text *te
     return r;
 }
 
-/* The entry behind `exactly WORD...`: it is about these words alone, and knows nothing of options and operands. */
+/* Reads an entry `exactly WORD...`: it holds for these words only and has no options and operands. */
 static int read_words_entry(struct commands *c, struct reader *r)
 {
     struct exactly *x = arena_alloc(c->arena, sizeof *x);
@@ -429,7 +429,7 @@ static int read_words_entry(struct commands *c, struct reader *r)
     return 0;
 }
 
-/* All of a text: its entries must be whole, whoever they are of. */
+/* Reads a whole text to check it: all its entries must be correct. */
 static int read_through(struct commands *c, const struct commands_text *text, struct err *e)
 {
     struct reader *r = reader_new(c->arena, text, e);
@@ -471,7 +471,7 @@ struct commands *commands_new(struct arena *a, const struct commands_text *texts
     return c;
 }
 
-/* The next word of a line, as read_line takes it apart; none: size 0. */
+/* The next word of a line, as read_line splits it; size 0: none. */
 static struct slice next_word(const char **at, const char *end)
 {
     static const char blanks[] = " \t\r";
@@ -483,7 +483,7 @@ static struct slice next_word(const char **at, const char *end)
     return (struct slice){from, (size_t)(*at - from)};
 }
 
-/* Does this line begin the entry of that name? */
+/* Does the entry with this name begin here? */
 static bool begins(const char *at, const char *end, const char *name)
 {
     if (!slice_equal(next_word(&at, end), slice_of("command")))
@@ -494,7 +494,7 @@ static bool begins(const char *at, const char *end, const char *name)
     return false;
 }
 
-/* The line behind the one that begins the entry; NULL: there is none. */
+/* Finds the entry: its second line; NULL: there is none. */
 static const char *find_entry(const struct commands_text *t, const char *name, uint32_t *line)
 {
     const char *at = t->text, *stop = t->text + t->size;
@@ -574,7 +574,7 @@ static const struct command_option *walk_option(const struct command_walk *w, co
     return option_named(w->command->option, w->command->option_count, name, size);
 }
 
-/* The argument behind a word, if there is one. */
+/* Takes the option's argument: attached, or the next word. */
 static void take_argument(struct command_walk *w, struct command_item *i, const char *attached)
 {
     if (attached || i->option->argument == ARGUMENT_ATTACHED) {
@@ -588,7 +588,7 @@ static void take_argument(struct command_walk *w, struct command_item *i, const 
     }
 }
 
-/* One letter of -abc. */
+/* The next letter of -abc. */
 static struct command_item next_letter(struct command_walk *w, size_t word)
 {
     const char spelling[] = {'-', *w->cluster, '\0'};

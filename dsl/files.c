@@ -32,7 +32,7 @@ bool command_is_shell(const char *name)
 
 bool command_builtin(const char *name)
 {
-    /* `true` and `false` are not here: the programs do the same as the builtins. */
+    /* `true` and `false` are missing: the programs do the same as the builtins. */
     static const char *const builtins[] = {
         ".",        ":",        "[",       "alias", "bg",    "break",  "cd",     "chdir",
         "command",  "continue", "echo",    "eval",  "exec",  "exit",   "export", "fg",

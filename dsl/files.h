@@ -3,7 +3,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Is it a command that is not in the table of commands and takes directories as operands (cp -r d e)? */
+/* Does this command take directories as operands (cp -r d e), though it is not in the table of commands? */
 bool command_takes_directories(const char *name);
 /* Does its first operand name a program that it runs (python3 x.py)? */
 bool command_interprets(const char *name);

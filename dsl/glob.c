@@ -1,6 +1,5 @@
-/* See glob.h.  Not glob(3): its order depends on the locale, and `[^` must be tried both ways.
- * Matching goes back only to the last `*`, so a hostile pattern costs the product of the two
- * lengths. */
+/* See glob.h.  glob(3) is not used: its order depends on the locale, and `[^` must be tried both ways.  Matching goes back
+ * only to the last `*`, so a hostile pattern costs at most the product of the two lengths. */
 #include "dsl/glob.h"
 #include "base/buf.h"
 
@@ -83,7 +82,7 @@ static bool in_bracket(const char *p, const char *end, unsigned char c, bool car
     return found != not ;
 }
 
-/* Match one item of the pattern at *p against the byte c; *p moves behind the item. */
+/* Matches one item of the pattern at *p against the byte c; moves *p past the item. */
 static bool match_one(const char **p, unsigned char c, bool caret)
 {
     const char *end;
@@ -101,8 +100,8 @@ static bool match_one(const char **p, unsigned char c, bool caret)
     return (unsigned char)*(*p)++ == c;
 }
 
-/* One name without `/` against one pattern without `/`; `\` makes the next byte plain.
- * caret: `[^...]` excludes as `[!...]` does (bash); else `^` is plain (dash). */
+/* Matches one name without `/` against one pattern without `/`; `\` makes the next byte plain.  caret: `[^...]` excludes as
+ * `[!...]` does (bash); else `^` is plain (dash). */
 static bool match(const char *pattern, const char *name, bool caret)
 {
     if (*name == '.' && !(*pattern == '.' || (*pattern == '\\' && pattern[1] == '.')))

@@ -1,5 +1,4 @@
-/* Patterns against the file system, as sh does it: `*`, `?`, `[...]`, no leading dot, `/` explicit.
- */
+/* Expands patterns against the file system, as sh does: `*`, `?`, `[...]`; no leading dot, `/` explicit. */
 #pragma once
 #include "base/arena.h"
 #include "base/err.h"
@@ -7,16 +6,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define GLOB_NAMES_MAX 100000 /* names one pattern may give */
+#define GLOB_NAMES_MAX 100000 /* names that one pattern may give */
 
 struct glob_names {
-    const char **name; /* the arena's; sorted by bytes */
+    const char **name; /* in the arena, sorted by bytes */
     size_t count, room;
 };
 
-/* A path against a pattern, part by part: both relative, or both absolute. */
+/* Does the path match the pattern, part by part?  Both are relative, or both absolute. */
 bool glob_fits(const char *pattern, const char *path);
 
-/* All names that fit, relative to directory unless the pattern is absolute.  None is no error. */
+/* Finds all names that match, relative to `directory` unless the pattern is absolute.  None is no error. */
 int glob_expand(struct arena *a, const char *directory, const char *pattern, bool caret,
                 struct glob_names *out, struct err *e);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A whole value: nothing is put before or behind it. */
+/* Is this string a whole value, not joined with something before or after it? */
 static bool stands_alone(const struct awk *a, uint32_t i)
 {
     static const char *const behind[] = {")", ";", "}", "|", ",", "&&", "||"};
@@ -14,8 +14,7 @@ static bool stands_alone(const struct awk *a, uint32_t i)
     return !next || next->kind == AWK_NEWLINE || AWK_AMONG(next, behind);
 }
 
-/* What a string is, by what stands before and behind it; `prints`: behind `print`, outside of
- * brackets. */
+/* Finds out how a string is used from the tokens before and after it.  `prints`: it is after `print`, outside of brackets. */
 static bool use_of(const struct awk *a, uint32_t i, bool prints, enum script_use *use)
 {
     const struct awk_token *t = a->token;
@@ -32,7 +31,7 @@ static bool use_of(const struct awk *a, uint32_t i, bool prints, enum script_use
     return *use != SCRIPT_READS || awk_is(&t[i - 1], "<") || awk_is(&t[i - 1], "=");
 }
 
-/* A string of which nobody knows what it says, as part of a pattern. */
+/* May this string be the known part of a pattern? */
 static bool is_plain(const struct awk_token *t)
 {
     if (t->kind != AWK_STRING)
@@ -43,8 +42,8 @@ static bool is_plain(const struct awk_token *t)
     return true;
 }
 
-/* The tokens [*from, *to) of the name behind a `>`: all that is left of the statement, without brackets around it.  false: it
- * is more than strings and values side by side. */
+/* The tokens [*from, *to) of the name after a `>`: the rest of the statement without brackets around it.  false: it is more
+ * than strings and values side by side. */
 static bool name_of(const struct awk *a, uint32_t i, uint32_t *from, uint32_t *to)
 {
     static const char *const ends[] = {";", "}"}, *const parts[] = {"$", "(", ")", "[", "]", "{"};
@@ -79,7 +78,7 @@ static int tell_made(const struct awk *a, uint32_t i, struct script_names *n)
     return n->told(n, awk_is(&a->token[i], ">") ? SCRIPT_MAKES : SCRIPT_ADDS, fits ? text : "*", fits ? (size_t)size : 1);
 }
 
-/* `getline < $0`, `getline line < name` */
+/* Does getline open a file whose name is not known: `getline < $0`, `getline line < name`? */
 static bool opens_unknown(const struct awk *a, uint32_t i)
 {
     uint32_t from = i > 4 ? i - 4 : 0, k = i;

@@ -1,6 +1,5 @@
-/* See notation.h and zpipe-language(5).  Printed from the tree, before names are copied to their
- * uses. I stdin, O stdout, E stderr, F(...) files, T(n) n bytes of text, W(f) file, A(f) append, 0
- * nothing. */
+/* See notation.h and zpipe-language(5).  Printed from the tree, before names are copied to their uses.  I is stdin, O
+ * stdout, E stderr, F(...) files, T(n) n bytes of text, W(f) a file, A(f) an append, 0 nothing. */
 #include "dsl/notation.h"
 #include "dsl/print.h"
 #include "proto/graph.h"
@@ -26,7 +25,7 @@ static bool named(const struct redir *d, const char *name)
     return d->target && strcmp(d->target, name) == 0;
 }
 
-/* A name with its holes as they are typed. */
+/* Prints a name with its holes as they are typed. */
 static void put_name(struct sketch *k, const char *name)
 {
     static const struct {
@@ -117,7 +116,7 @@ static const char *base_name(const char *path)
     return slash && slash[1] ? slash + 1 : path;
 }
 
-/* The files, edges and outputs of a command, in the order of its words. */
+/* Prints the files, edges and outputs of a command, in the order of its words. */
 static void put_words(struct sketch *k, const struct stage *s)
 {
     const char *before = "(";
@@ -240,7 +239,7 @@ static void put_stage(struct sketch *k, const struct stage *s, bool first)
     }
 }
 
-/* `cat F...`: what it reads, in its place. */
+/* Prints, in place of `cat F...`, what it reads. */
 static void put_source(struct sketch *k, const struct stage *s)
 {
     const struct value *v = s->value->next;
@@ -257,7 +256,7 @@ static void put_source(struct sketch *k, const struct stage *s)
     buf_byte(&k->out, ')');
 }
 
-/* Behind a stage: where its fds go when not down the pipe.  Gives where the chain goes on. */
+/* After a stage: prints where its fds go if not into the pipe.  Returns where the chain goes on. */
 static struct target put_targets(struct sketch *k, const struct stage *s)
 {
     struct target to[3];

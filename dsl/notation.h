@@ -2,5 +2,5 @@
 #pragma once
 #include "dsl/resolve.h"
 
-/* Gives a string, NULL when there is no memory. */
+/* The caller frees the string; NULL: no memory. */
 char *notation_tree(const struct resolver *r);

@@ -1,4 +1,4 @@
-/* See parse.h.  zpipe's own words, `with`, `map` and `reduce`, and the bodies behind them. */
+/* See parse.h.  Parses zpipe's own words, `with`, `map` and `reduce`, and the bodies after them. */
 #include "dsl/parse.h"
 
 #include "dsl/dsl.h"
@@ -28,7 +28,7 @@ static int parse_block(struct parser *p, struct context c, const char *body, str
     return parse_advance(p);
 }
 
-/* Redirections at the end of an unbraced body are the joined stage's: take them from the body's. */
+/* Redirections at the end of an unbraced body belong to the whole stage: moves them from the body to it. */
 static int lift_redirs(struct parser *p, const char *body, struct stage *from, struct stage *to)
 {
     while (from->kind == STAGE_WITH && !from->braced)
@@ -58,7 +58,7 @@ static int lift_redirs(struct parser *p, const char *body, struct stage *from, s
     return 0;
 }
 
-/* The canonical text puts the body into a block, where such a word would end it. */
+/* Refuses a word that would end the block in which the canonical text puts the body. */
 static int check_braces(struct parser *p, const struct stage *s)
 {
     while (s->kind == STAGE_WITH && !s->braced)
@@ -172,7 +172,7 @@ static int parse_record(struct parser *p, struct stage *s)
     return parse_advance(p);
 }
 
-/* `map per files { ... }`, `map lines { ... }`: no program is called so, and none is given a `{`. */
+/* Refuses `map per files { ... }` and `map lines { ... }`: no program has such a name, and no program is given a `{`. */
 static int refuse_brace(struct parser *p, const struct stage *body)
 {
     const struct item *i = body && body->kind == STAGE_SIMPLE ? body->item : NULL;
@@ -217,7 +217,7 @@ int parse_map(struct parser *p, struct context c, struct stage *s)
     return parse_outer_redirs(p, s);
 }
 
-/* [ "-t" CHAR | "-t"CHAR ]: both are given as the word that holds CHAR */
+/* [ "-t" CHAR | "-t"CHAR ]: in both cases the result is the word that holds CHAR */
 static int parse_separator(struct parser *p, struct stage *s)
 {
     const struct part *part = p->t.kind == TOKEN_WORD ? p->t.word->part : NULL;

@@ -1,7 +1,6 @@
-/* See print.h.  A word is printed with as few quotes as keep its parts apart, and with each quoted
- * part quoted when the short form would read back as something else; which is the case is found by
- * reading it back, not by rules.  Bodies of heredocs wait for the next line end, as in the source.
- */
+/* See print.h.  A word is printed with as few quotes as needed to keep its parts apart.  If that would read back as
+ * something else, each quoted part is printed in quotes.  The program finds out by reading the text back, not by rules.
+ * Bodies of heredocs follow at the next line end, as in the source. */
 #include "dsl/print.h"
 #include "dsl/dsl.h"
 #include "dsl/lex.h"
@@ -15,8 +14,8 @@ struct printer {
     struct buf out;
     const struct heredoc **waiting; /* owned: as many as the tree has */
     size_t waiting_count;
-    bool quote_dash; /* the next word must not be read as -p of `time` */
-    bool block;      /* a bare `}` would close it */
+    bool quote_dash; /* the next word must not be read as the -p of `time` */
+    bool block;      /* inside braces: a bare `}` would close the block */
 };
 
 static void print_pipeline(struct printer *p, const struct pipeline *l);
@@ -68,7 +67,7 @@ static void print_c_string(struct slice s, struct buf *out)
     buf_byte(out, '\'');
 }
 
-/* One spelling for each text, so that a second print gives the same. */
+/* Each text has one spelling only, so that printing again gives the same text. */
 static void print_quoted(struct slice s, bool full, struct buf *out)
 {
     if (!full && safe(s)) {
@@ -102,7 +101,7 @@ static bool name_goes_on(char c)
 
 static void print_parts(const struct word *w, bool full, struct buf *out)
 {
-    bool bare = false; /* the part before is */
+    bool bare = false; /* the part before was bare */
     size_t start = out->size;
     for (const struct part *p = w->part; p; p = p->next) {
         size_t before = out->size;
@@ -132,7 +131,7 @@ static void print_parts(const struct word *w, bool full, struct buf *out)
         buf_text(out, "''");
 }
 
-/* The next byte that counts in a word, with what kind of part holds it; empty quotes do not. */
+/* The next byte of a word and the kind of part that holds it; empty quotes are skipped. */
 struct cursor {
     const struct part *part;
     size_t at;
@@ -149,7 +148,7 @@ static bool next_byte(struct cursor *c, int *kind, int *byte)
     *kind = c->part->kind;
     *byte = ((const unsigned char *)c->part->text.data)[c->at++];
     if (c->part->kind != PART_BARE && c->part->kind != PART_QUOTED && c->at == 1)
-        *kind += 100; /* where a parameter or hole starts */
+        *kind += 100; /* marks where a parameter or hole begins */
     return true;
 }
 
@@ -165,7 +164,7 @@ static bool same_word(const struct word *a, const struct word *b)
             return false;
         if (!more)
             return true;
-        /* A quoted byte that means nothing bare may be bare. */
+        /* A quoted byte may become bare if it has no special meaning there. */
         bool plain =
             kind[0] == PART_QUOTED && kind[1] == PART_BARE && !strchr("*?[]~!{}$", byte[0]);
         if (byte[0] != byte[1] || (kind[0] != kind[1] && !plain))
@@ -202,7 +201,7 @@ static bool reads_back(const char *data, size_t size, const struct word *w)
 void print_word(const struct word *w, struct buf *out)
 {
     size_t start = out->size;
-    bool plain = true; /* nothing quoted: nothing to try */
+    bool plain = true; /* nothing is quoted, so there is nothing to try */
     for (const struct part *p = w->part; p; p = p->next)
         plain = plain && p->kind == PART_BARE;
     print_parts(w, !plain && has_bracket(w), out);

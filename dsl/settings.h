@@ -7,7 +7,7 @@ enum setting_kind {
     SETTING_SIZE,
     SETTING_TIME,
     SETTING_NUMBER,
-    SETTING_COUNT, /* least to most */
+    SETTING_COUNT, /* a number from `least` to `most` */
     SETTING_EPOCH,
     SETTING_FAIL,
     SETTING_SHELL,
@@ -17,21 +17,21 @@ enum setting_kind {
 struct setting_kind_of {
     const char *name;
     enum setting_kind kind;
-    uint32_t least, most;      /* of a count */
-    const char *wanted, *hint; /* NULL: those of its kind */
+    uint32_t least, most;      /* for a count */
+    const char *wanted, *hint; /* for messages; NULL: those of its kind */
 };
 
-/* By name, or NULL. */
+/* The setting with this name, or NULL. */
 const struct setting_kind_of *setting_find(const char *name, size_t size);
-/* The name nearest to one that is none, or NULL. */
+/* The setting's name that is most similar to a wrong name, or NULL. */
 const char *setting_nearest(const char *name, size_t size);
-/* All of them, with commas, as a string in text. */
+/* Writes all names to `text`, with commas. */
 void setting_names(char *text, size_t room);
 
-/* Read value into *number (bytes, ns, seconds or a number).  false: it is none of its kind. */
+/* Reads the value into *number (bytes, ns, seconds or a number).  false: it is not of the setting's kind. */
 bool setting_read(const struct setting_kind_of *s, const char *value, uint64_t *number);
 const char *setting_wanted(const struct setting_kind_of *s); /* "a size" */
 const char *setting_hint(const struct setting_kind_of *s);
 
-/* Put it into set, if it has a place there (files, out, shell have none). */
+/* Stores the value in `set`, if it has a field there (files, out and shell have none). */
 void setting_apply(struct graph_settings *set, const struct setting_kind_of *s, const char *value);

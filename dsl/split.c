@@ -1,7 +1,6 @@
-/* See split.h.  A stage's words are read by the options of its table entry; the first form whose
- * conditions hold says how it may be cut.  An option or operand that the entry does not know, a
- * variable that may change what the command does, a second stream in or out: the stage runs whole,
- * and `why` names what made it so. */
+/* See split.h.  A stage's words are read by the options of its table entry.  The first form whose conditions hold says how
+ * the stage may be cut.  The stage runs whole if the entry does not know an option or operand, if a variable may change
+ * what the command does, or if there is a second stream in or out; `why` then names the reason. */
 #include "dsl/split.h"
 #include "dsl/files.h"
 #include "dsl/split_inside.h"
@@ -45,13 +44,13 @@ bool split_has(const struct split_case *c, const char *option)
 
 /* ---- words for blocks -------------------------------------------------------------------- */
 
-/* Words being collected in the graph's arena. */
+/* Words that are being collected, in the graph's arena. */
 struct list {
     struct split_case *c;
     const char **word;
     uint32_t count, room;
     bool failed;
-    bool unnamed; /* {file} cannot be said */
+    bool unnamed; /* {file} has no value */
 };
 
 static void list_add(struct list *l, const char *word)
@@ -88,7 +87,7 @@ static void list_printed(struct list *l, struct buf *b)
     buf_clear(b);
 }
 
-/* -x, -xVALUE, --long=VALUE; a value of no bytes needs a word of its own. */
+/* Adds -x, -xVALUE or --long=VALUE.  An empty value needs a word of its own. */
 static void list_option(struct list *l, const struct split_option *o)
 {
     struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
@@ -106,7 +105,7 @@ static void list_option(struct list *l, const struct split_option *o)
         list_keep(l, value);
 }
 
-/* Is it among the `!-x!-y` of a word? */
+/* Is this option excluded by the `!-x!-y` of a word? */
 static bool left_out(const char *word, const char *name)
 {
     size_t size = strlen(name);
@@ -137,8 +136,7 @@ static void list_operands(struct list *l, const char *instead)
         list_keep(l, instead && i == 0 ? instead : c->operand[i]);
 }
 
-/* A word with {-x}, {-x:default} and {file} inside.  One that names what is not there is left out.
- */
+/* Adds a word with {-x}, {-x:default} and {file} replaced.  A word whose option was not given is left out. */
 static void list_filled(struct list *l, const char *word)
 {
     struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
@@ -288,7 +286,7 @@ static int clause_words(struct split_case *c, const char *const *word, uint32_t 
     return *argv ? SPLIT_OK : SPLIT_FAILED;
 }
 
-/* A number of the table or of an option, with or without a `+`. */
+/* A number from the table or from an option, with or without a `+`. */
 static int clause_number(struct split_case *c, const char *word, uint64_t *out)
 {
     struct list l = {.c = c};
@@ -333,7 +331,7 @@ int split_seam(struct split_case *c, const char *bytes, size_t size)
     return c->s->seam.data ? SPLIT_OK : no_memory(c);
 }
 
-/* Bytes as numbers. */
+/* Bytes that the table writes as numbers. */
 static int clause_bytes(struct split_case *c, const char *const *word, uint32_t count,
                         int (*use)(struct split_case *c, const char *bytes, size_t size))
 {
@@ -473,7 +471,7 @@ static bool form_holds(const struct split_case *c, const struct command_form *f)
     return true;
 }
 
-/* The node's input of that name, looked for behind the one found last. */
+/* The node's input with that name; the search begins after the input that was found last. */
 static uint32_t file_named(const struct split_case *c, const char *word, uint32_t *last)
 {
     char *name = malloc(strlen(word) + 2);
@@ -491,7 +489,7 @@ static uint32_t file_named(const struct split_case *c, const char *word, uint32_
     return found;
 }
 
-/* The operands behind the first: regular files, or one `-`, or nothing; or else why not. */
+/* The operands after the skipped ones must be regular files, or one `-`, or none; else says why not. */
 static int find_files(struct split_case *c)
 {
     uint32_t count = c->operand_count > c->skip ? c->operand_count - c->skip : 0, last = 0;
@@ -553,7 +551,7 @@ static int read_words(struct split_case *c)
 
 /* ---- what keeps a stage whole whatever it is --------------------------------------------- */
 
-/* A variable that may change what a command does. */
+/* May this variable change what a command does? */
 static bool variable_matters(const char *variable)
 {
     static const char *const prefix[] = {"LC_",  "LANG",     "POSIX",  "_POSIX", "GREP_", "AWK",
@@ -610,12 +608,12 @@ static const char *base_name(const char *word)
     return word;
 }
 
-/* May it write a zero byte when it reads none?  A command that only passes on what it reads does not; others
- * only if some word of theirs can say one. */
+/* May it write a zero byte when it reads none?  A command that only passes on what it reads does not.  Others may only if
+ * one of their words can stand for a zero byte. */
 static bool may_make_zeros(const struct graph_node *n)
 {
     static const char *const decode[] = {"base32", "base64", "basenc", "iconv", "jq", "perl", "xxd"};
-    static const char says[] = "0xodcuU"; /* behind a backslash */
+    static const char says[] = "0xodcuU"; /* after a backslash these may stand for a zero byte */
     for (size_t i = 0; i < sizeof decode / sizeof *decode; i++)
         if (strcmp(base_name(n->argv[0]), decode[i]) == 0)
             return true;
@@ -671,7 +669,7 @@ static int look(struct split_case *c)
     if (!c->k)
         return split_whole(c, "not in the command table");
     int r = look_outside(c);
-    c->stdin_alone = exactly; /* what its words mean does not matter */
+    c->stdin_alone = exactly; /* the user's entry is for exactly these words, so their meaning does not matter */
     if (r == SPLIT_OK && !exactly)
         r = read_words(c);
     if (r == SPLIT_OK)
@@ -688,9 +686,9 @@ static int split_node(struct graph *g, uint32_t i, struct commands *commands, st
     int r = look(&c);
     if (r == SPLIT_FAILED)
         return -1;
-    /* What is cut is known to make no file, whatever its words look like. */
+    /* A command that is cut is known to make no files, whatever its words look like. */
     s.ok_status = c.k ? c.k->ok_status : 0;
-    s.makes_zeros = !c.k || !c.k->own || may_make_zeros(n); /* a user's command may do so without a word */
+    s.makes_zeros = !c.k || !c.k->own || may_make_zeros(n); /* a command of the user's may do so by itself */
     as_cut.split = s;
     as_cut.keep_count = 0;
     as_cut.out_glob_count -= n->word_globs;
@@ -705,8 +703,8 @@ static int split_node(struct graph *g, uint32_t i, struct commands *commands, st
     return n->why ? 0 : err_nomem(e);
 }
 
-/* Bodies are cut as their author says; but a `grep` that found nothing in a block has not failed there, nor
- * has the map then, when it is its last command. */
+/* Bodies are cut as their author says.  But a `grep` that found nothing in a block has not failed, and if it is the map's
+ * last command neither has the map. */
 static int body_node(struct graph *g, struct graph_node *n, struct commands *commands, struct err *e)
 {
     struct err bad = {0};

@@ -1,5 +1,5 @@
-/* How the commands of a graph may run in blocks: fills every COMMAND's `split`, or its `why`, from
- * the table of commands.  What is not known for sure runs whole. */
+/* How the commands of a graph may run in blocks: fills every COMMAND's `split`, or its `why`, from the table of commands.
+ * A command that is not known for sure runs whole. */
 #pragma once
 #include "base/err.h"
 

@@ -1,9 +1,8 @@
-/* See split_inside.h.  An awk program is cut into tokens and rules.  It may be cut at any line when
- * no rule can know another record: every variable is constant or set before it is read in the same
- * action, on every way to it; nothing counts, keeps, reads ahead, writes elsewhere or ends.  NR is
- * allowed compared with numbers (the first block holds those lines), in `NR % N` (blocks of N
- * lines) and first in what is printed (the numbers are put right afterwards).  What is not
- * understood is whole. */
+/* See split_inside.h.  An awk program is cut into tokens and rules.  Its input may be cut at any line if no rule can know
+ * about another record.  That is: every variable is constant, or is set before it is read in the same action on every path;
+ * and nothing counts, keeps something, reads ahead, writes elsewhere or exits.  NR is allowed in three places: compared
+ * with numbers (the first block holds those lines), in `NR % N` (blocks of multiples of N lines), and first in what is
+ * printed (the numbers are corrected afterwards).  What is not understood runs whole. */
 #include "dsl/split_awk.h"
 
 #include <ctype.h>
@@ -34,7 +33,7 @@ bool split_awk_function(const struct awk_token *t)
     return AWK_AMONG(t, functions);
 }
 
-/* Is token i, a name, changed here? */
+/* Is the name at token i changed here? */
 static bool changed_at(const struct awk *a, uint32_t i)
 {
     const struct awk_token *t = a->token;
@@ -46,7 +45,7 @@ static bool changed_at(const struct awk *a, uint32_t i)
     return i > 0 && (awk_is(&t[i - 1], "++") || awk_is(&t[i - 1], "--"));
 }
 
-/* Is it among the arguments of a call of this function?  `from`: of the action. */
+/* Is token i an argument of a call of this function?  `from`: the first token of the action. */
 static bool argument_of(const struct awk *a, uint32_t i, uint32_t from, const char *function)
 {
     for (uint32_t k = i; k > from; k--)
@@ -55,7 +54,7 @@ static bool argument_of(const struct awk *a, uint32_t i, uint32_t from, const ch
     return false;
 }
 
-/* split, sub and gsub fill names. */
+/* The functions split, sub and gsub set their arguments. */
 static bool filled_at(const struct awk *a, uint32_t i, uint32_t from)
 {
     return argument_of(a, i, from, "split") || argument_of(a, i, from, "sub") ||
@@ -80,7 +79,7 @@ static bool changes(const struct awk *a, const struct awk_token *name)
     return false;
 }
 
-/* The first use of the name in the action sets it, before anything can go another way. */
+/* Does the first use of the name in the action set it, on every path? */
 static bool set_first(const struct awk *a, const struct awk_rule *r, uint32_t use)
 {
     static const char *const ways[] = {"if", "else", "while", "do",    "?",       "&&",
@@ -93,10 +92,10 @@ static bool set_first(const struct awk *a, const struct awk_rule *r, uint32_t us
         if (awk_is(&t[i], "for"))
             in_for = true;
         if (in_for && awk_is(&t[i], ";"))
-            return false; /* what is behind the first part may never run */
+            return false; /* what follows this part may never run */
         if (!awk_same(&t[i], name))
             continue;
-        /* x = ..., and not in its own value; split(..., x */
+        /* either `x = ...` where the value does not use x, or `split(..., x` */
         bool plain = i + 1 < r->action_end && awk_is(&t[i + 1], "=");
         if (!plain)
             return i + 1 < r->action_end && argument_of(a, i, r->action, "split") &&
@@ -127,7 +126,7 @@ static bool compares(const struct awk_token *t)
     return AWK_AMONG(t, all);
 }
 
-/* Where an expression may begin or end beside a comparison. */
+/* May an expression begin or end here beside a comparison? */
 static bool edge(const struct awk *a, const struct awk_rule *r, uint32_t i)
 {
     static const char *const all[] = {"&&", "||", "(", ")", "{", "}", ";", "!"};
@@ -136,7 +135,7 @@ static bool edge(const struct awk *a, const struct awk_rule *r, uint32_t i)
            i == r->pattern_end;
 }
 
-/* NR at i, in one of the three ways that are known. */
+/* Is the NR at i one of the three allowed uses? */
 static bool line_number(struct awk *a, const struct awk_rule *r, uint32_t i)
 {
     const struct awk_token *t = a->token;
@@ -175,7 +174,7 @@ static bool line_number(struct awk *a, const struct awk_rule *r, uint32_t i)
 
 /* ---- what a rule does -------------------------------------------------------------------- */
 
-/* print ... > file: a `>` that is not in brackets. */
+/* Does print write to a file or command?  That is, is there a `>` or `|` outside of brackets? */
 static bool prints_elsewhere(const struct awk *a, uint32_t i, uint32_t end)
 {
     for (i++; i < end && a->token[i].kind != AWK_NEWLINE && !awk_is(&a->token[i], ";") &&
@@ -187,7 +186,7 @@ static bool prints_elsewhere(const struct awk *a, uint32_t i, uint32_t end)
     return false;
 }
 
-/* exit in an action that runs at a line number, or behind one: nothing comes after it. */
+/* An exit is allowed in an action that runs at a line number or after one: no output follows it. */
 static bool may_exit(struct awk *a, const struct awk_rule *r, uint32_t i)
 {
     const struct awk_token *t = &a->token[r->pattern];
@@ -246,7 +245,7 @@ bool split_awk_rule(struct awk *a, const struct awk_rule *r, bool files)
     return true;
 }
 
-/* BEGIN { NAME = constant; ... }: the same in every block. */
+/* Is it BEGIN { NAME = constant; ... }, which is the same in every block? */
 static bool begins(struct awk *a, const struct awk_rule *r)
 {
     const struct awk_token *t = a->token;
@@ -260,7 +259,7 @@ static bool begins(struct awk *a, const struct awk_rule *r)
         a->joined = a->joined || awk_is(&t[i], "ORS");
         for (i += 2; i < r->action_end && awk_is(&t[i], "="); i++)
             return awk_fails(a, "its BEGIN does more than set names");
-        if (awk_is(&t[i], "OFS") && i + 1 < r->action_end && awk_is(&t[i + 1], "=")) /* FS = OFS = "x" */
+        if (awk_is(&t[i], "OFS") && i + 1 < r->action_end && awk_is(&t[i + 1], "=")) /* as in FS = OFS = "x" */
             i += 2;
         if (i >= r->action_end || (t[i].kind != AWK_STRING && t[i].kind != AWK_NUMBER))
             return awk_fails(a, "its BEGIN does more than set names");
@@ -276,7 +275,7 @@ bool split_awk_plain(const struct awk_token *t)
     return true;
 }
 
-/* Numbers that begin lines are put right later: then all output must be such lines. */
+/* Numbers at the beginning of lines are corrected later, so all output must be such lines. */
 static bool all_numbered(struct awk *a, const struct split_case *c)
 {
     for (uint32_t i = 0; i < a->count; i++) {
@@ -297,7 +296,7 @@ static bool all_numbered(struct awk *a, const struct split_case *c)
 
 /* ---- the class --------------------------------------------------------------------------- */
 
-/* The lines behind the first block are numbered from there by -v NR. */
+/* The blocks after the first one get the number of their first line by -v NR. */
 static int first_lines(struct split_case *c, const struct awk *a)
 {
     char number[40];

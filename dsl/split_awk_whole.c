@@ -1,13 +1,12 @@
-/* Awk programs that are known as a whole, though they keep something from line to line: sums, first lines of their kind, counts by
- * keys.  Blocks run another program, and what they print is put together by a third. */
+/* Awk programs of known forms that keep something from line to line: sums, first lines of their kind, counts by keys.  The
+ * blocks run another program, and a third program combines what they print. */
 #include "dsl/split_awk.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Do the tokens from i to end read like this, words with a blank between them; N: a name, F: a
- * field? */
+/* Do the tokens from i to end have this form?  Its parts have a blank between them; N: a name, F: a field. */
 static bool range_like(const struct awk *a, uint32_t i, uint32_t end, const char *form)
 {
     const struct awk_token *bound = NULL;
@@ -44,8 +43,7 @@ static bool only_separator(const struct split_case *c)
     return true;
 }
 
-/* { N += $9 } END { print N }, { N++ } ..., perhaps with a pattern: what is what
- * a line adds. */
+/* { N += $9 } END { print N }, { N++ } ..., perhaps with a pattern.  *what: what a line adds. */
 static bool adds_up(struct awk *a, const struct split_case *c, struct awk_token *what)
 {
     static const char *const sums[] = {"N += $ 9", "N += $ NF", "N ++"};
@@ -76,9 +74,9 @@ static bool adds_up(struct awk *a, const struct split_case *c, struct awk_token 
     return split_awk_rule(a, &pattern, true);
 }
 
-/* Sums of whole numbers, as long as they are exact: else a block, or what adds up the blocks, ends
- * with 9.  Four times 10^15 twice is still less than 2^53.  A block's sum is marked: what the command itself
- * prints, when it is run whole after all, may be rounded (1.3e+10) and is passed on as it stands. */
+/* Sums of whole numbers, as long as they are exact; otherwise a block, or the program that adds up the blocks, ends with 9.
+ * (Four times 10^15 twice is still less than 2^53.)  A block's sum is marked.  If the command was run whole after all, what
+ * it printed has no mark, may be rounded (1.3e+10), and is passed on as it is. */
 static int sums(struct split_case *c, const struct awk *a, const struct awk_token *what)
 {
     static const char check[] = "if (zp_s >= 4e15 || zp_s <= -4e15) exit 9";
@@ -110,7 +108,8 @@ static int sums(struct split_case *c, const struct awk *a, const struct awk_toke
 
 /* ---- what is counted by keys ------------------------------------------------------------- */
 
-/* Is its only reader a sort that makes the same of its lines in any order?  Of those that compare as equal the bytes decide then. */
+/* Is its only reader a sort that gives the same output for its lines in any order?  (Lines that compare as equal are then
+ * ordered by their bytes.) */
 static bool sorted_next(const struct split_case *c)
 {
     static const char *const fine[] = {"-n", "-r", "-k", "-t", "-h", "-V", "-M", "-b", "-d", "-f", "-i", "-S", "-T", "--parallel", "-o"};
@@ -132,13 +131,13 @@ static bool sorted_next(const struct split_case *c)
     return k;
 }
 
-/* The statement of a print at i shows a line that is not empty, of its key and that key's number alone. */
+/* The print statement at i prints a line that is not empty, from the key and its number only. */
 static bool shows_line(const struct awk *a, uint32_t i, uint32_t end, const struct awk_token *array)
 {
     const struct awk_token *t = a->token;
     bool format = awk_is(&t[i], "printf"), shows = false;
     i += 1 + (format && awk_is(&t[i + 1], "("));
-    if (format) { /* "... \n", and in it something that is always there */
+    if (format) { /* the format must end in \n and contain something that is always printed */
         const struct awk_token *f = &t[i];
         if (i >= end || f->kind != AWK_STRING || f->size < 5 || memcmp(f->text + f->size - 3, "\\n\"", 3) != 0)
             return false;
@@ -153,7 +152,7 @@ static bool shows_line(const struct awk *a, uint32_t i, uint32_t end, const stru
         return shows && i + 1 < end && awk_is(&t[i + 1], ",");
     }
     for (; i < end && t[i].kind != AWK_NEWLINE && !awk_is(&t[i], ";") && !awk_is(&t[i], "}"); i++) {
-        if (split_awk_function(&t[i])) /* may make nothing of it */
+        if (split_awk_function(&t[i])) /* a function may return an empty string */
             i = awk_closed(a, i + 1) - 1;
         else
             shows = shows || awk_same(&t[i], array) || (t[i].kind == AWK_STRING && t[i].size > 2);
@@ -161,7 +160,7 @@ static bool shows_line(const struct awk *a, uint32_t i, uint32_t end, const stru
     return shows;
 }
 
-/* for (K in N) ...: lines of K and N[K] alone, each by itself. */
+/* for (K in N) ...: prints lines of K and N[K] only, each independent of the others. */
 static bool shows_keys(const struct awk *a, const struct awk_rule *r, const struct awk_token *array)
 {
     static const char *const fine[] = {"if", "else", "print", "printf", "substr", "length", "toupper", "tolower", "int", "index", "sprintf"};
@@ -185,10 +184,10 @@ static bool shows_keys(const struct awk *a, const struct awk_rule *r, const stru
             i += 3;
         else if (t[i].kind == AWK_NAME && !awk_same(&t[i], key) && !AWK_AMONG(&t[i], fine))
             return false;
-        else if (awk_is(&t[i], "length") && (!awk_is(&t[i + 1], "(") || awk_is(&t[i + 2], ")"))) /* of $0 */
+        else if (awk_is(&t[i], "length") && (!awk_is(&t[i + 1], "(") || awk_is(&t[i + 2], ")"))) /* length of $0 */
             return false;
     }
-    /* One statement: what stands behind it would not be the loop's. */
+    /* There must be one statement: what follows it would not be part of the loop. */
     bool block = awk_is(&t[r->action + 6], "{");
     if (awk_is(&t[r->action + 6], ";"))
         return false;
@@ -201,7 +200,8 @@ static bool shows_keys(const struct awk *a, const struct awk_rule *r, const stru
     return prints;
 }
 
-/* { N[KEY]++ } or { N[KEY] += $9 }, perhaps with a pattern, END { for (K in N) ... }.  *what: what a line adds, or of no size: 1. */
+/* { N[KEY]++ } or { N[KEY] += $9 }, perhaps with a pattern, and END { for (K in N) ... }.  *what: what a line adds; empty:
+ * 1. */
 static bool counts_keys(struct awk *a, struct awk_rule *r, struct awk_token *what)
 {
     const struct awk_token *t = a->token, *array = &t[r->action];
@@ -226,8 +226,8 @@ static bool counts_keys(struct awk *a, struct awk_rule *r, struct awk_token *wha
     return key.action < key.action_end && split_awk_rule(a, &key, true) && split_awk_rule(a, &pattern, true);
 }
 
-/* Blocks leave the numbers of their keys, each behind an empty line; where the first is none the command has been run
- * whole after all, and what it printed is passed on.  None of its own lines is empty. */
+/* Blocks print an empty line and then the number before each key.  If the first line is not empty the command was run whole
+ * after all, and what it printed is passed on: none of its own lines is empty. */
 static int keys(struct split_case *c, struct awk *a)
 {
     const struct awk_token *t = a->token;
@@ -243,7 +243,7 @@ static int keys(struct split_case *c, struct awk *a)
     int pattern = r.pattern_end == r.pattern ? 0 : (int)(t[r.pattern_end - 1].text + t[r.pattern_end - 1].size - first);
     int show_size = (int)(t[end->action_end - 1].text + t[end->action_end - 1].size - show);
     struct buf block = BUF_INIT(GRAPH_BYTES_MAX), again = BUF_INIT(GRAPH_BYTES_MAX);
-    if (a->rules == 3) /* BEGIN { FS = "x" } */
+    if (a->rules == 3) /* a rule BEGIN { FS = "x" } */
         buf_printf(&block, "BEGIN {FS = %.*s} ", (int)t[a->rule[0].action + 2].size, t[a->rule[0].action + 2].text);
     buf_printf(&block, "%.*s {", pattern, first);
     if (what.size)
@@ -269,7 +269,7 @@ static int keys(struct split_case *c, struct awk *a)
     return good ? SPLIT_OK : SPLIT_FAILED;
 }
 
-/* -F, one -v OFS=x; before the two rules perhaps BEGIN { FS = "x" }. */
+/* Allowed are -F, one -v OFS=x, and before the two rules BEGIN { FS = "x" }. */
 static bool may_count_keys(const struct awk *a, const struct split_case *c)
 {
     unsigned given = 0;

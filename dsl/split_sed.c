@@ -1,7 +1,7 @@
-/* See split_inside.h.  A sed script is read into a flat list of commands with their addresses; what
- * it remembers from line to line decides.  Nothing: it is cut at any line.  Line numbers: the first
- * block holds all of those lines, and the others run the script as it is behind them.  `$`: only
- * the last block runs it all.  Anything else, and anything that is not understood, is whole. */
+/* See split_inside.h.  A sed script is read into a flat list of commands with their addresses.  How it may be cut depends
+ * on what it remembers from line to line.  If nothing, it is cut at any line.  If it has line numbers, the first block
+ * holds all these lines, and the other blocks run the commands that apply after them.  If it has `$`, only the last block
+ * runs the whole script.  Anything else, and anything that is not understood, runs whole. */
 #include "dsl/script_names.h"
 #include "dsl/split_inside.h"
 
@@ -17,21 +17,21 @@
 enum address {
     NO_ADDRESS,
     REGEX,
-    LINE,      /* N, or N,M: `to` is the last */
+    LINE,      /* N, or N,M: `to` is the last line */
     FROM_LINE, /* N,$ */
     STEP,      /* N~M */
     LAST,      /* $ */
-    UNKNOWN,   /* ranges with a regular expression in them */
+    UNKNOWN,   /* a range with a regular expression */
 };
 
 struct sed_command {
     enum address address;
     bool negate;
-    uint64_t from, to; /* LINE; STEP: from ~ to */
+    uint64_t from, to; /* for LINE; for STEP: from ~ to */
     char name;
-    size_t at, end; /* of the command, without its address */
-    size_t begin;   /* of the address */
-    bool inside;    /* a block */
+    size_t at, end; /* where the command is, without its address */
+    size_t begin;   /* where its address begins */
+    bool inside;    /* it is inside a block */
 };
 
 struct sed {
@@ -39,11 +39,11 @@ struct sed {
     size_t at;
     struct sed_command command[COMMANDS_MAX];
     uint32_t count;
-    uint32_t block[BLOCKS_MAX]; /* the open ones */
+    uint32_t block[BLOCKS_MAX]; /* the open blocks */
     uint32_t depth;
-    const char *bad; /* what is not understood, or not to be cut */
+    const char *bad; /* what is not understood or cannot be cut */
     char unknown[8];
-    struct script_names *names; /* NULL: only how it may be cut is asked */
+    struct script_names *names; /* NULL: the caller only asks how the script may be cut */
     int told;
 };
 
@@ -55,8 +55,7 @@ static bool fails(struct sed *s, const char *why)
 
 /* ---- the script's parts ------------------------------------------------------------------ */
 
-/* Up to an unescaped `end`, which is passed.  A bracket that is open at the end may have held it.
- */
+/* Moves past the next unescaped `end`.  Fails if a bracket expression is still open there, as `end` may be part of it. */
 static bool part(struct sed *s, char end, bool pattern)
 {
     const char *from = s->text + s->at;
@@ -94,7 +93,7 @@ static bool digit(const struct sed *s)
     return isdigit((unsigned char)s->text[s->at]);
 }
 
-/* /re/ or \cREc, and its I and M. */
+/* Reads /re/ or \cREc, with its I and M. */
 static bool regex(struct sed *s)
 {
     char end = '/';
@@ -112,7 +111,7 @@ static bool regex(struct sed *s)
     return true;
 }
 
-/* What follows the comma. */
+/* Reads what follows the comma. */
 static bool range(struct sed *s, struct sed_command *c)
 {
     s->at += strspn(s->text + s->at, " \t");
@@ -176,7 +175,7 @@ static bool address(struct sed *s, struct sed_command *c)
     return true;
 }
 
-/* To the end of the line; which lines come to it is not known. */
+/* Reads a file name, up to the end of the line.  Which lines are written to the file is not known. */
 static bool file(struct sed *s, enum script_use use, const char *why)
 {
     s->at += strspn(s->text + s->at, " \t");
@@ -196,7 +195,7 @@ static bool change(struct sed *s, const struct sed_command *c)
     size_t from = ++s->at;
     if (!part(s, end, true))
         return false;
-    /* An empty pattern is the one used last: of its own address, or nobody knows. */
+    /* An empty pattern means the one used last: that of its own address, or else an unknown one. */
     if (s->at == from + 1 && c->name == 's' && (c->address != REGEX || c->negate))
         return fails(s, "an empty pattern");
     if (!part(s, end, false))
@@ -213,7 +212,7 @@ static bool change(struct sed *s, const struct sed_command *c)
     return file(s, SCRIPT_WRITES, elsewhere);
 }
 
-/* The text of a, i, c: to the end of the line, or of lines that end in a backslash. */
+/* Reads the text of a, i, c: to the end of the line, with the lines that follow a backslash. */
 static void text_lines(struct sed *s)
 {
     while (s->text[s->at] && s->text[s->at] != '\n')
@@ -227,7 +226,7 @@ static void label(struct sed *s)
         s->at++;
 }
 
-/* Behind a command nothing but its end. */
+/* Is there nothing after the command but its end? */
 static bool ends(struct sed *s)
 {
     s->at += strspn(s->text + s->at, " \t");
@@ -318,7 +317,7 @@ static bool has_address(const struct sed *s, enum address a)
     return false;
 }
 
-/* The hold space is empty for ever, or filled anew in each line before it is used. */
+/* Is the hold space always empty, or set in each line before it is used? */
 static bool holds_nothing(const struct sed *s)
 {
     if (!uses(s, "hHx"))
@@ -330,7 +329,7 @@ static bool holds_nothing(const struct sed *s)
     return true;
 }
 
-/* How many lines each round takes: more than one by n and N that are always reached; 0: unknown. */
+/* How many lines each cycle reads: more than one if n and N are always reached; 0: unknown. */
 static uint64_t lines_a_round(const struct sed *s)
 {
     uint64_t lines = 1;
@@ -350,7 +349,7 @@ static uint64_t lines_a_round(const struct sed *s)
                    c->address == STEP) {
             return 0;
         }
-        if (strchr("dc", c->name)) /* n and N behind it are not always reached */
+        if (strchr("dc", c->name)) /* an n or N after it is not always reached */
             for (uint32_t k = i; k < s->count; k++)
                 if (strchr("nN", s->command[k].name))
                     return 0;
@@ -365,7 +364,7 @@ static bool silent(const struct split_case *c)
     return split_has(c, "-n");
 }
 
-/* What the other blocks run: the commands that may still apply, each on a line of its own. */
+/* Makes the script for the other blocks: the commands that may still apply, each on a line of its own. */
 static int rest(struct split_case *c, const struct sed *s, bool stopped)
 {
     struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
@@ -393,7 +392,7 @@ static int rest(struct split_case *c, const struct sed *s, bool stopped)
     return c->s->rest_argv ? SPLIT_OK : SPLIT_FAILED;
 }
 
-/* Line numbers: in the first block.  A `q` at a line number is the end of all. */
+/* Line numbers are all in the first block.  A `q` at a line number ends everything. */
 static int first_lines(struct split_case *c, const struct sed *s)
 {
     uint64_t most = 1;
@@ -463,7 +462,7 @@ static int rerun(struct split_case *c)
     return c->s->combine_argv ? SPLIT_OK : SPLIT_FAILED;
 }
 
-/* Scripts of one command that end early, or are of the last line: again on what is left. */
+/* Scripts of one command that end early, or that need the last line: they are run again on what the blocks leave. */
 static int alone(struct split_case *c, const struct sed *s, bool *done)
 {
     const struct sed_command *k = &s->command[0];
@@ -475,7 +474,7 @@ static int alone(struct split_case *c, const struct sed *s, bool *done)
         char *with_q = arena_string(&c->g->arena, s->text);
         if (!with_q)
             return err_nomem(c->e), SPLIT_FAILED;
-        with_q[k->at] = 'q'; /* Q leaves out the line by which it would be known again */
+        with_q[k->at] = 'q'; /* Q would leave out the line that shows where the script ended */
         c->s->stops_early = true;
         c->s->block_argv = split_self(c, with_q, &c->s->block_argc);
         return c->s->block_argv ? rerun(c) : SPLIT_FAILED;
@@ -518,7 +517,7 @@ static int classify(struct split_case *c, const struct sed *s)
     return has_address(s, STEP) ? steps(c, s) : SPLIT_OK;
 }
 
-/* The script: the first operand, or the values of -e, a line each. */
+/* The script: the first operand, or the values of -e, one on each line. */
 static const char *script_of(struct split_case *c)
 {
     struct buf b = BUF_INIT(GRAPH_BYTES_MAX);

@@ -1,4 +1,4 @@
-/* See split_inside.h: commands whose class is in their words, but for sed and awk. */
+/* See split_inside.h: commands whose class depends on their words, except sed and awk. */
 #include "dsl/split_inside.h"
 
 #include <ctype.h>
@@ -14,7 +14,7 @@
 struct set {
     unsigned char byte[SET_MAX];
     size_t size;
-    bool fills; /* [c*]: as many as the other set needs; at fill_at */
+    bool fills; /* [c*] at fill_at: as many as the other set needs */
     size_t fill_at;
     bool bad;
 };
@@ -26,7 +26,7 @@ static void set_add(struct set *s, unsigned byte, size_t times)
     s->bad = s->bad || times;
 }
 
-/* One byte of a set, behind which *at stands then; *escaped: it was written with a backslash. */
+/* Reads one byte of a set and moves *at past it; *escaped: it was written with a backslash. */
 static unsigned set_byte(struct set *s, const char **at, bool *escaped)
 {
     static const char from[] = "abfnrtv", to[] = "\a\b\f\n\r\t\v";
@@ -105,7 +105,7 @@ static void set_read(struct set *s, const char *text)
         if (*text == '[' && (set_class(s, &text) || set_repeat(s, &text)))
             continue;
         if (text[0] == '[' && (text[1] == ':' || text[1] == '=') && text[2]) {
-            s->bad = true; /* an unknown class, or all that is equal to a byte */
+            s->bad = true; /* an unknown class, or an equivalence class */
             return;
         }
         bool escaped;
@@ -136,7 +136,7 @@ static void set_complement(struct set *s)
             set_add(s, b, 1);
 }
 
-/* What the set's bytes become: byte i of `from` becomes byte i of `to`, the last counting on. */
+/* What a byte becomes: byte i of `from` becomes byte i of `to`, whose last byte is repeated. */
 static unsigned set_image(const struct set *from, const struct set *to, bool truncate,
                           unsigned byte)
 {
@@ -183,7 +183,7 @@ int split_tr(struct split_case *c)
         return SPLIT_OK;
     if (deletes)
         return split_whole(c, "it squeezes newlines that what it deletes may stand between");
-    /* All that becomes what a newline becomes, and is squeezed with it. */
+    /* All bytes that become the same as a newline, and are squeezed with it. */
     char seam[256];
     size_t size = 0;
     for (unsigned b = 0; b < 256; b++)
@@ -202,7 +202,7 @@ static unsigned digits_of(uint64_t n)
     return digits;
 }
 
-/* The regular file that is its stdin, or its operand; GRAPH_NONE: it reads a stream. */
+/* The regular file that is its stdin or its operand; GRAPH_NONE: it reads a stream. */
 static uint32_t only_file(const struct split_case *c)
 {
     const struct graph_fd *in = graph_fd_of(c->n, 0);
@@ -213,7 +213,7 @@ static uint32_t only_file(const struct split_case *c)
     return c->g->node[c->g->edge[in->edge].from].segment[0].file;
 }
 
-/* Which may be a regular file, and nobody here knows. */
+/* The job's stdin may be a regular file, which is not known here. */
 static bool reads_job_stdin(const struct split_case *c)
 {
     const struct graph_fd *in = graph_fd_of(c->n, 0);
@@ -221,7 +221,7 @@ static bool reads_job_stdin(const struct split_case *c)
     return from && from->segment_count == 1 && from->segment[0].kind == GRAPH_SEGMENT_STDIN;
 }
 
-/* Several columns are as wide as the size of a regular file has digits, else 7. */
+/* wc with several columns: they are as wide as the size of a regular file has digits, else 7 wide. */
 int split_wc(struct split_case *c)
 {
     static const char *const order[] = {"-l", "-w", "-m", "-c", "-L"};
@@ -256,7 +256,7 @@ int split_wc(struct split_case *c)
 
 /* ---- paste -s ---------------------------------------------------------------------------- */
 
-/* The delimiters go round: with n of them a block is a multiple of n lines. */
+/* The delimiters repeat: with n of them a block must be a multiple of n lines. */
 int split_paste(struct split_case *c)
 {
     static const char from[] = "0bfnrtv\\", to[] = "\0\b\f\n\r\t\v\\";
@@ -314,7 +314,7 @@ int split_iconv(struct split_case *c)
 
 /* ---- xargs ------------------------------------------------------------------------------- */
 
-/* One command for each line, or each item; commands that do nothing but print. */
+/* One run for each line or each item, of commands that do nothing but print. */
 int split_xargs(struct split_case *c)
 {
     static const char *const inner[] = {"basename", "cat",  "dirname", "echo",      "expr",

@@ -1,6 +1,6 @@
-/* Which words are inputs and which are outputs (zpipe-language(5), 4.3).  A word, or its part behind `=`, that names a regular
- * file is an input; a directory only when written with a `/`, or as operand of a command that is known to take one.  The
- * sandbox shows an input under the same name.  What texts in words name: uses_text.c. */
+/* Which words are inputs and which are outputs (zpipe-language(5), 4.3).  A word, or its part after `=`, is an input if it
+ * names a regular file.  It may name a directory only if it is written with a `/`, or is the operand of a command that is
+ * known to take one.  The sandbox shows an input under the same name.  For texts inside words see uses_text.c. */
 #include "dsl/commands.h"
 #include "dsl/files.h"
 #include "dsl/glob.h"
@@ -29,7 +29,7 @@ const char *uses_path(struct resolver *r, const char *word)
         n = 0;
     }
     strcpy(path + n, word);
-    /* A `..` behind a symbolic link is for the system to follow. */
+    /* If `..` may follow a symbolic link only the system can resolve it. */
     return path_normal(path, normal) ? normal : path;
 }
 
@@ -66,7 +66,8 @@ const struct written *uses_awaited(struct resolver *r, const char *word, bool su
     return w && (sure || strpbrk(word, "./") || stat(path, &st) == 0) ? w : NULL;
 }
 
-/* May this directory go along?  Never all of /, nor of one of its parts unless the caller is in there. */
+/* May this directory be an input?  Never all of /, and a directory directly below / only if the caller works in / and the
+ * command is known to take directories. */
 static bool directory_ok(const char *word, const char *path, bool known)
 {
     bool dots = word[strspn(word, "./")] == '\0';
@@ -89,7 +90,7 @@ static struct use *make_use(struct resolver *r, const char *word, struct value *
     return u->path ? u : NULL;
 }
 
-/* A name that goes up is shown by its absolute path; the word is changed with it. */
+/* An input above the working directory is shown under its absolute path.  The word that names it is changed to that path. */
 static int make_absolute(struct resolver *r, struct use *u)
 {
     char real[PATH_MAX];
@@ -120,7 +121,7 @@ static void append_input(struct stage *s, struct use *u)
     s->last_input = &u->next;
 }
 
-/* With the suffix, or without: its bytes are the arena's. */
+/* The name with the suffix added, or removed if it is there already; in the arena. */
 static char *with_suffix(struct resolver *r, const char *name, const char *suffix)
 {
     size_t size = strlen(name), more = strlen(suffix);
@@ -166,7 +167,6 @@ int uses_share(struct resolver *r, struct stage *s, const struct stage *first, c
     return 0;
 }
 
-/* 1: it is an input and was added; 0: it is none. */
 int uses_input(struct resolver *r, struct stage *s, const char *word, struct value *v, size_t at, bool directories, bool sure)
 {
     struct stat st;
@@ -261,8 +261,8 @@ int uses_output(struct resolver *r, struct stage *s, const char *word, struct va
     return 0;
 }
 
-/* The stage may make a file of this name: it is an output if it does.  Names inside /job only, and none in
- * a body, where every task would make the same. */
+/* The stage may make a file of this name, and it is an output if the stage does.  Only names inside /job; not in a body,
+ * where every task would make the same file. */
 int uses_maybe(struct resolver *r, struct stage *s, const char *word, size_t at)
 {
     char normal[PATH_MAX];
@@ -292,7 +292,7 @@ int uses_maybe(struct resolver *r, struct stage *s, const char *word, size_t at)
     return 0;
 }
 
-/* A word that names a file in one of the ways that are usual: FILE, NAME=FILE, -oFILE. */
+/* The same for a word that names a file in one of the usual ways: FILE, NAME=FILE, -oFILE. */
 int uses_maybe_word(struct resolver *r, struct stage *s, const char *word, size_t at)
 {
     const char *equals = strchr(word, '=');
@@ -303,7 +303,7 @@ int uses_maybe_word(struct resolver *r, struct stage *s, const char *word, size_
     return word[1] && word[1] != '-' && word[2] ? uses_maybe(r, s, word + 2, at) : 0;
 }
 
-/* What the words since `first` may name is how names begin; `k`: the command, or NULL. */
+/* For commands like `split`: the outputs noted since `first` are only the beginnings of names.  `k`: the command, or NULL. */
 int uses_prefixes(struct resolver *r, struct stage *s, const struct use *first, const struct command *k, size_t at)
 {
     if (!k || !k->prefix)
@@ -320,12 +320,12 @@ int uses_prefixes(struct resolver *r, struct stage *s, const struct use *first, 
 struct words {
     struct resolver *r;
     struct stage *s;
-    const struct command *known; /* or NULL */
+    const struct command *known; /* its table entry, or NULL */
     unsigned operands, skip;
-    bool in_place; /* sed -i */
-    const char *backup; /* sed -i.bak; or NULL */
-    bool asked;    /* it has an option with which it reads the working directory */
-    const char *inner; /* sed or awk that it runs, or is (xargs sed ...); NULL: none was seen yet */
+    bool in_place; /* `sed -i` */
+    const char *backup; /* the suffix of `sed -i.bak`, or NULL */
+    bool asked;    /* an option was seen with which the command reads the working directory */
+    const char *inner; /* the sed or awk that the command is or runs (xargs sed ...); NULL: none was seen yet */
 };
 
 static size_t place_of(const struct stage *s, const struct value *v)
@@ -333,11 +333,11 @@ static size_t place_of(const struct stage *s, const struct value *v)
     return v->word ? v->word->start : s->start;
 }
 
-/* A word that may be an input; operand: it stands where the command takes a file. */
+/* Makes a word an input if it names a file.  operand: it stands where the command takes a file. */
 static int try_input(struct words *w, struct value *v, const char *text, bool operand)
 {
     const struct command *k = w->known;
-    /* `cat dir` must say that it is a directory, not that it is not there. */
+    /* the directory must be in the sandbox, so that `cat dir` says that it is a directory and not that it is missing */
     bool directories = k ? operand && (k->directories || k->files)
                          : command_takes_directories(w->s->value->text);
     if (v->hole)
@@ -351,7 +351,8 @@ static int try_input(struct words *w, struct value *v, const char *text, bool op
     return got < 0 ? -1 : 0;
 }
 
-/* A file that is made inside /job needs no more than a word; one outside is written under a name of ours. */
+/* Is the file outside of /job?  A file inside /job needs only its name; a file outside is written under a name that we
+ * choose. */
 static bool is_outside(const char *word)
 {
     return word[0] == '/' || strncmp(word, "../", 3) == 0 || strstr(word, "/../");
@@ -362,7 +363,7 @@ static int may_make(struct words *w, const struct value *v, const char *text)
     return v->hole || v->subst ? 0 : uses_maybe_word(w->r, w->s, text, place_of(w->s, v));
 }
 
-/* `gzip f` makes f.gz, `gunzip f.gz` f, `sed -i.bak` f.bak. */
+/* Files that a command makes beside its operand: `gzip f` makes f.gz, `gunzip f.gz` makes f, `sed -i.bak` makes f.bak. */
 static int may_make_with(struct words *w, const struct value *v)
 {
     const struct command *k = w->known;
@@ -405,7 +406,7 @@ static int operand(struct words *w, struct value *v)
     bool output = w->known && ((w->known->then_output && w->operands == 2) || w->known->outputs ||
                                (w->in_place && file && !v->subst));
     if (output && makes == COMMAND_MAKES_WORDS && !is_outside(v->text))
-        output = false; /* a word is enough */
+        output = false; /* uses_maybe is enough for it */
     if (strcmp(w->s->value->text, "dd") == 0 && strncmp(v->text, "of=", 3) == 0 && !v->hole && is_outside(v->text + 3))
         return uses_output(w->r, w->s, v->text + 3, v, place_of(w->s, v));
     if (output)
@@ -421,8 +422,8 @@ static int operand(struct words *w, struct value *v)
     return try_input(w, v, v->text, file);
 }
 
-/* An option of the table.  Its argument counts as a file when it is one, and also when it merely
- * looks like one in a word of its own. */
+/* An option from the table.  Its argument is a file if the table says so, and if it stands in a word of its own and names
+ * one. */
 static int option(struct words *w, const struct command_item *i, struct value *v)
 {
     w->in_place = w->in_place || i->option->in_place;
@@ -430,7 +431,7 @@ static int option(struct words *w, const struct command_item *i, struct value *v
         w->backup = i->value;
     for (uint32_t k = 0; k < w->known->unless_count; k++)
         if (strcmp(i->option->name[0], w->known->unless[k]) == 0)
-            w->skip = 0; /* grep -e, sed -f: no pattern among the operands */
+            w->skip = 0; /* with grep -e and sed -f the first operand is no pattern */
     for (uint32_t k = 0; k < w->known->here_count; k++)
         w->asked |= strcmp(i->option->name[0], w->known->here_with[k]) == 0;
     for (uint32_t k = 0; k < w->known->names_count; k++)
@@ -452,7 +453,7 @@ static int option(struct words *w, const struct command_item *i, struct value *v
     return v->text[1] == '-' ? try_input(w, v, v->text, false) : 0;
 }
 
-/* `ls`, `find -name x`, `grep -r x`: what they read no word names. */
+/* `ls`, `find -name x` and `grep -r x` read the working directory, though no word names it. */
 static int add_here(struct words *w, const char *const *text, size_t count)
 {
     enum command_here here = w->known->here;
@@ -470,7 +471,7 @@ static int known_words(struct words *w, const char *const *text, struct value *c
     bool unsure = false;
     while ((i = command_next(&walk)).kind != ITEM_END) {
         struct value *v = value[i.value_word];
-        bool first = i.value == v->text || i.value == v->text + 1; /* of the letters of -abc */
+        bool first = i.value == v->text || i.value == v->text + 1; /* the first of the letters in -abc */
         int r = i.kind == ITEM_OPERAND  ? operand(w, v)
                 : i.kind == ITEM_OPTION ? option(w, &i, v)
                 : first                 ? try_input(w, v, v->text, false)
@@ -479,12 +480,12 @@ static int known_words(struct words *w, const char *const *text, struct value *c
             return -1;
         unsure = unsure || (i.kind == ITEM_UNKNOWN && !strchr(v->text, '='));
     }
-    /* What looks like a file may be the argument of an option that nobody here knows. */
+    /* an operand that looks like a file may really be the argument of an unknown option */
     w->s->file_operand = w->s->file_operand && !unsure;
     return add_here(w, text, count);
 }
 
-/* A command that is not in the table: `-o` names an output, the rest are what they look like. */
+/* A command that is not in the table: the word after `-o` is an output, each other word is an input if it names a file. */
 static int unknown_words(struct words *w, struct value *const *value, size_t count)
 {
     bool plain = false;
@@ -505,7 +506,7 @@ static int unknown_words(struct words *w, struct value *const *value, size_t cou
     return 0;
 }
 
-/* The word of a command that stands for another each time it is run: `xargs -I{}`, `find -exec`. */
+/* The placeholder in a command's words that is replaced in each run: `xargs -I{}`, `find -exec`. */
 static const char *changing_word(const char *command, struct value *const *value, size_t count)
 {
     if (strcmp(command, "find") == 0)
@@ -522,7 +523,7 @@ static const char *changing_word(const char *command, struct value *const *value
     return NULL;
 }
 
-/* Words with such a part in them are patterns of names. */
+/* Words that contain this placeholder become patterns of names. */
 static int changing_words(struct words *w, const char *hole, struct value *const *value, size_t count)
 {
     for (size_t i = 0; hole && *hole && i < count; i++) {
@@ -545,7 +546,7 @@ static int changing_words(struct words *w, const char *hole, struct value *const
     return 0;
 }
 
-/* Programs among the words, and in files that they name: `perl -e TEXT`, `sh FILE`, `python3 FILE`, FILE itself. */
+/* Programs in words, and in files that words name: `perl -e TEXT`, `sh FILE`, `python3 FILE`, and FILE as the command. */
 static int programs(struct words *w, struct value *const *value, size_t count)
 {
     const char *command = w->s->value->text;
@@ -581,26 +582,26 @@ static int programs(struct words *w, struct value *const *value, size_t count)
     }
     if (read && command_is_shell(by)) {
         w->s->reads_program = by;
-        w->s->reads_names = true; /* that it is told to open */
+        w->s->reads_names = true; /* the program that it reads names the files it opens */
     }
     return r;
 }
 
-/* What `sh -c TEXT` names, also behind xargs, env and the like. */
+/* Files named in the text of `sh -c TEXT`, also after xargs, env and the like. */
 static int shell_texts(struct words *w, const char *hole, struct value *const *value, size_t count)
 {
-    bool shell = command_is_shell(w->s->value->text), told = strcmp(w->s->value->text, "eval") == 0;
+    bool shell = command_is_shell(w->s->value->text), text_next = strcmp(w->s->value->text, "eval") == 0;
     int r = 0;
     for (size_t i = 0; i < count && r == 0; i++) {
-        if (told && !value[i]->hole && !value[i]->subst)
+        if (text_next && !value[i]->hole && !value[i]->subst)
             r = uses_shell_text(w->r, w->s, place_of(w->s, value[i]), value[i]->text, hole);
-        told = shell && uses_is_dash_c(value[i]->text);
+        text_next = shell && uses_is_dash_c(value[i]->text);
         shell |= command_is_shell(value[i]->text);
     }
     return r;
 }
 
-/* What it makes of files that are below directories, which no word and no list names: `find logs | xargs gzip`. */
+/* What the command makes of files below directories, which neither a word nor a list names: `find logs | xargs gzip`. */
 static int packs(struct resolver *r, struct stage *s, size_t at, const struct command *k)
 {
     s->packs = k;
@@ -625,7 +626,8 @@ int uses_xargs_word(struct resolver *r, struct stage *s, size_t at, const char *
     return k && k->suffix_count && !s->packs ? packs(r, s, at, k) : 0;
 }
 
-/* `patch < f.patch`, `xargs sed -i s/a/b/ < list`, `ls *.txt | xargs -I{} mv {} old/`: what others name is changed. */
+/* Commands that change files named elsewhere: `patch < f.patch`, `xargs sed -i s/a/b/ < list`, `ls *.txt | xargs -I{} mv {}
+ * old/`. */
 static int changes_names(struct words *w, struct value *const *value, size_t count)
 {
     const char *command = w->s->value->text;

@@ -1,6 +1,6 @@
-/* Names that no word says as it stands: those in the lists that a stage is given (`xargs cat < list`), in the strings of programs (`python3 -c
- * 'open("a.txt")'`), and in scripts that are files (`sh build.sh`).  What is found so lies below the working directory and is not hidden:
- * a script that nobody has read gets no more of this machine than that. */
+/* Names that stand in no word: in the lists that a stage is given (`xargs cat < list`), in the strings of programs
+ * (`python3 -c 'open("a.txt")'`), and in scripts that are files (`sh build.sh`).  Only names below the working directory
+ * that are not hidden count.  A script that nobody has read must not get more of this machine than that. */
 #include "base/buf.h"
 #include "base/fds.h"
 #include "dsl/commands.h"
@@ -17,11 +17,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TEXT_BYTES_MAX (256 << 10) /* of a list or a script: a larger one names nothing */
-#define LIST_FILES_MAX 1000        /* that the lists of a stage name; of more none is an input */
-#define STRINGS_MAX    1000        /* of a program that are looked at */
-#define SCRIPTS_MAX    100         /* of a stage; further ones name nothing */
-#define SCRIPTS_DEEP   10          /* scripts that run scripts */
+#define TEXT_BYTES_MAX (256 << 10) /* size of a list or a script; a larger one names nothing */
+#define LIST_FILES_MAX 1000        /* files that the lists of a stage name; if there are more none is an input */
+#define STRINGS_MAX    1000        /* strings of a program that are looked at */
+#define SCRIPTS_MAX    100         /* scripts of a stage; further ones name nothing */
+#define SCRIPTS_DEEP   10          /* how deep scripts may run other scripts */
 
 struct slice uses_text_of(struct resolver *r, const char *path, uint32_t bytes_max)
 {
@@ -64,7 +64,8 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Most words of a text are no names: only for those that begin with one of the directory's is the system asked. */
+/* Adds a word of a list if it names a file.  Most words do not, so the system is asked only about words that begin with a
+ * name in the working directory. */
 static int try_name(struct list *l, const char *text, size_t size)
 {
     char name[PATH_MAX];
@@ -96,7 +97,7 @@ static int try_name(struct list *l, const char *text, size_t size)
     return 0;
 }
 
-/* Lines, and what stands between blanks, commas and quotes; `escapes`: `\n` is the end of a line. */
+/* Tries whole lines, and what stands between blanks, commas and quotes.  `escapes`: a `\n` ends a line too. */
 static int scan_list(struct list *l, const char *text, size_t size, bool escapes)
 {
     for (size_t at = 0; at < size;) {
@@ -123,7 +124,7 @@ static int scan_list_file(struct list *l, const char *path)
     return !path ? -1 : scan_list(l, text.data, text.size, false);
 }
 
-/* What comes into a stage from outside: files, texts behind `<<`, and words that it may print. */
+/* Tries everything that comes into a stage from outside: files, texts after `<<`, and words that the stage may print. */
 static int scan_stage(struct list *l, const struct stage *s, bool words)
 {
     struct resolver *r = l->r;
@@ -186,7 +187,7 @@ static bool in_name(char c)
     return isalnum((unsigned char)c) || (c && strchr("._/+-@=", c)) || (unsigned char)c >= 0x80;
 }
 
-/* What is put into a string when the program runs: `{i}`, `%03d`, `$x`, `$F[0]`, `${x}`.  Its size, or 0. */
+/* The size of a part that the program replaces when it runs: `{i}`, `%03d`, `$x`, `$F[0]`, `${x}`; 0: none begins here. */
 static size_t hole_size(const char *at, const char *end)
 {
     const char *to = at + 1;
@@ -203,24 +204,25 @@ static size_t hole_size(const char *at, const char *end)
         return 0;
     while (to < end && (isalnum((unsigned char)*to) || *to == '_'))
         to++;
-    to += to == at + 1 && to < end; /* `$.` */
+    to += to == at + 1 && to < end; /* a special variable such as `$.` */
     const char *close = to < end && *to == '[' ? memchr(to, ']', (size_t)(end - to)) : NULL;
     return (size_t)((close ? close + 1 : to) - at);
 }
 
-/* A string may be a name, or with holes a pattern of such; what begins with a dot or ends with one, `_` or `-` is a part of one. */
+/* A string may be a name, or with parts that are replaced a pattern of names.  If it begins with a dot, or ends with `.`,
+ * `_` or `-`, it is only a part of a name. */
 static int try_string(struct resolver *r, struct stage *s, size_t at, const char *text, const char *end)
 {
     char pattern[NAME_MAX + 2];
     size_t size = 0, plain = 0;
     bool hole = false;
-    while (text < end && strchr("<>+ ", *text)) /* perl's open */
+    while (text < end && strchr("<>+ ", *text)) /* as in Perl's open */
         text++;
     if (text < end && text[0] == '.' && end - text > 2 && isalnum((unsigned char)text[1]) && !memchr(text, '/', (size_t)(end - text)))
         pattern[size++] = '*', hole = true;
     while (text < end && size < NAME_MAX) {
         size_t skip = hole_size(text, end);
-        if (!skip && (*text == '*' || *text == '?')) /* python's glob */
+        if (!skip && (*text == '*' || *text == '?')) /* as in Python's glob */
             skip = 1;
         if (!skip && !in_name(*text))
             return 0;
@@ -265,7 +267,7 @@ int uses_program(struct resolver *r, struct stage *s, size_t at, const char *tex
     return 0;
 }
 
-/* Does a text begin as one for a shell, or is there nothing that says who reads it? */
+/* Is it a script whose first line names a shell? */
 static bool for_shell(const char *text)
 {
     size_t line = strcspn(text, "\n");
@@ -332,7 +334,7 @@ int uses_said(struct resolver *r, struct stage *s, size_t at, const char *text)
     return uses_shell_text(r, s, at, lines, NULL);
 }
 
-/* Texts that somebody typed for a shell to run: what echo or printf say, and what awk puts together. */
+/* Texts that a stage prints for a shell to run: what echo or printf print, and what awk puts together. */
 static int printed(struct resolver *r, struct stage *s, const struct stage *p)
 {
     const char *command = p->value ? p->value->text : "";

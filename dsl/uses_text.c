@@ -1,5 +1,5 @@
-/* What texts name that are programs themselves: scripts of sed and awk, and texts for sh, whole stages or what `sh -c` is given.  Names of which
- * they know only a part (`> part-$i.txt`, `print > $1 ".txt"`) are patterns. */
+/* Files named in texts that are programs: scripts of sed and awk, and texts for sh (whole stages, or the argument of `sh
+ * -c`).  If only a part of a name is known (`> part-$i.txt`, `print > $1 ".txt"`) it becomes a pattern. */
 #include "base/fds.h"
 #include "dsl/commands.h"
 #include "dsl/files.h"
@@ -15,10 +15,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define SCRIPT_FILES_MAX       1000      /* that a script may append to, which are inputs */
-#define SCRIPT_DIRECTORIES_MAX 100       /* in which it may make some */
-#define SCRIPT_NAMES_MAX       10000     /* that are looked at for them */
-#define SCRIPT_BYTES_MAX       (1 << 20) /* of a script in a file: a longer one names nothing */
+#define SCRIPT_FILES_MAX       1000      /* files that a script may append to, which are inputs */
+#define SCRIPT_DIRECTORIES_MAX 100       /* directories in which it may make files */
+#define SCRIPT_NAMES_MAX       10000     /* names that are looked at to find these directories */
+#define SCRIPT_BYTES_MAX       (1 << 20) /* size of a script in a file; a longer one names nothing */
 
 /* ---- scripts ------------------------------------------------------------------------------ */
 
@@ -27,26 +27,27 @@ struct scan {
     struct stage *s;
     int depth;
     size_t at;
-    const char *command; /* whose words they are, if it is one with scripts; or "" */
-    bool first_seen;     /* the word in a command's place */
-    bool shell, told;    /* a shell is among the words; the last one was its -c */
-    bool file_next;      /* the last one was -f */
-    bool *makes;         /* set: one of its commands may make files; or NULL */
-    bool word;           /* it is the text of a word, for a shell that is started: what it writes to may be scratch */
-    bool directories;    /* its words may be such: `for d in logs`, `cd logs` */
-    bool cd;             /* it is a cd */
-    bool xargs, edits;   /* it is xargs; which runs sed or perl */
-    bool says;           /* it is echo or printf: what it says may be kept, and run */
-    bool test;           /* it is a test: such a word stands behind its -d */
-    const char *by;      /* what reads the program that is its next word: `sh x.sh`; or NULL */
+    const char *command; /* the command, if it is sed or awk; else "" */
+    bool first_seen;     /* the command's name was seen */
+    bool shell;          /* a shell is among the words */
+    bool text_next;      /* the next word is the shell's text (after -c) */
+    bool file_next;      /* the next word is a script's file (after -f) */
+    bool *makes;         /* set to true if one of the text's commands may make files; or NULL */
+    bool word;           /* the text stands in a word, for a shell that the stage starts; the files it writes may be temporary */
+    bool directories;    /* the words may name directories: `for d in logs`, `cd logs` */
+    bool cd;             /* the command is cd */
+    bool xargs, edits;   /* the command is xargs; it runs sed or perl */
+    bool says;           /* the command is echo or printf: its words may be saved and run */
+    bool test;           /* the command is test: a directory may follow its -d */
+    const char *by;      /* the interpreter whose program is the next word (`sh x.sh`); or NULL */
     const char *there;   /* the directory of the last `cd`, or NULL */
     const struct command *known;
 };
 
 static int scan_text(struct scan *c, const char *text, size_t size);
 
-/* Files that fit are outputs if they are made.  What may be appended to must be there: where that is too much, what is made under
- * such names is dropped, and the stage says so. */
+/* Files that match the pattern are outputs if the stage makes them.  Files that it may append to must be in the sandbox.
+ * If they are too many, what the stage makes under such names is dropped, and the plan says so. */
 static int made_pattern(struct scan *c, const char *pattern, bool appends)
 {
     const struct use *before = c->s->maybe;
@@ -64,8 +65,8 @@ static int made_pattern(struct scan *c, const char *pattern, bool appends)
     return 0;
 }
 
-/* Names that a script or a shell puts together.  Where it is not known how they begin they may be below any directory that is there: those nearest
- * to here first. */
+/* Names that a script or a shell puts together.  If the beginning of the name is not known, the file may be in any existing
+ * directory; the directories nearest to the working directory come first. */
 static int made_names(struct scan *c, const char *pattern, bool appends)
 {
     const char *directory[SCRIPT_DIRECTORIES_MAX + 1] = {""};
@@ -103,7 +104,7 @@ static int made_names(struct scan *c, const char *pattern, bool appends)
     return 0;
 }
 
-/* What a script of sed or awk names itself is as a word would be. */
+/* Treats a name that a script of sed or awk uses like a word. */
 static int script_told(struct script_names *n, enum script_use use, const char *name, size_t size)
 {
     struct scan *c = n->owner;
@@ -137,7 +138,7 @@ bool uses_has_scripts(const char *command)
 
 static int scan_shell_text(const struct scan *c, const char *text);
 
-/* Is a string of awk the beginning of a command's text?  `| "..."`, `| ("..."`, `system("..."` */
+/* Is this string in an awk script the beginning of a text for sh?  `| "..."`, `| ("..."`, `system("..."` */
 static bool begins_command(const char *script, const char *at)
 {
     while (at > script && strchr(" \t(", at[-1]))
@@ -145,8 +146,9 @@ static bool begins_command(const char *script, const char *at)
     return at > script && (at[-1] == '|' || (at - script >= 6 && !strncmp(at - 6, "system", 6)));
 }
 
-/* A string of awk with blanks may be a text for sh, wherever it stands: `c = "sort > f"; print | c`, `system("cat " $1 " >> f")`.  `all`:
- * each is, else only those of commands, together with the values and strings that stand beside it. */
+/* A string with blanks in an awk script may be a text for sh, wherever it stands: `c = "sort > f"; print | c`, `system("cat
+ * " $1 " >> f")`.  A text for sh is read together with the values and strings beside it.  `all`: every string begins such a
+ * text. */
 static int scan_strings(struct scan *c, const char *script, bool all)
 {
     static const char value[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$[] \t";
@@ -163,7 +165,7 @@ static int scan_strings(struct scan *c, const char *script, bool all)
             to += *to != '\0';
             size_t gap = joins ? strspn(to, value) : 0;
             if (gap > strspn(to, " \t"))
-                buf_text(&text, "${_}"); /* a word of which nobody knows what it says */
+                buf_text(&text, "${_}"); /* stands for a text that is not known */
             next = joins && to[gap] == '"';
             at = next ? to + gap : at;
         }
@@ -183,14 +185,14 @@ static int script_scan(struct scan *c, const char *script)
     return r == 0 && is_awk(c->command) ? scan_strings(c, script, false) : r;
 }
 
-/* ... and those that a script in a file of the client's names. */
+/* The same for a script in a file. */
 static int script_scan_file(struct scan *c, const char *name)
 {
     const char *path = uses_has_scripts(c->command) ? uses_path(c->r, name) : "";
     if (!path)
         return -1;
     struct slice text = uses_text_of(c->r, path, SCRIPT_BYTES_MAX);
-    return text.size ? script_scan(c, text.data) : 0; /* that there is none the command says itself */
+    return text.size ? script_scan(c, text.data) : 0; /* if it is missing the command says so itself */
 }
 
 bool uses_is_dash_c(const char *word)
@@ -199,7 +201,7 @@ bool uses_is_dash_c(const char *word)
     return size > 1 && word[0] == '-' && word[1] != '-' && word[size - 1] == 'c';
 }
 
-/* What `sh -c TEXT` names.  Where its commands only read it makes nothing. */
+/* Files named in the text of `sh -c TEXT`.  If its commands only read, none of them is an output. */
 static int scan_shell_text(const struct scan *c, const char *text)
 {
     bool makes = false;
@@ -215,7 +217,7 @@ static int scan_shell_text(const struct scan *c, const char *text)
 
 /* ---- the words of a text for sh ---------------------------------------------------------- */
 
-/* What is known of a part of a word, or a NULL slice. */
+/* The text of a part of a word if it is known, else a NULL slice. */
 static struct slice known_part(const struct scan *c, const struct part *p)
 {
     const struct parameter *given = p->kind == PART_NAME ? words_parameter(c->r, p->text.data, p->text.size) : NULL;
@@ -226,7 +228,7 @@ static struct slice known_part(const struct scan *c, const struct part *p)
     return known ? s : (struct slice){0};
 }
 
-/* A name that a shell puts together, `> part-$i.txt` or `cp $f $f.old`, as a pattern: how it begins, and how it ends. */
+/* A name that a shell puts together (`> part-$i.txt`, `cp $f $f.old`) becomes a pattern of its known beginning and end. */
 static int scan_made(struct scan *c, const struct word *w, bool output, bool appends)
 {
     struct buf pattern = BUF_INIT(PATH_MAX);
@@ -245,15 +247,16 @@ static int scan_made(struct scan *c, const struct word *w, bool output, bool app
     for (p = last ? last->next : NULL; p; p = p->next)
         buf_add(&pattern, known_part(c, p).data, known_part(c, p).size);
     const char *text = pattern.failed ? NULL : arena_bytes(c->r->arena, pattern.data, pattern.size);
-    bool any = pattern.size == 1 && !output; /* then it is as likely to be no name */
+    bool any = pattern.size == 1 && !output; /* a word of which nothing is known is probably no name */
     if (output && c->makes)
         *c->makes = true;
-    int r = pattern.failed || any ? 0 : !text ? resolve_no_memory(c->r) : made_names(c, text, appends || !output); /* `tee -a $f.log` */
+    int r = pattern.failed || any ? 0 : !text ? resolve_no_memory(c->r) : made_names(c, text, appends || !output); /* as in `tee -a $f.log` */
     buf_clear(&pattern);
     return r;
 }
 
-/* Its directory is not there, `mkdir -p d && sort f > d/f`: it is an output if the text makes it. */
+/* Is the directory of the name missing, as in `mkdir -p d && sort f > d/f`?  Then the file is an output if the text makes
+ * it. */
 static bool may_make_directory(const struct scan *c, const char *word)
 {
     const char *slash = strrchr(word, '/');
@@ -263,7 +266,7 @@ static bool may_make_directory(const struct scan *c, const char *word)
     return path && stat(path, &st) < 0;
 }
 
-/* Behind `cd logs` a name is one of that directory's, if it is still there that the command runs. */
+/* After `cd logs` a name may mean a file in that directory. */
 static int may_make_there(struct scan *c, const char *word)
 {
     char *name = *word == '/' ? NULL : arena_alloc(c->r->arena, strlen(c->there) + strlen(word) + 2);
@@ -285,7 +288,7 @@ static bool is_dots(const char *word)
     return !word[strspn(word, "./")];
 }
 
-/* Words in a command's place behind which the command stands. */
+/* Words after which a command's name follows. */
 static bool is_keyword(const char *word)
 {
     static const char *const keyword[] = {"!", "do", "elif", "else", "if", "then", "until", "while", "{"};
@@ -295,7 +298,7 @@ static bool is_keyword(const char *word)
     return false;
 }
 
-/* `${1:-a.txt}` by itself: what it says where nothing else is said. */
+/* A word that is just `${1:-a.txt}`: the default may be the name of a file. */
 static int scan_default(struct scan *c, const struct word *w, bool output)
 {
     const struct part *p = w->part;
@@ -316,7 +319,7 @@ static int scan_default(struct scan *c, const struct word *w, bool output)
     return output ? 0 : uses_input(c->r, c->s, text, NULL, c->at, false, false);
 }
 
-/* `sed -i.bak`, `perl -pi.bak`: what it keeps ends so. */
+/* After `sed -i.bak` and `perl -pi.bak` the copies that are kept end in .bak. */
 static int scan_backup(struct scan *c, const char *word)
 {
     const char *at = word + (*word == '-');
@@ -329,7 +332,7 @@ static int scan_backup(struct scan *c, const char *word)
     return made_names(c, pattern, false);
 }
 
-/* `xargs wc < list`, `md5sum -c sums`: it opens what its input names. */
+/* Does the command open files named in its input, as `xargs wc < list` and `md5sum -c sums` do? */
 static bool opens_names(const struct command *known, const char *word, bool command)
 {
     if (command)
@@ -342,7 +345,8 @@ static bool opens_names(const struct command *known, const char *word, bool comm
     return false;
 }
 
-/* `sh x.sh`, `. x.sh`, `./x.sh`, `timeout 9 python3 x.py`: files that hold programs, and `python3 -c TEXT`, one in a word. */
+/* Files that hold programs (`sh x.sh`, `. x.sh`, `./x.sh`, `timeout 9 python3 x.py`), and a program in a word (`python3 -c
+ * TEXT`). */
 static int scan_program(struct scan *c, const char *word, bool command)
 {
     int r = uses_program_word(c->r, c->s, c->at, word);
@@ -358,7 +362,7 @@ static int scan_program(struct scan *c, const char *word, bool command)
     return r;
 }
 
-/* Are all parts of the word known?  What is inside its $( ) is read; -1 with the message. */
+/* Are all parts of the word known?  Also scans the text in its $( ).  -1 with the message. */
 static int scan_parts(struct scan *c, const struct word *w)
 {
     bool known = true;
@@ -380,7 +384,7 @@ static int scan_parts(struct scan *c, const struct word *w)
     return known;
 }
 
-/* A name behind `>`. */
+/* A name after `>`. */
 static int scan_output(struct scan *c, const char *text)
 {
     if (c->makes)
@@ -391,7 +395,7 @@ static int scan_output(struct scan *c, const char *text)
     return maybe ? uses_maybe(c->r, c->s, text, c->at) : uses_output(c->r, c->s, text, NULL, c->s->start);
 }
 
-/* What the words behind a command mean. */
+/* Notes what the words after this command may mean. */
 static void note_command(struct scan *c, const char *text)
 {
     if (c->makes && !(c->known && !command_may_make(c->known)))
@@ -403,15 +407,15 @@ static void note_command(struct scan *c, const char *text)
     c->directories = c->cd || !strcmp(text, "for") || (c->known && c->known->directories);
 }
 
-/* May the word, one of a command's or the command itself, be a text for sh, or a script? */
+/* If the word is a text for sh or a script, scans it. */
 static int scan_script(struct scan *c, const struct word *w, const char *text)
 {
     const char *equals = strchr(text, '=');
-    if (c->told && scan_shell_text(c, text) < 0)
+    if (c->text_next && scan_shell_text(c, text) < 0)
         return -1;
     if (equals && strchr(equals, ' ') && w->assign && scan_shell_text(c, equals + 1) < 0)
         return -1;
-    c->told = (c->shell && uses_is_dash_c(text)) || (!c->first_seen && strcmp(text, "eval") == 0);
+    c->text_next = (c->shell && uses_is_dash_c(text)) || (!c->first_seen && strcmp(text, "eval") == 0);
     c->shell |= command_is_shell(text);
     if (uses_has_scripts(text))
         c->command = text;
@@ -421,14 +425,14 @@ static int scan_script(struct scan *c, const struct word *w, const char *text)
     return 0;
 }
 
-/* May it name a file that is read? */
+/* If the word names a file that may be read, makes it an input. */
 static int scan_input(struct scan *c, const struct word *w, const char *text, bool command)
 {
     struct resolver *r = c->r;
     const char *equals = strchr(text, '=');
     bool directories = !command && c->directories && !is_dots(text);
     int got = uses_input(r, c->s, text, NULL, c->s->start, directories, false);
-    if (c->test) /* not `[ "$x" = src ]` */
+    if (c->test) /* only after -d and the like, not in `[ "$x" = src ]` */
         c->directories = text[0] == '-' && strlen(text) == 2 && strchr("dersxw", text[1]);
     if (got > 0 && c->cd)
         c->there = text;
@@ -475,7 +479,7 @@ static int scan_value(struct scan *c, const struct word *w, const struct value *
     return scan_input(c, w, v->text, command);
 }
 
-/* All parts known: its values are tried.  Else what is inside its $( ) is. */
+/* If all parts of the word are known, tries its values.  Else only the texts in its $( ), its default, and its pattern. */
 static int scan_word(struct scan *c, const struct word *w, bool output, bool appends)
 {
     int known = scan_parts(c, w);
@@ -491,7 +495,7 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         return 0;
     struct value *first = NULL, **last = &first;
     struct err quiet, *e = c->r->e;
-    c->r->e = &quiet; /* a `~` without HOME is sh's affair here */
+    c->r->e = &quiet; /* a `~` without HOME is left to sh */
     int result = words_expand(c->r, w, c->s->holes_at, !output, &last);
     c->r->e = e;
     for (struct value *v = result == 0 ? first : NULL; v; v = v->next)
@@ -505,7 +509,7 @@ static bool writes(const char *op)
     return strcmp(op, ">") == 0 || strcmp(op, ">>") == 0 || strcmp(op, ">|") == 0;
 }
 
-/* `cat > x.sh <<END`, `python3 - <<END`: the text behind it may be a program. */
+/* `cat > x.sh <<END`, `python3 - <<END`: the here-document may be a program. */
 static int scan_heredocs(const struct scan *c, const struct lexer *l, const char *text)
 {
     for (uint32_t i = 0; i < l->at.waiting; i++) {
@@ -552,7 +556,7 @@ static int by_word(const void *a, const void *b)
     return strcmp((*(struct use *const *)a)->word, (*(struct use *const *)b)->word);
 }
 
-/* Sorted, each once. */
+/* Sorts the list and removes duplicates. */
 static int sort_uses(struct resolver *r, struct use **list)
 {
     size_t count = 0;
@@ -597,7 +601,7 @@ int uses_script(struct resolver *r, struct stage *s, size_t at, const char *comm
     return script_scan(&c, script);
 }
 
-/* `s/^.../cp & &.bak/`: a text for sh, in which nobody knows what `&` says. */
+/* The replacement in `s/^.../cp & &.bak/` as a text for sh, in which the text for `&` is not known. */
 static int scan_replacement(struct scan *c, const char *script)
 {
     struct buf text = BUF_INIT(DSL_JOB_MAX);
@@ -637,7 +641,7 @@ int uses_shell_text(struct resolver *r, struct stage *s, size_t at, const char *
     const char *found;
     for (; size && (found = strstr(text, hole)); text = found + size) {
         buf_add(&with, text, (size_t)(found - text));
-        buf_text(&with, "${_}"); /* a word of which nobody knows what it says */
+        buf_text(&with, "${_}"); /* stands for a text that is not known */
     }
     buf_text(&with, text);
     char *whole = with.failed ? NULL : arena_string(r->arena, with.data);
