@@ -457,7 +457,7 @@ void job_worker_message(struct core *c, uint64_t now, struct peer_state *worker,
     } else if (claim.event == JOB_FAILED) {
         on_fail(c, now, p, &m->fail);
     } else if ((claim.event == JOB_TASK && !task_fits(j, p, &m->task)) ||
-               (m->type == MSG_BLOCK && part_of_node(j, worker, m->block.node) != p)) {
+               (m->type == MSG_BLOCK && (part_of_node(j, worker, m->block.node) != p || part_of_node(j, worker, m->block.last) != p))) {
         done = false;
     } else if (m->type == MSG_BEGINS) {
         done = part_begins(p, &m->begins);

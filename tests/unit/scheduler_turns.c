@@ -18,6 +18,7 @@ static struct msg_run runs;            /* of what the worker has; job 0: nothing
 static uint64_t order[JOBS];           /* requests, as they were run */
 static uint32_t done;
 static uint64_t ran_at; /* link of who was told to run last */
+static uint32_t blocks; /* that clients were told of */
 
 static uint64_t request_of(uint64_t job)
 {
@@ -35,6 +36,7 @@ static void take_actions(void)
             fail_msg("link %d was dropped", (int)a.link);
         if (a.msg.type == MSG_ACCEPT)
             job_of[a.msg.accept.request] = a.msg.accept.job;
+        blocks += a.msg.type == MSG_BLOCK;
         if (a.msg.type == MSG_RUN) {
             assert_int_equal(runs.job, 0); /* one at a time */
             ran_at = a.link;
@@ -144,6 +146,23 @@ static void who_waits_gets_its_turn(void **state)
             break;
     }
     assert_in_range(done, 2, 4);
+    core_free(core);
+}
+
+/* A client takes its word for which programs a block was of; so it is theirs. */
+static void blocks_of_programs_that_are_none_are_refused(void **state)
+{
+    (void)state;
+    begin();
+    submit(1, A);
+    blocks = 0;
+    for (uint32_t bad = 0; bad <= 2; bad++) {
+        struct msg m = {.type = MSG_BLOCK,
+                        .block = {.job = runs.job, .attempt = runs.attempt, .node = bad == 1 ? UINT32_MAX : 1, .last = bad == 2 ? UINT32_MAX : 1, .worker = "", .cold = ""}};
+        say(WORKER, MSG_WORKER, &m, (struct slice){"", 0});
+        assert_int_equal(core_stats(core).refused, bad);
+    }
+    assert_int_equal(blocks, 1);
     core_free(core);
 }
 
@@ -311,7 +330,8 @@ static void who_only_took_it_binds_nobody(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(many_do_not_hold_up_few), cmocka_unit_test(who_waits_gets_its_turn),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(many_do_not_hold_up_few), cmocka_unit_test(blocks_of_programs_that_are_none_are_refused),
+                                       cmocka_unit_test(who_waits_gets_its_turn),
                                        cmocka_unit_test(who_has_results_gets_the_job), cmocka_unit_test(a_key_has_a_share),
                                        cmocka_unit_test(who_only_took_it_binds_nobody)};
     return cmocka_run_group_tests(tests, NULL, NULL);
