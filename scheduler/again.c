@@ -112,8 +112,7 @@ static void say_block(const struct job *j, uint32_t node, const struct err *why,
 static bool keep_bad(struct job *j, uint32_t node, const struct err *why)
 {
     const struct graph_node *g = &j->graph->node[node];
-    if (j->bad || !is_author(g) || j->node[node].begun != j->node[node].begun_before || !j->graph->records ||
-        graph_fail_of(g) != GRAPH_FAIL_STOP)
+    if (j->bad || !is_author(g) || j->node[node].begun != j->node[node].begun_before || !j->graph->records)
         return false;
     say_block(j, node, why, &j->bad_why);
     j->bad = node + 1;

@@ -37,7 +37,8 @@ uint32_t verdict(struct job *j)
                 j->why = j->limit;
         } else if (n->end == MSG_END_FAILED || n->end == MSG_END_KILLED) {
             fail(j, 125);
-            err_set(&j->why, ERR_IO, "the sandbox of `%.200s` failed", g->label);
+            bool task = g->kind == GRAPH_MAP || g->kind == GRAPH_REDUCE; /* one of its, which the worker has kept: again.c */
+            err_set(&j->why, ERR_IO, task ? "a task of `%.200s` takes its workers with it" : "the sandbox of `%.200s` failed", g->label);
         } else if (graph_fail_of(g) == GRAPH_FAIL_STOP && n->status && !n->early_stop && !is_usual(g, n->status)) {
             fail(j, n->status);
             err_set(&j->why, ERR_INPUT, "`%.200s` ended with status %u, and with fail=stop%s so does the job",

@@ -295,7 +295,7 @@ static bool gave_up(struct run *r, const struct err *why)
 {
     struct blocks *b = r->b;
     struct err e;
-    if (!b->t->graph->records || (!r->task && prepare(r, &e) < 0) || graph_fail_of(&b->t->graph->node[b->stage->author]) != GRAPH_FAIL_STOP)
+    if (!b->t->graph->records || (!r->task && prepare(r, &e) < 0))
         return false;
     r->task->failure = (struct task_failure){.is = true, .end = BOX_FAILED, .status = LOST_STATUS, .limit = "",
                                              .text = arena_string(&b->t->arena, why->text), .number = r->number, .file = r->file};

@@ -317,6 +317,8 @@ void tasks_report(struct blocks *b, bool early)
         r.text = t->dropped;
     }
     attempt_node_ended(b->t, b->stage->author, &r, early);
+    if (t->failure.is && !early && t->failure.end == BOX_FAILED)
+        b->t->report[b->stage->author].m.task.end = MSG_END_KILLED; /* no end of the programs': it fails the job, whatever fail= says */
     if (end_made(b, &e) < 0 || end_said(b, &e) < 0)
         blocks_fail(b, &e);
 }

@@ -279,7 +279,8 @@ def a_block_that_takes_its_owners_with_it_is_found():
     for pipeline, programs, workers, words in (
             ("cat in | map { %s }" % body, (b"yes",), 5, [said, "run it alone: zpipe replay "]),
             ("cat in | map { %s }" % body, (b"yes",), 3, [said]),  # nobody is left to keep it
-            ("cat in | with fail=sh { map { %s } }" % body, (b"yes",), 5, [said]),
+            ("cat in | with fail=sh { map { %s } }" % body, (b"yes",), 5, [said, "run it alone: zpipe replay "]),
+            ("cat in | with fail=go { map { %s } } > out" % body, (b"yes",), 5, [said, "run it alone: zpipe replay "]),
             ("cat in | " + awk, (b"awk",), 5, ["of `%s` took 3 workers with it" % awk, "\nzpipe: run it alone: cat in | tail -c +", " | zpipe box -- awk "])):
         with Cluster(workers=workers, worker_wait="1s") as c:
             until_joined(c)
@@ -292,6 +293,7 @@ def a_block_that_takes_its_owners_with_it_is_found():
                 w.wait()
             err = p.communicate(timeout=60)[1].decode()
             assert p.returncode == 125 and all(word in err for word in words), err
+            assert not os.path.exists("out")
             assert len([w for w in c.workers if w.poll() is None]) == workers - 3
 
 
