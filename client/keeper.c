@@ -29,14 +29,25 @@ static uint64_t clock_ms(clockid_t clock)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* The host's clock as it was when the keeper began.  If the host booted with a wrong clock and sets it right later, the
- * keeper must not forget jobs because of that. */
-uint64_t keeper_now_ms(void)
+/* The keeper's own clock.  During one life it follows the time since the machine's start.  Between two lives only the host's clock
+ * can tell how much time has passed, and somebody may have set it meanwhile.  So a life continues from the newest time in the
+ * journal: never earlier, and at most KEEPER_AWAY_MS later. */
+void keeper_clock_start(struct keeper *k)
 {
-    static uint64_t booted_ms;
-    if (!booted_ms)
-        booted_ms = clock_ms(CLOCK_REALTIME) - clock_ms(CLOCK_BOOTTIME);
-    return booted_ms + clock_ms(CLOCK_BOOTTIME);
+    uint64_t now = clock_ms(CLOCK_REALTIME), newest = 0;
+    for (uint32_t i = 0; i < k->job_count; i++) {
+        const struct journal_job *row = &k->job[i]->row;
+        uint64_t last = row->over && row->over_ms > row->came_ms ? row->over_ms : row->came_ms;
+        newest = last > newest ? last : newest;
+    }
+    if (newest && now > newest + KEEPER_AWAY_MS)
+        now = newest + KEEPER_AWAY_MS;
+    k->booted_ms = (now > newest ? now : newest) - clock_ms(CLOCK_BOOTTIME);
+}
+
+uint64_t keeper_now_ms(const struct keeper *k)
+{
+    return k->booted_ms + clock_ms(CLOCK_BOOTTIME);
 }
 
 void keeper_fail(struct keeper *k, const struct err *why)
@@ -184,6 +195,7 @@ static int keeper_open(struct keeper *k, const struct zpipe_keeper_options *o, s
     k->journal = journal_open(k->directory, e);
     if (!k->journal || journal_read(k->journal, take_row, k, e) < 0 || keeper_jobs_clean(k, e) < 0)
         return -1;
+    keeper_clock_start(k);
     struct zpipe_options z = {.cluster = o->scheduler, .keys = o->keys};
     if (!client_open(&z, &k->as, e))
         return -1;

@@ -26,13 +26,14 @@
 #define KEEPER_OWNERS      256
 #define KEEPER_VISITS_MAX  1000
 #define KEEPER_VISIT_NS    ((uint64_t)60 * 1000000000) /* a visitor must connect within this time */
-#define KEEPER_OVER_MAX    1000                        /* jobs that are over and kept; above this the oldest is dropped */
+#define KEEPER_OVER_MAX    1000                        /* jobs that are over and kept; above this the owner with the most loses one */
 #define KEEPER_OVER_MS     ((uint64_t)7 * 24 * 3600 * 1000) /* and for how long they are kept */
+#define KEEPER_AWAY_MS     ((uint64_t)24 * 3600 * 1000)     /* how much of the time between two lives of a keeper counts at most */
 
 /* The owner of jobs, known by its key.  Owners take turns. */
 struct keeper_owner {
     struct list at; /* in keeper.owners */
-    uint32_t jobs, running;
+    uint32_t jobs, running, over; /* over: as keeper_list_spare counts them */
     size_t key_size;
     uint8_t key[MSG_KEY_BYTES];
 };
@@ -87,6 +88,7 @@ struct keeper {
     char *directory, *advertise, *listen, *shared;
     int lock;
     uint64_t room_bytes, held_bytes; /* what all jobs may hold on disk, and what they do hold */
+    uint64_t booted_ms;      /* when the machine was started, by the keeper's own clock */
     struct keeper_job **job; /* sorted by number; job_count of them, room for KEEPER_JOBS_MAX */
     struct list owners[KEEPER_OWNERS], visitors; /* owners: by a byte of the key */
     uint32_t job_count, running, ended_count, visitor_count, visitors_gone;
@@ -104,7 +106,9 @@ void keeper_fail(struct keeper *k, const struct err *why); /* ends the keeper: n
 /* `sent` is what sending a message returned.  If there was no memory for the message, somebody would wait for it for ever:
  * then the keeper ends. */
 void keeper_sent(struct keeper *k, int sent, const struct err *e);
-uint64_t keeper_now_ms(void);                              /* since 1970; unaffected by later changes of the clock */
+/* Since 1970, roughly.  Setting the host's clock does not change it. */
+uint64_t keeper_now_ms(const struct keeper *k);
+void keeper_clock_start(struct keeper *k); /* call it when the jobs are read from the journal */
 /* Is there room for `more` bytes?  -1: no. */
 int keeper_room(struct keeper *k, uint64_t more, struct err *e);
 /* `what` could not be written to the keeper's directory (errno is set): fills e with that and what to do. */
@@ -116,6 +120,7 @@ void keeper_list_remove(struct keeper_job *j);
 int keeper_list_room(const struct keeper *k, struct slice owner, struct err *e); /* -1: this key has as many jobs as it may */
 struct keeper_job *keeper_job_of(struct keeper *k, uint64_t number); /* NULL: there is none */
 struct keeper_job *keeper_list_next(const struct keeper *k); /* the job to start next; NULL: none waits */
+struct keeper_job *keeper_list_spare(struct keeper *k, uint64_t now_ms); /* the job to forget now; NULL: none */
 
 /* keeper_job.c */
 struct keeper_job *keeper_job_new(struct keeper *k, const struct journal_job *row, struct err *e);

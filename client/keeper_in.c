@@ -156,7 +156,7 @@ static int keep(struct deposit_in *in, struct err *e)
     struct visitor *v = in->v;
     struct keeper *k = v->k;
     struct journal_job row = {.number = v->number,
-                              .came_ms = keeper_now_ms(),
+                              .came_ms = keeper_now_ms(k),
                               .owner = {v->key, v->key_size},
                               .record = {in->record.data + KEPT_PREFIX, in->record.size - KEPT_PREFIX},
                               .why = "",

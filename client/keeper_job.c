@@ -190,7 +190,7 @@ static void state_of(const struct keeper_job *j, char *out, size_t room)
 static void tell(const struct keeper_job *j, bool gone)
 {
     char state[128];
-    uint64_t now = keeper_now_ms();
+    uint64_t now = keeper_now_ms(j->k);
     state_of(j, state, sizeof state);
     struct msg m = {.type = MSG_HELD,
                     .held = {.job = j->row.number,
@@ -231,7 +231,7 @@ int keeper_job_cancel(struct keeper_job *j, struct err *e)
         return forget(j, e);
     if (!j->job) { /* it has not begun */
         j->row.over = true;
-        j->row.over_ms = keeper_now_ms();
+        j->row.over_ms = keeper_now_ms(j->k);
         j->row.status = ZPIPE_STATUS_FAILED;
         j->row.code = ERR_CANCELLED;
         free((void *)(uintptr_t)j->row.why);
@@ -593,7 +593,7 @@ static int over(struct keeper_job *j, uint32_t status, const struct err *why, bo
     free((void *)(uintptr_t)j->row.why);
     j->row.why = strdup(said.text);
     j->row.over = true;
-    j->row.over_ms = keeper_now_ms();
+    j->row.over_ms = keeper_now_ms(j->k);
     j->row.code = (uint32_t)said.code;
     j->row.status = said.code && !status ? ZPIPE_STATUS_FAILED : status;
     j->row.committed = committed && !said.code;
@@ -666,20 +666,11 @@ static void check_growth(struct keeper_job *j)
 
 void keeper_jobs_tick(struct keeper *k)
 {
-    uint64_t now = keeper_now_ms();
-    struct keeper_job *oldest = NULL;
-    uint32_t over_count = 0;
     struct err e;
-    for (uint32_t i = 0; i < k->job_count; i++) {
-        struct keeper_job *j = k->job[i];
-        if (j->job && !j->ended)
-            check_growth(j);
-        if (!j->row.over || j->taker)
-            continue;
-        over_count++;
-        if (!oldest || j->row.over_ms < oldest->row.over_ms)
-            oldest = j;
-    }
-    if (oldest && (over_count > KEEPER_OVER_MAX || now > oldest->row.over_ms + KEEPER_OVER_MS) && forget(oldest, &e) < 0)
+    for (uint32_t i = 0; i < k->job_count; i++)
+        if (k->job[i]->job && !k->job[i]->ended)
+            check_growth(k->job[i]);
+    struct keeper_job *spare = keeper_list_spare(k, keeper_now_ms(k));
+    if (spare && forget(spare, &e) < 0)
         keeper_fail(k, &e);
 }

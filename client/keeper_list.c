@@ -98,6 +98,41 @@ void keeper_list_remove(struct keeper_job *j)
     j->owner = NULL;
 }
 
+/* Which job goes first when there are too many: one of the owner with the most; of these one whose output was taken; of these the oldest. */
+static bool goes_before(const struct keeper_job *a, const struct keeper_job *b)
+{
+    if (a->owner->over != b->owner->over)
+        return a->owner->over > b->owner->over;
+    if (a->row.everything != b->row.everything)
+        return a->row.everything;
+    return a->row.over_ms < b->row.over_ms;
+}
+
+struct keeper_job *keeper_list_spare(struct keeper *k, uint64_t now_ms)
+{
+    struct keeper_job *oldest = NULL, *first = NULL;
+    uint32_t over_count = 0;
+    for (uint32_t i = 0; i < k->job_count; i++)
+        k->job[i]->owner->over = 0;
+    for (uint32_t i = 0; i < k->job_count; i++) {
+        bool counts = k->job[i]->row.over && !k->job[i]->taker;
+        k->job[i]->owner->over += counts;
+        over_count += counts;
+    }
+    for (uint32_t i = 0; i < k->job_count; i++) {
+        struct keeper_job *j = k->job[i];
+        if (!j->row.over || j->taker)
+            continue;
+        if (!oldest || j->row.over_ms < oldest->row.over_ms)
+            oldest = j;
+        if (!first || goes_before(j, first))
+            first = j;
+    }
+    if (oldest && now_ms > oldest->row.over_ms + KEEPER_OVER_MS)
+        return oldest;
+    return over_count > KEEPER_OVER_MAX ? first : NULL;
+}
+
 /* The first waiting job of the owner with the fewest running jobs, so that somebody who submits a thousand jobs delays
  * others by one job only. */
 struct keeper_job *keeper_list_next(const struct keeper *k)

@@ -155,6 +155,41 @@ static void who_comes_last_does_not_wait_for_all(void **state)
     buf_clear(&record);
 }
 
+/* As many as are kept, of which the first, not taken, is another's than the thousand others, which then came. */
+static void who_has_the_most_loses_one(void **state)
+{
+    struct err e;
+    struct keeper k;
+    struct buf record = record_bytes();
+    char key[MSG_KEY_BYTES];
+    (void)state;
+    keeper_init(&k);
+    for (uint32_t i = 1; i <= KEEPER_OVER_MAX + 1; i++) {
+        struct journal_job row = row_of(i, i > 1, &record, key);
+        row.over = true;
+        row.over_ms = i;
+        row.everything = i == 100 || i == 101;
+        assert_null(keeper_list_spare(&k, 1));
+        assert_non_null(keeper_job_new(&k, &row, &e));
+    }
+    const uint64_t want[] = {100, 101, 2, 3}; /* what was taken goes first */
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        struct journal_job row = row_of(KEEPER_OVER_MAX + 2 + i, 1, &record, key);
+        struct keeper_job *spare = keeper_list_spare(&k, 1);
+        assert_non_null(spare);
+        assert_int_equal(spare->row.number, want[i]);
+        keeper_job_free(spare);
+        assert_null(keeper_list_spare(&k, 1));
+        row.over = true;
+        row.over_ms = row.number;
+        assert_non_null(keeper_job_new(&k, &row, &e));
+    }
+    struct keeper_job *old = keeper_list_spare(&k, KEEPER_OVER_MS + 2);
+    assert_true(old && old->row.number == 1); /* its time is over, whoever has the most */
+    keeper_end(&k);
+    buf_clear(&record);
+}
+
 static time_t set_s; /* the host's clock was set forward so far */
 
 int clock_gettime(clockid_t clock, struct timespec *t)
@@ -164,17 +199,47 @@ int clock_gettime(clockid_t clock, struct timespec *t)
     return r;
 }
 
-/* Seven days after its end a job is forgotten: not because somebody set the clock. */
+#define DAY_MS ((int64_t)24 * 3600 * 1000)
+
+/* A keeper begins a life while the host's clock is so many days off: how many days its own has gone on since that of `was`. */
+static int days_in_a_new_life(struct keeper *was, int days)
+{
+    uint64_t before = keeper_now_ms(was);
+    set_s = days * DAY_MS / 1000;
+    struct keeper k = *was;
+    keeper_clock_start(&k);
+    int64_t passed = (int64_t)(keeper_now_ms(&k) - before);
+    set_s = 0;
+    return (int)((passed + (passed < 0 ? -DAY_MS : DAY_MS) / 2) / DAY_MS);
+}
+
+/* Seven days after its end a job is forgotten: not because somebody set the clock, while its keeper is there or is not. */
 static void a_clock_that_is_set_makes_no_job_older(void **state)
 {
+    struct err e;
+    struct keeper k;
+    struct buf record = record_bytes();
+    char key[MSG_KEY_BYTES];
     (void)state;
-    uint64_t before = keeper_now_ms();
+    keeper_init(&k);
+    keeper_clock_start(&k);
+    uint64_t before = keeper_now_ms(&k);
     assert_true(before / 1000 >= (uint64_t)time(NULL) - 60);
-    set_s = 8 * 24 * 3600;
-    assert_true(keeper_now_ms() < before + 60000);
-    set_s = -8 * 24 * 3600;
-    assert_true(keeper_now_ms() >= before);
+    set_s = 8 * DAY_MS / 1000;
+    assert_true(keeper_now_ms(&k) < before + 60000);
+    set_s = -8 * DAY_MS / 1000;
+    assert_true(keeper_now_ms(&k) >= before);
     set_s = 0;
+    struct journal_job row = row_of(1, 0, &record, key);
+    row.came_ms = before - DAY_MS;
+    row.over = true;
+    row.over_ms = before;
+    assert_non_null(keeper_job_new(&k, &row, &e));
+    assert_int_equal(days_in_a_new_life(&k, 0), 0);
+    assert_int_equal(days_in_a_new_life(&k, -3650), 0);
+    assert_int_equal(days_in_a_new_life(&k, 3650), 1);
+    keeper_end(&k);
+    buf_clear(&record);
 }
 
 static int make_directory(void **state)
@@ -193,6 +258,7 @@ static int remove_directory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(all_of_a_journal), cmocka_unit_test(a_key_has_a_share), cmocka_unit_test(who_comes_last_does_not_wait_for_all),
+                                       cmocka_unit_test(who_has_the_most_loses_one),
                                        cmocka_unit_test(a_clock_that_is_set_makes_no_job_older)};
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
