@@ -14,7 +14,6 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LIFE_JOBS ((uint64_t)1000000000) /* how many job numbers there are for one life of a scheduler */
@@ -225,13 +224,13 @@ static int write_lives(int directory, const char *path, uint64_t lives, struct e
     return good ? 0 : -1;
 }
 
-/* Workers and clients outlive a scheduler, and know jobs by their numbers; so each life of a scheduler has numbers of its
- * own.  Without a state directory the clock provides them. */
-static int begin_life(struct daemon *d, const char *path, uint64_t *jobs, struct err *e)
+/* Workers, keepers and clients outlive a scheduler, and know jobs by their numbers; so each life of a scheduler has numbers of
+ * its own.  Without a state directory chance provides them: a clock may show the same second twice. */
+static int begin_life(struct daemon *d, const char *path, uint64_t chance, uint64_t *jobs, struct err *e)
 {
     uint64_t lives = 0;
     if (!path) {
-        *jobs = (uint64_t)time(NULL) % LIVES_MAX * LIFE_JOBS;
+        *jobs = chance % LIVES_MAX * LIFE_JOBS;
         return 0;
     }
     if (read_lives(d->lock, path, &lives, e) < 0 || write_lives(d->lock, path, lives + 1, e) < 0)
@@ -248,7 +247,7 @@ static int start(struct daemon *d, struct net *n, const struct daemon_options *o
         return err_sys(e, "cannot draw a seed");
     if (o->state && hold(d, o->state, e) < 0)
         return -1;
-    if (strncmp(o->url, "inproc:", 7) && begin_life(d, o->state, &core.jobs, e) < 0)
+    if (strncmp(o->url, "inproc:", 7) && begin_life(d, o->state, core.seed, &core.jobs, e) < 0)
         return -1;
     d->peer = peer_listen(n, o->url, MSG_SCHEDULER, &events, d, e);
     if (!d->peer)

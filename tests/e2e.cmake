@@ -32,6 +32,10 @@ add_executable(liar lib/liar.c)
 target_link_libraries(liar PRIVATE sandbox proto)
 set_target_properties(liar PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 zpipe_e2e(liars liars.py)
+# Hosts whose clocks are apart.
+add_library(clock SHARED lib/clock.c)
+set_target_properties(clock PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+zpipe_e2e(clocks clocks.py)
 # Workers that are not alike.
 zpipe_e2e(images images.py)
 zpipe_e2e(room room.py)
