@@ -30,7 +30,7 @@ struct buf {
     size_t room; /* bytes allocated */
     size_t max;  /* ceiling on size */
     bool failed; /* some append did not happen */
-    bool no_memory; /* ... since there was none */
+    bool no_memory; /* it failed because there was no memory */
 };
 
 #define BUF_INIT(ceiling) ((struct buf){.max = (ceiling)})

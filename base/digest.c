@@ -17,8 +17,8 @@ struct running_digest {
     XXH3_state_t *state;
 };
 
-/* libcrypto, when it is wanted for the first time: to load it costs half a millisecond, which each `zpipe` would pay and
- * hardly one needs. */
+/* libcrypto is loaded when it is first needed: loading it takes half a millisecond, which every `zpipe` would pay and
+ * hardly any needs. */
 static struct {
     __typeof__(EVP_Digest) *digest;
     __typeof__(EVP_sha256) *sha256;

@@ -11,7 +11,7 @@ struct digest {
 struct running_digest; /* XXH3-128 state */
 
 void digest_of(const void *data, size_t size, struct digest *out);
-/* Of all of a regular file, which may be read. */
+/* The digest of a whole regular file, which must be open for reading. */
 int digest_of_file(int fd, struct digest *out, struct err *e);
 void digest_print(const struct digest *d, char out[65]); /* lower-case hex, NUL */
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* strerror, with the setting behind a limit that a user may raise. */
+/* strerror, with the setting for a limit that a user may raise. */
 static const char *reason(int sys)
 {
     switch (sys) {
@@ -27,7 +27,7 @@ __attribute__((format(printf, 4, 0))) static int fill(struct err *e, int code, i
         e->code = code;
         e->sys = sys;
         const char *why = sys ? reason(sys) : NULL;
-        vsnprintf(e->text, sizeof e->text - (why ? strlen(why) + 2 : 0), format, args); /* a long name leaves it room */
+        vsnprintf(e->text, sizeof e->text - (why ? strlen(why) + 2 : 0), format, args); /* leaves room for the reason, even after a long name */
         size_t used = strlen(e->text);
         if (why)
             snprintf(e->text + used, sizeof e->text - used, ": %s", why);
@@ -90,9 +90,9 @@ int err_nomem(struct err *e)
     return err_set(e, ERR_NOMEM, "out of memory");
 }
 
-/* How many bytes of a control of Unicode's begin here: U+0080 to U+009F, which terminals know as escapes; what turns the direction of writing
- * round, so that a text is shown in another order than it stands in (U+061C, U+200E and F, U+202A to E, U+2066 to 9); and
- * what parts lines (U+2028 and 9). */
+/* How many bytes of a Unicode control character begin here: U+0080 to U+009F, which terminals treat as escapes; characters
+ * that change the direction of writing, so that a text is shown in another order (U+061C, U+200E and F, U+202A to E, U+2066
+ * to 9); and line separators (U+2028 and 9). */
 static size_t wide_control(const unsigned char *p)
 {
     if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)

@@ -1,8 +1,8 @@
-/* What went wrong, on the caller's stack: what the caller may do about it (code), the errno behind it
- * (sys), and one sentence for a person (text).  No heap, so out of memory can be reported too.
+/* What went wrong, in a struct on the caller's stack: what the caller may do about it (code), the errno (sys), and one
+ * sentence for a person (text).  It uses no heap, so out of memory can be reported too.
  *
- * Functions return 0, or -1 with the error filled in; a NULL error is allowed where the caller does
- * not care.  Text: lower case, no full stop, the subject in quotes. */
+ * Functions return 0, or -1 with the error filled in; a NULL error is allowed where the caller does not care.  Text: lower
+ * case, no full stop, the subject in quotes. */
 #pragma once
 #include <stdbool.h>
 
@@ -41,11 +41,11 @@ int err_wrap(struct err *e, const char *format, ...) __attribute__((format(print
 
 int err_nomem(struct err *e);
 
-/* A text that others chose, as it may be shown on a terminal: each byte of a control is '?', in place, but newlines and
- * tabs where there may be `lines`.  Returns `text`. */
+/* Makes a text from outside safe to show on a terminal: each byte of a control character becomes '?', in place, except
+ * newlines and tabs if `lines`.  Returns `text`. */
 char *err_plain(char *text, bool lines);
 
-/* A name that others chose, as it may be shown on a terminal: control characters are '?', and it ends
- * after ERR_NAME_MAX - 1 bytes.  Returns `shown`. */
+/* Makes a name from outside safe to show on a terminal: control characters become '?', and it ends after ERR_NAME_MAX - 1
+ * bytes.  Returns `shown`. */
 #define ERR_NAME_MAX 256
 const char *err_name(const char *name, char shown[ERR_NAME_MAX]);

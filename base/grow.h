@@ -7,8 +7,8 @@
 
 #define GROW_FIRST 4 /* items: the first room; there are many small arrays */
 
-/* Room for one item more, of `each` bytes, in an array of `count`; `array` is the address of the pointer to it, which
- * may move.  false: there are `max` already, or there is no memory; nothing has changed then. */
+/* Makes room for one more item of `each` bytes in an array of `count`; `array` is the address of the pointer to it, which
+ * may move.  false: there are `max` items already, or there is no memory; then nothing has changed. */
 static inline bool grow(void *array, uint32_t *room, uint32_t count, uint32_t max, size_t each)
 {
     if (count < *room)

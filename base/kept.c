@@ -16,7 +16,7 @@ void kept_sort(const char **name, uint32_t count)
         qsort(name, count, sizeof *name, by_bytes);
 }
 
-/* A name and what it is compared by: its first `size` bytes. */
+/* A name that is compared by its first `size` bytes. */
 struct part {
     const char *name;
     size_t size;

@@ -1,6 +1,6 @@
-/* Which of the files that a program left behind are outputs: one under a name that was given, or below
- * it where it is a directory's; and one that a pattern fits, or that lies below a directory that it fits.
- * Who hands the files over and who takes them ask here, so that both say the same. */
+/* Which of the files that a program left behind are outputs: a file with a given name, or below a directory with a given
+ * name; and a file that matches a pattern, or lies below a directory that matches.  The worker that sends the files and the
+ * client that takes them both ask here, so that they agree. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -8,7 +8,7 @@
 struct kept {
     const char *const *name; /* borrowed, sorted by kept_sort */
     uint32_t name_count;
-    const char *const *pattern; /* borrowed; `*` leaves out `/` and a dot at the beginning, as in sh */
+    const char *const *pattern; /* borrowed; `*` does not match `/` and a dot at the beginning, as in sh */
     uint32_t pattern_count;
 };
 

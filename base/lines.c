@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What the descriptor takes now; no more is read until it has taken all.  It may be a pipe that this very process reads.  A closed
- * stderr is nobody's failure, as in sh. */
+/* Writes what the descriptor takes now; no more is read until it has taken everything.  (It may be a pipe that this process
+ * reads itself.)  A closed stderr is not an error, as in sh. */
 static void pass_on(struct lines *l)
 {
     int to = l->own >= 0 ? l->own : l->to;
@@ -133,8 +133,8 @@ static void readable(struct loop_fd *w, int events)
         wait_for_room(l);
 }
 
-/* A pipe or a terminal opened anew, so that it can be non-blocking here without being so for whoever else has it; -1: it is
- * another thing, or not ours to open. */
+/* Opens a pipe or a terminal again, so that it can be non-blocking here without changing it for others; -1: it is something
+ * else, or we may not open it. */
 static int open_anew(int to)
 {
     struct stat s;

@@ -27,7 +27,7 @@ static bool any_pending(struct loop *l)
 
 static void on_idle(struct ev_loop *ev, ev_idle *w, int events)
 {
-    (void)ev, (void)w, (void)events; /* its being active is what keeps the loop awake */
+    (void)ev, (void)w, (void)events; /* it only has to be active, which keeps the loop awake */
 }
 
 static void on_prepare(struct ev_loop *ev, ev_prepare *w, int events)

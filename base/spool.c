@@ -14,7 +14,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define SPOOL_ROOM_MIN (64u << 10) /* a program's write may fail while less is free */
+#define SPOOL_ROOM_MIN (64u << 10) /* with less free space a program's write may fail */
 
 static int open_in(const char *directory)
 {
@@ -31,7 +31,7 @@ static int open_in(const char *directory)
 }
 
 static char chosen[PATH_MAX];
-static const char *used; /* the last one was made there */
+static const char *used; /* the directory of the last one */
 
 int spool_place(const char *directory, struct err *e)
 {
@@ -60,7 +60,7 @@ bool spool_cache(char *path, size_t size)
     int n = snprintf(path, size, "%s%s", own ? cache : home, own ? "" : "/.cache");
     if (n < 0 || (size_t)n + sizeof "/zpipe" > size)
         return false;
-    mkdir(path, 0700); /* a new user has none; what fails here fails below */
+    mkdir(path, 0700); /* a new user may have none; if this fails, so does the next step */
     memcpy(path + n, "/zpipe", sizeof "/zpipe");
     return mkdir(path, 0700) == 0 || errno == EEXIST;
 }

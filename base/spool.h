@@ -1,26 +1,26 @@
-/* Files that nobody else can see and that vanish with their last descriptor: unlinked at birth, so that
+/* Files that nobody else can see and that disappear with their last descriptor.  They are unlinked when they are made, so
  * `kill -9` leaves none. */
 #pragma once
 #include "base/buf.h"
 #include "base/err.h"
 
-/* Where they are from now on, in this process: a directory that is there.  Else they are in $TMPDIR, if that is set and can
- * be used; else in a directory of zpipe's in the user's cache ($XDG_CACHE_HOME, else ~/.cache), if there is one; else
+/* Sets the directory in which this process makes them from now on; it must exist.  Otherwise they are in $TMPDIR, if that
+ * is set and usable; else in zpipe's directory in the user's cache ($XDG_CACHE_HOME, else ~/.cache), if there is one; else
  * in /var/tmp, else in /tmp. */
 int spool_place(const char *directory, struct err *e);
-/* What spool_place was told, as a whole path; NULL: nothing. */
+/* The directory given to spool_place, as a whole path; NULL: none was given. */
 const char *spool_chosen(void);
-/* zpipe's directory in the user's cache, made if need be; false: there is none. */
+/* zpipe's directory in the user's cache, which is made if it does not exist; false: there is none. */
 bool spool_cache(char *path, size_t size);
-/* An empty one on disk: readable and writable, close-on-exec. */
+/* Makes an empty one on disk: readable and writable, close-on-exec. */
 int spool_open(struct err *e);
 
-/* A write to one failed, with errno: says so, where they are, and what to do. */
+/* Fills e after a failed write to one (errno is set): says where they are, and what to do. */
 int spool_write_failed(struct err *e);
-/* Is the file system of this one full?  Whoever wrote to it may have lost bytes, and need not say so. */
+/* Is this one's file system full?  A program that wrote to it may have lost bytes without saying so. */
 bool spool_is_full(int spool);
 
-/* One that holds these bytes (in memory: for heredocs), opened at 0. */
+/* Makes one that holds these bytes (in memory: for heredocs), with its offset at 0. */
 int spool_of(struct slice bytes, struct err *e);
 
 /* A second descriptor for the same bytes, read-only, at 0, with an offset of its own. */

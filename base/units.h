@@ -1,4 +1,4 @@
-/* Amounts as people write them.  All refuse what is not wholly one, and what is more than INT64_MAX. */
+/* Amounts as people write them.  All refuse a text that is not completely an amount, and values above INT64_MAX. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,6 +1,5 @@
-/* Plain structs as msgpack arrays, by one table of fields each: the same table encodes, decodes and
- * prints. Fields are only ever added at the end; a decoder ignores further ones and refuses missing
- * ones. */
+/* Plain structs as msgpack arrays.  Each struct has one table of fields, with which it is encoded, decoded and printed.
+ * Fields are only ever added at the end; a decoder ignores unknown further ones and refuses missing ones. */
 #pragma once
 #include "base/arena.h"
 #include "base/buf.h"
@@ -16,11 +15,11 @@ enum field_kind {
     FIELD_BOOL,
     FIELD_TEXT,       /* const char *, NUL-terminated: no NUL inside */
     FIELD_BYTES,      /* struct slice */
-    FIELD_STRUCT,     /* inline, by `sub` */
+    FIELD_STRUCT,     /* a struct inside this one, see `sub` */
     FIELD_U32_LIST,   /* const uint32_t *, with its uint32_t count */
     FIELD_TEXT_LIST,  /* const char *const * */
     FIELD_BYTES_LIST, /* const struct slice * */
-    FIELD_LIST,       /* of structs, by `sub` */
+    FIELD_LIST,       /* a list of structs, see `sub` */
 };
 
 struct field_table;
@@ -61,13 +60,12 @@ struct field_table {
 /* [number, field...]: number comes first, for messages their type, for a graph its version. */
 int codec_encode(const struct field_table *t, uint32_t number, const void *from, struct buf *out,
                  struct err *e);
-/* The frame is walked first (wire.h), so nothing is allocated for what cannot be.  The table is
- * asked for by number; NULL refuses.  Texts, bytes and lists are copied into the arena. */
+/* The frame is checked first (wire.h), so nothing is allocated for an impossible one.  `table` returns the table for a
+ * number; NULL refuses the frame.  Texts, bytes and lists are copied into the arena. */
 int codec_decode(const void *data, size_t size, struct arena *a, uint32_t *number,
                  const struct field_table *(*table)(uint32_t number), void *to, struct err *e);
 void codec_print(const struct field_table *t, const void *from, struct buf *out);
 
-/* The tables themselves, for zpipe-proto(7) and the tests: of a message (NULL: there is none of
- * that number) and of a graph. */
+/* The tables, for zpipe-proto(7) and the tests: of the message with this number (NULL: there is none), and of a graph. */
 const struct field_table *msg_table(uint32_t type);
 const struct field_table *graph_table(void);

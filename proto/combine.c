@@ -1,6 +1,5 @@
-/* See combine.h.  Each way is a row of functions: begin and end of a part, bytes of a part, the end
- * of all.  What a way remembers is the seam: the end of what was written, or the line that the next
- * part may add to. */
+/* See combine.h.  Each way to combine is a row of functions: begin and end of a part, bytes of a part, end of all.  What it
+ * remembers between parts is the seam: the end of what was written, or the line that the next part may continue. */
 #include "proto/combine.h"
 
 #include <inttypes.h>
@@ -9,7 +8,7 @@
 #include <string.h>
 
 #define COLUMNS_MAX     16
-#define FIELD_BYTES_MAX 64 /* of a number with the blanks around it */
+#define FIELD_BYTES_MAX 64 /* bytes of a number with the blanks around it */
 #define DIGITS_MAX      18
 
 struct counts {
@@ -17,8 +16,8 @@ struct counts {
     char group; /* 0, or n(one), s(eparate), p(repend), a(ppend), b(oth) */
     char end;
     uint64_t fields, chars, width;
-    struct buf line; /* being read */
-    struct buf key;  /* held, without its number: the next part may begin with it */
+    struct buf line; /* the line that is being read */
+    struct buf key;  /* a line that is held back, without its number, because the next part may begin with the same one */
     uint64_t times;
     bool held, first; /* the line being read is the first of its part */
     bool wrote;
@@ -27,10 +26,10 @@ struct counts {
 struct combine {
     const struct way *way;
     uint64_t parts;
-    uint64_t lines, bytes; /* of input before this part */
+    uint64_t lines, bytes; /* lines and bytes of input before this part */
     uint64_t next_lines, next_bytes;
 
-    struct buf text; /* of a part; columns, first, all */
+    struct buf text; /* the text of a part, for columns, first, all */
     bool had, lacked;
     char ops[COLUMNS_MAX + 1];
     uint64_t value[COLUMNS_MAX];
@@ -54,7 +53,7 @@ struct way {
     int (*parse)(struct combine *c, char *words);
     int (*begin)(struct combine *c);
     int (*add)(struct combine *c, const char *data, size_t size, struct buf *out);
-    int (*finish)(struct combine *c, struct buf *out); /* the end of a part */
+    int (*finish)(struct combine *c, struct buf *out); /* called at the end of a part */
     int (*end)(struct combine *c, struct buf *out);
 };
 
@@ -67,7 +66,7 @@ static int number_of(const char *text, uint64_t *out)
     return 0;
 }
 
-/* The next word of a text that is cut up on the way; NULL: there is none. */
+/* Takes the next word off a text, which is changed; NULL: there is none. */
 static char *word_of(char **words)
 {
     return *words && **words ? strsep(words, " ") : NULL;
@@ -189,7 +188,7 @@ static int join_begin(struct combine *c)
     return 0;
 }
 
-/* The newline at the end is held until there is something behind it. */
+/* The newline at the end is held back until something follows it. */
 static int join_add(struct combine *c, const char *data, size_t size, struct buf *out)
 {
     if (!size)
@@ -254,7 +253,7 @@ static int bytes_begin(struct combine *c)
     return 0;
 }
 
-/* The number in the field, whose last byte is the first behind it. */
+/* Writes the changed number; the last byte in c->field is the one after the number. */
 static int number_write(struct combine *c, size_t from, size_t digits, struct buf *out)
 {
     char *end = c->field + from + digits;
@@ -275,7 +274,7 @@ static int number_write(struct combine *c, size_t from, size_t digits, struct bu
     return 0;
 }
 
-/* Is enough of the line there to tell its number?  1: yes, and it is written. */
+/* Is enough of the line here to know its number?  1: yes, and it is written. */
 static int number_try(struct combine *c, struct buf *out)
 {
     const char *f = c->field;
@@ -387,7 +386,7 @@ static int counts_parse(struct combine *c, char *words)
         if (r < 0)
             return -1;
     }
-    bool members = u->every || u->group; /* they must be equal to be told by one */
+    bool members = u->every || u->group; /* the members of a group must be identical to be written from one of them */
     u->end = u->end ? '\0' : '\n';
     return members && (u->count || u->unique || u->fields || u->chars || u->fold ||
                        u->width != UINT64_MAX)
@@ -395,7 +394,7 @@ static int counts_parse(struct combine *c, char *words)
                : 0;
 }
 
-/* What uniq compares of a line without its end. */
+/* The part of a line (without its newline) that uniq compares. */
 static struct slice counts_key(const struct counts *u, const char *text, size_t size)
 {
     size_t at = 0;
@@ -426,7 +425,7 @@ static bool counts_equal(const struct counts *u, struct slice a, struct slice b)
     return true;
 }
 
-/* A group is written `times` times; that is not more than its blocks held. */
+/* Writes a group's line `times` times; its blocks held at least that many. */
 static void counts_members(struct counts *u, struct buf *out)
 {
     bool before = u->group == 'p' || u->group == 'b' || (u->group == 's' && u->wrote);
@@ -459,7 +458,7 @@ static int counts_flush(struct counts *u, struct buf *out)
     return out->failed ? -1 : 0;
 }
 
-/* A line of `uniq -c`: a number to the right of 7 bytes, a blank, the line. */
+/* Reads a line of `uniq -c`: a number right-aligned in 7 bytes, a blank, the line. */
 static int counts_line(struct counts *u, struct buf *out)
 {
     const char *text = u->line.data;
@@ -497,8 +496,8 @@ static int counts_begin(struct combine *c)
     return 0;
 }
 
-/* Lines that are neither the first of their part nor perhaps its last are as `uniq -c` wrote them: how many
- * bytes of them the data begins with.  They are written. */
+/* Writes the lines that are neither the first of their part nor perhaps its last: they stay as `uniq -c` wrote them.
+ * Returns how many bytes at the beginning of the data these are. */
 static size_t counts_pass(struct counts *u, const char *data, size_t size, struct buf *out)
 {
     bool plain = u->count && !u->repeated && !u->unique && !u->every && !u->group;

@@ -1,5 +1,5 @@
-/* See graph.h: making and growing a graph.  Arrays grow by doubling inside the arena: a graph is
- * built once, and what is left behind is at most as much again. */
+/* See graph.h: making and growing a graph.  Arrays grow by doubling inside the arena.  A graph is built once, so old copies
+ * waste at most as much again. */
 #include "proto/graph.h"
 
 #include <stdlib.h>
@@ -25,8 +25,8 @@ void graph_free(struct graph *g)
     free(g);
 }
 
-/* Room for one more of `each` bytes: the array, or a copy with twice the room.  A decoded graph has
- * arrays without any room to spare. */
+/* Makes room for one more item of `each` bytes: returns the array, or a copy with twice the room.  The arrays of a decoded
+ * graph have no room to spare. */
 static void *grow(struct graph *g, void *array, uint32_t count, uint32_t *room, size_t each)
 {
     if (count < *room)
@@ -240,7 +240,7 @@ const char *graph_class(const struct graph_node *n)
 
 #define STEP_MIN (64u << 10)
 #define STEP_MAX (4u << 20)
-#define STEPS    8 /* of each size; of the first, twice as many */
+#define STEPS    8 /* blocks of each size; twice as many of the first size */
 
 /* Powers of two: no block is more than an eighth of all up to its end, but the first ones. */
 static uint64_t step_at(uint64_t at)
@@ -282,7 +282,7 @@ enum graph_fail graph_fail_of(const struct graph_node *n)
 uint32_t graph_status(const struct graph *g, struct graph_end (*end)(const void *owner, uint32_t node),
                       const void *owner)
 {
-    uint32_t first = 0; /* of the statement that ends at i */
+    uint32_t first = 0; /* first node of the statement that ends at i */
     for (uint32_t i = 0; i < g->node_count; i++) {
         if (!g->node[i].ends || !graph_is_stage(&g->node[i]))
             continue;

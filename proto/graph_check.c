@@ -12,7 +12,7 @@ static bool is_process(const struct graph_node *n)
     return n->kind != GRAPH_SOURCE && n->kind != GRAPH_SINK && n->kind != GRAPH_BROADCAST;
 }
 
-/* A name under which a program sees a file: absolute or below /job, without a way out. */
+/* Is it a valid name under which a program sees a file: absolute or below /job, and not leading out of it? */
 static bool good_name(const char *name)
 {
     if (!name[0] || !strcmp(name, "/") || !strncmp(name, "//", 2))
@@ -29,7 +29,7 @@ static bool good_name(const char *name)
     return true;
 }
 
-/* What stands behind the byte of a hole says which: see graph.h. */
+/* Is each hole's byte followed by a valid letter?  See graph.h. */
 static bool good_holes(const char *text)
 {
     for (const char *at = strchr(text, GRAPH_HOLE); at; at = strchr(at + 1, GRAPH_HOLE))
@@ -59,8 +59,8 @@ static int check_combine(const struct graph_split *s, struct err *e)
     return s->combine != GRAPH_COMBINE_NATIVE || c ? 0 : -1;
 }
 
-/* What is written down of a stage in blocks: a stage that is cut has nothing but its stdout. */
-/* The words of a block: holes are names of `file`.  -1: they cannot be. */
+/* The checks of a stage in blocks.  A stage that is cut writes to stdout only. */
+/* Checks the words of a block, whose holes are names of `file`.  -1: they are impossible. */
 static int check_block(const struct graph_split *s, const char *const *argv, uint32_t argc,
                        bool named)
 {
@@ -243,7 +243,7 @@ static int check_edge(const struct graph *g, uint32_t i, struct err *e)
     return 0;
 }
 
-/* Every fd's edge has this node at one of its ends. */
+/* Checks that every fd's edge has its node at one end. */
 static int check_ends(const struct graph *g, struct err *e)
 {
     for (uint32_t i = 0; i < g->node_count; i++)
@@ -334,7 +334,7 @@ static int check_file_names(const struct graph *g, struct err *e)
     return r;
 }
 
-/* Tasks are of files: nothing else may come to them. */
+/* Does the map get files only?  Its tasks are one for each file. */
 static bool reads_files(const struct graph *g, const struct graph_node *map)
 {
     const struct graph_fd *in = graph_fd_of(map, 0);
@@ -345,8 +345,7 @@ static bool reads_files(const struct graph *g, const struct graph_node *map)
     return files;
 }
 
-/* What a stage leaves under a name goes to a sink of its own, and every map and reduce has
- * something to do. */
+/* Checks that each named output of a stage has a sink of its own, and that every map and reduce has a body. */
 static int check_owners(const struct graph *g, struct err *e)
 {
     bool *taken = calloc((size_t)g->node_count + 1, sizeof *taken);

@@ -5,14 +5,14 @@
 
 #include <string.h>
 
-#define NESTED_MAX 64 /* quotes and substitutions of a text for sh, one in the other */
+#define NESTED_MAX 64 /* how deep quotes and substitutions may be nested in a text for sh */
 
 bool holes_has(const char *text)
 {
     return strchr(text, GRAPH_HOLE) != NULL;
 }
 
-/* What the hole with this letter stands for, as a part of the name or its number. */
+/* Writes what the hole with this letter stands for: a part of the name, or the number. */
 static void value(char letter, const char *name, uint64_t number, struct buf *out)
 {
     const char *slash = strrchr(name, '/'), *last = slash ? slash + 1 : name;
@@ -101,8 +101,8 @@ static void value_quoted(char letter, const struct holes *h, bool inside, struct
     }
 }
 
-/* Is the place that the walk has come to inside "..."?  What is open, the innermost last: `"` a quotation,
- * `)` a $( ), `(` a subshell in one, '`' a substitution. */
+/* Follows the quoting of a text for sh.  `open` says what is open, the innermost last: `"` a quotation, `)` a $( ), `(` a
+ * subshell in one, '`' a substitution. */
 struct shell {
     char open[NESTED_MAX];
     uint32_t depth;
@@ -119,7 +119,7 @@ static void nest(struct shell *s, char what)
         s->open[s->depth++] = what;
 }
 
-/* One piece of the text: how long it is. */
+/* Steps over one piece of the text; returns its length. */
 static size_t step(struct shell *s, const char *text)
 {
     bool inside = innermost(s) == '"';

@@ -8,7 +8,7 @@
 
 /* ---- KEY */
 
-/* One field or range of it; *at is moved behind. */
+/* Reads one field or range of the KEY and moves *at past it. */
 static bool read_span(const char **at, struct key_span *s)
 {
     char *end;
@@ -26,7 +26,7 @@ static bool read_span(const char **at, struct key_span *s)
     return true;
 }
 
-/* The spans as typed, made ascending and apart: where some overlap, each of their letters holds. */
+/* Sorts the spans as typed and removes overlaps; where spans overlap, the letters of all of them hold. */
 static void order_spans(struct key *k, const struct key_span *typed, uint32_t count)
 {
     for (uint64_t at = 1;;) {
@@ -88,7 +88,7 @@ static uint64_t add_byte(uint64_t hash, unsigned char byte)
     return (hash ^ byte) * FNV_PRIME;
 }
 
-/* Zero bytes, as many as there are fields missing: a hostile KEY names four billion. */
+/* Adds a zero byte for each missing field, in less than linear time: a hostile KEY may name four billion. */
 static uint64_t add_zero_bytes(uint64_t hash, uint64_t count)
 {
     for (uint64_t factor = FNV_PRIME; count; count >>= 1, factor *= factor)
@@ -128,7 +128,7 @@ static void add_digit(struct key_hash *h, unsigned char c)
     h->hash = add_byte(h->hash, c);
 }
 
-/* A byte of a number behind its blanks and its sign. */
+/* Adds a byte of a number, after its blanks and sign. */
 static void add_of_number(struct key_hash *h, unsigned char c)
 {
     uint8_t *part = &h->number.part;
@@ -144,7 +144,7 @@ static void add_of_number(struct key_hash *h, unsigned char c)
     } else if (c == '0') {
         h->number.zeros++;
     } else {
-        /* The point comes with the first digit that is worth one. */
+        /* The point is hashed only with the first digit after it that is not 0. */
         uint64_t zeros = h->number.zeros;
         if (*part == NUMBER_FRACTION_ZEROS) {
             h->number.zeros = 0;
@@ -209,7 +209,7 @@ void key_begin(struct key_hash *h, const struct key *k)
     *h = (struct key_hash){.key = k, .hash = FNV_BASIS, .field = 1, .inside = k->separator >= 0};
 }
 
-/* Where the field ends in which p is. */
+/* The end of the field that contains p. */
 static const unsigned char *field_end(const struct key *k, const unsigned char *p,
                                       const unsigned char *end)
 {

@@ -1,5 +1,5 @@
-/* See keys.h and peer.h.  Keys are Z85 text, one per line.  A directory is made whole under a
- * temporary name and renamed: nobody ever sees half of one. */
+/* See keys.h and peer.h.  Keys are Z85 text, one per line.  A directory is completed under a temporary name and then
+ * renamed, so nobody ever sees half of one. */
 #include "proto/keys.h"
 
 #include "base/fds.h"
@@ -17,7 +17,7 @@
 #include <zmq.h>
 
 #define Z85_SIZE       KEYS_TEXT
-#define OWN            "own" /* the pair of a machine or user, in whichever role it connects */
+#define OWN            "own" /* the pair of a machine or user, for any role */
 #define FILE_MAX_BYTES (1 << 20)
 
 static const struct {
@@ -43,7 +43,7 @@ enum msg_role keys_role(const char *name)
     return 0;
 }
 
-/* All of it, or no file. */
+/* Writes the whole file, or leaves none. */
 static int write_file(int directory, const char *name, mode_t mode, const char *text, struct err *e)
 {
     int fd = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
@@ -56,14 +56,14 @@ static int write_file(int directory, const char *name, mode_t mode, const char *
     return r;
 }
 
-/* NAME.key and NAME.pub, of a new pair. */
+/* Writes a new pair as NAME.key and NAME.pub. */
 static int write_pair(int directory, const char *pair, char public_key[Z85_SIZE], struct err *e)
 {
     char secret_key[Z85_SIZE], name[64], text[256];
     do {
         if (zmq_curve_keypair(public_key, secret_key) < 0)
             return err_set(e, ERR_UNSUPPORTED, "this libzmq was built without CURVE");
-    } while (public_key[0] == '-'); /* it would look like an option */
+    } while (public_key[0] == '-'); /* a key that begins so would look like an option */
     snprintf(name, sizeof name, "%s.key", pair);
     snprintf(text, sizeof text, "public %s\nsecret %s\n", public_key, secret_key);
     int r = write_file(directory, name, 0600, text, e);
@@ -76,7 +76,7 @@ static int write_pair(int directory, const char *pair, char public_key[Z85_SIZE]
     if (write_file(directory, name, 0644, text, e) == 0)
         return 0;
     snprintf(name, sizeof name, "%s.key", pair);
-    unlinkat(directory, name, 0); /* ours: it was not there before */
+    unlinkat(directory, name, 0); /* we made it: it did not exist before */
     return -1;
 }
 
@@ -149,7 +149,7 @@ int keys_generate_own(const char *path, char public_key[KEYS_TEXT], struct err *
     return r;
 }
 
-/* Gives the file's text. */
+/* Returns the file's text; the caller frees it. */
 static char *read_file(const char *directory, const char *name, struct err *e)
 {
     char path[4096];
@@ -282,8 +282,9 @@ int keys_load_allowed(const char *directory, struct allowed_key *list, size_t *c
 
 /* ---- changing it */
 
-/* Whoever changes the list has it alone from its reading on: of two at once neither's word is lost.  What is held is a file that
- * is never replaced, and not the directory, which may also be a scheduler's --state.  Gives the descriptor; -1. */
+/* Locks the list for a change, from reading it to writing it, so that of two changes at once neither is lost.  The lock is
+ * on a file that is never replaced.  It is not on the directory, which may also be a scheduler's --state.  Returns the
+ * descriptor, or -1. */
 static int hold_allowed(const char *directory, struct err *e)
 {
     char path[4096];
@@ -301,14 +302,14 @@ static int hold_allowed(const char *directory, struct err *e)
     return held;
 }
 
-/* The new list under a name of its own, then in place: a scheduler that looks sees the old or the new one. */
+/* Writes the new list under another name and renames it, so that a scheduler reads either the old or the new list. */
 static int replace_allowed(const char *directory, const char *text, struct err *e)
 {
     static const char name[] = ".allow.new";
     int at = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (at < 0)
         return err_sys(e, "cannot open '%s'", directory);
-    unlinkat(at, name, 0); /* of one that was killed */
+    unlinkat(at, name, 0); /* left by a killed process */
     int r = write_file(at, name, 0644, text, e);
     if (r == 0 && (renameat(at, name, at, "allow") < 0 || fsync(at) < 0))
         r = err_sys(e, "cannot replace '%s/allow'", directory);
@@ -326,7 +327,7 @@ static int check_key(const char *key, struct err *e)
     return 0;
 }
 
-/* The line of a key; NULL: there is none. */
+/* The line that holds the key; NULL: there is none. */
 static const char *line_of(const char *text, const char *key)
 {
     for (const char *at = text; (at = strstr(at, key)); at++) {
@@ -366,7 +367,7 @@ int keys_deny(const char *directory, const char *key, struct err *e)
     int held = check_key(key, e) < 0 ? -1 : hold_allowed(directory, e);
     char *text = held < 0 ? NULL : read_file(directory, "allow", e), *line = text ? (char *)line_of(text, key) : NULL;
     int r = !text ? -1 : line ? 0 : err_set(e, ERR_INPUT, "this key is not in '%s/allow'", directory);
-    for (; r == 0 && line; line = (char *)line_of(text, key)) { /* by hand it may have come there twice */
+    for (; r == 0 && line; line = (char *)line_of(text, key)) { /* somebody may have added it twice by hand */
         const char *end = strchr(line, '\n');
         memmove(line, end ? end + 1 : "", end ? strlen(end) : 1);
     }

@@ -2,18 +2,19 @@
  *
  *   job     number, came_ms, owner, record, digest                       one row per submitted job
  *   ended   number, over_ms, status, code, committed, why, digest        once it is over
- *   taken   number, bytes, receipt_from, receipt, everything, digest     once somebody came for its output
+ *   taken   number, bytes, receipt_from, receipt, everything, digest     once somebody fetched its output
  *   commits changes, sure, sum                           how many changes there were, and how many waited for the disk
  *
- * digest: SHA-256 of the row's other columns, as `text_of` writes them; sum: of all digests there are, by exclusive or, so that
- * no row goes or comes unseen.
+ * digest: SHA-256 of the row's other columns, as `text_of` writes them; sum: exclusive or of all digests, so that no row
+ * appears or disappears unnoticed.
  *
- * A write-ahead log ends where its checksums do: SQLite takes damage in it for a write that was torn, and forgets what comes
- * behind.  So both counts are also in a file beside it, `journal-commits`, written when a change was committed: a database that knows
- * fewer has lost some.  After the machine has started anew only the changes that waited for the disk count.
+ * SQLite reads a write-ahead log up to the first wrong checksum.  It takes damage there for a torn write, and ignores what
+ * follows.  So both counts are also kept in a file beside it, `journal-commits`, written after each commit: a database with
+ * smaller counts has lost changes.  After the machine has restarted, only the changes that waited for the disk count.
  *
- * On a full disk a job that is here must still end, be taken and go, which is what makes room.  So `journal-reserve` holds some for that: it is
- * given up for such a change, what is left is taken again, and no job is taken in before all of it is there. */
+ * On a full disk a job must still be able to end, to be taken and to be discarded, which makes room.  `journal-reserve`
+ * reserves space for that.  It is given up for such a change, then taken again as far as possible, and no new job is
+ * accepted before all of it is there. */
 #include "store/journal.h"
 
 #include "base/digest.h"
@@ -66,12 +67,12 @@ static const char read_all[] = "SELECT job.number, came_ms, owner, record, job.d
 struct journal {
     sqlite3 *db;
     sqlite3_stmt *statement[STATEMENTS];
-    bool sure; /* commits wait for the disk */
+    bool sure; /* commits wait until the disk has them */
     char *path;
     int count_file, reserve_file;
-    uint32_t reserved; /* bytes */
+    uint32_t reserved; /* bytes that are reserved now */
     uint64_t changes, sure_changes;
-    struct digest sum; /* of what is in it */
+    struct digest sum; /* of the rows in the database */
     char boot[64];     /* which start of the machine this is */
 };
 
@@ -115,7 +116,7 @@ static void add_bytes(struct buf *b, const void *data, size_t size)
     buf_add(b, data, size);
 }
 
-/* The columns of a row as bytes, numbers as 64 bits, all else behind its size. */
+/* Writes the columns of a row as bytes: numbers as 64 bits, anything else after its size. */
 static void text_of(enum statement table, const struct journal_job *job, struct buf *b)
 {
     add_number(b, job->number);
@@ -150,7 +151,7 @@ static int digest_row(enum statement table, const struct journal_job *job, struc
 
 /* ---- writing */
 
-/* Whether commits wait until the disk has them. */
+/* Sets whether commits wait until the disk has them. */
 static int be_sure(struct journal *j, bool sure, struct err *e)
 {
     if (j->sure == sure)
@@ -169,7 +170,7 @@ static int step(struct journal *j, enum statement which, struct err *e)
     return r;
 }
 
-/* What the rows of this number, of one table or (ADD) of all, add to the sum. */
+/* Adds to the sum the digests of this job's rows in one table or (ADD) in all tables. */
 static int add_digests(struct journal *j, enum statement table, uint64_t number, struct digest *sum, struct err *e)
 {
     sqlite3_stmt *s = j->statement[DIGESTS];
@@ -186,7 +187,7 @@ static int add_digests(struct journal *j, enum statement table, uint64_t number,
     return code == SQLITE_DONE ? 0 : fail(j, code, e);
 }
 
-/* A row of that table comes, is replaced, or (REMOVE) all of that number go. */
+/* Adds or replaces a row of that table, or (REMOVE) removes all rows of that job. */
 static int change(struct journal *j, enum statement which, uint64_t number, bool sure, struct digest *sum, struct err *e)
 {
     sqlite3_stmt *count = j->statement[COUNT];
@@ -208,13 +209,13 @@ static int try(struct journal *j, enum statement which, uint64_t number, bool su
     return r;
 }
 
-/* As much as there is room for. */
+/* Takes the reserve again, as far as there is room. */
 static bool reserve(struct journal *j)
 {
     for (uint32_t size = RESERVE_BYTES; size >= RESERVE_MIN && size > j->reserved; size /= 2)
         if (posix_fallocate(j->reserve_file, 0, size) == 0)
             j->reserved = size;
-        else if (ftruncate(j->reserve_file, j->reserved) < 0) /* a part of it may have been given */
+        else if (ftruncate(j->reserve_file, j->reserved) < 0) /* a part may have been reserved already */
             return false;
     return j->reserved == RESERVE_BYTES;
 }
@@ -241,7 +242,7 @@ static int run(struct journal *j, enum statement which, uint64_t number, bool su
     j->changes++;
     j->sure_changes += sure;
     int size = snprintf(text, sizeof text, COMMITS_FORM, (unsigned long long)j->changes, (unsigned long long)j->sure_changes, j->boot);
-    if (pwrite(j->count_file, text, (size_t)size, 0) != size) /* an older count says less, nothing wrong */
+    if (pwrite(j->count_file, text, (size_t)size, 0) != size) /* if this fails, the older count that stays is too small, but not wrong */
         log_warn("commits_uncounted", "path=%s", j->path);
     return 0;
 }
@@ -251,7 +252,7 @@ static void bind_number(sqlite3_stmt *s, int at, uint64_t n)
     sqlite3_bind_int64(s, at, (sqlite3_int64)n);
 }
 
-/* Borrowed until the statement has run.  An empty one is no NULL. */
+/* The bytes are borrowed until the statement has run.  An empty value is not NULL. */
 static void bind_bytes(sqlite3_stmt *s, int at, const void *data, size_t size)
 {
     sqlite3_bind_blob64(s, at, size ? data : "", size, SQLITE_STATIC);
@@ -342,7 +343,7 @@ static int check(const struct journal *j, enum statement table, const char *name
     return have.size == sizeof d.byte && !memcmp(have.data, d.byte, sizeof d.byte) ? 0 : damaged(j, name, e);
 }
 
-/* A row that is not there has no digest. */
+/* Reads a row; a missing row has no digest. */
 static int take_row(const struct journal *j, sqlite3_stmt *s, struct journal_job *job, struct digest *sum, struct err *e)
 {
     *job = (struct journal_job){.number = number_at(s, 0),
@@ -394,7 +395,7 @@ static int ask_number(const struct journal *j, const char *text, int *out, struc
     return code == SQLITE_ROW ? 0 : fail(j, code, e);
 }
 
-/* What was counted when it was committed must be there. */
+/* Checks that the database has at least the changes that were counted when they were committed. */
 static int compare_counts(const struct journal *j, const char *text, struct err *e)
 {
     unsigned long long changes = 0, sure = 0;
@@ -431,7 +432,7 @@ static int open_commits(struct journal *j, struct err *e)
     if (asprintf(&path, "%s-commits", j->path) < 0)
         return err_nomem(e);
     if (fd_read_text(AT_FDCWD, "/proc/sys/kernel/random/boot_id", j->boot, 36 + 1) != 36)
-        snprintf(j->boot, sizeof j->boot, "%036d", 0); /* then each life counts as the same start */
+        snprintf(j->boot, sizeof j->boot, "%036d", 0); /* unknown: then all lives of the keeper count as one start of the machine */
     j->count_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     ssize_t n = j->count_file < 0 ? -1 : pread(j->count_file, text, sizeof text - 1, 0);
     int r = n < 0 ? err_sys(e, "cannot use '%s'", path) : n > 0 ? compare_counts(j, text, e) : 0;
