@@ -1,5 +1,5 @@
-/* How far a stream was given away that may have to begin anew: what comes again is compared, by its digest, and dropped.
- * Zeroed is a stream of which nothing was given. */
+/* How much of a stream was given away, for a stream that may have to begin again.  What comes again is compared by its
+ * digest and dropped.  Zeroed: a stream of which nothing was given away. */
 #pragma once
 #include "base/buf.h"
 
@@ -8,20 +8,20 @@
 
 struct running_digest;
 
-/* The second time it was another: why that can be.  A shell whose child was killed from outside may have said so before the task was
- * stopped, and no program has done wrong then. */
-#define GIVEN_DIFFERS "it is not deterministic, or had told of a process of its that was killed from outside"
+/* For messages: why a stream may differ the second time.  Either the program is not deterministic, or a shell reported a
+ * child that was killed from outside before the task was stopped, and then no program is at fault. */
+#define GIVEN_DIFFERS "it is not deterministic, or reported a process of its own that was killed from outside"
 
 struct given {
-    uint64_t bytes;                /* given away */
-    struct running_digest *digest; /* of these; NULL: none */
-    struct running_digest *again;  /* while it comes again: of the first `seen` */
+    uint64_t bytes;                /* bytes given away */
+    struct running_digest *digest; /* digest of these; NULL: none */
+    struct running_digest *again;  /* while the stream comes again: digest of its first `seen` bytes */
     uint64_t seen;
 };
 
-int given_begin(struct given *g, struct err *e); /* its first byte comes, for the first time or once more */
-/* What of it was given before is taken off `bytes`; ERR_BUG: it was another. */
+int given_begin(struct given *g, struct err *e); /* the stream begins, for the first time or again */
+/* Removes from `bytes` what was given away before; ERR_BUG: it differs. */
 int given_drop(struct given *g, struct slice *bytes, struct err *e);
-int given_add(struct given *g, const void *data, size_t size, struct err *e); /* went out: nothing was left to be dropped */
-int given_end(const struct given *g, struct err *e); /* nothing more comes; ERR_BUG: before, there was more */
+int given_add(struct given *g, const void *data, size_t size, struct err *e); /* these bytes went out: nothing is left to be dropped */
+int given_end(const struct given *g, struct err *e); /* the stream has ended; ERR_BUG: it was longer before */
 void given_clear(struct given *g);

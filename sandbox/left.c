@@ -136,7 +136,7 @@ bool left_waits(const struct task *t, const struct box_result *r)
 const char *left_why(const struct task *t, const struct box_result *r)
 {
     if (is_left(t) && is_left_outside(t))
-        return "somebody outside left who read what it wrote";
+        return "somebody outside who read its output left";
     if ((is_left(t) || t->left_behind) && shows(t, r))
         return "a reader of what it wrote left, and how far it came shows";
     return "";

@@ -9,7 +9,7 @@ int drain_ask(struct core *c, const struct peer_state *p, const struct msg_ask *
     bool found = false;
     if (!c->has_owner || !p->has_key || memcmp(p->key, c->owner, sizeof c->owner))
         return err_set(e, ERR_DENIED,
-                       "only who has the scheduler's own key may drain a worker: say it on the scheduler's machine, with --keys and "
+                       "only the scheduler's own key may drain a worker: give the command on the scheduler's machine, with --keys and "
                        "its directory");
     for (struct list *l = c->workers.next; l != &c->workers; l = l->next) {
         struct peer_state *w = LIST_OF(l, peer_state, at);

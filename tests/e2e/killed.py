@@ -151,7 +151,7 @@ HIT = [BUSY, TOLD, 'sh -c "%s; echo \\$?" | cat' % BUSY, "cat in | head -n 2 | m
 
 def told_of(status, err):
     """That it came out differently because of a kill: what was given away, and why it ran again."""
-    return (status == 125 and b"the second time is not the " in err and b"had told of a process of its that was killed from outside" in err and
+    return (status == 125 and b"the second time is not the " in err and b"reported a process of its own that was killed from outside" in err and
             b"; it ran again since the sandbox of `sh -c" in err)
 
 
