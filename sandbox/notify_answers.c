@@ -557,7 +557,7 @@ notify_handler *notify_handler_of(int nr)
         [SYS_pwrite64] = answer_writing,
         [SYS_pwritev] = answer_writing,
         [SYS_pwritev2] = answer_writing,
-        [SYS_sendfile] = answer_writing,
+        [SYS_sendfile] = answer_sendfile,
         [SYS_ftruncate] = answer_writing,
         [SYS_fallocate] = answer_fallocate,
         [SYS_clone] = answer_forking,

@@ -101,6 +101,19 @@ static void write_for(struct notify *n, const struct seccomp_notif *q, int fd, s
     a->value = put;
 }
 
+/* Callers fall back to read and write. */
+void answer_sendfile(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    struct stat s;
+    int from = task_fd(n, q, (int)q->data.args[1]);
+    if (from >= 0 && fstat(from, &s) == 0 && !S_ISREG(s.st_mode))
+        a->error = EINVAL;
+    else
+        answer_writing(n, q, a);
+    if (from >= 0)
+        close(from);
+}
+
 void answer_writing(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     int fd = task_fd(n, q, (int)q->data.args[0]);

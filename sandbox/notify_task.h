@@ -235,7 +235,7 @@ void timers_close(struct notify *n);
 
 /* Duplicate the task's descriptor `number`; -1 with errno, ENOENT: there is none. */
 int task_fd(struct notify *n, const struct seccomp_notif *q, int number);
-notify_handler answer_writing; /* notify_named.c */
+notify_handler answer_writing, answer_sendfile; /* notify_named.c */
 const struct named *named_find(const struct notify *n, const char *path);
 
 notify_handler answer_sigaction, answer_signalfd, answer_signal; /* notify_signals.c */

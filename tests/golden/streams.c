@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/select.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -224,6 +225,16 @@ static void show_watched(void)
     say("%d %d %x\n", without, ready, e[0].events);
 }
 
+/* Into a pipe a piece is a page, however little is in it. */
+static void show_sent(void)
+{
+    int fd[2];
+    if (pipe(fd) < 0)
+        return;
+    ssize_t n = sendfile(fd[1], 0, NULL, 20000);
+    say("%zd %d\n", n, n < 0 ? errno : 0);
+}
+
 /* Has its writer ended already? */
 static void show_hung_up(void)
 {
@@ -251,4 +262,5 @@ const struct golden golden_streams[] = {
     {"selected", show_selected, NULL, NULL},
     {"watched", show_watched, NULL, NULL},
     {"hung-up", show_hung_up, NULL, NULL},
+    {"sent", show_sent, "a pipe is sent from by nobody", NULL},
     {NULL, NULL, NULL, NULL}};
