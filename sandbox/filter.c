@@ -431,7 +431,7 @@ static int by_name(const void *name, const void *row)
     return strcmp(name, *(const char *const *)row);
 }
 
-static bool is_plain(const char *word)
+bool filter_plain(const char *word)
 {
     const char *slash = strrchr(word, '/');
     const char *name = slash ? slash + 1 : word;
@@ -442,15 +442,27 @@ static bool is_plain(const char *word)
                    by_name);
 }
 
+/* One of those; or another program, which may tell what it likes. */
 static bool names_one(const char *const *words)
 {
     for (; words && *words; words++)
-        if (strstr(*words, "/dev/") || strstr(*words, "/proc/"))
+        if (strstr(*words, "/dev/") || strstr(*words, "/proc/") || !strncmp(*words, "--filter", 8) || !strncmp(*words, "--compress", 10))
             return true;
     return false;
 }
 
+/* Is the program looked for in the image alone? */
+static bool searches_image(const char *const *env)
+{
+    while (env && *env && strncmp(*env, "PATH=", 5))
+        env++;
+    for (const char *at = env && *env ? *env + 4 : ""; *at; at += strcspn(at, ":"))
+        if (strncmp(++at, "/usr/", 5) && (strncmp(at, "/bin", 4) || !strchr(":/", at[4])))
+            return false;
+    return true;
+}
+
 bool filter_watches(const char *const *argv, const char *const *env)
 {
-    return !argv || !argv[0] || !is_plain(argv[0]) || names_one(argv) || names_one(env);
+    return !argv || !argv[0] || !filter_plain(argv[0]) || (!strchr(argv[0], '/') && !searches_image(env)) || names_one(argv) || names_one(env);
 }

@@ -25,8 +25,11 @@ int filter_prepare(unsigned variant, struct err *e);
 int filter_install(unsigned variant, int *listener, struct err *e);
 
 /* Is this program watched?  All are but those of a list, which tell nothing of files and open no name
- * that is ours to answer, unless a word or a variable names /dev/ or /proc/.  `env` may be NULL. */
+ * that is ours to answer, unless a word or a variable names /dev/ or /proc/, or they may be another's: found outside of the image, or
+ * started by them.  `env` may be NULL. */
 bool filter_watches(const char *const *argv, const char *const *env);
+/* Is that one of the list, by its name alone? */
+bool filter_plain(const char *word);
 
 /* The bits of a futex wait or wake that the kernel does: between the init and its child, before anybody answers.
  * A program that waits by them is found waiting, and its task is not certified if others wait for their turn. */

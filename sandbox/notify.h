@@ -115,6 +115,9 @@ struct notify_report {
 };
 void notify_report(const struct notify *n, struct notify_report *r);
 
+/* Its filter does not watch: if a program starts that would have to be watched, the result is not certified. */
+void notify_unwatched(struct notify *n);
+
 /* Is this file of the image known to start by the loader shim?  Then its exec need not be notified. */
 bool notify_knows_program(const char *path);
 /* The task's first exec was not notified. */

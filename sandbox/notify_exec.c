@@ -6,6 +6,7 @@
  * and the kernel's; only a program with threads can do that to itself, and then nothing is certified.  If a start cannot be
  * corrected the process is killed: a wrong certificate would be worse. */
 #include "sandbox/auxv.h"
+#include "sandbox/filter.h"
 #include "sandbox/notify_task.h"
 #include "sandbox/shim.h"
 
@@ -121,15 +122,21 @@ bool notify_knows_program(const char *path)
     return known && !strcmp(known, path);
 }
 
+void notify_unwatched(struct notify *n)
+{
+    n->unwatched = true;
+}
+
 static enum start look(struct notify *n, const struct seccomp_notif *q)
 {
     char path[TASK_PATH_MAX], *known;
+    bool named = q->data.nr == SYS_execve && task_text(n, q, q->data.args[0], path, sizeof path) == 0;
     enum start start;
 
-    if (q->data.nr != SYS_execve)
+    if (n->unwatched && !(named && path_of_image(path) && filter_plain(path)))
+        notify_mark(n, "a program that tells nothing of files starts one that may"); /* as sed's command e does */
+    if (!named)
         return START_OTHER; /* an exec by descriptor, which is rare */
-    if (task_text(n, q, q->data.args[0], path, sizeof path) < 0)
-        return START_OTHER;
     if (!*path)
         return START_NOT_AT_ALL;
     known = known_place(path);
@@ -151,7 +158,7 @@ void answer_exec(struct notify *n, const struct seccomp_notif *q, struct answer 
         ptrace(PTRACE_SEIZE, q->pid, NULL,
                PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) == 0)
         n->traced = (pid_t)q->pid;
-    if (n->trace_start || look(n, q) != START_OTHER || !task_valid(n, q))
+    if (look(n, q) != START_OTHER || n->trace_start || !task_valid(n, q))
         return;
     /* A thread whose last exec failed is traced already. */
     if (ptrace(PTRACE_SEIZE, q->pid, NULL, PTRACE_O_TRACEEXEC) < 0 &&

@@ -125,6 +125,7 @@ struct notify {
     bool breaks;        /* one of its handlers lets the end of a child break calls */
     bool threads;       /* there have been threads */
     bool live;          /* its input is passed on as it arrives */
+    bool unwatched;     /* the filter notifies no question about files */
     bool trace_start;   /* for a template: trace its program */
     pid_t traced;       /* the process that is traced */
     pid_t forker;       /* 0: there is none */

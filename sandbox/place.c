@@ -40,15 +40,21 @@ static void forget(struct server *s, struct place *p)
     p->cgroup = NULL;
 }
 
+bool place_watches(const struct box_task *t)
+{
+    bool named = false;
+    for (uint32_t i = 0; i < t->port_count; i++)
+        named |= t->port[i].name != NULL;
+    return named || filter_watches(t->argv, t->env);
+}
+
 static unsigned variant_of(const struct box_task *t)
 {
     const struct box_limits *l = &t->limit;
-    bool named = false, quota = false;
-    for (uint32_t i = 0; i < t->port_count; i++) {
-        named |= t->port[i].name != NULL;
+    bool quota = false;
+    for (uint32_t i = 0; i < t->port_count; i++)
         quota |= t->port[i].quota != 0;
-    }
-    return (named || filter_watches(t->argv, t->env) ? FILTER_OPENS : 0) | (quota ? FILTER_QUOTA : 0) |
+    return (place_watches(t) ? FILTER_OPENS : 0) | (quota ? FILTER_QUOTA : 0) |
            (l->memory_bytes ? FILTER_MEMORY : 0) | (l->files ? FILTER_FILES : 0) | (t->trace ? FILTER_TRACE : 0);
 }
 

@@ -245,6 +245,7 @@ struct place { /* what a place gives to its task */
 };
 /* Take a place for task `task` of r, ready or newly asked for, and tell it what it is to run. */
 int place_take(struct server *s, const struct region *r, uint32_t task, bool is_template, struct place *p, struct err *e);
+bool place_watches(const struct box_task *t); /* does the task's filter notify questions about files? */
 /* Take the filter's listener that a WIRE_LISTENER names; given; or -1 with errno. */
 int place_listener(const struct link *l, const struct wire_packet *p);
 /* Kill an init that does not read what it is told, and with it all of its namespace. */

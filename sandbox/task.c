@@ -377,6 +377,8 @@ void task_take_listener(struct task *t, int fd)
         return;
     }
     notify_limit(t->notify, &plan->limit, t->init);
+    if (!place_watches(plan))
+        notify_unwatched(t->notify);
     if (reads_lines(t))
         notify_live(t->notify);
     notify_uses(t->notify, task_uses, t);

@@ -200,6 +200,8 @@ static void take_listener(struct template *m, int fd)
         template_give_up(m, "there was no room for a template");
         return;
     }
+    if (!m->plan_watched)
+        notify_unwatched(m->notify);
     notify_trace_start(m->notify);
 }
 
@@ -256,6 +258,7 @@ static struct template *template_new(struct task *t, struct template_key *k)
     m->cgroup = p.cgroup;
     m->plan_seed = plan->seed;
     m->plan_stage = (uint32_t)plan->stream;
+    m->plan_watched = place_watches(plan);
     m->plan_epoch_s = plan->epoch_s;
     struct file_sender to = {s, &m->link, r->fd, TEMPLATE_FILES, (uint32_t)m->id};
     if (watch_start(s, &m->watch, m->link.fd, EPOLLIN) < 0 || start_looking(m) < 0 ||

@@ -68,6 +68,7 @@ struct template {
     uint32_t kib;            /* memory of its own, known from its stop on */
     uint64_t plan_seed;
     uint32_t plan_stage;
+    bool plan_watched;
     int64_t plan_epoch_s;
     pid_t init, pid;       /* numbers on the host; pid 0: it has not begun */
     int control;           /* the init's end of the socket to the forker */

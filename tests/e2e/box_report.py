@@ -86,6 +86,25 @@ tell(138, 99, room), tell(138, 0, room), tell(5, 99, room), tell(262, -100, b"",
 
 
 @case
+def who_is_not_watched_starts_nobody_who_tells_of_files():
+    """sort, split and sed tell nothing of files themselves, and are spared the detour."""
+    os.mkdir("own")
+    open("own/sort", "w").write("#!/bin/sh\necho >f; stat -c '%Y %d' f\n")
+    os.chmod("own/sort", 0o755)
+    open("in", "w").write("a\n")
+    told = b"1577836800 2\n"
+    for words in (["--with", "own", "--env", "PATH=/job/own:/usr/bin", "--", "sort"], ["--", "split", "--filter", "echo >f; stat -c '%Y %d' f", "/etc/hostname"],
+                  ["--", "split", "--filter=echo >f; stat -c '%Y %d' f", "/etc/hostname"]):
+        status, out, err, r = report(*words)
+        assert (status, out, r["certified"]) == (0, told, True), (words, status, out, err, r)
+    for words in (["sed", "1e stat -c %d ."], ["split", "--filte=stat -c %d ."]):
+        r = report("--", *words, "/etc/hostname")[3]
+        assert r["certified"] is False and r["uncertified_why"] == "a program that tells nothing of files starts one that may", r
+    for words in ["sort"], ["split", "--filter=wc -l"], ["sort", "--compress-program=gzip", "-S", "1k"]:
+        assert report("--", *words, stdin=b"b\na\n" * 20000)[3]["certified"], words
+
+
+@case
 def a_file_without_a_name_of_its_own_is_noticed():
     """By which zpipe-box could look at it: its directory was removed, or is too deep."""
     text = "import os\nfor i in range(20):\n    os.mkdir('d' * 250); os.chdir('d' * 250)\nos.stat('.')"

@@ -300,6 +300,13 @@ static void watches(void **context)
         {{"./sort"}, {NULL}, true},
         {{"/job/sort"}, {NULL}, true},
         {{"sort"}, {"A=/proc/self/fd/3"}, true},
+        {{"sort"}, {"PATH=/usr/local/bin:/usr/bin:/bin"}, false},
+        {{"sort"}, {"PATH=/job/bin:/usr/bin"}, true},
+        {{"sort"}, {"PATH=/usr/bin:/binary"}, true},
+        {{"sort"}, {"PATH=/usr/bin:"}, true},
+        {{"/usr/bin/sort"}, {"PATH=/job/bin"}, false},
+        {{"split", "--filter=cat"}, {NULL}, true},
+        {{"sort", "--compress-program", "gzip"}, {NULL}, true},
         {{"ls"}, {NULL}, true},
         {{"a-program-of-mine"}, {NULL}, true},
         {{"b2sum"}, {NULL}, false}, /* the first and the last of the list */
