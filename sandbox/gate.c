@@ -102,11 +102,14 @@ static int is_of_image(uint64_t fd, uint64_t empty)
     return is;
 }
 
-/* As notify_stat.c has it.  The kernel has just written there. */
-static void tell_image(struct stat *s)
+/* As notify_stat.c has it.  The kernel has just written there.  False: by its name it lies in the image, and it does not. */
+static int tell_image(struct stat *s, int named)
 {
+    if (named && s->st_dev != TABLE->device)
+        return 0;
     s->st_uid = s->st_gid = INSIDE_ID;
     s->st_atim = s->st_ctim = s->st_mtim;
+    return 1;
 }
 
 /* True: *result is what the call gives. */
@@ -130,7 +133,7 @@ static int answer(const struct gate_frame *f, long *result)
     if (*head && *result != -EFAULT && !in_image((const char *)f->rsi))
         return 0;
     if (*result == 0)
-        tell_image((struct stat *)f->rdx);
+        return tell_image((struct stat *)f->rdx, *head);
     return 1;
 }
 

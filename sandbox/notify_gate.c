@@ -67,6 +67,7 @@ static bool add_site(struct notify *n, const struct seccomp_notif *q, struct gat
     if (!memcmp(p->code, nothing, sizeof nothing)) {
         memcpy(p->code, gate_image, gate_image_size);
         p->table.image = task_image_mount(n, q);
+        p->table.device = task_image_dev(n, q);
         p->table.count = 0;
     }
     if (memcmp(p->code, gate_image, gate_image_size) != 0 || p->table.count >= GATE_SITES_MAX)

@@ -52,8 +52,10 @@ static int root_of(struct notify *n, const struct seccomp_notif *q)
         fd_close(&root);
     n->root = root;
     if (root >= 0) {
+        struct stat s;
         n->root_mount = mount_of(root, "");
         n->image_mount = mount_of(root, "usr/");
+        n->image_dev = fstatat(root, "usr/", &s, 0) == 0 ? s.st_dev : 0;
     }
     if (n->root_mount == n->image_mount)
         n->root_mount = n->image_mount = 0; /* they tell nothing */
@@ -63,6 +65,11 @@ static int root_of(struct notify *n, const struct seccomp_notif *q)
 uint64_t task_image_mount(struct notify *n, const struct seccomp_notif *q)
 {
     return root_of(n, q) < 0 ? 0 : n->image_mount;
+}
+
+dev_t task_image_dev(struct notify *n, const struct seccomp_notif *q)
+{
+    return root_of(n, q) < 0 ? 0 : n->image_dev;
 }
 
 bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd)

@@ -295,6 +295,15 @@ static struct question question_of(const struct seccomp_notif *q)
     }
 }
 
+/* Does this name below the image lead to a file of the image?  A link there to the same file system counts too; but a link may
+ * also lead to a device, and `..` to the sandbox's root.  The gate asks the same. */
+static bool is_there(struct notify *n, const struct seccomp_notif *q, const char *path, int fd)
+{
+    struct stat s;
+
+    return path_of_image(path) && fstat(fd, &s) == 0 && s.st_dev == task_image_dev(n, q);
+}
+
 /* Open the file that is asked about; -1: the kernel is to answer, unless a->error is set. */
 static int open_asked(struct notify *n, const struct seccomp_notif *q, const struct question *ask, bool *image, struct answer *a)
 {
@@ -321,7 +330,7 @@ static int open_asked(struct notify *n, const struct seccomp_notif *q, const str
         else
             fd = number == AT_FDCWD ? task_open_cwd(n, q) : task_fd(n, q, number);
     }
-    *image = fd >= 0 && (path_of_image(path) || fd_of_image(n, q, fd)); /* also for what a link there leads to */
+    *image = fd >= 0 && (is_there(n, q, path, fd) || fd_of_image(n, q, fd));
     return fd;
 }
 

@@ -103,6 +103,7 @@ struct notify {
     uint64_t asked_ns; /* the first of those times */
     int root; /* the task's root directory; -1: not looked for yet */
     uint64_t root_mount, image_mount; /* the mount numbers of / and /usr in it; 0: not known */
+    dev_t image_dev;                  /* the device of /usr; 0: not known */
     struct timer timer[NOTIFY_TIMERS_MAX];
     int timers;    /* how many are set */
     pid_t asking;  /* the process whose sleep lets time pass; 0: any */
@@ -184,6 +185,7 @@ struct rights {
 void rights_lower(struct rights *r);
 void rights_back(const struct rights *r);
 uint64_t task_image_mount(struct notify *n, const struct seccomp_notif *q);
+dev_t task_image_dev(struct notify *n, const struct seccomp_notif *q);
 /* Is this descriptor of ours open on a file of the image? */
 bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd);
 /* Is this path below a directory of the image? */

@@ -290,6 +290,18 @@ static void show_image(void)
     }
 }
 
+/* Names that begin in the image, and lead out of it: to the sandbox's root, to a device.  Often enough to be asked at the gate. */
+static void show_beyond(void)
+{
+    static const char *const path[] = {"/usr/..", "/bin/..", "/usr/bin/../..", "/usr/lib/systemd/system/hwclock.service", "/usr/bin/.."};
+    for (int i = 0; i < 20; i++) {
+        struct stat s = {0};
+        say("%d ", fstatat(AT_FDCWD, path[i % 5], &s, 0) < 0 ? errno : 0);
+        if (i % 5 < 4)
+            say_stat(path[i % 5], &s);
+    }
+}
+
 /* A file without a name leaves no trace in its directory, but that the next one's number is another. */
 static void show_nameless(void)
 {
@@ -306,6 +318,7 @@ const struct golden golden_files[] = {
     {"stat", show_stat, NULL, NULL},
     {"statx", show_statx, NULL, NULL},
     {"image", show_image, "a host's file is one user's, on one mount, and may be read by nobody else meanwhile", NULL},
+    {"beyond", show_beyond, "a host has one root", NULL},
     {"nameless", show_nameless, "a file system may give a number again", NULL},
     {"directories", show_directories, NULL, NULL},
     {"touch", show_touch, NULL, NULL},
