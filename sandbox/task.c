@@ -121,8 +121,7 @@ static void tell_result(struct task *t, struct box_result *r)
         why = *report.uncertified_why ? report.uncertified_why
               : *t->region->server->unusual ? t->region->server->unusual
               : reads_lines(t)        ? "its input is passed on as it arrives"
-              : !turns_kept(t)        ? "its processes run side by side"
-                                      : "";
+                                      : turns_broken(t);
     /* A program that was refused something because of a limit, but ended well, has not met that limit. */
     bool failed = r->end == BOX_SIGNALLED || (r->end == BOX_EXITED && r->status);
     if (failed && *report.limit_hit) {

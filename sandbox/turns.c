@@ -384,9 +384,23 @@ static bool take_turn(struct turns *ts, enum notify_turn what, const struct secc
     return false;
 }
 
+static const char not_started[] = "the host has started no process or thread where one was asked for";
+
+/* Who asked for one last goes on when that is there, and we have heard of it.  A fork may begin again, for a signal; and who shares its
+ * maker's memory may be heard of first. */
+static bool was_refused(const struct turns *ts, enum notify_turn what, pid_t asks)
+{
+    const struct member *last = turns_find(ts, ts->forking);
+    if (ts->lost || !ts->forking)
+        return false;
+    return ts->forking == asks ? what != NOTIFY_FORKS : what == NOTIFY_FORKS && !(last && last->waits == WAITS_MEMORY);
+}
+
 static bool on_turn(void *owner, enum notify_turn what, const struct seccomp_notif *q, struct notify_reply *reply)
 {
     struct turns *ts = owner;
+    if (was_refused(ts, what, (pid_t)q->pid))
+        notify_uncertified(ts->task->notify, not_started);
     bool kept = !ts->lost && take_turn(ts, what, q, reply);
     if (ts->lost && what == NOTIFY_FORKS)
         beside_watch(ts, (pid_t)q->pid);
@@ -512,9 +526,11 @@ void turns_begin(struct task *t)
     notify_turns(t->notify, on_turn, ts);
 }
 
-bool turns_kept(const struct task *t)
+const char *turns_broken(const struct task *t)
 {
-    return t->turns && !t->turns->lost;
+    const struct turns *ts = t->turns;
+    bool ended = t->finish_sent || t->past_output; /* by us, whatever it was about to do */
+    return !ts || ts->lost ? side_by_side : ts->forking && !ended ? not_started : "";
 }
 
 void turns_free(struct task *t)

@@ -18,5 +18,6 @@ bool beside_stopped(struct server *s, pid_t pid, int status);
 /* The process is stopped, for the end of a child or by a signal that stops: if the signal broke a call of which we had not
  * been told, begin the call again. */
 void beside_begin_again(pid_t pid);
-bool turns_kept(const struct task *t); /* the task had only one process, or its processes always took turns */
+/* "": the task had only one process, or its processes always took turns; else why what they did may vary (static text). */
+const char *turns_broken(const struct task *t);
 void turns_free(struct task *t); /* also allowed if turns_begin was not called */

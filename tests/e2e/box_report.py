@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What zpipe-box says of a run: its report, its trace, its limits; and whether --verify can tell.  box_report.py ZPIPE-BOX GATE-PROBE"""
-import hashlib, json, os, struct, subprocess, sys, tempfile, time
+import hashlib, json, os, resource, shutil, struct, subprocess, sys, tempfile, time
 
 from watch import SLOW
 
@@ -102,6 +102,39 @@ def who_is_not_watched_starts_nobody_who_tells_of_files():
         assert r["certified"] is False and r["uncertified_why"] == "a program that tells nothing of files starts one that may", r
     for words in ["sort"], ["split", "--filter=wc -l"], ["sort", "--compress-program=gzip", "-S", "1k"]:
         assert report("--", *words, stdin=b"b\na\n" * 20000)[3]["certified"], words
+
+
+@case
+def what_the_host_does_not_start_is_noticed():
+    """Neither the kernel's refusal of nonsense, nor that a user has no processes left, is told apart from others."""
+    why = "the host has started no process or thread where one was asked for"
+    r = report("--", "python3", "-c", "import ctypes; print(ctypes.CDLL(None).syscall(56, 0x10000, 0, 0, 0, 0))")[3]
+    assert r["certified"] is False and r["uncertified_why"] == why, r
+    assert report("--", "sh", "-c", "true; (true); true | true; echo $(echo x)")[3]["certified"]
+    if os.geteuid() != 0:
+        return
+    shutil.copy(box, "box")
+    os.chmod(".", 0o777)
+    refused = 0
+    for most in range(5, 40):
+        if os.path.exists("refused.json"):
+            os.unlink("refused.json")
+
+        def become():
+            resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+            os.setgroups([])
+            os.setgid(20019)
+            os.setuid(20019)
+        p = subprocess.run(["./box", "--report", "refused.json", "--", "sh", "-c", "true & wait; echo $(echo x)"], stdin=subprocess.DEVNULL, capture_output=True,
+                           preexec_fn=become, timeout=TIMEOUT)
+        r = json.load(open("refused.json")) if os.path.exists("refused.json") else {"end": "failed"}
+        if b"Cannot fork" in p.stderr:
+            refused += 1
+            assert r["certified"] is False and r["uncertified_why"] == why, (most, p, r)
+        elif r["end"] == "exited":
+            assert (p.stdout, r["certified"]) == (b"x\n", True), (most, p, r)
+            break
+    assert refused, "no number of processes let it begin, and not go on"
 
 
 @case
