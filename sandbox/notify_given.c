@@ -136,8 +136,9 @@ void answer_pipe(struct notify *n, const struct seccomp_notif *q, struct answer 
     close(fd[1]);
 }
 
-/* O_NONBLOCK.  On a channel it has no effect, as it would be chance whether a call waits.  On a pipe of the caller's the
- * flag belongs to the caller, too.  What the task made itself is as empty or as full as the task has made it. */
+/* O_NONBLOCK and O_APPEND.  On a channel they have no effect, as it would be chance whether a call waits.  On a pipe of the
+ * caller's the flags belong to the caller, too, and on /dev/null to the next task.  A file never waits, but may be set to
+ * grow only.  What the task made itself is as empty or as full as the task has made it. */
 void answer_nonblock(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     int32_t on = 1;
@@ -146,10 +147,14 @@ void answer_nonblock(struct notify *n, const struct seccomp_notif *q, struct ans
         a->error = EFAULT;
         return;
     }
+    struct stat s;
     int fd = task_fd(n, q, (int)q->data.args[0]);
     int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
     if (flags < 0) {
         a->error = EBADF;
+    } else if (whole && fstat(fd, &s) == 0 && S_ISREG(s.st_mode)) {
+        if (fcntl(fd, F_SETFL, ((int)q->data.args[2] & ~O_NONBLOCK) | (flags & O_NONBLOCK)) < 0)
+            a->error = errno;
     } else if (notify_is_its_own(n, fd)) {
         notify_usual_room(n, fd);
         flags = whole ? (int)q->data.args[2] : on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;

@@ -634,6 +634,21 @@ static void test_places(void **state)
     assert_true(stays(before, count, after, later) > 0);
 }
 
+/* Its /dev/null is the same opening, too, and says nothing of who had it. */
+static void test_places_null(void **state)
+{
+    static const char line[] = "python3 -c 'from fcntl import *; print(fcntl(0, F_GETFL), fcntl(0, F_SETFL, 0o2000), fcntl(0, F_SETFL, 0o6000))'";
+    char first[64];
+    (void)state;
+    run(line);
+    snprintf(first, sizeof first, "%.60s", b.output);
+    assert_true(strlen(first) > 4);
+    for (int i = 0; i < 12; i++) {
+        run(line);
+        assert_string_equal(b.output, first);
+    }
+}
+
 /* The wall's questions (docs/SECURITY.md), asked in a place that another task had before.  A file given would be in the way of that, so
  * the asker comes as its standard input. */
 static void ask_the_wall(int probe)
@@ -716,7 +731,7 @@ int main(void)
         cmocka_unit_test(test_files),         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_output_of_a_channel),
         cmocka_unit_test(test_stop),          cmocka_unit_test(test_many),
-        cmocka_unit_test(test_places),        cmocka_unit_test(test_places_wall),
+        cmocka_unit_test(test_places),        cmocka_unit_test(test_places_null), cmocka_unit_test(test_places_wall),
         cmocka_unit_test(test_lost),          cmocka_unit_test(test_none),
     };
     return cmocka_run_group_tests(tests, open_box, close_box) != 0;
