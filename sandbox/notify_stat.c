@@ -139,7 +139,7 @@ static bool is_real(const struct notify *n, const struct timespec *t)
 static void learn_scratch(struct notify *n, const struct seccomp_notif *q)
 {
     struct statx x = {0};
-    int fd = task_open(n, q, AT_FDCWD, "/tmp", O_PATH | O_DIRECTORY);
+    int fd = task_open(n, q, AT_FDCWD, "/job", O_PATH | O_DIRECTORY); /* not /tmp, which may be an input */
 
     n->scratch_known = true;
     n->began_ns -= START_NS;

@@ -649,6 +649,36 @@ static void test_places_null(void **state)
     }
 }
 
+/* An input in the place of /tmp is an input: its files have the epoch as their time, and the task's own are in /job.  What lies beside it, and is
+ * stdin, keeps its own time. */
+static void test_input_for_tmp(void **state)
+{
+    char path[] = "/tmp/box-test-XXXXXX", name[64];
+    (void)state;
+    assert_non_null(mkdtemp(path));
+    chmod(path, 0755);
+    snprintf(name, sizeof name, "%s/x", path);
+    struct stat before, after;
+    int fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0644), in = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
+    assert_true(fd >= 0 && futimens(fd, (const struct timespec[2]){{1000000000, 0}, {1000000000, 0}}) == 0);
+    close(fd);
+    int reader = fd_reopen(in, O_RDONLY);
+    assert_true(reader >= 0 && fstat(reader, &before) == 0);
+    struct box_file file = {"/tmp", path, -1, false, 0, 0};
+    struct boxed_plan p = {.line = "sh -c 'stat -c %Y,%d /tmp/x /tmp; echo >f; stat -c %Y,%d f; stat -L -c %Y,%d /dev/stdin; exit 3'",
+                           .in = reader, .in_itself = true, .out = -1,
+                           .task = {.file = &file, .file_count = 1, .epoch_s = 1600000000}};
+    assert_int_equal(boxed_run(&b, &p), 0);
+    unlink(name);
+    rmdir(path);
+    assert_string_equal(b.output, "1600000000,1\n1600000000,1\n1600000000,2\n1600000000,1\n");
+    assert_true(fstat(reader, &after) == 0 && after.st_mtim.tv_sec == before.st_mtim.tv_sec && after.st_mtim.tv_nsec == before.st_mtim.tv_nsec);
+    close(reader);
+    close(in);
+    assert_string_equal(b.stage[0].why, "");
+    assert_int_equal(b.stage[0].status, 3);
+}
+
 /* The wall's questions (docs/SECURITY.md), asked in a place that another task had before.  A file given would be in the way of that, so
  * the asker comes as its standard input. */
 static void ask_the_wall(int probe)
@@ -731,7 +761,7 @@ int main(void)
         cmocka_unit_test(test_files),         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_output_of_a_channel),
         cmocka_unit_test(test_stop),          cmocka_unit_test(test_many),
-        cmocka_unit_test(test_places),        cmocka_unit_test(test_places_null), cmocka_unit_test(test_places_wall),
+        cmocka_unit_test(test_places),        cmocka_unit_test(test_places_null), cmocka_unit_test(test_input_for_tmp), cmocka_unit_test(test_places_wall),
         cmocka_unit_test(test_lost),          cmocka_unit_test(test_none),
     };
     return cmocka_run_group_tests(tests, open_box, close_box) != 0;
