@@ -138,6 +138,18 @@ def what_the_host_does_not_start_is_noticed():
 
 
 @case
+def a_fifo_as_an_input_is_noticed():
+    """Of a fifo what has come can be read, and no more is waited for.  As a channel it is a stream."""
+    os.mkfifo("fifo")
+    for words in ["--with", "fifo", "--", "dd", "if=fifo", "bs=100", "count=1"], ["--in", "x=fifo", "--", "dd", "if=/dev/in/x", "bs=100", "count=1"]:
+        feeder = subprocess.Popen(["sh", "-c", "exec 3>fifo; for i in 1 2 3; do printf x >&3; done"])
+        r = report(*words)[3]
+        feeder.wait()
+        why = "an input is a fifo, which gives what has come" if words[0] == "--with" else None
+        assert (r["status"], r["uncertified_why"]) == (0, why), (words, r)
+
+
+@case
 def a_file_without_a_name_of_its_own_is_noticed():
     """By which zpipe-box could look at it: its directory was removed, or is too deep."""
     text = "import os\nfor i in range(20):\n    os.mkdir('d' * 250); os.chdir('d' * 250)\nos.stat('.')"
