@@ -169,7 +169,7 @@ static int make_etc(struct err *e)
         if (write_file(own[i].name, own[i].text, strlen(own[i].text), 0644) < 0)
             return err_sys(e, "cannot write '/%s' in the sandbox", own[i].name);
     glob_t found = {0};
-    glob(pattern, GLOB_BRACE | GLOB_NOSORT, NULL, &found);
+    glob(pattern, GLOB_BRACE, NULL, &found); /* sorted: the order of these is seen, and must not be the host's */
     for (size_t i = 0; i < found.gl_pathc; i++) {
         const char *from = found.gl_pathv[i], *to = from + 1;
         struct stat s;
