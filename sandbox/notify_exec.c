@@ -95,7 +95,7 @@ static enum start start_of(struct notify *n, const struct seccomp_notif *q, cons
             return start_of_elf((const uint8_t *)head, (size_t)size);
         next = interpreter(head, (size_t)size);
         if (!next)
-            return START_NOT_AT_ALL; /* ENOEXEC */
+            return START_OTHER; /* ENOEXEC, unless the host has an interpreter for it (binfmt_misc) */
         snprintf(name, sizeof name, "%s", next);
         path = name;
     }
