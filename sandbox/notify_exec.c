@@ -31,6 +31,8 @@
 #define STACK_WORDS     512  /* read at once */
 #define STACK_WORDS_MAX (1u << 20)
 #define SHIM_WORDS_MAX  (16384 / 8)
+#define CODE_32         0x23   /* the segment of programs of 32 bits: they end by a call of theirs, the first thing that they do */
+#define INT_80          0x80cd /* that call's bytes, in order */
 
 enum start { START_BY_SHIM, START_NOT_AT_ALL, START_OTHER };
 
@@ -300,7 +302,10 @@ bool notify_stopped(pid_t pid, int status)
 
     if (!WIFSTOPPED(status) || status >> 16 != PTRACE_EVENT_EXEC)
         return false;
-    if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) < 0 || for_entries(pid, regs.rsp, &s, note_entry) < 0)
+    bool known = ptrace(PTRACE_GETREGS, pid, NULL, &regs) == 0;
+    if (known && regs.cs == CODE_32 && ptrace(PTRACE_POKEDATA, pid, regs.rip, INT_80) == 0)
+        return true;
+    if (!known || for_entries(pid, regs.rsp, &s, note_entry) < 0)
         kill(pid, SIGKILL);
     else if (!has_shim(pid, &s, regs.rip) &&
              (for_entries(pid, regs.rsp, &s, correct_entry) < 0 || (s.vdso && take_away_clocks(pid, &s, regs.rip) < 0)))

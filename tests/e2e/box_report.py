@@ -427,6 +427,21 @@ os.execve("/tmp/forged", ["forged"], {})"""
 
 
 @case
+def a_program_of_32_bits_ends_by_its_first_call():
+    """And nobody outside has ended it."""
+    code = bytes.fromhex("b801000000bb07000000cd80")  # exit(7)
+    size = 84 + len(code)
+    open("small", "wb").write(struct.pack("<16sHHIIIIIHHHHHH", b"\x7fELF\1\1\1", 2, 3, 1, 0x8048054, 52, 0, 0, 52, 32, 1, 0, 0, 0) +
+                              struct.pack("<IIIIIIII", 1, 0, 0x8048000, 0x8048000, size, size, 5, 4096) + code)
+    os.chmod("small", 0o755)
+    status, out, err, r = report("--with", "small", "--", "./small")
+    if status == 126:
+        print("skipped: the host runs none")
+        return
+    assert (status, r["end"], r["certified"]) == (159, "signalled", True) and r["signal"]["name"] == "SYS", (status, err, r)
+
+
+@case
 def who_is_started_by_the_hosts_interpreter_is_told_no_clock():
     """By one for a kind of files (binfmt_misc), of which the host alone knows that it is there."""
     code = bytes.fromhex("4889e6bf01000000bac0010000b8010000000f0531ffb8e70000000f05")  # write(1, its stack, 448), and its end
