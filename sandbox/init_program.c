@@ -3,6 +3,7 @@
 #include "base/fds.h"
 #include "sandbox/filter.h"
 #include "sandbox/leftover.h"
+#include "sandbox/notify.h"
 #include "sandbox/raw_call.h"
 #include "sandbox/spec.h"
 #include "sandbox/syscalls.h"
@@ -21,7 +22,6 @@
 #include <unistd.h>
 
 #define CHILD_STACK_BYTES (128u << 10)
-#define MAKER_NUMBER      32767 /* the highest process number that every host allows */
 
 /* In the child: have exactly the ports open, at their numbers. */
 static int place_ports(struct init *in, struct err *e)
@@ -272,7 +272,7 @@ static int be_maker(void *owner)
 static bool begin_maker(struct init *in)
 {
     static char stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
-    pid_t number = MAKER_NUMBER;
+    pid_t number = NOTIFY_NOBODY;
     struct clone_args a = {.flags = CLONE_VM | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD,
                            .stack = (uintptr_t)stack,
                            .stack_size = sizeof stack,

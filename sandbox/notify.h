@@ -18,6 +18,7 @@
 #define NOTIFY_RANDOM_MAX    64    /* /dev/urandom's open at once in one task; more: EMFILE */
 #define NOTIFY_UNKNOWN_MAX   8     /* how many unknown calls are noted by number */
 #define NOTIFY_TIMERS_MAX    64    /* processes of one task with a timer */
+#define NOTIFY_NOBODY        32767 /* the last number that every host gives: that of the init's own thread (init_program.c), to the task nobody's */
 
 /* SO_PRIORITY marks sockets that a task is to take for something else; the task cannot set it itself. */
 #define NOTIFY_MARK_CHANNEL 3 /* a pipe */

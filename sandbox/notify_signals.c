@@ -4,6 +4,7 @@
 #include "sandbox/notify_task.h"
 #include "sandbox/proc.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -88,12 +89,35 @@ static bool crowded(const struct seccomp_notif *q)
     return waiting >= strtoull(end + (*end == '/'), NULL, 10) / 2;
 }
 
+/* Only some inits have that thread. */
+static bool asks_of_nobody(struct notify *n, const struct seccomp_notif *q)
+{
+    int32_t head[2]; /* version, number */
+
+    switch (q->data.nr) {
+    case SYS_capget:
+        return task_read(n, q, q->data.args[0], head, sizeof head) == 0 && head[1] == NOTIFY_NOBODY;
+    case SYS_tgkill:
+    case SYS_rt_tgsigqueueinfo:
+        return (int32_t)q->data.args[1] == NOTIFY_NOBODY;
+    default:
+        return (int32_t)q->data.args[0] == NOTIFY_NOBODY;
+    }
+}
+
+/* Beyond that it only bears on whose turn it is. */
+void answer_number(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    a->error = asks_of_nobody(n, q) ? ESRCH : 0;
+    a->go_on = !a->error;
+}
+
 void answer_signal(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     bool thread = q->data.nr == SYS_tgkill || q->data.nr == SYS_rt_tgsigqueueinfo;
     int32_t signal = (int32_t)q->data.args[thread ? 2 : 1];
 
-    a->go_on = true;
+    answer_number(n, q, a);
     signals_sent(n, (uint64_t)(int64_t)signal);
     if (signal >= QUEUED_FIRST && crowded(q))
         notify_mark(n, "has so many signals waiting that others' could leave no room");

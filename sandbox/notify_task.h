@@ -241,7 +241,7 @@ int task_fd(struct notify *n, const struct seccomp_notif *q, int number);
 notify_handler answer_writing, answer_sendfile; /* notify_named.c */
 const struct named *named_find(const struct notify *n, const char *path);
 
-notify_handler answer_sigaction, answer_signalfd, answer_signal; /* notify_signals.c */
+notify_handler answer_sigaction, answer_signalfd, answer_signal, answer_number; /* notify_signals.c */
 void signals_sent(struct notify *n, uint64_t signal); /* a call asks that this signal be sent, now or later */
 /* The process will be told the details of signals of this set. */
 void signals_told(struct notify *n, const struct seccomp_notif *q, uint64_t set);

@@ -157,6 +157,17 @@ def a_fifo_as_an_input_is_noticed():
 
 
 @case
+def the_inits_own_thread_is_nobody():
+    """Its number is the last that every host gives; a clone's init has no such thread."""
+    text = """import ctypes
+c = ctypes.CDLL(None, use_errno=True)
+for call in (62, 32767, 0), (200, 32767, 0), (234, 1, 32767, 0), (121, 32767), (124, 32767), (109, 32767, 32767), (125, (ctypes.c_int * 2)(0x20080522, 32767), bytes(24)):
+    print(c.syscall(*call), ctypes.get_errno(), end=" ")"""
+    status, out, err, r = report("--", "python3", "-c", text)
+    assert (status, out, r["certified"]) == (0, b"-1 3 " * 7, True), (status, out, err, r)
+
+
+@case
 def configuration_has_one_order():
     """Of what is taken from /etc by one pattern: not the host's order."""
     script = "mount -t tmpfs none /etc && cd /etc && mkdir %s && cd /tmp && exec %s -- ls -U /etc"
