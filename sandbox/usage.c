@@ -1,6 +1,7 @@
 /* What a task's processes have used so far, by the kernel's own count: bytes for whoever watches, CPU time
  * and threads for limits.  Nothing on the way of the bytes counts them, and no cgroup is needed. */
 #include "sandbox/usage.h"
+#include "base/grow.h"
 #include "sandbox/children.h"
 #include "sandbox/proc.h"
 
@@ -12,7 +13,6 @@
 #include <unistd.h>
 
 #define NS            1000000000ull
-#define CHILDREN_MAX  65536
 #define CPU_FIELD     14 /* utime in /proc/PID/stat, the first of four; see proc_pid_stat(5) */
 
 /* Its own, and that of its children which it has waited for. */
@@ -40,19 +40,7 @@ static void add_bytes(pid_t pid, struct usage *u)
 }
 
 enum what { WHAT_COUNT, WHAT_ALL };
-static void add(pid_t pid, enum what what, struct usage *u);
-
-static void add_children(pid_t pid, const char *thread, enum what what, struct usage *u)
-{
-    char file[40];
-    char *text = malloc(CHILDREN_MAX), *rest = text;
-    snprintf(file, sizeof file, "task/%.20s/children", thread);
-    if (text && proc_read(pid, file, text, CHILDREN_MAX))
-        for (char *word; (word = strsep(&rest, " "));)
-            if (*word)
-                add((pid_t)atoi(word), what, u);
-    free(text);
-}
+static void add_below(pid_t pid, enum what what, struct usage *u);
 
 /* A process and all below it. */
 static void add(pid_t pid, enum what what, struct usage *u)
@@ -60,41 +48,50 @@ static void add(pid_t pid, enum what what, struct usage *u)
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
     DIR *d = opendir(path);
-    if (d && what == WHAT_ALL) {
+    if (!d)
+        return;
+    if (what == WHAT_ALL) {
         add_bytes(pid, u);
         u->cpu_ns += cpu_of(pid);
     }
-    for (struct dirent *entry; d && u->threads < USAGE_THREADS_MAX && (entry = readdir(d));) {
-        if (*entry->d_name == '.')
-            continue;
-        u->threads++;
-        add_children(pid, entry->d_name, what, u);
-    }
-    if (d)
-        closedir(d);
+    for (struct dirent *entry; (entry = readdir(d));)
+        u->threads += *entry->d_name != '.';
+    closedir(d);
+    add_below(pid, what, u);
 }
 
-struct below {
-    enum what what;
-    struct usage *u;
+struct children {
+    pid_t *pid;
+    uint32_t count, room;
 };
 
-static bool add_child(void *owner, pid_t child)
+static bool note(void *owner, pid_t child)
 {
-    const struct below *b = owner;
-    add(child, b->what, b->u);
+    struct children *c = owner;
+    if (grow(&c->pid, &c->room, c->count, USAGE_THREADS_MAX, sizeof *c->pid))
+        c->pid[c->count++] = child;
     return false;
+}
+
+/* Nothing is open when it goes down: a chain of processes may be longer than we may have descriptors. */
+static void add_below(pid_t pid, enum what what, struct usage *u)
+{
+    struct children c = {0};
+    children_each(pid, note, &c);
+    for (uint32_t i = 0; i < c.count && u->threads < USAGE_THREADS_MAX; i++)
+        add(c.pid[i], what, u);
+    free(c.pid);
 }
 
 void usage_look(pid_t init, struct usage *u)
 {
     *u = (struct usage){0};
-    children_each(init, add_child, &(struct below){WHAT_ALL, u});
+    add_below(init, WHAT_ALL, u);
 }
 
 uint32_t usage_count(pid_t init)
 {
     struct usage u = {0};
-    children_each(init, add_child, &(struct below){WHAT_COUNT, &u});
+    add_below(init, WHAT_COUNT, &u);
     return u.threads;
 }

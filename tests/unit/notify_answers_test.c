@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/statfs.h>
@@ -537,12 +538,45 @@ static void processes(void **context)
     notify_free(n);
 }
 
+/* Each the only child of the one before, and more of them than we may have descriptors. */
+static void chain(void **context)
+{
+    enum { LINKS = 200, FILES = 60 };
+    struct rlimit was, few;
+    uint32_t before = usage_count(getpid());
+    int ends[2];
+    char last;
+
+    (void)context;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    pid_t first = fork();
+    for (int i = 1; i <= LINKS && first == 0; i++) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (i == LINKS ? write(ends[1], "", 1) == 1 : fork() != 0)
+            for (;;)
+                pause();
+    }
+    assert_true(first > 0);
+    assert_int_equal(read(ends[0], &last, 1), 1);
+    getrlimit(RLIMIT_NOFILE, &was);
+    few = (struct rlimit){FILES, was.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &few);
+    uint32_t there = usage_count(getpid());
+    setrlimit(RLIMIT_NOFILE, &was);
+    kill(first, SIGKILL);
+    assert_int_equal(waitpid(first, NULL, 0), first);
+    close(ends[0]);
+    close(ends[1]);
+    assert_int_equal(there, before + LINKS);
+}
+
 int main(void)
 {
     struct CMUnitTest tests[3 + sizeof rows / sizeof *rows] = {
         cmocka_unit_test(generator),
         cmocka_unit_test(no_listener),
         cmocka_unit_test(processes),
+        cmocka_unit_test(chain),
     };
 
     without_rseq();
