@@ -5,6 +5,7 @@
 #include "sandbox/notify_task.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,8 +13,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define WRITE_BYTES 65536 /* written by one call; a longer write is a short one, as writes may be */
-#define PIECES_READ 16    /* pieces of a writev that are read: the first one that is not empty is written */
+#define WRITE_BYTES 65536   /* written by one call; a longer write is a short one, as writes may be */
+#define PIECES_READ IOV_MAX /* pieces of a writev that are read: the first one that is not empty is written */
 
 int notify_name(struct notify *n, const char *name, int fd, bool write, uint64_t quota, struct err *e)
 {
@@ -57,15 +58,15 @@ static struct named *limited(struct notify *n, int fd)
 /* Which bytes the call would write; -1 with a->error. */
 static int bytes_of(struct notify *n, const struct seccomp_notif *q, uint64_t *at, uint64_t *size, struct answer *a)
 {
-    struct iovec piece[PIECES_READ];
-    uint64_t count = q->data.args[2] < PIECES_READ ? q->data.args[2] : PIECES_READ;
+    static struct iovec piece[PIECES_READ];
+    uint64_t count = q->data.args[2];
     *at = q->data.args[1];
     *size = q->data.args[2];
     if (q->data.nr == SYS_write || q->data.nr == SYS_pwrite64)
         return 0;
     *size = 0;
-    if (task_read(n, q, q->data.args[1], piece, count * sizeof *piece) < 0) {
-        a->error = EFAULT;
+    if (count > PIECES_READ || task_read(n, q, q->data.args[1], piece, count * sizeof *piece) < 0) {
+        a->error = count > PIECES_READ ? EINVAL : EFAULT;
         return -1;
     }
     for (uint64_t i = 0; i < count && !*size; i++) {

@@ -77,13 +77,13 @@ void ready_poll(struct notify *n, const struct seccomp_notif *q, struct answer *
 void ready_select(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     static const short event[] = {POLLIN, POLLOUT, POLLPRI};
-    uint64_t count = q->data.args[0] < FD_SETSIZE ? q->data.args[0] : FD_SETSIZE,
-             bytes = (count + 63) / 64 * 8;
+    int32_t most = (int32_t)q->data.args[0];
+    uint64_t count = most < FD_SETSIZE ? (uint64_t)most : FD_SETSIZE, bytes = (count + 63) / 64 * 8;
     fd_set set[3];
     bool channels = false;
 
     a->go_on = true;
-    if (n->live)
+    if (n->live || most < 0)
         return;
     memset(set, 0, sizeof set);
     for (int i = 0; i < 3; i++)

@@ -179,6 +179,13 @@ def configuration_has_one_order():
 
 
 @case
+def a_wait_for_less_than_nothing_is_refused():
+    text = "import ctypes; c = ctypes.CDLL(None, use_errno=True); print(c.select(-1, ctypes.create_string_buffer(b'\\x01', 128), None, None, None), ctypes.get_errno())"
+    status, out, err, r = report("--", "python3", "-c", text, stdin=b"x")
+    assert (status, out, r["certified"]) == (0, b"-1 22\n", True), (status, out, err, r)
+
+
+@case
 def a_file_without_a_name_of_its_own_is_noticed():
     """By which zpipe-box could look at it: its directory was removed, or is too deep."""
     text = "import os\nfor i in range(20):\n    os.mkdir('d' * 250); os.chdir('d' * 250)\nos.stat('.')"
@@ -351,12 +358,12 @@ def told(call):
     try: return call()
     except OSError as e: return errno.errorcode[e.errno]
 print(told(lambda: os.write(f, b'12345')), told(lambda: os.writev(g, [b'', b'abc', b'def'])), told(lambda: os.pwrite(f, b'xyz', 5)))
-print(told(lambda: os.write(f, b'')), told(lambda: os.ftruncate(f, 100)), told(lambda: os.posix_fallocate(f, 0, 100)))
+print(told(lambda: os.writev(g, [b''] * 20 + [b'v'])), told(lambda: os.write(f, b'')), told(lambda: os.ftruncate(f, 100)), told(lambda: os.posix_fallocate(f, 0, 100)))
 os.close(g)
 print(told(lambda: os.write(os.dup(f), b'z')), told(lambda: os.write(1, b'')))
 """
     status, out, err, r = report("--out", "y=o", "--quota", "y=10B", "--", "python3", "-c", program)
-    assert status == 0 and out.split() == b"5 3 2 0 EDQUOT EDQUOT EDQUOT 0".split(), (status, out, err)
+    assert status == 0 and out.split() == b"5 3 2 EDQUOT 0 EDQUOT EDQUOT EDQUOT 0".split(), (status, out, err)
     assert open("o").read() == "abc45xy" and r["channels"]["out/y"] == {"bytes": 7, "quota": 10}, (open("o").read(), r)
     status, out, err = run("--out", "y=o", "--quota", "y=100000B", "--", "dd", "if=/dev/zero", "of=/dev/out/y", "bs=64k", "count=2")
     assert status == 1 and "quota exceeded" in err.lower() and os.path.getsize("o") == 100000, (status, err, os.path.getsize("o"))
