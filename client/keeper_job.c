@@ -552,6 +552,21 @@ int keeper_job_files(struct keeper_job *j, const char *part, struct arena *a, co
     return r;
 }
 
+int keeper_job_check(const struct keeper_job *j, struct err *e)
+{
+    static const char *const parts[] = {"out", "files"};
+    if (!j->row.committed || j->row.everything)
+        return 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!part_is_there(j, parts[i]))
+            return err_set(e, ERR_IO, "the output of job %" PRIu64 " is lost: '%s/%s' is not there any more; `zpipe cancel` forgets the job",
+                           j->row.number, j->path, parts[i]);
+    if (j->out_bytes < j->row.taken_bytes)
+        return err_set(e, ERR_IO, "the output of job %" PRIu64 " is lost: '%s/out' is shorter than it was; `zpipe cancel` forgets the job",
+                       j->row.number, j->path);
+    return 0;
+}
+
 int keeper_job_open_out(struct keeper_job *j, struct err *e)
 {
     return (j->out = open_part(j, "out", O_RDONLY, e)) < 0 ? -1 : 0;

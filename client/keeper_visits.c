@@ -156,7 +156,7 @@ static int visit(struct keeper *k, const struct msg_visit *m, struct err *e)
         visited(k, NULL, m->link, m->request, m->job, NULL);
         return 0;
     }
-    if (m->what == MSG_ASK_KEEP && keeper_list_room(k, m->key, e) < 0)
+    if ((m->what == MSG_ASK_KEEP && keeper_list_room(k, m->key, e) < 0) || (m->what == MSG_ASK_TAKE && keeper_job_check(j, e) < 0))
         return -1;
     struct visitor *v = visitor_new(k, m, j, e);
     if (!v)
