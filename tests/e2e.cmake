@@ -36,6 +36,11 @@ zpipe_e2e(liars liars.py)
 add_library(clock SHARED lib/clock.c)
 set_target_properties(clock PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 zpipe_e2e(clocks clocks.py)
+# The units, under a systemd of its own.
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+    add_test(NAME units COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/e2e/units.py --build ${CMAKE_BINARY_DIR})
+    set_tests_properties(units PROPERTIES LABELS e2e TIMEOUT 300 SKIP_RETURN_CODE 77)
+endif()
 # Workers that are not alike.
 zpipe_e2e(images images.py)
 zpipe_e2e(room room.py)
