@@ -132,7 +132,7 @@ void keeper_job_reap(struct keeper *k);
 bool keeper_job_reapable(const struct keeper *k);
 /* Ends the job, or forgets it if it is over. */
 int keeper_job_cancel(struct keeper_job *j, struct err *e);
-int keeper_job_check(const struct keeper_job *j, struct err *e); /* is the output that is to be taken there?  -1: no */
+int keeper_job_check(struct keeper_job *j, struct err *e); /* is the output that is to be taken there?  -1: no */
 int keeper_job_open_out(struct keeper_job *j, struct err *e);
 /* Lists the files below one of the job's directories; the list is in the arena. */
 int keeper_job_files(struct keeper_job *j, const char *part, struct arena *a, const struct made_file **list, uint32_t *count, struct err *e);

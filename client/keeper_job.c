@@ -552,18 +552,36 @@ int keeper_job_files(struct keeper_job *j, const char *part, struct arena *a, co
     return r;
 }
 
-int keeper_job_check(const struct keeper_job *j, struct err *e)
+/* What it printed, and its output files. */
+static int count_left(struct keeper_job *j, uint64_t *bytes, struct err *e)
+{
+    struct arena arena = ARENA_INIT(4 * MADE_INDEX_MAX);
+    const struct made_file *list;
+    uint32_t count;
+    int r = keeper_job_files(j, "files", &arena, &list, &count, e);
+    *bytes = j->out_bytes;
+    for (uint32_t i = 0; r == 0 && i < count; i++)
+        *bytes += list[i].size_bytes;
+    arena_clear(&arena);
+    return r;
+}
+
+int keeper_job_check(struct keeper_job *j, struct err *e)
 {
     static const char *const parts[] = {"out", "files"};
+    uint64_t bytes;
     if (!j->row.committed || j->row.everything)
         return 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (!part_is_there(j, parts[i]))
             return err_set(e, ERR_IO, "the output of job %" PRIu64 " is lost: '%s/%s' is not there any more; `zpipe cancel` forgets the job",
                            j->row.number, j->path, parts[i]);
-    if (j->out_bytes < j->row.taken_bytes)
-        return err_set(e, ERR_IO, "the output of job %" PRIu64 " is lost: '%s/out' is shorter than it was; `zpipe cancel` forgets the job",
-                       j->row.number, j->path);
+    if (count_left(j, &bytes, e) < 0)
+        return -1;
+    if (j->out_bytes < j->row.taken_bytes || bytes < j->row.left_bytes)
+        return err_set(e, ERR_IO,
+                       "the output of job %" PRIu64 " is damaged: '%s' holds %" PRIu64 " bytes of the %" PRIu64 " there were; `zpipe cancel` forgets the job",
+                       j->row.number, j->path, bytes, j->row.left_bytes);
     return 0;
 }
 
@@ -584,16 +602,6 @@ static int sync_parts(struct keeper_job *j, struct err *e)
     return r;
 }
 
-static int check_files(struct keeper_job *j, struct err *e)
-{
-    struct arena arena = ARENA_INIT(4 * MADE_INDEX_MAX);
-    const struct made_file *list;
-    uint32_t count;
-    int r = keeper_job_files(j, "files", &arena, &list, &count, e);
-    arena_clear(&arena);
-    return r;
-}
-
 static int over(struct keeper_job *j, uint32_t status, const struct err *why, bool committed)
 {
     struct err e, said = why ? *why : (struct err){0};
@@ -603,7 +611,7 @@ static int over(struct keeper_job *j, uint32_t status, const struct err *why, bo
     weigh(j);
     if (committed && j->k->held_bytes > j->k->room_bytes)
         keeper_room(j->k, 1, &said);
-    else if (committed && (sync_parts(j, &e) < 0 || check_files(j, &e) < 0))
+    else if (committed && (sync_parts(j, &e) < 0 || count_left(j, &j->row.left_bytes, &e) < 0))
         said = e;
     free((void *)(uintptr_t)j->row.why);
     j->row.why = strdup(said.text);

@@ -116,6 +116,12 @@ static void add_bytes(struct buf *b, const void *data, size_t size)
     buf_add(b, data, size);
 }
 
+/* The column `committed`: 0, or 1 more than the bytes that the job left. */
+static uint64_t committed_number(const struct journal_job *job)
+{
+    return job->committed ? 1 + job->left_bytes : 0;
+}
+
 /* Writes the columns of a row as bytes: numbers as 64 bits, anything else after its size. */
 static void text_of(enum statement table, const struct journal_job *job, struct buf *b)
 {
@@ -128,7 +134,7 @@ static void text_of(enum statement table, const struct journal_job *job, struct 
         add_number(b, job->over_ms);
         add_number(b, job->status);
         add_number(b, job->code);
-        add_number(b, job->committed);
+        add_number(b, committed_number(job));
         add_bytes(b, job->why, strlen(job->why));
     } else {
         add_number(b, job->taken_bytes);
@@ -286,7 +292,7 @@ int journal_end(struct journal *j, const struct journal_job *job, struct err *e)
     bind_number(s, 2, job->over_ms);
     bind_number(s, 3, job->status);
     bind_number(s, 4, job->code);
-    bind_number(s, 5, job->committed);
+    bind_number(s, 5, committed_number(job));
     sqlite3_bind_text(s, 6, job->why, -1, SQLITE_STATIC);
     bind_bytes(s, 7, d.byte, sizeof d.byte);
     return run(j, END, job->number, true, e);
@@ -354,7 +360,8 @@ static int take_row(const struct journal *j, sqlite3_stmt *s, struct journal_job
                                 .over_ms = number_at(s, 5),
                                 .status = (uint32_t)number_at(s, 6),
                                 .code = (uint32_t)number_at(s, 7),
-                                .committed = number_at(s, 8),
+                                .committed = number_at(s, 8) > 0,
+                                .left_bytes = number_at(s, 8) > 0 ? number_at(s, 8) - 1 : 0,
                                 .why = text_at(s, 9),
                                 .taken_bytes = number_at(s, 11),
                                 .receipt_from = number_at(s, 12),

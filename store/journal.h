@@ -26,6 +26,7 @@ struct journal_job {
     uint64_t over_ms;
     uint32_t status, code;
     bool committed; /* its output files are complete */
+    uint64_t left_bytes; /* if committed: what it printed and its output files, together; 0 as well if that is not known */
     const char *why;
 
     uint64_t taken_bytes;  /* of what the job printed */

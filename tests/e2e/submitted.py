@@ -427,16 +427,16 @@ def a_damaged_journal_is_told():
 def an_output_that_is_gone_is_told():
     """From the keeper's directory, after its job had ended well: nothing instead of it is taken for it."""
     with Kept() as c:
-        for lost in ("out", "files", ""):
+        for lost, cut in (("out", False), ("files", False), ("", False), ("out", True), ("files/made.txt", True)):
             job = c.submit("echo well; echo made > made.txt")
             c.until_over(job)
             path = os.path.join(os.path.realpath("keep/jobs"), job, lost)
-            os.unlink(path) if lost == "out" else shutil.rmtree(path)
+            os.truncate(path, 2) if cut else shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
             c.kill_keeper()
             until("the keeper is back", lambda: c.state(job) == "ended with status 0")
             for _ in range(2):
                 status, out, said = c.attach(job)
-                assert (status, out) == (125, b"") and os.path.dirname(path).encode() in said and b"lost" in said, (lost, status, out, said)
+                assert (status, out) == (125, b"") and job.encode() in said and (b"damaged" if cut else b"lost") in said, (lost, status, out, said)
             assert not os.path.exists("made.txt") and c.run("cancel", job).returncode == 0
         job = c.submit("echo well")
         assert c.attach(job) == (0, b"well\n", b"")
