@@ -190,8 +190,8 @@ struct box *run_box(struct run *r, struct err *e)
 
 /* --- the streams --- */
 
-/* A stream is passed as it is where the program can do nothing with it but what it is for, and nobody
- * wants to count what a pipe carries; by a pump otherwise (terminals, sockets, files open both ways). */
+/* A stream is passed to the program as it is if the program can use it for nothing else, and if nobody wants the bytes of a
+ * pipe counted.  Otherwise (terminals, sockets, files open both ways) it goes through a pump. */
 static bool passes(const struct run *r, int i, const struct stat *s, int flags)
 {
     const struct alone *a = r->alone;
@@ -235,7 +235,7 @@ static void plan_stream(struct run *r, int i, int fd)
     add_channel(r, i, i != 0, !i && isatty(fd));
 }
 
-/* A file is opened by the program itself, any number of times, wherever it likes to read; what is none is a
+/* The program opens a file itself, as often as it likes and wherever it likes to read.  Anything that is not a file is a
  * stream. */
 static int plan_named(struct run *r, const struct alone_named *named)
 {
@@ -267,7 +267,7 @@ static int plan_named(struct run *r, const struct alone_named *named)
     return 0;
 }
 
-/* Bytes [from, to) of a file, read by a descriptor of our own: the stream may be for writing only. */
+/* The digest of bytes [from, to) of a file, read by a descriptor of our own, as the stream may be for writing only. */
 static bool digest_file(int stream, int64_t from, int64_t to, uint8_t sha256[32])
 {
     char buffer[65536];
@@ -304,7 +304,7 @@ void run_measure(struct run *r)
 
 /* --- what it left --- */
 
-/* Outputs land beside us under their own names, not over what is there by a link. */
+/* Saves an output in the current directory under its own name.  It is never written through a link that is there. */
 static int save(const struct alone_made *m)
 {
     const char *base = strrchr(m->name, '/');
@@ -320,7 +320,7 @@ static int save(const struct alone_made *m)
     return close(to) < 0 || n < 0 ? -1 : 0;
 }
 
-/* What becomes of what was not asked for, or cannot be had. */
+/* What happens to files that were not asked for, or that cannot be saved. */
 static const struct {
     const char *what, *then;
 } left_behind[BOX_MADE_KINDS] = {

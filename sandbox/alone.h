@@ -1,5 +1,5 @@
-/* `zpipe-box -- PROGRAM`: one program in a sandbox of its own, what it was told, and what became of it.
- * Shared by box_main.c (options), alone.c (the run), report.c and verify.c. */
+/* `zpipe-box -- PROGRAM`: one program in a sandbox of its own; what was asked for, and what happened.  Shared by box_main.c
+ * (options), alone.c (the run), report.c and verify.c. */
 #pragma once
 #include "base/buf.h"
 #include "sandbox/box.h"
@@ -37,16 +37,16 @@ struct alone { /* what was asked for */
 /* One of its standard streams or named channels, in one run. */
 struct alone_stream {
     const char *name;
-    int fd;           /* the caller's, borrowed; a named one's is ours */
-    int32_t channel;  /* its number, or -1: passed as it is */
+    int fd;           /* borrowed from the caller; for a named channel it is ours */
+    int32_t channel;  /* its number, or -1: passed to the program as it is */
     bool none;        /* /dev/null, or closed */
-    int64_t from;     /* where a file stood, -1: it is none */
-    uint64_t bytes;   /* that passed */
+    int64_t from;     /* the file's offset at the start; -1: it is not a file */
+    uint64_t bytes;   /* bytes that passed */
     bool digested;
     uint8_t sha256[32];
 };
 
-struct alone_made { /* one file that it left */
+struct alone_made { /* one file that the program left */
     char *name; /* owned */
     int fd;     /* owned, at 0; -1: not asked for */
     enum box_made_kind kind;
@@ -60,29 +60,29 @@ struct run {
     struct box_source source[ALONE_PORTS_MAX];
     uint32_t stream_count;
     struct box_region region;
-    bool captured; /* streams go to and come from files of ours: nothing is passed as it is */
+    bool captured; /* streams are files of ours: nothing is passed as it is */
     FILE *trace;   /* NULL: not asked for; borrowed */
     bool over;
-    int status;    /* for our own exit */
-    struct box_result result; /* texts: below; without what it made */
+    int status;    /* our own exit status */
+    struct box_result result; /* its texts are copied below; without the files it made */
     char limit[32], why[256], cold[256], text[ERR_TEXT_MAX], cgroup[CGROUP_TEXT_MAX], cgroup_why[128], unknown[128];
     struct alone_made made[ALONE_OUT_MAX + 1024];
     uint32_t made_count;
 };
 
-/* Run it once in `b`; in, out, err: the streams.  r->alone, trace and captured are set beforehand; the
- * rest becomes what happened.  Says on stderr what concerns the person, unless captured. */
+/* Runs the program once in `b`; fd: stdin, stdout, stderr.  The caller sets r->alone, trace and captured; the rest is
+ * filled with what happened.  Messages for the person go to stderr, unless captured. */
 int run_once(struct run *r, struct box *b, const int fd[3]);
 void run_clear(struct run *r);
-/* A server of our own, forked.  `r`: whom its events are for. */
+/* Forks a sandbox server.  `r`: receives its events. */
 struct box *run_box(struct run *r, struct err *e);
-/* What it made goes to the current directory. */
+/* Copies what the program made to the current directory. */
 void run_save(struct run *r);
-/* How far a stream got, and its digest if that was asked for: after the run. */
+/* After the run: how far each stream got, and its digest if that was asked for. */
 void run_measure(struct run *r);
 
-/* The run as JSON in the file that was asked for. */
+/* Writes the run as JSON to the file that was asked for. */
 int report_write(const struct run *r, struct err *e);
 
-/* Two runs under different conditions.  The first one's outputs are passed on if the second's are the same. */
+/* Runs the program twice under different conditions.  The first run's outputs are passed on if the second's are the same. */
 int verify(const struct alone *a);

@@ -25,7 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define RETURNS_MAX 64   /* different ones; more are not shared */
+#define RETURNS_MAX 64   /* different returns; further ones are not shared */
 #define SPANS_MAX   1024 /* twice the rows and one, at worst */
 #define NR_OFFSET   (offsetof(struct seccomp_data, nr))
 #define IP_LOW      (offsetof(struct seccomp_data, instruction_pointer))
@@ -33,19 +33,19 @@
 #define ARG_LOW(n)  (offsetof(struct seccomp_data, args) + 8 * (n))
 #define ARG_HIGH(n) (ARG_LOW(n) + 4)
 
-struct span { /* numbers from `first` up to the next span's */
+struct span { /* numbers from `first` up to the next span */
     uint32_t first;
-    uint32_t action; /* ACTION_END: by the row's rules */
+    uint32_t action; /* ACTION_END: the row's rules decide */
     const struct syscall_row *row;
 };
 
 struct emit {
-    struct sock_filter *code; /* NULL: only count */
+    struct sock_filter *code; /* NULL: only count the instructions */
     unsigned count;
     unsigned variant;
 };
 
-/* The usual two, made beforehand, and room for one of the others, made by the task that wants it. */
+/* The two usual variants, which are made beforehand, and room for one other, made by the task that wants it. */
 static struct filter_made {
     struct sock_filter code[FILTER_INSNS_MAX];
     unsigned size; /* 0: not yet compiled */
@@ -60,7 +60,7 @@ static void put(struct emit *m, uint16_t code, uint32_t k, unsigned jt, unsigned
     m->count++;
 }
 
-/* What the loader asks is allowed: it falls out of this over one instruction. */
+/* Lets calls from the loader's place pass: one instruction jumps over the notification. */
 static void put_loader(struct emit *m)
 {
     put(m, BPF_LD | BPF_W | BPF_ABS, IP_LOW, 0, 0);
@@ -71,7 +71,7 @@ static void put_loader(struct emit *m)
     put(m, BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
 }
 
-/* One instruction, where it is not WATCHED; that is only what no rule decides. */
+/* Writes an action: one instruction, unless it is WATCHED, which only occurs without rules. */
 static void put_action(struct emit *m, uint32_t action)
 {
     uint32_t value = SECCOMP_RET_ALLOW;
@@ -100,7 +100,7 @@ static unsigned cond_size(const struct cond *c)
     return size[c->op] - (c->op == COND_MASKED && whole_word(c));
 }
 
-/* Fall through when it holds; else jump over `rest` instructions after this condition. */
+/* Falls through if the condition holds; else jumps over `rest` instructions after it. */
 static void put_cond(struct emit *m, const struct cond *c, unsigned rest)
 {
     switch (c->op) {
@@ -147,8 +147,7 @@ static void put_cond(struct emit *m, const struct cond *c, unsigned rest)
     }
 }
 
-/* How many rules from here test the same word of one argument, without masking it, for one action.
- */
+/* How many rules from here on test the same word of one argument, without a mask, for the same action. */
 static unsigned run_length(const struct rule *r)
 {
     unsigned count = 0;
@@ -159,7 +158,7 @@ static unsigned run_length(const struct rule *r)
     return count;
 }
 
-/* A run shares one return, and the load when the run before left the word in the accumulator. */
+/* Writes such a run of rules, which share one return, and the load too if the run before left the word in the accumulator. */
 static void put_run(struct emit *m, const struct rule *r, unsigned count, bool loaded)
 {
     if (!loaded)
@@ -232,7 +231,7 @@ static void span_add(struct span *s, unsigned *count, uint32_t first, uint32_t a
     struct span *last = *count ? &s[*count - 1] : NULL;
 
     if (last && action != ACTION_END && last->action == action)
-        return; /* the last one goes on */
+        return; /* the last condition falls through */
     if (last && last->first == first)
         *last = (struct span){first, action, row};
     else
@@ -260,7 +259,7 @@ static unsigned spans_make(struct span *s, unsigned variant)
         span_add(s, &count, nr, action, &row[i]);
         next = nr + 1;
     }
-    span_add(s, &count, next, NOTIFIED, NULL); /* new calls */
+    span_add(s, &count, next, NOTIFIED, NULL); /* calls that are newer than the table */
     span_add(s, &count, SYSCALLS_X32, syscalls_resolve(REFUSED(ENOSYS), variant), NULL); /* x32's numbers, negative ones */
     return count;
 }
@@ -284,7 +283,7 @@ static bool is_condition(const struct sock_filter *c)
     return BPF_CLASS(c->code) == BPF_JMP && BPF_OP(c->code) != BPF_JA;
 }
 
-/* The jump over `skip` instructions from `from` leads to a return: to one that others use, if it reaches it. */
+/* If the jump over `skip` instructions from `from` leads to a return: makes it lead to a shared one, if it can reach that. */
 static uint8_t share_one(const struct sock_filter *code, unsigned from, uint8_t skip, struct shared *shared, unsigned *count)
 {
     unsigned to = from + 1 + skip, i = 0;
@@ -300,7 +299,7 @@ static uint8_t share_one(const struct sock_filter *code, unsigned from, uint8_t 
     return i < RETURNS_MAX ? (uint8_t)(shared[i].at - from - 1) : skip;
 }
 
-/* Where each instruction will be when those that nothing leads to are gone; gives how many stay. */
+/* Computes the place of each instruction when unreachable ones are removed; returns how many stay. */
 static unsigned places_of(const struct sock_filter *code, unsigned count, uint16_t *at)
 {
     static bool reached[FILTER_INSNS_MAX + 1];
@@ -391,9 +390,8 @@ const struct sock_filter *filter_program(unsigned variant, unsigned *count)
 
 int filter_install(unsigned variant, int *listener, struct err *e)
 {
-    /* Best first.  WAIT_KILLABLE_RECV (5.19): a signal does not break a call that is being
-     * answered. SPEC_ALLOW: older kernels otherwise switch speculation off for the whole task, at
-     * 30 %. */
+    /* Best first.  WAIT_KILLABLE_RECV (5.19): a signal does not interrupt a call that is being answered.  SPEC_ALLOW:
+     * otherwise older kernels switch speculation off for the whole task, at 30 %. */
     static const unsigned flags[] = {
         SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
             SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
@@ -412,12 +410,12 @@ int filter_install(unsigned variant, int *listener, struct err *e)
     }
     if (fd < 0)
         return err_sys(e, "cannot install the task filter");
-    *listener = (int)fd; /* the kernel makes it close-on-exec */
+    *listener = (int)fd; /* the kernel has made it close-on-exec */
     return 0;
 }
 
-/* Programs that tell nobody a file's times, numbers or owner, and open no name that is ours to answer
- * unless a word names it. */
+/* Programs that show nobody a file's times, numbers or owner, and open no name that zpipe-box answers unless a word names
+ * it. */
 static const char *const plain_programs[] = {
     "b2sum", "base32", "base64", "basename", "basenc", "cat", "cksum", "cmp", "column", "comm", "csplit", "cut",
     "dd", "dirname", "echo", "egrep", "expand", "expr", "factor", "false", "fgrep", "fmt", "fold", "grep", "head",
@@ -437,7 +435,7 @@ bool filter_plain(const char *word)
     const char *name = slash ? slash + 1 : word;
 
     if (slash && strncmp(word, "/usr/", 5) && strncmp(word, "/bin/", 5))
-        return false; /* one of the image, not the user's own */
+        return false; /* only a program of the image counts, not the user's own of that name */
     return bsearch(name, plain_programs, sizeof plain_programs / sizeof *plain_programs, sizeof *plain_programs,
                    by_name);
 }

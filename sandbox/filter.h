@@ -1,27 +1,23 @@
-/* The task filter: one seccomp program made from the table in syscalls.def, installed by each task
- * just before it execs its program.  It is an allow-list: what is not named there is ENOSYS,
- * another ABI (int 0x80) kills, x32 numbers are ENOSYS.
+/* The task filter: one seccomp program made from the table in syscalls.def, installed by each task just before it execs its
+ * program.  It is an allow-list: calls that are not in it get ENOSYS, another ABI (int 0x80) kills, x32 numbers get ENOSYS.
  *
- * Use: the server calls filter_prepare for the usual variants, before it forks the zygote, so that
- * every descendant has the compiled programs in its memory.  A task, after its last privileged call (mounts,
- * setresuid, capset, ...) and with no_new_privs set, calls filter_install, has the listener taken by
- * the server (pidfd_getfd), and execs.  pid 1 (the init) stays without the filter: it
- * needs wait4's real accounting.  After filter_install only what the table allows works: futex with
- * FILTER_OWN_BITS, close, close_range, dup2, dup3, fcntl(F_SETFD), sigaction,
- * sigprocmask, capset, setresuid, execve, execveat, write, exit_group do; clock_gettime and
- * everything else that is notified waits until the server answers. */
+ * Use: the server calls filter_prepare for the usual variants before it forks the zygote, so that every descendant has the
+ * compiled programs in its memory.  After its last privileged call (mounts, setresuid, capset, ...) and with no_new_privs
+ * set, a task calls filter_install, the server takes the listener (pidfd_getfd), and the task execs.  pid 1 (the init) has
+ * no filter: it needs wait4's real accounting.  After filter_install only what the table allows works: futex with
+ * FILTER_OWN_BITS, close, close_range, dup2, dup3, fcntl(F_SETFD), sigaction, sigprocmask, capset, setresuid, execve,
+ * execveat, write, exit_group.  clock_gettime and everything else that is notified waits until the server answers. */
 #pragma once
 #include "base/err.h"
 
 #include <stdbool.h>
 
-/* Compile a variant (enum filter_variant).  FILTER_PLAIN and FILTER_OPENS stay; of the others the last
- * one does, which the task that wants it compiles.  Idempotent. */
+/* Compiles a variant (enum filter_variant).  FILTER_PLAIN and FILTER_OPENS are kept.  Of the others only the last one is
+ * kept; the task that wants it compiles it.  Idempotent. */
 int filter_prepare(unsigned variant, struct err *e);
 
-/* Install a prepared variant in the calling thread.  *listener: given, close-on-exec.
- * Async-signal-safe (one or two system calls, no heap), so it may be called in a child that shares
- * its parent's memory. */
+/* Installs a prepared variant in the calling thread.  *listener: owned by the caller, close-on-exec.  Async-signal-safe
+ * (one or two system calls, no heap), so it may be called in a child that shares its parent's memory. */
 int filter_install(unsigned variant, int *listener, struct err *e);
 
 /* Is this program watched?  All are but those of a list, which tell nothing of files and open no name
@@ -31,8 +27,8 @@ bool filter_watches(const char *const *argv, const char *const *env);
 /* Is that one of the list, by its name alone? */
 bool filter_plain(const char *word);
 
-/* The bits of a futex wait or wake that the kernel does: between the init and its child, before anybody answers.
- * A program that waits by them is found waiting, and its task is not certified if others wait for their turn. */
+/* With these bits in a futex wait or wake the kernel does it: for the init and its child, before anybody answers.  If a
+ * program waits with them, it is found waiting, and its task is not certified if others wait for their turn. */
 #define FILTER_OWN_BITS 0x7a706970
 
 /* A number that changes with the treatment of any system call: part of the determinism domain. */

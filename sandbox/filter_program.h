@@ -6,5 +6,5 @@
 
 struct sock_filter;
 
-/* After filter_prepare of that variant. */
+/* Call filter_prepare for the variant first. */
 const struct sock_filter *filter_program(unsigned variant, unsigned *count);

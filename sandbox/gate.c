@@ -1,13 +1,14 @@
-/* What is asked of files of the image needs no answer but the kernel's.  The filter sees no names, so it has each such
- * question of a watched program notified, at 10 us, and they are nearly all that python3 and perl ask when they start.
- * The process itself sees the name.  So the C library's `mov $NR, %eax; syscall` of openat and newfstatat gets a jump in
- * place of the mov, which leads here, into the loader's place, whose calls are not notified: the kernel is asked at once
- * for what has a name in the image, or is open from there.  For all else we go back to the syscall instruction, which
- * stands where it stood, and is notified.
+/* Questions about files of the image need no other answer than the kernel's.  The filter does not see names, so it must
+ * notify each such question of a watched program, at 10 us.  These are nearly all the questions of python3 and perl when
+ * they start.  The process itself sees the name.  So in the C library's `mov $NR, %eax; syscall` of openat and newfstatat
+ * the mov is replaced by a jump to the gate, which is in the loader's place, whose calls are not notified.  The gate asks
+ * the kernel directly about names in the image and files opened from it.  For all else it goes back to the syscall
+ * instruction, which is unchanged and is notified.
  *
- * What must stay true: only what zpipe-box would leave to the kernel (notify_open.c) or tells of files of the image (notify_stat.c) is asked from here.
- * A name is read when the kernel could read it: a bad pointer is EFAULT, and no crash.  No register changes but those that
- * a system call changes, and nothing of the 128 bytes below the stack pointer.  No C library, no writable data. */
+ * What must stay true: the gate asks only what zpipe-box would leave to the kernel (notify_open.c) or answer for files of
+ * the image (notify_stat.c).  A name is read only after the kernel could read it: a bad pointer gives EFAULT, and no crash.
+ * Only the registers change that a system call changes, and nothing in the 128 bytes below the stack pointer.  No C
+ * library, no writable data. */
 #define SHIM_ITSELF
 #include "sandbox/gate.h"
 #include "sandbox/raw_call.h"
@@ -19,12 +20,12 @@
 #include <sys/syscall.h>
 
 #define NAME_READ_MAX 4096
-#define CALL_BYTES    2 /* of a syscall instruction */
+#define CALL_BYTES    2 /* size of a syscall instruction */
 #define INSIDE_ID     1000 /* the task's user */
 
 #define TABLE ((const struct gate_table *)(GATE_AT + GATE_TABLE))
 
-/* An entry for each site, which only says which one it is, in a register that a system call spoils. */
+/* An entry for each site, which only stores the site's index in a register that a system call overwrites. */
 __asm__(".pushsection .entry, \"ax\", @progbits\n"
         ".set index, 0\n"
         ".rept 8\n"    /* GATE_SITES_MAX */
@@ -62,7 +63,7 @@ __asm__(".pushsection .entry, \"ax\", @progbits\n"
         "    jmp *%r11\n"
         ".popsection\n");
 
-/* Eight bytes of a name, if the kernel can read them: it does so before it sees that it is asked nonsense. */
+/* Reads eight bytes of a name if the kernel can: it copies the name before it sees that the question makes no sense. */
 static int head_of(uint64_t name, char head[8])
 {
     if (raw_call(SYS_rt_sigprocmask, UINT32_MAX, (long)name, 0, 8, 0, 0) != -EINVAL)
@@ -78,7 +79,7 @@ static int begins(const char *head, const char *with)
     return !*with;
 }
 
-/* As path_of_image has it; the kernel has read all of the name. */
+/* The same as path_of_image; the kernel has read the whole name. */
 static int in_image(const char *name)
 {
     if (!begins(name, "/usr/") && !begins(name, "/bin/") && !begins(name, "/sbin/") && !begins(name, "/lib/"))
@@ -89,7 +90,7 @@ static int in_image(const char *name)
     return 1;
 }
 
-/* No two tasks have the same mount there: nothing of it is left below the program's stack. */
+/* The number of the mount differs in each task, so nothing of it may be left below the program's stack. */
 static int is_of_image(uint64_t fd, uint64_t empty)
 {
     struct statx x;
@@ -112,7 +113,7 @@ static int tell_image(struct stat *s, int named)
     return 1;
 }
 
-/* True: *result is what the call gives. */
+/* True: the gate has answered, and *result is what the call returns. */
 static int answer(const struct gate_frame *f, long *result)
 {
     char head[8];
@@ -137,13 +138,13 @@ static int answer(const struct gate_frame *f, long *result)
     return 1;
 }
 
-/* Gives where to go on. */
+/* Returns the address where the program goes on. */
 __attribute__((used)) uint64_t gate_pass(struct gate_frame *f, uint64_t index)
 {
     const struct gate_site *s = &TABLE->site[index];
     long result;
 
-    *(uint64_t *)((char *)f + s->offset) = s->value; /* what the jump stands in place of */
+    *(uint64_t *)((char *)f + s->offset) = s->value; /* what the replaced mov would have done */
     if (!answer(f, &result))
         return s->back;
     f->rax = (uint64_t)result;

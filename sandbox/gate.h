@@ -1,19 +1,19 @@
-/* The gate (gate.c): a page of code in front of the program loader, in the loader's place, whose calls the filter lets
- * through.  The shim leaves the page empty.  For a program that asks often zpipe-box fills it (notify_gate.c), and leads
- * the C library's calls there. */
+/* The gate (gate.c): a page of code in front of the program loader, in the loader's place, whose calls the filter allows.
+ * The shim leaves the page empty.  If a program asks often, zpipe-box fills the page (notify_gate.c) and leads the C
+ * library's calls there. */
 #pragma once
 #include "sandbox/shim.h"
 
 #define GATE_AT          SHIM_LOADER_AT
 #define GATE_BYTES       SHIM_GATE_BYTES
-#define GATE_TABLE       0xc00 /* of the page */
+#define GATE_TABLE       0xc00 /* offset in the page */
 #define GATE_SITES_MAX   8
 #define GATE_ENTRY_BYTES 16 /* from one site's entry to the next one's */
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
 
-/* The registers of a call, as the gate has them on the stack. */
+/* The registers of a call, as the gate saves them on the stack. */
 struct gate_frame {
     uint64_t rbp, r9, r8, r10, rdx, rsi, rdi, rax;
 };

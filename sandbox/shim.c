@@ -81,7 +81,7 @@ static long protection(uint32_t flags)
            (flags & PF_X ? PROT_EXEC : 0);
 }
 
-/* One segment: the file's pages, then zeros up to p_memsz. */
+/* Maps one segment: the file's pages, then zeros up to p_memsz. */
 static void map_segment(int fd, const Elf64_Phdr *p, unsigned long base)
 {
     unsigned long start = (base + p->p_vaddr) & ~(PAGE - 1);
@@ -102,7 +102,7 @@ static void map_segment(int fd, const Elf64_Phdr *p, unsigned long base)
         DIE("no memory for the program loader");
 }
 
-/* Returns where it lies; every segment in one reserved range. */
+/* Maps every segment in one reserved range; returns its address. */
 static unsigned long map_loader(int fd, const Elf64_Ehdr *h)
 {
     Elf64_Phdr phdr[PHDRS_MAX];
@@ -132,14 +132,14 @@ static unsigned long map_loader(int fd, const Elf64_Ehdr *h)
     return (unsigned long)base;
 }
 
-/* Programs find us as their vDSO (see below), if there is a page for the clock. */
+/* Makes the page for the clock.  Only if there is one, programs find us as their vDSO (see below). */
 static int make_page(void)
 {
     return raw_call(SYS_mmap, (long)CLOCK_PAGE_AT, CLOCK_PAGE_BYTES, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == (long)CLOCK_PAGE_AT;
 }
 
-/* The kernel's vDSO and its clocks. */
+/* Unmaps the kernel's vDSO and its clocks. */
 static void take_away_clocks(const Elf64_auxv_t *v)
 {
     while (v->a_type != AT_NULL && v->a_type != AT_SYSINFO_EHDR)
@@ -160,7 +160,7 @@ static void take_away_clocks(const Elf64_auxv_t *v)
 
 extern const char shim_entry[] __attribute__((visibility("hidden")));
 
-/* The program begins at shim_entry. */
+/* Makes the program begin at shim_entry. */
 static unsigned long wipe_first(unsigned long entry)
 {
     *(uint64_t *)CLOCK_PAGE_ENTRY = entry;
@@ -169,7 +169,7 @@ static unsigned long wipe_first(unsigned long entry)
 
 static void patch(Elf64_auxv_t *v, const Elf64_Ehdr *h, unsigned long base)
 {
-    int direct = 1; /* no interpreter: we are the program */
+    int direct = 1; /* no interpreter: the shim was run as a program */
     int page = make_page(), vdso = page;
 
     for (Elf64_auxv_t *a = v; a->a_type != AT_NULL; a++)
@@ -178,7 +178,7 @@ static void patch(Elf64_auxv_t *v, const Elf64_Ehdr *h, unsigned long base)
     for (Elf64_auxv_t *a = v; a->a_type != AT_NULL; a++) {
         auxv_correct(a);
         switch (a->a_type) {
-        case AT_IGNORE: /* the kernel's vDSO, of all that is left out the first */
+        case AT_IGNORE: /* the first of the entries to remove: the kernel's vDSO */
             if (vdso)
                 *a = (Elf64_auxv_t){AT_SYSINFO_EHDR, {(unsigned long)&__ehdr_start}};
             vdso = 0;
@@ -208,7 +208,7 @@ static void patch(Elf64_auxv_t *v, const Elf64_Ehdr *h, unsigned long base)
     }
 }
 
-/* --- the vDSO: looks at the logical clock without a system call --- */
+/* --- the vDSO: reads the logical clock without a system call --- */
 
 #define VDSO __attribute__((visibility("default")))
 
@@ -220,7 +220,7 @@ struct timeval64 {
     int64_t s, us;
 };
 
-/* 0: not in these pages; a system call tells. */
+/* The logical time; 0: it is not in these pages, a system call must be made. */
 static uint64_t look(void)
 {
     struct clock_page *p = (struct clock_page *)CLOCK_PAGE_AT;
@@ -296,8 +296,8 @@ static int lies_in_data(const Elf64_Phdr *p, unsigned long count, const Elf64_Ph
     return 0;
 }
 
-/* The loader looks up all functions that the program calls before it begins, not each at its first call: that would be the same work again
- * for each clone of a template.  Only where the linker left a word that can say so. */
+/* Makes the loader look up all functions before the program begins, not each at its first call, which would be the same
+ * work again for each clone of a template.  Possible only if the linker left a word for it. */
 static void bind_at_once(const Elf64_auxv_t *v)
 {
     const Elf64_Phdr *p = (const Elf64_Phdr *)value_of(v, AT_PHDR), *dynamic = 0;
@@ -317,7 +317,8 @@ static void bind_at_once(const Elf64_auxv_t *v)
             d[i].d_un.d_val |= DF_1_NOW;
 }
 
-/* `stack` as the kernel made it: argc, argv, NULL, environment, NULL, auxiliary vector. */
+/* Finds the auxiliary vector on `stack`, which is as the kernel made it: argc, argv, NULL, environment, NULL, auxiliary
+ * vector. */
 static Elf64_auxv_t *vector_of(unsigned long *stack)
 {
     unsigned long *word = stack + 1 + stack[0] + 1;
@@ -334,18 +335,18 @@ __attribute__((used, visibility("hidden"))) unsigned long shim_start(unsigned lo
     unsigned long base;
     int fd;
 
-    take_away_clocks(v); /* while nothing of ours can be there */
+    take_away_clocks(v); /* now, while nothing of ours can be at that address */
     fd = open_loader(&h);
     base = map_loader(fd, &h);
     raw_call(SYS_close, fd, 0, 0, 0, 0, 0);
-    /* Not the loader itself, nor a program's children: a template is the task's first process. */
+    /* Not for the loader itself, and not for a program's children: a template is the task's first process. */
     if (value_of(v, AT_BASE) && raw_call(SYS_getpid, 0, 0, 0, 0, 0, 0) == FIRST_PROCESS)
         bind_at_once(v);
     patch(v, &h, base);
     return base + h.e_entry;
 }
 
-/* When the loader is done.  Gives where the program begins, which it is told again. */
+/* Called when the loader is done.  Returns where the program begins, and corrects that in the auxiliary vector. */
 __attribute__((used, visibility("hidden"))) unsigned long shim_begin(unsigned long *stack)
 {
     unsigned long entry = *(const uint64_t *)CLOCK_PAGE_ENTRY;
@@ -358,8 +359,8 @@ __attribute__((used, visibility("hidden"))) unsigned long shim_begin(unsigned lo
     return entry;
 }
 
-/* The loader leaves below the stack what it was told of libraries, and that no two hosts tell alike, nor one always: inodes, times of
- * access.  It takes 5 to 6 KiB there. */
+/* The loader leaves traces below the stack of what it learned about libraries (inodes, times of access), which differ
+ * between hosts and even between runs.  They take 5 to 6 KiB there, which are wiped here. */
 __asm__(".text\n"
         ".globl shim_entry\n"
         ".hidden shim_entry\n"

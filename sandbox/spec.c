@@ -28,11 +28,11 @@ static uint32_t list_add(struct fd_list *l, int fd)
     return l->count++;
 }
 
-/* What a kind of channel has. */
+/* What each kind of channel has. */
 static const struct {
-    bool reader, writer; /* a task at that side */
+    bool reader, writer; /* there is a task at that side */
     bool sink, sources;
-    uint32_t remote; /* ends that come from the caller */
+    uint32_t remote; /* number of ends that come from the caller */
 } has[] = {
     [BOX_INSIDE] = {.reader = true, .writer = true},
     [BOX_FEED] = {.reader = true, .sources = true},
@@ -140,12 +140,12 @@ int spec_encode(const struct box_region *r, const int (*remote)[2], struct buf *
     return 0;
 }
 
-/* What decoding of one task goes along with. */
+/* The state of decoding one task. */
 struct walk {
     struct unpack u;
     struct arena *arena;
-    uint32_t *fd_next; /* descriptors numbered so far; NULL: not checked (a task alone) */
-    const char *wrong; /* the first thing that is not as it must be */
+    uint32_t *fd_next; /* descriptors counted so far; NULL: not checked (a task alone) */
+    const char *wrong; /* the first error that was found */
 };
 
 static void refuse(struct walk *w, const char *why)
@@ -163,7 +163,7 @@ static void *take_array(struct walk *w, size_t count, size_t size)
     return p;
 }
 
-/* A NULL-terminated list. */
+/* Reads a NULL-terminated list. */
 static const char *const *take_list(struct walk *w, uint32_t *count)
 {
     uint32_t n = unpack_count(&w->u, 5, BOX_SPEC_BYTES_MAX / 5);
@@ -176,7 +176,7 @@ static const char *const *take_list(struct walk *w, uint32_t *count)
     return list;
 }
 
-/* An index into the list of descriptors: the next one, or none. */
+/* Reads an index into the list of descriptors: it must be the next one, or -1. */
 static int take_fd(struct walk *w)
 {
     uint32_t index = unpack_u32(&w->u);
@@ -191,7 +191,7 @@ static int take_fd(struct walk *w)
     return (int)index;
 }
 
-/* May a program's file have this name?  Relative or absolute, no empty, "." or ".." part. */
+/* May a program's file have this name?  It may be relative or absolute, without empty, "." or ".." parts. */
 static bool spec_name_good(const char *name)
 {
     const char *at = *name == '/' ? name + 1 : name;
@@ -311,7 +311,7 @@ int spec_decode_task(struct slice bytes, struct arena *a, struct box_task *t, st
     return w.u.bad ? broken(e, w.wrong) : 0;
 }
 
-/* Numbers for a channel's descriptors, and its sources. */
+/* Numbers a channel's descriptors, and its sources. */
 static void take_channel_fds(struct walk *w, struct box_channel *c)
 {
     uint32_t each = has[c->end].sources ? 16 : 0;
@@ -359,7 +359,7 @@ static void take_channels(struct walk *w, struct spec *s)
     s->region.channel_count = n;
 }
 
-/* Every channel has the sides that its kind demands, each side one task. */
+/* Checks that every channel has the sides that its kind demands, with one task at each. */
 static const char *check_sides(struct spec *s)
 {
     const struct box_region *r = &s->region;

@@ -1,8 +1,7 @@
-/* The table of syscalls.def as sorted rows.  The file is written by subject, for people; the
- * filter's tree needs it by number, so it is sorted once, at first use, in a process that is still
- * single. What must stay true: a call is named once (the sort asserts it), and syscalls_decide
- * reads rules exactly as filter.c compiles them: the first match decides, int arguments by their
- * low word. */
+/* The table of syscalls.def as sorted rows.  The file is ordered by subject, for people.  The filter's tree needs it by
+ * number, so it is sorted once, at first use, while the process has one thread.  What must stay true: a call is named once
+ * (the sort asserts it), and syscalls_decide reads rules exactly as filter.c compiles them: the first match decides, int
+ * arguments by their low word. */
 #include "sandbox/syscalls.h"
 #include "sandbox/forker.h"
 #include "sandbox/filter.h"
@@ -27,7 +26,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define LOWEST_ADDRESS (FORKER_STACK + FORKER_STACK_BYTES) /* below it a clone has its forker */
+#define LOWEST_ADDRESS (FORKER_STACK + FORKER_STACK_BYTES) /* below it is a clone's forker */
 #define TMPFILE_BIT 020000000 /* O_TMPFILE without O_DIRECTORY, as the kernel tests it */
 /* NEWTIME shares its bit with the exit signal's mask: clone cannot make a time namespace. */
 #define NAMESPACE_FLAGS                                                                            \
@@ -116,7 +115,7 @@ uint32_t syscalls_own(unsigned which)
     static uint32_t word[SYSCALLS_OWN_WORDS];
 
     if (!word[0] && getentropy(word, sizeof word) < 0)
-        abort(); /* no kernel refuses it */
+        abort(); /* no kernel refuses this */
     word[0] |= 1;
     return word[which % SYSCALLS_OWN_WORDS];
 }

@@ -1,5 +1,5 @@
-/* The treatment of every system call, as data.  syscalls.def names each call once; filter.c makes
- * BPF of it, notify.c has an answer for each NOTIFIED one, and tests walk it. */
+/* How every system call is treated, as data.  syscalls.def names each call once; filter.c compiles it to BPF, notify.c
+ * answers the NOTIFIED ones, and tests walk it. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,13 +12,13 @@ struct seccomp_data;
 #define ACTION_END           0u /* no action: ends a list of rules */
 #define ALLOWED              0x10000u
 #define NOTIFIED             0x20000u
-/* Notified where a task's variant of the filter asks for it, else ALLOWED. */
+/* Notified if the task's variant of the filter asks for it, else ALLOWED. */
 #define OPENING              0x30000u /* opens a file */
 #define GROWING              0x50000u /* takes memory */
 #define HOLDING              0x70000u /* takes a descriptor */
 #define WRITING              0x90000u /* makes a file longer */
 #define LOOKING              0x80000u /* asks about a file */
-/* Of those two, in programs that are watched: NOTIFIED unless the loader asks (shim.h). */
+/* OPENING and LOOKING in programs that are watched: NOTIFIED unless the loader asks (shim.h). */
 #define WATCHED              0xa0000u
 #define REFUSED(number)      (0x40000u | (number))
 #define FAKED                REFUSED(0)
@@ -44,44 +44,44 @@ struct cond {
 };
 
 struct rule {
-    struct cond when[2]; /* both */
+    struct cond when[2]; /* both must hold */
     uint32_t then;
 };
 
 struct syscall_row {
     int nr;
     const char *name;
-    uint32_t otherwise;      /* when no rule matches */
+    uint32_t otherwise;      /* if no rule matches */
     const struct rule *rule; /* the first that matches decides; ends with ACTION_END */
 };
 
 /* Sorted by nr, each nr once. */
 extern const struct syscall_row *syscalls_table(size_t *count);
 
-#define SYSCALLS_X32 0x40000000 /* the first number of another ABI: no call of ours */
+#define SYSCALLS_X32 0x40000000 /* the first number of another ABI */
 
-/* The row of a call, or NULL: then it is REFUSED(ENOSYS), by zpipe-box, which notes the number (notify.c), or, from SYSCALLS_X32 on,
- * at once. */
+/* The row of a call, or NULL.  Then the call is REFUSED(ENOSYS): by zpipe-box, which notes the number (notify.c), or, from
+ * SYSCALLS_X32 on, by the filter. */
 const struct syscall_row *syscalls_find(int nr);
 
-/* What a task's filter is asked for, added up. */
+/* What a task's filter must do, as bits. */
 enum filter_variant {
     FILTER_PLAIN = 0,
-    FILTER_OPENS = 1,  /* OPENING and LOOKING calls are notified, but the loader's: /dev/stdin and its kin are answered */
-    FILTER_MEMORY = 2, /* GROWING ones: the task has a limit of memory */
-    FILTER_FILES = 8,  /* OPENING and HOLDING ones likewise */
-    FILTER_QUOTA = 32, /* WRITING ones: a named output may take so many bytes */
-    FILTER_TRACE = 16, /* what is refused is notified too, and refused there */
+    FILTER_OPENS = 1,  /* OPENING and LOOKING calls are notified, except the loader's, so that /dev/stdin and its kin are answered */
+    FILTER_MEMORY = 2, /* GROWING calls are notified: the task has a limit of memory */
+    FILTER_FILES = 8,  /* OPENING and HOLDING calls are notified: the task has a limit of open files */
+    FILTER_QUOTA = 32, /* WRITING calls are notified: a named output has a limit of bytes */
+    FILTER_TRACE = 16, /* refused calls are notified too, and zpipe-box refuses them */
 };
 
-/* An action as a variant takes it: ALLOWED, NOTIFIED, WATCHED or REFUSED. */
+/* The action in a variant: ALLOWED, NOTIFIED, WATCHED or REFUSED. */
 uint32_t syscalls_resolve(uint32_t action, unsigned variant);
 
-/* Two random words, drawn once per process and the same in its children.  A call that has them in its arguments was made by an
- * init's child that has not begun its program yet, or by a forker: they are in memory that is gone when the program goes on (with the exec,
- * with a clone's forker's stack), and a program can but guess. */
+/* Two random words, drawn once in a process and inherited by its children.  A call with them in its arguments was made by
+ * an init's child before its exec, or by a forker.  The words are in memory that is gone when the program runs (discarded
+ * by the exec, or in the stack of a clone's forker), and a program could only guess them. */
 #define SYSCALLS_OWN_WORDS 2
 uint32_t syscalls_own(unsigned which);
 
-/* The decision for one x86-64 call by reading the table, ALLOWED, NOTIFIED or REFUSED: what the BPF must agree with. */
+/* Decides one x86-64 call from the table (ALLOWED, NOTIFIED or REFUSED): the BPF must agree with it. */
 uint32_t syscalls_decide(const struct seccomp_data *call, unsigned variant);

@@ -1,7 +1,7 @@
-/* Is it the same every time?  The program is run twice, under conditions that differ in what has no
- * business in its results: the machine's load, the CPU, the supervisor's descriptors, environment and
- * stack, the age of its zygote.  Everything that it did is compared: its streams, its status, its files,
- * and each call that was answered for it, with its answer. */
+/* Is the result the same every time?  The program is run twice, under conditions that differ in what must not influence its
+ * results: the machine's load, the CPU, the supervisor's descriptors, environment and stack, the age of its zygote.
+ * Everything that it did is compared: its streams, its status, its files, and each call that was answered for it, with its
+ * answer. */
 #include "sandbox/alone.h"
 #include "base/fds.h"
 
@@ -20,11 +20,11 @@
 #include <unistd.h>
 
 #define BUSY_MAX      64 /* processes that load the machine */
-#define OTHER_FDS     97 /* descriptors that the second supervisor has more */
+#define OTHER_FDS     97 /* additional descriptors of the second supervisor */
 #define OTHER_ENV     61
 #define OTHER_STACK   12345
 #define OLDER         25 /* tasks that the second zygote has run before */
-#define CALLS_BEFORE  5  /* shown with a difference */
+#define CALLS_BEFORE  5  /* calls shown before a difference */
 
 struct side {
     struct run run;
@@ -62,7 +62,7 @@ static void load_end(const pid_t *busy, uint32_t count)
     }
 }
 
-/* To the first of the CPUs that we may use, or to the last. */
+/* Moves us to the first or the last of the CPUs that we may use. */
 static void stay_on(const cpu_set_t *may, bool last)
 {
     cpu_set_t one;
@@ -90,7 +90,7 @@ static void other_circumstances(void)
     }
 }
 
-/* A zygote that is not new. */
+/* Runs some tasks first, so that the zygote is not new. */
 static int grow_old(struct run *r, struct box *b)
 {
     static const char *const words[] = {"true", NULL};
@@ -110,7 +110,7 @@ static int grow_old(struct run *r, struct box *b)
 
 /* --- the two runs --- */
 
-/* All of stdin, so that it can be read twice; a file is as it is. */
+/* Copies all of stdin, so that it can be read twice; a file is used as it is. */
 static int keep_input(void)
 {
     struct stat s;
@@ -185,7 +185,7 @@ static int run_both(struct side side[2], const struct alone *a)
 
 /* --- the comparison --- */
 
-/* The first byte that differs, or -1; *ended: one side has no more there. */
+/* The first byte that differs, or -1; *ended: one side ends there. */
 static int64_t first_difference(int a, int b, bool *ended)
 {
     char x[65536], y[65536];
@@ -291,7 +291,7 @@ static bool same(struct side s[2])
         if (s[0].run.alone->named[i - 3].write)
             whole &= same_bytes(s[0].run.stream[i].name, s[0].run.stream[i].fd, s[1].run.stream[i].fd);
     bool order = same_calls(s[0].trace, s[1].trace, &calls);
-    if (!order && whole && !one->certified) { /* of processes side by side; that is no promise of ours */
+    if (!order && whole && !one->certified) { /* the order of calls of processes that run side by side, which we do not promise */
         fprintf(stderr, "zpipe-box: its results are the same, the order of its calls is not: %s\n",
                 one->uncertified_why);
         return true;
