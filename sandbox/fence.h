@@ -1,7 +1,6 @@
-/* Landlock, where the kernel has it: a second wall below the mounts.  A file is reached only beneath the
- * sandbox's own root, written only in the task's own places, whatever a forgotten directory descriptor or
- * a mistake in the mounts would allow; no device is made or commanded, no network and no abstract socket
- * is reached. */
+/* Landlock, if the kernel has it: a second wall besides the mounts.  Files can be reached only below the sandbox's own
+ * root, and written only in the task's own places, even with a forgotten directory descriptor or a mistake in the mounts.
+ * No device can be made or controlled, and no network and no abstract socket reached. */
 #pragma once
 #include "base/err.h"
 
@@ -10,14 +9,13 @@
 
 struct fence_rule {
     const char *path;
-    bool write; /* else: read and execute */
+    bool write; /* may be written; if not: read and executed */
     bool make;  /* with write: also make, remove and rename below it */
 };
 
-/* What this kernel has: Landlock's version, 0 when it is too old or switched off; -1 when it was refused,
- * which is no answer.  Ask before the filter is there. */
+/* Landlock's version in this kernel; 0: it is too old, or Landlock is switched off; -1: the question was refused, so it is
+ * not known.  Call it before the filter is installed. */
 int fence_version(struct err *e);
 
-/* From now on for this process and its children, irrevocably.  no_new_privs must be set.  Nothing, with
- * version 0. */
+/* Applies the rules to this process and its children, irrevocably.  no_new_privs must be set.  Does nothing with version 0. */
 int fence_enter(int version, const struct fence_rule *rule, unsigned count, struct err *e);

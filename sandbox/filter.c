@@ -440,7 +440,8 @@ bool filter_plain(const char *word)
                    by_name);
 }
 
-/* One of those; or another program, which may tell what it likes. */
+/* Does a word name /dev/ or /proc/, or a program for this one to start (sort --compress-program, split --filter), which may
+ * show anything? */
 static bool names_one(const char *const *words)
 {
     for (; words && *words; words++)
@@ -449,7 +450,7 @@ static bool names_one(const char *const *words)
     return false;
 }
 
-/* Is the program looked for in the image alone? */
+/* Does PATH lead only to programs of the image? */
 static bool searches_image(const char *const *env)
 {
     while (env && *env && strncmp(*env, "PATH=", 5))

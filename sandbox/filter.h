@@ -20,11 +20,11 @@ int filter_prepare(unsigned variant, struct err *e);
  * (one or two system calls, no heap), so it may be called in a child that shares its parent's memory. */
 int filter_install(unsigned variant, int *listener, struct err *e);
 
-/* Is this program watched?  All are but those of a list, which tell nothing of files and open no name
- * that is ours to answer, unless a word or a variable names /dev/ or /proc/, or they may be another's: found outside of the image, or
- * started by them.  `env` may be NULL. */
+/* Is this program watched?  All are, except those on a list that show nothing about files and open no name that zpipe-box
+ * answers.  A program on the list is watched too if PATH may find another one of its name outside of the image, or if a
+ * word or a variable names /dev/ or /proc/, or a program for it to start.  `env` may be NULL. */
 bool filter_watches(const char *const *argv, const char *const *env);
-/* Is that one of the list, by its name alone? */
+/* Is this name on that list? */
 bool filter_plain(const char *word);
 
 /* With these bits in a futex wait or wake the kernel does it: for the init and its child, before anybody answers.  If a

@@ -1,18 +1,18 @@
-/* Cutting a channel under a running writer.
+/* Cuts a channel while its writer runs.
  *
- * A write that is blocked in the socket when it is shut returns EPIPE without SIGPIPE.  So every thread
- * of the writing sandbox is first interrupted by ptrace: a blocked write leaves the kernel to be started
- * again (or returns what it has written).  When all stand still, the channel is cut and they are let go;
- * the writes start anew, meet a shut socket, and the kernel itself sends SIGPIPE.  Nothing else of it can
- * be seen by the programs.
+ * A write that is blocked in the socket when the socket is shut returns EPIPE without SIGPIPE.  So every thread of the
+ * writing sandbox is first interrupted by ptrace: a blocked write leaves the kernel to be started again (or returns how
+ * much it has written).  When all threads have stopped, the channel is cut and they continue.  The writes start again, meet
+ * a shut socket, and the kernel itself sends SIGPIPE.  The programs can see nothing else of this.
  *
- * A writer that shows elsewhere how far it came is not let go when it stands still: it goes on from call to call, so that each
- * of its writes can be counted, until swallow.c has cut all such channels; each is let go at its next call.  What was interrupted
- * in the midst of a channel's read or write is led to its end then (lead.c), as if nothing had been: no program sees that it was less.
+ * If a writer shows elsewhere how far it came, it does not simply continue: it goes on from call to call, so that each of
+ * its writes can be counted, until swallow.c has cut all such channels; each thread is released at its next call.  A read
+ * or write of a channel that was interrupted is then completed (lead.c) as if nothing had happened: no program sees that it
+ * was shorter.
  *
- * Threads are found by walking down from the task's init until a walk finds nobody new.  A thread that
- * is in no state to stop (a parent in vfork, a page being read) is not in a socket's queue either: it is
- * not waited for, and let go when it stops later. */
+ * Threads are found by walking down from the task's init until a walk finds no new one.  A thread that cannot stop now (a
+ * parent in vfork, a page being read) is not in a socket's queue either: it is not waited for, and is released when it
+ * stops later. */
 #include "sandbox/lead.h"
 #include "base/grow.h"
 #include "sandbox/proc.h"
@@ -36,18 +36,18 @@
 #define PIDFD_THREAD O_EXCL /* 6.9 */
 #endif
 
-#define THREADS_MAX 8192 /* of one sandbox; they are compared each with each */
-#define CUTS_MAX    64    /* channels in one go; more wait for the next */
+#define THREADS_MAX 8192 /* of one sandbox; each is compared with each */
+#define CUTS_MAX    64    /* channels that are cut together; more wait for the next time */
 
 struct thread {
     pid_t tid;
     bool stopped, gone;
-    bool entering; /* a call, that is not counted yet */
+    bool entering; /* it is entering a call that is not counted yet */
     bool optioned;
-    bool interrupted; /* maybe in the midst of a call */
+    bool interrupted; /* it may be in the middle of a call */
     struct lead lead;
-    int signal; /* to be delivered when it goes on */
-    struct channel *writes; /* to it, so many bytes were counted when the call began; NULL: none */
+    int signal; /* delivered when it continues */
+    struct channel *writes; /* the channel it writes to, and how many bytes were counted when the call began; NULL: none */
     uint64_t size;
 };
 
@@ -55,8 +55,8 @@ struct freeze {
     struct task *task;
     struct channel *cut[CUTS_MAX];
     uint32_t cut_count;
-    bool counting; /* they go on, from call to call */
-    ino_t space; /* the task's pid namespace: numbers that are of it */
+    bool counting; /* the threads go on from call to call */
+    ino_t space; /* the task's pid namespace, to which the numbers belong */
     struct thread *thread;
     uint32_t count, room;
     struct freeze *next;
@@ -84,7 +84,7 @@ int freeze_pidfd(pid_t tid)
     return fd < 0 ? (int)syscall(SYS_pidfd_open, tid, 0) : fd;
 }
 
-/* A number may be given again, to a process of the host's.  Once it is held, it cannot. */
+/* A number may be used again by a process of the host.  While we hold the process it cannot. */
 static void signal_thread(const struct freeze *f, pid_t tid)
 {
     int fd = freeze_pidfd(tid);
@@ -94,7 +94,7 @@ static void signal_thread(const struct freeze *f, pid_t tid)
         close(fd);
 }
 
-/* New threads are seized and told to stop.  True when it was new. */
+/* Seizes a new thread and tells it to stop.  True: it was new. */
 static bool add_thread(struct freeze *f, pid_t tid)
 {
     if (find_thread(f, tid) || f->count == THREADS_MAX || space_of(tid) != f->space ||
@@ -103,12 +103,12 @@ static bool add_thread(struct freeze *f, pid_t tid)
     struct thread t = {.tid = tid};
     bool refused = ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0 && errno == EPERM;
     /* Refused: by the host, or it is traced already, for its exec (notify_exec.c). */
-    if (!refused && space_of(tid) != f->space) { /* another's by now: it stops, and is let go as unwanted */
+    if (!refused && space_of(tid) != f->space) { /* the number belongs to another process by now: it stops, and is released as unwanted */
         ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
         return false;
     }
     if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0) {
-        t.gone = true; /* it ends; or the host forbids tracing: then only the signal can be had */
+        t.gone = true; /* it is ending, or the host forbids tracing: then it can only get the signal */
         if (refused && strchr("SR", proc_state(tid, NULL)))
             signal_thread(f, tid);
     }
@@ -165,7 +165,7 @@ static bool all_still(struct freeze *f)
     return true;
 }
 
-/* Channels that are not counted are cut; true: there are others. */
+/* Cuts the channels that are not counted; true: there are others. */
 static bool cut_all(struct freeze *f)
 {
     bool counted = false;

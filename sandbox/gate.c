@@ -103,7 +103,8 @@ static int is_of_image(uint64_t fd, uint64_t empty)
     return is;
 }
 
-/* As notify_stat.c has it.  The kernel has just written there.  False: by its name it lies in the image, and it does not. */
+/* The same as in notify_stat.c.  The kernel has just written to `s`.  False: by its name the file is in the image, but it
+ * is on another device. */
 static int tell_image(struct stat *s, int named)
 {
     if (named && s->st_dev != TABLE->device)

@@ -25,8 +25,8 @@ struct gate_site {
 };
 
 struct gate_table {
-    uint64_t image; /* the number of the mount with /usr; 0: not known */
-    uint64_t device; /* the device that /usr lies on; 0: not known */
+    uint64_t image; /* the number of the mount with /usr; 0: unknown */
+    uint64_t device; /* the device of /usr; 0: unknown */
     uint64_t count;
     struct gate_site site[GATE_SITES_MAX];
 };

@@ -1,7 +1,7 @@
-/* Does anybody of a task still hold one of the caller's descriptors for writing?  A shell's pipeline ends
- * when the last writer has let go, not when the first program ends.  For channels the socket tells; for a
- * pipe or file that was passed as it is, only the processes' tables of descriptors do.  They also lead to the writing end of
- * a channel, of which we keep none. */
+/* Does a process of the task still hold one of the caller's descriptors for writing?  A shell's pipeline ends when the last
+ * writer has closed it, not when the first program ends.  For a channel the socket shows that.  For a pipe or file that was
+ * passed as it is, only the processes' tables of descriptors do.  They also lead to the writing end of a channel, of which
+ * we keep none. */
 #include "sandbox/children.h"
 #include "sandbox/server.h"
 
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define DEPTH_MAX 256
-#define LOOKS_MAX 65536 /* descriptors in one look; who has more may hold any */
+#define LOOKS_MAX 65536 /* descriptors in one look; a process with more may hold any file */
 
 struct look {
     const struct task *t;

@@ -1,10 +1,9 @@
-/* Leading a call on that a stop made shorter than it would have been.
+/* Continues a call that a stop made shorter than it would have been.
  *
- * The registers are set back to the system call, and its arguments to what is left; when that has
- * ended, the program gets the sum, and its arguments.  What lies in pieces is led on piece by
- * piece, by plain reads and writes.  A write whose rest met a channel that is cut has failed as a
- * whole, as it would have without the stop (swallow.c): how much of it was done before is chance.
- */
+ * The registers are set back to the system call, and its arguments to what is left.  When that has ended, the program gets
+ * the sum, and its own arguments back.  A call with several pieces is continued piece by piece, by plain reads and writes.
+ * If the rest of a write met a channel that was cut, the whole write has failed, as it would have without the stop
+ * (swallow.c): how much of it was done before depends on chance. */
 #include "base/fds.h"
 #include "sandbox/lead.h"
 #include "sandbox/server.h"
@@ -18,12 +17,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define SYSCALL_BYTES 2 /* of the instruction */
-#define RESTART_UNLESS_HANDLED 514 /* ERESTARTNOHAND: the kernel makes the call again, or EINTR of it where a signal is seen to */
+#define SYSCALL_BYTES 2 /* size of the instruction */
+#define RESTART_UNLESS_HANDLED 514 /* ERESTARTNOHAND: the kernel makes the call again, or turns it into EINTR if a signal is handled */
 
 enum shape { SHAPE_NONE, SHAPE_BUFFER, SHAPE_PIECES, SHAPE_MESSAGE, SHAPE_FILE };
 
-/* Where the bytes of a call are that waits for a channel (syscalls.def has no others). */
+/* Where the bytes of a call are that waits for a channel (syscalls.def has no other such calls). */
 static enum shape shape_of(const struct user_regs_struct *call, bool *writes)
 {
     unsigned long long nr = call->orig_rax;
@@ -71,7 +70,7 @@ static uint64_t message_piece(pid_t tid, uint64_t address, uint64_t skip, uint64
                : 0;
 }
 
-/* The call for what is left; false: nothing is. */
+/* Begins the call for what is left; false: nothing is left. */
 static bool begin_rest(struct lead *l, pid_t tid)
 {
     bool writes;
@@ -86,7 +85,7 @@ static bool begin_rest(struct lead *l, pid_t tid)
         left = message_piece(tid, l->call.rsi, l->done, &at);
     if (!left)
         return false;
-    if (shape == SHAPE_FILE) { /* where in the file is counted there, or in its memory */
+    if (shape == SHAPE_FILE) { /* the file, or the program's memory, counts the offset */
         regs.r10 = left;
     } else {
         regs.rsi = at;
@@ -94,7 +93,7 @@ static bool begin_rest(struct lead *l, pid_t tid)
     }
     l->asked = left;
     regs.rax = !pieces ? regs.orig_rax : writes ? SYS_write : SYS_read;
-    regs.orig_rax = (unsigned long long)-1; /* no call that the kernel would start again */
+    regs.orig_rax = (unsigned long long)-1; /* not a call that the kernel would start again */
     regs.rip -= SYSCALL_BYTES;
     return ptrace(PTRACE_SETREGS, tid, NULL, &regs) == 0;
 }
@@ -135,7 +134,7 @@ void lead_begin(struct lead *l, const struct task *t, pid_t tid)
     l->on = begin_rest(l, tid);
 }
 
-/* It goes on with that result, as if it came from the call that was stopped. */
+/* Lets the thread go on with that result, as if it came from the call that was stopped. */
 static void give(struct lead *l, pid_t tid, long long result)
 {
     struct user_regs_struct regs = l->call;
@@ -144,7 +143,7 @@ static void give(struct lead *l, pid_t tid, long long result)
     l->on = false;
 }
 
-/* A sendfile that failed as a whole has read nothing. */
+/* Sets back the offset of a sendfile that failed as a whole: it has read nothing. */
 static void unread(const struct lead *l, pid_t tid)
 {
     int64_t place;
@@ -170,7 +169,7 @@ void lead_end(struct lead *l, pid_t tid)
     if (!l->on || ptrace(PTRACE_GETREGS, tid, NULL, &regs) < 0)
         return;
     long long got = (long long)regs.rax;
-    if (got <= -512 && got >= -516) /* it is started again */
+    if (got <= -512 && got >= -516) /* the kernel starts it again */
         return;
     if (got > 0)
         l->done += (uint64_t)got;

@@ -1,6 +1,6 @@
-/* What a program left in /job: the wanted outputs are opened and passed on, the rest is named, and so are inputs
- * that it removed, so that nothing is lost without a word.  The tree was made by the program: everything counted and bounded, no
- * link followed out of /job, nothing opened that could block. */
+/* What a program left in /job.  The wanted outputs are opened and passed on.  All others are named, and so are inputs that
+ * it removed, so that nothing is lost silently.  The tree was made by the program, so everything is counted and bounded, no
+ * link is followed out of /job, and nothing is opened that could block. */
 #include "sandbox/leftover.h"
 #include "base/fds.h"
 #include "base/kept.h"
@@ -26,9 +26,9 @@ struct sender {
     const struct box_task *task;
     const struct task_files *files;
     struct kept kept;
-    const char *ceiling; /* that was met: some wanted files were not handed over */
+    const char *ceiling; /* the limit that was reached: some wanted files were not sent */
     int link, job;
-    dev_t device; /* of /job itself: what lies elsewhere is an input */
+    dev_t device; /* the device of /job itself; a file on another device is an input */
     struct buf bytes;
     uint32_t count, named, wanted, visits;
     int fd[BATCH_FDS];
@@ -62,7 +62,7 @@ static void add(struct sender *s, const char *name, enum box_made_kind kind, mod
         flush(s);
 }
 
-/* To be told by its name alone. */
+/* Sends the name only. */
 static void tell(struct sender *s, const char *name, enum box_made_kind kind, mode_t mode)
 {
     if (s->named == LEFTOVER_NAMES)
@@ -76,7 +76,7 @@ static const char *in_job(const char *name)
     return strncmp(name, "/job/", 5) ? name : name + 5;
 }
 
-/* Which input has this name; file_count: none. */
+/* The index of the input with this name; file_count: there is none. */
 static uint32_t input_of(const struct box_task *t, const char *name)
 {
     uint32_t i = 0;
@@ -100,7 +100,7 @@ static bool same_bytes(int a, int b)
     return true;
 }
 
-/* The program found it there and has not changed it. */
+/* Did the program find this file there, and leave it unchanged? */
 static bool unchanged(const struct sender *s, const char *name, int fd, const struct stat *now)
 {
     struct stat was;
@@ -108,7 +108,7 @@ static bool unchanged(const struct sender *s, const char *name, int fd, const st
     if (i == s->task->file_count)
         return false;
     if (!leftover_compares(s->task, i) || s->files->fd[i] < 0 || fstat(s->files->fd[i], &was) < 0)
-        return true; /* an input that it may not change */
+        return true; /* an input that it cannot change */
     return was.st_size == now->st_size && ((was.st_mode & 0777) | 0600) == (now->st_mode & 0777) &&
            same_bytes(s->files->fd[i], fd);
 }
@@ -120,11 +120,11 @@ static int open_in_job(const struct sender *s, const char *name, int flags)
     return (int)syscall(SYS_openat2, s->job, name, &how, sizeof how);
 }
 
-/* A regular file below /job, or -1. */
+/* Opens a regular file below /job, or returns -1. */
 static int open_made(const struct sender *s, const char *name, struct stat *st)
 {
     int fd = open_in_job(s, name, O_RDONLY);
-    if (fd < 0 && errno == EACCES) { /* a mode that the program chose; the file is ours */
+    if (fd < 0 && errno == EACCES) { /* the program chose this mode; the file is ours, so we may change it */
         fchmodat(s->job, name, 0600, 0);
         fd = open_in_job(s, name, O_RDONLY);
     }
@@ -180,7 +180,7 @@ static bool lies_in(const char *name, const char *directory, size_t size)
     return !strncmp(in_job(name), directory, size) && in_job(name)[size] == '/';
 }
 
-/* It was there when the program began: some input or output lies in it. */
+/* Was this directory there when the program began, since some input or output is in it? */
 static bool is_given(const struct sender *s, const char *directory)
 {
     size_t size = strlen(directory);
@@ -198,7 +198,7 @@ static bool is_gone(const struct sender *s, const char *name)
     return faccessat(s->job, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
 }
 
-/* Copies that the program was given, and directories that were made for it, are here no more. */
+/* Reports copies that the program was given, and directories that were made for it, if they are gone. */
 static void tell_gone(struct sender *s)
 {
     char last[4096] = "";
@@ -257,7 +257,7 @@ static void walk(struct sender *s, int directory, char *prefix, int depth)
     }
 }
 
-/* The names sorted, and the same without those that come twice. */
+/* Sorts the names and removes duplicates. */
 static int sort_names(struct sender *s)
 {
     const struct box_task *t = s->task;

@@ -1,6 +1,6 @@
-/* What a task has used so far: told to whoever asks, and held against its limit of CPU time.  RLIMIT_CPU
- * counts each process alone and in whole seconds; here all of the task's are added up, and looked at
- * again when they could have used up the rest, so that long limits cost nothing. */
+/* What a task has used so far: reported when asked for, and compared with its limit of CPU time.  RLIMIT_CPU counts each
+ * process by itself and in whole seconds.  Here the time of all processes of the task is added up, and checked again when
+ * they could have used up the rest, so that long limits cost nothing. */
 #include "base/fds.h"
 #include "sandbox/server.h"
 #include "sandbox/usage.h"

@@ -1,10 +1,9 @@
 /* The file trees of a sandbox.
  *
- * The image is a small tmpfs with read-only binds of the host's programs, made once by the zygote.  Each
- * task has a copy of that mount namespace and one tmpfs, with a half for /tmp and a half for /job, so
- * that one size bounds both.  Inputs come as detached mounts, made read-only before anybody can reach
- * them.  A name outside /job and /tmp (`/data/x`) needs places in the root: such a task gets a root of
- * its own, because the image's is shared. */
+ * The image is a small tmpfs with read-only binds of the host's programs, made once by the zygote.  Each task has a copy of
+ * that mount namespace and one tmpfs, with one half for /tmp and one half for /job, so that one size limits both.  Inputs
+ * come as detached mounts, made read-only before anybody can reach them.  For a name outside /job and /tmp (`/data/x`) new
+ * directories in the root are needed: such a task gets a root of its own, because the image's root is shared. */
 #include "sandbox/mounts.h"
 #include "base/fds.h"
 #include "sandbox/shim.h"
@@ -49,7 +48,7 @@ static int set_attr(int at, const char *path, unsigned flags, uint64_t attr)
     return (int)syscall(SYS_mount_setattr, at, path, flags, &a, sizeof a);
 }
 
-/* The old way: the flags that are there must stay there. */
+/* For old kernels: flags that are set must stay set. */
 static int remount(const char *path, unsigned long flags)
 {
     struct statvfs s;
@@ -128,7 +127,7 @@ static int write_file(const char *path, const void *data, size_t size, mode_t mo
     return r;
 }
 
-/* The host's `/name` as it is: a link stays a link, a directory is bound; what is missing is left out. */
+/* Shows the host's `/name`: a link stays a link, a directory is bound; what is missing is left out. */
 static int take_top(const char *name, struct err *e)
 {
     char from[64], link[256];
@@ -159,7 +158,7 @@ static int make_etc(struct err *e)
         {"etc/hosts", "127.0.0.1 localhost zpipe\n"},
         {"etc/hostname", "zpipe\n"},
     };
-    /* What programs are configured with, and nothing that tells users or secrets of the host. */
+    /* Configuration of programs, and nothing that shows users or secrets of the host. */
     static const char pattern[] =
         "/etc/{alternatives,ld.so.cache,ld.so.conf,ld.so.conf.d,perl,python3*,mime.types,magic,"
         "magic.mime,services,protocols,locale.alias,ssl/certs,ssl/openssl.cnf,fonts,gawk*,R,java*}";
@@ -196,8 +195,8 @@ static int make_dev(struct err *e)
     }
     if (symlink("/tmp", "dev/shm") < 0) /* POSIX semaphores and shared memory */
         return err_sys(e, "cannot make '/dev/shm' in the sandbox");
-    /* For those who ask before they open (`sort /dev/stdin`): something is there, as it is when fd 0 is a
-     * socket.  Opening it is answered by notify.c. */
+    /* For programs that look before they open (`sort /dev/stdin`): something is there, as if fd 0 were a socket.  Opening
+     * it is answered by notify.c. */
     static const char *const end[] = {"dev/stdin", "dev/stdout", "dev/stderr"};
     for (size_t i = 0; i < sizeof end / sizeof *end; i++)
         if (mknod(end[i], S_IFSOCK | 0666, 0) < 0)
@@ -221,7 +220,7 @@ static int make_loader(struct err *e)
     return 0;
 }
 
-/* The current directory becomes the root; the old one goes. */
+/* Makes the current directory the root, and removes the old root. */
 static int enter_root(struct err *e)
 {
     if (syscall(SYS_pivot_root, ".", ".") < 0)
@@ -259,7 +258,7 @@ int image_build(struct err *e)
     return enter_root(e) < 0 || lock_root(e) < 0 ? -1 : 0;
 }
 
-/* Everything of `from` seen in `to`, an empty directory that can be written. */
+/* Shows everything in `from` also in `to`, an empty directory that can be written. */
 static int refill(const char *from, const char *to)
 {
     DIR *d = opendir(from);
@@ -301,7 +300,7 @@ static bool below(const char *path, const char *directory)
     return !strncmp(path, directory, n) && (path[n] == '/' || !path[n]);
 }
 
-/* Where files of the image are, no input is put: the program sees the image's. */
+/* No input is put where files of the image are: there the program sees the image's. */
 static bool in_image(const char *path)
 {
     static const char *const top[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/libx32", "/lib64",
@@ -312,7 +311,7 @@ static bool in_image(const char *path)
     return false;
 }
 
-/* A root of this task's own, while /tmp and /job are still the image's empty places. */
+/* Makes a root for this task alone, while /tmp and /job are still the image's empty places. */
 static int own_root(bool own_etc, bool own_dev, struct err *e)
 {
     if (mount("zpipe", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=8m") < 0 ||
@@ -330,7 +329,7 @@ static int own_root(bool own_etc, bool own_dev, struct err *e)
     return 0;
 }
 
-/* Something is there, for those who ask before they open: the server answers the opening itself. */
+/* Makes the names exist, for programs that look before they open.  The server answers the opening itself. */
 static int place_names(const struct box_task *t, struct err *e)
 {
     char path[300];
@@ -348,7 +347,7 @@ static int place_names(const struct box_task *t, struct err *e)
                : 0;
 }
 
-/* The task's writable places. */
+/* Makes the task's writable places. */
 static int scratch(struct err *e)
 {
     char options[96];
@@ -361,7 +360,7 @@ static int scratch(struct err *e)
     return 0;
 }
 
-/* Room for the copies comes on top of what the task may write. */
+/* The copies of inputs get room in addition to what the task may write. */
 static int resize(const struct box_task *t, const struct task_files *f, struct err *e)
 {
     uint64_t bytes = t->limit.scratch_bytes ? t->limit.scratch_bytes : SCRATCH_DEFAULT;
@@ -420,7 +419,7 @@ int file_copy(const struct box_file *f, int from, const char *path)
     return n < 0 ? -1 : 0;
 }
 
-/* Read-only, however it comes, unless the task is to have its own. */
+/* Puts an input in its place: read-only in every case, unless the task is to have a copy of its own. */
 static int place_file(const struct box_file *file, const struct task_files *f, uint32_t i, char *path)
 {
     struct stat s, there;
@@ -438,7 +437,7 @@ static int place_file(const struct box_file *file, const struct task_files *f, u
     return f->late[i] ? remount(path, MS_RDONLY | MS_NOSUID | MS_NODEV) : 0;
 }
 
-/* What there is beside /tmp and /job that must be the task's own. */
+/* What else the task needs for itself, besides /tmp and /job. */
 struct needs {
     bool root, etc, names;
 };
@@ -481,7 +480,7 @@ int mounts_add(const struct box_task *t, const struct task_files *f, struct err 
         if (!in_image(path) && place_file(&t->file[i], f, i, path) < 0)
             return err_sys(e, "cannot place the input '%s' in the sandbox", t->file[i].name);
     }
-    for (uint32_t i = 0; i < t->output_count; i++) { /* where it cannot be made, the program will say so */
+    for (uint32_t i = 0; i < t->output_count; i++) { /* if it cannot be made the program will say so */
         whole_name(t->output[i], path, sizeof path);
         if (below(path, "/job"))
             make_parents(path);

@@ -1,5 +1,5 @@
-/* What a task's processes have used so far, by the kernel's own count: bytes for whoever watches, CPU time
- * and threads for limits.  Nothing on the way of the bytes counts them, and no cgroup is needed. */
+/* What a task's processes have used so far, as the kernel counts it: bytes for progress, CPU time and threads for limits.
+ * So no process that moves the bytes has to count them, and no cgroup is needed. */
 #include "sandbox/usage.h"
 #include "base/grow.h"
 #include "sandbox/children.h"
@@ -15,14 +15,14 @@
 #define NS            1000000000ull
 #define CPU_FIELD     14 /* utime in /proc/PID/stat, the first of four; see proc_pid_stat(5) */
 
-/* Its own, and that of its children which it has waited for. */
+/* The CPU time of a process, and of its children that it has waited for. */
 static uint64_t cpu_of(pid_t pid)
 {
     char text[1024];
     uint64_t ticks = 0;
     if (!proc_read(pid, "stat", text, sizeof text))
         return 0;
-    char *at = strrchr(text, ')'); /* the second field; it may hold anything */
+    char *at = strrchr(text, ')'); /* the end of the second field, which may contain anything */
     for (int i = 2; at && i < CPU_FIELD; i++)
         at = strchr(at + 1, ' ');
     for (int i = 0; at && i < 4; i++)

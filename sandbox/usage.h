@@ -3,14 +3,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define USAGE_THREADS_MAX 65536 /* looked at in one walk */
+#define USAGE_THREADS_MAX 65536 /* threads that are looked at in one walk */
 
 struct usage {
-    uint64_t bytes_in, bytes_out; /* read and written by calls, ended processes included */
-    uint64_t cpu_ns;              /* likewise */
-    uint32_t threads;             /* that live, or are not yet waited for */
+    uint64_t bytes_in, bytes_out; /* bytes read and written by system calls, also by processes that have ended */
+    uint64_t cpu_ns;              /* also of processes that have ended */
+    uint32_t threads;             /* threads that live, or that nobody has waited for yet */
 };
 
-/* All below the process `init`, itself without.  usage_count: threads only. */
+/* Counts everything below the process `init`, but not `init` itself.  usage_count: threads only. */
 void usage_look(pid_t init, struct usage *u);
 uint32_t usage_count(pid_t init);
