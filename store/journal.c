@@ -509,6 +509,11 @@ struct journal *journal_open(const char *directory, struct err *e)
         return NULL;
     }
     j->count_file = j->reserve_file = -1;
+    if (access(directory, W_OK) < 0) { /* SQLite would not say why */
+        err_sys(e, "cannot write in the keeper's directory '%s'", directory);
+        journal_close(j);
+        return NULL;
+    }
     int code = sqlite3_open_v2(j->path, &j->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (code != SQLITE_OK)
         fail(j, code, e);

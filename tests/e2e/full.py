@@ -123,6 +123,24 @@ def at_a_keeper():
 
 
 @case
+def where_nothing_can_be_written():
+    """A keeper's directory on a disk that was mounted read-only, as one that failed is: it says so, and has all its jobs when that is over."""
+    with disk("keep", "6m") as state, Cluster(workers=1) as c:
+        c.start_keeper()
+        job = c.run("submit", "echo well").stdout.decode().strip()
+        until("it has ended", lambda: "ended with" in c.run("status", job).stdout.decode(), 90)
+        c.keeper.terminate()
+        c.keeper.wait()
+        subprocess.run(["mount", "-o", "remount,ro", state], check=True)
+        r = subprocess.run([zpipe, "keeper", "--keys", "keys", "--scheduler", c.url, "--state", "keep"], capture_output=True, timeout=60)
+        assert r.returncode == 125 and "Read-only file system" in r.stderr.decode() and state in r.stderr.decode(), r
+        subprocess.run(["mount", "-o", "remount,rw", state], check=True)
+        c.start_keeper()
+        r = c.run("attach", job)
+        assert (r.returncode, r.stdout) == (0, b"well\n"), r
+
+
+@case
 def at_a_scheduler():
     """It does not start, and leaves nothing; where it runs, it needs no room."""
     with disk("state", "64k") as where:
