@@ -113,12 +113,21 @@ void answer_fallocate(struct notify *n, const struct seccomp_notif *q, struct an
         close(fd);
 }
 
+/* A call that will fail is left to the kernel, as a descriptor that was given cannot be taken back. */
+static bool succeeds(struct notify *n, const struct seccomp_notif *q)
+{
+    int number[2];
+
+    return notify_has_room(q, 2) && task_read(n, q, q->data.args[0], number, sizeof number) == 0 &&
+           task_write(n, q, q->data.args[0], number, sizeof number) == 0;
+}
+
 /* Make the pipe here: only when it exists can be seen how much room it has. */
 void answer_pipe(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     int flags = (int)q->data.args[1], fd[2], number[2];
     notify_hold(n, q, 2);
-    a->go_on = !(flags & O_NONBLOCK);
+    a->go_on = !(flags & O_NONBLOCK) || !succeeds(n, q);
     if (a->go_on)
         return;
     if (pipe2(fd, flags | O_CLOEXEC) < 0) {

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -138,23 +139,35 @@ void answer_forking(struct notify *n, const struct seccomp_notif *q, struct answ
     a->error = EAGAIN;
 }
 
-/* Descriptors get the lowest free number, so while the highest number is free there is room. */
-void notify_hold(struct notify *n, const struct seccomp_notif *q, uint32_t more)
+static uint32_t held_by(const struct seccomp_notif *q)
 {
-    char path[64], link[8];
+    char path[64];
     uint32_t held = 0;
-    if (!n->files)
-        return;
-    snprintf(path, sizeof path, "/proc/%u/fd/%u", q->pid, n->files - 1);
-    if (more == 1 && readlink(path, link, sizeof link) < 0)
-        return;
     snprintf(path, sizeof path, "/proc/%u/fd", q->pid);
     DIR *d = opendir(path);
     for (struct dirent *entry; d && (entry = readdir(d));)
         held += *entry->d_name != '.';
     if (d)
         closedir(d);
-    if (held + more > n->files)
+    return held;
+}
+
+bool notify_has_room(const struct seccomp_notif *q, uint32_t more)
+{
+    struct rlimit files;
+    return prlimit((pid_t)q->pid, RLIMIT_NOFILE, NULL, &files) < 0 || held_by(q) + more <= files.rlim_cur;
+}
+
+/* Descriptors get the lowest free number, so while the highest number is free there is room. */
+void notify_hold(struct notify *n, const struct seccomp_notif *q, uint32_t more)
+{
+    char path[64], link[8];
+    if (!n->files)
+        return;
+    snprintf(path, sizeof path, "/proc/%u/fd/%u", q->pid, n->files - 1);
+    if (more == 1 && readlink(path, link, sizeof link) < 0)
+        return;
+    if (held_by(q) + more > n->files)
         hit(n, "files");
 }
 

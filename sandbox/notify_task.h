@@ -251,6 +251,8 @@ void signals_of_child(struct notify *n, const struct seccomp_notif *q);
 notify_handler answer_growing, answer_forking, answer_holding, answer_pair; /* notify_measure.c */
 /* The process is about to take `more` descriptors. */
 void notify_hold(struct notify *n, const struct seccomp_notif *q, uint32_t more);
+/* May it have that many descriptors more? */
+bool notify_has_room(const struct seccomp_notif *q, uint32_t more);
 
 /* Give the task a new descriptor for `fd` (borrowed): its number, or -1 with errno. */
 int task_add_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec);

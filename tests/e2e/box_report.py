@@ -179,6 +179,22 @@ def configuration_has_one_order():
 
 
 @case
+def a_pipe_that_cannot_be_leaves_nothing():
+    """One whose ends do not wait, for which there is one number left, or no memory."""
+    text = """import ctypes, os
+c = ctypes.CDLL(None, use_errno=True)
+def count(): return sum(c.fcntl(n, 1) >= 0 for n in range(1024))
+print(c.pipe2(ctypes.c_void_p(8), os.O_NONBLOCK), ctypes.get_errno(), count())
+while c.dup(1) >= 0: pass
+os.close(1023)
+print(c.pipe2(bytes(8), os.O_NONBLOCK), ctypes.get_errno(), count())
+os.close(1022)
+print(c.pipe2(ctypes.create_string_buffer(8), os.O_NONBLOCK), count())"""
+    status, out, err, r = report("--", "python3", "-c", text)
+    assert (status, out, r["certified"]) == (0, b"-1 14 3\n-1 24 1023\n0 1024\n", True), (status, out, err, r)
+
+
+@case
 def a_wait_for_less_than_nothing_is_refused():
     text = "import ctypes; c = ctypes.CDLL(None, use_errno=True); print(c.select(-1, ctypes.create_string_buffer(b'\\x01', 128), None, None, None), ctypes.get_errno())"
     status, out, err, r = report("--", "python3", "-c", text, stdin=b"x")
