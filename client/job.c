@@ -1,9 +1,9 @@
 /* See client.h.  A job's life in the client:
  *
-*   submitted   the graph and the ports were sent to the scheduler
-*   accepted    the job has a number; in a cluster its streams run (serve.c)
-*   result      every stage ended, or zpipe failed: the status is known, and whether to commit outputs
-*   over        all bytes for us have arrived; outputs are in place or gone
+ *   submitted   the graph and the ports were sent to the scheduler
+ *   accepted    the job has a number; in a cluster its streams run (serve.c)
+ *   result      every stage ended, or zpipe failed: the status is known, and whether to commit outputs
+ *   over        all bytes for us have arrived; outputs are in place or gone
  *
  * Before: cli/.  Next: dsl/lower.c for the graph, then scheduler/daemon.c. */
 #include "client/client.h"

@@ -1,7 +1,7 @@
 /* A carry moves bytes between descriptors and a stream: *out*, from descriptors, one after the other, into a stream; *in*,
  * from a stream to a descriptor.  Workers and clients use carries for all bytes that go to or come from another process.
  *
-* Descriptors are taken, and closed with the carry.  Sockets and pipes should be non-blocking, and open files of the
+ * Descriptors are taken, and closed with the carry.  Sockets and pipes should be non-blocking, and open files of the
  * caller's own; regular files are read and written as they are. */
 #pragma once
 #include "base/err.h"

@@ -1,7 +1,7 @@
 /* How the bytes of a graph must be able to flow, so that programs which wait for each other do not wait for ever, and stop
  * only for reasons that are the same in every run.
  *
-* A program waits for the writer of what it reads, and, when an edge is full, for the reader of what it writes.  Could such
+ * A program waits for the writer of what it reads, and, when an edge is full, for the reader of what it writes.  Could such
  * waits form a circle?  One edge alone makes no circle, so it would be a circle of the graph with the directions of its
  * edges ignored.  The graph has no circle with directions, so some node in it has both of its edges going out: a *fork*.
  * The circle of waits leaves the fork along one of these two edges, so the fork waits there for a reader.  Hence no circle

@@ -2,7 +2,7 @@
  * about every key; ours runs on the same loop and looks into the allow-list.  Its answer, the user id, comes with every
  * message of that connection and tells role and key.
  *
-* A worker learns of a key by RUN (a keeper by VISIT), which may arrive after the key's owner has connected.  So its handler
+ * A worker learns of a key by RUN (a keeper by VISIT), which may arrive after the key's owner has connected.  So its handler
  * holds a question about an unknown key for NET_HOLD_MS before it says no: a connection that waits loses nothing, while
  * one that was refused would have to be made again. */
 #include "proto/net.h"

@@ -2,7 +2,7 @@
  * loses messages as soon as another callback sends on the same socket.  Instead, a loop_hook asks for ZMQ_EVENTS before
  * every sleep and after every wake-up.
  *
-* Who is at the other end of a link is known over TCP by its CURVE key, which net.c looks up in the allow-list; without
+ * Who is at the other end of a link is known over TCP by its CURVE key, which net.c looks up in the allow-list; without
  * keys it is what HELLO says. */
 #include "proto/peer_inside.h"
 

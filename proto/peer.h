@@ -1,7 +1,7 @@
 /* ZeroMQ sockets on the loop, as messages.  No other folder sees zmq.h, with its contexts, its edge-triggered descriptor
  * and its identities.
  *
-* A `struct net` is the process's ZeroMQ context with its keys and its allow-list.  A `struct peer` is one socket: a
+ * A `struct net` is the process's ZeroMQ context with its keys and its allow-list.  A `struct peer` is one socket: a
  * *server* (ROUTER) that many connect to, each over a link with a number; or a *client* (DEALER) with the single link 0.
  * A message that does not decode, or that the message table does not allow from that role, is counted and logged, and
  * closes its link; on_message never sees it. */

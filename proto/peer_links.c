@@ -1,11 +1,11 @@
 /* A peer's links: a table of them by number, links that outlive their connection, and the end of each link.
  *
-* A ROUTER socket does not tell when a peer left.  Its monitor does, by the descriptor of the connection, which comes with
+ * A ROUTER socket does not tell when a peer left.  Its monitor does, by the descriptor of the connection, which comes with
  * every message, too.  What must stay true: the monitor's events are read before a link is made, so a descriptor that is
  * used again is never taken for its former owner; and a link's end is reported only when nothing is left to read, so
  * nothing that arrived is lost.
  *
-* A link that outlives its connection (session.h) keeps the number of its first connection; the number of a later one
+ * A link that outlives its connection (session.h) keeps the number of its first connection; the number of a later one
  * leads to it (`of`), and messages over an earlier one are ignored.  A stopped process does not answer ZeroMQ's PING, but
  * it is not gone, and its host's kernel still answers TCP's probes.  So a server does not use PING to see whether a client
  * is there; it looks whether those probes are answered.  A client does use PING to see whether its server is there. */

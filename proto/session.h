@@ -1,11 +1,11 @@
 /* A link that outlives its connection.  A client may be stopped, and a network may break for a while: messages sent
  * meanwhile wait, and those that were on their way are sent again, so that neither side's owner notices.
  *
-* Each side keeps what it has sent (the library's own messages, not copies) until the other side tells with GOT how many
+ * Each side keeps what it has sent (the library's own messages, not copies) until the other side tells with GOT how many
  * messages have come.  When there is a connection again both sides tell that with SESSION, and later messages are sent
  * again: so each message comes once, in order.  Sockets and time are handled by peer.c.
  *
-* What is kept is bounded: bytes of streams by their credit, and the number of messages by SESSION_KEPT_MAX. */
+ * What is kept is bounded: bytes of streams by their credit, and the number of messages by SESSION_KEPT_MAX. */
 #pragma once
 #include "base/err.h"
 #include "proto/msg.h"

@@ -2,11 +2,11 @@
  * and to the stream's name (job, attempt, what, index, node); the owner passes it the CREDIT, DATA
  * and LEAVE messages that bear this name.
  *
-* The sender sends frames of at most MSG_DATA_BYTES while it has credit.  An end is a flag with the total and the digest of
+ * The sender sends frames of at most MSG_DATA_BYTES while it has credit.  An end is a flag with the total and the digest of
  * all bytes, never a closed connection; it has arrived when the receiver answers it.  The receiver grants
  * MSG_CREDIT_BYTES beyond what its owner has consumed, and refuses bytes beyond the credit, gaps and wrong digests.
  *
-* If a sender is lost another one begins at the first byte again: the receiver compares the bytes that it has already by
+ * If a sender is lost another one begins at the first byte again: the receiver compares the bytes that it has already by
  * their digest, and drops them; its owner does not notice. */
 #pragma once
 #include "base/err.h"

@@ -1,6 +1,6 @@
 /* Processes that run side by side: signals for the ends of children that arrive while a call waits for our answer.
  *
-* Until we have read a notification, a signal can break the call that waits for it.  The kernel then begins the call again,
+ * Until we have read a notification, a signal can break the call that waits for it.  The kernel then begins the call again,
  * unless the signal's handler does not want that (it lacks SA_RESTART): then the call fails with EINTR, as no fork and no
  * stat does outside.  A shell has such a handler for the ends of its children, and would say "Cannot fork".  While processes
  * take turns this cannot happen.  When they do not, a process that starts others and has such a handler is traced, so that

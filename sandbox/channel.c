@@ -1,12 +1,12 @@
 /* Channels: the streams of a region.
  *
-* A channel is a unix stream socket pair whose reading end always reads full (SO_RCVLOWAT).  To its writer it must
+ * A channel is a unix stream socket pair whose reading end always reads full (SO_RCVLOWAT).  To its writer it must
  * look like a pipe: when the reader leaves the writer gets SIGPIPE, even in a write that is blocked.  A socket alone
  * does not do that (a blocked write gets ECONNRESET or EPIPE without a signal).  So the server keeps the reading end
  * open, and cuts the channel only while every thread of the writing sandbox is stopped: when they go on, their
  * interrupted writes start again and meet a socket that is already shut down.
  *
-* The reader must see an end only if the writer ended by itself: the kernel also closes the descriptors of a program
+ * The reader must see an end only if the writer ended by itself: the kernel also closes the descriptors of a program
  * that was killed, and a `sort` would then print half of its input, sorted.  So the server keeps the writing end open,
  * too, until the writer's init has reported its end.  If it never does, the reader is killed as well
  * (region_end_failed). */

@@ -2,7 +2,7 @@
  * page, and its vDSO reads and moves the clock.  At each call that has to do with time zpipe-box reads the page, and writes
  * the clock back.  Also included by the shim, which has no C library.
  *
-* The process can spoil the page, as it is its own memory; so zpipe-box reads from it only how late it is. */
+ * The process can spoil the page, as it is its own memory; so zpipe-box reads from it only how late it is. */
 #pragma once
 #include <stdint.h>
 

@@ -5,11 +5,11 @@
  * process reaps, and tells the template's init what has ended, until no process is left.  One clone may be at work while
  * the next is made and waits.
  *
-* When no process of a clone is left its pid namespace is as it was made, except for the number that the next process gets.
+ * When no process of a clone is left its pid namespace is as it was made, except for the number that the next process gets.
  * Where the host lets that number be set, the first process stays: it says at the door how the clone ended, and is told
  * there to make the next clone for this door, again as number 2.
  *
-* The forker may do all this because it has entered a user namespace that owns nothing but the pid namespaces of clones.  A
+ * The forker may do all this because it has entered a user namespace that owns nothing but the pid namespaces of clones.  A
  * clone drops all rights before an instruction of the program runs.
  *
  * What must stay true: no C library, no writable data, no vector registers (the program's are in them),

@@ -1,6 +1,6 @@
 /* The server's guard: a process that shares its table of descriptors and outlives it by as long as its sandboxes do.
  *
-* When a process is killed the kernel closes its descriptors before it kills the processes that die with it.  The server's are the
+ * When a process is killed the kernel closes its descriptors before it kills the processes that die with it.  The server's are the
  * writing ends of channels and the listeners of system calls: a program would see the end of an input that has not ended, or be
  * told that a call does not exist, and could still print what follows from that.  The guard keeps all of them open until every
  * program is dead.  Only then does the caller learn that the server is gone, as its socket is among them. */

@@ -3,7 +3,7 @@
  * writable directories, which must be as they were before the next task comes.  A clone that leaves them changed is the
  * template's last; the next one may have been made by then, and ends with it.
  *
-* A clone has a pid namespace below ours, in which nothing is left of other clones.  Its first process runs the forker's
+ * A clone has a pid namespace below ours, in which nothing is left of other clones.  Its first process runs the forker's
  * code, is our child, and may stay to serve a later clone. */
 #include "base/fds.h"
 #include "sandbox/forker.h"

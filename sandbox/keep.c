@@ -1,7 +1,7 @@
 /* KEEP channels: zpipe-box keeps what a program writes until the program has ended, as outputs of blocks are committed
  * whole.
  *
-* A small output is read into memory as it comes, and goes to the caller in one message: no file is made for it, and the
+ * A small output is read into memory as it comes, and goes to the caller in one message: no file is made for it, and the
  * program gets no descriptor that another task ever holds.  An output that exceeds a channel's share, or what all KEEP
  * channels may have together, goes as a whole into an unlinked file, by a pump.  A limit of the writer's output holds
  * either way. */

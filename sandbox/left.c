@@ -1,15 +1,15 @@
 /* Could it show how far a program came whose reader has left?
  *
-* How far it came is chance, as it depends on the room in a socket and on the reader's speed.  If the program just dies of
+ * How far it came is chance, as it depends on the room in a socket and on the reader's speed.  If the program just dies of
  * SIGPIPE in silence, or had ended well before, nobody sees that.  If it has shown something else (on stderr, in a file, by
  * its status), that may differ in the next run, and is not certified.
  *
-* A program that has shown something and came to its end may only have been quicker than its reader.  Whether the reader
+ * A program that has shown something and came to its end may only have been quicker than its reader.  Whether the reader
  * leaves is known when the reader has ended, and all programs further down the stream, since the reader may itself have
  * lost its own reader.  So the program's result waits for all of these.  About a reader outside of the region we know only
  * whether it has left so far: programs that it left are not certified, and the others came to their normal end.
  *
-* On channels where SIGPIPE meets the writer at the same byte each time (swallow.c) none of this is chance. */
+ * On channels where SIGPIPE meets the writer at the same byte each time (swallow.c) none of this is chance. */
 #include "sandbox/server.h"
 
 #include <poll.h>

@@ -1,6 +1,6 @@
 /* The server's side of the task filter: takes notifications and answers them.
  *
-* What must stay true.  The task is hostile: its memory is read only once, lengths are bounded here, and nothing waits for
+ * What must stay true.  The task is hostile: its memory is read only once, lengths are bounded here, and nothing waits for
  * it.  The process number in a notification may come to belong to another process, so the notification's id must be
  * checked: after reading memory, and before writing it.  A call may be notified twice (kernels without
  * WAIT_KILLABLE_RECV restart it after a signal); then the clock steps twice. */

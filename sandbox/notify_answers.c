@@ -2,7 +2,7 @@
  * by the time slept, so that no sleep takes real time and no busy loop sees a clock that stands still.  The machine is
  * always the same one: one CPU, 16 GiB, a fixed kernel release.
  *
-* Calls that wait with a limit of time are passed to the kernel, as only it can wait.  The logical clock moves by the limit
+ * Calls that wait with a limit of time are passed to the kernel, as only it can wait.  The logical clock moves by the limit
  * first, and the task is marked, since what the calls return may depend on real time. */
 #include "sandbox/clock_page.h"
 #include "sandbox/notify_task.h"

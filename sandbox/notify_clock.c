@@ -1,6 +1,6 @@
 /* The logical clock of a task.  It steps a little with each look, jumps by what is slept, and never goes back.
  *
-* A process with a clock page (clock_page.h) reads the clock by itself.  So before a call that has to do with time is
+ * A process with a clock page (clock_page.h) reads the clock by itself.  So before a call that has to do with time is
  * answered the page is read, and afterwards it is written.  A process that sleeps tells its parents, which wait for it;
  * others learn of it at their next call.  If a process spoils its page, only its own task's clock is late. */
 #include "sandbox/clock_page.h"

@@ -2,7 +2,7 @@
  * head of its file is looked at.  If the shim is its loader the exec just goes on.  Any other program is traced up to its
  * first instruction; there its auxiliary vector is corrected, as the shim would do, and tracing ends.
  *
-* What must stay true: a program that we cannot look at is traced.  A name may come to mean another file between our look
+ * What must stay true: a program that we cannot look at is traced.  A name may come to mean another file between our look
  * and the kernel's; only a program with threads can do that to itself, and then nothing is certified.  If a start cannot be
  * corrected the process is killed: a wrong certificate would be worse. */
 #include "sandbox/auxv.h"

@@ -1,7 +1,7 @@
 /* Answers for a template and its clones.  All of them are under one filter, whose listener belongs to the template.  Only
  * one of them runs at a time, so calls come from that one.  The state from which calls are answered is copied for each.
  *
-* Two calls are allowed to the forker only, and refused to all others as if they did not exist: to enter, once, the user
+ * Two calls are allowed to the forker only, and refused to all others as if they did not exist: to enter, once, the user
  * namespace that it gets, and to drop rights for all below it.  The forker's clone calls and the waits of clones' first
  * processes are not notified (syscalls_own). */
 #include "sandbox/notify_task.h"

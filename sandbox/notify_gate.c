@@ -2,7 +2,7 @@
  * when it asks once more: the call then shows the place in its code, so nothing need be known about the C library.  Each
  * process has its own code, which forks inherit.
  *
-* What must stay true: the process is stopped at its call, and has no other thread.  We write only into its own memory, never
+ * What must stay true: the process is stopped at its call, and has no other thread.  We write only into its own memory, never
  * into a file: where the instruction is that it has just executed, and where the shim left room.  If anything is not as
  * expected it is left alone, and the calls are notified as before. */
 #include "sandbox/gate.h"

@@ -4,9 +4,9 @@
  *     also stands for their other times, which depend on who reads them there.  Their owner is the task's user.  The gate
  *     tells the same about them (gate.c);
  *   - files that the task made have their own numbers, which a fresh tmpfs gives in order, and logical
-*     times: a time that the kernel set is replaced, in the file itself, by the logical time of the first look at it.
+ *     times: a time that the kernel set is replaced, in the file itself, by the logical time of the first look at it.
  *     A file that is looked at later counts as changed later, which is what `find -newer` and make need;
-*   - everything else (inputs, sockets, pipes) has the epoch as its time, a number by the order of first looks, one link,
+ *   - everything else (inputs, sockets, pipes) has the epoch as its time, a number by the order of first looks, one link,
  *     and the task's user as its owner;
  *   - a channel is a pipe, and /dev/urandom a device.
  * Only programs that are known to show none of this are not watched (filter_watches). */

@@ -3,7 +3,7 @@
  * same point in every run.  A sleep is cut short by a timer of its own process; a pause of a process without children lets
  * time pass up to its timer.
  *
-* A program that waits in another way, or computes without looking at a clock, does not let time pass, so its timer does not
+ * A program that waits in another way, or computes without looking at a clock, does not let time pass, so its timer does not
  * ring.  Timers of CPU time never ring. */
 #include "base/fds.h"
 #include "sandbox/notify_task.h"

@@ -4,7 +4,7 @@
  * processes when memory is short, or a service that is stopped.  Not only the main program matters: a shell whose `sort`
  * was killed goes on, and its status says nothing of that.
  *
-* Of a task's other processes, only those that take turns are looked at. */
+ * Of a task's other processes, only those that take turns are looked at. */
 #include "sandbox/result.h"
 #include "sandbox/server.h"
 #include "sandbox/turns_member.h"

@@ -3,7 +3,7 @@
  * itself.  So a start costs a message and an exec.  A used place is replaced only after the task's result was sent.  If
  * the task left its place as it found it, the place is used again and only the process is made anew.
  *
-* A server that has only one region keeps no place ready.  Nor is one kept for tasks that must be known first: those
+ * A server that has only one region keeps no place ready.  Nor is one kept for tasks that must be known first: those
  * that need a root of their own, or a filter that few tasks use. */
 #include "base/fds.h"
 #include "sandbox/filter.h"

@@ -2,10 +2,10 @@
  * blocking calls, so that nobody's terminal, pipe or file is ever made non-blocking.  A pump notes its progress in a
  * page that it shares with the server, so that it is known even if the pump is killed.
  *
-* A small input in files, or in a pipe that nobody writes to any more, needs no process: the server puts it into the
+ * A small input in files, or in a pipe that nobody writes to any more, needs no process: the server puts it into the
  * channel at once, which never blocks.
  *
-* A pump copies sources, one after another, to one destination.  It has all of them from the start or (`more`) is
+ * A pump copies sources, one after another, to one destination.  It has all of them from the start or (`more`) is
  * sent more as it runs.  A pump that is watched has a socket: sources come over it, and what goes back only says that
  * there is news in the page, so nothing is lost if the socket has no room. */
 #include "base/fds.h"

@@ -2,7 +2,7 @@
  * such a writer at the same byte in every run: it may write exactly SWALLOW_BYTES more than the reader took, and the write
  * that would go beyond that fails.
  *
-* At first what is written is thrown away, as fast as it comes, through a socket whose buffer is made small.  That must stop
+ * At first what is written is thrown away, as fast as it comes, through a socket whose buffer is made small.  That must stop
  * while what the socket can hold still fits into the rest.  Then every thread of the writer is stopped (freeze.c) and the
  * bytes in the socket are counted.  From there on each write is counted: by its size as it begins, and corrected by what it
  * wrote when it has ended. */

@@ -1,6 +1,6 @@
 /* Decides which templates there are, and which tasks start from one.
  *
-* If the caller says that many tasks of a kind are to come, a template is made for the first one, which waits for it: so all
+ * If the caller says that many tasks of a kind are to come, a template is made for the first one, which waits for it: so all
  * tasks are clones, and no cold start takes CPU time from the making.  If few are to come, none is made until there have
  * been many.  If the caller cannot tell, the first two tasks with a key start cold, and a template is made beside the
  * second.  A template serves one task at a time; when all templates of a key are in use one more is made, up to the number

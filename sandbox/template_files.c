@@ -4,7 +4,7 @@
  * lead elsewhere now, even one that led nowhere, and when a file changes that was only looked at.  A change makes us
  * distrust all templates: it is rare, and so we need not know which template had which file.
  *
-* Files in the sandbox's own directories are not watched: only its task can change them, and init_template.c looks. */
+ * Files in the sandbox's own directories are not watched: only its task can change them, and init_template.c looks. */
 #include "base/fds.h"
 #include "sandbox/template.h"
 

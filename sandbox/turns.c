@@ -1,19 +1,19 @@
 /* The threads of a task, of all its processes, take turns.
  *
-* A new thread is stopped before its first instruction (a process that shares its parent's memory: before its program's)
+ * A new thread is stopped before its first instruction (a process that shares its parent's memory: before its program's)
  * and queued.  The thread at work goes on until it waits for a child or another thread, sleeps, yields, reads from an
  * empty pipe of the task's own or writes to a full one.  Then the next thread has the turn, until it has ended or waits
  * itself.  So between two such points everything that one thread does comes before or after everything that another does.
  * These points are the same in every run: they follow from what the processes do, never from how long it takes.  When the
  * thread at work waits for something from outside (a channel, the disk), it keeps the turn, and no other uses the time.
  *
-* None of this needs a privilege or a special scheduler.  A real-time scheduler on one CPU would not do: while one process
+ * None of this needs a privilege or a special scheduler.  A real-time scheduler on one CPU would not do: while one process
  * waits for the disk or for a channel, it lets another go on.
  *
-* Some programs cannot take turns this way: those that wait for something of the task's own and for a channel at once, and
+ * Some programs cannot take turns this way: those that wait for something of the task's own and for a channel at once, and
  * those whose turns are very long.  Then all threads run side by side, as on any host, and the result is not certified.
  *
-* What must stay true: no other thread runs beside the one at work, so what that is found to wait for cannot come from
+ * What must stay true: no other thread runs beside the one at work, so what that is found to wait for cannot come from
  * another thread before one is given the turn.  If a thread could be woken by two things (a signal while it waits for a
  * child) it is not left to chance which comes first: turns are given up. */
 #include "sandbox/turns.h"

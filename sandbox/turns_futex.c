@@ -1,10 +1,10 @@
 /* Threads that wait for each other: futexes, answered here and not by the kernel.
  *
-* Only one thread of the task is at work, so memory does not change while we look at it, and operations on it are atomic.  A
+ * Only one thread of the task is at work, so memory does not change while we look at it, and operations on it are atomic.  A
  * thread waits as long as the answer to its call is kept; a thread that is woken goes on when it is its turn, in the order
  * in which they came.  A limit of time is one of the logical clock, which moves on when no other thread can go on.
  *
-* What must stay true: a call that we do not answer is answered by the kernel at once, with an error; and when turns are
+ * What must stay true: a call that we do not answer is answered by the kernel at once, with an error; and when turns are
  * given up (turns_lose), threads that wait make their calls again, in the kernel. */
 #include "sandbox/turns_member.h"
 

@@ -1,6 +1,6 @@
 /* Passing the turn: which thread is next, and how it is noticed that the one at work waits.
  *
-* New threads come first; then threads whose wait is over, in the order in which it ended; then those for which something
+ * New threads come first; then threads whose wait is over, in the order in which it ended; then those for which something
  * has come on a descriptor; then those that only yielded, or looked for something in vain.  If none of these is left the
  * logical time moves on to the earliest time that a thread waits for.  All of this follows from what the threads did. */
 #include "sandbox/turns_member.h"

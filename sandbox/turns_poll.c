@@ -1,6 +1,6 @@
 /* Polls: a look at descriptors, or a wait for them with a limit of time.
  *
-* If all descriptors are the task's own, nothing can come on them while one thread is at work: what it finds now follows
+ * If all descriptors are the task's own, nothing can come on them while one thread is at work: what it finds now follows
  * from what was done before.  So a look is answered with that.  If it finds nothing, other threads get the turn; otherwise
  * a loop of looks would keep them from doing what it looks for.  A wait is over when another thread has made something
  * ready or, in logical time, when no other thread can go on.  If one of the descriptors is a channel, the call is left to

@@ -1,11 +1,11 @@
 /* Signals between the processes of a task.
  *
-* A signal that ends a process takes a while to do so, and what others see of that (a parent's wait, the end of a pipe, a
+ * A signal that ends a process takes a while to do so, and what others see of that (a parent's wait, the end of a pipe, a
  * sleeper that is gone) would happen beside the thread at work.  So zpipe-box sends the signal for its sender, to each
  * process that it ends.  When these are gone the sender gets its answer, or the kernel sends the signal to the others.  A
  * thread that waits for a child would wake beside the one at work at any other signal, too.
  *
-* A process that has ended keeps its number until its parent has waited for it.  If the parent is the task's init, we wait
+ * A process that has ended keeps its number until its parent has waited for it.  If the parent is the task's init, we wait
  * until it has done so, as only the number shows that the process is still there. */
 #include "sandbox/turns_member.h"
 

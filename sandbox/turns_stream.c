@@ -1,7 +1,7 @@
 /* Programs that stream into each other through a pipe or socket of the task's own: one writes until that is full, then
  * another reads until it is empty.
  *
-* A write that waits for room has written a part.  If it were just stopped it would return with that, which no program
+ * A write that waits for room has written a part.  If it were just stopped it would return with that, which no program
  * expects of a pipe.  So zpipe-box writes the rest for it as there is room, and the program goes on with the full count
  * when all is written, or when there is no reader left.  The writer is stopped meanwhile, and so is every thread that
  * could read: so how much room there is follows from what they did. */

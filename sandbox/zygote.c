@@ -1,6 +1,6 @@
 /* Starts the zygote and the mounter.
  *
-* The order matters (in any other some step is refused): one clone makes all namespaces; the parent writes the user
+ * The order matters (in any other some step is refused): one clone makes all namespaces; the parent writes the user
  * maps; the child becomes its user; the mounter is forked while the host's mounts are still there; the zygote enters a
  * mount namespace of its own and builds the image in it.  The zygote is pid 1 of its pid namespace: when it dies, all
  * processes below it die, and it dies with the server. */

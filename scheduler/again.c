@@ -4,14 +4,14 @@
  * started again brings them the bytes that they already have, which they compare and drop (proto/stream.h).  Only a
  * reader that is over cannot do that, and runs again, too; also one that ends before it was told of its new writer.
  *
-* To keep this simple, a job first stops all that must run again, and then places all of it under the next attempt number.
+ * To keep this simple, a job first stops all that must run again, and then places all of it under the next attempt number.
  * If it cannot be placed at once the job gives back all its slots: jobs that hold slots and wait for more would wait for
  * each other.
  *
-* Blame: a part that was lost, or failed for a reason that is not its programs' own, is blamed, and may be tried `retries`
+ * Blame: a part that was lost, or failed for a reason that is not its programs' own, is blamed, and may be tried `retries`
  * times more, never on a worker where it failed.  A stage with which KILLS_MAX workers were lost gets no further one.
  *
-* When a worker is lost nobody is left to say which block of a stage was the reason.  So the next worker runs one block of
+ * When a worker is lost nobody is left to say which block of a stage was the reason.  So the next worker runs one block of
  * each stage at a time, and says before each which one it is (BEGINS).  The task of a map that is found to be the reason is
  * to be kept with its input, to be run again alone, and only the worker with the stage has that input: so one more worker
  * gets the stage, and is told not to run that task. */

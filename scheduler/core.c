@@ -1,10 +1,10 @@
 /* See core.h.  Peers: who they are, how long they may be silent, and what they may say.
  *
-* A message that arrives here has passed the message table (proto/msg.c).  One that comes at a wrong moment, twice, or
+ * A message that arrives here has passed the message table (proto/msg.c).  One that comes at a wrong moment, twice, or
  * about something that is not the sender's changes nothing and is counted.  Every event ends in the same way: jobs that
  * can start do, and jobs that are over are freed.
  *
-* A peer is known from its HELLO until its link ends, it says BYE, or it was silent for too long.  The last does not hold
+ * A peer is known from its HELLO until its link ends, it says BYE, or it was silent for too long.  The last does not hold
  * for clients: a client may be stopped for as long as its user likes, and if its host is gone its link ends
  * (proto/peer.c).  Then the link is dropped, so that none of its messages can be taken for another peer's.
  *

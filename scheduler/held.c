@@ -3,7 +3,7 @@
  * (keepers say so when they connect, and at each change), and to be let in at the keeper's data port: to bring a job, to
  * take its output, or to read its log.  The keeper knows all of this, and tells a scheduler that was started again.
  *
-* The keeper also says whose job it is; a client sees and ends only the jobs of its own key. */
+ * The keeper also says whose job it is; a client sees and ends only the jobs of its own key. */
 #include "scheduler/state.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* Slots lent to a part of a job whose stages in blocks could use more than its own worker has.
  *
-* A stage in blocks has one owner, the worker of its part, which cuts, orders and combines.  Other workers do single runs
+ * A stage in blocks has one owner, the worker of its part, which cuts, orders and combines.  Other workers do single runs
  * of blocks for it (worker/borrow.c, worker/lend.c).  So for the core a loan is nothing but slots of another worker, the
  * lender: the owner says how many it could use (WANT), and free slots are dealt out in turn to all parts that want some.
  * The core does not know which runs are done there.

@@ -3,12 +3,12 @@
  * for without one run it could not go on; it begins as many more runs as its worker has room for (worker/agent.c).  Runs
  * that are lent take memory at the lender, for each slot.  A stage that declares nothing needs nothing.
  *
-* What must stay true: what is taken of a worker's memory is what its parts and loans need, and never more than it gives.
+ * What must stay true: what is taken of a worker's memory is what its parts and loans need, and never more than it gives.
  * How much is needed by parts from an earlier scheduler is not known at first; until it is, nothing that needs memory is
  * placed there.  A job that needs more than is free lets jobs go first that need less, but not for ever: after PATIENCE_NS
  * no other job that needs memory is started before it.
  *
-* A worker that names no amount, like the one in the client's own process, has no bound here. */
+ * A worker that names no amount, like the one in the client's own process, has no bound here. */
 #include "scheduler/state.h"
 
 #include "proto/stages.h"

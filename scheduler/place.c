@@ -1,10 +1,10 @@
 /* Decides which worker gets which stages.
  *
-*   the client's process has a worker   it gets everything, sources and sinks too
+ *   the client's process has a worker   it gets everything, sources and sinks too
  *   otherwise                           the worker with most free slots gets the programs (for tests they are spread
  *                                       over all workers); sources and sinks stay with the client
  *
-* Until it is over a job holds min(its stages on a worker, the worker's free slots) slots.  Stages that stream into each
+ * Until it is over a job holds min(its stages on a worker, the worker's free slots) slots.  Stages that stream into each
  * other must run at the same time, so they are one part even if they are more than the slots.
  *
  * Next: route.c for how the bytes travel then, and worker/agent.c for RUN. */

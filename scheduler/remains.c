@@ -5,7 +5,7 @@
  * more, since the last ones may not have arrived.  If something is missing, because a worker was lost meanwhile or a part
  * had ended, what remains is told to STOP and the job begins again.
  *
-* What must stay true: a remnant holds a slot of its worker until it goes on or has STOPPED.  A job waits at most CLAIM_NS
+ * What must stay true: a remnant holds a slot of its worker until it goes on or has STOPPED.  A job waits at most CLAIM_NS
  * for its remnants, and a remnant REMNANT_NS for its job.  A worker first says how many remnants it has, so that their
  * slots are not given away before it has named them.  Only the client whose job it was knows the job's token.
  *

@@ -1,7 +1,7 @@
 /* Decides how a job's bytes travel, once it is known what runs where.  Whoever holds bytes serves them: none of them pass
  * the scheduler.
  *
-* A worker in the client's own process uses the client's descriptors and paths.  Otherwise workers listen at their data
+ * A worker in the client's own process uses the client's descriptors and paths.  Otherwise workers listen at their data
  * ports: the client connects to them for its sources, files, stderr and outputs, and of two workers the one that reads
  * connects to the one that writes.  An edge inside one part needs no route.  So a stream is started again exactly when
  * the part whose worker listens for it is. */

@@ -2,21 +2,21 @@
  *
  *   core.c      events in: peers, their leases, who may say what
  *   action.c    actions out
-*   submit.c    a SUBMIT becomes a job, or is refused with a reason
+ *   submit.c    a SUBMIT becomes a job, or is refused with a reason
  *   job.c       a job's life: states x events
-*   remains.c   jobs that go on when the scheduler was started again
+ *   remains.c   jobs that go on when the scheduler was started again
  *   again.c     what of a job must run again when a worker was lost
  *   verdict.c   what its stages' ends add up to
  *   status.c    what clients ask about
  *   held.c      submitted jobs, which keepers hold
-*   drain.c     workers that are to leave
+ *   drain.c     workers that are to leave
  *   alike.c     which workers a job may have
  *   quota.c     how many places one key may have
  *   wait.c      jobs that wait for a slot, fairly
  *   fleet.c     workers by free slots
-*   memory.c    the memory of workers, and what jobs need of it
+ *   memory.c    the memory of workers, and what jobs need of it
  *   lend.c      slots of one worker for a part on another
-*   place.c     which worker gets which stages
+ *   place.c     which worker gets which stages
  *   route.c     how the bytes then travel
  *   plan.c      what would run
  */

@@ -1,6 +1,6 @@
 /* See agent.h.  The data port, where other processes fetch and deliver streams, and our links to other data ports.
  *
-* A stream's ATTACH may arrive before its RUN, which comes over another link, or before the descriptor exists that it will
+ * A stream's ATTACH may arrive before its RUN, which comes over another link, or before the descriptor exists that it will
  * be connected to.  Then it waits in `early`, with the credit that followed it, until agent_claim finds it. */
 #include "worker/agent_inside.h"
 

@@ -1,6 +1,6 @@
 /* See attempt.h.  The routes of an attempt's bytes, and the streams that carry them from and to other processes.
  *
-* A lost link is not a failure of the attempt: the scheduler is told, and knows which side is still there.  Until it
+ * A lost link is not a failure of the attempt: the scheduler is told, and knows which side is still there.  Until it
  * decides, what reads waits for its writer to begin again elsewhere, and what writes waits to be told to stop. */
 #include "worker/attempt.h"
 

@@ -1,7 +1,7 @@
 /* A stage that runs in blocks: its input is cut into runs of adjacent blocks, each run passes the stage's chain of
  * commands in sandboxes of its own, several runs at once, and their outputs are put together in order.
  *
-*   DEALING    only a reduce: the lines of its input are dealt out to partitions, which then are its blocks
+ *   DEALING    only a reduce: the lines of its input are dealt out to partitions, which then are its blocks
  *   CUTTING    runs are started while there are input, room for outputs, and slots
  *   COMBINING  all runs have ended; their outputs are being combined
  *   WHOLE      a block was spoilt (its command ended with a status that is not in order, or wrote to stderr): the

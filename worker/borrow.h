@@ -1,7 +1,7 @@
 /* The owner's side of a loan: slots of other workers for runs of blocks of an attempt here.  A lent run is sent with its
  * input, and comes back with its output and with how its programs ended.  For the stage, only the start of the run differs.
  *
-* A lender is not trusted: only answers about runs that it has are accepted, sizes are bounded, and streams carry their
+ * A lender is not trusted: only answers about runs that it has are accepted, sizes are bounded, and streams carry their
  * digest.  If a lender breaks the protocol or is lost, its runs are given to others (blocks_lent.c).
  *
  * Before: attempt.c (LENT).  The other side: lend.c. */

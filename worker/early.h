@@ -1,7 +1,7 @@
 /* ATTACHes that came before their streams exist: a reader is told where its stream is at the same time as we are told to run
  * its writer.  They wait here, with the credit that followed, until the stream exists.
  *
-* What must stay true: a peer can fill only the share of its key, and then loses its own entries, not those of others. */
+ * What must stay true: a peer can fill only the share of its key, and then loses its own entries, not those of others. */
 #pragma once
 #include "base/err.h"
 #include "proto/carry.h"

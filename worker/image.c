@@ -1,4 +1,4 @@
-/* See image.h.  An id is the SHA-256 of a list: a line for each package, choice, file. */
+/* See image.h.  An id is the SHA-256 of a list with a line for each package, alternative and file. */
 #include "worker/image.h"
 
 #include "base/buf.h"
@@ -64,7 +64,7 @@ static void add_packages(struct buf *list, const char *text, size_t size)
     }
 }
 
-/* Nothing, where there are no packages of this kind. */
+/* Adds nothing if the host has no packages of this kind. */
 static int list_packages(struct buf *list, struct image *i, struct err *e)
 {
     struct stat s;
@@ -150,7 +150,7 @@ static int list_files(struct buf *list, const char *const *trees, bool bytes, co
 
 /* ---- all of it */
 
-/* left: not 0 once nobody wants to know; NULL. */
+/* left: becomes not 0 when nobody waits for the result; or NULL. */
 static int look(struct image *i, const atomic_int *left, struct err *e)
 {
     static const char *const chosen[] = {"/etc/alternatives", NULL}, *const local[] = {"/usr/local", NULL},
@@ -196,14 +196,14 @@ bool image_is_old(const struct image *i)
 
 /* ---- a look beside the loop */
 
-/* Of two, the thread and whoever wants to know, of whom each may leave first: the thread may hang in a file system. */
+/* Shared by the thread and the worker's loop.  Either may leave first, as the thread may hang in a file system. */
 struct image_look {
-    atomic_int users, left; /* left: nobody wants to know */
+    atomic_int users, left; /* users: of the two, how many are left; left: the loop does not wait any more */
     struct image now;
     struct err why;
     bool good;
     int end[2]; /* a pipe that the thread closes its side of */
-    /* the loop's */
+    /* used only by the loop: */
     struct loop *loop;
     struct loop_fd over;
     struct loop_timer late;
@@ -271,7 +271,7 @@ struct image_look *image_look(const struct image *i, struct loop *l, void (*done
     k->over = (struct loop_fd){.run = look_over, .owner = k};
     k->late = (struct loop_timer){.run = look_late, .owner = k};
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the loop's */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals go to the loop */
     int r = pthread_create(&thread, NULL, run_look, k);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (r) {

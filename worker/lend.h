@@ -3,10 +3,10 @@
  * programs open (lend_files.c).
  *
  *   LEND from the scheduler    connect to the owner's data port and ATTACH
-*   WORK from the owner        fetch the run's input, run it when a slot is free, send DONE and its output
+ *   WORK from the owner        fetch the run's input, run it when a slot is free, send DONE and its output
  *   RECALL or LEAVE, or the owner is gone: end what runs, or let it end; then send RETURNED
  *
-* The owner is not trusted, either: it may have LENT_AHEAD runs per slot here, of bounded size.
+ * The owner is not trusted, either: it may have LENT_AHEAD runs per slot here, of bounded size.
  *
  * Before: agent.c.  The other side: borrow.c. */
 #pragma once

@@ -2,7 +2,7 @@
  * like an attempt that fetches its files from the client; here they come from the owner, which begins to send a file when
  * it gets credit for it.
  *
-* A file is fetched once for all loans of a job here: a loan that needs a file which another loan has, or is fetching, waits
+ * A file is fetched once for all loans of a job here: a loan that needs a file which another loan has, or is fetching, waits
  * for that. */
 #include "worker/lend_inside.h"
 

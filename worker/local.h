@@ -2,11 +2,11 @@
  * are read again.  Output that was already written to descriptors of the client comes again, and is compared and dropped.
  * So it must be known how much was written:
  *
-*   a file                           by its offset and contents; programs write to it directly
+ *   a file                           by its offset and contents; programs write to it directly
  *   a pipe, a terminal, a socket     by a relay of ours, which counts; programs write to a pipe to the relay
  *   stderr, the files of stages      by the code that passes them on in any case
  *
-* If an input cannot be read again nothing is counted, and the job fails with a sentence that says so. */
+ * If an input cannot be read again nothing is counted, and the job fails with a sentence that says so. */
 #pragma once
 #include "base/given.h"
 #include "worker/attempt.h"

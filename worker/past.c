@@ -1,10 +1,10 @@
 /* See past.h.
  *
- * Each statement of a job has a file without a name, of which records are only added:
+ * Each statement of a job has a file without a name, to which records are only added:
  *
- *   struct head, a struct ended per program, a struct output per output, the bytes of those that are small
+ *   struct head, a struct ended for each program, a struct output for each output, the bytes of small outputs
  *
- * and in memory where the record of each run is.  Larger outputs stay the files that they are. */
+ * and, in memory, the place of each run's record.  Larger outputs stay in their files. */
 #include "worker/past.h"
 
 #include "base/list.h"
@@ -17,13 +17,13 @@
 #include <unistd.h>
 
 #define BUCKETS_MIN 64
-#define PROGRAMS_MAX 64 /* of a run */
+#define PROGRAMS_MAX 64 /* programs of a run */
 #define OUTPUTS_MAX 256
 #define NONE UINT32_MAX
 
 struct head {
     uint64_t from, to, number;
-    uint8_t digest[16]; /* of what it read */
+    uint8_t digest[16]; /* digest of what it read */
     uint32_t programs, outputs;
     bool last;
 };
@@ -35,14 +35,14 @@ struct ended {
 };
 
 struct output {
-    uint64_t bytes; /* UINT64_MAX: it is not there */
-    uint32_t file;  /* in past_job.file; NONE: the bytes follow */
+    uint64_t bytes; /* UINT64_MAX: there is no such output */
+    uint32_t file;  /* index in past_job.file; NONE: the bytes follow */
 };
 
 struct noted {
-    uint64_t from, at; /* in the stage's input; in the job's file */
-    uint32_t node;     /* the stage's first */
-    uint32_t next;     /* in its bucket; NONE */
+    uint64_t from, at; /* offset in the stage's input; offset in the job's file */
+    uint32_t node;     /* the stage's first node */
+    uint32_t next;     /* the next one in its bucket, or NONE */
     bool dropped;
 };
 
@@ -51,8 +51,8 @@ struct past_job {
     struct past *p;
     uint64_t number;
     uint8_t graph[16];
-    uint32_t users; /* attempts at work */
-    uint64_t until_ns; /* when there are none */
+    uint32_t users; /* attempts that are at work */
+    uint64_t until_ns; /* if there are none: when the results are dropped */
     int records;
     uint64_t record_bytes, output_bytes;
     struct noted *run;
@@ -157,12 +157,12 @@ void past_forget(struct past *p)
             job_forget(j);
             continue;
         }
-        j->full = true; /* its attempts are being stopped, */
-        memset(j->graph, 0, sizeof j->graph); /* and no other finds it */
+        j->full = true; /* its attempts are being stopped; */
+        memset(j->graph, 0, sizeof j->graph); /* so that no other attempt finds it */
     }
 }
 
-/* Is what lies there read under its own name, by a program? */
+/* Does a program read this file under its own name? */
 static bool is_named(const struct graph *g, uint32_t file)
 {
     for (uint32_t i = 0; i < g->node_count; i++)
@@ -172,7 +172,8 @@ static bool is_named(const struct graph *g, uint32_t file)
     return false;
 }
 
-/* What only streams may lie elsewhere, as what an earlier statement made does the second time: its bytes are compared. */
+/* The digest of the graph.  A file that is only streamed may be in another place the second time, like one that an earlier
+ * statement made: its bytes are compared. */
 static int digest_graph(struct graph *g, uint8_t out[16], struct err *e)
 {
     struct running_digest *d = running_digest_new();
@@ -208,7 +209,7 @@ static struct past_job *find(const struct past *p, uint64_t number, const uint8_
     return NULL;
 }
 
-/* The oldest that nobody uses makes room. */
+/* Drops the oldest job that nobody uses. */
 static bool make_room(struct past *p)
 {
     for (struct list *l = p->jobs.next; l != &p->jobs; l = l->next)
@@ -287,7 +288,7 @@ static bool grow(struct past_job *j)
     return true;
 }
 
-/* The newest. */
+/* The newest record of this run. */
 static struct noted *run_at(const struct blocks *b)
 {
     const struct past_job *j = b->t->past;
@@ -299,7 +300,7 @@ static struct noted *run_at(const struct blocks *b)
 
 /* ---- what a run reads */
 
-/* Do its programs read nothing but its block, and files that their words name? */
+/* Do its programs read only the block, and files that their words name? */
 static bool reads_block_only(const struct blocks *b)
 {
     const struct graph *g = b->t->graph;
@@ -317,7 +318,7 @@ static bool reads_block_only(const struct blocks *b)
     return true;
 }
 
-/* 0: it is not to be known. */
+/* The digest of what the run read; 0: it cannot be known. */
 static int digest_input(const struct run *r, uint8_t out[16], struct err *e)
 {
     static struct box_source source[SOURCES_MAX];
@@ -380,7 +381,7 @@ static int add_bytes(struct buf *b, int fd, uint64_t bytes, struct err *e)
     return 0;
 }
 
-/* The record, and in *files how many bytes of outputs stay elsewhere. */
+/* Makes the record; *files: how many bytes of outputs stay in files. */
 static int record(struct past_job *j, struct run *r, const struct head *h, struct buf *out, uint64_t *files, struct err *e)
 {
     struct output o[OUTPUTS_MAX];

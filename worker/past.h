@@ -2,11 +2,11 @@
  * scheduler and a part of the job with it.  The keeper still has the inputs and submits the job again, under the same number.
  * Runs that this worker did, or had others do, are then taken from here, range by range, and only the rest is run.
  *
-* What must stay true: a result is taken only for the very same bytes, of the same stage of the same graph, and only by the
+ * What must stay true: a result is taken only for the very same bytes, of the same stage of the same graph, and only by the
  * process that noted it, so under the same image.  No result is needed: what was not noted, for want of room or because it
  * ended in an unusual way, is run again.
  *
-* Before: blocks_runs.c notes results, blocks.c takes them.  The scheduler is told of which jobs there are results (HOLDS),
+ * Before: blocks_runs.c notes results, blocks.c takes them.  The scheduler is told of which jobs there are results (HOLDS),
  * and gives those jobs to this worker if it can. */
 #pragma once
 #include "base/err.h"

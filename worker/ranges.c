@@ -7,17 +7,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SAMPLES  16           /* of a file for each range of it */
-#define CLOSER   12           /* ... and of what a round leaves open, by the next */
-#define SPARSE   16           /* no more than one byte in so many is asked about at first */
-#define FINE     (1u << 20)   /* so little is looked at line by line */
+#define SAMPLES  16           /* samples of a file for each range */
+#define CLOSER   12           /* samples of what a round leaves open, in the next round */
+#define SPARSE   16           /* the first round asks about one byte in so many at most */
+#define FINE     (1u << 20)   /* parts of this size are looked at line by line */
 #define PAGE     4096
 #define WINDOW   65536
 
 /* Lines of a file, in order. */
 struct line {
-    uint64_t at;   /* in the file */
-    uint32_t text; /* in the list's */
+    uint64_t at;   /* offset in the file */
+    uint32_t text; /* offset in the list's text */
     uint32_t size;
 };
 
@@ -25,10 +25,10 @@ struct list {
     struct buf text;
     struct line *line; /* owned */
     uint32_t count, room;
-    uint32_t head; /* of a walk: lines before it were written */
+    uint32_t head; /* while the output is read: the list's lines before it have been written */
 };
 
-/* The lines of a file that come before it end somewhere in [low, high]: at the beginning of a line. */
+/* A splitter's place in a file: the lines before it end somewhere in [low, high], at the beginning of a line. */
 struct place {
     uint64_t low, high;
 };
@@ -38,7 +38,7 @@ struct file {
     uint64_t size;
 };
 
-/* Some bytes of a file. */
+/* Bytes of a file that are in memory. */
 struct window {
     const struct file *of;
     uint64_t at;
@@ -54,15 +54,15 @@ struct ranges {
     char end;
     struct list *list; /* the splitters, each file's lines, the splitters again */
     uint32_t splitters;
-    struct place *place; /* per splitter: before those equal to it, and behind them; each per file */
-    uint64_t *cut;       /* per cut and file */
-    bool *equals;        /* per range */
+    struct place *place; /* for each splitter: before the lines equal to it, and after them; for each file */
+    uint64_t *cut;       /* for each cut and file */
+    bool *equals;        /* for each range */
     uint32_t count;
 };
 
 /* ---- lines */
 
-/* From `at` to behind the end of a line, which is *next; added to `keep`.  0: the file ends before that. */
+/* Reads from `at` to the end of a line and adds it to `keep`; *next: the byte after it.  0: the file ends before that. */
 static int read_line(struct ranges *g, const struct file *f, uint64_t at, struct buf *keep, uint64_t *next,
                      struct err *e)
 {
@@ -93,7 +93,7 @@ static int read_line(struct ranges *g, const struct file *f, uint64_t at, struct
     }
 }
 
-/* 0: it is too large. */
+/* 0: the list would be too large. */
 static int list_add(struct list *l, uint64_t at, uint32_t text, struct err *e)
 {
     if (l->text.failed)
@@ -104,7 +104,7 @@ static int list_add(struct list *l, uint64_t at, uint32_t text, struct err *e)
     return 1;
 }
 
-/* The lines that begin in [from, to), or some of them. */
+/* Takes the lines that begin in [from, to), or samples of them. */
 static int take_lines(struct ranges *g, uint32_t i, uint64_t from, uint64_t to, struct err *e)
 {
     const struct file *f = &g->file[i];
@@ -138,7 +138,7 @@ static int by_low(const void *a, const void *b)
     return p->low < q->low ? -1 : p->low > q->low;
 }
 
-/* Where the round has still to look in a file: places without those that are known, in order and apart. */
+/* Where the round must still look in a file: the places that are not known yet, sorted and without overlaps. */
 static uint32_t open_places(const struct ranges *g, uint32_t i, struct place *out)
 {
     uint32_t count = 0, kept = 0;
@@ -165,7 +165,7 @@ static void list_empty(struct list *l)
     l->count = l->head = 0;
 }
 
-/* The lists of a round that looks again. */
+/* Makes the lists of a later round. */
 static int look_closer(struct ranges *g, struct err *e)
 {
     struct place *open = calloc(2 * (size_t)g->splitters + 1, sizeof *open);
@@ -221,7 +221,7 @@ struct slice ranges_list(const struct ranges *g, uint32_t i)
 
 /* ---- what the command says */
 
-/* Another splitter, unless it is the last one again. */
+/* Adds a splitter, unless it is equal to the last one. */
 static int choose(struct ranges *g, const char *text, size_t size)
 {
     struct list *first = &g->list[0], *last = &g->list[g->files + 1];
@@ -239,7 +239,7 @@ static int choose(struct ranges *g, const char *text, size_t size)
     return 0;
 }
 
-/* Lines before the heads come before the place, the others behind it. */
+/* Narrows a place: lines before the heads come before it, the others after it. */
 static int narrow(struct ranges *g, uint32_t p)
 {
     for (uint32_t i = 0; i < g->files; i++) {
@@ -259,13 +259,13 @@ static int narrow(struct ranges *g, uint32_t p)
     return 0;
 }
 
-/* The splitters are not asked about while they are chosen. */
+/* Is list i asked about?  The splitters are not while they are chosen. */
 static bool is_asked(const struct ranges *g, uint32_t i)
 {
     return g->round > 0 || (i > 0 && i <= g->files);
 }
 
-/* The list that a line is of: the first one whose next line it is. */
+/* The list that a line came from: the first one whose next line it is. */
 static uint32_t list_of(const struct ranges *g, const char *text, size_t size)
 {
     uint32_t i = 0;
@@ -324,7 +324,7 @@ static int make_places(struct ranges *g)
     return 0;
 }
 
-/* A cut at a place.  -1: it is before the last one. */
+/* Adds a cut at a place.  -1: it is before the last one. */
 static int add_cut(struct ranges *g, uint32_t p)
 {
     uint64_t *cut = g->cut + (size_t)(g->count + 1) * g->files, *last = cut - g->files;
@@ -339,8 +339,8 @@ static int add_cut(struct ranges *g, uint32_t p)
     return 0;
 }
 
-/* Are so many lines equal to a splitter that they are a range?  The command must keep them all: then some
- * file holds two. */
+/* Are so many lines equal to a splitter that they are a range of their own?  The command must keep all equal lines, which
+ * is known if some file holds two. */
 static bool is_range(struct ranges *g, uint32_t splitter)
 {
     const struct place *before = g->place + 2 * (size_t)splitter * g->files, *behind = before + g->files;

@@ -7,7 +7,7 @@
  *                                      pipe), else a pump drains it
  *   one end on another worker/client   we hold the other end and carry it over a stream
  *   a stage's stderr                   we hold the reading end
-*   output of a block's programs       kept by the box, or written to a file of ours
+ *   output of a block's programs       kept by the box, or written to a file of ours
  *
  * Before: attempt.c.  Next: sandbox/box.c. */
 #include "worker/attempt.h"

@@ -3,7 +3,7 @@
  * The bytes are kept once, as stretches of files.  A stream is written to an unlinked file; space that all readers have read
  * is given back.
  *
-* If one reader leaves the others are not affected; when all have left the writer is told.  If no reader can be waiting for
+ * If one reader leaves the others are not affected; when all have left the writer is told.  If no reader can be waiting for
  * another one, the writer is made to wait for the slowest, as with a pipe, only later. */
 #pragma once
 #include "worker/attempt.h"

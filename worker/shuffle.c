@@ -10,33 +10,33 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PIECES_MAX (1u << 20) /* of a partition: most are SHUFFLE_PIECE_MAX */
+#define PIECES_MAX (1u << 20) /* pieces of a partition; most are SHUFFLE_PIECE_MAX long */
 
 struct piece {
-    uint64_t offset, room, used; /* in the spool */
+    uint64_t offset, room, used; /* offset in the spool */
 };
 
 struct part {
     struct piece *piece; /* owned; all but the last are full */
     uint32_t count, room;
     uint32_t held_bytes;
-    char *held; /* owned; not written yet */
+    char *held; /* owned; bytes that are not written yet */
 };
 
 struct shuffle {
     struct key key;
     struct part *part;
     uint32_t count;
-    uint32_t held_max; /* per partition */
+    uint32_t held_max; /* for each partition */
     int fd;
-    uint64_t end; /* of the spool */
-    uint64_t at;  /* of the inlet: what comes before has been dealt with */
-    /* A line that is longer than what is read at once: first its key is read, then it is copied. */
+    uint64_t end; /* end of the spool */
+    uint64_t at;  /* offset in the inlet: everything before it is dealt out */
+    /* A line that is longer than one read: first its key is read, then it is copied. */
     enum { LINES, LONG_KEY, LONG_COPY } state;
     struct key_hash hash;
     uint64_t line, line_end;
     uint32_t line_part;
-    bool line_open; /* it has no newline */
+    bool line_open; /* the last line has no newline */
 };
 
 struct shuffle *shuffle_new(const struct key *k, uint32_t count, struct err *e)
@@ -81,8 +81,7 @@ uint64_t shuffle_spent(const struct shuffle *s)
 
 /* ---- partitions */
 
-/* Where its next bytes go: pieces are sparse until they are filled, so that a large one costs
- * nothing. */
+/* The piece for the partition's next bytes.  Pieces are sparse until they are filled, so a large one costs nothing. */
 static struct piece *piece_of(struct shuffle *s, struct part *p, struct err *e)
 {
     struct piece *last = p->count ? &p->piece[p->count - 1] : NULL;
@@ -142,7 +141,7 @@ static uint32_t part_of(struct shuffle *s)
     return key_partition(key_end(&s->hash), s->count) - 1;
 }
 
-/* A line without its newline. */
+/* The partition of a line, without its newline. */
 static uint32_t part_of_line(struct shuffle *s, const char *line, size_t size)
 {
     key_begin(&s->hash, &s->key);
@@ -150,7 +149,7 @@ static uint32_t part_of_line(struct shuffle *s, const char *line, size_t size)
     return part_of(s);
 }
 
-/* `size` bytes from s->at on; `last`: the input ends there. */
+/* Deals out the lines in `size` bytes from s->at on; `last`: the input ends there. */
 static int deal_lines(struct shuffle *s, const char *bytes, size_t size, bool last, struct err *e)
 {
     const char *line = bytes, *end = bytes + size, *stop;
@@ -166,7 +165,7 @@ static int deal_lines(struct shuffle *s, const char *bytes, size_t size, bool la
         return add(s, part, line, open, e) < 0 || add(s, part, "\n", 1, e) < 0 ? -1 : 1;
     }
     if (open < SHUFFLE_READ_BYTES)
-        return open < size; /* what is left of it has not come, or will be read again */
+        return open < size; /* the rest of the line has not come, or will be read again */
     s->state = LONG_KEY;
     s->line = s->at;
     key_begin(&s->hash, &s->key);
@@ -204,7 +203,7 @@ static int copy_line(struct shuffle *s, const char *bytes, size_t size, struct e
 
 int shuffle_turn(struct shuffle *s, struct inlet *in, struct err *e)
 {
-    static char buffer[SHUFFLE_READ_BYTES]; /* large, and nobody is called back in here */
+    static char buffer[SHUFFLE_READ_BYTES]; /* static because it is large; nothing in here calls back */
     int r = 1;
     for (uint32_t done = 0; r > 0 && done < SHUFFLE_TURN_BYTES; done += sizeof buffer) {
         ssize_t n = inlet_read(in, s->at, buffer, sizeof buffer, e);

@@ -2,7 +2,7 @@
  * lines of a partition keep their order, and each ends with a newline, even the input's last line if it had none, as with
  * sort.
  *
-* All partitions are in one spool, each in pieces of growing size, filled one after the other; so neither descriptors nor
+ * All partitions are in one spool, each in pieces of growing size, filled one after the other; so neither descriptors nor
  * pieces nor memory grow with the amount of data.  Lines may be longer than any buffer: such a line is read twice, first for
  * its key and then to be copied. */
 #pragma once

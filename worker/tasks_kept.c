@@ -33,13 +33,14 @@ bool tasks_may_keep(const struct blocks *b)
     return !b->tasks->said_out;
 }
 
-/* All blocks alike, where that can be said beforehand: those that keep and those that do not are cloned from templates of their own. */
+/* Decided for all blocks alike where possible: blocks whose output the box keeps and blocks with a file are cloned from
+ * different templates. */
 static bool reads_little(const struct run *r)
 {
     const struct blocks *b = r->b;
     uint64_t nominal = b->rule.block_bytes ? b->rule.block_bytes : b->rule.split_bytes;
     if (!run_is_file(b) && b->rule.step == 1 && b->rule.cut < GRAPH_CUTS)
-        return nominal ? nominal <= KEPT_INPUT_MAX : !r->from && r->last; /* they grow */
+        return nominal ? nominal <= KEPT_INPUT_MAX : !r->from && r->last; /* blocks grow */
     return run_bytes_in(r) <= KEPT_INPUT_MAX;
 }
 
@@ -71,7 +72,7 @@ bool tasks_end_of(struct run *r, uint32_t i, const struct graph_node *to, struct
     return true;
 }
 
-/* Whose stream is it?  NULL: nobody's. */
+/* The descriptor for this channel's stream; NULL: there is none. */
 static int *stream_of(struct run *r, uint32_t channel)
 {
     const struct graph *g = r->b->t->graph;
@@ -92,7 +93,8 @@ static int *stream_of(struct run *r, uint32_t channel)
     return NULL;
 }
 
-/* A merge reads it by name, and a copy, another worker's perhaps, is compared with it. */
+/* Must the output be a file?  A merge reads it by name, and a copy of the run, perhaps by another worker, is compared with
+ * it. */
 static bool wants_file(const struct blocks *b)
 {
     return b->stage->merge_count || b->t->graph->audit || agent_data(b->t->agent);

@@ -10,7 +10,7 @@
 
 /* ---- streams beside stdout */
 
-/* Its pump's region has ended, and its last line is out. */
+/* The region of its pump has ended, and its last line is out. */
 static void stream_over(struct task_stream *s)
 {
     if (s->lines.from >= 0 || !s->out.over)
@@ -38,7 +38,7 @@ static void stream_moved(void *owner)
 
 static void stream_left(void *owner)
 {
-    (void)owner; /* nobody wants more of it; the stage goes on */
+    (void)owner; /* nobody reads it any more; the stage goes on */
 }
 
 static void stream_ended(void *owner)
@@ -61,7 +61,7 @@ static void stream_open(struct blocks *b, struct task_stream *s)
     outlet_init(&s->out, b->t->agent, &events, s);
 }
 
-/* In whole lines to the job's stderr. */
+/* Passes the stream to the job's stderr in whole lines. */
 static int stream_to_lines(struct task_stream *s, const struct attempt_route *route, struct err *e)
 {
     struct attempt *t = s->b->t;
@@ -174,7 +174,7 @@ static int end_made(struct blocks *b, struct err *e)
     struct tasks *t = b->tasks;
     bool sends = t->sink_count || b->t->graph->records;
     if (sends && !t->made.open && open_made(b, e) < 0)
-        return -1; /* no task came to its end */
+        return -1; /* no task has ended */
     if (t->made.open)
         return outlet_close(&t->made.out, e);
     t->made.over = true;
@@ -219,7 +219,7 @@ static int status_of(const struct run *r)
     return r->task->status[i];
 }
 
-/* Does it end the job that this program of a task ended so? */
+/* Does it fail the job that this program of a task ended in this way? */
 static bool fails(const struct graph_node *n, const struct box_result *end, int status)
 {
     enum graph_fail fail = graph_fail_of(n);
@@ -242,7 +242,7 @@ void tasks_note(struct run *r, uint32_t i, const struct box_result *end)
         return;
     }
     if (!last && end->end == BOX_SIGNALLED && end->signal == SIGPIPE)
-        status = 0; /* its reader wanted no more */
+        status = 0; /* its reader had left */
     r->task->status[i] = status = n->negate ? status == 0 : status;
     r->status = status_of(r);
     if (!fails(n, end, status) || (failure->is && failure->program < r->task->first + i))
@@ -303,7 +303,7 @@ void tasks_report(struct blocks *b, bool early)
     r.status = t->status;
     r.limit = r.text = r.uncertified_why = r.cold_why = "";
     if (t->failure.is && !early) {
-        r.end = t->failure.end == BOX_FAILED ? BOX_EXITED : t->failure.end; /* it is not to be tried elsewhere */
+        r.end = t->failure.end == BOX_FAILED ? BOX_EXITED : t->failure.end; /* so that it is not tried elsewhere */
         r.status = t->failure.status;
         r.signal = t->failure.signal;
         r.text = tasks_sentence(b, &t->failure);
@@ -318,7 +318,7 @@ void tasks_report(struct blocks *b, bool early)
     }
     attempt_node_ended(b->t, b->stage->author, &r, early);
     if (t->failure.is && !early && t->failure.end == BOX_FAILED)
-        b->t->report[b->stage->author].m.task.end = MSG_END_KILLED; /* no end of the programs': it fails the job, whatever fail= says */
+        b->t->report[b->stage->author].m.task.end = MSG_END_KILLED; /* it is not an end of the programs: it fails the job, whatever fail= says */
     if (end_made(b, &e) < 0 || end_said(b, &e) < 0)
         blocks_fail(b, &e);
 }
