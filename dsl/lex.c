@@ -170,34 +170,18 @@ static int add_odd(struct lexer *l, struct lex_parts *p, struct word *w, size_t 
 
 /* ---- $ ----------------------------------------------------------------------------------- */
 
-static size_t utf8(uint32_t c, char out[4])
-{
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        out[0] = (char)(0xC0 | c >> 6);
-        out[1] = (char)(0x80 | (c & 0x3F));
-        return 2;
-    }
-    out[0] = (char)(0xE0 | c >> 12);
-    out[1] = (char)(0x80 | (c >> 6 & 0x3F));
-    out[2] = (char)(0x80 | (c & 0x3F));
-    return 3;
-}
-
 static int hex(char c)
 {
     return digit(c) ? c - '0' : isxdigit((unsigned char)c) ? (c | 32) - 'a' + 10 : -1;
 }
 
-/* One escape of $'…' behind its backslash at s[at]; returns where it ends. */
-static size_t c_escape(const char *s, size_t at, struct buf *out, bool *zero)
+/* One escape of $'…' behind its backslash at s[at]; returns where it ends.  As bash has it with LC_ALL=C: `\u00e9` is no byte there. */
+static size_t c_escape(const char *s, size_t at, size_t end, struct buf *out, bool *zero)
 {
-    static const char from[] = "ntr\\'\"abefv", to[] = "\n\t\r\\'\"\a\b\033\f\v";
+    static const char from[] = "ntr\\'\"?abeEfv", to[] = "\n\t\r\\'\"?\a\b\033\033\f\v";
     char c = s[at];
     const char *simple = c ? strchr(from, c) : NULL;
+    bool wide = c == 'u' || c == 'U', braced = c == 'x' && at + 1 < end && s[at + 1] == '{';
     uint32_t value = 0;
     size_t i = at;
     if (simple) {
@@ -205,23 +189,27 @@ static size_t c_escape(const char *s, size_t at, struct buf *out, bool *zero)
         return at + 1;
     }
     if (c >= '0' && c <= '7') {
-        for (; i < at + 3 && s[i] >= '0' && s[i] <= '7'; i++)
+        for (; i < at + 3 && i < end && s[i] >= '0' && s[i] <= '7'; i++)
             value = value * 8 + (uint32_t)(s[i] - '0');
-    } else if ((c == 'x' || c == 'u') && hex(s[at + 1]) >= 0) {
-        size_t most = c == 'x' ? 2 : 4;
-        for (i = at + 1; i <= at + most && hex(s[i]) >= 0; i++)
+    } else if (c == 'c' && at + 1 < end) {
+        char key = s[at + 1];
+        value = key == '?' ? 0x7F : (uint32_t)toupper((unsigned char)key) & 0x1F;
+        i = at + 2 + (key == '\\' && s[at + 2] == '\\');
+    } else if (braced || ((wide || c == 'x') && at + 1 < end && hex(s[at + 1]) >= 0)) {
+        size_t most = braced ? end : c == 'x' ? 2 : c == 'u' ? 4 : 8;
+        for (i = at + 1 + braced; i < end && i <= at + most && hex(s[i]) >= 0; i++)
             value = value * 16 + (uint32_t)hex(s[i]);
+        i += braced && s[i] == '}';
     } else {
         buf_byte(out, '\\');
         return at;
     }
-    value = c == 'u' ? value : value & 0xFF;
-    *zero = *zero || value == 0;
-    char bytes[4];
-    if (c == 'u')
-        buf_add(out, bytes, utf8(value, bytes));
-    else
-        buf_byte(out, (char)value);
+    if (wide && value > 0x7F) {
+        buf_printf(out, value > 0xFFFF ? "\\U%08X" : "\\u%04X", value);
+        return i;
+    }
+    *zero = *zero || (value & 0xFF) == 0;
+    buf_byte(out, (char)value);
     return i;
 }
 
@@ -229,23 +217,25 @@ static size_t c_escape(const char *s, size_t at, struct buf *out, bool *zero)
 static int lex_c_string(struct lexer *l, struct lex_parts *p, size_t open)
 {
     const char *s = l->text->data;
-    size_t at = open + 2;
+    size_t at = open + 2, end = at;
     bool zero = false;
-    while (at < l->text->size && s[at] != '\'') {
-        if (s[at] == '\\' && at + 1 < l->text->size)
-            at = c_escape(s, at + 1, &l->run, &zero);
+    while (end < l->text->size && s[end] != '\'')
+        end += s[end] == '\\' ? 2 : 1;
+    if (end >= l->text->size)
+        return text_fail(l->text, open, l->e, NULL, "this `$'` has no `'`");
+    while (at < end) {
+        if (s[at] == '\\')
+            at = c_escape(s, at + 1, end, &l->run, &zero);
         else
             buf_byte(&l->run, s[at++]);
     }
-    if (at >= l->text->size)
-        return text_fail(l->text, open, l->e, NULL, "this `$'` has no `'`");
     if (zero)
         return text_fail(l->text, open, l->e, NULL, "a word cannot hold a zero byte");
     if (l->run.failed ||
         lex_add_part(l, p, PART_QUOTED, l->run.data ? l->run.data : "", l->run.size, open))
         return l->run.failed ? lex_no_memory(l) : -1;
     l->run.size = 0;
-    l->at.position = at + 1;
+    l->at.position = end + 1;
     return 0;
 }
 
@@ -422,17 +412,24 @@ static void find_assignment(struct word *w)
         w->assign = n;
 }
 
-/* `~name` is left to sh; `~` and `~/...` are replaced by us. */
+/* Is there a `~name` at s, or a `~` behind a colon?  Those are left to sh; `~` and `~/...` are replaced by us. */
+static bool odd_tilde(const char *s, size_t size, bool begins, bool assigned)
+{
+    for (size_t i = 0; i < size; i++)
+        if (s[i] == '~' && (i > 0 ? assigned && s[i - 1] == ':' : begins && size > 1 && s[1] != '/'))
+            return true;
+    return false;
+}
+
 static void find_tilde(struct word *w)
 {
-    const struct part *p = w->part;
-    if (!p || p->kind != PART_BARE)
-        return;
-    const char *s = p->text.data;
-    if (s[0] == '~' && p->text.size > 1 && s[1] != '/' && !w->odd) {
-        w->odd = "~";
-        w->odd_at = w->start;
-    }
+    size_t skip = w->assign ? w->assign + 1 : 0;
+    for (const struct part *p = w->part; p && !w->odd; p = p->next, skip = 0)
+        if (p->kind == PART_BARE &&
+            odd_tilde((const char *)p->text.data + skip, p->text.size - skip, p == w->part, w->assign)) {
+            w->odd = "~";
+            w->odd_at = w->start;
+        }
 }
 
 static int lex_word(struct lexer *l, struct token *t)

@@ -148,7 +148,7 @@ bool words_pattern(const struct word *w)
 
 struct expansion {
     struct buf text, pattern; /* text: the word's bytes; pattern: the same with `\` before every byte that is no pattern */
-    bool hole;
+    bool hole, assigned;
 };
 
 static void add_plain(struct expansion *x, const char *s, size_t size)
@@ -161,13 +161,13 @@ static void add_plain(struct expansion *x, const char *s, size_t size)
     }
 }
 
-/* `~` and `~/` at the start of a bare run, or behind the = of an assignment. */
+/* `~` and `~/` at the start of a bare run, or behind the = of an assignment; in `dd if=~/x` sh leaves it. */
 static int add_bare(struct resolver *r, struct expansion *x, const struct word *w,
                     const struct part *part)
 {
     const char *s = part->text.data;
     size_t size = part->text.size, skip = 0;
-    if (part == w->part && w->assign && size > w->assign + 1 && s[w->assign + 1] == '~')
+    if (x->assigned && part == w->part && size > w->assign + 1 && s[w->assign + 1] == '~')
         skip = w->assign + 1;
     bool tilde = part == w->part && s[skip] == '~' &&
                  (s[skip + 1] == '/' || (size == skip + 1 && !part->next));
@@ -295,7 +295,7 @@ static int expand_pattern(struct resolver *r, const struct word *w, const char *
 int words_expand(struct resolver *r, const struct word *w, const char *body, bool glob,
                  struct value ***last)
 {
-    struct expansion x = {.text = BUF_INIT(VALUE_MAX), .pattern = BUF_INIT(VALUE_MAX)};
+    struct expansion x = {.text = BUF_INIT(VALUE_MAX), .pattern = BUF_INIT(VALUE_MAX), .assigned = w->assign && !glob};
     struct glob_names names = {0};
     int result = expand_parts(r, w, body, &x);
     if (result == 0 && glob && !x.hole && words_pattern(w))
@@ -428,13 +428,65 @@ static int text_parameters(struct resolver *r, struct stage *s, const char *text
     return 0;
 }
 
-static const char *shell_for(const char *text)
+#define BODY '\1' /* of a heredoc; no text holds this byte */
+
+/* Where a text for sh is being read: what encloses it, the innermost last. */
+struct place {
+    char close[2 * DSL_DEPTH_MAX];
+    size_t depth;
+};
+
+static void enter(struct place *in, char close)
 {
-    static const char *const bash[] = {"<(", ">(", "<<<", "|&", "$'"};
-    for (size_t i = 0; i < sizeof bash / sizeof *bash; i++)
-        if (strstr(text, bash[i]))
-            return "bash";
-    return "sh";
+    if (in->depth < sizeof in->close)
+        in->close[in->depth++] = close;
+}
+
+/* Does it hold what only bash reads?  Not in quotes: `grep 'x$' f && echo '\t'` is sh's, which reads that `\t` in its own way. */
+static bool only_bash(struct place *in, const char *s, size_t size)
+{
+    static const char *const signs[] = {"<(", ">(", "<<<", "|&", "$'"};
+    const char *end = s + size, *from = s;
+    for (; s < end; s++) {
+        char close = in->depth ? in->close[in->depth - 1] : 0;
+        bool quoted = close == '"' || close == BODY, substituted = *s == '`' || (*s == '$' && s[1] == '(');
+        if (*s == '\\' || (*s == '$' && s[1] == '$')) {
+            s++;
+        } else if (close && *s == close) {
+            in->depth--;
+        } else if (substituted) {
+            enter(in, *s == '`' ? '`' : ')');
+            s += *s == '$';
+        } else if (!quoted) {
+            for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
+                if (strncmp(s, signs[i], strlen(signs[i])) == 0)
+                    return true;
+            if (*s == '"' || *s == '(')
+                enter(in, *s == '(' ? ')' : '"');
+            else if (*s == '\'' || (*s == '#' && (s == from || strchr(" \t\n;|&()", s[-1]))))
+                s += strcspn(s + 1, *s == '#' ? "\n" : "'") + 1;
+        }
+    }
+    return false;
+}
+
+static const char *shell_for(const struct resolver *r, const struct stage *s)
+{
+    struct place in = {0};
+    const char *text = r->text->data;
+    size_t at = s->start;
+    bool bash = false;
+    for (size_t i = tree_heredoc(r->tree, s->start); i < r->tree->here_count && !bash; i++) {
+        const struct heredoc *h = r->tree->here[i];
+        struct place body = {.close = {BODY}, .depth = 1};
+        if (h->op >= s->start && h->op < s->end && !h->quoted)
+            bash = only_bash(&body, text + h->from, h->to - h->from);
+        if (h->from >= s->end || bash)
+            continue;
+        bash = only_bash(&in, text + at, h->from - at);
+        at = h->to < s->end ? h->to : s->end;
+    }
+    return bash || only_bash(&in, text + at, s->end - at) ? "bash" : "sh";
 }
 
 int words_text(struct resolver *r, struct stage *s)
@@ -445,7 +497,7 @@ int words_text(struct resolver *r, struct stage *s)
     buf_add(&source, "", 0);
     int result = source.failed ? resolve_no_memory(r) : text_parameters(r, s, source.data);
     if (result == 0) {
-        s->shell = shell_for(source.data);
+        s->shell = shell_for(r, s);
         if (s->holes_at)
             make_holes(source.data, s->holes_at, &text, &any);
         else

@@ -154,7 +154,8 @@ def run(argv, d, row, env, demote, beside=None):
 
 def reference(text, *args):
     text = re.sub(r"(?m)^(\w+) = (.*)$", r"\1() { \2; }", text)  # a named pipeline is a function, to a shell
-    shell = "bash" if re.search(r"<\(|>\(|<<<|\|&|(?<!\$)\$'", text) else "sh"
+    bare = re.sub(r"""\\.|(?<![$'])'[^']*'|"[^"$`]*\"""", "", text, flags=re.S)  # what is in quotes is no sign of bash
+    shell = "bash" if re.search(r"<\(|>\(|<<<|\|&|(?<!\$)\$'", bare) else "sh"
     return ["env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LC_ALL=C", "TZ=UTC", *args, shell, "-c", text]
 
 
