@@ -51,6 +51,7 @@ struct list {
     uint32_t count, room;
     bool failed;
     bool unnamed; /* {file} has no value */
+    bool dashed;  /* `--` is in it */
 };
 
 static void list_add(struct list *l, const char *word)
@@ -124,14 +125,23 @@ static void list_options(struct list *l, const char *word)
     }
 }
 
+/* Before operands, if one of them could be taken for an option. */
+static void list_dashes(struct list *l, const char *instead)
+{
+    const struct split_case *c = l->c;
+    bool dash = instead && instead[0] == '-';
+    for (uint32_t i = 0; i < c->operand_count; i++)
+        dash = dash || (c->operand[i][0] == '-' && (i < c->skip || c->operand[i][1]));
+    if (dash && !l->dashed)
+        list_add(l, "--");
+    l->dashed = l->dashed || dash;
+}
+
 static void list_operands(struct list *l, const char *instead)
 {
     const struct split_case *c = l->c;
-    bool dash = false;
-    for (uint32_t i = 0; i < c->skip && i < c->operand_count; i++)
-        dash = dash || c->operand[i][0] == '-' || (instead && instead[0] == '-');
-    if (dash)
-        list_add(l, "--");
+    if (c->skip && c->operand_count)
+        list_dashes(l, instead);
     for (uint32_t i = 0; i < c->skip && i < c->operand_count; i++)
         list_keep(l, instead && i == 0 ? instead : c->operand[i]);
 }
@@ -187,8 +197,11 @@ static void list_word(struct list *l, const char *word)
         list_options(l, word);
     else if (strcmp(word, "{operands}") == 0)
         list_operands(l, NULL);
-    else
+    else {
+        if (strcmp(word, "{file}") == 0 && l->c->file_count)
+            list_dashes(l, NULL);
         list_filled(l, word);
+    }
 }
 
 static const char *const *list_end(struct list *l, uint32_t *count)
@@ -500,7 +513,7 @@ static int find_files(struct split_case *c)
     for (uint32_t i = 0; i < count && !c->stdin_alone && c->k->files; i++) {
         const char *word = c->operand[c->skip + i];
         uint32_t file = file_named(c, word, &last);
-        bool regular = file != GRAPH_NONE && S_ISREG(c->g->file[file].mode);
+        bool regular = file != GRAPH_NONE && S_ISREG(c->g->file[file].mode) && word[strlen(word) - 1] != '/';
         if (!regular) {
             split_whole(c, "`%.60s` is %s", word,
                         file == GRAPH_NONE ? "no file that is cut" : "a directory");
