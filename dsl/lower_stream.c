@@ -229,7 +229,20 @@ int lower_stop(struct lower *w, struct stream s, size_t at, const struct place *
 
 /* ---- redirections ------------------------------------------------------------------------ */
 
-static int open_out(struct lower *w, struct table *t, const struct redir *d, const struct place *at)
+/* `>> log 2>> log`: whoever writes there writes at its end, so both are one. */
+static bool appends_too(const struct lower *w, const struct stage *s, const struct redir *d)
+{
+    const struct redir *other = NULL;
+    for (const struct redir *o = s->redir; o != d; o = o->next)
+        if (o->fd == 3 - d->fd)
+            other = o;
+    if (!other || other->kind != REDIR_APPEND || d->kind != REDIR_APPEND)
+        return false;
+    const char *a = uses_path(w->r, other->target), *b = uses_path(w->r, d->target);
+    return a && b && strcmp(a, b) == 0;
+}
+
+static int open_out(struct lower *w, struct table *t, const struct stage *s, const struct redir *d, const struct place *at)
 {
     static const struct {
         const char *name;
@@ -240,6 +253,10 @@ static int open_out(struct lower *w, struct table *t, const struct redir *d, con
             t->to[d->fd] = t->to[same[i].fd];
             return 0;
         }
+    if (appends_too(w, s, d)) {
+        t->to[d->fd] = t->to[3 - d->fd];
+        return 0;
+    }
     uint32_t sink;
     bool null = strcmp(d->target, "/dev/null") == 0;
     enum graph_sink_kind kind = null                      ? GRAPH_SINK_NULL
@@ -288,7 +305,7 @@ int lower_table(struct lower *w, struct stage *s, struct stream in, const struct
         else if (d->fd == 0)
             result = open_in(w, t, d, at);
         else
-            result = open_out(w, t, d, at);
+            result = open_out(w, t, s, d, at);
         if (result < 0)
             return -1;
     }

@@ -249,6 +249,12 @@ int uses_output(struct resolver *r, struct stage *s, const char *word, struct va
 {
     if (!*word || strncmp(word, "/dev/", 5) == 0 || strcmp(word, "-") == 0)
         return 0;
+    const char *path = uses_path(r, word);
+    if (!path)
+        return -1;
+    for (const struct use *o = s->output; o; o = o->next)
+        if (strcmp(o->path, path) == 0) /* `echo 1 > f; echo 2 >> f`: one file, which the stage opens as it likes */
+            return 0;
     if (uses_write(r, s, word, at, false) < 0)
         return -1;
     struct use *u = make_use(r, word, v, at);
@@ -409,6 +415,8 @@ static int operand(struct words *w, struct value *v)
         output = false; /* uses_maybe is enough for it */
     if (strcmp(w->s->value->text, "dd") == 0 && strncmp(v->text, "of=", 3) == 0 && !v->hole && is_outside(v->text + 3))
         return uses_output(w->r, w->s, v->text + 3, v, place_of(w->s, v));
+    if (output && w->backup && may_make_with(w, v) < 0)
+        return -1;
     if (output)
         return uses_output(w->r, w->s, v->text, v, place_of(w->s, v));
     if (v->subst) {
@@ -426,9 +434,6 @@ static int operand(struct words *w, struct value *v)
  * one. */
 static int option(struct words *w, const struct command_item *i, struct value *v)
 {
-    w->in_place = w->in_place || i->option->in_place;
-    if (i->option->in_place && i->value)
-        w->backup = i->value;
     for (uint32_t k = 0; k < w->known->unless_count; k++)
         if (strcmp(i->option->name[0], w->known->unless[k]) == 0)
             w->skip = 0; /* with grep -e and sed -f the first operand is no pattern */
@@ -469,6 +474,11 @@ static int known_words(struct words *w, const char *const *text, struct value *c
     struct command_walk walk = command_walk(w->known, text, count);
     struct command_item i;
     bool unsure = false;
+    for (struct command_walk ahead = walk; (i = command_next(&ahead)).kind != ITEM_END;)
+        if (i.kind == ITEM_OPTION && i.option->in_place) { /* it may stand behind the files */
+            w->in_place = true;
+            w->backup = i.value ? i.value : w->backup;
+        }
     while ((i = command_next(&walk)).kind != ITEM_END) {
         struct value *v = value[i.value_word];
         bool first = i.value == v->text || i.value == v->text + 1; /* the first of the letters in -abc */
