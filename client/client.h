@@ -86,7 +86,7 @@ struct output {
     bool append;
     bool made_in_job;/* a file that a stage may leave in /job: it counts only if the stage did */
     bool made;
-    uint32_t mode;   /* of the target, if it existed before; else 0 */
+    uint32_t mode;   /* of the target, with its kind, if it existed before; else 0 */
     uint32_t chosen; /* the mode chosen by the program that left it in /job; 0: none */
     uint32_t directories; /* how many directories of its path were made for it: they are removed again if the job does not commit */
     uint32_t phase;  /* the phase in which it is made */

@@ -140,7 +140,7 @@ static int output_open(struct zpipe_job *j, struct output *o, const char *path, 
             o->path = NULL;
             return 0;
         }
-        o->mode = s.st_mode & 07777;
+        o->mode = s.st_mode;
     }
     int hidden = open_hidden(o);
     if (hidden < 0)
@@ -210,7 +210,7 @@ static mode_t mode_of(const struct output *o)
     if (!o->mode)
         return (o->chosen ? o->chosen : 0666) & ~mask;
     bool another = o->chosen && o->chosen != ((o->mode & 0777) | 0600);
-    return another ? o->chosen : o->mode;
+    return another ? o->chosen : o->mode & 07777;
 }
 
 /* Make the directories that the stage made in /job for this file. */

@@ -71,6 +71,8 @@ static int check_in(struct resolver *r, struct redir *d)
                     errno == ENOENT ? "no such file" : strerror(errno));
     if (S_ISDIR(st.st_mode))
         return FAIL(r, d->word->start, NULL, "%.200s: this is a directory", d->target);
+    if (d->target[strlen(d->target) - 1] == '/')
+        return FAIL(r, d->word->start, NULL, "%.200s: %s", d->target, strerror(ENOTDIR));
     if (!S_ISREG(st.st_mode))
         return FAIL(r, d->word->start, "give it as the stdin of zpipe",
                     "%.200s: this is not a regular file", d->target);
@@ -238,7 +240,7 @@ static bool cat_files(struct resolver *r, const struct stage *s)
         r->no_file = v->text;
         if (strcmp(v->text, "-") == 0)
             continue;
-        if (v->text[0] == '-' || v->subst || v->hole || !*v->text)
+        if (v->text[0] == '-' || v->subst || v->hole || !*v->text || v->text[strlen(v->text) - 1] == '/')
             return false;
         const char *path = uses_path(r, v->text);
         if (!path || strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/sys/", 5) == 0)

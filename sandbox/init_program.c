@@ -170,7 +170,7 @@ static bool interpreter_of(const char *path, char *line, size_t size)
     memmove(line, line + 2, (size_t)n - 1);
     size_t skip = strspn(line, " \t");
     memmove(line, line + skip, strlen(line + skip) + 1);
-    line[strcspn(line, " \t\r\n")] = '\0';
+    line[strcspn(line, " \t\n")] = '\0';
     return true;
 }
 
@@ -188,6 +188,8 @@ static void explain(const struct box_task *t, const struct exec_failure *f, stru
     o->end = missing ? BOX_NOT_FOUND : BOX_NOT_RUN;
     if (!missing)
         snprintf(o->text, sizeof o->text, "'%s' cannot be run: %s", name, strerror(f->sys));
+    else if (strchr(name, '/') && access(name, F_OK) == 0 && interpreter_of(name, line, sizeof line) && strchr(line, '\r'))
+        snprintf(o->text, sizeof o->text, "'%s' has carriage returns at the ends of its lines: save it with line ends as Unix has them", name);
     else if (strchr(name, '/') && access(name, F_OK) == 0 && interpreter_of(name, line, sizeof line))
         snprintf(o->text, sizeof o->text, "'%s' needs the interpreter '%s', which is not in the sandbox",
                  name, line);

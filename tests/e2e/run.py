@@ -71,6 +71,7 @@ def make_files(d, owner):
     put("parse.py", "#!/usr/bin/python3\nimport sys\nfor line in sys.stdin:\n    print(sys.argv[1:], line.strip().upper())\n", 0o755)
     put("up.sh", "#!/bin/sh\ntr a-z A-Z\n", 0o755)
     put("norun.sh", "#!/nosuch/interpreter\n", 0o755)
+    put("crlf.sh", "#!/bin/sh\r\necho hi\r\n", 0o755)
     put("patterns", "fox\ndog\n")
     os.mkdir(os.path.join(d, "logs"))
     for i in range(3):
