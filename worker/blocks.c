@@ -508,6 +508,7 @@ static int start_one(struct blocks *b, struct err *e)
     uint64_t past = past_size(b), size = past ? past : run_bytes(b), to, units = b->units;
     uint64_t least = b->number == 0 && b->head->run == GRAPH_RUN_FIRST ? b->head->first_units : 0;
     uint64_t ahead = b->head->spoils.size || b->stage->no_zeros ? SPOIL_AHEAD : 0;
+    b->starved = true;
     if (!b->in.ended && b->in.bytes - b->from < size + ahead)
         return 0;
     int r = inlet_cut(&b->in, &b->rule, b->from, size, least, &units, &to, e);
@@ -515,6 +516,7 @@ static int start_one(struct blocks *b, struct err *e)
         return r < 0 ? -1 : 0;
     if (b->in.pieces && !b->in.ended && b->in.bytes - to < ahead)
         return 0;
+    b->starved = false;
     r = is_spoilt(b, to, e);
     if (r == 0 && past) {
         r = take_past(b, to, e);
@@ -561,6 +563,7 @@ static int step_cutting(struct blocks *b, struct err *e)
 void blocks_step(struct blocks *b)
 {
     struct err e;
+    b->starved = false;
     int r = b->state == DEALING ? deal_step(b, &e) : 0;
     if (r == 0 && b->state == CUTTING)
         r = step_cutting(b, &e);
@@ -573,7 +576,7 @@ void blocks_step(struct blocks *b)
     if (r < 0)
         blocks_fail(b, &e);
     else if (b->state == DEALING || b->state == CUTTING || b->state == WHOLE)
-        intake_hold(&b->intake, ends_used(b));
+        intake_hold(&b->intake, b->starved ? b->intake.bytes : ends_used(b)); /* a run larger than what may be ahead needs all the same */
     lent_tell_want(b->t);
 }
 

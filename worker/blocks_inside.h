@@ -133,6 +133,7 @@ struct blocks {
     struct outlet out;
     struct inlet_rule rule;
     uint64_t from, units, number; /* the next run: its start, in bytes and in units of the cut, and its number */
+    bool starved;                 /* the next run needs more input than has come */
     uint64_t looked;              /* no byte before this one spoils the stage */
     struct run *run, *run_last; /* the list, in order, of runs that run or are not in the outlet yet */
     uint32_t held, running; /* held: all in the list; running: those that run here, copies included */

@@ -8,7 +8,10 @@ job spills to are made in $TMPDIR, and need about as much room there as it reads
 import argparse, glob, os, subprocess, sys, tempfile, threading
 
 CEILING = 256 << 20
-PIPELINES = ["tr a-z A-Z | grep -c 77", "tee >(wc -l > lines) | wc -c", "with block=16M map { wc -l } | awk '{ n += $1 } END { print n }'"]
+# The last one: a task that needs more than a stream may be ahead of who reads it.
+PIPELINES = ["tr a-z A-Z | grep -c 77", "tee >(wc -l > lines) | wc -c", "with block=16M map { wc -l } | awk '{ n += $1 } END { print n }'",
+             "cut -d' ' -f2 | sort | uniq -c | awk '{ n += $1 } END { print n }'",
+             "with block=280M map { wc -l } | awk '{ n += $1 } END { print n }'"]
 LINE = b"some text of a line, and 77 more, and so on to the end of it\n"
 ap = argparse.ArgumentParser()
 ap.add_argument("--bin", required=True)
