@@ -312,7 +312,8 @@ class Table:
             os.setuid(self.owner[0])
 
     def stages(self, row, d):
-        plan = subprocess.run([self.zpipe, "plan", "--json", row.text, *row.args], cwd=d, env=self.env, stdin=subprocess.DEVNULL,
+        at = self.cluster.at(4) if self.hosts else []
+        plan = subprocess.run([*at, self.zpipe, "plan", "--json", row.text, *row.args], cwd=d, env=self.env, stdin=subprocess.DEVNULL,
                               capture_output=True, preexec_fn=self.demote)
         return [s["class"] for s in json.loads(plan.stdout)["stages"]] if plan.returncode == 0 else []
 
