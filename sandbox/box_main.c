@@ -76,7 +76,7 @@ static bool add_named(const char *text, bool write)
     return true;
 }
 
-/* Of a channel that was named before. */
+/* The quota of a channel that an --out before it names. */
 static bool add_quota(const char *text)
 {
     size_t n = strcspn(text, "=");
@@ -98,7 +98,7 @@ static bool add_out(const char *name)
     return true;
 }
 
-/* A limit of 0 would be none. */
+/* Limits of 0 are refused: a limit of 0 means that there is none. */
 static bool size_of(const char *text, uint64_t *bytes)
 {
     return units_named(text) && units_size(text, bytes) && *bytes;
@@ -135,7 +135,7 @@ static const struct option options[] = {
     {"serve", required_argument, NULL, SERVE},     {"version", no_argument, NULL, VERSION},
     {"help", no_argument, NULL, HELP},             {NULL, 0, NULL, 0}};
 
-/* What to write instead, for options that can be wrong. */
+/* What is wrong with an option's value, and what to write instead; for options that can be wrong. */
 static const char *const wanted[] = {
     [WITH] = "is one file too many",
     [STORE] = "is no directory that files can be made in",
@@ -246,7 +246,7 @@ static int run_alone(void)
     return r.status;
 }
 
-/* What the caller closed must not become the number of a descriptor of ours. */
+/* If the caller has closed a standard descriptor, no descriptor of ours may get its number. */
 static void fill_standard_fds(void)
 {
     int fd;

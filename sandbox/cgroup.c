@@ -22,12 +22,12 @@
 #define LEAF        "zpipe"
 #define OURS        "zpipe-box."
 #define CONTROLLERS "+memory +pids"
-#define TEXT_MAX    4096          /* of one of its files */
-#define NAME_TRIES  8             /* of a directory of ours, while others are made and removed */
-#define STALE_MAX   64            /* of earlier servers, looked at in one start */
-#define IDLE_TRIES  4             /* of those that may still have a process in them */
-#define ROOM_BYTES  (64ull << 20) /* the kernel's own for a task, and what its init has */
-#define ROOM_PROCS  64            /* its inits, and who is dead but still counted */
+#define TEXT_MAX    4096          /* of one file of a cgroup */
+#define NAME_TRIES  8             /* names tried for our directory, while other servers make and remove theirs */
+#define STALE_MAX   64            /* directories of earlier servers that one start looks at */
+#define IDLE_TRIES  4             /* idle cgroups that are tried: a process may still be in some */
+#define ROOM_BYTES  (64ull << 20) /* for what the kernel needs for a task, and for its init */
+#define ROOM_PROCS  64            /* for its inits, and for dead processes that are still counted */
 
 struct cgroup {
     struct cgroup *next;
@@ -84,7 +84,7 @@ static bool has_word(const char *text, const char *word)
     return false;
 }
 
-/* --- what was given --- */
+/* --- the base --- */
 
 static const char *own_mount(void)
 {
@@ -96,7 +96,7 @@ static const char *own_mount(void)
     return NULL;
 }
 
-/* Ours, as a path below the mount. */
+/* The path of our own cgroup below the mount. */
 static bool own_path(char path[CGROUP_PATH_MAX])
 {
     char text[TEXT_MAX];
@@ -113,7 +113,7 @@ static bool own_path(char path[CGROUP_PATH_MAX])
     return true;
 }
 
-/* In a leaf that is ours, the one above it was given. */
+/* If we are in a leaf named LEAF, the base is the cgroup above it. */
 static bool leave_leaf(char *path)
 {
     char *last = strrchr(path, '/');
@@ -130,8 +130,9 @@ static bool marked(int base, const char *name)
     return getxattr(path, name, &value, 1) == 1 && value == '1';
 }
 
-/* Who may write may divide; but root may write everywhere, and a user in all of what its systemd has for it.  There it must be
- * marked as given away, or be the first that the user may write. */
+/* Has somebody given this cgroup to us, so that we may make others below it?  Without systemd it is enough that we may
+ * write there.  With systemd it is not: root may write everywhere, and a user in everything that the user's own systemd
+ * manages.  So the cgroup must be marked as delegated, or be the topmost one that the user may write. */
 static bool is_given(int base)
 {
     if (faccessat(base, ".", W_OK, AT_EACCESS) < 0 || faccessat(base, "cgroup.procs", W_OK, AT_EACCESS) < 0 ||
@@ -141,7 +142,7 @@ static bool is_given(int base)
            (geteuid() != 0 && faccessat(base, "..", W_OK, AT_EACCESS) < 0);
 }
 
-/* Is nobody in it but we and who started us? */
+/* Is nobody in it but this process and its parent? */
 static bool only_we(int base)
 {
     char text[TEXT_MAX], *end;
@@ -162,7 +163,7 @@ static bool enter_leaf(int base)
            put_number(base, LEAF "/cgroup.procs", (uint64_t)getpid());
 }
 
-/* Its controllers, for those below it. */
+/* Gives the cgroups below the base their controllers.  NULL, or why that cannot be. */
 static const char *divide(int base, bool in_leaf)
 {
     char text[TEXT_MAX];
@@ -172,7 +173,7 @@ static const char *divide(int base, bool in_leaf)
         return "the cgroup of zpipe-box was not given to it (systemd: Delegate=yes)";
     if (get(base, "cgroup.subtree_control", text) && has_word(text, "memory") && has_word(text, "pids"))
         return NULL;
-    bool is_root = faccessat(base, "cgroup.type", F_OK, 0) < 0; /* which may have both */
+    bool is_root = faccessat(base, "cgroup.type", F_OK, 0) < 0; /* the root cgroup may have processes and give controllers */
     if (!in_leaf && !is_root) {
         if (!only_we(base))
             return "others are in the cgroup of zpipe-box";
@@ -182,14 +183,15 @@ static const char *divide(int base, bool in_leaf)
     return put(base, "cgroup.subtree_control", CONTROLLERS) ? NULL : "the host gives cgroups below that of zpipe-box no controllers";
 }
 
-/* --- ours --- */
+/* --- our directory in the base --- */
 
 static int open_dir(int at, const char *name)
 {
     return openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 }
 
-/* With all in it; whoever still runs there is killed, and it stays for the next time. */
+/* Removes a directory and the cgroups in it.  Processes that still run there are killed; the directory then stays, and is
+ * removed by a later start. */
 static void remove_dir(int base, const char *name, int dir)
 {
     int own = open_dir(dir, "."); /* closed by closedir */
@@ -205,7 +207,7 @@ static void remove_dir(int base, const char *name, int dir)
     unlinkat(base, name, AT_REMOVEDIR);
 }
 
-/* Those that nobody holds a lock of. */
+/* Removes the directories of earlier servers: nobody holds a lock on them. */
 static void remove_stale(int base)
 {
     int own = open_dir(base, ".");
@@ -226,7 +228,8 @@ static void remove_stale(int base)
         fd_close(&own);
 }
 
-/* One that another start takes for a stale one meanwhile is gone, or locked: then the next name. */
+/* Another server that starts now may take our new directory for a stale one, before we have locked it.  It is then locked
+ * or gone, and the next name is tried. */
 static int make_dir(struct cgroups *c)
 {
     for (unsigned i = 0; i < NAME_TRIES; i++) {
@@ -280,7 +283,7 @@ void cgroups_close(struct cgroups *c)
     fd_close(&c->base);
 }
 
-/* --- one task's --- */
+/* --- the cgroup of one task --- */
 
 static void no_limits(struct cgroup *g)
 {
@@ -299,7 +302,7 @@ static struct cgroup *cgroup_new(struct cgroups *c)
     g->number = c->count++;
     snprintf(name, sizeof name, "%u", g->number);
     g->dir = mkdirat(c->dir, name, 0755) < 0 ? -1 : open_dir(c->dir, name);
-    /* Who dies for want of memory takes the others along: half a task has no result. */
+    /* If one process is killed for want of memory, all in the cgroup are: half a task has no result. */
     if (g->dir < 0 || !put(g->dir, "memory.oom.group", "1")) {
         fd_close(&g->dir);
         free(g);
@@ -323,7 +326,7 @@ static void put_last(struct cgroups *c, struct cgroup *g)
     c->last = &g->next;
 }
 
-/* An init that has ended may be there for a moment yet. */
+/* Takes the first idle cgroup that is empty: an init that has ended may still be in its own for a moment. */
 static struct cgroup *idle_one(struct cgroups *c)
 {
     for (unsigned i = 0; c->idle && i < IDLE_TRIES; i++) {
@@ -381,10 +384,10 @@ void cgroup_limit(struct cgroup *g, const struct box_limits *l)
         if (!put_number(g->dir, "pids.max", (uint64_t)l->procs + ROOM_PROCS))
             g->holds &= ~(uint32_t)BOX_HOLDS_PROCS;
     }
-    /* Its files lie in memory too. */
+    /* The limit has room for scratch, because the task's files lie in memory too. */
     if (l->memory_bytes && memory > l->memory_bytes) {
         g->limited = true;
-        put(g->dir, "memory.swap.max", "0"); /* where there is any */
+        put(g->dir, "memory.swap.max", "0"); /* fails where the host has no swap, and is not needed there */
         if (put_number(g->dir, "memory.max", memory))
             g->holds |= BOX_HOLDS_MEMORY;
     }
@@ -412,10 +415,10 @@ bool cgroup_ran_out(struct cgroup *g)
         return false;
     g->oom_kills = kills;
     g->ooms = met;
-    return kills > kills_before && met > met_before; /* killed, and its own limit was met: not the host's, or that of who gave it */
+    return kills > kills_before && met > met_before; /* killed because of its own limit, not for want of memory elsewhere */
 }
 
-/* What the kernel noted is the most of all tasks that were in it: only the first is told. */
+/* The kernel notes the most that any task in this cgroup has used, so only the first task can be told its own. */
 static uint64_t peak_of(const struct cgroup *g)
 {
     char text[TEXT_MAX];

@@ -3,5 +3,6 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Calls `each` for every child of `pid`, until it says true; so does this then.  Who begins or ends meanwhile may be left out. */
+/* Calls `each` for every child of `pid` until one call returns true, and returns true then.  A process that starts or ends
+ * meanwhile may be left out. */
 bool children_each(pid_t pid, bool (*each)(void *owner, pid_t child), void *owner);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 
-/* The value of the first line of /proc/cpuinfo with that name. */
+/* The value of the first line with that name in /proc/cpuinfo. */
 static void cpu_field(const char *name, char *value, size_t size)
 {
     char line[8192];

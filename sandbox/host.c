@@ -1,5 +1,5 @@
-/* What a host's refusal means and which command allows it.  The step that was refused is in the text
- * already; here the reason is looked for, the plain settings first. */
+/* Why a host refused a step, and which command allows it.  The text of the error names the step already; here the reason is
+ * looked for, plain settings first. */
 #include "base/fds.h"
 #include "sandbox/proc.h"
 #include "sandbox/zygote.h"
@@ -30,7 +30,7 @@ static bool kernel_too_old(char *why, size_t size)
     return true;
 }
 
-/* A limit of namespaces, of any kind, that is zero. */
+/* Is a limit of namespaces zero, for any kind of them? */
 static bool namespaces_forbidden(char *why, size_t size)
 {
     static const char *const kind[] = {"user", "mnt", "pid", "net", "ipc", "uts"};

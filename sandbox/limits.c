@@ -1,5 +1,5 @@
-/* What a program gets besides its files: limits, personality, no rights.  In the child, before exec; a task's own limits
- * are set from outside, when the task is known. */
+/* What a program gets besides its files: limits, a personality, and no rights.  Set in the child before its exec; a task's
+ * own limits are set from outside, when the task is known. */
 #include "sandbox/box.h"
 #include "sandbox/fence.h"
 #include "sandbox/zygote.h"
@@ -15,12 +15,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define STACK_BYTES   (8ull << 20) /* the layout of memory depends on it: fixed */
-#define PROCESSES_MAX 16384 /* of all tasks of a box; root's are not counted by the kernel */
-#define FILES_MAX     OURS_FD /* more would be numbers of ours */
-#define LOCKED_BYTES  (64ull << 10) /* what every host grants */
+#define STACK_BYTES   (8ull << 20) /* fixed, because the layout of memory depends on it */
+#define PROCESSES_MAX 16384 /* of all tasks of a box together; the kernel does not count root's processes */
+#define FILES_MAX     OURS_FD /* greater numbers are those of our descriptors */
+#define LOCKED_BYTES  (64ull << 10) /* every host allows as much */
 #define SIGNALS_MAX   1024
-#define QUEUES_BYTES  4096 /* there are none */
+#define QUEUES_BYTES  4096 /* programs have no message queues */
 #define NS            1000000000ull
 
 static int set_limit(pid_t pid, int what, uint64_t soft, uint64_t hard)
@@ -35,10 +35,11 @@ static int set_limit(pid_t pid, int what, uint64_t soft, uint64_t hard)
     return prlimit(pid, (__rlimit_resource_t)what, &now, NULL);
 }
 
-/* Of every program, all there are: what is not set would be the caller's, or go by the host's memory.  A task's processes are
- * counted where they are started (notify_measure.c); RLIMIT_NPROC counts those of all tasks, and keeps a task without a limit
- * from taking all numbers of the host.  A core of one byte is none, also where the host hands cores to a program, which one of
- * zero bytes would not keep it from; programs are told zero (syscalls.def). */
+/* The limits of every program, all that the kernel has: one that is not set here would be inherited from the caller, or
+ * depend on the host's memory.  A task's processes are counted where they are started (notify_measure.c); RLIMIT_NPROC
+ * counts the processes of all tasks, and keeps a task without a limit from taking all process numbers of the host.  A limit
+ * of one byte prevents core files, even on a host that pipes them to a program, which a limit of zero would not prevent;
+ * programs are told that the limit is zero (syscalls.def). */
 static const struct {
     int what;
     uint64_t most; /* soft and hard */
@@ -64,7 +65,7 @@ const char *limits_unusual(void)
 {
     struct rlimit now;
     for (size_t i = 0; i < sizeof common / sizeof *common; i++)
-        if (common[i].what != RLIMIT_NPROC && common[i].what != RLIMIT_CORE && /* answered for programs (notify_answers.c) */
+        if (common[i].what != RLIMIT_NPROC && common[i].what != RLIMIT_CORE && /* programs are told fixed values (notify_answers.c) */
             getrlimit((__rlimit_resource_t)common[i].what, &now) == 0 && now.rlim_max < common[i].most)
             return "zpipe-box was started with lower limits (ulimit -H) than programs are told";
     return "";
@@ -83,7 +84,7 @@ int program_limit(pid_t pid, const struct box_limits *l, struct err *e)
     uint64_t cpu = (l->cpu_ns + NS - 1) / NS;
     const struct {
         int what;
-        uint64_t soft, hard; /* 0: no such limit */
+        uint64_t soft, hard; /* hard 0: the task has no such limit */
     } row[] = {
         {RLIMIT_NOFILE, l->files, l->files},
         {RLIMIT_DATA, l->memory_bytes, l->memory_bytes},
@@ -96,7 +97,7 @@ int program_limit(pid_t pid, const struct box_limits *l, struct err *e)
     return 0;
 }
 
-/* What the zygote ignores; all others it has reset, and SIGCHLD the init. */
+/* The zygote ignores these signals and has reset all others; the init has reset SIGCHLD. */
 static void reset_signals(void)
 {
     static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGINT, SIGQUIT};
@@ -110,8 +111,8 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* All but one, which is worth nothing in a user namespace, is not in use, and goes with the exec: nobody who has it not, as no program has,
- * may trace who has it, or reach its memory. */
+/* Drops all capabilities but one.  That one is of no use in a user namespace and is lost at the exec.  But while this
+ * process has it, no process without it may trace this one or reach its memory, and no program has it. */
 static int drop_rights(void)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -123,7 +124,7 @@ static int drop_rights(void)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-/* A task's own places, and what is there to be read. */
+/* Landlock: a task writes only in its own places, and reads only what is below its root. */
 static int enter_fence(struct err *e)
 {
     static const struct fence_rule rules[] = {
@@ -134,8 +135,8 @@ static int enter_fence(struct err *e)
 
 int program_wall(bool none, struct err *e)
 {
-    /* What is left of a limit of time, as select writes it back, is the kernel's time: it stays as it was.  Without a wall
-     * nothing is certified anyway. */
+    /* select writes the time that is left back into its argument, and that time would be the real one: with STICKY_TIMEOUTS
+     * the argument stays as it was.  Without a wall nothing is certified anyway. */
     if (personality(ADDR_NO_RANDOMIZE | STICKY_TIMEOUTS) < 0 && !none)
         return err_sys(e, "cannot fix the program's memory layout");
     if (none)

@@ -1,5 +1,5 @@
-/* The report of one run, as JSON: how it ended, what it used, what passed, what held it, and in which
- * domain the same will happen again. */
+/* The report of one run, as JSON: how the program ended, what it used, what passed through its channels, what held its
+ * limits, and in which domain the same will happen again. */
 #include "sandbox/alone.h"
 #include "sandbox/domain.h"
 #include "sandbox/filter.h"
@@ -19,7 +19,7 @@ static void put_string(FILE *f, const char *text)
         if (*c == '"' || *c == '\\')
             fprintf(f, "\\%c", *c);
         else if (*c < ' ' || *c >= 0x7f)
-            fprintf(f, "\\u%04x", *c); /* bytes, whatever they mean */
+            fprintf(f, "\\u%04x", *c); /* a byte becomes one character, whatever the encoding */
         else
             fputc(*c, f);
     }
@@ -135,7 +135,7 @@ static void put_outputs(FILE *f, const struct run *r)
     fprintf(f, "%s],\n", first ? "" : "\n  ");
 }
 
-/* The cgroup that it was in. */
+/* The cgroup that the task was in. */
 static void put_cgroup(FILE *f, const struct box_result *r)
 {
     if (!*r->cgroup) {
@@ -151,7 +151,7 @@ static void put_cgroup(FILE *f, const struct box_result *r)
     fputs("}\n", f);
 }
 
-/* What held each limit that was set. */
+/* For each limit that was set, what enforces it. */
 static void put_limits(FILE *f, const struct run *r)
 {
     const struct alone *a = r->alone;
@@ -161,7 +161,7 @@ static void put_limits(FILE *f, const struct run *r)
         const char *name, *by;
         uint64_t value;
         bool time;
-        const char *besides; /* by its cgroup */
+        const char *besides; /* what else enforces it, for the most part its cgroup */
     } row[] = {
         {"memory", "RLIMIT_DATA of each process", l->memory_bytes, false,
          held & BOX_HOLDS_MEMORY ? "; of all together, memory.max of the cgroup" : ""},
