@@ -1,8 +1,9 @@
-/* A task that failed, or that was asked for, as a job of its own: proto/record.h.  Its programs stand in a graph by themselves, with the words,
- * limits and random streams that they had; what they read is sent along, or named where it is a file of the client's.
+/* The record of a task, to run it again alone: see proto/record.h.  A task has one if it failed, or if it was asked for.
+ * The task's programs are in a graph of their own, with the words, limits and random streams that they had.  What they read
+ * is sent along, or named if it is a file of the client's.
  *
- * It goes out behind the files that tasks made (tasks_made.c), as they do: stretches of files, so no byte of it is
- * copied here.  See tasks.h. */
+ * The record is sent after the files that tasks made (tasks_made.c) and in the same way, as stretches of files, so no byte
+ * of it is copied here.  See tasks.h. */
 #include "worker/tasks.h"
 
 #include "base/log.h"
@@ -16,9 +17,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* One of its files: stretches, borrowed. */
+/* One file of the record: borrowed stretches of files. */
 struct piece {
-    const char *name; /* in the arena */
+    const char *name; /* in the maker's arena */
     const struct box_source *from;
     uint32_t count;
     uint64_t bytes;
@@ -28,7 +29,7 @@ struct maker {
     struct run *r;
     struct graph *g;
     struct arena arena;
-    uint32_t *edge; /* per edge of the job's graph: which it is here, or GRAPH_NONE */
+    uint32_t *edge; /* per edge of the job's graph: its number in the record's graph, or GRAPH_NONE */
     struct piece in[RECORD_INPUTS_MAX], out, err;
     uint32_t in_count;
     uint64_t bytes;
@@ -40,7 +41,7 @@ static const struct graph *job_of(const struct maker *m)
     return m->r->b->t->graph;
 }
 
-/* ---- what it read and wrote */
+/* ---- what the task read and wrote */
 
 static int add_piece(struct maker *m, struct piece *p, const char *name, const struct box_source *from, uint32_t count)
 {
@@ -57,7 +58,7 @@ static int add_piece(struct maker *m, struct piece *p, const char *name, const s
     return 0;
 }
 
-/* These bytes are one more input; its number as a file of the graph, or GRAPH_NONE. */
+/* Adds one more input with these bytes.  Returns its number as a file of the graph, or GRAPH_NONE. */
 static uint32_t add_input(struct maker *m, const struct box_source *from, int count)
 {
     char name[16], path[64];
@@ -80,7 +81,7 @@ static int whole_file(int fd, struct box_source *out, struct err *e)
     return fd < 0 ? 0 : blocks_size_of(fd, &out->size, e) < 0 ? -1 : 1;
 }
 
-/* Before it is given away. */
+/* Adds what the task wrote.  Called before the run's output is passed on. */
 static int add_written(struct maker *m)
 {
     struct run *r = m->r;
@@ -89,7 +90,7 @@ static int add_written(struct maker *m)
     int n = from ? whole_file(r->out, from, m->e) : err_nomem(m->e);
     if (n < 0 || add_piece(m, &m->out, "out", from, (uint32_t)n) < 0)
         return -1;
-    if (r->out < 0) { /* `kept` has it */
+    if (r->out < 0) { /* the box has kept the output, and r->kept is what it wrote */
         m->out.bytes = r->kept.size;
         m->bytes += r->kept.size;
     }
@@ -101,15 +102,15 @@ static int add_written(struct maker *m)
     return add_piece(m, &m->err, "err", from, count);
 }
 
-/* ---- its graph */
+/* ---- the record's graph */
 
-/* The same file of the client's. */
+/* Adds a file of the job's graph, which the client has. */
 static uint32_t same_file(struct maker *m, uint32_t file)
 {
     return graph_add_file(m->g, &job_of(m)->file[file], m->e);
 }
 
-/* What its programs may open, and the file that the task is of. */
+/* The files that program n may open, and the task's own file if it is a task per file. */
 static const uint32_t *same_files(struct maker *m, const struct graph_node *n, uint32_t *count)
 {
     uint32_t *list = arena_array(&m->g->arena, (size_t)n->file_count + 2, sizeof *list), own = m->r->file;
@@ -130,7 +131,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The names of what it leaves: their directories are there, and nothing comes of it. */
+/* The names of the files that program i leaves.  They are named so that their directories are made; the files are dropped. */
 static const char *const *names_left(struct maker *m, uint32_t i, uint32_t *count)
 {
     const struct graph_node *n = blocks_node(m->r->b, i);
@@ -146,7 +147,7 @@ static const char *const *names_left(struct maker *m, uint32_t i, uint32_t *coun
     return name;
 }
 
-/* Nodes come before edges: the programs are the first. */
+/* Adds program i.  Nodes are added before edges, and programs before sources and sinks, so program i is node i. */
 static int add_program(struct maker *m, uint32_t i)
 {
     const struct run *r = m->r;
@@ -181,7 +182,7 @@ static int add_program(struct maker *m, uint32_t i)
     return 0;
 }
 
-/* A SOURCE of these segments. */
+/* Adds a SOURCE of these segments. */
 static uint32_t add_source(struct maker *m, const struct graph_segment *segment, uint32_t count)
 {
     uint32_t node = graph_add_node(m->g, GRAPH_SOURCE, m->e);
@@ -196,9 +197,9 @@ static uint32_t add_source(struct maker *m, const struct graph_segment *segment,
     return node;
 }
 
-static struct box_source stretches[SOURCES_MAX]; /* one loop, one thread */
+static struct box_source stretches[SOURCES_MAX]; /* static, because there is only one thread */
 
-/* The block, or the file that the task is of: one of the client's, which has it. */
+/* Adds the source for the task's block, which is sent along, or for the file that the task is for, which the client has. */
 static uint32_t add_block(struct maker *m, bool *seekable)
 {
     struct run *r = m->r;
@@ -212,7 +213,7 @@ static uint32_t add_block(struct maker *m, bool *seekable)
     return s.file == GRAPH_NONE ? GRAPH_NONE : add_source(m, &s, 1);
 }
 
-/* What comes from outside of the body, of which each task reads all. */
+/* Adds the source for an edge that comes from outside of the body: each task reads all of it. */
 static uint32_t add_outside(struct maker *m, uint32_t edge)
 {
     const struct inlet *in = m->r->b->t->joint[edge].reader->inlet;
@@ -234,7 +235,7 @@ static uint32_t add_own_source(struct maker *m, const struct graph_node *source)
     return add_source(m, list, source->segment_count);
 }
 
-/* What the edge comes from, if that is none of the programs. */
+/* Adds the source of an edge that comes from no program of the task. */
 static uint32_t source_of(struct maker *m, uint32_t edge, bool *seekable)
 {
     const struct graph *g = job_of(m);
@@ -245,7 +246,7 @@ static uint32_t source_of(struct maker *m, uint32_t edge, bool *seekable)
     return tasks_reads_block(from) ? add_block(m, seekable) : add_own_source(m, from);
 }
 
-/* The files that a task writes are dropped. */
+/* Adds the sink of an edge that goes to no program of the task.  What goes into a file is dropped. */
 static uint32_t sink_of(struct maker *m, uint32_t edge)
 {
     const struct graph *g = job_of(m);
@@ -265,7 +266,7 @@ static uint32_t program_of(const struct maker *m, uint32_t node)
     return GRAPH_NONE;
 }
 
-/* One end of program i; the edge comes to be with the first of its two. */
+/* Connects one end of program i.  The edge is added with the first of its two ends. */
 static int add_end(struct maker *m, uint32_t i, const struct graph_fd *fd)
 {
     const struct graph_edge *old = &job_of(m)->edge[fd->edge];
@@ -327,8 +328,9 @@ static const struct record_end *list_ends(struct maker *m)
     return list;
 }
 
-/* `task`, as a file.  Nothing stands in it that another worker of the job would say otherwise, from where it may have to come once more: not who
- * ran it, and of one that ended well not on what. */
+/* Makes the record's file `task`.  If the record is lost on the way, another worker of the job may have to send it again,
+ * so it says nothing that another worker would say otherwise: not which worker ran the task and, for one that ended well,
+ * not on what host. */
 static int make_task(struct maker *m)
 {
     const struct run *r = m->r;
@@ -373,7 +375,7 @@ static int put_kept(struct run *r, struct err *e)
     return r->out >= 0 || !r->kept.size ? 0 : fd < 0 ? -1 : tasks_put_made(r->b, fd, e);
 }
 
-/* The index, then the bytes in its order. */
+/* Sends the index of the record's files, then their bytes in the same order. */
 static int put_all(struct maker *m, int task)
 {
     struct blocks *b = m->r->b;
@@ -421,7 +423,7 @@ int tasks_record(struct run *r, struct err *e)
         result = task = make_task(&m);
     if (result >= 0)
         result = put_all(&m, task);
-    if (result < 0 && e->code == ERR_LIMIT) { /* the job's failure is told all the same */
+    if (result < 0 && e->code == ERR_LIMIT) { /* the failure of the job is reported without a record */
         log_info("no_record", "job=%llu task=%llu why=\"%s\"", (unsigned long long)r->b->t->job, (unsigned long long)r->number, e->text);
         result = 0;
     }
