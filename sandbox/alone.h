@@ -60,7 +60,7 @@ struct run {
     struct box_source source[ALONE_PORTS_MAX];
     uint32_t stream_count;
     struct box_region region;
-    bool captured; /* streams are files of ours: nothing is passed as it is */
+    bool captured; /* streams are files of ours: none is passed as it is */
     FILE *trace;   /* NULL: not asked for; borrowed */
     bool over;
     int status;    /* our own exit status */

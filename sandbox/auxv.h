@@ -1,12 +1,11 @@
-/* What every program is told in its auxiliary vector instead of the kernel's words.  Used by the shim
- * for programs that it loads, and by notify_exec.c for those without it; the shim has no C library, so
- * all is inline.
- *   - no vDSO: its clocks and its random bytes would be real ones; without it C libraries make system
- *     calls, which the filter hands over.  Whoever looks for it finds none either: its pages are taken away;
- *   - no rseq, as the call is refused; no words of newer kernels;
- *   - the processor's features: programs that use them ask the processor itself;
+/* What every program is told in its auxiliary vector instead of the kernel's words.  Used by the shim for the programs that it
+ * loads, and by notify_exec.c for the others; the shim has no C library, so all of this is inline.
+ *   - no vDSO: its clocks and its random bytes would be real ones; without it C libraries make system calls, which the filter
+ *     hands over.  A program that looks for the vDSO by itself finds none either: its pages are taken away;
+ *   - no rseq, as that call is refused; no words of newer kernels;
+ *   - the features that every x86-64 processor has; programs that use others ask the processor itself;
  *   - a stack for signals that is large enough for every processor;
- *   - the 16 random bytes, from which come stack guards and hash seeds: digits of pi, plain to see that
+ *   - 16 random bytes, from which programs make stack guards and hash seeds.  They are digits of pi, so anybody can see that
  *     nothing is hidden in them. */
 #pragma once
 #include <elf.h>
@@ -24,8 +23,8 @@
 #define AT_MINSIGSTKSZ 51
 #endif
 
-#define AUXV_HWCAP        0x178bfbff /* CPUID 1, EDX: what every x86-64 has */
-#define AUXV_SIGNAL_STACK 12288      /* with the largest register file (AMX): 11952 */
+#define AUXV_HWCAP        0x178bfbff /* CPUID 1, EDX: the features that every x86-64 has */
+#define AUXV_SIGNAL_STACK 12288      /* with the largest register file (AMX) 11952 are needed */
 #define AUXV_RANDOM                                                                                \
     {                                                                                              \
         0x24, 0x3f, 0x6a, 0x88, 0x85, 0xa3, 0x08, 0xd3, 0x13, 0x19, 0x8a, 0x2e, 0x03, 0x70, 0x73,  \

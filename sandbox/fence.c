@@ -1,6 +1,6 @@
-/* Made with raw calls: there is no library, and headers may be older than the kernel.  Each task has its own ruleset, since
- * its writable places are its own file system.  The zygote cannot enter it, because a process under a ruleset may not
- * mount.  So it costs 20 to 40 us of each start (measured, of 800). */
+/* Landlock is called by raw system calls: there is no library for it, and headers may be older than the kernel.  Each task
+ * has its own ruleset, since its writable places are its own file system.  The zygote cannot enter a ruleset for all,
+ * because a process under a ruleset may not mount.  So the fence costs 20 to 40 us of each start (measured, of 800). */
 #include "sandbox/fence.h"
 
 #include <errno.h>

@@ -1,14 +1,12 @@
-/* From the table to BPF.  The numbers of x86-64 are cut into spans of equal treatment and searched
- * by a binary tree (eight comparisons at most); a call with rules has them inline in its leaf.  We
- * write the instructions ourselves, because the shape matters: the kernel runs the program once for
- * every call number at each installation, and a linear list costs three times the tree (measured:
- * 0.56 against 0.17 ms; 0.12 with equal returns shared), and because rules on several words of arguments, first match first, are a
- * list here and a puzzle in a general library.  Order and precedence are what
- * tests/unit/filter_table_test.c compares with syscalls_decide, for random calls.
+/* From the table to BPF.  The numbers of x86-64 are cut into spans that are treated alike, and searched by a binary tree (eight
+ * comparisons at most); a call with rules has them inline in its leaf.  We write the instructions ourselves, for two reasons.
+ * Their shape matters: the kernel runs the program once for every call number at each installation, and a linear list costs
+ * three times the tree (measured: 0.56 against 0.17 ms; 0.12 with equal returns shared).  And rules on several words of
+ * arguments, of which the first that matches decides, are a list here and a puzzle in a general library.
+ * tests/unit/filter_table_test.c compares order and precedence with syscalls_decide, for random calls.
  *
- * What must stay true: another architecture never reaches the tree; every path ends in a return;
- * the programs are complete before the first fork, since filter_install runs where there is no
- * heap. */
+ * What must stay true: another architecture never reaches the tree; every path ends in a return; the programs are complete
+ * before the first fork, since filter_install runs where there is no heap. */
 #include "sandbox/filter.h"
 #include "sandbox/filter_program.h"
 #include "sandbox/shim.h"
@@ -158,7 +156,8 @@ static unsigned run_length(const struct rule *r)
     return count;
 }
 
-/* Writes such a run of rules, which share one return, and the load too if the run before left the word in the accumulator. */
+/* Writes a run of rules, which share one return.  The first of them loads the word, unless the run before left it in the
+ * accumulator (loaded). */
 static void put_run(struct emit *m, const struct rule *r, unsigned count, bool loaded)
 {
     if (!loaded)
@@ -264,9 +263,9 @@ static unsigned spans_make(struct span *s, unsigned variant)
     return count;
 }
 
-/* --- the same returns once ---
- * A quarter of the program would be returns, each a leaf's own, and what an installation costs (conversion, machine code) goes
- * with the number of instructions.  All jumps go forward, so what they lead to is shared from behind. */
+/* --- equal returns shared ---
+ * A quarter of the program would be returns, each a leaf's own, and an installation (conversion, machine code) costs more with
+ * each instruction.  All jumps go forward, so equal returns are found, and shared, from the end of the program. */
 
 struct shared {
     uint32_t value;

@@ -1,4 +1,4 @@
-/* The task filter: one seccomp program made from the table in syscalls.def, installed by each task just before it execs its
+/* The task filter: one seccomp program made from the table in syscalls.def.  Each task installs it just before it execs its
  * program.  It is an allow-list: calls that are not in it get ENOSYS, another ABI (int 0x80) kills, x32 numbers get ENOSYS.
  *
  * Use: the server calls filter_prepare for the usual variants before it forks the zygote, so that every descendant has the

@@ -90,7 +90,8 @@ static int in_image(const char *name)
     return 1;
 }
 
-/* The number of the mount differs in each task, so nothing of it may be left below the program's stack. */
+/* Is the file that fd is open on in the image?  The number of its mount differs in each task, so no trace of that number
+ * may be left below the program's stack pointer. */
 static int is_of_image(uint64_t fd, uint64_t empty)
 {
     struct statx x;

@@ -1,9 +1,11 @@
-/* The server's guard: a process that shares its table of descriptors and outlives it by as long as its sandboxes do.
+/* The server's guard: a process that shares the server's table of descriptors, and outlives the server by as long as its
+ * sandboxes do.
  *
- * When a process is killed the kernel closes its descriptors before it kills the processes that die with it.  The server's are the
- * writing ends of channels and the listeners of system calls: a program would see the end of an input that has not ended, or be
- * told that a call does not exist, and could still print what follows from that.  The guard keeps all of them open until every
- * program is dead.  Only then does the caller learn that the server is gone, as its socket is among them. */
+ * When a process is killed the kernel closes its descriptors before it kills the processes that die with it.  The server's
+ * descriptors are the writing ends of channels and the listeners of system calls.  Were they closed first, a program would
+ * see the end of an input that has not ended, or be told that a call does not exist, and could still print what follows
+ * from that.  The guard keeps all of them open until every program is dead.  Only then does the caller learn that the
+ * server is gone, as the server's socket to the caller is among them. */
 #include "sandbox/server.h"
 
 #include <poll.h>

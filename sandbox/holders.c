@@ -110,7 +110,7 @@ int task_socket(const struct task *t, ino_t socket)
     struct stat s;
     if (pidfd >= 0)
         close(pidfd);
-    if (fd >= 0 && (fstat(fd, &s) < 0 || !is_wanted(&l, &s))) { /* it has put something else there */
+    if (fd >= 0 && (fstat(fd, &s) < 0 || !is_wanted(&l, &s))) { /* the process has put something else there */
         close(fd);
         return -1;
     }

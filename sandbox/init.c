@@ -309,7 +309,7 @@ static int ended_by(int status)
 static bool scratch_full(const struct init *in)
 {
     struct statvfs s;
-    return !in->none && statvfs("/job", &s) == 0 && s.f_blocks && !s.f_bfree; /* /tmp may be an input */
+    return !in->none && statvfs("/job", &s) == 0 && s.f_blocks && !s.f_bfree; /* only /job is looked at: /tmp may be an input */
 }
 
 void init_judge(const struct init *in, struct outcome *o)

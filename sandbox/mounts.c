@@ -48,7 +48,7 @@ static int set_attr(int at, const char *path, unsigned flags, uint64_t attr)
     return (int)syscall(SYS_mount_setattr, at, path, flags, &a, sizeof a);
 }
 
-/* For old kernels: flags that are set must stay set. */
+/* Adds flags.  Old kernels refuse a remount that leaves out flags which are set. */
 static int remount(const char *path, unsigned long flags)
 {
     struct statvfs s;
@@ -168,7 +168,7 @@ static int make_etc(struct err *e)
         if (write_file(own[i].name, own[i].text, strlen(own[i].text), 0644) < 0)
             return err_sys(e, "cannot write '/%s' in the sandbox", own[i].name);
     glob_t found = {0};
-    glob(pattern, GLOB_BRACE, NULL, &found); /* sorted: the order of these is seen, and must not be the host's */
+    glob(pattern, GLOB_BRACE, NULL, &found); /* sorted, as programs see the order of these files, and it must not be the host's */
     for (size_t i = 0; i < found.gl_pathc; i++) {
         const char *from = found.gl_pathv[i], *to = from + 1;
         struct stat s;
@@ -410,7 +410,7 @@ int file_copy(const struct box_file *f, int from, const char *path)
         left -= n > 0 ? (uint64_t)n : 0;
     } while ((n > 0 && left) || (n < 0 && errno == EINTR));
     if (n == 0 && f->size) {
-        errno = ESTALE; /* it became shorter */
+        errno = ESTALE; /* the file has become shorter */
         n = -1;
     }
     int saved = errno;

@@ -18,7 +18,8 @@
 #define NOTIFY_RANDOM_MAX    64    /* /dev/urandom's open at once in one task; more: EMFILE */
 #define NOTIFY_UNKNOWN_MAX   8     /* how many unknown calls are noted by number */
 #define NOTIFY_TIMERS_MAX    64    /* processes of one task with a timer */
-#define NOTIFY_NOBODY        32767 /* the last number that every host gives: that of the init's own thread (init_program.c), to the task nobody's */
+/* The last process number that every host gives.  An init's own thread has it (init_program.c); tasks are told that nobody has. */
+#define NOTIFY_NOBODY        32767
 
 /* SO_PRIORITY marks sockets that a task is to take for something else; the task cannot set it itself. */
 #define NOTIFY_MARK_CHANNEL 3 /* a pipe */
@@ -116,7 +117,7 @@ struct notify_report {
 };
 void notify_report(const struct notify *n, struct notify_report *r);
 
-/* Its filter does not watch: if a program starts that would have to be watched, the result is not certified. */
+/* The task's filter does not watch files: if a program starts that would have to be watched, the result is not certified. */
 void notify_unwatched(struct notify *n);
 
 /* Is this file of the image known to start by the loader shim?  Then its exec need not be notified. */

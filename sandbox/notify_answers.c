@@ -295,7 +295,7 @@ static void select_for(struct notify *n, const struct seccomp_notif *q, __int128
     }
     sleep_for(n, q, limit_ns, 0, a);
     task_write(n, q, q->data.args[4], rest,
-               sizeof rest); /* may be read-only: Linux makes no error of that either */
+               sizeof rest); /* the memory may be read-only: Linux makes no error of that either */
 }
 
 static void answer_select(struct notify *n, const struct seccomp_notif *q, struct answer *a)
@@ -454,7 +454,7 @@ static void answer_prlimit(struct notify *n, const struct seccomp_notif *q, stru
     uint64_t to = q->data.args[old ? 1 : 3];
     struct rlimit limit = {0};
 
-    if (what == RLIMIT_NPROC) /* it may be lower on a small host */
+    if (what == RLIMIT_NPROC) /* the kernel's limit may be lower on a small host */
         limit.rlim_cur = limit.rlim_max = NOTIFY_PROCS_MAX;
     if (what >= RLIM_NLIMITS)
         a->error = EINVAL;

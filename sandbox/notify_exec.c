@@ -31,8 +31,8 @@
 #define STACK_WORDS     512  /* read at once */
 #define STACK_WORDS_MAX (1u << 20)
 #define SHIM_WORDS_MAX  (16384 / 8)
-#define CODE_32         0x23   /* the segment of programs of 32 bits: they end by a call of theirs, the first thing that they do */
-#define INT_80          0x80cd /* that call's bytes, in order */
+#define CODE_32         0x23   /* the code segment of 32-bit programs, whose first instruction is replaced by: */
+#define INT_80          0x80cd /* the bytes of int $0x80: the filter kills the program for that call */
 
 enum start { START_BY_SHIM, START_NOT_AT_ALL, START_OTHER };
 
@@ -97,7 +97,7 @@ static enum start start_of(struct notify *n, const struct seccomp_notif *q, cons
             return start_of_elf((const uint8_t *)head, (size_t)size);
         next = interpreter(head, (size_t)size);
         if (!next)
-            return START_OTHER; /* ENOEXEC, unless the host has an interpreter for it (binfmt_misc) */
+            return START_OTHER; /* the kernel fails with ENOEXEC, unless the host has an interpreter for the file (binfmt_misc) */
         snprintf(name, sizeof name, "%s", next);
         path = name;
     }
@@ -136,7 +136,7 @@ static enum start look(struct notify *n, const struct seccomp_notif *q)
     enum start start;
 
     if (n->unwatched && !(named && path_of_image(path) && filter_plain(path)))
-        notify_mark(n, "a program that tells nothing of files starts one that may"); /* as sed's command e does */
+        notify_mark(n, "a program that tells nothing of files starts one that may"); /* for example by sed's command e */
     if (!named)
         return START_OTHER; /* an exec by descriptor, which is rare */
     if (!*path)

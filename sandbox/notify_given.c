@@ -113,7 +113,7 @@ void answer_fallocate(struct notify *n, const struct seccomp_notif *q, struct an
         close(fd);
 }
 
-/* A call that will fail is left to the kernel, as a descriptor that was given cannot be taken back. */
+/* Will the call succeed?  If not it is left to the kernel: a descriptor that was given to a task cannot be taken back. */
 static bool succeeds(struct notify *n, const struct seccomp_notif *q)
 {
     int number[2];

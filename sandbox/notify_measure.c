@@ -85,8 +85,9 @@ static uint64_t host_bytes(void)
     return bytes;
 }
 
-/* Must a request be refused?  A program does not get more than it is told that there is, as what this host does not have
- * another one may.  For memory that is grown or made writable it is not known here whether it counts. */
+/* Must a request for memory be refused?  A program does not get more memory than it is told that there is: where this host
+ * has not enough another one may have it, so the answers would differ.  For memory that is grown or made writable it is not
+ * known here whether it counts. */
 static bool is_refused(struct notify *n, const struct seccomp_notif *q)
 {
     const uint64_t *args = (const uint64_t *)q->data.args;

@@ -13,8 +13,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define WRITE_BYTES 65536   /* written by one call; a longer write is a short one, as writes may be */
-#define PIECES_READ IOV_MAX /* pieces of a writev that are read: the first one that is not empty is written */
+#define WRITE_BYTES 65536   /* the most that one call writes.  A longer write returns early, as any write may */
+#define PIECES_READ IOV_MAX /* pieces of a writev that are looked at; the first one that is not empty is written */
 
 int notify_name(struct notify *n, const char *name, int fd, bool write, uint64_t quota, struct err *e)
 {
@@ -102,7 +102,7 @@ static void write_for(struct notify *n, const struct seccomp_notif *q, int fd, s
     a->value = put;
 }
 
-/* Callers fall back to read and write. */
+/* sendfile is refused here if it does not read from a file; programs then read and write. */
 void answer_sendfile(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct stat s;

@@ -1,7 +1,7 @@
 /* What a task shares with others: files of the image and of the caller, which the whole host may use, and channels, whose
  * other end is in use.  A lock on such a file would meet locks of the host, and hold the host up.  Where a file has holes
- * depends on its file system.  Whether it may be written depends on who owns it.  Shutting down a channel shows how much had
- * come.  So such calls are answered here, for descriptors and names that are not the task's own. */
+ * depends on its file system.  Whether a file may be written depends on who owns it.  Shutting down a channel shows how
+ * much had come.  So such calls are answered here, for descriptors and names that are not the task's own. */
 #include "sandbox/notify_task.h"
 #include "base/fds.h"
 

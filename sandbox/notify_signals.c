@@ -89,7 +89,8 @@ static bool crowded(const struct seccomp_notif *q)
     return waiting >= strtoull(end + (*end == '/'), NULL, 10) / 2;
 }
 
-/* Only some inits have that thread. */
+/* Does the call ask about the thread of the task's init?  Only some inits have such a thread, so programs are told that
+ * none has. */
 static bool asks_of_nobody(struct notify *n, const struct seccomp_notif *q)
 {
     int32_t head[2]; /* version, number */
@@ -105,7 +106,7 @@ static bool asks_of_nobody(struct notify *n, const struct seccomp_notif *q)
     }
 }
 
-/* Beyond that it only bears on whose turn it is. */
+/* Except for that, a call that names a process by its number only matters for turns. */
 void answer_number(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     a->error = asks_of_nobody(n, q) ? ESRCH : 0;

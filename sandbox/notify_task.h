@@ -151,7 +151,7 @@ struct notify {
 struct answer {
     int64_t value;
     int error;  /* an errno, 0: value is the result */
-    bool go_on; /* the kernel shall run the call itself */
+    bool go_on; /* the kernel is to run the call itself */
     bool sent;  /* the handler has sent the answer already */
     bool timed; /* it is given when the logical clock is there: */
     uint64_t due_ns;
@@ -251,7 +251,7 @@ void signals_of_child(struct notify *n, const struct seccomp_notif *q);
 notify_handler answer_growing, answer_forking, answer_holding, answer_pair; /* notify_measure.c */
 /* The process is about to take `more` descriptors. */
 void notify_hold(struct notify *n, const struct seccomp_notif *q, uint32_t more);
-/* May it have that many descriptors more? */
+/* May the calling process open that many more descriptors? */
 bool notify_has_room(const struct seccomp_notif *q, uint32_t more);
 
 /* Give the task a new descriptor for `fd` (borrowed): its number, or -1 with errno. */

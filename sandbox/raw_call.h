@@ -1,4 +1,5 @@
-/* A system call without the C library, for what lies in programs' memory (the shim, the gate, the forker), and for who shares its memory with another. */
+/* A system call without the C library, for code in programs' memory (the shim, the gate, the forker), and for processes
+ * that share their memory with another process. */
 #pragma once
 
 static inline long raw_call(long nr, long a, long b, long c, long d, long f, long g)

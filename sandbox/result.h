@@ -3,7 +3,7 @@
 #include "base/buf.h"
 #include "sandbox/box.h"
 
-/* Not what it made: that travels by itself. */
+/* Packs all of the result but the files that the program made, which are sent by themselves. */
 void result_pack(struct buf *b, const struct box_result *r);
-/* Texts borrow from data. */
+/* The texts in *r borrow from data. */
 int result_unpack(const void *data, size_t size, struct box_result *r);

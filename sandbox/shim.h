@@ -14,9 +14,9 @@
             "/usr/lib/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"          \
     }
 
-/* Where the real loader is in a program's memory, if there is room: in the gap below the stack, which the kernel gives only
- * to those who ask for it.  The loader opens and looks at libraries but shows nobody what it sees, so it is not watched
- * (syscalls.h). */
+/* Where the real loader is in a program's memory, if there is room: in the gap below the stack, where the kernel puts
+ * nothing unless it is asked to.  The loader opens and looks at libraries but shows nobody what it sees, so it is not
+ * watched (syscalls.h). */
 #define SHIM_LOADER_AT   0x7ffff9000000ull /* a multiple of the room */
 #define SHIM_LOADER_ROOM 0x100000ull
 #define SHIM_GATE_BYTES  0x1000ul /* in front of the loader: gate.h */

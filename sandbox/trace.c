@@ -1,6 +1,5 @@
-/* A task's trace: its phases and the calls that were not the kernel's alone, as lines of text for the
- * caller.  Before the first blank stands real time; what follows it is the same every time the task runs,
- * if anything of it is. */
+/* A task's trace: its phases, and the calls that were not left to the kernel alone, as lines of text for the caller.  Before the
+ * first blank of a line is the real time; what follows is the same every time the task runs, if the task does the same. */
 #include "sandbox/server.h"
 
 #include <inttypes.h>

@@ -386,8 +386,9 @@ static bool take_turn(struct turns *ts, enum notify_turn what, const struct secc
 
 static const char not_started[] = "the host has started no process or thread where one was asked for";
 
-/* Who asked for one last goes on when that is there, and we have heard of it.  A fork may begin again, for a signal; and who shares its
- * maker's memory may be heard of first. */
+/* Has the host refused to start the process or thread that was last asked for?  We know it has if the one that asked
+ * (forking) makes another call, or if another one asks to fork, before we have heard of the new one.  But a fork may begin
+ * again, because of a signal; and a new process that shares its maker's memory may make calls before we have heard of it. */
 static bool was_refused(const struct turns *ts, enum notify_turn what, pid_t asks)
 {
     const struct member *last = turns_find(ts, ts->forking);
@@ -529,7 +530,7 @@ void turns_begin(struct task *t)
 const char *turns_broken(const struct task *t)
 {
     const struct turns *ts = t->turns;
-    bool ended = t->finish_sent || t->past_output; /* by us, whatever it was about to do */
+    bool ended = t->finish_sent || t->past_output; /* then we have ended it, whatever it was about to do */
     return !ts || ts->lost ? side_by_side : ts->forking && !ended ? not_started : "";
 }
 

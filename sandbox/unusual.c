@@ -1,5 +1,5 @@
-/* What makes a host one on which programs see what varies, whatever they do: looked for once, at
- * the start.  Then no result is certified, and the reason is told with each. */
+/* Does something on this host vary that programs can see, whatever they do?  Looked for once, at the start.  If so no result is
+ * certified, and the reason is told with each. */
 #include "base/fds.h"
 #include "base/fds.h"
 #include "sandbox/proc.h"
@@ -17,18 +17,18 @@
 bool unusual_sealed(const void *page, int protection)
 {
     return mprotect((void *)(uintptr_t)page, PAGE_BYTES, protection) < 0 &&
-           errno == EPERM; /* as it is: without effect */
+           errno == EPERM; /* the protection is the one that the page has: the call changes nothing */
 }
 
-/* The kernel's clocks lie before its vDSO, of which a kernel seals all or nothing. */
+/* Can the kernel's clocks not be taken away?  They lie before its vDSO, and a kernel seals both or none. */
 static bool clocks_sealed(void)
 {
     const void *vdso = (const void *)(uintptr_t)getauxval(AT_SYSINFO_EHDR);
     return vdso && unusual_sealed(vdso, PROT_READ | PROT_EXEC);
 }
 
-/* Then a status tells that a core was dumped, unless the limit is one byte (limits.c), to which
- * none of zero can be raised. */
+/* Does a status tell that a core was dumped?  It does if the host hands cores to a program, unless the limit is one byte
+ * (limits.c), and a hard limit of zero cannot be raised to that. */
 static bool cores_leave(void)
 {
     struct rlimit core;

@@ -73,7 +73,8 @@ static bool note(void *owner, pid_t child)
     return false;
 }
 
-/* Nothing is open when it goes down: a chain of processes may be longer than we may have descriptors. */
+/* Adds the processes below pid.  Nothing is open while it goes down: a chain of processes may be longer than we may have
+ * descriptors. */
 static void add_below(pid_t pid, enum what what, struct usage *u)
 {
     struct children c = {0};

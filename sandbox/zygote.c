@@ -98,8 +98,8 @@ static void open_one(int server, struct wire_packet *p)
     fd_close(&task);
 }
 
-/* Make a user namespace below ours, for the same single user, and exit.  Who enters it has all rights over what it owns,
- * and it owns nothing yet.  A forker enters it to make pid namespaces. */
+/* Make a user namespace below ours, for the same single user, and exit.  A process that enters it has all rights over what
+ * the namespace owns, which is nothing yet.  A forker enters it to make pid namespaces. */
 static _Noreturn void be_users(int server)
 {
     static const char *const file[][2] = {
