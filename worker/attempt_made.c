@@ -50,7 +50,7 @@ static void copy_more(struct loop_fd *w, int events)
     struct attempt_copy *c = w->owner;
     struct attempt *t = c->t;
     struct err e;
-    static char bytes[COPY_BYTES_PER_TURN]; /* one loop, one thread */
+    static char bytes[COPY_BYTES_PER_TURN]; /* static, because there is only one thread */
     ssize_t n = pread(c->from[c->at], bytes, sizeof bytes, c->offset), sent = n;
     struct slice s = {bytes, n > 0 ? (size_t)n : 0};
     int bad = n > 0 && c->given ? given_drop(c->given, &s, &e) : 0;

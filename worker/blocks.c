@@ -576,7 +576,7 @@ void blocks_step(struct blocks *b)
     if (r < 0)
         blocks_fail(b, &e);
     else if (b->state == DEALING || b->state == CUTTING || b->state == WHOLE)
-        intake_hold(&b->intake, b->starved ? b->intake.bytes : ends_used(b)); /* a run larger than what may be ahead needs all the same */
+        intake_hold(&b->intake, b->starved ? b->intake.bytes : ends_used(b)); /* starved: the writer must not wait */
     lent_tell_want(b->t);
 }
 

@@ -1,4 +1,4 @@
-/* Shared by lend.c and lend_files.c; for nobody else. */
+/* Shared by lend.c and lend_files.c; not for other files. */
 #pragma once
 #include "worker/blocks_inside.h"
 #include "worker/lend.h"

@@ -171,7 +171,7 @@ static const struct err *relay_names(const struct relay *r, struct err *e)
 /* Compare bytes with what is in the file already, and drop them. */
 static int drop_old(struct relay *r, struct slice *bytes, struct err *e)
 {
-    static char was[RELAY_BYTES]; /* one loop, one thread */
+    static char was[RELAY_BYTES]; /* static, because there is only one thread */
     off_t left = r->old_bytes - r->old_seen;
     size_t size = (off_t)bytes->size < left ? bytes->size : (size_t)left;
     if (!size)

@@ -11,7 +11,7 @@
 
 #define CGROUPS "/sys/fs/cgroup"
 
-/* Ours among the lines of /proc/self/cgroup, "0::/PATH"; "": it is none of version 2. */
+/* Finds our own cgroup in the lines of /proc/self/cgroup, "0::/PATH"; "": we are in none of version 2. */
 static void own_group(char *text, char *path, size_t room)
 {
     char *at = strncmp(text, "0::/", 4) == 0 ? text : strstr(text, "\n0::/");
@@ -29,7 +29,7 @@ uint64_t memory_of_machine(void)
     uint64_t bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     fd_read_text(AT_FDCWD, "/proc/self/cgroup", text, sizeof text);
     own_group(text, path, sizeof path);
-    while (strlen(path) >= sizeof CGROUPS - 1) { /* each of them bounds what is in it */
+    while (strlen(path) >= sizeof CGROUPS - 1) { /* each cgroup on the way up limits all that is below it */
         char most[64], *end;
         snprintf(file, sizeof file, "%s/memory.max", path);
         fd_read_text(AT_FDCWD, file, most, sizeof most);

@@ -1,5 +1,5 @@
-/* See shared.h.  A client names a path and may be anybody who is let in, and this worker may be root: so no link is
- * followed below the directory, and what not everybody on such a host may read is not read here. */
+/* See shared.h.  The path is named by a client, which may be anybody who is let in, and this worker may be root.  So no
+ * link is followed below the directory, and a file that not everybody on this host may read is not read here. */
 #include "worker/shared.h"
 
 #include "base/fds.h"
@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The next name of a path, in `name`; false: there is none, or none that may stand there. */
+/* Writes the next name of a path to `name`.  false: there is none, or one that is not allowed there. */
 static bool next_name(const char **path, char name[NAME_MAX + 1])
 {
     size_t size = strcspn(*path, "/");
@@ -24,7 +24,8 @@ static bool next_name(const char **path, char name[NAME_MAX + 1])
     return strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
-/* Below the directory `at`, which is taken: opened without rights, so that nothing happens to what is no file. */
+/* Opens the path below the directory `at`, which is taken.  It is opened without rights (O_PATH), so that nothing happens
+ * if it is no file. */
 static int walk(int at, const char *path)
 {
     char name[NAME_MAX + 1];

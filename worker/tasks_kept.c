@@ -1,8 +1,8 @@
-/* What the programs of a task write to stdout and stderr, until the task has ended.  See tasks.h.
+/* What the programs of a task write to stdout and stderr is held here until the task has ended.  See tasks.h.
  *
- * A task that reads little is expected to write little: the box keeps that for us (BOX_KEEP), and no file is made for
- * it.  One that reads much writes into a spool, from the beginning, and its bytes pass nobody; of what it says on stderr
- * little is expected.  Streams that have several writers are spools, too. */
+ * A task that reads little is expected to write little: the box keeps its output for us (BOX_KEEP), and no file is made for
+ * it.  A task that reads much writes its stdout into a spool from the beginning, so these bytes pass through no process of
+ * ours; its stderr is expected to be small.  Streams that have several writers are spools, too. */
 #include "worker/tasks.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
-/* The files that tasks make: what is redirected to a name with holes, and what a program leaves in /job under
- * such a name.  They go to the client as the files of other stages do (proto/made.h), but one index after the
- * other, task by task, each with the files of one; and a file is not called by its name, which a client knows
- * better, but SINK/TASK: the node of the body, and how many tasks came before.  See tasks.h. */
+/* The files that tasks make: files that a redirection names with holes, and files that a program leaves in /job under such
+ * a name.  They go to the client in the same way as the files of other stages (proto/made.h), but task by task, with one
+ * index for the files of each task.  A file is called SINK/TASK there (the node of the body, and how many tasks came
+ * before); the client makes its real name from these.  See tasks.h. */
 #include "worker/tasks.h"
 
 #include "base/spool.h"
@@ -33,7 +33,7 @@ static uint32_t index_of(const struct tasks *t, uint32_t sink)
     return k;
 }
 
-/* What a redirection names comes to be, whoever writes there. */
+/* A file that a redirection names exists afterwards, even if nobody writes there. */
 int tasks_open_made(struct run *r, struct err *e)
 {
     const struct tasks *t = r->b->tasks;

@@ -1,4 +1,5 @@
-/* What goes out of an author's stage beside stdout, and how it ends.  See tasks.h. */
+/* The stderr and the files of a map's or reduce's tasks are passed on here, and how such a stage ends is reported.  See
+ * tasks.h. */
 #include "worker/tasks.h"
 #include "worker/local.h"
 
@@ -38,7 +39,7 @@ static void stream_moved(void *owner)
 
 static void stream_left(void *owner)
 {
-    (void)owner; /* nobody reads it any more; the stage goes on */
+    (void)owner; /* nobody reads the stream any more; the stage goes on */
 }
 
 static void stream_ended(void *owner)
@@ -210,7 +211,7 @@ static void add_usage(struct box_result *sum, const struct box_result *r)
         sum->certified = false;
 }
 
-/* As in sh, or with --pipefail as in bash. */
+/* The status of a task: as in sh, or with --pipefail as in bash. */
 static int status_of(const struct run *r)
 {
     uint32_t i = r->task->count - 1;
@@ -242,7 +243,7 @@ void tasks_note(struct run *r, uint32_t i, const struct box_result *end)
         return;
     }
     if (!last && end->end == BOX_SIGNALLED && end->signal == SIGPIPE)
-        status = 0; /* its reader had left */
+        status = 0; /* the program was ended by SIGPIPE, as its reader had left */
     r->task->status[i] = status = n->negate ? status == 0 : status;
     r->status = status_of(r);
     if (!fails(n, end, status) || (failure->is && failure->program < r->task->first + i))
