@@ -175,7 +175,8 @@ static int hex(char c)
     return digit(c) ? c - '0' : isxdigit((unsigned char)c) ? (c | 32) - 'a' + 10 : -1;
 }
 
-/* One escape of $'…' behind its backslash at s[at]; returns where it ends.  As bash has it with LC_ALL=C: `\u00e9` is no byte there. */
+/* Reads one escape of $'…', from the byte after its backslash, s[at], on; returns where it ends.  As in bash with LC_ALL=C,
+ * where `\u00e9` is not one byte. */
 static size_t c_escape(const char *s, size_t at, size_t end, struct buf *out, bool *zero)
 {
     static const char from[] = "ntr\\'\"?abeEfv", to[] = "\n\t\r\\'\"?\a\b\033\033\f\v";
@@ -412,7 +413,7 @@ static void find_assignment(struct word *w)
         w->assign = n;
 }
 
-/* Is there a `~name` at s, or a `~` behind a colon?  Those are left to sh; `~` and `~/...` are replaced by us. */
+/* Is there a `~name` at s, or a `~` behind a colon?  Such words are left to sh; we replace only `~` and `~/...`. */
 static bool odd_tilde(const char *s, size_t size, bool begins, bool assigned)
 {
     for (size_t i = 0; i < size; i++)

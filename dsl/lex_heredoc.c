@@ -1,4 +1,5 @@
-/* See lex.h.  Heredocs: their end words are met in a line, their texts follow at its end, in that order. */
+/* See lex.h.  Heredocs: their end words are read where they are met in a line, their texts at the end of that line, in the
+ * same order. */
 #include "dsl/lex_inside.h"
 
 #include "base/grow.h"
@@ -76,7 +77,8 @@ static int heredoc_text(struct lexer *l, struct heredoc *h, size_t last)
     if (h->quoted) {
         result = lex_add_part(l, &parts, PART_QUOTED, copy, size, h->op);
     } else {
-        /* Its places mean nothing in the text, so the words are read by a lexer of their own. */
+        /* A text whose end word has no quotes may hold expansions.  A lexer of its own reads it, as offsets in it are not
+         * offsets in the source. */
         struct text text = *l->text;
         text.data = copy;
         text.size = size;

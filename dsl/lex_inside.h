@@ -1,8 +1,8 @@
-/* Shared by lex.c and lex_heredoc.c; for nobody else. */
+/* Shared by lex.c and lex_heredoc.c; not for other files. */
 #pragma once
 #include "dsl/lex.h"
 
-struct lex_parts { /* of a word, as they are found */
+struct lex_parts { /* the parts of a word, as they are found */
     struct part *first, **last;
 };
 
@@ -13,5 +13,5 @@ int lex_add_part(struct lexer *l, struct lex_parts *p, enum part_kind kind, cons
 /* Bytes as in "…", up to `close` or, for a heredoc's text (close 0), the end.  `"` is then plain. */
 int lex_double(struct lexer *l, struct lex_parts *p, struct word *w, char close, size_t open);
 
-/* lex_heredoc.c: at a line's end, the texts of those that were met in it. */
+/* lex_heredoc.c: at the end of a line, reads the texts of the heredocs that were met in it. */
 int lex_read_heredocs(struct lexer *l);

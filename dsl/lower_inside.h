@@ -1,4 +1,4 @@
-/* Shared by lower.c and lower_*.c; for nobody else. */
+/* Shared by lower.c and lower_*.c; not for other files. */
 #pragma once
 #include "dsl/lower.h"
 #include "proto/graph.h"

@@ -229,7 +229,8 @@ int lower_stop(struct lower *w, struct stream s, size_t at, const struct place *
 
 /* ---- redirections ------------------------------------------------------------------------ */
 
-/* `>> log 2>> log`: whoever writes there writes at its end, so both are one. */
+/* Does the other of stdout and stderr append to the same file (`>> log 2>> log`)?  Each writes at the file's end, so both
+ * can have the same sink. */
 static bool appends_too(const struct lower *w, const struct stage *s, const struct redir *d)
 {
     const struct redir *other = NULL;

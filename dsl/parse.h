@@ -5,7 +5,7 @@
 
 #define PARSE_NAMES_MAX 1000 /* named pipelines of one job: each word is compared with them */
 
-/* What a pipeline stands in. */
+/* What surrounds a pipeline. */
 struct context {
     char close;       /* what ends it: '}', ')', '\n' (a statement), 0 (the text) */
     const char *body; /* "map", "reduce", "merge": the body it is in, or NULL */
@@ -19,7 +19,7 @@ struct parser {
     struct err *e;
     struct lexer lex;
     struct token t;   /* the next token */
-    size_t last;      /* where the last token ended that was taken and is no line end */
+    size_t last;      /* the end of the last token that was taken and is not a line end */
     const char *word; /* the last of zpipe's own words in the pipeline being read */
     struct tree *tree;
     struct definition **last_definition;
@@ -34,7 +34,7 @@ void parse_clear(struct parser *p);
 /* Fails with a message at this place of the text. */
 #define FAIL(p, at, hint, ...) text_fail((p)->text, at, (p)->e, hint, __VA_ARGS__)
 
-/* For those that follow. */
+/* The next functions are for the parser's own files. */
 int parse_advance(struct parser *p);
 bool parse_op(const struct parser *p, const char *op);
 bool parse_word(const struct parser *p, const char *word); /* the next token is this bare word */
@@ -43,7 +43,7 @@ int parse_heredoc_end(struct parser *p, size_t op, bool dash, struct heredoc **o
 
 int parse_skip_lines(struct parser *p);
 int parse_set_back(struct parser *p, struct lex_mark mark); /* R: to the start of a token */
-void *parse_make(struct parser *p, size_t size); /* the arena's, zeroed; NULL with the message */
+void *parse_make(struct parser *p, size_t size); /* memory from the arena, zeroed; NULL with the message */
 char *parse_literal(struct parser *p, const struct word *w); /* "" for a word that has none */
 int parse_settings(struct parser *p, struct setting **out);
 int parse_pipeline(struct parser *p, struct context c, struct pipeline **out);

@@ -233,7 +233,8 @@ static void wait_heredoc(struct printer *p, const struct heredoc *h)
 /* ---- text for sh, as it stands
  * ------------------------------------------------------------------- */
 
-/* Others' bodies wait for the first line end in it; its own that lie behind wait for the next. */
+/* Prints a text for sh unchanged, but for the bodies of heredocs whose operators stand before it: these are printed at its
+ * first line end, and left out where they lie.  Bodies of its own operators that lie behind it wait for the next line end. */
 static void print_source(struct printer *p, size_t start, size_t end)
 {
     const char *s = p->text->data;
@@ -312,8 +313,8 @@ static bool is_bare(const struct word *w)
     return w->part && !w->part->next && w->part->kind == PART_BARE;
 }
 
-/* Would the command, printed as `text`, be read as one of the language's own words?  Not if it was
- * written there just like that: a redirection or quotes kept it from it. */
+/* Would the command, printed as `text`, be read as one of the language's own words?  Not if it was written just like that:
+ * then a redirection or quotes before it kept it from being read so. */
 static bool misread(const struct printer *p, const struct stage *s, const struct item *i,
                     struct slice text)
 {
@@ -392,7 +393,8 @@ static void print_block(struct printer *p, const struct pipeline *l)
     buf_text(&p->out, p->out.size && p->out.data[p->out.size - 1] == '\n' ? "}" : " }");
 }
 
-/* Behind `with X=1` it would be one more setting; a redirection stood between. */
+/* Does the stage begin with an assignment?  Printed directly behind `with X=1` it would be one more setting; in the source
+ * a redirection stood between them. */
 static bool starts_with_assignment(const struct stage *s)
 {
     return s->kind == STAGE_SIMPLE && !s->odd && s->item && s->item->kind == ITEM_ASSIGN;
@@ -416,7 +418,7 @@ static void print_record(struct printer *p, const struct stage *s)
     case RECORD_START:
     case RECORD_END:
         buf_text(&p->out, s->record == RECORD_START ? "by start " : "by ");
-        if (s->record == RECORD_END) /* its quotes are what says so */
+        if (s->record == RECORD_END) /* printed in quotes, as only the quotes say that it is the end of a record */
             print_parts(s->record_word, true, &p->out);
         else
             print_word(s->record_word, &p->out);

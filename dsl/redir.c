@@ -1,5 +1,5 @@
-/* Redirections: read one by one, told apart by operator and number; what only sh can do is marked
- * so. */
+/* Redirections are read one by one, and told apart by operator and number.  One that only sh can carry out is marked as
+ * odd. */
 #include "dsl/parse.h"
 
 #include <stdio.h>
@@ -19,7 +19,7 @@ bool parse_at_redir(const struct parser *p)
 
 static const char *const dup_words[] = {"0", "1", "2"};
 
-/* What kind a redirection is, its operator and number read and its word next. */
+/* The kind of a redirection whose number and operator were read, and whose word is the next token. */
 static enum redir_kind redir_kind(const struct parser *p, const char *op, int fd, int *dup)
 {
     static const struct {
@@ -82,7 +82,7 @@ int parse_redir(struct parser *p, struct redir **out, const char **odd)
                     op[0] == '<' ? hint : "write >( … ) without it for a pipeline's input",
                     "there is a blank between `%s` and `(`", op);
     }
-    if (parse_op(p, "<(") || parse_op(p, ">(")) { /* bash knows which descriptor is whose */
+    if (parse_op(p, "<(") || parse_op(p, ">(")) { /* only bash can do this */
         r->kind = REDIR_ODD;
         if (!*odd)
             *odd = arena_bytes(p->arena, p->text->data + op_at, p->t.end - op_at);
@@ -107,7 +107,7 @@ int parse_redir(struct parser *p, struct redir **out, const char **odd)
     return 0;
 }
 
-/* { redir } behind a block, a body or a compound.  An odd one is refused with `what`. */
+/* { redir } behind a block, a body or a compound.  *odd is set for one that only sh can carry out, *odd_at to its place. */
 int parse_redirs(struct parser *p, struct redir **last, const char **odd, size_t *odd_at,
                  size_t *end)
 {
@@ -124,7 +124,7 @@ int parse_redirs(struct parser *p, struct redir **last, const char **odd, size_t
     return 0;
 }
 
-/* Behind a body or block there is no sh that could do an odd one. */
+/* { redir } behind a body or block.  No sh runs these, so an odd redirection is refused. */
 int parse_outer_redirs(struct parser *p, struct stage *s)
 {
     const char *odd = NULL;

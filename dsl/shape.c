@@ -1,5 +1,5 @@
-/* The shape of sh: how far a list or a compound reaches.  Nothing in it is understood; its text
- * goes to sh as it stands.  A reserved word counts only where a command can start. */
+/* How far a list or a compound of sh reaches.  Nothing in it is understood; its text goes to sh unchanged.  A reserved word
+ * counts only where a command can start. */
 #include "dsl/parse.h"
 #include "dsl/dsl.h"
 

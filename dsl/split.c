@@ -51,7 +51,7 @@ struct list {
     uint32_t count, room;
     bool failed;
     bool unnamed; /* {file} has no value */
-    bool dashed;  /* `--` is in it */
+    bool dashed;  /* `--` was added */
 };
 
 static void list_add(struct list *l, const char *word)
@@ -125,7 +125,7 @@ static void list_options(struct list *l, const char *word)
     }
 }
 
-/* Before operands, if one of them could be taken for an option. */
+/* Adds `--` before operands, if one of them could be taken for an option. */
 static void list_dashes(struct list *l, const char *instead)
 {
     const struct split_case *c = l->c;

@@ -1,5 +1,5 @@
-/* What a text is made of above its pipelines: the statements of a job file, or one pipeline, with
- * `:::` words behind it or without. */
+/* What a text is made of above its pipelines: the statements of a job file, or one pipeline, with or without `:::` words
+ * behind it. */
 #include "dsl/parse.h"
 #include "dsl/dsl.h"
 

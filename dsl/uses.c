@@ -253,7 +253,7 @@ int uses_output(struct resolver *r, struct stage *s, const char *word, struct va
     if (!path)
         return -1;
     for (const struct use *o = s->output; o; o = o->next)
-        if (strcmp(o->path, path) == 0) /* `echo 1 > f; echo 2 >> f`: one file, which the stage opens as it likes */
+        if (strcmp(o->path, path) == 0) /* `echo 1 > f; echo 2 >> f`: it is one output, however often the stage opens it */
             return 0;
     if (uses_write(r, s, word, at, false) < 0)
         return -1;
@@ -475,7 +475,7 @@ static int known_words(struct words *w, const char *const *text, struct value *c
     struct command_item i;
     bool unsure = false;
     for (struct command_walk ahead = walk; (i = command_next(&ahead)).kind != ITEM_END;)
-        if (i.kind == ITEM_OPTION && i.option->in_place) { /* it may stand behind the files */
+        if (i.kind == ITEM_OPTION && i.option->in_place) { /* looked for first, as it may stand behind the operands */
             w->in_place = true;
             w->backup = i.value ? i.value : w->backup;
         }

@@ -21,7 +21,7 @@ int uses_script_file(struct resolver *r, struct stage *s, size_t at, const char 
 bool uses_is_dash_c(const char *word); /* the next word is a text for the shell */
 /* hole: the placeholder that is replaced in each run (xargs -I{}), or NULL. */
 int uses_shell_text(struct resolver *r, struct stage *s, size_t at, const char *text, const char *hole);
-/* For a script of awk or sed whose output is a text for sh. */
+/* The same for a script of awk or sed whose output is a text for sh. */
 int uses_printed(struct resolver *r, struct stage *s, size_t at, const char *command, const char *script);
 int uses_pattern(struct resolver *r, struct stage *s, size_t at, const char *pattern); /* a pattern of names that the stage may make, read or append to */
 

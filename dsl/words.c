@@ -161,7 +161,8 @@ static void add_plain(struct expansion *x, const char *s, size_t size)
     }
 }
 
-/* `~` and `~/` at the start of a bare run, or behind the = of an assignment; in `dd if=~/x` sh leaves it. */
+/* Adds a run without quotes.  A `~` or `~/` at its start, or behind the = of an assignment, is replaced; in `dd if=~/x` it
+ * is not, as in sh. */
 static int add_bare(struct resolver *r, struct expansion *x, const struct word *w,
                     const struct part *part)
 {
@@ -428,9 +429,9 @@ static int text_parameters(struct resolver *r, struct stage *s, const char *text
     return 0;
 }
 
-#define BODY '\1' /* of a heredoc; no text holds this byte */
+#define BODY '\1' /* what closes the body of a heredoc: no text holds this byte */
 
-/* Where a text for sh is being read: what encloses it, the innermost last. */
+/* Where we are in a text for sh: what closes each thing that is open there, the innermost last. */
 struct place {
     char close[2 * DSL_DEPTH_MAX];
     size_t depth;
@@ -442,7 +443,8 @@ static void enter(struct place *in, char close)
         in->close[in->depth++] = close;
 }
 
-/* Does it hold what only bash reads?  Not in quotes: `grep 'x$' f && echo '\t'` is sh's, which reads that `\t` in its own way. */
+/* Does the text hold a sign that only bash understands?  Signs in quotes do not count: `grep 'x$' f && echo '\t'` is for
+ * sh, which reads that `\t` in its own way. */
 static bool only_bash(struct place *in, const char *s, size_t size)
 {
     static const char *const signs[] = {"<(", ">(", "<<<", "|&", "$'"};
