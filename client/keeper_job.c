@@ -552,7 +552,7 @@ int keeper_job_files(struct keeper_job *j, const char *part, struct arena *a, co
     return r;
 }
 
-/* What it printed, and its output files. */
+/* Counts the bytes that the job left: what it printed, and its output files. */
 static int count_left(struct keeper_job *j, uint64_t *bytes, struct err *e)
 {
     struct arena arena = ARENA_INIT(4 * MADE_INDEX_MAX);

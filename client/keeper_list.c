@@ -98,7 +98,8 @@ void keeper_list_remove(struct keeper_job *j)
     j->owner = NULL;
 }
 
-/* Which job goes first when there are too many: one of the owner with the most; of these one whose output was taken; of these the oldest. */
+/* Which job goes first when there are too many?  One of the owner with the most jobs; of these, one whose output was taken;
+ * of these, the oldest. */
 static bool goes_before(const struct keeper_job *a, const struct keeper_job *b)
 {
     if (a->owner->over != b->owner->over)

@@ -195,7 +195,7 @@ static void readable(struct loop_fd *w, int events)
     struct made_reader *m = w->owner;
     struct zpipe_job *j = m->job;
     struct err e;
-    static char bytes[READ_BYTES]; /* one loop, one thread */
+    static char bytes[READ_BYTES]; /* static, because there is only one thread */
     ssize_t n = read(m->read, bytes, sizeof bytes);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;

@@ -99,7 +99,7 @@ static void prune(const char *records)
     free(list);
 }
 
-/* ---- one that comes */
+/* ---- a record that comes */
 
 struct record_in *record_begin(const char *records)
 {
@@ -168,7 +168,7 @@ int record_end(struct record_in *r, const char *records, const char *name, char 
     return *path = NULL, -1;
 }
 
-/* ---- what is said of it */
+/* ---- what is printed about a record */
 
 /* Decodes the record's file `task` into the arena.  false: it cannot be read. */
 static bool read_task(const struct record_in *r, struct arena *a, struct record *out)
@@ -229,7 +229,7 @@ static bool enclose(struct record_in *r, struct record *record, const char *belo
     return good;
 }
 
-/* ---- of a job of ours */
+/* ---- records of jobs of this client */
 
 int record_file(struct made_reader *m, const struct made_file *f, struct err *e)
 {
@@ -314,7 +314,7 @@ void record_whole(struct made_reader *m)
     record_drop(m);
 }
 
-/* ---- one that is asked for */
+/* ---- a record that is asked for */
 
 char *record_find(const char *name, const char *records, struct err *e)
 {

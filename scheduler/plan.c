@@ -1,5 +1,4 @@
-/* What would run, and why a stage is not parallel: one row per node of the graph that does
- * something. */
+/* What would run, and why a stage is not parallel: one row for each node of the graph that does something. */
 #include "scheduler/state.h"
 
 #include "proto/lent.h"

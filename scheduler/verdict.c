@@ -37,7 +37,7 @@ uint32_t verdict(struct job *j)
                 j->why = j->limit;
         } else if (n->end == MSG_END_FAILED || n->end == MSG_END_KILLED) {
             fail(j, 125);
-            bool task = g->kind == GRAPH_MAP || g->kind == GRAPH_REDUCE; /* one of its, which the worker has kept: again.c */
+            bool task = g->kind == GRAPH_MAP || g->kind == GRAPH_REDUCE; /* one of its tasks was the reason, and was kept: again.c */
             err_set(&j->why, ERR_IO, task ? "a task of `%.200s` takes its workers with it" : "the sandbox of `%.200s` failed", g->label);
         } else if (graph_fail_of(g) == GRAPH_FAIL_STOP && n->status && !n->early_stop && !is_usual(g, n->status)) {
             fail(j, n->status);
