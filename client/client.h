@@ -290,7 +290,8 @@ void serve_link_lost(struct zpipe_job *j, const struct peer *p, const char *why)
 struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, struct err *e);
 
 /* ---- trees.c */
-int trees_expand(struct graph *g, bool deep, struct err *e);
+/* told: what is to be said of symbolic links that were left out. */
+int trees_expand(struct graph *g, bool deep, struct buf *told, struct err *e);
 
 /* ---- hints.c */
 void hints_task(struct zpipe_job *j, const struct msg_task *t);
@@ -313,8 +314,8 @@ char *plan_text(const struct msg_plan *p, bool json); /* gives; NULL: no memory 
 
 /* ---- job.c */
 struct zpipe *client_open(const struct zpipe_options *options, struct client_keeper *k, struct err *e);
-/* What the client does to every graph before it sends it. */
-int client_job_prepare(const struct zpipe *z, struct graph *g, const struct zpipe_submission *s, struct err *e);
+/* What the client does to every graph before it sends it.  told: what its user should know of the inputs, in whole lines. */
+int client_job_prepare(const struct zpipe *z, struct graph *g, const struct zpipe_submission *s, struct buf *told, struct err *e);
 /* Like client_job_start, for a graph that another client has already prepared (a keeper's). */
 struct zpipe_job *client_job_keep(struct zpipe *z, struct graph *g, char *directory, const struct zpipe_submission *s,
                                   uint32_t flags, uint64_t held, struct err *e);

@@ -247,7 +247,12 @@ static int deposit(struct deposit *d, const struct zpipe_submission *s, struct e
     static const struct visit_events events = {on_kept, on_stream};
     d->visit.ev = &events;
     d->visit.owner = d;
-    if (client_job_prepare(d->z, d->graph, s, e) < 0 || check_graph(d, e) < 0 || read_stdin(d, s->io.stdin_fd, e) < 0)
+    struct buf told = BUF_INIT(CLIENT_TOLD_MAX);
+    int r = client_job_prepare(d->z, d->graph, s, &told, e);
+    if (told.size && s->io.stderr_fd >= 0)
+        fd_write_all(s->io.stderr_fd, told.data, told.size);
+    buf_clear(&told);
+    if (r < 0 || check_graph(d, e) < 0 || read_stdin(d, s->io.stdin_fd, e) < 0)
         return -1;
     if (visit_open(&d->visit, d->z, MSG_ASK_KEEP, 0, e) < 0 || make_record(d, s, e) < 0)
         return -1;

@@ -457,13 +457,13 @@ static int mark_recorded(struct graph *g, const struct zpipe_submission *s, stru
     return 0;
 }
 
-int client_job_prepare(const struct zpipe *z, struct graph *g, const struct zpipe_submission *s, struct err *e)
+int client_job_prepare(const struct zpipe *z, struct graph *g, const struct zpipe_submission *s, struct buf *told, struct err *e)
 {
     g->width = s->width;
     g->split_bytes = s->split_bytes;
     g->tell_blocks = s->tell_blocks;
     g->audit = s->audit < GRAPH_AUDIT_ALL ? s->audit : GRAPH_AUDIT_ALL;
-    return mark_recorded(g, s, e) < 0 || insert_cats(g, e) < 0 || trees_expand(g, !z->embedded, e) < 0 ? -1 : 0;
+    return mark_recorded(g, s, e) < 0 || insert_cats(g, e) < 0 || trees_expand(g, !z->embedded, told, e) < 0 ? -1 : 0;
 }
 
 static struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *directory, const struct zpipe_submission *s,
@@ -499,11 +499,15 @@ static struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *direc
     j->records = s->records ? record_place(s->records, NULL) : NULL;
     g->records = j->records != NULL;
     snprintf(j->text, sizeof j->text, "%s", s->text ? s->text : "(graph)");
+    struct buf told = BUF_INIT(CLIENT_TOLD_MAX);
     int r = 0;
     if (count_jobs(z) > CLIENT_JOBS_MAX)
         r = err_set(e, ERR_LIMIT, "more than %d jobs at once", CLIENT_JOBS_MAX);
     if (r == 0 && !held)
-        r = client_job_prepare(z, g, s, e);
+        r = client_job_prepare(z, g, s, &told, e);
+    if (told.size)
+        client_job_say(j, "%.*s", (int)told.size, told.data);
+    buf_clear(&told);
     if (r == 0 && !(flags & MSG_SUBMIT_PLAN_ONLY)) {
         j->phases = phases_count(g);
         r = ports_open(j, e);

@@ -28,6 +28,8 @@ struct tree {
     uint32_t count;
     uint32_t *file; /* in the arena: the files found below the directory being walked */
     uint32_t room;
+    uint32_t links;  /* how many symbolic links of the node's directories were left out */
+    char link[256];  /* the name of the first one */
 };
 
 static int add_file(struct tree *t, const char *name, const char *path, const struct stat *s)
@@ -96,8 +98,11 @@ static int walk(struct tree *t, const char *name, const char *path, int depth)
             t->deep = true;
             r = walk(t, inner_name, inner, depth + 1);
             t->deep = !written;
-        } else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode))
+        } else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode)) {
             r = add_file(t, inner_name, inner, &s);
+        } else if (S_ISLNK(s.st_mode) && !t->links++) {
+            snprintf(t->link, sizeof t->link, "%.255s", inner_name);
+        }
     }
     free(list);
     return r;
@@ -219,14 +224,34 @@ static int expand(struct tree *t, struct graph_node *n)
     return give_once(t, n);
 }
 
-int trees_expand(struct graph *g, bool deep, struct err *e)
+/* `grep -r` passes links by, so it misses none. */
+static bool passes_links_by(const struct graph_node *n)
+{
+    const char *slash = n->argc ? strrchr(n->argv[0], '/') : NULL, *name = slash ? slash + 1 : n->argc ? n->argv[0] : "";
+    return n->kind == GRAPH_COMMAND && (!strcmp(name, "grep") || !strcmp(name, "egrep") || !strcmp(name, "fgrep"));
+}
+
+static void tell_links(const struct tree *t, const struct graph_node *n, struct buf *told)
+{
+    if (!t->links || passes_links_by(n))
+        return;
+    buf_printf(told, "zpipe: hint: `%.100s` does not see the symbolic link `%s`", n->label, t->link);
+    if (t->links > 1)
+        buf_printf(told, " and %u more", t->links - 1);
+    buf_printf(told, ": --with %s shows it what the link leads to\n", t->link);
+}
+
+int trees_expand(struct graph *g, bool deep, struct buf *told, struct err *e)
 {
     struct tree t = {.g = g, .e = e, .deep = deep};
     t.file = arena_array(&g->arena, TREE_FILES_MAX, sizeof *t.file);
     if (!t.file)
         return err_nomem(e);
-    for (uint32_t i = 0; i < g->node_count; i++)
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        t.links = 0;
         if (g->node[i].file_count && expand(&t, &g->node[i]) < 0)
             return -1;
+        tell_links(&t, &g->node[i], told);
+    }
     return 0;
 }

@@ -742,6 +742,21 @@ def kill_9_of_every_box_is_told():
 
 
 @case
+def links_that_a_command_does_not_see_are_told():
+    os.symlink("a.txt", "l.lnk")
+    os.symlink("logs", "d.lnk")
+    said = "zpipe: hint: `%s` does not see the symbolic link `d.lnk` and 1 more: --with d.lnk shows it what the link leads to\n"
+    open("a.txt", "w").write("one\n")
+    for text in ("ls", "find . -name '*.lnk'"):
+        status, out, err = run(text)
+        assert (status, b"lnk" in out, err) == (0, False, said % text), (text, status, out, err)
+    assert run("grep -r one . | wc -l") == (0, b"1\n", "")
+    assert run("cat l.lnk d.lnk/x 2>&1 | head -n 1") == (0, b"one\n", "")
+    assert run("--with", "l.lnk", "ls l.lnk") == (0, b"l.lnk\n", "")
+    os.unlink("l.lnk"), os.unlink("d.lnk")
+
+
+@case
 def waits_that_only_another_ends_hold_nobody_up():
     """A program's processes take turns; one that is at work and stands still must not keep the others from what would wake it."""
     stopped = "import os, signal\nme = os.getpid()\nif os.fork() == 0:\n os.kill(me, signal.SIGCONT)\n os._exit(0)\nos.kill(me, signal.SIGSTOP)\nprint('on')\n"
