@@ -42,6 +42,10 @@ struct scan {
     const char *by;      /* the interpreter whose program is the next word (`sh x.sh`); or NULL */
     const char *there;   /* the directory of the last `cd`, or NULL */
     const struct command *known;
+    uint32_t operands;   /* of the command, so far; its words that are not known are among them */
+    bool option_first;   /* the command's first word is an option */
+    bool here_asked;     /* an option was seen with which the command reads the working directory */
+    bool dot;            /* an operand is the working directory */
 };
 
 static int scan_text(struct scan *c, const char *text, size_t size);
@@ -395,6 +399,39 @@ static int scan_output(struct scan *c, const char *text)
     return maybe ? uses_maybe(c->r, c->s, text, c->at) : uses_output(c->r, c->s, text, NULL, c->s->start);
 }
 
+/* Is it this option, or a bundle of single letters with it (`-rn` has `-r`)? */
+static bool option_has(const char *word, const char *option)
+{
+    bool letter = option[1] != '-' && !option[2];
+    return !strcmp(word, option) || (letter && word[1] != '-' && strchr(word, option[1]));
+}
+
+/* Notes what this word of a command says about the directory that the command reads. */
+static void note_operand(struct scan *c, const char *text)
+{
+    if (text[0] == '-' && text[1]) {
+        c->option_first |= !c->operands;
+        for (uint32_t i = 0; c->known && i < c->known->here_count; i++)
+            c->here_asked |= option_has(text, c->known->here_with[i]);
+        return;
+    }
+    c->dot |= !strcmp(text, ".") || !strcmp(text, "./");
+    c->operands++;
+}
+
+/* At the end of a simple command: `ls`, `find -name x` and `grep -r x .` read the working directory.  Not in a script that is a file: it
+ * may be about any directory, and this one may be large. */
+static int scan_here(const struct scan *c)
+{
+    enum command_here here = c->known ? c->known->here : COMMAND_HERE_NEVER;
+    if (here == COMMAND_HERE_NEVER || c->r->only_open)
+        return 0;
+    bool given = here == COMMAND_HERE_FIRST ? c->operands && !c->option_first : c->operands > c->known->skip;
+    if (c->there || (given && !c->dot) || (here == COMMAND_HERE_WITH && !c->here_asked))
+        return 0;
+    return uses_input(c->r, c->s, ".", NULL, c->s->start, true, false) < 0 ? -1 : 0;
+}
+
 /* Notes what the words after this command may mean. */
 static void note_command(struct scan *c, const char *text)
 {
@@ -469,6 +506,8 @@ static int scan_value(struct scan *c, const struct word *w, const struct value *
     c->first_seen = true;
     c->s->unknown_words |= c->known && opens_names(c->known, v->text, command);
     const struct use *made = c->s->maybe;
+    if (!command)
+        note_operand(c, v->text);
     if (command)
         note_command(c, v->text);
     else if (c->there && may_make_there(c, v->text) < 0)
@@ -487,6 +526,7 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         return -1;
     if (!known) {
         c->s->unknown_words = true;
+        c->operands++;
         if (w->part && scan_default(c, w, output) < 0)
             return -1;
         return scan_made(c, w, output, appends);
@@ -538,15 +578,18 @@ static int scan_text(struct scan *c, const char *text, size_t size)
         if (t.kind == TOKEN_WORD && strncmp(op, "<<", 2) == 0 && op[2] != '<') {
             result = lex_heredoc(&l, t.start, t.word, op[2] == '-') ? 0 : -1;
         } else if (t.kind == TOKEN_WORD) {
+            uint32_t operands = c->operands;
             c->first_seen |= redirects; /* `< f sort` */
             result = scan_word(c, t.word, writes(op), strcmp(op, ">>") == 0);
             c->first_seen = redirects ? seen : c->first_seen;
+            c->operands = redirects ? operands : c->operands;
         } else if (t.kind != TOKEN_NUMBER && !(t.kind == TOKEN_OPERATOR && strpbrk(t.op, "<>") && t.op[strlen(t.op) - 1] != '(')) {
+            result = scan_here(c);
             *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word, .makes = c->makes, .there = c->there};
         }
         op = t.kind == TOKEN_OPERATOR ? t.op : "";
     }
-    result = result < 0 ? result : scan_heredocs(c, &l, copy);
+    result = result < 0 || scan_here(c) < 0 ? -1 : scan_heredocs(c, &l, copy);
     lex_clear(&l);
     return result;
 }

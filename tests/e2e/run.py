@@ -72,6 +72,7 @@ def make_files(d, owner):
     put("up.sh", "#!/bin/sh\ntr a-z A-Z\n", 0o755)
     put("norun.sh", "#!/nosuch/interpreter\n", 0o755)
     put("crlf.sh", "#!/bin/sh\r\necho hi\r\n", 0o755)
+    put("here.sh", "#!/bin/sh\nls\n", 0o755)
     put("patterns", "fox\ndog\n")
     os.mkdir(os.path.join(d, "logs"))
     for i in range(3):
