@@ -41,6 +41,7 @@ struct scan {
     bool test;           /* the command is test: a directory may follow its -d */
     const char *by;      /* the interpreter whose program is the next word (`sh x.sh`); or NULL */
     const char *there;   /* the directory of the last `cd`, or NULL */
+    bool away;           /* some `cd` was seen, wherever it goes */
     const struct command *known;
     uint32_t operands;   /* of the command, so far; its words that are not known are among them */
     bool option_first;   /* the command's first word is an option */
@@ -416,6 +417,7 @@ static void note_operand(struct scan *c, const char *text)
         return;
     }
     c->dot |= !strcmp(text, ".") || !strcmp(text, "./");
+    c->away |= c->cd;
     c->operands++;
 }
 
@@ -424,10 +426,10 @@ static void note_operand(struct scan *c, const char *text)
 static int scan_here(const struct scan *c)
 {
     enum command_here here = c->known ? c->known->here : COMMAND_HERE_NEVER;
-    if (here == COMMAND_HERE_NEVER || c->r->only_open)
+    if (here == COMMAND_HERE_NEVER || c->away || c->r->only_open)
         return 0;
     bool given = here == COMMAND_HERE_FIRST ? c->operands && !c->option_first : c->operands > c->known->skip;
-    if (c->there || (given && !c->dot) || (here == COMMAND_HERE_WITH && !c->here_asked))
+    if ((given && !c->dot) || (here == COMMAND_HERE_WITH && !c->here_asked))
         return 0;
     return uses_input(c->r, c->s, ".", NULL, c->s->start, true, false) < 0 ? -1 : 0;
 }
@@ -526,6 +528,7 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         return -1;
     if (!known) {
         c->s->unknown_words = true;
+        c->away |= c->cd;
         c->operands++;
         if (w->part && scan_default(c, w, output) < 0)
             return -1;
@@ -585,7 +588,7 @@ static int scan_text(struct scan *c, const char *text, size_t size)
             c->operands = redirects ? operands : c->operands;
         } else if (t.kind != TOKEN_NUMBER && !(t.kind == TOKEN_OPERATOR && strpbrk(t.op, "<>") && t.op[strlen(t.op) - 1] != '(')) {
             result = scan_here(c);
-            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word, .makes = c->makes, .there = c->there};
+            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word, .makes = c->makes, .there = c->there, .away = c->away};
         }
         op = t.kind == TOKEN_OPERATOR ? t.op : "";
     }

@@ -141,7 +141,7 @@ static const struct row rows[] = {
      "0 run [grep] [-q] [x] [a.log] 1>1 needs a.log ! ends\n1 sink stdout 0<0\n", false},
     {"X=1 sort a.log && ls",
      "0 source stdin 1>1\n"
-     "1 sh [X=1 sort a.log && ls] 0<0 1>2 needs a.log (`&&` at 1:16) ends\n"
+     "1 sh [X=1 sort a.log && ls] 0<0 1>2 needs . needs a.log (`&&` at 1:16) ends\n"
      "2 sink stdout 0<1\n",
      false},
     {"LC_ALL=C sort a.log",
