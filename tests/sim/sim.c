@@ -373,8 +373,8 @@ static int run_plants(void)
     int missed = 0;
     for (plant = 1; plant <= PLANTS; plant++) {
         printf("planted: %s\n  ", plant_names[plant]);
-        if (run_seeds(1, SEEDS)) {
-            printf("not found in %d seeds\n", SEEDS);
+        if (run_seeds(1, PLANT_SEEDS)) {
+            printf("not found in %d seeds\n", PLANT_SEEDS);
             missed++;
         }
     }

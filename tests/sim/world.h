@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define SEEDS      10000
+#define PLANT_SEEDS 40000 /* some bugs show in one world of ten thousand */
 #define ACTORS     10
 #define LINKS_MAX  512 /* over a world's life */
 #define JOBS_MAX   256
