@@ -95,25 +95,25 @@ struct zpipe_event {
     enum zpipe_event_kind kind;
     uint64_t job;
     const char *stage;   /* TASK, PROGRESS, BLOCK: the stage's text; borrowed */
-    uint32_t node;       /* TASK, PROGRESS, BLOCK: its number, from 0, in text order */
-    uint32_t last_node;  /* BLOCK: of its chain of commands */
-    uint64_t block;      /* BLOCK: which, from 0, in input order */
-    const char *worker;  /* BLOCK: its name; borrowed */
+    uint32_t node;       /* TASK, PROGRESS, BLOCK: the stage's number, from 0, in text order */
+    uint32_t last_node;  /* BLOCK: the last node of its chain of commands, which begins with `node` */
+    uint64_t block;      /* BLOCK: the block's number, from 0, in input order */
+    const char *worker;  /* BLOCK: the name of the worker that ran it; borrowed */
     int status;          /* TASK, BLOCK, OVER: as sh's $? */
     int signal;          /* TASK, BLOCK: 0, or what killed it */
     bool not_found;      /* TASK: no such program in the sandbox */
     bool certified;      /* TASK, BLOCK */
-    uint64_t compared;   /* TASK: so many of its tasks were run twice, and were the same */
+    uint64_t compared;   /* TASK: how many tasks of the stage were run twice, and were the same */
     const char *text;    /* TASK: a sentence, or ""; borrowed */
-    const char *cold;    /* TASK, BLOCK: why it was started anew; "" when it was a clone of a template, and of a TASK
-                            that has BLOCKs; borrowed */
+    const char *cold;    /* TASK, BLOCK: why the program was started anew; "": it was a clone of a template, or the
+                            TASK has BLOCKs; borrowed */
     uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes; /* TASK, BLOCK */
     uint64_t bytes_in, bytes_out;                                 /* PROGRESS, BLOCK */
-    uint64_t bytes_total; /* PROGRESS: of all it will read, where that is known; else 0 */
+    uint64_t bytes_total; /* PROGRESS: of all that the stage will read, if that is known; else 0 */
 };
 
-/* Where a job's bytes come from and go to.  For each of the three: a descriptor, or with -1 what the
- * callbacks say; without a callback stdin is empty and the others are dropped. */
+/* Where a job's bytes come from and go to.  Each of the three is a descriptor; or it is -1, and the bytes come by
+ * zpipe_feed and go to the callbacks.  Without these stdin is empty, and the others are dropped. */
 struct zpipe_io {
     int stdin_fd, stdout_fd, stderr_fd;
     bool feed;                       /* with stdin_fd -1: zpipe_feed will be called */
@@ -129,7 +129,7 @@ struct zpipe_io {
 
 struct zpipe_submission {
     const char *text;      /* a pipeline, or a job file's contents */
-    const char *job_file;  /* its name, if text is one; NULL: a one-liner */
+    const char *job_file;  /* name of the job file, if `text` is one; NULL: `text` is a one-liner */
     const char *directory; /* where relative names start; NULL: the working directory */
     const char *const *parameter; size_t parameter_count; /* NAME=VALUE */
     const char *const *env; size_t env_count;             /* NAME=VALUE: also every program's */
@@ -250,8 +250,8 @@ struct zpipe_status_job {
     uint64_t job;
     const char *state; /* "waits", "starts", "runs", "runs again", "stops" */
     const char *text;  /* the pipeline, cut off */
-    const char *workers; /* names of those that have stages of it, with blanks between; "" */
-    uint32_t attempt;  /* more than 1: a worker was lost, or could not run it */
+    const char *workers; /* names of the workers that have stages of the job, with blanks between; "" */
+    uint32_t attempt;  /* more than 1: a worker was lost, or could not run the job */
     uint32_t stages, stages_ended;
     uint64_t age_ms;   /* since it was submitted */
 };
@@ -259,8 +259,8 @@ struct zpipe_status_worker {
     const char *name;
     uint32_t slots, used;
     bool draining;
-    const char *image, *domain; /* a job runs on workers that are the same in both */
-    uint64_t memory_bytes, memory_used_bytes; /* that it gives to tasks, 0: no bound; that those there have declared */
+    const char *image, *domain; /* a job runs on workers that are alike in both */
+    uint64_t memory_bytes, memory_used_bytes; /* what it gives to tasks, 0: no bound; what the tasks there have declared */
 };
 struct zpipe_status {
     const struct zpipe_status_job *job;
@@ -272,14 +272,14 @@ struct zpipe_status {
  * zpipe_status_free.  NULL with ZPIPE_MISSING: no job of this key has the number. */
 ZPIPE_API struct zpipe_status *zpipe_status(struct zpipe *z, uint64_t job, struct zpipe_error *e);
 ZPIPE_API void zpipe_status_free(struct zpipe_status *s); /* NULL is allowed */
-/* Ask for a job's end; whoever waits for it gets status 125.  0, or -1 with ZPIPE_MISSING as above. */
+/* Ask for a job's end; a call that waits for the job gets status 125.  0, or -1 with ZPIPE_MISSING as above. */
 ZPIPE_API int zpipe_cancel_number(struct zpipe *z, uint64_t job, struct zpipe_error *e);
 
 /* Give the workers of this name no new work; they finish what they run and then end with status 0.  Returns at once; zpipe_status
  * shows them until they have ended.  Needs a connection that was opened with `owner`. */
 ZPIPE_API int zpipe_drain(struct zpipe *z, const char *worker, struct zpipe_error *e);
 
-/* ---- submitted jobs: they go on without whoever submitted them
+/* ---- submitted jobs: they go on when those who submitted them have left
 
  * A keeper holds such a job, its inputs, and what it prints and makes until somebody takes it. */
 
@@ -309,15 +309,15 @@ struct zpipe_scheduler_options {
 struct zpipe_worker_options {
     const char *keys, *scheduler; /* directory with our pair and scheduler.pub; the scheduler's URL */
     const char *name;             /* for people; NULL: the host's name */
-    const char *data_listen;      /* where others fetch and deliver bytes; NULL: any port of 127.0.0.1 */
-    const char *advertise;        /* the URL under which they reach it; NULL: as data_listen */
+    const char *data_listen;      /* URL where others fetch and deliver bytes; NULL: any port of 127.0.0.1 */
+    const char *advertise;        /* URL under which the others reach it; NULL: that of data_listen */
     const char *box;              /* as in zpipe_options */
     uint32_t slots;               /* stages or blocks at once; 0: one per CPU */
     bool no_isolation, no_templates; /* as in zpipe_options */
     const char *store;               /* likewise */
-    const char *image;     /* a name for what programs see of this host; NULL: it is found by looking */
+    const char *image;     /* a name for what programs see of this host; NULL: computed by looking at the host */
     const char *shared;    /* directories with the same files here as at clients, colons between; NULL: none */
-    uint64_t memory_bytes; /* that tasks may declare together (`with memory=`); 0: 80 % of what the machine has, or our cgroup */
+    uint64_t memory_bytes; /* memory that tasks may declare together (`with memory=`); 0: 80 % of what the machine, or our cgroup, has */
 };
 #define ZPIPE_KEEPER_STORE_BYTES ((uint64_t)16 << 30)
 struct zpipe_keeper_options {
@@ -329,11 +329,11 @@ struct zpipe_keeper_options {
 };
 /* Make a directory with the keys of a scheduler, its workers, its clients and its keepers. */
 ZPIPE_API int zpipe_keygen(const char *directory, struct zpipe_error *e);
-/* One pair for a machine or user, own.key and own.pub in the directory, which is made if need be; the scheduler's scheduler.pub
- * must be put beside them.  public_key: 40 characters and NUL. */
+/* Make a pair of keys for one machine or user: own.key and own.pub in the directory, which is made if need be.  The
+ * scheduler's scheduler.pub must be put beside them.  public_key: 40 characters and NUL. */
 ZPIPE_API int zpipe_keypair(const char *directory, char public_key[41], struct zpipe_error *e);
-/* Let a key in, with the role "worker", "client" or "keeper", or no more.  directory: the scheduler's.  A scheduler that runs sees it within
- * a second or so, and drops who is denied. */
+/* zpipe_allow lets a key in, with the role "worker", "client" or "keeper"; zpipe_deny keeps it out from now on.  directory:
+ * the scheduler's.  A scheduler that runs sees the change within a second or so, and drops peers whose key was denied. */
 ZPIPE_API int zpipe_allow(const char *directory, const char *role, const char *public_key, const char *name, struct zpipe_error *e);
 ZPIPE_API int zpipe_deny(const char *directory, const char *public_key, struct zpipe_error *e);
 /* Run until SIGTERM or SIGINT (0) or failure (-1).  `ready`, if not NULL, is called once with the URL
@@ -342,7 +342,8 @@ ZPIPE_API int zpipe_run_scheduler(const struct zpipe_scheduler_options *o,
                                   void (*ready)(const char *url), struct zpipe_error *e);
 ZPIPE_API int zpipe_run_worker(const struct zpipe_worker_options *o, void (*ready)(const char *url),
                                struct zpipe_error *e);
-/* Could they run?  -1: their keys, an address or a directory will not do.  Nothing is made or listened at. */
+/* Could a daemon run with these options?  -1: no; its keys, an address or a directory cannot be used.  Nothing is made, and
+ * no address is listened at. */
 ZPIPE_API int zpipe_check_scheduler(const struct zpipe_scheduler_options *o, struct zpipe_error *e);
 ZPIPE_API int zpipe_check_worker(const struct zpipe_worker_options *o, struct zpipe_error *e);
 /* In a library of its own, with the program zpipe-keeper: it needs SQLite.  `ready`: when it has joined its scheduler. */

@@ -54,8 +54,8 @@ void carry_expect(struct carry *c, uint64_t bytes);
 /* The other side is there: begin to move bytes. */
 int carry_bind(struct carry *c, struct peer *p, uint64_t link, struct err *e);
 bool carry_bound(const struct carry *c);
-/* In: the other side was lost, and this one in its place begins at the first byte, under `name`.  What is
- * here already is compared and dropped; a carry that has ended does that, and ends again. */
+/* For `in`: the other side was lost, and another one begins in its place at the first byte, under `name`.  Bytes that are
+ * here already are compared and dropped; a carry that has ended does that, too, and ends again. */
 int carry_again(struct carry *c, struct peer *p, uint64_t link, const struct stream_name *name,
                 struct err *e);
 /* Until carry_allow_end, the end of what can be read, or the loss of the reader, does not end the stream: the descriptors

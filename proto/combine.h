@@ -32,7 +32,7 @@
 
 struct combine;
 
-/* NULL: there is no such text.  Gives. */
+/* Gives; NULL: the text names no way to combine. */
 struct combine *combine_new(const char *text, struct err *e);
 void combine_free(struct combine *c);
 
@@ -44,9 +44,9 @@ bool combine_counts_lines(const struct combine *c);
 /* Does this text need to know the input of each part, its lines or its bytes? */
 bool combine_counts_input(const char *text);
 
-/* The next part, in input order, is the output of a block of that many lines and bytes of input.
- * What to write is added to `out`, the caller's to take away.  -1: the parts are not what they
- * should be, or too large to hold: the blocks are spoilt and the stage must run whole. */
+/* Begins the next part, in input order: the output of a block of that many lines and bytes of input.  What is to be written
+ * is added to `out`, which the caller empties.  -1: the parts are not what they should be, or too large to hold: then the
+ * blocks are spoilt, and the stage must run whole. */
 int combine_part(struct combine *c, uint64_t input_lines, uint64_t input_bytes, struct buf *out,
                  struct err *e);
 int combine_add(struct combine *c, const void *data, size_t size, struct buf *out, struct err *e);

@@ -11,8 +11,8 @@ struct web {
     uint32_t *from, *to; /* the two ends of each edge */
 };
 
-/* A depth-first walk.  Per node: when it was met; how far back one gets from it without the edge by which it was met; by
- * which edge it was met; which of its edges comes next. */
+/* A depth-first walk.  Per node: when the node was met; how far back one gets from it without the edge by which it was met;
+ * that edge; and which of its edges comes next. */
 struct walk {
     uint32_t *met, *back, *by, *at, *path;
     uint32_t count;

@@ -305,8 +305,8 @@ static bool same_file(const struct graph_file *a, const struct graph_file *b)
            (a->inode == b->inode && a->size_bytes == b->size_bytes && a->mtime_ns == b->mtime_ns);
 }
 
-/* One name is one file in a stage.  name[i] numbers the names; seen[name] is the file that this
- * node's list had under it, by[name] which node that was. */
+/* In a stage one name is one file.  name[i] is a number for the name of file i; seen[name] is the file that had the name in
+ * the list of node by[name]. */
 static int check_file_names(const struct graph *g, struct err *e)
 {
     uint32_t count = g->file_count;

@@ -1,6 +1,6 @@
-/* Filling the holes of a map's words, of its text for sh, and of the names of its outputs: {} {.} {/} {//}
- * {/.} {#}.  How a hole stands in a text is graph.h's.  Who runs a task, who names its outputs and who looks
- * whether two names are the same ask here, so that all say the same. */
+/* Fills the holes of a map's words, of its text for sh, and of the names of its outputs: {} {.} {/} {//} {/.} {#}.  How a
+ * hole stands in a text is described in graph.h.  The worker that runs a task, the client that names its outputs, and the
+ * check that no two names are the same all use these functions, so that they agree. */
 #pragma once
 #include "base/buf.h"
 
@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 struct holes {
-    const char *const *name; /* what {} stands for; each of the others is made of one of them */
+    const char *const *name; /* what {} stands for; the other holes are made from one of these */
     uint32_t count;
     uint64_t number; /* {#} */
 };

@@ -43,7 +43,7 @@ enum msg_role keys_role(const char *name)
     return 0;
 }
 
-/* Writes the whole file, or leaves none. */
+/* Writes the whole file; on failure there is none. */
 static int write_file(int directory, const char *name, mode_t mode, const char *text, struct err *e)
 {
     int fd = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);

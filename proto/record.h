@@ -1,15 +1,15 @@
-/* A task that failed, or that was asked for, as it is kept to be run again alone: a directory of plain files, written by a client
- * (client/record.c) from what the worker sent of it (worker/tasks_record.c), read by `zpipe replay`
- * (client/replay.c), which believes nothing of it.
+/* The record of a task that failed, or that was asked for, to run it again alone.  It is a directory of plain files,
+ * written by a client (client/record.c) from what the worker sent (worker/tasks_record.c), and read by `zpipe replay`
+ * (client/replay.c), which trusts nothing in it.
  *
  *   task     [RECORD_VERSION, struct record], by the table in record.c
- *   in.N     what its programs read, of as many streams as there were
- *   out      what it wrote to stdout until it failed;  err: to stderr, one program after the other
+ *   in.N     what the programs read: a file for each stream
+ *   out      what the task wrote to stdout until it failed;  err: to stderr, one program after the other
  *
- * Its graph is a job of its own: the task's programs with the words, settings and random streams that they had.  Of
- * its files, RECORD_FILES/in.N are those beside it; the others lie where they were, and must be as they were.
+ * The record's graph is a job of its own: the task's programs with the words, settings and random streams that they had.
+ * Of the graph's files, RECORD_FILES/in.N are those in the record; the others are where they were, and must be unchanged.
  *
- * On its way to the client it is one of the indices of a map's files (proto/made.h), whose names begin with
+ * On its way to the client a record is one of the indices of a map's files (proto/made.h), with names that begin with
  * RECORD_PREFIX. */
 #pragma once
 #include "base/arena.h"

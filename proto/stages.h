@@ -8,13 +8,14 @@
 
 struct graph_stage {
     uint32_t first, count;     /* its programs, in graph_stages.node */
-    uint32_t joins;            /* of the planner's: which of them says how outputs of blocks become one: the last, or the one before, where
-                                  the last picks from what that one merges: it runs in the blocks, and once behind the merge */
+    uint32_t joins;            /* for a stage of the planner's: the program that says how the blocks' outputs become one.  It is the last
+                                  one; or the one before, if the last picks from what that one merges: then the last runs in the blocks,
+                                  and once more behind the merge */
     uint32_t merge_count;      /* after them in graph_stages.node: the programs of the merge body */
     uint32_t author;           /* the MAP or REDUCE, or GRAPH_NONE: the planner */
     uint32_t cut;              /* enum graph_cut: where its input may be cut */
-    bool ranges;               /* its writer is a stage that sorts: its blocks are that one's ranges of keys; each passes its first node
-                                  whole, and the outputs stand end to end */
+    bool ranges;               /* its writer is a stage that sorts, and its blocks are that stage's ranges of keys: each passes its first
+                                  node whole, and the outputs are put end to end */
     bool no_zeros;             /* a zero byte in its input spoils it, because of the nodes after its first */
     uint32_t in_edge;          /* its input; GRAPH_NONE: split.file of its first node */
     uint32_t out_edge;         /* its stdout; GRAPH_NONE: it is not read */

@@ -14,7 +14,7 @@
 #define CORE_CLIENTS_PER_KEY_MAX        2500 /* of one key, keepers apart */
 #define CORE_WORKER_WAIT_S              10
 #define CORE_JOBS_MAX                   10000 /* accepted and not yet over */
-#define CORE_JOBS_PER_KEY_MAX           2500  /* of them, of one key: whoever brought them to a keeper, too */
+#define CORE_JOBS_PER_KEY_MAX           2500  /* of these, of one key; a job at a keeper counts for the key that brought it */
 #define CORE_JOBS_QUEUED_PER_CLIENT_MAX 1000
 #define CORE_SLOTS_MAX                  4096              /* of a worker: more count as this */
 #define CORE_GRAPH_BYTES_MAX            ((size_t)1 << 30) /* encoded graphs of all jobs that are not over */
