@@ -13,7 +13,7 @@ struct boxed_stage {
     uint32_t made_count;
     struct {
         char name[256];
-        char bytes[64]; /* of a wanted one; "-" when it was left behind */
+        char bytes[64]; /* of a file that is an output; "-": the file was left behind */
         enum box_made_kind kind;
     } made[128];
 };
@@ -27,15 +27,15 @@ struct boxed {
         int pump_sys[4];
         uint32_t pumps;
     } log;
-    uint64_t region; /* the last one's id */
+    uint64_t region; /* id of the last region */
     struct boxed_stage stage[BOXED_STAGES_MAX];
     uint32_t results;
-    int writer_status; /* of remote_in: errno of its write */
+    int writer_status; /* with remote_in: errno of the child's last write */
     char output[BOXED_OUTPUT_MAX], errors[BOXED_OUTPUT_MAX];
     size_t output_size;
 };
 
-/* What to run.  `line`: words separated by blanks, stages by "|", text in '' is one word. */
+/* What to run.  `line`: words separated by blanks, stages by "|"; text in '' is one word. */
 struct boxed_plan {
     const char *line;
     int in;        /* fed to the first stage; -1: /dev/null */
@@ -43,17 +43,17 @@ struct boxed_plan {
     bool in_itself; /* `in` is stdin, as of `< file` */
     bool lines;
     bool remote_in; /* a child writes endlessly into the first stage; writer_status: what stopped it */
-    struct box_task task; /* files, outputs, limits, seed of the first stage */
-    uint64_t stop_after_ns; /* then box_stop */
-    size_t break_after;     /* box_break when so many bytes of output came; 0: never */
+    struct box_task task; /* its files, outputs, limits and seed are those of the first stage */
+    uint64_t stop_after_ns; /* box_stop is called after so long; 0: never */
+    size_t break_after;     /* box_break is called when so many bytes of output have come; 0: never */
 };
 
-/* One whose events are the test's own; whose loss fails it (as .lost). */
+/* Opens a box whose events go to the test itself.  With boxed_lost as its `lost` event, the test fails if the box is lost. */
 struct box *boxed_bare(const struct box_events *events);
 void boxed_lost(void *owner, const struct err *why);
 
 void boxed_open(struct boxed *b, enum box_isolation isolation);
-void boxed_open_as(struct boxed *b, const struct box_options *options); /* its program is ours to say */
+void boxed_open_as(struct boxed *b, const struct box_options *options); /* fills in the options' `program` */
 void boxed_close(struct boxed *b);
-/* Runs it and waits until the region is gone, at most a minute; -1 with why on stderr. */
+/* Runs the plan and waits until its region is gone, for at most a minute; -1, with the reason on stderr. */
 int boxed_run(struct boxed *b, const struct boxed_plan *plan);

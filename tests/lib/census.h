@@ -1,23 +1,24 @@
-/* What there is of a zpipe-box server and of all below it, for tests that look whether something is left. */
+/* Counts what a zpipe-box server and the processes below it hold, for tests that look whether something is left. */
 #pragma once
 #include <sys/types.h>
 
 #define CENSUS_PROCESSES 256
 
-/* Without the places that stand ready for tasks, and the server's two descriptors of each; and without its guard. */
+/* The counts leave out the places that stand ready for tasks, with the server's two descriptors of each, and the guard. */
 struct census {
     int processes;
     long fds, mounts, kib;
     int places;
 };
 
-pid_t census_server(void); /* our first child, or 0 */
-/* pid and all below it into `all`; the number of them. */
+pid_t census_server(void); /* our first child; 0: there is none */
+/* Writes pid and all processes below it to `all`; returns how many they are. */
 int census_family(pid_t pid, pid_t all[CENSUS_PROCESSES], int count);
-/* Of the server and what belongs to it.  The last init may still be on its way out: waits until there are no
- * more than so many processes, half a minute at most.  Two descriptors for each CPU are added, for places that are being made. */
+/* Counts for the server and all below it.  The last init may still be on its way out, so this waits until there are no more
+ * than so many processes, for at most half a minute.  Two descriptors for each CPU are added, for places that are being
+ * made. */
 struct census census(int expected);
-/* The inits of the places that stand ready; how many. */
+/* Writes the inits of the places that stand ready; returns how many they are. */
 int census_places(pid_t init[CENSUS_PROCESSES]);
-/* Again, when there is no more than then; or after half a minute. */
+/* Counts again, when there is no more than `than` counted; or after half a minute. */
 struct census census_again(const struct census *than);

@@ -1,5 +1,4 @@
-/* An encoded graph for tests of the scheduler: stdin | stage | stage ... | stdout, and what the row
- * asks for besides. */
+/* Graphs for tests of the scheduler: stdin | stage | stage ... | stdout, and what the test asks for besides. */
 #pragma once
 #include "proto/graph.h"
 
@@ -9,14 +8,14 @@ struct chain {
     uint32_t stages;
     bool pipefail, negate;
     bool file;         /* the first stage opens a file */
-    bool output;       /* the last one makes a file */
+    bool output;       /* the last stage makes a file */
     bool quiet;        /* stderr goes where stdout goes */
-    uint64_t memory_bytes; /* that each stage declares */
-    bool blocks;       /* the last one is cut into blocks */
-    const char *words; /* the stages' one word; NULL: "stage" */
+    uint64_t memory_bytes; /* memory that each stage declares */
+    bool blocks;       /* the last stage is cut into blocks */
+    const char *words; /* the only word of each stage; NULL: "stage" */
 };
 
-/* Nodes: 0 the source, 1..stages, stages + 1 stdout, then the file made.  Edge i leads to node i
+/* Nodes: 0 is the source, 1 to `stages` are the stages, then come stdout and the file that is made.  Edge i leads to node i
  * + 1. */
 static inline struct graph *chain_graph(const struct chain *o)
 {
@@ -68,7 +67,7 @@ static inline struct graph *chain_graph(const struct chain *o)
     return g;
 }
 
-/* Encoded; the caller clears it. */
+/* The same graph, encoded; the caller clears it. */
 static inline struct buf chain_bytes(const struct chain *o)
 {
     struct buf bytes = BUF_INIT(GRAPH_BYTES_MAX);

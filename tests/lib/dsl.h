@@ -15,8 +15,8 @@
 #define CASE_WORDS_MAX 16
 
 struct dsl_case {
-    char *text[3];  /* owned: input, and what it gives */
-    char *pipeline; /* owned: input without what stands around it */
+    char *text[3];  /* owned: the input, and what it becomes */
+    char *pipeline; /* owned: the input without "J ", " @@ ..." and " ::: ..." */
     const char *parameter[CASE_WORDS_MAX], *each[CASE_WORDS_MAX];
     struct dsl_input in;
 };

@@ -7,12 +7,12 @@
 #include <stdbool.h>
 
 #define GUARDED_OUTPUT_MAX 65536
-#define GUARDED_SECONDS    600 /* then it is killed, and the result says so */
+#define GUARDED_SECONDS    600 /* a program that runs longer is killed, and the result says so */
 
 struct guarded {
     const char *const *argv; /* NULL: call `body` instead of an exec */
-    int (*body)(void);       /* gives the exit status */
-    const char *input;       /* its stdin, by a unix socket; NULL: /dev/null */
+    int (*body)(void);       /* returns the exit status */
+    const char *input;       /* what its stdin brings, by a unix socket; NULL: stdin is /dev/null */
     bool opens, no_shim;
     uint64_t seed, stream;
     int64_t epoch_s;
@@ -28,14 +28,14 @@ struct guarded_result {
 /* Fails the calling test when the sandbox cannot be made. */
 void guarded_run(const struct guarded *g, struct guarded_result *r);
 
-/* False when this host lets us make no user namespace: skip. */
+/* False: this host does not let us make a user namespace, so skip the test. */
 bool guarded_possible(void);
 
-/* How a listener goes from who installed a filter to who answers: the one shows its number and waits until the other has
- * taken it.  0 or a descriptor; -1 with errno. */
+/* Passes a listener from the process that installed the filter to the one that answers: the first shows its number, and
+ * waits until the other has taken it.  Returns 0 or a descriptor; -1 with errno. */
 int guarded_pair(int link[2]); /* taker, shower */
 int guarded_show(int link, int listener);
 int guarded_take(int link);
 
-/* Run this test program again as user and group 65534, when we are root.  Its exit status, or 0. */
+/* If we are root: runs this test program again as user and group 65534, and returns its exit status; else 0. */
 int guarded_as_nobody(void);

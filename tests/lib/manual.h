@@ -1,5 +1,6 @@
-/* A manual page of which a part comes from a table: compared with it, or with `write` as the argument written anew.  The
- * test defines MANUAL_PAGE and, around the part, MANUAL_BEGIN and MANUAL_END before it includes this. */
+/* A manual page, a part of which is made from a table.  The test compares that part with the table or, with the argument
+ * `write`, writes it anew.  Before it includes this the test defines MANUAL_PAGE and, around the part, MANUAL_BEGIN and
+ * MANUAL_END. */
 #pragma once
 #include "base/buf.h"
 #include "tests/lib/test.h"
@@ -51,7 +52,7 @@ static void manual_check(void (*describe)(struct buf *out))
         fail_msg("%s:%zu is not what the table says: run this test with `write`", MANUAL_PAGE, line);
 }
 
-/* Was it asked to write, and did it? -1: it was not asked. */
+/* Writes the page if the argument says so, and returns the exit status; -1: it was not asked to. */
 static int manual_write(int argc, char **argv, void (*describe)(struct buf *out))
 {
     if (argc != 2 || strcmp(argv[1], "write"))

@@ -17,7 +17,7 @@ struct end {
     uint32_t last; /* type of the last message */
     struct err why;
     bool welcome;    /* answer HELLO */
-    bool close_self; /* in the next callback */
+    bool close_self; /* close the peer in the next callback */
     void (*then)(struct end *t, const struct msg *m, struct slice bulk);
     void *more;
 };
@@ -82,7 +82,7 @@ static inline void bench_close(struct bench *b)
     loop_free(b->loop);
 }
 
-/* At most `seconds`; fails the test when it does not come true. */
+/* Waits for at most `seconds`; if the condition is not true by then the test fails. */
 #define UNTIL(bench, seconds, condition)                                                           \
     do {                                                                                           \
         uint64_t end_ = loop_clock_ns() + (uint64_t)(seconds)*1000000000u;                         \
@@ -92,7 +92,7 @@ static inline void bench_close(struct bench *b)
             fail_msg("not within %d s: %s", (int)(seconds), #condition);                           \
     } while (0)
 
-/* Let the loop turn for a while in which nothing should come of it. */
+/* Lets the loop turn for a while, to see that nothing happens. */
 static inline void bench_idle(struct bench *b, unsigned ms)
 {
     uint64_t end = loop_clock_ns() + ms * (uint64_t)1000000;

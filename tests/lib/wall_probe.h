@@ -1,4 +1,4 @@
-/* The questions of wall_probe.c, and what they are asked with.  1: it got through. */
+/* The questions of wall_probe.c, and helpers for asking them.  A question returns 1 if it got through the wall. */
 #pragma once
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -36,12 +36,12 @@
 #define NOWHERE   "/zpipe-nowhere/at/all"
 
 extern const char *marker;   /* a file of the host */
-extern pid_t host_process; /* outside */
+extern pid_t host_process; /* a process outside of the sandbox */
 
-/* In a child: 1 when `ask` says so there; a child that is killed got nothing. */
+/* Asks in a child: 1 if `ask` returns 1 there; a child that is killed did not get through. */
 int in_child(int (*ask)(void));
 int opens(const char *path, int flags);
-/* A call that is there answers something else than "no such call" or "not you". */
+/* Is the call allowed?  Then it succeeds, or fails for another reason than "no such call" and "not permitted". */
 int is_there(long result);
 int got_fd(long fd);
 int up_from(int directory); /* does the way up from there leave the root? */

@@ -1,14 +1,14 @@
-/* What everybody does: come, go, speak out of turn, and meet with misfortune. */
+/* What every actor does: it comes and goes, sends messages that it should not send, and meets with misfortune. */
 #include "tests/sim/world.h"
 
-/* Something that is not theirs to say, or makes no sense.  Never that a run of its own has stopped:
- * that lie cannot be seen through. */
+/* Sends a message that is not the sender's to send, or that makes no sense.  A worker never claims that a run of its own
+ * has stopped: nobody could see through that lie. */
 static void babble(struct world *w, struct actor *a)
 {
     uint64_t job = 1 + draw(w, 20);
     const struct tracked *t = tracked(w, job);
     if (a->worker && (!t || !t->ran))
-        job += 1000; /* or the answer, STOP, could meet the RUN on its way: the same lie */
+        job += 1000; /* otherwise the answer, STOP, could meet the RUN on its way, which would be the same lie */
     uint32_t node = (uint32_t)draw(w, 9), other = one_in(w, 2) ? 1000 : 1;
     struct msg worker[] = {
         {.type = MSG_STARTED, .started = {job, other}},
@@ -37,13 +37,13 @@ static void babble(struct world *w, struct actor *a)
     };
     size_t i = draw(w, a->worker ? sizeof worker / sizeof *worker : sizeof client / sizeof *client);
     if (!a->worker && i == 0 && (!t || t->client == a->link))
-        return; /* it might be theirs by the time it arrives */
+        return; /* the job might be the sender's by the time the message arrives */
     befell[BABBLED]++;
     say(w, a, a->worker ? &worker[i] : &client[i]);
 }
 
-/* A client that has waited long enough ends what is endless, or gives it up.  All else must come to an end by
- * itself. */
+/* A client that has waited long enough ends the input of an endless job, or cancels the job.  All other jobs must come to
+ * an end by themselves. */
 static void give_up(struct world *w, struct actor *a)
 {
     for (uint32_t i = 0; i < w->jobs; i++) {
@@ -66,7 +66,7 @@ static void forget_work(struct actor *a)
     memset(a->lent, 0, sizeof a->lent);
 }
 
-/* The third differs from the second in its kernel alone. */
+/* The third kind differs from the second only in its kernel */
 static const char *const images[IMAGES] = {"one", "two", "two"}, *const domains[IMAGES] = {"a kernel", "a kernel", "another"};
 
 static void join(struct world *w, struct actor *a)
@@ -130,8 +130,9 @@ void leave(struct world *w, struct actor *a, bool comes_back)
     forget_work(a);
 }
 
-/* It dies, and only its silence tells, or for a client, whose silence says nothing, late the end of its link; or its connection breaks; or
- * it is cut off for a while, a client also for much longer than anybody else might be silent, as if it were stopped. */
+/* One of three things happens to the actor.  It dies: then only its silence tells, and as a client's silence says nothing,
+ * its link ends late.  Or its connection breaks.  Or it is cut off for a while: a client also for much longer than any
+ * other actor may be silent, as if it were stopped. */
 static void misfortune(struct world *w, struct actor *a)
 {
     a->die_ns = w->now + draw(w, 60000) * MS;
@@ -188,7 +189,7 @@ void actor_acts(struct world *w, struct actor *a)
         if (a->from.end_ns == NEVER && !a->from.first)
             join(w, a);
         else
-            a->join_ns = w->now + 100 * MS; /* the old link's end comes first */
+            a->join_ns = w->now + 100 * MS; /* after the end of the old link */
         return;
     }
     for (int i = 0; i < RUNS_MAX; i++) {
@@ -236,7 +237,7 @@ void actor_hears(struct world *w, struct actor *a)
     struct arena arena = ARENA_INIT(1 << 24);
     struct msg m;
     struct note *n = take_note(w, a, &a->to, NULL, &arena, &m);
-    if (m.type == MSG_REFUSE || m.type == MSG_DRAINED) /* as agent.c: it ends, and is started again */
+    if (m.type == MSG_REFUSE || m.type == MSG_DRAINED) /* as in agent.c: it ends, and is started again */
         leave(w, a, true);
     else if (m.type == MSG_VISIT || (a->keeper && m.type == MSG_RESULT))
         keeper_hears(w, a, &m);

@@ -31,7 +31,7 @@ static const char *check_part(const struct part *p)
     return NULL;
 }
 
-/* What runs has a place; who reads is no newer than who writes to it. */
+/* A stage that runs has a place, and no reader is newer than its writer. */
 static const char *check_places(const struct job *j)
 {
     for (uint32_t i = 0; i < j->graph->node_count; i++)
@@ -141,7 +141,8 @@ static const char *check_worker(const struct core *c, const struct peer_state *w
     return NULL;
 }
 
-/* Before it somebody has waited for memory for long. */
+/* Has a job of a client that comes before this one waited for memory for so long that this client's next job must let it go
+ * first? */
 static bool gives_way(const struct core *c, const struct peer_state *p)
 {
     bool waits = false;

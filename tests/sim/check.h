@@ -4,5 +4,5 @@
 
 /* NULL, or what does not hold. */
 const char *core_check(const struct core *c);
-/* Nobody is there any more: is anything left?  Likewise. */
+/* NULL, or what is left although nobody is there any more. */
 const char *core_check_empty(const struct core *c);

@@ -1,4 +1,4 @@
-/* What clients and keepers do and hear. */
+/* What clients and keepers do, and how they take the messages that they get. */
 #include "tests/sim/world.h"
 
 static void send_job(struct world *w, struct actor *a, const struct tracked *t, uint64_t held, uint64_t was)
@@ -14,11 +14,11 @@ static void send_job(struct world *w, struct actor *a, const struct tracked *t, 
     if (!g->size)
         *g = chain_bytes(&(struct chain){.stages = t->stages, .pipefail = t->pipefail, .negate = t->negate, .blocks = t->needy,
                                             .memory_bytes = t->needy ? STAGE_MEMORY : 0});
-    /* Once: a second one that comes when the first has had its answer is another job. */
+    /* sent only once: if it came again after the first was answered, it would be another job */
     put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){g->data, g->size});
 }
 
-/* A job that an earlier scheduler had: by its number and token it may go on. */
+/* Submits a job again that an earlier scheduler had: by its number and token it may go on. */
 static bool bring_again(struct world *w, struct actor *a, struct tracked *t, uint64_t held)
 {
     if (w->owner[t->client] != a || t->accepted || !t->number || t->results || t->cancelled || !t->has_token || t->sink.broken || !t->source ||
@@ -37,7 +37,7 @@ void submit_again(struct world *w, struct actor *a)
         bring_again(w, a, &w->job[i], 0);
 }
 
-/* held: at a keeper. */
+/* held: the job's number at a keeper; 0: it is not submitted to one. */
 void submit(struct world *w, struct actor *a, uint64_t held)
 {
     if (w->jobs == JOBS_MAX)
@@ -70,13 +70,13 @@ void submit(struct world *w, struct actor *a, uint64_t held)
 static void tell_held(struct world *w, struct actor *a, const struct submitted *s, bool gone)
 {
     static const char keys[2][MSG_KEY_BYTES] = {"one", "two"};
-    uint64_t whose = s->number % 3; /* nobody's, or one of the two's */
+    uint64_t whose = s->number % 3; /* the job belongs to nobody, or to one of two keys */
     struct msg m = {.type = MSG_HELD,
                     .held = {.job = s->number, .key = {whose ? keys[whose - 1] : "", whose ? MSG_KEY_BYTES : 0}, .state = s->over ? "over" : "waits", .text = "sim", .gone = gone}};
     put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){"", 0});
 }
 
-/* Each time that it has a scheduler: what it holds, and what of that is not over once more. */
+/* A keeper has a scheduler again: it names the jobs that it holds, and submits those that are not over once more. */
 void keeper_joins(struct world *w, struct actor *a)
 {
     for (uint32_t i = 0; i < w->submitted_count; i++) {
@@ -111,7 +111,7 @@ void keeper_hears(struct world *w, struct actor *a, const struct msg *m)
                           .visited = {.link = m->visit.link, .request = m->visit.request, .job = m->visit.job, .text = "", .receipt = ""}};
         bool known = false;
         for (uint32_t i = 0; i < w->submitted_count; i++)
-            known |= w->submitted[i].number == m->visit.job; /* it came twice */
+            known |= w->submitted[i].number == m->visit.job; /* VISIT has come twice */
         if (m->visit.what == MSG_ASK_KEEP && !known && w->submitted_count < HELDS_MAX) {
             struct submitted *s = &w->submitted[w->submitted_count++];
             *s = (struct submitted){.number = m->visit.job, .keeper = a};
@@ -123,7 +123,7 @@ void keeper_hears(struct world *w, struct actor *a, const struct msg *m)
     }
 }
 
-/* A place for a job; or about one of anybody's. */
+/* Asks where to submit a job, or asks about somebody's job. */
 void ask(struct world *w, struct actor *a)
 {
     const uint32_t what[] = {MSG_ASK_KEEP, MSG_ASK_KEEP, MSG_ASK_TAKE, MSG_ASK_LOGS, MSG_ASK_STATUS, MSG_ASK_CANCEL};
@@ -141,7 +141,7 @@ bool is_owner(const struct world *w, const struct actor *a)
     return !a->worker && !a->keeper && a == &w->actor[w->actor[0].keeper];
 }
 
-/* Some worker shall leave; who is not the owner asks for it, too. */
+/* Asks that some worker be drained.  Clients that are not the owner ask this, too. */
 void ask_drain(struct world *w, struct actor *a)
 {
     const struct actor *who = &w->actor[draw(w, w->actors)];
@@ -161,7 +161,7 @@ void client_hears(struct world *w, struct actor *a, const struct msg *m)
     struct tracked *t = m->type == MSG_ROUTE ? tracked(w, m->route.job) : m->type == MSG_ACCEPT ? tracked(w, m->accept.job) : NULL;
     if (!t || t->client != a->link)
         return;
-    if (m->type == MSG_ACCEPT) { /* what broke meanwhile it has not heard */
+    if (m->type == MSG_ACCEPT) { /* the scheduler has not heard what broke meanwhile */
         struct msg lost = {.type = MSG_LOST, .lost = {t->number, t->source_lost, MSG_EDGE, 0, GRAPH_NONE, "broken"}};
         if (t->source_lost)
             say(w, a, &lost);
@@ -176,7 +176,7 @@ void client_hears(struct world *w, struct actor *a, const struct msg *m)
     for (uint32_t i = 0; i < m->route.route_count; i++) {
         const struct msg_route *r = &m->route.route[i];
         if (r->what == MSG_EDGE && r->index == 0 && (t->source >= m->route.attempt || t->source_lost >= m->route.attempt)) {
-            continue; /* another scheduler has told us the same, or of a newer one */
+            continue; /* another scheduler has told us of this attempt, or of a newer one */
         } else if (r->what == MSG_EDGE && r->index == 0) {
             t->source = m->route.attempt;
             t->source_lost = 0;
@@ -199,7 +199,7 @@ void client_pulls(struct world *w, struct actor *a, struct tracked *t)
 {
     t->pull_ns = w->now + (1 + draw(w, 200)) * MS;
     if (t->results || t->sink.ended)
-        t->pull_ns = w->now + 1000 * MS; /* for a writer that runs again */
+        t->pull_ns = w->now + 1000 * MS; /* leaves time for a writer that runs again */
     if (t->results)
         t->pull_ns = NEVER;
     else if (t->source && mishap(w, 400))

@@ -1,4 +1,4 @@
-/* Jobs as the world knows them: what the core says of one must be true. */
+/* Jobs as the world knows them: whatever the core says of a job must be true. */
 #include "tests/sim/world.h"
 
 struct tracked *tracked(struct world *w, uint64_t number)
@@ -33,7 +33,7 @@ struct run *run_of(struct actor *a, uint64_t job, uint32_t attempt)
     return NULL;
 }
 
-/* What stage n makes of a unit; of the source's, n is 0. */
+/* The unit that stage n makes of a unit; stage 0 is the source. */
 uint32_t unit_of(uint32_t n, uint32_t from)
 {
     return (from ^ n) * 2654435761u + 12345;
@@ -51,7 +51,7 @@ static bool all_there(const struct tracked *t)
     return same;
 }
 
-/* Which block took its workers with it, where the reason names one. */
+/* Checks which block the reason of a failure blames, if it names one. */
 static void see_named(struct world *w, const char *text)
 {
     const char *block = strstr(text, "block ");
@@ -62,7 +62,7 @@ static void see_named(struct world *w, const char *text)
     befell[NAMED] += number == BLOCK_KILLS;
 }
 
-/* As the core sends it: by then every worker that it could still hear is done. */
+/* Checks a RESULT when the core sends it: by then every worker that the core could still hear is done with the job. */
 void see_result(struct world *w, uint64_t link, const struct msg_result *r)
 {
     struct tracked *t = tracked(w, r->job);
@@ -88,7 +88,7 @@ void see_result(struct world *w, uint64_t link, const struct msg_result *r)
     }
 }
 
-/* At once: no worker has the memory for it. */
+/* Checks a RESULT that refuses a job at once, because no worker has the memory for it. */
 void see_refused(struct world *w, uint64_t link, const struct msg_result *r)
 {
     for (uint32_t i = 0; i < w->jobs; i++) {
@@ -117,7 +117,7 @@ void see_told(struct world *w, const struct msg *m)
     t->runs += m->type == MSG_RUN;
     t->told++;
     must(w, t->runs <= t->stages * most_attempts(w, t), "a job's parts are begun without end");
-    /* For each part that is begun: RUN, its STOP and that of the one before, ROUTE to the client and to its reader. */
+    /* for each part that is begun: RUN, its STOP and that of the part before, ROUTE to the client and to its reader */
     must(w, t->told <= 5 * (t->runs + 1), "the scheduler says more of a job than its parts need");
 }
 
@@ -133,7 +133,7 @@ void see_accept(struct world *w, uint64_t link, const struct msg_accept *m)
             w->went_on++;
             return;
         }
-        t->number = m->job; /* it begins, or begins anew */
+        t->number = m->job; /* the job begins, or begins again */
         t->sink.attempt = t->source = t->source_lost = t->runs = t->told = 0;
     }
 }

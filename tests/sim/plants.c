@@ -16,7 +16,7 @@ const char *const plant_names[PLANTS + 1] = {
     "what a lost lender lent stays lent",
     "who reads is not told of the new writer",
     "who writes to a lost stage does not write again",
-    "what is there already is not dropped", /* in sim.c */
+    "what is there already is not dropped", /* planted in sim.c */
     "what stopped stages say counts",
     "a stage is tried without end",
     [14] = "questions that a keeper did not answer are forgotten with it",

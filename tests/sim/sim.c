@@ -1,29 +1,27 @@
-/* The scheduler's core in a made-up world.  Clients submit, cancel, give up, leave and die; workers
- * run, fail, hang, die and come back; links delay, repeat, stall and break, though never reorder: a
- * message arrives after those before it on its link or not at all, as over TCP.  Now and then
- * somebody says what is not theirs to say, and the scheduler itself stands still.  Time is a
- * number, and everything follows from the seed, so a failure is a seed:
+/* The scheduler's core in a made-up world.  Clients submit, cancel, give up, leave and die; workers run, fail, hang, die
+ * and come back.  Links delay, repeat, stall and break, but never reorder: a message arrives after those before it on its
+ * link or not at all, as over TCP.  Now and then an actor sends what it should not send, and the scheduler itself stands
+ * still.  Time is a number, and everything follows from the seed, so a failure can be repeated by its seed:
  *
- *     sim seeds [COUNT [FIRST]]  10,000 from 1 on, or so many from there on
- *     sim SEED [PLANT]       that one, told step by step
- *     sim plants             bugs planted on purpose (plants.c) must be found, each
+ *     sim seeds [COUNT [FIRST]]  10,000 seeds from 1 on, or COUNT seeds from FIRST on
+ *     sim SEED [PLANT]           one seed, told step by step
+ *     sim plants                 bugs planted on purpose (plants.c): each must be found
  *
- * A job is a chain of stages that pass on units, each made from the unit it read; a stage that runs again
- * makes the same.  Who reads follows the routes that the core sent: over them come a writer's units
- * from the first on, and what is there already is dropped.  So a job that commits has the right
- * units, or the core forgot to run something again, or to tell somebody.
+ * A job is a chain of stages that pass on units, each made from the unit that was read; a stage that runs again makes the
+ * same units.  Readers follow the routes that the core sent: over them come a writer's units from the first on, and units
+ * that are there already are dropped.  So if a job commits without the right units, the core forgot to run something again,
+ * or to tell somebody.
  *
- * Some clients are keepers: others ask where to submit, a keeper is told to expect them, says that it holds a job, and submits it,
- * again when it or the scheduler was gone.  So a submitted job ends, whoever dies, if its keeper and some worker live; and
- * every question is answered.  The scheduler may die, and begin anew knowing nothing.
+ * Some clients are keepers.  Other clients ask where to submit; a keeper is told to expect them, says that it holds a job,
+ * and submits it, again whenever it or the scheduler was gone.  So a submitted job ends, whatever dies, if its keeper and
+ * some worker live; and every question is answered.  The scheduler may die, and begin again without knowing anything.
  *
- * What must hold after each event: check.c inside the core, and out here: one RESULT for every
- * accepted job whose client lives, and none before every worker is done with it; the status that
- * the stages had; slots are lent only while no job waits; nothing is sent over a link that ended;
- * nobody who speaks is taken for dead; nobody cancels what is not theirs.  The owner drains workers: they are given
- * nothing more, and sent away when they have nothing left.  What is said of a job follows from its stages and how often they were
- * begun.  When nothing moves any
- * more no worker runs anything or lends, and when all have left nothing is left. */
+ * After each event, what check.c says must hold inside the core.  Outside of it this must hold: every accepted job whose
+ * client lives has one RESULT, and none before every worker is done with the job; its status follows from those of its
+ * stages; slots are lent only while no job waits; nothing is sent over a link that has ended; no actor that speaks is taken
+ * for dead; nobody cancels the job of another.  The owner drains workers: these are given nothing more, and are sent away
+ * when they have nothing left.  What is said of a job is bounded by its stages and by how often they were begun.  When
+ * nothing moves any more, no worker runs or lends anything; and when all have left, nothing is left. */
 #include "tests/sim/world.h"
 
 static uint64_t drains_made; /* in all worlds so far */
@@ -38,7 +36,8 @@ static void see_answer(struct world *w, struct actor *a, const struct msg_answer
     w->drained[a->drain_of] |= !m->code;
 }
 
-/* By then it has nothing to do, as far as it can have heard; but for one that never ends what it was told to. */
+/* A worker is sent away.  By then it has nothing to do, as far as the worker can have heard, unless it is one that never
+ * ends what it was told to. */
 static void see_drained(struct world *w, const struct actor *a)
 {
     drains_made++;
@@ -69,10 +68,11 @@ static void take_actions(struct world *w)
              x.msg.type != MSG_REFUSE || x.msg.refuse.code != ERR_GONE || a->stalled || a->stuck ||
                  a->mood != PRESENT,
              "somebody who speaks was taken for dead");
-        /* The worst moment to die: somebody's work was begun again elsewhere, and he does not know. */
+        /* The worst moment for the scheduler to die: a worker's part was begun again elsewhere, and the worker does not
+         * know. */
         if (x.msg.type == MSG_REFUSE && x.msg.refuse.code == ERR_GONE && a->worker && !w->actor[0].local && !w->lives && one_in(w, 2))
             w->restart_ns = w->now + draw(w, 500) * MS;
-        /* Or: some of who runs a job hear where it was begun again, and some do not. */
+        /* Or: some of the workers that run a job have heard where it was begun again, and some have not. */
         if (x.msg.type == MSG_RUN && x.msg.run.attempt > 1 && !w->actor[0].local && !w->lives && one_in(w, 4))
             w->restart_ns = w->now + draw(w, 100) * MS;
         if (x.msg.type == MSG_RESULT && x.msg.result.job)
@@ -108,7 +108,7 @@ static void core_hears(struct world *w, struct actor *a)
     uint64_t of = m.type == MSG_ASK && m.ask.what == MSG_ASK_DRAIN ? strtoull(m.ask.name + 1, NULL, 10) : LINKS_MAX;
     if (of < LINKS_MAX && is_owner(w, a))
         w->may_go[of] = true;
-    if (!w->ended[a->link]) /* else nobody listens */
+    if (!w->ended[a->link]) /* otherwise nobody listens */
         core_message(w->core, w->now, a->link, a->worker ? MSG_WORKER : a->keeper ? MSG_KEEPER : MSG_CLIENT,
                      is_owner(w, a) ? owner_key : (struct slice){"", 0}, &m, (struct slice){n->bulk, n->bulk_size});
     note_free(n);
@@ -128,7 +128,8 @@ static void core_hears_end(struct world *w, struct actor *a)
     take_actions(w);
 }
 
-/* What runs at a worker goes on, but for what has to stop, and for slots lent; and a client knows its jobs. */
+/* The actor loses its scheduler.  What a worker runs goes on, except for runs that have to stop and for lent slots; a
+ * client still knows its jobs. */
 static void lose_scheduler(struct world *w, struct actor *a)
 {
     hang_up(w, a);
@@ -144,7 +145,7 @@ static void lose_scheduler(struct world *w, struct actor *a)
     }
 }
 
-/* It dies and begins anew.  All it knows is how often it was started. */
+/* The scheduler dies and begins again.  All that it knows is how often it was started. */
 static void restart(struct world *w)
 {
     struct core_options o = {.seed = draw(w, UINT64_MAX), .url = "sim", .owner = owner_key, .jobs = ++w->lives * 1000000};
@@ -278,7 +279,7 @@ static bool at_rest(const struct world *w)
     return core_stats(w->core).running == 0 || wait_for_nobody(w);
 }
 
-/* When all is quiet: everybody has an answer. */
+/* When all is quiet, everybody must have an answer. */
 static void look_at_rest(struct world *w)
 {
     for (uint32_t i = 0; i < w->jobs; i++) {
@@ -302,7 +303,7 @@ static void look_at_rest(struct world *w)
     }
 }
 
-/* All leave.  Those that died unheard are noticed by their silence. */
+/* All actors leave.  Those that died without a word are noticed by their silence. */
 static void close_world(struct world *w)
 {
     w->closing = true;
@@ -343,7 +344,7 @@ static const char *run_seed(uint64_t seed, bool talk)
     jobs_submitted += w->submitted_count;
     befell[RESTARTED] += w->lives;
     went_on += w->went_on;
-    uint64_t never_came = befell[NEVER_CAME]; /* what is under way at the end is not counted */
+    uint64_t never_came = befell[NEVER_CAME]; /* messages that are under way at the end are not counted */
     for (uint32_t i = 0; i < w->actors; i++) {
         cut(&w->actor[i].to);
         cut(&w->actor[i].from);

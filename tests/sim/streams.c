@@ -1,7 +1,7 @@
-/* Units on their way, from a stage that made them to the one that reads them. */
+/* Units on their way from the stage that made them to the reader that gets them. */
 #include "tests/sim/world.h"
 
-/* Where a stage's input comes from, or the client's output: as the route says. */
+/* Notes where a stage's input, or the client's output, comes from, as the route says. */
 void follow(struct reader *r, const struct msg_route *route, uint32_t attempt)
 {
     r->link = strtoull(route->url + strlen("tcp://sim:"), NULL, 10);
@@ -17,7 +17,7 @@ void take_unit(struct reader *r, uint32_t unit)
     r->seen++;
 }
 
-/* The run that writes what this reader wants; NULL: it cannot be heard. */
+/* The run that writes what this reader wants; NULL: there is none that can be heard. */
 static struct run *writer_of(struct world *w, const struct reader *r, uint64_t job)
 {
     struct actor *a = r->link && r->link < LINKS_MAX ? w->owner[r->link] : NULL;
@@ -26,7 +26,7 @@ static struct run *writer_of(struct world *w, const struct reader *r, uint64_t j
     return run_of(a, job, r->attempt);
 }
 
-/* It hears that the connection broke, and says so once.  `edge`: what it read. */
+/* The reader hears that the connection broke, and its process says so once.  `edge`: the edge that it read. */
 static void lose_stream(struct world *w, struct actor *a, struct reader *r, uint64_t job, uint32_t edge)
 {
     struct msg m = {.type = MSG_LOST, .lost = {job, r->attempt, MSG_EDGE, edge, GRAPH_NONE, "broken"}};
@@ -34,7 +34,7 @@ static void lose_stream(struct world *w, struct actor *a, struct reader *r, uint
     say(w, a, &m);
 }
 
-/* Some units more of what stage n has made, from a run to a reader. */
+/* Moves some more of the units that stage n has made from a run to a reader. */
 void pull(struct world *w, struct run *from, uint32_t n, struct reader *r)
 {
     for (uint32_t i = 1 + (uint32_t)draw(w, 3); i-- && r->seen < from->in[n].got;)
@@ -46,7 +46,7 @@ void pull(struct world *w, struct run *from, uint32_t n, struct reader *r)
     r->ended = r->through = from->answered[n] = true;
 }
 
-/* From another process: over a stream, which may break. */
+/* The same from another process: over a stream, which may break. */
 void pull_over(struct world *w, struct actor *a, struct reader *r, uint64_t job, uint32_t n)
 {
     struct run *from = writer_of(w, r, job);

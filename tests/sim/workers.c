@@ -1,4 +1,4 @@
-/* What workers do and hear. */
+/* What workers do, and how they take the messages that they get. */
 #include "tests/sim/world.h"
 
 uint64_t memory_at_work(const struct actor *a)
@@ -34,7 +34,7 @@ static void run_begin(struct world *w, struct actor *a, const struct msg_run *m)
                       .at_ns = w->now + (1 + draw(w, 200)) * MS};
     memcpy(r->token, m->token.data, sizeof r->token);
     for (uint32_t i = 0; i < m->node_count; i++)
-        if (m->node[i] && m->node[i] <= t->stages) /* not the source, the sink */
+        if (m->node[i] && m->node[i] <= t->stages) /* not for the source or the sink */
             r->here[m->node[i]] = true;
     for (uint32_t i = 1; i < NODES_MAX; i++)
         r->memory += r->here[i] && t->needy ? STAGE_MEMORY : 0;
@@ -65,7 +65,7 @@ static void run_reroute(struct world *w, struct actor *a, const struct msg_route
     }
 }
 
-/* What its stages in blocks could use besides: more and less as they go. */
+/* Says how many more slots the run's stages in blocks could use: now more, now less. */
 void want(struct world *w, struct actor *a, const struct run *r)
 {
     uint32_t slots = one_in(w, 3) ? 0 : one_in(w, 3) ? UINT32_MAX : (uint32_t)draw(w, 8);
@@ -82,7 +82,7 @@ static struct lent *lent_of(struct actor *a, uint32_t loan)
     return NULL;
 }
 
-/* Its owner's last stage runs in blocks, if it is there. */
+/* The memory that the lent slots need: for the last stage, which runs in blocks, if the owner has it. */
 static uint64_t lent_memory(const struct world *w, const struct msg_lend *m, const struct tracked *t)
 {
     uint64_t address = strtoull(strrchr(m->url, ':') + 1, NULL, 10);
@@ -155,7 +155,7 @@ void tell_remains(struct world *w, struct actor *a)
     }
 }
 
-/* All that there was to say of it is said. */
+/* A scheduler knows the run again: everything that was to be said of it is said. */
 static void run_goes_on(struct world *w, struct actor *a, struct run *r)
 {
     const struct tracked *t = r ? known(w, r->job) : NULL;
@@ -203,7 +203,7 @@ static void node_reads(struct world *w, struct actor *a, struct run *r, struct t
 {
     struct reader *in = &r->in[n];
     if (!r->ended[n] && in->seen >= in->got && in->got >= r->taken[n] + AHEAD)
-        return; /* its own reader is slow */
+        return; /* the stage's own reader is slow */
     if (n > 1 && r->here[n - 1]) {
         pull(w, r, n - 1, in);
     } else if (n > 1) {
@@ -231,7 +231,7 @@ static void say_task(struct world *w, struct actor *a, const struct run *r, uint
         say(w, a, &m);
 }
 
-/* Killed, and some of its programs are told of as if they had ended. */
+/* The run is killed, and some of its programs are reported as if they had ended. */
 static void run_dies(struct world *w, struct actor *a, struct run *r)
 {
     for (uint32_t n = 1; n < NODES_MAX; n++)
@@ -256,7 +256,7 @@ static bool run_done(const struct run *r, const struct tracked *t)
     return true;
 }
 
-/* The one that takes the worker with it first: what is told of others beside it is never told without it. */
+/* Tells which blocks begin.  The one that takes the worker with it comes first: blocks beside it are never told without it. */
 static void say_blocks(struct world *w, struct actor *a, struct run *r, const struct tracked *t)
 {
     bool kills = t->cursed && r->here[1];
@@ -278,7 +278,7 @@ void run_step(struct world *w, struct actor *a, struct run *r)
         r->at_ns = w->now + 1000 * MS;
     } else if (r->stopping) {
         run_dies(w, a, r);
-    } else if (!t) { /* its job runs under another number by now: it waits for STOP */
+    } else if (!t) { /* the job runs under another number by now: the run waits for STOP */
         must(w, r->paused, "a run of no job");
     } else if (r->failed) {
         want(w, a, r);
@@ -301,7 +301,7 @@ void run_step(struct world *w, struct actor *a, struct run *r)
         for (uint32_t n = t->stages; n >= 1; n--) {
             if (!r->here[n])
                 continue;
-            node_reads(w, a, r, t, n); /* one that ended may be given once more what it has */
+            node_reads(w, a, r, t, n); /* a stage that has ended may get the units once more that it has */
             if (!r->in[n].ended || r->ended[n])
                 continue;
             uint32_t end = mishap(w, 250)                 ? MSG_END_LIMIT

@@ -1,4 +1,4 @@
-/* What the world is made of: chance, and messages on their way. */
+/* What the world is made of: chance, and messages that are on their way. */
 #include "tests/sim/world.h"
 
 uint64_t befell[BEFELL];
@@ -16,7 +16,7 @@ bool one_in(struct world *w, uint64_t n)
     return draw(w, n) == 0;
 }
 
-/* Bad luck; not for ever, or it would help those who are stuck. */
+/* Does something go wrong?  Not for ever, or it would free jobs that are stuck. */
 bool mishap(struct world *w, uint64_t n)
 {
     return w->now < CALM_NS && one_in(w, n);
@@ -99,7 +99,7 @@ void say(struct world *w, struct actor *a, const struct msg *m)
     put(w, a, &a->from, m, (struct slice){"", 0});
 }
 
-/* The connection breaks: what is on its way may arrive, and then the end does. */
+/* The connection breaks: messages that are on their way may still arrive, and after them the end of the link. */
 void hang_up(struct world *w, struct actor *a)
 {
     if (one_in(w, 2))
