@@ -106,7 +106,7 @@ static void registers(const char *name, int round)
         fail("the registers at a look", name, round);
 }
 
-/* What a look at a descriptor of the image leaves below the stack. */
+/* What is left below the stack by a question about a descriptor of the image. */
 static unsigned long left_below(int fd)
 {
     const volatile unsigned long *here = __builtin_frame_address(0);
@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     close(open("own", O_WRONLY | O_CREAT, 0644));
     if (symlink("/etc/passwd", "link") < 0)
         failed = 1;
-    if (argc < 1 || open(argv[0], O_WRONLY) != -1 || errno == ETXTBSY) /* who else runs it is nothing to a task */
+    if (argc < 1 || open(argv[0], O_WRONLY) != -1 || errno == ETXTBSY) /* a task is not told whether another process runs the file */
         fail("an opening for writing", argv[0], 0);
     for (int i = 0; i < ROUNDS; i++) {
         for (unsigned k = 0; k < sizeof name / sizeof *name; k++) {
@@ -154,7 +154,7 @@ int main(int argc, char **argv)
         if (fstatat(AT_FDCWD, "/usr/bin/env", (struct stat *)8, 0) != -1 || errno != EFAULT)
             fail("a wrong pointer", "/usr/bin/env", i);
     }
-    for (int i = 0; i < 1000; i++) { /* of which zpipe-box shall see little */
+    for (int i = 0; i < 1000; i++) { /* zpipe-box must see few of these questions */
         struct stat s;
 
         stat("/usr/bin/env", &s);

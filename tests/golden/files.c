@@ -85,7 +85,7 @@ static void show_touch(void)
     utimensat(AT_FDCWD, "three", t, 0);
     stat("three", &s);
     say("%ld.%09ld ", (long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
-    /* Times that are asked for stay: long ago, far ahead, of one kind alone. */
+    /* Times that the program sets stay: times long ago and far ahead, and one time without the other. */
     static const struct timespec fixed[][2] = {{{1000000000, 5}, {1000000001, 7}},
                                                {{4000000000, 5}, {4000000001, 7}},
                                                {{1000000002, 9}, {0, UTIME_NOW}}};
@@ -184,7 +184,7 @@ static void show_times_of_writes(void)
     say("%ld.%09ld\n", (long)a.st_mtim.tv_sec, a.st_mtim.tv_nsec);
 }
 
-static const char image[] = "/usr/bin/pinky"; /* who has a program open to write keeps others from running it */
+static const char image[] = "/usr/bin/pinky"; /* a program cannot be run while somebody has it open for writing */
 
 /* Somebody on the host, or in another task, may have locked it. */
 static void show_lock(void)
@@ -195,13 +195,13 @@ static void show_lock(void)
     say("%d ", fcntl(fd, F_GETLK, &l));
     say("%d %d ", l.l_type, fcntl(fd, F_SETLK, &(struct flock){.l_type = F_RDLCK}));
     say("%d ", fcntl(fd, F_SETLK, &(struct flock){.l_type = F_WRLCK}) < 0 ? errno : 0);
-    /* Those of the task's own exclude each other as ever. */
+    /* Locks on the task's own files exclude each other as usual. */
     int two = open("own", O_RDWR);
     say("%d %d ", flock(own, LOCK_EX | LOCK_NB), flock(two, LOCK_EX | LOCK_NB) < 0 ? errno : 0);
     say("%d\n", flock(own, LOCK_UN) + flock(two, LOCK_EX | LOCK_NB));
 }
 
-/* An owner is told more than others. */
+/* The kernel tells a file's owner more than others. */
 /* What lies below a directory that it has closed to itself. */
 static void say_closed(void)
 {
@@ -233,7 +233,7 @@ static void say_closed_itself(void)
     say("%d\n", fchdir(was) < 0 || rmdir("closed") < 0 || unlink("kept") < 0 ? errno : 0);
 }
 
-/* From a directory below one that it has closed. */
+/* A look from a directory below one that the program has closed to itself. */
 static void show_closed_above(void)
 {
     struct stat s = {0};
@@ -260,7 +260,7 @@ static void show_rights(void)
     say("%d\n", fcntl(open(image, O_RDONLY), F_SETFL, O_NOATIME) < 0 ? errno : 0);
 }
 
-/* Where a file's holes are is its file system's affair. */
+/* Where a file has holes depends on its file system. */
 static void show_holes(void)
 {
     int fd = open(image, O_RDONLY);
@@ -274,7 +274,8 @@ static void show_holes(void)
     say("%ld %ld\n", (long)lseek(fd, 0, SEEK_DATA), (long)lseek(fd, 1 << 19, SEEK_HOLE));
 }
 
-/* A mount has a number, which statx tells; an owner is another's where the host's user is another; somebody else may have read the file. */
+/* What statx tells of an image's file: the number of its mount; its owner, which depends on the host's user; and when it
+ * was last read, by anybody. */
 static void show_image(void)
 {
     static const char *const path[] = {image, "/usr", "/bin/sh", "usr/bin/env", "/lib/x86_64-linux-gnu/libc.so.6"};
@@ -290,7 +291,8 @@ static void show_image(void)
     }
 }
 
-/* Names that begin in the image, and lead out of it: to the sandbox's root, to a device.  Often enough to be asked at the gate. */
+/* Names that begin in the image but lead out of it, to the sandbox's root or to a device; asked so often that the gate is
+ * asked, too. */
 static void show_beyond(void)
 {
     static const char *const path[] = {"/usr/..", "/bin/..", "/usr/bin/../..", "/usr/lib/systemd/system/hwclock.service", "/usr/bin/.."};
@@ -307,7 +309,7 @@ static void show_nameless(void)
 {
     struct stat s = {0};
     char c;
-    say("%zd ", read(0, &c, 1)); /* whoever is cloned is cloned here */
+    say("%zd ", read(0, &c, 1)); /* a program that is cloned is cloned here */
     int fd = open(".", O_TMPFILE | O_RDWR, 0600);
     say("%d ", fd < 0 ? errno : 0);
     fstat(fd, &s);

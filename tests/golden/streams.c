@@ -167,7 +167,7 @@ static void show_signals(void)
     say_reads(0);
 }
 
-/* What had come when it was shut. */
+/* How much had come when a stream was shut. */
 static void show_shut(void)
 {
     ssize_t n, all = read(0, room, 1); /* some has */
@@ -225,7 +225,7 @@ static void show_watched(void)
     say("%d %d %x\n", without, ready, e[0].events);
 }
 
-/* Into a pipe a piece is a page, however little is in it. */
+/* A piece that sendfile puts into a pipe takes a page there, however few bytes are in it. */
 static void show_sent(void)
 {
     int fd[2];

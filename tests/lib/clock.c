@@ -1,5 +1,6 @@
-/* A host whose clock is wrong: to be preloaded.  The file that HOST_CLOCK names says by how many seconds it is, and by how many the time since
- * the start of the machine is; with a `=` before it the first is where it stands still.  It is read at each look, so that it can jump. */
+/* A host whose clock is wrong: this library is to be preloaded.  The file that HOST_CLOCK names holds by how many seconds
+ * the clock is wrong, and by how many the time since the start of the machine is; with a `=` before the first number the
+ * clock stands still there.  The file is read at each look at a clock, so the clock can jump. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdbool.h>

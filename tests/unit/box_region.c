@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STALL_S 4 /* so long a program does not read */
+#define STALL_S 4 /* for so long a program does not read */
 
 static struct boxed b;
 
@@ -128,7 +128,8 @@ static void test_reader_leaves(void **state)
     }
 }
 
-/* How far a program came whose reader left is chance: where it shows that, it is not certified, however the two came. */
+/* How far a program came before its reader left is chance: where the program shows that, it is not certified, whichever
+ * came first. */
 static void test_left_shows(void **state)
 {
 #define SLOWLY "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; "
@@ -162,14 +163,14 @@ static void test_left_shows(void **state)
         }
 }
 
-/* The same where the server stands still now and then, and learns who the writer is when the reader has long left. */
+/* The same if the server stands still now and then, and learns who the writer is long after the reader has left. */
 static void test_reader_leaves_unseen(void **state)
 {
     pid_t server = census_server(), stopper = fork();
     int wrong = 0;
     (void)state;
     if (stopper == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* when this test is gone the server's number may be somebody else's */
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* once this test is gone, the server's number may belong to another process */
         for (unsigned i = 0;; i++) {
             if (getppid() == 1 || kill(server, SIGSTOP) < 0)
                 _exit(1);
@@ -198,7 +199,7 @@ static void test_break(void **state)
     }
 }
 
-/* What no server would take is refused here, and the server lives on. */
+/* Regions that a server would not accept are refused here, and the server lives on. */
 static void test_refused(void **state)
 {
     static const char *const argv[] = {"true", NULL}, *const up[] = {"../x"};
@@ -284,7 +285,7 @@ static void test_pipe_that_is_over(void **state)
         assert_int_equal(pipe2(in, O_CLOEXEC | row[i].flags), 0);
         fcntl(in[1], F_SETPIPE_SZ, 1 << 20);
         assert_int_equal(fd_write_all(in[1], bytes, row[i].bytes), 0);
-        pid_t other = row[i].child ? fork() : -1; /* who may write still, and does not */
+        pid_t other = row[i].child ? fork() : -1; /* a process that could still write, but does not */
         if (other == 0) {
             pause();
             _exit(0);
@@ -303,7 +304,8 @@ static void test_pipe_that_is_over(void **state)
     }
 }
 
-/* Whoever writes to a pipe whose program does not read is told that there is no room: it waits for nobody's lock. */
+/* A process that writes to a pipe whose program does not read is told that there is no room: it does not wait for anybody's
+ * lock. */
 static void test_pipe_that_is_full(void **state)
 {
     static char bytes[65536];
@@ -466,7 +468,7 @@ static void test_limits(void **state)
         const char *line;
         struct box_limits limit;
         const char *met; /* "": none */
-        const char *says; /* in its output or its errors */
+        const char *says; /* a text in its output or its stderr */
     } cases[] = {
         {"sh -c 'while :; do :; done'", {.wall_ns = 100000000}, "timeout", ""},
         {"sh -c 'while :; do :; done'", {.cpu_ns = 1000000000}, "cpu", ""},
@@ -504,7 +506,7 @@ static void test_limits(void **state)
     assert_true(b.stage[0].memory_peak > 50000000);
 }
 
-/* What is drained is counted: so many bytes arrive, and the writer has met its limit whether or not it
+/* The bytes that are drained are counted: so many arrive, and the writer has reached its limit whether or not it has
  * noticed. */
 static void test_output_of_a_channel(void **state)
 {
@@ -517,7 +519,7 @@ static void test_output_of_a_channel(void **state)
         {"echo 123456789", 5, 5, true},
         {"echo 123456789", 10, 10, false},
         {"echo 123456789", 11, 10, false},
-        {"seq 100 | cat", 5, 292, false}, /* the first one's, and it writes to a program */
+        {"seq 100 | cat", 5, 292, false}, /* the limit of the first program, which writes to another one */
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -563,7 +565,7 @@ static void test_lost(void **state)
         boxed_run(&b, &p);
         _exit(0);
     }
-    /* -q: found is found, whoever of the others ended meanwhile */
+    /* -q: finding one is enough, even if other processes have ended meanwhile */
     static const char find[] = "grep -qsz 'zpipe-test-busy-[l]oop' /proc/[0-9]*/cmdline";
     int tries = 0;
     while (system(find) != 0 && tries++ < 500)
@@ -603,7 +605,8 @@ static int stays(const pid_t *before, int count, const pid_t *after, int later)
     return same;
 }
 
-/* A place that is as it was made is the next task's; one in which anything was made is nobody's, also if it is gone again. */
+/* A place that is as it was made is given to the next task; a place in which anything was made is not, even if it was
+ * removed again. */
 static void test_places(void **state)
 {
     static const char same[] = "sh -c 'stat -c %i /tmp; echo > /tmp/x; stat -c %i /tmp/x; rm /tmp/x; echo $$'";
@@ -634,7 +637,7 @@ static void test_places(void **state)
     assert_true(stays(before, count, after, later) > 0);
 }
 
-/* Its /dev/null is the same opening, too, and says nothing of who had it. */
+/* A place that is used again has the same opening of /dev/null, which must not show who had it before. */
 static void test_places_null(void **state)
 {
     static const char line[] = "python3 -c 'from fcntl import *; print(fcntl(0, F_GETFL), fcntl(0, F_SETFL, 0o2000), fcntl(0, F_SETFL, 0o6000))'";
@@ -649,8 +652,8 @@ static void test_places_null(void **state)
     }
 }
 
-/* An input in the place of /tmp is an input: its files have the epoch as their time, and the task's own are in /job.  What lies beside it, and is
- * stdin, keeps its own time. */
+/* An input that takes the place of /tmp is an input: its files have the epoch as their time, and the task's own files are
+ * in /job.  A file beside it that is stdin keeps its own time. */
 static void test_input_for_tmp(void **state)
 {
     char path[] = "/tmp/box-test-XXXXXX", name[64];
@@ -720,7 +723,7 @@ static void test_places_wall(void **state)
                 usleep(1000);
         }
         ask_the_wall(probe);
-        asked = used - stays(again, used, after, census_places(after)); /* what the asker made there has spoilt its place */
+        asked = used - stays(again, used, after, census_places(after)); /* the place is not used again, because the asker has made something there */
     }
     assert_true(asked > 0);
     close(probe);

@@ -1,6 +1,5 @@
-/* The compiled filter decides as the table says: a small BPF machine here runs it on every row, on
- * every rule of it, and on random calls.  And the table is complete: what is notified has an
- * answer. */
+/* The compiled filter decides as the table says: a small BPF machine here runs it on every row, on every rule, and on
+ * random calls.  And the table is complete: every call that is notified has an answer. */
 #include "lib/test.h"
 #include "sandbox/filter.h"
 #include "sandbox/filter_program.h"
@@ -150,7 +149,7 @@ static void random_calls(void **context)
             d.nr = (int)(next_random() % 16 ? next_random() % 600 : next_random());
         for (int k = 0; k < 6; k++)
             d.args[k] = random_arg(one, k);
-        if (i % 3) /* in the loader, or one bit beside it */
+        if (i % 3) /* an address in the loader, or one that differs from such an address in one bit */
             d.instruction_pointer = (SHIM_LOADER_AT + next_random() % SHIM_LOADER_ROOM) ^ (i % 3 - 1ull) << next_random() % 64;
         compare(&d);
     }

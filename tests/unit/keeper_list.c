@@ -1,5 +1,5 @@
-/* As many jobs as a keeper takes, in its journal: it has them all after its start, finds each, and gives everybody who waits
- * a turn.  And what it counts their age by. */
+/* A journal with as many jobs as a keeper takes: when it has started the keeper has them all, finds each, and gives every
+ * user who waits a turn.  And how it counts the age of jobs. */
 #include "tests/lib/test.h"
 
 #include "client/keeper.h"
@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define OWNERS 7 /* of most jobs; number 7 has one */
+#define OWNERS 7 /* owners of most jobs; owner number 7 has one job */
 
 static char directory[64];
 
@@ -58,7 +58,7 @@ static int take_row(void *owner, const struct journal_job *row, struct err *e)
     return keeper_job_new(owner, row, e) ? 0 : -1;
 }
 
-/* Not in their order; the last number is 3 times their count. */
+/* The numbers are not in order; the last one is 3 times their count. */
 static uint64_t number_of(uint32_t i)
 {
     return 3 * ((uint64_t)i * 7919 % KEEPER_JOBS_MAX) + 3;
@@ -90,18 +90,18 @@ static void all_of_a_journal(void **state)
     assert_null(keeper_job_of(&k, 4));
     assert_null(keeper_job_of(&k, 3 * (uint64_t)KEEPER_JOBS_MAX + 1));
     struct journal_job more = row_of(5, 0, &record, key);
-    assert_null(keeper_job_new(&k, &more, &e)); /* one too many */
+    assert_null(keeper_job_new(&k, &more, &e)); /* one job too many */
     assert_int_equal(e.code, ERR_LIMIT);
     keeper_job_free(keeper_job_of(&k, number_of(0)));
     assert_null(keeper_job_of(&k, number_of(0)));
     more.number = number_of(1);
-    assert_null(keeper_job_new(&k, &more, &e)); /* it is there */
+    assert_null(keeper_job_new(&k, &more, &e)); /* a job with this number exists */
     assert_int_equal(k.job_count, KEEPER_JOBS_MAX - 1);
     keeper_end(&k);
     buf_clear(&record);
 }
 
-/* Who has brought as many as a key may is told so; another's are taken. */
+/* An owner who has brought as many jobs as a key may have is told so; jobs of another owner are accepted. */
 static void a_key_has_a_share(void **state)
 {
     struct err e;
@@ -127,7 +127,7 @@ static void a_key_has_a_share(void **state)
     buf_clear(&record);
 }
 
-/* A thousand of one, then one of another: it is the second to be started. */
+/* A thousand jobs of one owner, then one of another, which is started as the second. */
 static void who_comes_last_does_not_wait_for_all(void **state)
 {
     static struct zpipe_job at_work;
@@ -155,7 +155,8 @@ static void who_comes_last_does_not_wait_for_all(void **state)
     buf_clear(&record);
 }
 
-/* As many as are kept, of which the first, not taken, is another's than the thousand others, which then came. */
+/* As many jobs are over as are kept.  The first one, whose output was not taken, has another owner than the thousand
+ * others. */
 static void who_has_the_most_loses_one(void **state)
 {
     struct err e;
@@ -172,7 +173,7 @@ static void who_has_the_most_loses_one(void **state)
         assert_null(keeper_list_spare(&k, 1));
         assert_non_null(keeper_job_new(&k, &row, &e));
     }
-    const uint64_t want[] = {100, 101, 2, 3}; /* what was taken goes first */
+    const uint64_t want[] = {100, 101, 2, 3}; /* jobs whose output was taken go first */
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         struct journal_job row = row_of(KEEPER_OVER_MAX + 2 + i, 1, &record, key);
         struct keeper_job *spare = keeper_list_spare(&k, 1);
@@ -185,7 +186,7 @@ static void who_has_the_most_loses_one(void **state)
         assert_non_null(keeper_job_new(&k, &row, &e));
     }
     struct keeper_job *old = keeper_list_spare(&k, KEEPER_OVER_MS + 2);
-    assert_true(old && old->row.number == 1); /* its time is over, whoever has the most */
+    assert_true(old && old->row.number == 1); /* its time is over, so it goes whichever owner has the most */
     keeper_end(&k);
     buf_clear(&record);
 }
@@ -201,7 +202,8 @@ int clock_gettime(clockid_t clock, struct timespec *t)
 
 #define DAY_MS ((int64_t)24 * 3600 * 1000)
 
-/* A keeper begins a life while the host's clock is so many days off: how many days its own has gone on since that of `was`. */
+/* A keeper begins a new life while the host's clock is so many days off.  Returns how many days its own clock has gone on
+ * since that of `was`. */
 static int days_in_a_new_life(struct keeper *was, int days)
 {
     uint64_t before = keeper_now_ms(was);
@@ -213,7 +215,7 @@ static int days_in_a_new_life(struct keeper *was, int days)
     return (int)((passed + (passed < 0 ? -DAY_MS : DAY_MS) / 2) / DAY_MS);
 }
 
-/* Seven days after its end a job is forgotten: not because somebody set the clock, while its keeper is there or is not. */
+/* A job is forgotten seven days after its end, but not because somebody set the clock, while its keeper ran or did not. */
 static void a_clock_that_is_set_makes_no_job_older(void **state)
 {
     struct err e;

@@ -285,7 +285,7 @@ static int queues_many(void)
     return queue((int)l.rlim_cur / 2 + 1);
 }
 
-/* Its parent could have it told by a handler how long it has run. */
+/* The child's end could tell its parent, by a handler, how long it has run. */
 static int other_end(void)
 {
     pid_t child = (pid_t)syscall(SYS_clone, SIGURG, 0, 0, 0, 0);
@@ -338,7 +338,7 @@ static void *flip_span(void *unused)
     return unused;
 }
 
-/* What was looked at is what is used: a span is good and slept, or bad and refused; no clock goes back. */
+/* The values that were checked are those that are used: a span is good and slept, or bad and refused; no clock goes back. */
 static int racing_spans(void)
 {
     pthread_t thread;
@@ -469,7 +469,7 @@ static void generator(void **context)
     assert_memory_equal(pieces, got[4], 200);
 }
 
-/* Something that is no listener: an error, not a hang. */
+/* A descriptor that is not a listener gives an error, and does not hang. */
 static void no_listener(void **context)
 {
     struct err e;
@@ -507,7 +507,8 @@ static bool may_fork(struct notify *n)
     return a.go_on;
 }
 
-/* The kernel counts none of root's.  As many as there is surely room for are not counted, then those that live are. */
+/* The kernel does not count root's processes.  While there is surely room processes are not counted, then those that live
+ * are. */
 static void processes(void **context)
 {
     struct notify_report r;
@@ -527,7 +528,7 @@ static void processes(void **context)
     if (pid == 0)
         for (;;)
             pause();
-    n->procs = there + 1; /* as if that were all */
+    n->procs = there + 1; /* as if there were no more */
     n->procs_room = 0;
     assert_false(may_fork(n));
     notify_report(n, &r);
@@ -538,7 +539,7 @@ static void processes(void **context)
     notify_free(n);
 }
 
-/* Each the only child of the one before, and more of them than we may have descriptors. */
+/* Each process is the only child of the one before, and there are more of them than we may have descriptors. */
 static void chain(void **context)
 {
     enum { LINKS = 200, FILES = 60 };

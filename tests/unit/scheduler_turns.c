@@ -1,5 +1,5 @@
-/* Whose turn it is, and what each may have: among those who submit to one keeper: who brings a hundred jobs delays who brings three by one at a time.  And who
- * gets a job that begins anew. */
+/* Whose turn it is, and what each user may have, among those who submit to one keeper: a user with a hundred jobs delays
+ * one with three by one job at a time.  And which worker gets a job that begins again. */
 #include "tests/lib/test.h"
 
 #include "scheduler/core.h"
@@ -14,11 +14,11 @@ enum { A = 'a', B = 'b' };
 static struct core *core;
 static uint64_t now, job_of[JOBS + 1]; /* by request */
 static char owner_of[JOBS + 1];        /* likewise: each brings its jobs in the order of their numbers */
-static struct msg_run runs;            /* of what the worker has; job 0: nothing */
+static struct msg_run runs;            /* the RUN of the job that the worker has; job 0: it has none */
 static uint64_t order[JOBS];           /* requests, as they were run */
 static uint32_t done;
-static uint64_t ran_at; /* link of who was told to run last */
-static uint32_t blocks; /* that clients were told of */
+static uint64_t ran_at; /* link of the worker that was last told to run something */
+static uint32_t blocks; /* how many blocks clients were told of */
 
 static uint64_t request_of(uint64_t job)
 {
@@ -38,7 +38,7 @@ static void take_actions(void)
             job_of[a.msg.accept.request] = a.msg.accept.job;
         blocks += a.msg.type == MSG_BLOCK;
         if (a.msg.type == MSG_RUN) {
-            assert_int_equal(runs.job, 0); /* one at a time */
+            assert_int_equal(runs.job, 0); /* the worker gets one job at a time */
             ran_at = a.link;
             runs.job = a.msg.run.job;
             runs.attempt = a.msg.run.attempt;
@@ -80,7 +80,7 @@ static void submit(uint64_t request, char owner)
     submit_as(request, owner, 0);
 }
 
-/* What the worker has ends. */
+/* The job that the worker has ends. */
 static void end_one(void)
 {
     struct msg_run r = runs;
@@ -121,17 +121,17 @@ static void many_do_not_hold_up_few(void **state)
     uint64_t last[256] = {0};
     for (uint32_t i = 0; i < JOBS; i++) {
         unsigned char owner = (unsigned char)owner_of[order[i]];
-        assert_true(order[i] > last[owner]); /* each one's in the order in which they came */
+        assert_true(order[i] > last[owner]); /* the jobs of each user are in the order in which they came */
         last[owner] = order[i];
         if (owner == B)
-            assert_true(i <= 2 * ++few); /* one of the others' between two of them, and one that ran already */
+            assert_true(i <= 2 * ++few); /* between two jobs of these users there is at most one of the others', besides one that ran already */
     }
     assert_int_equal(few, FEW);
     assert_int_equal(core_stats(core).jobs_done, JOBS);
     core_free(core);
 }
 
-/* One who comes again and again does not get before who waits. */
+/* A user who comes again and again does not get before one who waits. */
 static void who_waits_gets_its_turn(void **state)
 {
     (void)state;
@@ -149,7 +149,7 @@ static void who_waits_gets_its_turn(void **state)
     core_free(core);
 }
 
-/* A client takes its word for which programs a block was of; so it is theirs. */
+/* A client believes a worker about which programs a block was of, so the scheduler must check that these exist. */
 static void blocks_of_programs_that_are_none_are_refused(void **state)
 {
     (void)state;
@@ -193,8 +193,9 @@ static void heartbeats(uint64_t seconds)
     }
 }
 
-/* The job goes to whoever has results of it, though another came first; who is at work is waited for, 10 s at most; a job that is new
- * goes to the first; and when the scheduler has just begun, it may be that nobody has said so yet. */
+/* A job goes to the worker that has results of it, even if another worker came first.  If that worker is busy the job
+ * waits, for 10 s at most.  A new job goes to the first worker.  And when the scheduler has just begun, workers may not
+ * have told of results yet. */
 static void who_has_results_gets_the_job(void **state)
 {
     (void)state;
@@ -209,7 +210,7 @@ static void who_has_results_gets_the_job(void **state)
     assert_int_equal(ran_at, WORKER);
     end_one();
     hold(1003, 1);
-    submit(3, A); /* not one that is repeated */
+    submit(3, A); /* a new job, not one that is submitted again */
     assert_int_equal(ran_at, WORKER);
     end_one();
     heartbeats(4);
@@ -234,7 +235,8 @@ static void who_has_results_gets_the_job(void **state)
     core_free(core);
 }
 
-/* One key's clients, each with a thousand jobs, leave places for another's; and so do one key's jobs at a keeper. */
+/* The clients of one key, with a thousand jobs each, leave places for those of another; and so do one key's jobs at a
+ * keeper. */
 static char refused[ERR_TEXT_MAX];
 static uint64_t accepted, welcomed, dropped;
 
@@ -297,7 +299,7 @@ static void a_key_has_a_share(void **state)
         bring(9001, MSG_KEEPER, 'k', 1 + i, 1000000 + i, graph);
         assert_int_equal(accepted, CORE_JOBS_PER_KEY_MAX + 1 + i);
     }
-    core_lost(core, now, 1); /* with 900 of the jobs */
+    core_lost(core, now, 1); /* a client with 900 of the jobs */
     come(9002, MSG_CLIENT, A);
     bring(9002, MSG_CLIENT, A, 1, 0, graph);
     assert_int_equal(accepted, CORE_JOBS_PER_KEY_MAX + 3);
@@ -305,7 +307,8 @@ static void a_key_has_a_share(void **state)
     buf_clear(&bytes);
 }
 
-/* A worker with an image of its own is given the job, and leaves: nothing of it had begun, so another image will do. */
+/* A worker with another image is given the job, and leaves before anything of it has begun: then any image will do for the
+ * job. */
 static void who_only_took_it_binds_nobody(void **state)
 {
     (void)state;
