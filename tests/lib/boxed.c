@@ -107,7 +107,8 @@ void boxed_open_as(struct boxed *b, const struct box_options *asked)
         .task_ended = on_task, .pump_ended = on_pump, .region_ended = on_region, .lost = on_lost};
     struct box_options options = *asked;
     struct rlimit files;
-    /* As zpipe does: descriptors under way are counted for all of a user's processes, and against the limit of who sends more. */
+    /* As zpipe does.  The kernel counts descriptors that are under way for all processes of a user, against the limit of
+     * the sender. */
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);

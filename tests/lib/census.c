@@ -153,7 +153,7 @@ struct census census_again(const struct census *than)
 struct census census(int expected)
 {
     struct census s = census_again(&(struct census){.processes = expected, .fds = LONG_MAX, .mounts = LONG_MAX});
-    /* Of a place that is being made the server may not have both descriptors yet that look() takes off. */
+    /* The server may not have both descriptors yet of a place that is being made, but look() takes two off. */
     s.fds += 2 * sysconf(_SC_NPROCESSORS_ONLN);
     return s;
 }

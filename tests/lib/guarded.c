@@ -209,7 +209,7 @@ static void let_go(int signals)
     }
 }
 
-/* Until nobody is left under the filter.  -1: time is over. */
+/* Answers until no process is left under the filter.  -1: time is over. */
 static int serve(struct notify *n, int signals)
 {
     int64_t end = now_s() + GUARDED_SECONDS;

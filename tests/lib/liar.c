@@ -35,7 +35,7 @@ static _Noreturn void die(const char *what)
 static void say(struct peer *p, uint64_t link, struct msg m, struct slice bulk)
 {
     struct err e;
-    peer_send(p, link, &m, bulk, &e); /* whoever found us out may be gone */
+    peer_send(p, link, &m, bulk, &e); /* the side that found us out may be gone */
 }
 
 static bool is(const char *one)
@@ -261,7 +261,7 @@ int main(int argc, char **argv)
     if (!scheduler)
         die(e.text);
     char domain[121];
-    domain_text(domain, sizeof domain); /* nobody is lent who is not like the owner */
+    domain_text(domain, sizeof domain); /* only a worker like the owner is lent */
     struct msg hello = {.type = MSG_HELLO,
                         .hello = {.version = MSG_VERSION, .role = MSG_WORKER, .name = "liar", .instance = process_instance(), .image = "lies", .domain = domain,
                                   .slots = lends ? 1 : 4, .data_url = peer_url(data), .data_key = net_public_key(net), .shared = ""}};

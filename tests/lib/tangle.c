@@ -78,7 +78,7 @@ __attribute__((format(printf, 2, 3))) static void told(const struct worker *w, c
     size = size < (int)sizeof text - 2 ? size : (int)sizeof text - 2;
     text[size++] = '\n';
     unsigned at = shared->used;
-    shared->used = at + (unsigned)size; /* in turns nobody comes between; bare it may spoil a line */
+    shared->used = at + (unsigned)size; /* with turns nobody comes between; without, a line may be spoilt */
     if (at + (unsigned)size < LOG_BYTES)
         memcpy(shared->log + at, text, (size_t)size);
 }
@@ -173,7 +173,7 @@ static void count_events(struct worker *w)
 static void lock_a_while(struct worker *w)
 {
     struct timespec t = {0, below(w, 500) * 1000l};
-    int left = pthread_mutex_lock(&shared->lock); /* by somebody who was ended with it */
+    int left = pthread_mutex_lock(&shared->lock); /* the owner was ended while it held the lock */
     if (left)
         pthread_mutex_consistent(&shared->lock);
     told(w, "locked %d", left);
@@ -302,7 +302,7 @@ static void *work(void *worker)
     return NULL;
 }
 
-/* So that whoever writes can go on. */
+/* Reads, so that writers can go on. */
 static void *drain(void *unused)
 {
     static char bytes[PIECE_MAX];

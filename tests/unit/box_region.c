@@ -66,7 +66,8 @@ static const struct row {
     {"python3 -c 'import os,sys; print(sorted(os.listdir(\"/job\")), os.get_terminal_size is not None)'",
      "[] True\n", "", {0}},
     {"python3 -c 'import socket; socket.socket()'", "", NULL, {1}},
-    /* More than a socket holds, to who only reads; and to it as some do. */
+    /* More than a socket holds can be written to a /dev/urandom that was opened for reading, and it can still be read; and
+     * /dev/random can be opened for writing. */
     {"sh -c 'exec 3</dev/urandom; head -c 2000000 /dev/zero >&3; echo $?; echo x >/dev/random && head -c 3 <&3 | wc -c'", "0\n3\n", "", {0}},
     /* A child in its parent's memory (vfork), whose parent is killed before it has its program. */
     {"python3 -c 'import ctypes, os\nif ctypes.CDLL(None).syscall(58) == 0: os.kill(os.getppid(), 9); os.execvp(\"echo\", [\"echo\", \"x\"])' | cat",
