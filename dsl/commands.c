@@ -648,3 +648,22 @@ struct command_item command_next(struct command_walk *w)
     w->cluster = text + 1;
     return next_letter(w, word);
 }
+
+bool command_reads_here(const struct command *k, const char *const *word, size_t count, bool dot)
+{
+    struct command_walk walk = command_walk(k, word, count);
+    struct command_item i;
+    uint32_t operands = 0, skip = k->skip;
+    bool asked = k->here != COMMAND_HERE_WITH;
+    if (k->here == COMMAND_HERE_NEVER)
+        return false;
+    while ((i = command_next(&walk)).kind != ITEM_END) {
+        operands += i.kind == ITEM_OPERAND;
+        for (uint32_t n = 0; i.kind == ITEM_OPTION && n < k->here_count; n++)
+            asked |= !strcmp(i.option->name[0], k->here_with[n]);
+        for (uint32_t n = 0; i.kind == ITEM_OPTION && n < k->unless_count; n++)
+            skip = strcmp(i.option->name[0], k->unless[n]) ? skip : 0;
+    }
+    bool given = k->here == COMMAND_HERE_FIRST ? count && word[0][0] != '-' : operands > skip;
+    return asked && (!given || dot);
+}

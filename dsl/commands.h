@@ -99,6 +99,9 @@ bool command_may_make(const struct command *k);
 /* The table that is built into the program. */
 struct commands_text commands_own(void);
 
+/* Does it read the working directory, with these words after its name?  dot: an operand is the working directory itself. */
+bool command_reads_here(const struct command *k, const char *const *word, size_t count, bool dot);
+
 /* Walks over the words after a command's name, as getopt_long would. */
 enum command_item_kind { ITEM_OPERAND, ITEM_OPTION, ITEM_UNKNOWN, ITEM_END };
 struct command_item {

@@ -330,7 +330,6 @@ struct words {
     unsigned operands, skip;
     bool in_place; /* `sed -i` */
     const char *backup; /* the suffix of `sed -i.bak`, or NULL */
-    bool asked;    /* an option was seen with which the command reads the working directory */
     const char *inner; /* the sed or awk that the command is or runs (xargs sed ...); NULL: none was seen yet */
 };
 
@@ -437,8 +436,6 @@ static int option(struct words *w, const struct command_item *i, struct value *v
     for (uint32_t k = 0; k < w->known->unless_count; k++)
         if (strcmp(i->option->name[0], w->known->unless[k]) == 0)
             w->skip = 0; /* with grep -e and sed -f the first operand is no pattern */
-    for (uint32_t k = 0; k < w->known->here_count; k++)
-        w->asked |= strcmp(i->option->name[0], w->known->here_with[k]) == 0;
     for (uint32_t k = 0; k < w->known->names_count; k++)
         w->s->reads_names |= strcmp(i->option->name[0], w->known->names_with[k]) == 0;
     if (!i->value || v->subst)
@@ -461,9 +458,7 @@ static int option(struct words *w, const struct command_item *i, struct value *v
 /* `ls`, `find -name x` and `grep -r x` read the working directory, though no word names it. */
 static int add_here(struct words *w, const char *const *text, size_t count)
 {
-    enum command_here here = w->known->here;
-    bool given = here == COMMAND_HERE_FIRST ? count && text[0][0] != '-' : w->operands > w->skip;
-    if (given || here == COMMAND_HERE_NEVER || (here == COMMAND_HERE_WITH && !w->asked))
+    if (!command_reads_here(w->known, text, count, false))
         return 0;
     return uses_input(w->r, w->s, ".", NULL, w->s->start, true, false) < 0 ? -1 : 0;
 }

@@ -18,6 +18,7 @@
 #define SCRIPT_FILES_MAX       1000      /* files that a script may append to, which are inputs */
 #define SCRIPT_DIRECTORIES_MAX 100       /* directories in which it may make files */
 #define SCRIPT_NAMES_MAX       10000     /* names that are looked at to find these directories */
+#define SCAN_WORDS_MAX         64        /* words of a command that are looked at for whether it reads the working directory */
 #define SCRIPT_BYTES_MAX       (1 << 20) /* size of a script in a file; a longer one names nothing */
 
 /* ---- scripts ------------------------------------------------------------------------------ */
@@ -43,9 +44,8 @@ struct scan {
     const char *there;   /* the directory of the last `cd`, or NULL */
     bool away;           /* some `cd` was seen, wherever it goes */
     const struct command *known;
-    uint32_t operands;   /* of the command, so far; its words that are not known are among them */
-    bool option_first;   /* the command's first word is an option */
-    bool here_asked;     /* an option was seen with which the command reads the working directory */
+    const char *text[SCAN_WORDS_MAX]; /* the words behind the command */
+    uint32_t words;      /* how many there are, also beyond SCAN_WORDS_MAX */
     bool dot;            /* an operand is the working directory */
 };
 
@@ -400,36 +400,21 @@ static int scan_output(struct scan *c, const char *text)
     return maybe ? uses_maybe(c->r, c->s, text, c->at) : uses_output(c->r, c->s, text, NULL, c->s->start);
 }
 
-/* Is it this option, or a bundle of single letters with it (`-rn` has `-r`)? */
-static bool option_has(const char *word, const char *option)
+/* Notes a word of a command, for scan_here; NULL: one that is not known, which may be an operand. */
+static void note_word(struct scan *c, const char *text)
 {
-    bool letter = option[1] != '-' && !option[2];
-    return !strcmp(word, option) || (letter && word[1] != '-' && strchr(word, option[1]));
-}
-
-/* Notes what this word of a command says about the directory that the command reads. */
-static void note_operand(struct scan *c, const char *text)
-{
-    if (text[0] == '-' && text[1]) {
-        c->option_first |= !c->operands;
-        for (uint32_t i = 0; c->known && i < c->known->here_count; i++)
-            c->here_asked |= option_has(text, c->known->here_with[i]);
-        return;
-    }
-    c->dot |= !strcmp(text, ".") || !strcmp(text, "./");
-    c->away |= c->cd;
-    c->operands++;
+    c->away |= c->cd && !(text && text[0] == '-');
+    c->dot |= text && (!strcmp(text, ".") || !strcmp(text, "./"));
+    if (c->words < SCAN_WORDS_MAX)
+        c->text[c->words] = text ? text : "?";
+    c->words++;
 }
 
 /* At the end of a simple command: `ls`, `find -name x` and `grep -r x .` read the working directory.  Not in a script that is a file: it
  * may be about any directory, and this one may be large. */
 static int scan_here(const struct scan *c)
 {
-    enum command_here here = c->known ? c->known->here : COMMAND_HERE_NEVER;
-    if (here == COMMAND_HERE_NEVER || c->away || c->r->only_open)
-        return 0;
-    bool given = here == COMMAND_HERE_FIRST ? c->operands && !c->option_first : c->operands > c->known->skip;
-    if ((given && !c->dot) || (here == COMMAND_HERE_WITH && !c->here_asked))
+    if (!c->known || c->away || c->r->only_open || c->words > SCAN_WORDS_MAX || !command_reads_here(c->known, c->text, c->words, c->dot))
         return 0;
     return uses_input(c->r, c->s, ".", NULL, c->s->start, true, false) < 0 ? -1 : 0;
 }
@@ -509,7 +494,7 @@ static int scan_value(struct scan *c, const struct word *w, const struct value *
     c->s->unknown_words |= c->known && opens_names(c->known, v->text, command);
     const struct use *made = c->s->maybe;
     if (!command)
-        note_operand(c, v->text);
+        note_word(c, v->text);
     if (command)
         note_command(c, v->text);
     else if (c->there && may_make_there(c, v->text) < 0)
@@ -528,8 +513,7 @@ static int scan_word(struct scan *c, const struct word *w, bool output, bool app
         return -1;
     if (!known) {
         c->s->unknown_words = true;
-        c->away |= c->cd;
-        c->operands++;
+        note_word(c, NULL);
         if (w->part && scan_default(c, w, output) < 0)
             return -1;
         return scan_made(c, w, output, appends);
@@ -581,11 +565,11 @@ static int scan_text(struct scan *c, const char *text, size_t size)
         if (t.kind == TOKEN_WORD && strncmp(op, "<<", 2) == 0 && op[2] != '<') {
             result = lex_heredoc(&l, t.start, t.word, op[2] == '-') ? 0 : -1;
         } else if (t.kind == TOKEN_WORD) {
-            uint32_t operands = c->operands;
+            uint32_t words = c->words;
             c->first_seen |= redirects; /* `< f sort` */
             result = scan_word(c, t.word, writes(op), strcmp(op, ">>") == 0);
             c->first_seen = redirects ? seen : c->first_seen;
-            c->operands = redirects ? operands : c->operands;
+            c->words = redirects ? words : c->words;
         } else if (t.kind != TOKEN_NUMBER && !(t.kind == TOKEN_OPERATOR && strpbrk(t.op, "<>") && t.op[strlen(t.op) - 1] != '(')) {
             result = scan_here(c);
             *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word, .makes = c->makes, .there = c->there, .away = c->away};
