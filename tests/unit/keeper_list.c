@@ -16,46 +16,53 @@
 
 #define OWNERS 7 /* owners of most jobs; owner number 7 has one job */
 
-static char directory[64];
-
-static void keeper_init(struct keeper *k)
-{
-    *k = (struct keeper){.directory = directory};
-    k->job = calloc(KEEPER_JOBS_MAX, sizeof(struct keeper_job *));
-    assert_non_null(k->job);
-    for (int i = 0; i < KEEPER_OWNERS; i++)
-        list_init(&k->owners[i]);
-}
-
-static void keeper_end(struct keeper *k)
-{
-    while (k->job_count)
-        keeper_job_free(k->job[k->job_count - 1]);
-    for (int i = 0; i < KEEPER_OWNERS; i++)
-        assert_true(list_empty(&k->owners[i]));
-    assert_int_equal(k->held_bytes, 0);
-    free(k->job);
-}
+static char directory[64], key[MSG_KEY_BYTES];
+static struct keeper k; /* new in each test, as is all of the rest */
+static struct buf record;
+static struct err e;
 
 static struct buf record_bytes(void)
 {
     struct buf graph = chain_bytes(&(struct chain){.stages = 1}), out = BUF_INIT(KEPT_BYTES_MAX);
-    struct err e;
-    struct kept_job k = {.text = "stage", .directory = "/somewhere", .graph = {graph.data, graph.size}};
-    assert_int_equal(kept_encode(&k, &out, &e), 0);
+    struct kept_job job = {.text = "stage", .directory = "/somewhere", .graph = {graph.data, graph.size}};
+    assert_int_equal(kept_encode(&job, &out, &e), 0);
     buf_clear(&graph);
     return out;
 }
 
-static struct journal_job row_of(uint64_t number, uint32_t owner, const struct buf *record, char key[MSG_KEY_BYTES])
+static int keeper_begin(void **state)
 {
-    memset(key, (int)owner + 1, MSG_KEY_BYTES);
-    return (struct journal_job){.number = number, .came_ms = 1, .owner = {key, MSG_KEY_BYTES}, .record = {record->data, record->size}};
+    (void)state;
+    k = (struct keeper){.directory = directory, .job = calloc(KEEPER_JOBS_MAX, sizeof(struct keeper_job *))};
+    for (int i = 0; i < KEEPER_OWNERS; i++)
+        list_init(&k.owners[i]);
+    record = record_bytes();
+    return k.job ? 0 : -1;
 }
 
-static int take_row(void *owner, const struct journal_job *row, struct err *e)
+static int keeper_end(void **state)
 {
-    return keeper_job_new(owner, row, e) ? 0 : -1;
+    (void)state;
+    while (k.job_count)
+        keeper_job_free(k.job[k.job_count - 1]);
+    for (int i = 0; i < KEEPER_OWNERS; i++)
+        assert_true(list_empty(&k.owners[i]));
+    assert_int_equal(k.held_bytes, 0);
+    free(k.job);
+    buf_clear(&record);
+    return 0;
+}
+
+/* The owner's key stays as it is until the next row. */
+static struct journal_job row_of(uint64_t number, uint32_t owner)
+{
+    memset(key, (int)owner + 1, MSG_KEY_BYTES);
+    return (struct journal_job){.number = number, .came_ms = 1, .owner = {key, MSG_KEY_BYTES}, .record = {record.data, record.size}};
+}
+
+static int take_row(void *owner, const struct journal_job *row, struct err *why)
+{
+    return keeper_job_new(owner, row, why) ? 0 : -1;
 }
 
 /* The numbers are not in order; the last one is 3 times their count. */
@@ -66,18 +73,13 @@ static uint64_t number_of(uint32_t i)
 
 static void all_of_a_journal(void **state)
 {
-    struct err e;
-    struct keeper k;
-    struct buf record = record_bytes();
-    char key[MSG_KEY_BYTES];
     (void)state;
     struct journal *j = journal_open(directory, &e);
     assert_non_null(j);
     for (uint32_t i = 0; i < KEEPER_JOBS_MAX; i++) {
-        struct journal_job row = row_of(number_of(i), i % OWNERS, &record, key);
+        struct journal_job row = row_of(number_of(i), i % OWNERS);
         assert_int_equal(journal_add(j, &row, &e), 0);
     }
-    keeper_init(&k);
     assert_int_equal(journal_read(j, take_row, &k, &e), 0);
     journal_close(j);
     assert_int_equal(k.job_count, KEEPER_JOBS_MAX);
@@ -89,7 +91,7 @@ static void all_of_a_journal(void **state)
     }
     assert_null(keeper_job_of(&k, 4));
     assert_null(keeper_job_of(&k, 3 * (uint64_t)KEEPER_JOBS_MAX + 1));
-    struct journal_job more = row_of(5, 0, &record, key);
+    struct journal_job more = row_of(5, 0);
     assert_null(keeper_job_new(&k, &more, &e)); /* one job too many */
     assert_int_equal(e.code, ERR_LIMIT);
     keeper_job_free(keeper_job_of(&k, number_of(0)));
@@ -97,48 +99,34 @@ static void all_of_a_journal(void **state)
     more.number = number_of(1);
     assert_null(keeper_job_new(&k, &more, &e)); /* a job with this number exists */
     assert_int_equal(k.job_count, KEEPER_JOBS_MAX - 1);
-    keeper_end(&k);
-    buf_clear(&record);
 }
 
 /* An owner who has brought as many jobs as a key may have is told so; jobs of another owner are accepted. */
 static void a_key_has_a_share(void **state)
 {
-    struct err e;
-    struct keeper k;
-    struct buf record = record_bytes();
-    char key[MSG_KEY_BYTES];
     (void)state;
-    keeper_init(&k);
     for (uint32_t i = 1; i <= KEEPER_JOBS_PER_KEY_MAX; i++) {
-        struct journal_job row = row_of(i, 0, &record, key);
+        struct journal_job row = row_of(i, 0);
         assert_int_equal(keeper_list_room(&k, row.owner, &e), 0);
         assert_non_null(keeper_job_new(&k, &row, &e));
     }
-    struct journal_job theirs = row_of(1 << 20, 0, &record, key);
+    struct journal_job theirs = row_of(1 << 20, 0);
     assert_int_equal(keeper_list_room(&k, theirs.owner, &e), -1);
     assert_non_null(strstr(e.text, "KEEPER_JOBS_PER_KEY_MAX"));
-    theirs = row_of(1 << 20, 1, &record, key);
+    theirs = row_of(1 << 20, 1);
     assert_int_equal(keeper_list_room(&k, theirs.owner, &e), 0);
     keeper_job_free(keeper_job_of(&k, 7));
-    theirs = row_of(1 << 20, 0, &record, key);
+    theirs = row_of(1 << 20, 0);
     assert_int_equal(keeper_list_room(&k, theirs.owner, &e), 0);
-    keeper_end(&k);
-    buf_clear(&record);
 }
 
 /* A thousand jobs of one owner, then one of another, which is started as the second. */
 static void who_comes_last_does_not_wait_for_all(void **state)
 {
     static struct zpipe_job at_work;
-    struct err e;
-    struct keeper k;
-    struct buf record = record_bytes();
-    char key[MSG_KEY_BYTES];
     (void)state;
-    keeper_init(&k);
     for (uint32_t i = 1; i <= 1001; i++) {
-        struct journal_job row = row_of(i, i == 1001, &record, key);
+        struct journal_job row = row_of(i, i == 1001);
         assert_non_null(keeper_job_new(&k, &row, &e));
     }
     const uint64_t want[] = {1, 1001, 2, 3};
@@ -151,22 +139,15 @@ static void who_comes_last_does_not_wait_for_all(void **state)
     }
     for (size_t i = 0; i < sizeof want / sizeof *want; i++)
         keeper_job_of(&k, want[i])->job = NULL;
-    keeper_end(&k);
-    buf_clear(&record);
 }
 
 /* As many jobs are over as are kept.  The first one, whose output was not taken, has another owner than the thousand
  * others. */
 static void who_has_the_most_loses_one(void **state)
 {
-    struct err e;
-    struct keeper k;
-    struct buf record = record_bytes();
-    char key[MSG_KEY_BYTES];
     (void)state;
-    keeper_init(&k);
     for (uint32_t i = 1; i <= KEEPER_OVER_MAX + 1; i++) {
-        struct journal_job row = row_of(i, i > 1, &record, key);
+        struct journal_job row = row_of(i, i > 1);
         row.over = true;
         row.over_ms = i;
         row.everything = i == 100 || i == 101;
@@ -175,7 +156,7 @@ static void who_has_the_most_loses_one(void **state)
     }
     const uint64_t want[] = {100, 101, 2, 3}; /* jobs whose output was taken go first */
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
-        struct journal_job row = row_of(KEEPER_OVER_MAX + 2 + i, 1, &record, key);
+        struct journal_job row = row_of(KEEPER_OVER_MAX + 2 + i, 1);
         struct keeper_job *spare = keeper_list_spare(&k, 1);
         assert_non_null(spare);
         assert_int_equal(spare->row.number, want[i]);
@@ -187,8 +168,6 @@ static void who_has_the_most_loses_one(void **state)
     }
     struct keeper_job *old = keeper_list_spare(&k, KEEPER_OVER_MS + 2);
     assert_true(old && old->row.number == 1); /* its time is over, so it goes whichever owner has the most */
-    keeper_end(&k);
-    buf_clear(&record);
 }
 
 static time_t set_s; /* the host's clock was set forward so far */
@@ -208,9 +187,9 @@ static int days_in_a_new_life(struct keeper *was, int days)
 {
     uint64_t before = keeper_now_ms(was);
     set_s = days * DAY_MS / 1000;
-    struct keeper k = *was;
-    keeper_clock_start(&k);
-    int64_t passed = (int64_t)(keeper_now_ms(&k) - before);
+    struct keeper next = *was;
+    keeper_clock_start(&next);
+    int64_t passed = (int64_t)(keeper_now_ms(&next) - before);
     set_s = 0;
     return (int)((passed + (passed < 0 ? -DAY_MS : DAY_MS) / 2) / DAY_MS);
 }
@@ -218,12 +197,7 @@ static int days_in_a_new_life(struct keeper *was, int days)
 /* A job is forgotten seven days after its end, but not because somebody set the clock, while its keeper ran or did not. */
 static void a_clock_that_is_set_makes_no_job_older(void **state)
 {
-    struct err e;
-    struct keeper k;
-    struct buf record = record_bytes();
-    char key[MSG_KEY_BYTES];
     (void)state;
-    keeper_init(&k);
     keeper_clock_start(&k);
     uint64_t before = keeper_now_ms(&k);
     assert_true(before / 1000 >= (uint64_t)time(NULL) - 60);
@@ -232,7 +206,7 @@ static void a_clock_that_is_set_makes_no_job_older(void **state)
     set_s = -8 * DAY_MS / 1000;
     assert_true(keeper_now_ms(&k) >= before);
     set_s = 0;
-    struct journal_job row = row_of(1, 0, &record, key);
+    struct journal_job row = row_of(1, 0);
     row.came_ms = before - DAY_MS;
     row.over = true;
     row.over_ms = before;
@@ -240,8 +214,6 @@ static void a_clock_that_is_set_makes_no_job_older(void **state)
     assert_int_equal(days_in_a_new_life(&k, 0), 0);
     assert_int_equal(days_in_a_new_life(&k, -3650), 0);
     assert_int_equal(days_in_a_new_life(&k, 3650), 1);
-    keeper_end(&k);
-    buf_clear(&record);
 }
 
 static int make_directory(void **state)
@@ -259,8 +231,12 @@ static int remove_directory(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(all_of_a_journal), cmocka_unit_test(a_key_has_a_share), cmocka_unit_test(who_comes_last_does_not_wait_for_all),
-                                       cmocka_unit_test(who_has_the_most_loses_one),
-                                       cmocka_unit_test(a_clock_that_is_set_makes_no_job_older)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(all_of_a_journal, keeper_begin, keeper_end),
+        cmocka_unit_test_setup_teardown(a_key_has_a_share, keeper_begin, keeper_end),
+        cmocka_unit_test_setup_teardown(who_comes_last_does_not_wait_for_all, keeper_begin, keeper_end),
+        cmocka_unit_test_setup_teardown(who_has_the_most_loses_one, keeper_begin, keeper_end),
+        cmocka_unit_test_setup_teardown(a_clock_that_is_set_makes_no_job_older, keeper_begin, keeper_end),
+    };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
