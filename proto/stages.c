@@ -84,6 +84,15 @@ static bool stays_clean(const struct graph *g, const struct graph_stages *out, c
     return clean;
 }
 
+/* Do a stage's outputs end lines where its blocks do?  What one command has joined (`tr -d '\n'`), none behind it takes apart again. */
+static bool ends_lines(const struct graph *g, const struct graph_stages *out, const struct graph_stage *s)
+{
+    bool ends = true;
+    for (uint32_t i = 0; ends && i < s->count; i++)
+        ends = g->node[out->node[s->first + i]].split.ends_lines;
+    return ends;
+}
+
 /* May `n` take, block by block, what a stage with this last node writes? */
 static bool can_follow(const struct graph *g, const struct graph_stages *out, const struct graph_stage *stage,
                        const struct graph_node *last, const struct graph_node *n)
@@ -99,7 +108,7 @@ static bool can_follow(const struct graph *g, const struct graph_stages *out, co
     /* Bytes that pass inside a stage are not counted. */
     if (s->combine == GRAPH_COMBINE_NATIVE && combine_counts_input(s->combine_text))
         return false;
-    return s->cut == GRAPH_CUT_BYTES || (s->cut == GRAPH_CUT_LINES && lines && last->split.ends_lines);
+    return s->cut == GRAPH_CUT_BYTES || (s->cut == GRAPH_CUT_LINES && lines && ends_lines(g, out, stage));
 }
 
 /* `sort | head`: the lines that it takes of the merged blocks, it would also take of each single block. */
