@@ -18,6 +18,7 @@
 #include "sandbox/raw_call.h"
 #include "sandbox/wire.h"
 
+#include <asm/errno.h>
 #include <asm/mman.h>
 #include <asm/unistd.h>
 #include <fcntl.h>
@@ -253,6 +254,21 @@ static _Noreturn void be_program(uint32_t serial)
     resume();
 }
 
+/* Are all numbers free that the clone's processes and threads had?  One that nobody waits for, as its parent ignores SIGCHLD,
+ * is no child any more a moment before the kernel gives its number back; the next clone's child would then get another one. */
+static int numbers_are_free(void)
+{
+    char text[16];
+    long last = 0, size = call(__NR_pread64, page->last_pid, (long)text, sizeof text, 0);
+
+    for (long i = 0; i < size && text[i] >= '0' && text[i] <= '9'; i++)
+        last = last * 10 + text[i] - '0';
+    for (long number = 3; number <= last; number++)
+        if (call_unasked(__NR_fcntl, page->last_pid, F_SETOWN, number, 0) != -ESRCH) /* the one question that a number in use answers */
+            return 0;
+    return last >= 2;
+}
+
 /* Is the namespace as it was made?  Sets the next process's number to 2 again; no signal that a process below has sent may
  * be pending for us. */
 static int as_made(void)
@@ -262,7 +278,7 @@ static int as_made(void)
     uint64_t pending;
 
     return call(__NR_rt_sigpending, (long)&pending, sizeof pending, 0, 0) == 0 && !(pending & ~of_children) &&
-           page->last_pid >= 0 && call(__NR_pwrite64, page->last_pid, (long)&number_1, 1, 0) == 1;
+           page->last_pid >= 0 && numbers_are_free() && call(__NR_pwrite64, page->last_pid, (long)&number_1, 1, 0) == 1;
 }
 
 /* Serve one clone until no process of it is left; if it ends in a way that leaves something else behind, we end, too. */

@@ -11,6 +11,7 @@
 #include "sandbox/filter.h"
 #include "sandbox/leftover.h"
 #include "sandbox/mounts.h"
+#include "sandbox/notify.h"
 #include "sandbox/plain.h"
 #include "sandbox/result.h"
 #include "sandbox/spec.h"
@@ -39,6 +40,8 @@
 #define HIGH_FD OURS_FD
 #define NS      1000000000ull
 #define PAGE_BYTES        4096
+#define NUMBER_LOOKS      1000
+#define NUMBER_LOOK_NS    1000000
 #define STACK_BYTES_USED  (4 * PAGE_BYTES) /* of our stack, by code that has not run yet */
 
 _Static_assert(SPEC_PORT_FD_MAX < HIGH_FD, "a program's descriptor would be ours");
@@ -83,6 +86,26 @@ static void answer(struct init *in, const struct outcome *o)
     init_tell(in, o, &in->use);
 }
 
+/* Wait until all numbers are free that the last task's processes and threads had.  The kernel gives back the number of one that
+ * nobody waits for, as its parent ignores SIGCHLD, a moment after it is no child any more. */
+static bool await_numbers(int last_number)
+{
+    char text[16];
+    int looks = 0;
+    ssize_t size = pread(last_number, text, sizeof text - 1, 0);
+    text[size > 0 ? size : 0] = '\0';
+    int last = atoi(text);
+    for (int number = 3; number <= last && looks < NUMBER_LOOKS;) {
+        if (number == NOTIFY_NOBODY || (fcntl(last_number, F_SETOWN, number) < 0 && errno == ESRCH)) {
+            number++;
+            continue;
+        }
+        looks++;
+        nanosleep(&(struct timespec){.tv_nsec = NUMBER_LOOK_NS}, NULL);
+    }
+    return last > 0 && looks < NUMBER_LOOKS;
+}
+
 /* Wait for what the server does with a used place: a new link means that it is used again; otherwise, exit. */
 static void await_again(struct init *in)
 {
@@ -95,7 +118,7 @@ static void await_again(struct init *in)
         wire_close_fds(&in->packet);
         if (link < 0)
             continue;
-        if (pwrite(last_number, "1", 1, 0) != 1) /* the next process, the program, is to have number 2 again */
+        if (!await_numbers(last_number) || pwrite(last_number, "1", 1, 0) != 1) /* the next process, the program, is to have number 2 again */
             break;
         close(last_number);
         close(in->link);

@@ -350,7 +350,7 @@ int server_main(int control, bool isolation_none, bool no_templates)
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     s.places_max = cpus < 1 ? 1 : cpus < PLACES_MAX ? (uint32_t)cpus : PLACES_MAX;
     s.users = s.changes = -1;
-    s.last_number = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+    s.last_number = open("/proc/sys/kernel/ns_last_pid", O_RDWR | O_CLOEXEC);
     s.cgroups = CGROUPS_INIT;
     s.control = s.tasks = s.mounts = LINK_INIT;
     s.control.fd = control;

@@ -236,7 +236,7 @@ static int make_sockets(struct template *m)
         if (setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
             return -1;
     }
-    m->theirs[1 + FORKER_DOORS] = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC); /* without it, no first process can stay */
+    m->theirs[1 + FORKER_DOORS] = open("/proc/sys/kernel/ns_last_pid", O_RDWR | O_CLOEXEC); /* without it, no first process can stay */
     return 0;
 }
 

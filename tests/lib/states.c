@@ -685,6 +685,19 @@ static void children(void)
     printf("%d %d\n", pid, status);
 }
 
+/* A child that nobody waits for is gone a moment before its number is free. */
+static void unwaited(void)
+{
+    signal(SIGCHLD, SIG_IGN);
+    stop_here();
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    while (waitpid(pid, NULL, 0) == pid)
+        ;
+    printf("%d\n", pid);
+}
+
 static void own_filter(void)
 {
     int r = prctl(PR_SET_SECCOMP, 1);
@@ -728,7 +741,7 @@ int main(int argc, char **argv)
         ROW(waits_for), ROW(pipes), ROW(counters), ROW(sockets), ROW(memory_files), ROW(heap), ROW(lowest), ROW(stack), ROW(registers),
         ROW(floats), ROW(bases), ROW(buffers), ROW(words_of_libc), ROW(signals), ROW(no_altstack), ROW(pending), ROW(alarms),
         ROW(intervals), ROW(clocks), ROW(draws), ROW(random_file), ROW(who), ROW(rights), ROW(named), ROW(limits), ROW(reaper),
-        ROW(threads), ROW(later_threads), ROW(children), ROW(own_filter), ROW(goes_on), ROW(gone_on)};
+        ROW(threads), ROW(later_threads), ROW(children), ROW(own_filter), ROW(goes_on), ROW(gone_on), ROW(unwaited)};
     for (size_t i = 0; argc > 1 && i < sizeof row / sizeof *row; i++)
         if (!strcmp(argv[1], row[i].name)) {
             row[i].run();
