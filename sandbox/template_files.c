@@ -1,8 +1,9 @@
 /* Watches the files of templates: a template whose files have changed is never used.  Every file that its program opened
  * before the stop, and the program itself, is watched by inode: so a write to it is seen, and its replacement (which takes
- * a name from it).  Every directory through which a name was looked up is watched, too: so it is seen when a name would
- * lead elsewhere now, even one that led nowhere, and when a file changes that was only looked at.  A change makes us
- * distrust all templates: it is rare, and so we need not know which template had which file.
+ * a name from it).  To write through a mapping is no event; that is seen when the writer gives up the file.  Every directory
+ * through which a name was looked up is watched, too: so it is seen when a name would lead elsewhere now, even one that led
+ * nowhere, and when a file changes that was only looked at.  A change makes us distrust all templates: it is rare, and so we
+ * need not know which template had which file.
  *
  * Files in the sandbox's own directories are not watched: only its task can change them, and init_template.c looks. */
 #include "base/fds.h"
@@ -18,7 +19,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CHANGES         (IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
+#define CHANGES         (IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
 #define CHANGES_BELOW   (IN_CREATE | IN_DELETE | IN_MOVE)
 #define LINKS_MAX       40      /* as many as the kernel follows */
 #define VARIABLES_BYTES 65536   /* bytes of an environment that are searched for PATH */

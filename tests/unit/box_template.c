@@ -160,6 +160,14 @@ static void changed(void **state)
     assert_true(fd >= 0 && pwrite(fd, "six", 3, (off_t)strlen("#!/bin/sh\nread x\necho ")) == 3 && close(fd) == 0);
     run(&p);
     assert_string_equal(b.output, "six line 0 x0\n");
+    assert_true(clones_are_same(&p, 2));
+    char *bytes = (fd = open(path, O_RDWR | O_CLOEXEC)) < 0 ? MAP_FAILED : mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_ptr_not_equal(bytes, MAP_FAILED);
+    close(fd);
+    memcpy(strstr(bytes, "six"), "ten", 3);
+    munmap(bytes, 4096);
+    run(&p);
+    assert_string_equal(b.output, "ten line 0 x0\n");
     unlink(path);
     boxed_close(&b);
 }
