@@ -6,7 +6,7 @@
  * each, in which that is done, and "in a row" says what it costs: starts without any rest, with all that they need.
  *
  * Then how long a clone takes to its first byte, and what templates cost in memory: one that stands, which is with the clone that
- * waits, and while that runs.
+ * waits, and while that runs and has read a line.
  *
  * --cgroup: instead, what a cgroup for each task costs: by two zpipe-boxes, one of which was given a cgroup to divide. It needs root, and
  * cgroups of version 2 that are nobody's, as in the machine of `make kernel`.
@@ -16,6 +16,7 @@
 #include "bench/stopped.h"
 #include "sandbox/box.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -353,24 +354,65 @@ static void measure_first_byte(struct box *b, int runs, FILE *json)
     fprintf(json, ",\n \"first_byte_us\": %.1f, \"first_byte_min_us\": %.1f", f.median, f.least);
 }
 
-/* Of each process below the server, in KiB: its pages, those that are shared by their part. */
-static double family_kib(pid_t pid)
+/* Pages of the processes below the server, in KiB, those that are shared by their part; `own`: of these, what is of no file. */
+struct memory {
+    double all, own;
+};
+
+/* A clone's first process, which has the memory of its template. */
+static bool is_first_of_clones(pid_t pid)
 {
     char path[64], line[256];
-    double sum = 0;
-    int child;
+    bool ours = false, first = false;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f)) {
+        ours |= !strncmp(line, "Name:\tzpipe", 11) || !strncmp(line, "Name:\tstart", 11);
+        first |= !strncmp(line, "NSpid:", 6) && strrchr(line, '\t') && !strcmp(strrchr(line, '\t'), "\t1\n");
+    }
+    if (f)
+        fclose(f);
+    return first && !ours;
+}
+
+static void add_pages(pid_t pid, struct memory *sum)
+{
+    char path[64], line[256];
     snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
     FILE *f = fopen(path, "re");
-    while (f && fgets(line, sizeof line, f))
-        sum += strncmp(line, "Pss:", 4) ? 0 : strtod(line + 4, NULL);
+    while (f && fgets(line, sizeof line, f)) {
+        sum->all += strncmp(line, "Pss:", 4) ? 0 : strtod(line + 4, NULL);
+        sum->own += strncmp(line, "Pss_Anon:", 9) ? 0 : strtod(line + 9, NULL);
+    }
     if (f)
         fclose(f);
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
-    f = fopen(path, "re");
-    while (f && fscanf(f, "%d", &child) == 1)
-        sum += family_kib(child);
-    if (f)
-        fclose(f);
+}
+
+/* Each thread has children of its own: a task's program is a child of a thread of its init. */
+static void add_family(pid_t pid, struct memory *sum)
+{
+    char path[300];
+    int child;
+    if (!is_first_of_clones(pid))
+        add_pages(pid, sum);
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *d = opendir(path);
+    for (struct dirent *thread; d && (thread = readdir(d));) {
+        snprintf(path, sizeof path, "/proc/%d/task/%.20s/children", (int)pid, thread->d_name);
+        FILE *f = *thread->d_name == '.' ? NULL : fopen(path, "re");
+        while (f && fscanf(f, "%d", &child) == 1)
+            add_family(child, sum);
+        if (f)
+            fclose(f);
+    }
+    if (d)
+        closedir(d);
+}
+
+static struct memory memory_now(void)
+{
+    struct memory sum = {0};
+    add_family(getpid(), &sum);
     return sum;
 }
 
@@ -396,24 +438,26 @@ static int begin_reader(struct box *b, const char *const *word)
 
 static void measure_memory(struct box *b, const char *name, const char *const *word, FILE *json)
 {
-    double before, idle, running;
     rest();
-    before = family_kib(getpid());
+    struct memory before = memory_now();
     cloned = false;
     for (int i = 0; i < WARM_UP_RUNS && !cloned; i++) {
         close(begin_reader(b, word));
         finish(b, name);
     }
     nanosleep(&(struct timespec){.tv_nsec = 100 * REST_NS}, NULL); /* its next clone stands, and what went before is gone */
-    idle = family_kib(getpid());
+    struct memory idle = memory_now();
     int to = begin_reader(b, word);
+    if (write(to, "some\n", 5) != 5) /* it goes on from its first use of a channel */
+        die("pipe", strerror(errno));
     nanosleep(&(struct timespec){.tv_nsec = 100 * REST_NS}, NULL);
-    running = family_kib(getpid());
+    struct memory running = memory_now();
     close(to);
     finish(b, name);
-    printf("%-22s an idle template %.1f MB, with a clone that runs %+.1f MB%s\n", name, (idle - before) / 1024, (running - idle) / 1024,
-           cloned ? "" : " (no clone)");
-    fprintf(json, ",\n \"memory_kib %s\": [%.0f, %.0f]", name, idle - before, running - idle);
+    printf("%-22s an idle template has %.0f KiB of its own, its clone that has read a line %+.0f; with their part of files' pages %.0f, %+.0f%s\n",
+           name, idle.own - before.own, running.own - idle.own, idle.all - before.all, running.all - idle.all, cloned ? "" : " (no clone)");
+    fprintf(json, ",\n \"memory_kib %s\": [%.0f, %.0f, %.0f, %.0f]", name, idle.all - before.all, running.all - idle.all,
+            idle.own - before.own, running.own - idle.own);
 }
 
 static bool have(const char *program)
