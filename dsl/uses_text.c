@@ -437,7 +437,8 @@ static int scan_script(struct scan *c, const struct word *w, const char *text)
     const char *equals = strchr(text, '=');
     if (c->text_next && scan_shell_text(c, text) < 0)
         return -1;
-    if (equals && strchr(equals, ' ') && w->assign && scan_shell_text(c, equals + 1) < 0)
+    /* `f="a b"` and `p='*.txt'`: where the value is used, sh takes it apart and looks for files */
+    if (equals && strpbrk(equals, " *?[") && w->assign && scan_shell_text(c, equals + 1) < 0)
         return -1;
     c->text_next = (c->shell && uses_is_dash_c(text)) || (!c->first_seen && strcmp(text, "eval") == 0);
     c->shell |= command_is_shell(text);
