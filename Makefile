@@ -7,7 +7,7 @@ JOBS = 2
 # Tests wait a good part of their time.
 TEST_JOBS = 3
 
-.PHONY: all deps programs tables demo test alike tangle bench growth hosts kernel fuzz fuzz-wall compare graphs classes killed bounded fault submitted install clean
+.PHONY: all deps programs tables demo test alike tangle bench growth hosts kernel fuzz fuzz-wall compare graphs classes killed bounded fault submitted lies install clean
 
 # PREFIX is where `make install` will put it: the program looks for its helper there.
 all:
@@ -130,6 +130,12 @@ killed: deps all
 	tests/e2e/killed_cluster.py --bin build/release/bin --all --hosts --seed $(SEED)
 	tests/e2e/gone.py --bin build/release/bin || test $$? = 77
 	tests/e2e/cluster.py --bin build/release/bin --stopped 70 a_client_is_killed_and_another_is_stopped
+
+# Clients, workers, schedulers and keepers that lie about one field of what they send, with sanitizers: each seventh lie, and SEED says which.
+lies: deps
+	cmake --preset asan >/dev/null
+	cmake --build --preset asan -j $(JOBS)
+	for who in clients askers workers schedulers keepers; do tests/e2e/lies.py --bin build/asan/bin --step 7 --first $$(($(SEED) % 7)) $$who || exit 1; done
 
 # Jobs over 20 GB, which come from a pipe: zpipe itself stays under 256 MB.  TMPDIR is where they spill to.
 bounded: deps all

@@ -214,6 +214,10 @@ static void beat(struct loop_timer *w)
     struct zpipe *z = w->owner;
     struct msg m = {.type = MSG_PING, .ping = {++z->pings}};
     client_send(z, &m, (struct slice){0}, NULL);
+    for (struct zpipe_job *j = z->jobs, *next; j && z->cluster[0] && !z->keeper; j = next) {
+        next = j->next;
+        client_job_expire(j);
+    }
 }
 
 /* ---- data links, in a cluster */

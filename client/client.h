@@ -190,6 +190,7 @@ struct zpipe_job {
     struct err stream_why; /* why the first stream failed */
     char again_why[512];   /* why streams were started again, most recently; "": they were not */
     bool cancelled;
+    uint64_t cancelled_ns;
     bool result_here; /* RESULT arrived: status, commit and why are set */
     bool over;
     int status;
@@ -328,6 +329,8 @@ void client_job_settle(struct zpipe_job *j);
 void client_job_again(struct zpipe_job *j);
 /* Also allowed when the result has arrived and only the commit remains. */
 void client_job_fail(struct zpipe_job *j, const struct err *why);
+/* Fails a job that was cancelled and has not ended within a time. */
+void client_job_expire(struct zpipe_job *j);
 /* Print a line on the job's stderr. */
 void client_job_say(struct zpipe_job *j, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int client_send(struct zpipe *z, const struct msg *m, struct slice bulk, struct err *e);

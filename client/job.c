@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define CANCEL_NS ((uint64_t)5 * 1000000000) /* so long a cancelled job may take to end; then its client goes */
+
 char *client_directory(const char *given, struct err *e)
 {
     char *d = realpath(given ? given : ".", NULL);
@@ -570,8 +572,20 @@ int zpipe_wait(struct zpipe_job *j, struct zpipe_error *error)
     return j->status;
 }
 
+/* A scheduler that stands still, or lies, ends nothing. */
+void client_job_expire(struct zpipe_job *j)
+{
+    struct err e;
+    if (!j->cancelled || j->result_here || loop_clock_ns() - j->cancelled_ns < CANCEL_NS)
+        return;
+    err_set(&e, ERR_CANCELLED, "cancelled, and the scheduler does not say that nothing runs any more");
+    client_job_fail(j, &e);
+}
+
 void zpipe_cancel(struct zpipe_job *j)
 {
+    if (!j->cancelled)
+        j->cancelled_ns = loop_clock_ns();
     j->cancelled = true;
     if (!j->result_here && j->z->away) { /* there is no scheduler that could end it */
         struct err e;

@@ -1,0 +1,15 @@
+# Second copies of the programs, which lie about one thing that they send.
+function(zpipe_lying program folder)
+    get_target_property(sources ${program} SOURCES)
+    list(TRANSFORM sources PREPEND ${CMAKE_SOURCE_DIR}/${folder}/)
+    add_executable(lying_${program} ${sources} ${CMAKE_SOURCE_DIR}/tests/lib/lies.c)
+    set_target_properties(lying_${program} PROPERTIES OUTPUT_NAME ${program}-lies RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+    target_link_libraries(lying_${program} PRIVATE ${ARGN})
+    foreach(f codec_encode peer_send peer_give)
+        target_link_options(lying_${program} PRIVATE -Wl,--wrap=${f})
+    endforeach()
+endfunction()
+zpipe_lying(zpipe cli zpipe_flags zpipe_static)
+zpipe_lying(zpipe-keeper cli zpipe_flags keeper zpipe_static)
+# A few of each kind of peer's; `make lies` tells many more.
+zpipe_e2e(lies lies.py --step 89 --first 3 clients askers a_client_can_be_interrupted)
