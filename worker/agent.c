@@ -179,9 +179,6 @@ static void on_run(struct agent *a, const struct msg_run *run, struct slice grap
         agent_send(a, &m);
         return;
     }
-    net_admit(a->net, MSG_CLIENT, run->client, NULL);
-    for (uint32_t i = 0; i < run->admit_count; i++)
-        net_admit(a->net, MSG_WORKER, run->admit[i], NULL);
     t->next = a->attempts;
     a->attempts = t;
     a->attempt_count++;

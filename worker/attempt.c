@@ -426,6 +426,38 @@ bool attempt_reap(struct attempt *t)
 
 /* ---- life */
 
+/* Keys that may connect while the attempt is there. */
+static int admit(struct attempt *t, enum msg_role role, struct slice key, struct err *e)
+{
+    struct attempt_key *k = &t->key[t->key_count];
+    if (!key.size)
+        return 0; /* its client is in this process */
+    if (net_admit(agent_net(t->agent), role, key, e) < 0)
+        return -1;
+    k->role = role;
+    memcpy(k->key, key.data, key.size < sizeof k->key ? key.size : sizeof k->key);
+    t->key_count++;
+    return 0;
+}
+
+static int admit_all(struct attempt *t, const struct msg_run *run, struct err *e)
+{
+    t->key = arena_array(&t->arena, (size_t)run->admit_count + 1, sizeof *t->key);
+    if (!t->key)
+        return err_nomem(e);
+    int r = admit(t, MSG_CLIENT, run->client, e);
+    for (uint32_t i = 0; r == 0 && i < run->admit_count; i++)
+        r = admit(t, MSG_WORKER, run->admit[i], e);
+    return r;
+}
+
+/* A worker that others reach by a network has no descriptor of theirs, and opens no file because somebody says that it is
+ * theirs: files are shared, or sent. */
+static bool may_be(const struct attempt *t, const struct msg_route *r)
+{
+    return !agent_data(t->agent) || r->via == MSG_VIA_CONNECT || r->via == MSG_VIA_LISTEN;
+}
+
 static int copy_routes(struct attempt *t, const struct msg_run *run, struct err *e)
 {
     t->route = arena_array(&t->arena, run->route_count, sizeof *t->route);
@@ -441,6 +473,8 @@ static int copy_routes(struct attempt *t, const struct msg_run *run, struct err 
                                                : t->graph->node_count;
         if (r->index >= limit)
             return err_set(e, ERR_PROTO, "a route names thing %u of %u", r->index, limit);
+        if (!may_be(t, r))
+            return err_set(e, ERR_PROTO, "a route leads to this host's own files or descriptors");
         r->url = arena_string(&t->arena, r->url);
         r->key.data = arena_bytes(&t->arena, r->key.data, r->key.size);
         if (!r->url || !r->key.data)
@@ -482,7 +516,7 @@ struct attempt *attempt_new(struct agent *a, const struct msg_run *run, struct s
         err_nomem(e);
         goto refuse;
     }
-    if (copy_routes(t, run, e) < 0)
+    if (copy_routes(t, run, e) < 0 || admit_all(t, run, e) < 0)
         goto refuse;
     t->past = past_join(agent_past(a), run->held, t->graph);
     return t;
@@ -517,6 +551,8 @@ void attempt_free(struct attempt *t)
     for (uint32_t i = 0; i < t->share_count; i++)
         share_free(t->shares[i]);
     group_clear(&t->main);
+    for (uint32_t i = 0; i < t->key_count; i++)
+        net_forget(agent_net(t->agent), t->key[i].role, (struct slice){t->key[i].key, sizeof t->key[i].key});
     graph_free(t->graph);
     arena_clear(&t->arena);
     free(t);

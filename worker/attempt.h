@@ -71,12 +71,19 @@ struct past_job;
 struct local;        /* state of an attempt in the client's own process */
 struct attempt_copy; /* files that a stage made, being copied to a descriptor of this process */
 
+struct attempt_key {
+    enum msg_role role;
+    uint8_t key[MSG_KEY_BYTES];
+};
+
 struct attempt {
     struct agent *agent;
     struct attempt *next;
     uint64_t job;
     uint32_t number, heard; /* number: of this attempt; heard: the newest attempt, of the parts that it reads from, that it knows of */
     uint8_t token[MSG_TOKEN_BYTES];
+    struct attempt_key *key; /* of its client and of workers: admitted as long as it is there */
+    uint32_t key_count;
     enum attempt_state state;
     struct graph *graph; /* owned */
     struct arena arena;

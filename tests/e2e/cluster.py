@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A cluster in bad moments: lost workers, wrong keys, cancelled clients.   cluster.py --bin DIR [CASE...]"""
-import glob, os, shutil, signal, subprocess, sys, time
+import glob, os, shutil, signal, socket, subprocess, sys, time
 
 import daemons
 from daemons import Cluster, lines, reference, tell_logs
@@ -580,6 +580,20 @@ def keys_come_and_go():
 
 
 @case
+def a_worker_lets_in_those_whose_jobs_it_runs():
+    """At its data port, and no longer than that takes."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = "tcp://127.0.0.1:%d" % s.getsockname()[1]
+    with Cluster(workers=1, options=("--data-listen", port)) as c:
+        os.mkdir("to")
+        shutil.copy("keys/client.key", "to")
+        shutil.copy("keys/worker.pub", "to/scheduler.pub")
+        assert c.run("echo x | cat").stdout == b"x\n"
+        r = subprocess.run([zpipe, "--cluster", port, "--keys", "to", "true"], capture_output=True, timeout=30)
+        assert r.returncode == 125 and b"our key is not allowed there" in r.stderr, r
+
+
+@case
 def nobody_there():
     subprocess.run([zpipe, "keygen", "--dir", "keys"], check=True)
     r = subprocess.run([zpipe, "--cluster", "tcp://127.0.0.1:1", "--keys", "keys", "true"], capture_output=True, timeout=60)
@@ -621,7 +635,7 @@ def one_state_directory_one_scheduler():
 
 @case
 def garbage_at_the_ports_hurts_nobody():
-    import random, socket
+    import random
     with Cluster(workers=1) as c:
         host, port = c.url[6:].rsplit(":", 1)
         rnd = random.Random(1)
