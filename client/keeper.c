@@ -244,7 +244,8 @@ int zpipe_check_keeper(const struct zpipe_keeper_options *o, struct zpipe_error 
     int r = l ? 0 : -1;
     if (r == 0 && ((o->shared && kept_shared_check(o->shared, &e) < 0) || fd_check_directory(o->directory, "the keeper's directory", &e) < 0 ||
                    !(n = net_new(l, &no, &e)) || peer_check_url(n, o->scheduler, false, &e) < 0 ||
-                   (o->data_listen && peer_check_url(n, o->data_listen, true, &e) < 0) || peer_check_data_url(o->advertise ? o->advertise : "", &e) < 0))
+                   (o->data_listen && peer_check_url(n, o->data_listen, true, &e) < 0) || peer_check_data_url(o->advertise ? o->advertise : "", &e) < 0 ||
+                   (!o->advertise && o->data_listen && !strchr(o->data_listen, '*') && peer_check_data_url(o->data_listen, &e) < 0)))
         r = -1;
     net_free(n);
     if (l)

@@ -8,6 +8,7 @@
 #include "sandbox/box.h"
 #include "scheduler/daemon.h"
 #include "worker/agent.h"
+#include "worker/image.h"
 #include "zpipe.h"
 
 #include <signal.h>
@@ -160,6 +161,9 @@ int zpipe_run_scheduler(const struct zpipe_scheduler_options *o, void (*ready)(c
 static int check_worker(const struct net *n, const struct zpipe_worker_options *o, struct err *e)
 {
     char box[4096];
+    struct image named;
+    if (o->image && image_find(&named, o->image, false, e) < 0)
+        return -1;
     if (peer_check_url(n, o->scheduler, false, e) < 0)
         return err_wrap(e, "the scheduler");
     if (o->data_listen && peer_check_url(n, o->data_listen, true, e) < 0)

@@ -567,7 +567,8 @@ def configurations_are_looked_at_before_they_are_used():
             (scheduler + ["--state=file"], "is no directory"), (scheduler + ["--state=none/new"], "cannot make the state directory 'none/new'"), (scheduler + ["--state=lives"], "is damaged"),
             (worker + ["--keys=empty"], "empty"), (worker + ["--scheduler=tcp://head"], "is no address"), (worker + ["--data-listen=tcp://me:99999"], "is no address"),
             (worker + ["--data-listen=tcp://0.0.0.0:7118"], "--advertise"), (worker + ["--advertise=me"], "--advertise"), (worker + ["--store=none"], "none"),
-            (worker + ["--shared=rel"], "rel"),
+            (worker + ["--shared=rel"], "rel"), (worker + ["--image=a b"], "an image's name"), (keeper + ["--data-listen=tcp://0.0.0.0:7119"], "--advertise"),
+            (scheduler + ["--keys=empty/none"], "the scheduler's own directory"),
             (keeper + ["--keys=empty"], "empty"), (keeper + ["--state=file"], "is no directory"), (keeper + ["--scheduler=head"], "is no address")):
         status, out, err = run(*argv)
         assert (status, out) == (125 if sentence else 0, b""), (argv, status, out, err)
