@@ -572,13 +572,13 @@ int zpipe_wait(struct zpipe_job *j, struct zpipe_error *error)
     return j->status;
 }
 
-/* A scheduler that stands still, or lies, ends nothing. */
+/* A scheduler or worker that stands still, or lies, ends nothing. */
 void client_job_expire(struct zpipe_job *j)
 {
     struct err e;
-    if (!j->cancelled || j->result_here || loop_clock_ns() - j->cancelled_ns < CANCEL_NS)
+    if (!j->cancelled || j->over || loop_clock_ns() - j->cancelled_ns < CANCEL_NS)
         return;
-    err_set(&e, ERR_CANCELLED, "cancelled, and the scheduler does not say that nothing runs any more");
+    err_set(&e, ERR_CANCELLED, "cancelled, and the cluster does not say that nothing runs any more");
     client_job_fail(j, &e);
 }
 
