@@ -122,7 +122,7 @@ void blocks_end(struct blocks *b)
 {
     struct err e;
     if (b->state != WHOLE)
-        report(b, b->unread);
+        report(b, b->unread && (b->out.bytes || waits_for_all(b)));
     b->state = ENDED;
     borrows_drop(b);
     if (outlet_close(&b->out, &e) < 0)
@@ -130,23 +130,22 @@ void blocks_end(struct blocks *b)
     attempt_settle(b->t);
 }
 
-/* Does the stage read its input to the end even if nobody reads its output?  It does if its command, run as one, would
- * write nothing before the end of its input.  So do tasks that leave files: which files there are must not depend on when
- * the reader left. */
-static bool goes_on_unread(const struct blocks *b)
+/* Tasks that leave files all run: which files there are must not depend on when the reader left. */
+static bool leaves_files(const struct blocks *b)
 {
-    return waits_for_all(b) || combine_adds(b->tail->combine_text) || (b->tasks && b->tasks->sink_count);
+    return b->tasks && b->tasks->sink_count;
 }
 
-static void outlet_was_left(void *owner)
+/* Does the stage go on though nobody reads its output?  It does if its command, run as one, would have written nothing yet: it
+ * would read on, and so the commands before it would not notice. */
+static bool goes_on_unread(const struct blocks *b)
 {
-    struct blocks *b = owner;
-    if (b->state == ENDED)
-        return;
-    if (b->state != WHOLE && goes_on_unread(b)) {
-        b->unread = true; /* the command would read all of its input, and find out only when it writes */
-        return;
-    }
+    bool silent = b->stage->author == GRAPH_NONE && !blocks_rerun(b).count && !b->out.bytes;
+    return waits_for_all(b) || combine_adds(b->tail->combine_text) || leaves_files(b) || silent;
+}
+
+void blocks_leave(struct blocks *b)
+{
     if (b->state != WHOLE)
         report(b, true);
     if (group_runs(&b->whole))
@@ -154,6 +153,17 @@ static void outlet_was_left(void *owner)
     b->state = ENDED;
     runs_drop(b);
     intake_stop(&b->intake);
+}
+
+static void outlet_was_left(void *owner)
+{
+    struct blocks *b = owner;
+    if (b->state == ENDED)
+        return;
+    if (b->state != WHOLE && goes_on_unread(b))
+        b->unread = true; /* the command finds out only when it writes */
+    else
+        blocks_leave(b);
 }
 
 static void outlet_ended(void *owner)
@@ -350,6 +360,11 @@ int blocks_give_all(struct blocks *b, struct err *e)
             outlet_piece_ended(&b->out);
         if (b->state != state)
             return 0;
+        if (b->unread && b->out.bytes && !leaves_files(b)) {
+            blocks_leave(b);
+            attempt_settle(b->t);
+            return 0;
+        }
         if (enough) {
             runs_drop(b);
             blocks_end(b);

@@ -163,7 +163,7 @@ struct blocks {
     struct running_digest *given; /* of the bytes that blocks have put into the outlet */
     struct running_digest *again; /* of the same bytes, when the stage runs whole */
     uint64_t given_bytes;
-    bool unread; /* nobody wants the output, but the stage reads its input to the end */
+    bool unread; /* nobody wants the output, but the stage goes on until it writes */
     bool stopping, reported, out_ended;
     struct tasks *tasks; /* for a map or reduce */
     struct deal *deal;   /* for a reduce */
@@ -181,6 +181,7 @@ int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e)
 int blocks_put(struct blocks *b, int fd, struct err *e); /* put it into the outlet; takes fd */
 /* The node wrote nothing to stderr.  If that goes to a client elsewhere, its stream must still be ended. */
 void blocks_end_stderr(struct blocks *b, uint32_t node);
+void blocks_leave(struct blocks *b); /* nobody reads what it writes: it ends as by SIGPIPE */
 void blocks_end(struct blocks *b); /* all output was put into the outlet */
 int blocks_size_of(int fd, uint64_t *size, struct err *e);
 int blocks_dup(int fd, struct err *e); /* duplicates it; gives */

@@ -52,7 +52,9 @@ static void whole_moved(struct group *g, uint32_t channel, uint64_t bytes, uint6
     if (b->state != WHOLE || g->region.plan.channel[channel].end != BOX_DRAIN)
         return;
     b->whole_out.bytes = bytes;
-    if (whole_take(b, false, &e) < 0)
+    if (b->unread && bytes)
+        blocks_leave(b);
+    else if (whole_take(b, false, &e) < 0)
         blocks_fail(b, &e);
 }
 
