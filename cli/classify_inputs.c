@@ -131,6 +131,29 @@ static const char *const controls[] = {"a\r", "\r", "a\rb", "\f", "a\f", "\v", "
 static const char *const high[] = {"\xe9", "caf\xc3\xa9", "\xc3", "\xa9", "\xff\xfe", "\xf0\x9f\x98\x80", "\xef\xbb\xbf", "a", "\x01", "\x7f", "\b", "x \xe2\x80\xa8 y"};
 static const char *const values[] = {"0.1", "2.5e3", "-7", "1000000", "3", "0.30", "99", "1e-3", "17", "123456789", "x", "", "007", "12.0"};
 
+/* Stands behind a word of the command: `/^Chapter [0-9]/`, `/^name: /`. */
+static const char *const tails[] = {"", "", "", "", " 7", "12", ": x", "=1", " a b", ".", " -3 the end", "\t2"};
+
+/* Entries of several forms, and lines that belong to the entry before. */
+static int log_line(struct inputs *in, unsigned number, char *out)
+{
+    static const char *const levels[] = {"INFO ", "DEBUG", "WARN", "ERROR", "FATAL"};
+    const unsigned minute = number / 60 % 60, second = number % 60, day = 1 + below(in, 28);
+    switch (below(in, 6)) {
+    case 0:
+        return snprintf(out, INPUT_LINE_MAX, "2026-11-%02u 10:%02u:%02u,%03u %s [main] done in %u ms\n", day, minute, second, below(in, 1000), ANY(in, levels), below(in, 900));
+    case 1:
+        return snprintf(out, INPUT_LINE_MAX, "2026-11-%02uT10:%02u:%02uZ %s a.b: x=%u\n", day, minute, second, ANY(in, levels), below(in, 9));
+    case 2:
+        return snprintf(out, INPUT_LINE_MAX, "Nov %2u 10:%02u:%02u host prog[%u]: %s\n", day, minute, second, below(in, 9000), ANY(in, words));
+    case 3:
+        return snprintf(out, INPUT_LINE_MAX, "\tat a.b.C(C.java:%u)\n", below(in, 900));
+    default:
+        return snprintf(out, INPUT_LINE_MAX, "10.0.%u.%u - - [%02u/Nov/2026:10:%02u:%02u +0000] \"GET /%s HTTP/1.1\" %u %u\n", below(in, 3), below(in, 9), day, minute, second,
+                        below(in, 3) ? "index.html" : "a", below(in, 4) ? 200 : 404, below(in, 9000));
+    }
+}
+
 /* Writes one line of the kind, with its newline, to `out`, which has room for INPUT_LINE_MAX. */
 static int line_of(struct inputs *in, enum input_kind kind, unsigned number, char *out)
 {
@@ -174,19 +197,20 @@ static int line_of(struct inputs *in, enum input_kind kind, unsigned number, cha
     case INPUT_JSON:
         return snprintf(out, room, "{\"id\": %u, \"name\": \"%s\", \"list\": [%u, %u.5]}\n", number, below(in, 2) ? "a b" : "x", below(in, 9), below(in, 90));
     case INPUT_LOG:
-        return snprintf(out, room, "10.0.%u.%u - - [%02u/Nov/2026:10:%02u:%02u +0000] \"GET /%s HTTP/1.1\" %u %u\n", below(in, 3), below(in, 9), 1 + below(in, 28),
-                        number / 60 % 60, number % 60, below(in, 3) ? "index.html" : "a", below(in, 4) ? 200 : 404, below(in, 9000));
+        return log_line(in, number, out);
     case INPUT_OWN:
         if (in->words) {
             size_t from = below(in, 2) && in->clear_words ? in->clear_words : in->words;
             const char *word = in->word[below(in, (unsigned)from)];
-            return snprintf(out, room, "%s%s%s\n", below(in, 3) ? "" : ANY(in, words), word, below(in, 3) ? "" : ANY(in, words));
+            return snprintf(out, room, "%s%s%s\n", below(in, 3) ? "" : ANY(in, words), word, ANY(in, tails));
         }
         return snprintf(out, room, "%s\n", ANY(in, words));
     case INPUT_ZEROS:
         return snprintf(out, room, "%s@%u\n", ANY(in, words), below(in, 1000));
     case INPUT_MANY:
         return snprintf(out, room, "%u\n", below(in, 10));
+    case INPUT_LETTERS:
+        return snprintf(out, room, "%c%c %u\n", 'a' + below(in, 26), 'A' + below(in, 26), below(in, 10));
     case INPUT_MIXED:
     case INPUT_KINDS:
         break;

@@ -258,8 +258,9 @@ static int try_all(struct classify *c)
         for (int kind = 0; kind <= INPUT_MIXED && (size == 0 || any_way(c)); kind++)
             if (try_input(c, (enum input_kind)kind, size ? MORE : FEW, size ? SPLITS_MORE : SPLITS_FEW) < 0)
                 return -1;
-    if (any_way(c) && try_input(c, INPUT_MANY, many, SPLITS_MORE) < 0)
-        return -1;
+    for (int kind = INPUT_MANY; kind <= INPUT_LETTERS && any_way(c); kind++)
+        if (try_input(c, (enum input_kind)kind, many, SPLITS_MORE) < 0)
+            return -1;
     return try_nothing(c);
 }
 
