@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -64,9 +65,21 @@ void keeper_sent(struct keeper *k, int sent, const struct err *e)
         keeper_fail(k, e);
 }
 
-int keeper_room(struct keeper *k, uint64_t more, struct err *e)
+static bool fits(uint64_t held, uint64_t more, uint64_t room)
 {
-    if (more <= k->room_bytes && k->held_bytes <= k->room_bytes - more)
+    return more <= room && held <= room - more;
+}
+
+/* A quarter is always there for others than the key that holds most. */
+int keeper_room(const struct keeper *k, uint64_t held_bytes, uint64_t more, struct err *e)
+{
+    uint64_t share = k->room_bytes - k->room_bytes / 4;
+    if (!fits(held_bytes, more, share))
+        return err_set(e, ERR_LIMIT,
+                       "the keeper holds %llu bytes of this key's jobs, of the %llu that one key may have (three quarters of --store-max), and %llu more do not fit: "
+                       "attach to jobs that have ended",
+                       (unsigned long long)held_bytes, (unsigned long long)share, (unsigned long long)more);
+    if (fits(k->held_bytes, more, k->room_bytes))
         return 0;
     return err_set(e, ERR_LIMIT, "the keeper holds %llu of the %llu bytes that it may hold (--store-max), and %llu more do not fit",
                    (unsigned long long)k->held_bytes, (unsigned long long)k->room_bytes, (unsigned long long)more);
@@ -177,16 +190,26 @@ static int copy_options(struct keeper *k, const struct zpipe_keeper_options *o, 
     return 0;
 }
 
+static int check_files(struct err *e)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= KEEPER_FILES_MIN)
+        return 0;
+    return err_set(e, ERR_LIMIT, "a keeper wants %d open files at least, and may have %llu: raise `ulimit -n` (LimitNOFILE= in its unit)", KEEPER_FILES_MIN,
+                   (unsigned long long)files.rlim_cur);
+}
+
 static int keeper_open(struct keeper *k, const struct zpipe_keeper_options *o, struct err *e)
 {
     k->lock = -1;
+    k->running_max = KEEPER_RUNNING_MAX;
     list_init(&k->visitors);
     for (int i = 0; i < KEEPER_OWNERS; i++)
         list_init(&k->owners[i]);
     k->job = calloc(KEEPER_JOBS_MAX, sizeof(struct keeper_job *));
     if (!k->job)
         return err_nomem(e);
-    if (copy_options(k, o, e) < 0 || hold(k, e) < 0)
+    if (check_files(e) < 0 || copy_options(k, o, e) < 0 || hold(k, e) < 0)
         return -1;
     free(k->directory); /* k->directory now holds the path */
     k->directory = realpath(o->directory, NULL);
@@ -240,7 +263,7 @@ int zpipe_check_keeper(const struct zpipe_keeper_options *o, struct zpipe_error 
     struct err e = {0};
     struct net *n = NULL;
     struct net_options no = {.keys = o->keys, .role = MSG_KEEPER};
-    struct loop *l = loop_new(&e);
+    struct loop *l = check_files(&e) < 0 ? NULL : loop_new(&e);
     int r = l ? 0 : -1;
     if (r == 0 && ((o->shared && kept_shared_check(o->shared, &e) < 0) || fd_check_directory(o->directory, "the keeper's directory", &e) < 0 ||
                    !(n = net_new(l, &no, &e)) || peer_check_url(n, o->scheduler, false, &e) < 0 ||

@@ -23,6 +23,7 @@
 #define KEEPER_JOBS_MAX    20000
 #define KEEPER_JOBS_PER_KEY_MAX 5000 /* of one key; includes jobs that are over until they are forgotten */
 #define KEEPER_RUNNING_MAX 100  /* the others wait their turn */
+#define KEEPER_FILES_MIN   256  /* with fewer open files a keeper does not start */
 #define KEEPER_OWNERS      256
 #define KEEPER_VISITS_MAX  1000
 #define KEEPER_VISIT_NS    ((uint64_t)60 * 1000000000) /* a visitor must connect within this time */
@@ -34,6 +35,7 @@
 struct keeper_owner {
     struct list at; /* in keeper.owners */
     uint32_t jobs, running, over; /* over: as keeper_list_spare counts them */
+    uint64_t held_bytes;          /* its jobs' bytes on disk */
     size_t key_size;
     uint8_t key[MSG_KEY_BYTES];
 };
@@ -92,6 +94,7 @@ struct keeper {
     struct keeper_job **job; /* sorted by number; job_count of them, room for KEEPER_JOBS_MAX */
     struct list owners[KEEPER_OWNERS], visitors; /* owners: by a byte of the key */
     uint32_t job_count, running, ended_count, visitor_count, visitors_gone;
+    uint32_t running_max;    /* fewer than KEEPER_RUNNING_MAX when there were no descriptors for more */
     bool start_wanted;       /* a job came or ended, so another may start */
     struct loop_timer tick;
     struct loop_hook reaper;
@@ -109,8 +112,8 @@ void keeper_sent(struct keeper *k, int sent, const struct err *e);
 /* Since 1970, roughly.  Setting the host's clock does not change it. */
 uint64_t keeper_now_ms(const struct keeper *k);
 void keeper_clock_start(struct keeper *k); /* call it when the jobs are read from the journal */
-/* Is there room for `more` bytes?  -1: no. */
-int keeper_room(struct keeper *k, uint64_t more, struct err *e);
+/* Is there room for `more` bytes of a key whose jobs hold so many already?  -1: no. */
+int keeper_room(const struct keeper *k, uint64_t held_bytes, uint64_t more, struct err *e);
 /* `what` could not be written to the keeper's directory (errno is set): fills e with that and what to do. */
 int keeper_write_failed(const struct keeper *k, const char *what, struct err *e);
 
@@ -118,6 +121,7 @@ int keeper_write_failed(const struct keeper *k, const char *what, struct err *e)
 int keeper_list_add(struct keeper_job *j, struct slice owner, struct err *e); /* -1: failed, it is in no list */
 void keeper_list_remove(struct keeper_job *j);
 int keeper_list_room(const struct keeper *k, struct slice owner, struct err *e); /* -1: this key has as many jobs as it may */
+uint64_t keeper_list_held(const struct keeper *k, struct slice owner); /* bytes that this key's jobs hold */
 struct keeper_job *keeper_job_of(struct keeper *k, uint64_t number); /* NULL: there is none */
 struct keeper_job *keeper_list_next(const struct keeper *k); /* the job to start next; NULL: none waits */
 struct keeper_job *keeper_list_spare(struct keeper *k, uint64_t now_ms); /* the job to forget now; NULL: none */

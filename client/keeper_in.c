@@ -62,13 +62,25 @@ static int check_files(const struct deposit_in *in, uint64_t *bytes, struct err 
     return 0;
 }
 
+/* Bytes that wait to come from this visitor's key. */
+static uint64_t coming(const struct visitor *v)
+{
+    uint64_t bytes = 0;
+    for (const struct list *l = v->k->visitors.next; l != &v->k->visitors; l = l->next) {
+        const struct visitor *other = LIST_OF(l, visitor, at);
+        bool same = other->in && slice_equal((struct slice){other->key, other->key_size}, (struct slice){v->key, v->key_size});
+        bytes += same ? other->in->held_bytes : 0;
+    }
+    return bytes;
+}
+
 static int take_record(struct deposit_in *in, struct err *e)
 {
     uint64_t bytes;
     struct slice record = {in->record.data + KEPT_PREFIX, in->record.size - KEPT_PREFIX};
     if (kept_decode(record, &in->arena, &in->kept, e) < 0 ||
         !(in->graph = graph_decode(in->kept.graph.data, in->kept.graph.size, e)) || check_files(in, &bytes, e) < 0 ||
-        keeper_room(in->v->k, bytes, e) < 0)
+        keeper_room(in->v->k, keeper_list_held(in->v->k, (struct slice){in->v->key, in->v->key_size}) + coming(in->v), bytes, e) < 0)
         return -1;
     in->held_bytes = bytes;
     in->v->k->held_bytes += bytes; /* reserved; once the job exists it counts its own bytes */

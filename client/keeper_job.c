@@ -55,6 +55,7 @@ static void weigh(struct keeper_job *j)
     counted = 0;
     nftw(j->path, count_one, TREE_FDS, FTW_PHYS);
     j->k->held_bytes += counted - j->held_bytes;
+    j->owner->held_bytes += counted - j->held_bytes;
     j->held_bytes = counted;
 }
 
@@ -97,6 +98,8 @@ static struct slice copy_bytes(struct slice s)
 void keeper_job_free(struct keeper_job *j)
 {
     zpipe_job_free(j->job);
+    if (j->owner)
+        j->owner->held_bytes -= j->held_bytes;
     keeper_list_remove(j);
     j->k->held_bytes -= j->held_bytes;
     fd_close(&j->in);
@@ -306,6 +309,7 @@ static int write_at(int fd, const char *data, size_t size, uint64_t at)
 static void add_held(struct keeper_job *j, size_t size)
 {
     j->held_bytes += size;
+    j->owner->held_bytes += size;
     j->k->held_bytes += size;
 }
 
@@ -315,7 +319,7 @@ static void on_stdout(void *owner, const void *data, size_t size)
     struct err e;
     if (j->ended)
         return;
-    if (compare(j, data, size, &e) == 0 && keeper_room(j->k, size, &e) == 0) {
+    if (compare(j, data, size, &e) == 0 && keeper_room(j->k, j->owner->held_bytes, size, &e) == 0) {
         if (write_at(j->out, data, size, j->out_bytes) == 0) {
             j->out_bytes += size;
             add_held(j, size);
@@ -330,7 +334,7 @@ static void on_stdout(void *owner, const void *data, size_t size)
 static void on_stderr(void *owner, const void *data, size_t size)
 {
     struct keeper_job *j = owner;
-    if (keeper_room(j->k, size, NULL) == 0 && fd_write_all(j->err, data, size) == 0)
+    if (keeper_room(j->k, j->owner->held_bytes, size, NULL) == 0 && fd_write_all(j->err, data, size) == 0)
         add_held(j, size);
     else
         log_warn("log_lost", "job=%" PRIu64 " bytes=%zu", j->row.number, size);
@@ -478,6 +482,24 @@ static struct zpipe_job *submit(struct keeper_job *j, const struct kept_job *kep
 /* Also for a job that could not even begin. */
 static int over(struct keeper_job *j, uint32_t status, const struct err *why, bool committed);
 
+/* There were no descriptors for this job beside those that run: it waits until one of them has ended.  Not if somebody
+ * follows what it prints. */
+static bool waits_for_others(struct keeper_job *j, const struct err *why)
+{
+    struct keeper *k = j->k;
+    if ((why->sys != EMFILE && why->sys != ENFILE) || !k->running || j->taker)
+        return false;
+    k->running_max = k->running;
+    j->again = true;
+    fd_close(&j->in);
+    fd_close(&j->out);
+    fd_close(&j->was);
+    fd_close(&j->err);
+    log_warn("few_descriptors", "job=%" PRIu64 " running=%u why=\"%s\"", j->row.number, k->running, why->text);
+    keeper_job_tell(j);
+    return true;
+}
+
 static void start(struct keeper_job *j)
 {
     struct arena arena = ARENA_INIT(2 * (size_t)KEPT_BYTES_MAX);
@@ -492,7 +514,7 @@ static void start(struct keeper_job *j)
         j->owner->running++;
         log_info("job_begun", "job=%" PRIu64, j->row.number);
         keeper_job_tell(j);
-    } else {
+    } else if (!waits_for_others(j, &e)) {
         over(j, ZPIPE_STATUS_FAILED, &e, false);
     }
 }
@@ -500,7 +522,7 @@ static void start(struct keeper_job *j)
 void keeper_jobs_start(struct keeper *k)
 {
     struct keeper_job *j;
-    while (k->running < KEEPER_RUNNING_MAX && !k->closing && (j = keeper_list_next(k)))
+    while (k->running < k->running_max && !k->closing && (j = keeper_list_next(k)))
         start(j);
 }
 
@@ -609,8 +631,8 @@ static int over(struct keeper_job *j, uint32_t status, const struct err *why, bo
         err_set(&said, ERR_PROTO, "it is not deterministic: the job printed %" PRIu64 " bytes, and had printed %" PRIu64 " before",
                 j->out_bytes, j->was_bytes);
     weigh(j);
-    if (committed && j->k->held_bytes > j->k->room_bytes)
-        keeper_room(j->k, 1, &said);
+    if (committed && keeper_room(j->k, j->owner->held_bytes, 0, &e) < 0)
+        said = e;
     else if (committed && (sync_parts(j, &e) < 0 || count_left(j, &j->row.left_bytes, &e) < 0))
         said = e;
     free((void *)(uintptr_t)j->row.why);
@@ -654,7 +676,8 @@ static void end(struct keeper_job *j)
     k->running--;
     j->owner->running--;
     fd_close(&j->in);
-    if (!k->closing && !k->z->lost)
+    k->running_max += k->running_max < KEEPER_RUNNING_MAX && !why.code;
+    if (!k->closing && !k->z->lost && !waits_for_others(j, &why))
         over(j, status, &why, committed);
 }
 
@@ -683,7 +706,7 @@ static void check_growth(struct keeper_job *j)
     struct stat s;
     for (uint32_t i = 0; i < j->job->output_count; i++)
         bytes += j->job->output[i].fd >= 0 && fstat(j->job->output[i].fd, &s) == 0 ? (uint64_t)s.st_size : 0;
-    if (keeper_room(j->k, bytes, &e) < 0)
+    if (keeper_room(j->k, j->owner->held_bytes, bytes, &e) < 0)
         client_job_fail(j->job, &e);
 }
 

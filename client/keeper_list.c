@@ -73,6 +73,12 @@ int keeper_list_room(const struct keeper *k, struct slice owner, struct err *e)
     return 0;
 }
 
+uint64_t keeper_list_held(const struct keeper *k, struct slice owner)
+{
+    const struct keeper_owner *o = find_owner(k, owner);
+    return o ? o->held_bytes : 0;
+}
+
 int keeper_list_add(struct keeper_job *j, struct slice owner, struct err *e)
 {
     struct keeper *k = j->k;

@@ -382,6 +382,47 @@ def a_full_disk_is_told():
 
 
 @case
+def one_key_leaves_room_for_others():
+    with Kept("--store-max", "4M") as c:
+        subprocess.run([zpipe, "keygen", "--dir", "other", "eve"], check=True, stdout=subprocess.DEVNULL)
+        shutil.copy("keys/scheduler.pub", "other")
+        subprocess.run([zpipe, "scheduler", "allow", "client", open("other/own.pub").read().split()[1], "--keys", "keys"], check=True)
+        first = c.submit("head -c 2900000 /dev/zero")
+        until("it has ended", lambda: b"ended" in c.run("status", first).stdout)
+        more = c.submit("head -c 900000 /dev/zero")
+        r = c.run("attach", more)
+        assert r.returncode == 125 and b"of the 3145728 that one key may have" in r.stderr, r
+        r = c.run("submit", "wc -c", input=b"x" * 900000)
+        assert r.returncode == 125 and b"of the 3145728 that one key may have" in r.stderr, r
+        theirs = {**c.env, "ZPIPE_KEYS": "other"}
+        job = subprocess.run([zpipe, "submit", "head -c 900000 /dev/zero"], env=theirs, capture_output=True).stdout.decode().strip()
+        r = subprocess.run([zpipe, "attach", job], env=theirs, capture_output=True, timeout=60)
+        assert (r.returncode, len(r.stdout)) == (0, 900000), r.stderr
+        assert c.run("attach", first).stdout == bytes(2900000)
+        again = c.submit("head -c 900000 /dev/zero")
+        assert c.run("attach", again).stdout == bytes(900000)
+
+
+@case
+def jobs_wait_for_descriptors():
+    """Of those that a keeper has taken; with very few it does not start."""
+    os.mkdir("in")
+    for i in range(120):
+        open("in/%d" % i, "w").write("%d\n" % i)
+    with Kept(workers=0, before=("prlimit", "--nofile=256:256")) as c:
+        r = subprocess.run(["prlimit", "--nofile=60:60", zpipe, "keeper", "--keys", "keys", "--scheduler", c.url, "--state", "few"], capture_output=True, timeout=60)
+        assert r.returncode == 125 and b"256 open files at least, and may have 60" in r.stderr, r
+        jobs = [c.submit("sort -r in/*") for _ in range(4)]
+        c.start("worker", "--keys", "keys", "--scheduler", c.url, "--slots", "8")  # all begin now
+        want = reference("sort -r in/*")
+        for job in jobs:
+            until("it has ended", lambda: b"ended" in c.run("status", job).stdout, 60)
+            r = c.run("attach", job)
+            assert (r.returncode, r.stdout) == (0, want), r
+        assert "few_descriptors" in open("daemons.log").read(), "there were enough"
+
+
+@case
 def a_damaged_journal_is_told():
     """Bytes of it are changed at random: it is refused, by name, or all that it said is as it was."""
     with Kept() as c:
