@@ -295,6 +295,8 @@ struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, 
 int trees_expand(struct graph *g, bool deep, struct buf *told, struct err *e);
 
 /* ---- hints.c */
+/* told: what is to be said before the job runs. */
+void hints_follow(const struct graph *g, struct buf *told);
 void hints_task(struct zpipe_job *j, const struct msg_task *t);
 void hints_said(struct zpipe_job *j, uint32_t node, const char *tail);
 

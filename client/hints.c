@@ -29,6 +29,37 @@ static void program(struct zpipe_job *j, const char *name)
     free(copy);
 }
 
+/* Is it a `tail -f FILE`?  Without a file it reads a pipe, to its end. */
+static bool follows(const struct graph_node *n)
+{
+    const char *slash = n->argc ? strrchr(n->argv[0], '/') : NULL, *name = slash ? slash + 1 : n->argc ? n->argv[0] : "";
+    bool follow = false, file = false, options = true;
+    if (n->kind != GRAPH_COMMAND || strcmp(name, "tail"))
+        return false;
+    for (uint32_t i = 1; i < n->argc; i++) {
+        const char *word = n->argv[i], *letter = word + strcspn(word, "fFncs");
+        bool option = options && word[0] == '-' && word[1];
+        if (!option) {
+            file |= strcmp(word, "-") != 0;
+            continue;
+        }
+        options = strcmp(word, "--") != 0;
+        follow |= word[1] == '-' ? !strncmp(word, "--follow", 8) : *letter == 'f' || *letter == 'F';
+        i += word[1] != '-' && *letter && !letter[1] && strchr("ncs", *letter); /* the next word is the number */
+    }
+    return follow && file;
+}
+
+/* What `tail -f` waits for never comes: while a job runs, its inputs do not change.  The user is told at once, for the job
+ * would stand still without a word. */
+void hints_follow(const struct graph *g, struct buf *told)
+{
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (follows(&g->node[i]))
+            buf_printf(told, "zpipe: hint: `%.100s` waits for a file to grow, but a job's inputs must not change: start it outside, "
+                       "%.100s | zpipe --line-reads '…'\n", g->node[i].label, g->node[i].label);
+}
+
 static bool is_input(const struct zpipe_job *j, const struct graph_node *n, const char *name)
 {
     for (uint32_t i = 0; i < n->file_count; i++)

@@ -761,6 +761,18 @@ def links_that_a_command_does_not_see_are_told():
 
 
 @case
+def a_file_that_is_followed_is_told():
+    said = "zpipe: hint: `%s` waits for a file to grow, but a job's inputs must not change: start it outside, %s | zpipe --line-reads '\u2026'\n"
+    for text, told in (("tail -n 1 -f no.such | head -n 1", True), ("tail -F no.such", True), ("tail --follow=name no.such", True), ("tail -1f no.such", True),
+                       ("tail -n 1 words.f | head -n 1", False), ("tail -n -f no.such", False), ("seq 3 | tail -f", False), ("seq 3 | tail -f -", False), ("tail -- -f", False)):
+        p = subprocess.Popen([zpipe, text], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        stage = text.split(" | ")[0]
+        err = p.communicate(timeout=20)[1].decode() if not told else p.stderr.readline().decode()
+        p.kill(), p.wait()
+        assert (said % (stage, stage) in err) == told, (text, err)
+
+
+@case
 def waits_that_only_another_ends_hold_nobody_up():
     """A program's processes take turns; one that is at work and stands still must not keep the others from what would wake it."""
     stopped = "import os, signal\nme = os.getpid()\nif os.fork() == 0:\n os.kill(me, signal.SIGCONT)\n os._exit(0)\nos.kill(me, signal.SIGSTOP)\nprint('on')\n"
