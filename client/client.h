@@ -291,8 +291,13 @@ void serve_link_lost(struct zpipe_job *j, const struct peer *p, const char *why)
 struct peer *client_link_to(struct zpipe *z, const char *url, struct slice key, struct err *e);
 
 /* ---- trees.c */
-/* told: what is to be said of symbolic links that were left out. */
-int trees_expand(struct graph *g, bool deep, struct buf *told, struct err *e);
+int trees_expand(struct graph *g, bool deep, struct err *e);
+
+/* ---- links.c */
+/* Gives the node the symbolic links that its inputs lie behind. */
+int links_give(struct graph *g, struct graph_node *n, struct err *e);
+/* Fills f for the link at path, but for its name; its text is in link.  -1: no link is there. */
+int links_read(const char *path, struct graph_file *f, char link[GRAPH_LINK_MAX + 1]);
 
 /* ---- hints.c */
 /* told: what is to be said before the job runs. */

@@ -63,7 +63,7 @@ void hints_follow(const struct graph *g, struct buf *told)
 static bool is_input(const struct zpipe_job *j, const struct graph_node *n, const char *name)
 {
     for (uint32_t i = 0; i < n->file_count; i++)
-        if (!strcmp(j->graph->file[n->file[i]].name, name))
+        if (!strcmp(j->graph->file[n->file[i]].name, name) && !graph_is_link(&j->graph->file[n->file[i]]))
             return true;
     return false;
 }

@@ -466,7 +466,7 @@ int client_job_prepare(const struct zpipe *z, struct graph *g, const struct zpip
     g->tell_blocks = s->tell_blocks;
     g->audit = s->audit < GRAPH_AUDIT_ALL ? s->audit : GRAPH_AUDIT_ALL;
     hints_follow(g, told);
-    return mark_recorded(g, s, e) < 0 || insert_cats(g, e) < 0 || trees_expand(g, !z->embedded, told, e) < 0 ? -1 : 0;
+    return mark_recorded(g, s, e) < 0 || insert_cats(g, e) < 0 || trees_expand(g, !z->embedded, e) < 0 ? -1 : 0;
 }
 
 static struct zpipe_job *job_start(struct zpipe *z, struct graph *g, char *directory, const struct zpipe_submission *s,

@@ -405,7 +405,7 @@ static int place_files(struct keeper_job *j, struct graph *g, const struct kept_
         at += carried;
         int r = carried              ? place_carried(j, g, i, e)
                 : f->awaited         ? place_awaited(j, g, f, k->directory, e)
-                : S_ISDIR(f->mode)   ? 0
+                : S_ISDIR(f->mode) || graph_is_link(f) ? 0
                                      : place_shared(j, g, f, e);
         if (r < 0)
             return -1;

@@ -345,8 +345,8 @@ int serve_routes(struct zpipe_job *j, const struct msg_route_list *m, struct err
                                                : j->graph->node_count;
         if (r->via != MSG_VIA_CONNECT || r->index >= limit)
             return err_set(e, ERR_PROTO, "the scheduler named a stream that cannot be");
-        if (r->what == MSG_FILE && S_ISDIR(j->graph->file[r->index].mode))
-            continue; /* the files in a directory have routes of their own */
+        if (r->what == MSG_FILE && (S_ISDIR(j->graph->file[r->index].mode) || graph_is_link(&j->graph->file[r->index])))
+            continue; /* the files in a directory have routes of their own, and what a link leads to was not asked for */
         if (serve(j, m, r, e) < 0)
             return -1;
     }

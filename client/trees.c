@@ -1,7 +1,7 @@
 /* See client.h.  In a cluster a directory travels as the files in it: each becomes an input of the stages that named the
  * directory.  In this process the stage gets the directory itself, read-only, with two exceptions.  The working directory
  * is the sandbox's own, so the stage gets its entries instead.  And of a directory that the stage may write into it gets
- * the files, if it holds nothing else and not too many of them. */
+ * the files, if it holds nothing else and not too many of them.  Symbolic links travel as what they say. */
 #include "client/client.h"
 
 #include "base/kept.h"
@@ -28,9 +28,19 @@ struct tree {
     uint32_t count;
     uint32_t *file; /* in the arena: the files found below the directory being walked */
     uint32_t room;
-    uint32_t links;  /* how many symbolic links of the node's directories were left out */
-    char link[256];  /* the name of the first one */
 };
+
+static int add_found(struct tree *t, const struct graph_file *f)
+{
+    if (t->count == TREE_FILES_MAX)
+        return err_set(t->e, ERR_LIMIT, "the directories of this job hold more than %d files, too many to send",
+                       TREE_FILES_MAX);
+    uint32_t file = graph_add_file(t->g, f, t->e);
+    if (file == GRAPH_NONE)
+        return -1;
+    t->file[t->count++] = file;
+    return 0;
+}
 
 static int add_file(struct tree *t, const char *name, const char *path, const struct stat *s)
 {
@@ -40,14 +50,21 @@ static int add_file(struct tree *t, const char *name, const char *path, const st
                            .inode = s->st_ino,
                            .mtime_ns = (int64_t)s->st_mtim.tv_sec * 1000000000 + s->st_mtim.tv_nsec,
                            .mode = s->st_mode};
-    if (t->count == TREE_FILES_MAX)
-        return err_set(t->e, ERR_LIMIT, "the directories of this job hold more than %d files, too many to send",
-                       TREE_FILES_MAX);
-    uint32_t file = graph_add_file(t->g, &f, t->e);
-    if (file == GRAPH_NONE)
-        return -1;
-    t->file[t->count++] = file;
-    return 0;
+    return add_found(t, &f);
+}
+
+/* A link is given as it is, unless the node gets a file under this name. */
+static int add_link(struct tree *t, const char *name, const char *path)
+{
+    struct graph_file f;
+    char link[GRAPH_LINK_MAX + 1];
+    for (uint32_t i = 0; i < t->node->file_count; i++)
+        if (!strcmp(t->g->file[t->node->file[i]].name, name) && !graph_is_link(&t->g->file[t->node->file[i]]))
+            return 0;
+    if (links_read(path, &f, link) < 0)
+        return 0; /* it has gone meanwhile */
+    f.name = name;
+    return add_found(t, &f);
 }
 
 static int by_name(const struct dirent **a, const struct dirent **b)
@@ -100,15 +117,15 @@ static int walk(struct tree *t, const char *name, const char *path, int depth)
             t->deep = !written;
         } else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode)) {
             r = add_file(t, inner_name, inner, &s);
-        } else if (S_ISLNK(s.st_mode) && !t->links++) {
-            snprintf(t->link, sizeof t->link, "%.255s", inner_name);
+        } else if (S_ISLNK(s.st_mode)) {
+            r = add_link(t, inner_name, inner);
         }
     }
     free(list);
     return r;
 }
 
-/* Does it hold only files and non-empty directories, and at most *room of them? */
+/* Does it hold only files, links and non-empty directories, and at most *room of them? */
 static bool is_plain(const char *path, uint32_t *room, int depth)
 {
     struct dirent **list;
@@ -119,7 +136,7 @@ static bool is_plain(const char *path, uint32_t *room, int depth)
         struct stat s;
         plain = plain && snprintf(inner, sizeof inner, "%s/%s", path, list[i]->d_name) < (int)sizeof inner &&
                 lstat(inner, &s) == 0 && (*room)-- > 0 &&
-                (S_ISREG(s.st_mode) || (S_ISDIR(s.st_mode) && is_plain(inner, room, depth + 1)));
+                (S_ISREG(s.st_mode) || S_ISLNK(s.st_mode) || (S_ISDIR(s.st_mode) && is_plain(inner, room, depth + 1)));
         free(list[i]);
     }
     if (n >= 0)
@@ -224,34 +241,14 @@ static int expand(struct tree *t, struct graph_node *n)
     return give_once(t, n);
 }
 
-/* `grep -r` passes links by, so it misses none. */
-static bool passes_links_by(const struct graph_node *n)
-{
-    const char *slash = n->argc ? strrchr(n->argv[0], '/') : NULL, *name = slash ? slash + 1 : n->argc ? n->argv[0] : "";
-    return n->kind == GRAPH_COMMAND && (!strcmp(name, "grep") || !strcmp(name, "egrep") || !strcmp(name, "fgrep"));
-}
-
-static void tell_links(const struct tree *t, const struct graph_node *n, struct buf *told)
-{
-    if (!t->links || passes_links_by(n))
-        return;
-    buf_printf(told, "zpipe: hint: `%.100s` does not see the symbolic link `%s`", n->label, t->link);
-    if (t->links > 1)
-        buf_printf(told, " and %u more", t->links - 1);
-    buf_printf(told, ": --with %s shows it what the link leads to\n", t->link);
-}
-
-int trees_expand(struct graph *g, bool deep, struct buf *told, struct err *e)
+int trees_expand(struct graph *g, bool deep, struct err *e)
 {
     struct tree t = {.g = g, .e = e, .deep = deep};
     t.file = arena_array(&g->arena, TREE_FILES_MAX, sizeof *t.file);
     if (!t.file)
         return err_nomem(e);
-    for (uint32_t i = 0; i < g->node_count; i++) {
-        t.links = 0;
-        if (g->node[i].file_count && expand(&t, &g->node[i]) < 0)
+    for (uint32_t i = 0; i < g->node_count; i++)
+        if (g->node[i].file_count && (links_give(g, &g->node[i], e) < 0 || expand(&t, &g->node[i]) < 0))
             return -1;
-        tell_links(&t, &g->node[i], told);
-    }
     return 0;
 }

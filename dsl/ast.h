@@ -114,7 +114,8 @@ struct pipeline;
 struct written {
     struct written *next;
     const char *path; /* the client's, normalised */
-    uint64_t hash;    /* of `path`, to compare quickly: most words are no such file */
+    const char *to;   /* where that leads, if there are symbolic links on the way */
+    uint64_t hash;    /* of `to`, to compare quickly: most words are no such file */
     const char *word; /* as typed */
     size_t at;
     unsigned statement; /* counted from 0 */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- growing the graph ------------------------------------------------------------------- */
 
@@ -94,14 +95,20 @@ int lower_add_source(struct lower *w, const struct graph_segment *segment, uint3
 int lower_add_file(struct lower *w, const char *name, const char *path, size_t at, uint32_t *out)
 {
     struct stat st;
-    if (stat(path, &st) < 0)
-        return FAIL(w, at, NULL, "%.200s: it was there a moment ago and is gone", path);
+    char link[GRAPH_LINK_MAX + 1] = "";
+    if (stat(path, &st) < 0) { /* perhaps a link that leads nowhere */
+        ssize_t n = readlink(path, link, sizeof link - 1);
+        if (n < 0 || lstat(path, &st) < 0 || !S_ISLNK(st.st_mode))
+            return FAIL(w, at, NULL, "%.200s: it was there a moment ago and is gone", path);
+        link[n] = '\0';
+    }
     struct graph_file f = {.name = name,
                            .path = path,
                            .size_bytes = (uint64_t)st.st_size,
                            .inode = st.st_ino,
                            .mtime_ns = st.st_mtim.tv_sec * 1000000000LL + st.st_mtim.tv_nsec,
-                           .mode = st.st_mode};
+                           .mode = st.st_mode,
+                           .link = link};
     *out = graph_add_file(w->g, &f, w->e);
     return *out == GRAPH_NONE ? lower_refused(w, at) : 0;
 }

@@ -516,7 +516,7 @@ static int find_files(struct split_case *c)
         bool regular = file != GRAPH_NONE && S_ISREG(c->g->file[file].mode) && word[strlen(word) - 1] != '/';
         if (!regular) {
             split_whole(c, "`%.60s` is %s", word,
-                        file == GRAPH_NONE ? "no file that is cut" : "a directory");
+                        file == GRAPH_NONE || graph_is_link(&c->g->file[file]) ? "no file that is cut" : "a directory");
             c->file_count = 0;
             return SPLIT_OK;
         }

@@ -42,12 +42,34 @@ static uint64_t hash(const char *text)
     return h;
 }
 
+/* Where a path leads, also if the last part of it does not exist yet.  NULL: no memory. */
+static const char *leads_to(struct resolver *r, const char *path)
+{
+    char real[PATH_MAX], parent[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    if (realpath(path, real))
+        return strcmp(real, path) ? arena_string(r->arena, real) : path;
+    if (!slash || slash == path || slash - path >= PATH_MAX)
+        return path;
+    snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
+    if (!realpath(parent, real) || strlen(real) + strlen(slash) >= sizeof real || !strcmp(real, parent))
+        return path;
+    strcat(real, slash);
+    return arena_string(r->arena, real);
+}
+
+static const char *word_leads_to(struct resolver *r, const char *word)
+{
+    const char *path = uses_path(r, word);
+    return path ? leads_to(r, path) : NULL;
+}
+
 const struct written *uses_written(struct resolver *r, const char *word)
 {
-    const char *path = r->written ? uses_path(r, word) : NULL;
+    const char *path = r->written ? word_leads_to(r, word) : NULL;
     uint64_t h = path ? hash(path) : 0;
     for (const struct written *w = path ? r->written : NULL; w; w = w->next)
-        if (w->hash == h && w->statement < r->statement && strcmp(w->path, path) == 0)
+        if (w->hash == h && w->statement < r->statement && strcmp(w->to, path) == 0)
             return w;
     return NULL;
 }
@@ -57,11 +79,11 @@ const struct written *uses_awaited(struct resolver *r, const char *word, bool su
     const struct written *w = uses_written(r, word);
     if (w || !r->maybe)
         return w;
-    const char *path = uses_path(r, word);
+    const char *path = word_leads_to(r, word);
     uint64_t h = path ? hash(path) : 0;
     struct stat st;
     for (w = path ? r->maybe : NULL; w; w = w->next)
-        if (w->hash == h && w->statement < r->statement && strcmp(w->path, path) == 0)
+        if (w->hash == h && w->statement < r->statement && strcmp(w->to, path) == 0)
             break;
     return w && (sure || strpbrk(word, "./") || stat(path, &st) == 0) ? w : NULL;
 }
@@ -182,9 +204,9 @@ int uses_input(struct resolver *r, struct stage *s, const char *word, struct val
     if (!path)
         return -1;
     if (!from) {
-        if (stat(path, &st) < 0)
+        if (stat(path, &st) < 0 && (!clean || lstat(path, &st) < 0 || !S_ISLNK(st.st_mode)))
             return 0;
-        if (!S_ISREG(st.st_mode) && !(S_ISDIR(st.st_mode) && directory_ok(word, path, directories)))
+        if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode) && !(S_ISDIR(st.st_mode) && directory_ok(word, path, directories)))
             return 0;
     }
     struct use *u = make_use(r, word, v, at);
@@ -230,12 +252,14 @@ int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at,
             return text_fail(r->text, at, r->e, hint, "%.200s is written twice in this job", word);
         }
     struct written *w = arena_alloc(r->arena, sizeof *w);
-    if (!w)
+    const char *to = leads_to(r, path);
+    if (!w || !to)
         return resolve_no_memory(r);
     if (++r->written_count > WRITTEN_MAX)
         return text_fail(r->text, at, r->e, NULL, "the job writes more than %d files", WRITTEN_MAX);
     *w = (struct written){.path = path,
-                          .hash = hash(path),
+                          .to = to,
+                          .hash = hash(to),
                           .word = word,
                           .at = at,
                           .statement = r->statement,
@@ -287,12 +311,13 @@ int uses_maybe(struct resolver *r, struct stage *s, const char *word, size_t at)
     if (!r->in->jobfile)
         return 0;
     struct written *w = arena_alloc(r->arena, sizeof *w);
-    if (!w)
+    const char *to = leads_to(r, u->path);
+    if (!w || !to)
         return resolve_no_memory(r);
     if (++r->maybe_count > MAYBE_MAX)
         return text_fail(r->text, at, r->e, NULL, "more than %d words of the job may name files that it makes",
                          MAYBE_MAX);
-    *w = (struct written){.next = r->maybe, .path = u->path, .hash = hash(u->path), .word = u->word, .at = at,
+    *w = (struct written){.next = r->maybe, .path = u->path, .to = to, .hash = hash(to), .word = u->word, .at = at,
                           .statement = r->statement};
     r->maybe = w;
     return 0;

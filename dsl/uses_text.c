@@ -458,7 +458,7 @@ static int scan_input(struct scan *c, const struct word *w, const char *text, bo
     bool directories = !command && c->directories && !is_dots(text);
     int got = uses_input(r, c->s, text, NULL, c->s->start, directories, false);
     if (c->test) /* only after -d and the like, not in `[ "$x" = src ]` */
-        c->directories = text[0] == '-' && strlen(text) == 2 && strchr("dersxw", text[1]);
+        c->directories = text[0] == '-' && strlen(text) == 2 && strchr("Ldehrsxw", text[1]);
     if (got > 0 && c->cd)
         c->there = text;
     if (got == 0 && c->says && !command && strchr(text, ' ') && r->only_open == 0 && uses_said(r, c->s, c->at, text) < 0)

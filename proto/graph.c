@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define ARENA_MAX (512u << 20)
 
@@ -85,11 +86,11 @@ uint32_t graph_add_edge(struct graph *g, uint32_t from, uint32_t to, struct err 
 
 /* ---- files, found again by name and path: a table of indices + 1, at most half full */
 
-static uint32_t *slot_of(struct graph *g, const char *name, const char *path)
+static uint32_t *slot_of(struct graph *g, const char *name, const char *path, const char *link)
 {
     uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
-    const char *const texts[] = {name, path};
-    for (size_t i = 0; i < 2; i++)
+    const char *const texts[] = {name, path, link};
+    for (size_t i = 0; i < 3; i++)
         for (const char *at = texts[i];; at++) {
             hash = (hash ^ (unsigned char)*at) * 0x100000001b3u;
             if (!*at)
@@ -98,7 +99,7 @@ static uint32_t *slot_of(struct graph *g, const char *name, const char *path)
     for (uint32_t at = (uint32_t)(hash >> 20);; at++) {
         uint32_t *slot = &g->file_slot[at & (g->file_slots - 1)];
         const struct graph_file *f = *slot ? &g->file[*slot - 1] : NULL;
-        if (!f || (!strcmp(f->name, name) && !strcmp(f->path, path)))
+        if (!f || (!strcmp(f->name, name) && !strcmp(f->path, path) && !strcmp(f->link, link)))
             return slot;
     }
 }
@@ -116,7 +117,7 @@ static int grow_slots(struct graph *g)
     g->file_slot = slot;
     g->file_slots = slots;
     for (uint32_t i = 0; i < g->file_count; i++)
-        *slot_of(g, g->file[i].name, g->file[i].path) = i + 1;
+        *slot_of(g, g->file[i].name, g->file[i].path, g->file[i].link) = i + 1;
     return 0;
 }
 
@@ -126,7 +127,8 @@ uint32_t graph_add_file(struct graph *g, const struct graph_file *f, struct err 
         err_nomem(e);
         return GRAPH_NONE;
     }
-    uint32_t *slot = slot_of(g, f->name, f->path);
+    const char *link = f->link ? f->link : "";
+    uint32_t *slot = slot_of(g, f->name, f->path, link);
     if (*slot)
         return *slot - 1;
     if (g->file_count == GRAPH_FILES_MAX) {
@@ -137,7 +139,8 @@ uint32_t graph_add_file(struct graph *g, const struct graph_file *f, struct err 
     struct graph_file copy = *f;
     copy.name = arena_string(&g->arena, f->name);
     copy.path = arena_string(&g->arena, f->path);
-    if (!file || !copy.name || !copy.path) {
+    copy.link = arena_string(&g->arena, link);
+    if (!file || !copy.name || !copy.path || !copy.link) {
         err_nomem(e);
         return GRAPH_NONE;
     }
@@ -193,6 +196,11 @@ bool graph_is_task_sink(const struct graph_node *n)
 {
     return n->parent != GRAPH_NONE && n->kind == GRAPH_SINK &&
            (n->sink == GRAPH_SINK_FILE || n->sink == GRAPH_SINK_APPEND);
+}
+
+bool graph_is_link(const struct graph_file *f)
+{
+    return S_ISLNK(f->mode);
 }
 
 bool graph_sends_files(const struct graph *g, uint32_t node)

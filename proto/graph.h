@@ -26,6 +26,7 @@
 #define GRAPH_SPLIT_MIN  (256u << 10) /* an input known to be smaller is not worth cutting */
 #define GRAPH_NONE      UINT32_MAX
 #define GRAPH_FAN_DEFAULT 16 /* runs that one merge reads */
+#define GRAPH_LINK_MAX 4095 /* bytes that a symbolic link says */
 #define GRAPH_RECORD_TEXT_MAX 4096 /* bytes of TEXT in `map by start TEXT` and `map by TEXT` */
 
 enum graph_kind {
@@ -92,6 +93,9 @@ struct graph_file {
     /* Used only in the client: the bytes that an earlier phase sent to this SINK, as its number plus 1; 0: an ordinary
      * file. */
     uint32_t passed;
+    /* Of a symbolic link: what it says.  The program gets the link itself, and no bytes travel for it.  "": a file or
+     * directory. */
+    const char *link;
 };
 
 /* A file that a node may create in /job under `name`; if it does, its bytes go to `sink` (a SINK of
@@ -356,6 +360,7 @@ bool graph_is_stage(const struct graph_node *n);
 /* What a failure of this node does.  In a map, a reduce and their bodies it ends the job, unless they say otherwise. */
 enum graph_fail graph_fail_of(const struct graph_node *n);
 
+bool graph_is_link(const struct graph_file *f);
 /* May it make files that the job keeps?  Then they travel as a stream, see proto/made.h. */
 bool graph_makes(const struct graph_node *n);
 /* Fills e: what the edge leads to could not be written to (errno is set); names the file if it is one.  GRAPH_NONE: no

@@ -92,7 +92,7 @@ int graph_check_split(const struct graph *g, const struct graph_node *n, struct 
         (s->combine == GRAPH_COMBINE_NATIVE) != (s->combine_text[0] != '\0'))
         return err_set(e, ERR_INPUT, "stage `%.60s` is cut in a way that cannot be", n->label);
     for (uint32_t i = 0; i < s->file_count; i++)
-        if (s->file[i] >= g->file_count)
+        if (s->file[i] >= g->file_count || graph_is_link(&g->file[s->file[i]]))
             return err_set(e, ERR_INPUT, "stage `%.60s` is cut from file %u of %u", n->label,
                            s->file[i], g->file_count);
     if (check_block(s, s->block_argv, s->block_argc, s->cut == GRAPH_CUT_FILES) < 0 ||
@@ -301,6 +301,8 @@ static int by_name(const void *a, const void *b, void *graph)
 
 static bool same_file(const struct graph_file *a, const struct graph_file *b)
 {
+    if (graph_is_link(a) || graph_is_link(b))
+        return !strcmp(a->link, b->link);
     return !strcmp(a->path, b->path) ||
            (a->inode == b->inode && a->size_bytes == b->size_bytes && a->mtime_ns == b->mtime_ns);
 }
@@ -388,6 +390,15 @@ int graph_check(const struct graph *g, struct err *e)
         if (!good_name(g->file[i].name) || g->file[i].path[0] != '/')
             return err_set(e, ERR_INPUT, "the input '%.200s' has a name that cannot be",
                            g->file[i].name);
+    for (uint32_t i = 0; i < g->file_count; i++)
+        if (graph_is_link(&g->file[i]) != (g->file[i].link[0] != '\0') || (graph_is_link(&g->file[i]) && g->file[i].awaited))
+            return err_set(e, ERR_INPUT, "the input '%.200s' is a symbolic link that says nothing, or says something and is none",
+                           g->file[i].name);
+    for (uint32_t i = 0; i < g->node_count; i++)
+        for (uint32_t k = 0; k < g->node[i].segment_count; k++)
+            if (g->node[i].segment[k].kind == GRAPH_SEGMENT_FILE && g->node[i].segment[k].file < g->file_count &&
+                graph_is_link(&g->file[g->node[i].segment[k].file]))
+                return err_set(e, ERR_INPUT, "a source reads the symbolic link '%.200s'", g->file[g->node[i].segment[k].file].name);
     if (check_strings(g->env, g->envc, true, "variables", NULL, e) < 0)
         return -1;
     for (uint32_t i = 0; i < g->node_count; i++)

@@ -16,6 +16,7 @@ static const struct field file_fields[] = {
     FIELD(graph_file, mode, FIELD_U32, UINT32_MAX),
     FIELD(graph_file, awaited, FIELD_BOOL, 0),
     FIELD(graph_file, passed, FIELD_U32, GRAPH_NODES_MAX),
+    FIELD(graph_file, link, FIELD_TEXT, GRAPH_LINK_MAX),
 };
 static const struct field_table file_table = FIELD_TABLE(graph_file, file_fields);
 

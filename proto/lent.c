@@ -18,7 +18,7 @@ bool lent_files(const struct graph *g, const struct graph_stages *all, const str
         const struct graph_node *n = &g->node[all->node[s->first + i]];
         for (uint32_t k = 0; k < n->file_count; k++) {
             bool comes = i == 0 && s->author == GRAPH_NONE && is_among(n->split.file, n->split.file_count, n->file[k]); /* it comes with the runs */
-            if (!comes && !S_ISDIR(g->file[n->file[k]].mode) && !each(owner, n->file[k]))
+            if (!comes && !S_ISDIR(g->file[n->file[k]].mode) && !graph_is_link(&g->file[n->file[k]]) && !each(owner, n->file[k]))
                 return false;
         }
     }

@@ -36,6 +36,9 @@ struct box_file {
     int fd; /* -1 when path is given; borrowed */
     bool copy;
     uint64_t offset, size; /* size 0: the whole file */
+    /* NULL: it is a file or directory.  Otherwise it is a symbolic link that says this, path is NULL and fd -1; the program
+     * alone follows it.  Where another input or the directory of an output stands there is no link. */
+    const char *link;
 };
 
 /* One descriptor of the program, or one that it may open by name.  It is either one end of a channel of the region, or a

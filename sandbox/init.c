@@ -167,7 +167,7 @@ int init_raise_fd(int fd)
 
 static void take_file(struct init *in, uint32_t i, bool tree)
 {
-    if (i >= in->task.file_count || in->files.fd[i] >= 0)
+    if (i >= in->task.file_count || in->files.fd[i] >= 0 || in->task.file[i].link)
         return;
     in->files.fd[i] = init_raise_fd(wire_take_fd(&in->packet, 0));
     in->files.tree[i] = tree;
@@ -245,9 +245,11 @@ static void gather(struct init *in)
         if (!t->port[i].name && (t->port[i].channel >= 0 || t->port[i].file >= 0))
             in->slot[in->slot_count++] = i;
     }
-    for (uint32_t i = 0; i < t->file_count; i++)
+    in->missing = in->slot_count;
+    for (uint32_t i = 0; i < t->file_count; i++) {
         in->files.fd[i] = -1;
-    in->missing = in->slot_count + t->file_count;
+        in->missing += !t->file[i].link;
+    }
     await_descriptors(in);
     if (in->killed)
         tell_killed(in);
@@ -255,7 +257,7 @@ static void gather(struct init *in)
     for (uint32_t i = 0; i < in->slot_count; i++)
         lacks |= in->port[in->slot[i]] < 0;
     for (uint32_t i = 0; i < t->file_count; i++)
-        lacks |= in->files.fd[i] < 0;
+        lacks |= !t->file[i].link && in->files.fd[i] < 0;
     if (lacks) {
         err_set(&e, ERR_LIMIT, "a descriptor was lost on its way to the task; too many are open");
         init_give_up(in, &e);

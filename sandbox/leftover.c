@@ -105,7 +105,7 @@ static bool unchanged(const struct sender *s, const char *name, int fd, const st
 {
     struct stat was;
     uint32_t i = input_of(s->task, name);
-    if (i == s->task->file_count)
+    if (i == s->task->file_count || s->task->file[i].link)
         return false;
     if (!leftover_compares(s->task, i) || s->files->fd[i] < 0 || fstat(s->files->fd[i], &was) < 0)
         return true; /* an input that it cannot change */
@@ -133,10 +133,21 @@ static int open_made(const struct sender *s, const char *name, struct stat *st)
     return fd;
 }
 
+/* Is it a link that the program found there? */
+static bool is_given_link(const struct sender *s, const char *name, mode_t mode)
+{
+    uint32_t i = S_ISLNK(mode) ? input_of(s->task, name) : s->task->file_count;
+    const char *link = i < s->task->file_count ? s->task->file[i].link : NULL;
+    char now[4096];
+    ssize_t n = link ? readlinkat(s->job, name, now, sizeof now) : -1;
+    return n > 0 && (size_t)n == strlen(link) && !memcmp(now, link, (size_t)n);
+}
+
 static void send_wanted(struct sender *s, const char *name)
 {
     struct stat own, st;
-    if (fstatat(s->job, name, &own, AT_SYMLINK_NOFOLLOW) < 0 || own.st_dev != s->device || S_ISDIR(own.st_mode))
+    if (fstatat(s->job, name, &own, AT_SYMLINK_NOFOLLOW) < 0 || own.st_dev != s->device || S_ISDIR(own.st_mode) ||
+        is_given_link(s, name, own.st_mode))
         return;
     int fd = open_made(s, name, &st);
     if (fd < 0) {
@@ -204,7 +215,7 @@ static void tell_gone(struct sender *s)
     char last[4096] = "";
     for (uint32_t i = 0; i < s->task->file_count; i++) {
         const char *name = in_job(s->task->file[i].name);
-        if (leftover_compares(s->task, i) && name[0] != '/' && is_gone(s, name))
+        if ((leftover_compares(s->task, i) || s->task->file[i].link) && name[0] != '/' && is_gone(s, name))
             tell(s, name, BOX_MADE_GONE, 0);
     }
     for (uint32_t i = 0; i < s->kept.name_count; i++) {

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -437,6 +438,38 @@ static int place_file(const struct box_file *file, const struct task_files *f, u
     return f->late[i] ? remount(path, MS_RDONLY | MS_NOSUID | MS_NODEV) : 0;
 }
 
+/* Makes a link.  What a link says may come from anybody, so nothing here follows one: links are made after all that they
+ * could lead astray, and the directory of a link is reached through none. */
+static int place_link(const struct box_file *file, char *path)
+{
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS};
+    char *name = strrchr(path, '/') + 1, first = *name;
+    *name = '\0';
+    int directory = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
+    *name = first;
+    if (directory < 0)
+        return -1;
+    int r = symlinkat(file->link, directory, name);
+    int saved = errno;
+    close(directory);
+    errno = saved;
+    return r < 0 && errno == EEXIST ? 0 : r;
+}
+
+/* Makes the directory of each link; the links themselves come last. */
+static int place_links(const struct box_task *t, bool parents, struct err *e)
+{
+    char path[4200];
+    for (uint32_t i = 0; i < t->file_count; i++) {
+        if (!t->file[i].link)
+            continue;
+        whole_name(t->file[i].name, path, sizeof path);
+        if (!in_image(path) && (parents ? make_parents(path) : place_link(&t->file[i], path)) < 0)
+            return err_sys(e, "cannot place the input '%s' in the sandbox", t->file[i].name);
+    }
+    return 0;
+}
+
 /* What else the task needs for itself, besides /tmp and /job. */
 struct needs {
     bool root, etc, names;
@@ -477,13 +510,17 @@ int mounts_add(const struct box_task *t, const struct task_files *f, struct err 
         return -1;
     for (uint32_t i = 0; i < t->file_count; i++) {
         whole_name(t->file[i].name, path, sizeof path);
-        if (!in_image(path) && place_file(&t->file[i], f, i, path) < 0)
+        if (!t->file[i].link && !in_image(path) && place_file(&t->file[i], f, i, path) < 0)
             return err_sys(e, "cannot place the input '%s' in the sandbox", t->file[i].name);
     }
+    if (place_links(t, true, e) < 0)
+        return -1;
     for (uint32_t i = 0; i < t->output_count; i++) { /* if it cannot be made the program will say so */
         whole_name(t->output[i], path, sizeof path);
         if (below(path, "/job"))
             make_parents(path);
     }
+    if (place_links(t, false, e) < 0)
+        return -1;
     return mounts_need_root(t) ? lock_root(e) : 0;
 }

@@ -67,10 +67,11 @@ static void pack_task(struct buf *b, const struct box_task *t, struct fd_list *l
         const struct box_file *f = &t->file[i];
         pack_string(b, f->name);
         pack_string(b, f->path);
-        pack_u32(b, list_add(l, f->path ? -1 : f->fd));
+        pack_u32(b, list_add(l, f->path || f->link ? -1 : f->fd));
         pack_u32(b, f->copy);
         pack_u64(b, f->offset);
         pack_u64(b, f->size);
+        pack_string(b, f->link);
     }
     pack_u32(b, t->port_count);
     for (uint32_t i = 0; i < t->port_count; i++) {
@@ -207,7 +208,7 @@ static bool spec_name_good(const char *name)
 
 static void take_files(struct walk *w, struct box_task *t)
 {
-    t->file_count = unpack_count(&w->u, 34, SPEC_FILES_MAX);
+    t->file_count = unpack_count(&w->u, 39, SPEC_FILES_MAX);
     struct box_file *f = take_array(w, t->file_count, sizeof *f);
     for (uint32_t i = 0; f && i < t->file_count; i++) {
         f[i].name = unpack_string(&w->u);
@@ -216,11 +217,16 @@ static void take_files(struct walk *w, struct box_task *t)
         f[i].copy = unpack_u32(&w->u) != 0;
         f[i].offset = unpack_u64(&w->u);
         f[i].size = unpack_u64(&w->u);
+        f[i].link = unpack_string(&w->u);
         if (!spec_name_good(f[i].name))
             refuse(w, "a file has no proper name");
         if (!*f[i].path)
             f[i].path = NULL;
-        if (!f[i].path == (f[i].fd < 0) || (f[i].path && *f[i].path != '/'))
+        if (!*f[i].link)
+            f[i].link = NULL;
+        if (f[i].link && (f[i].path || f[i].fd >= 0 || f[i].copy || strlen(f[i].link) >= 4096))
+            refuse(w, "a link is no file as well");
+        else if (!f[i].link && (!f[i].path == (f[i].fd < 0) || (f[i].path && *f[i].path != '/')))
             refuse(w, "a file needs a whole path or a descriptor");
         if (f[i].size ? f[i].path || f[i].offset > INT64_MAX || f[i].size > INT64_MAX - f[i].offset : f[i].offset != 0)
             refuse(w, "a part of a file cannot be");

@@ -8,7 +8,7 @@
 #include "base/buf.h"
 #include "sandbox/box.h"
 
-#define SPEC_VERSION      4u
+#define SPEC_VERSION      5u
 #define SPEC_PORT_FD_MAX  1023  /* a program's descriptor numbers */
 #define SPEC_PORTS_MAX    1024  /* of a task */
 #define SPEC_FILES_MAX    65536 /* of a task */

@@ -31,6 +31,8 @@ static const char *key_files(struct buf *b, const struct region *r, const struct
         struct stat s;
         if (f->copy)
             return "it has files of its own to change";
+        if (f->link)
+            return "it has symbolic links";
         if ((f->path ? stat(f->path, &s) : fstat(r->fd[f->fd], &s)) < 0)
             return "an input cannot be looked at";
         if (S_ISDIR(s.st_mode))

@@ -70,9 +70,10 @@ static void local_node(struct routes *r, uint32_t i)
 {
     const struct graph_node *n = &r->job->graph->node[i];
     for (uint32_t k = 0; k < n->file_count; k++)
-        add(r,
-            (struct msg_route){
-                .what = MSG_FILE, .index = n->file[k], .node = i, .via = MSG_VIA_PATH, .fd = -1});
+        if (!graph_is_link(&r->job->graph->file[n->file[k]])) /* all of it is in the graph */
+            add(r,
+                (struct msg_route){
+                    .what = MSG_FILE, .index = n->file[k], .node = i, .via = MSG_VIA_PATH, .fd = -1});
     if (!graph_is_stage(n))
         return;
     if (graph_sends_files(r->job->graph, i))
@@ -131,8 +132,9 @@ static void remote_node(struct routes *r, uint32_t side, uint32_t i)
     const struct graph_node *n = &r->job->graph->node[i];
     uint32_t at = r->job->node[i].part;
     for (uint32_t k = 0; k < n->file_count; k++)
-        stream(r, side, at, AT_CLIENT,
-               (struct msg_route){.what = MSG_FILE, .index = n->file[k], .node = i});
+        if (!graph_is_link(&r->job->graph->file[n->file[k]]))
+            stream(r, side, at, AT_CLIENT,
+                   (struct msg_route){.what = MSG_FILE, .index = n->file[k], .node = i});
     /* Each task of a body reads the files that the body reads. */
     for (uint32_t k = 0; n->parent != GRAPH_NONE && k < n->segment_count; k++)
         if (n->segment[k].kind == GRAPH_SEGMENT_FILE)

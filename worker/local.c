@@ -127,7 +127,7 @@ static const char *find_why_not(const struct attempt *t)
             return "it prints to a device";
     }
     for (uint32_t i = 0; i < g->file_count; i++)
-        if (g->file[i].mode && !S_ISREG(g->file[i].mode) && !S_ISDIR(g->file[i].mode))
+        if (g->file[i].mode && !S_ISREG(g->file[i].mode) && !S_ISDIR(g->file[i].mode) && !graph_is_link(&g->file[i]))
             return "one of its inputs is no file and cannot be read again";
     return NULL;
 }

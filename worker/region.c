@@ -444,6 +444,11 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
         struct attempt_route *route =
             attempt_route_of(b->t, MSG_FILE, n->file[i], b->t->elsewhere ? GRAPH_NONE : node);
         struct box_file *one = &file[task->file_count];
+        if (graph_is_link(f)) {
+            *one = (struct box_file){.name = f->name, .link = f->link, .fd = -1};
+            task->file_count++;
+            continue;
+        }
         if (!route && b->t->elsewhere)
             continue;
         if (!route)

@@ -746,18 +746,29 @@ def kill_9_of_every_box_is_told():
 
 
 @case
-def links_that_a_command_does_not_see_are_told():
-    os.symlink("a.txt", "l.lnk")
-    os.symlink("logs", "d.lnk")
-    said = "zpipe: hint: `%s` does not see the symbolic link `d.lnk` and 1 more: --with d.lnk shows it what the link leads to\n"
-    open("a.txt", "w").write("one\n")
-    for text in ("ls", "find . -name '*.lnk'"):
-        status, out, err = run(text)
-        assert (status, b"lnk" in out, err) == (0, False, said % text), (text, status, out, err)
-    assert run("grep -r one . | wc -l") == (0, b"1\n", "")
-    assert run("cat l.lnk d.lnk/x 2>&1 | head -n 1") == (0, b"one\n", "")
-    assert run("--with", "l.lnk", "ls l.lnk") == (0, b"l.lnk\n", "")
-    os.unlink("l.lnk"), os.unlink("d.lnk")
+def links_that_lead_away_are_files_where_they_are_named():
+    os.makedirs("around/in")
+    open("around/x", "w").write("above\n")
+    os.symlink("../x", "around/in/l.lnk")
+    os.symlink("/etc/hostname", "around/in/host.lnk")
+    assert run("find . -name '*.lnk' -type l | sort", cwd="around/in") == (0, b"./host.lnk\n./l.lnk\n", "")
+    assert run("cat l.lnk host.lnk | cat", cwd="around/in") == (0, b"above\n" + open("/etc/hostname", "rb").read(), "")
+    status, out, err = run("find . -name 'l.*' -exec cat {} +", cwd="around/in")
+    assert status == 1 and "add --with './l.lnk'" in err, (status, out, err)
+    assert run("--with", "l.lnk", "find . -name 'l.*' -exec cat {} +", cwd="around/in") == (0, b"above\n", "")
+    shutil.rmtree("around")
+
+
+@case
+def a_file_that_is_followed_is_told():
+    said = "zpipe: hint: `%s` waits for a file to grow, but a job's inputs must not change: start it outside, %s | zpipe --line-reads '\u2026'\n"
+    for text, told in (("tail -n 1 -f no.such | head -n 1", True), ("tail -F no.such", True), ("tail --follow=name no.such", True), ("tail -1f no.such", True),
+                       ("tail -n 1 words.f | head -n 1", False), ("tail -n -f no.such", False), ("seq 3 | tail -f", False), ("seq 3 | tail -f -", False), ("tail -- -f", False)):
+        p = subprocess.Popen([zpipe, text], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        stage = text.split(" | ")[0]
+        err = p.communicate(timeout=20)[1].decode() if not told else p.stderr.readline().decode()
+        p.kill(), p.wait()
+        assert (said % (stage, stage) in err) == told, (text, err)
 
 
 @case

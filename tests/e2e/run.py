@@ -87,6 +87,14 @@ def make_files(d, owner):
 
 
 LARGE = 1 << 20
+LINKS = {"l.txt": "a.txt", "lines": "logs/deep", "logs/up.log": "../a.txt", "logs/none": "nothing", "logs/loop": "loop", "logs/far": "/far/off"}
+
+
+def make_links(d, owner):
+    for name, to in LINKS.items():
+        os.symlink(to, os.path.join(d, name))
+        if owner:
+            os.lchown(os.path.join(d, name), *owner)
 
 
 def place_files(fixture, d, text, owner):
@@ -116,7 +124,7 @@ def snapshot(d):
             p = os.path.join(root, n)
             s = os.lstat(p)
             linked = s.st_nlink > 1 and s.st_size > LARGE and stat.S_ISREG(s.st_mode)
-            data = b"as it was" if linked else open(p, "rb").read() if stat.S_ISREG(s.st_mode) else b""
+            data = os.readlink(p).encode() if stat.S_ISLNK(s.st_mode) else b"as it was" if linked else open(p, "rb").read() if stat.S_ISREG(s.st_mode) else b""
             found[os.path.relpath(p, d)] = (oct(s.st_mode), data)
     return found
 
@@ -322,6 +330,8 @@ class Table:
         d = os.path.join(self.work, "dir")
         os.mkdir(d)
         place_files(self.fixture, d, row.text, self.owner)
+        if "links" in row.flags:
+            make_links(d, self.owner)
         opaque = planned and "opaque" in self.stages(row, d)
         result = run(argv, d, row, self.env, self.demote, beside) + (snapshot(d),)
         shutil.rmtree(d)

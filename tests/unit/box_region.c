@@ -419,13 +419,13 @@ static void test_files(void **state)
     fchmod(fd, 0644);
     assert_int_equal(fd_write_all(fd, "path\n", 5), 0);
     assert_int_equal(fd_write_all(memory, "memory\n", 7), 0);
-    struct box_file file[] = {{"p", path, -1, false, 0, 0},         {"a/b/p", path, -1, false, 0, 0},
-                              {"/data/x/p", path, -1, false, 0, 0}, {"/etc/new", path, -1, false, 0, 0},
-                              {"/tmp/t", path, -1, false, 0, 0},    {"m", NULL, memory, false, 0, 0},
-                              {"f", NULL, fd, false, 0, 0},         {"copied", path, -1, true, 0, 0},
-                              {"/somewhere", "/usr/share", -1, false, 0, 0},
-                              {"part", NULL, memory, false, 3, 4},  {"first", NULL, fd, false, 0, 2},
-                              {"taken", path, -1, true, 0, 0}};
+    struct box_file file[] = {{"p", path, -1, false, 0, 0, NULL},         {"a/b/p", path, -1, false, 0, 0, NULL},
+                              {"/data/x/p", path, -1, false, 0, 0, NULL}, {"/etc/new", path, -1, false, 0, 0, NULL},
+                              {"/tmp/t", path, -1, false, 0, 0, NULL},    {"m", NULL, memory, false, 0, 0, NULL},
+                              {"f", NULL, fd, false, 0, 0, NULL},         {"copied", path, -1, true, 0, 0, NULL},
+                              {"/somewhere", "/usr/share", -1, false, 0, 0, NULL},
+                              {"part", NULL, memory, false, 3, 4, NULL},  {"first", NULL, fd, false, 0, 2, NULL},
+                              {"taken", path, -1, true, 0, 0, NULL}};
     struct boxed_plan p = {
         .line = "sh -c 'cat p a/b/p /data/x/p /etc/new /tmp/t m f copied part; cat first; echo; grep -c zpipe /etc/passwd; ls -d "
                 "/somewhere/perl; echo x >>copied; (echo y >p) 2>&-; echo 1 >o; echo 2 >d/deep; "
@@ -460,6 +460,43 @@ static void test_files(void **state)
     close(fd);
     close(memory);
     unlink(path);
+}
+
+/* Links are given as they are.  A link that stays is no output, one that the program put there is; and none is placed through
+ * another. */
+static void test_links(void **state)
+{
+    char path[] = "/tmp/box-test-XXXXXX", inner[64];
+    static const char *const output[] = {"kept", "new"};
+    (void)state;
+    struct box_file file[] = {{.name = "a/near", .fd = -1, .link = "../b"}, {.name = "far", .fd = -1, .link = "/far/off"},
+                              {.name = "up", .fd = -1, .link = "../../../etc/passwd"}, {.name = "loop", .fd = -1, .link = "loop"},
+                              {.name = "kept", .fd = -1, .link = "b"}, {.name = "new", .fd = -1, .link = "b"},
+                              {.name = "gone", .fd = -1, .link = "b"}, {.name = "/away/l", .fd = -1, .link = "x"},
+                              {.name = "b", .path = "/etc/hostname", .fd = -1},
+                              {.name = "d", .fd = -1, .link = "/tmp"}, {.name = "d/x", .fd = -1, .link = "y"}};
+    struct boxed_plan p = {.line = "sh -c 'readlink a/near far up loop /away/l d/x; cmp a/near b; grep -c zpipe up; cat loop 2>&- || echo no; "
+                                   "ls /tmp; rm gone; ln -sf a/near new; ls'",
+                           .in = -1, .out = -1,
+                           .task = {.file = file, .file_count = 11, .output = output, .output_count = 2}};
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_string_equal(b.errors, "");
+    assert_string_equal(b.output, "../b\n/far/off\n../../../etc/passwd\nloop\nx\ny\n1\nno\na\nb\nd\nfar\nkept\nloop\nnew\nup\n");
+    assert_int_equal(b.stage[0].made_count, 2);
+    assert_string_equal(b.stage[0].made[0].name, "new");
+    assert_int_equal(b.stage[0].made[0].kind, BOX_MADE_LINK);
+    assert_string_equal(b.stage[0].made[1].name, "gone");
+    assert_int_equal(b.stage[0].made[1].kind, BOX_MADE_GONE);
+    assert_non_null(mkdtemp(path)); /* a directory of the host's with a link in it, through which none is placed */
+    snprintf(inner, sizeof inner, "%s/s", path);
+    assert_int_equal(symlink("/tmp", inner), 0);
+    struct box_file through[] = {{.name = "t", .path = path, .fd = -1}, {.name = "t/s/x", .fd = -1, .link = "y"}};
+    p = (struct boxed_plan){.line = "ls /tmp", .in = -1, .out = -1, .task = {.file = through, .file_count = 2}};
+    assert_int_equal(boxed_run(&b, &p), 0);
+    assert_int_equal(b.stage[0].end, BOX_FAILED);
+    assert_non_null(strstr(b.stage[0].text, "t/s/x"));
+    unlink(inner);
+    rmdir(path);
 }
 
 /* Each limit is met by a program and told as itself; where the program goes on, it goes on. */
@@ -668,7 +705,7 @@ static void test_input_for_tmp(void **state)
     close(fd);
     int reader = fd_reopen(in, O_RDONLY);
     assert_true(reader >= 0 && fstat(reader, &before) == 0);
-    struct box_file file = {"/tmp", path, -1, false, 0, 0};
+    struct box_file file = {"/tmp", path, -1, false, 0, 0, NULL};
     struct boxed_plan p = {.line = "sh -c 'stat -c %Y,%d /tmp/x /tmp; echo >f; stat -c %Y,%d f; stat -L -c %Y,%d /dev/stdin; exit 3'",
                            .in = reader, .in_itself = true, .out = -1,
                            .task = {.file = &file, .file_count = 1, .epoch_s = 1600000000}};
@@ -762,7 +799,8 @@ int main(void)
         cmocka_unit_test(test_remote_writer), cmocka_unit_test(test_refused), cmocka_unit_test(test_break),         cmocka_unit_test(test_feed_and_drain),
         cmocka_unit_test(test_pipe_that_is_over), cmocka_unit_test(test_pipe_that_is_full), cmocka_unit_test(test_idle_feed),     cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_full_reads),    cmocka_unit_test(test_not_run),
-        cmocka_unit_test(test_files),         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_files),         cmocka_unit_test(test_links),
+        cmocka_unit_test(test_limits),
         cmocka_unit_test(test_output_of_a_channel),
         cmocka_unit_test(test_stop),          cmocka_unit_test(test_many),
         cmocka_unit_test(test_places),        cmocka_unit_test(test_places_null), cmocka_unit_test(test_input_for_tmp), cmocka_unit_test(test_places_wall),

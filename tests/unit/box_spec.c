@@ -11,7 +11,8 @@
 
 static const char *const words[] = {"prog", "a b", "", NULL};
 static const char *const env[] = {"A=1", "PATH=/bin", NULL};
-static const struct box_file files[] = {{"in.txt", "/data/in.txt", -1, false, 0, 0}, {"/etc/x", NULL, 77, true, 3, 5}};
+static const struct box_file files[] = {{"in.txt", "/data/in.txt", -1, false, 0, 0, NULL}, {"/etc/x", NULL, 77, true, 3, 5, NULL},
+                                        {"l", NULL, -1, false, 0, 0, "../../etc"}};
 static const struct box_port ports0[] = {
     {0, false, 0, -1, NULL, 0}, {1, true, 1, -1, NULL, 0}, {2, true, -1, 42, NULL, 0}};
 static const struct box_port ports1[] = {
@@ -28,7 +29,7 @@ struct sample {
 static void fill(struct sample *s)
 {
     memset(s, 0, sizeof *s);
-    s->task[0] = (struct box_task){.argv = words, .env = env, .file = files, .file_count = 2,
+    s->task[0] = (struct box_task){.argv = words, .env = env, .file = files, .file_count = 3,
                                    .port = ports0, .port_count = 3, .output = outs, .output_count = 2,
                                    .limit = {1, 2, 3, 4, 5, 6, 7}, .seed = 8, .stream = 9, .epoch_s = -10, .expected = 11};
     s->task[1] = (struct box_task){.argv = words + 1, .env = env, .port = ports1, .port_count = 3,
@@ -125,6 +126,8 @@ static void test_round_trip(void **state)
     assert_true(t->file[1].copy);
     assert_int_equal(t->file[1].offset, 3);
     assert_int_equal(t->file[1].size, 5);
+    assert_string_equal(t->file[2].link, "../../etc");
+    assert_null(t->file[1].link);
     assert_int_equal(t->port[2].file, 7);
     assert_int_equal(t->limit.files, 7);
     assert_int_equal(t->limit.output_bytes, 5);
@@ -205,11 +208,37 @@ static void use_name(struct sample *s, const char *name)
 
 static void use_part(struct sample *s, const char *path, uint64_t offset, uint64_t size)
 {
-    bad_file = (struct box_file){"x", path, path ? -1 : 77, false, offset, size};
+    bad_file = (struct box_file){"x", path, path ? -1 : 77, false, offset, size, NULL};
     s->task[0].file = &bad_file;
     s->task[0].file_count = 1;
 }
 
+static void use_link(struct sample *s, const char *path, int fd, const char *link)
+{
+    bad_file = (struct box_file){.name = "x", .path = path, .fd = fd, .link = link};
+    s->task[0].file = &bad_file;
+    s->task[0].file_count = 1;
+}
+
+static void link_with_path(struct sample *s)
+{
+    use_link(s, "/x", -1, "y");
+}
+static void link_copied(struct sample *s)
+{
+    use_link(s, NULL, -1, "y");
+    bad_file.copy = true;
+}
+static void link_too_long(struct sample *s)
+{
+    static char text[4097];
+    memset(text, 'x', sizeof text - 1);
+    use_link(s, NULL, -1, text);
+}
+static void link_silent(struct sample *s)
+{
+    use_link(s, NULL, -1, "");
+}
 static void part_of_path(struct sample *s)
 {
     use_part(s, "/x", 0, 1);
@@ -323,6 +352,7 @@ static const struct wrong wrongs[] = {
     {"reads drain", reads_drain},   {"side missing", side_missing}, {"name up", name_up},
     {"name empty", name_empty},     {"name slash", name_slash},   {"name dot", name_dot},
     {"output up", output_up},
+    {"a link with a path", link_with_path}, {"a link that is copied", link_copied}, {"a long link", link_too_long}, {"a silent link", link_silent},
     {"part of a path", part_of_path}, {"part beyond", part_beyond}, {"part of nothing", part_of_nothing},
 };
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 enum { IN, MAP, OUT, BODY_IN, BODY, BODY_OUT, TEE, TEE_OUT, TEE_FILE };
@@ -127,6 +128,11 @@ SPOIL(file_dots, g->file[0].name = "..a/...")
 SPOIL(file_relative, g->file[0].path = "a.txt")
 SPOIL(file_clash, g->file[1].name = "a.txt")
 SPOIL(file_same, g->file[1].name = "a.txt"; g->file[1].inode = 1)
+SPOIL(link, g->file[0].mode = S_IFLNK | 0777; g->file[0].link = "../../etc/passwd")
+SPOIL(link_silent, g->file[0].mode = S_IFLNK | 0777)
+SPOIL(link_file, g->file[0].link = "b")
+SPOIL(link_awaited, g->file[0].mode = S_IFLNK | 0777; g->file[0].link = "b"; g->file[0].awaited = true)
+SPOIL(link_clash, g->file[0].mode = g->file[1].mode = S_IFLNK | 0777; g->file[0].link = "b"; g->file[1].link = "c"; g->file[1].name = "a.txt")
 SPOIL(output_up, static const struct graph_output o = {"../x", TEE_FILE}; n[TEE].output = &o)
 SPOIL(output_absolute, static const struct graph_output o = {"/x", TEE_FILE}; n[TEE].output = &o)
 SPOIL(output_far, static const struct graph_output o = {"x", 99}; n[TEE].output = &o)
@@ -226,6 +232,7 @@ static const struct row {
     GOOD(hole_good),
     GOOD(file_dots),
     GOOD(file_same),
+    GOOD(link),
     GOOD(reduce),
     GOOD(edge_twice_written),
     GOOD(edge_into_body),
@@ -234,6 +241,10 @@ static const struct row {
     GOOD(split_rest),
     GOOD(split_text),
     BAD(no_kind, "no known kind"),
+    BAD(link_silent, "says nothing"),
+    BAD(link_file, "says nothing"),
+    BAD(link_awaited, "says nothing"),
+    BAD(link_clash, "two files named"),
     BAD(no_fail, "no known kind"),
     BAD(parent_far, "body that cannot be"),
     BAD(parent_itself, "body that cannot be"),
