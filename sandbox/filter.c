@@ -460,7 +460,22 @@ static bool searches_image(const char *const *env)
     return true;
 }
 
+/* Is it grep that looks through directories?  It shows in which order it finds the files. */
+static bool lists_directories(const char *const *words)
+{
+    const char *slash = strrchr(*words, '/'), *name = slash ? slash + 1 : *words;
+    bool lists = false;
+
+    if (strcmp(name, "grep") && strcmp(name, "egrep") && strcmp(name, "fgrep"))
+        return false;
+    while (*++words)
+        lists |= !strncmp(*words, "--", 2) ? !strncmp(*words, "--r", 3) || !strncmp(*words, "--d", 3)
+                                           : **words == '-' && strpbrk(*words, "rRd");
+    return lists;
+}
+
 bool filter_watches(const char *const *argv, const char *const *env)
 {
-    return !argv || !argv[0] || !filter_plain(argv[0]) || (!strchr(argv[0], '/') && !searches_image(env)) || names_one(argv) || names_one(env);
+    return !argv || !argv[0] || !filter_plain(argv[0]) || (!strchr(argv[0], '/') && !searches_image(env)) || names_one(argv) || names_one(env) ||
+           lists_directories(argv);
 }

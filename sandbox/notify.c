@@ -81,6 +81,7 @@ void notify_free(struct notify *n)
     random_close(n);
     timers_close(n);
     free(n->seen.file);
+    listing_close(n);
     fd_close(&n->listener);
     fd_close(&n->root);
     free(n->given);

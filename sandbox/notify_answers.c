@@ -611,6 +611,8 @@ notify_handler *notify_handler_of(int nr)
         [SYS_stat] = answer_stat,
         [SYS_fstat] = answer_stat,
         [SYS_lstat] = answer_stat,
+        [SYS_getdents] = answer_list,
+        [SYS_getdents64] = answer_list,
         [SYS_newfstatat] = answer_stat,
         [SYS_statx] = answer_stat,
         [SYS_setns] = answer_setns,

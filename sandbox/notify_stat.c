@@ -64,7 +64,7 @@ static int seen_grow(struct seen *s)
     return 0;
 }
 
-static ino_t number_of(struct notify *n, dev_t device, ino_t inode)
+ino_t notify_number(struct notify *n, dev_t device, ino_t inode)
 {
     struct seen *s = &n->seen;
 
@@ -220,7 +220,7 @@ static void other_file(struct notify *n, int fd, struct stat *s)
     struct timespec epoch = logical(n, 0);
 
     unnamed_kind(fd, s);
-    s->st_ino = number_of(n, s->st_dev, s->st_ino);
+    s->st_ino = notify_number(n, s->st_dev, s->st_ino);
     s->st_dev = OTHER_DEV;
     s->st_nlink = 1; /* also for a directory: it must not tell what is in it */
     s->st_uid = s->st_gid = INSIDE_ID;

@@ -67,6 +67,14 @@ struct seen {
     uint32_t room, count;
 };
 
+/* The names of the directory that the task has begun to read last; see notify_list.c. */
+struct listing {
+    dev_t device;
+    ino_t inode;
+    struct listed *entry; /* owned; NULL: there is none */
+    uint32_t count, room;
+};
+
 /* What a task opens by a name below /dev. */
 struct named {
     const char *name; /* "in/NAME", "out/NAME" */
@@ -96,6 +104,7 @@ struct notify {
     struct given_file *given; /* owned */
     uint32_t given_count;
     struct seen seen;
+    struct listing listing;
     int64_t began_ns; /* real time when the task began */
     dev_t scratch_dev; /* the device of its own files */
     bool scratch_known;
@@ -210,6 +219,9 @@ bool notify_is_scratch(struct notify *n, const struct seccomp_notif *q, const st
 void notify_time_asked(struct notify *n, const struct seccomp_notif *q, const struct timespec *t);
 notify_handler answer_pipe, answer_pipe_room, answer_fallocate; /* notify_given.c */
 notify_handler answer_stat, answer_statfs;  /* notify_stat.c */
+ino_t notify_number(struct notify *n, dev_t device, ino_t inode); /* what the task is told of a file that is not its own */
+notify_handler answer_list; /* notify_list.c */
+void listing_close(struct notify *n);
 notify_handler ready_poll, ready_select, ready_epoll; /* notify_ready.c: without a limit of time */
 notify_handler answer_lock, answer_seek, answer_shutdown, answer_send, answer_access, answer_clock_getres; /* notify_shared.c */
 /* notify_gate.c.  gate_lead: a process opens a file or asks about one; gate_forget: it has a new program. */

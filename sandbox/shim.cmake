@@ -59,6 +59,7 @@ zpipe_layer(sandbox_filter
     ${CMAKE_CURRENT_LIST_DIR}/notify.c
     ${CMAKE_CURRENT_LIST_DIR}/notify_random.c
     ${CMAKE_CURRENT_LIST_DIR}/notify_answers.c
+    ${CMAKE_CURRENT_LIST_DIR}/notify_list.c
     ${CMAKE_CURRENT_LIST_DIR}/notify_open.c
     ${CMAKE_CURRENT_LIST_DIR}/notify_given.c
     ${CMAKE_CURRENT_LIST_DIR}/notify_shared.c

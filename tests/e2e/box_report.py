@@ -179,6 +179,51 @@ def configuration_has_one_order():
 
 
 @case
+def input_directories_have_one_order():
+    """And the numbers that stat tells: neither depends on the file system, nor on which files were made first."""
+    names = sorted("%s%d" % (c, i) for c in "qazwsx" for i in range(250))
+    text = """import ctypes, os, struct
+c = ctypes.CDLL(None, use_errno=True)
+def some(fd, size, nr):
+    b = ctypes.create_string_buffer(size)
+    n, at, out, head = c.syscall(nr, fd, b, size), 0, [], 19 if nr == 217 else 18
+    while at < n:
+        inode, off, one = struct.unpack_from("<QQH", b, at)
+        kind = b.raw[at + 18 if nr == 217 else at + one - 1]
+        out.append((b.raw[at + head:at + one].split(b"\\0")[0].decode(), inode, off, kind))
+        at += one
+    return out if n >= 0 else ctypes.get_errno()
+for nr in 217, 78:
+    fd, again, all = os.open("d", os.O_RDONLY), os.open("d/inner", os.O_RDONLY), []
+    print(some(fd, 20, nr), c.syscall(nr, fd, ctypes.c_void_p(8), 4096), ctypes.get_errno())
+    while some(fd, 4096, nr):
+        some(again, 4096, nr) # from another one, in between
+        os.lseek(fd, all[-1][2] if all else 0, 0)
+        all += some(fd, 4096, nr)
+    print(some(fd, 4096, nr), [e[2] for e in all] == list(range(1, len(all) + 1)), {e[3] for e in all}, *[e[0] for e in all])
+    print(all[2][1] == os.stat("d/" + all[2][0]).st_ino, len({e[1] for e in all}) == len(all), some(os.open("d", os.O_PATH), 4096, nr), some(0, 4096, nr))
+print(*sorted((e.name, e.inode()) for e in os.scandir("d")))"""
+    for order in names, names[::-1]:
+        shutil.rmtree("d", ignore_errors=True)
+        os.makedirs("d/inner")
+        for name in order:
+            with open("d/" + name, "w") as f:
+                f.write("here\n")
+        os.mkfifo("d/pipe")
+        shown = [".", "..", *sorted([*names, "inner", "pipe"], reverse=True)]
+        said = "22 -1 14\n[] True {8, 1, 4} %s\nTrue True 9 20\n" % " ".join(shown)
+        status, out, err, r = report("--with", "d", "--", "python3", "-c", text)
+        assert (status, r["certified"]) == (0, True) and out.decode().startswith(said * 2), (status, out[:3000], err, r)
+        assert order is names or out == before, (out, before)
+        before = out
+        os.unlink("d/pipe")
+        for words in ["find", "d", "-type", "f"], ["ls", "-U", "d"], ["grep", "-rl", "here", "d"]:
+            status, out, err, r = report("--with", "d", "--", *words)
+            found = [n.rsplit("/", 1)[-1] for n in out.decode().split()]
+            assert (status, r["certified"]) == (0, True) and found == [n for n in shown[2:] if n in names or (words[0] == "ls" and n == "inner")], (words, status, err)
+
+
+@case
 def a_pipe_that_cannot_be_leaves_nothing():
     """One whose ends do not wait, for which there is one number left, or no memory."""
     text = """import ctypes, os
