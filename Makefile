@@ -40,11 +40,12 @@ soak: deps
 	cmake --build --preset dev -j $(JOBS)
 	SOAK_TASKS=10000 ctest --preset dev -R box_soak -V
 
-# Random commands, started anew and as clones of templates: the same bytes.
+# Random commands and real programs, started anew and as clones of templates: the same bytes.
 alike: deps
 	cmake --preset dev >/dev/null
 	cmake --build --preset dev -j $(JOBS)
 	ALIKE_SEED=$(SEED) ALIKE_COUNT=3000 ctest --preset dev -R box_alike -V
+	tests/e2e/programs.py --bin build/dev/bin --static build/dev/tests/no-libc --clones
 
 # Thousands of random programs of processes and threads, each twice: what is certified is the same.
 tangle: deps all

@@ -5,12 +5,15 @@ Each row of PROGRAMS is a name and a command; a row that begins with a word and 
 where it is not installed.  A command without shell characters is started itself, others by sh.  Rows of OWN show what is
 constant inside and not outside: they are compared among themselves only.  Each is certified, but for those of UNCERTIFIED.
 
-    programs.py --bin DIR [--user UID] [--static FILE] [--runs N] [ROW...]"""
+With --clones, instead: each as the tasks of a map, cold and from templates where it can be cloned: the same bytes and status.
+
+    programs.py --bin DIR [--user UID] [--static FILE] [--runs N] [--clones] [ROW...]"""
 import argparse, json, os, re, shlex, shutil, subprocess, sys, tempfile
 
 from watch import SLOW, busy
 
 RUNS = 2       # inside, without --runs
+TASKS = 10     # of a map, with --clones: so many that a template is made before the first
 TIMEOUT = 120 * SLOW  # of a run that hangs
 SKIPPED = 77
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LC_ALL": "C", "TZ": "UTC"}
@@ -207,7 +210,7 @@ def argv_of(command):
 class Place:
     def __init__(self, a, work):
         self.user, self.runs, self.work = a.user, a.runs, work
-        self.box = shutil.copy(os.path.join(a.bin, "zpipe-box"), work)
+        self.box, self.zpipe = shutil.copy(os.path.join(a.bin, "zpipe-box"), work), os.path.join(os.path.abspath(a.bin), "zpipe")
         self.files = os.path.join(work, "files")
         os.mkdir(self.files)
         for name, text in dict(FILES, sorted="".join(sorted(FILES["words"].splitlines(True)))).items():
@@ -236,6 +239,17 @@ class Place:
             if self.user:
                 os.chown(place, self.user, self.user)
             return self.start(argv_of(command), place)
+
+    def mapped(self, command, templates):
+        """The result as ten tasks with `words` as stdin, and how many of them were clones."""
+        with tempfile.TemporaryDirectory(dir=self.work) as place:
+            for name in self.names:
+                shutil.copy(os.path.join(self.files, name), place)
+            given = [w for n in self.names for w in ("--with", n)]
+            text = "cat %s | with fail=go { map per file { %s } }" % (" ".join(["words"] * TASKS), shlex.join(argv_of(command)))
+            result = self.start([self.zpipe, "-j", "2", "--joblog", "log", "--templates", templates, *given, text], place)
+            with open(os.path.join(place, "log")) as f:
+                return result, f.read().count("\tclone\n")
 
     def inside(self, command):
         given = [w for n in self.names for w in ("--with", n)]
@@ -266,17 +280,25 @@ def run_row(place, name, command, own):
     return "" if want[:2] == got[0][:2] else "%s\n      bare %s" % (said(got[0]), said(want))
 
 
+def run_clones(place, name, command):
+    """(what is wrong, how many were clones)"""
+    cold, _ = place.mapped(command, "never")
+    warm, clones = place.mapped(command, "auto")
+    return "" if warm[:2] == cold[:2] else "%s\n      cold %s" % (said(warm), said(cold)), clones
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--bin", required=True)
     p.add_argument("--static")
     p.add_argument("--user", type=int)
     p.add_argument("--runs", type=int, default=RUNS)
+    p.add_argument("--clones", action="store_true")
     p.add_argument("row", nargs="*")
     a = p.parse_args()
     if a.user and os.geteuid() != 0:
         sys.exit(SKIPPED)
-    failed = count = 0
+    failed = count = cloned = 0
     with busy(2, "nice"), tempfile.TemporaryDirectory() as work:
         place = Place(a, work)
         for text, own in ((PROGRAMS, False), (OWN, True)):
@@ -286,13 +308,14 @@ def main():
                 if command is None:
                     print("skip   %s is not installed" % name)
                     continue
-                wrong = run_row(place, name, command, own)
+                wrong, clones = run_clones(place, name, command) if a.clones else (run_row(place, name, command, own), 0)
+                cloned += clones > 0
                 count += 1
                 failed += bool(wrong)
                 if wrong:
                     print("FAIL   %-16s %s" % (name, wrong), flush=True)
-    print("%d programs, %d failed" % (count, failed))
-    return failed != 0
+    print("%d programs, %d failed%s" % (count, failed, ", %d cloned" % cloned if a.clones else ""))
+    return failed != 0 or (a.clones and not a.row and cloned < count // 8)
 
 
 if __name__ == "__main__":
