@@ -210,7 +210,8 @@ static uint32_t only_file(const struct split_case *c)
         return c->file[0];
     if (!in || !c->g->edge[in->edge].seekable)
         return GRAPH_NONE;
-    return c->g->node[c->g->edge[in->edge].from].segment[0].file;
+    const struct graph_node *from = &c->g->node[c->g->edge[in->edge].from];
+    return from->segment_count == 1 && from->segment[0].kind == GRAPH_SEGMENT_FILE ? from->segment[0].file : GRAPH_NONE;
 }
 
 /* The job's stdin may be a regular file, which is not known here. */

@@ -14,7 +14,7 @@ static uint32_t edge_at(const struct graph_node *n, int fd)
 }
 
 /* May the planner cut it?  It must read only stdin (or its files) and write only stdout. */
-static bool can_be_cut(const struct graph *g, const struct graph_node *n)
+static bool can_be_cut(const struct graph_node *n)
 {
     const struct graph_split *s = &n->split;
     if (n->kind != GRAPH_COMMAND || s->cut == GRAPH_CUT_NONE || n->parent != GRAPH_NONE)
@@ -25,10 +25,7 @@ static bool can_be_cut(const struct graph *g, const struct graph_node *n)
     uint32_t in = edge_at(n, 0);
     if (in == GRAPH_NONE)
         return s->file_count > 0;
-    if (s->file_count)
-        return false; /* its writer needs a reader, even one that leaves at once */
-    /* A command whose outputs are added up (wc) prints something else for a file than for a stream. */
-    return !(g->edge[in].seekable && s->combine == GRAPH_COMBINE_NATIVE && combine_adds(s->combine_text));
+    return !s->file_count; /* else its writer needs a reader, even one that leaves at once */
 }
 
 static uint64_t source_bytes(const struct graph *g, const struct graph_node *source)
@@ -102,7 +99,7 @@ static bool can_follow(const struct graph *g, const struct graph_stages *out, co
     uint64_t step = g->node[out->node[stage->first]].split.cut_step;
     bool lines = stage->cut == GRAPH_CUT_LINES || (stage->cut == GRAPH_CUT_BYTES && step == 1);
     bool ends_meet = last->split.combine == GRAPH_COMBINE_CONCAT || (stage->ranges && stage->count == 1);
-    if (!ends_meet || !can_be_cut(g, n) || s->run != GRAPH_RUN_EACH ||
+    if (!ends_meet || !can_be_cut(n) || s->run != GRAPH_RUN_EACH ||
         s->cut_step != 1 || s->seam.size || s->file_count || !s->empty_ok)
         return false;
     /* Bytes that pass inside a stage are not counted. */
@@ -112,10 +109,10 @@ static bool can_follow(const struct graph *g, const struct graph_stages *out, co
 }
 
 /* `sort | head`: the lines that it takes of the merged blocks, it would also take of each single block. */
-static bool picks_from(const struct graph *g, const struct graph_split *merges, const struct graph_node *n)
+static bool picks_from(const struct graph_split *merges, const struct graph_node *n)
 {
     bool records = (merges->cut == GRAPH_CUT_NULS) == (n->split.cut == GRAPH_CUT_NULS);
-    return n->split.picks && n->split.combine == GRAPH_COMBINE_RERUN && records && can_be_cut(g, n) && !n->split.file_count &&
+    return n->split.picks && n->split.combine == GRAPH_COMBINE_RERUN && records && can_be_cut(n) && !n->split.file_count &&
            merges->combine == GRAPH_COMBINE_MERGE && merges->order_argc;
 }
 
@@ -130,7 +127,7 @@ static void follow(const struct graph *g, struct graph_stages *out, struct graph
         if (s->out_edge == GRAPH_NONE)
             return;
         uint32_t to = g->edge[s->out_edge].to;
-        if (out->of_node[to] == GRAPH_NONE && picks_from(g, &n->split, &g->node[to])) {
+        if (out->of_node[to] == GRAPH_NONE && picks_from(&n->split, &g->node[to])) {
             out->of_node[to] = out->count;
             out->node[s->first + s->count++] = to;
             s->out_edge = edge_at(&g->node[to], 1);
@@ -153,7 +150,7 @@ static bool comes_first(const struct graph *g, const struct graph_node *n)
     if (in == GRAPH_NONE)
         return true;
     const struct graph_node *from = &g->node[g->edge[in].from];
-    return !can_be_cut(g, from) || input_bytes(g, from) < GRAPH_SPLIT_MIN;
+    return !can_be_cut(from) || input_bytes(g, from) < GRAPH_SPLIT_MIN;
 }
 
 /* `map ./slow | head -1` must end with the first task's output, not wait until there are enough tasks to fill a block. */
@@ -188,7 +185,7 @@ static bool takes_ranges(const struct graph *g, const struct graph_stages *out, 
 static void start(const struct graph *g, struct graph_stages *out, uint32_t *nodes, uint32_t node)
 {
     const struct graph_node *n = &g->node[node];
-    if (out->of_node[node] != GRAPH_NONE || !can_be_cut(g, n) || waits_in_vain(g, n) || shows_reading(g, out->exact, node) ||
+    if (out->of_node[node] != GRAPH_NONE || !can_be_cut(n) || waits_in_vain(g, n) || shows_reading(g, out->exact, node) ||
         (!g->split_bytes && input_bytes(g, n) < GRAPH_SPLIT_MIN))
         return;
     struct graph_stage *s = &out->stage[out->count];
@@ -266,15 +263,14 @@ static void drop_stage(const struct graph *g, struct graph_stages *out, uint32_t
 static const char *why_once(const struct graph *g, const struct graph_stages *out, uint32_t node)
 {
     const struct graph_node *n = &g->node[node];
-    uint32_t in = edge_at(n, 0);
     if (n->split.cut == GRAPH_CUT_NONE || n->parent != GRAPH_NONE || out->of_node[node] != GRAPH_NONE)
         return "";
     if (g->split_bytes == GRAPH_SPLIT_NEVER)
         return "`--split never`";
     if (g->line_reads)
         return "its lines are passed on as they come";
-    if (!can_be_cut(g, n))
-        return in != GRAPH_NONE && g->edge[in].seekable ? "it shows that its input is a file" : "it has more than stdin and stdout";
+    if (!can_be_cut(n))
+        return edge_at(n, 0) == GRAPH_NONE ? "it reads nothing" : "it has more than stdin and stdout";
     if (!g->split_bytes && input_bytes(g, n) < GRAPH_SPLIT_MIN)
         return "its input is less than 256 KiB";
     if (waits_in_vain(g, n))
@@ -303,7 +299,7 @@ int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *ou
     /* First take chains from their beginnings; then what no chain took. */
     for (int first = g->line_reads || g->split_bytes == GRAPH_SPLIT_NEVER ? -1 : 1; first >= 0; first--)
         for (uint32_t i = 0; i < g->node_count; i++)
-            if (!first || (can_be_cut(g, &g->node[i]) && comes_first(g, &g->node[i])))
+            if (!first || (can_be_cut(&g->node[i]) && comes_first(g, &g->node[i])))
                 start(g, out, &nodes, i);
     /* When a light stage is removed, its writer may turn out to be light, too. */
     for (uint32_t i = 0; i < out->count;) {
