@@ -301,7 +301,7 @@ int links_read(const char *path, struct graph_file *f, char link[GRAPH_LINK_MAX 
 
 /* ---- hints.c */
 /* told: what is to be said before the job runs. */
-void hints_follow(const struct graph *g, struct buf *told);
+void hints_first(const struct graph *g, struct buf *told);
 void hints_task(struct zpipe_job *j, const struct msg_task *t);
 void hints_said(struct zpipe_job *j, uint32_t node, const char *tail);
 

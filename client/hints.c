@@ -50,12 +50,32 @@ static bool follows(const struct graph_node *n)
     return follow && file;
 }
 
-/* What `tail -f` waits for never comes: while a job runs, its inputs do not change.  The user is told at once, for the job
- * would stand still without a word. */
-void hints_follow(const struct graph *g, struct buf *told)
+/* Does a text for sh set a limit, at the beginning of a command?  To print one (`ulimit -n`) is no setting. */
+static bool sets_limit(const struct graph_node *n)
+{
+    const char *text = n->kind == GRAPH_SHELL && n->argc ? n->argv[0] : "";
+    for (const char *at = text; (at = strstr(at, "ulimit")); at++) {
+        const char *before = at, *word = at + 6;
+        while (before > text && strchr(" \t", before[-1]))
+            before--;
+        while (*word == ' ' && word[strspn(word, " ")] == '-')
+            word += strspn(word, " ") + strcspn(word + strspn(word, " "), " \t\n;|&)");
+        word += strspn(word, " ");
+        if ((before == text || strchr(";&|({\n", before[-1])) && at[6] == ' ' && *word && !strchr(";&|)\n", *word))
+            return true;
+    }
+    return false;
+}
+
+/* What would stand still, or be without effect, without a word: what `tail -f` waits for never comes, since a job's inputs do
+ * not change while it runs; and the limits of a sandbox are not sh's. */
+void hints_first(const struct graph *g, struct buf *told)
 {
     for (uint32_t i = 0; i < g->node_count; i++)
-        if (follows(&g->node[i]))
+        if (sets_limit(&g->node[i]))
+            buf_printf(told, "zpipe: hint: `ulimit` changes nothing in a sandbox: `with memory=`, `cpu=`, `output=`, `procs=` or "
+                       "`descriptors=` before the command does\n");
+        else if (follows(&g->node[i]))
             buf_printf(told, "zpipe: hint: `%.100s` waits for a file to grow, but a job's inputs must not change: start it outside, "
                        "%.100s | zpipe --line-reads '…'\n", g->node[i].label, g->node[i].label);
 }

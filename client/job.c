@@ -465,7 +465,7 @@ int client_job_prepare(const struct zpipe *z, struct graph *g, const struct zpip
     g->split_bytes = s->split_bytes;
     g->tell_blocks = s->tell_blocks;
     g->audit = s->audit < GRAPH_AUDIT_ALL ? s->audit : GRAPH_AUDIT_ALL;
-    hints_follow(g, told);
+    hints_first(g, told);
     return mark_recorded(g, s, e) < 0 || insert_cats(g, e) < 0 || trees_expand(g, !z->embedded, e) < 0 ? -1 : 0;
 }
 

@@ -784,6 +784,13 @@ def a_file_that_is_followed_is_told():
 
 
 @case
+def a_limit_without_effect_is_told():
+    for text, told in (("ulimit -n 20; echo 1", True), ("ulimit 9", True), ("true && ulimit -S -v 9999", True), ("(ulimit -f unlimited)", True),
+                       ("ulimit -n; echo 1", False), ("ulimit -S -n; echo 1", False), ("echo ulimit -n 9; true", False), ("ulimit | cat; true", False)):
+        assert ("`ulimit` changes nothing" in run(text)[2]) == told, text
+
+
+@case
 def waits_that_only_another_ends_hold_nobody_up():
     """A program's processes take turns; one that is at work and stands still must not keep the others from what would wake it."""
     stopped = "import os, signal\nme = os.getpid()\nif os.fork() == 0:\n os.kill(me, signal.SIGCONT)\n os._exit(0)\nos.kill(me, signal.SIGSTOP)\nprint('on')\n"
