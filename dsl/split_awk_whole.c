@@ -43,16 +43,57 @@ static bool only_separator(const struct split_case *c)
     return true;
 }
 
-/* { N += $9 } END { print N }, { N++ } ..., perhaps with a pattern.  *what: what a line adds. */
+/* May this text be part of what the END of a sum prints?  Marks begin with an equal sign, so no line of its own may. */
+static bool shows_text(const struct awk_token *t, bool format)
+{
+    size_t end = t->size - 1;
+    if (format && (t->size < 4 || memcmp(t->text + t->size - 3, "\\n", 2) != 0))
+        return false;
+    end -= format ? 2 : 0;
+    for (size_t i = 1; i < end; i++) {
+        if (t->text[i] == '=' || (t->text[i] == '\\' && t->text[++i] != 't'))
+            return false;
+        if (!format || t->text[i] != '%')
+            continue;
+        for (i++; i < end && strchr("-0123456789.", t->text[i]);)
+            i++;
+        if (i >= end || !strchr("sdifg%", t->text[i]))
+            return false;
+    }
+    return true;
+}
+
+/* Is it one `print` or `printf` of a line that is made of the sum and of constants only? */
+static bool shows_sum(const struct awk *a, const struct awk_rule *end, const struct awk_token *sum)
+{
+    static const char *const signs[] = {"(", ")", ",", "+", "-", "*", "/", "%"};
+    const struct awk_token *t = a->token;
+    uint32_t i = end->action, last = end->action_end;
+    while (last > i && (awk_is(&t[last - 1], ";") || t[last - 1].kind == AWK_NEWLINE))
+        last--;
+    bool format = i < last && awk_is(&t[i], "printf");
+    if (i >= last || !(format || awk_is(&t[i], "print")) || last - i < 2)
+        return false;
+    i += 1 + (format && awk_is(&t[i + 1], "("));
+    if (format && (i >= last || t[i].kind != AWK_STRING))
+        return false;
+    for (bool first = format; i < last; i++, first = false)
+        if (t[i].kind == AWK_STRING ? !shows_text(&t[i], first)
+            : t[i].kind == AWK_NAME ? !awk_same(&t[i], sum) && !awk_is(&t[i], "int")
+                                    : t[i].kind != AWK_NUMBER && !AWK_AMONG(&t[i], signs))
+            return false;
+    return true;
+}
+
+/* { N += $9 } END { print N / 2, "x" }, { N++ } ..., perhaps with a pattern.  *what: what a line adds. */
 static bool adds_up(struct awk *a, const struct split_case *c, struct awk_token *what)
 {
     static const char *const sums[] = {"N += $ 9", "N += $ NF", "N ++"};
-    static const char *const ends[] = {"N", "N + 0"};
     if (a->rules != 2 || !awk_is_rule(a, &a->rule[1], "END") || !only_separator(c))
         return false;
     const struct awk_rule *r = &a->rule[0], *end = &a->rule[1];
     const struct awk_token *sum = &a->token[r->action];
-    bool good = false, shown = false;
+    bool good = false;
     for (size_t i = 0; i < 3; i++)
         if (range_like(a, r->action, r->action_end, sums[i])) {
             good = true;
@@ -60,11 +101,7 @@ static bool adds_up(struct awk *a, const struct split_case *c, struct awk_token 
             if (i < 2)
                 what->size = (size_t)(sum[3].text + sum[3].size - sum[2].text);
         }
-    for (size_t i = 0; i < 2; i++)
-        shown = shown || (end->action < end->action_end && awk_is(&a->token[end->action], "print") &&
-                          range_like(a, end->action + 1, end->action_end, ends[i]));
-    if (!good || !shown || !awk_same(sum, &a->token[end->action + 1]) ||
-        isupper((unsigned char)*sum->text))
+    if (!good || isupper((unsigned char)*sum->text) || !shows_sum(a, end, sum))
         return false;
     struct awk_rule pattern = *r;
     pattern.action = pattern.action_end = r->pattern_end;
@@ -86,24 +123,26 @@ static int sums(struct split_case *c, const struct awk *a, const struct awk_toke
         (int)(r->pattern_end == r->pattern
                   ? 0
                   : t[r->pattern_end - 1].text + t[r->pattern_end - 1].size - t[r->pattern].text);
-    bool zero = end->action_end - end->action > 2;
-    char again[200];
-    struct buf b = BUF_INIT(GRAPH_BYTES_MAX);
+    const struct awk_token *sum = &t[r->action], *show = &t[end->action], *shown = &t[end->action_end - 1];
+    struct buf b = BUF_INIT(GRAPH_BYTES_MAX), again = BUF_INIT(GRAPH_BYTES_MAX);
     buf_printf(&b,
                "%.*s {zp_x = %.*s + 0; if (zp_x != int(zp_x)) exit 9; zp_s += zp_x; zp_n = 1; %s} "
                "END {if (zp_n) printf \"=%%.0f\\n\", zp_s}",
                pattern, t[r->pattern].text, (int)what->size, what->text, check);
-    snprintf(again, sizeof again, "/^=/ {zp_s += substr($0, 2); %s; next} {zp_w = 1; print} END {if (!zp_w) print zp_s%s}", check,
-             zero ? " + 0" : "");
-    if (b.failed)
-        return err_nomem(c->e), SPLIT_FAILED;
-    c->s->block_argv = split_self(c, b.data, &c->s->block_argc);
+    buf_printf(&again, "/^=/ {zp_s += substr($0, 2); %s; next} {zp_w = 1; print} END {if (!zp_w) {%.*s = zp_s; %.*s}}", check,
+               (int)sum->size, sum->text, (int)(shown->text + shown->size - show->text), show->text);
+    if (!b.failed && !again.failed) {
+        c->s->block_argv = split_self(c, b.data, &c->s->block_argc);
+        c->s->combine_argv = split_words(c, &c->s->combine_argc, c->n->argv[0], again.data, (const char *)NULL);
+    }
     c->s->combine = GRAPH_COMBINE_RERUN;
-    c->s->combine_argv =
-        split_words(c, &c->s->combine_argc, c->n->argv[0], again, (const char *)NULL);
     c->apart = true;
+    bool good = c->s->block_argv && c->s->combine_argv;
+    if (b.failed || again.failed)
+        err_nomem(c->e);
     buf_clear(&b);
-    return c->s->block_argv && c->s->combine_argv ? SPLIT_OK : SPLIT_FAILED;
+    buf_clear(&again);
+    return good ? SPLIT_OK : SPLIT_FAILED;
 }
 
 /* ---- what is counted by keys ------------------------------------------------------------- */
