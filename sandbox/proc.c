@@ -8,6 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+/* The kernel's flags of a thread, in /proc/PID/stat; see proc_pid_stat(5). */
+#define FLAGS_FIELD 9
+#define PF_EXITING  0x4u
+#define PF_SIGNALED 0x400u
+
 long proc_setting(const char *name, long absent)
 {
     char path[128], text[32];
@@ -91,4 +96,13 @@ char proc_state(pid_t pid, pid_t *parent)
 char proc_state_at(int directory)
 {
     return state_in(directory, "stat", NULL);
+}
+
+bool proc_ends(pid_t tid)
+{
+    char text[512];
+    const char *at = proc_read(tid, "stat", text, sizeof text) ? strrchr(text, ')') : NULL;
+    for (int i = 2; at && i < FLAGS_FIELD; i++)
+        at = strchr(at + 1, ' ');
+    return !at || strtoul(at, NULL, 10) & (PF_EXITING | PF_SIGNALED);
 }

@@ -24,3 +24,4 @@ bool proc_status(pid_t pid, const char *name, char value[PROC_LINE_MAX]);
 char proc_state(pid_t pid, pid_t *parent);
 /* The same for the process or thread whose directory is open, as its number may have been used again. */
 char proc_state_at(int directory);
+bool proc_ends(pid_t tid); /* is the thread on its way out, or gone? */

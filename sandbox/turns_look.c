@@ -119,17 +119,18 @@ struct call turns_call_of(const struct seccomp_notif *q)
     return (struct call){(unsigned long)q->data.nr, {arg[0], arg[1], arg[2], arg[3]}};
 }
 
-/* A thread that waits for its turn is in a call or stopped, and stays there. */
+/* A thread that waits for its turn is in a call or stopped, and stays there.  One that ends with its process may
+ * wait on its way out (for a lock on the memory that its others give back) when the signal that ends it is not pending any
+ * more: then only the kernel's flags tell. */
 bool turns_dying(const struct member *m)
 {
     char text[PROC_STATUS_ROOM];
     if (!proc_status_text(m->pid, text))
         return true;
     const char *state = strstr(text, "\nState:\t");
-    if (m->state == STATE_HELD && !m->stopped)
-        return false; /* it is about to stop */
-    return !state || !strchr("SDt", state[strlen("\nState:\t")]) ||
-           proc_number(text, "\nSigPnd:", 16) >> (SIGKILL - 1) & 1;
+    bool stops = m->state == STATE_HELD && !m->stopped; /* it is about to */
+    bool waits = state && strchr("SDt", state[strlen("\nState:\t")]);
+    return (!waits && !stops) || proc_number(text, "\nSigPnd:", 16) >> (SIGKILL - 1) & 1 || proc_ends(m->pid);
 }
 
 bool turns_takes_child_signal(pid_t pid)

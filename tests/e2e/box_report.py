@@ -240,6 +240,27 @@ print(c.pipe2(ctypes.create_string_buffer(8), os.O_NONBLOCK), count())"""
 
 
 @case
+def a_process_ends_with_threads_that_have_not_begun():
+    """They are on their way out, and get no turn before it is gone: its parent goes on next."""
+    text = """import os, _thread
+for i in range(60):
+    other = os.fork()
+    if not other:
+        os.write(1, b"o")
+        os._exit(0)
+    ends = os.fork()
+    if not ends:
+        for j in range(3):
+            _thread.start_new_thread(os.getpid, ())
+        os._exit(0)
+    os.waitpid(ends, 0)
+    os.write(1, b"p")
+    os.waitpid(other, 0)"""
+    status, out, err, r = report("--", "python3", "-c", text)
+    assert (status, out, r["certified"]) == (0, b"po" * 60, True), (status, out, err, r)
+
+
+@case
 def a_wait_for_less_than_nothing_is_refused():
     text = "import ctypes; c = ctypes.CDLL(None, use_errno=True); print(c.select(-1, ctypes.create_string_buffer(b'\\x01', 128), None, None, None), ctypes.get_errno())"
     status, out, err, r = report("--", "python3", "-c", text, stdin=b"x")
