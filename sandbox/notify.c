@@ -82,6 +82,7 @@ void notify_free(struct notify *n)
     timers_close(n);
     free(n->seen.file);
     listing_close(n);
+    free(n->crowd.tid);
     fd_close(&n->listener);
     fd_close(&n->root);
     free(n->given);

@@ -80,6 +80,7 @@ struct notify *notify_copy(const struct notify *n, struct err *e)
     *c = *n;
     c->given = NULL;
     c->listing = (struct listing){0};
+    c->crowd = (struct crowd){0};
     c->given_count = 0;
     c->random_epoll = c->root = -1;
     c->asked = NULL;

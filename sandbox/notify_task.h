@@ -51,6 +51,13 @@ struct looker {
     uint64_t led[GATE_SITES_MAX];
 };
 
+/* The threads of a task that may start no more.  While none of them is gone there is no room. */
+struct crowd {
+    pid_t *tid; /* owned; NULL: they must be counted */
+    uint32_t count;
+    int64_t until_ns; /* then they are counted again, as a number may have come to belong to another process */
+};
+
 /* What is known of the memory of the process that asked for some last; see notify_measure.c. */
 struct measured {
     uint32_t pid, heap_pid;
@@ -121,6 +128,7 @@ struct notify {
     pid_t init;              /* the task's first process */
     uint64_t memory_bytes;   /* limits; 0: none */
     uint32_t procs, files;
+    struct crowd crowd;
     uint32_t procs_room;     /* how many processes may be started before they must be counted */
     struct measured measured;
     struct named *named; /* owned */

@@ -39,7 +39,7 @@ static void add_bytes(pid_t pid, struct usage *u)
     u->bytes_out += proc_number(text, "wchar: ", 10);
 }
 
-enum what { WHAT_COUNT, WHAT_ALL };
+enum what { WHAT_COUNT, WHAT_NUMBERS, WHAT_ALL };
 static void add_below(pid_t pid, enum what what, struct usage *u);
 
 /* A process and all below it. */
@@ -54,8 +54,13 @@ static void add(pid_t pid, enum what what, struct usage *u)
         add_bytes(pid, u);
         u->cpu_ns += cpu_of(pid);
     }
-    for (struct dirent *entry; (entry = readdir(d));)
-        u->threads += *entry->d_name != '.';
+    for (struct dirent *entry; (entry = readdir(d));) {
+        if (*entry->d_name == '.')
+            continue;
+        if (what == WHAT_NUMBERS && grow(&u->tid, &u->room, u->threads, USAGE_THREADS_MAX, sizeof *u->tid))
+            u->tid[u->threads] = (pid_t)strtol(entry->d_name, NULL, 10);
+        u->threads++;
+    }
     closedir(d);
     add_below(pid, what, u);
 }
@@ -90,9 +95,15 @@ void usage_look(pid_t init, struct usage *u)
     add_below(init, WHAT_ALL, u);
 }
 
-uint32_t usage_count(pid_t init)
+uint32_t usage_count(pid_t init, pid_t **tid)
 {
     struct usage u = {0};
-    add_below(init, WHAT_COUNT, &u);
+    add_below(init, tid ? WHAT_NUMBERS : WHAT_COUNT, &u);
+    if (u.threads > u.room) {
+        free(u.tid);
+        u.tid = NULL;
+    }
+    if (tid)
+        *tid = u.tid;
     return u.threads;
 }
