@@ -131,6 +131,30 @@ def an_image_is_found():
         assert p.returncode == 0, p.returncode
 
 
+OTHER = 'mount --bind "$1" /usr/local/bin && shift && exec "$@"'
+
+
+@case
+def another_program_in_the_same_image_is_found():
+    """Two workers whose images have one name, and in which a program differs: an audit names the block and both."""
+    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode:
+        return "not tried: no mount namespace here"
+    open("in.txt", "wb").write(lines(40000))
+    with Cluster(workers=0) as c:
+        for name, letters in (("w0", "a-z A-Z"), ("w1", "a-m A-M")):
+            os.mkdir(name)
+            with open(name + "/zpipe-test-program", "w") as f:
+                f.write("#!/bin/sh\nexec tr %s\n" % letters)
+            os.chmod(name + "/zpipe-test-program", 0o755)
+            add_worker(c, name, "--image", "same", before=["unshare", "-m", "sh", "-c", OTHER, "sh", os.path.abspath(name)], slots=1)
+        r = c.run("--split", "always,64K", "--audit", "100%", "cat in.txt | map { zpipe-test-program }")
+        said = r.stderr.decode()
+        assert r.returncode == 125 and re.search(r"not deterministic: block \d+ of `zpipe-test-program` was run twice and came out differently", said), r
+        assert "on 'w0'" in said and "on 'w1'" in said, said
+        r = c.run("--split", "always,64K", "--audit", "100%", "cat in.txt | map { sh -c 'tr a-z A-Z' } | wc -l")
+        assert (r.returncode, r.stdout) == (0, b"40000\n") and r.stderr.endswith(b"different: 0\n"), r
+
+
 @case
 def a_long_look_costs_no_lease():
     """Gigabytes in /usr/local, and packages that change: it is heard from meanwhile, and then is another one."""
