@@ -363,6 +363,9 @@ void core_message(struct core *c, uint64_t now, uint64_t link, enum msg_role rol
 {
     struct peer_state *p = table_get(&c->peers, link);
     begin_event(c, now);
+    if (wait_is_alone(c))
+        c->joined_ns = now;
+    c->anybody_ns = now;
     if (p) {
         heard(c, now, p);
         dispatch(c, now, p, m, bulk);

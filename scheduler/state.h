@@ -282,6 +282,8 @@ struct core {
     bool has_owner;
     uint32_t draining; /* how many workers are draining */
     uint64_t began_ns, event_ns; /* the times of the first and of the last event */
+    uint64_t anybody_ns;         /* when anybody was heard last: if that is long ago, our own host may be cut off */
+    uint64_t joined_ns;          /* when somebody was heard again after such a time; 0: there was none */
     struct table peers, homes, quotas, jobs_by_number;
     struct list workers, clients; /* peers by role, the longest silent first */
     struct table held;            /* struct held */
@@ -453,6 +455,8 @@ bool wait_for_memory(const struct core *c, const struct job *j);
 void wait_start(struct core *c, uint64_t now); /* start jobs that wait and now can start */
 void wait_expire(struct core *c, uint64_t now);
 uint64_t wait_deadline(const struct core *c);
+/* Has nobody been heard for longer than a lease? */
+bool wait_is_alone(const struct core *c);
 
 /* fleet.c */
 int fleet_join(struct core *c, struct peer_state *worker, struct err *e);

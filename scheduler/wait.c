@@ -132,22 +132,29 @@ static const struct job *first_without_worker(const struct core *c)
     return NULL;
 }
 
+bool wait_is_alone(const struct core *c)
+{
+    return c->event_ns > c->anybody_ns + LEASE_NS;
+}
+
+/* A worker cannot come while nobody does: that time does not count. */
 static uint64_t deadline(const struct core *c, const struct job *j)
 {
     bool empty = !c->fleet.count && c->fleet.empty_ns > j->since_ns;
-    return (empty ? c->fleet.empty_ns : j->since_ns) + c->worker_wait_ns;
+    uint64_t since = empty ? c->fleet.empty_ns : j->since_ns;
+    return (since > c->joined_ns ? since : c->joined_ns) + c->worker_wait_ns;
 }
 
 uint64_t wait_deadline(const struct core *c)
 {
-    const struct job *j = first_without_worker(c);
+    const struct job *j = wait_is_alone(c) ? NULL : first_without_worker(c);
     return j ? deadline(c, j) : UINT64_MAX;
 }
 
 void wait_expire(struct core *c, uint64_t now)
 {
     struct list *next;
-    for (struct list *l = c->queued.next; l != &c->queued && (!c->fleet.count || c->shunners); l = next) {
+    for (struct list *l = c->queued.next; l != &c->queued && !wait_is_alone(c) && (!c->fleet.count || c->shunners); l = next) {
         struct job *j = LIST_OF(l, job, timed);
         struct err e;
         next = l->next;

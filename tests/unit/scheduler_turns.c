@@ -331,11 +331,40 @@ static void who_only_took_it_binds_nobody(void **state)
     }
 }
 
+/* A job without a worker fails after 10 s in which its client was heard.  Time in which nobody was does not count: then it may
+ * be the scheduler's host that is cut off. */
+static void who_is_cut_off_fails_nothing(void **state)
+{
+    (void)state;
+    struct err e;
+    struct buf bytes = chain_bytes(&(struct chain){.stages = 1});
+    struct msg ping = {.type = MSG_PING, .ping = {1}};
+    core = core_new(&(struct core_options){.seed = 1, .url = ""}, &e);
+    assert_non_null(core);
+    now = 1;
+    refused[0] = '\0';
+    come(1, MSG_CLIENT, A);
+    bring(1, MSG_CLIENT, A, 1, 0, (struct slice){bytes.data, bytes.size});
+    for (int s = 0; s < 40; s++)
+        tick_after(1000000000);
+    for (int s = 0; s < 12 && !refused[0]; s++) {
+        say_as(1, MSG_CLIENT, A, &ping, (struct slice){"", 0});
+        assert_string_equal(refused, "");
+        now += 1000000000;
+        core_tick(core, now);
+        if (s >= 9)
+            say_as(1, MSG_CLIENT, A, &ping, (struct slice){"", 0});
+    }
+    assert_non_null(strstr(refused, "no worker"));
+    buf_clear(&bytes);
+    core_free(core);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(many_do_not_hold_up_few), cmocka_unit_test(blocks_of_programs_that_are_none_are_refused),
                                        cmocka_unit_test(who_waits_gets_its_turn),
                                        cmocka_unit_test(who_has_results_gets_the_job), cmocka_unit_test(a_key_has_a_share),
-                                       cmocka_unit_test(who_only_took_it_binds_nobody)};
+                                       cmocka_unit_test(who_only_took_it_binds_nobody), cmocka_unit_test(who_is_cut_off_fails_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
