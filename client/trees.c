@@ -1,7 +1,8 @@
 /* See client.h.  In a cluster a directory travels as the files in it: each becomes an input of the stages that named the
  * directory.  In this process the stage gets the directory itself, read-only, with two exceptions.  The working directory
  * is the sandbox's own, so the stage gets its entries instead.  And of a directory that the stage may write into it gets
- * the files, if it holds nothing else and not too many of them.  Symbolic links travel as what they say. */
+ * the files, if it holds nothing else and not too many of them.  Symbolic links travel as what they say, and empty directories as
+ * their names. */
 #include "client/client.h"
 
 #include "base/kept.h"
@@ -113,7 +114,10 @@ static int walk(struct tree *t, const char *name, const char *path, int depth)
         bool written = S_ISDIR(s.st_mode) && !t->deep && is_writable(t->node, inner_name, inner);
         if (S_ISDIR(s.st_mode) && (t->deep || written)) {
             t->deep = true;
+            uint32_t before = t->count;
             r = walk(t, inner_name, inner, depth + 1);
+            if (r == 0 && t->count == before) /* nothing in it would make it */
+                r = add_file(t, inner_name, inner, &s);
             t->deep = !written;
         } else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode)) {
             r = add_file(t, inner_name, inner, &s);

@@ -39,6 +39,7 @@ struct box_file {
     /* NULL: it is a file or directory.  Otherwise it is a symbolic link that says this, path is NULL and fd -1; the program
      * alone follows it.  Where another input or the directory of an output stands there is no link. */
     const char *link;
+    bool directory; /* it is an empty directory, which the program may fill; path is NULL and fd -1 */
 };
 
 /* One descriptor of the program, or one that it may open by name.  It is either one end of a channel of the region, or a

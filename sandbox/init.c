@@ -167,7 +167,7 @@ int init_raise_fd(int fd)
 
 static void take_file(struct init *in, uint32_t i, bool tree)
 {
-    if (i >= in->task.file_count || in->files.fd[i] >= 0 || in->task.file[i].link)
+    if (i >= in->task.file_count || in->files.fd[i] >= 0 || spec_is_made(&in->task.file[i]))
         return;
     in->files.fd[i] = init_raise_fd(wire_take_fd(&in->packet, 0));
     in->files.tree[i] = tree;
@@ -248,7 +248,7 @@ static void gather(struct init *in)
     in->missing = in->slot_count;
     for (uint32_t i = 0; i < t->file_count; i++) {
         in->files.fd[i] = -1;
-        in->missing += !t->file[i].link;
+        in->missing += !spec_is_made(&t->file[i]);
     }
     await_descriptors(in);
     if (in->killed)
@@ -257,7 +257,7 @@ static void gather(struct init *in)
     for (uint32_t i = 0; i < in->slot_count; i++)
         lacks |= in->port[in->slot[i]] < 0;
     for (uint32_t i = 0; i < t->file_count; i++)
-        lacks |= !t->file[i].link && in->files.fd[i] < 0;
+        lacks |= !spec_is_made(&t->file[i]) && in->files.fd[i] < 0;
     if (lacks) {
         err_set(&e, ERR_LIMIT, "a descriptor was lost on its way to the task; too many are open");
         init_give_up(in, &e);

@@ -6,6 +6,7 @@
 #include "base/kept.h"
 #include "base/pack.h"
 #include "sandbox/box.h"
+#include "sandbox/spec.h"
 #include "sandbox/wire.h"
 
 #include <dirent.h>
@@ -196,7 +197,7 @@ static bool is_given(const struct sender *s, const char *directory)
 {
     size_t size = strlen(directory);
     for (uint32_t i = 0; i < s->task->file_count; i++)
-        if (lies_in(s->task->file[i].name, directory, size))
+        if (lies_in(s->task->file[i].name, directory, size) || (s->task->file[i].directory && !strcmp(in_job(s->task->file[i].name), directory)))
             return true;
     for (uint32_t i = 0; i < s->kept.name_count; i++)
         if (lies_in(s->kept.name[i], directory, size))
@@ -215,7 +216,7 @@ static void tell_gone(struct sender *s)
     char last[4096] = "";
     for (uint32_t i = 0; i < s->task->file_count; i++) {
         const char *name = in_job(s->task->file[i].name);
-        if ((leftover_compares(s->task, i) || s->task->file[i].link) && name[0] != '/' && is_gone(s, name))
+        if ((leftover_compares(s->task, i) || spec_is_made(&s->task->file[i])) && name[0] != '/' && is_gone(s, name))
             tell(s, name, BOX_MADE_GONE, 0);
     }
     for (uint32_t i = 0; i < s->kept.name_count; i++) {

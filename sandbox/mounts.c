@@ -427,6 +427,8 @@ static int place_file(const struct box_file *file, const struct task_files *f, u
     bool locked = !file->copy;
     if (make_parents(path) < 0 && errno != EROFS)
         return -1;
+    if (file->directory)
+        return mkdir(path, 0755) < 0 && errno != EEXIST ? -1 : 0;
     if (!f->tree[i])
         return file_copy(file, f->fd[i], path) < 0 || (locked && bind_as(path, path, false) < 0) ? -1 : 0;
     if (fstat(f->fd[i], &s) < 0)

@@ -41,6 +41,8 @@ static int place(const struct box_file *file, const struct task_files *f, uint32
     snprintf(path, sizeof path, "%s", file->name);
     if (make_parents(path) < 0)
         return -1;
+    if (file->directory)
+        return mkdir(path, 0755) < 0 && errno != EEXIST ? -1 : 0;
     if (file->link)
         return symlink(file->link, path);
     return f->tree[i] ? symlink(file->path, path) : file_copy(file, f->fd[i], path);

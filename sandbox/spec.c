@@ -43,6 +43,9 @@ static const struct {
     [BOX_KEEP] = {.writer = true},
 };
 
+/* How a file is given, as bits. */
+enum { COPY = 1, DIRECTORY = 2 };
+
 static void pack_list(struct buf *b, const char *const *text, uint32_t count)
 {
     pack_u32(b, count);
@@ -67,8 +70,8 @@ static void pack_task(struct buf *b, const struct box_task *t, struct fd_list *l
         const struct box_file *f = &t->file[i];
         pack_string(b, f->name);
         pack_string(b, f->path);
-        pack_u32(b, list_add(l, f->path || f->link ? -1 : f->fd));
-        pack_u32(b, f->copy);
+        pack_u32(b, list_add(l, f->path || spec_is_made(f) ? -1 : f->fd));
+        pack_u32(b, (f->copy ? COPY : 0) | (f->directory ? DIRECTORY : 0));
         pack_u64(b, f->offset);
         pack_u64(b, f->size);
         pack_string(b, f->link);
@@ -214,7 +217,9 @@ static void take_files(struct walk *w, struct box_task *t)
         f[i].name = unpack_string(&w->u);
         f[i].path = unpack_string(&w->u);
         f[i].fd = take_fd(w);
-        f[i].copy = unpack_u32(&w->u) != 0;
+        uint32_t how = unpack_u32(&w->u);
+        f[i].copy = how & COPY;
+        f[i].directory = how & DIRECTORY;
         f[i].offset = unpack_u64(&w->u);
         f[i].size = unpack_u64(&w->u);
         f[i].link = unpack_string(&w->u);
@@ -224,9 +229,10 @@ static void take_files(struct walk *w, struct box_task *t)
             f[i].path = NULL;
         if (!*f[i].link)
             f[i].link = NULL;
-        if (f[i].link && (f[i].path || f[i].fd >= 0 || f[i].copy || strlen(f[i].link) >= 4096))
-            refuse(w, "a link is no file as well");
-        else if (!f[i].link && (!f[i].path == (f[i].fd < 0) || (f[i].path && *f[i].path != '/')))
+        bool made = spec_is_made(&f[i]);
+        if (made && (f[i].path || f[i].fd >= 0 || how > DIRECTORY || (f[i].link && (how || strlen(f[i].link) >= 4096))))
+            refuse(w, "a link or a directory is no file as well");
+        else if (!made && (!f[i].path == (f[i].fd < 0) || (f[i].path && *f[i].path != '/')))
             refuse(w, "a file needs a whole path or a descriptor");
         if (f[i].size ? f[i].path || f[i].offset > INT64_MAX || f[i].size > INT64_MAX - f[i].offset : f[i].offset != 0)
             refuse(w, "a part of a file cannot be");

@@ -8,12 +8,18 @@
 #include "base/buf.h"
 #include "sandbox/box.h"
 
-#define SPEC_VERSION      5u
+#define SPEC_VERSION      6u
 #define SPEC_PORT_FD_MAX  1023  /* a program's descriptor numbers */
 #define SPEC_PORTS_MAX    1024  /* of a task */
 #define SPEC_FILES_MAX    65536 /* of a task */
 #define SPEC_FDS_MAX      65536 /* that travel beside one region */
 #define SPEC_ARENA_MAX    (512u << 20)
+
+/* Is it made by the task's init, so that no descriptor comes for it? */
+static inline bool spec_is_made(const struct box_file *f)
+{
+    return f->link || f->directory;
+}
 
 /* Which tasks are at a channel's ends; -1: none (a pump or the caller). */
 struct spec_channel {

@@ -70,7 +70,7 @@ int file_send(const struct file_sender *to, uint32_t i, const struct box_file *f
     char path[ERR_TEXT_MAX * 4];
     struct stat st;
     int own = -1;
-    if (f->link)
+    if (spec_is_made(f))
         return 0; /* its init makes it */
     if (f->copy || f->size) {
         int fd = f->path ? (own = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY))

@@ -33,6 +33,8 @@ static const char *key_files(struct buf *b, const struct region *r, const struct
             return "it has files of its own to change";
         if (f->link)
             return "it has symbolic links";
+        if (f->directory)
+            return "it has a directory, whose files may change";
         if ((f->path ? stat(f->path, &s) : fstat(r->fd[f->fd], &s)) < 0)
             return "an input cannot be looked at";
         if (S_ISDIR(s.st_mode))

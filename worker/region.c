@@ -449,13 +449,16 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
             task->file_count++;
             continue;
         }
+        if (S_ISDIR(f->mode) && (b->t->elsewhere || (route && route->r.via != MSG_VIA_PATH))) { /* the files in it come by themselves */
+            *one = (struct box_file){.name = f->name, .directory = true, .fd = -1};
+            task->file_count++;
+            continue;
+        }
         if (!route && b->t->elsewhere)
             continue;
         if (!route)
             return err_set(b->e, ERR_PROTO, "the input '%s' has no route", f->name);
         bool here = route->r.via == MSG_VIA_PATH;
-        if (!here && S_ISDIR(f->mode))
-            continue; /* the directory is made by the files in it */
         *one = (struct box_file){.name = f->name, .path = here ? f->path : NULL, .fd = -1};
         if (!here) {
             one->fd = spool_reader(route->spool, b->e);

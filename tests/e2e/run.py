@@ -91,6 +91,10 @@ LINKS = {"l.txt": "a.txt", "lines": "logs/deep", "logs/up.log": "../a.txt", "log
 
 
 def make_links(d, owner):
+    for name in "hollow", "hollow/in":
+        os.mkdir(os.path.join(d, name))
+        if owner:
+            os.chown(os.path.join(d, name), *owner)
     for name, to in LINKS.items():
         os.symlink(to, os.path.join(d, name))
         if owner:

@@ -419,13 +419,13 @@ static void test_files(void **state)
     fchmod(fd, 0644);
     assert_int_equal(fd_write_all(fd, "path\n", 5), 0);
     assert_int_equal(fd_write_all(memory, "memory\n", 7), 0);
-    struct box_file file[] = {{"p", path, -1, false, 0, 0, NULL},         {"a/b/p", path, -1, false, 0, 0, NULL},
-                              {"/data/x/p", path, -1, false, 0, 0, NULL}, {"/etc/new", path, -1, false, 0, 0, NULL},
-                              {"/tmp/t", path, -1, false, 0, 0, NULL},    {"m", NULL, memory, false, 0, 0, NULL},
-                              {"f", NULL, fd, false, 0, 0, NULL},         {"copied", path, -1, true, 0, 0, NULL},
-                              {"/somewhere", "/usr/share", -1, false, 0, 0, NULL},
-                              {"part", NULL, memory, false, 3, 4, NULL},  {"first", NULL, fd, false, 0, 2, NULL},
-                              {"taken", path, -1, true, 0, 0, NULL}};
+    struct box_file file[] = {{"p", path, -1, false, 0, 0, NULL, false},         {"a/b/p", path, -1, false, 0, 0, NULL, false},
+                              {"/data/x/p", path, -1, false, 0, 0, NULL, false}, {"/etc/new", path, -1, false, 0, 0, NULL, false},
+                              {"/tmp/t", path, -1, false, 0, 0, NULL, false},    {"m", NULL, memory, false, 0, 0, NULL, false},
+                              {"f", NULL, fd, false, 0, 0, NULL, false},         {"copied", path, -1, true, 0, 0, NULL, false},
+                              {"/somewhere", "/usr/share", -1, false, 0, 0, NULL, false},
+                              {"part", NULL, memory, false, 3, 4, NULL, false},  {"first", NULL, fd, false, 0, 2, NULL, false},
+                              {"taken", path, -1, true, 0, 0, NULL, false}};
     struct boxed_plan p = {
         .line = "sh -c 'cat p a/b/p /data/x/p /etc/new /tmp/t m f copied part; cat first; echo; grep -c zpipe /etc/passwd; ls -d "
                 "/somewhere/perl; echo x >>copied; (echo y >p) 2>&-; echo 1 >o; echo 2 >d/deep; "
@@ -462,7 +462,7 @@ static void test_files(void **state)
     unlink(path);
 }
 
-/* Links are given as they are.  A link that stays is no output, one that the program put there is; and none is placed through
+/* Links and empty directories are given as they are.  A link that stays is no output, one that the program put there is; and none is placed through
  * another. */
 static void test_links(void **state)
 {
@@ -474,15 +474,18 @@ static void test_links(void **state)
                               {.name = "kept", .fd = -1, .link = "b"}, {.name = "new", .fd = -1, .link = "b"},
                               {.name = "gone", .fd = -1, .link = "b"}, {.name = "/away/l", .fd = -1, .link = "x"},
                               {.name = "b", .path = "/etc/hostname", .fd = -1},
-                              {.name = "d", .fd = -1, .link = "/tmp"}, {.name = "d/x", .fd = -1, .link = "y"}};
+                              {.name = "d", .fd = -1, .link = "/tmp"}, {.name = "d/x", .fd = -1, .link = "y"},
+                              {.name = "none/inner", .fd = -1, .directory = true}, {.name = "b.d", .fd = -1, .directory = true}};
     struct boxed_plan p = {.line = "sh -c 'readlink a/near far up loop /away/l d/x; cmp a/near b; grep -c zpipe up; cat loop 2>&- || echo no; "
-                                   "ls /tmp; rm gone; ln -sf a/near new; ls'",
+                                   "ls /tmp; rm gone; ln -sf a/near new; ls; ls -A none/inner; rmdir b.d'",
                            .in = -1, .out = -1,
-                           .task = {.file = file, .file_count = 11, .output = output, .output_count = 2}};
+                           .task = {.file = file, .file_count = 13, .output = output, .output_count = 2}};
     assert_int_equal(boxed_run(&b, &p), 0);
     assert_string_equal(b.errors, "");
-    assert_string_equal(b.output, "../b\n/far/off\n../../../etc/passwd\nloop\nx\ny\n1\nno\na\nb\nd\nfar\nkept\nloop\nnew\nup\n");
-    assert_int_equal(b.stage[0].made_count, 2);
+    assert_string_equal(b.output, "../b\n/far/off\n../../../etc/passwd\nloop\nx\ny\n1\nno\na\nb\nb.d\nd\nfar\nkept\nloop\nnew\nnone\nup\n");
+    assert_int_equal(b.stage[0].made_count, 3);
+    assert_string_equal(b.stage[0].made[2].name, "b.d");
+    assert_int_equal(b.stage[0].made[2].kind, BOX_MADE_GONE);
     assert_string_equal(b.stage[0].made[0].name, "new");
     assert_int_equal(b.stage[0].made[0].kind, BOX_MADE_LINK);
     assert_string_equal(b.stage[0].made[1].name, "gone");
@@ -705,7 +708,7 @@ static void test_input_for_tmp(void **state)
     close(fd);
     int reader = fd_reopen(in, O_RDONLY);
     assert_true(reader >= 0 && fstat(reader, &before) == 0);
-    struct box_file file = {"/tmp", path, -1, false, 0, 0, NULL};
+    struct box_file file = {"/tmp", path, -1, false, 0, 0, NULL, false};
     struct boxed_plan p = {.line = "sh -c 'stat -c %Y,%d /tmp/x /tmp; echo >f; stat -c %Y,%d f; stat -L -c %Y,%d /dev/stdin; exit 3'",
                            .in = reader, .in_itself = true, .out = -1,
                            .task = {.file = &file, .file_count = 1, .epoch_s = 1600000000}};

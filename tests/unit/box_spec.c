@@ -11,8 +11,8 @@
 
 static const char *const words[] = {"prog", "a b", "", NULL};
 static const char *const env[] = {"A=1", "PATH=/bin", NULL};
-static const struct box_file files[] = {{"in.txt", "/data/in.txt", -1, false, 0, 0, NULL}, {"/etc/x", NULL, 77, true, 3, 5, NULL},
-                                        {"l", NULL, -1, false, 0, 0, "../../etc"}};
+static const struct box_file files[] = {{"in.txt", "/data/in.txt", -1, false, 0, 0, NULL, false}, {"/etc/x", NULL, 77, true, 3, 5, NULL, false},
+                                        {"l", NULL, -1, false, 0, 0, "../../etc", false}};
 static const struct box_port ports0[] = {
     {0, false, 0, -1, NULL, 0}, {1, true, 1, -1, NULL, 0}, {2, true, -1, 42, NULL, 0}};
 static const struct box_port ports1[] = {
@@ -208,7 +208,7 @@ static void use_name(struct sample *s, const char *name)
 
 static void use_part(struct sample *s, const char *path, uint64_t offset, uint64_t size)
 {
-    bad_file = (struct box_file){"x", path, path ? -1 : 77, false, offset, size, NULL};
+    bad_file = (struct box_file){"x", path, path ? -1 : 77, false, offset, size, NULL, false};
     s->task[0].file = &bad_file;
     s->task[0].file_count = 1;
 }
@@ -234,6 +234,16 @@ static void link_too_long(struct sample *s)
     static char text[4097];
     memset(text, 'x', sizeof text - 1);
     use_link(s, NULL, -1, text);
+}
+static void directory_with_path(struct sample *s)
+{
+    use_link(s, "/x", -1, NULL);
+    bad_file.directory = true;
+}
+static void directory_linked(struct sample *s)
+{
+    use_link(s, NULL, -1, "y");
+    bad_file.directory = true;
 }
 static void link_silent(struct sample *s)
 {
@@ -353,6 +363,7 @@ static const struct wrong wrongs[] = {
     {"name empty", name_empty},     {"name slash", name_slash},   {"name dot", name_dot},
     {"output up", output_up},
     {"a link with a path", link_with_path}, {"a link that is copied", link_copied}, {"a long link", link_too_long}, {"a silent link", link_silent},
+    {"a directory with a path", directory_with_path}, {"a directory that is a link", directory_linked},
     {"part of a path", part_of_path}, {"part beyond", part_beyond}, {"part of nothing", part_of_nothing},
 };
 
