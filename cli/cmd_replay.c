@@ -9,18 +9,19 @@
 
 enum { SAME = 0, DIFFERENT = 1 };
 
-/* The record of a submitted job's task is at the job's keeper: JOB is then the number of a job of the cluster. */
-static int fetch(struct cli *c, const char *name)
+/* The record of a submitted job's task is at the job's keeper: JOB is then the number of a job of the cluster.  Where nothing
+ * can be fetched the record may be on this machine. */
+static void fetch(struct cli *c, const char *name)
 {
     struct zpipe_error e;
     char *end;
     uint64_t job = strtoull(name, &end, 10);
     if (!c->open.cluster || !c->open.cluster[0] || !job || *end != '/')
-        return 0;
+        return;
     struct zpipe *z = zpipe_open(&c->open, &e);
-    int r = z ? zpipe_fetch(z, job, c->record, &e) : -1;
+    if ((!z || zpipe_fetch(z, job, c->record, &e) < 0) && e.code != ZPIPE_MISSING)
+        cli_fail(0, &e);
     zpipe_close(z);
-    return r == 0 || e.code == ZPIPE_MISSING ? 0 : cli_fail(-1, &e); /* no keeper holds that job: the record may be on this machine */
 }
 
 int cmd_replay(struct cli *c)
@@ -30,8 +31,7 @@ int cmd_replay(struct cli *c)
     if (c->word_count != 1)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe replay wants one JOB/STAGE/BLOCK, or a record's directory");
     signal(SIGPIPE, SIG_IGN);
-    if (fetch(c, c->word[0]) < 0)
-        return ZPIPE_STATUS_FAILED;
+    fetch(c, c->word[0]);
     c->open.cluster = NULL; /* the replay itself runs in this process */
     struct zpipe *z = zpipe_open(&c->open, &e);
     if (!z)

@@ -305,6 +305,10 @@ def of_a_submitted_job():
         assert r.returncode == 0 and b"zpipe: same bytes" in r.stderr and r.stdout, r
         r = c.run("replay", "--record", "fetched", "4711/1/1")
         assert r.returncode == 125 and b"neither a record's directory nor JOB" in r.stderr, r
+        nobody = {**c.env, "ZPIPE_KEYS": "no-keys"}
+        for name, status, sentence in ((job + "/2/2", 0, b"zpipe: same bytes"), ("4711/1/1", 125, b"neither a record's")):
+            r = subprocess.run([zpipe, "replay", "--record", "fetched", name], env=nobody, capture_output=True, timeout=TIMEOUT)
+            assert r.returncode == status and b"'no-keys' holds no" in r.stderr and sentence in r.stderr, r
 
 
 @case
