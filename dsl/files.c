@@ -46,6 +46,12 @@ bool command_builtin(const char *name)
     return false;
 }
 
+bool command_builtin_reads(const char *name)
+{
+    static const char *const all[] = {".", "command", "eval", "exec", "read", NULL};
+    return is_one_of(name, all);
+}
+
 bool path_of_image(const char *path)
 {
     static const char *const own[] = {"/bin",    "/dev",  "/etc",  "/lib", "/lib32", "/lib64",

@@ -11,6 +11,7 @@ bool command_is_shell(const char *name);
 
 /* Is it a builtin of sh that behaves differently from the program of that name? */
 bool command_builtin(const char *name);
+bool command_builtin_reads(const char *name); /* a builtin: itself, or what it runs, may read stdin */
 
 /* Does this absolute path belong to the image, or to a virtual file system (/dev, /proc)? */
 bool path_of_image(const char *path);

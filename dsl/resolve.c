@@ -342,8 +342,7 @@ static int resolve_simple(struct resolver *r, struct stage *s, struct place at)
     if (s->builtin && words_command_text(r, s) < 0)
         return -1;
     int redirected = stdin_after(s);
-    bool reads = name[0] == 'r' && s->builtin ? strcmp(name, "read") == 0
-                                              : !s->builtin && !(known && known->silent);
+    bool reads = s->builtin ? command_builtin_reads(name) : !(known && known->silent);
     s->names_stdin = s->names_stdin || redirected == 2;
     if (redirected == 1)
         s->from = STDIN_OWN;
