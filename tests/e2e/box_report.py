@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What zpipe-box says of a run: its report, its trace, its limits; and whether --verify can tell.  box_report.py ZPIPE-BOX GATE-PROBE"""
-import hashlib, json, os, resource, shutil, struct, subprocess, sys, tempfile, time
+import hashlib, json, os, resource, select, shutil, signal, struct, subprocess, sys, tempfile, time
 
 from watch import SLOW
 
@@ -258,6 +258,24 @@ for i in range(60):
     os.waitpid(other, 0)"""
     status, out, err, r = report("--", "python3", "-c", text)
     assert (status, out, r["certified"]) == (0, b"po" * 60, True), (status, out, err, r)
+
+
+@case
+def a_server_that_stands_still_does_not_outlive_its_caller():
+    """It cannot notice that its caller is gone, but its guard does."""
+    def below(pid):
+        with open("/proc/%s/task/%s/children" % (pid, pid)) as f:
+            return f.read().split()
+    caller = subprocess.Popen([box, "--", "sh", "-c", "echo begun; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert caller.stdout.readline() == b"begun\n"
+    server = next(int(p) for p in below(caller.pid) if below(p))
+    end = os.pidfd_open(server)
+    os.kill(server, signal.SIGSTOP)
+    caller.kill()
+    caller.wait()
+    gone = select.select([end], [], [], TIMEOUT)[0]
+    signal.pidfd_send_signal(end, signal.SIGKILL) if not gone else os.close(end)
+    assert gone, "it is still there"
 
 
 @case
