@@ -464,8 +464,12 @@ int split_perl(struct split_case *c)
             return split_whole(c, "`%s` of perl is not in the table", name);
     }
     const char *at = split_value(c, "-e");
-    if (programs != 1 || c->operand_count)
-        return split_whole(c, "its program is not understood");
+    if (programs != 1)
+        return split_whole(c, "it has several programs");
+    for (uint32_t i = 0; i < c->operand_count; i++)
+        if (strpbrk(c->operand[i], "<>| ")) /* `<>` opens `x|` as a command */
+            return split_whole(c, "perl takes `%.60s` for more than a name", c->operand[i]);
+    c->apart = true;
     for (at += strspn(at, " "); *at; at += strspn(at, " ;")) {
         const char *end = perl_change(at);
         if (!end)
