@@ -178,8 +178,10 @@ static int add_way(struct list *l, const struct graph_file *f, bool changes, str
         return walked == 2 ? 1 : walked < 0 ? -1 : 0; /* in a loop, too, the program is to find the same */
     if (changes && w->at[0] == '/')
         return 0;
-    if (stat(w->path, &s) == 0) {
-        if (graph_is_link(f) || (s.st_mode & S_IFMT) != (f->mode & S_IFMT))
+    if (graph_is_link(f))
+        ; /* what it leads to, if anything, is an input by itself: the job is a task that runs again */
+    else if (stat(w->path, &s) == 0) {
+        if ((s.st_mode & S_IFMT) != (f->mode & S_IFMT))
             return 0;
         struct graph_file one = *f;
         one.name = w->at;

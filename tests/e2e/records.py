@@ -57,6 +57,8 @@ def prepare():
     for i in range(5):
         with open("d/%d.txt" % i, "wb") as f:
             f.write(lines(200 + i))
+    os.symlink("words", "to.words")
+    os.symlink("nowhere", "none")
 
 
 # Of each the task that fails, its pieces and holes are as in the job: what it prints must be the same when it is alone.
@@ -76,6 +78,7 @@ TASKS = [
     ("cat in.txt | with cpu=1s { map { sh -c 'echo begins; while :; do :; done' } }", b""),
     ("cat in.txt | with output=10KiB { map cat }", b""),
     ("cat in.txt | map { nosuchprogram }", b""),
+    ("cat in.txt | map { sh -c 'readlink to.words none; cat to.words; exit 9' }", b""),
 ]
 
 
