@@ -256,7 +256,8 @@ static void run_bare(int world, int number, struct outcome *o)
     if (pipe2(out, O_CLOEXEC) < 0)
         exit(1);
     const char *name = program[number]->name;
-    in = fed[number] ? dribble(&writer, !strcmp(name, "recv") || !strcmp(name, "peek") || !strcmp(name, "shut")) : open("/dev/null", O_RDONLY | O_CLOEXEC);
+    bool socket = !strcmp(name, "recv") || !strcmp(name, "peek") || !strcmp(name, "shut") || !strcmp(name, "sent");
+    in = fed[number] ? dribble(&writer, socket) : open("/dev/null", O_RDONLY | O_CLOEXEC);
     pid_t pid = fork();
     if (pid == 0)
         be_bare(world, number, in, out[1]);

@@ -233,6 +233,8 @@ static void show_sent(void)
         return;
     ssize_t n = sendfile(fd[1], 0, NULL, 20000);
     say("%zd %d\n", n, n < 0 ? errno : 0);
+    if (n < 0) /* so do all kernels before 5.12 answer, and callers read then */
+        say("%zd\n", read(0, room, sizeof room));
 }
 
 /* Has its writer ended already? */
@@ -262,5 +264,5 @@ const struct golden golden_streams[] = {
     {"selected", show_selected, NULL, NULL},
     {"watched", show_watched, NULL, NULL},
     {"hung-up", show_hung_up, NULL, NULL},
-    {"sent", show_sent, "a pipe is sent from by nobody", NULL},
+    {"sent", show_sent, NULL, NULL},
     {NULL, NULL, NULL, NULL}};
