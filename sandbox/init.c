@@ -418,6 +418,15 @@ static void rehearse(struct init *in)
 
 static const char *const scratch_place[INIT_SCRATCH] = {"/job", "/tmp"};
 
+/* The time that the kernel has set would be replaced when somebody looks (notify_stat.c), which is a change; and after a change the
+ * place serves no other task. */
+static void mark_unchanged(void)
+{
+    static const struct timespec both[2] = {{0, NOTIFY_UNCHANGED_NS}, {0, NOTIFY_UNCHANGED_NS}};
+    for (int i = 0; i < INIT_SCRATCH; i++)
+        utimensat(AT_FDCWD, scratch_place[i], both, 0); /* if that fails the kernel's time is replaced */
+}
+
 static void make_place(struct init *in, const struct box_task *own)
 {
     struct err e;
@@ -426,6 +435,8 @@ static void make_place(struct init *in, const struct box_task *own)
         init_give_up(in, &e);
     if (!in->none && stat(".", &s) == 0)
         in->job_size = s.st_size;
+    if (!in->none)
+        mark_unchanged();
     for (int i = 0; !in->none && i < INIT_SCRATCH; i++)
         if (stat(scratch_place[i], &s) == 0)
             in->changed[i] = s.st_ctim;
@@ -479,6 +490,8 @@ static void add_task(struct init *in)
     struct err e;
     if ((!in->none && mounts_add(&in->task, &in->files, &e) < 0) || program_limit(in->main, &in->task.limit, &e) < 0)
         init_give_up(in, &e);
+    if (!in->none && in->task.file_count)
+        mark_unchanged();
 }
 
 static void serve_task(struct init *in, int signals)

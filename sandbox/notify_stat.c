@@ -5,7 +5,8 @@
  *     tells the same about them (gate.c);
  *   - files that the task made have their own numbers, which a fresh tmpfs gives in order, and logical
  *     times: a time that the kernel set is replaced, in the file itself, by the logical time of the first look at it.
- *     A file that is looked at later counts as changed later, which is what `find -newer` and make need;
+ *     A file that is looked at later counts as changed later, which is what `find -newer` and make need.  /job and /tmp
+ *     themselves have the epoch until something in them changes, so that a look changes nothing;
  *   - everything else (inputs, sockets, pipes) has the epoch as its time, a number by the order of first looks, one link,
  *     and the task's user as its owner;
  *   - a channel is a pipe, and /dev/urandom a device.
@@ -176,6 +177,11 @@ static void doubt(struct notify *n, const struct timespec *t)
         notify_mark(n, "sets a file's time to what is now on this host");
 }
 
+static bool is_unchanged(const struct timespec *t)
+{
+    return !t->tv_sec && t->tv_nsec == NOTIFY_UNCHANGED_NS;
+}
+
 static void own_file(struct notify *n, const struct seccomp_notif *q, int fd, struct stat *s)
 {
     doubt(n, &s->st_mtim);
@@ -193,9 +199,11 @@ static void own_file(struct notify *n, const struct seccomp_notif *q, int fd, st
         notify_time_asked(n, q, &now);
         s->st_mtim = now;
     }
+    if (S_ISDIR(s->st_mode) && is_unchanged(&s->st_mtim))
+        s->st_mtim = logical(n, 0);
     s->st_dev = SCRATCH_DEV;
     s->st_uid = s->st_gid = INSIDE_ID;
-    if (is_real(n, &s->st_atim))
+    if (is_real(n, &s->st_atim) || (S_ISDIR(s->st_mode) && is_unchanged(&s->st_atim)))
         s->st_atim = s->st_mtim;
     s->st_ctim = s->st_mtim;
 }

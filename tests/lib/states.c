@@ -164,6 +164,15 @@ static void places(void)
     unlink("/tmp/f");
 }
 
+/* To look at its directories changes nothing there. */
+static void looked_around(void)
+{
+    struct stat job, tmp;
+    stop_here();
+    printf("%d %d ", stat(".", &job), stat("/tmp", &tmp));
+    printf("%ld.%09ld %ld.%09ld\n", (long)job.st_mtim.tv_sec, job.st_mtim.tv_nsec, (long)tmp.st_atim.tv_sec, tmp.st_atim.tv_nsec);
+}
+
 static void locks(void)
 {
     int fd = input();
@@ -741,7 +750,7 @@ int main(int argc, char **argv)
         ROW(waits_for), ROW(pipes), ROW(counters), ROW(sockets), ROW(memory_files), ROW(heap), ROW(lowest), ROW(stack), ROW(registers),
         ROW(floats), ROW(bases), ROW(buffers), ROW(words_of_libc), ROW(signals), ROW(no_altstack), ROW(pending), ROW(alarms),
         ROW(intervals), ROW(clocks), ROW(draws), ROW(random_file), ROW(who), ROW(rights), ROW(named), ROW(limits), ROW(reaper),
-        ROW(threads), ROW(later_threads), ROW(children), ROW(own_filter), ROW(goes_on), ROW(gone_on), ROW(unwaited)};
+        ROW(threads), ROW(later_threads), ROW(children), ROW(own_filter), ROW(goes_on), ROW(gone_on), ROW(unwaited), ROW(looked_around)};
     for (size_t i = 0; argc > 1 && i < sizeof row / sizeof *row; i++)
         if (!strcmp(argv[1], row[i].name)) {
             row[i].run();

@@ -35,7 +35,7 @@ static const struct row {
     {"random_file", "random"}, {"who", NULL},               {"rights", NULL},            {"named", NULL},
     {"limits", NULL},        {"reaper", "prctl"},           {"threads", "clone"},        {"later_threads", NULL},
     {"children", "vfork"},   {"own_filter", NULL},          {"goes_on", NULL},
-    {"unwaited", NULL},
+    {"unwaited", NULL},      {"looked_around", NULL},
 };
 
 #define AGAIN_MAX 20 /* as another task, where a template took more CPU time than one may have: on machines that are programs */
