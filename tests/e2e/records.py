@@ -160,7 +160,7 @@ def what_changed_is_named():
     _, said = replayed(record, 125)
     assert "d/3.txt' changed since" in said, said
     # Nothing is made where the user is.
-    assert sorted(os.listdir(".")) == ["d", "in.txt", "kept", "seven.sh"], os.listdir(".")
+    assert sorted(os.listdir(".")) == ["d", "in.txt", "kept", "none", "seven.sh", "to.words"], os.listdir(".")
 
 
 @case
