@@ -34,6 +34,7 @@
 #define CLIENT_JOBS_MAX  1000
 #define CLIENT_DROPS     (1u << 31) /* beside MSG_SUBMIT_*, and never sent: the files that the job makes are dropped */
 #define CLIENT_LINKS_MAX 4096 /* to workers' data ports */
+#define HINT_NAME_MAX    1024 /* bytes of a name that a hint may have, with its 0 */
 #define CLIENT_WAIT_NS   ((uint64_t)60 * 1000000000) /* how long to wait for a cluster's scheduler that is gone to come back */
 
 struct client_link {
@@ -171,6 +172,7 @@ struct zpipe_job {
     uint32_t made_count;
     struct graph_end *end; /* owned, per node */
     bool *said;            /* owned, per node: the message about its end has been printed */
+    char missing_told[HINT_NAME_MAX]; /* the file that a hint named last */
     bool network_told;     /* the hint that a sandbox has no network has been printed */
     uint32_t *told;        /* owned, per node: the attempt whose end we were told under this job number; 0: none */
     struct check {

@@ -2,12 +2,11 @@
  * because something is missing there that exists here, the user is told which option adds it. */
 #include "client/client.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define NAME_MAX_BYTES 1024
 
 /* A program was not found in the sandbox: say so if the user's own PATH has it. */
 static void program(struct zpipe_job *j, const char *name)
@@ -96,7 +95,7 @@ static bool missing(struct zpipe_job *j, const struct graph_node *n, const char 
         first++;
     while (first < last && last[-1] == ' ')
         last--;
-    char name[NAME_MAX_BYTES], whole[4096];
+    char name[HINT_NAME_MAX], whole[4096];
     int length = snprintf(name, sizeof name, "%.*s%s", (int)(last - first), first, suffix);
     if (first == last || length >= (int)sizeof name || is_input(j, n, name))
         return false;
@@ -106,12 +105,21 @@ static bool missing(struct zpipe_job *j, const struct graph_node *n, const char 
     bool itself = n->argc && !strcmp(name, n->argv[0]); /* a map has no argv */
     if (itself || access(whole, F_OK) < 0)
         return false;
-    client_job_say(j, "zpipe: hint: `%s` is here but no input of the stage: add --with '%s'\n", name, name);
+    if (strcmp(j->missing_told, name)) /* `xargs rm` may complain of it a thousand times */
+        client_job_say(j, "zpipe: hint: `%s` is here but no input of the stage: add --with '%s'\n", name, name);
+    strcpy(j->missing_told, name);
     return true;
 }
 
-/* Look for the missing file's name in one line of a message.  It is a part between punctuation marks or the last word of
- * such a part: "cat: NAME: No such file or directory", "No such file or directory: 'NAME'", "cannot open NAME (No such file
+/* The end of what is quoted at `at`; NULL: nothing is (the ' of "can't" is no quote). */
+static const char *quoted(const char *line, const char *at, const char *end)
+{
+    bool inside = at > line && isalnum((unsigned char)at[-1]);
+    return strchr("'\"", *at) && !inside && at + 1 < end ? memchr(at + 1, *at, (size_t)(end - at - 1)) : NULL;
+}
+
+/* Look for the missing file's name in one line of a message.  It is what is quoted, a part between punctuation marks or the last
+ * word of such a part: "cat: NAME: No such file or directory", "No such file or directory: 'NAME'", "cannot open NAME (No such file
  * or directory)". */
 static void missing_in(struct zpipe_job *j, const struct graph_node *n, const char *line, const char *end,
                        const char *suffix)
@@ -125,9 +133,10 @@ static void missing_in(struct zpipe_job *j, const struct graph_node *n, const ch
             word--;
         while (word > at && word[-1] != ' ')
             word--;
-        if (missing(j, n, at, stop, suffix) || missing(j, n, word, stop, suffix))
+        const char *close = stop < end ? quoted(line, stop, end) : NULL;
+        if (missing(j, n, at, stop, suffix) || missing(j, n, word, stop, suffix) || (close && missing(j, n, stop + 1, close, suffix)))
             return;
-        at = stop + 1;
+        at = (close ? close : stop) + 1;
     }
 }
 
