@@ -28,12 +28,18 @@ static void program(struct zpipe_job *j, const char *name)
     free(copy);
 }
 
+/* The name of the program that it runs, without directories; "": it is no command. */
+static const char *command_of(const struct graph_node *n)
+{
+    const char *word = n->kind == GRAPH_COMMAND && n->argc ? n->argv[0] : "", *slash = strrchr(word, '/');
+    return slash ? slash + 1 : word;
+}
+
 /* Is it a `tail -f FILE`?  Without a file it reads a pipe, to its end. */
 static bool follows(const struct graph_node *n)
 {
-    const char *slash = n->argc ? strrchr(n->argv[0], '/') : NULL, *name = slash ? slash + 1 : n->argc ? n->argv[0] : "";
     bool follow = false, file = false, options = true;
-    if (n->kind != GRAPH_COMMAND || strcmp(name, "tail"))
+    if (strcmp(command_of(n), "tail"))
         return false;
     for (uint32_t i = 1; i < n->argc; i++) {
         const char *word = n->argv[i], *letter = word + strcspn(word, "fFncs");
@@ -154,9 +160,8 @@ static const struct saying {
 static bool needs_network(const struct graph_node *n)
 {
     static const char *const name[] = {"curl", "dig", "ftp", "nslookup", "scp", "sftp", "ssh", "telnet", "wget"};
-    const char *slash = n->argc ? strrchr(n->argv[0], '/') : NULL, *last = slash ? slash + 1 : n->argc ? n->argv[0] : "";
-    for (size_t i = 0; n->kind == GRAPH_COMMAND && i < sizeof name / sizeof *name; i++)
-        if (strcmp(last, name[i]) == 0)
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++)
+        if (strcmp(command_of(n), name[i]) == 0)
             return true;
     return false;
 }

@@ -345,11 +345,11 @@ static int take(struct graph *g, struct graph_node *n, struct list *l, struct er
 
 int links_give(struct graph *g, struct graph_node *n, struct err *e)
 {
+    if (n->split.file_count)
+        return 0;
     struct list l = {.g = g, .phases = phases_wanted(g), .keep = arena_array(&g->arena, (size_t)n->file_count + 1, sizeof *l.keep)};
     bool links = false;
     int r = l.keep ? 0 : err_nomem(e);
-    if (n->split.file_count)
-        return 0;
     for (uint32_t i = 0; i < n->file_count && r >= 0; i++)
         r = add_input(&l, n, g->file[n->file[i]], e);
     for (uint32_t i = 0; i < l.count; i++)
