@@ -112,13 +112,14 @@ struct pipeline;
 
 /* A file that the job writes under a name. */
 struct written {
-    struct written *next;
-    const char *path; /* the client's, normalised */
-    const char *to;   /* where that leads, if there are symbolic links on the way */
-    uint64_t hash;    /* of `to`, to compare quickly: most words are no such file */
-    const char *word; /* as typed */
+    struct written *next;  /* not of those that words may name */
+    struct written *alike; /* the one before it in the same chain */
+    const char *path;      /* the client's, normalised */
+    const char *to;        /* where that leads, if there are symbolic links on the way */
+    uint64_t hash;         /* of `to`: says in which chain it is */
+    const char *word;      /* as typed */
     size_t at;
-    unsigned statement; /* counted from 0 */
+    unsigned statement;    /* counted from 0 */
     bool append;
 };
 

@@ -5,8 +5,9 @@
 #include "dsl/dsl.h"
 #include "dsl/text.h"
 
-/* Limits.  Small, because these lists are searched one by one. */
+/* Limits. */
 #define WRITTEN_MAX    4096
+#define WRITTEN_CHAINS 1024
 #define MAYBE_MAX      16384
 #define PARAMETERS_MAX 1000
 #define CHECKS_MAX     1000
@@ -32,7 +33,8 @@ struct resolver {
     struct parameter *parameter;
     size_t parameter_count;
     struct written *written, **last_written;
-    struct written *maybe; /* what words in a job file's statements may name, the last first */
+    struct written *written_alike[WRITTEN_CHAINS];
+    struct written *maybe_alike[WRITTEN_CHAINS]; /* what words in a job file's statements may name, the last first */
     unsigned written_count, maybe_count;
     unsigned statement;                      /* the one being resolved */
     struct definition *defining;             /* or NULL */

@@ -58,34 +58,49 @@ static const char *leads_to(struct resolver *r, const char *path)
     return arena_string(r->arena, real);
 }
 
-static const char *word_leads_to(struct resolver *r, const char *word)
+/* The output, or possible output, of an earlier statement that leads to the same place. */
+static const struct written *find(const struct resolver *r, struct written *const *alike, const char *to, bool newest)
 {
-    const char *path = uses_path(r, word);
-    return path ? leads_to(r, path) : NULL;
+    const struct written *found = NULL;
+    uint64_t h = hash(to);
+    for (const struct written *w = alike[h % WRITTEN_CHAINS]; w && !(newest && found); w = w->alike)
+        if (w->hash == h && w->statement < r->statement && strcmp(w->to, to) == 0)
+            found = w;
+    return found;
+}
+
+/* A new one; repeated: or the one of this statement that leads to the same place.  NULL: no memory. */
+static struct written *add(struct resolver *r, struct written **alike, const char *to, bool repeated)
+{
+    uint64_t h = hash(to);
+    struct written **chain = &alike[h % WRITTEN_CHAINS];
+    for (struct written *w = repeated ? *chain : NULL; w && w->statement == r->statement; w = w->alike)
+        if (w->hash == h && strcmp(w->to, to) == 0)
+            return w;
+    struct written *w = arena_alloc(r->arena, sizeof *w);
+    if (!w)
+        return NULL;
+    *w = (struct written){.alike = *chain, .to = to, .hash = h, .statement = r->statement};
+    return *chain = w;
 }
 
 const struct written *uses_written(struct resolver *r, const char *word)
 {
-    const char *path = r->written ? word_leads_to(r, word) : NULL;
-    uint64_t h = path ? hash(path) : 0;
-    for (const struct written *w = path ? r->written : NULL; w; w = w->next)
-        if (w->hash == h && w->statement < r->statement && strcmp(w->to, path) == 0)
-            return w;
-    return NULL;
+    const char *path = r->written ? uses_path(r, word) : NULL;
+    const char *to = path ? leads_to(r, path) : NULL;
+    return to ? find(r, r->written_alike, to, false) : NULL;
 }
 
 const struct written *uses_awaited(struct resolver *r, const char *word, bool sure)
 {
-    const struct written *w = uses_written(r, word);
-    if (w || !r->maybe)
-        return w;
-    const char *path = word_leads_to(r, word);
-    uint64_t h = path ? hash(path) : 0;
+    const char *path = r->written || r->maybe_count ? uses_path(r, word) : NULL;
+    const char *to = path ? leads_to(r, path) : NULL;
+    const struct written *w = to ? find(r, r->written_alike, to, false) : NULL;
     struct stat st;
-    for (w = path ? r->maybe : NULL; w; w = w->next)
-        if (w->hash == h && w->statement < r->statement && strcmp(w->to, path) == 0)
-            break;
-    return w && (sure || strpbrk(word, "./") || stat(path, &st) == 0) ? w : NULL;
+    if (w || !to)
+        return w;
+    w = find(r, r->maybe_alike, to, true);
+    return w && (sure || strpbrk(word, "./") || stat(to, &st) == 0) ? w : NULL;
 }
 
 /* May this directory be an input?  Never all of /, and a directory directly below / only if the caller works in / and the
@@ -251,19 +266,16 @@ int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at,
             snprintf(hint, sizeof hint, "first at line %u", line);
             return text_fail(r->text, at, r->e, hint, "%.200s is written twice in this job", word);
         }
-    struct written *w = arena_alloc(r->arena, sizeof *w);
     const char *to = leads_to(r, path);
-    if (!w || !to)
+    struct written *w = to ? add(r, r->written_alike, to, false) : NULL;
+    if (!w)
         return resolve_no_memory(r);
     if (++r->written_count > WRITTEN_MAX)
         return text_fail(r->text, at, r->e, NULL, "the job writes more than %d files", WRITTEN_MAX);
-    *w = (struct written){.path = path,
-                          .to = to,
-                          .hash = hash(to),
-                          .word = word,
-                          .at = at,
-                          .statement = r->statement,
-                          .append = append};
+    w->path = path;
+    w->word = word;
+    w->at = at;
+    w->append = append;
     *r->last_written = w;
     r->last_written = &w->next;
     return 0;
@@ -310,16 +322,16 @@ int uses_maybe(struct resolver *r, struct stage *s, const char *word, size_t at)
     s->maybe = u;
     if (!r->in->jobfile)
         return 0;
-    struct written *w = arena_alloc(r->arena, sizeof *w);
     const char *to = leads_to(r, u->path);
-    if (!w || !to)
+    struct written *w = to ? add(r, r->maybe_alike, to, true) : NULL;
+    if (!w)
         return resolve_no_memory(r);
     if (++r->maybe_count > MAYBE_MAX)
         return text_fail(r->text, at, r->e, NULL, "more than %d words of the job may name files that it makes",
                          MAYBE_MAX);
-    *w = (struct written){.next = r->maybe, .path = u->path, .to = to, .hash = hash(to), .word = u->word, .at = at,
-                          .statement = r->statement};
-    r->maybe = w;
+    w->path = u->path;
+    w->word = u->word;
+    w->at = at;
     return 0;
 }
 
