@@ -112,12 +112,12 @@ class Rows(e2e.Table):
     hits = misses = refused = bad = 0
 
     def row(self, row):
-        ref, _ = self.once(row, e2e.reference(row.text, *row.args), False)
+        ref = self.once(row, e2e.reference(row.text, *row.args))
         for width in WIDTHS:
             lost, tries = 0, 0
             while not lost and tries < TRIES:
                 tries += 1
-                (out, status, err, files), _ = self.once(row, self.argv(row, "-v", "-j", str(width)), False, lambda p: disturb(p, 1, 0.008))
+                out, status, err, files = self.once(row, self.argv(row, "-v", "-j", str(width)), lambda p: disturb(p, 1, 0.008))
                 lost = sum(b"sandbox_lost" in l for l in err)
                 said = [l for l in err if not l.startswith((b"info ", b"warn "))]
                 if lost and status == 125 and any(b"cannot be read again" in l for l in said):

@@ -9,7 +9,7 @@ fresh directories, and compares stdout, status, stderr and the files left behind
 --split: as the option of zpipe, to run small inputs in blocks.
 --user: as that user (only root can); a number needs no entry in the password file.
 --random: rows that generate.py makes, instead of a table's; --edges: job files whose pipelines part and meet again."""
-import argparse, ctypes, generate, json, os, pwd, re, shutil, signal, stat, subprocess, sys, tempfile, threading
+import argparse, ctypes, generate, os, pwd, re, shutil, signal, stat, subprocess, sys, tempfile, threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TIMEOUT = 60
@@ -313,7 +313,7 @@ class Table:
         self.cluster = Cluster(self.zpipe, self.demote, work, hosts=self.hosts, slots=a.slots) if a.cluster else None
         if self.cluster:
             self.env.update(self.cluster.env)
-        self.passed = self.failed = self.skipped = self.opaque = 0
+        self.passed = self.failed = self.skipped = 0
 
     def demote(self):
         if self.owner:
@@ -324,22 +324,15 @@ class Table:
             os.setgid(self.owner[1])
             os.setuid(self.owner[0])
 
-    def stages(self, row, d):
-        at = self.cluster.at(4) if self.hosts else []
-        plan = subprocess.run([*at, self.zpipe, "plan", "--json", row.text, *row.args], cwd=d, env=self.env, stdin=subprocess.DEVNULL,
-                              capture_output=True, preexec_fn=self.demote)
-        return [s["class"] for s in json.loads(plan.stdout)["stages"]] if plan.returncode == 0 else []
-
-    def once(self, row, argv, planned, beside=None):
+    def once(self, row, argv, beside=None):
         d = os.path.join(self.work, "dir")
         os.mkdir(d)
         place_files(self.fixture, d, row.text, self.owner)
         if "links" in row.flags:
             make_links(d, self.owner)
-        opaque = planned and "opaque" in self.stages(row, d)
         result = run(argv, d, row, self.env, self.demote, beside) + (snapshot(d),)
         shutil.rmtree(d)
-        return result, opaque
+        return result
 
     def argv(self, row, *options):
         at = self.cluster.at(4) if self.hosts else []
@@ -356,24 +349,22 @@ class Table:
         if reason:
             self.skipped += 1
             return print("skip   %-28s %s" % (row.name, reason))
-        ref, _ = self.once(row, reference(row.text, *row.args), False)
+        ref = self.once(row, reference(row.text, *row.args))
         spread = ["--placement", "spread"] if self.cluster else []
         argv = self.argv(row, *spread)
-        got, opaque = self.once(row, argv, "job" not in row.flags)
+        got = self.once(row, argv)
         wrong = (expect if row.want else compare)(row, ref, got)
-        if wrong and (self.a.random or self.a.edges) and any(compare(row, ref, self.once(row, reference(row.text), False)[0]) for _ in range(9)):
+        if wrong and (self.a.random or self.a.edges) and any(compare(row, ref, self.once(row, reference(row.text))) for _ in range(9)):
             self.skipped += 1
             return print("skip   %-28s the reference is not the same each time" % row.name)
-        if "files" in wrong and set(wrong) <= {"files", "stderr"} and self.a.random and wrote_early(row.text) and any(not compare(row, ref, self.once(row, argv, False)[0]) for _ in range(9)):
+        if "files" in wrong and set(wrong) <= {"files", "stderr"} and self.a.random and wrote_early(row.text) and any(not compare(row, ref, self.once(row, argv)) for _ in range(9)):
             self.skipped += 1
             return print("skip   %-28s its reader left a stage that writes a file" % row.name)
-        self.opaque += opaque
-        mode = "opaque" if opaque else "staged"
         if not wrong:
             self.passed += 1
-            return print("ok     %-28s %s" % (row.name, mode), flush=True)
+            return print("ok     %s" % row.name, flush=True)
         self.failed += 1
-        print("FAIL   %-28s %s: %s" % (row.name, mode, ", ".join(wrong)))
+        print("FAIL   %-28s %s" % (row.name, ", ".join(wrong)))
         for who, r in (("reference", ref), ("zpipe", got)):
             print("       %-10s status %s stdout %r stderr %r" % (who, r[1], r[0][:200], r[2][:6]))
         if ref[3] != got[3]:
@@ -434,7 +425,6 @@ def main():
                     table.row(row)
         finally:
             table.end()
-    print("%d of these rows ran opaque" % table.opaque)
     print("%d passed, %d failed, %d skipped" % (table.passed, table.failed, table.skipped))
     return 1 if table.failed or not table.passed else 0
 
