@@ -177,7 +177,7 @@ struct box *run_box(struct run *r, struct err *e)
     pid_t pid = fork();
     if (pid == 0) {
         close(pair[0]);
-        _exit(server_main(pair[1], r->alone->none, r->alone->cold));
+        _exit(server_main(pair[1], &(struct server_options){.isolation_none = r->alone->none, .no_templates = r->alone->cold}));
     }
     close(pair[1]);
     if (pid < 0) {

@@ -31,7 +31,7 @@ struct alone { /* what was asked for */
     struct alone_named named[ALONE_NAMED_MAX];
     uint32_t named_count;
     const char *report, *trace;
-    bool digest, verify, none, cold;
+    bool digest, verify, none, cold, lane;
 };
 
 /* One of its standard streams or named channels, in one run. */

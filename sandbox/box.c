@@ -21,6 +21,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -42,9 +43,14 @@ struct waiting_made {
     struct box_made file; /* name and fd owned */
 };
 
-struct box {
-    int fd;
+struct box_server {
+    int fd; /* -1: not started */
     pid_t pid;
+};
+
+struct box {
+    int epoll; /* of all servers' sockets */
+    struct box_server server[1 + BOX_LANES_MAX]; /* [0]; and each lane's */
     bool lost;
     char program[4096];         /* the path of the server, */
     struct box_options options; /* and the options it is started with; `program` in them is not used */
@@ -83,36 +89,63 @@ int box_program(char *path, size_t size, struct err *e)
     return err_sys(e, "cannot find the program 'zpipe-box', neither beside this program nor at '%s': set its path in the options (box)", path);
 }
 
-struct box *box_adopt(int fd, pid_t pid, const struct box_events *events, void *owner, struct err *e)
+static struct box *new_box(const struct box_events *events, void *owner, struct err *e)
 {
     struct box *b = calloc(1, sizeof *b);
     if (!b) {
-        fd_close(&fd);
         err_nomem(e);
         return NULL;
     }
-    b->fd = fd;
-    b->pid = pid;
+    for (unsigned i = 0; i <= BOX_LANES_MAX; i++)
+        b->server[i].fd = -1;
     b->events = *events;
     b->owner = owner;
-    return b;
+    b->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (b->epoll >= 0)
+        return b;
+    err_sys(e, "cannot wait for zpipe-box");
+    free(b);
+    return NULL;
+}
+
+/* Takes fd. */
+static int take_server(struct box *b, unsigned lane, int fd, pid_t pid, struct err *e)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.u32 = lane};
+    b->server[lane] = (struct box_server){fd, pid};
+    return epoll_ctl(b->epoll, EPOLL_CTL_ADD, fd, &ev) < 0 ? err_sys(e, "cannot wait for zpipe-box") : 0;
+}
+
+struct box *box_adopt(int fd, pid_t pid, const struct box_events *events, void *owner, struct err *e)
+{
+    struct box *b = new_box(events, owner, e);
+    if (!b) {
+        fd_close(&fd);
+        return NULL;
+    }
+    if (take_server(b, 0, fd, pid, e) == 0)
+        return b;
+    box_close(b);
+    return NULL;
 }
 
 /* Start the server.  All signals are blocked in it until it has said which ones it ignores.  Ctrl-C is its caller's affair;
  * and posix_spawn shares the caller's memory and makes it wait until exec, so a Ctrl-Z before that would stop both for
  * good. */
-static int spawn_server(const char *path, const struct box_options *o, int fd, pid_t *pid)
+static int spawn_server(const char *path, const struct box_options *o, bool lane, int fd, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t all;
     char number[] = "3";
-    char store[PATH_MAX + 16], *argv[7] = {"zpipe-box", "--serve", number};
+    char store[PATH_MAX + 16], *argv[8] = {"zpipe-box", "--serve", number};
     int words = 3;
     if (o && o->isolation == BOX_ISOLATION_NONE)
         argv[words++] = "--isolation=none";
     if (o && o->no_templates)
         argv[words++] = "--templates=never";
+    if (lane)
+        argv[words++] = "--lane";
     if (spool_chosen()) {
         snprintf(store, sizeof store, "--store=%s", spool_chosen());
         argv[words++] = store;
@@ -132,30 +165,29 @@ static int spawn_server(const char *path, const struct box_options *o, int fd, p
     return r ? -1 : 0;
 }
 
-static int start(struct box *b, struct err *e)
+static int start(struct box *b, unsigned lane, struct err *e)
 {
+    pid_t pid;
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return err_sys(e, "cannot make a socket for zpipe-box");
     /* dup2 onto itself would leave the close-on-exec flag set. */
     int theirs = fcntl(pair[1], F_DUPFD_CLOEXEC, SERVER_FD + 1);
     close(pair[1]);
-    if (theirs < 0 || spawn_server(b->program, &b->options, theirs, &b->pid) < 0) {
+    if (theirs < 0 || spawn_server(b->program, &b->options, lane != 0, theirs, &pid) < 0) {
         err_sys(e, "cannot start '%s'", b->program);
         close(pair[0]);
         fd_close(&theirs);
         return -1;
     }
     close(theirs);
-    b->fd = pair[0];
-    b->lost = false;
-    return 0;
+    return take_server(b, lane, pair[0], pid, e);
 }
 
 struct box *box_open(const struct box_options *options, const struct box_events *events, void *owner,
                      struct err *e)
 {
-    struct box *b = box_adopt(-1, 0, events, owner, e);
+    struct box *b = new_box(events, owner, e);
     if (!b)
         return NULL;
     if (options)
@@ -163,9 +195,9 @@ struct box *box_open(const struct box_options *options, const struct box_events 
     const char *given = options ? options->program : NULL;
     if (given)
         snprintf(b->program, sizeof b->program, "%s", given);
-    if ((given || box_program(b->program, sizeof b->program, e) == 0) && start(b, e) == 0)
+    if ((given || box_program(b->program, sizeof b->program, e) == 0) && start(b, 0, e) == 0)
         return b;
-    free(b);
+    box_close(b);
     return NULL;
 }
 
@@ -178,14 +210,17 @@ static void drop_made(struct box *b)
     b->made_count = 0;
 }
 
-/* Close the socket: the server sees that and kills everything.  Wait for its end. */
+/* Close the sockets: the servers see that and kill everything.  Wait for their ends. */
 static void part(struct box *b)
 {
-    fd_close(&b->fd);
-    if (b->pid > 0)
-        while (waitpid(b->pid, NULL, 0) < 0 && errno == EINTR)
-            ;
-    b->pid = 0;
+    for (unsigned i = 0; i <= BOX_LANES_MAX; i++)
+        fd_close(&b->server[i].fd);
+    for (unsigned i = 0; i <= BOX_LANES_MAX; i++) {
+        if (b->server[i].pid > 0)
+            while (waitpid(b->server[i].pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+        b->server[i].pid = 0;
+    }
     drop_made(b);
 }
 
@@ -193,7 +228,8 @@ int box_again(struct box *b, struct err *e)
 {
     part(b);
     b->regions = 0;
-    return start(b, e);
+    b->lost = false;
+    return start(b, 0, e);
 }
 
 void box_close(struct box *b)
@@ -201,13 +237,14 @@ void box_close(struct box *b)
     if (!b)
         return;
     part(b);
+    fd_close(&b->epoll);
     free(b->made);
     free(b);
 }
 
 int box_fd(const struct box *b)
 {
-    return b->fd;
+    return b->epoll;
 }
 
 /* A failed send because the server is gone is no error here: box_dispatch reports it, with the server's last words. */
@@ -223,7 +260,7 @@ static int send_one(struct box *b, struct wire head, const void *data, size_t si
 {
     if (b->lost)
         return err_set(e, ERR_GONE, "zpipe-box is gone");
-    return wire_send(b->fd, head, data, size, fds, fd_count) < 0 ? gone(e) : 0;
+    return wire_send(b->server[box_lane(head.region)].fd, head, data, size, fds, fd_count) < 0 ? gone(e) : 0;
 }
 
 /* Put the bytes into a sealed memfd, which the server can map and which cannot change any more. */
@@ -335,7 +372,7 @@ int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e)
                 BOX_CHANNELS_MAX);
     } else if (b->regions >= BOX_REGIONS_MAX) {
         err_set(e, ERR_AGAIN, "%d regions run already", BOX_REGIONS_MAX);
-    } else {
+    } else if (b->lost || b->server[box_lane(region)].fd >= 0 || start(b, box_lane(region), e) == 0) {
         result = 0;
         for (; result == 0 && made < r->channel_count; made++)
             result = make_remote(&r->channel[made], remote[made], e);
@@ -378,7 +415,11 @@ int box_look(struct box *b, uint64_t region, struct err *e)
 
 int box_forget(struct box *b, struct err *e)
 {
-    return send_one(b, (struct wire){.kind = WIRE_FORGET}, NULL, 0, NULL, 0, e);
+    int r = 0;
+    for (uint64_t i = 0; r == 0 && i <= BOX_LANES_MAX; i++)
+        if (b->server[i].fd >= 0)
+            r = send_one(b, (struct wire){.kind = WIRE_FORGET, .region = i << BOX_LANE_SHIFT}, NULL, 0, NULL, 0, e);
+    return r;
 }
 
 int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e)
@@ -400,7 +441,7 @@ int box_feed(struct box *b, uint64_t region, uint32_t channel, const struct box_
     }
     struct wire head = {.kind = WIRE_FEED, .region = region, .a = channel};
     int r = data.failed ? err_nomem(e) : b->lost ? err_set(e, ERR_GONE, "zpipe-box is gone") : 0;
-    if (r == 0 && wire_send(b->fd, head, data.data, data.size, fd, count) < 0)
+    if (r == 0 && wire_send(b->server[box_lane(region)].fd, head, data.data, data.size, fd, count) < 0)
         r = gone(e);
     buf_clear(&data);
     return r;
@@ -552,11 +593,11 @@ static int take_many(struct box *b, const struct wire_packet *p, struct err *e)
     return 0;
 }
 
-void box_dispatch(struct box *b)
+static void take_all(struct box *b, int fd)
 {
     while (!b->lost) {
         struct err e;
-        int r = wire_receive(b->fd, &b->packet, MSG_DONTWAIT);
+        int r = wire_receive(fd, &b->packet, MSG_DONTWAIT);
         if (r < 0 && errno == EAGAIN)
             return;
         err_set(&e, ERR_PROTO, "zpipe-box sent what makes no sense");
@@ -567,4 +608,12 @@ void box_dispatch(struct box *b)
             lose(b, &e);
         wire_close_fds(&b->packet);
     }
+}
+
+void box_dispatch(struct box *b)
+{
+    struct epoll_event ready[1 + BOX_LANES_MAX];
+    int n = b->lost ? 0 : epoll_wait(b->epoll, ready, 1 + BOX_LANES_MAX, 0);
+    for (int i = 0; i < n; i++)
+        take_all(b, b->server[ready[i].data.u32].fd);
 }

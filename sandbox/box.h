@@ -1,5 +1,5 @@
-/* Running programs in sandboxes: the interface for a worker.  A `struct box` is one zpipe-box server process and the socket
- * to it.  It runs *regions*: sets of programs that stream into each other and are started together.  The bytes between
+/* Running programs in sandboxes: the interface for a worker.  A `struct box` is one zpipe-box server process, and one more for
+ * each lane that is in use, and the sockets to them.  It runs *regions*: sets of programs that stream into each other and are started together.  The bytes between
  * programs of a region pass through no process of ours.  All calls return at once; what happens is told by callbacks from
  * box_dispatch. */
 #pragma once
@@ -13,6 +13,7 @@
 #define BOX_CHANNELS_MAX 8192  /* of a region */
 #define BOX_SPEC_BYTES_MAX (64u << 20) /* one region's encoded spec */
 #define BOX_REGIONS_MAX  1024  /* at once in one box */
+#define BOX_LANES_MAX    64
 #define BOX_SOURCES_MAX  64   /* in one box_feed */
 #define BOX_MANY         8    /* with so many tasks of a kind to come, a template is worth making, and worth waiting for */
 #define BOX_KEEP_BYTES_MAX (32u << 10) /* of one KEEP channel in memory; if there is more, all of it goes into a file */
@@ -201,11 +202,20 @@ struct box_events {
     void (*region_ended)(void *owner, uint64_t region);
     /* The answer to box_look: what a task's processes have read and written so far.  May be NULL. */
     void (*bytes)(void *owner, uint64_t region, uint32_t task, uint64_t in, uint64_t out);
-    /* zpipe-box itself is gone; no more callbacks will come. */
+    /* zpipe-box itself is gone, or a lane of it; no more callbacks will come. */
     void (*lost)(void *owner, const struct err *why);
 };
 
 struct box;
+
+/* A lane is a server of its own that stays on one CPU together with its tasks, as long as these are short: then what a task
+ * costs besides its own time is half of what it is when each step wakes another CPU.  A region's id says in which lane it
+ * runs, in its upper 8 bits: 1 to BOX_LANES_MAX.  0 there: in the server that there always is, on all CPUs. */
+#define BOX_LANE_SHIFT 56
+static inline unsigned box_lane(uint64_t region)
+{
+    return (unsigned)(region >> BOX_LANE_SHIFT);
+}
 
 /* Find the program zpipe-box: beside this program, or in the installed tree that this program or libzpipe.so is in, or
  * where it was configured to be installed.  -1: it is at none of them. */
@@ -223,7 +233,8 @@ void box_close(struct box *b); /* kills what runs; waits until zpipe-box is gone
 int box_fd(const struct box *b);
 void box_dispatch(struct box *b);
 
-/* Start a region, under an id that the caller chooses. */
+/* Start a region, under an id that the caller chooses.  A lane's server starts with its first region.  `after` is a region of
+ * the same lane. */
 int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e);
 int box_release(struct box *b, uint64_t region, struct err *e); /* the region no longer waits for another one */
 /* Ask how much the region's tasks have read and written; `bytes` gets the answers. */

@@ -18,7 +18,7 @@
 
 static const char usage[] =
     "usage: zpipe-box [OPTION]... [--] PROGRAM [WORD]...\n"
-    "       zpipe-box --serve FD [--templates=never]\n"
+    "       zpipe-box --serve FD [--templates=never] [--lane]\n"
     "  --with PATH, --out NAME, --env NAME=VALUE, --seed N     what it is given, what is kept of it\n"
     "  --in NAME=FILE, --out NAME=FILE, --quota NAME=SIZE     channels, opened as /dev/in/NAME and /dev/out/NAME\n"
     "  --memory, --output, --scratch SIZE; --cpu, --timeout TIME; --procs, --files N     limits\n"
@@ -119,7 +119,7 @@ static bool count_of(const char *text, uint32_t *count)
 }
 
 enum option_kind { WITH, IN, OUT, QUOTA, ENV, SEED, MEMORY, CPU, TIMEOUT, PROCS, FILES, OUTPUT, SCRATCH, REPORT, DIGEST, TRACE,
-                   VERIFY, ISOLATION, TEMPLATES, STORE, SERVE, VERSION, HELP };
+                   VERIFY, ISOLATION, TEMPLATES, STORE, LANE, SERVE, VERSION, HELP };
 
 static const struct option options[] = {
     {"with", required_argument, NULL, WITH},       {"out", required_argument, NULL, OUT},
@@ -132,6 +132,7 @@ static const struct option options[] = {
     {"digest", no_argument, NULL, DIGEST},         {"trace", required_argument, NULL, TRACE},
     {"verify", no_argument, NULL, VERIFY},         {"isolation", required_argument, NULL, ISOLATION},
     {"templates", required_argument, NULL, TEMPLATES}, {"store", required_argument, NULL, STORE},
+    {"lane", no_argument, NULL, LANE},
     {"serve", required_argument, NULL, SERVE},     {"version", no_argument, NULL, VERSION},
     {"help", no_argument, NULL, HELP},             {NULL, 0, NULL, 0}};
 
@@ -206,6 +207,8 @@ static bool take_option(int option, const char *value, int *serve)
         return asked.cold || !strcmp(value, "auto");
     case STORE:
         return spool_place(value, NULL) == 0;
+    case LANE:
+        return asked.lane = true;
     case SERVE:
         if (!count_of(value, &fd) || fd > 1023)
             return false;
@@ -259,13 +262,13 @@ static void fill_standard_fds(void)
 /* An option that would have no effect is refused: whoever gives it expects one. */
 static bool check_together(uint32_t given, bool alone)
 {
-    static const uint32_t served = 1u << SERVE | 1u << ISOLATION | 1u << TEMPLATES | 1u << STORE;
+    static const uint32_t served = 1u << SERVE | 1u << ISOLATION | 1u << TEMPLATES | 1u << STORE | 1u << LANE;
     static const uint32_t walled = 1u << IN | 1u << QUOTA | 1u << SEED | 1u << PROCS | 1u << SCRATCH;
     const char *wrong = NULL;
     if (given & 1u << SERVE && (given & ~served || !alone))
-        wrong = "with --serve each task comes with what it is given: only --templates and --isolation go with it";
-    else if (!(given & 1u << SERVE) && given & 1u << TEMPLATES)
-        wrong = "--templates goes with --serve: a single program is always started anew";
+        wrong = "with --serve each task comes with what it is given: only --templates, --lane and --isolation go with it";
+    else if (!(given & 1u << SERVE) && given & (1u << TEMPLATES | 1u << LANE))
+        wrong = "--templates and --lane go with --serve: a single program is always started anew";
     else if (asked.none && (given & walled || asked.named_count))
         wrong = "without isolation no channel has a name, nothing is seeded, and processes and scratch have no limit: leave out --in, "
                 "--out NAME=FILE, --quota, --seed, --procs and --scratch";
@@ -310,7 +313,7 @@ int main(int argc, char **argv)
         return status;
     if (serve >= 0) {
         fcntl(serve, F_SETFD, FD_CLOEXEC);
-        return server_main(serve, asked.none, asked.cold);
+        return server_main(serve, &(struct server_options){asked.none, asked.cold, asked.lane});
     }
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);

@@ -3,6 +3,7 @@
 #include "base/fds.h"
 #include "sandbox/filter.h"
 #include "sandbox/syscalls.h"
+#include "sandbox/template.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -316,6 +317,7 @@ static int serve_once(struct server *s)
             tell_gathered(s);
         templates_tend(s);
         places_tend(s);
+        lane_tend(s);
     }
     return 0;
 }
@@ -339,16 +341,23 @@ static void take_down(struct server *s)
     link_clear(&s->mounts);
 }
 
-int server_main(int control, bool isolation_none, bool no_templates)
+static uint32_t cpus_for(const struct server_options *o)
+{
+    long cpus = o->lane ? 1 : sysconf(_SC_NPROCESSORS_ONLN);
+    return cpus > 0 ? (uint32_t)cpus : 1;
+}
+
+int server_main(int control, const struct server_options *o)
 {
     static struct server s;
     struct err e;
-    s.none = isolation_none;
+    s.none = o->isolation_none;
     s.unusual = unusual_host();
     program_raise();
-    s.no_templates = no_templates;
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    s.places_max = cpus < 1 ? 1 : cpus < PLACES_MAX ? (uint32_t)cpus : PLACES_MAX;
+    s.no_templates = o->no_templates;
+    s.cpus = cpus_for(o);
+    s.places_max = o->lane ? LANE_PLACES : s.cpus < PLACES_MAX ? s.cpus : PLACES_MAX;
+    s.templates_kib_max = o->lane ? LANE_TEMPLATES_KIB_MAX : TEMPLATES_KIB_MAX;
     s.users = s.changes = -1;
     s.last_number = open("/proc/sys/kernel/ns_last_pid", O_RDWR | O_CLOEXEC);
     s.cgroups = CGROUPS_INIT;
@@ -358,7 +367,8 @@ int server_main(int control, bool isolation_none, bool no_templates)
     s.tasks_watch = (struct watch){-1, zygote_ready, &s};
     s.mounts_watch = (struct watch){-1, mounts_ready, &s};
     s.signal_watch = (struct watch){-1, children_ready, &s};
-    if (prepare(&s, &e) < 0)
+    s.lane.timer.fd = -1;
+    if (prepare(&s, &e) < 0 || (o->lane && lane_start(&s, &e) < 0))
         server_lose(&s, &e);
     while (!s.ended && serve_once(&s) == 0)
         ;

@@ -9,12 +9,14 @@
 #include "sandbox/wire.h"
 #include "sandbox/zygote.h"
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/types.h>
 
 #define PLACES_MAX     16 /* kept ready, of each variant of the filter; no more than CPUs */
+#define LANE_PLACES    2  /* the same in a lane: for the next task, while one runs */
 #define PLACE_VARIANTS 2  /* FILTER_PLAIN, FILTER_OPENS */
 #define LEAVING_MAX    64 /* inits that are done but not gone; while there are so many, no task starts */
 
@@ -25,8 +27,21 @@ struct watch {
     void *owner;
 };
 
+struct lane { /* of a server that stays on one CPU with its tasks, see lane.c */
+    struct watch timer; /* fd -1: this is none */
+    cpu_set_t cpus;     /* all that it may use */
+    bool held;          /* it stays on one */
+    unsigned events;    /* since it was let go */
+    uint32_t hold_ns;   /* for how long next */
+};
+
+struct server_options {
+    bool isolation_none, no_templates, lane;
+};
+
 struct server {
     int epoll;
+    struct lane lane;
     bool ended, none; /* none: --isolation=none */
     const char *unusual; /* why programs on this host see things that vary, whatever they do; "": they do not */
     bool ready;       /* the zygote is ready; before that no task is asked for */
@@ -49,6 +64,8 @@ struct server {
     struct pump *pump;     /* all pumps that run */
     uint64_t kept_bytes;   /* bytes of all KEEP channels in memory */
     bool no_templates;     /* --templates=never */
+    uint32_t cpus;         /* on which its tasks run at once */
+    uint32_t templates_kib_max; /* memory of all templates */
     struct ready_place *places; /* places that stand ready, or are being made ready */
     uint32_t places_max, places_used[PLACE_VARIANTS]; /* how many to keep ready of each variant; how many were used and must be made anew */
     int last_number;  /* the file that sets a pid namespace's next number; -1: none */
@@ -164,7 +181,7 @@ struct region {
 };
 
 /* --- server.c --- */
-int server_main(int control, bool isolation_none, bool no_templates);
+int server_main(int control, const struct server_options *o);
 int watch_start(struct server *s, struct watch *w, int fd, uint32_t events);
 void watch_stop(struct server *s, struct watch *w);
 /* The server cannot go on: tell the caller, and end. */
@@ -174,6 +191,10 @@ void server_tell(struct server *s, struct wire head, const void *data, size_t si
                  size_t fd_count);
 void server_tell_later(struct server *s, struct wire head); /* send it together with the next message */
 void link_watch(struct server *s, struct link *l, struct watch *w);
+
+/* --- lane.c --- */
+int lane_start(struct server *s, struct err *e);
+void lane_tend(struct server *s);
 
 /* --- guard.c --- */
 int guard_start(struct server *s, struct err *e); /* call when the zygote has been started */

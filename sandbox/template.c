@@ -638,7 +638,7 @@ bool template_fits(struct template *m, uint32_t kib)
         uint64_t all = 0;
         for (const struct template *o = m->server->template; o; o = o->next)
             all += o->kib;
-        if (all <= TEMPLATES_KIB_MAX)
+        if (all <= m->server->templates_kib_max)
             return true;
         if (!give_way(m->server, m->key))
             return false;
@@ -646,17 +646,15 @@ bool template_fits(struct template *m, uint32_t kib)
 }
 
 /* How many templates of one kind are worth making. */
-static uint32_t templates_worth(uint32_t expected)
+static uint32_t templates_worth(const struct server *s, uint32_t expected)
 {
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t most = cpus > 0 ? (uint32_t)cpus : 1;
-    return expected && expected / BOX_MANY < most ? expected / BOX_MANY : most;
+    return expected && expected / BOX_MANY < s->cpus ? expected / BOX_MANY : s->cpus;
 }
 
 static bool has_room_for(struct server *s, const struct template_key *k, uint32_t expected, bool waits)
 {
     return (waits || templates_of(s, k, true) == 0) && templates_of(s, NULL, true) < TEMPLATES_MAKING &&
-           templates_of(s, k, false) < templates_worth(expected) &&
+           templates_of(s, k, false) < templates_worth(s, expected) &&
            (templates_of(s, NULL, false) < TEMPLATES_MAX || give_way(s, k));
 }
 

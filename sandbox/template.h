@@ -15,7 +15,8 @@
 #define TEMPLATE_KEYS_MAX  256         /* keys that are remembered; the one used longest ago is forgotten */
 #define TEMPLATE_KEY_BYTES (256 << 10) /* bytes of words, environment and names; with more, tasks start cold */
 #define TEMPLATE_KIB_MAX   (32 << 10)  /* memory of a program at its stop; with more, tasks start cold */
-#define TEMPLATES_KIB_MAX  (256 << 10) /* memory of all templates, without pages of files, which are shared */
+#define TEMPLATES_KIB_MAX  (256 << 10) /* memory of all templates, without pages of files, which are shared, */
+#define LANE_TEMPLATES_KIB_MAX (64 << 10) /* and in a lane */
 #define TEMPLATE_CPU_NS    1000000000u /* CPU time up to its stop; with more, tasks start cold */
 #define TEMPLATE_CALLS_MAX 10000       /* system calls up to its stop; the same */
 #define TEMPLATE_LOOK_NS   50000000    /* time between two looks at what it has used */

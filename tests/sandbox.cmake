@@ -26,7 +26,7 @@ set_tests_properties(box_wide PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpi
 zpipe_test(box_copy SOURCES ${here}/unit/box_copy.c USES test_boxed TIMEOUT 120)
 add_dependencies(test_box_copy zpipe-box)
 set_tests_properties(box_copy PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)
-zpipe_test(box_after SOURCES ${here}/unit/box_after.c USES test_boxed TIMEOUT 120)
+zpipe_test(box_after SOURCES ${here}/unit/box_after.c ${here}/../sandbox/children.c ${here}/../sandbox/proc.c USES test_boxed TIMEOUT 120)
 add_dependencies(test_box_after zpipe-box)
 set_tests_properties(box_after PROPERTIES ENVIRONMENT ZPIPE_BOX=$<TARGET_FILE:zpipe-box>)
 zpipe_test(box_keep SOURCES ${here}/unit/box_keep.c USES test_boxed TIMEOUT 120)

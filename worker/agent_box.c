@@ -8,13 +8,28 @@
 
 #define BOXES_LOST_MAX 3 /* in a row, without a task that ended */
 
+/* There is a lane for each slot.  A region that waits for another is where that is. */
+static unsigned choose_lane(const struct agent *a, const struct region_watch *w, uint64_t after)
+{
+    uint32_t lanes = a->slots < BOX_LANES_MAX ? a->slots : BOX_LANES_MAX;
+    unsigned best = 1;
+    if (after || !w->brief)
+        return box_lane(after);
+    for (unsigned i = 2; i <= lanes; i++)
+        if (a->in_lane[i] < a->in_lane[best])
+            best = i;
+    return best;
+}
+
 int agent_run_region(struct agent *a, struct region_watch *w, struct box_region *r, struct err *e)
 {
-    w->id = ++a->region_ids;
+    unsigned lane = choose_lane(a, w, r->after);
+    w->id = (uint64_t)lane << BOX_LANE_SHIFT | ++a->region_ids;
     if (box_run(a->box, w->id, r, e) < 0) {
         w->id = 0;
         return -1;
     }
+    a->in_lane[lane]++;
     w->next = a->regions;
     a->regions = w;
     return 0;
@@ -92,6 +107,7 @@ static void on_region_ended(void *owner, uint64_t region)
         if (w->id != region)
             continue;
         *at = w->next;
+        a->in_lane[box_lane(w->id)]--;
         w->id = 0;
         w->events->ended(w->owner);
         return;

@@ -41,7 +41,8 @@ struct agent {
     struct loop_timer heartbeat;
     struct loop_hook reaper;
     uint64_t pings, region_ids;
-    struct region_watch *regions; /* the regions that run */
+    struct region_watch *regions; /* the regions that run, */
+    uint32_t in_lane[1 + BOX_LANES_MAX]; /* and how many of them are in each lane of the box */
     uint32_t runs;                /* runs of blocks that are under way, in all attempts */
     bool runs_freed;
     struct attempt *attempts;

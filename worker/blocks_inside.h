@@ -143,6 +143,7 @@ struct blocks {
     struct run *queue_end;  /* the run behind which the next may wait, and how many more may do so; NULL: none */
     uint32_t queue_room;
     uint64_t task_ns;       /* how long a run takes, judging by the last ones; 0: none has ended */
+    uint64_t noted;         /* how many have ended */
     uint32_t away, waiting; /* away: runs that lenders have, or that wait for a slot again; waiting: only the latter */
     struct run *copies;     /* copies of runs that are done twice: of lent runs, and audits */
     uint32_t copying, audits; /* copying: those that run here; audits: those that have not ended, wherever they are */
@@ -262,6 +263,7 @@ bool queue_has_room(const struct blocks *b);
 void queue_add(struct run *r);                   /* it is started BEHIND the last one */
 void queue_leave(struct run *r);                 /* it has ended: its slot is free, or belongs to the run that waited for it */
 void queue_note(struct run *r);                  /* note how long it took */
+bool queue_is_brief(const struct blocks *b);     /* are its runs many, and very short? */
 int queue_release(struct blocks *b, struct err *e); /* runs that wait take free slots for which nothing can be cut */
 
 /* blocks_alone.c: add the command that runs a block of the planner's alone to the message, if there is such a command and

@@ -81,6 +81,7 @@ int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e)
     else
         queue_open(r);
     careful_begin(r);
+    r->watch.brief = queue_is_brief(b);
     if (ready && b->way->start(b, r, e) == 0)
         return 0;
     b->running--;

@@ -7,8 +7,10 @@
  * can be cut takes the first run that waits. */
 #include "worker/blocks_inside.h"
 
-#define QUEUE_MAX 16
-#define QUEUE_NS  10000000u /* the time for all that wait behind one run, judging by those that have ended */
+#define QUEUE_MAX  16
+#define LANE_AFTER 128       /* runs of a stage that have ended before others run in lanes */
+#define LANE_NS    20000000u /* runs that take longer do not: the box would not keep them on a CPU */
+#define QUEUE_NS   10000000u /* the time for all that wait behind one run, judging by those that have ended */
 
 /* The runs that have a slot of their own. */
 uint32_t queue_slots(const struct blocks *b)
@@ -61,7 +63,8 @@ void queue_leave(struct run *r)
     r->behind = r->follower = NULL;
 }
 
-/* Note how long the run took: it decides how many may wait behind the next ones. */
+/* Note how long the run took: it decides how many may wait behind the next ones, and whether they run in lanes.  These are worth
+ * the start of their servers, and of a template in each, if the stage has many runs: if many have ended. */
 void queue_note(struct run *r)
 {
     struct blocks *b = r->b;
@@ -70,6 +73,12 @@ void queue_note(struct run *r)
         if (run_result(r, i)->wall_ns > ns)
             ns = run_result(r, i)->wall_ns;
     b->task_ns = b->task_ns ? (7 * b->task_ns + ns) / 8 + 1 : ns;
+    b->noted++;
+}
+
+bool queue_is_brief(const struct blocks *b)
+{
+    return b->noted >= LANE_AFTER && b->task_ns < LANE_NS;
 }
 
 /* Give free slots to the first runs that wait. */

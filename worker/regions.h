@@ -17,6 +17,7 @@ struct region_watch {
     uint64_t id; /* 0: not running */
     const struct region_events *events;
     void *owner;
+    bool brief; /* one of many regions of very short tasks: it runs in a lane of the box, as long as there are some */
     struct region_watch *next;
 };
 

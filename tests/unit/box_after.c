@@ -1,10 +1,14 @@
-/* Regions that begin when another's programs have ended: in this order, each on its own, and not before. */
+/* Regions that begin when another's programs have ended: in this order, each on its own, and not before; and lanes. */
 #include "base/fds.h"
 #include "lib/boxed.h"
 #include "lib/test.h"
+#include "sandbox/children.h"
+#include "sandbox/proc.h"
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,13 +29,20 @@ static uint32_t expected; /* box_task.expected */
 static char cold_why[256]; /* of the last */
 static struct box *box;
 static uint64_t region;
+static unsigned lane;
+static bool lost, may_be_lost;
+
+static unsigned number(uint64_t id)
+{
+    return (unsigned)(id & 0xff);
+}
 
 static void on_task(void *owner, uint64_t id, uint32_t task, const struct box_result *r)
 {
     (void)owner, (void)task;
-    seen[id].ended = true;
-    seen[id].end = r->end;
-    seen[id].status = r->status;
+    seen[number(id)].ended = true;
+    seen[number(id)].end = r->end;
+    seen[number(id)].status = r->status;
     clones += !*r->cold_why;
     snprintf(cold_why, sizeof cold_why, "%s", r->cold_why);
     order[ended++] = (char)id;
@@ -40,7 +51,7 @@ static void on_task(void *owner, uint64_t id, uint32_t task, const struct box_re
 static void on_kept(void *owner, uint64_t id, uint32_t channel, const struct box_kept *k)
 {
     (void)owner, (void)channel;
-    snprintf(seen[id].kept, sizeof seen[id].kept, "%.*s", (int)k->size, (const char *)k->data);
+    snprintf(seen[number(id)].kept, sizeof seen[0].kept, "%.*s", (int)k->size, (const char *)k->data);
 }
 
 static void on_pump(void *owner, uint64_t id, uint32_t channel, uint64_t bytes, int sys, bool reading)
@@ -51,19 +62,27 @@ static void on_pump(void *owner, uint64_t id, uint32_t channel, uint64_t bytes, 
 static void on_region(void *owner, uint64_t id)
 {
     (void)owner;
-    seen[id].over = true;
+    seen[number(id)].over = true;
+}
+
+static void on_lost(void *owner, const struct err *why)
+{
+    if (!may_be_lost)
+        boxed_lost(owner, why);
+    lost = true;
 }
 
 static int open_box(void **state)
 {
     static const struct box_events events = {.task_ended = on_task, .pump_ended = on_pump, .kept = on_kept,
-                                             .region_ended = on_region, .lost = boxed_lost};
+                                             .region_ended = on_region, .lost = on_lost};
     (void)state;
     memset(seen, 0, sizeof seen);
     ended = 0;
     clones = 0;
     expected = 0;
-    region = 0;
+    region = lane = 0;
+    lost = may_be_lost = false;
     box = boxed_bare(&events);
     return 0;
 }
@@ -86,7 +105,9 @@ static uint64_t start(const char *line, int in, uint64_t after)
     struct box_region r = {.task = &task, .task_count = 1, .channel = c, .channel_count = 1, .after = after};
     struct err e;
     assert_true(region < REGIONS_MAX);
-    if (box_run(box, ++region, &r, &e) < 0)
+    uint64_t upper = (uint64_t)lane << BOX_LANE_SHIFT;
+    r.after = after ? upper | after : 0;
+    if (box_run(box, upper | ++region, &r, &e) < 0)
         fail_msg("%s", e.text);
     return region;
 }
@@ -159,10 +180,10 @@ static void test_waits(void **state)
     assert_int_equal(pipe2(in, O_CLOEXEC), 0);
     uint64_t first = start("cat", in[0], 0), second = start("echo b", -1, first), third = start("echo c", -1, second);
     uint64_t stopped = start("echo d", -1, first), released = start("echo e", -1, third);
-    assert_int_equal(box_release(box, released, &e), 0);
+    assert_int_equal(box_release(box, (uint64_t)lane << BOX_LANE_SHIFT | released, &e), 0);
     until(&seen[released].over);
     assert_string_equal(seen[released].kept, "e\n");
-    assert_int_equal(box_stop(box, stopped, &e), 0);
+    assert_int_equal(box_stop(box, (uint64_t)lane << BOX_LANE_SHIFT | stopped, &e), 0);
     until(&seen[stopped].over);
     assert_int_equal(seen[stopped].end, BOX_KILLED);
     uint64_t other = start("echo f", -1, stopped); /* which is gone */
@@ -206,6 +227,112 @@ static void test_closed(void **state)
     close(in[1]);
 }
 
+static int open_lane(void **state)
+{
+    int r = open_box(state);
+    lane = 3;
+    return r;
+}
+
+/* The child of ours that is the server of a lane; 0: there is none. */
+static bool is_lane(void *owner, pid_t pid)
+{
+    char words[4096];
+    if (!proc_read(pid, "cmdline", words, sizeof words))
+        return false;
+    size_t last = strlen(words) + 1;
+    while (words[last + strlen(words + last) + 1])
+        last += strlen(words + last) + 1;
+    if (!strcmp(words + last, "--lane"))
+        *(pid_t *)owner = pid;
+    return *(pid_t *)owner;
+}
+
+static pid_t lane_server(void)
+{
+    pid_t pid = 0;
+    children_each(getpid(), is_lane, &pid);
+    return pid;
+}
+
+/* Regions of several lanes run beside each other, and those of one lane are lost with it. */
+static void test_lane_lost(void **state)
+{
+    int in[2];
+    struct err e;
+    (void)state;
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    assert_int_equal(lane_server(), 0);
+    uint64_t here = start("cat", in[0], 0);
+    lane = 1;
+    uint64_t first = start("cat", in[0], 0), beside = start("echo b", -1, 0);
+    until(&seen[beside].over);
+    pid_t server = lane_server();
+    assert_int_not_equal(server, 0);
+    lane = BOX_LANES_MAX;
+    uint64_t other = start("echo c", -1, 0);
+    until(&seen[other].over);
+    assert_false(seen[here].ended || seen[first].ended);
+    may_be_lost = true;
+    assert_int_equal(kill(server, SIGKILL), 0);
+    until(&lost);
+    assert_false(seen[here].ended || seen[first].ended);
+    assert_int_equal(box_again(box, &e), 0);
+    assert_int_equal(lane_server(), 0); /* the others have gone with it */
+    may_be_lost = false;
+    uint64_t again = start("echo d", -1, 0);
+    until(&seen[again].over);
+    assert_string_equal(seen[again].kept, "d\n");
+    close(in[0]);
+    close(in[1]);
+}
+
+static int cpus_of(pid_t pid)
+{
+    cpu_set_t set;
+    assert_int_equal(sched_getaffinity(pid, sizeof set, &set), 0);
+    return CPU_COUNT(&set);
+}
+
+/* With short tasks the lane stays on one CPU; while one takes long it may use all. */
+static void test_lane_stays(void **state)
+{
+    int in[2], tries = 0;
+    (void)state;
+    if (cpus_of(0) < 2)
+        skip();
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    do {
+        region = 0;
+        memset(seen, 0, sizeof seen);
+        ended = 0;
+        start("echo x", -1, 0);
+        until(&seen[1].over);
+    } while (cpus_of(lane_server()) > 1 && ++tries < 2000);
+    assert_int_equal(cpus_of(lane_server()), 1);
+    region = 0;
+    uint64_t slow = start("read x; echo $x", in[0], 0);
+    memset(seen, 0, sizeof seen);
+    for (int round = 0; round == 0 || cpus_of(lane_server()) == 1; round++) {
+        assert_true(round < 3); /* in the first it may not have taken long yet */
+        for (tries = 0; cpus_of(lane_server()) == 1 && tries < 10000; tries++)
+            poll(NULL, 0, 1); /* for the lane's own timer, which nobody is told of */
+        assert_true(cpus_of(lane_server()) > 1);
+        region = slow;
+        memset(seen + 2, 0, sizeof seen - 2 * sizeof *seen);
+        ended = 1;
+        for (int i = 0; i < 40; i++) {
+            uint64_t next = start("echo y", -1, 0);
+            until(&seen[next].over);
+        }
+    }
+    assert_int_equal(write(in[1], "z\n", 2), 2);
+    until(&seen[slow].over);
+    assert_string_equal(seen[slow].kept, "z\n");
+    close(in[0]);
+    close(in[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +341,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_waits, open_box, close_box),
         cmocka_unit_test_setup_teardown(test_first_stopped, open_box, close_box),
         cmocka_unit_test_setup_teardown(test_closed, open_box, close_box),
+        cmocka_unit_test_setup_teardown(test_order, open_lane, close_box),
+        cmocka_unit_test_setup_teardown(test_clones, open_lane, close_box),
+        cmocka_unit_test_setup_teardown(test_waits, open_lane, close_box),
+        cmocka_unit_test_setup_teardown(test_closed, open_lane, close_box),
+        cmocka_unit_test_setup_teardown(test_lane_lost, open_box, close_box),
+        cmocka_unit_test_setup_teardown(test_lane_stays, open_lane, close_box),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

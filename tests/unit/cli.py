@@ -64,7 +64,7 @@ def options():
                         ("status ::: a", "`:::` is for the files of a pipeline, not for `zpipe status`")):
         status, out, err = run(*words.split())
         check(words, status == 125 and err == "zpipe: " + said + "\n", status, out, err)
-    for words, said in (("--serve 3 --seed 1", "with --serve"), ("--templates=never -- true", "--templates goes with --serve"),
+    for words, said in (("--serve 3 --seed 1", "with --serve"), ("--templates=never -- true", "--templates and --lane go with --serve"),
                         ("--digest -- true", "--digest is for the report"), ("--verify --trace t -- true", "--verify compares the calls"),
                         ("--isolation=none --seed 1 -- true", "without isolation"), ("--isolation=none --procs 3 -- true", "without isolation"),
                         ("--files 3 -- true", "'3' is no number of open files from 4 to 1024"), ("--files 1025 -- true", "'1025' is no number")):

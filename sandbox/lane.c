@@ -1,0 +1,94 @@
+/* A lane's server stays on one CPU, and with it all processes below it, as long as its tasks are short.
+ *
+ * A task of a few hundred microseconds is a dozen hand-overs between this server, its init, its template and the program.
+ * They take turns, so a second CPU gains nothing, but to wake it costs more than what it is woken for (most of all on a
+ * virtual machine, where that leaves the guest).  The kernel cannot know this.
+ *
+ * Which CPU is best is the kernel's decision, and others may come to need that one.  So we let go every few moments,
+ * for as long as some events take, and stay wherever the kernel has put us by then.  While a task takes longer than a
+ * moment nothing is held, as then it matters more that each process finds a free CPU. */
+#include "sandbox/children.h"
+#include "sandbox/server.h"
+
+#include <sched.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define LET_GO_EVENTS  16          /* events after which the kernel has chosen */
+#define HOLD_FIRST_NS  5000000u    /* the first times are short, since all lanes may have begun on the same CPU, */
+#define HOLD_MOST_NS   320000000u  /* and each is twice as long as the one before it */
+#define LONG_NS        20000000u   /* a task that takes longer is not short */
+#define PROCESSES_MAX  1000        /* that are moved */
+
+struct move {
+    const cpu_set_t *to;
+    unsigned count;
+};
+
+static bool move_thread(void *owner, pid_t tid)
+{
+    struct move *m = owner;
+    sched_setaffinity(tid, sizeof *m->to, m->to); /* it may be gone */
+    return ++m->count > PROCESSES_MAX;
+}
+
+/* First the process, then its children: those that it has meanwhile go where it goes. */
+static bool move_process(void *owner, pid_t pid)
+{
+    struct move *m = owner;
+    return threads_each(pid, move_thread, m) || children_each(pid, move_process, m);
+}
+
+static void move_all(const cpu_set_t *to)
+{
+    move_process(&(struct move){.to = to}, getpid());
+}
+
+static void let_go(struct watch *w, uint32_t events)
+{
+    struct lane *l = w->owner;
+    uint64_t count;
+    (void)events;
+    if (read(w->fd, &count, sizeof count) <= 0 || !l->held)
+        return;
+    l->held = false;
+    l->events = 0;
+    move_all(&l->cpus);
+}
+
+static bool all_short(const struct server *s)
+{
+    for (const struct region *r = s->region; r; r = r->next)
+        for (uint32_t i = 0; i < r->next_task; i++)
+            if (r->task[i].state == TASK_SETUP && trace_age_ns(&r->task[i]) > LONG_NS)
+                return false;
+    return true;
+}
+
+void lane_tend(struct server *s)
+{
+    struct lane *l = &s->lane;
+    if (l->timer.fd < 0 || l->held || !s->region || ++l->events < LET_GO_EVENTS || !all_short(s))
+        return;
+    int cpu = sched_getcpu();
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu < 0 ? 0 : cpu, &one);
+    struct itimerspec when = {.it_value.tv_nsec = l->hold_ns};
+    if (cpu < 0 || timerfd_settime(l->timer.fd, 0, &when, NULL) < 0)
+        return;
+    l->held = true;
+    l->hold_ns = 2 * l->hold_ns < HOLD_MOST_NS ? 2 * l->hold_ns : HOLD_MOST_NS;
+    move_all(&one);
+}
+
+int lane_start(struct server *s, struct err *e)
+{
+    struct lane *l = &s->lane;
+    if (sched_getaffinity(0, sizeof l->cpus, &l->cpus) < 0 || CPU_COUNT(&l->cpus) < 2)
+        return 0; /* it is on one CPU anyway, or on more than a cpu_set_t has */
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    l->timer = (struct watch){-1, let_go, l};
+    l->hold_ns = HOLD_FIRST_NS;
+    return fd < 0 || watch_start(s, &l->timer, fd, EPOLLIN) < 0 ? err_sys(e, "cannot make a timer") : 0;
+}
