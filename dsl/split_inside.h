@@ -46,11 +46,14 @@ int split_native(struct split_case *c, const char *format, ...)
 /* A block that contains these bytes may not be cut. */
 int split_without(struct split_case *c, const char *bytes, size_t size);
 int split_seam(struct split_case *c, const char *bytes, size_t size);
-/* The words with which blocks run the command: name, options, operands that are not files.  `instead`, if not NULL,
+
+/* split_argv.c.  The words with which blocks run the command: name, options, operands that are not files.  `instead`, if not NULL,
  * replaces the script of sed or awk.  NULL: no memory (e is filled). */
 const char *const *split_self(struct split_case *c, const char *instead, uint32_t *count);
 /* The words given as arguments, up to NULL. */
 const char *const *split_words(struct split_case *c, uint32_t *count, ...);
+/* The words of a form, filled.  unnamed: {file} has no value in one of them. */
+const char *const *split_filled(struct split_case *c, const char *const *word, uint32_t count, uint32_t *filled, bool *unnamed);
 
 /* For `ask NAME` in the table. */
 int split_sed(struct split_case *c);
