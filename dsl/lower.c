@@ -132,7 +132,7 @@ static int lower_source(struct lower *w, struct stage *s, const struct place *at
             took = true;
             continue;
         }
-        const struct written *from = uses_awaited(w->r, v->text, true);
+        const struct written *from = written_awaited(w->r, v->text, true);
         if (lower_source_file(w, v->text, from, place, &list[count++]) < 0)
             return -1;
     }

@@ -63,7 +63,7 @@ static int check_in(struct resolver *r, struct redir *d)
     const char *path = uses_path(r, d->target);
     if (!path)
         return -1;
-    d->from = uses_awaited(r, d->target, true);
+    d->from = written_awaited(r, d->target, true);
     if (d->from || strchr(d->target, GRAPH_HOLE))
         return 0;
     if (stat(path, &st) < 0)
@@ -122,7 +122,7 @@ static int resolve_redir(struct resolver *r, struct stage *s, struct redir *d, s
     }
     struct stage marked = *s;
     marked.holes_at = at.body;
-    return uses_write(r, &marked, d->target, w->start, d->kind == REDIR_APPEND);
+    return written_add(r, &marked, d->target, w->start, d->kind == REDIR_APPEND);
 }
 
 static int resolve_redirs(struct resolver *r, struct stage *s, struct place at)
@@ -245,7 +245,7 @@ static bool cat_files(struct resolver *r, const struct stage *s)
         const char *path = uses_path(r, v->text);
         if (!path || strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/sys/", 5) == 0)
             return false;
-        if (uses_awaited(r, v->text, true))
+        if (written_awaited(r, v->text, true))
             continue;
         if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || access(path, R_OK) < 0)
             return false;
@@ -480,7 +480,7 @@ static int resolve_check(struct resolver *r, const struct statement *s)
                             "%.100s has no source, so it has no bytes to check", name);
             return 0;
         }
-    if (name && uses_written(r, name))
+    if (name && written_find(r, name))
         return 0;
     return FAIL(r, s->name->start, NULL, "%.100s is neither a name nor an output above this line",
                 name ? name : "this");

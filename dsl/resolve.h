@@ -72,11 +72,14 @@ int uses_lists(struct resolver *r, struct stage *s, const struct stage *first, c
 /* Stage s runs what these stages print: looks for names in their texts. */
 int uses_piped_program(struct resolver *r, struct stage *s, const struct stage *first, const struct stage *upto);
 int uses_with(struct resolver *r, const char *word, size_t at);
-/* Notes an output; refused if something else writes it. */
-int uses_write(struct resolver *r, struct stage *s, const char *word, size_t at, bool append);
-const struct written *uses_written(struct resolver *r, const char *word);
-/* The output, or possible output, of an earlier statement with this name.  sure: the word stands where a file is read. */
-const struct written *uses_awaited(struct resolver *r, const char *word, bool sure);
-const char *uses_path(struct resolver *r,
-                      const char *word); /* the absolute path on the client's host; NULL: no memory */
+const char *uses_path(struct resolver *r, const char *word); /* the absolute path on the client's host; NULL: no memory */
 int resolve_no_memory(struct resolver *r);
+
+/* written.c */
+/* Notes an output; refused if something else writes it. */
+int written_add(struct resolver *r, struct stage *s, const char *word, size_t at, bool append);
+/* What an earlier statement writes under this name, or NULL. */
+const struct written *written_find(struct resolver *r, const char *word);
+/* The output, or possible output, of an earlier statement with this name.  sure: the word stands where a file is read. */
+const struct written *written_awaited(struct resolver *r, const char *word, bool sure);
+int written_maybe(struct resolver *r, const struct use *u); /* the statement may write this file */
