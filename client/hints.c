@@ -31,8 +31,7 @@ static void program(struct zpipe_job *j, const char *name)
 /* The name of the program that it runs, without directories; "": it is no command. */
 static const char *command_of(const struct graph_node *n)
 {
-    const char *word = n->kind == GRAPH_COMMAND && n->argc ? n->argv[0] : "", *slash = strrchr(word, '/');
-    return slash ? slash + 1 : word;
+    return n->kind == GRAPH_COMMAND && n->argc ? basename(n->argv[0]) : "";
 }
 
 /* Is it a `tail -f FILE`?  Without a file it reads a pipe, to its end. */

@@ -307,11 +307,9 @@ void run_measure(struct run *r)
 /* Saves an output in the current directory under its own name.  It is never written through a link that is there. */
 static int save(const struct alone_made *m)
 {
-    const char *base = strrchr(m->name, '/');
     char buffer[65536];
     ssize_t n;
-    base = base ? base + 1 : m->name;
-    int to = open(base, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+    int to = open(basename(m->name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (to < 0)
         return -1;
     while ((n = read(m->fd, buffer, sizeof buffer)) > 0)

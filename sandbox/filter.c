@@ -430,12 +430,9 @@ static int by_name(const void *name, const void *row)
 
 bool filter_plain(const char *word)
 {
-    const char *slash = strrchr(word, '/');
-    const char *name = slash ? slash + 1 : word;
-
-    if (slash && strncmp(word, "/usr/", 5) && strncmp(word, "/bin/", 5))
+    if (strchr(word, '/') && strncmp(word, "/usr/", 5) && strncmp(word, "/bin/", 5))
         return false; /* only a program of the image counts, not the user's own of that name */
-    return bsearch(name, plain_programs, sizeof plain_programs / sizeof *plain_programs, sizeof *plain_programs,
+    return bsearch(basename(word), plain_programs, sizeof plain_programs / sizeof *plain_programs, sizeof *plain_programs,
                    by_name);
 }
 
@@ -463,7 +460,7 @@ static bool searches_image(const char *const *env)
 /* Is it grep that looks through directories?  It shows in which order it finds the files. */
 static bool lists_directories(const char *const *words)
 {
-    const char *slash = strrchr(*words, '/'), *name = slash ? slash + 1 : *words;
+    const char *name = basename(*words);
     bool lists = false;
 
     if (strcmp(name, "grep") && strcmp(name, "egrep") && strcmp(name, "fgrep"))

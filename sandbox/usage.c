@@ -39,30 +39,29 @@ static void add_bytes(pid_t pid, struct usage *u)
     u->bytes_out += proc_number(text, "wchar: ", 10);
 }
 
-enum what { WHAT_COUNT, WHAT_NUMBERS, WHAT_ALL };
-static void add_below(pid_t pid, enum what what, struct usage *u);
+static void add_below(pid_t pid, bool numbers, struct usage *u);
 
 /* A process and all below it. */
-static void add(pid_t pid, enum what what, struct usage *u)
+static void add(pid_t pid, bool numbers, struct usage *u)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
     DIR *d = opendir(path);
     if (!d)
         return;
-    if (what == WHAT_ALL) {
+    if (!numbers) {
         add_bytes(pid, u);
         u->cpu_ns += cpu_of(pid);
     }
     for (struct dirent *entry; (entry = readdir(d));) {
         if (*entry->d_name == '.')
             continue;
-        if (what == WHAT_NUMBERS && grow(&u->tid, &u->room, u->threads, USAGE_THREADS_MAX, sizeof *u->tid))
+        if (numbers && grow(&u->tid, &u->room, u->threads, USAGE_THREADS_MAX, sizeof *u->tid))
             u->tid[u->threads] = (pid_t)strtol(entry->d_name, NULL, 10);
         u->threads++;
     }
     closedir(d);
-    add_below(pid, what, u);
+    add_below(pid, numbers, u);
 }
 
 struct children {
@@ -80,30 +79,29 @@ static bool note(void *owner, pid_t child)
 
 /* Adds the processes below pid.  Nothing is open while it goes down: a chain of processes may be longer than we may have
  * descriptors. */
-static void add_below(pid_t pid, enum what what, struct usage *u)
+static void add_below(pid_t pid, bool numbers, struct usage *u)
 {
     struct children c = {0};
     children_each(pid, note, &c);
     for (uint32_t i = 0; i < c.count && u->threads < USAGE_THREADS_MAX; i++)
-        add(c.pid[i], what, u);
+        add(c.pid[i], numbers, u);
     free(c.pid);
 }
 
 void usage_look(pid_t init, struct usage *u)
 {
     *u = (struct usage){0};
-    add_below(init, WHAT_ALL, u);
+    add_below(init, false, u);
 }
 
 uint32_t usage_count(pid_t init, pid_t **tid)
 {
     struct usage u = {0};
-    add_below(init, tid ? WHAT_NUMBERS : WHAT_COUNT, &u);
+    add_below(init, true, &u);
     if (u.threads > u.room) {
         free(u.tid);
         u.tid = NULL;
     }
-    if (tid)
-        *tid = u.tid;
+    *tid = u.tid;
     return u.threads;
 }

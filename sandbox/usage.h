@@ -14,6 +14,6 @@ struct usage {
 };
 
 /* Counts everything below the process `init`, but not `init` itself.  usage_count: threads only, with their numbers (gives;
- * NULL when there was no room for them) unless `tid` is NULL. */
+ * NULL when there was no room for them). */
 void usage_look(pid_t init, struct usage *u);
 uint32_t usage_count(pid_t init, pid_t **tid);
