@@ -437,7 +437,8 @@ struct agent *agent_new(struct loop *l, const struct agent_options *o, struct er
         snprintf(a->name, sizeof a->name, "worker");
     snprintf(a->data_listen, sizeof a->data_listen, "%s", o->data_listen ? o->data_listen : "");
     snprintf(a->advertise, sizeof a->advertise, "%s", o->advertise ? o->advertise : "");
-    a->slots = o->slots ? o->slots : count_cpus();
+    a->cpus = count_cpus();
+    a->slots = o->slots ? o->slots : a->cpus;
     a->memory_bytes = o->memory_bytes ? o->memory_bytes : memory_of_machine() / 100 * MEMORY_SHARE_PERCENT;
     a->image_name = o->image;
     a->shared = o->shared ? o->shared : "";

@@ -8,14 +8,13 @@
 
 #define BOXES_LOST_MAX 3 /* in a row, without a task that ended */
 
-/* There is a lane for each slot.  A region that waits for another is where that is. */
+/* There is a lane for each slot, if there is a CPU for each.  A region that waits for another is where that is. */
 static unsigned choose_lane(const struct agent *a, const struct region_watch *w, uint64_t after)
 {
-    uint32_t lanes = a->slots < BOX_LANES_MAX ? a->slots : BOX_LANES_MAX;
     unsigned best = 1;
-    if (after || !w->brief)
+    if (after || !w->brief || a->slots > a->cpus || a->slots > BOX_LANES_MAX)
         return box_lane(after);
-    for (unsigned i = 2; i <= lanes; i++)
+    for (unsigned i = 2; i <= a->slots; i++)
         if (a->in_lane[i] < a->in_lane[best])
             best = i;
     return best;

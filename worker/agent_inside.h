@@ -20,7 +20,7 @@ struct agent {
     struct loop *loop;
     struct net *net;
     char name[128], data_listen[256], advertise[256];
-    uint32_t slots;
+    uint32_t slots, cpus; /* cpus: that this process may use */
     uint64_t memory_bytes, memory_used; /* memory_bytes: for tasks; memory_used: what runs here needs of it */
     const char *image_name; /* borrowed from the options; NULL: none was given */
     const char *shared;     /* borrowed from the options; "": none */
