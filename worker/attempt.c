@@ -63,10 +63,23 @@ static void link_lost(struct attempt *t, const struct err *why)
         attempt_fail(t, why);
 }
 
+void attempt_task_lost(struct attempt *t, uint32_t node, const char *why)
+{
+    struct err e;
+    if (t->state != ATTEMPT_RUNNING)
+        return;
+    err_set(&e, ERR_GONE, "the sandbox of `%.200s` was lost: %.300s", t->graph->node[node].label, why);
+    log_info("sandbox_lost", "job=%llu node=%u why=\"%s\"", (unsigned long long)t->job, node, why);
+    local_lost(t, &e);
+    attempt_fail(t, &e);
+}
+
 void attempt_box_lost(struct attempt *t, const struct err *why)
 {
     struct err e = *why;
     group_fall(&t->main);
+    for (uint32_t i = 0; i < t->blocks_count; i++)
+        group_fall(blocks_group(t->blocks[i]));
     local_lost(t, &e);
     link_lost(t, &e);
 }
@@ -318,6 +331,8 @@ void attempt_stop(struct attempt *t)
     local_stop(t);
     if (local_again(t))
         group_tear(&t->main);
+    for (uint32_t i = 0; local_again(t) && i < t->blocks_count; i++)
+        group_tear(blocks_group(t->blocks[i]));
     attempt_settle(t);
 }
 

@@ -130,6 +130,8 @@ void attempt_message(struct attempt_route *route, const struct msg *m, struct sl
 /* A stream that was started again has brought less than before.  The attempt fails for that, but only when all has ended:
  * the stream's writer may turn out to have been killed. */
 void attempt_doubt(struct attempt *t, const struct err *why);
+/* A program of this node did not fail: its sandbox was lost before it had ended.  The attempt fails, to begin again. */
+void attempt_task_lost(struct attempt *t, uint32_t node, const char *why);
 /* zpipe-box is gone, and all sandboxes with it. */
 void attempt_box_lost(struct attempt *t, const struct err *why);
 /* The link to this data port is lost: tell the scheduler of each stream that was attached over it. */

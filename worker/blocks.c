@@ -31,6 +31,11 @@ uint32_t blocks_last_node(const struct blocks *b)
     return b->node[b->stage->count - 1];
 }
 
+struct group *blocks_group(struct blocks *b)
+{
+    return &b->whole;
+}
+
 bool blocks_per_file(const struct blocks *b)
 {
     return b->stage->author != GRAPH_NONE && b->t->graph->node[b->stage->author].per_file;

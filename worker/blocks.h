@@ -33,6 +33,7 @@ int blocks_start(struct blocks *b, struct err *e);
 void blocks_step(struct blocks *b);
 void blocks_tell_progress(const struct blocks *b);
 void blocks_stop(struct blocks *b);
+struct group *blocks_group(struct blocks *b); /* its programs when it runs whole */
 bool blocks_over(const struct blocks *b);
 /* News of a channel of the main region; false: the channel is not this stage's. */
 bool blocks_moved(struct blocks *b, uint32_t channel, uint64_t bytes, uint64_t sources);

@@ -4,8 +4,6 @@
 #include "worker/blocks.h"
 #include "worker/local.h"
 
-#include "base/log.h"
-
 #include <fcntl.h>
 
 #define GROUP_ARENA_MAX (256u << 20)
@@ -28,18 +26,6 @@ static bool has_fallen(struct lines *l)
     return agent_box_gone(g->t->agent);
 }
 
-/* The program did not fail: it was killed from outside, before it had ended. */
-static void on_task_lost(struct attempt *t, uint32_t node, const struct box_result *r)
-{
-    struct err e;
-    if (t->state != ATTEMPT_RUNNING)
-        return;
-    err_set(&e, ERR_GONE, "the sandbox of `%.200s` was lost: %.300s", t->graph->node[node].label, r->text);
-    log_info("sandbox_lost", "job=%llu node=%u why=\"%s\"", (unsigned long long)t->job, node, r->text);
-    local_lost(t, &e);
-    attempt_fail(t, &e);
-}
-
 static void on_task_ended(void *owner, uint32_t task, const struct box_result *r)
 {
     struct group *g = owner;
@@ -47,7 +33,7 @@ static void on_task_ended(void *owner, uint32_t task, const struct box_result *r
     uint32_t node = g->region.node_of_task[task];
     struct box_result told = *r;
     if (r->end == BOX_FAILED && !r->sys) {
-        on_task_lost(t, node, r);
+        attempt_task_lost(t, node, r->text);
         return;
     }
     blocks_amend(t, node, &told);

@@ -134,12 +134,9 @@ static const char *find_why_not(const struct attempt *t)
 
 void local_decide(struct attempt *t)
 {
-    bool streams = false;
     if (!t->local || t->number > 1)
         return;
-    for (uint32_t i = 0; !streams && i < t->graph->node_count; i++)
-        streams = blocks_main_runs(t, i);
-    t->local->why_not = streams ? find_why_not(t) : "what its blocks had given away was not counted";
+    t->local->why_not = find_why_not(t);
     t->local->counts = !t->local->why_not;
 }
 

@@ -15,7 +15,7 @@ struct local;
 
 /* Call first; after an earlier attempt it continues with what that left. */
 int local_begin(struct attempt *t, struct err *e);
-/* Call when it is known which nodes stream, before anything starts. */
+/* Call before anything starts. */
 void local_decide(struct attempt *t);
 /* The descriptor for the writer of an edge, or of a stage's files; -1: nowhere.  It is borrowed; or it is *own, which the
  * caller closes once the box has it; *own -1: not. */

@@ -27,8 +27,14 @@ static void lines_ended(struct lines *l)
     struct task_stream *s = l->owner;
     s->b->t->moving--;
     if (l->differs.code)
-        blocks_fail(s->b, &l->differs);
+        attempt_doubt(s->b->t, &l->differs);
     stream_over(s);
+}
+
+static bool has_fallen(struct lines *l)
+{
+    const struct task_stream *s = l->owner;
+    return agent_box_gone(s->b->t->agent);
 }
 
 static void stream_moved(void *owner)
@@ -73,6 +79,7 @@ static int stream_to_lines(struct task_stream *s, const struct attempt_route *ro
     t->moving++;
     lines_start(&s->lines, agent_loop(t->agent), pair[0], route ? route->r.fd : -1, lines_ended, s);
     s->lines.given = local_given(t, route);
+    s->lines.has_fallen = has_fallen;
     int r = outlet_to_fd(&s->out, pair[1], e);
     close(pair[1]);
     return r;
@@ -124,6 +131,7 @@ bool tasks_over(const struct blocks *b)
 void tasks_stop_streams(struct blocks *b)
 {
     struct task_stream *const streams[] = {&b->tasks->said, &b->tasks->made};
+    b->tasks->said.lines.torn = local_again(b->t);
     for (int i = 0; i < 2; i++)
         if (streams[i]->open)
             outlet_stop(&streams[i]->out);
@@ -237,6 +245,10 @@ void tasks_note(struct run *r, uint32_t i, const struct box_result *end)
     int status = (int)attempt_status(end);
     struct err e;
     add_usage(&b->tasks->sum, end);
+    if (end->end == BOX_FAILED && !end->sys) {
+        attempt_task_lost(b->t, b->node[r->task->first + i], end->text);
+        return;
+    }
     if (end->end == BOX_FAILED || end->end == BOX_KILLED) {
         err_set(&e, ERR_IO, "the sandbox of `%.200s` failed%s%s", n->label, end->text[0] ? ": " : "", end->text);
         blocks_fail(b, &e);

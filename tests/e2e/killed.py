@@ -190,6 +190,50 @@ def hit_twice(d):
     return good
 
 
+# Jobs in which all runs in blocks, until a stage has to run whole (a NUL spoils it) or merges what its tasks wrote: the program that is killed
+# then, and what sh is asked instead.
+WHOLE = [
+    ("grep -E -e '^0 0 ' -e '(.)(.)(.)(.)(.).*\\5\\4\\3\\2\\1' nul", b"grep", "same"),
+    ("cat nul | grep -E -e '^0 0 ' -e '(.)(.)(.)(.)(.).*\\5\\4\\3\\2\\1' | sed s/7/seven/ > made", b"grep", "same"),
+    ("cat part.* | map { sort } merge { sort -m {} | python3 -c 'import sys\nn = 0\nwhile n < 1000000: n += 1\nsys.stdout.write(sys.stdin.read())' }",
+     b"python3", "sort part.*"),
+]
+
+
+def hit_whole(d):
+    """It is begun again, whichever of its processes is killed, and what its blocks had given away is dropped."""
+    failed = 0
+    for text, name, sh in WHOLE:
+        made = os.path.join(d, "made")
+        want = subprocess.run(["sh", "-c", text if sh == "same" else sh], cwd=d, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              env={"PATH": os.environ["PATH"], "LC_ALL": "C"}).stdout
+        want += open(made, "rb").read() if "made" in text else b""
+        for victim in ("program", "first process", "zpipe-box"):
+            with open(os.path.join(d, "err"), "wb") as e:
+                p = subprocess.Popen([zpipe, "-v", "-j", "2", "--split", "always,64K", text], cwd=d, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=e)
+            lost = b"box_lost" if victim == "zpipe-box" else b"sandbox_lost"
+
+            def at():
+                return [(i, c) for i in firsts(p.pid) for c in children(i) if text_of("/proc/%d/cmdline" % c, b"\0")[0].endswith(name)]
+            seen = [[]]
+
+            def whole():
+                """A block's program that is being ended is there for a moment."""
+                seen.append(at() if name != b"grep" or b"runs_whole" in open(e.name, "rb").read() else [])
+                return p.poll() is not None or len(seen[-1]) == 1 and seen[-1] == seen[-2]
+            until("it runs whole", whole)
+            for init, program in seen[-1]:
+                send({"program": program, "first process": init}.get(victim) or [c for c in children(p.pid) if is_box(c)][0], signal.SIGKILL)
+            out, said = p.communicate()[0], open(e.name, "rb").read()
+            out += open(made, "rb").read() if "made" in text and p.returncode == 0 else b""
+            good = p.returncode == 0 and out == want and lost in said
+            failed += not good
+            print("%s %s: its %s was killed" % ("ok    " if good else "FAIL  ", text.split("\n")[0], victim), flush=True)
+            if not good:
+                print(p.returncode, len(out), len(want), said.decode())
+    return failed
+
+
 def hit_programs(d):
     """A signal from outside is no program's own failure, to whichever of its processes; one that the task sends is."""
     failed = 0
@@ -233,7 +277,9 @@ def main():
         for k in range(24):
             with open(os.path.join(d, "part.%02d" % k), "w") as f:
                 f.writelines(lines[k::24])
-        failed += hit_programs(d)
+        with open(os.path.join(d, "nul"), "w") as f:
+            f.writelines([*lines[:10000], "\0\n", *lines[10000:10100]])
+        failed += hit_whole(d) + hit_programs(d)
         for i, (text, sh, kills) in enumerate(PIPELINES):
             if sh == "same":
                 alone = subprocess.run([zpipe, "-j", "2", "--split", "always,64K", text], cwd=d, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
