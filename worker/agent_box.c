@@ -8,13 +8,18 @@
 
 #define BOXES_LOST_MAX 3 /* in a row, without a task that ended */
 
-/* There is a lane for each slot, if there is a CPU for each.  A region that waits for another is where that is. */
+uint32_t agent_lanes(const struct agent *a)
+{
+    return a->cpus < BOX_LANES_MAX ? a->cpus : BOX_LANES_MAX;
+}
+
+/* A region that waits for another is where that is. */
 static unsigned choose_lane(const struct agent *a, const struct region_watch *w, uint64_t after)
 {
     unsigned best = 1;
-    if (after || !w->brief || a->slots > a->cpus || a->slots > BOX_LANES_MAX)
+    if (after || !w->brief)
         return box_lane(after);
-    for (unsigned i = 2; i <= a->slots; i++)
+    for (unsigned i = 2; i <= agent_lanes(a); i++)
         if (a->in_lane[i] < a->in_lane[best])
             best = i;
     return best;

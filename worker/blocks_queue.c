@@ -78,7 +78,8 @@ void queue_note(struct run *r)
 
 bool queue_is_brief(const struct blocks *b)
 {
-    return b->noted >= LANE_AFTER && b->task_ns < LANE_NS;
+    return b->noted >= LANE_AFTER && b->task_ns < LANE_NS &&
+           agent_width(b->t->agent, b->t->graph->width) <= agent_lanes(b->t->agent);
 }
 
 /* Give free slots to the first runs that wait. */

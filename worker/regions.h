@@ -17,10 +17,11 @@ struct region_watch {
     uint64_t id; /* 0: not running */
     const struct region_events *events;
     void *owner;
-    bool brief; /* one of many regions of very short tasks: it runs in a lane of the box, as long as there are some */
+    bool brief; /* one of many regions of very short tasks, of which no more run at once than there are lanes: it runs in one */
     struct region_watch *next;
 };
 
+uint32_t agent_lanes(const struct agent *a); /* one for each CPU */
 int agent_run_region(struct agent *a, struct region_watch *w, struct box_region *r, struct err *e);
 /* Kill the region's tasks; `ended` still comes. */
 void agent_stop_region(struct agent *a, const struct region_watch *w);
