@@ -190,15 +190,24 @@ struct box *run_box(struct run *r, struct err *e)
 
 /* --- the streams --- */
 
+/* Does somebody want to know how many bytes come out?  Then they pass a pump, also into /dev/null. */
+static bool is_counted(const struct run *r)
+{
+    return r->alone->report || r->alone->task.limit.output_bytes;
+}
+
+static bool is_null(const struct stat *s)
+{
+    return S_ISCHR(s->st_mode) && s->st_rdev == makedev(1, 3);
+}
+
 /* A stream is passed to the program as it is if the program can use it for nothing else, and if nobody wants the bytes of a
  * pipe counted.  Otherwise (terminals, sockets, files open both ways) it goes through a pump. */
 static bool passes(const struct run *r, int i, const struct stat *s, int flags)
 {
-    const struct alone *a = r->alone;
-    bool counted = a->report || a->task.limit.output_bytes;
     if (r->captured || (flags & O_ACCMODE) != (i ? O_WRONLY : O_RDONLY))
         return false;
-    return S_ISREG(s->st_mode) || (i && S_ISFIFO(s->st_mode) && !counted);
+    return S_ISREG(s->st_mode) || (i && S_ISFIFO(s->st_mode) && !is_counted(r));
 }
 
 static void add_channel(struct run *r, int i, bool write, bool lines)
@@ -223,7 +232,7 @@ static void plan_stream(struct run *r, int i, int fd)
     int flags = fcntl(fd, F_GETFL);
     *s = (struct alone_stream){.name = stream_name[i], .fd = fd, .channel = -1, .from = -1};
     r->port[i] = (struct box_port){.fd = i, .write = i != 0, .channel = -1, .file = -1};
-    s->none = flags < 0 || fstat(fd, &st) < 0 || (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3));
+    s->none = flags < 0 || fstat(fd, &st) < 0 || (is_null(&st) && !(i && is_counted(r)));
     if (s->none)
         return;
     if (passes(r, i, &st, flags)) {
@@ -232,6 +241,7 @@ static void plan_stream(struct run *r, int i, int fd)
             s->from = i && (flags & O_APPEND) ? st.st_size : lseek(fd, 0, SEEK_CUR);
         return;
     }
+    r->port[i].null = i && is_null(&st);
     add_channel(r, i, i != 0, !i && isatty(fd));
 }
 

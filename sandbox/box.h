@@ -52,6 +52,7 @@ struct box_port {
     int file;         /* with channel -1: borrowed until box_run returns.  -1: /dev/null */
     const char *name; /* NULL; or "in/NAME" or "out/NAME": the program has no such descriptor, but opens it under this name below /dev */
     uint64_t quota;   /* of a named file that is written: after so many bytes writes fail with EDQUOT; 0: no quota */
+    bool null;        /* to the program its channel is /dev/null: what it writes there is counted, then dropped */
 };
 
 /* Limits of a task; 0: none.  memory and files are for each process.  output is for each file, and for each channel to a

@@ -43,6 +43,17 @@ int channel_pair(int pair[2], bool full_reads)
     return 0;
 }
 
+/* A program that writes to /dev/null is told so, also if its bytes are counted on their way: grep stops at its first match there. */
+static void mark_null(struct channel *c)
+{
+    const struct spec *s = &c->region->spec;
+    int32_t writer = s->channel[c->index].writer;
+    int mark = NOTIFY_MARK_NULL;
+    for (uint32_t i = 0; writer >= 0 && i < s->region.task[writer].port_count; i++)
+        if (s->region.task[writer].port[i].null && s->region.task[writer].port[i].channel == (int32_t)c->index)
+            setsockopt(c->write_end, SOL_SOCKET, SO_PRIORITY, &mark, sizeof mark);
+}
+
 static int make_pair(struct channel *c, bool full_reads, struct err *e)
 {
     int pair[2];
@@ -50,6 +61,7 @@ static int make_pair(struct channel *c, bool full_reads, struct err *e)
         return err_sys(e, "cannot make a channel");
     c->read_end = pair[0];
     c->write_end = pair[1];
+    mark_null(c);
     if (c->region->spec.region.channel[c->index].exact) {
         int bytes = CHANNEL_EXACT_BYTES;
         struct stat s;

@@ -25,6 +25,10 @@
 /* SO_PRIORITY marks sockets that a task is to take for something else; the task cannot set it itself. */
 #define NOTIFY_MARK_CHANNEL 3 /* a pipe */
 #define NOTIFY_MARK_RANDOM  4 /* /dev/urandom */
+#define NOTIFY_MARK_NULL    5 /* /dev/null, with its bytes counted */
+
+/* One of these; 0: a socket without one; -1: no socket. */
+int notify_mark_of(int fd);
 
 struct notify;
 

@@ -64,19 +64,25 @@ void answer_fchmod(struct notify *n, const struct seccomp_notif *q, struct answe
     close(fd);
 }
 
+int notify_mark_of(int fd)
+{
+    int mark = 0;
+    socklen_t size = sizeof mark;
+    if (getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &mark, &size) < 0)
+        return -1;
+    return mark >= NOTIFY_MARK_CHANNEL && mark <= NOTIFY_MARK_NULL ? mark : 0;
+}
+
 bool notify_is_its_own(const struct notify *n, int fd)
 {
     struct stat s;
-    int mark = 0;
-    socklen_t size = sizeof mark;
     if (fstat(fd, &s) < 0)
         return false;
     switch (s.st_mode & S_IFMT) {
     case S_IFIFO:
         return !was_given(n, &s);
     case S_IFSOCK:
-        return getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &mark, &size) == 0 && mark != NOTIFY_MARK_CHANNEL &&
-               mark != NOTIFY_MARK_RANDOM;
+        return !notify_mark_of(fd);
     default:
         return !(s.st_mode & S_IFMT); /* an eventfd or signalfd may wait; a file or a device never does */
     }

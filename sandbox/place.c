@@ -42,10 +42,10 @@ static void forget(struct server *s, struct place *p)
 
 bool place_watches(const struct box_task *t)
 {
-    bool named = false;
+    bool told = false;
     for (uint32_t i = 0; i < t->port_count; i++)
-        named |= t->port[i].name != NULL;
-    return named || filter_watches(t->argv, t->env);
+        told |= t->port[i].name || t->port[i].null;
+    return told || filter_watches(t->argv, t->env);
 }
 
 static unsigned variant_of(const struct box_task *t)

@@ -45,6 +45,7 @@ static const struct {
 
 /* How a file is given, as bits. */
 enum { COPY = 1, DIRECTORY = 2 };
+enum { WRITE = 1, TO_NULL = 2 };
 
 static void pack_list(struct buf *b, const char *const *text, uint32_t count)
 {
@@ -80,7 +81,7 @@ static void pack_task(struct buf *b, const struct box_task *t, struct fd_list *l
     for (uint32_t i = 0; i < t->port_count; i++) {
         const struct box_port *p = &t->port[i];
         pack_u32(b, (uint32_t)p->fd);
-        pack_u32(b, p->write);
+        pack_u32(b, (p->write ? WRITE : 0) | (p->null ? TO_NULL : 0));
         pack_u32(b, (uint32_t)p->channel);
         pack_u32(b, list_add(l, p->channel >= 0 ? -1 : p->file));
         pack_string(b, p->name);
@@ -254,7 +255,9 @@ static void take_ports(struct walk *w, struct box_task *t)
     uint8_t seen[(SPEC_PORT_FD_MAX + 8) / 8] = {0};
     for (uint32_t i = 0; p && i < t->port_count; i++) {
         uint32_t fd = unpack_u32(&w->u);
-        p[i].write = unpack_u32(&w->u) != 0;
+        uint32_t how = unpack_u32(&w->u);
+        p[i].write = (how & WRITE) != 0;
+        p[i].null = (how & TO_NULL) != 0;
         p[i].channel = (int32_t)unpack_u32(&w->u);
         p[i].file = take_fd(w);
         p[i].name = unpack_string(&w->u);
@@ -269,6 +272,8 @@ static void take_ports(struct walk *w, struct box_task *t)
             return refuse(w, "a named port has nothing behind it");
         if (p[i].channel < -1 || (p[i].channel >= 0 && p[i].file >= 0))
             return refuse(w, "a port is both a channel and a file");
+        if (p[i].null && (!p[i].write || p[i].channel < 0))
+            return refuse(w, "a port is /dev/null and no channel to be written");
         if (p[i].name)
             continue;
         if (fd > SPEC_PORT_FD_MAX || (seen[fd / 8] & 1u << fd % 8))

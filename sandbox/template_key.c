@@ -92,6 +92,8 @@ static const char *key_ports(struct buf *b, const struct region *r, const struct
         const char *why = NULL;
         if (p->name)
             return "it has named channels";
+        if (p->null)
+            return "what it writes to /dev/null is counted";
         pack_u32(b, (uint32_t)p->fd);
         pack_u32(b, p->write);
         pack_u32(b, p->channel >= 0 ? 2 : p->file >= 0);

@@ -220,10 +220,8 @@ int turns_borrow(const struct member *m, int number)
 /* Is it a socket that is not one of the task's channels? */
 static bool own_socket(const struct member *m, int number)
 {
-    int mark = 0, fd = turns_borrow(m, number);
-    socklen_t size = sizeof mark;
-    bool own = fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PRIORITY, &mark, &size) == 0 && mark != NOTIFY_MARK_CHANNEL &&
-               mark != NOTIFY_MARK_RANDOM;
+    int fd = turns_borrow(m, number);
+    bool own = fd >= 0 && !notify_mark_of(fd);
     fd_close(&fd);
     return own;
 }

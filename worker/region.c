@@ -202,7 +202,9 @@ static int drain(struct builder *b, uint32_t edge, struct box_port *port)
     struct stat s;
     if (local_sink(b->t, route, &fd, &own, b->e) < 0 || (own >= 0 && keep_open(b, own) < 0))
         return -1;
-    if (fd < 0 || fstat(fd, &s) < 0 || is_dev_null(&s))
+    if (fd < 0 && is_counted(b, edge) && (fd = open("/dev/null", O_WRONLY | O_CLOEXEC)) >= 0 && keep_open(b, fd) < 0)
+        return -1;
+    if (fd < 0 || fstat(fd, &s) < 0 || (is_dev_null(&s) && !is_counted(b, edge)))
         return 0; /* /dev/null */
     if ((S_ISREG(s.st_mode) || !is_counted(b, edge)) && may_pass(fd, O_WRONLY, &s)) {
         port->file = fd;
@@ -212,6 +214,7 @@ static int drain(struct builder *b, uint32_t edge, struct box_port *port)
     if (*index == GRAPH_NONE && pump_to(b, edge, fd) < 0)
         return -1;
     port->channel = (int32_t)*index;
+    port->null = is_dev_null(&s);
     return 0;
 }
 

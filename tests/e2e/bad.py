@@ -507,10 +507,14 @@ def files_of_a_job_that_is_cancelled_in_a_later_statement_do_not_appear():
 
 @case
 def a_limit_of_output_holds_for_every_kind_of_stdout():
-    """A pipe, a file, a stage that streams and one that is cut."""
-    for text, most in (("yes", 1 << 20), ("yes | cat", 1 << 20), ("yes | sort", 1 << 20), ("yes > f", 0)):
+    """A pipe, a file, a stage that streams and one that is cut; and what is thrown away."""
+    for text, most in (("yes", 1 << 20), ("yes | cat", 1 << 20), ("yes | sort", 1 << 20), ("yes > f", 0), ("yes > /dev/null", 0), ("sh -c 'yes >&2' 2> /dev/null", 0)):
         status, out, err = run(text, "--with", "output=1MiB")
         assert status == 124 and "limit of output" in err and len(out) <= most, (text, status, len(out), err)
+    open("lines", "w").write("x\n" * 1000)
+    for text, want in (("yes", 124), ("grep x lines none", 2)):  # to /dev/null grep prints nothing
+        r = subprocess.run([zpipe, text, "--with", "output=1KiB"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60)
+        assert r.returncode == want, (text, r)
 
 
 @case

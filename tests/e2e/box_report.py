@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What zpipe-box says of a run: its report, its trace, its limits; and whether --verify can tell.  box_report.py ZPIPE-BOX GATE-PROBE"""
-import hashlib, json, os, resource, select, shutil, signal, struct, subprocess, sys, tempfile, time
+import hashlib, json, os, resource, select, shlex, shutil, signal, struct, subprocess, sys, tempfile, time
 
 from watch import SLOW
 
@@ -402,6 +402,22 @@ def each_limit_is_met_and_told():
                 assert mark.encode() not in open("/proc/%s/cmdline" % pid, "rb").read(), (name, "left running")
             except OSError:
                 pass
+
+
+# grep that prints to /dev/null prints nothing: it knows after one line.
+NULLS = [("yes", 124, 1024, 0), ("grep x f", 0, 0, 0), ("sh -c 'grep x f; seq 9 >&2; ls -L /dev/stdout; [ -c /dev/stdout ]'", 0, 12, 18),
+         ("python3 -c 'import os; assert os.path.samestat(os.fstat(1), os.stat(\"/dev/null\")); print(1)'", 0, 2, 0)]
+
+
+@case
+def what_is_thrown_away_is_counted():
+    open("f", "w").write("x\n" * 1000)
+    for text, status, out, err in NULLS:
+        with open("/dev/null", "wb") as null:
+            got = subprocess.run([box, "--with", "f", "--output", "1KiB", "--report", "report.json", "--", *shlex.split(text)], stdin=null, stdout=null, stderr=null, timeout=TIMEOUT)
+        r = json.load(open("report.json"))
+        told = r["channels"]["stdout"]["bytes"], r["channels"]["stderr"]["bytes"]
+        assert (got.returncode, *told) == (status, out, err) and r["certified"], (text, got, r)
 
 
 @case

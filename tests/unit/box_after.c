@@ -100,7 +100,7 @@ static uint64_t start(const char *line, int in, uint64_t after)
     const char *const argv[] = {"sh", "-c", line, NULL};
     static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
     struct box_channel c[] = {{.end = BOX_KEEP, .sink = -1}};
-    struct box_port port[] = {{0, false, -1, in, NULL, 0}, {1, true, 0, -1, NULL, 0}};
+    struct box_port port[] = {{0, false, -1, in, NULL, 0, false}, {1, true, 0, -1, NULL, 0, false}};
     struct box_task task = {.argv = argv, .env = env, .port = port, .port_count = 2, .expected = expected};
     struct box_region r = {.task = &task, .task_count = 1, .channel = c, .channel_count = 1, .after = after};
     struct err e;

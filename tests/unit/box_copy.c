@@ -172,7 +172,7 @@ static void test_feed(void **state)
     static const char *const argv[] = {"cat", NULL}, *const env[] = {"PATH=/usr/bin:/bin", NULL};
     int in = file_of(SIZE), out = memfd_create("out", MFD_CLOEXEC);
     struct box_channel c = {.end = BOX_FEED, .more = true, .sink = -1};
-    struct box_port port[] = {{0, false, 0, -1, NULL, 0}, {1, true, -1, out, NULL, 0}, {2, true, -1, -1, NULL, 0}};
+    struct box_port port[] = {{0, false, 0, -1, NULL, 0, false}, {1, true, -1, out, NULL, 0, false}, {2, true, -1, -1, NULL, 0, false}};
     struct box_task task = {.argv = argv, .env = env, .port = port, .port_count = 3};
     struct err e;
     uint64_t fed = 0;
@@ -203,7 +203,7 @@ static void test_feed_left(void **state)
     int in = file_of(SIZE);
     struct box_source s = {in, 0, SIZE};
     struct box_channel c = {.end = BOX_FEED, .more = true, .source = &s, .source_count = 1, .sink = -1};
-    struct box_port port[] = {{0, false, 0, -1, NULL, 0}, {1, true, -1, -1, NULL, 0}, {2, true, -1, -1, NULL, 0}};
+    struct box_port port[] = {{0, false, 0, -1, NULL, 0, false}, {1, true, -1, -1, NULL, 0, false}, {2, true, -1, -1, NULL, 0, false}};
     struct box_task task = {.argv = argv, .env = env, .port = port, .port_count = 3};
     struct err e;
     (void)state;
@@ -225,7 +225,7 @@ static void test_break_drain(void **state)
     static const char *const argv[] = {"yes", NULL}, *const env[] = {"PATH=/usr/bin:/bin", NULL};
     int out = memfd_create("out", MFD_CLOEXEC);
     struct box_channel c = {.end = BOX_DRAIN, .sink = out, .tell = true};
-    struct box_port port[] = {{0, false, -1, -1, NULL, 0}, {1, true, 0, -1, NULL, 0}, {2, true, -1, -1, NULL, 0}};
+    struct box_port port[] = {{0, false, -1, -1, NULL, 0, false}, {1, true, 0, -1, NULL, 0, false}, {2, true, -1, -1, NULL, 0, false}};
     struct box_task task = {.argv = argv, .env = env, .port = port, .port_count = 3};
     struct err e;
     (void)state;

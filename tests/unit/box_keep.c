@@ -93,7 +93,7 @@ static void run(const char *line, uint64_t limit, bool stop)
     static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
     struct box_channel c[2] = {{.end = BOX_KEEP, .sink = -1}, {.end = BOX_KEEP, .sink = -1}};
     struct box_port port[] = {
-        {0, false, -1, -1, NULL, 0}, {1, true, OUT, -1, NULL, 0}, {2, true, ERR, -1, NULL, 0}};
+        {0, false, -1, -1, NULL, 0, false}, {1, true, OUT, -1, NULL, 0, false}, {2, true, ERR, -1, NULL, 0, false}};
     struct box_task task = {.argv = argv, .env = env, .port = port, .port_count = 3, .limit.output_bytes = limit};
     struct err e;
     forget();

@@ -14,9 +14,9 @@ static const char *const env[] = {"A=1", "PATH=/bin", NULL};
 static const struct box_file files[] = {{"in.txt", "/data/in.txt", -1, false, 0, 0, NULL, false}, {"/etc/x", NULL, 77, true, 3, 5, NULL, false},
                                         {"l", NULL, -1, false, 0, 0, "../../etc", false}};
 static const struct box_port ports0[] = {
-    {0, false, 0, -1, NULL, 0}, {1, true, 1, -1, NULL, 0}, {2, true, -1, 42, NULL, 0}};
+    {0, false, 0, -1, NULL, 0, false}, {1, true, 1, -1, NULL, 0, false}, {2, true, -1, 42, NULL, 0, false}};
 static const struct box_port ports1[] = {
-    {0, false, 1, -1, NULL, 0}, {1, true, 2, -1, NULL, 0}, {63, true, 3, -1, NULL, 0}};
+    {0, false, 1, -1, NULL, 0, false}, {1, true, 2, -1, NULL, 0, true}, {63, true, 3, -1, NULL, 0, false}};
 static const char *const outs[] = {"o/1", "o2"};
 static const struct box_source sources[] = {{10, BOX_ALL, 0}, {11, 0, 5}, {12, 7, 9}};
 
@@ -138,6 +138,7 @@ static void test_round_trip(void **state)
     assert_int_equal(spec.channel[1].reader, 1);
     assert_int_equal(spec.channel[3].fd_first, 4);
     assert_true(spec.region.channel[1].lines);
+    assert_true(spec.region.task[1].port[1].null && !spec.region.task[1].port[2].null);
     assert_true(spec.region.channel[0].more);
     assert_true(spec.region.channel[2].tell);
     assert_int_equal(spec.region.channel[0].source[2].offset, 7);
@@ -285,43 +286,47 @@ static void source_beyond(struct sample *s)
 }
 static void high_port(struct sample *s)
 {
-    use_ports(s, (struct box_port){1024, true, -1, -1, NULL, 0});
+    use_ports(s, (struct box_port){1024, true, -1, -1, NULL, 0, false});
 }
 static void port_twice(struct sample *s)
 {
-    use_ports(s, (struct box_port){1, true, -1, -1, NULL, 0});
+    use_ports(s, (struct box_port){1, true, -1, -1, NULL, 0, false});
 }
 static void no_channel(struct sample *s)
 {
-    use_ports(s, (struct box_port){2, true, 4, -1, NULL, 0});
+    use_ports(s, (struct box_port){2, true, 4, -1, NULL, 0, false});
 }
 static void name_elsewhere(struct sample *s)
 {
-    use_ports(s, (struct box_port){-1, true, -1, 42, "out/../null", 0});
+    use_ports(s, (struct box_port){-1, true, -1, 42, "out/../null", 0, false});
 }
 static void name_in_wrong_folder(struct sample *s)
 {
-    use_ports(s, (struct box_port){-1, true, -1, 42, "in/x", 0});
+    use_ports(s, (struct box_port){-1, true, -1, 42, "in/x", 0, false});
 }
 static void name_of_nothing(struct sample *s)
 {
-    use_ports(s, (struct box_port){-1, true, -1, -1, "out/x", 0});
+    use_ports(s, (struct box_port){-1, true, -1, -1, "out/x", 0, false});
 }
 static void quota_of_a_stream(struct sample *s)
 {
-    use_ports(s, (struct box_port){-1, true, 2, -1, "out/x", 5});
+    use_ports(s, (struct box_port){-1, true, 2, -1, "out/x", 5, false});
 }
 static void quota_without_name(struct sample *s)
 {
-    use_ports(s, (struct box_port){2, true, -1, 42, NULL, 5});
+    use_ports(s, (struct box_port){2, true, -1, 42, NULL, 5, false});
+}
+static void null_for_nobody(struct sample *s)
+{
+    use_ports(s, (struct box_port){2, true, -1, 42, NULL, 0, true});
 }
 static void two_writers(struct sample *s)
 {
-    use_ports(s, (struct box_port){2, true, 2, -1, NULL, 0});
+    use_ports(s, (struct box_port){2, true, 2, -1, NULL, 0, false});
 }
 static void reads_drain(struct sample *s)
 {
-    use_ports(s, (struct box_port){2, false, 2, -1, NULL, 0});
+    use_ports(s, (struct box_port){2, false, 2, -1, NULL, 0, false});
 }
 static void side_missing(struct sample *s)
 {
@@ -358,7 +363,7 @@ static const struct wrong wrongs[] = {
     {"name of nothing", name_of_nothing},
     {"quota of a stream", quota_of_a_stream},
     {"quota without a name", quota_without_name},
-    {"port twice", port_twice},     {"no channel", no_channel},   {"two writers", two_writers},
+    {"port twice", port_twice},     {"null for nobody", null_for_nobody}, {"no channel", no_channel},   {"two writers", two_writers},
     {"reads drain", reads_drain},   {"side missing", side_missing}, {"name up", name_up},
     {"name empty", name_empty},     {"name slash", name_slash},   {"name dot", name_dot},
     {"output up", output_up},
