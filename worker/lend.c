@@ -469,10 +469,10 @@ static bool hears(struct loan *l, const struct msg *m, struct slice bulk)
         return true;
     if (name.what == MSG_RUN_INPUT)
         carry_message(w->in, m, bulk);
+    else if (m->type == MSG_LEAVE && (!w->out || m->leave.read_bytes < carry_bytes(w->out)))
+        drop(w); /* the owner leaves the run, and not only this output, of which it may have the end */
     else if (w->out)
         carry_message(w->out, m, bulk);
-    else if (m->type == MSG_LEAVE)
-        drop(w);
     return true;
 }
 

@@ -78,12 +78,12 @@ def found_out(c, words):
     return not words or any(words in line for line in lines if "lender_lost" in line or "loan_failed" in line)
 
 
-def tell(role, lie, words, chunk, want):
+def tell(role, lie, words, chunk, want, text=TEXT, said=b""):
     """A job whose input goes on until the lie was told and heard: there are always runs to be lent."""
     with Workers(zpipe, 1, slots=2, options=("--image", "lies")) as c:  # a job is given to who has most, so the honest one is there first
         os.environ.update(c.env)
         until("the honest worker has joined", joined, TIMEOUT)
-        with Liar(c, role, lie) as liar, subprocess.Popen([zpipe, "--split", "always,64K", TEXT], stdin=subprocess.PIPE,
+        with Liar(c, role, lie) as liar, subprocess.Popen([zpipe, "--split", "always,64K", text], stdin=subprocess.PIPE,
                                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
             for count in range(1, CHUNKS_MAX + 1):
                 job.stdin.write(chunk)
@@ -94,13 +94,18 @@ def tell(role, lie, words, chunk, want):
                 raise AssertionError("%s: the liar never had to do with the job" % lie)
             until("%s is found out" % lie, lambda: found_out(c, words), TIMEOUT)
             out, err = job.communicate(timeout=TIMEOUT)
-            assert (out, job.returncode, err) == (want * count, 0, b""), "%s: %s" % (lie, (out[:200], job.returncode, err))
+            assert (out, job.returncode, err.replace(said, b"")) == (want * count, 0, b""), "%s: %s" % (lie, (out[:200], job.returncode, err))
+            assert words or b"loan_failed" not in c.log(1), c.log(1)
+
+
+def chunk_of_lines():
+    with open("big.txt", "rb") as f:
+        chunk = f.read(CHUNK_BYTES)
+    return chunk[:chunk.rindex(b"\n") + 1]
 
 
 def all_of(role, lies):
-    with open("big.txt", "rb") as f:
-        chunk = f.read(CHUNK_BYTES)
-    chunk = chunk[:chunk.rindex(b"\n") + 1]
+    chunk = chunk_of_lines()
     want = subprocess.run(reference(TEXT), input=chunk, stdout=subprocess.PIPE, check=True).stdout
     for lie, words in lies:
         tell(role, lie, words, chunk, want)
@@ -115,6 +120,12 @@ def lenders():
 @case
 def owners():
     return all_of("owner", OWNER)
+
+
+@case
+def an_owner_that_leaves_runs_between_their_outputs():
+    chunk = chunk_of_lines()
+    tell("owner", "leaves", None, chunk, chunk, "map { sh -c 'cat; echo said >&2' }", b"said\n")
 
 
 run_cases(args, make_files)

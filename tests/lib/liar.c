@@ -1,6 +1,7 @@
 /* liar KEYS SCHEDULER lender|owner LIE: a worker that joins a cluster and does not do what it says.  As a lender it lies about
  * the runs that it is lent, as an owner about those that it lends out.  It says "ready" when it has joined, "lied" when it has
  * lied; a lender then is silent, and an owner ends when it is left.  tests/e2e/liars.py has who finds it out, and how. */
+#include "base/digest.h"
 #include "base/instance.h"
 #include "base/loop.h"
 #include "proto/graph.h"
@@ -15,6 +16,8 @@
 #define NOTHING ((struct slice){"", 0})
 #define PING_NS 1000000000u
 #define BYTES   10 /* of what is announced */
+#define LEFT_RUNS 3 /* one more than a slot has */
+#define NO_DIGEST ((struct slice){"no digest at all", 16})
 
 static struct loop *loop;
 static struct net *net;
@@ -51,16 +54,17 @@ static void done_lying(void)
     lied = true;
 }
 
-/* Some bytes of a stream, and its end with a digest of nothing. */
-static void say_bytes(struct peer *p, uint64_t link, const struct stream_name *n, size_t size)
+static const char bytes[2 * BYTES + 1] = "01234567890123456789";
+
+/* Some of the bytes of a stream, and its end with this digest. */
+static void say_bytes(struct peer *p, uint64_t link, const struct stream_name *n, size_t size, struct slice digest)
 {
-    static const char bytes[2 * BYTES + 1] = "01234567890123456789";
     struct msg m = {.type = MSG_DATA,
                     .data = {.job = n->job, .attempt = n->attempt, .what = n->what, .index = n->index, .node = n->node, .digest = {"", 0}}};
     say(p, link, m, (struct slice){bytes, size});
     m.data.offset = size;
     m.data.flags = MSG_DATA_END;
-    m.data.digest = (struct slice){"no digest at all", 16};
+    m.data.digest = digest;
     say(p, link, m, NOTHING);
 }
 
@@ -144,7 +148,7 @@ static void as_lender(const struct msg *m)
         done_lying();
     } else if (m->type == MSG_CREDIT && m->credit.what == MSG_RUN_OUTPUT) {
         struct stream_name name = {first.job, first.attempt, MSG_RUN_OUTPUT, m->credit.index, first.loan};
-        say_bytes(owner, 0, &name, is("more") ? 2 * BYTES : is("fewer") ? BYTES / 2 : BYTES);
+        say_bytes(owner, 0, &name, is("more") ? 2 * BYTES : is("fewer") ? BYTES / 2 : BYTES, NO_DIGEST);
     }
 }
 
@@ -170,15 +174,51 @@ static void lie_about_work(void)
     done_lying();
 }
 
+/* No lie: an owner may leave a run at any time, also when the end of its first output is on its way; and the next run takes its
+ * place.  Each run has two outputs. */
+static void leave_runs(const struct msg *m)
+{
+    struct msg work = {.type = MSG_WORK,
+                       .work = {.job = run.job, .attempt = run.attempt, .loan = loan, .run = 1, .file = GRAPH_NONE, .bytes = BYTES}};
+    struct msg left = {.type = MSG_LEAVE, .leave = {run.job, run.attempt, MSG_RUN_OUTPUT, m->data.index, loan, 0}};
+    if (m->type == MSG_CREDIT && m->credit.what == MSG_RUN_INPUT) {
+        struct stream_name name = {run.job, run.attempt, MSG_RUN_INPUT, m->credit.index, loan};
+        uint8_t digest[16];
+        struct running_digest *d = running_digest_new();
+        running_digest_add(d, bytes, BYTES);
+        running_digest_look(d, digest);
+        running_digest_free(d);
+        say_bytes(data, lender, &name, BYTES, (struct slice){digest, sizeof digest});
+    } else if (m->type == MSG_ATTACH) {
+        say(data, lender, work, NOTHING);
+    } else if (m->type == MSG_DONE && m->done.run == LEFT_RUNS) {
+        done_lying();
+        exit(0);
+    } else if (m->type == MSG_DONE) {
+        if (m->done.piece_count < 2 || !m->done.piece[0].bytes || !m->done.piece[1].bytes)
+            die("a run has only one output");
+        say(data, lender, (struct msg){.type = MSG_CREDIT, .credit = {run.job, run.attempt, MSG_RUN_OUTPUT, m->done.run, loan, MSG_CREDIT_BYTES}}, NOTHING);
+    } else if (m->type == MSG_DATA && m->data.flags & MSG_DATA_END) {
+        say(data, lender, left, NOTHING);
+        work.work.run = m->data.index + 1;
+        say(data, lender, work, NOTHING);
+    }
+}
+
 static void as_owner(uint64_t link, const struct msg *m)
 {
-    if (m->type == MSG_ATTACH && m->attach.what == MSG_LOAN) {
+    if (is("leaves") && lender)
+        leave_runs(m);
+    else if (m->type == MSG_ATTACH && m->attach.what == MSG_LOAN) {
         lender = link;
         loan = m->attach.index;
-        lie_about_work();
+        if (is("leaves"))
+            leave_runs(m);
+        else
+            lie_about_work();
     } else if (m->type == MSG_CREDIT && m->credit.what == MSG_RUN_INPUT) {
         struct stream_name name = {run.job, run.attempt, MSG_RUN_INPUT, m->credit.index, loan};
-        say_bytes(data, link, &name, is("more") ? 2 * BYTES : is("fewer") ? BYTES / 2 : BYTES);
+        say_bytes(data, link, &name, is("more") ? 2 * BYTES : is("fewer") ? BYTES / 2 : BYTES, NO_DIGEST);
     } else if (m->type == MSG_LEAVE && m->leave.what == MSG_LOAN) {
         exit(0); /* and the job begins anew elsewhere */
     }
