@@ -4,12 +4,13 @@ same lines of stderr of each program.
 
     many.py --bin DIR (--random COUNT [--seed N] | --written)
 
---random: pipelines made of forms of classes.test, each form known to the table of commands, over inputs made to break them, with a
-          width and a size of blocks of their own.
+--random: pipelines over inputs made to break them, with a width and a size of blocks of their own.  Half of the stages are made of the forms of the
+          table of commands by its grammar (commands.py), each form in its turn; half are the forms of classes.test, which have scripts.
 --written: every line of pipelines.test and oneliners.test, at each of WIDTHS, cut in three ways."""
-import argparse, os, random, re, subprocess, sys, tempfile
+import argparse, os, random, re, shlex, subprocess, sys, tempfile
 
 from classes import forms, inputs
+from commands import Commands
 from run import per_stage, reference
 
 WIDTHS = (1, 2, 3, 7, 64)
@@ -17,7 +18,7 @@ SPLITS = (64, 4096, 65536)
 TIMEOUT = 60
 # Forms whose output is not the same each time, that never end, or are unlike sh on purpose: they print a time, or read and write
 # files that no word of theirs names (docs/DIFFERENCES.md).
-LEFT_OUT = re.compile(r"shuf|sort -(R|k1,1R)|tail -f|split|nothing-like-it|\./g|touch|en_US|random\.|yes|NF[+]=|pr\b|sed '?[rRw1/a-z{]* ?\S*[rRwW] \w|grep -r|\n|< a[.]txt|> .out|<\(")
+LEFT_OUT = re.compile(r"shuf|sort -(R|k1,1R)|tail -f|split|nothing-like-it|\./g|touch|en_US|random\.|yes|NF[+]=|pr\b|sed '?[rRw1/a-z{]* ?\S*[rRwW] \w|grep -r|\n|< a[.]txt|> .out|<\(|sort .*-k\S* ?\S*R|sort .*-key=\S*R|\brm\b|gzip( -[^n]\S*)*$")
 
 # What is read by the rows about logs, sequences, intervals, accounts and sections.
 LINES = b"".join(
@@ -82,18 +83,20 @@ class Random:
     def __init__(self, d, seed, count):
         self.d, self.seed, self.count = d, seed, count
         self.forms = [f for f in (form.split(" ", 1)[1] for form in forms()) if not LEFT_OUT.search(f)]
+        plain = [shlex.split(f) for f in self.forms if not set("|<>$`#") & set(re.sub(r"'[^']*'", "", f))]
+        self.commands = Commands(random.Random(seed), plain, LEFT_OUT.search)
 
     def __iter__(self):
         for i in range(self.count):
             r = random.Random("%d.%d" % (self.seed, i))
             pool = inputs(r)
-            stages = [r.choice(self.forms) for _ in range(r.choice((1, 2, 3, 3, 4, 5)))]
+            source = r.choice(("", "", "cat a.txt | ", "cat a.txt b.txt | ", "< a.txt "))
+            stages = [self.commands.next(not source and not k) if r.random() < 0.5 else r.choice(self.forms) for k in range(r.choice((1, 2, 3, 3, 4, 5)))]
             # xargs starts a program for every few words: there the long input is left out too
             many = any("xargs" in s for s in stages)
             names = sorted(n for n in pool if not many or n != "long")
             for name in ("../in", "a.txt", "b.txt", "c.txt"):
                 put(self.d, name, pool[r.choice(names)] * (1 if many else r.choice((1, 1, 1, 20))))
-            source = r.choice(("", "", "cat a.txt | ", "cat a.txt b.txt | ", "< a.txt "))
             yield source + " | ".join(stages), r.choice(WIDTHS), r.choice(SPLITS)
 
 
@@ -151,8 +154,14 @@ def main():
         rows = Written(d) if a.written else Random(d, a.seed, a.random)
         same, wrong, loose = compare(rows, many, d)
         ended = many.end()
+    missed = [] if a.written else rows.commands.missed()
+    if not a.written:
+        print("%d of the table's %d forms were drawn; %d are left out, which print a time, a chance or the host, or write files"
+              % (len(rows.commands.drawn), rows.commands.all, rows.commands.all - len(rows.commands.forms)))
+    for f in missed:
+        print("FAIL: never drawn: `%s` of %s" % (f.text, f.entry.names[0]))
     print("%d the same, %d not, %d where sh differs from itself%s" % (same, wrong, loose, "" if ended else "; the program did not end well"))
-    return 1 if wrong or not same or not ended else 0
+    return 1 if wrong or missed or not same or not ended else 0
 
 
 if __name__ == "__main__":
