@@ -4,7 +4,7 @@
 A task is a line of its own for a program of its own, through planner, scheduler, worker and sandbox.  A row for each number in TASKS
 (1000,10000,100000): the median of RUNS (3) runs each, zpipe, zpipe without templates and xargs taking turns; of more than PEER_MAX tasks
 the latter two do so many, and parallel a thousand, which is said.  A task's own times come from one more run of zpipe, with a job log, which is slower.  Prints a table
-and writes build/bench/tasks.json; a goal that is missed is said, and is no failure."""
+and writes build/bench/tasks.json; a goal (for rows of PEER_MAX and more) that is missed is said, and is no failure."""
 import json, os, shutil, statistics, subprocess, sys, tempfile, time
 
 zpipe = os.path.abspath(sys.argv[1])
@@ -53,7 +53,7 @@ def main():
         mine, cold, theirs = (statistics.median(r[i] for r in runs) for i in range(3))
         ratio, cold_ratio = (statistics.median(r[i] / r[2] for r in runs) for i in (0, 1))
         p50, p99 = task_times(count)
-        missed |= cold_ratio < 0.9 or mine < 5000
+        missed |= count >= PEER_MAX and (cold_ratio < 0.9 or mine < 5000)
         note = "     cold, xargs: %d tasks" % peer if peer < count else ""
         print("%8d %10.0f %10.0f %10.0f %7.2fx %15s %10s%s" % (count, mine, cold, theirs, ratio, ms(p50), ms(p99), note), flush=True)
         rows.append({"tasks": count, "per_s": mine, "cold_per_s": cold, "xargs_per_s": theirs, "ratio": ratio, "cold_ratio": cold_ratio, "p50_ms": p50, "p99_ms": p99})
