@@ -210,23 +210,23 @@ static void drop_made(struct box *b)
     b->made_count = 0;
 }
 
-/* Close the sockets: the servers see that and kill everything.  Wait for their ends. */
-static void part(struct box *b)
+/* Close the sockets, of lanes from `first` on: the servers see that and kill everything.  Wait for their ends. */
+static void part(struct box *b, unsigned first)
 {
-    for (unsigned i = 0; i <= BOX_LANES_MAX; i++)
+    for (unsigned i = first; i <= BOX_LANES_MAX; i++)
         fd_close(&b->server[i].fd);
-    for (unsigned i = 0; i <= BOX_LANES_MAX; i++) {
+    for (unsigned i = first; i <= BOX_LANES_MAX; i++) {
         if (b->server[i].pid > 0)
             while (waitpid(b->server[i].pid, NULL, 0) < 0 && errno == EINTR)
                 ;
         b->server[i].pid = 0;
     }
-    drop_made(b);
 }
 
 int box_again(struct box *b, struct err *e)
 {
-    part(b);
+    part(b, 0);
+    drop_made(b);
     b->regions = 0;
     b->lost = false;
     return start(b, 0, e);
@@ -236,7 +236,8 @@ void box_close(struct box *b)
 {
     if (!b)
         return;
-    part(b);
+    part(b, 0);
+    drop_made(b);
     fd_close(&b->epoll);
     free(b->made);
     free(b);
@@ -415,11 +416,9 @@ int box_look(struct box *b, uint64_t region, struct err *e)
 
 int box_forget(struct box *b, struct err *e)
 {
-    int r = 0;
-    for (uint64_t i = 0; r == 0 && i <= BOX_LANES_MAX; i++)
-        if (b->server[i].fd >= 0)
-            r = send_one(b, (struct wire){.kind = WIRE_FORGET, .region = i << BOX_LANE_SHIFT}, NULL, 0, NULL, 0, e);
-    return r;
+    if (!b->regions)
+        part(b, 1);
+    return send_one(b, (struct wire){.kind = WIRE_FORGET}, NULL, 0, NULL, 0, e);
 }
 
 int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e)

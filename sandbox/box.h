@@ -250,7 +250,7 @@ int box_break(struct box *b, uint64_t region, uint32_t channel, struct err *e);
 int box_feed(struct box *b, uint64_t region, uint32_t channel, const struct box_source *source,
              uint32_t count, struct err *e);
 int box_feed_end(struct box *b, uint64_t region, uint32_t channel, struct err *e);
-/* Templates may be given up: no more tasks of their kinds will come. */
+/* Templates may be given up, and lanes ended: no more tasks of their kinds will come.  If there are regions, lanes stay as they are. */
 int box_forget(struct box *b, struct err *e);
 /* Stop a channel's pump, or let it go on. */
 int box_hold(struct box *b, uint64_t region, uint32_t channel, bool hold, struct err *e);
