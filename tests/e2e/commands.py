@@ -12,7 +12,7 @@ OPTIONS = {"flags": 0, "values": 1, "many": 1, "maybe": 2, "files": 1, "outputs"
 # Commands that print a time, a chance or the host, or write files that no word names: what they do differs, or is on purpose unlike sh (docs/DIFFERENCES.md).
 LEFT_OUT = set("shuf split csplit touch cp patch sqlite3 file du stat readlink find ls tree tar date basename pr gunzip perl tee".split())
 # Options of others that do, or that write elsewhere than behind the last byte where their output is a file (`xxd -r`).
-NEVER = {"tail": "-f -F --follow --retry --pid -s", "sort": "-R --random-source --compress-program -T -o --files0-from --debug", "xargs": "-p -o -P -a -s -t",
+NEVER = {"tail": "-f -F --follow --retry --pid -s", "sort": "-R -k=*R* --random-source --compress-program -T -o --files0-from --debug", "xargs": "-p -o -P -a -s -t",
          "grep": "-r -R -f --exclude-from -D -d", "sed": "-i -f --debug --follow-symlinks", "awk": "-f", "jq": "-f -L", "wc": "--files0-from", "iconv": "-c",
          "md5sum": "-c", "cksum": "-c", "hexdump": "-f", "xxd": "-r"}
 
@@ -130,7 +130,7 @@ class Commands:
     def __init__(self, r, examples, refused):
         self.r, self.refused, self.deck, self.drawn, self.rounds = r, refused, [], set(), 0
         here = [e for e in entries() if not LEFT_OUT & {e.names[0]} and any(map(shutil.which, e.names))]
-        self.forms = [f for e in here for f in e.forms if not self.never(e) & set(c.partition("=")[0] for c in f.conditions)]
+        self.forms = [f for e in here for f in e.forms if not self.never(e) & {n for c in f.conditions for n in (c, c.partition("=")[0])}]
         self.all = sum(len(e.forms) for e in entries())
         self.values, self.operands = {}, {}
         for words in examples:

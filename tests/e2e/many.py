@@ -92,8 +92,8 @@ class Random:
             pool = inputs(r)
             source = r.choice(("", "", "cat a.txt | ", "cat a.txt b.txt | ", "< a.txt "))
             stages = [self.commands.next(not source and not k) if r.random() < 0.5 else r.choice(self.forms) for k in range(r.choice((1, 2, 3, 3, 4, 5)))]
-            # xargs starts a program for every few words: there the long input is left out too
-            many = any("xargs" in s for s in stages)
+            # xargs starts a program for every few words, and fmt tries all ways to break a paragraph: there the long input is left out too
+            many = any("xargs" in s or s.startswith("fmt") for s in stages)
             names = sorted(n for n in pool if not many or n != "long")
             for name in ("../in", "a.txt", "b.txt", "c.txt"):
                 put(self.d, name, pool[r.choice(names)] * (1 if many else r.choice((1, 1, 1, 20))))
