@@ -4,8 +4,8 @@ PACKAGES = build-essential clang cmake ninja-build pkg-config python3 scdoc man-
 	libzmq3-dev libmsgpack-dev libev-dev libcmocka-dev libseccomp-dev libxxhash-dev libsqlite3-dev libssl-dev libmicrohttpd-dev \
 	busybox-static gawk iproute2 jq lua5.4 mawk netpbm sqlite3 zstd
 JOBS = 2
-# Tests wait a good part of their time.
-TEST_JOBS = 3
+# Tests wait for more than half of their time.
+TEST_JOBS = 5
 
 .PHONY: all deps programs tables demo test alike tangle bench growth hosts kernel fuzz fuzz-wall compare graphs classes killed bounded fault submitted lies install clean
 
