@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define GOLDEN_IMAGE "/usr/bin/pinky" /* a file of the image; a program cannot be run while somebody has it open for writing */
+
 struct golden {
     const char *name;
     void (*show)(void);

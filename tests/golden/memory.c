@@ -114,7 +114,7 @@ static void show_frame(void)
 
 const struct golden golden_memory[] = {
     {"stack", show_stack, NULL, NULL},           {"heap", show_heap, NULL, NULL},
-    {"map", show_map, NULL, NULL},               {"code", show_code, "a static program lies still", NULL},
+    {"map", show_map, NULL, NULL},               {"code", show_code, NULL, NULL},
     {"auxiliary", show_auxiliary, NULL, NULL},   {"garbage", show_garbage, NULL, NULL},
     {"resident", show_resident, NULL, NULL},     {"frame", show_frame, NULL, NULL},
     {NULL, NULL, NULL, NULL}};

@@ -394,7 +394,7 @@ static void show_python_asyncio(void)
 const struct golden golden_own[] = {
     {"own-nonblock", show_nonblock, NULL, NULL},
     {"own-fionbio", show_fionbio, NULL, NULL},
-    {"own-full", show_full, "a pipe holds as much each time", NULL},
+    {"own-full", show_full, NULL, NULL},
     {"own-poll", show_poll, NULL, NULL},
     {"own-select", show_select, NULL, NULL},
     {"own-epoll", show_epoll, NULL, NULL},

@@ -281,8 +281,8 @@ static void show_parent_end(void)
 const struct golden golden_process[] = {
     {"ids", show_ids, NULL, NULL},
     {"children", show_children, NULL, NULL},
-    {"parent-end", show_parent_end, "it may be as quick each time", NULL},
-    {"user", show_user, "only root can be two users", NULL},
+    {"parent-end", show_parent_end, NULL, NULL},
+    {"user", show_user, NULL, NULL},
     {"host", show_host, NULL, NULL},
     {"cpus", show_cpus, "the host may have one", NULL},
     {"this-cpu", show_this_cpu, "the host may have one", NULL},
@@ -300,5 +300,5 @@ const struct golden golden_process[] = {
     {"selectors", show_selectors, "the processor may keep it", "the processor tells of interrupts itself"},
     {"network", show_network, NULL, NULL},
     {"shared-numbers", show_shared, NULL, NULL},
-    {"oddities", show_oddities, "a test has no terminal", NULL},
+    {"oddities", show_oddities, NULL, NULL},
     {NULL, NULL, NULL, NULL}};
