@@ -103,6 +103,34 @@ static void finish(struct lines *l)
         end(l);
 }
 
+static void take(struct lines *l, const char *bytes, size_t n)
+{
+    const char *end = memrchr(bytes, '\n', n);
+    size_t whole = end ? (size_t)(end - bytes) + 1 : 0;
+    if (whole) {
+        buf_add(&l->part, bytes, whole);
+        out(l, l->part.data, l->part.size);
+        buf_drop(&l->part, l->part.size);
+    }
+    if (l->part.size + (n - whole) > LINES_LINE_MAX) {
+        out(l, l->part.data, l->part.size);
+        buf_drop(&l->part, l->part.size);
+    }
+    buf_add(&l->part, bytes + whole, n - whole);
+    if (l->waiting.size)
+        wait_for_room(l);
+}
+
+void lines_answer(struct lines *l, bool well)
+{
+    if (!l->held.size)
+        return;
+    loop_fd_start(l->loop, &l->watch, l->from, LOOP_READ);
+    if (well)
+        take(l, l->held.data, l->held.size);
+    buf_drop(&l->held, l->held.size);
+}
+
 static void readable(struct loop_fd *w, int events)
 {
     (void)events;
@@ -117,20 +145,12 @@ static void readable(struct loop_fd *w, int events)
         finish(l);
     if (n <= 0 || l->fallen)
         return;
-    const char *end = memrchr(bytes, '\n', (size_t)n);
-    size_t whole = end ? (size_t)(end - bytes) + 1 : 0;
-    if (whole) {
-        buf_add(&l->part, bytes, whole);
-        out(l, l->part.data, l->part.size);
-        buf_drop(&l->part, l->part.size);
+    if (!l->asks || !l->asks(l)) {
+        take(l, bytes, (size_t)n);
+        return;
     }
-    if (l->part.size + ((size_t)n - whole) > LINES_LINE_MAX) {
-        out(l, l->part.data, l->part.size);
-        buf_drop(&l->part, l->part.size);
-    }
-    buf_add(&l->part, bytes + whole, (size_t)n - whole);
-    if (l->waiting.size)
-        wait_for_room(l);
+    buf_add(&l->held, bytes, (size_t)n);
+    loop_fd_stop(l->loop, &l->watch);
 }
 
 /* Opens a pipe or a terminal again, so that it can be non-blocking here without changing it for others; -1: it is something
@@ -150,6 +170,7 @@ void lines_start(struct lines *l, struct loop *loop, int from, int to, void (*en
                         .to = to,
                         .own = open_anew(to),
                         .waiting = BUF_INIT(8 * LINES_LINE_MAX),
+                        .held = BUF_INIT(LINES_LINE_MAX),
                         .part = BUF_INIT(2 * LINES_LINE_MAX),
                         .tail = BUF_INIT(2 * LINES_TAIL_MAX),
                         .ended = ended,
@@ -168,6 +189,7 @@ void lines_clear(struct lines *l)
     loop_fd_stop(l->loop, &l->room);
     fd_close(&l->from);
     fd_close(&l->own);
+    buf_clear(&l->held);
     buf_clear(&l->part);
     buf_clear(&l->waiting);
     buf_clear(&l->tail);

@@ -24,6 +24,8 @@ struct lines {
     struct err differs;  /* code 0: it does not differ */
     bool torn;           /* its writer is being killed and will write everything again, so an unfinished line does not count */
     bool fallen;         /* its writer's sandbox is lost: what comes is a consequence, and is dropped */
+    struct buf held; /* what was read, and waits for lines_answer */
+    bool (*asks)(struct lines *l); /* what was read is held until it is known that its writer was well; false: that is known.  NULL: it always is */
     bool (*has_fallen)(struct lines *l); /* asked after each read whether the sandbox is lost; NULL: it never is */
     void (*ended)(struct lines *l); /* called once, when the last writer is gone */
     void *owner;
@@ -32,4 +34,5 @@ struct lines {
 /* Takes ownership of `from`. */
 void lines_start(struct lines *l, struct loop *loop, int from, int to, void (*ended)(struct lines *),
                  void *owner);
+void lines_answer(struct lines *l, bool well); /* what is held goes out; or is dropped */
 void lines_clear(struct lines *l);

@@ -60,6 +60,8 @@ void look_region(struct server *s, struct region *r)
         struct usage u;
         if (t->init <= 0 || t->state != TASK_SETUP)
             continue;
+        if (outside_ends(t))
+            continue;
         usage_look(t->init, &u);
         server_tell(s,
                     (struct wire){.kind = WIRE_BYTES, .region = r->id, .task = i, .offset = u.bytes_in,

@@ -25,25 +25,35 @@ static uint64_t cpu_limit_ns(const struct task *t)
 void outside_look(struct member *m)
 {
     struct task *t = m->turns->task;
-    int status = t->finish_sent || cpu_limit_ns(t) ? -1 : turns_status(m);
-    if (status >= 0 && WIFSIGNALED(status) && is_foreign(t, WTERMSIG(status)))
+    int status = t->finish_sent || t->killing || cpu_limit_ns(t) ? -1 : turns_status(m);
+    if (!t->hit_by && status >= 0 && WIFSIGNALED(status) && is_foreign(t, WTERMSIG(status)))
         t->hit_by = WTERMSIG(status);
 }
 
-static void look_at_all(struct task *t)
+void outside_look_at_all(struct task *t)
 {
     for (struct member *m = t->turns ? t->turns->member : NULL; m; m = m->next)
         if (m->pid == m->process && turns_has_ended(m))
             outside_look(m);
 }
 
+bool outside_ends(struct task *t)
+{
+    outside_look_at_all(t);
+    if (t->hit_by && !t->hit_killed) {
+        t->hit_killed = true;
+        task_kill(t, WIRE_WHY_STOP);
+    }
+    return t->hit_by != 0;
+}
+
 void outside_judge(struct task *t, struct box_result *r)
 {
     bool past = cpu_limit_ns(t) && r->cpu_user_ns + r->cpu_sys_ns >= cpu_limit_ns(t);
-    if (r->end != BOX_EXITED && r->end != BOX_SIGNALLED)
+    if (r->end != BOX_EXITED && r->end != BOX_SIGNALLED && !(r->end == BOX_KILLED && t->hit_killed))
         return;
-    look_at_all(t); /* the result may come before we are told of an earlier end */
-    if (r->end == BOX_SIGNALLED && !past && is_foreign(t, r->signal))
+    outside_look_at_all(t); /* the result may come before we are told of an earlier end */
+    if (!t->hit_by && r->end == BOX_SIGNALLED && !past && is_foreign(t, r->signal))
         t->hit_by = r->signal;
     if (!t->hit_by)
         return;

@@ -118,6 +118,8 @@ struct task {
     struct buf result; /* its init's result, held back while a pump may still find that the task wrote too much */
     bool past_output, gone;
     int hit_by;  /* the signal from outside that ended one of its processes (outside.c); 0: none */
+    bool killing;    /* its init was told to kill it, for whatever reason */
+    bool hit_killed; /* it was killed because of that: what it would do next is a consequence */
     bool broken; /* it did not end by itself: its sandbox failed or was stopped */
     bool ended, settled;               /* ended: it has ended; settled: all that read from it have, and so on down the stream */
     bool shows;                        /* bytes of it went elsewhere than into its channels */
@@ -220,6 +222,7 @@ pid_t task_first(const struct task *t); /* its init, or the clone's first proces
 void task_calls(struct task *t, struct watch *w, uint32_t events); /* a call was notified, or random bytes were taken */
 /* outside.c: the end that its init reports is the program's own only if nobody outside has ended a process of the task. */
 void outside_judge(struct task *t, struct box_result *r);
+bool outside_ends(struct task *t); /* has somebody?  Then it is killed now */
 void task_gone(struct task *t); /* its init is gone, or waits for us to let it go */
 /* Find out whether anybody who could still write is left; if not, tell the init to finish. */
 void task_heard(struct task *t);

@@ -552,6 +552,7 @@ void task_kill(struct task *t, enum wire_why why)
 {
     if (t->state != TASK_SETUP || !t->asked || t->dying || t->result.size)
         return;
+    t->killing = true;
     tell_init(t, (struct wire){.kind = WIRE_KILL, .a = why});
 }
 

@@ -111,6 +111,7 @@ void turns_lose(struct turns *ts, const char *why)
     struct notify *n = ts->task->notify;
     if (ts->lost)
         return;
+    outside_look_at_all(ts->task); /* a member that was killed may be why, and nobody looks at it after this */
     ts->lost = true;
     notify_uncertified(n, why);
     turns_look_close(ts);

@@ -120,6 +120,7 @@ void turns_ready(struct member *m, int error);
 
 /* --- outside.c: a process of a task has ended --- */
 void outside_look(struct member *m);
+void outside_look_at_all(struct task *t);
 
 /* --- beside.c: processes that do not take turns any more --- */
 /* The process has children, or will have some.  If their ends could break its calls, trace it, so that no call fails that

@@ -26,6 +26,22 @@ static bool has_fallen(struct lines *l)
     return agent_box_gone(g->t->agent);
 }
 
+/* A shell that lost one of its processes says so, maybe before we are told of the loss.  When zpipe-box is asked it looks at all processes of the
+ * task.  Of a task that lost one it says nothing: it ends it. */
+static bool asks(struct lines *l)
+{
+    const struct group *g = l->owner;
+    uint32_t node = g->region.node_of_task[l - g->lines];
+    return l->given && g->t->state == ATTEMPT_RUNNING && group_runs(g) && !g->t->report[node].ended &&
+           box_look(agent_box(g->t->agent), g->watch.id, NULL) == 0;
+}
+
+static void answer(struct group *g, bool well)
+{
+    for (uint32_t i = 0; g->lines && i < g->region.plan.task_count; i++)
+        lines_answer(&g->lines[i], well);
+}
+
 static void on_task_ended(void *owner, uint32_t task, const struct box_result *r)
 {
     struct group *g = owner;
@@ -36,6 +52,7 @@ static void on_task_ended(void *owner, uint32_t task, const struct box_result *r
         attempt_task_lost(t, node, r->text);
         return;
     }
+    lines_answer(&g->lines[task], true);
     blocks_amend(t, node, &told);
     attempt_node_ended(t, node, &told, r->end == BOX_SIGNALLED && r->signal == SIGPIPE);
     if (g->said[task])
@@ -62,6 +79,7 @@ static void on_bytes(void *owner, uint32_t task, uint64_t in, uint64_t out)
     struct group *g = owner;
     struct msg m = {.type = MSG_PROGRESS,
                     .progress = {g->t->job, g->region.node_of_task[task], in, out, true}};
+    lines_answer(&g->lines[task], true);
     if (g->t->state == ATTEMPT_RUNNING)
         attempt_say(g->t, &m);
 }
@@ -69,6 +87,7 @@ static void on_bytes(void *owner, uint32_t task, uint64_t in, uint64_t out)
 static void on_ended(void *owner)
 {
     struct group *g = owner;
+    answer(g, true);
     if (g->ended)
         g->ended(g);
     attempt_settle(g->t);
@@ -114,6 +133,7 @@ static int begin_streams(struct group *g, struct err *e)
         lines_start(&g->lines[i], agent_loop(t->agent), fd, route && !taken ? route->r.fd : -1, lines_ended, g);
         g->lines[i].given = local_given(t, route);
         g->lines[i].has_fallen = has_fallen;
+        g->lines[i].asks = asks;
     }
     return 0;
 }
@@ -147,12 +167,14 @@ void group_tear(struct group *g)
 {
     for (uint32_t i = 0; g->lines && i < g->region.plan.task_count; i++)
         g->lines[i].torn = true;
+    answer(g, false);
 }
 
 void group_fall(struct group *g)
 {
     for (uint32_t i = 0; g->lines && i < g->region.plan.task_count; i++)
         g->lines[i].fallen = true;
+    answer(g, false);
 }
 
 bool group_runs(const struct group *g)
