@@ -179,18 +179,25 @@ bool blocks_per_file(const struct blocks *b); /* is it a map with a task per fil
 void blocks_spoil(struct blocks *b, const char *why); /* why: for the log; NULL: not logged */
 /* Begin the run of [b->from, to), for which a slot was taken. */
 int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e);
-int blocks_put(struct blocks *b, int fd, struct err *e); /* put it into the outlet; takes fd */
 /* The node wrote nothing to stderr.  If that goes to a client elsewhere, its stream must still be ended. */
 void blocks_end_stderr(struct blocks *b, uint32_t node);
 void blocks_leave(struct blocks *b); /* nobody reads what it writes: it ends as by SIGPIPE */
 void blocks_end(struct blocks *b); /* all output was put into the outlet */
-int blocks_size_of(int fd, uint64_t *size, struct err *e);
 int blocks_dup(int fd, struct err *e); /* duplicates it; gives */
-int blocks_digest(struct running_digest *d, int fd, uint64_t from, uint64_t size, struct err *e);
+bool blocks_room_for_more(const struct blocks *b);
+bool blocks_wait_for_all(const struct blocks *b); /* must all runs have ended before any output can be passed on? */
+bool blocks_make_files(const struct blocks *b); /* its tasks may leave files */
 
+/* blocks_give.c */
+int blocks_put(struct blocks *b, int fd, struct err *e); /* put it into the outlet; takes fd */
+int blocks_size_of(int fd, uint64_t *size, struct err *e);
+int blocks_digest(struct running_digest *d, int fd, uint64_t from, uint64_t size, struct err *e);
+/* The output of the next run, where it is planned how outputs meet.  1: there is enough; -1: e. */
+int blocks_give(struct blocks *b, struct run *r, struct err *e);
+/* What is still to be put out when all runs were given. */
+int blocks_give_end(struct blocks *b, struct err *e);
 /* Pass on the outputs of the runs at the front of the list that have ended. */
 int blocks_give_all(struct blocks *b, struct err *e);
-bool blocks_room_for_more(const struct blocks *b);
 
 /* blocks_runs.c */
 struct run *run_new(struct blocks *b, struct err *e); /* gives; its `out` is not open */
