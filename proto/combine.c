@@ -538,6 +538,72 @@ static int counts_end(struct combine *c, struct buf *out)
     return counts_flush(&c->counts, out);
 }
 
+/* ---- seams: uniq without numbers ---------------------------------------------------------- */
+
+static int seams_parse(struct combine *c, char *words)
+{
+    const struct counts *u = &c->counts;
+    return counts_parse(c, words) < 0 || u->count || u->repeated || u->unique || u->every || u->group ? -1 : 0;
+}
+
+static int seams_begin(struct combine *c)
+{
+    c->counts.first = c->counts.held;
+    return 0;
+}
+
+static struct slice seams_line(const struct buf *line)
+{
+    return (struct slice){line->data ? line->data : "", line->size};
+}
+
+/* The last line that is written is kept: the next part may begin with one of the same key. */
+static void seams_keep(struct counts *u, const char *data, size_t size)
+{
+    const char *last = memrchr(data, u->end, size);
+    if (last) {
+        const char *before = memrchr(data, u->end, (size_t)(last - data));
+        const char *from = before ? before + 1 : data;
+        struct buf key = u->line;
+        key.size = before ? 0 : key.size;
+        buf_add(&key, from, (size_t)(last - from));
+        u->line = u->key;
+        u->line.size = 0;
+        u->key = key;
+        u->held = true;
+        size -= (size_t)(last + 1 - data);
+        data = last + 1;
+    }
+    buf_add(&u->line, data, size);
+}
+
+/* Only the first line of a part is looked at; it is left out if the last one before it has the same key. */
+static int seams_add(struct combine *c, const char *data, size_t size, struct buf *out)
+{
+    struct counts *u = &c->counts;
+    if (u->first) {
+        const char *end = memchr(data, u->end, size);
+        size_t take = end ? (size_t)(end - data) : size;
+        buf_add(&u->line, data, take);
+        if (!end || u->line.failed)
+            return u->line.failed ? -1 : 0;
+        struct slice key = seams_line(&u->key), line = seams_line(&u->line);
+        if (!counts_equal(u, counts_key(u, key.data, key.size), counts_key(u, line.data, line.size))) {
+            buf_add(out, line.data, line.size);
+            buf_byte(out, u->end);
+            u->key.size = 0;
+            buf_add(&u->key, line.data, line.size);
+        }
+        u->line.size = 0;
+        u->first = false;
+        data += take + 1;
+        size -= take + 1;
+    }
+    buf_add(out, data, size);
+    seams_keep(u, data, size);
+    return u->line.failed || u->key.failed ? -1 : 0;
+}
+
 /* ---- all of them ------------------------------------------------------------------------- */
 
 static const struct way ways[] = {
@@ -549,6 +615,7 @@ static const struct way ways[] = {
     {"lines", none_parse, lines_begin, number_add, number_finish, NULL},
     {"bytes", none_parse, bytes_begin, number_add, number_finish, NULL},
     {"counts", counts_parse, counts_begin, counts_add, counts_finish, counts_end},
+    {"seams", seams_parse, seams_begin, seams_add, counts_finish, NULL},
 };
 
 struct combine *combine_new(const char *text, struct err *e)

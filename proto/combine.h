@@ -17,6 +17,8 @@
  *   counts OPTIONS            each part is what `uniq -c` wrote with the same -f -i -s -w -z; at a
  *                             seam equal keys are one; written as uniq does with -c -d -u -D or
  *                             --group=HOW, --all-repeated=HOW
+ *   seams OPTIONS             each part is what uniq wrote with the same -f -i -s -w -z, and no others; at a seam one of
+ *                             two lines with equal keys goes
  */
 #pragma once
 #include "base/buf.h"
@@ -27,7 +29,7 @@
 
 /* Ceilings: larger things cannot be combined here. */
 #define COMBINE_TEXT_MAX 4096        /* of a text */
-#define COMBINE_LINE_MAX (64u << 20) /* of a line that must be kept: the last one of `counts` */
+#define COMBINE_LINE_MAX (64u << 20) /* of a line that must be kept: the last one of `counts` and `seams` */
 #define COMBINE_PART_MAX 65536       /* of a part of `columns`, `first` and `all` */
 
 struct combine;

@@ -223,7 +223,7 @@ const char *graph_class(const struct graph_node *n)
     static const struct {
         const char *way, *class;
     } native[] = {{"columns", "reduce"},   {"first", "reduce"},  {"all", "reduce"},
-                  {"join", "boundary"}, {"counts", "boundary"},
+                  {"join", "boundary"}, {"counts", "boundary"}, {"seams", "boundary"},
                   {"number", "offset"},    {"lines", "offset"},  {"bytes", "offset"}};
     const struct graph_split *s = &n->split;
     size_t size = strcspn(s->combine_text, " ");

@@ -67,6 +67,14 @@ static const struct row {
     {"counts --group", "      1 a\n|      1 a\n      1 b\n", "a\na\n\nb\n"},
     {"counts --group=both", "      1 a\n|      1 b\n", "\na\n\nb\n\n"},
     {"counts --group=append", "      1 a\n|      1 b\n", "a\n\nb\n\n"},
+    {"seams", "a\nb\n|b\nc\n|c\n||c\n|d\nc\n", "a\nb\nc\nd\nc\n"},
+    {"seams", "||a\n|a\n|b\n", "a\nb\n"},
+    {"seams", "\n|\n|a\n", "\na\n"},
+    {"seams", "a\n|ab\n|b\n|a", NULL},
+    {"seams", "a\n|b", NULL},
+    {"seams", "a\nb", NULL},
+    {"seams -i", "a\n|A\nb\n|B\n|c\n", "a\nb\nc\n"},
+    {"seams -f1 -s1 -w1", "x aab\n|y acc\nz bb\n|z b\n|u bbb\n|u cbb\n", "x aab\nz bb\nu cbb\n"},
     {"counts -c", "      1 a\n|      1", NULL},
     {"counts -c", "      1 a", NULL},
     {"counts -c", "a\n", NULL},
@@ -90,6 +98,9 @@ static const char *const no_texts[] = {
     "number 6 r 1 1 x",
     "lines 1",
     "counts -x",
+    "seams -c",
+    "seams -d",
+    "seams --group",
     "counts c",
     "counts -f",
     "counts -fx",
@@ -164,7 +175,7 @@ static void ceilings(void **state)
     char *much = malloc(COMBINE_LINE_MAX + 1);
     assert_non_null(much);
     memset(much, '1', COMBINE_LINE_MAX + 1);
-    static const char *const texts[] = {"columns 0 +", "first", "lines", "counts -c"};
+    static const char *const texts[] = {"columns 0 +", "first", "lines", "counts -c", "seams"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct buf out = BUF_INIT(1000);
         struct combine *c = combine_new(texts[i], &e);
