@@ -1,6 +1,9 @@
 """Cases of a test program, each a function that raises what is wrong, in a directory of its own or in one for all:
 PROGRAM --bin DIR [CASE...]"""
-import argparse, os, sys, tempfile
+import argparse, os, signal, sys, tempfile
+
+# A shell ignores it for what it starts in the background, and what a test starts and interrupts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--bin", required=True)
