@@ -34,7 +34,7 @@ static const struct {
     {"grep -c x < a.log", "grep=0", 0, false},
     {"grep -c x < a.log | cat", "grep=0 cat: it does little more than pass its bytes on;", 0, false},
     /* What it passes on is combined once more: no stage takes its blocks as its own. */
-    {"head -c 300K a.log | sort", "head: it does little more than pass its bytes on; sort=0", 0,
+    {"head -c 307200 a.log | sort", "head: it does little more than pass its bytes on; sort=0", 0,
      false},
     /* The first of what blocks become are among the first of each; but not its first bytes, nor what has other ends. */
     {"sort a.log | head", "sort=0 head=0", 0, false},
