@@ -1,7 +1,7 @@
-/* Running programs in sandboxes: the interface for a worker.  A `struct box` is one zpipe-box server process, and one more for
- * each lane that is in use, and the sockets to them.  It runs *regions*: sets of programs that stream into each other and are started together.  The bytes between
- * programs of a region pass through no process of ours.  All calls return at once; what happens is told by callbacks from
- * box_dispatch. */
+/* Running programs in sandboxes: the interface for a worker.  A `struct box` is one zpipe-box server process, and one more
+ * for each lane that is in use, and the sockets to them.  It runs *regions*: sets of programs that stream into each other and
+ * are started together.  The bytes between programs of a region pass through no process of ours.  All calls return at once;
+ * what happens is told by callbacks from box_dispatch. */
 #pragma once
 #include "base/err.h"
 

@@ -5,14 +5,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-
-static DIR *open_threads(pid_t pid)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    return opendir(path);
-}
 
 static bool of_thread(int threads, const char *thread, bool (*each)(void *, pid_t), void *owner)
 {
@@ -34,21 +26,12 @@ static bool of_thread(int threads, const char *thread, bool (*each)(void *, pid_
 
 bool children_each(pid_t pid, bool (*each)(void *owner, pid_t child), void *owner)
 {
+    char path[64];
     bool found = false;
-    DIR *d = open_threads(pid);
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *d = opendir(path);
     for (struct dirent *entry; d && !found && (entry = readdir(d));)
         found = entry->d_name[0] != '.' && of_thread(dirfd(d), entry->d_name, each, owner);
-    if (d)
-        closedir(d);
-    return found;
-}
-
-bool threads_each(pid_t pid, bool (*each)(void *owner, pid_t tid), void *owner)
-{
-    bool found = false;
-    DIR *d = open_threads(pid);
-    for (struct dirent *entry; d && !found && (entry = readdir(d));)
-        found = entry->d_name[0] != '.' && each(owner, (pid_t)strtol(entry->d_name, NULL, 10));
     if (d)
         closedir(d);
     return found;

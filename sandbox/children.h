@@ -6,5 +6,3 @@
 /* Calls `each` for every child of `pid` until one call returns true, and returns true then.  A process that starts or ends
  * meanwhile may be left out. */
 bool children_each(pid_t pid, bool (*each)(void *owner, pid_t child), void *owner);
-/* The same for each of its threads. */
-bool threads_each(pid_t pid, bool (*each)(void *owner, pid_t tid), void *owner);

@@ -7,10 +7,11 @@
  * Which CPU is best is the kernel's decision, and others may come to need that one.  So we let go every few moments,
  * for as long as some events take, and stay wherever the kernel has put us by then.  While a task takes longer than a
  * moment nothing is held, as then it matters more that each process finds a free CPU. */
-#include "sandbox/children.h"
 #include "sandbox/server.h"
+#include "sandbox/usage.h"
 
 #include <sched.h>
+#include <stdlib.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -18,30 +19,16 @@
 #define HOLD_FIRST_NS  5000000u    /* the first times are short, since all lanes may have begun on the same CPU, */
 #define HOLD_MOST_NS   320000000u  /* and each is twice as long as the one before it */
 #define LONG_NS        20000000u   /* a task that takes longer is not short */
-#define PROCESSES_MAX  1000        /* that are moved */
 
-struct move {
-    const cpu_set_t *to;
-    unsigned count;
-};
-
-static bool move_thread(void *owner, pid_t tid)
-{
-    struct move *m = owner;
-    sched_setaffinity(tid, sizeof *m->to, m->to); /* it may be gone */
-    return ++m->count > PROCESSES_MAX;
-}
-
-/* First the process, then its children: those that it has meanwhile go where it goes. */
-static bool move_process(void *owner, pid_t pid)
-{
-    struct move *m = owner;
-    return threads_each(pid, move_thread, m) || children_each(pid, move_process, m);
-}
-
+/* What is begun at this moment by one that was not moved yet comes with the next time. */
 static void move_all(const cpu_set_t *to)
 {
-    move_process(&(struct move){.to = to}, getpid());
+    pid_t *tid;
+    uint32_t count = usage_count(getpid(), &tid);
+    sched_setaffinity(0, sizeof *to, to);
+    for (uint32_t i = 0; tid && i < count; i++)
+        sched_setaffinity(tid[i], sizeof *to, to); /* it may be gone */
+    free(tid);
 }
 
 static void let_go(struct watch *w, uint32_t events)
@@ -70,13 +57,13 @@ void lane_tend(struct server *s)
     struct lane *l = &s->lane;
     if (l->timer.fd < 0 || l->held || !s->region || ++l->events < LET_GO_EVENTS || !all_short(s))
         return;
+    struct itimerspec when = {.it_value.tv_nsec = l->hold_ns};
     int cpu = sched_getcpu();
     cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpu < 0 ? 0 : cpu, &one);
-    struct itimerspec when = {.it_value.tv_nsec = l->hold_ns};
     if (cpu < 0 || timerfd_settime(l->timer.fd, 0, &when, NULL) < 0)
         return;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
     l->held = true;
     l->hold_ns = 2 * l->hold_ns < HOLD_MOST_NS ? 2 * l->hold_ns : HOLD_MOST_NS;
     move_all(&one);

@@ -58,9 +58,7 @@ void look_region(struct server *s, struct region *r)
     for (uint32_t i = 0; r->started && i < r->spec.region.task_count; i++) {
         struct task *t = &r->task[i];
         struct usage u;
-        if (t->init <= 0 || t->state != TASK_SETUP)
-            continue;
-        if (outside_ends(t))
+        if (t->init <= 0 || t->state != TASK_SETUP || outside_ends(t))
             continue;
         usage_look(t->init, &u);
         server_tell(s,
