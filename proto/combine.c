@@ -425,6 +425,12 @@ static bool counts_equal(const struct counts *u, struct slice a, struct slice b)
     return true;
 }
 
+/* Is this line of the same group as the one that is held? */
+static bool counts_goes_on(const struct counts *u, const char *text, size_t size)
+{
+    return counts_equal(u, counts_key(u, u->key.data ? u->key.data : "", u->key.size), counts_key(u, text, size));
+}
+
 /* Writes a group's line `times` times; its blocks held at least that many. */
 static void counts_members(struct counts *u, struct buf *out)
 {
@@ -473,9 +479,7 @@ static int counts_line(struct counts *u, struct buf *out)
     uint64_t times = strtoull(text + at, NULL, 10);
     text += at + digits + 1;
     size -= at + digits + 1;
-    if (u->first && u->held &&
-        counts_equal(u, counts_key(u, u->key.data ? u->key.data : "", u->key.size),
-                     counts_key(u, text, size))) {
+    if (u->first && u->held && counts_goes_on(u, text, size)) {
         u->times += times;
     } else {
         if (counts_flush(u, out) < 0)
@@ -552,11 +556,6 @@ static int seams_begin(struct combine *c)
     return 0;
 }
 
-static struct slice seams_line(const struct buf *line)
-{
-    return (struct slice){line->data ? line->data : "", line->size};
-}
-
 /* The last line that is written is kept: the next part may begin with one of the same key. */
 static void seams_keep(struct counts *u, const char *data, size_t size)
 {
@@ -587,13 +586,12 @@ static int seams_add(struct combine *c, const char *data, size_t size, struct bu
         buf_add(&u->line, data, take);
         if (!end || u->line.failed)
             return u->line.failed ? -1 : 0;
-        struct slice key = seams_line(&u->key), line = seams_line(&u->line);
-        if (!counts_equal(u, counts_key(u, key.data, key.size), counts_key(u, line.data, line.size))) {
-            buf_add(out, line.data, line.size);
+        if (!counts_goes_on(u, u->line.data ? u->line.data : "", u->line.size)) {
+            buf_add(out, u->line.data, u->line.size);
             buf_byte(out, u->end);
-            u->key.size = 0;
-            buf_add(&u->key, line.data, line.size);
         }
+        u->key.size = 0;
+        buf_add(&u->key, u->line.data, u->line.size); /* of equal keys either will do */
         u->line.size = 0;
         u->first = false;
         data += take + 1;
