@@ -4,13 +4,15 @@
 A task is a line of its own for a program of its own, through planner, scheduler, worker and sandbox.  A row for each number in TASKS
 (1000,10000,100000): the median of RUNS (3) runs each, zpipe, zpipe without templates and xargs taking turns; of more than PEER_MAX tasks
 the latter two do so many, and parallel a thousand, which is said.  A task's own times come from one more run of zpipe, with a job log, which is slower.  Prints a table
-and writes build/bench/tasks.json; a goal (for rows of PEER_MAX and more) that is missed is said, and is no failure."""
+and writes build/bench/tasks.json; a goal that is missed is said, and is no failure: 5,000 clones a second in rows of CLONES_FROM tasks and
+more, cold at least 0.9x of xargs in rows of PEER_MAX and more."""
 import json, os, shutil, statistics, subprocess, sys, tempfile, time
 
 zpipe = os.path.abspath(sys.argv[1])
 TASKS = [int(n) for n in os.environ.get("TASKS", "1000,10000,100000").split(",")]
 RUNS = int(os.environ.get("RUNS", 3))
 PEER_MAX = 10000
+CLONES_FROM = 100000
 TEXT = "with block=1 { map cat }"
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": "/tmp"}
 
@@ -42,7 +44,7 @@ def ms(value):
 
 
 def main():
-    rows, missed = [], False
+    rows, missed = [], []
     parallel = shutil.which("parallel") and rate(["parallel", "-j2", "--pipe", "-N1", "cat"], 1000, False)
     print("%8s %10s %10s %10s %8s %14s %10s%s" % ("tasks", "zpipe /s", "cold /s", "xargs /s", "ratio", "a task: median", "p99",
                                           "     GNU parallel %.0f/s (1000)" % parallel if parallel else ""))
@@ -53,12 +55,13 @@ def main():
         mine, cold, theirs = (statistics.median(r[i] for r in runs) for i in range(3))
         ratio, cold_ratio = (statistics.median(r[i] / r[2] for r in runs) for i in (0, 1))
         p50, p99 = task_times(count)
-        missed |= count >= PEER_MAX and (cold_ratio < 0.9 or mine < 5000)
+        missed += ["%d tasks from templates: %.0f/s, not 5,000" % (count, mine)] if count >= CLONES_FROM and mine < 5000 else []
+        missed += ["%d tasks cold: %.2fx of xargs -P2, not 0.9x" % (peer, cold_ratio)] if count >= PEER_MAX and cold_ratio < 0.9 else []
         note = "     cold, xargs: %d tasks" % peer if peer < count else ""
         print("%8d %10.0f %10.0f %10.0f %7.2fx %15s %10s%s" % (count, mine, cold, theirs, ratio, ms(p50), ms(p99), note), flush=True)
         rows.append({"tasks": count, "per_s": mine, "cold_per_s": cold, "xargs_per_s": theirs, "ratio": ratio, "cold_ratio": cold_ratio, "p50_ms": p50, "p99_ms": p99})
-    if missed:
-        print("goal missed: 5,000/s from templates, cold at least 0.9x of xargs -P2")
+    for m in missed:
+        print("goal missed: " + m)
     out = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "build", "bench")
     os.makedirs(out, exist_ok=True)
     json.dump({"rows": rows, "parallel_per_s": parallel}, open(os.path.join(out, "tasks.json"), "w"), indent=1)
