@@ -286,11 +286,14 @@ void place_leave(struct server *s, struct link *l, struct notify *n, struct cgro
 void place_said(struct server *s, struct cgroup **g, const struct wire *hello);
 void places_clear(struct server *s);
 
-/* --- template.c --- */
+/* --- template_choose.c --- */
 struct template;
 /* A template that stands ready for the task and now serves it.  NULL and *why: the task starts cold, for that reason.  NULL
  * and *why NULL: the task waits for a template that is being made; ask again at the next event. */
 struct template *template_for(struct task *t, const char **why);
+void template_take_users(struct server *s, struct wire_packet *p);
+
+/* --- template.c --- */
 /* Give the task the template's clone, with these ports (borrowed).  False: the clone has died meanwhile. */
 bool template_begin(struct template *m, struct task *t, const int *fd, uint32_t count);
 void template_tell(const struct task *t, struct wire head); /* tell the clone's init, while the template serves the task */
@@ -299,7 +302,6 @@ void template_await_not(struct task *t);
 void template_leave(struct task *t); /* the template no longer serves the task, if it did; NULL is allowed */
 bool template_stopped(struct server *s, pid_t pid, int status);
 void template_file_failed(struct server *s, uint32_t id);
-void template_take_users(struct server *s, struct wire_packet *p);
 void templates_tend(struct server *s); /* at the end of a turn: the work that no answer waits for */
 void templates_drop(struct server *s); /* give up all templates; those that serve a task end with it */
 void template_clear(struct server *s);

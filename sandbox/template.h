@@ -1,7 +1,7 @@
 /* Templates: programs that were run once up to their first use of a channel, and are cloned from there.  The state of such
  * a program at that point depends only on its words, environment, files, limits and seed.  All of these are in its *key*,
- * and a task with the same key may start as a clone.  Shared by template.c (which templates there are, and for which
- * tasks), template_watch.c (a template up to its stop) and template_stop.c (how the forker gets into it). */
+ * and a task with the same key may start as a clone.  Shared by template_choose.c (which templates there are, and for
+ * which tasks), template.c (a template's life), template_watch.c (up to its stop) and template_stop.c (how the forker gets into it). */
 #pragma once
 #include "sandbox/forker.h"
 #include "sandbox/server.h"
@@ -103,11 +103,16 @@ uint32_t template_first_same(const struct region *r, const struct box_task *plan
 /* Is it a file of the caller's that is only to be read (TEMPLATE_DATA)? */
 bool template_is_data(int fd);
 
-/* --- template.c --- */
-/* The template fails, and no other task with this key need try again; static text. */
-void template_give_up(struct template *m, const char *why);
+/* --- template_choose.c --- */
 /* Is there room for so much more memory, after idle templates have given way? */
 bool template_fits(struct template *m, uint32_t kib);
+
+/* --- template.c --- */
+/* Begin to make one for tasks that are like t.  NULL: that failed. */
+struct template *template_new(struct task *t, struct template_key *k);
+void template_end(struct template *m); /* at once; frees it */
+/* The template fails, and no other task with this key need try again; static text. */
+void template_give_up(struct template *m, const char *why);
 void template_put_off(struct template *m);
 
 /* --- template_watch.c --- */
