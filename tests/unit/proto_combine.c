@@ -42,6 +42,8 @@ static const struct row {
     {"number 6 r 1 1", "999999\ta\n|     1\tb\n", "999999\ta\n1000000\tb\n"},
     {"number 3 z 5 10", "005:a\n015:b\n|005:c\n", "005:a\n015:b\n025:c\n"},
     {"number 4 l 1 1", "1   \ta\n9   \tb\n|1   \tc\n", "1   \ta\n9   \tb\n10  \tc\n"},
+    {"number 4 l 1 1", "1   \ta\n|1\n2   \tb\n", NULL}, /* whatever piece of the line is here */
+    {"number 4 l 1 1", "    \n12345\ta\n|1   \n", "    \n12345\ta\n12346\n"},
     {"lines", "1:a\n9:b\n|3:c\n|10:d\n", "1:a\n9:b\n13:c\n30:d\n"},
     {"lines", "1\n2|1\n", NULL},
     {"lines", "1:a\n|Binary file (standard input) matches\n", NULL},
