@@ -59,6 +59,12 @@ void keeper_fail(struct keeper *k, const struct err *why)
     loop_stop(k->z->loop);
 }
 
+void keeper_unwritten(struct keeper *k, const struct err *why)
+{
+    if (why->sys != ENOSPC)
+        keeper_fail(k, why);
+}
+
 void keeper_sent(struct keeper *k, int sent, const struct err *e)
 {
     if (sent < 0 && e->code == ERR_NOMEM)

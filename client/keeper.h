@@ -49,6 +49,7 @@ struct keeper_job {
     struct zpipe_job *job;   /* NULL: it is not running */
     bool again;              /* an earlier life of the keeper may have begun it */
     bool ended;              /* its last event came; the loop frees it */
+    bool unwritten;          /* how it ended is in `row`, but there is no room for that in the journal yet */
     int in, out, was, err;   /* -1: not open */
     uint64_t out_bytes, was_bytes, held_bytes; /* held: bytes on disk, in all */
     struct visitor *taker;   /* who gets the output now */
@@ -106,6 +107,9 @@ struct keeper {
 
 /* keeper.c */
 void keeper_fail(struct keeper *k, const struct err *why); /* ends the keeper: nothing more can be recorded */
+/* A change could not be written to the journal.  If the disk is full nothing happens, because it can be tried again; otherwise the
+ * keeper ends. */
+void keeper_unwritten(struct keeper *k, const struct err *why);
 /* `sent` is what sending a message returned.  If there was no memory for the message, somebody would wait for it for ever:
  * then the keeper ends. */
 void keeper_sent(struct keeper *k, int sent, const struct err *e);

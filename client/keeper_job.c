@@ -182,7 +182,9 @@ int keeper_jobs_clean(struct keeper *k, struct err *e)
 
 static void state_of(const struct keeper_job *j, char *out, size_t room)
 {
-    if (!j->row.over)
+    if (j->unwritten)
+        snprintf(out, room, "waits for room on the keeper's disk, to end with status %u", j->row.status);
+    else if (!j->row.over)
         snprintf(out, room, "%s", j->job ? "starts" : "waits");
     else if (j->row.everything)
         snprintf(out, room, "ended with status %u, and was taken", j->row.status);
@@ -213,6 +215,8 @@ void keeper_job_tell(struct keeper_job *j)
 
 /* ---- forgetting */
 
+static void over(struct keeper_job *j, uint32_t status, const struct err *why, bool committed);
+
 /* Forgets the job and removes all its files. */
 static int forget(struct keeper_job *j, struct err *e)
 {
@@ -232,21 +236,14 @@ int keeper_job_cancel(struct keeper_job *j, struct err *e)
 {
     if (j->row.over)
         return forget(j, e);
-    if (!j->job) { /* it has not begun */
-        j->row.over = true;
-        j->row.over_ms = keeper_now_ms(j->k);
-        j->row.status = ZPIPE_STATUS_FAILED;
-        j->row.code = ERR_CANCELLED;
-        free((void *)(uintptr_t)j->row.why);
-        j->row.why = strdup("cancelled");
-        if (!j->row.why || journal_end(j->k->journal, &j->row, e) < 0)
-            return j->row.why ? -1 : err_nomem(e);
-        keeper_job_tell(j);
-        keeper_visits_more(j);
-        return 0;
+    if (j->job) {
+        zpipe_cancel(j->job);
+    } else if (!j->unwritten) { /* it has not begun */
+        struct err why;
+        err_set(&why, ERR_CANCELLED, "cancelled");
+        over(j, ZPIPE_STATUS_FAILED, &why, false);
     }
-    zpipe_cancel(j->job);
-    return 0;
+    return j->unwritten ? err_set(e, ERR_AGAIN, "there is no room on the keeper's disk '%s' to write down how the job has ended; it tries again", j->k->directory) : 0;
 }
 
 int keeper_job_taken(struct keeper_job *j, struct err *e)
@@ -479,9 +476,6 @@ static struct zpipe_job *submit(struct keeper_job *j, const struct kept_job *kep
     return job;
 }
 
-/* Also for a job that could not even begin. */
-static int over(struct keeper_job *j, uint32_t status, const struct err *why, bool committed);
-
 /* There were no descriptors for this job beside those that run: it waits until one of them has ended.  Not if somebody
  * follows what it prints. */
 static bool waits_for_others(struct keeper_job *j, const struct err *why)
@@ -624,7 +618,35 @@ static int sync_parts(struct keeper_job *j, struct err *e)
     return r;
 }
 
-static int over(struct keeper_job *j, uint32_t status, const struct err *why, bool committed)
+/* Writes to the journal how the job has ended.  Without room for that it waits, as long as it takes: each tick tries again. */
+static int write_end(struct keeper_job *j)
+{
+    struct err e = {0};
+    bool before = j->unwritten;
+    j->row.over = true;
+    j->unwritten = false;
+    if (journal_end(j->k->journal, &j->row, &e) < 0) {
+        j->row.over = false;
+        j->unwritten = true;
+        if (!before) {
+            log_warn("end_waits", "job=%" PRIu64 " why=\"%s\"", j->row.number, e.text);
+            keeper_job_tell(j);
+        }
+        keeper_unwritten(j->k, &e);
+        return -1;
+    }
+    remove_part(j, "was");
+    remove_part(j, "in");
+    remove_part(j, "stdin");
+    weigh(j);
+    log_info("job_over", "job=%" PRIu64 " status=%u why=\"%s\"", j->row.number, j->row.status, j->row.why);
+    keeper_job_tell(j);
+    keeper_visits_more(j);
+    return 0;
+}
+
+/* Also for a job that has not begun. */
+static void over(struct keeper_job *j, uint32_t status, const struct err *why, bool committed)
 {
     struct err e, said = why ? *why : (struct err){0};
     if (!said.code && j->out_bytes < j->was_bytes)
@@ -635,30 +657,21 @@ static int over(struct keeper_job *j, uint32_t status, const struct err *why, bo
         said = e;
     else if (committed && (sync_parts(j, &e) < 0 || count_left(j, &j->row.left_bytes, &e) < 0))
         said = e;
+    char *text = strdup(said.text);
+    if (!text) {
+        err_nomem(&e);
+        keeper_fail(j->k, &e);
+        return;
+    }
     free((void *)(uintptr_t)j->row.why);
-    j->row.why = strdup(said.text);
-    j->row.over = true;
+    j->row.why = text;
     j->row.over_ms = keeper_now_ms(j->k);
     j->row.code = (uint32_t)said.code;
     j->row.status = said.code && !status ? ZPIPE_STATUS_FAILED : status;
     j->row.committed = committed && !said.code;
-    if (!j->row.why)
-        err_nomem(&e);
-    if (!j->row.why || journal_end(j->k->journal, &j->row, &e) < 0) {
-        j->row.over = false;
-        keeper_fail(j->k, &e);
-        return -1;
-    }
     fd_close(&j->was);
     fd_close(&j->err);
-    remove_part(j, "was");
-    remove_part(j, "in");
-    remove_part(j, "stdin");
-    weigh(j);
-    log_info("job_over", "job=%" PRIu64 " status=%u why=\"%s\"", j->row.number, j->row.status, j->row.why);
-    keeper_job_tell(j);
-    keeper_visits_more(j);
-    return 0;
+    write_end(j);
 }
 
 /* Frees the ended job.  If the keeper is stopping, or the scheduler has dropped it, the job is not over but goes on in the
@@ -713,10 +726,13 @@ static void check_growth(struct keeper_job *j)
 void keeper_jobs_tick(struct keeper *k)
 {
     struct err e;
+    bool room = true;
     for (uint32_t i = 0; i < k->job_count; i++)
         if (k->job[i]->job && !k->job[i]->ended)
             check_growth(k->job[i]);
+        else if (k->job[i]->unwritten && room)
+            room = write_end(k->job[i]) == 0;
     struct keeper_job *spare = keeper_list_spare(k, keeper_now_ms(k));
     if (spare && forget(spare, &e) < 0)
-        keeper_fail(k, &e);
+        keeper_unwritten(k, &e);
 }

@@ -147,7 +147,7 @@ struct keeper_job *keeper_list_next(const struct keeper *k)
     struct keeper_job *next = NULL;
     for (uint32_t i = 0; i < k->job_count; i++) {
         struct keeper_job *j = k->job[i];
-        if (!j->row.over && !j->job && (!next || j->owner->running < next->owner->running))
+        if (!j->row.over && !j->unwritten && !j->job && (!next || j->owner->running < next->owner->running))
             next = j;
     }
     return next;

@@ -403,30 +403,47 @@ static int start(struct visitor *v, struct err *e)
 
 /* ---- what they say */
 
+static void acknowledge(struct visitor *v, bool all)
+{
+    struct msg m = {.type = MSG_KEPT, .kept = {.job = v->number, .begins = !all, .all = all, .text = "", .directory = ""}};
+    struct err e = {0};
+    keeper_sent(v->k, peer_send(v->k->data, v->link, &m, (struct slice){0}, &e), &e);
+}
+
+/* Nothing has changed if the journal could not be written. */
 static int begins(struct visitor *v, const struct msg_kept *m, struct err *e)
 {
-    struct journal_job *row = &v->job->row;
+    struct journal_job *row = &v->job->row, was = *row;
     char *receipt = strdup(m->receipt);
     if (!receipt)
         return err_nomem(e);
-    free((void *)(uintptr_t)row->receipt);
     row->receipt = receipt;
     row->taken_bytes = row->receipt_from = m->taken_bytes;
-    v->begun = true;
-    if (keeper_job_taken(v->job, e) < 0)
+    if (keeper_job_taken(v->job, e) < 0) {
+        *row = was;
+        free(receipt);
         return -1;
-    struct msg answer = {.type = MSG_KEPT, .kept = {.job = v->number, .begins = true, .text = "", .directory = ""}};
-    keeper_sent(v->k, peer_send(v->k->data, v->link, &answer, (struct slice){0}, e), e);
+    }
+    free((void *)(uintptr_t)was.receipt);
+    v->begun = true;
+    acknowledge(v, false);
     return 0;
 }
 
-static int took_all(struct visitor *v, struct err *e)
+/* What the visitor has written stays so, also if it could not be recorded: that comes with the next change, and until then
+ * the receipt tells it. */
+static int took_more(struct visitor *v, const struct msg_kept *m, struct err *e)
 {
-    v->job->row.everything = true;
-    if (keeper_job_taken(v->job, e) < 0)
+    struct journal_job *row = &v->job->row;
+    bool before = row->everything;
+    row->taken_bytes = m->taken_bytes;
+    row->everything |= m->all;
+    if (keeper_job_taken(v->job, e) < 0) {
+        row->everything = before;
         return -1;
-    struct msg answer = {.type = MSG_KEPT, .kept = {.job = v->number, .all = true, .text = "", .directory = ""}};
-    keeper_sent(v->k, peer_send(v->k->data, v->link, &answer, (struct slice){0}, e), e);
+    }
+    if (m->all)
+        acknowledge(v, true);
     return 0;
 }
 
@@ -434,15 +451,15 @@ static int took_all(struct visitor *v, struct err *e)
  * sent. */
 static void took(struct visitor *v, const struct msg_kept *m)
 {
-    struct journal_job *row = v->job ? &v->job->row : NULL;
+    const struct journal_job *row = v->job ? &v->job->row : NULL;
     struct err e;
     if (v->what != MSG_ASK_TAKE || !row || !v->here || m->taken_bytes < row->taken_bytes || m->taken_bytes > v->sent_bytes ||
         (!m->begins && !v->begun) || (m->begins && v->begun) || (m->all && !v->files_ended))
         return;
-    row->taken_bytes = m->taken_bytes;
-    int r = m->begins ? begins(v, m, &e) : m->all ? took_all(v, &e) : keeper_job_taken(v->job, &e);
-    if (r < 0)
-        keeper_fail(v->k, &e);
+    if ((m->begins ? begins(v, m, &e) : took_more(v, m, &e)) == 0)
+        return;
+    keeper_unwritten(v->k, &e);
+    fail(v, &e);
 }
 
 static struct visitor *visitor_of(struct keeper *k, uint64_t link)

@@ -12,9 +12,9 @@
  * follows.  So both counts are also kept in a file beside it, `journal-commits`, written after each commit: a database with
  * smaller counts has lost changes.  After the machine has restarted, only the changes that waited for the disk count.
  *
- * On a full disk a job must still be able to end, to be taken and to be discarded, which makes room.  `journal-reserve`
- * reserves space for that.  It is given up for such a change, then taken again as far as possible, and no new job is
- * accepted before all of it is there. */
+ * On a full disk a job must still be able to end, to be taken and to be discarded, which makes room.  So space is allocated
+ * beyond the end of the log, where only the journal can use it: space that is first freed, another writer may take.  After
+ * each change it is filled up as far as possible, and no new job is accepted before all of it is there. */
 #include "store/journal.h"
 
 #include "base/digest.h"
@@ -27,12 +27,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SCHEMA_VERSION 1
 #define RECORD_MAX     (64u << 20)
 #define RESERVE_BYTES  (1u << 20)
-#define RESERVE_MIN    (64u << 10)
 #define COMMITS_FORM   "%020llu %020llu %.36s\n"
 
 static const char schema[] =
@@ -69,8 +69,7 @@ struct journal {
     sqlite3_stmt *statement[STATEMENTS];
     bool sure; /* commits wait until the disk has them */
     char *path;
-    int count_file, reserve_file;
-    uint32_t reserved; /* bytes that are reserved now */
+    int count_file, log_file;
     uint64_t changes, sure_changes;
     struct digest sum; /* of the rows in the database */
     char boot[64];     /* which start of the machine this is */
@@ -88,14 +87,14 @@ static int damaged(const struct journal *j, const char *how, struct err *e)
 
 static int fail(const struct journal *j, int code, struct err *e)
 {
-    int primary = code & 0xff;
+    int primary = code & 0xff, sys = errno; /* SQLite knows ENOSPC only */
     if (primary == SQLITE_BUSY || primary == SQLITE_LOCKED)
         return err_set(e, ERR_AGAIN, "another keeper uses the journal '%s'", j->path);
     if (primary == SQLITE_CORRUPT || primary == SQLITE_NOTADB || primary == SQLITE_SCHEMA || primary == SQLITE_ERROR)
         return damaged(j, j->db ? sqlite3_errmsg(j->db) : sqlite3_errstr(code), e);
     if (primary == SQLITE_NOMEM)
         return err_nomem(e);
-    if (primary == SQLITE_FULL) {
+    if (primary == SQLITE_FULL || (primary == SQLITE_IOERR && (sys == EDQUOT || sys == EFBIG))) {
         errno = ENOSPC;
         return err_sys(e, "there is no room on the disk for the journal '%s'; attaching to jobs that have ended, or cancelling them, makes some", j->path);
     }
@@ -171,6 +170,7 @@ static int be_sure(struct journal *j, bool sure, struct err *e)
 
 static int step(struct journal *j, enum statement which, struct err *e)
 {
+    errno = 0;
     int code = sqlite3_step(j->statement[which]), r = code == SQLITE_DONE ? 0 : fail(j, code, e);
     sqlite3_reset(j->statement[which]);
     return r;
@@ -215,35 +215,24 @@ static int try(struct journal *j, enum statement which, uint64_t number, bool su
     return r;
 }
 
-/* Takes the reserve again, as far as there is room. */
+/* Allocates space beyond the log's end.  Where a file system cannot do that, a full disk makes jobs wait for their end. */
 static bool reserve(struct journal *j)
 {
-    for (uint32_t size = RESERVE_BYTES; size >= RESERVE_MIN && size > j->reserved; size /= 2)
-        if (posix_fallocate(j->reserve_file, 0, size) == 0)
-            j->reserved = size;
-        else if (ftruncate(j->reserve_file, j->reserved) < 0) /* a part may have been reserved already */
-            return false;
-    return j->reserved == RESERVE_BYTES;
+    struct stat s;
+    if (fstat(j->log_file, &s) == 0 && fallocate(j->log_file, FALLOC_FL_KEEP_SIZE, s.st_size, RESERVE_BYTES) == 0)
+        return true;
+    return errno == EOPNOTSUPP || errno == ENOSYS;
 }
 
 static int run(struct journal *j, enum statement which, uint64_t number, bool sure, struct err *e)
 {
     struct digest sum;
-    struct err full = {0};
     char text[128];
-    int r = try(j, which, number, sure, &sum, &full);
-    if (r < 0 && full.sys == ENOSPC && which != ADD && j->reserved && ftruncate(j->reserve_file, 0) == 0) {
-        j->reserved = 0;
-        log_warn("journal_reserve_given_up", "path=%s", j->path);
-        r = try(j, which, number, sure, &sum, &full);
-        reserve(j);
-    }
+    int r = try(j, which, number, sure, &sum, e);
     sqlite3_clear_bindings(j->statement[which]);
-    if (r < 0) {
-        if (e)
-            *e = full;
+    if (r < 0)
         return -1;
-    }
+    reserve(j);
     j->sum = sum;
     j->changes++;
     j->sure_changes += sure;
@@ -447,13 +436,15 @@ static int open_commits(struct journal *j, struct err *e)
     return r;
 }
 
-static int open_reserve(struct journal *j, struct err *e)
+/* SQLite has made the log, or will use the empty one that is made here. */
+static int open_log(struct journal *j, struct err *e)
 {
     char *path = NULL;
-    if (asprintf(&path, "%s-reserve", j->path) < 0)
+    if (asprintf(&path, "%s-wal", j->path) < 0)
         return err_nomem(e);
-    j->reserve_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    int r = j->reserve_file < 0 ? err_sys(e, "cannot use '%s'", path) : 0;
+    fd_close(&j->log_file);
+    j->log_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int r = j->log_file < 0 ? err_sys(e, "cannot use '%s'", path) : 0;
     free(path);
     if (r == 0 && !reserve(j))
         log_warn("no_journal_reserve", "path=%s", j->path);
@@ -497,7 +488,7 @@ static int prepare(struct journal *j, struct err *e)
         code = sqlite3_prepare_v3(j->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &j->statement[i], NULL);
     if (code != SQLITE_OK)
         return fail(j, code, e);
-    return read_commits(j, e) < 0 || open_commits(j, e) < 0 ? -1 : open_reserve(j, e);
+    return read_commits(j, e) < 0 || open_commits(j, e) < 0 ? -1 : open_log(j, e);
 }
 
 struct journal *journal_open(const char *directory, struct err *e)
@@ -508,7 +499,7 @@ struct journal *journal_open(const char *directory, struct err *e)
         err_nomem(e);
         return NULL;
     }
-    j->count_file = j->reserve_file = -1;
+    j->count_file = j->log_file = -1;
     if (access(directory, W_OK) < 0) { /* SQLite would not say why */
         err_sys(e, "cannot write in the keeper's directory '%s'", directory);
         journal_close(j);
@@ -530,8 +521,10 @@ void journal_close(struct journal *j)
     for (int i = 0; i < STATEMENTS; i++)
         sqlite3_finalize(j->statement[i]);
     sqlite3_close(j->db);
+    if (j->log_file >= 0)
+        open_log(j, NULL); /* SQLite has removed the log with its space, for which the next life may find no room */
     fd_close(&j->count_file);
-    fd_close(&j->reserve_file);
+    fd_close(&j->log_file);
     free(j->path);
     free(j);
 }

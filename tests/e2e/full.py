@@ -107,7 +107,7 @@ def at_a_keeper():
         r = c.run("submit", "wc -l", input=DATA * 2)
         assert r.returncode == 125 and "No space left" in r.stderr.decode() and state in r.stderr.decode(), r
         jobs = [c.run("submit", "head -c 9000000 /dev/zero; echo here >&2").stdout.decode().strip()]
-        until("it has ended", lambda: "ended" in c.run("status", jobs[0]).stdout.decode(), 90)
+        until("it has ended", lambda: "ended with" in c.run("status", jobs[0]).stdout.decode(), 90)
         fill("keep/fill")
         r = c.run("submit", "echo well")
         assert r.returncode == 125 and "no room" in r.stderr.decode() and state in r.stderr.decode(), r
@@ -119,6 +119,59 @@ def at_a_keeper():
         assert r.returncode == 0, r
         r = c.run("attach", r.stdout.decode().strip())
         assert (r.returncode, r.stdout) == (0, b"well\n"), r
+        assert c.keeper.poll() is None
+
+
+# Takes what room there is at once, again and again.
+THIEF = """
+import sys
+told = False
+with open(sys.argv[1], "wb", buffering=0) as f:
+    while True:
+        try:
+            f.write(b"x" * 4096)
+        except OSError:
+            told = told or not print("full", flush=True)
+"""
+
+
+@case
+def beside_a_thief():
+    """Another process takes all room on a keeper's disk, as soon as there is any: jobs end all the same, and can be taken."""
+    with disk("keep", "6m"), Cluster(workers=0) as c:
+        c.start_keeper()
+        jobs = [c.run("submit", text).stdout.decode().strip() for text in ("true", "echo well", "false")]
+        thief = subprocess.Popen(["nice", sys.executable, "-c", THIEF, "keep/fill"], stdout=subprocess.PIPE)
+        try:
+            thief.stdout.readline()
+            c.start("worker", "--keys", c.keys, "--scheduler", c.url, "--slots", "1", "--name", "w0")
+            for job, status in zip(jobs, (0, 125, 1)):
+                until("it has ended", lambda: "ended with status %d" % status in c.run("status", job).stdout.decode(), 20)
+                assert c.run("attach", job).returncode == status, job
+        finally:
+            thief.kill()
+            thief.wait()
+        assert c.keeper.poll() is None
+
+
+@case
+def without_a_reserve():
+    """A keeper that begins on a full disk has no room for an end: the job waits for that, and not longer."""
+    with disk("keep", "6m"), Cluster(workers=0) as c:
+        c.start_keeper()
+        job = c.run("submit", "true").stdout.decode().strip()
+        c.keeper.terminate()
+        c.keeper.wait()
+        os.unlink("keep/journal-wal")
+        fill("keep/fill")
+        c.start_keeper()
+        c.start("worker", "--keys", c.keys, "--scheduler", c.url, "--slots", "1", "--name", "w0")
+        until("it waits", lambda: "waits for room" in c.run("status", job).stdout.decode(), 90)
+        r = c.run("cancel", job)
+        assert r.returncode == 125 and "no room" in r.stderr.decode(), r
+        os.unlink("keep/fill")
+        until("it has ended", lambda: "ended with status 0" in c.run("status", job).stdout.decode(), 90)
+        assert c.run("attach", job).returncode == 0
         assert c.keeper.poll() is None
 
 

@@ -24,7 +24,7 @@ static int make_directory(void **state)
 
 static int remove_directory(void **state)
 {
-    static const char *const names[] = {"journal", "journal-wal", "journal-shm", "journal-commits", "journal-reserve"};
+    static const char *const names[] = {"journal", "journal-wal", "journal-shm", "journal-commits"};
     char path[128];
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -251,7 +251,7 @@ static void a_full_disk_loses_nothing(void **state)
         written++;
     }
     assert_true(written > 0 && written < 99);
-    assert_non_null(strstr(e.text, "journal"));
+    assert_non_null(strstr(e.text, "no room on the disk for the journal"));
     assert_int_equal(journal_read(j, count_row, &count, &e), 0);
     assert_int_equal(count, written);
     setrlimit(RLIMIT_FSIZE, &was);
