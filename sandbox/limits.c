@@ -100,7 +100,7 @@ int program_limit(pid_t pid, const struct box_limits *l, struct err *e)
 /* The zygote ignores these signals and has reset all others; the init has reset SIGCHLD. */
 static void reset_signals(void)
 {
-    static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGINT, SIGQUIT};
+    static const int ignored[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGQUIT};
     struct sigaction d;
     sigset_t none;
     memset(&d, 0, sizeof d);

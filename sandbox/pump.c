@@ -252,12 +252,9 @@ static int keep_only(const struct work *w, const struct box_source *s, uint32_t 
 static _Noreturn void be_pump(struct work *w, const struct box_source *s, uint32_t count, bool feed,
                               pid_t server)
 {
-    sigset_t none;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != server)
         _exit(1);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_NAME, feed ? "zpipe-feed" : "zpipe-drain");
     if (feed)
         fcntl(w->to, F_SETFL, O_NONBLOCK); /* this open file is ours alone */

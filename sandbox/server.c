@@ -260,16 +260,30 @@ static void children_ready(struct watch *w, uint32_t events)
     }
 }
 
-static int prepare(struct server *s, struct err *e)
+/* A signal to our caller's process group is the caller's affair: we end with its socket.  SIGTERM stays blocked if the caller has
+ * blocked it, as libzpipe does; somebody who starts us otherwise may end us with it. */
+static void take_signals(void)
 {
-    sigset_t mask;
-    struct rlimit files;
     static const int ignored[] = {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGXFSZ};
+    sigset_t mask;
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
         signal(ignored[i], SIG_IGN);
+    sigprocmask(SIG_SETMASK, NULL, &mask);
+    bool blocked = sigismember(&mask, SIGTERM);
     sigemptyset(&mask);
     sigaddset(&mask, SIGCHLD);
+    if (blocked)
+        sigaddset(&mask, SIGTERM);
     sigprocmask(SIG_SETMASK, &mask, NULL);
+}
+
+static int prepare(struct server *s, struct err *e)
+{
+    sigset_t child;
+    struct rlimit files;
+    take_signals();
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
     if (getrlimit(RLIMIT_NOFILE, &files) < 0)
         return err_sys(e, "cannot read the limit of open files");
     if (files.rlim_max < HOST_FILES_MIN)
@@ -279,7 +293,7 @@ static int prepare(struct server *s, struct err *e)
                        HOST_FILES_MIN, (unsigned long long)files.rlim_max);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
-    int signals = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+    int signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (signals < 0 || s->epoll < 0 || watch_start(s, &s->signal_watch, signals, EPOLLIN) < 0 ||
         watch_start(s, &s->control_watch, s->control.fd, EPOLLIN) < 0)

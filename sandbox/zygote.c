@@ -196,6 +196,7 @@ static void reset_signals(void)
     signal(SIGCHLD, SIG_IGN); /* no one waits for inits */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+    signal(SIGTERM, SIG_IGN); /* whoever of us is in the caller's process group ends with the server */
     sigemptyset(&empty);
     sigprocmask(SIG_SETMASK, &empty, NULL);
 }

@@ -4,7 +4,7 @@
     ends.py --bin DIR [--times N] [--seed N]
 
 Jobs that have no end print nothing, whoever is killed; the others a beginning of what they print.  A kill that hit nothing does not count."""
-import argparse, glob, http.client, os, random, select, signal, subprocess, tempfile
+import argparse, glob, http.client, os, random, select, signal, socket, subprocess, tempfile
 
 from watch import until
 
@@ -189,13 +189,46 @@ def serving(d):
     assert os.listdir(tmp) == [], os.listdir(tmp)
 
 
+def a_group(d):
+    """SIGTERM to zpipe's process group, as timeout(1) sends it, is zpipe's to answer: nothing below it ends before it, and nothing is said."""
+    for text in ("yes | wc -c", "wc -c") * args.times:
+        r, w = os.pipe()
+        os.write(w, b"a line\n" * 100)
+        err = os.path.join(d, "err")
+        with open(err, "wb") as f:
+            p = subprocess.Popen([zpipe, text], cwd=os.path.join(d, "tmp"), stdin=r, stdout=subprocess.DEVNULL, stderr=f, start_new_session=True)
+        os.close(r)
+        until("programs run", lambda: at_work(p.pid))
+        os.kill(p.pid, signal.SIGSTOP)
+        family = below(p.pid)
+        os.killpg(p.pid, signal.SIGTERM)
+        ended = [text_of("/proc/%d/comm" % pid) for pid, began in family.items() if is_gone(pid, began)]
+        os.kill(p.pid, signal.SIGCONT)
+        status = p.wait()
+        os.close(w)
+        assert (status, ended, text_of(err)) == (-signal.SIGTERM, [], ""), (text, status, ended, text_of(err))
+        until("all below it is gone", lambda: all(is_gone(c, began) for c, began in family.items()))
+
+
+def by_itself(d):
+    """A zpipe-box that somebody else has started ends by SIGTERM."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    p = subprocess.Popen([zpipe + "-box", "--serve", str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    theirs.close()
+    until("it serves", lambda: any(text_of("/proc/%d/comm" % c) == "zpipe-mounter\n" for c in below(p.pid)))
+    family = below(p.pid)
+    p.terminate()
+    assert p.wait() == -signal.SIGTERM, p.returncode
+    until("all below it is gone", lambda: all(is_gone(c, began) for c, began in family.items()))
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="zpipe-ends-") as d:
         os.mkdir(os.path.join(d, "tmp"))
         for text in ENDLESS:
             endless(d, text)
             print("ok     %s" % text.replace("\n", "; "), flush=True)
-        for f in (with_templates, serving):
+        for f in (with_templates, serving, a_group, by_itself):
             f(d)
             print("ok     %s" % f.__name__, flush=True)
 
