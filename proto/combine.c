@@ -17,8 +17,10 @@ struct counts {
     char group; /* 0, or n(one), s(eparate), p(repend), a(ppend), b(oth) */
     char end;
     uint64_t fields, chars, width;
-    struct buf line; /* the line that is being read */
-    struct buf key;  /* a line that is held back, without its number, because the next part may begin with the same one */
+    struct buf line; /* the line that is being read, as far as it is in bytes that are gone */
+    struct buf key;  /* seams: the last line that was written.  counts: see text */
+    struct slice text; /* counts: the line that is held back, without its number, because the next part may begin with the same
+                        * one.  The byte that ends it follows.  It is in `key`, or in what is being read */
     uint64_t times;
     bool held, first; /* the line being read is the first of its part */
     bool wrote;
@@ -453,10 +455,10 @@ static bool counts_equal(const struct counts *u, struct slice a, struct slice b)
     return true;
 }
 
-/* Is this line of the same group as the one that is held? */
-static bool counts_goes_on(const struct counts *u, const char *text, size_t size)
+/* Are these lines of one group? */
+static bool counts_goes_on(const struct counts *u, struct slice held, const char *text, size_t size)
 {
-    return counts_equal(u, counts_key(u, u->key.data ? u->key.data : "", u->key.size), counts_key(u, text, size));
+    return counts_equal(u, counts_key(u, held.data ? held.data : "", held.size), counts_key(u, text, size));
 }
 
 /* Writes a group's line `times` times; its blocks held at least that many. */
@@ -465,10 +467,8 @@ static void counts_members(struct counts *u, struct buf *out)
     bool before = u->group == 'p' || u->group == 'b' || (u->group == 's' && u->wrote);
     if (before && !(u->group == 'b' && u->wrote))
         buf_byte(out, u->end);
-    for (uint64_t i = 0; i < u->times && !out->failed; i++) {
-        buf_add(out, u->key.data, u->key.size);
-        buf_byte(out, u->end);
-    }
+    for (uint64_t i = 0; i < u->times && !out->failed; i++)
+        buf_add(out, u->text.data, u->text.size + 1);
     if (u->group == 'a' || u->group == 'b')
         buf_byte(out, u->end);
     u->wrote = true;
@@ -485,40 +485,47 @@ static int counts_flush(struct counts *u, struct buf *out)
     } else if (shown) {
         if (u->count)
             buf_printf(out, "%7" PRIu64 " ", u->times);
-        buf_add(out, u->key.data, u->key.size);
-        buf_byte(out, u->end);
+        buf_add(out, u->text.data, u->text.size + 1);
     }
     u->held = false;
     return out->failed ? -1 : 0;
 }
 
-/* Reads a line of `uniq -c`: a number right-aligned in 7 bytes, a blank, the line. */
-static int counts_line(struct counts *u, struct buf *out)
+/* Reads a line of `uniq -c`: a number right-aligned in 7 bytes, a blank, the line.  The byte that ends it follows. */
+static int counts_line(struct counts *u, const char *text, size_t size, struct buf *out)
 {
-    const char *text = u->line.data;
-    size_t size = u->line.size, at = 0, digits = 0;
+    size_t at = 0, digits = 0;
+    uint64_t times = 0;
     while (at < size && text[at] == ' ')
         at++;
-    while (at + digits < size && text[at + digits] >= '0' && text[at + digits] <= '9')
-        digits++;
+    for (; at + digits < size && text[at + digits] >= '0' && text[at + digits] <= '9'; digits++)
+        times = times * 10 + (uint64_t)(text[at + digits] - '0');
     if (digits == 0 || digits > DIGITS_MAX || at + digits < 7 || at + digits >= size ||
         text[at + digits] != ' ')
         return -1;
-    uint64_t times = strtoull(text + at, NULL, 10);
     text += at + digits + 1;
     size -= at + digits + 1;
-    if (u->first && u->held && counts_goes_on(u, text, size)) {
+    if (u->first && u->held && counts_goes_on(u, u->text, text, size)) {
         u->times += times;
     } else {
         if (counts_flush(u, out) < 0)
             return -1;
-        u->key.size = 0;
-        buf_add(&u->key, text, size);
+        u->text = (struct slice){text, size};
         u->times = times;
         u->held = true;
     }
     u->first = false;
-    u->line.size = 0;
+    return 0;
+}
+
+/* The line that is held back must outlive what is being read. */
+static int counts_keep(struct counts *u)
+{
+    if (!u->held || u->text.data == u->key.data)
+        return 0;
+    u->key.size = 0;
+    buf_add(&u->key, u->text.data, u->text.size + 1);
+    u->text.data = u->key.data;
     return u->key.failed ? -1 : 0;
 }
 
@@ -550,13 +557,19 @@ static int counts_add(struct combine *c, const char *data, size_t size, struct b
         size -= pass;
         const char *end = memchr(data, u->end, size);
         size_t take = end ? (size_t)(end - data) : size;
-        buf_add(&u->line, data, take);
-        if (u->line.failed || (end && counts_line(u, out) < 0))
+        bool cut = !end || u->line.size; /* not all of the line is in data */
+        if (cut)
+            buf_add(&u->line, data, take + (end != NULL));
+        if (u->line.failed ||
+            (end && counts_line(u, cut ? u->line.data : data, cut ? u->line.size - 1 : take, out) < 0) ||
+            (end && cut && counts_keep(u) < 0))
             return -1;
+        if (end)
+            u->line.size = 0;
         data += take + (end != NULL);
         size -= take + (end != NULL);
     }
-    return 0;
+    return counts_keep(u);
 }
 
 static int counts_finish(struct combine *c, struct buf *out)
@@ -614,7 +627,7 @@ static int seams_add(struct combine *c, const char *data, size_t size, struct bu
         buf_add(&u->line, data, take);
         if (!end || u->line.failed)
             return u->line.failed ? -1 : 0;
-        if (!counts_goes_on(u, u->line.data ? u->line.data : "", u->line.size)) {
+        if (!counts_goes_on(u, (struct slice){u->key.data, u->key.size}, u->line.data ? u->line.data : "", u->line.size)) {
             buf_add(out, u->line.data, u->line.size);
             buf_byte(out, u->end);
         }
