@@ -2,6 +2,7 @@
  *
  *   keeper.c         the daemon: its connection, its journal, its limits
  *   keeper_job.c     a submitted job's life: accepted, running, over, taken, discarded
+ *   keeper_files.c   its files
  *   keeper_list.c    which jobs there are, and which is started next
  *   keeper_in.c      receives a job that is being submitted
  *   keeper_visits.c  visitors at the data port, and the streams to them
@@ -133,25 +134,35 @@ struct keeper_job *keeper_list_spare(struct keeper *k, uint64_t now_ms); /* the 
 /* keeper_job.c */
 struct keeper_job *keeper_job_new(struct keeper *k, const struct journal_job *row, struct err *e);
 void keeper_job_tell(struct keeper_job *j); /* sends HELD: the job's state */
-int keeper_jobs_clean(struct keeper *k, struct err *e); /* removes directories that the journal does not know */
 void keeper_jobs_start(struct keeper *k);   /* starts waiting jobs, up to the limit */
 void keeper_jobs_tick(struct keeper *k);
 void keeper_job_reap(struct keeper *k);
 bool keeper_job_reapable(const struct keeper *k);
 /* Ends the job, or forgets it if it is over. */
 int keeper_job_cancel(struct keeper_job *j, struct err *e);
-int keeper_job_check(struct keeper_job *j, struct err *e); /* is the output that is to be taken there?  -1: no */
-int keeper_job_open_out(struct keeper_job *j, struct err *e);
-/* Lists the files below one of the job's directories; the list is in the arena. */
-int keeper_job_files(struct keeper_job *j, const char *part, struct arena *a, const struct made_file **list, uint32_t *count, struct err *e);
 int keeper_job_taken(struct keeper_job *j, struct err *e); /* fields of `row` from taken_bytes to everything changed: writes them to the journal */
 void keeper_job_free(struct keeper_job *j);
 /* How many bytes of its output may be given away.  If it differs from what was given before, only the part before the
  * difference. */
 uint64_t keeper_job_printed(const struct keeper_job *j);
+
+/* keeper_files.c */
 /* The path of one of a job's files; name NULL: the job's directory. */
 char *keeper_path(const struct keeper *k, uint64_t number, const char *name, struct err *e);
 int keeper_remove_tree(const char *path);
+int keeper_jobs_clean(struct keeper *k, struct err *e); /* removes directories that the journal does not know */
+void keeper_job_weigh(struct keeper_job *j); /* counts again how many bytes the job's files hold */
+bool keeper_job_has(const struct keeper_job *j, const char *part);
+int keeper_job_open(struct keeper_job *j, const char *part, int flags, struct err *e);
+void keeper_job_remove(struct keeper_job *j, const char *part);
+/* Sets the paths of the graph's files to where they are here, and checks them. */
+int keeper_job_place(struct keeper_job *j, struct graph *g, const struct kept_job *k, struct err *e);
+/* Lists the files below one of the job's directories; the list is in the arena. */
+int keeper_job_files(struct keeper_job *j, const char *part, struct arena *a, const struct made_file **list, uint32_t *count, struct err *e);
+/* Counts the bytes that the job left: what it printed, and its output files. */
+int keeper_job_left(struct keeper_job *j, uint64_t *bytes, struct err *e);
+int keeper_job_check(struct keeper_job *j, struct err *e); /* is the output that is to be taken there?  -1: no */
+int keeper_job_open_out(struct keeper_job *j, struct err *e);
 
 /* keeper_visits.c */
 void keeper_visit(struct keeper *k, const struct msg_visit *m);
