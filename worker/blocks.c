@@ -3,6 +3,7 @@
 #include "worker/tasks.h"
 
 #include "base/log.h"
+#include "proto/flow.h"
 #include "proto/lent.h"
 
 #include <fcntl.h>
@@ -284,6 +285,8 @@ static uint64_t run_bytes(const struct blocks *b)
         uint64_t doubled = b->number / RUNS_APART;
         return doubled ? b->rule.split_bytes << (doubled < 20 ? doubled : 20) : 1;
     }
+    if (b->may_be_left && b->number / slots < LEFT_DOUBLED) /* the reader may want no more than the first lines */
+        max = (uint64_t)RUN_BYTES_MIN << b->number / slots;
     return size < RUN_BYTES_MIN ? RUN_BYTES_MIN : size > max ? max : size;
 }
 
@@ -603,6 +606,7 @@ struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct
                          .run_memory = stage_run_memory(t->graph, &t->stages, s)};
     b->whole_out.fd = -1;
     b->way = s->author == GRAPH_NONE ? &blocks_planner : &blocks_author;
+    b->may_be_left = graph_may_be_left(t->graph, b->node[0]);
     b->rule.cut = s->cut;
     const char *stays = stage_stays_why(t->graph, &t->stages, s);
     b->may_be_lent = !stays;

@@ -17,6 +17,7 @@
 #define RUN_BYTES_MAX   (16u << 20)
 #define SORT_BYTES_MAX  (32u << 20)  /* for runs that are merged afterwards: fewer, larger ones */
 #define MERGE_BYTES_MAX (128u << 20) /* ... where there would be more than MERGE_FAN runs */
+#define LEFT_DOUBLED    4            /* where the reader may leave early, runs begin small and are doubled so often */
 #define RUNS_PER_SLOT   4            /* at least, where the input is large enough: so that all slots end at about the same time */
 #define RUNS_LEFT_PER_SLOT 2         /* ... of what is left, once all of the input has come */
 #define RUNS_APART      512          /* with `--split always`: so many runs of one block, then as many of two, of four, and so on */
@@ -149,6 +150,7 @@ struct blocks {
     uint32_t copying, audits; /* copying: those that run here; audits: those that have not ended, wherever they are */
     uint64_t compared;
     bool may_be_lent;
+    bool may_be_left; /* its reader, or a later one, may end before it has read all */
     bool lacks_slots;       /* there was no slot here for some run, so slots of other workers would help */
     struct combine *native; /* NULL: not needed */
     struct keys *keys;      /* the merge by ranges of keys; NULL: none */

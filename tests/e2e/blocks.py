@@ -179,6 +179,22 @@ def templates(zpipe, d):
         ("%s" % few, not 1 < len(few) < 8 or set(few) != {"cold: few of its kind are to come"})) if bad]
 
 
+def small_first(zpipe, d):
+    """Where the reader may leave early the first block is small, elsewhere a good part of the input."""
+    log = os.path.join(d, "log")
+    with open(os.path.join(d, "big.txt"), "rb") as f, open(os.path.join(d, "huge.txt"), "wb") as to:
+        to.write(f.read() * 8)
+    quarter = os.path.getsize(to.name) // 4
+
+    def first(text):
+        run([zpipe, "-j", "2", "--joblog", log, text], d, subprocess.DEVNULL)
+        rows = [l.split("\t") for l in open(log).read().splitlines()[1:]]
+        return next(int(r[4]) for r in rows if r[9] == "1/1")
+    got = first("grep the huge.txt | head -3"), first("grep the huge.txt | sort | head -3")
+    os.unlink(to.name)
+    return [] if got[0] < quarter * 2 // 3 <= got[1] else ["%d and %d bytes of 4 times %d" % (*got, quarter)]
+
+
 # What makes a stage run once, after all; -v says so.
 WHOLE = [
     ("grep -v the nul.txt", "a byte that changes"),
@@ -215,6 +231,7 @@ def main():
         rows += [(t, lambda t=t: from_pipe(zpipe, d, t)) for t in ("sort | uniq -c", "grep fox | head -1", "tr a b | wc", "tail -1")]
         rows.append(("a reader of the whole that leaves", lambda: left_whole(zpipe, d)))
         rows.append(("--joblog", lambda: job_log(zpipe, d)))
+        rows.append(("the first block", lambda: small_first(zpipe, d)))
         rows.append(("templates", lambda: templates(zpipe, d)))
         rows += [("-v: " + t, lambda t=t, w=w: says_why(zpipe, d, t, w)) for t, w in WHOLE]
         rows += [("together: " + t, lambda t=t, b=b: together(zpipe, d, t, b)) for t, b in TOGETHER]
