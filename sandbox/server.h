@@ -222,6 +222,7 @@ pid_t task_first(const struct task *t); /* its init, or the clone's first proces
 void task_calls(struct task *t, struct watch *w, uint32_t events); /* a call was notified, or random bytes were taken */
 /* outside.c: the end that its init reports is the program's own only if nobody outside has ended a process of the task. */
 void outside_judge(struct task *t, struct box_result *r);
+void outside_look_at_all(struct task *t); /* note it if somebody has ended one */
 bool outside_ends(struct task *t); /* has somebody?  Then it is killed now */
 void task_gone(struct task *t); /* its init is gone, or waits for us to let it go */
 /* Find out whether anybody who could still write is left; if not, tell the init to finish. */

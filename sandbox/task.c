@@ -273,6 +273,7 @@ void task_heard(struct task *t)
         look_later(t);
         return;
     }
+    outside_look_at_all(t); /* what ends after this its init has ended */
     t->finish_sent = true;
     tell_init(t, (struct wire){.kind = WIRE_FINISH});
 }
@@ -552,6 +553,7 @@ void task_kill(struct task *t, enum wire_why why)
 {
     if (t->state != TASK_SETUP || !t->asked || t->dying || t->result.size)
         return;
+    outside_look_at_all(t);
     t->killing = true;
     tell_init(t, (struct wire){.kind = WIRE_KILL, .a = why});
 }

@@ -111,7 +111,6 @@ void turns_lose(struct turns *ts, const char *why)
     struct notify *n = ts->task->notify;
     if (ts->lost)
         return;
-    outside_look_at_all(ts->task); /* a member that was killed may be why, and nobody looks at it after this */
     ts->lost = true;
     notify_uncertified(n, why);
     turns_look_close(ts);
@@ -128,6 +127,8 @@ void turns_lose(struct turns *ts, const char *why)
             turns_write_end(m);
         turns_let_go(m);
         beside_watch(ts, m->pid);
+        if (m->pid == m->process)
+            outside_follow(ts, m->pid, fcntl(m->watch.fd, F_DUPFD_CLOEXEC, 0));
         member_free(m);
     }
     ts->member = ts->at_work = NULL;
@@ -406,6 +407,8 @@ static bool on_turn(void *owner, enum notify_turn what, const struct seccomp_not
     bool kept = !ts->lost && take_turn(ts, what, q, reply);
     if (ts->lost && what == NOTIFY_FORKS)
         beside_watch(ts, (pid_t)q->pid);
+    if (ts->lost && (what == NOTIFY_FORKS || what == NOTIFY_WAITS || what == NOTIFY_EXECS))
+        outside_asks(ts, (pid_t)q->pid);
     return kept;
 }
 
@@ -548,6 +551,7 @@ void turns_free(struct task *t)
         next = m->next;
         member_free(m);
     }
+    outside_free(ts);
     free(ts);
     t->turns = NULL;
 }

@@ -46,18 +46,21 @@ bool turns_has_ended(const struct member *m)
     return state == 'Z' || state == 'X';
 }
 
-int turns_status(const struct member *m)
+/* The kernel writes the status down when it sends a signal that ends a process.  Until that has ended others can already see that its descriptors are
+ * closed. */
+int turns_status(pid_t pid, int fd)
 {
     struct pidfd_info info;
     char text[1024];
     for (int tries = 0; tries < STATUS_TRIES; tries++) {
         memset(&info, 0, sizeof info);
         info.mask = PIDFD_INFO_EXIT;
-        if (ioctl(m->watch.fd, PIDFD_GET_INFO, &info) == 0 && info.mask & PIDFD_INFO_EXIT)
+        if (ioctl(fd, PIDFD_GET_INFO, &info) == 0 && info.mask & PIDFD_INFO_EXIT)
             return info.exit_code; /* it has been waited for */
-        const char *last = proc_read(m->pid, "stat", text, sizeof text) && strstr(text, ") Z ") ? strrchr(text, ' ') : NULL;
-        if (last)
-            return (int)strtol(last, NULL, 10);
+        const char *last = proc_read(pid, "stat", text, sizeof text) ? strrchr(text, ' ') : NULL;
+        int status = last ? (int)strtol(last, NULL, 10) : 0;
+        if (last && (status || strstr(text, ") Z ")))
+            return status;
     }
     return -1;
 }

@@ -87,6 +87,8 @@ struct turns {
     uint64_t look_ns;
     uint64_t blocked_ns, cpu_ns; /* about this turn: how long it was blocked; its CPU time at the first look, 0: not looked at yet */
     pid_t beside[TURNS_MEMBERS_MAX]; /* when `lost`: processes traced for beside.c; 0: none */
+    struct seen *seen;               /* when `lost`: processes that outside.c follows, */
+    uint32_t seen_count;             /* at most TURNS_MEMBERS_MAX */
     struct turns *next;
 };
 
@@ -118,9 +120,13 @@ bool turns_idle(struct member *m, const struct seccomp_notif *q, struct notify_r
 /* What m waited for is there: m goes on when it is its turn. */
 void turns_ready(struct member *m, int error);
 
-/* --- outside.c: a process of a task has ended --- */
+/* --- outside.c: was a process of a task ended from outside? --- */
 void outside_look(struct member *m);
-void outside_look_at_all(struct task *t);
+/* From now on the process takes no turns, but its end counts.  Takes ownership of fd, its pidfd; -1: it is gone. */
+void outside_follow(struct turns *ts, pid_t pid, int fd);
+/* A thread of a task that takes no turns makes a call that concerns processes: follow its own, and its children. */
+void outside_asks(struct turns *ts, pid_t thread);
+void outside_free(struct turns *ts);
 
 /* --- beside.c: processes that do not take turns any more --- */
 /* The process has children, or will have some.  If their ends could break its calls, trace it, so that no call fails that
@@ -164,7 +170,9 @@ pid_t turns_inner(struct member *m);
 pid_t turns_group(pid_t pid); /* the inner number of its process group; 0: it is gone */
 /* Has this thread ended, even if its number is in use again? */
 bool turns_has_ended(const struct member *m);
-int turns_status(const struct member *m); /* the status of a process that has ended, as from wait; -1: not known (before Linux 6.15, if it was waited for) */
+/* The status of the process of this pidfd, as from wait, if it has ended or a signal is ending it; -1: it has not, or that is not known (before
+ * Linux 6.15, if it was waited for). */
+int turns_status(pid_t pid, int fd);
 pid_t turns_process(pid_t pid); /* the process that the thread belongs to; 0: it is gone */
 uint64_t turns_cpu_ns(pid_t pid);
 bool turns_call(pid_t pid, struct call *c); /* the call that it waits in; false: it is in none */

@@ -63,6 +63,14 @@ static void link_lost(struct attempt *t, const struct err *why)
         attempt_fail(t, why);
 }
 
+/* What programs say after a loss is a consequence of it. */
+static void all_fall(struct attempt *t)
+{
+    group_fall(&t->main);
+    for (uint32_t i = 0; i < t->blocks_count; i++)
+        group_fall(blocks_group(t->blocks[i]));
+}
+
 void attempt_task_lost(struct attempt *t, uint32_t node, const char *why)
 {
     struct err e;
@@ -70,6 +78,7 @@ void attempt_task_lost(struct attempt *t, uint32_t node, const char *why)
         return;
     err_set(&e, ERR_GONE, "the sandbox of `%.200s` was lost: %.300s", t->graph->node[node].label, why);
     log_info("sandbox_lost", "job=%llu node=%u why=\"%s\"", (unsigned long long)t->job, node, why);
+    all_fall(t);
     local_lost(t, &e);
     attempt_fail(t, &e);
 }
@@ -77,9 +86,7 @@ void attempt_task_lost(struct attempt *t, uint32_t node, const char *why)
 void attempt_box_lost(struct attempt *t, const struct err *why)
 {
     struct err e = *why;
-    group_fall(&t->main);
-    for (uint32_t i = 0; i < t->blocks_count; i++)
-        group_fall(blocks_group(t->blocks[i]));
+    all_fall(t);
     local_lost(t, &e);
     link_lost(t, &e);
 }
