@@ -205,6 +205,23 @@ static int scan_more(struct scan *s, struct err *e)
     return 1;
 }
 
+/* How often the byte occurs.  Lines are short, so a memchr for each would take several times as long; a compiler makes of the
+ * inner loop one that compares many bytes at a time, as its length is known and its sum fits. */
+static uint64_t count_byte(char byte, const char *p, size_t size)
+{
+    enum { PART = 4096 };
+    uint64_t all = 0;
+    for (; size >= PART; size -= PART, p += PART) {
+        uint16_t count = 0;
+        for (size_t i = 0; i < PART; i++)
+            count = (uint16_t)(count + (p[i] == byte));
+        all += count;
+    }
+    for (size_t i = 0; i < size; i++)
+        all += p[i] == byte;
+    return all;
+}
+
 int inlet_lines(const struct inlet *in, uint64_t from, uint64_t to, uint64_t *lines, struct err *e)
 {
     static struct scan s;
@@ -215,11 +232,7 @@ int inlet_lines(const struct inlet *in, uint64_t from, uint64_t to, uint64_t *li
     *lines = 0;
     while (s.at < to && (r = scan_more(&s, e)) > 0) {
         uint64_t base = s.at - s.size;
-        const char *p = s.byte, *end = s.byte + (s.at > to ? (size_t)(to - base) : s.size);
-        while ((p = memchr(p, '\n', (size_t)(end - p)))) {
-            ++*lines;
-            p++;
-        }
+        *lines += count_byte('\n', s.byte, s.at > to ? (size_t)(to - base) : s.size);
     }
     return r < 0 ? -1 : 0;
 }
@@ -284,6 +297,11 @@ static void look_for_marks(struct search *q, const struct scan *s)
     uint64_t base = s->at - s->size;
     int before = (int)q->state - 1;
     q->state = (unsigned char)end[-1] + 1u;
+    if (m.alone && q->want > base + 1) { /* of boundaries before `want` it only matters how many there are */
+        size_t size = q->want - 1 - base < s->size ? (size_t)(q->want - 1 - base) : s->size;
+        q->seen += count_byte(m.one, p, size);
+        p += size;
+    }
     while ((p = next_boundary(&m, before, p, end))) {
         uint64_t here = base + (uint64_t)(p - s->byte);
         before = -1;
