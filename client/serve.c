@@ -7,6 +7,7 @@
 #include "client/client.h"
 
 #include "base/fds.h"
+#include "base/gather.h"
 #include "base/grow.h"
 #include "base/spool.h"
 
@@ -124,20 +125,30 @@ static int add_stdin(struct zpipe_job *j, uint32_t node, int from, int *fds, siz
     return add_fd(fds, count, fd);
 }
 
+/* A segment that is a file, or the text of a heredoc. */
+static int add_readable(struct zpipe_job *j, const struct graph_segment *one, struct gather *g, int *fds, size_t *count, struct err *e)
+{
+    const struct graph_file *f = one->kind == GRAPH_SEGMENT_FILE ? &j->graph->file[one->file] : NULL;
+    int fd = f ? open_file(f, e) : spool_of(one->text, e);
+    enum gathered how = fd < 0 ? GATHERED_FAILED : gather_file(g, &fd, f ? f->size_bytes : 0, f ? f->path : "", e);
+    return how == GATHERED_ON ? 0 : how == GATHERED_FAILED ? -1 : add_fd(fds, count, fd);
+}
+
 /* The descriptors behind a source, in order. */
 static int open_source(struct zpipe_job *j, uint32_t node, int *fds, size_t *count, size_t *live, struct err *e)
 {
     const struct graph_node *n = &j->graph->node[node];
+    struct gather g = gather_begin(n->segment_count);
     int r = 0;
     for (uint32_t i = 0; r == 0 && i < n->segment_count; i++) {
         const struct graph_segment *one = &n->segment[i];
         int from = one->kind == GRAPH_SEGMENT_STDIN ? port_of(j, node) : -1;
-        if (one->kind == GRAPH_SEGMENT_FILE)
-            r = add_fd(fds, count, open_file(&j->graph->file[one->file], e));
-        else if (one->kind == GRAPH_SEGMENT_TEXT)
-            r = add_fd(fds, count, spool_of(one->text, e));
+        if (one->kind != GRAPH_SEGMENT_STDIN)
+            r = add_readable(j, one, &g, fds, count, e);
         else if (from >= 0 && *live == SIZE_MAX)
             r = add_stdin(j, node, from, fds, count, live, e);
+        if (one->kind == GRAPH_SEGMENT_STDIN)
+            g = gather_begin(n->segment_count);
     }
     if (r == 0 && !*count && add_fd(fds, count, open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
         r = err_sys(e, "cannot open /dev/null");

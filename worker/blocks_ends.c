@@ -53,10 +53,30 @@ static int add_files(struct blocks *b, const struct graph_node *source, struct e
     return 0;
 }
 
+/* Which files do the programs of a run need besides what the run is of?  With all of them in each sandbox, 1,000 files would be
+ * mounted 1,000,000 times. */
+static int find_beside(struct blocks *b, struct err *e)
+{
+    const struct graph *g = b->t->graph;
+    const struct graph_node *n = &g->node[b->node[0]];
+    bool *input = arena_array(&b->t->arena, (size_t)g->file_count + 1, sizeof *input);
+    b->beside = arena_array(&b->t->arena, (size_t)n->file_count + 1, sizeof *b->beside);
+    if (!input || !b->beside)
+        return err_nomem(e);
+    for (uint32_t i = 0; i < b->head->file_count; i++)
+        input[b->head->file[i]] = true;
+    for (uint32_t i = 0; i < n->file_count; i++)
+        if (!input[n->file[i]])
+            b->beside[b->beside_count++] = n->file[i];
+    return 0;
+}
+
 /* The files that the stage's words name. */
 static int open_files(struct blocks *b, struct err *e)
 {
     const struct graph_split *s = b->head;
+    if (find_beside(b, e) < 0)
+        return -1;
     b->in.apart = true;
     for (uint32_t i = 0; i < s->file_count; i++) {
         const struct graph_file *f = &b->t->graph->file[s->file[i]];

@@ -130,6 +130,8 @@ struct blocks {
     enum blocks_state state;
     struct inlet in;
     struct intake intake; /* fills `in`, unless files do */
+    uint32_t *beside;  /* files that the first command opens beside those that the runs are of; NULL: all its files */
+    uint32_t beside_count;
     uint64_t *file_at; /* for tasks per file of a streamed input: where each file begins in it, and where the last ends */
     struct outlet out;
     struct inlet_rule rule;

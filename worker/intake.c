@@ -2,6 +2,7 @@
 #include "worker/intake.h"
 
 #include "base/fds.h"
+#include "base/gather.h"
 #include "base/spool.h"
 #include "worker/attempt.h"
 #include "worker/blocks.h"
@@ -182,25 +183,56 @@ static int open_segment(struct intake *k, const struct graph_segment *s, uint64_
     return fd;
 }
 
+struct part { /* of a source: a segment, or several files that were gathered */
+    struct box_source source;
+    uint32_t kind; /* of the segment */
+    uint32_t file; /* it is this file of the graph itself; or GRAPH_NONE */
+};
+
+static int open_parts(struct intake *k, const struct graph_node *n, struct part *part, uint32_t *count, struct err *e)
+{
+    struct gather g = gather_begin(n->segment_count);
+    for (uint32_t i = 0; i < n->segment_count; i++) {
+        const struct graph_segment *one = &n->segment[i];
+        bool file = one->kind == GRAPH_SEGMENT_FILE;
+        struct part *p = &part[*count];
+        *p = (struct part){.kind = one->kind, .file = file ? one->file : GRAPH_NONE};
+        p->source.fd = open_segment(k, one, &p->source.offset, &p->source.size, e);
+        if (p->source.fd < 0)
+            return -1;
+        uint64_t size = file ? p->source.size : 0;
+        switch (gather_file(&g, &p->source.fd, size, file ? k->t->graph->file[one->file].path : "", e)) {
+        case GATHERED_FAILED:
+            return -1;
+        case GATHERED_ON:
+            part[*count - 1].source.size += size;
+            continue;
+        case GATHERED_HERE:
+            p->file = GRAPH_NONE;
+            break;
+        case GATHERED_NOT:
+            break;
+        }
+        ++*count;
+    }
+    return 0;
+}
+
 /* Use the source's files themselves, if it consists of files; else copy all of it into a spool. */
 static int open_source(struct intake *k, const struct graph_node *n, struct err *e)
 {
+    struct part *part = calloc((size_t)n->segment_count + 1, sizeof *part);
     struct box_source *source = calloc((size_t)n->segment_count + 1, sizeof *source);
     uint32_t count = 0;
+    int r = part && source ? open_parts(k, n, part, &count, e) : err_nomem(e);
     bool files = true;
-    int r = source ? 0 : err_nomem(e);
-    for (; r == 0 && count < n->segment_count; count++) {
-        struct box_source *s = &source[count];
-        s->fd = open_segment(k, &n->segment[count], &s->offset, &s->size, e);
-        if (s->fd < 0) {
-            r = -1;
-            break;
-        }
-        files &= s->offset != BOX_ALL;
+    for (uint32_t i = 0; i < count; i++) {
+        source[i] = part[i].source;
+        files &= source[i].offset != BOX_ALL;
     }
     if (r == 0 && !files) {
         for (uint32_t i = 0; i < count; i++)
-            if (n->segment[i].kind == GRAPH_SEGMENT_STDIN)
+            if (part[i].kind == GRAPH_SEGMENT_STDIN)
                 source[i].offset = BOX_ALL;
         r = copy_in(k, source, count, e);
     }
@@ -209,10 +241,11 @@ static int open_source(struct intake *k, const struct graph_node *n, struct err 
             r = inlet_add(k->inlet, source[i].fd, source[i].offset, source[i].size, GRAPH_NONE, e);
         else
             close(source[i].fd);
-        if (r == 0 && files && agent_data(k->t->agent) && n->segment[i].kind == GRAPH_SEGMENT_FILE)
-            inlet_in_place(k->inlet, n->segment[i].file);
+        if (r == 0 && files && agent_data(k->t->agent) && part[i].file != GRAPH_NONE)
+            inlet_in_place(k->inlet, part[i].file);
     }
     k->inlet->ended = files;
+    free(part);
     free(source);
     return r;
 }

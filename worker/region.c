@@ -15,6 +15,7 @@
 #include "worker/shared.h"
 
 #include "base/fds.h"
+#include "base/gather.h"
 #include "base/grow.h"
 #include "base/spool.h"
 #include "proto/flow.h"
@@ -102,8 +103,37 @@ static int open_input(struct builder *b, uint32_t source, uint32_t file)
 {
     const struct attempt_route *route = attempt_route_of(b->t, MSG_FILE, file, b->t->elsewhere ? GRAPH_NONE : source);
     bool here = !route || route->r.via == MSG_VIA_PATH;
-    int fd = here ? region_open_file(b->t, &b->t->graph->file[file], b->e) : spool_reader(route->spool, b->e);
-    return fd < 0 || keep_open(b, fd) < 0 ? -1 : fd;
+    return here ? region_open_file(b->t, &b->t->graph->file[file], b->e) : spool_reader(route->spool, b->e);
+}
+
+/* What a SOURCE consists of, as descriptors to be read one after the other from where they are; *terminal: one of them is one. */
+static int open_source(struct builder *b, uint32_t node, int stdin_fd, struct box_source *fds, uint32_t *count, bool *terminal)
+{
+    const struct graph_node *n = &b->t->graph->node[node];
+    struct gather g = gather_begin(n->segment_count);
+    for (uint32_t i = 0; i < n->segment_count; i++) {
+        const struct graph_segment *one = &n->segment[i];
+        const struct graph_file *f = one->kind == GRAPH_SEGMENT_FILE ? &b->t->graph->file[one->file] : NULL;
+        if (one->kind == GRAPH_SEGMENT_STDIN) {
+            *terminal |= stdin_fd >= 0 && isatty(stdin_fd);
+            if (stdin_fd >= 0)
+                fds[(*count)++] = (struct box_source){.fd = stdin_fd, .offset = BOX_ALL};
+            g = gather_begin(n->segment_count);
+            continue;
+        }
+        int fd = f ? open_input(b, node, one->file) : spool_of(one->text, b->e);
+        if (fd < 0)
+            return -1;
+        enum gathered how = gather_file(&g, &fd, f ? f->size_bytes : 0, f ? f->path : "", b->e);
+        if (how == GATHERED_FAILED)
+            return -1;
+        if (how == GATHERED_ON)
+            continue;
+        if (keep_open(b, fd) < 0)
+            return -1;
+        fds[(*count)++] = (struct box_source){.fd = fd, .offset = BOX_ALL};
+    }
+    return 0;
 }
 
 static bool is_dev_null(const struct stat *s)
@@ -130,8 +160,10 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
     struct stat s;
     if (source->segment_count == 1) {
         const struct graph_segment *one = &source->segment[0];
-        if (one->kind == GRAPH_SEGMENT_FILE && g->edge[edge].seekable)
-            return (port->file = open_input(b, g->edge[edge].from, one->file)) < 0 ? -1 : 0;
+        if (one->kind == GRAPH_SEGMENT_FILE && g->edge[edge].seekable) {
+            port->file = open_input(b, g->edge[edge].from, one->file);
+            return port->file < 0 || keep_open(b, port->file) < 0 ? -1 : 0;
+        }
         if (one->kind == GRAPH_SEGMENT_STDIN) {
             if (stdin_fd < 0 || fstat(stdin_fd, &s) < 0 || is_dev_null(&s))
                 return 0; /* /dev/null */
@@ -146,25 +178,8 @@ static int feed(struct builder *b, uint32_t edge, struct box_port *port)
         return err_nomem(b->e);
     uint32_t count = 0, index;
     bool terminal = false;
-    for (uint32_t i = 0; i < source->segment_count; i++) {
-        const struct graph_segment *one = &source->segment[i];
-        int fd = -1;
-        if (one->kind == GRAPH_SEGMENT_FILE) {
-            fd = open_input(b, g->edge[edge].from, one->file);
-        } else if (one->kind == GRAPH_SEGMENT_TEXT) {
-            fd = spool_of(one->text, b->e);
-            if (fd >= 0 && keep_open(b, fd) < 0)
-                return -1;
-        } else {
-            if (stdin_fd < 0)
-                continue;
-            fd = stdin_fd;
-            terminal = isatty(fd);
-        }
-        if (fd < 0)
-            return -1;
-        fds[count++] = (struct box_source){.fd = fd, .offset = BOX_ALL};
-    }
+    if (open_source(b, g->edge[edge].from, stdin_fd, fds, &count, &terminal) < 0)
+        return -1;
     if (!count)
         return 0;
     struct box_channel *c = add_channel(b, BOX_FEED, &index);
@@ -437,15 +452,18 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
 {
     struct graph *g = b->t->graph;
     const struct graph_node *n = &g->node[node];
-    struct box_file *file = arena_array(b->r->arena, n->file_count + b->scope->part_count, sizeof *file);
+    const struct region_scope *s = b->scope;
+    bool beside = s->beside && node == s->node[0], own = beside && s->own_file != GRAPH_NONE;
+    uint32_t count = beside ? s->beside_count + own : n->file_count;
+    struct box_file *file = arena_array(b->r->arena, count + s->part_count, sizeof *file);
     uint64_t room = GRAPH_COPY_BYTES_MAX;
     if (!file)
         return err_nomem(b->e);
-    for (uint32_t i = 0; i < n->file_count; i++) {
-        const struct graph_file *f = &g->file[n->file[i]];
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t index = !beside ? n->file[i] : i < s->beside_count ? s->beside[i] : s->own_file;
+        const struct graph_file *f = &g->file[index];
         /* For a run that we do for another worker, one route serves all nodes, and its own input has none. */
-        struct attempt_route *route =
-            attempt_route_of(b->t, MSG_FILE, n->file[i], b->t->elsewhere ? GRAPH_NONE : node);
+        struct attempt_route *route = attempt_route_of(b->t, MSG_FILE, index, b->t->elsewhere ? GRAPH_NONE : node);
         struct box_file *one = &file[task->file_count];
         if (graph_is_link(f)) {
             *one = (struct box_file){.name = f->name, .link = f->link, .fd = -1};
@@ -471,8 +489,8 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
         one->copy = wants_copy(n, k, f, &room);
         task->file_count++;
     }
-    for (uint32_t i = 0; i < b->scope->part_count && (n->holes || !b->scope->part_holes); i++)
-        file[task->file_count++] = b->scope->part[i];
+    for (uint32_t i = 0; i < s->part_count && (n->holes || !s->part_holes); i++)
+        file[task->file_count++] = s->part[i];
     task->file = file;
     return 0;
 }

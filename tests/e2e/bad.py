@@ -918,6 +918,38 @@ def few_descriptors():
 
 
 @case
+def many_files():
+    """More than there may be descriptors; small ones are read as one, and those with more bytes, or none, are not."""
+    os.mkdir("m")
+    for i in range(2400):
+        with open("m/%04d" % i, "w") as f:
+            f.write("" if i % 61 == 0 else "%d is long\n" % i * 9000 if i % 97 == 0 else "%d\nno end" % i)
+    few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (2100, 2100))
+    for text in ("cat m/* | grep -v x | cksum", "cat m/* | wc"):
+        want = subprocess.run(["sh", "-c", text], stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"], "LC_ALL": "C"}).stdout
+        status, out, err = run(text, preexec_fn=few)
+        assert (status, out, err) == (0, want, ""), (text, status, out, want, err[:300])
+    with open("m/0000", "w") as f: # without a size, and not without bytes
+        f.write("x" * 100)
+    os.symlink("/proc/version", "m/zz")
+    want = subprocess.run(["sh", "-c", "cat m/* | wc -c"], stdout=subprocess.PIPE).stdout
+    assert run("cat m/* | wc -c")[:2] == (0, want), want
+
+
+@case
+def a_run_of_a_file_has_this_one():
+    for name in "abc":
+        open(name, "w").write(name * 100 + "\n")
+    with open("look", "w") as f:
+        f.write("#!/bin/sh\necho $1 : $(ls)\n")
+    os.chmod("look", 0o755)
+    with open("my.conf", "w") as f:
+        f.write("command ./look\n  operands files\n  form files>1 : files | block {name} {operands} {file}\n")
+    out = run("--commands", "my.conf", "--split", "always,64", "./look a b c")
+    assert out == (0, b"a : a look\nb : b look\nc : c look\n", ""), out
+
+
+@case
 def little_memory_and_few_threads():
     """One sentence, whatever is refused first."""
     status, out, err = run("echo x", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 44, 1 << 44)))
