@@ -490,9 +490,11 @@ static int start(struct blocks *b, struct run *r, struct region_scope *scope, st
     scope->words = run_words;
     scope->owner = r;
     scope->block = r->number + 1;
-    scope->beside = b->beside;
-    scope->beside_count = b->beside_count;
-    scope->own_file = run_is_file(b) && !r->merge.count && r->in < 0 ? r->file : GRAPH_NONE;
+    if (scope->node[0] == b->node[0]) { /* a merge may be of the last command alone */
+        scope->beside = b->beside;
+        scope->beside_count = b->beside_count;
+        scope->own_file = run_is_file(b) && !r->merge.count && r->in < 0 ? r->file : GRAPH_NONE;
+    }
     int result = region_build(b->t, scope, &region, e);
     if (result == 0)
         result = agent_run_region(b->t->agent, &r->watch, &region.plan, e);
