@@ -171,6 +171,7 @@ static void has_come(struct run_lent *l)
         lent_ended(r, l->at->name, l->ran, l->fd);
     else if (l->with.is)
         twice_compare(l->b, l->number, l->fd, &l->ran[l->programs - 1], l->at->name, &l->with);
+    agent_step_soon(l->at->t->agent); /* another stage may have nothing but an audit, which waits for this place */
 }
 
 static void fetch_next(struct run_lent *l);

@@ -193,6 +193,18 @@ def a_lender_that_stands_still():
     return lose_a_lender(stop), lose_a_lender(stop, SLOW_TASKS), lose_a_merge(stop)
 
 
+@case
+def audits_of_two_stages_share_a_lender():
+    """A place that one stage leaves is the other's, which has nothing else to wait for."""
+    with open("big.txt", "rb") as f:
+        lines = f.read().count(b"\n")
+    with Lent(2) as c:
+        for split in ("64K", "8K", "2K"):
+            out, status, err = run([zpipe, "--split", "always," + split, "--audit", "100%", "cat big.txt | map { tr a-z A-Z } | wc -l"], ".", subprocess.DEVNULL)
+            assert (out, status) == (b"%d\n" % lines, 0) and b"different: 0" in err, (split, out, status, err)
+        return c.heard("WORK")
+
+
 # Without a sandbox a command can tell its process: what runs twice is not the same.  The lender has blocks 2 to 5, and is
 # with 2 and 3 for some time, so that its owner does 5 and 4 again before the lender comes to them.
 TELLS = "cat numbers.txt | sh -c 'read x; case $x in *2) sleep 6;; *3) sleep 2;; esac; cat > /dev/null; echo $$'"
