@@ -316,6 +316,8 @@ static int read_statement(struct reader *r)
         r->command->ordered = true;
     else if (strcmp(w, "reads") == 0 && r->words == 2 && strcmp(r->word[1], "nothing") == 0)
         r->command->silent = true;
+    else if (strcmp(w, "reads") == 0 && r->words == 2 && strcmp(r->word[1], "pairs") == 0)
+        r->command->pairs = true;
     else if (strcmp(w, "reads") == 0 && r->words > 1 && strcmp(r->word[1], "names") == 0)
         return read_names(r);
     else if (strcmp(w, "makes") == 0 && r->words == 2 && strcmp(r->word[1], "options") == 0)

@@ -66,6 +66,7 @@ struct command {
     bool outputs;     /* the other operands are outputs */
     bool then_output; /* the operands are one input, then one output */
     bool silent;      /* it never reads stdin */
+    bool pairs;       /* with one file it reads stdin, too */
     bool reads_names; /* it always reads names of files from stdin */
     const char *names_with[COMMAND_SPELLINGS_MAX]; /* with one of these options it reads names of files */
     uint32_t names_count;

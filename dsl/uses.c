@@ -394,7 +394,7 @@ static int known_words(struct words *w, const char *const *text, struct value *c
         unsure = unsure || (i.kind == ITEM_UNKNOWN && !strchr(v->text, '='));
     }
     /* an operand that looks like a file may really be the argument of an unknown option */
-    w->s->file_operand = w->s->file_operand && !unsure;
+    w->s->file_operand = w->s->file_operand && !unsure && !(w->known && w->known->pairs && w->operands == 1);
     return add_here(w, text, count);
 }
 
