@@ -221,8 +221,8 @@ class Commands:
                 self.deck = self.r.sample(self.forms, len(self.forms))
                 self.rounds += 1
             f = self.deck.pop()
-            for _ in range(20):
-                words = self.command(f, source)
+            for tries in range(20):
+                words = self.command(f, source or tries >= 10)  # some forms take files only, wherever they stand
                 parsed = f.entry.parse(words[1:])
                 text = shlex.join(words)
                 if not parsed or f.entry.form_of(*parsed) is not f or self.refused(text):
