@@ -100,12 +100,14 @@ int file_send(const struct file_sender *to, uint32_t i, const struct box_file *f
     }
     int r = link_send(&s->mounts, h, path, strlen(path), &to->link->fd, 1) < 0 ? errno : 0;
     link_watch(s, &s->mounts, &s->mounts_watch);
-    struct err e;
-    errno = r;
-    if (r == EPIPE)
+    if (r == EPIPE) {
         snprintf(why, size, "the mounting process is gone");
-    else if (r)
-        err_sys(&e, "cannot ask for the input '%s'", f->name), snprintf(why, size, "%s", e.text);
+    } else if (r) {
+        struct err e;
+        errno = r;
+        err_sys(&e, "cannot ask for the input '%s'", f->name);
+        snprintf(why, size, "%s", e.text);
+    }
     return r;
 }
 

@@ -103,12 +103,10 @@ static bool put_input(const struct blocks *b, struct buf *out)
     return good;
 }
 
-static bool is_of_input(const struct blocks *b, uint32_t file)
+static void put_file(const struct blocks *b, uint32_t file, struct buf *out)
 {
-    for (uint32_t i = 0; i < b->head->file_count; i++)
-        if (b->head->file[i] == file)
-            return true;
-    return false;
+    buf_text(out, " --with ");
+    holes_quote(b->t->graph->file[file].name, out);
 }
 
 /* Add one of the stage's commands, in a sandbox with the files that it may open. */
@@ -116,13 +114,12 @@ static void put_command(struct run *r, uint32_t i, struct buf *out)
 {
     const struct blocks *b = r->b;
     const struct graph_node *n = blocks_node(b, i);
+    bool beside = i == 0 && b->beside, own = beside && run_is_file(b);
     buf_text(out, "zpipe box");
-    for (uint32_t k = 0; k < n->file_count; k++) {
-        if (i == 0 && is_of_input(b, n->file[k]) && !(run_is_file(b) && n->file[k] == r->file))
-            continue;
-        buf_text(out, " --with ");
-        holes_quote(b->t->graph->file[n->file[k]].name, out);
-    }
+    if (own)
+        put_file(b, r->file, out);
+    for (uint32_t k = 0; k < (beside ? b->beside_count : n->file_count); k++)
+        put_file(b, beside ? b->beside[k] : n->file[k], out);
     buf_text(out, " -- ");
     put_words(run_words(r, b->node[i]), out);
 }

@@ -183,37 +183,25 @@ static int open_segment(struct intake *k, const struct graph_segment *s, uint64_
     return fd;
 }
 
-struct part { /* of a source: a segment, or several files that were gathered */
-    struct box_source source;
-    uint32_t kind; /* of the segment */
-    uint32_t file; /* it is this file of the graph itself; or GRAPH_NONE */
-};
-
-static int open_parts(struct intake *k, const struct graph_node *n, struct part *part, uint32_t *count, struct err *e)
+/* Open the segments, of which many small files become one.  *of[i]: the segment that source[i] is; or NULL, it is several. */
+static int open_segments(struct intake *k, const struct graph_node *n, struct box_source *source, const struct graph_segment **of,
+                         uint32_t *count, struct err *e)
 {
     struct gather g = gather_begin(n->segment_count);
     for (uint32_t i = 0; i < n->segment_count; i++) {
         const struct graph_segment *one = &n->segment[i];
-        bool file = one->kind == GRAPH_SEGMENT_FILE;
-        struct part *p = &part[*count];
-        *p = (struct part){.kind = one->kind, .file = file ? one->file : GRAPH_NONE};
-        p->source.fd = open_segment(k, one, &p->source.offset, &p->source.size, e);
-        if (p->source.fd < 0)
+        const struct graph_file *f = one->kind == GRAPH_SEGMENT_FILE ? &k->t->graph->file[one->file] : NULL;
+        struct box_source *s = &source[*count];
+        s->fd = open_segment(k, one, &s->offset, &s->size, e);
+        if (s->fd < 0)
             return -1;
-        uint64_t size = file ? p->source.size : 0;
-        switch (gather_file(&g, &p->source.fd, size, file ? k->t->graph->file[one->file].path : "", e)) {
-        case GATHERED_FAILED:
+        enum gathered how = gather_file(&g, &s->fd, f ? f->size_bytes : 0, f ? f->path : "", e);
+        if (how == GATHERED_FAILED)
             return -1;
-        case GATHERED_ON:
-            part[*count - 1].source.size += size;
-            continue;
-        case GATHERED_HERE:
-            p->file = GRAPH_NONE;
-            break;
-        case GATHERED_NOT:
-            break;
-        }
-        ++*count;
+        if (how == GATHERED_ON)
+            source[*count - 1].size += s->size;
+        else
+            of[(*count)++] = how == GATHERED_NOT ? one : NULL;
     }
     return 0;
 }
@@ -221,18 +209,16 @@ static int open_parts(struct intake *k, const struct graph_node *n, struct part 
 /* Use the source's files themselves, if it consists of files; else copy all of it into a spool. */
 static int open_source(struct intake *k, const struct graph_node *n, struct err *e)
 {
-    struct part *part = calloc((size_t)n->segment_count + 1, sizeof *part);
     struct box_source *source = calloc((size_t)n->segment_count + 1, sizeof *source);
+    const struct graph_segment **of = calloc((size_t)n->segment_count + 1, sizeof *of);
     uint32_t count = 0;
-    int r = part && source ? open_parts(k, n, part, &count, e) : err_nomem(e);
     bool files = true;
-    for (uint32_t i = 0; i < count; i++) {
-        source[i] = part[i].source;
+    int r = source && of ? open_segments(k, n, source, of, &count, e) : err_nomem(e);
+    for (uint32_t i = 0; i < count; i++)
         files &= source[i].offset != BOX_ALL;
-    }
     if (r == 0 && !files) {
         for (uint32_t i = 0; i < count; i++)
-            if (part[i].kind == GRAPH_SEGMENT_STDIN)
+            if (of[i] && of[i]->kind == GRAPH_SEGMENT_STDIN)
                 source[i].offset = BOX_ALL;
         r = copy_in(k, source, count, e);
     }
@@ -241,11 +227,11 @@ static int open_source(struct intake *k, const struct graph_node *n, struct err 
             r = inlet_add(k->inlet, source[i].fd, source[i].offset, source[i].size, GRAPH_NONE, e);
         else
             close(source[i].fd);
-        if (r == 0 && files && agent_data(k->t->agent) && part[i].file != GRAPH_NONE)
-            inlet_in_place(k->inlet, part[i].file);
+        if (r == 0 && files && agent_data(k->t->agent) && of[i] && of[i]->kind == GRAPH_SEGMENT_FILE)
+            inlet_in_place(k->inlet, of[i]->file);
     }
     k->inlet->ended = files;
-    free(part);
+    free(of);
     free(source);
     return r;
 }
