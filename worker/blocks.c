@@ -113,6 +113,14 @@ static void report_planned(struct blocks *b, bool early)
     }
 }
 
+bool blocks_ran_whole(const struct attempt *t, uint32_t node)
+{
+    for (uint32_t i = 0; i < t->blocks_count; i++)
+        if (blocks_last_node(t->blocks[i]) == node)
+            return t->blocks[i]->whole.t;
+    return false;
+}
+
 void blocks_amend(const struct attempt *t, uint32_t node, struct box_result *r)
 {
     for (uint32_t i = 0; i < t->blocks_count; i++) {

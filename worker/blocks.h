@@ -21,6 +21,9 @@ struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct
 struct region_words blocks_rerun(const struct blocks *b);
 /* The end of that program says nothing about what the blocks found: as in every stage, the status is the blocks'. */
 void blocks_amend(const struct attempt *t, uint32_t node, struct box_result *r);
+/* Does or did the node's command run whole after all?  Then it says itself how it ended, and that program, which still passes its output on,
+ * does not: it may end later. */
+bool blocks_ran_whole(const struct attempt *t, uint32_t node);
 /* Does the node run in the main region, too, for its stage in blocks?  If its stderr goes to another process, the stream is
  * used by the blocks, or by the stage run whole. */
 bool blocks_reruns(const struct attempt *t, uint32_t node);

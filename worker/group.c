@@ -53,8 +53,10 @@ static void on_task_ended(void *owner, uint32_t task, const struct box_result *r
         return;
     }
     lines_answer(&g->lines[task], true);
-    blocks_amend(t, node, &told);
-    attempt_node_ended(t, node, &told, r->end == BOX_SIGNALLED && r->signal == SIGPIPE);
+    if (g != &t->main || !blocks_ran_whole(t, node)) {
+        blocks_amend(t, node, &told);
+        attempt_node_ended(t, node, &told, r->end == BOX_SIGNALLED && r->signal == SIGPIPE);
+    }
     if (g->said[task])
         attempt_said(t, node, g->lines[task].tail.data);
 }
