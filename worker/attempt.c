@@ -219,7 +219,7 @@ void attempt_look(struct attempt *t)
     if (group_runs(&t->main))
         box_look(agent_box(t->agent), t->main.watch.id, NULL);
     for (uint32_t i = 0; i < t->blocks_count; i++)
-        blocks_tell_progress(t->blocks[i]);
+        blocks_look(t->blocks[i]);
 }
 
 void attempt_step(struct attempt *t)

@@ -249,7 +249,7 @@ void blocks_free(struct blocks *b)
 
 static bool all_ended(const struct blocks *b)
 {
-    return b->running == b->copying && !b->away && !b->audits;
+    return b->running + b->away == b->copying && !b->audits;
 }
 
 static int combine(struct blocks *b, struct err *e)
@@ -436,14 +436,12 @@ static int step_cutting(struct blocks *b, struct err *e)
             return -1;
     if (b->state == CUTTING && b->queued && queue_release(b, e) < 0)
         return -1;
-    if (b->state == CUTTING && b->from < b->in.bytes && !blocks_room_for_more(b) && twice_hasten(b, e) < 0)
+    if (b->state == CUTTING && twice_hasten(b, e) < 0)
         return -1;
     if (b->state != CUTTING || !b->in.ended || b->from < b->in.bytes)
         return 0;
     if (!b->in.bytes && !b->number)
         return b->way->nothing(b, e);
-    if (twice_hasten(b, e) < 0)
-        return -1;
     return all_ended(b) ? combine(b, e) : 0;
 }
 
@@ -490,7 +488,7 @@ static int nothing_planned(struct blocks *b, struct err *e)
 }
 
 /* Tell what its first command has read and its last has written so far. */
-void blocks_tell_progress(const struct blocks *b)
+static void tell_progress(const struct blocks *b)
 {
     if (b->stage->author != GRAPH_NONE && b->state != ENDED) {
         struct msg m = {.type = MSG_PROGRESS,
@@ -505,6 +503,13 @@ void blocks_tell_progress(const struct blocks *b)
         if (!last || !blocks_rerun(b).count)
             attempt_say(b->t, &m);
     }
+}
+
+void blocks_look(const struct blocks *b)
+{
+    tell_progress(b);
+    if (twice_late(b))
+        agent_step_soon(b->t->agent);
 }
 
 /* Is this stdin worth cutting?  A terminal's lines are wanted one by one, and a small file needs no cutting. */

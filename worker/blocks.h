@@ -34,7 +34,7 @@ bool blocks_main_runs(const struct attempt *t, uint32_t node);
 int blocks_meet_main(struct blocks *b, struct region_end *end, uint32_t *count, struct err *e);
 int blocks_start(struct blocks *b, struct err *e);
 void blocks_step(struct blocks *b);
-void blocks_tell_progress(const struct blocks *b);
+void blocks_look(const struct blocks *b); /* now and then: tell of its progress, and see whether a run is late */
 void blocks_stop(struct blocks *b);
 struct group *blocks_group(struct blocks *b); /* its programs when it runs whole */
 bool blocks_over(const struct blocks *b);

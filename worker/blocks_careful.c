@@ -14,7 +14,10 @@ static bool is_careful(const struct blocks *b)
 
 bool careful_slot(struct blocks *b)
 {
-    return agent_begin_run(b->t->agent, queue_slots(b), is_careful(b) ? 1 : b->t->graph->width, b->run_memory);
+    if (agent_begin_run(b->t->agent, queue_slots(b), is_careful(b) ? 1 : b->t->graph->width, b->run_memory))
+        return true;
+    copies_yield(b);
+    return false;
 }
 
 void careful_begin(struct run *r)

@@ -47,6 +47,7 @@ struct run {
     struct blocks *b;
     struct arena arena;
     struct region_watch watch;
+    uint64_t began_ns; /* when it was given a slot or a lender */
     uint64_t number, from, to;
     uint32_t file;    /* the graph's file that the bytes [from, to) are of; GRAPH_NONE */
     int in;           /* a file with its input; -1: the input is in the stage's inlet, or in */
@@ -147,9 +148,9 @@ struct blocks {
     uint32_t queue_room;
     uint64_t task_ns;       /* how long a run takes, judging by the last ones; 0: none has ended */
     uint64_t noted;         /* how many have ended */
-    uint32_t away, waiting; /* away: runs that lenders have, or that wait for a slot again; waiting: only the latter */
-    struct run *copies;     /* copies of runs that are done twice: of lent runs, and audits */
-    uint32_t copying, audits; /* copying: those that run here; audits: those that have not ended, wherever they are */
+    uint32_t away, waiting; /* away: runs, and copies, that lenders have, or that were lost; waiting: those that wait for a slot again */
+    struct run *copies;     /* copies of runs that are done twice, and audits */
+    uint32_t copying, audits; /* copying: those that are no audits; audits: those that have not ended, wherever they are */
     uint64_t compared;
     bool may_be_lent;
     bool may_be_left; /* its reader, or a later one, may end before it has read all */
@@ -255,6 +256,7 @@ int lent_again(struct blocks *b, struct err *e);
 void lent_tell_want(struct attempt *t);
 /* May a run of so many bytes be lent to another worker? */
 bool lent_may(const struct blocks *b, uint64_t bytes);
+bool lent_width(const struct blocks *b); /* does the user's -j leave room for one more run elsewhere? */
 uint64_t lent_bytes(const struct blocks *b, uint64_t from, uint64_t to); /* bytes of the run [from, to) */
 /* How many runs like this one, with it, are to come, as far as the input is here; 0: cannot be told. */
 uint32_t run_expected(const struct run *r);
@@ -288,11 +290,15 @@ bool careful_shuns(const struct run *r);       /* it must not run anywhere; */
 int careful_give_up(struct run *r, struct err *e); /* its stage ends with it instead; returns 1 */
 
 /* blocks_twice.c */
-int twice_hasten(struct blocks *b, struct err *e); /* start copies of lent runs, in slots that would be idle otherwise */
+int twice_hasten(struct blocks *b, struct err *e); /* start copies of runs, in slots that would be idle otherwise */
+uint32_t twice_late(const struct blocks *b);       /* how many runs here are to be copied elsewhere */
 int audit_begin(struct run *r, struct err *e);     /* the run was started: start its audit, if it is to have one */
 int audits_start(struct blocks *b, struct err *e); /* start audits that wait, while there are slots */
 int twice_ended(struct run *r, struct err *e);     /* an original has ended as it should: if it has a copy, compare them */
 void copy_ended(struct run *copy);                 /* takes the copy; also called when it was dropped */
+/* Takes the copy, which will not end; why NULL: it had not begun. */
+void copy_lost(struct run *copy, const char *worker, const struct err *why);
+void copies_yield(struct blocks *b);               /* a slot is wanted: kill copies that go on only to be compared */
 void copies_drop(struct blocks *b);                /* kill them without comparing */
 /* Called by borrow.c: a lender ended a run that is over already; compare what it wrote, and how its last program ended. */
 void twice_compare(struct blocks *b, uint64_t number, const int *fd, const struct msg_ran *last, const char *lender,

@@ -257,7 +257,7 @@ static int step_merging(struct blocks *b, struct err *e)
         blocks_end(b);
         return 0;
     }
-    return keys_left(b) && blocks_room_for_more(b) ? 0 : twice_hasten(b, e);
+    return twice_hasten(b, e);
 }
 
 int keys_step(struct blocks *b, struct err *e)

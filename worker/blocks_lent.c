@@ -55,20 +55,26 @@ int lent_places(const struct run *r, struct msg_place *out, uint32_t max)
     return r->in >= 0 || file_route(r)->in_place ? 1 : -1;
 }
 
-bool lent_slot(struct blocks *b, uint64_t bytes, enum where *where)
+bool lent_width(const struct blocks *b)
 {
     uint32_t width = b->t->graph->width;
+    return !width || queue_slots(b) + b->away - b->waiting < width;
+}
+
+bool lent_slot(struct blocks *b, uint64_t bytes, enum where *where)
+{
     *where = HERE;
     if (careful_slot(b))
         return true;
     *where = ELSEWHERE;
     b->lacks_slots = true;
-    return (!width || queue_slots(b) + b->away - b->waiting < width) && lent_may(b, bytes) && borrow_has_room(b->t);
+    return lent_width(b) && lent_may(b, bytes) && borrow_has_room(b->t);
 }
 
 int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e)
 {
     bool ready = !b->way->prepare || r->task || b->way->prepare(r, e) == 0;
+    r->began_ns = loop_clock_ns();
     if (where == ELSEWHERE) {
         if (ready && blocks_per_file(b) && !b->file_at && r->in < 0) /* a file read in place, which the lender may not have */
             ready = (r->in = region_open_file(b->t, &b->t->graph->file[r->file], e)) >= 0;
@@ -95,9 +101,15 @@ void lent_back(struct run *r, const char *lender, const struct err *why)
 {
     struct blocks *b = r->b;
     struct err e;
+    if (r->is_copy && !r->is_audit) {
+        b->away--;
+        copy_lost(r, lender, why);
+        return;
+    }
+    r->tries += why != NULL;
     if (r->copy && !r->copy->is_audit)
         return; /* its copy goes on */
-    if (why && ++r->tries == RUN_TRIES_MAX) {
+    if (why && r->tries >= RUN_TRIES_MAX) {
         err_set(&e, ERR_GONE, "block %llu of `%.200s` was lost %d times with the worker that ran it, at last with '%s': %.200s",
                 (unsigned long long)r->number + 1, blocks_node(b, 0)->label, RUN_TRIES_MAX, lender, why->text);
         if (b->way->gave_up && !r->is_copy && b->way->gave_up(r, &e))
@@ -181,6 +193,9 @@ static uint32_t stage_wants(const struct blocks *b)
     uint64_t runs = left + b->running + b->away + b->audits;
     uint32_t own = agent_width(b->t->agent, 0), width = b->t->graph->width;
     uint32_t max = width ? width > own ? width - own : 0 : WANT_MAX;
+    uint32_t late = twice_late(b);
+    if (late)
+        return lent_width(b) ? late + b->away : 0;
     bool busy = b->waiting || b->audits || left;
     if ((b->state != CUTTING && !b->keys) || !busy || !(b->lacks_slots || b->audits) || !lent_may(b, 0))
         return 0;
@@ -190,7 +205,7 @@ static uint32_t stage_wants(const struct blocks *b)
 static bool may_want(const struct blocks *b)
 {
     bool more = !b->in.ended || b->waiting || b->audits || b->from < b->in.bytes || keys_come(b);
-    return b->may_be_lent && (b->state == DEALING || (b->state == CUTTING && more) || b->waiting || keys_left(b));
+    return b->may_be_lent && (b->state == DEALING || (b->state == CUTTING && more) || b->waiting || keys_left(b) || twice_late(b));
 }
 
 /* Tell the scheduler how many slots of other workers would be of use.  A larger number is told only if it is twice the last

@@ -72,6 +72,8 @@ void queue_note(struct run *r)
     for (uint32_t i = 0; i < run_program_count(r); i++)
         if (run_result(r, i)->wall_ns > ns)
             ns = run_result(r, i)->wall_ns;
+    if (r->worker && ns > loop_clock_ns() - r->began_ns)
+        ns = loop_clock_ns() - r->began_ns; /* a lender may say anything */
     b->task_ns = b->task_ns ? (7 * b->task_ns + ns) / 8 + 1 : ns;
     b->noted++;
 }
@@ -88,7 +90,7 @@ int queue_release(struct blocks *b, struct err *e)
     for (struct run *r = b->run; r && b->queued; r = r->next) {
         if (!r->behind)
             continue;
-        if (!agent_begin_run(b->t->agent, queue_slots(b), b->t->graph->width, b->run_memory))
+        if (!careful_slot(b))
             return 0;
         r->behind->follower = NULL;
         r->behind = NULL;

@@ -187,7 +187,7 @@ static void rest(struct run *r)
     r->rests = true;
     b->resting++;
     agent_end_run(b->t->agent, b->run_memory);
-    if (r->merge.count && !r->is_copy && b->state != ENDED && b->state != WHOLE)
+    if (r->merge.count && !r->is_copy && !r->lost && b->state != ENDED && b->state != WHOLE)
         run_complete(r);
 }
 
@@ -212,7 +212,9 @@ void run_note(struct run *r, uint32_t i, const struct box_result *end)
 /* Not the program's doing: its sandbox could not be made, or was killed. */
 static bool is_lost(const struct run *r, const struct box_result *end)
 {
-    return end->end == BOX_FAILED && !r->merge.count && !r->is_copy && !r->copy && r->b->state == CUTTING;
+    const struct run *copy = r->is_copy ? r : r->copy;
+    bool may = copy ? !copy->is_audit : !r->merge.count && r->b->state == CUTTING;
+    return may && end->end == BOX_FAILED;
 }
 
 /* Put a new run in its place, which waits for a slot. */
@@ -226,6 +228,11 @@ static void run_again(struct run *r)
         return;
     }
     again->tries = r->tries;
+    again->seen = r->seen;
+    if (r->copy) { /* which goes on */
+        again->copy = r->copy;
+        again->copy->of = again;
+    }
     run_replace(r, again);
     err_set(&why, ERR_IO, "%s", r->lost);
     log_info("sandbox_lost", "job=%llu run=%llu why=\"%s\"", (unsigned long long)b->t->job, (unsigned long long)r->number, r->lost);

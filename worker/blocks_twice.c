@@ -1,8 +1,10 @@
 /* Runs that are done twice.  Everything that they wrote is compared, and how the last program ended.
  *
- * A copy of a lent run is started here when nothing is left to cut and a slot is free: first the newest, which the lender
- * has most likely not begun; and the oldest, when all others wait for it.  The copy that ends first counts, and if the
- * other one ends, too, they must be equal.
+ * When nothing is left to cut, or all others wait for the oldest run, a copy of a lent run is started here if a slot is
+ * free: first of the newest, which the lender has most likely not begun.  A run here has been begun for sure, so it is
+ * copied only when it is late; another worker's slot is asked for then, and does the copy.  The copy that ends first counts,
+ * and if the other one ends, too, they must be equal.  The last one goes on for that alone: it ends with the stage, or when
+ * its slot is wanted.
  *
  * An audit is a copy that the user asked for (--audit).  Which runs have one follows from job, stage and number alone.  It
  * is made on another worker than its original, if there is one; it stops waiting for that when nothing else is left to do.
@@ -12,6 +14,8 @@
 
 #include <stdio.h>
 #include <string.h>
+
+#define LATE_NS 1000000000u /* a run that takes less is never late: to send its input elsewhere takes time, too */
 
 /* ---- what a run came to */
 
@@ -81,37 +85,24 @@ void twice_compare(struct blocks *b, uint64_t number, const int *fd, const struc
         blocks_fail(b, &e);
 }
 
-int twice_ended(struct run *r, struct err *e)
-{
-    struct run *copy = r->copy;
-    struct outcome is;
-    if (!copy && !r->seen.is)
-        return 0;
-    if (look_at_run(r, &is, e) < 0)
-        return -1;
-    if (copy) {
-        copy->seen = is;
-        copy->of = r->copy = NULL;
-    }
-    if (!r->seen.is)
-        return 0;
-    r->b->compared++;
-    return compare(r->b, r->number, &is, &r->seen, e);
-}
-
 /* ---- copies */
+
+static void copy_add(struct run *copy)
+{
+    struct blocks *b = copy->b;
+    copy->is_copy = true;
+    copy->next = b->copies;
+    b->copies = copy;
+}
 
 static struct run *copy_new(struct run *r, struct err *e)
 {
-    struct blocks *b = r->b;
     struct run *copy = run_like(r, e);
     if (!copy)
         return NULL;
-    copy->is_copy = true;
     copy->of = r;
     r->copy = copy;
-    copy->next = b->copies;
-    b->copies = copy;
+    copy_add(copy);
     return copy;
 }
 
@@ -129,32 +120,82 @@ static void unlink_copy(struct blocks *b, struct run *copy)
         b->copying--;
 }
 
+static void copy_free(struct run *copy)
+{
+    unlink_copy(copy->b, copy);
+    run_free(copy);
+}
+
+/* Kill a copy that runs here. */
+static void stop(struct run *copy)
+{
+    if (copy->of)
+        copy->of->copy = NULL;
+    copy->of = NULL;
+    copy->ended = true;
+    agent_stop_region(copy->b->t->agent, &copy->watch);
+}
+
+void copies_yield(struct blocks *b)
+{
+    for (struct run *copy = b->copies; copy; copy = copy->next)
+        if (copy->watch.id && !copy->of && !copy->is_audit && !copy->ended)
+            stop(copy);
+}
+
 void copies_drop(struct blocks *b)
 {
     struct run *next;
     for (struct run *copy = b->copies; copy; copy = next) {
         next = copy->next;
-        if (!copy->watch.id) { /* it waits for a slot, or a lender had it */
-            unlink_copy(b, copy);
-            run_free(copy);
-            continue;
-        }
-        if (copy->of)
-            copy->of->copy = NULL;
-        copy->of = NULL;
-        copy->ended = true;
-        agent_stop_region(b->t->agent, &copy->watch);
+        if (copy->watch.id)
+            stop(copy);
+        else /* it waits for a slot, or a lender had it */
+            copy_free(copy);
     }
 }
 
-/* The copy takes the original's place in the list of runs. */
-static void take_place(struct run *copy, struct run *r)
+/* The copy takes the original's place in the list of runs.  An original that runs here goes on as the copy. */
+static void take_place(struct run *copy, struct run *r, const struct outcome *is)
 {
+    struct blocks *b = copy->b;
     run_replace(r, copy);
     copy->of = NULL;
     copy->is_copy = false;
     copy->seen = r->seen;
+    if (r->watch.id) {
+        r->seen = *is;
+        copy_add(r);
+        b->copying++;
+        return;
+    }
+    b->away--;
+    if (r->lent)
+        borrow_compare(r, is);
     run_free(r);
+}
+
+int twice_ended(struct run *r, struct err *e)
+{
+    struct run *copy = r->copy;
+    struct outcome is;
+    if (!copy && !r->seen.is)
+        return 0;
+    if (look_at_run(r, &is, e) < 0)
+        return -1;
+    if (copy) {
+        copy->seen = is;
+        copy->of = r->copy = NULL;
+    }
+    if (copy && copy->lent && !copy->is_audit) {
+        borrow_compare(copy, &is);
+        copy_free(copy);
+        r->b->away--;
+    }
+    if (!r->seen.is)
+        return 0;
+    r->b->compared++;
+    return compare(r->b, r->number, &is, &r->seen, e);
 }
 
 void copy_ended(struct run *copy)
@@ -164,6 +205,12 @@ void copy_ended(struct run *copy)
     bool dropped = copy->ended;
     struct outcome is;
     struct err e;
+    if (copy->lost) {
+        err_set(&e, ERR_IO, "%s", copy->lost);
+        copy_lost(copy, agent_name(b->t->agent), &e);
+        blocks_step(b);
+        return;
+    }
     unlink_copy(b, copy);
     b->compared += !dropped && !r && copy->is_audit;
     if (!dropped && (look_at_run(copy, &is, &e) < 0 || (!r && compare(b, copy->number, &copy->seen, &is, &e) < 0))) {
@@ -178,43 +225,94 @@ void copy_ended(struct run *copy)
         blocks_step(b);
         return;
     }
-    if (r->lent)
-        borrow_compare(r, &is);
-    take_place(copy, r);
-    b->away--;
+    take_place(copy, r, &is);
     run_complete(copy);
 }
 
-static int hasten_one(struct blocks *b, struct run *r, struct err *e)
+void copy_lost(struct run *copy, const char *worker, const struct err *why)
+{
+    struct run *r = copy->of;
+    if (r)
+        r->stays |= copy->stays;
+    copy_free(copy);
+    if (r && !r->watch.id && !r->lent)
+        lent_back(r, worker, why); /* it was lost before */
+    else if (r)
+        r->tries += why != NULL;
+}
+
+static int hasten_one(struct blocks *b, struct run *r, enum where where, struct err *e)
 {
     struct run *copy = copy_new(r, e);
     if (!copy) {
-        agent_end_run(b->t->agent, b->run_memory);
+        if (where == HERE)
+            agent_end_run(b->t->agent, b->run_memory);
         return -1;
     }
     b->copying++;
-    log_info("run_again", "job=%llu run=%llu", (unsigned long long)b->t->job, (unsigned long long)r->number);
-    return lent_start(b, copy, HERE, e);
+    log_info("run_again", "job=%llu run=%llu where=%s", (unsigned long long)b->t->job, (unsigned long long)r->number,
+             where == HERE ? "here" : "elsewhere");
+    return lent_start(b, copy, where, e);
 }
 
-static bool may_copy(const struct run *r)
+/* A run here that takes longer than others do. */
+static bool is_late(const struct run *r)
 {
-    return r && r->lent && !r->copy;
+    const struct blocks *b = r->b;
+    uint64_t usual = b->task_ns + b->task_ns / 2;
+    return r->watch.id && !r->rests && !r->stays && r->tries < RUN_TRIES_MAX && b->noted && lent_may(b, run_bytes_in(r)) &&
+           loop_clock_ns() - r->began_ns > (usual > LATE_NS ? usual : LATE_NS);
+}
+
+/* May the run be copied to where copies of it are made? */
+static bool may_copy(const struct run *r, enum where where)
+{
+    return !r->ended && !r->copy && (where == HERE ? r->lent != NULL : is_late(r));
+}
+
+/* Is nothing left to cut now?  all: for good; otherwise all others wait for the oldest run. */
+static bool is_idle(const struct blocks *b, bool *all)
+{
+    bool some = b->keys ? keys_left(b) : b->from < b->in.bytes;
+    *all = !some && (b->keys || b->in.ended);
+    return b->state == (b->keys ? COMBINING : CUTTING) && (*all || (some && !blocks_room_for_more(b)));
+}
+
+/* The run to be copied next, and how many there are to choose from; NULL: none. */
+static struct run *next_copy(const struct blocks *b, enum where where, uint32_t *count)
+{
+    struct run *one = NULL;
+    bool all;
+    *count = 0;
+    if (!is_idle(b, &all))
+        return NULL;
+    for (struct run *r = b->run; r && (all || r == b->run); r = r->next)
+        if (may_copy(r, where)) {
+            one = r;
+            ++*count;
+        }
+    return one;
+}
+
+uint32_t twice_late(const struct blocks *b)
+{
+    uint32_t count = 0;
+    if (agent_data(b->t->agent) && b->running > b->resting && !b->t->elsewhere)
+        next_copy(b, ELSEWHERE, &count);
+    return count;
 }
 
 int twice_hasten(struct blocks *b, struct err *e)
 {
-    bool held_up = b->keys ? keys_left(b) : b->from < b->in.bytes;
-    for (;;) {
-        struct run *one = may_copy(b->run) ? b->run : NULL;
-        for (struct run *r = b->run; r && !held_up; r = r->next)
-            if (may_copy(r))
-                one = r;
-        if (!one || !careful_slot(b))
-            return 0;
-        if (hasten_one(b, one, e) < 0)
+    uint32_t count;
+    struct run *r;
+    while ((r = next_copy(b, HERE, &count)) && careful_slot(b))
+        if (hasten_one(b, r, HERE, e) < 0)
             return -1;
-    }
+    while (borrow_is_idle(b->t) && (r = next_copy(b, ELSEWHERE, &count)) && lent_width(b))
+        if (hasten_one(b, r, ELSEWHERE, e) < 0)
+            return -1;
+    return 0;
 }
 
 /* ---- audits */

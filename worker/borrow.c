@@ -22,6 +22,7 @@ struct run_lent {
     uint32_t id;
     uint64_t number, from, bytes; /* about its input */
     struct carry *in, *out;   /* owned */
+    int file;                 /* owned: the file that its programs open, which is its source; -1 */
     struct carry *came;       /* owned: the carry that brings its output, before the present one */
     bool in_ended, done, over;
     struct box_source *source; /* owned: its input, end to end; the fds are borrowed until it is over */
@@ -72,6 +73,7 @@ static void lent_free(struct run_lent *l)
     carry_free(l->came);
     for (uint32_t i = 0; l->fd && i < l->pieces; i++)
         fd_close(&l->fd[i]);
+    fd_close(&l->file);
     free(l->fd);
     free(l->piece);
     free(l->source);
@@ -236,6 +238,14 @@ bool borrow_has_room(const struct attempt *t)
     return false;
 }
 
+bool borrow_is_idle(const struct attempt *t)
+{
+    for (const struct borrow *w = t->borrows; w; w = w->next)
+        if (has_room(w) && w->count < w->slots)
+            return true;
+    return false;
+}
+
 uint32_t borrowed_slots(const struct attempt *t)
 {
     uint32_t slots = 0;
@@ -253,7 +263,7 @@ static struct run_lent *lent_new(struct borrow *w, struct run *r)
         return NULL;
     *l = (struct run_lent){.at = w, .b = r->b, .run = r, .number = r->number, .from = r->from, .bytes = run_bytes_in(r),
                            .source_count = lent_input(r, source), .programs = run_program_count(r),
-                           .pieces = run_outputs(r->b)};
+                           .pieces = run_outputs(r->b), .file = -1};
     l->source = calloc(MERGE_FAN, sizeof *l->source);
     l->ran = calloc(l->programs, sizeof *l->ran);
     l->piece = calloc(l->pieces, sizeof *l->piece);
@@ -265,6 +275,14 @@ static struct run_lent *lent_new(struct borrow *w, struct run *r)
         return NULL;
     }
     memcpy(l->source, source, l->source_count * sizeof *source);
+    if (r->in >= 0 && l->source_count && source[0].fd == r->in) { /* the run may end before all is sent, by its copy */
+        struct err e;
+        l->source[0].fd = l->file = blocks_dup(r->in, &e);
+    }
+    if (l->source_count && l->source[0].fd < 0) {
+        lent_free(l);
+        return NULL;
+    }
     return l;
 }
 

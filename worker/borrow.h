@@ -35,6 +35,7 @@ void borrows_link_lost(struct attempt *t, uint64_t link, const struct err *why);
 
 uint32_t borrowed_slots(const struct attempt *t);
 bool borrow_has_room(const struct attempt *t);
+bool borrow_is_idle(const struct attempt *t); /* would a lender begin a run at once? */
 /* Give the run to the lender with the least to do.  -1 with e: it failed, through no fault of the run. */
 int borrow_run(struct attempt *t, struct run *r, struct err *e);
 /* A copy of the run has ended first: the lender's result is only compared with it. */

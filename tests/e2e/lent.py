@@ -226,6 +226,54 @@ def two_copies_that_differ_are_told():
     raise AssertionError("no two copies ended, or they were the same: %d %s" % (status, err))
 
 
+# The first to come to a stop, without a sandbox, stands still until it is killed.  That is the owner: it begins with the first block.
+STOPS = "sh -c 'read x; case $x in *%s) mkdir once 2>&- && kill -STOP $$;; esac; echo $x; cat | wc -c'"
+STOPS_MERGE = """#!/bin/sh
+case $1 in
+"") exec sort ;;
+*) mkdir %s/once 2>&- && kill -STOP $$; exec sort -m "$@" ;;
+esac
+"""
+
+
+def stands_still(text, same, options=()):
+    want = run(reference(same), ".", subprocess.DEVNULL)
+    for _ in range(TRIES):
+        with Lent(2, 1, ("--isolation", "none")) as c:
+            if os.path.exists("once"):
+                os.rmdir("once")
+            job = subprocess.Popen([zpipe, "--record", "no", "--split", "always,64K", *options, text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+            try:
+                out, err = job.communicate(timeout=TIMEOUT)
+            finally:
+                job.kill()
+            assert (out, job.returncode) == want[:2], (job.returncode, out[:200], err)
+            if b"where=elsewhere" in c.log(1):
+                return "hit"
+    raise AssertionError("the owner did no run twice: the test tests nothing")
+
+
+@case
+def a_block_that_stands_still_where_its_stage_is():
+    """A lender does it as well: when nothing is left to begin, or when all others wait for the first one."""
+    with open("once.conf", "w") as f:
+        f.write("command sh\n  values -c\n  form -c : lines\n")
+    with open("numbers.txt", "w") as f:
+        for i in range(12):
+            f.write(("%063d\n" % i) * 1024)
+    with open("slowly", "w") as f:
+        f.write(STOPS_MERGE % os.getcwd())
+    os.chmod("slowly", 0o755)
+    with open("slow.conf", "w") as f:
+        f.write(SLOW_TABLE)
+    stops = STOPS.replace("once", os.getcwd() + "/once")
+    same = "for i in 0 1 2 3 4 5 6 7 8 9 10 11; do printf '%063d\\n65472\\n' $i; done"
+    return (stands_still("cat numbers.txt | " + stops % "00", same, ("--commands", "once.conf")),
+            stands_still("cat numbers.txt | map { %s }" % stops % "00", same),
+            stands_still("./slowly < big.txt", "sort big.txt", ("--commands", "slow.conf")))
+
+
 @case
 def messages_of_the_scheduler_do_not_grow_with_blocks():
     """It hears of slots, not of blocks: WANT when the owner could use twice as many, a loan, and its end."""
