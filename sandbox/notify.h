@@ -74,6 +74,7 @@ void notify_limit(struct notify *n, const struct box_limits *l, pid_t init);
 /* The kernel gives smaller pipes to a user who has many, which depends on chance.  False: fd is such a pipe, and what the
  * task learns from it is not certified. */
 bool notify_usual_room(struct notify *n, int fd);
+#define NOTIFY_WIDE_BYTES (256u << 10) /* the room in a pipe through which much streams: see turns_stream.c */
 
 /* A call that was notified, after its answer; for tracing.  With FILTER_TRACE also each call that was refused. */
 struct notify_call {

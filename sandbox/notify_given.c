@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define PIPE_BYTES 65536 /* the room in a pipe */
+#define PIPE_BYTES 65536 /* the room in a pipe, unless turns_stream.c has made it wide */
 
 int notify_give(struct notify *n, const int *fds, uint32_t count, struct err *e)
 {
@@ -91,7 +91,7 @@ bool notify_is_its_own(const struct notify *n, int fd)
 bool notify_usual_room(struct notify *n, int fd)
 {
     int room = fcntl(fd, F_GETPIPE_SZ);
-    if (room < 0 || room == PIPE_BYTES)
+    if (room < 0 || room == PIPE_BYTES || room == NOTIFY_WIDE_BYTES)
         return true; /* the room in a socket is always the same */
     notify_mark(n, "a pipe of its own is smaller than usual");
     return false;

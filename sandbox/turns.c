@@ -492,7 +492,7 @@ static bool stopped_for(struct turns *ts, pid_t pid, int status)
         m->stopped = true;
         turns_again(m);
         turns_write_stopped(m);
-        if ((ts->at_work != m || !turns_hand_over(m, WAITS_PIPE)) && !ts->lost)
+        if ((ts->at_work != m || turns_widen(m) || !turns_hand_over(m, WAITS_PIPE)) && !ts->lost)
             turns_let_go(m);
     } else if (!event && m->state == STATE_SHARES) {
         ptrace(PTRACE_CONT, pid, NULL, (void *)(intptr_t)WSTOPSIG(status));

@@ -55,6 +55,7 @@ struct member {
     bool idles;                 /* with WAITS_TURN: it looked for something in vain, or yielded */
     bool killed;                /* for a process's first thread: killed by the one at work, which goes on when the process has ended */
     uint64_t written;           /* with WAITS_PIPE: bytes written so far by a call that will write more */
+    uint32_t fills;             /* how often it had to wait because a pipe or socket was full */
     bool kept;                  /* its call waits for this answer: */
     struct notify_reply reply;
     struct seccomp_notif asked; /* the call */
@@ -154,6 +155,8 @@ void turns_reaped(struct turns *ts);
 bool turns_writes(unsigned long nr);
 /* m is stopped in m->call. */
 void turns_write_stopped(struct member *m);
+/* m waits for room.  True: there is some, as its pipe was made wide now, and m can go on. */
+bool turns_widen(struct member *m);
 /* Write as much as there is room for.  True: m can go on, with the result of its call; false: there is more to write. */
 bool turns_write_on(struct member *m);
 /* Let m go on with what has been written. */

@@ -19,7 +19,7 @@
 #define NS            1000000000ull
 #define TURN_CPU_NS   (20 * NS)    /* CPU time of one turn, while others wait for theirs */
 #define BLOCKED_NS    (60 * NS)    /* that a thread may be at work without doing anything, while others wait */
-#define LOOK_FIRST_NS 100000ull    /* nothing tells that a process reads from an empty pipe: look again after this time, */
+#define LOOK_FIRST_NS 20000ull     /* nothing tells that a process reads from an empty pipe: look again after this time, */
 #define LOOK_LAST_NS  4000000ull   /* which grows up to this */
 #define RESTART       512          /* ERESTARTSYS: the kernel makes the call again after the signal */
 

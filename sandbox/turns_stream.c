@@ -7,6 +7,7 @@
  * could read: so how much room there is follows from what they did. */
 #include "base/fds.h"
 #include "sandbox/lead.h"
+#include "sandbox/notify_task.h"
 #include "sandbox/turns_member.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #define PIECE_BYTES 65536
+#define STREAM_FILLS 4 /* a thread that has waited so often for room streams */
 #define MOVED_MAX   (1u << 20) /* more than any pipe or socket has room for */
 
 static bool in_pieces(unsigned long nr)
@@ -90,6 +92,21 @@ static bool wants_no_signal(const struct call *c)
     return c->nr == SYS_sendto && c->arg[3] & MSG_NOSIGNAL;
 }
 
+/* It was full.  True: now there is room.
+ *
+ * The first bytes go on as early as ever.  Whoever has filled a pipe a few times will go on to fill it, and passes the turn less often if it is
+ * wide.  When that is follows from what the threads did, so it must not be refused. */
+static bool widen(struct member *m, int fd)
+{
+    int room = fcntl(fd, F_GETPIPE_SZ);
+    if (++m->fills < STREAM_FILLS || room < 0 || room >= (int)NOTIFY_WIDE_BYTES)
+        return false;
+    if (fcntl(fd, F_SETPIPE_SZ, NOTIFY_WIDE_BYTES) >= 0)
+        return true;
+    notify_mark(m->turns->task->notify, "a pipe of its own cannot be made wider");
+    return false;
+}
+
 /* Write as much as there is room for.  0: there was no room for more; else an errno. */
 static int write_rest(struct member *m, int fd)
 {
@@ -100,8 +117,11 @@ static int write_rest(struct member *m, int fd)
         if (!turns_read_memory(m->pid, at, bytes, size))
             return EFAULT;
         ssize_t n = put(fd, bytes, size);
+        int error = n < 0 ? errno : 0;
+        if (error == EAGAIN && widen(m, fd))
+            continue;
         if (n <= 0)
-            return n < 0 && errno == EAGAIN && moved ? 0 : errno;
+            return error == EAGAIN && moved ? 0 : error;
         m->written += (uint64_t)n;
         moved += (uint64_t)n;
     }
@@ -119,4 +139,12 @@ bool turns_write_on(struct member *m)
         syscall(SYS_tgkill, m->process, m->pid, SIGPIPE);
     turns_write_end(m);
     return true;
+}
+
+bool turns_widen(struct member *m)
+{
+    int fd = turns_writes(m->call.nr) ? open_to_write(m) : -1;
+    bool wide = fd >= 0 && widen(m, fd);
+    fd_close(&fd);
+    return wide && (!m->written || turns_write_on(m));
 }

@@ -16,7 +16,7 @@ SETTINGS = (
     (MEMORY + "enabled", "never"), (MEMORY + "enabled", "always"), ("vm/overcommit_memory", "1"),
     ("vm/overcommit_memory", "2"), ("vm/mmap_min_addr", "4096"), ("vm/mmap_min_addr", "65536"),
     ("vm/legacy_va_layout", "1"), ("vm/memfd_noexec", "1"), ("net/core/wmem_default", "425984"),
-    ("net/core/rmem_default", "425984"), ("net/unix/max_dgram_qlen", "512"), ("fs/pipe-user-pages-soft", "1"),
+    ("net/core/rmem_default", "425984"), ("net/unix/max_dgram_qlen", "512"), ("fs/pipe-user-pages-soft", "1"), ("fs/pipe-max-size", "65536"),
     ("kernel/randomize_va_space", "0"), ("kernel/randomize_va_space", "1"), ("kernel/core_pattern", "|/bin/false"),
     ("kernel/pid_max", "4000"), ("kernel/threads-max", "3000"), ("kernel/ngroups_max", "3"),
     ("kernel/sched_autogroup_enabled", "0"), ("kernel/hostname", "other"),
@@ -59,6 +59,11 @@ if what == "rest":
     print(oct(os.fstat(fd).st_mode), fcntl.fcntl(fd, fcntl.F_GET_SEALS))
     r, w = os.pipe()
     print(fcntl.fcntl(w, 1032)) # F_GETPIPE_SZ
+    pid = os.fork()
+    if pid == 0:
+        os._exit(os.write(w, bytes(1000000)) != 1000000)
+    os.close(w)
+    print(sum(iter(lambda: len(os.read(r, 65536)), 0)), fcntl.fcntl(r, 1032), os.waitpid(pid, 0)[1])
     print([resource.getrlimit(n) for n in range(16)], os.sysconf("SC_NGROUPS_MAX"), os.uname())
     print([libc.prctl(n, 0, 0, 0, 0) for n in (3, 7, 39)], [libc.prctl(23, n, 0, 0, 0) for n in range(42)])
     open("/tmp/f", "w").close()

@@ -72,6 +72,9 @@ static const struct row {
     /* A child in its parent's memory (vfork), whose parent is killed before it has its program. */
     {"python3 -c 'import ctypes, os\nif ctypes.CDLL(None).syscall(58) == 0: os.kill(os.getppid(), 9); os.execvp(\"echo\", [\"echo\", \"x\"])' | cat",
      "x\n", "", {137, 0}},
+    /* Whoever streams through a pipe of the task's own gets a wide one after a while. */
+    {"python3 -c 'import fcntl, os\nfor size in 200000, 1000000:\n r, w = os.pipe()\n if not os.fork(): os._exit(os.write(w, bytes(size)) != size)\n"
+     " os.close(w)\n print(sum(iter(lambda: len(os.read(r, 65536)), 0)), fcntl.fcntl(r, 1032))'", "200000 65536\n1000000 262144\n", "", {0}},
 };
 
 static void test_rows(void **state)
