@@ -46,7 +46,7 @@ struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t 
         return NULL;
     }
     n->listener = listener;
-    n->random_epoll = n->root = -1;
+    n->random_epoll = n->root = n->asker = -1;
     n->seed = seed;
     n->stream = stream;
     n->epoch_s = epoch_s;
@@ -85,6 +85,7 @@ void notify_free(struct notify *n)
     free(n->crowd.tid);
     fd_close(&n->listener);
     fd_close(&n->root);
+    fd_close(&n->asker);
     free(n->given);
     free(n->named);
     free(n);
@@ -162,24 +163,34 @@ pid_t task_process(const struct seccomp_notif *q)
     return proc_status((pid_t)q->pid, "Tgid:", number) ? (pid_t)strtol(number, NULL, 10) : (pid_t)q->pid;
 }
 
+/* Take the thread that asks for the asker.  Kernels without pidfds of threads give its process, which may outlive it, so that
+ * this must be asked anew each time. */
+static int meet_asker(struct notify *n, const struct seccomp_notif *q)
+{
+    fd_close(&n->asker);
+    n->asker = (int)syscall(SYS_pidfd_open, (pid_t)q->pid, PIDFD_THREAD);
+    n->asker_tid = n->asker < 0 ? 0 : q->pid;
+    if (n->asker < 0)
+        n->asker = (int)syscall(SYS_pidfd_open, task_process(q), 0);
+    return n->asker;
+}
+
 int task_fd(struct notify *n, const struct seccomp_notif *q, int number)
 {
-    int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)q->pid, PIDFD_THREAD);
-    int fd;
+    bool known = n->asker >= 0 && n->asker_tid == q->pid;
+    int fd = -1;
 
-    if (pidfd < 0)
-        pidfd = (int)syscall(SYS_pidfd_open, task_process(q), 0);
-    if (pidfd < 0)
+    if (!known && meet_asker(n, q) < 0)
         return -1;
     if (!task_valid(n, q)) {
-        close(pidfd);
         errno = ESRCH;
         return -1;
     }
-    fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
+    fd = (int)syscall(SYS_pidfd_getfd, n->asker, number, 0);
+    if (fd < 0 && errno == ESRCH && known && meet_asker(n, q) >= 0 && task_valid(n, q)) /* its number went to another one */
+        fd = (int)syscall(SYS_pidfd_getfd, n->asker, number, 0);
     if (fd < 0 && errno == EBADF)
         errno = ENOENT;
-    close(pidfd);
     return fd;
 }
 

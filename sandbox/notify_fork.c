@@ -82,7 +82,7 @@ struct notify *notify_copy(const struct notify *n, struct err *e)
     c->listing = (struct listing){0};
     c->crowd = (struct crowd){0};
     c->given_count = 0;
-    c->random_epoll = c->root = -1;
+    c->random_epoll = c->root = c->asker = -1;
     c->asked = NULL;
     c->met = false;
     c->entering = c->trace_start = false;

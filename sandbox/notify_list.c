@@ -150,7 +150,7 @@ void answer_list(struct notify *n, const struct seccomp_notif *q, struct answer 
 
     a->go_on = true;
     if (flags >= 0 && !(flags & O_PATH) && fstat(fd, &s) == 0 && S_ISDIR(s.st_mode) && !notify_is_scratch(n, q, &s) &&
-        !fd_of_image(n, q, fd)) {
+        !fd_of_image(n, q, fd, false)) {
         off_t at = lseek(fd, 0, SEEK_CUR);
         bool known = at > 0 && l->entry && l->device == s.st_dev && l->inode == s.st_ino;
 

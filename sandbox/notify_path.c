@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,17 +73,19 @@ dev_t task_image_dev(struct notify *n, const struct seccomp_notif *q)
     return root_of(n, q) < 0 ? 0 : n->image_dev;
 }
 
-bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd)
+bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd, bool own)
 {
     char link[32], name[64];
     uint64_t mount = mount_of(fd, ""), image = task_image_mount(n, q);
     ssize_t size;
 
-    if (mount && (mount == image || mount == n->root_mount))
+    if (mount && (mount == image || mount == n->root_mount || mount == n->job_mount))
         return mount == image;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd); /* it is in a mount within the image, or in none of the task's */
     size = readlink(link, name, sizeof name - 1);
     name[size < 0 ? 0 : size] = '\0';
+    if (own && image && !strncmp(name, "/job/", 5))
+        n->job_mount = mount;
     return path_of_image(name);
 }
 
@@ -109,15 +112,28 @@ static bool is_gone(const char *name, ssize_t size)
     return size >= end && !strncmp(name + size - end, gone, (size_t)end);
 }
 
+/* All our rights; looked at once, as they stay the same while we serve. */
+static struct __user_cap_data_struct all[_LINUX_CAPABILITY_U32S_3];
+
+static bool is_root(void)
+{
+    static enum { UNKNOWN, NO, YES } root;
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+
+    if (root == UNKNOWN)
+        root = geteuid() == 0 && syscall(SYS_capget, &head, all) == 0 ? YES : NO;
+    return root == YES;
+}
+
 void rights_lower(struct rights *r)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct few[_LINUX_CAPABILITY_U32S_3];
 
-    r->lowered = geteuid() == 0 && syscall(SYS_capget, &head, r->all) == 0;
+    r->lowered = is_root();
     if (!r->lowered)
         return;
-    memcpy(few, r->all, sizeof few);
+    memcpy(few, all, sizeof few);
     few[0].effective &= ~(1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH);
     syscall(SYS_capset, &head, few);
 }
@@ -128,7 +144,7 @@ void rights_back(const struct rights *r)
     int error = errno;
 
     if (r->lowered)
-        syscall(SYS_capset, &head, r->all);
+        syscall(SYS_capset, &head, all);
     errno = error;
 }
 

@@ -211,7 +211,7 @@ static void own_file(struct notify *n, const struct seccomp_notif *q, int fd, st
 static void unnamed_kind(int fd, struct stat *s)
 {
     struct stat null;
-    int mark = notify_mark_of(fd);
+    int mark = S_ISSOCK(s->st_mode) ? notify_mark_of(fd) : 0;
 
     if (mark == NOTIFY_MARK_CHANNEL)
         s->st_mode = S_IFIFO | 0600;
@@ -331,6 +331,7 @@ static int open_asked(struct notify *n, const struct seccomp_notif *q, const str
         a->error = ENOENT;
         return -1;
     }
+    bool opened = (!numbered || !ask->follow) && *path;
     if (!numbered || !ask->follow) {
         fd_close(&fd);
         if (*path)
@@ -338,7 +339,7 @@ static int open_asked(struct notify *n, const struct seccomp_notif *q, const str
         else
             fd = number == AT_FDCWD ? task_open_cwd(n, q) : task_fd(n, q, number);
     }
-    *image = fd >= 0 && (is_there(n, q, path, fd) || fd_of_image(n, q, fd));
+    *image = fd >= 0 && (is_there(n, q, path, fd) || fd_of_image(n, q, fd, opened));
     return fd;
 }
 

@@ -4,7 +4,6 @@
 #include "sandbox/gate.h"
 #include "sandbox/notify.h"
 
-#include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -118,6 +117,9 @@ struct notify {
     bool asked_time;   /* a file of its own was given a time later than the task's beginning */
     uint64_t asked_ns; /* the first of those times */
     int root; /* the task's root directory; -1: not looked for yet */
+    int asker; /* the thread whose descriptor was looked at last; -1: none */
+    uint32_t asker_tid;
+    uint64_t job_mount;               /* a mount of the task's in which there is nothing of the image; 0: none is known */
     uint64_t root_mount, image_mount; /* the mount numbers of / and /usr in it; 0: not known */
     dev_t image_dev;                  /* the device of /usr; 0: not known */
     struct timer timer[NOTIFY_TIMERS_MAX];
@@ -196,15 +198,14 @@ int task_open_cwd(struct notify *n, const struct seccomp_notif *q);
  * cannot open what it has closed to itself; what the task is told must not depend on who started zpipe-box.  For this
  * thread only; errno is kept. */
 struct rights {
-    struct __user_cap_data_struct all[_LINUX_CAPABILITY_U32S_3];
     bool lowered;
 };
 void rights_lower(struct rights *r);
 void rights_back(const struct rights *r);
 uint64_t task_image_mount(struct notify *n, const struct seccomp_notif *q);
 dev_t task_image_dev(struct notify *n, const struct seccomp_notif *q);
-/* Is this descriptor of ours open on a file of the image? */
-bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd);
+/* Is this descriptor of ours open on a file of the image?  `own`: it was opened by a name within the task's root. */
+bool fd_of_image(struct notify *n, const struct seccomp_notif *q, int fd, bool own);
 /* Is this path below a directory of the image? */
 bool path_of_image(const char *path);
 /* Is it /dev/stdin or another name of a descriptor? */

@@ -48,6 +48,8 @@ struct server {
     struct link control;
     char telling[WIRE_DATA_MAX]; /* messages to the caller, gathered to be sent in one packet after this event */
     size_t telling_bytes;
+    struct watch *asking; /* the listener of a task that asks often; NULL: none */
+    uint32_t asked;       /* how often it was waited for */
     bool telling_due; /* `telling` holds more than messages that may wait for the next packet */
     struct watch control_watch;
     struct zygote zygote;
@@ -107,6 +109,7 @@ struct task {
     bool dying; /* its init was killed, and the kernel is ending its processes */
     struct notify *notify;
     struct turns *turns; /* the turns of its processes */
+    uint32_t calls; /* how many of its calls came, up to where these are often */
     struct watch notify_watch, random_watch, timer_watch;
     struct watch meter_watch; /* a timer: looks whether it has used up its CPU time */
     struct watch look_watch; /* a timer: looks whether a process still holds descriptors of the caller */

@@ -15,6 +15,7 @@
 #define MADE_FDS_MAX  8192
 #define LOOK_FIRST_NS 10000000ull  /* nothing tells when a process closes a file: look again after this time, */
 #define LOOK_LAST_NS 1000000000ull /* which grows up to this */
+#define ASKS_OFTEN   64 /* calls of a task from which on it is waited for by itself */
 #define EMPTY_LOOKS  2             /* further looks after one that found nobody */
 
 /* --- the end of a task --- */
@@ -539,6 +540,8 @@ void task_calls(struct task *t, struct watch *w, uint32_t events)
             task_gone(t);
         return;
     }
+    if (w == &t->notify_watch && (t->calls == ASKS_OFTEN || ++t->calls == ASKS_OFTEN))
+        s->asking = w;
     int random = notify_random_fd(t->notify);
     if (random >= 0 && t->random_watch.fd < 0)
         watch_start(s, &t->random_watch, random, EPOLLIN);
