@@ -235,10 +235,11 @@ static void take_author(const struct graph *g, struct graph_stages *out, uint32_
     out->count++;
 }
 
-/* A stage of light commands only costs more than it brings, unless another stage in blocks takes its outputs as they are. */
+/* A stage of light commands only costs more than it brings, unless another stage in blocks takes its outputs as they are, or
+ * its blocks are ranges of keys, which are there already. */
 static bool is_light(const struct graph *g, const struct graph_stages *out, const struct graph_stage *s)
 {
-    if (s->author != GRAPH_NONE || g->split_bytes)
+    if (s->author != GRAPH_NONE || g->split_bytes || s->ranges)
         return false;
     for (uint32_t i = 0; i < s->count; i++)
         if (!g->node[out->node[s->first + i]].split.light)

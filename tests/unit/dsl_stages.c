@@ -40,6 +40,8 @@ static const struct {
     {"sort a.log | head", "sort=0 head=0", 0, false},
     {"tr a b < a.log | sort -zn | tail -z -n 2", "tr=0 sort=1 tail=1", 0, false},
     {"sort a.log | uniq -c | sort -rn | head -3 | wc -l", "sort=0 uniq=1 sort=1 head=1 wc: it does little more than pass its bytes on;", 0, false},
+    {"uniq -d a.log", "uniq: it does little more than pass its bytes on;", 0, false},
+    {"sort a.log | uniq -d", "sort=0 uniq=1", 0, false},
     {"sort a.log | head -c 9", "sort=0 head: it does little more than pass its bytes on;", 0, false},
     {"sort -z a.log | head", "sort=0 head: it does little more than pass its bytes on;", 0, false},
     {"sort a.log | tail -n +3", "sort=0 tail=1", 0, false},
