@@ -63,9 +63,14 @@ void answer_setns(struct notify *n, const struct seccomp_notif *q, struct answer
 
 void answer_prctl(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
-    a->go_on = (uint32_t)q->data.args[0] == PR_SET_PDEATHSIG || is_forker(n, q);
+    uint32_t what = (uint32_t)q->data.args[0];
+
+    a->value = 1;
+    if (what == PR_GET_DUMPABLE)
+        return;
+    a->go_on = what == PR_SET_PDEATHSIG || is_forker(n, q);
     a->error = EINVAL;
-    if ((uint32_t)q->data.args[0] == PR_SET_PDEATHSIG)
+    if (what == PR_SET_PDEATHSIG)
         signals_sent(n, q->data.args[1]);
 }
 

@@ -112,6 +112,14 @@ def who_is_not_watched_starts_nobody_who_tells_of_files():
 
 
 @case
+def a_program_that_may_not_be_read_is_like_others():
+    """Whether it may be dumped would be the host's setting (fs.suid_dumpable)."""
+    program = "cp /usr/bin/python3 p; chmod 111 p; ./p -I -S -c 'import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))'; rm p"
+    status, out, err, r = report("--", "sh", "-c", program)
+    assert (status, out, r["certified"]) == (0, b"1\n", True), (status, out, err, r)
+
+
+@case
 def what_the_host_does_not_start_is_noticed():
     """Neither the kernel's refusal of nonsense, nor that a user has no processes left, is told apart from others."""
     why = "the host has started no process or thread where one was asked for"
