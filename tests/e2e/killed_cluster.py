@@ -15,7 +15,7 @@ from daemons import Cluster, lines, reference, tell_logs
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
 from relay import Relay  # noqa: E402
-from watch import until  # noqa: E402
+from watch import below, children, until  # noqa: E402
 
 arguments.add_argument("--all", action="store_true")
 arguments.add_argument("--hosts", action="store_true")
@@ -42,23 +42,6 @@ VICTIMS = ("scheduler", "owner", "lender", "owner's box", "lender's box", "clien
 # Processes of a zpipe-box, by their names: what then shows in the log.
 PARTS = {"init": "sandbox_lost", "zygote": "box_lost", "guard": "box_lost", "feed": "job_sent job=.* attempt=[2-9]", "drain": "job_sent job=.* attempt=[2-9]"}
 OF_A_BOX = ("owner's init", "owner's zygote", "owner's guard", "lender's zygote", "lender's guard", "lender's feed", "lender's drain")
-
-
-def children(pid):
-    found = []
-    try:
-        for t in os.listdir("/proc/%d/task" % pid):
-            found += [int(c) for c in open("/proc/%d/task/%s/children" % (pid, t)).read().split()]
-    except OSError:
-        pass
-    return found
-
-
-def below(pid):
-    found = children(pid)
-    for p in found:  # which grows
-        found += children(p)
-    return found
 
 
 def named(pid, name):

@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from blocks import ROWS, make_files, run  # noqa: E402
 from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
 from run import reference  # noqa: E402
-from watch import until  # noqa: E402
+from watch import below, until  # noqa: E402
 from workers import Workers  # noqa: E402
 
 TIMEOUT = 90
@@ -236,6 +236,18 @@ esac
 """
 
 
+def numbered():
+    with open("once.conf", "w") as f:
+        f.write("command sh\n  values -c\n  form -c : lines\n")
+    with open("numbers.txt", "w") as f:
+        for i in range(12):
+            f.write(("%063d\n" % i) * 1024)
+
+
+# What sh prints for each of these blocks.
+NUMBERED = "for i in 0 1 2 3 4 5 6 7 8 9 10 11; do printf '%063d\\n65472\\n' $i; done"
+
+
 def stands_still(text, same, options=()):
     want = run(reference(same), ".", subprocess.DEVNULL)
     for _ in range(TRIES):
@@ -257,21 +269,53 @@ def stands_still(text, same, options=()):
 @case
 def a_block_that_stands_still_where_its_stage_is():
     """A lender does it as well: when nothing is left to begin, or when all others wait for the first one."""
-    with open("once.conf", "w") as f:
-        f.write("command sh\n  values -c\n  form -c : lines\n")
-    with open("numbers.txt", "w") as f:
-        for i in range(12):
-            f.write(("%063d\n" % i) * 1024)
+    numbered()
     with open("slowly", "w") as f:
         f.write(STOPS_MERGE % os.getcwd())
     os.chmod("slowly", 0o755)
     with open("slow.conf", "w") as f:
         f.write(SLOW_TABLE)
     stops = STOPS.replace("once", os.getcwd() + "/once")
-    same = "for i in 0 1 2 3 4 5 6 7 8 9 10 11; do printf '%063d\\n65472\\n' $i; done"
-    return (stands_still("cat numbers.txt | " + stops % "00", same, ("--commands", "once.conf")),
-            stands_still("cat numbers.txt | map { %s }" % stops % "00", same),
+    return (stands_still("cat numbers.txt | " + stops % "00", NUMBERED, ("--commands", "once.conf")),
+            stands_still("cat numbers.txt | map { %s }" % stops % "00", NUMBERED),
             stands_still("./slowly < big.txt", "sort big.txt", ("--commands", "slow.conf")))
+
+
+STOPS_ALWAYS = "sh -c 'read x; case $x in *00) kill -STOP $$;; esac; echo $x; cat | wc -c'"
+
+
+def stopped(worker):
+    """Programs below it that stand still, each with its sandbox's first process."""
+    found = []
+    for p in below(worker.pid):
+        try:
+            text = open("/proc/%d/stat" % p).read()
+        except OSError:
+            continue
+        state, parent = text.rpartition(")")[2].split()[:2]
+        found += [(p, int(parent))] * (state == "T" and "(sh)" in text)
+    return found
+
+
+@case
+def a_run_whose_two_sandboxes_are_lost():
+    """When the original is lost its copy goes on, and when that is lost, too, the run begins again."""
+    numbered()
+    for text in ("cat numbers.txt | " + STOPS_ALWAYS, "cat numbers.txt | map { %s }" % STOPS_ALWAYS):
+        want = run(reference(NUMBERED), ".", subprocess.DEVNULL)
+        with Lent(2) as c:
+            job = c.submit(text, "--commands", "once.conf")
+            for worker in c.started[1:]:
+                until("a program stands still", lambda: stopped(worker), TIMEOUT)
+            for worker, told in ((1, lambda: b"sandbox_lost" in c.log(1)), (2, lambda: any(map(stopped, c.started[1:])))):
+                for _, first in stopped(c.started[worker]):
+                    os.kill(first, signal.SIGKILL)
+                    until("that is gone", lambda: (_, first) not in stopped(c.started[worker]), TIMEOUT)
+                until("it is noticed", told, TIMEOUT)
+            for p, _ in [p for worker in c.started[1:] for p in stopped(worker)]:
+                os.kill(p, signal.SIGCONT)
+            out, err = job.communicate(timeout=TIMEOUT)
+            assert (out, job.returncode, err) == want, (job.returncode, out[:200], err)
 
 
 @case

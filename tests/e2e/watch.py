@@ -25,6 +25,23 @@ def processes_with(mark):
     return found - {os.getpid()}
 
 
+def children(pid):
+    found = []
+    try:
+        for t in os.listdir("/proc/%d/task" % pid):
+            found += [int(c) for c in open("/proc/%d/task/%s/children" % (pid, t)).read().split()]
+    except OSError:
+        pass
+    return found
+
+
+def below(pid):
+    found = children(pid)
+    for p in found:  # which grows
+        found += children(p)
+    return found
+
+
 @contextlib.contextmanager
 def busy(count, *how):
     """So many processes use the processors meanwhile.  They die with us, also where we are killed."""
