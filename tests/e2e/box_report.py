@@ -120,6 +120,15 @@ def a_program_that_may_not_be_read_is_like_others():
 
 
 @case
+def threads_of_a_process_share_its_descriptors():
+    """Before Linux 6.9 zpipe-box can only ask for those of the process, and would take another for the one that is meant."""
+    call = "import ctypes; l = ctypes.CDLL(None, use_errno=True); print(l.syscall(%s), ctypes.get_errno())"
+    for words in "436, 900, 900, 2", "56, 0x10900, 0, 0, 0, 0":  # close_range with CLOSE_RANGE_UNSHARE; clone of a thread without CLONE_FILES
+        status, out, err, r = report("--", "python3", "-I", "-S", "-c", call % words)
+        assert (status, out, r["certified"]) == (0, b"-1 22\n", True), (words, status, out, err, r)
+
+
+@case
 def what_the_host_does_not_start_is_noticed():
     """Neither the kernel's refusal of nonsense, nor that a user has no processes left, is told apart from others."""
     why = "the host has started no process or thread where one was asked for"
