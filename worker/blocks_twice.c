@@ -270,11 +270,12 @@ static bool may_copy(const struct run *r, enum where where)
     return !r->ended && !r->copy && (where == HERE ? r->lent != NULL : is_late(r));
 }
 
-/* Is nothing left to cut now?  all: for good; otherwise all others wait for the oldest run. */
+/* Is nothing cut now?  all: nothing is left, or what came back waits for a slot here, before anything new is cut; otherwise all
+ * others wait for the oldest run. */
 static bool is_idle(const struct blocks *b, bool *all)
 {
     bool some = b->keys ? keys_left(b) : b->from < b->in.bytes;
-    *all = !some && (b->keys || b->in.ended);
+    *all = b->waiting || (!some && (b->keys || b->in.ended));
     return b->state == (b->keys ? COMBINING : CUTTING) && (*all || (some && !blocks_room_for_more(b)));
 }
 
