@@ -126,7 +126,7 @@ def compare(rows, many, d):
             want, last = shell(text, d), text
         got = many.run(text, width, split)
         bad = differs(text, want, got)
-        if bad and any(differs(text, want, shell(text, d)) for _ in range(9)):
+        if bad and any(differs(text, want, shell(text, d)) for _ in range(40)):
             loose += 1
         elif bad:
             wrong += 1
