@@ -48,6 +48,13 @@ static uint64_t files_bytes(const struct graph *g, const struct graph_node *n)
     return bytes;
 }
 
+/* No block holds more than one of its files. */
+static bool has_small_files(const struct graph *g, const struct graph_node *n)
+{
+    uint32_t count = n->split.file_count;
+    return count > 1 && count <= GRAPH_FILES_ONCE && files_bytes(g, n) / count < GRAPH_FILE_MIN;
+}
+
 /* The size of its input, if that can be known.  For a stream it is not known; but what commands of the table make of a
  * small file is small. */
 static uint64_t input_bytes(const struct graph *g, const struct graph_node *n)
@@ -186,7 +193,7 @@ static void start(const struct graph *g, struct graph_stages *out, uint32_t *nod
 {
     const struct graph_node *n = &g->node[node];
     if (out->of_node[node] != GRAPH_NONE || !can_be_cut(n) || waits_in_vain(g, n) || shows_reading(g, out->exact, node) ||
-        (!g->split_bytes && input_bytes(g, n) < GRAPH_SPLIT_MIN))
+        (!g->split_bytes && (input_bytes(g, n) < GRAPH_SPLIT_MIN || has_small_files(g, n))))
         return;
     struct graph_stage *s = &out->stage[out->count];
     *s = (struct graph_stage){.first = *nodes, .author = GRAPH_NONE, .cut = n->split.cut};
@@ -274,6 +281,8 @@ static const char *why_once(const struct graph *g, const struct graph_stages *ou
         return edge_at(n, 0) == GRAPH_NONE ? "it reads nothing" : "it has more than stdin and stdout";
     if (!g->split_bytes && input_bytes(g, n) < GRAPH_SPLIT_MIN)
         return "its input is less than 256 KiB";
+    if (!g->split_bytes && has_small_files(g, n))
+        return "its files are less than 64 KiB on average";
     if (waits_in_vain(g, n))
         return "it may leave before the map has ended";
     if (shows_reading(g, out->exact, node))
