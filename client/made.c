@@ -9,12 +9,14 @@
 #include "proto/record.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READ_BYTES 262144
+#define READ_BYTES  262144
+#define BEGUN_BYTES (1u << 20) /* each time that so many have come they are sent to the disk */
 
 /* The sink of the output that the graph has under this name, or GRAPH_NONE. */
 static uint32_t named_sink(const struct graph_node *n, const char *name)
@@ -144,6 +146,14 @@ static int go_on(struct made_reader *m, struct err *e)
     return 0;
 }
 
+/* Some bytes of the file are written.  They begin their way to the disk, so that at the end little is left to be waited for. */
+static void begin_sync(const struct made_reader *m, size_t part)
+{
+    uint64_t end = m->file[m->at].size_bytes - m->left_bytes, begun = (end - part) / BEGUN_BYTES * BEGUN_BYTES;
+    if (end - begun >= BEGUN_BYTES)
+        (void)!sync_file_range(m->fd, (off_t)begun, (off_t)(end - begun), SYNC_FILE_RANGE_WRITE);
+}
+
 static int take(struct made_reader *m, const char *data, size_t size, struct err *e)
 {
     while (size) {
@@ -171,6 +181,8 @@ static int take(struct made_reader *m, const char *data, size_t size, struct err
             else if (!written)
                 return err_sys(e, "cannot write '%.200s'", m->file[m->at].name);
             m->left_bytes -= part;
+            if (written)
+                begin_sync(m, part);
         }
         data += part;
         size -= part;

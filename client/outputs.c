@@ -271,23 +271,36 @@ struct output *output_at(struct zpipe_job *j, const char *path)
     return found;
 }
 
-/* Everything but the rename: the file is synced, has its mode and a temporary name. */
-static int prepare(struct output *o, struct err *e)
+static bool is_placed(const struct output *o)
 {
-    if (make_directories(o, e) < 0)
-        return -1;
-    if (fsync(o->fd) < 0)
-        return err_sys(e, "cannot complete '%s'", o->path);
-    return output_publish(o, e);
+    return o->path && o->made && !o->replaced && !o->append;
+}
+
+/* Everything but the rename: all files are synced, and then get their modes and temporary names.  The bytes of all are on their
+ * way to the disk before the first is waited for, and no name is given in between: so the file system's log, too, is written
+ * for all at once. */
+static int prepare(struct zpipe_job *j, struct err *e)
+{
+    struct output *all = j->output, *end = j->output + j->output_count;
+    for (struct output *o = all; o < end; o++)
+        if (o->path && o->made && !o->replaced && check_complete(j, o, e) < 0)
+            return -1;
+    for (struct output *o = all; o < end; o++)
+        if (is_placed(o))
+            (void)!sync_file_range(o->fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* some file systems cannot: fsync does it all */
+    for (struct output *o = all; o < end; o++)
+        if (is_placed(o) && fsync(o->fd) < 0)
+            return err_sys(e, "cannot complete '%s'", o->path);
+    for (struct output *o = all; o < end; o++)
+        if (is_placed(o) && (make_directories(o, e) < 0 || output_publish(o, e) < 0))
+            return -1;
+    return 0;
 }
 
 int outputs_commit(struct zpipe_job *j, struct err *e)
 {
-    for (uint32_t i = 0; i < j->output_count; i++) {
-        struct output *o = &j->output[i];
-        if (o->path && o->made && !o->replaced && (check_complete(j, o, e) < 0 || (!o->append && prepare(o, e) < 0)))
-            return -1;
-    }
+    if (prepare(j, e) < 0)
+        return -1;
     for (uint32_t i = 0; i < j->output_count; i++) {
         struct output *o = &j->output[i];
         if (o->path && o->made && o->append && append(o, e) < 0)
@@ -295,7 +308,7 @@ int outputs_commit(struct zpipe_job *j, struct err *e)
     }
     for (uint32_t i = 0; i < j->output_count; i++) {
         struct output *o = &j->output[i];
-        if (!o->path || !o->made || o->append || o->replaced)
+        if (!is_placed(o))
             continue;
         if (rename(o->hidden, o->path) < 0)
             return err_sys(e, "cannot put '%s' in place", o->path);
