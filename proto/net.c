@@ -297,12 +297,30 @@ static void zap_run(struct loop_hook *w)
         decide(n, &q);
 }
 
+int net_bind(void *socket, const char *url)
+{
+    int r;
+    do
+        r = zmq_bind(socket, url);
+    while (r < 0 && errno == EINTR);
+    return r;
+}
+
+int net_connect(void *socket, const char *url)
+{
+    int r;
+    do
+        r = zmq_connect(socket, url);
+    while (r < 0 && errno == EINTR);
+    return r;
+}
+
 int net_guard(struct net *n, struct err *e)
 {
     if (n->zap)
         return 0;
     n->zap = zmq_socket(n->context, ZMQ_ROUTER);
-    if (!n->zap || zmq_bind(n->zap, ZAP_URL) < 0)
+    if (!n->zap || net_bind(n->zap, ZAP_URL) < 0)
         return err_set(e, ERR_IO, "cannot listen for key checks: %s", zmq_strerror(errno));
     n->zap_hook = (struct loop_hook){.pending = zap_pending, .run = zap_run, .owner = n};
     n->held_timer = (struct loop_timer){.run = held_late, .owner = n};

@@ -34,4 +34,7 @@ int net_guard(struct net *n, struct err *e);
 
 /* A socket's ZMQ_EVENTS and ZMQ_FD. */
 bool net_readable(void *socket);
+/* As zmq_bind and zmq_connect; a signal may interrupt those before they have begun. */
+int net_bind(void *socket, const char *url);
+int net_connect(void *socket, const char *url);
 int net_fd(void *socket);

@@ -377,7 +377,7 @@ struct peer *peer_listen(struct net *n, const char *url, enum msg_role as,
         peer_close(p);
         return NULL;
     }
-    if (zmq_bind(p->socket, url) < 0) {
+    if (net_bind(p->socket, url) < 0) {
         bool foreign = errno == ENODEV || errno == EADDRNOTAVAIL;
         err_set(e,
                 errno == EADDRINUSE           ? ERR_AGAIN
@@ -400,7 +400,7 @@ static int reach(struct peer *p, struct err *e)
         zmq_setsockopt(p->socket, ZMQ_CURVE_SERVERKEY, p->server_key, MSG_KEY_BYTES);
     if (!inproc && peer_watch(p, e) < 0)
         return -1;
-    if (zmq_connect(p->socket, p->url) < 0)
+    if (net_connect(p->socket, p->url) < 0)
         return err_set(e, ERR_INPUT, "cannot connect to '%s': %s (want tcp://HOST:PORT)", p->url, zmq_strerror(errno));
     return 0;
 }
