@@ -254,13 +254,8 @@ def stands_still(text, same, options=()):
         with Lent(2, 1, ("--isolation", "none")) as c:
             if os.path.exists("once"):
                 os.rmdir("once")
-            job = subprocess.Popen([zpipe, "--record", "no", "--split", "always,64K", *options, text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE)
-            try:
-                out, err = job.communicate(timeout=TIMEOUT)
-            finally:
-                job.kill()
-            assert (out, job.returncode) == want[:2], (job.returncode, out[:200], err)
+            out, status, err = run([zpipe, "--record", "no", "--split", "always,64K", *options, text], ".", subprocess.DEVNULL)
+            assert (out, status) == want[:2], (status, out[:200], err)
             if b"where=elsewhere" in c.log(1):
                 return "hit"
     raise AssertionError("the owner did no run twice: the test tests nothing")

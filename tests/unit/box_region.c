@@ -726,13 +726,14 @@ static void test_input_for_tmp(void **state)
     assert_int_equal(b.stage[0].status, 3);
 }
 
-/* Wait until places that are ready now are older than the kernel's tick: before that, no change in them could be seen. */
-static void await_tick(void)
+/* Run plain programs until the shells' places that are ready now are older than the kernel's tick: before that, no change in them could be
+ * seen. */
+static void pass_tick(void)
 {
     struct timespec first, now;
     clock_gettime(CLOCK_REALTIME_COARSE, &first);
     do {
-        usleep(1000);
+        run("cat /etc/hostname");
         clock_gettime(CLOCK_REALTIME_COARSE, &now);
     } while (now.tv_sec == first.tv_sec && now.tv_nsec == first.tv_nsec);
 }
@@ -749,6 +750,21 @@ static bool had_a_task(pid_t init)
     if (f)
         fclose(f);
     return faults > 0;
+}
+
+/* Wait for places that are ready and, if `used`, that had a task; nothing tells of them but /proc.  Returns how many there are. */
+static int await_places(pid_t place[CENSUS_PROCESSES], bool used)
+{
+    int found = 0;
+    for (int looks = 0; looks < 100 && !found; looks++) {
+        int ready = census_places(place);
+        for (int i = 0; i < ready; i++)
+            if (!used || had_a_task(place[i]))
+                place[found++] = place[i];
+        if (!found)
+            usleep(1000);
+    }
+    return found;
 }
 
 /* The wall's questions (docs/SECURITY.md), asked in a place that another task had before.  A file given would be in the way of that, so
@@ -779,19 +795,10 @@ static void test_places_wall(void **state)
         skip();
     }
     for (int tries = 0; tries < 50 && !asked; tries++) {
-        int used = 0;
-        for (int looks = 0; looks < 100 && !census_places(before); looks++)
-            usleep(1000);
-        await_tick();
+        await_places(before, false);
+        pass_tick();
         run("sh -c 'cat /etc/hostname'"); /* as the asker, a shell: plain programs have places of their own */
-        for (int looks = 0; looks < 100 && !used; looks++) {
-            int ready = census_places(before);
-            for (int i = 0; i < ready; i++)
-                if (had_a_task(before[i]))
-                    before[used++] = before[i];
-            if (!used)
-                usleep(1000);
-        }
+        int used = await_places(before, true);
         ask_the_wall(probe);
         asked = used - stays(before, used, after, census_places(after)); /* the place is not used again, because the asker has made something there */
     }
