@@ -55,7 +55,7 @@ struct member {
     bool idles;                 /* with WAITS_TURN: it looked for something in vain, or yielded */
     bool killed;                /* for a process's first thread: killed by the one at work, which goes on when the process has ended */
     uint64_t written;           /* with WAITS_PIPE: bytes written so far by a call that will write more */
-    uint32_t fills;             /* how often it had to wait because a pipe or socket was full */
+    uint32_t fills;             /* how often a pipe or socket was full that it writes to, since it was looked whether that can be wider */
     bool kept;                  /* its call waits for this answer: */
     struct notify_reply reply;
     struct seccomp_notif asked; /* the call */

@@ -92,14 +92,19 @@ static bool wants_no_signal(const struct call *c)
     return c->nr == SYS_sendto && c->arg[3] & MSG_NOSIGNAL;
 }
 
-/* It was full.  True: now there is room.
- *
- * The first bytes go on as early as ever.  Whoever has filled a pipe a few times will go on to fill it, and passes the turn less often if it is
- * wide.  When that is follows from what the threads did, so it must not be refused. */
-static bool widen(struct member *m, int fd)
+/* What it writes to was full once more.  Whoever has filled a pipe a few times will go on to fill it; the first bytes go on as early as ever. */
+static bool streams(struct member *m)
+{
+    m->fills = (m->fills + 1) % STREAM_FILLS;
+    return !m->fills;
+}
+
+/* The turn is passed less often if a pipe is wide.  When it is made so follows from what the threads did, so it must not be refused.  True: now
+ * there is room. */
+static bool widen(const struct member *m, int fd)
 {
     int room = fcntl(fd, F_GETPIPE_SZ);
-    if (++m->fills < STREAM_FILLS || room < 0 || room >= (int)NOTIFY_WIDE_BYTES)
+    if (room < 0 || room >= (int)NOTIFY_WIDE_BYTES)
         return false;
     if (fcntl(fd, F_SETPIPE_SZ, NOTIFY_WIDE_BYTES) >= 0)
         return true;
@@ -118,7 +123,7 @@ static int write_rest(struct member *m, int fd)
             return EFAULT;
         ssize_t n = put(fd, bytes, size);
         int error = n < 0 ? errno : 0;
-        if (error == EAGAIN && widen(m, fd))
+        if (error == EAGAIN && streams(m) && widen(m, fd))
             continue;
         if (n <= 0)
             return error == EAGAIN && moved ? 0 : error;
@@ -143,7 +148,7 @@ bool turns_write_on(struct member *m)
 
 bool turns_widen(struct member *m)
 {
-    int fd = turns_writes(m->call.nr) ? open_to_write(m) : -1;
+    int fd = turns_writes(m->call.nr) && streams(m) ? open_to_write(m) : -1;
     bool wide = fd >= 0 && widen(m, fd);
     fd_close(&fd);
     return wide && (!m->written || turns_write_on(m));
