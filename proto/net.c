@@ -297,12 +297,17 @@ static void zap_run(struct loop_hook *w)
         decide(n, &q);
 }
 
+static bool interrupted(int result)
+{
+    return result < 0 && errno == EINTR;
+}
+
 int net_bind(void *socket, const char *url)
 {
     int r;
     do
         r = zmq_bind(socket, url);
-    while (r < 0 && errno == EINTR);
+    while (interrupted(r));
     return r;
 }
 
@@ -311,7 +316,16 @@ int net_connect(void *socket, const char *url)
     int r;
     do
         r = zmq_connect(socket, url);
-    while (r < 0 && errno == EINTR);
+    while (interrupted(r));
+    return r;
+}
+
+int net_monitor(void *socket, const char *url, int events)
+{
+    int r;
+    do
+        r = zmq_socket_monitor(socket, url, events);
+    while (interrupted(r));
     return r;
 }
 

@@ -34,7 +34,8 @@ int net_guard(struct net *n, struct err *e);
 
 /* A socket's ZMQ_EVENTS and ZMQ_FD. */
 bool net_readable(void *socket);
-/* As zmq_bind and zmq_connect; a signal may interrupt those before they have begun. */
+/* As zmq_bind, zmq_connect and zmq_socket_monitor, which a signal may interrupt before they have begun. */
 int net_bind(void *socket, const char *url);
 int net_connect(void *socket, const char *url);
+int net_monitor(void *socket, const char *url, int events);
 int net_fd(void *socket);

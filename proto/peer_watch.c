@@ -182,7 +182,7 @@ int peer_watch(struct peer *p, struct err *e)
     p->monitor = zmq_socket(p->net->context, ZMQ_PAIR);
     if (p->monitor) /* without this, the library's own thread would wait for us at the high-water mark */
         peer_set_number(p->monitor, ZMQ_RCVHWM, 0);
-    if (!p->monitor || zmq_socket_monitor(p->socket, url, events) < 0 ||
+    if (!p->monitor || net_monitor(p->socket, url, events) < 0 ||
         net_connect(p->monitor, url) < 0)
         return err_set(e, ERR_IO, "cannot watch connections: %s", zmq_strerror(errno));
     p->monitor_hook =
