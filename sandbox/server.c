@@ -401,7 +401,7 @@ int server_main(int control, const struct server_options *o)
     s.mounts_watch = (struct watch){-1, mounts_ready, &s};
     s.signal_watch = (struct watch){-1, children_ready, &s};
     s.lane.timer.fd = -1;
-    if (prepare(&s, &e) < 0 || (o->lane && lane_start(&s, &e) < 0))
+    if (prepare(&s, &e) < 0 || lane_start(&s, o->lane, &e) < 0)
         server_lose(&s, &e);
     while (!s.ended && serve_once(&s) == 0)
         ;

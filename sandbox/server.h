@@ -27,11 +27,12 @@ struct watch {
     void *owner;
 };
 
-struct lane { /* of a server that stays on one CPU with its tasks, see lane.c */
-    struct watch timer; /* fd -1: this is none */
+struct lane { /* how a server stays on one CPU with its tasks, see lane.c */
+    struct watch timer; /* fd -1: it does not, as it has only one */
+    bool is_lane;       /* for short tasks; else for one whose processes take turns */
     cpu_set_t cpus;     /* all that it may use */
     bool held;          /* it stays on one */
-    unsigned events;    /* since it was let go */
+    unsigned events;    /* or passed turns, since it was let go */
     uint32_t hold_ns;   /* for how long next */
 };
 
@@ -198,8 +199,9 @@ void server_tell_later(struct server *s, struct wire head); /* send it together 
 void link_watch(struct server *s, struct link *l, struct watch *w);
 
 /* --- lane.c --- */
-int lane_start(struct server *s, struct err *e);
+int lane_start(struct server *s, bool is_lane, struct err *e);
 void lane_tend(struct server *s);
+void lane_passed(struct server *s); /* a turn was passed */
 
 /* --- guard.c --- */
 int guard_start(struct server *s, struct err *e); /* call when the zygote has been started */

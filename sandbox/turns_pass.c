@@ -187,6 +187,7 @@ void turns_give(struct member *m, struct member *from)
         m->from = from;
     }
     ts->at_work = m;
+    lane_passed(ts->task->region->server);
     turns_look_begin(ts);
     if (m->kept)
         notify_send(ts->task->notify, &m->reply);

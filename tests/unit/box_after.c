@@ -234,6 +234,12 @@ static int open_lane(void **state)
     return r;
 }
 
+static bool is_server(void *owner, pid_t pid)
+{
+    *(pid_t *)owner = pid;
+    return true;
+}
+
 /* The child of ours that is the server of a lane; 0: there is none. */
 static bool is_lane(void *owner, pid_t pid)
 {
@@ -341,6 +347,32 @@ static void test_lane_stays(void **state)
     close(in[1]);
 }
 
+/* Any server stays on one CPU while processes of its only task take turns often, and no longer. */
+static void test_turns_stay(void **state)
+{
+    int in[2], tries = 0;
+    pid_t server = 0;
+    (void)state;
+    if (cpus_of(0) < 2)
+        skip();
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    uint64_t id = start("i=0; while [ $i -lt 400 ]; do /bin/true; i=$((i+1)); done; read x; echo $x", in[0], 0);
+    children_each(getpid(), is_server, &server);
+    while (cpus_of(server) > 1 && ++tries < 10000)
+        poll(NULL, 0, 1);
+    assert_int_equal(cpus_of(server), 1);
+    for (int calm = 0; calm < 400 && tries < 20000; tries++) { /* it waits for its input now: longer than one is ever held */
+        calm = cpus_of(server) == 1 ? 0 : calm + 1;
+        poll(NULL, 0, 1);
+    }
+    assert_true(cpus_of(server) > 1);
+    assert_int_equal(write(in[1], "z\n", 2), 2);
+    until(&seen[id].over);
+    assert_string_equal(seen[id].kept, "z\n");
+    close(in[0]);
+    close(in[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -355,6 +387,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_closed, open_lane, close_box),
         cmocka_unit_test_setup_teardown(test_lane_lost, open_box, close_box),
         cmocka_unit_test_setup_teardown(test_lane_stays, open_lane, close_box),
+        cmocka_unit_test_setup_teardown(test_turns_stay, open_box, close_box),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
