@@ -508,8 +508,8 @@ static void tell_progress(const struct blocks *b)
 void blocks_look(const struct blocks *b)
 {
     tell_progress(b);
-    if (twice_late(b))
-        agent_step_soon(b->t->agent);
+    if (agent_data(b->t->agent))
+        agent_step_soon(b->t->agent); /* a run may be late by now */
 }
 
 /* Is this stdin worth cutting?  A terminal's lines are wanted one by one, and a small file needs no cutting. */

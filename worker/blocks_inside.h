@@ -76,6 +76,7 @@ struct run {
     struct run *behind;    /* the run for whose end, and slot, this one waits in the box; NULL */
     struct run *follower;  /* the run that waits in the box for this one's; NULL */
     uint32_t tries;
+    uint32_t copied; /* how many copies of it were begun because it, or the one before, was late */
     const char *lost; /* in the arena: why its sandbox failed, so that it is to run again; NULL */
     bool waiting; /* it waits for a slot: a run that came back to be run again, or an audit */
     bool is_copy, is_audit;

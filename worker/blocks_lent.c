@@ -195,7 +195,7 @@ static uint32_t stage_wants(const struct blocks *b)
     uint32_t max = width ? width > own ? width - own : 0 : WANT_MAX;
     uint32_t late = twice_late(b);
     if (late)
-        return lent_width(b) ? late + b->away : 0;
+        return lent_width(b) ? late + b->away + borrow_stuck_slots(b->t) : 0;
     bool busy = b->waiting || b->audits || left;
     if ((b->state != CUTTING && !b->keys) || !busy || !(b->lacks_slots || b->audits) || !lent_may(b, 0))
         return 0;

@@ -6,6 +6,10 @@
  * and if the other one ends, too, they must be equal.  The last one goes on for that alone: it ends with the stage, or when
  * its slot is wanted.
  *
+ * A copy may be late itself: then the next one takes its place, which has twice the time, and so on, elsewhere if somebody
+ * else has a slot, and otherwise here.  So a stage cannot stand still while any place is left that does its runs, and a
+ * run that just takes long has few copies in vain.  Originals are not killed: the one begun first may be the first to end.
+ *
  * An audit is a copy that the user asked for (--audit).  Which runs have one follows from job, stage and number alone.  It
  * is made on another worker than its original, if there is one; it stops waiting for that when nothing else is left to do.
  * An audit serves only the comparison, and the stage waits for it. */
@@ -15,7 +19,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LATE_NS 1000000000u /* a run that takes less is never late: to send its input elsewhere takes time, too */
+#define LATE_NS    1000000000u /* a run that takes less is never late: to send its input elsewhere takes time, too */
+#define COPIES_MAX 16          /* of one run, one after another: the last one has some 10,000 times the usual time */
+#define HERE_AFTER 1           /* a run here has a copy here only after so many more doublings, */
+#define OVER_AFTER 2           /* and after so many even if no slot is free */
 
 /* ---- what a run came to */
 
@@ -250,24 +257,30 @@ static int hasten_one(struct blocks *b, struct run *r, enum where where, struct 
         return -1;
     }
     b->copying++;
+    r->copied++;
     log_info("run_again", "job=%llu run=%llu where=%s", (unsigned long long)b->t->job, (unsigned long long)r->number,
              where == HERE ? "here" : "elsewhere");
     return lent_start(b, copy, where, e);
 }
 
-/* A run here that takes longer than others do. */
-static bool is_late(const struct run *r)
+/* Does the run, or its copy if it has one, take longer than others do?  Each copy has twice the time of the one before. */
+static bool is_late(const struct run *r, uint32_t doublings)
 {
     const struct blocks *b = r->b;
-    uint64_t usual = b->task_ns + b->task_ns / 2;
-    return r->watch.id && !r->rests && !r->stays && r->tries < RUN_TRIES_MAX && b->noted && lent_may(b, run_bytes_in(r)) &&
-           loop_clock_ns() - r->began_ns > (usual > LATE_NS ? usual : LATE_NS);
+    uint64_t usual = b->task_ns + b->task_ns / 2, since = r->copy ? r->copy->began_ns : r->began_ns;
+    return b->noted && loop_clock_ns() - since > (usual > LATE_NS ? usual : LATE_NS) << (r->copied + doublings);
 }
 
-/* May the run be copied to where copies of it are made? */
-static bool may_copy(const struct run *r, enum where where)
+/* May the run have a copy, or another one? */
+static bool may_copy(const struct run *r)
 {
-    return !r->ended && !r->copy && (where == HERE ? r->lent != NULL : is_late(r));
+    return !r->ended && !r->rests && !r->waiting && !(r->copy && r->copy->is_audit) && r->copied < COPIES_MAX &&
+           lent_may(r->b, run_bytes_in(r)) && ((r->lent && !r->copy) || is_late(r, 0));
+}
+
+static bool may_leave(const struct run *r)
+{
+    return !r->stays && r->tries < RUN_TRIES_MAX && is_late(r, 0);
 }
 
 /* Is nothing cut now?  all: nothing is left, or what came back waits for a slot here, before anything new is cut; otherwise all
@@ -279,41 +292,96 @@ static bool is_idle(const struct blocks *b, bool *all)
     return b->state == (b->keys ? COMBINING : CUTTING) && (*all || (some && !blocks_room_for_more(b)));
 }
 
-/* The run to be copied next, and how many there are to choose from; NULL: none. */
-static struct run *next_copy(const struct blocks *b, enum where where, uint32_t *count)
+/* Find a place for another copy of the late run; if it is HERE, a slot was taken.  false: there is none yet. */
+static bool find_place(struct blocks *b, const struct run *r, enum where *where)
 {
-    struct run *one = NULL;
-    bool all;
-    *count = 0;
-    if (!is_idle(b, &all))
-        return NULL;
-    for (struct run *r = b->run; r && (all || r == b->run); r = r->next)
-        if (may_copy(r, where)) {
-            one = r;
-            ++*count;
+    *where = ELSEWHERE;
+    if (may_leave(r) && borrow_is_idle(b->t) && lent_width(b))
+        return true;
+    *where = HERE;
+    if (r->lent)
+        return r->copy && !r->copy->watch.id && careful_slot(b);
+    bool others = r->copied || r->stays || r->tries || borrowed_slots(b->t); /* otherwise nobody but us is there */
+    return others && is_late(r, HERE_AFTER) &&
+           (careful_slot(b) || (is_late(r, OVER_AFTER) && agent_begin_run(b->t->agent, queue_slots(b), UINT32_MAX, b->run_memory)));
+}
+
+/* Another copy takes its place. */
+static void give_up(struct run *copy)
+{
+    if (copy->watch.id) {
+        stop(copy);
+        return;
+    }
+    borrow_give_up(copy);
+    copy->b->away--;
+    copy_free(copy);
+}
+
+/* An audit that a lender keeps for too long is made by somebody else: the stage waits for it. */
+static void audits_hasten(struct blocks *b)
+{
+    uint64_t usual = b->task_ns + b->task_ns / 2;
+    for (struct run *copy = b->copies; copy; copy = copy->next)
+        if (copy->is_audit && copy->lent && copy->copied < COPIES_MAX && b->noted &&
+            loop_clock_ns() - copy->began_ns > (usual > LATE_NS ? usual : LATE_NS) << (copy->copied + HERE_AFTER)) {
+            copy->copied++;
+            borrow_give_up(copy);
+            lent_back(copy, "", NULL);
         }
-    return one;
 }
 
 uint32_t twice_late(const struct blocks *b)
 {
     uint32_t count = 0;
-    if (agent_data(b->t->agent) && b->running > b->resting && !b->t->elsewhere)
-        next_copy(b, ELSEWHERE, &count);
+    bool all;
+    if (!agent_data(b->t->agent) || b->t->elsewhere || !is_idle(b, &all))
+        return 0;
+    for (const struct run *r = b->run; r && (all || r == b->run); r = r->next)
+        count += may_copy(r) && may_leave(r);
     return count;
+}
+
+/* Copy the first late run for which there is a place.  1: one was copied; 0: none; -1: e. */
+static int copy_late(struct blocks *b, bool all, struct err *e)
+{
+    enum where where;
+    for (struct run *r = b->run; r && (all || r == b->run); r = r->next) {
+        if (!may_copy(r) || !is_late(r, 0))
+            continue;
+        bool found = find_place(b, r, &where);
+        if (r->copy && (found || (r->lent && r->copy->watch.id))) /* a lent run's copy here: another one gets its slot */
+            give_up(r->copy);
+        if (found)
+            return hasten_one(b, r, where, e) < 0 ? -1 : 1;
+    }
+    return 0;
+}
+
+/* The newest run that a lender has and that has no copy. */
+static struct run *newest_lent(const struct blocks *b, bool all)
+{
+    struct run *one = NULL;
+    for (struct run *r = b->run; r && (all || r == b->run); r = r->next)
+        if (r->lent && !r->copy && may_copy(r))
+            one = r;
+    return one;
 }
 
 int twice_hasten(struct blocks *b, struct err *e)
 {
-    uint32_t count;
     struct run *r;
-    while ((r = next_copy(b, HERE, &count)) && careful_slot(b))
+    bool all;
+    int copied = 1;
+    audits_hasten(b);
+    if (!agent_data(b->t->agent) || !is_idle(b, &all))
+        return 0;
+    while ((r = newest_lent(b, all)) && careful_slot(b))
         if (hasten_one(b, r, HERE, e) < 0)
             return -1;
-    while (borrow_is_idle(b->t) && (r = next_copy(b, ELSEWHERE, &count)) && lent_width(b))
-        if (hasten_one(b, r, ELSEWHERE, e) < 0)
-            return -1;
-    return 0;
+    while (copied > 0)
+        copied = copy_late(b, all, e);
+    return copied;
 }
 
 /* ---- audits */

@@ -54,6 +54,7 @@ struct borrow {
     uint32_t count, ids;
     struct lent_file *files; /* each once */
     bool attached, leaving, over; /* leaving: it takes no more runs; over: to be freed */
+    bool stuck; /* it took too long with a run, and has ended none since */
 };
 
 static struct borrow *find(const struct attempt *t, uint32_t loan)
@@ -168,6 +169,7 @@ static int read_input(void *owner, uint64_t at, void *to, size_t size, struct er
 static void has_come(struct run_lent *l)
 {
     struct run *r = l->run;
+    l->at->stuck = false;
     run_over(l);
     if (r)
         lent_ended(r, l->at->name, l->ran, l->fd);
@@ -225,9 +227,14 @@ static int send_work(struct run_lent *l, const struct run *r, struct err *e)
     return 0;
 }
 
+static bool is_of_use(const struct borrow *w)
+{
+    return w->attached && !w->leaving && !w->over && !w->stuck;
+}
+
 static bool has_room(const struct borrow *w)
 {
-    return w->attached && !w->leaving && !w->over && w->count < LENT_AHEAD * w->slots;
+    return is_of_use(w) && w->count < LENT_AHEAD * w->slots;
 }
 
 bool borrow_has_room(const struct attempt *t)
@@ -250,7 +257,15 @@ uint32_t borrowed_slots(const struct attempt *t)
 {
     uint32_t slots = 0;
     for (const struct borrow *w = t->borrows; w; w = w->next)
-        slots += w->attached && !w->leaving && !w->over ? w->slots : 0;
+        slots += is_of_use(w) ? w->slots : 0;
+    return slots;
+}
+
+uint32_t borrow_stuck_slots(const struct attempt *t)
+{
+    uint32_t slots = 0;
+    for (const struct borrow *w = t->borrows; w; w = w->next)
+        slots += w->stuck && !w->over ? w->slots : 0;
     return slots;
 }
 
@@ -314,6 +329,14 @@ void borrow_compare(struct run *r, const struct outcome *with)
     l->with = *with;
     l->run = NULL;
     r->lent = NULL;
+}
+
+void borrow_give_up(struct run *r)
+{
+    struct run_lent *l = r->lent;
+    leave(l->at, MSG_RUN_OUTPUT, l->id, l->at->loan);
+    l->at->stuck = true;
+    run_over(l);
 }
 
 void borrows_drop(struct blocks *b)

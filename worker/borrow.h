@@ -33,13 +33,16 @@ bool borrow_attach(struct attempt *t, uint64_t link, const struct msg_attach *m)
 void borrow_message(struct attempt *t, uint64_t link, const struct msg *m, struct slice bulk);
 void borrows_link_lost(struct attempt *t, uint64_t link, const struct err *why);
 
-uint32_t borrowed_slots(const struct attempt *t);
+uint32_t borrowed_slots(const struct attempt *t); /* where runs can be done */
+uint32_t borrow_stuck_slots(const struct attempt *t); /* of lenders that are given none */
 bool borrow_has_room(const struct attempt *t);
 bool borrow_is_idle(const struct attempt *t); /* would a lender begin a run at once? */
 /* Give the run to the lender with the least to do.  -1 with e: it failed, through no fault of the run. */
 int borrow_run(struct attempt *t, struct run *r, struct err *e);
 /* A copy of the run has ended first: the lender's result is only compared with it. */
 void borrow_compare(struct run *r, const struct outcome *with);
+/* The run takes its lender too long: it is not lent any more, and the lender gets no run of ours before it has ended one. */
+void borrow_give_up(struct run *r);
 /* Drop all lent runs of the stage, even those that are only compared. */
 void borrows_drop(struct blocks *b);
 /* Let lenders go that have no run of ours: there will be no more for them. */

@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from blocks import ROWS, make_files, run  # noqa: E402
 from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
 from run import reference  # noqa: E402
-from watch import below, until  # noqa: E402
+from watch import stopped, until  # noqa: E402
 from workers import Workers  # noqa: E402
 
 TIMEOUT = 90
@@ -279,19 +279,6 @@ def a_block_that_stands_still_where_its_stage_is():
 STOPS_ALWAYS = "sh -c 'read x; case $x in *00) kill -STOP $$;; esac; echo $x; cat | wc -c'"
 
 
-def stopped(worker):
-    """Programs below it that stand still, each with its sandbox's first process."""
-    found = []
-    for p in below(worker.pid):
-        try:
-            text = open("/proc/%d/stat" % p).read()
-        except OSError:
-            continue
-        state, parent = text.rpartition(")")[2].split()[:2]
-        found += [(p, int(parent))] * (state == "T" and "(sh)" in text)
-    return found
-
-
 @case
 def a_run_whose_two_sandboxes_are_lost():
     """When the original is lost its copy goes on, and when that is lost, too, the run begins again."""
@@ -300,14 +287,15 @@ def a_run_whose_two_sandboxes_are_lost():
         want = run(reference(NUMBERED), ".", subprocess.DEVNULL)
         with Lent(2) as c:
             job = c.submit(text, "--commands", "once.conf")
+            pids = [worker.pid for worker in c.started[1:]]
             for worker in c.started[1:]:
-                until("a program stands still", lambda: stopped(worker), TIMEOUT)
-            for worker, told in ((1, lambda: b"sandbox_lost" in c.log(1)), (2, lambda: any(map(stopped, c.started[1:])))):
-                for _, first in stopped(c.started[worker]):
+                until("a program stands still", lambda: stopped(worker.pid), TIMEOUT)
+            for worker, told in ((1, lambda: b"sandbox_lost" in c.log(1)), (2, lambda: any(map(stopped, pids)))):
+                for _, first in stopped(c.started[worker].pid):
                     os.kill(first, signal.SIGKILL)
-                    until("that is gone", lambda: (_, first) not in stopped(c.started[worker]), TIMEOUT)
+                    until("that is gone", lambda: (_, first) not in stopped(c.started[worker].pid), TIMEOUT)
                 until("it is noticed", told, TIMEOUT)
-            for p, _ in [p for worker in c.started[1:] for p in stopped(worker)]:
+            for p, _ in [p for worker in c.started[1:] for p in stopped(worker.pid)]:
                 os.kill(p, signal.SIGCONT)
             out, err = job.communicate(timeout=TIMEOUT)
             assert (out, job.returncode, err) == want, (job.returncode, out[:200], err)

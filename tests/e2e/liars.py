@@ -3,13 +3,13 @@
 named in its log, and the job has the bytes of sh: the run is done elsewhere.  tests/lib/liar.c tells the lies.
 
     liars.py --bin DIR [CASE...]"""
-import os, select, subprocess, sys
+import os, select, signal, subprocess, sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from blocks import make_files  # noqa: E402
 from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
 from run import reference  # noqa: E402
-from watch import until  # noqa: E402
+from watch import stopped, until  # noqa: E402
 from workers import Workers  # noqa: E402
 
 TIMEOUT = 120
@@ -126,6 +126,44 @@ def owners():
 def an_owner_that_leaves_runs_between_their_outputs():
     chunk = chunk_of_lines()
     tell("owner", "leaves", None, chunk, chunk, "map { sh -c 'cat; echo said >&2' }", b"said\n")
+
+
+# A block that stands still wherever it runs, and the others' output.
+STOPS = "sh -c 'read x; case $x in *11) kill -STOP $$;; esac; echo $x; cat | wc -c'"
+STOPS_TABLE = "command sh\n  values -c\n  form -c : lines\n"
+
+
+def hangs(lie, words, slots, options=(), said=b""):
+    """The owner's own run stands still, and its copy is given to a liar, who ends none: a copy here is what is left.  Only that
+    one is let go."""
+    with open("stops.conf", "w") as f:
+        f.write(STOPS_TABLE)
+    with open("numbers.txt", "w") as f:
+        f.write("".join(("%063d\n" % i) * 1024 for i in range(12)))
+    want = b"".join(b"%063d\n65472\n" % i for i in range(12))
+    with Workers(zpipe, 1, slots=slots, options=("--image", "lies")) as c:
+        os.environ.update(c.env)
+        until("the honest worker has joined", joined, TIMEOUT)
+        owner = c.started[1]
+        with subprocess.Popen([zpipe, "--commands", "stops.conf", "--record", "no", "--split", "always,64K", *options, "cat numbers.txt | " + STOPS],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
+            until("the last run stands still", lambda: stopped(owner.pid), TIMEOUT)
+            first = stopped(owner.pid)
+            with Liar(c, "lender", lie) as liar:
+                assert liar.has_lied(TIMEOUT), "%s: the liar never had to do with the job" % lie
+                until("%s is found out" % lie, lambda: found_out(c, words), TIMEOUT)
+                until("a copy stands still here", lambda: set(stopped(owner.pid)) - set(first), TIMEOUT)
+                for program, _ in set(stopped(owner.pid)) - set(first):
+                    os.kill(program, signal.SIGCONT)
+                out, err = job.communicate(timeout=TIMEOUT)
+                assert (out, job.returncode, err.replace(said, b"")) == (want, 0, b""), "%s: %s" % (lie, (out[:200], job.returncode, err))
+
+
+@case
+def lenders_where_the_owners_run_hangs():
+    """A copy that is never ended; and one that is refused, for an owner that has no other slot."""
+    hangs("silence", None, 2)
+    hangs("early", dict(LENDER)["early"], 1)
 
 
 run_cases(args, make_files)

@@ -42,6 +42,20 @@ def below(pid):
     return found
 
 
+def stopped(pid):
+    """Programs below it that stand still (SIGSTOP), each with its sandbox's first process."""
+    found = []
+    for p in below(pid):
+        try:
+            with open("/proc/%d/stat" % p) as f:
+                text = f.read()
+        except OSError:
+            continue
+        state, parent = text.rpartition(")")[2].split()[:2]
+        found += [(p, int(parent))] * (state == "T" and "(sh)" in text)
+    return found
+
+
 @contextlib.contextmanager
 def busy(count, *how):
     """So many processes use the processors meanwhile.  They die with us, also where we are killed."""

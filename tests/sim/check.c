@@ -104,6 +104,10 @@ static const char *check_loans(const struct core *c)
     MUST(count == c->loans.count && coming == c->coming, "loans are counted wrongly");
     MUST(length(&c->wanting) == c->wanting_count, "those that want slots are counted wrongly");
     MUST(coming >= waiting || list_empty(&c->lent), "a job waits while slots are lent");
+    for (const struct list *l = c->wanting.next; l != &c->wanting && !waiting; l = l->next) {
+        const struct part *p = LIST_OF(l, part, wanting);
+        MUST(!fleet_lender(c, p->worker, p->run_bytes), "a part wants slots, and a worker that may lend has some");
+    }
     return NULL;
 }
 

@@ -38,6 +38,7 @@ const char *const plant_names[PLANTS + 1] = {
     [30] = "a client that stands still is taken for gone",
     [31] = "of the blocks that were at work any is named",
     [32] = "the block after the one that was at work is named",
+    [33] = "who wants slots is sometimes forgotten",
 };
 
 static bool lends;
@@ -62,6 +63,8 @@ void __wrap_lend_step(struct core *c);
 void __wrap_lend_step(struct core *c)
 {
     lends = true;
+    if (plant == 33 && core_random(c) % 8 == 0)
+        c->lend_again = false;
     __real_lend_step(c);
     lends = false;
 }

@@ -3,5 +3,5 @@
 #pragma once
 
 extern int plant; /* 0: none */
-#define PLANTS 32
+#define PLANTS 33
 extern const char *const plant_names[PLANTS + 1];
