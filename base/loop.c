@@ -4,6 +4,7 @@
 #include "base/loop.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <time.h>
@@ -142,10 +143,21 @@ void loop_timer_stop(struct loop *l, struct loop_timer *w)
     ev_timer_stop(l->ev, &w->ev);
 }
 
+/* libev does not pass on who sent a signal, so the handler is ours. */
+static volatile sig_atomic_t senders[NSIG];
+
+static void on_sent(int signo, siginfo_t *info, void *context)
+{
+    (void)context;
+    senders[signo] = info->si_code == SI_USER || info->si_code == SI_TKILL || info->si_code == SI_QUEUE ? info->si_pid : 0;
+    ev_feed_signal(signo);
+}
+
 static void on_signal(struct ev_loop *ev, ev_signal *s, int events)
 {
     (void)ev, (void)events;
     struct loop_signal *w = (struct loop_signal *)((char *)s - offsetof(struct loop_signal, ev));
+    w->from = senders[s->signum];
     w->run(w);
 }
 
@@ -153,6 +165,9 @@ void loop_signal_start(struct loop *l, struct loop_signal *w, int signo)
 {
     ev_signal_init(&w->ev, on_signal, signo);
     ev_signal_start(l->ev, &w->ev);
+    struct sigaction ours = {.sa_sigaction = on_sent, .sa_flags = SA_SIGINFO | SA_RESTART};
+    sigfillset(&ours.sa_mask);
+    sigaction(signo, &ours, NULL);
 }
 
 void loop_signal_stop(struct loop *l, struct loop_signal *w)

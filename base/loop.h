@@ -28,6 +28,7 @@ struct loop_timer {
 
 struct loop_signal {
     ev_signal ev;
+    int from; /* when it runs: the process that sent the signal, as far as the kernel says; 0 */
     void (*run)(struct loop_signal *w);
     void *owner;
 };

@@ -6,6 +6,7 @@
  * The keeper may wait for its disk: clients have no leases, so nobody's lease runs out meanwhile. */
 #include "client/keeper.h"
 
+#include "base/ending.h"
 #include "base/fds.h"
 #include "base/log.h"
 #include "proto/kept.h"
@@ -257,9 +258,9 @@ static void keeper_close(struct keeper *k)
     free(k->shared);
 }
 
-static void on_signal(struct loop_signal *w)
+static void on_ending(void *owner)
 {
-    struct keeper *k = w->owner;
+    struct keeper *k = owner;
     k->closing = true;
     loop_stop(k->z->loop);
 }
@@ -288,9 +289,8 @@ int zpipe_run_keeper(const struct zpipe_keeper_options *o, void (*tell_ready)(co
     struct err e = {0};
     int r = keeper_open(&k, o, &e);
     if (r == 0) {
-        struct loop_signal term = {.run = on_signal, .owner = &k}, interrupt = term;
-        loop_signal_start(k.z->loop, &term, SIGTERM);
-        loop_signal_start(k.z->loop, &interrupt, SIGINT);
+        struct ending ending;
+        ending_start(k.z->loop, &ending, on_ending, &k);
         signal(SIGPIPE, SIG_IGN);
         signal(SIGXFSZ, SIG_IGN);
         while (!k.closing && !k.z->lost)
@@ -299,8 +299,7 @@ int zpipe_run_keeper(const struct zpipe_keeper_options *o, void (*tell_ready)(co
             e = k.failed ? k.why : k.z->why;
             r = -1;
         }
-        loop_signal_stop(k.z->loop, &term);
-        loop_signal_stop(k.z->loop, &interrupt);
+        ending_stop(k.z->loop, &ending);
     }
     keeper_close(&k);
     return r < 0 ? client_error(error, &e) : 0;

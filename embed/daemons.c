@@ -1,5 +1,6 @@
 /* `zpipe scheduler` and `zpipe worker`: the parts of a cluster as processes of their own, and the keys
  * they need.  Declared in include/zpipe.h. */
+#include "base/ending.h"
 #include "base/log.h"
 #include "base/spool.h"
 #include "proto/kept.h"
@@ -30,16 +31,16 @@ static int public_error(struct zpipe_error *to, const struct err *from)
 
 struct service {
     struct loop *loop;
-    struct loop_signal term, interrupt;
+    struct ending ending;
     void (*ready)(const char *url); /* or NULL */
     const char *url;                /* passed to `ready` */
     bool failed;
     struct err why;
 };
 
-static void on_signal(struct loop_signal *w)
+static void on_ending(void *owner)
 {
-    struct service *s = w->owner;
+    struct service *s = owner;
     loop_stop(s->loop);
 }
 
@@ -63,10 +64,7 @@ static int service_open(struct service *s, struct err *e)
     s->loop = loop_new(e);
     if (!s->loop)
         return -1;
-    s->term = (struct loop_signal){.run = on_signal, .owner = s};
-    s->interrupt = s->term;
-    loop_signal_start(s->loop, &s->term, SIGTERM);
-    loop_signal_start(s->loop, &s->interrupt, SIGINT);
+    ending_start(s->loop, &s->ending, on_ending, s);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     return 0;
@@ -85,8 +83,7 @@ static void service_close(struct service *s)
 {
     if (!s->loop)
         return;
-    loop_signal_stop(s->loop, &s->term);
-    loop_signal_stop(s->loop, &s->interrupt);
+    ending_stop(s->loop, &s->ending);
     loop_free(s->loop);
 }
 

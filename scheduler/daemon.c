@@ -28,6 +28,7 @@ struct daemon {
     uint64_t due_ns;  /* when the timer fires; UINT64_MAX: it is not running */
     uint64_t refused; /* messages the core has refused so far */
     int lock;         /* of the state directory, or -1 */
+    bool noted;       /* the directory says that a scheduler runs */
     bool gone;        /* `lost` was called */
     void (*lost)(void *owner, const struct err *why);
     void *owner;
@@ -193,6 +194,16 @@ static int hold(struct daemon *d, const char *path, struct err *e)
     return err_sys(e, "cannot lock the state directory '%s'", path);
 }
 
+/* A scheduler that is killed cannot say so: the next one does, by a file that it leaves. */
+static void note_life(struct daemon *d)
+{
+    int fd = openat(d->lock, "runs", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0 && errno == EEXIST)
+        log_warn("was_killed", "why=\"the scheduler before this one did not end by itself: it was killed, or its host was\"");
+    d->noted = fd >= 0 || errno == EEXIST;
+    fd_close(&fd);
+}
+
 static int read_lives(int directory, const char *path, uint64_t *lives, struct err *e)
 {
     char text[32] = "";
@@ -257,6 +268,8 @@ static int start(struct daemon *d, struct net *n, const struct daemon_options *o
     core.url = peer_url(d->peer); /* with the real port */
     core.owner = net_public_key(n);
     d->core = core_new(&core, e);
+    if (d->core && o->state)
+        note_life(d);
     return d->core ? 0 : -1;
 }
 
@@ -309,6 +322,8 @@ void daemon_free(struct daemon *d)
     loop_timer_stop(d->loop, &d->timer);
     peer_close(d->peer);
     core_free(d->core);
+    if (d->noted)
+        unlinkat(d->lock, "runs", 0);
     fd_close(&d->lock);
     free(d);
 }

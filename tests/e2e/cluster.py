@@ -444,6 +444,31 @@ def a_damaged_state_is_told():
 
 
 @case
+def how_a_daemon_ended_is_told():
+    """Also that it was killed, by the scheduler that comes after."""
+    with Cluster(workers=0) as c:
+        c.scheduler.kill()
+        c.scheduler.wait()
+        for number, status, why in ((signal.SIGTERM, 0, "warn ends why=\"SIGTERM from process %d\"" % os.getpid()), (signal.SIGHUP, 0, "SIGHUP from"),
+                                    (signal.SIGABRT, -signal.SIGABRT, "error crashed why=\"signal 06\"")):
+            open("daemons.log", "w").close()
+            c.start_scheduler(c.url)
+            killed = "was_killed" in open("daemons.log").read()
+            c.scheduler.send_signal(number)
+            assert c.scheduler.wait(timeout=30) == status and why in open("daemons.log").read(), (number, c.scheduler.returncode, open("daemons.log").read())
+            assert killed == (number == signal.SIGTERM), (number, killed)
+        open("daemons.log", "w").close()
+        c.start_scheduler(c.url)
+        for argv in (("worker", "--image", "tests"), ("keeper", "--state", "keep")):
+            p, _ = c.start(argv[0], "--keys", c.keys, "--scheduler", c.url, *argv[1:], preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+            p.send_signal(signal.SIGHUP)  # as under nohup
+            p.send_signal(signal.SIGINT)
+            assert p.wait(timeout=30) == 0
+        said = open("daemons.log").read()
+        assert said.count("SIGINT from process") == 2 and "SIGHUP" not in said, said
+
+
+@case
 def a_cancelled_client_leaves_nothing():
     with Cluster() as c:
         p = c.popen("yes cancel-mark | cat > /dev/null")
