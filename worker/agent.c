@@ -37,6 +37,11 @@ struct box *agent_box(struct agent *a)
     return a->box;
 }
 
+bool agent_is_bare(const struct agent *a)
+{
+    return a->bare;
+}
+
 struct peer *agent_data(const struct agent *a)
 {
     return a->data;

@@ -547,10 +547,28 @@ refuse:
     return NULL;
 }
 
+/* Without a sandbox an input has its absolute name only where it lies, and a client's is elsewhere.  The job's other workers are
+ * alike, so it is not tried again. */
+static int check_names(const struct attempt *t, struct err *e)
+{
+    for (uint32_t i = 0; agent_is_bare(t->agent) && i < t->route_count; i++) {
+        const struct msg_route *r = &t->route[i].r;
+        const char *name = r->what == MSG_FILE && r->node != GRAPH_NONE && graph_is_stage(&t->graph->node[r->node]) ? t->graph->file[r->index].name : "";
+        if (name[0] == '/' && r->via != MSG_VIA_PATH && strncmp(name, "/job/", 5))
+            return err_set(e, ERR_INPUT,
+                           "worker '%s' runs programs without a sandbox (--isolation none) and cannot put an input at '%.200s': name "
+                           "it relative to the working directory, or use workers with sandboxes",
+                           agent_name(t->agent), name);
+    }
+    return 0;
+}
+
 void attempt_begin(struct attempt *t)
 {
     struct err e;
-    if (take_in_place(t, &e) < 0 || begin_fetch(t, &e) < 0)
+    if (check_names(t, &e) < 0)
+        attempt_fail_for_good(t, &e);
+    else if (take_in_place(t, &e) < 0 || begin_fetch(t, &e) < 0)
         attempt_fail(t, &e);
     else if (!t->fetching)
         attempt_start(t);

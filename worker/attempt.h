@@ -169,6 +169,7 @@ void agent_take_memory(struct agent *a, uint64_t bytes);
 void agent_give_memory(struct agent *a, uint64_t bytes);
 uint32_t agent_width(const struct agent *a, uint32_t width);
 void agent_send(struct agent *a, const struct msg *m);
+bool agent_is_bare(const struct agent *a); /* do its programs run without a sandbox? */
 /* Our data port, NULL when embedded; and a message for one of its links. */
 struct peer *agent_data(const struct agent *a);
 struct past *agent_past(const struct agent *a); /* also NULL when embedded */

@@ -444,6 +444,21 @@ def a_damaged_state_is_told():
 
 
 @case
+def absolute_inputs_without_sandboxes_are_refused_at_once():
+    with open("x", "w") as f:
+        f.write("b\na\n")
+    with Cluster(workers=2, options=("--isolation", "none")) as c:
+        for text, told in (("cat %s/x | sort", None), ("sort x", None), ("sort %s/x", "cannot put an input at '%s/x': name it relative")):
+            sent = open("daemons.log").read().count("job_sent")
+            r = c.run(text.replace("%s", os.getcwd()))
+            if told:
+                assert r.returncode == 125 and r.stderr.count(b"\n") == 1 and (told % os.getcwd()).encode() in r.stderr, r
+                assert open("daemons.log").read().count("job_sent") == sent + 1, "it was tried again"
+            else:
+                assert (r.stdout, r.returncode) == (b"a\nb\n", 0), r
+
+
+@case
 def how_a_daemon_ended_is_told():
     """Also that it was killed, by the scheduler that comes after."""
     with Cluster(workers=0) as c:
