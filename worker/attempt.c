@@ -265,6 +265,19 @@ static int take_in_place(struct attempt *t, struct err *e)
     return 0;
 }
 
+/* A file system gives out and takes back inodes slowly (ext4: 0.2 ms each, and more when many were freed a moment ago); so small
+ * inputs that are fetched are in memory. */
+int attempt_spool(struct attempt *t, const struct graph_file *f, bool *small, struct err *e)
+{
+    *small = f && f->size_bytes && f->size_bytes <= SMALL_INPUT_MAX && f->size_bytes <= SMALL_INPUTS_MAX - t->small_bytes;
+    int fd = *small ? spool_of((struct slice){"", 0}, e) : spool_open(e);
+    if (fd < 0)
+        return -1;
+    t->small_bytes += *small ? f->size_bytes : 0;
+    fchmod(fd, f ? (f->mode & 0777) | 0400 : 0600);
+    return fd;
+}
+
 /* Begin to fetch the inputs that must be here, complete, before the first program starts. */
 static int begin_fetch(struct attempt *t, struct err *e)
 {
@@ -278,16 +291,18 @@ static int begin_fetch(struct attempt *t, struct err *e)
         const struct graph_file *f = route->r.what == MSG_FILE ? &t->graph->file[route->r.index] : NULL;
         if (!stream || !fetch || route->in_place || (f && S_ISDIR(f->mode)))
             continue; /* the files in a directory have routes of their own */
-        route->spool = spool_open(e);
+        bool small;
+        route->spool = attempt_spool(t, f, &small, e);
         if (route->spool < 0)
             return -1;
-        fchmod(route->spool, f ? (f->mode & 0777) | 0400 : 0600);
         t->fetching++;
         int to = fcntl(route->spool, F_DUPFD_CLOEXEC, 3);
         if (to < 0)
             return err_sys(e, "cannot duplicate a descriptor");
         if (attempt_carry(t, route, to, false, e) < 0)
             return -1;
+        if (small)
+            carry_expect(route->carry, f->size_bytes);
     }
     return 0;
 }

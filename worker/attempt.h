@@ -17,6 +17,9 @@
 #include "worker/region.h"
 #include "worker/regions.h"
 
+#define SMALL_INPUT_MAX  (64u << 10) /* a fetched input of so many bytes is kept in memory, */
+#define SMALL_INPUTS_MAX (16u << 20) /* ... and so many of all of a job's together */
+
 enum attempt_state { ATTEMPT_FETCHING, ATTEMPT_RUNNING, ATTEMPT_STOPPING, ATTEMPT_ENDED };
 
 /* A route, and what this worker knows of it. */
@@ -110,6 +113,7 @@ struct attempt {
     bool paused; /* there is no scheduler that knows of this attempt: its messages wait */
     bool torn;   /* it was killed: it has not ended by itself */
     struct err doubt; /* fewer bytes came than had been given away before; code 0: no */
+    uint64_t small_bytes; /* of small inputs, in memory */
     uint64_t memory_bytes; /* taken from the worker's memory, for the programs that stream */
     struct past_job *past; /* of a submitted job: results kept for the case that it begins again; NULL: none are */
     uint32_t deaths; /* how many workers were lost while they ran a stage of it */
@@ -152,6 +156,8 @@ void attempt_free(struct attempt *t);
 /* Find out which stages run in blocks; none runs yet. */
 int attempt_find_stages(struct attempt *t, struct err *e);
 /* The attempt's route for this thing, or NULL.  node GRAPH_NONE: any node. */
+/* A file for an input that is fetched: a small one is in memory, and must have as many bytes as it says.  Gives. */
+int attempt_spool(struct attempt *t, const struct graph_file *f, bool *small, struct err *e);
 struct attempt_route *attempt_route_of(struct attempt *t, uint32_t what, uint32_t index, uint32_t node);
 
 /* What attempts need of the agent. */

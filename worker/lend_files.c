@@ -96,9 +96,8 @@ static int fetch(struct loan *l, struct attempt_route *r, struct err *e)
     r->spool = shared_open(agent_shared(l->agent), f);
     if (r->spool >= 0)
         return 0;
-    r->spool = spool_open(e);
-    if (r->spool >= 0)
-        fchmod(r->spool, (f->mode & 0777) | 0400);
+    bool small;
+    r->spool = attempt_spool(l->t, f, &small, e);
     int to = r->spool < 0 ? -1 : blocks_dup(r->spool, e);
     r->carry = to < 0 ? NULL : carry_in(agent_loop(l->agent), to, &name, &events, l, e);
     if (!r->carry)

@@ -83,6 +83,19 @@ def at_a_worker():
 
 
 @case
+def small_inputs_at_a_worker():
+    """They need no file there: nor do they take long where the file system is slow to make them."""
+    for i in range(300):
+        with open("in-%d.log" % i, "w") as f:
+            f.write("%d x\n" % i)
+    with disk("small", "1m,nr_inodes=64") as store, Cluster(workers=0, worker_wait="2s") as c:
+        c.start("worker", "--keys", c.keys, "--scheduler", c.url, "--slots", "2", "--name", "w0", "--store", store)
+        text = "grep -h x in-*.log | md5sum"
+        r = c.run(text)
+        assert (r.returncode, r.stdout, r.stderr) == (0, reference(text), b""), r
+
+
+@case
 def at_the_client():
     """Its files: none is put in place, and one that is added to is as it was."""
     open("in.txt", "wb").write(DATA)
