@@ -1,7 +1,7 @@
 /* pid 1 of a task.  It makes the task's place: the mounts, and pid 2 with all that a program gets, which waits before its
  * exec (init_program.c).  It gathers the task's descriptors and inputs, lets the program begin, reaps processes, and at the
  * end hands over what the program left.  The place depends on no task, so it may be made before there is one (place.c).  It
- * serves one task, and then the next one if that task left the place as it was.
+ * serves one task, and then others, to which it gives a new /job and /tmp if the last one did not leave them as they were.
  *
  * The init is our code, but shares a pid namespace with the program.  Signals from there do not reach pid 1; and it keeps
  * capabilities that the program has not, so it cannot be traced.  While it gathers, it must read all that comes: the server
@@ -82,7 +82,7 @@ void init_tell(struct init *in, const struct outcome *o, const struct rusage *us
 static void answer(struct init *in, const struct outcome *o)
 {
     plain_remove();
-    in->stays = in->as_made ? WIRE_STAYS : WIRE_STAYS_NOT;
+    in->stays = in->may_stay ? WIRE_STAYS : WIRE_STAYS_NOT;
     init_tell(in, o, &in->use);
 }
 
@@ -111,7 +111,7 @@ static void await_again(struct init *in)
 {
     while (wire_receive(in->link, &in->packet, 0) > 0) {
         int link = -1, last_number = -1;
-        if (in->packet.head.kind == WIRE_PLACE && in->as_made) {
+        if (in->packet.head.kind == WIRE_PLACE && in->may_stay) {
             link = init_raise_fd(wire_take_fd(&in->packet, 0));
             last_number = wire_take_fd(&in->packet, 1);
         }
@@ -130,7 +130,7 @@ static void await_again(struct init *in)
 
 _Noreturn void init_end(struct init *in, const struct outcome *o)
 {
-    in->as_made = false;
+    in->may_stay = false;
     answer(in, o);
     await_again(in);
     _exit(0);
@@ -370,7 +370,8 @@ static void read_task(struct init *in)
             init_give_up(in, &e);
         }
         bytes = (struct slice){(const char *)all + h->offset, h->size};
-        in->is_mapped = true;
+        in->map = all;
+        in->map_size = (size_t)s.st_size;
         close(spec);
     } else {
         char *copy = arena_alloc(&in->arena, bytes.size + 1);
@@ -427,19 +428,28 @@ static void mark_unchanged(void)
         utimensat(AT_FDCWD, scratch_place[i], both, 0); /* if that fails the kernel's time is replaced */
 }
 
+/* /job and /tmp were made: note what they look like as long as nothing is in them, and fence them in. */
+static int meet_scratch(struct init *in, struct err *e)
+{
+    struct stat s;
+    if (stat(".", &s) == 0)
+        in->job_size = s.st_size;
+    mark_unchanged();
+    for (int i = 0; i < INIT_SCRATCH; i++)
+        if (stat(scratch_place[i], &s) == 0)
+            in->changed[i] = s.st_ctim;
+    if (program_fence(&in->fence, e) < 0)
+        return -1;
+    in->fence = init_raise_fd(in->fence);
+    return 0;
+}
+
 static void make_place(struct init *in, const struct box_task *own)
 {
     struct err e;
-    struct stat s;
-    if ((in->none ? plain_place(&in->task, &in->files, &e) : mounts_begin(own, &e)) < 0)
+    in->fence = -1;
+    if ((in->none ? plain_place(&in->task, &in->files, &e) : mounts_begin(own, &e)) < 0 || (!in->none && meet_scratch(in, &e) < 0))
         init_give_up(in, &e);
-    if (!in->none && stat(".", &s) == 0)
-        in->job_size = s.st_size;
-    if (!in->none)
-        mark_unchanged();
-    for (int i = 0; !in->none && i < INIT_SCRATCH; i++)
-        if (stat(scratch_place[i], &s) == 0)
-            in->changed[i] = s.st_ctim;
     in->null = init_raise_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
     if (in->null < 0) {
         err_sys(&e, "cannot open '/dev/null' for the program");
@@ -452,14 +462,14 @@ static void make_place(struct init *in, const struct box_task *own)
     init_make_program(in);
 }
 
-/* Can the place be used again after this task?  Not if something was put into it for this task.  Nor if a file that the
- * task makes could get the same time as the place itself, as times are only as fine as the kernel's ticks: then a change
- * could not be seen. */
-static bool can_stay(const struct init *in)
+/* Can /job and /tmp be used again after this task?  Not if something was put there for it.  Nor if a file that the task makes
+ * could get the same time as the place itself, as times are only as fine as the kernel's ticks: then a change could not be
+ * seen. */
+static bool scratch_can_stay(const struct init *in)
 {
     struct timespec tick;
     clock_gettime(CLOCK_REALTIME_COARSE, &tick);
-    bool later = in->maker != MAKER_NONE && !in->is_template && !in->task.file_count && !in->task.limit.scratch_bytes && !in->is_mapped;
+    bool later = !in->task.file_count && !in->task.limit.scratch_bytes;
     for (int i = 0; later && i < INIT_SCRATCH; i++)
         later = in->changed[i].tv_sec < tick.tv_sec || (in->changed[i].tv_sec == tick.tv_sec && in->changed[i].tv_nsec < tick.tv_nsec);
     return later;
@@ -498,7 +508,8 @@ static void serve_task(struct init *in, int signals)
 {
     struct outcome o = {0};
     add_task(in);
-    in->as_made = can_stay(in);
+    in->may_stay = in->maker != MAKER_NONE && !in->is_template;
+    in->as_made = in->may_stay && scratch_can_stay(in);
     init_start_program(in);
     if (in->is_template)
         template_serve(in, signals);
@@ -521,15 +532,30 @@ static void say_hello(struct init *in, bool outside)
         _exit(1);
 }
 
+/* The place is used again: other tasks' /job and /tmp are not. */
+static void renew(struct init *in)
+{
+    struct err e;
+    if (in->as_made)
+        return;
+    fd_close(&in->fence);
+    if (mounts_renew(&e) < 0 || meet_scratch(in, &e) < 0)
+        _exit(1); /* the server then makes a place anew */
+}
+
 static void forget_task(struct init *in)
 {
+    for (uint32_t i = 0; i < in->task.file_count; i++)
+        fd_close(&in->files.fd[i]); /* with which its copies were compared */
+    if (in->map)
+        munmap(in->map, in->map_size);
     arena_clear(&in->arena);
     memset(&in->task, 0, sizeof *in - offsetof(struct init, task));
     in->forker = -1;
 }
 
 /* Make the place, then wait for the task, which may be long in coming; or, if the task must be known first, the other way
- * round.  Then serve further tasks, while the place is as it was made. */
+ * round.  Then serve further tasks. */
 _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside)
 {
     static struct init in;
@@ -567,6 +593,7 @@ _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside
             await_task(&in);
         serve_task(&in, signals);
         await_again(&in);
+        renew(&in);
         say_hello(&in, false);
         forget_task(&in);
         init_make_program(&in);

@@ -37,6 +37,7 @@ struct init {
     unsigned variant;  /* of the filter */
     int null;          /* /dev/null */
     int listener;      /* -1: none */
+    int fence;         /* the Landlock ruleset, for as long as /job and /tmp are the same; -1: none */
     int maker;         /* enum init_maker */
     struct timespec changed[INIT_SCRATCH]; /* when the writable directories were last changed, while empty; 0: not known */
     off_t job_size;    /* of /job, while it is empty; 0: not known */
@@ -47,8 +48,10 @@ struct init {
     uint32_t slot_count, missing;
     struct task_files files;
     bool is_template;
-    bool as_made; /* the task has left nothing in the place, so the next task may have it */
-    bool is_mapped; /* the task's description is mapped, for as long as this process lives */
+    void *map; /* the task's description, if it is mapped */
+    size_t map_size;
+    bool as_made; /* the task has left /job and /tmp as they were, so the next task may have them */
+    bool may_stay; /* the next task may have the place */
     uint32_t unasked; /* as in WIRE_TASK: the directory of PATH with the program; or WIRE_ASK */
     bool killed, finish, main_ended, all_ended;
     enum wire_why why;

@@ -150,6 +150,8 @@ static int be_program(void *owner)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
     program_alone();
     int made = in->maker ? 0 : make_wall(in, &e);
+    if (made == 0 && !in->none)
+        made = program_enter(in->fence, &e);
     if (made == 0) {
         pass_turn(in, TURN_MAKING, TURN_INIT);
         made = place_ports(in, &e);
@@ -247,7 +249,7 @@ static void not_cloned(struct init *in, long result)
 }
 
 /* The maker: a thread of pid 1 behind the filter.  Its children are behind it, too, so none has to install the filter,
- * which takes as long as a small program lives.  Programs can neither signal pid 1 nor trace a process that has a right
+ * which takes as long as a small program lives; each enters the fence, which is around the /job and /tmp of its task.  Programs can neither signal pid 1 nor trace a process that has a right
  * they have not.  Once the maker has said that it waits it touches nothing but its futex, as others run in our memory then. */
 static int be_maker(void *owner)
 {
@@ -275,7 +277,7 @@ static bool begin_maker(struct init *in)
 {
     static char stack[CHILD_STACK_BYTES] __attribute__((aligned(16)));
     pid_t number = NOTIFY_NOBODY;
-    struct clone_args a = {.flags = CLONE_VM | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD,
+    struct clone_args a = {.flags = CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD, /* FS: its children begin where we are */
                            .stack = (uintptr_t)stack,
                            .stack_size = sizeof stack,
                            .set_tid = (uintptr_t)&number,

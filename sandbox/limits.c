@@ -2,6 +2,8 @@
  * own limits are set from outside, when the task is known. */
 #include "sandbox/box.h"
 #include "sandbox/fence.h"
+#include "sandbox/raw_call.h"
+#include "sandbox/syscalls.h"
 #include "sandbox/zygote.h"
 
 #include <errno.h>
@@ -125,12 +127,19 @@ static int drop_rights(void)
 }
 
 /* Landlock: a task writes only in its own places, and reads only what is below its root. */
-static int enter_fence(struct err *e)
+int program_fence(int *ruleset, struct err *e)
 {
     static const struct fence_rule rules[] = {
         {"/", false, false}, {"/tmp", true, true}, {"/job", true, true}, {"/dev", true, false}};
     int version = fence_version(e);
-    return version < 0 ? -1 : fence_enter(version, rules, sizeof rules / sizeof *rules, e);
+    *ruleset = version > 0 ? fence_make(version, rules, sizeof rules / sizeof *rules, e) : -1;
+    return version < 0 || (version && *ruleset < 0) ? -1 : 0;
+}
+
+int program_enter(int ruleset, struct err *e)
+{
+    errno = ruleset < 0 ? 0 : (int)-raw_call(SYS_landlock_restrict_self, ruleset, 0, 0, 0, syscalls_own(0), syscalls_own(1));
+    return errno ? err_sys(e, "cannot enter the Landlock ruleset") : 0;
 }
 
 int program_wall(bool none, struct err *e)
@@ -141,9 +150,7 @@ int program_wall(bool none, struct err *e)
         return err_sys(e, "cannot fix the program's memory layout");
     if (none)
         return 0;
-    if (drop_rights() < 0)
-        return err_sys(e, "cannot drop the program's rights");
-    return enter_fence(e);
+    return drop_rights() < 0 ? err_sys(e, "cannot drop the program's rights") : 0;
 }
 
 void program_alone(void)

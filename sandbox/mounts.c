@@ -505,6 +505,21 @@ int mounts_begin(const struct box_task *own, struct err *e)
     return chdir("/job") < 0 ? err_sys(e, "cannot enter '/job'") : 0;
 }
 
+int mounts_renew(struct err *e)
+{
+    /* All is put below /job and goes with it: each unmounting waits until all CPUs have noticed it. */
+    char old[] = "/job/XXXXXX";
+    if (chdir("/") < 0 || !mkdtemp(old))
+        return err_sys(e, "cannot leave '/job'");
+    while (mount("/tmp", old, NULL, MS_MOVE, NULL) == 0)
+        ;
+    if (errno != EINVAL || umount2("/job", MNT_DETACH) < 0)
+        return err_sys(e, "cannot unmount the last task's '/tmp' and '/job'");
+    if (scratch(e) < 0)
+        return -1;
+    return chdir("/job") < 0 ? err_sys(e, "cannot enter '/job'") : 0;
+}
+
 int mounts_add(const struct box_task *t, const struct task_files *f, struct err *e)
 {
     char path[4200];

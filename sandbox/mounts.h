@@ -29,5 +29,7 @@ bool mounts_need_root(const struct box_task *t);
 /* In an init, in its own mount namespace: makes /tmp and /job, empty, and makes /job the current directory.  `own`: NULL,
  * or the task that needs a root of its own. */
 int mounts_begin(const struct box_task *own, struct err *e);
+/* Makes /tmp and /job anew.  All that is in the old ones goes, inputs too. */
+int mounts_renew(struct err *e);
 /* Then adds what belongs to the task: its files, and room for them.  Borrows the fds. */
 int mounts_add(const struct box_task *t, const struct task_files *f, struct err *e);

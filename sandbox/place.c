@@ -1,7 +1,7 @@
 /* A place for a task is an init with its namespaces and mounts, and a process that is already behind its filter and only
  * lacks its program (init.c).  No place depends on the task, so some are kept ready; a task takes one and has it to
- * itself.  So a start costs a message and an exec.  A used place is replaced only after the task's result was sent.  If
- * the task left its place as it found it, the place is used again and only the process is made anew.
+ * itself.  So a start costs a message and an exec.  A used place is replaced only after the task's result was sent.  It is
+ * used again: only the process is made anew, and /job and /tmp if the task did not leave them as they were.
  *
  * A server that has only one region keeps no place ready.  Nor is one kept for tasks that must be known first: those
  * that need a root of their own, or a filter that few tasks use. */
@@ -22,6 +22,10 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+/* If a place cannot be used again so many are made anew before that is tried once more: the first time, and at most. */
+#define AGAIN_PAUSE_FIRST 16
+#define AGAIN_PAUSE_MOST  4096
 
 struct ready_place {
     struct server *server;
@@ -157,7 +161,7 @@ struct leaving {
     struct cgroup *cgroup;
     struct watch watch;
     bool let_go, again;
-    unsigned variant; /* with `again`: the place is as new, for this variant */
+    unsigned variant; /* with `again`: the place serves further tasks, of this variant */
     struct leaving *next;
 };
 
@@ -215,13 +219,25 @@ static void let_them_go(struct server *s)
     }
 }
 
-/* A used place that is as new and has this variant of the filter. */
-static struct leaving *who_stays(const struct server *s, unsigned variant)
+/* A used place that serves further tasks and has this variant of the filter. */
+static struct leaving *who_stays(struct server *s, unsigned variant)
 {
-    struct leaving *l = s->never_again || s->last_number < 0 ? NULL : s->leaving;
+    struct leaving *l = s->last_number < 0 ? NULL : s->leaving;
     while (l && !(l->again && !l->let_go && l->variant == variant))
         l = l->next;
-    return l;
+    if (!l || !s->again_skip)
+        return l;
+    s->again_skip--;
+    return NULL;
+}
+
+void place_again_went(struct server *s, bool well)
+{
+    if (well)
+        s->again_pause = 0;
+    else if (s->again_pause < AGAIN_PAUSE_MOST)
+        s->again_pause = s->again_pause ? 2 * s->again_pause : AGAIN_PAUSE_FIRST;
+    s->again_skip = s->again_pause;
 }
 
 /* Use a place again, over a new link, so that no message about the last task can be taken for one about the next. */
@@ -269,6 +285,7 @@ static void place_event(struct watch *w, uint32_t events)
     int n = wire_receive(r->place.link.fd, p, MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return;
+    bool ready = r->place.listener >= 0;
     bool good = n > 0 && (p->head.kind == WIRE_HELLO || p->head.kind == WIRE_LISTENER);
     if (good && p->head.kind == WIRE_HELLO) {
         r->place.init = p->from;
@@ -277,10 +294,10 @@ static void place_event(struct watch *w, uint32_t events)
         good = (r->place.listener = place_listener(&r->place.link, p)) >= 0;
     if (n > 0)
         wire_close_fds(p);
-    if (!good) {
-        r->server->never_again |= r->again; /* places cannot be used again on this host */
+    if (r->again && !ready && (!good || r->place.listener >= 0))
+        place_again_went(r->server, good);
+    if (!good)
         drop(r);
-    }
 }
 
 static void make_ready(struct server *s, unsigned variant)
@@ -369,12 +386,12 @@ static int tell(struct place *p, const struct region *r, uint32_t task, bool is_
     return link_send(&p->link, h, NULL, 0, &r->spec_fd, 1);
 }
 
-/* A place of this variant that is ready, or else one that will be. */
+/* A place of this variant that is ready, or else one that will be; but not one of which that is in doubt. */
 static struct ready_place *ready_with(const struct server *s, unsigned variant)
 {
     struct ready_place *found = NULL;
     for (struct ready_place *r = s->places; r && (!found || found->place.listener < 0); r = r->next)
-        if (r->variant == variant && (!found || r->place.listener >= 0))
+        if (r->variant == variant && (r->place.listener >= 0 || (!found && !(r->again && s->again_pause))))
             found = r;
     return found;
 }
@@ -388,6 +405,7 @@ int place_take(struct server *s, const struct region *r, uint32_t task, bool is_
         bool there = tell(&ready->place, r, task, is_template) == 0;
         if (there) {
             *p = ready->place;
+            p->used_again = ready->again && p->listener < 0;
             ready->place = (struct place){.link = LINK_INIT, .listener = -1};
             cgroup_limit(p->cgroup, &t->limit);
         }

@@ -72,7 +72,7 @@ struct server {
     struct ready_place *places; /* places that stand ready, or are being made ready */
     uint32_t places_max, places_used[PLACE_VARIANTS]; /* how many to keep ready of each variant; how many were used and must be made anew */
     int last_number;  /* the file that sets a pid namespace's next number; -1: none */
-    bool never_again; /* a place could not be used again on this host, so none is */
+    uint32_t again_skip, again_pause; /* a place could not be used again: so many are not, and how many were to be; 0: it went well */
     struct leaving *leaving; /* inits that are about to end */
     uint32_t leaving_count;
     uint64_t regions_begun;
@@ -135,7 +135,8 @@ struct task {
     bool warm;            /* it was cloned from a template */
     uint64_t before_user_ns, before_sys_ns; /* CPU time in its result that was used by the tasks before it */
     bool unasked;         /* the exec of its program is not notified */
-    bool again;           /* its place is as new, so the next task may use it */
+    bool used_again;      /* its place has served a task before, and whether it can again was not known when the task got it */
+    bool again;           /* its place may serve the next task */
     struct template *template; /* the template that serves it now */
     struct template *awaits;   /* it begins when this template stands ready, or cannot be made */
     struct cgroup *cgroup; /* NULL: none; a clone is in its template's, which has no limits */
@@ -272,7 +273,10 @@ struct place { /* what a place gives to its task */
     int listener; /* of its filter; -1: it has not come yet */
     struct cgroup *cgroup; /* NULL: none */
     bool unasked;          /* the exec of its program is not notified */
+    bool used_again;       /* it has served a task before, and does not stand ready yet */
 };
+/* Could a place be used again?  If not, that is not tried for a while. */
+void place_again_went(struct server *s, bool well);
 /* Take a place for task `task` of r, ready or newly asked for, and tell it what it is to run. */
 int place_take(struct server *s, const struct region *r, uint32_t task, bool is_template, struct place *p, struct err *e);
 bool place_watches(const struct box_task *t); /* does the task's filter notify questions about files? */

@@ -213,6 +213,8 @@ void task_gone(struct task *t)
     }
     if (still_dies(t))
         return;
+    if (t->state == TASK_SETUP && t->used_again && !t->notify)
+        place_again_went(r->server, false);
     if (t->state == TASK_SETUP && cgroup_ran_out(t->cgroup))
         task_failed(t, "its processes together needed more memory than its cgroup has, and the kernel ended them; allow more memory", ENOMEM);
     task_failed(t, "the task's first process was killed", 0);
@@ -365,6 +367,8 @@ void task_take_listener(struct task *t, int fd)
     }
     if (fd < 0 && (errno == EBADF || errno == ESRCH))
         return; /* there was no program to start, and the process that looked for it is gone: its init reports that */
+    if (fd >= 0 && t->used_again)
+        place_again_went(s, true);
     int r = fd < 0 ? err_sys(&e, "cannot take over a program's system calls") : 0;
     if (r == 0)
         t->notify = notify_new(fd, plan->seed, plan->stream, plan->epoch_s, &e);

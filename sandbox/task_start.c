@@ -173,6 +173,7 @@ static int start_cold(struct task *t, struct err *e)
     t->init = p.init;
     t->cgroup = p.cgroup;
     t->unasked = p.unasked;
+    t->used_again = p.used_again;
     task_asked(t);
     if (p.listener >= 0)
         task_take_listener(t, p.listener);

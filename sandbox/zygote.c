@@ -213,9 +213,9 @@ static void die_with_server(int tasks)
 static _Noreturn void be_trial(int tasks)
 {
     struct err e;
-    int listener;
-    if (mounts_begin(NULL, &e) < 0 || program_limit_common(0, &e) < 0 || program_wall(false, &e) < 0 ||
-        filter_install(FILTER_PLAIN, &listener, &e) < 0)
+    int listener, fence;
+    if (mounts_begin(NULL, &e) < 0 || program_limit_common(0, &e) < 0 || program_fence(&fence, &e) < 0 ||
+        program_wall(false, &e) < 0 || program_enter(fence, &e) < 0 || filter_install(FILTER_PLAIN, &listener, &e) < 0)
         fail(tasks, &e);
     _exit(0);
 }

@@ -29,6 +29,11 @@ _Noreturn void init_main(int link, const struct wire *h, bool none, bool outside
 
 /* In a process that makes programs, or becomes one: set up what cannot be undone and is inherited by its children. */
 int program_wall(bool none, struct err *e);
+/* Make the Landlock ruleset for a process that will become a program, of the places that stand now; -1 as *ruleset: this kernel
+ * has none. */
+int program_fence(int *ruleset, struct err *e);
+/* Enter it (-1: do nothing), also behind the filter. */
+int program_enter(int ruleset, struct err *e);
 /* In the process that will become a program: set up what is not inherited. */
 void program_alone(void);
 /* Raise our limits.  A user namespace takes the limits, soft ones too, of the process that makes it, for all in it; so call

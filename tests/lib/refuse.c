@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@ static const struct call {
     {"clone", SYS_clone, 0, CLONE_NEWUSER},
     {"unshare", SYS_unshare, 0, 0},
     {"mount", SYS_mount, 0, 0},
+    {"mount_move", SYS_mount, 3, MS_MOVE}, /* of a task's /tmp, when its place is used again */
     {"umount2", SYS_umount2, 0, 0},
     {"pivot_root", SYS_pivot_root, 0, 0},
     {"open_tree", SYS_open_tree, 0, 0},
