@@ -46,6 +46,7 @@ struct dsl_input client_dsl_input(const struct zpipe_submission *s, const char *
         .each_count = s->each_count,
         .pipefail = s->pipefail,
         .line_reads = s->line_reads,
+        .split_bytes = s->split_bytes,
     };
 }
 

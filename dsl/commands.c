@@ -357,7 +357,7 @@ static int check_names(struct reader *r)
             const struct command_option *o =
                 option_named(r->option, r->options, c, strcspn(c, "="));
             if (!(o && strncmp(o->name[0], c, strcspn(c, "=")) == 0) &&
-                strncmp(c, "files>", 6) != 0 && strncmp(c, "files=", 6) != 0)
+                strcmp(c, "small") != 0 && strncmp(c, "files>", 6) != 0 && strncmp(c, "files=", 6) != 0)
                 return refuse(r, "in the entry above this line there is no option", c);
         }
     return 0;

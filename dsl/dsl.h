@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct graph;
 
@@ -40,6 +41,7 @@ struct dsl_input {
     const char *const *each; /* words after ::: */
     size_t each_count;
     bool pipefail, line_reads;
+    uint64_t split_bytes; /* as in struct graph */
     const struct commands_text *commands; /* tables of commands before zpipe's own */
     size_t commands_count;
 };

@@ -553,6 +553,7 @@ static int apply_input(struct lower *w, struct place *at)
     w->g->env = env;
     w->g->envc = (uint32_t)in->env_count;
     w->g->pipefail = in->pipefail;
+    w->g->split_bytes = in->split_bytes;
     w->g->line_reads = in->line_reads;
     return 0;
 }

@@ -13,6 +13,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define SMALL_FILE    (1u << 20)  /* for the condition `small`: on average, */
+#define SMALL_LARGEST (16u << 20) /* and each */
+
 int split_whole(struct split_case *c, const char *format, ...)
 {
     va_list args;
@@ -246,9 +249,24 @@ static int clauses(struct split_case *c, const struct command_form *f)
 
 /* ---- which form -------------------------------------------------------------------------- */
 
+/* Are its files such that most would be a block each, as no block spans two, and a small one?  With blocks of a given size
+ * (`--split always`) none are. */
+static bool are_small(const struct split_case *c)
+{
+    uint64_t bytes = 0, largest = 0;
+    for (uint32_t i = 0; i < c->file_count; i++) {
+        uint64_t size = c->g->file[c->file[i]].size_bytes;
+        bytes += size;
+        largest = size > largest ? size : largest;
+    }
+    return !c->g->split_bytes && c->file_count && bytes / c->file_count < SMALL_FILE && largest <= SMALL_LARGEST;
+}
+
 static bool condition_holds(const struct split_case *c, const char *condition)
 {
     size_t name = strcspn(condition, "=");
+    if (strcmp(condition, "small") == 0)
+        return are_small(c);
     if (strncmp(condition, "files>", 6) == 0)
         return c->file_count > strtoul(condition + 6, NULL, 10);
     if (strncmp(condition, "files=", 6) == 0)

@@ -48,11 +48,22 @@ static uint64_t files_bytes(const struct graph *g, const struct graph_node *n)
     return bytes;
 }
 
-/* No block holds more than one of its files. */
+bool split_joins_files(const struct graph_node *n)
+{
+    const struct graph_split *s = &n->split;
+    static const char hole[] = {GRAPH_HOLE, '{', '\0'};
+    bool last = s->cut == GRAPH_CUT_FILES && s->block_argc > 1 && !strcmp(s->block_argv[s->block_argc - 1], hole) &&
+                !strcmp(s->block_argv[0], n->argv[0]);
+    for (uint32_t i = 0; last && i + 1 < s->block_argc; i++)
+        last = !strchr(s->block_argv[i], GRAPH_HOLE);
+    return last;
+}
+
+/* Its runs may be of one file each. */
 static bool has_small_files(const struct graph *g, const struct graph_node *n)
 {
     uint32_t count = n->split.file_count;
-    return count > 1 && count <= GRAPH_FILES_ONCE && files_bytes(g, n) / count < GRAPH_FILE_MIN;
+    return !split_joins_files(n) && count > 1 && count <= GRAPH_FILES_ONCE && files_bytes(g, n) / count < GRAPH_FILE_MIN;
 }
 
 /* The size of its input, if that can be known.  For a stream it is not known; but what commands of the table make of a

@@ -35,5 +35,9 @@ uint64_t graph_add_memory(uint64_t a, uint64_t b);
 /* The memory that one run of the stage needs, as its commands declare: all its programs together, or all those of a merge. */
 uint64_t stage_run_memory(const struct graph *g, const struct graph_stages *all, const struct graph_stage *s);
 
+/* May one run of a stage that is cut between files read several?  Yes if its blocks run the command itself, and the file is
+ * their last word: so they do to each of several files what the command did. */
+bool split_joins_files(const struct graph_node *n);
+
 /* Find the stages; everything is in the arena. */
 int graph_stages(const struct graph *g, struct arena *a, struct graph_stages *out, struct err *e);

@@ -283,9 +283,11 @@ static uint64_t run_bytes(const struct blocks *b)
     uint64_t slots = agent_width(b->t->agent, b->t->graph->width) + (uint64_t)borrowed_slots(b->t);
     uint64_t size = b->in.bytes / (RUNS_PER_SLOT * slots);
     uint64_t max = RUN_BYTES_MAX, fan = b->in.bytes / MERGE_FAN;
+    if (b->files_bytes)
+        size = b->files_bytes / (RUNS_PER_SLOT * RUNS_LEFT_PER_SLOT * slots);
     if (b->way->joins && b->tail->combine == GRAPH_COMBINE_MERGE && b->last == b->tail)
         max = fan < SORT_BYTES_MAX ? SORT_BYTES_MAX : fan < MERGE_BYTES_MAX ? fan : MERGE_BYTES_MAX;
-    else if (b->in.ended)
+    else if (b->in.ended && !b->files_bytes)
         size = (b->in.bytes - b->from) / (RUNS_LEFT_PER_SLOT * slots);
     if (!b->way->joins || b->in.pieces)
         return 1;
@@ -334,6 +336,7 @@ static struct run *next_run(struct blocks *b, uint64_t to, struct err *e)
     if (b->head->file_count || (blocks_per_file(b) && to > b->from))
         run->file = inlet_file(&b->in, b->from);
     run->last = b->in.ended && to == b->in.bytes;
+    run->stays = run_has_files(run);
     return run;
 }
 
@@ -403,6 +406,8 @@ static int start_one(struct blocks *b, struct err *e)
         return r < 0 ? -1 : 0;
     if (b->in.pieces && !b->in.ended && b->in.bytes - to < ahead)
         return 0;
+    to = b->files_bytes && !past ? files_end(b, size) : to;
+    bool several = b->files_bytes && to - b->from > 1;
     b->starved = false;
     r = is_spoilt(b, to, e);
     if (r == 0 && past) {
@@ -410,7 +415,7 @@ static int start_one(struct blocks *b, struct err *e)
         b->units = r > 0 ? units : b->units;
         return r < 0 ? -1 : 1;
     }
-    if (r == 0 && (queue_has_room(b) ? (where = BEHIND, true) : lent_slot(b, lent_bytes(b, b->from, to), &where))) {
+    if (r == 0 && (queue_has_room(b) ? (where = BEHIND, true) : lent_slot(b, lent_bytes(b, b->from, to), several, &where))) {
         b->units = units;
         return blocks_begin(b, to, where, e);
     }

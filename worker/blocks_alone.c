@@ -116,8 +116,8 @@ static void put_command(struct run *r, uint32_t i, struct buf *out)
     const struct graph_node *n = blocks_node(b, i);
     bool beside = i == 0 && b->beside, own = beside && run_is_file(b);
     buf_text(out, "zpipe box");
-    if (own)
-        put_file(b, r->file, out);
+    for (uint64_t at = r->from; own && at < r->to; at++)
+        put_file(b, inlet_file(&b->in, at), out);
     for (uint32_t k = 0; k < (beside ? b->beside_count : n->file_count); k++)
         put_file(b, beside ? b->beside[k] : n->file[k], out);
     buf_text(out, " -- ");

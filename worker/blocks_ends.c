@@ -2,6 +2,8 @@
  * blocks.h. */
 #include "worker/blocks_inside.h"
 
+#include <string.h>
+
 bool ends_come(const struct blocks *b, uint64_t to)
 {
     return !b->file_at || b->intake.bytes >= b->file_at[to];
@@ -71,10 +73,21 @@ static int find_beside(struct blocks *b, struct err *e)
     return 0;
 }
 
+/* May blocks of lines span files?  Wherever they are cut, their outputs make the same whole, so it is enough that each file ends
+ * with its last line, and that no word names the file. */
+static bool joins_lines(const struct graph_split *s)
+{
+    bool named = false;
+    for (uint32_t i = 0; i < s->block_argc; i++)
+        named |= strchr(s->block_argv[i], GRAPH_HOLE) != NULL;
+    return s->cut == GRAPH_CUT_LINES && s->cut_step == 1 && s->run == GRAPH_RUN_EACH && !s->seam.size && !named;
+}
+
 /* The files that the stage's words name. */
 static int open_files(struct blocks *b, struct err *e)
 {
     const struct graph_split *s = b->head;
+    bool joins = joins_lines(s);
     if (find_beside(b, e) < 0)
         return -1;
     b->in.apart = true;
@@ -86,11 +99,14 @@ static int open_files(struct blocks *b, struct err *e)
         if (s->cut == GRAPH_CUT_FILES) { /* its programs open the file themselves; an empty one counts, too */
             if (inlet_add(&b->in, -1, 0, 1, s->file[i], e) < 0)
                 return -1;
+            b->files_bytes += f->size_bytes + GRAPH_FILE_MIN;
             continue;
         }
         int fd = route->r.via == MSG_VIA_PATH ? region_open_file(b->t, f, e) : spool_reader(route->spool, e);
         if (fd < 0 || inlet_add(&b->in, fd, 0, f->size_bytes, s->file[i], e) < 0)
             return -1;
+        if (joins)
+            inlet_join(&b->in);
         if (route->in_place)
             inlet_in_place(&b->in, s->file[i]);
     }

@@ -49,7 +49,7 @@ struct run {
     struct region_watch watch;
     uint64_t began_ns; /* when it was given a slot or a lender */
     uint64_t number, from, to;
-    uint32_t file;    /* the graph's file that the bytes [from, to) are of; GRAPH_NONE */
+    uint32_t file;    /* the graph's file that the bytes [from, to), or the first of them, are of; GRAPH_NONE */
     int in;           /* a file with its input; -1: the input is in the stage's inlet, or in */
     struct box_source *placed; /* these pieces, in the arena; fds owned */
     uint32_t placed_count;
@@ -80,7 +80,7 @@ struct run {
     const char *lost; /* in the arena: why its sandbox failed, so that it is to run again; NULL */
     bool waiting; /* it waits for a slot: a run that came back to be run again, or an audit */
     bool is_copy, is_audit;
-    bool stays;   /* it must run here: a lender that is alive could not run it (its disk may be full), or it audits a lent run */
+    bool stays;   /* it must run here: it reads several files, or a lender that is alive could not run it (its disk may be full), or it audits a lent run */
     struct task *task; /* of a map or reduce, in the arena */
 };
 
@@ -134,6 +134,7 @@ struct blocks {
     struct intake intake; /* fills `in`, unless files do */
     uint32_t *beside;  /* files that the first command opens beside those that the runs are of; NULL: all its files */
     uint32_t beside_count;
+    uint64_t files_bytes; /* for a stage that is cut between files: how much work they all are, see files_work; else 0 */
     uint64_t *file_at; /* for tasks per file of a streamed input: where each file begins in it, and where the last ends */
     struct outlet out;
     struct inlet_rule rule;
@@ -249,8 +250,8 @@ void keys_drop(struct blocks *b);
 uint32_t keys_left(const struct blocks *b); /* how many ranges have not begun to be merged */
 
 /* blocks_lent.c */
-/* Find a slot for a run of so many bytes; if it is HERE, it was taken (agent_begin_run). */
-bool lent_slot(struct blocks *b, uint64_t bytes, enum where *where);
+/* Find a slot for a run of so many bytes, which may have to stay here; if it is HERE, it was taken (agent_begin_run). */
+bool lent_slot(struct blocks *b, uint64_t bytes, bool stays, enum where *where);
 /* Start the run there.  On -1 the slot was given back. */
 int lent_start(struct blocks *b, struct run *r, enum where where, struct err *e);
 int lent_again(struct blocks *b, struct err *e);
@@ -309,6 +310,13 @@ void twice_compare(struct blocks *b, uint64_t number, const int *fd, const struc
 int whole_start(struct blocks *b, struct err *e);
 void whole_feed(struct blocks *b); /* pass on input that has come since */
 void whole_left(struct blocks *b); /* nobody reads its output any more */
+
+/* blocks_files.c, for a stage of the planner's that is cut between files. */
+uint64_t files_work(const struct blocks *b, uint64_t at); /* its bytes, and what it costs to be there at all */
+uint64_t files_end(const struct blocks *b, uint64_t size); /* where the next run ends, if it is to have so much work */
+bool run_has_files(const struct run *r);                   /* several */
+/* The files that it is of, one or several, in the arena; NULL: no memory. */
+uint32_t *run_files(const struct run *r, struct arena *a, uint32_t *count);
 
 /* blocks_ends.c */
 bool ends_come(const struct blocks *b, uint64_t to); /* have the bytes up to there come? */

@@ -234,7 +234,7 @@ static int start_range(struct blocks *b, struct err *e)
     uint64_t bytes;
     uint32_t count = pieces_of_next(k, piece, &bytes);
     bool whole = count < 2 || ranges_equals(k->ranges, k->next);
-    if (!whole && !lent_slot(b, bytes, &where))
+    if (!whole && !lent_slot(b, bytes, false, &where))
         return 0;
     k->next++;
     return whole ? pass_on(b, piece, count, e) : start(b, by, piece, count, where, e);

@@ -61,11 +61,13 @@ bool lent_width(const struct blocks *b)
     return !width || queue_slots(b) + b->away - b->waiting < width;
 }
 
-bool lent_slot(struct blocks *b, uint64_t bytes, enum where *where)
+bool lent_slot(struct blocks *b, uint64_t bytes, bool stays, enum where *where)
 {
     *where = HERE;
     if (careful_slot(b))
         return true;
+    if (stays)
+        return false;
     *where = ELSEWHERE;
     b->lacks_slots = true;
     return lent_width(b) && lent_may(b, bytes) && borrow_has_room(b->t);
@@ -126,14 +128,6 @@ void lent_back(struct run *r, const char *lender, const struct err *why)
     agent_step_soon(b->t->agent);
 }
 
-static bool slot_for(struct blocks *b, const struct run *r, enum where *where)
-{
-    if (!r->stays)
-        return lent_slot(b, run_bytes_in(r), where);
-    *where = HERE;
-    return careful_slot(b);
-}
-
 /* Start a run that came back.  1: one is under way again. */
 int lent_again(struct blocks *b, struct err *e)
 {
@@ -141,7 +135,7 @@ int lent_again(struct blocks *b, struct err *e)
     enum where where;
     while (r && !r->waiting)
         r = r->next;
-    if (!r || !slot_for(b, r, &where))
+    if (!r || !lent_slot(b, run_bytes_in(r), r->stays, &where))
         return 0;
     r->waiting = false;
     b->waiting--;

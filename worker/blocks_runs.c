@@ -107,10 +107,13 @@ struct region_words run_words(void *run, uint32_t node)
                                             : (struct region_words){n->argv, n->argc};
     if (!s->file_count)
         return w;
-    /* {} is the name of the file that the block is of. */
+    /* {} is the name of the file that the block is of; for a run of several the last word is, and each one is a word. */
     const char *name = b->t->graph->file[r->file].name;
-    const char **word = arena_array(&r->arena, w.count, sizeof *word);
-    for (uint32_t i = 0; word && i < w.count; i++) {
+    uint32_t several = run_has_files(r) ? (uint32_t)(r->to - r->from) : 0;
+    const char **word = arena_array(&r->arena, w.count + several, sizeof *word);
+    for (uint32_t i = 0; word && i < several; i++)
+        word[w.count - 1 + i] = b->t->graph->file[inlet_file(&b->in, r->from + i)].name;
+    for (uint32_t i = 0; word && i < w.count - (several > 0); i++) {
         const char *hole = strchr(w.word[i], GRAPH_HOLE);
         word[i] = w.word[i];
         if (!hole)
@@ -122,7 +125,7 @@ struct region_words run_words(void *run, uint32_t node)
         snprintf(text, size, "%.*s%s%s", (int)(hole - w.word[i]), w.word[i], name, hole + 2);
         word[i] = text;
     }
-    return word ? (struct region_words){word, w.count} : (struct region_words){0};
+    return word ? (struct region_words){word, w.count - (several > 0) + several} : (struct region_words){0};
 }
 
 static void add_result(struct blocks *b, uint32_t i, const struct box_result *r)
@@ -297,9 +300,14 @@ static void run_pump_ended(void *owner, uint32_t channel, int sys, bool reading)
 uint64_t run_bytes_in(const struct run *r)
 {
     const struct blocks *b = r->b;
-    if (run_is_file(b) && r->file != GRAPH_NONE)
+    uint64_t bytes = 0;
+    if (!run_is_file(b) || r->file == GRAPH_NONE)
+        return r->to - r->from;
+    if (!run_has_files(r))
         return b->t->graph->file[r->file].size_bytes;
-    return r->to - r->from;
+    for (uint64_t at = r->from; at < r->to; at++)
+        bytes += b->t->graph->file[inlet_file(&b->in, at)].size_bytes;
+    return bytes;
 }
 
 /* Send a BLOCK message, for a job that asked for them. */
@@ -458,6 +466,7 @@ struct run *run_like(const struct run *r, struct err *e)
     one->file = r->file;
     one->first = r->first;
     one->last = r->last;
+    one->stays = run_has_files(r);
     if (!r->merge.count || run_merges(one, r->merge, r->source, r->source_count, e) == 0)
         return one;
     run_free(one);
@@ -500,7 +509,10 @@ static int start(struct blocks *b, struct run *r, struct region_scope *scope, st
     if (scope->node[0] == b->node[0]) { /* a merge may be of the last command alone */
         scope->beside = b->beside;
         scope->beside_count = b->beside_count;
-        scope->own_file = run_is_file(b) && !r->merge.count && r->in < 0 ? r->file : GRAPH_NONE;
+        if (run_is_file(b) && !r->merge.count && r->in < 0 && !(scope->own = run_files(r, &said, &scope->own_count))) {
+            arena_clear(&said);
+            return err_nomem(e);
+        }
     }
     int result = region_build(b->t, scope, &region, e);
     if (result == 0)

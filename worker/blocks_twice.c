@@ -409,7 +409,7 @@ int audit_begin(struct run *r, struct err *e)
     if (!copy)
         return -1;
     copy->is_audit = copy->waiting = true;
-    copy->stays = r->lent;
+    copy->stays |= r->lent != NULL;
     b->audits++;
     return 0;
 }

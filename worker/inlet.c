@@ -41,6 +41,13 @@ int inlet_add_more(struct inlet *in, uint64_t offset, uint64_t size, uint32_t fi
                                     .goes_on = goes_on}, e);
 }
 
+void inlet_join(struct inlet *in)
+{
+    struct stretch *s = &in->stretch[in->count - 1];
+    char last = '\n';
+    s->joins = !s->size || (pread(s->fd, &last, 1, (off_t)(s->offset + s->size - 1)) == 1 && last == '\n');
+}
+
 void inlet_in_place(struct inlet *in, uint32_t file)
 {
     in->stretch[in->count - 1].place = file;
@@ -448,8 +455,9 @@ static uint64_t ceiling(const struct inlet *in, uint64_t from)
 {
     if (!in->apart)
         return UINT64_MAX;
-    uint32_t i = stretch_of(in, from);
-    while (in->stretch[i].at + in->stretch[i].size <= from || (i + 1 < in->count && in->stretch[i + 1].goes_on))
+    uint32_t i = stretch_of(in, from), first = i;
+    while (in->stretch[i].at + in->stretch[i].size <= from ||
+           (i + 1 < in->count && (in->stretch[i + 1].goes_on || (in->stretch[i].joins && i - first < INLET_JOINED_MAX))))
         i++;
     return in->stretch[i].at + in->stretch[i].size;
 }

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #define INLET_STRETCHES_MAX 1000000
+#define INLET_JOINED_MAX    4096 /* stretches that one block may span because they are joined */
 
 struct stretch {
     int fd; /* owned, unless it is the fd of the stretch before; readable by offset */
@@ -19,6 +20,7 @@ struct stretch {
     uint32_t place;        /* fd is this file of the graph itself, which other workers may have, too; GRAPH_NONE: it is not */
     bool same_fd;
     bool goes_on; /* it belongs to the same piece as the stretch before */
+    bool joins;   /* a block may go on from this stretch to the next one, though no block spans two stretches */
 };
 
 struct inlet {
@@ -26,7 +28,7 @@ struct inlet {
     uint32_t count, room;
     uint64_t bytes;  /* so far */
     bool ended;      /* that is all */
-    bool apart;      /* no block spans two stretches, unless they are one piece */
+    bool apart;      /* no block spans two stretches, unless they are one piece, or joined */
     bool pieces;     /* each piece is one block, whatever the rule says about cuts; */
     uint64_t whole;  /* pieces up to this offset are complete; all are when `ended` */
     struct {         /* a search for a boundary that ran out of bytes: it continues where it was */
@@ -40,6 +42,8 @@ struct inlet {
 int inlet_add(struct inlet *in, int fd, uint64_t offset, uint64_t size, uint32_t file, struct err *e);
 /* Add a stretch of the same fd as the last one; goes_on: it belongs to the same piece and file. */
 int inlet_add_more(struct inlet *in, uint64_t offset, uint64_t size, uint32_t file, bool goes_on, struct err *e);
+/* Blocks may go on from the last stretch to the next one, if it ends with a newline (or is empty). */
+void inlet_join(struct inlet *in);
 /* The last stretch is of this file of the graph itself. */
 void inlet_in_place(struct inlet *in, uint32_t file);
 /* [from, to) as parts of such files: how many; -1: some bytes are in no such file, or it takes more than max. */

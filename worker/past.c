@@ -323,7 +323,7 @@ static int digest_input(const struct run *r, uint8_t out[16], struct err *e)
 {
     static struct box_source source[SOURCES_MAX];
     bool file = run_is_file(r->b);
-    if (r->to <= r->from || (file && r->file == GRAPH_NONE) || run_bytes_in(r) > PAST_INPUT_MAX)
+    if (r->to <= r->from || (file && r->file == GRAPH_NONE) || run_has_files(r) || run_bytes_in(r) > PAST_INPUT_MAX)
         return 0;
     int count = file ? (int)lent_input(r, source) : run_sources(r, source, SOURCES_MAX);
     struct running_digest *d = count > 0 ? running_digest_new() : NULL;

@@ -453,14 +453,14 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
     struct graph *g = b->t->graph;
     const struct graph_node *n = &g->node[node];
     const struct region_scope *s = b->scope;
-    bool beside = s->beside && node == s->node[0], own = beside && s->own_file != GRAPH_NONE;
-    uint32_t count = beside ? s->beside_count + own : n->file_count;
+    bool beside = s->beside && node == s->node[0];
+    uint32_t count = beside ? s->beside_count + s->own_count : n->file_count;
     struct box_file *file = arena_array(b->r->arena, count + s->part_count, sizeof *file);
     uint64_t room = GRAPH_COPY_BYTES_MAX;
     if (!file)
         return err_nomem(b->e);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t index = !beside ? n->file[i] : i < s->beside_count ? s->beside[i] : s->own_file;
+        uint32_t index = !beside ? n->file[i] : i < s->beside_count ? s->beside[i] : s->own[i - s->beside_count];
         const struct graph_file *f = &g->file[index];
         /* For a run that we do for another worker, one route serves all nodes, and its own input has none. */
         struct attempt_route *route = attempt_route_of(b->t, MSG_FILE, index, b->t->elsewhere ? GRAPH_NONE : node);

@@ -35,7 +35,8 @@ struct region_scope {
     uint32_t expected; /* as in box.h, for each node whose words and files are the same in every run */
     const uint32_t *beside; /* instead of its own files, the first node gets these, */
     uint32_t beside_count;
-    uint32_t own_file;           /* and this one; GRAPH_NONE: none */
+    const uint32_t *own;         /* and these */
+    uint32_t own_count;
     const struct box_file *part; /* more files */
     uint32_t part_count;
     bool part_words;             /* there is one node: append their names to its words */

@@ -219,6 +219,31 @@ def together(zpipe, d, text, blocks):
     return [] if found == len(tasks) and (found > 1) == blocks else ["%d tasks of %d" % (found, len(tasks))]
 
 
+# Over many files: the same as sh, and some files are read by one program, but not all.
+MANY_FILES = [
+    "grep -c the parts/*", "grep -l 49 parts/*", "grep -L 4999 parts/* nonl.txt", "grep 49 parts/* parts/3", "grep -hn 49 parts/*", "grep the nul.txt parts/*",
+    "md5sum parts/*", "grep -h 49 parts/*", "cut -c 1-3 parts/*", "sort parts/*", "awk '{ print $NF }' parts/*", "sed 's/the/THE/' parts/*",
+]
+
+
+def many_files(zpipe, d, text):
+    where = os.path.join(d, "parts")
+    if not os.path.exists(where):
+        os.mkdir(where)
+        with open(os.path.join(d, "big.txt"), "rb") as f:
+            data = f.read()
+            for i in range(40):
+                data = data[75000:] + data[:75000]
+                part = data[:75000]
+                with open(os.path.join(where, str(i)), "wb") as to:
+                    to.write(b"" if i % 10 == 7 else part if i % 10 == 3 else part[:part.rindex(b"\n") + 1])
+    log = os.path.join(d, "joblog")
+    wrong = [] if run([zpipe, "-j", "2", "--joblog", log, text], d, subprocess.DEVNULL) == run(reference(text), d, subprocess.DEVNULL) else ["not as sh"]
+    with open(log) as f:
+        tasks = len(f.readlines()) - 1
+    return wrong if 1 < tasks < 25 or "sed" in text or "nul" in text else wrong + ["%d tasks" % tasks]
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--bin", required=True)
@@ -235,6 +260,7 @@ def main():
         rows.append(("templates", lambda: templates(zpipe, d)))
         rows += [("-v: " + t, lambda t=t, w=w: says_why(zpipe, d, t, w)) for t, w in WHOLE]
         rows += [("together: " + t, lambda t=t, b=b: together(zpipe, d, t, b)) for t, b in TOGETHER]
+        rows += [("files: " + t, lambda t=t: many_files(zpipe, d, t)) for t in MANY_FILES]
         for text, test in rows:
             wrong = test()
             passed += not wrong

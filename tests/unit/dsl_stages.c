@@ -33,6 +33,8 @@ static const struct {
     {"grep x a.log b.log b.log", "grep=0", 0, false},
     {"sort a.log b.log b.log b.log b.log b.log b.log b.log b.log", "sort: its files are less than 64 KiB on average;", 0, false},
     {"sort a.log b.log b.log b.log b.log b.log b.log b.log b.log", "sort=0", 64, false},
+    {"md5sum a.log b.log b.log b.log b.log b.log b.log b.log b.log", "md5sum=0", 0, false},
+    {"grep x a.log b.log b.log b.log b.log b.log b.log b.log b.log", "grep=0", 0, false},
     {"wc -lw < a.log", "wc=0", 0, false},
     {"grep -c x < a.log", "grep=0", 0, false},
     {"grep -c x < a.log | cat", "grep=0 cat: it does little more than pass its bytes on;", 0, false},

@@ -221,6 +221,14 @@ static void test_stretches(void **state)
     assert_int_equal(inlet_lines(&in, 1, 6, &lines, &e), 0);
     assert_int_equal(lines, 2);
     inlet_clear(&in);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(inlet_add(&in, file_of(text[i], strlen(text[i])), 0, strlen(text[i]), i, &e), 0);
+        inlet_join(&in);
+    }
+    in.apart = in.ended = true;
+    cuts(&in, rule, 6, 0, got, sizeof got);
+    assert_string_equal(got, "3 8"); /* only "a\nb" ends inside a line */
+    inlet_clear(&in);
 }
 
 /* Pieces that come: each is a block when it is complete. */
