@@ -101,15 +101,19 @@ def make_links(d, owner):
             os.lchown(os.path.join(d, name), *owner)
 
 
+def is_linked(d, name, text):
+    """Files that are large are linked, not copied, where the text does not name them."""
+    return os.path.getsize(os.path.join(d, name)) > LARGE and name.partition(".")[0] not in text
+
+
 def place_files(fixture, d, text, owner):
-    """The fixture's files.  Those that are large are linked, not copied, where the text does not name them."""
     for root, dirs, files in os.walk(fixture):
         to = os.path.join(d, os.path.relpath(root, fixture))
         for n in dirs:
             os.mkdir(os.path.join(to, n))
         for n in files:
             path, name = os.path.join(root, n), os.path.join(to, n)
-            if os.path.getsize(path) > LARGE and n.partition(".")[0] not in text:
+            if is_linked(root, n, text):
                 os.link(path, name)
                 continue
             shutil.copy2(path, name)
@@ -131,6 +135,38 @@ def snapshot(d):
             data = os.readlink(p).encode() if stat.S_ISLNK(s.st_mode) else b"as it was" if linked else open(p, "rb").read() if stat.S_ISREG(s.st_mode) else b""
             found[os.path.relpath(p, d)] = (oct(s.st_mode), data)
     return found
+
+
+class Directory:
+    """Where rows run: the fixture's files at one path.  Most rows change nothing there; it is made anew after those that did."""
+    def __init__(self, fixture, path, owner):
+        self.fixture, self.path, self.owner = fixture, path, owner
+        self.kind = self.marks = self.files = None
+
+    def place(self, text, links):
+        kind = links, [n for n in sorted(os.listdir(self.fixture)) if is_linked(self.fixture, n, text)]
+        if kind == self.kind and self.marks == self.now():
+            return
+        if self.kind:
+            shutil.rmtree(self.path)
+        os.mkdir(self.path)
+        place_files(self.fixture, self.path, text, self.owner)
+        if links:
+            make_links(self.path, self.owner)
+        self.kind, self.marks, self.files = kind, self.now(), None
+
+    def now(self):
+        """Of each entry that it is the one that was there, and when it was changed."""
+        entries = [self.path] + [os.path.join(root, n) for root, dirs, files in os.walk(self.path) for n in dirs + files]
+        return {p: (s.st_ino, s.st_ctime_ns, s.st_mtime_ns, s.st_size) for p, s in ((p, os.lstat(p)) for p in entries)}
+
+    def found(self):
+        changed = self.marks != self.now()
+        if changed or not self.files:
+            files = snapshot(self.path)
+            self.files = None if changed else files
+            return files
+        return self.files
 
 
 def run(argv, d, row, env, demote, beside=None):
@@ -307,6 +343,7 @@ class Table:
         self.fixture = os.path.join(work, "fixture")
         os.mkdir(self.fixture)
         make_files(self.fixture, owner)
+        self.directory = Directory(self.fixture, os.path.join(work, "dir"), owner)
         self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"}
         self.env.update({k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")})
         self.hosts = Hosts(4) if a.hosts else None
@@ -325,14 +362,8 @@ class Table:
             os.setuid(self.owner[0])
 
     def once(self, row, argv, beside=None):
-        d = os.path.join(self.work, "dir")
-        os.mkdir(d)
-        place_files(self.fixture, d, row.text, self.owner)
-        if "links" in row.flags:
-            make_links(d, self.owner)
-        result = run(argv, d, row, self.env, self.demote, beside) + (snapshot(d),)
-        shutil.rmtree(d)
-        return result
+        self.directory.place(row.text, "links" in row.flags)
+        return run(argv, self.directory.path, row, self.env, self.demote, beside) + (self.directory.found(),)
 
     def argv(self, row, *options):
         at = self.cluster.at(4) if self.hosts else []
