@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SPOOL_ROOM_MIN (64u << 10) /* with less free space a program's write may fail */
@@ -85,15 +86,45 @@ int spool_open(struct err *e)
     return err_sys(e, "cannot make a temporary file in '%s', /var/tmp or /tmp; --store names another directory", places[0]);
 }
 
+static uint64_t full_ns; /* when a spool was last seen to have no room */
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void spool_note(int sys)
+{
+    if (sys == ENOSPC || sys == EDQUOT)
+        full_ns = now_ns();
+}
+
 int spool_write_failed(struct err *e)
 {
+    spool_note(errno);
     return err_sys(e, "cannot write to a temporary file in '%s' (make room there, or name another directory with --store)", used ? used : "");
 }
 
 bool spool_is_full(int spool)
 {
     struct statvfs s;
-    return fstatvfs(spool, &s) == 0 && s.f_blocks && (geteuid() ? s.f_bavail : s.f_bfree) * s.f_frsize < SPOOL_ROOM_MIN;
+    bool full = fstatvfs(spool, &s) == 0 && s.f_blocks && (geteuid() ? s.f_bavail : s.f_bfree) * s.f_frsize < SPOOL_ROOM_MIN;
+    spool_note(full ? ENOSPC : 0);
+    return full;
+}
+
+bool spool_was_full(int spool, uint64_t since_ns)
+{
+    return spool_is_full(spool) || (since_ns && full_ns >= since_ns);
+}
+
+void spool_close(int *spool)
+{
+    if (*spool >= 0)
+        spool_is_full(*spool);
+    fd_close(spool);
 }
 
 int spool_of(struct slice bytes, struct err *e)

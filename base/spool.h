@@ -19,6 +19,12 @@ int spool_open(struct err *e);
 int spool_write_failed(struct err *e);
 /* Is this one's file system full?  A program that wrote to it may have lost bytes without saying so. */
 bool spool_is_full(int spool);
+/* Was one seen to be full since then (CLOCK_MONOTONIC)?  What ran meanwhile may have failed for want of room, also if there is some
+ * again.  0: is this one full now? */
+bool spool_was_full(int spool, uint64_t since_ns);
+void spool_note(int sys); /* a write to one failed for this reason */
+/* Closes one, and notes whether it was full until then: its bytes may be the room that there is afterwards. */
+void spool_close(int *spool);
 
 /* Makes one that holds these bytes (in memory: for heredocs), with its offset at 0. */
 int spool_of(struct slice bytes, struct err *e);

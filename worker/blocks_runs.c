@@ -25,8 +25,8 @@ void run_free(struct run *r)
     }
     for (uint32_t i = 0; i < r->placed_count; i++)
         close(r->placed[i].fd);
-    fd_close(&r->in);
-    fd_close(&r->out);
+    spool_close(&r->out);
+    fd_close(&r->in); /* it may be a user's file, whose disk does not matter */
     if (r->b->way->free_run)
         r->b->way->free_run(r);
     arena_clear(&r->arena);
@@ -245,12 +245,12 @@ static void run_again(struct run *r)
 }
 
 /* The run's programs write to files of ours.  They may not report that a write failed; and if they do, it is not their
- * failure. */
+ * failure.  There may be room again by now, as another run has ended. */
 int run_check_room(struct run *r, struct err *e)
 {
     for (uint32_t i = 0; i < run_outputs(r->b); i++) {
         int fd = *run_output(r, i);
-        if (fd >= 0 && spool_is_full(fd)) {
+        if (fd >= 0 && spool_was_full(fd, r->began_ns)) {
             errno = ENOSPC;
             return spool_write_failed(e);
         }

@@ -73,7 +73,7 @@ static void lent_free(struct run_lent *l)
     carry_free(l->out);
     carry_free(l->came);
     for (uint32_t i = 0; l->fd && i < l->pieces; i++)
-        fd_close(&l->fd[i]);
+        spool_close(&l->fd[i]);
     fd_close(&l->file);
     free(l->fd);
     free(l->piece);

@@ -63,6 +63,7 @@ static void send_owner(struct loan *l, const struct msg *m)
 
 void loan_fail(struct loan *l, const struct err *why)
 {
+    spool_note(why->sys);
     log_warn("loan_failed", "loan=%u why=\"%s\"", l->number, why->text);
     struct msg m = {.type = MSG_LEAVE, .leave = {l->t->job, l->t->number, MSG_LOAN, l->number, GRAPH_NONE, 0}};
     send_owner(l, &m);
@@ -269,6 +270,7 @@ static void step(struct loan *l)
         if (!agent_begin_run(l->agent, 0, 0, w->run->b->run_memory))
             return;
         const struct blocks_way *way = w->run->b->way;
+        w->run->began_ns = loop_clock_ns();
         if ((way->prepare && way->prepare(w->run, &e) < 0) || way->start(w->run->b, w->run, &e) < 0) {
             agent_end_run(l->agent, w->run->b->run_memory);
             say_done(w, MSG_HOW_FAILED, e.text);
