@@ -623,6 +623,8 @@ notify_handler *notify_handler_of(int nr)
         [SYS_openat] = answer_openat,
         [SYS_creat] = answer_creat,
         [SYS_truncate] = answer_truncate,
+        [SYS_readlink] = answer_readlink,
+        [SYS_readlinkat] = answer_readlink,
     };
 
     return nr >= 0 && nr < NOTIFY_NR_MAX ? handlers[nr] : NULL;

@@ -204,3 +204,27 @@ void answer_truncate(struct notify *n, const struct seccomp_notif *q, struct ans
     if (task_text(n, q, q->data.args[0], name, sizeof name) == 0)
         refuse_writing(n, q, AT_FDCWD, name, O_WRONLY, a);
 }
+
+/* The name of the process's program.  It lies in mounts that are not ours, and so the kernel gives it as the task sees it. */
+void answer_readlink(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    bool at = q->data.nr == SYS_readlinkat;
+    char name[TASK_PATH_MAX], program[TASK_PATH_MAX];
+    int room = (int)q->data.args[at ? 3 : 2];
+
+    a->go_on = true;
+    if (task_text(n, q, q->data.args[at], name, sizeof name) < 0 || (strcmp(name, "/proc/self/exe") != 0 && strcmp(name, "/proc/thread-self/exe") != 0))
+        return;
+    snprintf(name, sizeof name, "/proc/%d/exe", (int)q->pid);
+    ssize_t size = readlink(name, program, sizeof program);
+    if (size < 0 || !task_valid(n, q))
+        return; /* the kernel says that there is no /proc */
+    a->go_on = false;
+    if (room < size)
+        size = room;
+    if (size <= 0)
+        a->error = EINVAL;
+    else if (task_write(n, q, q->data.args[at + 1], program, (size_t)size) < 0)
+        a->error = EFAULT;
+    a->value = size;
+}

@@ -236,7 +236,7 @@ notify_handler answer_lock, answer_seek, answer_shutdown, answer_send, answer_ac
 /* notify_gate.c.  gate_lead: a process opens a file or asks about one; gate_forget: it has a new program. */
 void gate_lead(struct notify *n, const struct seccomp_notif *q);
 void gate_forget(struct notify *n, const struct seccomp_notif *q);
-notify_handler answer_open, answer_openat, answer_creat, answer_truncate, answer_exec, answer_alarm, answer_itimer,
+notify_handler answer_open, answer_openat, answer_creat, answer_truncate, answer_readlink, answer_exec, answer_alarm, answer_itimer,
     answer_pause, answer_getrandom; /* notify_open.c, _exec.c, _timers.c, _random.c */
 
 /* clock_meet: read the calling process's clock page; clock_part: write the clock back to it, at the end.  All functions

@@ -37,6 +37,14 @@ check stdin-closed 0 0 sh -c "$box -- wc -c <&-"
 check stdin-name 0 "$(cat in.txt)" "$box" -- cat /dev/stdin <in.txt
 check stdin-name-pipe 0 hello sh -c "echo hello | $box -- cat /dev/stdin"
 check with 0 "$(cat in.txt)" "$box" --with in.txt -- cat in.txt
+check own-name 0 "$(printf '/usr/bin/readlink\n/usr/bin/perl 5 /usr/')" "$box" -- sh -c "readlink /proc/self/exe; perl -e '\$b = q(12345678); \$p = qq(/proc/thread-self/exe\\0);
+    print readlink(q(/proc/self/exe)), q( ), syscall(89, \$p, \$b, 5), q( ), substr(\$b, 0, 5)'"
+if command -v cc >/dev/null; then # a library beside the program, which the loader finds by the program's name
+    mkdir lib && echo 'int answer(void) { return 42; }' | cc -shared -fPIC -o lib/libanswer.so -x c - &&
+        echo 'int answer(void); int main(void) { return answer(); }' | cc -o asks -x c - -Llib -lanswer -Wl,-rpath,'$ORIGIN/lib' ||
+        failed=1
+    check beside-it 42 '' "$box" --with asks --with lib -- ./asks
+fi
 check with-absolute 0 "$(cat in.txt)" "$box" --with "$work/in.txt" -- cat "$work/in.txt"
 check env 0 1 "$box" --env X=1 -- sh -c 'echo $X'
 check seed 0 "$("$box" --seed 5 -- python3 -c 'import random; print(random.random())')" \
