@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define TEXT_BYTES_MAX (256 << 10) /* size of a list or a script; a larger one names nothing */
+#define LISTS_BYTES_MAX (1 << 20)  /* of all lists of a stage; those that go beyond it name nothing */
 #define LIST_FILES_MAX 1000        /* files that the lists of a stage name; if there are more none is an input */
 #define STRINGS_MAX    1000        /* strings of a program that are looked at */
 #define SCRIPTS_MAX    100         /* scripts of a stage; further ones name nothing */
@@ -57,6 +58,7 @@ struct list {
     struct glob_names here; /* what the working directory holds */
     const char *name[LIST_FILES_MAX + 1];
     size_t count;
+    uint32_t left; /* so many bytes of lists may still be looked at */
 };
 
 static int by_name(const void *a, const void *b)
@@ -120,7 +122,9 @@ static int scan_list(struct list *l, const char *text, size_t size, bool escapes
 
 static int scan_list_file(struct list *l, const char *path)
 {
-    struct slice text = path ? uses_text_of(l->r, path, TEXT_BYTES_MAX) : (struct slice){0};
+    uint32_t max = l->left < TEXT_BYTES_MAX ? l->left : TEXT_BYTES_MAX;
+    struct slice text = path ? uses_text_of(l->r, path, max) : (struct slice){0};
+    l->left -= (uint32_t)text.size;
     return !path ? -1 : scan_list(l, text.data, text.size, false);
 }
 
@@ -161,7 +165,7 @@ int uses_lists(struct resolver *r, struct stage *s, const struct stage *first, c
     struct err quiet;
     if (!l)
         return resolve_no_memory(r);
-    *l = (struct list){.r = r};
+    *l = (struct list){.r = r, .left = LISTS_BYTES_MAX};
     if (glob_expand(r->arena, r->in->directory, "*", false, &l->here, &quiet) < 0)
         return 0;
     for (const struct stage *p = first; p != upto; p = p->next)

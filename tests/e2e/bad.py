@@ -937,6 +937,17 @@ def many_files():
 
 
 @case
+def lists_of_names_are_read_up_to_a_limit():
+    """`cat *.log | xargs` is no reason to read all logs before anything runs."""
+    open("z.txt", "w").write("z\n")
+    for i in range(6):
+        open("list%d" % i, "w").write("x\n" * 120000 + "z.txt\n" * (i in (0, 5)))
+    assert run("cat list1 list0 | tail -1 | xargs cat")[:2] == (0, b"z\n")
+    status, out, err = run("cat list[1-5] | tail -1 | xargs cat")
+    assert status == 123 and out == b"" and "--with" in err and "z.txt" in err, (status, out, err)
+
+
+@case
 def a_run_of_a_file_has_this_one():
     for name in "abc":
         open(name, "w").write(name * 100 + "\n")
