@@ -3,6 +3,7 @@
 #include "dsl/commands.h"
 #include "base/buf.h"
 
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -322,9 +323,11 @@ static int read_statement(struct reader *r)
         return read_names(r);
     else if (strcmp(w, "makes") == 0 && r->words == 2 && strcmp(r->word[1], "options") == 0)
         r->command->makes = COMMAND_MAKES_OPTIONS;
-    else if (strcmp(w, "makes") == 0 && r->words == 2 && strcmp(r->word[1], "words") == 0)
+    else if (strcmp(w, "makes") == 0 && r->words > 1 && r->words - 2 <= COMMAND_SPELLINGS_MAX && strcmp(r->word[1], "words") == 0) {
         r->command->makes = COMMAND_MAKES_WORDS;
-    else if (strcmp(w, "makes") == 0 && r->words == 3 && strcmp(r->word[1], "prefixes") == 0) {
+        r->command->makes_count = r->words - 2;
+        memcpy(r->command->makes_with, r->word + 2, (r->words - 2) * sizeof *r->command->makes_with);
+    } else if (strcmp(w, "makes") == 0 && r->words == 3 && strcmp(r->word[1], "prefixes") == 0) {
         r->command->makes = COMMAND_MAKES_WORDS;
         r->command->prefix = r->word[2];
     } else if (strcmp(w, "makes") == 0 && r->words > 2 && r->words - 2 <= COMMAND_SPELLINGS_MAX && strcmp(r->word[1], "suffixes") == 0) {
@@ -509,6 +512,15 @@ static const char *find_entry(const struct commands_text *t, const char *name, u
         at = end < stop ? end + 1 : stop;
     }
     return NULL;
+}
+
+enum command_makes command_makes(const struct command *k, const char *const *word, size_t count)
+{
+    bool makes = !k->makes_count;
+    for (size_t i = 0; i < count && !makes; i++)
+        for (uint32_t p = 0; p < k->makes_count; p++)
+            makes |= fnmatch(k->makes_with[p], word[i], 0) == 0;
+    return makes ? k->makes : COMMAND_MAKES_NONE;
 }
 
 bool command_may_make(const struct command *k)

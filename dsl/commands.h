@@ -75,6 +75,8 @@ struct command {
     const char *here_with[COMMAND_SPELLINGS_MAX];
     uint32_t here_count;
     enum command_makes makes;
+    const char *makes_with[COMMAND_SPELLINGS_MAX]; /* only if one of its words is of one of these patterns */
+    uint32_t makes_count;                          /* 0: always */
     const char *prefix; /* its words, and this text, are the beginnings of names that it makes; or NULL */
     const char *suffix[COMMAND_SPELLINGS_MAX]; /* suffixes that it adds to its operands, or removes, to name the files it makes */
     uint32_t suffix_count;
@@ -95,6 +97,8 @@ struct commands *commands_new(struct arena *a, const struct commands_text *texts
 const struct command *commands_find(struct commands *c, const char *name, struct err *e);
 /* The user's entry for exactly these words, or NULL. */
 const struct command *commands_exactly(const struct commands *c, const char *const *word, size_t count);
+/* Which of these words after its name may name a file that it makes? */
+enum command_makes command_makes(const struct command *k, const char *const *word, size_t count);
 /* May it make a file in any way, by a word or an option? */
 bool command_may_make(const struct command *k);
 /* The table that is built into the program. */

@@ -235,6 +235,7 @@ struct words {
     struct resolver *r;
     struct stage *s;
     const struct command *known; /* its table entry, or NULL */
+    enum command_makes makes;    /* if it is known */
     unsigned operands, skip;
     bool in_place; /* `sed -i` */
     const char *backup; /* the suffix of `sed -i.bak`, or NULL */
@@ -315,7 +316,7 @@ static int operand(struct words *w, struct value *v)
         w->s->names_stdin = true;
         return 0;
     }
-    enum command_makes makes = w->known ? w->known->makes : COMMAND_MAKES_WORDS;
+    enum command_makes makes = w->known ? w->makes : COMMAND_MAKES_WORDS;
     bool output = w->known && ((w->known->then_output && w->operands == 2) || w->known->outputs ||
                                (w->in_place && file && !v->subst));
     if (output && makes == COMMAND_MAKES_WORDS && !is_outside(v->text))
@@ -356,7 +357,7 @@ static int option(struct words *w, const struct command_item *i, struct value *v
         return uses_output(w->r, w->s, i->value, v, place_of(w->s, v));
     if (i->option->file && strcmp(i->value, "-") == 0)
         w->s->names_stdin = true;
-    if (w->known->makes != COMMAND_MAKES_NONE && may_make(w, v, i->value) < 0)
+    if (w->makes != COMMAND_MAKES_NONE && may_make(w, v, i->value) < 0)
         return -1;
     if (i->option->file || i->value_word != i->word)
         return try_input(w, v, i->value, false);
@@ -377,6 +378,7 @@ static int known_words(struct words *w, const char *const *text, struct value *c
     struct command_walk walk = command_walk(w->known, text, count);
     struct command_item i;
     bool unsure = false;
+    w->makes = command_makes(w->known, text, count);
     for (struct command_walk ahead = walk; (i = command_next(&ahead)).kind != ITEM_END;)
         if (i.kind == ITEM_OPTION && i.option->in_place) { /* looked for first, as it may stand behind the operands */
             w->in_place = true;

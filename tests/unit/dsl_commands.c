@@ -36,6 +36,11 @@ static void own_is_good(void **state)
     assert_null(commands_find(c, "nothing-like-it", &e));
     assert_null(commands_find(c, "command", &e));
     assert_null(commands_find(c, "", &e));
+    const struct command *find = commands_find(c, "find", &e);
+    const char *const only[] = {"src", "-name", "x"}, *const does[] = {"src", "-execdir", "rm", "{}", ";"};
+    assert_int_equal(command_makes(find, only, 3), COMMAND_MAKES_NONE); /* so its inputs need not be copied */
+    assert_int_equal(command_makes(find, does, 5), COMMAND_MAKES_WORDS);
+    assert_int_equal(command_makes(commands_find(c, "xargs", &e), only, 3), COMMAND_MAKES_WORDS);
     assert_int_equal(e.code, 0);
     arena_clear(&a);
 }
