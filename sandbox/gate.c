@@ -104,13 +104,24 @@ static int is_of_image(uint64_t fd, uint64_t empty)
     return is;
 }
 
-/* The same as in notify_stat.c.  The kernel has just written to `s`.  False: by its name the file is in the image, but it
- * is on another device. */
-static int tell_image(struct stat *s, int named)
+static int is_source(const char *name)
 {
-    if (named && s->st_dev != TABLE->device)
+    int end = 0;
+
+    while (end < NAME_READ_MAX && name[end])
+        end++;
+    return end > 3 && begins(name + end - 3, ".py");
+}
+
+/* The same as in notify_stat.c.  The kernel has just written to `s`.  name: NULL, or by which the file is in the image.
+ * False: it is on another device. */
+static int tell_image(struct stat *s, const char *name)
+{
+    if (name && s->st_dev != TABLE->device)
         return 0;
     s->st_uid = s->st_gid = INSIDE_ID;
+    if (s->st_mtim.tv_sec >= TABLE->epoch_s && !(name && is_source(name)))
+        s->st_mtim = (struct timespec){.tv_sec = TABLE->epoch_s};
     s->st_atim = s->st_ctim = s->st_mtim;
     return 1;
 }
@@ -136,7 +147,7 @@ static int answer(const struct gate_frame *f, long *result)
     if (*head && *result != -EFAULT && !in_image((const char *)f->rsi))
         return 0;
     if (*result == 0)
-        return tell_image((struct stat *)f->rdx, *head);
+        return tell_image((struct stat *)f->rdx, *head ? (const char *)f->rsi : 0);
     return 1;
 }
 

@@ -27,6 +27,7 @@ struct gate_site {
 struct gate_table {
     uint64_t image; /* the number of the mount with /usr; 0: unknown */
     uint64_t device; /* the device of /usr; 0: unknown */
+    int64_t epoch_s; /* no file of the image is told to be newer */
     uint64_t count;
     struct gate_site site[GATE_SITES_MAX];
 };

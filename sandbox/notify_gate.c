@@ -68,6 +68,7 @@ static bool add_site(struct notify *n, const struct seccomp_notif *q, struct gat
         memcpy(p->code, gate_image, gate_image_size);
         p->table.image = task_image_mount(n, q);
         p->table.device = task_image_dev(n, q);
+        p->table.epoch_s = n->epoch_s;
         p->table.count = 0;
     }
     if (memcmp(p->code, gate_image, gate_image_size) != 0 || p->table.count >= GATE_SITES_MAX)

@@ -1,8 +1,9 @@
 /* What a task is told about files.  The kernel's own answers vary: numbers of devices and of unnamed files are given in the
  * order of use, and times are the host's.  So:
  *   - files of the image have the numbers, sizes and modification times that they have on the host; the modification time
- *     also stands for their other times, which depend on who reads them there.  Their owner is the task's user.  The gate
- *     tells the same about them (gate.c);
+ *     also stands for their other times, which depend on who reads them there.  None is later than the epoch, or all that a
+ *     program makes of them would be out of date for make and ninja; but python's sources have their own time by their names,
+ *     as it stands in what python has compiled of them.  Their owner is the task's user.  The gate tells the same about them (gate.c);
  *   - files that the task made have their own numbers, which a fresh tmpfs gives in order, and logical
  *     times: a time that the kernel set is replaced, in the file itself, by the logical time of the first look at it.
  *     A file that is looked at later counts as changed later, which is what `find -newer` and make need.  /job and /tmp
@@ -241,9 +242,14 @@ static void other_file(struct notify *n, int fd, struct stat *s)
     s->st_atim = s->st_mtim = s->st_ctim = epoch;
 }
 
-static void image_file(struct stat *s)
+/* name: NULL, or by which it is asked for. */
+static void image_file(const struct notify *n, const char *name, struct stat *s)
 {
+    size_t size = name ? strlen(name) : 0;
+
     s->st_uid = s->st_gid = INSIDE_ID;
+    if (s->st_mtim.tv_sec >= n->epoch_s && !(size > 3 && !strcmp(name + size - 3, ".py")))
+        s->st_mtim = (struct timespec){.tv_sec = n->epoch_s};
     s->st_atim = s->st_ctim = s->st_mtim;
 }
 
@@ -312,14 +318,14 @@ static bool is_there(struct notify *n, const struct seccomp_notif *q, const char
     return path_of_image(path) && fstat(fd, &s) == 0 && s.st_dev == task_image_dev(n, q);
 }
 
-/* Open the file that is asked about; -1: the kernel is to answer, unless a->error is set. */
-static int open_asked(struct notify *n, const struct seccomp_notif *q, const struct question *ask, bool *image, struct answer *a)
+/* Open the file that is asked about, by the name `path`, or ""; -1: the kernel is to answer, unless a->error is set. */
+static int open_asked(struct notify *n, const struct seccomp_notif *q, const struct question *ask, char path[TASK_PATH_MAX], bool *image,
+                      struct answer *a)
 {
-    char path[TASK_PATH_MAX];
     int number = ask->directory, fd = -1;
 
     *path = '\0';
-    if (ask->path && task_text(n, q, ask->path, path, sizeof path) < 0)
+    if (ask->path && task_text(n, q, ask->path, path, TASK_PATH_MAX) < 0)
         return -1;
     if (!*path && !ask->itself)
         return -1; /* an empty name */
@@ -357,6 +363,7 @@ static bool asks_well(const struct seccomp_notif *q)
 void answer_stat(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct question ask = question_of(q);
+    char path[TASK_PATH_MAX];
     struct stat s;
     bool image = false;
     int fd;
@@ -367,12 +374,12 @@ void answer_stat(struct notify *n, const struct seccomp_notif *q, struct answer 
         a->error = EINVAL;
         return;
     }
-    fd = open_asked(n, q, &ask, &image, a);
+    fd = open_asked(n, q, &ask, path, &image, a);
     a->go_on = !a->error;
     if (fd >= 0 && fstat(fd, &s) == 0) {
         a->go_on = false;
         if (image)
-            image_file(&s);
+            image_file(n, path, &s);
         else if (notify_is_scratch(n, q, &s))
             own_file(n, q, fd, &s);
         else

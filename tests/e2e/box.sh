@@ -37,6 +37,11 @@ check stdin-closed 0 0 sh -c "$box -- wc -c <&-"
 check stdin-name 0 "$(cat in.txt)" "$box" -- cat /dev/stdin <in.txt
 check stdin-name-pipe 0 hello sh -c "echo hello | $box -- cat /dev/stdin"
 check with 0 "$(cat in.txt)" "$box" --with in.txt -- cat in.txt
+# nothing that a program makes is older than what it was made from; what python has compiled before is still good
+check not-newer 0 '' "$box" -- sh -c 'touch /tmp/x; find /usr/bin/. /usr/lib /bin/sh -maxdepth 1 ! -name "*.py" -newer /tmp/x; perl -e "for (1..20) { print qq(\$_ newer) if (stat q(/usr/bin/perl))[9] > (stat q(/tmp/x))[9] }"'
+if command -v python3 >/dev/null && [ -e /usr/lib/python3/dist-packages ]; then
+    check compiled 0 0 "$box" -- sh -c '/usr/bin/python3 -v -c "import json, email, csv" 2>&1 | grep -c "code object from.*\.py.$"; true'
+fi
 check own-name 0 "$(printf '/usr/bin/readlink\n/usr/bin/perl 5 /usr/')" "$box" -- sh -c "readlink /proc/self/exe; perl -e '\$b = q(12345678); \$p = qq(/proc/thread-self/exe\\0);
     print readlink(q(/proc/self/exe)), q( ), syscall(89, \$p, \$b, 5), q( ), substr(\$b, 0, 5)'"
 if command -v cc >/dev/null; then # a library beside the program, which the loader finds by the program's name

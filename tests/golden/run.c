@@ -383,6 +383,8 @@ static void run_inside(struct boxed *b, int number, int kind, uint64_t seed, uin
         p.in = dribble(&writer, false);
     if (boxed_run(b, &p) == 0)
         keep(o, b->output, b->output_size, b->stage[0].status, b->stage[0].why);
+    if (o->done && b->stage[0].end == BOX_FAILED)
+        snprintf(o->why, sizeof o->why, "the sandbox failed: %.200s", b->stage[0].text);
     o->cloned = o->done && !*b->stage[0].cold;
     if (strstr(b->stage[0].cold, "the host refuses"))
         shared->refused = true;
