@@ -41,15 +41,18 @@ void held_forget_asked(struct peer_state *keeper)
 
 void held_lose_keeper(struct core *c, struct peer_state *keeper)
 {
-    struct err e;
-    err_set(&e, ERR_GONE, "the keeper was lost before it answered; ask again");
-    while (!list_empty(&keeper->asked)) {
-        struct asked *q = LIST_OF(keeper->asked.next, asked, at);
-        say_no(c, q->link, q->request, &e);
-        asked_free(keeper, q);
-    }
     while (!list_empty(&keeper->held))
         held_remove(c, LIST_OF(keeper->held.next, held, of_keeper));
+    if (keeper->keeps)
+        c->keeper_lost_ns = c->event_ns;
+    while (!list_empty(&keeper->asked)) { /* what it has not answered is asked again: of another one, or of it when it is back */
+        struct asked q = *LIST_OF(keeper->asked.next, asked, at);
+        struct peer_state *p = table_get(&c->peers, q.link);
+        struct msg_ask m = {.request = q.request, .what = q.what, .job = q.job, .name = ""};
+        asked_free(keeper, LIST_OF(keeper->asked.next, asked, at));
+        if (p && p != keeper)
+            status_answer(c, c->event_ns, p, &m);
+    }
 }
 
 bool held_is_theirs(const struct held *h, const struct peer_state *p)
@@ -79,6 +82,36 @@ static struct held *held_new(struct core *c, struct peer_state *keeper, uint64_t
     return h;
 }
 
+static void add_waiting(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m)
+{
+    list_add(&c->bringing, &p->bringing);
+    p->bring_request = m->request;
+    p->bring_what = m->what;
+    p->bring_job = m->job;
+    p->bring_ns = now;
+}
+
+/* Takes it out of the list; gives what it asked. */
+static struct msg_ask take_waiting(struct peer_state *p)
+{
+    list_remove(&p->bringing);
+    return (struct msg_ask){.request = p->bring_request, .what = p->bring_what, .job = p->bring_job, .name = ""};
+}
+
+/* A keeper has told of the job: whoever waited for that is answered. */
+static void came(struct core *c, uint64_t now, uint64_t job)
+{
+    struct list *next;
+    for (struct list *l = c->bringing.next; l != &c->bringing; l = next) {
+        struct peer_state *p = LIST_OF(l, peer_state, bringing);
+        next = l->next;
+        if (p->bring_what == MSG_ASK_KEEP || p->bring_job != job)
+            continue;
+        struct msg_ask m = take_waiting(p);
+        status_answer_now(c, now, p, &m);
+    }
+}
+
 void held_tell(struct core *c, uint64_t now, struct peer_state *keeper, const struct msg_held *m)
 {
     struct held *h = held_of(c, m->job);
@@ -100,6 +133,7 @@ void held_tell(struct core *c, uint64_t now, struct peer_state *keeper, const st
     snprintf(h->text, sizeof h->text, "%s", m->text);
     uint64_t age_ns = m->age_ms > now / 1000000 ? now : m->age_ms * 1000000;
     h->since_ns = now - age_ns;
+    came(c, now, m->job);
 }
 
 /* The keeper with the fewest jobs; among equals, the one with the oldest link. */
@@ -121,7 +155,7 @@ static int send_visit(struct core *c, const struct peer_state *p, struct peer_st
     struct asked *q = keeper->asked_count < ASKED_MAX ? malloc(sizeof *q) : NULL;
     if (!q)
         return keeper->asked_count < ASKED_MAX ? err_nomem(e) : err_set(e, ERR_AGAIN, "the keeper has %d questions to answer already (ASKED_MAX)", ASKED_MAX);
-    *q = (struct asked){.link = p->link, .request = m->request};
+    *q = (struct asked){.link = p->link, .request = m->request, .job = m->job, .what = m->what};
     list_init(&q->at);
     list_add(&keeper->asked, &q->at);
     keeper->asked_count++;
@@ -140,20 +174,31 @@ static int wait_for_keeper(struct core *c, uint64_t now, struct peer_state *p, c
 {
     if (!list_empty(&p->bringing))
         return err_set(e, ERR_AGAIN, "this client waits for a keeper already");
-    list_add(&c->bringing, &p->bringing);
-    p->bring_request = m->request;
-    p->bring_ns = now;
+    add_waiting(c, now, p, m);
     return 0;
+}
+
+bool held_wait(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m)
+{
+    uint64_t since = m->job <= c->first_number ? c->began_ns : c->keeper_lost_ns;
+    bool may_come = m->job && m->job <= c->job_numbers && since && now < since + c->worker_wait_ns;
+    if (!may_come || m->what == MSG_ASK_DRAIN || m->what == MSG_ASK_KEEP || held_of(c, m->job) || table_get(&c->jobs_by_number, m->job) || !list_empty(&p->bringing))
+        return false;
+    add_waiting(c, now, p, m);
+    return true;
 }
 
 void held_keeper_came(struct core *c)
 {
     struct peer_state *keeper;
-    while (!list_empty(&c->bringing) && (keeper = best_keeper(c))) {
-        struct peer_state *p = LIST_OF(c->bringing.next, peer_state, bringing);
-        struct msg_ask m = {.request = p->bring_request, .what = MSG_ASK_KEEP};
+    struct list *next;
+    for (struct list *l = c->bringing.next; l != &c->bringing && (keeper = best_keeper(c)); l = next) {
+        struct peer_state *p = LIST_OF(l, peer_state, bringing);
         struct err e;
-        list_remove(&p->bringing);
+        next = l->next;
+        if (p->bring_what != MSG_ASK_KEEP)
+            continue;
+        struct msg_ask m = take_waiting(p);
         if (send_visit(c, p, keeper, &m, &e) < 0)
             say_no(c, p->link, m.request, &e);
     }
@@ -168,12 +213,16 @@ void held_expire(struct core *c, uint64_t now)
 {
     while (now >= held_deadline(c)) {
         struct peer_state *p = LIST_OF(c->bringing.next, peer_state, bringing);
+        struct msg_ask m = take_waiting(p);
         struct err e;
-        list_remove(&p->bringing);
+        if (m.what != MSG_ASK_KEEP) {
+            status_answer_now(c, now, p, &m);
+            continue;
+        }
         err_set(&e, ERR_AGAIN,
                 "no keeper is connected to the scheduler%s%s: start one with `zpipe keeper`, where there is room for inputs and outputs",
                 c->url[0] ? " at " : "", c->url);
-        say_no(c, p->link, p->bring_request, &e);
+        say_no(c, p->link, m.request, &e);
     }
 }
 

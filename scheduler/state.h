@@ -97,8 +97,9 @@ struct peer_state {
     uint32_t queued;
     size_t graph_bytes;
 
-    struct list bringing; /* in core.bringing, while it wants to submit a job and waits for a keeper: */
-    uint64_t bring_request, bring_ns;
+    struct list bringing; /* in core.bringing, while it wants to submit a job and waits for a keeper, or asks about a job whose keeper may come: */
+    uint64_t bring_request, bring_ns, bring_job;
+    uint32_t bring_what;
 
     char *shared; /* owned: directories of a worker or keeper that have the same files as at clients; NULL: none */
 
@@ -112,7 +113,8 @@ struct peer_state {
 /* A question that was passed on to a keeper, and the peer that asked it. */
 struct asked {
     struct list at; /* in keeper->asked, oldest first */
-    uint64_t link, request;
+    uint64_t link, request, job;
+    uint32_t what;
 };
 
 /* A submitted job, as described by its keeper. */
@@ -288,7 +290,8 @@ struct core {
     struct list workers, clients; /* peers by role, the longest silent first */
     struct table held;            /* struct held */
     struct list helds;
-    struct list bringing; /* clients that want to submit a job while there is no keeper, the longest waiting first */
+    struct list bringing; /* clients that wait for a keeper, the longest waiting first */
+    uint64_t keeper_lost_ns; /* when one was lost last; 0: none was */
     struct list jobs;             /* all jobs that are not over */
     struct list over;             /* freed at the end of the event */
     struct list turns;            /* clients with jobs that wait, in the order of their turns */
@@ -387,6 +390,7 @@ uint64_t remains_deadline(const struct core *c);
 
 /* status.c */
 void status_answer(struct core *c, uint64_t now, struct peer_state *client, const struct msg_ask *m);
+void status_answer_now(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m); /* without waiting */
 
 /* held.c */
 void held_tell(struct core *c, uint64_t now, struct peer_state *keeper, const struct msg_held *m);
@@ -394,6 +398,9 @@ void held_visited(struct core *c, struct peer_state *keeper, const struct msg_vi
 /* Ask the keeper of a submitted job (KEEP, TAKE, LOGS, CANCEL); its answer comes later.  -1: the answer is e. */
 int held_ask(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m, struct err *e);
 void held_keeper_came(struct core *c);
+/* It asks about a submitted job that nobody has told of yet, though its keeper may only be on its way here.  true: it waits, and is
+ * answered by status_answer_now. */
+bool held_wait(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m);
 void held_expire(struct core *c, uint64_t now);
 uint64_t held_deadline(const struct core *c);
 void held_lose_keeper(struct core *c, struct peer_state *keeper);

@@ -130,6 +130,12 @@ static bool is_for_keeper(const struct core *c, const struct msg_ask *m)
 
 void status_answer(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m)
 {
+    if (!held_wait(c, now, p, m))
+        status_answer_now(c, now, p, m);
+}
+
+void status_answer_now(struct core *c, uint64_t now, struct peer_state *p, const struct msg_ask *m)
+{
     struct err e = {0};
     struct msg_answer out = {.request = m->request, .text = ""};
     bool keeper = is_for_keeper(c, m);

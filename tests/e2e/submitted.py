@@ -262,6 +262,33 @@ HELD = ("cat in.txt | map { sh -c 'RAN; echo said >&2' }",
         "cat in.txt > mid.txt\ncat mid.txt | map { sh -c 'RAN' }")
 
 
+@case
+def a_keeper_on_its_way_is_waited_for():
+    """Who asks about a job whose keeper was killed, or has not come to the new scheduler yet, is not told that there is no such job."""
+    with Kept() as c:
+        jobs = [c.submit("echo %d" % i) for i in range(2)]
+        for job in jobs:
+            c.until_over(job)
+        c.keeper.kill()
+        c.keeper.wait()
+        asked = [subprocess.Popen([zpipe, what, jobs[0]], env=c.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for what in ("attach", "status")]
+        c.start_keeper()
+        for p in asked:
+            out, err = p.communicate(timeout=90)
+            assert p.returncode == 0 and not err and out, (p.args, p.returncode, out, err)
+        c.scheduler.kill()
+        c.scheduler.wait()
+        c.keeper.send_signal(signal.SIGSTOP)
+        c.start_scheduler(c.url)
+        p = subprocess.Popen([zpipe, "attach", jobs[1]], env=c.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until("it has asked", lambda: "role=client" in open("daemons.log").read().rpartition("ready")[2], 90)
+        c.keeper.send_signal(signal.SIGCONT)
+        out, err = p.communicate(timeout=90)
+        assert (p.returncode, out, err) == (0, b"1\n", b""), (p.returncode, out, err)
+        r = c.run("attach", "999999999")
+        assert r.returncode == 125 and b"no submitted job of yours" in r.stderr, r
+
+
 def what_ran():
     return [int(n) // 100 for n in open("ran").read().split()] if os.path.exists("ran") else []
 

@@ -191,7 +191,11 @@ static const char *check_keepers(const struct core *c)
         if (wrong)
             return wrong;
         held += p->held_count;
-        MUST(!p->keeps || list_empty(&c->bringing), "somebody waits for a keeper although one is there");
+        for (const struct list *b = c->bringing.next; p->keeps && b != &c->bringing; b = b->next) {
+            const struct peer_state *waits = LIST_OF(b, peer_state, bringing);
+            MUST(waits->bring_what != MSG_ASK_KEEP, "somebody waits for a keeper although one is there");
+            MUST(waits->bring_what == MSG_ASK_KEEP || !held_of(c, waits->bring_job), "somebody waits for a job that is there");
+        }
     }
     MUST(held == c->held.count && held == length(&c->helds), "submitted jobs are counted wrongly");
     return NULL;
