@@ -25,7 +25,8 @@
 #define GRAPH_SPLIT_NEVER UINT64_MAX
 #define GRAPH_SPLIT_MIN  (256u << 10) /* an input known to be smaller is not worth cutting; */
 #define GRAPH_FILE_MIN   (64u << 10)  /* nor, mostly, are files that are smaller on average, which one program reads sooner than many begin, */
-#define GRAPH_FILES_ONCE 16384        /* unless they are more: a sandbox holds each of its files open */
+#define GRAPH_FILES_RUN  1024         /* unless they are more, and runs may read several: so many files are of one run, */
+#define GRAPH_FILES_ONCE 16384        /* or they are more than this: a sandbox holds each of its files open */
 #define GRAPH_NONE      UINT32_MAX
 #define GRAPH_FAN_DEFAULT 16 /* runs that one merge reads */
 #define GRAPH_LINK_MAX 4095 /* bytes that a symbolic link says */

@@ -88,6 +88,11 @@ static uint64_t input_bytes(const struct graph *g, const struct graph_node *n)
     return at == n || bytes < GRAPH_SPLIT_MIN ? bytes : UINT64_MAX;
 }
 
+static bool is_small(const struct graph *g, const struct graph_node *n)
+{
+    return input_bytes(g, n) < GRAPH_SPLIT_MIN && !(split_joins_files(n) && n->split.file_count > GRAPH_FILES_RUN);
+}
+
 /* Bytes that pass inside a stage are not looked at: so bytes that spoil `n` must not be able to occur there. */
 static bool stays_clean(const struct graph *g, const struct graph_stages *out, const struct graph_stage *s,
                         const struct graph_node *n)
@@ -204,7 +209,7 @@ static void start(const struct graph *g, struct graph_stages *out, uint32_t *nod
 {
     const struct graph_node *n = &g->node[node];
     if (out->of_node[node] != GRAPH_NONE || !can_be_cut(n) || waits_in_vain(g, n) || shows_reading(g, out->exact, node) ||
-        (!g->split_bytes && (input_bytes(g, n) < GRAPH_SPLIT_MIN || has_small_files(g, n))))
+        (!g->split_bytes && (is_small(g, n) || has_small_files(g, n))))
         return;
     struct graph_stage *s = &out->stage[out->count];
     *s = (struct graph_stage){.first = *nodes, .author = GRAPH_NONE, .cut = n->split.cut};
@@ -290,7 +295,7 @@ static const char *why_once(const struct graph *g, const struct graph_stages *ou
         return "its lines are passed on as they come";
     if (!can_be_cut(n))
         return edge_at(n, 0) == GRAPH_NONE ? "it reads nothing" : "it has more than stdin and stdout";
-    if (!g->split_bytes && input_bytes(g, n) < GRAPH_SPLIT_MIN)
+    if (!g->split_bytes && is_small(g, n))
         return "its input is less than 256 KiB";
     if (!g->split_bytes && has_small_files(g, n))
         return "its files are less than 64 KiB on average";

@@ -2,8 +2,6 @@
  * them without zpipe.  In the stage's inlet each of its files is one byte.  See blocks.h. */
 #include "worker/blocks_inside.h"
 
-#define RUN_FILES_MAX 1024 /* of one run: so many are mounted in its sandbox */
-
 /* A lender gets the one file of a run, so in a cluster only files that are too small for that are read together. */
 static bool may_join(const struct blocks *b)
 {
@@ -20,7 +18,7 @@ uint64_t files_work(const struct blocks *b, uint64_t at)
 uint64_t files_end(const struct blocks *b, uint64_t size)
 {
     uint64_t to = b->from + 1, work = files_work(b, b->from);
-    while (may_join(b) && to < b->in.bytes && to - b->from < RUN_FILES_MAX && work + files_work(b, to) <= size)
+    while (may_join(b) && to < b->in.bytes && to - b->from < GRAPH_FILES_RUN && work + files_work(b, to) <= size)
         work += files_work(b, to++);
     return to;
 }

@@ -24,9 +24,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+
+#define OPEN_SPARE 1024 /* descriptors that zpipe and its sandboxes need besides a sandbox's files */
 
 #define OPENED_MAX      (1u << 20) /* in a region; the host's limit is lower */
 #define EPOCH_DEFAULT_S 946684800 /* 2000-01-01T00:00:00Z */
@@ -448,6 +451,16 @@ static bool wants_copy(const struct graph_node *n, const struct kept *k, const s
     return named;
 }
 
+/* A sandbox's files are all open while it is made. */
+static int check_open(uint32_t count, struct err *e)
+{
+    struct rlimit may;
+    if (count < OPEN_SPARE || getrlimit(RLIMIT_NOFILE, &may) < 0 || count + OPEN_SPARE <= may.rlim_cur)
+        return 0;
+    return err_set(e, ERR_LIMIT, "a sandbox of %u files needs as many open, and this process may have %llu: raise the hard limit (ulimit -Hn), or give "
+                   "the command fewer files at a time (`xargs -n 1000`)", count, (unsigned long long)may.rlim_cur);
+}
+
 static int add_files(struct builder *b, uint32_t node, struct box_task *task, const struct kept *k)
 {
     struct graph *g = b->t->graph;
@@ -459,6 +472,8 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
     uint64_t room = GRAPH_COPY_BYTES_MAX;
     if (!file)
         return err_nomem(b->e);
+    if (check_open(count, b->e) < 0)
+        return -1;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t index = !beside ? n->file[i] : i < s->beside_count ? s->beside[i] : s->own[i - s->beside_count];
         const struct graph_file *f = &g->file[index];

@@ -948,6 +948,18 @@ def lists_of_names_are_read_up_to_a_limit():
 
 
 @case
+def more_files_than_may_be_open():
+    os.mkdir("d")
+    for i in range(1500):
+        open("d/%d" % i, "w").write("%d\n" % i)
+    few = dict(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (2200, 2200)))
+    status, out, err = run("wc -l d/*", **few)
+    assert status == 125 and out == b"" and err.count("\n") == 1 and "ulimit -Hn" in err and "xargs -n" in err, (status, err)
+    want = subprocess.run(["sh", "-c", "md5sum d/*"], stdout=subprocess.PIPE, env={"LC_ALL": "C"}).stdout
+    assert run("md5sum d/*", **few) == (0, want, "")  # some at a time
+
+
+@case
 def a_run_of_a_file_has_this_one():
     for name in "abc":
         open(name, "w").write(name * 100 + "\n")
