@@ -4,6 +4,7 @@
 #include "base/units.h"
 #include "sandbox/alone.h"
 #include "sandbox/server.h"
+#include "sandbox/spec.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +43,7 @@ static bool add_with(const char *path)
         name[i][--size] = '\0';
     asked.with[i] = (struct box_file){.name = strlen(n) < 256 ? name[i] : n, .path = path, .fd = -1};
     asked.task.file_count++;
-    return true;
+    return spec_name_good(asked.with[i].name);
 }
 
 static bool add_env(const char *text)
@@ -138,7 +139,7 @@ static const struct option options[] = {
 
 /* What is wrong with an option's value, and what to write instead; for options that can be wrong. */
 static const char *const wanted[] = {
-    [WITH] = "is one file too many",
+    [WITH] = "is one file too many, or cannot be shown under that name: give a path without `.`, `..` and `//` in it, as in --with \"$PWD\"",
     [STORE] = "is no directory that files can be made in",
     [IN] = "is no NAME=FILE, or is named twice",
     [OUT] = "is no NAME=FILE, or named twice, or one output too many",

@@ -197,7 +197,7 @@ static int take_fd(struct walk *w)
 }
 
 /* May a program's file have this name?  It may be relative or absolute, without empty, "." or ".." parts. */
-static bool spec_name_good(const char *name)
+bool spec_name_good(const char *name)
 {
     const char *at = *name == '/' ? name + 1 : name;
     for (;;) {

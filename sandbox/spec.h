@@ -50,3 +50,5 @@ void spec_clear(struct spec *s);
 
 /* The PATH in which a task's program is looked up. */
 const char *spec_path(const struct box_task *t);
+/* May a file of a task have this name, below /job or absolute? */
+bool spec_name_good(const char *name);

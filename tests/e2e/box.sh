@@ -30,6 +30,8 @@ check signal 143 '' "$box" -- sh -c 'kill -TERM $$'
 check missing 127 '' "$box" -- no-such-program
 check not-run 126 '' "$box" -- /job
 check usage 125 '' "$box" --no-such-option
+check with-here 0 "zpipe-box: '.' is one file too many, or cannot be shown under that name: give a path without \`.\`, \`..\` and \`//\` in it, as in --with \"\$PWD\"" \
+    sh -c "$box --with . -- true 2>&1 | head -n 1"
 check timeout 124 '' "$box" --timeout 1s -- sh -c 'while :; do :; done'
 check stdin-file 0 "$(printf 'a\nb')" "$box" -- sort <in.txt
 check stdin-pipe 0 6 sh -c "echo hello | $box -- wc -c"
