@@ -1,8 +1,9 @@
-/* What a task has used so far: reported when asked for, and compared with its limit of CPU time.  RLIMIT_CPU counts each
- * process by itself and in whole seconds.  Here the time of all processes of the task is added up, and checked again when
- * they could have used up the rest, so that long limits cost nothing. */
+/* What a task has used so far: reported when asked for, and compared with its limit of CPU time, and with the time that its
+ * alarms have left.  RLIMIT_CPU counts each process by itself and in whole seconds.  Here the time of all processes of the task
+ * is added up, and checked again when they could have used up the rest, so that long limits cost nothing. */
 #include "base/fds.h"
 #include "sandbox/server.h"
+#include "sandbox/turns_member.h"
 #include "sandbox/usage.h"
 
 #include <sys/timerfd.h>
@@ -11,45 +12,74 @@
 #define NS            1000000000ull
 #define METER_LEAST_NS 10000000ull /* between two looks; the kernel counts in such steps */
 
-static void meter_set(struct task *t, uint64_t used_ns)
+static void meter_set(struct task *t, uint64_t left_ns)
 {
-    const struct box_task *plan = &t->region->spec.region.task[t->index];
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    uint64_t left = (plan->limit.cpu_ns - used_ns) / (cpus > 0 ? (uint64_t)cpus : 1);
-    if (left < METER_LEAST_NS)
-        left = METER_LEAST_NS;
-    struct itimerspec when = {.it_value = {(time_t)(left / NS), (long)(left % NS)}};
+    uint64_t ns = left_ns / (cpus > 0 ? (uint64_t)cpus : 1);
+    if (ns < METER_LEAST_NS)
+        ns = METER_LEAST_NS;
+    struct itimerspec when = {.it_value = {(time_t)(ns / NS), (long)(ns % NS)}};
     timerfd_settime(t->meter_watch.fd, 0, &when, NULL);
 }
 
-void meter_event(struct watch *w, uint32_t events)
+static uint64_t used_ns(const struct task *t)
 {
-    struct task *t = w->owner;
     struct usage u;
-    uint64_t count, used_ns;
-    (void)events;
-    if (read(w->fd, &count, sizeof count) <= 0 || t->state != TASK_SETUP)
-        return;
-    if (!cgroup_cpu_ns(t->cgroup, &used_ns)) {
-        usage_look(t->init, &u);
-        used_ns = u.cpu_ns;
-    }
-    if (used_ns >= t->region->spec.region.task[t->index].limit.cpu_ns)
-        task_kill(t, WIRE_WHY_CPU);
-    else
-        meter_set(t, used_ns);
+    uint64_t ns;
+    if (cgroup_cpu_ns(t->cgroup, &ns))
+        return ns;
+    usage_look(t->init, &u);
+    return u.cpu_ns;
 }
 
-int meter_start(struct task *t)
+/* How much CPU time until an alarm that the task has set rings; UINT64_MAX: none is set. */
+static uint64_t alarm_left(struct task *t, uint64_t used)
 {
-    if (!t->region->spec.region.task[t->index].limit.cpu_ns)
-        return 0;
-    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (fd < 0 || watch_start(t->region->server, &t->meter_watch, fd, EPOLLIN) < 0) {
-        fd_close(&fd);
-        return -1;
+    uint64_t left = t->notify ? notify_alarm(t->notify, used) : UINT64_MAX;
+    if (left)
+        return left;
+    static const char why[] = "an alarm rings while a program computes";
+    if (t->turns)
+        turns_lose(t->turns, why); /* it wakes one beside the one at work */
+    notify_uncertified(t->notify, why);
+    notify_alarm_ring(t->notify);
+    return notify_alarm(t->notify, used);
+}
+
+static void meter_look(struct task *t)
+{
+    uint64_t limit = t->region->spec.region.task[t->index].limit.cpu_ns, used = used_ns(t);
+    if (limit && used >= limit) {
+        task_kill(t, WIRE_WHY_CPU);
+        return;
     }
-    meter_set(t, 0);
+    uint64_t left = limit ? limit - used : UINT64_MAX, alarm = alarm_left(t, used);
+    if (alarm < left)
+        left = alarm;
+    if (left < UINT64_MAX)
+        meter_set(t, left);
+}
+
+static void meter_event(struct watch *w, uint32_t events)
+{
+    struct task *t = w->owner;
+    uint64_t count;
+    (void)events;
+    if (read(w->fd, &count, sizeof count) > 0 && t->state == TASK_SETUP)
+        meter_look(t);
+}
+
+int meter_follow(struct task *t)
+{
+    if (t->meter_watch.fd < 0) {
+        int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        t->meter_watch = (struct watch){-1, meter_event, t};
+        if (fd < 0 || watch_start(t->region->server, &t->meter_watch, fd, EPOLLIN) < 0) {
+            fd_close(&fd);
+            return -1;
+        }
+    }
+    meter_look(t);
     return 0;
 }
 

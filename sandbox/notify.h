@@ -150,5 +150,13 @@ void notify_become(struct notify *n, uint64_t stream);
 /* A file that the template looked at is another one in this copy. */
 void notify_exchange(struct notify *n, dev_t device, ino_t inode, dev_t by_device, ino_t by_inode);
 
+/* Alarms: timers that ring once.  The time that a program computes is no logical time; but an alarm does not wait for ever for
+ * one that only computes.  It rings when the task has used as much CPU time as the alarm had left of the logical.
+ * notify_alarm_new: was one set that notify_alarm has not met?  notify_alarm: how much CPU time the first one has left, if the
+ * task has used so much; UINT64_MAX: there is none.  notify_alarm_ring: that one rings. */
+bool notify_alarm_new(const struct notify *n);
+uint64_t notify_alarm(struct notify *n, uint64_t used_ns);
+void notify_alarm_ring(struct notify *n);
+
 /* How often the call of that number was notified; 0 for numbers that never are. */
 uint64_t notify_calls(const struct notify *n, int nr);

@@ -42,6 +42,8 @@ struct timer {
     int pidfd; /* -1: free */
     pid_t process;
     uint64_t due_ns, interval_ns; /* logical */
+    bool met;
+    uint64_t met_used_ns; /* the task's CPU time when it was met (notify_alarm) */
 };
 
 /* A process that opens files or asks about them: how often since its exec, and its calls that lead to the gate now. */
@@ -124,6 +126,8 @@ struct notify {
     dev_t image_dev;                  /* the device of /usr; 0: not known */
     struct timer timer[NOTIFY_TIMERS_MAX];
     int timers;    /* how many are set */
+    bool alarm_new; /* one of them is to be met */
+    struct timer *alarm; /* the first of those that ring once, as notify_alarm found it; or NULL */
     pid_t asking;  /* the process whose sleep lets time pass; 0: any */
     const char *uncertified_why;
     const char *limit_hit;   /* "", or the first one */

@@ -4,7 +4,9 @@
  * time pass up to its timer.
  *
  * A program that waits in another way, or computes without looking at a clock, does not let time pass, so its timer does not
- * ring.  Timers of CPU time never ring. */
+ * ring in logical time.  One that rings once rings after so much CPU time then, or `timeout 9 PROGRAM` would not end a program that
+ * computes for ever; at which point of the program is chance, so the result is not certified.  Timers with an interval, which
+ * programs set to have their work looked at, never ring so, nor do timers of CPU time ring at all. */
 #include "base/fds.h"
 #include "sandbox/notify_task.h"
 #include "sandbox/proc.h"
@@ -22,6 +24,7 @@
 #define SECOND_NS 1000000000ull
 #define MICRO_NS  1000ull
 #define TIME_MAX  (1ull << 60) /* a later time is never reached */
+#define GRACE_NS  100000000ull /* of CPU time, so that one who looks at a clock until its timer rings is not taken for one who does not */
 
 static struct timer *find(struct notify *n, pid_t process)
 {
@@ -129,7 +132,58 @@ static int set(struct notify *n, pid_t process, uint64_t value_ns, uint64_t inte
     t->process = process;
     t->due_ns = n->now_ns + value_ns;
     t->interval_ns = interval_ns;
+    t->met = false;
+    n->alarm_new |= !interval_ns;
     return 0;
+}
+
+/* The first to ring of those that ring once, with what it has left; one whose process is gone is removed. */
+static struct timer *first_alarm(struct notify *n, uint64_t used_ns, uint64_t *left_ns)
+{
+    struct timer *first = NULL;
+
+    for (int i = 0; i < NOTIFY_TIMERS_MAX && n->timers; i++) {
+        struct timer *t = &n->timer[i];
+
+        if (t->pidfd < 0 || t->interval_ns)
+            continue;
+        if (syscall(SYS_pidfd_send_signal, t->pidfd, 0, NULL, 0) < 0) {
+            fd_close(&t->pidfd);
+            n->timers--;
+            continue;
+        }
+        if (!t->met) {
+            t->met = true;
+            t->met_used_ns = used_ns;
+        }
+        uint64_t used = used_ns - t->met_used_ns, has = GRACE_NS + (t->due_ns > n->now_ns ? t->due_ns - n->now_ns : 0);
+        uint64_t left = used < has ? has - used : 0;
+        if (!first || left < *left_ns) {
+            first = t;
+            *left_ns = left;
+        }
+    }
+    return first;
+}
+
+bool notify_alarm_new(const struct notify *n)
+{
+    return n->alarm_new;
+}
+
+uint64_t notify_alarm(struct notify *n, uint64_t used_ns)
+{
+    uint64_t left = UINT64_MAX;
+
+    n->alarm_new = false;
+    n->alarm = first_alarm(n, used_ns, &left);
+    return left;
+}
+
+void notify_alarm_ring(struct notify *n)
+{
+    n->asking = 0;
+    clock_pass_to(n, n->alarm->due_ns);
 }
 
 /* Set the calling process's timer.  If the caller is gone by now the number may be another process's. */

@@ -112,7 +112,7 @@ struct task {
     struct turns *turns; /* the turns of its processes */
     uint32_t calls; /* how many of its calls came, up to where these are often */
     struct watch notify_watch, random_watch, timer_watch;
-    struct watch meter_watch; /* a timer: looks whether it has used up its CPU time */
+    struct watch meter_watch; /* a timer: looks whether it has used up its CPU time, or that of an alarm */
     struct watch look_watch; /* a timer: looks whether a process still holds descriptors of the caller */
     uint64_t look_ns;
     unsigned empty_looks; /* how many looks in a row found no such process */
@@ -317,8 +317,8 @@ void templates_drop(struct server *s); /* give up all templates; those that serv
 void template_clear(struct server *s);
 
 /* --- meter.c --- */
-int meter_start(struct task *t);
-void meter_event(struct watch *w, uint32_t events);
+/* Compare its CPU time with its limit and its alarms, now and from time to time. */
+int meter_follow(struct task *t);
 void look_region(struct server *s, struct region *r);
 
 /* --- trace.c --- */

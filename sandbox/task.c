@@ -546,6 +546,8 @@ void task_calls(struct task *t, struct watch *w, uint32_t events)
     }
     if (w == &t->notify_watch && (t->calls == ASKS_OFTEN || ++t->calls == ASKS_OFTEN))
         s->asking = w;
+    if (notify_alarm_new(t->notify) && meter_follow(t) < 0)
+        notify_uncertified(t->notify, "its alarms cannot be followed");
     int random = notify_random_fd(t->notify);
     if (random >= 0 && t->random_watch.fd < 0)
         watch_start(s, &t->random_watch, random, EPOLLIN);
@@ -607,5 +609,5 @@ void task_init(struct task *t, struct region *r, uint32_t index)
     t->random_watch = (struct watch){-1, notify_event, t};
     t->timer_watch = (struct watch){-1, timer_event, t};
     t->look_watch = (struct watch){-1, look_event, t};
-    t->meter_watch = (struct watch){-1, meter_event, t};
+    t->meter_watch.fd = -1;
 }

@@ -120,6 +120,22 @@ def a_program_that_may_not_be_read_is_like_others():
 
 
 @case
+def an_alarm_that_computing_makes_due_is_told():
+    """Of those that ring once, if somebody is there to hear it; and not when looks at a clock make it due."""
+    why = "an alarm rings while a program computes"
+    compute = "my $n = 0; while ($n < 3e7) { $n++ }"
+    for program, rung in (
+            ("alarm 1; 1 while 1", why),
+            ("exit 0 if !fork; alarm 1; 1 while 1", why),
+            ("use Time::HiRes 'setitimer'; $SIG{ALRM} = sub {}; setitimer(0, 0.01, 0.01); " + compute, None),
+            ("if (!fork) { alarm 1; exit 0 } wait; " + compute, None),
+            ("alarm 1; alarm 0; " + compute, None),
+            ("$SIG{ALRM} = sub { exit 5 }; alarm 1; 1 while time", None)):
+        r = report("--", "perl", "-e", program)[3]
+        assert r["uncertified_why"] == rung, (program, r)
+
+
+@case
 def threads_of_a_process_share_its_descriptors():
     """Before Linux 6.9 zpipe-box can only ask for those of the process, and would take another for the one that is meant."""
     call = "import ctypes; l = ctypes.CDLL(None, use_errno=True); print(l.syscall(%s), ctypes.get_errno())"
