@@ -130,7 +130,8 @@ class Commands:
     def __init__(self, r, examples, refused):
         self.r, self.refused, self.deck, self.drawn, self.rounds = r, refused, [], set(), 0
         here = [e for e in entries() if not LEFT_OUT & {e.names[0]} and any(map(shutil.which, e.names))]
-        self.forms = [f for e in here for f in e.forms if not self.never(e) & {n for c in f.conditions for n in (c, c.partition("=")[0])}]
+        # whether files are small is zpipe's to see: the same commands are drawn for the form behind
+        self.forms = [f for e in here for f in e.forms if "small" not in f.conditions and not self.never(e) & {n for c in f.conditions for n in (c, c.partition("=")[0])}]
         self.all = sum(len(e.forms) for e in entries())
         self.values, self.operands = {}, {}
         for words in examples:
