@@ -40,7 +40,7 @@
 #define BARE_MS      60000 /* no program is at work for as long */
 #define TEXT_MAX     1000
 #define FED_BYTES    20000
-#define SOMEBODY     20017
+#define SOMEBODY     20018 /* not the user of other tests that run meanwhile: fill_pipes takes all that one user may have */
 #define AGE          40 /* tasks that an old server has seen */
 #define PIPES        100
 
