@@ -30,6 +30,7 @@
 #define KEEPER_VISIT_NS    ((uint64_t)60 * 1000000000) /* a visitor must connect within this time */
 #define KEEPER_OVER_MAX    1000                        /* jobs that are over and kept; above this the owner with the most loses one */
 #define KEEPER_OVER_MS     ((uint64_t)7 * 24 * 3600 * 1000) /* and for how long they are kept */
+#define KEEPER_FORGET_MAX  100                         /* jobs that are forgotten in one second, each of which is written to the journal */
 #define KEEPER_AWAY_MS     ((uint64_t)24 * 3600 * 1000)     /* how much of the time between two lives of a keeper counts at most */
 
 /* The owner of jobs, known by its key.  Owners take turns. */

@@ -487,7 +487,13 @@ void keeper_jobs_tick(struct keeper *k)
             check_growth(k->job[i]);
         else if (k->job[i]->unwritten && room)
             room = write_end(k->job[i]) == 0;
-    struct keeper_job *spare = keeper_list_spare(k, keeper_now_ms(k));
-    if (spare && forget(spare, &e) < 0)
-        keeper_unwritten(k, &e);
+    for (int i = 0; i < KEEPER_FORGET_MAX; i++) {
+        struct keeper_job *spare = keeper_list_spare(k, keeper_now_ms(k));
+        if (!spare)
+            return;
+        if (forget(spare, &e) < 0) {
+            keeper_unwritten(k, &e);
+            return;
+        }
+    }
 }
