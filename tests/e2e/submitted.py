@@ -19,8 +19,8 @@ rnd = random.Random(args.seed)
 class Kept(Cluster):
     """With a keeper."""
 
-    def __init__(self, *argv, workers=1, slots=8, options=(), **kw):
-        super().__init__(workers=workers, slots=slots, options=options)
+    def __init__(self, *argv, workers=1, slots=8, worker_wait="10s", options=(), **kw):
+        super().__init__(workers=workers, slots=slots, worker_wait=worker_wait, options=options)
         self.start_keeper(*argv, **kw)  # ready is: it has joined
 
     def submit(self, *argv, data=b""):
@@ -452,7 +452,7 @@ def jobs_wait_for_descriptors():
 @case
 def a_damaged_journal_is_told():
     """Bytes of it are changed at random: it is refused, by name, or all that it said is as it was."""
-    with Kept() as c:
+    with Kept(worker_wait="1s") as c:
         jobs = [c.submit("echo %d" % i) for i in range(5)]
         for job in jobs:
             c.until_over(job)
