@@ -640,29 +640,69 @@ static void test_many(void **state)
     assert_true(census_again(&before).fds <= before.fds);
 }
 
-static int stays(const pid_t *before, int count, const pid_t *after, int later)
+/* More than 0 if this init of a place had a task, and more with each: the faults of processes for which it has waited. */
+static unsigned long faults_of_tasks(pid_t init)
 {
-    int same = 0;
-    for (int i = 0; i < count; i++)
-        for (int j = 0; j < later; j++)
-            same += before[i] == after[j];
-    return same;
+    char path[64], line[512] = "";
+    unsigned long faults = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)init);
+    FILE *f = fopen(path, "re");
+    if (f && fgets(line, sizeof line, f))
+        sscanf(line, "%*d (zpipe-init) %*c %*d %*d %*d %*d %*d %*u %*u %lu", &faults);
+    if (f)
+        fclose(f);
+    return faults;
+}
+
+/* Wait for places that are ready and, if `used`, that had a task; nothing tells of them but /proc.  Returns how many there are. */
+static int await_places(pid_t place[CENSUS_PROCESSES], bool used)
+{
+    int found = 0;
+    for (int looks = 0; looks < 100 && !found; looks++) {
+        int ready = census_places(place);
+        for (int i = 0; i < ready; i++)
+            if (!used || faults_of_tasks(place[i]))
+                place[found++] = place[i];
+        if (!found)
+            usleep(1000);
+    }
+    return found;
+}
+
+/* Places that had a task, and how many faults its processes had. */
+struct used {
+    pid_t place[CENSUS_PROCESSES];
+    unsigned long faults[CENSUS_PROCESSES];
+    int count;
+};
+
+static void await_used(struct used *u)
+{
+    u->count = await_places(u->place, true);
+    for (int i = 0; i < u->count; i++)
+        u->faults[i] = faults_of_tasks(u->place[i]);
+}
+
+static bool was_used_again(const struct used *u)
+{
+    for (int i = 0; i < u->count; i++)
+        if (faults_of_tasks(u->place[i]) > u->faults[i])
+            return true;
+    return false;
 }
 
 /* Is a place used again, by tasks of this line? */
 static bool a_place_stays(const char *line)
 {
-    pid_t before[CENSUS_PROCESSES], after[CENSUS_PROCESSES];
-    int count = 0, later = 0, same = 0;
-    for (int tries = 0; tries < 500 && !same; tries++) {
-        count = census_places(before);
+    struct used u;
+    bool again = false;
+    for (int tries = 0; tries < 500 && !again; tries++) {
         run(line);
+        await_used(&u);
         run(line);
-        usleep(10000);
-        later = census_places(after);
-        same = stays(before, count, after, later);
+        again = was_used_again(&u);
     }
-    return same > 0;
+    return again;
 }
 
 /* A place is given to the next task, which finds nothing of what others had made there, nor their inputs; also if some of those that
@@ -776,35 +816,6 @@ static void pass_tick(void)
     } while (now.tv_sec == first.tv_sec && now.tv_nsec == first.tv_nsec);
 }
 
-/* More than 0 if this init of a place had a task, and more with each: the faults of processes for which it has waited. */
-static unsigned long faults_of_tasks(pid_t init)
-{
-    char path[64], line[512] = "";
-    unsigned long faults = 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)init);
-    FILE *f = fopen(path, "re");
-    if (f && fgets(line, sizeof line, f))
-        sscanf(line, "%*d (zpipe-init) %*c %*d %*d %*d %*d %*d %*u %*u %lu", &faults);
-    if (f)
-        fclose(f);
-    return faults;
-}
-
-/* Wait for places that are ready and, if `used`, that had a task; nothing tells of them but /proc.  Returns how many there are. */
-static int await_places(pid_t place[CENSUS_PROCESSES], bool used)
-{
-    int found = 0;
-    for (int looks = 0; looks < 100 && !found; looks++) {
-        int ready = census_places(place);
-        for (int i = 0; i < ready; i++)
-            if (!used || faults_of_tasks(place[i]))
-                place[found++] = place[i];
-        if (!found)
-            usleep(1000);
-    }
-    return found;
-}
-
 /* The wall's questions (docs/SECURITY.md), asked in a place that another task had before.  A file given would be in the way of that, so
  * the asker comes as its standard input. */
 static void ask_the_wall(int probe)
@@ -821,9 +832,9 @@ static void ask_the_wall(int probe)
 
 static void test_places_wall(void **state)
 {
-    pid_t before[CENSUS_PROCESSES];
-    unsigned long faults[CENSUS_PROCESSES];
-    int probe = open(getenv("WALL_PROBE"), O_RDONLY | O_CLOEXEC), asked = 0;
+    struct used u;
+    bool asked = false;
+    int probe = open(getenv("WALL_PROBE"), O_RDONLY | O_CLOEXEC);
     (void)state;
     assert_true(probe >= 0);
     boxed_close(&b);
@@ -834,17 +845,14 @@ static void test_places_wall(void **state)
         skip();
     }
     for (int tries = 0; tries < 50 && !asked; tries++) {
-        await_places(before, false);
+        await_places(u.place, false);
         pass_tick();
         run("sh -c 'cat /etc/hostname'"); /* as the asker, a shell: plain programs have places of their own */
-        int used = await_places(before, true);
-        for (int i = 0; i < used; i++)
-            faults[i] = faults_of_tasks(before[i]);
+        await_used(&u);
         ask_the_wall(probe);
-        for (int i = 0; i < used; i++)
-            asked += faults_of_tasks(before[i]) > faults[i];
+        asked = was_used_again(&u);
     }
-    assert_true(asked > 0);
+    assert_true(asked);
     close(probe);
 }
 
