@@ -1,5 +1,6 @@
-/* How a daemon ends.  SIGTERM, SIGINT and SIGHUP (unless that is ignored, by nohup) end it in order; a crash ends it at once.  Each is logged with its reason, as a daemon that is gone without a word leaves its operator nothing to go by.  What
- * cannot be seen from inside is SIGKILL: see `killed` in scheduler/daemon.c. */
+/* How a daemon ends.  SIGTERM, SIGINT and SIGHUP (unless that is ignored, by nohup) end it in order; a crash ends it at once.  Each
+ * is logged with its reason, as a daemon that is gone without a word leaves its operator nothing to go by.  What cannot be seen
+ * from inside is SIGKILL: see note_life in scheduler/daemon.c. */
 #pragma once
 #include "base/loop.h"
 

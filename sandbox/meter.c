@@ -42,7 +42,7 @@ static uint64_t alarm_left(struct task *t, uint64_t used)
     if (t->turns)
         turns_lose(t->turns, why); /* it wakes one beside the one at work */
     notify_uncertified(t->notify, why);
-    notify_alarm_ring(t->notify);
+    notify_alarm_ring(t->notify, used);
     return notify_alarm(t->notify, used);
 }
 
@@ -65,21 +65,43 @@ static void meter_event(struct watch *w, uint32_t events)
     struct task *t = w->owner;
     uint64_t count;
     (void)events;
-    if (read(w->fd, &count, sizeof count) > 0 && t->state == TASK_SETUP)
-        meter_look(t);
+    if (read(w->fd, &count, sizeof count) <= 0 || t->state != TASK_SETUP)
+        return;
+    t->meter_soon = false;
+    meter_look(t);
 }
 
-int meter_follow(struct task *t)
+static int meter_open(struct task *t)
 {
-    if (t->meter_watch.fd < 0) {
-        int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        t->meter_watch = (struct watch){-1, meter_event, t};
-        if (fd < 0 || watch_start(t->region->server, &t->meter_watch, fd, EPOLLIN) < 0) {
-            fd_close(&fd);
-            return -1;
-        }
-    }
-    meter_look(t);
+    if (t->meter_watch.fd >= 0)
+        return 0;
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    t->meter_watch = (struct watch){-1, meter_event, t};
+    if (fd >= 0 && watch_start(t->region->server, &t->meter_watch, fd, EPOLLIN) == 0)
+        return 0;
+    fd_close(&fd);
+    return -1;
+}
+
+int meter_start(struct task *t)
+{
+    uint64_t limit = t->region->spec.region.task[t->index].limit.cpu_ns;
+    if (!limit)
+        return 0;
+    if (meter_open(t) < 0)
+        return -1;
+    meter_set(t, limit);
+    return 0;
+}
+
+int meter_alarm(struct task *t)
+{
+    if (t->meter_soon)
+        return 0;
+    if (meter_open(t) < 0)
+        return -1;
+    t->meter_soon = true;
+    meter_set(t, 0);
     return 0;
 }
 

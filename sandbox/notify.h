@@ -156,7 +156,7 @@ void notify_exchange(struct notify *n, dev_t device, ino_t inode, dev_t by_devic
  * task has used so much; UINT64_MAX: there is none.  notify_alarm_ring: that one rings. */
 bool notify_alarm_new(const struct notify *n);
 uint64_t notify_alarm(struct notify *n, uint64_t used_ns);
-void notify_alarm_ring(struct notify *n);
+void notify_alarm_ring(struct notify *n, uint64_t used_ns);
 
 /* How often the call of that number was notified; 0 for numbers that never are. */
 uint64_t notify_calls(const struct notify *n, int nr);

@@ -127,7 +127,6 @@ struct notify {
     struct timer timer[NOTIFY_TIMERS_MAX];
     int timers;    /* how many are set */
     bool alarm_new; /* one of them is to be met */
-    struct timer *alarm; /* the first of those that ring once, as notify_alarm found it; or NULL */
     pid_t asking;  /* the process whose sleep lets time pass; 0: any */
     const char *uncertified_why;
     const char *limit_hit;   /* "", or the first one */

@@ -152,7 +152,7 @@ static struct timer *first_alarm(struct notify *n, uint64_t used_ns, uint64_t *l
             n->timers--;
             continue;
         }
-        if (!t->met) {
+        if (!t->met || used_ns < t->met_used_ns) { /* what orphans used is not counted once they are dead */
             t->met = true;
             t->met_used_ns = used_ns;
         }
@@ -176,14 +176,18 @@ uint64_t notify_alarm(struct notify *n, uint64_t used_ns)
     uint64_t left = UINT64_MAX;
 
     n->alarm_new = false;
-    n->alarm = first_alarm(n, used_ns, &left);
+    first_alarm(n, used_ns, &left);
     return left;
 }
 
-void notify_alarm_ring(struct notify *n)
+void notify_alarm_ring(struct notify *n, uint64_t used_ns)
 {
+    uint64_t left;
+    const struct timer *t = first_alarm(n, used_ns, &left);
+
     n->asking = 0;
-    clock_pass_to(n, n->alarm->due_ns);
+    if (t)
+        clock_pass_to(n, t->due_ns);
 }
 
 /* Set the calling process's timer.  If the caller is gone by now the number may be another process's. */

@@ -113,6 +113,7 @@ struct task {
     uint32_t calls; /* how many of its calls came, up to where these are often */
     struct watch notify_watch, random_watch, timer_watch;
     struct watch meter_watch; /* a timer: looks whether it has used up its CPU time, or that of an alarm */
+    bool meter_soon;          /* it looks in a moment, for an alarm that was set */
     struct watch look_watch; /* a timer: looks whether a process still holds descriptors of the caller */
     uint64_t look_ns;
     unsigned empty_looks; /* how many looks in a row found no such process */
@@ -317,8 +318,8 @@ void templates_drop(struct server *s); /* give up all templates; those that serv
 void template_clear(struct server *s);
 
 /* --- meter.c --- */
-/* Compare its CPU time with its limit and its alarms, now and from time to time. */
-int meter_follow(struct task *t);
+int meter_start(struct task *t); /* compare its CPU time with its limit, if it has one, from time to time */
+int meter_alarm(struct task *t); /* it has set an alarm: compare it with that, too, soon; a program may set thousands */
 void look_region(struct server *s, struct region *r);
 
 /* --- trace.c --- */

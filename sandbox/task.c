@@ -546,7 +546,7 @@ void task_calls(struct task *t, struct watch *w, uint32_t events)
     }
     if (w == &t->notify_watch && (t->calls == ASKS_OFTEN || ++t->calls == ASKS_OFTEN))
         s->asking = w;
-    if (notify_alarm_new(t->notify) && meter_follow(t) < 0)
+    if (notify_alarm_new(t->notify) && meter_alarm(t) < 0)
         notify_uncertified(t->notify, "its alarms cannot be followed");
     int random = notify_random_fd(t->notify);
     if (random >= 0 && t->random_watch.fd < 0)

@@ -232,7 +232,7 @@ int task_start(struct task *t, struct err *e)
     if (started < 0)
         return -1;
     if ((!t->warm && watch_start(s, &t->watch, t->link.fd, EPOLLIN) < 0) ||
-        task_start_timer(t, plan->limit.wall_ns) < 0 || (plan->limit.cpu_ns && meter_follow(t) < 0))
+        task_start_timer(t, plan->limit.wall_ns) < 0 || meter_start(t) < 0)
         return err_sys(e, "cannot hand the task to the sandbox");
     if (!t->warm)
         send_ports(t, plan);
