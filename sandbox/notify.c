@@ -33,6 +33,7 @@
 
 #define PAGE_BYTES 4096
 #define TEXT_PIECE 128 /* most paths are shorter */
+#define MAPS_MAX   1024 /* lines of /proc/PID/maps that are read if memory of a task's cannot be */
 
 struct notify *notify_new(int listener, uint64_t seed, uint64_t stream, int64_t epoch_s,
                           struct err *e)
@@ -108,6 +109,26 @@ bool task_valid(const struct notify *n, const struct seccomp_notif *q)
     return ioctl(n->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
 }
 
+/* Is there memory that may be written or run, but not read?  The processor, and so a call that the kernel is left to do, reads it
+ * all the same, while we cannot. */
+static bool is_hidden(pid_t pid, uint64_t address, size_t size)
+{
+    char path[40], line[512], kind[5];
+    unsigned long begin, end;
+    bool hidden = false;
+
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    FILE *f = fopen(path, "re");
+    for (int i = 0; f && !hidden && fgets(line, sizeof line, f); i++) {
+        if (sscanf(line, "%lx-%lx %4s", &begin, &end, kind) != 3)
+            continue; /* the rest of a long name */
+        hidden = i == MAPS_MAX || (begin < address + size && address < end && kind[0] != 'r' && (kind[1] == 'w' || kind[2] == 'x'));
+    }
+    if (f)
+        fclose(f);
+    return hidden;
+}
+
 int task_read(struct notify *n, const struct seccomp_notif *q, uint64_t address, void *data,
               size_t size)
 {
@@ -117,6 +138,8 @@ int task_read(struct notify *n, const struct seccomp_notif *q, uint64_t address,
 
     if (got < 0 && errno == EPERM)
         notify_mark(n, "a program's memory cannot be read");
+    if (got != (ssize_t)size && !*n->uncertified_why && is_hidden((pid_t)q->pid, address, size))
+        notify_mark(n, "names memory to a call that it may not read itself");
     return got == (ssize_t)size && task_valid(n, q) ? 0 : -1;
 }
 

@@ -93,6 +93,24 @@ tell(138, 99, room), tell(138, 0, room), tell(5, 99, room), tell(262, -100, b"",
 
 
 @case
+def memory_that_only_the_processor_reads_is_noticed():
+    """What may be written but not read is read by the kernel and not by us: it would tell the real time, or the real room."""
+    text = r'''
+import ctypes, mmap, sys
+c, room, name = ctypes.CDLL(None, use_errno=True), ctypes.create_string_buffer(4096), mmap.mmap(-1, 4096)
+name[:7] = b"/etc/./"
+at = ctypes.addressof(ctypes.c_char.from_buffer(name))
+print(c.mprotect(ctypes.c_void_p(at), 4096, int(sys.argv[1])))
+print((c.syscall(262, -100, ctypes.c_void_p(at), room, 0), c.syscall(137, ctypes.c_void_p(at), room)))
+'''
+    for may, told, certified in ("3", "(0, 0)", True), ("2", "(0, 0)", False), ("0", "(-1, -1)", True):
+        status, out, err, r = report("--", "python3", "-c", text, may)
+        assert (status, out.decode()) == (0, f"0\n{told}\n"), (may, out, err)
+        assert (r["uncertified_why"] is None) == certified, (may, r)
+        assert certified or r["uncertified_why"] == "names memory to a call that it may not read itself", r
+
+
+@case
 def who_is_not_watched_starts_nobody_who_tells_of_files():
     """sort, split and sed tell nothing of files themselves, and are spared the detour."""
     os.mkdir("own")
