@@ -17,8 +17,33 @@ struct bytes {
 void bytes_add(struct bytes *b, const void *data, size_t size);
 
 /* The lines of MIXED are of all the kinds before ZEROS; those of MANY and LETTERS are short. */
-enum input_kind { INPUT_WORDS, INPUT_RUNS, INPUT_EMPTY, INPUT_NUMBERS, INPUT_PARAGRAPHS, INPUT_OPEN, INPUT_KEYS, INPUT_SORTED, INPUT_SAME, INPUT_LONG, INPUT_QUOTES, INPUT_BRACKETS,
-                  INPUT_MARKS, INPUT_PAIRS, INPUT_CONTROLS, INPUT_HIGH, INPUT_VALUES, INPUT_JSON, INPUT_LOG, INPUT_OWN, INPUT_ZEROS, INPUT_MIXED, INPUT_MANY, INPUT_LETTERS, INPUT_KINDS };
+enum input_kind {
+    INPUT_WORDS,
+    INPUT_RUNS,
+    INPUT_EMPTY,
+    INPUT_NUMBERS,
+    INPUT_PARAGRAPHS,
+    INPUT_OPEN,
+    INPUT_KEYS,
+    INPUT_SORTED,
+    INPUT_SAME,
+    INPUT_LONG,
+    INPUT_QUOTES,
+    INPUT_BRACKETS,
+    INPUT_MARKS,
+    INPUT_PAIRS,
+    INPUT_CONTROLS,
+    INPUT_HIGH,
+    INPUT_VALUES,
+    INPUT_JSON,
+    INPUT_LOG,
+    INPUT_OWN,
+    INPUT_ZEROS,
+    INPUT_MIXED,
+    INPUT_MANY,
+    INPUT_LETTERS,
+    INPUT_KINDS
+};
 
 struct inputs {
     uint64_t random;

@@ -124,11 +124,16 @@ static const char *const words[] = {"the", "quick", "a", "b", "a b", "x1 ", "", 
  * that stops at one of them says nothing about the others. */
 static const char *const quotes[] = {"'", "\"", "\"a", "b\"", "a", "a b", "", "\"x, y\",2", "a,", "goes on \\", "\\"};
 static const char *const brackets[] = {"(", ")", "{", "}", "[", "]", "/*", "*/", "<!--", "-->", "<a>", "</a>", "{\"a\": [", "1]}", "x", "1,", "<<E", "E"};
-static const char *const marks[] = {">s1", ">s2 x", "ACGTNN", "@r1", "+", "#", "# x", "//", "--", "---", "...", "[part]", "key = value", "  indented", "\tindented", "From x", "To: y",
-                                    " folded", "id,name", "==", "diff --git", "@@ -1 +1 @@", "-x", "+y", "!!", ";", "&", "|", "$x", "`", "*", "?", "~", "%", "%%", "=", "-", "--help", ".", "..", ""};
-static const char *const pairs[] = {"BEGIN", "END", "begin", "end", "START", "STOP", "start", "stop", "if", "fi", "EOF", "on", "off", "x", "0", "1", "null", "goes on \\", "goes on &"};
+static const char *const marks[] = {
+    ">s1",    ">s2 x",       "ACGTNN",     "@r1",        "+",      "#",     "# x",     "//",      "--", "---",        "...",
+    "[part]", "key = value", "  indented", "\tindented", "From x", "To: y", " folded", "id,name", "==", "diff --git", "@@ -1 +1 @@",
+    "-x",     "+y",          "!!",         ";",          "&",      "|",     "$x",      "`",       "*",  "?",          "~",
+    "%",      "%%",          "=",          "-",          "--help", ".",     "..",      ""};
+static const char *const pairs[] = {"BEGIN", "END", "begin", "end", "START", "STOP", "start", "stop",       "if",       "fi",
+                                    "EOF",   "on",  "off",   "x",   "0",     "1",    "null",  "goes on \\", "goes on &"};
 static const char *const controls[] = {"a\r", "\r", "a\rb", "\f", "a\f", "\v", "\x1a", "\x1b[1m", "\b", "x", "a\tb", ""};
-static const char *const high[] = {"\xe9", "caf\xc3\xa9", "\xc3", "\xa9", "\xff\xfe", "\xf0\x9f\x98\x80", "\xef\xbb\xbf", "a", "\x01", "\x7f", "\b", "x \xe2\x80\xa8 y"};
+static const char *const high[] = {"\xe9",         "caf\xc3\xa9", "\xc3", "\xa9", "\xff\xfe", "\xf0\x9f\x98\x80",
+                                   "\xef\xbb\xbf", "a",           "\x01", "\x7f", "\b",       "x \xe2\x80\xa8 y"};
 static const char *const values[] = {"0.1", "2.5e3", "-7", "1000000", "3", "0.30", "99", "1e-3", "17", "123456789", "x", "", "007", "12.0"};
 
 /* Stands behind a word of the command: `/^Chapter [0-9]/`, `/^name: /`. */
@@ -141,7 +146,8 @@ static int log_line(struct inputs *in, unsigned number, char *out)
     const unsigned minute = number / 60 % 60, second = number % 60, day = 1 + below(in, 28);
     switch (below(in, 6)) {
     case 0:
-        return snprintf(out, INPUT_LINE_MAX, "2026-11-%02u 10:%02u:%02u,%03u %s [main] done in %u ms\n", day, minute, second, below(in, 1000), ANY(in, levels), below(in, 900));
+        return snprintf(out, INPUT_LINE_MAX, "2026-11-%02u 10:%02u:%02u,%03u %s [main] done in %u ms\n", day, minute, second, below(in, 1000),
+                        ANY(in, levels), below(in, 900));
     case 1:
         return snprintf(out, INPUT_LINE_MAX, "2026-11-%02uT10:%02u:%02uZ %s a.b: x=%u\n", day, minute, second, ANY(in, levels), below(in, 9));
     case 2:
@@ -149,8 +155,8 @@ static int log_line(struct inputs *in, unsigned number, char *out)
     case 3:
         return snprintf(out, INPUT_LINE_MAX, "\tat a.b.C(C.java:%u)\n", below(in, 900));
     default:
-        return snprintf(out, INPUT_LINE_MAX, "10.0.%u.%u - - [%02u/Nov/2026:10:%02u:%02u +0000] \"GET /%s HTTP/1.1\" %u %u\n", below(in, 3), below(in, 9), day, minute, second,
-                        below(in, 3) ? "index.html" : "a", below(in, 4) ? 200 : 404, below(in, 9000));
+        return snprintf(out, INPUT_LINE_MAX, "10.0.%u.%u - - [%02u/Nov/2026:10:%02u:%02u +0000] \"GET /%s HTTP/1.1\" %u %u\n", below(in, 3), below(in, 9),
+                        day, minute, second, below(in, 3) ? "index.html" : "a", below(in, 4) ? 200 : 404, below(in, 9000));
     }
 }
 

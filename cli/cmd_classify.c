@@ -354,7 +354,8 @@ static int entry_holds(struct classify *c, const char *table)
         bool more = kind % 3 == 0 || kind == INPUT_MIXED;
         struct bytes in;
         struct outcome whole = {.status = -1}, cut;
-        int r = inputs_make(&c->inputs, (enum input_kind)kind, more ? MORE / 4 : FEW, &in) < 0 ? cli_say(-1, "no memory for an input") : run(c, in.data, in.size, &whole);
+        int r = inputs_make(&c->inputs, (enum input_kind)kind, more ? MORE / 4 : FEW, &in) < 0 ? cli_say(-1, "no memory for an input")
+                                                                                               : run(c, in.data, in.size, &whole);
         r = r < 0 ? r : run_as(c, in.data, in.size, table, more ? 4096 : 128, &cut);
         bool same = r == 0 && cut.status == whole.status && cut.complained == whole.complained && equal(&cut.out, &whole.out);
         if (r == 0)

@@ -60,7 +60,8 @@ int cmd_scheduler(struct cli *c)
     struct zpipe_error e;
     if (c->word_count)
         return change_list(c);
-    struct zpipe_scheduler_options o = {.keys = c->open.keys, .listen = c->listen, .state = c->state, .worker_wait_s = c->worker_wait_s, .client_wait_s = c->client_wait_s};
+    struct zpipe_scheduler_options o = {
+        .keys = c->open.keys, .listen = c->listen, .state = c->state, .worker_wait_s = c->worker_wait_s, .client_wait_s = c->client_wait_s};
     if (!o.keys || !o.listen)
         return cli_say(ZPIPE_STATUS_FAILED, "zpipe scheduler wants --keys DIRECTORY and --listen URL");
     if (c->check)

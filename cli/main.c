@@ -34,7 +34,8 @@ static const struct command commands[] = {
      "       zpipe scheduler deny KEY --keys DIRECTORY",
      "Place a cluster's jobs on its workers; or say whom it lets in.", "zpipe-scheduler(8)"},
     {"worker", cmd_worker, CLI_WORKER, NULL,
-     "--keys DIRECTORY --scheduler URL [--slots N] [--memory SIZE] [--name NAME] [--data-listen URL] [--advertise URL] [--image NAME] [--shared PATH[:PATH...]]",
+     "--keys DIRECTORY --scheduler URL [--slots N] [--memory SIZE] [--name NAME] [--data-listen URL] [--advertise URL] [--image NAME] "
+     "[--shared PATH[:PATH...]]",
      "Run what the scheduler places here.", "zpipe-worker(8)"},
     {"keeper", NULL, 0, "zpipe-keeper", "--keys DIRECTORY --scheduler URL --state DIRECTORY [--shared DIRECTORIES] [--store-max SIZE]",
      "Hold submitted jobs.", "zpipe-keeper(8)"},

@@ -9,7 +9,27 @@
 #include <string.h>
 #include <unistd.h>
 
-enum kind { FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, TEMPLATES, SPLIT, PERCENT, SIZE, ROOM, TIME, TASKS, VERBOSE, CONFIG, OPTIONS };
+enum kind {
+    FLAG,
+    TEXT,
+    NUMBER,
+    WIDTH,
+    LIST_WITH,
+    LIST_ENV,
+    LIST_COMMANDS,
+    PLACEMENT,
+    ISOLATION,
+    TEMPLATES,
+    SPLIT,
+    PERCENT,
+    SIZE,
+    ROOM,
+    TIME,
+    TASKS,
+    VERBOSE,
+    CONFIG,
+    OPTIONS
+};
 
 /* The commands in which an option has an effect; in all others it is refused. */
 #define OF_JOBS   (CLI_RUN | CLI_PLAN | CLI_SERVE | CLI_SUBMIT) /* take a pipeline or job file */

@@ -110,7 +110,8 @@ static void part(struct zpipe *z, const struct err *why)
     }
     if (z->lost)
         return;
-    bool at_work = false, there = z->welcomed || (z->scheduler && peer_through(z->scheduler)); /* our job may run already, even if the scheduler has not answered yet */
+    /* Our job may run already, even if the scheduler has not answered yet. */
+    bool at_work = false, there = z->welcomed || (z->scheduler && peer_through(z->scheduler));
     for (struct zpipe_job *j = z->jobs; j; j = j->next)
         at_work |= !j->result_here && !j->plan_only;
     if (!z->cluster[0] || !(there || z->away) || !at_work || (z->away && loop_clock_ns() - z->away_ns >= CLIENT_WAIT_NS)) {

@@ -82,10 +82,11 @@ int keeper_room(const struct keeper *k, uint64_t held_bytes, uint64_t more, stru
 {
     uint64_t share = k->room_bytes - k->room_bytes / 4;
     if (!fits(held_bytes, more, share))
-        return err_set(e, ERR_LIMIT,
-                       "the keeper holds %llu bytes of this key's jobs, of the %llu that one key may have (three quarters of --store-max), and %llu more do not fit: "
-                       "attach to jobs that have ended",
-                       (unsigned long long)held_bytes, (unsigned long long)share, (unsigned long long)more);
+        return err_set(
+            e, ERR_LIMIT,
+            "the keeper holds %llu bytes of this key's jobs, of the %llu that one key may have (three quarters of --store-max), and %llu more do not fit: "
+            "attach to jobs that have ended",
+            (unsigned long long)held_bytes, (unsigned long long)share, (unsigned long long)more);
     if (fits(k->held_bytes, more, k->room_bytes))
         return 0;
     return err_set(e, ERR_LIMIT, "the keeper holds %llu of the %llu bytes that it may hold (--store-max), and %llu more do not fit",

@@ -149,7 +149,9 @@ int keeper_job_cancel(struct keeper_job *j, struct err *e)
         err_set(&why, ERR_CANCELLED, "cancelled");
         over(j, ZPIPE_STATUS_FAILED, &why, false);
     }
-    return j->unwritten ? err_set(e, ERR_AGAIN, "there is no room on the keeper's disk '%s' to write down how the job has ended; it tries again", j->k->directory) : 0;
+    return j->unwritten
+               ? err_set(e, ERR_AGAIN, "there is no room on the keeper's disk '%s' to write down how the job has ended; it tries again", j->k->directory)
+               : 0;
 }
 
 int keeper_job_taken(struct keeper_job *j, struct err *e)

@@ -292,7 +292,8 @@ void record_tell(struct zpipe_job *j)
     if (j->recorded.size)
         client_job_say(j, "%s", j->recorded.data);
     if (asked && !j->asked_recorded)
-        client_job_say(j, "zpipe: no task was recorded: none with these numbers came to its end, or what it read and wrote is more than %u MiB\n", RECORD_BYTES_MAX >> 20);
+        client_job_say(j, "zpipe: no task was recorded: none with these numbers came to its end, or what it read and wrote is more than %u MiB\n",
+                       RECORD_BYTES_MAX >> 20);
 }
 
 void record_whole(struct made_reader *m)

@@ -367,7 +367,9 @@ static int lower_map(struct lower *w, struct stage *s, struct stream in, struct 
         return -1;
     bool no_files = s->per_file && !comes_in_files(w, &t.in);
     if (no_files && w->r->in->each_count && w->r->no_file)
-        return FAIL(w, s->start, *w->r->no_file == '-' ? "a file whose name begins with a dash is written ./-NAME" : "every FILE must be there, and be one that can be read",
+        return FAIL(w, s->start,
+                    *w->r->no_file == '-' ? "a file whose name begins with a dash is written ./-NAME"
+                                          : "every FILE must be there, and be one that can be read",
                     "`:::` wants files, and `%.200s` is none", w->r->no_file);
     if (no_files)
         return FAIL(w, s->start, "as in cat FILE… | map per file …, where every FILE is there",

@@ -76,7 +76,8 @@ int lower_pipeline(struct lower *w, struct pipeline *l, struct stream in, struct
 /* Named pipelines (lower_name.c). */
 int lower_names(struct lower *w); /* before all statements */
 void lower_define(struct lower *w, const struct definition *d, const struct place *at);
-const struct definition *lower_checked(const struct lower *w, const struct statement *s); /* the named pipeline that a `check` is about; NULL: it is about an output */
+/* The named pipeline that a `check` is about; NULL: it is about an output. */
+const struct definition *lower_checked(const struct lower *w, const struct statement *s);
 /* Is it computed once, for several uses? */
 bool lower_is_shared(const struct lower *w, const struct definition *d, const struct place *at);
 int lower_named(struct lower *w, const struct definition *d, struct stream in, struct place at, size_t where,

@@ -206,8 +206,8 @@ static bool shows_keys(const struct awk *a, const struct awk_rule *r, const stru
     static const char *const signs[] = {"(", ")", "[", "]", "{", "}", ",", ";", "<", ">", "<=", ">=", "==", "!=", "+", "-", "*", "/", "%", "&&", "||", "!"};
     const struct awk_token *t = a->token, *key = &t[r->action + 2];
     int depth = 0, prints = 0;
-    if (r->action_end - r->action < 8 || !range_like(a, r->action, r->action + 2, "for (") || key->kind != AWK_NAME || awk_same(key, array) || !awk_is(key + 1, "in") ||
-        !awk_same(key + 2, array) || !awk_is(key + 3, ")"))
+    if (r->action_end - r->action < 8 || !range_like(a, r->action, r->action + 2, "for (") || key->kind != AWK_NAME || awk_same(key, array) ||
+        !awk_is(key + 1, "in") || !awk_same(key + 2, array) || !awk_is(key + 3, ")"))
         return false;
     for (uint32_t i = r->action + 6; i < r->action_end; i++) {
         bool print = awk_is(&t[i], "print") || awk_is(&t[i], "printf");
@@ -286,8 +286,10 @@ static int keys(struct split_case *c, struct awk *a)
         buf_printf(&block, "BEGIN {FS = %.*s} ", (int)t[a->rule[0].action + 2].size, t[a->rule[0].action + 2].text);
     buf_printf(&block, "%.*s {", pattern, first);
     if (what.size)
-        buf_printf(&block, "zp_x = %.*s + 0; if (zp_x != int(zp_x)) exit 9; zp_s += zp_x < 0 ? -zp_x : zp_x; if (zp_s >= 4e15) exit 9; ", (int)what.size, what.text);
-    buf_printf(&block, "%.*s += %s} END {print \"\"; for (zp_k in %.*s) print sprintf(\"%%.0f \", %.*s[zp_k]) zp_k}", key_size, n, what.size ? "zp_x" : "1", n_size, n, n_size, n);
+        buf_printf(&block, "zp_x = %.*s + 0; if (zp_x != int(zp_x)) exit 9; zp_s += zp_x < 0 ? -zp_x : zp_x; if (zp_s >= 4e15) exit 9; ", (int)what.size,
+                   what.text);
+    buf_printf(&block, "%.*s += %s} END {print \"\"; for (zp_k in %.*s) print sprintf(\"%%.0f \", %.*s[zp_k]) zp_k}", key_size, n, what.size ? "zp_x" : "1",
+               n_size, n, n_size, n);
     buf_printf(&again,
                "NR == 1 {zp_b = $0 == \"\"} !zp_b {print; next} $0 != \"\" {zp_i = index($0, \" \"); zp_x = substr($0, 1, zp_i - 1) + 0; "
                "zp_s += zp_x < 0 ? -zp_x : zp_x; if (zp_s >= 4e15) exit 9; %.*s[substr($0, zp_i + 1)] += zp_x} END {%.*s}",
@@ -314,7 +316,8 @@ static bool may_count_keys(const struct awk *a, const struct split_case *c)
     unsigned given = 0;
     for (uint32_t i = 0; i < c->option_count; i++) {
         const char *v = c->option[i].value;
-        bool ofs = strcmp(c->option[i].option->name[0], "-v") == 0 && v && strncmp(v, "OFS=", 4) == 0 && (!strchr(v, '\\') || strcmp(v, "OFS=\\t") == 0) && !strchr(v, '\n');
+        bool ofs = strcmp(c->option[i].option->name[0], "-v") == 0 && v && strncmp(v, "OFS=", 4) == 0 && (!strchr(v, '\\') || strcmp(v, "OFS=\\t") == 0) &&
+                   !strchr(v, '\n');
         given += ofs;
         if (!ofs && strcmp(c->option[i].option->name[0], "-F") != 0)
             return false;

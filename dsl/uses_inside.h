@@ -32,6 +32,8 @@ struct slice uses_text_of(struct resolver *r, const char *path, uint32_t bytes_m
 bool uses_is_open(const char *name); /* relative, without hidden parts and `..` */
 int uses_program(struct resolver *r, struct stage *s, size_t at, const char *text, size_t size);
 int uses_program_text(struct resolver *r, struct stage *s, size_t at, struct slice text, const char *interpreter);
-int uses_program_file(struct resolver *r, struct stage *s, size_t at, const char *name, const char *interpreter); /* interpreter NULL: its first line names it */
-int uses_program_word(struct resolver *r, struct stage *s, size_t at, const char *word); /* the same if the word names a program file, as in `timeout 9 ./x.sh` */
+/* interpreter NULL: the file's first line names it. */
+int uses_program_file(struct resolver *r, struct stage *s, size_t at, const char *name, const char *interpreter);
+/* The same if the word names a program file, as in `timeout 9 ./x.sh`. */
+int uses_program_word(struct resolver *r, struct stage *s, size_t at, const char *word);
 int uses_said(struct resolver *r, struct stage *s, size_t at, const char *text); /* a text that echo or printf prints for a shell to run */

@@ -573,7 +573,8 @@ static int scan_text(struct scan *c, const char *text, size_t size)
             c->words = redirects ? words : c->words;
         } else if (t.kind != TOKEN_NUMBER && !(t.kind == TOKEN_OPERATOR && strpbrk(t.op, "<>") && t.op[strlen(t.op) - 1] != '(')) {
             result = scan_here(c);
-            *c = (struct scan){.r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word, .makes = c->makes, .there = c->there, .away = c->away};
+            *c = (struct scan){
+                .r = c->r, .s = c->s, .depth = c->depth, .at = c->at, .command = "", .word = c->word, .makes = c->makes, .there = c->there, .away = c->away};
         }
         op = t.kind == TOKEN_OPERATOR ? t.op : "";
     }

@@ -220,8 +220,9 @@ int keys_load(const char *directory, enum msg_role role, struct key_pair *own,
     const char *pair = role == MSG_SCHEDULER || access(path, F_OK) == 0 ? keys_role_name(role) : OWN;
     snprintf(path, sizeof path, "%s/%s.key", directory, pair);
     if (access(path, F_OK) < 0 && errno == ENOENT)
-        return err_set(e, ERR_INPUT, role == MSG_SCHEDULER ? "'%s' holds no %s.key: give --keys the scheduler's own directory, which `zpipe keygen` made on its host"
-                                                           : "'%s' holds no %s.key and no " OWN ".key; `zpipe keygen` makes one",
+        return err_set(e, ERR_INPUT,
+                       role == MSG_SCHEDULER ? "'%s' holds no %s.key: give --keys the scheduler's own directory, which `zpipe keygen` made on its host"
+                                             : "'%s' holds no %s.key and no " OWN ".key; `zpipe keygen` makes one",
                        directory, keys_role_name(role));
     if (load(directory, pair, "key", own->public_key, own->secret_key, e) < 0)
         return -1;

@@ -249,8 +249,9 @@ static void not_cloned(struct init *in, long result)
 }
 
 /* The maker: a thread of pid 1 behind the filter.  Its children are behind it, too, so none has to install the filter,
- * which takes as long as a small program lives; each enters the fence, which is around the /job and /tmp of its task.  Programs can neither signal pid 1 nor trace a process that has a right
- * they have not.  Once the maker has said that it waits it touches nothing but its futex, as others run in our memory then. */
+ * which takes as long as a small program lives; each enters the fence, which is around the /job and /tmp of its task.  Programs can neither signal pid 1 nor
+ * trace a process that has a right they have not.  Once the maker has said that it waits it touches nothing but its futex, as others run in our memory then.
+ */
 static int be_maker(void *owner)
 {
     struct init *in = owner;

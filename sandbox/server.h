@@ -159,7 +159,8 @@ struct channel {
     struct watch fed_watch;    /* the pump's socket, for a channel with `more` or `tell` */
     struct watch hangup_watch; /* watched while its writer's program has ended and other processes may still write */
     ino_t writer_inode; /* the inode of its writing end, for a channel that is swallowed */
-    enum { SWALLOW_NOT, SWALLOW_ALL, SWALLOW_STOPS, SWALLOW_COUNTED } swallow; /* what happens to bytes that are written after its reader has left (swallow.c) */
+    /* What happens to bytes that are written after its reader has left (swallow.c). */
+    enum { SWALLOW_NOT, SWALLOW_ALL, SWALLOW_STOPS, SWALLOW_COUNTED } swallow;
     int swallow_fd;      /* a further descriptor of the reading end */
     struct watch swallow_watch;
     uint64_t rest_bytes; /* how much may still be written */

@@ -100,7 +100,8 @@ void job_say_nobody(const struct core *c, const struct job *j, struct err *e)
     else if (j->why.code && (one || !c->fleet.count)) /* the job ran before */
         err_set(e, j->why.code, "%s, and no other worker is there", j->why.text);
     else if (j->why.code)
-        err_set(e, j->why.code, "%.600s, and no other worker has its image, %.12s, on the same kernel and kind of CPU; there are: %s", j->why.text, j->image, there);
+        err_set(e, j->why.code, "%.600s, and no other worker has its image, %.12s, on the same kernel and kind of CPU; there are: %s", j->why.text, j->image,
+                there);
     else if (c->fleet.count)
         err_set(e, ERR_NOENT, "no worker has the image '%.100s'; there are: %s", *j->wish ? j->wish : j->image, there);
     else

@@ -182,7 +182,8 @@ bool held_wait(struct core *c, uint64_t now, struct peer_state *p, const struct 
 {
     uint64_t since = m->job <= c->first_number ? c->began_ns : c->keeper_lost_ns;
     bool may_come = m->job && m->job <= c->job_numbers && since && now < since + c->worker_wait_ns;
-    if (!may_come || m->what == MSG_ASK_DRAIN || m->what == MSG_ASK_KEEP || held_of(c, m->job) || table_get(&c->jobs_by_number, m->job) || !list_empty(&p->bringing))
+    if (!may_come || m->what == MSG_ASK_DRAIN || m->what == MSG_ASK_KEEP || held_of(c, m->job) || table_get(&c->jobs_by_number, m->job) ||
+        !list_empty(&p->bringing))
         return false;
     add_waiting(c, now, p, m);
     return true;

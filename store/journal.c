@@ -356,7 +356,8 @@ static int take_row(const struct journal *j, sqlite3_stmt *s, struct journal_job
                                 .receipt_from = number_at(s, 12),
                                 .receipt = text_at(s, 13),
                                 .everything = number_at(s, 14)};
-    if (check(j, ADD, "a row of `job` is not what was written", job, bytes_at(s, 4), sum, e) < 0 || (job->over && check(j, END, "a row of `ended` is not what was written", job, bytes_at(s, 10), sum, e) < 0))
+    if (check(j, ADD, "a row of `job` is not what was written", job, bytes_at(s, 4), sum, e) < 0 ||
+        (job->over && check(j, END, "a row of `ended` is not what was written", job, bytes_at(s, 10), sum, e) < 0))
         return -1;
     return sqlite3_column_type(s, 15) == SQLITE_NULL ? 0 : check(j, TAKE, "a row of `taken` is not what was written", job, bytes_at(s, 15), sum, e);
 }

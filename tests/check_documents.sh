@@ -1,6 +1,7 @@
 #!/bin/sh
 # check_documents.sh ZPIPE: what the documents say of the tree is so.  Paths they name exist, ARCHITECTURE.md names every source
-# file, DIFFERENCES.md names every row of differences.test and no other, SOURCES.md every golden program, zpipe(1) has every option of --help.
+# file, DIFFERENCES.md names every row of differences.test and no other, SOURCES.md every golden program, zpipe(1) has every option of --help,
+# and no line of code is wider than CONTRIBUTING.md says.
 zpipe=$1
 cd "$(dirname "$0")/.." || exit 2
 bad() { echo "$*"; }
@@ -16,6 +17,7 @@ said=$(
         folder=${file%%/*}
         sed -n "/^[*][*]$folder[*][*]$/,/^$/p" docs/ARCHITECTURE.md | grep -q "\`${name%.c}\`" || bad "docs/ARCHITECTURE.md says nothing of $file"
     done
+    awk 'length($0) > 160 { print FILENAME ": line " FNR " is wider than the 160 columns that CONTRIBUTING.md allows" }' */*.[ch] */*/*.[ch] */*.def
     rows=$(sed -n 's/^== \([^ ]*\).*/\1/p' tests/e2e/differences.test | sort)
     named=$(sed -n 's/^|.*|.*| *\([a-z][-a-z, ]*[a-z]\) *|$/\1/p' docs/DIFFERENCES.md | grep -v '^shown by$' | tr -d ' ' | tr , '\n' | sort)
     for name in $rows $named; do

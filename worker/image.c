@@ -143,9 +143,9 @@ static int list_files(struct buf *list, const char *const *trees, bool bytes, co
             add_file(list, f, bytes);
     }
     fts_close(t);
-    return count <= FILES_MAX ? 0
-                              : err_set(e, ERR_LIMIT, "there are more than %d files in /usr/local or among the programs: give what is here a name, with --image",
-                                        FILES_MAX);
+    return count <= FILES_MAX
+               ? 0
+               : err_set(e, ERR_LIMIT, "there are more than %d files in /usr/local or among the programs: give what is here a name, with --image", FILES_MAX);
 }
 
 /* ---- all of it */

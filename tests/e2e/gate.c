@@ -121,11 +121,41 @@ static unsigned long left_below(int fd)
 
 int main(int argc, char **argv)
 {
-    static const char *const name[] = {
-        "/usr/bin/env", "/usr/no", "/usr", "/usr/", "/usr/bin/../bin/env", "/usr/../job", "/usr/../dev/stdin", "/usr/..", "/bin/..", "/usr/lib/ssl/certs", "/usr/lib/ssl/certs/..",
-        "/usr/lib/systemd/system/hwclock.service", "/bin/sh", "/sbin",
-        "/lib/none", "/etc/passwd", "/etc", "/", "/dev/null", "/dev/stdin", "/dev/fd/0", "/dev/fd/99", "/proc/self/fd/0", "/proc",
-        "/job", "/job/own", "own", ".", "..", "link", "", "/tmp", "/lib64/ld-linux-x86-64.so.2", (const char *)8, NULL};
+    static const char *const name[] = {"/usr/bin/env",
+                                       "/usr/no",
+                                       "/usr",
+                                       "/usr/",
+                                       "/usr/bin/../bin/env",
+                                       "/usr/../job",
+                                       "/usr/../dev/stdin",
+                                       "/usr/..",
+                                       "/bin/..",
+                                       "/usr/lib/ssl/certs",
+                                       "/usr/lib/ssl/certs/..",
+                                       "/usr/lib/systemd/system/hwclock.service",
+                                       "/bin/sh",
+                                       "/sbin",
+                                       "/lib/none",
+                                       "/etc/passwd",
+                                       "/etc",
+                                       "/",
+                                       "/dev/null",
+                                       "/dev/stdin",
+                                       "/dev/fd/0",
+                                       "/dev/fd/99",
+                                       "/proc/self/fd/0",
+                                       "/proc",
+                                       "/job",
+                                       "/job/own",
+                                       "own",
+                                       ".",
+                                       "..",
+                                       "link",
+                                       "",
+                                       "/tmp",
+                                       "/lib64/ld-linux-x86-64.so.2",
+                                       (const char *)8,
+                                       NULL};
     static const int flags[] = {O_RDONLY, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, O_RDONLY | O_DIRECTORY, O_WRONLY, O_PATH};
     char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 

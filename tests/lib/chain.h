@@ -38,7 +38,8 @@ static inline struct graph *chain_graph(const struct chain *o)
             g->node[n].label = words[0];
             g->node[n].set.memory_bytes = o->memory_bytes;
             if (o->blocks && i + 1 == o->stages)
-                g->node[n].split = (struct graph_split){.cut = GRAPH_CUT_LINES, .cut_step = 1, .ok_status = 1, .combine_text = "", .spoils = {"", 0}, .seam = {"", 0}};
+                g->node[n].split =
+                    (struct graph_split){.cut = GRAPH_CUT_LINES, .cut_step = 1, .ok_status = 1, .combine_text = "", .spoils = {"", 0}, .seam = {"", 0}};
             g->node[n].ends = i + 1 == o->stages;
             g->node[n].negate = g->node[n].ends && o->negate;
         }

@@ -72,7 +72,11 @@ static void tell_held(struct world *w, struct actor *a, const struct submitted *
     static const char keys[2][MSG_KEY_BYTES] = {"one", "two"};
     uint64_t whose = s->number % 3; /* the job belongs to nobody, or to one of two keys */
     struct msg m = {.type = MSG_HELD,
-                    .held = {.job = s->number, .key = {whose ? keys[whose - 1] : "", whose ? MSG_KEY_BYTES : 0}, .state = s->over ? "over" : "waits", .text = "sim", .gone = gone}};
+                    .held = {.job = s->number,
+                             .key = {whose ? keys[whose - 1] : "", whose ? MSG_KEY_BYTES : 0},
+                             .state = s->over ? "over" : "waits",
+                             .text = "sim",
+                             .gone = gone}};
     put_once(w, a, &a->from, (1 + draw(w, 40)) * MS, &m, (struct slice){"", 0});
 }
 

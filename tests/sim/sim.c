@@ -398,10 +398,11 @@ int main(int argc, char **argv)
     for (int i = 0; i < BEFELL; i++)
         good = good && befell[i];
     if (good) {
-        printf("messages: %" PRIu64 " late by up to a second, %" PRIu64 " repeated, %" PRIu64 " that never came; links: %" PRIu64 " held up for up to 8 s (clients 90 s), %" PRIu64
-               " broken; %" PRIu64 " died in silence, %" PRIu64 " lies; %" PRIu64 " blocks named that took three workers; schedulers: %" PRIu64 " stood still for up to 20 s, %" PRIu64 " killed\n",
-               befell[LATE], befell[REPEATED], befell[NEVER_CAME], befell[HELD_UP], befell[BROKE], befell[DIED], befell[BABBLED], befell[NAMED], befell[SLEPT],
-               befell[RESTARTED]);
+        printf("messages: %" PRIu64 " late by up to a second, %" PRIu64 " repeated, %" PRIu64 " that never came; links: %" PRIu64
+               " held up for up to 8 s (clients 90 s), %" PRIu64 " broken; %" PRIu64 " died in silence, %" PRIu64 " lies; %" PRIu64
+               " blocks named that took three workers; schedulers: %" PRIu64 " stood still for up to 20 s, %" PRIu64 " killed\n",
+               befell[LATE], befell[REPEATED], befell[NEVER_CAME], befell[HELD_UP], befell[BROKE], befell[DIED], befell[BABBLED], befell[NAMED],
+               befell[SLEPT], befell[RESTARTED]);
         printf("%" PRIu64 " seeds, %" PRIu64 " loans, %" PRIu64 " submitted jobs, of all jobs %" PRIu64
                " went on over a restart, %" PRIu64 " workers drained: all holds\n",
                count, loans_made, jobs_submitted, went_on, drains_made);

@@ -76,7 +76,8 @@ static bool try_row(const struct row *row)
             output[size] = '\0';
             status = b.stage[0].status;
         } else if (b.output_size != size || memcmp(output, b.output, size) || b.stage[0].status != status || b.stage[0].end != BOX_EXITED) {
-            printf("%s, %s:\n%s--- but the first time, status %d:\n%s---\n%s%s\n", row->name, *cold ? cold : "a clone", b.output, status, output, b.errors, b.stage[0].text);
+            printf("%s, %s:\n%s--- but the first time, status %d:\n%s---\n%s%s\n", row->name, *cold ? cold : "a clone", b.output, status, output, b.errors,
+                   b.stage[0].text);
             return false;
         }
         if (*cold && i > 2 && !strstr(cold, "template")) {

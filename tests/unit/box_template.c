@@ -340,7 +340,8 @@ static pid_t find_clone_that(pid_t server, const char *program, bool waits)
         line_of(all[i], "NSpid:", pids, sizeof pids);
         line_of(all[i], "Name:", name, sizeof name);
         line_of(all[i], "SigBlk:", blocked, sizeof blocked);
-        if (!strcmp(name, program) && !strcmp(blocked, "0000000000000000") == !waits && sscanf(pids, "%d %d %d %d", &own, &zygote, &template, &clone) == 4 && clone == 2)
+        if (!strcmp(name, program) && !strcmp(blocked, "0000000000000000") == !waits && sscanf(pids, "%d %d %d %d", &own, &zygote, &template, &clone) == 4 &&
+            clone == 2)
             return all[i];
     }
     return 0;
@@ -588,7 +589,8 @@ static void spent(void **state)
         if (works && b.stage[0].cpu_ns > most)
             most = b.stage[0].cpu_ns;
         if (!works && b.stage[0].cpu_ns > most)
-            fail_msg("a clone that did nothing used %llu us, those before it %llu at most", (unsigned long long)b.stage[0].cpu_ns / 1000, (unsigned long long)most / 1000);
+            fail_msg("a clone that did nothing used %llu us, those before it %llu at most", (unsigned long long)b.stage[0].cpu_ns / 1000,
+                     (unsigned long long)most / 1000);
         killed += !works;
         warm++;
     }

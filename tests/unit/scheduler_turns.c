@@ -84,8 +84,9 @@ static void submit(uint64_t request, char owner)
 static void end_one(void)
 {
     struct msg_run r = runs;
-    struct msg task = {.type = MSG_TASK,
-                       .task = {.job = r.job, .attempt = r.attempt, .node = 1, .end = MSG_END_EXITED, .certified = true, .text = "", .stderr_tail = "", .cold = ""}};
+    struct msg task = {
+        .type = MSG_TASK,
+        .task = {.job = r.job, .attempt = r.attempt, .node = 1, .end = MSG_END_EXITED, .certified = true, .text = "", .stderr_tail = "", .cold = ""}};
     struct msg stopped = {.type = MSG_STOPPED, .stopped = {r.job, r.attempt, r.attempt}};
     assert_true(r.job);
     order[done++] = request_of(r.job);
@@ -157,8 +158,10 @@ static void blocks_of_programs_that_are_none_are_refused(void **state)
     submit(1, A);
     blocks = 0;
     for (uint32_t bad = 0; bad <= 2; bad++) {
-        struct msg m = {.type = MSG_BLOCK,
-                        .block = {.job = runs.job, .attempt = runs.attempt, .node = bad == 1 ? UINT32_MAX : 1, .last = bad == 2 ? UINT32_MAX : 1, .worker = "", .cold = ""}};
+        struct msg m = {
+            .type = MSG_BLOCK,
+            .block = {
+                .job = runs.job, .attempt = runs.attempt, .node = bad == 1 ? UINT32_MAX : 1, .last = bad == 2 ? UINT32_MAX : 1, .worker = "", .cold = ""}};
         say(WORKER, MSG_WORKER, &m, (struct slice){"", 0});
         assert_int_equal(core_stats(core).refused, bad);
     }
@@ -257,8 +260,10 @@ static void say_as(uint64_t link, enum msg_role role, char owner, const struct m
 
 static void come(uint64_t link, enum msg_role role, char owner)
 {
-    struct msg m = {.type = MSG_HELLO,
-                    .hello = {.version = MSG_VERSION, .role = role, .name = "x", .instance = {"", 0}, .image = "", .data_url = "tcp://x:1", .data_key = {"", 0}, .shared = ""}};
+    struct msg m = {
+        .type = MSG_HELLO,
+        .hello = {
+            .version = MSG_VERSION, .role = role, .name = "x", .instance = {"", 0}, .image = "", .data_url = "tcp://x:1", .data_key = {"", 0}, .shared = ""}};
     say_as(link, role, owner, &m, (struct slice){"", 0});
 }
 
