@@ -120,9 +120,9 @@ static bool is_hidden(pid_t pid, uint64_t address, size_t size)
     snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
     FILE *f = fopen(path, "re");
     for (int i = 0; f && !hidden && fgets(line, sizeof line, f); i++) {
-        if (sscanf(line, "%lx-%lx %4s", &begin, &end, kind) != 3)
-            continue; /* the rest of a long name */
-        hidden = i == MAPS_MAX || (begin < address + size && address < end && kind[0] != 'r' && (kind[1] == 'w' || kind[2] == 'x'));
+        hidden = i == MAPS_MAX;
+        if (!hidden && sscanf(line, "%lx-%lx %4s", &begin, &end, kind) == 3) /* else it is the rest of a long name */
+            hidden = begin < address + size && address < end && kind[0] != 'r' && (kind[1] == 'w' || kind[2] == 'x');
     }
     if (f)
         fclose(f);

@@ -705,6 +705,21 @@ static bool a_place_stays(const char *line)
     return again;
 }
 
+/* Whoever reads /job or /tmp leaves no time of reading there: it changes nothing by which the place would be made anew, and the next task
+ * could ask for it. */
+static bool no_look_is_noted(pid_t init)
+{
+    char path[64], line[1024];
+    int found = 0;
+    snprintf(path, sizeof path, "/proc/%d/mountinfo", (int)init);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        found += (strstr(line, " /job rw,") || strstr(line, " /tmp rw,")) && strstr(line, "nodiratime");
+    if (f)
+        fclose(f);
+    return found >= 2;
+}
+
 /* A place is given to the next task, which finds nothing of what others had made there, nor their inputs; also if some of those that
  * stood ready have died. */
 static void test_places(void **state)
@@ -740,6 +755,7 @@ static void test_places(void **state)
     }
     assert_true(a_place_stays("cat /etc/hostname"));
     assert_true(a_place_stays(same));
+    assert_true(await_places(place, false) > 0 && no_look_is_noted(place[0]));
     for (int i = census_places(place); i > 0; i--)
         kill(place[i - 1], SIGKILL);
     assert_true(a_place_stays(same));
