@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define CRASHED "error crashed why=\"signal "
 
@@ -28,8 +27,7 @@ static void on_crash(int signo)
     char line[] = CRASHED "00\"\n";
     line[sizeof CRASHED - 1] = (char)('0' + signo / 10 % 10);
     line[sizeof CRASHED] = (char)('0' + signo % 10);
-    ssize_t ignored = write(2, line, sizeof line - 1);
-    (void)ignored;
+    log_write(line, sizeof line - 1);
     raise(signo);
 }
 
@@ -43,6 +41,7 @@ void ending_start(struct loop *l, struct ending *e, void (*run)(void *owner), vo
 {
     struct sigaction crash = {.sa_handler = on_crash, .sa_flags = (int)(SA_RESETHAND | SA_NODEFER)};
     *e = (struct ending){.run = run, .owner = owner};
+    log_never_wait();
     for (size_t i = 0; i < sizeof in_order / sizeof *in_order; i++) {
         e->signal[i] = (struct loop_signal){.run = on_signal, .owner = e};
         if (in_order[i] != SIGHUP || is_usual(SIGHUP))

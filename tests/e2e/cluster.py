@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A cluster in bad moments: lost workers, wrong keys, cancelled clients.   cluster.py --bin DIR [CASE...]"""
-import glob, os, shutil, signal, socket, subprocess, sys, time
+import fcntl, glob, os, shutil, signal, socket, subprocess, sys, time
 
 import daemons
 from daemons import Cluster, lines, reference, tell_logs
@@ -481,6 +481,38 @@ def how_a_daemon_ended_is_told():
             assert p.wait(timeout=30) == 0
         said = open("daemons.log").read()
         assert said.count("SIGINT from process") == 2 and "SIGHUP" not in said, said
+
+
+class Unread(Cluster):
+    """Nobody reads what its daemons say, and there is room for a page of it."""
+
+    def start(self, *argv, **kw):
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        self.said = [*getattr(self, "said", []), reader]
+        started = super().start(argv[0], "-v", "-v", *argv[1:], stderr=writer, **kw)
+        os.close(writer)
+        return started
+
+
+@case
+def nobody_waits_for_who_reads_what_a_daemon_says():
+    """What found no room is counted, and told when there is some."""
+    with Unread(workers=1) as c:
+        c.start_keeper()
+        told = {}
+        for _ in range(4):
+            assert c.run("sort | uniq -c", input=b"x\n").stdout == b"      1 x\n"
+            job = c.run("submit", "echo well").stdout.decode().strip()
+            r = c.run("attach", job)
+            assert (r.returncode, r.stdout) == (0, b"well\n"), r
+            for fd in c.said:
+                text = os.read(fd, 65536).decode()
+                assert text.endswith("\n"), text[-100:]
+                told.setdefault(fd, []).extend(int(line.rpartition("=")[2]) for line in text.splitlines() if line.startswith("warn lines_left_out count="))
+        assert all(told.values()) and all(min(counts) > 0 for counts in told.values()), told
+        for fd in c.said:
+            os.close(fd)
 
 
 @case

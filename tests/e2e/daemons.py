@@ -37,7 +37,8 @@ class Cluster:
         self.keeper, _ = self.start("keeper", "-v", "--keys", self.keys, "--scheduler", self.url, "--state", "keep", *argv, **kw)
 
     def start(self, *argv, before=(), **kw):
-        p = subprocess.Popen([*self.at(argv), *before, zpipe, *argv], stdout=subprocess.PIPE, stderr=open("daemons.log", "a"), **kw)
+        kw.setdefault("stderr", open("daemons.log", "a"))
+        p = subprocess.Popen([*self.at(argv), *before, zpipe, *argv], stdout=subprocess.PIPE, **kw)
         self.all.append(p)
         word, url = p.stdout.readline().decode().split()
         assert word == "ready"
