@@ -170,6 +170,50 @@ static void who_has_the_most_loses_one(void **state)
     assert_true(old && old->row.number == 1); /* its time is over, so it goes whichever owner has the most */
 }
 
+#define OLD 250
+
+/* Jobs whose time is over, all at once: KEEPER_FORGET_MAX of them go in a tick, from the journal and from the disk, and nobody else does. */
+static void many_are_forgotten_in_a_second(void **state)
+{
+    struct zpipe away = {.lost = true}; /* nobody is there to be told */
+    (void)state;
+    struct journal *j = journal_open(directory, &e);
+    assert_non_null(j);
+    char *jobs = keeper_path(&k, 0, NULL, &e);
+    *strrchr(jobs, '/') = '\0';
+    assert_int_equal(mkdir(jobs, 0700), 0);
+    free(jobs);
+    k.z = &away;
+    k.journal = j;
+    list_init(&k.visitors);
+    keeper_clock_start(&k);
+    uint64_t now = keeper_now_ms(&k), first = 4 * (uint64_t)KEEPER_JOBS_MAX;
+    for (uint32_t i = 0; i < OLD + 2; i++) {
+        struct journal_job row = row_of(first + i, i % OWNERS);
+        row.over = i != OLD; /* one still runs, and one has just ended */
+        row.over_ms = i < OLD ? now - KEEPER_OVER_MS - 1000 - i : row.over ? now : 0;
+        row.why = "";
+        assert_non_null(keeper_job_new(&k, &row, &e));
+        assert_true(journal_add(j, &row, &e) == 0 && (!row.over || journal_end(j, &row, &e) == 0));
+        char *path = keeper_path(&k, row.number, NULL, &e);
+        assert_int_equal(mkdir(path, 0700), 0);
+        free(path);
+    }
+    for (uint32_t gone = 0; gone < OLD;) {
+        keeper_jobs_tick(&k);
+        gone = gone + KEEPER_FORGET_MAX < OLD ? gone + KEEPER_FORGET_MAX : OLD;
+        assert_int_equal(k.job_count, OLD + 2 - gone);
+        assert_true(gone == OLD || (!keeper_job_of(&k, first + OLD - gone) && keeper_job_of(&k, first + OLD - gone - 1))); /* the oldest ones */
+    }
+    keeper_jobs_tick(&k);
+    assert_int_equal(k.job_count, 2);
+    assert_int_equal(keeper_job_of(&k, first + OLD + 1)->row.over_ms, now);
+    char *left = keeper_path(&k, first, NULL, &e);
+    assert_int_equal(access(left, F_OK), -1);
+    free(left);
+    journal_close(j);
+}
+
 static time_t set_s; /* the host's clock was set forward so far */
 
 int clock_gettime(clockid_t clock, struct timespec *t)
@@ -236,6 +280,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_key_has_a_share, keeper_begin, keeper_end),
         cmocka_unit_test_setup_teardown(who_comes_last_does_not_wait_for_all, keeper_begin, keeper_end),
         cmocka_unit_test_setup_teardown(who_has_the_most_loses_one, keeper_begin, keeper_end),
+        cmocka_unit_test_setup_teardown(many_are_forgotten_in_a_second, keeper_begin, keeper_end),
         cmocka_unit_test_setup_teardown(a_clock_that_is_set_makes_no_job_older, keeper_begin, keeper_end),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
