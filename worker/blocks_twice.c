@@ -2,9 +2,9 @@
  *
  * When nothing is left to cut, or all others wait for the oldest run, a copy of a lent run is started here if a slot is
  * free: first of the newest, which the lender has most likely not begun.  A run here has been begun for sure, so it is
- * copied only when it is late; another worker's slot is asked for then, and does the copy.  The copy that ends first counts,
- * and if the other one ends, too, they must be equal.  The last one goes on for that alone: it ends with the stage, or when
- * its slot is wanted.
+ * copied only when it is late, or has taken a minute where none has ended; another worker's slot is asked for then, and
+ * does the copy.  The copy that ends first counts, and if the other one ends, too, they must be equal.  The last one goes on
+ * for that alone: it ends with the stage, or when its slot is wanted.
  *
  * A copy may be late itself: then the next one takes its place, which has twice the time, and so on, elsewhere if somebody
  * else has a slot, and otherwise here.  So a stage cannot stand still while any place is left that does its runs, and a
@@ -20,6 +20,7 @@
 #include <string.h>
 
 #define LATE_NS    1000000000u /* a run that takes less is never late: to send its input elsewhere takes time, too */
+#define FIRST_NS   60000000000u /* where no run has ended, and nobody knows how long one takes */
 #define COPIES_MAX 16          /* of one run, one after another: the last one has some 10,000 times the usual time */
 #define HERE_AFTER 1           /* a run here has a copy here only after so many more doublings, */
 #define OVER_AFTER 2           /* and after so many even if no slot is free */
@@ -263,12 +264,16 @@ static int hasten_one(struct blocks *b, struct run *r, enum where where, struct 
     return lent_start(b, copy, where, e);
 }
 
+static bool takes_long(const struct blocks *b, uint64_t since_ns, uint32_t doublings)
+{
+    uint64_t usual = b->noted ? b->task_ns + b->task_ns / 2 : FIRST_NS;
+    return loop_clock_ns() - since_ns > (usual > LATE_NS ? usual : LATE_NS) << doublings;
+}
+
 /* Does the run, or its copy if it has one, take longer than others do?  Each copy has twice the time of the one before. */
 static bool is_late(const struct run *r, uint32_t doublings)
 {
-    const struct blocks *b = r->b;
-    uint64_t usual = b->task_ns + b->task_ns / 2, since = r->copy ? r->copy->began_ns : r->began_ns;
-    return b->noted && loop_clock_ns() - since > (usual > LATE_NS ? usual : LATE_NS) << (r->copied + doublings);
+    return takes_long(r->b, r->copy ? r->copy->began_ns : r->began_ns, r->copied + doublings);
 }
 
 /* May the run have a copy, or another one? */
@@ -301,7 +306,8 @@ static bool find_place(struct blocks *b, const struct run *r, enum where *where)
     *where = HERE;
     if (r->lent)
         return r->copy && !r->copy->watch.id && careful_slot(b);
-    bool others = r->copied || r->stays || r->tries || borrowed_slots(b->t); /* otherwise nobody but us is there */
+    /* Otherwise nobody but us is there, or nothing says that another one beside it would end sooner. */
+    bool others = b->noted && (r->copied || r->stays || r->tries || borrowed_slots(b->t));
     return others && is_late(r, HERE_AFTER) &&
            (careful_slot(b) || (is_late(r, OVER_AFTER) && agent_begin_run(b->t->agent, queue_slots(b), UINT32_MAX, b->run_memory)));
 }
@@ -321,10 +327,8 @@ static void give_up(struct run *copy)
 /* An audit that a lender keeps for too long is made by somebody else: the stage waits for it. */
 static void audits_hasten(struct blocks *b)
 {
-    uint64_t usual = b->task_ns + b->task_ns / 2;
     for (struct run *copy = b->copies; copy; copy = copy->next)
-        if (copy->is_audit && copy->lent && copy->copied < COPIES_MAX && b->noted &&
-            loop_clock_ns() - copy->began_ns > (usual > LATE_NS ? usual : LATE_NS) << (copy->copied + HERE_AFTER)) {
+        if (copy->is_audit && copy->lent && copy->copied < COPIES_MAX && takes_long(b, copy->began_ns, copy->copied + HERE_AFTER)) {
             copy->copied++;
             borrow_give_up(copy);
             lent_back(copy, "", NULL);

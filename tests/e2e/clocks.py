@@ -11,7 +11,7 @@ from daemons import Cluster, lines, reference, tell_logs
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
-from watch import until  # noqa: E402
+from watch import below, until  # noqa: E402
 
 args = arguments.parse_args()
 zpipe = daemons.zpipe = zpipe_of(args)
@@ -77,9 +77,21 @@ def host_env(host):
             "ASAN_OPTIONS": "verify_asan_link_order=0:" + os.environ.get("ASAN_OPTIONS", "")}
 
 
-def set_clock(host, seconds, booted=0):
+def programs(pid):
+    """Those of tasks below it."""
+    found = []
+    for p in below(pid):
+        try:
+            with open("/proc/%d/cmdline" % p, "rb") as f:
+                found += [p] * f.read().startswith(b"sh\0-c\0")
+        except OSError:
+            pass
+    return found
+
+
+def set_clock(host, seconds, booted=0, monotonic=0):
     with open("clock.new", "w") as f:
-        f.write("%s %d\n" % (seconds, booted))
+        f.write("%s %d %d\n" % (seconds, booted, monotonic))
     os.rename("clock.new", "clock." + host)
 
 
@@ -193,6 +205,25 @@ def what_ended_is_forgotten_after_a_week_and_not_before():
         set_clock("keeper", 0, 8 * DAY)  # by the time since the machine's start
         until("they are forgotten", lambda: all("of yours" in c.state(job) for job in jobs))
         until("nothing is left", lambda: os.listdir("keep/jobs") == [])
+
+
+@case
+def a_first_run_that_stands_still_is_not_waited_for_long():
+    """No other run has ended, so nobody knows how long one takes; after a minute a worker that has nothing else to do tries it, too."""
+    text = "cat | map { sh -c 'cat; i=0; while test $i -lt 300000; do i=$((i + 1)); done; echo well' }"
+    with Hosts() as c:
+        until("both have joined", lambda: c.zpipe("status").stdout.count(b"worker ") == 2)
+        p = subprocess.Popen([zpipe, text], env={**c.env, **host_env("client")}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        p.stdin.write(b"a line\n")
+        p.stdin.close()
+        p.stdin = None
+        until("it runs", lambda: any(programs(w.pid) for w in c.workers), 60)
+        owner = next(i for i, w in enumerate(c.workers) if programs(w.pid))
+        for program in programs(c.workers[owner].pid):
+            os.kill(program, signal.SIGSTOP)
+        set_clock("w%d" % owner, 0, 0, 61)
+        assert p.communicate(timeout=60)[0] == b"a line\nwell\n" and p.returncode == 0, p.returncode
+        assert not programs(c.workers[1 - owner].pid)
 
 
 @case

@@ -1,5 +1,5 @@
 /* A host whose clock is wrong: this library is to be preloaded.  The file that HOST_CLOCK names holds by how many seconds
- * the clock is wrong, and by how many the time since the start of the machine is; with a `=` before the first number the
+ * the clock is wrong, and by how many the time since the start of the machine is, and the monotonic clock; with a `=` before the first number the
  * clock stands still there.  The file is read at each look at a clock, so the clock can jump. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -25,13 +25,14 @@ int clock_gettime(clockid_t clock, struct timespec *t)
     char text[64], *end;
     int r = (int)syscall(SYS_clock_gettime, clock, t);
     bool real = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE, booted = clock == CLOCK_BOOTTIME;
-    if (r < 0 || (!real && !booted))
+    if (r < 0 || (!real && !booted && clock != CLOCK_MONOTONIC))
         return r;
     read_file(text, sizeof text);
     bool stands = text[0] == '=';
     time_t seconds = (time_t)strtoll(text + stands, &end, 10);
-    if (booted)
-        t->tv_sec += (time_t)strtoll(end, NULL, 10);
+    time_t since = (time_t)strtoll(end, &end, 10), monotonic = (time_t)strtoll(end, NULL, 10);
+    if (!real)
+        t->tv_sec += booted ? since : monotonic;
     else if (stands)
         *t = (struct timespec){.tv_sec = seconds};
     else
