@@ -4,6 +4,7 @@
 #include "cli.h"
 
 #include <malloc.h>
+#include <nss.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -118,11 +119,19 @@ static void keep_memory(void)
     mallopt(M_TRIM_THRESHOLD, 16 << 20);
 }
 
+/* ZeroMQ's first step is to ask for the number of a protocol (OpenPGM's).  Where /etc/nsswitch.conf has the usual `db files`
+ * the C library then looks in a hundred directories for a library that hardly anybody has installed. */
+static void find_protocols_at_once(void)
+{
+    __nss_configure_lookup("protocols", "files");
+}
+
 static int run_command(const struct command *command, int argc, char **argv)
 {
     struct cli c;
     raise_files();
     keep_memory();
+    find_protocols_at_once();
     int status = cli_parse(&c, argc, argv, command->name, command->command) < 0 ? ZPIPE_STATUS_FAILED : 0;
     cli_hold_descriptors(&c.submission.io);
     if (status == 0 && command->run == cmd_pipeline && !c.word_count) {
