@@ -415,7 +415,7 @@ def one_key_leaves_room_for_others():
         shutil.copy("keys/scheduler.pub", "other")
         subprocess.run([zpipe, "scheduler", "allow", "client", open("other/own.pub").read().split()[1], "--keys", "keys"], check=True)
         first = c.submit("head -c 2900000 /dev/zero")
-        until("it has ended", lambda: b"ended" in c.run("status", first).stdout)
+        c.until_over(first)  # a job that runs has stages that `ended`, too
         more = c.submit("head -c 900000 /dev/zero")
         r = c.run("attach", more)
         assert r.returncode == 125 and b"of the 3145728 that one key may have" in r.stderr, r
@@ -443,7 +443,7 @@ def jobs_wait_for_descriptors():
         c.start("worker", "--keys", "keys", "--scheduler", c.url, "--slots", "8")  # all begin now
         want = reference("sort -r in/*")
         for job in jobs:
-            until("it has ended", lambda: b"ended" in c.run("status", job).stdout, 60)
+            c.until_over(job)
             r = c.run("attach", job)
             assert (r.returncode, r.stdout) == (0, want), r
         assert "few_descriptors" in open("daemons.log").read(), "there were enough"
