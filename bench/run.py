@@ -117,7 +117,7 @@ def row(name, cwd, runs, said, pinned=False, text=None, hand=None, any_order=Fal
         line += "   ideal %5.2fx of attainable %4.2fx" % (r["ideal"], r["attainable"])
     if "hand" in m:
         r["hand"] = m["hand"] / m["zpipe"]
-        line += "   GNU parallel %5.2fx" % r["hand"]
+        line += "   beside GNU parallel %5.2fx" % r["hand"]
     print("%s   %s" % (line, said(m)), flush=True)
     return r
 
