@@ -1,7 +1,7 @@
 /* The caller's side of zpipe-box: starts it, sends it regions, and turns its packets into callbacks.
  *
- * A send waits until there is room.  That ends, as the server never waits for us before it reads.  If the server is gone
- * this is told once, from box_dispatch. */
+ * A send waits until there is room.  That ends, as the server never waits for us before it reads, and one that stands still
+ * is killed (box_ask).  If the server is gone this is told once, from box_dispatch. */
 #include "sandbox/box.h"
 #include "base/buf.h"
 #include "base/fds.h"
@@ -33,6 +33,8 @@
 #define INSTALLED "../libexec/zpipe/zpipe-box" /* relative to bin/ or lib/, in a tree that may have been moved as a whole */
 #define SERVER_FD 3
 #define MADE_MAX  8192 /* of one task */
+#define STILL_S   60   /* how long a server may stand still, */
+#define ASKED_MIN 5    /* and how often it is asked meanwhile: time in which the caller stood still does not count */
 
 extern char **environ;
 
@@ -46,6 +48,8 @@ struct waiting_made {
 struct box_server {
     int fd; /* -1: not started */
     pid_t pid;
+    uint32_t asked; /* how often, since it last said anything, */
+    uint64_t asked_ns; /* and when for the first time */
 };
 
 struct box {
@@ -112,7 +116,7 @@ static struct box *new_box(const struct box_events *events, void *owner, struct 
 static int take_server(struct box *b, unsigned lane, int fd, pid_t pid, struct err *e)
 {
     struct epoll_event ev = {.events = EPOLLIN, .data.u32 = lane};
-    b->server[lane] = (struct box_server){fd, pid};
+    b->server[lane] = (struct box_server){.fd = fd, .pid = pid};
     return epoll_ctl(b->epoll, EPOLL_CTL_ADD, fd, &ev) < 0 ? err_sys(e, "cannot wait for zpipe-box") : 0;
 }
 
@@ -181,6 +185,11 @@ static int start(struct box *b, unsigned lane, struct err *e)
         return -1;
     }
     close(theirs);
+    struct timeval wait = {.tv_sec = STILL_S};
+    if (setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait) < 0) {
+        close(pair[0]);
+        return err_sys(e, "cannot limit how long zpipe-box is waited for");
+    }
     return take_server(b, lane, pair[0], pid, e);
 }
 
@@ -248,10 +257,36 @@ int box_fd(const struct box *b)
     return b->epoll;
 }
 
-/* A failed send because the server is gone is no error here: box_dispatch reports it, with the server's last words. */
-static int gone(struct err *e)
+/* All of them, also those that serve: they would be waited for. */
+static void end_servers(struct box *b)
 {
-    if (errno == EPIPE || errno == ECONNRESET)
+    for (unsigned i = 0; i <= BOX_LANES_MAX; i++)
+        if (b->server[i].pid > 0)
+            kill(b->server[i].pid, SIGKILL);
+}
+
+void box_ask(struct box *b, uint64_t now_ns)
+{
+    for (unsigned i = 0; i <= BOX_LANES_MAX && !b->lost; i++) {
+        struct box_server *s = &b->server[i];
+        if (s->fd < 0)
+            continue;
+        if (s->asked >= ASKED_MIN && now_ns - s->asked_ns > (uint64_t)STILL_S * 1000000000) {
+            end_servers(b);
+            return;
+        }
+        if (!s->asked++)
+            s->asked_ns = now_ns;
+        wire_send(s->fd, (struct wire){.kind = WIRE_THERE}, NULL, 0, NULL, 0);
+    }
+}
+
+/* A failed send because the server is gone is no error here: box_dispatch reports it, with the server's last words. */
+static int gone(struct box *b, struct err *e)
+{
+    if (errno == EAGAIN)
+        end_servers(b);
+    if (errno == EPIPE || errno == ECONNRESET || errno == EAGAIN)
         return 0;
     return err_sys(e, "zpipe-box is gone");
 }
@@ -261,7 +296,7 @@ static int send_one(struct box *b, struct wire head, const void *data, size_t si
 {
     if (b->lost)
         return err_set(e, ERR_GONE, "zpipe-box is gone");
-    return wire_send(b->server[box_lane(head.region)].fd, head, data, size, fds, fd_count) < 0 ? gone(e) : 0;
+    return wire_send(b->server[box_lane(head.region)].fd, head, data, size, fds, fd_count) < 0 ? gone(b, e) : 0;
 }
 
 /* Put the bytes into a sealed memfd, which the server can map and which cannot change any more. */
@@ -441,7 +476,7 @@ int box_feed(struct box *b, uint64_t region, uint32_t channel, const struct box_
     struct wire head = {.kind = WIRE_FEED, .region = region, .a = channel};
     int r = data.failed ? err_nomem(e) : b->lost ? err_set(e, ERR_GONE, "zpipe-box is gone") : 0;
     if (r == 0 && wire_send(b->server[box_lane(region)].fd, head, data.data, data.size, fd, count) < 0)
-        r = gone(e);
+        r = gone(b, e);
     buf_clear(&data);
     return r;
 }
@@ -550,6 +585,8 @@ static int take(struct box *b, struct wire_packet *p, struct err *e)
         if (b->events.bytes)
             b->events.bytes(b->owner, h->region, h->task, h->offset, h->size);
         return 0;
+    case WIRE_THERE:
+        return 0; /* that something came is what counts */
     case WIRE_TRACE:
         if (b->events.traced)
             b->events.traced(b->owner, h->region, h->task, p->data, p->size);
@@ -613,6 +650,8 @@ void box_dispatch(struct box *b)
 {
     struct epoll_event ready[1 + BOX_LANES_MAX];
     int n = b->lost ? 0 : epoll_wait(b->epoll, ready, 1 + BOX_LANES_MAX, 0);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        b->server[ready[i].data.u32].asked = 0;
         take_all(b, b->server[ready[i].data.u32].fd);
+    }
 }

@@ -240,6 +240,9 @@ int box_run(struct box *b, uint64_t region, struct box_region *r, struct err *e)
 int box_release(struct box *b, uint64_t region, struct err *e); /* the region no longer waits for another one */
 /* Ask how much the region's tasks have read and written; `bytes` gets the answers. */
 int box_look(struct box *b, uint64_t region, struct err *e);
+/* Call it once a second: a server that stands still, stopped or hung, for a minute in which it was asked again and again is killed, and `lost`
+ * follows.  What runs in it would never end otherwise, and nobody else would do it. */
+void box_ask(struct box *b, uint64_t now_ns);
 /* Kill every task of the region; results still arrive, as BOX_KILLED. */
 int box_stop(struct box *b, uint64_t region, struct err *e);
 /* The reader of a REMOTE_READER or DRAIN channel wants no more: its writers get SIGPIPE.  The caller of a REMOTE_READER

@@ -148,6 +148,9 @@ static int take_control(struct server *s, struct wire_packet *p, struct err *e)
     case WIRE_FORGET:
         templates_drop(s);
         return 0;
+    case WIRE_THERE:
+        server_tell_later(s, (struct wire){.kind = WIRE_THERE});
+        return 0;
     case WIRE_LOOK:
         if (r)
             look_region(s, r);

@@ -27,6 +27,7 @@ enum wire_kind {
     WIRE_FEED,    /* also server -> pump. a: channel; packed (offset, size)*; fds: as many */
     WIRE_FEED_END, /* also server -> pump. a: channel */
     WIRE_HOLD,    /* a: channel; b: 1 stop its pump, 0 let it go on */
+    WIRE_THERE,   /* does it still serve?  Also server -> caller: yes */
     /* server -> caller; region and task: as the caller numbered them */
     WIRE_MADE,    /* also init -> server. a: number of files; packed (name, mode, kind, wanted)*; fds of the wanted ones */
     /* also init -> server. packed result; of a clone a: enum wire_stays, the state of its template; of other tasks, of the

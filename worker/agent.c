@@ -366,6 +366,8 @@ static void beat(struct loop_timer *w)
     struct msg m = {.type = MSG_PING, .ping = {++a->pings}};
     agent_send(a, &m);
     look_at_image(a);
+    if (a->data && !a->box_lost)
+        box_ask(a->box, loop_clock_ns()); /* in a process of the user's own, he may stop what he likes */
     if (a->past)
         past_tick(a->past);
     for (struct attempt *t = a->attempts; t; t = t->next)

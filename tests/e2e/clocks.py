@@ -11,7 +11,7 @@ from daemons import Cluster, lines, reference, tell_logs
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from cases import arguments, case, run_cases, zpipe_of  # noqa: E402
-from watch import below, until  # noqa: E402
+from watch import below, children, until  # noqa: E402
 
 args = arguments.parse_args()
 zpipe = daemons.zpipe = zpipe_of(args)
@@ -224,6 +224,31 @@ def a_first_run_that_stands_still_is_not_waited_for_long():
         set_clock("w%d" % owner, 0, 0, 61)
         assert p.communicate(timeout=60)[0] == b"a line\nwell\n" and p.returncode == 0, p.returncode
         assert not programs(c.workers[1 - owner].pid)
+
+
+@case
+def a_worker_whose_sandboxes_stand_still_gets_others():
+    """Its zpipe-box was stopped: what streams there, and a stage that waits to be put together there, begin again after a minute."""
+    for text, want in ("cat | sh -c cat | wc -l", b"100\n"), ("cat | map { sh -c 'head -2; cat >/dev/null; sleep 1' } | cat", b"a line\na line\n"):
+        with Hosts() as c:
+            until("both have joined", lambda: c.zpipe("status").stdout.count(b"worker ") == 2)
+            p = subprocess.Popen([zpipe, text], env={**c.env, **host_env("client")}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            p.stdin.write(100 * b"a line\n")
+            p.stdin.flush()
+            until("it runs", lambda: b"  runs  " in c.zpipe("status").stdout)
+            w = c.at_work()
+            for box in children(w.pid):
+                os.kill(box, signal.SIGSTOP)
+            for minute in range(1, 30):  # there each second is one
+                set_clock("w%d" % c.workers.index(w), 0, 0, 60 * minute)
+                try:
+                    out = p.communicate(timeout=1)[0]
+                    break
+                except subprocess.TimeoutExpired:
+                    out = b"none"
+            assert (out, p.returncode) == (want, 0), (out, p.returncode)
+            assert 'box_lost why="zpipe-box has ended unexpectedly"' in open("daemons.log").read()
+        os.unlink("daemons.log")
 
 
 @case
