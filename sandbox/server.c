@@ -149,7 +149,7 @@ static int take_control(struct server *s, struct wire_packet *p, struct err *e)
         templates_drop(s);
         return 0;
     case WIRE_THERE:
-        server_tell_later(s, (struct wire){.kind = WIRE_THERE});
+        server_tell(s, (struct wire){.kind = WIRE_THERE}, NULL, 0, NULL, 0);
         return 0;
     case WIRE_LOOK:
         if (r)

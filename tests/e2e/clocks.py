@@ -228,7 +228,14 @@ def a_first_run_that_stands_still_is_not_waited_for_long():
 
 @case
 def a_worker_whose_sandboxes_stand_still_gets_others():
-    """Its zpipe-box was stopped: what streams there, and a stage that waits to be put together there, begin again after a minute."""
+    """Its zpipe-box was stopped: what streams there, and a stage that waits to be put together there, begin again after a minute.  One that has
+    nothing to do, or to say, does not stand still."""
+    with Hosts(workers=1) as c:
+        p = subprocess.Popen([zpipe, "sh -c 'sleep 8; echo well'"], env={**c.env, **host_env("client")}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        for minute in range(1, 9):
+            set_clock("w0", 0, 0, 60 * minute)
+            time.sleep(1)
+        assert p.communicate(timeout=60)[0] == b"well\n" and "box_lost" not in open("daemons.log").read()
     for text, want in ("cat | sh -c cat | wc -l", b"100\n"), ("cat | map { sh -c 'head -2; cat >/dev/null; sleep 1' } | cat", b"a line\na line\n"):
         with Hosts() as c:
             until("both have joined", lambda: c.zpipe("status").stdout.count(b"worker ") == 2)
