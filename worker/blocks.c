@@ -131,11 +131,15 @@ void blocks_amend(const struct attempt *t, uint32_t node, struct box_result *r)
     }
 }
 
+/* If nobody has left yet, how the stage ended is known when the last of its output was taken: a reader that leaves before that
+ * ends it by SIGPIPE, as it would have ended the command that writes while it works. */
 void blocks_end(struct blocks *b)
 {
     struct err e;
-    if (b->state != WHOLE)
-        report(b, b->unread && (b->out.bytes || blocks_wait_for_all(b)));
+    bool early = b->unread && (b->out.bytes || blocks_wait_for_all(b));
+    b->undecided = b->state != WHOLE && !early && !b->out_ended;
+    if (b->state != WHOLE && !b->undecided)
+        report(b, early);
     b->state = ENDED;
     borrows_drop(b);
     if (outlet_close(&b->out, &e) < 0)
@@ -171,6 +175,8 @@ void blocks_leave(struct blocks *b)
 static void outlet_was_left(void *owner)
 {
     struct blocks *b = owner;
+    if (b->undecided)
+        report(b, true);
     if (b->state == ENDED)
         return;
     if (b->state != WHOLE && goes_on_unread(b))
@@ -182,6 +188,8 @@ static void outlet_was_left(void *owner)
 static void outlet_ended(void *owner)
 {
     struct blocks *b = owner;
+    if (b->undecided)
+        report(b, false);
     b->out_ended = true;
     attempt_settle(b->t);
 }

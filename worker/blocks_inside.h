@@ -172,6 +172,7 @@ struct blocks {
     struct running_digest *again; /* of the same bytes, when the stage runs whole */
     uint64_t given_bytes;
     bool unread; /* nobody wants the output, but the stage goes on until it writes */
+    bool undecided; /* it has ended, by itself or, if its reader leaves before it has taken all, by SIGPIPE */
     bool stopping, reported, out_ended;
     struct tasks *tasks; /* for a map or reduce */
     struct deal *deal;   /* for a reduce */

@@ -405,11 +405,14 @@ def all_closed():
 
 @case
 def reader_of_stdout_leaves():
-    p = subprocess.Popen([zpipe, "yes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    p.stdout.read(10)
-    p.stdout.close()
-    assert p.wait(timeout=30) == 141, p.returncode
-    assert p.stderr.read() == b""
+    with open("lines", "w") as f:
+        f.writelines("%d\n" % i for i in range(400_000))  # more than we and two pipes hold
+    for text in ("yes", "sort lines", "grep 1 lines", "cat lines | map { cat }", "cat lines | awk '!n[$0]++'"):
+        p = subprocess.Popen([zpipe, text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        p.stdout.read(10)
+        p.stdout.close()
+        assert p.wait(timeout=30) == 141, (text, p.returncode)
+        assert p.stderr.read() == b"", text
 
 
 @case
