@@ -166,20 +166,27 @@ static int parse_record(struct parser *p, struct stage *s)
         return fail_record(p);
     }
     if (p->t.kind != TOKEN_WORD || p->t.word->odd || !word_literal(p->t.word, p->arena) ||
-        !*word_literal(p->t.word, p->arena))
+        !*word_literal(p->t.word, p->arena) || parse_word(p, "{"))
         return fail_record(p);
     s->record_word = p->t.word;
     return parse_advance(p);
 }
 
-/* Refuses `map per files { ... }` and `map lines { ... }`: no program has such a name, and no program is given a `{`. */
-static int refuse_brace(struct parser *p, const struct stage *body)
+static int fail_brace(struct parser *p, size_t at, bool reduce)
+{
+    return FAIL(p, at,
+                reduce ? "as in reduce by 1 -t , into 4 { … }; as a word of a command it is '{'"
+                       : "as in map { … }, map per file { … } and map by 4 lines { … }; as a word of a command it is '{'",
+                "this `{` begins no body");
+}
+
+/* Refuses `map per files { ... }` and `reduce by 1 into 4 -t , { ... }`: no program has such a name, and no program is given a `{`. */
+static int refuse_brace(struct parser *p, const struct stage *body, bool reduce)
 {
     const struct item *i = body && body->kind == STAGE_SIMPLE ? body->item : NULL;
     for (; i; i = i->next)
         if (i->word && word_is(i->word, "{"))
-            return FAIL(p, i->word->start, "as in map { … }, map per file { … } and map by 4 lines { … }; as a word of a command it is '{'",
-                        "this `{` begins no body");
+            return fail_brace(p, i->word->start, reduce);
     return 0;
 }
 
@@ -202,7 +209,7 @@ int parse_map(struct parser *p, struct context c, struct stage *s)
     bool braced = parse_word(p, "{");
     if (parse_body(p, c, "map", true, s, &s->body) < 0)
         return -1;
-    if (!braced && (refuse_brace(p, s->body->stage) < 0 || lift_redirs(p, "map", s->body->stage, s) < 0))
+    if (!braced && (refuse_brace(p, s->body->stage, false) < 0 || lift_redirs(p, "map", s->body->stage, s) < 0))
         return -1;
     if (braced && parse_word(p, "merge")) {
         p->word = "merge";
@@ -244,7 +251,7 @@ static int parse_separator(struct parser *p, struct stage *s)
         }
         w = rest;
     }
-    char *byte = w ? word_literal(w, p->arena) : NULL;
+    char *byte = w && !word_is(w, "{") ? word_literal(w, p->arena) : NULL;
     if (!byte || strlen(byte) != 1)
         return FAIL(p, w ? w->start : p->t.start, "as in -t, or -t $'\\t'", "-t takes one byte");
     s->separator = w;
@@ -291,7 +298,7 @@ int parse_reduce(struct parser *p, struct context c, struct stage *s)
     bool braced = parse_word(p, "{");
     if (parse_body(p, c, "reduce", false, s, &s->body) < 0)
         return -1;
-    if (!braced && lift_redirs(p, "reduce", s->body->stage, s) < 0)
+    if (!braced && (refuse_brace(p, s->body->stage, true) < 0 || lift_redirs(p, "reduce", s->body->stage, s) < 0))
         return -1;
     return parse_outer_redirs(p, s);
 }

@@ -114,6 +114,10 @@ static bool read_date(const char *v, uint64_t *out)
     if (n[0] < 1970 || n[1] < 1 || n[1] > 12 || n[2] < 1 || n[2] > 31 || n[3] > 23 || n[4] > 59 ||
         n[5] > 59)
         return false;
+    static const unsigned char most[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = n[0] % 4 == 0 && (n[0] % 100 || n[0] % 400 == 0);
+    if (n[2] > most[n[1] - 1] || (n[1] == 2 && n[2] == 29 && !leap))
+        return false;
     unsigned y = n[0] - (n[1] <= 2), era = y / 400, year = y % 400;
     unsigned day = (153 * (n[1] > 2 ? n[1] - 3 : n[1] + 9) + 2) / 5 + n[2] - 1;
     uint64_t days = (uint64_t)era * 146097 + year * 365 + year / 4 - year / 100 + day - 719468;

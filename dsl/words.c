@@ -107,13 +107,13 @@ static int need_parameter(struct resolver *r, const struct part *part, struct pa
 
 /* ---- values ------------------------------------------------------------------------------ */
 
+static const struct {
+    const char *hole;
+    char code;
+} codes[] = {{"{}", '{'}, {"{.}", '.'}, {"{/}", '/'}, {"{//}", 'd'}, {"{/.}", 'b'}, {"{#}", '#'}};
+
 static char hole_code(struct slice hole)
 {
-    static const struct {
-        const char *hole;
-        char code;
-    } codes[] = {{"{}", '{'},   {"{.}", '.'},  {"{/}", '/'},
-                 {"{//}", 'd'}, {"{/.}", 'b'}, {"{#}", '#'}};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (slice_equal(hole, slice_of(codes[i].hole)))
             return codes[i].code;
@@ -253,6 +253,26 @@ static bool same_names(const struct glob_names *a, const struct glob_names *b)
     return true;
 }
 
+/* A value as the user wrote it, for a message. */
+static const char *with_holes(struct resolver *r, const char *value)
+{
+    struct buf b = BUF_INIT(VALUE_MAX);
+    for (const char *at = value; *at; at++) {
+        size_t i = 0;
+        while (*at == GRAPH_HOLE && i < sizeof codes / sizeof *codes && codes[i].code != at[1])
+            i++;
+        bool hole = *at == GRAPH_HOLE && i < sizeof codes / sizeof *codes;
+        if (hole)
+            buf_text(&b, codes[i].hole);
+        else
+            buf_add(&b, at, 1);
+        at += hole;
+    }
+    const char *text = b.data && !b.failed ? arena_bytes(r->arena, b.data, b.size) : value;
+    buf_clear(&b);
+    return text ? text : value;
+}
+
 /* Refuse a pattern that matches an output of the job itself: whether that file is there would depend on earlier runs. */
 static int check_written(struct resolver *r, const struct word *w, const char *pattern)
 {
@@ -269,7 +289,7 @@ static int check_written(struct resolver *r, const struct word *w, const char *p
             continue;
         text_place(r->text, o->at, &line, &column);
         return text_fail(r->text, w->start, r->e, "name the files, or write this one into another directory",
-                         "the glob `%.200s` also fits `%.200s`, which line %u writes", pattern, o->word, line);
+                         "the glob `%.200s` also fits `%.200s`, which line %u writes", pattern, with_holes(r, o->word), line);
     }
     return 0;
 }
