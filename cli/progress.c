@@ -1,6 +1,6 @@
 /* A progress line on stderr when a job takes longer than a second: the time so far, how far the job is and how long it may
  * still take (where that is known), and the bytes into and out of each stage.  Nothing is shown when stderr is no terminal,
- * unless --progress asks for it. */
+ * or when somebody types the job's stdin there, unless --progress asks for it. */
 #include "cli.h"
 
 #include <stdio.h>
@@ -14,6 +14,7 @@
 #define FIRST_NS     1000000000ull
 #define EVERY_NS     200000000ull
 #define LINE_MAX_BYTES 512
+#define TYPED_MAX    (1u << 20) /* nobody types more */
 
 struct stage {
     char name[24];
@@ -23,6 +24,7 @@ struct stage {
 
 struct progress {
     bool on, shown;
+    bool typed; /* what a stage reads may be typed on this terminal */
     uint64_t start_ns, drawn_ns;
     uint64_t begun_ns; /* when the stages that are shown began */
     struct stage stage[STAGES_MAX];
@@ -43,6 +45,7 @@ struct progress *progress_new(bool wanted, bool quiet)
     if (!p)
         return NULL; /* a job without a progress line */
     p->on = !quiet && (wanted || isatty(2));
+    p->typed = !wanted && isatty(0); /* until the job says that it does not read it */
     p->start_ns = p->begun_ns = now_ns();
     return p;
 }
@@ -134,9 +137,18 @@ static void wipe(struct progress *p)
     p->shown = false;
 }
 
+/* The line would wipe out what the user types. */
+static bool is_typed(const struct progress *p)
+{
+    bool much = false;
+    for (int i = 0; i < p->count; i++)
+        much |= p->stage[i].in > TYPED_MAX;
+    return p->typed && !much;
+}
+
 void progress_tick(struct progress *p)
 {
-    if (!p || !p->on)
+    if (!p || !p->on || is_typed(p))
         return;
     uint64_t now = now_ns();
     if (now - p->start_ns >= FIRST_NS && now - p->drawn_ns >= EVERY_NS)
@@ -148,6 +160,7 @@ void progress_event(struct progress *p, const struct zpipe_event *event)
     if (!p || !p->on)
         return;
     if (event->kind == ZPIPE_PROGRESS) {
+        p->typed = p->typed && event->typed;
         struct stage *s = stage_of(p, event);
         if (s) {
             s->in = event->bytes_in;

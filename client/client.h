@@ -209,6 +209,7 @@ struct zpipe_job {
     struct err why; /* why zpipe itself failed; code ERR_NONE: it did not */
 };
 
+bool ports_read_stdin(const struct graph_node *n); /* is it the source that is the job's stdin? */
 int ports_open(struct zpipe_job *j, struct err *e);
 int ports_begin(struct zpipe_job *j, struct err *e); /* called as each phase begins */
 int port_of(const struct zpipe_job *j, uint32_t node);

@@ -262,6 +262,14 @@ static uint64_t total_of(const struct graph *g, const struct graph_node *n)
     return bytes;
 }
 
+static bool is_typed(const struct zpipe_job *j)
+{
+    for (uint32_t i = 0; i < j->graph->node_count; i++)
+        if (ports_read_stdin(&j->graph->node[i]))
+            return j->io.stdin_fd >= 0 && isatty(j->io.stdin_fd);
+    return false;
+}
+
 static void on_progress(struct zpipe_job *j, const struct msg_progress *p)
 {
     if (p->node >= j->graph->node_count)
@@ -271,7 +279,8 @@ static void on_progress(struct zpipe_job *j, const struct msg_progress *p)
                                   .node = p->node,
                                   .bytes_in = p->bytes_in,
                                   .bytes_out = p->bytes_out,
-                                  .bytes_total = total_of(j->graph, &j->graph->node[p->node])});
+                                  .bytes_total = total_of(j->graph, &j->graph->node[p->node]),
+                                  .typed = is_typed(j)});
 }
 
 /* The commands of a chain of stages, from `node` to `last`, as one text.  NULL: no memory.  Gives. */

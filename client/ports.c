@@ -66,7 +66,7 @@ static int open_feed(struct zpipe_job *j, int *out, struct err *e)
     return 0;
 }
 
-static bool reads_stdin(const struct graph_node *n)
+bool ports_read_stdin(const struct graph_node *n)
 {
     for (uint32_t i = 0; i < n->segment_count; i++)
         if (n->segment[i].kind == GRAPH_SEGMENT_STDIN)
@@ -191,7 +191,7 @@ int ports_begin(struct zpipe_job *j, struct err *e)
         if (n->parent != GRAPH_NONE)
             continue; /* a node of a map's body: each task has its own */
         if (n->kind == GRAPH_SOURCE)
-            j->port[j->port_count++] = (struct port){i, reads_stdin(n) ? j->in_fd : -1};
+            j->port[j->port_count++] = (struct port){i, ports_read_stdin(n) ? j->in_fd : -1};
         else if (n->kind == GRAPH_SINK)
             j->port[j->port_count++] = (struct port){i, sink_fd(j, i)};
     }

@@ -110,6 +110,7 @@ struct zpipe_event {
     uint64_t cpu_user_us, cpu_sys_us, wall_us, memory_peak_bytes; /* TASK, BLOCK */
     uint64_t bytes_in, bytes_out;                                 /* PROGRESS, BLOCK */
     uint64_t bytes_total; /* PROGRESS: of all that the stage will read, if that is known; else 0 */
+    bool typed;           /* PROGRESS: the job reads its stdin, which is a terminal */
 };
 
 /* Where a job's bytes come from and go to.  Each of the three is a descriptor; or it is -1, and the bytes come by

@@ -880,6 +880,12 @@ def progress_on_a_terminal_after_a_second():
 
 
 @case
+def no_progress_over_what_is_typed():
+    assert b"zpipe " not in on_terminal(["cat | wc -c"], 2)
+    assert b"zpipe " in on_terminal(["--progress", "cat | wc -c"], 2)
+
+
+@case
 def progress_says_how_far_where_the_input_is_known():
     with open("in.bin", "wb") as f:
         f.truncate(100_000_000)
