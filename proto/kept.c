@@ -1,10 +1,15 @@
 /* See kept.h. */
 #include "proto/kept.h"
 
+#include "base/log.h"
 #include "proto/codec.h"
 #include "proto/msg.h"
 
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define KEPT(member, kind, max) FIELD(kept_job, member, kind, max)
 static const struct field fields[] = {
@@ -44,6 +49,15 @@ int kept_size(const void *prefix, uint32_t *size, struct err *e)
     return 0;
 }
 
+/* It may come later (a mount), and without it all works, only slower: nobody would notice that its name is wrong. */
+static void warn_missing(const char *path, size_t size)
+{
+    char name[PATH_MAX];
+    snprintf(name, sizeof name, "%.*s", (int)size, path);
+    if (size && access(name, F_OK) < 0)
+        log_warn("shared_missing", "path=%s why=\"%s\" means=\"inputs below it are sent\"", name, strerror(errno));
+}
+
 int kept_shared_check(const char *list, struct err *e)
 {
     if (strlen(list) > MSG_SHARED_MAX)
@@ -52,6 +66,7 @@ int kept_shared_check(const char *list, struct err *e)
         size = strcspn(list, ":");
         if (size && *list != '/')
             return err_set(e, ERR_INPUT, "the shared directory '%.*s' is no whole path: want one that begins with /", (int)size, list);
+        warn_missing(list, size);
     }
     return 0;
 }

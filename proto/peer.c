@@ -87,7 +87,9 @@ static bool is_port(const char *text, bool any)
 static bool is_tcp(const char *url, bool any)
 {
     const char *port = strncmp(url, "tcp://", 6) ? NULL : strrchr(url + 6, ':');
-    return port && port > url + 6 && is_port(port + 1, any);
+    if (!port || port == url + 6 || !is_port(port + 1, any))
+        return false;
+    return !memchr(url + 6, ':', (size_t)(port - url - 6)) || (url[6] == '[' && port[-1] == ']');
 }
 
 /* Check a URL that a peer says others are to connect to; the peer may lie, or may not have thought of it. */
@@ -258,7 +260,8 @@ int peer_check_url(const struct net *n, const char *url, bool server, struct err
     if (is_inproc(url))
         return 0;
     if (!is_tcp(url, server))
-        return err_set(e, ERR_INPUT, "'%s' is no address: want tcp://HOST:PORT%s", url, server ? ", with * for any port" : "");
+        return err_set(e, ERR_INPUT, "'%s' is no address: want tcp://HOST:PORT%s%s", url, server ? ", with * for any port" : "",
+                       strstr(url, "::") ? "; an IPv6 address stands in brackets, as in tcp://[::1]:7117" : "");
     bool local = !strncmp(url, "tcp://127.0.0.1:", 16) || !strncmp(url, "tcp://[::1]:", 12);
     if (n->loopback && !local)
         return err_set(e, ERR_INPUT,

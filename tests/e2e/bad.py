@@ -591,6 +591,8 @@ def configurations_are_looked_at_before_they_are_used():
         assert (status, out) == (125 if sentence else 0, b""), (argv, status, out, err)
         assert err.count("\n") == (1 if sentence else 0) and (sentence or "") in err, (argv, err)
     assert not os.path.exists("new") and not os.path.exists("kept")
+    status, out, err = run(*worker, "--shared=/:/no-such-place")  # it may come later: no reason not to start
+    assert (status, out, err.count("\n")) == (0, b"", 1) and "shared_missing path=/no-such-place" in err, (status, out, err)
 
 
 @case

@@ -738,6 +738,8 @@ static void addresses(void **state)
         {true, "tcp://127.0.0.1:notaport", "is no address"},
         {true, "tcp://127.0.0.1", "is no address"},
         {true, "tcp://127.0.0.1:", "is no address"},
+        {true, "tcp://::1:7117", "stands in brackets"},
+        {false, "tcp://fe80::7117", "stands in brackets"},
         {true, "tcp://127.0.0.1:80x", "is no address"}, /* the library would take 80, */
         {true, "tcp://127.0.0.1:99999", "is no address"}, /* and 34463 */
     };
