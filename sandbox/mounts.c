@@ -162,7 +162,7 @@ static int make_etc(struct err *e)
     /* Configuration of programs, and nothing that shows users or secrets of the host. */
     static const char pattern[] =
         "/etc/{alternatives,ld.so.cache,ld.so.conf,ld.so.conf.d,perl,python3*,mime.types,magic,"
-        "magic.mime,services,protocols,locale.alias,ssl/certs,ssl/openssl.cnf,fonts,gawk*,R,java*}";
+        "magic.mime,services,protocols,locale.alias,ssl/certs,ssl/openssl.cnf,fonts,gawk*,R,java*,groff,ghostscript,ImageMagick*,texmf,xml}";
     if (mkdir("etc", 0755) < 0 || mkdir("etc/ssl", 0755) < 0)
         return err_sys(e, "cannot make '/etc' in the sandbox");
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)

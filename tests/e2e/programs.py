@@ -17,6 +17,7 @@ TASKS = 10     # of a map, with --clones: so many that a template is made before
 TIMEOUT = 120 * SLOW  # of a run that hangs
 SKIPPED = 77
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LC_ALL": "C", "TZ": "UTC"}
+ENV.update(("GIT_%s_%s" % (who, what), value) for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "n"), ("EMAIL", "e"), ("DATE", "2020-01-01T00:00:00Z")))
 
 PROGRAMS = """
 cat             cat words -
@@ -122,6 +123,10 @@ bash            bash -c 'a=(3 1 2); printf "%s\\n" "${a[@]}" | sort; cat <(echo 
 bash-job        bash -c 'for i in 1 2 3; do (echo job $i > f$i) & done; wait; cat f1 f2 f3; trap "echo bye" EXIT'
 bash-stdin      bash -c 'while read -r line; do echo "<$line>"; done' | tail -n 5
 dash            dash -c 'i=0; while [ $i -lt 50 ]; do i=$((i + 1)); done; echo $i; read x; echo $x'
+git ?           git init -q r && git -C r add -A && cp words r/f && git -C r add f && git -C r commit -qm one && git -C r log --format=%H && git clone -q r s && git -C s fsck && rm -rf r s
+groff ?         printf '.TH A 1\\n.SH NAME\\na - b\\n' | groff -man -Tutf8
+ed ?            printf 'a\\nhello\\n.\\n1p\\nq!\\n' | ed -s; echo
+tclsh ?         echo 'puts [lsort {c a b}]; puts [exec cat words | wc -l]' | tclsh
 make            make -s -f Build all && cat made.txt
 make-j          make -s -j 4 -f Build all && cat made.txt
 make-again      make -s -f Build all && make -f Build all
