@@ -331,6 +331,7 @@ static int attach(struct attach *a, struct zpipe *z, uint64_t job, struct err *e
     static const struct stream_receiver_events out = {out_data, out_end}, files = {files_data, files_end};
     a->visit.ev = &events;
     a->visit.owner = a;
+    a->visit.remedy = a->logs ? ": ask again when it is back" : " and has all that was not taken: attach again when it is back";
     if (visit_open(&a->visit, z, a->logs ? MSG_ASK_LOGS : MSG_ASK_TAKE, job, e) < 0)
         return -1;
     a->taken_bytes = a->visit.place.taken_bytes;

@@ -21,10 +21,11 @@ static void on_message(void *owner, struct peer *p, uint64_t link, enum msg_role
 
 static void on_lost(void *owner, struct peer *p, uint64_t link, const struct err *why)
 {
-    (void)link;
-    struct err e = *why;
-    err_wrap(&e, "the keeper at %s", peer_url(p));
-    visit_end(owner, &e);
+    (void)p, (void)link;
+    struct visit *v = owner;
+    struct err e;
+    err_set(&e, why->code, "the keeper is gone (%s)%s", why->text, v->remedy ? v->remedy : "");
+    visit_end(v, &e);
 }
 
 void visit_end(struct visit *v, const struct err *why)

@@ -13,6 +13,7 @@ struct visit {
     struct zpipe *z;
     const struct visit_events *ev;
     void *owner;
+    const char *remedy; /* what to do when the keeper is lost, as the end of a sentence; or NULL */
     struct client_place place;
     struct peer *peer;
     bool over;

@@ -269,8 +269,12 @@ def a_keeper_on_its_way_is_waited_for():
         jobs = [c.submit("echo %d" % i) for i in range(2)]
         for job in jobs:
             c.until_over(job)
+        p = subprocess.Popen([zpipe, "attach", c.submit("echo well | " + GATE)], env=c.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert p.stdout.read(5) == b"well\n"
         c.keeper.kill()
         c.keeper.wait()
+        err = p.communicate(timeout=60)[1]
+        assert p.returncode == 125 and b"attach again when it is back" in err and err.count(b"tcp://") == 1, err
         asked = [subprocess.Popen([zpipe, what, jobs[0]], env=c.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for what in ("attach", "status")]
         c.start_keeper()
         for p in asked:
