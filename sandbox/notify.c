@@ -203,8 +203,10 @@ int task_fd(struct notify *n, const struct seccomp_notif *q, int number)
     bool known = n->asker >= 0 && n->asker_tid == q->pid;
     int fd = -1;
 
-    if (!known && meet_asker(n, q) < 0)
+    if (!known && meet_asker(n, q) < 0) {
+        notify_lacks(n);
         return -1;
+    }
     if (!task_valid(n, q)) {
         errno = ESRCH;
         return -1;
@@ -212,6 +214,8 @@ int task_fd(struct notify *n, const struct seccomp_notif *q, int number)
     fd = (int)syscall(SYS_pidfd_getfd, n->asker, number, 0);
     if (fd < 0 && errno == ESRCH && known && meet_asker(n, q) >= 0 && task_valid(n, q)) /* its number went to another one */
         fd = (int)syscall(SYS_pidfd_getfd, n->asker, number, 0);
+    if (fd < 0)
+        notify_lacks(n);
     if (fd < 0 && errno == EBADF)
         errno = ENOENT;
     return fd;
@@ -221,6 +225,12 @@ void notify_mark(struct notify *n, const char *why)
 {
     if (!*n->uncertified_why)
         n->uncertified_why = why;
+}
+
+void notify_lacks(struct notify *n)
+{
+    if (errno == EMFILE || errno == ENFILE)
+        notify_mark(n, "zpipe-box has too many files open to see what a call is about");
 }
 
 int task_add_fd(struct notify *n, const struct seccomp_notif *q, int fd, bool cloexec)

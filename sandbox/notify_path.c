@@ -187,6 +187,8 @@ int task_open(struct notify *n, const struct seccomp_notif *q, int directory, co
     }
     snprintf(whole + size, sizeof whole - (size_t)size, "%s", path);
     root = root_of(n, q);
+    if (root < 0)
+        notify_lacks(n);
     if (root < 0 || !task_valid(n, q))
         return errno = EINVAL, -1;
     for (int i = 0; i < OPENS_MAX; i++) {
@@ -200,6 +202,8 @@ int task_open(struct notify *n, const struct seccomp_notif *q, int directory, co
                 notify_mark(n, "looks at a file from a directory below one that it has closed");
             errno = EACCES;
         }
+        if (fd < 0)
+            notify_lacks(n);
         if (fd >= 0 || errno != EAGAIN)
             return fd;
     }

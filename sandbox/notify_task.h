@@ -216,6 +216,7 @@ bool path_of_fd_name(const char *path, int *fd);
 pid_t task_process(const struct seccomp_notif *q); /* the process that the calling thread belongs to */
 
 void notify_mark(struct notify *n, const char *why); /* makes the result uncertified; the first reason stays; static text */
+void notify_lacks(struct notify *n); /* marks it, if errno says that we have no descriptor left: then we could not look */
 
 notify_handler answer_setns, answer_prctl;  /* notify_fork.c */
 /* Give a copy its own table of files. */

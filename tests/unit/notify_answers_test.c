@@ -582,13 +582,37 @@ static void chain(void **context)
     assert_int_equal(there, before + LINKS);
 }
 
+/* If we have no descriptor left to look with, what the kernel then answers is not certified. */
+static void no_descriptor(void **context)
+{
+    struct seccomp_notif q = {.pid = (uint32_t)getpid()};
+    struct notify_report r;
+    struct rlimit was;
+    struct err e;
+
+    (void)context;
+    for (int path = 0; path < 2; path++) {
+        struct notify *n = notify_new(open("/dev/null", O_RDONLY | O_CLOEXEC), 0, 0, 0, &e);
+        assert_non_null(n);
+        getrlimit(RLIMIT_NOFILE, &was);
+        setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, was.rlim_max});
+        int fd = path ? task_open(n, &q, AT_FDCWD, "/etc", O_PATH) : task_fd(n, &q, 0);
+        setrlimit(RLIMIT_NOFILE, &was);
+        assert_int_equal(fd, -1);
+        notify_report(n, &r);
+        assert_string_equal(r.uncertified_why, "zpipe-box has too many files open to see what a call is about");
+        notify_free(n);
+    }
+}
+
 int main(void)
 {
-    struct CMUnitTest tests[3 + sizeof rows / sizeof *rows] = {
+    struct CMUnitTest tests[5 + sizeof rows / sizeof *rows] = {
         cmocka_unit_test(generator),
         cmocka_unit_test(no_listener),
         cmocka_unit_test(processes),
         cmocka_unit_test(chain),
+        cmocka_unit_test(no_descriptor),
     };
 
     without_rseq();
@@ -597,7 +621,7 @@ int main(void)
         return 0;
     }
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        tests[3 + i] =
+        tests[5 + i] =
             (struct CMUnitTest){rows[i].name, inside, NULL, NULL, (void *)(uintptr_t)&rows[i]};
     if (cmocka_run_group_tests(tests, NULL, NULL) != 0)
         return 1;
