@@ -110,7 +110,13 @@ static bool missing(struct zpipe_job *j, const struct graph_node *n, const char 
     bool itself = n->argc && !strcmp(name, n->argv[0]); /* a map has no argv */
     if (itself || access(whole, F_OK) < 0)
         return false;
-    if (strcmp(j->missing_told, name)) /* `xargs rm` may complain of it a thousand times */
+    bool descriptor = !strncmp(name, "/dev/fd/", 8) || !strncmp(name, "/proc/self/fd/", 14);
+    if (strcmp(j->missing_told, name) && descriptor)
+        client_job_say(j, "zpipe: hint: `%s` is a descriptor of your shell, which a sandbox does not have: write the `<( )` inside the quotes, "
+                       "name the file, or give it as stdin\n", name);
+    else if (strcmp(j->missing_told, name) && (!strncmp(name, "/dev/", 5) || !strncmp(name, "/proc/", 6)))
+        client_job_say(j, "zpipe: hint: no sandbox has `%s`: give it as stdin, as in zpipe '…' < %s\n", name, name);
+    else if (strcmp(j->missing_told, name)) /* `xargs rm` may complain of it a thousand times */
         client_job_say(j, "zpipe: hint: `%s` is here but no input of the stage: add --with '%s'\n", name, name);
     strcpy(j->missing_told, name);
     return true;

@@ -92,6 +92,45 @@ def missing_file_that_is_outside():
 
 
 @case
+def what_no_sandbox_has_is_told():
+    r, w = os.pipe()
+    status, out, err = run("sort /dev/fd/%d" % r, pass_fds=[r])
+    assert status == 2 and "inside the quotes" in err and "--with" not in err, (status, err)
+    status, out, err = run("sort <&%d" % r, pass_fds=[r])
+    assert status == 2 and "Bad file descriptor" in err, (status, err)
+    os.close(r)
+    os.close(w)
+    status, out, err = run("sort /proc/version")
+    assert status == 2 and "zpipe '…' < /proc/version" in err and "--with" not in err, (status, err)
+    with open("/proc/version") as f:
+        assert run("wc -l", stdin_fd=f)[:2] == (0, b"1\n")
+
+
+@case
+def a_fifo_is_an_input_that_must_be_added():
+    os.mkfifo("pipe")
+    status, out, err = run("cat pipe")
+    assert status == 1 and "--with 'pipe'" in err, (status, err)
+    writer = subprocess.Popen(["sh", "-c", "echo came > pipe"])
+    status, out, err = run("--with", "pipe", "cat pipe")
+    assert (status, out) == (0, b"came\n"), (status, out, err)
+    writer.wait()
+
+
+@case
+def no_program_has_a_terminal():
+    seen = on_terminal(["for i in 0 1 2; do test -t $i || echo none; done"], 3)
+    assert seen.count(b"none\r\n") == 3, seen
+
+
+@case
+def files_have_the_mode_of_the_sandbox():
+    run("echo x | tee by-tee > by-shell", preexec_fn=lambda: os.umask(0o002))
+    run("seq 3 | tee alone > behind", preexec_fn=lambda: os.umask(0o002))
+    assert [os.stat(f).st_mode & 0o777 for f in ("by-tee", "alone", "behind")] == [0o644, 0o644, 0o664]
+
+
+@case
 def each_wants_files():
     open("there.txt", "w").write("x\n")
     for names, bad, hint in ((["-x", "there.txt"], "-x", "./-NAME"), (["there.txt", "nosuch"], "nosuch", "must be there"), (["/tmp"], "/tmp", "must be there")):
