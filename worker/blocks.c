@@ -284,6 +284,30 @@ static int combine(struct blocks *b, struct err *e)
 
 /* ---- cutting */
 
+/* Are outputs put together by the command that made them (`awk '!n[$1]++'`)?  Then it may have any block as it is, since
+ * f(f(a) f(b)) = f(a b) for any cut, and so f(f(a) b) = f(f(f(a)) f(b)) = f(a b). */
+static bool is_its_own(const struct blocks *b)
+{
+    const struct graph_node *n = blocks_node(b, 0);
+    const struct graph_split *s = b->head;
+    const char *const *word = s->block_argc ? s->block_argv : n->argv;
+    if (!b->way->spoils || b->stage->count != 1 || s->combine != GRAPH_COMBINE_RERUN || s->run != GRAPH_RUN_EACH ||
+        s->combine_argc != (s->block_argc ? s->block_argc : n->argc))
+        return false;
+    for (uint32_t i = 0; i < s->combine_argc; i++)
+        if (strcmp(word[i], s->combine_argv[i]) != 0)
+            return false;
+    return true;
+}
+
+/* Is that so, and have blocks left so much of their input that it would be done twice? */
+static bool passes_on(struct blocks *b)
+{
+    if (!b->passes && b->kept_in >= PASS_BYTES && b->kept_out > b->kept_in / 3)
+        b->passes = is_its_own(b);
+    return b->passes;
+}
+
 /* How large the next run is to be.  Once all of the input has come it is a share of what is left, so that the last runs are
  * small and all slots end at about the same time.  Runs that are merged afterwards are few and of equal size. */
 static uint64_t run_bytes(const struct blocks *b)
@@ -303,7 +327,7 @@ static uint64_t run_bytes(const struct blocks *b)
         uint64_t doubled = b->number / RUNS_APART;
         return doubled ? b->rule.split_bytes << (doubled < 20 ? doubled : 20) : 1;
     }
-    if (b->may_be_left && b->number / slots < LEFT_DOUBLED) /* the reader may want no more than the first lines */
+    if ((b->may_be_left || is_its_own(b)) && b->number / slots < LEFT_DOUBLED) /* the reader may want no more than the first lines, or blocks be useless */
         max = (uint64_t)RUN_BYTES_MIN << b->number / slots;
     return size < RUN_BYTES_MIN ? RUN_BYTES_MIN : size > max ? max : size;
 }
@@ -399,6 +423,25 @@ int blocks_begin(struct blocks *b, uint64_t to, enum where where, struct err *e)
     return lent_start(b, run, where, e) < 0 || audit_begin(run, e) < 0 ? -1 : 1;
 }
 
+/* Make the bytes [b->from, to) the output of a run of their own. */
+static int pass_on(struct blocks *b, uint64_t to, struct err *e)
+{
+    struct run *run = next_run(b, to, e);
+    struct box_source *piece = run ? arena_array(&run->arena, PASS_PIECES_MAX, sizeof *piece) : NULL;
+    int count = piece ? inlet_sources(&b->in, b->from, to, piece, PASS_PIECES_MAX) : -1;
+    if (count < 0) {
+        if (run)
+            run_free(run);
+        return run && piece ? 0 : err_nomem(e);
+    }
+    run->piece = piece;
+    run->piece_count = (uint32_t)count;
+    run->ended = true;
+    add_next(b, run);
+    agent_step_soon(b->t->agent);
+    return 1;
+}
+
 /* 1: a run was started; 0: not now. */
 static int start_one(struct blocks *b, struct err *e)
 {
@@ -422,6 +465,10 @@ static int start_one(struct blocks *b, struct err *e)
         r = take_past(b, to, e);
         b->units = r > 0 ? units : b->units;
         return r < 0 ? -1 : 1;
+    }
+    if (r == 0 && !several && passes_on(b) && (r = pass_on(b, to, e)) != 0) {
+        b->units = r > 0 ? units : b->units;
+        return r;
     }
     if (r == 0 && (queue_has_room(b) ? (where = BEHIND, true) : lent_slot(b, lent_bytes(b, b->from, to), several, &where))) {
         b->units = units;

@@ -24,6 +24,8 @@
 #define HELD_MAX        256          /* runs that were started and are not in the outlet yet, where the output is given away as it comes */
 #define BACKLOG_MAX     (256u << 20) /* bytes in the outlet that its reader has not taken yet */
 #define SPOIL_AHEAD     (256u << 10) /* more than any command of the table reads at once */
+#define PASS_BYTES      (4u << 20)   /* so much must have been read to know that blocks are useless */
+#define PASS_PIECES_MAX 64           /* stretches that are passed on as one run */
 #define SOURCES_MAX     16384        /* pieces that the input of one run may consist of */
 #define RUN_ARENA_MAX   (64u << 20)
 #define MERGE_FAN       64           /* as --batch-size for `sort` in the table of commands */
@@ -157,6 +159,8 @@ struct blocks {
     bool may_be_lent;
     bool may_be_left; /* its reader, or a later one, may end before it has read all */
     bool lacks_slots;       /* there was no slot here for some run, so slots of other workers would help */
+    uint64_t kept_in, kept_out; /* what the runs that have ended have read and written */
+    bool passes; /* the rest of the input is passed on as it is */
     struct combine *native; /* NULL: not needed */
     struct keys *keys;      /* the merge by ranges of keys; NULL: none */
     bool keys_lost;         /* a merge by ranges of keys was tried and given up */

@@ -367,6 +367,11 @@ void run_complete(struct run *r)
         blocks_fail(b, &e);
         return;
     }
+    struct stat out;
+    if (!r->merge.count && r->out >= 0 && fstat(r->out, &out) == 0) {
+        b->kept_in += run_bytes_in(r);
+        b->kept_out += (uint64_t)out.st_size;
+    }
     tell_of(r);
     run_count(r);
     past_note(r);

@@ -177,6 +177,18 @@ def a_map_tells_once_which_files_it_dropped():
 
 
 @case
+def blocks_that_keep_all_are_passed_on():
+    lines = b"".join(b"%07d%992d\n" % (i % 35_000, 1) for i in range(40_000))
+    with open("lines", "wb") as f:
+        f.write(lines)
+    for text, stdin in (("awk '!n[$0]++' lines", b""), ("awk '!n[$0]++'", lines), ("cat lines | awk '!n[$1]++' | cat", b"")):
+        status, out, err = run("--joblog", "log", "-j", "2", text, stdin=stdin)
+        assert (status, out == lines[:35_000_000]) == (0, True), (text, status, err)
+        read = sum(int(l.split("\t")[4]) for l in open("log").read().splitlines()[1:] if "awk" in l and l.split("\t")[1] != ":")
+        assert read < len(lines) * 3 // 4, (text, read)
+
+
+@case
 def a_plan_of_records_counts_no_bytes():
     open("r.txt", "w").write("line\n" * 1000)
     for block, told in (("block=1", "per record)"), ("block=50", "per block, blocks<=100)")):
