@@ -281,9 +281,20 @@ static void fill_pipes(void)
         fcntl(fd[0], F_SETPIPE_SZ, 1 << 20);
 }
 
+/* A shell's background ignores some signals, and a program that is to vary by one of them would not. */
+static void reset_signals(void)
+{
+    sigset_t none;
+    for (int s = 1; s < NSIG; s++)
+        signal(s, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 static _Noreturn void be_bare(int world, int number, int in, int out)
 {
     char path[300];
+    reset_signals();
     snprintf(path, sizeof path, "%s/bare-%d-%d", work, world, getpid());
     mkdir(path, 0777);
     chmod(path, 0777);
