@@ -12,12 +12,98 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #define POLLED_MAX   64 /* a call or an epoll with more is not looked through */
 #define FDINFO_BYTES 8192
+#define MINOR_BITS   20 /* of a device number in the kernel */
+#define MINOR_MASK   ((1u << MINOR_BITS) - 1)
 
 static const char too_many[] = "waits for more descriptors at once than are looked through";
+
+/* --- epoll: /proc tells what it watches --- */
+
+struct watched {
+    int fd;
+    uint32_t events;
+    uint64_t data, inode;
+    uint32_t device; /* as the kernel counts it */
+};
+
+static int by_number(const void *a, const void *b)
+{
+    return ((const struct watched *)a)->fd - ((const struct watched *)b)->fd;
+}
+
+/* The descriptors that an epoll watches; -1: too many. */
+static int watched_by(const struct seccomp_notif *q, int number, struct watched w[POLLED_MAX])
+{
+    char path[64], text[FDINFO_BYTES];
+    int count = 0;
+
+    snprintf(path, sizeof path, "/proc/%u/fdinfo/%d", q->pid, number);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(text, sizeof text, f)) {
+        struct watched one;
+        unsigned long long data, inode;
+
+        if (sscanf(text, "tfd: %d events: %x data: %llx pos:%*d ino:%llx sdev:%x", &one.fd, &one.events, &data, &inode, &one.device) != 5)
+            continue;
+        one.data = data;
+        one.inode = inode;
+        if (count == POLLED_MAX) {
+            count = -1;
+            break;
+        }
+        w[count++] = one;
+    }
+    if (f)
+        fclose(f);
+    if (count > 0)
+        qsort(w, (size_t)count, sizeof *w, by_number); /* the kernel orders them by address */
+    return count;
+}
+
+/* The descriptor by which a file is watched, borrowed from the task; -1: it has closed that number, or uses it for another
+ * file, while the epoll watches the first one still. */
+static int watched_fd(struct notify *n, const struct seccomp_notif *q, const struct watched *w)
+{
+    struct stat s;
+    int fd = task_fd(n, q, w->fd);
+
+    if (fd >= 0 && (fstat(fd, &s) < 0 || s.st_ino != w->inode || major(s.st_dev) != w->device >> MINOR_BITS || minor(s.st_dev) != (w->device & MINOR_MASK)))
+        fd_close(&fd);
+    return fd;
+}
+
+static bool is_epoll(int fd)
+{
+    static const char epoll[] = "anon_inode:[eventpoll]";
+    char link[32], name[sizeof epoll];
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    return readlink(link, name, sizeof name) == sizeof epoll - 1 && !memcmp(name, epoll, sizeof epoll - 1);
+}
+
+/* An epoll among other descriptors: the kernel tells whether something has come on what it watches. */
+static void look_into(struct notify *n, const struct seccomp_notif *q, int number)
+{
+    struct watched w[POLLED_MAX];
+    int count = watched_by(q, number, w);
+    bool own = count >= 0;
+
+    for (int i = 0; own && i < count; i++) {
+        int fd = watched_fd(n, q, &w[i]);
+
+        own = fd >= 0 && notify_is_its_own(n, fd) && !is_epoll(fd);
+        fd_close(&fd);
+    }
+    if (!own)
+        notify_mark(n, "waits for an epoll that waits for a channel");
+}
 
 /* What one descriptor is ready for; *channel: it is a channel or a file, which is always ready. */
 static short ready_for(struct notify *n, const struct seccomp_notif *q, int number, short events,
@@ -32,6 +118,8 @@ static short ready_for(struct notify *n, const struct seccomp_notif *q, int numb
         p.revents = events & (POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM);
     else
         poll(&p, 1, 0);
+    if (!*channel && is_epoll(p.fd))
+        look_into(n, q, number);
     fd_close(&p.fd);
     return p.revents;
 }
@@ -118,48 +206,7 @@ void ready_select(struct notify *n, const struct seccomp_notif *q, struct answer
             a->error = EFAULT;
 }
 
-/* --- epoll: /proc tells what it watches --- */
-
-struct watched {
-    int fd;
-    uint32_t events;
-    uint64_t data;
-};
-
-static int by_number(const void *a, const void *b)
-{
-    return ((const struct watched *)a)->fd - ((const struct watched *)b)->fd;
-}
-
-/* The descriptors that an epoll watches; -1: too many. */
-static int watched_by(const struct seccomp_notif *q, struct watched w[POLLED_MAX])
-{
-    char path[64], text[FDINFO_BYTES];
-    int count = 0;
-
-    snprintf(path, sizeof path, "/proc/%u/fdinfo/%d", q->pid, (int)q->data.args[0]);
-    FILE *f = fopen(path, "re");
-    while (f && fgets(text, sizeof text, f)) {
-        struct watched one;
-        unsigned long long data;
-
-        if (sscanf(text, "tfd: %d events: %x data: %llx", &one.fd, &one.events, &data) != 3)
-            continue;
-        one.data = data;
-        if (count == POLLED_MAX) {
-            count = -1;
-            break;
-        }
-        w[count++] = one;
-    }
-    if (f)
-        fclose(f);
-    if (count > 0)
-        qsort(w, (size_t)count, sizeof *w, by_number); /* the kernel orders them by address */
-    return count;
-}
-
-/* Report the channels among them as ready; the others are left in w.  -1: some are watched for changes. */
+/* Report the channels among them as ready; the others are left in w.  -1: some are watched for changes, or are not to be found. */
 static int channels_of(struct notify *n, const struct seccomp_notif *q, struct watched *w,
                        int count, struct epoll_event *e)
 {
@@ -167,6 +214,11 @@ static int channels_of(struct notify *n, const struct seccomp_notif *q, struct w
 
     for (int i = 0; i < count; i++) {
         bool channel = false;
+        int fd = watched_fd(n, q, &w[i]);
+
+        if (fd < 0)
+            return -1;
+        fd_close(&fd);
         short ready = ready_for(n, q, w[i].fd, (short)(w[i].events & 0xffff), &channel);
 
         if (!channel)
@@ -203,7 +255,7 @@ void ready_epoll(struct notify *n, const struct seccomp_notif *q, struct answer 
 {
     struct watched w[POLLED_MAX];
     struct epoll_event e[POLLED_MAX];
-    int count = watched_by(q, w), most = (int)q->data.args[2];
+    int count = watched_by(q, (int)q->data.args[0], w), most = (int)q->data.args[2];
     int ready = count < 0 ? -1 : channels_of(n, q, w, count, e);
 
     a->go_on = true;

@@ -266,9 +266,15 @@ static bool own_watched(const struct member *m, int number)
     if (!proc_read(m->pid, what, text, sizeof text) || strlen(text) == sizeof text - 1)
         return false;
     for (const char *at = text; (at = strstr(at, "tfd:"));) {
-        int watched = atoi(at += strlen("tfd:"));
+        int watched;
+        unsigned long inode;
+        struct stat s;
+        if (sscanf(at += strlen("tfd:"), "%d events: %*x data: %*x pos:%*d ino:%lx", &watched, &inode) != 2)
+            return false;
+        snprintf(what, sizeof what, "/proc/%d/fd/%d", (int)m->pid, watched);
         name_of(m, watched, name, sizeof name);
-        if (!strcmp(name, "anon_inode:[eventpoll]") || !own(m, watched)) /* an epoll inside an epoll is not followed */
+        /* An epoll inside an epoll is not followed, nor is what is watched by a number that is another file's now. */
+        if (!strcmp(name, "anon_inode:[eventpoll]") || stat(what, &s) < 0 || s.st_ino != inode || !own(m, watched))
             return false;
     }
     return true;

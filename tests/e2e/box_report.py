@@ -111,6 +111,18 @@ print((c.syscall(262, -100, ctypes.c_void_p(at), room, 0), c.syscall(137, ctypes
 
 
 @case
+def an_epoll_that_waits_for_a_channel_is_noticed():
+    """Among other descriptors, or when it watches the channel by a number that is another file's now."""
+    start = "import os, select; e = select.epoll(); r, w = os.pipe(); os.write(w, b'x'); "
+    waits = "waits for an epoll that waits for a channel"
+    for program, why in (("e.register(0); select.select([e, r], [], [])", waits), ("e.register(0); p = select.poll(); p.register(e); p.register(r); p.poll()", waits),
+                         ("e.register(r); f = select.epoll(); f.register(e); f.poll()", None), ("e.register(r); select.select([e], [], [])", None),
+                         ("d = os.dup(0); e.register(d); os.close(d); os.dup2(r, d); e.register(w); e.poll()", "waits for a channel to change")):
+        status, out, err, r = report("--", "python3", "-c", start + program, stdin=b"x")
+        assert (status, r["uncertified_why"]) == (0, why), (program, err, r)
+
+
+@case
 def who_is_not_watched_starts_nobody_who_tells_of_files():
     """sort, split and sed tell nothing of files themselves, and are spared the detour."""
     os.mkdir("own")
