@@ -98,9 +98,10 @@ graphs: deps all
 	tests/e2e/run.py --bin build/release/bin --edges 250 --seed $(SEED)
 	tests/e2e/run.py --bin build/release/bin --edges 250 --seed $(SEED) --cluster
 
-# Every form of the table of commands in many blocks, on many inputs.
+# Forms of the table of commands in many blocks, on many inputs, for FOR seconds: all of them take an hour.
+FOR = 1200
 classes: deps all
-	python3 tests/e2e/classes.py build/release/tests/split_tool --seed $(SEED) --rounds 5
+	python3 tests/e2e/classes.py build/release/tests/split_tool --seed $(SEED) --rounds 5 --seconds $(FOR)
 
 COUNT = 1000
 SEED = 1

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tries what the planner says of commands: classes.py TOOL [--seed N] [--rounds N] [--planted|--pipelines] [FORM...].
+"""Tries what the planner says of commands: classes.py TOOL [--seed N] [--rounds N] [--seconds N] [--planted|--pipelines] [FORM...].
 
 Each form of classes.test is looked up through TOOL (tests/lib/split_tool.c); of `FORM | sort` the first stage, whose lines may then
 come in any order.  One that may be cut is
@@ -8,6 +8,8 @@ graph says, and must be the whole run's, byte for byte, with its status.  A bloc
 allowed, that writes to stderr or holds a byte that spoils is no mismatch: the whole would run again.
 But a form that is never tried in two blocks or more is.
 
+--rounds: that often, and each form on all inputs; on a terminal and every minute it says how far it is.  --seconds: no form is begun
+after so many; forms are then tried in an order of the seed's own, so that each run sees others.
 --pipelines: how many stages of pipelines.test can be cut; 95 of 100 must be.
 --planted: with a table of wrong entries every form must be found out.
 """
@@ -18,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LC_ALL": "C", "TZ": "UTC"}
@@ -300,7 +303,7 @@ def coverage(tool):
 def main():
     args = sys.argv[1:]
     tool_path = os.path.abspath(args.pop(0))
-    seed, rounds, planted, pipelines = 1, 1, False, False
+    seed, rounds, planted, pipelines, seconds = 1, 1, False, False, 0
     only = []
     while args:
         word = args.pop(0)
@@ -308,6 +311,8 @@ def main():
             seed = int(args.pop(0))
         elif word == "--rounds":
             rounds = int(args.pop(0))
+        elif word == "--seconds":
+            seconds = float(args.pop(0))
         elif word == "--planted":
             planted = True
         elif word == "--pipelines":
@@ -332,15 +337,23 @@ def main():
             with open("planted.conf", "w") as f:
                 f.write(PLANTED)
             tool, all_forms = Tool(tool_path, "planted.conf"), PLANTED_FORMS
-        for n in range(rounds):
-            for form in all_forms:
-                if only and not any(o in form for o in only):
-                    continue
-                r = random.Random("%d %d %s" % (seed, n, form))
-                try:
-                    try_form(tool, form, r, rounds > 1 or planted or bool(only), failures, counts)
-                except AssertionError as e:
-                    failures.append("%s: %s" % (form, e))
+        chosen = [(n, form) for n in range(rounds) for form in all_forms if not only or any(o in form for o in only)]
+        if seconds:
+            random.Random(seed).shuffle(chosen)
+        begun = said = time.monotonic()
+        for done, (n, form) in enumerate(chosen):
+            now = time.monotonic()
+            if seconds and now - begun > seconds:
+                print("%d of %d forms were tried in %.0f s" % (done, len(chosen), now - begun))
+                break
+            if now - said > (1 if sys.stderr.isatty() else 60):
+                said = now
+                print("%d of %d forms, %d trials, %d failures, %.0f s" % (done, len(chosen), counts["trials"], len(failures), now - begun), file=sys.stderr, flush=True)
+            r = random.Random("%d %d %s" % (seed, n, form))
+            try:
+                try_form(tool, form, r, rounds > 1 or planted or bool(only), failures, counts)
+            except AssertionError as e:
+                failures.append("%s: %s" % (form, e))
         os.chdir("/")
     if planted:
         wrong = {f.split(" on ")[0] for f in failures if " on " in f}
