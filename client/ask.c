@@ -102,6 +102,8 @@ static void put(struct zpipe *z, struct question *q, uint32_t what, uint64_t job
         if (!q->answered)
             q->why = z->why;
     }
+    if (!q->answered && q->why.code == ERR_GONE)
+        err_wrap(&q->why, "the scheduler was lost while it was asked, ask again");
     z->question = NULL;
 }
 

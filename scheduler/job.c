@@ -403,6 +403,13 @@ static void tell_why_again(const struct job *j, struct err *e)
         err_set(e, said.code, "%.600s; it ran again since %.300s", said.text, j->why.text);
 }
 
+/* Something failed on that worker, which is for a person there to see to. */
+static void name_worker(const struct part *p, struct err *e)
+{
+    if (!p->job->local && p->worker)
+        err_wrap(e, "worker '%s'", p->worker->name);
+}
+
 static void on_fail(struct core *c, uint64_t now, struct part *p, const struct msg_fail *m)
 {
     struct err e;
@@ -410,8 +417,10 @@ static void on_fail(struct core *c, uint64_t now, struct part *p, const struct m
     tell_why_again(p->job, &e);
     if (is_final(m->code) || m->last)
         job_fail(c, now, p->job, 125, &e);
-    else
+    else {
+        name_worker(p, &e);
         part_lose(c, now, p, false, &e);
+    }
 }
 
 /* A stage whose sandbox failed has not ended: it has not run. */
@@ -421,6 +430,7 @@ static void on_sandbox_failed(struct core *c, uint64_t now, struct part *p, cons
     err_set(&e, ERR_IO, "%s", t->text);
     if (!t->text[0])
         err_set(&e, ERR_IO, "the sandbox of `%.200s` failed", p->job->graph->node[t->node].label);
+    name_worker(p, &e);
     part_lose(c, now, p, false, &e);
 }
 

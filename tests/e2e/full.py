@@ -70,7 +70,7 @@ def at_a_worker():
             r = c.run("--split", "always,64K", text)
             said = r.stderr.decode()
             assert (r.returncode, r.stdout.strip()) in ((125, b""), (125, b"0")) and "No space left" in said, (text, r)
-            assert store in said and "--store" in said, (text, said)
+            assert store in said and "--store" in said and "worker 'w0'" in said, (text, said)
             assert not os.path.exists("out-1"), text
             r = c.run("echo well")
             assert (r.returncode, r.stdout, r.stderr) == (0, b"well\n", b""), r
