@@ -178,14 +178,14 @@ static bool interpreter_of(const char *path, char *line, size_t size)
 
 static void explain(const struct box_task *t, const struct exec_failure *f, struct outcome *o)
 {
-    const char *name = t->argv[0];
     char line[256];
     o->sys = f->sys;
-    if (f->ours) {
+    if (f->ours) { /* there may be no task yet */
         o->end = BOX_FAILED;
         memcpy(o->text, f->text, sizeof o->text);
         return;
     }
+    const char *name = t->argv[0];
     bool missing = f->sys == ENOENT || f->sys == ENOTDIR;
     o->end = missing ? BOX_NOT_FOUND : BOX_NOT_RUN;
     if (!missing)
@@ -239,13 +239,18 @@ static long clone_program(struct init *in)
                     (uintptr_t)&in->main, (uintptr_t)&in->turn, be_program, in);
 }
 
+static void not_there(struct init *in, const struct err *e)
+{
+    in->main = -1;
+    note_failure(in, e);
+}
+
 static void not_cloned(struct init *in, long result)
 {
     struct err e;
     errno = (int)-result;
     err_sys(&e, "cannot fork the program");
-    in->main = -1;
-    note_failure(in, &e);
+    not_there(in, &e);
 }
 
 /* The maker: a thread of pid 1 behind the filter.  Its children are behind it, too, so none has to install the filter,
@@ -258,7 +263,7 @@ static int be_maker(void *owner)
     struct err e;
     long result = 0;
     if (make_wall(in, &e) < 0)
-        note_failure(in, &e);
+        not_there(in, &e);
     while (!in->failure.ours) {
         __atomic_store_n(&in->maker, MAKER_WAITS, __ATOMIC_RELEASE);
         result = clone_program(in);

@@ -3,12 +3,14 @@
  * itself.  So a start costs a message and an exec.  A used place is replaced only after the task's result was sent.  It is
  * used again: only the process is made anew, and /job and /tmp if the task did not leave them as they were.
  *
- * A server that has only one region keeps no place ready.  Nor is one kept for tasks that must be known first: those
- * that need a root of their own, or a filter that few tasks use. */
+ * A server's first place shows that the host permits all that a task needs, but its program: until it stands no task starts, so
+ * what a host refuses is found before anything runs.  A server that has only one region keeps no other one ready.  Nor is one kept
+ * for tasks that must be known first: those that need a root of their own, or a filter that few tasks use. */
 #include "base/fds.h"
 #include "sandbox/filter.h"
 #include "sandbox/mounts.h"
 #include "sandbox/notify_task.h"
+#include "sandbox/result.h"
 #include "sandbox/server.h"
 #include "sandbox/syscalls.h"
 
@@ -142,15 +144,6 @@ int place_listener(const struct link *l, const struct wire_packet *p)
     return take_fd(l, p->from, (int)p->head.a);
 }
 
-int places_possible(const struct server *s, struct err *e)
-{
-    int fd = s->none ? -1 : take_fd(&s->tasks, s->zygote.pid, ZYGOTE_TASKS_FD);
-    if (fd < 0 && !s->none)
-        return err_sys(e, "cannot take over a program's system calls (pidfd_getfd)");
-    fd_close(&fd);
-    return 0;
-}
-
 /* --- places that end --- */
 
 /* The place of a task whose result was sent: all its processes are dead but the init, which holds nothing but its mounts. */
@@ -276,6 +269,23 @@ static void drop(struct ready_place *r)
     free(r);
 }
 
+/* Why a server's first place failed; n: what receiving its last message returned. */
+static void first_failed(struct server *s, int n, const struct wire_packet *p)
+{
+    struct box_result r;
+    struct err e;
+    err_set(&e, ERR_GONE, "the sandbox's first place has died");
+    if (n > 0 && p->head.kind == WIRE_FAILED) {
+        err_set(&e, (int)p->head.a, "%s", p->data);
+    } else if (n > 0 && p->head.kind == WIRE_LISTENER) {
+        err_sys(&e, "cannot take over a program's system calls (pidfd_getfd)");
+    } else if (n > 0 && p->head.kind == WIRE_RESULT && result_unpack(p->data, p->size, &r) == 0) {
+        err_set(&e, ERR_IO, "%s", r.text);
+        e.sys = r.sys;
+    }
+    server_lose(s, &e);
+}
+
 /* Take the two messages of a new place.  Anything else means that it failed; the next task will be told why. */
 static void place_event(struct watch *w, uint32_t events)
 {
@@ -292,6 +302,9 @@ static void place_event(struct watch *w, uint32_t events)
         place_said(r->server, &r->place.cgroup, &p->head);
     } else if (good)
         good = (r->place.listener = place_listener(&r->place.link, p)) >= 0;
+    if (!r->server->ready && !good)
+        first_failed(r->server, n, p);
+    r->server->ready |= good && r->place.listener >= 0;
     if (n > 0)
         wire_close_fds(p);
     if (r->again && !ready && (!good || r->place.listener >= 0))
@@ -300,14 +313,16 @@ static void place_event(struct watch *w, uint32_t events)
         drop(r);
 }
 
-static void make_ready(struct server *s, unsigned variant)
+/* -1 also if a used place could not be used again, without a word in *e. */
+static int make_ready(struct server *s, unsigned variant, struct err *e)
 {
-    struct err e;
     struct leaving *stays = who_stays(s, variant);
     struct ready_place *r = calloc(1, sizeof *r);
-    if (!r || (stays ? place_again(stays, &r->place) : place_new(s, variant, false, &r->place, &e)) < 0) {
+    if (!r)
+        return err_nomem(e);
+    if ((stays ? place_again(stays, &r->place) : place_new(s, variant, false, &r->place, e)) < 0) {
         free(r);
-        return; /* the next task then starts without a ready place */
+        return -1;
     }
     r->again = stays;
     r->server = s;
@@ -315,18 +330,28 @@ static void make_ready(struct server *s, unsigned variant)
     r->watch = (struct watch){-1, place_event, r};
     r->next = s->places;
     s->places = r;
-    if (watch_start(s, &r->watch, r->place.link.fd, EPOLLIN) < 0)
-        drop(r);
+    if (watch_start(s, &r->watch, r->place.link.fd, EPOLLIN) == 0)
+        return 0;
+    err_sys(e, "cannot watch a place");
+    drop(r);
+    return -1;
+}
+
+int places_begin(struct server *s, struct err *e)
+{
+    s->ready = s->none;
+    return s->none ? 0 : make_ready(s, FILTER_PLAIN, e);
 }
 
 static void refill(struct server *s)
 {
+    struct err e;
     for (unsigned variant = 0; variant < PLACE_VARIANTS; variant++) {
         uint32_t ready = 0;
         for (const struct ready_place *r = s->places; r; r = r->next)
             ready += r->variant == variant;
         for (; s->places_used[variant] && ready < s->places_max; ready++, s->places_used[variant]--)
-            make_ready(s, variant);
+            make_ready(s, variant, &e); /* if not, the next task starts without a ready place */
         s->places_used[variant] = 0;
     }
 }

@@ -193,8 +193,7 @@ static void zygote_ready(struct watch *w, uint32_t events)
     if (n < 0 && errno == EAGAIN)
         return;
     if (n > 0 && s->packet.head.kind == WIRE_READY) {
-        s->ready = places_possible(s, &e) == 0;
-        if (!s->ready)
+        if (places_begin(s, &e) < 0)
             server_lose(s, &e);
         return;
     }

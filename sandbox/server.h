@@ -45,7 +45,7 @@ struct server {
     struct lane lane;
     bool ended, none; /* none: --isolation=none */
     const char *unusual; /* why programs on this host see things that vary, whatever they do; "": they do not */
-    bool ready;       /* the zygote is ready; before that no task is asked for */
+    bool ready;       /* the first place stands; before that no task is started */
     struct link control;
     char telling[WIRE_DATA_MAX]; /* messages to the caller, gathered to be sent in one packet after this event */
     size_t telling_bytes;
@@ -286,8 +286,8 @@ bool place_watches(const struct box_task *t); /* does the task's filter notify q
 int place_listener(const struct link *l, const struct wire_packet *p);
 /* Kill an init that does not read what it is told, and with it all of its namespace. */
 void place_kill(const struct link *l, pid_t init);
-/* Does this host allow us to take descriptors of the zygote, and so of inits? */
-int places_possible(const struct server *s, struct err *e);
+/* The zygote is ready: make the first place.  When that stands the server is ready. */
+int places_begin(struct server *s, struct err *e);
 /* That task has used its place: another one must be made. */
 void place_answered(struct server *s, const struct box_task *t);
 void places_tend(struct server *s); /* at the end of a turn: the work that no answer waits for */

@@ -182,7 +182,7 @@ static void keep_fds(int *a, int *b)
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd < 3 && null >= 0; fd++)
         dup3(null, fd, O_CLOEXEC);
-    *a = dup3(x, ZYGOTE_TASKS_FD, O_CLOEXEC);
+    *a = dup3(x, 3, O_CLOEXEC);
     *b = dup3(y, 4, O_CLOEXEC);
     if (close_range(5, ~0u, 0) < 0)
         fail_sys(*a, "cannot close what the sandbox must not have");
@@ -206,28 +206,6 @@ static void die_with_server(int tasks)
     struct pollfd parent = {.fd = tasks};
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || poll(&parent, 1, 0) < 0 || (parent.revents & POLLHUP))
         _exit(1); /* the server died before prctl could ask to die with it */
-}
-
-/* Try everything that a task needs, except a program, once at the start: so a host that refuses something is found out
- * before anything runs. */
-static _Noreturn void be_trial(int tasks)
-{
-    struct err e;
-    int listener, fence;
-    if (mounts_begin(NULL, &e) < 0 || program_limit_common(0, &e) < 0 || program_fence(&fence, &e) < 0 ||
-        program_wall(false, &e) < 0 || program_enter(fence, &e) < 0 || filter_install(FILTER_PLAIN, &listener, &e) < 0)
-        fail(tasks, &e);
-    _exit(0);
-}
-
-static void trial(int tasks)
-{
-    long pid = syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | SIGCHLD, 0, 0, 0, 0);
-    if (pid < 0)
-        fail_sys(tasks, "cannot clone a process for a task");
-    if (pid == 0)
-        be_trial(tasks);
-    waitpid((pid_t)pid, NULL, 0); /* it is reaped automatically; this only waits for its end */
 }
 
 static _Noreturn void serve(int tasks, bool none)
@@ -282,7 +260,6 @@ static _Noreturn void zygote(int tasks, int mounts)
     if (image_build(&e) < 0)
         fail(tasks, &e);
     drop_bounding();
-    trial(tasks);
     serve(tasks, false);
 }
 

@@ -7,8 +7,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define ZYGOTE_TASKS_FD 3 /* in the zygote: the number of its socket */
-
 struct zygote {
     pid_t pid;
     int tasks, mounts; /* sockets to the zygote and to the mounter, owned */
