@@ -10,25 +10,8 @@
 #include <unistd.h>
 
 enum kind {
-    FLAG,
-    TEXT,
-    NUMBER,
-    WIDTH,
-    LIST_WITH,
-    LIST_ENV,
-    LIST_COMMANDS,
-    PLACEMENT,
-    ISOLATION,
-    TEMPLATES,
-    SPLIT,
-    PERCENT,
-    SIZE,
-    ROOM,
-    TIME,
-    TASKS,
-    VERBOSE,
-    CONFIG,
-    OPTIONS
+    FLAG, TEXT, NUMBER, WIDTH, LIST_WITH, LIST_ENV, LIST_COMMANDS, PLACEMENT, ISOLATION, TEMPLATES, SPLIT, PERCENT, SIZE, ROOM, TIME, TASKS,
+    VERBOSE, CONFIG, OPTIONS
 };
 
 /* The commands in which an option has an effect; in all others it is refused. */

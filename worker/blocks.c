@@ -300,12 +300,10 @@ static bool is_its_own(const struct blocks *b)
     return true;
 }
 
-/* Is that so, and have blocks left so much of their input that it would be done twice? */
-static bool passes_on(struct blocks *b)
+/* Is that so, and have blocks left so much of their input that it would be done twice?  What they do from then on is not counted. */
+static bool passes_on(const struct blocks *b)
 {
-    if (!b->passes && b->kept_in >= PASS_BYTES && b->kept_out > b->kept_in / 3)
-        b->passes = is_its_own(b);
-    return b->passes;
+    return b->its_own && b->kept_in >= PASS_BYTES && b->kept_out > b->kept_in / 3;
 }
 
 /* How large the next run is to be.  Once all of the input has come it is a share of what is left, so that the last runs are
@@ -327,7 +325,7 @@ static uint64_t run_bytes(const struct blocks *b)
         uint64_t doubled = b->number / RUNS_APART;
         return doubled ? b->rule.split_bytes << (doubled < 20 ? doubled : 20) : 1;
     }
-    if ((b->may_be_left || is_its_own(b)) && b->number / slots < LEFT_DOUBLED) /* the reader may want no more than the first lines, or blocks be useless */
+    if ((b->may_be_left || b->its_own) && b->number / slots < LEFT_DOUBLED) /* the reader may want no more than the first lines, or blocks be useless */
         max = (uint64_t)RUN_BYTES_MIN << b->number / slots;
     return size < RUN_BYTES_MIN ? RUN_BYTES_MIN : size > max ? max : size;
 }
@@ -693,6 +691,7 @@ struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct
         blocks_free(b);
         return NULL;
     }
+    b->its_own = is_its_own(b);
     if (s->out_edge != GRAPH_NONE && !blocks_rerun(b).count)
         t->joint[s->out_edge].writer = &b->out;
     return b;

@@ -159,8 +159,8 @@ struct blocks {
     bool may_be_lent;
     bool may_be_left; /* its reader, or a later one, may end before it has read all */
     bool lacks_slots;       /* there was no slot here for some run, so slots of other workers would help */
-    uint64_t kept_in, kept_out; /* what the runs that have ended have read and written */
-    bool passes; /* the rest of the input is passed on as it is */
+    bool its_own;               /* the command that made its outputs puts them together, and could take any input as it is */
+    uint64_t kept_in, kept_out; /* with its_own: what the runs that have ended have read and written */
     struct combine *native; /* NULL: not needed */
     struct keys *keys;      /* the merge by ranges of keys; NULL: none */
     bool keys_lost;         /* a merge by ranges of keys was tried and given up */
