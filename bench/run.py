@@ -22,20 +22,21 @@ LONG_S, MORE_S, BESIDE_MIN, IDEAL_MIN, TRUE_S, RSS_MIB, STOP_S = 0.3, 0.015, 0.9
 FILES = 64
 sh = ["env", "-i", "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LC_ALL=C", "TZ=UTC", "sh", "-c"]
 
-# CPU-bound: what blocks bring.  `hand` is how one does it with GNU parallel by hand.
+# CPU-bound: what blocks bring.  `hand` is how one does it with GNU parallel and its parsort by hand.
+PARSORT = "parsort --parallel=%d " % CPUS
 BY_HAND = "parallel --pipepart -a BIG --block -1 -k -j %d " % CPUS
 PARALLEL = (
     (r"grep -E '([a-z])[a-z]* \1[a-z]* [0-9]*7$' BIG", BY_HAND + r"""grep -E "'([a-z])[a-z]* \1[a-z]* [0-9]*7$'" """),
-    ("sort BIG", None),
-    ("sort -k2,2 -k1n BIG", None),
-    ("tr -cs A-Za-z0-9 '\\n' < BIG | sort | uniq -c | sort -rn | head", None),
+    ("sort BIG", PARSORT + "BIG"),
+    ("sort -k2,2 -k1n BIG", PARSORT + "-k2,2 -k1n BIG"),
+    ("tr -cs A-Za-z0-9 '\\n' < BIG | sort | uniq -c | sort -rn | head", BY_HAND + r"""tr -cs A-Za-z0-9 "'\\n'" | """ + PARSORT + "| uniq -c | sort -rn | head"),
     ("awk '{ print $NF, length($0) }' BIG", BY_HAND + """awk "'{ print \\$NF, length(\\$0) }'" """),
-    ("grep x BIG | cut -d' ' -f1 | sort -n | tail -3", None),
+    ("grep x BIG | cut -d' ' -f1 | sort -n | tail -3", BY_HAND + """"grep x | cut -d' ' -f1" | """ + PARSORT + "-n | tail -3"),
 )
 # Where the author says how it may be cut, beside what is the same in sh; the order of lines is not, where `any` says so.
 AUTHOR = (
     ("cat BIG | map ./script.py", "./script.py < BIG", BY_HAND + "./script.py", False),
-    ("reduce by 1 into 8 { sort | uniq -c } < BIG", "sort BIG | uniq -c", None, True),
+    ("reduce by 1 into 8 { sort | uniq -c } < BIG", "sort BIG | uniq -c", PARSORT + "BIG | uniq -c", True),
     ("cat gz/*.gz | map per file { gzip -dc }", "gzip -dc gz/*.gz", "ls gz/*.gz | parallel -k -j %d gzip -dc {}" % CPUS, False),
 )
 # Where there is little to be gained nothing may be lost.
