@@ -49,7 +49,7 @@ for user in "" "--user $somebody"; do
         try "wall$mark" python3 $here/wall.py --bin "$bin" --probe "$WALL_PROBE" --refuse "$tests/refuse" --fuzz "$tests/wall_fuzz" $user
     }
 done
-for unit in filter_kernel fence box_copy box_keep box_wide box_region box_states box_template box_template_many notify_programs notify_answers; do
+for unit in filter_kernel fence box_copy box_keep box_wide box_region box_places box_states box_template box_template_many notify_programs notify_answers; do
     try $unit "$tests/test_$unit"
 done
 try box_states_user "$tests/test_box_states" $somebody
