@@ -105,11 +105,10 @@ static void look_into(struct notify *n, const struct seccomp_notif *q, int numbe
         notify_mark(n, "waits for an epoll that waits for a channel");
 }
 
-/* What one descriptor is ready for; *channel: it is a channel or a file, which is always ready. */
-static short ready_for(struct notify *n, const struct seccomp_notif *q, int number, short events,
-                       bool *channel)
+/* What a descriptor of the task, closed here, is ready for; *channel: it is a channel or a file, which is always ready. */
+static short ready_for(struct notify *n, const struct seccomp_notif *q, int number, int fd, short events, bool *channel)
 {
-    struct pollfd p = {.fd = task_fd(n, q, number), .events = events};
+    struct pollfd p = {.fd = fd, .events = events};
 
     if (p.fd < 0)
         return POLLNVAL;
@@ -151,7 +150,7 @@ void ready_poll(struct notify *n, const struct seccomp_notif *q, struct answer *
     for (uint64_t i = 0; i < count; i++) {
         bool channel = false;
 
-        p[i].revents = p[i].fd < 0 ? 0 : ready_for(n, q, p[i].fd, p[i].events, &channel);
+        p[i].revents = p[i].fd < 0 ? 0 : ready_for(n, q, p[i].fd, task_fd(n, q, p[i].fd), p[i].events, &channel);
         channels |= channel;
         a->value += p[i].revents != 0;
     }
@@ -187,7 +186,7 @@ void ready_select(struct notify *n, const struct seccomp_notif *q, struct answer
     for (int fd = 0; fd < (int)count; fd++)
         for (int i = 0; i < 3; i++) {
             bool channel = false;
-            short ready = FD_ISSET(fd, &set[i]) ? ready_for(n, q, fd, event[i], &channel) : 0;
+            short ready = FD_ISSET(fd, &set[i]) ? ready_for(n, q, fd, task_fd(n, q, fd), event[i], &channel) : 0;
 
             if (ready == POLLNVAL)
                 return; /* the kernel will say so */
@@ -218,8 +217,7 @@ static int channels_of(struct notify *n, const struct seccomp_notif *q, struct w
 
         if (fd < 0)
             return -1;
-        fd_close(&fd);
-        short ready = ready_for(n, q, w[i].fd, (short)(w[i].events & 0xffff), &channel);
+        short ready = ready_for(n, q, w[i].fd, fd, (short)(w[i].events & 0xffff), &channel);
 
         if (!channel)
             continue;

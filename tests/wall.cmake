@@ -27,5 +27,6 @@ zpipe_test(fence SOURCES ${here}/unit/fence_test.c ${CMAKE_SOURCE_DIR}/sandbox/f
 set_tests_properties(fence PROPERTIES SKIP_RETURN_CODE 77)
 zpipe_test(unusual SOURCES ${here}/unit/unusual_test.c ${CMAKE_SOURCE_DIR}/sandbox/unusual.c ${CMAKE_SOURCE_DIR}/sandbox/limits.c
     ${CMAKE_SOURCE_DIR}/sandbox/fence.c ${CMAKE_SOURCE_DIR}/sandbox/proc.c ${CMAKE_SOURCE_DIR}/sandbox/syscalls.c USES base_core)
+zpipe_test(notify_ready SOURCES ${here}/unit/notify_ready_test.c ${CMAKE_SOURCE_DIR}/sandbox/notify_ready.c USES base_core)
 zpipe_fuzz(notify SOURCES ${here}/fuzz/notify.c USES sandbox_filter)
 zpipe_fuzz(exec SOURCES ${here}/fuzz/exec.c USES sandbox_filter)
