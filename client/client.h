@@ -83,6 +83,7 @@ struct zpipe {
 struct output {
     uint32_t node;   /* the sink; GRAPH_NONE: a file that was found in /job when its stage had ended */
     char *path;      /* the target, absolute, symlinks resolved; NULL: `fd` is the target itself */
+    bool in_link;    /* the target stands where a symlink is: its stage replaced that, as `sed -i` and `ln -sf` do */
     int fd;          /* -1 until opened */
     bool append;
     bool made_in_job;/* a file that a stage may leave in /job: it counts only if the stage did */
@@ -221,6 +222,8 @@ void ports_close(struct zpipe_job *j);
 
 /* Add an output for `path` and open it.  Borrowed, until the next call. */
 struct output *output_add(struct zpipe_job *j, uint32_t node, const char *path, struct err *e);
+/* Opens the output again: it takes the place of the symlink of this name. */
+int output_in_link(struct zpipe_job *j, struct output *o, const char *path, struct err *e);
 /* The output that an earlier phase made for this path; or NULL. */
 struct output *output_at(struct zpipe_job *j, const char *path);
 /* Give the file a temporary name, under which a later phase can read it. */

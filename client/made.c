@@ -77,6 +77,16 @@ static struct output *begin_task_file(struct made_reader *m, const struct made_f
     return o;
 }
 
+/* Does the stage see a symlink of this name?  What it writes through that comes under the name of the link's target, so a file of this name
+ * has replaced the link. */
+static bool replaces_link(const struct graph *g, const struct graph_node *n, const char *name)
+{
+    for (uint32_t i = 0; i < n->file_count && name[0] != '/'; i++)
+        if (graph_is_link(&g->file[n->file[i]]) && !strcmp(g->file[n->file[i]].name, name))
+            return true;
+    return false;
+}
+
 static int begin_file(struct made_reader *m, struct err *e)
 {
     struct zpipe_job *j = m->job;
@@ -103,6 +113,8 @@ static int begin_file(struct made_reader *m, struct err *e)
     struct output *o = sink == GRAPH_NONE ? output_add(j, GRAPH_NONE, f->name, e) : output_of(j, sink);
     if (!o)
         return sink == GRAPH_NONE ? -1 : err_set(e, ERR_BUG, "an output has no place");
+    if (o->path && !o->made && replaces_link(j->graph, n, f->name) && output_in_link(j, o, f->name, e) < 0)
+        return -1;
     o->made_in_job = true;
     if (o->made || is_taken(j, o))
         return err_set(e, ERR_INPUT, "two stages made the file '%.200s', and no output was put in place",

@@ -64,6 +64,16 @@ static char *target_of(const char *directory, const char *path)
     return NULL;
 }
 
+/* The same, but if the name is a symlink's it is that of the symlink. */
+static char *place_of(const char *directory, const char *path)
+{
+    char name[RESOLVE_MAX];
+    if (snprintf(name, sizeof name, "%s/%s", directory, path) < (int)sizeof name)
+        return below_real(name);
+    errno = ENAMETOOLONG;
+    return NULL;
+}
+
 /* The target's directory.  For a file that was found in /job, whose directories may still have to be made: the nearest one
  * above that exists. */
 static void directory_of(const struct output *o, char out[static RESOLVE_MAX])
@@ -124,10 +134,10 @@ static int output_open(struct zpipe_job *j, struct output *o, const char *path, 
     struct stat s;
     if (j->held && confine(j, path, e) < 0)
         return -1;
-    o->path = target_of(j->directory, path);
+    o->path = o->in_link ? place_of(j->directory, path) : target_of(j->directory, path);
     if (!o->path)
         return err_sys(e, "cannot write '%s'", path);
-    if (stat(o->path, &s) == 0) {
+    if (!o->in_link && stat(o->path, &s) == 0) {
         if (S_ISDIR(s.st_mode))
             return err_set(e, ERR_INPUT, "cannot write '%s': it is a directory", path);
         if (access(o->path, W_OK) < 0)
@@ -163,6 +173,19 @@ struct output *output_add(struct zpipe_job *j, uint32_t node, const char *path, 
     struct output *o = &j->output[j->output_count++];
     *o = (struct output){.node = node, .fd = -1, .phase = node == GRAPH_NONE ? j->phase : j->whole->node[node].phase};
     return output_open(j, o, path, e) < 0 ? NULL : o;
+}
+
+int output_in_link(struct zpipe_job *j, struct output *o, const char *path, struct err *e)
+{
+    if (o->hidden)
+        unlink(o->hidden);
+    free(o->hidden);
+    free(o->path);
+    o->hidden = o->path = NULL;
+    fd_close(&o->fd);
+    o->mode = 0;
+    o->in_link = true;
+    return output_open(j, o, path, e);
 }
 
 static int append(const struct output *o, struct err *e)

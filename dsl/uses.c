@@ -304,6 +304,13 @@ static int script_file(struct words *w, const struct value *v, const char *name)
     return v->hole || v->subst ? 0 : uses_script_file(w->r, w->s, place_of(w->s, v), w->inner ? w->inner : "", name);
 }
 
+static bool is_link(struct resolver *r, const char *word)
+{
+    struct stat st;
+    const char *path = uses_path(r, word);
+    return path && lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
 static int operand(struct words *w, struct value *v)
 {
     if (script(w, v, v->text) < 0)
@@ -319,6 +326,8 @@ static int operand(struct words *w, struct value *v)
     enum command_makes makes = w->known ? w->makes : COMMAND_MAKES_WORDS;
     bool output = w->known && ((w->known->then_output && w->operands == 2) || w->known->outputs ||
                                (w->in_place && file && !v->subst));
+    if (output && w->in_place && !is_outside(v->text) && !w->s->holes_at && is_link(w->r, v->text))
+        makes = COMMAND_MAKES_WORDS; /* a file takes the place of the link, which an output would be written through */
     if (output && makes == COMMAND_MAKES_WORDS && !is_outside(v->text))
         output = false; /* uses_maybe is enough for it */
     if (strcmp(w->s->value->text, "dd") == 0 && strncmp(v->text, "of=", 3) == 0 && !v->hole && is_outside(v->text + 3))
