@@ -68,7 +68,12 @@ class Place:
             for n in names:
                 s = os.lstat(os.path.join(root, n))
                 files[os.path.join(root, n)] = (s.st_mode, s.st_uid, s.st_nlink, s.st_size, s.st_mtime_ns)
-        return open("/proc/self/mountinfo").read(), os.uname(), os.getpriority(os.PRIO_PROCESS, 0), files
+        return {"mounts": set(open("/proc/self/mountinfo")), "names": os.uname(), "priority": os.getpriority(os.PRIO_PROCESS, 0), "files": set(files.items())}
+
+    def check_host(self, name, before):
+        after = self.host()
+        check(name, after == before, *("%s: %s, now %s" % (k, *((sorted(a - b), sorted(b - a)) if isinstance(a, set) else (a, b)))
+                                       for k, a, b in ((k, before[k], after[k]) for k in before) if a != b))
 
 
 def questions(place):
@@ -89,7 +94,7 @@ def ask(place, outside, ways=None, remark=""):
         lines = out.splitlines()
         print("      ", lines[-1] if lines else err)
         check("questions, %s %s" % (mode, remark), status == 0, "status %d" % status, *[l for l in lines if l.startswith("WRONG")], err[-300:])
-        check("the host after them, %s %s" % (mode, remark), place.host() == before)
+        place.check_host("the host after them, %s %s" % (mode, remark), before)
 
 
 # What a host may refuse, with which errno, and the step that must be named.  The box ends with 125 and a reason, and nothing
@@ -188,14 +193,14 @@ def outputs(place):
     with open(os.path.join(place.dir, "leave.py"), "w") as f:
         f.write(LEAVE)
     os.symlink(place.marker, os.path.join(place.dir, "over"))  # of the caller's: not to be followed
-    marker = place.host()[-1][place.marker]
+    marker = os.lstat(place.marker)
     status, out, err = place.sandboxed("python3", "leave.py", options=["--env", "MARKER=" + place.marker, "--with", "leave.py"] +
                                        [w for n in names for w in ("--out", n)])
     there = {n for n in names if os.path.isfile(os.path.join(place.dir, n)) and not os.path.islink(os.path.join(place.dir, n))}
     check("outputs are files", there == {"plain", "closed", "hard", "near", "setuid"}, str(there), err)
     modes = {n: os.lstat(os.path.join(place.dir, n)).st_mode for n in there}
     check("with no more than modes", all(stat.S_ISREG(m) and not m & 0o7000 for m in modes.values()), str(modes))
-    check("no link of the host's was followed", status == 125 and "over" in err and place.host()[-1][place.marker] == marker, err)
+    check("no link of the host's was followed", status == 125 and "over" in err and os.lstat(place.marker) == marker, err)
     lines = [l for l in err.splitlines() if "left behind" in l]
     check("names left behind are few and plain", 0 < len(lines) <= 64 and "\x1b" not in err, str(len(lines)))
     for n in there | {"over", "leave.py"}:
@@ -270,7 +275,7 @@ def fuzz(place, seconds, seed):
             break
         seed += 1
     print("       %d children, the last seed was %d: %s" % (children, seed, out.strip()))
-    check("the host after that", place.host() == before)
+    place.check_host("the host after that", before)
     check("a sandbox after that", place.sandboxed("cat")[:2] == (0, "input\n"))
 
 
