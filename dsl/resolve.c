@@ -451,12 +451,12 @@ static int resolve_pipeline(struct resolver *r, struct pipeline *l, struct place
         s->from = STDIN_PIPE;
         if (by_kind[s->kind](r, s, p) < 0)
             return -1;
+        if (s->reads_program && uses_piped_program(r, s, here.first, here.upto) < 0)
+            return -1;
         bool lists = s->unknown_words || (s->reads_names && !s->text);
         for (const struct upstream *u = s->reads_names || lists ? &here : NULL; u; u = u->before)
             if ((s->reads_names && uses_share(r, s, u->first, u->upto) < 0) || (lists && uses_lists(r, s, u->first, u->upto) < 0))
                 return -1;
-        if (s->reads_program && uses_piped_program(r, s, here.first, here.upto) < 0)
-            return -1;
     }
     return 0;
 }

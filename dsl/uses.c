@@ -106,8 +106,12 @@ static char *with_suffix(struct resolver *r, const char *name, const char *suffi
 
 int uses_changed(struct resolver *r, struct stage *s, const char *name)
 {
-    if (uses_maybe(r, s, name, s->start) < 0)
+    struct use *before = s->maybe;
+    bool here = !name[strspn(name, "./")] && !strstr(name, "..") && name[0] == '.'; /* `find . | xargs sed -i ...`: any file below */
+    if (uses_maybe(r, s, here ? "*" : name, s->start) < 0)
         return -1;
+    if (here && s->maybe != before)
+        s->maybe->pattern = true;
     for (uint32_t i = 0; s->packs && i < s->packs->suffix_count; i++) {
         const char *made = with_suffix(r, name, s->packs->suffix[i]);
         if (!made || uses_maybe(r, s, made, s->start) < 0)
@@ -430,15 +434,14 @@ static int unknown_words(struct words *w, struct value *const *value, size_t cou
     return 0;
 }
 
-/* The placeholder in a command's words that is replaced in each run: `xargs -I{}`, `find -exec`. */
-static const char *changing_word(const char *command, struct value *const *value, size_t count)
+const char *uses_hole(const char *command, const char *const *text, size_t count)
 {
     if (strcmp(command, "find") == 0)
         return "{}";
     for (size_t i = 0; i < count && strcmp(command, "xargs") == 0; i++) {
-        const char *t = value[i]->text;
+        const char *t = text[i];
         if (strcmp(t, "-I") == 0)
-            return i + 1 < count ? value[i + 1]->text : NULL;
+            return i + 1 < count ? text[i + 1] : NULL;
         if (t[0] == '-' && (t[1] == 'I' || t[1] == 'i'))
             return t[2] ? t + 2 : "{}";
         if (strncmp(t, "--replace", 9) == 0)
@@ -447,27 +450,22 @@ static const char *changing_word(const char *command, struct value *const *value
     return NULL;
 }
 
-/* Words that contain this placeholder become patterns of names. */
-static int changing_words(struct words *w, const char *hole, struct value *const *value, size_t count)
+int uses_hole_word(struct resolver *r, struct stage *s, size_t at, const char *text, const char *hole)
 {
-    for (size_t i = 0; hole && *hole && i < count; i++) {
-        const char *text = value[i]->text, *found = strstr(text, hole);
-        char *pattern = found ? arena_alloc(w->r->arena, strlen(text) + 1) : NULL, *to = pattern;
-        if (!found || strcmp(text, hole) == 0 || strpbrk(text, " \t\n*?[\\") || text[0] == '-' || text[0] == '/')
-            continue;
-        if (!pattern)
-            return resolve_no_memory(w->r);
-        for (; (found = strstr(text, hole)); text = found + strlen(hole)) {
-            memcpy(to, text, (size_t)(found - text));
-            to += found - text;
-            if (to == pattern || to[-1] != '*')
-                *to++ = '*';
-        }
-        strcpy(to, text);
-        if (uses_pattern(w->r, w->s, place_of(w->s, value[i]), pattern) < 0)
-            return -1;
+    const char *found = *hole ? strstr(text, hole) : NULL;
+    char *pattern = found ? arena_alloc(r->arena, strlen(text) + 1) : NULL, *to = pattern;
+    if (!found || strcmp(text, hole) == 0 || strpbrk(text, " \t\n*?[\\") || text[0] == '-' || text[0] == '/')
+        return 0;
+    if (!pattern)
+        return resolve_no_memory(r);
+    for (; (found = strstr(text, hole)); text = found + strlen(hole)) {
+        memcpy(to, text, (size_t)(found - text));
+        to += found - text;
+        if (to == pattern || to[-1] != '*')
+            *to++ = '*';
     }
-    return 0;
+    strcpy(to, text);
+    return uses_pattern(r, s, at, pattern);
 }
 
 /* Programs in words, and in files that words name: `perl -e TEXT`, `sh FILE`, `python3 FILE`, and FILE as the command. */
@@ -528,7 +526,6 @@ static int shell_texts(struct words *w, const char *hole, struct value *const *v
 /* What the command makes of files below directories, which neither a word nor a list names: `find logs | xargs gzip`. */
 static int packs(struct resolver *r, struct stage *s, size_t at, const struct command *k)
 {
-    s->packs = k;
     for (uint32_t i = 0; i < k->suffix_count; i++) {
         char *pattern = arena_alloc(r->arena, strlen(k->suffix[i]) + 2);
         if (!pattern)
@@ -540,25 +537,46 @@ static int packs(struct resolver *r, struct stage *s, size_t at, const struct co
     return 0;
 }
 
-int uses_xargs_word(struct resolver *r, struct stage *s, size_t at, const char *word, bool *edits)
+static bool among(const char *word, const char *const *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(word, list[i]))
+            return true;
+    return false;
+}
+
+bool uses_runs_words(const char *command)
+{
+    static const char *const all[] = {"xargs", "find", "command", "env", "exec", "ionice", "nice", "nohup", "setsid", "stdbuf", "taskset", "time", "timeout"};
+    return among(command, all, sizeof all / sizeof *all);
+}
+
+int uses_run_word(struct resolver *r, struct stage *s, size_t at, const char *word, bool named, bool *edits)
 {
     struct err quiet;
     const struct command *k = commands_find(r->commands, word, &quiet);
     bool in_place = *edits && word[0] == '-' && word[strspn(word + 1, "Ernspl") + 1] == 'i';
-    s->changes_names |= in_place || strcmp(word, "mv") == 0 || strcmp(word, "rm") == 0 || (k && k->suffix_count);
+    static const char *const change[] = {"mv", "rm", "-delete", "chmod", "dos2unix", "touch", "truncate", "unix2dos"};
+    s->changes_names |= in_place || (k && k->suffix_count) || among(word, change, sizeof change / sizeof *change);
     *edits |= strcmp(word, "sed") == 0 || strcmp(word, "perl") == 0;
-    return k && k->suffix_count && !s->packs ? packs(r, s, at, k) : 0;
+    if (!k || !k->suffix_count || s->packs)
+        return 0;
+    s->packs = k;
+    return named ? 0 : packs(r, s, at, k);
 }
 
 /* Commands that change files named elsewhere: `patch < f.patch`, `xargs sed -i s/a/b/ < list`, `ls *.txt | xargs -I{} mv {}
- * old/`. */
+ * old/`, `find . -exec gzip {} +`. */
 static int changes_names(struct words *w, struct value *const *value, size_t count)
 {
     const char *command = w->s->value->text;
-    bool edits = false, xargs = strcmp(command, "xargs") == 0;
+    bool edits = false, runs = uses_runs_words(command), named = strcmp(command, "xargs") != 0 && strcmp(command, "find") != 0;
     w->s->changes_names = strcmp(command, "patch") == 0;
-    for (size_t i = 0; i < count && xargs; i++)
-        if (uses_xargs_word(w->r, w->s, place_of(w->s, value[i]), value[i]->text, &edits) < 0)
+    for (size_t i = 0; i < count && runs; i++)
+        if (uses_run_word(w->r, w->s, place_of(w->s, value[i]), value[i]->text, named, &edits) < 0)
+            return -1;
+    for (const struct use *u = runs && w->s->changes_names ? w->s->input : NULL; u; u = u->next)
+        if (uses_changed(w->r, w->s, u->word) < 0)
             return -1;
     return 0;
 }
@@ -598,8 +616,11 @@ int uses_find(struct resolver *r, struct stage *s, const struct command *known)
         return -1;
     if (changes_names(&w, value, count) < 0)
         return -1;
-    const char *hole = changing_word(s->value->text, value, count);
-    return shell_texts(&w, hole, value, count) < 0 || changing_words(&w, hole, value, count) < 0 || programs(&w, value, count) < 0 ? -1 : 0;
+    const char *hole = uses_hole(s->value->text, text, count);
+    for (size_t i = 0; hole && i < count; i++)
+        if (uses_hole_word(r, s, place_of(s, value[i]), value[i]->text, hole) < 0)
+            return -1;
+    return shell_texts(&w, hole, value, count) < 0 || programs(&w, value, count) < 0 ? -1 : 0;
 }
 
 /* ---- with files=, --with PATH ------------------------------------------------------------ */

@@ -9,9 +9,13 @@ int uses_output(struct resolver *r, struct stage *s, const char *word, struct va
 int uses_maybe(struct resolver *r, struct stage *s, const char *word, size_t at); /* an output, if the stage makes a file of that name */
 int uses_maybe_word(struct resolver *r, struct stage *s, const char *word, size_t at);
 int uses_changed(struct resolver *r, struct stage *s, const char *name); /* an output, if the stage changes or packs that file */
-/* A word of xargs, which may run a command that changes the files it is given.  edits: remembers that sed or perl was among
- * the words. */
-int uses_xargs_word(struct resolver *r, struct stage *s, size_t at, const char *word, bool *edits);
+bool uses_runs_words(const char *command); /* its words are another command: xargs, find, timeout */
+/* A command, or a word of one of those, that may change the files it is given.  named: these are words, too; edits: remembers that sed or
+ * perl was among the words. */
+int uses_run_word(struct resolver *r, struct stage *s, size_t at, const char *word, bool named, bool *edits);
+/* The placeholder in the words of `xargs -I{}` and `find -exec`, or NULL.  What names a word that contains it stands for is a pattern. */
+const char *uses_hole(const char *command, const char *const *text, size_t count);
+int uses_hole_word(struct resolver *r, struct stage *s, size_t at, const char *text, const char *hole);
 int uses_prefixes(struct resolver *r, struct stage *s, const struct use *first, const struct command *k, size_t at);
 
 /* uses_text.c: files named in scripts and shell texts among a command's words. */

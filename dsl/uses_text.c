@@ -37,7 +37,7 @@ struct scan {
     bool word;           /* the text stands in a word, for a shell that the stage starts; the files it writes may be temporary */
     bool directories;    /* the words may name directories: `for d in logs`, `cd logs` */
     bool cd;             /* the command is cd */
-    bool xargs, edits;   /* the command is xargs; it runs sed or perl */
+    bool runs, edits;    /* the command runs what follows, as xargs does; sed or perl is run */
     bool says;           /* the command is echo or printf: its words may be saved and run */
     bool test;           /* the command is test: a directory may follow its -d */
     const char *by;      /* the interpreter whose program is the next word (`sh x.sh`); or NULL */
@@ -426,7 +426,7 @@ static void note_command(struct scan *c, const char *text)
         *c->makes = true;
     c->cd = !strcmp(text, "cd") || !strcmp(text, "pushd");
     c->says = !strcmp(text, "echo") || !strcmp(text, "printf");
-    c->xargs = !strcmp(text, "xargs");
+    c->runs = uses_runs_words(text);
     c->test = !strcmp(text, "test") || !strcmp(text, "[") || !strcmp(text, "[[");
     c->directories = c->cd || !strcmp(text, "for") || (c->known && c->known->directories);
 }
@@ -463,7 +463,7 @@ static int scan_input(struct scan *c, const struct word *w, const char *text, bo
         c->there = text;
     if (got == 0 && c->says && !command && strchr(text, ' ') && r->only_open == 0 && uses_said(r, c->s, c->at, text) < 0)
         return -1;
-    if (got == 0 && c->xargs && uses_xargs_word(r, c->s, c->at, text, &c->edits) < 0)
+    if (got == 0 && (command || c->runs || c->edits) && uses_run_word(r, c->s, c->at, text, command, &c->edits) < 0)
         return -1;
     if (got >= 0 && scan_program(c, text, command) < 0)
         return -1;
@@ -499,6 +499,9 @@ static int scan_value(struct scan *c, const struct word *w, const struct value *
     if (command)
         note_command(c, v->text);
     else if (c->there && may_make_there(c, v->text) < 0)
+        return -1;
+    const char *hole = c->runs && !command ? uses_hole(c->known ? c->known->name : "", c->text, c->words < SCAN_WORDS_MAX ? c->words : 0) : NULL;
+    if (hole && uses_hole_word(c->r, c->s, c->at, v->text, hole) < 0)
         return -1;
     if ((!command && uses_maybe_word(c->r, c->s, v->text, c->s->start) < 0) ||
         uses_prefixes(c->r, c->s, made, c->known, c->s->start) < 0)
