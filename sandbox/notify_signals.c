@@ -1,7 +1,9 @@
 /* What a program is told with a signal.  With SIGCHLD the kernel also tells how much CPU time the child has used, to a program
  * that takes the signal with its details: by a handler, from a signalfd, or by waiting for it.  That could only be prevented
- * by stopping the process at each signal, and hardly any program asks; so it only makes the result uncertified. */
+ * by stopping the process at each signal, so it only makes the result uncertified.  Programs in Go and Ruby have such a handler for every
+ * signal: it matters once they have children. */
 #include "sandbox/notify_task.h"
+#include "sandbox/children.h"
 #include "sandbox/proc.h"
 
 #include <errno.h>
@@ -23,6 +25,48 @@ struct action {
     uint64_t handler, flags;
 };
 
+static bool is_child(void *unused, pid_t child)
+{
+    (void)unused, (void)child;
+    return true;
+}
+
+/* Is SIGCHLD in this set of the asker's?  If that cannot be read, yes. */
+static bool in_set(const struct seccomp_notif *q, const char *name)
+{
+    char set[PROC_LINE_MAX];
+
+    return !proc_status((pid_t)q->pid, name, set) || strtoull(set, NULL, 16) >> (SIGCHLD - 1) & 1;
+}
+
+/* The process handles SIGCHLD with its details: it is told them now if it has children or had one whose signal still waits, otherwise
+ * after its next fork. */
+static void takes_details(struct notify *n, const struct seccomp_notif *q)
+{
+    pid_t process = task_process(q);
+    int i = 0;
+
+    if (children_each(process, is_child, NULL) || in_set(q, "ShdPnd:"))
+        tells_times(n);
+    while (i < NOTIFY_TELLERS && n->teller[i] && n->teller[i] != process)
+        i++;
+    if (i < NOTIFY_TELLERS)
+        n->teller[i] = process;
+    else
+        n->more_tellers = true;
+}
+
+/* Does it still?  Its next program does not, unless it says so; of that is only seen whether the signal has a handler. */
+static bool has_details(const struct notify *n, const struct seccomp_notif *q)
+{
+    bool teller = n->more_tellers;
+    pid_t process = n->teller[0] ? task_process(q) : 0;
+
+    for (int i = 0; i < NOTIFY_TELLERS && process; i++)
+        teller |= n->teller[i] == process;
+    return teller && in_set(q, "SigCgt:");
+}
+
 void answer_sigaction(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     struct action to;
@@ -32,7 +76,7 @@ void answer_sigaction(struct notify *n, const struct seccomp_notif *q, struct an
         return;
     n->breaks |= !(to.flags & SA_RESTART);
     if (to.flags & SA_SIGINFO)
-        tells_times(n);
+        takes_details(n, q);
 }
 
 bool notify_breaks(const struct notify *n)
@@ -66,15 +110,17 @@ bool notify_sends(const struct notify *n, int signal)
     return n->signals >> (signal - 1) & 1;
 }
 
-/* A child may tell of its end by another signal, too. */
+/* A child may tell of its end by another signal than SIGCHLD, too. */
 void signals_of_child(struct notify *n, const struct seccomp_notif *q)
 {
     uint64_t flags = q->data.nr == SYS_clone ? q->data.args[0] : SIGCHLD, by = flags & CSIGNAL;
 
-    if (!(flags & CLONE_THREAD) && by && by != SIGCHLD) {
+    if (flags & CLONE_THREAD || !by)
+        return;
+    if (by != SIGCHLD || has_details(n, q))
         tells_times(n);
+    if (by != SIGCHLD)
         signals_sent(n, by);
-    }
 }
 
 /* Are so many signals pending that there might be no room for one more?  The room is shared by all tasks of this zpipe-box,

@@ -13,6 +13,7 @@
 #define CLOCK_NS_MAX       (1ull << 61) /* 73 years: so that no sum of ours overflows */
 #define TASK_PATH_MAX      4096
 #define NOTIFY_LOOKERS     8
+#define NOTIFY_TELLERS     8
 #define NOTIFY_CONTROL_MAX 256 /* bytes for the kernel's notification structs, of any kernel */
 
 /* ChaCha20 as a stream of bytes. */
@@ -145,6 +146,8 @@ struct notify {
     struct looker looker[NOTIFY_LOOKERS]; /* the latest ones */
     uint32_t looker_next;
     uint64_t signals;   /* signals that the task may have sent: bit N - 1 for signal N */
+    pid_t teller[NOTIFY_TELLERS]; /* processes that handle SIGCHLD with its details; 0: no more */
+    bool more_tellers;  /* or any other one does */
     bool breaks;        /* one of its handlers lets the end of a child break calls */
     bool threads;       /* there have been threads */
     bool live;          /* its input is passed on as it arrives */

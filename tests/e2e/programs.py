@@ -137,6 +137,9 @@ gcc-pipe        gcc -pipe -x c -E - < prog.c | tail -n 3
 ar              gcc -c prog.c && ar rcD lib.a prog.o && ar t lib.a && nm lib.a | grep -c main
 node-threads ?  node -e 'const got = []; const { Worker } = require("worker_threads"); new Worker("require(`worker_threads`).parentPort.postMessage(6 * 7)", { eval: true }).on("message", m => got.push(m)); require("zlib").gzip("x".repeat(9999), (e, b) => got.push(b.length)); require("child_process").exec("sort words | tail -n 1", (e, out) => got.push(out)); setTimeout(() => got.push("late"), 900); process.on("exit", () => console.log(got.sort()))'
 node ?          node -e 'let n = 0; process.stdin.on("data", d => n += d.length).on("end", () => console.log(n, [3, 1, 2].sort()))'
+ruby ?          ruby -e 'n = Hash.new(0); STDIN.each_line { |l| n[l.size] += 1 }; p n.sort.first(3); q = Queue.new; 3.times.map { |i| Thread.new { q << i } }.each(&:join); p q.size'
+mlr ?           mlr --inidx --ifs tab --oxtab stats1 -a mean,p50 -f 2 then put '$c = 1' table
+fzf ?           fzf --filter=e5 < words | head -n 3
 busybox ?       busybox sh -c 'busybox sort words | busybox uniq -c | busybox head -n 5; busybox date -u -d @0'
 static          ./static
 static-nested   sh -c 'env ./static; ./static | cat; bash -c "exec ./static"'

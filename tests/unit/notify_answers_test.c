@@ -404,6 +404,86 @@ static int quiet(void)
     return failures;
 }
 
+static void on_child(int number, siginfo_t *info, void *context)
+{
+    (void)number, (void)info, (void)context;
+}
+
+static void take_details(void)
+{
+    struct sigaction a = {.sa_sigaction = on_child, .sa_flags = SA_SIGINFO | SA_RESTART};
+
+    EXPECT(sigaction(SIGCHLD, &a, NULL) == 0);
+}
+
+static void have_child(bool waits)
+{
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(0);
+    EXPECT(pid > 0 && (!waits || waitpid(pid, NULL, 0) == pid));
+}
+
+/* Nobody tells a process without children how long they have run. */
+static int details_and_no_child(void)
+{
+    have_child(true);
+    take_details();
+    return failures;
+}
+
+static int details_and_child(void)
+{
+    take_details();
+    have_child(true);
+    return failures;
+}
+
+static int child_and_details(void)
+{
+    have_child(false);
+    take_details();
+    return failures;
+}
+
+/* The signal of a child that is gone waits. */
+static int child_gone_and_details(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    EXPECT(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+    have_child(true);
+    take_details();
+    return failures;
+}
+
+/* A child that takes the details of its own children, of which it has none, tells its parent nothing. */
+static int childs_details(void)
+{
+    for (int i = 0; i < 2; i++) {
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            take_details();
+            _exit(failures);
+        }
+        EXPECT(pid > 0 && waitpid(pid, NULL, 0) == pid);
+    }
+    return failures;
+}
+
+static int details_of_many(void)
+{
+    for (int i = 0; i < NOTIFY_TELLERS; i++)
+        childs_details();
+    take_details();
+    have_child(true);
+    return failures;
+}
+
 struct row {
     const char *name;
     int (*body)(void);
@@ -421,6 +501,12 @@ static const struct row rows[] = {
     {"some queued signals", queues_few, ""},
     {"many queued signals", queues_many, "has so many signals waiting that others' could leave no room"},
     {"a child that ends by another signal", other_end, "is told how long its children have run"},
+    {"details without children", details_and_no_child, ""},
+    {"details, then a child", details_and_child, "is told how long its children have run"},
+    {"a child, then details", child_and_details, "is told how long its children have run"},
+    {"a child that is gone, then details", child_gone_and_details, "is told how long its children have run"},
+    {"a child's details", childs_details, ""},
+    {"details of many processes", details_of_many, "is told how long its children have run"},
     {"a racing path", races, ""},
     {"racing spans", racing_spans, ""},
     {"a thread opens", thread_opens, ""},
