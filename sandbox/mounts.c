@@ -147,8 +147,11 @@ static int take_top(const char *name, struct err *e)
     return err_sys(e, "cannot show '%s' in the sandbox", from);
 }
 
-static int make_etc(struct err *e)
+/* The files that we write ourselves.  Of /proc there is what programs ask for that do not mean to look at processes: how many processors and
+ * how much memory there are, as the calls tell it (notify_answers.c), and a process's own numbers, which are all 0. */
+static int make_own(struct err *e)
 {
+    static const char *const directory[] = {"etc", "etc/ssl", "proc", "proc/self"};
     static const struct {
         const char *name, *text;
     } own[] = {
@@ -158,16 +161,26 @@ static int make_etc(struct err *e)
         {"etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\nservices: files\n"},
         {"etc/hosts", "127.0.0.1 localhost zpipe\n"},
         {"etc/hostname", "zpipe\n"},
+        {"proc/cpuinfo", "processor\t: 0\nmodel name\t: x86-64\ncpu cores\t: 1\nflags\t\t: fpu tsc cx8 cmov mmx fxsr sse sse2 syscall lm\n\n"},
+        {"proc/meminfo", "MemTotal:       16777216 kB\nMemFree:         8388608 kB\nMemAvailable:    8388608 kB\nBuffers:               0 kB\n"
+                         "Cached:                0 kB\nSwapTotal:             0 kB\nSwapFree:              0 kB\n"},
+        {"proc/self/stat", "0 (program) R 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"},
     };
+    for (size_t i = 0; i < sizeof directory / sizeof *directory; i++)
+        if (mkdir(directory[i], 0755) < 0)
+            return err_sys(e, "cannot make '/%s' in the sandbox", directory[i]);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (write_file(own[i].name, own[i].text, strlen(own[i].text), 0644) < 0)
+            return err_sys(e, "cannot write '/%s' in the sandbox", own[i].name);
+    return 0;
+}
+
+static void make_etc(void)
+{
     /* Configuration of programs, and nothing that shows users or secrets of the host. */
     static const char pattern[] =
         "/etc/{alternatives,ld.so.cache,ld.so.conf,ld.so.conf.d,perl,python3*,mime.types,magic,"
         "magic.mime,services,protocols,locale.alias,ssl/certs,ssl/openssl.cnf,fonts,gawk*,R,java*,groff,ghostscript,ImageMagick*,texmf,xml}";
-    if (mkdir("etc", 0755) < 0 || mkdir("etc/ssl", 0755) < 0)
-        return err_sys(e, "cannot make '/etc' in the sandbox");
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        if (write_file(own[i].name, own[i].text, strlen(own[i].text), 0644) < 0)
-            return err_sys(e, "cannot write '/%s' in the sandbox", own[i].name);
     glob_t found = {0};
     glob(pattern, GLOB_BRACE, NULL, &found); /* sorted, as programs see the order of these files, and it must not be the host's */
     for (size_t i = 0; i < found.gl_pathc; i++) {
@@ -180,7 +193,6 @@ static int make_etc(struct err *e)
             bind_as(from, to, false);
     }
     globfree(&found);
-    return 0;
 }
 
 static int make_dev(struct err *e)
@@ -252,9 +264,10 @@ int image_build(struct err *e)
     for (size_t i = 0; i < sizeof top / sizeof *top; i++)
         if (take_top(top[i], e) < 0)
             return -1;
-    if (make_loader(e) < 0 || make_etc(e) < 0 || make_dev(e) < 0)
+    if (make_loader(e) < 0 || make_own(e) < 0 || make_dev(e) < 0)
         return -1;
-    if (mkdir("tmp", 0755) < 0 || mkdir("job", 0755) < 0 || mkdir("proc", 0555) < 0)
+    make_etc();
+    if (mkdir("tmp", 0755) < 0 || mkdir("job", 0755) < 0)
         return err_sys(e, "cannot make directories in the sandbox");
     return enter_root(e) < 0 || lock_root(e) < 0 ? -1 : 0;
 }

@@ -162,6 +162,7 @@ perl-random     perl -e 'print rand(), time, " $$ @{[%ENV]} ", \\1, "\\n"'
 lua-random ?    lua5.4 -e 'print(math.random(1000), os.time(), {})'
 openssl-random ? openssl rand -hex 16
 node-random ?   node -e 'console.log(Math.random(), Date.now(), process.hrtime(), process.pid, require("crypto").randomBytes(8).toString("hex"))'
+node-memory ?   node -e 'const m = process.memoryUsage(), os = require("os"); console.log(m.rss, Object.keys(m), os.freemem(), os.cpus())'
 gawk-random ?   gawk 'BEGIN { srand(); print rand(), systime(), PROCINFO["pid"] }'
 ls-l            echo x > a; mkdir b; ls -lai --full-time
 stat            stat words /tmp . /dev/stdin; stat -f .
