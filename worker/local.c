@@ -6,15 +6,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define RELAY_BYTES (256u << 10) /* read at once, and the size asked for its pipe */
+#define RELAY_BYTES  (256u << 10) /* read at once, and the size asked for its pipe */
+#define RELAY_NARROW (256u << 10) /* so many bytes pass before its pipe is made so large */
 
 struct local_route {
     struct given given;
@@ -33,10 +36,13 @@ struct relay {
     int to;          /* an open file of our own, if possible, so that nobody's terminal becomes non-blocking */
     int old;         /* for a file: reads what was written before; -1 */
     off_t old_bytes, old_seen;
-    bool socket;
+    bool socket, fifo;
+    uint64_t narrow; /* for a fifo: bytes that pass before our pipe is made larger */
     struct loop_fd in, out;
     char *bytes;
     size_t at, size; /* the bytes that wait for room */
+    void (*passed)(void *owner, bool left);
+    void *owner;
 };
 
 struct local {
@@ -142,7 +148,7 @@ void local_decide(struct attempt *t)
 
 /* ---- relays */
 
-static void relay_end(struct relay *r)
+static void relay_end(struct relay *r, bool left)
 {
     if (r->from < 0)
         return;
@@ -155,6 +161,8 @@ static void relay_end(struct relay *r)
     free(r->bytes);
     r->bytes = NULL;
     r->t->moving--;
+    if (r->passed)
+        r->passed(r->owner, left);
 }
 
 static const struct err *relay_names(const struct relay *r, struct err *e)
@@ -205,6 +213,29 @@ static int relay_write(struct relay *r, struct err *e)
     return 0;
 }
 
+/* How much may be read now?  Whoever writes to the reader's pipe itself is held up when that is full, and gets SIGPIPE when the reader
+ * leaves before it has taken what is beyond.  So nothing is read for which the pipe has no room, and our own pipe, which is on the way
+ * as well, is a page, until so much has passed that its speed matters. */
+static size_t relay_room(struct relay *r)
+{
+    struct pollfd p = {.fd = r->to, .events = POLLOUT};
+    int there, size = r->fifo ? fcntl(r->to, F_GETPIPE_SZ) : -1;
+    if (size < 0 || poll(&p, 1, 0) < 0 || (p.revents & POLLERR) || ioctl(r->to, FIONREAD, &there) < 0)
+        return RELAY_BYTES; /* a write will tell */
+    size_t room = p.revents && there < size ? (size_t)(size - there) : 0;
+    return room < RELAY_BYTES ? room : RELAY_BYTES;
+}
+
+static void relay_widen(struct relay *r, size_t passed)
+{
+    if (r->narrow > passed) {
+        r->narrow -= passed;
+    } else if (r->narrow) {
+        r->narrow = 0;
+        fcntl(r->from, F_SETPIPE_SZ, RELAY_BYTES); /* as large as is allowed */
+    }
+}
+
 static void relay_go_on(struct relay *r)
 {
     struct loop *loop = agent_loop(r->t->agent);
@@ -217,7 +248,7 @@ static void relay_go_on(struct relay *r)
     } else if (more > 0) {
         loop_fd_start(loop, &r->out, r->to, LOOP_WRITE);
     } else if (e.sys == EPIPE || e.sys == ECONNRESET) { /* the reader has left, so the relay leaves, too */
-        relay_end(r);
+        relay_end(r, true);
         attempt_settle(r->t);
     } else {
         attempt_fail(r->t, relay_names(r, &e));
@@ -235,7 +266,13 @@ static void relay_in(struct loop_fd *w, int events)
     (void)events;
     struct relay *r = w->owner;
     struct err e;
-    ssize_t n = read(r->from, r->bytes, RELAY_BYTES);
+    size_t room = relay_room(r);
+    if (!room) {
+        loop_fd_stop(agent_loop(r->t->agent), &r->in);
+        loop_fd_start(agent_loop(r->t->agent), &r->out, r->to, LOOP_WRITE);
+        return;
+    }
+    ssize_t n = read(r->from, r->bytes, room);
     if ((n < 0 && (errno == EAGAIN || errno == EINTR)) || agent_box_gone(r->t->agent))
         return; /* a program that lost its sandbox may write anything; we will be told of the loss soon */
     struct slice s = {r->bytes, n > 0 ? (size_t)n : 0};
@@ -247,11 +284,12 @@ static void relay_in(struct loop_fd *w, int events)
     if (bad && r->t->state == ATTEMPT_RUNNING) {
         attempt_fail(r->t, relay_names(r, &e));
     } else if (n <= 0 || bad) {
-        relay_end(r);
+        relay_end(r, false);
         attempt_settle(r->t);
     } else {
         r->at = (size_t)((const char *)s.data - r->bytes);
         r->size = s.size;
+        relay_widen(r, (size_t)n);
         relay_go_on(r);
     }
 }
@@ -279,9 +317,11 @@ static struct relay *relay_new(struct attempt *t, struct attempt_route *route, i
         return NULL;
     }
     fcntl(pair[0], F_SETFL, O_NONBLOCK);
-    fcntl(pair[0], F_SETPIPE_SZ, RELAY_BYTES); /* as large as is allowed */
+    bool fifo = S_ISFIFO(s->st_mode);
+    fcntl(pair[0], F_SETPIPE_SZ, fifo ? 1 : RELAY_BYTES); /* a page, or as large as is allowed */
     *r = (struct relay){.next = t->local->relays, .t = t, .route = route, .l = route_in(t, route), .from = pair[0],
-                        .write = pair[1], .to = to, .old = -1, .socket = S_ISSOCK(s->st_mode), .bytes = bytes};
+                        .write = pair[1], .to = to, .old = -1, .socket = S_ISSOCK(s->st_mode), .fifo = fifo,
+                        .narrow = fifo ? RELAY_NARROW : 0, .bytes = bytes};
     r->in = (struct loop_fd){.run = relay_in, .owner = r};
     r->out = (struct loop_fd){.run = relay_out, .owner = r};
     t->local->relays = r;
@@ -380,6 +420,16 @@ int local_sink(struct attempt *t, struct attempt_route *route, int *fd, int *own
     return 0;
 }
 
+bool local_when_passed(struct attempt *t, const struct attempt_route *route, void (*passed)(void *owner, bool left), void *owner)
+{
+    struct relay *r = t->local && route ? relay_of(t, route) : NULL;
+    if (r) {
+        r->passed = passed;
+        r->owner = owner;
+    }
+    return r;
+}
+
 void local_started(struct attempt *t)
 {
     for (struct relay *r = t->local ? t->local->relays : NULL; r; r = r->next)
@@ -410,8 +460,10 @@ bool local_again(const struct attempt *t)
 
 void local_stop(struct attempt *t)
 {
-    for (struct relay *r = t->local ? t->local->relays : NULL; r; r = r->next)
-        relay_end(r);
+    for (struct relay *r = t->local ? t->local->relays : NULL; r; r = r->next) {
+        r->passed = NULL; /* whoever waits for it is stopped, too */
+        relay_end(r, false);
+    }
     if (t->local)
         t->local->relays = NULL; /* they are in the attempt's arena */
 }

@@ -20,6 +20,9 @@ void local_decide(struct attempt *t);
 /* The descriptor for the writer of an edge, or of a stage's files; -1: nowhere.  It is borrowed; or it is *own, which the
  * caller closes once the box has it; *own -1: not. */
 int local_sink(struct attempt *t, struct attempt_route *route, int *fd, int *own, struct err *e);
+/* Call `passed` once, when all that goes through the route's relay was passed on, or its reader has left before that.  false: the
+ * route has no relay. */
+bool local_when_passed(struct attempt *t, const struct attempt_route *route, void (*passed)(void *owner, bool left), void *owner);
 void local_started(struct attempt *t);
 /* The record of what was written for a route by code that passes it on itself; NULL: not needed. */
 struct given *local_given(struct attempt *t, const struct attempt_route *route);

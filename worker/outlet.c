@@ -154,9 +154,30 @@ static void copy_pump_ended(void *owner, uint32_t channel, int sys, bool reading
     pump_ended(owner, sys, reading);
 }
 
+/* All was copied to the sink; if there is a relay, the reader has it, or has left. */
+static void sink_over(struct outlet *o)
+{
+    if (!o->copied || o->relayed)
+        return;
+    if (o->unread)
+        outlet_leave(o);
+    finish(o);
+}
+
 static void copy_ended(void *owner)
 {
-    finish(owner);
+    struct outlet *o = owner;
+    o->copied = true;
+    sink_over(o);
+}
+
+/* If the pump has more to write, it will find out by itself that the reader has left. */
+static void relay_passed(void *owner, bool left)
+{
+    struct outlet *o = owner;
+    o->relayed = false;
+    o->unread = left;
+    sink_over(o);
 }
 
 int outlet_to_fd(struct outlet *o, int fd, struct err *e)
@@ -211,13 +232,15 @@ bool outlet_main_ended(struct outlet *o, uint32_t channel, int sys, bool reading
 static int to_sink(struct outlet *o, struct attempt *t, uint32_t edge, struct err *e)
 {
     struct stat s;
+    struct attempt_route *route = attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE);
     int fd, own;
-    if (local_sink(t, attempt_route_of(t, MSG_EDGE, edge, GRAPH_NONE), &fd, &own, e) < 0)
+    if (local_sink(t, route, &fd, &own, e) < 0)
         return -1;
     o->of = t;
     o->edge = edge;
     o->nowhere = fd < 0 || fstat(fd, &s) < 0;
     int r = o->nowhere ? 0 : outlet_to_fd(o, fd, e);
+    o->relayed = r == 0 && !o->nowhere && local_when_passed(t, route, relay_passed, o);
     fd_close(&own);
     return r;
 }
@@ -322,6 +345,7 @@ uint32_t outlet_waiting(const struct outlet *o)
 void outlet_stop(struct outlet *o)
 {
     o->left = true;
+    o->relayed = false;
     drop_waiting(o);
     if (o->copy.id)
         agent_stop_region(o->agent, &o->copy);

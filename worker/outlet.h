@@ -47,6 +47,8 @@ struct outlet {
     uint64_t sent, done;        /* stretches */
     uint64_t bytes, moved;      /* bytes: put in; moved: arrived */
     bool nowhere, closed, end_sent, left, over;
+    bool copied, relayed;       /* the copy to a sink has ended; a relay behind it may still have bytes; */
+    bool unread;                /* its reader has left before it had all */
     bool inside;                /* in the midst of a piece of the inlet's */
     void (*grown)(void *owner); /* the inlet has more, or has ended */
     void *reader;

@@ -467,6 +467,24 @@ def reader_of_stdout_leaves():
 
 
 @case
+def reader_of_stdout_leaves_what_is_in_our_hands():
+    """Little more than the reader's pipe holds: all of it is on the way when the reader leaves, and still the writer did not get rid of it."""
+    with open("few", "w") as f:
+        f.writelines("%d\n" % i for i in range(20_000))  # 108,890 bytes
+    for text in ("sort few", "grep -v x few", "sort few | uniq -c", "cat few | map { cat }", "cat few | awk '!n[$0]++'", "cat few | tr a b", "seq 20000",
+                 "head -n 19999 few", "sort few 2>&1"):
+        for split in ("never", "always,4K"):
+            argv = [zpipe, "--split", split, text]
+            p = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+            p.stdout.read(10)
+            p.stdout.close()
+            assert p.wait(timeout=30) == 141, (argv, p.returncode)
+            assert p.stderr.read() == b"", argv
+            p = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=30)
+            assert p.returncode == 0, (argv, p)
+
+
+@case
 def full_device():
     status, out, err = run("seq 100000 > /dev/full")
     assert status == 1 and "No space left" in err, (status, err)
