@@ -147,7 +147,7 @@ static void follow(const struct graph *g, struct graph_stages *out, struct graph
         s->joins = s->count;
         out->node[s->first + s->count++] = node;
         s->out_edge = edge_at(n, 1);
-        if (s->out_edge == GRAPH_NONE)
+        if (s->out_edge == GRAPH_NONE || n->set.output_bytes) /* a limit is for what it writes as one: the worker counts only what a stage writes */
             return;
         uint32_t to = g->edge[s->out_edge].to;
         if (out->of_node[to] == GRAPH_NONE && picks_from(&n->split, &g->node[to])) {

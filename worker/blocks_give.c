@@ -28,11 +28,24 @@ int blocks_size_of(int fd, uint64_t *size, struct err *e)
     return 0;
 }
 
+/* Would the command, run as one, end here by its limit of output?  In a block it can only be seen that the block's is not too much.  A
+ * program that puts outputs together has the limit itself. */
+static bool past_limit(const struct blocks *b, uint64_t size)
+{
+    uint64_t limit = b->way->spoils && !blocks_rerun(b).count ? b->t->graph->node[blocks_last_node(b)].set.output_bytes : 0;
+    return limit && size > limit - b->out.bytes;
+}
+
 /* Put a piece of a file into the outlet; takes fd.  While the stage may still have to run whole, keep a digest of what was
  * put. */
 static int put(struct blocks *b, int fd, uint64_t from, uint64_t size, struct err *e)
 {
     bool remember = b->way->spoils && (!blocks_wait_for_all(b) || b->keys);
+    if (past_limit(b, size)) {
+        close(fd);
+        blocks_spoil(b, "its blocks wrote more than its limit of output");
+        return 0;
+    }
     if (remember && blocks_digest(b->given, fd, from, size, e) < 0) {
         close(fd);
         return -1;
@@ -76,12 +89,13 @@ static int join_part(struct blocks *b, const struct run *r, int to, struct err *
 int blocks_give(struct blocks *b, struct run *r, struct err *e)
 {
     int fd = r->out;
-    for (uint32_t i = 0; i < r->piece_count; i++) {
+    uint32_t pieces = r->piece_count;
+    for (uint32_t i = 0; i < pieces && b->state != WHOLE; i++) {
         fd = blocks_dup(r->piece[i].fd, e);
         if (fd < 0 || put(b, fd, r->piece[i].offset, r->piece[i].size, e) < 0)
             return -1;
     }
-    if (r->piece_count)
+    if (pieces)
         return 0;
     if (!b->native) {
         /* The command, run as one, would end here: a `grep -q` that found something. */
