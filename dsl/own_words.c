@@ -69,12 +69,24 @@ static int check_braces(struct parser *p, const struct stage *s)
     return 0;
 }
 
+/* Refuses `map {}` and `map {cat}`, which would be the name of a program.  A hole may be one: `map per file {}` runs its files. */
+static int refuse_glued(struct parser *p, bool holes)
+{
+    int size;
+    const char *text = parse_shown(p, &size);
+    if (p->t.kind != TOKEN_WORD || *text != '{' || (holes && p->t.word->part->kind == PART_HOLE))
+        return 0;
+    return FAIL(p, p->t.start, "a body has a command in it and blanks round that, as in map { sort }", "`%.*s` is no body", size, text);
+}
+
 /* body = block | stage */
 static int parse_body(struct parser *p, struct context c, const char *body, bool loose,
                       struct stage *s, struct pipeline **out)
 {
     if (parse_word(p, "{"))
         return parse_block(p, c, body, out) < 0 ? -1 : (s->end = p->last, 0);
+    if (refuse_glued(p, s->per_file && strcmp(body, "map") == 0) < 0)
+        return -1;
     struct context inner = c;
     inner.body = body ? body : c.body;
     inner.loose = loose;

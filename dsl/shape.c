@@ -158,6 +158,25 @@ static bool list_ends(const struct parser *p, struct until u, bool command)
            (u.semicolons && parse_op(p, ";;"));
 }
 
+/* Refuses `cat f && map { sort }`: sh has no such word, and what is around it is sh's.  A program may have such a name, but is not
+ * given these words. */
+static int refuse_own(struct parser *p)
+{
+    size_t at = p->t.start, last = p->last;
+    struct lex_mark mark = p->t.mark;
+    const char *word = parse_word(p, "map") ? "map" : parse_word(p, "reduce") ? "reduce" : parse_word(p, "with") ? "with" : NULL;
+    if (!word)
+        return 0;
+    if (parse_advance(p) < 0)
+        return -1;
+    bool body = *word == 'm' && (parse_word(p, "{") || parse_word(p, "per") || parse_word(p, "by"));
+    if (body || (*word == 'r' && parse_word(p, "by")) || (*word == 'w' && p->t.kind == TOKEN_WORD && p->t.word->assign))
+        return text_fail(p->text, at, p->e, "run two jobs, or write one statement per line in a job file",
+                         "`%s` needs zpipe, and the list that it stands in needs sh", word);
+    p->last = last;
+    return parse_set_back(p, mark);
+}
+
 /* list = { anything but a closer of the enclosing rule | compound | "<(" list ")" }
  * *end is one past its last token that is not a line end; the closer is left. */
 static int list(struct parser *p, struct until u, bool command, int depth, size_t *end, bool *found)
@@ -166,6 +185,8 @@ static int list(struct parser *p, struct until u, bool command, int depth, size_
     size_t start = p->t.start;
     while (!list_ends(p, u, command)) {
         int result;
+        if (command && refuse_own(p) < 0)
+            return -1;
         if (parse_op(p, "(") || (command && closer_of(p))) {
             bool paren = parse_op(p, "(");
             size_t inner;
