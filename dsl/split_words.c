@@ -331,6 +331,7 @@ int split_xargs(struct split_case *c)
             return split_whole(c, "`%s` of xargs is not in the table", name);
     }
     c->s->empty_ok = false;
+    c->s->ends_lines = false; /* `printf`, `echo -n`, `seq -s` */
     const char *n = split_value(c, "-n"), *lines = split_value(c, "-L"), *d = split_value(c, "-d");
     bool each = split_has(c, "-I") || (n && strcmp(n, "1") == 0 && !lines);
     if (!each || (split_has(c, "-I") && (n || lines)))
@@ -421,8 +422,26 @@ static const char *perl_part(const char *at, char end, bool pattern)
     return *at && (!pattern || at > from) ? at : NULL;
 }
 
-/* s/a/b/gimsx, tr/a/b/cdsr, y: behind it, or NULL. */
-static const char *perl_change(const char *at)
+/* May this change what is behind the newline that ends the line, or that newline itself?  It cannot if its pattern is made of what matches no
+ * newline; and with `g` only if that does not match the empty string, which is found behind the newline, too. */
+static bool perl_reaches_end(const char *at, const char *end, bool pattern, const char *flags, const char *flags_end)
+{
+    size_t size = (size_t)(flags_end - flags);
+    bool all = memchr(flags, 'g', size), dot = memchr(flags, 's', size) && pattern;
+    if (!pattern && memchr(flags, 'c', size))
+        return true;
+    for (; at < end; at++)
+        if (*at == '\\' ? isalnum((unsigned char)at[1]) && !(pattern && strchr("dwbS", at[1]))
+                        : *at == '[' ? at[1] == '^' || at[1] == ':' || at[1] == ']'
+                                     : (unsigned char)*at < ' ' || (*at == '.' && dot) || (pattern && all && strchr("*?{|$^()", *at)))
+            return true;
+        else if (*at == '\\' && *++at == 'b' && all)
+            return true;
+    return false;
+}
+
+/* s/a/b/gimsx, tr/a/b/cdsr, y: behind it, or NULL.  *keeps: a line that ends with a newline still does. */
+static const char *perl_change(const char *at, bool *keeps)
 {
     bool tr = strncmp(at, "tr", 2) == 0;
     if (!tr && *at != 's' && *at != 'y')
@@ -432,9 +451,13 @@ static const char *perl_change(const char *at)
     char end = *at;
     if (!end || !strchr("/|,!%", end))
         return NULL;
-    at = perl_part(at + 1, end, true);
-    at = at ? perl_part(at + 1, end, false) : NULL;
-    return at ? at + 1 + strspn(at + 1, pattern ? "gims" : "cds") : NULL;
+    const char *from = at + 1, *to = perl_part(from, end, true);
+    at = to ? perl_part(to + 1, end, false) : NULL;
+    if (!at)
+        return NULL;
+    const char *behind = at + 1 + strspn(at + 1, pattern ? "gims" : "cds");
+    *keeps = *keeps && !perl_reaches_end(from, to, pattern, at + 1, behind);
+    return behind;
 }
 
 /* print, print if /re/, print unless /re/ */
@@ -471,7 +494,7 @@ int split_perl(struct split_case *c)
             return split_whole(c, "perl takes `%.60s` for more than a name", c->operand[i]);
     c->apart = true;
     for (at += strspn(at, " "); *at; at += strspn(at, " ;")) {
-        const char *end = perl_change(at);
+        const char *end = perl_change(at, &c->s->ends_lines);
         if (!end)
             end = perl_print(at);
         if (!end || (end[strspn(end, " ")] && end[strspn(end, " ")] != ';'))
