@@ -501,7 +501,8 @@ static int add_files(struct builder *b, uint32_t node, struct box_task *task, co
             if (one->fd < 0 || keep_open(b, one->fd) < 0)
                 return -1;
         }
-        one->copy = wants_copy(n, k, f, &room);
+        /* of one that may not be read there is no copy; the program is to find that out itself */
+        one->copy = wants_copy(n, k, f, &room) && !(one->path && access(one->path, R_OK) < 0 && errno == EACCES);
         task->file_count++;
     }
     for (uint32_t i = 0; i < s->part_count && (n->holes || !s->part_holes); i++)

@@ -118,6 +118,23 @@ def a_fifo_is_an_input_that_must_be_added():
 
 
 @case
+def what_may_not_be_read_fails_where_it_is_read():
+    """Also where it might be changed, so that others would get a copy."""
+    if os.geteuid() == 0:
+        raise Skip("root may read everything")
+    os.mkdir("d")
+    for name in ("a", "secret", "d/a", "d/secret"):
+        open(name, "w").write("a\n")
+        os.chmod(name, 0 if "secret" in name else 0o644)
+    for text in ("cat secret 2>/dev/null || echo failed", "for f in *; do test -f $f && cat $f; done", "find d -type f -exec cat {} +", "grep -s a secret a; echo $?",
+                 "ls d | sed 's,^,d/,' | xargs cat", "find . -name a -exec sed -i s/a/b/ {} +; cat a d/a", "cp secret copy; ls"):
+        want = subprocess.run(["sh", "-c", text], env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, stdin=subprocess.DEVNULL, capture_output=True)
+        for name in "a", "d/a":
+            open(name, "w").write("a\n")
+        assert run(text) == (want.returncode, want.stdout, want.stderr.decode()), (text, run(text), want)
+
+
+@case
 def no_program_has_a_terminal():
     seen = on_terminal(["for i in 0 1 2; do test -t $i || echo none; done"], 3)
     assert seen.count(b"none\r\n") == 3, seen
