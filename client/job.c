@@ -22,7 +22,9 @@
 char *client_directory(const char *given, struct err *e)
 {
     char *d = realpath(given ? given : ".", NULL);
-    if (!d)
+    if (!d && !given && errno == ENOENT)
+        err_set(e, ERR_INPUT, "the working directory is gone: go to one that is there (cd)");
+    else if (!d)
         err_sys(e, "cannot use the directory '%s'", given ? given : ".");
     return d;
 }

@@ -93,7 +93,7 @@ bool leftover_compares(const struct box_task *t, uint32_t file)
 
 static bool same_bytes(int a, int b)
 {
-    char left[65536], right[sizeof left];
+    char left[16384], right[sizeof left]; /* `ulimit -s` may be small */
     off_t at = 0;
     for (ssize_t n; (n = pread(a, left, sizeof left, at)) > 0; at += n)
         if (pread(b, right, (size_t)n, at) != n || memcmp(left, right, (size_t)n))

@@ -174,7 +174,7 @@ static bool give_up(const struct job *j, uint32_t node, uint32_t block, bool kep
     else if (killer)
         say_quarantined(g, n->kills, why, e);
     else if (n->tries > retries_of(g) && retries_of(g))
-        err_set(e, why->code, "%.600s (after %u tries of `%.200s`)", why->text, n->tries, g->label);
+        err_set(e, why->code, "%.600s (after %u tries%s%.200s%s)", why->text, n->tries, *g->label ? " of `" : "", g->label, *g->label ? "`" : "");
     else if (n->tries > retries_of(g))
         *e = *why;
     else

@@ -118,6 +118,13 @@ def a_fifo_is_an_input_that_must_be_added():
 
 
 @case
+def a_working_directory_that_was_removed_is_told():
+    os.mkdir("gone")
+    status, out, err = run("echo x", cwd="gone", preexec_fn=lambda: os.rmdir("../gone"))
+    assert status == 125 and err.count("\n") == 1 and "the working directory" in err and "cd" in err, (status, err)
+
+
+@case
 def what_may_not_be_read_fails_where_it_is_read():
     """Also where it might be changed, so that others would get a copy."""
     if os.geteuid() == 0:
@@ -1074,7 +1081,12 @@ def little_memory_and_few_threads():
     """One sentence, whatever is refused first."""
     status, out, err = run("echo x", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 44, 1 << 44)))
     assert status == 125 and err.count("\n") == 1 and "ulimit -s" in err, (status, err)
-    for mib in [] if b"__asan" in open(zpipe, "rb").read() else range(16, 36, 2): # sanitizers need terabytes
+    asan = b"__asan" in open(zpipe, "rb").read()
+    open("lines", "w").write("x\n" * 100000)
+    if not asan:
+        status, out, err = run("sort lines > out; wc -l < out", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (128 << 10, 128 << 10)))
+        assert (status, out, err) == (0, b"100000\n", ""), (status, out, err)
+    for mib in [] if asan else range(16, 36, 2): # sanitizers need terabytes
         status, out, err = run("echo x", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (mib << 20, mib << 20)))
         assert (status, out) == (0, b"x\n") or status == 125 and err.count("\n") == 1 or status == 127 and "shared" in err, (mib, status, err)
 
