@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <sys/user.h>
 
-#define TEMPLATES_MAX      32          /* at once */
+#define TEMPLATES_MAX      64          /* at once */
 #define TEMPLATES_MAKING   4           /* templates on their way to the stop */
 #define TEMPLATE_KEYS_MAX  256         /* keys that are remembered; the one used longest ago is forgotten */
 #define TEMPLATE_KEY_BYTES (256 << 10) /* bytes of words, environment and names; with more, tasks start cold */

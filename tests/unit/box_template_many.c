@@ -13,14 +13,14 @@
 #define MANY       400 /* a descriptor left by each would be past what templates that are made later may have */
 #define DEADLINE_S 30
 /* See sandbox/template.h. */
-#define STANDING_MAX 32
+#define STANDING_MAX 64
 #define CEILING_KIB  (256 << 10)
 #define CLONES_KIB   (8 << 10)   /* pages that clones which wait have made their own */
 #define LARGE        22 /* that many are more than the ceiling */
 #define LARGE_MIB    16
 #define TRIES        20
 
-static unsigned different_count = 50;
+static unsigned different_count = 80;
 
 static void many(void **state)
 {
