@@ -35,7 +35,7 @@ int lex_init(struct lexer *l, const struct text *text, struct arena *a, struct e
     for (size_t i = 0; i < text->size; i++) {
         unsigned char c = (unsigned char)text->data[i];
         if (c == '\r')
-            return text_fail(text, i, e, "save the file with line ends as Unix has them",
+            return text_fail(text, i, e, "save the file with line ends as Unix has them, or write $'\\r' for the byte",
                              "there is a carriage return here");
         if (c == '\0' || c == 1)
             return text_fail(text, i, e, NULL, "there is a byte %d here, which no text holds", c);

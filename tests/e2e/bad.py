@@ -169,6 +169,15 @@ def syntax_error():
 
 
 @case
+def a_carriage_return_is_refused():
+    status, out, err = run("tr -d '\r' < a.log")
+    assert status == 125 and "there is a carriage return here" in err and "$'\\r'" in err, err
+    status, out, err = run("(" * 101 + "true" + ")" * 101)
+    assert status == 125 and "more than 100 deep" in err, err
+    assert run("printf 'a\\r\\n' | tr -d $'\\r'")[:2] == (0, b"a\n")
+
+
+@case
 def two_arguments():
     status, out, err = run("cat", "x y")
     assert status == 125 and "one pair of quotes" in err, err
