@@ -154,6 +154,7 @@ void answer_exec(struct notify *n, const struct seccomp_notif *q, struct answer 
 {
     a->go_on = true;
     gate_forget(n, q);
+    timers_forget(n, q);
     if (n->answered > 1) /* at the first exec, in a task's place, there is no page */
         clock_meet(n); /* the page goes away with the old memory */
     if (n->trace_start && !n->traced && task_valid(n, q) &&

@@ -38,10 +38,15 @@ struct given_file {
     ino_t inode;
 };
 
-/* A process's ITIMER_REAL. */
+/* A process's ITIMER_REAL, or one of timer_create. */
 struct timer {
-    int pidfd; /* -1: free */
-    pid_t process;
+    int pidfd; /* -1: it is not set */
+    pid_t process; /* 0: of a template's copy, whose number is not known yet */
+    int id; /* of timer_create; TIMER_REAL: the other one */
+    bool made; /* by timer_create, and not deleted */
+    int signal; /* 0: none */
+    uint64_t value; /* told with it */
+    int64_t start_s; /* what its clock showed when the task began */
     uint64_t due_ns, interval_ns; /* logical */
     bool met;
     uint64_t met_used_ns; /* the task's CPU time when it was met (notify_alarm) */
@@ -263,6 +268,9 @@ void timers_ring(struct notify *n);
  * sleep will be cut short. */
 bool timers_cut(struct notify *n, const struct seccomp_notif *q, uint64_t *until_ns);
 void timers_close(struct notify *n);
+void timers_copied(struct notify *n); /* n is a copy, for a clone: what the template has made is the clone's */
+void timers_forget(struct notify *n, const struct seccomp_notif *q); /* the process gets a new program, which keeps none of timer_create */
+notify_handler answer_timer; /* timer_create and its kin */
 
 /* Duplicate the task's descriptor `number`; -1 with errno, ENOENT: there is none. */
 int task_fd(struct notify *n, const struct seccomp_notif *q, int number);

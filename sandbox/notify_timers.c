@@ -1,5 +1,5 @@
-/* Timers that ring in logical time: alarm and setitimer(ITIMER_REAL).  A timer is due when the logical clock passes it, by
- * looks at a clock or by a sleep.  SIGALRM is sent before the call that moved the clock is answered, so it arrives at the
+/* Timers that ring in logical time: alarm, setitimer(ITIMER_REAL) and timer_create.  A timer is due when the logical clock passes it, by
+ * looks at a clock or by a sleep.  Its signal is sent before the call that moved the clock is answered, so it arrives at the
  * same point in every run.  A sleep is cut short by a timer of its own process; a pause of a process without children lets
  * time pass up to its timer.
  *
@@ -8,6 +8,7 @@
  * computes for ever; at which point of the program is chance, so the result is not certified.  Timers with an interval, which
  * programs set to have their work looked at, never ring so, nor do timers of CPU time ring at all. */
 #include "base/fds.h"
+#include "sandbox/clock_page.h"
 #include "sandbox/notify_task.h"
 #include "sandbox/proc.h"
 
@@ -24,26 +25,50 @@
 #define SECOND_NS 1000000000ull
 #define MICRO_NS  1000ull
 #define TIME_MAX  (1ull << 60) /* a later time is never reached */
+#define TIMER_REAL (-1)       /* the id of alarm's timer */
+#define PROGRAM    2
+#define EVENT_NONE 1          /* SIGEV_NONE; SIGEV_SIGNAL is 0 */
 #define GRACE_NS  100000000ull /* of CPU time, so that one who looks at a clock until its timer rings is not taken for one who does not */
 
-static struct timer *find(struct notify *n, pid_t process)
+/* Is it the task's program itself, which has number 2 there? */
+static bool is_program(pid_t process)
 {
-    for (int i = 0; i < NOTIFY_TIMERS_MAX; i++)
-        if (n->timer[i].pidfd >= 0 && n->timer[i].process == process)
-            return &n->timer[i];
+    char numbers[PROC_LINE_MAX];
+    const char *last = proc_status(process, "NSpid:", numbers) ? strrchr(numbers, '\t') : NULL;
+
+    return last && atoi(last + 1) == PROGRAM;
+}
+
+static struct timer *find(struct notify *n, pid_t process, int id)
+{
+    for (int i = 0; i < NOTIFY_TIMERS_MAX; i++) {
+        struct timer *t = &n->timer[i];
+
+        if ((t->pidfd < 0 && !t->made) || t->id != id || (t->process ? t->process != process : !is_program(process)))
+            continue;
+        t->process = process;
+        return t;
+    }
     return NULL;
 }
 
-/* Would SIGALRM reach the process?  If that cannot be read, yes. */
-static bool takes_alarm(pid_t process)
+static void unset(struct notify *n, struct timer *t)
+{
+    if (t->pidfd >= 0)
+        n->timers--;
+    fd_close(&t->pidfd);
+}
+
+/* Would its signal reach the process?  If that cannot be read, yes. */
+static bool is_taken(const struct timer *t)
 {
     static const char *const rows[] = {"SigBlk:", "SigIgn:"};
     char set[PROC_LINE_MAX];
 
     for (int i = 0; i < 2; i++)
-        if (proc_status(process, rows[i], set) && strtoull(set, NULL, 16) >> (SIGALRM - 1) & 1)
+        if (proc_status(t->process, rows[i], set) && t->signal && strtoull(set, NULL, 16) >> (t->signal - 1) & 1)
             return false;
-    return true;
+    return t->signal != 0;
 }
 
 static bool has_children(const struct seccomp_notif *q, pid_t process)
@@ -59,6 +84,21 @@ static bool has_children(const struct seccomp_notif *q, pid_t process)
     return got != 0;
 }
 
+/* -1: the process is gone. */
+static int send_signal(const struct timer *t)
+{
+    siginfo_t info;
+
+    if (!t->signal || t->id == TIMER_REAL)
+        return (int)syscall(SYS_pidfd_send_signal, t->pidfd, t->signal, NULL, 0);
+    memset(&info, 0, sizeof info);
+    info.si_signo = t->signal;
+    info.si_code = SI_TIMER;
+    info.si_timerid = t->id;
+    info.si_value.sival_ptr = (void *)(uintptr_t)t->value;
+    return (int)syscall(SYS_pidfd_send_signal, t->pidfd, t->signal, &info, 0);
+}
+
 void timers_ring(struct notify *n)
 {
     for (int i = 0; i < NOTIFY_TIMERS_MAX && n->timers; i++) {
@@ -68,9 +108,10 @@ void timers_ring(struct notify *n)
             continue;
         if (n->asking && n->asking != t->process)
             notify_mark(n, "a timer of one process rings while another goes on");
-        if (syscall(SYS_pidfd_send_signal, t->pidfd, SIGALRM, NULL, 0) < 0 || !t->interval_ns) {
-            fd_close(&t->pidfd);
-            n->timers--;
+        bool gone = send_signal(t) < 0;
+        if (gone || !t->interval_ns) {
+            unset(n, t);
+            t->made &= !gone;
         } else {
             t->due_ns += ((n->now_ns - t->due_ns) / t->interval_ns + 1) * t->interval_ns;
         }
@@ -79,16 +120,20 @@ void timers_ring(struct notify *n)
 
 bool timers_cut(struct notify *n, const struct seccomp_notif *q, uint64_t *until_ns)
 {
-    const struct timer *t = NULL;
+    bool cut = false;
 
     if (!n->timers)
         return false;
     n->asking = task_process(q);
-    t = find(n, n->asking);
-    if (!t || t->due_ns >= *until_ns || !takes_alarm(t->process))
-        return false;
-    *until_ns = t->due_ns;
-    return true;
+    for (int i = 0; i < NOTIFY_TIMERS_MAX; i++) {
+        const struct timer *t = &n->timer[i];
+
+        if (t->pidfd < 0 || t->process != n->asking || t->due_ns >= *until_ns || !is_taken(t))
+            continue;
+        *until_ns = t->due_ns;
+        cut = true;
+    }
+    return cut;
 }
 
 void timers_close(struct notify *n)
@@ -99,7 +144,7 @@ void timers_close(struct notify *n)
 
 static struct itimerval left(const struct notify *n, const struct timer *t)
 {
-    uint64_t ns = !t ? 0 : t->due_ns > n->now_ns + MICRO_NS ? t->due_ns - n->now_ns : MICRO_NS;
+    uint64_t ns = !t || t->pidfd < 0 ? 0 : t->due_ns > n->now_ns + MICRO_NS ? t->due_ns - n->now_ns : MICRO_NS;
     uint64_t again = t ? t->interval_ns : 0;
 
     return (struct itimerval){
@@ -107,29 +152,41 @@ static struct itimerval left(const struct notify *n, const struct timer *t)
         .it_interval = {(time_t)(again / SECOND_NS), (suseconds_t)(again % SECOND_NS / MICRO_NS)}};
 }
 
-/* Set a process's timer; value_ns 0: remove it. */
-static int set(struct notify *n, pid_t process, uint64_t value_ns, uint64_t interval_ns)
+/* A place for a timer; one whose process is gone gives up its own. */
+static struct timer *make(struct notify *n, pid_t process, int id, int signal)
 {
-    struct timer *t = find(n, process);
+    for (int look = 0; look < 2; look++)
+        for (int i = 0; i < NOTIFY_TIMERS_MAX; i++) {
+            struct timer *t = &n->timer[i];
+
+            if (t->pidfd >= 0 || (t->made && (!look || !t->process || kill(t->process, 0) == 0 || errno != ESRCH)))
+                continue;
+            *t = (struct timer){.pidfd = -1, .process = process, .id = id, .signal = signal};
+            return t;
+        }
+    return NULL;
+}
+
+/* Set a process's timer; value_ns 0: it will not ring. */
+static int set(struct notify *n, pid_t process, int id, uint64_t value_ns, uint64_t interval_ns)
+{
+    struct timer *t = find(n, process, id);
 
     if (!value_ns) {
-        if (t) {
-            fd_close(&t->pidfd);
-            n->timers--;
-        }
+        if (t)
+            unset(n, t);
         return 0;
     }
-    for (int i = 0; i < NOTIFY_TIMERS_MAX && !t; i++)
-        if (n->timer[i].pidfd < 0) {
-            n->timer[i].pidfd = (int)syscall(SYS_pidfd_open, process, 0);
-            if (n->timer[i].pidfd < 0)
-                return -1;
-            t = &n->timer[i];
-            n->timers++;
-        }
+    if (!t && id == TIMER_REAL)
+        t = make(n, process, id, SIGALRM);
     if (!t)
         return -1;
-    t->process = process;
+    if (t->pidfd < 0) {
+        t->pidfd = (int)syscall(SYS_pidfd_open, process, 0);
+        if (t->pidfd < 0)
+            return -1;
+        n->timers++;
+    }
     t->due_ns = n->now_ns + value_ns;
     t->interval_ns = interval_ns;
     t->met = false;
@@ -148,8 +205,8 @@ static struct timer *first_alarm(struct notify *n, uint64_t used_ns, uint64_t *l
         if (t->pidfd < 0 || t->interval_ns)
             continue;
         if (syscall(SYS_pidfd_send_signal, t->pidfd, 0, NULL, 0) < 0) {
-            fd_close(&t->pidfd);
-            n->timers--;
+            unset(n, t);
+            t->made = false;
             continue;
         }
         if (!t->met || used_ns < t->met_used_ns) { /* what orphans used is not counted once they are dead */
@@ -191,24 +248,24 @@ void notify_alarm_ring(struct notify *n, uint64_t used_ns)
 }
 
 /* Set the calling process's timer.  If the caller is gone by now the number may be another process's. */
-static void set_for(struct notify *n, const struct seccomp_notif *q, pid_t process, uint64_t value_ns,
+static void set_for(struct notify *n, const struct seccomp_notif *q, pid_t process, int id, uint64_t value_ns,
                     uint64_t interval_ns)
 {
-    if (set(n, process, value_ns, interval_ns) < 0)
+    if (set(n, process, id, value_ns, interval_ns) < 0)
         notify_mark(n, "more timers than are counted");
     if (!task_valid(n, q))
-        set(n, process, 0, 0);
+        set(n, process, id, 0, 0);
 }
 
 void answer_alarm(struct notify *n, const struct seccomp_notif *q, struct answer *a)
 {
     pid_t process = task_process(q);
     clock_meet(n);
-    struct itimerval was = left(n, find(n, process));
+    struct itimerval was = left(n, find(n, process, TIMER_REAL));
 
     if (!task_valid(n, q))
         return;
-    set_for(n, q, process, (uint32_t)q->data.args[0] * SECOND_NS, 0);
+    set_for(n, q, process, TIMER_REAL, (uint32_t)q->data.args[0] * SECOND_NS, 0);
     a->value = was.it_value.tv_sec + (was.it_value.tv_usec >= 500000 || (!was.it_value.tv_sec && was.it_value.tv_usec));
 }
 
@@ -239,12 +296,12 @@ void answer_itimer(struct notify *n, const struct seccomp_notif *q, struct answe
         a->error = EFAULT;
     else if (!time_good(&wish.it_value) || !time_good(&wish.it_interval))
         a->error = EINVAL;
-    was = left(n, real ? find(n, process) : NULL);
+    was = left(n, real ? find(n, process, TIMER_REAL) : NULL);
     if (!a->error && old && task_write(n, q, old, &was, sizeof was) < 0)
         a->error = EFAULT;
     if (a->error || !setting || !real || !task_valid(n, q))
         return;
-    set_for(n, q, process, time_ns(&wish.it_value), time_ns(&wish.it_interval));
+    set_for(n, q, process, TIMER_REAL, time_ns(&wish.it_value), time_ns(&wish.it_interval));
 }
 
 /* In a pause nothing happens until a signal comes, so time may pass up to the timer; but not if a child is at work, whose
@@ -257,4 +314,120 @@ void answer_pause(struct notify *n, const struct seccomp_notif *q, struct answer
     clock_meet(n);
     if (n->timers && !has_children(q, task_process(q)) && timers_cut(n, q, &until))
         clock_pass_to(n, until);
+}
+
+/* --- timer_create --- */
+
+void timers_copied(struct notify *n)
+{
+    for (int i = 0; i < NOTIFY_TIMERS_MAX; i++)
+        n->timer[i].process = 0;
+}
+
+void timers_forget(struct notify *n, const struct seccomp_notif *q)
+{
+    pid_t process = 0;
+
+    for (int i = 0; i < NOTIFY_TIMERS_MAX; i++) {
+        struct timer *t = &n->timer[i];
+
+        if (!t->made)
+            continue;
+        process = process ? process : task_process(q);
+        if (t->process ? t->process != process : !is_program(process))
+            continue;
+        unset(n, t);
+        t->made = false;
+    }
+}
+
+/* The clocks whose timers ring here, and what they showed when the task began. */
+static bool clock_rings(const struct notify *n, int32_t id, int64_t *start_s)
+{
+    *start_s = id == CLOCK_REALTIME || id == CLOCK_TAI ? n->epoch_s : CLOCK_BOOT_S;
+    return id == CLOCK_REALTIME || id == CLOCK_TAI || id == CLOCK_MONOTONIC || id == CLOCK_BOOTTIME;
+}
+
+static void create(struct notify *n, const struct seccomp_notif *q, pid_t process, struct answer *a)
+{
+    struct {
+        uint64_t value;
+        int32_t signal, kind;
+    } event = {.signal = SIGALRM}; /* the kernel's struct sigevent */
+    int32_t id = 0;
+    int64_t start_s = 0;
+
+    if (q->data.args[1] && task_read(n, q, q->data.args[1], &event, sizeof event) < 0)
+        a->error = EFAULT;
+    else if (!clock_rings(n, (int32_t)q->data.args[0], &start_s) || (event.kind && event.kind != EVENT_NONE))
+        a->error = ENOSYS; /* threads that are told, and CPU time: libraries have something else */
+    else if (!event.kind && (event.signal < 1 || event.signal > 64))
+        a->error = EINVAL;
+    while (find(n, process, id))
+        id++;
+    if (!a->error && task_write(n, q, q->data.args[2], &id, sizeof id) < 0)
+        a->error = EFAULT;
+    struct timer *t = a->error ? NULL : make(n, process, id, event.kind ? 0 : event.signal);
+    if (!t) {
+        a->error = a->error ? a->error : EAGAIN;
+        return;
+    }
+    t->made = true;
+    t->value = q->data.args[1] ? event.value : (uint64_t)id;
+    t->start_s = start_s;
+    signals_sent(n, (uint64_t)t->signal);
+}
+
+static bool span_ns(const struct timespec *t, uint64_t *ns)
+{
+    *ns = (uint64_t)t->tv_sec > TIME_MAX / SECOND_NS ? TIME_MAX : (uint64_t)t->tv_sec * SECOND_NS + (uint64_t)t->tv_nsec;
+    return t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < (long)SECOND_NS;
+}
+
+static void set_time(struct notify *n, const struct seccomp_notif *q, struct timer *t, struct answer *a)
+{
+    struct itimerspec wish;
+    uint64_t value, interval, passed = (uint64_t)t->start_s * SECOND_NS + n->now_ns;
+    pid_t process = t->process;
+
+    if (task_read(n, q, q->data.args[2], &wish, sizeof wish) < 0) {
+        a->error = EFAULT;
+    } else if (!span_ns(&wish.it_value, &value) | !span_ns(&wish.it_interval, &interval)) {
+        a->error = EINVAL;
+    } else {
+        if (value && (int)q->data.args[1] & TIMER_ABSTIME)
+            value = value > passed ? value - passed : 1;
+        set_for(n, q, process, t->id, value, interval);
+    }
+}
+
+void answer_timer(struct notify *n, const struct seccomp_notif *q, struct answer *a)
+{
+    pid_t process = task_process(q);
+    clock_meet(n);
+    if (!task_valid(n, q))
+        return;
+    if (q->data.nr == SYS_timer_create) {
+        create(n, q, process, a);
+        return;
+    }
+    int32_t id = (int32_t)q->data.args[0];
+    struct timer *t = id < 0 ? NULL : find(n, process, id);
+    if (!t) {
+        a->error = EINVAL;
+        return;
+    }
+    bool set = t->pidfd >= 0;
+    uint64_t ns = !set ? 0 : t->due_ns > n->now_ns ? t->due_ns - n->now_ns : 1, again = set ? t->interval_ns : 0;
+    struct itimerspec is = {.it_value = {(time_t)(ns / SECOND_NS), (long)(ns % SECOND_NS)},
+                            .it_interval = {(time_t)(again / SECOND_NS), (long)(again % SECOND_NS)}};
+    if (q->data.nr == SYS_timer_delete) {
+        unset(n, t);
+        t->made = false;
+    } else if (q->data.nr == SYS_timer_settime) {
+        set_time(n, q, t, a);
+    }
+    uint64_t to = q->data.nr == SYS_timer_gettime ? q->data.args[1] : q->data.nr == SYS_timer_settime ? q->data.args[3] : 0;
+    if (!a->error && (to || q->data.nr == SYS_timer_gettime) && task_write(n, q, to, &is, sizeof is) < 0)
+        a->error = EFAULT;
 }

@@ -77,6 +77,7 @@ ls              ls -1
 od-offset       od -j 100 -N 40 -c words
 date-given      date -u -d '2001-02-03 04:05:06' +%s
 yes-head        yes hello | head -n 3
+timeout-part    timeout 0.5 sleep 0.7; echo $?; timeout 1.5 sleep 1; echo $?
 env-i           env -i A=1 B=2 env
 nice            nice -n 0 echo fine
 timeout         timeout 1 sleep 5; echo $?
@@ -179,6 +180,7 @@ gcc-date        printf 'int puts(const char *); int main(void) { return puts(__D
 
 # Why not, as the report says it; zpipe-box(7) has each among its limits.
 UNCERTIFIED = {
+    "timeout-part": "a timer of one process rings while another goes on",
     "timeout": "a timer of one process rings while another goes on",
     "python-asyncio": "looks whether a descriptor is ready",
     "node": "looks whether a descriptor is ready",

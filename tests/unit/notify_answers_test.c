@@ -404,6 +404,77 @@ static int quiet(void)
     return failures;
 }
 
+static volatile int rung, rung_value;
+
+static void on_timer(int number, siginfo_t *info, void *context)
+{
+    (void)number, (void)context;
+    rung++;
+    rung_value = info->si_value.sival_int;
+}
+
+/* One that rings again and again, one at a time of day, one that never rings; and what there is none of. */
+static int made_timers(void)
+{
+    struct sigaction on = {.sa_sigaction = on_timer, .sa_flags = SA_SIGINFO};
+    struct sigevent e = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1, .sigev_value.sival_int = 77};
+    struct itimerspec again = {{0, 200000000}, {0, 300000000}}, day = {.it_value.tv_sec = EPOCH + 100}, left = {0}, bad = {.it_value.tv_nsec = -1};
+    struct timespec t = {2, 0}, rest = {0};
+    int id[4] = {-1, -1, -1, -1};
+
+    EXPECT(sigaction(SIGUSR1, &on, NULL) == 0 && sigaction(SIGALRM, &on, NULL) == 0);
+    EXPECT(syscall(SYS_timer_create, CLOCK_MONOTONIC, &e, &id[0]) == 0 && id[0] == 0);
+    EXPECT(syscall(SYS_timer_settime, id[0], 0, &again, NULL) == 0);
+    FAILS(syscall(SYS_nanosleep, &t, &rest), EINTR);
+    EXPECT(rung == 1 && rung_value == 77 && rest.tv_sec == 1 && rest.tv_nsec == 700000000);
+    EXPECT(syscall(SYS_timer_gettime, id[0], &left) == 0 && left.it_value.tv_nsec == 200000000 && left.it_interval.tv_nsec == 200000000);
+    EXPECT(syscall(SYS_timer_getoverrun, id[0]) == 0);
+    EXPECT(syscall(SYS_timer_delete, id[0]) == 0);
+    FAILS(syscall(SYS_timer_settime, id[0], 0, &again, NULL), EINVAL);
+    EXPECT(syscall(SYS_timer_create, CLOCK_REALTIME, NULL, &id[1]) == 0);
+    EXPECT(syscall(SYS_timer_settime, id[1], TIMER_ABSTIME, &day, &left) == 0 && !left.it_value.tv_sec && !left.it_value.tv_nsec);
+    t.tv_sec = 1000;
+    FAILS(syscall(SYS_nanosleep, &t, NULL), EINTR);
+    EXPECT(rung == 2 && clock_ns(CLOCK_REALTIME) / 1000000000 == EPOCH + 100);
+    e.sigev_notify = SIGEV_NONE;
+    EXPECT(syscall(SYS_timer_create, CLOCK_BOOTTIME, &e, &id[2]) == 0 && id[2] != id[1]);
+    EXPECT(syscall(SYS_timer_settime, id[2], 0, &again, NULL) == 0);
+    EXPECT(syscall(SYS_nanosleep, &t, NULL) == 0 && rung == 2);
+    FAILS(syscall(SYS_timer_settime, id[2], 0, &bad, NULL), EINVAL);
+    FAILS(syscall(SYS_timer_settime, id[2], 0, NULL, NULL), EFAULT);
+    FAILS(syscall(SYS_timer_gettime, id[2], NULL), EFAULT);
+    FAILS(syscall(SYS_timer_gettime, -1, &left), EINVAL);
+    FAILS(syscall(SYS_timer_delete, 60), EINVAL);
+    FAILS(syscall(SYS_timer_create, CLOCK_REALTIME, NULL, NULL), EFAULT);
+    FAILS(syscall(SYS_timer_create, CLOCK_REALTIME, 8, &id[3]), EFAULT);
+    FAILS(syscall(SYS_timer_create, CLOCK_THREAD_CPUTIME_ID, NULL, &id[3]), ENOSYS);
+    e.sigev_notify = 4; /* SIGEV_THREAD_ID */
+    FAILS(syscall(SYS_timer_create, CLOCK_REALTIME, &e, &id[3]), ENOSYS);
+    e.sigev_notify = SIGEV_SIGNAL;
+    e.sigev_signo = 65;
+    FAILS(syscall(SYS_timer_create, CLOCK_REALTIME, &e, &id[3]), EINVAL);
+    if (fork() == 0) /* they are the process's own */
+        _exit(syscall(SYS_timer_gettime, id[2], &left) == 0 || errno != EINVAL);
+    EXPECT(wait(&id[3]) > 0 && id[3] == 0);
+    return failures;
+}
+
+/* Nobody deletes them, and there is room for those of others. */
+static int timers_of_many(void)
+{
+    int id, status;
+
+    for (int i = 0; i < 2 * NOTIFY_TIMERS_MAX; i++) {
+        if (fork() == 0)
+            _exit(syscall(SYS_timer_create, CLOCK_REALTIME, NULL, &id) < 0);
+        EXPECT(wait(&status) > 0 && status == 0);
+    }
+    for (int i = 0; i < NOTIFY_TIMERS_MAX; i++)
+        EXPECT(syscall(SYS_timer_create, CLOCK_REALTIME, NULL, &id) == 0 && id == i);
+    FAILS(syscall(SYS_timer_create, CLOCK_REALTIME, NULL, &id), EAGAIN);
+    return failures;
+}
+
 static void on_child(int number, siginfo_t *info, void *context)
 {
     (void)number, (void)info, (void)context;
@@ -494,6 +565,8 @@ static const struct row rows[] = {
     {"clocks", clocks, ""},
     {"sleeps", sleeps, ""},
     {"machine", machine, ""},
+    {"timers that are made", made_timers, ""},
+    {"timers of many", timers_of_many, ""},
     {"getrandom", random_calls, ""},
     {"random files", random_files, ""},
     {"opens", opens, ""},
