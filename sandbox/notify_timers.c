@@ -387,12 +387,12 @@ static bool span_ns(const struct timespec *t, uint64_t *ns)
 static void set_time(struct notify *n, const struct seccomp_notif *q, struct timer *t, struct answer *a)
 {
     struct itimerspec wish;
-    uint64_t value, interval, passed = (uint64_t)t->start_s * SECOND_NS + n->now_ns;
+    uint64_t value = 0, interval = 0, passed = (uint64_t)t->start_s * SECOND_NS + n->now_ns;
     pid_t process = t->process;
 
     if (task_read(n, q, q->data.args[2], &wish, sizeof wish) < 0) {
         a->error = EFAULT;
-    } else if (!span_ns(&wish.it_value, &value) | !span_ns(&wish.it_interval, &interval)) {
+    } else if (!span_ns(&wish.it_value, &value) || !span_ns(&wish.it_interval, &interval)) {
         a->error = EINVAL;
     } else {
         if (value && (int)q->data.args[1] & TIMER_ABSTIME)
