@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TREE_FILES_MAX 10000 /* of one job; more need a shared path */
+#define TREE_FILES_MAX 10000 /* of one job in a cluster; more need a shared path */
 #define TREE_DEPTH_MAX 64
 #define TREE_WRITABLE_MAX 1000 /* files of a directory that a stage may write into */
 
@@ -26,19 +26,23 @@ struct tree {
     struct err *e;
     bool deep; /* for a cluster: descend to single files */
     const struct graph_node *node; /* the node that gets the files */
+    bool sends;     /* to a cluster */
+    uint32_t sent;
     uint32_t count;
-    uint32_t *file; /* in the arena: the files found below the directory being walked */
-    uint32_t room;
+    uint32_t *file; /* of GRAPH_FILES_MAX: the files found below the node's directories */
 };
 
 static int add_found(struct tree *t, const struct graph_file *f)
 {
-    if (t->count == TREE_FILES_MAX)
-        return err_set(t->e, ERR_LIMIT, "the directories of this job hold more than %d files, too many to send",
-                       TREE_FILES_MAX);
-    uint32_t file = graph_add_file(t->g, f, t->e);
+    uint32_t before = t->g->file_count, file = graph_add_file(t->g, f, t->e);
     if (file == GRAPH_NONE)
         return -1;
+    t->sent += t->g->file_count - before; /* two stages may have the same files */
+    if (t->sends && t->sent > TREE_FILES_MAX)
+        return err_set(t->e, ERR_LIMIT, "the directories of this job hold more than %d files, too many to send",
+                       TREE_FILES_MAX);
+    if (t->count == GRAPH_FILES_MAX)
+        return err_set(t->e, ERR_LIMIT, "the directories of a stage hold more than %d files", GRAPH_FILES_MAX);
     t->file[t->count++] = file;
     return 0;
 }
@@ -215,7 +219,8 @@ static int expand(struct tree *t, struct graph_node *n)
 {
     struct graph *g = t->g;
     t->node = n;
-    uint32_t before = t->count, named = n->file_count, kept = 0;
+    t->count = 0;
+    uint32_t named = n->file_count, kept = 0;
     uint32_t *keep = arena_array(&g->arena, named, sizeof *keep);
     if (!keep)
         return err_nomem(t->e);
@@ -232,14 +237,14 @@ static int expand(struct tree *t, struct graph_node *n)
         if (r < 0)
             return -1;
     }
-    uint32_t more = t->count - before;
+    uint32_t more = t->count;
     uint32_t *list = arena_array(&g->arena, (size_t)kept + more, sizeof *list);
     if (!list)
         return err_nomem(t->e);
     if (kept)
         memcpy(list, keep, kept * sizeof *list);
     if (more)
-        memcpy(list + kept, t->file + before, more * sizeof *list);
+        memcpy(list + kept, t->file, more * sizeof *list);
     n->file = list;
     n->file_count = kept + more;
     return give_once(t, n);
@@ -247,12 +252,11 @@ static int expand(struct tree *t, struct graph_node *n)
 
 int trees_expand(struct graph *g, bool deep, struct err *e)
 {
-    struct tree t = {.g = g, .e = e, .deep = deep};
-    t.file = arena_array(&g->arena, TREE_FILES_MAX, sizeof *t.file);
-    if (!t.file)
-        return err_nomem(e);
-    for (uint32_t i = 0; i < g->node_count; i++)
+    struct tree t = {.g = g, .e = e, .deep = deep, .sends = deep, .file = malloc(GRAPH_FILES_MAX * sizeof *t.file)};
+    int r = t.file ? 0 : err_nomem(e);
+    for (uint32_t i = 0; i < g->node_count && r == 0; i++)
         if (g->node[i].file_count && (links_give(g, &g->node[i], e) < 0 || expand(&t, &g->node[i]) < 0))
-            return -1;
-    return 0;
+            r = -1;
+    free(t.file);
+    return r;
 }

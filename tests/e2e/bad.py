@@ -1050,6 +1050,17 @@ def many_files():
 
 
 @case
+def a_directory_of_many_files_may_be_listed():
+    """What a cluster would not be sent is no limit here, and two stages have the same files."""
+    os.mkdir("m")
+    for i in range(10001):
+        os.close(os.open("m/%d" % i, os.O_CREAT | os.O_WRONLY))
+    for text in ("ls | wc -l", "ls | xargs cat"):
+        status, out, err = run("plan", text, cwd="m")
+        assert status == 0 and b"ls  (10001 input files)" in out, (text, status, out, err)
+
+
+@case
 def lists_of_names_are_read_up_to_a_limit():
     """`cat *.log | xargs` is no reason to read all logs before anything runs."""
     open("z.txt", "w").write("z\n")
