@@ -38,6 +38,11 @@ void gate_forget(struct notify *n, const struct seccomp_notif *q)
     (void)n, (void)q;
 }
 
+void timers_forget(struct notify *n, const struct seccomp_notif *q)
+{
+    (void)n, (void)q;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char head[HEAD_BYTES];
