@@ -265,8 +265,9 @@ static bool counts_keys(struct awk *a, struct awk_rule *r, struct awk_token *wha
     return key.action < key.action_end && split_awk_rule(a, &key, true) && split_awk_rule(a, &pattern, true);
 }
 
-/* Blocks print an empty line and then the number before each key.  If the first line is not empty the command was run whole
- * after all, and what it printed is passed on: none of its own lines is empty. */
+/* Blocks print an empty line, how much they have added up, and then the number before each key, which is all that a line of it costs awk when they
+ * are put together: there may be as many as the input has lines.  If the first line is not empty the command was run whole after all, and what it
+ * printed is passed on: none of its own lines is empty. */
 static int keys(struct split_case *c, struct awk *a)
 {
     const struct awk_token *t = a->token;
@@ -286,13 +287,12 @@ static int keys(struct split_case *c, struct awk *a)
         buf_printf(&block, "BEGIN {FS = %.*s} ", (int)t[a->rule[0].action + 2].size, t[a->rule[0].action + 2].text);
     buf_printf(&block, "%.*s {", pattern, first);
     if (what.size)
-        buf_printf(&block, "zp_x = %.*s + 0; if (zp_x != int(zp_x)) exit 9; zp_s += zp_x < 0 ? -zp_x : zp_x; if (zp_s >= 4e15) exit 9; ", (int)what.size,
-                   what.text);
-    buf_printf(&block, "%.*s += %s} END {print \"\"; for (zp_k in %.*s) print sprintf(\"%%.0f \", %.*s[zp_k]) zp_k}", key_size, n, what.size ? "zp_x" : "1",
-               n_size, n, n_size, n);
+        buf_printf(&block, "zp_x = %.*s + 0; if (zp_x != int(zp_x)) exit 9; zp_s += zp_x < 0 ? -zp_x : zp_x; ", (int)what.size, what.text);
+    buf_printf(&block, "%.*s += %s} END {if (zp_s >= 4e15) exit 9; printf \"\\n%%.0f\\n\", %s; for (zp_k in %.*s) print sprintf(\"%%.0f \", %.*s[zp_k]) zp_k}",
+               key_size, n, what.size ? "zp_x" : "1", what.size ? "zp_s" : "NR", n_size, n, n_size, n);
     buf_printf(&again,
-               "NR == 1 {zp_b = $0 == \"\"} !zp_b {print; next} $0 != \"\" {zp_i = index($0, \" \"); zp_x = substr($0, 1, zp_i - 1) + 0; "
-               "zp_s += zp_x < 0 ? -zp_x : zp_x; if (zp_s >= 4e15) exit 9; %.*s[substr($0, zp_i + 1)] += zp_x} END {%.*s}",
+               "!zp_b && (NR > 1 || $0 != \"\") {print; next} $0 == \"\" {zp_b = 1; getline; zp_s += $0; next} "
+               "{%.*s[substr($0, index($0, \" \") + 1)] += $0} END {if (zp_s >= 4e15) exit 9; %.*s}",
                n_size, n, show_size, show);
     const char *ofs = split_value(c, "-v");
     if (!block.failed && !again.failed) {

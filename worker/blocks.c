@@ -300,17 +300,30 @@ static bool is_its_own(const struct blocks *b)
     return true;
 }
 
-/* Is that so, and have blocks left so much of their input that it would be done twice?  What they do from then on is not counted. */
-static bool passes_on(const struct blocks *b)
+/* Have runs whose output one command reads again left more than a part of their input?  What they do once it is passed on is not counted. */
+static bool leave_more_than(const struct blocks *b, unsigned part)
 {
-    return b->its_own && b->kept_in >= PASS_BYTES && b->kept_out > b->kept_in / 3;
+    return b->read_again && b->kept_in >= LEFT_BYTES && b->kept_in >= b->in.bytes / LEFT_KNOWN && b->kept_out > b->kept_in / part;
+}
+
+static uint64_t slots_of(const struct blocks *b)
+{
+    return agent_width(b->t->agent, b->t->graph->width) + (uint64_t)borrowed_slots(b->t);
+}
+
+/* Do a few slots gain less from its blocks than it costs to read again what they leave, even if the runs are as large as can be? */
+static bool is_useless(const struct blocks *b)
+{
+    uint64_t slots = slots_of(b);
+    return slots < LEFT_SLOTS && b->in.ended && b->in.bytes < slots * LEFT_FAR && leave_more_than(b, LEFT_LARGE);
 }
 
 /* How large the next run is to be.  Once all of the input has come it is a share of what is left, so that the last runs are
- * small and all slots end at about the same time.  Runs that are merged afterwards are few and of equal size. */
+ * small and all slots end at about the same time.  Runs that are merged afterwards are few and of equal size.  Runs that leave much to a command that
+ * reads it again are as large as can be: keys that two of them have are counted in one then. */
 static uint64_t run_bytes(const struct blocks *b)
 {
-    uint64_t slots = agent_width(b->t->agent, b->t->graph->width) + (uint64_t)borrowed_slots(b->t);
+    uint64_t slots = slots_of(b);
     uint64_t size = b->in.bytes / (RUNS_PER_SLOT * slots);
     uint64_t max = RUN_BYTES_MAX, fan = b->in.bytes / MERGE_FAN;
     if (b->files_bytes)
@@ -319,13 +332,18 @@ static uint64_t run_bytes(const struct blocks *b)
         max = fan < SORT_BYTES_MAX ? SORT_BYTES_MAX : fan < MERGE_BYTES_MAX ? fan : MERGE_BYTES_MAX;
     else if (b->in.ended && !b->files_bytes)
         size = (b->in.bytes - b->from) / (RUNS_LEFT_PER_SLOT * slots);
+    if (leave_more_than(b, LEFT_LARGE)) {
+        size = (b->in.bytes - b->from) / slots;
+        size = size < RUN_BYTES_MAX ? RUN_BYTES_MAX : size;
+        max = MERGE_BYTES_MAX;
+    }
     if (!b->way->joins || b->in.pieces)
         return 1;
     if (b->rule.split_bytes) { /* each run costs a sandbox and, until all are put together, a descriptor */
         uint64_t doubled = b->number / RUNS_APART;
         return doubled ? b->rule.split_bytes << (doubled < 20 ? doubled : 20) : 1;
     }
-    if ((b->may_be_left || b->its_own) && b->number / slots < LEFT_DOUBLED) /* the reader may want no more than the first lines, or blocks be useless */
+    if ((b->may_be_left || b->read_again) && b->number / slots < LEFT_DOUBLED) /* the reader may want no more than the first lines, or they leave much */
         max = (uint64_t)RUN_BYTES_MIN << b->number / slots;
     return size < RUN_BYTES_MIN ? RUN_BYTES_MIN : size > max ? max : size;
 }
@@ -464,7 +482,11 @@ static int start_one(struct blocks *b, struct err *e)
         b->units = r > 0 ? units : b->units;
         return r < 0 ? -1 : 1;
     }
-    if (r == 0 && !several && passes_on(b) && (r = pass_on(b, to, e)) != 0) {
+    if (r == 0 && !b->its_own && is_useless(b)) {
+        blocks_spoil(b, "blocks leave much to be read again, for so few slots");
+        return 0;
+    }
+    if (r == 0 && !several && b->its_own && leave_more_than(b, LEFT_USELESS) && (r = pass_on(b, to, e)) != 0) {
         b->units = r > 0 ? units : b->units;
         return r;
     }
@@ -691,6 +713,7 @@ struct blocks *blocks_new(struct attempt *t, const struct graph_stage *s, struct
         blocks_free(b);
         return NULL;
     }
+    b->read_again = b->way->spoils && b->last == b->tail && blocks_rerun(b).count && blocks_wait_for_all(b);
     b->its_own = is_its_own(b);
     if (s->out_edge != GRAPH_NONE && !blocks_rerun(b).count)
         t->joint[s->out_edge].writer = &b->out;

@@ -24,7 +24,12 @@
 #define HELD_MAX        256          /* runs that were started and are not in the outlet yet, where the output is given away as it comes */
 #define BACKLOG_MAX     (256u << 20) /* bytes in the outlet that its reader has not taken yet */
 #define SPOIL_AHEAD     (256u << 10) /* more than any command of the table reads at once */
-#define PASS_BYTES      (4u << 20)   /* so much must have been read to know that blocks are useless */
+#define LEFT_BYTES      (2u << 20)   /* so much, and this part of the input, must have been read to know how much of it runs leave to a command */
+#define LEFT_KNOWN      32           /* that reads it again */
+#define LEFT_USELESS    3            /* more than this part of it: the command might as well read the input itself */
+#define LEFT_LARGE      16           /* more than this part of it: larger runs leave less, */
+#define LEFT_SLOTS      3            /* ... and with fewer slots than this, and no more than so many bytes for each, blocks bring nothing */
+#define LEFT_FAR        (64u << 20)
 #define PASS_PIECES_MAX 64           /* stretches that are passed on as one run */
 #define SOURCES_MAX     16384        /* pieces that the input of one run may consist of */
 #define RUN_ARENA_MAX   (64u << 20)
@@ -160,7 +165,8 @@ struct blocks {
     bool may_be_left; /* its reader, or a later one, may end before it has read all */
     bool lacks_slots;       /* there was no slot here for some run, so slots of other workers would help */
     bool its_own;               /* the command that made its outputs puts them together, and could take any input as it is */
-    uint64_t kept_in, kept_out; /* with its_own: what the runs that have ended have read and written */
+    bool read_again;            /* one command reads again, after all of them, what the runs leave */
+    uint64_t kept_in, kept_out; /* then: what the runs that have ended have read and written */
     struct combine *native; /* NULL: not needed */
     struct keys *keys;      /* the merge by ranges of keys; NULL: none */
     bool keys_lost;         /* a merge by ranges of keys was tried and given up */

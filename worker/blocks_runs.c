@@ -368,7 +368,7 @@ void run_complete(struct run *r)
         return;
     }
     struct stat out;
-    if (b->its_own && !r->merge.count && r->out >= 0 && fstat(r->out, &out) == 0) {
+    if (b->read_again && !r->merge.count && r->out >= 0 && fstat(r->out, &out) == 0) {
         b->kept_in += run_bytes_in(r);
         b->kept_out += (uint64_t)out.st_size;
     }

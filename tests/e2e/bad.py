@@ -222,6 +222,20 @@ def blocks_that_keep_all_are_passed_on():
 
 
 @case
+def blocks_that_leave_much_run_whole_or_are_large():
+    """Most lines have a key of their own: what runs leave is most of what awk does."""
+    lines = b"".join(b"%0100d %d %0100d\n" % (i * 7919 % 50_021, i, 1) for i in range(60_000))
+    with open("lines", "wb") as f:
+        f.write(lines)
+    text = "awk '{ n[$1] += $2 } END { for (k in n) print k, n[k] }' lines | sort"
+    want = subprocess.run(["sh", "-c", text], capture_output=True, env={"PATH": os.environ["PATH"], "LC_ALL": "C"}).stdout
+    for width in "2", "4":
+        status, out, err = run("-v", "--joblog", "log", "-j", width, text)
+        assert (status, out == want) == (0, True), (width, status, err)
+        assert ("blocks leave much" in err) == (width == "2"), (width, err)
+
+
+@case
 def a_plan_of_records_counts_no_bytes():
     open("r.txt", "w").write("line\n" * 1000)
     for block, told in (("block=1", "per record)"), ("block=50", "per block, blocks<=100)")):
