@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -222,7 +223,7 @@ static size_t relay_room(struct relay *r)
     int there, size = r->fifo ? fcntl(r->to, F_GETPIPE_SZ) : -1;
     if (size < 0 || poll(&p, 1, 0) < 0 || (p.revents & POLLERR) || ioctl(r->to, FIONREAD, &there) < 0)
         return RELAY_BYTES; /* a write will tell */
-    size_t room = p.revents && there < size ? (size_t)(size - there) : 0;
+    size_t room = !p.revents ? 0 : there <= size - PIPE_BUF ? (size_t)(size - there) : PIPE_BUF; /* what others spliced may count for more */
     return room < RELAY_BYTES ? room : RELAY_BYTES;
 }
 
