@@ -26,8 +26,8 @@ static const char *slash_of(const char *path)
 }
 
 /* For a file that does not exist: its path with the directory resolved, so that two spellings of one path are recognised as
- * the same.  Gives. */
-static char *below_real(char *name)
+ * the same.  `linked`: a symlink leads there, and where it leads no directory is made.  Gives; NULL with errno. */
+static char *below_real(char *name, bool linked)
 {
     char *slash = strrchr(name, '/'), *whole = NULL;
     *slash = '\0';
@@ -36,7 +36,8 @@ static char *below_real(char *name)
     if (parent && asprintf(&whole, "%s%s", strcmp(parent, "/") ? parent : "", slash) < 0)
         whole = NULL;
     free(parent);
-    return whole ? whole : strdup(name);
+    errno = ENOENT;
+    return whole ? whole : linked ? NULL : strdup(name);
 }
 
 /* The absolute path at which a file of this name is, or would be made.  A symlink is followed, as sh does, even if its
@@ -53,7 +54,7 @@ static char *target_of(const char *directory, const char *path)
             return real;
         ssize_t n = readlink(name, link, sizeof link - 1);
         if (n < 0)
-            return errno == EINVAL || errno == ENOENT ? below_real(name) : NULL;
+            return errno == EINVAL || errno == ENOENT ? below_real(name, left < LINKS_MAX - 1) : NULL;
         link[n] = '\0';
         size_t keep = link[0] == '/' ? 0 : (size_t)(slash_of(name) + 1 - name);
         size = keep + (size_t)n;
@@ -69,7 +70,7 @@ static char *place_of(const char *directory, const char *path)
 {
     char name[RESOLVE_MAX];
     if (snprintf(name, sizeof name, "%s/%s", directory, path) < (int)sizeof name)
-        return below_real(name);
+        return below_real(name, false);
     errno = ENAMETOOLONG;
     return NULL;
 }
