@@ -33,11 +33,12 @@ static char *below_real(char *name, bool linked)
     *slash = '\0';
     char *parent = realpath(*name ? name : "/", NULL);
     *slash = '/';
+    if (!parent && linked)
+        return NULL;
     if (parent && asprintf(&whole, "%s%s", strcmp(parent, "/") ? parent : "", slash) < 0)
         whole = NULL;
     free(parent);
-    errno = ENOENT;
-    return whole ? whole : linked ? NULL : strdup(name);
+    return whole ? whole : strdup(name);
 }
 
 /* The absolute path at which a file of this name is, or would be made.  A symlink is followed, as sh does, even if its

@@ -430,13 +430,14 @@ static bool perl_reaches_end(const char *at, const char *end, bool pattern, cons
     bool all = memchr(flags, 'g', size), dot = memchr(flags, 's', size) && pattern;
     if (!pattern && memchr(flags, 'c', size))
         return true;
-    for (; at < end; at++)
+    for (; at < end; at++) {
         if (*at == '\\' ? isalnum((unsigned char)at[1]) && !(pattern && strchr("dwbS", at[1]))
                         : *at == '[' ? at[1] == '^' || at[1] == ':' || at[1] == ']'
                                      : (unsigned char)*at < ' ' || (*at == '.' && dot) || (pattern && all && strchr("*?{|$^()", *at)))
             return true;
-        else if (*at == '\\' && *++at == 'b' && all)
+        if (*at == '\\' && *++at == 'b' && all)
             return true;
+    }
     return false;
 }
 

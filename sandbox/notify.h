@@ -17,7 +17,7 @@
 #define NOTIFY_NAMES_MAX     256   /* named channels of one task */
 #define NOTIFY_RANDOM_MAX    64    /* /dev/urandom's open at once in one task; more: EMFILE */
 #define NOTIFY_UNKNOWN_MAX   8     /* how many unknown calls are noted by number */
-#define NOTIFY_TIMERS_MAX    64    /* processes of one task with a timer */
+#define NOTIFY_TIMERS_MAX    64    /* timers of one task; a template has none */
 #define NOTIFY_UNCHANGED_NS  987654321 /* ns after 1970: the time of /job and /tmp until somebody changes them; it is told as the epoch */
 /* The last process number that every host gives.  An init's own thread has it (init_program.c); tasks are told that nobody has. */
 #define NOTIFY_NOBODY        32767

@@ -90,7 +90,6 @@ struct notify *notify_copy(const struct notify *n, struct err *e)
     c->random_epoll = c->root = c->asker = -1;
     c->asked = NULL;
     c->met = false;
-    timers_copied(c);
     c->more_tellers |= c->teller[0] != 0; /* the clone has another number */
     c->entering = c->trace_start = false;
     c->traced = 0;

@@ -41,7 +41,7 @@ struct given_file {
 /* A process's ITIMER_REAL, or one of timer_create. */
 struct timer {
     int pidfd; /* -1: it is not set */
-    pid_t process; /* 0: of a template's copy, whose number is not known yet */
+    pid_t process;
     int id; /* of timer_create; TIMER_REAL: the other one */
     bool made; /* by timer_create, and not deleted */
     int signal; /* 0: none */
@@ -268,7 +268,6 @@ void timers_ring(struct notify *n);
  * sleep will be cut short. */
 bool timers_cut(struct notify *n, const struct seccomp_notif *q, uint64_t *until_ns);
 void timers_close(struct notify *n);
-void timers_copied(struct notify *n); /* n is a copy, for a clone: what the template has made is the clone's */
 void timers_forget(struct notify *n, const struct seccomp_notif *q); /* the process gets a new program, which keeps none of timer_create */
 notify_handler answer_timer; /* timer_create and its kin */
 

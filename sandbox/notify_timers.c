@@ -26,28 +26,16 @@
 #define MICRO_NS  1000ull
 #define TIME_MAX  (1ull << 60) /* a later time is never reached */
 #define TIMER_REAL (-1)       /* the id of alarm's timer */
-#define PROGRAM    2
 #define EVENT_NONE 1          /* SIGEV_NONE; SIGEV_SIGNAL is 0 */
 #define GRACE_NS  100000000ull /* of CPU time, so that one who looks at a clock until its timer rings is not taken for one who does not */
-
-/* Is it the task's program itself, which has number 2 there? */
-static bool is_program(pid_t process)
-{
-    char numbers[PROC_LINE_MAX];
-    const char *last = proc_status(process, "NSpid:", numbers) ? strrchr(numbers, '\t') : NULL;
-
-    return last && atoi(last + 1) == PROGRAM;
-}
 
 static struct timer *find(struct notify *n, pid_t process, int id)
 {
     for (int i = 0; i < NOTIFY_TIMERS_MAX; i++) {
         struct timer *t = &n->timer[i];
 
-        if ((t->pidfd < 0 && !t->made) || t->id != id || (t->process ? t->process != process : !is_program(process)))
-            continue;
-        t->process = process;
-        return t;
+        if ((t->pidfd >= 0 || t->made) && t->process == process && t->id == id)
+            return t;
     }
     return NULL;
 }
@@ -159,7 +147,7 @@ static struct timer *make(struct notify *n, pid_t process, int id, int signal)
         for (int i = 0; i < NOTIFY_TIMERS_MAX; i++) {
             struct timer *t = &n->timer[i];
 
-            if (t->pidfd >= 0 || (t->made && (!look || !t->process || kill(t->process, 0) == 0 || errno != ESRCH)))
+            if (t->pidfd >= 0 || (t->made && (!look || kill(t->process, 0) == 0 || errno != ESRCH)))
                 continue;
             *t = (struct timer){.pidfd = -1, .process = process, .id = id, .signal = signal};
             return t;
@@ -318,12 +306,6 @@ void answer_pause(struct notify *n, const struct seccomp_notif *q, struct answer
 
 /* --- timer_create --- */
 
-void timers_copied(struct notify *n)
-{
-    for (int i = 0; i < NOTIFY_TIMERS_MAX; i++)
-        n->timer[i].process = 0;
-}
-
 void timers_forget(struct notify *n, const struct seccomp_notif *q)
 {
     pid_t process = 0;
@@ -334,7 +316,7 @@ void timers_forget(struct notify *n, const struct seccomp_notif *q)
         if (!t->made)
             continue;
         process = process ? process : task_process(q);
-        if (t->process ? t->process != process : !is_program(process))
+        if (t->process != process)
             continue;
         unset(n, t);
         t->made = false;

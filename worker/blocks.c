@@ -314,8 +314,7 @@ static uint64_t slots_of(const struct blocks *b)
 /* Do a few slots gain less from its blocks than it costs to read again what they leave, even if the runs are as large as can be? */
 static bool is_useless(const struct blocks *b)
 {
-    uint64_t slots = slots_of(b);
-    return slots < LEFT_SLOTS && b->in.ended && b->in.bytes < slots * LEFT_FAR && leave_more_than(b, LEFT_LARGE);
+    return leave_more_than(b, LEFT_LARGE) && b->in.ended && slots_of(b) < LEFT_SLOTS && b->in.bytes < slots_of(b) * LEFT_FAR;
 }
 
 /* How large the next run is to be.  Once all of the input has come it is a share of what is left, so that the last runs are
